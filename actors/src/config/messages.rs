@@ -1,0 +1,90 @@
+//! What can be said to the [`ConfigActor`](super::ConfigActor), and what it answers.
+
+use std::sync::Arc;
+
+use actix::Message;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{clock::Timestamp, fields::Invalid, settings::MqttSettings};
+
+/// From the HTTP layer: the settings in force.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "SettingsView")]
+pub struct GetSettings;
+
+/// The settings as they are shown: no secret, only whether there is one.
+#[derive(Debug, Clone, Serialize)]
+pub struct SettingsView {
+    /// Everything but the secrets.
+    #[serde(flatten)]
+    pub settings: MqttSettings,
+    /// Whether a password is stored.
+    pub has_password: bool,
+    /// Whether a client key is stored.
+    pub has_client_key: bool,
+    /// When the settings were last replaced; `None` for defaults.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// From the HTTP layer: replace the settings by this JSON object, and connect anew. Answered when they are stored; every
+/// fault leaves them as they were.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<SettingsView, ReplaceError>")]
+pub struct ReplaceSettings(pub Value);
+
+/// Why the settings were not replaced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplaceError {
+    /// Fields are at fault.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The identity that secrets are encrypted with cannot be used.
+    #[error("secrets cannot be stored: {0}")]
+    Identity(String),
+    /// The database could not keep them.
+    #[error("the settings could not be stored: {0}")]
+    Storage(String),
+}
+
+/// From the HTTP layer and `liveobject check`: try a connection, stage by stage, without saving anything; with the stored
+/// settings when the object is `None` or empty.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<TestReport, Invalid>")]
+pub struct TestConnection(pub Option<Value>);
+
+/// How a trial connection went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestReport {
+    /// Whether every stage that could be tried was passed.
+    pub success: bool,
+    /// The outcome in words; at a failure, its cause and the likely remedy.
+    pub message: String,
+    /// What the broker speaks, once known.
+    pub protocol: Option<&'static str>,
+    /// What was tried, in order; what comes after the first failure was not.
+    pub stages: Vec<TestStage>,
+}
+
+/// One stage of a trial connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestStage {
+    /// `resolve`, `connect`, `tls`, `login`, `publish` or `loopback`.
+    pub name: &'static str,
+    /// Whether it was passed; `None` when it could not be told.
+    pub ok: Option<bool>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What was found, or what went wrong.
+    pub detail: String,
+}
+
+/// Fact, to the supervisor and the outbox: these settings hold from now on.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct SettingsChanged {
+    /// The settings, secrets included.
+    pub settings: Arc<MqttSettings>,
+    /// Why a stored secret cannot be read, and how to mend it; a connection is not tried then.
+    pub unreadable: Option<String>,
+}

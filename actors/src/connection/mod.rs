@@ -1,0 +1,2 @@
+mod messages;
+pub use messages::*;

@@ -1,0 +1,244 @@
+//! What can be said to the [`OutboxActor`](super::OutboxActor), and what it answers.
+
+use actix::{Message, Recipient};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    clock::Timestamp,
+    connection::Deliver,
+    event::DetectionEvent,
+    ids::{CameraId, EventId, LinkId, Seq},
+    status::Warning,
+};
+
+/// What the log says of an event that it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// The event's id: the source's own, or the one made for it.
+    pub event_id: EventId,
+    /// Its place in the log.
+    pub seq: Seq,
+    /// Whether the event was in the log already; the receipt is then the first one's.
+    pub duplicate: bool,
+}
+
+/// Why an event was not accepted. Nothing of the request was; send it again with the same `event_id`, it cannot double.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// As many events wait as may (`[outbox] max_pending`).
+    #[error("the outbox is full: {pending} events wait for the broker (max_pending = {max_pending})")]
+    Full {
+        /// How many wait.
+        pending: u64,
+        /// How many may.
+        max_pending: u64,
+    },
+    /// More events are being written at this moment than memory is set aside for.
+    #[error("too many events at once; try again in a second")]
+    Busy,
+    /// The database could not keep the event: disk full, locked, damaged. The log says which.
+    #[error("the event could not be stored: {0}")]
+    Storage(String),
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+/// From classifiers and the HTTP layer: keep this event and publish it. Answered when it is committed and synced to
+/// disk; the answer does not wait for the broker.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Receipt, PublishError>")]
+pub struct PublishEvent(pub DetectionEvent);
+
+/// From the HTTP layer: keep all of these events, in this order, or none.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Receipt>, PublishError>")]
+pub struct PublishBatch(pub Vec<DetectionEvent>);
+
+/// Fact from the connection: events can be delivered on this link.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct LinkUp {
+    /// Which link.
+    pub link: LinkId,
+    /// How many unacknowledged events the broker accepts (MQTT 5 Receive Maximum).
+    pub receive_maximum: u16,
+    /// Takes events to send.
+    pub deliver: Recipient<Deliver>,
+}
+
+/// Fact from the connection: the link is gone; what was in flight on it is not acknowledged.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct LinkDown {
+    /// Which link.
+    pub link: LinkId,
+}
+
+/// How the broker answered one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Acknowledged (QoS 0: handed to the socket).
+    Delivered {
+        /// The broker said that nobody subscribes to the topic.
+        unheard: bool,
+    },
+    /// Refused for good: sending it again would end the same way.
+    Refused(DeadReason),
+    /// Refused for now: to be sent again later.
+    Deferred {
+        /// The broker's reason.
+        reason: &'static str,
+        /// How often this may happen to one event before it counts as refused for good; `None`: without limit, because
+        /// the cause lies in the broker, not in the event.
+        attempts: Option<u32>,
+    },
+}
+
+/// Fact from the connection: answers of the broker, in the order in which they came.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Answered {
+    /// On which link.
+    pub link: LinkId,
+    /// Which event, and how.
+    pub outcomes: Vec<(Seq, Outcome)>,
+}
+
+/// Why an event will never be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadReason {
+    /// The broker does not permit publishing to the topic.
+    NotAuthorized,
+    /// The broker does not accept the topic.
+    TopicNameInvalid,
+    /// The broker does not accept the payload.
+    PayloadFormatInvalid,
+    /// The packet is larger than the broker accepts.
+    PacketTooLarge,
+    /// It waited longer than `message_expiry_seconds`.
+    Expired,
+    /// The broker refused it again and again without saying why.
+    RefusedRepeatedly,
+}
+
+impl DeadReason {
+    /// All of them, for whoever reads one back.
+    pub const ALL: [Self; 6] = [
+        Self::NotAuthorized,
+        Self::TopicNameInvalid,
+        Self::PayloadFormatInvalid,
+        Self::PacketTooLarge,
+        Self::Expired,
+        Self::RefusedRepeatedly,
+    ];
+
+    /// The reason's name in the API, the logs, the metrics and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAuthorized => "not_authorized",
+            Self::TopicNameInvalid => "topic_name_invalid",
+            Self::PayloadFormatInvalid => "payload_format_invalid",
+            Self::PacketTooLarge => "packet_too_large",
+            Self::Expired => "expired",
+            Self::RefusedRepeatedly => "refused_repeatedly",
+        }
+    }
+}
+
+/// From the HTTP layer: how does the log stand?
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "OutboxStatus")]
+pub struct GetOutbox;
+
+/// How the log stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboxStatus {
+    /// Events that are accepted and neither delivered nor dead.
+    pub pending: u64,
+    /// Those of them that are on their way to the broker.
+    pub in_flight: u64,
+    /// Events that will never be published, within the retention.
+    pub dead: u64,
+    /// When the oldest pending event was accepted.
+    pub oldest_pending_at: Option<Timestamp>,
+    /// Events that the broker has acknowledged since the start.
+    pub published: u64,
+    /// Answers of the broker that were refusals, since the start.
+    pub refused: u64,
+    /// What is not as it should be.
+    pub warnings: Vec<Warning>,
+}
+
+/// Where an event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// Accepted; not yet acknowledged by the broker.
+    Pending,
+    /// Acknowledged by the broker.
+    Delivered,
+    /// Will never be published; `reason` says why.
+    Dead,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Delivery {
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// When the broker acknowledged it (to the checkpoint, some 50 ms).
+    pub delivered_at: Option<Timestamp>,
+    /// Whether it went (or, while pending, would now go) to the `history` topic.
+    pub late: bool,
+    /// Why it is dead.
+    pub reason: Option<String>,
+}
+
+/// One event of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRecord {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// When it was accepted.
+    pub received_at: Timestamp,
+    /// The payload, as subscribers get it.
+    pub payload: Value,
+    /// What became of it.
+    pub delivery: Delivery,
+}
+
+/// From the HTTP layer: events of the log, newest first.
+#[derive(Debug, Clone, Default, Message)]
+#[rtype(result = "Result<Vec<EventRecord>, QueryError>")]
+pub struct ListEvents {
+    /// Only this camera's.
+    pub camera_id: Option<CameraId>,
+    /// Only those that stand so.
+    pub state: Option<DeliveryState>,
+    /// Only those before this place.
+    pub before: Option<Seq>,
+    /// At most so many, 1–500.
+    pub limit: u64,
+}
+
+/// From the HTTP layer: one event of the log; `None` when there is none (any more).
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Option<EventRecord>, QueryError>")]
+pub struct GetEvent(pub EventId);
+
+/// The database did not answer. The log says why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the database did not answer: {0}")]
+pub struct QueryError(pub String);
+
+/// From whoever stops the service: accept nothing more, finish the commit, send nothing new, and answer when everything
+/// in flight is acknowledged and noted, or after `patience`.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Drain {
+    /// How long to wait for acknowledgements.
+    pub patience: std::time::Duration,
+}

@@ -1,0 +1,92 @@
+//! MQTT topics: the prefix, and the topics of the contract below it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{fields::bytes_within, ids::CameraId};
+
+/// The start of all topics: 1–100 bytes, no `+`, `#`, NUL or other control characters, no leading or trailing `/`, no
+/// `$` first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct TopicPrefix(String);
+
+impl TopicPrefix {
+    /// Checks a prefix; the error says what is wrong with it.
+    pub fn parse(text: impl Into<String>) -> Result<Self, String> {
+        let text = topic_name(text.into(), 100)?;
+        if text.starts_with('/') || text.ends_with('/') {
+            return Err("must not start or end with /".to_owned());
+        }
+        Ok(Self(text))
+    }
+
+    /// The prefix as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Where the service says `online` or `offline`.
+    pub fn status(&self) -> String {
+        format!("{self}/status")
+    }
+
+    /// Where test messages go.
+    pub fn test(&self) -> String {
+        format!("{self}/test")
+    }
+
+    /// A camera's live events: what may fire an automation.
+    pub fn event(&self, camera: &CameraId) -> String {
+        format!("{self}/camera/{camera}/event")
+    }
+
+    /// A camera's late and replayed events: what must not fire an automation.
+    pub fn history(&self, camera: &CameraId) -> String {
+        format!("{self}/camera/{camera}/history")
+    }
+}
+
+impl fmt::Display for TopicPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Checks a topic that is published to (MQTT 5 section 4.7): no wildcards, no control characters, not the broker's own `$…`.
+pub fn topic_name(text: String, max: usize) -> Result<String, String> {
+    let text = bytes_within(text, 1, max)?;
+    if let Some(c) = text.chars().find(|c| matches!(c, '+' | '#') || c.is_control()) {
+        return Err(format!("must not contain {c:?}"));
+    }
+    if text.starts_with('$') {
+        return Err("must not start with $".to_owned());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_checked() {
+        for good in ["liveobject", "home/cameras", "é"] {
+            assert!(TopicPrefix::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/a", "a/", "a/+/b", "#", "a\0b", "$SYS/x", &"x".repeat(101)] {
+            assert!(TopicPrefix::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn topics_are_those_of_the_contract() {
+        let prefix = TopicPrefix::parse("liveobject").unwrap();
+        let camera = CameraId::parse("front_door").unwrap();
+        assert_eq!(prefix.status(), "liveobject/status");
+        assert_eq!(prefix.test(), "liveobject/test");
+        assert_eq!(prefix.event(&camera), "liveobject/camera/front_door/event");
+        assert_eq!(prefix.history(&camera), "liveobject/camera/front_door/history");
+    }
+}

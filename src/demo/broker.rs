@@ -1,0 +1,309 @@
+//! An MQTT broker inside this process, for the demo.
+//!
+//! Owns one broker on one port of the loopback interface, on a thread and a runtime of its own. It speaks MQTT 3.1.1
+//! and 5 on the same port, lets everybody in, and can be stopped and resumed: stopping closes every connection and
+//! the port, as a crashed broker does.
+//!
+//! Everything is kept in memory: sessions and retained messages are gone after a stop. It is not reachable from
+//! another machine and is no broker for production.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use mqtt5::broker::config::{StorageBackend, StorageConfig};
+use mqtt5::broker::{BrokerConfig, MqttBroker};
+use tokio::sync::oneshot;
+
+/// Where a free port is looked for. The range lies below the ports that the system hands out by itself: a client
+/// that keeps trying a stopped broker could otherwise be given that very port as its own, and occupy it.
+const FIRST_PORT: u16 = 18_830;
+const PORTS: u16 = 1_000;
+
+/// How long a start may take; it is a matter of milliseconds.
+const START_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long connections may take to end when the broker stops; afterwards they are cut.
+const STOP_LIMIT: Duration = Duration::from_millis(500);
+
+/// Why the broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The thread or its runtime could not be made.
+    #[error("cannot make a thread for the demo broker")]
+    Thread(#[source] std::io::Error),
+    /// The port is taken.
+    #[error("the demo broker cannot listen on 127.0.0.1:{port}")]
+    Listen {
+        /// The port that was tried (the last one of the range if all were).
+        port: u16,
+        /// What the broker says.
+        #[source]
+        source: mqtt5::MqttError,
+    },
+    /// It listened, but ended before it was ready.
+    #[error("the demo broker ended while starting")]
+    Ended,
+    /// It was not ready in time.
+    #[error("the demo broker was not ready within {} s", START_LIMIT.as_secs())]
+    Slow,
+}
+
+/// The broker of the demo; dropping it stops it.
+#[derive(Debug)]
+pub struct Broker {
+    port: u16,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Broker {
+    /// Starts a broker on the first free port of its range. It accepts connections when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free, or no thread can be made.
+    pub fn start() -> Result<Self, BrokerError> {
+        let mut taken = BrokerError::Ended;
+        for port in ports() {
+            match Running::start(port) {
+                Ok(running) => {
+                    return Ok(Self {
+                        port,
+                        running: Some(running),
+                    });
+                }
+                Err(error @ BrokerError::Listen { .. }) => taken = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(taken)
+    }
+
+    /// The port on 127.0.0.1, the same for the whole life of this value.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it is running, that is, not stopped by [`Broker::stop`].
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Closes every connection and the port. When this returns, the port refuses; it blocks for some milliseconds
+    /// (at most for half a second). Does nothing if the broker is stopped already.
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+    }
+
+    /// Starts it again on the same port, empty. Does nothing if it is running.
+    ///
+    /// # Errors
+    ///
+    /// When another program has taken the port meanwhile, or no thread can be made.
+    pub fn resume(&mut self) -> Result<(), BrokerError> {
+        if self.running.is_none() {
+            self.running = Some(Running::start(self.port)?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Running {
+    fn start(port: u16) -> Result<Self, BrokerError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BrokerError::Thread)?;
+        let (started, outcome) = mpsc::sync_channel(1);
+        let (stop, stopped) = oneshot::channel();
+        // The runtime moves into the thread and ends with it; with it end all tasks and sockets of the broker.
+        let thread = thread::Builder::new()
+            .name("demo-broker".to_owned())
+            .spawn(move || runtime.block_on(serve(port, started, stopped)))
+            .map_err(BrokerError::Thread)?;
+        let running = Self { stop, thread };
+        match outcome.recv_timeout(START_LIMIT) {
+            Ok(Ok(())) => Ok(running),
+            Ok(Err(source)) => Err(BrokerError::Listen { port, source }),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(BrokerError::Ended),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(BrokerError::Slow),
+        }
+    }
+
+    fn stop(self) {
+        // A thread that has ended by itself takes no message, and needs none.
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
+            tracing::warn!("the demo broker panicked");
+        }
+    }
+}
+
+/// All ports of the range, beginning at a different one for each process and each call, so that nobody is given a
+/// port which another demo has only left for a moment.
+fn ports() -> impl Iterator<Item = u16> {
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let calls = u32::from(CALLS.fetch_add(1, Ordering::Relaxed));
+    let first = std::process::id().wrapping_mul(16).wrapping_add(calls);
+    (0..PORTS).map(move |n| {
+        let offset = first.wrapping_add(u32::from(n)) % u32::from(PORTS);
+        FIRST_PORT + u16::try_from(offset).unwrap_or_default()
+    })
+}
+
+/// Runs a broker until it is told to stop, or the teller is gone.
+async fn serve(
+    port: u16,
+    started: mpsc::SyncSender<Result<(), mqtt5::MqttError>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    // If `start` has given up waiting, nobody takes the outcome; then `stopped` ends this at once.
+    let mut broker = match MqttBroker::with_config(config(port)).await {
+        Ok(broker) => broker,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let shutdown = broker.shutdown_handle();
+    let mut ready = broker.ready_receiver();
+    let mut run = std::pin::pin!(broker.run());
+    tokio::select! {
+        _ = &mut run => return,
+        accepting = ready.wait_for(|ready| *ready) => {
+            if accepting.is_err() {
+                return;
+            }
+            let _ = started.send(Ok(()));
+        }
+    }
+    tokio::select! {
+        ended = &mut run => tracing::warn!(?ended, "the demo broker ended by itself"),
+        _ = stopped => {
+            shutdown.shutdown();
+            if tokio::time::timeout(STOP_LIMIT, run).await.is_err() {
+                tracing::debug!("connections to the demo broker were cut");
+            }
+        }
+    }
+}
+
+fn config(port: u16) -> BrokerConfig {
+    // The default storage would be a directory in the working directory.
+    let memory = StorageConfig::new().with_backend(StorageBackend::Memory);
+    BrokerConfig::default()
+        .with_bind_address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .with_storage(memory)
+        .with_sys_topics_enabled(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    const CONNECT_V4: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a";
+    const CONNECT_V5: &[u8] = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01b";
+
+    fn open(broker: &Broker) -> std::io::Result<TcpStream> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, broker.port()))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        Ok(stream)
+    }
+
+    /// Sends a packet and returns the next packet, without its fixed header's length bytes (all are short here).
+    fn ask(stream: &mut TcpStream, packet: &[u8]) -> (u8, Vec<u8>) {
+        stream.write_all(packet).unwrap();
+        next(stream)
+    }
+
+    fn next(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+        let mut header = [0; 2];
+        stream.read_exact(&mut header).unwrap();
+        let mut body = vec![0; usize::from(header[1])];
+        stream.read_exact(&mut body).unwrap();
+        (header[0], body)
+    }
+
+    #[test]
+    fn both_protocols_are_welcome_on_the_same_port() {
+        let broker = Broker::start().unwrap();
+        for connect in [CONNECT_V4, CONNECT_V5] {
+            let (kind, body) = ask(&mut open(&broker).unwrap(), connect);
+            assert_eq!((kind, body[1]), (0x20, 0), "CONNACK, success");
+        }
+    }
+
+    #[test]
+    fn a_retained_message_waits_for_its_subscriber() {
+        let broker = Broker::start().unwrap();
+        let mut stream = open(&broker).unwrap();
+        ask(&mut stream, CONNECT_V4);
+        let (kind, _) = ask(&mut stream, b"\x33\x08\x00\x03a/b\x00\x01x");
+        assert_eq!(kind, 0x40, "PUBACK");
+        let (kind, _) = ask(&mut stream, b"\x82\x08\x00\x02\x00\x03a/#\x01");
+        assert_eq!(kind, 0x90, "SUBACK");
+        let (kind, body) = next(&mut stream);
+        assert_eq!(kind & 0xf1, 0x31, "PUBLISH, retained");
+        assert!(body.starts_with(b"\x00\x03a/b") && body.ends_with(b"x"));
+    }
+
+    #[test]
+    fn stopping_closes_connections_and_the_port_and_resuming_opens_it_again() {
+        let mut broker = Broker::start().unwrap();
+        let port = broker.port();
+        for _ in 0..3 {
+            let mut stream = open(&broker).unwrap();
+            ask(&mut stream, CONNECT_V5);
+            broker.stop();
+            assert!(!broker.is_running() && open(&broker).is_err());
+            // MQTT 5 may say goodbye with a DISCONNECT first; what counts is that the connection ends.
+            let end = stream.read_to_end(&mut Vec::new());
+            assert!(end.is_ok() || end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+            broker.resume().unwrap();
+            assert_eq!(broker.port(), port);
+        }
+        ask(&mut open(&broker).unwrap(), CONNECT_V4);
+    }
+
+    #[test]
+    fn every_port_of_the_range_is_tried_once() {
+        let mut all: Vec<u16> = ports().collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(FIRST_PORT..FIRST_PORT + PORTS));
+    }
+
+    #[test]
+    fn two_brokers_take_two_ports() {
+        let (one, two) = (Broker::start().unwrap(), Broker::start().unwrap());
+        assert_ne!(one.port(), two.port());
+    }
+
+    #[test]
+    fn resuming_on_a_taken_port_says_so() {
+        let mut broker = Broker::start().unwrap();
+        broker.stop();
+        let _other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, broker.port())).unwrap();
+        assert!(matches!(broker.resume(), Err(BrokerError::Listen { .. })));
+    }
+}

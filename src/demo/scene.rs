@@ -1,0 +1,347 @@
+//! Three simulated cameras: what they see at any moment, as grey pictures.
+//!
+//! Pure and deterministic: the same camera at the same time gives the same picture. A picture is a still background
+//! with texture, light that drifts slowly, a little noise in every pixel, and now and then a visitor: a person, a
+//! vehicle, an animal, or a package that is put down, stays for a while and is taken away.
+//!
+//! It knows nothing of motion, events or MQTT, and reads no clock.
+
+use std::time::Duration;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{GrayImage, ImageError, Luma};
+
+/// Width of a picture in pixels.
+pub const WIDTH: u32 = 320;
+/// Height of a picture in pixels.
+pub const HEIGHT: u32 = 180;
+
+/// From one visit to the next.
+const PERIOD: Duration = Duration::from_secs(12);
+/// How long a visitor needs to cross the picture, or how long a package lies.
+const STAY: Duration = Duration::from_secs(5);
+/// The brightness of a pixel differs by at most this from frame to frame, at random.
+const NOISE: i32 = 4;
+/// The light goes up and down by this…
+const DRIFT: f32 = 12.0;
+/// …within this time.
+const DRIFT_PERIOD: f32 = 45.0;
+
+/// A simulated camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Camera {
+    /// The doorbell: persons and packages.
+    FrontDoor,
+    /// Vehicles, sometimes a person.
+    Driveway,
+    /// Animals, sometimes a person.
+    Garden,
+}
+
+impl Camera {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::FrontDoor, Self::Driveway, Self::Garden];
+
+    /// The camera's id in topics and in the API.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::FrontDoor => "front_door",
+            Self::Driveway => "driveway",
+            Self::Garden => "garden",
+        }
+    }
+
+    /// The camera's name for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FrontDoor => "Front Door",
+            Self::Driveway => "Driveway",
+            Self::Garden => "Garden",
+        }
+    }
+
+    /// Whether it is a doorbell.
+    #[must_use]
+    pub const fn is_doorbell(self) -> bool {
+        matches!(self, Self::FrontDoor)
+    }
+
+    /// Who comes, one after the other, for ever.
+    const fn visitors(self) -> &'static [Visitor] {
+        use Visitor::{Animal, Package, Person, Vehicle};
+        match self {
+            Self::FrontDoor => &[Person, Package, Person, Animal],
+            Self::Driveway => &[Vehicle, Vehicle, Person],
+            Self::Garden => &[Animal, Person, Animal],
+        }
+    }
+
+    /// When the first one comes; so the three cameras take turns.
+    const fn first_visit(self) -> Duration {
+        match self {
+            Self::FrontDoor => Duration::from_secs(2),
+            Self::Driveway => Duration::from_secs(6),
+            Self::Garden => Duration::from_secs(10),
+        }
+    }
+}
+
+/// Who can be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visitor {
+    /// Tall, walks.
+    Person,
+    /// Wide and low, drives.
+    Vehicle,
+    /// Small, runs.
+    Animal,
+    /// Small, lies still.
+    Package,
+}
+
+/// One camera's view.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    camera: Camera,
+    seed: u32,
+    background: GrayImage,
+}
+
+impl Scene {
+    /// The view of `camera`; the seed decides texture, noise and the ways of the visitors, not when they come.
+    #[must_use]
+    pub fn new(camera: Camera, seed: u32) -> Self {
+        let seed = hash(seed, camera as u32, 0);
+        let background = GrayImage::from_fn(WIDTH, HEIGHT, |x, y| Luma([background(camera, seed, x, y)]));
+        Self { camera, seed, background }
+    }
+
+    /// Which camera this is.
+    #[must_use]
+    pub const fn camera(&self) -> Camera {
+        self.camera
+    }
+
+    /// Who is in the picture at `t`, if anybody, and which visit it is, counted from 0.
+    #[must_use]
+    pub fn visit(&self, t: Duration) -> Option<(Visitor, u32)> {
+        let (visitor, number, _) = self.visit_at(t)?;
+        Some((visitor, number))
+    }
+
+    /// The picture at `t` after the start.
+    #[must_use]
+    pub fn frame(&self, t: Duration) -> GrayImage {
+        let mut picture = self.background.clone();
+        if let Some((visitor, number, progress)) = self.visit_at(t) {
+            draw(&mut picture, visitor, hash(self.seed, number, 1), progress);
+        }
+        let light = (t.as_secs_f32() / DRIFT_PERIOD * std::f32::consts::TAU).sin() * DRIFT;
+        let moment = hash(self.seed, t.subsec_millis(), u32::try_from(t.as_secs()).unwrap_or(u32::MAX));
+        for (n, pixel) in (0..).zip(picture.pixels_mut()) {
+            let noise = (hash(moment, n, 2) % (2 * NOISE as u32 + 1)) as i32 - NOISE;
+            pixel.0[0] = (i32::from(pixel.0[0]) + light as i32 + noise).clamp(0, 255) as u8;
+        }
+        picture
+    }
+
+    /// Who is here, the number of the visit, and how much of it has passed (0 to 1).
+    fn visit_at(&self, t: Duration) -> Option<(Visitor, u32, f32)> {
+        let since_first = t.checked_sub(self.camera.first_visit())?.as_secs_f32();
+        let number = (since_first / PERIOD.as_secs_f32()).floor();
+        let progress = (since_first - number * PERIOD.as_secs_f32()) / STAY.as_secs_f32();
+        let visitors = self.camera.visitors();
+        let number = number as u32;
+        (progress < 1.0).then(|| (visitors[number as usize % visitors.len()], number, progress))
+    }
+}
+
+/// The picture as a JPEG file, for a thumbnail.
+///
+/// # Errors
+///
+/// When the picture cannot be encoded; not for pictures of a [`Scene`].
+pub fn jpeg(picture: &GrayImage) -> Result<Vec<u8>, ImageError> {
+    let mut file = Vec::new();
+    JpegEncoder::new_with_quality(&mut file, 75).encode_image(picture)?;
+    Ok(file)
+}
+
+/// A well mixed number out of three.
+const fn hash(a: u32, b: u32, c: u32) -> u32 {
+    let mut h = a ^ b.wrapping_mul(0x9e37_79b1) ^ c.wrapping_mul(0x85eb_ca77);
+    h = (h ^ (h >> 16)).wrapping_mul(0x7feb_352d);
+    h = (h ^ (h >> 15)).wrapping_mul(0x846c_a68b);
+    h ^ (h >> 16)
+}
+
+/// The brightness of the empty view: between 80 and 190, so that dark and bright visitors both stand out.
+fn background(camera: Camera, seed: u32, x: u32, y: u32) -> u8 {
+    let grain = |size: u32, depth: u32| hash(seed, x / size, y / size) % depth;
+    let base = match camera {
+        // A wall of bricks with a door, and the step in front of it.
+        Camera::FrontDoor => match (x, y) {
+            (200..=260, 40..=139) => 96,
+            (_, 140..) => 120,
+            _ if y % 12 == 0 || (x + (y / 12 % 2) * 12) % 24 == 0 => 112,
+            _ => 140,
+        },
+        // Sky, a hedge, the paved drive.
+        Camera::Driveway => match y {
+            0..=59 => 165 - y / 3,
+            60..=89 => 95 + grain(5, 14),
+            _ if (y - 90) % 30 == 0 => 108,
+            _ => 128,
+        },
+        // A fence and the lawn.
+        Camera::Garden => match y {
+            0..=79 if x % 20 < 3 => 100,
+            0..=79 => 150,
+            _ => 115 + grain(7, 10),
+        },
+    };
+    (base + grain(3, 8) + grain(1, 4)) as u8
+}
+
+/// Draws a visitor of the given shape; `progress` is how much of the visit has passed.
+fn draw(picture: &mut GrayImage, visitor: Visitor, variant: u32, progress: f32) {
+    let brush = if variant & 1 == 0 { 32 } else { 46 };
+    let leftwards = variant & 2 != 0;
+    let depth = (variant >> 2) % 13;
+    let cross = |width: f32| {
+        let x = progress * (WIDTH as f32 + 2.0 * width) - width;
+        if leftwards { WIDTH as f32 - x } else { x }
+    };
+    let stride = (progress * 60.0).sin();
+    let mut pen = Pen { picture, brush, leftwards };
+    match visitor {
+        Visitor::Person => {
+            let (x, y) = (cross(30.0), 66.0 + depth as f32);
+            pen.ellipse(x, y + 8.0, 7.0, 8.0);
+            pen.block(x - 11.0, y + 17.0, 22.0, 34.0);
+            pen.block(x - 7.0 - stride * 3.0, y + 51.0, 7.0, 30.0);
+            pen.block(x + stride * 3.0, y + 51.0, 7.0, 30.0);
+        }
+        Visitor::Vehicle => {
+            let (x, y) = (cross(70.0), 96.0 + depth as f32);
+            pen.block(x - 56.0, y + 18.0, 112.0, 24.0);
+            pen.block(x - 34.0, y, 62.0, 18.0);
+            pen.ellipse(x - 34.0, y + 42.0, 9.0, 9.0);
+            pen.ellipse(x + 34.0, y + 42.0, 9.0, 9.0);
+        }
+        Visitor::Animal => {
+            let (x, y) = (cross(30.0), 132.0 + depth as f32);
+            pen.ellipse(x, y + 8.0, 15.0, 6.0);
+            pen.ellipse(pen.ahead(x, 15.0), y + 3.0, 5.0, 5.0);
+            for leg in [-10.0, -5.0, 6.0, 11.0] {
+                pen.block(x + leg - 1.5 + stride, y + 11.0, 3.0, 8.0);
+            }
+        }
+        Visitor::Package => {
+            let x = 150.0 + depth as f32 * 2.0;
+            pen.block(x, 146.0, 22.0, 18.0);
+            pen.brush = 205;
+            pen.block(x + 9.0, 146.0, 3.0, 18.0);
+        }
+    }
+}
+
+/// Fills shapes with one brightness, cut at the picture's edges.
+struct Pen<'a> {
+    picture: &'a mut GrayImage,
+    brush: u8,
+    leftwards: bool,
+}
+
+impl Pen<'_> {
+    fn block(&mut self, x: f32, y: f32, width: f32, height: f32) {
+        self.fill(x, y, width, height, |_, _| true);
+    }
+
+    fn ellipse(&mut self, x: f32, y: f32, rx: f32, ry: f32) {
+        self.fill(x - rx, y - ry, 2.0 * rx, 2.0 * ry, |px, py| {
+            ((px - x) / rx).powi(2) + ((py - y) / ry).powi(2) <= 1.0
+        });
+    }
+
+    /// The point `by` pixels further in the direction of the walk.
+    fn ahead(&self, x: f32, by: f32) -> f32 {
+        if self.leftwards { x - by } else { x + by }
+    }
+
+    fn fill(&mut self, x: f32, y: f32, width: f32, height: f32, inside: impl Fn(f32, f32) -> bool) {
+        // Casting a negative number to an unsigned one gives 0: the picture's edge.
+        let columns = x as u32..((x + width) as u32).min(WIDTH);
+        for py in y as u32..((y + height) as u32).min(HEIGHT) {
+            for px in columns.clone() {
+                if inside(px as f32 + 0.5, py as f32 + 0.5) {
+                    self.picture.put_pixel(px, py, Luma([self.brush]));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn largest_difference(a: &GrayImage, b: &GrayImage) -> u8 {
+        a.pixels().zip(b.pixels()).map(|(a, b)| a.0[0].abs_diff(b.0[0])).max().unwrap()
+    }
+
+    #[test]
+    fn the_same_moment_looks_the_same() {
+        for camera in Camera::ALL {
+            let t = Duration::from_millis(7_300);
+            assert_eq!(Scene::new(camera, 1).frame(t), Scene::new(camera, 1).frame(t));
+            assert_ne!(Scene::new(camera, 1).frame(t), Scene::new(camera, 2).frame(t));
+        }
+    }
+
+    #[test]
+    fn without_a_visitor_only_light_and_noise_change() {
+        let scene = Scene::new(Camera::Driveway, 7);
+        let (a, b) = (Duration::from_millis(100), Duration::from_millis(200));
+        assert_eq!((scene.visit(a), scene.visit(b)), (None, None));
+        let difference = largest_difference(&scene.frame(a), &scene.frame(b));
+        assert!((1..=2 * NOISE as u8 + 2).contains(&difference), "{difference}");
+    }
+
+    #[test]
+    fn visitors_come_one_at_a_time_and_leave() {
+        for camera in Camera::ALL {
+            let scene = Scene::new(camera, 7);
+            let seconds = (0..600).map(|s| scene.visit(Duration::from_secs(s)));
+            let seen: Vec<_> = seconds.collect();
+            assert!(seen.contains(&None));
+            for visitor in camera.visitors() {
+                assert!(seen.iter().flatten().any(|(seen, _)| seen == visitor), "{visitor:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_visitor_stands_out_from_every_background() {
+        for camera in Camera::ALL {
+            let background = Scene::new(camera, 7).background;
+            let darkest = background.pixels().map(|p| p.0[0]).min().unwrap();
+            let brightest = background.pixels().map(|p| p.0[0]).max().unwrap();
+            assert!(darkest >= 90 && brightest <= 190, "{camera:?}: {darkest} to {brightest}");
+        }
+    }
+
+    #[test]
+    fn a_thumbnail_is_a_small_jpeg() {
+        let file = jpeg(&Scene::new(Camera::Garden, 7).frame(Duration::from_secs(12))).unwrap();
+        assert!(file.starts_with(&[0xff, 0xd8, 0xff]) && file.len() < 64 * 1024, "{}", file.len());
+    }
+
+    #[test]
+    fn only_the_front_door_is_a_doorbell() {
+        let doorbells = Camera::ALL.into_iter().filter(|camera| camera.is_doorbell());
+        assert!(doorbells.eq([Camera::FrontDoor]));
+    }
+}

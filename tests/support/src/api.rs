@@ -1,0 +1,269 @@
+//! The REST API of a running service, as a client sees it.
+//!
+//! An [`Api`] is cheap to clone and follows its service over restarts, so tasks that keep sending events can hold one
+//! while the test kills and restarts the service. Methods that start with `try_` return what went wrong on the way;
+//! the others panic then. No answer, whatever its status, is an error here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::wait::{POLL, wait_until};
+
+/// The path under which the MQTT calls lie.
+pub const MQTT: &str = "/api/v1/integrations/mqtt";
+const REQUEST: Duration = Duration::from_secs(15);
+
+/// A handle to the REST API.
+#[derive(Clone)]
+pub struct Api {
+    target: Arc<Mutex<Target>>,
+    token: Token,
+}
+
+#[derive(Clone)]
+enum Token {
+    OfTheService,
+    Other(String),
+    None,
+}
+
+struct Target {
+    client: Client,
+    port: u16,
+    token: Option<String>,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as JSON; a body that is not JSON as a string; no body as null.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body, when the status is this one.
+    ///
+    /// # Panics
+    ///
+    /// When it is another one, with the body.
+    #[track_caller]
+    #[must_use]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "the service answered {} instead of {status}: {}", self.status, self.body);
+        self.body
+    }
+
+    /// A header's value; empty when it is not there.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+impl Api {
+    pub(crate) fn new() -> Self {
+        let target = Target { client: client(), port: 0, token: None };
+        Self { target: Arc::new(Mutex::new(target)), token: Token::OfTheService }
+    }
+
+    /// A handle to whatever listens on this loopback port, with this token.
+    #[must_use]
+    pub fn at(port: u16, token: &str) -> Self {
+        let api = Self::new();
+        api.point_to(port, Some(token.to_owned()));
+        api
+    }
+
+    /// From now on requests go here. Connections to where they went before are not used again.
+    pub(crate) fn point_to(&self, port: u16, token: Option<String>) {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        *target = Target { client: client(), port, token };
+    }
+
+    /// The same API without a token.
+    #[must_use]
+    pub fn without_token(&self) -> Self {
+        Self { target: Arc::clone(&self.target), token: Token::None }
+    }
+
+    /// The same API with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { target: Arc::clone(&self.target), token: Token::Other(token.to_owned()) }
+    }
+
+    /// A request to be made by hand: with other headers, or a body that is not JSON. It carries the token.
+    #[must_use]
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = target.client.request(method, format!("http://127.0.0.1:{}{path}", target.port));
+        match (&self.token, &target.token) {
+            (Token::Other(token), _) | (Token::OfTheService, Some(token)) => request.bearer_auth(token),
+            (Token::OfTheService, None) | (Token::None, _) => request,
+        }
+    }
+
+    /// Sends a request made with [`Api::request`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer, or none within 15 s.
+    pub async fn try_send(request: RequestBuilder) -> reqwest::Result<Answer> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await?;
+        let body = match serde_json::from_slice(&bytes) {
+            Ok(body) => body,
+            Err(_) if bytes.is_empty() => Value::Null,
+            Err(_) => Value::String(String::from_utf8_lossy(&bytes).into_owned()),
+        };
+        Ok(Answer { status, headers, body })
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, None).await
+    }
+
+    /// PUT with a JSON body.
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
+    /// POST with a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn try_get(&self, path: &str) -> reqwest::Result<Answer> {
+        Self::try_send(self.request(Method::GET, path)).await
+    }
+
+    /// POST with a JSON body.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer: nobody knows whether the service has done it.
+    pub async fn try_post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
+        Self::try_send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Submits one event.
+    pub async fn post_event(&self, event: &Value) -> Answer {
+        self.post("/api/v1/events", event).await
+    }
+
+    /// Submits one event, which must have an `event_id`, again and again until it is accepted, as a good sender does:
+    /// over errors, kills and 5xx answers. Returns the receipt.
+    ///
+    /// # Panics
+    ///
+    /// When it is not accepted within `timeout`, or is refused (4xx other than 429).
+    pub async fn submit(&self, event: &Value, timeout: Duration) -> Value {
+        assert!(event["event_id"].is_string(), "only an event with an event_id can be sent twice: {event}");
+        let mut receipt = Value::Null;
+        wait_until(&format!("accepted: {event}"), timeout, async || {
+            match self.try_post("/api/v1/events", event).await {
+                Ok(answer) if answer.status >= 500 || answer.status == 429 => false,
+                Ok(answer) => {
+                    receipt = answer.expect(202);
+                    true
+                }
+                Err(_) => false,
+            }
+        })
+        .await;
+        receipt
+    }
+
+    /// Replaces the MQTT settings.
+    pub async fn put_config(&self, settings: &Value) -> Answer {
+        self.put(&format!("{MQTT}/config"), settings).await
+    }
+
+    /// Connects the service to a broker on this loopback port, with default settings, and waits until it is.
+    pub async fn connect_to(&self, broker_port: u16) {
+        let settings = json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker_port });
+        let _ = self.put_config(&settings).await.expect(200);
+        self.wait_connected(Duration::from_secs(10)).await;
+    }
+
+    /// The connection status.
+    pub async fn status(&self) -> Value {
+        self.get(&format!("{MQTT}/status")).await.expect(200)
+    }
+
+    /// Waits until the status satisfies `condition`, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not within `timeout`, with the last status seen.
+    pub async fn wait_status(
+        &self,
+        what: &str,
+        timeout: Duration,
+        mut condition: impl FnMut(&Value) -> bool,
+    ) -> Value {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let status = self.status().await;
+            if condition(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{what}: not within {timeout:?}; the last status was {status}");
+            sleep(POLL).await;
+        }
+    }
+
+    /// Waits until the service says that it is connected.
+    pub async fn wait_connected(&self, timeout: Duration) {
+        self.wait_status("connected", timeout, |status| status["connected"] == true).await;
+    }
+
+    /// Waits until no event is pending or in flight.
+    pub async fn wait_outbox_empty(&self, timeout: Duration) {
+        let empty = |status: &Value| status["outbox"]["pending"] == 0 && status["outbox"]["in_flight"] == 0;
+        self.wait_status("outbox empty", timeout, empty).await;
+    }
+
+    /// Waits until this event's delivery state is `delivered`.
+    pub async fn wait_until_delivered(&self, event_id: &str, timeout: Duration) {
+        let path = format!("/api/v1/events/{event_id}");
+        wait_until(&format!("event {event_id} delivered"), timeout, async || {
+            self.get(&path).await.expect(200)["delivery"]["state"] == "delivered"
+        })
+        .await;
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let mut request = self.request(method.clone(), path);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        Self::try_send(request).await.unwrap_or_else(|error| panic!("{method} {path} was not answered: {error:?}"))
+    }
+}
+
+fn client() -> Client {
+    // A proxy that the environment names has no business on loopback.
+    Client::builder().no_proxy().timeout(REQUEST).build().expect("an HTTP client without TLS can be made")
+}

@@ -1,0 +1,105 @@
+//! The account's own books.
+
+use serde_json::json;
+
+use super::*;
+
+fn ledger(accepted: &[u64], delivered: &[u64]) -> Ledger {
+    let mut ledger = Ledger::new();
+    accepted.iter().for_each(|seq| ledger.accepted(&format!("event-{seq}"), *seq));
+    delivered.iter().for_each(|seq| ledger.delivered(&format!("event-{seq}"), *seq));
+    ledger
+}
+
+fn disorder(delivered: &[u64]) -> Vec<Disorder> {
+    ledger(&[], delivered).out_of_order()
+}
+
+#[test]
+fn an_undisturbed_stream_is_complete_and_in_order() {
+    let ledger = ledger(&[1, 2, 3], &[1, 2, 3]);
+    ledger.assert_nothing_lost();
+    ledger.assert_in_order();
+    assert_eq!((ledger.duplicates(), ledger.resends(), ledger.setbacks()), (0, 0, 0));
+}
+
+#[test]
+fn what_was_accepted_and_never_came_is_lost_unless_it_is_dead() {
+    let mut ledger = ledger(&[1, 2, 3, 4], &[1, 4]);
+    assert_eq!(ledger.lost(), [2, 3]);
+    ledger.dead(2);
+    assert_eq!(ledger.lost(), [3]);
+}
+
+#[test]
+#[should_panic(expected = "lost 1: [2]")]
+fn a_loss_is_named() {
+    ledger(&[1, 2], &[1]).assert_nothing_lost();
+}
+
+#[test]
+#[should_panic(expected = "out of order 1: [Late { seq: 3, after: 4 }]")]
+fn an_overtaken_event_is_named() {
+    ledger(&[], &[1, 2, 4, 3]).assert_in_order();
+}
+
+#[test]
+fn resends_from_the_first_unacknowledged_are_in_order() {
+    assert_eq!(disorder(&[1, 2, 3, 4, 2, 3, 4, 5]), []);
+    assert_eq!(disorder(&[1, 2, 3, 4, 2, 3, 3, 4, 5, 6]), []);
+    assert_eq!(disorder(&[1, 2, 3, 3, 4]), []);
+    let ledger = ledger(&[], &[1, 2, 3, 4, 2, 3, 3, 4, 1, 2, 3, 4, 5]);
+    assert_eq!((ledger.duplicates(), ledger.resends(), ledger.setbacks()), (8, 3, 1));
+}
+
+#[test]
+fn a_resend_may_leave_out_what_was_acknowledged() {
+    assert_eq!(disorder(&[1, 2, 3, 4, 2, 5, 6]), []);
+}
+
+#[test]
+fn a_resend_that_overtakes_is_found() {
+    let overtaken = |seq, by| Disorder::ResendOvertaken { seq, by };
+    assert_eq!(disorder(&[1, 2, 3, 4, 2, 4, 3, 4]), [overtaken(3, 4)]);
+    assert_eq!(disorder(&[1, 2, 3, 4, 2, 5, 3, 4]), [overtaken(3, 5), overtaken(4, 5)]);
+    assert_eq!(disorder(&[1, 2, 3, 4, 2, 6, 5]), [Disorder::Late { seq: 5, after: 6 }]);
+}
+
+#[test]
+fn a_crash_that_forgets_acknowledgements_is_no_disorder() {
+    assert_eq!(disorder(&[1, 2, 3, 4, 3, 4, 5, 2, 3, 4, 5]), []);
+}
+
+#[test]
+fn gaps_in_the_numbers_are_no_disorder() {
+    let ledger = ledger(&[3, 7, 20], &[3, 7, 20]);
+    ledger.assert_nothing_lost();
+    ledger.assert_in_order();
+}
+
+#[test]
+fn delivered_without_a_receipt_is_permitted_and_counted() {
+    let ledger = ledger(&[1], &[1, 2, 2]);
+    ledger.assert_nothing_lost();
+    assert_eq!(ledger.unconfirmed(), [2]);
+}
+
+#[test]
+fn one_event_has_one_seq_and_one_seq_has_one_event() {
+    let mut ledger = ledger(&[1, 1], &[1]);
+    assert!(ledger.contradictions().is_empty());
+    ledger.accepted("event-1", 2);
+    ledger.delivered("another", 1);
+    assert_eq!(ledger.contradictions().len(), 2, "{:?}", ledger.contradictions());
+}
+
+#[test]
+fn receipts_and_payloads_are_read_and_replays_do_not_count() {
+    let mut ledger = Ledger::new();
+    ledger.accepted_receipt(&json!({ "event_id": "a", "seq": 1, "duplicate": false }));
+    ledger.delivered_event(&json!({ "event_id": "a", "seq": 1, "replay": true }));
+    assert_eq!(ledger.lost(), [1]);
+    ledger.delivered_event(&json!({ "event_id": "a", "seq": 1, "late": true }));
+    ledger.assert_nothing_lost();
+    assert_eq!(ledger.summary().split(", ").count(), 8);
+}

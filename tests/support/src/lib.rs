@@ -1,0 +1,38 @@
+//! Real parts for liveobject's system tests: a real broker, a network that fails on purpose, a broker that
+//! follows a script, a subscriber that remembers, and the real service as a child process.
+//!
+//! Nothing in here is a mock of liveobject. Everything listens on a private loopback port and works in a directory
+//! of its own, so tests may run side by side; everything ends when its value is dropped. What goes wrong panics with
+//! a sentence that says what was awaited and what was seen instead. Every wait has a bound.
+//!
+//! | to have | use |
+//! | --- | --- |
+//! | a broker that can be stopped, killed, frozen and started again | [`Mosquitto`] |
+//! | a network that is cut, stalls, refuses, swallows or delays | [`Proxy`] |
+//! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
+//! | what a Home Assistant would have seen | [`Subscriber`] |
+//! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
+//! | the proof that nothing was lost or out of order | [`Ledger`] |
+
+mod child;
+mod ports;
+mod wait;
+
+pub mod api;
+pub mod ledger;
+pub mod mosquitto;
+pub mod mqtt5;
+pub mod proxy;
+pub mod scripted;
+pub mod service;
+pub mod subscriber;
+
+pub use api::{Answer, Api};
+pub use ledger::{Disorder, Ledger};
+pub use mosquitto::{Mosquitto, MosquittoBuilder};
+pub use ports::free_port;
+pub use proxy::Proxy;
+pub use scripted::{Acks, Reply, Rule, ScriptedBroker};
+pub use service::{Finished, Service, ServiceBuilder};
+pub use subscriber::{Message, Subscriber, SubscriberBuilder};
+pub use wait::wait_until;

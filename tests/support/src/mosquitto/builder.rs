@@ -1,0 +1,198 @@
+//! How a [`Mosquitto`] is configured, and the files that say so.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Mosquitto, program};
+
+/// Settings of a [`Mosquitto`] to be started.
+#[derive(Clone, Debug)]
+pub struct MosquittoBuilder {
+    users: Vec<(String, String)>,
+    pub(super) acl: Option<String>,
+    allow_anonymous: bool,
+    persistence: bool,
+    save_every_change: bool,
+    log_packets: bool,
+    max_queued_messages: u32,
+    lines: Vec<String>,
+}
+
+impl Default for MosquittoBuilder {
+    fn default() -> Self {
+        Self {
+            users: Vec::new(),
+            acl: None,
+            allow_anonymous: true,
+            persistence: true,
+            save_every_change: false,
+            log_packets: false,
+            max_queued_messages: 0,
+            lines: Vec::new(),
+        }
+    }
+}
+
+impl MosquittoBuilder {
+    /// Adds a user. The first one also ends anonymous access, unless [`Self::allow_anonymous`] is called after it.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.users.push((name.to_owned(), password.to_owned()));
+        self.allow_anonymous = false;
+        self
+    }
+
+    /// Whether a client may come without a user name.
+    #[must_use]
+    pub fn allow_anonymous(mut self, allow: bool) -> Self {
+        self.allow_anonymous = allow;
+        self
+    }
+
+    /// The text of the ACL file, such as `user ann\ntopic readwrite liveobject/#`. Lines before the first `user` are
+    /// for anonymous clients. MQTT 5 publishers hear of a refusal (reason 0x87); what may not be read is left out.
+    #[must_use]
+    pub fn acl(mut self, rules: &str) -> Self {
+        self.acl = Some(rules.to_owned());
+        self
+    }
+
+    /// Whether retained messages and sessions are kept in a file over restarts (default: yes).
+    #[must_use]
+    pub fn persistence(mut self, persistence: bool) -> Self {
+        self.persistence = persistence;
+        self
+    }
+
+    /// Writes the persistent state about once a second when anything has changed, so that a killed broker loses at
+    /// most what it took in that second. It still acknowledges before it writes: what a subscriber misses after a kill
+    /// may be the broker's loss, not the publisher's.
+    #[must_use]
+    pub fn save_every_change(self) -> Self {
+        self.line("autosave_on_changes true").line("autosave_interval 1").saving()
+    }
+
+    /// Logs every packet (slow under load; the default logs connections, subscriptions and errors).
+    #[must_use]
+    pub fn log_packets(mut self) -> Self {
+        self.log_packets = true;
+        self
+    }
+
+    /// At most so many unacknowledged messages a client, in each direction; told to MQTT 5 clients as the Receive
+    /// Maximum.
+    #[must_use]
+    pub fn receive_maximum(self, messages: u16) -> Self {
+        self.line(&format!("max_inflight_messages {messages}"))
+    }
+
+    /// The highest QoS that publishers may use.
+    #[must_use]
+    pub fn max_qos(self, qos: u8) -> Self {
+        self.line(&format!("max_qos {qos}"))
+    }
+
+    /// The largest payload in bytes. Publishers are not told before: a larger message is refused (reason 0x95).
+    #[must_use]
+    pub fn message_size_limit(self, bytes: u32) -> Self {
+        self.line(&format!("message_size_limit {bytes}"))
+    }
+
+    /// The largest packet in bytes, told to MQTT 5 clients as the Maximum Packet Size.
+    #[must_use]
+    pub fn max_packet_size(self, bytes: u32) -> Self {
+        self.line(&format!("max_packet_size {bytes}"))
+    }
+
+    /// How many messages wait for a slow or absent subscriber (default 0: no bound).
+    #[must_use]
+    pub fn max_queued_messages(mut self, messages: u32) -> Self {
+        self.max_queued_messages = messages;
+        self
+    }
+
+    /// One more line of the configuration file.
+    #[must_use]
+    pub fn line(mut self, line: &str) -> Self {
+        self.lines.push(line.to_owned());
+        self
+    }
+
+    /// Starts it on a free port.
+    ///
+    /// # Panics
+    ///
+    /// When it does not accept within 10 s, with its log.
+    pub async fn start(self) -> Mosquitto {
+        Mosquitto::start_with(self).await
+    }
+
+    fn saving(mut self) -> Self {
+        self.save_every_change = true;
+        self.persistence = true;
+        self
+    }
+
+    pub(super) fn write_config(&self, dir: &Path, port: u16) -> PathBuf {
+        let file = dir.join("mosquitto.conf");
+        fs::write(&file, self.config(dir, port)).expect("mosquitto's configuration can be written");
+        self.write_acl(dir);
+        file
+    }
+
+    pub(super) fn write_acl(&self, dir: &Path) {
+        if let Some(acl) = &self.acl {
+            fs::write(dir.join("acl"), acl).expect("mosquitto's ACL file can be written");
+        }
+    }
+
+    pub(super) fn write_users(&self, dir: &Path) {
+        let file = dir.join("passwords");
+        if !self.users.is_empty() {
+            fs::write(&file, "").expect("mosquitto's password file can be written");
+        }
+        for (name, password) in &self.users {
+            let output = Command::new(program("mosquitto_passwd"))
+                .arg("-b")
+                .args([file.as_os_str(), name.as_ref(), password.as_ref()])
+                .output()
+                .expect("mosquitto_passwd can be run");
+            assert!(output.status.success(), "mosquitto_passwd failed: {output:?}");
+        }
+    }
+
+    fn config(&self, dir: &Path, port: u16) -> String {
+        let mut text = String::new();
+        let mut line = |line: std::fmt::Arguments<'_>| {
+            writeln!(text, "{line}").expect("writing to a string does not fail");
+        };
+        // Started as root it would become another user, who cannot read this directory.
+        line(format_args!("user root"));
+        line(format_args!("log_dest stderr"));
+        line(format_args!("log_timestamp_format %Y-%m-%dT%H:%M:%S"));
+        match self.log_packets {
+            true => line(format_args!("log_type all")),
+            false => ["error", "warning", "notice", "information", "subscribe", "unsubscribe"]
+                .iter()
+                .for_each(|kind| line(format_args!("log_type {kind}"))),
+        }
+        line(format_args!("max_queued_messages {}", self.max_queued_messages));
+        line(format_args!("persistence {}", self.persistence));
+        line(format_args!("persistence_location {}/", dir.display()));
+        if !self.save_every_change {
+            line(format_args!("autosave_interval 0"));
+        }
+        line(format_args!("listener {port} 127.0.0.1"));
+        line(format_args!("allow_anonymous {}", self.allow_anonymous));
+        if !self.users.is_empty() {
+            line(format_args!("password_file {}/passwords", dir.display()));
+        }
+        if self.acl.is_some() {
+            line(format_args!("acl_file {}/acl", dir.display()));
+        }
+        self.lines.iter().for_each(|extra| line(format_args!("{extra}")));
+        text
+    }
+}

@@ -1,0 +1,214 @@
+//! As much of MQTT 5 as the scripted broker needs, written apart from any client library, so that a mistake in the
+//! library under test is not repeated here. Faults in what a client sends are errors that say what was wrong.
+
+use std::io;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+mod encode;
+mod fields;
+
+pub use encode::{ConnAck, Encoder};
+use fields::{Fields, invalid};
+
+/// A packet from a client, as far as a test may ask about it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Packet {
+    /// CONNECT.
+    Connect(Connect),
+    /// PUBLISH.
+    Publish(Publish),
+    /// PUBACK, PUBREC or PUBCOMP: the client's answer to what the broker sent.
+    Answer {
+        /// The packet type, 4, 5 or 7.
+        kind: u8,
+        /// The packet id.
+        packet_id: u16,
+    },
+    /// PUBREL.
+    PubRel {
+        /// The packet id.
+        packet_id: u16,
+    },
+    /// SUBSCRIBE: packet id, then each filter with the QoS asked for.
+    Subscribe(u16, Vec<(String, u8)>),
+    /// UNSUBSCRIBE: packet id and how many filters.
+    Unsubscribe(u16, usize),
+    /// PINGREQ.
+    PingReq,
+    /// DISCONNECT with its reason code (0: normal, 4: with will).
+    Disconnect(u8),
+}
+
+/// What a client said when it connected.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Connect {
+    /// The client id; empty when the broker is to choose.
+    pub client_id: String,
+    /// Whether an earlier session is to be dropped.
+    pub clean_start: bool,
+    /// Keep alive, in seconds.
+    pub keep_alive: u16,
+    /// How long the session is to be kept after the end of the connection, in seconds.
+    pub session_expiry: Option<u32>,
+    /// How many unacknowledged messages the client takes.
+    pub receive_maximum: Option<u16>,
+    /// The user name.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Bytes>,
+    /// The last will.
+    pub will: Option<Will>,
+}
+
+/// A last will.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Will {
+    /// Its topic.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Its QoS.
+    pub qos: u8,
+    /// Whether it is to be retained.
+    pub retain: bool,
+}
+
+/// A PUBLISH packet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Publish {
+    /// The topic.
+    pub topic: String,
+    /// The payload.
+    pub payload: Bytes,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether it is to be retained.
+    pub retain: bool,
+    /// Whether the sender says that it may have sent it before.
+    pub dup: bool,
+    /// The packet id; 0 with QoS 0.
+    pub packet_id: u16,
+    /// Message Expiry Interval in seconds, when the property is there.
+    pub message_expiry: Option<u32>,
+    /// The size of the whole packet in bytes.
+    pub packet_size: usize,
+}
+
+/// Reads one packet; `None` when the client has closed the connection between two packets.
+///
+/// # Errors
+///
+/// When the connection fails, or the client sends what MQTT 5 forbids.
+pub async fn read_packet(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Packet>> {
+    let mut first = [0];
+    if from.read(&mut first).await? == 0 {
+        return Ok(None);
+    }
+    let (length, prefix) = read_length(from).await?;
+    let mut body = vec![0; length];
+    from.read_exact(&mut body).await?;
+    let body = Fields(Bytes::from(body));
+    parse(first[0], body, 1 + prefix + length).map(Some)
+}
+
+async fn read_length(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(usize, usize)> {
+    let mut length = 0;
+    for position in 0..4 {
+        let byte = from.read_u8().await?;
+        length |= usize::from(byte & 0x7f) << (7 * position);
+        if byte & 0x80 == 0 {
+            return Ok((length, position + 1));
+        }
+    }
+    Err(invalid("a remaining length of more than four bytes"))
+}
+
+fn parse(first: u8, mut body: Fields, packet_size: usize) -> io::Result<Packet> {
+    let flags = first & 0x0f;
+    let packet = match first >> 4 {
+        1 => Packet::Connect(connect(&mut body)?),
+        3 => Packet::Publish(publish(flags, &mut body, packet_size)?),
+        kind @ (4 | 5 | 7) => Packet::Answer { kind, packet_id: body.u16()? },
+        6 if flags == 2 => Packet::PubRel { packet_id: body.u16()? },
+        8 if flags == 2 => subscribe(&mut body)?,
+        10 if flags == 2 => unsubscribe(&mut body)?,
+        12 => Packet::PingReq,
+        14 => Packet::Disconnect(if body.0.is_empty() { 0 } else { body.u8()? }),
+        kind => return Err(invalid(format!("packet type {kind} with flags {flags:#x}"))),
+    };
+    Ok(packet)
+}
+
+fn connect(body: &mut Fields) -> io::Result<Connect> {
+    if body.text()? != "MQTT" || body.u8()? != 5 {
+        return Err(invalid("not MQTT 5"));
+    }
+    let flags = body.u8()?;
+    let keep_alive = body.u16()?;
+    let properties = body.properties()?;
+    let client_id = body.text()?;
+    let will = match flags & 0x04 != 0 {
+        true => {
+            body.properties()?;
+            let (topic, payload) = (body.text()?, body.binary()?);
+            Some(Will { topic, payload, qos: flags >> 3 & 3, retain: flags & 0x20 != 0 })
+        }
+        false => None,
+    };
+    Ok(Connect {
+        client_id,
+        clean_start: flags & 0x02 != 0,
+        keep_alive,
+        session_expiry: properties.session_expiry,
+        receive_maximum: properties.receive_maximum,
+        username: (flags & 0x80 != 0).then(|| body.text()).transpose()?,
+        password: (flags & 0x40 != 0).then(|| body.binary()).transpose()?,
+        will,
+    })
+}
+
+fn publish(flags: u8, body: &mut Fields, packet_size: usize) -> io::Result<Publish> {
+    let qos = flags >> 1 & 3;
+    if qos == 3 {
+        return Err(invalid("QoS 3"));
+    }
+    let topic = body.text()?;
+    let packet_id = if qos == 0 { 0 } else { body.u16()? };
+    if qos > 0 && packet_id == 0 {
+        return Err(invalid("packet id 0"));
+    }
+    let properties = body.properties()?;
+    Ok(Publish {
+        topic,
+        payload: body.rest(),
+        qos,
+        retain: flags & 1 != 0,
+        dup: flags & 8 != 0,
+        packet_id,
+        message_expiry: properties.message_expiry,
+        packet_size,
+    })
+}
+
+fn subscribe(body: &mut Fields) -> io::Result<Packet> {
+    let packet_id = body.u16()?;
+    body.properties()?;
+    let mut filters = Vec::new();
+    while body.0.has_remaining() {
+        filters.push((body.text()?, body.u8()? & 3));
+    }
+    Ok(Packet::Subscribe(packet_id, filters))
+}
+
+fn unsubscribe(body: &mut Fields) -> io::Result<Packet> {
+    let packet_id = body.u16()?;
+    body.properties()?;
+    let mut filters = 0;
+    while body.0.has_remaining() {
+        body.text()?;
+        filters += 1;
+    }
+    Ok(Packet::Unsubscribe(packet_id, filters))
+}

@@ -1,0 +1,141 @@
+//! Packets that a broker sends.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::Publish;
+
+/// The broker's answer to CONNECT: what it allows, or why it refuses.
+#[derive(Clone, Debug, Default)]
+pub struct ConnAck {
+    /// 0: welcome; 0x80 and above: refused, such as 0x86 (bad user name or password).
+    pub reason: u8,
+    /// Whether the broker says that it has kept the client's session.
+    pub session_present: bool,
+    /// How many unacknowledged messages the broker takes.
+    pub receive_maximum: Option<u16>,
+    /// The largest packet it takes, in bytes.
+    pub maximum_packet_size: Option<u32>,
+    /// 0 or 1; absent: 2.
+    pub maximum_qos: Option<u8>,
+    /// Whether it keeps retained messages; absent: yes.
+    pub retain_available: Option<bool>,
+    /// The keep alive that the client must use, in seconds.
+    pub server_keep_alive: Option<u16>,
+    /// The client id that it gives to a client without one.
+    pub assigned_client_id: Option<String>,
+    /// Why, in words.
+    pub reason_string: Option<String>,
+}
+
+/// Writes packets as bytes.
+pub struct Encoder;
+
+impl Encoder {
+    /// CONNACK.
+    #[must_use]
+    pub fn connack(answer: &ConnAck) -> Bytes {
+        let mut properties = BytesMut::new();
+        if let Some(messages) = answer.receive_maximum {
+            properties.put_u8(0x21);
+            properties.put_u16(messages);
+        }
+        if let Some(bytes) = answer.maximum_packet_size {
+            properties.put_u8(0x27);
+            properties.put_u32(bytes);
+        }
+        if let Some(qos) = answer.maximum_qos {
+            properties.put_slice(&[0x24, qos]);
+        }
+        if let Some(available) = answer.retain_available {
+            properties.put_slice(&[0x25, available.into()]);
+        }
+        if let Some(seconds) = answer.server_keep_alive {
+            properties.put_u8(0x13);
+            properties.put_u16(seconds);
+        }
+        if let Some(id) = &answer.assigned_client_id {
+            properties.put_u8(0x12);
+            put_text(&mut properties, id);
+        }
+        if let Some(text) = &answer.reason_string {
+            properties.put_u8(0x1f);
+            put_text(&mut properties, text);
+        }
+        let mut body = BytesMut::new();
+        body.put_slice(&[answer.session_present.into(), answer.reason]);
+        put_variable(&mut body, properties.len());
+        body.put(properties);
+        packet(0x20, &body)
+    }
+
+    /// PUBACK (4), PUBREC (5), PUBREL (6) or PUBCOMP (7) with a reason code.
+    #[must_use]
+    pub fn answer(kind: u8, packet_id: u16, reason: u8) -> Bytes {
+        let mut body = BytesMut::new();
+        body.put_u16(packet_id);
+        if reason != 0 {
+            body.put_u8(reason);
+        }
+        packet(kind << 4 | if kind == 6 { 2 } else { 0 }, &body)
+    }
+
+    /// SUBACK (9) or UNSUBACK (11) with a reason code for each filter.
+    #[must_use]
+    pub fn filters_answer(kind: u8, packet_id: u16, reasons: &[u8]) -> Bytes {
+        let mut body = BytesMut::new();
+        body.put_u16(packet_id);
+        body.put_u8(0);
+        body.put_slice(reasons);
+        packet(kind << 4, &body)
+    }
+
+    /// PUBLISH; of its properties, none.
+    #[must_use]
+    pub fn publish(message: &Publish) -> Bytes {
+        let mut body = BytesMut::new();
+        put_text(&mut body, &message.topic);
+        if message.qos > 0 {
+            body.put_u16(message.packet_id);
+        }
+        body.put_u8(0);
+        body.put_slice(&message.payload);
+        let flags = u8::from(message.dup) << 3 | message.qos << 1 | u8::from(message.retain);
+        packet(0x30 | flags, &body)
+    }
+
+    /// PINGRESP.
+    #[must_use]
+    pub fn pingresp() -> Bytes {
+        packet(0xd0, &[])
+    }
+
+    /// DISCONNECT with a reason code, such as 0x8E (session taken over).
+    #[must_use]
+    pub fn disconnect(reason: u8) -> Bytes {
+        packet(0xe0, &[reason, 0])
+    }
+}
+
+fn packet(first: u8, body: &[u8]) -> Bytes {
+    let mut packet = BytesMut::with_capacity(body.len() + 5);
+    packet.put_u8(first);
+    put_variable(&mut packet, body.len());
+    packet.put_slice(body);
+    packet.freeze()
+}
+
+fn put_text(into: &mut BytesMut, text: &str) {
+    into.put_u16(u16::try_from(text.len()).expect("a text of at most 65535 bytes"));
+    into.put_slice(text.as_bytes());
+}
+
+fn put_variable(into: &mut BytesMut, mut value: usize) {
+    loop {
+        let low = u8::try_from(value & 0x7f).expect("seven bits");
+        value >>= 7;
+        if value == 0 {
+            return into.put_u8(low);
+        }
+        into.put_u8(low | 0x80);
+    }
+}

@@ -1,0 +1,125 @@
+//! One connection through the [`Proxy`](super::Proxy): two directions, each a reader and a writer with a queue
+//! between them, so that delayed bytes do not hold up those behind them.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+/// Chunks under way in one direction. With the largest chunk it bounds what a stalled connection holds to 4 MiB.
+const UNDER_WAY: usize = 256;
+const CHUNK: usize = 16 * 1024;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Mode {
+    #[default]
+    Flow,
+    Stall,
+    Swallow,
+}
+
+/// What the proxy does to its connections, now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Treatment {
+    pub(super) mode: Mode,
+    pub(super) delay: Duration,
+    /// Grows with every cut: a connection of an earlier generation ends.
+    pub(super) generation: u64,
+    /// Whether the newest cut was a reset.
+    pub(super) reset: bool,
+}
+
+type Watch = watch::Receiver<Treatment>;
+
+/// Forwards until both sides have closed, one has failed, or the connection is cut.
+pub(super) async fn run(mut client: TcpStream, mut target: TcpStream, treatment: Watch) {
+    let generation = treatment.borrow().generation;
+    let mut cut = treatment.clone();
+    // Not every platform can; it only makes small packets slower.
+    let _ = (client.set_nodelay(true), target.set_nodelay(true));
+    let reset = {
+        let (client_read, client_write) = client.split();
+        let (target_read, target_write) = target.split();
+        let both_ways = async {
+            tokio::try_join!(
+                one_way(client_read, target_write, treatment.clone()),
+                one_way(target_read, client_write, treatment),
+            )
+        };
+        tokio::select! {
+            _ = both_ways => return,
+            newest = cut.wait_for(|newest| newest.generation != generation) => {
+                newest.is_ok_and(|newest| newest.reset)
+            }
+        }
+    };
+    if reset {
+        // A socket that cannot be told to reset is already closed.
+        let _ = (client.set_zero_linger(), target.set_zero_linger());
+    }
+}
+
+/// Forwards until the reading side has closed and all of it has been written and closed on the other side.
+async fn one_way(from: ReadHalf<'_>, to: WriteHalf<'_>, treatment: Watch) -> io::Result<()> {
+    let (queue, under_way) = mpsc::channel(UNDER_WAY);
+    tokio::try_join!(read(from, queue, treatment.clone()), write(to, under_way, treatment))?;
+    Ok(())
+}
+
+async fn read(
+    mut from: ReadHalf<'_>,
+    queue: mpsc::Sender<(Instant, Bytes)>,
+    mut treatment: Watch,
+) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    let mut swallowed = false;
+    loop {
+        let mode = mode_other_than(Mode::Stall, &mut treatment).await?;
+        if swallowed && mode == Mode::Flow {
+            return Err(io::Error::other("bytes were lost"));
+        }
+        buffer.reserve(CHUNK);
+        let length = tokio::select! {
+            length = from.read_buf(&mut buffer) => length?,
+            _ = treatment.changed() => continue,
+        };
+        let Treatment { mode, delay, .. } = *treatment.borrow();
+        if mode == Mode::Swallow {
+            swallowed = true;
+            buffer.clear();
+            if length == 0 {
+                // The other side does not hear of it for as long as this lasts.
+                mode_other_than(Mode::Swallow, &mut treatment).await?;
+            }
+        } else if length == 0 {
+            return Ok(());
+        } else {
+            let chunk = (Instant::now() + delay, buffer.split().freeze());
+            queue.send(chunk).await.map_err(io::Error::other)?;
+        }
+    }
+}
+
+async fn write(
+    mut to: WriteHalf<'_>,
+    mut under_way: mpsc::Receiver<(Instant, Bytes)>,
+    mut treatment: Watch,
+) -> io::Result<()> {
+    while let Some((due, chunk)) = under_way.recv().await {
+        sleep_until(due).await;
+        treatment.wait_for(|now| now.mode == Mode::Flow).await.map_err(io::Error::other)?;
+        to.write_all(&chunk).await?;
+    }
+    treatment.wait_for(|now| now.mode == Mode::Flow).await.map_err(io::Error::other)?;
+    to.shutdown().await
+}
+
+async fn mode_other_than(mode: Mode, treatment: &mut Watch) -> io::Result<Mode> {
+    let now = treatment.wait_for(|now| now.mode != mode).await.map_err(io::Error::other)?;
+    Ok(now.mode)
+}

@@ -1,0 +1,222 @@
+//! An MQTT 5 broker that does what a test tells it: it withholds, reorders and refuses acknowledgements, throws
+//! clients out, falls silent. It routes nothing to subscribers; it records what publishers send, in order.
+//!
+//! The script may change at any time and holds for what is received from then on. The broker keeps watch on what a
+//! client may never do (see [`ScriptedBroker::violations`]).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use crate::mqtt5::{ConnAck, Connect, Encoder, Publish};
+use crate::proxy::listen_anywhere;
+
+mod connection;
+mod script;
+mod state;
+
+pub use script::{Acks, Reply, Rule};
+pub use state::Received;
+use state::State;
+
+/// A running scripted broker. It and its connections end when it is dropped.
+pub struct ScriptedBroker {
+    port: u16,
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+/// What the connections and the test share. Every change of the state is announced.
+struct Shared {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+impl Shared {
+    fn read(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere fails its own test; what was recorded stays true.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let value = change(&mut self.read());
+        self.changed.send_replace(());
+        value
+    }
+}
+
+impl ScriptedBroker {
+    /// A broker that welcomes everybody and acknowledges everything, on a free port.
+    pub async fn start() -> Self {
+        let (port, listener) = listen_anywhere().await;
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: watch::channel(()).0 });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, Arc::clone(&shared)));
+        Self { port, shared, _tasks: tasks }
+    }
+
+    /// The port to connect to.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How it answers the CONNECTs to come.
+    pub fn set_connack(&self, answer: ConnAck) {
+        self.shared.change(|state| state.script.connack = answer);
+    }
+
+    /// Whether it answers the CONNECTs to come at all.
+    pub fn answer_connect(&self, answer: bool) {
+        self.shared.change(|state| state.script.answer_connect = answer);
+    }
+
+    /// Whether it answers pings.
+    pub fn answer_pings(&self, answer: bool) {
+        self.shared.change(|state| state.script.answer_pings = answer);
+    }
+
+    /// Whether it answers PUBREL, the third step of QoS 2.
+    pub fn answer_pubrel(&self, answer: bool) {
+        self.shared.change(|state| state.script.answer_pubrel = answer);
+    }
+
+    /// How it acknowledges what no rule is about. [`Acks::All`] also sends what was withheld so far.
+    pub fn set_acks(&self, acks: Acks) {
+        self.shared.change(|state| {
+            state.script.acks = acks;
+            if acks == Acks::All {
+                state.release(false);
+            }
+        });
+    }
+
+    /// Adds a rule. For each PUBLISH the first rule that fits decides.
+    pub fn rule(&self, rule: Rule) {
+        self.shared.change(|state| state.script.rules.push(rule));
+    }
+
+    /// Forgets all rules.
+    pub fn clear_rules(&self) {
+        self.shared.change(|state| state.script.rules.clear());
+    }
+
+    /// Sends the withheld acknowledgements of connections that are still open, in order of receipt.
+    pub fn release(&self) {
+        self.shared.change(|state| state.release(false));
+    }
+
+    /// Sends the withheld acknowledgements of connections that are still open, the newest first.
+    pub fn release_reversed(&self) {
+        self.shared.change(|state| state.release(true));
+    }
+
+    /// Throws all clients out with a DISCONNECT of this reason, such as 0x8E (session taken over).
+    pub fn disconnect(&self, reason: u8) {
+        self.shared.change(|state| state.end_all(Some(&Encoder::disconnect(reason))));
+    }
+
+    /// Closes all connections without a word.
+    pub fn close(&self) {
+        self.shared.change(|state| state.end_all(None));
+    }
+
+    /// Sends these bytes to all clients, well-formed or not.
+    pub fn send_raw(&self, bytes: &[u8]) {
+        self.shared.change(|state| state.send_all(bytes));
+    }
+
+    /// Sends a message to all clients, whether they have subscribed or not.
+    pub fn send(&self, message: &Publish) {
+        self.send_raw(&Encoder::publish(message));
+    }
+
+    /// Every PUBLISH received, in order, over all connections.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.shared.read().received.clone()
+    }
+
+    /// Every CONNECT received, in order.
+    #[must_use]
+    pub fn connects(&self) -> Vec<Connect> {
+        self.shared.read().connects.clone()
+    }
+
+    /// The reason code of every DISCONNECT received, in order.
+    #[must_use]
+    pub fn disconnects(&self) -> Vec<u8> {
+        self.shared.read().disconnects.clone()
+    }
+
+    /// Every filter subscribed to, with the QoS asked for.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<(String, u8)> {
+        self.shared.read().subscriptions.clone()
+    }
+
+    /// How many pings were received.
+    #[must_use]
+    pub fn pings(&self) -> usize {
+        self.shared.read().pings
+    }
+
+    /// How many acknowledgements are withheld now.
+    #[must_use]
+    pub fn withheld(&self) -> usize {
+        self.shared.read().held.len()
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.shared.read().connections.len()
+    }
+
+    /// What clients did against the protocol or against the CONNACK, in words: malformed packets, more in flight
+    /// than the Receive Maximum, a packet id used again before it was free, a QoS, size or retain flag not allowed.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.shared.read().violations.clone()
+    }
+
+    /// Waits until `count` PUBLISH packets were received, and returns all.
+    pub async fn wait_for_publishes(&self, count: usize, timeout: Duration) -> Vec<Received> {
+        self.wait_for(&format!("{count} PUBLISH packets"), timeout, |broker| broker.received().len() >= count).await;
+        self.received()
+    }
+
+    /// Waits until `condition` holds, looking after each change.
+    ///
+    /// # Panics
+    ///
+    /// When it does not hold within `timeout`, with a summary of what was seen.
+    pub async fn wait_for(&self, what: &str, timeout: Duration, mut condition: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + timeout;
+        let mut changed = self.shared.changed.subscribe();
+        while !condition(self) {
+            if timeout_at(deadline, changed.changed()).await.is_err() {
+                panic!("the scripted broker did not see {what} within {timeout:?}: {}", self.shared.read().summary());
+            }
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                // A connection that failed before it was accepted is no connection.
+                if let Ok((stream, _)) = accepted {
+                    connections.spawn(connection::serve(stream, Arc::clone(&shared)));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}

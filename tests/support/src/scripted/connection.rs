@@ -1,0 +1,44 @@
+//! One client's connection to the [`ScriptedBroker`](super::ScriptedBroker): bytes in, bytes out. What is answered is
+//! decided by the [`State`](super::state::State).
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::state::Out;
+use crate::mqtt5::read_packet;
+
+pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    // It only makes small packets slower when it fails.
+    let _ = stream.set_nodelay(true);
+    let (outbox, out) = mpsc::unbounded_channel();
+    let id = shared.change(|state| state.open(outbox));
+    let (from, to) = stream.into_split();
+    let fault = tokio::select! {
+        result = read_all(from, id, &shared) => result.err(),
+        // The client is gone: the reading side says so as well.
+        _ = write_all(to, out) => None,
+    };
+    shared.change(|state| state.closed(id, fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData)));
+}
+
+async fn read_all(from: OwnedReadHalf, id: usize, shared: &Shared) -> io::Result<()> {
+    let mut from = BufReader::new(from);
+    while let Some(packet) = read_packet(&mut from).await? {
+        shared.change(|state| state.packet(id, packet));
+    }
+    Ok(())
+}
+
+/// Ends after the order to close, with everything before it written.
+async fn write_all(mut to: OwnedWriteHalf, mut out: mpsc::UnboundedReceiver<Out>) -> io::Result<()> {
+    while let Some(Out::Packet(bytes)) = out.recv().await {
+        to.write_all(&bytes).await?;
+    }
+    to.shutdown().await
+}

@@ -1,0 +1,255 @@
+//! What the [`ScriptedBroker`](super::ScriptedBroker) has seen, what it withholds, and how it answers: without
+//! sockets, so that it reads as the rules that it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::script::{Acks, Reply, Script};
+use crate::mqtt5::{Connect, Encoder, Packet, Publish};
+
+const PUBACK: u8 = 4;
+const PUBREC: u8 = 5;
+const PUBCOMP: u8 = 7;
+const PACKET_ID_NOT_FOUND: u8 = 0x92;
+
+/// A PUBLISH and the connection it came on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    /// Counts connections from 0.
+    pub connection: usize,
+    /// The packet.
+    pub publish: Publish,
+}
+
+pub(super) enum Out {
+    Packet(Bytes),
+    Close,
+}
+
+pub(super) struct Connection {
+    outbox: UnboundedSender<Out>,
+    welcome: bool,
+    /// Packet ids that the client may not use again yet.
+    in_flight: BTreeSet<u16>,
+    /// Those of them that are in the second half of QoS 2.
+    awaiting_release: BTreeSet<u16>,
+}
+
+/// An acknowledgement that is not sent yet.
+pub(super) struct Held {
+    connection: usize,
+    packet_id: u16,
+    qos: u8,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) script: Script,
+    pub(super) received: Vec<Received>,
+    pub(super) connects: Vec<Connect>,
+    pub(super) disconnects: Vec<u8>,
+    pub(super) subscriptions: Vec<(String, u8)>,
+    pub(super) pings: usize,
+    pub(super) violations: Vec<String>,
+    pub(super) held: Vec<Held>,
+    pub(super) connections: BTreeMap<usize, Connection>,
+    next: usize,
+}
+
+impl State {
+    pub(super) fn open(&mut self, outbox: UnboundedSender<Out>) -> usize {
+        let id = self.next;
+        self.next += 1;
+        let connection = Connection {
+            outbox,
+            welcome: false,
+            in_flight: BTreeSet::new(),
+            awaiting_release: BTreeSet::new(),
+        };
+        self.connections.insert(id, connection);
+        id
+    }
+
+    pub(super) fn closed(&mut self, id: usize, fault: Option<std::io::Error>) {
+        self.connections.remove(&id);
+        self.held.retain(|held| held.connection != id);
+        self.violations.extend(fault.map(|fault| format!("connection {id}: {fault}")));
+    }
+
+    pub(super) fn packet(&mut self, id: usize, packet: Packet) {
+        let welcome = self.connections.get(&id).is_some_and(|connection| connection.welcome);
+        if welcome == matches!(packet, Packet::Connect(_)) {
+            self.violation(id, format!("unexpected {packet:?}"));
+            return self.end(id, None);
+        }
+        match packet {
+            Packet::Connect(connect) => self.connect(id, connect),
+            Packet::Publish(publish) => self.publish(id, publish),
+            Packet::PubRel { packet_id } => self.pubrel(id, packet_id),
+            // What a client answers to messages of this broker matters to no test: except that QoS 2 goes on.
+            Packet::Answer { kind: PUBREC, packet_id } => self.send(id, Encoder::answer(6, packet_id, 0)),
+            Packet::Answer { .. } => {}
+            Packet::Subscribe(packet_id, filters) => {
+                let granted: Vec<u8> = filters.iter().map(|(_, qos)| *qos).collect();
+                self.subscriptions.extend(filters);
+                self.send(id, Encoder::filters_answer(9, packet_id, &granted));
+            }
+            Packet::Unsubscribe(packet_id, filters) => {
+                self.send(id, Encoder::filters_answer(11, packet_id, &vec![0; filters]));
+            }
+            Packet::PingReq => {
+                self.pings += 1;
+                if self.script.answer_pings {
+                    self.send(id, Encoder::pingresp());
+                }
+            }
+            Packet::Disconnect(reason) => {
+                self.disconnects.push(reason);
+                self.end(id, None);
+            }
+        }
+    }
+
+    fn connect(&mut self, id: usize, connect: Connect) {
+        self.connects.push(connect);
+        if !self.script.answer_connect {
+            return;
+        }
+        self.send(id, Encoder::connack(&self.script.connack));
+        if self.script.connack.reason >= 0x80 {
+            return self.end(id, None);
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.welcome = true;
+        }
+    }
+
+    fn publish(&mut self, id: usize, publish: Publish) {
+        self.watch(id, &publish);
+        let reply = self.script.reply(&publish);
+        let (packet_id, qos) = (publish.packet_id, publish.qos);
+        self.received.push(Received { connection: id, publish });
+        match reply {
+            Some(Reply::Disconnect(reason)) => self.end(id, Some(&Encoder::disconnect(reason))),
+            Some(Reply::Close) => self.end(id, None),
+            _ if qos == 0 => {}
+            Some(Reply::Reason(reason)) => self.acknowledge(id, packet_id, qos, reason),
+            None if self.script.acks == Acks::All => self.acknowledge(id, packet_id, qos, 0),
+            Some(Reply::Withhold) | None => self.hold(id, packet_id, qos),
+        }
+    }
+
+    fn hold(&mut self, id: usize, packet_id: u16, qos: u8) {
+        self.held.push(Held { connection: id, packet_id, qos });
+        if let Acks::ReverseWithin(count) = self.script.acks
+            && self.held.iter().filter(|held| held.connection == id).count() >= count
+        {
+            self.release_where(true, |held| held.connection == id);
+        }
+    }
+
+    fn acknowledge(&mut self, id: usize, packet_id: u16, qos: u8, reason: u8) {
+        let kind = if qos == 1 { PUBACK } else { PUBREC };
+        self.send(id, Encoder::answer(kind, packet_id, reason));
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if qos == 2 && reason < 0x80 {
+            connection.awaiting_release.insert(packet_id);
+        } else {
+            connection.in_flight.remove(&packet_id);
+        }
+    }
+
+    fn pubrel(&mut self, id: usize, packet_id: u16) {
+        if !self.script.answer_pubrel {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.in_flight.remove(&packet_id);
+        // A client that carries a session on may release what an earlier connection received.
+        let known = connection.awaiting_release.remove(&packet_id);
+        let reason = if known { 0 } else { PACKET_ID_NOT_FOUND };
+        self.send(id, Encoder::answer(PUBCOMP, packet_id, reason));
+    }
+
+    pub(super) fn release(&mut self, reversed: bool) {
+        self.release_where(reversed, |_| true);
+    }
+
+    fn release_where(&mut self, reversed: bool, chosen: impl Fn(&Held) -> bool) {
+        let (mut now, later): (Vec<_>, _) = std::mem::take(&mut self.held).into_iter().partition(chosen);
+        self.held = later;
+        if reversed {
+            now.reverse();
+        }
+        for held in now {
+            self.acknowledge(held.connection, held.packet_id, held.qos, 0);
+        }
+    }
+
+    /// Notes what the client may not do.
+    fn watch(&mut self, id: usize, publish: &Publish) {
+        let allowed = &self.script.connack;
+        let mut faults = Vec::new();
+        if publish.qos > allowed.maximum_qos.unwrap_or(2) {
+            faults.push(format!("QoS {} is not allowed", publish.qos));
+        }
+        if publish.retain && allowed.retain_available == Some(false) {
+            faults.push("retain is not allowed".to_owned());
+        }
+        if allowed.maximum_packet_size.is_some_and(|most| publish.packet_size > most as usize) {
+            faults.push(format!("a packet of {} bytes is not allowed", publish.packet_size));
+        }
+        if publish.qos > 0 && let Some(connection) = self.connections.get_mut(&id) {
+            let most = usize::from(allowed.receive_maximum.unwrap_or(u16::MAX));
+            if !connection.in_flight.insert(publish.packet_id) {
+                faults.push(format!("packet id {} is in use", publish.packet_id));
+            }
+            if connection.in_flight.len() > most {
+                faults.push(format!("{} in flight, {most} allowed", connection.in_flight.len()));
+            }
+        }
+        faults.into_iter().for_each(|fault| self.violation(id, fault));
+    }
+
+    fn violation(&mut self, id: usize, fault: String) {
+        self.violations.push(format!("connection {id}: {fault}"));
+    }
+
+    fn send(&self, id: usize, bytes: Bytes) {
+        self.out(id, Out::Packet(bytes));
+    }
+
+    fn out(&self, id: usize, out: Out) {
+        if let Some(connection) = self.connections.get(&id) {
+            // A connection that has just ended takes nothing more.
+            let _ = connection.outbox.send(out);
+        }
+    }
+
+    fn end(&mut self, id: usize, last_words: Option<&Bytes>) {
+        last_words.into_iter().for_each(|bytes| self.send(id, bytes.clone()));
+        self.out(id, Out::Close);
+    }
+
+    pub(super) fn end_all(&mut self, last_words: Option<&Bytes>) {
+        let ids: Vec<usize> = self.connections.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.end(id, last_words));
+    }
+
+    pub(super) fn send_all(&self, bytes: &[u8]) {
+        self.connections.keys().for_each(|id| self.send(*id, Bytes::copy_from_slice(bytes)));
+    }
+
+    pub(super) fn summary(&self) -> String {
+        format!(
+            "{} connects, {} open, {} PUBLISH received, {} withheld, violations {:?}",
+            self.connects.len(),
+            self.connections.len(),
+            self.received.len(),
+            self.held.len(),
+            self.violations
+        )
+    }
+}

@@ -1,0 +1,99 @@
+//! How a [`Service`] is configured and called.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::Service;
+use crate::api::Api;
+use crate::ports::free_port;
+
+/// Settings of a [`Service`] to be started.
+#[derive(Clone, Debug)]
+pub struct ServiceBuilder {
+    binary: PathBuf,
+    config: Option<String>,
+    environment: Vec<(String, String)>,
+    data_dir: Option<PathBuf>,
+    port: Option<u16>,
+}
+
+impl ServiceBuilder {
+    pub(super) fn new(binary: PathBuf) -> Self {
+        Self { binary, config: None, environment: Vec::new(), data_dir: None, port: None }
+    }
+
+    /// The text of the configuration file; the environment below goes before it.
+    #[must_use]
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config = Some(toml.to_owned());
+        self
+    }
+
+    /// A variable of the environment, such as `LIVEOBJECT__OUTBOX__MAX_PENDING`. Set are, unless named here:
+    /// `LIVEOBJECT__DATA_DIR`, `LIVEOBJECT__HTTP__BIND` and `LIVEOBJECT__LOG__FORMAT`; the test's own
+    /// `LIVEOBJECT__…` are not inherited.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// A data directory of the test's own, which stays when the service is dropped.
+    #[must_use]
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(dir.into());
+        self
+    }
+
+    /// The port to listen on; 0 lets the kernel choose one. The default is a free port of
+    /// [`free_port`](crate::free_port), which nobody takes while the service is down.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// The service, with its directories, not started.
+    #[must_use]
+    pub fn build(self) -> Service {
+        let dir = TempDir::with_prefix("liveobject-").expect("a temporary directory can be made");
+        let data_dir = self.data_dir.clone().unwrap_or_else(|| dir.path().join("data"));
+        if let Some(config) = &self.config {
+            fs::write(dir.path().join("config.toml"), config).expect("the configuration file can be written");
+        }
+        let port = self.port.unwrap_or_else(free_port);
+        Service { settings: self, dir, data_dir, port, log_before: 0, child: None, api: Api::new() }
+    }
+
+    /// The service, started.
+    ///
+    /// # Panics
+    ///
+    /// See [`Service::start`].
+    pub async fn start(self) -> Service {
+        let mut service = self.build();
+        service.start().await;
+        service
+    }
+
+    pub(super) fn command(&self, arguments: &[&str], dir: &Path, data_dir: &Path, port: u16) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).current_dir(dir).stdin(Stdio::null());
+        if self.config.is_some() {
+            command.arg("--config").arg(dir.join("config.toml"));
+        }
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"LIVEOBJECT__") {
+                command.env_remove(name);
+            }
+        }
+        command.env("LIVEOBJECT__DATA_DIR", data_dir);
+        command.env("LIVEOBJECT__HTTP__BIND", format!("127.0.0.1:{port}"));
+        command.env("LIVEOBJECT__LOG__FORMAT", "json");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
