@@ -34,6 +34,8 @@ pub mod settings;
 pub mod status;
 pub mod store;
 pub mod supervisor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod topic;
 
 pub use crate::{

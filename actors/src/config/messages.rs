@@ -1,6 +1,6 @@
 //! What can be said to the [`ConfigActor`](super::ConfigActor), and what it answers.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use actix::Message;
 use serde::Serialize;
@@ -29,9 +29,16 @@ pub struct SettingsView {
 
 /// From the HTTP layer: replace the settings by this JSON object, and connect anew. Answered when they are stored; every
 /// fault leaves them as they were.
-#[derive(Debug, Message)]
+#[derive(Message)]
 #[rtype(result = "Result<SettingsView, ReplaceError>")]
 pub struct ReplaceSettings(pub Value);
+
+impl fmt::Debug for ReplaceSettings {
+    /// Without the object, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReplaceSettings").finish_non_exhaustive()
+    }
+}
 
 /// Why the settings were not replaced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,9 +56,16 @@ pub enum ReplaceError {
 
 /// From the HTTP layer and `liveobject check`: try a connection, stage by stage, without saving anything; with the stored
 /// settings when the object is `None` or empty.
-#[derive(Debug, Message)]
+#[derive(Message)]
 #[rtype(result = "Result<TestReport, Invalid>")]
 pub struct TestConnection(pub Option<Value>);
+
+impl fmt::Debug for TestConnection {
+    /// Without the object, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TestConnection").finish_non_exhaustive()
+    }
+}
 
 /// How a trial connection went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

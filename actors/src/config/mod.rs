@@ -1,2 +1,209 @@
+//! The settings and their secrets.
+//!
+//! [`ConfigActor`] owns the one row of `mqtt_config`, the age identity, and the secrets in plain text, which exist only
+//! here and in what [`SettingsChanged`] carries. It promises: what is used is what is stored; a replacement is stored whole
+//! or not at all, and told only then; replacements take place one after the other, in the order in which they came; a
+//! stored secret is never sent where it was not entered for.
+//!
+//! It starts even when a secret cannot be read: what is wrong and how to mend it is then told instead, and neither the
+//! identity file nor a ciphertext is overwritten until somebody enters the secret again. It does not connect; a trial
+//! connection is the probe's work.
+
+mod current;
+pub mod identity;
+mod identity_error;
+pub mod identity_file;
 mod messages;
+mod open;
+mod recover;
+mod replace;
+pub mod rotate;
+mod secrets;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
+
+use actix::{
+    Actor, ActorFutureExt, AtomicResponse, Context, Handler, MessageResult, Recipient, ResponseFuture,
+    WrapFuture,
+};
+use futures_util::{FutureExt, future::LocalBoxFuture};
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc::UnboundedSender};
+
 pub use messages::*;
+
+use self::{
+    current::Current,
+    replace::{Place, Replaced},
+};
+use crate::{
+    fields::Invalid,
+    settings::MqttSettings,
+    store::{Store, StoreError},
+};
+
+/// Trial connections at once: each may take ten seconds and a connection of the broker's. One more is refused.
+const MAX_TRIALS: usize = 2;
+
+/// Tries a connection with these settings; takes at most ten seconds.
+pub type Probe = fn(Arc<MqttSettings>) -> LocalBoxFuture<'static, TestReport>;
+
+/// Where the settings lie, and whom the actor works with.
+pub struct ConfigOptions {
+    /// Holds the settings.
+    pub store: Store,
+    /// The identity that secrets are encrypted with; made when there is none and no ciphertext needs one.
+    pub identity_file: PathBuf,
+    /// The first settings, used and stored only while the database holds none.
+    pub initial: Option<Value>,
+    /// Tries a connection.
+    pub probe: Probe,
+    /// Told the actor's name when it panics.
+    pub crashed: UnboundedSender<&'static str>,
+}
+
+impl fmt::Debug for ConfigOptions {
+    /// Without the first settings, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigOptions")
+            .field("identity_file", &self.identity_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct ConfigActor {
+    place: Place,
+    current: Current,
+    listeners: Vec<Recipient<SettingsChanged>>,
+    probe: Probe,
+    trials: Arc<Semaphore>,
+    crashed: UnboundedSender<&'static str>,
+}
+
+impl ConfigActor {
+    /// Reads the settings, making the row and the identity at the first start, and finishing a key rotation that was cut
+    /// short. Fails only when the database does.
+    pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
+        let ConfigOptions {
+            store,
+            identity_file,
+            initial,
+            probe,
+            crashed,
+        } = options;
+        let place = Place { store, identity_file };
+        let current = open::open(&place, initial).await?;
+        let trials = Arc::new(Semaphore::new(MAX_TRIALS));
+        Ok(Self {
+            place,
+            current,
+            listeners: Vec::new(),
+            probe,
+            trials,
+            crashed,
+        })
+    }
+
+    /// The settings in force, for those that are started before this actor.
+    pub fn settings(&self) -> Arc<MqttSettings> {
+        self.current.told().settings
+    }
+
+    /// Tells these of the settings, at the start and after each replacement.
+    #[must_use]
+    pub fn telling(mut self, listeners: Vec<Recipient<SettingsChanged>>) -> Self {
+        self.listeners = listeners;
+        self
+    }
+
+    fn tell(&self) {
+        let told = self.current.told();
+        if let Some(why) = &told.unreadable {
+            tracing::warn!(%why, "the broker cannot be connected with the stored settings");
+        }
+        for listener in &self.listeners {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one a replacement, and those are answered one by one"
+            )]
+            listener.do_send(told.clone());
+        }
+    }
+}
+
+impl Actor for ConfigActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        self.tell();
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if std::thread::panicking() {
+            // Nobody listens when the service is already stopping.
+            let _stopping = self.crashed.send("config");
+        }
+    }
+}
+
+impl Handler<GetSettings> for ConfigActor {
+    type Result = MessageResult<GetSettings>;
+
+    fn handle(&mut self, _: GetSettings, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.current.view())
+    }
+}
+
+impl Handler<ReplaceSettings> for ConfigActor {
+    type Result = AtomicResponse<Self, Result<SettingsView, ReplaceError>>;
+
+    fn handle(&mut self, ReplaceSettings(value): ReplaceSettings, _: &mut Self::Context) -> Self::Result {
+        let (place, current) = (self.place.clone(), self.current.clone());
+        let replacing = async move { replace::replace(&place, current, value).await };
+        AtomicResponse::new(Box::pin(replacing.into_actor(self).map(|replaced, act, _| {
+            let Replaced { current, changed } = replaced?;
+            act.current = current;
+            tracing::info!(changed = changed.join(","), "settings changed");
+            act.tell();
+            Ok(act.current.view())
+        })))
+    }
+}
+
+impl Handler<TestConnection> for ConfigActor {
+    type Result = ResponseFuture<Result<TestReport, Invalid>>;
+
+    fn handle(&mut self, TestConnection(object): TestConnection, _: &mut Self::Context) -> Self::Result {
+        let (settings, permit) = match (
+            self.current.trial(object),
+            self.trials.clone().try_acquire_owned(),
+        ) {
+            (Ok(settings), Ok(permit)) => (settings, permit),
+            (Err(invalid), _) => return Box::pin(async move { Err(invalid) }),
+            (_, Err(_)) => {
+                let busy = format!("{MAX_TRIALS} tests are under way; try again in ten seconds");
+                return Box::pin(async move { Err(Invalid::one("", busy)) });
+            }
+        };
+        let probe = self.probe;
+        Box::pin(async move {
+            let _until_it_ends = permit;
+            // Not tied to this actor: a panic of the trial is the trial's failure, not the settings'.
+            let trial = AssertUnwindSafe(async move { probe(Arc::new(settings)).await });
+            Ok(trial.catch_unwind().await.unwrap_or_else(|_| panicked()))
+        })
+    }
+}
+
+fn panicked() -> TestReport {
+    TestReport {
+        success: false,
+        message: "the test was ended by a fault in this program; the log has more".to_owned(),
+        protocol: None,
+        stages: Vec::new(),
+    }
+}

@@ -1,2 +1,393 @@
+//! The connection: one MQTT session over one network connection.
+//!
+//! Owns the client while the session lasts. It never reconnects: when the connection is lost, the broker falls silent, or
+//! the client fails or panics, it says why and ends; no state survives in it. It says `online` when it comes up and
+//! `offline` before it is closed as asked; when it is lost, the broker says so for it (the will).
+
+pub(crate) mod client;
+pub(crate) mod dial;
 mod messages;
+mod packets;
+pub mod probe;
+pub(crate) mod reason;
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorContext as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture,
+    StreamHandler,
+};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::{sync::oneshot, time::Instant};
+
+use self::{
+    client::{Answer, Client, Event, Limits, Message, SessionOptions},
+    packets::Packets,
+};
 pub use messages::*;
+use crate::{
+    ids::{LinkId, Seq},
+    outbox::{Answered, DeadReason, LinkDown, LinkUp, Outcome},
+    settings::{MqttSettings, QoS},
+    status::{Failure, FailureKind, Warning},
+};
+
+/// Events of the client that are handled in one go: their acknowledgements reach the outbox in one message.
+const EVENTS_AT_ONCE: usize = 256;
+
+/// How often to look whether the broker has fallen silent.
+const SILENCE_CHECK: Duration = Duration::from_millis(500);
+
+/// How long a close may take: the `offline` message, and what is in flight before it. Past it the socket is dropped, and
+/// the broker publishes the will.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// State and tests are acknowledged messages, whatever the QoS of events.
+const STATE_QOS: QoS = QoS::AtLeastOnce;
+
+/// Whom a connection tells what.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    /// Told when the login was accepted.
+    pub connected: Recipient<Connected>,
+    /// Told, once, when the connection is over.
+    pub ended: Recipient<ConnectionEnded>,
+    /// Told when events can be delivered.
+    pub link_up: Vec<Recipient<LinkUp>>,
+    /// Told when they cannot any more.
+    pub link_down: Vec<Recipient<LinkDown>>,
+    /// Told the broker's answers.
+    pub answered: Recipient<Answered>,
+}
+
+/// What travels under a packet id.
+#[derive(Debug)]
+enum Parcel {
+    Event(Seq),
+    State(Option<oneshot::Sender<Result<(), Failure>>>),
+    /// The last message before a clean disconnect.
+    Offline,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct ConnectionActor {
+    link: LinkId,
+    settings: Arc<MqttSettings>,
+    peers: Peers,
+    /// How many events may be in flight.
+    window: u16,
+    /// There while the session lasts.
+    client: Option<Client>,
+    /// Known once the login is accepted.
+    limits: Option<Limits>,
+    packets: Packets<Parcel>,
+    closing: bool,
+    failure: Option<Failure>,
+}
+
+impl ConnectionActor {
+    /// A connection that begins when the actor is started.
+    pub fn new(link: LinkId, settings: Arc<MqttSettings>, window: u16, peers: Peers) -> Self {
+        Self {
+            link,
+            settings,
+            peers,
+            window,
+            client: None,
+            limits: None,
+            packets: Packets::default(),
+            closing: false,
+            failure: None,
+        }
+    }
+
+    fn end(&mut self, failure: Failure, ctx: &mut Context<Self>) {
+        // While closing, a lost connection is what was asked for.
+        if !self.closing {
+            self.failure.get_or_insert(failure);
+        }
+        ctx.stop();
+    }
+
+    fn availability(&self, text: &str) -> Message {
+        Message {
+            topic: self.settings.availability_topic(),
+            payload: Bytes::from(text.to_owned()),
+            qos: STATE_QOS,
+            retain: true,
+            expiry_seconds: None,
+        }
+    }
+
+    /// Gives the message to the client, as the broker's limits allow it; a message that is larger than it takes comes back.
+    fn give(&mut self, mut message: Message, parcel: Parcel) -> Result<(), (Parcel, DeadReason)> {
+        let Some((client, limits)) = self.client.as_ref().zip(self.limits.as_ref()) else {
+            return Ok(());
+        };
+        message.qos = message.qos.min(limits.maximum_qos);
+        message.retain &= limits.retain_available;
+        let max = limits.maximum_packet_size.map_or(usize::MAX, |max| max as usize);
+        if client::packet_size(&message) > max {
+            return Err((parcel, DeadReason::PacketTooLarge));
+        }
+        // The client's queue holds a window of events and some states; whoever overran it asked for more than that, and
+        // what was not taken is answered by the end of the link.
+        match client.publish(message) {
+            Ok(()) => self.packets.given(parcel, Instant::now()),
+            Err(error) => tracing::error!(%error, "a message was not taken"),
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, protocol: &'static str, limits: Limits, ctx: &mut Context<Self>) {
+        self.limits = Some(limits);
+        let birth = self.availability(&self.settings.birth_message);
+        if self.give(birth, Parcel::State(None)).is_err() {
+            tracing::warn!("the birth message is larger than the broker takes");
+        }
+        let warnings = broker_warnings(&self.settings, limits);
+        let link = self.link;
+        #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+        self.peers.connected.do_send(Connected { link, protocol, warnings });
+        for peer in &self.peers.link_up {
+            let deliver = ctx.address().recipient();
+            #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+            peer.do_send(LinkUp { link, receive_maximum: limits.receive_maximum, deliver });
+        }
+    }
+
+    /// What an event of the client means; an answer to an event of ours is returned.
+    fn happened(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<(Seq, Outcome)> {
+        let now = Instant::now();
+        let answered = match event {
+            Event::Accepted { protocol, limits } => {
+                self.accepted(protocol, limits, ctx);
+                None
+            }
+            Event::Sent(packet_id) => {
+                let answer = Answer::Accepted { unheard: false };
+                self.packets.sent(packet_id, now).map(|parcel| (parcel, answer))
+            }
+            Event::Received { packet_id, unheard } => {
+                self.packets.received(packet_id, unheard, now);
+                None
+            }
+            Event::Answered(packet_id, answer) => self.packets.answered(packet_id, answer, now),
+            Event::Ping => {
+                self.packets.pinged(now);
+                None
+            }
+            Event::Alive | Event::Subscribed(_) | Event::Arrived { .. } => {
+                self.packets.alive();
+                None
+            }
+            Event::Nothing => None,
+        };
+        answered.and_then(|(parcel, answer)| self.arrived(parcel, answer))
+    }
+
+    fn arrived(&mut self, parcel: Parcel, answer: Answer) -> Option<(Seq, Outcome)> {
+        match parcel {
+            Parcel::Event(seq) => Some((seq, outcome(answer))),
+            Parcel::State(asker) => {
+                if let Some(asker) = asker {
+                    // Whoever asked may have stopped waiting.
+                    let _gone = asker.send(self.state_answer(answer));
+                }
+                None
+            }
+            Parcel::Offline => {
+                if let Some(client) = &self.client
+                    && let Err(error) = client.disconnect(CLOSE_PATIENCE)
+                {
+                    tracing::debug!(%error, "no room for a clean disconnect");
+                }
+                None
+            }
+        }
+    }
+
+    fn state_answer(&self, answer: Answer) -> Result<(), Failure> {
+        let reason = match answer {
+            Answer::Accepted { .. } => return Ok(()),
+            Answer::Refused(DeadReason::NotAuthorized) => {
+                return Err(Failure::new(
+                    FailureKind::NotAuthorized,
+                    format!("{} does not permit publishing to this topic.", self.settings.broker()),
+                ));
+            }
+            Answer::Refused(reason) => reason.as_str(),
+            Answer::Deferred { reason, .. } => reason,
+        };
+        let message = format!("{} refused the message ({reason}).", self.settings.broker());
+        Err(Failure::new(FailureKind::Refused, message))
+    }
+
+    fn check_silence(&mut self, ctx: &mut Context<Self>) {
+        let bound = self.settings.ack_timeout_seconds;
+        if self.packets.silent_for(Instant::now()) >= Duration::from_secs(bound.into()) {
+            self.end(reason::stalled(&self.settings.broker(), bound), ctx);
+        }
+    }
+
+    fn tell_answered(&self, outcomes: Vec<(Seq, Outcome)>) {
+        if !outcomes.is_empty() {
+            #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
+            self.peers.answered.do_send(Answered { link: self.link, outcomes });
+        }
+    }
+}
+
+fn outcome(answer: Answer) -> Outcome {
+    match answer {
+        Answer::Accepted { unheard } => Outcome::Delivered { unheard },
+        Answer::Refused(reason) => Outcome::Refused(reason),
+        Answer::Deferred { reason, attempts } => Outcome::Deferred { reason, attempts },
+    }
+}
+
+/// What the broker cannot do as the settings ask.
+fn broker_warnings(settings: &MqttSettings, limits: Limits) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if settings.qos > limits.maximum_qos {
+        warnings.push(Warning {
+            kind: "qos_lowered",
+            message: format!(
+                "The broker takes QoS {} at most; events are sent with that instead of QoS {}.",
+                limits.maximum_qos.level(),
+                settings.qos.level()
+            ),
+        });
+    }
+    if !limits.retain_available {
+        warnings.push(Warning {
+            kind: "retain_unavailable",
+            message: "The broker keeps no retained messages: a subscriber that comes later does not see the state."
+                .to_owned(),
+        });
+    }
+    warnings
+}
+
+impl Actor for ConnectionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let options = SessionOptions {
+            client_id: self.settings.client_id.clone(),
+            will: Some(self.availability(&self.settings.will_message)),
+            capacity: self.window,
+        };
+        let (client, events) = client::open(&self.settings, options);
+        self.client = Some(client);
+        ctx.add_stream(events.ready_chunks(EVENTS_AT_ONCE));
+        ctx.run_interval(SILENCE_CHECK, Self::check_silence);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        // Runs at every end, also at a panic: the one place that tells. It must not panic itself.
+        let failure =
+            if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
+        let link = self.link;
+        for peer in &self.peers.link_down {
+            #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+            peer.do_send(LinkDown { link, failure: failure.as_ref().map(|failure| failure.kind) });
+        }
+        #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+        self.peers.ended.do_send(ConnectionEnded { link, failure });
+    }
+}
+
+impl StreamHandler<Vec<Result<Event, Failure>>> for ConnectionActor {
+    fn handle(&mut self, events: Vec<Result<Event, Failure>>, ctx: &mut Self::Context) {
+        let mut outcomes = Vec::new();
+        let mut failure = None;
+        for event in events {
+            match event {
+                Ok(event) => outcomes.extend(self.happened(event, ctx)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        // What was acknowledged before the end is acknowledged.
+        self.tell_answered(outcomes);
+        if let Some(failure) = failure {
+            self.end(failure, ctx);
+        }
+    }
+}
+
+impl Handler<Deliver> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, Deliver(events): Deliver, _: &mut Self::Context) {
+        if self.closing {
+            return;
+        }
+        let mut refused = Vec::new();
+        for event in events {
+            let Outgoing { seq, topic, payload, qos, retain, expiry_seconds } = event;
+            let message = Message { topic, payload, qos, retain, expiry_seconds };
+            if let Err((_, reason)) = self.give(message, Parcel::Event(seq)) {
+                refused.push((seq, Outcome::Refused(reason)));
+            }
+        }
+        self.tell_answered(refused);
+    }
+}
+
+impl Handler<PublishState> for ConnectionActor {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, msg: PublishState, _: &mut Self::Context) -> Self::Result {
+        let (asker, answer) = oneshot::channel();
+        let PublishState { topic, payload, retain } = msg;
+        let message = Message { topic, payload, qos: STATE_QOS, retain, expiry_seconds: None };
+        if self.give(message, Parcel::State(Some(asker))).is_err() {
+            let message = format!("The message is larger than {} takes.", self.settings.broker());
+            return Box::pin(async { Err(Failure::new(FailureKind::Refused, message)) });
+        }
+        Box::pin(async {
+            answer.await.unwrap_or_else(|_| {
+                Err(Failure::new(
+                    FailureKind::Closed,
+                    "The connection was lost before the broker acknowledged the message.",
+                ))
+            })
+        })
+    }
+}
+
+impl Handler<Close> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+        if std::mem::replace(&mut self.closing, true) {
+            return;
+        }
+        if self.limits.is_none() {
+            return ctx.stop();
+        }
+        let offline = self.availability(&self.settings.will_message);
+        if self.give(offline, Parcel::Offline).is_err() {
+            return ctx.stop();
+        }
+        ctx.run_later(CLOSE_PATIENCE, |_, ctx| ctx.stop());
+    }
+}
+
+/// Makes the connection panic, to see what becomes of it.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct Crash;
+
+#[cfg(any(test, feature = "testing"))]
+impl Handler<Crash> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("crashed as asked");
+    }
+}

@@ -9,7 +9,7 @@ use crate::{
     connection::Deliver,
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId, Seq},
-    status::Warning,
+    status::{FailureKind, Warning},
 };
 
 /// What the log says of an event that it holds.
@@ -74,6 +74,8 @@ pub struct LinkUp {
 pub struct LinkDown {
     /// Which link.
     pub link: LinkId,
+    /// Why; `None` when it was closed as asked.
+    pub failure: Option<FailureKind>,
 }
 
 /// How the broker answered one event.

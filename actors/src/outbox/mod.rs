@@ -1,2 +1,408 @@
+//! The outbox: the durable log of events, and its delivery.
+//!
+//! Owns the log's writing side, the window of what is in flight, and the cursor. Promises: an event is answered as
+//! accepted only when it is committed and synced; events leave in the order of their acceptance; each one ends delivered
+//! or dead, never forgotten; memory is the same for ten waiting events and for a million. Knows nothing of networks: a
+//! link is a recipient that comes and goes.
+
+mod accept;
+mod delivery;
+mod dispatch;
+mod feed;
+mod gather;
 mod messages;
-pub use messages::*;
+mod pacer;
+mod suspicion;
+mod warnings;
+mod window;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
+    ResponseFuture, SpawnHandle, WrapFuture as _,
+};
+use sea_orm::DbErr;
+use tokio::{
+    sync::{mpsc::UnboundedSender, oneshot},
+    time::Instant,
+};
+
+pub use self::{
+    dispatch::{StoredEvent, is_late},
+    messages::*,
+    window::Run,
+};
+use self::{
+    feed::Feed, gather::Gather, pacer::Pacer, suspicion::Suspicion, warnings::Warnings, window::Window,
+};
+use crate::{
+    clock::{self, Timestamp},
+    config::SettingsChanged,
+    connection::Deliver,
+    ids::Seq,
+    metrics::Metrics,
+    settings::MqttSettings,
+    store::{Store, dead_events, deliveries, events, history, sweep},
+};
+
+/// Requests that may wait in the mailbox: handlers answer at once, so it empties as fast as it fills.
+const MAILBOX: usize = 1024;
+
+/// The first sweep comes soon after the start, so that a service that is restarted every day is swept too.
+const FIRST_SWEEP_AFTER: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// The outbox' bounds.
+#[derive(Debug, Clone)]
+pub struct OutboxLimits {
+    /// How many events may wait.
+    pub max_pending: u64,
+    /// How many events may be in flight.
+    pub window: u16,
+    /// For how many days delivered and dead events are kept.
+    pub retention_days: u32,
+    /// Where this service is reached from elsewhere.
+    pub public_url: String,
+}
+
+/// What is known of an event that is in flight.
+#[derive(Debug)]
+struct Flying {
+    received_at: Timestamp,
+    topic: String,
+    late: bool,
+}
+
+#[derive(Debug)]
+struct Draining {
+    answer: Option<oneshot::Sender<()>>,
+    /// Whether what is in flight is not waited for any more.
+    patience_is_over: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct OutboxActor {
+    store: Store,
+    metrics: Metrics,
+    limits: OutboxLimits,
+    settings: Arc<MqttSettings>,
+    /// Told the actor's name when it panics.
+    crashed: UnboundedSender<&'static str>,
+
+    // Writing.
+    gather: Gather,
+    /// Events in the commit that is on its way; `None`: none is.
+    committing: Option<usize>,
+    /// The last place given; not certain after a commit whose outcome is not known.
+    last_seq: Seq,
+    last_seq_is_certain: bool,
+    /// Whether the newest commit failed: the log tells only the changes.
+    database_is_away: bool,
+    /// Settled events that no commit has noted yet.
+    unnoted: usize,
+    note_timer: Option<SpawnHandle>,
+
+    // Delivery.
+    window: Window,
+    feed: Feed,
+    link: Option<Recipient<Deliver>>,
+    /// How many events may be in flight on this link, if none is suspected.
+    link_limit: usize,
+    suspicion: Suspicion,
+    flying: BTreeMap<Seq, Flying>,
+    /// How often each deferred event was deferred.
+    deferrals: HashMap<Seq, u32>,
+    pacer: Pacer,
+    pump_timer: Option<SpawnHandle>,
+    resume_timer: Option<SpawnHandle>,
+
+    // Told.
+    dead: u64,
+    published: u64,
+    refused: u64,
+    /// When the first pending event was accepted.
+    oldest: Option<(Seq, Timestamp)>,
+    looking_up_oldest: bool,
+    warnings: Warnings,
+    draining: Option<Draining>,
+}
+
+impl OutboxActor {
+    /// Recovers the log: where the cursor stands, what is dead above it, which place was given last. Takes the same time
+    /// for ten waiting events and for a million.
+    pub async fn recover(
+        store: Store,
+        metrics: Metrics,
+        limits: OutboxLimits,
+        settings: Arc<MqttSettings>,
+        crashed: UnboundedSender<&'static str>,
+    ) -> Result<Self, DbErr> {
+        let cursor = deliveries::cursor(&store.read).await?;
+        let window = Window::new(cursor, dead_events::above(&store.read, cursor).await?);
+        let last_seq = events::last_seq(&store.read).await?;
+        let dead = dead_events::count(&store.read).await?;
+        let feed = Feed::new(window.cursor().next());
+        let pacer = Pacer::new(settings.max_events_per_second);
+        Ok(Self {
+            store,
+            metrics,
+            limits,
+            settings,
+            crashed,
+            gather: Gather::default(),
+            committing: None,
+            last_seq,
+            last_seq_is_certain: true,
+            database_is_away: false,
+            unnoted: 0,
+            note_timer: None,
+            window,
+            feed,
+            link: None,
+            link_limit: 0,
+            suspicion: Suspicion::default(),
+            flying: BTreeMap::new(),
+            deferrals: HashMap::new(),
+            pacer,
+            pump_timer: None,
+            resume_timer: None,
+            dead,
+            published: 0,
+            refused: 0,
+            oldest: None,
+            looking_up_oldest: false,
+            warnings: Warnings::default(),
+            draining: None,
+        })
+    }
+
+    fn pending(&self) -> u64 {
+        let settled = i64::try_from(self.window.settled_above_cursor()).unwrap_or(i64::MAX);
+        u64::try_from(self.last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0)
+    }
+
+    /// Brings what is told in line with what is: gauges, and the age of the oldest pending event.
+    fn tell(&mut self, ctx: &mut Context<Self>) {
+        self.metrics.outbox_pending.set(i64::try_from(self.pending()).unwrap_or(i64::MAX));
+        self.metrics.outbox_in_flight.set(i64::try_from(self.window.in_flight()).unwrap_or(i64::MAX));
+        let first = self.window.cursor().next();
+        if first > self.last_seq {
+            self.oldest = None;
+        } else if self.oldest.is_none_or(|(seq, _)| seq != first) {
+            let flying = self.flying.get(&first).map(|flying| flying.received_at);
+            let ready = || self.feed.front().filter(|event| event.seq == first).map(|e| e.received_at);
+            match flying.or_else(ready) {
+                Some(at) => self.oldest = Some((first, at)),
+                None => self.look_up_oldest(first, ctx),
+            }
+        }
+        self.metrics.set_oldest_pending(self.oldest.map(|(_, at)| at));
+    }
+
+    fn look_up_oldest(&mut self, first: Seq, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.looking_up_oldest, true) {
+            return;
+        }
+        let db = self.store.read.clone();
+        let lookup = async move { events::received_at(&db, first).await };
+        ctx.spawn(lookup.into_actor(self).map(move |found, act, ctx| {
+            act.looking_up_oldest = false;
+            if let Ok(Some(at)) = found {
+                act.oldest = Some((first, at));
+                act.tell(ctx);
+            }
+        }));
+    }
+
+    fn sweep(&mut self, ctx: &mut Context<Self>) {
+        let before = clock::now() - Duration::from_secs(u64::from(self.limits.retention_days) * 86_400);
+        let store = self.store.clone();
+        let sweep = async move { sweep::run(&store, before).await };
+        ctx.spawn(sweep.into_actor(self).map(|swept, act, _| match swept {
+            Ok(swept) => {
+                act.dead = act.dead.saturating_sub(swept.dead);
+                if swept.events > 0 {
+                    tracing::info!(events = swept.events, dead = swept.dead, "removed old events");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "old events could not be removed; tried again in an hour"),
+        }));
+    }
+}
+
+impl Actor for OutboxActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_later(FIRST_SWEEP_AFTER, |act, ctx| {
+            act.sweep(ctx);
+            ctx.run_interval(SWEEP_EVERY, Self::sweep);
+        });
+        self.tell(ctx);
+        tracing::info!(
+            pending = self.pending(),
+            dead = self.dead,
+            last_seq = self.last_seq.0,
+            "event log recovered"
+        );
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if std::thread::panicking() {
+            // Nobody listens when the service is already stopping.
+            let _stopping = self.crashed.send("outbox");
+        }
+    }
+}
+
+impl Handler<PublishEvent> for OutboxActor {
+    type Result = ResponseFuture<Result<Receipt, PublishError>>;
+
+    fn handle(&mut self, PublishEvent(event): PublishEvent, ctx: &mut Self::Context) -> Self::Result {
+        let accepted = self.accept(vec![event], ctx);
+        Box::pin(async move {
+            let mut receipts = accept::wait(accepted).await?;
+            receipts.pop().ok_or_else(|| PublishError::Storage("the commit gave no receipt".to_owned()))
+        })
+    }
+}
+
+impl Handler<PublishBatch> for OutboxActor {
+    type Result = ResponseFuture<Result<Vec<Receipt>, PublishError>>;
+
+    fn handle(&mut self, PublishBatch(events): PublishBatch, ctx: &mut Self::Context) -> Self::Result {
+        if events.is_empty() {
+            return Box::pin(async { Ok(Vec::new()) });
+        }
+        let accepted = self.accept(events, ctx);
+        Box::pin(accept::wait(accepted))
+    }
+}
+
+impl Handler<LinkUp> for OutboxActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: LinkUp, ctx: &mut Self::Context) {
+        self.link_up(msg);
+        self.pump(ctx);
+        self.tell(ctx);
+    }
+}
+
+impl Handler<LinkDown> for OutboxActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: LinkDown, ctx: &mut Self::Context) {
+        if self.link_down(msg) {
+            self.note_progress(ctx);
+            self.tell(ctx);
+            self.flying.clear();
+            self.check_drained(ctx);
+        }
+    }
+}
+
+impl Handler<Answered> for OutboxActor {
+    type Result = ();
+
+    fn handle(&mut self, Answered { link, outcomes }: Answered, ctx: &mut Self::Context) {
+        for (seq, outcome) in outcomes {
+            self.answered(link, seq, outcome, ctx);
+        }
+        self.note_progress(ctx);
+        self.pump(ctx);
+        self.tell(ctx);
+        self.check_drained(ctx);
+    }
+}
+
+impl Handler<SettingsChanged> for OutboxActor {
+    type Result = ();
+
+    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, _: &mut Self::Context) {
+        self.pacer = Pacer::new(settings.max_events_per_second);
+        self.settings = settings;
+    }
+}
+
+impl Handler<GetOutbox> for OutboxActor {
+    type Result = actix::MessageResult<GetOutbox>;
+
+    fn handle(&mut self, _: GetOutbox, _: &mut Self::Context) -> Self::Result {
+        actix::MessageResult(OutboxStatus {
+            pending: self.pending(),
+            in_flight: u64::try_from(self.window.in_flight()).unwrap_or(u64::MAX),
+            dead: self.dead,
+            oldest_pending_at: self.oldest.map(|(_, at)| at),
+            published: self.published,
+            refused: self.refused,
+            warnings: self.warnings.shown(Instant::now()),
+        })
+    }
+}
+
+impl Handler<ListEvents> for OutboxActor {
+    type Result = ResponseFuture<Result<Vec<EventRecord>, QueryError>>;
+
+    fn handle(&mut self, query: ListEvents, _: &mut Self::Context) -> Self::Result {
+        let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
+        Box::pin(async move { history::list(&db, &query, &settings, clock::now()).await.map_err(asked) })
+    }
+}
+
+impl Handler<GetEvent> for OutboxActor {
+    type Result = ResponseFuture<Result<Option<EventRecord>, QueryError>>;
+
+    fn handle(&mut self, GetEvent(id): GetEvent, _: &mut Self::Context) -> Self::Result {
+        let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
+        Box::pin(async move { history::get(&db, &id, &settings, clock::now()).await.map_err(asked) })
+    }
+}
+
+fn asked(error: DbErr) -> QueryError {
+    tracing::error!(%error, "the event log could not be read");
+    QueryError(crate::store::StoreError::from(error).to_string())
+}
+
+impl Handler<Drain> for OutboxActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Drain { patience }: Drain, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, drained) = oneshot::channel();
+        self.draining = Some(Draining { answer: Some(answer), patience_is_over: false });
+        ctx.run_later(patience, |act, ctx| {
+            if let Some(draining) = &mut act.draining {
+                draining.patience_is_over = true;
+            }
+            act.check_drained(ctx);
+        });
+        self.check_drained(ctx);
+        Box::pin(async move {
+            // An actor that ended has nothing more to wait for.
+            let _ended = drained.await;
+        })
+    }
+}
+
+/// Ends the actor; sent when it is drained.
+#[derive(Debug, Clone, Copy, actix::Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+impl Handler<Stop> for OutboxActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests;

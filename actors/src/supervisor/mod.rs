@@ -1,2 +1,371 @@
+//! The supervisor: owns the connection, and is the one place that knows how it stands.
+//!
+//! Starts a connection from the current settings, learns of its end, waits, starts a new one: never the same value again,
+//! so that no state of a failed connection lives on. New settings take effect at once; the old connection is closed
+//! first, since both have the same client id.
+
+mod backoff;
 mod messages;
-pub use messages::*;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult, Recipient,
+    ResponseActFuture, ResponseFuture, SpawnHandle, WrapFuture as _,
+};
+use tokio::{
+    sync::{mpsc::UnboundedSender, oneshot},
+    time::Instant,
+};
+
+pub use self::{backoff::STABLE_AFTER, messages::*};
+use crate::{
+    clock::{self, Timestamp},
+    config::SettingsChanged,
+    connection::{Close, Connected, ConnectionEnded, PublishState},
+    ids::LinkId,
+    metrics::Metrics,
+    settings::MqttSettings,
+    status::{ConnectionState, Failure, FailureKind, LastError, Warning},
+};
+
+/// How long to wait for the broker to acknowledge a test message.
+const TEST_MESSAGE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a new connection is made from.
+#[derive(Debug)]
+pub struct ConnectionStart {
+    /// Its number.
+    pub link: LinkId,
+    /// The settings of this moment.
+    pub settings: Arc<MqttSettings>,
+    /// Told when the login was accepted.
+    pub connected: Recipient<Connected>,
+    /// Told when the connection is over.
+    pub ended: Recipient<ConnectionEnded>,
+}
+
+/// A connection that was started.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// Closes it.
+    pub close: Recipient<Close>,
+    /// Publishes on it what is not an event.
+    pub publish: Recipient<PublishState>,
+}
+
+/// Starts a new connection.
+pub type ConnectionFactory = Box<dyn Fn(ConnectionStart) -> Running>;
+
+/// Where the connection stands, with what belongs to it.
+#[derive(Debug)]
+enum Mode {
+    /// No settings yet, settings that say not to connect, or a secret that cannot be read.
+    Idle,
+    Connecting {
+        link: LinkId,
+        running: Running,
+    },
+    Connected {
+        link: LinkId,
+        running: Running,
+        since: Instant,
+        protocol: &'static str,
+        warnings: Vec<Warning>,
+    },
+    Waiting {
+        next_attempt_at: Timestamp,
+        timer: SpawnHandle,
+    },
+    /// The old connection says goodbye before the settings of now take effect.
+    Closing {
+        link: LinkId,
+    },
+}
+
+/// See the module's documentation.
+pub struct SupervisorActor {
+    start: ConnectionFactory,
+    metrics: Metrics,
+    /// Told the actor's name when it panics.
+    crashed: UnboundedSender<&'static str>,
+    settings: Option<Arc<MqttSettings>>,
+    /// Why a stored secret cannot be read.
+    unreadable: Option<String>,
+    mode: Mode,
+    links: u64,
+    /// Failures in a row, since settings changed or a connection was up for good.
+    failures: u32,
+    last_connected_at: Option<Timestamp>,
+    last_error: Option<LastError>,
+    /// Asked to stop: who is told when the connection is closed.
+    stopping: Option<Vec<oneshot::Sender<()>>>,
+}
+
+impl fmt::Debug for SupervisorActor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorActor").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl SupervisorActor {
+    /// A supervisor that waits for its first settings.
+    pub fn new(start: ConnectionFactory, metrics: Metrics, crashed: UnboundedSender<&'static str>) -> Self {
+        Self {
+            start,
+            metrics,
+            crashed,
+            settings: None,
+            unreadable: None,
+            mode: Mode::Idle,
+            links: 0,
+            failures: 0,
+            last_connected_at: None,
+            last_error: None,
+            stopping: None,
+        }
+    }
+
+    /// Does what the settings of now ask for; only when there is no connection.
+    fn proceed(&mut self, ctx: &mut Context<Self>) {
+        self.mode = Mode::Idle;
+        if let Some(told) = &mut self.stopping {
+            for asker in told.drain(..) {
+                // Whoever asked may have stopped waiting.
+                let _gone = asker.send(());
+            }
+            return;
+        }
+        let Some(settings) = self.settings.clone().filter(|settings| settings.enabled) else { return };
+        if let Some(message) = self.unreadable.clone() {
+            tracing::warn!(message, "not connecting: a stored secret cannot be read");
+            self.fail(Failure::new(FailureKind::SecretUnreadable, message));
+            return;
+        }
+        self.links += 1;
+        let link = LinkId(self.links);
+        tracing::debug!(link = link.0, broker = settings.broker(), "connecting");
+        let start = ConnectionStart {
+            link,
+            settings,
+            connected: ctx.address().recipient(),
+            ended: ctx.address().recipient(),
+        };
+        let running = (self.start)(start);
+        self.mode = Mode::Connecting { link, running };
+    }
+
+    /// Closes what runs, if anything does, and then does what the settings of now ask for.
+    fn start_over(&mut self, ctx: &mut Context<Self>) {
+        self.metrics.mqtt_connection_status.set(0);
+        match std::mem::replace(&mut self.mode, Mode::Idle) {
+            Mode::Connecting { link, running } | Mode::Connected { link, running, .. } => {
+                #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+                running.close.do_send(Close);
+                self.mode = Mode::Closing { link };
+            }
+            closing @ Mode::Closing { .. } => self.mode = closing,
+            Mode::Waiting { timer, .. } => {
+                ctx.cancel_future(timer);
+                self.proceed(ctx);
+            }
+            Mode::Idle => self.proceed(ctx),
+        }
+    }
+
+    fn fail(&mut self, Failure { kind, message }: Failure) {
+        self.metrics.count_error(kind.as_str());
+        self.last_error = Some(LastError { kind, message, at: clock::now() });
+    }
+
+    fn lost(&mut self, failure: Failure, ctx: &mut Context<Self>) {
+        if let Mode::Connected { since, .. } = &self.mode
+            && since.elapsed() >= STABLE_AFTER
+        {
+            self.failures = 0;
+        }
+        self.metrics.mqtt_connection_status.set(0);
+        self.failures = self.failures.saturating_add(1);
+        let wait = backoff::wait_after(self.failures, rand::random());
+        let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
+        let (kind, message) = (failure.kind.as_str(), failure.message.as_str());
+        let (attempt, again_in_seconds) = (self.failures, wait.as_secs_f64());
+        if matches!(self.mode, Mode::Connected { .. }) {
+            tracing::warn!(broker, kind, message, again_in_seconds, "disconnected");
+        } else {
+            tracing::warn!(broker, kind, message, attempt, again_in_seconds, "connecting failed");
+        }
+        self.fail(failure);
+        let timer = ctx.run_later(wait, |act, ctx| {
+            act.metrics.mqtt_reconnect_attempts.inc();
+            act.proceed(ctx);
+        });
+        self.mode = Mode::Waiting { next_attempt_at: clock::now() + wait, timer };
+    }
+
+    fn status(&self) -> ConnectionStatus {
+        let enabled = self.settings.as_ref().is_some_and(|settings| settings.enabled);
+        let (state, protocol, warnings, next_attempt_at) = match &self.mode {
+            Mode::Idle if enabled && self.unreadable.is_some() => {
+                (ConnectionState::Waiting, None, Vec::new(), None)
+            }
+            Mode::Idle => (ConnectionState::Disabled, None, Vec::new(), None),
+            Mode::Closing { .. } if !enabled => (ConnectionState::Disabled, None, Vec::new(), None),
+            Mode::Connecting { .. } | Mode::Closing { .. } => {
+                (ConnectionState::Connecting, None, Vec::new(), None)
+            }
+            Mode::Connected { protocol, warnings, .. } => {
+                (ConnectionState::Connected, Some(*protocol), warnings.clone(), None)
+            }
+            Mode::Waiting { next_attempt_at, .. } => {
+                (ConnectionState::Waiting, None, Vec::new(), Some(*next_attempt_at))
+            }
+        };
+        let settings = self.settings.as_ref().filter(|settings| !settings.broker_host.is_empty());
+        ConnectionStatus {
+            state,
+            broker: settings.map(|settings| settings.broker()),
+            protocol,
+            last_connected_at: self.last_connected_at,
+            last_error: self.last_error.clone(),
+            reconnect_attempt: if state == ConnectionState::Connected { 0 } else { self.failures },
+            next_attempt_at,
+            warnings,
+        }
+    }
+}
+
+impl Actor for SupervisorActor {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if std::thread::panicking() {
+            // Nobody listens when the service is already stopping.
+            let _stopping = self.crashed.send("supervisor");
+        }
+    }
+}
+
+impl Handler<SettingsChanged> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: SettingsChanged, ctx: &mut Self::Context) {
+        self.settings = Some(msg.settings);
+        self.unreadable = msg.unreadable;
+        self.failures = 0;
+        self.last_error = None;
+        if self.stopping.is_none() {
+            self.start_over(ctx);
+        }
+    }
+}
+
+impl Handler<Connected> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Connected, ctx: &mut Self::Context) {
+        let Connected { link, protocol, warnings } = msg;
+        let running = match &self.mode {
+            Mode::Connecting { link: current, running } if *current == link => running.clone(),
+            // It was told to close meanwhile.
+            _ => return,
+        };
+        let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
+        tracing::info!(broker, protocol, "connected");
+        for Warning { kind, message } in &warnings {
+            tracing::warn!(kind, message, "the broker cannot do as the settings ask");
+        }
+        self.metrics.mqtt_connection_status.set(1);
+        self.last_connected_at = Some(clock::now());
+        self.mode = Mode::Connected { link, running, since: Instant::now(), protocol, warnings };
+        ctx.run_later(STABLE_AFTER, move |act, _| {
+            if matches!(&act.mode, Mode::Connected { link: current, .. } if *current == link) {
+                act.failures = 0;
+                act.last_error = None;
+            }
+        });
+    }
+}
+
+impl Handler<ConnectionEnded> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, ConnectionEnded { link, failure }: ConnectionEnded, ctx: &mut Self::Context) {
+        match &self.mode {
+            Mode::Closing { link: current } if *current == link => {
+                tracing::info!("disconnected, as asked");
+                self.proceed(ctx);
+            }
+            Mode::Connecting { link: current, .. } | Mode::Connected { link: current, .. }
+                if *current == link =>
+            {
+                let closed = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
+                self.lost(failure.unwrap_or_else(closed), ctx);
+            }
+            _ => tracing::debug!(link = link.0, "an earlier connection ended"),
+        }
+    }
+}
+
+impl Handler<GetStatus> for SupervisorActor {
+    type Result = MessageResult<GetStatus>;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.status())
+    }
+}
+
+impl Handler<PublishTestMessage> for SupervisorActor {
+    type Result = ResponseActFuture<Self, Result<TestMessageSent, TestMessageError>>;
+
+    fn handle(&mut self, _: PublishTestMessage, _: &mut Self::Context) -> Self::Result {
+        let connected = match (&self.mode, &self.settings) {
+            (Mode::Connected { running, .. }, Some(settings)) => {
+                Some((running.publish.clone(), settings.topic_prefix.test()))
+            }
+            _ => None,
+        };
+        let sent = async move {
+            let (publish, topic) = connected.ok_or(TestMessageError::NotConnected)?;
+            let text = serde_json::json!({
+                "message": "Test message from liveobject",
+                "timestamp": clock::rfc3339(clock::now()),
+            });
+            let message =
+                PublishState { topic: topic.clone(), payload: text.to_string().into(), retain: false };
+            match publish.send(message).timeout(TEST_MESSAGE_PATIENCE).await {
+                Ok(answer) => answer?,
+                Err(actix::MailboxError::Closed) => return Err(TestMessageError::NotConnected),
+                Err(actix::MailboxError::Timeout) => {
+                    let text = "The broker has not acknowledged the message within 10 s.";
+                    return Err(Failure::new(FailureKind::Timeout, text).into());
+                }
+            }
+            Ok(TestMessageSent { topic })
+        };
+        Box::pin(sent.into_actor(self).map(|result, act, _| {
+            if let Err(TestMessageError::Failed(failure)) = &result {
+                act.metrics.count_error(failure.kind.as_str());
+                tracing::warn!(kind = failure.kind.as_str(), "the test message was not published");
+            }
+            result
+        }))
+    }
+}
+
+impl Handler<Shutdown> for SupervisorActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+        let (asker, closed) = oneshot::channel();
+        self.stopping.get_or_insert_default().push(asker);
+        self.start_over(ctx);
+        Box::pin(async {
+            // An actor that ended has no connection any more.
+            let _ended = closed.await;
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

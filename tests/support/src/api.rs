@@ -12,26 +12,27 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::wait::{POLL, wait_until};
+use crate::wait::POLL;
 
 /// The path under which the MQTT calls lie.
 pub const MQTT: &str = "/api/v1/integrations/mqtt";
 const REQUEST: Duration = Duration::from_secs(15);
 
 /// A handle to the REST API.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Api {
     target: Arc<Mutex<Target>>,
     token: Token,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Token {
     OfTheService,
     Other(String),
     None,
 }
 
+#[derive(Debug)]
 struct Target {
     client: Client,
     port: u16,
@@ -58,21 +59,35 @@ impl Answer {
     #[track_caller]
     #[must_use]
     pub fn expect(self, status: u16) -> Value {
-        assert_eq!(self.status, status, "the service answered {} instead of {status}: {}", self.status, self.body);
+        assert_eq!(
+            self.status, status,
+            "the service answered {} instead of {status}: {}",
+            self.status, self.body
+        );
         self.body
     }
 
     /// A header's value; empty when it is not there.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
 impl Api {
     pub(crate) fn new() -> Self {
-        let target = Target { client: client(), port: 0, token: None };
-        Self { target: Arc::new(Mutex::new(target)), token: Token::OfTheService }
+        let target = Target {
+            client: client(),
+            port: 0,
+            token: None,
+        };
+        Self {
+            target: Arc::new(Mutex::new(target)),
+            token: Token::OfTheService,
+        }
     }
 
     /// A handle to whatever listens on this loopback port, with this token.
@@ -86,26 +101,37 @@ impl Api {
     /// From now on requests go here. Connections to where they went before are not used again.
     pub(crate) fn point_to(&self, port: u16, token: Option<String>) {
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        *target = Target { client: client(), port, token };
+        *target = Target {
+            client: client(),
+            port,
+            token,
+        };
     }
 
     /// The same API without a token.
     #[must_use]
     pub fn without_token(&self) -> Self {
-        Self { target: Arc::clone(&self.target), token: Token::None }
+        Self {
+            target: Arc::clone(&self.target),
+            token: Token::None,
+        }
     }
 
     /// The same API with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
-        Self { target: Arc::clone(&self.target), token: Token::Other(token.to_owned()) }
+        Self {
+            target: Arc::clone(&self.target),
+            token: Token::Other(token.to_owned()),
+        }
     }
 
     /// A request to be made by hand: with other headers, or a body that is not JSON. It carries the token.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = target.client.request(method, format!("http://127.0.0.1:{}{path}", target.port));
+        let request = target
+            .client
+            .request(method, format!("http://127.0.0.1:{}{path}", target.port));
         match (&self.token, &target.token) {
             (Token::Other(token), _) | (Token::OfTheService, Some(token)) => request.bearer_auth(token),
             (Token::OfTheService, None) | (Token::None, _) => request,
@@ -126,7 +152,11 @@ impl Api {
             Err(_) if bytes.is_empty() => Value::Null,
             Err(_) => Value::String(String::from_utf8_lossy(&bytes).into_owned()),
         };
-        Ok(Answer { status, headers, body })
+        Ok(Answer {
+            status,
+            headers,
+            body,
+        })
     }
 
     /// GET.
@@ -179,20 +209,19 @@ impl Api {
     ///
     /// When it is not accepted within `timeout`, or is refused (4xx other than 429).
     pub async fn submit(&self, event: &Value, timeout: Duration) -> Value {
-        assert!(event["event_id"].is_string(), "only an event with an event_id can be sent twice: {event}");
-        let mut receipt = Value::Null;
-        wait_until(&format!("accepted: {event}"), timeout, async || {
-            match self.try_post("/api/v1/events", event).await {
-                Ok(answer) if answer.status >= 500 || answer.status == 429 => false,
-                Ok(answer) => {
-                    receipt = answer.expect(202);
-                    true
-                }
-                Err(_) => false,
+        assert!(
+            event["event_id"].is_string(),
+            "only an event with an event_id can be sent twice: {event}"
+        );
+        let deadline = Instant::now() + timeout;
+        loop {
+            let answer = self.try_post("/api/v1/events", event).await;
+            match answer {
+                Ok(answer) if answer.status < 500 && answer.status != 429 => return answer.expect(202),
+                Ok(_) | Err(_) if Instant::now() < deadline => sleep(POLL).await,
+                other => panic!("not accepted within {timeout:?}: {event}: {other:?}"),
             }
-        })
-        .await;
-        receipt
+        }
     }
 
     /// Replaces the MQTT settings.
@@ -229,14 +258,18 @@ impl Api {
             if condition(&status) {
                 return status;
             }
-            assert!(Instant::now() < deadline, "{what}: not within {timeout:?}; the last status was {status}");
+            assert!(
+                Instant::now() < deadline,
+                "{what}: not within {timeout:?}; the last status was {status}"
+            );
             sleep(POLL).await;
         }
     }
 
     /// Waits until the service says that it is connected.
     pub async fn wait_connected(&self, timeout: Duration) {
-        self.wait_status("connected", timeout, |status| status["connected"] == true).await;
+        self.wait_status("connected", timeout, |status| status["connected"] == true)
+            .await;
     }
 
     /// Waits until no event is pending or in flight.
@@ -248,10 +281,18 @@ impl Api {
     /// Waits until this event's delivery state is `delivered`.
     pub async fn wait_until_delivered(&self, event_id: &str, timeout: Duration) {
         let path = format!("/api/v1/events/{event_id}");
-        wait_until(&format!("event {event_id} delivered"), timeout, async || {
-            self.get(&path).await.expect(200)["delivery"]["state"] == "delivered"
-        })
-        .await;
+        let deadline = Instant::now() + timeout;
+        loop {
+            let event = self.get(&path).await.expect(200);
+            if event["delivery"]["state"] == "delivered" {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not delivered within {timeout:?}: {event}"
+            );
+            sleep(POLL).await;
+        }
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
@@ -259,11 +300,17 @@ impl Api {
         if let Some(body) = body {
             request = request.json(body);
         }
-        Self::try_send(request).await.unwrap_or_else(|error| panic!("{method} {path} was not answered: {error:?}"))
+        Self::try_send(request)
+            .await
+            .unwrap_or_else(|error| panic!("{method} {path} was not answered: {error:?}"))
     }
 }
 
 fn client() -> Client {
     // A proxy that the environment names has no business on loopback.
-    Client::builder().no_proxy().timeout(REQUEST).build().expect("an HTTP client without TLS can be made")
+    Client::builder()
+        .no_proxy()
+        .timeout(REQUEST)
+        .build()
+        .expect("an HTTP client without TLS can be made")
 }

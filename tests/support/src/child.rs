@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::wait::POLL;
 
+#[derive(Debug)]
 pub(crate) struct ChildProcess {
     name: &'static str,
     child: Child,

@@ -1,5 +1,5 @@
-//! As much of MQTT 5 as the scripted broker needs, written apart from any client library, so that a mistake in the
-//! library under test is not repeated here. Faults in what a client sends are errors that say what was wrong.
+//! As much of MQTT 5 as the scripted broker and the subscriber need, written apart from any client library, so that a mistake in the
+//! library under test is not repeated here. Faults in what is received are errors that say what was wrong.
 
 use std::io;
 
@@ -12,20 +12,34 @@ mod fields;
 pub use encode::{ConnAck, Encoder};
 use fields::{Fields, invalid};
 
-/// A packet from a client, as far as a test may ask about it.
+/// A packet, as far as a test may ask about it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Packet {
     /// CONNECT.
     Connect(Connect),
     /// PUBLISH.
     Publish(Publish),
-    /// PUBACK, PUBREC or PUBCOMP: the client's answer to what the broker sent.
+    /// PUBACK, PUBREC or PUBCOMP: the answer to what the other side sent.
     Answer {
         /// The packet type, 4, 5 or 7.
         kind: u8,
         /// The packet id.
         packet_id: u16,
     },
+    /// CONNACK, without its properties.
+    ConnAck {
+        /// Whether the broker has kept the session.
+        session_present: bool,
+        /// 0 when the client is welcome.
+        reason: u8,
+    },
+    /// SUBACK.
+    SubAck {
+        /// The granted QoS, or a refusal, for each filter.
+        reasons: Bytes,
+    },
+    /// PINGRESP.
+    PingResp,
     /// PUBREL.
     PubRel {
         /// The packet id.
@@ -96,11 +110,11 @@ pub struct Publish {
     pub packet_size: usize,
 }
 
-/// Reads one packet; `None` when the client has closed the connection between two packets.
+/// Reads one packet; `None` when the other side has closed the connection between two packets.
 ///
 /// # Errors
 ///
-/// When the connection fails, or the client sends what MQTT 5 forbids.
+/// When the connection fails, or the other side sends what MQTT 5 forbids.
 pub async fn read_packet(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Packet>> {
     let mut first = [0];
     if from.read(&mut first).await? == 0 {
@@ -129,12 +143,27 @@ fn parse(first: u8, mut body: Fields, packet_size: usize) -> io::Result<Packet> 
     let flags = first & 0x0f;
     let packet = match first >> 4 {
         1 => Packet::Connect(connect(&mut body)?),
+        2 => Packet::ConnAck {
+            session_present: body.u8()? & 1 != 0,
+            reason: body.u8()?,
+        },
         3 => Packet::Publish(publish(flags, &mut body, packet_size)?),
-        kind @ (4 | 5 | 7) => Packet::Answer { kind, packet_id: body.u16()? },
-        6 if flags == 2 => Packet::PubRel { packet_id: body.u16()? },
+        kind @ (4 | 5 | 7) => Packet::Answer {
+            kind,
+            packet_id: body.u16()?,
+        },
+        6 if flags == 2 => Packet::PubRel {
+            packet_id: body.u16()?,
+        },
         8 if flags == 2 => subscribe(&mut body)?,
+        9 => {
+            body.u16()?;
+            body.properties()?;
+            Packet::SubAck { reasons: body.rest() }
+        }
         10 if flags == 2 => unsubscribe(&mut body)?,
         12 => Packet::PingReq,
+        13 => Packet::PingResp,
         14 => Packet::Disconnect(if body.0.is_empty() { 0 } else { body.u8()? }),
         kind => return Err(invalid(format!("packet type {kind} with flags {flags:#x}"))),
     };
@@ -149,13 +178,17 @@ fn connect(body: &mut Fields) -> io::Result<Connect> {
     let keep_alive = body.u16()?;
     let properties = body.properties()?;
     let client_id = body.text()?;
-    let will = match flags & 0x04 != 0 {
-        true => {
-            body.properties()?;
-            let (topic, payload) = (body.text()?, body.binary()?);
-            Some(Will { topic, payload, qos: flags >> 3 & 3, retain: flags & 0x20 != 0 })
-        }
-        false => None,
+    let will = if flags & 0x04 != 0 {
+        body.properties()?;
+        let (topic, payload) = (body.text()?, body.binary()?);
+        Some(Will {
+            topic,
+            payload,
+            qos: flags >> 3 & 3,
+            retain: flags & 0x20 != 0,
+        })
+    } else {
+        None
     };
     Ok(Connect {
         client_id,

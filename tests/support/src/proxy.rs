@@ -26,6 +26,7 @@ const REOPEN: Duration = Duration::from_secs(5);
 const PORT_ATTEMPTS: usize = 10;
 
 /// A running proxy. It and its connections end when it is dropped.
+#[derive(Debug)]
 pub struct Proxy {
     port: u16,
     treatment: watch::Sender<Treatment>,
@@ -34,13 +35,14 @@ pub struct Proxy {
     _acceptor: JoinSet<()>,
 }
 
+#[derive(Debug)]
 enum Order {
     Cut { reset: bool },
     Refuse,
     Accept,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counts {
     accepted: AtomicUsize,
     open: AtomicUsize,
@@ -63,7 +65,13 @@ impl Proxy {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(acceptor.run(listener, inbox));
-        Self { port, treatment, orders, counts, _acceptor: tasks }
+        Self {
+            port,
+            treatment,
+            orders,
+            counts,
+            _acceptor: tasks,
+        }
     }
 
     /// The port to connect to, the same for the proxy's whole life.
@@ -98,18 +106,21 @@ impl Proxy {
 
     /// Forwards in both directions (again). Connections that lost bytes to [`Proxy::half_open`] end now.
     pub fn flow(&self) {
-        self.treatment.send_modify(|treatment| treatment.mode = Mode::Flow);
+        self.treatment
+            .send_modify(|treatment| treatment.mode = Mode::Flow);
     }
 
     /// Keeps connections open and forwards nothing, in either direction, until [`Proxy::flow`]. No byte is lost: they
     /// wait here and in the kernel, and writers feel it once the buffers are full.
     pub fn stall(&self) {
-        self.treatment.send_modify(|treatment| treatment.mode = Mode::Stall);
+        self.treatment
+            .send_modify(|treatment| treatment.mode = Mode::Stall);
     }
 
     /// Takes all bytes from both sides, forwards none and answers none, as a peer that has vanished does.
     pub fn half_open(&self) {
-        self.treatment.send_modify(|treatment| treatment.mode = Mode::Swallow);
+        self.treatment
+            .send_modify(|treatment| treatment.mode = Mode::Swallow);
     }
 
     /// From now on every byte arrives so much later, in each direction; throughput stays.
@@ -139,7 +150,11 @@ impl Proxy {
     async fn order(&self, order: Order) {
         let (done, carried_out) = oneshot::channel();
         let sent = self.orders.send((order, done));
-        assert!(sent.is_ok() && carried_out.await.is_ok(), "the proxy on port {} has ended", self.port);
+        assert!(
+            sent.is_ok() && carried_out.await.is_ok(),
+            "the proxy on port {} has ended",
+            self.port
+        );
     }
 }
 
@@ -223,7 +238,9 @@ impl Drop for Open {
 }
 
 async fn accepted(listener: Option<&TcpListener>) -> TcpStream {
-    let Some(listener) = listener else { return std::future::pending().await };
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
     loop {
         // An error here is about the one connection that is gone again, or a lack of handles that may pass.
         match listener.accept().await {

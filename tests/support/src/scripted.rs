@@ -24,6 +24,7 @@ pub use state::Received;
 use state::State;
 
 /// A running scripted broker. It and its connections end when it is dropped.
+#[derive(Debug)]
 pub struct ScriptedBroker {
     port: u16,
     shared: Arc<Shared>,
@@ -31,6 +32,7 @@ pub struct ScriptedBroker {
 }
 
 /// What the connections and the test share. Every change of the state is announced.
+#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<()>,
@@ -53,10 +55,17 @@ impl ScriptedBroker {
     /// A broker that welcomes everybody and acknowledges everything, on a free port.
     pub async fn start() -> Self {
         let (port, listener) = listen_anywhere().await;
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: watch::channel(()).0 });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: watch::channel(()).0,
+        });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
-        Self { port, shared, _tasks: tasks }
+        Self {
+            port,
+            shared,
+            _tasks: tasks,
+        }
     }
 
     /// The port to connect to.
@@ -117,7 +126,8 @@ impl ScriptedBroker {
 
     /// Throws all clients out with a DISCONNECT of this reason, such as 0x8E (session taken over).
     pub fn disconnect(&self, reason: u8) {
-        self.shared.change(|state| state.end_all(Some(&Encoder::disconnect(reason))));
+        self.shared
+            .change(|state| state.end_all(Some(&Encoder::disconnect(reason))));
     }
 
     /// Closes all connections without a word.
@@ -186,7 +196,10 @@ impl ScriptedBroker {
 
     /// Waits until `count` PUBLISH packets were received, and returns all.
     pub async fn wait_for_publishes(&self, count: usize, timeout: Duration) -> Vec<Received> {
-        self.wait_for(&format!("{count} PUBLISH packets"), timeout, |broker| broker.received().len() >= count).await;
+        self.wait_for(&format!("{count} PUBLISH packets"), timeout, |broker| {
+            broker.received().len() >= count
+        })
+        .await;
         self.received()
     }
 
@@ -199,9 +212,12 @@ impl ScriptedBroker {
         let deadline = Instant::now() + timeout;
         let mut changed = self.shared.changed.subscribe();
         while !condition(self) {
-            if timeout_at(deadline, changed.changed()).await.is_err() {
-                panic!("the scripted broker did not see {what} within {timeout:?}: {}", self.shared.read().summary());
-            }
+            let in_time = timeout_at(deadline, changed.changed()).await.is_ok();
+            assert!(
+                in_time,
+                "the scripted broker did not see {what} within {timeout:?}: {}",
+                self.shared.read().summary()
+            );
         }
     }
 }

@@ -1,25 +1,27 @@
 //! A subscriber that remembers: it keeps a persistent session, reconnects by itself, and collects every message.
 //!
+//! It speaks MQTT 5 by itself: a client library that acknowledges before its user has seen a message loses it when
+//! the link ends at that moment, and a witness must not.
+//!
 //! With the session the broker keeps messages for it while it is away, so what it has not received in the end was
-//! not published (or was lost by the broker). Use QoS 2 to see no repeats of the broker's making.
+//! not published (or was lost by the broker). A message is delivered with the lower QoS of publisher and subscriber:
+//! with QoS 1 the broker, too, may repeat. Where that matters, publish with QoS 2 or let the broker
+//! [upgrade](crate::MosquittoBuilder::upgrade_outgoing_qos).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{
-    AsyncClient, BrokerSessionResumePolicy, ConnectReturnCode, Event, EventLoop, MqttOptions, NetworkOptions, Packet,
-    Publish, QoS, SubscribeFilterInput,
-};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::mqtt5::Publish;
+
+mod link;
+
 const START: Duration = Duration::from_secs(10);
-const RECONNECT: Duration = Duration::from_millis(50);
-const KEEP_ALIVE_SECONDS: u16 = 5;
-const SESSION_EXPIRY_SECONDS: u32 = 3600;
 /// A predicate over all messages is asked at most this often while messages stream in.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -70,10 +72,11 @@ impl Message {
 }
 
 /// Settings of a [`Subscriber`] to be started.
+#[derive(Clone, Debug)]
 pub struct SubscriberBuilder {
     port: u16,
     filters: Vec<String>,
-    qos: QoS,
+    qos: u8,
     client_id: String,
     login: Option<(String, String)>,
 }
@@ -93,12 +96,8 @@ impl SubscriberBuilder {
     /// When it is not 0, 1 or 2.
     #[must_use]
     pub fn qos(mut self, qos: u8) -> Self {
-        self.qos = match qos {
-            0 => QoS::AtMostOnce,
-            1 => QoS::AtLeastOnce,
-            2 => QoS::ExactlyOnce,
-            _ => panic!("QoS {qos}"),
-        };
+        assert!(qos <= 2, "QoS {qos}");
+        self.qos = qos;
         self
     }
 
@@ -126,44 +125,37 @@ impl SubscriberBuilder {
             self.filters.push("#".to_owned());
         }
         let port = self.port;
-        let shared = Arc::new(Shared { seen: Mutex::default(), changed: watch::channel(()).0 });
-        let (client, connection) = AsyncClient::builder(self.options()).capacity(100).build();
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            changed: watch::channel(()).0,
+        });
         let mut tasks = JoinSet::new();
-        tasks.spawn(run(client, connection, self, Arc::clone(&shared)));
+        tasks.spawn(link::run(self, Arc::clone(&shared)));
         let subscriber = Subscriber { shared, _task: tasks };
         subscriber
-            .until(START, |seen| seen.subscribed, |seen| {
-                format!("no subscription on port {port} within {START:?}; last fault: {:?}", seen.fault)
-            })
+            .until(
+                START,
+                |seen| seen.subscribed,
+                |seen| {
+                    format!(
+                        "no subscription on port {port} within {START:?}; last fault: {:?}",
+                        seen.fault
+                    )
+                },
+            )
             .await;
         subscriber
-    }
-
-    fn options(&self) -> MqttOptions {
-        let mut options = MqttOptions::new(self.client_id.clone(), ("127.0.0.1", self.port));
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        options
-            .set_keep_alive(KEEP_ALIVE_SECONDS)
-            .set_clean_start(false)
-            .set_session_expiry_interval(Some(SESSION_EXPIRY_SECONDS))
-            .set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly)
-            .set_unlimited_incoming_packet_size()
-            .set_network_options(network);
-        if let Some((username, password)) = &self.login {
-            options.set_credentials(username.clone(), password.clone());
-        }
-        options
     }
 }
 
 /// A running subscriber. It disconnects, without a word, when dropped; its session stays at the broker.
+#[derive(Debug)]
 pub struct Subscriber {
     shared: Arc<Shared>,
     _task: JoinSet<()>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Seen {
     messages: Vec<Message>,
     connections: usize,
@@ -171,6 +163,7 @@ struct Seen {
     fault: Option<String>,
 }
 
+#[derive(Debug)]
 struct Shared {
     seen: Mutex<Seen>,
     changed: watch::Sender<()>,
@@ -194,7 +187,7 @@ impl Subscriber {
         SubscriberBuilder {
             port,
             filters: Vec::new(),
-            qos: QoS::ExactlyOnce,
+            qos: 2,
             client_id: "test-subscriber".to_owned(),
             login: None,
         }
@@ -220,13 +213,20 @@ impl Subscriber {
     /// The messages to exactly this topic.
     #[must_use]
     pub fn on(&self, topic: &str) -> Vec<Message> {
-        self.messages().into_iter().filter(|message| message.topic == topic).collect()
+        self.messages()
+            .into_iter()
+            .filter(|message| message.topic == topic)
+            .collect()
     }
 
     /// The detection events, live and late, in the order of their arrival, as JSON.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        self.messages().iter().filter(|message| message.is_event()).map(Message::json).collect()
+        self.messages()
+            .iter()
+            .filter(|message| message.is_event())
+            .map(Message::json)
+            .collect()
     }
 
     /// How often it has connected.
@@ -262,7 +262,8 @@ impl Subscriber {
 
     /// Waits until so many detection events have arrived, repeats included, and returns them as JSON.
     pub async fn wait_for_events(&self, count: usize, timeout: Duration) -> Vec<Value> {
-        let enough = |messages: &[Message]| messages.iter().filter(|message| message.is_event()).count() >= count;
+        let enough =
+            |messages: &[Message]| messages.iter().filter(|message| message.is_event()).count() >= count;
         self.wait_for(enough, &format!("{count} events"), timeout).await;
         self.events()
     }
@@ -279,40 +280,12 @@ impl Subscriber {
             if condition(&self.shared.read()) {
                 return;
             }
-            if timeout_at(deadline, changed.changed()).await.is_err() {
-                panic!("{}", complaint(&self.shared.read()));
-            }
+            let in_time = timeout_at(deadline, changed.changed()).await.is_ok();
+            assert!(in_time, "{}", complaint(&self.shared.read()));
             sleep(LOOK_AGAIN).await;
             changed.mark_unchanged();
         }
     }
-}
-
-async fn run(client: AsyncClient, mut connection: EventLoop, settings: SubscriberBuilder, shared: Arc<Shared>) {
-    loop {
-        match connection.poll().await {
-            Ok(Event::Incoming(Packet::Publish(publish))) => shared.change(|seen| seen.keep(publish)),
-            Ok(Event::Incoming(Packet::ConnAck(answer))) if answer.code == ConnectReturnCode::Success => {
-                let first = shared.read().connections == 0;
-                shared.change(|seen| seen.connections += 1);
-                // A kept session may know other filters than these.
-                if first || !answer.session_present {
-                    subscribe(&client, &settings);
-                }
-            }
-            Ok(Event::Incoming(Packet::SubAck(_))) => shared.change(|seen| seen.subscribed = true),
-            Ok(_) => {}
-            Err(fault) => {
-                shared.change(|seen| seen.fault = Some(fault.to_string()));
-                sleep(RECONNECT).await;
-            }
-        }
-    }
-}
-
-fn subscribe(client: &AsyncClient, settings: &SubscriberBuilder) {
-    let filters = settings.filters.iter().map(|filter| SubscribeFilterInput::new(filter.as_str(), settings.qos));
-    client.try_subscribe_many(filters).expect("the queue has room for the one request of a connection");
 }
 
 impl Seen {
@@ -320,12 +293,12 @@ impl Seen {
         self.messages.push(Message {
             order: self.messages.len(),
             at: Instant::now(),
-            topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+            topic: publish.topic,
             payload: publish.payload,
-            qos: publish.qos as u8,
+            qos: publish.qos,
             retain: publish.retain,
             dup: publish.dup,
-            message_expiry: publish.properties.and_then(|properties| properties.message_expiry_interval),
+            message_expiry: publish.message_expiry,
         });
     }
 }

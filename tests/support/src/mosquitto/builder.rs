@@ -7,8 +7,25 @@ use std::process::Command;
 
 use super::{Mosquitto, program};
 
+/// More than any test queues.
+const QUEUE: u32 = 10_000_000;
+
+/// What is logged unless every packet is.
+const LOGGED: [&str; 6] = [
+    "error",
+    "warning",
+    "notice",
+    "information",
+    "subscribe",
+    "unsubscribe",
+];
+
 /// Settings of a [`Mosquitto`] to be started.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the broker's own configuration"
+)]
 pub struct MosquittoBuilder {
     users: Vec<(String, String)>,
     pub(super) acl: Option<String>,
@@ -29,7 +46,7 @@ impl Default for MosquittoBuilder {
             persistence: true,
             save_every_change: false,
             log_packets: false,
-            max_queued_messages: 0,
+            max_queued_messages: QUEUE,
             lines: Vec::new(),
         }
     }
@@ -71,7 +88,9 @@ impl MosquittoBuilder {
     /// may be the broker's loss, not the publisher's.
     #[must_use]
     pub fn save_every_change(self) -> Self {
-        self.line("autosave_on_changes true").line("autosave_interval 1").saving()
+        self.line("autosave_on_changes true")
+            .line("autosave_interval 1")
+            .saving()
     }
 
     /// Logs every packet (slow under load; the default logs connections, subscriptions and errors).
@@ -94,7 +113,15 @@ impl MosquittoBuilder {
         self.line(&format!("max_qos {qos}"))
     }
 
-    /// The largest payload in bytes. Publishers are not told before: a larger message is refused (reason 0x95).
+    /// Delivers with the subscriber's QoS even when the publisher's is lower. A QoS 2 subscriber then sees no repeats
+    /// of the broker's making, but no longer the QoS that was published.
+    #[must_use]
+    pub fn upgrade_outgoing_qos(self) -> Self {
+        self.line("upgrade_outgoing_qos true")
+    }
+
+    /// The largest payload in bytes. Publishers are not told before: a larger message is refused with reason 0x95,
+    /// which MQTT 5 does not provide for in PUBACK: a strict client ends the connection.
     #[must_use]
     pub fn message_size_limit(self, bytes: u32) -> Self {
         self.line(&format!("message_size_limit {bytes}"))
@@ -106,7 +133,8 @@ impl MosquittoBuilder {
         self.line(&format!("max_packet_size {bytes}"))
     }
 
-    /// How many messages wait for a slow or absent subscriber (default 0: no bound).
+    /// How many messages wait for a slow or absent subscriber (default 10 million). 0 means no bound, but makes
+    /// mosquitto 2.0.11 disconnect every client to which it refuses a message.
     #[must_use]
     pub fn max_queued_messages(mut self, messages: u32) -> Self {
         self.max_queued_messages = messages;
@@ -172,11 +200,9 @@ impl MosquittoBuilder {
         line(format_args!("user root"));
         line(format_args!("log_dest stderr"));
         line(format_args!("log_timestamp_format %Y-%m-%dT%H:%M:%S"));
-        match self.log_packets {
-            true => line(format_args!("log_type all")),
-            false => ["error", "warning", "notice", "information", "subscribe", "unsubscribe"]
-                .iter()
-                .for_each(|kind| line(format_args!("log_type {kind}"))),
+        let kinds: &[&str] = if self.log_packets { &["all"] } else { &LOGGED };
+        for kind in kinds {
+            line(format_args!("log_type {kind}"));
         }
         line(format_args!("max_queued_messages {}", self.max_queued_messages));
         line(format_args!("persistence {}", self.persistence));
@@ -192,7 +218,9 @@ impl MosquittoBuilder {
         if self.acl.is_some() {
             line(format_args!("acl_file {}/acl", dir.display()));
         }
-        self.lines.iter().for_each(|extra| line(format_args!("{extra}")));
+        for extra in &self.lines {
+            line(format_args!("{extra}"));
+        }
         text
     }
 }

@@ -1,8 +1,8 @@
-//! Packets that a broker sends.
+//! Packets as bytes.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::Publish;
+use super::{Connect, Publish};
 
 /// The broker's answer to CONNECT: what it allows, or why it refuses.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,7 @@ pub struct ConnAck {
 }
 
 /// Writes packets as bytes.
+#[derive(Clone, Copy, Debug)]
 pub struct Encoder;
 
 impl Encoder {
@@ -66,6 +67,59 @@ impl Encoder {
         put_variable(&mut body, properties.len());
         body.put(properties);
         packet(0x20, &body)
+    }
+
+    /// CONNECT, without a will.
+    #[must_use]
+    pub fn connect(connect: &Connect) -> Bytes {
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let mut body = BytesMut::new();
+        put_text(&mut body, "MQTT");
+        body.put_u8(5);
+        body.put_u8(
+            flag(connect.clean_start, 0x02)
+                | flag(connect.username.is_some(), 0x80)
+                | flag(connect.password.is_some(), 0x40),
+        );
+        body.put_u16(connect.keep_alive);
+        let mut properties = BytesMut::new();
+        if let Some(seconds) = connect.session_expiry {
+            properties.put_u8(0x11);
+            properties.put_u32(seconds);
+        }
+        if let Some(messages) = connect.receive_maximum {
+            properties.put_u8(0x21);
+            properties.put_u16(messages);
+        }
+        put_variable(&mut body, properties.len());
+        body.put(properties);
+        put_text(&mut body, &connect.client_id);
+        if let Some(username) = &connect.username {
+            put_text(&mut body, username);
+        }
+        if let Some(password) = &connect.password {
+            put_binary(&mut body, password);
+        }
+        packet(0x10, &body)
+    }
+
+    /// SUBSCRIBE to each filter with the same QoS.
+    #[must_use]
+    pub fn subscribe(packet_id: u16, filters: &[String], qos: u8) -> Bytes {
+        let mut body = BytesMut::new();
+        body.put_u16(packet_id);
+        body.put_u8(0);
+        for filter in filters {
+            put_text(&mut body, filter);
+            body.put_u8(qos);
+        }
+        packet(0x82, &body)
+    }
+
+    /// PINGREQ.
+    #[must_use]
+    pub fn pingreq() -> Bytes {
+        packet(0xc0, &[])
     }
 
     /// PUBACK (4), PUBREC (5), PUBREL (6) or PUBCOMP (7) with a reason code.
@@ -125,8 +179,12 @@ fn packet(first: u8, body: &[u8]) -> Bytes {
 }
 
 fn put_text(into: &mut BytesMut, text: &str) {
-    into.put_u16(u16::try_from(text.len()).expect("a text of at most 65535 bytes"));
-    into.put_slice(text.as_bytes());
+    put_binary(into, text.as_bytes());
+}
+
+fn put_binary(into: &mut BytesMut, bytes: &[u8]) {
+    into.put_u16(u16::try_from(bytes.len()).expect("at most 65535 bytes"));
+    into.put_slice(bytes);
 }
 
 fn put_variable(into: &mut BytesMut, mut value: usize) {

@@ -24,7 +24,8 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         // The client is gone: the reading side says so as well.
         _ = write_all(to, out) => None,
     };
-    shared.change(|state| state.closed(id, fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData)));
+    let malformed = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData);
+    shared.change(|state| state.closed(id, malformed));
 }
 
 async fn read_all(from: OwnedReadHalf, id: usize, shared: &Shared) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! What a [`ScriptedBroker`](super::ScriptedBroker) can be told.
 
+use std::fmt;
+
 use crate::mqtt5::{ConnAck, Publish};
 
 /// How QoS 1 and 2 messages are acknowledged (PUBACK or PUBREC) when no [`Rule`] fits.
@@ -36,10 +38,20 @@ pub struct Rule {
     times: usize,
 }
 
+impl fmt::Debug for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Rule({:?}, {} times)", self.reply, self.times)
+    }
+}
+
 impl Rule {
     /// Fits the messages for which `fits` answers true.
     pub fn when(fits: impl Fn(&Publish) -> bool + Send + 'static, reply: Reply) -> Self {
-        Self { fits: Box::new(fits), reply, times: usize::MAX }
+        Self {
+            fits: Box::new(fits),
+            reply,
+            times: usize::MAX,
+        }
     }
 
     /// Fits messages to exactly this topic.
@@ -53,7 +65,15 @@ impl Rule {
     #[must_use]
     pub fn payload(text: &str, reply: Reply) -> Self {
         let text = text.as_bytes().to_vec();
-        Self::when(move |publish| publish.payload.windows(text.len().max(1)).any(|part| part == text), reply)
+        Self::when(
+            move |publish| {
+                publish
+                    .payload
+                    .windows(text.len().max(1))
+                    .any(|part| part == text)
+            },
+            reply,
+        )
     }
 
     /// Fits only so many messages; afterwards the rule is spent.
@@ -72,6 +92,7 @@ impl Rule {
     }
 }
 
+#[derive(Debug)]
 pub(super) struct Script {
     pub(super) connack: ConnAck,
     pub(super) acks: Acks,

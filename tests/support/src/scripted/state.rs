@@ -23,11 +23,13 @@ pub struct Received {
     pub publish: Publish,
 }
 
+#[derive(Debug)]
 pub(super) enum Out {
     Packet(Bytes),
     Close,
 }
 
+#[derive(Debug)]
 pub(super) struct Connection {
     outbox: UnboundedSender<Out>,
     welcome: bool,
@@ -38,13 +40,14 @@ pub(super) struct Connection {
 }
 
 /// An acknowledgement that is not sent yet.
+#[derive(Debug)]
 pub(super) struct Held {
     connection: usize,
     packet_id: u16,
     qos: u8,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) script: Script,
     pub(super) received: Vec<Received>,
@@ -75,11 +78,15 @@ impl State {
     pub(super) fn closed(&mut self, id: usize, fault: Option<std::io::Error>) {
         self.connections.remove(&id);
         self.held.retain(|held| held.connection != id);
-        self.violations.extend(fault.map(|fault| format!("connection {id}: {fault}")));
+        self.violations
+            .extend(fault.map(|fault| format!("connection {id}: {fault}")));
     }
 
     pub(super) fn packet(&mut self, id: usize, packet: Packet) {
-        let welcome = self.connections.get(&id).is_some_and(|connection| connection.welcome);
+        let welcome = self
+            .connections
+            .get(&id)
+            .is_some_and(|connection| connection.welcome);
         if welcome == matches!(packet, Packet::Connect(_)) {
             self.violation(id, format!("unexpected {packet:?}"));
             return self.end(id, None);
@@ -89,7 +96,10 @@ impl State {
             Packet::Publish(publish) => self.publish(id, publish),
             Packet::PubRel { packet_id } => self.pubrel(id, packet_id),
             // What a client answers to messages of this broker matters to no test: except that QoS 2 goes on.
-            Packet::Answer { kind: PUBREC, packet_id } => self.send(id, Encoder::answer(6, packet_id, 0)),
+            Packet::Answer {
+                kind: PUBREC,
+                packet_id,
+            } => self.send(id, Encoder::answer(6, packet_id, 0)),
             Packet::Answer { .. } => {}
             Packet::Subscribe(packet_id, filters) => {
                 let granted: Vec<u8> = filters.iter().map(|(_, qos)| *qos).collect();
@@ -104,6 +114,10 @@ impl State {
                 if self.script.answer_pings {
                     self.send(id, Encoder::pingresp());
                 }
+            }
+            Packet::ConnAck { .. } | Packet::SubAck { .. } | Packet::PingResp => {
+                self.violation(id, format!("unexpected {packet:?}"));
+                self.end(id, None);
             }
             Packet::Disconnect(reason) => {
                 self.disconnects.push(reason);
@@ -130,7 +144,10 @@ impl State {
         self.watch(id, &publish);
         let reply = self.script.reply(&publish);
         let (packet_id, qos) = (publish.packet_id, publish.qos);
-        self.received.push(Received { connection: id, publish });
+        self.received.push(Received {
+            connection: id,
+            publish,
+        });
         match reply {
             Some(Reply::Disconnect(reason)) => self.end(id, Some(&Encoder::disconnect(reason))),
             Some(Reply::Close) => self.end(id, None),
@@ -142,7 +159,11 @@ impl State {
     }
 
     fn hold(&mut self, id: usize, packet_id: u16, qos: u8) {
-        self.held.push(Held { connection: id, packet_id, qos });
+        self.held.push(Held {
+            connection: id,
+            packet_id,
+            qos,
+        });
         if let Acks::ReverseWithin(count) = self.script.acks
             && self.held.iter().filter(|held| held.connection == id).count() >= count
         {
@@ -153,7 +174,9 @@ impl State {
     fn acknowledge(&mut self, id: usize, packet_id: u16, qos: u8, reason: u8) {
         let kind = if qos == 1 { PUBACK } else { PUBREC };
         self.send(id, Encoder::answer(kind, packet_id, reason));
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if qos == 2 && reason < 0x80 {
             connection.awaiting_release.insert(packet_id);
         } else {
@@ -165,7 +188,9 @@ impl State {
         if !self.script.answer_pubrel {
             return;
         }
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         connection.in_flight.remove(&packet_id);
         // A client that carries a session on may release what an earlier connection received.
         let known = connection.awaiting_release.remove(&packet_id);
@@ -198,19 +223,32 @@ impl State {
         if publish.retain && allowed.retain_available == Some(false) {
             faults.push("retain is not allowed".to_owned());
         }
-        if allowed.maximum_packet_size.is_some_and(|most| publish.packet_size > most as usize) {
-            faults.push(format!("a packet of {} bytes is not allowed", publish.packet_size));
+        if allowed
+            .maximum_packet_size
+            .is_some_and(|most| publish.packet_size > most as usize)
+        {
+            faults.push(format!(
+                "a packet of {} bytes is not allowed",
+                publish.packet_size
+            ));
         }
-        if publish.qos > 0 && let Some(connection) = self.connections.get_mut(&id) {
+        if publish.qos > 0
+            && let Some(connection) = self.connections.get_mut(&id)
+        {
             let most = usize::from(allowed.receive_maximum.unwrap_or(u16::MAX));
             if !connection.in_flight.insert(publish.packet_id) {
                 faults.push(format!("packet id {} is in use", publish.packet_id));
             }
             if connection.in_flight.len() > most {
-                faults.push(format!("{} in flight, {most} allowed", connection.in_flight.len()));
+                faults.push(format!(
+                    "{} in flight, {most} allowed",
+                    connection.in_flight.len()
+                ));
             }
         }
-        faults.into_iter().for_each(|fault| self.violation(id, fault));
+        for fault in faults {
+            self.violation(id, fault);
+        }
     }
 
     fn violation(&mut self, id: usize, fault: String) {
@@ -229,17 +267,23 @@ impl State {
     }
 
     fn end(&mut self, id: usize, last_words: Option<&Bytes>) {
-        last_words.into_iter().for_each(|bytes| self.send(id, bytes.clone()));
+        if let Some(bytes) = last_words {
+            self.send(id, bytes.clone());
+        }
         self.out(id, Out::Close);
     }
 
     pub(super) fn end_all(&mut self, last_words: Option<&Bytes>) {
         let ids: Vec<usize> = self.connections.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.end(id, last_words));
+        for id in ids {
+            self.end(id, last_words);
+        }
     }
 
     pub(super) fn send_all(&self, bytes: &[u8]) {
-        self.connections.keys().for_each(|id| self.send(*id, Bytes::copy_from_slice(bytes)));
+        self.connections
+            .keys()
+            .for_each(|id| self.send(*id, Bytes::copy_from_slice(bytes)));
     }
 
     pub(super) fn summary(&self) -> String {

@@ -1,0 +1,183 @@
+//! The age identity (X25519) that the secrets in the database are encrypted with.
+//!
+//! Ciphertexts are plain age files: `age --decrypt -i identity.age` reads them. Plain text is held only in buffers that
+//! are wiped, and never grows while it is written, because a buffer that moves leaves its old bytes behind.
+
+use std::{fmt, io::Read, iter, str};
+
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+
+/// A key that encrypts and decrypts. Prints its public half only.
+#[derive(Clone)]
+pub struct Identity(age::x25519::Identity);
+
+/// Why a ciphertext could not be decrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecryptError {
+    /// It was made for another key.
+    #[error("it was encrypted with another identity")]
+    OtherIdentity,
+    /// It is not what was once written.
+    #[error("its ciphertext is damaged")]
+    Damaged,
+}
+
+/// What is wrong with the text of an identity file; `0` for the text as a whole, else the line. Never contains its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed {
+    pub line: usize,
+    pub what: &'static str,
+}
+
+impl Identity {
+    /// A new key.
+    pub fn generate() -> Self {
+        Self(age::x25519::Identity::generate())
+    }
+
+    /// Reads the text of an identity file, as `age-keygen` writes it: comments, empty lines and exactly one key.
+    pub(super) fn parse(text: &str) -> Result<Self, Malformed> {
+        let mut found = None;
+        for (line, content) in (1..).zip(text.lines()) {
+            if content.is_empty() || content.starts_with('#') {
+                continue;
+            }
+            if content.starts_with("age-encryption.org/") || content.starts_with("-----BEGIN AGE") {
+                return Err(Malformed {
+                    line,
+                    what: "the file is encrypted with a passphrase itself",
+                });
+            }
+            let key = content.parse().map_err(|_| Malformed {
+                line,
+                what: "this is not AGE-SECRET-KEY-1…",
+            })?;
+            if found.replace(Self(key)).is_some() {
+                return Err(Malformed {
+                    line,
+                    what: "a second key, only one is possible",
+                });
+            }
+        }
+        found.ok_or(Malformed {
+            line: 0,
+            what: "it holds no AGE-SECRET-KEY-1…",
+        })
+    }
+
+    /// The text of an identity file.
+    pub(super) fn to_text(&self, created: &str) -> Zeroizing<String> {
+        let key = self.0.to_string();
+        let public = self.0.to_public().to_string();
+        let key = key.expose_secret();
+        let mut text = Zeroizing::new(String::with_capacity(
+            64 + created.len() + public.len() + key.len(),
+        ));
+        for part in [
+            "# created: ",
+            created,
+            "\n# public key: ",
+            &public,
+            "\n",
+            key,
+            "\n",
+        ] {
+            text.push_str(part);
+        }
+        text
+    }
+
+    /// Encrypts a secret; each time to other bytes.
+    pub fn encrypt(&self, secret: &SecretString) -> Result<Vec<u8>, age::EncryptError> {
+        age::encrypt(&self.0.to_public(), secret.expose_secret().as_bytes())
+    }
+
+    /// Decrypts what [`encrypt`](Self::encrypt) made.
+    pub fn decrypt(&self, ciphertext: &[u8]) -> Result<SecretString, DecryptError> {
+        let reader = age::Decryptor::new_buffered(ciphertext)
+            .and_then(|decryptor| decryptor.decrypt(iter::once(&self.0 as &dyn age::Identity)));
+        let mut reader = reader.map_err(|error| match error {
+            age::DecryptError::NoMatchingKeys => DecryptError::OtherIdentity,
+            _ => DecryptError::Damaged,
+        })?;
+        // The plain text is shorter than the ciphertext, so the buffer never grows.
+        let mut plain = Zeroizing::new(Vec::with_capacity(ciphertext.len()));
+        reader
+            .read_to_end(&mut plain)
+            .map_err(|_| DecryptError::Damaged)?;
+        let text = str::from_utf8(&plain).map_err(|_| DecryptError::Damaged)?;
+        Ok(SecretString::from(text))
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity")
+            .field(&self.0.to_public().to_string())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYGEN: &str = "# created: 2026-11-23T23:00:00Z\n\
+        # public key: age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa\n\
+        AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33\n";
+
+    fn fault(text: &str) -> (usize, &'static str) {
+        let Malformed { line, what } = Identity::parse(text).unwrap_err();
+        (line, what)
+    }
+
+    #[test]
+    fn files_of_age_keygen_are_read() {
+        let identity = Identity::parse(KEYGEN).unwrap();
+        assert_eq!(*identity.to_text("2026-11-23T23:00:00Z"), KEYGEN);
+    }
+
+    #[test]
+    fn anything_else_is_refused_by_line() {
+        assert_eq!(fault("# nothing\n").0, 0);
+        assert_eq!(
+            fault("# a\n\nAGE-SECRET-KEY-1AAAA\n"),
+            (3, "this is not AGE-SECRET-KEY-1…")
+        );
+        assert_eq!(
+            fault(&KEYGEN.repeat(2)),
+            (6, "a second key, only one is possible")
+        );
+        assert!(
+            fault("age-encryption.org/v1\n-> scrypt\n")
+                .1
+                .contains("passphrase")
+        );
+    }
+
+    #[test]
+    fn a_secret_comes_back_only_with_its_key() {
+        let (one, other) = (Identity::generate(), Identity::generate());
+        let ciphertext = one.encrypt(&SecretString::from("pässword")).unwrap();
+        assert_eq!(one.decrypt(&ciphertext).unwrap().expose_secret(), "pässword");
+        assert_eq!(
+            other.decrypt(&ciphertext).unwrap_err(),
+            DecryptError::OtherIdentity
+        );
+        let mut cut = ciphertext.clone();
+        cut.truncate(ciphertext.len() - 1);
+        assert_eq!(one.decrypt(&cut).unwrap_err(), DecryptError::Damaged);
+        assert_eq!(one.decrypt(b"nothing").unwrap_err(), DecryptError::Damaged);
+        assert!(
+            !ciphertext
+                .windows(8)
+                .any(|part| part == "pässword".as_bytes()[..8].as_ref())
+        );
+    }
+
+    #[test]
+    fn a_key_does_not_print() {
+        let identity = Identity::parse(KEYGEN).unwrap();
+        assert!(!format!("{identity:?}").contains("AGE-SECRET"));
+    }
+}

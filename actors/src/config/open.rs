@@ -1,0 +1,94 @@
+//! The settings as they are found when the service starts.
+
+use serde_json::{Map, Value};
+
+use super::{
+    current::Current,
+    identity_file::{self, IdentityState},
+    replace::{Place, Replaced, StoreFault, store},
+    rotate::{self, Recovery},
+    secrets::Secrets,
+};
+use crate::{
+    clock,
+    settings::MqttSettings,
+    store::{StoreError, mqtt_config},
+};
+
+/// Reads the row, making it (and the identity) at the first start; finishes or undoes a key rotation that was cut short.
+///
+/// A fault of the identity, of a secret or of the settings is told in what is returned; only the database's is an error.
+pub(super) async fn open(place: &Place, initial: Option<Value>) -> Result<Current, StoreError> {
+    match rotate::recover(&place.store, &place.identity_file).await {
+        Ok(Recovery::Nothing) => {}
+        Ok(found) => tracing::warn!(%found, "a key rotation had been cut short"),
+        Err(rotate::RotateError::Store(error)) => return Err(error),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a key rotation was cut short"
+        ),
+    }
+    let row = mqtt_config::load_or_create(&place.store, MqttSettings::new_client_id).await?;
+    let mut identity = identity_file::load(&place.identity_file);
+    if let (IdentityState::Missing { .. }, None, None) = (&identity, &row.password, &row.client_key) {
+        identity = match identity_file::create(&place.identity_file) {
+            Ok(made) => IdentityState::Ready(made),
+            Err(error) => IdentityState::Unusable { reason: error.full() },
+        };
+    }
+    let secrets = Secrets::unlock(identity, row.password.as_deref(), row.client_key.as_deref());
+    let settings = MqttSettings::defaults(&row.client_id);
+    let updated_at = row.updated_at.map(clock::from_micros);
+    let mut current = Current {
+        client_id: row.client_id,
+        settings,
+        secrets,
+        updated_at,
+        broken: None,
+    };
+    if let Some(json) = row.settings {
+        read_stored(&mut current, &json);
+        return Ok(current);
+    }
+    match initial.filter(|value| !value.as_object().is_some_and(Map::is_empty)) {
+        Some(value) => first(place, current, value).await,
+        None => Ok(current),
+    }
+}
+
+fn read_stored(current: &mut Current, json: &str) {
+    let read = serde_json::from_str(json)
+        .map_err(|error| error.to_string())
+        .and_then(|value| MqttSettings::read(value, &current.client_id).map_err(|error| error.to_string()));
+    match read {
+        Ok(update) => current.settings = update.settings,
+        Err(error) => {
+            current.broken = Some(format!(
+                "the stored MQTT settings cannot be read ({error}): enter them again"
+            ));
+        }
+    }
+}
+
+/// Stores the first settings, so that what is used is what is stored; uses them without their secrets, and says so, when the
+/// identity does not permit it.
+async fn first(place: &Place, mut current: Current, value: Value) -> Result<Current, StoreError> {
+    let update = match MqttSettings::read(value, &current.client_id) {
+        Ok(update) => update,
+        Err(error) => {
+            current.broken = Some(format!("the first MQTT settings, [mqtt], are not valid: {error}"));
+            return Ok(current);
+        }
+    };
+    match store(place, current.clone(), update.clone()).await {
+        Ok(Replaced { current, .. }) => Ok(current),
+        Err(StoreFault::Identity(reason)) => {
+            current.settings = update.settings;
+            current.broken = Some(format!(
+                "the password or client key in [mqtt] cannot be stored: {reason}, and restart"
+            ));
+            Ok(current)
+        }
+        Err(StoreFault::Database(error)) => Err(error),
+    }
+}

@@ -1,0 +1,186 @@
+//! Storing settings: one replacement from its JSON object to the commit.
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::{
+    current::{Current, fields},
+    identity::Identity,
+    identity_file::{self, IdentityState},
+    messages::ReplaceError,
+    secrets::{Held, Secrets},
+};
+use crate::{
+    clock,
+    settings::{MqttSettings, SecretUpdate, SettingsUpdate},
+    store::{
+        Store, StoreError,
+        mqtt_config::{self, SecretColumn},
+    },
+};
+
+/// Where settings and secrets lie.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub store: Store,
+    pub identity_file: PathBuf,
+}
+
+/// What a replacement led to: the settings in force from now on, and the names of what has changed.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    pub current: Current,
+    pub changed: Vec<&'static str>,
+}
+
+/// Why an update could not be stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreFault {
+    #[error("the identity cannot be used: {0}")]
+    Identity(String),
+    #[error(transparent)]
+    Database(#[from] StoreError),
+}
+
+impl From<StoreFault> for ReplaceError {
+    fn from(fault: StoreFault) -> Self {
+        match fault {
+            StoreFault::Identity(reason) => Self::Identity(reason),
+            StoreFault::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for ReplaceError {
+    fn from(error: StoreError) -> Self {
+        // The cause is the log's, not the client's.
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the settings could not be stored"
+        );
+        Self::Storage(error.to_string())
+    }
+}
+
+/// Replaces the settings by a JSON object. A fault leaves everything as it was.
+pub(super) async fn replace(
+    place: &Place,
+    mut current: Current,
+    value: Value,
+) -> Result<Replaced, ReplaceError> {
+    let update = MqttSettings::read(value, &current.client_id)?;
+    let sets = [&update.password, &update.client_key]
+        .iter()
+        .any(|s| matches!(s, SecretUpdate::Set(_)));
+    if sets || current.secrets.unreadable().is_some() {
+        // Somebody may have put the file right, or away, since it was last looked at.
+        current.secrets = look_again(place).await?;
+    }
+    current.destination_faults(&update).finish()?;
+    Ok(store(place, current, update).await?)
+}
+
+/// Stores an update that may be stored: secrets encrypted, all in one transaction.
+pub(super) async fn store(
+    place: &Place,
+    current: Current,
+    update: SettingsUpdate,
+) -> Result<Replaced, StoreFault> {
+    let changed = current.changes(&update);
+    let SettingsUpdate {
+        settings,
+        password,
+        client_key,
+    } = update;
+    let Secrets {
+        identity,
+        password: old_password,
+        client_key: old_client_key,
+    } = current.secrets;
+    let keeps_unreadable = [(&password, &old_password), (&client_key, &old_client_key)]
+        .iter()
+        .any(|(update, held)| matches!(update, SecretUpdate::Keep) && held.fault().is_some());
+    let mut key = Key {
+        identity,
+        may_be_made: !keeps_unreadable,
+    };
+    let (password_column, password) = key.settle(password, old_password)?;
+    let (client_key_column, client_key) = key.settle(client_key, old_client_key)?;
+
+    let now = clock::now();
+    let (json, at) = (fields(&settings).to_string(), clock::to_micros(now));
+    mqtt_config::save(&place.store, json, password_column, client_key_column, at).await?;
+    let secrets = Secrets {
+        identity: key.identity,
+        password,
+        client_key,
+    };
+    let client_id = current.client_id;
+    Ok(Replaced {
+        current: Current {
+            client_id,
+            settings,
+            secrets,
+            updated_at: Some(now),
+            broken: None,
+        },
+        changed,
+    })
+}
+
+async fn look_again(place: &Place) -> Result<Secrets, StoreError> {
+    let row = mqtt_config::load(&place.store).await?;
+    let (password, client_key) = row.map(|row| (row.password, row.client_key)).unwrap_or_default();
+    let identity = identity_file::load(&place.identity_file);
+    Ok(Secrets::unlock(
+        identity,
+        password.as_deref(),
+        client_key.as_deref(),
+    ))
+}
+
+/// The identity that new secrets are encrypted with.
+struct Key {
+    identity: IdentityState,
+    /// Whether a missing identity may be replaced by a new one: nothing that stays needs the missing one.
+    may_be_made: bool,
+}
+
+impl Key {
+    /// What is written of a secret, and how it is held from now on.
+    fn settle(&mut self, update: SecretUpdate, held: Held) -> Result<(SecretColumn, Held), StoreFault> {
+        match update {
+            SecretUpdate::Keep => Ok((SecretColumn::Keep, held)),
+            SecretUpdate::Clear => Ok((SecretColumn::Write(None), Held::None)),
+            SecretUpdate::Set(secret) => {
+                let ciphertext = self.encrypt(&secret)?;
+                Ok((SecretColumn::Write(Some(ciphertext)), Held::Known(secret)))
+            }
+        }
+    }
+
+    fn encrypt(&mut self, secret: &SecretString) -> Result<Vec<u8>, StoreFault> {
+        self.usable()?
+            .encrypt(secret)
+            .map_err(|error| StoreFault::Identity(error.to_string()))
+    }
+
+    fn usable(&mut self) -> Result<Identity, StoreFault> {
+        match &self.identity {
+            IdentityState::Ready(identity) => Ok(identity.clone()),
+            IdentityState::Unusable { reason } => Err(StoreFault::Identity(reason.clone())),
+            IdentityState::Missing { path } if !self.may_be_made => Err(StoreFault::Identity(format!(
+                "the identity file {} is missing and another stored secret needs it; put it back, or enter (or clear) \
+                 password and client key together",
+                path.display()
+            ))),
+            IdentityState::Missing { path } => {
+                let made = identity_file::create(path).map_err(|error| StoreFault::Identity(error.full()))?;
+                self.identity = IdentityState::Ready(made.clone());
+                Ok(made)
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The actor on a real database and real files, with a recorder as its peer.
+
+mod actor;
+mod broken;
+mod rotation;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use actix::{Actor, Addr};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::*;
+use crate::testing::{Recorder, Told};
+
+const PASSWORD: &str = "correct-horse-battery";
+
+/// A data directory, and an installation that is started in it again and again.
+struct Home {
+    dir: tempfile::TempDir,
+}
+
+struct Running {
+    addr: Addr<ConfigActor>,
+    told: Told<SettingsChanged>,
+    store: Store,
+    crashed: UnboundedReceiver<&'static str>,
+    _listener: Addr<Recorder<SettingsChanged>>,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn identity(&self) -> PathBuf {
+        self.dir.path().join("identity.age")
+    }
+
+    async fn store(&self) -> Store {
+        Store::open_file(&self.dir.path().join("l.db")).await.unwrap()
+    }
+
+    async fn start(&self) -> Running {
+        self.start_with(None).await
+    }
+
+    async fn start_with(&self, initial: Option<Value>) -> Running {
+        let store = self.store().await;
+        let (crash, crashed) = unbounded_channel();
+        let options = ConfigOptions {
+            store: store.clone(),
+            identity_file: self.identity(),
+            initial,
+            probe: |settings| Box::pin(repeat(settings)),
+            crashed: crash,
+        };
+        assert!(!format!("{options:?}").contains(PASSWORD));
+        let (listener, told) = Recorder::start_new();
+        let config = ConfigActor::open(options)
+            .await
+            .unwrap()
+            .telling(vec![listener.clone().recipient()]);
+        assert!(!format!("{config:?}").contains(PASSWORD));
+        let running = Running {
+            addr: config.start(),
+            told,
+            store,
+            crashed,
+            _listener: listener,
+        };
+        running.view().await;
+        running
+    }
+
+    /// Every file of the directory.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = fs::read_dir(self.dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn contains(&self, text: &str) -> bool {
+        let holds = |path: &Path| {
+            fs::read(path)
+                .unwrap()
+                .windows(text.len())
+                .any(|w| w == text.as_bytes())
+        };
+        self.files().iter().any(|path| holds(path))
+    }
+}
+
+/// A probe that answers with what it was to try. A broker of the name `fault` makes it panic; one of the name `slow` never
+/// answers.
+async fn repeat(settings: Arc<MqttSettings>) -> TestReport {
+    assert!(settings.broker_host != "fault", "as asked");
+    if settings.broker_host == "slow" {
+        std::future::pending::<()>().await;
+    }
+    let message = format!("{} {:?}", settings.broker(), settings.exposed_password());
+    TestReport {
+        success: true,
+        message,
+        protocol: None,
+        stages: Vec::new(),
+    }
+}
+
+impl Running {
+    async fn view(&self) -> SettingsView {
+        self.addr.send(GetSettings).await.unwrap()
+    }
+
+    async fn put(&self, value: Value) -> Result<SettingsView, ReplaceError> {
+        self.addr.send(ReplaceSettings(value)).await.unwrap()
+    }
+
+    async fn try_out(&self, value: Value) -> Result<TestReport, Invalid> {
+        self.addr.send(TestConnection(Some(value))).await.unwrap()
+    }
+
+    /// What was told last: the password, and what is unreadable.
+    async fn told(&self) -> (Option<String>, Option<String>) {
+        crate::testing::settle().await;
+        let last = self.told.take().pop().expect("something was told");
+        (
+            last.settings.exposed_password().map(str::to_owned),
+            last.unreadable,
+        )
+    }
+
+    async fn stop(self) {
+        self.store.close().await;
+    }
+}
+
+/// Settings that connect with the password.
+fn broker() -> Value {
+    json!({"enabled": true, "broker_host": "broker.lan", "username": "cam", "password": PASSWORD})
+}
+
+/// The same, with `password` left out.
+fn without_password() -> Value {
+    let mut value = broker();
+    value.as_object_mut().unwrap().remove("password");
+    value
+}
+
+/// The same, with one field changed.
+fn with(mut value: Value, field: &str, new: impl Into<Value>) -> Value {
+    value[field] = new.into();
+    value
+}

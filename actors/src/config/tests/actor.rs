@@ -1,0 +1,282 @@
+//! Getting, replacing and trying settings.
+
+use super::*;
+
+fn fault(result: Result<impl fmt::Debug, ReplaceError>) -> String {
+    match result.unwrap_err() {
+        ReplaceError::Invalid(invalid) => invalid.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[actix_rt::test]
+async fn a_fresh_installation_has_defaults_and_a_client_id_of_its_own() {
+    let home = Home::new();
+    let first = home.start().await;
+    let view = first.view().await;
+    let id = view.settings.client_id.clone();
+    assert!(id.starts_with("liveobject-") && id.len() == 19, "{id}");
+    assert_eq!(
+        (view.has_password, view.has_client_key, view.updated_at),
+        (false, false, None)
+    );
+    assert_eq!(first.told().await, (None, None));
+    first.stop().await;
+    assert_eq!(home.start().await.view().await.settings.client_id, id);
+}
+
+#[actix_rt::test]
+async fn what_was_put_survives_a_restart() {
+    let home = Home::new();
+    let first = home.start().await;
+    let put = first.put(broker()).await.unwrap();
+    assert!(put.has_password && put.updated_at.is_some());
+    assert_eq!(first.told().await, (Some(PASSWORD.to_owned()), None));
+    first.stop().await;
+    let again = home.start().await;
+    assert_eq!(
+        serde_json::to_value(again.view().await).unwrap(),
+        serde_json::to_value(put).unwrap()
+    );
+    assert_eq!(again.told().await, (Some(PASSWORD.to_owned()), None));
+}
+
+#[actix_rt::test]
+async fn no_byte_of_the_password_is_in_any_file_or_answer() {
+    let home = Home::new();
+    let first = home.start().await;
+    let put = first.put(broker()).await.unwrap();
+    assert!(home.files().iter().any(|path| path.ends_with("l.db-wal")));
+    assert!(!home.contains(PASSWORD));
+    assert!(!format!("{put:?}").contains(PASSWORD));
+    assert!(
+        !format!(
+            "{:?} {:?}",
+            ReplaceSettings(broker()),
+            TestConnection(Some(broker()))
+        )
+        .contains(PASSWORD)
+    );
+    assert!(!serde_json::to_string(&put).unwrap().contains(PASSWORD));
+    assert!(!format!("{:?}", first.told.take()).contains(PASSWORD));
+    first.stop().await;
+    assert!(home.contains("broker.lan"));
+    assert!(!home.contains(PASSWORD));
+}
+
+#[actix_rt::test]
+async fn a_password_is_kept_cleared_or_set() {
+    let config = Home::new();
+    let config = config.start().await;
+    config.put(broker()).await.unwrap();
+    config.put(with(without_password(), "qos", 2)).await.unwrap();
+    assert_eq!(config.told().await.0.as_deref(), Some(PASSWORD));
+    config.put(with(broker(), "password", "another")).await.unwrap();
+    assert_eq!(config.told().await.0.as_deref(), Some("another"));
+    let cleared = config.put(with(broker(), "password", Value::Null)).await.unwrap();
+    assert!(!cleared.has_password);
+    assert_eq!(config.told().await, (None, None));
+}
+
+#[actix_rt::test]
+async fn a_kept_secret_keeps_its_ciphertext() {
+    let home = Home::new();
+    let config = home.start().await;
+    config.put(broker()).await.unwrap();
+    let before = crate::store::mqtt_config::load(&config.store)
+        .await
+        .unwrap()
+        .unwrap()
+        .password;
+    config.put(with(without_password(), "qos", 2)).await.unwrap();
+    let after = crate::store::mqtt_config::load(&config.store)
+        .await
+        .unwrap()
+        .unwrap()
+        .password;
+    assert!(before.is_some());
+    assert_eq!(before, after);
+}
+
+#[actix_rt::test]
+async fn another_destination_asks_for_the_secrets_again() {
+    let home = Home::new();
+    let config = home.start().await;
+    let key = "-----BEGIN PRIVATE KEY-----";
+    config.put(with(broker(), "client_key", key)).await.unwrap();
+    config.told.take();
+    let elsewhere = with(without_password(), "broker_host", "evil.example");
+    let asked = fault(config.put(elsewhere.clone()).await);
+    assert_eq!(
+        asked,
+        "password: enter the password again: host, port, user or TLS settings have changed; \
+         client_key: enter the client key again: host, port, user or TLS settings have changed"
+    );
+    assert_eq!(
+        config.try_out(elsewhere.clone()).await.unwrap_err().to_string(),
+        asked
+    );
+    assert_eq!(config.view().await.settings.broker_host, "broker.lan");
+    assert!(config.told.take().is_empty());
+    for (field, value) in [
+        ("username", json!("other")),
+        ("use_tls", json!(true)),
+        ("broker_port", json!(8883)),
+    ] {
+        assert!(
+            fault(config.put(with(without_password(), field, value)).await).contains("again"),
+            "{field}"
+        );
+    }
+    let entered = with(with(elsewhere, "password", "new"), "client_key", Value::Null);
+    config.put(entered).await.unwrap();
+    assert_eq!(config.told().await.0.as_deref(), Some("new"));
+}
+
+#[actix_rt::test]
+async fn invalid_settings_change_nothing_and_are_told_to_nobody() {
+    let home = Home::new();
+    let config = home.start().await;
+    config.put(broker()).await.unwrap();
+    config.told.take();
+    let bad = config
+        .put(json!({"qos": 7, "colour": 1, "password": "xyzzy-xyzzy"}))
+        .await;
+    let text = fault(bad);
+    assert!(
+        text.contains("qos") && text.contains("colour") && !text.contains("xyzzy"),
+        "{text}"
+    );
+    assert_eq!(config.view().await.settings.broker_host, "broker.lan");
+    crate::testing::settle().await;
+    assert!(config.told.take().is_empty());
+}
+
+#[actix_rt::test]
+async fn replacements_take_place_in_the_order_in_which_they_came() {
+    let home = Home::new();
+    let config = home.start().await;
+    config.told.take();
+    let hosts: Vec<_> = (0..10).map(|n| format!("host{n}")).collect();
+    let puts = hosts
+        .iter()
+        .map(|host| config.put(with(broker(), "broker_host", host.as_str())));
+    for put in futures_util::future::join_all(puts).await {
+        put.unwrap();
+    }
+    let told = config.told.take();
+    assert_eq!(
+        told.iter()
+            .map(|t| t.settings.broker_host.as_str())
+            .collect::<Vec<_>>(),
+        hosts
+    );
+}
+
+#[actix_rt::test]
+async fn the_first_settings_are_stored_once() {
+    let home = Home::new();
+    let first = home.start_with(Some(broker())).await;
+    assert_eq!(first.told().await, (Some(PASSWORD.to_owned()), None));
+    assert!(first.view().await.updated_at.is_some());
+    first.stop().await;
+    assert!(!home.contains(PASSWORD));
+    let again = home
+        .start_with(Some(with(broker(), "broker_host", "other.lan")))
+        .await;
+    assert_eq!(again.view().await.settings.broker_host, "broker.lan");
+    assert_eq!(again.told().await, (Some(PASSWORD.to_owned()), None));
+}
+
+#[actix_rt::test]
+async fn a_trial_uses_the_stored_password_only_where_it_belongs() {
+    let home = Home::new();
+    let config = home.start().await;
+    assert_eq!(
+        config.try_out(json!({})).await.unwrap_err().to_string(),
+        "broker_host: must not be empty"
+    );
+    config.put(broker()).await.unwrap();
+    let known = format!("broker.lan:1883 Some({PASSWORD:?})");
+    assert_eq!(config.try_out(json!({})).await.unwrap().message, known);
+    assert_eq!(
+        config
+            .addr
+            .send(TestConnection(None))
+            .await
+            .unwrap()
+            .unwrap()
+            .message,
+        known
+    );
+    assert_eq!(
+        config
+            .try_out(with(without_password(), "qos", 0))
+            .await
+            .unwrap()
+            .message,
+        known
+    );
+    let other = json!({"broker_host": "x", "password": "typed"});
+    assert_eq!(
+        config.try_out(other).await.unwrap().message,
+        "x:1883 Some(\"typed\")"
+    );
+    assert_eq!(config.view().await.settings.broker_host, "broker.lan");
+}
+
+#[actix_rt::test]
+async fn a_third_trial_at_once_is_refused_and_others_are_served_meanwhile() {
+    let home = Home::new();
+    let config = home.start().await;
+    let slow = || {
+        config
+            .addr
+            .send(TestConnection(Some(json!({"broker_host": "slow"}))))
+    };
+    let (one, two) = (slow(), slow());
+    let third = async {
+        let refused = config.try_out(json!({"broker_host": "x"})).await.unwrap_err();
+        assert!(refused.to_string().contains("2 tests are under way"), "{refused}");
+        config.put(broker()).await.unwrap();
+    };
+    tokio::select! {
+        _ = one => panic!("it never answers"),
+        _ = two => panic!("it never answers"),
+        () = third => {}
+    }
+}
+
+#[actix_rt::test]
+async fn a_panic_of_a_trial_is_the_trials_failure() {
+    let home = Home::new();
+    let mut config = home.start().await;
+    let report = config.try_out(json!({"broker_host": "fault"})).await.unwrap();
+    assert!(!report.success && report.message.contains("fault in this program"));
+    config.put(broker()).await.unwrap();
+    assert!(config.crashed.try_recv().is_err());
+}
+
+#[actix_rt::test]
+async fn only_a_panic_is_reported_as_a_crash() {
+    #[derive(actix::Message)]
+    #[rtype(result = "()")]
+    struct Fall;
+    impl Handler<Fall> for ConfigActor {
+        type Result = ();
+        fn handle(&mut self, _: Fall, _: &mut Self::Context) {
+            panic!("as asked");
+        }
+    }
+    let home = Home::new();
+    let Running {
+        addr, mut crashed, ..
+    } = home.start().await;
+    assert!(addr.send(Fall).await.is_err());
+    assert_eq!(crashed.recv().await, Some("config"));
+    let Running {
+        addr, mut crashed, ..
+    } = home.start().await;
+    drop(addr);
+    assert_eq!(crashed.recv().await, None);
+}

@@ -1,0 +1,194 @@
+//! Identities that are missing, wrong or too open, and rows that cannot be read.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::store::mqtt_config;
+
+/// A home where a password and a client key are stored, and nothing runs.
+async fn with_secrets() -> Home {
+    let home = Home::new();
+    let config = home.start().await;
+    config
+        .put(with(broker(), "client_key", "-----BEGIN KEY-----"))
+        .await
+        .unwrap();
+    config.stop().await;
+    home
+}
+
+async fn with_password() -> Home {
+    let home = Home::new();
+    let config = home.start().await;
+    config.put(broker()).await.unwrap();
+    config.stop().await;
+    home
+}
+
+async fn ciphertext(config: &Running) -> Option<Vec<u8>> {
+    mqtt_config::load(&config.store).await.unwrap().unwrap().password
+}
+
+async fn unreadable(config: &Running) -> String {
+    let (password, unreadable) = config.told().await;
+    assert_eq!(password, None);
+    unreadable.expect("something is unreadable")
+}
+
+#[actix_rt::test]
+async fn a_missing_identity_is_told_and_not_made_anew() {
+    let home = with_password().await;
+    fs::remove_file(home.identity()).unwrap();
+    let config = home.start().await;
+    let view = config.view().await;
+    assert!(view.has_password);
+    assert_eq!(view.settings.broker_host, "broker.lan");
+    let why = unreadable(&config).await;
+    assert!(
+        why.contains("identity.age is missing") && why.contains("enter the password again"),
+        "{why}"
+    );
+    assert!(!home.identity().exists());
+    // Keeping what cannot be read is possible, trying it is not.
+    let before = ciphertext(&config).await;
+    config.put(with(without_password(), "qos", 2)).await.unwrap();
+    assert_eq!(ciphertext(&config).await, before);
+    assert!(unreadable(&config).await.contains("missing"));
+    assert!(
+        config
+            .try_out(json!({}))
+            .await
+            .unwrap_err()
+            .to_string()
+            .starts_with("password: the stored password")
+    );
+    assert!(!home.identity().exists());
+}
+
+#[actix_rt::test]
+async fn entering_the_password_again_mends_a_missing_identity() {
+    let home = with_password().await;
+    fs::remove_file(home.identity()).unwrap();
+    let config = home.start().await;
+    config.put(with(broker(), "password", "anew")).await.unwrap();
+    assert_eq!(config.told().await, (Some("anew".to_owned()), None));
+    config.stop().await;
+    assert_eq!(home.start().await.told().await, (Some("anew".to_owned()), None));
+}
+
+#[actix_rt::test]
+async fn clearing_the_password_needs_no_identity() {
+    let home = with_password().await;
+    fs::remove_file(home.identity()).unwrap();
+    let config = home.start().await;
+    config.put(with(broker(), "password", Value::Null)).await.unwrap();
+    assert_eq!(config.told().await, (None, None));
+}
+
+#[actix_rt::test]
+async fn no_new_identity_while_another_secret_needs_the_missing_one() {
+    let home = with_secrets().await;
+    fs::remove_file(home.identity()).unwrap();
+    let config = home.start().await;
+    let refused = config.put(with(broker(), "password", "anew")).await.unwrap_err();
+    assert!(
+        matches!(&refused, ReplaceError::Identity(why) if why.contains("another stored secret")),
+        "{refused}"
+    );
+    assert!(!home.identity().exists());
+    let both = with(with(broker(), "password", "anew"), "client_key", Value::Null);
+    config.put(both).await.unwrap();
+    assert_eq!(config.told().await, (Some("anew".to_owned()), None));
+}
+
+#[actix_rt::test]
+async fn an_identity_that_is_put_back_is_used_at_the_next_replacement() {
+    let home = with_password().await;
+    let aside = home.dir.path().join("aside");
+    fs::rename(home.identity(), &aside).unwrap();
+    let config = home.start().await;
+    assert!(unreadable(&config).await.contains("missing"));
+    fs::rename(&aside, home.identity()).unwrap();
+    config.put(with(without_password(), "qos", 2)).await.unwrap();
+    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+}
+
+#[actix_rt::test]
+async fn another_identity_is_told_and_used_for_what_is_entered_anew() {
+    let home = with_secrets().await;
+    fs::remove_file(home.identity()).unwrap();
+    identity_file::create(&home.identity()).unwrap();
+    let file = fs::read(home.identity()).unwrap();
+    let config = home.start().await;
+    let why = unreadable(&config).await;
+    assert!(
+        why.contains("another identity") && why.contains("client key"),
+        "{why}"
+    );
+    config.put(with(broker(), "password", "anew")).await.unwrap();
+    let (password, why) = config.told().await;
+    assert_eq!(password.as_deref(), Some("anew"));
+    assert!(why.is_some_and(|why| why.contains("client key") && !why.contains("password")));
+    config
+        .put(with(without_password(), "client_key", Value::Null))
+        .await
+        .unwrap();
+    assert_eq!(config.told().await, (Some("anew".to_owned()), None));
+    assert_eq!(fs::read(home.identity()).unwrap(), file);
+}
+
+#[actix_rt::test]
+async fn an_identity_that_others_can_read_is_not_used() {
+    let home = with_password().await;
+    fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o644)).unwrap();
+    let config = home.start().await;
+    assert!(unreadable(&config).await.contains("chmod 600"));
+    let refused = config.put(with(broker(), "password", "anew")).await.unwrap_err();
+    assert!(
+        matches!(&refused, ReplaceError::Identity(why) if why.contains("chmod 600")),
+        "{refused}"
+    );
+    fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o600)).unwrap();
+    config.put(with(without_password(), "qos", 2)).await.unwrap();
+    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+}
+
+#[actix_rt::test]
+async fn first_settings_whose_password_cannot_be_stored_are_not_stored() {
+    let home = Home::new();
+    fs::write(home.identity(), "not an identity").unwrap();
+    fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o600)).unwrap();
+    let first = home.start_with(Some(broker())).await;
+    assert!(unreadable(&first).await.contains("[mqtt] cannot be stored"));
+    assert_eq!(first.view().await.updated_at, None);
+    first.stop().await;
+    assert_eq!(fs::read(home.identity()).unwrap(), b"not an identity");
+    fs::remove_file(home.identity()).unwrap();
+    let again = home.start_with(Some(broker())).await;
+    assert_eq!(again.told().await, (Some(PASSWORD.to_owned()), None));
+}
+
+#[actix_rt::test]
+async fn invalid_first_settings_are_told() {
+    let home = Home::new();
+    let config = home.start_with(Some(json!({"qos": 9}))).await;
+    assert!(unreadable(&config).await.contains("qos: 9"));
+    config.put(broker()).await.unwrap();
+    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+}
+
+#[actix_rt::test]
+async fn stored_settings_that_cannot_be_read_are_told_and_mended_by_new_ones() {
+    let home = with_password().await;
+    let store = home.store().await;
+    let keep = || mqtt_config::SecretColumn::Keep;
+    mqtt_config::save(&store, "{\"later\": 1}".to_owned(), keep(), keep(), 1)
+        .await
+        .unwrap();
+    store.close().await;
+    let config = home.start().await;
+    let (_, why) = config.told().await;
+    assert!(why.is_some_and(|why| why.contains("later: unknown field")));
+    config.put(broker()).await.unwrap();
+    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+}

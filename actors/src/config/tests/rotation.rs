@@ -1,0 +1,166 @@
+//! Changing the identity, killed after each step.
+
+use super::{
+    rotate::{Recovery, RotateError, Step, recover, rotate, rotate_until},
+    *,
+};
+use crate::store::mqtt_config;
+
+/// A home with a password, and its open database.
+async fn with_password() -> (Home, Store) {
+    let home = Home::new();
+    let config = home.start().await;
+    config
+        .put(with(broker(), "client_key", "-----BEGIN KEY-----"))
+        .await
+        .unwrap();
+    config.stop().await;
+    let store = home.store().await;
+    (home, store)
+}
+
+async fn password_of(home: &Home) -> String {
+    let config = home.start().await;
+    let (password, unreadable) = config.told().await;
+    assert_eq!(unreadable, None);
+    config.stop().await;
+    password.unwrap()
+}
+
+fn strays(home: &Home) -> Vec<PathBuf> {
+    let secret = |path: &PathBuf| path.to_string_lossy().contains("identity.age.");
+    home.files().into_iter().filter(secret).collect()
+}
+
+#[actix_rt::test]
+async fn a_change_of_the_identity_keeps_the_secrets_and_drops_the_old_key() {
+    let (home, store) = with_password().await;
+    let (file, row) = (
+        fs::read(home.identity()).unwrap(),
+        mqtt_config::load(&store).await.unwrap().unwrap(),
+    );
+    let rotated = rotate(&store, &home.identity()).await.unwrap();
+    assert_eq!(rotated.secrets, 2);
+    let now = mqtt_config::load(&store).await.unwrap().unwrap();
+    assert_ne!(fs::read(home.identity()).unwrap(), file);
+    assert!(now.password != row.password && now.client_key != row.client_key);
+    assert_eq!((now.settings, now.updated_at), (row.settings, row.updated_at));
+    store.close().await;
+    assert_eq!(strays(&home), Vec::<PathBuf>::new());
+    assert_eq!(password_of(&home).await, PASSWORD);
+}
+
+#[actix_rt::test]
+async fn a_change_that_is_killed_after_any_step_is_finished_or_undone() {
+    for (last, outcome) in [
+        (Step::Written, Recovery::Undone),
+        (Step::Committed, Recovery::Finished),
+        (Step::Retired, Recovery::Finished),
+        (Step::Installed, Recovery::Finished),
+        (Step::Done, Recovery::Nothing),
+    ] {
+        let (home, store) = with_password().await;
+        rotate_until(&store, &home.identity(), last).await.unwrap();
+        assert_eq!(strays(&home).is_empty(), last == Step::Done, "{last:?}");
+        assert_eq!(
+            recover(&store, &home.identity()).await.unwrap(),
+            outcome,
+            "{last:?}"
+        );
+        assert_eq!(
+            recover(&store, &home.identity()).await.unwrap(),
+            Recovery::Nothing,
+            "{last:?}"
+        );
+        store.close().await;
+        assert_eq!(strays(&home), Vec::<PathBuf>::new(), "{last:?}");
+        assert_eq!(password_of(&home).await, PASSWORD, "{last:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_start_recovers_by_itself() {
+    for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed] {
+        let (home, store) = with_password().await;
+        rotate_until(&store, &home.identity(), last).await.unwrap();
+        store.close().await;
+        assert_eq!(password_of(&home).await, PASSWORD, "{last:?}");
+        assert_eq!(strays(&home), Vec::<PathBuf>::new(), "{last:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_recovery_that_is_killed_is_finished_by_the_next() {
+    let (home, store) = with_password().await;
+    let path = home.identity();
+    rotate_until(&store, &path, Step::Committed).await.unwrap();
+    // What a recovery does first.
+    fs::rename(&path, home.dir.path().join("identity.age.bak")).unwrap();
+    assert_eq!(recover(&store, &path).await.unwrap(), Recovery::Finished);
+    store.close().await;
+    assert_eq!(
+        (strays(&home), password_of(&home).await.as_str()),
+        (Vec::new(), PASSWORD)
+    );
+}
+
+#[actix_rt::test]
+async fn a_half_written_key_is_removed() {
+    let (home, store) = with_password().await;
+    fs::write(home.dir.path().join("identity.age.new"), "# created").unwrap();
+    fs::write(home.dir.path().join("identity.age.tmp"), "AGE-SECRET").unwrap();
+    assert_eq!(recover(&store, &home.identity()).await.unwrap(), Recovery::Undone);
+    assert_eq!(strays(&home), Vec::<PathBuf>::new());
+}
+
+#[actix_rt::test]
+async fn without_secrets_a_change_works_too() {
+    for last in [
+        Step::Written,
+        Step::Committed,
+        Step::Retired,
+        Step::Installed,
+        Step::Done,
+    ] {
+        let home = Home::new();
+        home.start().await.stop().await;
+        let store = home.store().await;
+        assert_eq!(
+            rotate_until(&store, &home.identity(), last)
+                .await
+                .unwrap()
+                .secrets,
+            0
+        );
+        store.close().await;
+        home.start().await.stop().await;
+        assert!(home.identity().exists() && strays(&home).is_empty(), "{last:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn keys_that_read_nothing_are_left_alone() {
+    let (home, store) = with_password().await;
+    fs::remove_file(home.identity()).unwrap();
+    identity_file::create(&home.identity()).unwrap();
+    let stranger = home.dir.path().join("identity.age.new");
+    identity_file::create(&stranger).unwrap();
+    let before = home.files();
+    assert_eq!(
+        recover(&store, &home.identity()).await.unwrap(),
+        Recovery::Undecided
+    );
+    assert_eq!(home.files(), before);
+    let refused = rotate(&store, &home.identity()).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            RotateError::Secret {
+                secret: "password",
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    assert!(stranger.exists());
+}

@@ -1,0 +1,176 @@
+//! Accepting: from a request to a commit that is synced to disk.
+
+use std::time::Duration;
+
+use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use sea_orm::DbErr;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    OutboxActor, PublishError, Receipt, gather::MAX_GATHERED, gather::OnItsWay, is_late,
+};
+use crate::{
+    clock,
+    event::DetectionEvent,
+    store::{
+        StoreError,
+        commit::{self, Committed},
+    },
+};
+
+/// A checkpoint is at most so far behind the acknowledgements: after a crash at most that much is sent twice.
+const NOTE_WITHIN: Duration = Duration::from_millis(50);
+const NOTE_EVERY: usize = 500;
+
+/// How long to wait before notes are written again after a commit failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+type Accepted = Result<oneshot::Receiver<Result<Vec<Receipt>, PublishError>>, PublishError>;
+
+/// The answer to an accepted request, once its commit is through.
+pub(super) async fn wait(accepted: Accepted) -> Result<Vec<Receipt>, PublishError> {
+    accepted?.await.unwrap_or_else(|_| Err(PublishError::Stopping))
+}
+
+impl OutboxActor {
+    /// Takes the events into the next commit, or says why not.
+    pub(super) fn accept(&mut self, events: Vec<DetectionEvent>, ctx: &mut Context<Self>) -> Accepted {
+        if self.draining.is_some() {
+            return Err(PublishError::Stopping);
+        }
+        let gathered = self.gather.events();
+        if gathered > 0 && gathered + events.len() > MAX_GATHERED {
+            return Err(PublishError::Busy);
+        }
+        let waiting = self.committing.unwrap_or(0) + gathered + events.len();
+        let pending = self.pending() + u64::try_from(waiting).unwrap_or(u64::MAX);
+        if pending > self.limits.max_pending {
+            let max_pending = self.limits.max_pending;
+            return Err(PublishError::Full { pending: self.pending(), max_pending });
+        }
+        self.warn_of_late_arrivals(&events);
+        let (answer, answered) = oneshot::channel();
+        self.gather.add(events, answer);
+        self.commit(ctx);
+        Ok(answered)
+    }
+
+    fn warn_of_late_arrivals(&mut self, events: &[DetectionEvent]) {
+        let now = clock::now();
+        for event in events {
+            if !is_late(&self.settings, event.timestamp(), now, now) {
+                continue;
+            }
+            let seconds = (now - event.timestamp()).num_seconds();
+            if self.warnings.late_on_arrival(event.camera_id(), seconds, Instant::now()) {
+                tracing::warn!(
+                    camera_id = %event.camera_id(),
+                    seconds,
+                    "an event was late when it arrived: a clock is wrong, or the source is slow"
+                );
+            }
+        }
+    }
+
+    /// Starts the next commit, unless one is on its way or nothing waits.
+    pub(super) fn commit(&mut self, ctx: &mut Context<Self>) {
+        if self.committing.is_some() {
+            return;
+        }
+        let Some((batch, on_its_way)) = self.gather.take() else { return };
+        self.committing = Some(batch.events.len());
+        self.unnoted = 0;
+        let db = self.store.write.clone();
+        let last_seq = self.last_seq_is_certain.then_some(self.last_seq);
+        let public_url = self.limits.public_url.clone();
+        let started = Instant::now();
+        let commit = async move { commit::commit(&db, &batch, last_seq, &public_url).await };
+        ctx.spawn(commit.into_actor(self).map(move |result, act, ctx| {
+            act.committing = None;
+            match result {
+                Ok(committed) => {
+                    act.metrics.outbox_commit_seconds.observe(started.elapsed().as_secs_f64());
+                    act.committed(committed, on_its_way);
+                    act.commit(ctx);
+                }
+                Err(error) => act.commit_failed(error, on_its_way, ctx),
+            }
+            act.pump(ctx);
+            act.tell(ctx);
+            act.check_drained(ctx);
+        }));
+    }
+
+    fn committed(&mut self, committed: Committed, on_its_way: OnItsWay) {
+        if std::mem::replace(&mut self.database_is_away, false) {
+            tracing::info!("the database works again");
+        }
+        self.last_seq = committed.last_seq;
+        self.last_seq_is_certain = true;
+        self.metrics.events_accepted.inc_by(u64::try_from(committed.stored.len()).unwrap_or(0));
+        on_its_way.succeeded(&committed);
+        if self.link.is_some() {
+            self.feed.offer(&committed.stored);
+        }
+    }
+
+    fn commit_failed(&mut self, error: DbErr, on_its_way: OnItsWay, ctx: &mut Context<Self>) {
+        self.last_seq_is_certain = false;
+        let told = StoreError::from(error);
+        if !std::mem::replace(&mut self.database_is_away, true) {
+            tracing::error!(
+                error = &told as &dyn std::error::Error,
+                "the database is away: no event is accepted until it works again"
+            );
+        }
+        self.gather.failed(on_its_way, &PublishError::Storage(told.to_string()));
+        if let Some(draining) = self.draining.as_mut().filter(|draining| draining.patience_is_over) {
+            // Stopping: what could not be noted is sent again at the next start.
+            draining.answer.take();
+        }
+        if self.gather.events() > 0 {
+            self.commit(ctx);
+        } else {
+            self.note_later(RETRY_AFTER, ctx);
+        }
+    }
+
+    /// Sees to it that what the cursor has passed is noted, soon.
+    pub(super) fn note_progress(&mut self, ctx: &mut Context<Self>) {
+        self.gather.add_runs(self.window.take_runs());
+        if self.gather.notes() == 0 {
+            return;
+        }
+        if self.unnoted >= NOTE_EVERY && !self.database_is_away {
+            self.commit(ctx);
+        } else {
+            self.note_later(NOTE_WITHIN, ctx);
+        }
+    }
+
+    fn note_later(&mut self, after: Duration, ctx: &mut Context<Self>) {
+        if self.note_timer.is_none() {
+            self.note_timer = Some(ctx.run_later(after, |act, ctx| {
+                act.note_timer = None;
+                act.commit(ctx);
+            }));
+        }
+    }
+
+    /// While draining: answers once everything is written and answered.
+    pub(super) fn check_drained(&mut self, ctx: &mut Context<Self>) {
+        let Some(draining) = &self.draining else { return };
+        let answered = self.window.in_flight() == 0 || draining.patience_is_over;
+        if self.committing.is_some() || !answered {
+            return;
+        }
+        self.gather.add_runs(self.window.take_runs());
+        self.commit(ctx);
+        if self.committing.is_none()
+            && let Some(answer) = self.draining.as_mut().and_then(|draining| draining.answer.take())
+        {
+            // Whoever asked may have stopped waiting.
+            let _gone = answer.send(());
+        }
+    }
+}

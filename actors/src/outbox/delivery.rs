@@ -1,0 +1,259 @@
+//! Delivering: what may leave now, and what the broker's answers mean.
+
+use std::time::Duration;
+
+use actix::{AsyncContext as _, Context};
+use tokio::time::Instant;
+
+use super::{
+    DeadReason, Flying, LinkDown, LinkUp, OutboxActor, Outcome, StoredEvent,
+    dispatch::{Plan, plan},
+    feed::{Next, PAGE, PageRequest},
+};
+use crate::{
+    clock,
+    connection::{Deliver, Outgoing},
+    ids::{LinkId, Seq},
+    metrics::ReasonLabel,
+    status::FailureKind,
+    store::{dead_events::Death, events},
+};
+use actix::{ActorFutureExt as _, WrapFuture as _};
+
+/// While the database cannot note what was settled, so many notes are kept in memory; then delivery pauses.
+const MAX_NOTES: usize = 10_000;
+
+/// How long to wait before a page is asked for again that could not be read.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long to wait before a deferred event is sent again: twice as long each time, up to a minute.
+const DEFER_FIRST: Duration = Duration::from_secs(1);
+const DEFER_LONGEST: Duration = Duration::from_secs(60);
+
+/// How often to look whether everything in flight is answered, so that a deferred event can be sent again.
+const RESUME_POLL: Duration = Duration::from_millis(100);
+
+impl OutboxActor {
+    pub(super) fn link_up(&mut self, LinkUp { link, receive_maximum, deliver }: LinkUp) {
+        self.flying.clear();
+        self.link_limit = self.limits.window.min(receive_maximum).into();
+        self.window.link_up(link, self.suspicion.limit(self.link_limit));
+        self.feed.restart(self.window.cursor().next());
+        self.link = Some(deliver);
+    }
+
+    /// The link is gone. Answers whether it was the current one.
+    pub(super) fn link_down(&mut self, LinkDown { link, failure }: LinkDown) -> bool {
+        let (first, in_flight) = (self.window.first_in_flight(), self.window.in_flight());
+        if !self.window.link_down(link) {
+            return false;
+        }
+        self.link = None;
+        if failure == Some(FailureKind::Protocol)
+            && let Some(first) = first
+            && let Some(blamed) = self.suspicion.link_ended(first, in_flight)
+        {
+            self.metrics.count_error(DeadReason::RefusedRepeatedly.as_str());
+            self.refused += 1;
+            self.died(blamed, DeadReason::RefusedRepeatedly);
+        }
+        true
+    }
+
+    /// Sends what may be sent, and reads ahead.
+    pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
+        if self.draining.is_some() || self.gather.notes() > MAX_NOTES {
+            return;
+        }
+        let Some(link) = self.link.clone() else { return };
+        let batch = self.next_batch(ctx);
+        if !batch.is_empty() {
+            #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
+            link.do_send(Deliver(batch));
+        }
+        if let Some(request) = self.feed.wants(self.last_seq) {
+            self.read_page(request, ctx);
+        }
+    }
+
+    fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
+        let now = clock::now();
+        let mut batch = Vec::new();
+        let mut allowance = self.pacer.allowance(Instant::now());
+        while self.window.room() > 0 {
+            let Some(seq) = self.window.next() else { break };
+            if self.window.is_settled(seq) {
+                self.window.skipped(seq);
+                continue;
+            }
+            if allowance == 0 {
+                self.pump_later(ctx);
+                break;
+            }
+            match self.feed.at(seq) {
+                Next::Unread => break,
+                Next::Gap(end) => self.pass_over(seq, end),
+                Next::Event(event) => match plan(&event, &self.settings, now) {
+                    Plan::Expired => {
+                        self.window.skipped(seq);
+                        self.died(seq, DeadReason::Expired);
+                    }
+                    Plan::Send { outgoing, late } => {
+                        allowance -= 1;
+                        self.pacer.spend();
+                        self.window.sent(seq);
+                        self.note_flying(event, &outgoing, late);
+                        batch.push(outgoing);
+                    }
+                },
+            }
+        }
+        self.note_progress(ctx);
+        batch
+    }
+
+    fn note_flying(&mut self, event: StoredEvent, outgoing: &Outgoing, late: bool) {
+        tracing::debug!(seq = event.seq.0, topic = outgoing.topic, late, "event sent");
+        let flying = Flying { received_at: event.received_at, topic: outgoing.topic.clone(), late };
+        self.flying.insert(event.seq, flying);
+    }
+
+    /// Rows that somebody removed from the database: there is nothing to send.
+    fn pass_over(&mut self, from: Seq, end: Seq) {
+        tracing::error!(from = from.0, to = end.previous().0, "events are missing in the database");
+        let mut seq = from;
+        while seq < end && self.window.next() == Some(seq) {
+            self.window.skipped(seq);
+            self.window.settle_unsent(seq, false);
+            seq = seq.next();
+        }
+    }
+
+    fn pump_later(&mut self, ctx: &mut Context<Self>) {
+        if self.pump_timer.is_none() {
+            self.pump_timer = Some(ctx.run_later(self.pacer.wait(), |act, ctx| {
+                act.pump_timer = None;
+                act.pump(ctx);
+                act.tell(ctx);
+            }));
+        }
+    }
+
+    fn read_page(&mut self, request: PageRequest, ctx: &mut Context<Self>) {
+        let db = self.store.read.clone();
+        let limit = u64::try_from(PAGE).unwrap_or(u64::MAX);
+        let read = async move { events::page(&db, request.from, limit).await };
+        ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
+            Ok(rows) => {
+                act.feed.page(request, Some(rows));
+                act.pump(ctx);
+                act.tell(ctx);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the event log could not be read; tried again in a second");
+                ctx.run_later(READ_AGAIN_AFTER, move |act, ctx| {
+                    act.feed.page(request, None);
+                    act.pump(ctx);
+                });
+            }
+        }));
+    }
+
+    /// What the broker says of one event.
+    pub(super) fn answered(
+        &mut self,
+        link: LinkId,
+        seq: Seq,
+        outcome: Outcome,
+        ctx: &mut Context<Self>,
+    ) {
+        match outcome {
+            Outcome::Delivered { unheard } => self.delivered(link, seq, unheard),
+            Outcome::Refused(reason) => {
+                if self.window.settle(link, seq, false) {
+                    self.refused += 1;
+                    self.metrics.count_error(reason.as_str());
+                    self.died(seq, reason);
+                }
+            }
+            Outcome::Deferred { reason, attempts } => {
+                if self.window.defer(link, seq) {
+                    self.refused += 1;
+                    self.metrics.count_error(reason);
+                    self.deferred(seq, reason, attempts, ctx);
+                }
+            }
+        }
+    }
+
+    fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool) {
+        let late = self.flying.get(&seq).is_some_and(|flying| flying.late);
+        if !self.window.settle(link, seq, late) {
+            return;
+        }
+        self.suspicion.answered();
+        self.window.set_limit(self.suspicion.limit(self.link_limit));
+        self.unnoted += 1;
+        self.published += 1;
+        self.metrics.mqtt_messages_published.inc();
+        self.deferrals.remove(&seq);
+        let Some(Flying { received_at, topic, late }) = self.flying.remove(&seq) else { return };
+        let waited = (clock::now() - received_at).to_std().unwrap_or_default();
+        self.metrics.event_delivery_seconds.observe(waited.as_secs_f64());
+        if late {
+            self.metrics.events_late.inc();
+        }
+        if unheard {
+            self.metrics.events_unheard.inc();
+        }
+        tracing::debug!(seq = seq.0, topic, late, unheard, "event acknowledged");
+        self.warnings.acknowledged(unheard.then_some(topic));
+    }
+
+    /// The event will never be published: it is listed as dead, and the ones behind it go on.
+    fn died(&mut self, seq: Seq, reason: DeadReason) {
+        let topic = self.flying.remove(&seq).map(|flying| flying.topic);
+        tracing::warn!(seq = seq.0, reason = reason.as_str(), topic, "event is dead");
+        self.deferrals.remove(&seq);
+        self.dead += 1;
+        self.unnoted += 1;
+        self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+        self.gather.add_death(Death { seq, reason, at: clock::now() });
+        self.window.settle_unsent(seq, false);
+    }
+
+    /// The broker refused the event for now: it and what follows is sent again after a pause, in order.
+    fn deferred(
+        &mut self,
+        seq: Seq,
+        reason: &'static str,
+        attempts: Option<u32>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.flying.remove(&seq);
+        let count = self.deferrals.entry(seq).or_insert(0);
+        *count += 1;
+        let count = *count;
+        let wait = DEFER_LONGEST.min(DEFER_FIRST * 2u32.saturating_pow(count.min(10) - 1));
+        if attempts.is_some_and(|attempts| count >= attempts) {
+            self.died(seq, DeadReason::RefusedRepeatedly);
+        } else {
+            tracing::warn!(seq = seq.0, reason, again_in_seconds = wait.as_secs(), "event refused for now");
+        }
+        if self.resume_timer.is_none() {
+            self.resume_timer = Some(ctx.run_later(wait, Self::resume));
+        }
+    }
+
+    fn resume(&mut self, ctx: &mut Context<Self>) {
+        self.resume_timer = None;
+        if self.window.resume() {
+            self.feed.restart(self.window.cursor().next());
+            self.pump(ctx);
+            self.tell(ctx);
+        } else if self.window.is_paused() {
+            self.resume_timer = Some(ctx.run_later(RESUME_POLL, Self::resume));
+        }
+    }
+}
+

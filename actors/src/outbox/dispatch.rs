@@ -1,0 +1,150 @@
+//! What is decided when an event is sent: topic, QoS, retain, expiry, and whether it is late. Pure.
+
+use bytes::Bytes;
+
+use crate::{
+    clock::Timestamp,
+    connection::Outgoing,
+    event::marked_late,
+    ids::{CameraId, Seq},
+    settings::MqttSettings,
+};
+
+/// An event as the log holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its place.
+    pub seq: Seq,
+    /// Whose it is.
+    pub camera_id: CameraId,
+    /// When it happened, as its source says.
+    pub occurred_at: Timestamp,
+    /// When it was accepted.
+    pub received_at: Timestamp,
+    /// What subscribers get.
+    pub payload: Bytes,
+}
+
+/// What to do with an event whose turn it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Send it so.
+    Send {
+        /// The message.
+        outgoing: Outgoing,
+        /// Whether it goes to `history`.
+        late: bool,
+    },
+    /// It waited longer than `message_expiry_seconds`.
+    Expired,
+}
+
+/// Whether an event that happened at `occurred_at` and was accepted at `received_at` is late at `now`. The earlier of the
+/// two counts, so that a clock that is ahead cannot make an old event look new.
+pub fn is_late(
+    settings: &MqttSettings,
+    occurred_at: Timestamp,
+    received_at: Timestamp,
+    now: Timestamp,
+) -> bool {
+    let happened = occurred_at.min(received_at);
+    settings.late_after_seconds != 0
+        && (now - happened).num_milliseconds() > i64::from(settings.late_after_seconds) * 1000
+}
+
+/// How the event is sent, by the settings of this moment.
+pub fn plan(event: &StoredEvent, settings: &MqttSettings, now: Timestamp) -> Plan {
+    let expiry_seconds = match settings.message_expiry_seconds {
+        0 => None,
+        expiry => {
+            let waited = (now - event.received_at).num_seconds().max(0);
+            match u32::try_from(i64::from(expiry) - waited) {
+                Ok(left) if left > 0 => Some(left),
+                _ => return Plan::Expired,
+            }
+        }
+    };
+    let late = is_late(settings, event.occurred_at, event.received_at, now);
+    let prefix = &settings.topic_prefix;
+    let (topic, payload, retain) = if late {
+        (prefix.history(&event.camera_id), marked_late(event.payload.to_vec()).into(), false)
+    } else {
+        (prefix.event(&event.camera_id), event.payload.clone(), settings.retain_messages)
+    };
+    let outgoing = Outgoing { seq: event.seq, topic, payload, qos: settings.qos, retain, expiry_seconds };
+    Plan::Send { outgoing, late }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+
+    const NOON: i64 = 1_780_000_000_000_000;
+
+    fn event(occurred: i64, received: i64) -> StoredEvent {
+        StoredEvent {
+            seq: Seq(7),
+            camera_id: CameraId::parse("door").unwrap(),
+            occurred_at: clock::from_micros(NOON + occurred * 1_000_000),
+            received_at: clock::from_micros(NOON + received * 1_000_000),
+            payload: Bytes::from_static(br#"{"seq":7}"#),
+        }
+    }
+
+    fn settings() -> MqttSettings {
+        MqttSettings { retain_messages: true, ..MqttSettings::defaults("c") }
+    }
+
+    fn sent(event: &StoredEvent, settings: &MqttSettings, after: u64) -> Plan {
+        plan(event, settings, clock::from_micros(NOON) + Duration::from_secs(after))
+    }
+
+    fn topic(plan: &Plan) -> (&str, bool, &[u8]) {
+        match plan {
+            Plan::Send { outgoing, .. } => (&outgoing.topic, outgoing.retain, &outgoing.payload),
+            Plan::Expired => ("expired", false, b""),
+        }
+    }
+
+    #[test]
+    fn invariant_10_a_late_event_goes_to_history_and_is_marked() {
+        let plan = sent(&event(0, 0), &settings(), 301);
+        assert_eq!(
+            topic(&plan),
+            ("liveobject/camera/door/history", false, br#"{"seq":7,"late":true}"#.as_slice())
+        );
+    }
+
+    #[test]
+    fn an_event_in_time_goes_to_event_as_it_is() {
+        let plan = sent(&event(0, 0), &settings(), 300);
+        assert_eq!(topic(&plan), ("liveobject/camera/door/event", true, br#"{"seq":7}"#.as_slice()));
+    }
+
+    #[test]
+    fn the_earlier_of_both_times_counts() {
+        assert!(topic(&sent(&event(-400, 0), &settings(), 1)).0.ends_with("history"), "old when it arrived");
+        assert!(topic(&sent(&event(3600, 0), &settings(), 301)).0.ends_with("history"), "a clock ahead");
+    }
+
+    #[test]
+    fn zero_means_never_late() {
+        let settings = MqttSettings { late_after_seconds: 0, ..settings() };
+        assert!(topic(&sent(&event(0, 0), &settings, 1_000_000)).0.ends_with("event"));
+    }
+
+    #[test]
+    fn expiry_counts_from_acceptance() {
+        let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
+        let expiry = |after| match sent(&event(-30, 0), &settings, after) {
+            Plan::Send { outgoing, .. } => outgoing.expiry_seconds,
+            Plan::Expired => None,
+        };
+        assert_eq!(expiry(0), Some(60));
+        assert_eq!(expiry(59), Some(1));
+        assert_eq!(sent(&event(-30, 0), &settings, 60), Plan::Expired);
+    }
+}

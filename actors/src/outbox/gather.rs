@@ -1,0 +1,174 @@
+//! Group commit: while one commit is on its way, what arrives gathers for the next. Pure.
+
+use tokio::sync::oneshot;
+
+use super::{PublishError, Receipt, Run};
+use crate::{
+    event::DetectionEvent,
+    store::{
+        commit::{Batch, Committed},
+        dead_events::Death,
+    },
+};
+
+/// So many events may gather while a commit is on its way; at some 1 KiB each that is 8 MiB. Past it, sources are asked to
+/// come again.
+pub const MAX_GATHERED: usize = 8192;
+
+/// So many events go into one commit: larger ones gain nothing and hold the next one up.
+const MAX_COMMIT: usize = 2000;
+
+type Answer = oneshot::Sender<Result<Vec<Receipt>, PublishError>>;
+
+/// One request: its events stay together, and are answered together.
+#[derive(Debug)]
+struct Request {
+    events: Vec<DetectionEvent>,
+    answer: Answer,
+}
+
+/// What waits for the next commit.
+#[derive(Debug, Default)]
+pub struct Gather {
+    requests: std::collections::VecDeque<Request>,
+    events: usize,
+    deaths: Vec<Death>,
+    runs: Vec<Run>,
+}
+
+/// Who is answered by a commit that is on its way, and what must be noted again if it fails.
+#[derive(Debug)]
+pub struct OnItsWay {
+    answers: Vec<(usize, Answer)>,
+    deaths: Vec<Death>,
+    runs: Vec<Run>,
+}
+
+impl Gather {
+    /// How many events wait for a commit.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Adds a request for the next commit.
+    pub fn add(&mut self, events: Vec<DetectionEvent>, answer: Answer) {
+        self.events += events.len();
+        self.requests.push_back(Request { events, answer });
+    }
+
+    /// Notes a death for the next commit.
+    pub fn add_death(&mut self, death: Death) {
+        self.deaths.push(death);
+    }
+
+    /// Notes for the next commit what the cursor has passed.
+    pub fn add_runs(&mut self, runs: Vec<Run>) {
+        for run in runs {
+            match self.runs.last_mut() {
+                Some(last) if last.late == run.late => last.up_to = run.up_to,
+                _ => self.runs.push(run),
+            }
+        }
+    }
+
+    /// How many notes (deaths, checkpoints) wait for a commit.
+    pub fn notes(&self) -> usize {
+        self.deaths.len() + self.runs.len()
+    }
+
+    /// Takes the next commit; `None` when nothing waits.
+    pub fn take(&mut self) -> Option<(Batch, OnItsWay)> {
+        if self.requests.is_empty() && self.notes() == 0 {
+            return None;
+        }
+        let mut batch = Batch {
+            events: Vec::new(),
+            deaths: std::mem::take(&mut self.deaths),
+            runs: std::mem::take(&mut self.runs),
+        };
+        let mut answers = Vec::new();
+        while let Some(request) = self.requests.front() {
+            if !batch.events.is_empty() && batch.events.len() + request.events.len() > MAX_COMMIT {
+                break;
+            }
+            let Some(request) = self.requests.pop_front() else { break };
+            self.events -= request.events.len();
+            answers.push((request.events.len(), request.answer));
+            batch.events.extend(request.events);
+        }
+        let on_its_way = OnItsWay { answers, deaths: batch.deaths.clone(), runs: batch.runs.clone() };
+        Some((batch, on_its_way))
+    }
+
+    /// A commit failed: its notes wait for the next one, before those that came meanwhile. Its requests are told.
+    pub fn failed(&mut self, on_its_way: OnItsWay, error: &PublishError) {
+        let OnItsWay { answers, mut deaths, runs } = on_its_way;
+        deaths.append(&mut self.deaths);
+        self.deaths = deaths;
+        let later = std::mem::replace(&mut self.runs, runs);
+        self.add_runs(later);
+        for (_, answer) in answers {
+            answered(answer, Err(error.clone()));
+        }
+    }
+}
+
+impl OnItsWay {
+    /// The commit succeeded: every request gets its receipts.
+    pub fn succeeded(self, committed: &Committed) {
+        let mut receipts = committed.receipts.iter().cloned();
+        for (count, answer) in self.answers {
+            answered(answer, Ok(receipts.by_ref().take(count).collect()));
+        }
+    }
+}
+
+fn answered(answer: Answer, result: Result<Vec<Receipt>, PublishError>) {
+    // Whoever asked may have gone; the event is kept all the same.
+    let _gone = answer.send(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventInput, ids::Seq};
+
+    fn event() -> DetectionEvent {
+        EventInput { camera_id: "c".into(), description: "d".into(), ..EventInput::default() }
+            .validate()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_request_is_never_split_over_two_commits() {
+        let mut gather = Gather::default();
+        for count in [1500, 1000, 10] {
+            gather.add(vec![event(); count], oneshot::channel().0);
+        }
+        let sizes: Vec<_> = std::iter::from_fn(|| gather.take()).map(|(b, _)| b.events.len()).collect();
+        assert_eq!(sizes, [1500, 1010]);
+        assert_eq!(gather.events(), 0);
+    }
+
+    #[test]
+    fn notes_of_a_failed_commit_come_first_in_the_next() {
+        let run = |up_to, late| Run { up_to: Seq(up_to), late };
+        let mut gather = Gather::default();
+        gather.add_runs(vec![run(1, false), run(2, true)]);
+        let (_, on_its_way) = gather.take().unwrap();
+        gather.add_runs(vec![run(3, true), run(4, false)]);
+        gather.failed(on_its_way, &PublishError::Busy);
+        let (batch, _) = gather.take().unwrap();
+        assert_eq!(batch.runs, [run(1, false), run(3, true), run(4, false)]);
+    }
+
+    #[test]
+    fn a_failed_commit_answers_its_requests() {
+        let mut gather = Gather::default();
+        let (sender, mut receiver) = oneshot::channel();
+        gather.add(vec![event()], sender);
+        let (_, on_its_way) = gather.take().unwrap();
+        gather.failed(on_its_way, &PublishError::Busy);
+        assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Busy));
+    }
+}

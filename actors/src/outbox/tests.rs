@@ -1,0 +1,510 @@
+//! The outbox with a real database and a link that records.
+
+use std::{future::Future, path::Path};
+
+use actix::Addr;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    EventInput,
+    connection::Outgoing,
+    event::DetectionEvent,
+    ids::{CameraId, EventId, LinkId},
+    status::FailureKind,
+    testing::{Recorder, Told},
+};
+
+const DAY: i64 = 86_400;
+
+async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    for _ in 0..1000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("within 5 s: {what}");
+}
+
+fn event(id: &str) -> DetectionEvent {
+    event_of(id, 0)
+}
+
+fn event_of(id: &str, seconds_ago: i64) -> DetectionEvent {
+    EventInput {
+        event_id: Some(id.to_owned()),
+        camera_id: "door".to_owned(),
+        description: format!("event {id}"),
+        timestamp: Some(clock::now() - chrono::Duration::seconds(seconds_ago)),
+        ..EventInput::default()
+    }
+    .validate()
+    .unwrap()
+}
+
+struct Fixture {
+    store: Store,
+    outbox: Addr<OutboxActor>,
+    metrics: Metrics,
+    delivered: Option<(LinkId, Told<Deliver>)>,
+    links: u64,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut it = Self::open(dir.path(), MqttSettings::defaults("c"), 1_000_000).await;
+        it._dir = Some(dir);
+        it
+    }
+
+    async fn with(settings: MqttSettings) -> Self {
+        let it = Self::new().await;
+        it.change(settings).await;
+        it
+    }
+
+    async fn open(dir: &Path, settings: MqttSettings, max_pending: u64) -> Self {
+        let store = Store::open_file(&dir.join("liveobject.db")).await.unwrap();
+        let metrics = Metrics::new();
+        let limits = OutboxLimits {
+            max_pending,
+            window: 10,
+            retention_days: 7,
+            public_url: "http://localhost:8080".to_owned(),
+        };
+        let crashed = mpsc::unbounded_channel().0;
+        let outbox =
+            OutboxActor::recover(store.clone(), metrics.clone(), limits, Arc::new(settings), crashed);
+        let outbox = outbox.await.unwrap().start();
+        Self { store, outbox, metrics, delivered: None, links: 0, _dir: None }
+    }
+
+    /// Ends the actor as a crash would: nothing more is written.
+    async fn crash(self) -> Option<tempfile::TempDir> {
+        self.outbox.send(Stop).await.unwrap();
+        self.store.close().await;
+        self._dir
+    }
+
+    async fn change(&self, settings: MqttSettings) {
+        let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+        self.outbox.send(changed).await.unwrap();
+    }
+
+    async fn publish(&self, event: DetectionEvent) -> Result<Receipt, PublishError> {
+        self.outbox.send(PublishEvent(event)).await.unwrap()
+    }
+
+    async fn publish_many(&self, ids: impl IntoIterator<Item = i64>) {
+        let events = ids.into_iter().map(|n| event(&format!("e{n}"))).collect();
+        self.outbox.send(PublishBatch(events)).await.unwrap().unwrap();
+    }
+
+    async fn link_up(&mut self, receive_maximum: u16) {
+        self.links += 1;
+        let (recorder, told) = Recorder::start_new();
+        let link = LinkId(self.links);
+        let deliver = recorder.recipient();
+        self.outbox.send(LinkUp { link, receive_maximum, deliver }).await.unwrap();
+        self.delivered = Some((link, told));
+    }
+
+    async fn link_down(&mut self, failure: Option<FailureKind>) {
+        let (link, _) = self.delivered.take().unwrap();
+        self.outbox.send(LinkDown { link, failure }).await.unwrap();
+    }
+
+    /// What was sent on the current link since the last time, at least `count` events.
+    async fn sent(&self, count: usize) -> Vec<Outgoing> {
+        let (_, told) = self.delivered.as_ref().unwrap();
+        let mut sent = Vec::new();
+        for _ in 0..1000 {
+            sent.extend(told.take().into_iter().flat_map(|Deliver(events)| events));
+            if sent.len() >= count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                sent.extend(told.take().into_iter().flat_map(|Deliver(events)| events));
+                return sent;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("within 5 s: {count} events sent, only {} were", sent.len());
+    }
+
+    async fn sent_seqs(&self, count: usize) -> Vec<i64> {
+        self.sent(count).await.iter().map(|outgoing| outgoing.seq.0).collect()
+    }
+
+    async fn answer(&self, outcomes: impl IntoIterator<Item = (i64, Outcome)>) {
+        let (link, _) = self.delivered.as_ref().unwrap();
+        let outcomes = outcomes.into_iter().map(|(seq, outcome)| (Seq(seq), outcome)).collect();
+        self.outbox.send(Answered { link: *link, outcomes }).await.unwrap();
+    }
+
+    async fn acknowledge(&self, seqs: impl IntoIterator<Item = i64>) {
+        let delivered = Outcome::Delivered { unheard: false };
+        self.answer(seqs.into_iter().map(|seq| (seq, delivered.clone()))).await;
+    }
+
+    async fn status(&self) -> OutboxStatus {
+        self.outbox.send(GetOutbox).await.unwrap()
+    }
+
+    async fn delivery(&self, id: &str) -> Delivery {
+        let id = EventId::parse(id).unwrap();
+        self.outbox.send(GetEvent(id)).await.unwrap().unwrap().unwrap().delivery
+    }
+
+    async fn noted(&self, cursor: i64) {
+        wait_until("the checkpoint is written", || async {
+            deliveries::cursor(&self.store.read).await.unwrap() == Seq(cursor)
+        })
+        .await;
+    }
+}
+
+#[actix::test]
+async fn invariant_1_an_answered_event_is_in_the_database() {
+    let it = Fixture::new().await;
+    let receipt = it.publish(event("a")).await.unwrap();
+    assert_eq!((receipt.seq, receipt.duplicate), (Seq(1), false));
+    let rows = events::page(&it.store.read, Seq(1), 10).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert!(std::str::from_utf8(&rows[0].payload).unwrap().contains("\"seq\":1"));
+}
+
+#[actix::test]
+async fn invariant_4_a_repeated_event_gets_the_first_receipt() {
+    let it = Fixture::new().await;
+    it.publish(event("a")).await.unwrap();
+    it.publish(event("b")).await.unwrap();
+    let again = it.publish(event("a")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate), (Seq(1), true));
+
+    let batch = vec![event("c"), event("b"), event("c")];
+    let receipts = it.outbox.send(PublishBatch(batch)).await.unwrap().unwrap();
+    let told: Vec<_> = receipts.iter().map(|r| (r.seq.0, r.duplicate)).collect();
+    assert_eq!(told, [(3, false), (2, true), (3, true)]);
+
+    let dir = it.crash().await.unwrap();
+    let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
+    let again = it.publish(event("a")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate), (Seq(1), true), "also after a restart");
+    assert_eq!(it.publish(event("d")).await.unwrap().seq, Seq(4));
+}
+
+#[actix::test]
+async fn invariant_3_events_leave_in_the_order_of_their_acceptance() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=5).await;
+    it.link_up(100).await;
+    it.publish_many(6..=8).await;
+    assert_eq!(it.sent_seqs(8).await, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[actix::test]
+async fn no_more_than_the_window_and_the_brokers_receive_maximum_are_in_flight() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=30).await;
+    it.link_up(65_535).await;
+    assert_eq!(it.sent_seqs(10).await.len(), 10, "the window");
+    it.link_down(None).await;
+    it.link_up(4).await;
+    assert_eq!(it.sent_seqs(4).await, [1, 2, 3, 4], "the broker's Receive Maximum");
+    it.acknowledge([3]).await;
+    assert_eq!(it.sent_seqs(1).await, [5]);
+    assert_eq!(it.status().await.in_flight, 4);
+}
+
+#[actix::test]
+async fn a_new_link_starts_at_the_first_event_without_an_answer() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=5).await;
+    it.link_up(100).await;
+    it.sent(5).await;
+    it.acknowledge([1, 2, 4]).await;
+    it.link_down(Some(FailureKind::Closed)).await;
+    it.link_up(100).await;
+    assert_eq!(it.sent_seqs(2).await, [3, 5]);
+}
+
+#[actix::test]
+async fn after_a_crash_what_was_not_known_to_be_delivered_is_sent_again() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=6).await;
+    it.link_up(100).await;
+    it.sent(6).await;
+    it.acknowledge([1, 2, 3]).await;
+    it.noted(3).await;
+    let dir = it.crash().await.unwrap();
+    let mut it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
+    assert_eq!(it.status().await.pending, 3);
+    it.link_up(100).await;
+    assert_eq!(it.sent_seqs(3).await, [4, 5, 6]);
+}
+
+#[actix::test]
+async fn a_refused_event_is_dead_and_the_ones_behind_it_go_on() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=3).await;
+    it.link_up(100).await;
+    it.sent(3).await;
+    it.answer([(1, Outcome::Refused(DeadReason::NotAuthorized))]).await;
+    it.acknowledge([2, 3]).await;
+    it.noted(3).await;
+    let dead = it.delivery("e1").await;
+    assert_eq!((dead.state, dead.reason.as_deref()), (DeliveryState::Dead, Some("not_authorized")));
+    assert_eq!(it.delivery("e2").await.state, DeliveryState::Delivered);
+    let status = it.status().await;
+    assert_eq!((status.pending, status.dead, status.published, status.refused), (0, 1, 2, 1));
+    let dir = it.crash().await.unwrap();
+    let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
+    assert_eq!((it.status().await.pending, it.status().await.dead), (0, 1), "also after a restart");
+}
+
+#[actix::test]
+async fn an_event_that_is_refused_for_now_is_sent_again_before_later_ones() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=12).await;
+    it.link_up(3).await;
+    it.sent(3).await;
+    it.answer([(1, Outcome::Deferred { reason: "quota_exceeded", attempts: None })]).await;
+    it.acknowledge([2, 3]).await;
+    assert_eq!(it.sent_seqs(3).await, [1, 4, 5]);
+}
+
+#[actix::test]
+async fn an_event_that_is_refused_again_and_again_is_dead_in_the_end() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=2).await;
+    it.link_up(1).await;
+    let unclear = Outcome::Deferred { reason: "unspecified_error", attempts: Some(2) };
+    it.sent(1).await;
+    it.answer([(1, unclear.clone())]).await;
+    assert_eq!(it.sent_seqs(1).await, [1]);
+    it.answer([(1, unclear)]).await;
+    assert_eq!(it.sent_seqs(1).await, [2]);
+    it.noted(1).await;
+    assert_eq!(it.delivery("e1").await.reason.as_deref(), Some("refused_repeatedly"));
+}
+
+#[actix::test]
+async fn an_event_that_breaks_every_link_does_not_hold_up_the_others() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=4).await;
+    let mut delivered = Vec::new();
+    for _ in 0..10 {
+        it.link_up(100).await;
+        loop {
+            let sent = it.sent_seqs(1).await;
+            if sent.contains(&2) {
+                break it.link_down(Some(FailureKind::Protocol)).await;
+            }
+            delivered.extend(&sent);
+            it.acknowledge(sent.clone()).await;
+            if delivered.contains(&4) {
+                it.noted(4).await;
+                assert_eq!(it.delivery("e2").await.reason.as_deref(), Some("refused_repeatedly"));
+                assert_eq!(delivered, [1, 3, 4]);
+                return;
+            }
+        }
+    }
+    panic!("the others are held up");
+}
+
+#[actix::test]
+async fn invariant_11_a_full_outbox_refuses_and_keeps_what_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
+    it.publish_many(1..=3).await;
+    let refused = it.publish(event("x")).await.unwrap_err();
+    assert_eq!(refused, PublishError::Full { pending: 3, max_pending: 3 });
+    it.link_up(100).await;
+    assert_eq!(it.sent_seqs(3).await, [1, 2, 3]);
+    it.acknowledge([1]).await;
+    assert_eq!(it.publish(event("x")).await.unwrap().seq, Seq(4));
+}
+
+#[actix::test]
+async fn a_backlog_is_sent_whole_and_in_order() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=1500).await;
+    it.link_up(100).await;
+    let mut all = Vec::new();
+    while all.len() < 1500 {
+        let sent = it.sent_seqs(1).await;
+        it.acknowledge(sent.clone()).await;
+        all.extend(sent);
+    }
+    assert_eq!(all, (1..=1500).collect::<Vec<_>>());
+    it.noted(1500).await;
+    let status = it.status().await;
+    assert_eq!((status.pending, status.published, status.oldest_pending_at), (0, 1500, None));
+}
+
+#[actix::test]
+async fn invariant_10_late_events_go_to_history_and_are_told_so() {
+    let mut it = Fixture::new().await;
+    it.publish(event_of("old", 301)).await.unwrap();
+    it.publish(event("new")).await.unwrap();
+    it.link_up(100).await;
+    let sent = it.sent(2).await;
+    let topics: Vec<_> = sent.iter().map(|outgoing| outgoing.topic.as_str()).collect();
+    assert_eq!(topics, ["liveobject/camera/door/history", "liveobject/camera/door/event"]);
+    assert_eq!(it.status().await.warnings[0].kind, "late_on_arrival");
+    it.acknowledge([1, 2]).await;
+    it.noted(2).await;
+    assert!(it.delivery("old").await.late);
+    assert!(!it.delivery("new").await.late);
+    assert_eq!(it.metrics.events_late.get(), 1);
+}
+
+#[actix::test]
+async fn an_expired_event_is_dead_and_not_sent() {
+    let it = Fixture::with(MqttSettings { message_expiry_seconds: 60, ..MqttSettings::defaults("c") });
+    let mut it = it.await;
+    it.publish(event("a")).await.unwrap();
+    it.publish(event("b")).await.unwrap();
+    let aged = "UPDATE events SET received_at = received_at - 61000000 WHERE event_id = 'a'";
+    sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, aged).await.unwrap();
+    it.link_up(100).await;
+    let sent = it.sent(1).await;
+    assert_eq!((sent[0].seq, sent[0].expiry_seconds), (Seq(2), Some(60)));
+    it.acknowledge([2]).await;
+    it.noted(2).await;
+    assert_eq!(it.delivery("a").await.reason.as_deref(), Some("expired"));
+}
+
+#[actix::test]
+async fn invariant_9_settings_of_the_moment_of_sending_count() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=1).await;
+    let settings = MqttSettings {
+        qos: crate::settings::QoS::ExactlyOnce,
+        topic_prefix: crate::topic::TopicPrefix::parse("home").unwrap(),
+        ..MqttSettings::defaults("c")
+    };
+    it.change(settings).await;
+    it.link_up(100).await;
+    let sent = it.sent(1).await;
+    assert_eq!(sent[0].topic, "home/camera/door/event");
+    assert_eq!(sent[0].qos.level(), 2);
+}
+
+#[actix::test]
+async fn a_backlog_leaves_no_faster_than_the_limit() {
+    let settings = MqttSettings { max_events_per_second: 50, ..MqttSettings::defaults("c") };
+    let mut it = Fixture::with(settings).await;
+    it.publish_many(1..=40).await;
+    let started = Instant::now();
+    it.link_up(100).await;
+    let mut count = 0;
+    while count < 30 {
+        let sent = it.sent_seqs(1).await;
+        it.acknowledge(sent.clone()).await;
+        count += sent.len();
+    }
+    assert!(started.elapsed() >= Duration::from_millis(500), "{:?} for {count}", started.elapsed());
+}
+
+#[actix::test]
+async fn nobody_listening_is_counted_and_told() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=2).await;
+    it.link_up(100).await;
+    it.sent(2).await;
+    it.answer([(1, Outcome::Delivered { unheard: true })]).await;
+    assert_eq!(it.status().await.warnings[0].kind, "no_subscribers");
+    assert_eq!(it.metrics.events_unheard.get(), 1);
+    it.acknowledge([2]).await;
+    assert_eq!(it.status().await.warnings, []);
+}
+
+#[actix::test]
+async fn events_are_listed_newest_first_by_camera_and_state() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=5).await;
+    it.link_up(3).await;
+    it.sent(3).await;
+    it.answer([(1, Outcome::Refused(DeadReason::NotAuthorized))]).await;
+    it.acknowledge([2]).await;
+    it.noted(2).await;
+    let list = |query: ListEvents| {
+        let outbox = it.outbox.clone();
+        async move {
+            let events = outbox.send(query).await.unwrap().unwrap();
+            events.iter().map(|record| record.seq.0).collect::<Vec<_>>()
+        }
+    };
+    let all = ListEvents { limit: 10, ..ListEvents::default() };
+    assert_eq!(list(all.clone()).await, [5, 4, 3, 2, 1]);
+    assert_eq!(list(ListEvents { limit: 2, before: Some(Seq(4)), ..all.clone() }).await, [3, 2]);
+    for (state, expected) in [
+        (DeliveryState::Pending, vec![5, 4, 3]),
+        (DeliveryState::Delivered, vec![2]),
+        (DeliveryState::Dead, vec![1]),
+    ] {
+        assert_eq!(list(ListEvents { state: Some(state), ..all.clone() }).await, expected, "{state:?}");
+    }
+    let elsewhere = Some(CameraId::parse("garden").unwrap());
+    assert_eq!(list(ListEvents { camera_id: elsewhere, ..all }).await, [0i64; 0]);
+}
+
+#[actix::test]
+async fn draining_refuses_new_events_and_waits_for_those_in_flight() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=20).await;
+    it.link_up(5).await;
+    it.sent(5).await;
+    let drain = it.outbox.send(Drain { patience: Duration::from_secs(5) });
+    let mut drain = Box::pin(drain);
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut drain).await.is_err());
+    assert_eq!(it.publish(event("x")).await.unwrap_err(), PublishError::Stopping);
+    it.acknowledge(1..=5).await;
+    drain.await.unwrap();
+    assert_eq!(deliveries::cursor(&it.store.read).await.unwrap(), Seq(5), "noted before the answer");
+}
+
+#[actix::test]
+async fn draining_does_not_wait_for_ever() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=3).await;
+    it.link_up(5).await;
+    it.sent(3).await;
+    it.outbox.send(Drain { patience: Duration::from_millis(100) }).await.unwrap();
+}
+
+#[actix::test]
+async fn old_events_are_removed_and_places_are_never_used_twice() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=5).await;
+    it.link_up(100).await;
+    it.sent(5).await;
+    it.answer([(1, Outcome::Refused(DeadReason::NotAuthorized))]).await;
+    it.acknowledge(2..=3).await;
+    it.noted(3).await;
+    let later = clock::now() + chrono::Duration::seconds(8 * DAY);
+    let swept = sweep::run(&it.store, later - chrono::Duration::seconds(7 * DAY)).await.unwrap();
+    assert_eq!((swept.events, swept.dead), (3, 1));
+    let left = events::page(&it.store.read, Seq(0), 10).await.unwrap();
+    assert_eq!(left.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [4, 5], "what waits stays");
+    let dir = it.crash().await.unwrap();
+    let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
+    assert_eq!(it.publish(event("new")).await.unwrap().seq, Seq(6));
+}
+
+#[actix::test]
+async fn rows_that_somebody_removed_do_not_hold_up_the_rest() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=6).await;
+    let removed = "DELETE FROM events WHERE seq IN (2, 3, 6)";
+    sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, removed).await.unwrap();
+    it.link_up(100).await;
+    assert_eq!(it.sent_seqs(3).await, [1, 4, 5]);
+    it.acknowledge([1, 4, 5]).await;
+    it.noted(6).await;
+    assert_eq!(it.status().await.pending, 0);
+}

@@ -1,0 +1,210 @@
+//! What is in flight: which events were sent on this link, which are settled, and which comes next.
+//!
+//! An event is *settled* when nothing more will be done for it: the broker acknowledged it, or it is dead. The *cursor*
+//! is the last place up to which all events are settled; what is settled above it is remembered one by one, so that it
+//! is not sent again. Pure: no clock, no I/O.
+//!
+//! Promises: events are sent in the order of their places; after a link is lost, or the broker deferred an event, sending
+//! starts again at the first event that is not settled, so a resend never overtakes; what an earlier link still says is
+//! ignored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{LinkId, Seq};
+
+/// How far the newest sent event may be from the cursor, in windows. Acknowledgements may come in any order, so one
+/// event without an answer must not let the memory of the later ones grow for ever.
+const SPAN_WINDOWS: i64 = 8;
+
+/// A stretch of settled events, from the one after the previous run up to `up_to`, all late or all in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The last event of the run.
+    pub up_to: Seq,
+    /// Whether they went to `history`.
+    pub late: bool,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: LinkId,
+    limit: usize,
+    in_flight: BTreeSet<Seq>,
+    /// The next place to send.
+    next: Seq,
+    /// The broker deferred an event: nothing is sent until what is in flight is answered and [`Window::resume`] is called.
+    paused: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Window {
+    cursor: Seq,
+    /// Settled above the cursor, and whether each was late.
+    settled: BTreeMap<Seq, bool>,
+    link: Option<Link>,
+    /// Runs that the cursor passed since [`Window::take_runs`].
+    runs: Vec<Run>,
+}
+
+impl Window {
+    /// A window without a link. Everything up to `cursor` is settled, and so are the events `dead` above it.
+    pub fn new(cursor: Seq, dead: impl IntoIterator<Item = Seq>) -> Self {
+        let settled = dead.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, false)).collect();
+        let mut window = Self { cursor, settled, link: None, runs: Vec::new() };
+        window.advance();
+        window
+    }
+
+    /// The last place up to which all events are settled.
+    pub fn cursor(&self) -> Seq {
+        self.cursor
+    }
+
+    /// How many events above the cursor are settled.
+    pub fn settled_above_cursor(&self) -> usize {
+        self.settled.len()
+    }
+
+    /// Whether nothing more will be done for the event.
+    pub fn is_settled(&self, seq: Seq) -> bool {
+        seq <= self.cursor || self.settled.contains_key(&seq)
+    }
+
+    /// How many events are sent and not answered.
+    pub fn in_flight(&self) -> usize {
+        self.link.as_ref().map_or(0, |link| link.in_flight.len())
+    }
+
+    /// The next place to send; `None` without a link.
+    pub fn next(&self) -> Option<Seq> {
+        self.link.as_ref().map(|link| link.next)
+    }
+
+    /// A new link, on which up to `limit` events may be in flight. What was in flight before is forgotten; sending
+    /// starts at the first event that is not settled.
+    pub fn link_up(&mut self, id: LinkId, limit: usize) {
+        self.link = Some(Link {
+            id,
+            limit: limit.max(1),
+            in_flight: BTreeSet::new(),
+            next: self.cursor.next(),
+            paused: false,
+        });
+    }
+
+    /// From now on up to `limit` events may be in flight.
+    pub fn set_limit(&mut self, limit: usize) {
+        if let Some(link) = &mut self.link {
+            link.limit = limit.max(1);
+        }
+    }
+
+    /// The first event that is in flight.
+    pub fn first_in_flight(&self) -> Option<Seq> {
+        self.link.as_ref()?.in_flight.first().copied()
+    }
+
+    /// The link is gone. Answers whether it was the current one.
+    pub fn link_down(&mut self, id: LinkId) -> bool {
+        let current = self.link.as_ref().is_some_and(|link| link.id == id);
+        if current {
+            self.link = None;
+        }
+        current
+    }
+
+    /// How many more events may be sent now.
+    pub fn room(&self) -> usize {
+        let Some(link) = self.link.as_ref().filter(|link| !link.paused) else { return 0 };
+        let limit = i64::try_from(link.limit).unwrap_or(i64::MAX);
+        let span = link.next.0 - self.cursor.next().0;
+        let span_left = usize::try_from(limit.saturating_mul(SPAN_WINDOWS) - span).unwrap_or(0);
+        link.limit.saturating_sub(link.in_flight.len()).min(span_left)
+    }
+
+    /// The event at [`Window::next`] was sent.
+    pub fn sent(&mut self, seq: Seq) {
+        if let Some(link) = &mut self.link {
+            debug_assert_eq!(link.next, seq, "events are sent in order");
+            link.in_flight.insert(seq);
+            link.next = seq.next();
+        }
+    }
+
+    /// The event at [`Window::next`] need not be sent: it is settled already.
+    pub fn skipped(&mut self, seq: Seq) {
+        if let Some(link) = &mut self.link {
+            debug_assert_eq!(link.next, seq, "events are passed in order");
+            link.next = seq.next();
+        }
+    }
+
+    /// The broker answered for good. Answers `false`, and does nothing, when the event was not in flight on this link.
+    pub fn settle(&mut self, id: LinkId, seq: Seq, late: bool) -> bool {
+        let known = self.on(id).is_some_and(|link| link.in_flight.remove(&seq));
+        if known {
+            self.settle_unsent(seq, late);
+        }
+        known
+    }
+
+    /// The event will never be sent, or was answered for good.
+    pub fn settle_unsent(&mut self, seq: Seq, late: bool) {
+        if seq > self.cursor {
+            self.settled.insert(seq, late);
+            self.advance();
+        }
+    }
+
+    /// The broker refused the event for now: nothing is sent until [`Window::resume`], which will send it again. Answers
+    /// `false`, and does nothing, when the event was not in flight on this link.
+    pub fn defer(&mut self, id: LinkId, seq: Seq) -> bool {
+        let Some(link) = self.on(id) else { return false };
+        let known = link.in_flight.remove(&seq);
+        link.paused |= known;
+        known
+    }
+
+    /// Whether an event was deferred and sending has not been resumed.
+    pub fn is_paused(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.paused)
+    }
+
+    /// Sends again from the first event that is not settled; only when nothing is in flight any more, so that nothing is
+    /// overtaken. Answers whether it did.
+    pub fn resume(&mut self) -> bool {
+        let next = self.cursor.next();
+        match &mut self.link {
+            Some(link) if link.paused && link.in_flight.is_empty() => {
+                link.paused = false;
+                link.next = next;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The runs that the cursor has passed since the last call: what a checkpoint must note.
+    pub fn take_runs(&mut self) -> Vec<Run> {
+        std::mem::take(&mut self.runs)
+    }
+
+    fn on(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.link.as_mut().filter(|link| link.id == id)
+    }
+
+    fn advance(&mut self) {
+        while let Some(late) = self.settled.remove(&self.cursor.next()) {
+            self.cursor = self.cursor.next();
+            match self.runs.last_mut() {
+                Some(run) if run.late == late => run.up_to = self.cursor,
+                _ => self.runs.push(Run { up_to: self.cursor, late }),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

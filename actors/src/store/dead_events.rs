@@ -1,0 +1,87 @@
+//! The table `dead_events`: events that will never be published, and why.
+
+use sea_orm::{
+    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, entity::prelude::*, sea_query::OnConflict,
+};
+
+use crate::{
+    clock::{self, Timestamp},
+    ids::Seq,
+    outbox::DeadReason,
+};
+
+const ROWS_PER_STATEMENT: usize = 200;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "dead_events")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub seq: i64,
+    pub reason: String,
+    pub at: i64,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// One death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Death {
+    /// Of which event.
+    pub seq: Seq,
+    /// Why.
+    pub reason: DeadReason,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Notes deaths.
+pub async fn insert(db: &impl ConnectionTrait, deaths: &[Death]) -> Result<(), DbErr> {
+    for chunk in deaths.chunks(ROWS_PER_STATEMENT) {
+        let models = chunk.iter().map(|death| ActiveModel {
+            seq: Set(death.seq.0),
+            reason: Set(death.reason.as_str().to_owned()),
+            at: Set(clock::to_micros(death.at)),
+        });
+        // A commit whose outcome was not known is written again.
+        let again = OnConflict::column(Column::Seq).do_nothing().to_owned();
+        Entity::insert_many(models).on_conflict(again).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+/// How many there are.
+pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
+    Entity::find().count(db).await
+}
+
+/// The dead events above a place.
+pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, DbErr> {
+    let rows: Vec<i64> = Entity::find()
+        .select_only()
+        .column(Column::Seq)
+        .filter(Column::Seq.gt(cursor.0))
+        .order_by_asc(Column::Seq)
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(Seq).collect())
+}
+
+/// Removes up to `limit` of the deaths up to `up_to`; answers how many.
+pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
+    let rows: Vec<i64> = Entity::find()
+        .select_only()
+        .column(Column::Seq)
+        .filter(Column::Seq.lte(up_to.0))
+        .order_by_asc(Column::Seq)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await?;
+    let Some(last) = rows.last() else { return Ok(0) };
+    Ok(Entity::delete_many().filter(Column::Seq.lte(*last)).exec(db).await?.rows_affected)
+}

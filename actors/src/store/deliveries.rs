@@ -1,0 +1,79 @@
+//! The table `deliveries`: the cursor, one row a checkpoint. A row covers the events from the row before it up to its own
+//! `up_to_seq`.
+
+use sea_orm::{
+    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    entity::prelude::*, sea_query::OnConflict,
+};
+
+use crate::{
+    clock::{self, Timestamp},
+    ids::Seq,
+    outbox::Run,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "deliveries")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub up_to_seq: i64,
+    pub acked_at: i64,
+    /// Whether the events that the row covers went to `history`.
+    pub late: bool,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Notes that the cursor has passed these runs.
+pub async fn insert(db: &impl ConnectionTrait, runs: &[Run], acked_at: Timestamp) -> Result<(), DbErr> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let models = runs.iter().map(|run| ActiveModel {
+        up_to_seq: Set(run.up_to.0),
+        acked_at: Set(clock::to_micros(acked_at)),
+        late: Set(run.late),
+    });
+    // A commit whose outcome was not known is written again.
+    let again = OnConflict::column(Column::UpToSeq).do_nothing().to_owned();
+    Entity::insert_many(models).on_conflict(again).exec_without_returning(db).await?;
+    Ok(())
+}
+
+/// The place up to which all events are settled.
+pub async fn cursor(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
+    let last: Option<Option<i64>> =
+        Entity::find().select_only().column_as(Column::UpToSeq.max(), "last").into_tuple().one(db).await?;
+    Ok(Seq(last.flatten().unwrap_or(0)))
+}
+
+/// The last place that was settled before `at`.
+pub async fn settled_before(db: &impl ConnectionTrait, at: Timestamp) -> Result<Option<Seq>, DbErr> {
+    let last: Option<Option<i64>> = Entity::find()
+        .select_only()
+        .column_as(Column::UpToSeq.max(), "last")
+        .filter(Column::AckedAt.lt(clock::to_micros(at)))
+        .into_tuple()
+        .one(db)
+        .await?;
+    Ok(last.flatten().map(Seq))
+}
+
+/// Removes up to `limit` rows before `up_to`, whose events are gone; the row of `up_to` itself stays, so that the cursor
+/// does. Answers how many.
+pub async fn delete_before(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
+    let rows: Vec<i64> = Entity::find()
+        .select_only()
+        .column(Column::UpToSeq)
+        .filter(Column::UpToSeq.lt(up_to.0))
+        .order_by_asc(Column::UpToSeq)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await?;
+    let Some(last) = rows.last() else { return Ok(0) };
+    Ok(Entity::delete_many().filter(Column::UpToSeq.lte(*last)).exec(db).await?.rows_affected)
+}

@@ -1,0 +1,48 @@
+//! Removing what is settled and older than the retention, in small steps so that appends are not held up.
+
+use std::time::Duration;
+
+use sea_orm::DbErr;
+
+use super::{Store, dead_events, deliveries, events};
+use crate::clock::Timestamp;
+
+/// Rows a step: some milliseconds of the one writing connection.
+const STEP: u64 = 500;
+/// Between steps the writing connection is free for appends.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Events.
+    pub events: u64,
+    /// Of them, dead ones.
+    pub dead: u64,
+}
+
+/// Removes events that were settled before `before`, with their deaths and checkpoints.
+pub async fn run(store: &Store, before: Timestamp) -> Result<Swept, DbErr> {
+    let mut swept = Swept::default();
+    let Some(up_to) = deliveries::settled_before(&store.read, before).await? else { return Ok(swept) };
+    loop {
+        let step = events::delete_up_to(&store.write, up_to, STEP).await?;
+        swept.events += step;
+        if step == 0 {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    loop {
+        let step = dead_events::delete_up_to(&store.write, up_to, STEP).await?;
+        swept.dead += step;
+        if step == 0 {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    while deliveries::delete_before(&store.write, up_to, STEP).await? > 0 {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(swept)
+}

@@ -1,0 +1,166 @@
+//! Opening real files: fresh, old, newer, damaged, locked.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use sea_orm::{ConnectionTrait, Statement};
+
+use super::*;
+
+fn temporary() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data/l.db");
+    (dir, path)
+}
+
+async fn pragma(connection: &DatabaseConnection, name: &str) -> String {
+    let statement = Statement::from_string(sea_orm::DbBackend::Sqlite, format!("PRAGMA {name}"));
+    let row = connection.query_one_raw(statement).await.unwrap().unwrap();
+    row.try_get_by_index::<i64>(0)
+        .map(|n| n.to_string())
+        .or_else(|_| row.try_get_by_index::<String>(0))
+        .unwrap()
+}
+
+#[actix_rt::test]
+async fn a_fresh_file_is_private_and_synced() {
+    let (_dir, path) = temporary();
+    let store = Store::open(&format!("sqlite://{}", path.display()))
+        .await
+        .unwrap();
+    let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(&path.with_extension("db-wal")), 0o600);
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    assert_eq!(pragma(&store.write, "journal_mode").await, "wal");
+    assert_eq!(pragma(&store.write, "synchronous").await, "2");
+    assert_eq!(pragma(&store.write, "cache_size").await, CACHE_KIB);
+    assert_eq!(
+        pragma(&store.write, "journal_size_limit").await,
+        JOURNAL_LIMIT_BYTES
+    );
+    assert_eq!(pragma(&store.write, "busy_timeout").await, "2000");
+    assert_eq!(pragma(&store.write, "foreign_keys").await, "0");
+}
+
+#[actix_rt::test]
+async fn readers_cannot_write() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    assert!(store.read.execute_unprepared("DELETE FROM events").await.is_err());
+    assert!(store.write.execute_unprepared("DELETE FROM events").await.is_ok());
+}
+
+#[actix_rt::test]
+async fn a_place_in_the_log_is_never_used_twice() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let insert =
+        "INSERT INTO events(event_id, camera_id, occurred_at, received_at, payload) VALUES('e','c',1,1,x'')";
+    let first = store
+        .write
+        .execute_unprepared(insert)
+        .await
+        .unwrap()
+        .last_insert_id();
+    store
+        .write
+        .execute_unprepared("DELETE FROM events")
+        .await
+        .unwrap();
+    store.close().await;
+    let store = Store::open_file(&path).await.unwrap();
+    assert_eq!(
+        store
+            .write
+            .execute_unprepared(insert)
+            .await
+            .unwrap()
+            .last_insert_id(),
+        first + 1
+    );
+}
+
+#[actix_rt::test]
+async fn a_file_that_is_no_database_is_damaged() {
+    let (_dir, path) = temporary();
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    fs::write(&path, "this is a text, and a long one\n".repeat(400)).unwrap();
+    let error = Store::open_file(&path).await.unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().contains("move the file away"), "{error}");
+}
+
+#[actix_rt::test]
+async fn a_database_with_a_broken_page_is_damaged() {
+    let (_dir, path) = temporary();
+    Store::open_file(&path).await.unwrap().close().await;
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100..200].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    let error = Store::open_file(&path).await.unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+}
+
+#[actix_rt::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let newer =
+        "INSERT INTO seaql_migrations(version, applied_at) VALUES('m20990101_000001_flying_cameras', 0)";
+    store.write.execute_unprepared(newer).await.unwrap();
+    store.close().await;
+    let before = fs::read(&path).unwrap();
+    let error = Store::open_file(&path).await.unwrap_err();
+    assert!(
+        matches!(&error, OpenError::Newer { unknown, .. } if unknown.len() == 1),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("m20990101_000001_flying_cameras"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[actix_rt::test]
+async fn a_database_that_another_process_holds_is_locked() {
+    let (_dir, path) = temporary();
+    let other = Store::open_file(&path).await.unwrap();
+    other.write.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
+    let error = Store::open_file(&path).await.unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error:?}");
+    other.write.execute_unprepared("ROLLBACK").await.unwrap();
+    assert!(Store::open_file(&path).await.is_ok());
+}
+
+#[actix_rt::test]
+async fn a_write_that_meets_a_lock_says_so_and_works_afterwards() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let other = Store::open_file(&path).await.unwrap();
+    other.write.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
+    let delete = || store.write.execute_unprepared("DELETE FROM events");
+    let error = StoreError::from(delete().await.unwrap_err());
+    assert!(matches!(error, StoreError::Locked(_)), "{error:?}");
+    other.write.execute_unprepared("COMMIT").await.unwrap();
+    assert!(delete().await.is_ok());
+}
+
+#[actix_rt::test]
+async fn a_write_without_room_says_so_and_works_afterwards() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    pragma(&store.write, "max_page_count = 1").await;
+    let fill = "INSERT INTO dead_events(seq, reason, at) VALUES(1, hex(zeroblob(100000)), 0)";
+    let error = StoreError::from(store.write.execute_unprepared(fill).await.unwrap_err());
+    assert!(matches!(error, StoreError::DiskFull(_)), "{error:?}");
+    pragma(&store.write, "max_page_count = 100000").await;
+    assert!(store.write.execute_unprepared(fill).await.is_ok());
+}
+
+#[actix_rt::test]
+async fn a_file_that_cannot_be_made_is_named() {
+    let error = Store::open("sqlite:///proc/nowhere/l.db").await.unwrap_err();
+    assert!(matches!(error, OpenError::File { .. }), "{error:?}");
+    assert!(error.to_string().contains("/proc/nowhere/l.db"));
+}

@@ -1,0 +1,226 @@
+//! The supervisor with connections that do as the test says.
+
+use std::{cell::RefCell, rc::Rc};
+
+use actix::Addr;
+use tokio::{sync::mpsc, time};
+
+use super::*;
+use crate::testing::settle;
+
+/// Every connection that was started, and what was asked of it.
+#[derive(Default)]
+struct Started {
+    links: Vec<(LinkId, Recipient<Connected>, Recipient<ConnectionEnded>)>,
+    closed: usize,
+}
+
+struct FakeConnection(Rc<RefCell<Started>>);
+
+impl Actor for FakeConnection {
+    type Context = Context<Self>;
+}
+
+impl Handler<Close> for FakeConnection {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, _: &mut Self::Context) {
+        self.0.borrow_mut().closed += 1;
+    }
+}
+
+impl Handler<PublishState> for FakeConnection {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, _: PublishState, _: &mut Self::Context) -> Self::Result {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+struct Fixture {
+    supervisor: Addr<SupervisorActor>,
+    started: Rc<RefCell<Started>>,
+    metrics: Metrics,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let started = Rc::new(RefCell::new(Started::default()));
+        let kept = Rc::clone(&started);
+        let factory = Box::new(move |start: ConnectionStart| {
+            kept.borrow_mut().links.push((start.link, start.connected, start.ended));
+            let fake = FakeConnection(Rc::clone(&kept)).start();
+            Running { close: fake.clone().recipient(), publish: fake.recipient() }
+        });
+        let metrics = Metrics::new();
+        let supervisor =
+            SupervisorActor::new(factory, metrics.clone(), mpsc::unbounded_channel().0).start();
+        Self { supervisor, started, metrics }
+    }
+
+    async fn settings(&self, enabled: bool) {
+        let settings = MqttSettings {
+            enabled,
+            broker_host: "broker".to_owned(),
+            ..MqttSettings::defaults("c")
+        };
+        let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+        self.supervisor.send(changed).await.unwrap();
+        settle().await;
+    }
+
+    fn count(&self) -> usize {
+        self.started.borrow().links.len()
+    }
+
+    async fn connect(&self) {
+        let (link, connected, _) = self.started.borrow().links.last().unwrap().clone();
+        connected.send(Connected { link, protocol: "5", warnings: vec![] }).await.unwrap();
+    }
+
+    async fn end(&self, failure: Option<Failure>) {
+        let (link, _, ended) = self.started.borrow().links.last().unwrap().clone();
+        ended.send(ConnectionEnded { link, failure }).await.unwrap();
+        settle().await;
+    }
+
+    async fn status(&self) -> ConnectionStatus {
+        self.supervisor.send(GetStatus).await.unwrap()
+    }
+}
+
+fn refused() -> Option<Failure> {
+    Some(Failure::new(FailureKind::Refused, "refused"))
+}
+
+#[actix::test]
+async fn enabled_settings_connect_at_once() {
+    let it = Fixture::new();
+    assert_eq!(it.status().await.state, ConnectionState::Disabled);
+    it.settings(true).await;
+    assert_eq!((it.count(), it.status().await.state), (1, ConnectionState::Connecting));
+    it.connect().await;
+    let status = it.status().await;
+    assert_eq!((status.state, status.protocol), (ConnectionState::Connected, Some("5")));
+    assert_eq!(status.broker.as_deref(), Some("broker:1883"));
+    assert_eq!(it.metrics.mqtt_connection_status.get(), 1);
+}
+
+#[actix::test]
+async fn failures_are_waited_out_longer_and_longer() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    for (n, seconds) in [1u64, 2, 4, 8, 16, 32, 60, 60].into_iter().enumerate() {
+        it.end(refused()).await;
+        let status = it.status().await;
+        assert_eq!(status.state, ConnectionState::Waiting);
+        assert_eq!(status.reconnect_attempt as usize, n + 1);
+        assert_eq!(status.last_error.as_ref().unwrap().kind, FailureKind::Refused);
+        assert!(status.next_attempt_at.is_some());
+        time::sleep(Duration::from_millis(seconds * 800 - 20)).await;
+        assert_eq!(it.count(), n + 1, "not before four fifths of {seconds} s");
+        time::sleep(Duration::from_millis(seconds * 200 + 40)).await;
+        assert_eq!(it.count(), n + 2, "after {seconds} s");
+    }
+    assert_eq!(it.metrics.mqtt_reconnect_attempts.get(), 8);
+}
+
+#[actix::test]
+async fn a_broker_that_accepts_and_drops_is_not_tried_in_a_tight_loop() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    for n in 1..=4 {
+        it.connect().await;
+        time::sleep(Duration::from_secs(29)).await;
+        it.end(refused()).await;
+        assert_eq!(it.status().await.reconnect_attempt, n);
+        time::sleep(Duration::from_secs(61)).await;
+    }
+    it.connect().await;
+    time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(it.status().await.last_error, None, "up for good");
+    it.end(refused()).await;
+    assert_eq!(it.status().await.reconnect_attempt, 1, "and the wait starts again at the shortest");
+}
+
+#[actix::test]
+async fn a_panic_in_the_connection_is_one_more_failed_attempt() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.end(Some(crate::connection::reason::panicked())).await;
+    assert_eq!(it.status().await.last_error.unwrap().kind, FailureKind::Panicked);
+    time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(it.count(), 2);
+}
+
+#[actix::test]
+async fn invariant_9_new_settings_close_the_old_connection_before_they_connect() {
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.connect().await;
+    it.settings(true).await;
+    assert_eq!((it.started.borrow().closed, it.count()), (1, 1), "the old one says goodbye first");
+    it.end(None).await;
+    assert_eq!(it.count(), 2);
+}
+
+#[actix::test]
+async fn new_settings_end_a_wait() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.end(refused()).await;
+    it.settings(true).await;
+    assert_eq!(it.count(), 2, "at once");
+    time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(it.count(), 2, "and the old timer is gone");
+    assert_eq!(it.status().await.reconnect_attempt, 0);
+}
+
+#[actix::test]
+async fn disabling_closes_and_stays_closed() {
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.connect().await;
+    it.settings(false).await;
+    assert_eq!(it.started.borrow().closed, 1);
+    it.end(None).await;
+    assert_eq!((it.count(), it.status().await.state), (1, ConnectionState::Disabled));
+}
+
+#[actix::test]
+async fn a_secret_that_cannot_be_read_is_told_and_not_tried() {
+    let it = Fixture::new();
+    let settings = MqttSettings { enabled: true, ..MqttSettings::defaults("c") };
+    let unreadable = Some("put it back".to_owned());
+    it.supervisor.send(SettingsChanged { settings: Arc::new(settings), unreadable }).await.unwrap();
+    let status = it.status().await;
+    assert_eq!((it.count(), status.state), (0, ConnectionState::Waiting));
+    assert_eq!(status.last_error.unwrap().kind, FailureKind::SecretUnreadable);
+}
+
+#[actix::test]
+async fn shutdown_answers_when_the_connection_is_closed() {
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.connect().await;
+    let mut shutdown = Box::pin(it.supervisor.send(Shutdown));
+    assert!(time::timeout(Duration::from_millis(50), &mut shutdown).await.is_err());
+    it.end(None).await;
+    shutdown.await.unwrap();
+    assert_eq!(it.count(), 1, "no new connection");
+}
+
+#[actix::test]
+async fn a_test_message_needs_a_connection() {
+    let it = Fixture::new();
+    it.settings(true).await;
+    let answer = it.supervisor.send(PublishTestMessage).await.unwrap();
+    assert_eq!(answer, Err(TestMessageError::NotConnected));
+    it.connect().await;
+    let answer = it.supervisor.send(PublishTestMessage).await.unwrap();
+    assert_eq!(answer.unwrap().topic, "liveobject/test");
+}

@@ -1,0 +1,95 @@
+//! An MQTT client that is told what to do, one connection at a time.
+
+use std::time::Duration;
+
+use rumqttc::{
+    AsyncClient, ConnAck, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, PublishOptions,
+    QoS,
+};
+use tokio::time::timeout;
+
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+pub(crate) struct Client {
+    pub(crate) queue: AsyncClient,
+    pub(crate) events: EventLoop,
+    pub(crate) connack: ConnAck,
+}
+
+pub(crate) fn options(port: u16) -> MqttOptions {
+    let mut options = MqttOptions::new("smoke", ("127.0.0.1", port));
+    options
+        .set_keep_alive(5)
+        .set_connect_timeout(Duration::from_secs(2));
+    options
+}
+
+impl Client {
+    pub(crate) async fn connect(port: u16) -> Self {
+        Self::try_connect(options(port)).await.expect("connected")
+    }
+
+    pub(crate) async fn try_connect(options: MqttOptions) -> Result<Self, ConnectionError> {
+        let (client, mut events) = AsyncClient::builder(options).capacity(1000).build();
+        loop {
+            if let Event::Incoming(Packet::ConnAck(connack)) = soon(events.poll()).await? {
+                return Ok(Self {
+                    queue: client,
+                    events,
+                    connack,
+                });
+            }
+        }
+    }
+
+    pub(crate) async fn queue(&self, topic: &str, payload: &str, qos: QoS) {
+        self.queue
+            .publish(topic, payload.to_owned(), PublishOptions::new(qos))
+            .await
+            .expect("queued");
+    }
+
+    /// Publishes and waits for the broker's answer, PUBACK or PUBCOMP.
+    pub(crate) async fn publish(&mut self, topic: &str, payload: &str, qos: QoS) {
+        self.queue(topic, payload, qos).await;
+        self.until(|event| match event {
+            Event::Outgoing(Outgoing::Publish(_)) => qos == QoS::AtMostOnce,
+            Event::Incoming(Packet::PubAck(_)) => qos == QoS::AtLeastOnce,
+            Event::Incoming(Packet::PubComp(_)) => qos == QoS::ExactlyOnce,
+            _ => false,
+        })
+        .await;
+    }
+
+    pub(crate) async fn retain(&mut self, topic: &str, payload: &str) {
+        let options = PublishOptions::new(QoS::AtLeastOnce).retained();
+        self.queue
+            .publish(topic, payload.to_owned(), options)
+            .await
+            .expect("queued");
+        self.until(|event| matches!(event, Event::Incoming(Packet::PubAck(_))))
+            .await;
+    }
+
+    pub(crate) async fn until(&mut self, mut wanted: impl FnMut(&Event) -> bool) -> Event {
+        loop {
+            let event = soon(self.events.poll()).await.expect("the connection lasts");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// Polls until the connection ends.
+    pub(crate) async fn end(&mut self) -> ConnectionError {
+        loop {
+            if let Err(error) = soon(self.events.poll()).await {
+                return error;
+            }
+        }
+    }
+}
+
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(SOON, future).await.expect("within 10 s")
+}

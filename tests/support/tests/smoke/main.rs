@@ -1,0 +1,7 @@
+//! Each part against the real thing, so that a system test can trust what it stands on.
+
+mod client;
+mod mosquitto;
+mod proxy;
+mod scripted;
+mod subscriber;

@@ -1,0 +1,174 @@
+//! The proxy, before a real broker and before a listener of the test's own.
+
+use std::time::Duration;
+
+use liveobject_test_support::{Mosquitto, Proxy, wait_until};
+use rumqttc::{Event, Packet, QoS};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+
+use crate::client::{Client, SOON, options, soon};
+
+const A_WHILE: Duration = Duration::from_millis(300);
+
+/// Both ends of a connection through a proxy.
+async fn pair() -> (Proxy, TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let proxy = Proxy::start(listener.local_addr().expect("an address").port()).await;
+    let client = TcpStream::connect(("127.0.0.1", proxy.port()))
+        .await
+        .expect("the proxy accepts");
+    let (target, _) = soon(listener.accept()).await.expect("the proxy connects");
+    (proxy, client, target)
+}
+
+async fn passes(from: &mut TcpStream, to: &mut TcpStream, text: &str) {
+    from.write_all(text.as_bytes()).await.expect("written");
+    let mut bytes = vec![0; text.len()];
+    soon(to.read_exact(&mut bytes)).await.expect("read");
+    assert_eq!(bytes, text.as_bytes());
+}
+
+#[tokio::test]
+async fn bytes_and_ends_pass_both_ways() {
+    let (proxy, mut client, mut target) = pair().await;
+    passes(&mut client, &mut target, "there").await;
+    passes(&mut target, &mut client, "back").await;
+    assert_eq!((proxy.accepted(), proxy.open()), (1, 1));
+    client.shutdown().await.expect("shut down");
+    assert_eq!(soon(target.read(&mut [0])).await.expect("an end"), 0);
+    passes(&mut target, &mut client, "still here").await;
+    drop(target);
+    assert_eq!(soon(client.read(&mut [0])).await.expect("an end"), 0);
+    wait_until("the connection is over", SOON, async || proxy.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_stall_delays_and_loses_nothing() {
+    let (proxy, mut client, mut target) = pair().await;
+    proxy.stall();
+    client.write_all(b"later").await.expect("written");
+    let mut bytes = [0; 5];
+    assert!(timeout(A_WHILE, target.read_exact(&mut bytes)).await.is_err());
+    proxy.flow();
+    soon(target.read_exact(&mut bytes)).await.expect("read");
+    assert_eq!(&bytes, b"later");
+    passes(&mut target, &mut client, "on").await;
+}
+
+#[tokio::test]
+async fn a_stalled_writer_feels_it() {
+    let (proxy, mut client, mut target) = pair().await;
+    proxy.stall();
+    let block = vec![7; 1 << 20];
+    let mut written = 0;
+    while let Ok(result) = timeout(A_WHILE, client.write(&block)).await {
+        written += result.expect("written");
+        assert!(written < 64 << 20, "a stall must not take bytes without end");
+    }
+    proxy.flow();
+    client.shutdown().await.expect("shut down");
+    let mut all = Vec::new();
+    soon(target.read_to_end(&mut all)).await.expect("read");
+    assert_eq!(all.len(), written);
+}
+
+#[tokio::test]
+async fn a_half_open_connection_swallows_and_never_recovers() {
+    let (proxy, mut client, mut target) = pair().await;
+    proxy.half_open();
+    client.write_all(&vec![1; 8 << 20]).await.expect("swallowed");
+    assert!(timeout(A_WHILE, target.read(&mut [0])).await.is_err());
+    assert!(timeout(A_WHILE, client.read(&mut [0])).await.is_err());
+    proxy.flow();
+    assert!(matches!(soon(client.read(&mut [0])).await, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn a_cut_ends_connections_and_new_ones_are_accepted() {
+    let (proxy, mut client, mut target) = pair().await;
+    proxy.cut().await;
+    assert_eq!(soon(client.read(&mut [0])).await.expect("an end"), 0);
+    assert_eq!(soon(target.read(&mut [0])).await.expect("an end"), 0);
+    assert_eq!(proxy.open(), 0);
+    TcpStream::connect(("127.0.0.1", proxy.port()))
+        .await
+        .expect("accepted");
+    wait_until("accepted", SOON, async || proxy.accepted() == 2).await;
+}
+
+#[tokio::test]
+async fn a_reset_is_a_reset_even_when_stalled() {
+    let (proxy, mut client, _target) = pair().await;
+    proxy.stall();
+    proxy.reset().await;
+    let error = soon(client.read(&mut [0])).await.expect_err("a reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn refused_connections_are_refused_until_accepted_again() {
+    let (proxy, mut client, mut target) = pair().await;
+    proxy.refuse().await;
+    let error = TcpStream::connect(("127.0.0.1", proxy.port()))
+        .await
+        .expect_err("refused");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    passes(&mut client, &mut target, "open ones stay").await;
+    proxy.cut().await;
+    proxy.accept().await;
+    TcpStream::connect(("127.0.0.1", proxy.port()))
+        .await
+        .expect("accepted");
+}
+
+#[tokio::test]
+async fn delayed_bytes_come_late_and_together() {
+    let (proxy, mut client, mut target) = pair().await;
+    proxy.delay(A_WHILE);
+    let start = Instant::now();
+    for _ in 0..5 {
+        client.write_all(b"x").await.expect("written");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    soon(target.read_exact(&mut [0; 5])).await.expect("read");
+    assert!(start.elapsed() >= A_WHILE);
+    assert!(
+        start.elapsed() < A_WHILE * 4,
+        "delays must not add up: {:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn an_unreachable_target_ends_the_connection_and_is_counted() {
+    let proxy = Proxy::start(liveobject_test_support::free_port()).await;
+    let mut client = TcpStream::connect(("127.0.0.1", proxy.port()))
+        .await
+        .expect("accepted");
+    assert!(matches!(soon(client.read(&mut [0])).await, Ok(0) | Err(_)));
+    assert_eq!((proxy.unreachable(), proxy.open()), (1, 0));
+}
+
+#[tokio::test]
+async fn mqtt_goes_through_and_a_stall_withholds_acknowledgements() {
+    let broker = Mosquitto::start().await;
+    let proxy = Proxy::start(broker.port()).await;
+    let mut client = Client::connect(proxy.port()).await;
+    client.publish("a", "1", QoS::ExactlyOnce).await;
+    proxy.stall();
+    assert!(
+        timeout(A_WHILE, client.publish("a", "2", QoS::AtLeastOnce))
+            .await
+            .is_err()
+    );
+    proxy.flow();
+    client
+        .until(|event| matches!(event, Event::Incoming(Packet::PubAck(_))))
+        .await;
+    proxy.cut().await;
+    client.end().await;
+    proxy.refuse().await;
+    assert!(Client::try_connect(options(proxy.port())).await.is_err());
+}
