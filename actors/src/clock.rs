@@ -11,7 +11,12 @@ pub type Timestamp = DateTime<Utc>;
 pub fn now() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks")]
     let now = Utc::now();
-    now.trunc_subsecs(6)
+    truncated(now)
+}
+
+/// The time, truncated to microseconds.
+pub fn truncated(at: Timestamp) -> Timestamp {
+    at.trunc_subsecs(6)
 }
 
 /// RFC 3339, in UTC with `Z`, with as many decimals as the time has (0, 3 or 6).

@@ -207,7 +207,7 @@ fn timestamp(fields: &mut Fields) -> Option<Timestamp> {
     match DateTime::parse_from_rfc3339(&text) {
         // Payloads and the database hold years of four digits and microseconds.
         Ok(at) if (1970..=9999).contains(&chrono::Datelike::year(&at)) => {
-            Some(chrono::SubsecRound::trunc_subsecs(at.with_timezone(&Utc), 6))
+            Some(clock::truncated(at.with_timezone(&Utc)))
         }
         Ok(_) => {
             fields.faults.push("timestamp", "must lie in the years 1970 to 9999");
@@ -359,3 +359,7 @@ pub fn marked_late(mut payload: Vec<u8>) -> Vec<u8> {
     }
     payload
 }
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

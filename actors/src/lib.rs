@@ -24,6 +24,7 @@
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod data_dir;
 pub mod event;
 pub mod fields;
 pub mod ids;
@@ -43,6 +44,6 @@ pub use crate::{
     fields::{FieldError, Invalid},
     ids::{CameraId, EventId, Seq},
     outbox::{PublishBatch, PublishError, PublishEvent, Receipt},
-    service::{Handle, ServiceOptions},
+    service::{Handle, Service, ServiceOptions, StartError},
     settings::MqttSettings,
 };

@@ -56,7 +56,7 @@ pub struct Metrics {
     pub mqtt_connection_status: Gauge,
     /// Events acknowledged by the broker.
     pub mqtt_messages_published: Counter,
-    /// Failed connections and refused messages, by reason.
+    /// Answers of the broker that refused an event, by reason.
     pub mqtt_publish_errors: Family<ReasonLabel, Counter>,
     /// Attempts to connect after the first one of some settings.
     pub mqtt_reconnect_attempts: Counter,
@@ -136,7 +136,7 @@ impl Metrics {
         );
         registry.register(
             "mqtt_publish_errors",
-            "Failed connections and refused messages, by reason",
+            "Answers of the broker that refused an event, by reason",
             m.mqtt_publish_errors.clone(),
         );
         registry.register(
@@ -198,7 +198,7 @@ impl Metrics {
         self.oldest_pending_at.store(at.map_or(0, clock::to_micros), Ordering::Relaxed);
     }
 
-    /// Counts one failed connection or refused message.
+    /// Counts one event that the broker refused.
     pub fn count_error(&self, reason: &'static str) {
         self.mqtt_publish_errors.get_or_create(&ReasonLabel { reason }).inc();
     }

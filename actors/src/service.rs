@@ -1,19 +1,34 @@
 //! The wiring: starts every actor, connects them, and hands out their addresses.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, time::Duration};
 
-use actix::Recipient;
+use actix::{Actor as _, Addr, Message, Recipient, dev::ToEnvelope};
+use sea_orm::DbErr;
 use serde_json::Value;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::{
-    config::{GetSettings, ReplaceSettings, TestConnection},
+    config::{ConfigActor, ConfigOptions, GetSettings, ReplaceSettings, TestConnection},
+    connection::{ConnectionActor, Peers, probe},
+    data_dir::{DataDir, DataDirError},
     metrics::Metrics,
-    outbox::{GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
-    supervisor::{GetStatus, PublishTestMessage},
+    outbox::{
+        self, Drain, GetEvent, GetOutbox, ListEvents, OutboxActor, OutboxLimits, PublishBatch, PublishEvent,
+    },
+    store::{OpenError, Store, StoreError},
+    supervisor::{
+        ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
+    },
 };
 
+/// When the service stops, what is in flight gets so long to be acknowledged.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A peer that does not answer by then is not waited for: something in it is broken.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
 /// Where the service lives and what its bounds are.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ServiceOptions {
     /// Holds the database, the identity and the lock; made when missing, mode 0700.
     pub data_dir: PathBuf,
@@ -31,6 +46,13 @@ pub struct ServiceOptions {
     pub retention_days: u32,
     /// The first MQTT settings, used only while the database holds none.
     pub initial_mqtt: Option<Value>,
+}
+
+impl fmt::Debug for ServiceOptions {
+    /// Without the first settings, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceOptions").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
 }
 
 impl ServiceOptions {
@@ -74,4 +96,212 @@ pub struct Handle {
     pub test_connection: Recipient<TestConnection>,
     /// All metrics.
     pub metrics: Metrics,
+}
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The settings cannot be read.
+    #[error("the settings cannot be read")]
+    Settings(#[source] StoreError),
+    /// The event log cannot be read.
+    #[error("the event log cannot be read")]
+    Log(#[source] DbErr),
+}
+
+/// All actors, running. Dropping it leaves them to the end of their actix system; [`Service::stop`] ends them in order.
+///
+/// Must be started within an actix system, whose main thread the actors share.
+#[derive(Debug)]
+pub struct Service {
+    handle: Handle,
+    outbox: Addr<OutboxActor>,
+    supervisor: Addr<SupervisorActor>,
+    crashed: UnboundedReceiver<&'static str>,
+    store: Store,
+    /// Ours until the service is gone.
+    _data_dir: DataDir,
+}
+
+impl Service {
+    /// Takes the data directory, recovers the log, and starts every actor. When this returns, events are accepted.
+    pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
+        let data_dir = DataDir::lock(&options.data_dir)?;
+        let store = options.open_store().await?;
+        let metrics = Metrics::new();
+        let (crash, crashed) = mpsc::unbounded_channel();
+
+        let config = ConfigActor::open(ConfigOptions {
+            store: store.clone(),
+            identity_file: options.identity_file(),
+            initial: options.initial_mqtt,
+            probe: |settings| Box::pin(probe::run(settings)),
+            crashed: crash.clone(),
+        });
+        let config = config.await.map_err(StartError::Settings)?;
+        let limits = OutboxLimits {
+            max_pending: options.max_pending,
+            window: options.window,
+            retention_days: options.retention_days,
+            public_url: options.public_url,
+        };
+        let settings = config.settings();
+        let outbox =
+            OutboxActor::recover(store.clone(), metrics.clone(), limits, settings, crash.clone());
+        let outbox = outbox.await.map_err(StartError::Log)?.start();
+        let factory = connections(outbox.clone(), options.window);
+        let supervisor = SupervisorActor::new(factory, metrics.clone(), crash).start();
+        // The outbox first: when a connection comes up, it knows the settings that it belongs to.
+        let listeners = vec![outbox.clone().recipient(), supervisor.clone().recipient()];
+        let config = config.telling(listeners).start();
+
+        let handle = Handle {
+            publish: recipient(&outbox),
+            publish_batch: recipient(&outbox),
+            list_events: recipient(&outbox),
+            get_event: recipient(&outbox),
+            outbox: recipient(&outbox),
+            status: recipient(&supervisor),
+            test_message: recipient(&supervisor),
+            settings: recipient(&config),
+            replace_settings: recipient(&config),
+            test_connection: recipient(&config),
+            metrics,
+        };
+        Ok(Self { handle, outbox, supervisor, crashed, store, _data_dir: data_dir })
+    }
+
+    /// What others need to talk to the service.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The name of the first actor that panics; never returns while all are well. The service is not to be trusted any
+    /// more then: end the process, and start it anew.
+    pub async fn crashed(&mut self) -> &'static str {
+        match self.crashed.recv().await {
+            Some(actor) => actor,
+            // Every sender is gone with its actor, but none of them panicked.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Makes an actor that nobody restarts panic, to see what becomes of it.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn crash_an_actor(&self) {
+        // It does not answer any more.
+        let _closed = self.outbox.send(crate::testing::Crash).await;
+    }
+
+    /// Stops in order: nothing more is accepted, the commit is finished, what is in flight gets five seconds to be
+    /// acknowledged, the broker is told `offline`, the database is closed.
+    pub async fn stop(self) {
+        let drain = self.outbox.send(Drain { patience: DRAIN_PATIENCE });
+        if drain.timeout(STOP_PATIENCE).await.is_err() {
+            tracing::warn!("the outbox did not finish; what it did not note is sent again at the next start");
+        }
+        if self.supervisor.send(Shutdown).timeout(STOP_PATIENCE).await.is_err() {
+            tracing::warn!("the connection did not close; the broker publishes the will");
+        }
+        // It may have ended by itself.
+        let _ended = self.outbox.send(outbox::Stop).timeout(STOP_PATIENCE).await;
+        self.store.close().await;
+    }
+}
+
+impl ServiceOptions {
+    /// Opens the database that these options name.
+    pub async fn open_store(&self) -> Result<Store, OpenError> {
+        match &self.database_url {
+            Some(url) => Store::open(url).await,
+            None => Store::open_file(&self.data_dir.join("liveobject.db")).await,
+        }
+    }
+
+    /// The identity file that these options name.
+    pub fn identity_file(&self) -> PathBuf {
+        self.identity_file.clone().unwrap_or_else(|| self.data_dir.join("identity.age"))
+    }
+}
+
+fn recipient<A, M>(addr: &Addr<A>) -> Recipient<M>
+where
+    A: actix::Actor + actix::Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Message<Result: Send> + Send + 'static,
+{
+    addr.clone().recipient()
+}
+
+/// Makes connections that deliver what the outbox sends.
+fn connections(outbox: Addr<OutboxActor>, window: u16) -> ConnectionFactory {
+    Box::new(move |ConnectionStart { link, settings, connected, ended }| {
+        let peers = Peers {
+            connected,
+            ended,
+            link_up: vec![recipient(&outbox)],
+            link_down: vec![recipient(&outbox)],
+            answered: recipient(&outbox),
+        };
+        let connection = ConnectionActor::new(link, settings, window, peers).start();
+        Running { close: recipient(&connection), publish: recipient(&connection) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventInput, supervisor::SupervisorActor, testing::Crash};
+
+    fn event(id: &str) -> PublishEvent {
+        let input = EventInput {
+            event_id: Some(id.to_owned()),
+            camera_id: "door".to_owned(),
+            description: "Somebody".to_owned(),
+            ..EventInput::default()
+        };
+        PublishEvent(input.validate().unwrap())
+    }
+
+    #[actix::test]
+    async fn one_call_starts_it_and_a_recipient_takes_events() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
+        let receipt = service.handle().publish.send(event("a")).await.unwrap().unwrap();
+        assert_eq!((receipt.seq.0, receipt.duplicate), (1, false));
+        service.stop().await;
+        let service = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
+        assert!(service.handle().publish.send(event("a")).await.unwrap().unwrap().duplicate);
+    }
+
+    #[actix::test]
+    async fn a_data_directory_is_used_by_one_service_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
+        let second = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap_err();
+        assert!(matches!(second, StartError::DataDir(DataDirError::InUse { .. })), "{second}");
+    }
+
+    #[actix::test]
+    async fn a_panic_in_an_actor_is_escalated() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut service = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
+        service.crash_an_actor().await;
+        assert_eq!(service.crashed().await, "outbox");
+    }
+
+    #[actix::test]
+    async fn a_panic_in_the_supervisor_is_escalated() {
+        let (crash, mut crashed) = mpsc::unbounded_channel();
+        let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings come"));
+        let supervisor = SupervisorActor::new(factory, Metrics::new(), crash).start();
+        let _closed = supervisor.send(Crash).await;
+        assert_eq!(crashed.recv().await, Some("supervisor"));
+    }
 }

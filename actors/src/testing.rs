@@ -13,6 +13,30 @@ pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
+/// Makes an actor panic, to see what becomes of it.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Crash;
+
+macro_rules! crashes {
+    ($($actor:ty),*) => {$(
+        impl Handler<Crash> for $actor {
+            type Result = ();
+
+            fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+                panic!("crashed as asked");
+            }
+        }
+    )*};
+}
+
+crashes!(
+    crate::config::ConfigActor,
+    crate::connection::ConnectionActor,
+    crate::outbox::OutboxActor,
+    crate::supervisor::SupervisorActor
+);
+
 /// An actor that keeps what it is told.
 #[derive(Debug)]
 pub struct Recorder<M> {

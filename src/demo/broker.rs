@@ -5,17 +5,23 @@
 //! the port, as a crashed broker does.
 //!
 //! Everything is kept in memory: sessions and retained messages are gone after a stop. It is not reachable from
-//! another machine and is no broker for production.
+//! another machine and is no broker for production. A message that nobody subscribed to is acknowledged with plain
+//! success, not with MQTT 5's *no matching subscribers*.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use mqtt5::broker::config::{StorageBackend, StorageConfig};
-use mqtt5::broker::{BrokerConfig, MqttBroker};
+use rmqtt::context::ServerContext;
+use rmqtt::net::{Builder, Listener};
+use rmqtt::server::MqttServer;
 use tokio::sync::oneshot;
+
+use super::retain::Retained;
 
 /// Where a free port is looked for. The range lies below the ports that the system hands out by itself: a client
 /// that keeps trying a stopped broker could otherwise be given that very port as its own, and occupy it.
@@ -25,30 +31,39 @@ const PORTS: u16 = 1_000;
 /// How long a start may take; it is a matter of milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long connections may take to end when the broker stops; afterwards they are cut.
+/// How long the runtime may take to end when the broker stops. Connections are cut at once; only work handed to
+/// other threads could hold it up, and the broker hands out none.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
+
+/// How many messages of QoS 1 and 2 may be under way to or from a client: the Receive Maximum that clients are told.
+/// Ample for the service's own window, which takes the smaller of the two.
+const MAX_INFLIGHT: NonZeroU16 = NonZeroU16::new(1_000).expect("not zero");
+
+/// How many messages may wait for a subscriber that reads too slowly; beyond it the oldest are dropped. Minutes of
+/// the demo's events, so that a terminal may be scrolled back or stopped for a while.
+const MAX_WAITING: usize = 10_000;
+
+/// How many clients may be connected, and how many of them logging in: a person's handful, with room to spare.
+const MAX_CLIENTS: usize = 200;
 
 /// Why the broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// The thread or its runtime could not be made.
     #[error("cannot make a thread for the demo broker")]
-    Thread(#[source] std::io::Error),
+    Thread(#[source] io::Error),
     /// The port is taken.
     #[error("the demo broker cannot listen on 127.0.0.1:{port}")]
     Listen {
         /// The port that was tried (the last one of the range if all were).
         port: u16,
-        /// What the broker says.
+        /// What the system says.
         #[source]
-        source: mqtt5::MqttError,
+        source: io::Error,
     },
-    /// It listened, but ended before it was ready.
-    #[error("the demo broker ended while starting")]
-    Ended,
-    /// It was not ready in time.
+    /// It ended while starting, or was not ready in time.
     #[error("the demo broker was not ready within {} s", START_LIMIT.as_secs())]
-    Slow,
+    NotReady,
 }
 
 /// The broker of the demo; dropping it stops it.
@@ -65,13 +80,10 @@ struct Running {
 }
 
 impl Broker {
-    /// Starts a broker on the first free port of its range. It accepts connections when this returns.
-    ///
-    /// # Errors
-    ///
-    /// When no port is free, or no thread can be made.
+    /// Starts a broker on the first free port of its range. It accepts connections when this returns;
+    /// it fails when no port is free, or no thread can be made.
     pub fn start() -> Result<Self, BrokerError> {
-        let mut taken = BrokerError::Ended;
+        let mut taken = BrokerError::NotReady;
         for port in ports() {
             match Running::start(port) {
                 Ok(running) => {
@@ -107,11 +119,8 @@ impl Broker {
         }
     }
 
-    /// Starts it again on the same port, empty. Does nothing if it is running.
-    ///
-    /// # Errors
-    ///
-    /// When another program has taken the port meanwhile, or no thread can be made.
+    /// Starts it again on the same port, empty. Does nothing if it is running; fails when another program has
+    /// taken the port meanwhile, or no thread can be made.
     pub fn resume(&mut self) -> Result<(), BrokerError> {
         if self.running.is_none() {
             self.running = Some(Running::start(self.port)?);
@@ -134,17 +143,19 @@ impl Running {
             .map_err(BrokerError::Thread)?;
         let (started, outcome) = mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
-        // The runtime moves into the thread and ends with it; with it end all tasks and sockets of the broker.
         let thread = thread::Builder::new()
             .name("demo-broker".to_owned())
-            .spawn(move || runtime.block_on(serve(port, started, stopped)))
+            .spawn(move || {
+                runtime.block_on(serve(port, started, stopped));
+                // The broker has no end of its own: its tasks and sockets end with their runtime.
+                runtime.shutdown_timeout(STOP_LIMIT);
+            })
             .map_err(BrokerError::Thread)?;
         let running = Self { stop, thread };
         match outcome.recv_timeout(START_LIMIT) {
             Ok(Ok(())) => Ok(running),
             Ok(Err(source)) => Err(BrokerError::Listen { port, source }),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(BrokerError::Ended),
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(BrokerError::Slow),
+            Err(_) => Err(BrokerError::NotReady),
         }
     }
 
@@ -170,49 +181,47 @@ fn ports() -> impl Iterator<Item = u16> {
 }
 
 /// Runs a broker until it is told to stop, or the teller is gone.
-async fn serve(
-    port: u16,
-    started: mpsc::SyncSender<Result<(), mqtt5::MqttError>>,
-    stopped: oneshot::Receiver<()>,
-) {
+async fn serve(port: u16, started: mpsc::SyncSender<Result<(), io::Error>>, stopped: oneshot::Receiver<()>) {
     // If `start` has given up waiting, nobody takes the outcome; then `stopped` ends this at once.
-    let mut broker = match MqttBroker::with_config(config(port)).await {
-        Ok(broker) => broker,
+    let listener = match listen(port) {
+        Ok(listener) => listener,
         Err(error) => {
             let _ = started.send(Err(error));
             return;
         }
     };
-    let shutdown = broker.shutdown_handle();
-    let mut ready = broker.ready_receiver();
-    let mut run = std::pin::pin!(broker.run());
+    // The check for a busy system would refuse clients on a busy machine, and measures it all the time.
+    let context = ServerContext::new().busy_check_enable(false).build().await;
+    *context.extends.retain_mut().await = Box::new(Retained::new());
+    let server = MqttServer::new(context).listener(listener).build();
+    // The system takes connections since `listen`; they wait for the server, which is next.
+    let _ = started.send(Ok(()));
     tokio::select! {
-        _ = &mut run => return,
-        accepting = ready.wait_for(|ready| *ready) => {
-            if accepting.is_err() {
-                return;
-            }
-            let _ = started.send(Ok(()));
-        }
-    }
-    tokio::select! {
-        ended = &mut run => tracing::warn!(?ended, "the demo broker ended by itself"),
-        _ = stopped => {
-            shutdown.shutdown();
-            if tokio::time::timeout(STOP_LIMIT, run).await.is_err() {
-                tracing::debug!("connections to the demo broker were cut");
-            }
-        }
+        ended = server.run() => tracing::warn!(?ended, "the demo broker ended by itself"),
+        _ = stopped => {}
     }
 }
 
-fn config(port: u16) -> BrokerConfig {
-    // The default storage would be a directory in the working directory.
-    let memory = StorageConfig::new().with_backend(StorageBackend::Memory);
-    BrokerConfig::default()
-        .with_bind_address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .with_storage(memory)
-        .with_sys_topics_enabled(false)
+/// Takes the port and sets the broker's limits.
+fn listen(port: u16) -> Result<Listener, io::Error> {
+    Builder::new()
+        .name("demo")
+        .laddr(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        // On Unix it lets a resumed broker take its port although connections of its former life linger; on Windows,
+        // where that needs no leave, it would let two programs share a port.
+        .reuseaddr(Some(cfg!(unix)))
+        .nodelay(true)
+        .max_connections(MAX_CLIENTS)
+        .max_handshaking_limit(MAX_CLIENTS)
+        .max_inflight(MAX_INFLIGHT)
+        .max_mqueue_len(MAX_WAITING)
+        // No expiry but the message's own, and nothing sent twice on one connection: MQTT 5 forbids it, and it would
+        // break the order.
+        .message_expiry_interval(Duration::ZERO)
+        .message_retry_interval(Duration::ZERO)
+        .bind()
+        .and_then(Listener::tcp)
+        .map_err(|error| error.downcast().unwrap_or_else(io::Error::other))
 }
 
 #[cfg(test)]
@@ -265,7 +274,7 @@ mod tests {
         assert_eq!(kind, 0x90, "SUBACK");
         let (kind, body) = next(&mut stream);
         assert_eq!(kind & 0xf1, 0x31, "PUBLISH, retained");
-        assert!(body.starts_with(b"\x00\x03a/b") && body.ends_with(b"x"));
+        assert!(body.starts_with(b"\0\x03a/b") && body.ends_with(b"x"));
     }
 
     #[test]

@@ -377,17 +377,5 @@ impl Handler<Close> for ConnectionActor {
     }
 }
 
-/// Makes the connection panic, to see what becomes of it.
-#[cfg(any(test, feature = "testing"))]
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub struct Crash;
-
-#[cfg(any(test, feature = "testing"))]
-impl Handler<Crash> for ConnectionActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-        panic!("crashed as asked");
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,7 @@ mod messages;
 use std::{fmt, sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult, Recipient,
-    ResponseActFuture, ResponseFuture, SpawnHandle, WrapFuture as _,
+    Actor, AsyncContext as _, Context, Handler, MessageResult, Recipient, ResponseFuture, SpawnHandle,
 };
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot},
@@ -138,7 +137,7 @@ impl SupervisorActor {
         }
         let Some(settings) = self.settings.clone().filter(|settings| settings.enabled) else { return };
         if let Some(message) = self.unreadable.clone() {
-            tracing::warn!(message, "not connecting: a stored secret cannot be read");
+            tracing::warn!(reason = message, "not connecting: a stored secret cannot be read");
             self.fail(Failure::new(FailureKind::SecretUnreadable, message));
             return;
         }
@@ -174,7 +173,6 @@ impl SupervisorActor {
     }
 
     fn fail(&mut self, Failure { kind, message }: Failure) {
-        self.metrics.count_error(kind.as_str());
         self.last_error = Some(LastError { kind, message, at: clock::now() });
     }
 
@@ -188,19 +186,20 @@ impl SupervisorActor {
         self.failures = self.failures.saturating_add(1);
         let wait = backoff::wait_after(self.failures, rand::random());
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
-        let (kind, message) = (failure.kind.as_str(), failure.message.as_str());
+        let (kind, reason) = (failure.kind.as_str(), failure.message.as_str());
         let (attempt, again_in_seconds) = (self.failures, wait.as_secs_f64());
         if matches!(self.mode, Mode::Connected { .. }) {
-            tracing::warn!(broker, kind, message, again_in_seconds, "disconnected");
+            tracing::warn!(broker, kind, reason, again_in_seconds, "disconnected");
         } else {
-            tracing::warn!(broker, kind, message, attempt, again_in_seconds, "connecting failed");
+            tracing::warn!(broker, kind, reason, attempt, again_in_seconds, "connecting failed");
         }
         self.fail(failure);
         let timer = ctx.run_later(wait, |act, ctx| {
             act.metrics.mqtt_reconnect_attempts.inc();
             act.proceed(ctx);
         });
-        self.mode = Mode::Waiting { next_attempt_at: clock::now() + wait, timer };
+        let next_attempt_at = clock::truncated(clock::now() + wait);
+        self.mode = Mode::Waiting { next_attempt_at, timer };
     }
 
     fn status(&self) -> ConnectionStatus {
@@ -273,7 +272,7 @@ impl Handler<Connected> for SupervisorActor {
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
         tracing::info!(broker, protocol, "connected");
         for Warning { kind, message } in &warnings {
-            tracing::warn!(kind, message, "the broker cannot do as the settings ask");
+            tracing::warn!(kind, reason = message, "the broker cannot do as the settings ask");
         }
         self.metrics.mqtt_connection_status.set(1);
         self.last_connected_at = Some(clock::now());
@@ -316,7 +315,7 @@ impl Handler<GetStatus> for SupervisorActor {
 }
 
 impl Handler<PublishTestMessage> for SupervisorActor {
-    type Result = ResponseActFuture<Self, Result<TestMessageSent, TestMessageError>>;
+    type Result = ResponseFuture<Result<TestMessageSent, TestMessageError>>;
 
     fn handle(&mut self, _: PublishTestMessage, _: &mut Self::Context) -> Self::Result {
         let connected = match (&self.mode, &self.settings) {
@@ -343,13 +342,13 @@ impl Handler<PublishTestMessage> for SupervisorActor {
             }
             Ok(TestMessageSent { topic })
         };
-        Box::pin(sent.into_actor(self).map(|result, act, _| {
+        Box::pin(async move {
+            let result = sent.await;
             if let Err(TestMessageError::Failed(failure)) = &result {
-                act.metrics.count_error(failure.kind.as_str());
                 tracing::warn!(kind = failure.kind.as_str(), "the test message was not published");
             }
             result
-        }))
+        })
     }
 }
 

@@ -1,0 +1,53 @@
+//! A classifier in the same process: start the service, and send it an event.
+//!
+//! `cargo run -p liveobject-actors --example classifier`
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its terminal")]
+
+use actix::prelude::*;
+use liveobject_actors::{EventInput, PublishEvent, Service, ServiceOptions};
+
+/// Turns frames into events; all it needs of the service is a recipient.
+struct Classifier {
+    publish: Recipient<PublishEvent>,
+}
+
+impl Actor for Classifier {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Frame;
+
+impl Handler<Frame> for Classifier {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Frame, _: &mut Self::Context) -> Self::Result {
+        let seen = EventInput {
+            camera_id: "front_door".into(),
+            camera_name: Some("Front Door".into()),
+            description: "Person at the door with a package".into(),
+            objects_detected: vec!["person".into(), "package".into()],
+            confidence: 91,
+            ..EventInput::default()
+        };
+        let publish = self.publish.clone();
+        Box::pin(async move {
+            match seen.validate() {
+                // The answer comes when the event is on disk; it does not wait for the broker.
+                Ok(event) => println!("{:?}", publish.send(PublishEvent(event)).await),
+                Err(invalid) => eprintln!("{invalid}"),
+            }
+        })
+    }
+}
+
+#[actix::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let service = Service::start(ServiceOptions::in_dir("data")).await?;
+    let classifier = Classifier { publish: service.handle().publish }.start();
+    classifier.send(Frame).await?;
+    service.stop().await;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Events: the bytes that subscribers get, and what is refused.
+
+use serde_json::json;
+
+use super::*;
+
+const PUBLIC_URL: &str = "http://nvr.local:8080";
+
+fn payload(value: Value) -> String {
+    let event = DetectionEvent::from_json(value).unwrap();
+    String::from_utf8(event.payload(Seq(42), PUBLIC_URL)).unwrap()
+}
+
+fn fault(value: Value) -> String {
+    DetectionEvent::from_json(value).unwrap_err().to_string()
+}
+
+fn minimal() -> Value {
+    json!({"camera_id": "door", "description": "Somebody"})
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut event = minimal();
+    event[field] = value;
+    event
+}
+
+#[test]
+fn golden_a_full_event() {
+    let event = json!({
+        "event_id": "evt-1",
+        "camera_id": "front_door",
+        "camera_name": "Front Door",
+        "description": "Person at the door with a package",
+        "objects_detected": ["person", "package"],
+        "confidence": 91,
+        "source_type": "protect",
+        "smart_detection_type": "person",
+        "timestamp": "2026-05-01T14:30:00.25+02:00",
+        "is_doorbell_ring": true,
+        "ai_confidence": 88,
+        "provider_used": "openai",
+        "analysis_mode": "multi_frame",
+        "low_confidence": false,
+        "correlation_group_id": "group-7",
+        "delivery_carrier": "fedex",
+        "delivery_carrier_display": "FedEx",
+    });
+    let golden = concat!(
+        r#"{"event_id":"evt-1","camera_id":"front_door","camera_name":"Front Door","#,
+        r#""description":"Person at the door with a package","objects_detected":["person","package"],"#,
+        r#""confidence":91,"source_type":"protect","smart_detection_type":"person","#,
+        r#""timestamp":"2026-05-01T12:30:00.250Z","#,
+        r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/evt-1/thumbnail","seq":42,"#,
+        r#""ai_confidence":88,"is_doorbell_ring":true,"provider_used":"openai","#,
+        r#""analysis_mode":"multi_frame","low_confidence":false,"correlation_group_id":"group-7","#,
+        r#""delivery_carrier":"fedex","delivery_carrier_display":"FedEx"}"#,
+    );
+    assert_eq!(payload(event), golden);
+}
+
+#[test]
+fn golden_a_minimal_event() {
+    let event = json!({
+        "event_id": "evt-2", "camera_id": "door", "description": "Somebody", "timestamp": "2026-05-01T12:30:00Z",
+    });
+    let golden = concat!(
+        r#"{"event_id":"evt-2","camera_id":"door","camera_name":"door","description":"Somebody","#,
+        r#""objects_detected":[],"confidence":0,"source_type":"unknown","smart_detection_type":null,"#,
+        r#""timestamp":"2026-05-01T12:30:00Z","#,
+        r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/evt-2/thumbnail","seq":42}"#,
+    );
+    assert_eq!(payload(event), golden);
+}
+
+#[test]
+fn golden_a_hostile_event() {
+    let filler = "x".repeat(4096 - 23);
+    let event = json!({
+        "event_id": "evt:3.a",
+        "camera_id": "door",
+        "camera_name": "\"Tür\" \u{1F6AA}",
+        "description": format!("\"\\/\u{0}\u{1b}[31m\n\u{2028}\u{1F4E6}<b>{filler}"),
+        "objects_detected": ["a\"b", "\u{202e}evil"],
+        "timestamp": "1970-01-01T00:00:00Z",
+    });
+    let golden = format!(
+        concat!(
+            r#"{{"event_id":"evt:3.a","camera_id":"door","camera_name":"\"Tür\" 🚪","#,
+            r#""description":"\"\\/\u0000\u001b[31m\n{}📦<b>{}","objects_detected":["a\"b","{}evil"],"#,
+            r#""confidence":0,"source_type":"unknown","smart_detection_type":null,"#,
+            r#""timestamp":"1970-01-01T00:00:00Z","#,
+            r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/evt:3.a/thumbnail","seq":42}}"#,
+        ),
+        '\u{2028}', filler, '\u{202e}'
+    );
+    assert_eq!(payload(event), golden);
+}
+
+#[test]
+fn a_late_payload_is_the_stored_one_with_a_mark() {
+    let stored = payload(with("event_id", json!("e"))).into_bytes();
+    let late: Value = serde_json::from_slice(&marked_late(stored.clone())).unwrap();
+    let mut expected: Value = serde_json::from_slice(&stored).unwrap();
+    expected["late"] = json!(true);
+    assert_eq!(late, expected);
+}
+
+#[test]
+fn every_field_of_the_list_is_read() {
+    for field in EventInput::FIELDS {
+        // No field takes an object, so each one that is read is at fault.
+        assert!(fault(with(field, json!({}))).starts_with(&format!("{field}: expected")), "{field}");
+    }
+    assert_eq!(fault(with("colour", json!("red"))), "colour: unknown field");
+}
+
+#[test]
+fn each_bound_has_a_clear_error() {
+    let long = |n| "x".repeat(n);
+    for (field, value, message) in [
+        ("camera_id", json!("a b"), "camera_id: must be of A-Z a-z 0-9 _ -, found ' '"),
+        ("camera_id", json!(long(129)), "camera_id: 129 bytes, must be 1 to 128"),
+        ("camera_name", json!(""), "camera_name: must not be empty"),
+        ("camera_name", json!("a\nb"), "camera_name: must not contain control characters"),
+        ("camera_name", json!("é".repeat(101)), "camera_name: 101 characters, must be 1 to 100"),
+        ("description", json!(""), "description: must not be empty"),
+        ("description", json!(long(4097)), "description: 4097 bytes, must be 1 to 4096"),
+        ("objects_detected", json!(vec!["a"; 65]), "objects_detected: 65 objects, must be at most 64"),
+        ("objects_detected", json!(["a", long(65)]), "objects_detected: object 1 has 65 bytes, must be 1 to 64"),
+        ("confidence", json!(101), "confidence: 101 is not a whole number from 0 to 100"),
+        ("confidence", json!(0.9), "confidence: 0.9 is not a whole number from 0 to 100"),
+        ("confidence", json!(-1), "confidence: -1 is not a whole number from 0 to 100"),
+        ("event_id", json!("a/b"), "event_id: must be of A-Z a-z 0-9 _ - . :, found '/'"),
+        ("timestamp", json!("1969-12-31T23:59:59Z"), "timestamp: must lie in the years 1970 to 9999"),
+        ("source_type", json!(long(65)), "source_type: 65 bytes, must be 1 to 64"),
+    ] {
+        assert_eq!(fault(with(field, value)), message);
+    }
+    assert!(fault(with("timestamp", json!("2026-05-01 12:00"))).starts_with("timestamp: not an RFC 3339 time"));
+    assert_eq!(fault(json!({})), "camera_id: is required; description: is required");
+    assert_eq!(fault(json!([])), "expected a JSON object, found a list");
+}
+
+#[test]
+fn bounds_are_inclusive() {
+    for (field, value) in [
+        ("camera_id", json!("x".repeat(128))),
+        ("camera_name", json!("é".repeat(100))),
+        ("description", json!("x".repeat(4096))),
+        ("objects_detected", json!(vec!["x".repeat(64); 64])),
+        ("confidence", json!(100)),
+        ("timestamp", json!("9999-12-31T23:59:59Z")),
+    ] {
+        assert!(DetectionEvent::from_json(with(field, value)).is_ok(), "{field}");
+    }
+}
+
+#[test]
+fn in_process_input_is_checked_like_any_other() {
+    let input = EventInput { camera_id: "a b".into(), confidence: 101, ..EventInput::default() };
+    let message = input.validate().unwrap_err().to_string();
+    assert!(message.contains("camera_id: must be") && message.contains("description: must not be empty"));
+    assert!(message.contains("confidence: 101, must be 0 to 100"));
+}

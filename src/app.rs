@@ -1,0 +1,161 @@
+//! The running process: the service, the API in front of it, signals, and the outcome.
+
+use std::{net::TcpListener, time::Duration};
+
+use actix_web::dev::ServerHandle;
+use futures_util::future::join;
+use liveobject_actors::{Service, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    cli::Exit,
+    config::Config,
+    http::{self, ApiState, HostRules},
+    token::{ApiToken, TokenError},
+};
+
+/// An actor crashed: the process ends within five seconds, whatever the server still does.
+const CRASH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the service could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The API token cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The actors did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The address of the API cannot be listened on.
+    #[error("cannot listen on {address} ([http] bind): is another program listening there?")]
+    Bind {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The HTTP server ended by itself.
+    #[error("the HTTP server failed")]
+    Server(#[source] std::io::Error),
+    /// Signals cannot be listened to.
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+}
+
+/// A service that runs and answers over HTTP.
+#[expect(missing_debug_implementations, reason = "the server has none")]
+pub struct App {
+    /// The actors.
+    pub service: Service,
+    /// How others reach the API, without a trailing `/`.
+    pub public_url: String,
+    /// What the API asks for.
+    pub token: ApiToken,
+    state: ApiState,
+    server: actix_web::dev::Server,
+}
+
+impl App {
+    /// Starts the actors and the API, within an actix system. When this returns, events are accepted.
+    pub async fn start(config: &Config) -> Result<Self, AppError> {
+        let token = ApiToken::load_or_create(&config.data_dir)?;
+        let listeners = listen(config)?;
+        let mut options = config.service_options();
+        if let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) {
+            options.public_url = config.public_url(address);
+        }
+        let public_url = options.public_url.clone();
+        let service = Service::start(options).await?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let hosts = HostRules::new(&public_url, &config.http.allowed_hosts);
+        let state = ApiState::new(service.handle(), token.clone(), hosts);
+        for listener in &listeners {
+            let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
+            tracing::info!(address, version = env!("CARGO_PKG_VERSION"), "listening");
+        }
+        let server = http::serve_all(listeners, state.clone()).map_err(AppError::Server)?;
+        Ok(Self { service, public_url, token, state, server })
+    }
+
+    /// Runs until a signal comes or something fails, and stops in order. A second signal ends the process at once.
+    pub async fn run_until_stopped(self) -> Result<Exit, AppError> {
+        let mut signals = Signals::new().map_err(AppError::Signals)?;
+        self.run_until(async move {
+            let name = signals.next().await;
+            tracing::info!(signal = name, "stopping");
+            signals
+        })
+        .await
+    }
+
+    /// Runs until `stop` is ready or something fails, and stops in order. While it stops, what `stop` gave is listened to:
+    /// one more signal ends the process at once.
+    pub async fn run_until(self, stop: impl Future<Output = Signals>) -> Result<Exit, AppError> {
+        let Self { mut service, state, server, .. } = self;
+        let handle = server.handle();
+        let mut server = std::pin::pin!(server);
+        let mut signals = tokio::select! {
+            signals = stop => signals,
+            actor = service.crashed() => return Ok(crashed(actor, &handle).await),
+            ended = &mut server => {
+                service.stop().await;
+                return ended.map(|()| Exit::Failed).map_err(AppError::Server);
+            }
+        };
+        state.stop();
+        // The server's future must be polled for its handle to have an effect.
+        let stopping = join(join(handle.stop(true), service.stop()), server);
+        tokio::select! {
+            _ = stopping => tracing::info!("stopped"),
+            name = signals.next() => {
+                tracing::warn!(signal = name, "second signal: ending at once");
+                std::process::exit(i32::from(Exit::Failed as u8));
+            }
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn listen(config: &Config) -> Result<Vec<TcpListener>, AppError> {
+    let bind = |address: &std::net::SocketAddr| {
+        let failed = |source| AppError::Bind { address: address.to_string(), source };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(listener)
+    };
+    config.http.bind.iter().map(bind).collect()
+}
+
+/// Nothing of it is to be trusted any more: no orderly stop, the next start recovers.
+async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
+    tracing::error!(actor, "an actor crashed; ending, so that the service manager starts anew");
+    if tokio::time::timeout(CRASH_PATIENCE, server.stop(false)).await.is_err() {
+        tracing::warn!("the HTTP server did not stop in time");
+    }
+    Exit::Crashed
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on these signals are ours.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next one's name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The commands that answer and end: `check`, `token`, `key rotate`. What they print is for a person.
+
+#![expect(clippy::print_stdout, reason = "commands answer on standard output")]
+
+use actix::Actor as _;
+use liveobject_actors::{
+    config::{ConfigActor, ConfigOptions, GetSettings, TestConnection, TestReport, rotate},
+    connection::probe,
+    data_dir::{DataDir, DataDirError},
+};
+use tokio::sync::mpsc;
+
+use crate::{cli::Exit, config::Config, token::ApiToken};
+
+/// Prints the API's token, making it when there is none yet.
+pub fn token(config: &Config) -> anyhow::Result<Exit> {
+    println!("{}", ApiToken::load_or_create(&config.data_dir)?.expose());
+    Ok(Exit::Ok)
+}
+
+/// Makes a new key and encrypts every secret with it. The service must not run meanwhile.
+pub async fn rotate_key(config: &Config) -> anyhow::Result<Exit> {
+    let _held = DataDir::lock(&config.data_dir)?;
+    let options = config.service_options();
+    let store = options.open_store().await?;
+    let rotated = rotate::rotate(&store, &options.identity_file()).await;
+    store.close().await;
+    let rotate::Rotated { secrets } = rotated?;
+    let what = if secrets == 1 { "1 secret was".to_owned() } else { format!("{secrets} secrets were") };
+    println!("A new key was made; {what} encrypted with it: {}", options.identity_file().display());
+    Ok(Exit::Ok)
+}
+
+/// Tries to connect with the stored settings, and prints each stage.
+pub async fn check(config: &Config) -> anyhow::Result<Exit> {
+    // The lock keeps a service from starting meanwhile; one that runs already is not disturbed by a look.
+    let _held = match DataDir::lock(&config.data_dir) {
+        Ok(held) => Some(held),
+        Err(DataDirError::InUse { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let options = config.service_options();
+    let store = options.open_store().await?;
+    let actor = ConfigActor::open(ConfigOptions {
+        store: store.clone(),
+        identity_file: options.identity_file(),
+        initial: options.initial_mqtt,
+        probe: |settings| Box::pin(probe::run(settings)),
+        crashed: mpsc::unbounded_channel().0,
+    })
+    .await?
+    .start();
+    let settings = actor.send(GetSettings).await?.settings;
+    if settings.broker_host.is_empty() {
+        println!("No broker is set. Set one with PUT /api/v1/integrations/mqtt/config, or in [mqtt] of the");
+        println!("configuration file before the first start.");
+        return Ok(Exit::Failed);
+    }
+    println!("Broker {}", settings.broker());
+    let report = actor.send(TestConnection(None)).await??;
+    store.close().await;
+    print(&report);
+    Ok(if report.success { Exit::Ok } else { Exit::Failed })
+}
+
+fn print(TestReport { success, message, stages, .. }: &TestReport) {
+    for stage in stages {
+        let mark = match stage.ok {
+            Some(true) => "ok    ",
+            Some(false) => "FAILED",
+            None => "?     ",
+        };
+        println!("  {mark} {:<9}{:>6} ms  {}", stage.name, stage.duration_ms, stage.detail);
+    }
+    println!("{} {message}", if *success { "Well:" } else { "Failed:" });
+}

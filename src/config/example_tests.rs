@@ -1,0 +1,100 @@
+//! `config.example.toml` says what the program does: every key is in it, commented out, at its default.
+
+use liveobject_actors::{MqttSettings, settings::SecretUpdate};
+
+use super::{source::keys, *};
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// Keys whose default cannot be written: shown in a remark.
+const WITHOUT_DEFAULT: [&str; 3] = ["ca_certificate", "client_certificate", "client_id"];
+
+/// The example with its keys switched on. A remark starts with `# `, a key with `#` alone.
+fn uncommented() -> String {
+    let line = |line: &'static str| match line.strip_prefix('#') {
+        Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest,
+        _ => line,
+    };
+    EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn load(text: &str) -> Config {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    fs::write(&path, text).unwrap();
+    Config::load(Some(&path), std::iter::empty()).unwrap()
+}
+
+#[test]
+fn the_example_as_it_stands_is_the_defaults() {
+    assert_eq!(format!("{:?}", load(EXAMPLE)), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn what_the_example_shows_are_the_defaults() {
+    let mut shown = load(&uncommented());
+    let defaults = Config::default();
+    // These follow from other keys when they are not set.
+    assert_eq!(
+        shown.http.public_url.take(),
+        Some(defaults.service_options().public_url)
+    );
+    assert_eq!(
+        shown.database.url.take().as_deref(),
+        Some("sqlite://data/liveobject.db")
+    );
+    assert_eq!(
+        shown.secrets.identity_file.take(),
+        Some(defaults.data_dir.join("identity.age"))
+    );
+    shown.warnings.clear();
+    let mqtt = shown.mqtt.take().unwrap();
+    assert_eq!(format!("{shown:?}"), format!("{defaults:?}"));
+
+    let update = MqttSettings::read(mqtt.to_json(), "liveobject-0a1b2c3d").unwrap();
+    let defaults = MqttSettings::defaults("liveobject-0a1b2c3d");
+    assert_eq!(
+        serde_json::to_value(&update.settings).unwrap(),
+        serde_json::to_value(&defaults).unwrap()
+    );
+    assert!(matches!(update.password, SecretUpdate::Clear));
+    assert!(matches!(update.client_key, SecretUpdate::Clear));
+}
+
+#[test]
+fn every_key_is_in_the_example_once() {
+    let mut section = "";
+    let mut shown = Vec::new();
+    for line in EXAMPLE.lines() {
+        let text = line.trim_start_matches('#');
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((name, _)) = text.trim_start().split_once(" = ") {
+            assert_eq!(text.starts_with(' '), WITHOUT_DEFAULT.contains(&name), "{line}");
+            shown.push((section, name));
+        }
+    }
+    shown.sort_unstable();
+    let mut known: Vec<_> = keys().iter().map(|key| (key.section, key.name)).collect();
+    known.sort_unstable();
+    assert_eq!(shown, known);
+}
+
+#[test]
+fn every_key_can_be_set_by_a_variable() {
+    let names: Vec<_> = keys().iter().map(|key| key.variable()).collect();
+    for name in [
+        "LIVEOBJECT__DATA_DIR",
+        "LIVEOBJECT__HTTP__BIND",
+        "LIVEOBJECT__MQTT__CLIENT_KEY",
+    ] {
+        assert!(names.iter().any(|known| known == name), "{name}");
+    }
+    // What is said of a value shows that the key is read, and not taken for an unknown one.
+    let env = keys().into_iter().map(|key| (key.variable(), String::new()));
+    let dir = tempfile::tempdir().unwrap();
+    let error = Config::from_file(&dir.path().join("none"), false, env)
+        .unwrap_err()
+        .to_string();
+    assert!(!error.contains("unknown"), "{error}");
+}

@@ -1,0 +1,186 @@
+//! What a file and an environment mean.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+
+pub(super) struct Case {
+    dir: TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl Case {
+    pub(super) fn file(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.toml"), text).unwrap();
+        Self { dir, env: Vec::new() }
+    }
+
+    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("config.toml")
+    }
+
+    pub(super) fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(Some(&self.path()), self.env.iter().cloned())
+    }
+
+    pub(super) fn config(&self) -> Config {
+        self.load().unwrap()
+    }
+
+    /// The faults, one a line, the file's directory left out.
+    pub(super) fn faults(&self) -> String {
+        self.load()
+            .unwrap_err()
+            .to_string()
+            .replace(&format!("{}/", self.dir.path().display()), "")
+    }
+}
+
+fn same(one: &Config, other: &Config) -> bool {
+    format!("{one:?}") == format!("{other:?}")
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let config = Case::file("").config();
+    assert!(same(&config, &Config::default()));
+    assert!(config.mqtt.is_none());
+}
+
+#[test]
+fn a_file_that_nobody_named_need_not_exist() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    let config = Config::from_file(&path, false, std::iter::empty()).unwrap();
+    assert!(same(&config, &Config::default()));
+    let error = Config::load(Some(&path), std::iter::empty()).unwrap_err();
+    assert_eq!(error.to_string(), format!("{}: does not exist", path.display()));
+}
+
+#[test]
+fn every_key_is_read_from_the_file() {
+    let config = Case::file(
+        r#"
+        data_dir = "/var/lib/liveobject"
+        [http]
+        bind = ["127.0.0.1:1", "[::1]:2"]
+        public_url = "https://cameras.example.org/live/"
+        allowed_hosts = ["Cameras.example.org", "nas:8443", "10.0.0.1"]
+        [database]
+        url = "sqlite:///var/lib/events.db"
+        [secrets]
+        identity_file = "/etc/liveobject/identity.age"
+        [outbox]
+        max_pending = 5
+        window = 10_000
+        retention_days = 30
+        [log]
+        format = "json"
+        filter = "warn,liveobject=debug"
+        [mqtt]
+        qos = 2
+        "#,
+    )
+    .config();
+    assert_eq!(
+        config.http.allowed_hosts,
+        ["cameras.example.org", "nas:8443", "10.0.0.1"]
+    );
+    assert_eq!(config.http.bind.len(), 2);
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.log.filter, "warn,liveobject=debug");
+    let options = config.service_options();
+    assert_eq!(options.data_dir, Path::new("/var/lib/liveobject"));
+    assert_eq!(
+        options.database_url.as_deref(),
+        Some("sqlite:///var/lib/events.db")
+    );
+    assert_eq!(
+        options.identity_file.as_deref(),
+        Some(Path::new("/etc/liveobject/identity.age"))
+    );
+    assert_eq!(options.public_url, "https://cameras.example.org/live");
+    assert_eq!(
+        (options.max_pending, options.window, options.retention_days),
+        (5, 10_000, 30)
+    );
+    assert_eq!(options.initial_mqtt, Some(json!({"qos": 2})));
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let config = Case::file("outbox.window = 1\n[mqtt]\nbroker_host = \"file\"\nqos = 0\n")
+        .env("LIVEOBJECT__DATA_DIR", "42")
+        .env("LIVEOBJECT__HTTP__BIND", "127.0.0.1:1, [::1]:2")
+        .env("LIVEOBJECT__HTTP__ALLOWED_HOSTS", r#"["a", "b"]"#)
+        .env("LIVEOBJECT__OUTBOX__WINDOW", "2")
+        .env("LIVEOBJECT__MQTT__BROKER_HOST", "env")
+        .env("LIVEOBJECT__MQTT__PASSWORD", "[0")
+        .env("LIVEOBJECT__MQTT__PROTOCOL", "5")
+        .env("LIVEOBJECT__MQTT__ENABLED", "true")
+        .env("LIVEOBJECT_HTTP_BIND", "not ours")
+        .config();
+    assert_eq!(config.data_dir, Path::new("42"));
+    assert_eq!(
+        config.http.bind,
+        ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]
+    );
+    assert_eq!(config.http.allowed_hosts, ["a", "b"]);
+    assert_eq!(config.outbox.window, 2);
+    assert_eq!(
+        config.mqtt.as_ref().unwrap().to_json(),
+        json!({"broker_host": "env", "qos": 0, "password": "[0", "protocol": "5", "enabled": true})
+    );
+}
+
+#[test]
+fn a_single_address_may_be_a_text_or_in_brackets() {
+    let config = Case::file("http.bind = \"0.0.0.0:80\"").config();
+    assert_eq!(config.http.bind, ["0.0.0.0:80".parse().unwrap()]);
+    let config = Case::file("").env("LIVEOBJECT__HTTP__BIND", "[::1]:80").config();
+    assert_eq!(config.http.bind, ["[::1]:80".parse().unwrap()]);
+}
+
+#[test]
+fn a_password_that_everybody_can_read_is_worth_a_warning() {
+    let case = Case::file("[mqtt]\npassword = \"hunter2\"\n");
+    let chmod = |mode| fs::set_permissions(case.path(), fs::Permissions::from_mode(mode)).unwrap();
+    chmod(0o640);
+    assert!(case.config().warnings.is_empty());
+    chmod(0o644);
+    let path = case.path().display().to_string();
+    assert_eq!(
+        case.config().warnings,
+        [format!(
+            "{path}:2: mqtt.password: everybody on this machine can read it; chmod 600 {path}"
+        )]
+    );
+    let other = Case::file("[mqtt]\nqos = 1\n").env("LIVEOBJECT__MQTT__PASSWORD", "hunter2");
+    assert!(other.config().warnings.is_empty());
+}
+
+#[test]
+fn the_public_address_follows_from_the_bound_one() {
+    let url = |config: &Config, bound: &str| config.public_url(bound.parse().unwrap());
+    let mut config = Config::default();
+    assert_eq!(config.service_options().public_url, "http://127.0.0.1:8080");
+    assert_eq!(url(&config, "[::1]:81"), "http://[::1]:81");
+    for all in ["0.0.0.0:81", "[::]:81"] {
+        let url = url(&config, all);
+        assert!(
+            url.starts_with("http://") && url.ends_with(":81") && !url.contains(all),
+            "{url}"
+        );
+    }
+    config.http.public_url = Some("https://cameras.example.org".to_owned());
+    assert_eq!(url(&config, "0.0.0.0:81"), "https://cameras.example.org");
+}

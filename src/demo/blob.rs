@@ -1,0 +1,199 @@
+//! Finds what has changed in a picture: compares it with the empty view and joins the changes into blobs.
+//!
+//! It judges small squares of pixels instead of single ones, so noise disappears, and takes the median of all
+//! differences for the light, so it does not matter if the whole view became brighter. It remembers nothing.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "sizes and shares of a picture: small numbers, of which a rounded one is good enough"
+)]
+
+use image::GrayImage;
+
+/// Pictures are judged in squares of this many pixels; single noisy pixels disappear in them.
+pub(super) const CELL: u32 = 4;
+/// A pixel has changed if it differs by more than this from the background, after correction for the light.
+const THRESHOLD: i32 = 24;
+/// A cell has changed if this many of its pixels have.
+const CELL_PIXELS: u32 = 6;
+/// A blob of fewer cells is a speck.
+const SPECK: usize = 8;
+/// Blobs have the same size if they differ by at most so many cells.
+const STEADY_CELLS: u32 = 2;
+
+/// Which cells of a picture have changed.
+pub(super) struct Grid {
+    columns: u32,
+    cells: Vec<bool>,
+}
+
+impl Grid {
+    /// Compares a picture with the background (one number for each pixel, row by row), less what the light did.
+    pub(super) fn changed(background: &[f32], picture: &GrayImage) -> Self {
+        let pixels = picture.as_raw().iter().zip(background);
+        let difference: Vec<i32> = pixels
+            .map(|(pixel, known)| i32::from(*pixel) - *known as i32)
+            .collect();
+        let light = median(&difference);
+        let columns = picture.width().div_ceil(CELL);
+        let rows = picture.height().div_ceil(CELL);
+        let mut counts = vec![0; (columns * rows) as usize];
+        for (place, difference) in (0..).zip(difference) {
+            if (difference - light).abs() > THRESHOLD {
+                let (x, y) = (place % picture.width(), place / picture.width());
+                counts[(y / CELL * columns + x / CELL) as usize] += 1;
+            }
+        }
+        Self {
+            columns,
+            cells: counts.into_iter().map(|count| count >= CELL_PIXELS).collect(),
+        }
+    }
+
+    /// Whether the cell has changed.
+    pub(super) fn at(&self, column: u32, row: u32) -> bool {
+        self.cells[(row * self.columns + column) as usize]
+    }
+
+    /// How much of the picture has changed, in percent.
+    pub(super) fn percent(&self) -> usize {
+        self.cells.iter().filter(|changed| **changed).count() * 100 / self.cells.len().max(1)
+    }
+
+    fn rows(&self) -> u32 {
+        self.cells.len() as u32 / self.columns.max(1)
+    }
+
+    /// The largest group of changed cells that touch each other, or nearly do (one cell between them).
+    pub(super) fn largest_blob(&self) -> Option<Blob> {
+        let mut todo = self.cells.clone();
+        let mut largest: Option<Blob> = None;
+        for start in 0..todo.len() {
+            if !std::mem::take(&mut todo[start]) {
+                continue;
+            }
+            let blob = self.blob_from(start, &mut todo);
+            if largest.is_none_or(|other| blob.cells > other.cells) {
+                largest = Some(blob);
+            }
+        }
+        largest.filter(|blob| blob.cells >= SPECK)
+    }
+
+    /// Takes all cells that hang together with `start` out of `todo`.
+    fn blob_from(&self, start: usize, todo: &mut [bool]) -> Blob {
+        const REACH: u32 = 2;
+        let place = |index: usize| (index as u32 % self.columns, index as u32 / self.columns);
+        let (mut left, mut top) = place(start);
+        let (mut right, mut bottom) = (left, top);
+        let (mut cells, mut open) = (0, vec![start]);
+        while let Some(index) = open.pop() {
+            let (x, y) = place(index);
+            cells += 1;
+            (left, right) = (left.min(x), right.max(x));
+            (top, bottom) = (top.min(y), bottom.max(y));
+            for row in y.saturating_sub(REACH)..(y + REACH + 1).min(self.rows()) {
+                for column in x.saturating_sub(REACH)..(x + REACH + 1).min(self.columns) {
+                    let near = (row * self.columns + column) as usize;
+                    if std::mem::take(&mut todo[near]) {
+                        open.push(near);
+                    }
+                }
+            }
+        }
+        let complete = left > 0 && right + 1 < self.columns && bottom + 1 < self.rows();
+        Blob {
+            left,
+            top,
+            width: right - left + 1,
+            height: bottom - top + 1,
+            cells,
+            complete,
+        }
+    }
+}
+
+/// A group of changed cells; all numbers are cells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Blob {
+    pub(super) left: u32,
+    pub(super) top: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) cells: usize,
+    /// Whether all of it is in the picture: it does not touch the sides or the lower edge.
+    pub(super) complete: bool,
+}
+
+impl Blob {
+    /// Nearly the same width and height.
+    pub(super) fn has_the_size_of(self, other: Self) -> bool {
+        self.width.abs_diff(other.width) <= STEADY_CELLS && self.height.abs_diff(other.height) <= STEADY_CELLS
+    }
+}
+
+/// The middle one of the differences: what the light did, as long as most of the view is empty.
+fn median(differences: &[i32]) -> i32 {
+    let mut counts = [0_usize; 511];
+    for difference in differences {
+        counts[(difference + 255).clamp(0, 510) as usize] += 1;
+    }
+    let mut seen = 0;
+    let middle = counts.iter().position(|count| {
+        seen += count;
+        seen * 2 > differences.len()
+    });
+    middle.map_or(0, |place| place as i32 - 255)
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Luma;
+
+    use super::*;
+
+    fn largest(changed: impl Fn(u32, u32) -> bool) -> Option<Blob> {
+        let picture = GrayImage::from_fn(80, 60, |x, y| Luma([if changed(x, y) { 200 } else { 100 }]));
+        Grid::changed(&vec![100.0; 80 * 60], &picture).largest_blob()
+    }
+
+    #[test]
+    fn single_pixels_are_nothing() {
+        assert!(largest(|x, y| x % 4 == 0 && y % 4 == 0).is_none());
+    }
+
+    #[test]
+    fn two_parts_with_a_small_gap_are_one_thing_and_with_a_large_gap_two() {
+        let near = largest(|x, y| (20..32).contains(&y) && matches!(x, 8..=19 | 24..=35)).unwrap();
+        assert_eq!(
+            (near.left, near.top, near.width, near.height, near.cells),
+            (2, 5, 7, 3, 18)
+        );
+        let far = largest(|x, y| (20..32).contains(&y) && matches!(x, 8..=19 | 32..=47)).unwrap();
+        assert_eq!(
+            (far.left, far.top, far.width, far.height, far.cells),
+            (8, 5, 4, 3, 12)
+        );
+    }
+
+    #[test]
+    fn a_blob_at_the_edge_is_not_complete() {
+        assert!(
+            largest(|x, y| (8..28).contains(&x) && (20..32).contains(&y))
+                .unwrap()
+                .complete
+        );
+        assert!(!largest(|x, y| x < 20 && (20..32).contains(&y)).unwrap().complete);
+        assert!(!largest(|x, y| x >= 60 && (20..32).contains(&y)).unwrap().complete);
+        assert!(!largest(|x, y| (8..28).contains(&x) && y >= 44).unwrap().complete);
+    }
+
+    #[test]
+    fn light_alone_changes_nothing() {
+        let picture = GrayImage::from_pixel(80, 60, Luma([190]));
+        let grid = Grid::changed(&vec![100.0; 80 * 60], &picture);
+        assert_eq!((grid.percent(), grid.largest_blob().is_none()), (0, true));
+    }
+}

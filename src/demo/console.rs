@@ -1,0 +1,225 @@
+//! Makes one readable line for a terminal out of a received MQTT message.
+//!
+//! Whatever a payload or a topic contains, no control character, escape sequence or invisible mark of it reaches the
+//! terminal, and a line is never much longer than a screen is wide. Pure: no output, no clock.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Local};
+use serde::Deserialize;
+
+/// So many characters of a topic, and of a message, are shown at most.
+const TOPIC_LIMIT: usize = 80;
+const TEXT_LIMIT: usize = 120;
+
+const DIM: &str = "\x1b[2m";
+const BLUE: &str = "\x1b[36m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const PLAIN: &str = "\x1b[0m";
+
+/// What is shown of an event; everything else in its payload is left aside.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    camera_name: Cow<'a, str>,
+    #[serde(borrow)]
+    description: Cow<'a, str>,
+    confidence: f64,
+    #[serde(default)]
+    objects_detected: Vec<String>,
+    #[serde(default)]
+    late: bool,
+    #[serde(default)]
+    replay: bool,
+}
+
+/// One line, without its end: time, topic, and a summary of the payload.
+///
+/// An event is told in words (camera, description, confidence, objects, whether it is late); a picture or other bytes
+/// by their size; any other text is shown as it is, cut at a sensible length.
+#[must_use]
+pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, color: bool) -> String {
+    let paint = |color_on: &'static str| if color { (color_on, PLAIN) } else { ("", "") };
+    let (dim, dim_end) = paint(DIM);
+    let (blue, blue_end) = paint(BLUE);
+    let mut line = format!(
+        "{dim}{}{dim_end} {blue}{}{blue_end}  ",
+        at.format("%H:%M:%S"),
+        clean(topic, TOPIC_LIMIT),
+    );
+    let (summary, tone, marks) = summary(payload);
+    let (tone, tone_end) = tone.map_or(("", ""), paint);
+    // Writing to a String cannot fail.
+    let _ = write!(line, "{tone}{summary}{tone_end}");
+    let (yellow, yellow_end) = paint(YELLOW);
+    for mark in marks {
+        let _ = write!(line, " {yellow}[{mark}]{yellow_end}");
+    }
+    if retained {
+        let _ = write!(line, " {dim}[retained]{dim_end}");
+    }
+    line
+}
+
+/// The words, their colour, and remarks.
+fn summary(payload: &[u8]) -> (String, Option<&'static str>, Vec<&'static str>) {
+    if let Ok(event) = serde_json::from_slice::<Event<'_>>(payload) {
+        let marks = [(event.late, "late"), (event.replay, "replay")];
+        let marks = marks
+            .into_iter()
+            .filter_map(|(is_so, mark)| is_so.then_some(mark));
+        return (event.summary(), Some(GREEN), marks.collect());
+    }
+    let words = match payload {
+        [] => "(empty)".to_owned(),
+        [0xff, 0xd8, 0xff, ..] => format!("(JPEG picture, {})", size(payload.len())),
+        [0x89, b'P', b'N', b'G', ..] => format!("(PNG picture, {})", size(payload.len())),
+        _ => match std::str::from_utf8(payload) {
+            Ok(text) => clean(text, TEXT_LIMIT),
+            Err(_) => format!("({} of data)", size(payload.len())),
+        },
+    };
+    (words, None, Vec::new())
+}
+
+impl Event<'_> {
+    fn summary(&self) -> String {
+        let mut words = format!("{}: {}", self.camera_name, self.description);
+        words = clean(&words, TEXT_LIMIT);
+        let objects = clean(&self.objects_detected.join(", "), TEXT_LIMIT / 2);
+        let separator = if objects.is_empty() { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(words, " ({:.0} %{separator}{objects})", self.confidence);
+        words
+    }
+}
+
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        _ => format!("{}.{} kB", bytes / 1_000, bytes % 1_000 / 100),
+    }
+}
+
+/// The text in one line of at most `limit` characters: white space becomes single spaces, what a terminal could act
+/// upon or not show becomes `·`, and what does not fit becomes `…`.
+fn clean(text: &str, limit: usize) -> String {
+    let mut line = String::new();
+    let mut room = limit;
+    for word in text.split_whitespace() {
+        for c in (!line.is_empty()).then_some(' ').into_iter().chain(word.chars()) {
+            if room == 0 {
+                // The last character makes room for the mark.
+                line.pop();
+                line.push('…');
+                return line;
+            }
+            room -= 1;
+            line.push(if is_harmless(c) { c } else { '·' });
+        }
+    }
+    line
+}
+
+/// Not a control character, and not one of the marks that turn the direction of text or cannot be seen.
+fn is_harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+
+    use super::*;
+
+    const EVENT: &str = r#"{"event_id":"1","camera_id":"front_door","camera_name":"Front Door","seq":7,
+        "description":"Person at the \"door\"","objects_detected":["person","package"],"confidence":93}"#;
+
+    fn show(topic: &str, payload: impl AsRef<[u8]>) -> String {
+        let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
+        line(at, topic, payload.as_ref(), false, false)
+    }
+
+    #[test]
+    fn an_event_is_told_in_words() {
+        assert_eq!(
+            show("liveobject/camera/front_door/event", EVENT),
+            "03:04:05 liveobject/camera/front_door/event  \
+             Front Door: Person at the \"door\" (93 %, person, package)",
+        );
+    }
+
+    #[test]
+    fn a_late_event_says_so() {
+        let late = EVENT.replace("\"seq\"", "\"late\":true,\"seq\"");
+        assert!(show("t", &late).ends_with("(93 %, person, package) [late]"));
+        let replay = late.replace("\"seq\"", "\"replay\":true,\"seq\"");
+        assert!(show("t", replay).ends_with("[late] [replay]"));
+    }
+
+    #[test]
+    fn a_retained_message_says_so() {
+        let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
+        assert_eq!(
+            line(at, "t", b"online", true, false),
+            "03:04:05 t  online [retained]"
+        );
+    }
+
+    #[test]
+    fn other_json_is_shown_as_it_is() {
+        assert_eq!(
+            show("t", "{\"camera_id\":\"x\",\n \"state\":\"ON\"}"),
+            "03:04:05 t  {\"camera_id\":\"x\", \"state\":\"ON\"}"
+        );
+    }
+
+    #[test]
+    fn pictures_and_other_bytes_are_told_by_their_size() {
+        assert!(show("t", b"\xff\xd8\xff\xe0....").ends_with("(JPEG picture, 8 bytes)"));
+        assert!(show("t", [&b"\x89PNG"[..], &[0; 8_296]].concat()).ends_with("(PNG picture, 8.3 kB)"));
+        assert!(show("t", b"\xfe\x01").ends_with("(2 bytes of data)"));
+        assert!(show("t", b"").ends_with("(empty)"));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_by_characters() {
+        let shown = show("t", "ä".repeat(5_000));
+        assert_eq!(shown, format!("03:04:05 t  {}…", "ä".repeat(TEXT_LIMIT - 1)));
+        assert_eq!(
+            show("t", "ä".repeat(TEXT_LIMIT)),
+            format!("03:04:05 t  {}", "ä".repeat(TEXT_LIMIT))
+        );
+        assert!(show(&"t/".repeat(1_000), "x").chars().count() < 100);
+    }
+
+    #[test]
+    fn nothing_in_a_message_reaches_the_terminal_as_a_command() {
+        let evil = "a\x1b[2J\x1b]0;title\x07b\r\nc\u{9b}31m\u{202e}d\u{200b}e\0f\x7f\u{85}g";
+        let json = serde_json::json!({
+            "camera_name": evil, "description": evil, "objects_detected": [evil], "confidence": 1
+        });
+        for payload in [evil.to_owned(), json.to_string()] {
+            let shown = show(evil, payload);
+            assert!(shown.chars().all(is_harmless), "{shown:?}");
+            assert!(shown.contains("a·[2J·]0;title·b"), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn colours_are_ours_and_are_switched_off_again() {
+        let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
+        let plain = line(at, "t", EVENT.as_bytes(), true, false);
+        let mut shown = line(at, "t", EVENT.as_bytes(), true, true);
+        assert!(shown.matches(PLAIN).count() == 4 && shown.ends_with(PLAIN));
+        for code in [DIM, BLUE, GREEN, YELLOW, PLAIN] {
+            shown = shown.replace(code, "");
+        }
+        assert_eq!(shown, plain);
+    }
+}

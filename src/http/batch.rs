@@ -1,0 +1,142 @@
+//! Reading a batch: all of its events are good, or every fault of every event is named.
+
+use std::fmt;
+
+use liveobject_actors::{DetectionEvent, FieldError, Invalid};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{body::EVENT_BYTES, problem::Problem};
+
+/// How many events a batch may have.
+pub(super) const MAX_EVENTS: usize = 1000;
+
+/// Reads a JSON array of events. One event is turned into values at a time, so that a batch takes little more memory
+/// than its text.
+pub(super) fn parse(body: &[u8]) -> Result<Vec<DetectionEvent>, Problem> {
+    let Texts { first, count } = match serde_json::from_slice(body) {
+        Ok(texts) => texts,
+        Err(e) => return Err(no_array(body, e)),
+    };
+    if !(1..=MAX_EVENTS).contains(&count) {
+        return Err(Invalid::one("", format!("{count} events, must be 1 to {MAX_EVENTS}")).into());
+    }
+    let mut events = Vec::with_capacity(count);
+    let mut faults = Vec::new();
+    for (i, text) in first.into_iter().enumerate() {
+        match event(text)? {
+            Ok(event) => events.push(event),
+            Err(Invalid(errors)) => faults.extend(errors.into_iter().map(|e| of_event(i, e))),
+        }
+    }
+    if faults.is_empty() { Ok(events) } else { Err(Invalid(faults).into()) }
+}
+
+/// What is no array may be no JSON either.
+fn no_array(body: &[u8], error: serde_json::Error) -> Problem {
+    let not_json =
+        if error.is_data() { serde_json::from_slice::<IgnoredAny>(body).err() } else { Some(error) };
+    not_json.map_or_else(|| Invalid::one("", "expected a JSON array of events").into(), Problem::not_json)
+}
+
+/// An event may not be larger in a batch than alone.
+fn event(text: &RawValue) -> Result<Result<DetectionEvent, Invalid>, Problem> {
+    let text = text.get();
+    if text.len() > EVENT_BYTES {
+        return Ok(Err(Invalid::one("", format!("{} bytes, must be at most {EVENT_BYTES}", text.len()))));
+    }
+    let value = serde_json::from_str(text).map_err(Problem::not_json)?;
+    Ok(DetectionEvent::from_json(value))
+}
+
+fn of_event(i: usize, FieldError { field, message }: FieldError) -> FieldError {
+    let field = if field.is_empty() { format!("[{i}]") } else { format!("[{i}].{field}") };
+    FieldError { field, message }
+}
+
+/// The texts of an array's elements: as many as a batch may have, and how many there are.
+struct Texts<'a> {
+    first: Vec<&'a RawValue>,
+    count: usize,
+}
+
+impl<'de> Deserialize<'de> for Texts<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ArrayVisitor)
+    }
+}
+
+struct ArrayVisitor;
+
+impl<'de> Visitor<'de> for ArrayVisitor {
+    type Value = Texts<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut texts = Texts { first: Vec::new(), count: 0 };
+        while let Some(text) = seq.next_element()? {
+            texts.count += 1;
+            if texts.count <= MAX_EVENTS {
+                texts.first.push(text);
+            }
+        }
+        Ok(texts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{ResponseError, body::to_bytes};
+    use futures_util::FutureExt;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn refused(body: &str) -> (u16, Vec<(String, String)>) {
+        let response = parse(body.as_bytes()).unwrap_err().error_response();
+        let status = response.status().as_u16();
+        let bytes = to_bytes(response.into_body()).now_or_never().unwrap().unwrap();
+        let problem: Value = serde_json::from_slice(&bytes).unwrap();
+        let text = |v: &Value| v.as_str().unwrap().to_owned();
+        let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+        (status, errors.iter().map(|e| (text(&e["field"]), text(&e["message"]))).collect())
+    }
+
+    #[test]
+    fn every_fault_of_every_event_is_named() {
+        let good = json!({"camera_id": "a", "description": "x"});
+        let bad = json!({"camera_id": "a/b", "description": "x", "confidence": 101});
+        let (status, errors) = refused(&json!([good, bad, 7]).to_string());
+        assert_eq!(status, 422);
+        let mut fields: Vec<_> = errors.iter().map(|(field, _)| field.as_str()).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, ["[1].camera_id", "[1].confidence", "[2]"]);
+    }
+
+    #[test]
+    fn a_batch_has_1_to_1000_events() {
+        let event = json!({"camera_id": "a", "description": "x"});
+        assert_eq!(parse(json!(vec![&event; 1000]).to_string().as_bytes()).unwrap().len(), 1000);
+        let whole = |message: &str| (422, vec![(String::new(), message.to_owned())]);
+        assert_eq!(refused(&json!(vec![&event; 1001]).to_string()), whole("1001 events, must be 1 to 1000"));
+        assert_eq!(refused("[]"), whole("0 events, must be 1 to 1000"));
+        assert_eq!(refused("{}"), whole("expected a JSON array of events"));
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_apart() {
+        for text in ["", "[", "{", "7x", "[{]", "[1,]", r#"["\q"]"#, "[]x"] {
+            assert_eq!(refused(text), (400, vec![]), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_event_may_not_be_larger_in_a_batch_than_alone() {
+        let event = json!({"camera_id": "a", "description": "x".repeat(EVENT_BYTES)});
+        let (status, errors) = refused(&json!([event]).to_string());
+        assert_eq!((status, errors[0].0.as_str()), (422, "[0]"));
+    }
+}

@@ -1,0 +1,199 @@
+//! Events: accepting them, and telling what became of them.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    web::{Data, Path, Query},
+};
+use liveobject_actors::{
+    CameraId, DetectionEvent, EventId, Invalid, PublishBatch, PublishEvent, Receipt, Seq,
+    clock::Timestamp,
+    fields::Faults,
+    outbox::{Delivery, DeliveryState, EventRecord, GetEvent, ListEvents},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    batch,
+    body::{BatchBody, EVENT_BYTES, Json},
+    problem::Problem,
+    schema,
+    state::{ApiState, ask},
+};
+
+const DEFAULT_LIMIT: u64 = 50;
+const MAX_LIMIT: u64 = 500;
+
+/// Accept one event.
+///
+/// 202: the event is on disk and will be published. Sending it again with the same `event_id` returns the first receipt.
+#[utoipa::path(
+    post, path = "/api/v1/events", tag = "events", request_body = schema::EventInput,
+    responses(
+        (status = 202, description = "Accepted: on disk, and to be published", body = schema::Receipt),
+        (status = 422, description = "Fields are at fault", body = schema::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Full, or the database is away: send it again after `Retry-After` seconds",
+            body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn publish(state: Data<ApiState>, body: Json<EVENT_BYTES>) -> Result<HttpResponse, Problem> {
+    let event = DetectionEvent::from_json(body.0)?;
+    let receipt = ask(&state.handle.publish, PublishEvent(event)).await??;
+    Ok(HttpResponse::Accepted().json(receipt))
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    accepted: Vec<Receipt>,
+}
+
+/// Accept several events, in this order: all or none.
+#[utoipa::path(
+    post, path = "/api/v1/events/batch", tag = "events", request_body = schema::Batch,
+    responses(
+        (status = 202, description = "All accepted; the receipts in the batch's order", body = schema::Accepted),
+        (status = 422, description = "Fields are at fault (`[3].confidence`); none was accepted",
+            body = schema::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "None was accepted, or it is not known: send all again after `Retry-After` seconds",
+            body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn publish_batch(state: Data<ApiState>, body: BatchBody) -> Result<HttpResponse, Problem> {
+    let events = batch::parse(&body.bytes)?;
+    let accepted = ask(&state.handle.publish_batch, PublishBatch(events)).await??;
+    Ok(HttpResponse::Accepted().json(Accepted { accepted }))
+}
+
+/// An event of the log: what subscribers get, and what became of it.
+#[derive(Serialize)]
+struct RecordView {
+    #[serde(flatten)]
+    payload: Value,
+    received_at: Timestamp,
+    delivery: Delivery,
+}
+
+impl From<EventRecord> for RecordView {
+    fn from(EventRecord { payload, received_at, delivery, .. }: EventRecord) -> Self {
+        Self { payload, received_at, delivery }
+    }
+}
+
+#[derive(Serialize)]
+struct Page {
+    events: Vec<RecordView>,
+    next_before: Option<Seq>,
+}
+
+/// Events of the log, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "events", params(schema::EventQuery),
+    responses(
+        (status = 200, description = "One page; `next_before` asks for the next one", body = schema::EventPage),
+        (status = 422, description = "Parameters are at fault", body = schema::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let query = query(request.query_string())?;
+    let limit = query.limit;
+    let records = ask(&state.handle.list_events, query).await??;
+    let full = records.len() as u64 >= limit;
+    let next_before = records.last().filter(|_| full).map(|oldest| oldest.seq);
+    let events = records.into_iter().map(RecordView::from).collect();
+    Ok(HttpResponse::Ok().json(Page { events, next_before }))
+}
+
+/// One event of the log.
+#[utoipa::path(
+    get, path = "/api/v1/events/{event_id}", tag = "events",
+    params(("event_id" = String, Path, description = "The id that its receipt has", min_length = 1, max_length = 128)),
+    responses(
+        (status = 200, description = "The event", body = schema::EventRecord),
+        (status = 404, description = "No such event (any more)", body = schema::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such event (any more)");
+    // What cannot be an event's id names no event.
+    let id = EventId::parse(id.into_inner()).map_err(|_| missing())?;
+    let record = ask(&state.handle.get_event, GetEvent(id)).await??.ok_or_else(missing)?;
+    Ok(HttpResponse::Ok().json(RecordView::from(record)))
+}
+
+/// Reads the query of a list; every fault is named.
+fn query(text: &str) -> Result<ListEvents, Invalid> {
+    let mut list = ListEvents { limit: DEFAULT_LIMIT, ..ListEvents::default() };
+    let mut faults = Faults::default();
+    let pairs = Query::<Vec<(String, String)>>::from_query(text)
+        .map_err(|_| Invalid::one("", "the query is not of the form name=value&name=value"))?;
+    let mut seen: Vec<String> = Vec::new();
+    for (name, value) in pairs.into_inner() {
+        if seen.contains(&name) {
+            faults.push(&name, "given more than once");
+            continue;
+        }
+        match name.as_str() {
+            "camera_id" => list.camera_id = faults.check(&name, CameraId::parse(value)),
+            "state" => list.state = faults.check(&name, state_named(&value)),
+            "before" => list.before = faults.check(&name, integer(&value, 1, i64::MAX)).map(Seq),
+            "limit" => {
+                let limit = integer(&value, 1, MAX_LIMIT);
+                list.limit = faults.check(&name, limit).unwrap_or(DEFAULT_LIMIT);
+            }
+            _ => faults.push(&name, "unknown parameter"),
+        }
+        seen.push(name);
+    }
+    faults.finish().map(|()| list)
+}
+
+fn state_named(text: &str) -> Result<DeliveryState, String> {
+    match text {
+        "pending" => Ok(DeliveryState::Pending),
+        "delivered" => Ok(DeliveryState::Delivered),
+        "dead" => Ok(DeliveryState::Dead),
+        _ => Err("must be pending, delivered or dead".to_owned()),
+    }
+}
+
+fn integer<T>(text: &str, min: T, max: T) -> Result<T, String>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let within = |n: &T| (&min..=&max).contains(&n);
+    text.parse().ok().filter(within).ok_or_else(|| format!("must be a whole number from {min} to {max}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_without_parameters_asks_for_the_newest_50() {
+        let list = query("").unwrap();
+        assert_eq!((list.limit, list.camera_id, list.state, list.before), (50, None, None, None));
+    }
+
+    #[test]
+    fn every_parameter_is_read() {
+        let list = query("camera_id=front_door&state=dead&before=7&limit=500").unwrap();
+        assert_eq!(list.camera_id.unwrap().as_str(), "front_door");
+        assert_eq!((list.state, list.before, list.limit), (Some(DeliveryState::Dead), Some(Seq(7)), 500));
+    }
+
+    #[test]
+    fn every_fault_of_a_query_is_named() {
+        let Invalid(errors) =
+            query("camera_id=a%2Fb&state=lost&before=0&limit=501&colour=red&colour=blue").unwrap_err();
+        let fields: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
+        assert_eq!(fields, ["camera_id", "state", "before", "limit", "colour", "colour"]);
+        for wrong in
+            ["limit=", "limit=0", "limit=-1", "limit=x", "before=9223372036854775808", "limit", "camera_id="]
+        {
+            assert!(query(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What is done for every request: an id that ties its log lines together, its duration, and the headers of all answers.
+
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        Method,
+        header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    },
+    middleware::Next,
+    web::Data,
+};
+use liveobject_actors::metrics::RequestLabels;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+use uuid::Uuid;
+
+use super::state::ApiState;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_REQUEST_ID: usize = 64;
+
+/// Middleware, the outermost one.
+pub(super) async fn observe<B: MessageBody + 'static>(
+    state: Data<ApiState>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = method(request.method());
+    // Of the highest level, so that no filter takes the id from the lines inside.
+    let span = tracing::error_span!("request", request_id = id);
+    let mut response = next.call(request).instrument(span.clone()).await?;
+    let id = HeaderValue::from_str(&id).expect("a request id is of safe characters");
+    set_headers(response.headers_mut(), id);
+    answered(&state, &span, method, &response, started);
+    Ok(response)
+}
+
+/// Logs one answer and counts it.
+fn answered<B>(
+    state: &ApiState,
+    span: &Span,
+    method: &'static str,
+    response: &ServiceResponse<B>,
+    started: Instant,
+) {
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    span.in_scope(|| tracing::debug!(method, route, status, ms = took.as_secs_f64() * 1000.0, "answered"));
+    let labels = RequestLabels { method: method.to_owned(), route, status };
+    state.handle.metrics.http_request_duration_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+}
+
+/// Nothing that is answered here stays true for long.
+fn set_headers(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert(REQUEST_ID, id);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+/// The client's own id, if it can stand in a log line; else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let safe = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(safe))
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Clients may send any word as a method; as labels they would grow for ever.
+fn method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id_for(sent: &str) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, HeaderValue::from_str(sent).unwrap());
+        request_id(&headers)
+    }
+
+    #[test]
+    fn a_safe_request_id_is_taken_over() {
+        assert_eq!(id_for("job-7.a_B"), "job-7.a_B");
+        assert_eq!(id_for(&"x".repeat(64)), "x".repeat(64));
+    }
+
+    #[test]
+    fn any_other_request_id_is_replaced() {
+        for sent in ["", "a b", "a\"b", &"x".repeat(65)] {
+            assert!(Uuid::parse_str(&id_for(sent)).is_ok(), "{sent}");
+        }
+        assert!(Uuid::parse_str(&request_id(&HeaderMap::new())).is_ok());
+    }
+
+    #[test]
+    fn methods_are_a_bounded_set_of_labels() {
+        assert_eq!(method(&Method::GET), "GET");
+        assert_eq!(method(&Method::from_bytes(b"BREW").unwrap()), "other");
+    }
+}

@@ -1,0 +1,204 @@
+//! The `OpenAPI` 3.1 document, made from the handlers and the schemas.
+
+use std::sync::LazyLock;
+
+use actix_web::{HttpResponse, web::Bytes};
+use utoipa::{
+    Modify, OpenApi, ToSchema,
+    openapi::{
+        Content, ContentBuilder, HeaderBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder,
+        path::Operation,
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
+};
+
+use super::{events, health, metrics, mqtt, problem::CONTENT_TYPE, schema};
+
+/// The document's source: every handler, and what holds for all of them.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "liveobject",
+        description = "Takes camera detection events, keeps them safe on disk, and publishes them over MQTT. A 5xx answer \
+                       means *not known to be accepted*: send the event again with the same `event_id`; it cannot double."
+    ),
+    paths(
+        health::live,
+        health::ready,
+        metrics::metrics,
+        document,
+        events::publish,
+        events::list,
+        events::publish_batch,
+        events::find,
+        mqtt::config,
+        mqtt::replace_config,
+        mqtt::status,
+        mqtt::test,
+        mqtt::test_message,
+    ),
+    components(schemas(schema::Problem, schema::FieldError)),
+    modifiers(&EveryCall),
+    tags(
+        (name = "events", description = "Accepting events, and telling what became of them"),
+        (name = "mqtt", description = "The connection to the broker"),
+        (name = "operation", description = "Health and metrics"),
+    ),
+)]
+struct Document;
+
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
+    Document::openapi().to_json().expect("a document of texts and numbers always serializes").into()
+});
+
+/// This document.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "operation",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object)),
+)]
+pub(super) async fn document() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(DOCUMENT.clone())
+}
+
+/// Adds what every call has: the answers to a foreign host and to a service that is away, and under `/api` the token; and
+/// wherever a body is read, the answers to one that cannot be.
+struct EveryCall;
+
+impl Modify for EveryCall {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let bearer =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The text in `api-token`"));
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+        for (path, item) in &mut openapi.paths.paths {
+            for operation in operations(item) {
+                answer(
+                    operation,
+                    "403",
+                    "`Host` or `Origin` is not this service's; see `[http] allowed_hosts`",
+                );
+                if path.starts_with("/api/") {
+                    operation.security =
+                        Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("bearer", [])]);
+                    answer(operation, "401", "No token, or a wrong one");
+                    answer(
+                        operation,
+                        "503",
+                        "Stopping, or starting anew: ask again after `Retry-After` seconds",
+                    );
+                }
+                if operation.request_body.is_some() {
+                    answer(operation, "400", "The body is not JSON");
+                    answer(operation, "408", "The body did not come in time");
+                    answer(operation, "413", "The body is too large");
+                    answer(operation, "415", "The body is compressed");
+                }
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().filter_map(Option::as_mut)
+}
+
+/// Adds an error answer, where the handler does not say more of it, and the header that goes with its status.
+fn answer(operation: &mut Operation, status: &str, description: &str) {
+    let added = operation.responses.responses.entry(status.to_owned()).or_insert_with(|| {
+        let content: Content =
+            ContentBuilder::new().schema(Some(Ref::from_schema_name(schema::Problem::name()))).build();
+        RefOr::T(ResponseBuilder::new().description(description).content(CONTENT_TYPE, content).build())
+    });
+    let RefOr::T(Response { headers, .. }) = added else {
+        return;
+    };
+    let header = match status {
+        "401" => ("WWW-Authenticate", "`Bearer`"),
+        "503" => ("Retry-After", "Seconds to wait"),
+        _ => return,
+    };
+    headers.insert(header.0.to_owned(), HeaderBuilder::new().description(Some(header.1)).build().into());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use liveobject_actors::{EventInput, MqttSettings};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::ROUTES;
+
+    fn document() -> Value {
+        serde_json::from_slice(&DOCUMENT).unwrap()
+    }
+
+    fn properties(schema: &str) -> BTreeSet<String> {
+        let document = document();
+        let properties = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        properties.keys().cloned().collect()
+    }
+
+    #[test]
+    fn the_document_has_every_route_and_no_other() {
+        let routes: BTreeSet<_> =
+            ROUTES.iter().map(|r| (r.path.to_owned(), r.method.as_str().to_ascii_lowercase())).collect();
+        let mut documented = BTreeSet::new();
+        for (path, item) in document()["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys() {
+                documented.insert((path.clone(), method.clone()));
+            }
+        }
+        assert_eq!(documented, routes);
+    }
+
+    #[test]
+    fn it_is_openapi_3_1_and_every_reference_in_it_leads_somewhere() {
+        let document = document();
+        assert_eq!(document["openapi"], "3.1.0");
+        let text = document.to_string();
+        for reference in text.split(r##""$ref":"#"##).skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn what_lies_under_api_needs_the_token_and_nothing_else_does() {
+        for (path, item) in document()["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let secured = operation["security"] == json!([{"bearer": []}]);
+                assert_eq!(secured, path.starts_with("/api/"), "{method} {path}");
+                assert_eq!(operation["responses"]["401"].is_object(), secured, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_request_bodies_have_exactly_the_fields_that_are_read() {
+        assert_eq!(properties("EventInput"), EventInput::FIELDS.map(str::to_owned).into());
+        assert_eq!(properties("MqttSettingsInput"), MqttSettings::FIELDS.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn the_defaults_of_the_settings_are_those_in_force() {
+        let defaults = serde_json::to_value(MqttSettings::defaults("made once")).unwrap();
+        let document = document();
+        let fields = &document["components"]["schemas"]["MqttSettingsInput"]["properties"];
+        for (name, default) in defaults.as_object().unwrap() {
+            if name != "client_id" {
+                assert_eq!(&fields[name]["default"], default, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_settings_are_answered_as_documented() {
+        let mut answered: BTreeSet<_> = MqttSettings::FIELDS.map(str::to_owned).into();
+        answered.remove("password");
+        answered.remove("client_key");
+        answered.extend(["has_password", "has_client_key", "updated_at"].map(str::to_owned));
+        assert_eq!(properties("MqttSettings"), answered);
+    }
+}

@@ -1,0 +1,46 @@
+//! The HTTP server and its bounds.
+
+use std::{io, net::TcpListener, time::Duration};
+
+use actix_web::{App, HttpServer, dev::Server, middleware::from_fn, web::Data};
+
+use super::{ApiState, auth, configure, observe};
+
+// Requests wait for the disk more than they compute.
+const WORKERS: usize = 2;
+// A worker; further ones wait in the kernel's backlog.
+const MAX_CONNECTIONS: usize = 512;
+const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
+// Longer than the minute that proxies and HTTP clients keep an idle connection for reuse.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const SHUTDOWN_SECONDS: u64 = 5;
+
+/// Serves the API on `listener`. The server runs while the returned future is polled; its handle stops it: requests that
+/// have begun may end, within 5 s. It does not listen to signals.
+pub fn serve(listener: TcpListener, state: ApiState) -> io::Result<Server> {
+    serve_all(vec![listener], state)
+}
+
+/// [`serve`], on several listeners.
+pub fn serve_all(listeners: Vec<TcpListener>, state: ApiState) -> io::Result<Server> {
+    let state = Data::new(state);
+    let app = move || {
+        App::new()
+            .app_data(state.clone())
+            .wrap(from_fn(auth::check_source))
+            .wrap(from_fn(observe::observe))
+            .configure(configure)
+    };
+    let mut server = HttpServer::new(app)
+        .workers(WORKERS)
+        .max_connections(MAX_CONNECTIONS)
+        .client_request_timeout(REQUEST_HEAD_WITHIN)
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .tcp_nodelay(true)
+        .disable_signals();
+    for listener in listeners {
+        server = server.listen(listener)?;
+    }
+    Ok(server.run())
+}

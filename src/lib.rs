@@ -1,0 +1,9 @@
+//! The process around the actors: command line, configuration, HTTP.
+
+pub mod app;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod http;
+pub mod telemetry;
+pub mod token;

@@ -1,0 +1,295 @@
+//! The log: who may write what, how a line looks, and that a panic is in it.
+//!
+//! Lines go to standard error. Libraries that use `log` are heard too, but those that talk about what this program
+//! logs itself are kept quiet, unless `log.filter` names them.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal},
+    panic::{self, PanicHookInfo},
+    thread,
+};
+
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{Directive, LevelFilter},
+    fmt::MakeWriter,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+use crate::config::{Log, LogFormat};
+
+/// Libraries that are kept quiet, and how much of them is heard.
+const QUIET: [(&str, LevelFilter); 7] = [
+    // Every failure of a connection is logged by the actor that owns it, once.
+    ("rumqttc", LevelFilter::ERROR),
+    // The demo stops its broker on purpose.
+    ("mqtt5", LevelFilter::ERROR),
+    // Each statement, each migration that was looked at.
+    ("sqlx", LevelFilter::WARN),
+    ("sea_orm", LevelFilter::WARN),
+    ("sea_orm_migration", LevelFilter::WARN),
+    // Workers started and stopped.
+    ("actix_server", LevelFilter::WARN),
+    ("mio", LevelFilter::WARN),
+];
+
+/// The log could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the log cannot be set up")]
+pub struct TelemetryError(#[from] TryInitError);
+
+/// Sets up the log of this process, and from then on logs every panic. To be called once.
+pub fn init(log: &Log) -> Result<(), TelemetryError> {
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    subscriber(log, colours, io::stderr).try_init()?;
+    log_panics();
+    Ok(())
+}
+
+/// Checks a filter; the error says what is wrong with it. Stricter than the filter's own grammar, where a misspelt
+/// level would be the name of a target, and silence all others.
+pub fn check_filter(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    for part in parts(text) {
+        let is_good = match part.split_once('=') {
+            None if !part.contains('[') => level(part).is_some(),
+            _ => part.parse::<Directive>().is_ok(),
+        };
+        if !is_good {
+            return Err(format!(
+                "{part:?} is neither a level (error, warn, info, debug, trace, off) nor target=level"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn subscriber<W>(log: &Log, colours: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(&log.filter))
+        .with_writer(writer)
+        .with_ansi(colours)
+        // Where standard error is closed, there is nobody to tell; to try would be to panic.
+        .log_internal_errors(false);
+    match log.format {
+        LogFormat::Text => Box::new(builder.compact().finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_span_list(false).finish()),
+    }
+}
+
+/// What is logged: what was asked for, less the libraries that were not.
+fn filter(text: &str) -> EnvFilter {
+    let general = parts(text).filter_map(level).next_back();
+    let is_named = |library: &str| {
+        parts(text).any(|part| {
+            let target = part.split(['=', '[']).next().unwrap_or_default();
+            target
+                .strip_prefix(library)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        })
+    };
+    let quiet = QUIET
+        .iter()
+        .filter(|(library, _)| !is_named(library))
+        .filter_map(|(library, level)| {
+            // Never louder than everything else.
+            let level = general.filter(|general| general > level).map(|_| *level)?;
+            format!("{library}={level}").parse().ok()
+        });
+    let asked = parts(text).filter_map(|part| part.parse().ok());
+    let nothing = EnvFilter::builder()
+        .with_default_directive(LevelFilter::OFF.into())
+        .parse_lossy("");
+    quiet.chain(asked).fold(nothing, EnvFilter::add_directive)
+}
+
+fn parts(text: &str) -> impl DoubleEndedIterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn level(part: &str) -> Option<LevelFilter> {
+    part.parse().ok()
+}
+
+/// From now on a panic is one line of the log, and nothing else is printed.
+fn log_panics() {
+    panic::set_hook(Box::new(log_panic));
+}
+
+fn log_panic(panic: &PanicHookInfo) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let current = thread::current();
+    // Captured only when RUST_BACKTRACE asks for it.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(
+        panic = panic.payload_as_str().unwrap_or("of a kind that has no text"),
+        location,
+        thread = current.name().unwrap_or("unnamed"),
+        backtrace,
+        "panicked"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::catch_unwind,
+        sync::{Arc, Mutex},
+    };
+
+    use serde_json::Value;
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    /// What `act` logs with this filter, as JSON.
+    fn logged(filter: &str, act: impl FnOnce()) -> Vec<Value> {
+        let log = Log {
+            format: LogFormat::Json,
+            filter: filter.to_owned(),
+        };
+        written(&log, act)
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn written(log: &Log, act: impl FnOnce()) -> String {
+        #[derive(Clone, Default)]
+        struct Buffer(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Buffer {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        with_default(subscriber(log, false, move || writer.clone()), act);
+        let bytes = buffer.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn levels_of_rumqttc(filter: &str) -> Vec<String> {
+        let lines = logged(filter, || {
+            tracing::error!(target: "rumqttc::state", "x");
+            tracing::warn!(target: "rumqttc::state", "x");
+            tracing::debug!(target: "rumqttc::state", "x");
+        });
+        lines
+            .iter()
+            .map(|line| line["level"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn noisy_libraries_are_quiet_unless_they_are_named() {
+        assert_eq!(levels_of_rumqttc("info"), ["ERROR"]);
+        assert_eq!(levels_of_rumqttc("trace"), ["ERROR"]);
+        assert_eq!(
+            levels_of_rumqttc("info,rumqttc=debug"),
+            ["ERROR", "WARN", "DEBUG"]
+        );
+        assert_eq!(levels_of_rumqttc("info, rumqttc::state=warn"), ["ERROR", "WARN"]);
+        assert_eq!(levels_of_rumqttc("off"), [""; 0]);
+        assert_eq!(levels_of_rumqttc("liveobject=info"), [""; 0]);
+    }
+
+    #[test]
+    fn a_quiet_library_is_never_louder_than_the_rest() {
+        let lines = logged("error", || tracing::warn!(target: "sqlx::query", "slow"));
+        assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn the_filter_decides_part_by_part() {
+        let lines = logged("warn,liveobject::a=debug", || {
+            tracing::info!(target: "liveobject::b", "unheard");
+            tracing::debug!(target: "liveobject::a", "heard");
+        });
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["message"], "heard");
+    }
+
+    #[test]
+    fn filters_are_checked() {
+        for good in [
+            "info",
+            "off",
+            "WARN",
+            "info,sqlx=debug",
+            " info , a::b=trace ",
+            "[request{id=5}]=debug",
+            "a[b]=info",
+        ] {
+            assert_eq!(check_filter(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "wran",
+            "liveobject",
+            "info;debug",
+            "a=loud",
+            "info,b c=[",
+            "a=b=c",
+        ] {
+            assert!(check_filter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_flat_json_or_compact_text() {
+        let act = || tracing::info!(address = "127.0.0.1:8080", "listening");
+        let line = &logged("info", act)[0];
+        assert_eq!(line["message"], "listening");
+        assert_eq!(line["address"], "127.0.0.1:8080");
+        assert_eq!(line["level"], "INFO");
+        let text = written(
+            &Log {
+                format: LogFormat::Text,
+                filter: "info".to_owned(),
+            },
+            act,
+        );
+        assert!(
+            text.trim_end().ends_with("listening address=\"127.0.0.1:8080\""),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_panic_is_one_error_line_with_its_place() {
+        let before = panic::take_hook();
+        log_panics();
+        let lines = logged("info", || {
+            let number = 7;
+            catch_unwind(|| panic!("broken {number}")).unwrap_err();
+        });
+        panic::set_hook(before);
+        assert_eq!(lines.len(), 1);
+        let line = &lines[0];
+        assert_eq!(
+            (&line["level"], &line["message"]),
+            (&"ERROR".into(), &"panicked".into())
+        );
+        assert_eq!(line["panic"], "broken 7");
+        assert!(line["location"].as_str().unwrap().contains("telemetry.rs:"));
+        assert!(
+            line["thread"]
+                .as_str()
+                .unwrap()
+                .contains("a_panic_is_one_error_line")
+        );
+    }
+}
