@@ -95,9 +95,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => Some(3_600_000),
         _ => None,
     };
-    let milliseconds = milliseconds
-        .and_then(|unit: u64| unit.checked_mul(number))
-        .ok_or_else(wrong)?;
+    let milliseconds = milliseconds.and_then(|unit: u64| unit.checked_mul(number)).ok_or_else(wrong)?;
     Ok(Duration::from_millis(milliseconds))
 }
 
@@ -125,53 +123,25 @@ mod tests {
         for (arguments, command) in [
             ("serve", Command::Serve),
             ("demo", Command::Demo { duration: None }),
-            (
-                "demo --for 30s",
-                Command::Demo {
-                    duration: Some(Duration::from_secs(30)),
-                },
-            ),
+            ("demo --for 30s", Command::Demo { duration: Some(Duration::from_secs(30)) }),
             ("check", Command::Check),
             ("token", Command::Token),
             ("key rotate", Command::Key(KeyCommand::Rotate)),
         ] {
-            assert_eq!(
-                parse(arguments).unwrap(),
-                Cli {
-                    config: None,
-                    command
-                },
-                "{arguments}"
-            );
+            assert_eq!(parse(arguments).unwrap(), Cli { config: None, command }, "{arguments}");
         }
     }
 
     #[test]
     fn the_file_can_be_named_before_or_after_the_command() {
-        for arguments in [
-            "--config a.toml serve",
-            "serve --config a.toml",
-            "key rotate --config a.toml",
-        ] {
-            assert_eq!(
-                parse(arguments).unwrap().config,
-                Some(PathBuf::from("a.toml")),
-                "{arguments}"
-            );
+        for arguments in ["--config a.toml serve", "serve --config a.toml", "key rotate --config a.toml"] {
+            assert_eq!(parse(arguments).unwrap().config, Some(PathBuf::from("a.toml")), "{arguments}");
         }
     }
 
     #[test]
     fn usage_errors_exit_with_2() {
-        for arguments in [
-            "",
-            "key",
-            "--config a.toml",
-            "fly",
-            "serve --fast",
-            "serve now",
-            "demo --for 4s",
-        ] {
+        for arguments in ["", "key", "--config a.toml", "fly", "serve --fast", "serve now", "demo --for 4s"] {
             assert_eq!(exit_code(arguments), 2, "{arguments}");
         }
     }
@@ -185,25 +155,12 @@ mod tests {
 
     #[test]
     fn times_have_a_unit_and_bounds() {
-        for (text, milliseconds) in [
-            ("30s", 30_000),
-            ("2m", 120_000),
-            ("500ms", 500),
-            ("90", 90_000),
-            ("1h", 3_600_000),
-        ] {
+        for (text, milliseconds) in
+            [("30s", 30_000), ("2m", 120_000), ("500ms", 500), ("90", 90_000), ("1h", 3_600_000)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in [
-            "",
-            "s",
-            "1.5s",
-            "-1s",
-            "1 s",
-            "3d",
-            "99999999999999999999s",
-            "9999999999999999999h",
-        ] {
+        for text in ["", "s", "1.5s", "-1s", "1 s", "3d", "99999999999999999999s", "9999999999999999999h"] {
             assert!(duration(text).is_err(), "{text}");
         }
         assert_eq!(demo_time("5s"), Ok(Duration::from_secs(5)));

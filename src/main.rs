@@ -1,6 +1,6 @@
 //! Parse, run, map the outcome to an exit code.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use liveobject::{
@@ -14,6 +14,9 @@ use liveobject::{
 #[actix::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::Demo { duration } = cli.command {
+        return demo(duration).await;
+    }
     let config = match Config::load(cli.config.as_deref(), config::environment()) {
         Ok(config) => config,
         Err(error) => return fail(&error.into(), Exit::Usage),
@@ -28,11 +31,21 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
     match command {
         Command::Serve => Ok(App::start(&config).await?.run_until_stopped().await?),
-        Command::Demo { duration: _ } => anyhow::bail!("demo"),
+        Command::Demo { .. } => unreachable!("it was handled before, since it takes no configuration"),
         Command::Check => commands::check(&config).await,
         Command::Token => commands::token(&config),
         Command::Key(KeyCommand::Rotate) => commands::rotate_key(&config).await,
     }
+}
+
+#[cfg(feature = "demo")]
+async fn demo(duration: Option<Duration>) -> ExitCode {
+    liveobject::demo::run(duration).await.map_or_else(|error| fail(&error, Exit::Failed), ExitCode::from)
+}
+
+#[cfg(not(feature = "demo"))]
+async fn demo(_: Option<Duration>) -> ExitCode {
+    fail(&anyhow::anyhow!("this program was built without the demo (cargo feature `demo`)"), Exit::Usage)
 }
 
 /// Not through the log, which may be what failed: the person at the terminal asked.

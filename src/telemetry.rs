@@ -25,7 +25,7 @@ const QUIET: [(&str, LevelFilter); 7] = [
     // Every failure of a connection is logged by the actor that owns it, once.
     ("rumqttc", LevelFilter::ERROR),
     // The demo stops its broker on purpose.
-    ("mqtt5", LevelFilter::ERROR),
+    ("rmqtt", LevelFilter::ERROR),
     // Each statement, each migration that was looked at.
     ("sqlx", LevelFilter::WARN),
     ("sea_orm", LevelFilter::WARN),
@@ -90,23 +90,16 @@ fn filter(text: &str) -> EnvFilter {
     let is_named = |library: &str| {
         parts(text).any(|part| {
             let target = part.split(['=', '[']).next().unwrap_or_default();
-            target
-                .strip_prefix(library)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+            target.strip_prefix(library).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         })
     };
-    let quiet = QUIET
-        .iter()
-        .filter(|(library, _)| !is_named(library))
-        .filter_map(|(library, level)| {
-            // Never louder than everything else.
-            let level = general.filter(|general| general > level).map(|_| *level)?;
-            format!("{library}={level}").parse().ok()
-        });
+    let quiet = QUIET.iter().filter(|(library, _)| !is_named(library)).filter_map(|(library, level)| {
+        // Never louder than everything else.
+        let level = general.filter(|general| general > level).map(|_| *level)?;
+        format!("{library}={level}").parse().ok()
+    });
     let asked = parts(text).filter_map(|part| part.parse().ok());
-    let nothing = EnvFilter::builder()
-        .with_default_directive(LevelFilter::OFF.into())
-        .parse_lossy("");
+    let nothing = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).parse_lossy("");
     quiet.chain(asked).fold(nothing, EnvFilter::add_directive)
 }
 
@@ -152,14 +145,8 @@ mod tests {
 
     /// What `act` logs with this filter, as JSON.
     fn logged(filter: &str, act: impl FnOnce()) -> Vec<Value> {
-        let log = Log {
-            format: LogFormat::Json,
-            filter: filter.to_owned(),
-        };
-        written(&log, act)
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        let log = Log { format: LogFormat::Json, filter: filter.to_owned() };
+        written(&log, act).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     fn written(log: &Log, act: impl FnOnce()) -> String {
@@ -186,20 +173,14 @@ mod tests {
             tracing::warn!(target: "rumqttc::state", "x");
             tracing::debug!(target: "rumqttc::state", "x");
         });
-        lines
-            .iter()
-            .map(|line| line["level"].as_str().unwrap().to_owned())
-            .collect()
+        lines.iter().map(|line| line["level"].as_str().unwrap().to_owned()).collect()
     }
 
     #[test]
     fn noisy_libraries_are_quiet_unless_they_are_named() {
         assert_eq!(levels_of_rumqttc("info"), ["ERROR"]);
         assert_eq!(levels_of_rumqttc("trace"), ["ERROR"]);
-        assert_eq!(
-            levels_of_rumqttc("info,rumqttc=debug"),
-            ["ERROR", "WARN", "DEBUG"]
-        );
+        assert_eq!(levels_of_rumqttc("info,rumqttc=debug"), ["ERROR", "WARN", "DEBUG"]);
         assert_eq!(levels_of_rumqttc("info, rumqttc::state=warn"), ["ERROR", "WARN"]);
         assert_eq!(levels_of_rumqttc("off"), [""; 0]);
         assert_eq!(levels_of_rumqttc("liveobject=info"), [""; 0]);
@@ -234,16 +215,7 @@ mod tests {
         ] {
             assert_eq!(check_filter(good), Ok(()), "{good}");
         }
-        for bad in [
-            "",
-            " ",
-            "wran",
-            "liveobject",
-            "info;debug",
-            "a=loud",
-            "info,b c=[",
-            "a=b=c",
-        ] {
+        for bad in ["", " ", "wran", "liveobject", "info;debug", "a=loud", "info,b c=[", "a=b=c"] {
             assert!(check_filter(bad).is_err(), "{bad}");
         }
     }
@@ -255,17 +227,8 @@ mod tests {
         assert_eq!(line["message"], "listening");
         assert_eq!(line["address"], "127.0.0.1:8080");
         assert_eq!(line["level"], "INFO");
-        let text = written(
-            &Log {
-                format: LogFormat::Text,
-                filter: "info".to_owned(),
-            },
-            act,
-        );
-        assert!(
-            text.trim_end().ends_with("listening address=\"127.0.0.1:8080\""),
-            "{text}"
-        );
+        let text = written(&Log { format: LogFormat::Text, filter: "info".to_owned() }, act);
+        assert!(text.trim_end().ends_with("listening address=\"127.0.0.1:8080\""), "{text}");
     }
 
     #[test]
@@ -279,17 +242,9 @@ mod tests {
         panic::set_hook(before);
         assert_eq!(lines.len(), 1);
         let line = &lines[0];
-        assert_eq!(
-            (&line["level"], &line["message"]),
-            (&"ERROR".into(), &"panicked".into())
-        );
+        assert_eq!((&line["level"], &line["message"]), (&"ERROR".into(), &"panicked".into()));
         assert_eq!(line["panic"], "broken 7");
         assert!(line["location"].as_str().unwrap().contains("telemetry.rs:"));
-        assert!(
-            line["thread"]
-                .as_str()
-                .unwrap()
-                .contains("a_panic_is_one_error_line")
-        );
+        assert!(line["thread"].as_str().unwrap().contains("a_panic_is_one_error_line"));
     }
 }

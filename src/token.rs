@@ -94,15 +94,10 @@ fn load(path: &Path) -> Result<ApiToken, TokenError> {
     }
     if !(MIN_CHARACTERS..=MAX_CHARACTERS).contains(&token.len()) {
         let bounds = format!("{MIN_CHARACTERS} to {MAX_CHARACTERS}");
-        return Err(malformed(&format!(
-            "has {} characters, must have {bounds}",
-            token.len()
-        )));
+        return Err(malformed(&format!("has {} characters, must have {bounds}", token.len())));
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(malformed(
-            "has spaces or characters that cannot stand in a header",
-        ));
+        return Err(malformed("has spaces or characters that cannot stand in a header"));
     }
     Ok(ApiToken(SecretString::from(token)))
 }
@@ -110,9 +105,7 @@ fn load(path: &Path) -> Result<ApiToken, TokenError> {
 /// New random bytes, as hex digits.
 fn random() -> Result<Zeroizing<String>, TokenError> {
     let mut bytes = Zeroizing::new([0_u8; RANDOM_BYTES]);
-    SysRng
-        .try_fill_bytes(bytes.as_mut_slice())
-        .map_err(TokenError::Random)?;
+    SysRng.try_fill_bytes(bytes.as_mut_slice()).map_err(TokenError::Random)?;
     let mut text = Zeroizing::new(String::with_capacity(2 * RANDOM_BYTES + 1));
     for byte in bytes.iter() {
         write!(text, "{byte:02x}").expect("a String takes any text");
@@ -122,10 +115,7 @@ fn random() -> Result<Zeroizing<String>, TokenError> {
 
 /// Writes the token so that the file is there whole or not at all, even after a power cut.
 fn store(data_dir: &Path, path: &Path, token: &str) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     let temporary = data_dir.join(format!("{FILE}.{:016x}.tmp", rand::random::<u64>()));
     let stored = write_synced(&temporary, token).and_then(|()| put_in_place(&temporary, path));
     match fs::remove_file(&temporary) {
@@ -136,11 +126,7 @@ fn store(data_dir: &Path, path: &Path, token: &str) -> io::Result<()> {
 }
 
 fn write_synced(path: &Path, token: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{token}")?;
     file.sync_all()
 }
@@ -185,11 +171,7 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&data.join(FILE)), 0o600);
         assert_eq!(mode(&data), 0o700);
-        assert_eq!(
-            fs::read_dir(&data).unwrap().count(),
-            1,
-            "nothing else is left behind"
-        );
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "nothing else is left behind");
     }
 
     #[test]
@@ -206,10 +188,7 @@ mod tests {
         let start = || ApiToken::load_or_create(dir.path()).unwrap();
         let tokens = thread::scope(|scope| {
             let starting: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
-            starting
-                .into_iter()
-                .map(|one| one.join().unwrap())
-                .collect::<Vec<_>>()
+            starting.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
         });
         assert!(tokens.iter().all(|token| token.matches(start().expose())));
     }
@@ -220,11 +199,7 @@ mod tests {
         let path = dir.path().join(FILE);
         store(dir.path(), &path, &"a".repeat(64)).unwrap();
         store(dir.path(), &path, &"b".repeat(64)).unwrap();
-        assert!(
-            ApiToken::load_or_create(dir.path())
-                .unwrap()
-                .matches(&"a".repeat(64))
-        );
+        assert!(ApiToken::load_or_create(dir.path()).unwrap().matches(&"a".repeat(64)));
     }
 
     #[test]
@@ -233,14 +208,9 @@ mod tests {
         write(dir.path(), &format!("{}\n", "k".repeat(32)), 0o600);
         let token = ApiToken::load_or_create(dir.path()).unwrap();
         assert!(token.matches(&"k".repeat(32)));
-        for wrong in [
-            "",
-            "k",
-            &"k".repeat(31),
-            &"k".repeat(33),
-            &"K".repeat(32),
-            &format!("{}\n", "k".repeat(32)),
-        ] {
+        for wrong in
+            ["", "k", &"k".repeat(31), &"k".repeat(33), &"K".repeat(32), &format!("{}\n", "k".repeat(32))]
+        {
             assert!(!token.matches(wrong), "{wrong:?}");
         }
     }
@@ -263,10 +233,7 @@ mod tests {
             ("\n \n", "is empty"),
             ("short", "has 5 characters, must have 32 to 512"),
             (&"k".repeat(513), "has 513 characters, must have 32 to 512"),
-            (
-                &format!("{} {}", "k".repeat(20), "k".repeat(20)),
-                "has spaces or characters that cannot stand",
-            ),
+            (&format!("{} {}", "k".repeat(20), "k".repeat(20)), "has spaces or characters that cannot stand"),
         ] {
             assert!(refusal(text, 0o600).contains(reason), "{text:?}");
         }

@@ -127,15 +127,15 @@ impl EventInput {
 
     fn validate_with(self, earlier: Faults, now: Timestamp) -> Result<DetectionEvent, Invalid> {
         let mut check = Check { faults: earlier };
-        let event_id =
-            self.event_id.map_or_else(|| Some(EventId::generate()), |id| check.of("event_id", EventId::parse(id)));
+        let event_id = self
+            .event_id
+            .map_or_else(|| Some(EventId::generate()), |id| check.of("event_id", EventId::parse(id)));
         let camera_id = check.of("camera_id", CameraId::parse(self.camera_id));
         let camera_name = match self.camera_name {
             Some(name) => check.of("camera_name", camera_name(name)),
             None => camera_id.as_ref().map(|id| id.as_str().chars().take(MAX_CAMERA_NAME_CHARS).collect()),
         };
-        let description =
-            check.of("description", bytes_within(self.description, 1, MAX_DESCRIPTION_BYTES));
+        let description = check.of("description", bytes_within(self.description, 1, MAX_DESCRIPTION_BYTES));
         let objects_detected = check.of("objects_detected", objects(self.objects_detected));
         if self.confidence > 100 {
             check.of::<()>("confidence", Err(format!("{}, must be 0 to 100", self.confidence)));
@@ -151,8 +151,7 @@ impl EventInput {
             .correlation_group_id
             .and_then(|t| check.of("correlation_group_id", bytes_within(t, 1, MAX_CORRELATION_BYTES)));
         let delivery_carrier = check.label("delivery_carrier", self.delivery_carrier);
-        let delivery_carrier_display =
-            check.label("delivery_carrier_display", self.delivery_carrier_display);
+        let delivery_carrier_display = check.label("delivery_carrier_display", self.delivery_carrier_display);
         let timestamp = self.timestamp.unwrap_or(now);
 
         check.faults.finish()?;

@@ -127,7 +127,11 @@ fn each_bound_has_a_clear_error() {
         ("description", json!(""), "description: must not be empty"),
         ("description", json!(long(4097)), "description: 4097 bytes, must be 1 to 4096"),
         ("objects_detected", json!(vec!["a"; 65]), "objects_detected: 65 objects, must be at most 64"),
-        ("objects_detected", json!(["a", long(65)]), "objects_detected: object 1 has 65 bytes, must be 1 to 64"),
+        (
+            "objects_detected",
+            json!(["a", long(65)]),
+            "objects_detected: object 1 has 65 bytes, must be 1 to 64",
+        ),
         ("confidence", json!(101), "confidence: 101 is not a whole number from 0 to 100"),
         ("confidence", json!(0.9), "confidence: 0.9 is not a whole number from 0 to 100"),
         ("confidence", json!(-1), "confidence: -1 is not a whole number from 0 to 100"),
@@ -137,7 +141,9 @@ fn each_bound_has_a_clear_error() {
     ] {
         assert_eq!(fault(with(field, value)), message);
     }
-    assert!(fault(with("timestamp", json!("2026-05-01 12:00"))).starts_with("timestamp: not an RFC 3339 time"));
+    assert!(
+        fault(with("timestamp", json!("2026-05-01 12:00"))).starts_with("timestamp: not an RFC 3339 time")
+    );
     assert_eq!(fault(json!({})), "camera_id: is required; description: is required");
     assert_eq!(fault(json!([])), "expected a JSON object, found a list");
 }

@@ -137,7 +137,8 @@ impl Fields {
             }
             _ => {
                 let found = kind(&value);
-                self.faults.push(field, format!("expected a whole number from {min} to {max}, found {found}"));
+                self.faults
+                    .push(field, format!("expected a whole number from {min} to {max}, found {found}"));
                 None
             }
         }

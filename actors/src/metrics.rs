@@ -164,7 +164,11 @@ impl Metrics {
             "Events that will never be published, by reason",
             m.events_dead.clone(),
         );
-        registry.register("outbox_pending_events", "Events that wait for the broker", m.outbox_pending.clone());
+        registry.register(
+            "outbox_pending_events",
+            "Events that wait for the broker",
+            m.outbox_pending.clone(),
+        );
         registry.register(
             "outbox_oldest_pending_seconds",
             "How long the oldest waiting event has waited",

@@ -152,8 +152,7 @@ impl Service {
             public_url: options.public_url,
         };
         let settings = config.settings();
-        let outbox =
-            OutboxActor::recover(store.clone(), metrics.clone(), limits, settings, crash.clone());
+        let outbox = OutboxActor::recover(store.clone(), metrics.clone(), limits, settings, crash.clone());
         let outbox = outbox.await.map_err(StartError::Log)?.start();
         let factory = connections(outbox.clone(), options.window);
         let supervisor = SupervisorActor::new(factory, metrics.clone(), crash).start();

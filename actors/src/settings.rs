@@ -251,6 +251,9 @@ impl MqttSettings {
         "activity_seconds",
     ];
 
+    /// What is answered beside the settings: known, and passed over when it comes back.
+    const ANSWERED_ONLY: [&'static str; 3] = ["has_password", "has_client_key", "updated_at"];
+
     /// The settings of a fresh installation. `client_id` is made once and kept.
     pub fn defaults(client_id: &str) -> Self {
         let prefix = |text: &str| TopicPrefix::parse(text).expect("the default prefixes are valid");
@@ -335,8 +338,9 @@ impl MqttSettings {
         set(&mut settings.enabled, f.boolean("enabled"));
         set(&mut settings.broker_host, checked(f, "broker_host", host));
         set(&mut settings.broker_port, narrow(f.integer("broker_port", 1, 65_535)));
-        settings.username = checked(f, "username", |t| bytes_within(t, 0, MAX_CREDENTIAL_BYTES).and_then(no_control))
-            .filter(|t| !t.is_empty());
+        settings.username =
+            checked(f, "username", |t| bytes_within(t, 0, MAX_CREDENTIAL_BYTES).and_then(no_control))
+                .filter(|t| !t.is_empty());
         let password = SecretUpdate::read(f, "password", MAX_CREDENTIAL_BYTES);
         set(&mut settings.protocol, checked(f, "protocol", protocol));
         set(&mut settings.transport, checked(f, "transport", transport));
@@ -364,6 +368,9 @@ impl MqttSettings {
         set(&mut settings.discovery_prefix, checked(f, "discovery_prefix", TopicPrefix::parse));
         set(&mut settings.discovery_format, checked(f, "discovery_format", discovery_format));
         set(&mut settings.activity_seconds, narrow(f.integer("activity_seconds", 5, 86_400)));
+        for field in Self::ANSWERED_ONLY {
+            f.take(field);
+        }
         if settings.enabled && settings.broker_host.is_empty() && !f.faults.has("broker_host") {
             f.faults.push("broker_host", "must not be empty while enabled is true");
         }
@@ -489,10 +496,7 @@ mod tests {
     fn an_empty_object_is_the_defaults() {
         let update = read(json!({})).unwrap();
         let defaults = MqttSettings::defaults("liveobject-00000000");
-        assert_eq!(
-            serde_json::to_value(&update.settings).unwrap(),
-            serde_json::to_value(&defaults).unwrap()
-        );
+        assert_eq!(serde_json::to_value(&update.settings).unwrap(), serde_json::to_value(&defaults).unwrap());
         assert!(matches!(update.password, SecretUpdate::Keep));
     }
 
@@ -500,7 +504,11 @@ mod tests {
     fn what_is_answered_can_be_sent_back() {
         let defaults = MqttSettings::defaults("liveobject-00000000");
         let answered = serde_json::to_value(&defaults).unwrap();
-        let again = read(answered.clone()).unwrap().settings;
+        let mut shown = answered.clone();
+        for field in MqttSettings::ANSWERED_ONLY {
+            shown[field] = json!(true);
+        }
+        let again = read(shown).unwrap().settings;
         assert_eq!(serde_json::to_value(&again).unwrap(), answered);
     }
 

@@ -10,13 +10,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let table = Table::create()
             .table(Events::Table)
-            .col(
-                ColumnDef::new(Events::Seq)
-                    .integer()
-                    .not_null()
-                    .primary_key()
-                    .auto_increment(),
-            )
+            .col(ColumnDef::new(Events::Seq).integer().not_null().primary_key().auto_increment())
             .col(ColumnDef::new(Events::EventId).text().not_null().unique_key())
             .col(ColumnDef::new(Events::CameraId).text().not_null())
             .col(ColumnDef::new(Events::OccurredAt).big_integer().not_null())

@@ -10,19 +10,9 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let table = Table::create()
             .table(Deliveries::Table)
-            .col(
-                ColumnDef::new(Deliveries::UpToSeq)
-                    .integer()
-                    .not_null()
-                    .primary_key(),
-            )
+            .col(ColumnDef::new(Deliveries::UpToSeq).integer().not_null().primary_key())
             .col(ColumnDef::new(Deliveries::AckedAt).big_integer().not_null())
-            .col(
-                ColumnDef::new(Deliveries::Late)
-                    .boolean()
-                    .not_null()
-                    .default(false),
-            )
+            .col(ColumnDef::new(Deliveries::Late).boolean().not_null().default(false))
             .take();
         manager.create_table(table).await
     }

@@ -35,28 +35,16 @@ fn what_the_example_shows_are_the_defaults() {
     let mut shown = load(&uncommented());
     let defaults = Config::default();
     // These follow from other keys when they are not set.
-    assert_eq!(
-        shown.http.public_url.take(),
-        Some(defaults.service_options().public_url)
-    );
-    assert_eq!(
-        shown.database.url.take().as_deref(),
-        Some("sqlite://data/liveobject.db")
-    );
-    assert_eq!(
-        shown.secrets.identity_file.take(),
-        Some(defaults.data_dir.join("identity.age"))
-    );
+    assert_eq!(shown.http.public_url.take(), Some(defaults.service_options().public_url));
+    assert_eq!(shown.database.url.take().as_deref(), Some("sqlite://data/liveobject.db"));
+    assert_eq!(shown.secrets.identity_file.take(), Some(defaults.data_dir.join("identity.age")));
     shown.warnings.clear();
     let mqtt = shown.mqtt.take().unwrap();
     assert_eq!(format!("{shown:?}"), format!("{defaults:?}"));
 
     let update = MqttSettings::read(mqtt.to_json(), "liveobject-0a1b2c3d").unwrap();
     let defaults = MqttSettings::defaults("liveobject-0a1b2c3d");
-    assert_eq!(
-        serde_json::to_value(&update.settings).unwrap(),
-        serde_json::to_value(&defaults).unwrap()
-    );
+    assert_eq!(serde_json::to_value(&update.settings).unwrap(), serde_json::to_value(&defaults).unwrap());
     assert!(matches!(update.password, SecretUpdate::Clear));
     assert!(matches!(update.client_key, SecretUpdate::Clear));
 }
@@ -83,18 +71,12 @@ fn every_key_is_in_the_example_once() {
 #[test]
 fn every_key_can_be_set_by_a_variable() {
     let names: Vec<_> = keys().iter().map(|key| key.variable()).collect();
-    for name in [
-        "LIVEOBJECT__DATA_DIR",
-        "LIVEOBJECT__HTTP__BIND",
-        "LIVEOBJECT__MQTT__CLIENT_KEY",
-    ] {
+    for name in ["LIVEOBJECT__DATA_DIR", "LIVEOBJECT__HTTP__BIND", "LIVEOBJECT__MQTT__CLIENT_KEY"] {
         assert!(names.iter().any(|known| known == name), "{name}");
     }
     // What is said of a value shows that the key is read, and not taken for an unknown one.
     let env = keys().into_iter().map(|key| (key.variable(), String::new()));
     let dir = tempfile::tempdir().unwrap();
-    let error = Config::from_file(&dir.path().join("none"), false, env)
-        .unwrap_err()
-        .to_string();
+    let error = Config::from_file(&dir.path().join("none"), false, env).unwrap_err().to_string();
     assert!(!error.contains("unknown"), "{error}");
 }

@@ -14,10 +14,7 @@ pub(super) enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File {
-                name,
-                line: Some(line),
-            } => write!(f, "{name}:{line}"),
+            Self::File { name, line: Some(line) } => write!(f, "{name}:{line}"),
             Self::File { name, line: None } | Self::Variable(name) => f.write_str(name),
         }
     }
@@ -34,11 +31,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(origin: Origin, key: &str, message: impl Into<String>) -> Self {
-        Self {
-            origin,
-            key: key.to_owned(),
-            message: message.into(),
-        }
+        Self { origin, key: key.to_owned(), message: message.into() }
     }
 }
 

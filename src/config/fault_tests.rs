@@ -56,10 +56,7 @@ LIVEOBJECT__SECRETS__IDENTITY_FILE: must be UTF-8 text"#
 #[test]
 fn what_is_missing_is_told_where_it_is_asked_for() {
     let told = "mqtt.broker_host: must not be empty while enabled is true";
-    assert_eq!(
-        Case::file("[mqtt]\nenabled = true").faults(),
-        format!("config.toml:2: {told}")
-    );
+    assert_eq!(Case::file("[mqtt]\nenabled = true").faults(), format!("config.toml:2: {told}"));
     let case = Case::file("").env("LIVEOBJECT__MQTT__ENABLED", "true");
     assert_eq!(case.faults(), format!("LIVEOBJECT__MQTT__ENABLED: {told}"));
 }
@@ -67,10 +64,7 @@ fn what_is_missing_is_told_where_it_is_asked_for() {
 #[test]
 fn a_section_must_be_one() {
     for text in ["http = 1", "[[http]]\nbind = \"x\""] {
-        assert_eq!(
-            Case::file(text).faults(),
-            "config.toml:1: http: must be a section: [http]"
-        );
+        assert_eq!(Case::file(text).faults(), "config.toml:1: http: must be a section: [http]");
     }
     assert_eq!(
         Case::file("[data_dir]").faults(),
@@ -90,32 +84,22 @@ fn a_syntax_error_is_told_without_its_line() {
     ] {
         let faults = Case::file(text).env("LIVEOBJECT__X", "hunter2").faults();
         assert!(!faults.contains("hunter2"), "{faults}");
-        assert!(
-            faults.starts_with("config.toml:2: ") || faults.starts_with("config.toml:3: "),
-            "{faults}"
-        );
+        assert!(faults.starts_with("config.toml:2: ") || faults.starts_with("config.toml:3: "), "{faults}");
         assert!(faults.ends_with("LIVEOBJECT__X: unknown variable"), "{faults}");
     }
 }
 
 #[test]
 fn a_secret_is_never_repeated() {
-    for line in [
-        "password = 1234567",
-        "password = [\"1234567\"]",
-        "client_key = 1234567",
-        "password = 1234567-01-01",
-    ] {
+    for line in
+        ["password = 1234567", "password = [\"1234567\"]", "client_key = 1234567", "password = 1234567-01-01"]
+    {
         let faults = Case::file(&format!("[mqtt]\n{line}\n")).faults();
-        assert!(
-            faults.starts_with("config.toml:2: ") && !faults.contains("1234567"),
-            "{faults}"
-        );
+        assert!(faults.starts_with("config.toml:2: ") && !faults.contains("1234567"), "{faults}");
     }
     let long = "hunter2".repeat(20_000);
-    let case = Case::file("")
-        .env("LIVEOBJECT__MQTT__PASSWORD", &long)
-        .env("LIVEOBJECT__MQTT__CLIENT_KEY", &long);
+    let case =
+        Case::file("").env("LIVEOBJECT__MQTT__PASSWORD", &long).env("LIVEOBJECT__MQTT__CLIENT_KEY", &long);
     assert!(!case.faults().contains("hunter2"));
     let config = Case::file("[mqtt]\npassword = \"hunter2\"\n").config();
     assert!(!format!("{config:?}").contains("hunter2"));
@@ -125,11 +109,7 @@ fn a_secret_is_never_repeated() {
 #[test]
 fn a_file_that_cannot_be_read_is_told_once() {
     let dir = tempfile::tempdir().unwrap();
-    let fault = |path: &Path| {
-        Config::load(Some(path), std::iter::empty())
-            .unwrap_err()
-            .to_string()
-    };
+    let fault = |path: &Path| Config::load(Some(path), std::iter::empty()).unwrap_err().to_string();
     assert!(fault(dir.path()).contains(": cannot be read: "));
     assert!(fault(Path::new("/dev/zero")).contains("it is larger than 1048576 bytes"));
     let path = dir.path().join("latin1.toml");
@@ -140,14 +120,9 @@ fn a_file_that_cannot_be_read_is_told_once() {
 #[test]
 fn host_names_are_checked() {
     let hosts = |list: &str| Case::file(&format!("http.allowed_hosts = [{list}]"));
-    let good = hosts(r#""::1", "[::1]:80", "A.example", "a:80""#)
-        .config()
-        .http
-        .allowed_hosts;
+    let good = hosts(r#""::1", "[::1]:80", "A.example", "a:80""#).config().http.allowed_hosts;
     assert_eq!(good, ["[::1]", "[::1]:80", "a.example", "a:80"]);
-    for bad in [
-        "", "a b", "a/b", "a:", ":80", "a:b", "a:99999", "[evil]", "*", "http://a",
-    ] {
+    for bad in ["", "a b", "a/b", "a:", ":80", "a:b", "a:99999", "[evil]", "*", "http://a"] {
         assert!(hosts(&format!("{bad:?}")).load().is_err(), "{bad}");
     }
 }
@@ -158,17 +133,9 @@ fn public_urls_are_checked() {
         let config = Case::file(&format!("http.public_url = \"{good}\"")).config();
         assert_eq!(config.http.public_url.as_deref(), Some(good));
     }
-    for bad in [
-        "",
-        "a",
-        "/a",
-        "ftp://a",
-        "http://",
-        "http://me:hunter2@a",
-        "http://a?x",
-        "http://a#x",
-        "http://a b",
-    ] {
+    for bad in
+        ["", "a", "/a", "ftp://a", "http://", "http://me:hunter2@a", "http://a?x", "http://a#x", "http://a b"]
+    {
         let faults = Case::file(&format!("http.public_url = \"{bad}\"")).faults();
         assert!(
             faults.starts_with("config.toml:1: http.public_url: ") && !faults.contains("hunter2"),

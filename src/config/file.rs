@@ -34,11 +34,7 @@ impl Text {
     pub(super) fn read(path: &Path) -> Result<Option<Self>, Fault> {
         let name = path.display().to_string();
         match read(path) {
-            Ok((content, is_open)) => Ok(Some(Self {
-                content,
-                name,
-                is_open,
-            })),
+            Ok((content, is_open)) => Ok(Some(Self { content, name, is_open })),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Fault::new(whole(path), "", format!("cannot be read: {e}"))),
         }
@@ -56,12 +52,7 @@ impl Text {
             };
             return Err(errors.iter().map(told).collect());
         }
-        let mut reader = Reader {
-            text: self,
-            keys: keys(),
-            source,
-            faults,
-        };
+        let mut reader = Reader { text: self, keys: keys(), source, faults };
         for (key, value) in table.get_ref() {
             reader.top(key, value.get_ref());
         }
@@ -71,19 +62,13 @@ impl Text {
     fn line(&self, offset: usize) -> Origin {
         let before = self.content.bytes().take(offset);
         let line = 1 + before.filter(|byte| *byte == b'\n').count();
-        Origin::File {
-            name: self.name.clone(),
-            line: Some(line),
-        }
+        Origin::File { name: self.name.clone(), line: Some(line) }
     }
 }
 
 /// The file as a whole.
 pub(super) fn whole(path: &Path) -> Origin {
-    Origin::File {
-        name: path.display().to_string(),
-        line: None,
-    }
+    Origin::File { name: path.display().to_string(), line: None }
 }
 
 fn read(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
@@ -92,9 +77,7 @@ fn read(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
     let mut text = Zeroizing::new(String::new());
     let bytes = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if bytes as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!(
-            "it is larger than {MAX_FILE_BYTES} bytes"
-        )));
+        return Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }
     Ok((text, is_open))
 }
@@ -126,10 +109,7 @@ impl Reader<'_> {
     }
 
     fn key(&mut self, section: &str, name: &Name, value: &DeValue) {
-        let known = self
-            .keys
-            .iter()
-            .find(|key| key.section == section && key.name == name.get_ref());
+        let known = self.keys.iter().find(|key| key.section == section && key.name == name.get_ref());
         let dotted = if section.is_empty() {
             name.get_ref().to_string()
         } else {
@@ -147,7 +127,6 @@ impl Reader<'_> {
 
     fn fault(&mut self, name: &Name, key: &str, message: impl Into<String>) {
         let key = key.escape_debug().to_string();
-        self.faults
-            .push(Fault::new(self.text.line(name.span().start), &key, message));
+        self.faults.push(Fault::new(self.text.line(name.span().start), &key, message));
     }
 }

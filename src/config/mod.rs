@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use liveobject_actors::ServiceOptions;
+use liveobject_actors::{Invalid, MqttSettings, ServiceOptions};
 use secrecy::zeroize::Zeroize;
 use serde_json::Value;
 
@@ -117,6 +117,11 @@ pub enum LogFormat {
 pub struct FirstSettings(Value);
 
 impl FirstSettings {
+    /// Checks settings that do not come from a file.
+    pub fn check(value: Value) -> Result<Self, Invalid> {
+        MqttSettings::read(value.clone(), "first").map(|_| Self(value))
+    }
+
     /// The settings as the JSON object that `MqttSettings::read` takes, secrets included.
     pub fn to_json(&self) -> Value {
         self.0.clone()
@@ -153,15 +158,8 @@ impl Default for Config {
             },
             database: Database::default(),
             secrets: Secrets::default(),
-            outbox: Outbox {
-                max_pending: 1_000_000,
-                window: 500,
-                retention_days: 7,
-            },
-            log: Log {
-                format: LogFormat::default(),
-                filter: "info".to_owned(),
-            },
+            outbox: Outbox { max_pending: 1_000_000, window: 500, retention_days: 7 },
+            log: Log { format: LogFormat::default(), filter: "info".to_owned() },
             mqtt: None,
             warnings: Vec::new(),
         }
@@ -173,12 +171,7 @@ impl Default for Config {
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
-        .map(|(name, value)| {
-            (
-                name.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
-        })
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 impl Config {
@@ -204,26 +197,14 @@ impl Config {
         };
         let file = file.and_then(|text| {
             let is_open = text.as_ref().is_some_and(|text| text.is_open);
-            text.map_or(Ok(()), |text| text.parse(&mut source, &mut faults))
-                .map(|()| is_open)
+            text.map_or(Ok(()), |text| text.parse(&mut source, &mut faults)).map(|()| is_open)
         });
         source.read_environment(env, &mut faults);
         // Without the file, nothing can be said of values that depend on others.
         let is_open = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
-        let warnings = if is_open {
-            open_secrets(&source, path)
-        } else {
-            Vec::new()
-        };
-        let config = Self {
-            warnings,
-            ..read::read(source, &mut faults)
-        };
-        if faults.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigError::new(faults))
-        }
+        let warnings = if is_open { open_secrets(&source, path) } else { Vec::new() };
+        let config = Self { warnings, ..read::read(source, &mut faults) };
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError::new(faults)) }
     }
 
     /// What the service needs to know. `public_url` is that of the first address in `http.bind`; where its port is 0,

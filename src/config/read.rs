@@ -44,22 +44,13 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         config.secrets.identity_file = text(f, "identity_file", path);
     });
     section(&mut source, "outbox", faults, |f| {
-        set(
-            &mut config.outbox.max_pending,
-            f.integer("max_pending", 1, 100_000_000),
-        );
+        set(&mut config.outbox.max_pending, f.integer("max_pending", 1, 100_000_000));
         set(&mut config.outbox.window, narrow(f.integer("window", 1, 10_000)));
-        set(
-            &mut config.outbox.retention_days,
-            narrow(f.integer("retention_days", 1, 3650)),
-        );
+        set(&mut config.outbox.retention_days, narrow(f.integer("retention_days", 1, 3650)));
     });
     section(&mut source, "log", faults, |f| {
         set(&mut config.log.format, text(f, "format", log_format));
-        set(
-            &mut config.log.filter,
-            text(f, "filter", |t| telemetry::check_filter(&t).map(|()| t)),
-        );
+        set(&mut config.log.filter, text(f, "filter", |t| telemetry::check_filter(&t).map(|()| t)));
     });
     config.mqtt = mqtt(&mut source, faults);
     config
@@ -124,9 +115,7 @@ fn text<T>(fields: &mut Fields, key: &str, check: impl FnOnce(String) -> Result<
 }
 
 fn path(text: String) -> Result<PathBuf, String> {
-    bytes_within(text, 1, MAX_PATH_BYTES)
-        .and_then(no_control)
-        .map(PathBuf::from)
+    bytes_within(text, 1, MAX_PATH_BYTES).and_then(no_control).map(PathBuf::from)
 }
 
 fn log_format(text: String) -> Result<LogFormat, String> {
@@ -148,9 +137,8 @@ fn database_url(text: String) -> Result<String, String> {
 /// An address of the service as others reach it, without the last `/`.
 fn public_url(text: String) -> Result<String, String> {
     let text = bytes_within(text, 1, MAX_URL_BYTES)?;
-    let url: Uri = text
-        .parse()
-        .map_err(|_| "must be a URL, such as https://cameras.example.org".to_owned())?;
+    let url: Uri =
+        text.parse().map_err(|_| "must be a URL, such as https://cameras.example.org".to_owned())?;
     if !matches!(url.scheme_str(), Some("http" | "https")) {
         return Err("must start with http:// or https://".to_owned());
     }
@@ -172,20 +160,14 @@ fn addresses(fields: &mut Fields, key: &str) -> Option<Vec<SocketAddr>> {
     };
     let texts = one_or_more(fields, key)?;
     let addresses = texts.iter().map(|text| address(text)).collect();
-    fields
-        .faults
-        .check(key, addresses)
-        .and_then(|list| counted(fields, key, list, 1, MAX_ADDRESSES))
+    fields.faults.check(key, addresses).and_then(|list| counted(fields, key, list, 1, MAX_ADDRESSES))
 }
 
 /// Names that a `Host` header may hold.
 fn hosts(fields: &mut Fields, key: &str) -> Option<Vec<String>> {
     let texts = one_or_more(fields, key)?;
     let hosts = texts.into_iter().map(host).collect();
-    fields
-        .faults
-        .check(key, hosts)
-        .and_then(|list| counted(fields, key, list, 0, MAX_HOSTS))
+    fields.faults.check(key, hosts).and_then(|list| counted(fields, key, list, 0, MAX_HOSTS))
 }
 
 /// A name or an address in lower case, perhaps with a port; an IPv6 address stands in brackets, as in a `Host` header.
@@ -201,17 +183,10 @@ fn host(text: String) -> Result<String, String> {
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let is_host = match bracketed {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
-        }
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c)),
     };
     if !is_host || port.is_some_and(|port| port.parse::<u16>().is_err()) {
-        return Err(format!(
-            "{text:?} is not a host name, such as cameras.example.org"
-        ));
+        return Err(format!("{text:?} is not a host name, such as cameras.example.org"));
     }
     Ok(text)
 }
@@ -227,9 +202,7 @@ fn one_or_more(fields: &mut Fields, key: &str) -> Option<Vec<String>> {
 
 fn counted<T>(fields: &mut Fields, key: &str, list: Vec<T>, min: usize, max: usize) -> Option<Vec<T>> {
     if !(min..=max).contains(&list.len()) {
-        fields
-            .faults
-            .push(key, format!("{} entries, must be {min} to {max}", list.len()));
+        fields.faults.push(key, format!("{} entries, must be {min} to {max}", list.len()));
         return None;
     }
     Some(list)

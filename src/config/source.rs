@@ -35,61 +35,17 @@ pub(super) struct Key {
 }
 
 const KEYS: [Key; 11] = [
-    Key {
-        section: "",
-        name: "data_dir",
-        kind: Kind::Text,
-    },
-    Key {
-        section: "http",
-        name: "bind",
-        kind: Kind::List,
-    },
-    Key {
-        section: "http",
-        name: "public_url",
-        kind: Kind::Text,
-    },
-    Key {
-        section: "http",
-        name: "allowed_hosts",
-        kind: Kind::List,
-    },
-    Key {
-        section: "database",
-        name: "url",
-        kind: Kind::Text,
-    },
-    Key {
-        section: "secrets",
-        name: "identity_file",
-        kind: Kind::Text,
-    },
-    Key {
-        section: "outbox",
-        name: "max_pending",
-        kind: Kind::Plain,
-    },
-    Key {
-        section: "outbox",
-        name: "window",
-        kind: Kind::Plain,
-    },
-    Key {
-        section: "outbox",
-        name: "retention_days",
-        kind: Kind::Plain,
-    },
-    Key {
-        section: "log",
-        name: "format",
-        kind: Kind::Text,
-    },
-    Key {
-        section: "log",
-        name: "filter",
-        kind: Kind::Text,
-    },
+    Key { section: "", name: "data_dir", kind: Kind::Text },
+    Key { section: "http", name: "bind", kind: Kind::List },
+    Key { section: "http", name: "public_url", kind: Kind::Text },
+    Key { section: "http", name: "allowed_hosts", kind: Kind::List },
+    Key { section: "database", name: "url", kind: Kind::Text },
+    Key { section: "secrets", name: "identity_file", kind: Kind::Text },
+    Key { section: "outbox", name: "max_pending", kind: Kind::Plain },
+    Key { section: "outbox", name: "window", kind: Kind::Plain },
+    Key { section: "outbox", name: "retention_days", kind: Kind::Plain },
+    Key { section: "log", name: "format", kind: Kind::Text },
+    Key { section: "log", name: "filter", kind: Kind::Text },
 ];
 
 /// All keys, those of the MQTT settings included.
@@ -100,11 +56,7 @@ pub(super) fn keys() -> Vec<Key> {
         // Those that are absent by default and the secrets are texts, too.
         _ => Kind::Text,
     };
-    let mqtt = MqttSettings::FIELDS.map(|name| Key {
-        section: "mqtt",
-        name,
-        kind: kind(name),
-    });
+    let mqtt = MqttSettings::FIELDS.map(|name| Key { section: "mqtt", name, kind: kind(name) });
     KEYS.into_iter().chain(mqtt).collect()
 }
 
@@ -133,8 +85,7 @@ pub(super) struct Source {
 impl Source {
     /// Sets a key, in place of what was set before.
     pub(super) fn insert(&mut self, key: Key, value: Value, origin: Origin) {
-        self.entries
-            .insert((key.section, key.name), Entry { value, origin });
+        self.entries.insert((key.section, key.name), Entry { value, origin });
     }
 
     /// Where a key was written, if it was.
@@ -173,20 +124,13 @@ impl Source {
 
 /// A variable's value. What does not parse stays a text, and is refused by the key that wants something else.
 fn from_text(kind: Kind, text: String) -> Value {
-    let parsed = || {
-        DeValue::parse(text.trim())
-            .ok()
-            .and_then(|value| to_json(value.get_ref()).ok())
-    };
+    let parsed = || DeValue::parse(text.trim()).ok().and_then(|value| to_json(value.get_ref()).ok());
     match kind {
         Kind::Text => Value::String(text),
         Kind::Plain => parsed().unwrap_or(Value::String(text)),
-        Kind::List => parsed().filter(Value::is_array).unwrap_or_else(|| {
-            text.split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty())
-                .collect()
-        }),
+        Kind::List => parsed()
+            .filter(Value::is_array)
+            .unwrap_or_else(|| text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()),
     }
 }
 
@@ -198,9 +142,7 @@ pub(super) fn to_json(value: &DeValue) -> Result<Value, String> {
         DeValue::Integer(number) => whole(number).map(Value::Number),
         DeValue::Float(number) => {
             let number = number.as_str().parse().ok().and_then(Number::from_f64);
-            number
-                .map(Value::Number)
-                .ok_or_else(|| "must be a finite number".to_owned())
+            number.map(Value::Number).ok_or_else(|| "must be a finite number".to_owned())
         }
         DeValue::Datetime(_) => Err("must not be a date or a time".to_owned()),
         DeValue::Array(items) => items.iter().map(|item| to_json(item.get_ref())).collect(),

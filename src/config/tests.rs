@@ -38,10 +38,7 @@ impl Case {
 
     /// The faults, one a line, the file's directory left out.
     pub(super) fn faults(&self) -> String {
-        self.load()
-            .unwrap_err()
-            .to_string()
-            .replace(&format!("{}/", self.dir.path().display()), "")
+        self.load().unwrap_err().to_string().replace(&format!("{}/", self.dir.path().display()), "")
     }
 }
 
@@ -91,28 +88,16 @@ fn every_key_is_read_from_the_file() {
         "#,
     )
     .config();
-    assert_eq!(
-        config.http.allowed_hosts,
-        ["cameras.example.org", "nas:8443", "10.0.0.1"]
-    );
+    assert_eq!(config.http.allowed_hosts, ["cameras.example.org", "nas:8443", "10.0.0.1"]);
     assert_eq!(config.http.bind.len(), 2);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.filter, "warn,liveobject=debug");
     let options = config.service_options();
     assert_eq!(options.data_dir, Path::new("/var/lib/liveobject"));
-    assert_eq!(
-        options.database_url.as_deref(),
-        Some("sqlite:///var/lib/events.db")
-    );
-    assert_eq!(
-        options.identity_file.as_deref(),
-        Some(Path::new("/etc/liveobject/identity.age"))
-    );
+    assert_eq!(options.database_url.as_deref(), Some("sqlite:///var/lib/events.db"));
+    assert_eq!(options.identity_file.as_deref(), Some(Path::new("/etc/liveobject/identity.age")));
     assert_eq!(options.public_url, "https://cameras.example.org/live");
-    assert_eq!(
-        (options.max_pending, options.window, options.retention_days),
-        (5, 10_000, 30)
-    );
+    assert_eq!((options.max_pending, options.window, options.retention_days), (5, 10_000, 30));
     assert_eq!(options.initial_mqtt, Some(json!({"qos": 2})));
 }
 
@@ -130,10 +115,7 @@ fn the_environment_wins_over_the_file() {
         .env("LIVEOBJECT_HTTP_BIND", "not ours")
         .config();
     assert_eq!(config.data_dir, Path::new("42"));
-    assert_eq!(
-        config.http.bind,
-        ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]
-    );
+    assert_eq!(config.http.bind, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
     assert_eq!(config.http.allowed_hosts, ["a", "b"]);
     assert_eq!(config.outbox.window, 2);
     assert_eq!(
@@ -160,9 +142,7 @@ fn a_password_that_everybody_can_read_is_worth_a_warning() {
     let path = case.path().display().to_string();
     assert_eq!(
         case.config().warnings,
-        [format!(
-            "{path}:2: mqtt.password: everybody on this machine can read it; chmod 600 {path}"
-        )]
+        [format!("{path}:2: mqtt.password: everybody on this machine can read it; chmod 600 {path}")]
     );
     let other = Case::file("[mqtt]\nqos = 1\n").env("LIVEOBJECT__MQTT__PASSWORD", "hunter2");
     assert!(other.config().warnings.is_empty());
@@ -176,10 +156,7 @@ fn the_public_address_follows_from_the_bound_one() {
     assert_eq!(url(&config, "[::1]:81"), "http://[::1]:81");
     for all in ["0.0.0.0:81", "[::]:81"] {
         let url = url(&config, all);
-        assert!(
-            url.starts_with("http://") && url.ends_with(":81") && !url.contains(all),
-            "{url}"
-        );
+        assert!(url.starts_with("http://") && url.ends_with(":81") && !url.contains(all), "{url}");
     }
     config.http.public_url = Some("https://cameras.example.org".to_owned());
     assert_eq!(url(&config, "0.0.0.0:81"), "https://cameras.example.org");

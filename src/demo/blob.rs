@@ -33,9 +33,7 @@ impl Grid {
     /// Compares a picture with the background (one number for each pixel, row by row), less what the light did.
     pub(super) fn changed(background: &[f32], picture: &GrayImage) -> Self {
         let pixels = picture.as_raw().iter().zip(background);
-        let difference: Vec<i32> = pixels
-            .map(|(pixel, known)| i32::from(*pixel) - *known as i32)
-            .collect();
+        let difference: Vec<i32> = pixels.map(|(pixel, known)| i32::from(*pixel) - *known as i32).collect();
         let light = median(&difference);
         let columns = picture.width().div_ceil(CELL);
         let rows = picture.height().div_ceil(CELL);
@@ -46,10 +44,7 @@ impl Grid {
                 counts[(y / CELL * columns + x / CELL) as usize] += 1;
             }
         }
-        Self {
-            columns,
-            cells: counts.into_iter().map(|count| count >= CELL_PIXELS).collect(),
-        }
+        Self { columns, cells: counts.into_iter().map(|count| count >= CELL_PIXELS).collect() }
     }
 
     /// Whether the cell has changed.
@@ -104,14 +99,7 @@ impl Grid {
             }
         }
         let complete = left > 0 && right + 1 < self.columns && bottom + 1 < self.rows();
-        Blob {
-            left,
-            top,
-            width: right - left + 1,
-            height: bottom - top + 1,
-            cells,
-            complete,
-        }
+        Blob { left, top, width: right - left + 1, height: bottom - top + 1, cells, complete }
     }
 }
 
@@ -167,24 +155,14 @@ mod tests {
     #[test]
     fn two_parts_with_a_small_gap_are_one_thing_and_with_a_large_gap_two() {
         let near = largest(|x, y| (20..32).contains(&y) && matches!(x, 8..=19 | 24..=35)).unwrap();
-        assert_eq!(
-            (near.left, near.top, near.width, near.height, near.cells),
-            (2, 5, 7, 3, 18)
-        );
+        assert_eq!((near.left, near.top, near.width, near.height, near.cells), (2, 5, 7, 3, 18));
         let far = largest(|x, y| (20..32).contains(&y) && matches!(x, 8..=19 | 32..=47)).unwrap();
-        assert_eq!(
-            (far.left, far.top, far.width, far.height, far.cells),
-            (8, 5, 4, 3, 12)
-        );
+        assert_eq!((far.left, far.top, far.width, far.height, far.cells), (8, 5, 4, 3, 12));
     }
 
     #[test]
     fn a_blob_at_the_edge_is_not_complete() {
-        assert!(
-            largest(|x, y| (8..28).contains(&x) && (20..32).contains(&y))
-                .unwrap()
-                .complete
-        );
+        assert!(largest(|x, y| (8..28).contains(&x) && (20..32).contains(&y)).unwrap().complete);
         assert!(!largest(|x, y| x < 20 && (20..32).contains(&y)).unwrap().complete);
         assert!(!largest(|x, y| x >= 60 && (20..32).contains(&y)).unwrap().complete);
         assert!(!largest(|x, y| (8..28).contains(&x) && y >= 44).unwrap().complete);

@@ -37,12 +37,6 @@ impl Camera {
         }
     }
 
-    /// Whether it is a doorbell.
-    #[must_use]
-    pub const fn is_doorbell(self) -> bool {
-        matches!(self, Self::FrontDoor)
-    }
-
     /// Who comes, one after the other, for ever.
     pub(super) const fn visitors(self) -> &'static [Visitor] {
         use Visitor::{Animal, Package, Person, Vehicle};
@@ -74,15 +68,4 @@ pub enum Visitor {
     Animal,
     /// Small, lies still.
     Package,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_front_door_is_a_doorbell() {
-        let doorbells = Camera::ALL.into_iter().filter(|camera| camera.is_doorbell());
-        assert!(doorbells.eq([Camera::FrontDoor]));
-    }
 }

@@ -44,11 +44,8 @@ pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, co
     let paint = |color_on: &'static str| if color { (color_on, PLAIN) } else { ("", "") };
     let (dim, dim_end) = paint(DIM);
     let (blue, blue_end) = paint(BLUE);
-    let mut line = format!(
-        "{dim}{}{dim_end} {blue}{}{blue_end}  ",
-        at.format("%H:%M:%S"),
-        clean(topic, TOPIC_LIMIT),
-    );
+    let mut line =
+        format!("{dim}{}{dim_end} {blue}{}{blue_end}  ", at.format("%H:%M:%S"), clean(topic, TOPIC_LIMIT));
     let (summary, tone, marks) = summary(payload);
     let (tone, tone_end) = tone.map_or(("", ""), paint);
     // Writing to a String cannot fail.
@@ -67,9 +64,7 @@ pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, co
 fn summary(payload: &[u8]) -> (String, Option<&'static str>, Vec<&'static str>) {
     if let Ok(event) = serde_json::from_slice::<Event<'_>>(payload) {
         let marks = [(event.late, "late"), (event.replay, "replay")];
-        let marks = marks
-            .into_iter()
-            .filter_map(|(is_so, mark)| is_so.then_some(mark));
+        let marks = marks.into_iter().filter_map(|(is_so, mark)| is_so.then_some(mark));
         return (event.summary(), Some(GREEN), marks.collect());
     }
     let words = match payload {
@@ -165,10 +160,7 @@ mod tests {
     #[test]
     fn a_retained_message_says_so() {
         let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
-        assert_eq!(
-            line(at, "t", b"online", true, false),
-            "03:04:05 t  online [retained]"
-        );
+        assert_eq!(line(at, "t", b"online", true, false), "03:04:05 t  online [retained]");
     }
 
     #[test]
@@ -191,10 +183,7 @@ mod tests {
     fn a_long_text_is_cut_by_characters() {
         let shown = show("t", "ä".repeat(5_000));
         assert_eq!(shown, format!("03:04:05 t  {}…", "ä".repeat(TEXT_LIMIT - 1)));
-        assert_eq!(
-            show("t", "ä".repeat(TEXT_LIMIT)),
-            format!("03:04:05 t  {}", "ä".repeat(TEXT_LIMIT))
-        );
+        assert_eq!(show("t", "ä".repeat(TEXT_LIMIT)), format!("03:04:05 t  {}", "ä".repeat(TEXT_LIMIT)));
         assert!(show(&"t/".repeat(1_000), "x").chars().count() < 100);
     }
 

@@ -11,7 +11,7 @@
 use image::GrayImage;
 
 use super::blob::{Blob, CELL, Grid};
-pub use super::shape::{Bounds, Detection, Label};
+pub use super::shape::{Detection, Label};
 
 /// If more than this share of the view changes, in percent, it is the view itself: the camera was turned, a lamp lit.
 const WHOLE_VIEW: usize = 50;
@@ -38,12 +38,7 @@ enum Phase {
     #[default]
     Quiet,
     /// Something is there, not yet reported: how long, how long of the same size, where it was when that began.
-    Entering {
-        pictures: u32,
-        steady: u32,
-        last: Blob,
-        from: Blob,
-    },
+    Entering { pictures: u32, steady: u32, last: Blob, from: Blob },
     /// Reported; how long nothing has moved since.
     Reported { quiet: u32 },
 }
@@ -86,11 +81,7 @@ impl Detector {
                 let Some((pixel, known)) = pixels.next() else {
                     return;
                 };
-                let speed = if grid.at(x / CELL, y / CELL) {
-                    FOLLOW_HIDDEN
-                } else {
-                    FOLLOW
-                };
+                let speed = if grid.at(x / CELL, y / CELL) { FOLLOW_HIDDEN } else { FOLLOW };
                 *known += (f32::from(*pixel) - *known) * speed;
             }
         }
@@ -102,41 +93,16 @@ impl Phase {
     fn next(self, seen: Option<Blob>) -> (Self, Option<(Blob, Blob)>) {
         match (self, seen) {
             (Self::Quiet | Self::Entering { .. }, None) => (Self::Quiet, None),
-            (Self::Quiet, Some(blob)) => (
-                Self::Entering {
-                    pictures: 1,
-                    steady: 0,
-                    last: blob,
-                    from: blob,
-                },
-                None,
-            ),
-            (
-                Self::Entering {
-                    pictures,
-                    steady,
-                    last,
-                    from,
-                },
-                Some(blob),
-            ) => {
-                let (steady, from) = if blob.complete && blob.has_the_size_of(last) {
-                    (steady + 1, from)
-                } else {
-                    (0, blob)
-                };
+            (Self::Quiet, Some(blob)) => {
+                (Self::Entering { pictures: 1, steady: 0, last: blob, from: blob }, None)
+            }
+            (Self::Entering { pictures, steady, last, from }, Some(blob)) => {
+                let (steady, from) =
+                    if blob.complete && blob.has_the_size_of(last) { (steady + 1, from) } else { (0, blob) };
                 if steady >= STEADY || pictures >= PATIENCE {
                     return (Self::Reported { quiet: 0 }, Some((blob, from)));
                 }
-                (
-                    Self::Entering {
-                        pictures: pictures + 1,
-                        steady,
-                        last: blob,
-                        from,
-                    },
-                    None,
-                )
+                (Self::Entering { pictures: pictures + 1, steady, last: blob, from }, None)
             }
             (Self::Reported { .. }, Some(_)) => (Self::Reported { quiet: 0 }, None),
             (Self::Reported { quiet }, None) if quiet + 1 >= QUIET => (Self::Quiet, None),
@@ -224,9 +190,8 @@ mod tests {
     fn what_stays_at_the_edge_is_reported_after_a_while_with_less_confidence() {
         let mut detector = Detector::new();
         detector.observe(&picture(140, None));
-        let reports: Vec<_> = (0..100)
-            .filter_map(|_| detector.observe(&picture(140, Some((0, 90, 110, 50)))))
-            .collect();
+        let reports: Vec<_> =
+            (0..100).filter_map(|_| detector.observe(&picture(140, Some((0, 90, 110, 50))))).collect();
         assert_eq!(reports.len(), 1, "{reports:?}");
         assert!(reports[0].confidence < 70, "{reports:?}");
     }
@@ -237,14 +202,7 @@ mod tests {
         let person = picture(140, Some((100, 60, 26, 80)));
         let empty = picture(140, None);
         let mut reports = 0;
-        let shown = [
-            (&empty, 1),
-            (&person, 10),
-            (&empty, 2),
-            (&person, 10),
-            (&empty, 10),
-            (&person, 10),
-        ];
+        let shown = [(&empty, 1), (&person, 10), (&empty, 2), (&person, 10), (&empty, 10), (&person, 10)];
         for (shown, times) in shown {
             reports += (0..times).filter(|_| detector.observe(shown).is_some()).count();
         }

@@ -80,12 +80,7 @@ impl Detection {
             moved: blob.left.abs_diff(from.left).max(blob.top.abs_diff(from.top)) > 1,
             complete: blob.complete,
         });
-        Self {
-            label,
-            confidence,
-            bounds,
-            area: blob.cells as u32 * CELL * CELL,
-        }
+        Self { label, confidence, bounds, area: blob.cells as u32 * CELL * CELL }
     }
 }
 
@@ -113,30 +108,10 @@ struct Prototype {
 }
 
 const PROTOTYPES: [Prototype; 4] = [
-    Prototype {
-        label: Label::Person,
-        aspect: 0.37,
-        share: 0.045,
-        moves: true,
-    },
-    Prototype {
-        label: Label::Vehicle,
-        aspect: 2.1,
-        share: 0.11,
-        moves: true,
-    },
-    Prototype {
-        label: Label::Animal,
-        aspect: 1.7,
-        share: 0.013,
-        moves: true,
-    },
-    Prototype {
-        label: Label::Package,
-        aspect: 1.1,
-        share: 0.008,
-        moves: false,
-    },
+    Prototype { label: Label::Person, aspect: 0.37, share: 0.045, moves: true },
+    Prototype { label: Label::Vehicle, aspect: 2.1, share: 0.11, moves: true },
+    Prototype { label: Label::Animal, aspect: 1.7, share: 0.013, moves: true },
+    Prototype { label: Label::Package, aspect: 1.1, share: 0.008, moves: false },
 ];
 
 /// How much each property may vary within a kind (the first two as logarithms).
@@ -168,11 +143,7 @@ impl Prototype {
     fn distance(&self, seen: &Sighting) -> f32 {
         let aspect = (seen.aspect / self.aspect).ln() / ASPECT_SPREAD;
         let share = (seen.share / self.share).ln() / SHARE_SPREAD;
-        let movement = if seen.moved == self.moves {
-            0.0
-        } else {
-            MOVEMENT_WEIGHT
-        };
+        let movement = if seen.moved == self.moves { 0.0 } else { MOVEMENT_WEIGHT };
         aspect * aspect + share * share + movement
     }
 }
@@ -181,29 +152,13 @@ impl Prototype {
 mod tests {
     use super::*;
 
-    const CAR: Sighting = Sighting {
-        aspect: 2.2,
-        share: 0.1,
-        fill: 0.9,
-        moved: true,
-        complete: true,
-    };
+    const CAR: Sighting = Sighting { aspect: 2.2, share: 0.1, fill: 0.9, moved: true, complete: true };
 
     #[test]
     fn each_prototype_is_its_own_kind_and_sure() {
         for kind in &PROTOTYPES {
-            let Prototype {
-                aspect,
-                share,
-                moves: moved,
-                label,
-            } = *kind;
-            let typical = Sighting {
-                aspect,
-                share,
-                moved,
-                ..CAR
-            };
+            let Prototype { aspect, share, moves: moved, label } = *kind;
+            let typical = Sighting { aspect, share, moved, ..CAR };
             let (found, confidence) = classify(&typical);
             assert_eq!(found, label);
             assert!(confidence >= 85, "{found:?} {confidence}");
@@ -213,33 +168,20 @@ mod tests {
     #[test]
     fn what_is_cut_off_or_scattered_is_less_sure() {
         let (_, whole) = classify(&CAR);
-        let (_, cut) = classify(&Sighting {
-            complete: false,
-            ..CAR
-        });
+        let (_, cut) = classify(&Sighting { complete: false, ..CAR });
         let (_, scattered) = classify(&Sighting { fill: 0.2, ..CAR });
         assert!(cut < whole && scattered < whole, "{whole} {cut} {scattered}");
     }
 
     #[test]
     fn what_is_like_nothing_known_is_named_with_little_confidence() {
-        let (_, confidence) = classify(&Sighting {
-            aspect: 0.05,
-            share: 0.4,
-            ..CAR
-        });
+        let (_, confidence) = classify(&Sighting { aspect: 0.05, share: 0.4, ..CAR });
         assert!(confidence < 60, "{confidence}");
     }
 
     #[test]
     fn a_still_small_thing_is_a_package_and_a_running_one_an_animal() {
-        let small = Sighting {
-            aspect: 1.3,
-            share: 0.01,
-            fill: 0.8,
-            moved: false,
-            complete: true,
-        };
+        let small = Sighting { aspect: 1.3, share: 0.01, fill: 0.8, moved: false, complete: true };
         assert_eq!(classify(&small).0, Label::Package);
         assert_eq!(classify(&Sighting { moved: true, ..small }).0, Label::Animal);
     }

@@ -4,20 +4,9 @@
 
 use std::time::Duration;
 
-use image::GrayImage;
-
 use super::camera::Camera;
 use super::motion::{Detection, Detector, Label};
 use super::scene::Scene;
-
-/// Something noticed, with the picture that shows it.
-#[derive(Debug, Clone)]
-pub struct Notice {
-    /// What was found.
-    pub detection: Detection,
-    /// The picture it was found in.
-    pub picture: GrayImage,
-}
 
 /// Watches one camera.
 #[derive(Debug)]
@@ -30,24 +19,13 @@ impl Watcher {
     /// Watches `camera`; the seed varies what can be seen.
     #[must_use]
     pub fn new(camera: Camera, seed: u32) -> Self {
-        Self {
-            scene: Scene::new(camera, seed),
-            detector: Detector::new(),
-        }
-    }
-
-    /// The camera it watches.
-    #[must_use]
-    pub const fn camera(&self) -> Camera {
-        self.scene.camera()
+        Self { scene: Scene::new(camera, seed), detector: Detector::new() }
     }
 
     /// Looks at the picture of the time `t` after the start. To be called with growing times, five to ten times a
     /// second; answers once for each visitor.
-    pub fn look(&mut self, t: Duration) -> Option<Notice> {
-        let picture = self.scene.frame(t);
-        let detection = self.detector.observe(&picture)?;
-        Some(Notice { detection, picture })
+    pub fn look(&mut self, t: Duration) -> Option<Detection> {
+        self.detector.observe(&self.scene.frame(t))
     }
 }
 
@@ -90,8 +68,8 @@ mod tests {
         let mut watcher = Watcher::new(camera, 3);
         (0..looks)
             .filter_map(|n| {
-                let notice = watcher.look(STEP * n)?;
-                Some((notice.detection, watcher.scene.visit(STEP * n)))
+                let detection = watcher.look(STEP * n)?;
+                Some((detection, watcher.scene.visit(STEP * n)))
             })
             .collect()
     }
@@ -132,9 +110,6 @@ mod tests {
 
     #[test]
     fn a_description_says_what_and_where() {
-        assert_eq!(
-            describe(Camera::Driveway, Label::Vehicle),
-            "Vehicle on the driveway"
-        );
+        assert_eq!(describe(Camera::Driveway, Label::Vehicle), "Vehicle on the driveway");
     }
 }

@@ -32,9 +32,8 @@ const MAX_LIMIT: u64 = 500;
     post, path = "/api/v1/events", tag = "events", request_body = schema::EventInput,
     responses(
         (status = 202, description = "Accepted: on disk, and to be published", body = schema::Receipt),
-        (status = 422, description = "Fields are at fault", body = schema::Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Full, or the database is away: send it again after `Retry-After` seconds",
-            body = schema::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Fields are at fault"),
+        (status = 503, description = "Full, or the database is away: send it again after `Retry-After` seconds"),
     ),
 )]
 pub(super) async fn publish(state: Data<ApiState>, body: Json<EVENT_BYTES>) -> Result<HttpResponse, Problem> {
@@ -53,10 +52,8 @@ struct Accepted {
     post, path = "/api/v1/events/batch", tag = "events", request_body = schema::Batch,
     responses(
         (status = 202, description = "All accepted; the receipts in the batch's order", body = schema::Accepted),
-        (status = 422, description = "Fields are at fault (`[3].confidence`); none was accepted",
-            body = schema::Problem, content_type = "application/problem+json"),
-        (status = 503, description = "None was accepted, or it is not known: send all again after `Retry-After` seconds",
-            body = schema::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Fields are at fault (`[3].confidence`); none was accepted"),
+        (status = 503, description = "None was accepted, or it is not known: send all again after `Retry-After` seconds"),
     ),
 )]
 pub(super) async fn publish_batch(state: Data<ApiState>, body: BatchBody) -> Result<HttpResponse, Problem> {
@@ -91,8 +88,8 @@ struct Page {
     get, path = "/api/v1/events", tag = "events", params(schema::EventQuery),
     responses(
         (status = 200, description = "One page; `next_before` asks for the next one", body = schema::EventPage),
-        (status = 422, description = "Parameters are at fault", body = schema::Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = schema::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Parameters are at fault"),
+        (status = 503, description = "The database is away"),
     ),
 )]
 pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -111,8 +108,8 @@ pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<
     params(("event_id" = String, Path, description = "The id that its receipt has", min_length = 1, max_length = 128)),
     responses(
         (status = 200, description = "The event", body = schema::EventRecord),
-        (status = 404, description = "No such event (any more)", body = schema::Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = schema::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such event (any more)"),
+        (status = 503, description = "The database is away"),
     ),
 )]
 pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {

@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 
 use super::{
     problem::Problem,
-    schema,
     state::{ApiState, ask_within},
 };
 
@@ -38,8 +37,7 @@ pub(super) async fn live() -> HttpResponse {
     get, path = "/health/ready", tag = "operation",
     responses(
         (status = 200, description = "They can", body = HealthView),
-        (status = 503, description = "Stopping, or the outbox does not answer", body = schema::Problem,
-            content_type = "application/problem+json"),
+        (status = 503, description = "Stopping, or the outbox does not answer"),
     ),
 )]
 pub(super) async fn ready(state: Data<ApiState>) -> Result<HttpResponse, Problem> {

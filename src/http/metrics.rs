@@ -5,7 +5,7 @@ use liveobject_actors::metrics::CONTENT_TYPE;
 
 use super::{problem::Problem, state::ApiState};
 
-/// All metrics, in the `OpenMetrics` text format.
+/// All metrics, in the OpenMetrics text format.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation",
     responses((status = 200, description = "The metrics", body = String,

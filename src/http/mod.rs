@@ -25,7 +25,7 @@ pub use self::{
     state::ApiState,
 };
 
-/// Every route. What lies under `/api` needs the token; the `OpenAPI` document has exactly these.
+/// Every route. What lies under `/api` needs the token; the OpenAPI document has exactly these.
 const ROUTES: &[Endpoint] = &[
     get("/health/live", || web::to(health::live)),
     get("/health/ready", || web::to(health::ready)),

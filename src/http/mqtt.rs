@@ -40,10 +40,8 @@ pub(super) async fn config(state: Data<ApiState>) -> Result<HttpResponse, Proble
     put, path = "/api/v1/integrations/mqtt/config", tag = "mqtt", request_body = schema::SettingsInput,
     responses(
         (status = 200, description = "The settings that hold from now on", body = schema::Settings),
-        (status = 409, description = "Secrets cannot be stored; the detail says how to mend it",
-            body = schema::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are at fault; nothing was changed",
-            body = schema::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Secrets cannot be stored; the detail says how to mend it"),
+        (status = 422, description = "Fields are at fault; nothing was changed"),
     ),
 )]
 pub(super) async fn replace_config(
@@ -146,7 +144,7 @@ pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Proble
     request_body = Option<schema::SettingsInput>,
     responses(
         (status = 200, description = "How it went; `success` says whether it would work", body = schema::TestReport),
-        (status = 422, description = "Fields are at fault", body = schema::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Fields are at fault"),
     ),
 )]
 pub(super) async fn test(

@@ -1,4 +1,4 @@
-//! The `OpenAPI` 3.1 document, made from the handlers and the schemas.
+//! The OpenAPI 3.1 document, made from the handlers and the schemas.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, web::Bytes};
 use utoipa::{
     Modify, OpenApi, ToSchema,
     openapi::{
-        Content, ContentBuilder, HeaderBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder,
+        ContentBuilder, HeaderBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder,
         path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
@@ -60,8 +60,8 @@ pub(super) async fn document() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(DOCUMENT.clone())
 }
 
-/// Adds what every call has: the answers to a foreign host and to a service that is away, and under `/api` the token; and
-/// wherever a body is read, the answers to one that cannot be.
+/// Adds what every call has: the answers to a foreign host and, under `/api`, to a caller without token and by a service
+/// that is away; wherever a body is read, the answers to one that cannot be; and the form of all errors.
 struct EveryCall;
 
 impl Modify for EveryCall {
@@ -93,6 +93,13 @@ impl Modify for EveryCall {
                     answer(operation, "413", "The body is too large");
                     answer(operation, "415", "The body is compressed");
                 }
+                for (status, response) in &mut operation.responses.responses {
+                    if let RefOr::T(response) = response
+                        && *status.as_str() >= *"400"
+                    {
+                        as_problem(status, response);
+                    }
+                }
             }
         }
     }
@@ -102,22 +109,26 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().filter_map(Option::as_mut)
 }
 
-/// Adds an error answer, where the handler does not say more of it, and the header that goes with its status.
+/// Adds an answer, where the handler does not say more of it.
 fn answer(operation: &mut Operation, status: &str, description: &str) {
-    let added = operation.responses.responses.entry(status.to_owned()).or_insert_with(|| {
-        let content: Content =
-            ContentBuilder::new().schema(Some(Ref::from_schema_name(schema::Problem::name()))).build();
-        RefOr::T(ResponseBuilder::new().description(description).content(CONTENT_TYPE, content).build())
-    });
-    let RefOr::T(Response { headers, .. }) = added else {
-        return;
-    };
-    let header = match status {
+    let responses = &mut operation.responses.responses;
+    responses
+        .entry(status.to_owned())
+        .or_insert_with(|| RefOr::T(ResponseBuilder::new().description(description).build()));
+}
+
+/// Every error is a problem; some have a header that goes with their status.
+fn as_problem(status: &str, response: &mut Response) {
+    let problem = Ref::from_schema_name(schema::Problem::name());
+    let content = ContentBuilder::new().schema(Some(problem)).build();
+    response.content.insert(CONTENT_TYPE.to_owned(), content.into());
+    let (name, description) = match status {
         "401" => ("WWW-Authenticate", "`Bearer`"),
         "503" => ("Retry-After", "Seconds to wait"),
         _ => return,
     };
-    headers.insert(header.0.to_owned(), HeaderBuilder::new().description(Some(header.1)).build().into());
+    let header = HeaderBuilder::new().description(Some(description)).build();
+    response.headers.insert(name.to_owned(), header.into());
 }
 
 #[cfg(test)]
@@ -171,6 +182,18 @@ mod tests {
                 let secured = operation["security"] == json!([{"bearer": []}]);
                 assert_eq!(secured, path.starts_with("/api/"), "{method} {path}");
                 assert_eq!(operation["responses"]["401"].is_object(), secured, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_error_is_documented_as_a_problem() {
+        for (path, item) in document()["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    let problem = response["content"][CONTENT_TYPE].is_object();
+                    assert_eq!(problem, !status.starts_with('2'), "{method} {path} {status}");
+                }
             }
         }
     }

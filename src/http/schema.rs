@@ -1,4 +1,4 @@
-//! The shapes of requests and answers, for the `OpenAPI` document. The actors read and write them; these types only tell
+//! The shapes of requests and answers, for the OpenAPI document. The actors read and write them; these types only tell
 //! of them, with the bounds of the contract, and tests compare the two.
 
 #![expect(dead_code, reason = "no value of these types is ever made")]

@@ -42,10 +42,7 @@ impl Current {
     /// What the others work with.
     pub(super) fn told(&self) -> SettingsChanged {
         let unreadable = self.broken.clone().or_else(|| self.secrets.unreadable());
-        SettingsChanged {
-            settings: Arc::new(self.complete()),
-            unreadable,
-        }
+        SettingsChanged { settings: Arc::new(self.complete()), unreadable }
     }
 
     fn complete(&self) -> MqttSettings {
@@ -67,11 +64,7 @@ impl Current {
         if update.settings.broker_host.is_empty() {
             faults.push("broker_host", "must not be empty");
         }
-        let SettingsUpdate {
-            mut settings,
-            password,
-            client_key,
-        } = update;
+        let SettingsUpdate { mut settings, password, client_key } = update;
         for (field, update, held) in [
             ("password", &password, &self.secrets.password),
             ("client_key", &client_key, &self.secrets.client_key),
@@ -88,11 +81,7 @@ impl Current {
 
     fn unchanged(&self) -> SettingsUpdate {
         let (password, client_key) = (SecretUpdate::Keep, SecretUpdate::Keep);
-        SettingsUpdate {
-            settings: self.settings.clone(),
-            password,
-            client_key,
-        }
+        SettingsUpdate { settings: self.settings.clone(), password, client_key }
     }
 
     /// A secret that is not mentioned stays where it was going: nobody can have it sent elsewhere.
@@ -103,12 +92,7 @@ impl Current {
         }
         for (field, name, update, held) in [
             ("password", "password", &update.password, &self.secrets.password),
-            (
-                "client_key",
-                "client key",
-                &update.client_key,
-                &self.secrets.client_key,
-            ),
+            ("client_key", "client key", &update.client_key, &self.secrets.client_key),
         ] {
             if matches!(update, SecretUpdate::Keep) && held.is_stored() {
                 let why = "host, port, user or TLS settings have changed";
@@ -149,21 +133,9 @@ mod tests {
 
     fn current(object: Value) -> Current {
         let settings = MqttSettings::read(object, "c").unwrap().settings;
-        let identity = IdentityState::Unusable {
-            reason: "none here".to_owned(),
-        };
-        let secrets = Secrets {
-            identity,
-            password: Held::Known("x".into()),
-            client_key: Held::None,
-        };
-        Current {
-            client_id: "c".to_owned(),
-            settings,
-            secrets,
-            updated_at: None,
-            broken: None,
-        }
+        let identity = IdentityState::Unusable { reason: "none here".to_owned() };
+        let secrets = Secrets { identity, password: Held::Known("x".into()), client_key: Held::None };
+        Current { client_id: "c".to_owned(), settings, secrets, updated_at: None, broken: None }
     }
 
     fn changes(from: Value, to: Value) -> Vec<&'static str> {
@@ -174,27 +146,16 @@ mod tests {
     fn changes_are_told_by_name() {
         assert_eq!(changes(json!({}), json!({})), Vec::<&str>::new());
         let to = json!({"qos": 0, "topic_prefix": "a/b", "password": "y", "client_key": null});
-        assert_eq!(
-            changes(json!({"qos": 2}), to),
-            ["password", "topic_prefix", "qos"]
-        );
-        assert_eq!(
-            changes(json!({"username": "u"}), json!({"password": null})),
-            ["username", "password"]
-        );
+        assert_eq!(changes(json!({"qos": 2}), to), ["password", "topic_prefix", "qos"]);
+        assert_eq!(changes(json!({"username": "u"}), json!({"password": null})), ["username", "password"]);
     }
 
     #[test]
     fn a_secret_is_bound_to_where_it_was_entered_for() {
         let held = current(json!({"broker_host": "a", "username": "u"}));
-        let faults = |object| {
-            held.destination_faults(&MqttSettings::read(object, "c").unwrap())
-                .finish()
-                .is_err()
-        };
-        assert!(!faults(
-            json!({"broker_host": "a", "username": "u", "qos": 2, "keep_alive_seconds": 5})
-        ));
+        let faults =
+            |object| held.destination_faults(&MqttSettings::read(object, "c").unwrap()).finish().is_err();
+        assert!(!faults(json!({"broker_host": "a", "username": "u", "qos": 2, "keep_alive_seconds": 5})));
         assert!(!faults(json!({"broker_host": "b", "password": null})));
         for (field, value) in [
             ("broker_host", json!("b")),

@@ -43,26 +43,15 @@ impl Identity {
                 continue;
             }
             if content.starts_with("age-encryption.org/") || content.starts_with("-----BEGIN AGE") {
-                return Err(Malformed {
-                    line,
-                    what: "the file is encrypted with a passphrase itself",
-                });
+                return Err(Malformed { line, what: "the file is encrypted with a passphrase itself" });
             }
-            let key = content.parse().map_err(|_| Malformed {
-                line,
-                what: "this is not AGE-SECRET-KEY-1…",
-            })?;
+            let key =
+                content.parse().map_err(|_| Malformed { line, what: "this is not AGE-SECRET-KEY-1…" })?;
             if found.replace(Self(key)).is_some() {
-                return Err(Malformed {
-                    line,
-                    what: "a second key, only one is possible",
-                });
+                return Err(Malformed { line, what: "a second key, only one is possible" });
             }
         }
-        found.ok_or(Malformed {
-            line: 0,
-            what: "it holds no AGE-SECRET-KEY-1…",
-        })
+        found.ok_or(Malformed { line: 0, what: "it holds no AGE-SECRET-KEY-1…" })
     }
 
     /// The text of an identity file.
@@ -70,18 +59,8 @@ impl Identity {
         let key = self.0.to_string();
         let public = self.0.to_public().to_string();
         let key = key.expose_secret();
-        let mut text = Zeroizing::new(String::with_capacity(
-            64 + created.len() + public.len() + key.len(),
-        ));
-        for part in [
-            "# created: ",
-            created,
-            "\n# public key: ",
-            &public,
-            "\n",
-            key,
-            "\n",
-        ] {
+        let mut text = Zeroizing::new(String::with_capacity(64 + created.len() + public.len() + key.len()));
+        for part in ["# created: ", created, "\n# public key: ", &public, "\n", key, "\n"] {
             text.push_str(part);
         }
         text
@@ -102,9 +81,7 @@ impl Identity {
         })?;
         // The plain text is shorter than the ciphertext, so the buffer never grows.
         let mut plain = Zeroizing::new(Vec::with_capacity(ciphertext.len()));
-        reader
-            .read_to_end(&mut plain)
-            .map_err(|_| DecryptError::Damaged)?;
+        reader.read_to_end(&mut plain).map_err(|_| DecryptError::Damaged)?;
         let text = str::from_utf8(&plain).map_err(|_| DecryptError::Damaged)?;
         Ok(SecretString::from(text))
     }
@@ -112,9 +89,7 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Identity")
-            .field(&self.0.to_public().to_string())
-            .finish()
+        f.debug_tuple("Identity").field(&self.0.to_public().to_string()).finish()
     }
 }
 
@@ -140,19 +115,9 @@ mod tests {
     #[test]
     fn anything_else_is_refused_by_line() {
         assert_eq!(fault("# nothing\n").0, 0);
-        assert_eq!(
-            fault("# a\n\nAGE-SECRET-KEY-1AAAA\n"),
-            (3, "this is not AGE-SECRET-KEY-1…")
-        );
-        assert_eq!(
-            fault(&KEYGEN.repeat(2)),
-            (6, "a second key, only one is possible")
-        );
-        assert!(
-            fault("age-encryption.org/v1\n-> scrypt\n")
-                .1
-                .contains("passphrase")
-        );
+        assert_eq!(fault("# a\n\nAGE-SECRET-KEY-1AAAA\n"), (3, "this is not AGE-SECRET-KEY-1…"));
+        assert_eq!(fault(&KEYGEN.repeat(2)), (6, "a second key, only one is possible"));
+        assert!(fault("age-encryption.org/v1\n-> scrypt\n").1.contains("passphrase"));
     }
 
     #[test]
@@ -160,19 +125,12 @@ mod tests {
         let (one, other) = (Identity::generate(), Identity::generate());
         let ciphertext = one.encrypt(&SecretString::from("pässword")).unwrap();
         assert_eq!(one.decrypt(&ciphertext).unwrap().expose_secret(), "pässword");
-        assert_eq!(
-            other.decrypt(&ciphertext).unwrap_err(),
-            DecryptError::OtherIdentity
-        );
+        assert_eq!(other.decrypt(&ciphertext).unwrap_err(), DecryptError::OtherIdentity);
         let mut cut = ciphertext.clone();
         cut.truncate(ciphertext.len() - 1);
         assert_eq!(one.decrypt(&cut).unwrap_err(), DecryptError::Damaged);
         assert_eq!(one.decrypt(b"nothing").unwrap_err(), DecryptError::Damaged);
-        assert!(
-            !ciphertext
-                .windows(8)
-                .any(|part| part == "pässword".as_bytes()[..8].as_ref())
-        );
+        assert!(!ciphertext.windows(8).any(|part| part == "pässword".as_bytes()[..8].as_ref()));
     }
 
     #[test]

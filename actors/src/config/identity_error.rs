@@ -54,9 +54,5 @@ impl IdentityFileError {
 }
 
 fn at(line: usize) -> String {
-    if line == 0 {
-        String::new()
-    } else {
-        format!(" (line {line})")
-    }
+    if line == 0 { String::new() } else { format!(" (line {line})") }
 }

@@ -37,9 +37,7 @@ pub enum IdentityState {
 pub fn load(path: &Path) -> IdentityState {
     match read(path, Access::OwnerOnly) {
         Ok(Some(identity)) => IdentityState::Ready(identity),
-        Ok(None) => IdentityState::Missing {
-            path: path.to_owned(),
-        },
+        Ok(None) => IdentityState::Missing { path: path.to_owned() },
         Err(error) => IdentityState::Unusable { reason: error.full() },
     }
 }
@@ -47,18 +45,11 @@ pub fn load(path: &Path) -> IdentityState {
 /// Makes a new identity where no file is yet; its directory too, mode 0700. The file is complete and synced before it has
 /// its name. The caller has made sure that no ciphertext still needs another one.
 pub fn create(path: &Path) -> Result<Identity, IdentityFileError> {
-    let fail = |source| IdentityFileError::Write {
-        path: path.to_owned(),
-        source,
-    };
+    let fail = |source| IdentityFileError::Write { path: path.to_owned(), source };
     if fs::symlink_metadata(path).is_ok() {
         return Err(fail(ErrorKind::AlreadyExists.into()));
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory(path))
-        .map_err(fail)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(directory(path)).map_err(fail)?;
     let identity = Identity::generate();
     let half_done = beside(path, "tmp");
     write_new(&half_done, &identity)?;
@@ -76,10 +67,7 @@ pub(super) enum Access {
 
 /// Reads an identity file; `None` when there is none.
 pub(super) fn read(path: &Path, access: Access) -> Result<Option<Identity>, IdentityFileError> {
-    let fail = |source| IdentityFileError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let fail = |source| IdentityFileError::Read { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -87,25 +75,15 @@ pub(super) fn read(path: &Path, access: Access) -> Result<Option<Identity>, Iden
     };
     let mode = file.metadata().map_err(fail)?.mode() & 0o777;
     if access == Access::OwnerOnly && mode & 0o077 != 0 {
-        return Err(IdentityFileError::TooOpen {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(IdentityFileError::TooOpen { path: path.to_owned(), mode });
     }
     // Room for all of it at once: a buffer that grows leaves copies behind.
     let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024 + 1));
     file.take(MAX_BYTES).read_to_end(&mut text).map_err(fail)?;
-    let malformed = |Malformed { line, what }| IdentityFileError::Malformed {
-        path: path.to_owned(),
-        line,
-        what,
-    };
-    let text = std::str::from_utf8(&text).map_err(|_| {
-        malformed(Malformed {
-            line: 0,
-            what: "it is not a text",
-        })
-    })?;
+    let malformed =
+        |Malformed { line, what }| IdentityFileError::Malformed { path: path.to_owned(), line, what };
+    let text =
+        std::str::from_utf8(&text).map_err(|_| malformed(Malformed { line: 0, what: "it is not a text" }))?;
     Identity::parse(text).map(Some).map_err(malformed)
 }
 
@@ -113,27 +91,17 @@ pub(super) fn read(path: &Path, access: Access) -> Result<Option<Identity>, Iden
 pub(super) fn write_new(path: &Path, identity: &Identity) -> Result<(), IdentityFileError> {
     remove(path)?;
     let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(identity.to_text(&clock::rfc3339(clock::now())).as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|source| IdentityFileError::Write {
-        path: path.to_owned(),
-        source,
-    })?;
+    write().map_err(|source| IdentityFileError::Write { path: path.to_owned(), source })?;
     sync_directory(path)
 }
 
 /// Gives a file another name, for good.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), IdentityFileError> {
-    fs::rename(from, to).map_err(|source| IdentityFileError::Write {
-        path: to.to_owned(),
-        source,
-    })?;
+    fs::rename(from, to).map_err(|source| IdentityFileError::Write { path: to.to_owned(), source })?;
     sync_directory(to)
 }
 
@@ -142,10 +110,7 @@ pub(super) fn remove(path: &Path) -> Result<bool, IdentityFileError> {
     match fs::remove_file(path) {
         Ok(()) => sync_directory(path).map(|()| true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(IdentityFileError::Write {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(IdentityFileError::Write { path: path.to_owned(), source }),
     }
 }
 
@@ -167,10 +132,7 @@ fn directory(path: &Path) -> &Path {
 fn sync_directory(path: &Path) -> Result<(), IdentityFileError> {
     File::open(directory(path))
         .and_then(|directory| directory.sync_all())
-        .map_err(|source| IdentityFileError::Write {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|source| IdentityFileError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -201,17 +163,11 @@ mod tests {
         let identity = create(&path).unwrap();
         let mode = |p: &Path| fs::metadata(p).unwrap().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-        let IdentityState::Ready(read) = load(&path) else {
-            panic!()
-        };
+        let IdentityState::Ready(read) = load(&path) else { panic!() };
         let ciphertext = identity.encrypt(&SecretString::from("x")).unwrap();
         assert!(read.decrypt(&ciphertext).is_ok());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
-        assert!(
-            fs::read_to_string(&path)
-                .unwrap()
-                .contains("\n# public key: age1")
-        );
+        assert!(fs::read_to_string(&path).unwrap().contains("\n# public key: age1"));
     }
 
     #[test]
@@ -231,10 +187,7 @@ mod tests {
             fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
             let reason = reason(&path);
             assert!(reason.contains(&format!("mode {mode:o}")), "{reason}");
-            assert!(
-                reason.ends_with(&format!("run `chmod 600 {}`", path.display())),
-                "{reason}"
-            );
+            assert!(reason.ends_with(&format!("run `chmod 600 {}`", path.display())), "{reason}");
         }
     }
 
@@ -244,9 +197,6 @@ mod tests {
         create(&path).unwrap();
         fs::write(&path, "# mine\nhunter2\n").unwrap();
         let reason = reason(&path);
-        assert!(
-            reason.contains("(line 2)") && !reason.contains("hunter2"),
-            "{reason}"
-        );
+        assert!(reason.contains("(line 2)") && !reason.contains("hunter2"), "{reason}");
     }
 }

@@ -67,9 +67,7 @@ pub struct ConfigOptions {
 impl fmt::Debug for ConfigOptions {
     /// Without the first settings, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigOptions")
-            .field("identity_file", &self.identity_file)
-            .finish_non_exhaustive()
+        f.debug_struct("ConfigOptions").field("identity_file", &self.identity_file).finish_non_exhaustive()
     }
 }
 
@@ -88,24 +86,11 @@ impl ConfigActor {
     /// Reads the settings, making the row and the identity at the first start, and finishing a key rotation that was cut
     /// short. Fails only when the database does.
     pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
-        let ConfigOptions {
-            store,
-            identity_file,
-            initial,
-            probe,
-            crashed,
-        } = options;
+        let ConfigOptions { store, identity_file, initial, probe, crashed } = options;
         let place = Place { store, identity_file };
         let current = open::open(&place, initial).await?;
         let trials = Arc::new(Semaphore::new(MAX_TRIALS));
-        Ok(Self {
-            place,
-            current,
-            listeners: Vec::new(),
-            probe,
-            trials,
-            crashed,
-        })
+        Ok(Self { place, current, listeners: Vec::new(), probe, trials, crashed })
     }
 
     /// The settings in force, for those that are started before this actor.
@@ -178,10 +163,7 @@ impl Handler<TestConnection> for ConfigActor {
     type Result = ResponseFuture<Result<TestReport, Invalid>>;
 
     fn handle(&mut self, TestConnection(object): TestConnection, _: &mut Self::Context) -> Self::Result {
-        let (settings, permit) = match (
-            self.current.trial(object),
-            self.trials.clone().try_acquire_owned(),
-        ) {
+        let (settings, permit) = match (self.current.trial(object), self.trials.clone().try_acquire_owned()) {
             (Ok(settings), Ok(permit)) => (settings, permit),
             (Err(invalid), _) => return Box::pin(async move { Err(invalid) }),
             (_, Err(_)) => {

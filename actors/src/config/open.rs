@@ -23,10 +23,9 @@ pub(super) async fn open(place: &Place, initial: Option<Value>) -> Result<Curren
         Ok(Recovery::Nothing) => {}
         Ok(found) => tracing::warn!(%found, "a key rotation had been cut short"),
         Err(rotate::RotateError::Store(error)) => return Err(error),
-        Err(error) => tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "a key rotation was cut short"
-        ),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a key rotation was cut short");
+        }
     }
     let row = mqtt_config::load_or_create(&place.store, MqttSettings::new_client_id).await?;
     let mut identity = identity_file::load(&place.identity_file);
@@ -39,13 +38,7 @@ pub(super) async fn open(place: &Place, initial: Option<Value>) -> Result<Curren
     let secrets = Secrets::unlock(identity, row.password.as_deref(), row.client_key.as_deref());
     let settings = MqttSettings::defaults(&row.client_id);
     let updated_at = row.updated_at.map(clock::from_micros);
-    let mut current = Current {
-        client_id: row.client_id,
-        settings,
-        secrets,
-        updated_at,
-        broken: None,
-    };
+    let mut current = Current { client_id: row.client_id, settings, secrets, updated_at, broken: None };
     if let Some(json) = row.settings {
         read_stored(&mut current, &json);
         return Ok(current);
@@ -63,9 +56,8 @@ fn read_stored(current: &mut Current, json: &str) {
     match read {
         Ok(update) => current.settings = update.settings,
         Err(error) => {
-            current.broken = Some(format!(
-                "the stored MQTT settings cannot be read ({error}): enter them again"
-            ));
+            current.broken =
+                Some(format!("the stored MQTT settings cannot be read ({error}): enter them again"));
         }
     }
 }
@@ -84,9 +76,8 @@ async fn first(place: &Place, mut current: Current, value: Value) -> Result<Curr
         Ok(Replaced { current, .. }) => Ok(current),
         Err(StoreFault::Identity(reason)) => {
             current.settings = update.settings;
-            current.broken = Some(format!(
-                "the password or client key in [mqtt] cannot be stored: {reason}, and restart"
-            ));
+            current.broken =
+                Some(format!("the password or client key in [mqtt] cannot be stored: {reason}, and restart"));
             Ok(current)
         }
         Err(StoreFault::Database(error)) => Err(error),

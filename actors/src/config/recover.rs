@@ -53,11 +53,7 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
         // The new key, if it is still there, was never used.
         let undone = identity_file::remove(&new)?;
         identity_file::remove(&backup)?;
-        return Ok(if undone {
-            Recovery::Undone
-        } else {
-            Recovery::Finished
-        });
+        return Ok(if undone { Recovery::Undone } else { Recovery::Finished });
     }
     if fits(&new)? {
         if exists(path)? {
@@ -92,11 +88,5 @@ fn reads(identity: &Identity, ciphertext: Option<&[u8]>) -> bool {
 }
 
 fn exists(path: &Path) -> Result<bool, RotateError> {
-    path.try_exists().map_err(|source| {
-        IdentityFileError::Read {
-            path: path.to_owned(),
-            source,
-        }
-        .into()
-    })
+    path.try_exists().map_err(|source| IdentityFileError::Read { path: path.to_owned(), source }.into())
 }

@@ -56,10 +56,7 @@ impl From<StoreFault> for ReplaceError {
 impl From<StoreError> for ReplaceError {
     fn from(error: StoreError) -> Self {
         // The cause is the log's, not the client's.
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the settings could not be stored"
-        );
+        tracing::error!(error = &error as &dyn std::error::Error, "the settings could not be stored");
         Self::Storage(error.to_string())
     }
 }
@@ -71,9 +68,7 @@ pub(super) async fn replace(
     value: Value,
 ) -> Result<Replaced, ReplaceError> {
     let update = MqttSettings::read(value, &current.client_id)?;
-    let sets = [&update.password, &update.client_key]
-        .iter()
-        .any(|s| matches!(s, SecretUpdate::Set(_)));
+    let sets = [&update.password, &update.client_key].iter().any(|s| matches!(s, SecretUpdate::Set(_)));
     if sets || current.secrets.unreadable().is_some() {
         // Somebody may have put the file right, or away, since it was last looked at.
         current.secrets = look_again(place).await?;
@@ -89,43 +84,22 @@ pub(super) async fn store(
     update: SettingsUpdate,
 ) -> Result<Replaced, StoreFault> {
     let changed = current.changes(&update);
-    let SettingsUpdate {
-        settings,
-        password,
-        client_key,
-    } = update;
-    let Secrets {
-        identity,
-        password: old_password,
-        client_key: old_client_key,
-    } = current.secrets;
+    let SettingsUpdate { settings, password, client_key } = update;
+    let Secrets { identity, password: old_password, client_key: old_client_key } = current.secrets;
     let keeps_unreadable = [(&password, &old_password), (&client_key, &old_client_key)]
         .iter()
         .any(|(update, held)| matches!(update, SecretUpdate::Keep) && held.fault().is_some());
-    let mut key = Key {
-        identity,
-        may_be_made: !keeps_unreadable,
-    };
+    let mut key = Key { identity, may_be_made: !keeps_unreadable };
     let (password_column, password) = key.settle(password, old_password)?;
     let (client_key_column, client_key) = key.settle(client_key, old_client_key)?;
 
     let now = clock::now();
     let (json, at) = (fields(&settings).to_string(), clock::to_micros(now));
     mqtt_config::save(&place.store, json, password_column, client_key_column, at).await?;
-    let secrets = Secrets {
-        identity: key.identity,
-        password,
-        client_key,
-    };
+    let secrets = Secrets { identity: key.identity, password, client_key };
     let client_id = current.client_id;
     Ok(Replaced {
-        current: Current {
-            client_id,
-            settings,
-            secrets,
-            updated_at: Some(now),
-            broken: None,
-        },
+        current: Current { client_id, settings, secrets, updated_at: Some(now), broken: None },
         changed,
     })
 }
@@ -134,11 +108,7 @@ async fn look_again(place: &Place) -> Result<Secrets, StoreError> {
     let row = mqtt_config::load(&place.store).await?;
     let (password, client_key) = row.map(|row| (row.password, row.client_key)).unwrap_or_default();
     let identity = identity_file::load(&place.identity_file);
-    Ok(Secrets::unlock(
-        identity,
-        password.as_deref(),
-        client_key.as_deref(),
-    ))
+    Ok(Secrets::unlock(identity, password.as_deref(), client_key.as_deref()))
 }
 
 /// The identity that new secrets are encrypted with.
@@ -162,9 +132,7 @@ impl Key {
     }
 
     fn encrypt(&mut self, secret: &SecretString) -> Result<Vec<u8>, StoreFault> {
-        self.usable()?
-            .encrypt(secret)
-            .map_err(|error| StoreFault::Identity(error.to_string()))
+        self.usable()?.encrypt(secret).map_err(|error| StoreFault::Identity(error.to_string()))
     }
 
     fn usable(&mut self) -> Result<Identity, StoreFault> {

@@ -94,19 +94,13 @@ pub(super) async fn rotate_until(store: &Store, path: &Path, last: Step) -> Resu
         IdentityState::Ready(identity) => identity,
         IdentityState::Unusable { reason } => return Err(RotateError::Identity(reason)),
         IdentityState::Missing { path } => {
-            return Err(RotateError::Identity(format!(
-                "there is no identity file {}",
-                path.display()
-            )));
+            return Err(RotateError::Identity(format!("there is no identity file {}", path.display())));
         }
     };
     let row = mqtt_config::load(store).await?;
     let new = Identity::generate();
     let (password, client_key) = encrypt_anew(row.as_ref(), &old, &new)?;
-    let secrets = [&password, &client_key]
-        .into_iter()
-        .filter(|c| **c != SecretColumn::Keep)
-        .count();
+    let secrets = [&password, &client_key].into_iter().filter(|c| **c != SecretColumn::Keep).count();
     let (incoming, outgoing) = (beside(path, NEW), beside(path, BACKUP));
 
     identity_file::write_new(&incoming, &new)?;
@@ -133,12 +127,8 @@ fn encrypt_anew(
     let anew = |secret, ciphertext: Option<&Vec<u8>>| match ciphertext {
         None => Ok::<_, RotateError>(SecretColumn::Keep),
         Some(ciphertext) => {
-            let plain = old
-                .decrypt(ciphertext)
-                .map_err(|source| RotateError::Secret { secret, source })?;
-            let fresh = new
-                .encrypt(&plain)
-                .map_err(|source| RotateError::Encrypt { secret, source })?;
+            let plain = old.decrypt(ciphertext).map_err(|source| RotateError::Secret { secret, source })?;
+            let fresh = new.encrypt(&plain).map_err(|source| RotateError::Encrypt { secret, source })?;
             Ok(SecretColumn::Write(Some(fresh)))
         }
     };

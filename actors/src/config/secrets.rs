@@ -58,19 +58,12 @@ impl Secrets {
             Some(ciphertext) => open(&identity, name, ciphertext),
         };
         let (password, client_key) = (open("password", password), open("client key", client_key));
-        Self {
-            identity,
-            password,
-            client_key,
-        }
+        Self { identity, password, client_key }
     }
 
     /// Why a stored secret cannot be read, and how to mend it; `None` when all can.
     pub(super) fn unreadable(&self) -> Option<String> {
-        let faults: Vec<_> = [&self.password, &self.client_key]
-            .into_iter()
-            .filter_map(Held::fault)
-            .collect();
+        let faults: Vec<_> = [&self.password, &self.client_key].into_iter().filter_map(Held::fault).collect();
         (!faults.is_empty()).then(|| faults.join("; "))
     }
 }

@@ -33,9 +33,7 @@ struct Running {
 
 impl Home {
     fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-        }
+        Self { dir: tempfile::tempdir().unwrap() }
     }
 
     fn identity(&self) -> PathBuf {
@@ -62,39 +60,23 @@ impl Home {
         };
         assert!(!format!("{options:?}").contains(PASSWORD));
         let (listener, told) = Recorder::start_new();
-        let config = ConfigActor::open(options)
-            .await
-            .unwrap()
-            .telling(vec![listener.clone().recipient()]);
+        let config = ConfigActor::open(options).await.unwrap().telling(vec![listener.clone().recipient()]);
         assert!(!format!("{config:?}").contains(PASSWORD));
-        let running = Running {
-            addr: config.start(),
-            told,
-            store,
-            crashed,
-            _listener: listener,
-        };
+        let running = Running { addr: config.start(), told, store, crashed, _listener: listener };
         running.view().await;
         running
     }
 
     /// Every file of the directory.
     fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<_> = fs::read_dir(self.dir.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
+        let mut files: Vec<_> =
+            fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         files
     }
 
     fn contains(&self, text: &str) -> bool {
-        let holds = |path: &Path| {
-            fs::read(path)
-                .unwrap()
-                .windows(text.len())
-                .any(|w| w == text.as_bytes())
-        };
+        let holds = |path: &Path| fs::read(path).unwrap().windows(text.len()).any(|w| w == text.as_bytes());
         self.files().iter().any(|path| holds(path))
     }
 }
@@ -107,12 +89,7 @@ async fn repeat(settings: Arc<MqttSettings>) -> TestReport {
         std::future::pending::<()>().await;
     }
     let message = format!("{} {:?}", settings.broker(), settings.exposed_password());
-    TestReport {
-        success: true,
-        message,
-        protocol: None,
-        stages: Vec::new(),
-    }
+    TestReport { success: true, message, protocol: None, stages: Vec::new() }
 }
 
 impl Running {
@@ -132,10 +109,7 @@ impl Running {
     async fn told(&self) -> (Option<String>, Option<String>) {
         crate::testing::settle().await;
         let last = self.told.take().pop().expect("something was told");
-        (
-            last.settings.exposed_password().map(str::to_owned),
-            last.unreadable,
-        )
+        (last.settings.exposed_password().map(str::to_owned), last.unreadable)
     }
 
     async fn stop(self) {

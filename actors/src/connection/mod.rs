@@ -14,8 +14,7 @@ pub(crate) mod reason;
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorContext as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture,
-    StreamHandler,
+    Actor, ActorContext as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, StreamHandler,
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -25,13 +24,13 @@ use self::{
     client::{Answer, Client, Event, Limits, Message, SessionOptions},
     packets::Packets,
 };
-pub use messages::*;
 use crate::{
     ids::{LinkId, Seq},
     outbox::{Answered, DeadReason, LinkDown, LinkUp, Outcome},
     settings::{MqttSettings, QoS},
     status::{Failure, FailureKind, Warning},
 };
+pub use messages::*;
 
 /// Events of the client that are handled in one go: their acknowledgements reach the outbox in one message.
 const EVENTS_AT_ONCE: usize = 256;
@@ -264,8 +263,9 @@ fn broker_warnings(settings: &MqttSettings, limits: Limits) -> Vec<Warning> {
     if !limits.retain_available {
         warnings.push(Warning {
             kind: "retain_unavailable",
-            message: "The broker keeps no retained messages: a subscriber that comes later does not see the state."
-                .to_owned(),
+            message:
+                "The broker keeps no retained messages: a subscriber that comes later does not see the state."
+                    .to_owned(),
         });
     }
     warnings
@@ -288,8 +288,7 @@ impl Actor for ConnectionActor {
 
     fn stopped(&mut self, _: &mut Self::Context) {
         // Runs at every end, also at a panic: the one place that tells. It must not panic itself.
-        let failure =
-            if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
+        let failure = if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
         let link = self.link;
         for peer in &self.peers.link_down {
             #[expect(clippy::disallowed_methods, reason = "one message a connection")]

@@ -112,10 +112,8 @@ async fn stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(),
                 ),
             ));
         }
-        None => report.close(
-            None,
-            "the broker does not let this user subscribe, so it could not be heard".to_owned(),
-        ),
+        None => report
+            .close(None, "the broker does not let this user subscribe, so it could not be heard".to_owned()),
     }
     session.leave().await;
     Ok(())

@@ -6,9 +6,7 @@ use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use sea_orm::DbErr;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{
-    OutboxActor, PublishError, Receipt, gather::MAX_GATHERED, gather::OnItsWay, is_late,
-};
+use super::{OutboxActor, PublishError, Receipt, gather::MAX_GATHERED, gather::OnItsWay, is_late};
 use crate::{
     clock,
     event::DetectionEvent,
@@ -29,7 +27,7 @@ type Accepted = Result<oneshot::Receiver<Result<Vec<Receipt>, PublishError>>, Pu
 
 /// The answer to an accepted request, once its commit is through.
 pub(super) async fn wait(accepted: Accepted) -> Result<Vec<Receipt>, PublishError> {
-    accepted?.await.unwrap_or_else(|_| Err(PublishError::Stopping))
+    accepted?.await.unwrap_or(Err(PublishError::Stopping))
 }
 
 impl OutboxActor {

@@ -28,7 +28,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How long to wait before a deferred event is sent again: twice as long each time, up to a minute.
 const DEFER_FIRST: Duration = Duration::from_secs(1);
-const DEFER_LONGEST: Duration = Duration::from_secs(60);
+const DEFER_LONGEST: Duration = Duration::from_mins(1);
 
 /// How often to look whether everything in flight is answered, so that a deferred event can be sent again.
 const RESUME_POLL: Duration = Duration::from_millis(100);
@@ -160,13 +160,7 @@ impl OutboxActor {
     }
 
     /// What the broker says of one event.
-    pub(super) fn answered(
-        &mut self,
-        link: LinkId,
-        seq: Seq,
-        outcome: Outcome,
-        ctx: &mut Context<Self>,
-    ) {
+    pub(super) fn answered(&mut self, link: LinkId, seq: Seq, outcome: Outcome, ctx: &mut Context<Self>) {
         match outcome {
             Outcome::Delivered { unheard } => self.delivered(link, seq, unheard),
             Outcome::Refused(reason) => {
@@ -223,13 +217,7 @@ impl OutboxActor {
     }
 
     /// The broker refused the event for now: it and what follows is sent again after a pause, in order.
-    fn deferred(
-        &mut self,
-        seq: Seq,
-        reason: &'static str,
-        attempts: Option<u32>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn deferred(&mut self, seq: Seq, reason: &'static str, attempts: Option<u32>, ctx: &mut Context<Self>) {
         self.flying.remove(&seq);
         let count = self.deferrals.entry(seq).or_insert(0);
         *count += 1;
@@ -256,4 +244,3 @@ impl OutboxActor {
         }
     }
 }
-

@@ -81,11 +81,8 @@ impl Feed {
         if let Some(rows) = rows {
             let complete = rows.len() < PAGE;
             self.ready.extend(rows);
-            self.next_read = if complete {
-                request.last.next().max(self.after_ready())
-            } else {
-                self.after_ready()
-            };
+            self.next_read =
+                if complete { request.last.next().max(self.after_ready()) } else { self.after_ready() };
         }
     }
 

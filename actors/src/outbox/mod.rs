@@ -54,8 +54,8 @@ use crate::{
 const MAILBOX: usize = 1024;
 
 /// The first sweep comes soon after the start, so that a service that is restarted every day is swept too.
-const FIRST_SWEEP_AFTER: Duration = Duration::from_secs(60);
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 /// The outbox' bounds.
 #[derive(Debug, Clone)]

@@ -85,7 +85,10 @@ mod tests {
         for rate in [1, 7, 100, 900] {
             let left = leave(&mut Pacer::new(rate), Instant::now(), 10_000);
             let expected = usize::try_from(rate).unwrap() * 10;
-            assert!((expected - 1..=expected + expected / 100 + 1).contains(&left), "{rate}/s: {left} in 10 s");
+            assert!(
+                (expected - 1..=expected + expected / 100 + 1).contains(&left),
+                "{rate}/s: {left} in 10 s"
+            );
         }
     }
 

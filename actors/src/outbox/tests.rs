@@ -49,14 +49,14 @@ struct Fixture {
     metrics: Metrics,
     delivered: Option<(LinkId, Told<Deliver>)>,
     links: u64,
-    _dir: Option<tempfile::TempDir>,
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Fixture {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut it = Self::open(dir.path(), MqttSettings::defaults("c"), 1_000_000).await;
-        it._dir = Some(dir);
+        it.dir = Some(dir);
         it
     }
 
@@ -79,14 +79,14 @@ impl Fixture {
         let outbox =
             OutboxActor::recover(store.clone(), metrics.clone(), limits, Arc::new(settings), crashed);
         let outbox = outbox.await.unwrap().start();
-        Self { store, outbox, metrics, delivered: None, links: 0, _dir: None }
+        Self { store, outbox, metrics, delivered: None, links: 0, dir: None }
     }
 
     /// Ends the actor as a crash would: nothing more is written.
     async fn crash(self) -> Option<tempfile::TempDir> {
         self.outbox.send(Stop).await.unwrap();
         self.store.close().await;
-        self._dir
+        self.dir
     }
 
     async fn change(&self, settings: MqttSettings) {

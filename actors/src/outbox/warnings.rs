@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{ids::CameraId, status::Warning};
 
 /// How long a late arrival is shown, and how often it is logged.
-const SHOWN_FOR: Duration = Duration::from_secs(600);
+const SHOWN_FOR: Duration = Duration::from_mins(10);
 
 /// What was seen lately.
 #[derive(Debug, Default)]
@@ -59,8 +59,7 @@ impl Warnings {
                 ),
             });
         }
-        let arrival =
-            self.late_arrival.as_ref().filter(|a| now.saturating_duration_since(a.at) < SHOWN_FOR);
+        let arrival = self.late_arrival.as_ref().filter(|a| now.saturating_duration_since(a.at) < SHOWN_FOR);
         if let Some(LateArrival { camera_id, seconds, .. }) = arrival {
             shown.push(Warning {
                 kind: "late_on_arrival",
@@ -81,7 +80,7 @@ mod tests {
     #[tokio::test]
     async fn a_late_arrival_is_logged_once_in_ten_minutes_and_shown_as_long() {
         let camera = CameraId::parse("door").unwrap();
-        let (start, minute) = (Instant::now(), Duration::from_secs(60));
+        let (start, minute) = (Instant::now(), Duration::from_mins(1));
         let mut warnings = Warnings::default();
         assert!(warnings.late_on_arrival(&camera, 400, start));
         assert!(!warnings.late_on_arrival(&camera, 400, start + minute));

@@ -190,7 +190,7 @@ proptest! {
             }
             prop_assert_eq!(window.in_flight(), in_flight.len());
             prop_assert!(in_flight.len() <= limit || !up);
-            let first_open = (1..).find(|n| !settled.contains(n)).unwrap();
+            let first_open = (1..=i64::MAX).find(|n| !settled.contains(n)).unwrap();
             prop_assert_eq!(window.cursor().0, first_open - 1);
             let above = settled.iter().filter(|n| **n > window.cursor().0).count();
             prop_assert_eq!(window.settled_above_cursor(), above);

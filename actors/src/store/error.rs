@@ -194,10 +194,7 @@ mod tests {
 
     #[test]
     fn an_error_that_is_not_sqlites_is_just_another() {
-        assert!(matches!(
-            StoreError::from(DbErr::RecordNotUpdated),
-            StoreError::Other(_)
-        ));
+        assert!(matches!(StoreError::from(DbErr::RecordNotUpdated), StoreError::Other(_)));
         let busy = DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
         assert!(matches!(StoreError::from(busy), StoreError::Locked(_)));
     }

@@ -1,8 +1,7 @@
 //! The table `events`: the log itself.
 
 use sea_orm::{
-    ActiveValue::Set,
-    ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
+    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
     entity::prelude::*,
 };
 
@@ -89,26 +88,15 @@ pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
 
 /// Up to `limit` events from the place `from` on, in order.
 pub async fn page(db: &impl ConnectionTrait, from: Seq, limit: u64) -> Result<Vec<StoredEvent>, DbErr> {
-    let rows = Entity::find()
-        .filter(Column::Seq.gte(from.0))
-        .order_by_asc(Column::Seq)
-        .limit(limit)
-        .all(db)
-        .await?;
+    let rows =
+        Entity::find().filter(Column::Seq.gte(from.0)).order_by_asc(Column::Seq).limit(limit).all(db).await?;
     Ok(rows.into_iter().filter_map(stored).collect())
 }
 
 /// When the event at this place was accepted.
-pub async fn received_at(
-    db: &impl ConnectionTrait,
-    seq: Seq,
-) -> Result<Option<clock::Timestamp>, DbErr> {
-    let at: Option<i64> = Entity::find_by_id(seq.0)
-        .select_only()
-        .column(Column::ReceivedAt)
-        .into_tuple()
-        .one(db)
-        .await?;
+pub async fn received_at(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<clock::Timestamp>, DbErr> {
+    let at: Option<i64> =
+        Entity::find_by_id(seq.0).select_only().column(Column::ReceivedAt).into_tuple().one(db).await?;
     Ok(at.map(clock::from_micros))
 }
 

@@ -47,10 +47,13 @@ pub async fn list(
     match query.state {
         None => {}
         Some(DeliveryState::Dead) => conditions.push("x.seq IS NOT NULL"),
-        Some(DeliveryState::Pending) => conditions
-            .push("x.seq IS NULL AND e.seq > COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0)"),
-        Some(DeliveryState::Delivered) => conditions
-            .push("x.seq IS NULL AND e.seq <= COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0)"),
+        Some(DeliveryState::Pending) => {
+            conditions.push("x.seq IS NULL AND e.seq > COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0)");
+        }
+        Some(DeliveryState::Delivered) => {
+            conditions
+                .push("x.seq IS NULL AND e.seq <= COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0)");
+        }
     }
     let filter =
         if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
@@ -78,12 +81,9 @@ impl Row {
     fn told(self, settings: &MqttSettings, now: Timestamp) -> EventRecord {
         let received_at = clock::from_micros(self.received_at);
         let delivery = match (self.reason, self.acked_at) {
-            (Some(reason), _) => Delivery {
-                state: DeliveryState::Dead,
-                delivered_at: None,
-                late: false,
-                reason: Some(reason),
-            },
+            (Some(reason), _) => {
+                Delivery { state: DeliveryState::Dead, delivered_at: None, late: false, reason: Some(reason) }
+            }
             (None, Some(at)) => Delivery {
                 state: DeliveryState::Delivered,
                 delivered_at: Some(clock::from_micros(at)),

@@ -39,12 +39,7 @@ pub(super) fn prepare(path: &Path) -> io::Result<()> {
     };
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // SQLite gives the mode of the database file to the files beside it.
-    match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-    {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => {
             file.sync_all()?;
             File::open(directory)?.sync_all()
@@ -62,11 +57,9 @@ mod tests {
 
     #[test]
     fn a_url_or_a_path_names_the_file() {
-        for text in [
-            "sqlite:///var/lib/x y/l%20o.db",
-            "sqlite:/var/lib/x y/l%20o.db",
-            "/var/lib/x y/l%20o.db",
-        ] {
+        for text in
+            ["sqlite:///var/lib/x y/l%20o.db", "sqlite:/var/lib/x y/l%20o.db", "/var/lib/x y/l%20o.db"]
+        {
             assert_eq!(parse(text).unwrap(), Path::new("/var/lib/x y/l%20o.db"));
         }
         assert_eq!(parse("sqlite://data/l.db").unwrap(), Path::new("data/l.db"));

@@ -63,13 +63,8 @@ impl Store {
 
     /// [`open`](Self::open), for a path.
     pub async fn open_file(path: &Path) -> Result<Self, OpenError> {
-        location::prepare(path).map_err(|source| OpenError::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        let store = Self::connect(path)
-            .await
-            .map_err(|error| OpenError::of(path.to_owned(), error))?;
+        location::prepare(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+        let store = Self::connect(path).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
         match store.migrate(path).await {
             Ok(()) => Ok(store),
             Err(error) => {
@@ -117,10 +112,7 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(READER_IDLE)
             .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self {
-            write: write.into(),
-            read: read.into(),
-        })
+        Ok(Self { write: write.into(), read: read.into() })
     }
 
     /// Applies what is missing, after making sure that this binary knows the schema and may write.
@@ -128,43 +120,21 @@ impl Store {
         let fail = |error| OpenError::of(path.to_owned(), error);
         let unknown = self.unknown_migrations().await.map_err(fail)?;
         if !unknown.is_empty() {
-            return Err(OpenError::Newer {
-                path: path.to_owned(),
-                unknown,
-            });
+            return Err(OpenError::Newer { path: path.to_owned(), unknown });
         }
         // Takes the write lock and gives it back: tells now, not at the first event, that another process holds it.
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        self.write
-            .begin_with_options(options)
-            .await
-            .map_err(fail)?
-            .rollback()
-            .await
-            .map_err(fail)?;
-        let pending = Migrator::get_pending_migrations_read_only(&self.write)
-            .await
-            .map_err(fail)?;
-        if pending.is_empty() {
-            Ok(())
-        } else {
-            Migrator::up(&self.write, None).await.map_err(fail)
-        }
+        self.write.begin_with_options(options).await.map_err(fail)?.rollback().await.map_err(fail)?;
+        let pending = Migrator::get_pending_migrations_read_only(&self.write).await.map_err(fail)?;
+        if pending.is_empty() { Ok(()) } else { Migrator::up(&self.write, None).await.map_err(fail) }
     }
 
     async fn unknown_migrations(&self) -> Result<Vec<String>, DbErr> {
-        let known: HashSet<String> = Migrator::migrations()
-            .iter()
-            .map(|m| m.name().to_owned())
-            .collect();
+        let known: HashSet<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
         let applied = Migrator::get_migration_models(&self.write).await?;
-        Ok(applied
-            .into_iter()
-            .map(|row| row.version)
-            .filter(|name| !known.contains(name))
-            .collect())
+        Ok(applied.into_iter().map(|row| row.version).filter(|name| !known.contains(name)).collect())
     }
 }

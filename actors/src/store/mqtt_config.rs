@@ -60,13 +60,7 @@ pub async fn load_or_create(
         return Ok(row);
     }
     let client_id = Set(new_client_id());
-    Ok(ActiveModel {
-        id: Set(ROW),
-        client_id,
-        ..Default::default()
-    }
-    .insert(&store.write)
-    .await?)
+    Ok(ActiveModel { id: Set(ROW), client_id, ..Default::default() }.insert(&store.write).await?)
 }
 
 /// The row, as the last commit left it; `None` when there is none yet.
@@ -103,16 +97,7 @@ pub async fn save_ciphertexts(
         return Ok(());
     }
     let (password, client_key) = (password.into_value(), client_key.into_value());
-    write(
-        store,
-        ActiveModel {
-            id: Set(ROW),
-            password,
-            client_key,
-            ..Default::default()
-        },
-    )
-    .await
+    write(store, ActiveModel { id: Set(ROW), password, client_key, ..Default::default() }).await
 }
 
 async fn write(store: &Store, row: ActiveModel) -> Result<(), StoreError> {
@@ -132,17 +117,10 @@ mod tests {
     #[actix_rt::test]
     async fn the_client_id_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
-        let first = load_or_create(&store(&dir).await, || "liveobject-1".to_owned())
-            .await
-            .unwrap();
-        let again = load_or_create(&store(&dir).await, || "liveobject-2".to_owned())
-            .await
-            .unwrap();
+        let first = load_or_create(&store(&dir).await, || "liveobject-1".to_owned()).await.unwrap();
+        let again = load_or_create(&store(&dir).await, || "liveobject-2".to_owned()).await.unwrap();
         assert_eq!((first.client_id.as_str(), &first), ("liveobject-1", &again));
-        assert_eq!(
-            (again.settings, again.password, again.updated_at),
-            (None, None, None)
-        );
+        assert_eq!((again.settings, again.password, again.updated_at), (None, None, None));
     }
 
     #[actix_rt::test]
@@ -151,17 +129,10 @@ mod tests {
         let store = store(&dir).await;
         load_or_create(&store, || "c".to_owned()).await.unwrap();
         let (password, none) = (SecretColumn::Write(Some(vec![1, 2])), SecretColumn::Write(None));
-        save(&store, "{}".to_owned(), password, SecretColumn::Keep, 5)
-            .await
-            .unwrap();
-        save(&store, "{\"a\":1}".to_owned(), SecretColumn::Keep, none, 6)
-            .await
-            .unwrap();
+        save(&store, "{}".to_owned(), password, SecretColumn::Keep, 5).await.unwrap();
+        save(&store, "{\"a\":1}".to_owned(), SecretColumn::Keep, none, 6).await.unwrap();
         let row = load(&store).await.unwrap().unwrap();
         assert_eq!(row.settings.as_deref(), Some("{\"a\":1}"));
-        assert_eq!(
-            (row.client_id.as_str(), row.password, row.updated_at),
-            ("c", Some(vec![1, 2]), Some(6))
-        );
+        assert_eq!((row.client_id.as_str(), row.password, row.updated_at), ("c", Some(vec![1, 2]), Some(6)));
     }
 }

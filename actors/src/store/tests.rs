@@ -24,9 +24,7 @@ async fn pragma(connection: &DatabaseConnection, name: &str) -> String {
 #[actix_rt::test]
 async fn a_fresh_file_is_private_and_synced() {
     let (_dir, path) = temporary();
-    let store = Store::open(&format!("sqlite://{}", path.display()))
-        .await
-        .unwrap();
+    let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
     let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(&path.with_extension("db-wal")), 0o600);
@@ -34,10 +32,7 @@ async fn a_fresh_file_is_private_and_synced() {
     assert_eq!(pragma(&store.write, "journal_mode").await, "wal");
     assert_eq!(pragma(&store.write, "synchronous").await, "2");
     assert_eq!(pragma(&store.write, "cache_size").await, CACHE_KIB);
-    assert_eq!(
-        pragma(&store.write, "journal_size_limit").await,
-        JOURNAL_LIMIT_BYTES
-    );
+    assert_eq!(pragma(&store.write, "journal_size_limit").await, JOURNAL_LIMIT_BYTES);
     assert_eq!(pragma(&store.write, "busy_timeout").await, "2000");
     assert_eq!(pragma(&store.write, "foreign_keys").await, "0");
 }
@@ -56,28 +51,11 @@ async fn a_place_in_the_log_is_never_used_twice() {
     let store = Store::open_file(&path).await.unwrap();
     let insert =
         "INSERT INTO events(event_id, camera_id, occurred_at, received_at, payload) VALUES('e','c',1,1,x'')";
-    let first = store
-        .write
-        .execute_unprepared(insert)
-        .await
-        .unwrap()
-        .last_insert_id();
-    store
-        .write
-        .execute_unprepared("DELETE FROM events")
-        .await
-        .unwrap();
+    let first = store.write.execute_unprepared(insert).await.unwrap().last_insert_id();
+    store.write.execute_unprepared("DELETE FROM events").await.unwrap();
     store.close().await;
     let store = Store::open_file(&path).await.unwrap();
-    assert_eq!(
-        store
-            .write
-            .execute_unprepared(insert)
-            .await
-            .unwrap()
-            .last_insert_id(),
-        first + 1
-    );
+    assert_eq!(store.write.execute_unprepared(insert).await.unwrap().last_insert_id(), first + 1);
 }
 
 #[actix_rt::test]
@@ -111,14 +89,8 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     store.close().await;
     let before = fs::read(&path).unwrap();
     let error = Store::open_file(&path).await.unwrap_err();
-    assert!(
-        matches!(&error, OpenError::Newer { unknown, .. } if unknown.len() == 1),
-        "{error:?}"
-    );
-    assert!(
-        error.to_string().contains("m20990101_000001_flying_cameras"),
-        "{error}"
-    );
+    assert!(matches!(&error, OpenError::Newer { unknown, .. } if unknown.len() == 1), "{error:?}");
+    assert!(error.to_string().contains("m20990101_000001_flying_cameras"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 

@@ -70,24 +70,14 @@ impl Answer {
     /// A header's value; empty when it is not there.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
 impl Api {
     pub(crate) fn new() -> Self {
-        let target = Target {
-            client: client(),
-            port: 0,
-            token: None,
-        };
-        Self {
-            target: Arc::new(Mutex::new(target)),
-            token: Token::OfTheService,
-        }
+        let target = Target { client: client(), port: 0, token: None };
+        Self { target: Arc::new(Mutex::new(target)), token: Token::OfTheService }
     }
 
     /// A handle to whatever listens on this loopback port, with this token.
@@ -101,37 +91,25 @@ impl Api {
     /// From now on requests go here. Connections to where they went before are not used again.
     pub(crate) fn point_to(&self, port: u16, token: Option<String>) {
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        *target = Target {
-            client: client(),
-            port,
-            token,
-        };
+        *target = Target { client: client(), port, token };
     }
 
     /// The same API without a token.
     #[must_use]
     pub fn without_token(&self) -> Self {
-        Self {
-            target: Arc::clone(&self.target),
-            token: Token::None,
-        }
+        Self { target: Arc::clone(&self.target), token: Token::None }
     }
 
     /// The same API with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
-        Self {
-            target: Arc::clone(&self.target),
-            token: Token::Other(token.to_owned()),
-        }
+        Self { target: Arc::clone(&self.target), token: Token::Other(token.to_owned()) }
     }
 
     /// A request to be made by hand: with other headers, or a body that is not JSON. It carries the token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = target
-            .client
-            .request(method, format!("http://127.0.0.1:{}{path}", target.port));
+        let request = target.client.request(method, format!("http://127.0.0.1:{}{path}", target.port));
         match (&self.token, &target.token) {
             (Token::Other(token), _) | (Token::OfTheService, Some(token)) => request.bearer_auth(token),
             (Token::OfTheService, None) | (Token::None, _) => request,
@@ -152,11 +130,7 @@ impl Api {
             Err(_) if bytes.is_empty() => Value::Null,
             Err(_) => Value::String(String::from_utf8_lossy(&bytes).into_owned()),
         };
-        Ok(Answer {
-            status,
-            headers,
-            body,
-        })
+        Ok(Answer { status, headers, body })
     }
 
     /// GET.
@@ -209,10 +183,7 @@ impl Api {
     ///
     /// When it is not accepted within `timeout`, or is refused (4xx other than 429).
     pub async fn submit(&self, event: &Value, timeout: Duration) -> Value {
-        assert!(
-            event["event_id"].is_string(),
-            "only an event with an event_id can be sent twice: {event}"
-        );
+        assert!(event["event_id"].is_string(), "only an event with an event_id can be sent twice: {event}");
         let deadline = Instant::now() + timeout;
         loop {
             let answer = self.try_post("/api/v1/events", event).await;
@@ -268,8 +239,7 @@ impl Api {
 
     /// Waits until the service says that it is connected.
     pub async fn wait_connected(&self, timeout: Duration) {
-        self.wait_status("connected", timeout, |status| status["connected"] == true)
-            .await;
+        self.wait_status("connected", timeout, |status| status["connected"] == true).await;
     }
 
     /// Waits until no event is pending or in flight.
@@ -287,10 +257,7 @@ impl Api {
             if event["delivery"]["state"] == "delivered" {
                 return;
             }
-            assert!(
-                Instant::now() < deadline,
-                "not delivered within {timeout:?}: {event}"
-            );
+            assert!(Instant::now() < deadline, "not delivered within {timeout:?}: {event}");
             sleep(POLL).await;
         }
     }
@@ -308,9 +275,5 @@ impl Api {
 
 fn client() -> Client {
     // A proxy that the environment names has no business on loopback.
-    Client::builder()
-        .no_proxy()
-        .timeout(REQUEST)
-        .build()
-        .expect("an HTTP client without TLS can be made")
+    Client::builder().no_proxy().timeout(REQUEST).build().expect("an HTTP client without TLS can be made")
 }

@@ -29,9 +29,7 @@ impl ChildProcess {
 
     /// How it ended, when it has.
     pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
-        self.child
-            .try_wait()
-            .unwrap_or_else(|error| panic!("{} cannot be waited for: {error}", self.name))
+        self.child.try_wait().unwrap_or_else(|error| panic!("{} cannot be waited for: {error}", self.name))
     }
 
     /// Sends a signal; nothing happens when the process has already ended.

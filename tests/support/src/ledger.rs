@@ -116,19 +116,14 @@ impl Ledger {
     /// acknowledgement: each of these needs a killed service (or broker).
     #[must_use]
     pub fn setbacks(&self) -> usize {
-        self.runs()
-            .windows(2)
-            .filter(|pair| self.delivered[pair[1]] < self.delivered[pair[0]])
-            .count()
+        self.runs().windows(2).filter(|pair| self.delivered[pair[1]] < self.delivered[pair[0]]).count()
     }
 
     /// Delivered without a receipt: accepted, but the answer did not reach the sender. That is permitted.
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<u64> {
         let seqs: BTreeSet<u64> = self.delivered.iter().copied().collect();
-        seqs.into_iter()
-            .filter(|seq| !self.accepted.contains_key(seq))
-            .collect()
+        seqs.into_iter().filter(|seq| !self.accepted.contains_key(seq)).collect()
     }
 
     /// One event with two seqs, or one seq with two events, in words. That is never permitted.
@@ -158,19 +153,9 @@ impl Ledger {
     /// When an accepted event was neither delivered nor declared dead, or the books contradict each other.
     #[track_caller]
     pub fn assert_nothing_lost(&self) {
-        assert!(
-            self.contradictions.is_empty(),
-            "contradictions: {:?}",
-            some(&self.contradictions)
-        );
+        assert!(self.contradictions.is_empty(), "contradictions: {:?}", some(&self.contradictions));
         let lost = self.lost();
-        assert!(
-            lost.is_empty(),
-            "lost {}: {:?} ({})",
-            lost.len(),
-            some(&lost),
-            self.summary()
-        );
+        assert!(lost.is_empty(), "lost {}: {:?} ({})", lost.len(), some(&lost), self.summary());
     }
 
     /// # Panics
@@ -191,14 +176,12 @@ impl Ledger {
     fn agree(&mut self, event_id: &str, seq: u64, what: &str) {
         match self.seqs.insert(event_id.to_owned(), seq) {
             Some(other) if other != seq => {
-                self.contradictions
-                    .push(format!("{what}: event {event_id} has seq {seq} and seq {other}"));
+                self.contradictions.push(format!("{what}: event {event_id} has seq {seq} and seq {other}"));
             }
             // An event that is new has a seq that is new.
             None if self.accepted.contains_key(&seq) || self.first.contains_key(&seq) => {
-                self.contradictions.push(format!(
-                    "{what}: seq {seq} of event {event_id} belongs to another event"
-                ));
+                self.contradictions
+                    .push(format!("{what}: seq {seq} of event {event_id} belongs to another event"));
             }
             Some(_) | None => {}
         }
@@ -219,10 +202,7 @@ impl Ledger {
     fn overtaken_resends(&self) -> Vec<Disorder> {
         let mut starts = self.runs();
         starts.push(self.delivered.len());
-        starts
-            .windows(3)
-            .flat_map(|bounds| self.overtaken_between(bounds[0], bounds[1], bounds[2]))
-            .collect()
+        starts.windows(3).flat_map(|bounds| self.overtaken_between(bounds[0], bounds[1], bounds[2])).collect()
     }
 
     /// What the run `start..end` left out although it had come before, and the next run, `end..next_end`, brought.

@@ -14,10 +14,7 @@
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
 //! | the proof that nothing was lost or out of order | [`Ledger`] |
 
-#![allow(
-    clippy::doc_markdown,
-    reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust"
-)]
+#![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
 
 mod child;
 mod ports;

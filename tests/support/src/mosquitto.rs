@@ -56,22 +56,14 @@ impl Mosquitto {
     async fn start_with(settings: MosquittoBuilder) -> Self {
         let dir = TempDir::with_prefix("mosquitto-").expect("a temporary directory can be made");
         settings.write_users(dir.path());
-        let mut broker = Self {
-            settings,
-            dir,
-            port: 0,
-            child: None,
-        };
+        let mut broker = Self { settings, dir, port: 0, child: None };
         for _ in 0..PORT_ATTEMPTS {
             broker.port = free_port();
             if let Start::Accepts = broker.spawn().await {
                 return broker;
             }
         }
-        panic!(
-            "mosquitto found no free port in {PORT_ATTEMPTS} attempts: {}",
-            broker.log()
-        );
+        panic!("mosquitto found no free port in {PORT_ATTEMPTS} attempts: {}", broker.log());
     }
 
     /// Starts it again on the same port, after stopping it if it runs.
@@ -93,11 +85,7 @@ impl Mosquitto {
         assert!(self.child.is_none(), "mosquitto runs already");
         let deadline = Instant::now() + START;
         while let Start::PortTaken = self.spawn().await {
-            assert!(
-                Instant::now() < deadline,
-                "port {} was taken while mosquitto was away",
-                self.port
-            );
+            assert!(Instant::now() < deadline, "port {} was taken while mosquitto was away", self.port);
             sleep(POLL).await;
         }
     }
@@ -110,11 +98,7 @@ impl Mosquitto {
         child.signal(Signal::CONT);
         child.signal(Signal::TERM);
         let ended = child.wait(STOP).await.is_some();
-        assert!(
-            ended,
-            "mosquitto did not end within {STOP:?} of SIGTERM: {}",
-            self.log()
-        );
+        assert!(ended, "mosquitto did not end within {STOP:?} of SIGTERM: {}", self.log());
     }
 
     /// Ends it with SIGKILL.
@@ -136,19 +120,14 @@ impl Mosquitto {
 
     /// Puts other access rules in force, without a restart. The broker must have been built with rules.
     pub async fn set_acl(&mut self, rules: &str) {
-        assert!(
-            self.settings.acl.is_some(),
-            "mosquitto was started without an ACL file"
-        );
+        assert!(self.settings.acl.is_some(), "mosquitto was started without an ACL file");
         self.settings.acl = Some(rules.to_owned());
         self.settings.write_acl(self.dir.path());
         let before = self.log().len();
         self.running().signal(Signal::HUP);
         let log = self.log_file();
         wait_until("mosquitto read its access rules again", START, async || {
-            read(&log)
-                .get(before..)
-                .is_some_and(|new| new.contains("Reloading config"))
+            read(&log).get(before..).is_some_and(|new| new.contains("Reloading config"))
         })
         .await;
     }
@@ -189,9 +168,7 @@ impl Mosquitto {
             .expect("mosquitto's log can be opened");
         let mut command = Command::new(program("mosquitto"));
         command.arg("-c").arg(config).stdin(Stdio::null());
-        command
-            .stdout(log.try_clone().expect("a file handle can be cloned"))
-            .stderr(log);
+        command.stdout(log.try_clone().expect("a file handle can be cloned")).stderr(log);
         let child = ChildProcess::spawn("mosquitto", &mut command);
         self.accepting(child, before).await
     }
@@ -203,10 +180,7 @@ impl Mosquitto {
             let log = self.log();
             let new = log.get(log_before..).unwrap_or_default();
             if let Some(status) = child.exited() {
-                assert!(
-                    new.contains("Address already in use"),
-                    "mosquitto ended ({status}): {new}"
-                );
+                assert!(new.contains("Address already in use"), "mosquitto ended ({status}): {new}");
                 return Start::PortTaken;
             }
             if new.contains(" running") && connects(self.port).await {
@@ -228,9 +202,7 @@ async fn connects(port: u16) -> bool {
 }
 
 fn read(file: &Path) -> String {
-    fs::read(file)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 /// Servers are often installed where only root looks for programs.

@@ -143,18 +143,10 @@ fn parse(first: u8, mut body: Fields, packet_size: usize) -> io::Result<Packet> 
     let flags = first & 0x0f;
     let packet = match first >> 4 {
         1 => Packet::Connect(connect(&mut body)?),
-        2 => Packet::ConnAck {
-            session_present: body.u8()? & 1 != 0,
-            reason: body.u8()?,
-        },
+        2 => Packet::ConnAck { session_present: body.u8()? & 1 != 0, reason: body.u8()? },
         3 => Packet::Publish(publish(flags, &mut body, packet_size)?),
-        kind @ (4 | 5 | 7) => Packet::Answer {
-            kind,
-            packet_id: body.u16()?,
-        },
-        6 if flags == 2 => Packet::PubRel {
-            packet_id: body.u16()?,
-        },
+        kind @ (4 | 5 | 7) => Packet::Answer { kind, packet_id: body.u16()? },
+        6 if flags == 2 => Packet::PubRel { packet_id: body.u16()? },
         8 if flags == 2 => subscribe(&mut body)?,
         9 => {
             body.u16()?;
@@ -181,12 +173,7 @@ fn connect(body: &mut Fields) -> io::Result<Connect> {
     let will = if flags & 0x04 != 0 {
         body.properties()?;
         let (topic, payload) = (body.text()?, body.binary()?);
-        Some(Will {
-            topic,
-            payload,
-            qos: flags >> 3 & 3,
-            retain: flags & 0x20 != 0,
-        })
+        Some(Will { topic, payload, qos: flags >> 3 & 3, retain: flags & 0x20 != 0 })
     } else {
         None
     };

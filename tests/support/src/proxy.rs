@@ -65,13 +65,7 @@ impl Proxy {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(acceptor.run(listener, inbox));
-        Self {
-            port,
-            treatment,
-            orders,
-            counts,
-            _acceptor: tasks,
-        }
+        Self { port, treatment, orders, counts, _acceptor: tasks }
     }
 
     /// The port to connect to, the same for the proxy's whole life.
@@ -106,21 +100,18 @@ impl Proxy {
 
     /// Forwards in both directions (again). Connections that lost bytes to [`Proxy::half_open`] end now.
     pub fn flow(&self) {
-        self.treatment
-            .send_modify(|treatment| treatment.mode = Mode::Flow);
+        self.treatment.send_modify(|treatment| treatment.mode = Mode::Flow);
     }
 
     /// Keeps connections open and forwards nothing, in either direction, until [`Proxy::flow`]. No byte is lost: they
     /// wait here and in the kernel, and writers feel it once the buffers are full.
     pub fn stall(&self) {
-        self.treatment
-            .send_modify(|treatment| treatment.mode = Mode::Stall);
+        self.treatment.send_modify(|treatment| treatment.mode = Mode::Stall);
     }
 
     /// Takes all bytes from both sides, forwards none and answers none, as a peer that has vanished does.
     pub fn half_open(&self) {
-        self.treatment
-            .send_modify(|treatment| treatment.mode = Mode::Swallow);
+        self.treatment.send_modify(|treatment| treatment.mode = Mode::Swallow);
     }
 
     /// From now on every byte arrives so much later, in each direction; throughput stays.
@@ -150,11 +141,7 @@ impl Proxy {
     async fn order(&self, order: Order) {
         let (done, carried_out) = oneshot::channel();
         let sent = self.orders.send((order, done));
-        assert!(
-            sent.is_ok() && carried_out.await.is_ok(),
-            "the proxy on port {} has ended",
-            self.port
-        );
+        assert!(sent.is_ok() && carried_out.await.is_ok(), "the proxy on port {} has ended", self.port);
     }
 }
 

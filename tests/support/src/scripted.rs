@@ -55,17 +55,10 @@ impl ScriptedBroker {
     /// A broker that welcomes everybody and acknowledges everything, on a free port.
     pub async fn start() -> Self {
         let (port, listener) = listen_anywhere().await;
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            changed: watch::channel(()).0,
-        });
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: watch::channel(()).0 });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
-        Self {
-            port,
-            shared,
-            _tasks: tasks,
-        }
+        Self { port, shared, _tasks: tasks }
     }
 
     /// The port to connect to.
@@ -126,8 +119,7 @@ impl ScriptedBroker {
 
     /// Throws all clients out with a DISCONNECT of this reason, such as 0x8E (session taken over).
     pub fn disconnect(&self, reason: u8) {
-        self.shared
-            .change(|state| state.end_all(Some(&Encoder::disconnect(reason))));
+        self.shared.change(|state| state.end_all(Some(&Encoder::disconnect(reason))));
     }
 
     /// Closes all connections without a word.

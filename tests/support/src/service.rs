@@ -85,12 +85,8 @@ impl Service {
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the service runs already");
         self.log_before = fs::metadata(self.stderr_file()).map_or(0, |file| file.len());
-        let mut command = self
-            .settings
-            .command(&["serve"], self.dir.path(), &self.data_dir, self.port);
-        command
-            .stdout(append(&self.stdout_file()))
-            .stderr(append(&self.stderr_file()));
+        let mut command = self.settings.command(&["serve"], self.dir.path(), &self.data_dir, self.port);
+        command.stdout(append(&self.stdout_file())).stderr(append(&self.stderr_file()));
         self.child = Some(ChildProcess::spawn("the service", &mut command));
     }
 
@@ -151,19 +147,13 @@ impl Service {
     pub async fn run(&self, arguments: &[&str]) -> Finished {
         let dir = TempDir::new_in(self.dir.path()).expect("a temporary directory can be made");
         let (stdout, stderr) = (dir.path().join("stdout"), dir.path().join("stderr"));
-        let mut command = self
-            .settings
-            .command(arguments, self.dir.path(), &self.data_dir, self.port);
+        let mut command = self.settings.command(arguments, self.dir.path(), &self.data_dir, self.port);
         command.stdout(append(&stdout)).stderr(append(&stderr));
         let mut child = ChildProcess::spawn("liveobject", &mut command);
         let status = child.wait(COMMAND).await;
         let (stdout, stderr) = (read(&stdout), read(&stderr));
         match status {
-            Some(status) => Finished {
-                code: code(status),
-                stdout,
-                stderr,
-            },
+            Some(status) => Finished { code: code(status), stdout, stderr },
             None => panic!("liveobject {arguments:?} did not end within {COMMAND:?}: {stdout}{stderr}"),
         }
     }
@@ -230,10 +220,7 @@ impl Service {
     /// Waits a little, as long as there is hope.
     async fn not_yet(&mut self, what: &str, deadline: Instant) {
         if let Some(status) = self.running().exited() {
-            panic!(
-                "the service ended ({status}) and did not {what}: {}",
-                self.everything()
-            );
+            panic!("the service ended ({status}) and did not {what}: {}", self.everything());
         }
         assert!(
             Instant::now() < deadline,
@@ -244,11 +231,7 @@ impl Service {
     }
 
     async fn is_live(&self) -> bool {
-        self.api
-            .without_token()
-            .try_get("/health/live")
-            .await
-            .is_ok_and(|answer| answer.status == 200)
+        self.api.without_token().try_get("/health/live").await.is_ok_and(|answer| answer.status == 200)
     }
 
     fn running(&mut self) -> &mut ChildProcess {
@@ -290,15 +273,9 @@ fn code(status: ExitStatus) -> i32 {
 }
 
 fn append(file: &Path) -> File {
-    File::options()
-        .create(true)
-        .append(true)
-        .open(file)
-        .expect("a file for the output can be opened")
+    File::options().create(true).append(true).open(file).expect("a file for the output can be opened")
 }
 
 fn read(file: &Path) -> String {
-    fs::read(file)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

@@ -125,10 +125,7 @@ impl SubscriberBuilder {
             self.filters.push("#".to_owned());
         }
         let port = self.port;
-        let shared = Arc::new(Shared {
-            seen: Mutex::default(),
-            changed: watch::channel(()).0,
-        });
+        let shared = Arc::new(Shared { seen: Mutex::default(), changed: watch::channel(()).0 });
         let mut tasks = JoinSet::new();
         tasks.spawn(link::run(self, Arc::clone(&shared)));
         let subscriber = Subscriber { shared, _task: tasks };
@@ -137,10 +134,7 @@ impl SubscriberBuilder {
                 START,
                 |seen| seen.subscribed,
                 |seen| {
-                    format!(
-                        "no subscription on port {port} within {START:?}; last fault: {:?}",
-                        seen.fault
-                    )
+                    format!("no subscription on port {port} within {START:?}; last fault: {:?}", seen.fault)
                 },
             )
             .await;
@@ -213,20 +207,13 @@ impl Subscriber {
     /// The messages to exactly this topic.
     #[must_use]
     pub fn on(&self, topic: &str) -> Vec<Message> {
-        self.messages()
-            .into_iter()
-            .filter(|message| message.topic == topic)
-            .collect()
+        self.messages().into_iter().filter(|message| message.topic == topic).collect()
     }
 
     /// The detection events, live and late, in the order of their arrival, as JSON.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        self.messages()
-            .iter()
-            .filter(|message| message.is_event())
-            .map(Message::json)
-            .collect()
+        self.messages().iter().filter(|message| message.is_event()).map(Message::json).collect()
     }
 
     /// How often it has connected.

@@ -16,10 +16,7 @@ async fn a_fresh_installation_has_defaults_and_a_client_id_of_its_own() {
     let view = first.view().await;
     let id = view.settings.client_id.clone();
     assert!(id.starts_with("liveobject-") && id.len() == 19, "{id}");
-    assert_eq!(
-        (view.has_password, view.has_client_key, view.updated_at),
-        (false, false, None)
-    );
+    assert_eq!((view.has_password, view.has_client_key, view.updated_at), (false, false, None));
     assert_eq!(first.told().await, (None, None));
     first.stop().await;
     assert_eq!(home.start().await.view().await.settings.client_id, id);
@@ -34,10 +31,7 @@ async fn what_was_put_survives_a_restart() {
     assert_eq!(first.told().await, (Some(PASSWORD.to_owned()), None));
     first.stop().await;
     let again = home.start().await;
-    assert_eq!(
-        serde_json::to_value(again.view().await).unwrap(),
-        serde_json::to_value(put).unwrap()
-    );
+    assert_eq!(serde_json::to_value(again.view().await).unwrap(), serde_json::to_value(put).unwrap());
     assert_eq!(again.told().await, (Some(PASSWORD.to_owned()), None));
 }
 
@@ -50,12 +44,7 @@ async fn no_byte_of_the_password_is_in_any_file_or_answer() {
     assert!(!home.contains(PASSWORD));
     assert!(!format!("{put:?}").contains(PASSWORD));
     assert!(
-        !format!(
-            "{:?} {:?}",
-            ReplaceSettings(broker()),
-            TestConnection(Some(broker()))
-        )
-        .contains(PASSWORD)
+        !format!("{:?} {:?}", ReplaceSettings(broker()), TestConnection(Some(broker()))).contains(PASSWORD)
     );
     assert!(!serde_json::to_string(&put).unwrap().contains(PASSWORD));
     assert!(!format!("{:?}", first.told.take()).contains(PASSWORD));
@@ -83,17 +72,9 @@ async fn a_kept_secret_keeps_its_ciphertext() {
     let home = Home::new();
     let config = home.start().await;
     config.put(broker()).await.unwrap();
-    let before = crate::store::mqtt_config::load(&config.store)
-        .await
-        .unwrap()
-        .unwrap()
-        .password;
+    let before = crate::store::mqtt_config::load(&config.store).await.unwrap().unwrap().password;
     config.put(with(without_password(), "qos", 2)).await.unwrap();
-    let after = crate::store::mqtt_config::load(&config.store)
-        .await
-        .unwrap()
-        .unwrap()
-        .password;
+    let after = crate::store::mqtt_config::load(&config.store).await.unwrap().unwrap().password;
     assert!(before.is_some());
     assert_eq!(before, after);
 }
@@ -112,21 +93,13 @@ async fn another_destination_asks_for_the_secrets_again() {
         "password: enter the password again: host, port, user or TLS settings have changed; \
          client_key: enter the client key again: host, port, user or TLS settings have changed"
     );
-    assert_eq!(
-        config.try_out(elsewhere.clone()).await.unwrap_err().to_string(),
-        asked
-    );
+    assert_eq!(config.try_out(elsewhere.clone()).await.unwrap_err().to_string(), asked);
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
     assert!(config.told.take().is_empty());
-    for (field, value) in [
-        ("username", json!("other")),
-        ("use_tls", json!(true)),
-        ("broker_port", json!(8883)),
-    ] {
-        assert!(
-            fault(config.put(with(without_password(), field, value)).await).contains("again"),
-            "{field}"
-        );
+    for (field, value) in
+        [("username", json!("other")), ("use_tls", json!(true)), ("broker_port", json!(8883))]
+    {
+        assert!(fault(config.put(with(without_password(), field, value)).await).contains("again"), "{field}");
     }
     let entered = with(with(elsewhere, "password", "new"), "client_key", Value::Null);
     config.put(entered).await.unwrap();
@@ -139,14 +112,9 @@ async fn invalid_settings_change_nothing_and_are_told_to_nobody() {
     let config = home.start().await;
     config.put(broker()).await.unwrap();
     config.told.take();
-    let bad = config
-        .put(json!({"qos": 7, "colour": 1, "password": "xyzzy-xyzzy"}))
-        .await;
+    let bad = config.put(json!({"qos": 7, "colour": 1, "password": "xyzzy-xyzzy"})).await;
     let text = fault(bad);
-    assert!(
-        text.contains("qos") && text.contains("colour") && !text.contains("xyzzy"),
-        "{text}"
-    );
+    assert!(text.contains("qos") && text.contains("colour") && !text.contains("xyzzy"), "{text}");
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
     crate::testing::settle().await;
     assert!(config.told.take().is_empty());
@@ -158,19 +126,12 @@ async fn replacements_take_place_in_the_order_in_which_they_came() {
     let config = home.start().await;
     config.told.take();
     let hosts: Vec<_> = (0..10).map(|n| format!("host{n}")).collect();
-    let puts = hosts
-        .iter()
-        .map(|host| config.put(with(broker(), "broker_host", host.as_str())));
+    let puts = hosts.iter().map(|host| config.put(with(broker(), "broker_host", host.as_str())));
     for put in futures_util::future::join_all(puts).await {
         put.unwrap();
     }
     let told = config.told.take();
-    assert_eq!(
-        told.iter()
-            .map(|t| t.settings.broker_host.as_str())
-            .collect::<Vec<_>>(),
-        hosts
-    );
+    assert_eq!(told.iter().map(|t| t.settings.broker_host.as_str()).collect::<Vec<_>>(), hosts);
 }
 
 #[actix_rt::test]
@@ -181,9 +142,7 @@ async fn the_first_settings_are_stored_once() {
     assert!(first.view().await.updated_at.is_some());
     first.stop().await;
     assert!(!home.contains(PASSWORD));
-    let again = home
-        .start_with(Some(with(broker(), "broker_host", "other.lan")))
-        .await;
+    let again = home.start_with(Some(with(broker(), "broker_host", "other.lan"))).await;
     assert_eq!(again.view().await.settings.broker_host, "broker.lan");
     assert_eq!(again.told().await, (Some(PASSWORD.to_owned()), None));
 }
@@ -192,36 +151,14 @@ async fn the_first_settings_are_stored_once() {
 async fn a_trial_uses_the_stored_password_only_where_it_belongs() {
     let home = Home::new();
     let config = home.start().await;
-    assert_eq!(
-        config.try_out(json!({})).await.unwrap_err().to_string(),
-        "broker_host: must not be empty"
-    );
+    assert_eq!(config.try_out(json!({})).await.unwrap_err().to_string(), "broker_host: must not be empty");
     config.put(broker()).await.unwrap();
     let known = format!("broker.lan:1883 Some({PASSWORD:?})");
     assert_eq!(config.try_out(json!({})).await.unwrap().message, known);
-    assert_eq!(
-        config
-            .addr
-            .send(TestConnection(None))
-            .await
-            .unwrap()
-            .unwrap()
-            .message,
-        known
-    );
-    assert_eq!(
-        config
-            .try_out(with(without_password(), "qos", 0))
-            .await
-            .unwrap()
-            .message,
-        known
-    );
+    assert_eq!(config.addr.send(TestConnection(None)).await.unwrap().unwrap().message, known);
+    assert_eq!(config.try_out(with(without_password(), "qos", 0)).await.unwrap().message, known);
     let other = json!({"broker_host": "x", "password": "typed"});
-    assert_eq!(
-        config.try_out(other).await.unwrap().message,
-        "x:1883 Some(\"typed\")"
-    );
+    assert_eq!(config.try_out(other).await.unwrap().message, "x:1883 Some(\"typed\")");
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
 }
 
@@ -229,11 +166,7 @@ async fn a_trial_uses_the_stored_password_only_where_it_belongs() {
 async fn a_third_trial_at_once_is_refused_and_others_are_served_meanwhile() {
     let home = Home::new();
     let config = home.start().await;
-    let slow = || {
-        config
-            .addr
-            .send(TestConnection(Some(json!({"broker_host": "slow"}))))
-    };
+    let slow = || config.addr.send(TestConnection(Some(json!({"broker_host": "slow"}))));
     let (one, two) = (slow(), slow());
     let third = async {
         let refused = config.try_out(json!({"broker_host": "x"})).await.unwrap_err();
@@ -269,14 +202,10 @@ async fn only_a_panic_is_reported_as_a_crash() {
         }
     }
     let home = Home::new();
-    let Running {
-        addr, mut crashed, ..
-    } = home.start().await;
+    let Running { addr, mut crashed, .. } = home.start().await;
     assert!(addr.send(Fall).await.is_err());
     assert_eq!(crashed.recv().await, Some("config"));
-    let Running {
-        addr, mut crashed, ..
-    } = home.start().await;
+    let Running { addr, mut crashed, .. } = home.start().await;
     drop(addr);
     assert_eq!(crashed.recv().await, None);
 }

@@ -9,10 +9,7 @@ use crate::store::mqtt_config;
 async fn with_secrets() -> Home {
     let home = Home::new();
     let config = home.start().await;
-    config
-        .put(with(broker(), "client_key", "-----BEGIN KEY-----"))
-        .await
-        .unwrap();
+    config.put(with(broker(), "client_key", "-----BEGIN KEY-----")).await.unwrap();
     config.stop().await;
     home
 }
@@ -44,10 +41,7 @@ async fn a_missing_identity_is_told_and_not_made_anew() {
     assert!(view.has_password);
     assert_eq!(view.settings.broker_host, "broker.lan");
     let why = unreadable(&config).await;
-    assert!(
-        why.contains("identity.age is missing") && why.contains("enter the password again"),
-        "{why}"
-    );
+    assert!(why.contains("identity.age is missing") && why.contains("enter the password again"), "{why}");
     assert!(!home.identity().exists());
     // Keeping what cannot be read is possible, trying it is not.
     let before = ciphertext(&config).await;
@@ -55,12 +49,7 @@ async fn a_missing_identity_is_told_and_not_made_anew() {
     assert_eq!(ciphertext(&config).await, before);
     assert!(unreadable(&config).await.contains("missing"));
     assert!(
-        config
-            .try_out(json!({}))
-            .await
-            .unwrap_err()
-            .to_string()
-            .starts_with("password: the stored password")
+        config.try_out(json!({})).await.unwrap_err().to_string().starts_with("password: the stored password")
     );
     assert!(!home.identity().exists());
 }
@@ -121,18 +110,12 @@ async fn another_identity_is_told_and_used_for_what_is_entered_anew() {
     let file = fs::read(home.identity()).unwrap();
     let config = home.start().await;
     let why = unreadable(&config).await;
-    assert!(
-        why.contains("another identity") && why.contains("client key"),
-        "{why}"
-    );
+    assert!(why.contains("another identity") && why.contains("client key"), "{why}");
     config.put(with(broker(), "password", "anew")).await.unwrap();
     let (password, why) = config.told().await;
     assert_eq!(password.as_deref(), Some("anew"));
     assert!(why.is_some_and(|why| why.contains("client key") && !why.contains("password")));
-    config
-        .put(with(without_password(), "client_key", Value::Null))
-        .await
-        .unwrap();
+    config.put(with(without_password(), "client_key", Value::Null)).await.unwrap();
     assert_eq!(config.told().await, (Some("anew".to_owned()), None));
     assert_eq!(fs::read(home.identity()).unwrap(), file);
 }
@@ -144,10 +127,7 @@ async fn an_identity_that_others_can_read_is_not_used() {
     let config = home.start().await;
     assert!(unreadable(&config).await.contains("chmod 600"));
     let refused = config.put(with(broker(), "password", "anew")).await.unwrap_err();
-    assert!(
-        matches!(&refused, ReplaceError::Identity(why) if why.contains("chmod 600")),
-        "{refused}"
-    );
+    assert!(matches!(&refused, ReplaceError::Identity(why) if why.contains("chmod 600")), "{refused}");
     fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o600)).unwrap();
     config.put(with(without_password(), "qos", 2)).await.unwrap();
     assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
@@ -182,9 +162,7 @@ async fn stored_settings_that_cannot_be_read_are_told_and_mended_by_new_ones() {
     let home = with_password().await;
     let store = home.store().await;
     let keep = || mqtt_config::SecretColumn::Keep;
-    mqtt_config::save(&store, "{\"later\": 1}".to_owned(), keep(), keep(), 1)
-        .await
-        .unwrap();
+    mqtt_config::save(&store, "{\"later\": 1}".to_owned(), keep(), keep(), 1).await.unwrap();
     store.close().await;
     let config = home.start().await;
     let (_, why) = config.told().await;

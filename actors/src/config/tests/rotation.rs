@@ -10,10 +10,7 @@ use crate::store::mqtt_config;
 async fn with_password() -> (Home, Store) {
     let home = Home::new();
     let config = home.start().await;
-    config
-        .put(with(broker(), "client_key", "-----BEGIN KEY-----"))
-        .await
-        .unwrap();
+    config.put(with(broker(), "client_key", "-----BEGIN KEY-----")).await.unwrap();
     config.stop().await;
     let store = home.store().await;
     (home, store)
@@ -35,10 +32,7 @@ fn strays(home: &Home) -> Vec<PathBuf> {
 #[actix_rt::test]
 async fn a_change_of_the_identity_keeps_the_secrets_and_drops_the_old_key() {
     let (home, store) = with_password().await;
-    let (file, row) = (
-        fs::read(home.identity()).unwrap(),
-        mqtt_config::load(&store).await.unwrap().unwrap(),
-    );
+    let (file, row) = (fs::read(home.identity()).unwrap(), mqtt_config::load(&store).await.unwrap().unwrap());
     let rotated = rotate(&store, &home.identity()).await.unwrap();
     assert_eq!(rotated.secrets, 2);
     let now = mqtt_config::load(&store).await.unwrap().unwrap();
@@ -62,16 +56,8 @@ async fn a_change_that_is_killed_after_any_step_is_finished_or_undone() {
         let (home, store) = with_password().await;
         rotate_until(&store, &home.identity(), last).await.unwrap();
         assert_eq!(strays(&home).is_empty(), last == Step::Done, "{last:?}");
-        assert_eq!(
-            recover(&store, &home.identity()).await.unwrap(),
-            outcome,
-            "{last:?}"
-        );
-        assert_eq!(
-            recover(&store, &home.identity()).await.unwrap(),
-            Recovery::Nothing,
-            "{last:?}"
-        );
+        assert_eq!(recover(&store, &home.identity()).await.unwrap(), outcome, "{last:?}");
+        assert_eq!(recover(&store, &home.identity()).await.unwrap(), Recovery::Nothing, "{last:?}");
         store.close().await;
         assert_eq!(strays(&home), Vec::<PathBuf>::new(), "{last:?}");
         assert_eq!(password_of(&home).await, PASSWORD, "{last:?}");
@@ -98,10 +84,7 @@ async fn a_recovery_that_is_killed_is_finished_by_the_next() {
     fs::rename(&path, home.dir.path().join("identity.age.bak")).unwrap();
     assert_eq!(recover(&store, &path).await.unwrap(), Recovery::Finished);
     store.close().await;
-    assert_eq!(
-        (strays(&home), password_of(&home).await.as_str()),
-        (Vec::new(), PASSWORD)
-    );
+    assert_eq!((strays(&home), password_of(&home).await.as_str()), (Vec::new(), PASSWORD));
 }
 
 #[actix_rt::test]
@@ -115,23 +98,11 @@ async fn a_half_written_key_is_removed() {
 
 #[actix_rt::test]
 async fn without_secrets_a_change_works_too() {
-    for last in [
-        Step::Written,
-        Step::Committed,
-        Step::Retired,
-        Step::Installed,
-        Step::Done,
-    ] {
+    for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
         let home = Home::new();
         home.start().await.stop().await;
         let store = home.store().await;
-        assert_eq!(
-            rotate_until(&store, &home.identity(), last)
-                .await
-                .unwrap()
-                .secrets,
-            0
-        );
+        assert_eq!(rotate_until(&store, &home.identity(), last).await.unwrap().secrets, 0);
         store.close().await;
         home.start().await.stop().await;
         assert!(home.identity().exists() && strays(&home).is_empty(), "{last:?}");
@@ -146,21 +117,9 @@ async fn keys_that_read_nothing_are_left_alone() {
     let stranger = home.dir.path().join("identity.age.new");
     identity_file::create(&stranger).unwrap();
     let before = home.files();
-    assert_eq!(
-        recover(&store, &home.identity()).await.unwrap(),
-        Recovery::Undecided
-    );
+    assert_eq!(recover(&store, &home.identity()).await.unwrap(), Recovery::Undecided);
     assert_eq!(home.files(), before);
     let refused = rotate(&store, &home.identity()).await.unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            RotateError::Secret {
-                secret: "password",
-                ..
-            }
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, RotateError::Secret { secret: "password", .. }), "{refused:?}");
     assert!(stranger.exists());
 }

@@ -132,15 +132,15 @@ fn of_connack(code: ConnectReturnCode, settings: &MqttSettings) -> Failure {
                 )
             },
         ),
-        C::UnsupportedProtocolVersion
-        | C::RefusedProtocolVersion
-        | C::MalformedPacket
-        | C::ProtocolError => {
+        C::UnsupportedProtocolVersion | C::RefusedProtocolVersion | C::MalformedPacket | C::ProtocolError => {
             (FailureKind::Protocol, format!("{broker} does not speak MQTT 5 as it was asked to ({code:?})."))
         }
         C::ClientIdentifierNotValid | C::BadClientId => (
             FailureKind::Protocol,
-            format!("{broker} does not accept the client id {:?}. Set another client_id.", settings.client_id),
+            format!(
+                "{broker} does not accept the client id {:?}. Set another client_id.",
+                settings.client_id
+            ),
         ),
         C::TopicNameInvalid
         | C::PacketTooLarge

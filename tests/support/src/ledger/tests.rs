@@ -24,10 +24,7 @@ fn an_undisturbed_stream_is_complete_and_in_order() {
     let ledger = ledger(&[1, 2, 3], &[1, 2, 3]);
     ledger.assert_nothing_lost();
     ledger.assert_in_order();
-    assert_eq!(
-        (ledger.duplicates(), ledger.resends(), ledger.setbacks()),
-        (0, 0, 0)
-    );
+    assert_eq!((ledger.duplicates(), ledger.resends(), ledger.setbacks()), (0, 0, 0));
 }
 
 #[test]
@@ -56,10 +53,7 @@ fn resends_from_the_first_unacknowledged_are_in_order() {
     assert_eq!(disorder(&[1, 2, 3, 4, 2, 3, 3, 4, 5, 6]), []);
     assert_eq!(disorder(&[1, 2, 3, 3, 4]), []);
     let ledger = ledger(&[], &[1, 2, 3, 4, 2, 3, 3, 4, 1, 2, 3, 4, 5]);
-    assert_eq!(
-        (ledger.duplicates(), ledger.resends(), ledger.setbacks()),
-        (8, 3, 1)
-    );
+    assert_eq!((ledger.duplicates(), ledger.resends(), ledger.setbacks()), (8, 3, 1));
 }
 
 #[test]
@@ -71,14 +65,8 @@ fn a_resend_may_leave_out_what_was_acknowledged() {
 fn a_resend_that_overtakes_is_found() {
     let overtaken = |seq, by| Disorder::ResendOvertaken { seq, by };
     assert_eq!(disorder(&[1, 2, 3, 4, 2, 4, 3, 4]), [overtaken(3, 4)]);
-    assert_eq!(
-        disorder(&[1, 2, 3, 4, 2, 5, 3, 4]),
-        [overtaken(3, 5), overtaken(4, 5)]
-    );
-    assert_eq!(
-        disorder(&[1, 2, 3, 4, 2, 6, 5]),
-        [Disorder::Late { seq: 5, after: 6 }]
-    );
+    assert_eq!(disorder(&[1, 2, 3, 4, 2, 5, 3, 4]), [overtaken(3, 5), overtaken(4, 5)]);
+    assert_eq!(disorder(&[1, 2, 3, 4, 2, 6, 5]), [Disorder::Late { seq: 5, after: 6 }]);
 }
 
 #[test]

@@ -11,21 +11,11 @@ use super::{Mosquitto, program};
 const QUEUE: u32 = 10_000_000;
 
 /// What is logged unless every packet is.
-const LOGGED: [&str; 6] = [
-    "error",
-    "warning",
-    "notice",
-    "information",
-    "subscribe",
-    "unsubscribe",
-];
+const LOGGED: [&str; 6] = ["error", "warning", "notice", "information", "subscribe", "unsubscribe"];
 
 /// Settings of a [`Mosquitto`] to be started.
 #[derive(Clone, Debug)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of the broker's own configuration"
-)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the broker's own configuration")]
 pub struct MosquittoBuilder {
     users: Vec<(String, String)>,
     pub(super) acl: Option<String>,
@@ -88,9 +78,7 @@ impl MosquittoBuilder {
     /// may be the broker's loss, not the publisher's.
     #[must_use]
     pub fn save_every_change(self) -> Self {
-        self.line("autosave_on_changes true")
-            .line("autosave_interval 1")
-            .saving()
+        self.line("autosave_on_changes true").line("autosave_interval 1").saving()
     }
 
     /// Logs every packet (slow under load; the default logs connections, subscriptions and errors).

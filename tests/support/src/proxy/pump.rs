@@ -67,10 +67,7 @@ pub(super) async fn run(mut client: TcpStream, mut target: TcpStream, treatment:
 /// Forwards until the reading side has closed and all of it has been written and closed on the other side.
 async fn one_way(from: ReadHalf<'_>, to: WriteHalf<'_>, treatment: Watch) -> io::Result<()> {
     let (queue, under_way) = mpsc::channel(UNDER_WAY);
-    tokio::try_join!(
-        read(from, queue, treatment.clone()),
-        write(to, under_way, treatment)
-    )?;
+    tokio::try_join!(read(from, queue, treatment.clone()), write(to, under_way, treatment))?;
     Ok(())
 }
 
@@ -115,23 +112,14 @@ async fn write(
 ) -> io::Result<()> {
     while let Some((due, chunk)) = under_way.recv().await {
         sleep_until(due).await;
-        treatment
-            .wait_for(|now| now.mode == Mode::Flow)
-            .await
-            .map_err(io::Error::other)?;
+        treatment.wait_for(|now| now.mode == Mode::Flow).await.map_err(io::Error::other)?;
         to.write_all(&chunk).await?;
     }
-    treatment
-        .wait_for(|now| now.mode == Mode::Flow)
-        .await
-        .map_err(io::Error::other)?;
+    treatment.wait_for(|now| now.mode == Mode::Flow).await.map_err(io::Error::other)?;
     to.shutdown().await
 }
 
 async fn mode_other_than(mode: Mode, treatment: &mut Watch) -> io::Result<Mode> {
-    let now = treatment
-        .wait_for(|now| now.mode != mode)
-        .await
-        .map_err(io::Error::other)?;
+    let now = treatment.wait_for(|now| now.mode != mode).await.map_err(io::Error::other)?;
     Ok(now.mode)
 }

@@ -47,11 +47,7 @@ impl fmt::Debug for Rule {
 impl Rule {
     /// Fits the messages for which `fits` answers true.
     pub fn when(fits: impl Fn(&Publish) -> bool + Send + 'static, reply: Reply) -> Self {
-        Self {
-            fits: Box::new(fits),
-            reply,
-            times: usize::MAX,
-        }
+        Self { fits: Box::new(fits), reply, times: usize::MAX }
     }
 
     /// Fits messages to exactly this topic.
@@ -65,15 +61,7 @@ impl Rule {
     #[must_use]
     pub fn payload(text: &str, reply: Reply) -> Self {
         let text = text.as_bytes().to_vec();
-        Self::when(
-            move |publish| {
-                publish
-                    .payload
-                    .windows(text.len().max(1))
-                    .any(|part| part == text)
-            },
-            reply,
-        )
+        Self::when(move |publish| publish.payload.windows(text.len().max(1)).any(|part| part == text), reply)
     }
 
     /// Fits only so many messages; afterwards the rule is spent.

@@ -78,15 +78,11 @@ impl State {
     pub(super) fn closed(&mut self, id: usize, fault: Option<std::io::Error>) {
         self.connections.remove(&id);
         self.held.retain(|held| held.connection != id);
-        self.violations
-            .extend(fault.map(|fault| format!("connection {id}: {fault}")));
+        self.violations.extend(fault.map(|fault| format!("connection {id}: {fault}")));
     }
 
     pub(super) fn packet(&mut self, id: usize, packet: Packet) {
-        let welcome = self
-            .connections
-            .get(&id)
-            .is_some_and(|connection| connection.welcome);
+        let welcome = self.connections.get(&id).is_some_and(|connection| connection.welcome);
         if welcome == matches!(packet, Packet::Connect(_)) {
             self.violation(id, format!("unexpected {packet:?}"));
             return self.end(id, None);
@@ -96,10 +92,7 @@ impl State {
             Packet::Publish(publish) => self.publish(id, publish),
             Packet::PubRel { packet_id } => self.pubrel(id, packet_id),
             // What a client answers to messages of this broker matters to no test: except that QoS 2 goes on.
-            Packet::Answer {
-                kind: PUBREC,
-                packet_id,
-            } => self.send(id, Encoder::answer(6, packet_id, 0)),
+            Packet::Answer { kind: PUBREC, packet_id } => self.send(id, Encoder::answer(6, packet_id, 0)),
             Packet::Answer { .. } => {}
             Packet::Subscribe(packet_id, filters) => {
                 let granted: Vec<u8> = filters.iter().map(|(_, qos)| *qos).collect();
@@ -144,10 +137,7 @@ impl State {
         self.watch(id, &publish);
         let reply = self.script.reply(&publish);
         let (packet_id, qos) = (publish.packet_id, publish.qos);
-        self.received.push(Received {
-            connection: id,
-            publish,
-        });
+        self.received.push(Received { connection: id, publish });
         match reply {
             Some(Reply::Disconnect(reason)) => self.end(id, Some(&Encoder::disconnect(reason))),
             Some(Reply::Close) => self.end(id, None),
@@ -159,11 +149,7 @@ impl State {
     }
 
     fn hold(&mut self, id: usize, packet_id: u16, qos: u8) {
-        self.held.push(Held {
-            connection: id,
-            packet_id,
-            qos,
-        });
+        self.held.push(Held { connection: id, packet_id, qos });
         if let Acks::ReverseWithin(count) = self.script.acks
             && self.held.iter().filter(|held| held.connection == id).count() >= count
         {
@@ -223,14 +209,8 @@ impl State {
         if publish.retain && allowed.retain_available == Some(false) {
             faults.push("retain is not allowed".to_owned());
         }
-        if allowed
-            .maximum_packet_size
-            .is_some_and(|most| publish.packet_size > most as usize)
-        {
-            faults.push(format!(
-                "a packet of {} bytes is not allowed",
-                publish.packet_size
-            ));
+        if allowed.maximum_packet_size.is_some_and(|most| publish.packet_size > most as usize) {
+            faults.push(format!("a packet of {} bytes is not allowed", publish.packet_size));
         }
         if publish.qos > 0
             && let Some(connection) = self.connections.get_mut(&id)
@@ -240,10 +220,7 @@ impl State {
                 faults.push(format!("packet id {} is in use", publish.packet_id));
             }
             if connection.in_flight.len() > most {
-                faults.push(format!(
-                    "{} in flight, {most} allowed",
-                    connection.in_flight.len()
-                ));
+                faults.push(format!("{} in flight, {most} allowed", connection.in_flight.len()));
             }
         }
         for fault in faults {
@@ -281,9 +258,7 @@ impl State {
     }
 
     pub(super) fn send_all(&self, bytes: &[u8]) {
-        self.connections
-            .keys()
-            .for_each(|id| self.send(*id, Bytes::copy_from_slice(bytes)));
+        self.connections.keys().for_each(|id| self.send(*id, Bytes::copy_from_slice(bytes)));
     }
 
     pub(super) fn summary(&self) -> String {

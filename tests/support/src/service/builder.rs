@@ -22,13 +22,7 @@ pub struct ServiceBuilder {
 
 impl ServiceBuilder {
     pub(super) fn new(binary: PathBuf) -> Self {
-        Self {
-            binary,
-            config: None,
-            environment: Vec::new(),
-            data_dir: None,
-            port: None,
-        }
+        Self { binary, config: None, environment: Vec::new(), data_dir: None, port: None }
     }
 
     /// The text of the configuration file; the environment below goes before it.
@@ -71,15 +65,7 @@ impl ServiceBuilder {
             fs::write(dir.path().join("config.toml"), config).expect("the configuration file can be written");
         }
         let port = self.port.unwrap_or_else(free_port);
-        Service {
-            settings: self,
-            dir,
-            data_dir,
-            port,
-            log_before: 0,
-            child: None,
-            api: Api::new(),
-        }
+        Service { settings: self, dir, data_dir, port, log_before: 0, child: None, api: Api::new() }
     }
 
     /// The service, started.

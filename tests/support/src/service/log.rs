@@ -32,18 +32,12 @@ mod tests {
         let flat = r#"{"level":"INFO","message":"listening","address":"127.0.0.1:8080"}"#;
         let nested = r#"{"level":"INFO","fields":{"message":"listening","address":"127.0.0.1:8081"}}"#;
         assert_eq!(listening_port(flat), Some(8080));
-        assert_eq!(
-            listening_port(&format!("not JSON\n{flat}\n{nested}\n")),
-            Some(8081)
-        );
+        assert_eq!(listening_port(&format!("not JSON\n{flat}\n{nested}\n")), Some(8081));
     }
 
     #[test]
     fn a_line_that_is_not_finished_is_not_read() {
         assert_eq!(listening_port(r#"{"message":"listening","addre"#), None);
-        assert_eq!(
-            listening_port(r#"{"message":"connected","address":"127.0.0.1:1883"}"#),
-            None
-        );
+        assert_eq!(listening_port(r#"{"message":"connected","address":"127.0.0.1:1883"}"#), None);
     }
 }

@@ -32,17 +32,10 @@ const PUBREC: u8 = 5;
 const PUBCOMP: u8 = 7;
 
 pub(super) async fn run(settings: SubscriberBuilder, shared: Arc<Shared>) {
-    let mut session = Session {
-        settings,
-        shared,
-        connected: false,
-        unreleased: BTreeSet::new(),
-    };
+    let mut session = Session { settings, shared, connected: false, unreleased: BTreeSet::new() };
     loop {
         let fault = session.link().await.err();
-        session
-            .shared
-            .change(|seen| seen.fault = fault.map(|fault| fault.to_string()));
+        session.shared.change(|seen| seen.fault = fault.map(|fault| fault.to_string()));
         sleep(RECONNECT).await;
     }
 }
@@ -98,10 +91,7 @@ impl Session {
 
     fn packet(&mut self, packet: Packet) -> io::Result<Option<Bytes>> {
         match packet {
-            Packet::ConnAck {
-                session_present,
-                reason: 0,
-            } => Ok(self.welcome(session_present)),
+            Packet::ConnAck { session_present, reason: 0 } => Ok(self.welcome(session_present)),
             Packet::ConnAck { reason, .. } | Packet::Disconnect(reason) => Err(refused("connection", reason)),
             Packet::SubAck { reasons } => {
                 if let Some(reason) = reasons.into_iter().find(|reason| *reason >= 0x80) {

@@ -18,9 +18,7 @@ pub(crate) struct Client {
 
 pub(crate) fn options(port: u16) -> MqttOptions {
     let mut options = MqttOptions::new("smoke", ("127.0.0.1", port));
-    options
-        .set_keep_alive(5)
-        .set_connect_timeout(Duration::from_secs(2));
+    options.set_keep_alive(5).set_connect_timeout(Duration::from_secs(2));
     options
 }
 
@@ -33,20 +31,13 @@ impl Client {
         let (client, mut events) = AsyncClient::builder(options).capacity(1000).build();
         loop {
             if let Event::Incoming(Packet::ConnAck(connack)) = soon(events.poll()).await? {
-                return Ok(Self {
-                    queue: client,
-                    events,
-                    connack,
-                });
+                return Ok(Self { queue: client, events, connack });
             }
         }
     }
 
     pub(crate) async fn queue(&self, topic: &str, payload: &str, qos: QoS) {
-        self.queue
-            .publish(topic, payload.to_owned(), PublishOptions::new(qos))
-            .await
-            .expect("queued");
+        self.queue.publish(topic, payload.to_owned(), PublishOptions::new(qos)).await.expect("queued");
     }
 
     /// Publishes and waits for the broker's answer, PUBACK or PUBCOMP.
@@ -63,12 +54,8 @@ impl Client {
 
     pub(crate) async fn retain(&mut self, topic: &str, payload: &str) {
         let options = PublishOptions::new(QoS::AtLeastOnce).retained();
-        self.queue
-            .publish(topic, payload.to_owned(), options)
-            .await
-            .expect("queued");
-        self.until(|event| matches!(event, Event::Incoming(Packet::PubAck(_))))
-            .await;
+        self.queue.publish(topic, payload.to_owned(), options).await.expect("queued");
+        self.until(|event| matches!(event, Event::Incoming(Packet::PubAck(_)))).await;
     }
 
     pub(crate) async fn until(&mut self, mut wanted: impl FnMut(&Event) -> bool) -> Event {

@@ -26,23 +26,14 @@ async fn the_acl_refuses_and_can_be_changed() {
     let mut broker = Mosquitto::builder().acl("topic readwrite open/#").start().await;
     let mut client = Client::connect(broker.port()).await;
     assert_eq!(reason(&mut client, "closed/a").await, PubAckReason::NotAuthorized);
-    assert_eq!(
-        reason(&mut client, "open/a").await,
-        PubAckReason::NoMatchingSubscribers
-    );
+    assert_eq!(reason(&mut client, "open/a").await, PubAckReason::NoMatchingSubscribers);
     broker.set_acl("topic readwrite closed/#").await;
-    assert_eq!(
-        reason(&mut client, "closed/a").await,
-        PubAckReason::NoMatchingSubscribers
-    );
+    assert_eq!(reason(&mut client, "closed/a").await, PubAckReason::NoMatchingSubscribers);
 }
 
 async fn reason(client: &mut Client, topic: &str) -> PubAckReason {
     client.queue(topic, "x", QoS::AtLeastOnce).await;
-    match client
-        .until(|event| matches!(event, Event::Incoming(Packet::PubAck(_))))
-        .await
-    {
+    match client.until(|event| matches!(event, Event::Incoming(Packet::PubAck(_)))).await {
         Event::Incoming(Packet::PubAck(ack)) => ack.reason,
         other => panic!("{other:?}"),
     }
@@ -50,10 +41,7 @@ async fn reason(client: &mut Client, topic: &str) -> PubAckReason {
 
 #[tokio::test]
 async fn limits_are_told_at_connecting() {
-    let limited = Mosquitto::builder()
-        .receive_maximum(7)
-        .max_qos(1)
-        .max_packet_size(2000);
+    let limited = Mosquitto::builder().receive_maximum(7).max_qos(1).max_packet_size(2000);
     let client = Client::connect(limited.start().await.port()).await;
     let told = client.connack.properties.expect("properties");
     assert_eq!(told.receive_max, Some(7));
@@ -65,21 +53,13 @@ async fn limits_are_told_at_connecting() {
 #[tokio::test]
 async fn a_message_over_the_size_limit_is_refused() {
     let broker = Mosquitto::builder().message_size_limit(2).start().await;
-    let mut stream = TcpStream::connect(("127.0.0.1", broker.port()))
-        .await
-        .expect("accepted");
+    let mut stream = TcpStream::connect(("127.0.0.1", broker.port())).await.expect("accepted");
     let connect = b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0";
     let too_large = b"\x32\x09\0\x01t\0\x01\0xxx";
-    stream
-        .write_all(&[&connect[..], too_large].concat())
-        .await
-        .expect("written");
+    stream.write_all(&[&connect[..], too_large].concat()).await.expect("written");
     let mut answers = Vec::new();
     while !answers.ends_with(b"\x40\x03\0\x01\x95") {
-        assert!(
-            soon(stream.read_buf(&mut answers)).await.expect("read") > 0,
-            "{answers:x?}"
-        );
+        assert!(soon(stream.read_buf(&mut answers)).await.expect("read") > 0, "{answers:x?}");
     }
 }
 
@@ -91,9 +71,7 @@ async fn a_restart_keeps_the_port_and_what_was_retained() {
     broker.restart().await;
     assert_eq!(broker.port(), port);
     let subscriber = Subscriber::start(port).await;
-    let messages = subscriber
-        .wait_for(|messages| !messages.is_empty(), "the retained message", SOON)
-        .await;
+    let messages = subscriber.wait_for(|messages| !messages.is_empty(), "the retained message", SOON).await;
     assert_eq!((messages[0].text().as_str(), messages[0].retain), ("yes", true));
     broker.kill().await;
     assert!(Client::try_connect(options(port)).await.is_err());
@@ -107,13 +85,8 @@ async fn without_persistence_a_restart_forgets() {
     Client::connect(broker.port()).await.retain("kept", "yes").await;
     broker.restart().await;
     let subscriber = Subscriber::start(broker.port()).await;
-    Client::connect(broker.port())
-        .await
-        .publish("new", "1", QoS::AtLeastOnce)
-        .await;
-    let messages = subscriber
-        .wait_for(|messages| !messages.is_empty(), "the new message", SOON)
-        .await;
+    Client::connect(broker.port()).await.publish("new", "1", QoS::AtLeastOnce).await;
+    let messages = subscriber.wait_for(|messages| !messages.is_empty(), "the new message", SOON).await;
     assert_eq!(messages[0].topic, "new");
 }
 
@@ -125,20 +98,14 @@ async fn a_frozen_broker_answers_only_when_thawed() {
     let publish = client.publish("a", "x", QoS::AtLeastOnce);
     assert!(timeout(Duration::from_millis(500), publish).await.is_err());
     broker.thaw();
-    client
-        .until(|event| matches!(event, Event::Incoming(Packet::PubAck(_))))
-        .await;
+    client.until(|event| matches!(event, Event::Incoming(Packet::PubAck(_)))).await;
     broker.freeze();
     broker.stop().await;
 }
 
 #[tokio::test]
 async fn many_brokers_run_side_by_side() {
-    let brokers = [
-        Mosquitto::start().await,
-        Mosquitto::start().await,
-        Mosquitto::start().await,
-    ];
+    let brokers = [Mosquitto::start().await, Mosquitto::start().await, Mosquitto::start().await];
     for broker in &brokers {
         Client::connect(broker.port()).await;
     }

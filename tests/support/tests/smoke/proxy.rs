@@ -16,9 +16,7 @@ const A_WHILE: Duration = Duration::from_millis(300);
 async fn pair() -> (Proxy, TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let proxy = Proxy::start(listener.local_addr().expect("an address").port()).await;
-    let client = TcpStream::connect(("127.0.0.1", proxy.port()))
-        .await
-        .expect("the proxy accepts");
+    let client = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("the proxy accepts");
     let (target, _) = soon(listener.accept()).await.expect("the proxy connects");
     (proxy, client, target)
 }
@@ -92,9 +90,7 @@ async fn a_cut_ends_connections_and_new_ones_are_accepted() {
     assert_eq!(soon(client.read(&mut [0])).await.expect("an end"), 0);
     assert_eq!(soon(target.read(&mut [0])).await.expect("an end"), 0);
     assert_eq!(proxy.open(), 0);
-    TcpStream::connect(("127.0.0.1", proxy.port()))
-        .await
-        .expect("accepted");
+    TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("accepted");
     wait_until("accepted", SOON, async || proxy.accepted() == 2).await;
 }
 
@@ -111,16 +107,12 @@ async fn a_reset_is_a_reset_even_when_stalled() {
 async fn refused_connections_are_refused_until_accepted_again() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.refuse().await;
-    let error = TcpStream::connect(("127.0.0.1", proxy.port()))
-        .await
-        .expect_err("refused");
+    let error = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect_err("refused");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     passes(&mut client, &mut target, "open ones stay").await;
     proxy.cut().await;
     proxy.accept().await;
-    TcpStream::connect(("127.0.0.1", proxy.port()))
-        .await
-        .expect("accepted");
+    TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("accepted");
 }
 
 #[tokio::test]
@@ -134,19 +126,13 @@ async fn delayed_bytes_come_late_and_together() {
     }
     soon(target.read_exact(&mut [0; 5])).await.expect("read");
     assert!(start.elapsed() >= A_WHILE);
-    assert!(
-        start.elapsed() < A_WHILE * 4,
-        "delays must not add up: {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < A_WHILE * 4, "delays must not add up: {:?}", start.elapsed());
 }
 
 #[tokio::test]
 async fn an_unreachable_target_ends_the_connection_and_is_counted() {
     let proxy = Proxy::start(liveobject_test_support::free_port()).await;
-    let mut client = TcpStream::connect(("127.0.0.1", proxy.port()))
-        .await
-        .expect("accepted");
+    let mut client = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("accepted");
     assert!(matches!(soon(client.read(&mut [0])).await, Ok(0) | Err(_)));
     assert_eq!((proxy.unreachable(), proxy.open()), (1, 0));
 }
@@ -158,15 +144,9 @@ async fn mqtt_goes_through_and_a_stall_withholds_acknowledgements() {
     let mut client = Client::connect(proxy.port()).await;
     client.publish("a", "1", QoS::ExactlyOnce).await;
     proxy.stall();
-    assert!(
-        timeout(A_WHILE, client.publish("a", "2", QoS::AtLeastOnce))
-            .await
-            .is_err()
-    );
+    assert!(timeout(A_WHILE, client.publish("a", "2", QoS::AtLeastOnce)).await.is_err());
     proxy.flow();
-    client
-        .until(|event| matches!(event, Event::Incoming(Packet::PubAck(_))))
-        .await;
+    client.until(|event| matches!(event, Event::Incoming(Packet::PubAck(_)))).await;
     proxy.cut().await;
     client.end().await;
     proxy.refuse().await;

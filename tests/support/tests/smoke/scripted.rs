@@ -35,40 +35,18 @@ async fn it_records_what_was_said_and_acknowledges_each_qos() {
     client.publish("zero", "0", QoS::AtMostOnce).await;
     client.publish("one", "1", QoS::AtLeastOnce).await;
     client.publish("two", "2", QoS::ExactlyOnce).await;
-    let properties = PublishProperties {
-        message_expiry_interval: Some(90),
-        ..PublishProperties::default()
-    };
-    let options = PublishOptions::new(QoS::AtLeastOnce)
-        .retained()
-        .properties(properties);
+    let properties = PublishProperties { message_expiry_interval: Some(90), ..PublishProperties::default() };
+    let options = PublishOptions::new(QoS::AtLeastOnce).retained().properties(properties);
     client.queue.publish("kept", "3", options).await.expect("queued");
     client.until(is_ack).await;
-    let received: Vec<Publish> = broker
-        .wait_for_publishes(4, SOON)
-        .await
-        .into_iter()
-        .map(|received| received.publish)
-        .collect();
-    let topics: Vec<_> = received
-        .iter()
-        .map(|publish| (publish.topic.as_str(), publish.qos))
-        .collect();
+    let received: Vec<Publish> =
+        broker.wait_for_publishes(4, SOON).await.into_iter().map(|received| received.publish).collect();
+    let topics: Vec<_> = received.iter().map(|publish| (publish.topic.as_str(), publish.qos)).collect();
     assert_eq!(topics, [("zero", 0), ("one", 1), ("two", 2), ("kept", 1)]);
-    assert_eq!(
-        (received[3].message_expiry, received[3].retain, received[2].retain),
-        (Some(90), true, false)
-    );
+    assert_eq!((received[3].message_expiry, received[3].retain, received[2].retain), (Some(90), true, false));
     assert_eq!(&received[2].payload[..], b"2");
     let connect = &broker.connects()[0];
-    assert_eq!(
-        (
-            connect.client_id.as_str(),
-            connect.keep_alive,
-            connect.clean_start
-        ),
-        ("smoke", 5, true)
-    );
+    assert_eq!((connect.client_id.as_str(), connect.keep_alive, connect.clean_start), ("smoke", 5, true));
     assert_eq!(
         (connect.username.as_deref(), connect.password.as_deref()),
         (Some("ann"), Some(&b"secret"[..]))
@@ -80,11 +58,7 @@ async fn it_records_what_was_said_and_acknowledges_each_qos() {
     );
     client.queue.disconnect().await.expect("queued");
     client.end().await;
-    broker
-        .wait_for("a DISCONNECT", SOON, |broker| {
-            broker.disconnects() == [0] && broker.open() == 0
-        })
-        .await;
+    broker.wait_for("a DISCONNECT", SOON, |broker| broker.disconnects() == [0] && broker.open() == 0).await;
     assert!(broker.violations().is_empty(), "{:?}", broker.violations());
 }
 
@@ -101,29 +75,13 @@ async fn the_connack_says_what_the_script_says() {
     });
     let client = Client::connect(broker.port()).await;
     let told = client.connack.properties.expect("properties");
-    assert_eq!(
-        (told.receive_max, told.max_packet_size, told.max_qos),
-        (Some(3), Some(512), Some(1))
-    );
-    assert_eq!(
-        (told.retain_available, told.server_keep_alive),
-        (Some(0), Some(9))
-    );
-    broker.set_connack(ConnAck {
-        reason: 0x86,
-        ..ConnAck::default()
-    });
-    let error = Client::try_connect(options(broker.port()))
-        .await
-        .err()
-        .expect("refused");
+    assert_eq!((told.receive_max, told.max_packet_size, told.max_qos), (Some(3), Some(512), Some(1)));
+    assert_eq!((told.retain_available, told.server_keep_alive), (Some(0), Some(9)));
+    broker.set_connack(ConnAck { reason: 0x86, ..ConnAck::default() });
+    let error = Client::try_connect(options(broker.port())).await.err().expect("refused");
     assert!(format!("{error:?}").contains("BadUserNamePassword"), "{error:?}");
     broker.answer_connect(false);
-    assert!(
-        timeout(A_WHILE, Client::try_connect(options(broker.port())))
-            .await
-            .is_err()
-    );
+    assert!(timeout(A_WHILE, Client::try_connect(options(broker.port()))).await.is_err());
     assert_eq!(broker.connects().len(), 3);
 }
 
@@ -136,9 +94,7 @@ async fn acknowledgements_are_withheld_and_released_in_either_order() {
         client.queue("t", payload, QoS::AtLeastOnce).await;
     }
     assert!(timeout(A_WHILE, client.until(is_ack)).await.is_err());
-    broker
-        .wait_for("three withheld", SOON, |broker| broker.withheld() == 3)
-        .await;
+    broker.wait_for("three withheld", SOON, |broker| broker.withheld() == 3).await;
     broker.release_reversed();
     assert_eq!(ack_ids(&mut client, 3).await, [3, 2, 1]);
     broker.set_acks(Acks::ReverseWithin(2));
@@ -182,31 +138,15 @@ async fn rules_refuse_withhold_throw_out_and_close() {
 async fn it_answers_subscriptions_pings_and_sends_messages() {
     let broker = ScriptedBroker::start().await;
     let mut client = Client::connect(broker.port()).await;
-    client
-        .queue
-        .subscribe("a/#", QoS::ExactlyOnce)
-        .await
-        .expect("queued");
-    client
-        .until(|event| matches!(event, Event::Incoming(Packet::SubAck(_))))
-        .await;
+    client.queue.subscribe("a/#", QoS::ExactlyOnce).await.expect("queued");
+    client.until(|event| matches!(event, Event::Incoming(Packet::SubAck(_)))).await;
     assert_eq!(broker.subscriptions(), [("a/#".to_owned(), 2)]);
-    broker.send(&Publish {
-        topic: "a/b".to_owned(),
-        payload: "hello".into(),
-        ..Publish::default()
-    });
-    client
-        .until(|event| matches!(event, Event::Incoming(Packet::Publish(_))))
-        .await;
-    client
-        .until(|event| matches!(event, Event::Incoming(Packet::PingResp)))
-        .await;
+    broker.send(&Publish { topic: "a/b".to_owned(), payload: "hello".into(), ..Publish::default() });
+    client.until(|event| matches!(event, Event::Incoming(Packet::Publish(_)))).await;
+    client.until(|event| matches!(event, Event::Incoming(Packet::PingResp))).await;
     assert!(broker.pings() >= 1);
     client.queue.unsubscribe("a/#").await.expect("queued");
-    client
-        .until(|event| matches!(event, Event::Incoming(Packet::UnsubAck(_))))
-        .await;
+    client.until(|event| matches!(event, Event::Incoming(Packet::UnsubAck(_)))).await;
     broker.disconnect(0x8b);
     let end = format!("{:?}", client.end().await);
     assert!(end.contains("ServerShuttingDown"), "{end}");
@@ -218,9 +158,7 @@ async fn a_silent_pubrel_holds_up_qos_2() {
     broker.answer_pubrel(false);
     let mut client = Client::connect(broker.port()).await;
     client.queue("t", "x", QoS::ExactlyOnce).await;
-    client
-        .until(|event| matches!(event, Event::Incoming(Packet::PubRec(_))))
-        .await;
+    client.until(|event| matches!(event, Event::Incoming(Packet::PubRec(_)))).await;
     assert!(timeout(A_WHILE, client.until(is_ack)).await.is_err());
     broker.close();
     client.end().await;
@@ -230,33 +168,18 @@ async fn a_silent_pubrel_holds_up_qos_2() {
 async fn violations_are_noticed() {
     use tokio::io::AsyncWriteExt;
     let broker = ScriptedBroker::start().await;
-    broker.set_connack(ConnAck {
-        receive_maximum: Some(1),
-        maximum_qos: Some(1),
-        ..ConnAck::default()
-    });
+    broker.set_connack(ConnAck { receive_maximum: Some(1), maximum_qos: Some(1), ..ConnAck::default() });
     broker.set_acks(Acks::Withhold);
-    let mut client = tokio::net::TcpStream::connect(("127.0.0.1", broker.port()))
-        .await
-        .expect("accepted");
+    let mut client = tokio::net::TcpStream::connect(("127.0.0.1", broker.port())).await.expect("accepted");
     let connect = b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0";
     let one = b"\x32\x06\0\x01t\0\x01\0";
     let two = b"\x34\x06\0\x01t\0\x02\0";
     for bytes in [&connect[..], one, one, two, b"\x36\0"] {
         client.write_all(bytes).await.expect("written");
     }
-    broker
-        .wait_for("the end", SOON, |broker| {
-            broker.received().len() == 3 && broker.open() == 0
-        })
-        .await;
+    broker.wait_for("the end", SOON, |broker| broker.received().len() == 3 && broker.open() == 0).await;
     let violations = broker.violations().join("; ");
-    for fault in [
-        "packet id 1 is in use",
-        "QoS 2 is not allowed",
-        "2 in flight, 1 allowed",
-        "QoS 3",
-    ] {
+    for fault in ["packet id 1 is in use", "QoS 2 is not allowed", "2 in flight, 1 allowed", "QoS 3"] {
         assert!(violations.contains(fault), "{fault}: {violations}");
     }
 }

@@ -11,57 +11,30 @@ async fn each_qos_is_seen_as_it_was_sent() {
     let broker = Mosquitto::start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     let mut client = Client::connect(broker.port()).await;
-    for (topic, qos) in [
-        ("a", QoS::AtMostOnce),
-        ("b", QoS::AtLeastOnce),
-        ("c", QoS::ExactlyOnce),
-    ] {
+    for (topic, qos) in [("a", QoS::AtMostOnce), ("b", QoS::AtLeastOnce), ("c", QoS::ExactlyOnce)] {
         client.publish(topic, "x", qos).await;
     }
-    let messages = subscriber
-        .wait_for(|messages| messages.len() == 3, "three messages", SOON)
-        .await;
-    let seen: Vec<_> = messages
-        .iter()
-        .map(|message| (message.topic.as_str(), message.qos, message.order))
-        .collect();
+    let messages = subscriber.wait_for(|messages| messages.len() == 3, "three messages", SOON).await;
+    let seen: Vec<_> =
+        messages.iter().map(|message| (message.topic.as_str(), message.qos, message.order)).collect();
     assert_eq!(seen, [("a", 0, 0), ("b", 1, 1), ("c", 2, 2)]);
 }
 
 #[tokio::test]
 async fn events_are_read_and_other_topics_left_out() {
     let broker = Mosquitto::start().await;
-    let subscriber = Subscriber::builder(broker.port())
-        .filter("p/#")
-        .filter("q")
-        .qos(1)
-        .start()
-        .await;
+    let subscriber = Subscriber::builder(broker.port()).filter("p/#").filter("q").qos(1).start().await;
     let mut client = Client::connect(broker.port()).await;
-    for (topic, seq) in [
-        ("p/camera/a/event", 1),
-        ("p/camera/a/history", 2),
-        ("p/status", 3),
-        ("other", 4),
-        ("q", 5),
-    ] {
+    for (topic, seq) in
+        [("p/camera/a/event", 1), ("p/camera/a/history", 2), ("p/status", 3), ("other", 4), ("q", 5)]
+    {
         client
-            .publish(
-                topic,
-                &json!({ "event_id": seq.to_string(), "seq": seq }).to_string(),
-                QoS::AtLeastOnce,
-            )
+            .publish(topic, &json!({ "event_id": seq.to_string(), "seq": seq }).to_string(), QoS::AtLeastOnce)
             .await;
     }
-    subscriber
-        .wait_for(|messages| messages.len() == 4, "four messages", SOON)
-        .await;
-    let seqs: Vec<_> = subscriber
-        .wait_for_events(2, SOON)
-        .await
-        .iter()
-        .map(|event| event["seq"].clone())
-        .collect();
+    subscriber.wait_for(|messages| messages.len() == 4, "four messages", SOON).await;
+    let seqs: Vec<_> =
+        subscriber.wait_for_events(2, SOON).await.iter().map(|event| event["seq"].clone()).collect();
     assert_eq!(seqs, [1, 2]);
     assert_eq!(subscriber.on("p/status").len(), 1);
     subscriber.clear();
@@ -71,20 +44,11 @@ async fn events_are_read_and_other_topics_left_out() {
 #[tokio::test]
 async fn it_logs_in() {
     let broker = Mosquitto::builder().user("ann", "secret").start().await;
-    let subscriber = Subscriber::builder(broker.port())
-        .login("ann", "secret")
-        .start()
-        .await;
+    let subscriber = Subscriber::builder(broker.port()).login("ann", "secret").start().await;
     let mut login = options(broker.port());
     login.set_credentials("ann", "secret");
-    Client::try_connect(login)
-        .await
-        .expect("welcome")
-        .publish("a", "x", QoS::ExactlyOnce)
-        .await;
-    subscriber
-        .wait_for(|messages| messages.len() == 1, "the message", SOON)
-        .await;
+    Client::try_connect(login).await.expect("welcome").publish("a", "x", QoS::ExactlyOnce).await;
+    subscriber.wait_for(|messages| messages.len() == 1, "the message", SOON).await;
 }
 
 #[tokio::test]
@@ -102,16 +66,10 @@ async fn nothing_is_missed_or_repeated_over_cuts_and_broker_restarts() {
         }
         let mut client = Client::connect(broker.port()).await;
         let event = json!({ "event_id": seq.to_string(), "seq": seq });
-        client
-            .publish("camera/event", &event.to_string(), QoS::AtLeastOnce)
-            .await;
+        client.publish("camera/event", &event.to_string(), QoS::AtLeastOnce).await;
         ledger.accepted_receipt(&event);
     }
-    subscriber
-        .wait_for_events(300, SOON)
-        .await
-        .iter()
-        .for_each(|event| ledger.delivered_event(event));
+    subscriber.wait_for_events(300, SOON).await.iter().for_each(|event| ledger.delivered_event(event));
     ledger.assert_nothing_lost();
     ledger.assert_in_order();
     assert_eq!(ledger.duplicates(), 0, "{}", ledger.summary());
@@ -123,7 +81,5 @@ async fn nothing_is_missed_or_repeated_over_cuts_and_broker_restarts() {
 async fn what_does_not_come_is_named() {
     let broker = Mosquitto::start().await;
     let subscriber = Subscriber::start(broker.port()).await;
-    subscriber
-        .wait_for(|_| false, "pigs", std::time::Duration::from_millis(50))
-        .await;
+    subscriber.wait_for(|_| false, "pigs", std::time::Duration::from_millis(50)).await;
 }

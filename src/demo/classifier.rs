@@ -1,0 +1,74 @@
+//! A classifier actor: looks at one camera's pictures, and sends the service an event for each visitor.
+
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext as _, Context, Recipient, WrapFuture as _};
+use liveobject_actors::{EventInput, PublishEvent};
+use tokio::time::Instant;
+
+use super::{
+    camera::Camera,
+    ledger::Ledger,
+    shape::Detection,
+    watcher::{Watcher, describe},
+};
+
+const PICTURE_EVERY: Duration = Duration::from_millis(150);
+const SEED: u32 = 1;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Classifier {
+    camera: Camera,
+    watcher: Watcher,
+    publish: Recipient<PublishEvent>,
+    ledger: Ledger,
+    started: Instant,
+}
+
+impl Classifier {
+    /// Looks at this camera, and sends what it notices.
+    pub fn new(camera: Camera, publish: Recipient<PublishEvent>, ledger: Ledger) -> Self {
+        Self { camera, watcher: Watcher::new(camera, SEED), publish, ledger, started: Instant::now() }
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let Some(detection) = self.watcher.look(self.started.elapsed()) else { return };
+        match event(self.camera, &detection).validate() {
+            Ok(event) => {
+                let (publish, ledger) = (self.publish.clone(), self.ledger.clone());
+                let sent = async move {
+                    match publish.send(PublishEvent(event)).await {
+                        Ok(Ok(receipt)) => ledger.accepted(receipt.seq.0),
+                        Ok(Err(error)) => tracing::error!(%error, "an event was not accepted"),
+                        Err(error) => tracing::error!(%error, "the service does not answer"),
+                    }
+                };
+                ctx.spawn(sent.into_actor(self));
+            }
+            Err(error) => tracing::error!(%error, "the classifier made an invalid event"),
+        }
+    }
+}
+
+fn event(camera: Camera, detection: &Detection) -> EventInput {
+    let label = detection.label.as_str();
+    EventInput {
+        camera_id: camera.id().to_owned(),
+        camera_name: Some(camera.name().to_owned()),
+        description: describe(camera, detection.label),
+        objects_detected: vec![label.to_owned()],
+        confidence: detection.confidence.min(100),
+        source_type: Some("demo".to_owned()),
+        smart_detection_type: Some(label.to_owned()),
+        ..EventInput::default()
+    }
+}
+
+impl Actor for Classifier {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(PICTURE_EVERY, Self::look);
+    }
+}

@@ -1,0 +1,174 @@
+//! Events: accepted, refused field by field, and read back.
+
+use liveobject_actors::{PublishError, outbox::QueryError};
+use serde_json::{Value, json};
+
+use crate::helpers::TestApp;
+
+const EVENTS: &str = "/api/v1/events";
+const BATCH: &str = "/api/v1/events/batch";
+
+fn event(id: &str) -> Value {
+    json!({"event_id": id, "camera_id": "front_door", "description": "Person at the door", "confidence": 91})
+}
+
+#[actix_web::test]
+async fn an_event_is_accepted_once() {
+    let app = TestApp::start();
+    let first = app.post(EVENTS, &event("a")).await.expect(202);
+    assert_eq!(first, json!({"event_id": "a", "seq": 1, "duplicate": false}));
+    let again = app.post(EVENTS, &event("a")).await.expect(202);
+    assert_eq!(again, json!({"event_id": "a", "seq": 1, "duplicate": true}));
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn an_event_is_refused_field_by_field() {
+    let app = TestApp::start();
+    let bad =
+        json!({"camera_id": "front door", "confidence": 101, "objects_detected": "person", "colour": "red"});
+    let mut faults = app.post(EVENTS, &bad).await.faults();
+    faults.sort_unstable();
+    assert_eq!(faults, ["camera_id", "colour", "confidence", "description", "objects_detected"]);
+    assert_eq!(app.post(EVENTS, &json!([])).await.faults(), [""]);
+    assert!(app.script().accepted.is_empty());
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_hostile_event_gets_a_bounded_answer() {
+    let app = TestApp::start();
+    let mut fields: serde_json::Map<_, _> = (0..3000).map(|i| (format!("f{i}"), Value::Null)).collect();
+    fields.insert("ü".repeat(5000), Value::Null);
+    let answer = app.post(EVENTS, &Value::Object(fields)).await;
+    assert_eq!(answer.faults().len(), 101);
+    assert!(answer.text.len() < 64 << 10, "{} bytes", answer.text.len());
+    assert!(answer.text.contains("more faults"), "{}", answer.text);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_batch_is_accepted_in_its_order() {
+    let app = TestApp::start();
+    let batch: Vec<_> = (0..1000).map(|i| event(&format!("e{i}"))).collect();
+    let answer = app.post(BATCH, &json!(batch)).await.expect(202);
+    let accepted = answer["accepted"].as_array().unwrap();
+    assert_eq!(accepted.len(), 1000);
+    assert_eq!(accepted[999], json!({"event_id": "e999", "seq": 1000, "duplicate": false}));
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_batch_with_one_fault_is_refused_whole() {
+    let app = TestApp::start();
+    let bad = json!({"camera_id": "front_door", "description": "x", "confidence": 101});
+    let faults = app.post(BATCH, &json!([event("a"), event("b"), bad, 7])).await.faults();
+    assert_eq!(faults, ["[2].confidence", "[3]"]);
+    assert!(app.script().accepted.is_empty());
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_batch_has_1_to_1000_events() {
+    let app = TestApp::start();
+    assert_eq!(app.post(BATCH, &json!([])).await.faults(), [""]);
+    assert_eq!(app.post(BATCH, &json!(event("a"))).await.faults(), [""]);
+    assert_eq!(app.post(BATCH, &json!(vec![event("a"); 1001])).await.faults(), [""]);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn what_passes_by_itself_is_a_503_with_retry_after() {
+    let app = TestApp::start();
+    let full = PublishError::Full { pending: 10, max_pending: 10 };
+    for (error, seconds) in [
+        (full, "5"),
+        (PublishError::Busy, "1"),
+        (PublishError::Storage("/var/lib is full".to_owned()), "5"),
+        (PublishError::Stopping, "5"),
+    ] {
+        app.script().publish_fails = Some(error);
+        for answer in [app.post(EVENTS, &event("a")).await, app.post(BATCH, &json!([event("a")])).await] {
+            answer.problem(503);
+            assert_eq!(answer.header("retry-after"), seconds);
+            assert!(!answer.text.contains("/var/lib"), "{}", answer.text);
+        }
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn events_are_listed_newest_first_in_pages() {
+    let app = TestApp::start();
+    app.post(BATCH, &json!([event("a"), event("b"), event("c")])).await.expect(202);
+    let page = app.get(&format!("{EVENTS}?limit=2")).await.expect(200);
+    let ids = |page: &Value| -> Vec<_> {
+        page["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["event_id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(ids(&page), ["c", "b"]);
+    assert_eq!(page["next_before"], 2);
+    let rest = app.get(&format!("{EVENTS}?limit=2&before=2")).await.expect(200);
+    assert_eq!(ids(&rest), ["a"]);
+    assert_eq!(rest["next_before"], Value::Null);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn an_event_is_told_as_it_is_published_with_what_became_of_it() {
+    let app = TestApp::start();
+    app.post(EVENTS, &event("cam:7.a")).await.expect(202);
+    let found = app.get(&format!("{EVENTS}/cam:7.a")).await.expect(200);
+    assert_eq!(found["description"], "Person at the door");
+    assert_eq!((&found["seq"], &found["camera_name"]), (&json!(1), &json!("front_door")));
+    assert!(found["received_at"].as_str().unwrap().ends_with('Z'), "{found}");
+    assert_eq!(
+        found["delivery"],
+        json!({"state": "pending", "delivered_at": null, "late": false, "reason": null})
+    );
+    let document = app.get("/openapi.json").await.expect(200);
+    let schema = &document["components"]["schemas"]["EventRecord"];
+    for name in found.as_object().unwrap().keys() {
+        assert!(schema["properties"][name].is_object(), "{name} is not documented");
+    }
+    for name in schema["required"].as_array().unwrap() {
+        assert!(found.get(name.as_str().unwrap()).is_some(), "{name} is missing");
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn an_event_that_is_not_there_is_a_404() {
+    let app = TestApp::start();
+    for id in ["nothing", "a%20b", "%00", "%FF", &"x".repeat(129)] {
+        app.get(&format!("{EVENTS}/{id}")).await.problem(404);
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_wrong_query_is_refused_parameter_by_parameter() {
+    let app = TestApp::start();
+    let query = "camera_id=a/b&state=lost&before=0&limit=501&colour=red&limit=1";
+    let faults = app.get(&format!("{EVENTS}?{query}")).await.faults();
+    assert_eq!(faults, ["camera_id", "state", "before", "limit", "colour", "limit"]);
+    assert!(app.script().listed.is_none());
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_database_that_is_away_is_a_503() {
+    let app = TestApp::start();
+    app.script().query_fails = Some(QueryError("table events is locked".to_owned()));
+    for path in [EVENTS.to_owned(), format!("{EVENTS}/a")] {
+        let answer = app.get(&path).await;
+        answer.problem(503);
+        assert_eq!(answer.header("retry-after"), "5");
+        assert!(!answer.text.contains("locked"), "{}", answer.text);
+    }
+    app.stop().await;
+}

@@ -1,0 +1,134 @@
+//! A server on a port of its own, a client, and an actor in the place of all the real ones.
+
+mod actors;
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use actix::{Actor, Addr};
+use actix_web::dev::ServerHandle;
+use liveobject::{
+    http::{ApiState, HostRules, serve},
+    token::ApiToken,
+};
+use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
+use serde_json::Value;
+
+use self::actors::{Actors, End, Script};
+
+/// A server, and what a test needs to talk to it and to see behind it.
+pub struct TestApp {
+    pub address: SocketAddr,
+    pub token: String,
+    pub state: ApiState,
+    client: Client,
+    actors: Addr<Actors>,
+    script: Arc<Mutex<Script>>,
+    server: ServerHandle,
+}
+
+impl TestApp {
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let token = ApiToken::load_or_create(directory.path()).unwrap();
+        let script = Arc::new(Mutex::new(Script::default()));
+        let actors = Actors::new(&script).start();
+        let hosts = HostRules::new("https://cams.example.org", &["nas.lan".to_owned()]);
+        let state = ApiState::new(actors::handle(&actors), token.clone(), hosts);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = serve(listener, state.clone()).unwrap();
+        let stop = server.handle();
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+        actix_web::rt::spawn(server);
+        // A proxy that the environment names has no business on loopback.
+        let client = Client::builder().no_proxy().build().unwrap();
+        Self { address, token: token.expose().to_owned(), state, client, actors, script, server: stop }
+    }
+
+    /// What the actors hold. Not to be kept over an `await`.
+    pub fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    /// Ends the actors, as a crash would.
+    pub async fn end_actors(&self) {
+        self.actors.send(End).await.unwrap();
+    }
+
+    /// A request with the token.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.anonymous(method, path).bearer_auth(&self.token)
+    }
+
+    /// A request without the token.
+    pub fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        Answer::to(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        Answer::to(self.request(Method::PUT, path).json(body)).await
+    }
+
+    pub async fn stop(self) {
+        self.server.stop(false).await;
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub async fn to(request: RequestBuilder) -> Self {
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, text: response.text().await.expect("a body") }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The body, when the status is this one.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// The problem, when the status is this one. Every problem has the same form.
+    #[track_caller]
+    pub fn problem(&self, status: u16) -> Value {
+        let problem = self.expect(status);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(problem["type"], "about:blank");
+        assert_eq!(problem["status"], status);
+        for text in ["title", "detail"] {
+            assert!(problem[text].as_str().is_some_and(|t| !t.is_empty()), "{problem}");
+        }
+        problem
+    }
+
+    /// The fields that are at fault, when they are the reason.
+    #[track_caller]
+    pub fn faults(&self) -> Vec<String> {
+        let errors = self.problem(422)["errors"].as_array().cloned().expect("errors");
+        assert!(errors.iter().all(|e| e["message"].is_string()), "{errors:?}");
+        errors.iter().map(|e| e["field"].as_str().expect("a field").to_owned()).collect()
+    }
+}

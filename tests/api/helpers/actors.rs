@@ -1,0 +1,222 @@
+//! One actor in the place of all the real ones.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use actix::{Actor, ActorContext, Addr, Context, Handler, Message, MessageResult, ResponseFuture};
+use liveobject_actors::{
+    DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq, clock,
+    config::{
+        GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection, TestReport, TestStage,
+    },
+    metrics::Metrics,
+    outbox::{
+        Delivery, DeliveryState, EventRecord, GetEvent, GetOutbox, ListEvents, OutboxStatus, QueryError,
+    },
+    status::ConnectionState,
+    supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
+};
+use serde_json::{Value, json};
+
+/// What the actors hold, and how they answer when told to fail.
+pub struct Script {
+    /// Every event accepted, in order.
+    pub accepted: Vec<DetectionEvent>,
+    /// How publishing fails.
+    pub publish_fails: Option<PublishError>,
+    /// How the database fails to answer.
+    pub query_fails: Option<QueryError>,
+    /// How replacing the settings fails.
+    pub replace_fails: Option<ReplaceError>,
+    /// How a test message fails.
+    pub test_message_fails: Option<TestMessageError>,
+    /// The outbox takes messages and answers none.
+    pub outbox_hangs: bool,
+    /// The newest list that was asked for.
+    pub listed: Option<ListEvents>,
+    /// What each trial was given.
+    pub tried: Vec<Option<Value>>,
+    /// How the connection stands.
+    pub connection: ConnectionStatus,
+    /// How the outbox stands.
+    pub outbox: OutboxStatus,
+    /// The settings.
+    pub settings: MqttSettings,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        let connection = ConnectionStatus {
+            state: ConnectionState::Disabled,
+            broker: None,
+            protocol: None,
+            last_connected_at: None,
+            last_error: None,
+            reconnect_attempt: 0,
+            next_attempt_at: None,
+            warnings: Vec::new(),
+        };
+        Self {
+            accepted: Vec::new(),
+            publish_fails: None,
+            query_fails: None,
+            replace_fails: None,
+            test_message_fails: None,
+            outbox_hangs: false,
+            listed: None,
+            tried: Vec::new(),
+            connection,
+            outbox: OutboxStatus::default(),
+            settings: MqttSettings::defaults("liveobject-00000000"),
+        }
+    }
+}
+
+impl Script {
+    fn publish(&mut self, events: Vec<DetectionEvent>) -> Result<Vec<Receipt>, PublishError> {
+        self.publish_fails.clone().map_or(Ok(()), Err)?;
+        Ok(events.into_iter().map(|event| self.accept(event)).collect())
+    }
+
+    fn accept(&mut self, event: DetectionEvent) -> Receipt {
+        let event_id = event.event_id().clone();
+        let seq = |i: usize| Seq(i64::try_from(i).unwrap() + 1);
+        if let Some(i) = self.accepted.iter().position(|e| *e.event_id() == event_id) {
+            return Receipt { event_id, seq: seq(i), duplicate: true };
+        }
+        self.accepted.push(event);
+        Receipt { event_id, seq: seq(self.accepted.len() - 1), duplicate: false }
+    }
+
+    /// The log, newest first.
+    fn records(&self) -> Result<Vec<EventRecord>, QueryError> {
+        self.query_fails.clone().map_or(Ok(()), Err)?;
+        let delivery =
+            Delivery { state: DeliveryState::Pending, delivered_at: None, late: false, reason: None };
+        let record = |(i, event): (usize, &DetectionEvent)| {
+            let seq = Seq(i64::try_from(i).unwrap() + 1);
+            let payload = serde_json::from_slice(&event.payload(seq, "http://here")).unwrap();
+            EventRecord { seq, received_at: clock::now(), payload, delivery: delivery.clone() }
+        };
+        Ok(self.accepted.iter().enumerate().map(record).rev().collect())
+    }
+
+    fn view(&self) -> SettingsView {
+        SettingsView {
+            settings: self.settings.clone(),
+            has_password: self.settings.password.is_some(),
+            has_client_key: self.settings.client_key.is_some(),
+            updated_at: None,
+        }
+    }
+
+    fn replace(&mut self, value: Value) -> Result<SettingsView, ReplaceError> {
+        self.replace_fails.clone().map_or(Ok(()), Err)?;
+        let update = MqttSettings::read(value, "liveobject-00000000")?;
+        let password = update.password.apply(self.settings.password.clone());
+        self.settings = MqttSettings { password, ..update.settings };
+        Ok(self.view())
+    }
+}
+
+/// The actor.
+pub struct Actors(Arc<Mutex<Script>>);
+
+impl Actors {
+    pub fn new(script: &Arc<Mutex<Script>>) -> Self {
+        Self(Arc::clone(script))
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Actor for Actors {
+    type Context = Context<Self>;
+}
+
+macro_rules! answers {
+    ($($message:ty, |$script:ident, $taken:pat_param| $answer:expr;)+) => {$(
+        impl Handler<$message> for Actors {
+            type Result = MessageResult<$message>;
+
+            fn handle(&mut self, $taken: $message, _: &mut Context<Self>) -> Self::Result {
+                #[allow(unused_mut, reason = "some of them only look")]
+                let mut $script = self.script();
+                MessageResult($answer)
+            }
+        }
+    )+};
+}
+
+answers! {
+    PublishEvent, |script, PublishEvent(event)| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
+    PublishBatch, |script, PublishBatch(events)| script.publish(events);
+    GetEvent, |script, GetEvent(id)| script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
+    ListEvents, |script, list| {
+        let records = script.records().map(|records| {
+            let before = |r: &EventRecord| list.before.is_none_or(|before| r.seq < before);
+            records.into_iter().filter(before).take(usize::try_from(list.limit).unwrap()).collect()
+        });
+        script.listed = Some(list);
+        records
+    };
+    GetStatus, |script, GetStatus| script.connection.clone();
+    GetSettings, |script, GetSettings| script.view();
+    ReplaceSettings, |script, ReplaceSettings(value)| script.replace(value);
+    TestConnection, |script, TestConnection(value)| {
+        let settings = MqttSettings::read(value.clone().unwrap_or_else(|| json!({})), "x");
+        script.tried.push(value);
+        settings.map(|_| report())
+    };
+    PublishTestMessage, |script, PublishTestMessage| {
+        let sent = TestMessageSent { topic: script.settings.topic_prefix.test() };
+        script.test_message_fails.clone().map_or(Ok(sent), Err)
+    };
+}
+
+impl Handler<GetOutbox> for Actors {
+    type Result = ResponseFuture<OutboxStatus>;
+
+    fn handle(&mut self, _: GetOutbox, _: &mut Context<Self>) -> Self::Result {
+        let script = self.script();
+        let (hangs, status) = (script.outbox_hangs, script.outbox.clone());
+        Box::pin(async move { if hangs { std::future::pending().await } else { status } })
+    }
+}
+
+/// Ends the actors.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct End;
+
+impl Handler<End> for Actors {
+    type Result = ();
+
+    fn handle(&mut self, _: End, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
+fn report() -> TestReport {
+    let stage = TestStage { name: "resolve", ok: Some(true), duration_ms: 1, detail: "127.0.0.1".to_owned() };
+    TestReport { success: true, message: "it works".to_owned(), protocol: Some("5"), stages: vec![stage] }
+}
+
+/// Its address, in the place of all addresses.
+pub fn handle(actors: &Addr<Actors>) -> Handle {
+    let actors = || actors.clone();
+    Handle {
+        publish: actors().recipient(),
+        publish_batch: actors().recipient(),
+        list_events: actors().recipient(),
+        get_event: actors().recipient(),
+        outbox: actors().recipient(),
+        status: actors().recipient(),
+        test_message: actors().recipient(),
+        settings: actors().recipient(),
+        replace_settings: actors().recipient(),
+        test_connection: actors().recipient(),
+        metrics: Metrics::new(),
+    }
+}

@@ -1,0 +1,10 @@
+//! The API over real HTTP, in front of actors that answer as a test tells them to.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod errors;
+mod events;
+mod helpers;
+mod mqtt;
+mod operation;

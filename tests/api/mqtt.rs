@@ -1,0 +1,159 @@
+//! The MQTT integration.
+
+use liveobject_actors::{
+    Invalid, clock,
+    config::ReplaceError,
+    outbox::OutboxStatus,
+    status::{ConnectionState, Failure, FailureKind, LastError, Warning},
+    supervisor::TestMessageError,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::helpers::{Answer, TestApp};
+
+const CONFIG: &str = "/api/v1/integrations/mqtt/config";
+const STATUS: &str = "/api/v1/integrations/mqtt/status";
+const TEST: &str = "/api/v1/integrations/mqtt/test";
+const TEST_MESSAGE: &str = "/api/v1/integrations/mqtt/test-message";
+
+#[actix_web::test]
+async fn the_settings_are_answered_without_secrets() {
+    let app = TestApp::start();
+    let before = app.get(CONFIG).await.expect(200);
+    assert_eq!((&before["enabled"], &before["has_password"]), (&json!(false), &json!(false)));
+    let sent = json!({"enabled": true, "broker_host": "broker.lan", "username": "u", "password": "hunter2"});
+    let answer = app.put(CONFIG, &sent).await;
+    assert_eq!(answer.expect(200)["has_password"], true);
+    let after = app.get(CONFIG).await;
+    assert_eq!(after.expect(200)["broker_host"], "broker.lan");
+    for answer in [answer, after] {
+        assert!(!answer.text.contains("hunter2"), "{}", answer.text);
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn the_settings_are_answered_as_documented() {
+    let app = TestApp::start();
+    let document = app.get("/openapi.json").await.expect(200);
+    let schema = &document["components"]["schemas"]["MqttSettings"];
+    let answered = app.get(CONFIG).await.expect(200);
+    let documented: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
+    assert_eq!(answered.as_object().unwrap().keys().collect::<Vec<_>>(), documented);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn settings_are_refused_field_by_field() {
+    let app = TestApp::start();
+    let bad = json!({"qos": 3, "topic_prefix": "a/#", "colour": 1, "password": 7});
+    let mut faults = app.put(CONFIG, &bad).await.faults();
+    faults.sort_unstable();
+    assert_eq!(faults, ["colour", "password", "qos", "topic_prefix"]);
+    app.script().replace_fails = Some(ReplaceError::Invalid(Invalid::one("password", "is needed again")));
+    assert_eq!(app.put(CONFIG, &json!({})).await.faults(), ["password"]);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn settings_that_cannot_be_kept_say_why_or_when() {
+    let app = TestApp::start();
+    app.script().replace_fails =
+        Some(ReplaceError::Identity("identity.age is missing; put it back".to_owned()));
+    let problem = app.put(CONFIG, &json!({})).await.problem(409);
+    assert!(problem["detail"].as_str().unwrap().contains("put it back"), "{problem}");
+    app.script().replace_fails = Some(ReplaceError::Storage("disk full".to_owned()));
+    let answer = app.put(CONFIG, &json!({})).await;
+    answer.problem(503);
+    assert_eq!(answer.header("retry-after"), "5");
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn the_status_of_a_service_that_just_starts_is_plain() {
+    let app = TestApp::start();
+    let status = app.get(STATUS).await.expect(200);
+    let expected = json!({
+        "connected": false, "state": "disabled", "broker": null, "protocol": null, "last_connected_at": null,
+        "messages_published": 0, "publish_errors": 0, "last_error": null, "reconnect_attempt": 0,
+        "next_attempt_at": null, "warnings": [],
+        "outbox": {"pending": 0, "in_flight": 0, "dead": 0, "oldest_pending_at": null},
+    });
+    assert_eq!(status, expected);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn the_status_tells_of_the_connection_and_of_the_outbox() {
+    let app = TestApp::start();
+    let at = clock::from_micros(1_777_636_800_000_000);
+    let warning = |kind| Warning { kind, message: "…".to_owned() };
+    {
+        let mut script = app.script();
+        script.connection.state = ConnectionState::Connected;
+        script.connection.broker = Some("broker.lan:1883".to_owned());
+        script.connection.protocol = Some("5");
+        script.connection.last_connected_at = Some(at);
+        let message = "the broker does not accept this password".to_owned();
+        script.connection.last_error = Some(LastError { kind: FailureKind::BadCredentials, message, at });
+        script.connection.warnings = vec![warning("qos_lowered")];
+        let warnings = vec![warning("no_subscribers")];
+        let oldest_pending_at = Some(at);
+        script.outbox = OutboxStatus {
+            pending: 3,
+            in_flight: 2,
+            dead: 1,
+            oldest_pending_at,
+            published: 9,
+            refused: 4,
+            warnings,
+        };
+    }
+    let status = app.get(STATUS).await.expect(200);
+    assert_eq!((&status["connected"], &status["state"]), (&json!(true), &json!("connected")));
+    assert_eq!((&status["messages_published"], &status["publish_errors"]), (&json!(9), &json!(4)));
+    assert_eq!(status["last_connected_at"], "2026-05-01T12:00:00Z");
+    assert_eq!(status["last_error"]["kind"], "bad_credentials");
+    let outbox =
+        json!({"pending": 3, "in_flight": 2, "dead": 1, "oldest_pending_at": "2026-05-01T12:00:00Z"});
+    assert_eq!(status["outbox"], outbox);
+    let kinds: Vec<_> =
+        status["warnings"].as_array().unwrap().iter().map(|w| w["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["qos_lowered", "no_subscribers"]);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_trial_takes_the_stored_settings_or_those_it_is_given() {
+    let app = TestApp::start();
+    app.post(TEST, &Value::Null).await.expect(200);
+    let stored = Answer::to(app.request(Method::POST, TEST)).await.expect(200);
+    let stage = json!({"name": "resolve", "ok": true, "duration_ms": 1, "detail": "127.0.0.1"});
+    assert_eq!(stored, json!({"success": true, "message": "it works", "protocol": "5", "stages": [stage]}));
+    let given = json!({"broker_host": "broker.lan"});
+    app.post(TEST, &given).await.expect(200);
+    assert_eq!(app.script().tried, [None, None, Some(given)]);
+    assert_eq!(app.post(TEST, &json!({"qos": 3})).await.faults(), ["qos"]);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_test_message_says_whether_it_worked() {
+    let app = TestApp::start();
+    let sent = app.post(TEST_MESSAGE, &Value::Null).await.expect(200);
+    assert_eq!(
+        sent,
+        json!({"success": true, "message": "the broker acknowledged a message to liveobject/test"})
+    );
+    let failure = Failure::new(FailureKind::NotAuthorized, "the broker does not permit it");
+    for (error, message) in [
+        (TestMessageError::NotConnected, "not connected to a broker"),
+        (TestMessageError::Failed(failure), "the broker does not permit it"),
+    ] {
+        app.script().test_message_fails = Some(error);
+        let answer = app.post(TEST_MESSAGE, &Value::Null).await.expect(200);
+        assert_eq!(answer, json!({"success": false, "message": message}));
+    }
+    app.stop().await;
+}

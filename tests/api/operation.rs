@@ -1,0 +1,74 @@
+//! Health, metrics, and the document.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::helpers::{Answer, TestApp};
+
+#[actix_web::test]
+async fn a_service_that_stops_lives_but_is_not_ready() {
+    let app = TestApp::start();
+    assert_eq!(app.get("/health/ready").await.expect(200), json!({"status": "ready"}));
+    app.state.stop();
+    let answer = app.get("/health/ready").await;
+    answer.problem(503);
+    assert_eq!(answer.header("retry-after"), "5");
+    assert_eq!(app.get("/health/live").await.expect(200), json!({"status": "live"}));
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn an_outbox_that_hangs_is_not_ready_within_two_seconds() {
+    let app = TestApp::start();
+    app.script().outbox_hangs = true;
+    let asked = Instant::now();
+    app.get("/health/ready").await.problem(503);
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn requests_are_counted_by_pattern() {
+    let app = TestApp::start();
+    app.get("/api/v1/events/a").await.problem(404);
+    app.get("/api/v1/events/b").await.problem(404);
+    Answer::to(app.request(Method::DELETE, "/api/v1/events")).await.problem(405);
+    app.get("/nothing/at/all").await.problem(404);
+    app.get("/api/v1/nothing").await.problem(404);
+    Answer::to(app.request(Method::from_bytes(b"BREW").unwrap(), "/health/live")).await.problem(405);
+    let answer = app.get("/metrics").await;
+    assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    for labels in [
+        r#"{method="GET",route="/api/v1/events/{event_id}",status="404"} 2"#,
+        r#"{method="DELETE",route="/api/v1/events",status="405"} 1"#,
+        r#"{method="GET",route="unmatched",status="404"} 2"#,
+        r#"{method="other",route="/health/live",status="405"} 1"#,
+    ] {
+        let line = format!("http_request_duration_seconds_count{labels}");
+        assert!(answer.text.lines().any(|l| l == line), "{line} is missing in\n{}", answer.text);
+    }
+    assert!(answer.text.ends_with("# EOF\n"), "{}", answer.text);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn every_route_of_the_document_is_served() {
+    let app = TestApp::start();
+    let document = app.get("/openapi.json").await;
+    assert_eq!(document.header("content-type"), "application/json");
+    let document = document.expect(200);
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
+            let path = path.replace("{event_id}", "a");
+            app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;
+            let status = Answer::to(app.request(method.clone(), &path)).await.status;
+            assert!(![401, 403, 404, 405, 500].contains(&status), "{method} {path}: {status}");
+        }
+    }
+    app.stop().await;
+}
