@@ -115,7 +115,10 @@ impl Phase {
 mod tests {
     use image::{GrayImage, Luma};
 
-    use super::super::scene::{HEIGHT, WIDTH};
+    use super::super::{
+        scene::{HEIGHT, WIDTH},
+        shape::Bounds,
+    };
     use super::*;
 
     /// A plain picture with one dark rectangle.
