@@ -159,3 +159,41 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(dir: &std::path::Path) -> Config {
+        let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };
+        config.http.bind = vec![([127, 0, 0, 1], 0).into()];
+        config
+    }
+
+    #[actix::test]
+    async fn an_actor_that_crashes_ends_the_process_with_70_within_5_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = App::start(&config(dir.path())).await.unwrap();
+        app.service.crash_an_actor().await;
+        let ended = tokio::time::timeout(Duration::from_secs(5), app.run_until_stopped()).await;
+        assert_eq!(ended.unwrap().unwrap(), Exit::Crashed);
+    }
+
+    #[actix::test]
+    async fn it_stops_in_order_when_it_is_asked_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = App::start(&config(dir.path())).await.unwrap();
+        let ended = app.run_until(async { Signals::new().unwrap() }).await;
+        assert_eq!(ended.unwrap(), Exit::Ok);
+    }
+
+    #[actix::test]
+    async fn a_port_that_is_taken_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = config(dir.path());
+        config.http.bind = vec![taken.local_addr().unwrap()];
+        let error = App::start(&config).await.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("[http] bind"), "{error}");
+    }
+}

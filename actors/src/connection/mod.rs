@@ -42,6 +42,9 @@ const SILENCE_CHECK: Duration = Duration::from_millis(500);
 /// the broker publishes the will.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// States and tests that may wait for the broker at a time; the client's queue has room for them beside the events.
+const MAX_STATES: usize = 32;
+
 /// State and tests are acknowledged messages, whatever the QoS of events.
 const STATE_QOS: QoS = QoS::AtLeastOnce;
 
@@ -67,6 +70,15 @@ enum Parcel {
     State(Option<oneshot::Sender<Result<(), Failure>>>),
     /// The last message before a clean disconnect.
     Offline,
+}
+
+/// Why a message was not given to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NotGiven {
+    /// It is larger than the broker takes.
+    TooLarge,
+    /// The client's queue is full.
+    Overrun,
 }
 
 /// See the module's documentation.
@@ -120,31 +132,27 @@ impl ConnectionActor {
         }
     }
 
-    /// Gives the message to the client, as the broker's limits allow it; a message that is larger than it takes comes back.
-    fn give(&mut self, mut message: Message, parcel: Parcel) -> Result<(), (Parcel, DeadReason)> {
+    /// Gives the message to the client, as the broker's limits allow it.
+    fn give(&mut self, mut message: Message, parcel: Parcel) -> Result<(), NotGiven> {
         let Some((client, limits)) = self.client.as_ref().zip(self.limits.as_ref()) else {
-            return Ok(());
+            return Err(NotGiven::Overrun);
         };
         message.qos = message.qos.min(limits.maximum_qos);
         message.retain &= limits.retain_available;
         let max = limits.maximum_packet_size.map_or(usize::MAX, |max| max as usize);
         if client::packet_size(&message) > max {
-            return Err((parcel, DeadReason::PacketTooLarge));
+            return Err(NotGiven::TooLarge);
         }
-        // The client's queue holds a window of events and some states; whoever overran it asked for more than that, and
-        // what was not taken is answered by the end of the link.
-        match client.publish(message) {
-            Ok(()) => self.packets.given(parcel, Instant::now()),
-            Err(error) => tracing::error!(%error, "a message was not taken"),
-        }
+        client.publish(message).map_err(|client::Overrun| NotGiven::Overrun)?;
+        self.packets.given(parcel, Instant::now());
         Ok(())
     }
 
     fn accepted(&mut self, protocol: &'static str, limits: Limits, ctx: &mut Context<Self>) {
         self.limits = Some(limits);
         let birth = self.availability(&self.settings.birth_message);
-        if self.give(birth, Parcel::State(None)).is_err() {
-            tracing::warn!("the birth message is larger than the broker takes");
+        if let Err(why) = self.give(birth, Parcel::State(None)) {
+            tracing::warn!(?why, "the birth message could not be published");
         }
         let warnings = broker_warnings(&self.settings, limits);
         let link = self.link;
@@ -320,7 +328,7 @@ impl StreamHandler<Vec<Result<Event, Failure>>> for ConnectionActor {
 impl Handler<Deliver> for ConnectionActor {
     type Result = ();
 
-    fn handle(&mut self, Deliver(events): Deliver, _: &mut Self::Context) {
+    fn handle(&mut self, Deliver(events): Deliver, ctx: &mut Self::Context) {
         if self.closing {
             return;
         }
@@ -328,8 +336,14 @@ impl Handler<Deliver> for ConnectionActor {
         for event in events {
             let Outgoing { seq, topic, payload, qos, retain, expiry_seconds } = event;
             let message = Message { topic, payload, qos, retain, expiry_seconds };
-            if let Err((_, reason)) = self.give(message, Parcel::Event(seq)) {
-                refused.push((seq, Outcome::Refused(reason)));
+            match self.give(message, Parcel::Event(seq)) {
+                Ok(()) => {}
+                Err(NotGiven::TooLarge) => refused.push((seq, Outcome::Refused(DeadReason::PacketTooLarge))),
+                // It would be overtaken by the next one: the next link sends it again, in order.
+                Err(NotGiven::Overrun) => {
+                    self.end(Failure::new(FailureKind::Closed, "The MQTT client's queue overran."), ctx);
+                    break;
+                }
             }
         }
         self.tell_answered(refused);
@@ -343,8 +357,18 @@ impl Handler<PublishState> for ConnectionActor {
         let (asker, answer) = oneshot::channel();
         let PublishState { topic, payload, retain } = msg;
         let message = Message { topic, payload, qos: STATE_QOS, retain, expiry_seconds: None };
-        if self.give(message, Parcel::State(Some(asker))).is_err() {
-            let message = format!("The message is larger than {} takes.", self.settings.broker());
+        let given = if self.packets.count(|parcel| matches!(parcel, Parcel::State(_))) >= MAX_STATES {
+            Err(NotGiven::Overrun)
+        } else {
+            self.give(message, Parcel::State(Some(asker)))
+        };
+        if let Err(why) = given {
+            let message = match why {
+                NotGiven::TooLarge => format!("The message is larger than {} takes.", self.settings.broker()),
+                NotGiven::Overrun => {
+                    "Too many messages wait for the broker; try again in a second.".to_owned()
+                }
+            };
             return Box::pin(async { Err(Failure::new(FailureKind::Refused, message)) });
         }
         Box::pin(async {

@@ -69,6 +69,12 @@ impl<T> Packets<T> {
         Some((what, answer))
     }
 
+    /// How many of such messages wait for an answer.
+    pub fn count(&self, is_such: impl Fn(&T) -> bool) -> usize {
+        let flying = self.flying.values().map(|flying| &flying.what);
+        self.unsent.iter().chain(flying).filter(|what| is_such(what)).count()
+    }
+
     /// A ping went out.
     pub fn pinged(&mut self, now: Instant) {
         self.ping_since.get_or_insert(now);

@@ -22,8 +22,10 @@ use liveobject_migration::{Migrator, MigratorTrait};
 use sea_orm::{
     DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
     sqlx::{
-        ConnectOptions,
-        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+        self, ConnectOptions, Connection as _,
+        sqlite::{
+            SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+        },
     },
 };
 
@@ -104,6 +106,7 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
+            .after_release(|connection, _| Box::pin(is_sound(connection)))
             .connect_with(writer)
             .await
             .map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
@@ -137,4 +140,14 @@ impl Store {
         let applied = Migrator::get_migration_models(&self.write).await?;
         Ok(applied.into_iter().map(|row| row.version).filter(|name| !known.contains(name)).collect())
     }
+}
+
+/// Whether a connection that comes back may be used again; otherwise it is closed, and the next write opens another.
+///
+/// On a full disk SQLite ends a transaction by itself. The driver's own rollback then fails, and it counts one open
+/// transaction too many from then on: later "commits" would only release a savepoint, and keep nothing.
+async fn is_sound(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    // Answered after the rollback of a transaction that was dropped.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }

@@ -4,7 +4,10 @@ use std::io;
 
 use rumqttc::{
     ConnectionError, StateError,
-    mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode, PubAckReason, PubRecReason},
+    mqttbytes::{
+        self,
+        v5::{ConnectReturnCode, DisconnectReasonCode, PubAckReason, PubRecReason},
+    },
 };
 
 use super::Answer;
@@ -84,7 +87,9 @@ fn of_io(error: &io::Error, broker: &str, accepted: bool) -> Failure {
 fn of_state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -> Failure {
     let broker = settings.broker();
     match error {
-        StateError::Io(error) => of_io(error, &broker, accepted),
+        StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
+            of_io(error, &broker, accepted)
+        }
         StateError::ConnectionAborted if accepted => Failure::new(
             FailureKind::Closed,
             format!("{broker} closed the connection. Was the broker restarted?"),
@@ -220,6 +225,15 @@ mod tests {
         let dialled = Failure::new(FailureKind::NameNotFound, "no such name");
         let error = ConnectionError::Io(io::Error::other(dialled.clone()));
         assert_eq!(of_connection_error(&error, &settings(), false), dialled);
+    }
+
+    #[test]
+    fn a_reset_while_a_packet_is_read_is_a_lost_connection() {
+        let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
+        for error in [StateError::Io(reset()), StateError::Deserialization(mqttbytes::Error::Io(reset()))] {
+            let failure = of_connection_error(&ConnectionError::MqttState(error), &settings(), true);
+            assert_eq!(failure.kind, FailureKind::Closed);
+        }
     }
 
     #[test]
