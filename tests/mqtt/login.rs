@@ -1,0 +1,132 @@
+//! Logins that fail: what they are called, and that corrected settings do not wait.
+
+use std::time::Duration;
+
+use liveobject_actors::clock;
+use liveobject_test_support::{Mosquitto, ScriptedBroker, mqtt5::ConnAck};
+use serde_json::{Value, json};
+
+use crate::helpers::{LATER, SOON, assert_metrics, fails_with, logged, service, settings, wait_for_error};
+
+fn time(value: &Value) -> chrono::DateTime<chrono::FixedOffset> {
+    chrono::DateTime::parse_from_rfc3339(value.as_str().expect("a time")).expect("RFC 3339")
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_named_and_corrected_settings_connect_at_once() {
+    let broker = Mosquitto::builder().user("camera", "right").start().await;
+    let service = service().start().await;
+    let wrong = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
+    let _ = service.put_config(&wrong).await.expect(200);
+    let third = |status: &Value| status["reconnect_attempt"] == 3 && status["state"] == "waiting";
+    let waiting = service.wait_status("the third failure", LATER, third).await;
+    assert_eq!(waiting["last_error"]["kind"], "not_authorized");
+    let message = waiting["last_error"]["message"].as_str().expect("a message");
+    assert!(
+        message.contains("camera") && message.contains("password") && !message.contains("wrong "),
+        "{message}"
+    );
+    let next_attempt = time(&waiting["next_attempt_at"]);
+    assert!(next_attempt > clock::now() + Duration::from_secs(1), "too late to see a difference: {waiting}");
+
+    let right = settings(broker.port(), &json!({ "username": "camera", "password": "right" }));
+    let _ = service.put_config(&right).await.expect(200);
+    service.wait_connected(SOON).await;
+    let connected = service.status().await;
+    assert!(time(&connected["last_connected_at"]) < next_attempt, "it waited: {waiting}, then {connected}");
+    assert_eq!((&connected["last_error"], &connected["reconnect_attempt"]), (&Value::Null, &0.into()));
+    let failures = logged(&service, "WARN");
+    assert!(failures.iter().all(|line| line["kind"] == "not_authorized"), "{failures:?}");
+    assert_eq!(failures.len(), 3, "{failures:?}");
+}
+
+#[tokio::test]
+async fn a_login_without_a_password_where_one_is_needed_is_named() {
+    let broker = Mosquitto::builder().user("camera", "right").start().await;
+    let service = service().start().await;
+    let failed = fails_with(&service, &settings(broker.port(), &json!({})), "not_authorized").await;
+    let message = failed["last_error"]["message"].as_str().expect("a message");
+    assert!(message.contains("without a user name"), "{message}");
+}
+
+#[tokio::test]
+async fn user_name_and_password_reach_the_broker_as_they_are() {
+    let broker = ScriptedBroker::start().await;
+    let service = service().start().await;
+    let login = json!({ "username": "ca\u{fc}mera", "password": "p\u{e4}ss \"w\\ord\" \u{1f511}" });
+    let _ = service.put_config(&settings(broker.port(), &login)).await.expect(200);
+    service.wait_connected(SOON).await;
+    let connect = &broker.connects()[0];
+    assert_eq!(connect.username.as_deref(), login["username"].as_str());
+    assert_eq!(connect.password.as_deref(), login["password"].as_str().map(str::as_bytes));
+}
+
+#[tokio::test]
+async fn every_refusal_of_the_login_has_the_kind_that_users_act_on() {
+    let broker = ScriptedBroker::start().await;
+    let service = service().start().await;
+    for (reason, kind) in [
+        (0x80, "refused"),
+        (0x84, "protocol"),
+        (0x85, "protocol"),
+        (0x86, "bad_credentials"),
+        (0x87, "not_authorized"),
+        (0x88, "refused"),
+        (0x89, "refused"),
+        (0x8a, "not_authorized"),
+        (0x8c, "bad_credentials"),
+        (0x97, "refused"),
+        (0x9a, "protocol"),
+        (0x9b, "protocol"),
+        (0x9c, "refused"),
+        (0x9d, "refused"),
+        (0x9f, "refused"),
+    ] {
+        broker.set_connack(ConnAck { reason, ..ConnAck::default() });
+        let _ = service.put_config(&settings(broker.port(), &json!({}))).await.expect(200);
+        let failed = service.wait_status("a failure", SOON, |status| !status["last_error"].is_null()).await;
+        assert_eq!(failed["last_error"]["kind"], kind, "reason {reason:#x}: {failed}");
+        assert_eq!(failed["connected"], false);
+    }
+    broker.set_connack(ConnAck::default());
+    let _ = service.put_config(&settings(broker.port(), &json!({}))).await.expect(200);
+    service.wait_connected(SOON).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_accepts_and_does_not_answer_the_login_is_a_timeout() {
+    let broker = ScriptedBroker::start().await;
+    broker.answer_connect(false);
+    let service = service().start().await;
+    let impatient = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
+    let failed = fails_with(&service, &impatient, "timeout").await;
+    let message = failed["last_error"]["message"].as_str().expect("a message");
+    assert!(message.contains("login"), "{message}");
+    broker.answer_connect(true);
+    service.wait_connected(SOON).await;
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_something_else_is_no_broker() {
+    let service = service().start().await;
+    // Its own HTTP port.
+    let failed = fails_with(&service, &settings(service.port(), &json!({})), "protocol").await;
+    assert!(failed["last_error"]["message"].as_str().is_some_and(|text| text.contains("MQTT")), "{failed}");
+}
+
+#[tokio::test]
+async fn a_broker_that_accepts_the_login_and_drops_it_is_not_tried_in_a_tight_loop() {
+    let broker = ScriptedBroker::start().await;
+    let service = service().start().await;
+    let _ = service.put_config(&settings(broker.port(), &json!({}))).await.expect(200);
+    for attempt in 1..=3 {
+        broker.wait_for("a connection", SOON, |broker| broker.open() == 1).await;
+        service.wait_connected(SOON).await;
+        broker.close();
+        let counted = |status: &Value| status["reconnect_attempt"] == attempt;
+        service.wait_status(&format!("failure {attempt} in a row"), SOON, counted).await;
+    }
+    assert_eq!(wait_for_error(&service, "closed").await["state"], "waiting");
+    assert_eq!(broker.connects().len(), 3);
+    assert_metrics(&service, &[("mqtt_reconnect_attempts_total", 2.0)]).await;
+}

@@ -1,0 +1,154 @@
+//! A broker that refuses single events.
+
+use liveobject_test_support::{Acks, Ledger, Mosquitto, Reply, Rule, Subscriber};
+use serde_json::{Value, json};
+
+use crate::helpers::{
+    SOON, accept, accept_batch, assert_metrics, connected, delivery, event, event_id, events_received, ids,
+    logged, scripted, settle, wait_for_dead,
+};
+
+/// The camera `safe` may not be published.
+const ACL: &str = "topic write liveobject/status\ntopic write liveobject/camera/door/event\ntopic read #";
+
+fn forbidden(event_id: &str) -> Value {
+    let mut event = event(event_id);
+    event["camera_id"] = "safe".into();
+    event
+}
+
+async fn acl_refusal(qos: u8) {
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().acl(ACL).start().await;
+    let subscriber = Subscriber::start(broker.port()).await;
+    let service = connected(broker.port(), &json!({ "qos": qos })).await;
+    let mut ledger = Ledger::new();
+    let events = [event("a"), forbidden("x"), event("b"), forbidden("y"), event("c")];
+    accept(&service, &mut ledger, events).await;
+    let dead = wait_for_dead(&service, 2).await;
+    assert_eq!(dead.iter().map(|event| &event["event_id"]).collect::<Vec<_>>(), ["y", "x"], "newest first");
+    for event in &dead {
+        assert_eq!(event["delivery"]["state"], "dead");
+        assert_eq!(event["delivery"]["reason"], "not_authorized");
+        ledger.dead(event["seq"].as_u64().expect("a number"));
+    }
+    settle(&service, &[&subscriber], &mut ledger).await;
+    ledger.assert_nothing_lost();
+    ledger.assert_in_order();
+    assert_eq!(subscriber.events().len(), 3);
+    assert_metrics(
+        &service,
+        &[
+            ("events_dead_total{reason=\"not_authorized\"}", 2.0),
+            ("mqtt_publish_errors_total{reason=\"not_authorized\"}", 2.0),
+            ("mqtt_messages_published_total", 3.0),
+            ("mqtt_reconnect_attempts_total", 0.0),
+        ],
+    )
+    .await;
+    let status = service.status().await;
+    assert_eq!((&status["publish_errors"], &status["connected"]), (&2.into(), &true.into()));
+    assert_eq!(logged(&service, "WARN").len(), 2);
+}
+
+#[tokio::test]
+async fn with_qos_1_what_access_rules_forbid_is_dead_and_the_others_go_on() {
+    acl_refusal(1).await;
+}
+
+#[tokio::test]
+async fn with_qos_2_what_access_rules_forbid_is_dead_and_the_others_go_on() {
+    acl_refusal(2).await;
+}
+
+/// The broker refuses the second of five events twice with this reason: all are delivered in the end.
+async fn refused_twice(reason: u8, name: &str, qos: u8) {
+    let (broker, service) = scripted(&json!({ "qos": qos })).await;
+    broker.rule(Rule::payload("\"e-2\"", Reply::Reason(reason)).times(2));
+    let mut ledger = Ledger::new();
+    accept_batch(&service, &mut ledger, "e", 5).await;
+    service.wait_outbox_empty(SOON).await;
+    for id in ids("e", 5) {
+        service.wait_until_delivered(&id, SOON).await;
+    }
+    let sent: Vec<_> = events_received(&broker).iter().map(event_id).collect();
+    assert_eq!(sent.iter().filter(|id| *id == "e-2").count(), 3, "{sent:?}");
+    assert_eq!(sent.len(), 7, "only the refused one was sent again: {sent:?}");
+    let refusals = format!("mqtt_publish_errors_total{{reason=\"{name}\"}}");
+    assert_metrics(&service, &[(&refusals, 2.0), ("mqtt_messages_published_total", 5.0)]).await;
+    assert_eq!(service.status().await["outbox"]["dead"], 0);
+    assert_eq!(broker.connects().len(), 1, "the link stayed");
+    assert_eq!(broker.violations(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_exceeded_quota_is_waited_out() {
+    refused_twice(0x97, "quota_exceeded", 1).await;
+}
+
+#[tokio::test]
+async fn an_exceeded_quota_is_waited_out_with_qos_2_too() {
+    refused_twice(0x97, "quota_exceeded", 2).await;
+}
+
+#[tokio::test]
+async fn an_error_that_the_broker_does_not_explain_is_tried_again() {
+    refused_twice(0x80, "unspecified_error", 1).await;
+}
+
+#[tokio::test]
+async fn each_refusal_for_good_is_a_dead_event_with_its_reason() {
+    let (broker, service) = scripted(&json!({})).await;
+    let refusals = [(0x87, "not_authorized"), (0x90, "topic_name_invalid"), (0x99, "payload_format_invalid")];
+    for (reason, name) in refusals {
+        broker.rule(Rule::payload(&format!("\"{name}\""), Reply::Reason(reason)));
+    }
+    let mut ledger = Ledger::new();
+    accept(&service, &mut ledger, refusals.map(|(_, name)| event(name))).await;
+    accept(&service, &mut ledger, [event("last")]).await;
+    wait_for_dead(&service, 3).await;
+    for (_, name) in refusals {
+        assert_eq!(delivery(&service, name).await["reason"], name);
+        assert_metrics(&service, &[(&format!("events_dead_total{{reason=\"{name}\"}}"), 1.0)]).await;
+    }
+    service.wait_until_delivered("last", SOON).await;
+    assert_eq!(events_received(&broker).len(), 4, "none was sent twice");
+    assert_eq!(broker.connects().len(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_event_stays_dead_over_a_restart() {
+    let (broker, mut service) = scripted(&json!({})).await;
+    broker.rule(Rule::payload("\"bad\"", Reply::Reason(0x87)));
+    let mut ledger = Ledger::new();
+    accept(&service, &mut ledger, [event("a"), event("bad"), event("b")]).await;
+    wait_for_dead(&service, 1).await;
+    service.wait_until_delivered("b", SOON).await;
+    service.restart().await;
+    service.wait_connected(SOON).await;
+    accept(&service, &mut ledger, [event("c")]).await;
+    service.wait_until_delivered("c", SOON).await;
+    assert_eq!(delivery(&service, "bad").await["reason"], "not_authorized");
+    let sent: Vec<_> = events_received(&broker).iter().map(event_id).collect();
+    assert_eq!(sent, ["a", "bad", "b", "c"], "nothing was sent again");
+}
+
+#[tokio::test]
+async fn acknowledgements_may_come_in_any_order() {
+    for qos in [1, 2] {
+        let (broker, mut service) = scripted(&json!({ "qos": qos })).await;
+        broker.set_acks(Acks::ReverseWithin(10));
+        let mut ledger = Ledger::new();
+        accept_batch(&service, &mut ledger, "e", 50).await;
+        service.wait_outbox_empty(SOON).await;
+        // What was acknowledged is known over a restart: nothing is sent again.
+        broker.set_acks(Acks::All);
+        service.restart().await;
+        service.wait_connected(SOON).await;
+        accept(&service, &mut ledger, [event("last")]).await;
+        service.wait_until_delivered("last", SOON).await;
+        let mut expected = ids("e", 50);
+        expected.push("last".to_owned());
+        assert_eq!(events_received(&broker).iter().map(event_id).collect::<Vec<_>>(), expected);
+        assert_eq!(broker.violations(), [""; 0]);
+    }
+}

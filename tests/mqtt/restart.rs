@@ -1,0 +1,89 @@
+//! The broker restarts, and what is told meanwhile.
+
+use liveobject_actors::clock;
+use liveobject_test_support::Ledger;
+use serde_json::Value;
+
+use crate::helpers::{SOON, Scene, Stream, accept_batch, assert_metrics, logged, metric};
+
+fn time(value: &Value) -> chrono::DateTime<chrono::FixedOffset> {
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is not a time"));
+    chrono::DateTime::parse_from_rfc3339(text).expect("RFC 3339")
+}
+
+#[tokio::test]
+async fn events_accepted_while_the_broker_restarts_arrive_afterwards_in_order() {
+    let mut scene = Scene::start().await;
+    let stream = Stream::start(&scene.service);
+    for _ in 0..2 {
+        stream.more(50).await;
+        scene.broker.stop().await;
+        stream.more(50).await;
+        scene.broker.resume().await;
+        scene.service.wait_connected(SOON).await;
+    }
+    stream.more(50).await;
+    let mut ledger = stream.stop().await;
+    scene.assert_all_arrive(&mut ledger).await;
+    assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
+}
+
+#[tokio::test]
+async fn status_and_metrics_tell_the_story_of_a_broker_that_went_and_came_back() {
+    let mut scene = Scene::start().await;
+    let up = scene.service.status().await;
+    assert_eq!((&up["state"], &up["protocol"]), (&"connected".into(), &"5".into()));
+    assert_eq!(up["broker"], format!("127.0.0.1:{}", scene.broker.port()));
+    assert_eq!((&up["last_error"], &up["next_attempt_at"]), (&Value::Null, &Value::Null));
+    assert_eq!(up["reconnect_attempt"], 0);
+    assert_metrics(&scene.service, &[("mqtt_connection_status", 1.0)]).await;
+
+    scene.broker.stop().await;
+    let refused_twice = |status: &Value| {
+        status["state"] == "waiting"
+            && status["last_error"]["kind"] == "refused"
+            && status["reconnect_attempt"] == 3
+    };
+    let down = scene.service.wait_status("waiting after two refusals", SOON, refused_twice).await;
+    assert_eq!((&down["connected"], &down["protocol"]), (&false.into(), &Value::Null));
+    let (error, next) = (&down["last_error"], time(&down["next_attempt_at"]));
+    assert!(time(&error["at"]) > time(&up["last_connected_at"]), "{down}");
+    let wait = (next - time(&error["at"])).as_seconds_f64();
+    assert!((3.1..=4.1).contains(&wait), "the third wait is 4 s, up to a fifth less: {down}");
+    assert!(next <= clock::now() + std::time::Duration::from_secs(4), "{down}");
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("broker")), "{down}");
+
+    let mut ledger = Ledger::new();
+    accept_batch(&scene.service, &mut ledger, "meanwhile", 30).await;
+    let outbox = &scene.service.status().await["outbox"];
+    assert_eq!((&outbox["pending"], &outbox["in_flight"]), (&30.into(), &0.into()));
+    assert!(time(&outbox["oldest_pending_at"]) > time(&error["at"]), "{outbox}");
+    let told = [
+        ("mqtt_connection_status", 0.0),
+        ("mqtt_reconnect_attempts_total", 2.0),
+        ("outbox_pending_events", 30.0),
+        ("outbox_in_flight_events", 0.0),
+    ];
+    assert_metrics(&scene.service, &told).await;
+    assert!(metric(&scene.service, "outbox_oldest_pending_seconds").await > 0.0);
+
+    scene.broker.resume().await;
+    scene.service.wait_connected(SOON).await;
+    scene.assert_all_arrive(&mut ledger).await;
+    let again = scene.service.status().await;
+    assert!(time(&again["last_connected_at"]) > time(&error["at"]), "{again}");
+    assert_eq!((&again["state"], &again["next_attempt_at"]), (&"connected".into(), &Value::Null));
+    assert_eq!(again["outbox"]["oldest_pending_at"], Value::Null);
+    let told = [
+        ("mqtt_connection_status", 1.0),
+        ("mqtt_reconnect_attempts_total", 3.0),
+        ("outbox_pending_events", 0.0),
+        ("outbox_oldest_pending_seconds", 0.0),
+    ];
+    assert_metrics(&scene.service, &told).await;
+
+    let warned = logged(&scene.service, "WARN");
+    let story: Vec<_> = warned.iter().map(|line| (&line["message"], &line["kind"])).collect();
+    let failed = (&"connecting failed".into(), &"refused".into());
+    assert_eq!(story, [(&"disconnected".into(), &"closed".into()), failed, failed]);
+}

@@ -1,0 +1,90 @@
+//! A broker that is connected and answers nothing: *connected* means proven.
+
+use liveobject_test_support::{Ledger, Proxy};
+use serde_json::{Value, json};
+
+use crate::helpers::{
+    LATER, SHORTEST, SOON, Scene, accept_batch, connect, logged, scripted, settle, wait_for_error,
+    wait_for_event,
+};
+
+fn impatient() -> Value {
+    json!({ "ack_timeout_seconds": SHORTEST, "connect_timeout_seconds": 1 })
+}
+
+#[tokio::test]
+async fn a_broker_that_hangs_is_stalled_and_all_arrives_when_it_goes_on() {
+    let mut scene = Scene::with(&impatient()).await;
+    let mut ledger = Ledger::new();
+    accept_batch(&scene.service, &mut ledger, "before", 20).await;
+    scene.service.wait_outbox_empty(SOON).await;
+    scene.broker.freeze();
+    accept_batch(&scene.service, &mut ledger, "meanwhile", 20).await;
+    let stalled = wait_for_error(&scene.service, "stalled").await;
+    assert_eq!((&stalled["connected"], &stalled["outbox"]["pending"]), (&false.into(), &20.into()));
+    assert_eq!(stalled["outbox"]["in_flight"], 0);
+    // To connect anew is tried, and not answered either.
+    wait_for_error(&scene.service, "timeout").await;
+    accept_batch(&scene.service, &mut ledger, "later", 20).await;
+    scene.broker.thaw();
+    scene.service.wait_connected(LATER).await;
+    scene.assert_all_arrive(&mut ledger).await;
+    assert_eq!(logged(&scene.service, "WARN")[0]["kind"], "stalled");
+}
+
+#[tokio::test]
+async fn a_broker_that_answers_pings_and_acknowledges_nothing_is_stalled() {
+    use liveobject_test_support::Acks;
+    let (broker, service) = scripted(&impatient()).await;
+    broker.set_acks(Acks::Withhold);
+    let mut ledger = Ledger::new();
+    accept_batch(&service, &mut ledger, "e", 3).await;
+    wait_for_error(&service, "stalled").await;
+    broker.set_acks(Acks::All);
+    service.wait_outbox_empty(LATER).await;
+    let received = crate::helpers::events_received(&broker);
+    let sent: Vec<_> = received.iter().map(|one| (one.connection, crate::helpers::event_id(one))).collect();
+    let expected = [(0, "e-1"), (0, "e-2"), (0, "e-3"), (1, "e-1"), (1, "e-2"), (1, "e-3")];
+    assert_eq!(sent, expected.map(|(connection, id)| (connection, id.to_owned())));
+    assert!(received.iter().all(|one| !one.publish.dup), "on a new session nothing is a duplicate");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_proven_by_pings() {
+    let mut idle = impatient();
+    idle["keep_alive_seconds"] = SHORTEST.into();
+    let (broker, service) = scripted(&idle).await;
+    broker.wait_for("a ping", SOON, |broker| broker.pings() == 1).await;
+    assert_eq!(service.status().await["connected"], true);
+    broker.answer_pings(false);
+    wait_for_error(&service, "stalled").await;
+    broker.answer_pings(true);
+    service.wait_connected(SOON).await;
+}
+
+#[tokio::test]
+async fn a_network_that_stalls_is_found_out_and_nothing_is_lost() {
+    stalls_with(Proxy::stall).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_vanished_is_found_out_and_nothing_is_lost() {
+    stalls_with(Proxy::half_open).await;
+}
+
+async fn stalls_with(fault: impl Fn(&Proxy)) {
+    let scene = Scene::start().await;
+    let proxy = Proxy::start(scene.broker.port()).await;
+    connect(&scene.service, proxy.port(), &impatient()).await;
+    let mut ledger = Ledger::new();
+    accept_batch(&scene.service, &mut ledger, "before", 20).await;
+    wait_for_event(&scene.subscriber, "before-20").await;
+    fault(&proxy);
+    accept_batch(&scene.service, &mut ledger, "meanwhile", 20).await;
+    wait_for_error(&scene.service, "stalled").await;
+    proxy.flow();
+    scene.service.wait_connected(LATER).await;
+    settle(&scene.service, &[&scene.subscriber], &mut ledger).await;
+    ledger.assert_nothing_lost();
+    ledger.assert_in_order();
+}

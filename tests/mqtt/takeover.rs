@@ -1,0 +1,38 @@
+//! Another client with the same client id.
+
+use liveobject_test_support::Subscriber;
+use serde_json::{Value, json};
+
+use crate::helpers::{SOON, Scene, event, scripted, wait_for_event};
+
+#[tokio::test]
+async fn a_second_client_with_the_same_id_loses_no_event() {
+    let scene = Scene::with(&json!({ "client_id": "twin" })).await;
+    let twin = Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
+    let lost = |status: &Value| status["connected"] == false;
+    let status = scene.service.wait_status("the link is lost", SOON, lost).await;
+    // Not every version of the broker says why it closes the older connection.
+    let kind = status["last_error"]["kind"].as_str().expect("a kind");
+    assert!(["taken_over", "closed"].contains(&kind), "{status}");
+    let _ = scene.service.post_event(&event("a")).await.expect(202);
+    drop(twin);
+    wait_for_event(&scene.subscriber, "a").await;
+    scene.service.wait_until_delivered("a", SOON).await;
+}
+
+#[tokio::test]
+async fn each_disconnect_of_the_broker_has_the_kind_that_users_act_on() {
+    for (reason, kind) in [
+        (0x8e, "taken_over"),
+        (0x87, "not_authorized"),
+        (0x8d, "stalled"),
+        (0x82, "protocol"),
+        (0x8b, "closed"),
+        (0x98, "closed"),
+    ] {
+        let (broker, service) = scripted(&json!({})).await;
+        broker.disconnect(reason);
+        let status = service.wait_status("an error", SOON, |status| !status["last_error"].is_null()).await;
+        assert_eq!(status["last_error"]["kind"], kind, "reason {reason:#x}: {status}");
+    }
+}

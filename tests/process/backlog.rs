@@ -1,0 +1,97 @@
+//! A large backlog: how fast the service starts, and how little memory it takes.
+//!
+//! The promise (live within a second, 60 MiB while it drains, 30 MiB idle, with 100,000 events) is for a release build:
+//! `cargo test --release --test process backlog -- --nocapture`. Elsewhere the backlog is smaller and the bounds wider.
+
+use std::time::Duration;
+
+use liveobject_test_support::{Ledger, Service, Subscriber};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::helpers::{BATCH, LATER, assert_kept, broker_and_subscriber, event, service, settle};
+
+struct Bounds {
+    batches: usize,
+    live_within: Duration,
+    idle_mib: u64,
+    draining_mib: u64,
+}
+
+const BOUNDS: Bounds = if cfg!(debug_assertions) {
+    Bounds { batches: 20, live_within: Duration::from_secs(5), idle_mib: 60, draining_mib: 120 }
+} else {
+    Bounds { batches: 100, live_within: Duration::from_secs(1), idle_mib: 30, draining_mib: 60 }
+};
+const BATCH_EVENTS: usize = 1000;
+
+fn batch(number: usize) -> Value {
+    (0..BATCH_EVENTS).map(|i| event(&format!("b{number}-{i}"))).collect()
+}
+
+fn mib(kib: u64) -> f64 {
+    f64::from(u32::try_from(kib).expect("less than 4 TiB")) / 1024.0
+}
+
+/// The most memory that it held until the outbox was empty, in KiB.
+async fn drain(service: &Service) -> u64 {
+    let deadline = Instant::now() + LATER;
+    let mut most = 0;
+    loop {
+        most = most.max(service.rss_kib());
+        let status = service.status().await;
+        if status["outbox"]["pending"] == 0 {
+            return most;
+        }
+        assert!(Instant::now() < deadline, "not drained within {LATER:?}: {status}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_large_backlog_costs_neither_a_slow_start_nor_memory() {
+    let mut service = service().start().await;
+    sleep(Duration::from_secs(1)).await;
+    let idle = service.rss_kib();
+    let mut ledger = Ledger::new();
+    for number in 0..BOUNDS.batches {
+        let accepted = service.post(BATCH, &batch(number)).await.expect(202);
+        let receipts = accepted["accepted"].as_array().expect("receipts");
+        for receipt in receipts {
+            ledger.accepted_receipt(receipt);
+        }
+    }
+    let (events, filled) = (BOUNDS.batches * BATCH_EVENTS, service.rss_kib());
+    service.kill9().await;
+
+    let start = Instant::now();
+    service.start().await;
+    let live = start.elapsed();
+    assert_eq!(service.status().await["outbox"]["pending"], events);
+    let waiting = service.rss_kib();
+
+    let (broker, subscriber) = broker_and_subscriber().await;
+    service.connect_to(broker.port()).await;
+    let start = Instant::now();
+    let draining = drain(&service).await;
+    let took = start.elapsed();
+    check(&service, &subscriber, ledger, events).await;
+    println!(
+        "{events} events: live after {live:?}; idle {:.1} MiB, after accepting {:.1} MiB, waiting {:.1} MiB, draining at \
+         most {:.1} MiB in {took:?}, afterwards {:.1} MiB",
+        mib(idle),
+        mib(filled),
+        mib(waiting),
+        mib(draining),
+        mib(service.rss_kib()),
+    );
+    assert!(live < BOUNDS.live_within, "{live:?}");
+    assert!(idle < BOUNDS.idle_mib * 1024, "{idle} KiB");
+    assert!(draining < BOUNDS.draining_mib * 1024, "{draining} KiB");
+}
+
+async fn check(service: &Service, subscriber: &Subscriber, mut ledger: Ledger, events: usize) {
+    settle(service, subscriber, &mut ledger, events).await;
+    assert_kept(&ledger);
+    assert_eq!(ledger.duplicates(), 0, "{}", ledger.summary());
+}

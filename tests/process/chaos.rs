@@ -1,0 +1,108 @@
+//! Everything at once: the broker restarts and freezes, the network is cut, reset, stalled and refused, and the service
+//! is killed and restarted, all at random, while events keep coming in.
+
+use std::time::Duration;
+
+use liveobject_test_support::{Ledger, Mosquitto, Proxy, Service};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::helpers::{Dice, LATER, Load, assert_kept, broker_and_subscriber, service, settle};
+
+const EVENTS_PER_SECOND: u32 = 300;
+const SECONDS: u64 = 20;
+
+struct World {
+    dice: Dice,
+    broker: Mosquitto,
+    proxy: Proxy,
+    service: Service,
+}
+
+#[tokio::test]
+async fn nothing_is_lost_and_nothing_overtakes_in_chaos() {
+    let seconds = std::env::var("CHAOS_SECONDS")
+        .map_or(SECONDS, |text| text.parse().expect("CHAOS_SECONDS is a number"));
+    let dice = Dice::new("chaos");
+    let seed = dice.seed();
+    let (broker, subscriber) = broker_and_subscriber().await;
+    let proxy = Proxy::start(broker.port()).await;
+    let service = service().start().await;
+    let mut world = World { dice, broker, proxy, service };
+    connect(&world).await;
+    world.service.wait_connected(LATER).await;
+
+    let load = Load::start(&world.service, EVENTS_PER_SECOND);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut misfortunes = 0;
+    while Instant::now() < end {
+        let pause = world.dice.millis(50, 2500);
+        sleep(pause).await;
+        misfortune(&mut world).await;
+        misfortunes += 1;
+    }
+    let (mut ledger, accepted) = load.stop().await;
+    // After so many failures the next attempt by itself may be a minute away.
+    connect(&world).await;
+    settle(&world.service, &subscriber, &mut ledger, accepted).await;
+    println!("{misfortunes} misfortunes in {seconds} s");
+    println!("{}", line(&ledger, accepted, seed));
+    assert_kept(&ledger);
+    let expected = usize::try_from(seconds).expect("small") * 10;
+    assert!(accepted > expected, "too little came in between to mean much: {accepted}");
+}
+
+async fn connect(world: &World) {
+    let port = world.proxy.port();
+    let settings = json!({
+        "enabled": true, "broker_host": "127.0.0.1", "broker_port": port,
+        "connect_timeout_seconds": 2, "ack_timeout_seconds": 5,
+    });
+    let _ = world.service.put_config(&settings).await.expect(200);
+}
+
+async fn misfortune(World { dice, broker, proxy, service }: &mut World) {
+    match dice.below(10) {
+        0 => broker.restart().await,
+        1 => {
+            broker.stop().await;
+            sleep(dice.millis(0, 2000)).await;
+            broker.resume().await;
+        }
+        2 => {
+            broker.freeze();
+            sleep(dice.millis(0, 2000)).await;
+            broker.thaw();
+        }
+        3 => proxy.cut().await,
+        4 => proxy.reset().await,
+        5 => {
+            proxy.stall();
+            // Sometimes longer than the service waits for an acknowledgement.
+            sleep(dice.millis(100, 7000)).await;
+            proxy.flow();
+        }
+        6 => {
+            proxy.refuse().await;
+            proxy.cut().await;
+            sleep(dice.millis(0, 1500)).await;
+            proxy.accept().await;
+        }
+        7 => service.restart().await,
+        _ => {
+            service.kill9().await;
+            sleep(dice.millis(0, 300)).await;
+            service.start().await;
+        }
+    }
+}
+
+fn line(ledger: &Ledger, accepted: usize, seed: u64) -> String {
+    format!(
+        "accepted={accepted} delivered={} lost={} out_of_order={} duplicates={} seed={seed}",
+        accepted - ledger.lost().len(),
+        ledger.lost().len(),
+        ledger.out_of_order().len(),
+        ledger.duplicates(),
+    )
+}

@@ -1,0 +1,109 @@
+//! A wrong configuration or command line: exit code 2, and words that say what to change and where.
+
+use liveobject_test_support::ServiceBuilder;
+
+use crate::helpers::service;
+
+/// It does not start, ends with 2, and says all this.
+async fn assert_refused(builder: ServiceBuilder, says: &[&str]) {
+    let mut service = builder.build();
+    service.spawn();
+    let code = service.wait().await;
+    let said = service.log_text();
+    assert_eq!(code, 2, "{said}");
+    for part in says {
+        assert!(said.contains(part), "{part:?} is missing in: {said}");
+    }
+    assert!(!service.data_dir().exists(), "it had already begun");
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_named_with_file_and_line() {
+    let config = "[outbox]\nwindow = 10\nmax_pendings = 5\n";
+    assert_refused(service().config(config), &["config.toml:3", "outbox.max_pendings", "unknown"]).await;
+}
+
+#[tokio::test]
+async fn a_bad_value_is_named_with_file_and_line() {
+    let config = "[outbox]\n\nwindow = 0\n";
+    assert_refused(service().config(config), &["config.toml:3", "outbox.window", "1 to 10000"]).await;
+}
+
+#[tokio::test]
+async fn all_faults_are_told_at_once() {
+    let config = "colour = 1\n[log]\nfilter = \"loud\"\n[mqtt]\nqos = 3\n";
+    let says = ["config.toml:1", "colour", "config.toml:3", "log.filter", "config.toml:5", "mqtt.qos"];
+    assert_refused(service().config(config), &says).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_toml_is_named_with_the_line() {
+    assert_refused(service().config("[outbox]\nwindow =\n"), &["config.toml:2"]).await;
+}
+
+#[tokio::test]
+async fn unknown_and_bad_variables_are_named() {
+    let builder =
+        service().env("LIVEOBJECT__OUTBOX__MAX_PENDINGS", 5).env("LIVEOBJECT__OUTBOX__WINDOW", "many");
+    assert_refused(builder, &["LIVEOBJECT__OUTBOX__MAX_PENDINGS", "unknown", "LIVEOBJECT__OUTBOX__WINDOW"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_bad_password_is_refused_without_being_repeated() {
+    let password = "hunter2".repeat(20_000);
+    let mut service = service().config(&format!("[mqtt]\npassword = [\"{password}\"]\n")).build();
+    service.spawn();
+    assert_eq!(service.wait().await, 2);
+    let said = service.log_text();
+    assert!(said.contains("mqtt.password") && !said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn the_environment_goes_before_the_file() {
+    let config = "[outbox]\nmax_pending = 1\n[http]\nbind = \"192.0.2.1:1\"\n";
+    let service = service().config(config).env("LIVEOBJECT__OUTBOX__MAX_PENDING", 2).start().await;
+    for (id, status) in [("one", 202), ("two", 202), ("three", 503)] {
+        let _ = service.post_event(&crate::helpers::event(id)).await.expect(status);
+    }
+}
+
+#[tokio::test]
+async fn first_settings_are_used_until_there_are_others() {
+    let config = "[mqtt]\ntopic_prefix = \"first\"\nusername = \"ann\"\npassword = \"hunter2\"\n";
+    let mut service = service().config(config).start().await;
+    let path = "/api/v1/integrations/mqtt/config";
+    let settings = service.get(path).await.expect(200);
+    assert_eq!((&settings["topic_prefix"], &settings["has_password"]), (&"first".into(), &true.into()));
+    let _ = service
+        .put_config(&serde_json::json!({ "username": "ann", "topic_prefix": "second" }))
+        .await
+        .expect(200);
+    service.restart().await;
+    assert_eq!(service.get(path).await.expect(200)["topic_prefix"], "second");
+}
+
+#[tokio::test]
+async fn usage_errors_exit_with_2_and_show_the_usage() {
+    let service = service().build();
+    for arguments in
+        [&["fly"][..], &["serve", "--fast"], &["serve", "now"], &["key"], &["demo", "--for", "1s"], &[]]
+    {
+        let finished = service.run(arguments).await;
+        assert_eq!(finished.code, 2, "{arguments:?}: {finished:?}");
+        assert!(finished.stderr.contains("Usage:") || finished.stderr.contains("--help"), "{finished:?}");
+    }
+    let missing = service.run(&["serve", "--config", "missing.toml"]).await;
+    assert_eq!(missing.code, 2, "{missing:?}");
+    assert!(missing.stderr.contains("missing.toml: does not exist"), "{missing:?}");
+}
+
+#[tokio::test]
+async fn help_and_version_are_no_errors() {
+    let service = service().build();
+    for argument in ["--help", "--version"] {
+        let finished = service.run(&[argument]).await;
+        assert_eq!(finished.code, 0, "{finished:?}");
+        assert!(finished.stdout.contains("liveobject"), "{finished:?}");
+    }
+}

@@ -1,0 +1,47 @@
+//! Random moments that can be had again.
+
+use std::{fmt, time::Duration};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+/// A source of random numbers, and the seed that it began with.
+pub struct Dice {
+    seed: u64,
+    random: StdRng,
+}
+
+impl Dice {
+    /// Begins with `PROCESS_SEED`, if it is set, and tells the seed.
+    pub fn new(test: &str) -> Self {
+        let given =
+            std::env::var("PROCESS_SEED").ok().map(|text| text.parse().expect("PROCESS_SEED is a number"));
+        let seed = given.unwrap_or_else(|| rand::random_range(0..1_000_000));
+        println!("{test}: PROCESS_SEED={seed}");
+        Self { seed, random: StdRng::seed_from_u64(seed) }
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Below `end`.
+    pub fn below(&mut self, end: u32) -> u32 {
+        self.random.random_range(0..end)
+    }
+
+    /// From `from` up to, but without, `to`.
+    pub fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(self.random.random_range(from..to))
+    }
+
+    /// Shorter than `end`.
+    pub fn shorter_than(&mut self, end: Duration) -> Duration {
+        end.mul_f64(self.random.random_range(0.0..1.0))
+    }
+}
+
+impl fmt::Debug for Dice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dice({})", self.seed)
+    }
+}

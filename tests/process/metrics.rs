@@ -1,0 +1,127 @@
+//! The metrics as Prometheus reads them.
+//!
+//! They are OpenMetrics; `promtool check metrics` reads the older text format. The two differ here in three things: the
+//! older one has no type `info`, names counters with their `_total` in `HELP` and `TYPE` too, and has no `# EOF`
+//! (for it, a comment). [`older_format`] changes these three and nothing else.
+
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::helpers::{SOON, accept, broker_and_subscriber, event, ids, service};
+
+const PROMTOOL: &str = "promtool";
+
+fn older_format(text: &str) -> String {
+    let of_type = |kind: &str| -> BTreeSet<String> {
+        let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        names.filter(|(_, of)| *of == kind).map(|(name, _)| name.to_owned()).collect()
+    };
+    let (counters, infos) = (of_type("counter"), of_type("info"));
+    let line = |line: &str| {
+        let Some((keyword, rest)) = line.strip_prefix("# ").and_then(|rest| rest.split_once(' ')) else {
+            return format!("{line}\n");
+        };
+        let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        match name {
+            _ if counters.contains(name) => format!("# {keyword} {name}_total {rest}\n"),
+            _ if infos.contains(name) && keyword == "TYPE" => format!("# TYPE {name}_info gauge\n"),
+            _ if infos.contains(name) => format!("# {keyword} {name}_info {rest}\n"),
+            _ => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line).collect()
+}
+
+/// What promtool says about it.
+fn promtool(metrics: &str) -> (bool, String) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/bin")])
+        .any(|dir| dir.join(PROMTOOL).is_file());
+    assert!(installed, "promtool is not installed: this test needs a real parser");
+    let mut child = Command::new(PROMTOOL)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool can be run");
+    child.stdin.take().expect("its input").write_all(metrics.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test]
+async fn promtool_accepts_the_metrics_of_a_service_at_work() {
+    let (broker, _subscriber) = broker_and_subscriber().await;
+    let service = service().start().await;
+    let fresh = service.get("/metrics").await;
+    let _ = service.post_event(&event("not/an/id")).await.expect(422);
+    service.connect_to(broker.port()).await;
+    let _ledger = accept(&service, ids("e", 20)).await;
+    service.wait_outbox_empty(SOON).await;
+    let busy = service.get("/metrics").await;
+    for answer in [fresh, busy] {
+        assert_eq!(
+            answer.header("content-type"),
+            "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        );
+        let body = answer.expect(200);
+        let text = body.as_str().expect("a text");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        let (accepted, said) = promtool(&older_format(text));
+        assert!(accepted && said.is_empty(), "{said}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn promtool_does_find_faults() {
+    let service = service().start().await;
+    let metrics = service.get("/metrics").await.expect(200);
+    let text = older_format(metrics.as_str().expect("a text"));
+    for (right, wrong) in [("_total 0", "_total zero"), ("# HELP events_late_total", "# HELP nothing_total")]
+    {
+        assert!(text.contains(right), "{text}");
+        let (accepted, said) = promtool(&text.replace(right, wrong));
+        assert!(!accepted && !said.is_empty(), "{wrong} was accepted");
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_tell_what_happened() {
+    let (broker, _subscriber) = broker_and_subscriber().await;
+    let service = service().start().await;
+    let _ledger = accept(&service, ids("e", 7)).await;
+    assert_told(
+        &service.get("/metrics").await.expect(200),
+        &["outbox_pending_events 7", "mqtt_connection_status 0"],
+    );
+    service.connect_to(broker.port()).await;
+    service.wait_outbox_empty(SOON).await;
+    assert_eq!(service.post_event(&event("e-0")).await.expect(202)["duplicate"], true);
+    let told = [
+        "events_accepted_total 7",
+        "mqtt_messages_published_total 7",
+        "mqtt_connection_status 1",
+        "outbox_pending_events 0",
+        "outbox_in_flight_events 0",
+        "outbox_oldest_pending_seconds 0.0",
+        "event_delivery_seconds_count 7",
+        "events_unheard_total 0",
+        "events_late_total 0",
+    ];
+    assert_told(&service.get("/metrics").await.expect(200), &told);
+}
+
+#[track_caller]
+fn assert_told(metrics: &serde_json::Value, lines: &[&str]) {
+    let text = metrics.as_str().expect("a text");
+    for line in lines {
+        assert!(text.lines().any(|one| one == *line), "{line} is not in\n{text}");
+    }
+}

@@ -1,0 +1,52 @@
+//! The outbox at its bound: what waits stays, what comes is told to come back.
+
+use liveobject_test_support::Answer;
+use serde_json::json;
+
+use crate::helpers::{BATCH, accept, assert_kept, broker_and_subscriber, event, ids, service, settle};
+
+const MAX_PENDING: usize = 25;
+
+#[track_caller]
+fn assert_full(answer: Answer) {
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    let seconds: u32 = answer.header("retry-after").parse().expect("Retry-After in seconds");
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    let problem = answer.expect(503);
+    assert_eq!(problem["status"], 503);
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert!(detail.contains(&MAX_PENDING.to_string()), "{detail}");
+}
+
+#[tokio::test]
+async fn a_full_outbox_keeps_what_waits_and_takes_events_again_when_there_is_room() {
+    let mut service = service().env("LIVEOBJECT__OUTBOX__MAX_PENDING", MAX_PENDING).start().await;
+    let mut ledger = accept(&service, ids("waits", MAX_PENDING)).await;
+    assert_full(service.post_event(&event("refused")).await);
+    assert_full(service.post(BATCH, &json!([event("refused-1"), event("refused-2")])).await);
+    assert_eq!(service.status().await["outbox"]["pending"], MAX_PENDING);
+    let _ = service.get("/health/live").await.expect(200);
+
+    service.kill9().await;
+    service.start().await;
+    assert_full(service.post_event(&event("refused")).await);
+
+    let (broker, subscriber) = broker_and_subscriber().await;
+    service.connect_to(broker.port()).await;
+    settle(&service, &subscriber, &mut ledger, MAX_PENDING).await;
+    assert_kept(&ledger);
+    assert_eq!(ledger.duplicates(), 0, "{}", ledger.summary());
+
+    let receipt = service.post_event(&event("refused")).await.expect(202);
+    assert_eq!(receipt["duplicate"], false, "what was refused had not been accepted: {receipt}");
+    service.wait_until_delivered("refused", crate::helpers::SOON).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_fit_is_refused_whole() {
+    let service = service().env("LIVEOBJECT__OUTBOX__MAX_PENDING", MAX_PENDING).start().await;
+    let _ledger = accept(&service, ids("waits", MAX_PENDING - 1)).await;
+    assert_full(service.post(BATCH, &json!([event("one"), event("two")])).await);
+    assert_eq!(service.status().await["outbox"]["pending"], MAX_PENDING - 1);
+    let _ = service.post_event(&event("one")).await.expect(202);
+}
