@@ -44,6 +44,9 @@ pub(super) async fn ready(state: Data<ApiState>) -> Result<HttpResponse, Problem
     if state.is_stopping() {
         return Err(Problem::unavailable("the service is stopping", 5));
     }
-    ask_within(READY_WITHIN, &state.handle.outbox, GetOutbox).await?;
+    let outbox = ask_within(READY_WITHIN, &state.handle.outbox, GetOutbox).await?;
+    if outbox.database_is_away {
+        return Err(Problem::unavailable("the database takes no events at the moment; the log says why", 5));
+    }
     Ok(HttpResponse::Ok().json(HealthView { status: "ready" }))
 }

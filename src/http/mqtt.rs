@@ -106,8 +106,9 @@ pub(super) struct OutboxView {
 
 impl StatusView {
     fn new(connection: ConnectionStatus, outbox: OutboxStatus) -> Self {
-        let OutboxStatus { pending, in_flight, dead, oldest_pending_at, published, refused, warnings } =
-            outbox;
+        let OutboxStatus {
+            pending, in_flight, dead, oldest_pending_at, published, refused, warnings, ..
+        } = outbox;
         Self {
             connected: connection.state == ConnectionState::Connected,
             state: connection.state,

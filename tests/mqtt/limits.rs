@@ -127,13 +127,11 @@ async fn a_real_broker_that_takes_qos_1_at_most_gets_events_with_that() {
 }
 
 #[tokio::test]
-#[ignore = "such a broker refuses the login over the will's QoS"]
 async fn a_real_broker_that_takes_qos_0_at_most_gets_events_with_that() {
     real_broker_with_max_qos(0).await;
 }
 
 #[tokio::test]
-#[ignore = "such a broker refuses the login over the retained will"]
 async fn a_real_broker_that_retains_nothing_gets_events() {
     let broker = Mosquitto::builder().line("retain_available false").start().await;
     let subscriber = Subscriber::start(broker.port()).await;

@@ -141,7 +141,6 @@ async fn a_full_disk_loses_nothing_and_works_again_when_there_is_room() {
 }
 
 #[tokio::test]
-#[ignore = "readiness does not know yet that the database is away"]
 async fn a_service_that_is_not_ready_says_so_while_its_disk_is_full() {
     let Some(disk) = SmallDisk::mount() else { return };
     let service = service().data_dir(disk.data_dir()).start().await;

@@ -13,6 +13,7 @@ use crate::{
     store::{
         StoreError,
         commit::{self, Committed},
+        mqtt_config,
     },
 };
 
@@ -75,7 +76,12 @@ impl OutboxActor {
         if self.committing.is_some() {
             return;
         }
-        let Some((batch, on_its_way)) = self.gather.take() else { return };
+        let Some((batch, on_its_way)) = self.gather.take() else {
+            if self.database_is_away {
+                self.try_database(ctx);
+            }
+            return;
+        };
         self.committing = Some(batch.events.len());
         self.unnoted = 0;
         let db = self.store.write.clone();
@@ -99,10 +105,25 @@ impl OutboxActor {
         }));
     }
 
-    fn committed(&mut self, committed: Committed, on_its_way: OnItsWay) {
+    /// Nothing waits to be written, but whether the database works again is asked for: by those who send events only to a
+    /// service that says it is ready.
+    fn try_database(&mut self, ctx: &mut Context<Self>) {
+        let db = self.store.write.clone();
+        let tried = async move { mqtt_config::touch(&db).await };
+        ctx.spawn(tried.into_actor(self).map(|result, act, ctx| match result {
+            Ok(()) => act.database_works(),
+            Err(_) => act.note_later(RETRY_AFTER, ctx),
+        }));
+    }
+
+    fn database_works(&mut self) {
         if std::mem::replace(&mut self.database_is_away, false) {
             tracing::info!("the database works again");
         }
+    }
+
+    fn committed(&mut self, committed: Committed, on_its_way: OnItsWay) {
+        self.database_works();
         self.last_seq = committed.last_seq;
         self.last_seq_is_certain = true;
         self.metrics.events_accepted.inc_by(u64::try_from(committed.stored.len()).unwrap_or(0));

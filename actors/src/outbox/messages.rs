@@ -170,6 +170,8 @@ pub struct OutboxStatus {
     pub published: u64,
     /// Answers of the broker that were refusals, since the start.
     pub refused: u64,
+    /// Whether the newest commit failed, and no event is accepted until the database works again.
+    pub database_is_away: bool,
     /// What is not as it should be.
     pub warnings: Vec<Warning>,
 }

@@ -343,6 +343,7 @@ impl Handler<GetOutbox> for OutboxActor {
             oldest_pending_at: self.oldest.map(|(_, at)| at),
             published: self.published,
             refused: self.refused,
+            database_is_away: self.database_is_away,
             warnings: self.warnings.shown(Instant::now()),
         })
     }

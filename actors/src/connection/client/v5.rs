@@ -7,7 +7,7 @@ use rumqttc::{
     AsyncClient, ConnectionError, EventLoop, MqttOptions, PublishOptions,
     mqttbytes::{
         self,
-        v5::{ConnAck, LastWill, Packet, PublishProperties, SubscribeReasonCode},
+        v5::{ConnAck, ConnectReturnCode, LastWill, Packet, PublishProperties, SubscribeReasonCode},
     },
 };
 
@@ -82,16 +82,37 @@ fn events(
     let state = State { event_loop: Box::new(event_loop), settings, accepted: false };
     stream::unfold(Some(state), |state| async {
         let mut state = state?;
-        match state.event_loop.poll().await {
-            Ok(event) => {
-                let event = told(event);
-                state.accepted |= matches!(event, Event::Accepted { .. });
-                Some((Ok(event), Some(state)))
+        loop {
+            match state.event_loop.poll().await {
+                Ok(event) => {
+                    let event = told(event);
+                    state.accepted |= matches!(event, Event::Accepted { .. });
+                    return Some((Ok(event), Some(state)));
+                }
+                Err(ConnectionError::RequestsDone) => return None,
+                Err(ConnectionError::ConnectionRefused(code))
+                    if lower_will(&mut state.event_loop.options, code) => {}
+                Err(error) => {
+                    return Some((Err(failure(&error, &state.settings, state.accepted)), None));
+                }
             }
-            Err(ConnectionError::RequestsDone) => None,
-            Err(error) => Some((Err(failure(&error, &state.settings, state.accepted)), None)),
         }
     })
+}
+
+/// A broker's limits are known only after the login, and a will that goes beyond them is a reason to refuse it (MQTT 5
+/// section 3.2.2.2). Answers whether the login is worth another try with a lesser will; never twice for one reason.
+fn lower_will(options: &mut MqttOptions, code: ConnectReturnCode) -> bool {
+    let Some(mut will) = options.last_will() else { return false };
+    match code {
+        ConnectReturnCode::QoSNotSupported if will.qos != mqttbytes::QoS::AtMostOnce => {
+            will.qos = mqttbytes::QoS::AtMostOnce;
+        }
+        ConnectReturnCode::RetainNotSupported if will.retain => will.retain = false,
+        _ => return false,
+    }
+    options.set_last_will(will);
+    true
 }
 
 fn failure(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Failure {
