@@ -106,6 +106,12 @@ async fn write(store: &Store, row: ActiveModel) -> Result<(), StoreError> {
     Ok(transaction.commit().await?)
 }
 
+/// Writes the row as it is: whether the database can be written to.
+pub async fn touch(db: &impl ConnectionTrait) -> Result<(), DbErr> {
+    db.execute_unprepared("UPDATE mqtt_config SET id = id").await?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,10 +141,4 @@ mod tests {
         assert_eq!(row.settings.as_deref(), Some("{\"a\":1}"));
         assert_eq!((row.client_id.as_str(), row.password, row.updated_at), ("c", Some(vec![1, 2]), Some(6)));
     }
-}
-
-/// Writes the row as it is: whether the database can be written to.
-pub async fn touch(db: &impl ConnectionTrait) -> Result<(), DbErr> {
-    db.execute_unprepared("UPDATE mqtt_config SET id = id").await?;
-    Ok(())
 }
