@@ -21,10 +21,14 @@
 //! Requests are awaited down the picture, facts go up without waiting. Actors know no HTTP; the domain types
 //! ([`event`], [`settings`], [`topic`], [`ids`]) know no actix and do no I/O; only [`store`] knows SQL.
 
+pub mod calendar;
+pub mod camera;
+pub mod cameras;
 pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod data_dir;
+pub mod discovery;
 pub mod event;
 pub mod fields;
 pub mod ids;
@@ -37,6 +41,7 @@ pub mod store;
 pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod thumbnails;
 pub mod topic;
 
 pub use crate::{

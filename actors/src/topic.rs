@@ -37,6 +37,41 @@ impl TopicPrefix {
         format!("{self}/test")
     }
 
+    /// How the log of events stands: what waits, what is dead.
+    pub fn outbox(&self) -> String {
+        format!("{self}/outbox")
+    }
+
+    /// Whether a camera works.
+    pub fn camera_status(&self, camera: &CameraId) -> String {
+        format!("{self}/camera/{camera}/status")
+    }
+
+    /// The newest thing that a camera saw.
+    pub fn last_event(&self, camera: &CameraId) -> String {
+        format!("{self}/camera/{camera}/last_event")
+    }
+
+    /// The same in words alone, short enough to be a state of Home Assistant.
+    pub fn description(&self, camera: &CameraId) -> String {
+        format!("{self}/camera/{camera}/description")
+    }
+
+    /// How many events a camera has had today and this week.
+    pub fn counts(&self, camera: &CameraId) -> String {
+        format!("{self}/camera/{camera}/counts")
+    }
+
+    /// Whether a camera saw something lately.
+    pub fn activity(&self, camera: &CameraId) -> String {
+        format!("{self}/camera/{camera}/activity")
+    }
+
+    /// A camera's newest picture.
+    pub fn thumbnail(&self, camera: &CameraId) -> String {
+        format!("{self}/camera/{camera}/thumbnail")
+    }
+
     /// A camera's live events: what may fire an automation.
     pub fn event(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/event")
@@ -88,5 +123,10 @@ mod tests {
         assert_eq!(prefix.test(), "liveobject/test");
         assert_eq!(prefix.event(&camera), "liveobject/camera/front_door/event");
         assert_eq!(prefix.history(&camera), "liveobject/camera/front_door/history");
+        assert_eq!(prefix.camera_status(&camera), "liveobject/camera/front_door/status");
+        assert_eq!(prefix.last_event(&camera), "liveobject/camera/front_door/last_event");
+        assert_eq!(prefix.counts(&camera), "liveobject/camera/front_door/counts");
+        assert_eq!(prefix.activity(&camera), "liveobject/camera/front_door/activity");
+        assert_eq!(prefix.thumbnail(&camera), "liveobject/camera/front_door/thumbnail");
     }
 }

@@ -1,0 +1,110 @@
+//! What can be said to the [`CameraActor`](super::CameraActor), and what it answers.
+
+use actix::Message;
+
+use crate::{
+    calendar::Day,
+    camera::{Camera, CameraStatus},
+    fields::Invalid,
+    ids::CameraId,
+    outbox::QueryError,
+};
+
+/// What stands at a camera now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CameraView {
+    /// The camera.
+    pub camera: Camera,
+    /// Events that happened today, in the local time zone.
+    pub events_today: u64,
+    /// Events that happened since Monday.
+    pub events_this_week: u64,
+}
+
+/// From the HTTP layer: every camera, in the order of their ids.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<CameraView>")]
+pub struct ListCameras;
+
+/// From the HTTP layer: one camera; `None` when nobody knows it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Option<CameraView>")]
+pub struct GetCamera(pub CameraId);
+
+/// What somebody says of a camera; what is `None` stays as it is, and takes its default where the camera is new.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CameraUpdate {
+    /// Its name, checked.
+    pub camera_name: Option<String>,
+    /// What kind of source it is, checked.
+    pub source_type: Option<String>,
+    /// Whether it has a bell to ring.
+    pub is_doorbell: Option<bool>,
+    /// Whether its state and its entities are published.
+    pub enabled: Option<bool>,
+}
+
+impl CameraUpdate {
+    /// The names of all fields that [`CameraUpdate::from_json`] takes.
+    pub const FIELDS: [&'static str; 4] = ["camera_name", "source_type", "is_doorbell", "enabled"];
+}
+
+/// From the HTTP layer: register this camera, or change it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<CameraView, CameraError>")]
+pub struct PutCamera {
+    /// Which one.
+    pub camera_id: CameraId,
+    /// What is said of it.
+    pub update: CameraUpdate,
+}
+
+/// From the HTTP layer and from sources: this camera works, or does not.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<CameraView, CameraError>")]
+pub struct SetCameraStatus {
+    /// Which one.
+    pub camera_id: CameraId,
+    /// How it stands.
+    pub status: CameraStatus,
+}
+
+/// From the HTTP layer: forget this camera, and remove what stands of it at the broker. Its events stay in the log; a
+/// further one registers it anew.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), CameraError>")]
+pub struct DeleteCamera(pub CameraId);
+
+/// Why a camera was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CameraError {
+    /// Nobody knows it.
+    #[error("there is no such camera")]
+    Unknown,
+    /// Fields are at fault.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// As many cameras are known as may be (`[cameras] max`).
+    #[error("{max} cameras are known already ([cameras] max = {max}); remove one first")]
+    TooMany {
+        /// How many may be.
+        max: u32,
+    },
+    /// The database did not keep the change. The log says why.
+    #[error(transparent)]
+    Storage(#[from] QueryError),
+}
+
+/// Fact from the outbox: a commit has changed these cameras.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct CamerasSaw(pub Vec<Seen>);
+
+/// What a commit changed at one camera.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The camera as it is now.
+    pub camera: Camera,
+    /// How many events of it happened on these days, in all.
+    pub days: Vec<(Day, u64)>,
+}

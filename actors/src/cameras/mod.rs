@@ -1,0 +1,5 @@
+//! The cameras.
+
+mod messages;
+
+pub use messages::*;

@@ -1,0 +1,44 @@
+//! What can be said to the [`DiscoveryActor`](super::DiscoveryActor), and what it answers.
+
+use actix::Message;
+
+use crate::{camera::Camera, ids::CameraId};
+
+/// From the HTTP layer: publish every discovery message again, and answer when the broker has acknowledged them.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<DiscoveryPublished, DiscoveryError>")]
+pub struct PublishDiscovery;
+
+/// Discovery was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiscoveryPublished {
+    /// For so many cameras.
+    pub cameras: usize,
+}
+
+/// Why discovery was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DiscoveryError {
+    /// The settings say not to.
+    #[error("discovery is switched off (discovery_enabled)")]
+    Disabled,
+    /// There is no connection.
+    #[error("not connected to a broker")]
+    NotConnected,
+    /// The broker refused some of it, or the connection was lost meanwhile.
+    #[error("the broker did not take all of it; it is published again at the next connection")]
+    Incomplete {
+        /// Cameras of which all was acknowledged.
+        cameras: usize,
+    },
+}
+
+/// Fact from the `CameraActor`: something that discovery tells of these cameras has changed.
+#[derive(Debug, Clone, Default, Message)]
+#[rtype(result = "()")]
+pub struct CamerasChanged {
+    /// The cameras as they are now.
+    pub changed: Vec<Camera>,
+    /// Cameras that there are no more.
+    pub gone: Vec<CameraId>,
+}

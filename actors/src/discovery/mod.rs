@@ -1,0 +1,5 @@
+//! Home Assistant discovery.
+
+mod messages;
+
+pub use messages::*;

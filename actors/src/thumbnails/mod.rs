@@ -1,0 +1,5 @@
+//! The pictures of events.
+
+mod messages;
+
+pub use messages::*;
