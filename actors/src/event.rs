@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    camera::{Camera, LastEvent},
     clock::{self, Timestamp},
     fields::{Faults, Fields, Invalid, bytes_within, no_control},
     ids::{CameraId, EventId, Seq},
@@ -37,7 +38,7 @@ pub struct EventInput {
     pub event_id: Option<String>,
     /// 1–128 of `A-Z a-z 0-9 _ -`.
     pub camera_id: String,
-    /// 1–100 characters, no control characters; the camera's id when absent.
+    /// 1–100 characters, no control characters; the name that the camera has when absent, which is its id at first.
     pub camera_name: Option<String>,
     /// What was seen, in words: 1–4,096 bytes.
     pub description: String,
@@ -45,7 +46,8 @@ pub struct EventInput {
     pub objects_detected: Vec<String>,
     /// 0–100.
     pub confidence: u8,
-    /// What kind of source saw it (`rtsp`, `usb`, `protect` …), up to 64 bytes; `unknown` when absent.
+    /// What kind of source saw it (`rtsp`, `usb`, `protect` …), up to 64 bytes; what the camera's is known to
+    /// be when absent, which is `unknown` at first.
     pub source_type: Option<String>,
     /// The camera's own classification, up to 64 bytes.
     pub smart_detection_type: Option<String>,
@@ -133,7 +135,7 @@ impl EventInput {
         let camera_id = check.of("camera_id", CameraId::parse(self.camera_id));
         let camera_name = match self.camera_name {
             Some(name) => check.of("camera_name", camera_name(name)),
-            None => camera_id.as_ref().map(|id| id.as_str().chars().take(MAX_CAMERA_NAME_CHARS).collect()),
+            None => None,
         };
         let description = check.of("description", bytes_within(self.description, 1, MAX_DESCRIPTION_BYTES));
         let objects_detected = check.of("objects_detected", objects(self.objects_detected));
@@ -155,8 +157,8 @@ impl EventInput {
         let timestamp = self.timestamp.unwrap_or(now);
 
         check.faults.finish()?;
-        let (Some(event_id), Some(camera_id), Some(camera_name), Some(description), Some(objects_detected)) =
-            (event_id, camera_id, camera_name, description, objects_detected)
+        let (Some(event_id), Some(camera_id), Some(description), Some(objects_detected)) =
+            (event_id, camera_id, description, objects_detected)
         else {
             unreachable!("each of these is there, or its fault was returned above");
         };
@@ -167,7 +169,7 @@ impl EventInput {
             description,
             objects_detected,
             confidence: self.confidence,
-            source_type: source_type.unwrap_or_else(|| "unknown".to_owned()),
+            source_type,
             smart_detection_type,
             timestamp,
             is_doorbell_ring: self.is_doorbell_ring,
@@ -249,11 +251,11 @@ fn objects(list: Vec<String>) -> Result<Vec<String>, String> {
 pub struct DetectionEvent {
     event_id: EventId,
     camera_id: CameraId,
-    camera_name: String,
+    camera_name: Option<String>,
     description: String,
     objects_detected: Vec<String>,
     confidence: u8,
-    source_type: String,
+    source_type: Option<String>,
     smart_detection_type: Option<String>,
     timestamp: Timestamp,
     is_doorbell_ring: Option<bool>,
@@ -289,18 +291,57 @@ impl DetectionEvent {
         self.timestamp
     }
 
-    /// The JSON object that subscribers get, with the place that the log gave it.
+    /// When it happened, or `received_at` if that was earlier: a clock that is ahead cannot make an event look new.
+    pub fn happened_at(&self, received_at: Timestamp) -> Timestamp {
+        self.timestamp.min(received_at)
+    }
+
+    /// Takes into `camera` what this event, accepted at this place, tells of it. What happened before the newest event
+    /// that is known changes neither that nor the names.
+    pub fn tell(&self, camera: &mut Camera, seq: Seq, received_at: Timestamp) {
+        let happened_at = self.happened_at(received_at);
+        camera.saw(&self.objects_detected);
+        camera.is_doorbell |= self.is_doorbell_ring == Some(true);
+        if camera.last_event.as_ref().is_some_and(|last| last.happened_at > happened_at) {
+            return;
+        }
+        if let Some(name) = &self.camera_name {
+            camera.camera_name.clone_from(name);
+        }
+        if let Some(source_type) = &self.source_type {
+            camera.source_type.clone_from(source_type);
+        }
+        camera.last_event = Some(LastEvent {
+            event_id: self.event_id.clone(),
+            seq,
+            timestamp: self.timestamp,
+            happened_at,
+            description: LastEvent::shortened(&self.description),
+            smart_detection_type: self.smart_detection_type.clone(),
+        });
+    }
+
+    fn name<'a>(&'a self, camera: &'a Camera) -> &'a String {
+        self.camera_name.as_ref().unwrap_or(&camera.camera_name)
+    }
+
+    fn source<'a>(&'a self, camera: &'a Camera) -> &'a String {
+        self.source_type.as_ref().unwrap_or(&camera.source_type)
+    }
+
+    /// The JSON object that subscribers get, with the place that the log gave it. What the event does not say of its
+    /// camera is as the camera is known.
     ///
     /// `public_url` is where this service is reached from elsewhere, without a trailing `/`.
-    pub fn payload(&self, seq: Seq, public_url: &str) -> Vec<u8> {
+    pub fn payload(&self, camera: &Camera, seq: Seq, public_url: &str) -> Vec<u8> {
         let payload = Payload {
             event_id: self.event_id.as_str(),
             camera_id: self.camera_id.as_str(),
-            camera_name: &self.camera_name,
+            camera_name: self.name(camera),
             description: &self.description,
             objects_detected: &self.objects_detected,
             confidence: self.confidence,
-            source_type: &self.source_type,
+            source_type: self.source(camera),
             smart_detection_type: self.smart_detection_type.as_deref(),
             timestamp: clock::rfc3339(self.timestamp),
             thumbnail_url: format!("{public_url}/api/v1/events/{}/thumbnail", self.event_id),

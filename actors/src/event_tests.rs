@@ -8,7 +8,8 @@ const PUBLIC_URL: &str = "http://nvr.local:8080";
 
 fn payload(value: Value) -> String {
     let event = DetectionEvent::from_json(value).unwrap();
-    String::from_utf8(event.payload(Seq(42), PUBLIC_URL)).unwrap()
+    let camera = Camera::new(event.camera_id().clone(), clock::now());
+    String::from_utf8(event.payload(&camera, Seq(42), PUBLIC_URL)).unwrap()
 }
 
 fn fault(value: Value) -> String {

@@ -34,6 +34,7 @@ pub mod fields;
 pub mod ids;
 pub mod metrics;
 pub mod outbox;
+pub mod retained;
 pub mod service;
 pub mod settings;
 pub mod status;

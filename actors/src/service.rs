@@ -1,21 +1,28 @@
 //! The wiring: starts every actor, connects them, and hands out their addresses.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use actix::{Actor as _, Addr, Message, Recipient, dev::ToEnvelope};
+use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
 use sea_orm::DbErr;
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::{
+    calendar::Calendar,
+    cameras::{
+        CameraActor, CameraPeers, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus,
+    },
     config::{ConfigActor, ConfigOptions, GetSettings, ReplaceSettings, TestConnection},
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
+    discovery::{DiscoveryActor, DiscoveryPeers, PublishDiscovery},
     metrics::Metrics,
     outbox::{
-        self, Drain, GetEvent, GetOutbox, ListEvents, OutboxActor, OutboxLimits, PublishBatch, PublishEvent,
+        Answered, Drain, GetEvent, GetOutbox, LinkDown, LinkUp, ListEvents, OutboxActor, OutboxLimits,
+        PublishBatch, PublishEvent, Stop,
     },
-    store::{OpenError, Store, StoreError},
+    retained::RetainedActor,
+    store::{OpenError, Store, StoreError, commit::Context as CommitContext},
     supervisor::{
         ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
     },
@@ -44,6 +51,10 @@ pub struct ServiceOptions {
     pub window: u16,
     /// For how many days delivered and dead events are kept.
     pub retention_days: u32,
+    /// How many cameras may be known.
+    pub max_cameras: u32,
+    /// Which day it is where the cameras are.
+    pub calendar: Calendar,
     /// The first MQTT settings, used only while the database holds none.
     pub initial_mqtt: Option<Value>,
 }
@@ -66,6 +77,8 @@ impl ServiceOptions {
             max_pending: 1_000_000,
             window: 500,
             retention_days: 7,
+            max_cameras: 1000,
+            calendar: Calendar::of_system().0,
             initial_mqtt: None,
         }
     }
@@ -84,6 +97,18 @@ pub struct Handle {
     pub get_event: Recipient<GetEvent>,
     /// Tells how the log stands.
     pub outbox: Recipient<GetOutbox>,
+    /// Lists cameras.
+    pub list_cameras: Recipient<ListCameras>,
+    /// Finds one camera.
+    pub get_camera: Recipient<GetCamera>,
+    /// Registers or changes a camera.
+    pub put_camera: Recipient<PutCamera>,
+    /// Says whether a camera works.
+    pub set_camera_status: Recipient<SetCameraStatus>,
+    /// Forgets a camera.
+    pub delete_camera: Recipient<DeleteCamera>,
+    /// Publishes discovery again.
+    pub publish_discovery: Recipient<PublishDiscovery>,
     /// Tells how the connection stands.
     pub status: Recipient<GetStatus>,
     /// Publishes a test message.
@@ -113,6 +138,9 @@ pub enum StartError {
     /// The event log cannot be read.
     #[error("the event log cannot be read")]
     Log(#[source] DbErr),
+    /// The cameras cannot be read.
+    #[error("the cameras cannot be read")]
+    Cameras(#[source] DbErr),
 }
 
 /// All actors, running. Dropping it leaves them to the end of their actix system; [`Service::stop`] ends them in order.
@@ -123,6 +151,8 @@ pub struct Service {
     handle: Handle,
     outbox: Addr<OutboxActor>,
     supervisor: Addr<SupervisorActor>,
+    /// They hold each other's addresses: each is stopped by name.
+    others: Vec<Recipient<Stop>>,
     crashed: UnboundedReceiver<&'static str>,
     store: Store,
     /// Ours until the service is gone.
@@ -149,15 +179,57 @@ impl Service {
             max_pending: options.max_pending,
             window: options.window,
             retention_days: options.retention_days,
-            public_url: options.public_url,
+            commit: CommitContext {
+                public_url: options.public_url,
+                calendar: options.calendar,
+                max_cameras: options.max_cameras,
+            },
         };
         let settings = config.settings();
-        let outbox = OutboxActor::recover(store.clone(), metrics.clone(), limits, settings, crash.clone());
-        let outbox = outbox.await.map_err(StartError::Log)?.start();
-        let factory = connections(outbox.clone(), options.window);
-        let supervisor = SupervisorActor::new(factory, metrics.clone(), crash).start();
-        // The outbox first: when a connection comes up, it knows the settings that it belongs to.
-        let listeners = vec![outbox.clone().recipient(), supervisor.clone().recipient()];
+        let outbox = OutboxActor::recover(
+            store.clone(),
+            metrics.clone(),
+            limits.clone(),
+            Arc::clone(&settings),
+            crash.clone(),
+        );
+        let outbox_actor = outbox.await.map_err(StartError::Log)?;
+        // Its address is needed before it starts: it tells those who ask it.
+        let outbox_context = Context::new();
+        let outbox = outbox_context.address();
+
+        let retained = RetainedActor::new(store.clone(), no_thumbnails(), crash.clone()).start();
+        let peers = DiscoveryPeers {
+            retain: recipient(&retained),
+            retain_all: recipient(&retained),
+            republish: recipient(&retained),
+            outbox: recipient(&outbox),
+        };
+        let public_url = limits.commit.public_url.clone();
+        let discovery = DiscoveryActor::new(Arc::clone(&settings), public_url, peers, crash.clone()).start();
+        let peers = CameraPeers {
+            retain: recipient(&retained),
+            retain_all: recipient(&retained),
+            discovery: recipient(&discovery),
+        };
+        let CommitContext { calendar, max_cameras, .. } = limits.commit;
+        let cameras =
+            CameraActor::open(store.clone(), settings, calendar, max_cameras, peers, crash.clone());
+        let cameras = cameras.await.map_err(StartError::Cameras)?.start();
+        let outbox = outbox_context.run(outbox_actor.telling(recipient(&cameras)));
+
+        let links = Links {
+            link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],
+            link_down: vec![recipient(&outbox), recipient(&retained)],
+            answered: recipient(&outbox),
+        };
+        let factory = connections(links, options.window);
+        let supervisor = SupervisorActor::new(factory, metrics.clone(), crash)
+            .saying_farewell(recipient(&retained))
+            .start();
+        // The supervisor last: when a connection comes up, the others know the settings that it belongs to.
+        let listeners =
+            vec![recipient(&outbox), recipient(&cameras), recipient(&discovery), recipient(&supervisor)];
         let config = config.telling(listeners).start();
 
         let handle = Handle {
@@ -166,6 +238,12 @@ impl Service {
             list_events: recipient(&outbox),
             get_event: recipient(&outbox),
             outbox: recipient(&outbox),
+            list_cameras: recipient(&cameras),
+            get_camera: recipient(&cameras),
+            put_camera: recipient(&cameras),
+            set_camera_status: recipient(&cameras),
+            delete_camera: recipient(&cameras),
+            publish_discovery: recipient(&discovery),
             status: recipient(&supervisor),
             test_message: recipient(&supervisor),
             settings: recipient(&config),
@@ -173,7 +251,8 @@ impl Service {
             test_connection: recipient(&config),
             metrics,
         };
-        Ok(Self { handle, outbox, supervisor, crashed, store, _data_dir: data_dir })
+        let others = vec![recipient(&cameras), recipient(&discovery), recipient(&retained)];
+        Ok(Self { handle, outbox, supervisor, others, crashed, store, _data_dir: data_dir })
     }
 
     /// What others need to talk to the service.
@@ -209,7 +288,10 @@ impl Service {
             tracing::warn!("the connection did not close; the broker publishes the will");
         }
         // It may have ended by itself.
-        let _ended = self.outbox.send(outbox::Stop).timeout(STOP_PATIENCE).await;
+        let _ended = self.outbox.send(Stop).timeout(STOP_PATIENCE).await;
+        for other in &self.others {
+            let _ended = other.send(Stop).timeout(STOP_PATIENCE).await;
+        }
         self.store.close().await;
     }
 }
@@ -238,19 +320,36 @@ where
     addr.clone().recipient()
 }
 
+/// Whom every connection tells of itself, beside the supervisor.
+#[derive(Clone)]
+struct Links {
+    link_up: Vec<Recipient<LinkUp>>,
+    link_down: Vec<Recipient<LinkDown>>,
+    answered: Recipient<Answered>,
+}
+
 /// Makes connections that deliver what the outbox sends.
-fn connections(outbox: Addr<OutboxActor>, window: u16) -> ConnectionFactory {
+fn connections(links: Links, window: u16) -> ConnectionFactory {
     Box::new(move |ConnectionStart { link, settings, connected, ended }| {
-        let peers = Peers {
-            connected,
-            ended,
-            link_up: vec![recipient(&outbox)],
-            link_down: vec![recipient(&outbox)],
-            answered: recipient(&outbox),
-        };
+        let Links { link_up, link_down, answered } = links.clone();
+        let peers = Peers { connected, ended, link_up, link_down, answered };
         let connection = ConnectionActor::new(link, settings, window, peers).start();
         Running { close: recipient(&connection), publish: recipient(&connection) }
     })
+}
+
+struct NoThumbnails;
+impl actix::Actor for NoThumbnails {
+    type Context = Context<Self>;
+}
+impl actix::Handler<crate::thumbnails::GetThumbnailAt> for NoThumbnails {
+    type Result = actix::MessageResult<crate::thumbnails::GetThumbnailAt>;
+    fn handle(&mut self, _: crate::thumbnails::GetThumbnailAt, _: &mut Self::Context) -> Self::Result {
+        actix::MessageResult(Ok(None))
+    }
+}
+fn no_thumbnails() -> Recipient<crate::thumbnails::GetThumbnailAt> {
+    recipient(&NoThumbnails.start())
 }
 
 #[cfg(test)]

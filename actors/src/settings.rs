@@ -315,6 +315,11 @@ impl MqttSettings {
         }
     }
 
+    /// Whether the broker is the same one, as far as its address tells.
+    pub fn same_broker(&self, other: &Self) -> bool {
+        self.broker().eq_ignore_ascii_case(&other.broker())
+    }
+
     /// Whether a secret stored for `self` may be sent where `other` points: host, port, user and TLS settings are the
     /// same, so that nobody can have it sent elsewhere.
     pub fn same_destination(&self, other: &Self) -> bool {

@@ -5,7 +5,14 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Context, Handler, Message};
+use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
+
+use crate::{
+    connection::{Deliver, PublishState, Subscribe},
+    ids::LinkId,
+    outbox::LinkUp,
+    status::Failure,
+};
 
 /// Waits until every actor on this thread is idle. With a paused clock `sleep` returns only then; with a running one it
 /// gives them a moment.
@@ -31,9 +38,12 @@ macro_rules! crashes {
 }
 
 crashes!(
+    crate::cameras::CameraActor,
     crate::config::ConfigActor,
     crate::connection::ConnectionActor,
+    crate::discovery::DiscoveryActor,
     crate::outbox::OutboxActor,
+    crate::retained::RetainedActor,
     crate::supervisor::SupervisorActor
 );
 
@@ -84,5 +94,71 @@ where
 
     fn handle(&mut self, msg: M, _: &mut Self::Context) {
         self.told.0.lock().unwrap_or_else(PoisonError::into_inner).push(msg);
+    }
+}
+
+/// A connection to a broker that takes everything, and keeps what is retained.
+#[derive(Debug, Clone)]
+pub struct FakeConnection {
+    addr: Addr<FakeConnectionActor>,
+    /// Every state that was published, in order.
+    pub published: Told<PublishState>,
+    /// Every subscription.
+    pub subscribed: Told<Subscribe>,
+}
+
+/// Behind a [`FakeConnection`].
+#[derive(Debug)]
+pub struct FakeConnectionActor {
+    published: Told<PublishState>,
+    subscribed: Told<Subscribe>,
+}
+
+impl FakeConnection {
+    /// A new one.
+    pub fn start_new() -> Self {
+        let (published, subscribed) = (Told(Arc::default()), Told(Arc::default()));
+        let addr =
+            FakeConnectionActor { published: published.clone(), subscribed: subscribed.clone() }.start();
+        Self { addr, published, subscribed }
+    }
+
+    /// The fact that it is up.
+    pub fn link_up(&self, link: LinkId, broker: &str) -> LinkUp {
+        LinkUp {
+            link,
+            receive_maximum: u16::MAX,
+            deliver: self.addr.clone().recipient(),
+            broker: broker.to_owned(),
+            publish: self.addr.clone().recipient(),
+            subscribe: self.addr.clone().recipient(),
+        }
+    }
+}
+
+impl Actor for FakeConnectionActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Deliver> for FakeConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Deliver, _: &mut Self::Context) {}
+}
+
+impl Handler<Subscribe> for FakeConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Subscribe, _: &mut Self::Context) {
+        self.subscribed.0.lock().unwrap_or_else(PoisonError::into_inner).push(msg);
+    }
+}
+
+impl Handler<PublishState> for FakeConnectionActor {
+    type Result = MessageResult<PublishState>;
+
+    fn handle(&mut self, msg: PublishState, _: &mut Self::Context) -> Self::Result {
+        self.published.0.lock().unwrap_or_else(PoisonError::into_inner).push(msg);
+        MessageResult(Ok::<(), Failure>(()))
     }
 }

@@ -10,6 +10,9 @@ mod m20261123_000001_create_mqtt_config;
 mod m20261123_000002_create_events;
 mod m20261123_000003_create_deliveries;
 mod m20261123_000004_create_dead_events;
+mod m20261124_000005_create_cameras;
+mod m20261124_000006_create_camera_days;
+mod m20261124_000007_create_discovery_topics;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -25,6 +28,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_create_events::Migration),
             Box::new(m20261123_000003_create_deliveries::Migration),
             Box::new(m20261123_000004_create_dead_events::Migration),
+            Box::new(m20261124_000005_create_cameras::Migration),
+            Box::new(m20261124_000006_create_camera_days::Migration),
+            Box::new(m20261124_000007_create_discovery_topics::Migration),
         ]
     }
 }

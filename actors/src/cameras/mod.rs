@@ -1,5 +1,429 @@
-//! The cameras.
+//! The cameras: who they are, what they saw last, how many events they had, whether they are active.
+//!
+//! Owns what is known of each camera, in memory as in the database: the outbox writes what events tell of it in their own
+//! commit, this actor what people and sources say. Promises: counts are exact, in the local time zone, also over a
+//! restart; every change is told to the broker's states and to discovery. It does not publish: it says what is to stand.
 
 mod messages;
+mod state;
+mod tally;
+#[cfg(test)]
+mod tests;
 
-pub use messages::*;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler, MessageResult, Recipient,
+    WrapFuture as _,
+};
+use chrono::Days;
+use sea_orm::DbErr;
+use tokio::sync::mpsc::UnboundedSender;
+
+pub use self::messages::*;
+use self::tally::{Tally, is_active};
+use crate::{
+    calendar::{Calendar, Day},
+    camera::Camera,
+    clock::{self, Timestamp},
+    config::SettingsChanged,
+    discovery::CamerasChanged,
+    event,
+    fields::{Fields, Invalid, bytes_within},
+    ids::CameraId,
+    outbox::{QueryError, Stop},
+    retained::{Content, Group, Kind, Owner, Retain, RetainAll, Wanted},
+    settings::MqttSettings,
+    store::{Store, StoreError, camera_days, cameras},
+};
+
+/// Requests that may wait in the mailbox; facts are bounded by their senders.
+const MAILBOX: usize = 256;
+
+/// How often to look whether an activity is over or a day.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Days before this week are of no use to anybody here; they are kept a little for whoever looks into the database.
+const KEEP_DAYS: u64 = 31;
+
+const MAX_SOURCE_TYPE_BYTES: usize = 64;
+
+/// Whom the cameras tell.
+#[derive(Debug, Clone)]
+pub struct CameraPeers {
+    /// Told what is to stand of a camera's state.
+    pub retain: Recipient<Retain>,
+    /// The same, of all cameras.
+    pub retain_all: Recipient<RetainAll>,
+    /// Told when something changes that discovery tells of.
+    pub discovery: Recipient<CamerasChanged>,
+}
+
+/// What is known of one camera.
+#[derive(Debug)]
+struct Known {
+    camera: Camera,
+    tally: Tally,
+    /// What was told last.
+    active: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct CameraActor {
+    store: Store,
+    settings: Arc<MqttSettings>,
+    calendar: Calendar,
+    max_cameras: u32,
+    peers: CameraPeers,
+    cameras: BTreeMap<CameraId, Known>,
+    today: Day,
+    /// Told the actor's name when it panics.
+    crashed: UnboundedSender<&'static str>,
+}
+
+impl CameraUpdate {
+    /// Reads an update from a JSON object. Every fault is reported: a wrong type, a broken bound, an unknown field.
+    pub fn from_json(value: serde_json::Value) -> Result<Self, Invalid> {
+        let mut fields = Fields::of(value)?;
+        let camera_name = fields.text("camera_name");
+        let camera_name =
+            camera_name.and_then(|name| fields.faults.check("camera_name", event::camera_name(name)));
+        let source_type = fields.text("source_type");
+        let source_type = source_type.and_then(|text| {
+            fields.faults.check("source_type", bytes_within(text, 1, MAX_SOURCE_TYPE_BYTES))
+        });
+        let (is_doorbell, enabled) = (fields.boolean("is_doorbell"), fields.boolean("enabled"));
+        fields.finish().finish()?;
+        Ok(Self { camera_name, source_type, is_doorbell, enabled })
+    }
+
+    fn apply(self, camera: &mut Camera) {
+        if let Some(name) = self.camera_name {
+            camera.camera_name = name;
+        }
+        if let Some(source_type) = self.source_type {
+            camera.source_type = source_type;
+        }
+        camera.is_doorbell = self.is_doorbell.unwrap_or(camera.is_doorbell);
+        camera.enabled = self.enabled.unwrap_or(camera.enabled);
+    }
+}
+
+/// Why a change was not made; a database's failure among it.
+enum ChangeError {
+    Camera(CameraError),
+    Database(DbErr),
+}
+
+impl From<DbErr> for ChangeError {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<ChangeError> for CameraError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Camera(error) => error,
+            ChangeError::Database(error) => storage(error),
+        }
+    }
+}
+
+fn storage(error: DbErr) -> CameraError {
+    let told = StoreError::from(error);
+    tracing::error!(error = &told as &dyn std::error::Error, "a camera could not be written");
+    CameraError::Storage(QueryError(told.to_string()))
+}
+
+impl CameraActor {
+    /// Reads what is known of the cameras. Takes their number in time, not that of their events.
+    pub async fn open(
+        store: Store,
+        settings: Arc<MqttSettings>,
+        calendar: Calendar,
+        max_cameras: u32,
+        peers: CameraPeers,
+        crashed: UnboundedSender<&'static str>,
+    ) -> Result<Self, DbErr> {
+        let today = calendar.day(clock::now());
+        let mut days = camera_days::since(&store.read, Calendar::monday(today)).await?;
+        let known = |camera: Camera| {
+            let counted_at = camera.last_event.as_ref().map(|last| last.happened_at);
+            let tally = Tally::new(days.remove(&camera.camera_id).unwrap_or_default(), counted_at);
+            (camera.camera_id.clone(), Known { camera, tally, active: false })
+        };
+        let cameras = cameras::all(&store.read).await?.into_iter().map(known).collect();
+        Ok(Self { store, settings, calendar, max_cameras, peers, cameras, today, crashed })
+    }
+
+    fn view(&mut self, id: &CameraId) -> Option<CameraView> {
+        let known = self.cameras.get_mut(id)?;
+        let counts = known.tally.counts(&self.calendar, clock::now());
+        let camera = known.camera.clone();
+        Some(CameraView { camera, events_today: counts.today, events_this_week: counts.this_week })
+    }
+
+    /// What is to stand of a camera's state.
+    fn group(&mut self, id: &CameraId, now: Timestamp) -> Group {
+        let Some(known) = self.cameras.get_mut(id) else {
+            let name = Arc::from(id.as_str());
+            return Group { kind: Kind::State, name, wanted: Vec::new(), former: Vec::new() };
+        };
+        let counts = known.tally.counts(&self.calendar, now);
+        known.active = is_active(&known.camera, self.settings.activity_seconds, now);
+        state::group(&known.camera, counts, known.active, &self.settings)
+    }
+
+    fn tell(&mut self, id: &CameraId) {
+        let group = self.group(id, clock::now());
+        #[expect(clippy::disallowed_methods, reason = "one for each camera of a commit, a request or a second")]
+        self.peers.retain.do_send(Retain { owner: Owner::Cameras, group });
+    }
+
+    fn tell_all(&mut self) {
+        let (now, ids) = (clock::now(), self.cameras.keys().cloned().collect::<Vec<_>>());
+        let mut groups: Vec<_> = ids.iter().map(|id| self.group(id, now)).collect();
+        // The connection publishes it; it is to be cleared where it is not used any more.
+        let availability = Wanted { topic: self.settings.availability_topic(), content: Content::Elsewhere };
+        let name = Arc::from("/availability");
+        groups.push(Group { kind: Kind::State, name, wanted: vec![availability], former: Vec::new() });
+        #[expect(clippy::disallowed_methods, reason = "one at the start, a change of settings or a new day")]
+        self.peers.retain_all.do_send(RetainAll { owner: Owner::Cameras, groups });
+    }
+
+    fn tell_discovery(&self, changes: CamerasChanged) {
+        #[expect(clippy::disallowed_methods, reason = "one for each request, or commit that changes a camera")]
+        self.peers.discovery.do_send(changes);
+    }
+
+    /// Takes in what the database holds of a camera now; an older state than the known one is passed over.
+    fn learn(&mut self, camera: Camera, days: &[(Day, u64)]) {
+        let (id, now) = (camera.camera_id.clone(), clock::now());
+        let is_new = !self.cameras.contains_key(&id);
+        let known = self.cameras.entry(id.clone()).or_insert_with(|| Known {
+            camera: camera.clone(),
+            tally: Tally::default(),
+            active: false,
+        });
+        if !days.is_empty() {
+            known.tally.count(days, now);
+        }
+        let mut announced = is_new;
+        if camera.revision > known.camera.revision {
+            announced |= !same_announcement(&camera, &known.camera);
+            known.camera = camera;
+        }
+        let camera = known.camera.clone();
+        self.tell(&id);
+        if announced {
+            self.tell_discovery(CamerasChanged { changed: vec![camera], ..CamerasChanged::default() });
+        }
+    }
+
+    /// Takes in cameras that are not known here: new ones, unless they were removed since that commit.
+    fn meet(&mut self, new: Vec<Seen>, ctx: &mut Context<Self>) {
+        let db = self.store.write.clone();
+        let ids: Vec<_> = new.iter().map(|seen| seen.camera.camera_id.clone()).collect();
+        let found = async move { cameras::find(&db, &ids).await };
+        ctx.wait(found.into_actor(self).map(|found, act, _| {
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, "whether a new camera is still there could not be read; taken for yes");
+                    new.iter().map(|seen| seen.camera.clone()).collect()
+                }
+            };
+            for Seen { camera, days } in new {
+                if found.iter().any(|found| found.camera_id == camera.camera_id) {
+                    tracing::info!(camera_id = %camera.camera_id, camera_name = camera.camera_name, "new camera");
+                    act.learn(camera, &days);
+                }
+            }
+        }));
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let now = clock::now();
+        let today = self.calendar.day(now);
+        if today != self.today {
+            self.today = today;
+            self.tell_all();
+            self.forget_old_days(ctx);
+            return;
+        }
+        let activity_seconds = self.settings.activity_seconds;
+        let flipped = |known: &Known| is_active(&known.camera, activity_seconds, now) != known.active;
+        let ids: Vec<_> =
+            self.cameras.iter().filter(|(_, known)| flipped(known)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.tell(&id);
+        }
+    }
+
+    fn forget_old_days(&mut self, ctx: &mut Context<Self>) {
+        let (db, before) = (self.store.write.clone(), self.today - Days::new(KEEP_DAYS));
+        let forget = async move { camera_days::delete_before(&db, before).await };
+        ctx.spawn(forget.into_actor(self).map(|deleted, _, _| {
+            if let Err(error) = deleted {
+                tracing::warn!(%error, "old counts could not be removed; tried again tomorrow");
+            }
+        }));
+    }
+
+    /// Changes a camera in the database, then here.
+    fn change(
+        &mut self,
+        id: CameraId,
+        change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, CameraError> + 'static,
+    ) -> AtomicResponse<Self, Result<CameraView, CameraError>> {
+        let (db, max) = (self.store.write.clone(), self.max_cameras);
+        let changed = async move {
+            let change = |known, room| change(known, room).map_err(ChangeError::Camera);
+            cameras::change(&db, &id, max, change).await.map_err(CameraError::from)
+        };
+        AtomicResponse::new(Box::pin(changed.into_actor(self).map(|changed, act, _| {
+            let camera = changed?;
+            let id = camera.camera_id.clone();
+            act.learn(camera, &[]);
+            act.view(&id).ok_or(CameraError::Unknown)
+        })))
+    }
+}
+
+/// Whether discovery says the same of both.
+fn same_announcement(a: &Camera, b: &Camera) -> bool {
+    let format = |camera: &Camera| camera.thumbnail.map(|thumbnail| thumbnail.format);
+    (&a.camera_name, &a.source_type, a.is_doorbell, a.enabled, &a.event_types, format(a))
+        == (&b.camera_name, &b.source_type, b.is_doorbell, b.enabled, &b.event_types, format(b))
+}
+
+impl Actor for CameraActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_interval(TICK, Self::tick);
+        self.tell_all();
+        let changed = self.cameras.values().map(|known| known.camera.clone()).collect();
+        self.tell_discovery(CamerasChanged { all: true, changed, gone: Vec::new() });
+        tracing::info!(cameras = self.cameras.len(), time_zone = self.calendar.zone(), "cameras known");
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if std::thread::panicking() {
+            // Nobody listens when the service is already stopping.
+            let _stopping = self.crashed.send("cameras");
+        }
+    }
+}
+
+impl Handler<Stop> for CameraActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl Handler<CamerasSaw> for CameraActor {
+    type Result = ();
+
+    fn handle(&mut self, CamerasSaw(seen): CamerasSaw, ctx: &mut Self::Context) {
+        let is_known = |seen: &Seen| self.cameras.contains_key(&seen.camera.camera_id);
+        let (known, new): (Vec<_>, Vec<_>) = seen.into_iter().partition(is_known);
+        for Seen { camera, days } in known {
+            self.learn(camera, &days);
+        }
+        if !new.is_empty() {
+            self.meet(new, ctx);
+        }
+    }
+}
+
+impl Handler<SettingsChanged> for CameraActor {
+    type Result = ();
+
+    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, _: &mut Self::Context) {
+        self.settings = settings;
+        self.tell_all();
+    }
+}
+
+impl Handler<ListCameras> for CameraActor {
+    type Result = MessageResult<ListCameras>;
+
+    fn handle(&mut self, _: ListCameras, _: &mut Self::Context) -> Self::Result {
+        let ids: Vec<_> = self.cameras.keys().cloned().collect();
+        MessageResult(ids.iter().filter_map(|id| self.view(id)).collect())
+    }
+}
+
+impl Handler<GetCamera> for CameraActor {
+    type Result = MessageResult<GetCamera>;
+
+    fn handle(&mut self, GetCamera(id): GetCamera, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.view(&id))
+    }
+}
+
+impl Handler<PutCamera> for CameraActor {
+    type Result = AtomicResponse<Self, Result<CameraView, CameraError>>;
+
+    fn handle(&mut self, PutCamera { camera_id, update }: PutCamera, _: &mut Self::Context) -> Self::Result {
+        let (id, max) = (camera_id.clone(), self.max_cameras);
+        self.change(camera_id, move |known, room| {
+            let mut camera = match known {
+                Some(camera) => camera,
+                None if room => Camera::new(id, clock::now()),
+                None => return Err(CameraError::TooMany { max }),
+            };
+            update.apply(&mut camera);
+            Ok(camera)
+        })
+    }
+}
+
+impl Handler<SetCameraStatus> for CameraActor {
+    type Result = AtomicResponse<Self, Result<CameraView, CameraError>>;
+
+    fn handle(&mut self, msg: SetCameraStatus, _: &mut Self::Context) -> Self::Result {
+        let SetCameraStatus { camera_id, status } = msg;
+        self.change(camera_id, move |known, _| {
+            let mut camera = known.ok_or(CameraError::Unknown)?;
+            if camera.status != status {
+                (camera.status, camera.status_at) = (status, clock::now());
+            }
+            Ok(camera)
+        })
+    }
+}
+
+impl Handler<DeleteCamera> for CameraActor {
+    type Result = AtomicResponse<Self, Result<(), CameraError>>;
+
+    fn handle(&mut self, DeleteCamera(id): DeleteCamera, _: &mut Self::Context) -> Self::Result {
+        let (db, gone) = (self.store.write.clone(), id.clone());
+        let deleted = async move { cameras::delete(&db, &gone).await.map_err(storage) };
+        AtomicResponse::new(Box::pin(deleted.into_actor(self).map(move |deleted, act, _| {
+            if !deleted? {
+                return Err(CameraError::Unknown);
+            }
+            act.cameras.remove(&id);
+            // First discovery, so that nobody listens any more when the states go.
+            act.tell_discovery(CamerasChanged { gone: vec![id.clone()], ..CamerasChanged::default() });
+            act.tell(&id);
+            tracing::info!(camera_id = %id, "camera removed");
+            Ok(())
+        })))
+    }
+}
+
+/// Fact from the outbox' sweep: the events up to this place are gone, and their pictures with them.
+#[derive(Debug, Clone, Copy, actix::Message)]
+#[rtype(result = "()")]
+pub struct EventsRemoved {
+    /// The last place that is gone.
+    pub up_to: crate::ids::Seq,
+}

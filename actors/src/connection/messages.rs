@@ -1,6 +1,6 @@
 //! What can be said to the [`ConnectionActor`](super::ConnectionActor), and what it reports.
 
-use actix::Message;
+use actix::{Message, Recipient};
 use bytes::Bytes;
 
 use crate::{
@@ -43,6 +43,28 @@ pub struct PublishState {
     pub payload: Bytes,
     /// Whether the broker keeps it.
     pub retain: bool,
+}
+
+/// From the `DiscoveryActor`: subscribe to this topic, and tell what arrives there while the link lasts.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Subscribe {
+    /// Without wildcards.
+    pub topic: String,
+    /// Told what arrives.
+    pub to: Recipient<Arrived>,
+}
+
+/// Fact: a message arrived on a topic that was subscribed to.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Arrived {
+    /// On which link.
+    pub link: LinkId,
+    /// Where.
+    pub topic: String,
+    /// What it says.
+    pub payload: Bytes,
 }
 
 /// From the supervisor: say `offline`, disconnect cleanly and end.

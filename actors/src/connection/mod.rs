@@ -45,6 +45,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// States and tests that may wait for the broker at a time; the client's queue has room for them beside the events.
 const MAX_STATES: usize = 32;
 
+/// More than anybody here subscribes to.
+const MAX_SUBSCRIPTIONS: usize = 8;
+
 /// State and tests are acknowledged messages, whatever the QoS of events.
 const STATE_QOS: QoS = QoS::AtLeastOnce;
 
@@ -94,6 +97,8 @@ pub struct ConnectionActor {
     /// Known once the login is accepted.
     limits: Option<Limits>,
     packets: Packets<Parcel>,
+    /// Who is told what arrives on which topic; at most [`MAX_SUBSCRIPTIONS`].
+    subscribers: Vec<Subscribe>,
     closing: bool,
     failure: Option<Failure>,
 }
@@ -109,6 +114,7 @@ impl ConnectionActor {
             client: None,
             limits: None,
             packets: Packets::default(),
+            subscribers: Vec::new(),
             closing: false,
             failure: None,
         }
@@ -159,9 +165,17 @@ impl ConnectionActor {
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
         self.peers.connected.do_send(Connected { link, protocol, warnings });
         for peer in &self.peers.link_up {
-            let deliver = ctx.address().recipient();
+            let me = ctx.address();
+            let link_up = LinkUp {
+                link,
+                receive_maximum: limits.receive_maximum,
+                deliver: me.clone().recipient(),
+                broker: self.settings.broker(),
+                publish: me.clone().recipient(),
+                subscribe: me.recipient(),
+            };
             #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-            peer.do_send(LinkUp { link, receive_maximum: limits.receive_maximum, deliver });
+            peer.do_send(link_up);
         }
     }
 
@@ -186,7 +200,19 @@ impl ConnectionActor {
                 self.packets.pinged(now);
                 None
             }
-            Event::Alive | Event::Subscribed(_) | Event::Arrived { .. } => {
+            Event::Arrived { topic, payload } => {
+                self.packets.alive();
+                self.tell_arrived(&topic, payload);
+                None
+            }
+            Event::Subscribed(granted) => {
+                self.packets.alive();
+                if !granted {
+                    tracing::warn!("the broker does not permit a subscription; Home Assistant's start is not noticed");
+                }
+                None
+            }
+            Event::Alive => {
                 self.packets.alive();
                 None
             }
@@ -236,6 +262,15 @@ impl ConnectionActor {
         let bound = self.settings.ack_timeout_seconds;
         if self.packets.silent_for(Instant::now()) >= Duration::from_secs(bound.into()) {
             self.end(reason::stalled(&self.settings.broker(), bound), ctx);
+        }
+    }
+
+    fn tell_arrived(&self, topic: &[u8], payload: Bytes) {
+        let Ok(topic) = std::str::from_utf8(topic) else { return };
+        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.topic == topic) {
+            let arrived = Arrived { link: self.link, topic: topic.to_owned(), payload: payload.clone() };
+            // A subscriber that is behind by a mailbox has heard enough of the same.
+            let _full = subscriber.to.try_send(arrived);
         }
     }
 
@@ -379,6 +414,19 @@ impl Handler<PublishState> for ConnectionActor {
                 ))
             })
         })
+    }
+}
+
+impl Handler<Subscribe> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Subscribe, _: &mut Self::Context) {
+        let Some(client) = self.client.as_ref().filter(|_| !self.closing) else { return };
+        if self.subscribers.len() >= MAX_SUBSCRIPTIONS || client.subscribe(&msg.topic).is_err() {
+            tracing::warn!(topic = msg.topic, "no room for a subscription");
+            return;
+        }
+        self.subscribers.push(msg);
     }
 }
 

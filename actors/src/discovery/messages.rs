@@ -37,6 +37,8 @@ pub enum DiscoveryError {
 #[derive(Debug, Clone, Default, Message)]
 #[rtype(result = "()")]
 pub struct CamerasChanged {
+    /// Whether these are all that there are.
+    pub all: bool,
     /// The cameras as they are now.
     pub changed: Vec<Camera>,
     /// Cameras that there are no more.

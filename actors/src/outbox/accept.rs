@@ -8,6 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{OutboxActor, PublishError, Receipt, gather::MAX_GATHERED, gather::OnItsWay, is_late};
 use crate::{
+    cameras::CamerasSaw,
     clock,
     event::DetectionEvent,
     store::{
@@ -86,9 +87,9 @@ impl OutboxActor {
         self.unnoted = 0;
         let db = self.store.write.clone();
         let last_seq = self.last_seq_is_certain.then_some(self.last_seq);
-        let public_url = self.limits.public_url.clone();
+        let context = self.limits.commit.clone();
         let started = Instant::now();
-        let commit = async move { commit::commit(&db, &batch, last_seq, &public_url).await };
+        let commit = async move { commit::commit(&db, &batch, last_seq, &context).await };
         ctx.spawn(commit.into_actor(self).map(move |result, act, ctx| {
             act.committing = None;
             match result {
@@ -128,6 +129,16 @@ impl OutboxActor {
         self.last_seq_is_certain = true;
         self.metrics.events_accepted.inc_by(u64::try_from(committed.stored.len()).unwrap_or(0));
         on_its_way.succeeded(&committed);
+        if let Some(camera_id) = committed.unregistered {
+            let max = self.limits.commit.max_cameras;
+            if self.warnings.too_many_cameras(camera_id.clone(), max, Instant::now()) {
+                tracing::warn!(%camera_id, max, "a camera was not registered: as many are known as may be");
+            }
+        }
+        if let Some(cameras) = self.cameras.as_ref().filter(|_| !committed.seen.is_empty()) {
+            #[expect(clippy::disallowed_methods, reason = "one message a commit")]
+            cameras.do_send(CamerasSaw(committed.seen));
+        }
         if self.link.is_some() {
             self.feed.offer(&committed.stored);
         }

@@ -34,7 +34,7 @@ const DEFER_LONGEST: Duration = Duration::from_mins(1);
 const RESUME_POLL: Duration = Duration::from_millis(100);
 
 impl OutboxActor {
-    pub(super) fn link_up(&mut self, LinkUp { link, receive_maximum, deliver }: LinkUp) {
+    pub(super) fn link_up(&mut self, LinkUp { link, receive_maximum, deliver, .. }: LinkUp) {
         self.flying.clear();
         self.link_limit = self.limits.window.min(receive_maximum).into();
         self.window.link_up(link, self.suspicion.limit(self.link_limit));

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     clock::Timestamp,
-    connection::Deliver,
+    connection::{Deliver, PublishState, Subscribe},
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId, Seq},
     status::{FailureKind, Warning},
@@ -66,6 +66,12 @@ pub struct LinkUp {
     pub receive_maximum: u16,
     /// Takes events to send.
     pub deliver: Recipient<Deliver>,
+    /// `host:port` of the broker.
+    pub broker: String,
+    /// Publishes what is not an event.
+    pub publish: Recipient<PublishState>,
+    /// Subscribes to a topic.
+    pub subscribe: Recipient<Subscribe>,
 }
 
 /// Fact from the connection: the link is gone; what was in flight on it is not acknowledged.

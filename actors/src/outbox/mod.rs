@@ -41,13 +41,14 @@ use self::{
     feed::Feed, gather::Gather, pacer::Pacer, suspicion::Suspicion, warnings::Warnings, window::Window,
 };
 use crate::{
+    cameras::CamerasSaw,
     clock::{self, Timestamp},
     config::SettingsChanged,
     connection::Deliver,
     ids::Seq,
     metrics::Metrics,
     settings::MqttSettings,
-    store::{Store, dead_events, deliveries, events, history, sweep},
+    store::{Store, commit, dead_events, deliveries, events, history, sweep},
 };
 
 /// Requests that may wait in the mailbox: handlers answer at once, so it empties as fast as it fills.
@@ -66,8 +67,8 @@ pub struct OutboxLimits {
     pub window: u16,
     /// For how many days delivered and dead events are kept.
     pub retention_days: u32,
-    /// Where this service is reached from elsewhere.
-    pub public_url: String,
+    /// What a commit has to know.
+    pub commit: commit::Context,
 }
 
 /// What is known of an event that is in flight.
@@ -92,6 +93,8 @@ pub struct OutboxActor {
     metrics: Metrics,
     limits: OutboxLimits,
     settings: Arc<MqttSettings>,
+    /// Told what the events of a commit tell of their cameras.
+    cameras: Option<Recipient<CamerasSaw>>,
     /// Told the actor's name when it panics.
     crashed: UnboundedSender<&'static str>,
 
@@ -154,6 +157,7 @@ impl OutboxActor {
             metrics,
             limits,
             settings,
+            cameras: None,
             crashed,
             gather: Gather::default(),
             committing: None,
@@ -182,6 +186,13 @@ impl OutboxActor {
         })
     }
 
+    /// Tells this one what the events of each commit tell of their cameras.
+    #[must_use]
+    pub fn telling(mut self, cameras: Recipient<CamerasSaw>) -> Self {
+        self.cameras = Some(cameras);
+        self
+    }
+
     fn pending(&self) -> u64 {
         let settled = i64::try_from(self.window.settled_above_cursor()).unwrap_or(i64::MAX);
         u64::try_from(self.last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0)
@@ -203,6 +214,21 @@ impl OutboxActor {
             }
         }
         self.metrics.set_oldest_pending(self.oldest.map(|(_, at)| at));
+    }
+
+    fn link_gone(&mut self, ctx: &mut Context<Self>) {
+        self.note_progress(ctx);
+        self.tell(ctx);
+        self.flying.clear();
+        self.check_drained(ctx);
+    }
+
+    fn leave_link(&mut self, ctx: &mut Context<Self>) {
+        if let Some(link) = self.window.link()
+            && self.link_down(LinkDown { link, failure: None })
+        {
+            self.link_gone(ctx);
+        }
     }
 
     fn look_up_oldest(&mut self, first: Seq, ctx: &mut Context<Self>) {
@@ -301,10 +327,7 @@ impl Handler<LinkDown> for OutboxActor {
 
     fn handle(&mut self, msg: LinkDown, ctx: &mut Self::Context) {
         if self.link_down(msg) {
-            self.note_progress(ctx);
-            self.tell(ctx);
-            self.flying.clear();
-            self.check_drained(ctx);
+            self.link_gone(ctx);
         }
     }
 }
@@ -326,8 +349,12 @@ impl Handler<Answered> for OutboxActor {
 impl Handler<SettingsChanged> for OutboxActor {
     type Result = ();
 
-    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, _: &mut Self::Context) {
+    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, ctx: &mut Self::Context) {
         self.pacer = Pacer::new(settings.max_events_per_second);
+        if !self.settings.same_broker(&settings) {
+            // Nothing more goes where it is not wanted any more, while that link says goodbye.
+            self.leave_link(ctx);
+        }
         self.settings = settings;
     }
 }

@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     EventInput,
+    calendar::Calendar,
     connection::Outgoing,
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId},
     status::FailureKind,
-    testing::{Recorder, Told},
+    testing::{FakeConnection, Recorder, Told},
 };
 
 const DAY: i64 = 86_400;
@@ -73,7 +74,11 @@ impl Fixture {
             max_pending,
             window: 10,
             retention_days: 7,
-            public_url: "http://localhost:8080".to_owned(),
+            commit: commit::Context {
+                public_url: "http://localhost:8080".to_owned(),
+                calendar: Calendar::named("UTC").unwrap(),
+                max_cameras: 1000,
+            },
         };
         let crashed = mpsc::unbounded_channel().0;
         let outbox =
@@ -107,8 +112,10 @@ impl Fixture {
         self.links += 1;
         let (recorder, told) = Recorder::start_new();
         let link = LinkId(self.links);
-        let deliver = recorder.recipient();
-        self.outbox.send(LinkUp { link, receive_maximum, deliver }).await.unwrap();
+        let mut link_up = FakeConnection::start_new().link_up(link, "broker:1883");
+        link_up.deliver = recorder.recipient();
+        link_up.receive_maximum = receive_maximum;
+        self.outbox.send(link_up).await.unwrap();
         self.delivered = Some((link, told));
     }
 

@@ -15,6 +15,15 @@ pub struct Warnings {
     /// The topic on which the newest acknowledged event had no subscriber.
     unheard_on: Option<String>,
     late_arrival: Option<LateArrival>,
+    unregistered: Option<Unregistered>,
+}
+
+#[derive(Debug)]
+struct Unregistered {
+    camera_id: CameraId,
+    max: u32,
+    at: Instant,
+    logged_at: Instant,
 }
 
 #[derive(Debug)]
@@ -47,6 +56,18 @@ impl Warnings {
         logged_at.is_none()
     }
 
+    /// A camera was one too many. Answers whether that is worth a log line (not more than one in ten minutes).
+    pub fn too_many_cameras(&mut self, camera_id: CameraId, max: u32, now: Instant) -> bool {
+        let logged_at = self
+            .unregistered
+            .as_ref()
+            .map(|unregistered| unregistered.logged_at)
+            .filter(|at| now.saturating_duration_since(*at) < SHOWN_FOR);
+        self.unregistered =
+            Some(Unregistered { camera_id, max, at: now, logged_at: logged_at.unwrap_or(now) });
+        logged_at.is_none()
+    }
+
     /// What to show now.
     pub fn shown(&self, now: Instant) -> Vec<Warning> {
         let mut shown = Vec::new();
@@ -66,6 +87,16 @@ impl Warnings {
                 message: format!(
                     "An event of camera {camera_id} was {seconds} s old when it arrived, and went to the history topic. \
                      Either a clock is wrong (here or at the source) or the source is slow."
+                ),
+            });
+        }
+        let one_too_many =
+            self.unregistered.as_ref().filter(|one| now.saturating_duration_since(one.at) < SHOWN_FOR);
+        if let Some(Unregistered { camera_id, max, .. }) = one_too_many {
+            shown.push(Warning {
+                kind: "too_many_cameras",
+                message: format!(
+                    "Camera {camera_id} is not registered: {max} cameras are known already. Its events are published, but                      it has no state and is not announced to Home Assistant. Delete cameras that are gone, or raise                      [cameras] max."
                 ),
             });
         }

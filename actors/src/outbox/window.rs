@@ -56,6 +56,11 @@ impl Window {
         window
     }
 
+    /// The link of now.
+    pub fn link(&self) -> Option<LinkId> {
+        self.link.as_ref().map(|link| link.id)
+    }
+
     /// The last place up to which all events are settled.
     pub fn cursor(&self) -> Seq {
         self.cursor

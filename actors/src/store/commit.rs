@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use sea_orm::{DatabaseConnection, DbErr, TransactionTrait};
 
-use super::{dead_events, deliveries, events};
+use super::{dead_events, deliveries, events, seen::Cameras};
 use crate::{
+    calendar::Calendar,
+    cameras::Seen,
     clock::{self, Timestamp},
     event::DetectionEvent,
-    ids::{EventId, Seq},
+    ids::{CameraId, EventId, Seq},
     outbox::{Receipt, Run, StoredEvent},
     store::dead_events::Death,
 };
@@ -24,6 +26,17 @@ pub struct Batch {
     pub runs: Vec<Run>,
 }
 
+/// What a commit has to know beside the batch.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Where this service is reached from elsewhere.
+    pub public_url: String,
+    /// Which day it is where the cameras are.
+    pub calendar: Calendar,
+    /// How many cameras may be known.
+    pub max_cameras: u32,
+}
+
 /// What one commit wrote.
 #[derive(Debug)]
 pub struct Committed {
@@ -33,6 +46,10 @@ pub struct Committed {
     pub stored: Vec<StoredEvent>,
     /// The last place given so far.
     pub last_seq: Seq,
+    /// What the new events told of their cameras.
+    pub seen: Vec<Seen>,
+    /// A camera that could not be registered, because as many are known as may be.
+    pub unregistered: Option<CameraId>,
 }
 
 /// Writes the batch in one transaction, synced to disk when this returns. `last_seq` is the last place given so far, when
@@ -41,7 +58,7 @@ pub async fn commit(
     db: &DatabaseConnection,
     batch: &Batch,
     last_seq: Option<Seq>,
-    public_url: &str,
+    context: &Context,
 ) -> Result<Committed, DbErr> {
     let txn = db.begin().await?;
     let now = clock::now();
@@ -52,12 +69,18 @@ pub async fn commit(
             Some(seq) => seq,
             None => events::last_seq(&txn).await?,
         },
+        seen: Vec::new(),
+        unregistered: None,
     };
     if !batch.events.is_empty() {
         let ids: Vec<EventId> = batch.events.iter().map(|event| event.event_id().clone()).collect();
         let known = events::find_ids(&txn, &ids).await?.into_iter().collect();
-        let rows = place(&mut committed, &batch.events, known, now, public_url);
+        let mut cameras =
+            Cameras::of(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
+        let rows = place(&mut committed, &batch.events, known, &mut cameras, now, &context.public_url);
         events::insert(&txn, &rows).await?;
+        committed.unregistered = cameras.unregistered.first().cloned();
+        committed.seen = cameras.write(&txn).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
     deliveries::insert(&txn, &batch.runs, now).await?;
@@ -70,6 +93,7 @@ fn place(
     committed: &mut Committed,
     batch: &[DetectionEvent],
     mut known: HashMap<EventId, Seq>,
+    cameras: &mut Cameras,
     now: Timestamp,
     public_url: &str,
 ) -> Vec<events::NewRow> {
@@ -82,12 +106,13 @@ fn place(
         }
         let seq = committed.last_seq.next();
         committed.last_seq = seq;
+        let camera = cameras.take(event, seq);
         let stored = StoredEvent {
             seq,
             camera_id: event.camera_id().clone(),
             occurred_at: event.timestamp(),
             received_at: now,
-            payload: event.payload(seq, public_url).into(),
+            payload: event.payload(&camera, seq, public_url).into(),
         };
         known.insert(event_id.clone(), seq);
         committed.receipts.push(Receipt { event_id: event_id.clone(), seq, duplicate: false });

@@ -4,14 +4,18 @@
 //! a commit has answered is on the disk (WAL, `synchronous=FULL`). Questions are read by at most two others, which see
 //! the last commit and never hold up a write. This is the only place that knows SQL.
 
+pub(crate) mod camera_days;
+pub(crate) mod cameras;
 pub(crate) mod commit;
 pub(crate) mod dead_events;
 pub(crate) mod deliveries;
+pub(crate) mod discovery_topics;
 mod error;
 pub(crate) mod events;
 pub(crate) mod history;
 mod location;
 pub mod mqtt_config;
+pub(crate) mod seen;
 pub(crate) mod sweep;
 #[cfg(test)]
 mod tests;
@@ -44,7 +48,7 @@ const CACHE_KIB: &str = "-1024";
 /// To what size the write-ahead log is cut back after a long read held up its clearing.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
 /// More statements than the actors have.
-const STATEMENTS: usize = 32;
+const STATEMENTS: usize = 64;
 
 /// The open database. Cheap to clone; the last clone closes it.
 #[derive(Debug, Clone)]

@@ -10,7 +10,8 @@ mod messages;
 use std::{fmt, sync::Arc, time::Duration};
 
 use actix::{
-    Actor, AsyncContext as _, Context, Handler, MessageResult, Recipient, ResponseFuture, SpawnHandle,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult, Recipient, ResponseFuture,
+    SpawnHandle, WrapFuture as _,
 };
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot},
@@ -24,6 +25,7 @@ use crate::{
     connection::{Close, Connected, ConnectionEnded, PublishState},
     ids::LinkId,
     metrics::Metrics,
+    retained::Farewell,
     settings::MqttSettings,
     status::{ConnectionState, Failure, FailureKind, LastError, Warning},
 };
@@ -52,6 +54,9 @@ pub struct Running {
     /// Publishes on it what is not an event.
     pub publish: Recipient<PublishState>,
 }
+
+/// How long clearing what stands at a broker may take that is left for another one.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts a new connection.
 pub type ConnectionFactory = Box<dyn Fn(ConnectionStart) -> Running>;
@@ -88,6 +93,8 @@ pub struct SupervisorActor {
     metrics: Metrics,
     /// Told the actor's name when it panics.
     crashed: UnboundedSender<&'static str>,
+    /// Clears what of ours stands at a broker that is left for another one.
+    farewell: Option<Recipient<Farewell>>,
     settings: Option<Arc<MqttSettings>>,
     /// Why a stored secret cannot be read.
     unreadable: Option<String>,
@@ -114,6 +121,7 @@ impl SupervisorActor {
             start,
             metrics,
             crashed,
+            farewell: None,
             settings: None,
             unreadable: None,
             mode: Mode::Idle,
@@ -123,6 +131,33 @@ impl SupervisorActor {
             last_error: None,
             stopping: None,
         }
+    }
+
+    /// Has this one clear what of ours stands at a broker before it is left for another one.
+    #[must_use]
+    pub fn saying_farewell(mut self, farewell: Recipient<Farewell>) -> Self {
+        self.farewell = Some(farewell);
+        self
+    }
+
+    /// Leaves the connected broker for another one: first what of ours stands there is cleared, as long as it can be
+    /// reached. Answers whether there is anything to leave.
+    fn leave(&mut self, ctx: &mut Context<Self>) -> bool {
+        let (Mode::Connected { link, running, .. }, Some(farewell)) = (&self.mode, &self.farewell) else {
+            return false;
+        };
+        let (link, close) = (*link, running.close.clone());
+        let cleared = farewell.send(Farewell).timeout(FAREWELL_PATIENCE).into_actor(self);
+        ctx.spawn(cleared.map(move |cleared, _, _| {
+            if cleared.is_err() {
+                tracing::warn!("not all that stands at the broker that is left could be cleared; it is when it is used again");
+            }
+            // It may have ended meanwhile.
+            let _ended = close.try_send(Close);
+        }));
+        self.metrics.mqtt_connection_status.set(0);
+        self.mode = Mode::Closing { link };
+        true
     }
 
     /// Does what the settings of now ask for; only when there is no connection.
@@ -249,11 +284,13 @@ impl Handler<SettingsChanged> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, msg: SettingsChanged, ctx: &mut Self::Context) {
-        self.settings = Some(msg.settings);
+        let old = self.settings.replace(msg.settings);
         self.unreadable = msg.unreadable;
         self.failures = 0;
         self.last_error = None;
-        if self.stopping.is_none() {
+        let moves = |new: &MqttSettings| old.is_some_and(|old| new.enabled && !old.same_broker(new));
+        let moves = self.settings.as_deref().is_some_and(moves);
+        if self.stopping.is_none() && !(moves && self.leave(ctx)) {
             self.start_over(ctx);
         }
     }

@@ -1,0 +1,197 @@
+//! The payloads of a camera's state topics. Pure.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::tally::Counts;
+use crate::{
+    camera::Camera,
+    clock::{self, Timestamp},
+    retained::{Content, Group, Kind, Wanted},
+    settings::MqttSettings,
+};
+
+#[derive(Serialize)]
+struct Status<'a> {
+    camera_id: &'a str,
+    camera_name: &'a str,
+    status: &'a str,
+    source_type: &'a str,
+    last_updated: String,
+}
+
+#[derive(Serialize)]
+struct LastEvent<'a> {
+    camera_id: &'a str,
+    camera_name: &'a str,
+    event_id: &'a str,
+    timestamp: String,
+    description_snippet: String,
+    smart_detection_type: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct CountsPayload<'a> {
+    camera_id: &'a str,
+    camera_name: &'a str,
+    events_today: u64,
+    events_this_week: u64,
+    last_updated: String,
+}
+
+#[derive(Serialize)]
+struct Activity<'a> {
+    camera_id: &'a str,
+    state: &'static str,
+    last_event_at: Option<String>,
+}
+
+/// Everything that is to stand of a camera's state; nothing, when it is not enabled.
+pub fn group(camera: &Camera, counts: Counts, active: bool, settings: &MqttSettings) -> Group {
+    let wanted = if camera.enabled { wanted(camera, counts, active, settings) } else { Vec::new() };
+    Group { kind: Kind::State, name: Arc::from(camera.camera_id.as_str()), wanted, former: Vec::new() }
+}
+
+fn wanted(camera: &Camera, counts: Counts, active: bool, settings: &MqttSettings) -> Vec<Wanted> {
+    let (prefix, id) = (&settings.topic_prefix, &camera.camera_id);
+    let mut wanted = vec![
+        Wanted { topic: prefix.camera_status(id), content: json(&status(camera)) },
+        Wanted { topic: prefix.activity(id), content: json(&activity(camera, active)) },
+        Wanted { topic: prefix.counts(id), content: json(&counts_payload(camera, counts)) },
+    ];
+    if let Some(last) = &camera.last_event {
+        let last_event = LastEvent {
+            camera_id: id.as_str(),
+            camera_name: &camera.camera_name,
+            event_id: last.event_id.as_str(),
+            timestamp: clock::rfc3339(last.timestamp),
+            description_snippet: last.snippet(),
+            smart_detection_type: last.smart_detection_type.as_deref(),
+        };
+        wanted.push(Wanted { topic: prefix.last_event(id), content: json(&last_event) });
+        let description = Content::Bytes(Bytes::from(last.description.clone()));
+        wanted.push(Wanted { topic: prefix.description(id), content: description });
+    }
+    if let Some(thumbnail) = camera.thumbnail {
+        wanted.push(Wanted { topic: prefix.thumbnail(id), content: Content::Thumbnail(thumbnail.seq) });
+    }
+    if settings.retain_messages {
+        // The outbox publishes it; it is to go with the camera.
+        wanted.push(Wanted { topic: prefix.event(id), content: Content::Elsewhere });
+    }
+    wanted
+}
+
+fn status(camera: &Camera) -> Status<'_> {
+    Status {
+        camera_id: camera.camera_id.as_str(),
+        camera_name: &camera.camera_name,
+        status: camera.status.as_str(),
+        source_type: &camera.source_type,
+        last_updated: clock::rfc3339(camera.status_at),
+    }
+}
+
+fn counts_payload(camera: &Camera, counts: Counts) -> CountsPayload<'_> {
+    CountsPayload {
+        camera_id: camera.camera_id.as_str(),
+        camera_name: &camera.camera_name,
+        events_today: counts.today,
+        events_this_week: counts.this_week,
+        last_updated: clock::rfc3339(counts.changed_at),
+    }
+}
+
+fn activity(camera: &Camera, active: bool) -> Activity<'_> {
+    let happened: Option<Timestamp> = camera.last_event.as_ref().map(|last| last.timestamp);
+    Activity {
+        camera_id: camera.camera_id.as_str(),
+        state: if active { "ON" } else { "OFF" },
+        last_event_at: happened.map(clock::rfc3339),
+    }
+}
+
+fn json(payload: &impl Serialize) -> Content {
+    Content::Bytes(serde_json::to_vec(payload).expect("texts and numbers always serialize").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        EventInput,
+        ids::{CameraId, Seq},
+    };
+
+    fn camera() -> Camera {
+        let mut camera =
+            Camera::new(CameraId::parse("front_door").unwrap(), clock::from_micros(1_780_000_000_000_000));
+        let input = EventInput {
+            event_id: Some("e1".to_owned()),
+            camera_id: "front_door".to_owned(),
+            camera_name: Some("Front Door".to_owned()),
+            source_type: Some("rtsp".to_owned()),
+            description: format!("Person {}", "ü".repeat(300)),
+            timestamp: Some(clock::from_micros(1_780_000_100_000_000)),
+            ..EventInput::default()
+        };
+        let received_at = clock::from_micros(1_780_000_101_000_000);
+        input.validate().unwrap().tell(&mut camera, Seq(7), received_at);
+        camera
+    }
+
+    fn payloads(camera: &Camera, settings: &MqttSettings) -> Vec<(String, String)> {
+        let counts = Counts { today: 3, this_week: 9, changed_at: clock::from_micros(1_780_000_101_000_000) };
+        let text = |content: Content| match content {
+            Content::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            other => format!("{other:?}"),
+        };
+        let wanted = group(camera, counts, true, settings).wanted;
+        wanted.into_iter().map(|wanted| (wanted.topic, text(wanted.content))).collect()
+    }
+
+    #[test]
+    fn the_states_of_a_camera() {
+        let umlauts = |count| "ü".repeat(count);
+        let expected = [
+            (
+                "liveobject/camera/front_door/status",
+                r#"{"camera_id":"front_door","camera_name":"Front Door","status":"online","source_type":"rtsp","last_updated":"2026-05-28T20:26:40Z"}"#.to_owned(),
+            ),
+            (
+                "liveobject/camera/front_door/activity",
+                r#"{"camera_id":"front_door","state":"ON","last_event_at":"2026-05-28T20:28:20Z"}"#.to_owned(),
+            ),
+            (
+                "liveobject/camera/front_door/counts",
+                r#"{"camera_id":"front_door","camera_name":"Front Door","events_today":3,"events_this_week":9,"last_updated":"2026-05-28T20:28:21Z"}"#.to_owned(),
+            ),
+            (
+                "liveobject/camera/front_door/last_event",
+                format!(
+                    r#"{{"camera_id":"front_door","camera_name":"Front Door","event_id":"e1","timestamp":"2026-05-28T20:28:20Z","description_snippet":"Person {}","smart_detection_type":null}}"#,
+                    umlauts(93)
+                ),
+            ),
+            ("liveobject/camera/front_door/description", format!("Person {}", umlauts(248))),
+        ];
+        let expected = expected.map(|(topic, payload)| (topic.to_owned(), payload));
+        assert_eq!(payloads(&camera(), &MqttSettings::defaults("c")), expected);
+    }
+
+    #[test]
+    fn a_camera_that_saw_nothing_has_no_last_event() {
+        let camera = Camera::new(CameraId::parse("c").unwrap(), clock::from_micros(0));
+        let topics: Vec<_> =
+            payloads(&camera, &MqttSettings::defaults("c")).into_iter().map(|(topic, _)| topic).collect();
+        assert_eq!(topics, ["liveobject/camera/c/status", "liveobject/camera/c/activity", "liveobject/camera/c/counts"]);
+    }
+
+    #[test]
+    fn a_camera_that_is_not_enabled_has_no_state() {
+        let camera = Camera { enabled: false, ..camera() };
+        assert_eq!(payloads(&camera, &MqttSettings::defaults("c")), []);
+    }
+}

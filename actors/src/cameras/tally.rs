@@ -1,0 +1,136 @@
+//! What is known of one camera at this moment: its counts, and whether it is active. Pure: time is given.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    calendar::{Calendar, Day},
+    camera::Camera,
+    clock::Timestamp,
+};
+
+/// How many events a camera had on which day, from this week's Monday on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    days: BTreeMap<Day, u64>,
+    /// When the newest event was counted.
+    counted_at: Option<Timestamp>,
+}
+
+/// The counts of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Events that happened today.
+    pub today: u64,
+    /// Events that happened since Monday.
+    pub this_week: u64,
+    /// When one of both changed last.
+    pub changed_at: Timestamp,
+}
+
+impl Tally {
+    /// The tally of what the database has.
+    pub fn new(days: BTreeMap<Day, u64>, counted_at: Option<Timestamp>) -> Self {
+        Self { days, counted_at }
+    }
+
+    /// So many events have happened on these days, in all.
+    pub fn count(&mut self, days: &[(Day, u64)], at: Timestamp) {
+        for (day, count) in days {
+            self.days.insert(*day, *count);
+        }
+        self.counted_at = self.counted_at.max(Some(at));
+    }
+
+    /// The counts as they are at `now`. Days before this week's Monday are forgotten.
+    pub fn counts(&mut self, calendar: &Calendar, now: Timestamp) -> Counts {
+        let today = calendar.day(now);
+        let monday = Calendar::monday(today);
+        self.days = self.days.split_off(&monday);
+        let started = calendar.start(today);
+        Counts {
+            today: self.days.get(&today).copied().unwrap_or(0),
+            this_week: self.days.range(..=today).map(|(_, count)| count).sum(),
+            changed_at: self.counted_at.map_or(started, |at| at.max(started)),
+        }
+    }
+}
+
+/// Whether the camera saw something within so many seconds before `now`.
+pub fn is_active(camera: &Camera, activity_seconds: u32, now: Timestamp) -> bool {
+    let lasts = Duration::from_secs(activity_seconds.into());
+    camera.last_event.as_ref().is_some_and(|last| last.happened_at + lasts > now)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        DateTime::parse_from_rfc3339(text).unwrap().with_timezone(&Utc)
+    }
+
+    fn tally(calendar: &Calendar, events: &[&str]) -> Tally {
+        let mut days = BTreeMap::new();
+        for event in events {
+            *days.entry(calendar.day(at(event))).or_default() += 1;
+        }
+        Tally::new(days, None)
+    }
+
+    fn counts(zone: &str, events: &[&str], now: &str) -> (u64, u64) {
+        let calendar = Calendar::named(zone).unwrap();
+        let counts = tally(&calendar, events).counts(&calendar, at(now));
+        (counts.today, counts.this_week)
+    }
+
+    #[test]
+    fn days_begin_at_the_local_midnight() {
+        let events = ["2026-11-24T22:30:00Z", "2026-11-24T23:30:00Z"];
+        assert_eq!(counts("UTC", &events, "2026-11-24T23:59:59Z"), (2, 2));
+        assert_eq!(counts("Europe/Berlin", &events, "2026-11-24T23:59:59Z"), (1, 2));
+        assert_eq!(counts("UTC", &events, "2026-11-25T00:00:00Z"), (0, 2));
+        assert_eq!(counts("America/New_York", &events, "2026-11-25T04:59:59Z"), (2, 2));
+        assert_eq!(counts("America/New_York", &events, "2026-11-25T05:00:00Z"), (0, 2));
+    }
+
+    #[test]
+    fn weeks_begin_on_the_local_monday() {
+        // Sunday evening in New York, Monday in Tokyo.
+        let events = ["2026-11-22T20:00:00Z", "2026-11-23T01:00:00Z"];
+        assert_eq!(counts("America/New_York", &events, "2026-11-23T02:00:00Z"), (2, 2));
+        assert_eq!(counts("America/New_York", &events, "2026-11-23T05:00:00Z"), (0, 0));
+        assert_eq!(counts("Asia/Tokyo", &events, "2026-11-23T02:00:00Z"), (2, 2));
+        assert_eq!(counts("UTC", &events, "2026-11-23T02:00:00Z"), (1, 1));
+    }
+
+    #[test]
+    fn days_of_23_and_25_hours_are_one_day() {
+        // Summer time begins on 29 March, a Sunday, and ends on 25 October.
+        let spring = ["2026-03-28T23:00:00Z", "2026-03-29T21:59:59Z"];
+        assert_eq!(counts("Europe/Berlin", &spring, "2026-03-29T21:59:59Z"), (2, 2));
+        assert_eq!(counts("Europe/Berlin", &spring, "2026-03-29T22:00:00Z"), (0, 0));
+        let autumn = ["2026-10-24T22:00:00Z", "2026-10-25T22:59:59Z"];
+        assert_eq!(counts("Europe/Berlin", &autumn, "2026-10-25T22:59:59Z"), (2, 2));
+        assert_eq!(counts("Europe/Berlin", &autumn, "2026-10-25T23:00:00Z"), (0, 0));
+    }
+
+    #[test]
+    fn a_late_event_counts_on_the_day_when_it_happened() {
+        let calendar = Calendar::named("UTC").unwrap();
+        let mut tally = tally(&calendar, &["2026-11-24T10:00:00Z"]);
+        tally.count(&[("2026-11-23".parse().unwrap(), 3)], at("2026-11-24T12:00:00Z"));
+        let counts = tally.counts(&calendar, at("2026-11-24T12:00:01Z"));
+        assert_eq!((counts.today, counts.this_week), (1, 4));
+    }
+
+    #[test]
+    fn the_counts_changed_with_the_newest_event_or_at_midnight() {
+        let calendar = Calendar::named("UTC").unwrap();
+        let mut tally = Tally::default();
+        tally.count(&[("2026-11-24".parse().unwrap(), 1)], at("2026-11-24T12:00:00Z"));
+        assert_eq!(tally.counts(&calendar, at("2026-11-24T13:00:00Z")).changed_at, at("2026-11-24T12:00:00Z"));
+        assert_eq!(tally.counts(&calendar, at("2026-11-25T13:00:00Z")).changed_at, at("2026-11-25T00:00:00Z"));
+    }
+}

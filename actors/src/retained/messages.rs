@@ -1,0 +1,121 @@
+//! What can be said to the [`RetainedActor`](super::RetainedActor), and what it answers.
+
+use std::sync::Arc;
+
+use actix::Message;
+use bytes::Bytes;
+
+use crate::ids::Seq;
+
+/// What a retained message is for. Discovery goes before the states that it tells of, and is cleared before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Tells Home Assistant what there is.
+    Discovery,
+    /// Tells how it stands.
+    State,
+}
+
+impl Kind {
+    /// The kind's name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Discovery => "discovery",
+            Self::State => "state",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Self {
+        if name == "discovery" { Self::Discovery } else { Self::State }
+    }
+}
+
+/// What is to stand on a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// These bytes.
+    Bytes(Bytes),
+    /// The picture of the event at this place.
+    Thumbnail(Seq),
+    /// Something that others publish (the availability, retained events): it is only seen to that it is cleared when the
+    /// topic is not wanted any more.
+    Elsewhere,
+}
+
+/// One topic, and what is to stand there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The topic.
+    pub topic: String,
+    /// What is to stand there.
+    pub content: Content,
+}
+
+/// A topic under which the same entities may have been announced before, in another form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Former {
+    /// The topic.
+    pub topic: String,
+    /// Whether Home Assistant is told first that its entity moves, so that it keeps it; otherwise it is just cleared.
+    pub migrates: bool,
+    /// Whether something may stand there though we have never published it: another program's that we replace.
+    pub foreign: bool,
+}
+
+/// Everything that is to stand for one thing: a camera's state, or a device's discovery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// What it is for.
+    pub kind: Kind,
+    /// Its name, one for each thing: what belongs together is paced together.
+    pub name: Arc<str>,
+    /// Its topics; nothing else of it is to stand.
+    pub wanted: Vec<Wanted>,
+    /// Where it may have been announced before.
+    pub former: Vec<Former>,
+}
+
+/// Who says what is to stand: until all have, nothing that was there before is cleared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// The `CameraActor`.
+    Cameras,
+    /// The `DiscoveryActor`.
+    Discovery,
+}
+
+/// How many [`Owner`]s there are.
+pub const OWNERS: usize = 2;
+
+/// From the `CameraActor` and the `DiscoveryActor`: from now on this is to stand, and of this owner nothing else.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct RetainAll {
+    /// Who says so.
+    pub owner: Owner,
+    /// All of it.
+    pub groups: Vec<Group>,
+}
+
+/// From the same: from now on this is to stand of one group (nothing, when it wants nothing).
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Retain {
+    /// Who says so.
+    pub owner: Owner,
+    /// The group.
+    pub group: Group,
+}
+
+/// From the `DiscoveryActor`: publish all of this kind again, whether the broker has it or not, and answer with the names
+/// of the groups of which the broker has acknowledged everything; `None` without a connection.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Option<Vec<Arc<str>>>")]
+pub struct Republish(pub Kind);
+
+/// From the supervisor, before it leaves a broker for another one: clear everything of ours there. Answered when that is
+/// done.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Farewell;

@@ -1,0 +1,69 @@
+//! The table `camera_days`: how many events of a camera happened on a day.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{
+    ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement, entity::prelude::*,
+};
+
+use crate::{calendar::Day, ids::CameraId};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "camera_days")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub camera_id: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub day: String,
+    pub count: i64,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Counts so many more events of a camera on a day; answers how many it are then.
+pub async fn add(db: &impl ConnectionTrait, camera: &CameraId, day: Day, more: u64) -> Result<u64, DbErr> {
+    let statement = Statement::from_sql_and_values(
+        db.get_database_backend(),
+        "INSERT INTO camera_days (camera_id, day, count) VALUES (?, ?, ?) \
+         ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count RETURNING count",
+        [
+            camera.as_str().into(),
+            day.to_string().into(),
+            i64::try_from(more).unwrap_or(i64::MAX).into(),
+        ],
+    );
+    let row = db.query_one_raw(statement).await?;
+    let count: i64 = row.map_or(Ok(0), |row| row.try_get("", "count"))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// The counts of every camera from this day on.
+pub async fn since(
+    db: &impl ConnectionTrait,
+    day: Day,
+) -> Result<BTreeMap<CameraId, BTreeMap<Day, u64>>, DbErr> {
+    let rows = Entity::find().filter(Column::Day.gte(day.to_string())).all(db).await?;
+    let mut counts: BTreeMap<CameraId, BTreeMap<Day, u64>> = BTreeMap::new();
+    for row in rows {
+        // What the table holds was written here.
+        if let (Ok(camera), Ok(day)) = (CameraId::parse(row.camera_id), row.day.parse()) {
+            counts.entry(camera).or_default().insert(day, u64::try_from(row.count).unwrap_or(0));
+        }
+    }
+    Ok(counts)
+}
+
+/// Removes the counts of days before this one.
+pub async fn delete_before(db: &impl ConnectionTrait, day: Day) -> Result<u64, DbErr> {
+    let old = Entity::delete_many().filter(Column::Day.lt(day.to_string()));
+    Ok(old.exec(db).await?.rows_affected)
+}
+
+/// Removes a camera's counts.
+pub async fn delete_camera(db: &impl ConnectionTrait, camera: &CameraId) -> Result<(), DbErr> {
+    Entity::delete_many().filter(Column::CameraId.eq(camera.as_str())).exec(db).await?;
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! The table `cameras`: what is known of each camera.
+
+use sea_orm::{
+    ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    TransactionTrait, Iterable as _, PaginatorTrait as _, entity::prelude::*, sea_query::OnConflict,
+};
+
+use super::camera_days;
+use crate::{
+    camera::{Camera, CameraStatus, ImageType, LastEvent, Thumbnail},
+    clock,
+    ids::{CameraId, EventId, Seq},
+};
+
+const IDS_PER_STATEMENT: usize = 500;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "cameras")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub camera_id: String,
+    pub camera_name: String,
+    pub source_type: String,
+    pub is_doorbell: bool,
+    pub enabled: bool,
+    pub status: String,
+    pub status_at: i64,
+    pub last_seq: Option<i64>,
+    pub last_event_id: Option<String>,
+    pub last_timestamp: Option<i64>,
+    pub last_happened_at: Option<i64>,
+    pub last_description: Option<String>,
+    pub last_detection_type: Option<String>,
+    pub event_types: String,
+    pub thumbnail_seq: Option<i64>,
+    pub thumbnail_format: Option<String>,
+    pub revision: i64,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Every camera, in the order of their ids.
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Camera>, DbErr> {
+    let rows = Entity::find().order_by_asc(Column::CameraId).all(db).await?;
+    Ok(rows.into_iter().filter_map(camera).collect())
+}
+
+/// Those of these cameras that are known.
+pub async fn find(db: &impl ConnectionTrait, ids: &[CameraId]) -> Result<Vec<Camera>, DbErr> {
+    let mut found = Vec::new();
+    for chunk in ids.chunks(IDS_PER_STATEMENT) {
+        let rows = Entity::find()
+            .filter(Column::CameraId.is_in(chunk.iter().map(CameraId::as_str)))
+            .all(db)
+            .await?;
+        found.extend(rows.into_iter().filter_map(camera));
+    }
+    Ok(found)
+}
+
+/// How many cameras are known.
+pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
+    Entity::find().count(db).await
+}
+
+/// Writes a camera, new or known.
+pub async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbErr> {
+    let last = camera.last_event.as_ref();
+    let row = ActiveModel {
+        camera_id: Set(camera.camera_id.as_str().to_owned()),
+        camera_name: Set(camera.camera_name.clone()),
+        source_type: Set(camera.source_type.clone()),
+        is_doorbell: Set(camera.is_doorbell),
+        enabled: Set(camera.enabled),
+        status: Set(camera.status.as_str().to_owned()),
+        status_at: Set(clock::to_micros(camera.status_at)),
+        last_seq: Set(last.map(|event| event.seq.0)),
+        last_event_id: Set(last.map(|event| event.event_id.as_str().to_owned())),
+        last_timestamp: Set(last.map(|event| clock::to_micros(event.timestamp))),
+        last_happened_at: Set(last.map(|event| clock::to_micros(event.happened_at))),
+        last_description: Set(last.map(|event| event.description.clone())),
+        last_detection_type: Set(last.and_then(|event| event.smart_detection_type.clone())),
+        event_types: Set(serde_json::to_string(&camera.event_types).expect("texts always serialize")),
+        thumbnail_seq: Set(camera.thumbnail.map(|thumbnail| thumbnail.seq.0)),
+        thumbnail_format: Set(camera.thumbnail.map(|thumbnail| thumbnail.format.media_type().to_owned())),
+        revision: Set(camera.revision),
+    };
+    let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
+    let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
+    Entity::insert(row).on_conflict(over).exec_without_returning(db).await?;
+    Ok(())
+}
+
+/// Changes one camera in a transaction of its own: `change` gets it, or `None` where it is unknown, and answers what it is
+/// to be, if anything. The answer is what the table holds afterwards.
+pub async fn change<E: From<DbErr>>(
+    db: &DatabaseConnection,
+    id: &CameraId,
+    max_cameras: u32,
+    change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, E>,
+) -> Result<Camera, E> {
+    let txn = db.begin().await?;
+    let known = find(&txn, std::slice::from_ref(id)).await?.pop();
+    let room = known.is_some() || count(&txn).await? < u64::from(max_cameras);
+    let revision = known.as_ref().map_or(0, |camera| camera.revision);
+    let unchanged = known.clone();
+    let mut camera = change(known, room)?;
+    if unchanged.as_ref() != Some(&camera) {
+        camera.revision = revision + 1;
+        write(&txn, &camera).await?;
+        txn.commit().await?;
+    }
+    Ok(camera)
+}
+
+/// Removes a camera and its counts; answers whether it was there.
+pub async fn delete(db: &DatabaseConnection, id: &CameraId) -> Result<bool, DbErr> {
+    let txn = db.begin().await?;
+    let deleted = Entity::delete_by_id(id.as_str()).exec(&txn).await?.rows_affected;
+    camera_days::delete_camera(&txn, id).await?;
+    txn.commit().await?;
+    Ok(deleted > 0)
+}
+
+fn camera(row: Model) -> Option<Camera> {
+    let last_event = match (row.last_seq, row.last_event_id, row.last_timestamp, row.last_happened_at) {
+        (Some(seq), Some(id), Some(timestamp), Some(happened_at)) => Some(LastEvent {
+            event_id: EventId::parse(id).ok()?,
+            seq: Seq(seq),
+            timestamp: clock::from_micros(timestamp),
+            happened_at: clock::from_micros(happened_at),
+            description: row.last_description.unwrap_or_default(),
+            smart_detection_type: row.last_detection_type,
+        }),
+        _ => None,
+    };
+    let format = row.thumbnail_format.as_deref().and_then(ImageType::of_media_type);
+    Some(Camera {
+        // What the table holds was checked when it was accepted.
+        camera_id: CameraId::parse(row.camera_id).ok()?,
+        camera_name: row.camera_name,
+        source_type: row.source_type,
+        is_doorbell: row.is_doorbell,
+        enabled: row.enabled,
+        status: CameraStatus::parse(&row.status).unwrap_or_default(),
+        status_at: clock::from_micros(row.status_at),
+        last_event,
+        event_types: serde_json::from_str(&row.event_types).unwrap_or_default(),
+        thumbnail: row.thumbnail_seq.zip(format).map(|(seq, format)| Thumbnail { seq: Seq(seq), format }),
+        revision: row.revision,
+    })
+}

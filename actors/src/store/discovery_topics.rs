@@ -1,0 +1,70 @@
+//! The table `discovery_topics`: which topics may hold a retained message of ours, on which broker. A row is written before
+//! the message is sent and removed when the broker has acknowledged that it is cleared.
+
+use sea_orm::{
+    ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    TransactionTrait, entity::prelude::*, sea_query::OnConflict,
+};
+
+use crate::retained::Kind;
+
+const ROWS_PER_STATEMENT: usize = 200;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "discovery_topics")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub broker: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub topic: String,
+    pub kind: String,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// The topics on this broker.
+pub async fn of_broker(db: &impl ConnectionTrait, broker: &str) -> Result<Vec<(String, Kind)>, DbErr> {
+    let rows: Vec<(String, String)> = Entity::find()
+        .select_only()
+        .columns([Column::Topic, Column::Kind])
+        .filter(Column::Broker.eq(broker))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(|(topic, kind)| (topic, Kind::named(&kind))).collect())
+}
+
+/// Notes that these topics are about to hold something of ours.
+pub async fn insert(
+    db: &DatabaseConnection,
+    broker: &str,
+    topics: &[(String, Kind)],
+) -> Result<(), DbErr> {
+    let txn = db.begin().await?;
+    for chunk in topics.chunks(ROWS_PER_STATEMENT) {
+        let rows = chunk.iter().map(|(topic, kind)| ActiveModel {
+            broker: Set(broker.to_owned()),
+            topic: Set(topic.clone()),
+            kind: Set(kind.as_str().to_owned()),
+        });
+        let again = OnConflict::columns([Column::Broker, Column::Topic]).do_nothing().to_owned();
+        Entity::insert_many(rows).on_conflict(again).exec_without_returning(&txn).await?;
+    }
+    txn.commit().await
+}
+
+/// Notes that these topics hold nothing any more.
+pub async fn delete(db: &DatabaseConnection, broker: &str, topics: &[String]) -> Result<(), DbErr> {
+    let txn = db.begin().await?;
+    for chunk in topics.chunks(ROWS_PER_STATEMENT) {
+        Entity::delete_many()
+            .filter(Column::Broker.eq(broker))
+            .filter(Column::Topic.is_in(chunk.iter().map(String::as_str)))
+            .exec(&txn)
+            .await?;
+    }
+    txn.commit().await
+}

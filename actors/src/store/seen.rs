@@ -1,0 +1,97 @@
+//! What a commit tells of cameras: who they are, what they saw last, how many events they had on a day. Written in the
+//! transaction of the commit, so that counts are exact.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::{ConnectionTrait, DbErr};
+
+use super::{camera_days, cameras};
+use crate::{
+    calendar::{Calendar, Day},
+    camera::Camera,
+    cameras::Seen,
+    clock::Timestamp,
+    event::DetectionEvent,
+    ids::{CameraId, Seq},
+};
+
+/// The cameras of one commit.
+#[derive(Debug)]
+pub struct Cameras {
+    calendar: Calendar,
+    now: Timestamp,
+    known: BTreeMap<CameraId, Sighted>,
+    /// How many more may be registered.
+    room: u64,
+    /// Cameras that are one too many: their events are kept and published, but nothing else is known of them.
+    pub unregistered: BTreeSet<CameraId>,
+}
+
+#[derive(Debug)]
+struct Sighted {
+    camera: Camera,
+    stored: Option<Camera>,
+    days: BTreeMap<Day, u64>,
+}
+
+impl Cameras {
+    /// What is known of the cameras of these events.
+    pub async fn of(
+        db: &impl ConnectionTrait,
+        events: &[DetectionEvent],
+        calendar: Calendar,
+        max_cameras: u32,
+        now: Timestamp,
+    ) -> Result<Self, DbErr> {
+        let ids: BTreeSet<&CameraId> = events.iter().map(DetectionEvent::camera_id).collect();
+        let ids: Vec<CameraId> = ids.into_iter().cloned().collect();
+        let mut known = BTreeMap::new();
+        for camera in cameras::find(db, &ids).await? {
+            let stored = Some(camera.clone());
+            known.insert(camera.camera_id.clone(), Sighted { camera, stored, days: BTreeMap::new() });
+        }
+        let all_known = known.len() == ids.len();
+        let room = if all_known { 0 } else { u64::from(max_cameras).saturating_sub(cameras::count(db).await?) };
+        Ok(Self { calendar, now, known, room, unregistered: BTreeSet::new() })
+    }
+
+    /// Takes in what a new event tells, and answers with its camera as it was before.
+    pub fn take(&mut self, event: &DetectionEvent, seq: Seq) -> Camera {
+        let id = event.camera_id();
+        if !self.known.contains_key(id) {
+            let camera = Camera::new(id.clone(), self.now);
+            if self.room == 0 {
+                self.unregistered.insert(id.clone());
+                return camera;
+            }
+            self.room -= 1;
+            self.known.insert(id.clone(), Sighted { camera, stored: None, days: BTreeMap::new() });
+        }
+        let sighted = self.known.get_mut(id).expect("it was put there above");
+        let before = sighted.camera.clone();
+        let happened_at = event.happened_at(self.now);
+        event.tell(&mut sighted.camera, seq, self.now);
+        *sighted.days.entry(self.calendar.day(happened_at)).or_default() += 1;
+        before
+    }
+
+    /// Writes what has changed, and tells it.
+    pub async fn write(self, db: &impl ConnectionTrait) -> Result<Vec<Seen>, DbErr> {
+        let mut seen = Vec::new();
+        for Sighted { mut camera, stored, days } in self.known.into_values() {
+            if days.is_empty() {
+                continue;
+            }
+            if stored.as_ref() != Some(&camera) {
+                camera.revision += 1;
+                cameras::write(db, &camera).await?;
+            }
+            let mut counts = Vec::with_capacity(days.len());
+            for (day, more) in days {
+                counts.push((day, camera_days::add(db, &camera.camera_id, day, more).await?));
+            }
+            seen.push(Seen { camera, days: counts });
+        }
+        Ok(seen)
+    }
+}

@@ -1,0 +1,34 @@
+//! `discovery_topics`: which topics may hold a retained message of ours, on which broker.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let table = Table::create()
+            .table(DiscoveryTopics::Table)
+            .col(ColumnDef::new(DiscoveryTopics::Broker).text().not_null())
+            .col(ColumnDef::new(DiscoveryTopics::Topic).text().not_null())
+            .col(ColumnDef::new(DiscoveryTopics::Kind).text().not_null())
+            .primary_key(Index::create().col(DiscoveryTopics::Broker).col(DiscoveryTopics::Topic))
+            .take();
+        manager.create_table(table).await
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+#[derive(DeriveIden)]
+enum DiscoveryTopics {
+    Table,
+    /// `host:port`.
+    Broker,
+    Topic,
+    /// `discovery` or `state`.
+    Kind,
+}
