@@ -1,6 +1,8 @@
 //! Days and weeks as people count them: in the local time zone, the week starting on Monday. Pure.
 
-use chrono::{DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveTime, TimeDelta, TimeZone as _, Utc};
+use chrono::{
+    DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveTime, TimeDelta, TimeZone as _, Utc,
+};
 use chrono_tz::Tz;
 
 use crate::clock::Timestamp;
@@ -99,7 +101,8 @@ mod tests {
     #[test]
     fn days_are_23_or_25_hours_long_when_the_clocks_change() {
         let berlin = Calendar::named("Europe/Berlin").unwrap();
-        let length = |first: &str, next: &str| (berlin.start(day(next)) - berlin.start(day(first))).num_hours();
+        let length =
+            |first: &str, next: &str| (berlin.start(day(next)) - berlin.start(day(first))).num_hours();
         assert_eq!(length("2026-03-29", "2026-03-30"), 23);
         assert_eq!(length("2026-10-25", "2026-10-26"), 25);
         assert_eq!(length("2026-06-01", "2026-06-02"), 24);
@@ -108,9 +111,17 @@ mod tests {
     #[test]
     fn a_day_begins_even_where_its_midnight_is_left_out_or_comes_twice() {
         let beirut = Calendar::named("Asia/Beirut").unwrap();
-        assert_eq!(beirut.start(day("2022-03-27")), at("2022-03-26T22:00:00Z"), "the clock went from 0:00 to 1:00");
+        assert_eq!(
+            beirut.start(day("2022-03-27")),
+            at("2022-03-26T22:00:00Z"),
+            "the clock went from 0:00 to 1:00"
+        );
         let havana = Calendar::named("America/Havana").unwrap();
-        assert_eq!(havana.start(day("2026-11-01")), at("2026-11-01T04:00:00Z"), "0:00 comes twice; the first");
+        assert_eq!(
+            havana.start(day("2026-11-01")),
+            at("2026-11-01T04:00:00Z"),
+            "0:00 comes twice; the first"
+        );
     }
 
     #[test]

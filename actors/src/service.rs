@@ -9,9 +9,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::{
     calendar::Calendar,
-    cameras::{
-        CameraActor, CameraPeers, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus,
-    },
+    cameras::{CameraActor, CameraPeers, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
     config::{ConfigActor, ConfigOptions, GetSettings, ReplaceSettings, TestConnection},
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
@@ -213,8 +211,7 @@ impl Service {
             discovery: recipient(&discovery),
         };
         let CommitContext { calendar, max_cameras, .. } = limits.commit;
-        let cameras =
-            CameraActor::open(store.clone(), settings, calendar, max_cameras, peers, crash.clone());
+        let cameras = CameraActor::open(store.clone(), settings, calendar, max_cameras, peers, crash.clone());
         let cameras = cameras.await.map_err(StartError::Cameras)?.start();
         let outbox = outbox_context.run(outbox_actor.telling(recipient(&cameras)));
 

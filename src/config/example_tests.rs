@@ -7,7 +7,7 @@ use super::{source::keys, *};
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// Keys whose default cannot be written: shown in a remark.
-const WITHOUT_DEFAULT: [&str; 3] = ["ca_certificate", "client_certificate", "client_id"];
+const WITHOUT_DEFAULT: [&str; 4] = ["ca_certificate", "client_certificate", "client_id", "time_zone"];
 
 /// The example with its keys switched on. A remark starts with `# `, a key with `#` alone.
 fn uncommented() -> String {

@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use liveobject_actors::{Invalid, MqttSettings, ServiceOptions};
+use liveobject_actors::{Invalid, MqttSettings, ServiceOptions, calendar::Calendar};
 use secrecy::zeroize::Zeroize;
 use serde_json::Value;
 
@@ -49,6 +49,8 @@ pub struct Config {
     pub secrets: Secrets,
     /// `[outbox]`
     pub outbox: Outbox,
+    /// `[cameras]`
+    pub cameras: Cameras,
     /// `[log]`
     pub log: Log,
     /// `[mqtt]`, if it holds anything.
@@ -91,6 +93,15 @@ pub struct Outbox {
     pub window: u16,
     /// For how many days delivered and dead events are kept: 1–3650.
     pub retention_days: u32,
+}
+
+/// What holds for all cameras.
+#[derive(Debug, Clone)]
+pub struct Cameras {
+    /// In which zone their days begin; `None`: the system's.
+    pub time_zone: Option<Calendar>,
+    /// How many may be known: 1–10,000.
+    pub max: u32,
 }
 
 /// What is logged, and how.
@@ -159,6 +170,7 @@ impl Default for Config {
             database: Database::default(),
             secrets: Secrets::default(),
             outbox: Outbox { max_pending: 1_000_000, window: 500, retention_days: 7 },
+            cameras: Cameras { time_zone: None, max: 1000 },
             log: Log { format: LogFormat::default(), filter: "info".to_owned() },
             mqtt: None,
             warnings: Vec::new(),
@@ -203,7 +215,13 @@ impl Config {
         // Without the file, nothing can be said of values that depend on others.
         let is_open = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
         let warnings = if is_open { open_secrets(&source, path) } else { Vec::new() };
-        let config = Self { warnings, ..read::read(source, &mut faults) };
+        let mut config = Self { warnings, ..read::read(source, &mut faults) };
+        if let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::of_system()) {
+            let told = format!(
+                "the system's time zone cannot be told ({why}): days are those of UTC; set [cameras] time_zone"
+            );
+            config.warnings.push(told);
+        }
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::new(faults)) }
     }
 
@@ -220,6 +238,8 @@ impl Config {
             max_pending: self.outbox.max_pending,
             window: self.outbox.window,
             retention_days: self.outbox.retention_days,
+            max_cameras: self.cameras.max,
+            calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::of_system().0),
             initial_mqtt: self.mqtt.as_ref().map(FirstSettings::to_json),
         }
     }

@@ -9,6 +9,7 @@ use std::{
 use actix_web::http::Uri;
 use liveobject_actors::{
     MqttSettings,
+    calendar::Calendar,
     fields::{FieldError, Fields, Invalid, bytes_within, no_control},
 };
 use serde_json::Value;
@@ -47,6 +48,10 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.outbox.max_pending, f.integer("max_pending", 1, 100_000_000));
         set(&mut config.outbox.window, narrow(f.integer("window", 1, 10_000)));
         set(&mut config.outbox.retention_days, narrow(f.integer("retention_days", 1, 3650)));
+    });
+    section(&mut source, "cameras", faults, |f| {
+        config.cameras.time_zone = text(f, "time_zone", |name| Calendar::named(&name));
+        set(&mut config.cameras.max, narrow(f.integer("max", 1, 10_000)));
     });
     section(&mut source, "log", faults, |f| {
         set(&mut config.log.format, text(f, "format", log_format));

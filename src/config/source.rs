@@ -34,7 +34,7 @@ pub(super) struct Key {
     pub(super) kind: Kind,
 }
 
-const KEYS: [Key; 11] = [
+const KEYS: [Key; 13] = [
     Key { section: "", name: "data_dir", kind: Kind::Text },
     Key { section: "http", name: "bind", kind: Kind::List },
     Key { section: "http", name: "public_url", kind: Kind::Text },
@@ -44,6 +44,8 @@ const KEYS: [Key; 11] = [
     Key { section: "outbox", name: "max_pending", kind: Kind::Plain },
     Key { section: "outbox", name: "window", kind: Kind::Plain },
     Key { section: "outbox", name: "retention_days", kind: Kind::Plain },
+    Key { section: "cameras", name: "time_zone", kind: Kind::Text },
+    Key { section: "cameras", name: "max", kind: Kind::Plain },
     Key { section: "log", name: "format", kind: Kind::Text },
     Key { section: "log", name: "filter", kind: Kind::Text },
 ];

@@ -3,6 +3,7 @@
 mod auth;
 mod batch;
 mod body;
+mod cameras;
 mod events;
 mod health;
 mod metrics;
@@ -18,7 +19,7 @@ mod state;
 
 use actix_web::web::{self, ServiceConfig};
 
-use self::route::{Endpoint, get, post, put};
+use self::route::{Endpoint, delete, get, post, put};
 pub use self::{
     origin::HostRules,
     server::{serve, serve_all},
@@ -36,11 +37,17 @@ const ROUTES: &[Endpoint] = &[
     // Before `{event_id}`, which would match it too.
     post("/api/v1/events/batch", || web::to(events::publish_batch)),
     get("/api/v1/events/{event_id}", || web::to(events::find)),
+    get("/api/v1/cameras", || web::to(cameras::list)),
+    get("/api/v1/cameras/{camera_id}", || web::to(cameras::find)),
+    put("/api/v1/cameras/{camera_id}", || web::to(cameras::replace)),
+    delete("/api/v1/cameras/{camera_id}", || web::to(cameras::delete)),
+    put("/api/v1/cameras/{camera_id}/status", || web::to(cameras::set_status)),
     get("/api/v1/integrations/mqtt/config", || web::to(mqtt::config)),
     put("/api/v1/integrations/mqtt/config", || web::to(mqtt::replace_config)),
     get("/api/v1/integrations/mqtt/status", || web::to(mqtt::status)),
     post("/api/v1/integrations/mqtt/test", || web::to(mqtt::test)),
     post("/api/v1/integrations/mqtt/test-message", || web::to(mqtt::test_message)),
+    post("/api/v1/integrations/mqtt/publish-discovery", || web::to(mqtt::publish_discovery)),
 ];
 
 /// Registers every route of the table, and the answers to what is not in it.

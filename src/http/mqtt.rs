@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, web::Data};
 use liveobject_actors::{
     clock::Timestamp,
     config::{GetSettings, ReplaceSettings, TestConnection},
+    discovery::{DiscoveryError, DiscoveryPublished, PublishDiscovery},
     outbox::{GetOutbox, OutboxStatus},
     status::{ConnectionState, LastError, Warning},
     supervisor::{ConnectionStatus, GetStatus, PublishTestMessage},
@@ -178,6 +179,37 @@ pub(super) async fn test_message(state: Data<ApiState>) -> Result<HttpResponse, 
             message: format!("the broker acknowledged a message to {}", sent.topic),
         },
         Err(error) => TestMessageView { success: false, message: error.to_string() },
+    };
+    Ok(HttpResponse::Ok().json(view))
+}
+
+/// Whether discovery was published, and for how many cameras.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PublishDiscoveryResult)]
+pub(super) struct DiscoveryView {
+    success: bool,
+    message: String,
+    cameras_published: usize,
+}
+
+/// Publish all Home Assistant discovery messages again.
+///
+/// 200 either way: who asks wants to know whether it works, and `success` says so.
+#[utoipa::path(
+    post, path = "/api/v1/integrations/mqtt/publish-discovery", tag = "mqtt",
+    responses((status = 200, description = "Whether the broker acknowledged all of it", body = DiscoveryView)),
+)]
+pub(super) async fn publish_discovery(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
+    let view = match ask_within(TRIAL_PATIENCE, &state.handle.publish_discovery, PublishDiscovery).await? {
+        Ok(DiscoveryPublished { cameras }) => DiscoveryView {
+            success: true,
+            message: format!("the broker acknowledged the discovery of {cameras} cameras"),
+            cameras_published: cameras,
+        },
+        Err(error) => {
+            let cameras = if let DiscoveryError::Incomplete { cameras } = error { cameras } else { 0 };
+            DiscoveryView { success: false, message: error.to_string(), cameras_published: cameras }
+        }
     };
     Ok(HttpResponse::Ok().json(view))
 }

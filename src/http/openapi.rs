@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use super::{events, health, metrics, mqtt, problem::CONTENT_TYPE, schema};
+use super::{cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, schema};
 
 /// The document's source: every handler, and what holds for all of them.
 #[derive(OpenApi)]
@@ -31,16 +31,23 @@ use super::{events, health, metrics, mqtt, problem::CONTENT_TYPE, schema};
         events::list,
         events::publish_batch,
         events::find,
+        cameras::list,
+        cameras::find,
+        cameras::replace,
+        cameras::delete,
+        cameras::set_status,
         mqtt::config,
         mqtt::replace_config,
         mqtt::status,
         mqtt::test,
         mqtt::test_message,
+        mqtt::publish_discovery,
     ),
     components(schemas(schema::Problem, schema::FieldError)),
     modifiers(&EveryCall),
     tags(
         (name = "events", description = "Accepting events, and telling what became of them"),
+        (name = "cameras", description = "The cameras, and how they stand"),
         (name = "mqtt", description = "The connection to the broker"),
         (name = "operation", description = "Health and metrics"),
     ),
@@ -135,7 +142,7 @@ fn as_problem(status: &str, response: &mut Response) {
 mod tests {
     use std::collections::BTreeSet;
 
-    use liveobject_actors::{EventInput, MqttSettings};
+    use liveobject_actors::{EventInput, MqttSettings, cameras::CameraUpdate};
     use serde_json::{Value, json};
 
     use super::*;
@@ -201,6 +208,7 @@ mod tests {
     #[test]
     fn the_request_bodies_have_exactly_the_fields_that_are_read() {
         assert_eq!(properties("EventInput"), EventInput::FIELDS.map(str::to_owned).into());
+        assert_eq!(properties("CameraInput"), CameraUpdate::FIELDS.map(str::to_owned).into());
         assert_eq!(properties("MqttSettingsInput"), MqttSettings::FIELDS.map(str::to_owned).into());
     }
 

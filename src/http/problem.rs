@@ -13,7 +13,9 @@ use actix_web::{
         header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
-use liveobject_actors::{FieldError, Invalid, PublishError, config::ReplaceError, outbox::QueryError};
+use liveobject_actors::{
+    FieldError, Invalid, PublishError, cameras::CameraError, config::ReplaceError, outbox::QueryError,
+};
 use serde::Serialize;
 
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
@@ -130,6 +132,19 @@ impl From<ReplaceError> for Problem {
             ReplaceError::Storage(cause) => {
                 tracing::warn!(cause, "settings not stored");
                 Self::unavailable("the database did not take the settings; the log says why", RETRY_LATER)
+            }
+        }
+    }
+}
+
+impl From<CameraError> for Problem {
+    fn from(error: CameraError) -> Self {
+        match error {
+            CameraError::Unknown => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            CameraError::Invalid(invalid) => invalid.into(),
+            CameraError::TooMany { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
+            CameraError::Storage(_) => {
+                Self::unavailable("the database did not take the change; the log says why", RETRY_LATER)
             }
         }
     }

@@ -32,6 +32,10 @@ pub(super) const fn put(path: &'static str, handler: fn() -> Route) -> Endpoint 
     Endpoint { method: Method::PUT, path, handler }
 }
 
+pub(super) const fn delete(path: &'static str, handler: fn() -> Route) -> Endpoint {
+    Endpoint { method: Method::DELETE, path, handler }
+}
+
 /// Registers a table. The token is asked for by the scope of `/api`, that is by whatever the router finds to lie there,
 /// so that no spelling of a path gets round it.
 pub(super) fn register(cfg: &mut ServiceConfig, table: &[Endpoint]) {

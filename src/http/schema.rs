@@ -3,6 +3,7 @@
 
 #![expect(dead_code, reason = "no value of these types is ever made")]
 
+mod cameras;
 mod settings;
 mod status;
 
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 pub(super) use self::{
+    cameras::{Camera, CameraInput, CameraPath, CameraStatusInput, Cameras},
     settings::{Settings, SettingsInput},
     status::{BrokerProtocol, ConnectionState, LastError, TestReport, Warning},
 };

@@ -13,8 +13,8 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler, MessageResult, Recipient,
-    WrapFuture as _,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
+    MessageResult, Recipient, WrapFuture as _,
 };
 use chrono::Days;
 use sea_orm::DbErr;
@@ -178,7 +178,10 @@ impl CameraActor {
 
     fn tell(&mut self, id: &CameraId) {
         let group = self.group(id, clock::now());
-        #[expect(clippy::disallowed_methods, reason = "one for each camera of a commit, a request or a second")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one for each camera of a commit, a request or a second"
+        )]
         self.peers.retain.do_send(Retain { owner: Owner::Cameras, group });
     }
 
@@ -194,7 +197,10 @@ impl CameraActor {
     }
 
     fn tell_discovery(&self, changes: CamerasChanged) {
-        #[expect(clippy::disallowed_methods, reason = "one for each request, or commit that changes a camera")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one for each request, or commit that changes a camera"
+        )]
         self.peers.discovery.do_send(changes);
     }
 

@@ -186,7 +186,10 @@ mod tests {
         let camera = Camera::new(CameraId::parse("c").unwrap(), clock::from_micros(0));
         let topics: Vec<_> =
             payloads(&camera, &MqttSettings::defaults("c")).into_iter().map(|(topic, _)| topic).collect();
-        assert_eq!(topics, ["liveobject/camera/c/status", "liveobject/camera/c/activity", "liveobject/camera/c/counts"]);
+        assert_eq!(
+            topics,
+            ["liveobject/camera/c/status", "liveobject/camera/c/activity", "liveobject/camera/c/counts"]
+        );
     }
 
     #[test]

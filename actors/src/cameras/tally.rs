@@ -130,7 +130,13 @@ mod tests {
         let calendar = Calendar::named("UTC").unwrap();
         let mut tally = Tally::default();
         tally.count(&[("2026-11-24".parse().unwrap(), 1)], at("2026-11-24T12:00:00Z"));
-        assert_eq!(tally.counts(&calendar, at("2026-11-24T13:00:00Z")).changed_at, at("2026-11-24T12:00:00Z"));
-        assert_eq!(tally.counts(&calendar, at("2026-11-25T13:00:00Z")).changed_at, at("2026-11-25T00:00:00Z"));
+        assert_eq!(
+            tally.counts(&calendar, at("2026-11-24T13:00:00Z")).changed_at,
+            at("2026-11-24T12:00:00Z")
+        );
+        assert_eq!(
+            tally.counts(&calendar, at("2026-11-25T13:00:00Z")).changed_at,
+            at("2026-11-25T00:00:00Z")
+        );
     }
 }

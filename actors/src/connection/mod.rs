@@ -208,7 +208,9 @@ impl ConnectionActor {
             Event::Subscribed(granted) => {
                 self.packets.alive();
                 if !granted {
-                    tracing::warn!("the broker does not permit a subscription; Home Assistant's start is not noticed");
+                    tracing::warn!(
+                        "the broker does not permit a subscription; Home Assistant's start is not noticed"
+                    );
                 }
                 None
             }

@@ -10,8 +10,8 @@ mod payload;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseActFuture, SpawnHandle,
-    WrapFuture as _,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
+    ResponseActFuture, SpawnHandle, WrapFuture as _,
 };
 use tokio::sync::mpsc::UnboundedSender;
 

@@ -1,15 +1,45 @@
 //! STUB
-use bytes::Bytes;
 use crate::{camera::Camera, ids::CameraId, settings::MqttSettings, topic::TopicPrefix};
+use bytes::Bytes;
 #[derive(Debug)]
-pub struct About { pub version: &'static str, pub public_url: String }
-pub struct Announcement { pub topic: String, pub payload: Bytes }
-pub struct Device { id: String }
-impl Device { pub fn announcements(&self, settings: &MqttSettings) -> Vec<Announcement> {
-  vec![Announcement { topic: format!("{}/{:?}/{}/config", settings.discovery_prefix, settings.discovery_format, self.id), payload: Bytes::from_static(b"{}") }] } }
-pub fn camera_device(camera: &Camera, _: &MqttSettings, _: &About) -> Device { Device { id: camera_device_id(&camera.camera_id) } }
-pub fn service_device(s: &MqttSettings, _: &About) -> Device { Device { id: service_device_id(s) } }
-pub fn camera_device_id(id: &CameraId) -> String { format!("liveobject_{id}") }
-pub fn service_device_id(_: &MqttSettings) -> String { "liveobject-service".to_owned() }
-pub struct Legacy { pub topic: String, pub migrates: bool }
-pub fn legacy_topics(_: &TopicPrefix, _: &CameraId) -> Vec<Legacy> { Vec::new() }
+pub struct About {
+    pub version: &'static str,
+    pub public_url: String,
+}
+pub struct Announcement {
+    pub topic: String,
+    pub payload: Bytes,
+}
+pub struct Device {
+    id: String,
+}
+impl Device {
+    pub fn announcements(&self, settings: &MqttSettings) -> Vec<Announcement> {
+        vec![Announcement {
+            topic: format!(
+                "{}/{:?}/{}/config",
+                settings.discovery_prefix, settings.discovery_format, self.id
+            ),
+            payload: Bytes::from_static(b"{}"),
+        }]
+    }
+}
+pub fn camera_device(camera: &Camera, _: &MqttSettings, _: &About) -> Device {
+    Device { id: camera_device_id(&camera.camera_id) }
+}
+pub fn service_device(s: &MqttSettings, _: &About) -> Device {
+    Device { id: service_device_id(s) }
+}
+pub fn camera_device_id(id: &CameraId) -> String {
+    format!("liveobject_{id}")
+}
+pub fn service_device_id(_: &MqttSettings) -> String {
+    "liveobject-service".to_owned()
+}
+pub struct Legacy {
+    pub topic: String,
+    pub migrates: bool,
+}
+pub fn legacy_topics(_: &TopicPrefix, _: &CameraId) -> Vec<Legacy> {
+    Vec::new()
+}

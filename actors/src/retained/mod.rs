@@ -13,8 +13,8 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
-    WrapFuture as _,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
+    ResponseFuture, SpawnHandle, WrapFuture as _,
 };
 use bytes::Bytes;
 use tokio::{
@@ -240,7 +240,12 @@ async fn payload(mark: &Mark, thumbnails: &Recipient<GetThumbnailAt>) -> Bytes {
 fn refused(topic: &str, failure: &Failure) -> Option<bool> {
     match failure.kind {
         FailureKind::Refused | FailureKind::NotAuthorized => {
-            tracing::warn!(topic, kind = failure.kind.as_str(), reason = failure.message, "state not published");
+            tracing::warn!(
+                topic,
+                kind = failure.kind.as_str(),
+                reason = failure.message,
+                "state not published"
+            );
             Some(false)
         }
         _ => None,

@@ -175,7 +175,11 @@ impl Shelf {
         !self.linked
             || self.entries.values().all(|entry| match entry.wanted {
                 Some(Content::Elsewhere) => true,
-                _ => !entry.row || entry.standing == Some(Mark::Nothing) || entry.refused == Some(Mark::Nothing),
+                _ => {
+                    !entry.row
+                        || entry.standing == Some(Mark::Nothing)
+                        || entry.refused == Some(Mark::Nothing)
+                }
             })
     }
 
@@ -398,8 +402,7 @@ impl Shelf {
     /// another program may have left.
     fn claim_former(&mut self, key: &GroupKey, now: Instant) {
         let Some(members) = self.groups.get(key) else { return };
-        let is_wanted =
-            |topic: &String| self.entries.get(topic).is_some_and(|entry| entry.wanted.is_some());
+        let is_wanted = |topic: &String| self.entries.get(topic).is_some_and(|entry| entry.wanted.is_some());
         let announced_before = members
             .topics
             .iter()
@@ -433,8 +436,12 @@ impl Shelf {
         if self.heard.len() < OWNERS || !self.linked || self.leaving {
             return;
         }
-        let keys: Vec<GroupKey> =
-            self.groups.iter().filter(|(_, members)| !members.former.is_empty()).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<GroupKey> = self
+            .groups
+            .iter()
+            .filter(|(_, members)| !members.former.is_empty())
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in keys {
             self.claim_former(&key, now);
         }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement, entity::prelude::*,
-};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement, entity::prelude::*};
 
 use crate::{calendar::Day, ids::CameraId};
 
@@ -29,11 +27,7 @@ pub async fn add(db: &impl ConnectionTrait, camera: &CameraId, day: Day, more: u
         db.get_database_backend(),
         "INSERT INTO camera_days (camera_id, day, count) VALUES (?, ?, ?) \
          ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count RETURNING count",
-        [
-            camera.as_str().into(),
-            day.to_string().into(),
-            i64::try_from(more).unwrap_or(i64::MAX).into(),
-        ],
+        [camera.as_str().into(), day.to_string().into(), i64::try_from(more).unwrap_or(i64::MAX).into()],
     );
     let row = db.query_one_raw(statement).await?;
     let count: i64 = row.map_or(Ok(0), |row| row.try_get("", "count"))?;

@@ -1,8 +1,9 @@
 //! The table `cameras`: what is known of each camera.
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    TransactionTrait, Iterable as _, PaginatorTrait as _, entity::prelude::*, sea_query::OnConflict,
+    ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, Iterable as _,
+    PaginatorTrait as _, QueryFilter, QueryOrder, TransactionTrait, entity::prelude::*,
+    sea_query::OnConflict,
 };
 
 use super::camera_days;
@@ -52,10 +53,8 @@ pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Camera>, DbErr> {
 pub async fn find(db: &impl ConnectionTrait, ids: &[CameraId]) -> Result<Vec<Camera>, DbErr> {
     let mut found = Vec::new();
     for chunk in ids.chunks(IDS_PER_STATEMENT) {
-        let rows = Entity::find()
-            .filter(Column::CameraId.is_in(chunk.iter().map(CameraId::as_str)))
-            .all(db)
-            .await?;
+        let rows =
+            Entity::find().filter(Column::CameraId.is_in(chunk.iter().map(CameraId::as_str))).all(db).await?;
         found.extend(rows.into_iter().filter_map(camera));
     }
     Ok(found)

@@ -38,11 +38,7 @@ pub async fn of_broker(db: &impl ConnectionTrait, broker: &str) -> Result<Vec<(S
 }
 
 /// Notes that these topics are about to hold something of ours.
-pub async fn insert(
-    db: &DatabaseConnection,
-    broker: &str,
-    topics: &[(String, Kind)],
-) -> Result<(), DbErr> {
+pub async fn insert(db: &DatabaseConnection, broker: &str, topics: &[(String, Kind)]) -> Result<(), DbErr> {
     let txn = db.begin().await?;
     for chunk in topics.chunks(ROWS_PER_STATEMENT) {
         let rows = chunk.iter().map(|(topic, kind)| ActiveModel {

@@ -51,7 +51,8 @@ impl Cameras {
             known.insert(camera.camera_id.clone(), Sighted { camera, stored, days: BTreeMap::new() });
         }
         let all_known = known.len() == ids.len();
-        let room = if all_known { 0 } else { u64::from(max_cameras).saturating_sub(cameras::count(db).await?) };
+        let room =
+            if all_known { 0 } else { u64::from(max_cameras).saturating_sub(cameras::count(db).await?) };
         Ok(Self { calendar, now, known, room, unregistered: BTreeSet::new() })
     }
 

@@ -10,8 +10,8 @@ mod messages;
 use std::{fmt, sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult, Recipient, ResponseFuture,
-    SpawnHandle, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult, Recipient,
+    ResponseFuture, SpawnHandle, WrapFuture as _,
 };
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot},

@@ -4,10 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message, MessageResult, ResponseFuture};
 use liveobject_actors::{
-    DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq, clock,
+    DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
+    camera::Camera,
+    cameras::{CameraError, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
+    clock,
     config::{
         GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection, TestReport, TestStage,
     },
+    discovery::{DiscoveryError, PublishDiscovery},
     metrics::Metrics,
     outbox::{
         Delivery, DeliveryState, EventRecord, GetEvent, GetOutbox, ListEvents, OutboxStatus, QueryError,
@@ -94,7 +98,8 @@ impl Script {
             Delivery { state: DeliveryState::Pending, delivered_at: None, late: false, reason: None };
         let record = |(i, event): (usize, &DetectionEvent)| {
             let seq = Seq(i64::try_from(i).unwrap() + 1);
-            let payload = serde_json::from_slice(&event.payload(seq, "http://here")).unwrap();
+            let camera = Camera::new(event.camera_id().clone(), clock::now());
+            let payload = serde_json::from_slice(&event.payload(&camera, seq, "http://here")).unwrap();
             EventRecord { seq, received_at: clock::now(), payload, delivery: delivery.clone() }
         };
         Ok(self.accepted.iter().enumerate().map(record).rev().collect())
@@ -169,6 +174,12 @@ answers! {
         script.tried.push(value);
         settings.map(|_| report())
     };
+    ListCameras, |_script, ListCameras| Vec::new();
+    GetCamera, |_script, GetCamera(_)| None;
+    PutCamera, |_script, PutCamera { .. }| Err(CameraError::TooMany { max: 7 });
+    SetCameraStatus, |_script, SetCameraStatus { .. }| Err(CameraError::Unknown);
+    DeleteCamera, |_script, DeleteCamera(_)| Err(CameraError::Unknown);
+    PublishDiscovery, |_script, PublishDiscovery| Err(DiscoveryError::NotConnected);
     PublishTestMessage, |script, PublishTestMessage| {
         let sent = TestMessageSent { topic: script.settings.topic_prefix.test() };
         script.test_message_fails.clone().map_or(Ok(sent), Err)
@@ -213,6 +224,12 @@ pub fn handle(actors: &Addr<Actors>) -> Handle {
         get_event: actors().recipient(),
         outbox: actors().recipient(),
         status: actors().recipient(),
+        list_cameras: actors().recipient(),
+        get_camera: actors().recipient(),
+        put_camera: actors().recipient(),
+        set_camera_status: actors().recipient(),
+        delete_camera: actors().recipient(),
+        publish_discovery: actors().recipient(),
         test_message: actors().recipient(),
         settings: actors().recipient(),
         replace_settings: actors().recipient(),

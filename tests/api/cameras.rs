@@ -1,0 +1,52 @@
+//! Cameras: what is refused, and how it is said.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::helpers::{Answer, TestApp};
+
+#[actix_web::test]
+async fn a_camera_that_nobody_knows_is_not_found() {
+    let app = TestApp::start();
+    for (method, path) in [
+        (Method::GET, "/api/v1/cameras/door"),
+        (Method::DELETE, "/api/v1/cameras/door"),
+        (Method::GET, "/api/v1/cameras/a%2Fb"),
+    ] {
+        let _ = Answer::to(app.request(method, path)).await.problem(404);
+    }
+    let _ = app.put("/api/v1/cameras/door/status", &json!({"status": "online"})).await.problem(404);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn every_fault_of_a_camera_is_named() {
+    let app = TestApp::start();
+    let wrong = json!({"camera_name": "a\nb", "source_type": "", "is_doorbell": "yes", "colour": 1});
+    let answer = app.put("/api/v1/cameras/door", &wrong).await;
+    assert_eq!(answer.faults(), ["camera_name", "source_type", "is_doorbell", "colour"]);
+    assert_eq!(app.put("/api/v1/cameras/a.b", &json!({})).await.faults(), ["camera_id"]);
+    let status = "/api/v1/cameras/door/status";
+    assert_eq!(app.put(status, &json!({"status": "asleep"})).await.faults(), ["status"]);
+    assert_eq!(app.put(status, &json!({})).await.faults(), ["status"]);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn one_camera_too_many_is_a_conflict_that_says_how_many_may_be() {
+    let app = TestApp::start();
+    let problem = app.put("/api/v1/cameras/door", &json!({})).await.problem(409);
+    assert!(problem["detail"].as_str().unwrap().contains("max = 7"), "{problem}");
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn whether_discovery_was_published_is_answered_with_200() {
+    let app = TestApp::start();
+    let answer = app.post("/api/v1/integrations/mqtt/publish-discovery", &json!({})).await.expect(200);
+    assert_eq!(
+        answer,
+        json!({"success": false, "message": "not connected to a broker", "cameras_published": 0})
+    );
+    app.stop().await;
+}
