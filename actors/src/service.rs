@@ -14,10 +14,14 @@ use crate::{
     metrics::Metrics,
     outbox::{
         self, Drain, GetEvent, GetOutbox, ListEvents, OutboxActor, OutboxLimits, PublishBatch, PublishEvent,
+        Thumbnails,
     },
     store::{OpenError, Store, StoreError},
     supervisor::{
         ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
+    },
+    thumbnails::{
+        Files, FilesError, GetThumbnail, LinkKey, LinkKeyError, Links, PutThumbnail, ThumbnailActor,
     },
 };
 
@@ -94,6 +98,12 @@ pub struct Handle {
     pub replace_settings: Recipient<ReplaceSettings>,
     /// Tries a connection.
     pub test_connection: Recipient<TestConnection>,
+    /// Keeps the picture of an event.
+    pub put_thumbnail: Recipient<PutThumbnail>,
+    /// Finds the picture of an event.
+    pub get_thumbnail: Recipient<GetThumbnail>,
+    /// Checks links to pictures.
+    pub links: Links,
     /// All metrics.
     pub metrics: Metrics,
 }
@@ -113,6 +123,12 @@ pub enum StartError {
     /// The event log cannot be read.
     #[error("the event log cannot be read")]
     Log(#[source] DbErr),
+    /// The key of the links to pictures cannot be used.
+    #[error(transparent)]
+    LinkKey(#[from] LinkKeyError),
+    /// The pictures cannot be used.
+    #[error(transparent)]
+    Thumbnails(#[from] FilesError),
 }
 
 /// All actors, running. Dropping it leaves them to the end of their actix system; [`Service::stop`] ends them in order.
@@ -145,15 +161,22 @@ impl Service {
             crashed: crash.clone(),
         });
         let config = config.await.map_err(StartError::Settings)?;
+        let key = LinkKey::load_or_create(data_dir.path())?;
+        let links = Links::new(&options.public_url, options.retention_days, key);
+        let thumbnails = Files::open(data_dir.path())?;
+        let thumbnails = ThumbnailActor::new(store.clone(), thumbnails, Vec::new(), crash.clone()).start();
         let limits = OutboxLimits {
             max_pending: options.max_pending,
             window: options.window,
             retention_days: options.retention_days,
-            public_url: options.public_url,
+            links: links.clone(),
         };
         let settings = config.settings();
         let outbox = OutboxActor::recover(store.clone(), metrics.clone(), limits, settings, crash.clone());
-        let outbox = outbox.await.map_err(StartError::Log)?.start();
+        let outbox = outbox.await.map_err(StartError::Log)?;
+        let outbox = outbox
+            .keeping(Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) })
+            .start();
         let factory = connections(outbox.clone(), options.window);
         let supervisor = SupervisorActor::new(factory, metrics.clone(), crash).start();
         // The outbox first: when a connection comes up, it knows the settings that it belongs to.
@@ -171,6 +194,9 @@ impl Service {
             settings: recipient(&config),
             replace_settings: recipient(&config),
             test_connection: recipient(&config),
+            put_thumbnail: recipient(&thumbnails),
+            get_thumbnail: recipient(&thumbnails),
+            links,
             metrics,
         };
         Ok(Self { handle, outbox, supervisor, crashed, store, _data_dir: data_dir })
@@ -265,7 +291,7 @@ mod tests {
             description: "Somebody".to_owned(),
             ..EventInput::default()
         };
-        PublishEvent(input.validate().unwrap())
+        PublishEvent::new(input.validate().unwrap())
     }
 
     #[actix::test]

@@ -34,7 +34,8 @@ crashes!(
     crate::config::ConfigActor,
     crate::connection::ConnectionActor,
     crate::outbox::OutboxActor,
-    crate::supervisor::SupervisorActor
+    crate::supervisor::SupervisorActor,
+    crate::thumbnails::ThumbnailActor
 );
 
 /// An actor that keeps what it is told.

@@ -86,9 +86,9 @@ impl OutboxActor {
         self.unnoted = 0;
         let db = self.store.write.clone();
         let last_seq = self.last_seq_is_certain.then_some(self.last_seq);
-        let public_url = self.limits.public_url.clone();
+        let links = self.limits.links.clone();
         let started = Instant::now();
-        let commit = async move { commit::commit(&db, &batch, last_seq, &public_url).await };
+        let commit = async move { commit::commit(&db, &batch, last_seq, &links).await };
         ctx.spawn(commit.into_actor(self).map(move |result, act, ctx| {
             act.committing = None;
             match result {

@@ -11,6 +11,7 @@ use crate::{
     ids::{EventId, Seq},
     outbox::{Receipt, Run, StoredEvent},
     store::dead_events::Death,
+    thumbnails::Links,
 };
 
 /// What one commit writes.
@@ -41,7 +42,7 @@ pub async fn commit(
     db: &DatabaseConnection,
     batch: &Batch,
     last_seq: Option<Seq>,
-    public_url: &str,
+    links: &Links,
 ) -> Result<Committed, DbErr> {
     let txn = db.begin().await?;
     let now = clock::now();
@@ -56,7 +57,7 @@ pub async fn commit(
     if !batch.events.is_empty() {
         let ids: Vec<EventId> = batch.events.iter().map(|event| event.event_id().clone()).collect();
         let known = events::find_ids(&txn, &ids).await?.into_iter().collect();
-        let rows = place(&mut committed, &batch.events, known, now, public_url);
+        let rows = place(&mut committed, &batch.events, known, now, links);
         events::insert(&txn, &rows).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
@@ -71,7 +72,7 @@ fn place(
     batch: &[DetectionEvent],
     mut known: HashMap<EventId, Seq>,
     now: Timestamp,
-    public_url: &str,
+    links: &Links,
 ) -> Vec<events::NewRow> {
     let mut rows = Vec::with_capacity(batch.len());
     for event in batch {
@@ -87,7 +88,7 @@ fn place(
             camera_id: event.camera_id().clone(),
             occurred_at: event.timestamp(),
             received_at: now,
-            payload: event.payload(seq, public_url).into(),
+            payload: event.payload(seq, &links.url(&event_id, now)).into(),
         };
         known.insert(event_id.clone(), seq);
         committed.receipts.push(Receipt { event_id: event_id.clone(), seq, duplicate: false });

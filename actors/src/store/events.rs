@@ -74,6 +74,19 @@ pub async fn find_ids(db: &impl ConnectionTrait, ids: &[EventId]) -> Result<Vec<
     Ok(found)
 }
 
+/// The place of one event, and the camera that saw it.
+pub async fn find(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<(Seq, CameraId)>, DbErr> {
+    let row: Option<(i64, String)> = Entity::find()
+        .select_only()
+        .columns([Column::Seq, Column::CameraId])
+        .filter(Column::EventId.eq(id.as_str()))
+        .into_tuple()
+        .one(db)
+        .await?;
+    // What the table holds was checked when it was accepted.
+    Ok(row.and_then(|(seq, camera_id)| Some((Seq(seq), CameraId::parse(camera_id).ok()?))))
+}
+
 /// The last place that was ever given, also when its row is gone: a place is never used twice.
 pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
     let statement = Statement::from_string(

@@ -150,7 +150,7 @@ macro_rules! answers {
 }
 
 answers! {
-    PublishEvent, |script, PublishEvent(event)| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
+    PublishEvent, |script, PublishEvent { event, .. }| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
     PublishBatch, |script, PublishBatch(events)| script.publish(events);
     GetEvent, |script, GetEvent(id)| script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
     ListEvents, |script, list| {
