@@ -8,3 +8,4 @@ mod events;
 mod helpers;
 mod mqtt;
 mod operation;
+mod thumbnails;

@@ -18,12 +18,15 @@ async fn the_data_directory_is_the_owners_alone() {
         assert_eq!(mode(&directory), 0o700);
         let names = names(&directory);
         for name in &names {
-            assert_eq!(mode(&directory.join(name)), 0o600, "{name}");
+            let expected = if directory.join(name).is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode(&directory.join(name)), expected, "{name}");
         }
         names
     };
     let names = check();
-    for name in ["api-token", "identity.age", "liveobject.db", "liveobject.db-wal"] {
+    for name in
+        ["api-token", "identity.age", "liveobject.db", "liveobject.db-wal", "thumbnail-key", "thumbnails"]
+    {
         assert!(names.iter().any(|one| one == name), "{name} is not among {names:?}");
     }
     service.restart().await;
