@@ -39,7 +39,7 @@ pub struct StoreThumbnail {
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnail(pub EventId);
 
-/// From the CameraActor: the picture of the event at this place.
+/// From the `CameraActor`: the picture of the event at this place.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnailAt(pub Seq);

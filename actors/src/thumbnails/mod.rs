@@ -231,7 +231,7 @@ impl Handler<Sweep> for ThumbnailActor {
                 Ok(0) => {}
                 Ok(pictures) => tracing::info!(pictures, "removed old pictures"),
                 Err(error) => {
-                    tracing::warn!(error, "old pictures could not be removed; tried again in an hour")
+                    tracing::warn!(error, "old pictures could not be removed; tried again in an hour");
                 }
             }
         })
