@@ -36,7 +36,7 @@ impl Handler<Frame> for Classifier {
         Box::pin(async move {
             match seen.validate() {
                 // The answer comes when the event is on disk; it does not wait for the broker.
-                Ok(event) => println!("{:?}", publish.send(PublishEvent(event)).await),
+                Ok(event) => println!("{:?}", publish.send(PublishEvent::new(event)).await),
                 Err(invalid) => eprintln!("{invalid}"),
             }
         })

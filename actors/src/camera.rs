@@ -122,8 +122,17 @@ impl ImageType {
 pub struct Thumbnail {
     /// Which event's picture it is.
     pub seq: Seq,
+    /// When that event happened, or when it was accepted if that was earlier.
+    pub happened_at: Timestamp,
     /// Its format.
     pub format: ImageType,
+}
+
+impl Thumbnail {
+    /// Whether it shows what happened before the other one, or is an earlier picture of the same event.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        (self.happened_at, self.seq) < (other.happened_at, other.seq)
+    }
 }
 
 /// A camera as the database knows it.

@@ -332,8 +332,8 @@ impl DetectionEvent {
     /// The JSON object that subscribers get, with the place that the log gave it. What the event does not say of its
     /// camera is as the camera is known.
     ///
-    /// `public_url` is where this service is reached from elsewhere, without a trailing `/`.
-    pub fn payload(&self, camera: &Camera, seq: Seq, public_url: &str) -> Vec<u8> {
+    /// `thumbnail_url` is the link to its picture, whether there is one or not.
+    pub fn payload(&self, camera: &Camera, seq: Seq, thumbnail_url: &str) -> Vec<u8> {
         let payload = Payload {
             event_id: self.event_id.as_str(),
             camera_id: self.camera_id.as_str(),
@@ -344,7 +344,7 @@ impl DetectionEvent {
             source_type: self.source(camera),
             smart_detection_type: self.smart_detection_type.as_deref(),
             timestamp: clock::rfc3339(self.timestamp),
-            thumbnail_url: format!("{public_url}/api/v1/events/{}/thumbnail", self.event_id),
+            thumbnail_url,
             seq,
             ai_confidence: self.ai_confidence,
             is_doorbell_ring: self.is_doorbell_ring,
@@ -371,7 +371,7 @@ struct Payload<'a> {
     source_type: &'a str,
     smart_detection_type: Option<&'a str>,
     timestamp: String,
-    thumbnail_url: String,
+    thumbnail_url: &'a str,
     seq: Seq,
     #[serde(skip_serializing_if = "Option::is_none")]
     ai_confidence: Option<u8>,

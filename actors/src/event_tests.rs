@@ -4,12 +4,12 @@ use serde_json::json;
 
 use super::*;
 
-const PUBLIC_URL: &str = "http://nvr.local:8080";
+const URL: &str = "http://nvr.local:8080/api/v1/events/e/thumbnail?expires=1&signature=00";
 
 fn payload(value: Value) -> String {
     let event = DetectionEvent::from_json(value).unwrap();
     let camera = Camera::new(event.camera_id().clone(), clock::now());
-    String::from_utf8(event.payload(&camera, Seq(42), PUBLIC_URL)).unwrap()
+    String::from_utf8(event.payload(&camera, Seq(42), URL)).unwrap()
 }
 
 fn fault(value: Value) -> String {
@@ -52,7 +52,7 @@ fn golden_a_full_event() {
         r#""description":"Person at the door with a package","objects_detected":["person","package"],"#,
         r#""confidence":91,"source_type":"protect","smart_detection_type":"person","#,
         r#""timestamp":"2026-05-01T12:30:00.250Z","#,
-        r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/evt-1/thumbnail","seq":42,"#,
+        r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/e/thumbnail?expires=1&signature=00","seq":42,"#,
         r#""ai_confidence":88,"is_doorbell_ring":true,"provider_used":"openai","#,
         r#""analysis_mode":"multi_frame","low_confidence":false,"correlation_group_id":"group-7","#,
         r#""delivery_carrier":"fedex","delivery_carrier_display":"FedEx"}"#,
@@ -69,7 +69,7 @@ fn golden_a_minimal_event() {
         r#"{"event_id":"evt-2","camera_id":"door","camera_name":"door","description":"Somebody","#,
         r#""objects_detected":[],"confidence":0,"source_type":"unknown","smart_detection_type":null,"#,
         r#""timestamp":"2026-05-01T12:30:00Z","#,
-        r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/evt-2/thumbnail","seq":42}"#,
+        r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/e/thumbnail?expires=1&signature=00","seq":42}"#,
     );
     assert_eq!(payload(event), golden);
 }
@@ -91,7 +91,7 @@ fn golden_a_hostile_event() {
             r#""description":"\"\\/\u0000\u001b[31m\n{}📦<b>{}","objects_detected":["a\"b","{}evil"],"#,
             r#""confidence":0,"source_type":"unknown","smart_detection_type":null,"#,
             r#""timestamp":"1970-01-01T00:00:00Z","#,
-            r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/evt:3.a/thumbnail","seq":42}}"#,
+            r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/e/thumbnail?expires=1&signature=00","seq":42}}"#,
         ),
         '\u{2028}', filler, '\u{202e}'
     );

@@ -15,6 +15,7 @@
 //! - [`outbox`] owns the log of events and what of it is in flight.
 //! - [`connection`] owns one MQTT session over one network connection, and dies with it.
 //! - [`supervisor`] owns the connection: starts it, replaces it after a pause, knows how it stands.
+//! - [`thumbnails`] owns the pictures of events.
 //! - [`config`] owns the settings and their secrets.
 //! - [`service`] starts them all and hands out their addresses: the one call an embedder needs.
 //!

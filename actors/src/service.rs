@@ -17,12 +17,15 @@ use crate::{
     metrics::Metrics,
     outbox::{
         Answered, Drain, GetEvent, GetOutbox, LinkDown, LinkUp, ListEvents, OutboxActor, OutboxLimits,
-        PublishBatch, PublishEvent, Stop,
+        PublishBatch, PublishEvent, Stop, Thumbnails,
     },
     retained::RetainedActor,
     store::{OpenError, Store, StoreError, commit::Context as CommitContext},
     supervisor::{
         ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
+    },
+    thumbnails::{
+        Files, FilesError, GetThumbnail, LinkKey, LinkKeyError, Links, PutThumbnail, ThumbnailActor,
     },
 };
 
@@ -117,6 +120,12 @@ pub struct Handle {
     pub replace_settings: Recipient<ReplaceSettings>,
     /// Tries a connection.
     pub test_connection: Recipient<TestConnection>,
+    /// Keeps the picture of an event.
+    pub put_thumbnail: Recipient<PutThumbnail>,
+    /// Finds the picture of an event.
+    pub get_thumbnail: Recipient<GetThumbnail>,
+    /// Checks links to pictures.
+    pub links: Links,
     /// All metrics.
     pub metrics: Metrics,
 }
@@ -139,6 +148,12 @@ pub enum StartError {
     /// The cameras cannot be read.
     #[error("the cameras cannot be read")]
     Cameras(#[source] DbErr),
+    /// The key of the links to pictures cannot be used.
+    #[error(transparent)]
+    LinkKey(#[from] LinkKeyError),
+    /// The pictures cannot be used.
+    #[error(transparent)]
+    Thumbnails(#[from] FilesError),
 }
 
 /// All actors, running. Dropping it leaves them to the end of their actix system; [`Service::stop`] ends them in order.
@@ -173,12 +188,19 @@ impl Service {
             crashed: crash.clone(),
         });
         let config = config.await.map_err(StartError::Settings)?;
+        let key = LinkKey::load_or_create(data_dir.path())?;
+        let links = Links::new(&options.public_url, options.retention_days, key);
+        let thumbnails = Files::open(data_dir.path())?;
+        let thumbnails = ThumbnailActor::new(store.clone(), thumbnails, crash.clone());
+        // Actors that know each other: their addresses are needed before they start.
+        let thumbnails_context = Context::new();
+        let thumbnails_addr = thumbnails_context.address();
         let limits = OutboxLimits {
             max_pending: options.max_pending,
             window: options.window,
             retention_days: options.retention_days,
             commit: CommitContext {
-                public_url: options.public_url,
+                links: links.clone(),
                 calendar: options.calendar,
                 max_cameras: options.max_cameras,
             },
@@ -192,19 +214,18 @@ impl Service {
             crash.clone(),
         );
         let outbox_actor = outbox.await.map_err(StartError::Log)?;
-        // Its address is needed before it starts: it tells those who ask it.
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
-        let retained = RetainedActor::new(store.clone(), no_thumbnails(), crash.clone()).start();
+        let retained = RetainedActor::new(store.clone(), recipient(&thumbnails_addr), crash.clone()).start();
         let peers = DiscoveryPeers {
             retain: recipient(&retained),
             retain_all: recipient(&retained),
             republish: recipient(&retained),
             outbox: recipient(&outbox),
         };
-        let public_url = limits.commit.public_url.clone();
-        let discovery = DiscoveryActor::new(Arc::clone(&settings), public_url, peers, crash.clone()).start();
+        let discovery =
+            DiscoveryActor::new(Arc::clone(&settings), options.public_url, peers, crash.clone()).start();
         let peers = CameraPeers {
             retain: recipient(&retained),
             retain_all: recipient(&retained),
@@ -213,14 +234,16 @@ impl Service {
         let CommitContext { calendar, max_cameras, .. } = limits.commit;
         let cameras = CameraActor::open(store.clone(), settings, calendar, max_cameras, peers, crash.clone());
         let cameras = cameras.await.map_err(StartError::Cameras)?.start();
-        let outbox = outbox_context.run(outbox_actor.telling(recipient(&cameras)));
+        let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
+        let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
+        let outbox = outbox_context.run(outbox_actor.telling(recipient(&cameras)).keeping(keeper));
 
-        let links = Links {
+        let listeners = Listeners {
             link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],
             link_down: vec![recipient(&outbox), recipient(&retained)],
             answered: recipient(&outbox),
         };
-        let factory = connections(links, options.window);
+        let factory = connections(listeners, options.window);
         let supervisor = SupervisorActor::new(factory, metrics.clone(), crash)
             .saying_farewell(recipient(&retained))
             .start();
@@ -246,9 +269,13 @@ impl Service {
             settings: recipient(&config),
             replace_settings: recipient(&config),
             test_connection: recipient(&config),
+            put_thumbnail: recipient(&thumbnails),
+            get_thumbnail: recipient(&thumbnails),
+            links,
             metrics,
         };
-        let others = vec![recipient(&cameras), recipient(&discovery), recipient(&retained)];
+        let others =
+            vec![recipient(&cameras), recipient(&discovery), recipient(&retained), recipient(&thumbnails)];
         Ok(Self { handle, outbox, supervisor, others, crashed, store, _data_dir: data_dir })
     }
 
@@ -319,34 +346,20 @@ where
 
 /// Whom every connection tells of itself, beside the supervisor.
 #[derive(Clone)]
-struct Links {
+struct Listeners {
     link_up: Vec<Recipient<LinkUp>>,
     link_down: Vec<Recipient<LinkDown>>,
     answered: Recipient<Answered>,
 }
 
 /// Makes connections that deliver what the outbox sends.
-fn connections(links: Links, window: u16) -> ConnectionFactory {
+fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
     Box::new(move |ConnectionStart { link, settings, connected, ended }| {
-        let Links { link_up, link_down, answered } = links.clone();
+        let Listeners { link_up, link_down, answered } = listeners.clone();
         let peers = Peers { connected, ended, link_up, link_down, answered };
         let connection = ConnectionActor::new(link, settings, window, peers).start();
         Running { close: recipient(&connection), publish: recipient(&connection) }
     })
-}
-
-struct NoThumbnails;
-impl actix::Actor for NoThumbnails {
-    type Context = Context<Self>;
-}
-impl actix::Handler<crate::thumbnails::GetThumbnailAt> for NoThumbnails {
-    type Result = actix::MessageResult<crate::thumbnails::GetThumbnailAt>;
-    fn handle(&mut self, _: crate::thumbnails::GetThumbnailAt, _: &mut Self::Context) -> Self::Result {
-        actix::MessageResult(Ok(None))
-    }
-}
-fn no_thumbnails() -> Recipient<crate::thumbnails::GetThumbnailAt> {
-    recipient(&NoThumbnails.start())
 }
 
 #[cfg(test)]
@@ -361,7 +374,7 @@ mod tests {
             description: "Somebody".to_owned(),
             ..EventInput::default()
         };
-        PublishEvent(input.validate().unwrap())
+        PublishEvent::new(input.validate().unwrap())
     }
 
     #[actix::test]

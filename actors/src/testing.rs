@@ -20,6 +20,17 @@ pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
+/// What a commit has to know, in tests: everything happens in UTC.
+#[cfg(test)]
+pub(crate) fn commit_context() -> crate::store::commit::Context {
+    let key = crate::thumbnails::LinkKey::generate().unwrap();
+    crate::store::commit::Context {
+        links: crate::thumbnails::Links::new("http://here", 7, key),
+        calendar: crate::calendar::Calendar::named("UTC").unwrap(),
+        max_cameras: 1000,
+    }
+}
+
 /// Makes an actor panic, to see what becomes of it.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
@@ -44,7 +55,8 @@ crashes!(
     crate::discovery::DiscoveryActor,
     crate::outbox::OutboxActor,
     crate::retained::RetainedActor,
-    crate::supervisor::SupervisorActor
+    crate::supervisor::SupervisorActor,
+    crate::thumbnails::ThumbnailActor
 );
 
 /// An actor that keeps what it is told.

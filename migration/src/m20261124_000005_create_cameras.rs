@@ -25,6 +25,7 @@ impl MigrationTrait for Migration {
             .col(ColumnDef::new(Cameras::LastDetectionType).text())
             .col(ColumnDef::new(Cameras::EventTypes).text().not_null())
             .col(ColumnDef::new(Cameras::ThumbnailSeq).big_integer())
+            .col(ColumnDef::new(Cameras::ThumbnailHappenedAt).big_integer())
             .col(ColumnDef::new(Cameras::ThumbnailFormat).text())
             .col(ColumnDef::new(Cameras::Revision).big_integer().not_null())
             .take();
@@ -59,6 +60,8 @@ enum Cameras {
     /// A JSON array of texts.
     EventTypes,
     ThumbnailSeq,
+    /// In µs since 1970.
+    ThumbnailHappenedAt,
     /// Its media type.
     ThumbnailFormat,
     /// Grows with every change.

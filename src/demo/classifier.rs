@@ -38,7 +38,7 @@ impl Classifier {
             Ok(event) => {
                 let (publish, ledger) = (self.publish.clone(), self.ledger.clone());
                 let sent = async move {
-                    match publish.send(PublishEvent(event)).await {
+                    match publish.send(PublishEvent::new(event)).await {
                         Ok(Ok(receipt)) => ledger.accepted(receipt.seq.0),
                         Ok(Err(error)) => tracing::error!(%error, "an event was not accepted"),
                         Err(error) => tracing::error!(%error, "the service does not answer"),

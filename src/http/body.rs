@@ -22,6 +22,8 @@ use super::{problem::Problem, state::ApiState};
 pub(super) const EVENT_BYTES: usize = 64 * 1024;
 /// The most that one batch may take.
 pub(super) const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// The most that a picture may take.
+pub(super) const PICTURE_BYTES: usize = liveobject_actors::thumbnails::MAX_THUMBNAIL_BYTES;
 /// The most that settings may take: they hold up to three PEM texts.
 pub(super) const SETTINGS_BYTES: usize = 256 * 1024;
 
@@ -79,6 +81,27 @@ impl FromRequest for BatchBody {
         let body = read(request, payload, BATCH_BYTES);
         Box::pin(async move {
             let turn = state.batch_turn().await?;
+            Ok(Self { bytes: body.await?, _turn: turn })
+        })
+    }
+}
+
+/// A body of at most [`PICTURE_BYTES`]; only a few of them exist at a time.
+#[derive(Debug)]
+pub(super) struct PictureBody {
+    pub(super) bytes: Bytes,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl FromRequest for PictureBody {
+    type Error = Problem;
+    type Future = Reading<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let state = request.app_data::<Data<ApiState>>().cloned().expect("the server was given its state");
+        let body = read(request, payload, PICTURE_BYTES);
+        Box::pin(async move {
+            let turn = state.upload_turn().await?;
             Ok(Self { bytes: body.await?, _turn: turn })
         })
     }

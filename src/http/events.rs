@@ -38,7 +38,7 @@ const MAX_LIMIT: u64 = 500;
 )]
 pub(super) async fn publish(state: Data<ApiState>, body: Json<EVENT_BYTES>) -> Result<HttpResponse, Problem> {
     let event = DetectionEvent::from_json(body.0)?;
-    let receipt = ask(&state.handle.publish, PublishEvent(event)).await??;
+    let receipt = ask(&state.handle.publish, PublishEvent::new(event)).await??;
     Ok(HttpResponse::Accepted().json(receipt))
 }
 

@@ -16,17 +16,18 @@ mod route;
 mod schema;
 mod server;
 mod state;
+mod thumbnails;
 
 use actix_web::web::{self, ServiceConfig};
 
-use self::route::{Endpoint, delete, get, post, put};
+use self::route::{Endpoint, delete, get, get_linked, post, put};
 pub use self::{
     origin::HostRules,
     server::{serve, serve_all},
     state::ApiState,
 };
 
-/// Every route. What lies under `/api` needs the token; the OpenAPI document has exactly these.
+/// Every route. What lies under `/api` needs the token, or a signed link where `linked` says so; the OpenAPI document has exactly these.
 const ROUTES: &[Endpoint] = &[
     get("/health/live", || web::to(health::live)),
     get("/health/ready", || web::to(health::ready)),
@@ -37,6 +38,8 @@ const ROUTES: &[Endpoint] = &[
     // Before `{event_id}`, which would match it too.
     post("/api/v1/events/batch", || web::to(events::publish_batch)),
     get("/api/v1/events/{event_id}", || web::to(events::find)),
+    put("/api/v1/events/{event_id}/thumbnail", || web::to(thumbnails::store)),
+    get_linked("/api/v1/events/{event_id}/thumbnail", || web::to(thumbnails::find)),
     get("/api/v1/cameras", || web::to(cameras::list)),
     get("/api/v1/cameras/{camera_id}", || web::to(cameras::find)),
     put("/api/v1/cameras/{camera_id}", || web::to(cameras::replace)),

@@ -8,11 +8,11 @@ use utoipa::{
     openapi::{
         ContentBuilder, HeaderBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder,
         path::Operation,
-        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
-use super::{cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, schema};
+use super::{ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, schema, thumbnails};
 
 /// The document's source: every handler, and what holds for all of them.
 #[derive(OpenApi)]
@@ -31,6 +31,8 @@ use super::{cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, schem
         events::list,
         events::publish_batch,
         events::find,
+        thumbnails::store,
+        thumbnails::find,
         cameras::list,
         cameras::find,
         cameras::replace,
@@ -77,7 +79,15 @@ impl Modify for EveryCall {
             HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The text in `api-token`"));
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+        let link = ApiKeyValue::with_description(
+            "signature",
+            "A link that was signed: `expires` and `signature` of an event's `thumbnail_url`",
+        );
+        components.add_security_scheme("link", SecurityScheme::ApiKey(ApiKey::Query(link)));
         for (path, item) in &mut openapi.paths.paths {
+            if let Some(get) = item.get.as_mut().filter(|_| opens_by_link(path)) {
+                get.security = Some(vec![needs("bearer"), needs("link")]);
+            }
             for operation in operations(item) {
                 answer(
                     operation,
@@ -85,8 +95,7 @@ impl Modify for EveryCall {
                     "`Host` or `Origin` is not this service's; see `[http] allowed_hosts`",
                 );
                 if path.starts_with("/api/") {
-                    operation.security =
-                        Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("bearer", [])]);
+                    operation.security.get_or_insert_with(|| vec![needs("bearer")]);
                     answer(operation, "401", "No token, or a wrong one");
                     answer(
                         operation,
@@ -110,6 +119,14 @@ impl Modify for EveryCall {
             }
         }
     }
+}
+
+fn needs(scheme: &str) -> SecurityRequirement {
+    SecurityRequirement::new::<_, [&str; 0], &str>(scheme, [])
+}
+
+fn opens_by_link(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.linked && route.path == path)
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -186,7 +203,9 @@ mod tests {
     fn what_lies_under_api_needs_the_token_and_nothing_else_does() {
         for (path, item) in document()["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
-                let secured = operation["security"] == json!([{"bearer": []}]);
+                let linked = method == "get" && opens_by_link(path);
+                let either = json!([{"bearer": []}, {"link": []}]);
+                let secured = operation["security"] == if linked { either } else { json!([{"bearer": []}]) };
                 assert_eq!(secured, path.starts_with("/api/"), "{method} {path}");
                 assert_eq!(operation["responses"]["401"].is_object(), secured, "{method} {path}");
             }

@@ -14,7 +14,11 @@ use actix_web::{
     },
 };
 use liveobject_actors::{
-    FieldError, Invalid, PublishError, cameras::CameraError, config::ReplaceError, outbox::QueryError,
+    FieldError, Invalid, PublishError,
+    cameras::CameraError,
+    config::ReplaceError,
+    outbox::QueryError,
+    thumbnails::{MAX_THUMBNAIL_BYTES, ThumbnailError},
 };
 use serde::Serialize;
 
@@ -111,6 +115,22 @@ impl From<PublishError> for Problem {
             PublishError::Storage(cause) => {
                 tracing::warn!(cause, "event not stored");
                 Self::unavailable(format!("the database did not take it: {NOT_KNOWN}"), RETRY_LATER)
+            }
+            PublishError::Thumbnail(error) => error.into(),
+        }
+    }
+}
+
+impl From<ThumbnailError> for Problem {
+    fn from(error: ThumbnailError) -> Self {
+        match error {
+            ThumbnailError::UnknownEvent => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            ThumbnailError::TooLarge { .. } => Self::too_large(MAX_THUMBNAIL_BYTES),
+            ThumbnailError::NotAPicture => Invalid::one("thumbnail", error.to_string()).into(),
+            ThumbnailError::Busy => Self::unavailable(error.to_string(), RETRY_SOON),
+            ThumbnailError::Storage(cause) => {
+                tracing::warn!(cause, "picture not stored");
+                Self::unavailable("the picture was not stored; the log says why", RETRY_LATER)
             }
         }
     }
@@ -211,6 +231,11 @@ mod tests {
         assert_eq!(retry_after(PublishError::Busy), (503, "1".to_owned()));
         assert_eq!(retry_after(PublishError::Storage("disk full".into())), (503, "5".to_owned()));
         assert_eq!(retry_after(PublishError::Stopping), (503, "5".to_owned()));
+        assert_eq!(retry_after(ThumbnailError::Busy), (503, "1".to_owned()));
+        assert_eq!(
+            retry_after(PublishError::Thumbnail(ThumbnailError::Storage("x".into()))),
+            (503, "5".to_owned())
+        );
         assert_eq!(retry_after(QueryError("locked".into())), (503, "5".to_owned()));
         assert_eq!(retry_after(ReplaceError::Storage("locked".into())), (503, "5".to_owned()));
         assert_eq!(retry_after(MailboxError::Closed), (503, "5".to_owned()));

@@ -18,31 +18,42 @@ pub(super) struct Endpoint {
     pub(super) method: Method,
     pub(super) path: &'static str,
     handler: fn() -> Route,
+    /// Whether a signed link opens it as well as the token.
+    pub(super) linked: bool,
 }
 
 pub(super) const fn get(path: &'static str, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::GET, path, handler }
+    Endpoint { method: Method::GET, path, handler, linked: false }
+}
+
+/// [`get`], which a signed link opens as well.
+pub(super) const fn get_linked(path: &'static str, handler: fn() -> Route) -> Endpoint {
+    Endpoint { method: Method::GET, path, handler, linked: true }
 }
 
 pub(super) const fn post(path: &'static str, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::POST, path, handler }
+    Endpoint { method: Method::POST, path, handler, linked: false }
 }
 
 pub(super) const fn put(path: &'static str, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::PUT, path, handler }
+    Endpoint { method: Method::PUT, path, handler, linked: false }
 }
 
 pub(super) const fn delete(path: &'static str, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::DELETE, path, handler }
+    Endpoint { method: Method::DELETE, path, handler, linked: false }
 }
 
 /// Registers a table. The token is asked for by the scope of `/api`, that is by whatever the router finds to lie there,
-/// so that no spelling of a path gets round it.
+/// so that no spelling of a path gets round it. What a signed link opens has its own guard, at its own resource: only what
+/// the router finds to be that resource gets there, and everything else falls to the scope.
 pub(super) fn register(cfg: &mut ServiceConfig, table: &[Endpoint]) {
     cfg.app_data(PathConfig::default().error_handler(|_, _| Problem::not_found().into()));
     let mut api = web::scope(API);
     for (path, endpoints) in by_path(table) {
         match path.strip_prefix(API) {
+            Some(_) if endpoints.iter().any(|endpoint| endpoint.linked) => {
+                cfg.service(resource(path, &endpoints).wrap(from_fn(auth::require_token_or_link)));
+            }
             Some(below) => api = api.service(resource(below, &endpoints)),
             None => {
                 cfg.service(resource(path, &endpoints));

@@ -170,6 +170,11 @@ pub(super) struct EventPage {
     next_before: Option<i64>,
 }
 
+/// The bytes of a picture.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(super) struct Picture(Vec<u8>);
+
 /// Which events to list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{HostRules, problem::Problem};
+use super::{HostRules, body::PICTURE_BYTES, problem::Problem};
 use crate::token::ApiToken;
 
 /// How long an actor may take. A sender's own patience is seldom longer.
@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 // Batches that are read at once: together they hold at most 32 MiB. More of them wait their turn, unread.
 const BATCHES_AT_ONCE: usize = 4;
+// Pictures that are received at once: together they hold at most 32 MiB.
+const UPLOADS_AT_ONCE: usize = 16;
+// Pictures that are being sent hold at most so much, however slowly they are taken: hundreds of the usual size.
+const DOWNLOAD_BYTES: usize = 64 * 1024 * 1024;
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What every request needs. Cheap to clone; clones share the readiness.
@@ -33,6 +37,8 @@ pub struct ApiState {
     pub(super) hosts: HostRules,
     stopping: Arc<AtomicBool>,
     batches: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
 }
 
 impl ApiState {
@@ -44,6 +50,8 @@ impl ApiState {
             hosts,
             stopping: Arc::default(),
             batches: Arc::new(Semaphore::new(BATCHES_AT_ONCE)),
+            uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
+            downloads: Arc::new(Semaphore::new(DOWNLOAD_BYTES)),
         }
     }
 
@@ -58,10 +66,29 @@ impl ApiState {
 
     /// The permission to read one batch; it ends when it is dropped.
     pub(super) async fn batch_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        match timeout(TURN_WITHIN, Arc::clone(&self.batches).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Problem::unavailable("too many batches at once; send it again in a second", 1)),
-        }
+        turn(&self.batches, 1, "too many batches at once; send it again in a second").await
+    }
+
+    /// The permission to receive one picture; it ends when it is dropped.
+    pub(super) async fn upload_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        turn(&self.uploads, 1, "too many pictures at once; send it again in a second").await
+    }
+
+    /// The permission to hold one picture of the largest size, a permit a byte; what it has too many can be split off.
+    pub(super) async fn download_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        turn(&self.downloads, PICTURE_BYTES, "too many pictures at once; ask again in a second").await
+    }
+}
+
+async fn turn(
+    of: &Arc<Semaphore>,
+    permits: usize,
+    too_many: &'static str,
+) -> Result<OwnedSemaphorePermit, Problem> {
+    let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+    match timeout(TURN_WITHIN, Arc::clone(of).acquire_many_owned(permits)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Problem::unavailable(too_many, 1)),
     }
 }
 

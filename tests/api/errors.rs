@@ -137,6 +137,8 @@ async fn when_the_actors_are_gone_every_call_says_come_back() {
         app.post(BATCH, &json!([event])).await,
         app.get(EVENTS).await,
         app.get("/api/v1/events/a").await,
+        app.get("/api/v1/events/a/thumbnail").await,
+        app.put("/api/v1/events/a/thumbnail", &json!({})).await,
         app.get(CONFIG).await,
         app.put(CONFIG, &json!({})).await,
         app.get("/api/v1/integrations/mqtt/status").await,

@@ -9,3 +9,4 @@ mod events;
 mod helpers;
 mod mqtt;
 mod operation;
+mod thumbnails;

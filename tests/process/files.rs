@@ -18,12 +18,15 @@ async fn the_data_directory_is_the_owners_alone() {
         assert_eq!(mode(&directory), 0o700);
         let names = names(&directory);
         for name in &names {
-            assert_eq!(mode(&directory.join(name)), 0o600, "{name}");
+            let expected = if directory.join(name).is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode(&directory.join(name)), expected, "{name}");
         }
         names
     };
     let names = check();
-    for name in ["api-token", "identity.age", "liveobject.db", "liveobject.db-wal"] {
+    for name in
+        ["api-token", "identity.age", "liveobject.db", "liveobject.db-wal", "thumbnail-key", "thumbnails"]
+    {
         assert!(names.iter().any(|one| one == name), "{name} is not among {names:?}");
     }
     service.restart().await;
@@ -81,6 +84,10 @@ async fn no_secret_is_in_a_file_the_log_an_answer_or_the_process_list() {
         let answer = service.get(path).await;
         assert!(!format!("{answer:?}").contains(PASSWORD), "{answer:?}");
     }
+    let event = service.get("/api/v1/events/e").await.expect(200);
+    let (_, link) = event["thumbnail_url"].as_str().and_then(|url| url.split_once("/api/")).expect("a link");
+    let _ = service.without_token().get(&format!("/api/{link}")).await.expect(404);
+    let (_, signature) = link.split_once("signature=").expect("a signature");
     let proc = format!("/proc/{}", service.pid());
     let token = service.token();
     let shown = [format!("{proc}/cmdline"), format!("{proc}/environ"), format!("{proc}/comm")];
@@ -108,4 +115,5 @@ async fn no_secret_is_in_a_file_the_log_an_answer_or_the_process_list() {
     assert!(logged.contains("TRACE"), "the log does not tell much");
     assert!(!logged.contains(PASSWORD), "the password is in the log");
     assert!(!logged.contains(&token), "the token is in the log");
+    assert!(!logged.contains(signature), "what opens a picture is in the log");
 }

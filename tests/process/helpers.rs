@@ -84,8 +84,11 @@ pub fn mode(path: &Path) -> u32 {
     metadata.permissions().mode() & 0o777
 }
 
-/// Whether a file holds these bytes.
+/// Whether a file, or a file in a directory, holds these bytes.
 pub fn holds(path: &Path, bytes: &[u8]) -> bool {
+    if path.is_dir() {
+        return names(path).iter().any(|name| holds(&path.join(name), bytes));
+    }
     let content = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     content.windows(bytes.len()).any(|part| part == bytes)
 }

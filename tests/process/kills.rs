@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::Proxy;
+use liveobject_test_support::{Api, Proxy};
+use reqwest::Method;
 use tokio::time::sleep;
 
-use crate::helpers::{Dice, Load, assert_kept, broker_and_subscriber, service, settle};
+use crate::helpers::{Dice, Load, assert_kept, broker_and_subscriber, event, names, service, settle};
 
 const KILLS: usize = 20;
 const EVENTS_PER_SECOND: u32 = 500;
@@ -47,4 +48,58 @@ async fn every_accepted_event_arrives_in_order_over_20_kills_in_a_row() {
     assert_kept(&ledger);
     assert!(accepted > KILLS * 10, "too little came in between to mean much: {accepted}");
     assert!(ledger.resends() >= 1, "no kill hit anything that was under way: {}", ledger.summary());
+}
+
+/// A red pixel.
+const PNG: &[u8] = &[
+    0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
+    2, 0, 0, 0, 0x90, 0x77, 0x53, 0xde, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
+];
+
+fn picture(n: usize) -> Vec<u8> {
+    [PNG, &n.to_le_bytes().repeat(10_000)].concat()
+}
+
+/// Stores one picture after another, in turn for two events, until the service is gone; answers which was the last one
+/// that was answered as stored, and how many were.
+async fn store_pictures(api: Api, first: usize) -> (Option<usize>, usize) {
+    let mut last = None;
+    for n in first.. {
+        let path = format!("/api/v1/events/p{}/thumbnail", n % 2);
+        match Api::try_send(api.request(Method::PUT, &path).body(picture(n))).await {
+            Ok(answer) => assert_eq!(answer.status, 204, "{answer:?}"),
+            Err(_) => return (last, n - first),
+        }
+        last = Some(n);
+    }
+    unreachable!("the service is killed before")
+}
+
+#[tokio::test]
+async fn a_stored_picture_is_there_whole_after_a_kill() {
+    let mut dice = Dice::new("pictures");
+    let mut service = service().start().await;
+    for id in ["p0", "p1"] {
+        let _ = service.post_event(&event(id)).await.expect(202);
+    }
+    let (mut next, mut stored) = (0, 0);
+    for _ in 0..10 {
+        let storing = tokio::spawn(store_pictures((*service).clone(), next));
+        sleep(dice.millis(10, 200)).await;
+        service.kill9().await;
+        let (last, count) = storing.await.expect("it was stored");
+        service.start().await;
+        for n in last.into_iter().chain(last.filter(|_| count > 1).map(|n| n - 1)) {
+            let path = format!("/api/v1/events/p{}/thumbnail", n % 2);
+            let answer = service.request(Method::GET, &path).send().await.expect("an answer");
+            let image = answer.bytes().await.expect("a picture");
+            // The one that was under way took the place of the older one, or it did not.
+            assert!(image == picture(n) || (Some(n) != last && image == picture(n + 2)), "{n} of {last:?}");
+        }
+        let left = names(&service.data_dir().join("thumbnails"));
+        assert_eq!(left, ["0"], "nothing is left half done");
+        next = last.map_or(next, |n| n + 2);
+        stored += count;
+    }
+    assert!(stored > 20, "too few pictures to mean much: {stored}");
 }

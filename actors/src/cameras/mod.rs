@@ -24,7 +24,7 @@ pub use self::messages::*;
 use self::tally::{Tally, is_active};
 use crate::{
     calendar::{Calendar, Day},
-    camera::Camera,
+    camera::{Camera, Thumbnail},
     clock::{self, Timestamp},
     config::SettingsChanged,
     discovery::CamerasChanged,
@@ -35,6 +35,7 @@ use crate::{
     retained::{Content, Group, Kind, Owner, Retain, RetainAll, Wanted},
     settings::MqttSettings,
     store::{Store, StoreError, camera_days, cameras},
+    thumbnails::ThumbnailStored,
 };
 
 /// Requests that may wait in the mailbox; facts are bounded by their senders.
@@ -64,6 +65,8 @@ pub struct CameraPeers {
 struct Known {
     camera: Camera,
     tally: Tally,
+    /// Another one for each picture, also of the same event.
+    picture: u64,
     /// What was told last.
     active: bool,
 }
@@ -77,6 +80,8 @@ pub struct CameraActor {
     max_cameras: u32,
     peers: CameraPeers,
     cameras: BTreeMap<CameraId, Known>,
+    /// Pictures that are to be noted.
+    pictures: BTreeMap<CameraId, Thumbnail>,
     today: Day,
     /// Told the actor's name when it panics.
     crashed: UnboundedSender<&'static str>,
@@ -152,10 +157,11 @@ impl CameraActor {
         let known = |camera: Camera| {
             let counted_at = camera.last_event.as_ref().map(|last| last.happened_at);
             let tally = Tally::new(days.remove(&camera.camera_id).unwrap_or_default(), counted_at);
-            (camera.camera_id.clone(), Known { camera, tally, active: false })
+            (camera.camera_id.clone(), Known { camera, tally, picture: 0, active: false })
         };
         let cameras = cameras::all(&store.read).await?.into_iter().map(known).collect();
-        Ok(Self { store, settings, calendar, max_cameras, peers, cameras, today, crashed })
+        let pictures = BTreeMap::new();
+        Ok(Self { store, settings, calendar, max_cameras, peers, cameras, pictures, today, crashed })
     }
 
     fn view(&mut self, id: &CameraId) -> Option<CameraView> {
@@ -173,7 +179,7 @@ impl CameraActor {
         };
         let counts = known.tally.counts(&self.calendar, now);
         known.active = is_active(&known.camera, self.settings.activity_seconds, now);
-        state::group(&known.camera, counts, known.active, &self.settings)
+        state::group(&known.camera, counts, known.active, known.picture, &self.settings)
     }
 
     fn tell(&mut self, id: &CameraId) {
@@ -211,6 +217,7 @@ impl CameraActor {
         let known = self.cameras.entry(id.clone()).or_insert_with(|| Known {
             camera: camera.clone(),
             tally: Tally::default(),
+            picture: 0,
             active: false,
         });
         if !days.is_empty() {
@@ -247,6 +254,23 @@ impl CameraActor {
                     act.learn(camera, &days);
                 }
             }
+        }));
+    }
+
+    /// Notes the pictures that came; those that come meanwhile wait, and of each camera only the newest.
+    fn note_pictures(&mut self, ctx: &mut Context<Self>) {
+        let (db, pictures) = (self.store.write.clone(), std::mem::take(&mut self.pictures));
+        let noted = async move { cameras::note_pictures(&db, &pictures).await };
+        ctx.wait(noted.into_actor(self).map(|noted, act, _| match noted {
+            Ok(noted) => {
+                for camera in noted {
+                    if let Some(known) = act.cameras.get_mut(&camera.camera_id) {
+                        known.picture += 1;
+                        act.learn(camera, &[]);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "new pictures are not shown as their cameras' newest"),
         }));
     }
 
@@ -348,6 +372,21 @@ impl Handler<CamerasSaw> for CameraActor {
     }
 }
 
+impl Handler<ThumbnailStored> for CameraActor {
+    type Result = ();
+
+    fn handle(&mut self, ThumbnailStored { camera_id, thumbnail }: ThumbnailStored, ctx: &mut Self::Context) {
+        if self.pictures.is_empty() {
+            // After whatever is in the mailbox already.
+            ctx.spawn(actix::fut::ready(()).into_actor(self).map(|(), act, ctx| act.note_pictures(ctx)));
+        }
+        let newest = self.pictures.entry(camera_id).or_insert(thumbnail);
+        if !thumbnail.is_older_than(newest) {
+            *newest = thumbnail;
+        }
+    }
+}
+
 impl Handler<SettingsChanged> for CameraActor {
     type Result = ();
 
@@ -424,12 +463,4 @@ impl Handler<DeleteCamera> for CameraActor {
             Ok(())
         })))
     }
-}
-
-/// Fact from the outbox' sweep: the events up to this place are gone, and their pictures with them.
-#[derive(Debug, Clone, Copy, actix::Message)]
-#[rtype(result = "()")]
-pub struct EventsRemoved {
-    /// The last place that is gone.
-    pub up_to: crate::ids::Seq,
 }

@@ -49,12 +49,20 @@ struct Activity<'a> {
 }
 
 /// Everything that is to stand of a camera's state; nothing, when it is not enabled.
-pub fn group(camera: &Camera, counts: Counts, active: bool, settings: &MqttSettings) -> Group {
-    let wanted = if camera.enabled { wanted(camera, counts, active, settings) } else { Vec::new() };
+///
+/// `picture` is the version of its thumbnail: another one when the same event got another picture.
+pub fn group(camera: &Camera, counts: Counts, active: bool, picture: u64, settings: &MqttSettings) -> Group {
+    let wanted = if camera.enabled { wanted(camera, counts, active, picture, settings) } else { Vec::new() };
     Group { kind: Kind::State, name: Arc::from(camera.camera_id.as_str()), wanted, former: Vec::new() }
 }
 
-fn wanted(camera: &Camera, counts: Counts, active: bool, settings: &MqttSettings) -> Vec<Wanted> {
+fn wanted(
+    camera: &Camera,
+    counts: Counts,
+    active: bool,
+    picture: u64,
+    settings: &MqttSettings,
+) -> Vec<Wanted> {
     let (prefix, id) = (&settings.topic_prefix, &camera.camera_id);
     let mut wanted = vec![
         Wanted { topic: prefix.camera_status(id), content: json(&status(camera)) },
@@ -75,7 +83,8 @@ fn wanted(camera: &Camera, counts: Counts, active: bool, settings: &MqttSettings
         wanted.push(Wanted { topic: prefix.description(id), content: description });
     }
     if let Some(thumbnail) = camera.thumbnail {
-        wanted.push(Wanted { topic: prefix.thumbnail(id), content: Content::Thumbnail(thumbnail.seq) });
+        let content = Content::Thumbnail { seq: thumbnail.seq, version: picture };
+        wanted.push(Wanted { topic: prefix.thumbnail(id), content });
     }
     if settings.retain_messages {
         // The outbox publishes it; it is to go with the camera.
@@ -148,7 +157,7 @@ mod tests {
             Content::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
             other => format!("{other:?}"),
         };
-        let wanted = group(camera, counts, true, settings).wanted;
+        let wanted = group(camera, counts, true, 0, settings).wanted;
         wanted.into_iter().map(|wanted| (wanted.topic, text(wanted.content))).collect()
     }
 

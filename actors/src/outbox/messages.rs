@@ -1,6 +1,7 @@
 //! What can be said to the [`OutboxActor`](super::OutboxActor), and what it answers.
 
 use actix::{Message, Recipient};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,6 +11,7 @@ use crate::{
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId, Seq},
     status::{FailureKind, Warning},
+    thumbnails::ThumbnailError,
 };
 
 /// What the log says of an event that it holds.
@@ -23,7 +25,7 @@ pub struct Receipt {
     pub duplicate: bool,
 }
 
-/// Why an event was not accepted. Nothing of the request was; send it again with the same `event_id`, it cannot double.
+/// Why an event was not accepted. Send it again with the same `event_id`, it cannot double.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// As many events wait as may (`[outbox] max_pending`).
@@ -34,7 +36,7 @@ pub enum PublishError {
         /// How many may.
         max_pending: u64,
     },
-    /// More events are being written at this moment than memory is set aside for.
+    /// More events or pictures are being written at this moment than memory is set aside for.
     #[error("too many events at once; try again in a second")]
     Busy,
     /// The database could not keep the event: disk full, locked, damaged. The log says which.
@@ -43,13 +45,37 @@ pub enum PublishError {
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
+    /// The picture was not accepted. One that is too large or none at all is refused before anything is kept; otherwise
+    /// the event is kept and its picture is not, until the event comes again with the same `event_id`.
+    #[error("thumbnail: {0}")]
+    Thumbnail(ThumbnailError),
 }
 
-/// From classifiers and the HTTP layer: keep this event and publish it. Answered when it is committed and synced to
-/// disk; the answer does not wait for the broker.
+/// From classifiers and the HTTP layer: keep this event and publish it. Answered when it, and the picture that comes with
+/// it, are synced to disk; the answer does not wait for the broker. The event leaves as soon as it is committed, so that a
+/// subscriber may ask for the picture some milliseconds before it is there.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Receipt, PublishError>")]
-pub struct PublishEvent(pub DetectionEvent);
+pub struct PublishEvent {
+    /// The event.
+    pub event: DetectionEvent,
+    /// Its picture: JPEG, PNG or WebP, at most 2 MiB. Where the event was accepted before and has a picture, that one stays.
+    pub thumbnail: Option<Bytes>,
+}
+
+impl PublishEvent {
+    /// An event without a picture.
+    pub fn new(event: DetectionEvent) -> Self {
+        Self { event, thumbnail: None }
+    }
+
+    /// The event with its picture.
+    #[must_use]
+    pub fn with_thumbnail(mut self, image: impl Into<Bytes>) -> Self {
+        self.thumbnail = Some(image.into());
+        self
+    }
+}
 
 /// From the HTTP layer: keep all of these events, in this order, or none.
 #[derive(Debug, Message)]

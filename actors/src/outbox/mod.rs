@@ -12,6 +12,7 @@ mod feed;
 mod gather;
 mod messages;
 mod pacer;
+mod pictures;
 mod suspicion;
 mod warnings;
 mod window;
@@ -35,10 +36,12 @@ use tokio::{
 pub use self::{
     dispatch::{StoredEvent, is_late},
     messages::*,
+    pictures::Thumbnails,
     window::Run,
 };
 use self::{
-    feed::Feed, gather::Gather, pacer::Pacer, suspicion::Suspicion, warnings::Warnings, window::Window,
+    feed::Feed, gather::Gather, pacer::Pacer, pictures::Room, suspicion::Suspicion, warnings::Warnings,
+    window::Window,
 };
 use crate::{
     cameras::CamerasSaw,
@@ -49,6 +52,7 @@ use crate::{
     metrics::Metrics,
     settings::MqttSettings,
     store::{Store, commit, dead_events, deliveries, events, history, sweep},
+    thumbnails::Sweep,
 };
 
 /// Requests that may wait in the mailbox: handlers answer at once, so it empties as fast as it fills.
@@ -100,6 +104,8 @@ pub struct OutboxActor {
 
     // Writing.
     gather: Gather,
+    room: Room,
+    thumbnails: Option<Thumbnails>,
     /// Events in the commit that is on its way; `None`: none is.
     committing: Option<usize>,
     /// The last place given; not certain after a commit whose outcome is not known.
@@ -160,6 +166,8 @@ impl OutboxActor {
             cameras: None,
             crashed,
             gather: Gather::default(),
+            room: Room::default(),
+            thumbnails: None,
             committing: None,
             last_seq,
             last_seq_is_certain: true,
@@ -190,6 +198,13 @@ impl OutboxActor {
     #[must_use]
     pub fn telling(mut self, cameras: Recipient<CamerasSaw>) -> Self {
         self.cameras = Some(cameras);
+        self
+    }
+
+    /// Hands the pictures that come with events to these.
+    #[must_use]
+    pub fn keeping(mut self, thumbnails: Thumbnails) -> Self {
+        self.thumbnails = Some(thumbnails);
         self
     }
 
@@ -253,12 +268,21 @@ impl OutboxActor {
         ctx.spawn(sweep.into_actor(self).map(|swept, act, _| match swept {
             Ok(swept) => {
                 act.dead = act.dead.saturating_sub(swept.dead);
+                act.sweep_pictures(swept.up_to);
                 if swept.events > 0 {
                     tracing::info!(events = swept.events, dead = swept.dead, "removed old events");
                 }
             }
             Err(error) => tracing::warn!(%error, "old events could not be removed; tried again in an hour"),
         }));
+    }
+
+    /// Also of events that an earlier sweep removed: it may have ended there, or a picture may have come meanwhile.
+    fn sweep_pictures(&self, up_to: Option<Seq>) {
+        if let (Some(up_to), Some(thumbnails)) = (up_to, &self.thumbnails) {
+            #[expect(clippy::disallowed_methods, reason = "one an hour")]
+            thumbnails.sweep.do_send(Sweep { up_to });
+        }
     }
 }
 
@@ -291,11 +315,19 @@ impl Actor for OutboxActor {
 impl Handler<PublishEvent> for OutboxActor {
     type Result = ResponseFuture<Result<Receipt, PublishError>>;
 
-    fn handle(&mut self, PublishEvent(event): PublishEvent, ctx: &mut Self::Context) -> Self::Result {
-        let accepted = self.accept(vec![event], ctx);
+    fn handle(&mut self, msg: PublishEvent, ctx: &mut Self::Context) -> Self::Result {
+        let picture = self.room.take(msg.thumbnail);
+        let accepted = picture.and_then(|picture| Ok((picture, self.accept(vec![msg.event], ctx)?)));
+        let keeper = self.thumbnails.clone();
         Box::pin(async move {
-            let mut receipts = accept::wait(accepted).await?;
-            receipts.pop().ok_or_else(|| PublishError::Storage("the commit gave no receipt".to_owned()))
+            let (picture, accepted) = accepted?;
+            let mut receipts = accept::wait(Ok(accepted)).await?;
+            let nothing = || PublishError::Storage("the commit gave no receipt".to_owned());
+            let receipt = receipts.pop().ok_or_else(nothing)?;
+            if let Some(picture) = picture {
+                picture.store(keeper, &receipt).await?;
+            }
+            Ok(receipt)
         })
     }
 }

@@ -8,13 +8,14 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     EventInput,
-    calendar::Calendar,
     connection::Outgoing,
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId},
     status::FailureKind,
-    testing::{FakeConnection, Recorder, Told},
+    testing::{FakeConnection, Recorder, Told, commit_context},
 };
+
+mod pictures;
 
 const DAY: i64 = 86_400;
 
@@ -70,16 +71,7 @@ impl Fixture {
     async fn open(dir: &Path, settings: MqttSettings, max_pending: u64) -> Self {
         let store = Store::open_file(&dir.join("liveobject.db")).await.unwrap();
         let metrics = Metrics::new();
-        let limits = OutboxLimits {
-            max_pending,
-            window: 10,
-            retention_days: 7,
-            commit: commit::Context {
-                public_url: "http://localhost:8080".to_owned(),
-                calendar: Calendar::named("UTC").unwrap(),
-                max_cameras: 1000,
-            },
-        };
+        let limits = OutboxLimits { max_pending, window: 10, retention_days: 7, commit: commit_context() };
         let crashed = mpsc::unbounded_channel().0;
         let outbox =
             OutboxActor::recover(store.clone(), metrics.clone(), limits, Arc::new(settings), crashed);
@@ -100,7 +92,7 @@ impl Fixture {
     }
 
     async fn publish(&self, event: DetectionEvent) -> Result<Receipt, PublishError> {
-        self.outbox.send(PublishEvent(event)).await.unwrap()
+        self.outbox.send(PublishEvent::new(event)).await.unwrap()
     }
 
     async fn publish_many(&self, ids: impl IntoIterator<Item = i64>) {

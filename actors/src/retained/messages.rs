@@ -36,8 +36,13 @@ impl Kind {
 pub enum Content {
     /// These bytes.
     Bytes(Bytes),
-    /// The picture of the event at this place.
-    Thumbnail(Seq),
+    /// The picture of the event at this place. `version` is another one when the event got another picture.
+    Thumbnail {
+        /// The place.
+        seq: Seq,
+        /// Tells two pictures of one event apart.
+        version: u64,
+    },
     /// Something that others publish (the availability, retained events): it is only seen to that it is cleared when the
     /// topic is not wanted any more.
     Elsewhere,

@@ -128,7 +128,9 @@ impl RetainedActor {
         let Some(Link { id, publish, .. }) = &self.link else { return };
         let (link, publish, thumbnails) = (*id, publish.clone(), self.thumbnails.clone());
         let sent = async move {
-            let payload = payload(&job.mark, &thumbnails).await;
+            let Some(payload) = payload(&job.mark, &thumbnails).await else {
+                return (job, Some(false));
+            };
             let message = PublishState { topic: job.topic.clone(), payload, retain: true };
             let taken = match publish.send(message).await {
                 Ok(Ok(())) => Some(true),
@@ -223,17 +225,18 @@ impl RetainedActor {
     }
 }
 
-async fn payload(mark: &Mark, thumbnails: &Recipient<GetThumbnailAt>) -> Bytes {
-    match mark {
+/// `None` when there is nothing to send: a picture that was removed with its event, or cannot be read, which was logged.
+/// What stands there stays.
+async fn payload(mark: &Mark, thumbnails: &Recipient<GetThumbnailAt>) -> Option<Bytes> {
+    let payload = match mark {
         Mark::Content(Content::Bytes(bytes)) => bytes.clone(),
-        Mark::Content(Content::Thumbnail(seq)) => match thumbnails.send(GetThumbnailAt(*seq)).await {
-            Ok(Ok(Some(picture))) => picture.image,
-            // Gone, or it cannot be read, which was logged: no picture is better than one that is not the newest.
-            _ => Bytes::new(),
-        },
+        Mark::Content(Content::Thumbnail { seq, .. }) => {
+            thumbnails.send(GetThumbnailAt(*seq)).await.ok()?.ok()??.image
+        }
         Mark::Moves => Bytes::from_static(MOVES),
         Mark::Content(Content::Elsewhere) | Mark::Nothing => Bytes::new(),
-    }
+    };
+    Some(payload)
 }
 
 /// Whether the broker has refused a message (`Some(false)`), or its answer is not known.

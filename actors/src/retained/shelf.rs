@@ -325,7 +325,7 @@ impl Shelf {
             return;
         }
         self.flying = self.flying.saturating_sub(1);
-        if matches!(job.mark, Mark::Content(Content::Thumbnail(_))) {
+        if matches!(job.mark, Mark::Content(Content::Thumbnail { .. })) {
             self.pictures = self.pictures.saturating_sub(1);
         }
         match taken {
@@ -552,7 +552,7 @@ impl Shelf {
     }
 
     fn publish_state(&self, entry: &Entry, desired: Mark, now: Instant) -> Verdict {
-        if matches!(desired, Mark::Content(Content::Thumbnail(_))) && self.pictures >= MAX_PICTURES {
+        if matches!(desired, Mark::Content(Content::Thumbnail { .. })) && self.pictures >= MAX_PICTURES {
             return Verdict::NotBefore(now + LOOK_AGAIN);
         }
         let recent = self.groups.get(&entry.group).map(|members| &members.recent);
@@ -565,7 +565,7 @@ impl Shelf {
 
     fn send(&mut self, topic: String, mark: Mark, now: Instant) -> Job {
         self.flying += 1;
-        self.pictures += usize::from(matches!(mark, Mark::Content(Content::Thumbnail(_))));
+        self.pictures += usize::from(matches!(mark, Mark::Content(Content::Thumbnail { .. })));
         if let Some(entry) = self.entries.get_mut(&topic) {
             (entry.flying, entry.sent_at) = (Some(mark.clone()), Some(now));
             if entry.group.0 == Kind::State

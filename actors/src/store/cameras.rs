@@ -1,5 +1,7 @@
 //! The table `cameras`: what is known of each camera.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{
     ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, Iterable as _,
     PaginatorTrait as _, QueryFilter, QueryOrder, TransactionTrait, entity::prelude::*,
@@ -34,6 +36,7 @@ pub struct Model {
     pub last_detection_type: Option<String>,
     pub event_types: String,
     pub thumbnail_seq: Option<i64>,
+    pub thumbnail_happened_at: Option<i64>,
     pub thumbnail_format: Option<String>,
     pub revision: i64,
 }
@@ -84,6 +87,7 @@ pub async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbE
         last_detection_type: Set(last.and_then(|event| event.smart_detection_type.clone())),
         event_types: Set(serde_json::to_string(&camera.event_types).expect("texts always serialize")),
         thumbnail_seq: Set(camera.thumbnail.map(|thumbnail| thumbnail.seq.0)),
+        thumbnail_happened_at: Set(camera.thumbnail.map(|thumbnail| clock::to_micros(thumbnail.happened_at))),
         thumbnail_format: Set(camera.thumbnail.map(|thumbnail| thumbnail.format.media_type().to_owned())),
         revision: Set(camera.revision),
     };
@@ -113,6 +117,30 @@ pub async fn change<E: From<DbErr>>(
         txn.commit().await?;
     }
     Ok(camera)
+}
+
+/// Notes the newest pictures of cameras, in a transaction of its own; a picture of what happened before what is shown
+/// already is passed over, and so is an unknown camera. Answers those cameras whose newest picture is the given one.
+pub async fn note_pictures(
+    db: &DatabaseConnection,
+    pictures: &BTreeMap<CameraId, Thumbnail>,
+) -> Result<Vec<Camera>, DbErr> {
+    let txn = db.begin().await?;
+    let ids: Vec<_> = pictures.keys().cloned().collect();
+    let mut noted = Vec::new();
+    for mut camera in find(&txn, &ids).await? {
+        let Some(picture) = pictures.get(&camera.camera_id) else { continue };
+        if camera.thumbnail.is_some_and(|known| picture.is_older_than(&known)) {
+            continue;
+        }
+        if camera.thumbnail.replace(*picture) != Some(*picture) {
+            camera.revision += 1;
+            write(&txn, &camera).await?;
+        }
+        noted.push(camera);
+    }
+    txn.commit().await?;
+    Ok(noted)
 }
 
 /// Removes a camera and its counts; answers whether it was there.
@@ -148,7 +176,12 @@ fn camera(row: Model) -> Option<Camera> {
         status_at: clock::from_micros(row.status_at),
         last_event,
         event_types: serde_json::from_str(&row.event_types).unwrap_or_default(),
-        thumbnail: row.thumbnail_seq.zip(format).map(|(seq, format)| Thumbnail { seq: Seq(seq), format }),
+        thumbnail: match (row.thumbnail_seq, row.thumbnail_happened_at, format) {
+            (Some(seq), Some(happened_at), Some(format)) => {
+                Some(Thumbnail { seq: Seq(seq), happened_at: clock::from_micros(happened_at), format })
+            }
+            _ => None,
+        },
         revision: row.revision,
     })
 }

@@ -13,6 +13,7 @@ use crate::{
     ids::{CameraId, EventId, Seq},
     outbox::{Receipt, Run, StoredEvent},
     store::dead_events::Death,
+    thumbnails::Links,
 };
 
 /// What one commit writes.
@@ -29,8 +30,8 @@ pub struct Batch {
 /// What a commit has to know beside the batch.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Where this service is reached from elsewhere.
-    pub public_url: String,
+    /// Makes the links to pictures.
+    pub links: Links,
     /// Which day it is where the cameras are.
     pub calendar: Calendar,
     /// How many cameras may be known.
@@ -77,7 +78,7 @@ pub async fn commit(
         let known = events::find_ids(&txn, &ids).await?.into_iter().collect();
         let mut cameras =
             Cameras::of(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
-        let rows = place(&mut committed, &batch.events, known, &mut cameras, now, &context.public_url);
+        let rows = place(&mut committed, &batch.events, known, &mut cameras, now, &context.links);
         events::insert(&txn, &rows).await?;
         committed.unregistered = cameras.unregistered.first().cloned();
         committed.seen = cameras.write(&txn).await?;
@@ -95,7 +96,7 @@ fn place(
     mut known: HashMap<EventId, Seq>,
     cameras: &mut Cameras,
     now: Timestamp,
-    public_url: &str,
+    links: &Links,
 ) -> Vec<events::NewRow> {
     let mut rows = Vec::with_capacity(batch.len());
     for event in batch {
@@ -112,7 +113,7 @@ fn place(
             camera_id: event.camera_id().clone(),
             occurred_at: event.timestamp(),
             received_at: now,
-            payload: event.payload(&camera, seq, public_url).into(),
+            payload: event.payload(&camera, seq, &links.url(&event_id, now)).into(),
         };
         known.insert(event_id.clone(), seq);
         committed.receipts.push(Receipt { event_id: event_id.clone(), seq, duplicate: false });

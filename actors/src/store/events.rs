@@ -6,7 +6,7 @@ use sea_orm::{
 };
 
 use crate::{
-    clock,
+    clock::{self, Timestamp},
     ids::{CameraId, EventId, Seq},
     outbox::StoredEvent,
 };
@@ -72,6 +72,34 @@ pub async fn find_ids(db: &impl ConnectionTrait, ids: &[EventId]) -> Result<Vec<
         found.extend(rows.into_iter().filter_map(|(id, seq)| Some((EventId::parse(id).ok()?, Seq(seq)))));
     }
     Ok(found)
+}
+
+/// Where an event is, who saw it, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// The camera that saw it.
+    pub camera_id: CameraId,
+    /// When it happened, or when it was accepted if that was earlier.
+    pub happened_at: Timestamp,
+}
+
+/// The place of one event.
+pub async fn find(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<Place>, DbErr> {
+    let row: Option<(i64, String, i64, i64)> = Entity::find()
+        .select_only()
+        .columns([Column::Seq, Column::CameraId, Column::OccurredAt, Column::ReceivedAt])
+        .filter(Column::EventId.eq(id.as_str()))
+        .into_tuple()
+        .one(db)
+        .await?;
+    // What the table holds was checked when it was accepted.
+    Ok(row.and_then(|(seq, camera_id, occurred_at, received_at)| {
+        let camera_id = CameraId::parse(camera_id).ok()?;
+        let happened_at = clock::from_micros(occurred_at.min(received_at));
+        Some(Place { seq: Seq(seq), camera_id, happened_at })
+    }))
 }
 
 /// The last place that was ever given, also when its row is gone: a place is never used twice.

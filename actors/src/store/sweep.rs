@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::DbErr;
 
 use super::{Store, dead_events, deliveries, events};
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, ids::Seq};
 
 /// Rows a step: some milliseconds of the one writing connection.
 const STEP: u64 = 500;
@@ -15,6 +15,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
+    /// Everything up to this place is gone, now or by an earlier sweep; `None`: nothing is so old.
+    pub up_to: Option<Seq>,
     /// Events.
     pub events: u64,
     /// Of them, dead ones.
@@ -23,8 +25,10 @@ pub struct Swept {
 
 /// Removes events that were settled before `before`, with their deaths and checkpoints.
 pub async fn run(store: &Store, before: Timestamp) -> Result<Swept, DbErr> {
-    let mut swept = Swept::default();
-    let Some(up_to) = deliveries::settled_before(&store.read, before).await? else { return Ok(swept) };
+    let Some(up_to) = deliveries::settled_before(&store.read, before).await? else {
+        return Ok(Swept::default());
+    };
+    let mut swept = Swept { up_to: Some(up_to), ..Swept::default() };
     loop {
         let step = events::delete_up_to(&store.write, up_to, STEP).await?;
         swept.events += step;

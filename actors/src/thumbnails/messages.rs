@@ -4,8 +4,8 @@ use actix::Message;
 use bytes::Bytes;
 
 use crate::{
-    camera::ImageType,
-    ids::{EventId, Seq},
+    camera::{ImageType, Thumbnail},
+    ids::{CameraId, EventId, Seq},
     outbox::QueryError,
 };
 
@@ -22,12 +22,24 @@ pub struct PutThumbnail {
     pub image: Bytes,
 }
 
+/// From the outbox: the picture that came with an event, which is committed. Answered when it is synced to disk; waits for
+/// its turn, however many are being written. One that the event has already stays: an event is accepted once, and so is
+/// what came with it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), ThumbnailError>")]
+pub struct StoreThumbnail {
+    /// Whose.
+    pub event_id: EventId,
+    /// The picture.
+    pub image: Bytes,
+}
+
 /// From the HTTP layer: the picture of an event; `None` when there is no such event or it has none (any more).
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnail(pub EventId);
 
-/// From the CameraActor: the picture of the event at this place.
+/// From the `CameraActor`: the picture of the event at this place.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnailAt(pub Seq);
@@ -39,6 +51,25 @@ pub struct Picture {
     pub format: ImageType,
     /// Its bytes.
     pub image: Bytes,
+}
+
+/// Fact: an event has a picture, or another one than before. Told after it is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct ThumbnailStored {
+    /// Which camera saw the event.
+    pub camera_id: CameraId,
+    /// Which event's picture, and its format.
+    pub thumbnail: Thumbnail,
+}
+
+/// From the outbox: the events up to this one are gone, and their pictures with them. What cannot be removed now is met
+/// again by the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct Sweep {
+    /// The last event that is gone.
+    pub up_to: Seq,
 }
 
 /// Why a picture was not kept.
@@ -53,9 +84,12 @@ pub enum ThumbnailError {
         /// How large it is.
         bytes: usize,
     },
-    /// Its content is none of the three formats, whatever its name says.
-    #[error("must be a JPEG, PNG or WebP picture")]
+    /// Its content is none of the three formats, whatever its name says, or not all of it is there.
+    #[error("must be a JPEG, PNG or WebP picture, whole")]
     NotAPicture,
+    /// More pictures are being written at this moment than memory is set aside for, or one of the same event is.
+    #[error("too many pictures at once; try again in a second")]
+    Busy,
     /// The disk or the database did not keep it. The log says why.
     #[error("the picture could not be stored: {0}")]
     Storage(String),

@@ -6,6 +6,7 @@ use actix::{Actor, ActorContext, Addr, Context, Handler, Message, MessageResult,
 use liveobject_actors::{
     DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
     camera::Camera,
+    camera::ImageType,
     cameras::{CameraError, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
     clock,
     config::{
@@ -18,6 +19,7 @@ use liveobject_actors::{
     },
     status::ConnectionState,
     supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
+    thumbnails::{GetThumbnail, LinkKey, Links, Picture, PutThumbnail, ThumbnailError},
 };
 use serde_json::{Value, json};
 
@@ -29,6 +31,8 @@ pub struct Script {
     pub publish_fails: Option<PublishError>,
     /// How the database fails to answer.
     pub query_fails: Option<QueryError>,
+    /// How storing a picture fails.
+    pub put_thumbnail_fails: Option<ThumbnailError>,
     /// How replacing the settings fails.
     pub replace_fails: Option<ReplaceError>,
     /// How a test message fails.
@@ -63,6 +67,7 @@ impl Default for Script {
             accepted: Vec::new(),
             publish_fails: None,
             query_fails: None,
+            put_thumbnail_fails: None,
             replace_fails: None,
             test_message_fails: None,
             outbox_hangs: false,
@@ -155,9 +160,11 @@ macro_rules! answers {
 }
 
 answers! {
-    PublishEvent, |script, PublishEvent(event)| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
+    PublishEvent, |script, PublishEvent { event, .. }| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
     PublishBatch, |script, PublishBatch(events)| script.publish(events);
     GetEvent, |script, GetEvent(id)| script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
+    PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_fails.clone().map_or(Ok(()), Err);
+    GetThumbnail, |script, GetThumbnail(_)| script.query_fails.clone().map_or(Ok(Some(picture())), Err);
     ListEvents, |script, list| {
         let records = script.records().map(|records| {
             let before = |r: &EventRecord| list.before.is_none_or(|before| r.seq < before);
@@ -209,6 +216,10 @@ impl Handler<End> for Actors {
     }
 }
 
+fn picture() -> Picture {
+    Picture { format: ImageType::Jpeg, image: b"\xff\xd8\xff".as_slice().into() }
+}
+
 fn report() -> TestReport {
     let stage = TestStage { name: "resolve", ok: Some(true), duration_ms: 1, detail: "127.0.0.1".to_owned() };
     TestReport { success: true, message: "it works".to_owned(), protocol: Some("5"), stages: vec![stage] }
@@ -234,6 +245,9 @@ pub fn handle(actors: &Addr<Actors>) -> Handle {
         settings: actors().recipient(),
         replace_settings: actors().recipient(),
         test_connection: actors().recipient(),
+        put_thumbnail: actors().recipient(),
+        get_thumbnail: actors().recipient(),
+        links: Links::new("http://here", 7, LinkKey::generate().unwrap()),
         metrics: Metrics::new(),
     }
 }

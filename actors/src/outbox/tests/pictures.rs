@@ -1,0 +1,138 @@
+//! Events that come with a picture.
+
+use super::*;
+use crate::{
+    camera::ImageType,
+    store::commit,
+    thumbnails::{Files, GetThumbnailAt, MAX_THUMBNAIL_BYTES, ThumbnailActor, ThumbnailError, samples},
+};
+
+/// An outbox with somebody who keeps pictures, and where they are.
+async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, Addr<ThumbnailActor>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path()).unwrap();
+    let crashed = mpsc::unbounded_channel().0;
+    let thumbnails = ThumbnailActor::new(store.clone(), files, crashed.clone()).start();
+    let limits = OutboxLimits { max_pending: 100, window: 10, retention_days: 7, commit: commit_context() };
+    let settings = Arc::new(MqttSettings::defaults("c"));
+    let outbox = OutboxActor::recover(store, Metrics::new(), limits, settings, crashed).await.unwrap();
+    let peers = Thumbnails { store: thumbnails.clone().recipient(), sweep: thumbnails.clone().recipient() };
+    (outbox.keeping(peers).start(), thumbnails, dir)
+}
+
+async fn format_at(thumbnails: &Addr<ThumbnailActor>, seq: i64) -> Option<ImageType> {
+    let found = thumbnails.send(GetThumbnailAt(Seq(seq))).await.unwrap().unwrap();
+    found.map(|picture| picture.format)
+}
+
+#[actix::test]
+async fn an_event_with_a_picture_is_answered_when_both_are_on_disk() {
+    let it = Fixture::new().await;
+    let (outbox, thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
+    let publish = |id: &str, image| outbox.send(PublishEvent::new(event(id)).with_thumbnail(image));
+    let receipt = publish("a", samples::JPEG).await.unwrap().unwrap();
+    assert_eq!((receipt.seq, receipt.duplicate), (Seq(1), false));
+    assert_eq!(format_at(&thumbnails, 1).await, Some(ImageType::Jpeg));
+
+    outbox.send(PublishEvent::new(event("b"))).await.unwrap().unwrap();
+    assert_eq!(format_at(&thumbnails, 2).await, None);
+    assert!(publish("b", samples::PNG).await.unwrap().unwrap().duplicate);
+    assert_eq!(
+        format_at(&thumbnails, 2).await,
+        Some(ImageType::Png),
+        "a repeated event brings what is missing"
+    );
+    publish("b", samples::JPEG).await.unwrap().unwrap();
+    assert_eq!(format_at(&thumbnails, 2).await, Some(ImageType::Png), "and replaces nothing");
+}
+
+#[actix::test]
+async fn an_event_with_what_is_no_picture_is_not_accepted() {
+    let it = Fixture::new().await;
+    let (outbox, _thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
+    let large = vec![0; MAX_THUMBNAIL_BYTES + 1];
+    let too_large = ThumbnailError::TooLarge { bytes: large.len() };
+    for (image, why) in [(b"GIF89a".to_vec(), ThumbnailError::NotAPicture), (large, too_large)] {
+        let refused = outbox.send(PublishEvent::new(event("a")).with_thumbnail(image)).await.unwrap();
+        assert_eq!(refused.unwrap_err(), PublishError::Thumbnail(why));
+    }
+    assert_eq!(events::last_seq(&it.store.read).await.unwrap(), Seq(0));
+}
+
+#[actix::test]
+async fn a_picture_that_could_not_be_written_comes_with_the_event_sent_again() {
+    let it = Fixture::new().await;
+    let (outbox, thumbnails, dir) = with_thumbnails(it.store.clone()).await;
+    let in_the_way = dir.path().join("thumbnails/0");
+    std::fs::write(&in_the_way, "").unwrap();
+    let publish = || outbox.send(PublishEvent::new(event("a")).with_thumbnail(samples::JPEG));
+    let failed = publish().await.unwrap().unwrap_err();
+    assert!(matches!(failed, PublishError::Thumbnail(ThumbnailError::Storage(_))), "{failed:?}");
+    std::fs::remove_file(&in_the_way).unwrap();
+    assert!(publish().await.unwrap().unwrap().duplicate, "the event was kept");
+    assert_eq!(format_at(&thumbnails, 1).await, Some(ImageType::Jpeg));
+}
+
+#[actix::test]
+async fn many_events_with_pictures_at_once_are_all_kept() {
+    let it = Fixture::new().await;
+    let (outbox, thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
+    let publish =
+        |n: i64| outbox.send(PublishEvent::new(event(&format!("e{n}"))).with_thumbnail(samples::JPEG));
+    let answers = futures_util::future::join_all((1..=64).map(publish)).await;
+    for answer in answers {
+        let seq = answer.unwrap().unwrap().seq;
+        assert_eq!(format_at(&thumbnails, seq.0).await, Some(ImageType::Jpeg));
+    }
+}
+
+#[actix::test]
+async fn pictures_are_removed_with_their_events() {
+    let mut it = Fixture::new().await;
+    let (outbox, thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
+    for id in ["a", "b", "c"] {
+        outbox.send(PublishEvent::new(event(id)).with_thumbnail(samples::JPEG)).await.unwrap().unwrap();
+    }
+    it.outbox = outbox;
+    it.link_up(100).await;
+    it.sent(3).await;
+    it.acknowledge([1, 2]).await;
+    it.noted(2).await;
+    let aged = "UPDATE deliveries SET acked_at = acked_at - 8 * 86400000000";
+    sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, aged).await.unwrap();
+    it.outbox.send(SweepNow).await.unwrap();
+    wait_until("the pictures are gone", || async {
+        format_at(&thumbnails, 1).await.is_none() && format_at(&thumbnails, 2).await.is_none()
+    })
+    .await;
+    assert_eq!(format_at(&thumbnails, 3).await, Some(ImageType::Jpeg), "what waits stays");
+    assert_eq!(events::page(&it.store.read, Seq(0), 10).await.unwrap().len(), 1);
+}
+
+/// The hour is over.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct SweepNow;
+
+impl Handler<SweepNow> for OutboxActor {
+    type Result = ();
+
+    fn handle(&mut self, _: SweepNow, ctx: &mut Self::Context) {
+        self.sweep(ctx);
+    }
+}
+
+#[actix::test]
+async fn the_stored_payload_has_a_link_that_opens_the_picture() {
+    let it = Fixture::new().await;
+    let (context, now) = (commit_context(), clock::now());
+    let batch = commit::Batch { events: vec![event("a")], ..commit::Batch::default() };
+    let committed = commit::commit(&it.store.write, &batch, None, &context).await.unwrap();
+    let payload: serde_json::Value = serde_json::from_slice(&committed.stored[0].payload).unwrap();
+    let url = payload["thumbnail_url"].as_str().unwrap();
+    let id = EventId::parse("a").unwrap();
+    assert_eq!(url, context.links.url(&id, committed.stored[0].received_at));
+    let (_, query) = url.split_once("?expires=").unwrap();
+    let (expires, signature) = query.split_once("&signature=").unwrap();
+    assert!(context.links.verify(&id, expires.parse().unwrap(), signature, now));
+}

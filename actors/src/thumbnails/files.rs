@@ -1,0 +1,350 @@
+//! The pictures on the disk: one file an event, named by its place in the log, a thousand to a directory.
+//!
+//! Every function here blocks. A file has its name only when it is whole and synced, so that a reader never sees half of
+//! one, and a replaced picture is the old or the new one, whatever happens meanwhile. The format is told by the content,
+//! not by the name: a PNG that takes the place of a JPEG is one rename.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{MAX_THUMBNAIL_BYTES, Picture, picture};
+use crate::ids::Seq;
+
+const DIRECTORY: &str = "thumbnails";
+const HALF_DONE: &str = "tmp";
+/// Few enough for any file system, and the retention removes them all at once.
+const FILES_PER_SHARD: i64 = 1000;
+
+/// What the disk refused.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// The directory of the pictures cannot be used.
+    #[error("the directory {} cannot be used", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no room for the picture.
+    #[error("the disk is full: no room for {}", path.display())]
+    DiskFull {
+        /// The picture.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The picture cannot be written.
+    #[error("{} cannot be written", path.display())]
+    Store {
+        /// The picture.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The picture cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Load {
+        /// The picture.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Old pictures cannot be removed.
+    #[error("{} cannot be removed", path.display())]
+    Remove {
+        /// The picture, or its directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The pictures. Cheap to clone; one process uses them at a time.
+#[derive(Debug, Clone)]
+pub struct Files {
+    root: PathBuf,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Names half-done files.
+    written: AtomicU64,
+    /// Held while a directory is made and synced: whoever finds it there may rely on it.
+    making: Mutex<()>,
+}
+
+impl Files {
+    /// The pictures in this data directory. Removes what a killed process left half done.
+    pub fn open(data_dir: &Path) -> Result<Self, FilesError> {
+        let root = data_dir.join(DIRECTORY);
+        let fail = |source| FilesError::Open { path: root.clone(), source };
+        make_directory(&root).map_err(fail)?;
+        sync_directory(data_dir).map_err(fail)?;
+        for entry in fs::read_dir(&root).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            if path.extension().is_some_and(|extension| extension == HALF_DONE) {
+                fs::remove_file(&path).map_err(fail)?;
+            }
+        }
+        // Also what a killed process had made and not yet synced.
+        sync_directory(&root).map_err(fail)?;
+        Ok(Self { root, shared: Arc::default() })
+    }
+
+    /// Keeps the picture of this event, in the place of an earlier one. On the disk for good when this returns.
+    pub fn store(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
+        let path = self.path(seq);
+        let half_done = self.half_done();
+        let stored = write_synced(&half_done, image).and_then(|()| self.put_in_place(&half_done, &path));
+        stored.map_err(|source| {
+            // Why it failed is worth more than that this fails too; the next start removes it.
+            let _left_over = fs::remove_file(&half_done);
+            match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FilesError::DiskFull { path, source },
+                _ => FilesError::Store { path, source },
+            }
+        })
+    }
+
+    /// Whether there is a picture of this event.
+    pub fn has(&self, seq: Seq) -> Result<bool, FilesError> {
+        let path = self.path(seq);
+        fs::exists(&path).map_err(|source| FilesError::Load { path, source })
+    }
+
+    /// The picture of this event; `None` when there is none, or something else lies in its place.
+    pub fn load(&self, seq: Seq) -> Result<Option<Picture>, FilesError> {
+        let path = self.path(seq);
+        let image = match read_bounded(&path) {
+            Ok(image) => image,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(FilesError::Load { path, source }),
+        };
+        let format = picture::format_of(&image).filter(|_| image.len() <= MAX_THUMBNAIL_BYTES);
+        if format.is_none() {
+            tracing::error!(path = %path.display(), "this file is damaged: it is not a picture that was stored");
+        }
+        Ok(format.map(|format| Picture { format, image: image.into() }))
+    }
+
+    /// Removes the pictures of all events up to this one; answers how many. What cannot be removed now is met again by
+    /// the next call.
+    pub fn remove_up_to(&self, up_to: Seq) -> Result<u64, FilesError> {
+        let mut removed = 0;
+        for (shard, path) in numbered(&self.root)? {
+            let first = shard.saturating_mul(FILES_PER_SHARD);
+            if first > up_to.0 {
+                continue;
+            }
+            let files = numbered(&path)?;
+            if first + (FILES_PER_SHARD - 1) <= up_to.0 {
+                fs::remove_dir_all(&path).map_err(|source| FilesError::Remove { path, source })?;
+                removed += files.len() as u64;
+                continue;
+            }
+            for (_, path) in files.into_iter().filter(|(seq, _)| *seq <= up_to.0) {
+                fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn path(&self, seq: Seq) -> PathBuf {
+        self.root.join(seq.0.div_euclid(FILES_PER_SHARD).to_string()).join(seq.to_string())
+    }
+
+    fn half_done(&self) -> PathBuf {
+        let number = self.shared.written.fetch_add(1, Ordering::Relaxed);
+        self.root.join(format!("{number}.{HALF_DONE}"))
+    }
+
+    fn put_in_place(&self, half_done: &Path, path: &Path) -> io::Result<()> {
+        let shard = path.parent().unwrap_or(&self.root);
+        self.make_shard(shard)?;
+        match fs::rename(half_done, path) {
+            // The retention has just removed the directory.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make_shard(shard)?;
+                fs::rename(half_done, path)?;
+            }
+            renamed => renamed?,
+        }
+        sync_directory(shard)
+    }
+
+    fn make_shard(&self, shard: &Path) -> io::Result<()> {
+        let _making = self.shared.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if make_directory(shard)? { sync_directory(&self.root) } else { Ok(()) }
+    }
+}
+
+/// Makes a directory of mode 0700; whether there was none.
+fn make_directory(path: &Path) -> io::Result<bool> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn write_synced(path: &Path, image: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(image)?;
+    file.sync_all()
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut image = Vec::with_capacity(length.min(MAX_THUMBNAIL_BYTES));
+    file.take(MAX_THUMBNAIL_BYTES as u64 + 1).read_to_end(&mut image)?;
+    Ok(image)
+}
+
+/// What has a number as its name; anything else in the directory is not ours.
+fn numbered(directory: &Path) -> Result<Vec<(i64, PathBuf)>, FilesError> {
+    let fail = |source| FilesError::Remove { path: directory.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            found.push((number, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::{
+        super::picture::samples::{JPEG, PNG, WEBP},
+        *,
+    };
+    use crate::camera::ImageType;
+
+    fn temporary() -> (tempfile::TempDir, Files) {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path()).unwrap();
+        (dir, files)
+    }
+
+    fn format(files: &Files, seq: i64) -> Option<ImageType> {
+        files.load(Seq(seq)).unwrap().map(|picture| picture.format)
+    }
+
+    #[test]
+    fn a_picture_is_read_back_as_it_was_stored_also_after_a_restart() {
+        let (dir, files) = temporary();
+        for (seq, image) in [(1, JPEG), (999, PNG), (1000, WEBP)] {
+            files.store(Seq(seq), image).unwrap();
+        }
+        let files = Files::open(dir.path()).unwrap();
+        for (seq, image) in [(1, JPEG), (999, PNG), (1000, WEBP)] {
+            assert_eq!(files.load(Seq(seq)).unwrap().unwrap().image, image);
+        }
+        assert_eq!(format(&files, 999), Some(ImageType::Png));
+        assert_eq!((format(&files, 2), files.has(Seq(2)).unwrap()), (None, false));
+    }
+
+    #[test]
+    fn pictures_are_the_owners_alone() {
+        let (dir, files) = temporary();
+        files.store(Seq(1), JPEG).unwrap();
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().mode() & 0o777;
+        assert_eq!((mode("thumbnails"), mode("thumbnails/0"), mode("thumbnails/0/1")), (0o700, 0o700, 0o600));
+    }
+
+    #[test]
+    fn a_picture_is_replaced_and_leaves_nothing_behind() {
+        let (dir, files) = temporary();
+        files.store(Seq(1), JPEG).unwrap();
+        files.store(Seq(1), PNG).unwrap();
+        assert_eq!(format(&files, 1), Some(ImageType::Png));
+        assert_eq!(fs::read_dir(dir.path().join("thumbnails")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path().join("thumbnails/0")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn half_done_files_are_removed_at_the_start() {
+        let (dir, files) = temporary();
+        files.store(Seq(1), JPEG).unwrap();
+        fs::write(dir.path().join("thumbnails/7.tmp"), "half").unwrap();
+        let files = Files::open(dir.path()).unwrap();
+        assert!(!dir.path().join("thumbnails/7.tmp").exists());
+        assert_eq!(format(&files, 1), Some(ImageType::Jpeg));
+    }
+
+    #[test]
+    fn old_pictures_are_removed_up_to_a_place() {
+        let (dir, files) = temporary();
+        for seq in [1, 500, 999, 1000, 1500, 1501, 2000] {
+            files.store(Seq(seq), JPEG).unwrap();
+        }
+        fs::write(dir.path().join("thumbnails/notes.txt"), "mine").unwrap();
+        assert_eq!(files.remove_up_to(Seq(1500)).unwrap(), 5);
+        let left: Vec<_> =
+            [1, 999, 1000, 1500, 1501, 2000].into_iter().filter(|n| files.has(Seq(*n)).unwrap()).collect();
+        assert_eq!(left, [1501, 2000]);
+        assert!(!dir.path().join("thumbnails/0").exists(), "whole directories go");
+        assert_eq!(files.remove_up_to(Seq(1500)).unwrap(), 0);
+        assert!(dir.path().join("thumbnails/notes.txt").exists());
+        files.store(Seq(1), JPEG).unwrap();
+        assert!(files.has(Seq(1)).unwrap(), "a directory that is gone is made again");
+    }
+
+    #[test]
+    fn a_file_that_is_no_picture_is_not_served() {
+        let (dir, files) = temporary();
+        files.store(Seq(1), JPEG).unwrap();
+        for damaged in ["", "not a picture"] {
+            fs::write(dir.path().join("thumbnails/0/1"), damaged).unwrap();
+            assert_eq!(format(&files, 1), None);
+        }
+        fs::write(dir.path().join("thumbnails/0/1"), [JPEG, &vec![0; MAX_THUMBNAIL_BYTES]].concat()).unwrap();
+        assert_eq!(format(&files, 1), None);
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_told_with_its_path_and_leaves_nothing_behind() {
+        let (dir, files) = temporary();
+        fs::write(dir.path().join("thumbnails/0"), "in the way").unwrap();
+        let error = files.store(Seq(1), JPEG).unwrap_err();
+        assert!(matches!(error, FilesError::Store { .. }), "{error:?}");
+        assert!(error.to_string().contains("thumbnails/0/1"), "{error}");
+        assert_eq!(fs::read_dir(dir.path().join("thumbnails")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn pictures_that_come_at_once_are_all_kept() {
+        let (_dir, files) = temporary();
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let files = &files;
+                scope.spawn(move || (0..50).for_each(|i| files.store(Seq(i * 100 + n), JPEG).unwrap()));
+            }
+        });
+        assert!((0..50).all(|i| (0..8).all(|n| files.has(Seq(i * 100 + n)).unwrap())));
+    }
+}

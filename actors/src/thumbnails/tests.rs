@@ -1,0 +1,203 @@
+//! The actor with a real database and real files.
+
+use std::fs;
+
+use actix::Addr;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use super::{
+    samples::{JPEG, PNG, WEBP},
+    *,
+};
+use crate::{
+    EventInput,
+    camera::ImageType,
+    ids::Seq,
+    outbox::Receipt,
+    store::commit::{Batch, commit},
+    testing::{Crash, Recorder, Told, commit_context, settle},
+};
+
+struct Fixture {
+    store: Store,
+    thumbnails: Addr<ThumbnailActor>,
+    told: Told<ThumbnailStored>,
+    crashed: UnboundedReceiver<&'static str>,
+    dir: tempfile::TempDir,
+}
+
+fn id(text: &str) -> EventId {
+    EventId::parse(text).unwrap()
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        Self::open(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn open(dir: tempfile::TempDir) -> Self {
+        let store = Store::open_file(&dir.path().join("liveobject.db")).await.unwrap();
+        let files = Files::open(dir.path()).unwrap();
+        let (recorder, told) = Recorder::start_new();
+        let (crash, crashed) = mpsc::unbounded_channel();
+        let thumbnails = ThumbnailActor::new(store.clone(), files, crash);
+        let thumbnails = thumbnails.telling(recorder.recipient()).start();
+        Self { store, thumbnails, told, crashed, dir }
+    }
+
+    async fn restart(self) -> Self {
+        self.thumbnails.send(Stop).await.unwrap();
+        self.store.close().await;
+        Self::open(self.dir).await
+    }
+
+    async fn event(&self, id: &str, camera_id: &str) -> Receipt {
+        let input = EventInput {
+            event_id: Some(id.to_owned()),
+            camera_id: camera_id.to_owned(),
+            description: "Somebody".to_owned(),
+            ..EventInput::default()
+        };
+        let batch = Batch { events: vec![input.validate().unwrap()], ..Batch::default() };
+        commit(&self.store.write, &batch, None, &commit_context()).await.unwrap().receipts.remove(0)
+    }
+
+    async fn put(&self, event_id: &str, image: &'static [u8]) -> Result<(), ThumbnailError> {
+        let image = Bytes::from_static(image);
+        self.thumbnails.send(PutThumbnail { event_id: id(event_id), image }).await.unwrap()
+    }
+
+    async fn store(&self, event_id: &str, image: &'static [u8]) -> Result<(), ThumbnailError> {
+        let image = Bytes::from_static(image);
+        self.thumbnails.send(StoreThumbnail { event_id: id(event_id), image }).await.unwrap()
+    }
+
+    async fn get(&self, event_id: &str) -> Option<Picture> {
+        self.thumbnails.send(GetThumbnail(id(event_id))).await.unwrap().unwrap()
+    }
+
+    async fn get_at(&self, seq: i64) -> Option<Picture> {
+        self.thumbnails.send(GetThumbnailAt(Seq(seq))).await.unwrap().unwrap()
+    }
+
+    async fn told(&self) -> Vec<(String, i64, ImageType)> {
+        settle().await;
+        let told = self.told.take();
+        told.into_iter().map(|t| (t.camera_id.to_string(), t.thumbnail.seq.0, t.thumbnail.format)).collect()
+    }
+}
+
+fn picture(format: ImageType, image: &'static [u8]) -> Picture {
+    Picture { format, image: Bytes::from_static(image) }
+}
+
+#[actix::test]
+async fn a_picture_is_found_by_its_event_also_after_a_restart() {
+    let it = Fixture::new().await;
+    it.event("a", "door").await;
+    it.event("..", "garden").await;
+    assert_eq!(it.get("a").await, None);
+    it.put("a", JPEG).await.unwrap();
+    it.put("..", WEBP).await.unwrap();
+    let it = it.restart().await;
+    assert_eq!(it.get("a").await, Some(picture(ImageType::Jpeg, JPEG)));
+    assert_eq!(it.get("..").await, Some(picture(ImageType::WebP, WEBP)));
+    assert_eq!(it.get_at(2).await, Some(picture(ImageType::WebP, WEBP)));
+    assert_eq!((it.get("nothing").await, it.get_at(3).await), (None, None));
+}
+
+#[actix::test]
+async fn each_stored_picture_is_told() {
+    let it = Fixture::new().await;
+    it.event("a", "door").await;
+    it.put("a", JPEG).await.unwrap();
+    it.put("a", PNG).await.unwrap();
+    let told = it.told().await;
+    assert_eq!(told, [("door".to_owned(), 1, ImageType::Jpeg), ("door".to_owned(), 1, ImageType::Png)]);
+    assert_eq!(it.get("a").await, Some(picture(ImageType::Png, PNG)));
+}
+
+#[actix::test]
+async fn what_came_with_a_repeated_event_does_not_replace_a_picture() {
+    let it = Fixture::new().await;
+    it.event("a", "door").await;
+    it.store("a", JPEG).await.unwrap();
+    it.store("a", PNG).await.unwrap();
+    assert_eq!(it.get("a").await, Some(picture(ImageType::Jpeg, JPEG)));
+    assert_eq!(it.told().await.len(), 1);
+}
+
+#[actix::test]
+async fn what_is_not_kept_says_why() {
+    let it = Fixture::new().await;
+    it.event("a", "door").await;
+    assert_eq!(it.put("b", JPEG).await, Err(ThumbnailError::UnknownEvent));
+    assert_eq!(it.put("a", b"GIF89a").await, Err(ThumbnailError::NotAPicture));
+    let large: &'static [u8] = vec![0; MAX_THUMBNAIL_BYTES + 1].leak();
+    assert_eq!(it.put("a", large).await, Err(ThumbnailError::TooLarge { bytes: large.len() }));
+    fs::write(it.dir.path().join("thumbnails/0"), "in the way").unwrap();
+    let Err(ThumbnailError::Storage(why)) = it.put("a", JPEG).await else { panic!("it was stored") };
+    assert!(why.contains("thumbnails/0/1"), "{why}");
+    assert_eq!(it.told().await, []);
+    fs::remove_file(it.dir.path().join("thumbnails/0")).unwrap();
+    it.put("a", JPEG).await.unwrap();
+}
+
+#[actix::test]
+async fn a_database_that_is_away_is_told() {
+    let it = Fixture::new().await;
+    it.event("a", "door").await;
+    it.store.close().await;
+    assert!(matches!(it.put("a", JPEG).await, Err(ThumbnailError::Storage(_))));
+    assert!(it.thumbnails.send(GetThumbnail(id("a"))).await.unwrap().is_err());
+}
+
+#[actix::test]
+async fn two_pictures_of_one_event_are_not_written_at_once() {
+    let it = Fixture::new().await;
+    it.event("a", "door").await;
+    let (one, two) = tokio::join!(it.put("a", JPEG), it.put("a", PNG));
+    assert_eq!((one, two), (Ok(()), Err(ThumbnailError::Busy)));
+    assert_eq!(it.get("a").await, Some(picture(ImageType::Jpeg, JPEG)));
+    it.put("a", PNG).await.unwrap();
+}
+
+#[actix::test]
+async fn too_many_at_once_are_asked_to_come_again_but_those_of_the_outbox_wait() {
+    let it = Fixture::new().await;
+    let ids: Vec<_> = (0..3 * WRITES).map(|n| format!("e{n}")).collect();
+    for id in &ids {
+        it.event(id, "door").await;
+    }
+    let puts = futures_util::future::join_all(ids.iter().map(|id| it.put(id, JPEG))).await;
+    assert_eq!(puts.iter().filter(|put| **put == Err(ThumbnailError::Busy)).count(), 2 * WRITES, "{puts:?}");
+    assert_eq!(puts.iter().filter(|put| put.is_ok()).count(), WRITES);
+    let stores = futures_util::future::join_all(ids.iter().map(|id| it.store(id, JPEG))).await;
+    assert!(stores.iter().all(Result::is_ok), "{stores:?}");
+    assert_eq!(it.told().await.len(), 3 * WRITES);
+}
+
+#[actix::test]
+async fn swept_pictures_are_gone() {
+    let it = Fixture::new().await;
+    for id in ["a", "b", "c"] {
+        it.event(id, "door").await;
+        it.put(id, JPEG).await.unwrap();
+    }
+    it.thumbnails.send(Sweep { up_to: Seq(2) }).await.unwrap();
+    assert_eq!((it.get_at(1).await, it.get_at(2).await), (None, None));
+    assert!(it.get("c").await.is_some());
+}
+
+#[actix::test]
+async fn a_panic_in_the_actor_is_escalated() {
+    let mut it = Fixture::new().await;
+    let _closed = it.thumbnails.send(Crash).await;
+    assert_eq!(it.crashed.recv().await, Some("thumbnails"));
+}
+
+#[actix::test]
+async fn a_panic_beside_a_file_is_an_error_of_the_request() {
+    let failed = blocking(|| -> Result<(), FilesError> { panic!("as asked") }).await;
+    assert_eq!(failed, Err("it failed unexpectedly".to_owned()));
+}
