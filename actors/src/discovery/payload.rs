@@ -1,5 +1,10 @@
 //! STUB
-use crate::{camera::Camera, ids::CameraId, settings::MqttSettings, topic::TopicPrefix};
+use crate::{
+    camera::Camera,
+    ids::CameraId,
+    settings::{DiscoveryFormat, MqttSettings},
+    topic::TopicPrefix,
+};
 use bytes::Bytes;
 #[derive(Debug)]
 pub struct About {
@@ -16,11 +21,13 @@ pub struct Device {
 impl Device {
     pub fn announcements(&self, settings: &MqttSettings) -> Vec<Announcement> {
         vec![Announcement {
-            topic: format!(
-                "{}/{:?}/{}/config",
-                settings.discovery_prefix, settings.discovery_format, self.id
-            ),
-            payload: Bytes::from_static(b"{}"),
+            topic: match settings.discovery_format {
+                DiscoveryFormat::Device => format!("{}/device/{}/config", settings.discovery_prefix, self.id),
+                DiscoveryFormat::Component => {
+                    format!("{}/sensor/{}_event/config", settings.discovery_prefix, self.id)
+                }
+            },
+            payload: Bytes::from_static(br#"{"stub": true}"#),
         }]
     }
 }
