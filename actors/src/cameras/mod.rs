@@ -195,7 +195,8 @@ impl CameraActor {
         let (now, ids) = (clock::now(), self.cameras.keys().cloned().collect::<Vec<_>>());
         let mut groups: Vec<_> = ids.iter().map(|id| self.group(id, now)).collect();
         // The connection publishes it; it is to be cleared where it is not used any more.
-        let availability = Wanted { topic: self.settings.availability_topic(), content: Content::Elsewhere };
+        let (topic, content) = (self.settings.availability_topic(), Content::Elsewhere { stays: true });
+        let availability = Wanted { topic, content };
         let name = Arc::from("/availability");
         groups.push(Group { kind: Kind::State, name, wanted: vec![availability], former: Vec::new() });
         #[expect(clippy::disallowed_methods, reason = "one at the start, a change of settings or a new day")]

@@ -88,7 +88,7 @@ fn wanted(
     }
     if settings.retain_messages {
         // The outbox publishes it; it is to go with the camera.
-        wanted.push(Wanted { topic: prefix.event(id), content: Content::Elsewhere });
+        wanted.push(Wanted { topic: prefix.event(id), content: Content::Elsewhere { stays: false } });
     }
     wanted
 }

@@ -45,7 +45,10 @@ pub enum Content {
     },
     /// Something that others publish (the availability, retained events): it is only seen to that it is cleared when the
     /// topic is not wanted any more.
-    Elsewhere,
+    Elsewhere {
+        /// Whether it is left standing at a broker that is left for another one: it tells that nobody is there any more.
+        stays: bool,
+    },
 }
 
 /// One topic, and what is to stand there.

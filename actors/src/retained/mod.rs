@@ -234,7 +234,7 @@ async fn payload(mark: &Mark, thumbnails: &Recipient<GetThumbnailAt>) -> Option<
             thumbnails.send(GetThumbnailAt(*seq)).await.ok()?.ok()??.image
         }
         Mark::Moves => Bytes::from_static(MOVES),
-        Mark::Content(Content::Elsewhere) | Mark::Nothing => Bytes::new(),
+        Mark::Content(Content::Elsewhere { .. }) | Mark::Nothing => Bytes::new(),
     };
     Some(payload)
 }

@@ -32,6 +32,9 @@ const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// So long Home Assistant gets to take in what discovery told it, before the states are cleared that it listened to.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// What even a broker that is left for another one keeps.
+const STAYS: Content = Content::Elsewhere { stays: true };
+
 /// How often to look whether something else has made way.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -174,7 +177,7 @@ impl Shelf {
     pub fn has_left(&self) -> bool {
         !self.linked
             || self.entries.values().all(|entry| match entry.wanted {
-                Some(Content::Elsewhere) => true,
+                Some(STAYS) => true,
                 _ => {
                     !entry.row
                         || entry.standing == Some(Mark::Nothing)
@@ -338,7 +341,9 @@ impl Shelf {
         if group.0 == Kind::Discovery {
             self.discovery_done_at = Some(now);
         }
-        if taken == Some(true) && job.mark == Mark::Nothing {
+        // Others may publish there while we leave: it is looked after when the broker is used again.
+        let may_return = self.leaving && matches!(entry.wanted, Some(Content::Elsewhere { .. }));
+        if taken == Some(true) && job.mark == Mark::Nothing && !may_return {
             self.cleared.push(job.topic.clone());
             if let Some(entry) = self.entries.get_mut(&job.topic) {
                 entry.row = false;
@@ -458,8 +463,7 @@ impl Shelf {
 
     fn desired(&self, entry: &Entry) -> Mark {
         match &entry.wanted {
-            Some(Content::Elsewhere) => Mark::Content(Content::Elsewhere),
-            Some(content) if !self.leaving => Mark::Content(content.clone()),
+            Some(content) if !self.leaving || *content == STAYS => Mark::Content(content.clone()),
             _ => Mark::Nothing,
         }
     }
@@ -470,7 +474,7 @@ impl Shelf {
         let settled = |mark: &Option<Mark>| mark.as_ref() == Some(&desired);
         if entry.flying.is_some()
             || !entry.row
-            || desired == Mark::Content(Content::Elsewhere)
+            || matches!(desired, Mark::Content(Content::Elsewhere { .. }))
             || settled(&entry.standing)
             || settled(&entry.refused)
         {
