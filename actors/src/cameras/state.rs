@@ -48,11 +48,17 @@ struct Activity<'a> {
     last_event_at: Option<String>,
 }
 
-/// Everything that is to stand of a camera's state; nothing, when it is not enabled.
+/// Everything that is to stand of a camera's state; nothing but its newest event, when it is not enabled.
 ///
 /// `picture` is the version of its thumbnail: another one when the same event got another picture.
 pub fn group(camera: &Camera, counts: Counts, active: bool, picture: u64, settings: &MqttSettings) -> Group {
-    let wanted = if camera.enabled { wanted(camera, counts, active, picture, settings) } else { Vec::new() };
+    let mut wanted =
+        if camera.enabled { wanted(camera, counts, active, picture, settings) } else { Vec::new() };
+    if settings.retain_messages {
+        // The outbox publishes it, whether the camera is enabled or not; it is to go with the camera.
+        let content = Content::Elsewhere { stays: false };
+        wanted.push(Wanted { topic: settings.topic_prefix.event(&camera.camera_id), content });
+    }
     Group { kind: Kind::State, name: Arc::from(camera.camera_id.as_str()), wanted, former: Vec::new() }
 }
 
@@ -85,10 +91,6 @@ fn wanted(
     if let Some(thumbnail) = camera.thumbnail {
         let content = Content::Thumbnail { seq: thumbnail.seq, version: picture };
         wanted.push(Wanted { topic: prefix.thumbnail(id), content });
-    }
-    if settings.retain_messages {
-        // The outbox publishes it; it is to go with the camera.
-        wanted.push(Wanted { topic: prefix.event(id), content: Content::Elsewhere { stays: false } });
     }
     wanted
 }
@@ -205,5 +207,8 @@ mod tests {
     fn a_camera_that_is_not_enabled_has_no_state() {
         let camera = Camera { enabled: false, ..camera() };
         assert_eq!(payloads(&camera, &MqttSettings::defaults("c")), []);
+        let settings = MqttSettings { retain_messages: true, ..MqttSettings::defaults("c") };
+        let topics: Vec<_> = payloads(&camera, &settings).into_iter().map(|(topic, _)| topic).collect();
+        assert_eq!(topics, ["liveobject/camera/front_door/event"]);
     }
 }
