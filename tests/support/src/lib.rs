@@ -11,6 +11,7 @@
 //! | a network that is cut, stalls, refuses, swallows or delays | [`Proxy`] |
 //! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
 //! | what a Home Assistant would have seen | [`Subscriber`] |
+//! | what a Home Assistant that starts now is told | [`visitor::retained`] |
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
 //! | the proof that nothing was lost or out of order | [`Ledger`] |
 
@@ -28,6 +29,7 @@ pub mod proxy;
 pub mod scripted;
 pub mod service;
 pub mod subscriber;
+pub mod visitor;
 
 pub use api::{Answer, Api};
 pub use ledger::{Disorder, Ledger};

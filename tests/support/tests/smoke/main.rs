@@ -5,3 +5,4 @@ mod mosquitto;
 mod proxy;
 mod scripted;
 mod subscriber;
+mod visitor;

@@ -1,0 +1,31 @@
+//! What a visitor is told, and what it leaves.
+
+use liveobject_test_support::{Mosquitto, Subscriber, visitor};
+
+use crate::client::{Client, SOON};
+
+#[tokio::test]
+async fn a_visitor_is_told_all_that_is_retained_and_nothing_else() {
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
+    let mut client = Client::connect(broker.port()).await;
+    for i in 0..500 {
+        client.retain(&format!("retained/{i}"), "x").await;
+    }
+    client.retain("retained/7", "").await;
+    client.retain("retained/8", "y").await;
+    visitor::publish(broker.port(), "live", "x", false).await;
+    let standing = visitor::retained(broker.port()).await;
+    assert_eq!(standing.len(), 499);
+    assert_eq!(standing.get("retained/7"), None);
+    assert_eq!(standing["retained/8"], b"y");
+}
+
+#[tokio::test]
+async fn a_visitor_publishes_as_it_is_told() {
+    let broker = Mosquitto::start().await;
+    let subscriber = Subscriber::start(broker.port()).await;
+    visitor::publish(broker.port(), "a", "live", false).await;
+    visitor::publish(broker.port(), "b", "kept", true).await;
+    subscriber.wait_for(|messages| messages.len() == 2, "two messages", SOON).await;
+    assert_eq!(visitor::retained(broker.port()).await.into_keys().collect::<Vec<_>>(), ["b"]);
+}
