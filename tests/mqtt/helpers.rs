@@ -1,17 +1,24 @@
 //! What these tests share: the binary, a scene to begin with, events, and what is read from status and metrics.
 
+mod retained;
 mod stream;
 
 use std::{collections::HashSet, time::Duration};
 
 use liveobject_actors::clock;
 use liveobject_test_support::{
-    Ledger, Message, Mosquitto, ScriptedBroker, Service, ServiceBuilder, Subscriber, scripted::Received,
+    Api, Ledger, Message, Mosquitto, ScriptedBroker, Service, ServiceBuilder, Subscriber, scripted::Received,
     wait_until,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
-pub use self::stream::Stream;
+pub use self::{
+    retained::{
+        SERVICE_DEVICE, STATES, Standing, all_topics, is_discovery_of, is_state_of, seen, state, wait_all,
+    },
+    stream::Stream,
+};
 
 pub const EVENTS: &str = "/api/v1/events";
 pub const BATCH: &str = "/api/v1/events/batch";
@@ -24,6 +31,14 @@ pub const LATER: Duration = Duration::from_mins(1);
 
 /// The shortest `ack_timeout_seconds`, and the shortest time after which an event is late.
 pub const SHORTEST: u64 = 5;
+
+/// A grey pixel.
+const JPEG: &[u8] = &[
+    0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 1, 0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, 0xff, 0xda, 0, 8, 1,
+    1, 0, 0, 63, 0, 0x7f, 0xff, 0x00, 0xff, 0xd9,
+];
+/// Where in it something lies that no decoder looks at.
+const LOOK: usize = 7;
 
 /// The service, to be started.
 pub fn service() -> ServiceBuilder {
@@ -115,6 +130,17 @@ pub fn large_event(event_id: &str, bytes: usize) -> Value {
     let mut event = event(event_id);
     event["description"] = "x".repeat(bytes).into();
     event
+}
+
+/// Gives an event a picture, another one for each `look`, and returns it.
+pub async fn put_picture(service: &Service, event_id: &str, look: u8) -> Vec<u8> {
+    let mut picture = JPEG.to_vec();
+    picture[LOOK] = look;
+    let request = service.request(Method::PUT, &format!("{EVENTS}/{event_id}/thumbnail"));
+    let request = request.header("content-type", "image/jpeg").body(picture.clone());
+    let answer = Api::try_send(request).await.expect("an answer");
+    assert!((200..300).contains(&answer.status), "{answer:?}");
+    picture
 }
 
 /// `{prefix}-1`, `{prefix}-2` …

@@ -3,15 +3,20 @@
 
 mod arrival;
 mod availability;
+mod burst;
+mod cameras;
+mod discovery;
 mod helpers;
 mod late;
 mod limits;
 mod login;
 mod logs;
+mod moves;
 mod network;
 mod pace;
 mod poison;
 mod refusals;
+mod removal;
 mod restart;
 mod settings;
 mod silence;
