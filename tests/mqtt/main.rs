@@ -5,6 +5,7 @@ mod arrival;
 mod availability;
 mod burst;
 mod cameras;
+mod churn;
 mod discovery;
 mod helpers;
 mod late;
