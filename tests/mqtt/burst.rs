@@ -50,8 +50,8 @@ fn online(messages: &[Message], nth: usize) -> Option<usize> {
 #[tokio::test]
 async fn five_hundred_cameras_stand_within_seconds_and_hold_up_no_event() {
     let mut broker = Mosquitto::builder().persistence(false).start().await;
-    let watched = ["liveobject/status", "liveobject/camera/#", "homeassistant/#"];
-    let watcher = watcher(broker.port(), &watched).await;
+    let filters = ["liveobject/status", "liveobject/camera/#", "homeassistant/#"];
+    let watcher = watcher(broker.port(), &filters).await;
     let service = service().start().await;
     register(&service).await;
     connect(&service, broker.port(), &json!({})).await;

@@ -155,3 +155,35 @@ async fn an_activity_that_ended_while_the_service_was_down_is_over() {
     service.start().await;
     Standing::wait(broker.port(), "OFF", active("OFF")).await;
 }
+
+#[tokio::test]
+async fn a_camera_that_is_removed_while_it_sends_events_is_the_newest_one_of_its_name() {
+    let scene = Scene::start().await;
+    let port = scene.broker.port();
+    for round in 0..30 {
+        let api = scene.service.api();
+        let source = async {
+            for i in 0..12 {
+                let mut event = event(&format!("e{round}-{i}"));
+                event["camera_name"] = format!("Door {round}-{i}").into();
+                let _ = api.post_event(&event).await.expect(202);
+            }
+        };
+        let remover = async {
+            for _ in 0..8 {
+                let answer = scene.service.delete(DOOR).await;
+                assert!([204, 404].contains(&answer.status), "{answer:?}");
+            }
+        };
+        tokio::join!(source, remover);
+        let mut last = event(&format!("last-{round}"));
+        last["camera_name"] = format!("Door {round}").into();
+        let _ = scene.service.post_event(&last).await.expect(202);
+        let name = format!("Door {round}");
+        let newest = |standing: &Standing| {
+            let state = standing.json(&state("door", "last_event"));
+            state["camera_name"] == *name && state["event_id"] == format!("last-{round}")
+        };
+        Standing::wait(port, &name, newest).await;
+    }
+}

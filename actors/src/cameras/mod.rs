@@ -250,7 +250,9 @@ impl CameraActor {
                 }
             };
             for Seen { camera, days } in new {
-                if found.iter().any(|found| found.camera_id == camera.camera_id) {
+                // As the database has it: what was seen may be of one of the same name that was removed since.
+                let same = found.iter().find(|found| found.camera_id == camera.camera_id);
+                if let Some(camera) = same.cloned() {
                     tracing::info!(camera_id = %camera.camera_id, camera_name = camera.camera_name, "new camera");
                     act.learn(camera, &days);
                 }
