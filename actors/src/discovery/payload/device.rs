@@ -1,0 +1,243 @@
+//! A device with its entities, in either form: one message for all of it, or one for each entity.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::About;
+use crate::{
+    settings::{DiscoveryFormat, MqttSettings},
+    topic::TopicPrefix,
+};
+
+/// One retained message for Home Assistant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Where.
+    pub topic: String,
+    /// What; never empty.
+    pub payload: Bytes,
+}
+
+/// A device and its entities.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// Its identifier, and its place in the topic: `A-Z a-z 0-9 _ -`.
+    pub(super) id: String,
+    pub(super) info: DeviceInfo,
+    pub(super) origin: Origin,
+    pub(super) components: Vec<Component>,
+    /// Entities that such a device can have and this one has not: their unique ids and platforms.
+    pub(super) absent: Vec<(String, Platform)>,
+}
+
+/// What Home Assistant shows of the device.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct DeviceInfo {
+    pub(super) identifiers: [String; 1],
+    pub(super) name: String,
+    pub(super) manufacturer: &'static str,
+    pub(super) model: String,
+    pub(super) sw_version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) via_device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) configuration_url: Option<String>,
+}
+
+/// Who says so.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Origin {
+    name: &'static str,
+    sw_version: &'static str,
+}
+
+impl Origin {
+    pub(super) fn new(about: &About) -> Self {
+        Self { name: "liveobject", sw_version: about.version }
+    }
+}
+
+/// Home Assistant's kind of an entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Platform {
+    BinarySensor,
+    Event,
+    Image,
+    Sensor,
+}
+
+impl Platform {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::BinarySensor => "binary_sensor",
+            Self::Event => "event",
+            Self::Image => "image",
+            Self::Sensor => "sensor",
+        }
+    }
+}
+
+/// One entity. What is `None` is not sent: for most keys Home Assistant does not take `null`.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Component {
+    /// Goes into the topic, or beside the entity's other keys.
+    #[serde(skip)]
+    pub(super) platform: Platform,
+    pub(super) unique_id: String,
+    /// The entity's id for a person who has not chosen another one: `{platform}.{slug}`.
+    pub(super) default_entity_id: String,
+    pub(super) name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) icon: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) device_class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) state_class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unit_of_measurement: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) entity_category: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) event_types: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) state_topic: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) image_topic: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) value_template: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) payload_on: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) payload_off: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) json_attributes_topic: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) qos: Option<u8>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) availability: Vec<Availability>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) availability_mode: Option<&'static str>,
+}
+
+impl Component {
+    /// An entity of which nothing but its name is known.
+    pub(super) fn new(platform: Platform, unique_id: String, entity: &str, name: &'static str) -> Self {
+        Self {
+            platform,
+            unique_id,
+            default_entity_id: format!("{}.{entity}", platform.as_str()),
+            name,
+            icon: None,
+            device_class: None,
+            state_class: None,
+            unit_of_measurement: None,
+            entity_category: None,
+            event_types: None,
+            state_topic: None,
+            image_topic: None,
+            content_type: None,
+            value_template: None,
+            payload_on: None,
+            payload_off: None,
+            json_attributes_topic: None,
+            qos: None,
+            availability: Vec::new(),
+            availability_mode: None,
+        }
+    }
+
+    /// The same, available when all of these say so.
+    pub(super) fn available(self, when: impl Into<Vec<Availability>>) -> Self {
+        let availability = when.into();
+        Self { availability_mode: (availability.len() > 1).then_some("all"), availability, ..self }
+    }
+}
+
+/// What makes an entity available.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Availability {
+    pub(super) topic: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) value_template: Option<String>,
+    pub(super) payload_available: String,
+    pub(super) payload_not_available: String,
+}
+
+impl Availability {
+    /// Whether the service is connected to the broker.
+    pub(super) fn service(settings: &MqttSettings) -> Self {
+        Self {
+            topic: settings.availability_topic(),
+            value_template: None,
+            payload_available: settings.birth_message.clone(),
+            payload_not_available: settings.will_message.clone(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DeviceMessage<'a> {
+    device: &'a DeviceInfo,
+    origin: &'a Origin,
+    components: BTreeMap<&'a str, Entry<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry<'a> {
+    Present {
+        platform: Platform,
+        #[serde(flatten)]
+        component: &'a Component,
+    },
+    /// All that Home Assistant needs to remove it.
+    Absent { platform: Platform },
+}
+
+#[derive(Serialize)]
+struct ComponentMessage<'a> {
+    device: &'a DeviceInfo,
+    origin: &'a Origin,
+    #[serde(flatten)]
+    component: &'a Component,
+}
+
+impl Device {
+    /// What is to stand of it at the broker: in the form of the settings.
+    pub fn announcements(&self, settings: &MqttSettings) -> Vec<Announcement> {
+        let Self { id, info, origin, components, absent } = self;
+        let prefix = &settings.discovery_prefix;
+        match settings.discovery_format {
+            DiscoveryFormat::Device => {
+                let present = components
+                    .iter()
+                    .map(|c| (c.unique_id.as_str(), Entry::Present { platform: c.platform, component: c }));
+                let absent =
+                    absent.iter().map(|(id, platform)| (id.as_str(), Entry::Absent { platform: *platform }));
+                let message =
+                    DeviceMessage { device: info, origin, components: present.chain(absent).collect() };
+                vec![Announcement { topic: format!("{prefix}/device/{id}/config"), payload: json(&message) }]
+            }
+            DiscoveryFormat::Component => components
+                .iter()
+                .map(|component| Announcement {
+                    topic: component_topic(prefix, component.platform, &component.unique_id),
+                    payload: json(&ComponentMessage { device: info, origin, component }),
+                })
+                .collect(),
+        }
+    }
+}
+
+pub(super) fn component_topic(prefix: &TopicPrefix, platform: Platform, unique_id: &str) -> String {
+    format!("{prefix}/{}/{unique_id}/config", platform.as_str())
+}
+
+fn json(message: &impl Serialize) -> Bytes {
+    serde_json::to_vec(message).expect("texts and numbers always serialize").into()
+}

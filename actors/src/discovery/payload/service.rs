@@ -1,0 +1,106 @@
+//! The device of the service itself.
+
+use std::fmt::Write as _;
+
+use super::{
+    About,
+    device::{Availability, Component, Device, DeviceInfo, Origin, Platform},
+    template::{self, entity_slug},
+};
+use crate::settings::MqttSettings;
+
+const DEFAULT_PREFIX: &str = "liveobject";
+
+/// The identifier of the service's device: another one for each topic prefix, so that several services can share a
+/// broker.
+pub fn service_device_id(settings: &MqttSettings) -> String {
+    let prefix = settings.topic_prefix.as_str();
+    let mut id = "liveobject-service".to_owned();
+    if prefix != DEFAULT_PREFIX {
+        id.push('-');
+        for byte in prefix.bytes() {
+            if byte.is_ascii_alphanumeric() || byte == b'-' {
+                id.push(char::from(byte));
+            } else {
+                let _infallible = write!(id, "_{byte:02x}");
+            }
+        }
+    }
+    id
+}
+
+/// The service with its entities.
+pub fn service_device(settings: &MqttSettings, about: &About) -> Device {
+    let entities = Entities { settings };
+    let components = vec![
+        entities.connection(),
+        entities.version(about),
+        entities.outbox("events_waiting", "Events waiting", "pending", "mdi:tray-full"),
+        entities.outbox("events_dead", "Events dead", "dead", "mdi:tray-remove"),
+    ];
+    let id = service_device_id(settings);
+    let name = match settings.topic_prefix.as_str() {
+        DEFAULT_PREFIX => "liveobject".to_owned(),
+        prefix => format!("liveobject ({prefix})"),
+    };
+    let info = DeviceInfo {
+        identifiers: [id.clone()],
+        name,
+        manufacturer: "Live Object AI",
+        model: "liveobject".to_owned(),
+        sw_version: about.version,
+        via_device: None,
+        configuration_url: about.configuration_url().map(str::to_owned),
+    };
+    Device { id, info, origin: Origin::new(about), components, absent: Vec::new() }
+}
+
+#[derive(Clone, Copy)]
+struct Entities<'a> {
+    settings: &'a MqttSettings,
+}
+
+impl Entities<'_> {
+    /// Always available: that the service is not connected is what it is there to tell.
+    fn connection(self) -> Component {
+        Component {
+            device_class: Some("connectivity"),
+            state_topic: Some(self.settings.availability_topic()),
+            payload_on: Some(self.settings.birth_message.clone()),
+            payload_off: Some(self.settings.will_message.clone()),
+            ..self.entity(Platform::BinarySensor, "connection", "Connection")
+        }
+    }
+
+    fn version(self, about: &About) -> Component {
+        Component {
+            icon: Some("mdi:tag"),
+            state_topic: Some(self.settings.availability_topic()),
+            // The message it comes with only tells that there is one.
+            value_template: Some(format!("{{{{ {} }}}}", template::text(about.version))),
+            ..self
+                .entity(Platform::Sensor, "version", "Version")
+                .available([Availability::service(self.settings)])
+        }
+    }
+
+    fn outbox(self, kind: &str, name: &'static str, field: &str, icon: &'static str) -> Component {
+        Component {
+            icon: Some(icon),
+            state_class: Some("measurement"),
+            unit_of_measurement: Some("events"),
+            state_topic: Some(self.settings.topic_prefix.outbox()),
+            value_template: Some(format!("{{{{ value_json.{field} }}}}")),
+            ..self.entity(Platform::Sensor, kind, name).available([Availability::service(self.settings)])
+        }
+    }
+
+    fn entity(self, platform: Platform, kind: &str, name: &'static str) -> Component {
+        let unique_id = format!("{}_{kind}", service_device_id(self.settings));
+        let entity = format!("{}_{kind}", entity_slug(self.settings.topic_prefix.as_str()));
+        Component {
+            entity_category: Some("diagnostic"),
+            ..Component::new(platform, unique_id, &entity, name)
+        }
+    }
+}

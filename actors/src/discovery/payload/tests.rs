@@ -1,0 +1,184 @@
+//! The bytes of every discovery message, in files under `golden`, and the rules that all messages follow.
+//!
+//! Where a change is meant, `GOLDEN=write cargo nextest run golden` writes the files anew.
+
+use std::{fmt::Write as _, path::Path};
+
+use super::{schema, *};
+use crate::{
+    camera::{Camera, ImageType, Thumbnail},
+    clock,
+    ids::{CameraId, Seq},
+    settings::{DiscoveryFormat, MqttSettings, QoS},
+    topic::TopicPrefix,
+};
+
+fn about() -> About {
+    About { version: "1.2.3", public_url: "https://cameras.example.org/live".to_owned() }
+}
+
+fn camera(id: &str) -> Camera {
+    Camera::new(CameraId::parse(id).unwrap(), clock::from_micros(1_780_000_000_000_000))
+}
+
+/// A doorbell with everything that a camera can have.
+fn doorbell() -> Camera {
+    Camera {
+        camera_name: "Front Door".to_owned(),
+        source_type: "protect".to_owned(),
+        is_doorbell: true,
+        event_types: vec!["crow".to_owned(), "delivery truck".to_owned()],
+        thumbnail: Some(Thumbnail {
+            seq: Seq(7),
+            happened_at: clock::from_micros(1_780_000_000_000_000),
+            format: ImageType::Png,
+        }),
+        ..camera("front_door")
+    }
+}
+
+/// A camera whose texts try to be something else.
+fn hostile() -> Camera {
+    Camera {
+        camera_name: "\"{{ states }}\" 🦊 {% raw %}".to_owned(),
+        event_types: ["it's", "'] }}", r"\", "🦊", "other", "Person"].map(str::to_owned).into(),
+        ..camera("Side--Gate_")
+    }
+}
+
+fn default_settings() -> MqttSettings {
+    MqttSettings::defaults("liveobject-00000000")
+}
+
+fn component_form() -> MqttSettings {
+    MqttSettings { discovery_format: DiscoveryFormat::Component, ..default_settings() }
+}
+
+fn other_settings() -> MqttSettings {
+    MqttSettings {
+        topic_prefix: TopicPrefix::parse("home/cameras").unwrap(),
+        discovery_prefix: TopicPrefix::parse("ha/discovery").unwrap(),
+        availability_topic: "house/liveobject".to_owned(),
+        birth_message: "here".to_owned(),
+        will_message: "gone".to_owned(),
+        qos: QoS::ExactlyOnce,
+        ..default_settings()
+    }
+}
+
+/// Compares with a file: for each message its topic, and its payload in lines.
+fn golden(name: &str, device: &Device, settings: &MqttSettings) {
+    let mut text = String::new();
+    for device::Announcement { topic, payload } in device.announcements(settings) {
+        let value: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        writeln!(text, "{topic}\n{value:#}\n").unwrap();
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/discovery/payload/golden").join(name);
+    if std::env::var_os("GOLDEN").is_some_and(|word| word == "write") {
+        std::fs::write(&file, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap();
+    assert!(text == expected, "{} differs; it is now:\n{text}", file.display());
+}
+
+#[test]
+fn golden_a_camera() {
+    golden("camera.txt", &camera_device(&camera("yard"), &default_settings(), &about()), &default_settings());
+}
+
+#[test]
+fn golden_a_doorbell() {
+    golden("doorbell.txt", &camera_device(&doorbell(), &default_settings(), &about()), &default_settings());
+}
+
+#[test]
+fn golden_a_doorbell_in_components() {
+    let settings = component_form();
+    golden("doorbell_components.txt", &camera_device(&doorbell(), &settings, &about()), &settings);
+}
+
+#[test]
+fn golden_a_hostile_camera() {
+    golden("hostile.txt", &camera_device(&hostile(), &default_settings(), &about()), &default_settings());
+}
+
+#[test]
+fn golden_a_camera_with_other_settings() {
+    let settings = other_settings();
+    golden("camera_other_settings.txt", &camera_device(&camera("yard"), &settings, &about()), &settings);
+}
+
+#[test]
+fn golden_the_service() {
+    golden("service.txt", &service_device(&default_settings(), &about()), &default_settings());
+}
+
+#[test]
+fn golden_the_service_in_components() {
+    golden("service_components.txt", &service_device(&component_form(), &about()), &component_form());
+}
+
+#[test]
+fn golden_the_service_with_other_settings() {
+    golden("service_other_settings.txt", &service_device(&other_settings(), &about()), &other_settings());
+}
+
+#[test]
+fn home_assistant_takes_every_message() {
+    let mut most = camera("most");
+    most.saw(&(0..40).map(|n| format!("{n}{}", "'".repeat(60))).collect::<Vec<_>>());
+    for settings in [default_settings(), component_form(), other_settings()] {
+        schema::check(&service_device(&settings, &about()), &settings);
+        for camera in [camera("yard"), doorbell(), hostile(), most.clone()] {
+            schema::check(&camera_device(&camera, &settings, &about()), &settings);
+        }
+    }
+}
+
+#[test]
+fn each_prefix_has_a_service_of_its_own() {
+    let id = |prefix: &str| {
+        let topic_prefix = TopicPrefix::parse(prefix).unwrap();
+        service_device_id(&MqttSettings { topic_prefix, ..default_settings() })
+    };
+    assert_eq!(id("liveobject"), "liveobject-service");
+    assert_eq!(id("home/cameras"), "liveobject-service-home_2fcameras");
+    assert_ne!(id("home_2fcameras"), id("home/cameras"));
+}
+
+#[test]
+fn a_link_that_leads_nowhere_from_elsewhere_is_not_told() {
+    for (url, told) in [
+        ("https://cameras.example.org/live", true),
+        ("http://192.168.1.2:8080", true),
+        ("http://127.0.0.1:8080", false),
+        ("http://localhost:8080", false),
+        ("http://[::1]:8080", false),
+        ("http://0.0.0.0:8080", false),
+        ("http://", false),
+        ("cameras.example.org", false),
+    ] {
+        let about = About { version: "1.2.3", public_url: url.to_owned() };
+        assert_eq!(about.configuration_url().is_some(), told, "{url}");
+    }
+}
+
+#[test]
+fn what_argusai_announced_is_known() {
+    let settings = component_form();
+    let legacy = legacy_topics(&settings.discovery_prefix, &CameraId::parse("front_door").unwrap());
+    let topics: Vec<_> = legacy.iter().map(|legacy| (legacy.topic.as_str(), legacy.migrates)).collect();
+    let expected = [
+        ("homeassistant/sensor/liveobject_front_door_event/config", true),
+        ("homeassistant/sensor/liveobject_front_door_status/config", false),
+        ("homeassistant/sensor/liveobject_front_door_last_event/config", true),
+        ("homeassistant/sensor/liveobject_front_door_events_today/config", true),
+        ("homeassistant/sensor/liveobject_front_door_events_week/config", true),
+        ("homeassistant/binary_sensor/liveobject_front_door_activity/config", true),
+    ];
+    assert_eq!(topics, expected);
+    let ours = camera_device(&doorbell(), &settings, &about()).announcements(&settings);
+    for legacy in legacy {
+        assert_eq!(legacy.migrates, ours.iter().any(|ours| ours.topic == legacy.topic), "{legacy:?}");
+    }
+}
