@@ -183,9 +183,9 @@ fn assert_moved(messages: &[Message], old: &Standing, new: &Standing, id: &str) 
         place.unwrap_or_else(|| panic!("{topic} is missing: {messages:#?}"))
     };
     let says_so = |message: &Message| !message.payload.is_empty() && message.json() == moves;
-    let announces = |message: &Message| !message.payload.is_empty() && message.json() != moves;
+    let is_new = |message: &Message| !message.payload.is_empty() && message.json() != moves;
     let told = old.discovery_of(id).into_iter().map(|topic| at(topic, &says_so));
-    let announced: Vec<_> = new.discovery_of(id).into_iter().map(|topic| at(topic, &announces)).collect();
+    let announced: Vec<_> = new.discovery_of(id).into_iter().map(|topic| at(topic, &is_new)).collect();
     let cleared =
         old.discovery_of(id).into_iter().map(|topic| at(topic, &|message| message.payload.is_empty()));
     assert!(told.max() < announced.iter().copied().min(), "{messages:#?}");

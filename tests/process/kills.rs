@@ -84,6 +84,7 @@ async fn a_stored_picture_is_there_whole_after_a_kill() {
     }
     let (mut next, mut stored) = (0, 0);
     for _ in 0..10 {
+        #[expect(clippy::disallowed_methods, reason = "it is awaited below")]
         let storing = tokio::spawn(store_pictures((*service).clone(), next));
         sleep(dice.millis(10, 200)).await;
         service.kill9().await;

@@ -166,7 +166,7 @@ impl CameraActor {
 
     fn view(&mut self, id: &CameraId) -> Option<CameraView> {
         let known = self.cameras.get_mut(id)?;
-        let counts = known.tally.counts(&self.calendar, clock::now());
+        let counts = known.tally.counts(self.calendar, clock::now());
         let camera = known.camera.clone();
         Some(CameraView { camera, events_today: counts.today, events_this_week: counts.this_week })
     }
@@ -177,7 +177,7 @@ impl CameraActor {
             let name = Arc::from(id.as_str());
             return Group { kind: Kind::State, name, wanted: Vec::new(), former: Vec::new() };
         };
-        let counts = known.tally.counts(&self.calendar, now);
+        let counts = known.tally.counts(self.calendar, now);
         known.active = is_active(&known.camera, self.settings.activity_seconds, now);
         state::group(&known.camera, counts, known.active, known.picture, &self.settings)
     }

@@ -42,7 +42,7 @@ impl Tally {
     }
 
     /// The counts as they are at `now`. Days before this week's Monday are forgotten.
-    pub fn counts(&mut self, calendar: &Calendar, now: Timestamp) -> Counts {
+    pub fn counts(&mut self, calendar: Calendar, now: Timestamp) -> Counts {
         let today = calendar.day(now);
         let monday = Calendar::monday(today);
         self.days = self.days.split_off(&monday);
@@ -71,7 +71,7 @@ mod tests {
         DateTime::parse_from_rfc3339(text).unwrap().with_timezone(&Utc)
     }
 
-    fn tally(calendar: &Calendar, events: &[&str]) -> Tally {
+    fn tally(calendar: Calendar, events: &[&str]) -> Tally {
         let mut days = BTreeMap::new();
         for event in events {
             *days.entry(calendar.day(at(event))).or_default() += 1;
@@ -81,7 +81,7 @@ mod tests {
 
     fn counts(zone: &str, events: &[&str], now: &str) -> (u64, u64) {
         let calendar = Calendar::named(zone).unwrap();
-        let counts = tally(&calendar, events).counts(&calendar, at(now));
+        let counts = tally(calendar, events).counts(calendar, at(now));
         (counts.today, counts.this_week)
     }
 
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn a_late_event_counts_on_the_day_when_it_happened() {
         let calendar = Calendar::named("UTC").unwrap();
-        let mut tally = tally(&calendar, &["2026-11-24T10:00:00Z"]);
+        let mut tally = tally(calendar, &["2026-11-24T10:00:00Z"]);
         tally.count(&[("2026-11-23".parse().unwrap(), 3)], at("2026-11-24T12:00:00Z"));
-        let counts = tally.counts(&calendar, at("2026-11-24T12:00:01Z"));
+        let counts = tally.counts(calendar, at("2026-11-24T12:00:01Z"));
         assert_eq!((counts.today, counts.this_week), (1, 4));
     }
 
@@ -130,13 +130,7 @@ mod tests {
         let calendar = Calendar::named("UTC").unwrap();
         let mut tally = Tally::default();
         tally.count(&[("2026-11-24".parse().unwrap(), 1)], at("2026-11-24T12:00:00Z"));
-        assert_eq!(
-            tally.counts(&calendar, at("2026-11-24T13:00:00Z")).changed_at,
-            at("2026-11-24T12:00:00Z")
-        );
-        assert_eq!(
-            tally.counts(&calendar, at("2026-11-25T13:00:00Z")).changed_at,
-            at("2026-11-25T00:00:00Z")
-        );
+        assert_eq!(tally.counts(calendar, at("2026-11-24T13:00:00Z")).changed_at, at("2026-11-24T12:00:00Z"));
+        assert_eq!(tally.counts(calendar, at("2026-11-25T13:00:00Z")).changed_at, at("2026-11-25T00:00:00Z"));
     }
 }

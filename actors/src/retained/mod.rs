@@ -207,17 +207,17 @@ impl RetainedActor {
     }
 
     fn answer_waiting(&mut self) {
-        let shelf = &self.shelf;
+        let known = &self.shelf;
         let is_known = |waiting: &mut Waiting| {
-            waiting.groups.values().flatten().all(|topic| shelf.stands(topic).is_some())
+            waiting.groups.values().flatten().all(|topic| known.stands(topic).is_some())
         };
         for Waiting { groups, answer } in self.waiting.extract_if(.., is_known) {
-            let stands = |topics: &Vec<String>| topics.iter().all(|topic| shelf.stands(topic) == Some(true));
+            let stands = |topics: &Vec<String>| topics.iter().all(|topic| known.stands(topic) == Some(true));
             let well = groups.into_iter().filter(|(_, topics)| stands(topics)).map(|(name, _)| name);
             // Whoever asked may have stopped waiting.
             let _gone = answer.send(Some(well.collect()));
         }
-        if !self.leaving.is_empty() && shelf.has_left() && !self.rows_busy {
+        if !self.leaving.is_empty() && known.has_left() && !self.rows_busy {
             for answer in self.leaving.drain(..) {
                 let _gone = answer.send(());
             }

@@ -90,7 +90,7 @@ impl Standing {
     pub fn without(mut self, fields: &[&str]) -> Self {
         for payload in self.0.values_mut() {
             if let Ok(Value::Object(mut object)) = serde_json::from_slice(payload) {
-                fields.iter().for_each(|field| drop(object.remove(*field)));
+                object.retain(|field, _| !fields.contains(&field.as_str()));
                 *payload = Value::from(object).to_string().into_bytes();
             }
         }
