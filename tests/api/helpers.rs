@@ -16,6 +16,7 @@ use liveobject::{
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 
+pub use self::actors::KNOWN_CAMERA;
 use self::actors::{Actors, End, Script};
 
 /// A server, and what a test needs to talk to it and to see behind it.

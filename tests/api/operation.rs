@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::helpers::{Answer, TestApp};
+use crate::helpers::{Answer, KNOWN_CAMERA, TestApp};
 
 #[actix_web::test]
 async fn a_service_that_stops_lives_but_is_not_ready() {
@@ -64,7 +64,7 @@ async fn every_route_of_the_document_is_served() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
-            let path = path.replace("{event_id}", "a");
+            let path = path.replace("{event_id}", "a").replace("{camera_id}", KNOWN_CAMERA);
             app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;
             let status = Answer::to(app.request(method.clone(), &path)).await.status;
             assert!(![401, 403, 404, 405, 500].contains(&status), "{method} {path}: {status}");

@@ -200,8 +200,7 @@ pub async fn wait_for_ids(broker: &ScriptedBroker, ids: &[String]) -> Vec<Receiv
 
 /// The events that a scripted broker has received.
 pub fn events_received(broker: &ScriptedBroker) -> Vec<Received> {
-    let is_event = |topic: &str| topic.ends_with("/event") || topic.ends_with("/history");
-    broker.received().into_iter().filter(|received| is_event(&received.publish.topic)).collect()
+    broker.received().into_iter().filter(|received| received.publish.is_event()).collect()
 }
 
 /// The id of an event that a scripted broker has received.

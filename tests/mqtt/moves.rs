@@ -30,9 +30,13 @@ fn ours(standing: &Standing) -> Vec<String> {
 
 /// What stands with default settings of the camera `door`, with another topic prefix and another discovery prefix.
 fn with_prefixes(topic_prefix: &str, discovery_prefix: &str) -> Vec<String> {
-    let rename = |topic: String| {
-        let topic = topic.replacen("liveobject/", &format!("{topic_prefix}/"), 1);
-        topic.replacen("homeassistant/", &format!("{discovery_prefix}/"), 1)
+    let service = match topic_prefix {
+        "liveobject" => "liveobject-service".to_owned(),
+        prefix => format!("liveobject-service-{}", prefix.replace('/', "_2f")),
+    };
+    let rename = |topic: String| match topic.strip_prefix("homeassistant/") {
+        Some(rest) => format!("{discovery_prefix}/{}", rest.replace("liveobject-service", &service)),
+        None => topic.replacen("liveobject/", &format!("{topic_prefix}/"), 1),
     };
     let mut topics: Vec<_> = all_topics(&["door"]).into_iter().map(rename).collect();
     topics.sort();

@@ -53,7 +53,7 @@ async fn an_event_above_a_real_brokers_size_limit_does_not_hold_up_the_others() 
 /// As above, with a broker that does this when the poison comes.
 async fn poisoned(reply: Reply) {
     let broker = ScriptedBroker::start().await;
-    broker.rule(Rule::payload("\"poison\"", reply));
+    broker.rule(Rule::event("poison", reply));
     let service = connected(broker.port(), &json!({})).await;
     let mut ledger = Ledger::new();
     accept(&service, &mut ledger, surrounded(event("poison"))).await;
@@ -79,7 +79,7 @@ async fn a_broker_that_disconnects_over_an_event_is_believed_in_the_end() {
 #[tokio::test]
 async fn a_broker_that_closes_the_connection_for_a_while_makes_no_dead_events() {
     let broker = ScriptedBroker::start().await;
-    broker.rule(Rule::payload("\"e-1\"", Reply::Close).times(8));
+    broker.rule(Rule::event("e-1", Reply::Close).times(8));
     let service = connected(broker.port(), &json!({})).await;
     let mut ledger = Ledger::new();
     accept(&service, &mut ledger, [event("e-1")]).await;
@@ -95,7 +95,7 @@ async fn a_broker_that_closes_the_connection_for_a_while_makes_no_dead_events() 
 #[tokio::test]
 async fn a_network_that_resets_the_connection_for_a_while_makes_no_dead_events() {
     let broker = ScriptedBroker::start().await;
-    broker.rule(Rule::payload("\"e-1\"", Reply::Withhold).times(8));
+    broker.rule(Rule::event("e-1", Reply::Withhold).times(8));
     let proxy = Proxy::start(broker.port()).await;
     let service = connected(proxy.port(), &json!({})).await;
     let mut ledger = Ledger::new();

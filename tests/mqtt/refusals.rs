@@ -8,8 +8,8 @@ use crate::helpers::{
     logged, scripted, settle, wait_for_dead,
 };
 
-/// The camera `safe` may not be published.
-const ACL: &str = "topic write liveobject/status\ntopic write liveobject/camera/door/event\ntopic read #";
+/// The events of the camera `safe` may not be published.
+const ACL: &str = "topic deny liveobject/camera/safe/event\ntopic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 
 fn forbidden(event_id: &str) -> Value {
     let mut event = event(event_id);
@@ -63,7 +63,7 @@ async fn with_qos_2_what_access_rules_forbid_is_dead_and_the_others_go_on() {
 /// The broker refuses the second of five events twice with this reason: all are delivered in the end.
 async fn refused_twice(reason: u8, name: &str, qos: u8) {
     let (broker, service) = scripted(&json!({ "qos": qos })).await;
-    broker.rule(Rule::payload("\"e-2\"", Reply::Reason(reason)).times(2));
+    broker.rule(Rule::event("e-2", Reply::Reason(reason)).times(2));
     let mut ledger = Ledger::new();
     accept_batch(&service, &mut ledger, "e", 5).await;
     service.wait_outbox_empty(SOON).await;
@@ -100,7 +100,7 @@ async fn each_refusal_for_good_is_a_dead_event_with_its_reason() {
     let (broker, service) = scripted(&json!({})).await;
     let refusals = [(0x87, "not_authorized"), (0x90, "topic_name_invalid"), (0x99, "payload_format_invalid")];
     for (reason, name) in refusals {
-        broker.rule(Rule::payload(&format!("\"{name}\""), Reply::Reason(reason)));
+        broker.rule(Rule::event(name, Reply::Reason(reason)));
     }
     let mut ledger = Ledger::new();
     accept(&service, &mut ledger, refusals.map(|(_, name)| event(name))).await;
@@ -118,7 +118,7 @@ async fn each_refusal_for_good_is_a_dead_event_with_its_reason() {
 #[tokio::test]
 async fn a_dead_event_stays_dead_over_a_restart() {
     let (broker, mut service) = scripted(&json!({})).await;
-    broker.rule(Rule::payload("\"bad\"", Reply::Reason(0x87)));
+    broker.rule(Rule::event("bad", Reply::Reason(0x87)));
     let mut ledger = Ledger::new();
     accept(&service, &mut ledger, [event("a"), event("bad"), event("b")]).await;
     wait_for_dead(&service, 1).await;

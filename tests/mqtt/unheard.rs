@@ -29,7 +29,7 @@ async fn nobody_subscribes_is_a_warning_until_somebody_does() {
 #[tokio::test]
 async fn with_qos_2_too() {
     let (broker, service) = scripted(&json!({ "qos": 2 })).await;
-    broker.rule(Rule::payload("\"unheard\"", Reply::Reason(0x10)));
+    broker.rule(Rule::event("unheard", Reply::Reason(0x10)));
     let _ = service.post_event(&event("unheard")).await.expect(202);
     service.wait_until_delivered("unheard", SOON).await;
     assert_eq!(warnings(&service.status().await), ["no_subscribers"]);

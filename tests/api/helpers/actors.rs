@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message, MessageResult, ResponseFuture};
 use liveobject_actors::{
-    DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
+    CameraId, DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
     camera::Camera,
     camera::ImageType,
-    cameras::{CameraError, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
+    cameras::{CameraError, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
     clock,
     config::{
         GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection, TestReport, TestStage,
@@ -78,6 +78,14 @@ impl Default for Script {
             settings: MqttSettings::defaults("liveobject-00000000"),
         }
     }
+}
+
+/// The one camera that the actors know.
+pub const KNOWN_CAMERA: &str = "known";
+
+fn known_camera(id: CameraId) -> Option<CameraView> {
+    let camera = (id.as_str() == KNOWN_CAMERA).then(|| Camera::new(id, clock::now()));
+    camera.map(|camera| CameraView { camera, events_today: 0, events_this_week: 0 })
 }
 
 impl Script {
@@ -182,10 +190,10 @@ answers! {
         settings.map(|_| report())
     };
     ListCameras, |_script, ListCameras| Vec::new();
-    GetCamera, |_script, GetCamera(_)| None;
+    GetCamera, |_script, GetCamera(id)| known_camera(id);
     PutCamera, |_script, PutCamera { .. }| Err(CameraError::TooMany { max: 7 });
-    SetCameraStatus, |_script, SetCameraStatus { .. }| Err(CameraError::Unknown);
-    DeleteCamera, |_script, DeleteCamera(_)| Err(CameraError::Unknown);
+    SetCameraStatus, |_script, SetCameraStatus { camera_id, .. }| known_camera(camera_id).ok_or(CameraError::Unknown);
+    DeleteCamera, |_script, DeleteCamera(id)| known_camera(id).map(|_| ()).ok_or(CameraError::Unknown);
     PublishDiscovery, |_script, PublishDiscovery| Err(DiscoveryError::NotConnected);
     PublishTestMessage, |script, PublishTestMessage| {
         let sent = TestMessageSent { topic: script.settings.topic_prefix.test() };

@@ -89,6 +89,12 @@ pub struct Will {
     pub retain: bool,
 }
 
+/// Whether detection events are published there, live or late.
+#[must_use]
+pub fn is_event_topic(topic: &str) -> bool {
+    topic.ends_with("/event") || topic.ends_with("/history")
+}
+
 /// A PUBLISH packet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Publish {
@@ -108,6 +114,14 @@ pub struct Publish {
     pub message_expiry: Option<u32>,
     /// The size of the whole packet in bytes.
     pub packet_size: usize,
+}
+
+impl Publish {
+    /// Whether it is a detection event, live or late.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        is_event_topic(&self.topic)
+    }
 }
 
 /// Reads one packet; `None` when the other side has closed the connection between two packets.

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::mqtt5::Publish;
+use crate::mqtt5::{Publish, is_event_topic};
 
 mod link;
 
@@ -67,7 +67,7 @@ impl Message {
     /// Whether it is a detection event, live or late.
     #[must_use]
     pub fn is_event(&self) -> bool {
-        self.topic.ends_with("/event") || self.topic.ends_with("/history")
+        is_event_topic(&self.topic)
     }
 }
 

@@ -64,6 +64,13 @@ impl Rule {
         Self::when(move |publish| publish.payload.windows(text.len().max(1)).any(|part| part == text), reply)
     }
 
+    /// Fits the event of this id, live or late; not the states that name it.
+    #[must_use]
+    pub fn event(id: &str, reply: Reply) -> Self {
+        let Self { fits: names_it, .. } = Self::payload(&format!("\"event_id\":\"{id}\""), reply);
+        Self::when(move |publish| publish.is_event() && names_it(publish), reply)
+    }
+
     /// Fits only so many messages; afterwards the rule is spent.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
