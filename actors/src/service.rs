@@ -247,9 +247,15 @@ impl Service {
         let supervisor = SupervisorActor::new(factory, metrics.clone(), crash)
             .saying_farewell(recipient(&retained))
             .start();
-        // The supervisor last: when a connection comes up, the others know the settings that it belongs to.
-        let listeners =
-            vec![recipient(&outbox), recipient(&cameras), recipient(&discovery), recipient(&supervisor)];
+        // The supervisor last: when a connection comes up, the others know the settings that it belongs to. Before those
+        // who say what is to stand: who publishes it, lest it goes over the connection that ends.
+        let listeners = vec![
+            recipient(&outbox),
+            recipient(&retained),
+            recipient(&cameras),
+            recipient(&discovery),
+            recipient(&supervisor),
+        ];
         let config = config.telling(listeners).start();
 
         let handle = Handle {

@@ -93,7 +93,7 @@ pub struct TestStage {
     pub detail: String,
 }
 
-/// Fact, to the supervisor and the outbox: these settings hold from now on.
+/// Fact, to everybody who works by them: these settings hold from now on.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct SettingsChanged {

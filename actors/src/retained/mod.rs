@@ -25,6 +25,7 @@ use tokio::{
 pub use self::messages::*;
 use self::shelf::{Job, Mark, Shelf};
 use crate::{
+    config::SettingsChanged,
     connection::PublishState,
     ids::LinkId,
     outbox::{LinkDown, LinkUp, Stop},
@@ -206,6 +207,17 @@ impl RetainedActor {
         }
     }
 
+    fn leave_link(&mut self, ctx: &mut Context<Self>) {
+        self.link = None;
+        self.shelf.link_down();
+        for Waiting { answer, .. } in self.waiting.drain(..) {
+            // Whoever asked may have stopped waiting.
+            let _gone = answer.send(None);
+        }
+        self.answer_waiting();
+        self.wake_up(ctx);
+    }
+
     fn answer_waiting(&mut self) {
         let known = &self.shelf;
         let is_known = |waiting: &mut Waiting| {
@@ -326,13 +338,21 @@ impl Handler<LinkDown> for RetainedActor {
 
     fn handle(&mut self, LinkDown { link, .. }: LinkDown, ctx: &mut Self::Context) {
         if self.link.as_ref().is_some_and(|current| current.id == link) {
-            self.link = None;
-            self.shelf.link_down();
-            for Waiting { answer, .. } in self.waiting.drain(..) {
-                let _gone = answer.send(None);
-            }
-            self.answer_waiting();
-            self.wake_up(ctx);
+            self.leave_link(ctx);
+        }
+    }
+}
+
+impl Handler<SettingsChanged> for RetainedActor {
+    type Result = ();
+
+    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, ctx: &mut Self::Context) {
+        // Every change of settings ends the link. What would be sent on it in its last moments might be lost, and be sent
+        // twice: Home Assistant warns of a device that is removed twice. A broker that is left for another one is still
+        // to be cleared over it.
+        let moves = |link: &Link| settings.enabled && !link.broker.eq_ignore_ascii_case(&settings.broker());
+        if self.link.as_ref().is_some_and(|link| !moves(link)) {
+            self.leave_link(ctx);
         }
     }
 }
