@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Context, Recipient, WrapFuture as _};
+use image::{GrayImage, codecs::jpeg::JpegEncoder};
 use liveobject_actors::{EventInput, PublishEvent};
 use tokio::time::Instant;
 
@@ -14,6 +15,8 @@ use super::{
 };
 
 const PICTURE_EVERY: Duration = Duration::from_millis(150);
+/// Of 100.
+const JPEG_QUALITY: u8 = 80;
 const SEED: u32 = 1;
 
 /// See the module's documentation.
@@ -33,12 +36,13 @@ impl Classifier {
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
-        let Some(detection) = self.watcher.look(self.started.elapsed()) else { return };
+        let Some((detection, picture)) = self.watcher.look(self.started.elapsed()) else { return };
         match event(self.camera, &detection).validate() {
             Ok(event) => {
+                let event = with_picture(PublishEvent::new(event), &picture);
                 let (publish, ledger) = (self.publish.clone(), self.ledger.clone());
                 let sent = async move {
-                    match publish.send(PublishEvent::new(event)).await {
+                    match publish.send(event).await {
                         Ok(Ok(receipt)) => ledger.accepted(receipt.seq.0),
                         Ok(Err(error)) => tracing::error!(%error, "an event was not accepted"),
                         Err(error) => tracing::error!(%error, "the service does not answer"),
@@ -62,6 +66,17 @@ fn event(camera: Camera, detection: &Detection) -> EventInput {
         source_type: Some("demo".to_owned()),
         smart_detection_type: Some(label.to_owned()),
         ..EventInput::default()
+    }
+}
+
+fn with_picture(event: PublishEvent, picture: &GrayImage) -> PublishEvent {
+    let mut jpeg = Vec::new();
+    match JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY).encode_image(picture) {
+        Ok(()) => event.with_thumbnail(jpeg),
+        Err(error) => {
+            tracing::error!(%error, "a picture could not be encoded");
+            event
+        }
     }
 }
 

@@ -3,15 +3,15 @@
 //! Whatever a payload or a topic contains, no control character, escape sequence or invisible mark of it reaches the
 //! terminal, and a line is never much longer than a screen is wide. Pure: no output, no clock.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Local};
-use serde::Deserialize;
+
+use super::words::{Tone, Words};
 
 /// So many characters of a topic, and of a message, are shown at most.
 const TOPIC_LIMIT: usize = 80;
-const TEXT_LIMIT: usize = 120;
+const TEXT_LIMIT: usize = 140;
 
 const DIM: &str = "\x1b[2m";
 const BLUE: &str = "\x1b[36m";
@@ -19,26 +19,9 @@ const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-/// What is shown of an event; everything else in its payload is left aside.
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(borrow)]
-    camera_name: Cow<'a, str>,
-    #[serde(borrow)]
-    description: Cow<'a, str>,
-    confidence: f64,
-    #[serde(default)]
-    objects_detected: Vec<String>,
-    #[serde(default)]
-    late: bool,
-    #[serde(default)]
-    replay: bool,
-}
-
 /// One line, without its end: time, topic, and a summary of the payload.
 ///
-/// An event is told in words (camera, description, confidence, objects, whether it is late); a picture or other bytes
-/// by their size; any other text is shown as it is, cut at a sensible length.
+/// What liveobject says is told in words, other text is shown as it is, other bytes by their size.
 #[must_use]
 pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, color: bool) -> String {
     let paint = |color_on: &'static str| if color { (color_on, PLAIN) } else { ("", "") };
@@ -46,10 +29,14 @@ pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, co
     let (blue, blue_end) = paint(BLUE);
     let mut line =
         format!("{dim}{}{dim_end} {blue}{}{blue_end}  ", at.format("%H:%M:%S"), clean(topic, TOPIC_LIMIT));
-    let (summary, tone, marks) = summary(payload);
-    let (tone, tone_end) = tone.map_or(("", ""), paint);
+    let Words { text, tone, marks } = Words::of(payload);
+    let (tone, tone_end) = match tone {
+        Tone::Event => paint(GREEN),
+        Tone::State => paint(DIM),
+        Tone::Other => ("", ""),
+    };
     // Writing to a String cannot fail.
-    let _ = write!(line, "{tone}{summary}{tone_end}");
+    let _ = write!(line, "{tone}{}{tone_end}", clean(&text, TEXT_LIMIT));
     let (yellow, yellow_end) = paint(YELLOW);
     for mark in marks {
         let _ = write!(line, " {yellow}[{mark}]{yellow_end}");
@@ -58,44 +45,6 @@ pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, co
         let _ = write!(line, " {dim}[retained]{dim_end}");
     }
     line
-}
-
-/// The words, their colour, and remarks.
-fn summary(payload: &[u8]) -> (String, Option<&'static str>, Vec<&'static str>) {
-    if let Ok(event) = serde_json::from_slice::<Event<'_>>(payload) {
-        let marks = [(event.late, "late"), (event.replay, "replay")];
-        let marks = marks.into_iter().filter_map(|(is_so, mark)| is_so.then_some(mark));
-        return (event.summary(), Some(GREEN), marks.collect());
-    }
-    let words = match payload {
-        [] => "(empty)".to_owned(),
-        [0xff, 0xd8, 0xff, ..] => format!("(JPEG picture, {})", size(payload.len())),
-        [0x89, b'P', b'N', b'G', ..] => format!("(PNG picture, {})", size(payload.len())),
-        _ => match std::str::from_utf8(payload) {
-            Ok(text) => clean(text, TEXT_LIMIT),
-            Err(_) => format!("({} of data)", size(payload.len())),
-        },
-    };
-    (words, None, Vec::new())
-}
-
-impl Event<'_> {
-    fn summary(&self) -> String {
-        let mut words = format!("{}: {}", self.camera_name, self.description);
-        words = clean(&words, TEXT_LIMIT);
-        let objects = clean(&self.objects_detected.join(", "), TEXT_LIMIT / 2);
-        let separator = if objects.is_empty() { "" } else { ", " };
-        // Writing to a String cannot fail.
-        let _ = write!(words, " ({:.0} %{separator}{objects})", self.confidence);
-        words
-    }
-}
-
-fn size(bytes: usize) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        _ => format!("{}.{} kB", bytes / 1_000, bytes % 1_000 / 100),
-    }
 }
 
 /// The text in one line of at most `limit` characters: white space becomes single spaces, what a terminal could act
@@ -166,8 +115,8 @@ mod tests {
     #[test]
     fn other_json_is_shown_as_it_is() {
         assert_eq!(
-            show("t", "{\"camera_id\":\"x\",\n \"state\":\"ON\"}"),
-            "03:04:05 t  {\"camera_id\":\"x\", \"state\":\"ON\"}"
+            show("t", "{\"camera_id\":\"x\",\n \"mood\":\"ON\"}"),
+            "03:04:05 t  {\"camera_id\":\"x\", \"mood\":\"ON\"}"
         );
     }
 

@@ -1,7 +1,8 @@
 //! `liveobject demo`: everything on one terminal, with nothing installed.
 //!
 //! The real service with a temporary data directory, an MQTT broker in this process, three simulated cameras whose
-//! pictures go through a real motion classifier, and a subscriber that prints what arrives. Halfway the broker is stopped
+//! pictures go through a real motion classifier, and a subscriber that prints what arrives, the announcements for Home
+//! Assistant among it. Halfway the broker is stopped
 //! for some seconds, to show that the events wait and then arrive.
 
 #![expect(clippy::print_stdout, reason = "the demo tells its story on the terminal")]
@@ -19,6 +20,7 @@ mod shape;
 mod story;
 mod subscriber;
 mod watcher;
+mod words;
 
 use std::{net::TcpListener, path::Path, time::Duration};
 
@@ -98,7 +100,7 @@ fn introduce(app: &App, broker_port: u16) {
     println!("  curl {url}/api/v1/events -H 'Authorization: Bearer {token}' \\");
     println!("    -d '{{\"camera_id\": \"my_camera\", \"description\": \"Hello from curl\"}}'");
     println!();
-    println!("What a subscriber of liveobject/# receives:");
+    println!("What a subscriber of liveobject/# and homeassistant/device/# receives:");
     println!();
 }
 

@@ -1,4 +1,4 @@
-//! A subscriber as any other: prints every message below `liveobject/` as it comes, and notes which events did.
+//! A subscriber as any other: prints every message of liveobject as it comes, Home Assistant's discovery among them, and notes which events did.
 
 use std::{io::IsTerminal as _, time::Duration};
 
@@ -10,14 +10,14 @@ use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, MqttOptions,
     mqttbytes::{
         QoS,
-        v5::{Packet, Publish},
+        v5::{Packet, Publish, SubscribeFilter},
     },
 };
 use serde::Deserialize;
 
 use super::{console, ledger::Ledger};
 
-const TOPICS: &str = "liveobject/#";
+const TOPICS: [&str; 2] = ["liveobject/#", "homeassistant/device/#"];
 
 /// Shorter than the service's shortest wait: after an outage, the subscriber is there first.
 const RECONNECT_AFTER: Duration = Duration::from_millis(100);
@@ -83,8 +83,8 @@ impl StreamHandler<Result<Event, ConnectionError>> for Subscriber {
     fn handle(&mut self, event: Result<Event, ConnectionError>, ctx: &mut Self::Context) {
         match event {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                let subscribed =
-                    self.client.as_ref().map(|client| client.try_subscribe(TOPICS, QoS::ExactlyOnce));
+                let filters = TOPICS.map(|topic| SubscribeFilter::new(topic, QoS::ExactlyOnce));
+                let subscribed = self.client.as_ref().map(|client| client.try_subscribe_many(filters));
                 if !matches!(subscribed, Some(Ok(()))) {
                     tracing::error!("the demo's subscriber could not subscribe");
                     ctx.stop();

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use image::GrayImage;
+
 use super::camera::Camera;
 use super::motion::{Detection, Detector, Label};
 use super::scene::Scene;
@@ -24,8 +26,9 @@ impl Watcher {
 
     /// Looks at the picture of the time `t` after the start. To be called with growing times, five to ten times a
     /// second; answers once for each visitor.
-    pub fn look(&mut self, t: Duration) -> Option<Detection> {
-        self.detector.observe(&self.scene.frame(t))
+    pub fn look(&mut self, t: Duration) -> Option<(Detection, GrayImage)> {
+        let picture = self.scene.frame(t);
+        self.detector.observe(&picture).map(|detection| (detection, picture))
     }
 }
 
@@ -68,7 +71,7 @@ mod tests {
         let mut watcher = Watcher::new(camera, 3);
         (0..looks)
             .filter_map(|n| {
-                let detection = watcher.look(STEP * n)?;
+                let (detection, _) = watcher.look(STEP * n)?;
                 Some((detection, watcher.scene.visit(STEP * n)))
             })
             .collect()
