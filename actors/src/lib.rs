@@ -10,11 +10,26 @@
 //!                                   ▼   │                                                                    ▼
 //!                                ConnectionActor ◀──starts, closes── SupervisorActor ◀──────────────────────┘
 //!                                       └──Connected, ConnectionEnded──▶
+//!
+//!  OutboxActor ──CamerasSaw──────────┐
+//!  ThumbnailActor ──ThumbnailStored──┤        HTTP layer ──PublishDiscovery──┐
+//!  HTTP layer ──PutCamera …──────────┤                                       ▼
+//!                                    └─▶ CameraActor ──CamerasChanged──▶ DiscoveryActor
+//!                                             │                              │
+//!                                          Retain                    Retain, Republish
+//!                                             └──────▶ RetainedActor ◀───────┘
+//!                                                           │
+//!                                                      PublishState
+//!                                                           ▼
+//!                                                    ConnectionActor ──LinkUp, LinkDown──▶ Outbox, Retained, Discovery
 //! ```
 //!
 //! - [`outbox`] owns the log of events and what of it is in flight.
 //! - [`connection`] owns one MQTT session over one network connection, and dies with it.
 //! - [`supervisor`] owns the connection: starts it, replaces it after a pause, knows how it stands.
+//! - [`cameras`] owns what is known of each camera: status, counts, activity.
+//! - [`discovery`] says what Home Assistant is to know of them.
+//! - [`retained`] keeps what stands retained at the broker as both want it, and clears what they do not.
 //! - [`thumbnails`] owns the pictures of events.
 //! - [`config`] owns the settings and their secrets.
 //! - [`service`] starts them all and hands out their addresses: the one call an embedder needs.
