@@ -101,17 +101,18 @@ impl Shelf {
         }
     }
 
-    /// What the table has of topics under which this group was announced before; at the first announcement also what
-    /// another program may have left.
+    /// What may stand on topics under which this group was announced before and nobody wants; at the first announcement
+    /// also what another program may have left.
     pub(super) fn claim_former(&mut self, key: &GroupKey, now: Instant) {
         let Some(members) = self.groups.get(key) else { return };
         let wanted = |topic: &String| self.entries.get(topic).filter(|entry| entry.wanted.is_some());
         let mut ours = members.topics.iter().filter_map(wanted).peekable();
         let wants_something = ours.peek().is_some();
         let first_time = self.linked && !self.leaving && wants_something && !ours.any(|entry| entry.row);
-        let is_claimed = |former: &&Former| {
-            wanted(&former.topic).is_none()
-                && (self.unclaimed.contains_key(&former.topic) || (first_time && former.foreign))
+        let is_claimed = |former: &&Former| match self.entries.get(&former.topic) {
+            // Another group may have it, to clear it.
+            Some(entry) => entry.wanted.is_none() && entry.group != *key,
+            None => self.unclaimed.contains_key(&former.topic) || (first_time && former.foreign),
         };
         let claimed: Vec<Former> = members.former.iter().filter(is_claimed).cloned().collect();
         for Former { topic, migrates, .. } in claimed {

@@ -315,6 +315,8 @@ impl Shelf {
         entry.migrates = migrates;
         if entry.wanted.take().is_some() {
             (entry.told, entry.unwanted_at) = (false, Some(now));
+            // That it was cleared before tells nothing: others may have published since, and the row is to go.
+            entry.standing.take_if(|standing| *standing == Mark::Nothing);
         }
         if self.linked && (entry.row || entry.flying.is_some()) {
             self.look_at(topic, now);

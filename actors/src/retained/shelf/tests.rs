@@ -408,6 +408,24 @@ fn what_is_wanted_again_while_it_is_cleared_stands_in_the_end() {
 }
 
 #[test]
+fn a_row_that_came_back_goes_again_with_its_topic() {
+    let mut bench = Bench::new();
+    let door = |wanted| Group { wanted, ..state("door", &[]) };
+    bench.put(door(vec![elsewhere("event", false)]));
+    bench.run(A_WHILE);
+    bench.put(door(Vec::new()));
+    bench.now += QUIET;
+    let clear = bench.shelf.next(bench.now).unwrap();
+    bench.put(door(vec![elsewhere("event", false)]));
+    bench.answer(&clear, true);
+    bench.run(A_WHILE);
+    assert_eq!(bench.table.len(), 1);
+    bench.put(door(Vec::new()));
+    assert_eq!(bench.sends(A_WHILE), ["event: nothing"]);
+    assert_eq!(bench.table.len(), 0);
+}
+
+#[test]
 fn a_row_on_its_way_is_not_counted_when_its_topic_was_cleared_meanwhile() {
     let mut bench = Bench::new();
     bench.put(state("door", &[("s", "a")]));
