@@ -208,7 +208,7 @@ pub(super) async fn publish_discovery(state: Data<ApiState>) -> Result<HttpRespo
         },
         Err(error) => {
             let cameras = match error {
-                DiscoveryError::Refused { cameras } | DiscoveryError::Unanswered { cameras } => cameras,
+                DiscoveryError::Refused { cameras, .. } | DiscoveryError::Unanswered { cameras } => cameras,
                 DiscoveryError::Disabled | DiscoveryError::NotConnected => 0,
             };
             DiscoveryView { success: false, message: error.to_string(), cameras_published: cameras }

@@ -4,6 +4,7 @@
 //! commit, this actor what people and sources say. Promises: counts are exact, in the local time zone, also over a
 //! restart; every change is told to the broker's states and to discovery. It does not publish: it says what is to stand.
 
+mod change;
 mod messages;
 mod state;
 mod tally;
@@ -18,10 +19,13 @@ use actix::{
     MessageResult, Recipient, WrapFuture as _,
 };
 use chrono::Days;
-use sea_orm::{DatabaseConnection, DbErr};
+use sea_orm::DbErr;
 use tokio::sync::mpsc::UnboundedSender;
 
-use self::tally::{Tally, is_active};
+use self::{
+    change::storage,
+    tally::{Tally, is_active},
+};
 pub use self::{messages::*, update::CameraUpdate};
 use crate::{
     calendar::{Calendar, Day},
@@ -30,10 +34,10 @@ use crate::{
     config::SettingsChanged,
     discovery::CamerasChanged,
     ids::CameraId,
-    outbox::{QueryError, Stop},
+    outbox::Stop,
     retained::{Content, Group, Kind, Owner, Retain, RetainAll, Wanted},
     settings::MqttSettings,
-    store::{Store, StoreError, camera_days, cameras},
+    store::{Store, camera_days, cameras},
     thumbnails::ThumbnailStored,
 };
 
@@ -86,38 +90,6 @@ pub struct CameraActor {
     today: Day,
     /// Told the actor's name when it panics.
     crashed: UnboundedSender<&'static str>,
-}
-
-/// Why a change was not made; a database's failure among it.
-enum ChangeError {
-    Camera(CameraError),
-    Database(DbErr),
-}
-
-impl From<DbErr> for ChangeError {
-    fn from(error: DbErr) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<ChangeError> for CameraError {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Camera(error) => error,
-            ChangeError::Database(error) => storage(error),
-        }
-    }
-}
-
-async fn counts_of(db: &DatabaseConnection, id: &CameraId, since: Day) -> Result<BTreeMap<Day, u64>, DbErr> {
-    let counts = camera_days::of_since(db, std::slice::from_ref(id), since).await?;
-    Ok(counts.into_values().next().unwrap_or_default())
-}
-
-fn storage(error: DbErr) -> CameraError {
-    let told = StoreError::from(error);
-    tracing::error!(error = &told as &dyn std::error::Error, "a camera could not be written");
-    CameraError::Storage(QueryError(told.to_string()))
 }
 
 impl CameraActor {
@@ -290,32 +262,6 @@ impl CameraActor {
                 tracing::warn!(%error, "old counts could not be removed; tried again tomorrow");
             }
         }));
-    }
-
-    /// Changes a camera in the database, then here.
-    fn change(
-        &mut self,
-        id: CameraId,
-        change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, CameraError> + 'static,
-    ) -> AtomicResponse<Self, Result<CameraView, CameraError>> {
-        let (db, max, monday) = (self.store.write.clone(), self.max_cameras, Calendar::monday(self.today));
-        let is_known = self.cameras.contains_key(&id);
-        let changed = async move {
-            let change = |known, room| change(known, room).map_err(ChangeError::Camera);
-            let camera = cameras::change(&db, &id, max, change).await?;
-            // The database may know it though it was not told here yet.
-            let days = if is_known { None } else { Some(counts_of(&db, &id, monday).await?) };
-            Ok::<_, ChangeError>((camera, days))
-        };
-        AtomicResponse::new(Box::pin(changed.into_actor(self).map(|changed, act, _| {
-            let (camera, days) = changed?;
-            let id = camera.camera_id.clone();
-            match days {
-                None => act.learn(camera, &[]),
-                Some(days) => act.register(camera, days),
-            }
-            act.view(&id).ok_or(CameraError::Unknown)
-        })))
     }
 }
 

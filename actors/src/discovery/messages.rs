@@ -28,9 +28,14 @@ pub enum DiscoveryError {
     NotConnected,
     /// The broker refused some of it.
     #[error(
-        "the broker refused some of it (the log says which topics); it is tried again at the next connection"
+        "the broker refused it of {devices} devices, {example} among them: may this user publish there? It is tried again \
+         at the next connection"
     )]
     Refused {
+        /// Devices of which it refused something, the service's among them.
+        devices: usize,
+        /// One of them.
+        example: String,
         /// Cameras of which all was acknowledged.
         cameras: usize,
     },

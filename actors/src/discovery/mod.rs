@@ -185,10 +185,13 @@ impl DiscoveryActor {
         let devices: BTreeSet<&str> = stand.iter().map(|name| &**name).collect();
         let stands = |id: &&CameraId| devices.contains(payload::camera_device_id(id).as_str());
         let cameras = self.cameras.keys().filter(stands).count();
-        match (refused.is_empty(), unanswered.is_empty()) {
-            (true, true) => Ok(DiscoveryPublished { cameras }),
-            (false, _) => Err(DiscoveryError::Refused { cameras }),
-            (true, false) => Err(DiscoveryError::Unanswered { cameras }),
+        match (refused.first(), unanswered.is_empty()) {
+            (None, true) => Ok(DiscoveryPublished { cameras }),
+            (None, false) => Err(DiscoveryError::Unanswered { cameras }),
+            (Some(example), _) => {
+                let (devices, example) = (refused.len(), example.to_string());
+                Err(DiscoveryError::Refused { devices, example, cameras })
+            }
         }
     }
 

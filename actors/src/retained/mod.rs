@@ -6,11 +6,16 @@
 //! that is not ours. Knows neither cameras nor Home Assistant.
 
 mod messages;
+mod rows;
 mod shelf;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
@@ -29,15 +34,12 @@ use crate::{
     ids::LinkId,
     outbox::{LinkDown, LinkUp, Stop},
     status::{Failure, FailureKind},
-    store::{Store, StoreError, discovery_topics},
+    store::Store,
     thumbnails::GetThumbnailAt,
 };
 
 /// Requests that may wait in the mailbox; facts are bounded by their senders.
 const MAILBOX: usize = 256;
-
-/// How long to wait before rows are written again after the database failed.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How long whoever asked that all is published again waits for the broker: longer than a device that was just announced
 /// has to wait until it is announced again.
@@ -51,6 +53,17 @@ struct Link {
     id: LinkId,
     broker: String,
     publish: Recipient<PublishState>,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+enum Answer {
+    Taken,
+    /// The broker refused it for good.
+    Refused(Failure),
+    /// There is nothing to publish (any more).
+    Unpublishable,
+    Unknown,
 }
 
 /// Somebody waits until all of these stand.
@@ -93,6 +106,8 @@ pub struct RetainedActor {
     store: Store,
     shelf: Shelf,
     link: Option<Link>,
+    /// Of what the broker of this link has refused something.
+    refused: BTreeSet<Kind>,
     thumbnails: Recipient<GetThumbnailAt>,
     /// Rows are read, written or removed: one after the other, so that they end as they should.
     rows_busy: bool,
@@ -114,6 +129,7 @@ impl RetainedActor {
             store,
             shelf: Shelf::default(),
             link: None,
+            refused: BTreeSet::new(),
             thumbnails,
             rows_busy: false,
             timer: None,
@@ -138,95 +154,46 @@ impl RetainedActor {
         let (link, publish, thumbnails) = (*id, publish.clone(), self.thumbnails.clone());
         let sent = async move {
             let Some(payload) = payload(&job.mark, &thumbnails).await else {
-                return (job, Some(false));
+                return (job, Answer::Unpublishable);
             };
             let message = PublishState { topic: job.topic.clone(), payload, retain: true };
-            let taken = match publish.send(message).await {
-                Ok(Ok(())) => Some(true),
-                Ok(Err(failure)) => refused(&job.topic, &failure),
-                // The link is gone; its end is told.
-                Err(_) => None,
+            let answer = match publish.send(message).await {
+                Ok(Ok(())) => Answer::Taken,
+                Ok(Err(failure)) if refuses(failure.kind) => Answer::Refused(failure),
+                // The broker takes no more at the moment, or the link is gone: its end is told.
+                Ok(Err(_)) | Err(_) => Answer::Unknown,
             };
-            (job, taken)
+            (job, answer)
         };
-        ctx.spawn(sent.into_actor(self).map(move |(job, taken), act, ctx| {
+        ctx.spawn(sent.into_actor(self).map(move |(job, answer), act, ctx| {
             if act.link.as_ref().is_some_and(|current| current.id == link) {
-                act.shelf.answered(&job, taken, Instant::now());
+                act.answered(&job, answer);
                 act.pump(ctx);
             }
         }));
     }
 
-    /// Reads the rows of a new link's broker; then removes those whose topics are cleared, and writes those that topics
-    /// need before anything is sent there.
-    fn see_to_rows(&mut self, ctx: &mut Context<Self>) {
-        let Some(link) = self.link.as_ref().filter(|_| !self.rows_busy) else { return };
-        let (id, broker) = (link.id, link.broker.clone());
-        if !self.shelf.is_linked() {
-            return self.load_rows(id, broker, ctx);
-        }
-        let (cleared, rowless) = (self.shelf.take_cleared(), self.shelf.take_rowless());
-        if !cleared.is_empty() || !rowless.is_empty() {
-            self.change_rows(id, broker, cleared, rowless, ctx);
-        }
-    }
-
-    fn load_rows(&mut self, id: LinkId, broker: String, ctx: &mut Context<Self>) {
-        self.rows_busy = true;
-        let db = self.store.read.clone();
-        let rows = async move { discovery_topics::of_broker(&db, &broker).await };
-        ctx.spawn(rows.into_actor(self).map(move |rows, act, ctx| {
-            act.rows_busy = false;
-            let is_current = act.link.as_ref().is_some_and(|link| link.id == id);
-            match rows {
-                Ok(rows) if is_current => act.shelf.link_up(rows, Instant::now()),
-                Err(error) if is_current => {
-                    tracing::error!(%error, "the list of retained topics could not be read; tried again in a second");
-                    return act.rest(ctx);
+    fn answered(&mut self, job: &Job, answer: Answer) {
+        let taken = match answer {
+            Answer::Taken => Some(true),
+            Answer::Unpublishable => Some(false),
+            Answer::Refused(Failure { kind, message }) => {
+                let (topic, kind, reason) = (&job.topic, kind.as_str(), message);
+                if self.refused.insert(job.kind) {
+                    tracing::warn!(
+                        topic,
+                        kind,
+                        reason,
+                        "state not published; others like it are logged as DEBUG while this connection lasts"
+                    );
+                } else {
+                    tracing::debug!(topic, kind, reason, "state not published");
                 }
-                _ => {}
+                Some(false)
             }
-            act.pump(ctx);
-        }));
-    }
-
-    fn change_rows(
-        &mut self,
-        id: LinkId,
-        broker: String,
-        cleared: Vec<String>,
-        rowless: Vec<(String, Kind)>,
-        ctx: &mut Context<Self>,
-    ) {
-        self.rows_busy = true;
-        let db = self.store.write.clone();
-        let changed = async move {
-            let changed = discovery_topics::change(&db, &broker, &cleared, &rowless).await;
-            (cleared, rowless, changed.map_err(StoreError::from))
+            Answer::Unknown => None,
         };
-        ctx.spawn(changed.into_actor(self).map(move |(cleared, rowless, changed), act, ctx| {
-            act.rows_busy = false;
-            let is_current = act.link.as_ref().is_some_and(|link| link.id == id);
-            match changed {
-                Ok(()) if is_current => act.shelf.rows_written(&rowless, Instant::now()),
-                Err(error) if is_current => {
-                    tracing::warn!(%error, "the list of retained topics could not be written; tried again in a second");
-                    act.shelf.rows_failed(cleared, rowless);
-                    return act.rest(ctx);
-                }
-                _ => {}
-            }
-            act.pump(ctx);
-        }));
-    }
-
-    /// Leaves the database alone for a while: it has failed.
-    fn rest(&mut self, ctx: &mut Context<Self>) {
-        self.rows_busy = true;
-        ctx.run_later(RETRY_AFTER, |act, ctx| {
-            act.rows_busy = false;
-            act.pump(ctx);
-        });
+        self.shelf.answered(job, taken, Instant::now());
     }
 
     fn wake_up(&mut self, ctx: &mut Context<Self>) {
@@ -275,20 +242,9 @@ async fn payload(mark: &Mark, thumbnails: &Recipient<GetThumbnailAt>) -> Option<
     Some(payload)
 }
 
-/// Whether the broker has refused a message (`Some(false)`), or its answer is not known.
-fn refused(topic: &str, failure: &Failure) -> Option<bool> {
-    match failure.kind {
-        FailureKind::Refused | FailureKind::NotAuthorized => {
-            tracing::warn!(
-                topic,
-                kind = failure.kind.as_str(),
-                reason = failure.message,
-                "state not published"
-            );
-            Some(false)
-        }
-        _ => None,
-    }
+/// Whether a message that failed in this way fails again.
+fn refuses(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Refused | FailureKind::NotAuthorized)
 }
 
 impl Actor for RetainedActor {
@@ -354,6 +310,7 @@ impl Handler<LinkUp> for RetainedActor {
 
     fn handle(&mut self, LinkUp { link, broker, publish, .. }: LinkUp, ctx: &mut Self::Context) {
         self.shelf.link_down();
+        self.refused.clear();
         self.link = Some(Link { id: link, broker, publish });
         self.pump(ctx);
     }

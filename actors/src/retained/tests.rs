@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     ids::Seq,
     outbox::QueryError,
+    store::discovery_topics,
     testing::{FakeConnection, settle},
     thumbnails::Picture,
 };

@@ -39,10 +39,6 @@ impl Shelf {
     pub fn rows_written(&mut self, topics: &[(String, Kind)], now: Instant) {
         let mut unwanted = false;
         for (topic, kind) in topics {
-            if self.cleared.contains(topic) {
-                // Its row is about to go, and to come back if it is needed again.
-                continue;
-            }
             if let Some(entry) = self.entries.get_mut(topic) {
                 entry.row = true;
                 self.look_at(topic, now);

@@ -46,6 +46,8 @@ pub(super) struct Entry {
     /// What the broker did not take; it is not offered again on this link.
     pub(super) refused: Option<Mark>,
     pub(super) sent_at: Option<Instant>,
+    /// When it may be tried again, after a message of which it is not known whether it stands.
+    pub(super) not_before: Option<Instant>,
     /// Since when nothing is to stand there.
     pub(super) unwanted_at: Option<Instant>,
 }
@@ -63,13 +65,15 @@ impl Entry {
             flying: None,
             refused: None,
             sent_at: None,
+            not_before: None,
             unwanted_at: None,
         }
     }
 
     /// Forgets what was known of the broker.
     pub(super) fn link_down(&mut self) {
-        (self.told, self.row, self.sent_at) = (false, false, None);
+        (self.told, self.row) = (false, false);
+        (self.sent_at, self.not_before) = (None, None);
         (self.standing, self.flying, self.refused) = (None, None, None);
     }
 

@@ -38,9 +38,14 @@ const MAX_FLYING: usize = 24;
 /// How often to look whether something else has made way.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// When to try again what the broker has neither taken nor refused for good.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
 /// One message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
+    /// What for.
+    pub kind: Kind,
     /// Where.
     pub topic: String,
     /// What.
@@ -236,23 +241,23 @@ impl Shelf {
     fn send(&mut self, topic: String, mark: Mark, now: Instant) -> Job {
         self.flying += 1;
         self.pictures += usize::from(mark.is_picture());
-        if let Some(entry) = self.entries.get_mut(&topic) {
-            (entry.flying, entry.sent_at) = (Some(mark.clone()), Some(now));
-            if entry.group.0 == Kind::State
-                && let Some(members) = self.groups.get_mut(&entry.group)
-            {
-                members.recent.push_back(now);
-                if members.recent.len() > STATES_PER_SPAN {
-                    members.recent.pop_front();
-                }
+        let entry = self.entries.get_mut(&topic).expect("there is a verdict on it");
+        (entry.flying, entry.sent_at) = (Some(mark.clone()), Some(now));
+        let kind = entry.group.0;
+        if kind == Kind::State
+            && let Some(members) = self.groups.get_mut(&entry.group)
+        {
+            members.recent.push_back(now);
+            if members.recent.len() > STATES_PER_SPAN {
+                members.recent.pop_front();
             }
         }
-        Job { topic, mark }
+        Job { kind, topic, mark }
     }
 
-    /// The broker's answer to a job: whether it has taken it; `None`: it is not known.
+    /// The broker's answer to a job: whether it has taken it; `None`: that is not known, or it is to be tried again.
     pub fn answered(&mut self, job: &Job, taken: Option<bool>, now: Instant) {
-        let Job { topic, mark } = job;
+        let Job { topic, mark, .. } = job;
         let Some(entry) = self.entries.get_mut(topic).filter(|entry| entry.flying.is_some()) else { return };
         entry.flying = None;
         match taken {
@@ -264,7 +269,8 @@ impl Shelf {
         let group = entry.group.clone();
         self.flying -= 1;
         self.pictures -= usize::from(mark.is_picture());
-        self.look_at(topic, if taken.is_none() { now + LOOK_AGAIN } else { now });
+        entry.not_before = taken.is_none().then_some(now + TRY_AGAIN_AFTER);
+        self.look_at(topic, now);
         if taken == Some(true) && *mark == Mark::Nothing {
             self.is_cleared(topic);
         }

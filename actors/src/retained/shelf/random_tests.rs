@@ -284,7 +284,7 @@ impl World {
         &mut self.brokers[self.link.unwrap()]
     }
 
-    fn stands(&mut self, Job { topic, mark }: &Job) {
+    fn stands(&mut self, Job { topic, mark, .. }: &Job) {
         let broker = self.broker();
         if *mark == Mark::Nothing {
             broker.stands.remove(topic);
@@ -343,7 +343,7 @@ impl World {
     }
 
     /// Whether a message may be sent now.
-    fn check(&mut self, Job { topic, mark }: &Job) {
+    fn check(&mut self, Job { topic, mark, .. }: &Job) {
         let now = self.now;
         assert!(self.flying.iter().all(|job| job.topic != *topic), "{topic}: one at a time");
         assert_ne!(topic, FOREIGN);

@@ -46,6 +46,9 @@ impl Shelf {
         if !entry.row || is_elsewhere || entry.stands(&desired).is_some() {
             return Verdict::Settled;
         }
+        if let Some(later) = not_before(entry.not_before, now) {
+            return later;
+        }
         match (entry.group.0, &desired) {
             (Kind::Discovery, Mark::Nothing) => self.clear_discovery(entry),
             (Kind::Discovery, _) => self.announce(entry, desired, now),
