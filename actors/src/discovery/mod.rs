@@ -6,6 +6,8 @@
 
 mod messages;
 mod payload;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
