@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    clock::Timestamp,
+    clock::{self, Timestamp},
     ids::{CameraId, EventId, Seq},
 };
 
@@ -158,7 +158,7 @@ pub struct Camera {
     pub event_types: Vec<String>,
     /// The newest picture.
     pub thumbnail: Option<Thumbnail>,
-    /// Grows with every change: the higher one is the newer one.
+    /// Grows with every change: the higher one is the newer one, also where a camera was removed and registered anew.
     pub revision: i64,
 }
 
@@ -176,7 +176,8 @@ impl Camera {
             last_event: None,
             event_types: Vec::new(),
             thumbnail: None,
-            revision: 0,
+            // More than one of this id that was removed can have come to: nothing changes once a microsecond.
+            revision: clock::to_micros(now),
         }
     }
 
@@ -195,7 +196,6 @@ impl Camera {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     #[test]
     fn the_words_of_sources_are_understood() {

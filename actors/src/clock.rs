@@ -7,6 +7,9 @@ use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 /// A moment in UTC, in microseconds.
 pub type Timestamp = DateTime<Utc>;
 
+/// Tells what time it is: [`now`], but for tests.
+pub type Clock = fn() -> Timestamp;
+
 /// The current time, truncated to microseconds.
 pub fn now() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks")]

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use crate::{
     calendar::Calendar,
     cameras::{CameraActor, CameraPeers, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
+    clock,
     config::{ConfigActor, ConfigOptions, GetSettings, ReplaceSettings, TestConnection},
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
@@ -232,7 +233,9 @@ impl Service {
             discovery: recipient(&discovery),
         };
         let CommitContext { calendar, max_cameras, .. } = limits.commit;
-        let cameras = CameraActor::open(store.clone(), settings, calendar, max_cameras, peers, crash.clone());
+        let (camera_store, camera_crash) = (store.clone(), crash.clone());
+        let cameras =
+            CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
         let cameras = cameras.await.map_err(StartError::Cameras)?.start();
         let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
         let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };

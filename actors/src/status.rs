@@ -18,6 +18,8 @@ pub enum FailureKind {
     Timeout,
     /// Nothing listens on the broker's port, or the broker turned the connection down.
     Refused,
+    /// The broker takes no further message at the moment.
+    Busy,
     /// The broker does not accept this user name and password.
     BadCredentials,
     /// The broker does not permit this login or action.
@@ -46,6 +48,7 @@ impl FailureKind {
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",
             Self::Refused => "refused",
+            Self::Busy => "busy",
             Self::BadCredentials => "bad_credentials",
             Self::NotAuthorized => "not_authorized",
             Self::Protocol => "protocol",

@@ -207,7 +207,10 @@ pub(super) async fn publish_discovery(state: Data<ApiState>) -> Result<HttpRespo
             cameras_published: cameras,
         },
         Err(error) => {
-            let cameras = if let DiscoveryError::Incomplete { cameras } = error { cameras } else { 0 };
+            let cameras = match error {
+                DiscoveryError::Refused { cameras, .. } | DiscoveryError::Unanswered { cameras } => cameras,
+                DiscoveryError::Disabled | DiscoveryError::NotConnected => 0,
+            };
             DiscoveryView { success: false, message: error.to_string(), cameras_published: cameras }
         }
     };

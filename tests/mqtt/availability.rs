@@ -73,10 +73,10 @@ async fn a_clean_stop_says_offline_itself_and_leaves_the_will_unused() {
     broker.wait_for("the end of the connection", SOON, |broker| broker.open() == 0).await;
     assert_eq!(broker.disconnects(), [0], "a normal disconnect, without will");
     let received = broker.received();
-    let on_status =
-        received.iter().map(|received| &received.publish).filter(|publish| publish.topic == STATUS);
-    let said: Vec<_> = on_status.map(|publish| (&publish.payload[..], publish.retain)).collect();
+    let said = received.iter().map(|received| &received.publish).filter(|publish| publish.topic == STATUS);
+    let said: Vec<_> = said.map(|publish| (&publish.payload[..], publish.retain)).collect();
     assert_eq!(said, [(b"online".as_slice(), true), (b"offline".as_slice(), true)]);
+    assert_eq!(received.last().expect("messages").publish.topic, STATUS, "it is the last word");
 }
 
 #[tokio::test]

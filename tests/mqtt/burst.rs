@@ -77,6 +77,19 @@ async fn five_hundred_cameras_stand_within_seconds_and_hold_up_no_event() {
     assert!(again < Duration::from_secs(5), "after the restart it took {again:?}");
 }
 
+/// Asserts that no more than five messages came in a second. They leave with room to spare; on the way a busy machine may
+/// bunch up what left within half a second.
+fn assert_paced(messages: &[Message]) {
+    const JITTER: Duration = Duration::from_millis(500);
+    for (i, first) in messages.iter().enumerate() {
+        for (count, last) in (1_u32..).zip(&messages[i..]) {
+            let within = last.at - first.at;
+            let most = 5.0 * (1.0 + (within + JITTER).as_secs_f64());
+            assert!(f64::from(count) <= most, "{count} messages within {within:?}: {messages:#?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_burst_of_one_camera_neither_floods_the_broker_nor_lags_behind() {
     let broker = Mosquitto::start().await;
@@ -106,10 +119,7 @@ async fn a_burst_of_one_camera_neither_floods_the_broker_nor_lags_behind() {
     let times: Vec<_> = [started].into_iter().chain(times).take_while(|at| *at <= last.at).collect();
     let gap = times.windows(2).map(|pair| pair[1] - pair[0]).max().expect("two times");
     assert!(gap < Duration::from_secs(2), "for {gap:?} nothing was counted");
-    for window in messages.windows(6) {
-        let within = window[5].at - window[0].at;
-        assert!(within >= Duration::from_secs(1), "six messages within {within:?}: {window:#?}");
-    }
+    assert_paced(&messages);
     let is_last = |name: &str, field: &str| {
         let newest = messages.iter().rev().find(|message| message.topic == state("door", name));
         newest.map(|message| message.json()[field].clone())

@@ -137,6 +137,8 @@ async fn a_broker_that_refuses_discovery_is_told_of() {
     Standing::wait(broker.port(), "the one that is permitted", announced).await;
     let answer = service.post(PUBLISH_DISCOVERY, &json!({})).await.expect(200);
     assert_eq!((&answer["success"], &answer["cameras_published"]), (&json!(false), &json!(1)), "{answer}");
+    let message = answer["message"].as_str().expect("a message");
+    assert!(message.contains("2 devices") && message.contains("liveobject-service"), "{answer}");
     let states = |standing: &Standing| standing.below("liveobject/camera/yard").len() == STATES.len();
     Standing::wait(broker.port(), "states all the same", states).await;
 }

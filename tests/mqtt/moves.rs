@@ -3,7 +3,9 @@
 use liveobject_test_support::{Mosquitto, visitor};
 use serde_json::json;
 
-use crate::helpers::{STATES, Scene, Standing, all_topics, connect, event, settings, wait_all};
+use crate::helpers::{
+    SERVICE_DEVICE, STATES, Scene, Standing, all_topics, connect, event, settings, wait_all,
+};
 
 /// Messages of others in the trees where ours stand.
 const FOREIGN: [&str; 5] = [
@@ -30,17 +32,25 @@ fn ours(standing: &Standing) -> Vec<String> {
 
 /// What stands with default settings of the camera `door`, with another topic prefix and another discovery prefix.
 fn with_prefixes(topic_prefix: &str, discovery_prefix: &str) -> Vec<String> {
-    let service = match topic_prefix {
-        "liveobject" => "liveobject-service".to_owned(),
-        prefix => format!("liveobject-service-{}", prefix.replace('/', "_2f")),
-    };
-    let rename = |topic: String| match topic.strip_prefix("homeassistant/") {
-        Some(rest) => format!("{discovery_prefix}/{}", rest.replace("liveobject-service", &service)),
-        None => topic.replacen("liveobject/", &format!("{topic_prefix}/"), 1),
+    let rename = |topic: String| {
+        let topic = match topic.as_str() {
+            // Each prefix has a service of its own.
+            SERVICE_DEVICE => service_device(topic_prefix),
+            topic => topic.replacen("liveobject/", &format!("{topic_prefix}/"), 1),
+        };
+        topic.replacen("homeassistant/", &format!("{discovery_prefix}/"), 1)
     };
     let mut topics: Vec<_> = all_topics(&["door"]).into_iter().map(rename).collect();
     topics.sort();
     topics
+}
+
+fn service_device(topic_prefix: &str) -> String {
+    let id = match topic_prefix {
+        "liveobject" => "liveobject-service".to_owned(),
+        other => format!("liveobject-service-{}", other.replace('/', "_2f")),
+    };
+    format!("homeassistant/device/{id}/config")
 }
 
 #[tokio::test]

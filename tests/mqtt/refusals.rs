@@ -1,6 +1,6 @@
 //! A broker that refuses single events.
 
-use liveobject_test_support::{Acks, Ledger, Mosquitto, Reply, Rule, Subscriber};
+use liveobject_test_support::{Acks, Ledger, Mosquitto, Reply, Rule, ScriptedBroker, Subscriber};
 use serde_json::{Value, json};
 
 use crate::helpers::{
@@ -47,7 +47,11 @@ async fn acl_refusal(qos: u8) {
     .await;
     let status = service.status().await;
     assert_eq!((&status["publish_errors"], &status["connected"]), (&2.into(), &true.into()));
-    assert_eq!(logged(&service, "WARN").len(), 2);
+    let warned = logged(&service, "WARN");
+    let of_state = |line: &&Value| line["message"].as_str().is_some_and(|text| text.starts_with("state"));
+    let (of_state, others): (Vec<_>, Vec<_>) = warned.iter().partition(of_state);
+    assert_eq!(others.len(), 2, "{warned:#?}");
+    assert!(of_state.len() <= 2, "once for states and once for discovery: {warned:#?}");
 }
 
 #[tokio::test]
@@ -83,6 +87,23 @@ async fn refused_twice(reason: u8, name: &str, qos: u8) {
 #[tokio::test]
 async fn an_exceeded_quota_is_waited_out() {
     refused_twice(0x97, "quota_exceeded", 1).await;
+}
+
+#[tokio::test]
+async fn a_state_that_exceeds_a_quota_is_published_later() {
+    let broker = ScriptedBroker::start().await;
+    for part in ["\"events_today\":1", "\"identifiers\":[\"liveobject_door\"]"] {
+        broker.rule(Rule::payload(part, Reply::Reason(0x97)).times(2));
+    }
+    let service = connected(broker.port(), &json!({})).await;
+    let _ = service.post_event(&event("e1")).await.expect(202);
+    for end in ["door/counts", "liveobject_door/config"] {
+        let sent = |broker: &ScriptedBroker| {
+            broker.received().iter().filter(|received| received.publish.topic.ends_with(end)).count()
+        };
+        broker.wait_for(&format!("{end}, twice refused"), SOON, |broker| sent(broker) == 3).await;
+    }
+    assert!(logged(&service, "WARN").is_empty());
 }
 
 #[tokio::test]

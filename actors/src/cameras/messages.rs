@@ -2,6 +2,7 @@
 
 use actix::Message;
 
+use super::CameraUpdate;
 use crate::{
     calendar::Day,
     camera::{Camera, CameraStatus},
@@ -30,24 +31,6 @@ pub struct ListCameras;
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Option<CameraView>")]
 pub struct GetCamera(pub CameraId);
-
-/// What somebody says of a camera; what is `None` stays as it is, and takes its default where the camera is new.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CameraUpdate {
-    /// Its name, checked.
-    pub camera_name: Option<String>,
-    /// What kind of source it is, checked.
-    pub source_type: Option<String>,
-    /// Whether it has a bell to ring.
-    pub is_doorbell: Option<bool>,
-    /// Whether its state and its entities are published.
-    pub enabled: Option<bool>,
-}
-
-impl CameraUpdate {
-    /// The names of all fields that [`CameraUpdate::from_json`] takes.
-    pub const FIELDS: [&'static str; 4] = ["camera_name", "source_type", "is_doorbell", "enabled"];
-}
 
 /// From the HTTP layer: register this camera, or change it.
 #[derive(Debug, Clone, Message)]

@@ -4,11 +4,13 @@
 //! commit, this actor what people and sources say. Promises: counts are exact, in the local time zone, also over a
 //! restart; every change is told to the broker's states and to discovery. It does not publish: it says what is to stand.
 
+mod change;
 mod messages;
 mod state;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,21 +22,22 @@ use chrono::Days;
 use sea_orm::DbErr;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use self::messages::*;
-use self::tally::{Tally, is_active};
+use self::{
+    change::storage,
+    tally::{Tally, is_active},
+};
+pub use self::{messages::*, update::CameraUpdate};
 use crate::{
     calendar::{Calendar, Day},
     camera::{Camera, Thumbnail},
-    clock::{self, Timestamp},
+    clock::{Clock, Timestamp},
     config::SettingsChanged,
     discovery::CamerasChanged,
-    event,
-    fields::{Fields, Invalid, bytes_within},
     ids::CameraId,
-    outbox::{QueryError, Stop},
+    outbox::Stop,
     retained::{Content, Group, Kind, Owner, Retain, RetainAll, Wanted},
     settings::MqttSettings,
-    store::{Store, StoreError, camera_days, cameras},
+    store::{Store, camera_days, cameras},
     thumbnails::ThumbnailStored,
 };
 
@@ -46,8 +49,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Days before this week are of no use to anybody here; they are kept a little for whoever looks into the database.
 const KEEP_DAYS: u64 = 31;
-
-const MAX_SOURCE_TYPE_BYTES: usize = 64;
 
 /// Whom the cameras tell.
 #[derive(Debug, Clone)]
@@ -65,6 +66,9 @@ pub struct CameraPeers {
 struct Known {
     camera: Camera,
     tally: Tally,
+    /// The revision at which it was read with its counts: what an earlier one tells is among them, or of another camera of
+    /// the same name.
+    read_at: i64,
     /// Another one for each picture, also of the same event.
     picture: u64,
     /// What was told last.
@@ -77,6 +81,7 @@ pub struct CameraActor {
     store: Store,
     settings: Arc<MqttSettings>,
     calendar: Calendar,
+    clock: Clock,
     max_cameras: u32,
     peers: CameraPeers,
     cameras: BTreeMap<CameraId, Known>,
@@ -87,86 +92,32 @@ pub struct CameraActor {
     crashed: UnboundedSender<&'static str>,
 }
 
-impl CameraUpdate {
-    /// Reads an update from a JSON object. Every fault is reported: a wrong type, a broken bound, an unknown field.
-    pub fn from_json(value: serde_json::Value) -> Result<Self, Invalid> {
-        let mut fields = Fields::of(value)?;
-        let camera_name = fields.text("camera_name");
-        let camera_name =
-            camera_name.and_then(|name| fields.faults.check("camera_name", event::camera_name(name)));
-        let source_type = fields.text("source_type");
-        let source_type = source_type.and_then(|text| {
-            fields.faults.check("source_type", bytes_within(text, 1, MAX_SOURCE_TYPE_BYTES))
-        });
-        let (is_doorbell, enabled) = (fields.boolean("is_doorbell"), fields.boolean("enabled"));
-        fields.finish().finish()?;
-        Ok(Self { camera_name, source_type, is_doorbell, enabled })
-    }
-
-    fn apply(self, camera: &mut Camera) {
-        if let Some(name) = self.camera_name {
-            camera.camera_name = name;
-        }
-        if let Some(source_type) = self.source_type {
-            camera.source_type = source_type;
-        }
-        camera.is_doorbell = self.is_doorbell.unwrap_or(camera.is_doorbell);
-        camera.enabled = self.enabled.unwrap_or(camera.enabled);
-    }
-}
-
-/// Why a change was not made; a database's failure among it.
-enum ChangeError {
-    Camera(CameraError),
-    Database(DbErr),
-}
-
-impl From<DbErr> for ChangeError {
-    fn from(error: DbErr) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<ChangeError> for CameraError {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Camera(error) => error,
-            ChangeError::Database(error) => storage(error),
-        }
-    }
-}
-
-fn storage(error: DbErr) -> CameraError {
-    let told = StoreError::from(error);
-    tracing::error!(error = &told as &dyn std::error::Error, "a camera could not be written");
-    CameraError::Storage(QueryError(told.to_string()))
-}
-
 impl CameraActor {
     /// Reads what is known of the cameras. Takes their number in time, not that of their events.
     pub async fn open(
         store: Store,
         settings: Arc<MqttSettings>,
         calendar: Calendar,
+        clock: Clock,
         max_cameras: u32,
         peers: CameraPeers,
         crashed: UnboundedSender<&'static str>,
     ) -> Result<Self, DbErr> {
-        let today = calendar.day(clock::now());
+        let today = calendar.day(clock());
         let mut days = camera_days::since(&store.read, Calendar::monday(today)).await?;
         let known = |camera: Camera| {
             let counted_at = camera.last_event.as_ref().map(|last| last.happened_at);
             let tally = Tally::new(days.remove(&camera.camera_id).unwrap_or_default(), counted_at);
-            (camera.camera_id.clone(), Known { camera, tally, picture: 0, active: false })
+            (camera.camera_id.clone(), Known::new(camera, tally))
         };
         let cameras = cameras::all(&store.read).await?.into_iter().map(known).collect();
         let pictures = BTreeMap::new();
-        Ok(Self { store, settings, calendar, max_cameras, peers, cameras, pictures, today, crashed })
+        Ok(Self { store, settings, calendar, clock, max_cameras, peers, cameras, pictures, today, crashed })
     }
 
     fn view(&mut self, id: &CameraId) -> Option<CameraView> {
         let known = self.cameras.get_mut(id)?;
-        let counts = known.tally.counts(self.calendar, clock::now());
+        let counts = known.tally.counts(self.calendar, (self.clock)());
         let camera = known.camera.clone();
         Some(CameraView { camera, events_today: counts.today, events_this_week: counts.this_week })
     }
@@ -183,7 +134,7 @@ impl CameraActor {
     }
 
     fn tell(&mut self, id: &CameraId) {
-        let group = self.group(id, clock::now());
+        let group = self.group(id, (self.clock)());
         #[expect(
             clippy::disallowed_methods,
             reason = "one for each camera of a commit, a request or a second"
@@ -192,7 +143,7 @@ impl CameraActor {
     }
 
     fn tell_all(&mut self) {
-        let (now, ids) = (clock::now(), self.cameras.keys().cloned().collect::<Vec<_>>());
+        let (now, ids) = ((self.clock)(), self.cameras.keys().cloned().collect::<Vec<_>>());
         let mut groups: Vec<_> = ids.iter().map(|id| self.group(id, now)).collect();
         // The connection publishes it; it is to be cleared where it is not used any more.
         let (topic, content) = (self.settings.availability_topic(), Content::Elsewhere { stays: true });
@@ -211,51 +162,59 @@ impl CameraActor {
         self.peers.discovery.do_send(changes);
     }
 
-    /// Takes in what the database holds of a camera now; an older state than the known one is passed over.
+    /// Takes in what the database held of a camera at some time; what is known newer is passed over.
     fn learn(&mut self, camera: Camera, days: &[(Day, u64)]) {
-        let (id, now) = (camera.camera_id.clone(), clock::now());
-        let is_new = !self.cameras.contains_key(&id);
-        let known = self.cameras.entry(id.clone()).or_insert_with(|| Known {
-            camera: camera.clone(),
-            tally: Tally::default(),
-            picture: 0,
-            active: false,
-        });
+        let now = (self.clock)();
+        let Some(known) = self.cameras.get_mut(&camera.camera_id) else { return };
+        if camera.revision < known.read_at {
+            return;
+        }
         if !days.is_empty() {
             known.tally.count(days, now);
         }
-        let mut announced = is_new;
+        let mut announced = false;
         if camera.revision > known.camera.revision {
-            announced |= !same_announcement(&camera, &known.camera);
+            announced = !same_announcement(&camera, &known.camera);
             known.camera = camera;
         }
         let camera = known.camera.clone();
-        self.tell(&id);
+        self.tell(&camera.camera_id);
         if announced {
             self.tell_discovery(CamerasChanged { changed: vec![camera], ..CamerasChanged::default() });
         }
     }
 
-    /// Takes in cameras that are not known here: new ones, unless they were removed since that commit.
+    /// Takes in a camera that was not known here.
+    fn register(&mut self, camera: Camera, days: BTreeMap<Day, u64>) {
+        let id = camera.camera_id.clone();
+        let tally = Tally::new(days, Some((self.clock)()));
+        self.cameras.insert(id.clone(), Known::new(camera.clone(), tally));
+        self.tell(&id);
+        self.tell_discovery(CamerasChanged { changed: vec![camera], ..CamerasChanged::default() });
+    }
+
+    /// Takes in cameras that are not known here, as the database has them: new ones, unless they were removed since that
+    /// commit, or removed and registered anew.
     fn meet(&mut self, new: Vec<Seen>, ctx: &mut Context<Self>) {
-        let db = self.store.write.clone();
+        let (db, monday) = (self.store.write.clone(), Calendar::monday(self.today));
         let ids: Vec<_> = new.iter().map(|seen| seen.camera.camera_id.clone()).collect();
-        let found = async move { cameras::find(&db, &ids).await };
+        let found = async move {
+            let found = cameras::find(&db, &ids).await?;
+            Ok::<_, DbErr>((found, camera_days::of_since(&db, &ids, monday).await?))
+        };
         ctx.wait(found.into_actor(self).map(|found, act, _| {
-            let found = match found {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::warn!(%error, "whether a new camera is still there could not be read; taken for yes");
-                    new.iter().map(|seen| seen.camera.clone()).collect()
-                }
-            };
-            for Seen { camera, days } in new {
-                // As the database has it: what was seen may be of one of the same name that was removed since.
-                let same = found.iter().find(|found| found.camera_id == camera.camera_id);
-                if let Some(camera) = same.cloned() {
-                    tracing::info!(camera_id = %camera.camera_id, camera_name = camera.camera_name, "new camera");
-                    act.learn(camera, &days);
-                }
+            let (found, mut days) = found.unwrap_or_else(|error| {
+                tracing::warn!(%error, "whether a new camera is still there could not be read; taken for yes");
+                let as_seen = |Seen { camera, days }: Seen| {
+                    let id = camera.camera_id.clone();
+                    (camera, (id, days.into_iter().collect()))
+                };
+                new.into_iter().map(as_seen).unzip()
+            });
+            for camera in found {
+                let days = days.remove(&camera.camera_id).unwrap_or_default();
+                tracing::info!(camera_id = %camera.camera_id, camera_name = camera.camera_name, "new camera");
+                act.register(camera, days);
             }
         }));
     }
@@ -278,7 +237,7 @@ impl CameraActor {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        let now = clock::now();
+        let now = (self.clock)();
         let today = self.calendar.day(now);
         if today != self.today {
             self.today = today;
@@ -304,24 +263,11 @@ impl CameraActor {
             }
         }));
     }
+}
 
-    /// Changes a camera in the database, then here.
-    fn change(
-        &mut self,
-        id: CameraId,
-        change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, CameraError> + 'static,
-    ) -> AtomicResponse<Self, Result<CameraView, CameraError>> {
-        let (db, max) = (self.store.write.clone(), self.max_cameras);
-        let changed = async move {
-            let change = |known, room| change(known, room).map_err(ChangeError::Camera);
-            cameras::change(&db, &id, max, change).await.map_err(CameraError::from)
-        };
-        AtomicResponse::new(Box::pin(changed.into_actor(self).map(|changed, act, _| {
-            let camera = changed?;
-            let id = camera.camera_id.clone();
-            act.learn(camera, &[]);
-            act.view(&id).ok_or(CameraError::Unknown)
-        })))
+impl Known {
+    fn new(camera: Camera, tally: Tally) -> Self {
+        Self { read_at: camera.revision, camera, tally, picture: 0, active: false }
     }
 }
 
@@ -420,11 +366,11 @@ impl Handler<PutCamera> for CameraActor {
     type Result = AtomicResponse<Self, Result<CameraView, CameraError>>;
 
     fn handle(&mut self, PutCamera { camera_id, update }: PutCamera, _: &mut Self::Context) -> Self::Result {
-        let (id, max) = (camera_id.clone(), self.max_cameras);
+        let (id, max, now) = (camera_id.clone(), self.max_cameras, (self.clock)());
         self.change(camera_id, move |known, room| {
             let mut camera = match known {
                 Some(camera) => camera,
-                None if room => Camera::new(id, clock::now()),
+                None if room => Camera::new(id, now),
                 None => return Err(CameraError::TooMany { max }),
             };
             update.apply(&mut camera);
@@ -438,10 +384,11 @@ impl Handler<SetCameraStatus> for CameraActor {
 
     fn handle(&mut self, msg: SetCameraStatus, _: &mut Self::Context) -> Self::Result {
         let SetCameraStatus { camera_id, status } = msg;
+        let now = (self.clock)();
         self.change(camera_id, move |known, _| {
             let mut camera = known.ok_or(CameraError::Unknown)?;
             if camera.status != status {
-                (camera.status, camera.status_at) = (status, clock::now());
+                (camera.status, camera.status_at) = (status, now);
             }
             Ok(camera)
         })

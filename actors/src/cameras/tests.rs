@@ -1,1 +1,375 @@
+//! The actor with a real database, a clock that the test sets, and peers that record. All happens in the past, where the
+//! commits of the log leave an event's time as it is.
 
+use std::{cell::Cell, future::Future};
+
+use actix::Addr;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    EventInput,
+    camera::CameraStatus,
+    store::commit,
+    testing::{Recorder, Told, commit_context, settle},
+    topic::TopicPrefix,
+};
+
+thread_local! {
+    static NOW: Cell<Timestamp> = const { Cell::new(DateTime::UNIX_EPOCH) };
+}
+
+fn test_clock() -> Timestamp {
+    NOW.get()
+}
+
+fn at(text: &str) -> Timestamp {
+    DateTime::parse_from_rfc3339(text).unwrap().with_timezone(&Utc)
+}
+
+async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    for _ in 0..1000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("within 5 s: {what}");
+}
+
+fn id(text: &str) -> CameraId {
+    CameraId::parse(text).unwrap()
+}
+
+/// An actor, and what it told.
+struct Scene {
+    actor: Addr<CameraActor>,
+    states: Told<Retain>,
+    all_states: Told<RetainAll>,
+    discovery: Told<CamerasChanged>,
+}
+
+/// A database, and a place on earth.
+struct Home {
+    store: Store,
+    calendar: Calendar,
+    max_cameras: u32,
+    _dir: tempfile::TempDir,
+}
+
+impl Home {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_file(&dir.path().join("liveobject.db")).await.unwrap();
+        let calendar = Calendar::named("UTC").unwrap();
+        Self { store, calendar, max_cameras: 10, _dir: dir }
+    }
+
+    async fn start(&self, now: &str) -> Scene {
+        NOW.set(at(now));
+        let (retain, states) = Recorder::start_new();
+        let (retain_all, all_states) = Recorder::start_new();
+        let (discovery_recorder, discovery) = Recorder::start_new();
+        let peers = CameraPeers {
+            retain: retain.recipient(),
+            retain_all: retain_all.recipient(),
+            discovery: discovery_recorder.recipient(),
+        };
+        let settings = Arc::new(MqttSettings::defaults("c"));
+        let crashed = mpsc::unbounded_channel().0;
+        let (calendar, max) = (self.calendar, self.max_cameras);
+        let actor =
+            CameraActor::open(self.store.clone(), settings, calendar, test_clock, max, peers, crashed);
+        let actor = actor.await.unwrap().start();
+        settle().await;
+        Scene { actor, states, all_states, discovery }
+    }
+
+    /// Commits an event of the camera `door`, which has this id and happened then.
+    async fn commit(&self, event_id: &str, happened_at: &str) -> CamerasSaw {
+        let event = EventInput {
+            event_id: Some(event_id.to_owned()),
+            camera_id: "door".to_owned(),
+            camera_name: Some(format!("Door of {event_id}")),
+            description: "Person".to_owned(),
+            timestamp: Some(at(happened_at)),
+            ..EventInput::default()
+        };
+        let batch = commit::Batch { events: vec![event.validate().unwrap()], ..commit::Batch::default() };
+        let context = commit::Context { calendar: self.calendar, ..commit_context() };
+        CamerasSaw(commit::commit(&self.store.write, &batch, None, &context).await.unwrap().seen)
+    }
+}
+
+impl Scene {
+    async fn view(&self) -> Option<CameraView> {
+        self.actor.send(GetCamera(id("door"))).await.unwrap()
+    }
+
+    /// Today's and this week's events of the camera.
+    async fn counts(&self) -> (u64, u64) {
+        let view = self.view().await.unwrap();
+        (view.events_today, view.events_this_week)
+    }
+
+    async fn saw(&self, saw: CamerasSaw) {
+        self.actor.send(saw).await.unwrap();
+        // After what it has to look up for that.
+        self.view().await;
+        settle().await;
+    }
+
+    /// The state of this name that was told last, of all cameras or of one.
+    fn told(&self, name: &str) -> Option<Value> {
+        let all = self.all_states.take().into_iter().flat_map(|all| all.groups);
+        let groups: Vec<_> = all.chain(self.states.take().into_iter().map(|one| one.group)).collect();
+        groups.iter().rev().find_map(|group| payload(group, name))
+    }
+}
+
+fn payload(group: &Group, name: &str) -> Option<Value> {
+    let wanted = group.wanted.iter().find(|wanted| wanted.topic.ends_with(&format!("/{name}")))?;
+    let Content::Bytes(bytes) = &wanted.content else { return None };
+    Some(serde_json::from_slice(bytes).unwrap())
+}
+
+#[actix::test]
+async fn after_a_start_all_is_as_the_database_has_it() {
+    let home = Home::new().await;
+    // A Sunday, a Monday and a Tuesday.
+    for (event, happened_at) in [
+        ("e1", "2025-06-01T12:00:00Z"),
+        ("e2", "2025-06-02T12:00:00Z"),
+        ("e3", "2025-06-03T11:00:00Z"),
+        ("e4", "2025-06-03T12:00:00Z"),
+    ] {
+        home.commit(event, happened_at).await;
+    }
+    let scene = home.start("2025-06-03T12:04:59Z").await;
+    let all = scene.all_states.take();
+    let groups: Vec<_> = all.iter().flat_map(|all| &all.groups).collect();
+    assert_eq!((all.len(), groups.len()), (1, 2), "the camera, and the service's availability");
+    let counts = payload(groups[0], "counts").unwrap();
+    assert_eq!((&counts["events_today"], &counts["events_this_week"]), (&json!(2), &json!(3)));
+    assert_eq!(payload(groups[0], "activity").unwrap()["state"], "ON");
+    assert_eq!(payload(groups[0], "last_event").unwrap()["event_id"], "e4");
+    let announced = scene.discovery.take();
+    assert!(announced.len() == 1 && announced[0].all && announced[0].changed.len() == 1);
+    let scene = home.start("2025-06-03T12:05:00Z").await;
+    assert_eq!(scene.told("activity").unwrap()["state"], "OFF");
+}
+
+#[actix::test]
+async fn counts_begin_anew_at_the_local_midnight_and_on_the_local_monday() {
+    // In Berlin that Sunday had 23 hours.
+    for (zone, monday, tuesday) in [
+        ("UTC", "2025-03-31T00:00:00Z", "2025-04-01T00:00:00Z"),
+        ("Europe/Berlin", "2025-03-30T22:00:00Z", "2025-03-31T22:00:00Z"),
+        ("America/New_York", "2025-03-31T04:00:00Z", "2025-04-01T04:00:00Z"),
+        ("Asia/Kathmandu", "2025-03-30T18:15:00Z", "2025-03-31T18:15:00Z"),
+    ] {
+        let mut home = Home::new().await;
+        home.calendar = Calendar::named(zone).unwrap();
+        let (monday, tuesday) = (at(monday), at(tuesday));
+        let second = TimeDelta::seconds(1);
+        home.commit("e1", &(monday - second).to_rfc3339()).await;
+        home.commit("e2", &monday.to_rfc3339()).await;
+        let scene = home.start(&(monday - second).to_rfc3339()).await;
+        assert_eq!(scene.told("counts").unwrap()["events_this_week"], 1, "{zone}: Sunday");
+        for (now, expected) in [(monday, [1, 1]), (tuesday - second, [1, 1]), (tuesday, [0, 1])] {
+            NOW.set(now);
+            assert_eq!(scene.counts().await, (expected[0], expected[1]), "{zone}: {now}");
+            if now == tuesday - second {
+                continue;
+            }
+            let told = || async {
+                let counts = scene.told("counts");
+                counts.is_some_and(|counts| {
+                    counts["events_today"] == expected[0] && counts["events_this_week"] == expected[1]
+                })
+            };
+            wait_until(&format!("{zone}: a new day is told"), told).await;
+        }
+    }
+}
+
+#[actix::test]
+async fn old_counts_are_forgotten_and_those_of_this_week_are_not() {
+    let home = Home::new().await;
+    home.commit("old", "2025-05-01T12:00:00Z").await;
+    home.commit("e1", "2025-06-02T12:00:00Z").await;
+    let scene = home.start("2025-06-02T23:59:59Z").await;
+    NOW.set(at("2025-06-03T00:00:00Z"));
+    let day = |text: &str| text.parse::<Day>().unwrap();
+    let forgotten = || async {
+        let days = camera_days::since(&home.store.read, day("2025-01-01")).await.unwrap();
+        days[&id("door")] == BTreeMap::from([(day("2025-06-02"), 1)])
+    };
+    wait_until("what is older than a month is gone", forgotten).await;
+    assert_eq!(scene.counts().await, (0, 1));
+}
+
+#[actix::test]
+async fn an_activity_ends_by_itself() {
+    let home = Home::new().await;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    assert_eq!(scene.told("activity").unwrap()["state"], "ON");
+    NOW.set(at("2025-06-03T12:05:00Z"));
+    let over = || async { scene.told("activity").is_some_and(|activity| activity["state"] == "OFF") };
+    wait_until("OFF is told", over).await;
+    tokio::time::sleep(TICK).await;
+    assert_eq!(scene.told("activity"), None, "it is told once");
+}
+
+#[actix::test]
+async fn a_late_event_counts_on_its_day_and_is_not_the_last_one() {
+    let home = Home::new().await;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    scene.saw(home.commit("late", "2025-06-02T12:00:00Z").await).await;
+    assert_eq!(scene.counts().await, (1, 2));
+    assert_eq!(scene.told("last_event").unwrap()["event_id"], "e1");
+}
+
+#[actix::test]
+async fn a_new_name_is_told_to_everybody_and_an_older_state_to_nobody() {
+    let home = Home::new().await;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    let first = home.commit("e1", "2025-06-03T12:00:00Z").await;
+    scene.saw(first.clone()).await;
+    let names = || {
+        let told = scene.discovery.take().into_iter().flat_map(|change| change.changed);
+        told.map(|camera| camera.camera_name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["Door of e1"]);
+    let second = home.commit("e2", "2025-06-03T12:00:01Z").await;
+    let update = CameraUpdate { camera_name: Some("Gate".to_owned()), ..CameraUpdate::default() };
+    let view = scene.actor.send(PutCamera { camera_id: id("door"), update }).await.unwrap().unwrap();
+    assert_eq!(view.camera.camera_name, "Gate");
+    // What a commit told before comes after.
+    scene.saw(second).await;
+    assert_eq!(scene.told("status").unwrap()["camera_name"], "Gate");
+    assert_eq!(names(), ["Gate"]);
+    assert_eq!(scene.counts().await, (2, 2), "but it counts");
+    scene.saw(first).await;
+    assert_eq!(scene.told("status").unwrap()["camera_name"], "Gate");
+}
+
+#[actix::test]
+async fn a_camera_that_was_changed_before_its_first_event_was_told_has_its_counts() {
+    let home = Home::new().await;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    let saw = home.commit("e1", "2025-06-03T12:00:00Z").await;
+    let update = CameraUpdate { is_doorbell: Some(true), ..CameraUpdate::default() };
+    let view = scene.actor.send(PutCamera { camera_id: id("door"), update }).await.unwrap().unwrap();
+    assert_eq!((view.camera.camera_name.as_str(), view.events_today), ("Door of e1", 1));
+    scene.saw(saw).await;
+    assert_eq!(scene.counts().await, (1, 1));
+    assert!(scene.view().await.unwrap().camera.is_doorbell);
+}
+
+#[actix::test]
+async fn a_status_that_is_said_again_changes_nothing() {
+    let home = Home::new().await;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    let set = |status| SetCameraStatus { camera_id: id("door"), status };
+    let first = scene.actor.send(set(CameraStatus::Offline)).await.unwrap().unwrap().camera;
+    NOW.set(at("2025-06-03T13:00:00Z"));
+    let second = scene.actor.send(set(CameraStatus::Offline)).await.unwrap().unwrap().camera;
+    assert_eq!((first.status, first), (CameraStatus::Offline, second));
+    let unknown = SetCameraStatus { camera_id: id("yard"), status: CameraStatus::Offline };
+    assert_eq!(scene.actor.send(unknown).await.unwrap(), Err(CameraError::Unknown));
+}
+
+#[actix::test]
+async fn no_more_cameras_are_known_than_may_be() {
+    let mut home = Home::new().await;
+    home.max_cameras = 2;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    let put =
+        |name: &str| scene.actor.send(PutCamera { camera_id: id(name), update: CameraUpdate::default() });
+    assert!(put("a").await.unwrap().is_ok());
+    assert!(put("b").await.unwrap().is_ok());
+    assert_eq!(put("c").await.unwrap(), Err(CameraError::TooMany { max: 2 }));
+    assert!(put("b").await.unwrap().is_ok(), "it is known");
+    scene.actor.send(DeleteCamera(id("a"))).await.unwrap().unwrap();
+    assert!(put("c").await.unwrap().is_ok());
+    let known = scene.actor.send(ListCameras).await.unwrap();
+    assert_eq!(known.iter().map(|view| view.camera.camera_id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+}
+
+#[actix::test]
+async fn discovery_hears_first_that_a_camera_is_gone() {
+    let home = Home::new().await;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    let _before = (scene.discovery.take(), scene.states.take());
+    scene.actor.send(DeleteCamera(id("door"))).await.unwrap().unwrap();
+    settle().await;
+    let (discovery, states) = (scene.discovery.take(), scene.states.take());
+    assert_eq!(discovery.iter().flat_map(|change| &change.gone).collect::<Vec<_>>(), [&id("door")]);
+    assert!(states.len() == 1 && states[0].group.wanted.is_empty());
+    assert_eq!(scene.actor.send(DeleteCamera(id("door"))).await.unwrap(), Err(CameraError::Unknown));
+}
+
+#[actix::test]
+async fn a_camera_removed_while_an_event_was_committed_does_not_come_back() {
+    let home = Home::new().await;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    let committed = home.commit("e2", "2025-06-03T12:00:01Z").await;
+    scene.actor.send(DeleteCamera(id("door"))).await.unwrap().unwrap();
+    scene.saw(committed).await;
+    assert_eq!(scene.view().await, None);
+}
+
+#[actix::test]
+async fn what_is_told_late_of_a_removed_camera_is_not_the_new_ones_of_its_name() {
+    let home = Home::new().await;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    let mut late = Vec::new();
+    for (event, happened_at) in [
+        ("e1", "2025-06-03T12:00:00Z"),
+        ("e2", "2025-06-02T12:00:01Z"),
+        ("e3", "2025-06-03T12:00:02Z"),
+        ("e4", "2025-06-03T12:00:03Z"),
+    ] {
+        late.push(home.commit(event, happened_at).await);
+    }
+    assert!(cameras::delete(&home.store.write, &id("door")).await.unwrap());
+    late.push(home.commit("new", "2025-06-03T12:00:04Z").await);
+    for saw in late {
+        scene.saw(saw).await;
+        let view = scene.view().await.unwrap();
+        assert_eq!(view.camera.last_event.unwrap().event_id.as_str(), "new");
+        assert_eq!((view.events_today, view.events_this_week), (1, 1));
+    }
+    scene.saw(home.commit("newer", "2025-06-03T12:00:05Z").await).await;
+    assert_eq!(scene.told("last_event").unwrap()["event_id"], "newer");
+    assert_eq!(scene.counts().await, (2, 2));
+}
+
+#[actix::test]
+async fn other_settings_tell_everything_again() {
+    let home = Home::new().await;
+    home.commit("e1", "2025-06-03T12:00:00Z").await;
+    let scene = home.start("2025-06-03T12:00:30Z").await;
+    assert_eq!(scene.told("activity").unwrap()["state"], "ON");
+    let settings = MqttSettings {
+        topic_prefix: TopicPrefix::parse("house").unwrap(),
+        activity_seconds: 20,
+        ..MqttSettings::defaults("c")
+    };
+    let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+    scene.actor.send(changed).await.unwrap();
+    settle().await;
+    let all = scene.all_states.take();
+    assert_eq!(all.len(), 1);
+    let mut topics = all[0].groups.iter().flat_map(|group| &group.wanted).map(|wanted| &wanted.topic);
+    assert!(topics.all(|topic| topic.starts_with("house/")));
+    assert_eq!(payload(&all[0].groups[0], "activity").unwrap()["state"], "OFF");
+}

@@ -254,7 +254,11 @@ impl ConnectionActor {
                 ));
             }
             Answer::Refused(reason) => reason.as_str(),
-            Answer::Deferred { reason, .. } => reason,
+            Answer::Deferred { attempts: None, reason } => {
+                let message = format!("{} takes no more for now ({reason}).", self.settings.broker());
+                return Err(Failure::new(FailureKind::Busy, message));
+            }
+            Answer::Deferred { attempts: Some(_), reason } => reason,
         };
         let message = format!("{} refused the message ({reason}).", self.settings.broker());
         Err(Failure::new(FailureKind::Refused, message))
@@ -400,13 +404,17 @@ impl Handler<PublishState> for ConnectionActor {
             self.give(message, Parcel::State(Some(asker)))
         };
         if let Err(why) = given {
-            let message = match why {
-                NotGiven::TooLarge => format!("The message is larger than {} takes.", self.settings.broker()),
+            let failure = match why {
+                NotGiven::TooLarge => {
+                    let message = format!("The message is larger than {} takes.", self.settings.broker());
+                    Failure::new(FailureKind::Refused, message)
+                }
                 NotGiven::Overrun => {
-                    "Too many messages wait for the broker; try again in a second.".to_owned()
+                    let message = "Too many messages wait for the broker; try again in a second.";
+                    Failure::new(FailureKind::Busy, message)
                 }
             };
-            return Box::pin(async { Err(Failure::new(FailureKind::Refused, message)) });
+            return Box::pin(async { Err(failure) });
         }
         Box::pin(async {
             answer.await.unwrap_or_else(|_| {

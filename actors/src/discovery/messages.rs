@@ -2,9 +2,10 @@
 
 use actix::Message;
 
-use crate::{camera::Camera, ids::CameraId};
+use crate::{camera::Camera, ids::CameraId, retained::REPUBLISH_PATIENCE};
 
-/// From the HTTP layer: publish every discovery message again, and answer when the broker has acknowledged them.
+/// From the HTTP layer: publish every discovery message again, and answer when the broker has answered all of them, or has
+/// been given time enough to.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<DiscoveryPublished, DiscoveryError>")]
 pub struct PublishDiscovery;
@@ -25,9 +26,22 @@ pub enum DiscoveryError {
     /// There is no connection.
     #[error("not connected to a broker")]
     NotConnected,
-    /// The broker refused some of it, or the connection was lost meanwhile.
-    #[error("the broker did not take all of it; it is published again at the next connection")]
-    Incomplete {
+    /// The broker refused some of it.
+    #[error(
+        "the broker refused it of {devices} devices, {example} among them: may this user publish there? It is tried again \
+         at the next connection"
+    )]
+    Refused {
+        /// Devices of which it refused something, the service's among them.
+        devices: usize,
+        /// One of them.
+        example: String,
+        /// Cameras of which all was acknowledged.
+        cameras: usize,
+    },
+    /// The broker did not answer in time.
+    #[error("the broker has not acknowledged all of it within {} s; what is missing is still on its way", REPUBLISH_PATIENCE.as_secs())]
+    Unanswered {
         /// Cameras of which all was acknowledged.
         cameras: usize,
     },

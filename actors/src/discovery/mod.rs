@@ -6,8 +6,14 @@
 
 mod messages;
 mod payload;
+#[cfg(test)]
+mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
@@ -23,7 +29,7 @@ use crate::{
     connection::{Arrived, Subscribe},
     ids::CameraId,
     outbox::{GetOutbox, LinkUp, OutboxStatus, Stop},
-    retained::{Content, Former, Group, Kind, Owner, Republish, Retain, RetainAll, Wanted},
+    retained::{Content, Former, Group, Kind, Owner, Republish, Republished, Retain, RetainAll, Wanted},
     settings::{DiscoveryFormat, MqttSettings},
 };
 
@@ -169,11 +175,26 @@ impl DiscoveryActor {
             act.greeting = None;
             let republished = act.peers.republish.send(Republish(Kind::Discovery)).into_actor(act);
             ctx.spawn(republished.map(|answer, _, _| {
-                if let Ok(Some(devices)) = answer {
-                    tracing::info!(devices = devices.len(), "announced again to Home Assistant");
+                if let Ok(Some(Republished { stand, .. })) = answer {
+                    tracing::info!(devices = stand.len(), "announced again to Home Assistant");
                 }
             }));
         }));
+    }
+
+    fn published(&self, republished: &Republished) -> Result<DiscoveryPublished, DiscoveryError> {
+        let Republished { stand, refused, unanswered } = republished;
+        let devices: BTreeSet<&str> = stand.iter().map(|name| &**name).collect();
+        let stands = |id: &&CameraId| devices.contains(payload::camera_device_id(id).as_str());
+        let cameras = self.cameras.keys().filter(stands).count();
+        match (refused.first(), unanswered.is_empty()) {
+            (None, true) => Ok(DiscoveryPublished { cameras }),
+            (None, false) => Err(DiscoveryError::Unanswered { cameras }),
+            (Some(example), _) => {
+                let (devices, example) = (refused.len(), example.to_string());
+                Err(DiscoveryError::Refused { devices, example, cameras })
+            }
+        }
     }
 
     fn home_assistant_status(&self) -> String {
@@ -278,14 +299,8 @@ impl Handler<PublishDiscovery> for DiscoveryActor {
         }
         let republished = self.peers.republish.send(Republish(Kind::Discovery)).into_actor(self);
         Box::pin(republished.map(|answer, act, _| {
-            let devices = answer.ok().flatten().ok_or(DiscoveryError::NotConnected)?;
-            let enabled = act.cameras.values().filter(|camera| camera.enabled);
-            let ids: Vec<_> = enabled.map(|camera| payload::camera_device_id(&camera.camera_id)).collect();
-            let cameras = ids.iter().filter(|id| devices.iter().any(|device| **device == ***id)).count();
-            if cameras < ids.len() {
-                return Err(DiscoveryError::Incomplete { cameras });
-            }
-            Ok(DiscoveryPublished { cameras })
+            let republished = answer.ok().flatten().ok_or(DiscoveryError::NotConnected)?;
+            act.published(&republished)
         }))
     }
 }

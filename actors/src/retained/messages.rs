@@ -116,11 +116,23 @@ pub struct Retain {
     pub group: Group,
 }
 
-/// From the `DiscoveryActor`: publish all of this kind again, whether the broker has it or not, and answer with the names
-/// of the groups of which the broker has acknowledged everything; `None` without a connection.
+/// From the `DiscoveryActor`: publish all of this kind again, whether the broker has it or not. Answered when the broker
+/// has answered all of it, at the latest after [`REPUBLISH_PATIENCE`](super::REPUBLISH_PATIENCE); with `None` when there is
+/// no connection, or it is lost meanwhile.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Option<Vec<Arc<str>>>")]
+#[rtype(result = "Option<Republished>")]
 pub struct Republish(pub Kind);
+
+/// What became of a [`Republish`]: the names of groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Republished {
+    /// The broker has acknowledged all of these.
+    pub stand: Vec<Arc<str>>,
+    /// It has refused some of these.
+    pub refused: Vec<Arc<str>>,
+    /// It has not answered all of these; they are still on their way.
+    pub unanswered: Vec<Arc<str>>,
+}
 
 /// From the supervisor, before it leaves a broker for another one: clear everything of ours there. Answered when that is
 /// done.

@@ -6,11 +6,16 @@
 //! that is not ours. Knows neither cameras nor Home Assistant.
 
 mod messages;
+mod rows;
 mod shelf;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
@@ -30,15 +35,16 @@ use crate::{
     ids::LinkId,
     outbox::{LinkDown, LinkUp, Stop},
     status::{Failure, FailureKind},
-    store::{Store, StoreError, discovery_topics},
+    store::Store,
     thumbnails::GetThumbnailAt,
 };
 
 /// Requests that may wait in the mailbox; facts are bounded by their senders.
 const MAILBOX: usize = 256;
 
-/// How long to wait before rows are written again after the database failed.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long whoever asked that all is published again waits for the broker: longer than a device that was just announced
+/// has to wait until it is announced again.
+pub const REPUBLISH_PATIENCE: Duration = Duration::from_secs(8);
 
 /// The payload that tells Home Assistant that an entity moves to another discovery topic.
 const MOVES: &[u8] = br#"{"migrate_discovery": true}"#;
@@ -50,11 +56,49 @@ struct Link {
     publish: Recipient<PublishState>,
 }
 
+/// What became of a message.
+#[derive(Debug)]
+enum Answer {
+    Taken,
+    /// The broker refused it for good.
+    Refused(Failure),
+    /// There is nothing to publish (any more).
+    Unpublishable,
+    Unknown,
+}
+
 /// Somebody waits until all of these stand.
 #[derive(Debug)]
 struct Waiting {
     groups: BTreeMap<Arc<str>, Vec<String>>,
-    answer: oneshot::Sender<Option<Vec<Arc<str>>>>,
+    /// Topics of which nobody knew yet whether they stand.
+    open: Vec<String>,
+    until: Instant,
+    answer: oneshot::Sender<Option<Republished>>,
+}
+
+impl Waiting {
+    /// Whether the wait is over.
+    fn is_over(&mut self, known: &Shelf, now: Instant) -> bool {
+        while self.open.pop_if(|topic| known.stands(topic).is_some()).is_some() {}
+        self.open.is_empty() || self.until <= now
+    }
+
+    fn tell(self, known: &Shelf) {
+        let mut republished = Republished::default();
+        for (name, topics) in self.groups {
+            let stand = || topics.iter().map(|topic| known.stands(topic));
+            if stand().all(|stands| stands == Some(true)) {
+                republished.stand.push(name);
+            } else if stand().any(|stands| stands.is_none()) {
+                republished.unanswered.push(name);
+            } else {
+                republished.refused.push(name);
+            }
+        }
+        // Whoever asked may have stopped waiting.
+        let _gone = self.answer.send(Some(republished));
+    }
 }
 
 /// See the module's documentation.
@@ -63,8 +107,10 @@ pub struct RetainedActor {
     store: Store,
     shelf: Shelf,
     link: Option<Link>,
+    /// Of what the broker of this link has refused something.
+    refused: BTreeSet<Kind>,
     thumbnails: Recipient<GetThumbnailAt>,
-    /// Rows are written or removed: one after the other, so that they end as they should.
+    /// Rows are read, written or removed: one after the other, so that they end as they should.
     rows_busy: bool,
     timer: Option<(Instant, SpawnHandle)>,
     waiting: Vec<Waiting>,
@@ -84,6 +130,7 @@ impl RetainedActor {
             store,
             shelf: Shelf::default(),
             link: None,
+            refused: BTreeSet::new(),
             thumbnails,
             rows_busy: false,
             timer: None,
@@ -93,29 +140,7 @@ impl RetainedActor {
         }
     }
 
-    /// Reads what may stand at the broker of this link; until that is known, nothing is sent.
-    fn load_rows(&mut self, ctx: &mut Context<Self>) {
-        let Some(Link { id, broker, .. }) = &self.link else { return };
-        let (id, broker, db) = (*id, broker.clone(), self.store.read.clone());
-        let rows = async move { discovery_topics::of_broker(&db, &broker).await };
-        ctx.spawn(rows.into_actor(self).map(move |rows, act, ctx| {
-            if act.link.as_ref().is_none_or(|link| link.id != id) {
-                return;
-            }
-            match rows {
-                Ok(rows) => {
-                    act.shelf.link_up(rows, Instant::now());
-                    act.pump(ctx);
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the list of retained topics could not be read; tried again in a second");
-                    ctx.run_later(RETRY_AFTER, Self::load_rows);
-                }
-            }
-        }));
-    }
-
-    /// Sends what may be sent.
+    /// Sends what may be sent; nothing, until it is known what may stand at the broker.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.see_to_rows(ctx);
         while let Some(job) = self.shelf.next(Instant::now()) {
@@ -130,67 +155,51 @@ impl RetainedActor {
         let (link, publish, thumbnails) = (*id, publish.clone(), self.thumbnails.clone());
         let sent = async move {
             let Some(payload) = payload(&job.mark, &thumbnails).await else {
-                return (job, Some(false));
+                return (job, Answer::Unpublishable);
             };
             let message = PublishState { topic: job.topic.clone(), payload, retain: true };
-            let taken = match publish.send(message).await {
-                Ok(Ok(())) => Some(true),
-                Ok(Err(failure)) => refused(&job.topic, &failure),
-                // The link is gone; its end is told.
-                Err(_) => None,
+            let answer = match publish.send(message).await {
+                Ok(Ok(())) => Answer::Taken,
+                Ok(Err(failure)) if refuses(failure.kind) => Answer::Refused(failure),
+                // The broker takes no more at the moment, or the link is gone: its end is told.
+                Ok(Err(_)) | Err(_) => Answer::Unknown,
             };
-            (job, taken)
+            (job, answer)
         };
-        ctx.spawn(sent.into_actor(self).map(move |(job, taken), act, ctx| {
+        ctx.spawn(sent.into_actor(self).map(move |(job, answer), act, ctx| {
             if act.link.as_ref().is_some_and(|current| current.id == link) {
-                act.shelf.answered(&job, taken, Instant::now());
+                act.answered(&job, answer);
                 act.pump(ctx);
             }
         }));
     }
 
-    /// Removes rows whose topics are cleared, and writes those that topics need before anything is sent there.
-    fn see_to_rows(&mut self, ctx: &mut Context<Self>) {
-        let Some(link) = self.link.as_ref().filter(|_| !self.rows_busy) else { return };
-        let (id, broker, db) = (link.id, link.broker.clone(), self.store.write.clone());
-        let (cleared, rowless) = (self.shelf.take_cleared(), self.shelf.take_rowless());
-        if cleared.is_empty() && rowless.is_empty() {
-            return;
-        }
-        self.rows_busy = true;
-        let rows = async move {
-            let deleted = discovery_topics::delete(&db, &broker, &cleared).await;
-            let written = match deleted {
-                Ok(()) => discovery_topics::insert(&db, &broker, &rowless).await,
-                Err(error) => Err(error),
-            };
-            (rowless, written.map_err(StoreError::from))
+    fn answered(&mut self, job: &Job, answer: Answer) {
+        let taken = match answer {
+            Answer::Taken => Some(true),
+            Answer::Unpublishable => Some(false),
+            Answer::Refused(Failure { kind, message }) => {
+                let (topic, kind, reason) = (&job.topic, kind.as_str(), message);
+                if self.refused.insert(job.kind) {
+                    tracing::warn!(
+                        topic,
+                        kind,
+                        reason,
+                        "state not published; others like it are logged as DEBUG while this connection lasts"
+                    );
+                } else {
+                    tracing::debug!(topic, kind, reason, "state not published");
+                }
+                Some(false)
+            }
+            Answer::Unknown => None,
         };
-        ctx.spawn(rows.into_actor(self).map(move |(rows, written), act, ctx| {
-            act.rows_busy = false;
-            if act.link.as_ref().is_none_or(|link| link.id != id) {
-                return act.pump(ctx);
-            }
-            match written {
-                Ok(()) => {
-                    act.shelf.rows_written(&rows, Instant::now());
-                    act.pump(ctx);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the list of retained topics could not be written; tried again in a second");
-                    act.shelf.rows_failed(rows);
-                    act.rows_busy = true;
-                    ctx.run_later(RETRY_AFTER, |act, ctx| {
-                        act.rows_busy = false;
-                        act.pump(ctx);
-                    });
-                }
-            }
-        }));
+        self.shelf.answered(job, taken, Instant::now());
     }
 
     fn wake_up(&mut self, ctx: &mut Context<Self>) {
-        let due = self.shelf.due();
+        let impatient = self.waiting.iter().map(|waiting| waiting.until);
+        let due = impatient.chain(self.shelf.due()).min();
         if due == self.timer.as_ref().map(|(at, _)| *at) {
             return;
         }
@@ -219,17 +228,11 @@ impl RetainedActor {
     }
 
     fn answer_waiting(&mut self) {
-        let known = &self.shelf;
-        let is_known = |waiting: &mut Waiting| {
-            waiting.groups.values().flatten().all(|topic| known.stands(topic).is_some())
-        };
-        for Waiting { groups, answer } in self.waiting.extract_if(.., is_known) {
-            let stands = |topics: &Vec<String>| topics.iter().all(|topic| known.stands(topic) == Some(true));
-            let well = groups.into_iter().filter(|(_, topics)| stands(topics)).map(|(name, _)| name);
-            // Whoever asked may have stopped waiting.
-            let _gone = answer.send(Some(well.collect()));
+        let (known, now) = (&self.shelf, Instant::now());
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.is_over(known, now)) {
+            waiting.tell(known);
         }
-        if !self.leaving.is_empty() && known.has_left() && !self.rows_busy {
+        if self.link.is_none() || (self.shelf.has_left() && !self.rows_busy) {
             for answer in self.leaving.drain(..) {
                 let _gone = answer.send(());
             }
@@ -251,20 +254,9 @@ async fn payload(mark: &Mark, thumbnails: &Recipient<GetThumbnailAt>) -> Option<
     Some(payload)
 }
 
-/// Whether the broker has refused a message (`Some(false)`), or its answer is not known.
-fn refused(topic: &str, failure: &Failure) -> Option<bool> {
-    match failure.kind {
-        FailureKind::Refused | FailureKind::NotAuthorized => {
-            tracing::warn!(
-                topic,
-                kind = failure.kind.as_str(),
-                reason = failure.message,
-                "state not published"
-            );
-            Some(false)
-        }
-        _ => None,
-    }
+/// Whether a message that failed in this way fails again.
+fn refuses(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Refused | FailureKind::NotAuthorized)
 }
 
 impl Actor for RetainedActor {
@@ -309,15 +301,17 @@ impl Handler<Retain> for RetainedActor {
 }
 
 impl Handler<Republish> for RetainedActor {
-    type Result = ResponseFuture<Option<Vec<Arc<str>>>>;
+    type Result = ResponseFuture<Option<Republished>>;
 
     fn handle(&mut self, Republish(kind): Republish, ctx: &mut Self::Context) -> Self::Result {
         if self.link.is_none() {
             return Box::pin(async { None });
         }
-        let groups = self.shelf.again(kind, Instant::now());
+        let now = Instant::now();
+        let groups = self.shelf.again(kind, now);
+        let open = groups.values().flatten().cloned().collect();
         let (answer, answered) = oneshot::channel();
-        self.waiting.push(Waiting { groups, answer });
+        self.waiting.push(Waiting { groups, open, until: now + REPUBLISH_PATIENCE, answer });
         self.pump(ctx);
         Box::pin(async { answered.await.unwrap_or(None) })
     }
@@ -328,8 +322,9 @@ impl Handler<LinkUp> for RetainedActor {
 
     fn handle(&mut self, LinkUp { link, broker, publish, .. }: LinkUp, ctx: &mut Self::Context) {
         self.shelf.link_down();
+        self.refused.clear();
         self.link = Some(Link { id: link, broker, publish });
-        self.load_rows(ctx);
+        self.pump(ctx);
     }
 }
 

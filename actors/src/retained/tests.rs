@@ -1,1 +1,281 @@
+//! The actor with a real table, and a connection that takes everything or answers nothing.
 
+use std::future::Future;
+
+use actix::Addr;
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    ids::Seq,
+    outbox::QueryError,
+    store::discovery_topics,
+    testing::{FakeConnection, settle},
+    thumbnails::Picture,
+};
+
+const BROKER: &str = "broker:1883";
+
+async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    for _ in 0..1000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("within 5 s: {what}");
+}
+
+/// Has the picture of event 7.
+struct Pictures;
+
+impl Actor for Pictures {
+    type Context = Context<Self>;
+}
+
+impl Handler<GetThumbnailAt> for Pictures {
+    type Result = Result<Option<Picture>, QueryError>;
+
+    fn handle(&mut self, GetThumbnailAt(seq): GetThumbnailAt, _: &mut Self::Context) -> Self::Result {
+        let picture = Picture { format: crate::camera::ImageType::Jpeg, image: Bytes::from_static(b"jpeg") };
+        Ok((seq.0 == 7).then_some(picture))
+    }
+}
+
+/// A connection to a broker that answers nothing.
+struct Mute;
+
+impl Actor for Mute {
+    type Context = Context<Self>;
+}
+
+impl Handler<PublishState> for Mute {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, _: PublishState, _: &mut Self::Context) -> Self::Result {
+        Box::pin(std::future::pending())
+    }
+}
+
+struct Scene {
+    store: Store,
+    actor: Addr<RetainedActor>,
+    connection: FakeConnection,
+    /// What stands at the broker.
+    stands: BTreeMap<String, Bytes>,
+    _dir: tempfile::TempDir,
+}
+
+impl Scene {
+    /// Without a link, and with nobody who has spoken.
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_file(&dir.path().join("liveobject.db")).await.unwrap();
+        let thumbnails = Pictures.start().recipient();
+        let actor = RetainedActor::new(store.clone(), thumbnails, mpsc::unbounded_channel().0).start();
+        Self { store, actor, connection: FakeConnection::start_new(), stands: BTreeMap::new(), _dir: dir }
+    }
+
+    async fn retain_all(&self, owner: Owner, groups: &[Group]) {
+        self.actor.send(RetainAll { owner, groups: groups.to_vec() }).await.unwrap();
+    }
+
+    async fn link_up(&self, link: u64) {
+        self.actor.send(self.connection.link_up(LinkId(link), BROKER)).await.unwrap();
+    }
+
+    async fn link_down(&self, link: u64) {
+        self.actor.send(LinkDown { link: LinkId(link), failure: None }).await.unwrap();
+    }
+
+    async fn rows(&self, broker: &str) -> Vec<String> {
+        let rows = discovery_topics::of_broker(&self.store.read, broker).await.unwrap();
+        rows.into_iter().map(|(topic, _)| topic).collect()
+    }
+
+    /// What stands at the broker by now.
+    fn standing(&mut self) -> Vec<String> {
+        for PublishState { topic, payload, retain } in self.connection.published.take() {
+            assert!(retain);
+            if payload.is_empty() {
+                self.stands.remove(&topic);
+            } else {
+                self.stands.insert(topic, payload);
+            }
+        }
+        self.stands.keys().cloned().collect()
+    }
+
+    async fn wait_for_standing(&mut self, expected: &[&str]) {
+        for _ in 0..1000 {
+            if self.standing() == expected && self.rows(BROKER).await == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (standing, rows) = (self.standing(), self.rows(BROKER).await);
+        panic!("not {expected:?} within 5 s, but {standing:?}, and rows {rows:?}");
+    }
+}
+
+fn group(kind: Kind, name: &str, topics: &[&str]) -> Group {
+    let content = Content::Bytes(Bytes::from_static(b"content"));
+    let wanted = |topic: &&str| Wanted { topic: (*topic).to_owned(), content: content.clone() };
+    Group { kind, name: name.into(), wanted: topics.iter().map(wanted).collect(), former: Vec::new() }
+}
+
+fn states() -> Group {
+    group(Kind::State, "door", &["s1", "s2"])
+}
+
+fn device(name: &str) -> Group {
+    group(Kind::Discovery, name, &[&format!("d/{name}")])
+}
+
+/// Everything stands.
+async fn standing_scene() -> Scene {
+    let mut scene = Scene::new().await;
+    scene.retain_all(Owner::Cameras, &[states()]).await;
+    scene.retain_all(Owner::Discovery, &[device("door"), device("yard")]).await;
+    scene.link_up(1).await;
+    scene.wait_for_standing(&["d/door", "d/yard", "s1", "s2"]).await;
+    scene
+}
+
+#[actix::test]
+async fn nothing_is_published_before_the_database_knows_of_it() {
+    let mut scene = Scene::new().await;
+    scene.link_up(1).await;
+    // Nobody else can write now.
+    let writing = scene.store.write.begin().await.unwrap();
+    scene.retain_all(Owner::Cameras, &[states()]).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(scene.standing(), [""; 0]);
+    writing.rollback().await.unwrap();
+    scene.wait_for_standing(&["s1", "s2"]).await;
+}
+
+#[actix::test]
+async fn what_the_database_knows_and_nobody_wants_is_cleared_at_that_broker() {
+    let mut scene = Scene::new().await;
+    let rows = [("gone".to_owned(), Kind::Discovery), ("s1".to_owned(), Kind::State)];
+    for broker in [BROKER, "other:1883"] {
+        discovery_topics::change(&scene.store.write, broker, &[], &rows).await.unwrap();
+    }
+    scene.stands.insert("gone".to_owned(), Bytes::from_static(b"old"));
+    scene.link_up(1).await;
+    scene.retain_all(Owner::Cameras, &[states()]).await;
+    settle().await;
+    assert!(scene.standing().contains(&"gone".to_owned()), "somebody may still want it");
+    scene.retain_all(Owner::Discovery, &[]).await;
+    scene.wait_for_standing(&["s1", "s2"]).await;
+    assert_eq!(scene.rows("other:1883").await, ["gone", "s1"]);
+}
+
+#[actix::test]
+async fn after_a_lost_link_everything_is_published_again() {
+    let mut scene = standing_scene().await;
+    scene.link_down(1).await;
+    scene
+        .actor
+        .send(Retain { owner: Owner::Cameras, group: group(Kind::State, "door", &["s1"]) })
+        .await
+        .unwrap();
+    scene.stands.clear();
+    scene.link_up(2).await;
+    scene.wait_for_standing(&["d/door", "d/yard", "s1"]).await;
+    // An earlier link's end is nothing new.
+    scene.link_down(1).await;
+    scene.retain_all(Owner::Cameras, &[states()]).await;
+    scene.wait_for_standing(&["d/door", "d/yard", "s1", "s2"]).await;
+}
+
+#[actix::test]
+async fn a_database_that_is_away_is_asked_again() {
+    let mut scene = Scene::new().await;
+    scene.retain_all(Owner::Cameras, &[states()]).await;
+    let rename = |from: &str, to: &str| {
+        let (db, statement) = (scene.store.write.clone(), format!("ALTER TABLE {from} RENAME TO {to}"));
+        async move { db.execute_unprepared(&statement).await.map(drop).unwrap() }
+    };
+    rename("discovery_topics", "away").await;
+    scene.link_up(1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(scene.connection.published.take().is_empty());
+    rename("away", "discovery_topics").await;
+    let published = || async { !scene.connection.published.take().is_empty() };
+    wait_until("states are published", published).await;
+    rename("discovery_topics", "away").await;
+    scene.retain_all(Owner::Discovery, &[device("door")]).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    rename("away", "discovery_topics").await;
+    let published = || async { scene.connection.published.take().iter().any(|one| one.topic == "d/door") };
+    wait_until("discovery is published", published).await;
+    scene.standing();
+}
+
+#[actix::test]
+async fn a_picture_is_published_and_one_that_is_gone_leaves_the_old_one() {
+    let mut scene = standing_scene().await;
+    let picture = |seq| {
+        let content = Content::Thumbnail { seq: Seq(seq), version: 0 };
+        let wanted = vec![Wanted { topic: "p".to_owned(), content }];
+        Retain { owner: Owner::Cameras, group: Group { wanted, ..group(Kind::State, "yard", &[]) } }
+    };
+    scene.actor.send(picture(7)).await.unwrap();
+    scene.wait_for_standing(&["d/door", "d/yard", "p", "s1", "s2"]).await;
+    assert_eq!(scene.stands["p"], "jpeg");
+    scene.actor.send(picture(8)).await.unwrap();
+    settle().await;
+    scene.wait_for_standing(&["d/door", "d/yard", "p", "s1", "s2"]).await;
+    assert_eq!(scene.stands["p"], "jpeg");
+}
+
+#[actix::test]
+async fn whoever_asks_for_everything_again_is_told_what_stands() {
+    let scene = standing_scene().await;
+    let _before = scene.connection.published.take();
+    let names =
+        |republished: &Republished| republished.stand.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let republished = scene.actor.send(Republish(Kind::State)).await.unwrap().unwrap();
+    assert_eq!((names(&republished), scene.connection.published.take().len()), (vec!["door".to_owned()], 2));
+    scene.link_down(1).await;
+    assert_eq!(scene.actor.send(Republish(Kind::Discovery)).await.unwrap(), None);
+}
+
+#[actix::test]
+async fn whoever_asks_for_everything_again_is_answered_whatever_the_broker_does() {
+    let scene = standing_scene().await;
+    let publish = Mute.start().recipient();
+    scene.actor.send(LinkUp { publish, ..scene.connection.link_up(LinkId(2), BROKER) }).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The database is left alone from here on.
+    tokio::time::pause();
+    let asked = Instant::now();
+    let republished = scene.actor.send(Republish(Kind::Discovery)).await.unwrap().unwrap();
+    assert_eq!(asked.elapsed().as_secs(), REPUBLISH_PATIENCE.as_secs());
+    assert_eq!((republished.stand.len(), republished.unanswered.len()), (0, 2));
+    // When the link goes, there is nothing to wait for.
+    let asked = scene.actor.send(Republish(Kind::Discovery));
+    scene.link_down(2).await;
+    assert_eq!(asked.await.unwrap(), None);
+}
+
+#[actix::test]
+async fn a_broker_is_left_when_nothing_of_ours_stands_there_and_no_row_tells_of_it() {
+    let mut scene = standing_scene().await;
+    scene.actor.send(Farewell).await.unwrap();
+    assert_eq!((scene.standing(), scene.rows(BROKER).await), (Vec::new(), Vec::new()));
+    scene.link_down(1).await;
+    scene.actor.send(Farewell).await.unwrap();
+}
+
+#[actix::test]
+async fn a_broker_is_left_only_when_its_rows_are_known() {
+    let mut scene = standing_scene().await;
+    scene.link_down(1).await;
+    scene.link_up(2).await;
+    scene.actor.send(Farewell).await.unwrap();
+    assert_eq!((scene.standing(), scene.rows(BROKER).await), (Vec::new(), Vec::new()));
+}

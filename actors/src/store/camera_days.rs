@@ -6,6 +6,8 @@ use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement, entit
 
 use crate::{calendar::Day, ids::CameraId};
 
+const IDS_PER_STATEMENT: usize = 500;
+
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "camera_days")]
 pub struct Model {
@@ -34,20 +36,34 @@ pub async fn add(db: &impl ConnectionTrait, camera: &CameraId, day: Day, more: u
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
+/// The counts of cameras.
+pub type Counts = BTreeMap<CameraId, BTreeMap<Day, u64>>;
+
 /// The counts of every camera from this day on.
-pub async fn since(
-    db: &impl ConnectionTrait,
-    day: Day,
-) -> Result<BTreeMap<CameraId, BTreeMap<Day, u64>>, DbErr> {
+pub async fn since(db: &impl ConnectionTrait, day: Day) -> Result<Counts, DbErr> {
     let rows = Entity::find().filter(Column::Day.gte(day.to_string())).all(db).await?;
-    let mut counts: BTreeMap<CameraId, BTreeMap<Day, u64>> = BTreeMap::new();
+    Ok(counts(rows))
+}
+
+/// The counts of these cameras from this day on.
+pub async fn of_since(db: &impl ConnectionTrait, ids: &[CameraId], day: Day) -> Result<Counts, DbErr> {
+    let mut rows = Vec::new();
+    for chunk in ids.chunks(IDS_PER_STATEMENT) {
+        let of_these = Column::CameraId.is_in(chunk.iter().map(CameraId::as_str));
+        rows.extend(Entity::find().filter(Column::Day.gte(day.to_string())).filter(of_these).all(db).await?);
+    }
+    Ok(counts(rows))
+}
+
+fn counts(rows: Vec<Model>) -> Counts {
+    let mut counts = Counts::new();
     for row in rows {
         // What the table holds was written here.
         if let (Ok(camera), Ok(day)) = (CameraId::parse(row.camera_id), row.day.parse()) {
             counts.entry(camera).or_default().insert(day, u64::try_from(row.count).unwrap_or(0));
         }
     }
-    Ok(counts)
+    counts
 }
 
 /// Removes the counts of days before this one.

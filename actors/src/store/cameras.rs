@@ -108,11 +108,10 @@ pub async fn change<E: From<DbErr>>(
     let txn = db.begin().await?;
     let known = find(&txn, std::slice::from_ref(id)).await?.pop();
     let room = known.is_some() || count(&txn).await? < u64::from(max_cameras);
-    let revision = known.as_ref().map_or(0, |camera| camera.revision);
     let unchanged = known.clone();
     let mut camera = change(known, room)?;
     if unchanged.as_ref() != Some(&camera) {
-        camera.revision = revision + 1;
+        camera.revision += 1;
         write(&txn, &camera).await?;
         txn.commit().await?;
     }

@@ -37,10 +37,22 @@ pub async fn of_broker(db: &impl ConnectionTrait, broker: &str) -> Result<Vec<(S
     Ok(rows.into_iter().map(|(topic, kind)| (topic, Kind::named(&kind))).collect())
 }
 
-/// Notes that these topics are about to hold something of ours.
-pub async fn insert(db: &DatabaseConnection, broker: &str, topics: &[(String, Kind)]) -> Result<(), DbErr> {
+/// Notes that topics hold nothing any more, and then that others, or the same again, are about to hold something of ours.
+pub async fn change(
+    db: &DatabaseConnection,
+    broker: &str,
+    cleared: &[String],
+    new: &[(String, Kind)],
+) -> Result<(), DbErr> {
     let txn = db.begin().await?;
-    for chunk in topics.chunks(ROWS_PER_STATEMENT) {
+    for chunk in cleared.chunks(ROWS_PER_STATEMENT) {
+        Entity::delete_many()
+            .filter(Column::Broker.eq(broker))
+            .filter(Column::Topic.is_in(chunk.iter().map(String::as_str)))
+            .exec(&txn)
+            .await?;
+    }
+    for chunk in new.chunks(ROWS_PER_STATEMENT) {
         let rows = chunk.iter().map(|(topic, kind)| ActiveModel {
             broker: Set(broker.to_owned()),
             topic: Set(topic.clone()),
@@ -48,19 +60,6 @@ pub async fn insert(db: &DatabaseConnection, broker: &str, topics: &[(String, Ki
         });
         let again = OnConflict::columns([Column::Broker, Column::Topic]).do_nothing().to_owned();
         Entity::insert_many(rows).on_conflict(again).exec_without_returning(&txn).await?;
-    }
-    txn.commit().await
-}
-
-/// Notes that these topics hold nothing any more.
-pub async fn delete(db: &DatabaseConnection, broker: &str, topics: &[String]) -> Result<(), DbErr> {
-    let txn = db.begin().await?;
-    for chunk in topics.chunks(ROWS_PER_STATEMENT) {
-        Entity::delete_many()
-            .filter(Column::Broker.eq(broker))
-            .filter(Column::Topic.is_in(chunk.iter().map(String::as_str)))
-            .exec(&txn)
-            .await?;
     }
     txn.commit().await
 }

@@ -1,0 +1,75 @@
+//! What people and sources change of a camera: in the database, then here.
+
+use std::collections::BTreeMap;
+
+use actix::{ActorFutureExt as _, AtomicResponse, WrapFuture as _};
+use sea_orm::{DatabaseConnection, DbErr};
+
+use super::{CameraActor, CameraError, CameraView};
+use crate::{
+    calendar::{Calendar, Day},
+    camera::Camera,
+    ids::CameraId,
+    outbox::QueryError,
+    store::{StoreError, camera_days, cameras},
+};
+
+/// Why a change was not made; a database's failure among it.
+enum ChangeError {
+    Camera(CameraError),
+    Database(DbErr),
+}
+
+impl From<DbErr> for ChangeError {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<ChangeError> for CameraError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Camera(error) => error,
+            ChangeError::Database(error) => storage(error),
+        }
+    }
+}
+
+async fn counts_of(db: &DatabaseConnection, id: &CameraId, since: Day) -> Result<BTreeMap<Day, u64>, DbErr> {
+    let counts = camera_days::of_since(db, std::slice::from_ref(id), since).await?;
+    Ok(counts.into_values().next().unwrap_or_default())
+}
+
+pub(super) fn storage(error: DbErr) -> CameraError {
+    let told = StoreError::from(error);
+    tracing::error!(error = &told as &dyn std::error::Error, "a camera could not be written");
+    CameraError::Storage(QueryError(told.to_string()))
+}
+
+impl CameraActor {
+    /// Changes a camera in the database, then here.
+    pub(super) fn change(
+        &mut self,
+        id: CameraId,
+        change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, CameraError> + 'static,
+    ) -> AtomicResponse<Self, Result<CameraView, CameraError>> {
+        let (db, max, monday) = (self.store.write.clone(), self.max_cameras, Calendar::monday(self.today));
+        let is_known = self.cameras.contains_key(&id);
+        let changed = async move {
+            let change = |known, room| change(known, room).map_err(ChangeError::Camera);
+            let camera = cameras::change(&db, &id, max, change).await?;
+            // The database may know it though it was not told here yet.
+            let days = if is_known { None } else { Some(counts_of(&db, &id, monday).await?) };
+            Ok::<_, ChangeError>((camera, days))
+        };
+        AtomicResponse::new(Box::pin(changed.into_actor(self).map(|changed, act, _| {
+            let (camera, days) = changed?;
+            let id = camera.camera_id.clone();
+            match days {
+                None => act.learn(camera, &[]),
+                Some(days) => act.register(camera, days),
+            }
+            act.view(&id).ok_or(CameraError::Unknown)
+        })))
+    }
+}
