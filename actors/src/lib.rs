@@ -16,6 +16,7 @@
 //! - [`connection`] owns one MQTT session over one network connection, and dies with it.
 //! - [`supervisor`] owns the connection: starts it, replaces it after a pause, knows how it stands.
 //! - [`thumbnails`] owns the pictures of events.
+//! - [`tokens`] owns the tokens of the API.
 //! - [`config`] owns the settings and their secrets.
 //! - [`service`] starts them all and hands out their addresses: the one call an embedder needs.
 //!
@@ -44,6 +45,7 @@ pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod thumbnails;
+pub mod tokens;
 pub mod topic;
 
 pub use crate::{

@@ -27,6 +27,7 @@ use crate::{
     thumbnails::{
         Files, FilesError, GetThumbnail, LinkKey, LinkKeyError, Links, PutThumbnail, ThumbnailActor,
     },
+    tokens::{Authenticate, CreateToken, ListTokens, RevokeToken, TokenActor},
 };
 
 /// When the service stops, what is in flight gets so long to be acknowledged.
@@ -124,6 +125,14 @@ pub struct Handle {
     pub put_thumbnail: Recipient<PutThumbnail>,
     /// Finds the picture of an event.
     pub get_thumbnail: Recipient<GetThumbnail>,
+    /// Tells whose a token of the API is.
+    pub authenticate: Recipient<Authenticate>,
+    /// Lists the tokens of the API.
+    pub list_tokens: Recipient<ListTokens>,
+    /// Makes a token of the API.
+    pub create_token: Recipient<CreateToken>,
+    /// Revokes a token of the API.
+    pub revoke_token: Recipient<RevokeToken>,
     /// Checks links to pictures.
     pub links: Links,
     /// All metrics.
@@ -234,6 +243,7 @@ impl Service {
         let CommitContext { calendar, max_cameras, .. } = limits.commit;
         let cameras = CameraActor::open(store.clone(), settings, calendar, max_cameras, peers, crash.clone());
         let cameras = cameras.await.map_err(StartError::Cameras)?.start();
+        let tokens = TokenActor::new(store.clone(), crash.clone()).start();
         let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
         let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
         let outbox = outbox_context.run(outbox_actor.telling(recipient(&cameras)).keeping(keeper));
@@ -271,11 +281,20 @@ impl Service {
             test_connection: recipient(&config),
             put_thumbnail: recipient(&thumbnails),
             get_thumbnail: recipient(&thumbnails),
+            authenticate: recipient(&tokens),
+            list_tokens: recipient(&tokens),
+            create_token: recipient(&tokens),
+            revoke_token: recipient(&tokens),
             links,
             metrics,
         };
-        let others =
-            vec![recipient(&cameras), recipient(&discovery), recipient(&retained), recipient(&thumbnails)];
+        let others = vec![
+            recipient(&cameras),
+            recipient(&discovery),
+            recipient(&retained),
+            recipient(&thumbnails),
+            recipient(&tokens),
+        ];
         Ok(Self { handle, outbox, supervisor, others, crashed, store, _data_dir: data_dir })
     }
 
