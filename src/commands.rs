@@ -1,16 +1,24 @@
-//! The commands that answer and end: `check`, `token`, `key rotate`. What they print is for a person.
+//! The commands that answer and end: `check`, `token …`, `key rotate`. What they print is for a person.
 
 #![expect(clippy::print_stdout, reason = "commands answer on standard output")]
 
 use actix::Actor as _;
 use liveobject_actors::{
+    clock::Timestamp,
     config::{ConfigActor, ConfigOptions, GetSettings, TestConnection, TestReport, rotate},
     connection::probe,
     data_dir::{DataDir, DataDirError},
+    store::Store,
+    tokens::{self, Scope, Scopes, TokenName, TokenRecord},
 };
+use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
 
-use crate::{cli::Exit, config::Config, token::ApiToken};
+use crate::{
+    cli::{Exit, TokenCommand},
+    config::Config,
+    token::ApiToken,
+};
 
 /// Prints the API's token, making it when there is none yet.
 pub fn token(config: &Config) -> anyhow::Result<Exit> {
@@ -18,8 +26,55 @@ pub fn token(config: &Config) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// Makes, lists and revokes the tokens of others, whether a service runs or not.
+pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Exit> {
+    let _held = hold_or_join(config)?;
+    let store = config.service_options().open_store().await?;
+    let done = match command {
+        TokenCommand::Create { name, scopes } => create_token(&store, name, scopes).await,
+        TokenCommand::List => list_tokens(&store).await,
+        TokenCommand::Revoke { name } => revoke_token(&store, name).await,
+    };
+    store.close().await;
+    done.map(|()| Exit::Ok)
+}
+
+/// The token alone goes to standard output, for scripts.
+async fn create_token(store: &Store, name: TokenName, scopes: Vec<Scope>) -> anyhow::Result<()> {
+    let scopes = Scopes::of(scopes).map_err(anyhow::Error::msg)?;
+    let made = tokens::create(store, name, scopes).await?;
+    println!("{}", made.secret.expose_secret());
+    Ok(())
+}
+
+async fn list_tokens(store: &Store) -> anyhow::Result<()> {
+    let minute = |at: Timestamp| at.format("%Y-%m-%d %H:%M").to_string();
+    println!("{:<24}  {:<24}  {:<16}  LAST USED (UTC)", "NAME", "SCOPES", "MADE (UTC)");
+    for TokenRecord { name, scopes, created_at, last_used_at } in tokens::list(store).await? {
+        let (name, scopes) = (name.to_string(), scopes.to_string());
+        let used = last_used_at.map_or_else(|| "never".to_owned(), minute);
+        println!("{name:<24}  {scopes:<24}  {:<16}  {used}", minute(created_at));
+    }
+    Ok(())
+}
+
+async fn revoke_token(store: &Store, name: TokenName) -> anyhow::Result<()> {
+    tokens::revoke(store, name.clone()).await?;
+    println!("{name} is revoked.");
+    Ok(())
+}
+
+/// The lock keeps a service from starting meanwhile; one that runs already is not disturbed by a look, or by a row.
+fn hold_or_join(config: &Config) -> Result<Option<DataDir>, DataDirError> {
+    match DataDir::lock(&config.data_dir) {
+        Ok(held) => Ok(Some(held)),
+        Err(DataDirError::InUse { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a new key and encrypts every secret with it. The service must not run meanwhile.
-pub async fn rotate_key(config: &Config) -> anyhow::Result<Exit> {
+pub async fn rotate_key(config: &Config, _new: Option<&std::path::Path>) -> anyhow::Result<Exit> {
     let _held = DataDir::lock(&config.data_dir)?;
     let options = config.service_options();
     let store = options.open_store().await?;
@@ -33,12 +88,7 @@ pub async fn rotate_key(config: &Config) -> anyhow::Result<Exit> {
 
 /// Tries to connect with the stored settings, and prints each stage.
 pub async fn check(config: &Config) -> anyhow::Result<Exit> {
-    // The lock keeps a service from starting meanwhile; one that runs already is not disturbed by a look.
-    let _held = match DataDir::lock(&config.data_dir) {
-        Ok(held) => Some(held),
-        Err(DataDirError::InUse { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let _held = hold_or_join(config)?;
     let options = config.service_options();
     let store = options.open_store().await?;
     let actor = ConfigActor::open(ConfigOptions {

@@ -19,12 +19,15 @@ mod tests;
 use std::{
     fmt, fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use liveobject_actors::{Invalid, MqttSettings, ServiceOptions, calendar::Calendar};
 use secrecy::zeroize::Zeroize;
 use serde_json::Value;
+
+use crate::http::{FAILED_LOGINS, tls::TlsFiles};
 
 pub use self::fault::ConfigError;
 use self::{
@@ -68,6 +71,10 @@ pub struct Http {
     pub public_url: Option<String>,
     /// What the `Host` header may say, besides addresses and `localhost`: `name` or `name:port`, in lower case.
     pub allowed_hosts: Vec<String>,
+    /// With what the API is served over TLS; `None`: without.
+    pub tls: Option<TlsFiles>,
+    /// How many wrong tokens an address may show in a minute: 1–10,000.
+    pub failed_logins_per_minute: u32,
 }
 
 /// Where the database lies.
@@ -166,6 +173,8 @@ impl Default for Config {
                 bind: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
                 public_url: None,
                 allowed_hosts: Vec::new(),
+                tls: None,
+                failed_logins_per_minute: FAILED_LOGINS,
             },
             database: Database::default(),
             secrets: Secrets::default(),
@@ -214,8 +223,13 @@ impl Config {
         source.read_environment(env, &mut faults);
         // Without the file, nothing can be said of values that depend on others.
         let is_open = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
-        let warnings = if is_open { open_secrets(&source, path) } else { Vec::new() };
-        let mut config = Self { warnings, ..read::read(source, &mut faults) };
+        let mut warnings = if is_open { open_secrets(&source, path) } else { Vec::new() };
+        let tls_key = source.origin("http", "tls_key").cloned();
+        let mut config = read::read(source, &mut faults);
+        if let (Some(tls), Some(origin)) = (&config.http.tls, tls_key) {
+            warnings.extend(open_key(&tls.key, &origin));
+        }
+        config.warnings = warnings;
         if let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::of_system()) {
             let told = format!(
                 "the system's time zone cannot be told ({why}): days are those of UTC; set [cameras] time_zone"
@@ -250,11 +264,12 @@ impl Config {
         if let Some(url) = &self.http.public_url {
             return url.clone();
         }
+        let scheme = if self.http.tls.is_some() { "https" } else { "http" };
         if bound.ip().is_unspecified() {
             let name = host_name().unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
-            return format!("http://{name}:{}", bound.port());
+            return format!("{scheme}://{name}:{}", bound.port());
         }
-        format!("http://{bound}")
+        format!("{scheme}://{bound}")
     }
 }
 
@@ -264,6 +279,14 @@ fn host_name() -> Option<String> {
     let name = name.trim();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
     (!name.is_empty() && name != "(none)" && name.chars().all(is_plain)).then(|| name.to_owned())
+}
+
+/// A warning for the key of the server's certificate, where everybody can read it.
+fn open_key(path: &Path, origin: &Origin) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    let path = path.display();
+    (mode & 0o004 != 0)
+        .then(|| format!("{origin}: http.tls_key: everybody on this machine can read it; chmod 600 {path}"))
 }
 
 /// A warning for each secret in a file that everybody can read.

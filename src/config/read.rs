@@ -19,7 +19,10 @@ use super::{
     fault::{Fault, Origin},
     source::Source,
 };
-use crate::telemetry;
+use crate::{
+    http::tls::{Certificates, TlsError, TlsFiles},
+    telemetry,
+};
 
 const MAX_PATH_BYTES: usize = 4096;
 const MAX_URL_BYTES: usize = 2048;
@@ -37,6 +40,9 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.http.bind, addresses(f, "bind"));
         config.http.public_url = text(f, "public_url", public_url);
         set(&mut config.http.allowed_hosts, hosts(f, "allowed_hosts"));
+        config.http.tls = tls(f);
+        let failed_logins = f.integer("failed_logins_per_minute", 1, 10_000);
+        set(&mut config.http.failed_logins_per_minute, narrow(failed_logins));
     });
     section(&mut source, "database", faults, |f| {
         config.database.url = text(f, "url", database_url);
@@ -121,6 +127,27 @@ fn text<T>(fields: &mut Fields, key: &str, check: impl FnOnce(String) -> Result<
 
 fn path(text: String) -> Result<PathBuf, String> {
     bytes_within(text, 1, MAX_PATH_BYTES).and_then(no_control).map(PathBuf::from)
+}
+
+/// A certificate and its key, which must be usable; neither of them is no TLS.
+fn tls(fields: &mut Fields) -> Option<TlsFiles> {
+    let (has_certificate, has_key) = (fields.has("tls_certificate"), fields.has("tls_key"));
+    let (certificate, key) = (text(fields, "tls_certificate", path), text(fields, "tls_key", path));
+    if has_certificate != has_key {
+        let (given, missing) = match has_certificate {
+            true => ("tls_certificate", "tls_key"),
+            false => ("tls_key", "tls_certificate"),
+        };
+        fields.faults.push(given, format!("needs {missing} beside it"));
+    }
+    let files = TlsFiles { certificate: certificate?, key: key? };
+    let (field, error) = match Certificates::load(files.clone()) {
+        Ok(_) => return Some(files),
+        Err(error @ TlsError::Key { .. }) => ("tls_key", error),
+        Err(error) => ("tls_certificate", error),
+    };
+    fields.faults.push(field, error.to_string());
+    None
 }
 
 fn log_format(text: String) -> Result<LogFormat, String> {

@@ -55,10 +55,7 @@ pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<Ne
     let (secret, hash) = secret::generate().map_err(|error| CreateTokenError::Random(error.to_string()))?;
     let record = TokenRecord { name, scopes, created_at: clock::now(), last_used_at: None };
     match table::insert(store, &record, &hash, MAX_TOKENS).await {
-        Ok(Inserted::Yes) => {
-            tracing::info!(token = %record.name, scopes = %record.scopes, "a token was made");
-            Ok(NewToken { record, secret })
-        }
+        Ok(Inserted::Yes) => Ok(NewToken { record, secret }),
         Ok(Inserted::Exists) => Err(CreateTokenError::Exists(record.name)),
         Ok(Inserted::TooMany) => Err(CreateTokenError::TooMany),
         Err(error) => Err(CreateTokenError::Storage(StoreError::from(error).to_string())),
@@ -73,10 +70,7 @@ pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensAway> {
 /// Removes a token. A service that runs on the same database refuses it within a second.
 pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenError> {
     match table::delete(store, &name).await {
-        Ok(true) => {
-            tracing::info!(token = %name, "a token was revoked");
-            Ok(())
-        }
+        Ok(true) => Ok(()),
         Ok(false) => Err(RevokeTokenError::Unknown(name)),
         Err(error) => Err(RevokeTokenError::Storage(StoreError::from(error).to_string())),
     }
@@ -186,6 +180,9 @@ impl Handler<CreateToken> for TokenActor {
         let creating = async move { create(&store, name, scopes).await };
         Box::pin(creating.into_actor(self).map(|created, act, _| {
             act.book.outdate();
+            if let Ok(NewToken { record, .. }) = &created {
+                tracing::info!(token = %record.name, scopes = %record.scopes, "a token was made");
+            }
             created
         }))
     }
@@ -199,6 +196,7 @@ impl Handler<RevokeToken> for TokenActor {
         let revoking = async move { revoke(&store, name.clone()).map(|revoked| (name, revoked)).await };
         Box::pin(revoking.into_actor(self).map(|(name, revoked), act, _| {
             if revoked.is_ok() {
+                tracing::info!(token = %name, "a token was revoked");
                 // Also when the table cannot be read again.
                 act.book.remove(&name);
             }
