@@ -2,10 +2,12 @@
 
 #![expect(clippy::print_stdout, reason = "commands answer on standard output")]
 
+use std::path::Path;
+
 use actix::Actor as _;
 use liveobject_actors::{
     clock::Timestamp,
-    config::{ConfigActor, ConfigOptions, GetSettings, TestConnection, TestReport, rotate},
+    config::{ConfigActor, ConfigOptions, GetSettings, IdentitySource, TestConnection, TestReport, rotate},
     connection::probe,
     data_dir::{DataDir, DataDirError},
     store::Store,
@@ -74,15 +76,26 @@ fn hold_or_join(config: &Config) -> Result<Option<DataDir>, DataDirError> {
 }
 
 /// Makes a new key and encrypts every secret with it. The service must not run meanwhile.
-pub async fn rotate_key(config: &Config, _new: Option<&std::path::Path>) -> anyhow::Result<Exit> {
+pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<Exit> {
     let _held = DataDir::lock(&config.data_dir)?;
     let options = config.service_options();
     let store = options.open_store().await?;
-    let rotated = rotate::rotate(&store, &options.identity_file()).await;
+    let source = options.identity_source();
+    let rotated = rotate::rotate(&store, &source, new, &options.recipients).await;
     store.close().await;
     let rotate::Rotated { secrets } = rotated?;
     let what = if secrets == 1 { "1 secret was".to_owned() } else { format!("{secrets} secrets were") };
-    println!("A new key was made; {what} encrypted with it: {}", options.identity_file().display());
+    match (source, new) {
+        (IdentitySource::File(path), _) => {
+            println!("A new key was made; {what} encrypted with it: {}", path.display());
+        }
+        (IdentitySource::Given(_), new) => {
+            let new = new.unwrap_or(Path::new("")).display();
+            println!(
+                "{what} encrypted with the key in {new}. Put it in the old one's place before the next start."
+            );
+        }
+    }
     Ok(Exit::Ok)
 }
 
@@ -93,7 +106,8 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
     let store = options.open_store().await?;
     let actor = ConfigActor::open(ConfigOptions {
         store: store.clone(),
-        identity_file: options.identity_file(),
+        identity: options.identity_source(),
+        recipients: options.recipients,
         initial: options.initial_mqtt,
         probe: |settings| Box::pin(probe::run(settings)),
         crashed: mpsc::unbounded_channel().0,

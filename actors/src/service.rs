@@ -10,7 +10,10 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use crate::{
     calendar::Calendar,
     cameras::{CameraActor, CameraPeers, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
-    config::{ConfigActor, ConfigOptions, GetSettings, ReplaceSettings, TestConnection},
+    config::{
+        ConfigActor, ConfigOptions, GetSettings, GivenIdentity, IdentitySource, ReplaceSettings,
+        TestConnection, identity::PublicKey,
+    },
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
     discovery::{DiscoveryActor, DiscoveryPeers, PublishDiscovery},
@@ -45,6 +48,10 @@ pub struct ServiceOptions {
     pub database_url: Option<String>,
     /// The age identity that secrets are encrypted with; `None`: `identity.age` in the data directory.
     pub identity_file: Option<PathBuf>,
+    /// The identity itself, which lies in no file then.
+    pub identity: Option<GivenIdentity>,
+    /// Who else can read the secrets: they are encrypted to these, too.
+    pub recipients: Vec<PublicKey>,
     /// Where this service is reached from elsewhere (in `thumbnail_url`), without a trailing `/`.
     pub public_url: String,
     /// How many events may wait.
@@ -75,6 +82,8 @@ impl ServiceOptions {
             data_dir: data_dir.into(),
             database_url: None,
             identity_file: None,
+            identity: None,
+            recipients: Vec::new(),
             public_url: "http://127.0.0.1:8080".to_owned(),
             max_pending: 1_000_000,
             window: 500,
@@ -191,7 +200,8 @@ impl Service {
 
         let config = ConfigActor::open(ConfigOptions {
             store: store.clone(),
-            identity_file: options.identity_file(),
+            identity: options.identity_source(),
+            recipients: options.recipients,
             initial: options.initial_mqtt,
             probe: |settings| Box::pin(probe::run(settings)),
             crashed: crash.clone(),
@@ -348,9 +358,13 @@ impl ServiceOptions {
         }
     }
 
-    /// The identity file that these options name.
-    pub fn identity_file(&self) -> PathBuf {
-        self.identity_file.clone().unwrap_or_else(|| self.data_dir.join("identity.age"))
+    /// Where the identity comes from by these options: the one that is given goes before a file.
+    pub fn identity_source(&self) -> IdentitySource {
+        let default = || self.data_dir.join("identity.age");
+        match &self.identity {
+            Some(given) => IdentitySource::Given(given.clone()),
+            None => IdentitySource::File(self.identity_file.clone().unwrap_or_else(default)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod fault;
 mod file;
+mod identity;
 mod read;
 mod source;
 
@@ -23,7 +24,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use liveobject_actors::{Invalid, MqttSettings, ServiceOptions, calendar::Calendar};
+use liveobject_actors::{
+    Invalid, MqttSettings, ServiceOptions,
+    calendar::Calendar,
+    config::{GivenIdentity, identity::PublicKey},
+};
 use secrecy::zeroize::Zeroize;
 use serde_json::Value;
 
@@ -33,6 +38,7 @@ pub use self::fault::ConfigError;
 use self::{
     fault::{Fault, Origin},
     file::Text,
+    identity::Variables,
     source::{PREFIX, Source},
 };
 
@@ -89,6 +95,10 @@ pub struct Database {
 pub struct Secrets {
     /// The age identity; `None`: `identity.age` in the data directory.
     pub identity_file: Option<PathBuf>,
+    /// The age identity itself, from the environment or from systemd: it goes before a file.
+    pub identity: Option<GivenIdentity>,
+    /// Who else can read the secrets: at most 16.
+    pub recipients: Vec<PublicKey>,
 }
 
 /// The bounds of the log of events.
@@ -191,7 +201,10 @@ impl Default for Config {
 /// is read; what is not UTF-8 in others does no harm.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
-        .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+        .filter(|(name, _)| {
+            name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+                || identity::VARIABLES.iter().any(|known| name == known)
+        })
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
@@ -211,6 +224,7 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let (mut source, mut faults) = (Source::default(), Vec::new());
+        let (variables, env) = Variables::take(env);
         let file = match Text::read(path) {
             Ok(None) if required => Err(vec![Fault::new(file::whole(path), "", "does not exist")]),
             Ok(text) => Ok(text),
@@ -220,7 +234,7 @@ impl Config {
             let is_open = text.as_ref().is_some_and(|text| text.is_open);
             text.map_or(Ok(()), |text| text.parse(&mut source, &mut faults)).map(|()| is_open)
         });
-        source.read_environment(env, &mut faults);
+        source.read_environment(env.into_iter(), &mut faults);
         // Without the file, nothing can be said of values that depend on others.
         let is_open = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
         let mut warnings = if is_open { open_secrets(&source, path) } else { Vec::new() };
@@ -230,6 +244,7 @@ impl Config {
             warnings.extend(open_key(&tls.key, &origin));
         }
         config.warnings = warnings;
+        config.secrets.identity = variables.identity(&mut faults);
         if let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::of_system()) {
             let told = format!(
                 "the system's time zone cannot be told ({why}): days are those of UTC; set [cameras] time_zone"
@@ -247,6 +262,8 @@ impl Config {
             data_dir: self.data_dir.clone(),
             database_url: self.database.url.clone(),
             identity_file: self.secrets.identity_file.clone(),
+            identity: self.secrets.identity.clone(),
+            recipients: self.secrets.recipients.clone(),
             public_url: self
                 .public_url(bind.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))),
             max_pending: self.outbox.max_pending,

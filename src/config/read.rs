@@ -10,6 +10,7 @@ use actix_web::http::Uri;
 use liveobject_actors::{
     MqttSettings,
     calendar::Calendar,
+    config::identity::PublicKey,
     fields::{FieldError, Fields, Invalid, bytes_within, no_control},
 };
 use serde_json::Value;
@@ -28,6 +29,7 @@ const MAX_PATH_BYTES: usize = 4096;
 const MAX_URL_BYTES: usize = 2048;
 const MAX_ADDRESSES: usize = 16;
 const MAX_HOSTS: usize = 64;
+const MAX_RECIPIENTS: usize = 16;
 const MAX_HOST_BYTES: usize = 255;
 
 /// The configuration that `source` describes; what is at fault keeps its default and is noted.
@@ -49,6 +51,7 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     });
     section(&mut source, "secrets", faults, |f| {
         config.secrets.identity_file = text(f, "identity_file", path);
+        set(&mut config.secrets.recipients, recipients(f, "recipients"));
     });
     section(&mut source, "outbox", faults, |f| {
         set(&mut config.outbox.max_pending, f.integer("max_pending", 1, 100_000_000));
@@ -221,6 +224,17 @@ fn host(text: String) -> Result<String, String> {
         return Err(format!("{text:?} is not a host name, such as cameras.example.org"));
     }
     Ok(text)
+}
+
+/// age public keys.
+fn recipients(fields: &mut Fields, key: &str) -> Option<Vec<PublicKey>> {
+    let texts = one_or_more(fields, key)?;
+    // Which one is at fault is told by its place: a secret key, put here by mistake, is not to be repeated.
+    let parse = |(i, text): (usize, String)| {
+        PublicKey::parse(text.trim()).map_err(|fault| format!("number {} {fault}", i + 1))
+    };
+    let keys = texts.into_iter().enumerate().map(parse).collect();
+    fields.faults.check(key, keys).and_then(|list| counted(fields, key, list, 0, MAX_RECIPIENTS))
 }
 
 fn one_or_more(fields: &mut Fields, key: &str) -> Option<Vec<String>> {
