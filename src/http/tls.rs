@@ -21,7 +21,7 @@ use rustls::{
 use tokio::{task::spawn_blocking, time::sleep};
 
 /// How often the files are looked at. A change is taken when a look finds it unchanged: both files are there then.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Far above any chain.
 const MAX_BYTES: u64 = 1024 * 1024;
 
