@@ -36,6 +36,8 @@ pub mod fields;
 pub mod ids;
 pub mod metrics;
 pub mod outbox;
+#[cfg(test)]
+mod parsers_tests;
 pub mod retained;
 pub mod service;
 pub mod settings;

@@ -6,8 +6,10 @@ use actix_web::{HttpResponse, http::Method, web::Bytes};
 use utoipa::{
     Modify, OpenApi, ToSchema,
     openapi::{
-        ContentBuilder, HeaderBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder,
+        ContentBuilder, HeaderBuilder, ObjectBuilder, OneOfBuilder, PathItem, Ref, RefOr, Response,
+        ResponseBuilder, Schema, Type,
         path::Operation,
+        schema::SchemaType,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -93,6 +95,10 @@ impl Modify for EveryCall {
             "A link that was signed: `expires` and `signature` of an event's `thumbnail_url`",
         );
         components.add_security_scheme("link", SecurityScheme::ApiKey(ApiKey::Query(link)));
+        let settings = schema::SettingsInput::name();
+        if let Some(RefOr::T(Schema::Object(settings))) = components.schemas.get_mut(&*settings) {
+            settings.properties.values_mut().for_each(or_null);
+        }
         for (path, item) in &mut openapi.paths.paths {
             for (method, operation) in operations(item) {
                 let foreign = "`Host` or `Origin` is not this service's; see `[http] allowed_hosts`";
@@ -146,6 +152,27 @@ fn answer(operation: &mut Operation, status: &str, description: &str) {
     responses
         .entry(status.to_owned())
         .or_insert_with(|| RefOr::T(ResponseBuilder::new().description(description).build()));
+}
+
+/// In what is written, `null` stands for a field that is left out.
+fn or_null(property: &mut RefOr<Schema>) {
+    match property {
+        RefOr::T(Schema::Object(object)) => {
+            if let SchemaType::Type(one) = &object.schema_type {
+                object.schema_type = SchemaType::from_iter([one.clone(), Type::Null]);
+            }
+        }
+        RefOr::Ref(reference) => {
+            let null = ObjectBuilder::new().schema_type(Type::Null);
+            let either = OneOfBuilder::new()
+                .item(null)
+                .item(Ref::new(&reference.ref_location))
+                .description(Some(&reference.description))
+                .default(reference.default.clone());
+            *property = either.into();
+        }
+        RefOr::T(_) => {}
+    }
 }
 
 /// Every error is a problem; some have a header that goes with their status.
