@@ -7,8 +7,7 @@ use std::path::Path;
 use actix::Actor as _;
 use liveobject_actors::{
     clock::Timestamp,
-    config::{ConfigActor, ConfigOptions, GetSettings, IdentitySource, TestConnection, TestReport, rotate},
-    connection::probe,
+    config::{ConfigActor, GetSettings, IdentitySource, TestConnection, TestReport, rotate},
     data_dir::{DataDir, DataDirError},
     store::Store,
     tokens::{self, Scope, Scopes, TokenName, TokenRecord},
@@ -104,16 +103,8 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
     let _held = hold_or_join(config)?;
     let options = config.service_options();
     let store = options.open_store().await?;
-    let actor = ConfigActor::open(ConfigOptions {
-        store: store.clone(),
-        identity: options.identity_source(),
-        recipients: options.recipients,
-        initial: options.initial_mqtt,
-        probe: |settings| Box::pin(probe::run(settings)),
-        crashed: mpsc::unbounded_channel().0,
-    })
-    .await?
-    .start();
+    let config = options.config_options(store.clone(), mpsc::unbounded_channel().0);
+    let actor = ConfigActor::open(config).await?.start();
     let settings = actor.send(GetSettings).await?.settings;
     if settings.broker_host.is_empty() {
         println!("No broker is set. Set one with PUT /api/v1/integrations/mqtt/config, or in [mqtt] of the");

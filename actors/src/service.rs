@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
 use sea_orm::DbErr;
 use serde_json::Value;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
     calendar::Calendar,
@@ -198,14 +198,7 @@ impl Service {
         let metrics = Metrics::new();
         let (crash, crashed) = mpsc::unbounded_channel();
 
-        let config = ConfigActor::open(ConfigOptions {
-            store: store.clone(),
-            identity: options.identity_source(),
-            recipients: options.recipients,
-            initial: options.initial_mqtt,
-            probe: |settings| Box::pin(probe::run(settings)),
-            crashed: crash.clone(),
-        });
+        let config = ConfigActor::open(options.config_options(store.clone(), crash.clone()));
         let config = config.await.map_err(StartError::Settings)?;
         let key = LinkKey::load_or_create(data_dir.path())?;
         let links = Links::new(&options.public_url, options.retention_days, key);
@@ -214,16 +207,7 @@ impl Service {
         // Actors that know each other: their addresses are needed before they start.
         let thumbnails_context = Context::new();
         let thumbnails_addr = thumbnails_context.address();
-        let limits = OutboxLimits {
-            max_pending: options.max_pending,
-            window: options.window,
-            retention_days: options.retention_days,
-            commit: CommitContext {
-                links: links.clone(),
-                calendar: options.calendar,
-                max_cameras: options.max_cameras,
-            },
-        };
+        let limits = options.outbox_limits(links.clone());
         let settings = config.settings();
         let outbox = OutboxActor::recover(
             store.clone(),
@@ -355,6 +339,27 @@ impl ServiceOptions {
         match &self.database_url {
             Some(url) => Store::open(url).await,
             None => Store::open_file(&self.data_dir.join("liveobject.db")).await,
+        }
+    }
+
+    /// What the actor of the settings needs.
+    pub fn config_options(&self, store: Store, crashed: UnboundedSender<&'static str>) -> ConfigOptions {
+        ConfigOptions {
+            store,
+            identity: self.identity_source(),
+            recipients: self.recipients.clone(),
+            initial: self.initial_mqtt.clone(),
+            probe: |settings| Box::pin(probe::run(settings)),
+            crashed,
+        }
+    }
+
+    fn outbox_limits(&self, links: Links) -> OutboxLimits {
+        OutboxLimits {
+            max_pending: self.max_pending,
+            window: self.window,
+            retention_days: self.retention_days,
+            commit: CommitContext { links, calendar: self.calendar, max_cameras: self.max_cameras },
         }
     }
 

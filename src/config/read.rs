@@ -137,10 +137,8 @@ fn tls(fields: &mut Fields) -> Option<TlsFiles> {
     let (has_certificate, has_key) = (fields.has("tls_certificate"), fields.has("tls_key"));
     let (certificate, key) = (text(fields, "tls_certificate", path), text(fields, "tls_key", path));
     if has_certificate != has_key {
-        let (given, missing) = match has_certificate {
-            true => ("tls_certificate", "tls_key"),
-            false => ("tls_key", "tls_certificate"),
-        };
+        let (given, missing) =
+            if has_certificate { ("tls_certificate", "tls_key") } else { ("tls_key", "tls_certificate") };
         fields.faults.push(given, format!("needs {missing} beside it"));
     }
     let files = TlsFiles { certificate: certificate?, key: key? };

@@ -14,7 +14,7 @@ use liveobject_actors::tokens::TokenHash;
 use tokio::time::Instant;
 
 /// What the limit counts in.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// How many addresses are kept in mind, some 300 bytes each; the one that was quiet longest is forgotten first.
 const MAX_ADDRESSES: usize = 1024;
 /// How many tokens are kept in mind that worked from one address.

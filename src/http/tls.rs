@@ -99,13 +99,13 @@ impl Certificates {
             let certificates = self.clone();
             match spawn_blocking(move || certificates.renew()).await {
                 Ok(Ok(())) => {
-                    tracing::info!(file = %self.files.certificate.display(), "new TLS certificate in use")
+                    tracing::info!(file = %self.files.certificate.display(), "new TLS certificate in use");
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the new TLS certificate cannot be used; the old one stays");
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a panic beside the TLS certificate; the old one stays")
+                    tracing::error!(%error, "a panic beside the TLS certificate; the old one stays");
                 }
             }
         }

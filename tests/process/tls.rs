@@ -26,7 +26,7 @@ async fn started(pair: &Pair, more: &str) -> (Service, CertificateDer<'static>) 
 
 async fn get(service: &Service, trusted: &CertificateDer<'static>, path: &str) -> TlsAnswer {
     let headers = format!("Authorization: Bearer {}\r\n", service.token());
-    try_get(service.port(), trusted, path, &headers).await.unwrap()
+    try_get(service.port(), trusted, path, &headers).await.expect("an answer")
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 /// A certificate for `localhost` and its key, on their way into files.
 #[derive(Debug)]
 pub struct Pair {
-    pub dir: TempDir,
+    _dir: TempDir,
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
@@ -33,19 +33,20 @@ pub struct TlsAnswer {
 impl Pair {
     /// A new one, in files.
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a directory");
         let (certificate, key) = (dir.path().join("certificate.pem"), dir.path().join("key.pem"));
-        let pair = Self { dir, certificate, key };
+        let pair = Self { _dir: dir, certificate, key };
         pair.renew();
         pair
     }
 
     /// Writes a new certificate and its key into the files, as a tool for certificates does.
     pub fn renew(&self) -> CertificateDer<'static> {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        fs::write(&self.certificate, made.cert.pem()).unwrap();
-        fs::write(&self.key, made.signing_key.serialize_pem()).unwrap();
-        fs::set_permissions(&self.key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        fs::write(&self.certificate, made.cert.pem()).expect("it can be written");
+        fs::write(&self.key, made.signing_key.serialize_pem()).expect("it can be written");
+        fs::set_permissions(&self.key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("it can be closed");
         made.cert.der().clone()
     }
 
