@@ -113,7 +113,7 @@ async fn a_token_that_others_can_read_is_refused_with_a_remedy() {
 #[tokio::test]
 async fn no_secret_is_in_a_file_the_log_an_answer_or_the_process_list() {
     let broker = Mosquitto::builder().user("ann", PASSWORD).start().await;
-    let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace").start().await;
+    let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
     let mut settings = json!({
         "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker.port(),
         "username": "ann", "password": format!("{PASSWORD}-wrong"),

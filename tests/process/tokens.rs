@@ -76,7 +76,7 @@ async fn a_name_is_given_once_and_a_scope_must_be_one() {
 
 #[tokio::test]
 async fn a_token_of_the_api_is_told_once_holds_at_once_and_is_in_no_file_and_no_log() {
-    let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace").start().await;
+    let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
     let made =
         service.post("/api/v1/tokens", &json!({"name": "admin-2", "scopes": ["admin"]})).await.expect(201);
     let token = made["token"].as_str().unwrap().to_owned();
