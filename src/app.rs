@@ -10,7 +10,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     cli::Exit,
     config::Config,
-    http::{self, ApiState, HostRules},
+    http::{
+        self, ApiState, HostRules,
+        tls::{Certificates, TlsError},
+    },
     token::{ApiToken, TokenError},
 };
 
@@ -26,6 +29,9 @@ pub enum AppError {
     /// The actors did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The certificate was good when the configuration was read, and is not any more.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address of the API cannot be listened on.
     #[error("cannot listen on {address} ([http] bind): is another program listening there?")]
     Bind {
@@ -54,12 +60,15 @@ pub struct App {
     pub token: ApiToken,
     state: ApiState,
     server: actix_web::dev::Server,
+    certificates: Option<Certificates>,
 }
 
 impl App {
     /// Starts the actors and the API, within an actix system. When this returns, events are accepted.
     pub async fn start(config: &Config) -> Result<Self, AppError> {
         let token = ApiToken::load_or_create(&config.data_dir)?;
+        let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
+        let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
         let listeners = listen(config)?;
         let mut options = config.service_options();
         if let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) {
@@ -71,13 +80,15 @@ impl App {
             tracing::warn!("{warning}");
         }
         let hosts = HostRules::new(&public_url, &config.http.allowed_hosts);
-        let state = ApiState::new(service.handle(), token.clone(), hosts);
+        let state = ApiState::new(service.handle(), token.clone(), hosts)
+            .limiting(config.http.failed_logins_per_minute)
+            .at(&public_url);
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
-            tracing::info!(address, version = env!("CARGO_PKG_VERSION"), "listening");
+            tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
         }
-        let server = http::serve_all(listeners, state.clone()).map_err(AppError::Server)?;
-        Ok(Self { service, public_url, token, state, server })
+        let server = http::serve_all(listeners, state.clone(), tls).map_err(AppError::Server)?;
+        Ok(Self { service, public_url, token, state, server, certificates })
     }
 
     /// Runs until a signal comes or something fails, and stops in order. A second signal ends the process at once.
@@ -94,12 +105,19 @@ impl App {
     /// Runs until `stop` is ready or something fails, and stops in order. While it stops, what `stop` gave is listened to:
     /// one more signal ends the process at once.
     pub async fn run_until(self, stop: impl Future<Output = Signals>) -> Result<Exit, AppError> {
-        let Self { mut service, state, server, .. } = self;
+        let Self { mut service, state, server, certificates, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
+        let renewing = async {
+            match certificates {
+                Some(certificates) => certificates.watch().await,
+                None => std::future::pending().await,
+            }
+        };
         let mut signals = tokio::select! {
             signals = stop => signals,
             actor = service.crashed() => return Ok(crashed(actor, &handle).await),
+            never = renewing => match never {},
             ended = &mut server => {
                 service.stop().await;
                 return ended.map(|()| Exit::Failed).map_err(AppError::Server);

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
+use liveobject_actors::tokens::{Scope, TokenName};
 
 const SHORTEST_DEMO: Duration = Duration::from_secs(5);
 const LONGEST_DEMO: Duration = Duration::from_hours(1);
@@ -39,18 +40,54 @@ pub enum Command {
     },
     /// Try to connect with the stored MQTT settings, stage by stage
     Check,
-    /// Print the token that the API asks for
-    Token,
+    /// Print the administrator's token, which the API asks for; or make, list and revoke tokens for others
+    Token {
+        /// What to do with the tokens of others.
+        #[command(subcommand)]
+        command: Option<TokenCommand>,
+    },
     /// Care for the key that secrets are encrypted with
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
 }
 
+/// What can be done with the tokens of others. A service that runs takes part: a new token holds at once, a revoked one
+/// is refused within a second.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once: only a hash of it is kept
+    Create {
+        /// What it is called: letters, digits, `.`, `_`, `-`
+        #[arg(value_parser = token_name)]
+        name: TokenName,
+        /// What it permits: events:write (hand in events, pictures, camera status), read (look), admin (everything);
+        /// several separated by commas
+        #[arg(long = "scope", required = true, value_name = "SCOPE", value_delimiter = ',', value_parser = Scope::parse)]
+        scopes: Vec<Scope>,
+    },
+    /// List the tokens: name, scopes, when made, when last used
+    List,
+    /// Let a token hold no more
+    Revoke {
+        /// What it is called
+        #[arg(value_parser = token_name)]
+        name: TokenName,
+    },
+}
+
+fn token_name(text: &str) -> Result<TokenName, String> {
+    TokenName::parse(text)
+}
+
 /// What can be done with the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum KeyCommand {
-    /// Make a new key and encrypt all secrets with it
-    Rotate,
+    /// Make a new key and encrypt all secrets with it; the service must not run meanwhile
+    Rotate {
+        /// Encrypt with the key in this file, where the present one comes from the environment or from systemd
+        #[arg(long, value_name = "FILE")]
+        new_identity: Option<PathBuf>,
+    },
 }
 
 /// How the program ended; part of its contract.
@@ -120,13 +157,29 @@ mod tests {
 
     #[test]
     fn every_command_is_understood() {
+        let name = || TokenName::parse("door").unwrap();
+        let token = |command| Command::Token { command: Some(command) };
         for (arguments, command) in [
             ("serve", Command::Serve),
             ("demo", Command::Demo { duration: None }),
             ("demo --for 30s", Command::Demo { duration: Some(Duration::from_secs(30)) }),
             ("check", Command::Check),
-            ("token", Command::Token),
-            ("key rotate", Command::Key(KeyCommand::Rotate)),
+            ("token", Command::Token { command: None }),
+            (
+                "token create door --scope read --scope events:write",
+                token(TokenCommand::Create { name: name(), scopes: vec![Scope::Read, Scope::EventsWrite] }),
+            ),
+            (
+                "token create --scope=read,admin door",
+                token(TokenCommand::Create { name: name(), scopes: vec![Scope::Read, Scope::Admin] }),
+            ),
+            ("token list", token(TokenCommand::List)),
+            ("token revoke door", token(TokenCommand::Revoke { name: name() })),
+            ("key rotate", Command::Key(KeyCommand::Rotate { new_identity: None })),
+            (
+                "key rotate --new-identity new.age",
+                Command::Key(KeyCommand::Rotate { new_identity: Some("new.age".into()) }),
+            ),
         ] {
             assert_eq!(parse(arguments).unwrap(), Cli { config: None, command }, "{arguments}");
         }
@@ -141,7 +194,19 @@ mod tests {
 
     #[test]
     fn usage_errors_exit_with_2() {
-        for arguments in ["", "key", "--config a.toml", "fly", "serve --fast", "serve now", "demo --for 4s"] {
+        for arguments in [
+            "",
+            "key",
+            "--config a.toml",
+            "fly",
+            "serve --fast",
+            "serve now",
+            "demo --for 4s",
+            "token create door",
+            "token create door --scope fly",
+            "token create a/b --scope read",
+            "token revoke",
+        ] {
             assert_eq!(exit_code(arguments), 2, "{arguments}");
         }
     }

@@ -1,16 +1,25 @@
-//! The commands that answer and end: `check`, `token`, `key rotate`. What they print is for a person.
+//! The commands that answer and end: `check`, `token …`, `key rotate`. What they print is for a person.
 
 #![expect(clippy::print_stdout, reason = "commands answer on standard output")]
 
+use std::path::Path;
+
 use actix::Actor as _;
 use liveobject_actors::{
-    config::{ConfigActor, ConfigOptions, GetSettings, TestConnection, TestReport, rotate},
-    connection::probe,
+    clock::Timestamp,
+    config::{ConfigActor, GetSettings, IdentitySource, TestConnection, TestReport, rotate},
     data_dir::{DataDir, DataDirError},
+    store::Store,
+    tokens::{self, Scope, Scopes, TokenName, TokenRecord},
 };
+use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
 
-use crate::{cli::Exit, config::Config, token::ApiToken};
+use crate::{
+    cli::{Exit, TokenCommand},
+    config::Config,
+    token::ApiToken,
+};
 
 /// Prints the API's token, making it when there is none yet.
 pub fn token(config: &Config) -> anyhow::Result<Exit> {
@@ -18,38 +27,84 @@ pub fn token(config: &Config) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// Makes, lists and revokes the tokens of others, whether a service runs or not.
+pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Exit> {
+    let _held = hold_or_join(config)?;
+    let store = config.service_options().open_store().await?;
+    let done = match command {
+        TokenCommand::Create { name, scopes } => create_token(&store, name, scopes).await,
+        TokenCommand::List => list_tokens(&store).await,
+        TokenCommand::Revoke { name } => revoke_token(&store, name).await,
+    };
+    store.close().await;
+    done.map(|()| Exit::Ok)
+}
+
+/// The token alone goes to standard output, for scripts.
+async fn create_token(store: &Store, name: TokenName, scopes: Vec<Scope>) -> anyhow::Result<()> {
+    let scopes = Scopes::of(scopes).map_err(anyhow::Error::msg)?;
+    let made = tokens::create(store, name, scopes).await?;
+    println!("{}", made.secret.expose_secret());
+    Ok(())
+}
+
+async fn list_tokens(store: &Store) -> anyhow::Result<()> {
+    let minute = |at: Timestamp| at.format("%Y-%m-%d %H:%M").to_string();
+    println!("{:<24}  {:<24}  {:<16}  LAST USED (UTC)", "NAME", "SCOPES", "MADE (UTC)");
+    for TokenRecord { name, scopes, created_at, last_used_at } in tokens::list(store).await? {
+        let (name, scopes) = (name.to_string(), scopes.to_string());
+        let used = last_used_at.map_or_else(|| "never".to_owned(), minute);
+        println!("{name:<24}  {scopes:<24}  {:<16}  {used}", minute(created_at));
+    }
+    Ok(())
+}
+
+async fn revoke_token(store: &Store, name: TokenName) -> anyhow::Result<()> {
+    tokens::revoke(store, name.clone()).await?;
+    println!("{name} is revoked.");
+    Ok(())
+}
+
+/// The lock keeps a service from starting meanwhile; one that runs already is not disturbed by a look, or by a row.
+fn hold_or_join(config: &Config) -> Result<Option<DataDir>, DataDirError> {
+    match DataDir::lock(&config.data_dir) {
+        Ok(held) => Ok(Some(held)),
+        Err(DataDirError::InUse { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a new key and encrypts every secret with it. The service must not run meanwhile.
-pub async fn rotate_key(config: &Config) -> anyhow::Result<Exit> {
+pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<Exit> {
     let _held = DataDir::lock(&config.data_dir)?;
     let options = config.service_options();
     let store = options.open_store().await?;
-    let rotated = rotate::rotate(&store, &options.identity_file()).await;
+    let source = options.identity_source();
+    let rotated = rotate::rotate(&store, &source, new, &options.recipients).await;
     store.close().await;
     let rotate::Rotated { secrets } = rotated?;
     let what = if secrets == 1 { "1 secret was".to_owned() } else { format!("{secrets} secrets were") };
-    println!("A new key was made; {what} encrypted with it: {}", options.identity_file().display());
+    match (source, new) {
+        (IdentitySource::File(path), _) => {
+            println!("A new key was made; {what} encrypted with it: {}", path.display());
+        }
+        (IdentitySource::Given(_), new) => {
+            let new = new.unwrap_or(Path::new("")).display();
+            println!(
+                "{what} encrypted with the key in {new}. Put it in the old one's place before the next start."
+            );
+        }
+    }
     Ok(Exit::Ok)
 }
 
 /// Tries to connect with the stored settings, and prints each stage.
 pub async fn check(config: &Config) -> anyhow::Result<Exit> {
-    // The lock keeps a service from starting meanwhile; one that runs already is not disturbed by a look.
-    let _held = match DataDir::lock(&config.data_dir) {
-        Ok(held) => Some(held),
-        Err(DataDirError::InUse { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let _held = hold_or_join(config)?;
     let options = config.service_options();
     let store = options.open_store().await?;
-    let actor = ConfigActor::open(ConfigOptions {
-        store: store.clone(),
-        identity_file: options.identity_file(),
-        initial: options.initial_mqtt,
-        probe: |settings| Box::pin(probe::run(settings)),
-        crashed: mpsc::unbounded_channel().0,
-    })
-    .await?
-    .start();
+    let config = options.config_options(store.clone(), mpsc::unbounded_channel().0);
+    let actor = ConfigActor::open(config).await?.start();
     let settings = actor.send(GetSettings).await?.settings;
     if settings.broker_host.is_empty() {
         println!("No broker is set. Set one with PUT /api/v1/integrations/mqtt/config, or in [mqtt] of the");

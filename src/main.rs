@@ -33,8 +33,11 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
         Command::Serve => Ok(App::start(&config).await?.run_until_stopped().await?),
         Command::Demo { .. } => unreachable!("it was handled before, since it takes no configuration"),
         Command::Check => commands::check(&config).await,
-        Command::Token => commands::token(&config),
-        Command::Key(KeyCommand::Rotate) => commands::rotate_key(&config).await,
+        Command::Token { command: None } => commands::token(&config),
+        Command::Token { command: Some(command) } => commands::tokens(&config, command).await,
+        Command::Key(KeyCommand::Rotate { new_identity }) => {
+            commands::rotate_key(&config, new_identity.as_deref()).await
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use tracing_subscriber::{
 use crate::config::{Log, LogFormat};
 
 /// Libraries that are kept quiet, and how much of them is heard.
-const QUIET: [(&str, LevelFilter); 7] = [
+const QUIET: [(&str, LevelFilter); 8] = [
     // Every failure of a connection is logged by the actor that owns it, once.
     ("rumqttc", LevelFilter::ERROR),
     // The demo stops its broker on purpose.
@@ -30,6 +30,8 @@ const QUIET: [(&str, LevelFilter); 7] = [
     ("sqlx", LevelFilter::WARN),
     ("sea_orm", LevelFilter::WARN),
     ("sea_orm_migration", LevelFilter::WARN),
+    // Each request that is no HTTP, as an error: whoever knocks could fill the log.
+    ("actix_http", LevelFilter::OFF),
     // Workers started and stopped.
     ("actix_server", LevelFilter::WARN),
     ("mio", LevelFilter::WARN),

@@ -154,11 +154,11 @@ impl EventInput {
             .and_then(|t| check.of("correlation_group_id", bytes_within(t, 1, MAX_CORRELATION_BYTES)));
         let delivery_carrier = check.label("delivery_carrier", self.delivery_carrier);
         let delivery_carrier_display = check.label("delivery_carrier_display", self.delivery_carrier_display);
-        let timestamp = self.timestamp.unwrap_or(now);
+        let timestamp = check.of("timestamp", within_years(self.timestamp.unwrap_or(now)));
 
         check.faults.finish()?;
-        let (Some(event_id), Some(camera_id), Some(description), Some(objects_detected)) =
-            (event_id, camera_id, description, objects_detected)
+        let (Some(event_id), Some(camera_id), Some(description), Some(objects_detected), Some(timestamp)) =
+            (event_id, camera_id, description, objects_detected, timestamp)
         else {
             unreachable!("each of these is there, or its fault was returned above");
         };
@@ -206,14 +206,7 @@ impl Check {
 fn timestamp(fields: &mut Fields) -> Option<Timestamp> {
     let text = fields.text("timestamp")?;
     match DateTime::parse_from_rfc3339(&text) {
-        // Payloads and the database hold years of four digits and microseconds.
-        Ok(at) if (1970..=9999).contains(&chrono::Datelike::year(&at)) => {
-            Some(clock::truncated(at.with_timezone(&Utc)))
-        }
-        Ok(_) => {
-            fields.faults.push("timestamp", "must lie in the years 1970 to 9999");
-            None
-        }
+        Ok(at) => Some(at.with_timezone(&Utc)),
         Err(e) => {
             fields.faults.push(
                 "timestamp",
@@ -221,6 +214,16 @@ fn timestamp(fields: &mut Fields) -> Option<Timestamp> {
             );
             None
         }
+    }
+}
+
+/// Payloads and the database hold years of four digits and microseconds. The year is that of UTC: elsewhere it may be
+/// another one already.
+fn within_years(at: Timestamp) -> Result<Timestamp, String> {
+    if (1970..=9999).contains(&chrono::Datelike::year(&at)) {
+        Ok(clock::truncated(at))
+    } else {
+        Err("must lie in the years 1970 to 9999, in UTC".to_owned())
     }
 }
 

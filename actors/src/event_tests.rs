@@ -137,7 +137,12 @@ fn each_bound_has_a_clear_error() {
         ("confidence", json!(0.9), "confidence: 0.9 is not a whole number from 0 to 100"),
         ("confidence", json!(-1), "confidence: -1 is not a whole number from 0 to 100"),
         ("event_id", json!("a/b"), "event_id: must be of A-Z a-z 0-9 _ - . :, found '/'"),
-        ("timestamp", json!("1969-12-31T23:59:59Z"), "timestamp: must lie in the years 1970 to 9999"),
+        ("timestamp", json!("1969-12-31T23:59:59Z"), "timestamp: must lie in the years 1970 to 9999, in UTC"),
+        (
+            "timestamp",
+            json!("9999-12-31T23:59:59-01:00"),
+            "timestamp: must lie in the years 1970 to 9999, in UTC",
+        ),
         ("source_type", json!(long(65)), "source_type: 65 bytes, must be 1 to 64"),
     ] {
         assert_eq!(fault(with(field, value)), message);

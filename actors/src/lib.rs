@@ -31,6 +31,7 @@
 //! - [`discovery`] says what Home Assistant is to know of them.
 //! - [`retained`] keeps what stands retained at the broker as both want it, and clears what they do not.
 //! - [`thumbnails`] owns the pictures of events.
+//! - [`tokens`] owns the tokens of the API.
 //! - [`config`] owns the settings and their secrets.
 //! - [`service`] starts them all and hands out their addresses: the one call an embedder needs.
 //!
@@ -50,6 +51,8 @@ pub mod fields;
 pub mod ids;
 pub mod metrics;
 pub mod outbox;
+#[cfg(test)]
+mod parsers_tests;
 pub mod retained;
 pub mod service;
 pub mod settings;
@@ -59,6 +62,7 @@ pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod thumbnails;
+pub mod tokens;
 pub mod topic;
 
 pub use crate::{

@@ -5,13 +5,16 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
 use sea_orm::DbErr;
 use serde_json::Value;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
     calendar::Calendar,
     cameras::{CameraActor, CameraPeers, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
     clock,
-    config::{ConfigActor, ConfigOptions, GetSettings, ReplaceSettings, TestConnection},
+    config::{
+        ConfigActor, ConfigOptions, GetSettings, GivenIdentity, IdentitySource, ReplaceSettings,
+        TestConnection, identity::PublicKey,
+    },
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
     discovery::{DiscoveryActor, DiscoveryPeers, PublishDiscovery},
@@ -28,6 +31,7 @@ use crate::{
     thumbnails::{
         Files, FilesError, GetThumbnail, LinkKey, LinkKeyError, Links, PutThumbnail, ThumbnailActor,
     },
+    tokens::{Authenticate, CreateToken, ListTokens, RevokeToken, TokenActor},
 };
 
 /// When the service stops, what is in flight gets so long to be acknowledged.
@@ -45,6 +49,10 @@ pub struct ServiceOptions {
     pub database_url: Option<String>,
     /// The age identity that secrets are encrypted with; `None`: `identity.age` in the data directory.
     pub identity_file: Option<PathBuf>,
+    /// The identity itself, which lies in no file then.
+    pub identity: Option<GivenIdentity>,
+    /// Who else can read the secrets: they are encrypted to these, too.
+    pub recipients: Vec<PublicKey>,
     /// Where this service is reached from elsewhere (in `thumbnail_url`), without a trailing `/`.
     pub public_url: String,
     /// How many events may wait.
@@ -75,6 +83,8 @@ impl ServiceOptions {
             data_dir: data_dir.into(),
             database_url: None,
             identity_file: None,
+            identity: None,
+            recipients: Vec::new(),
             public_url: "http://127.0.0.1:8080".to_owned(),
             max_pending: 1_000_000,
             window: 500,
@@ -125,6 +135,14 @@ pub struct Handle {
     pub put_thumbnail: Recipient<PutThumbnail>,
     /// Finds the picture of an event.
     pub get_thumbnail: Recipient<GetThumbnail>,
+    /// Tells whose a token of the API is.
+    pub authenticate: Recipient<Authenticate>,
+    /// Lists the tokens of the API.
+    pub list_tokens: Recipient<ListTokens>,
+    /// Makes a token of the API.
+    pub create_token: Recipient<CreateToken>,
+    /// Revokes a token of the API.
+    pub revoke_token: Recipient<RevokeToken>,
     /// Checks links to pictures.
     pub links: Links,
     /// All metrics.
@@ -181,13 +199,7 @@ impl Service {
         let metrics = Metrics::new();
         let (crash, crashed) = mpsc::unbounded_channel();
 
-        let config = ConfigActor::open(ConfigOptions {
-            store: store.clone(),
-            identity_file: options.identity_file(),
-            initial: options.initial_mqtt,
-            probe: |settings| Box::pin(probe::run(settings)),
-            crashed: crash.clone(),
-        });
+        let config = ConfigActor::open(options.config_options(store.clone(), crash.clone()));
         let config = config.await.map_err(StartError::Settings)?;
         let key = LinkKey::load_or_create(data_dir.path())?;
         let links = Links::new(&options.public_url, options.retention_days, key);
@@ -196,16 +208,7 @@ impl Service {
         // Actors that know each other: their addresses are needed before they start.
         let thumbnails_context = Context::new();
         let thumbnails_addr = thumbnails_context.address();
-        let limits = OutboxLimits {
-            max_pending: options.max_pending,
-            window: options.window,
-            retention_days: options.retention_days,
-            commit: CommitContext {
-                links: links.clone(),
-                calendar: options.calendar,
-                max_cameras: options.max_cameras,
-            },
-        };
+        let limits = options.outbox_limits(links.clone());
         let settings = config.settings();
         let outbox = OutboxActor::recover(
             store.clone(),
@@ -237,6 +240,7 @@ impl Service {
         let cameras =
             CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
         let cameras = cameras.await.map_err(StartError::Cameras)?.start();
+        let tokens = TokenActor::new(store.clone(), crash.clone()).start();
         let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
         let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
         let outbox = outbox_context.run(outbox_actor.telling(recipient(&cameras)).keeping(keeper));
@@ -280,11 +284,20 @@ impl Service {
             test_connection: recipient(&config),
             put_thumbnail: recipient(&thumbnails),
             get_thumbnail: recipient(&thumbnails),
+            authenticate: recipient(&tokens),
+            list_tokens: recipient(&tokens),
+            create_token: recipient(&tokens),
+            revoke_token: recipient(&tokens),
             links,
             metrics,
         };
-        let others =
-            vec![recipient(&cameras), recipient(&discovery), recipient(&retained), recipient(&thumbnails)];
+        let others = vec![
+            recipient(&cameras),
+            recipient(&discovery),
+            recipient(&retained),
+            recipient(&thumbnails),
+            recipient(&tokens),
+        ];
         Ok(Self { handle, outbox, supervisor, others, crashed, store, _data_dir: data_dir })
     }
 
@@ -338,9 +351,34 @@ impl ServiceOptions {
         }
     }
 
-    /// The identity file that these options name.
-    pub fn identity_file(&self) -> PathBuf {
-        self.identity_file.clone().unwrap_or_else(|| self.data_dir.join("identity.age"))
+    /// What the actor of the settings needs.
+    pub fn config_options(&self, store: Store, crashed: UnboundedSender<&'static str>) -> ConfigOptions {
+        ConfigOptions {
+            store,
+            identity: self.identity_source(),
+            recipients: self.recipients.clone(),
+            initial: self.initial_mqtt.clone(),
+            probe: |settings| Box::pin(probe::run(settings)),
+            crashed,
+        }
+    }
+
+    fn outbox_limits(&self, links: Links) -> OutboxLimits {
+        OutboxLimits {
+            max_pending: self.max_pending,
+            window: self.window,
+            retention_days: self.retention_days,
+            commit: CommitContext { links, calendar: self.calendar, max_cameras: self.max_cameras },
+        }
+    }
+
+    /// Where the identity comes from by these options: the one that is given goes before a file.
+    pub fn identity_source(&self) -> IdentitySource {
+        let default = || self.data_dir.join("identity.age");
+        match &self.identity {
+            Some(given) => IdentitySource::Given(given.clone()),
+            None => IdentitySource::File(self.identity_file.clone().unwrap_or_else(default)),
+        }
     }
 }
 

@@ -56,7 +56,8 @@ crashes!(
     crate::outbox::OutboxActor,
     crate::retained::RetainedActor,
     crate::supervisor::SupervisorActor,
-    crate::thumbnails::ThumbnailActor
+    crate::thumbnails::ThumbnailActor,
+    crate::tokens::TokenActor
 );
 
 /// An actor that keeps what it is told.

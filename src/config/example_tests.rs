@@ -7,7 +7,8 @@ use super::{source::keys, *};
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// Keys whose default cannot be written: shown in a remark.
-const WITHOUT_DEFAULT: [&str; 4] = ["ca_certificate", "client_certificate", "client_id", "time_zone"];
+const WITHOUT_DEFAULT: [&str; 6] =
+    ["ca_certificate", "client_certificate", "client_id", "time_zone", "tls_certificate", "tls_key"];
 
 /// The example with its keys switched on. A remark starts with `# `, a key with `#` alone.
 fn uncommented() -> String {

@@ -6,6 +6,7 @@
 
 mod fault;
 mod file;
+mod identity;
 mod read;
 mod source;
 
@@ -19,17 +20,25 @@ mod tests;
 use std::{
     fmt, fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
-use liveobject_actors::{Invalid, MqttSettings, ServiceOptions, calendar::Calendar};
+use liveobject_actors::{
+    Invalid, MqttSettings, ServiceOptions,
+    calendar::Calendar,
+    config::{GivenIdentity, identity::PublicKey},
+};
 use secrecy::zeroize::Zeroize;
 use serde_json::Value;
+
+use crate::http::{FAILED_LOGINS, tls::TlsFiles};
 
 pub use self::fault::ConfigError;
 use self::{
     fault::{Fault, Origin},
     file::Text,
+    identity::Variables,
     source::{PREFIX, Source},
 };
 
@@ -68,6 +77,10 @@ pub struct Http {
     pub public_url: Option<String>,
     /// What the `Host` header may say, besides addresses and `localhost`: `name` or `name:port`, in lower case.
     pub allowed_hosts: Vec<String>,
+    /// With what the API is served over TLS; `None`: without.
+    pub tls: Option<TlsFiles>,
+    /// How many wrong tokens an address may show in a minute: 1–10,000.
+    pub failed_logins_per_minute: u32,
 }
 
 /// Where the database lies.
@@ -82,6 +95,10 @@ pub struct Database {
 pub struct Secrets {
     /// The age identity; `None`: `identity.age` in the data directory.
     pub identity_file: Option<PathBuf>,
+    /// The age identity itself, from the environment or from systemd: it goes before a file.
+    pub identity: Option<GivenIdentity>,
+    /// Who else can read the secrets: at most 16.
+    pub recipients: Vec<PublicKey>,
 }
 
 /// The bounds of the log of events.
@@ -166,6 +183,8 @@ impl Default for Config {
                 bind: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
                 public_url: None,
                 allowed_hosts: Vec::new(),
+                tls: None,
+                failed_logins_per_minute: FAILED_LOGINS,
             },
             database: Database::default(),
             secrets: Secrets::default(),
@@ -182,7 +201,10 @@ impl Default for Config {
 /// is read; what is not UTF-8 in others does no harm.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
-        .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+        .filter(|(name, _)| {
+            name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+                || identity::VARIABLES.iter().any(|known| name == known)
+        })
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
@@ -202,6 +224,7 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let (mut source, mut faults) = (Source::default(), Vec::new());
+        let (variables, env) = Variables::take(env);
         let file = match Text::read(path) {
             Ok(None) if required => Err(vec![Fault::new(file::whole(path), "", "does not exist")]),
             Ok(text) => Ok(text),
@@ -211,11 +234,17 @@ impl Config {
             let is_open = text.as_ref().is_some_and(|text| text.is_open);
             text.map_or(Ok(()), |text| text.parse(&mut source, &mut faults)).map(|()| is_open)
         });
-        source.read_environment(env, &mut faults);
+        source.read_environment(env.into_iter(), &mut faults);
         // Without the file, nothing can be said of values that depend on others.
         let is_open = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
-        let warnings = if is_open { open_secrets(&source, path) } else { Vec::new() };
-        let mut config = Self { warnings, ..read::read(source, &mut faults) };
+        let mut warnings = if is_open { open_secrets(&source, path) } else { Vec::new() };
+        let tls_key = source.origin("http", "tls_key").cloned();
+        let mut config = read::read(source, &mut faults);
+        if let (Some(tls), Some(origin)) = (&config.http.tls, tls_key) {
+            warnings.extend(open_key(&tls.key, &origin));
+        }
+        config.warnings = warnings;
+        config.secrets.identity = variables.identity(&mut faults);
         if let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::of_system()) {
             let told = format!(
                 "the system's time zone cannot be told ({why}): days are those of UTC; set [cameras] time_zone"
@@ -233,6 +262,8 @@ impl Config {
             data_dir: self.data_dir.clone(),
             database_url: self.database.url.clone(),
             identity_file: self.secrets.identity_file.clone(),
+            identity: self.secrets.identity.clone(),
+            recipients: self.secrets.recipients.clone(),
             public_url: self
                 .public_url(bind.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))),
             max_pending: self.outbox.max_pending,
@@ -250,11 +281,12 @@ impl Config {
         if let Some(url) = &self.http.public_url {
             return url.clone();
         }
+        let scheme = if self.http.tls.is_some() { "https" } else { "http" };
         if bound.ip().is_unspecified() {
             let name = host_name().unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
-            return format!("http://{name}:{}", bound.port());
+            return format!("{scheme}://{name}:{}", bound.port());
         }
-        format!("http://{bound}")
+        format!("{scheme}://{bound}")
     }
 }
 
@@ -264,6 +296,14 @@ fn host_name() -> Option<String> {
     let name = name.trim();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
     (!name.is_empty() && name != "(none)" && name.chars().all(is_plain)).then(|| name.to_owned())
+}
+
+/// A warning for the key of the server's certificate, where everybody can read it.
+fn open_key(path: &Path, origin: &Origin) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    let path = path.display();
+    (mode & 0o004 != 0)
+        .then(|| format!("{origin}: http.tls_key: everybody on this machine can read it; chmod 600 {path}"))
 }
 
 /// A warning for each secret in a file that everybody can read.

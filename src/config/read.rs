@@ -10,6 +10,7 @@ use actix_web::http::Uri;
 use liveobject_actors::{
     MqttSettings,
     calendar::Calendar,
+    config::identity::PublicKey,
     fields::{FieldError, Fields, Invalid, bytes_within, no_control},
 };
 use serde_json::Value;
@@ -19,12 +20,16 @@ use super::{
     fault::{Fault, Origin},
     source::Source,
 };
-use crate::telemetry;
+use crate::{
+    http::tls::{Certificates, TlsError, TlsFiles},
+    telemetry,
+};
 
 const MAX_PATH_BYTES: usize = 4096;
 const MAX_URL_BYTES: usize = 2048;
 const MAX_ADDRESSES: usize = 16;
 const MAX_HOSTS: usize = 64;
+const MAX_RECIPIENTS: usize = 16;
 const MAX_HOST_BYTES: usize = 255;
 
 /// The configuration that `source` describes; what is at fault keeps its default and is noted.
@@ -37,12 +42,16 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.http.bind, addresses(f, "bind"));
         config.http.public_url = text(f, "public_url", public_url);
         set(&mut config.http.allowed_hosts, hosts(f, "allowed_hosts"));
+        config.http.tls = tls(f);
+        let failed_logins = f.integer("failed_logins_per_minute", 1, 10_000);
+        set(&mut config.http.failed_logins_per_minute, narrow(failed_logins));
     });
     section(&mut source, "database", faults, |f| {
         config.database.url = text(f, "url", database_url);
     });
     section(&mut source, "secrets", faults, |f| {
         config.secrets.identity_file = text(f, "identity_file", path);
+        set(&mut config.secrets.recipients, recipients(f, "recipients"));
     });
     section(&mut source, "outbox", faults, |f| {
         set(&mut config.outbox.max_pending, f.integer("max_pending", 1, 100_000_000));
@@ -123,6 +132,25 @@ fn path(text: String) -> Result<PathBuf, String> {
     bytes_within(text, 1, MAX_PATH_BYTES).and_then(no_control).map(PathBuf::from)
 }
 
+/// A certificate and its key, which must be usable; neither of them is no TLS.
+fn tls(fields: &mut Fields) -> Option<TlsFiles> {
+    let (has_certificate, has_key) = (fields.has("tls_certificate"), fields.has("tls_key"));
+    let (certificate, key) = (text(fields, "tls_certificate", path), text(fields, "tls_key", path));
+    if has_certificate != has_key {
+        let (given, missing) =
+            if has_certificate { ("tls_certificate", "tls_key") } else { ("tls_key", "tls_certificate") };
+        fields.faults.push(given, format!("needs {missing} beside it"));
+    }
+    let files = TlsFiles { certificate: certificate?, key: key? };
+    let (field, error) = match Certificates::load(files.clone()) {
+        Ok(_) => return Some(files),
+        Err(error @ TlsError::Key { .. }) => ("tls_key", error),
+        Err(error) => ("tls_certificate", error),
+    };
+    fields.faults.push(field, error.to_string());
+    None
+}
+
 fn log_format(text: String) -> Result<LogFormat, String> {
     match text.as_str() {
         "text" => Ok(LogFormat::Text),
@@ -194,6 +222,17 @@ fn host(text: String) -> Result<String, String> {
         return Err(format!("{text:?} is not a host name, such as cameras.example.org"));
     }
     Ok(text)
+}
+
+/// age public keys.
+fn recipients(fields: &mut Fields, key: &str) -> Option<Vec<PublicKey>> {
+    let texts = one_or_more(fields, key)?;
+    // Which one is at fault is told by its place: a secret key, put here by mistake, is not to be repeated.
+    let parse = |(i, text): (usize, String)| {
+        PublicKey::parse(text.trim()).map_err(|fault| format!("number {} {fault}", i + 1))
+    };
+    let keys = texts.into_iter().enumerate().map(parse).collect();
+    fields.faults.check(key, keys).and_then(|list| counted(fields, key, list, 0, MAX_RECIPIENTS))
 }
 
 fn one_or_more(fields: &mut Fields, key: &str) -> Option<Vec<String>> {

@@ -34,13 +34,17 @@ pub(super) struct Key {
     pub(super) kind: Kind,
 }
 
-const KEYS: [Key; 13] = [
+const KEYS: [Key; 17] = [
     Key { section: "", name: "data_dir", kind: Kind::Text },
     Key { section: "http", name: "bind", kind: Kind::List },
     Key { section: "http", name: "public_url", kind: Kind::Text },
     Key { section: "http", name: "allowed_hosts", kind: Kind::List },
+    Key { section: "http", name: "tls_certificate", kind: Kind::Text },
+    Key { section: "http", name: "tls_key", kind: Kind::Text },
+    Key { section: "http", name: "failed_logins_per_minute", kind: Kind::Plain },
     Key { section: "database", name: "url", kind: Kind::Text },
     Key { section: "secrets", name: "identity_file", kind: Kind::Text },
+    Key { section: "secrets", name: "recipients", kind: Kind::List },
     Key { section: "outbox", name: "max_pending", kind: Kind::Plain },
     Key { section: "outbox", name: "window", kind: Kind::Plain },
     Key { section: "outbox", name: "retention_days", kind: Kind::Plain },

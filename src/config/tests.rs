@@ -72,10 +72,12 @@ fn every_key_is_read_from_the_file() {
         bind = ["127.0.0.1:1", "[::1]:2"]
         public_url = "https://cameras.example.org/live/"
         allowed_hosts = ["Cameras.example.org", "nas:8443", "10.0.0.1"]
+        failed_logins_per_minute = 3
         [database]
         url = "sqlite:///var/lib/events.db"
         [secrets]
         identity_file = "/etc/liveobject/identity.age"
+        recipients = ["age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa"]
         [outbox]
         max_pending = 5
         window = 10_000
@@ -96,6 +98,11 @@ fn every_key_is_read_from_the_file() {
     assert_eq!(options.data_dir, Path::new("/var/lib/liveobject"));
     assert_eq!(options.database_url.as_deref(), Some("sqlite:///var/lib/events.db"));
     assert_eq!(options.identity_file.as_deref(), Some(Path::new("/etc/liveobject/identity.age")));
+    assert_eq!(
+        format!("{:?}", options.recipients),
+        "[age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa]"
+    );
+    assert_eq!(config.http.failed_logins_per_minute, 3);
     assert_eq!(options.public_url, "https://cameras.example.org/live");
     assert_eq!((options.max_pending, options.window, options.retention_days), (5, 10_000, 30));
     assert_eq!(options.initial_mqtt, Some(json!({"qos": 2})));
@@ -160,4 +167,111 @@ fn the_public_address_follows_from_the_bound_one() {
     }
     config.http.public_url = Some("https://cameras.example.org".to_owned());
     assert_eq!(url(&config, "0.0.0.0:81"), "https://cameras.example.org");
+}
+
+const KEY: &str = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33";
+const PUBLIC: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
+
+#[test]
+fn an_identity_comes_from_the_environment_else_from_systemd_else_from_a_file() {
+    let credentials = tempfile::tempdir().unwrap();
+    let directory = credentials.path().display().to_string();
+    let source = |case: Case| {
+        let config = case.config();
+        assert!(!format!("{config:?}").contains("AGE-SECRET"));
+        format!("{:?}", config.service_options().identity_source())
+    };
+    let file = || Case::file("secrets.identity_file = \"own.age\"");
+    assert_eq!(source(file()), "File(\"own.age\")");
+    assert_eq!(
+        source(file().env("CREDENTIALS_DIRECTORY", &directory)),
+        "File(\"own.age\")",
+        "nothing of ours there"
+    );
+    fs::write(credentials.path().join("liveobject-identity"), format!("# mine\n{KEY}\n")).unwrap();
+    let of_systemd = source(file().env("CREDENTIALS_DIRECTORY", &directory));
+    assert!(of_systemd.contains("systemd's credential") && of_systemd.contains(PUBLIC), "{of_systemd}");
+    let both = file().env("CREDENTIALS_DIRECTORY", &directory).env("LIVEOBJECT_IDENTITY", KEY);
+    assert!(source(both).contains("\"LIVEOBJECT_IDENTITY\""));
+}
+
+#[test]
+fn an_identity_that_is_none_is_refused_by_its_place_and_not_repeated() {
+    let faults = Case::file("").env("LIVEOBJECT_IDENTITY", &KEY[..40]).faults();
+    assert_eq!(faults, "LIVEOBJECT_IDENTITY: no age identity: line 1: this is not AGE-SECRET-KEY-1…");
+    let credentials = tempfile::tempdir().unwrap();
+    let path = credentials.path().join("liveobject-identity");
+    fs::write(&path, "hunter2").unwrap();
+    let faults =
+        Case::file("").env("CREDENTIALS_DIRECTORY", &credentials.path().display().to_string()).faults();
+    assert_eq!(faults, format!("{}: no age identity: line 1: this is not AGE-SECRET-KEY-1…", path.display()));
+}
+
+#[test]
+fn recipients_are_public_keys_and_a_secret_one_is_not_repeated() {
+    let of = |text: &str| Case::file(&format!("[secrets]\nrecipients = {text}\n"));
+    assert_eq!(of(&format!("\"{PUBLIC}\"")).config().secrets.recipients.len(), 1);
+    let faults = of(&format!("[\"{PUBLIC}\", \"{KEY}\"]")).faults();
+    assert!(
+        faults.starts_with("config.toml:2: secrets.recipients: number 2 is no age public key"),
+        "{faults}"
+    );
+    assert!(!faults.contains(KEY), "{faults}");
+    let many = vec![format!("\"{PUBLIC}\""); 17].join(",");
+    assert_eq!(
+        of(&format!("[{many}]")).faults(),
+        "config.toml:2: secrets.recipients: 17 entries, must be 0 to 16"
+    );
+    let by_variable = Case::file("").env("LIVEOBJECT__SECRETS__RECIPIENTS", &format!("{PUBLIC}, {PUBLIC}"));
+    assert_eq!(by_variable.config().secrets.recipients.len(), 2);
+}
+
+/// A certificate and its key, and where they lie.
+fn pair() -> (TempDir, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["a.lan".to_owned()]).unwrap();
+    let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let texts = (certificate.display().to_string(), key.display().to_string());
+    (dir, texts.0, texts.1)
+}
+
+#[test]
+fn with_a_certificate_the_public_address_is_https() {
+    let (_dir, certificate, key) = pair();
+    let case = Case::file(&format!("[http]\ntls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n"));
+    let config = case.config();
+    assert_eq!(config.service_options().public_url, "https://127.0.0.1:8080");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let warnings = case.config().warnings;
+    assert!(
+        warnings[0].contains("config.toml:3: http.tls_key: everybody on this machine can read it"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_refused_by_key_and_line() {
+    let (_dir, certificate, key) = pair();
+    let (_other, _, other_key) = pair();
+    let faults = |one: &str, other: &str| Case::file(&format!("[http]\n{one}\n{other}\n")).faults();
+    let (certificate_line, key_line) =
+        (format!("tls_certificate = \"{certificate}\""), format!("tls_key = \"{key}\""));
+    for (told, expected) in [
+        (faults(&certificate_line, ""), "config.toml:2: http.tls_certificate: needs tls_key beside it".to_owned()),
+        (faults("", &key_line), "config.toml:3: http.tls_key: needs tls_certificate beside it".to_owned()),
+        (
+            faults(&certificate_line, &format!("tls_key = \"{other_key}\"")),
+            format!("config.toml:3: http.tls_key: {other_key} is not the key of the certificate in {certificate}"),
+        ),
+        (
+            faults("tls_certificate = \"/nowhere\"", &key_line),
+            "config.toml:2: http.tls_certificate: /nowhere cannot be read: No such file or directory (os error 2)".to_owned(),
+        ),
+    ] {
+        assert_eq!(told, expected);
+    }
 }

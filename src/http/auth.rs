@@ -1,8 +1,10 @@
-//! Who may call: holders of the token (everything under `/api`) or of a signed link (the one thing that it names), under a
-//! name that is this service's (every route).
+//! Who may call: holders of a token (what it permits, under `/api`) or of a signed link (the one thing that it names), under
+//! a name that is this service's (every route).
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::{
-    Error, ResponseError,
+    Error, HttpMessage, ResponseError,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -16,21 +18,36 @@ use liveobject_actors::{
     EventId,
     clock::{self, Timestamp},
     thumbnails::Links,
+    tokens::{Authenticate, Scopes, TokenHash},
+};
+use tokio::time::Instant;
+
+use super::{
+    limiter::{Gate, Notice},
+    problem::Problem,
+    route::Access,
+    state::{ApiState, ask},
 };
 
-use super::{problem::Problem, state::ApiState};
-use crate::token::ApiToken;
+/// Who calls, once that is known. Lies with the request.
+#[derive(Debug, Clone)]
+enum Caller {
+    /// Whoever holds a token with these scopes.
+    Holder(Scopes),
+    /// Whoever has a signed link to what is asked for.
+    Link,
+}
 
-/// Middleware of `/api`: answers 401 to who has not the token, whatever lies at the address.
+/// Middleware of `/api`: answers 401 to who has no token, whatever lies at the address.
 pub(super) async fn require_token<B: MessageBody + 'static>(
     state: Data<ApiState>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    if carries(request.headers().get(AUTHORIZATION), &state.token) {
-        return Ok(next.call(request).await?.map_into_left_body());
+    match holder(&state, &request).await {
+        Ok(scopes) => pass(Caller::Holder(scopes), request, next).await,
+        Err(problem) => Ok(refuse(request, &problem)),
     }
-    Ok(refuse(request, &Problem::unauthorized()))
 }
 
 /// Middleware of a route that signed links open as well: [`require_token`], but whoever only looks needs none with a link
@@ -42,11 +59,77 @@ pub(super) async fn require_token_or_link<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let looks = matches!(*request.method(), Method::GET | Method::HEAD);
     let event_id = request.match_info().get("event_id").unwrap_or_default();
-    let opens = || opens(event_id, request.query_string(), &state.handle.links, clock::now());
-    if carries(request.headers().get(AUTHORIZATION), &state.token) || (looks && opens()) {
-        return Ok(next.call(request).await?.map_into_left_body());
+    if looks && opens(event_id, request.query_string(), &state.handle.links, clock::now()) {
+        return pass(Caller::Link, request, next).await;
     }
-    Ok(refuse(request, &Problem::unauthorized()))
+    require_token(state, request, next).await
+}
+
+/// Middleware of every endpoint: answers 403 to who holds a token that does not permit this.
+pub(super) async fn require<B: MessageBody + 'static>(
+    access: Access,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    match permits(access, caller.as_ref()) {
+        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
+        Err(problem) => Ok(refuse(request, &problem)),
+    }
+}
+
+fn permits(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
+    match (access, caller) {
+        (Access::Anyone, _) | (Access::HolderOrLink(_), Some(Caller::Link)) => Ok(()),
+        (Access::Holder(scope) | Access::HolderOrLink(scope), Some(Caller::Holder(scopes))) => {
+            if scopes.allow(scope) { Ok(()) } else { Err(Problem::lacks(scope, scopes)) }
+        }
+        // Nothing of ours gets here without being asked who it is; if it did, it would not be let in.
+        (Access::Holder(_), Some(Caller::Link)) | (_, None) => Err(Problem::unauthorized()),
+    }
+}
+
+async fn pass<B: MessageBody + 'static>(
+    caller: Caller,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    request.extensions_mut().insert(caller);
+    Ok(next.call(request).await?.map_into_left_body())
+}
+
+/// What the request's token permits; what to answer when it has none, or none that is good. Wrong tokens are counted.
+async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<Scopes, Problem> {
+    let token = bearer(request.headers().get(AUTHORIZATION)).ok_or_else(Problem::unauthorized)?;
+    let hash = TokenHash::of(token);
+    // The address of the connection: what a proxy, or anybody, writes into a header is not believed.
+    let from = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    if let Gate::Closed { seconds } = state.limiter().gate(from, &hash, Instant::now()) {
+        return Err(Problem::too_many_failures(seconds));
+    }
+    let scopes = if state.token.matches(token) {
+        Some(Scopes::admin())
+    } else {
+        ask(&state.handle.authenticate, Authenticate(hash)).await??.map(|found| found.scopes)
+    };
+    let Some(scopes) = scopes else {
+        failed(state, from);
+        return Err(Problem::unauthorized());
+    };
+    state.limiter().succeeded(from, hash, Instant::now());
+    Ok(scopes)
+}
+
+/// Counts a wrong token, and logs it once a burst.
+fn failed(state: &ApiState, from: IpAddr) {
+    let notice = state.limiter().failed(from, Instant::now());
+    match notice {
+        Some(Notice::First) => tracing::warn!(%from, "a call with a wrong token"),
+        Some(Notice::TooMany) => {
+            tracing::warn!(%from, "too many wrong tokens: others from this address are not looked at for a while");
+        }
+        None => {}
+    }
 }
 
 /// Middleware of every route: answers 403 to requests that a web page elsewhere may have made a browser send.
@@ -79,12 +162,10 @@ fn refuse<B>(request: ServiceRequest, problem: &Problem) -> ServiceResponse<Eith
     request.into_response(problem.error_response()).map_into_right_body()
 }
 
-/// Whether a header carries the token (RFC 6750 section 2.1).
-fn carries(authorization: Option<&HeaderValue>, token: &ApiToken) -> bool {
-    let credentials =
-        authorization.and_then(|value| value.to_str().ok()).and_then(|text| text.split_once(' '));
-    credentials
-        .is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case("Bearer") && token.matches(given.trim()))
+/// The token in a header (RFC 6750 section 2.1).
+fn bearer(authorization: Option<&HeaderValue>) -> Option<&str> {
+    let (scheme, token) = authorization?.to_str().ok()?.split_once(' ')?;
+    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty())
 }
 
 /// Whether a query is that of a link to this event. What the path spells in another way than the link did (`%2E`) is
@@ -105,7 +186,7 @@ fn opens(event_id: &str, query: &str, links: &Links, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use liveobject_actors::thumbnails::LinkKey;
+    use liveobject_actors::{thumbnails::LinkKey, tokens::Scope};
 
     use super::*;
 
@@ -141,22 +222,36 @@ mod tests {
     }
 
     #[test]
-    fn only_the_token_opens() {
-        let directory = tempfile::tempdir().unwrap();
-        let token = ApiToken::load_or_create(directory.path()).unwrap();
-        let accepted = |header: &str| carries(Some(&HeaderValue::from_str(header).unwrap()), &token);
-        let text = token.expose();
-        for right in [format!("Bearer {text}"), format!("bearer  {text} ")] {
-            assert!(accepted(&right), "{right}");
+    fn only_a_bearer_header_carries_a_token() {
+        let carried = |header: &str| bearer(Some(&HeaderValue::from_str(header).unwrap())).map(str::to_owned);
+        for right in ["Bearer abc", "bearer  abc ", "BEARER abc"] {
+            assert_eq!(carried(right).as_deref(), Some("abc"), "{right}");
         }
-        let short = &text[1..];
-        for wrong in ["", "Bearer", "Bearer ", text] {
-            assert!(!accepted(wrong), "{wrong}");
+        for wrong in ["", "Bearer", "Bearer ", "abc", "Basic abc", "Bearerabc"] {
+            assert_eq!(carried(wrong), None, "{wrong}");
         }
-        for wrong in ["Bearer x", "Bearer", "Basic "] {
-            assert!(!accepted(&format!("{wrong}{text}")), "{wrong}");
+        assert_eq!(bearer(None), None);
+        assert_eq!(bearer(Some(&HeaderValue::from_bytes(b"Bearer \xff").unwrap())), None);
+    }
+
+    #[test]
+    fn an_endpoint_is_open_to_its_scope_to_admin_and_where_it_says_so_to_links() {
+        let holder = |scope| Caller::Holder(Scopes::of([scope]).unwrap());
+        let status = |access, caller: Option<&Caller>| {
+            permits(access, caller)
+                .map_or_else(|problem| problem.error_response().status().as_u16(), |()| 200)
+        };
+        for needed in Scope::ALL {
+            for access in [Access::Holder(needed), Access::HolderOrLink(needed)] {
+                for scope in Scope::ALL {
+                    let expected = if scope == needed || scope == Scope::Admin { 200 } else { 403 };
+                    assert_eq!(status(access, Some(&holder(scope))), expected, "{access:?} {scope}");
+                }
+                assert_eq!(status(access, None), 401);
+            }
+            assert_eq!(status(Access::Holder(needed), Some(&Caller::Link)), 401);
+            assert_eq!(status(Access::HolderOrLink(needed), Some(&Caller::Link)), 200);
         }
-        assert!(!accepted(&format!("Bearer {short}")));
-        assert!(!carries(None, &token));
+        assert_eq!(status(Access::Anyone, None), 200);
     }
 }

@@ -5,7 +5,9 @@ mod batch;
 mod body;
 mod cameras;
 mod events;
+mod headers;
 mod health;
+mod limiter;
 mod metrics;
 mod mqtt;
 mod observe;
@@ -17,43 +19,84 @@ mod schema;
 mod server;
 mod state;
 mod thumbnails;
+pub mod tls;
+mod tokens;
 
 use actix_web::web::{self, ServiceConfig};
+use liveobject_actors::tokens::Scope::{Admin, EventsWrite, Read};
 
-use self::route::{Endpoint, delete, get, get_linked, post, put};
+use self::route::{
+    Access::{Anyone, Holder, HolderOrLink},
+    Endpoint, delete, get, post, put,
+};
 pub use self::{
     origin::HostRules,
     server::{serve, serve_all},
-    state::ApiState,
+    state::{ApiState, FAILED_LOGINS},
 };
 
-/// Every route. What lies under `/api` needs the token, or a signed link where `linked` says so; the OpenAPI document has exactly these.
+/// Every route, and who may call it; the OpenAPI document has exactly these.
+///
+/// `events:write` is what a source needs: to hand in events and pictures, and to say whether its camera works. `read` is
+/// every look, but at the tokens. What changes something, or connects somewhere, needs `admin`.
 const ROUTES: &[Endpoint] = &[
-    get("/health/live", || web::to(health::live)),
-    get("/health/ready", || web::to(health::ready)),
-    get("/metrics", || web::to(metrics::metrics)),
-    get("/openapi.json", || web::to(openapi::document)),
-    post("/api/v1/events", || web::to(events::publish)),
-    get("/api/v1/events", || web::to(events::list)),
+    get("/health/live", Anyone, || web::to(health::live)),
+    get("/health/ready", Anyone, || web::to(health::ready)),
+    get("/metrics", Anyone, || web::to(metrics::metrics)),
+    get("/openapi.json", Anyone, || web::to(openapi::document)),
+    post("/api/v1/events", Holder(EventsWrite), || web::to(events::publish)),
+    get("/api/v1/events", Holder(Read), || web::to(events::list)),
     // Before `{event_id}`, which would match it too.
-    post("/api/v1/events/batch", || web::to(events::publish_batch)),
-    get("/api/v1/events/{event_id}", || web::to(events::find)),
-    put("/api/v1/events/{event_id}/thumbnail", || web::to(thumbnails::store)),
-    get_linked("/api/v1/events/{event_id}/thumbnail", || web::to(thumbnails::find)),
-    get("/api/v1/cameras", || web::to(cameras::list)),
-    get("/api/v1/cameras/{camera_id}", || web::to(cameras::find)),
-    put("/api/v1/cameras/{camera_id}", || web::to(cameras::replace)),
-    delete("/api/v1/cameras/{camera_id}", || web::to(cameras::delete)),
-    put("/api/v1/cameras/{camera_id}/status", || web::to(cameras::set_status)),
-    get("/api/v1/integrations/mqtt/config", || web::to(mqtt::config)),
-    put("/api/v1/integrations/mqtt/config", || web::to(mqtt::replace_config)),
-    get("/api/v1/integrations/mqtt/status", || web::to(mqtt::status)),
-    post("/api/v1/integrations/mqtt/test", || web::to(mqtt::test)),
-    post("/api/v1/integrations/mqtt/test-message", || web::to(mqtt::test_message)),
-    post("/api/v1/integrations/mqtt/publish-discovery", || web::to(mqtt::publish_discovery)),
+    post("/api/v1/events/batch", Holder(EventsWrite), || web::to(events::publish_batch)),
+    get("/api/v1/events/{event_id}", Holder(Read), || web::to(events::find)),
+    put("/api/v1/events/{event_id}/thumbnail", Holder(EventsWrite), || web::to(thumbnails::store)),
+    get("/api/v1/events/{event_id}/thumbnail", HolderOrLink(Read), || web::to(thumbnails::find)),
+    get("/api/v1/cameras", Holder(Read), || web::to(cameras::list)),
+    get("/api/v1/cameras/{camera_id}", Holder(Read), || web::to(cameras::find)),
+    put("/api/v1/cameras/{camera_id}", Holder(Admin), || web::to(cameras::replace)),
+    delete("/api/v1/cameras/{camera_id}", Holder(Admin), || web::to(cameras::delete)),
+    put("/api/v1/cameras/{camera_id}/status", Holder(EventsWrite), || web::to(cameras::set_status)),
+    get("/api/v1/integrations/mqtt/config", Holder(Read), || web::to(mqtt::config)),
+    put("/api/v1/integrations/mqtt/config", Holder(Admin), || web::to(mqtt::replace_config)),
+    get("/api/v1/integrations/mqtt/status", Holder(Read), || web::to(mqtt::status)),
+    post("/api/v1/integrations/mqtt/test", Holder(Admin), || web::to(mqtt::test)),
+    post("/api/v1/integrations/mqtt/test-message", Holder(Admin), || web::to(mqtt::test_message)),
+    post("/api/v1/integrations/mqtt/publish-discovery", Holder(Admin), || web::to(mqtt::publish_discovery)),
+    get("/api/v1/tokens", Holder(Admin), || web::to(tokens::list)),
+    post("/api/v1/tokens", Holder(Admin), || web::to(tokens::create)),
+    delete("/api/v1/tokens/{name}", Holder(Admin), || web::to(tokens::revoke)),
 ];
 
 /// Registers every route of the table, and the answers to what is not in it.
 pub fn configure(cfg: &mut ServiceConfig) {
     route::register(cfg, ROUTES);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_under_api_needs_a_scope_and_nothing_else_does() {
+        for route in ROUTES {
+            assert_eq!(route.access == Anyone, !route.path.starts_with("/api/"), "{}", route.path);
+        }
+    }
+
+    #[test]
+    fn a_look_needs_read_and_a_change_admin_but_for_what_sources_and_administrators_do() {
+        let of_sources =
+            ["/events", "/events/batch", "/events/{event_id}/thumbnail", "/cameras/{camera_id}/status"];
+        for route in ROUTES.iter().filter(|route| route.access != Anyone) {
+            let (Holder(scope) | HolderOrLink(scope)) = route.access else { unreachable!() };
+            let path = route.path.strip_prefix("/api/v1").unwrap();
+            let expected = match route.method.as_str() {
+                _ if path.starts_with("/tokens") => Admin,
+                "GET" => Read,
+                _ if of_sources.contains(&path) => EventsWrite,
+                _ => Admin,
+            };
+            assert_eq!(scope, expected, "{} {path}", route.method);
+        }
+    }
 }

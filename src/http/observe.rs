@@ -6,7 +6,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method,
-        header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+        header::{HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
     web::Data,
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use super::state::ApiState;
+use super::{headers, state::ApiState};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
@@ -30,11 +30,13 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = method(request.method());
+    let only_tls = state.owns_host && request.app_config().secure();
     // Of the highest level, so that no filter takes the id from the lines inside.
     let span = tracing::error_span!("request", request_id = id);
     let mut response = next.call(request).instrument(span.clone()).await?;
     let id = HeaderValue::from_str(&id).expect("a request id is of safe characters");
-    set_headers(response.headers_mut(), id);
+    response.headers_mut().insert(REQUEST_ID, id);
+    headers::complete(response.headers_mut(), only_tls);
     answered(&state, &span, method, &response, started);
     Ok(response)
 }
@@ -52,15 +54,6 @@ fn answered<B>(
     span.in_scope(|| tracing::debug!(method, route, status, ms = took.as_secs_f64() * 1000.0, "answered"));
     let labels = RequestLabels { method: method.to_owned(), route, status };
     state.handle.metrics.http_request_duration_seconds.get_or_create(&labels).observe(took.as_secs_f64());
-}
-
-/// Nothing that is answered here stays true for long.
-fn set_headers(headers: &mut HeaderMap, id: HeaderValue) {
-    headers.insert(REQUEST_ID, id);
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if !headers.contains_key(CACHE_CONTROL) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
 }
 
 /// The client's own id, if it can stand in a log line; else a new one.

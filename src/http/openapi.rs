@@ -2,17 +2,22 @@
 
 use std::sync::LazyLock;
 
-use actix_web::{HttpResponse, web::Bytes};
+use actix_web::{HttpResponse, http::Method, web::Bytes};
 use utoipa::{
     Modify, OpenApi, ToSchema,
     openapi::{
-        ContentBuilder, HeaderBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder,
+        ContentBuilder, HeaderBuilder, ObjectBuilder, OneOfBuilder, PathItem, Ref, RefOr, Response,
+        ResponseBuilder, Schema, Type,
         path::Operation,
+        schema::SchemaType,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
-use super::{ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, schema, thumbnails};
+use super::{
+    ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, route::Access, schema, thumbnails,
+    tokens,
+};
 
 /// The document's source: every handler, and what holds for all of them.
 #[derive(OpenApi)]
@@ -44,6 +49,9 @@ use super::{ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYP
         mqtt::test,
         mqtt::test_message,
         mqtt::publish_discovery,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
     ),
     components(schemas(schema::Problem, schema::FieldError)),
     modifiers(&EveryCall),
@@ -51,6 +59,7 @@ use super::{ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYP
         (name = "events", description = "Accepting events, and telling what became of them"),
         (name = "cameras", description = "The cameras, and how they stand"),
         (name = "mqtt", description = "The connection to the broker"),
+        (name = "tokens", description = "Who may call, and what"),
         (name = "operation", description = "Health and metrics"),
     ),
 )]
@@ -69,14 +78,16 @@ pub(super) async fn document() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(DOCUMENT.clone())
 }
 
-/// Adds what every call has: the answers to a foreign host and, under `/api`, to a caller without token and by a service
-/// that is away; wherever a body is read, the answers to one that cannot be; and the form of all errors.
+/// Adds what every call has: the answers to a foreign host and, under `/api`, to a caller without token or scope and by a
+/// service that is away; wherever a body is read, the answers to one that cannot be; and the form of all errors.
 struct EveryCall;
 
 impl Modify for EveryCall {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let bearer =
-            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The text in `api-token`"));
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+            "The administrator's token, in `api-token`, or another one that has the scope which the call names: \
+             `events:write`, `read` or `admin`, which is all of them",
+        ));
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
         let link = ApiKeyValue::with_description(
@@ -84,25 +95,28 @@ impl Modify for EveryCall {
             "A link that was signed: `expires` and `signature` of an event's `thumbnail_url`",
         );
         components.add_security_scheme("link", SecurityScheme::ApiKey(ApiKey::Query(link)));
+        let settings = schema::SettingsInput::name();
+        if let Some(RefOr::T(Schema::Object(settings))) = components.schemas.get_mut(&*settings) {
+            settings.properties.values_mut().for_each(or_null);
+        }
         for (path, item) in &mut openapi.paths.paths {
-            if let Some(get) = item.get.as_mut().filter(|_| opens_by_link(path)) {
-                get.security = Some(vec![needs("bearer"), needs("link")]);
-            }
-            for operation in operations(item) {
-                answer(
-                    operation,
-                    "403",
-                    "`Host` or `Origin` is not this service's; see `[http] allowed_hosts`",
-                );
-                if path.starts_with("/api/") {
-                    operation.security.get_or_insert_with(|| vec![needs("bearer")]);
+            for (method, operation) in operations(item) {
+                let foreign = "`Host` or `Origin` is not this service's; see `[http] allowed_hosts`";
+                let access = ROUTES.iter().find(|r| r.path == path && r.method == method).map(|r| r.access);
+                if let Some(Access::Holder(scope) | Access::HolderOrLink(scope)) = access {
+                    let link = matches!(access, Some(Access::HolderOrLink(_))).then(|| needs("link", None));
+                    let security = std::iter::once(needs("bearer", Some(scope.as_str()))).chain(link);
+                    operation.security = Some(security.collect());
                     answer(operation, "401", "No token, or a wrong one");
+                    answer(operation, "403", &format!("The token has not the scope `{scope}`; or {foreign}"));
+                    answer(operation, "429", "Too many wrong tokens from this address");
                     answer(
                         operation,
                         "503",
                         "Stopping, or starting anew: ask again after `Retry-After` seconds",
                     );
                 }
+                answer(operation, "403", foreign);
                 if operation.request_body.is_some() {
                     answer(operation, "400", "The body is not JSON");
                     answer(operation, "408", "The body did not come in time");
@@ -121,16 +135,15 @@ impl Modify for EveryCall {
     }
 }
 
-fn needs(scheme: &str) -> SecurityRequirement {
-    SecurityRequirement::new::<_, [&str; 0], &str>(scheme, [])
+fn needs(scheme: &str, scope: Option<&str>) -> SecurityRequirement {
+    SecurityRequirement::new(scheme, scope)
 }
 
-fn opens_by_link(path: &str) -> bool {
-    ROUTES.iter().any(|route| route.linked && route.path == path)
-}
-
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().filter_map(Option::as_mut)
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    let PathItem { get, put, post, delete, .. } = item;
+    [(Method::GET, get), (Method::PUT, put), (Method::POST, post), (Method::DELETE, delete)]
+        .into_iter()
+        .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 /// Adds an answer, where the handler does not say more of it.
@@ -141,6 +154,27 @@ fn answer(operation: &mut Operation, status: &str, description: &str) {
         .or_insert_with(|| RefOr::T(ResponseBuilder::new().description(description).build()));
 }
 
+/// In what is written, `null` stands for a field that is left out.
+fn or_null(property: &mut RefOr<Schema>) {
+    match property {
+        RefOr::T(Schema::Object(object)) => {
+            if let SchemaType::Type(one) = &object.schema_type {
+                object.schema_type = SchemaType::from_iter([one.clone(), Type::Null]);
+            }
+        }
+        RefOr::Ref(reference) => {
+            let null = ObjectBuilder::new().schema_type(Type::Null);
+            let either = OneOfBuilder::new()
+                .item(null)
+                .item(Ref::new(&reference.ref_location))
+                .description(Some(&reference.description))
+                .default(reference.default.clone());
+            *property = either.into();
+        }
+        RefOr::T(_) => {}
+    }
+}
+
 /// Every error is a problem; some have a header that goes with their status.
 fn as_problem(status: &str, response: &mut Response) {
     let problem = Ref::from_schema_name(schema::Problem::name());
@@ -148,7 +182,7 @@ fn as_problem(status: &str, response: &mut Response) {
     response.content.insert(CONTENT_TYPE.to_owned(), content.into());
     let (name, description) = match status {
         "401" => ("WWW-Authenticate", "`Bearer`"),
-        "503" => ("Retry-After", "Seconds to wait"),
+        "429" | "503" => ("Retry-After", "Seconds to wait"),
         _ => return,
     };
     let header = HeaderBuilder::new().description(Some(description)).build();
@@ -203,10 +237,16 @@ mod tests {
     fn what_lies_under_api_needs_the_token_and_nothing_else_does() {
         for (path, item) in document()["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
-                let linked = method == "get" && opens_by_link(path);
-                let either = json!([{"bearer": []}, {"link": []}]);
-                let secured = operation["security"] == if linked { either } else { json!([{"bearer": []}]) };
-                assert_eq!(secured, path.starts_with("/api/"), "{method} {path}");
+                let of = |r: &&crate::http::route::Endpoint| {
+                    r.path == path && r.method.as_str().eq_ignore_ascii_case(method)
+                };
+                let expected = match ROUTES.iter().find(of).unwrap().access {
+                    Access::Anyone => Value::Null,
+                    Access::Holder(scope) => json!([{"bearer": [scope]}]),
+                    Access::HolderOrLink(scope) => json!([{"bearer": [scope]}, {"link": []}]),
+                };
+                assert_eq!(operation["security"], expected, "{method} {path}");
+                let secured = expected.is_array();
                 assert_eq!(operation["responses"]["401"].is_object(), secured, "{method} {path}");
             }
         }

@@ -19,6 +19,7 @@ use liveobject_actors::{
     config::ReplaceError,
     outbox::QueryError,
     thumbnails::{MAX_THUMBNAIL_BYTES, ThumbnailError},
+    tokens::{CreateTokenError, RevokeTokenError, Scope, Scopes, TokensAway},
 };
 use serde::Serialize;
 
@@ -57,6 +58,19 @@ impl Problem {
         let detail =
             "this call needs the header `Authorization: Bearer TOKEN`; `liveobject token` shows the token";
         Self::new(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, "Bearer")
+    }
+
+    /// The token is good, but not for this.
+    pub(super) fn lacks(scope: Scope, has: &Scopes) -> Self {
+        let detail = format!("this call needs a token with the scope `{scope}`; this one has `{has}`");
+        Self::new(StatusCode::FORBIDDEN, detail)
+            .with(WWW_AUTHENTICATE, format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""))
+    }
+
+    /// This address showed too many wrong tokens.
+    pub(super) fn too_many_failures(seconds: u32) -> Self {
+        let detail = "too many wrong tokens from this address; no other one is looked at for now";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, seconds.to_string())
     }
 
     pub(super) fn not_found() -> Self {
@@ -165,6 +179,39 @@ impl From<CameraError> for Problem {
             CameraError::TooMany { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
             CameraError::Storage(_) => {
                 Self::unavailable("the database did not take the change; the log says why", RETRY_LATER)
+            }
+        }
+    }
+}
+
+impl From<TokensAway> for Problem {
+    fn from(error: TokensAway) -> Self {
+        tracing::warn!(%error, "tokens not looked up");
+        Self::unavailable("the database did not answer; the log says why", RETRY_LATER)
+    }
+}
+
+impl From<CreateTokenError> for Problem {
+    fn from(error: CreateTokenError) -> Self {
+        match error {
+            CreateTokenError::Exists(_) | CreateTokenError::TooMany => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
+            CreateTokenError::Random(_) | CreateTokenError::Storage(_) => {
+                tracing::warn!(%error, "token not made");
+                Self::unavailable("the token was not made; the log says why", RETRY_LATER)
+            }
+        }
+    }
+}
+
+impl From<RevokeTokenError> for Problem {
+    fn from(error: RevokeTokenError) -> Self {
+        match error {
+            RevokeTokenError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            RevokeTokenError::Storage(_) => {
+                tracing::warn!(%error, "token not revoked");
+                Self::unavailable("the token may still hold: revoke it again; the log says why", RETRY_LATER)
             }
         }
     }

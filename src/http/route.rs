@@ -8,50 +8,57 @@ use actix_web::{
     web::{self, PathConfig, ServiceConfig},
 };
 
+use liveobject_actors::tokens::Scope;
+
 use super::{auth, problem::Problem};
 
 const API: &str = "/api";
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Anyone; nothing under `/api`.
+    Anyone,
+    /// Whoever holds a token with this scope.
+    Holder(Scope),
+    /// [`Access::Holder`], and whoever has a signed link to it.
+    HolderOrLink(Scope),
+}
 
 /// One line of the table.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) method: Method,
     pub(super) path: &'static str,
+    pub(super) access: Access,
     handler: fn() -> Route,
-    /// Whether a signed link opens it as well as the token.
-    pub(super) linked: bool,
 }
 
-pub(super) const fn get(path: &'static str, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::GET, path, handler, linked: false }
+pub(super) const fn get(path: &'static str, access: Access, handler: fn() -> Route) -> Endpoint {
+    Endpoint { method: Method::GET, path, access, handler }
 }
 
-/// [`get`], which a signed link opens as well.
-pub(super) const fn get_linked(path: &'static str, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::GET, path, handler, linked: true }
+pub(super) const fn post(path: &'static str, access: Access, handler: fn() -> Route) -> Endpoint {
+    Endpoint { method: Method::POST, path, access, handler }
 }
 
-pub(super) const fn post(path: &'static str, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::POST, path, handler, linked: false }
+pub(super) const fn put(path: &'static str, access: Access, handler: fn() -> Route) -> Endpoint {
+    Endpoint { method: Method::PUT, path, access, handler }
 }
 
-pub(super) const fn put(path: &'static str, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::PUT, path, handler, linked: false }
+pub(super) const fn delete(path: &'static str, access: Access, handler: fn() -> Route) -> Endpoint {
+    Endpoint { method: Method::DELETE, path, access, handler }
 }
 
-pub(super) const fn delete(path: &'static str, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::DELETE, path, handler, linked: false }
-}
-
-/// Registers a table. The token is asked for by the scope of `/api`, that is by whatever the router finds to lie there,
-/// so that no spelling of a path gets round it. What a signed link opens has its own guard, at its own resource: only what
+/// Registers a table. A token is asked for by the actix scope of `/api`, that is by whatever the router finds to lie there,
+/// so that no spelling of a path gets round it; what the token must permit is asked by the endpoint that the router found. What a signed link opens has its own guard, at its own resource: only what
 /// the router finds to be that resource gets there, and everything else falls to the scope.
 pub(super) fn register(cfg: &mut ServiceConfig, table: &[Endpoint]) {
     cfg.app_data(PathConfig::default().error_handler(|_, _| Problem::not_found().into()));
     let mut api = web::scope(API);
     for (path, endpoints) in by_path(table) {
         match path.strip_prefix(API) {
-            Some(_) if endpoints.iter().any(|endpoint| endpoint.linked) => {
+            Some(_) if endpoints.iter().any(|e| matches!(e.access, Access::HolderOrLink(_))) => {
                 cfg.service(resource(path, &endpoints).wrap(from_fn(auth::require_token_or_link)));
             }
             Some(below) => api = api.service(resource(below, &endpoints)),
@@ -80,7 +87,10 @@ fn resource(path: &str, endpoints: &[&Endpoint]) -> Resource {
     let allow = allow(endpoints);
     let mut resource = web::resource(path);
     for endpoint in endpoints {
-        resource = resource.route((endpoint.handler)().guard(of_method(&endpoint.method)));
+        let access = endpoint.access;
+        let route = (endpoint.handler)().guard(of_method(&endpoint.method));
+        resource =
+            resource.route(route.wrap(from_fn(move |request, next| auth::require(access, request, next))));
     }
     resource.default_service(web::to(move || {
         let allow = allow.clone();

@@ -6,6 +6,7 @@
 mod cameras;
 mod settings;
 mod status;
+mod tokens;
 
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -14,6 +15,7 @@ pub(super) use self::{
     cameras::{Camera, CameraInput, CameraPath, CameraStatusInput, Cameras},
     settings::{Settings, SettingsInput},
     status::{BrokerProtocol, ConnectionState, LastError, TestReport, Warning},
+    tokens::{NewToken, TokenInput, Tokens},
 };
 
 /// One detection event, as a source tells it.

@@ -3,6 +3,7 @@
 use std::{io, net::TcpListener, time::Duration};
 
 use actix_web::{App, HttpServer, dev::Server, middleware::from_fn, web::Data};
+use rustls::ServerConfig;
 
 use super::{ApiState, auth, configure, observe};
 
@@ -11,18 +12,23 @@ const WORKERS: usize = 2;
 // A worker; further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 512;
 const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 // Longer than the minute that proxies and HTTP clients keep an idle connection for reuse.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SHUTDOWN_SECONDS: u64 = 5;
 
-/// Serves the API on `listener`. The server runs while the returned future is polled; its handle stops it: requests that
-/// have begun may end, within 5 s. It does not listen to signals.
+/// Serves the API on `listener`, without TLS. The server runs while the returned future is polled; its handle stops it:
+/// requests that have begun may end, within 5 s. It does not listen to signals.
 pub fn serve(listener: TcpListener, state: ApiState) -> io::Result<Server> {
-    serve_all(vec![listener], state)
+    serve_all(vec![listener], state, None)
 }
 
-/// [`serve`], on several listeners.
-pub fn serve_all(listeners: Vec<TcpListener>, state: ApiState) -> io::Result<Server> {
+/// [`serve`], on several listeners, with TLS where there is a configuration for it.
+pub fn serve_all(
+    listeners: Vec<TcpListener>,
+    state: ApiState,
+    tls: Option<ServerConfig>,
+) -> io::Result<Server> {
     let state = Data::new(state);
     let app = move || {
         App::new()
@@ -35,12 +41,16 @@ pub fn serve_all(listeners: Vec<TcpListener>, state: ApiState) -> io::Result<Ser
         .workers(WORKERS)
         .max_connections(MAX_CONNECTIONS)
         .client_request_timeout(REQUEST_HEAD_WITHIN)
+        .tls_handshake_timeout(HANDSHAKE_WITHIN)
         .keep_alive(KEEP_ALIVE)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .tcp_nodelay(true)
         .disable_signals();
     for listener in listeners {
-        server = server.listen(listener)?;
+        server = match &tls {
+            Some(config) => server.listen_rustls_0_23(listener, config.clone())?,
+            None => server.listen(listener)?,
+        };
     }
     Ok(server.run())
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,11 +15,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{HostRules, body::PICTURE_BYTES, problem::Problem};
+use super::{HostRules, body::PICTURE_BYTES, headers, limiter::Limiter, problem::Problem};
 use crate::token::ApiToken;
 
 /// How long an actor may take. A sender's own patience is seldom longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many wrong tokens an address may show in a minute, unless it is set otherwise.
+pub const FAILED_LOGINS: u32 = 10;
 
 // Batches that are read at once: together they hold at most 32 MiB. More of them wait their turn, unread.
 const BATCHES_AT_ONCE: usize = 4;
@@ -35,6 +38,9 @@ pub struct ApiState {
     pub(super) handle: Handle,
     pub(super) token: ApiToken,
     pub(super) hosts: HostRules,
+    /// Whether browsers may be told that everything under this host's name uses TLS.
+    pub(super) owns_host: bool,
+    limiter: Arc<Mutex<Limiter>>,
     stopping: Arc<AtomicBool>,
     batches: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
@@ -48,11 +54,30 @@ impl ApiState {
             handle,
             token,
             hosts,
+            owns_host: false,
+            limiter: Arc::new(Mutex::new(Limiter::new(FAILED_LOGINS))),
             stopping: Arc::default(),
             batches: Arc::new(Semaphore::new(BATCHES_AT_ONCE)),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
             downloads: Arc::new(Semaphore::new(DOWNLOAD_BYTES)),
         }
+    }
+
+    /// Lets an address show so many wrong tokens a minute.
+    #[must_use]
+    pub fn limiting(self, failed_logins: u32) -> Self {
+        Self { limiter: Arc::new(Mutex::new(Limiter::new(failed_logins))), ..self }
+    }
+
+    /// The service is reached there.
+    #[must_use]
+    pub fn at(self, public_url: &str) -> Self {
+        Self { owns_host: headers::owns_its_host(public_url), ..self }
+    }
+
+    /// Who showed wrong tokens. Not to be kept over an `await`.
+    pub(super) fn limiter(&self) -> MutexGuard<'_, Limiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on the service is not ready: whoever balances the load sends nothing more.

@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     body::PictureBody,
+    headers::CROSS_ORIGIN_RESOURCE_POLICY,
     problem::Problem,
     schema,
     state::{ApiState, ask},
@@ -84,6 +85,8 @@ pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<Http
     Ok(HttpResponse::Ok()
         .content_type(format.media_type())
         .insert_header((CACHE_CONTROL, CACHED))
+        // Home Assistant's pages show it, from another origin; who may see it the link says.
+        .insert_header((CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin"))
         .body(sent(image, turn)))
 }
 

@@ -1,27 +1,153 @@
 //! Who may call, and from where.
 
-use reqwest::Method;
+use std::{collections::BTreeSet, net::IpAddr};
+
+use liveobject_actors::tokens::Scope;
+use reqwest::{Client, Method};
 use serde_json::Value;
 
 use crate::helpers::{Answer, TestApp};
 
 const EVENTS: &str = "/api/v1/events";
 
+/// What clients send, and what none does.
+fn methods() -> Vec<Method> {
+    let names = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "BREW"];
+    names.map(|name| Method::from_bytes(name.as_bytes()).unwrap()).to_vec()
+}
+
 #[actix_web::test]
-async fn every_api_route_answers_401_without_the_token() {
-    let app = TestApp::start();
-    let document = app.get("/openapi.json").await.expect(200);
-    let paths: Vec<_> =
-        document["paths"].as_object().unwrap().keys().filter(|p| p.starts_with("/api")).collect();
-    assert!(!paths.is_empty());
-    let methods = [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
-    for path in paths {
-        for method in methods.clone() {
-            let answer = Answer::to(app.anonymous(method, path)).await;
-            answer.problem(401);
-            assert_eq!(answer.header("www-authenticate"), "Bearer");
+async fn every_api_route_answers_401_without_a_good_token_whatever_the_method() {
+    let app = TestApp::limiting(10_000);
+    app.token_for(&[Scope::Admin]);
+    let paths: BTreeSet<_> = app.routes().await.into_iter().map(|(_, path, _)| path).collect();
+    let paths: Vec<_> = paths.into_iter().filter(|path| path.starts_with("/api")).collect();
+    assert!(paths.len() > 10, "{paths:?}");
+    for path in &paths {
+        for method in methods() {
+            let wrong = app.anonymous(method.clone(), path).bearer_auth("lo_wrong");
+            let stale = app.anonymous(method.clone(), &format!("{path}?expires=1&signature=00"));
+            for request in [app.anonymous(method.clone(), path), wrong, stale] {
+                let answer = Answer::to(request).await;
+                assert_eq!(answer.status, 401, "{method} {path}");
+                assert_eq!(answer.header("www-authenticate"), "Bearer");
+                if method != Method::HEAD {
+                    answer.problem(401);
+                }
+            }
         }
     }
+    assert!(app.script().accepted.is_empty());
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn another_origin_or_a_rebound_name_gets_nothing_from_any_route_even_with_the_token() {
+    let app = TestApp::start();
+    for (_, path, _) in app.routes().await {
+        for method in methods() {
+            let rebound = app.request(method.clone(), &path).header("Host", "evil.example");
+            let foreign = app.request(method.clone(), &path).header("Origin", "http://evil.example");
+            for request in [rebound, foreign] {
+                let answer = Answer::to(request).await;
+                assert_eq!(answer.status, 403, "{method} {path}");
+                assert!(answer.header("access-control-allow-origin").is_empty());
+            }
+        }
+    }
+    assert!(app.script().accepted.is_empty());
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_token_opens_the_routes_of_its_scopes_and_no_others() {
+    let app = TestApp::start();
+    let routes = app.routes().await;
+    for scopes in [
+        vec![Scope::EventsWrite],
+        vec![Scope::Read],
+        vec![Scope::Admin],
+        vec![Scope::EventsWrite, Scope::Read],
+    ] {
+        let token = app.token_for(&scopes);
+        for (method, path, operation) in routes.iter().filter(|(_, path, _)| path.starts_with("/api")) {
+            let needed = operation["security"][0]["bearer"][0].as_str().expect("a scope");
+            let permitted = scopes.iter().any(|scope| *scope == Scope::Admin || scope.as_str() == needed);
+            let answer = Answer::to(app.anonymous(method.clone(), path).bearer_auth(&token)).await;
+            if permitted {
+                assert!(![401, 403, 405].contains(&answer.status), "{token} {method} {path}: {answer:?}");
+            } else {
+                let problem = answer.problem(403);
+                let named = format!("needs a token with the scope `{needed}`");
+                assert!(problem["detail"].as_str().unwrap().contains(&named), "{problem}");
+                assert!(answer.header("www-authenticate").contains(&format!("scope=\"{needed}\"")));
+            }
+        }
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn head_needs_what_get_needs_and_other_methods_are_not_there() {
+    let app = TestApp::start();
+    let (reads, writes) = (app.token_for(&[Scope::Read]), app.token_for(&[Scope::EventsWrite]));
+    for (token, status) in [(&reads, 200), (&writes, 403)] {
+        let answer = Answer::to(app.anonymous(Method::HEAD, EVENTS).bearer_auth(token)).await;
+        assert_eq!((answer.status, answer.text.as_str()), (status, ""));
+    }
+    Answer::to(app.anonymous(Method::PATCH, EVENTS).bearer_auth(&writes)).await.problem(405);
+    Answer::to(app.anonymous(Method::GET, "/api/v1/nothing").bearer_auth(&writes)).await.problem(404);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn an_address_that_shows_too_many_wrong_tokens_is_told_to_wait() {
+    let app = TestApp::limiting(3);
+    let shown = |token: &str| app.anonymous(Method::GET, EVENTS).bearer_auth(token);
+    let (worked, new) = (app.token_for(&[Scope::Read]), app.token_for(&[Scope::Admin]));
+    assert_eq!(Answer::to(shown(&worked)).await.status, 200);
+    for i in 0..3 {
+        Answer::to(shown(&format!("guess-{i}"))).await.problem(401);
+    }
+    for _ in 0..2 {
+        let answer = Answer::to(shown("guess")).await;
+        answer.problem(429);
+        let seconds: u32 = answer.header("retry-after").parse().unwrap();
+        assert!((1..=60).contains(&seconds), "{seconds}");
+    }
+    assert_eq!(Answer::to(shown(&new)).await.status, 429, "a guess that is right is not looked at either");
+    assert_eq!(Answer::to(shown(&worked)).await.status, 200, "what worked from there stays good");
+    assert_eq!(Answer::to(app.anonymous(Method::GET, EVENTS)).await.status, 401, "nothing was shown");
+    assert_eq!(Answer::to(app.anonymous(Method::GET, "/health/live")).await.status, 200);
+    let elsewhere = Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, 2])).build().unwrap();
+    let elsewhere = elsewhere.get(format!("http://{}{EVENTS}", app.address)).bearer_auth(&new);
+    assert_eq!(Answer::to(elsewhere).await.status, 200, "another address is another caller");
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn what_a_header_says_of_the_address_is_not_believed() {
+    let app = TestApp::limiting(2);
+    for i in 0..2 {
+        let guess = app.anonymous(Method::GET, EVENTS).bearer_auth("guess");
+        let guess =
+            guess.header("X-Forwarded-For", format!("10.0.0.{i}")).header("Forwarded", "for=10.1.1.1");
+        Answer::to(guess).await.problem(401);
+    }
+    let guess = app.anonymous(Method::GET, EVENTS).bearer_auth("guess").header("X-Forwarded-For", "10.0.0.9");
+    Answer::to(guess).await.problem(429);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn while_tokens_cannot_be_looked_up_the_administrator_gets_in_and_others_are_told_to_come_back() {
+    let app = TestApp::start();
+    let token = app.token_for(&[Scope::Read]);
+    app.script().tokens_away = true;
+    let answer = Answer::to(app.anonymous(Method::GET, EVENTS).bearer_auth(&token)).await;
+    answer.problem(503);
+    assert_eq!(answer.header("retry-after"), "5");
+    app.get(EVENTS).await.expect(200);
     app.stop().await;
 }
 

@@ -13,6 +13,7 @@ use liveobject::{
     http::{ApiState, HostRules, serve},
     token::ApiToken,
 };
+use liveobject_actors::tokens::{Scope, Scopes};
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 
@@ -32,12 +33,17 @@ pub struct TestApp {
 
 impl TestApp {
     pub fn start() -> Self {
+        Self::limiting(10)
+    }
+
+    /// Started, with a bound of so many wrong tokens a minute.
+    pub fn limiting(failed_logins: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token = ApiToken::load_or_create(directory.path()).unwrap();
         let script = Arc::new(Mutex::new(Script::default()));
         let actors = Actors::new(&script).start();
         let hosts = HostRules::new("https://cams.example.org", &["nas.lan".to_owned()]);
-        let state = ApiState::new(actors::handle(&actors), token.clone(), hosts);
+        let state = ApiState::new(actors::handle(&actors), token.clone(), hosts).limiting(failed_logins);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = serve(listener, state.clone()).unwrap();
@@ -69,6 +75,27 @@ impl TestApp {
         self.client.request(method, format!("http://{}{path}", self.address))
     }
 
+    /// A token that permits this.
+    pub fn token_for(&self, scopes: &[Scope]) -> String {
+        let scopes = Scopes::of(scopes.iter().copied()).unwrap();
+        let token = format!("lo_{scopes}");
+        self.script().tokens.push((token.clone(), scopes));
+        token
+    }
+
+    /// Every route of the document: its method, its path with the parameters filled in, and what it says of it.
+    pub async fn routes(&self) -> Vec<(Method, String, Value)> {
+        let document = self.get("/openapi.json").await.expect(200);
+        let mut routes = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
+                routes.push((method, filled(path), operation.clone()));
+            }
+        }
+        routes
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         Answer::to(self.request(Method::GET, path)).await
     }
@@ -84,6 +111,12 @@ impl TestApp {
     pub async fn stop(self) {
         self.server.stop(false).await;
     }
+}
+
+/// A path with its parameters filled in.
+pub fn filled(path: &str) -> String {
+    let fill = |part: &str| if part.starts_with('{') { "a".to_owned() } else { part.to_owned() };
+    path.split('/').map(fill).collect::<Vec<_>>().join("/")
 }
 
 /// An answer.

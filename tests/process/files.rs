@@ -1,13 +1,23 @@
 //! What lies in the data directory, who may read it, and where no secret is.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use liveobject_test_support::Mosquitto;
+use liveobject_test_support::{Api, Mosquitto};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::helpers::{SOON, accept, event, holds, ids, mode, names, service};
 
 const PASSWORD: &str = "correct-horse-battery-staple";
+
+/// The smallest picture.
+const PNG: &[u8] = &[
+    0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
+    2, 0, 0, 0, 0x90, 0x77, 0x53, 0xde, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
+];
 
 #[tokio::test]
 async fn the_data_directory_is_the_owners_alone() {
@@ -30,6 +40,45 @@ async fn the_data_directory_is_the_owners_alone() {
         assert!(names.iter().any(|one| one == name), "{name} is not among {names:?}");
     }
     service.restart().await;
+    check();
+}
+
+/// Everything in a directory, and in those in it.
+fn everything(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for name in names(directory) {
+        let path = directory.join(name);
+        if path.is_dir() {
+            found.extend(everything(&path));
+        }
+        found.push(path);
+    }
+    found
+}
+
+#[tokio::test]
+async fn nothing_is_open_to_others_even_with_a_umask_that_permits_it() {
+    let mut service = service().umask(0).start().await;
+    let _ = accept(&service, ids("e", 3)).await;
+    let picture = service.request(Method::PUT, "/api/v1/events/e-1/thumbnail").body(PNG);
+    let stored = Api::try_send(picture).await.expect("an answer");
+    assert_eq!(stored.status, 204, "{stored:?}");
+    assert_eq!(service.run(&["token", "create", "door", "--scope", "read"]).await.code, 0);
+    let directory = service.data_dir().to_owned();
+    let check = || {
+        assert_eq!(mode(&directory), 0o700);
+        let all = everything(&directory);
+        for path in &all {
+            let expected = if path.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode(path), expected, "{}", path.display());
+        }
+        all.len()
+    };
+    // api-token, identity, lock, database with -wal and -shm, the links' key, thumbnails/0/2.
+    assert!(check() >= 10, "{:?}", everything(&directory));
+    service.sigterm();
+    assert_eq!(service.wait().await, 0);
+    assert_eq!(service.run(&["key", "rotate"]).await.code, 0);
     check();
 }
 
@@ -64,7 +113,7 @@ async fn a_token_that_others_can_read_is_refused_with_a_remedy() {
 #[tokio::test]
 async fn no_secret_is_in_a_file_the_log_an_answer_or_the_process_list() {
     let broker = Mosquitto::builder().user("ann", PASSWORD).start().await;
-    let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace").start().await;
+    let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
     let mut settings = json!({
         "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker.port(),
         "username": "ann", "password": format!("{PASSWORD}-wrong"),

@@ -3,13 +3,19 @@
 mod database;
 mod dice;
 mod load;
+mod tls;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use liveobject_test_support::{Ledger, Mosquitto, Service, ServiceBuilder, Subscriber};
 use serde_json::{Value, json};
 
-pub use self::{database::Database, dice::Dice, load::Load};
+pub use self::{
+    database::Database,
+    dice::Dice,
+    load::Load,
+    tls::{Pair, TlsAnswer, try_get, try_send},
+};
 
 pub const BATCH: &str = "/api/v1/events/batch";
 

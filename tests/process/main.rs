@@ -23,3 +23,5 @@ mod outbox;
 mod rotation;
 mod shutdown;
 mod start;
+mod tls;
+mod tokens;

@@ -3,7 +3,12 @@
 //! Ciphertexts are plain age files: `age --decrypt -i identity.age` reads them. Plain text is held only in buffers that
 //! are wiped, and never grows while it is written, because a buffer that moves leaves its old bytes behind.
 
-use std::{fmt, io::Read, iter, str};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    io::{Read, Write as _},
+    iter, str,
+};
 
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
@@ -66,9 +71,16 @@ impl Identity {
         text
     }
 
-    /// Encrypts a secret; each time to other bytes.
-    pub fn encrypt(&self, secret: &SecretString) -> Result<Vec<u8>, age::EncryptError> {
-        age::encrypt(&self.0.to_public(), secret.expose_secret().as_bytes())
+    /// Encrypts a secret, each time to other bytes; this identity reads it, and so do those of `others`.
+    pub fn encrypt(&self, secret: &SecretString, others: &[PublicKey]) -> Result<Vec<u8>, age::EncryptError> {
+        let own = self.0.to_public();
+        let all = iter::once(&own).chain(others.iter().map(|other| &other.0));
+        let encryptor = age::Encryptor::with_recipients(all.map(|one| one as &dyn age::Recipient))?;
+        let mut ciphertext = Vec::new();
+        let mut writer = encryptor.wrap_output(&mut ciphertext)?;
+        writer.write_all(secret.expose_secret().as_bytes())?;
+        writer.finish()?;
+        Ok(ciphertext)
     }
 
     /// Decrypts what [`encrypt`](Self::encrypt) made.
@@ -85,6 +97,36 @@ impl Identity {
         let text = str::from_utf8(&plain).map_err(|_| DecryptError::Damaged)?;
         Ok(SecretString::from(text))
     }
+}
+
+/// A public key (`age1…`), that secrets are encrypted to as well: who has the other half reads them.
+#[derive(Clone)]
+pub struct PublicKey(age::x25519::Recipient);
+
+impl PublicKey {
+    /// Reads a public key. A secret one, put here by mistake, is not repeated by the error.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = "is no age public key: age1 and 58 letters and digits, as age-keygen shows it";
+        text.parse().map(Self).map_err(|_| wrong.to_owned())
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Recipients as the database notes them: sorted, each once, separated by commas.
+pub(super) fn noted(recipients: &[PublicKey]) -> String {
+    let texts: BTreeSet<_> = recipients.iter().map(ToString::to_string).collect();
+    texts.into_iter().collect::<Vec<_>>().join(",")
 }
 
 impl fmt::Debug for Identity {
@@ -123,7 +165,7 @@ mod tests {
     #[test]
     fn a_secret_comes_back_only_with_its_key() {
         let (one, other) = (Identity::generate(), Identity::generate());
-        let ciphertext = one.encrypt(&SecretString::from("pässword")).unwrap();
+        let ciphertext = one.encrypt(&SecretString::from("pässword"), &[]).unwrap();
         assert_eq!(one.decrypt(&ciphertext).unwrap().expose_secret(), "pässword");
         assert_eq!(other.decrypt(&ciphertext).unwrap_err(), DecryptError::OtherIdentity);
         let mut cut = ciphertext.clone();
@@ -131,6 +173,22 @@ mod tests {
         assert_eq!(one.decrypt(&cut).unwrap_err(), DecryptError::Damaged);
         assert_eq!(one.decrypt(b"nothing").unwrap_err(), DecryptError::Damaged);
         assert!(!ciphertext.windows(8).any(|part| part == "pässword".as_bytes()[..8].as_ref()));
+    }
+
+    #[test]
+    fn who_is_named_beside_the_identity_reads_it_too() {
+        let (own, other, stranger) = (Identity::generate(), Identity::generate(), Identity::generate());
+        let recipient = PublicKey::parse(&other.0.to_public().to_string()).unwrap();
+        let ciphertext = own.encrypt(&SecretString::from("x"), std::slice::from_ref(&recipient)).unwrap();
+        for reader in [own, other] {
+            assert_eq!(reader.decrypt(&ciphertext).unwrap().expose_secret(), "x");
+        }
+        assert_eq!(stranger.decrypt(&ciphertext).unwrap_err(), DecryptError::OtherIdentity);
+        let again = PublicKey::parse(&recipient.to_string()).unwrap();
+        assert_eq!(noted(&[again, recipient.clone()]), recipient.to_string());
+        for wrong in ["", "age1", KEYGEN, "AGE-SECRET-KEY-1GQ9", "ssh-ed25519 AAAA"] {
+            assert!(!PublicKey::parse(wrong).unwrap_err().contains("SECRET"), "{wrong}");
+        }
     }
 
     #[test]

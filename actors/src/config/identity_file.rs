@@ -11,6 +11,7 @@ use secrecy::zeroize::Zeroizing;
 
 use super::identity::{Identity, Malformed};
 pub use super::identity_error::IdentityFileError;
+use super::source::GivenIdentity;
 use crate::clock;
 
 /// Far above what `age-keygen` writes: room for comments.
@@ -21,6 +22,8 @@ const MAX_BYTES: u64 = 64 * 1024;
 pub enum IdentityState {
     /// A usable identity.
     Ready(Identity),
+    /// A usable identity that lies in no file.
+    Given(GivenIdentity),
     /// No file.
     Missing {
         /// Where it should be.
@@ -164,7 +167,7 @@ mod tests {
         let mode = |p: &Path| fs::metadata(p).unwrap().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         let IdentityState::Ready(read) = load(&path) else { panic!() };
-        let ciphertext = identity.encrypt(&SecretString::from("x")).unwrap();
+        let ciphertext = identity.encrypt(&SecretString::from("x"), &[]).unwrap();
         assert!(read.decrypt(&ciphertext).is_ok());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         assert!(fs::read_to_string(&path).unwrap().contains("\n# public key: age1"));

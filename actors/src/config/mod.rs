@@ -17,12 +17,14 @@ mod messages;
 mod open;
 mod recover;
 mod replace;
+mod reseal;
 pub mod rotate;
 mod secrets;
+mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use actix::{
     Actor, ActorFutureExt, AtomicResponse, Context, Handler, MessageResult, Recipient, ResponseFuture,
@@ -33,9 +35,11 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
 pub use messages::*;
+pub use source::{GivenIdentity, IdentitySource};
 
 use self::{
     current::Current,
+    identity::PublicKey,
     replace::{Place, Replaced},
 };
 use crate::{
@@ -54,8 +58,10 @@ pub type Probe = fn(Arc<MqttSettings>) -> LocalBoxFuture<'static, TestReport>;
 pub struct ConfigOptions {
     /// Holds the settings.
     pub store: Store,
-    /// The identity that secrets are encrypted with; made when there is none and no ciphertext needs one.
-    pub identity_file: PathBuf,
+    /// The identity that secrets are encrypted with; a file is made when there is none and no ciphertext needs one.
+    pub identity: IdentitySource,
+    /// Who else can read the secrets; a change is made good at the start.
+    pub recipients: Vec<PublicKey>,
     /// The first settings, used and stored only while the database holds none.
     pub initial: Option<Value>,
     /// Tries a connection.
@@ -67,7 +73,7 @@ pub struct ConfigOptions {
 impl fmt::Debug for ConfigOptions {
     /// Without the first settings, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigOptions").field("identity_file", &self.identity_file).finish_non_exhaustive()
+        f.debug_struct("ConfigOptions").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
@@ -86,8 +92,8 @@ impl ConfigActor {
     /// Reads the settings, making the row and the identity at the first start, and finishing a key rotation that was cut
     /// short. Fails only when the database does.
     pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
-        let ConfigOptions { store, identity_file, initial, probe, crashed } = options;
-        let place = Place { store, identity_file };
+        let ConfigOptions { store, identity, recipients, initial, probe, crashed } = options;
+        let place = Place { store, identity, recipients: recipients.into() };
         let current = open::open(&place, initial).await?;
         let trials = Arc::new(Semaphore::new(MAX_TRIALS));
         Ok(Self { place, current, listeners: Vec::new(), probe, trials, crashed })

@@ -1,41 +1,43 @@
 //! The settings as they are found when the service starts.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
 use super::{
     current::Current,
     identity_file::{self, IdentityState},
     replace::{Place, Replaced, StoreFault, store},
+    reseal,
     rotate::{self, Recovery},
     secrets::Secrets,
+    source::IdentitySource,
 };
 use crate::{
     clock,
     settings::MqttSettings,
-    store::{StoreError, mqtt_config},
+    store::{Store, StoreError, mqtt_config},
 };
 
 /// Reads the row, making it (and the identity) at the first start; finishes or undoes a key rotation that was cut short.
 ///
 /// A fault of the identity, of a secret or of the settings is told in what is returned; only the database's is an error.
 pub(super) async fn open(place: &Place, initial: Option<Value>) -> Result<Current, StoreError> {
-    match rotate::recover(&place.store, &place.identity_file).await {
-        Ok(Recovery::Nothing) => {}
-        Ok(found) => tracing::warn!(%found, "a key rotation had been cut short"),
-        Err(rotate::RotateError::Store(error)) => return Err(error),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a key rotation was cut short");
-        }
+    if let IdentitySource::File(path) = &place.identity {
+        recover(&place.store, path).await?;
     }
     let row = mqtt_config::load_or_create(&place.store, MqttSettings::new_client_id).await?;
-    let mut identity = identity_file::load(&place.identity_file);
-    if let (IdentityState::Missing { .. }, None, None) = (&identity, &row.password, &row.client_key) {
-        identity = match identity_file::create(&place.identity_file) {
+    let mut identity = place.identity.load();
+    if let (IdentityState::Missing { path }, None, None) = (&identity, &row.password, &row.client_key) {
+        identity = match identity_file::create(path) {
             Ok(made) => IdentityState::Ready(made),
             Err(error) => IdentityState::Unusable { reason: error.full() },
         };
     }
     let secrets = Secrets::unlock(identity, row.password.as_deref(), row.client_key.as_deref());
+    if secrets.unreadable().is_none() {
+        reseal::reseal(place, &row, &secrets).await?;
+    }
     let settings = MqttSettings::defaults(&row.client_id);
     let updated_at = row.updated_at.map(clock::from_micros);
     let mut current = Current { client_id: row.client_id, settings, secrets, updated_at, broken: None };
@@ -47,6 +49,19 @@ pub(super) async fn open(place: &Place, initial: Option<Value>) -> Result<Curren
         Some(value) => first(place, current, value).await,
         None => Ok(current),
     }
+}
+
+/// Finishes or undoes a key rotation that was cut short.
+async fn recover(store: &Store, path: &Path) -> Result<(), StoreError> {
+    match rotate::recover(store, path).await {
+        Ok(Recovery::Nothing) => {}
+        Ok(found) => tracing::warn!(%found, "a key rotation had been cut short"),
+        Err(rotate::RotateError::Store(error)) => return Err(error),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a key rotation was cut short");
+        }
+    }
+    Ok(())
 }
 
 fn read_stored(current: &mut Current, json: &str) {

@@ -1,16 +1,17 @@
 //! Storing settings: one replacement from its JSON object to the commit.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
     current::{Current, fields},
-    identity::Identity,
+    identity::{Identity, PublicKey},
     identity_file::{self, IdentityState},
     messages::ReplaceError,
     secrets::{Held, Secrets},
+    source::{GivenIdentity, IdentitySource},
 };
 use crate::{
     clock,
@@ -25,7 +26,9 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub store: Store,
-    pub identity_file: PathBuf,
+    pub identity: IdentitySource,
+    /// Who else can read the secrets.
+    pub recipients: Arc<[PublicKey]>,
 }
 
 /// What a replacement led to: the settings in force from now on, and the names of what has changed.
@@ -89,7 +92,8 @@ pub(super) async fn store(
     let keeps_unreadable = [(&password, &old_password), (&client_key, &old_client_key)]
         .iter()
         .any(|(update, held)| matches!(update, SecretUpdate::Keep) && held.fault().is_some());
-    let mut key = Key { identity, may_be_made: !keeps_unreadable };
+    let recipients = Arc::clone(&place.recipients);
+    let mut key = Key { identity, recipients, may_be_made: !keeps_unreadable };
     let (password_column, password) = key.settle(password, old_password)?;
     let (client_key_column, client_key) = key.settle(client_key, old_client_key)?;
 
@@ -107,13 +111,14 @@ pub(super) async fn store(
 async fn look_again(place: &Place) -> Result<Secrets, StoreError> {
     let row = mqtt_config::load(&place.store).await?;
     let (password, client_key) = row.map(|row| (row.password, row.client_key)).unwrap_or_default();
-    let identity = identity_file::load(&place.identity_file);
+    let identity = place.identity.load();
     Ok(Secrets::unlock(identity, password.as_deref(), client_key.as_deref()))
 }
 
 /// The identity that new secrets are encrypted with.
 struct Key {
     identity: IdentityState,
+    recipients: Arc<[PublicKey]>,
     /// Whether a missing identity may be replaced by a new one: nothing that stays needs the missing one.
     may_be_made: bool,
 }
@@ -132,12 +137,16 @@ impl Key {
     }
 
     fn encrypt(&mut self, secret: &SecretString) -> Result<Vec<u8>, StoreFault> {
-        self.usable()?.encrypt(secret).map_err(|error| StoreFault::Identity(error.to_string()))
+        self.usable()?
+            .encrypt(secret, &self.recipients)
+            .map_err(|error| StoreFault::Identity(error.to_string()))
     }
 
     fn usable(&mut self) -> Result<Identity, StoreFault> {
         match &self.identity {
-            IdentityState::Ready(identity) => Ok(identity.clone()),
+            IdentityState::Ready(identity) | IdentityState::Given(GivenIdentity { identity, .. }) => {
+                Ok(identity.clone())
+            }
             IdentityState::Unusable { reason } => Err(StoreFault::Identity(reason.clone())),
             IdentityState::Missing { path } if !self.may_be_made => Err(StoreFault::Identity(format!(
                 "the identity file {} is missing and another stored secret needs it; put it back, or enter (or clear) \

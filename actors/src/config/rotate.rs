@@ -12,11 +12,12 @@
 //! [`recover`] tells which by trying the keys on the database's secrets. The caller of either holds the data directory's
 //! lock: nobody else reads or changes these files meanwhile.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
-    identity::{DecryptError, Identity},
+    identity::{self, DecryptError, Identity, PublicKey},
     identity_file::{self, IdentityFileError, IdentityState, beside},
+    source::{GivenIdentity, IdentitySource},
 };
 use crate::store::{
     Store, StoreError,
@@ -59,6 +60,24 @@ pub enum RotateError {
     /// A file could not be written, moved or removed; the next start finishes or undoes the change.
     #[error(transparent)]
     File(#[from] IdentityFileError),
+    /// The identity lies in no file, and nobody said which one is to come after it.
+    #[error(
+        "the identity comes from {from}, which this program cannot change: make a new one with `age-keygen -o new.age`, \
+         run `liveobject key rotate --new-identity new.age`, and put it into {from} before the next start"
+    )]
+    Given {
+        /// Where the identity comes from.
+        from: String,
+    },
+    /// A new identity was named, but the present one lies in a file.
+    #[error("the identity lies in a file, {}: `liveobject key rotate` makes the new one itself, without --new-identity", path.display())]
+    InAFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody else changed the settings.
+    #[error("the settings were replaced meanwhile: nothing was changed, try again")]
+    Meanwhile,
     /// The database could not give or keep the ciphertexts.
     #[error("the encrypted secrets could not be read or replaced")]
     Store(#[from] StoreError),
@@ -71,6 +90,17 @@ pub struct Rotated {
     pub secrets: usize,
 }
 
+impl Rotated {
+    fn of(password: &SecretColumn, client_key: &SecretColumn) -> Self {
+        Self {
+            secrets: [password, client_key]
+                .into_iter()
+                .filter(|column| **column != SecretColumn::Keep)
+                .count(),
+        }
+    }
+}
+
 /// How far a change got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
@@ -81,31 +111,49 @@ pub(super) enum Step {
     Done,
 }
 
-/// Makes a new identity, encrypts every secret for it in one transaction, and removes the old identity. What an earlier
-/// change left behind is finished or undone first.
-pub async fn rotate(store: &Store, path: &Path) -> Result<Rotated, RotateError> {
-    rotate_until(store, path, Step::Done).await
+/// Changes the identity, whatever it comes from: makes a new one where it lies in a file, else takes the one in the file
+/// `new`, which the administrator then puts in the old one's place. Every secret is encrypted to `recipients`, too.
+pub async fn rotate(
+    store: &Store,
+    source: &IdentitySource,
+    new: Option<&Path>,
+    recipients: &[PublicKey],
+) -> Result<Rotated, RotateError> {
+    match (source, new) {
+        (IdentitySource::File(path), None) => rotate_file(store, path, recipients, Step::Done).await,
+        (IdentitySource::File(path), Some(_)) => Err(RotateError::InAFile { path: path.clone() }),
+        (IdentitySource::Given(given), None) => Err(RotateError::Given { from: given.from.clone() }),
+        (IdentitySource::Given(given), Some(new)) => {
+            let new = usable(identity_file::load(new))?;
+            let row = mqtt_config::load(store).await?;
+            let (password, client_key) = encrypt_anew(row.as_ref(), &given.identity, &new, recipients)?;
+            let rotated = Rotated::of(&password, &client_key);
+            save(store, row.as_ref(), password, client_key, recipients).await?;
+            Ok(rotated)
+        }
+    }
 }
 
-/// [`rotate`], as far as a process got that was killed right after `last`.
-pub(super) async fn rotate_until(store: &Store, path: &Path, last: Step) -> Result<Rotated, RotateError> {
+/// Makes a new identity, encrypts every secret for it in one transaction, and removes the old identity. What an earlier
+/// change left behind is finished or undone first. Goes as far as a process got that was killed right after `last`.
+pub(super) async fn rotate_file(
+    store: &Store,
+    path: &Path,
+    recipients: &[PublicKey],
+    last: Step,
+) -> Result<Rotated, RotateError> {
     recover(store, path).await?;
-    let old = match identity_file::load(path) {
-        IdentityState::Ready(identity) => identity,
-        IdentityState::Unusable { reason } => return Err(RotateError::Identity(reason)),
-        IdentityState::Missing { path } => {
-            return Err(RotateError::Identity(format!("there is no identity file {}", path.display())));
-        }
-    };
+    let old = usable(identity_file::load(path))?;
     let row = mqtt_config::load(store).await?;
     let new = Identity::generate();
-    let (password, client_key) = encrypt_anew(row.as_ref(), &old, &new)?;
-    let secrets = [&password, &client_key].into_iter().filter(|c| **c != SecretColumn::Keep).count();
+    // A secret that cannot be read is told before anything is written.
+    let (password, client_key) = encrypt_anew(row.as_ref(), &old, &new, recipients)?;
+    let rotated = Rotated::of(&password, &client_key);
     let (incoming, outgoing) = (beside(path, NEW), beside(path, BACKUP));
 
     identity_file::write_new(&incoming, &new)?;
     if last > Step::Written {
-        mqtt_config::save_ciphertexts(store, password, client_key).await?;
+        save(store, row.as_ref(), password, client_key, recipients).await?;
     }
     if last > Step::Committed {
         identity_file::rename(path, &outgoing)?;
@@ -116,19 +164,45 @@ pub(super) async fn rotate_until(store: &Store, path: &Path, last: Step) -> Resu
     if last > Step::Installed {
         identity_file::remove(&outgoing)?;
     }
-    Ok(Rotated { secrets })
+    Ok(rotated)
+}
+
+fn usable(state: IdentityState) -> Result<Identity, RotateError> {
+    match state {
+        IdentityState::Ready(identity) | IdentityState::Given(GivenIdentity { identity, .. }) => Ok(identity),
+        IdentityState::Unusable { reason } => Err(RotateError::Identity(reason)),
+        IdentityState::Missing { path } => {
+            Err(RotateError::Identity(format!("there is no identity file {}", path.display())))
+        }
+    }
+}
+
+/// Writes the new ciphertexts, all or none. Without a row there are none.
+async fn save(
+    store: &Store,
+    row: Option<&Model>,
+    password: SecretColumn,
+    client_key: SecretColumn,
+    recipients: &[PublicKey],
+) -> Result<(), RotateError> {
+    let Some(row) = row else { return Ok(()) };
+    let recipients = identity::noted(recipients);
+    let saved = mqtt_config::save_ciphertexts(store, row, password, client_key, recipients).await?;
+    if saved { Ok(()) } else { Err(RotateError::Meanwhile) }
 }
 
 fn encrypt_anew(
     row: Option<&Model>,
     old: &Identity,
     new: &Identity,
+    recipients: &[PublicKey],
 ) -> Result<(SecretColumn, SecretColumn), RotateError> {
     let anew = |secret, ciphertext: Option<&Vec<u8>>| match ciphertext {
         None => Ok::<_, RotateError>(SecretColumn::Keep),
         Some(ciphertext) => {
             let plain = old.decrypt(ciphertext).map_err(|source| RotateError::Secret { secret, source })?;
-            let fresh = new.encrypt(&plain).map_err(|source| RotateError::Encrypt { secret, source })?;
+            let fresh = new.encrypt(&plain, recipients);
+            let fresh = fresh.map_err(|source| RotateError::Encrypt { secret, source })?;
             Ok(SecretColumn::Write(Some(fresh)))
         }
     };

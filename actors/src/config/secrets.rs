@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::{identity::DecryptError, identity_file::IdentityState};
+use super::{identity::DecryptError, identity_file::IdentityState, source::GivenIdentity};
 
 /// One secret.
 #[derive(Debug, Clone)]
@@ -71,20 +71,28 @@ impl Secrets {
 fn open(identity: &IdentityState, name: &str, ciphertext: &[u8]) -> Held {
     let cannot = format!("the stored {name} cannot be read");
     let again = format!("enter the {name} again");
-    let why = match identity {
-        IdentityState::Ready(identity) => match identity.decrypt(ciphertext) {
-            Ok(secret) => return Held::Known(secret),
-            Err(DecryptError::OtherIdentity) => format!(
-                "{cannot}: it was encrypted with another identity than the one in the identity file; put the right file \
-                 back and restart, or {again}"
-            ),
-            Err(DecryptError::Damaged) => format!("{cannot}: its ciphertext is damaged; {again}"),
-        },
+    let (identity, other) = match identity {
+        IdentityState::Ready(identity) => {
+            (identity, "the one in the identity file; put the right file back and restart".to_owned())
+        }
+        IdentityState::Given(GivenIdentity { identity, from }) => {
+            (identity, format!("the one in {from}; put the right one there and restart"))
+        }
         IdentityState::Missing { path } => {
             let path = path.display();
-            format!("{cannot}: the identity file {path} is missing; put it back and restart, or {again}")
+            let why =
+                format!("{cannot}: the identity file {path} is missing; put it back and restart, or {again}");
+            return Held::Unreadable(why);
         }
-        IdentityState::Unusable { reason } => format!("{cannot}: {reason}, and restart"),
+        IdentityState::Unusable { reason } => {
+            return Held::Unreadable(format!("{cannot}: {reason}, and restart"));
+        }
     };
-    Held::Unreadable(why)
+    Held::Unreadable(match identity.decrypt(ciphertext) {
+        Ok(secret) => return Held::Known(secret),
+        Err(DecryptError::OtherIdentity) => {
+            format!("{cannot}: it was encrypted with another identity than {other}, or {again}")
+        }
+        Err(DecryptError::Damaged) => format!("{cannot}: its ciphertext is damaged; {again}"),
+    })
 }

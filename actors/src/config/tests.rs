@@ -2,6 +2,7 @@
 
 mod actor;
 mod broken;
+mod recipients;
 mod rotation;
 
 use std::{
@@ -21,6 +22,8 @@ const PASSWORD: &str = "correct-horse-battery";
 /// A data directory, and an installation that is started in it again and again.
 struct Home {
     dir: tempfile::TempDir,
+    given: Option<GivenIdentity>,
+    recipients: Vec<PublicKey>,
 }
 
 struct Running {
@@ -33,7 +36,7 @@ struct Running {
 
 impl Home {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), given: None, recipients: Vec::new() }
     }
 
     fn identity(&self) -> PathBuf {
@@ -53,7 +56,11 @@ impl Home {
         let (crash, crashed) = unbounded_channel();
         let options = ConfigOptions {
             store: store.clone(),
-            identity_file: self.identity(),
+            identity: self
+                .given
+                .clone()
+                .map_or_else(|| IdentitySource::File(self.identity()), IdentitySource::Given),
+            recipients: self.recipients.clone(),
             initial,
             probe: |settings| Box::pin(repeat(settings)),
             crashed: crash,

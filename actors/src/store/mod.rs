@@ -19,6 +19,7 @@ pub(crate) mod seen;
 pub(crate) mod sweep;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tokens;
 
 use std::{collections::HashSet, path::Path, time::Duration};
 

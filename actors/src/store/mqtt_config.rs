@@ -25,6 +25,8 @@ pub struct Model {
     pub client_key: Option<Vec<u8>>,
     /// When the settings were last replaced, in µs since 1970.
     pub updated_at: Option<i64>,
+    /// Whom the ciphertexts are encrypted to besides the identity: public keys, sorted, separated by commas.
+    pub recipients: String,
 }
 
 /// It stands alone.
@@ -87,17 +89,23 @@ pub async fn save(
     write(store, row).await
 }
 
-/// Replaces the ciphertexts alone, in one transaction: the same secrets, encrypted anew.
+/// Replaces the ciphertexts alone, and notes whom they are encrypted to, in one transaction: the same secrets, encrypted
+/// anew. Whether it was done: not when the settings were replaced since the row was `seen`.
 pub async fn save_ciphertexts(
     store: &Store,
+    seen: &Model,
     password: SecretColumn,
     client_key: SecretColumn,
-) -> Result<(), StoreError> {
-    if (&password, &client_key) == (&SecretColumn::Keep, &SecretColumn::Keep) {
-        return Ok(());
-    }
+    recipients: String,
+) -> Result<bool, StoreError> {
     let (password, client_key) = (password.into_value(), client_key.into_value());
-    write(store, ActiveModel { id: Set(ROW), password, client_key, ..Default::default() }).await
+    let row = ActiveModel { password, client_key, recipients: Set(recipients), ..Default::default() };
+    let unchanged = match seen.updated_at {
+        Some(at) => Column::UpdatedAt.eq(at),
+        None => Column::UpdatedAt.is_null(),
+    };
+    let update = Entity::update_many().set(row).filter(Column::Id.eq(ROW)).filter(unchanged);
+    Ok(update.exec(&store.write).await?.rows_affected > 0)
 }
 
 async fn write(store: &Store, row: ActiveModel) -> Result<(), StoreError> {

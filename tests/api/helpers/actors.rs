@@ -20,6 +20,10 @@ use liveobject_actors::{
     status::ConnectionState,
     supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
     thumbnails::{GetThumbnail, LinkKey, Links, Picture, PutThumbnail, ThumbnailError},
+    tokens::{
+        Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
+        Scopes, TokenHash, TokenName, TokenRecord, TokensAway,
+    },
 };
 use serde_json::{Value, json};
 
@@ -49,6 +53,10 @@ pub struct Script {
     pub outbox: OutboxStatus,
     /// The settings.
     pub settings: MqttSettings,
+    /// Tokens, and what each permits.
+    pub tokens: Vec<(String, Scopes)>,
+    /// The database with the tokens is away.
+    pub tokens_away: bool,
 }
 
 impl Default for Script {
@@ -76,6 +84,8 @@ impl Default for Script {
             connection,
             outbox: OutboxStatus::default(),
             settings: MqttSettings::defaults("liveobject-00000000"),
+            tokens: Vec::new(),
+            tokens_away: false,
         }
     }
 }
@@ -116,6 +126,14 @@ impl Script {
             EventRecord { seq, received_at: clock::now(), payload, delivery: delivery.clone() }
         };
         Ok(self.accepted.iter().enumerate().map(record).rev().collect())
+    }
+
+    fn authenticate(&self, hash: TokenHash) -> Result<Option<TokenRecord>, TokensAway> {
+        if self.tokens_away {
+            return Err(TokensAway("locked".to_owned()));
+        }
+        let found = self.tokens.iter().find(|(token, _)| TokenHash::of(token) == hash);
+        Ok(found.map(|(_, scopes)| token(TokenName::parse("one").unwrap(), scopes.clone())))
     }
 
     fn view(&self) -> SettingsView {
@@ -189,6 +207,20 @@ answers! {
         script.tried.push(value);
         settings.map(|_| report())
     };
+    Authenticate, |script, Authenticate(hash)| script.authenticate(hash);
+    ListTokens, |script, ListTokens| if script.tokens_away { Err(TokensAway("locked".to_owned())) } else { Ok(Vec::new()) };
+    CreateToken, |script, CreateToken { name, scopes }| {
+        if name.as_str() == "taken" {
+            Err(CreateTokenError::Exists(name))
+        } else if script.tokens_away {
+            Err(CreateTokenError::Storage("locked".to_owned()))
+        } else {
+            Ok(NewToken { record: token(name, scopes), secret: "lo_secret".into() })
+        }
+    };
+    RevokeToken, |_script, RevokeToken(name)| {
+        if name.as_str() == "unknown" { Err(RevokeTokenError::Unknown(name)) } else { Ok(()) }
+    };
     ListCameras, |_script, ListCameras| Vec::new();
     GetCamera, |_script, GetCamera(id)| known_camera(id);
     PutCamera, |_script, PutCamera { .. }| Err(CameraError::TooMany { max: 7 });
@@ -224,6 +256,10 @@ impl Handler<End> for Actors {
     }
 }
 
+fn token(name: TokenName, scopes: Scopes) -> TokenRecord {
+    TokenRecord { name, scopes, created_at: clock::from_micros(0), last_used_at: None }
+}
+
 fn picture() -> Picture {
     Picture { format: ImageType::Jpeg, image: b"\xff\xd8\xff".as_slice().into() }
 }
@@ -255,6 +291,10 @@ pub fn handle(actors: &Addr<Actors>) -> Handle {
         test_connection: actors().recipient(),
         put_thumbnail: actors().recipient(),
         get_thumbnail: actors().recipient(),
+        authenticate: actors().recipient(),
+        list_tokens: actors().recipient(),
+        create_token: actors().recipient(),
+        revoke_token: actors().recipient(),
         links: Links::new("http://here", 7, LinkKey::generate().unwrap()),
         metrics: Metrics::new(),
     }

@@ -1,7 +1,7 @@
 //! Changing the identity, killed after each step.
 
 use super::{
-    rotate::{Recovery, RotateError, Step, recover, rotate, rotate_until},
+    rotate::{Recovery, RotateError, Step, recover, rotate, rotate_file},
     *,
 };
 use crate::store::mqtt_config;
@@ -33,7 +33,7 @@ fn strays(home: &Home) -> Vec<PathBuf> {
 async fn a_change_of_the_identity_keeps_the_secrets_and_drops_the_old_key() {
     let (home, store) = with_password().await;
     let (file, row) = (fs::read(home.identity()).unwrap(), mqtt_config::load(&store).await.unwrap().unwrap());
-    let rotated = rotate(&store, &home.identity()).await.unwrap();
+    let rotated = rotate(&store, &IdentitySource::File(home.identity()), None, &[]).await.unwrap();
     assert_eq!(rotated.secrets, 2);
     let now = mqtt_config::load(&store).await.unwrap().unwrap();
     assert_ne!(fs::read(home.identity()).unwrap(), file);
@@ -54,7 +54,7 @@ async fn a_change_that_is_killed_after_any_step_is_finished_or_undone() {
         (Step::Done, Recovery::Nothing),
     ] {
         let (home, store) = with_password().await;
-        rotate_until(&store, &home.identity(), last).await.unwrap();
+        rotate_file(&store, &home.identity(), &[], last).await.unwrap();
         assert_eq!(strays(&home).is_empty(), last == Step::Done, "{last:?}");
         assert_eq!(recover(&store, &home.identity()).await.unwrap(), outcome, "{last:?}");
         assert_eq!(recover(&store, &home.identity()).await.unwrap(), Recovery::Nothing, "{last:?}");
@@ -68,7 +68,7 @@ async fn a_change_that_is_killed_after_any_step_is_finished_or_undone() {
 async fn a_start_recovers_by_itself() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed] {
         let (home, store) = with_password().await;
-        rotate_until(&store, &home.identity(), last).await.unwrap();
+        rotate_file(&store, &home.identity(), &[], last).await.unwrap();
         store.close().await;
         assert_eq!(password_of(&home).await, PASSWORD, "{last:?}");
         assert_eq!(strays(&home), Vec::<PathBuf>::new(), "{last:?}");
@@ -79,7 +79,7 @@ async fn a_start_recovers_by_itself() {
 async fn a_recovery_that_is_killed_is_finished_by_the_next() {
     let (home, store) = with_password().await;
     let path = home.identity();
-    rotate_until(&store, &path, Step::Committed).await.unwrap();
+    rotate_file(&store, &path, &[], Step::Committed).await.unwrap();
     // What a recovery does first.
     fs::rename(&path, home.dir.path().join("identity.age.bak")).unwrap();
     assert_eq!(recover(&store, &path).await.unwrap(), Recovery::Finished);
@@ -102,7 +102,7 @@ async fn without_secrets_a_change_works_too() {
         let home = Home::new();
         home.start().await.stop().await;
         let store = home.store().await;
-        assert_eq!(rotate_until(&store, &home.identity(), last).await.unwrap().secrets, 0);
+        assert_eq!(rotate_file(&store, &home.identity(), &[], last).await.unwrap().secrets, 0);
         store.close().await;
         home.start().await.stop().await;
         assert!(home.identity().exists() && strays(&home).is_empty(), "{last:?}");
@@ -119,7 +119,7 @@ async fn keys_that_read_nothing_are_left_alone() {
     let before = home.files();
     assert_eq!(recover(&store, &home.identity()).await.unwrap(), Recovery::Undecided);
     assert_eq!(home.files(), before);
-    let refused = rotate(&store, &home.identity()).await.unwrap_err();
+    let refused = rotate(&store, &IdentitySource::File(home.identity()), None, &[]).await.unwrap_err();
     assert!(matches!(refused, RotateError::Secret { secret: "password", .. }), "{refused:?}");
     assert!(stranger.exists());
 }

@@ -18,11 +18,12 @@ pub struct ServiceBuilder {
     environment: Vec<(String, String)>,
     data_dir: Option<PathBuf>,
     port: Option<u16>,
+    umask: Option<u32>,
 }
 
 impl ServiceBuilder {
     pub(super) fn new(binary: PathBuf) -> Self {
-        Self { binary, config: None, environment: Vec::new(), data_dir: None, port: None }
+        Self { binary, config: None, environment: Vec::new(), data_dir: None, port: None, umask: None }
     }
 
     /// The text of the configuration file; the environment below goes before it.
@@ -56,6 +57,13 @@ impl ServiceBuilder {
         self
     }
 
+    /// The umask that the process is started with, instead of the test's own.
+    #[must_use]
+    pub fn umask(mut self, umask: u32) -> Self {
+        self.umask = Some(umask);
+        self
+    }
+
     /// The service, with its directories, not started.
     #[must_use]
     pub fn build(self) -> Service {
@@ -80,7 +88,14 @@ impl ServiceBuilder {
     }
 
     pub(super) fn command(&self, arguments: &[&str], dir: &Path, data_dir: &Path, port: u16) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.umask {
+            None => Command::new(&self.binary),
+            Some(umask) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("umask {umask:04o}; exec \"$0\" \"$@\"")]).arg(&self.binary);
+                shell
+            }
+        };
         command.args(arguments).current_dir(dir).stdin(Stdio::null());
         if self.config.is_some() {
             command.arg("--config").arg(dir.join("config.toml"));

@@ -1,0 +1,98 @@
+//! The table `tokens`: what is known of each token of the API; none of them itself.
+
+use sea_orm::{
+    ActiveValue::Set, DbErr, EntityTrait, PaginatorTrait as _, QueryOrder, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait, entity::prelude::*,
+};
+
+use super::Store;
+use crate::{
+    clock::{self, Timestamp},
+    tokens::{Scopes, TokenHash, TokenName, TokenRecord},
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "tokens")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    pub hash: Vec<u8>,
+    pub scopes: String,
+    pub created_at: i64,
+    pub last_used_at: Option<i64>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// What became of an insertion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    Yes,
+    /// The name is taken.
+    Exists,
+    /// There is no room.
+    TooMany,
+}
+
+/// Every token, in the order of their names.
+pub async fn all(store: &Store) -> Result<Vec<(TokenHash, TokenRecord)>, DbErr> {
+    let rows = Entity::find().order_by_asc(Column::Name).all(&store.read).await?;
+    Ok(rows.into_iter().filter_map(token).collect())
+}
+
+/// Adds a token where there is room, in a transaction of its own. Another process may do the same meanwhile.
+pub async fn insert(
+    store: &Store,
+    record: &TokenRecord,
+    hash: &TokenHash,
+    max: u64,
+) -> Result<Inserted, DbErr> {
+    // Takes the write lock before it looks.
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let txn = store.write.begin_with_options(options).await?;
+    if Entity::find_by_id(record.name.as_str()).one(&txn).await?.is_some() {
+        return Ok(Inserted::Exists);
+    }
+    if Entity::find().count(&txn).await? >= max {
+        return Ok(Inserted::TooMany);
+    }
+    let row = ActiveModel {
+        name: Set(record.name.as_str().to_owned()),
+        hash: Set(hash.as_bytes().to_vec()),
+        scopes: Set(record.scopes.to_string()),
+        created_at: Set(clock::to_micros(record.created_at)),
+        last_used_at: Set(record.last_used_at.map(clock::to_micros)),
+    };
+    Entity::insert(row).exec_without_returning(&txn).await?;
+    txn.commit().await?;
+    Ok(Inserted::Yes)
+}
+
+/// Removes a token; whether it was there.
+pub async fn delete(store: &Store, name: &TokenName) -> Result<bool, DbErr> {
+    Ok(Entity::delete_by_id(name.as_str()).exec(&store.write).await?.rows_affected > 0)
+}
+
+/// Notes that a token was used.
+pub async fn note_use(store: &Store, name: &TokenName, at: Timestamp) -> Result<(), DbErr> {
+    let at = Some(clock::to_micros(at));
+    let noting = Entity::update_many().col_expr(Column::LastUsedAt, Expr::value(at));
+    noting.filter(Column::Name.eq(name.as_str())).exec(&store.write).await.map(drop)
+}
+
+/// `None` for a row that this program does not understand: it opens nothing.
+fn token(row: Model) -> Option<(TokenHash, TokenRecord)> {
+    let record = TokenRecord {
+        name: TokenName::parse(row.name).ok()?,
+        scopes: Scopes::parse(row.scopes.split(',')).ok()?,
+        created_at: clock::from_micros(row.created_at),
+        last_used_at: row.last_used_at.map(clock::from_micros),
+    };
+    Some((TokenHash::from_bytes(&row.hash)?, record))
+}

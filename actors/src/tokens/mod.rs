@@ -1,0 +1,215 @@
+//! The tokens of the API, beside the administrator's own.
+//!
+//! [`TokenActor`] owns the table of them, and promises: a token is told once, when it is made, and kept as a hash only; what
+//! was made or revoked by a message holds when that is answered; what another process did to the table (`liveobject token
+//! create`) holds at once for a new token, and within a second for a revoked one. While the database cannot be read, the
+//! tokens that were known last stay good: a source is not turned away because of a disk.
+//!
+//! It knows scopes, not routes: what needs which is the HTTP layer's.
+
+mod book;
+mod messages;
+mod scope;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture,
+    WrapFuture,
+};
+use futures_util::FutureExt;
+use tokio::{
+    sync::mpsc::UnboundedSender,
+    time::{Instant, timeout},
+};
+
+use self::book::Book;
+pub use self::{
+    messages::*,
+    scope::{Scope, Scopes},
+    secret::{TokenHash, TokenName},
+};
+use crate::{
+    clock,
+    outbox::Stop,
+    store::{
+        Store, StoreError,
+        tokens::{self as table, Inserted},
+    },
+};
+
+/// How many tokens there may be: each caller has one, and each is looked through at each call.
+pub const MAX_TOKENS: u64 = 100;
+
+/// Requests wait here, not in memory without bound; a full mailbox is waited for by the HTTP layer.
+const MAILBOX: usize = 1024;
+
+/// A database that takes longer is away: the callers wait.
+const READ_WITHIN: Duration = Duration::from_secs(1);
+
+/// Makes a token and stores its hash. A service that runs on the same database takes it at once.
+pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<NewToken, CreateTokenError> {
+    let (secret, hash) = secret::generate().map_err(|error| CreateTokenError::Random(error.to_string()))?;
+    let record = TokenRecord { name, scopes, created_at: clock::now(), last_used_at: None };
+    match table::insert(store, &record, &hash, MAX_TOKENS).await {
+        Ok(Inserted::Yes) => Ok(NewToken { record, secret }),
+        Ok(Inserted::Exists) => Err(CreateTokenError::Exists(record.name)),
+        Ok(Inserted::TooMany) => Err(CreateTokenError::TooMany),
+        Err(error) => Err(CreateTokenError::Storage(StoreError::from(error).to_string())),
+    }
+}
+
+/// The tokens, in the order of their names.
+pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensAway> {
+    Ok(read(store.clone()).await?.into_iter().map(|(_, record)| record).collect())
+}
+
+/// Removes a token. A service that runs on the same database refuses it within a second.
+pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenError> {
+    match table::delete(store, &name).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(RevokeTokenError::Unknown(name)),
+        Err(error) => Err(RevokeTokenError::Storage(StoreError::from(error).to_string())),
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct TokenActor {
+    store: Store,
+    book: Book,
+    crashed: UnboundedSender<&'static str>,
+}
+
+impl TokenActor {
+    /// The tokens in this store.
+    pub fn new(store: Store, crashed: UnboundedSender<&'static str>) -> Self {
+        Self { store, book: Book::default(), crashed }
+    }
+
+    /// Notes that a token was shown, and writes that down now and then. Nobody waits for it.
+    fn used(&mut self, name: &TokenName, ctx: &mut Context<Self>) {
+        let now = clock::now();
+        if !self.book.note_use(name, now) {
+            return;
+        }
+        let (store, name) = (self.store.clone(), name.clone());
+        let noting = async move { table::note_use(&store, &name, now).await };
+        ctx.spawn(noting.into_actor(self).map(|noted, _, _| {
+            if let Err(error) = noted {
+                tracing::debug!(%error, "the use of a token was not noted");
+            }
+        }));
+    }
+}
+
+/// Every token, or why they cannot be told in time.
+async fn read(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, TokensAway> {
+    match timeout(READ_WITHIN, table::all(&store)).await {
+        Ok(Ok(tokens)) => Ok(tokens),
+        Ok(Err(error)) => Err(TokensAway(StoreError::from(error).to_string())),
+        Err(_) => Err(TokensAway("the database does not answer".to_owned())),
+    }
+}
+
+impl Actor for TokenActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if std::thread::panicking() {
+            // Nobody listens when the service is already stopping.
+            let _stopping = self.crashed.send("tokens");
+        }
+    }
+}
+
+impl Handler<Authenticate> for TokenActor {
+    type Result = ResponseActFuture<Self, Result<Option<TokenRecord>, TokensAway>>;
+
+    fn handle(&mut self, Authenticate(hash): Authenticate, ctx: &mut Self::Context) -> Self::Result {
+        let known = self.book.find(&hash).cloned();
+        if let Some(found) = known.clone().filter(|_| self.book.is_fresh(Instant::now())) {
+            self.used(&found.name, ctx);
+            return Box::pin(std::future::ready(Ok(Some(found))).into_actor(self));
+        }
+        // One that is not known may have been made since. Not atomic: what else this actor does at the database would
+        // stand still meanwhile, and hold up the writers.
+        let changes = self.book.changes();
+        Box::pin(read(self.store.clone()).into_actor(self).map(move |read, act, ctx| {
+            let found = match read {
+                Ok(tokens) => {
+                    act.book.read(&tokens, changes, Instant::now());
+                    book::find(&tokens, &hash).cloned()
+                }
+                Err(away) => {
+                    // One that was revoked meanwhile is not in the book any more.
+                    let still_known = known.filter(|_| act.book.find(&hash).is_some());
+                    tracing::debug!(%away, known = still_known.is_some(), "a token was not looked up");
+                    Some(still_known.ok_or(away)?)
+                }
+            };
+            if let Some(found) = &found {
+                act.used(&found.name, ctx);
+            }
+            Ok(found)
+        }))
+    }
+}
+
+impl Handler<ListTokens> for TokenActor {
+    type Result = ResponseFuture<Result<Vec<TokenRecord>, TokensAway>>;
+
+    fn handle(&mut self, _: ListTokens, _: &mut Self::Context) -> Self::Result {
+        let store = self.store.clone();
+        Box::pin(async move { list(&store).await })
+    }
+}
+
+impl Handler<CreateToken> for TokenActor {
+    type Result = ResponseActFuture<Self, Result<NewToken, CreateTokenError>>;
+
+    fn handle(&mut self, CreateToken { name, scopes }: CreateToken, _: &mut Self::Context) -> Self::Result {
+        let store = self.store.clone();
+        let creating = async move { create(&store, name, scopes).await };
+        Box::pin(creating.into_actor(self).map(|created, act, _| {
+            act.book.outdate();
+            if let Ok(NewToken { record, .. }) = &created {
+                tracing::info!(token = %record.name, scopes = %record.scopes, "a token was made");
+            }
+            created
+        }))
+    }
+}
+
+impl Handler<RevokeToken> for TokenActor {
+    type Result = ResponseActFuture<Self, Result<(), RevokeTokenError>>;
+
+    fn handle(&mut self, RevokeToken(name): RevokeToken, _: &mut Self::Context) -> Self::Result {
+        let store = self.store.clone();
+        let revoking = async move { revoke(&store, name.clone()).map(|revoked| (name, revoked)).await };
+        Box::pin(revoking.into_actor(self).map(|(name, revoked), act, _| {
+            if revoked.is_ok() {
+                tracing::info!(token = %name, "a token was revoked");
+                // Also when the table cannot be read again.
+                act.book.remove(&name);
+            }
+            act.book.outdate();
+            revoked
+        }))
+    }
+}
+
+impl Handler<Stop> for TokenActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,26 @@
+//! `mqtt_config.recipients`: whom the ciphertexts beside it were encrypted to, besides the identity. The ciphertexts
+//! themselves do not say it.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let column = ColumnDef::new(MqttConfig::Recipients).text().not_null().default("").take();
+        manager.alter_table(Table::alter().table(MqttConfig::Table).add_column(column).take()).await
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+#[derive(DeriveIden)]
+enum MqttConfig {
+    Table,
+    /// age public keys, sorted, separated by commas.
+    Recipients,
+}
