@@ -111,7 +111,8 @@ async fn stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(),
                 FailureKind::NotAuthorized,
                 format!(
                     "{} acknowledged the test message on {}, but did not pass it on. Its access rules seem to drop it: \
-                     permit this user to publish there.",
+                     permit this user to publish there, and to read it, since with MQTT 3.1.1 nothing else proves that \
+                     publishing is permitted.",
                     settings.broker(),
                     session.topic
                 ),

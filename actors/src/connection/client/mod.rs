@@ -62,7 +62,7 @@ impl SessionOptions {
     }
 }
 
-/// What the broker permits on this connection (MQTT 5 section 3.2.2.3; MQTT 3.1.1 knows no limits).
+/// What the broker permits on this connection (MQTT 5 section 3.2.2.3; with MQTT 3.1.1 it does not tell).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How many unacknowledged messages it accepts.

@@ -22,12 +22,16 @@ const MAX_PACKET_SIZE: usize = 268_435_455;
 /// What comes in are a few words of Home Assistant and tests of ours; the client's own bound, which also holds for MQTT 5.
 const MAX_INCOMING_SIZE: usize = 10 * 1024;
 
-const NO_LIMITS: Limits = Limits {
-    receive_maximum: u16::MAX,
-    maximum_qos: QoS::ExactlyOnce,
-    retain_available: true,
-    maximum_packet_size: None,
-};
+/// The broker has limits, and no way to tell them. Where going beyond one loses messages, it is not tried: Mosquitto
+/// acknowledges QoS 2 messages above its `max_inflight_messages`, which may be 1, and drops them.
+fn limits(qos: QoS) -> Limits {
+    Limits {
+        receive_maximum: if qos == QoS::ExactlyOnce { 1 } else { u16::MAX },
+        maximum_qos: QoS::ExactlyOnce,
+        retain_available: true,
+        maximum_packet_size: None,
+    }
+}
 
 #[derive(Debug)]
 pub struct Client(AsyncClient);
@@ -111,8 +115,8 @@ impl Session {
         // From now on it bounds how long the broker may take nothing in; the silence is noticed before.
         let patience = u64::from(self.settings.ack_timeout_seconds) * 2;
         self.event_loop.network_options.set_connection_timeout(patience);
-        let client = super::Client::V311(client);
-        Event::Accepted(Accepted { client, version: Version::V311, refused: None, limits: NO_LIMITS })
+        let (client, limits) = (super::Client::V311(client), limits(self.settings.qos));
+        Event::Accepted(Accepted { client, version: Version::V311, refused: None, limits })
     }
 }
 

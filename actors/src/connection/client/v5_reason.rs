@@ -74,6 +74,10 @@ fn of_state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -
             Ended::of_io(error, settings, accepted)
         }
         StateError::ConnectionAborted => Ended::closed(settings, accepted),
+        StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code)) => {
+            of_old_connack(*code, settings)
+                .unwrap_or_else(|| reason::not_mqtt(&broker, Version::V5, error).into())
+        }
         StateError::ConnFail { reason } => of_connack(*reason, settings),
         StateError::ServerDisconnect { reason_code, reason_string } => {
             of_disconnect(*reason_code, reason_string.as_deref(), &broker).into()
@@ -81,6 +85,20 @@ fn of_state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -
         StateError::AwaitPingResp => reason::ping_unanswered(&broker).into(),
         error => reason::not_mqtt(&broker, Version::V5, error).into(),
     }
+}
+
+/// A return code of MQTT 3.1.1 in a CONNACK of MQTT 5, as some brokers answer that do not speak 5.
+fn of_old_connack(code: u8, settings: &MqttSettings) -> Option<Ended> {
+    use ConnectReturnCode as C;
+    let code = match code {
+        1 => C::RefusedProtocolVersion,
+        2 => C::BadClientId,
+        3 => C::ServiceUnavailable,
+        4 => C::BadUserNamePassword,
+        5 => C::NotAuthorized,
+        _ => return None,
+    };
+    Some(of_connack(code, settings))
 }
 
 fn of_connack(code: ConnectReturnCode, settings: &MqttSettings) -> Ended {
@@ -199,6 +217,21 @@ mod tests {
         ] {
             assert_eq!(at_login(ConnectionError::ConnectionRefused(code)).refusal, None, "{code:?}");
         }
+    }
+
+    #[test]
+    fn the_return_codes_of_3_1_1_mean_the_same_in_an_answer_of_mqtt_5() {
+        let said = |code| {
+            let error = StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code));
+            let Ended { failure, refusal } = at_login(ConnectionError::MqttState(error));
+            (failure.kind, refusal)
+        };
+        assert_eq!(said(1), (FailureKind::Protocol, Some(Refusal::Said)));
+        assert_eq!(said(2), (FailureKind::Protocol, None));
+        assert_eq!(said(3), (FailureKind::Refused, None));
+        assert_eq!(said(4), (FailureKind::BadCredentials, None));
+        assert_eq!(said(5), (FailureKind::NotAuthorized, None));
+        assert_eq!(said(6), (FailureKind::Protocol, None));
     }
 
     #[test]
