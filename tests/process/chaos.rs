@@ -4,31 +4,45 @@
 use std::time::Duration;
 
 use liveobject_test_support::{Ledger, Mosquitto, Proxy, Service};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::helpers::{Dice, LATER, Load, assert_kept, broker_and_subscriber, service, settle};
 
 const EVENTS_PER_SECOND: u32 = 300;
 const SECONDS: u64 = 20;
+/// For the variants, in which the same happens over other settings.
+const SHORT_SECONDS: u64 = 10;
 
 struct World {
     dice: Dice,
     broker: Mosquitto,
     proxy: Proxy,
     service: Service,
+    /// Other settings than the defaults.
+    other: Value,
 }
 
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_overtakes_in_chaos() {
+    chaos(SECONDS, json!({})).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_3_1_1() {
+    chaos(SHORT_SECONDS, json!({ "protocol": "3.1.1" })).await;
+}
+
+/// For so many seconds, unless `CHAOS_SECONDS` says otherwise.
+async fn chaos(seconds: u64, other: Value) {
     let seconds = std::env::var("CHAOS_SECONDS")
-        .map_or(SECONDS, |text| text.parse().expect("CHAOS_SECONDS is a number"));
+        .map_or(seconds, |text| text.parse().expect("CHAOS_SECONDS is a number"));
     let dice = Dice::new("chaos");
     let seed = dice.seed();
     let (broker, subscriber) = broker_and_subscriber().await;
     let proxy = Proxy::start(broker.port()).await;
     let service = service().start().await;
-    let mut world = World { dice, broker, proxy, service };
+    let mut world = World { dice, broker, proxy, service, other };
     connect(&world).await;
     world.service.wait_connected(LATER).await;
 
@@ -54,14 +68,16 @@ async fn nothing_is_lost_and_nothing_overtakes_in_chaos() {
 
 async fn connect(world: &World) {
     let port = world.proxy.port();
-    let settings = json!({
+    let mut settings = json!({
         "enabled": true, "broker_host": "127.0.0.1", "broker_port": port,
         "connect_timeout_seconds": 2, "ack_timeout_seconds": 5,
     });
+    let other = world.other.as_object().expect("an object").clone();
+    settings.as_object_mut().expect("an object").extend(other);
     let _ = world.service.put_config(&settings).await.expect(200);
 }
 
-async fn misfortune(World { dice, broker, proxy, service }: &mut World) {
+async fn misfortune(World { dice, broker, proxy, service, .. }: &mut World) {
     match dice.below(10) {
         0 => broker.restart().await,
         1 => {
