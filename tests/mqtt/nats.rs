@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::helpers::{
     LATER, SOON, Stream, accept_batch, assert_metrics, connect, connected, fails_with, logged, service,
-    settings, settle,
+    settings, settle, warnings,
 };
 
 async fn subscriber(broker: &Nats, client_id: &str) -> Subscriber {
@@ -101,4 +101,16 @@ async fn a_wrong_password_is_named_and_the_will_is_published() {
     service.kill9().await;
     let offline = |messages: &[Message]| messages.iter().any(|message| message.text() == "offline");
     witness.wait_for(offline, "the will", SOON).await;
+}
+
+#[tokio::test]
+async fn it_is_found_not_to_take_qos_2_and_gets_the_events_with_qos_1() {
+    let broker = Nats::start().await;
+    let witness = subscriber(&broker, "witness").await;
+    let service = connected(broker.port(), &json!({ "qos": 2 })).await;
+    let mut ledger = Ledger::new();
+    accept_batch(&service, &mut ledger, "event", 100).await;
+    all_arrive(&service, &witness, &mut ledger).await;
+    assert!(warnings(&service.status().await).contains(&"qos_lowered"), "{}", service.status().await);
+    assert_eq!(logged(&service, "WARN").iter().filter(|line| line["message"] == "disconnected").count(), 2);
 }

@@ -79,6 +79,8 @@ async fn acknowledgements_in_the_wrong_order_and_a_cut_cause_neither_loss_nor_ov
     let mut ledger = Ledger::new();
     accept_batch(&service, &mut ledger, "reversed", 500).await;
     wait_for_ids(&broker, &ids("reversed", 500)).await;
+    broker.set_acks(Acks::All);
+    service.wait_outbox_empty(SOON).await;
     broker.set_acks(Acks::Withhold);
     accept_batch(&service, &mut ledger, "unacknowledged", 20).await;
     wait_for_ids(&broker, &ids("unacknowledged", 20)).await;

@@ -98,6 +98,9 @@ pub struct ConnectionActor {
     window: u16,
     /// There once the login is accepted.
     session: Option<(Client, Limits)>,
+    version: Version,
+    /// Whether the broker has answered an event.
+    answered_event: bool,
     packets: Packets<Parcel>,
     /// Who is told what arrives on which topic; at most [`MAX_SUBSCRIPTIONS`].
     subscribers: Vec<Subscribe>,
@@ -121,6 +124,8 @@ impl ConnectionActor {
             approach,
             window,
             session: None,
+            version: approach.first(),
+            answered_event: false,
             packets: Packets::default(),
             subscribers: Vec::new(),
             closing: false,
@@ -134,6 +139,16 @@ impl ConnectionActor {
             self.failure.get_or_insert(failure);
         }
         ctx.stop();
+    }
+
+    /// See [`ConnectionEnded::balked`].
+    fn balked(&self, failure: Option<&Failure>) -> bool {
+        let qos = self.session.as_ref().map(|(_, limits)| self.settings.qos.min(limits.maximum_qos));
+        self.version == Version::V311
+            && qos == Some(QoS::ExactlyOnce)
+            && failure.is_some_and(|failure| failure.kind == FailureKind::Closed)
+            && !self.answered_event
+            && self.packets.count(|parcel| matches!(parcel, Parcel::Event(_))) > 0
     }
 
     fn availability(&self, text: &str) -> Message {
@@ -163,6 +178,7 @@ impl ConnectionActor {
     fn accepted(&mut self, accepted: Accepted, ctx: &mut Context<Self>) {
         let Accepted { client, version, refused, limits } = accepted;
         self.session = Some((client, limits));
+        self.version = version;
         let birth = self.availability(&self.settings.birth_message);
         if let Err(why) = self.give(birth, Parcel::State(None)) {
             tracing::warn!(?why, "the birth message could not be published");
@@ -232,7 +248,10 @@ impl ConnectionActor {
 
     fn arrived(&mut self, parcel: Parcel, answer: Answer) -> Option<(Seq, Outcome)> {
         match parcel {
-            Parcel::Event(seq) => Some((seq, outcome(answer))),
+            Parcel::Event(seq) => {
+                self.answered_event = true;
+                Some((seq, outcome(answer)))
+            }
             Parcel::State(asker) => {
                 if let Some(asker) = asker {
                     // Whoever asked may have stopped waiting.
@@ -340,13 +359,14 @@ impl Actor for ConnectionActor {
     fn stopped(&mut self, _: &mut Self::Context) {
         // Runs at every end, also at a panic: the one place that tells. It must not panic itself.
         let failure = if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
+        let balked = self.balked(failure.as_ref());
         let link = self.link;
         for peer in &self.peers.link_down {
             #[expect(clippy::disallowed_methods, reason = "one message a connection")]
             peer.do_send(LinkDown { link, failure: failure.as_ref().map(|failure| failure.kind) });
         }
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-        self.peers.ended.do_send(ConnectionEnded { link, failure });
+        self.peers.ended.do_send(ConnectionEnded { link, failure, balked });
     }
 }
 

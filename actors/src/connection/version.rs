@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::settings::Protocol;
+use crate::settings::{Protocol, QoS};
 
 /// An MQTT version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +60,13 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Which version a login begins with, and which refusals make it try the other one, at once and once.
+/// Which version a login begins with, and which refusals make it try the other one, at once and once; and what is known of
+/// a broker that speaks 3.1.1 and cannot tell its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Approach {
     first: Version,
     falls_back_on: &'static [Refusal],
+    maximum_qos: QoS,
 }
 
 impl Approach {
@@ -72,15 +74,30 @@ impl Approach {
     /// way; else this version and no other.
     pub fn to(protocol: Protocol) -> Self {
         match protocol {
-            Protocol::Auto => Self { first: Version::V5, falls_back_on: &[Refusal::Said, Refusal::Closed] },
-            Protocol::V5 => Self { first: Version::V5, falls_back_on: &[] },
-            Protocol::V311 => Self { first: Version::V311, falls_back_on: &[] },
+            Protocol::Auto => Self::new(Version::V5, &[Refusal::Said, Refusal::Closed]),
+            Protocol::V5 => Self::new(Version::V5, &[]),
+            Protocol::V311 => Self::new(Version::V311, &[]),
         }
     }
 
     /// The broker has spoken this version lately: the other one only when it says that it does not any more.
     pub fn known(version: Version) -> Self {
-        Self { first: version, falls_back_on: &[Refusal::Said] }
+        Self::new(version, &[Refusal::Said])
+    }
+
+    fn new(first: Version, falls_back_on: &'static [Refusal]) -> Self {
+        Self { first, falls_back_on, maximum_qos: QoS::ExactlyOnce }
+    }
+
+    /// The same, to a broker that takes no higher QoS under 3.1.1.
+    #[must_use]
+    pub fn with_maximum_qos(self, maximum_qos: QoS) -> Self {
+        Self { maximum_qos, ..self }
+    }
+
+    /// The highest QoS that the broker is thought to take under 3.1.1.
+    pub fn maximum_qos(self) -> QoS {
+        self.maximum_qos
     }
 
     /// What to begin with.

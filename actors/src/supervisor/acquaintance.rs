@@ -1,4 +1,5 @@
-//! What is known of the versions that the broker speaks. Pure: time is given.
+//! What is known of the broker that it does not tell: which versions it speaks, and whether it takes QoS 2. Pure: time is
+//! given.
 //!
 //! So that a broker of old times does not cost a refused login each time, and yet is found to speak MQTT 5 once it does.
 //! It holds for one broker, and is forgotten when the settings change or the process ends.
@@ -9,11 +10,14 @@ use tokio::time::Instant;
 
 use crate::{
     connection::{Approach, Refusal, Version},
-    settings::Protocol,
+    settings::{Protocol, QoS},
 };
 
 /// A broker that refused MQTT 5 is asked again after so long, when it is connected anew.
 const OLD_FOR: Duration = Duration::from_hours(24);
+
+/// A broker that closed the connection on QoS 2 so many times in a row does not take it.
+const BALKS: u32 = 2;
 
 #[derive(Debug, Default)]
 enum Known {
@@ -29,23 +33,29 @@ enum Known {
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
-pub struct Acquaintance(Known);
+pub struct Acquaintance {
+    known: Known,
+    /// How many connections in a row the broker closed on QoS 2.
+    balks: u32,
+}
 
 impl Acquaintance {
     /// How the next login is to be tried.
     pub fn approach(&self, protocol: Protocol, now: Instant) -> Approach {
-        match (protocol, &self.0) {
+        let maximum_qos = if self.balks >= BALKS { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+        let approach = match (protocol, &self.known) {
             (Protocol::Auto, Known::Modern) => Approach::known(Version::V5),
             (Protocol::Auto, Known::Old { since }) if now.duration_since(*since) < OLD_FOR => {
                 Approach::known(Version::V311)
             }
             _ => Approach::to(protocol),
-        }
+        };
+        approach.with_maximum_qos(maximum_qos)
     }
 
     /// The broker accepted a login of this version, after it had refused the other one in this way.
     pub fn accepted(&mut self, version: Version, refused: Option<Refusal>, now: Instant) {
-        self.0 = match (version, refused, &self.0) {
+        self.known = match (version, refused, &self.known) {
             (Version::V5, ..) => Known::Modern,
             (Version::V311, Some(Refusal::Closed), Known::Nothing) => Known::Suspected,
             // As it was known to be: since then.
@@ -57,8 +67,15 @@ impl Acquaintance {
     /// The broker closed the connection instead of an answer to the login. Once that may be a restart; if it was another
     /// broker's way to refuse the version, the next login finds out.
     pub fn turned_away(&mut self) {
-        if !matches!(self.0, Known::Suspected) {
-            self.0 = Known::Nothing;
+        if !matches!(self.known, Known::Suspected) {
+            self.known = Known::Nothing;
+        }
+    }
+
+    /// A connection or an attempt ended; the broker had closed it on QoS 2, or not. Once that may be an accident.
+    pub fn ended(&mut self, balked: bool) {
+        if self.balks < BALKS {
+            self.balks = if balked { self.balks + 1 } else { 0 };
         }
     }
 }
@@ -139,5 +156,20 @@ mod tests {
             broker.accepted(other, Some(Said), now);
             assert_eq!(broker.approach(Protocol::Auto, now), Approach::known(other));
         }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_closes_on_qos_2_twice_in_a_row_is_not_sent_it_again() {
+        let now = Instant::now();
+        let mut broker = Acquaintance::default();
+        let maximum_qos = |broker: &Acquaintance| broker.approach(Protocol::Auto, now).maximum_qos();
+        for balked in [true, false, true] {
+            broker.ended(balked);
+            assert_eq!(maximum_qos(&broker), QoS::ExactlyOnce, "it may be an accident");
+        }
+        broker.ended(true);
+        assert_eq!(maximum_qos(&broker), QoS::AtLeastOnce);
+        broker.ended(false);
+        assert_eq!(maximum_qos(&broker), QoS::AtLeastOnce, "it has no occasion to show it now");
     }
 }

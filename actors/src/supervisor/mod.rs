@@ -363,7 +363,8 @@ impl Handler<Connected> for SupervisorActor {
 impl Handler<ConnectionEnded> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, ConnectionEnded { link, failure }: ConnectionEnded, ctx: &mut Self::Context) {
+    fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
+        let ConnectionEnded { link, failure, balked } = ended;
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
                 tracing::info!("disconnected, as asked");
@@ -372,6 +373,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
             Mode::Connecting { link: current, .. } | Mode::Connected { link: current, .. }
                 if *current == link =>
             {
+                self.acquaintance.ended(balked);
                 let closed = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
                 self.lost(failure.unwrap_or_else(closed), ctx);
             }

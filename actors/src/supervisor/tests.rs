@@ -86,7 +86,7 @@ impl Fixture {
 
     async fn end(&self, failure: Option<Failure>) {
         let (link, _, ended) = self.started.borrow().links.last().unwrap().clone();
-        ended.send(ConnectionEnded { link, failure }).await.unwrap();
+        ended.send(ConnectionEnded { link, failure, balked: false }).await.unwrap();
         settle().await;
     }
 

@@ -160,7 +160,7 @@ pub struct Overrun;
 /// A session with these settings; it begins to connect when the events are polled.
 pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, approach: Approach) -> Events {
     let attempt = Attempt {
-        session: Session::open(settings, options.clone(), approach.first()),
+        session: Session::open(settings, options.clone(), approach, approach.first()),
         version: approach.first(),
         refused: None,
         settings: Arc::clone(settings),
@@ -176,10 +176,15 @@ enum Session {
 }
 
 impl Session {
-    fn open(settings: &Arc<MqttSettings>, options: SessionOptions, version: Version) -> Self {
+    fn open(
+        settings: &Arc<MqttSettings>,
+        options: SessionOptions,
+        approach: Approach,
+        version: Version,
+    ) -> Self {
         match version {
             Version::V5 => Self::V5(v5::open(settings, options)),
-            Version::V311 => Self::V311(v4::open(settings, options)),
+            Version::V311 => Self::V311(v4::open(settings, options, approach.maximum_qos())),
         }
     }
 
@@ -228,7 +233,7 @@ impl Attempt {
         tracing::info!(broker, "MQTT {} {refusal}; trying MQTT {version}", self.version);
         self.refused = Some(refusal);
         self.version = version;
-        self.session = Session::open(&self.settings, self.options.clone(), version);
+        self.session = Session::open(&self.settings, self.options.clone(), self.approach, version);
         Ok(())
     }
 }

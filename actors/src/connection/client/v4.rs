@@ -24,10 +24,10 @@ const MAX_INCOMING_SIZE: usize = 10 * 1024;
 
 /// The broker has limits, and no way to tell them. Where going beyond one loses messages, it is not tried: Mosquitto
 /// acknowledges QoS 2 messages above its `max_inflight_messages`, which may be 1, and drops them.
-fn limits(qos: QoS) -> Limits {
+fn limits(qos: QoS, maximum_qos: QoS) -> Limits {
     Limits {
-        receive_maximum: if qos == QoS::ExactlyOnce { 1 } else { u16::MAX },
-        maximum_qos: QoS::ExactlyOnce,
+        receive_maximum: if qos.min(maximum_qos) == QoS::ExactlyOnce { 1 } else { u16::MAX },
+        maximum_qos,
         retain_available: true,
         maximum_packet_size: None,
     }
@@ -42,9 +42,10 @@ pub struct Session {
     /// Given away when the login is accepted.
     client: Option<Client>,
     settings: Arc<MqttSettings>,
+    maximum_qos: QoS,
 }
 
-pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions) -> Session {
+pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, maximum_qos: QoS) -> Session {
     let capacity = options.queue();
     let mqtt = mqtt_options(settings, options, capacity);
     let (client, mut event_loop) = AsyncClient::builder(mqtt).capacity(capacity.into()).build();
@@ -52,7 +53,7 @@ pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions) -> Session {
     let timeout = dial::connect_timeout(settings) * 2;
     event_loop.network_options.set_connection_timeout(timeout.as_secs());
     let (event_loop, settings) = (Box::new(event_loop), Arc::clone(settings));
-    Session { event_loop, client: Some(Client(client)), settings }
+    Session { event_loop, client: Some(Client(client)), settings, maximum_qos }
 }
 
 fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity: u16) -> MqttOptions {
@@ -115,7 +116,7 @@ impl Session {
         // From now on it bounds how long the broker may take nothing in; the silence is noticed before.
         let patience = u64::from(self.settings.ack_timeout_seconds) * 2;
         self.event_loop.network_options.set_connection_timeout(patience);
-        let (client, limits) = (super::Client::V311(client), limits(self.settings.qos));
+        let (client, limits) = (super::Client::V311(client), limits(self.settings.qos, self.maximum_qos));
         Event::Accepted(Accepted { client, version: Version::V311, refused: None, limits })
     }
 }
@@ -154,5 +155,20 @@ impl Client {
 
     pub fn disconnect(&self, patience: Duration) -> Result<(), Overrun> {
         self.0.try_disconnect_with_timeout(patience).map_err(|_| Overrun)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qos_2_is_sent_one_at_a_time_since_brokers_cannot_say_how_many_they_take() {
+        use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+        let window = |qos, maximum_qos| limits(qos, maximum_qos).receive_maximum;
+        assert_eq!(window(ExactlyOnce, ExactlyOnce), 1);
+        assert_eq!(window(ExactlyOnce, AtLeastOnce), u16::MAX);
+        assert_eq!(window(AtLeastOnce, ExactlyOnce), u16::MAX);
+        assert_eq!(window(AtMostOnce, ExactlyOnce), u16::MAX);
     }
 }
