@@ -65,6 +65,22 @@ impl Scene {
         Self { broker, subscriber, service }
     }
 
+    /// The broker restarts twice while events keep coming in; afterwards all have arrived, in order.
+    pub async fn outlive_restarts(&mut self) -> Ledger {
+        let stream = Stream::start(&self.service);
+        for _ in 0..2 {
+            stream.more(50).await;
+            self.broker.stop().await;
+            stream.more(50).await;
+            self.broker.resume().await;
+            self.service.wait_connected(SOON).await;
+        }
+        stream.more(50).await;
+        let mut ledger = stream.stop().await;
+        self.assert_all_arrive(&mut ledger).await;
+        ledger
+    }
+
     /// Waits until the outbox is empty and every accepted event has been seen: none lost, none overtaken.
     pub async fn assert_all_arrive(&self, ledger: &mut Ledger) {
         settle(&self.service, &[&self.subscriber], ledger).await;

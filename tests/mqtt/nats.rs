@@ -93,8 +93,7 @@ async fn a_wrong_password_is_named_and_the_will_is_published() {
     let broker = Nats::with_login("camera", "right").await;
     let mut service = service().start().await;
     let wrong = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
-    let failed = fails_with(&service, &wrong, "not_authorized").await;
-    println!("{failed}");
+    fails_with(&service, &wrong, "not_authorized").await;
     connect(&service, broker.port(), &json!({ "username": "camera", "password": "right" })).await;
     let witness = Subscriber::builder(broker.port()).version(Version::V311).login("camera", "right").qos(1);
     let witness = witness.filter("liveobject/status").start().await;

@@ -6,7 +6,7 @@ use liveobject_test_support::{
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SHORTEST, SOON, Scene, Stream, accept, accept_batch, connected, event, event_id, events_received, ids,
+    SHORTEST, SOON, Scene, accept, accept_batch, connected, event, event_id, events_received, ids,
     large_event, logged, put_picture, scripted, service, settings, wait_for_error, wait_for_ids, warnings,
 };
 
@@ -59,17 +59,8 @@ async fn what_the_broker_is_told_is_as_with_mqtt_5_and_what_3_1_1_does_not_know_
 #[tokio::test]
 async fn nothing_is_lost_or_overtaken_when_the_broker_restarts() {
     let mut scene = Scene::with(&old(&json!({}))).await;
-    let stream = Stream::start(&scene.service);
-    for _ in 0..2 {
-        stream.more(50).await;
-        scene.broker.stop().await;
-        stream.more(50).await;
-        scene.broker.resume().await;
-        scene.service.wait_connected(SOON).await;
-    }
-    stream.more(50).await;
-    let mut ledger = stream.stop().await;
-    scene.assert_all_arrive(&mut ledger).await;
+    scene.outlive_restarts().await;
+    assert_eq!(scene.service.status().await["protocol"], "3.1.1");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! RabbitMQ as the broker: MQTT 3.1.1 only, which it tells by closing the connection.
+//! `RabbitMQ` as the broker: MQTT 3.1.1 only, which it tells by closing the connection.
 
 use liveobject_test_support::{Ledger, Message, RabbitMq, Subscriber, mqtt5::Version};
 use serde_json::json;

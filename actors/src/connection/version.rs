@@ -27,6 +27,7 @@ impl Version {
     }
 
     /// The one that is not this.
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::V5 => Self::V311,

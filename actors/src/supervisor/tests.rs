@@ -287,8 +287,8 @@ async fn connections_that_are_closed_soon_after_each_3_1_1_login_are_probably_a_
         kinds.push(status.last_error.unwrap().kind);
         time::sleep(Duration::from_secs(9)).await;
     }
-    use FailureKind::{Closed, TakenOver};
-    assert_eq!(kinds, [Closed, Closed, TakenOver, TakenOver]);
+    let expected = [FailureKind::Closed, FailureKind::Closed, FailureKind::TakenOver, FailureKind::TakenOver];
+    assert_eq!(kinds, expected);
     it.connect_with(Version::V311, None).await;
     let warned =
         |status: ConnectionStatus| status.warnings.iter().map(|warning| warning.kind).collect::<Vec<_>>();

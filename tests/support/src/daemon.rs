@@ -12,8 +12,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::child::ChildProcess;
+use crate::ports::free_port;
 use crate::wait::POLL;
 
+const PORT_ATTEMPTS: usize = 10;
 const STOP: Duration = Duration::from_secs(20);
 
 /// What it is called, and how it is seen that it is ready.
@@ -35,7 +37,7 @@ pub(crate) struct Daemon {
     child: Option<ChildProcess>,
 }
 
-pub(crate) enum Start {
+enum Start {
     Ready,
     PortTaken,
 }
@@ -46,12 +48,30 @@ impl Daemon {
         Self { kind, dir, child: None }
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Starts it with this command, and waits for its own word that it is ready and for this port.
-    pub(crate) async fn start(&mut self, mut command: Command, port: u16) -> Start {
+    /// Starts it for the first time, on a free loopback port, which is returned. The command is made from its directory
+    /// and the port.
+    pub(crate) async fn start(&mut self, command: impl Fn(&Path, u16) -> Command) -> u16 {
+        for _ in 0..PORT_ATTEMPTS {
+            let port = free_port();
+            if let Start::Ready = self.spawn(command(self.dir(), port), port).await {
+                return port;
+            }
+        }
+        panic!("{} found no free port in {PORT_ATTEMPTS} attempts: {}", self.kind.name, self.log());
+    }
+
+    /// Starts it again on the same port.
+    pub(crate) async fn resume(&mut self, command: impl Fn(&Path, u16) -> Command, port: u16) {
+        let started = self.spawn(command(self.dir(), port), port).await;
+        assert!(matches!(started, Start::Ready), "port {port} was taken while {} was away", self.kind.name);
+    }
+
+    /// Waits for its own word that it is ready and for this port.
+    async fn spawn(&mut self, mut command: Command, port: u16) -> Start {
         let Kind { name, ready, port_taken, start } = *self.kind;
         let before = self.log().len();
         let log =
@@ -87,7 +107,7 @@ impl Daemon {
     }
 
     /// All that it has logged, over all its starts.
-    pub(crate) fn log(&self) -> String {
+    fn log(&self) -> String {
         let bytes = fs::read(self.log_file()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }

@@ -5,17 +5,16 @@
 //! on this machine is touched.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::daemon::{Daemon, Kind, Start};
+use crate::daemon::{Daemon, Kind};
 use crate::mosquitto::program;
 use crate::ports::free_port;
 
 /// Debian's own command would become another user and use that one's directories.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-
-const ATTEMPTS: usize = 5;
 
 static KIND: Kind = Kind {
     name: "rabbitmq-server",
@@ -24,19 +23,25 @@ static KIND: Kind = Kind {
     start: Duration::from_mins(2),
 };
 
-/// Erlang's name server; it knows no better word for being ready than to run.
+/// Erlang's name server; it has no word for being ready.
 static NAMES: Kind =
     Kind { name: "epmd", ready: "", port_taken: "Address already in use", start: Duration::from_secs(10) };
 
-/// A running (or stopped) RabbitMQ with one user; killed when dropped. Port and data stay the same over
-/// [`RabbitMq::restart`].
+/// A running RabbitMQ with one user; killed when dropped. Port and data stay the same over [`RabbitMq::restart`].
 #[derive(Debug)]
 pub struct RabbitMq {
     daemon: Daemon,
+    /// A name server of its own, so that the nodes of this machine do not see each other.
     _names: Daemon,
-    names_port: u16,
+    setup: Setup,
     port: u16,
-    login: (String, String),
+}
+
+#[derive(Debug)]
+struct Setup {
+    names_port: u16,
+    username: String,
+    password: String,
 }
 
 impl RabbitMq {
@@ -46,16 +51,12 @@ impl RabbitMq {
     ///
     /// When it is not ready within two minutes.
     pub async fn start(username: &str, password: &str) -> Self {
-        let (names, names_port) = start_names().await;
-        let login = (username.to_owned(), password.to_owned());
-        let mut server = Self { daemon: Daemon::new(&KIND), _names: names, names_port, port: 0, login };
-        for _ in 0..ATTEMPTS {
-            server.port = free_port();
-            if let Start::Ready = server.spawn().await {
-                return server;
-            }
-        }
-        panic!("rabbitmq-server found no free port in {ATTEMPTS} attempts: {}", server.daemon.log());
+        let mut names = Daemon::new(&NAMES);
+        let names_port = names.start(name_server).await;
+        let setup = Setup { names_port, username: username.to_owned(), password: password.to_owned() };
+        let mut daemon = Daemon::new(&KIND);
+        let port = daemon.start(|dir, port| setup.server(dir, port)).await;
+        Self { daemon, _names: names, setup, port }
     }
 
     /// Stops it in good order and starts it again.
@@ -65,12 +66,7 @@ impl RabbitMq {
     /// When its port is taken meanwhile.
     pub async fn restart(&mut self) {
         self.daemon.stop().await;
-        let started = self.spawn().await;
-        assert!(
-            matches!(started, Start::Ready),
-            "port {} was taken while rabbitmq-server was away",
-            self.port
-        );
+        self.daemon.resume(|dir, port| self.setup.server(dir, port), self.port).await;
     }
 
     /// The port for MQTT.
@@ -78,15 +74,22 @@ impl RabbitMq {
     pub fn port(&self) -> u16 {
         self.port
     }
+}
 
-    async fn spawn(&mut self) -> Start {
-        let dir = self.daemon.dir();
-        let (username, password) = &self.login;
+fn name_server(_: &Path, port: u16) -> Command {
+    let mut command = Command::new(program("epmd"));
+    command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
+    command
+}
+
+impl Setup {
+    fn server(&self, dir: &Path, port: u16) -> Command {
         let config = format!(
-            "listeners.tcp.1 = 127.0.0.1:{}\nmqtt.listeners.tcp.1 = 127.0.0.1:{}\nmqtt.allow_anonymous = false\n\
-             default_user = {username}\ndefault_pass = {password}\nlog.console = true\n",
+            "listeners.tcp.1 = 127.0.0.1:{}\nmqtt.listeners.tcp.1 = 127.0.0.1:{port}\nmqtt.allow_anonymous = false\n\
+             default_user = {}\ndefault_pass = {}\nlog.console = true\n",
             free_port(),
-            self.port,
+            self.username,
+            self.password,
         );
         fs::write(dir.join("rabbitmq.conf"), config).expect("the configuration can be written");
         fs::write(dir.join("enabled_plugins"), "[rabbitmq_mqtt].")
@@ -96,7 +99,7 @@ impl RabbitMq {
             .current_dir(dir)
             // The cookie is made there.
             .env("HOME", dir)
-            .env("RABBITMQ_NODENAME", format!("test-{}@localhost", self.port))
+            .env("RABBITMQ_NODENAME", format!("test-{port}@localhost"))
             .env("RABBITMQ_DIST_PORT", free_port().to_string())
             .env("ERL_EPMD_PORT", self.names_port.to_string())
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
@@ -114,20 +117,6 @@ impl RabbitMq {
         ] {
             command.env(name, dir.join(file));
         }
-        self.daemon.start(command, self.port).await
+        command
     }
-}
-
-/// A name server of its own, so that the nodes of this machine do not see each other.
-async fn start_names() -> (Daemon, u16) {
-    let mut names = Daemon::new(&NAMES);
-    for _ in 0..ATTEMPTS {
-        let port = free_port();
-        let mut command = Command::new(program("epmd"));
-        command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
-        if let Start::Ready = names.start(command, port).await {
-            return (names, port);
-        }
-    }
-    panic!("epmd found no free port in {ATTEMPTS} attempts: {}", names.log());
 }

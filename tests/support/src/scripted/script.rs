@@ -92,6 +92,7 @@ impl Rule {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the broker's behaviour")]
 pub(super) struct Script {
     pub(super) refused: Vec<(Version, Refusal)>,
     pub(super) connack: ConnAck,
