@@ -3,46 +3,50 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Ledger, Mosquitto, Proxy, Service};
+use liveobject_test_support::{Ledger, Mosquitto, Proxy, Service, Subscriber};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{Dice, LATER, Load, assert_kept, broker_and_subscriber, service, settle};
+use crate::helpers::{Dice, LATER, Load, assert_kept, service, settle};
 
 const EVENTS_PER_SECOND: u32 = 300;
 const SECONDS: u64 = 20;
-/// For the variants, in which the same happens over other settings.
-const SHORT_SECONDS: u64 = 10;
+/// For another way to the same broker.
+const SECONDS_AGAIN: u64 = 10;
 
 struct World {
     dice: Dice,
     broker: Mosquitto,
     proxy: Proxy,
     service: Service,
-    /// Other settings than the defaults.
-    other: Value,
+    /// The way to the broker, beside its address.
+    way: Value,
 }
 
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_overtakes_in_chaos() {
-    chaos(SECONDS, json!({})).await;
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
+    let port = broker.port();
+    chaos(broker, port, json!({}), SECONDS).await;
 }
 
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_3_1_1() {
-    chaos(SHORT_SECONDS, json!({ "protocol": "3.1.1" })).await;
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
+    let port = broker.port();
+    chaos(broker, port, json!({ "protocol": "3.1.1" }), SECONDS_AGAIN).await;
 }
 
-/// For so many seconds, unless `CHAOS_SECONDS` says otherwise.
-async fn chaos(seconds: u64, other: Value) {
+/// For so many seconds, unless `CHAOS_SECONDS` says how many, over this port and way.
+async fn chaos(broker: Mosquitto, port: u16, way: Value, seconds: u64) {
     let seconds = std::env::var("CHAOS_SECONDS")
         .map_or(seconds, |text| text.parse().expect("CHAOS_SECONDS is a number"));
     let dice = Dice::new("chaos");
     let seed = dice.seed();
-    let (broker, subscriber) = broker_and_subscriber().await;
-    let proxy = Proxy::start(broker.port()).await;
+    let subscriber = Subscriber::builder(broker.port()).filter("liveobject/#").start().await;
+    let proxy = Proxy::start(port).await;
     let service = service().start().await;
-    let mut world = World { dice, broker, proxy, service, other };
+    let mut world = World { dice, broker, proxy, service, way };
     connect(&world).await;
     world.service.wait_connected(LATER).await;
 
@@ -72,8 +76,8 @@ async fn connect(world: &World) {
         "enabled": true, "broker_host": "127.0.0.1", "broker_port": port,
         "connect_timeout_seconds": 2, "ack_timeout_seconds": 5,
     });
-    let other = world.other.as_object().expect("an object").clone();
-    settings.as_object_mut().expect("an object").extend(other);
+    let way = world.way.as_object().expect("an object").clone();
+    settings.as_object_mut().expect("an object").extend(way);
     let _ = world.service.put_config(&settings).await.expect(200);
 }
 
