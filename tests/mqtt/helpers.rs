@@ -150,8 +150,14 @@ pub fn large_event(event_id: &str, bytes: usize) -> Value {
 
 /// Gives an event a picture, another one for each `look`, and returns it.
 pub async fn put_picture(service: &Service, event_id: &str, look: u8) -> Vec<u8> {
+    put_large_picture(service, event_id, look, 0).await
+}
+
+/// The same, larger by so many bytes.
+pub async fn put_large_picture(service: &Service, event_id: &str, look: u8, more: usize) -> Vec<u8> {
     let mut picture = JPEG.to_vec();
     picture[LOOK] = look;
+    picture.resize(picture.len() + more, 0);
     let request = service.request(Method::PUT, &format!("{EVENTS}/{event_id}/thumbnail"));
     let request = request.header("content-type", "image/jpeg").body(picture.clone());
     let answer = Api::try_send(request).await.expect("an answer");

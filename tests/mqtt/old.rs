@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::helpers::{
     SHORTEST, SOON, Scene, accept, accept_batch, connected, event, event_id, events_received, ids,
-    large_event, logged, put_picture, scripted, service, settings, wait_for_error, wait_for_ids, warnings,
+    large_event, logged, put_large_picture, scripted, service, settings, wait_for_error, wait_for_ids,
+    warnings,
 };
 
 /// Settings for MQTT 3.1.1 and more.
@@ -122,7 +123,7 @@ async fn large_events_and_pictures_are_not_stopped_by_the_client() {
     let scene = Scene::with(&old(&json!({}))).await;
     let mut ledger = Ledger::new();
     accept(&scene.service, &mut ledger, [large_event("large", 4_000)]).await;
-    let picture = put_picture(&scene.service, "large", 1).await;
+    let picture = put_large_picture(&scene.service, "large", 1, 1_000_000).await;
     scene.assert_all_arrive(&mut ledger).await;
     let topic = "liveobject/camera/door/thumbnail";
     let shown = |messages: &[Message]| {

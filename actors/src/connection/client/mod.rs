@@ -230,7 +230,8 @@ impl Attempt {
         let next =
             ended.refusal.and_then(|refusal| Some((refusal, self.approach.after(self.version, refusal)?)));
         let Some((refusal, version)) = next else { return Err(ended.after(self.refused, &broker).failure) };
-        tracing::info!(broker, "MQTT {} {refusal}; trying MQTT {version}", self.version);
+        let (refused, trying) = (self.version.as_str(), version.as_str());
+        tracing::info!(broker, refused, how = %refusal, trying, "trying the other version of MQTT");
         self.refused = Some(refusal);
         self.version = version;
         self.session = Session::open(&self.settings, self.options.clone(), self.approach, version);
