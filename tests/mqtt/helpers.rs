@@ -65,6 +65,22 @@ impl Scene {
         Self { broker, subscriber, service }
     }
 
+    /// The broker restarts twice while events keep coming in; afterwards all have arrived, in order.
+    pub async fn outlive_restarts(&mut self) -> Ledger {
+        let stream = Stream::start(&self.service);
+        for _ in 0..2 {
+            stream.more(50).await;
+            self.broker.stop().await;
+            stream.more(50).await;
+            self.broker.resume().await;
+            self.service.wait_connected(SOON).await;
+        }
+        stream.more(50).await;
+        let mut ledger = stream.stop().await;
+        self.assert_all_arrive(&mut ledger).await;
+        ledger
+    }
+
     /// Waits until the outbox is empty and every accepted event has been seen: none lost, none overtaken.
     pub async fn assert_all_arrive(&self, ledger: &mut Ledger) {
         settle(&self.service, &[&self.subscriber], ledger).await;
@@ -134,8 +150,14 @@ pub fn large_event(event_id: &str, bytes: usize) -> Value {
 
 /// Gives an event a picture, another one for each `look`, and returns it.
 pub async fn put_picture(service: &Service, event_id: &str, look: u8) -> Vec<u8> {
+    put_large_picture(service, event_id, look, 0).await
+}
+
+/// The same, larger by so many bytes.
+pub async fn put_large_picture(service: &Service, event_id: &str, look: u8, more: usize) -> Vec<u8> {
     let mut picture = JPEG.to_vec();
     picture[LOOK] = look;
+    picture.resize(picture.len() + more, 0);
     let request = service.request(Method::PUT, &format!("{EVENTS}/{event_id}/thumbnail"));
     let request = request.header("content-type", "image/jpeg").body(picture.clone());
     let answer = Api::try_send(request).await.expect("an answer");

@@ -4,7 +4,7 @@ use liveobject_actors::clock;
 use liveobject_test_support::Ledger;
 use serde_json::Value;
 
-use crate::helpers::{SOON, Scene, Stream, accept_batch, assert_metrics, logged, metric};
+use crate::helpers::{SOON, Scene, accept_batch, assert_metrics, logged, metric};
 
 fn time(value: &Value) -> chrono::DateTime<chrono::FixedOffset> {
     let text = value.as_str().unwrap_or_else(|| panic!("{value} is not a time"));
@@ -14,17 +14,7 @@ fn time(value: &Value) -> chrono::DateTime<chrono::FixedOffset> {
 #[tokio::test]
 async fn events_accepted_while_the_broker_restarts_arrive_afterwards_in_order() {
     let mut scene = Scene::start().await;
-    let stream = Stream::start(&scene.service);
-    for _ in 0..2 {
-        stream.more(50).await;
-        scene.broker.stop().await;
-        stream.more(50).await;
-        scene.broker.resume().await;
-        scene.service.wait_connected(SOON).await;
-    }
-    stream.more(50).await;
-    let mut ledger = stream.stop().await;
-    scene.assert_all_arrive(&mut ledger).await;
+    let ledger = scene.outlive_restarts().await;
     assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
 }
 

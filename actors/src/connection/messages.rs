@@ -3,6 +3,7 @@
 use actix::{Message, Recipient};
 use bytes::Bytes;
 
+use super::{Refusal, Version};
 use crate::{
     ids::{LinkId, Seq},
     settings::QoS,
@@ -78,8 +79,10 @@ pub struct Close;
 pub struct Connected {
     /// Which link.
     pub link: LinkId,
-    /// What the broker speaks, `"5"` or `"3.1.1"`.
-    pub protocol: &'static str,
+    /// What is spoken.
+    pub version: Version,
+    /// How the other version had been turned down before, if it had.
+    pub refused: Option<Refusal>,
     /// What the broker cannot do as the settings ask.
     pub warnings: Vec<Warning>,
 }
@@ -92,4 +95,7 @@ pub struct ConnectionEnded {
     pub link: LinkId,
     /// Why; `None` when it was closed as asked.
     pub failure: Option<Failure>,
+    /// MQTT 3.1.1: the broker closed the connection instead of an answer to the first QoS 2 event. A broker that does not
+    /// take QoS 2 has no other way to say so.
+    pub balked: bool,
 }

@@ -10,6 +10,7 @@ mod messages;
 mod packets;
 pub mod probe;
 pub(crate) mod reason;
+mod version;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use futures_util::StreamExt as _;
 use tokio::{sync::oneshot, time::Instant};
 
 use self::{
-    client::{Answer, Client, Event, Limits, Message, SessionOptions},
+    client::{Accepted, Answer, Client, Event, Limits, Message, SessionOptions},
     packets::Packets,
 };
 use crate::{
@@ -31,6 +32,7 @@ use crate::{
     status::{Failure, FailureKind, Warning},
 };
 pub use messages::*;
+pub use version::{Approach, Refusal, Version};
 
 /// Events of the client that are handled in one go: their acknowledgements reach the outbox in one message.
 const EVENTS_AT_ONCE: usize = 256;
@@ -90,12 +92,15 @@ pub struct ConnectionActor {
     link: LinkId,
     settings: Arc<MqttSettings>,
     peers: Peers,
+    /// Which MQTT to try.
+    approach: Approach,
     /// How many events may be in flight.
     window: u16,
-    /// There while the session lasts.
-    client: Option<Client>,
-    /// Known once the login is accepted.
-    limits: Option<Limits>,
+    /// There once the login is accepted.
+    session: Option<(Client, Limits)>,
+    version: Version,
+    /// Whether the broker has answered an event.
+    answered_event: bool,
     packets: Packets<Parcel>,
     /// Who is told what arrives on which topic; at most [`MAX_SUBSCRIPTIONS`].
     subscribers: Vec<Subscribe>,
@@ -105,14 +110,22 @@ pub struct ConnectionActor {
 
 impl ConnectionActor {
     /// A connection that begins when the actor is started.
-    pub fn new(link: LinkId, settings: Arc<MqttSettings>, window: u16, peers: Peers) -> Self {
+    pub fn new(
+        link: LinkId,
+        settings: Arc<MqttSettings>,
+        approach: Approach,
+        window: u16,
+        peers: Peers,
+    ) -> Self {
         Self {
             link,
             settings,
             peers,
+            approach,
             window,
-            client: None,
-            limits: None,
+            session: None,
+            version: approach.first(),
+            answered_event: false,
             packets: Packets::default(),
             subscribers: Vec::new(),
             closing: false,
@@ -128,6 +141,16 @@ impl ConnectionActor {
         ctx.stop();
     }
 
+    /// See [`ConnectionEnded::balked`].
+    fn balked(&self, failure: Option<&Failure>) -> bool {
+        let qos = self.session.as_ref().map(|(_, limits)| self.settings.qos.min(limits.maximum_qos));
+        self.version == Version::V311
+            && qos == Some(QoS::ExactlyOnce)
+            && failure.is_some_and(|failure| failure.kind == FailureKind::Closed)
+            && !self.answered_event
+            && self.packets.count(|parcel| matches!(parcel, Parcel::Event(_))) > 0
+    }
+
     fn availability(&self, text: &str) -> Message {
         Message {
             topic: self.settings.availability_topic(),
@@ -140,9 +163,7 @@ impl ConnectionActor {
 
     /// Gives the message to the client, as the broker's limits allow it.
     fn give(&mut self, mut message: Message, parcel: Parcel) -> Result<(), NotGiven> {
-        let Some((client, limits)) = self.client.as_ref().zip(self.limits.as_ref()) else {
-            return Err(NotGiven::Overrun);
-        };
+        let Some((client, limits)) = &self.session else { return Err(NotGiven::Overrun) };
         message.qos = message.qos.min(limits.maximum_qos);
         message.retain &= limits.retain_available;
         let max = limits.maximum_packet_size.map_or(usize::MAX, |max| max as usize);
@@ -154,8 +175,10 @@ impl ConnectionActor {
         Ok(())
     }
 
-    fn accepted(&mut self, protocol: &'static str, limits: Limits, ctx: &mut Context<Self>) {
-        self.limits = Some(limits);
+    fn accepted(&mut self, accepted: Accepted, ctx: &mut Context<Self>) {
+        let Accepted { client, version, refused, limits } = accepted;
+        self.session = Some((client, limits));
+        self.version = version;
         let birth = self.availability(&self.settings.birth_message);
         if let Err(why) = self.give(birth, Parcel::State(None)) {
             tracing::warn!(?why, "the birth message could not be published");
@@ -163,7 +186,7 @@ impl ConnectionActor {
         let warnings = broker_warnings(&self.settings, limits);
         let link = self.link;
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-        self.peers.connected.do_send(Connected { link, protocol, warnings });
+        self.peers.connected.do_send(Connected { link, version, refused, warnings });
         for peer in &self.peers.link_up {
             let me = ctx.address();
             let link_up = LinkUp {
@@ -183,8 +206,8 @@ impl ConnectionActor {
     fn happened(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<(Seq, Outcome)> {
         let now = Instant::now();
         let answered = match event {
-            Event::Accepted { protocol, limits } => {
-                self.accepted(protocol, limits, ctx);
+            Event::Accepted(accepted) => {
+                self.accepted(accepted, ctx);
                 None
             }
             Event::Sent(packet_id) => {
@@ -225,7 +248,10 @@ impl ConnectionActor {
 
     fn arrived(&mut self, parcel: Parcel, answer: Answer) -> Option<(Seq, Outcome)> {
         match parcel {
-            Parcel::Event(seq) => Some((seq, outcome(answer))),
+            Parcel::Event(seq) => {
+                self.answered_event = true;
+                Some((seq, outcome(answer)))
+            }
             Parcel::State(asker) => {
                 if let Some(asker) = asker {
                     // Whoever asked may have stopped waiting.
@@ -234,7 +260,7 @@ impl ConnectionActor {
                 None
             }
             Parcel::Offline => {
-                if let Some(client) = &self.client
+                if let Some((client, _)) = &self.session
                     && let Err(error) = client.disconnect(CLOSE_PATIENCE)
                 {
                     tracing::debug!(%error, "no room for a clean disconnect");
@@ -329,8 +355,7 @@ impl Actor for ConnectionActor {
             will: Some(self.availability(&self.settings.will_message)),
             capacity: self.window,
         };
-        let (client, events) = client::open(&self.settings, options);
-        self.client = Some(client);
+        let events = client::open(&self.settings, options, self.approach);
         ctx.add_stream(events.ready_chunks(EVENTS_AT_ONCE));
         ctx.run_interval(SILENCE_CHECK, Self::check_silence);
     }
@@ -338,13 +363,14 @@ impl Actor for ConnectionActor {
     fn stopped(&mut self, _: &mut Self::Context) {
         // Runs at every end, also at a panic: the one place that tells. It must not panic itself.
         let failure = if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
+        let balked = self.balked(failure.as_ref());
         let link = self.link;
         for peer in &self.peers.link_down {
             #[expect(clippy::disallowed_methods, reason = "one message a connection")]
             peer.do_send(LinkDown { link, failure: failure.as_ref().map(|failure| failure.kind) });
         }
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-        self.peers.ended.do_send(ConnectionEnded { link, failure });
+        self.peers.ended.do_send(ConnectionEnded { link, failure, balked });
     }
 }
 
@@ -431,7 +457,7 @@ impl Handler<Subscribe> for ConnectionActor {
     type Result = ();
 
     fn handle(&mut self, msg: Subscribe, _: &mut Self::Context) {
-        let Some(client) = self.client.as_ref().filter(|_| !self.closing) else { return };
+        let Some((client, _)) = self.session.as_ref().filter(|_| !self.closing) else { return };
         if self.subscribers.len() >= MAX_SUBSCRIPTIONS || client.subscribe(&msg.topic).is_err() {
             tracing::warn!(topic = msg.topic, "no room for a subscription");
             return;
@@ -447,7 +473,7 @@ impl Handler<Close> for ConnectionActor {
         if std::mem::replace(&mut self.closing, true) {
             return;
         }
-        if self.limits.is_none() {
+        if self.session.is_none() {
             return ctx.stop();
         }
         let offline = self.availability(&self.settings.will_message);

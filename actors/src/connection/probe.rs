@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use super::{
-    client::{self, Answer, Client, Event, Events, Message, SessionOptions},
+    Approach, Version,
+    client::{self, Accepted, Answer, Client, Event, Events, Message, SessionOptions},
     dial,
 };
 use crate::{
@@ -96,13 +97,13 @@ async fn stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(),
         })
         .await?;
     let mut session = report.stage("login", Session::open(settings)).await?;
-    report.protocol = Some(session.protocol);
+    report.protocol = Some(session.version.as_str());
     report.stage("publish", session.publish()).await?;
     report.current = Some(("loopback", Instant::now()));
     match session.hear().await? {
         Some(true) => report.close(Some(true), "heard the test message".to_owned()),
         // What MQTT 5 acknowledges is permitted: this user may publish there, and not read.
-        Some(false) if session.protocol == "5" => {
+        Some(false) if session.version == Version::V5 => {
             report.close(None, "the broker took it, but does not let this user read the topic".to_owned());
         }
         Some(false) => {
@@ -110,7 +111,8 @@ async fn stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(),
                 FailureKind::NotAuthorized,
                 format!(
                     "{} acknowledged the test message on {}, but did not pass it on. Its access rules seem to drop it: \
-                     permit this user to publish there.",
+                     permit this user to publish there, and to read it, since with MQTT 3.1.1 nothing else proves that \
+                     publishing is permitted.",
                     settings.broker(),
                     session.topic
                 ),
@@ -127,12 +129,34 @@ fn peer(stream: &TcpStream) -> String {
     stream.peer_addr().map_or_else(|_| "connected".to_owned(), |address| format!("connected to {address}"))
 }
 
+/// The next event; after the end there is none.
+fn happened(event: Option<Result<Event, Failure>>) -> Result<Event, Failure> {
+    event.unwrap_or_else(|| Err(Failure::new(FailureKind::Closed, "The connection was closed.")))
+}
+
+fn login_detail(Accepted { version, refused, limits, .. }: &Accepted) -> String {
+    let before = refused.map(|refusal| {
+        let other = version.other();
+        format!(", because MQTT {other} {refusal}")
+    });
+    let before = before.unwrap_or_default();
+    match version {
+        Version::V5 => format!(
+            "MQTT {version}{before}; the broker takes QoS {} and {} unacknowledged messages at most, {} retained messages",
+            limits.maximum_qos.level(),
+            limits.receive_maximum,
+            if limits.retain_available { "keeps" } else { "does not keep" },
+        ),
+        Version::V311 => format!("MQTT {version}{before}; with it a broker does not tell its limits"),
+    }
+}
+
 /// One trial session.
 struct Session {
     settings: Arc<MqttSettings>,
     client: Client,
     events: Events,
-    protocol: &'static str,
+    version: Version,
     topic: String,
     text: Bytes,
     may_subscribe: bool,
@@ -146,45 +170,44 @@ impl Session {
             will: None,
             capacity: 4,
         };
-        let (client, events) = client::open(settings, options);
-        let mut session = Self {
-            settings: Arc::clone(settings),
-            client,
-            events,
-            protocol: "5",
-            topic: settings.topic_prefix.test(),
-            text: format!("connection test {:016x}", rand::random::<u64>()).into(),
-            may_subscribe: false,
-            heard: false,
-        };
+        let mut events = client::open(settings, options, Approach::to(settings.protocol));
         loop {
-            if let Event::Accepted { protocol, limits } = session.next().await? {
-                session.protocol = protocol;
-                let detail = format!(
-                    "MQTT {protocol}; the broker takes QoS {} and {} unacknowledged messages at most, {} retained messages",
-                    limits.maximum_qos.level(),
-                    limits.receive_maximum,
-                    if limits.retain_available { "keeps" } else { "does not keep" },
-                );
-                return Ok((session, detail));
-            }
+            let Event::Accepted(accepted) = happened(events.next().await)? else { continue };
+            let detail = login_detail(&accepted);
+            let session = Self {
+                settings: Arc::clone(settings),
+                client: accepted.client,
+                events,
+                version: accepted.version,
+                topic: settings.topic_prefix.test(),
+                text: format!("connection test {:016x}", rand::random::<u64>()).into(),
+                may_subscribe: false,
+                heard: false,
+            };
+            return Ok((session, detail));
         }
     }
 
     async fn next(&mut self) -> Result<Event, Failure> {
-        match self.events.next().await {
-            Some(Ok(event)) => {
-                if let Event::Arrived { topic, payload } = &event {
-                    self.heard |= topic == self.topic.as_bytes() && *payload == self.text;
-                }
-                Ok(event)
-            }
-            Some(Err(failure)) => Err(failure),
-            None => Err(Failure::new(FailureKind::Closed, "The connection was closed.")),
+        let event = happened(self.events.next().await)?;
+        if let Event::Arrived { topic, payload } = &event {
+            self.heard |= topic == self.topic.as_bytes() && *payload == self.text;
         }
+        Ok(event)
     }
 
     async fn publish(&mut self) -> Result<((), String), Failure> {
+        self.publish_test().await.map_err(|failure| match (self.version, failure.kind) {
+            // MQTT 3.1.1 has no other way to say no.
+            (Version::V311, FailureKind::Closed) => Failure::new(
+                FailureKind::Closed,
+                format!("{} Or does it not permit this user to publish to {}?", failure.message, self.topic),
+            ),
+            _ => failure,
+        })
+    }
+
+    async fn publish_test(&mut self) -> Result<((), String), Failure> {
         let overrun = |_| Failure::new(FailureKind::Closed, "The client took no message.");
         self.client.subscribe(&self.topic).map_err(overrun)?;
         loop {

@@ -1,8 +1,12 @@
 //! Why a connection ended, in words that an administrator can act on. Pure.
 
-use std::io;
+use std::{fmt, io};
 
-use crate::status::{Failure, FailureKind};
+use super::Version;
+use crate::{
+    settings::{MqttSettings, Protocol},
+    status::{Failure, FailureKind},
+};
 
 /// How an error of the operating system looks to the administrator.
 pub fn of_io(error: &io::Error, broker: &str) -> Failure {
@@ -44,7 +48,7 @@ pub fn timed_out(broker: &str, seconds: u16, login: bool) -> Failure {
 }
 
 /// The name has no address.
-pub fn name_not_found(host: &str, error: &dyn std::fmt::Display) -> Failure {
+pub fn name_not_found(host: &str, error: &dyn fmt::Display) -> Failure {
     Failure::new(
         FailureKind::NameNotFound,
         format!("The name {host:?} has no address ({error}). Check the spelling and the name server."),
@@ -68,14 +72,125 @@ pub fn panicked() -> Failure {
 }
 
 /// The broker closed the connection before it answered the login.
-pub fn closed_at_login(broker: &str) -> Failure {
+pub fn closed_at_login(settings: &MqttSettings) -> Failure {
+    let broker = settings.broker();
+    let question = match settings.protocol {
+        Protocol::Auto => "Is it restarting, and does the port expect TLS?",
+        Protocol::V5 => {
+            "Does it speak MQTT 5 (with protocol \"auto\" that is found out), and does the port expect TLS?"
+        }
+        Protocol::V311 => {
+            "Does it speak MQTT 3.1.1 (with protocol \"auto\" that is found out), and does the port expect TLS?"
+        }
+    };
     Failure::new(
         FailureKind::Closed,
+        format!("{broker} closed the connection during the MQTT login, without a reason. {question}"),
+    )
+}
+
+/// The broker closed the connection after the login, without a reason.
+pub fn closed(broker: &str) -> Failure {
+    Failure::new(FailureKind::Closed, format!("{broker} closed the connection. Was the broker restarted?"))
+}
+
+/// What looks like another client with the same client id, where the broker cannot say so.
+pub fn probably_taken_over(settings: &MqttSettings) -> Failure {
+    let (broker, client_id) = (settings.broker(), &settings.client_id);
+    Failure::new(
+        FailureKind::TakenOver,
         format!(
-            "{broker} closed the connection during the MQTT login, without a reason. Does it speak MQTT 5, and does \
-             the port expect TLS?"
+            "{broker} accepts each login and closes the connection soon after: probably another client with the same \
+             client id {client_id:?} connects in turn. Give each client its own client_id. If there is no other, the \
+             broker's log tells why it closes; a message that is not permitted is a reason, too."
         ),
     )
+}
+
+/// A ping stayed unanswered.
+pub fn ping_unanswered(broker: &str) -> Failure {
+    Failure::new(
+        FailureKind::Stalled,
+        format!("{broker} is connected, but does not answer pings. Connecting anew."),
+    )
+}
+
+/// A clean disconnect took too long.
+pub fn not_drained(broker: &str) -> Failure {
+    Failure::new(
+        FailureKind::Closed,
+        format!("{broker} did not acknowledge everything before the connection was closed."),
+    )
+}
+
+/// An error of the client that has no better words.
+pub fn failed(broker: &str, error: &dyn fmt::Display) -> Failure {
+    Failure::new(FailureKind::Closed, format!("The connection to {broker} failed: {error}."))
+}
+
+/// What was answered is no MQTT, or not in its order.
+pub fn not_mqtt(broker: &str, version: Version, error: &dyn fmt::Display) -> Failure {
+    Failure::new(
+        FailureKind::Protocol,
+        format!(
+            "What {broker} answers is not the MQTT {version} that was expected ({error}). Is it an MQTT broker's port, \
+             and does it expect TLS?"
+        ),
+    )
+}
+
+/// The broker said that it does not speak this version.
+pub fn version_refused(settings: &MqttSettings, version: Version) -> Failure {
+    let broker = settings.broker();
+    let message = match settings.protocol {
+        Protocol::Auto => {
+            format!("{broker} speaks neither MQTT 5 nor MQTT 3.1.1. Is it a broker of the years before?")
+        }
+        Protocol::V5 | Protocol::V311 => format!(
+            "{broker} does not speak MQTT {version} as it was asked to. Set protocol to \"auto\", and it is asked for \
+             what it speaks."
+        ),
+    };
+    Failure::new(FailureKind::Protocol, message)
+}
+
+/// The broker said that user name or password is wrong.
+pub fn bad_credentials(settings: &MqttSettings) -> Failure {
+    let (broker, user) = (settings.broker(), settings.username.as_deref().unwrap_or(""));
+    Failure::new(
+        FailureKind::BadCredentials,
+        format!("{broker} does not accept the user name {user:?} with this password."),
+    )
+}
+
+/// The broker said that this login is not permitted.
+pub fn login_not_permitted(settings: &MqttSettings) -> Failure {
+    let broker = settings.broker();
+    let message = match settings.username.as_deref().unwrap_or("") {
+        "" => format!("{broker} does not permit the login without a user name and password."),
+        user => format!(
+            "{broker} does not permit the login of {user:?}: the user name or password is wrong, or this user may not \
+             connect."
+        ),
+    };
+    Failure::new(FailureKind::NotAuthorized, message)
+}
+
+/// The broker said that it does not like the client id.
+pub fn client_id_refused(settings: &MqttSettings) -> Failure {
+    Failure::new(
+        FailureKind::Protocol,
+        format!(
+            "{} does not accept the client id {:?}. Set another client_id.",
+            settings.broker(),
+            settings.client_id
+        ),
+    )
+}
+
+/// The broker said that it is not there for anybody now.
+pub fn unavailable(broker: &str, said: &str) -> Failure {
+    Failure::new(FailureKind::Refused, format!("{broker} refuses connections at the moment ({said})."))
 }
 
 #[cfg(test)]

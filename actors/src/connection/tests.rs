@@ -4,7 +4,10 @@ use actix::Addr;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::testing::{Crash, Recorder, Told};
+use crate::{
+    settings::Protocol,
+    testing::{Crash, Recorder, Told},
+};
 
 struct Fixture {
     connection: Addr<ConnectionActor>,
@@ -34,7 +37,8 @@ async fn connecting() -> Fixture {
         link_down: vec![link_down_to.recipient()],
         answered: answered.recipient(),
     };
-    let connection = ConnectionActor::new(LinkId(1), Arc::new(settings), 10, peers).start();
+    let connection =
+        ConnectionActor::new(LinkId(1), Arc::new(settings), Approach::to(Protocol::Auto), 10, peers).start();
     Fixture { connection, ended, link_down, _silent: silent }
 }
 

@@ -4,8 +4,10 @@
 //! so that no state of a failed connection lives on. New settings take effect at once; the old connection is closed
 //! first, since both have the same client id.
 
+mod acquaintance;
 mod backoff;
 mod messages;
+mod twin;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,11 +20,12 @@ use tokio::{
     time::Instant,
 };
 
+use self::{acquaintance::Acquaintance, twin::Twin};
 pub use self::{backoff::STABLE_AFTER, messages::*};
 use crate::{
     clock::{self, Timestamp},
     config::SettingsChanged,
-    connection::{Close, Connected, ConnectionEnded, PublishState},
+    connection::{Approach, Close, Connected, ConnectionEnded, PublishState, Version, reason},
     ids::LinkId,
     metrics::Metrics,
     retained::Farewell,
@@ -40,6 +43,8 @@ pub struct ConnectionStart {
     pub link: LinkId,
     /// The settings of this moment.
     pub settings: Arc<MqttSettings>,
+    /// Which MQTT to try.
+    pub approach: Approach,
     /// Told when the login was accepted.
     pub connected: Recipient<Connected>,
     /// Told when the connection is over.
@@ -74,7 +79,7 @@ enum Mode {
         link: LinkId,
         running: Running,
         since: Instant,
-        protocol: &'static str,
+        version: Version,
         warnings: Vec<Warning>,
     },
     Waiting {
@@ -102,6 +107,9 @@ pub struct SupervisorActor {
     links: u64,
     /// Failures in a row, since settings changed or a connection was up for good.
     failures: u32,
+    /// What is known of the broker of the settings.
+    acquaintance: Acquaintance,
+    twin: Twin,
     last_connected_at: Option<Timestamp>,
     last_error: Option<LastError>,
     /// Asked to stop: who is told when the connection is closed.
@@ -127,6 +135,8 @@ impl SupervisorActor {
             mode: Mode::Idle,
             links: 0,
             failures: 0,
+            acquaintance: Acquaintance::default(),
+            twin: Twin::default(),
             last_connected_at: None,
             last_error: None,
             stopping: None,
@@ -181,6 +191,7 @@ impl SupervisorActor {
         tracing::debug!(link = link.0, broker = settings.broker(), "connecting");
         let start = ConnectionStart {
             link,
+            approach: self.acquaintance.approach(settings.protocol, Instant::now()),
             settings,
             connected: ctx.address().recipient(),
             ended: ctx.address().recipient(),
@@ -211,12 +222,26 @@ impl SupervisorActor {
         self.last_error = Some(LastError { kind, message, at: clock::now() });
     }
 
-    fn lost(&mut self, failure: Failure, ctx: &mut Context<Self>) {
-        if let Mode::Connected { since, .. } = &self.mode
-            && since.elapsed() >= STABLE_AFTER
-        {
+    /// What a connection's end tells of the broker, and of a client with our id; and the failure as it is to be told.
+    fn learn(&mut self, failure: Failure) -> Failure {
+        let Mode::Connected { since, version, .. } = &self.mode else {
+            self.twin.unlikely();
+            if failure.kind == FailureKind::Closed {
+                self.acquaintance.turned_away();
+            }
+            return failure;
+        };
+        if since.elapsed() >= STABLE_AFTER {
             self.failures = 0;
         }
+        match (self.twin.lost(*version, failure.kind, since.elapsed()), &self.settings) {
+            (true, Some(settings)) => reason::probably_taken_over(settings),
+            _ => failure,
+        }
+    }
+
+    fn lost(&mut self, failure: Failure, ctx: &mut Context<Self>) {
+        let failure = self.learn(failure);
         self.metrics.mqtt_connection_status.set(0);
         self.failures = self.failures.saturating_add(1);
         let wait = backoff::wait_after(self.failures, rand::random());
@@ -237,6 +262,13 @@ impl SupervisorActor {
         self.mode = Mode::Waiting { next_attempt_at, timer };
     }
 
+    /// The warning that another client has our id, until a connection has stayed.
+    fn taken_over(&self) -> Option<Warning> {
+        let LastError { message, .. } =
+            self.last_error.as_ref().filter(|error| error.kind == FailureKind::TakenOver)?;
+        Some(Warning { kind: "client_id_taken_over", message: message.clone() })
+    }
+
     fn status(&self) -> ConnectionStatus {
         let enabled = self.settings.as_ref().is_some_and(|settings| settings.enabled);
         let (state, protocol, warnings, next_attempt_at) = match &self.mode {
@@ -248,8 +280,9 @@ impl SupervisorActor {
             Mode::Connecting { .. } | Mode::Closing { .. } => {
                 (ConnectionState::Connecting, None, Vec::new(), None)
             }
-            Mode::Connected { protocol, warnings, .. } => {
-                (ConnectionState::Connected, Some(*protocol), warnings.clone(), None)
+            Mode::Connected { version, warnings, .. } => {
+                let warnings = warnings.iter().cloned().chain(self.taken_over()).collect();
+                (ConnectionState::Connected, Some(version.as_str()), warnings, None)
             }
             Mode::Waiting { next_attempt_at, .. } => {
                 (ConnectionState::Waiting, None, Vec::new(), Some(*next_attempt_at))
@@ -288,6 +321,8 @@ impl Handler<SettingsChanged> for SupervisorActor {
         self.unreadable = msg.unreadable;
         self.failures = 0;
         self.last_error = None;
+        self.acquaintance = Acquaintance::default();
+        self.twin.unlikely();
         let moves = |new: &MqttSettings| old.is_some_and(|old| new.enabled && !old.same_broker(new));
         let moves = self.settings.as_deref().is_some_and(moves);
         if self.stopping.is_none() && !(moves && self.leave(ctx)) {
@@ -300,20 +335,22 @@ impl Handler<Connected> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, msg: Connected, ctx: &mut Self::Context) {
-        let Connected { link, protocol, warnings } = msg;
+        let Connected { link, version, refused, warnings } = msg;
         let running = match &self.mode {
             Mode::Connecting { link: current, running } if *current == link => running.clone(),
             // It was told to close meanwhile.
             _ => return,
         };
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
-        tracing::info!(broker, protocol, "connected");
+        tracing::info!(broker, protocol = version.as_str(), "connected");
         for Warning { kind, message } in &warnings {
             tracing::warn!(kind, reason = message, "the broker cannot do as the settings ask");
         }
         self.metrics.mqtt_connection_status.set(1);
         self.last_connected_at = Some(clock::now());
-        self.mode = Mode::Connected { link, running, since: Instant::now(), protocol, warnings };
+        let since = Instant::now();
+        self.acquaintance.accepted(version, refused, since);
+        self.mode = Mode::Connected { link, running, since, version, warnings };
         ctx.run_later(STABLE_AFTER, move |act, _| {
             if matches!(&act.mode, Mode::Connected { link: current, .. } if *current == link) {
                 act.failures = 0;
@@ -326,7 +363,8 @@ impl Handler<Connected> for SupervisorActor {
 impl Handler<ConnectionEnded> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, ConnectionEnded { link, failure }: ConnectionEnded, ctx: &mut Self::Context) {
+    fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
+        let ConnectionEnded { link, failure, balked } = ended;
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
                 tracing::info!("disconnected, as asked");
@@ -335,6 +373,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
             Mode::Connecting { link: current, .. } | Mode::Connected { link: current, .. }
                 if *current == link =>
             {
+                self.acquaintance.ended(balked);
                 let closed = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
                 self.lost(failure.unwrap_or_else(closed), ctx);
             }

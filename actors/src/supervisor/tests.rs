@@ -6,12 +6,13 @@ use actix::Addr;
 use tokio::{sync::mpsc, time};
 
 use super::*;
-use crate::testing::settle;
+use crate::{connection::Refusal, settings::Protocol, testing::settle};
 
 /// Every connection that was started, and what was asked of it.
 #[derive(Default)]
 struct Started {
     links: Vec<(LinkId, Recipient<Connected>, Recipient<ConnectionEnded>)>,
+    approaches: Vec<Approach>,
     closed: usize,
 }
 
@@ -49,6 +50,7 @@ impl Fixture {
         let kept = Rc::clone(&started);
         let factory = Box::new(move |start: ConnectionStart| {
             kept.borrow_mut().links.push((start.link, start.connected, start.ended));
+            kept.borrow_mut().approaches.push(start.approach);
             let fake = FakeConnection(Rc::clone(&kept)).start();
             Running { close: fake.clone().recipient(), publish: fake.recipient() }
         });
@@ -70,13 +72,21 @@ impl Fixture {
     }
 
     async fn connect(&self) {
+        self.connect_with(Version::V5, None).await;
+    }
+
+    async fn connect_with(&self, version: Version, refused: Option<Refusal>) {
         let (link, connected, _) = self.started.borrow().links.last().unwrap().clone();
-        connected.send(Connected { link, protocol: "5", warnings: vec![] }).await.unwrap();
+        connected.send(Connected { link, version, refused, warnings: vec![] }).await.unwrap();
+    }
+
+    fn approach(&self) -> Approach {
+        *self.started.borrow().approaches.last().unwrap()
     }
 
     async fn end(&self, failure: Option<Failure>) {
         let (link, _, ended) = self.started.borrow().links.last().unwrap().clone();
-        ended.send(ConnectionEnded { link, failure }).await.unwrap();
+        ended.send(ConnectionEnded { link, failure, balked: false }).await.unwrap();
         settle().await;
     }
 
@@ -87,6 +97,10 @@ impl Fixture {
 
 fn refused() -> Failure {
     Failure::new(FailureKind::Refused, "refused")
+}
+
+fn closed() -> Failure {
+    Failure::new(FailureKind::Closed, "closed")
 }
 
 #[actix::test]
@@ -219,4 +233,66 @@ async fn a_test_message_needs_a_connection() {
     it.connect().await;
     let answer = it.supervisor.send(PublishTestMessage).await.unwrap();
     assert_eq!(answer.unwrap().topic, "liveobject/test");
+}
+
+#[actix::test]
+async fn a_broker_that_refused_mqtt_5_is_asked_for_3_1_1_at_once_until_the_settings_change() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    assert_eq!(it.approach(), Approach::to(Protocol::Auto));
+    it.connect_with(Version::V311, Some(Refusal::Said)).await;
+    assert_eq!(it.status().await.protocol, Some("3.1.1"));
+    it.end(Some(closed())).await;
+    time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(it.approach(), Approach::known(Version::V311));
+    it.settings(true).await;
+    it.end(None).await;
+    assert_eq!(it.approach(), Approach::to(Protocol::Auto));
+}
+
+#[actix::test]
+async fn a_broker_that_restarts_in_the_middle_of_a_login_is_asked_for_mqtt_5_again() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.connect_with(Version::V311, Some(Refusal::Closed)).await;
+    it.end(Some(closed())).await;
+    time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(it.approach(), Approach::to(Protocol::Auto));
+    it.connect().await;
+    it.end(Some(closed())).await;
+    time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(it.approach(), Approach::known(Version::V5));
+    it.end(Some(refused())).await;
+    time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(it.approach(), Approach::known(Version::V5), "a broker that is away has unlearnt nothing");
+    it.end(Some(closed())).await;
+    time::sleep(Duration::from_secs(16)).await;
+    assert_eq!(it.approach(), Approach::to(Protocol::Auto), "another one may stand there now");
+}
+
+#[actix::test]
+async fn connections_that_are_closed_soon_after_each_3_1_1_login_are_probably_a_twins_doing() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    let mut kinds = Vec::new();
+    for n in 1..=4 {
+        it.connect_with(Version::V311, None).await;
+        time::sleep(Duration::from_secs(3)).await;
+        it.end(Some(closed())).await;
+        let status = it.status().await;
+        assert_eq!(status.reconnect_attempt, n, "the waits grow as ever");
+        kinds.push(status.last_error.unwrap().kind);
+        time::sleep(Duration::from_secs(9)).await;
+    }
+    let expected = [FailureKind::Closed, FailureKind::Closed, FailureKind::TakenOver, FailureKind::TakenOver];
+    assert_eq!(kinds, expected);
+    it.connect_with(Version::V311, None).await;
+    let warned =
+        |status: ConnectionStatus| status.warnings.iter().map(|warning| warning.kind).collect::<Vec<_>>();
+    assert_eq!(warned(it.status().await), ["client_id_taken_over"]);
+    time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(warned(it.status().await), Vec::<&str>::new(), "the other one is gone");
 }

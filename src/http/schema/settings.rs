@@ -54,7 +54,8 @@ pub(in crate::http) struct SettingsInput {
     /// Absent: the stored one is kept; `null`: cleared. Never answered.
     #[schema(max_length = 65535, write_only)]
     password: Option<String>,
-    /// `auto`: MQTT 5, or 3.1.1 where the broker refuses 5.
+    /// `auto`: MQTT 5, or 3.1.1 where the broker refuses 5; it is asked for 5 again a day later, when the settings change,
+    /// and at the start.
     #[schema(required = false, default = "auto")]
     protocol: Protocol,
     #[schema(required = false, default = "tcp")]

@@ -54,7 +54,7 @@ pub(in crate::http) struct LastError {
 /// What works, but not as its user would wish.
 #[derive(ToSchema)]
 pub(in crate::http) struct Warning {
-    /// A short name (`no_subscribers`, `qos_lowered` …).
+    /// A short name (`no_subscribers`, `qos_lowered`, `client_id_taken_over` …).
     kind: String,
     /// What it means and what can be done.
     message: String,

@@ -8,6 +8,7 @@
 //! | to have | use |
 //! | --- | --- |
 //! | a broker that can be stopped, killed, frozen and started again | [`Mosquitto`] |
+//! | a broker that speaks MQTT 3.1.1 only | [`Nats`], [`RabbitMq`] |
 //! | a network that is cut, stalls, refuses, swallows or delays | [`Proxy`] |
 //! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
 //! | what a Home Assistant would have seen | [`Subscriber`] |
@@ -18,6 +19,7 @@
 #![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
 
 mod child;
+mod daemon;
 mod ports;
 mod wait;
 
@@ -25,7 +27,9 @@ pub mod api;
 pub mod ledger;
 pub mod mosquitto;
 pub mod mqtt5;
+pub mod nats;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod scripted;
 pub mod service;
 pub mod subscriber;
@@ -34,9 +38,11 @@ pub mod visitor;
 pub use api::{Answer, Api};
 pub use ledger::{Disorder, Ledger};
 pub use mosquitto::{Mosquitto, MosquittoBuilder};
+pub use nats::Nats;
 pub use ports::free_port;
 pub use proxy::Proxy;
-pub use scripted::{Acks, Reply, Rule, ScriptedBroker};
+pub use rabbitmq::RabbitMq;
+pub use scripted::{Acks, Refusal, Reply, Rule, ScriptedBroker};
 pub use service::{Finished, Service, ServiceBuilder};
 pub use subscriber::{Message, Subscriber, SubscriberBuilder};
 pub use wait::wait_until;

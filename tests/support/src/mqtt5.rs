@@ -1,5 +1,5 @@
-//! As much of MQTT 5 as the scripted broker and the subscriber need, written apart from any client library, so that a mistake in the
-//! library under test is not repeated here. Faults in what is received are errors that say what was wrong.
+//! As much of MQTT 5 and 3.1.1 as the scripted broker and the subscriber need, written apart from any client library, so that a
+//! mistake in the library under test is not repeated here. Faults in what is received are errors that say what was wrong.
 
 use std::io;
 
@@ -11,6 +11,16 @@ mod fields;
 
 pub use encode::{ConnAck, Encoder};
 use fields::{Fields, invalid};
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// MQTT 3.1.1: no properties, no reason codes.
+    V311,
+    /// MQTT 5.
+    #[default]
+    V5,
+}
 
 /// A packet, as far as a test may ask about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +68,8 @@ pub enum Packet {
 /// What a client said when it connected.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Connect {
+    /// What the client speaks.
+    pub version: Version,
     /// The client id; empty when the broker is to choose.
     pub client_id: String,
     /// Whether an earlier session is to be dropped.
@@ -124,12 +136,16 @@ impl Publish {
     }
 }
 
-/// Reads one packet; `None` when the other side has closed the connection between two packets.
+/// Reads one packet of this version (a CONNECT of any); `None` when the other side has closed the connection between two
+/// packets.
 ///
 /// # Errors
 ///
-/// When the connection fails, or the other side sends what MQTT 5 forbids.
-pub async fn read_packet(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Packet>> {
+/// When the connection fails, or the other side sends what MQTT forbids.
+pub async fn read_packet(
+    version: Version,
+    from: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<Packet>> {
     let mut first = [0];
     if from.read(&mut first).await? == 0 {
         return Ok(None);
@@ -137,7 +153,7 @@ pub async fn read_packet(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Opti
     let (length, prefix) = read_length(from).await?;
     let mut body = vec![0; length];
     from.read_exact(&mut body).await?;
-    let body = Fields(Bytes::from(body));
+    let body = Fields { version, left: Bytes::from(body) };
     parse(first[0], body, 1 + prefix + length).map(Some)
 }
 
@@ -170,16 +186,18 @@ fn parse(first: u8, mut body: Fields, packet_size: usize) -> io::Result<Packet> 
         10 if flags == 2 => unsubscribe(&mut body)?,
         12 => Packet::PingReq,
         13 => Packet::PingResp,
-        14 => Packet::Disconnect(if body.0.is_empty() { 0 } else { body.u8()? }),
+        14 => Packet::Disconnect(if body.left.is_empty() { 0 } else { body.u8()? }),
         kind => return Err(invalid(format!("packet type {kind} with flags {flags:#x}"))),
     };
     Ok(packet)
 }
 
 fn connect(body: &mut Fields) -> io::Result<Connect> {
-    if body.text()? != "MQTT" || body.u8()? != 5 {
-        return Err(invalid("not MQTT 5"));
-    }
+    body.version = match (body.text()?.as_str(), body.u8()?) {
+        ("MQTT", 4) => Version::V311,
+        ("MQTT", 5) => Version::V5,
+        (name, level) => return Err(invalid(format!("{name:?} {level} is neither MQTT 5 nor 3.1.1"))),
+    };
     let flags = body.u8()?;
     let keep_alive = body.u16()?;
     let properties = body.properties()?;
@@ -192,6 +210,7 @@ fn connect(body: &mut Fields) -> io::Result<Connect> {
         None
     };
     Ok(Connect {
+        version: body.version,
         client_id,
         clean_start: flags & 0x02 != 0,
         keep_alive,
@@ -230,7 +249,7 @@ fn subscribe(body: &mut Fields) -> io::Result<Packet> {
     let packet_id = body.u16()?;
     body.properties()?;
     let mut filters = Vec::new();
-    while body.0.has_remaining() {
+    while body.left.has_remaining() {
         filters.push((body.text()?, body.u8()? & 3));
     }
     Ok(Packet::Subscribe(packet_id, filters))
@@ -240,7 +259,7 @@ fn unsubscribe(body: &mut Fields) -> io::Result<Packet> {
     let packet_id = body.u16()?;
     body.properties()?;
     let mut filters = 0;
-    while body.0.has_remaining() {
+    while body.left.has_remaining() {
         body.text()?;
         filters += 1;
     }

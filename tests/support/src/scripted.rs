@@ -1,4 +1,4 @@
-//! An MQTT 5 broker that does what a test tells it: it withholds, reorders and refuses acknowledgements, throws
+//! An MQTT broker that does what a test tells it: it withholds, reorders and refuses acknowledgements, throws
 //! clients out, falls silent. It routes nothing to subscribers; it records what publishers send, in order.
 //!
 //! The script may change at any time and holds for what is received from then on. The broker keeps watch on what a
@@ -7,19 +7,20 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::mqtt5::{ConnAck, Connect, Encoder, Publish};
+use crate::mqtt5::{ConnAck, Connect, Publish, Version};
 use crate::proxy::listen_anywhere;
 
 mod connection;
 mod script;
 mod state;
 
-pub use script::{Acks, Reply, Rule};
+pub use script::{Acks, Refusal, Reply, Rule};
 pub use state::Received;
 use state::State;
 
@@ -72,6 +73,21 @@ impl ScriptedBroker {
         self.shared.change(|state| state.script.connack = answer);
     }
 
+    /// How it turns down the CONNECTs of this version to come; without a word of this it speaks both.
+    pub fn refuse(&self, version: Version, refusal: Refusal) {
+        self.shared.change(|state| state.script.refused.push((version, refusal)));
+    }
+
+    /// Speaks both versions from now on.
+    pub fn refuse_nobody(&self) {
+        self.shared.change(|state| state.script.refused.clear());
+    }
+
+    /// Whether it grants the subscriptions to come.
+    pub fn grant_subscriptions(&self, grant: bool) {
+        self.shared.change(|state| state.script.grant_subscriptions = grant);
+    }
+
     /// Whether it answers the CONNECTs to come at all.
     pub fn answer_connect(&self, answer: bool) {
         self.shared.change(|state| state.script.answer_connect = answer);
@@ -117,9 +133,9 @@ impl ScriptedBroker {
         self.shared.change(|state| state.release(true));
     }
 
-    /// Throws all clients out with a DISCONNECT of this reason, such as 0x8E (session taken over).
+    /// Throws all clients out with a DISCONNECT of this reason, such as 0x8E (session taken over); MQTT 3.1.1 has none.
     pub fn disconnect(&self, reason: u8) {
-        self.shared.change(|state| state.end_all(Some(&Encoder::disconnect(reason))));
+        self.shared.change(|state| state.end_all(Some(reason)));
     }
 
     /// Closes all connections without a word.
@@ -129,12 +145,12 @@ impl ScriptedBroker {
 
     /// Sends these bytes to all clients, well-formed or not.
     pub fn send_raw(&self, bytes: &[u8]) {
-        self.shared.change(|state| state.send_all(bytes));
+        self.shared.change(|state| state.send_all(|_| Bytes::copy_from_slice(bytes)));
     }
 
     /// Sends a message to all clients, whether they have subscribed or not.
     pub fn send(&self, message: &Publish) {
-        self.send_raw(&Encoder::publish(message));
+        self.shared.change(|state| state.send_all(|mqtt| mqtt.publish(message)));
     }
 
     /// Every PUBLISH received, in order, over all connections.

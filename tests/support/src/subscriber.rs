@@ -1,6 +1,6 @@
 //! A subscriber that remembers: it keeps a persistent session, reconnects by itself, and collects every message.
 //!
-//! It speaks MQTT 5 by itself: a client library that acknowledges before its user has seen a message loses it when
+//! It speaks MQTT by itself: a client library that acknowledges before its user has seen a message loses it when
 //! the link ends at that moment, and a witness must not.
 //!
 //! With the session the broker keeps messages for it while it is away, so what it has not received in the end was
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::mqtt5::{Publish, is_event_topic};
+use crate::mqtt5::{Publish, Version, is_event_topic};
 
 mod link;
 
@@ -79,6 +79,7 @@ pub struct SubscriberBuilder {
     qos: u8,
     client_id: String,
     login: Option<(String, String)>,
+    version: Version,
 }
 
 impl SubscriberBuilder {
@@ -112,6 +113,13 @@ impl SubscriberBuilder {
     #[must_use]
     pub fn login(mut self, username: &str, password: &str) -> Self {
         self.login = Some((username.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// What to speak (default MQTT 5).
+    #[must_use]
+    pub fn version(mut self, version: Version) -> Self {
+        self.version = version;
         self
     }
 
@@ -184,6 +192,7 @@ impl Subscriber {
             qos: 2,
             client_id: "test-subscriber".to_owned(),
             login: None,
+            version: Version::V5,
         }
     }
 

@@ -11,12 +11,13 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::mqtt5::{Connect, Encoder, Packet, Publish, read_packet};
+use crate::mqtt5::{Connect, Encoder, Packet, Publish, Version, read_packet};
 
 const VISIT: Duration = Duration::from_secs(20);
 const PACKET_ID: u16 = 1;
 const KEEP_ALIVE_SECONDS: u16 = 60;
 const NORMAL: u8 = 0;
+const MQTT: Encoder = Encoder(Version::V5);
 
 /// Publishes a message, retained or not, to the broker on this loopback port; returns when the broker has acknowledged
 /// it.
@@ -35,7 +36,7 @@ pub async fn publish(port: u16, topic: &str, payload: &str, retain: bool) {
     };
     bounded("a message is published", async {
         let mut visitor = Visitor::connect(port).await;
-        visitor.send(&Encoder::publish(&publish)).await;
+        visitor.send(&MQTT.publish(&publish)).await;
         while !matches!(visitor.next().await, Packet::Answer { kind: 4, packet_id: PACKET_ID }) {}
         visitor.leave().await;
     })
@@ -51,7 +52,7 @@ pub async fn retained(port: u16) -> BTreeMap<String, Vec<u8>> {
     bounded("what is retained is told", async {
         let mut visitor = Visitor::connect(port).await;
         // With QoS 0 nothing waits at the broker for acknowledgements: the answer to a ping comes after the last message.
-        visitor.send(&Encoder::subscribe(PACKET_ID, &["#".to_owned()], 0)).await;
+        visitor.send(&MQTT.subscribe(PACKET_ID, &["#".to_owned()], 0)).await;
         let (mut standing, mut subscribed) = (BTreeMap::new(), false);
         loop {
             match visitor.next().await {
@@ -101,10 +102,10 @@ impl Visitor {
     }
 
     async fn next(&mut self) -> Packet {
-        read_packet(&mut self.0).await.expect("a good packet").expect("the broker stays")
+        read_packet(Version::V5, &mut self.0).await.expect("a good packet").expect("the broker stays")
     }
 
     async fn leave(mut self) {
-        self.send(&Encoder::disconnect(NORMAL)).await;
+        self.send(&MQTT.disconnect(NORMAL)).await;
     }
 }

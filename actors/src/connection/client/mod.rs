@@ -1,21 +1,33 @@
 //! The MQTT client, behind one door: the rest of the code does not know which one runs below.
 //!
-//! A [`Client`] takes what is to be sent; the [`Events`] tell what happened, in order, and end with a [`Failure`]. One
-//! pair is one session over one network connection; it never reconnects.
+//! The [`Events`] tell what happened, in order, and end with a [`Failure`]; with the accepted login comes the [`Client`],
+//! which takes what is to be sent. One pair is one session over one network connection; it never reconnects. Before a
+//! login is accepted it may be tried a second time, with the other MQTT version (see [`Approach`]).
 
+mod ended;
+mod v4;
+mod v4_reason;
 mod v5;
 mod v5_reason;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, stream};
 
+use self::ended::Ended;
+use super::{Approach, Refusal, Version};
 use crate::{
     outbox::DeadReason,
     settings::{MqttSettings, QoS},
     status::Failure,
 };
+
+/// Requests and reads in batches of this size were measured as the fastest.
+const BATCH: usize = 64;
+
+/// Beside the events there are the birth message, states and tests: room for them in the client's queue.
+const SPARE_CAPACITY: u16 = 64;
 
 /// Something to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +55,14 @@ pub struct SessionOptions {
     pub capacity: u16,
 }
 
-/// What the broker permits on this connection (MQTT 5 section 3.2.2.3).
+impl SessionOptions {
+    /// How long the client's queue is to be.
+    fn queue(&self) -> u16 {
+        self.capacity.saturating_add(SPARE_CAPACITY)
+    }
+}
+
+/// What the broker permits on this connection (MQTT 5 section 3.2.2.3; with MQTT 3.1.1 it does not tell).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How many unacknowledged messages it accepts.
@@ -75,16 +94,24 @@ pub enum Answer {
     },
 }
 
+/// The broker accepted the login.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Takes what is to be sent.
+    pub client: Client,
+    /// What is spoken.
+    pub version: Version,
+    /// How the other version had been turned down before, if it had.
+    pub refused: Option<Refusal>,
+    /// What the broker permits.
+    pub limits: Limits,
+}
+
 /// What happened on the connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Event {
-    /// The broker accepted the login.
-    Accepted {
-        /// What it speaks, `"5"` or `"3.1.1"`.
-        protocol: &'static str,
-        /// What it permits.
-        limits: Limits,
-    },
+    /// The broker accepted the login. Comes once, before everything else.
+    Accepted(Accepted),
     /// The oldest message that was not sent yet went out, under this packet id (0: QoS 0, which has none).
     Sent(u16),
     /// QoS 2, first half: the broker has the message; whether anybody hears it is known only now.
@@ -118,7 +145,12 @@ pub type Events = Pin<Box<dyn Stream<Item = Result<Event, Failure>>>>;
 
 /// Takes what is to be sent. Nothing waits: what does not fit is refused.
 #[derive(Debug)]
-pub struct Client(v5::Client);
+pub enum Client {
+    /// MQTT 5.
+    V5(v5::Client),
+    /// MQTT 3.1.1.
+    V311(v4::Client),
+}
 
 /// More messages wait in the client than it was opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -126,30 +158,115 @@ pub struct Client(v5::Client);
 pub struct Overrun;
 
 /// A session with these settings; it begins to connect when the events are polled.
-pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions) -> (Client, Events) {
-    let (client, events) = v5::open(settings, options);
-    (Client(client), events)
+pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, approach: Approach) -> Events {
+    let attempt = Attempt {
+        session: Session::open(settings, options.clone(), approach, approach.first()),
+        version: approach.first(),
+        refused: None,
+        settings: Arc::clone(settings),
+        options,
+        approach,
+    };
+    Box::pin(stream::unfold(Some(attempt), async |attempt| attempt?.next().await))
+}
+
+enum Session {
+    V5(v5::Session),
+    V311(v4::Session),
+}
+
+impl Session {
+    fn open(
+        settings: &Arc<MqttSettings>,
+        options: SessionOptions,
+        approach: Approach,
+        version: Version,
+    ) -> Self {
+        match version {
+            Version::V5 => Self::V5(v5::open(settings, options)),
+            Version::V311 => Self::V311(v4::open(settings, options, approach.maximum_qos())),
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Event, Ended>> {
+        match self {
+            Self::V5(session) => session.next().await,
+            Self::V311(session) => session.next().await,
+        }
+    }
+}
+
+/// A session, and what is needed to begin it anew with the other version.
+struct Attempt {
+    session: Session,
+    version: Version,
+    refused: Option<Refusal>,
+    settings: Arc<MqttSettings>,
+    options: SessionOptions,
+    approach: Approach,
+}
+
+impl Attempt {
+    async fn next(mut self) -> Option<(Result<Event, Failure>, Option<Self>)> {
+        loop {
+            match self.session.next().await? {
+                Ok(Event::Accepted(accepted)) => {
+                    let event = Event::Accepted(Accepted { refused: self.refused, ..accepted });
+                    return Some((Ok(event), Some(self)));
+                }
+                Ok(event) => return Some((Ok(event), Some(self))),
+                Err(ended) => {
+                    if let Err(failure) = self.try_other(ended) {
+                        return Some((Err(failure), None));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins anew with the other version, if that is what this end calls for.
+    fn try_other(&mut self, ended: Ended) -> Result<(), Failure> {
+        let broker = self.settings.broker();
+        let next =
+            ended.refusal.and_then(|refusal| Some((refusal, self.approach.after(self.version, refusal)?)));
+        let Some((refusal, version)) = next else { return Err(ended.after(self.refused, &broker).failure) };
+        let (refused, trying) = (self.version.as_str(), version.as_str());
+        tracing::info!(broker, refused, how = %refusal, trying, "trying the other version of MQTT");
+        self.refused = Some(refusal);
+        self.version = version;
+        self.session = Session::open(&self.settings, self.options.clone(), self.approach, version);
+        Ok(())
+    }
 }
 
 impl Client {
     /// Sends a message after those that were given before.
     pub fn publish(&self, message: Message) -> Result<(), Overrun> {
-        self.0.publish(message)
+        match self {
+            Self::V5(client) => client.publish(message),
+            Self::V311(client) => client.publish(message),
+        }
     }
 
     /// Subscribes to one topic.
     pub fn subscribe(&self, topic: &str) -> Result<(), Overrun> {
-        self.0.subscribe(topic)
+        match self {
+            Self::V5(client) => client.subscribe(topic),
+            Self::V311(client) => client.subscribe(topic),
+        }
     }
 
     /// Disconnects cleanly once everything sent is answered, or after `patience` without a clean end. The will is not
     /// published then.
     pub fn disconnect(&self, patience: Duration) -> Result<(), Overrun> {
-        self.0.disconnect(patience)
+        match self {
+            Self::V5(client) => client.disconnect(patience),
+            Self::V311(client) => client.disconnect(patience),
+        }
     }
 }
 
-/// How many bytes a message takes as a packet (MQTT 5 section 3.3).
+/// How many bytes a message takes as a packet (MQTT 5 section 3.3; with MQTT 3.1.1 it is a little less).
 pub fn packet_size(message: &Message) -> usize {
     let packet_id = if message.qos == QoS::AtMostOnce { 0 } else { 2 };
     let properties = 1 + message.expiry_seconds.map_or(0, |_| 5);

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::stream;
 use rumqttc::{
     AsyncClient, ConnectionError, EventLoop, MqttOptions, PublishOptions,
     mqttbytes::{
@@ -11,27 +10,29 @@ use rumqttc::{
     },
 };
 
-use super::{Answer, Event, Events, Limits, Message, Overrun, SessionOptions, v5_reason};
+use super::{Accepted, Answer, BATCH, Ended, Event, Limits, Message, Overrun, SessionOptions, v5_reason};
 use crate::{
-    connection::{dial, reason},
+    connection::{Version, dial},
     settings::{MqttSettings, QoS},
-    status::Failure,
 };
-
-/// Requests and reads in batches of this size were measured as the fastest.
-const BATCH: usize = 64;
-
-/// Beside the events there are the birth message, states and tests: room for them in the client's queue.
-const SPARE_CAPACITY: u16 = 64;
 
 #[derive(Debug)]
 pub struct Client(AsyncClient);
 
-pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions) -> (Client, Events) {
-    let capacity = options.capacity.saturating_add(SPARE_CAPACITY);
+/// One session: to be polled until it ends.
+pub struct Session {
+    event_loop: Box<EventLoop>,
+    /// Given away when the login is accepted.
+    client: Option<Client>,
+    settings: Arc<MqttSettings>,
+}
+
+pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions) -> Session {
+    let capacity = options.queue();
     let mqtt = mqtt_options(settings, options, capacity);
     let (client, event_loop) = AsyncClient::builder(mqtt).capacity(capacity.into()).build();
-    (Client(client), Box::pin(events(event_loop, Arc::clone(settings))))
+    let (event_loop, settings) = (Box::new(event_loop), Arc::clone(settings));
+    Session { event_loop, client: Some(Client(client)), settings }
 }
 
 fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity: u16) -> MqttOptions {
@@ -69,35 +70,38 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
     options
 }
 
-/// Polls the event loop until it fails; it would reconnect by itself if it were polled again.
-fn events(
-    event_loop: EventLoop,
-    settings: Arc<MqttSettings>,
-) -> impl stream::Stream<Item = Result<Event, Failure>> {
-    struct State {
-        event_loop: Box<EventLoop>,
-        settings: Arc<MqttSettings>,
-        accepted: bool,
-    }
-    let state = State { event_loop: Box::new(event_loop), settings, accepted: false };
-    stream::unfold(Some(state), |state| async {
-        let mut state = state?;
+impl Session {
+    /// What happens next. After a failure the event loop would reconnect by itself if it were polled again.
+    pub async fn next(&mut self) -> Option<Result<Event, Ended>> {
         loop {
-            match state.event_loop.poll().await {
-                Ok(event) => {
-                    let event = told(event);
-                    state.accepted |= matches!(event, Event::Accepted { .. });
-                    return Some((Ok(event), Some(state)));
-                }
+            match self.event_loop.poll().await {
+                Ok(event) => return Some(Ok(self.told(event))),
                 Err(ConnectionError::RequestsDone) => return None,
                 Err(ConnectionError::ConnectionRefused(code))
-                    if lower_will(&mut state.event_loop.options, code) => {}
+                    if lower_will(&mut self.event_loop.options, code) => {}
                 Err(error) => {
-                    return Some((Err(failure(&error, &state.settings, state.accepted)), None));
+                    let accepted = self.client.is_none();
+                    return Some(Err(v5_reason::of_connection_error(&error, &self.settings, accepted)));
                 }
             }
         }
-    })
+    }
+
+    fn told(&mut self, event: rumqttc::Event) -> Event {
+        match event {
+            rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => Event::Sent(packet_id),
+            rumqttc::Event::Outgoing(rumqttc::Outgoing::PingReq) => Event::Ping,
+            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.accepted(&ack),
+            rumqttc::Event::Incoming(packet) => arrived(packet),
+            rumqttc::Event::Outgoing(_) | rumqttc::Event::Auth(_) => Event::Nothing,
+        }
+    }
+
+    fn accepted(&mut self, ack: &ConnAck) -> Event {
+        let Some(client) = self.client.take() else { return Event::Alive };
+        let (client, limits) = (super::Client::V5(client), limits(ack));
+        Event::Accepted(Accepted { client, version: Version::V5, refused: None, limits })
+    }
 }
 
 /// A broker's limits are known only after the login, and a will that goes beyond them is a reason to refuse it (MQTT 5
@@ -115,27 +119,8 @@ fn lower_will(options: &mut MqttOptions, code: ConnectReturnCode) -> bool {
     true
 }
 
-fn failure(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Failure {
-    match error {
-        ConnectionError::Timeout(_) => {
-            reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, true)
-        }
-        error => v5_reason::of_connection_error(error, settings, accepted),
-    }
-}
-
-fn told(event: rumqttc::Event) -> Event {
-    match event {
-        rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => Event::Sent(packet_id),
-        rumqttc::Event::Outgoing(rumqttc::Outgoing::PingReq) => Event::Ping,
-        rumqttc::Event::Incoming(packet) => arrived(packet),
-        rumqttc::Event::Outgoing(_) | rumqttc::Event::Auth(_) => Event::Nothing,
-    }
-}
-
 fn arrived(packet: Packet) -> Event {
     match packet {
-        Packet::ConnAck(ack) => Event::Accepted { protocol: "5", limits: limits(&ack) },
         Packet::PubAck(ack) => Event::Answered(ack.pkid, v5_reason::of_puback(ack.reason)),
         Packet::PubRec(rec) => match v5_reason::of_pubrec(rec.reason) {
             Answer::Accepted { unheard } => Event::Received { packet_id: rec.pkid, unheard },

@@ -1,7 +1,5 @@
 //! What MQTT 5's reason codes (section 2.4) and the client's errors mean to us. Pure.
 
-use std::io;
-
 use rumqttc::{
     ConnectionError, StateError,
     mqttbytes::{
@@ -10,9 +8,9 @@ use rumqttc::{
     },
 };
 
-use super::Answer;
+use super::{Answer, Ended};
 use crate::{
-    connection::reason,
+    connection::{Version, reason},
     outbox::DeadReason,
     settings::MqttSettings,
     status::{Failure, FailureKind},
@@ -57,107 +55,78 @@ pub fn of_pubrec(reason: PubRecReason) -> Answer {
 }
 
 /// Why the client's event loop ended. `accepted`: after the login was.
-pub fn of_connection_error(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Failure {
-    let broker = settings.broker();
+pub fn of_connection_error(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Ended {
     match error {
-        ConnectionError::Io(error) => of_io(error, &broker, accepted),
+        ConnectionError::Timeout(_) => Ended::login_timed_out(settings),
+        ConnectionError::Io(error) => Ended::of_io(error, settings, accepted),
         ConnectionError::MqttState(error) => of_state_error(error, settings, accepted),
         ConnectionError::ConnectionRefused(code) => of_connack(*code, settings),
-        ConnectionError::NotConnAck(_) => not_mqtt(&broker, &error),
-        ConnectionError::DisconnectTimeout => Failure::new(
-            FailureKind::Closed,
-            format!("{broker} did not acknowledge everything before the connection was closed."),
-        ),
-        error => Failure::new(FailureKind::Closed, format!("The connection to {broker} failed: {error}.")),
+        ConnectionError::NotConnAck(_) => reason::not_mqtt(&settings.broker(), Version::V5, &error).into(),
+        ConnectionError::DisconnectTimeout => reason::not_drained(&settings.broker()).into(),
+        error => reason::failed(&settings.broker(), error).into(),
     }
 }
 
-fn of_io(error: &io::Error, broker: &str, accepted: bool) -> Failure {
-    // The dialler's own failure, which travelled inside the error.
-    if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
-        return failure.clone();
-    }
-    let failure = reason::of_io(error, broker);
-    if !accepted && failure.kind == FailureKind::Closed {
-        return reason::closed_at_login(broker);
-    }
-    failure
-}
-
-fn of_state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -> Failure {
+fn of_state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -> Ended {
     let broker = settings.broker();
     match error {
         StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
-            of_io(error, &broker, accepted)
+            Ended::of_io(error, settings, accepted)
         }
-        StateError::ConnectionAborted if accepted => Failure::new(
-            FailureKind::Closed,
-            format!("{broker} closed the connection. Was the broker restarted?"),
-        ),
-        StateError::ConnectionAborted => reason::closed_at_login(&broker),
+        StateError::ConnectionAborted => Ended::closed(settings, accepted),
+        StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code)) => {
+            of_old_connack(*code, settings)
+                .unwrap_or_else(|| reason::not_mqtt(&broker, Version::V5, error).into())
+        }
         StateError::ConnFail { reason } => of_connack(*reason, settings),
         StateError::ServerDisconnect { reason_code, reason_string } => {
-            of_disconnect(*reason_code, reason_string.as_deref(), &broker)
+            of_disconnect(*reason_code, reason_string.as_deref(), &broker).into()
         }
-        StateError::AwaitPingResp => Failure::new(
-            FailureKind::Stalled,
-            format!("{broker} is connected, but does not answer pings. Connecting anew."),
-        ),
-        error => not_mqtt(&broker, error),
+        StateError::AwaitPingResp => reason::ping_unanswered(&broker).into(),
+        error => reason::not_mqtt(&broker, Version::V5, error).into(),
     }
 }
 
-fn not_mqtt(broker: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(
-        FailureKind::Protocol,
-        format!(
-            "What {broker} answers is not the MQTT 5 that was expected ({error}). Is it an MQTT broker's port, and does \
-             it expect TLS?"
-        ),
-    )
+/// A return code of MQTT 3.1.1 in a CONNACK of MQTT 5, as some brokers answer that do not speak 5.
+fn of_old_connack(code: u8, settings: &MqttSettings) -> Option<Ended> {
+    use ConnectReturnCode as C;
+    let code = match code {
+        1 => C::RefusedProtocolVersion,
+        2 => C::BadClientId,
+        3 => C::ServiceUnavailable,
+        4 => C::BadUserNamePassword,
+        5 => C::NotAuthorized,
+        _ => return None,
+    };
+    Some(of_connack(code, settings))
 }
 
-fn of_connack(code: ConnectReturnCode, settings: &MqttSettings) -> Failure {
+fn of_connack(code: ConnectReturnCode, settings: &MqttSettings) -> Ended {
     use ConnectReturnCode as C;
     let broker = settings.broker();
-    let user = settings.username.as_deref().unwrap_or("");
-    let (kind, message) = match code {
-        C::BadUserNamePassword | C::BadAuthenticationMethod => (
-            FailureKind::BadCredentials,
-            format!("{broker} does not accept the user name {user:?} with this password."),
-        ),
-        C::NotAuthorized | C::Banned => (
-            FailureKind::NotAuthorized,
-            if user.is_empty() {
-                format!("{broker} does not permit the login without a user name and password.")
-            } else {
-                format!(
-                    "{broker} does not permit the login of {user:?}: the user name or password is wrong, or this user \
-                     may not connect."
-                )
-            },
-        ),
-        C::UnsupportedProtocolVersion | C::RefusedProtocolVersion | C::MalformedPacket | C::ProtocolError => {
-            (FailureKind::Protocol, format!("{broker} does not speak MQTT 5 as it was asked to ({code:?})."))
+    match code {
+        C::UnsupportedProtocolVersion | C::RefusedProtocolVersion => {
+            Ended::version_refused(settings, Version::V5)
         }
-        C::ClientIdentifierNotValid | C::BadClientId => (
-            FailureKind::Protocol,
-            format!(
-                "{broker} does not accept the client id {:?}. Set another client_id.",
-                settings.client_id
-            ),
-        ),
+        C::BadUserNamePassword | C::BadAuthenticationMethod => reason::bad_credentials(settings).into(),
+        C::NotAuthorized | C::Banned => reason::login_not_permitted(settings).into(),
+        C::ClientIdentifierNotValid | C::BadClientId => reason::client_id_refused(settings).into(),
+        C::MalformedPacket | C::ProtocolError => {
+            let message =
+                format!("{broker} does not understand the login ({code:?}). Set protocol to \"3.1.1\".");
+            Failure::new(FailureKind::Protocol, message).into()
+        }
         C::TopicNameInvalid
         | C::PacketTooLarge
         | C::PayloadFormatInvalid
         | C::RetainNotSupported
-        | C::QoSNotSupported => (
-            FailureKind::Protocol,
-            format!("{broker} does not accept the will message ({code:?}). Check availability_topic."),
-        ),
-        _ => (FailureKind::Refused, format!("{broker} refuses connections at the moment ({code:?}).")),
-    };
-    Failure::new(kind, message)
+        | C::QoSNotSupported => {
+            let message =
+                format!("{broker} does not accept the will message ({code:?}). Check availability_topic.");
+            Failure::new(FailureKind::Protocol, message).into()
+        }
+        _ => reason::unavailable(&broker, &format!("{code:?}")).into(),
+    }
 }
 
 fn of_disconnect(code: DisconnectReasonCode, text: Option<&str>, broker: &str) -> Failure {
@@ -197,7 +166,10 @@ fn of_disconnect(code: DisconnectReasonCode, text: Option<&str>, broker: &str) -
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+    use crate::connection::Refusal;
 
     fn settings() -> MqttSettings {
         MqttSettings {
@@ -207,33 +179,92 @@ mod tests {
         }
     }
 
+    fn at_login(error: ConnectionError) -> Ended {
+        of_connection_error(&error, &settings(), false)
+    }
+
     #[test]
-    fn a_wrong_password_is_never_a_timeout() {
+    fn a_wrong_password_is_never_a_timeout_and_casts_no_doubt_on_the_version() {
         for (code, kind) in [
             (ConnectReturnCode::BadUserNamePassword, FailureKind::BadCredentials),
             (ConnectReturnCode::NotAuthorized, FailureKind::NotAuthorized),
         ] {
-            let error = ConnectionError::ConnectionRefused(code);
-            let failure = of_connection_error(&error, &settings(), false);
-            assert_eq!(failure.kind, kind);
+            let Ended { failure, refusal } = at_login(ConnectionError::ConnectionRefused(code));
+            assert_eq!((failure.kind, refusal), (kind, None));
             assert!(failure.message.contains("camera") && failure.message.contains("password"));
         }
     }
 
     #[test]
-    fn the_diallers_failure_survives_the_client() {
-        let dialled = Failure::new(FailureKind::NameNotFound, "no such name");
-        let error = ConnectionError::Io(io::Error::other(dialled.clone()));
-        assert_eq!(of_connection_error(&error, &settings(), false), dialled);
+    fn a_refused_version_is_told_apart_from_every_other_refusal() {
+        use ConnectReturnCode as C;
+        for code in [C::UnsupportedProtocolVersion, C::RefusedProtocolVersion] {
+            let ended = at_login(ConnectionError::ConnectionRefused(code));
+            assert_eq!((ended.failure.kind, ended.refusal), (FailureKind::Protocol, Some(Refusal::Said)));
+        }
+        for code in [
+            C::BadClientId,
+            C::ServiceUnavailable,
+            C::UnspecifiedError,
+            C::MalformedPacket,
+            C::ProtocolError,
+            C::ServerUnavailable,
+            C::ServerBusy,
+            C::Banned,
+            C::QuotaExceeded,
+            C::UseAnotherServer,
+            C::ConnectionRateExceeded,
+        ] {
+            assert_eq!(at_login(ConnectionError::ConnectionRefused(code)).refusal, None, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn the_return_codes_of_3_1_1_mean_the_same_in_an_answer_of_mqtt_5() {
+        let said = |code| {
+            let error = StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code));
+            let Ended { failure, refusal } = at_login(ConnectionError::MqttState(error));
+            (failure.kind, refusal)
+        };
+        assert_eq!(said(1), (FailureKind::Protocol, Some(Refusal::Said)));
+        assert_eq!(said(2), (FailureKind::Protocol, None));
+        assert_eq!(said(3), (FailureKind::Refused, None));
+        assert_eq!(said(4), (FailureKind::BadCredentials, None));
+        assert_eq!(said(5), (FailureKind::NotAuthorized, None));
+        assert_eq!(said(6), (FailureKind::Protocol, None));
+    }
+
+    #[test]
+    fn the_diallers_failure_survives_the_client_and_casts_no_doubt_on_the_version() {
+        for kind in [FailureKind::NameNotFound, FailureKind::Tls, FailureKind::Closed] {
+            let dialled = Failure::new(kind, "why");
+            let ended = at_login(ConnectionError::Io(io::Error::other(dialled.clone())));
+            assert_eq!((ended.failure, ended.refusal), (dialled, None));
+        }
     }
 
     #[test]
     fn a_reset_while_a_packet_is_read_is_a_lost_connection() {
         let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
         for error in [StateError::Io(reset()), StateError::Deserialization(mqttbytes::Error::Io(reset()))] {
-            let failure = of_connection_error(&ConnectionError::MqttState(error), &settings(), true);
-            assert_eq!(failure.kind, FailureKind::Closed);
+            let ended = of_connection_error(&ConnectionError::MqttState(error), &settings(), true);
+            assert_eq!((ended.failure.kind, ended.refusal), (FailureKind::Closed, None));
         }
+    }
+
+    #[test]
+    fn only_a_connection_closed_by_the_other_side_may_be_a_refusal() {
+        use io::ErrorKind as E;
+        let io = |kind: E| at_login(ConnectionError::MqttState(StateError::Io(kind.into()))).refusal;
+        for kind in [E::ConnectionReset, E::ConnectionAborted, E::BrokenPipe, E::UnexpectedEof] {
+            assert_eq!(io(kind), Some(Refusal::Closed), "{kind}");
+        }
+        // Among them how TLS alerts are told.
+        for kind in [E::InvalidData, E::Other, E::TimedOut, E::HostUnreachable] {
+            assert_eq!(io(kind), None, "{kind}");
+        }
+        let closed = at_login(ConnectionError::MqttState(StateError::ConnectionAborted));
+        assert_eq!(closed.refusal, Some(Refusal::Closed));
     }
 
     #[test]
@@ -242,8 +273,8 @@ mod tests {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             reason_string: None,
         };
-        let failure = of_connection_error(&ConnectionError::MqttState(error), &settings(), true);
-        assert_eq!(failure.kind, FailureKind::TakenOver);
+        let ended = of_connection_error(&ConnectionError::MqttState(error), &settings(), true);
+        assert_eq!(ended.failure.kind, FailureKind::TakenOver);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Connect, Publish};
+use super::{Connect, Publish, Version};
 
 /// The broker's answer to CONNECT: what it allows, or why it refuses.
 #[derive(Clone, Debug, Default)]
@@ -27,14 +27,14 @@ pub struct ConnAck {
     pub reason_string: Option<String>,
 }
 
-/// Writes packets as bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Encoder;
+/// Writes packets of a version as bytes. What only MQTT 5 knows is left out with 3.1.1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Encoder(pub Version);
 
 impl Encoder {
     /// CONNACK.
     #[must_use]
-    pub fn connack(answer: &ConnAck) -> Bytes {
+    pub fn connack(self, answer: &ConnAck) -> Bytes {
         let mut properties = BytesMut::new();
         if let Some(messages) = answer.receive_maximum {
             properties.put_u8(0x21);
@@ -64,18 +64,17 @@ impl Encoder {
         }
         let mut body = BytesMut::new();
         body.put_slice(&[answer.session_present.into(), answer.reason]);
-        put_variable(&mut body, properties.len());
-        body.put(properties);
+        self.put_properties(&mut body, &properties);
         packet(0x20, &body)
     }
 
-    /// CONNECT, without a will.
+    /// CONNECT of the client's own version, without a will.
     #[must_use]
     pub fn connect(connect: &Connect) -> Bytes {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let mut body = BytesMut::new();
         put_text(&mut body, "MQTT");
-        body.put_u8(5);
+        body.put_u8(if connect.version == Version::V5 { 5 } else { 4 });
         body.put_u8(
             flag(connect.clean_start, 0x02)
                 | flag(connect.username.is_some(), 0x80)
@@ -91,8 +90,7 @@ impl Encoder {
             properties.put_u8(0x21);
             properties.put_u16(messages);
         }
-        put_variable(&mut body, properties.len());
-        body.put(properties);
+        Self(connect.version).put_properties(&mut body, &properties);
         put_text(&mut body, &connect.client_id);
         if let Some(username) = &connect.username {
             put_text(&mut body, username);
@@ -105,10 +103,10 @@ impl Encoder {
 
     /// SUBSCRIBE to each filter with the same QoS.
     #[must_use]
-    pub fn subscribe(packet_id: u16, filters: &[String], qos: u8) -> Bytes {
+    pub fn subscribe(self, packet_id: u16, filters: &[String], qos: u8) -> Bytes {
         let mut body = BytesMut::new();
         body.put_u16(packet_id);
-        body.put_u8(0);
+        self.put_properties(&mut body, &[]);
         for filter in filters {
             put_text(&mut body, filter);
             body.put_u8(qos);
@@ -124,10 +122,10 @@ impl Encoder {
 
     /// PUBACK (4), PUBREC (5), PUBREL (6) or PUBCOMP (7) with a reason code.
     #[must_use]
-    pub fn answer(kind: u8, packet_id: u16, reason: u8) -> Bytes {
+    pub fn answer(self, kind: u8, packet_id: u16, reason: u8) -> Bytes {
         let mut body = BytesMut::new();
         body.put_u16(packet_id);
-        if reason != 0 {
+        if reason != 0 && self.0 == Version::V5 {
             body.put_u8(reason);
         }
         packet(kind << 4 | if kind == 6 { 2 } else { 0 }, &body)
@@ -135,23 +133,25 @@ impl Encoder {
 
     /// SUBACK (9) or UNSUBACK (11) with a reason code for each filter.
     #[must_use]
-    pub fn filters_answer(kind: u8, packet_id: u16, reasons: &[u8]) -> Bytes {
+    pub fn filters_answer(self, kind: u8, packet_id: u16, reasons: &[u8]) -> Bytes {
         let mut body = BytesMut::new();
         body.put_u16(packet_id);
-        body.put_u8(0);
-        body.put_slice(reasons);
+        self.put_properties(&mut body, &[]);
+        if kind == 9 || self.0 == Version::V5 {
+            body.put_slice(reasons);
+        }
         packet(kind << 4, &body)
     }
 
     /// PUBLISH; of its properties, none.
     #[must_use]
-    pub fn publish(message: &Publish) -> Bytes {
+    pub fn publish(self, message: &Publish) -> Bytes {
         let mut body = BytesMut::new();
         put_text(&mut body, &message.topic);
         if message.qos > 0 {
             body.put_u16(message.packet_id);
         }
-        body.put_u8(0);
+        self.put_properties(&mut body, &[]);
         body.put_slice(&message.payload);
         let flags = u8::from(message.dup) << 3 | message.qos << 1 | u8::from(message.retain);
         packet(0x30 | flags, &body)
@@ -163,10 +163,18 @@ impl Encoder {
         packet(0xd0, &[])
     }
 
-    /// DISCONNECT with a reason code, such as 0x8E (session taken over).
+    /// DISCONNECT with a reason code, such as 0x8E (session taken over). With MQTT 3.1.1 only a client may send one.
     #[must_use]
-    pub fn disconnect(reason: u8) -> Bytes {
-        packet(0xe0, &[reason, 0])
+    pub fn disconnect(self, reason: u8) -> Bytes {
+        let body: &[u8] = if self.0 == Version::V5 { &[reason, 0] } else { &[] };
+        packet(0xe0, body)
+    }
+
+    fn put_properties(self, into: &mut BytesMut, properties: &[u8]) {
+        if self.0 == Version::V5 {
+            put_variable(into, properties.len());
+            into.put_slice(properties);
+        }
     }
 }
 

@@ -1,11 +1,16 @@
-//! The fields that MQTT 5 packets are made of, read one after the other.
+//! The fields that MQTT packets are made of, read one after the other.
 
 use std::io;
 
 use bytes::{Buf, Bytes};
 
+use super::Version;
+
 /// What is left of a packet's body.
-pub(super) struct Fields(pub(super) Bytes);
+pub(super) struct Fields {
+    pub(super) version: Version,
+    pub(super) left: Bytes,
+}
 
 /// The properties that matter here; all others are read over.
 #[derive(Default)]
@@ -21,15 +26,15 @@ pub(super) fn invalid(fault: impl Into<String>) -> io::Error {
 
 impl Fields {
     pub(super) fn u8(&mut self) -> io::Result<u8> {
-        self.0.try_get_u8().map_err(short)
+        self.left.try_get_u8().map_err(short)
     }
 
     pub(super) fn u16(&mut self) -> io::Result<u16> {
-        self.0.try_get_u16().map_err(short)
+        self.left.try_get_u16().map_err(short)
     }
 
     fn u32(&mut self) -> io::Result<u32> {
-        self.0.try_get_u32().map_err(short)
+        self.left.try_get_u32().map_err(short)
     }
 
     pub(super) fn binary(&mut self) -> io::Result<Bytes> {
@@ -42,14 +47,18 @@ impl Fields {
     }
 
     pub(super) fn rest(&mut self) -> Bytes {
-        self.0.split_to(self.0.len())
+        self.left.split_to(self.left.len())
     }
 
+    /// None with MQTT 3.1.1.
     pub(super) fn properties(&mut self) -> io::Result<Properties> {
+        if self.version == Version::V311 {
+            return Ok(Properties::default());
+        }
         let length = self.variable()?;
-        let mut fields = Self(self.take(length)?);
+        let mut fields = Self { version: self.version, left: self.take(length)? };
         let mut properties = Properties::default();
-        while fields.0.has_remaining() {
+        while fields.left.has_remaining() {
             fields.property(&mut properties)?;
         }
         Ok(properties)
@@ -84,10 +93,10 @@ impl Fields {
     }
 
     fn take(&mut self, length: usize) -> io::Result<Bytes> {
-        if length > self.0.len() {
+        if length > self.left.len() {
             return Err(invalid("a packet that ends too early"));
         }
-        Ok(self.0.split_to(length))
+        Ok(self.left.split_to(length))
     }
 }
 

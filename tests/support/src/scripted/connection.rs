@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::state::Out;
-use crate::mqtt5::read_packet;
+use crate::mqtt5::{Packet, Version, read_packet};
 
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     // It only makes small packets slower when it fails.
@@ -30,16 +30,23 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 
 async fn read_all(from: OwnedReadHalf, id: usize, shared: &Shared) -> io::Result<()> {
     let mut from = BufReader::new(from);
-    while let Some(packet) = read_packet(&mut from).await? {
+    let mut version = Version::V5;
+    while let Some(packet) = read_packet(version, &mut from).await? {
+        if let Packet::Connect(connect) = &packet {
+            version = connect.version;
+        }
         shared.change(|state| state.packet(id, packet));
     }
     Ok(())
 }
 
-/// Ends after the order to close, with everything before it written.
+/// Ends after the order to close or to reset, with everything before it written.
 async fn write_all(mut to: OwnedWriteHalf, mut out: mpsc::UnboundedReceiver<Out>) -> io::Result<()> {
-    while let Some(Out::Packet(bytes)) = out.recv().await {
-        to.write_all(&bytes).await?;
+    loop {
+        match out.recv().await {
+            Some(Out::Packet(bytes)) => to.write_all(&bytes).await?,
+            Some(Out::Reset) => return to.as_ref().set_zero_linger(),
+            Some(Out::Close) | None => return to.shutdown().await,
+        }
     }
-    to.shutdown().await
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::mqtt5::{ConnAck, Publish};
+use crate::mqtt5::{ConnAck, Publish, Version};
 
 /// How QoS 1 and 2 messages are acknowledged (PUBACK or PUBREC) when no [`Rule`] fits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,17 @@ pub enum Reply {
     Disconnect(u8),
     /// The connection is closed without a word.
     Close,
+}
+
+/// How a CONNECT of a version is turned down that the broker does not speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// These bytes are answered, and the connection is closed.
+    Answer(&'static [u8]),
+    /// The connection is closed without a word.
+    Close,
+    /// The connection is reset.
+    Reset,
 }
 
 /// A reply to chosen messages.
@@ -88,10 +99,13 @@ impl Rule {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the broker's behaviour")]
 pub(super) struct Script {
+    pub(super) refused: Vec<(Version, Refusal)>,
     pub(super) connack: ConnAck,
     pub(super) acks: Acks,
     pub(super) rules: Vec<Rule>,
+    pub(super) grant_subscriptions: bool,
     pub(super) answer_connect: bool,
     pub(super) answer_pings: bool,
     pub(super) answer_pubrel: bool,
@@ -100,9 +114,11 @@ pub(super) struct Script {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            refused: Vec::new(),
             connack: ConnAck::default(),
             acks: Acks::All,
             rules: Vec::new(),
+            grant_subscriptions: true,
             answer_connect: true,
             answer_pings: true,
             answer_pubrel: true,
@@ -111,6 +127,10 @@ impl Default for Script {
 }
 
 impl Script {
+    pub(super) fn refusal(&self, version: Version) -> Option<Refusal> {
+        self.refused.iter().find(|(refused, _)| *refused == version).map(|(_, refusal)| *refusal)
+    }
+
     pub(super) fn reply(&mut self, publish: &Publish) -> Option<Reply> {
         self.rules.iter_mut().find_map(|rule| rule.apply(publish))
     }

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::script::{Acks, Reply, Script};
-use crate::mqtt5::{Connect, Encoder, Packet, Publish};
+use super::script::{Acks, Refusal, Reply, Script};
+use crate::mqtt5::{Connect, Encoder, Packet, Publish, Version};
 
 const PUBACK: u8 = 4;
 const PUBREC: u8 = 5;
 const PUBCOMP: u8 = 7;
 const PACKET_ID_NOT_FOUND: u8 = 0x92;
+const UNSPECIFIED_FAILURE: u8 = 0x80;
 
 /// A PUBLISH and the connection it came on.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,11 +28,13 @@ pub struct Received {
 pub(super) enum Out {
     Packet(Bytes),
     Close,
+    Reset,
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
     outbox: UnboundedSender<Out>,
+    version: Version,
     welcome: bool,
     /// Packet ids that the client may not use again yet.
     in_flight: BTreeSet<u16>,
@@ -67,6 +70,7 @@ impl State {
         self.next += 1;
         let connection = Connection {
             outbox,
+            version: Version::V5,
             welcome: false,
             in_flight: BTreeSet::new(),
             awaiting_release: BTreeSet::new(),
@@ -92,15 +96,19 @@ impl State {
             Packet::Publish(publish) => self.publish(id, publish),
             Packet::PubRel { packet_id } => self.pubrel(id, packet_id),
             // What a client answers to messages of this broker matters to no test: except that QoS 2 goes on.
-            Packet::Answer { kind: PUBREC, packet_id } => self.send(id, Encoder::answer(6, packet_id, 0)),
+            Packet::Answer { kind: PUBREC, packet_id } => {
+                self.send(id, self.mqtt(id).answer(6, packet_id, 0));
+            }
             Packet::Answer { .. } => {}
             Packet::Subscribe(packet_id, filters) => {
-                let granted: Vec<u8> = filters.iter().map(|(_, qos)| *qos).collect();
+                let granted = self.script.grant_subscriptions;
+                let granted: Vec<u8> =
+                    filters.iter().map(|(_, qos)| if granted { *qos } else { UNSPECIFIED_FAILURE }).collect();
                 self.subscriptions.extend(filters);
-                self.send(id, Encoder::filters_answer(9, packet_id, &granted));
+                self.send(id, self.mqtt(id).filters_answer(9, packet_id, &granted));
             }
             Packet::Unsubscribe(packet_id, filters) => {
-                self.send(id, Encoder::filters_answer(11, packet_id, &vec![0; filters]));
+                self.send(id, self.mqtt(id).filters_answer(11, packet_id, &vec![0; filters]));
             }
             Packet::PingReq => {
                 self.pings += 1;
@@ -120,12 +128,22 @@ impl State {
     }
 
     fn connect(&mut self, id: usize, connect: Connect) {
+        let version = connect.version;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.version = version;
+        }
         self.connects.push(connect);
         if !self.script.answer_connect {
             return;
         }
-        self.send(id, Encoder::connack(&self.script.connack));
-        if self.script.connack.reason >= 0x80 {
+        match self.script.refusal(version) {
+            Some(Refusal::Answer(bytes)) => return self.end(id, Some(&Bytes::from_static(bytes))),
+            Some(Refusal::Close) => return self.end(id, None),
+            Some(Refusal::Reset) => return self.out(id, Out::Reset),
+            None => {}
+        }
+        self.send(id, self.mqtt(id).connack(&self.script.connack));
+        if self.script.connack.reason != 0 {
             return self.end(id, None);
         }
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -139,7 +157,7 @@ impl State {
         let (packet_id, qos) = (publish.packet_id, publish.qos);
         self.received.push(Received { connection: id, publish });
         match reply {
-            Some(Reply::Disconnect(reason)) => self.end(id, Some(&Encoder::disconnect(reason))),
+            Some(Reply::Disconnect(reason)) => self.end(id, Some(&self.mqtt(id).disconnect(reason))),
             Some(Reply::Close) => self.end(id, None),
             _ if qos == 0 => {}
             Some(Reply::Reason(reason)) => self.acknowledge(id, packet_id, qos, reason),
@@ -159,7 +177,7 @@ impl State {
 
     fn acknowledge(&mut self, id: usize, packet_id: u16, qos: u8, reason: u8) {
         let kind = if qos == 1 { PUBACK } else { PUBREC };
-        self.send(id, Encoder::answer(kind, packet_id, reason));
+        self.send(id, self.mqtt(id).answer(kind, packet_id, reason));
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -181,7 +199,7 @@ impl State {
         // A client that carries a session on may release what an earlier connection received.
         let known = connection.awaiting_release.remove(&packet_id);
         let reason = if known { 0 } else { PACKET_ID_NOT_FOUND };
-        self.send(id, Encoder::answer(PUBCOMP, packet_id, reason));
+        self.send(id, self.mqtt(id).answer(PUBCOMP, packet_id, reason));
     }
 
     pub(super) fn release(&mut self, reversed: bool) {
@@ -228,6 +246,11 @@ impl State {
         }
     }
 
+    /// As the client of this connection speaks.
+    fn mqtt(&self, id: usize) -> Encoder {
+        Encoder(self.connections.get(&id).map(|connection| connection.version).unwrap_or_default())
+    }
+
     fn violation(&mut self, id: usize, fault: String) {
         self.violations.push(format!("connection {id}: {fault}"));
     }
@@ -250,15 +273,17 @@ impl State {
         self.out(id, Out::Close);
     }
 
-    pub(super) fn end_all(&mut self, last_words: Option<&Bytes>) {
-        let ids: Vec<usize> = self.connections.keys().copied().collect();
-        for id in ids {
-            self.end(id, last_words);
+    /// Ends all connections. Under MQTT 3.1.1 a broker has no last words.
+    pub(super) fn end_all(&mut self, reason: Option<u8>) {
+        let all: Vec<_> = self.connections.iter().map(|(id, connection)| (*id, connection.version)).collect();
+        for (id, version) in all {
+            let last_words = reason.filter(|_| version == Version::V5);
+            self.end(id, last_words.map(|reason| Encoder(version).disconnect(reason)).as_ref());
         }
     }
 
-    pub(super) fn send_all(&self, bytes: &[u8]) {
-        self.connections.keys().for_each(|id| self.send(*id, Bytes::copy_from_slice(bytes)));
+    pub(super) fn send_all(&self, bytes: impl Fn(Encoder) -> Bytes) {
+        self.connections.keys().for_each(|id| self.send(*id, bytes(self.mqtt(*id))));
     }
 
     pub(super) fn summary(&self) -> String {

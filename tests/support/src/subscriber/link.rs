@@ -1,4 +1,4 @@
-//! The subscriber's side of MQTT 5: connect, subscribe, take messages, acknowledge, and begin again when the link ends.
+//! The subscriber's side of MQTT: connect, subscribe, take messages, acknowledge, and begin again when the link ends.
 //!
 //! A message is kept before it is acknowledged. With QoS 2 a packet id is remembered until its release, over
 //! reconnects of the same session, so a message is kept exactly once.
@@ -67,6 +67,7 @@ impl Session {
     fn connect(&self) -> Connect {
         let (username, password) = self.settings.login.clone().unzip();
         Connect {
+            version: self.settings.version,
             client_id: self.settings.client_id.clone(),
             keep_alive: KEEP_ALIVE_SECONDS,
             session_expiry: Some(SESSION_EXPIRY_SECONDS),
@@ -76,12 +77,17 @@ impl Session {
         }
     }
 
+    fn mqtt(&self) -> Encoder {
+        Encoder(self.settings.version)
+    }
+
     async fn read_all(
         &mut self,
         mut from: impl AsyncRead + Unpin,
         outbox: &UnboundedSender<Bytes>,
     ) -> io::Result<()> {
-        while let Some(packet) = timeout(SILENCE, read_packet(&mut from)).await?? {
+        let version = self.settings.version;
+        while let Some(packet) = timeout(SILENCE, read_packet(version, &mut from)).await?? {
             if let Some(answer) = self.packet(packet)? {
                 outbox.send(answer).map_err(io::Error::other)?;
             }
@@ -106,11 +112,11 @@ impl Session {
                     self.shared.change(|seen| seen.keep(publish));
                 }
                 let kind = if qos == 1 { PUBACK } else { PUBREC };
-                Ok((qos > 0).then(|| Encoder::answer(kind, packet_id, 0)))
+                Ok((qos > 0).then(|| self.mqtt().answer(kind, packet_id, 0)))
             }
             Packet::PubRel { packet_id } => {
                 self.unreleased.remove(&packet_id);
-                Ok(Some(Encoder::answer(PUBCOMP, packet_id, 0)))
+                Ok(Some(self.mqtt().answer(PUBCOMP, packet_id, 0)))
             }
             _ => Ok(None),
         }
@@ -124,7 +130,7 @@ impl Session {
         // A session of an earlier subscriber may know other filters than these.
         let subscribe = !session_present || !self.connected;
         self.connected = true;
-        subscribe.then(|| Encoder::subscribe(SUBSCRIBE_ID, &self.settings.filters, self.settings.qos))
+        subscribe.then(|| self.mqtt().subscribe(SUBSCRIBE_ID, &self.settings.filters, self.settings.qos))
     }
 }
 

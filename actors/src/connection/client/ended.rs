@@ -1,0 +1,72 @@
+//! How a session ended, whichever client ran it. Pure.
+
+use std::io;
+
+use crate::{
+    connection::{Refusal, Version, reason},
+    settings::MqttSettings,
+    status::{Failure, FailureKind},
+};
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// As it is told.
+    pub failure: Failure,
+    /// What it says of the version, when it does.
+    pub refusal: Option<Refusal>,
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self { failure, refusal: None }
+    }
+}
+
+impl Ended {
+    /// The other side closed the connection without a word. `accepted`: after it had accepted the login.
+    pub fn closed(settings: &MqttSettings, accepted: bool) -> Self {
+        if accepted {
+            return reason::closed(&settings.broker()).into();
+        }
+        Self { failure: reason::closed_at_login(settings), refusal: Some(Refusal::Closed) }
+    }
+
+    /// The broker said that it does not speak this version.
+    pub fn version_refused(settings: &MqttSettings, version: Version) -> Self {
+        Self { failure: reason::version_refused(settings, version), refusal: Some(Refusal::Said) }
+    }
+
+    /// The broker did not answer the login in time.
+    pub fn login_timed_out(settings: &MqttSettings) -> Self {
+        reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, true).into()
+    }
+
+    /// An error of the network, or the dialler's own failure, which travels inside one.
+    pub fn of_io(error: &io::Error, settings: &MqttSettings, accepted: bool) -> Self {
+        use io::ErrorKind as E;
+        if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
+            return failure.clone().into();
+        }
+        match error.kind() {
+            E::ConnectionReset | E::ConnectionAborted | E::BrokenPipe | E::UnexpectedEof if !accepted => {
+                Self::closed(settings, accepted)
+            }
+            _ => reason::of_io(error, &settings.broker()).into(),
+        }
+    }
+
+    /// The same, when the other version had been turned down in this way before it was tried.
+    pub fn after(mut self, refusal: Option<Refusal>, broker: &str) -> Self {
+        if (refusal, self.refusal) == (Some(Refusal::Closed), Some(Refusal::Closed)) {
+            self.failure = Failure::new(
+                FailureKind::Closed,
+                format!(
+                    "{broker} closed the connection during the MQTT login, without a reason, with MQTT 5 as with MQTT \
+                     3.1.1. Is it restarting, does the port expect TLS, or is this client not welcome?"
+                ),
+            );
+        }
+        self
+    }
+}

@@ -1,0 +1,213 @@
+//! MQTT 3.1.1: the promises hold there as well.
+
+use liveobject_test_support::{
+    Acks, Ledger, Message, Mosquitto, Reply, Rule, Subscriber, api::MQTT, mqtt5::Version,
+};
+use serde_json::{Value, json};
+
+use crate::helpers::{
+    SHORTEST, SOON, Scene, accept, accept_batch, connected, event, event_id, events_received, ids,
+    large_event, logged, put_large_picture, scripted, service, settings, wait_for_error, wait_for_ids,
+    warnings,
+};
+
+/// Settings for MQTT 3.1.1 and more.
+fn old(other: &Value) -> Value {
+    let mut settings = json!({ "protocol": "3.1.1" });
+    settings.as_object_mut().expect("an object").extend(other.as_object().expect("an object").clone());
+    settings
+}
+
+#[tokio::test]
+async fn events_of_each_qos_arrive_once_and_in_order() {
+    for qos in [0, 1, 2] {
+        let scene = Scene::with(&old(&json!({ "qos": qos, "retain_messages": true }))).await;
+        let mut ledger = Ledger::new();
+        // More than the broker's max_inflight_messages, of which 3.1.1 does not tell.
+        accept_batch(&scene.service, &mut ledger, "event", 700).await;
+        scene.assert_all_arrive(&mut ledger).await;
+        assert_eq!(ledger.duplicates(), 0, "QoS {qos}");
+        let status = scene.service.status().await;
+        assert_eq!((&status["protocol"], warnings(&status)), (&"3.1.1".into(), Vec::new()), "{status}");
+        assert!(logged(&scene.service, "WARN").is_empty(), "{:?}", logged(&scene.service, "WARN"));
+    }
+}
+
+#[tokio::test]
+async fn what_the_broker_is_told_is_as_with_mqtt_5_and_what_3_1_1_does_not_know_is_left_out() {
+    let other = json!({
+        "username": "camera", "password": "hush", "client_id": "eye", "keep_alive_seconds": 7, "qos": 2,
+        "message_expiry_seconds": 60, "will_message": "gone", "retain_messages": true,
+    });
+    let (broker, service) = scripted(&old(&other)).await;
+    let _ = service.post_event(&event("a")).await.expect(202);
+    let received = wait_for_ids(&broker, &["a".to_owned()]).await;
+    let connect = &broker.connects()[0];
+    assert_eq!(connect.version, Version::V311);
+    assert_eq!((connect.client_id.as_str(), connect.keep_alive, connect.clean_start), ("eye", 7, true));
+    assert_eq!(connect.username.as_deref(), Some("camera"));
+    assert_eq!(connect.password.as_deref(), Some("hush".as_bytes()));
+    let will = connect.will.as_ref().expect("a will");
+    assert_eq!(
+        (will.topic.as_str(), &will.payload[..], will.qos, will.retain),
+        ("liveobject/status", &b"gone"[..], 1, true)
+    );
+    let publish = &received[0].publish;
+    assert_eq!((publish.qos, publish.retain, publish.message_expiry), (2, true, None));
+    assert_eq!(broker.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_overtaken_when_the_broker_restarts() {
+    let mut scene = Scene::with(&old(&json!({}))).await;
+    scene.outlive_restarts().await;
+    assert_eq!(scene.service.status().await["protocol"], "3.1.1");
+}
+
+#[tokio::test]
+async fn acknowledgements_in_the_wrong_order_and_a_cut_cause_neither_loss_nor_overtaking() {
+    let (broker, service) = scripted(&old(&json!({}))).await;
+    broker.set_acks(Acks::ReverseWithin(50));
+    let mut ledger = Ledger::new();
+    accept_batch(&service, &mut ledger, "reversed", 500).await;
+    wait_for_ids(&broker, &ids("reversed", 500)).await;
+    broker.set_acks(Acks::All);
+    service.wait_outbox_empty(SOON).await;
+    broker.set_acks(Acks::Withhold);
+    accept_batch(&service, &mut ledger, "unacknowledged", 20).await;
+    wait_for_ids(&broker, &ids("unacknowledged", 20)).await;
+    broker.close();
+    broker.set_acks(Acks::All);
+    service.wait_outbox_empty(SOON).await;
+    for received in events_received(&broker) {
+        ledger.delivered_event(&serde_json::from_slice(&received.publish.payload).expect("JSON"));
+    }
+    ledger.assert_nothing_lost();
+    ledger.assert_in_order();
+    let last = events_received(&broker).into_iter().filter(|received| received.connection == 1);
+    let resent: Vec<_> = last.map(|received| event_id(&received)).collect();
+    assert_eq!(resent, ids("unacknowledged", 20), "as in the account: from the first one without answer");
+    assert_eq!(broker.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_broker_that_answers_no_more_is_given_up_and_replaced() {
+    let (broker, service) = scripted(&old(&json!({ "ack_timeout_seconds": SHORTEST }))).await;
+    broker.set_acks(Acks::Withhold);
+    let _ = service.post_event(&event("a")).await.expect(202);
+    wait_for_error(&service, "stalled").await;
+    broker.set_acks(Acks::All);
+    service.wait_until_delivered("a", SOON).await;
+
+    broker.answer_pings(false);
+    let quiet = old(&json!({ "ack_timeout_seconds": SHORTEST, "keep_alive_seconds": 5 }));
+    let _ = service.put_config(&settings(broker.port(), &quiet)).await.expect(200);
+    service.wait_connected(SOON).await;
+    wait_for_error(&service, "stalled").await;
+}
+
+#[tokio::test]
+async fn a_frozen_broker_is_noticed_and_nothing_is_lost() {
+    let mut scene = Scene::with(&old(&json!({ "ack_timeout_seconds": SHORTEST }))).await;
+    let mut ledger = Ledger::new();
+    accept_batch(&scene.service, &mut ledger, "before", 20).await;
+    scene.broker.freeze();
+    accept_batch(&scene.service, &mut ledger, "meanwhile", 200).await;
+    wait_for_error(&scene.service, "stalled").await;
+    scene.broker.thaw();
+    scene.assert_all_arrive(&mut ledger).await;
+}
+
+#[tokio::test]
+async fn large_events_and_pictures_are_not_stopped_by_the_client() {
+    let scene = Scene::with(&old(&json!({}))).await;
+    let mut ledger = Ledger::new();
+    accept(&scene.service, &mut ledger, [large_event("large", 4_000)]).await;
+    let picture = put_large_picture(&scene.service, "large", 1, 1_000_000).await;
+    scene.assert_all_arrive(&mut ledger).await;
+    let topic = "liveobject/camera/door/thumbnail";
+    let shown = |messages: &[Message]| {
+        messages.iter().any(|message| message.topic == topic && message.payload == picture)
+    };
+    scene.subscriber.wait_for(shown, "the picture", SOON).await;
+}
+
+#[tokio::test]
+async fn the_will_says_offline_for_a_service_that_was_killed_and_a_service_that_stops_says_it_itself() {
+    let mut scene = Scene::with(&old(&json!({}))).await;
+    let texts = |messages: &[Message]| {
+        let of_status = messages.iter().filter(|message| message.topic == "liveobject/status");
+        of_status.map(Message::text).collect::<Vec<_>>()
+    };
+    scene.service.kill9().await;
+    let told = |count| move |messages: &[Message]| texts(messages).len() >= count;
+    scene.subscriber.wait_for(told(2), "the will", SOON).await;
+    scene.service.start().await;
+    scene.service.wait_connected(SOON).await;
+    scene.service.sigterm();
+    assert_eq!(scene.service.wait().await, 0);
+    let messages = scene.subscriber.wait_for(told(4), "a farewell", SOON).await;
+    assert_eq!(texts(&messages), ["online", "offline", "online", "offline"]);
+}
+
+#[tokio::test]
+async fn a_forbidden_message_is_found_by_not_hearing_it() {
+    let broker = Mosquitto::builder().acl("topic read #").start().await;
+    let service = service().start().await;
+    let report =
+        service.post(&format!("{MQTT}/test"), &settings(broker.port(), &old(&json!({})))).await.expect(200);
+    let stages = report["stages"].as_array().expect("stages");
+    let last = stages.last().expect("a stage");
+    assert_eq!(
+        (&report["success"], &last["name"], &last["ok"]),
+        (&false.into(), &"loopback".into(), &false.into())
+    );
+    let detail = last["detail"].as_str().expect("a detail");
+    assert!(detail.starts_with("not_authorized: ") && detail.contains("liveobject/test"), "{report}");
+}
+
+#[tokio::test]
+async fn a_permitted_message_is_heard_and_one_that_may_not_be_subscribed_to_is_left_open() {
+    let (broker, service) = scripted(&old(&json!({}))).await;
+    broker.grant_subscriptions(false);
+    let mosquitto = Mosquitto::builder().acl("topic readwrite liveobject/#").start().await;
+    for (port, ok) in [(mosquitto.port(), json!(true)), (broker.port(), Value::Null)] {
+        let tried = settings(port, &old(&json!({})));
+        let report = service.post(&format!("{MQTT}/test"), &tried).await.expect(200);
+        let last = report["stages"].as_array().and_then(|stages| stages.last()).expect("a stage");
+        assert_eq!(report["success"], true, "{report}");
+        assert_eq!((&last["name"], &last["ok"]), (&"loopback".into(), &ok), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_closes_on_the_test_message_may_not_permit_it() {
+    let (broker, service) = scripted(&old(&json!({}))).await;
+    broker.rule(Rule::topic("liveobject/test", Reply::Close));
+    let tried = settings(broker.port(), &old(&json!({})));
+    let report = service.post(&format!("{MQTT}/test"), &tried).await.expect(200);
+    let last = report["stages"].as_array().and_then(|stages| stages.last()).expect("a stage");
+    assert_eq!((&last["name"], &last["ok"]), (&"publish".into(), &false.into()), "{report}");
+    assert!(last["detail"].as_str().is_some_and(|detail| detail.contains("permit this user")), "{report}");
+}
+
+#[tokio::test]
+async fn a_real_twin_is_suspected() {
+    let scene = Scene::with(&old(&json!({ "client_id": "twin" }))).await;
+    // It comes back within a moment each time, as many clients do.
+    let _twin = Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
+    let suspected = |status: &Value| status["last_error"]["kind"] == "taken_over";
+    let status = scene.service.wait_status("the twin", SOON, suspected).await;
+    assert!(status["reconnect_attempt"].as_u64().is_some_and(|failures| failures >= 3), "{status}");
+}
+
+#[tokio::test]
+async fn a_service_that_speaks_3_1_1_is_heard_by_home_assistants_birth() {
+    // A subscription of ours works there too: the message arrives and does no harm.
+    let (broker, service) = scripted(&old(&json!({}))).await;
+    broker.wait_for("a subscription", SOON, |broker| !broker.subscriptions().is_empty()).await;
+    assert_eq!(broker.subscriptions()[0].0, "homeassistant/status");
+    let connected = connected(broker.port(), &json!({ "protocol": "auto" })).await;
+    assert_eq!(connected.status().await["protocol"], "5");
+    assert_eq!(service.status().await["protocol"], "3.1.1", "side by side at one broker");
+}

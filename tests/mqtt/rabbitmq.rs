@@ -1,0 +1,49 @@
+//! `RabbitMQ` as the broker: MQTT 3.1.1 only, which it tells by closing the connection.
+
+use liveobject_test_support::{Ledger, Message, RabbitMq, Subscriber, mqtt5::Version};
+use serde_json::json;
+
+use crate::helpers::{
+    LATER, SOON, Stream, accept_batch, connect, fails_with, logged, service, settings, settle,
+};
+
+#[tokio::test]
+async fn it_is_spoken_to_in_3_1_1_keeps_every_event_and_says_farewell_for_a_killed_service() {
+    let mut broker = RabbitMq::start("camera", "right").await;
+    let mut service = service().start().await;
+    let login = |password: &str, qos: u8| json!({ "username": "camera", "password": password, "qos": qos });
+    fails_with(&service, &settings(broker.port(), &login("wrong", 1)), "bad_credentials").await;
+
+    let witness = Subscriber::builder(broker.port()).version(Version::V311).login("camera", "right").qos(1);
+    let witness = witness.filter("liveobject/#").start().await;
+    let mut ledger = Ledger::new();
+    for qos in [0, 1, 2] {
+        connect(&service, broker.port(), &login("right", qos)).await;
+        assert_eq!(service.status().await["protocol"], "3.1.1");
+        accept_batch(&service, &mut ledger, &format!("qos{qos}"), 100).await;
+        settle(&service, &[&witness], &mut ledger.clone()).await;
+    }
+    let failures = logged(&service, "WARN");
+    assert!(failures.iter().all(|line| line["kind"] == "bad_credentials"), "{failures:?}");
+
+    connect(&service, broker.port(), &login("right", 1)).await;
+    let stream = Stream::start(&service);
+    stream.more(50).await;
+    broker.restart().await;
+    stream.more(50).await;
+    service.wait_connected(LATER).await;
+    let mut streamed = stream.stop().await;
+    settle(&service, &[&witness], &mut streamed).await;
+    let of_the_stream = |id: &str| id.starts_with("stream");
+    assert!(witness.events().iter().any(|event| event["event_id"].as_str().is_some_and(of_the_stream)));
+
+    service.kill9().await;
+    let offline = |messages: &[Message]| {
+        messages
+            .iter()
+            .rev()
+            .find(|message| message.topic == "liveobject/status")
+            .is_some_and(|message| message.text() == "offline")
+    };
+    witness.wait_for(offline, "the will", SOON).await;
+}
