@@ -22,6 +22,8 @@ mod restart;
 mod settings;
 mod silence;
 mod takeover;
+mod transport;
 mod trial;
 mod unheard;
 mod wire;
+mod wrong;

@@ -4,6 +4,7 @@ use actix::{Message, Recipient};
 use bytes::Bytes;
 
 use crate::{
+    clock::Timestamp,
     ids::{LinkId, Seq},
     settings::QoS,
     status::{Failure, Warning},
@@ -82,6 +83,8 @@ pub struct Connected {
     pub protocol: &'static str,
     /// What the broker cannot do as the settings ask.
     pub warnings: Vec<Warning>,
+    /// When the broker's certificate expires; `None` without TLS.
+    pub certificate_ends: Option<Timestamp>,
 }
 
 /// Fact, to the supervisor: this connection is over. Told exactly once, whatever the cause.

@@ -22,6 +22,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use self::{
     client::{Answer, Client, Event, Limits, Message, SessionOptions},
+    dial::Line,
     packets::Packets,
 };
 use crate::{
@@ -94,6 +95,8 @@ pub struct ConnectionActor {
     window: u16,
     /// There while the session lasts.
     client: Option<Client>,
+    /// What carries it.
+    line: Line,
     /// Known once the login is accepted.
     limits: Option<Limits>,
     packets: Packets<Parcel>,
@@ -112,6 +115,7 @@ impl ConnectionActor {
             peers,
             window,
             client: None,
+            line: Line::default(),
             limits: None,
             packets: Packets::default(),
             subscribers: Vec::new(),
@@ -162,8 +166,9 @@ impl ConnectionActor {
         }
         let warnings = broker_warnings(&self.settings, limits);
         let link = self.link;
+        let certificate_ends = self.line.secured().and_then(|secured| Some(secured.certificate?.not_after));
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-        self.peers.connected.do_send(Connected { link, protocol, warnings });
+        self.peers.connected.do_send(Connected { link, protocol, warnings, certificate_ends });
         for peer in &self.peers.link_up {
             let me = ctx.address();
             let link_up = LinkUp {
@@ -324,6 +329,7 @@ impl Actor for ConnectionActor {
             client_id: self.settings.client_id.clone(),
             will: Some(self.availability(&self.settings.will_message)),
             capacity: self.window,
+            line: self.line.clone(),
         };
         let (client, events) = client::open(&self.settings, options);
         self.client = Some(client);

@@ -28,17 +28,20 @@ pub fn of_io(error: &io::Error, broker: &str) -> Failure {
     Failure::new(kind, message)
 }
 
-/// No answer within the connect timeout.
-pub fn timed_out(broker: &str, seconds: u16, login: bool) -> Failure {
-    let message = if login {
-        format!(
+/// No answer within the connect timeout, in this stage of the way.
+pub fn timed_out(broker: &str, seconds: u16, stage: Option<&str>) -> Failure {
+    let message = match stage {
+        Some("tls") => format!(
+            "{broker} accepts connections, but did not answer the TLS handshake within {seconds} s. Is it the port with TLS \
+             (usually 8883; WebSockets: 443)?"
+        ),
+        Some("login" | "publish" | "loopback") => format!(
             "{broker} accepts connections, but did not answer the MQTT login within {seconds} s. Is it an MQTT broker, \
              and does the port expect TLS?"
-        )
-    } else {
-        format!(
+        ),
+        _ => format!(
             "{broker} did not answer within {seconds} s. Is the address right, and does a firewall let it through?"
-        )
+        ),
     };
     Failure::new(FailureKind::Timeout, message)
 }
@@ -73,7 +76,7 @@ pub fn closed_at_login(broker: &str) -> Failure {
         FailureKind::Closed,
         format!(
             "{broker} closed the connection during the MQTT login, without a reason. Does it speak MQTT 5, and does \
-             the port expect TLS?"
+             the port expect TLS or WebSockets?"
         ),
     )
 }

@@ -71,7 +71,8 @@ impl Fixture {
 
     async fn connect(&self) {
         let (link, connected, _) = self.started.borrow().links.last().unwrap().clone();
-        connected.send(Connected { link, protocol: "5", warnings: vec![] }).await.unwrap();
+        let told = Connected { link, protocol: "5", warnings: vec![], certificate_ends: None };
+        connected.send(told).await.unwrap();
     }
 
     async fn end(&self, failure: Option<Failure>) {

@@ -8,7 +8,9 @@
 //! | to have | use |
 //! | --- | --- |
 //! | a broker that can be stopped, killed, frozen and started again | [`Mosquitto`] |
+//! | an authority, and certificates that are right or wrong | [`Authority`], [`Order`] |
 //! | a network that is cut, stalls, refuses, swallows or delays | [`Proxy`] |
+//! | a server that is no broker | [`Canned`] |
 //! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
 //! | what a Home Assistant would have seen | [`Subscriber`] |
 //! | what a Home Assistant that starts now is told | [`visitor::retained`] |
@@ -17,6 +19,7 @@
 
 #![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
 
+mod canned;
 mod child;
 mod ports;
 mod wait;
@@ -25,6 +28,7 @@ pub mod api;
 pub mod ledger;
 pub mod mosquitto;
 pub mod mqtt5;
+pub mod pki;
 pub mod proxy;
 pub mod scripted;
 pub mod service;
@@ -32,8 +36,10 @@ pub mod subscriber;
 pub mod visitor;
 
 pub use api::{Answer, Api};
+pub use canned::Canned;
 pub use ledger::{Disorder, Ledger};
-pub use mosquitto::{Mosquitto, MosquittoBuilder};
+pub use mosquitto::{Listener, Mosquitto, MosquittoBuilder};
+pub use pki::{Authority, Identity, Order};
 pub use ports::free_port;
 pub use proxy::Proxy;
 pub use scripted::{Acks, Reply, Rule, ScriptedBroker};

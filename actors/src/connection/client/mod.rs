@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::{
+    connection::dial::Line,
     outbox::DeadReason,
     settings::{MqttSettings, QoS},
     status::Failure,
@@ -41,6 +42,8 @@ pub struct SessionOptions {
     pub will: Option<Message>,
     /// How many messages may wait in the client, sent or not.
     pub capacity: u16,
+    /// What carries it.
+    pub line: Line,
 }
 
 /// What the broker permits on this connection (MQTT 5 section 3.2.2.3).

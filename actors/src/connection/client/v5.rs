@@ -61,10 +61,10 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
         let will = LastWill::new(will.topic, will.payload.to_vec(), qos(will.qos), will.retain, None);
         options.set_last_will(will);
     }
-    let dialled = Arc::clone(settings);
+    let dialled = (Arc::clone(settings), session.line);
     options.set_socket_connector(move |_, _| {
-        let settings = Arc::clone(&dialled);
-        async move { dial::dial(&settings).await }
+        let (settings, line) = dialled.clone();
+        async move { dial::dial(&settings, &line).await }
     });
     options
 }
@@ -118,7 +118,7 @@ fn lower_will(options: &mut MqttOptions, code: ConnectReturnCode) -> bool {
 fn failure(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Failure {
     match error {
         ConnectionError::Timeout(_) => {
-            reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, true)
+            reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, Some("login"))
         }
         error => v5_reason::of_connection_error(error, settings, accepted),
     }

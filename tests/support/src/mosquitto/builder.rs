@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Mosquitto, program};
+use super::{Listener, Mosquitto, program};
 
 /// More than any test queues.
 const QUEUE: u32 = 10_000_000;
@@ -25,6 +25,7 @@ pub struct MosquittoBuilder {
     log_packets: bool,
     max_queued_messages: u32,
     lines: Vec<String>,
+    pub(super) listeners: Vec<Listener>,
 }
 
 impl Default for MosquittoBuilder {
@@ -38,6 +39,7 @@ impl Default for MosquittoBuilder {
             log_packets: false,
             max_queued_messages: QUEUE,
             lines: Vec::new(),
+            listeners: Vec::new(),
         }
     }
 }
@@ -136,6 +138,13 @@ impl MosquittoBuilder {
         self
     }
 
+    /// One more listener, on a port of its own: see [`Mosquitto::listener`].
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
     /// Starts it on a free port.
     ///
     /// # Panics
@@ -151,9 +160,9 @@ impl MosquittoBuilder {
         self
     }
 
-    pub(super) fn write_config(&self, dir: &Path, port: u16) -> PathBuf {
+    pub(super) fn write_config(&self, dir: &Path, port: u16, ports: &[u16]) -> PathBuf {
         let file = dir.join("mosquitto.conf");
-        fs::write(&file, self.config(dir, port)).expect("mosquitto's configuration can be written");
+        fs::write(&file, self.config(dir, port, ports)).expect("mosquitto's configuration can be written");
         self.write_acl(dir);
         file
     }
@@ -179,7 +188,7 @@ impl MosquittoBuilder {
         }
     }
 
-    fn config(&self, dir: &Path, port: u16) -> String {
+    fn config(&self, dir: &Path, port: u16, ports: &[u16]) -> String {
         let mut text = String::new();
         let mut line = |line: std::fmt::Arguments<'_>| {
             writeln!(text, "{line}").expect("writing to a string does not fail");
@@ -208,6 +217,11 @@ impl MosquittoBuilder {
         }
         for extra in &self.lines {
             line(format_args!("{extra}"));
+        }
+        for (listener, port) in self.listeners.iter().zip(ports) {
+            for own in listener.write(dir, *port) {
+                line(format_args!("{own}"));
+            }
         }
         text
     }
