@@ -179,6 +179,9 @@ impl Mosquitto {
             .expect("mosquitto's log can be opened");
         let mut command = Command::new(program("mosquitto"));
         command.arg("-c").arg(config).stdin(Stdio::null());
+        if let Some(openssl) = self.settings.write_openssl(self.dir.path()) {
+            command.env("OPENSSL_CONF", openssl);
+        }
         command.stdout(log.try_clone().expect("a file handle can be cloned")).stderr(log);
         let child = ChildProcess::spawn("mosquitto", &mut command);
         self.accepting(child, before).await

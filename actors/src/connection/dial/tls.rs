@@ -33,7 +33,7 @@ use super::{
 use crate::{
     certificate::{self, Certificate},
     clock,
-    settings::MqttSettings,
+    settings::{MqttSettings, Transport},
     status::{Failure, FailureKind},
 };
 
@@ -42,6 +42,7 @@ use crate::{
 pub struct Tls {
     broker: String,
     name: ServerName<'static>,
+    is_websocket: bool,
     trust: Trust,
     identity: Option<Arc<CertifiedKey>>,
 }
@@ -75,7 +76,8 @@ impl Tls {
             None => system().await?,
         };
         let identity = identity(settings).map_err(failure)?.map(Arc::new);
-        Ok(Self { broker: settings.broker(), name, trust, identity })
+        let is_websocket = settings.transport == Transport::Websocket;
+        Ok(Self { broker: settings.broker(), name, is_websocket, trust, identity })
     }
 
     /// Sets the encrypted connection up.
@@ -87,6 +89,7 @@ impl Tls {
         let handshake = Handshake {
             broker: self.broker.clone(),
             name: self.name.to_str().into_owned(),
+            is_websocket: self.is_websocket,
             ca_given: matches!(&self.trust, Trust::Authorities { given, .. } if !given.is_empty()),
             ours: self.identity.as_ref().and_then(|own| Certificate::read(own.cert.first()?)),
             witness: Arc::clone(&witness),

@@ -22,6 +22,8 @@ pub struct Handshake {
     pub broker: String,
     /// The name that the certificate must have.
     pub name: String,
+    /// Whether a WebSocket is to follow.
+    pub is_websocket: bool,
     /// Whether `ca_certificate` says whom to trust.
     pub ca_given: bool,
     /// Our certificate.
@@ -37,11 +39,17 @@ fn failure(message: impl Into<String>) -> Failure {
 /// Why the handshake failed. `first`: what the server said first, if anything.
 pub fn of_handshake(error: &io::Error, first: &[u8], it: &Handshake) -> Failure {
     let broker = &it.broker;
-    if let Some(failure) = foreign(first, broker) {
+    if let Some(failure) = foreign(first, it) {
         return failure;
     }
     match (tls::inside(error), error.kind()) {
         (Some(error), _) => of_error(error, it),
+        // Its alert may be lost in the reset that follows.
+        (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+            if it.witness.was_asked() =>
+        {
+            not_accepted(None, it)
+        }
         (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
             if first.is_empty() =>
         {
@@ -58,10 +66,14 @@ pub fn of_handshake(error: &io::Error, first: &[u8], it: &Handshake) -> Failure 
 }
 
 /// An answer to TLS that is none.
-fn foreign(first: &[u8], broker: &str) -> Option<Failure> {
+fn foreign(first: &[u8], it: &Handshake) -> Option<Failure> {
+    let broker = &it.broker;
     match Speaker::of(first) {
         Speaker::Tls => None,
         Speaker::Other if first.is_empty() => None,
+        Speaker::Http { .. } if it.is_websocket => Some(failure(format!(
+            "{broker} answers without TLS. Set use_tls to false, or take the port with TLS (usually 443)."
+        ))),
         Speaker::Http { .. } => Some(Failure::new(
             FailureKind::Protocol,
             format!(
@@ -257,6 +269,7 @@ mod tests {
         Handshake {
             broker: "broker.lan:8883".to_owned(),
             name: "broker.lan".to_owned(),
+            is_websocket: false,
             ca_given: false,
             ours: None,
             witness: Arc::default(),

@@ -26,6 +26,7 @@ pub struct MosquittoBuilder {
     max_queued_messages: u32,
     lines: Vec<String>,
     pub(super) listeners: Vec<Listener>,
+    openssl: Option<String>,
 }
 
 impl Default for MosquittoBuilder {
@@ -40,6 +41,7 @@ impl Default for MosquittoBuilder {
             max_queued_messages: QUEUE,
             lines: Vec::new(),
             listeners: Vec::new(),
+            openssl: None,
         }
     }
 }
@@ -145,6 +147,13 @@ impl MosquittoBuilder {
         self
     }
 
+    /// What its TLS is told beyond its own configuration, such as `MaxProtocol = TLSv1.2` (see `config(5ssl)`).
+    #[must_use]
+    pub fn openssl(mut self, lines: &str) -> Self {
+        self.openssl = Some(lines.to_owned());
+        self
+    }
+
     /// Starts it on a free port.
     ///
     /// # Panics
@@ -165,6 +174,17 @@ impl MosquittoBuilder {
         fs::write(&file, self.config(dir, port, ports)).expect("mosquitto's configuration can be written");
         self.write_acl(dir);
         file
+    }
+
+    /// The file of [`MosquittoBuilder::openssl`].
+    pub(super) fn write_openssl(&self, dir: &Path) -> Option<PathBuf> {
+        let lines = self.openssl.as_ref()?;
+        let file = dir.join("openssl.cnf");
+        let text = format!(
+            "openssl_conf = main\n[main]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n[tls]\n{lines}\n"
+        );
+        fs::write(&file, text).expect("the configuration of OpenSSL can be written");
+        Some(file)
     }
 
     pub(super) fn write_acl(&self, dir: &Path) {
