@@ -3,15 +3,14 @@
 //! They arrive as a JSON object (REST, or `[mqtt]` of the configuration file turned into one), are checked field by
 //! field, and are kept as JSON too; the two secrets travel apart from the rest, in types that do not print.
 
-use rustls::pki_types::ServerName;
+mod tls;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
-use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::{
-    certificate::{self, Certificate},
-    fields::{Faults, Fields, Invalid, bytes_within, no_control},
+    fields::{Fields, Invalid, bytes_within, no_control},
     topic::{TopicPrefix, topic_name},
 };
 
@@ -352,14 +351,14 @@ impl MqttSettings {
         let password = SecretUpdate::read(f, "password", MAX_CREDENTIAL_BYTES);
         set(&mut settings.protocol, checked(f, "protocol", protocol));
         set(&mut settings.transport, checked(f, "transport", transport));
-        set(&mut settings.websocket_path, checked(f, "websocket_path", websocket_path));
+        set(&mut settings.websocket_path, checked(f, "websocket_path", tls::websocket_path));
         set(&mut settings.use_tls, f.boolean("use_tls"));
-        settings.ca_certificate = checked(f, "ca_certificate", authorities);
-        settings.client_certificate = checked(f, "client_certificate", certificates);
+        settings.ca_certificate = checked(f, "ca_certificate", tls::authorities);
+        settings.client_certificate = checked(f, "client_certificate", tls::certificates);
         let client_key = SecretUpdate::read(f, "client_key", MAX_PEM_BYTES);
-        settings.tls_server_name = checked(f, "tls_server_name", server_name).filter(|t| !t.is_empty());
+        settings.tls_server_name = checked(f, "tls_server_name", tls::server_name).filter(|t| !t.is_empty());
         set(&mut settings.tls_insecure, f.boolean("tls_insecure"));
-        settings.broker_port = port.unwrap_or_else(|| usual_port(settings.transport, settings.use_tls));
+        settings.broker_port = port.unwrap_or_else(|| tls::usual_port(settings.transport, settings.use_tls));
         set(&mut settings.client_id, checked(f, "client_id", client_id_text));
         set(&mut settings.keep_alive_seconds, narrow(f.integer("keep_alive_seconds", 5, 65_535)));
         set(&mut settings.connect_timeout_seconds, narrow(f.integer("connect_timeout_seconds", 1, 60)));
@@ -383,7 +382,7 @@ impl MqttSettings {
         if settings.enabled && settings.broker_host.is_empty() && !f.faults.has("broker_host") {
             f.faults.push("broker_host", "must not be empty while enabled is true");
         }
-        check_tls(&settings, &client_key, &mut f.faults);
+        tls::check(&settings, &client_key, &mut f.faults);
         fields.finish().finish()?;
         Ok(SettingsUpdate { settings, password, client_key })
     }
@@ -396,67 +395,6 @@ impl MqttSettings {
     /// The client key in plain text, for the one place that hands it to TLS.
     pub(crate) fn exposed_client_key(&self) -> Option<&str> {
         self.client_key.as_ref().map(ExposeSecret::expose_secret)
-    }
-}
-
-impl SettingsUpdate {
-    /// A client certificate needs its key, and a key its certificate; `key_is_stored`: whether there is one that a key
-    /// which is not mentioned stands for.
-    pub fn check_client_identity(&self, key_is_stored: bool, faults: &mut Faults) {
-        let has_key = match &self.client_key {
-            SecretUpdate::Keep => key_is_stored,
-            SecretUpdate::Clear => false,
-            SecretUpdate::Set(_) => true,
-        };
-        match (&self.settings.client_certificate, has_key) {
-            (Some(_), false) if !faults.has("client_key") => {
-                faults.push("client_key", "is missing: client_certificate is of no use without its key");
-            }
-            (None, true) if !faults.has("client_key") => {
-                faults.push(
-                    "client_certificate",
-                    "is missing: client_key is of no use without it; give it, or clear the key with null",
-                );
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Where brokers listen.
-fn usual_port(transport: Transport, use_tls: bool) -> u16 {
-    match (transport, use_tls) {
-        (Transport::Tcp, false) => 1883,
-        (Transport::Tcp, true) => 8883,
-        (Transport::Websocket, false) => 80,
-        (Transport::Websocket, true) => 443,
-    }
-}
-
-/// What is given for TLS is used, or refused: whoever gives a certificate and forgets `use_tls` would send the password in
-/// plain text and not know.
-fn check_tls(settings: &MqttSettings, client_key: &SecretUpdate, faults: &mut Faults) {
-    let key = match client_key {
-        SecretUpdate::Set(key) => faults.check("client_key", certificate::private_key(key.expose_secret())),
-        SecretUpdate::Keep | SecretUpdate::Clear => None,
-    };
-    if let (Some(chain), Some(key)) = (&settings.client_certificate, &key) {
-        let pair = certificate::certificates(chain).and_then(|chain| certificate::identity(chain, key));
-        faults.check("client_key", pair);
-    }
-    if settings.use_tls {
-        return;
-    }
-    for (field, is_given) in [
-        ("ca_certificate", settings.ca_certificate.is_some()),
-        ("client_certificate", settings.client_certificate.is_some()),
-        ("client_key", matches!(client_key, SecretUpdate::Set(_))),
-        ("tls_server_name", settings.tls_server_name.is_some()),
-        ("tls_insecure", settings.tls_insecure),
-    ] {
-        if is_given && !faults.has(field) {
-            faults.push(field, "is of no use while use_tls is false: the connection would not be encrypted");
-        }
     }
 }
 
@@ -524,37 +462,6 @@ fn discovery_format(text: String) -> Result<DiscoveryFormat, String> {
         "component" => Ok(DiscoveryFormat::Component),
         _ => Err("must be \"device\" or \"component\"".to_owned()),
     }
-}
-
-fn websocket_path(text: String) -> Result<String, String> {
-    let text = bytes_within(text, 1, MAX_TOPIC_BYTES)?;
-    if !text.starts_with('/') || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("must start with / and have no spaces".to_owned());
-    }
-    match text.parse::<Uri>() {
-        Ok(uri) if uri.path_and_query().is_some_and(|path| path.as_str() == text) => Ok(text),
-        _ => Err("must be a path as it stands in a URL".to_owned()),
-    }
-}
-
-fn authorities(text: String) -> Result<String, String> {
-    let text = bytes_within(text, 1, MAX_PEM_BYTES)?;
-    certificate::authorities(&text).map(|_| text)
-}
-
-fn certificates(text: String) -> Result<String, String> {
-    let text = bytes_within(text, 1, MAX_PEM_BYTES)?;
-    let chain = certificate::certificates(&text)?;
-    let is_readable = chain.iter().all(|certificate| Certificate::read(certificate).is_some());
-    if is_readable { Ok(text) } else { Err("is damaged: a certificate in it cannot be read".to_owned()) }
-}
-
-fn server_name(text: String) -> Result<String, String> {
-    let text = host(text)?;
-    if !text.is_empty() && ServerName::try_from(text.as_str()).is_err() {
-        return Err("must be a name or an address, as it stands in a certificate".to_owned());
-    }
-    Ok(text)
 }
 
 fn client_id_text(text: String) -> Result<String, String> {
@@ -636,90 +543,6 @@ mod tests {
         ] {
             assert_eq!(fault(value), message);
         }
-    }
-
-    #[test]
-    fn the_port_that_is_left_out_is_the_usual_one() {
-        for (value, port) in [
-            (json!({}), 1883),
-            (json!({"use_tls": true}), 8883),
-            (json!({"transport": "websocket"}), 80),
-            (json!({"transport": "websocket", "use_tls": true, "broker_port": null}), 443),
-            (json!({"use_tls": true, "broker_port": 1883}), 1883),
-        ] {
-            assert_eq!(read(value).unwrap().settings.broker_port, port);
-        }
-    }
-
-    const CERTIFICATE: &str = include_str!("certificate/testdata/ec.crt");
-    const KEY: &str = include_str!("certificate/testdata/ec.sec1.key");
-    const OTHER_KEY: &str = include_str!("certificate/testdata/rsa.pkcs1.key");
-
-    #[test]
-    fn what_tls_cannot_use_is_refused_by_name() {
-        let tls = |mut value: Value| {
-            value["use_tls"] = json!(true);
-            value
-        };
-        let own =
-            json!({"ca_certificate": CERTIFICATE, "client_certificate": CERTIFICATE, "client_key": KEY});
-        read(tls(own)).unwrap();
-        for (value, message) in [
-            (
-                json!({"ca_certificate": "x"}),
-                "ca_certificate: holds no certificate (-----BEGIN CERTIFICATE-----)",
-            ),
-            (json!({"client_certificate": KEY}), "client_certificate: holds no certificate"),
-            (json!({"client_key": CERTIFICATE}), "client_key: holds no private key"),
-            (
-                json!({"client_certificate": CERTIFICATE, "client_key": OTHER_KEY}),
-                "client_key: does not belong to client_certificate",
-            ),
-            (json!({"tls_server_name": "not a name"}), "tls_server_name: must be a name or an address"),
-            (json!({"tls_server_name": "-.-"}), "tls_server_name: must be a name or an address"),
-        ] {
-            let fault = fault(tls(value));
-            assert!(fault.starts_with(message), "{fault}");
-        }
-        assert!(fault(json!({"websocket_path": "/mqtt#x"})).starts_with("websocket_path: "));
-    }
-
-    #[test]
-    fn what_is_given_for_tls_asks_for_tls() {
-        for (field, value) in [
-            ("ca_certificate", CERTIFICATE.into()),
-            ("client_certificate", CERTIFICATE.into()),
-            ("client_key", KEY.into()),
-            ("tls_server_name", json!("broker.lan")),
-            ("tls_insecure", json!(true)),
-        ] {
-            let fault = fault(json!({ field: value }));
-            assert_eq!(
-                fault,
-                format!(
-                    "{field}: is of no use while use_tls is false: the connection would not be encrypted"
-                )
-            );
-        }
-    }
-
-    #[test]
-    fn a_client_certificate_and_its_key_come_together() {
-        let faults = |value, stored| {
-            let mut faults = Faults::default();
-            read(value).unwrap().check_client_identity(stored, &mut faults);
-            faults.finish().map_err(|Invalid(faults)| faults[0].field.clone())
-        };
-        let certificate = || json!({"use_tls": true, "client_certificate": CERTIFICATE});
-        assert_eq!(faults(certificate(), true), Ok(()));
-        assert_eq!(faults(certificate(), false), Err("client_key".to_owned()));
-        let mut cleared = certificate();
-        cleared["client_key"] = Value::Null;
-        assert_eq!(faults(cleared, true), Err("client_key".to_owned()));
-        let key = json!({"use_tls": true, "client_key": KEY});
-        assert_eq!(faults(key, false), Err("client_certificate".to_owned()));
-        assert_eq!(faults(json!({"use_tls": true}), true), Err("client_certificate".to_owned()));
-        assert_eq!(faults(json!({}), false), Ok(()));
     }
 
     #[test]

@@ -3,32 +3,69 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Ledger, Mosquitto, Proxy, Service};
-use serde_json::json;
+use liveobject_test_support::{Authority, Ledger, Listener, Mosquitto, Order, Proxy, Service, Subscriber};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{Dice, LATER, Load, assert_kept, broker_and_subscriber, service, settle};
+use crate::helpers::{Dice, LATER, Load, assert_kept, service, settle};
 
 const EVENTS_PER_SECOND: u32 = 300;
 const SECONDS: u64 = 20;
+/// For another way to the same broker.
+const SECONDS_AGAIN: u64 = 10;
 
 struct World {
     dice: Dice,
     broker: Mosquitto,
     proxy: Proxy,
     service: Service,
+    /// The way to the broker, beside its address.
+    way: Value,
 }
 
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_overtakes_in_chaos() {
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
+    let port = broker.port();
+    chaos(broker, port, json!({}), SECONDS).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_tls() {
+    let authority = Authority::new("Test authority");
+    let server = authority.issue(&Order::server(&["127.0.0.1"]));
+    let ours = authority.issue(&Order::client("camera"));
+    let encrypted = Listener::tls(&server).for_clients_of(authority.pem());
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
+    let port = broker.listener(0);
+    let way = json!({
+        "use_tls": true, "ca_certificate": authority.pem(),
+        "client_certificate": ours.certificate, "client_key": ours.key,
+    });
+    chaos(broker, port, way, SECONDS_AGAIN).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_web_sockets_and_tls() {
+    let authority = Authority::new("Test authority");
+    let server = authority.issue(&Order::server(&["127.0.0.1"]));
+    let encrypted = Listener::tls(&server).and_websockets();
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
+    let port = broker.listener(0);
+    let way = json!({ "use_tls": true, "ca_certificate": authority.pem(), "transport": "websocket" });
+    chaos(broker, port, way, SECONDS_AGAIN).await;
+}
+
+/// For so many seconds, unless `CHAOS_SECONDS` says how many, over this port and way.
+async fn chaos(broker: Mosquitto, port: u16, way: Value, seconds: u64) {
     let seconds = std::env::var("CHAOS_SECONDS")
-        .map_or(SECONDS, |text| text.parse().expect("CHAOS_SECONDS is a number"));
+        .map_or(seconds, |text| text.parse().expect("CHAOS_SECONDS is a number"));
     let dice = Dice::new("chaos");
     let seed = dice.seed();
-    let (broker, subscriber) = broker_and_subscriber().await;
-    let proxy = Proxy::start(broker.port()).await;
+    let subscriber = Subscriber::builder(broker.port()).filter("liveobject/#").start().await;
+    let proxy = Proxy::start(port).await;
     let service = service().start().await;
-    let mut world = World { dice, broker, proxy, service };
+    let mut world = World { dice, broker, proxy, service, way };
     connect(&world).await;
     world.service.wait_connected(LATER).await;
 
@@ -54,14 +91,16 @@ async fn nothing_is_lost_and_nothing_overtakes_in_chaos() {
 
 async fn connect(world: &World) {
     let port = world.proxy.port();
-    let settings = json!({
+    let mut settings = json!({
         "enabled": true, "broker_host": "127.0.0.1", "broker_port": port,
         "connect_timeout_seconds": 2, "ack_timeout_seconds": 5,
     });
+    let way = world.way.as_object().expect("an object").clone();
+    settings.as_object_mut().expect("an object").extend(way);
     let _ = world.service.put_config(&settings).await.expect(200);
 }
 
-async fn misfortune(World { dice, broker, proxy, service }: &mut World) {
+async fn misfortune(World { dice, broker, proxy, service, .. }: &mut World) {
     match dice.below(10) {
         0 => broker.restart().await,
         1 => {

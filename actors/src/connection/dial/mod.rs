@@ -86,6 +86,17 @@ pub async fn dial(settings: &MqttSettings, line: &Line) -> Result<Stream, io::Er
 pub async fn open(settings: &MqttSettings, line: &Line, stages: &mut Stages) -> Result<Stream, Failure> {
     let deadline = Instant::now() + connect_timeout(settings);
     let addresses = resolve(settings, stages).await?;
+    open_any(settings, &addresses, deadline, line, stages).await
+}
+
+/// The first of these addresses that leads all the way.
+async fn open_any(
+    settings: &MqttSettings,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    line: &Line,
+    stages: &mut Stages,
+) -> Result<Stream, Failure> {
     let tls = if settings.use_tls { Some(Tls::new(settings).await) } else { None };
     let (resolved, mut tried, mut furthest) = (stages.clone(), Vec::new(), None::<(Stages, Failure)>);
     for (i, address) in addresses.iter().enumerate() {
@@ -193,3 +204,6 @@ pub fn timed_out(settings: &MqttSettings, stage: Option<&str>) -> Failure {
 pub fn connect_timeout(settings: &MqttSettings) -> Duration {
     Duration::from_secs(settings.connect_timeout_seconds.into())
 }
+
+#[cfg(test)]
+mod tests;
