@@ -30,6 +30,7 @@ fn row(
 }
 
 /// Tries each row, and puts it in force; what is wrong with the table is told all at once.
+#[expect(clippy::print_stdout, reason = "the messages, for those who read the test's output")]
 async fn check(service: &Service, rows: Vec<Row>) {
     let count = rows.len();
     let mut wrong = Vec::new();
