@@ -52,7 +52,11 @@ impl Security {
                       ca_certificate, and set tls_insecure to false."
                 .to_owned(),
         });
-        let broker = expires("The broker's certificate", self.broker_ends, now);
+        let broker = expires(
+            "The broker's certificate, as it was shown at the last connection,",
+            self.broker_ends,
+            now,
+        );
         let client = expires("Our client certificate", self.client_ends, now);
         insecure.into_iter().chain(broker).chain(client).collect()
     }

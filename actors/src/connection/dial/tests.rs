@@ -122,3 +122,50 @@ async fn a_stream_that_was_kept_is_taken_once() {
     let failure = failure.get_ref().unwrap().downcast_ref::<Failure>().unwrap();
     assert_eq!(failure.kind, FailureKind::Refused);
 }
+
+/// A TLS server that closes without a word when it is told anything else.
+async fn taciturn(mut stream: TcpStream) {
+    let mut told = [0; 1];
+    if stream.read_exact(&mut told).await.is_ok() && told == [0x16] {
+        stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]).await.unwrap();
+    }
+}
+
+/// Never speaks TLS.
+async fn closing(mut stream: TcpStream) {
+    let mut told = [0; 1];
+    let _ = stream.read_exact(&mut told).await;
+}
+
+async fn login_at(address: SocketAddr) -> io::Result<usize> {
+    let settings = MqttSettings { use_tls: false, ca_certificate: None, ..settings() };
+    let (line, mut stages) = (Line::default(), Stages::default());
+    let deadline = Instant::now() + connect_timeout(&settings);
+    let mut stream = open_any(&settings, &[address], deadline, &line, &mut stages).await.unwrap();
+    // More than one write: one of them meets the end of the connection.
+    for _ in 0..3 {
+        stream.write_all(b"\x10 a login").await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    stream.read(&mut [0; 16]).await
+}
+
+#[actix_rt::test]
+async fn a_port_that_closes_without_a_word_is_asked_whether_it_expects_tls() {
+    let mut tasks = JoinSet::new();
+    let expects_tls = server(&mut tasks, taciturn).await;
+    let error = login_at(expects_tls).await.unwrap_err();
+    let failure = error.get_ref().unwrap().downcast_ref::<Failure>().unwrap();
+    assert_eq!(failure.kind, FailureKind::Tls);
+    assert!(failure.message.contains("Set use_tls to true"), "{failure}");
+}
+
+#[actix_rt::test]
+async fn an_end_that_nothing_explains_is_the_clients_to_tell() {
+    let mut tasks = JoinSet::new();
+    let closes = server(&mut tasks, closing).await;
+    match login_at(closes).await {
+        Ok(read) => assert_eq!(read, 0),
+        Err(error) => assert!(error.get_ref().is_none_or(|inner| !inner.is::<Failure>()), "{error}"),
+    }
+}

@@ -23,10 +23,7 @@ use super::{
     tls,
     tls_reason::{self, Handshake},
 };
-use crate::{
-    connection::reason,
-    status::{Failure, FailureKind},
-};
+use crate::status::{Failure, FailureKind};
 
 /// How long a port may take to answer whether it speaks TLS.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -65,11 +62,6 @@ impl Way {
         timeout(ANSWER, speaks_tls(self.address, &self.host)).await.ok()?.ok()?.then(|| self.tls_expected())
     }
 
-    /// What an error of the stream means, in words.
-    pub fn explained(&self, error: io::Error) -> Failure {
-        self.explain(&error).unwrap_or_else(|| reason::of_io(&error, &self.broker))
-    }
-
     /// What TLS has to say of an error.
     fn explain(&self, error: &io::Error) -> Option<Failure> {
         let handshake = self.handshake.as_ref()?;
@@ -78,7 +70,7 @@ impl Way {
 
     /// The same, before the login was answered. With TLS 1.3 a broker judges our certificate only then, and its verdict may
     /// be lost in the reset that follows.
-    fn explain_early(&self, error: &io::Error) -> Option<Failure> {
+    pub fn explain_early(&self, error: &io::Error) -> Option<Failure> {
         let is_reset = matches!(
             error.kind(),
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted

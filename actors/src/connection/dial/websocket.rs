@@ -22,7 +22,6 @@ use tokio_tungstenite::{
 use super::{
     Stream,
     first::{Recorded, Speaker},
-    tls,
     watched::Way,
 };
 use crate::{
@@ -57,6 +56,11 @@ pub async fn upgrade(settings: &MqttSettings, stream: Stream, way: &Way) -> Resu
     match client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, _)) => Ok(Frames { socket, rest: Bytes::new() }),
         Err(error) => {
+            if let tungstenite::Error::Io(error) = &error
+                && let Some(failure) = way.explain_early(error)
+            {
+                return Err(failure);
+            }
             // Only where nothing at all was said, it is asked.
             let is_silent = first.bytes().is_empty() && !matches!(error, tungstenite::Error::Http(_));
             if is_silent && let Some(failure) = way.wants_tls().await {
@@ -76,7 +80,6 @@ fn refused(error: tungstenite::Error, first: &[u8], settings: &MqttSettings, way
             "{broker} opens a WebSocket at {path}, but not for MQTT (it does not agree to the subprotocol \"{MQTT}\"). Check \
              websocket_path."
         )),
-        tungstenite::Error::Io(error) if tls::inside(&error).is_some() => way.explained(error),
         error => match Speaker::of(first) {
             Speaker::Tls => way.tls_expected(),
             Speaker::Text(words) => {
