@@ -55,6 +55,8 @@ async fn works(service: &Service, witness: &Subscriber, settings: &Value) -> BTr
         format!("e-{}", report["stages"][1]["detail"]).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let _ = service.post_event(&event(&id)).await.expect(202);
     wait_for_event(witness, &id).await;
+    let command = service.run(&["check"]).await;
+    assert!(command.code == 0 && !command.stdout.contains("FAILED"), "{command:?}");
     let text = |stage: &Value, key: &str| stage[key].as_str().expect("a text").to_owned();
     stages.iter().map(|stage| (text(stage, "name"), text(stage, "detail"))).collect()
 }

@@ -1,4 +1,5 @@
-//! A table of wrong set-ups: for each the trial names the stage, and trial and status name the same kind and cause.
+//! A table of wrong set-ups: for each the trial names the stage, and trial, status and the command `check` name the same kind
+//! and cause.
 
 use liveobject_test_support::{
     Authority, Canned, Listener, Mosquitto, Order, ScriptedBroker, Service, api::MQTT, free_port,
@@ -48,7 +49,14 @@ async fn check(service: &Service, rows: Vec<Row>) {
         let last = report["stages"].as_array().and_then(|stages| stages.last()).cloned().unwrap_or_default();
         let says = |text: &Value| text.as_str().is_some_and(|text| text.contains(row.words));
         let detail = format!("{}: {}", row.kind, message.as_str().unwrap_or_default());
-        let is_right = report["success"] == false
+        let command = service.run(&["check"]).await;
+        let printed = command.stdout.lines().find(|line| line.contains("FAILED")).unwrap_or_default();
+        let is_told = command.code == 1
+            && printed.contains(&format!(" {} ", row.stage))
+            && printed.contains(&format!(" {}: ", row.kind))
+            && printed.contains(row.words);
+        let is_right = is_told
+            && report["success"] == false
             && (&last["name"], &last["ok"]) == (&row.stage.into(), &false.into())
             && last["detail"] == detail
             && error["kind"] == row.kind
@@ -56,7 +64,7 @@ async fn check(service: &Service, rows: Vec<Row>) {
             && says(&error["message"])
             && status["connected"] == false;
         if !is_right {
-            wrong.push(format!("{} ({}, {}): {last}; {error}", row.what, row.stage, row.kind));
+            wrong.push(format!("{} ({}, {}): {last}; {error}; {command:?}", row.what, row.stage, row.kind));
         }
         println!(
             "{:<48} {:<8} {:<15} {}",
