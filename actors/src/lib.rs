@@ -41,6 +41,7 @@
 pub mod calendar;
 pub mod camera;
 pub mod cameras;
+pub mod certificate;
 pub mod clock;
 pub mod config;
 pub mod connection;

@@ -37,6 +37,13 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+/// The label that says whose certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CertificateLabel {
+    /// `broker` or `client`.
+    pub certificate: &'static str,
+}
+
 /// The labels of the request histogram. `route` is the route's pattern, never the path of one request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
@@ -60,6 +67,8 @@ pub struct Metrics {
     pub mqtt_publish_errors: Family<ReasonLabel, Counter>,
     /// Attempts to connect after the first one of some settings.
     pub mqtt_reconnect_attempts: Counter,
+    /// When certificates expire, in seconds since 1970; those that are known.
+    mqtt_certificate_expiry: Family<CertificateLabel, Gauge>,
     /// Events accepted, repeats not counted.
     pub events_accepted: Counter,
     /// Events sent to `history` because they were late.
@@ -111,6 +120,7 @@ impl Metrics {
             mqtt_messages_published: Counter::default(),
             mqtt_publish_errors: Family::default(),
             mqtt_reconnect_attempts: Counter::default(),
+            mqtt_certificate_expiry: Family::default(),
             events_accepted: Counter::default(),
             events_late: Counter::default(),
             events_unheard: Counter::default(),
@@ -143,6 +153,11 @@ impl Metrics {
             "mqtt_reconnect_attempts",
             "Attempts to connect again",
             m.mqtt_reconnect_attempts.clone(),
+        );
+        registry.register(
+            "mqtt_certificate_expiry_timestamp_seconds",
+            "When the broker's certificate and ours expire, as far as they are known",
+            m.mqtt_certificate_expiry.clone(),
         );
         registry.register(
             "events_accepted",
@@ -202,6 +217,19 @@ impl Metrics {
         self.oldest_pending_at.store(at.map_or(0, clock::to_micros), Ordering::Relaxed);
     }
 
+    /// Notes when a certificate expires, `broker`'s or `client`'s; `None` when there is none.
+    pub fn set_certificate_ends(&self, certificate: &'static str, end: Option<Timestamp>) {
+        let label = CertificateLabel { certificate };
+        match end {
+            Some(end) => {
+                self.mqtt_certificate_expiry.get_or_create(&label).set(end.timestamp());
+            }
+            None => {
+                self.mqtt_certificate_expiry.remove(&label);
+            }
+        }
+    }
+
     /// Counts one event that the broker refused.
     pub fn count_error(&self, reason: &'static str) {
         self.mqtt_publish_errors.get_or_create(&ReasonLabel { reason }).inc();
@@ -229,8 +257,13 @@ mod tests {
         let metrics = Metrics::new();
         metrics.count_error("refused");
         metrics.events_dead.get_or_create(&ReasonLabel { reason: "expired" }).inc();
+        metrics.set_certificate_ends("broker", Some(clock::from_micros(1_777_636_800_500_000)));
+        metrics.set_certificate_ends("client", Some(clock::now()));
+        metrics.set_certificate_ends("client", None);
         let text = metrics.encode().unwrap();
+        assert!(!text.contains("client"), "{text}");
         for line in [
+            "mqtt_certificate_expiry_timestamp_seconds{certificate=\"broker\"} 1777636800",
             "mqtt_connection_status 0",
             "mqtt_messages_published_total 0",
             "mqtt_publish_errors_total{reason=\"refused\"} 1",

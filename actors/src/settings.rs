@@ -3,6 +3,8 @@
 //! They arrive as a JSON object (REST, or `[mqtt]` of the configuration file turned into one), are checked field by
 //! field, and are kept as JSON too; the two secrets travel apart from the rest, in types that do not print.
 
+mod tls;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
@@ -342,20 +344,21 @@ impl MqttSettings {
         let f = &mut fields;
         set(&mut settings.enabled, f.boolean("enabled"));
         set(&mut settings.broker_host, checked(f, "broker_host", host));
-        set(&mut settings.broker_port, narrow(f.integer("broker_port", 1, 65_535)));
+        let port = narrow(f.integer("broker_port", 1, 65_535));
         settings.username =
             checked(f, "username", |t| bytes_within(t, 0, MAX_CREDENTIAL_BYTES).and_then(no_control))
                 .filter(|t| !t.is_empty());
         let password = SecretUpdate::read(f, "password", MAX_CREDENTIAL_BYTES);
         set(&mut settings.protocol, checked(f, "protocol", protocol));
         set(&mut settings.transport, checked(f, "transport", transport));
-        set(&mut settings.websocket_path, checked(f, "websocket_path", websocket_path));
+        set(&mut settings.websocket_path, checked(f, "websocket_path", tls::websocket_path));
         set(&mut settings.use_tls, f.boolean("use_tls"));
-        settings.ca_certificate = checked(f, "ca_certificate", pem);
-        settings.client_certificate = checked(f, "client_certificate", pem);
+        settings.ca_certificate = checked(f, "ca_certificate", tls::authorities);
+        settings.client_certificate = checked(f, "client_certificate", tls::certificates);
         let client_key = SecretUpdate::read(f, "client_key", MAX_PEM_BYTES);
-        settings.tls_server_name = checked(f, "tls_server_name", host).filter(|t| !t.is_empty());
+        settings.tls_server_name = checked(f, "tls_server_name", tls::server_name).filter(|t| !t.is_empty());
         set(&mut settings.tls_insecure, f.boolean("tls_insecure"));
+        settings.broker_port = port.unwrap_or_else(|| tls::usual_port(settings.transport, settings.use_tls));
         set(&mut settings.client_id, checked(f, "client_id", client_id_text));
         set(&mut settings.keep_alive_seconds, narrow(f.integer("keep_alive_seconds", 5, 65_535)));
         set(&mut settings.connect_timeout_seconds, narrow(f.integer("connect_timeout_seconds", 1, 60)));
@@ -379,6 +382,7 @@ impl MqttSettings {
         if settings.enabled && settings.broker_host.is_empty() && !f.faults.has("broker_host") {
             f.faults.push("broker_host", "must not be empty while enabled is true");
         }
+        tls::check(&settings, &client_key, &mut f.faults);
         fields.finish().finish()?;
         Ok(SettingsUpdate { settings, password, client_key })
     }
@@ -386,6 +390,11 @@ impl MqttSettings {
     /// The password in plain text, for the one place that hands it to the MQTT client.
     pub(crate) fn exposed_password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
+    }
+
+    /// The client key in plain text, for the one place that hands it to TLS.
+    pub(crate) fn exposed_client_key(&self) -> Option<&str> {
+        self.client_key.as_ref().map(ExposeSecret::expose_secret)
     }
 }
 
@@ -453,22 +462,6 @@ fn discovery_format(text: String) -> Result<DiscoveryFormat, String> {
         "component" => Ok(DiscoveryFormat::Component),
         _ => Err("must be \"device\" or \"component\"".to_owned()),
     }
-}
-
-fn websocket_path(text: String) -> Result<String, String> {
-    let text = bytes_within(text, 1, MAX_TOPIC_BYTES)?;
-    if !text.starts_with('/') || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("must start with / and have no spaces".to_owned());
-    }
-    Ok(text)
-}
-
-fn pem(text: String) -> Result<String, String> {
-    let text = bytes_within(text, 1, MAX_PEM_BYTES)?;
-    if !text.contains("-----BEGIN ") {
-        return Err("must be PEM text (-----BEGIN …)".to_owned());
-    }
-    Ok(text)
 }
 
 fn client_id_text(text: String) -> Result<String, String> {

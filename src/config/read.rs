@@ -11,7 +11,7 @@ use liveobject_actors::{
     MqttSettings,
     calendar::Calendar,
     config::identity::PublicKey,
-    fields::{FieldError, Fields, Invalid, bytes_within, no_control},
+    fields::{Faults, FieldError, Fields, Invalid, bytes_within, no_control},
 };
 use serde_json::Value;
 
@@ -86,9 +86,13 @@ fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> Option<FirstSettings> {
         return None;
     }
     let settings = FirstSettings(Value::Object(object));
-    // The installation's own client id is made later; any will do to check the rest.
-    let checked = MqttSettings::read(settings.to_json(), "liveobject");
-    note("mqtt", &origins, checked.map(drop), faults);
+    // The installation's own client id is made later; any will do to check the rest. They are used while nothing is stored.
+    let checked = MqttSettings::read(settings.to_json(), "liveobject").and_then(|update| {
+        let mut faults = Faults::default();
+        update.check_client_identity(false, &mut faults);
+        faults.finish()
+    });
+    note("mqtt", &origins, checked, faults);
     Some(settings)
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Ledger, Mosquitto, Proxy, Service, Subscriber};
+use liveobject_test_support::{Authority, Ledger, Listener, Mosquitto, Order, Proxy, Service, Subscriber};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -35,6 +35,32 @@ async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_3_1_1() {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let port = broker.port();
     chaos(broker, port, json!({ "protocol": "3.1.1" }), SECONDS_AGAIN).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_tls() {
+    let authority = Authority::new("Test authority");
+    let server = authority.issue(&Order::server(&["127.0.0.1"]));
+    let ours = authority.issue(&Order::client("camera"));
+    let encrypted = Listener::tls(&server).for_clients_of(authority.pem());
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
+    let port = broker.listener(0);
+    let way = json!({
+        "use_tls": true, "ca_certificate": authority.pem(),
+        "client_certificate": ours.certificate, "client_key": ours.key,
+    });
+    chaos(broker, port, way, SECONDS_AGAIN).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_web_sockets_and_tls() {
+    let authority = Authority::new("Test authority");
+    let server = authority.issue(&Order::server(&["127.0.0.1"]));
+    let encrypted = Listener::tls(&server).and_websockets();
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
+    let port = broker.listener(0);
+    let way = json!({ "use_tls": true, "ca_certificate": authority.pem(), "transport": "websocket" });
+    chaos(broker, port, way, SECONDS_AGAIN).await;
 }
 
 /// For so many seconds, unless `CHAOS_SECONDS` says how many, over this port and way.

@@ -60,7 +60,7 @@ impl Current {
             Some(value) => MqttSettings::read(value, &self.client_id)?,
             None => self.unchanged(),
         };
-        let mut faults = self.destination_faults(&update);
+        let mut faults = self.faults(&update);
         if update.settings.broker_host.is_empty() {
             faults.push("broker_host", "must not be empty");
         }
@@ -84,8 +84,15 @@ impl Current {
         SettingsUpdate { settings: self.settings.clone(), password, client_key }
     }
 
+    /// What of an update does not go with what is stored.
+    pub(super) fn faults(&self, update: &SettingsUpdate) -> Faults {
+        let mut faults = self.destination_faults(update);
+        update.check_client_identity(self.secrets.client_key.is_stored(), &mut faults);
+        faults
+    }
+
     /// A secret that is not mentioned stays where it was going: nobody can have it sent elsewhere.
-    pub(super) fn destination_faults(&self, update: &SettingsUpdate) -> Faults {
+    fn destination_faults(&self, update: &SettingsUpdate) -> Faults {
         let mut faults = Faults::default();
         if self.settings.same_destination(&update.settings) {
             return faults;
@@ -150,26 +157,66 @@ mod tests {
         assert_eq!(changes(json!({"username": "u"}), json!({"password": null})), ["username", "password"]);
     }
 
+    /// With both secrets stored, over TLS.
+    fn holding(object: Value) -> Current {
+        let mut current = current(object);
+        current.secrets.client_key = Held::Unreadable("the identity is missing".to_owned());
+        current
+    }
+
+    fn at_fault(current: &Current, object: Value) -> Vec<String> {
+        let update = MqttSettings::read(object, "c").unwrap();
+        let tested = current.faults(&update).finish();
+        let faults = tested.err().map(|Invalid(faults)| faults).unwrap_or_default();
+        faults.into_iter().map(|fault| fault.field).collect()
+    }
+
+    const EC: &str = include_str!("../certificate/testdata/ec.crt");
+    const RSA: &str = include_str!("../certificate/testdata/rsa.crt");
+
     #[test]
     fn a_secret_is_bound_to_where_it_was_entered_for() {
-        let held = current(json!({"broker_host": "a", "username": "u"}));
-        let faults =
-            |object| held.destination_faults(&MqttSettings::read(object, "c").unwrap()).finish().is_err();
-        assert!(!faults(json!({"broker_host": "a", "username": "u", "qos": 2, "keep_alive_seconds": 5})));
-        assert!(!faults(json!({"broker_host": "b", "password": null})));
+        let held = json!({
+            "broker_host": "a", "username": "u", "use_tls": true, "ca_certificate": EC, "client_certificate": EC,
+        });
+        let with = |field: &str, value: Value| {
+            let mut object = held.clone();
+            object[field] = value;
+            object
+        };
+        let current = holding(held.clone());
+        assert!(at_fault(&current, with("qos", json!(2))).is_empty());
         for (field, value) in [
             ("broker_host", json!("b")),
             ("broker_port", json!(1884)),
             ("username", json!("v")),
             ("transport", json!("websocket")),
-            ("use_tls", json!(true)),
+            ("websocket_path", json!("/elsewhere")),
             ("tls_insecure", json!(true)),
             ("tls_server_name", json!("b")),
-            ("ca_certificate", json!("-----BEGIN CERTIFICATE-----")),
+            ("ca_certificate", Value::Null),
+            ("ca_certificate", json!(RSA)),
+            ("client_certificate", json!(RSA)),
         ] {
-            let mut object = json!({"broker_host": "a", "username": "u"});
-            object[field] = value;
-            assert!(faults(object), "{field}");
+            let object = with(field, value);
+            assert_eq!(at_fault(&current, object.clone()), ["password", "client_key"], "{field}");
+            assert!(current.trial(Some(object)).is_err(), "{field}");
         }
+        let plain = json!({"broker_host": "a", "username": "u"});
+        assert_eq!(at_fault(&current, plain.clone()), ["password", "client_key"]);
+        let mut cleared = plain;
+        cleared["password"] = Value::Null;
+        cleared["client_key"] = Value::Null;
+        assert!(at_fault(&current, cleared).is_empty());
+    }
+
+    #[test]
+    fn a_stored_key_wants_its_certificate_even_when_it_cannot_be_read() {
+        let held = json!({"broker_host": "a", "use_tls": true, "client_certificate": EC});
+        let current = holding(held.clone());
+        assert!(at_fault(&current, held.clone()).is_empty());
+        let mut cleared = held;
+        cleared["client_key"] = Value::Null;
+        assert_eq!(at_fault(&current, cleared), ["client_key"]);
     }
 }

@@ -80,7 +80,9 @@ fn read_stored(current: &mut Current, json: &str) {
 /// Stores the first settings, so that what is used is what is stored; uses them without their secrets, and says so, when the
 /// identity does not permit it.
 async fn first(place: &Place, mut current: Current, value: Value) -> Result<Current, StoreError> {
-    let update = match MqttSettings::read(value, &current.client_id) {
+    let read = MqttSettings::read(value, &current.client_id)
+        .and_then(|update| current.faults(&update).finish().map(|()| update));
+    let update = match read {
         Ok(update) => update,
         Err(error) => {
             current.broken = Some(format!("the first MQTT settings, [mqtt], are not valid: {error}"));

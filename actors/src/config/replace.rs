@@ -76,7 +76,7 @@ pub(super) async fn replace(
         // Somebody may have put the file right, or away, since it was last looked at.
         current.secrets = look_again(place).await?;
     }
-    current.destination_faults(&update).finish()?;
+    current.faults(&update).finish()?;
     Ok(store(place, current, update).await?)
 }
 

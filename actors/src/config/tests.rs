@@ -136,6 +136,18 @@ fn without_password() -> Value {
     value
 }
 
+/// Settings that connect with the password and with a client certificate.
+fn secured() -> Value {
+    let key = include_str!("../certificate/testdata/ec.sec1.key");
+    with(secured_without_key(), "client_key", key)
+}
+
+/// The same, with `client_key` left out.
+fn secured_without_key() -> Value {
+    let certificate = include_str!("../certificate/testdata/ec.crt");
+    with(with(broker(), "use_tls", true), "client_certificate", certificate)
+}
+
 /// The same, with one field changed.
 fn with(mut value: Value, field: &str, new: impl Into<Value>) -> Value {
     value[field] = new.into();

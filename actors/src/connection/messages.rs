@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::{Refusal, Version};
 use crate::{
+    clock::Timestamp,
     ids::{LinkId, Seq},
     settings::QoS,
     status::{Failure, Warning},
@@ -85,6 +86,8 @@ pub struct Connected {
     pub refused: Option<Refusal>,
     /// What the broker cannot do as the settings ask.
     pub warnings: Vec<Warning>,
+    /// When the broker's certificate expires; `None` without TLS.
+    pub certificate_ends: Option<Timestamp>,
 }
 
 /// Fact, to the supervisor: this connection is over. Told exactly once, whatever the cause.

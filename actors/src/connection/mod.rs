@@ -23,6 +23,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use self::{
     client::{Accepted, Answer, Client, Event, Limits, Message, SessionOptions},
+    dial::Line,
     packets::Packets,
 };
 use crate::{
@@ -101,6 +102,8 @@ pub struct ConnectionActor {
     version: Version,
     /// Whether the broker has answered an event.
     answered_event: bool,
+    /// What carries it.
+    line: Line,
     packets: Packets<Parcel>,
     /// Who is told what arrives on which topic; at most [`MAX_SUBSCRIPTIONS`].
     subscribers: Vec<Subscribe>,
@@ -126,6 +129,7 @@ impl ConnectionActor {
             session: None,
             version: approach.first(),
             answered_event: false,
+            line: Line::default(),
             packets: Packets::default(),
             subscribers: Vec::new(),
             closing: false,
@@ -185,8 +189,10 @@ impl ConnectionActor {
         }
         let warnings = broker_warnings(&self.settings, limits);
         let link = self.link;
+        let certificate_ends = self.line.secured().and_then(|secured| Some(secured.certificate?.not_after));
+        let connected = Connected { link, version, refused, warnings, certificate_ends };
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-        self.peers.connected.do_send(Connected { link, version, refused, warnings });
+        self.peers.connected.do_send(connected);
         for peer in &self.peers.link_up {
             let me = ctx.address();
             let link_up = LinkUp {
@@ -354,6 +360,7 @@ impl Actor for ConnectionActor {
             client_id: self.settings.client_id.clone(),
             will: Some(self.availability(&self.settings.will_message)),
             capacity: self.window,
+            line: self.line.clone(),
         };
         let events = client::open(&self.settings, options, self.approach);
         ctx.add_stream(events.ready_chunks(EVENTS_AT_ONCE));

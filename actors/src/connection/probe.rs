@@ -1,28 +1,27 @@
 //! A trial connection, stage by stage, for the administrator: what was tried, how long it took, what was found.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use super::{
     Approach, Version,
     client::{self, Accepted, Answer, Client, Event, Events, Message, SessionOptions},
-    dial,
+    dial::{self, Line, Stages},
+    reason,
 };
 use crate::{
-    config::{TestReport, TestStage},
+    config::TestReport,
     outbox::DeadReason,
-    settings::{MqttSettings, QoS},
+    settings::{MqttSettings, QoS, Transport},
     status::{Failure, FailureKind},
 };
 
 /// The whole trial takes no longer.
-const AT_MOST: Duration = Duration::from_secs(10);
+const AT_MOST: Duration = Duration::from_secs(AT_MOST_SECONDS as u64);
+const AT_MOST_SECONDS: u16 = 10;
 
 /// How long to wait for one's own message, once it was acknowledged.
 const LOOPBACK_PATIENCE: Duration = Duration::from_secs(2);
@@ -35,76 +34,48 @@ pub async fn run(settings: Arc<MqttSettings>) -> TestReport {
     match trial {
         Ok(Ok(())) => report.passed(&settings),
         Ok(Err(failure)) => report.failed(failure),
-        Err(_) => report.failed(Failure::new(
-            FailureKind::Timeout,
-            format!("{} took longer than {} s.", settings.broker(), AT_MOST.as_secs()),
-        )),
+        Err(_) => {
+            let stage = report.stages.current();
+            report.failed(reason::timed_out(&settings.broker(), AT_MOST_SECONDS, stage))
+        }
     }
 }
 
 #[derive(Debug, Default)]
 struct Report {
     protocol: Option<&'static str>,
-    stages: Vec<TestStage>,
-    /// The stage that is under way.
-    current: Option<(&'static str, Instant)>,
+    stages: Stages,
 }
 
 impl Report {
-    async fn stage<T>(
-        &mut self,
-        name: &'static str,
-        work: impl Future<Output = Result<(T, String), Failure>>,
-    ) -> Result<T, Failure> {
-        self.current = Some((name, Instant::now()));
-        let (value, detail) = work.await?;
-        self.close(Some(true), detail);
-        Ok(value)
-    }
-
-    fn close(&mut self, ok: Option<bool>, detail: String) {
-        if let Some((name, started)) = self.current.take() {
-            let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.stages.push(TestStage { name, ok, duration_ms, detail });
-        }
-    }
-
     fn passed(self, settings: &MqttSettings) -> TestReport {
         let message = format!("{} accepts the login and takes messages.", settings.broker());
-        TestReport { success: true, message, protocol: self.protocol, stages: self.stages }
+        TestReport { success: true, message, protocol: self.protocol, stages: self.stages.finish() }
     }
 
     fn failed(mut self, failure: Failure) -> TestReport {
-        let message = failure.message.clone();
-        self.close(Some(false), format!("{}: {}", failure.kind, failure.message));
-        TestReport { success: false, message, protocol: self.protocol, stages: self.stages }
+        self.stages.fail(&failure);
+        let Failure { message, .. } = failure;
+        TestReport { success: false, message, protocol: self.protocol, stages: self.stages.finish() }
     }
 }
 
 async fn stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(), Failure> {
-    let addresses = report
-        .stage("resolve", async {
-            let addresses = dial::resolve(settings).await?;
-            let found = addresses.iter().map(|a| a.ip().to_string()).collect::<Vec<_>>().join(", ");
-            Ok((addresses, found))
-        })
-        .await?;
-    report
-        .stage("connect", async {
-            let stream = dial::connect(settings, &addresses).await?;
-            let found = peer(&stream);
-            Ok(((), found))
-        })
-        .await?;
-    let mut session = report.stage("login", Session::open(settings)).await?;
+    let stages = &mut report.stages;
+    let line = Line::default();
+    line.keep(dial::open(settings, &line, stages).await?);
+    stages.begin("login");
+    let (mut session, found) = Session::open(settings, line).await?;
+    stages.pass(found);
     report.protocol = Some(session.version.as_str());
-    report.stage("publish", session.publish()).await?;
-    report.current = Some(("loopback", Instant::now()));
+    stages.begin("publish");
+    stages.pass(session.publish().await?);
+    stages.begin("loopback");
     match session.hear().await? {
-        Some(true) => report.close(Some(true), "heard the test message".to_owned()),
+        Some(true) => stages.pass("heard the test message"),
         // What MQTT 5 acknowledges is permitted: this user may publish there, and not read.
         Some(false) if session.version == Version::V5 => {
-            report.close(None, "the broker took it, but does not let this user read the topic".to_owned());
+            stages.end(None, "the broker took it, but does not let this user read the topic");
         }
         Some(false) => {
             return Err(Failure::new(
@@ -118,15 +89,10 @@ async fn stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(),
                 ),
             ));
         }
-        None => report
-            .close(None, "the broker does not let this user subscribe, so it could not be heard".to_owned()),
+        None => stages.end(None, "the broker does not let this user subscribe, so it could not be heard"),
     }
     session.leave().await;
     Ok(())
-}
-
-fn peer(stream: &TcpStream) -> String {
-    stream.peer_addr().map_or_else(|_| "connected".to_owned(), |address| format!("connected to {address}"))
 }
 
 /// The next event; after the end there is none.
@@ -134,20 +100,24 @@ fn happened(event: Option<Result<Event, Failure>>) -> Result<Event, Failure> {
     event.unwrap_or_else(|| Err(Failure::new(FailureKind::Closed, "The connection was closed.")))
 }
 
-fn login_detail(Accepted { version, refused, limits, .. }: &Accepted) -> String {
+fn login_detail(settings: &MqttSettings, Accepted { version, refused, limits, .. }: &Accepted) -> String {
     let before = refused.map(|refusal| {
         let other = version.other();
         format!(", because MQTT {other} {refusal}")
     });
     let before = before.unwrap_or_default();
+    let socket = match settings.transport {
+        Transport::Tcp => String::new(),
+        Transport::Websocket => format!("WebSocket at {}; ", settings.websocket_path),
+    };
     match version {
         Version::V5 => format!(
-            "MQTT {version}{before}; the broker takes QoS {} and {} unacknowledged messages at most, {} retained messages",
+            "{socket}MQTT {version}{before}; the broker takes QoS {} and {} unacknowledged messages at most, {} retained messages",
             limits.maximum_qos.level(),
             limits.receive_maximum,
             if limits.retain_available { "keeps" } else { "does not keep" },
         ),
-        Version::V311 => format!("MQTT {version}{before}; with it a broker does not tell its limits"),
+        Version::V311 => format!("{socket}MQTT {version}{before}; with it a broker does not tell its limits"),
     }
 }
 
@@ -164,16 +134,17 @@ struct Session {
 }
 
 impl Session {
-    async fn open(settings: &Arc<MqttSettings>) -> Result<(Self, String), Failure> {
+    async fn open(settings: &Arc<MqttSettings>, line: Line) -> Result<(Self, String), Failure> {
         let options = SessionOptions {
             client_id: format!("{}-test-{:04x}", settings.client_id, rand::random::<u16>()),
             will: None,
             capacity: 4,
+            line,
         };
         let mut events = client::open(settings, options, Approach::to(settings.protocol));
         loop {
             let Event::Accepted(accepted) = happened(events.next().await)? else { continue };
-            let detail = login_detail(&accepted);
+            let detail = login_detail(settings, &accepted);
             let session = Self {
                 settings: Arc::clone(settings),
                 client: accepted.client,
@@ -196,7 +167,7 @@ impl Session {
         Ok(event)
     }
 
-    async fn publish(&mut self) -> Result<((), String), Failure> {
+    async fn publish(&mut self) -> Result<String, Failure> {
         self.publish_test().await.map_err(|failure| match (self.version, failure.kind) {
             // MQTT 3.1.1 has no other way to say no.
             (Version::V311, FailureKind::Closed) => Failure::new(
@@ -207,7 +178,7 @@ impl Session {
         })
     }
 
-    async fn publish_test(&mut self) -> Result<((), String), Failure> {
+    async fn publish_test(&mut self) -> Result<String, Failure> {
         let overrun = |_| Failure::new(FailureKind::Closed, "The client took no message.");
         self.client.subscribe(&self.topic).map_err(overrun)?;
         loop {
@@ -228,7 +199,7 @@ impl Session {
         loop {
             match self.next().await? {
                 Event::Answered(_, Answer::Accepted { .. }) | Event::Sent(0) => {
-                    return Ok(((), format!("{broker} took the test message on {}", self.topic)));
+                    return Ok(format!("{broker} took the test message on {}", self.topic));
                 }
                 Event::Answered(_, Answer::Refused(DeadReason::NotAuthorized)) => {
                     return Err(Failure::new(

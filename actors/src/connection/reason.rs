@@ -32,17 +32,20 @@ pub fn of_io(error: &io::Error, broker: &str) -> Failure {
     Failure::new(kind, message)
 }
 
-/// No answer within the connect timeout.
-pub fn timed_out(broker: &str, seconds: u16, login: bool) -> Failure {
-    let message = if login {
-        format!(
+/// No answer within the connect timeout, in this stage of the way.
+pub fn timed_out(broker: &str, seconds: u16, stage: Option<&str>) -> Failure {
+    let message = match stage {
+        Some("tls") => format!(
+            "{broker} accepts connections, but did not answer the TLS handshake within {seconds} s. Is it the port with TLS \
+             (usually 8883; WebSockets: 443)?"
+        ),
+        Some("login" | "publish" | "loopback") => format!(
             "{broker} accepts connections, but did not answer the MQTT login within {seconds} s. Is it an MQTT broker, \
-             and does the port expect TLS?"
-        )
-    } else {
-        format!(
+             and does the port expect TLS or WebSockets?"
+        ),
+        _ => format!(
             "{broker} did not answer within {seconds} s. Is the address right, and does a firewall let it through?"
-        )
+        ),
     };
     Failure::new(FailureKind::Timeout, message)
 }
@@ -75,12 +78,12 @@ pub fn panicked() -> Failure {
 pub fn closed_at_login(settings: &MqttSettings) -> Failure {
     let broker = settings.broker();
     let question = match settings.protocol {
-        Protocol::Auto => "Is it restarting, and does the port expect TLS?",
+        Protocol::Auto => "Is it restarting, and does the port expect TLS or WebSockets?",
         Protocol::V5 => {
-            "Does it speak MQTT 5 (with protocol \"auto\" that is found out), and does the port expect TLS?"
+            "Does it speak MQTT 5 (with protocol \"auto\" that is found out), and does the port expect TLS or WebSockets?"
         }
         Protocol::V311 => {
-            "Does it speak MQTT 3.1.1 (with protocol \"auto\" that is found out), and does the port expect TLS?"
+            "Does it speak MQTT 3.1.1 (with protocol \"auto\" that is found out), and does the port expect TLS or WebSockets?"
         }
     };
     Failure::new(

@@ -7,6 +7,7 @@
 mod acquaintance;
 mod backoff;
 mod messages;
+mod security;
 mod twin;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::{acquaintance::Acquaintance, twin::Twin};
+use self::{acquaintance::Acquaintance, security::Security, twin::Twin};
 pub use self::{backoff::STABLE_AFTER, messages::*};
 use crate::{
     clock::{self, Timestamp},
@@ -32,6 +33,9 @@ use crate::{
     settings::MqttSettings,
     status::{ConnectionState, Failure, FailureKind, LastError, Warning},
 };
+
+/// How often it is logged that a certificate ends soon, while a connection stays up.
+const SECURITY_CHECK: Duration = Duration::from_hours(24);
 
 /// How long to wait for the broker to acknowledge a test message.
 const TEST_MESSAGE_PATIENCE: Duration = Duration::from_secs(10);
@@ -103,6 +107,7 @@ pub struct SupervisorActor {
     settings: Option<Arc<MqttSettings>>,
     /// Why a stored secret cannot be read.
     unreadable: Option<String>,
+    security: Security,
     mode: Mode,
     links: u64,
     /// Failures in a row, since settings changed or a connection was up for good.
@@ -132,6 +137,7 @@ impl SupervisorActor {
             farewell: None,
             settings: None,
             unreadable: None,
+            security: Security::default(),
             mode: Mode::Idle,
             links: 0,
             failures: 0,
@@ -297,13 +303,24 @@ impl SupervisorActor {
             last_error: self.last_error.clone(),
             reconnect_attempt: if state == ConnectionState::Connected { 0 } else { self.failures },
             next_attempt_at,
-            warnings,
+            warnings: warnings.into_iter().chain(self.security.warnings(clock::now())).collect(),
+        }
+    }
+
+    /// A connection may stay up for weeks: what the status tells is logged too, once a day.
+    fn log_security(&self) {
+        for Warning { kind, message } in self.security.warnings(clock::now()) {
+            tracing::warn!(kind, reason = message, "the connection's security needs care");
         }
     }
 }
 
 impl Actor for SupervisorActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(SECURITY_CHECK, |act, _| act.log_security());
+    }
 
     fn stopped(&mut self, _: &mut Self::Context) {
         if std::thread::panicking() {
@@ -319,6 +336,8 @@ impl Handler<SettingsChanged> for SupervisorActor {
     fn handle(&mut self, msg: SettingsChanged, ctx: &mut Self::Context) {
         let old = self.settings.replace(msg.settings);
         self.unreadable = msg.unreadable;
+        self.security = self.settings.as_deref().map(Security::of).unwrap_or_default();
+        self.security.measure(&self.metrics);
         self.failures = 0;
         self.last_error = None;
         self.acquaintance = Acquaintance::default();
@@ -335,7 +354,7 @@ impl Handler<Connected> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, msg: Connected, ctx: &mut Self::Context) {
-        let Connected { link, version, refused, warnings } = msg;
+        let Connected { link, version, refused, warnings, certificate_ends } = msg;
         let running = match &self.mode {
             Mode::Connecting { link: current, running } if *current == link => running.clone(),
             // It was told to close meanwhile.
@@ -346,6 +365,9 @@ impl Handler<Connected> for SupervisorActor {
         for Warning { kind, message } in &warnings {
             tracing::warn!(kind, reason = message, "the broker cannot do as the settings ask");
         }
+        self.security.connected(certificate_ends);
+        self.security.measure(&self.metrics);
+        self.log_security();
         self.metrics.mqtt_connection_status.set(1);
         self.last_connected_at = Some(clock::now());
         let since = Instant::now();

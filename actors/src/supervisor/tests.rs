@@ -77,7 +77,8 @@ impl Fixture {
 
     async fn connect_with(&self, version: Version, refused: Option<Refusal>) {
         let (link, connected, _) = self.started.borrow().links.last().unwrap().clone();
-        connected.send(Connected { link, version, refused, warnings: vec![] }).await.unwrap();
+        let told = Connected { link, version, refused, warnings: vec![], certificate_ends: None };
+        connected.send(told).await.unwrap();
     }
 
     fn approach(&self) -> Approach {

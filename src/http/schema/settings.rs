@@ -47,6 +47,7 @@ pub(in crate::http) struct SettingsInput {
     /// A name or an address; may be empty while not enabled.
     #[schema(required = false, max_length = 255, default = "", example = "homeassistant.local")]
     broker_host: String,
+    /// When it is left out, the usual one: 1883, with TLS 8883; for WebSockets 80, with TLS 443.
     #[schema(required = false, minimum = 1, maximum = 65535, default = 1883)]
     broker_port: u16,
     #[schema(max_length = 65535, default = json!(null))]
@@ -58,25 +59,33 @@ pub(in crate::http) struct SettingsInput {
     /// and at the start.
     #[schema(required = false, default = "auto")]
     protocol: Protocol,
+    /// `websocket` for a broker behind a web proxy.
     #[schema(required = false, default = "tcp")]
     transport: Transport,
-    #[schema(required = false, min_length = 1, max_length = 256, pattern = "^/[^\\s]*$", default = "/mqtt")]
+    #[schema(
+        required = false,
+        min_length = 1,
+        max_length = 256,
+        pattern = "^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$",
+        default = "/mqtt"
+    )]
     websocket_path: String,
+    /// Encrypt the connection; what is given for TLS below is refused without it.
     #[schema(required = false, default = false)]
     use_tls: bool,
-    /// Trust these authorities (PEM) instead of the system's.
+    /// Trust these authorities (PEM) instead of the system's; a self-signed certificate is its own authority.
     #[schema(min_length = 1, max_length = 65536, default = json!(null))]
     ca_certificate: Option<String>,
-    /// Our certificate (PEM), for brokers that want one.
+    /// Our certificate (PEM), with its chain, for brokers that want one; only together with its key.
     #[schema(min_length = 1, max_length = 65536, default = json!(null))]
     client_certificate: Option<String>,
-    /// The key of our certificate (PEM). Absent: the stored one is kept; `null`: cleared. Never answered.
+    /// The key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1, without passphrase). Absent: the stored one is kept; `null`: cleared. Never answered.
     #[schema(max_length = 65536, write_only)]
     client_key: Option<String>,
     /// The name that the broker's certificate must have, when it is not `broker_host`.
     #[schema(max_length = 255, default = json!(null))]
     tls_server_name: Option<String>,
-    /// Do not verify the broker's certificate.
+    /// Do not verify the broker's certificate. Status and log warn of it.
     #[schema(required = false, default = false)]
     tls_insecure: bool,
     /// Made once per installation when absent.

@@ -9,7 +9,9 @@
 //! | --- | --- |
 //! | a broker that can be stopped, killed, frozen and started again | [`Mosquitto`] |
 //! | a broker that speaks MQTT 3.1.1 only | [`Nats`], [`RabbitMq`] |
+//! | an authority, and certificates that are right or wrong | [`Authority`], [`Order`] |
 //! | a network that is cut, stalls, refuses, swallows or delays | [`Proxy`] |
+//! | a server that is no broker | [`Canned`] |
 //! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
 //! | what a Home Assistant would have seen | [`Subscriber`] |
 //! | what a Home Assistant that starts now is told | [`visitor::retained`] |
@@ -18,6 +20,7 @@
 
 #![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
 
+mod canned;
 mod child;
 mod daemon;
 mod ports;
@@ -28,6 +31,7 @@ pub mod ledger;
 pub mod mosquitto;
 pub mod mqtt5;
 pub mod nats;
+pub mod pki;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod scripted;
@@ -36,9 +40,11 @@ pub mod subscriber;
 pub mod visitor;
 
 pub use api::{Answer, Api};
+pub use canned::Canned;
 pub use ledger::{Disorder, Ledger};
-pub use mosquitto::{Mosquitto, MosquittoBuilder};
+pub use mosquitto::{Listener, Mosquitto, MosquittoBuilder};
 pub use nats::Nats;
+pub use pki::{Authority, Identity, Order};
 pub use ports::free_port;
 pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;

@@ -20,8 +20,10 @@ use crate::ports::free_port;
 use crate::wait::{POLL, wait_until};
 
 mod builder;
+mod listener;
 
 pub use builder::MosquittoBuilder;
+pub use listener::Listener;
 
 const START: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(10);
@@ -33,6 +35,8 @@ pub struct Mosquitto {
     settings: MosquittoBuilder,
     dir: TempDir,
     port: u16,
+    /// Those of further listeners, in the order of the builder.
+    ports: Vec<u16>,
     child: Option<ChildProcess>,
 }
 
@@ -56,9 +60,10 @@ impl Mosquitto {
     async fn start_with(settings: MosquittoBuilder) -> Self {
         let dir = TempDir::with_prefix("mosquitto-").expect("a temporary directory can be made");
         settings.write_users(dir.path());
-        let mut broker = Self { settings, dir, port: 0, child: None };
+        let mut broker = Self { settings, dir, port: 0, ports: Vec::new(), child: None };
         for _ in 0..PORT_ATTEMPTS {
             broker.port = free_port();
+            broker.ports = broker.settings.listeners.iter().map(|_| free_port()).collect();
             if let Start::Accepts = broker.spawn().await {
                 return broker;
             }
@@ -138,6 +143,12 @@ impl Mosquitto {
         self.port
     }
 
+    /// The port of a further listener, by its place in the builder.
+    #[must_use]
+    pub fn listener(&self, place: usize) -> u16 {
+        self.ports[place]
+    }
+
     /// The directory with its configuration, log and persistent state.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -159,7 +170,7 @@ impl Mosquitto {
     }
 
     async fn spawn(&mut self) -> Start {
-        let config = self.settings.write_config(self.dir.path(), self.port);
+        let config = self.settings.write_config(self.dir.path(), self.port, &self.ports);
         let before = self.log().len();
         let log = File::options()
             .create(true)
@@ -168,6 +179,9 @@ impl Mosquitto {
             .expect("mosquitto's log can be opened");
         let mut command = Command::new(program("mosquitto"));
         command.arg("-c").arg(config).stdin(Stdio::null());
+        if let Some(openssl) = self.settings.write_openssl(self.dir.path()) {
+            command.env("OPENSSL_CONF", openssl);
+        }
         command.stdout(log.try_clone().expect("a file handle can be cloned")).stderr(log);
         let child = ChildProcess::spawn("mosquitto", &mut command);
         self.accepting(child, before).await

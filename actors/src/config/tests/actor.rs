@@ -83,8 +83,7 @@ async fn a_kept_secret_keeps_its_ciphertext() {
 async fn another_destination_asks_for_the_secrets_again() {
     let home = Home::new();
     let config = home.start().await;
-    let key = "-----BEGIN PRIVATE KEY-----";
-    config.put(with(broker(), "client_key", key)).await.unwrap();
+    config.put(secured()).await.unwrap();
     config.told.take();
     let elsewhere = with(without_password(), "broker_host", "evil.example");
     let asked = fault(config.put(elsewhere.clone()).await);
@@ -97,7 +96,7 @@ async fn another_destination_asks_for_the_secrets_again() {
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
     assert!(config.told.take().is_empty());
     for (field, value) in
-        [("username", json!("other")), ("use_tls", json!(true)), ("broker_port", json!(8883))]
+        [("username", json!("other")), ("use_tls", json!(false)), ("broker_port", json!(1883))]
     {
         assert!(fault(config.put(with(without_password(), field, value)).await).contains("again"), "{field}");
     }

@@ -9,7 +9,7 @@ use crate::store::mqtt_config;
 async fn with_secrets() -> Home {
     let home = Home::new();
     let config = home.start().await;
-    config.put(with(broker(), "client_key", "-----BEGIN KEY-----")).await.unwrap();
+    config.put(secured()).await.unwrap();
     config.stop().await;
     home
 }
@@ -79,7 +79,7 @@ async fn no_new_identity_while_another_secret_needs_the_missing_one() {
     let home = with_secrets().await;
     fs::remove_file(home.identity()).unwrap();
     let config = home.start().await;
-    let refused = config.put(with(broker(), "password", "anew")).await.unwrap_err();
+    let refused = config.put(with(secured_without_key(), "password", "anew")).await.unwrap_err();
     assert!(
         matches!(&refused, ReplaceError::Identity(why) if why.contains("another stored secret")),
         "{refused}"
@@ -111,11 +111,12 @@ async fn another_identity_is_told_and_used_for_what_is_entered_anew() {
     let config = home.start().await;
     let why = unreadable(&config).await;
     assert!(why.contains("another identity") && why.contains("client key"), "{why}");
-    config.put(with(broker(), "password", "anew")).await.unwrap();
+    config.put(with(secured_without_key(), "password", "anew")).await.unwrap();
     let (password, why) = config.told().await;
     assert_eq!(password.as_deref(), Some("anew"));
     assert!(why.is_some_and(|why| why.contains("client key") && !why.contains("password")));
-    config.put(with(without_password(), "client_key", Value::Null)).await.unwrap();
+    let cleared = with(with(broker(), "password", "anew"), "client_key", Value::Null);
+    config.put(cleared).await.unwrap();
     assert_eq!(config.told().await, (Some("anew".to_owned()), None));
     assert_eq!(fs::read(home.identity()).unwrap(), file);
 }

@@ -10,7 +10,7 @@ use crate::store::mqtt_config;
 async fn with_password() -> (Home, Store) {
     let home = Home::new();
     let config = home.start().await;
-    config.put(with(broker(), "client_key", "-----BEGIN KEY-----")).await.unwrap();
+    config.put(secured()).await.unwrap();
     config.stop().await;
     let store = home.store().await;
     (home, store)

@@ -39,7 +39,7 @@ impl Ended {
 
     /// The broker did not answer the login in time.
     pub fn login_timed_out(settings: &MqttSettings) -> Self {
-        reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, true).into()
+        reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, Some("login")).into()
     }
 
     /// An error of the network, or the dialler's own failure, which travels inside one.
@@ -63,7 +63,7 @@ impl Ended {
                 FailureKind::Closed,
                 format!(
                     "{broker} closed the connection during the MQTT login, without a reason, with MQTT 5 as with MQTT \
-                     3.1.1. Is it restarting, does the port expect TLS, or is this client not welcome?"
+                     3.1.1. Is it restarting, does the port expect TLS or WebSockets, or is this client not welcome?"
                 ),
             );
         }

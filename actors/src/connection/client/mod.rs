@@ -18,6 +18,7 @@ use futures_util::{Stream, stream};
 use self::ended::Ended;
 use super::{Approach, Refusal, Version};
 use crate::{
+    connection::dial::Line,
     outbox::DeadReason,
     settings::{MqttSettings, QoS},
     status::Failure,
@@ -53,6 +54,8 @@ pub struct SessionOptions {
     pub will: Option<Message>,
     /// How many messages may wait in the client, sent or not.
     pub capacity: u16,
+    /// What carries it.
+    pub line: Line,
 }
 
 impl SessionOptions {

@@ -62,10 +62,10 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
         let will = LastWill::new(will.topic, will.payload.to_vec(), qos(will.qos), will.retain, None);
         options.set_last_will(will);
     }
-    let dialled = Arc::clone(settings);
+    let dialled = (Arc::clone(settings), session.line);
     options.set_socket_connector(move |_, _| {
-        let settings = Arc::clone(&dialled);
-        async move { dial::dial(&settings).await }
+        let (settings, line) = dialled.clone();
+        async move { dial::dial(&settings, &line).await }
     });
     options
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Mosquitto, program};
+use super::{Listener, Mosquitto, program};
 
 /// More than any test queues.
 const QUEUE: u32 = 10_000_000;
@@ -25,6 +25,8 @@ pub struct MosquittoBuilder {
     log_packets: bool,
     max_queued_messages: u32,
     lines: Vec<String>,
+    pub(super) listeners: Vec<Listener>,
+    openssl: Option<String>,
 }
 
 impl Default for MosquittoBuilder {
@@ -38,6 +40,8 @@ impl Default for MosquittoBuilder {
             log_packets: false,
             max_queued_messages: QUEUE,
             lines: Vec::new(),
+            listeners: Vec::new(),
+            openssl: None,
         }
     }
 }
@@ -136,6 +140,20 @@ impl MosquittoBuilder {
         self
     }
 
+    /// One more listener, on a port of its own: see [`Mosquitto::listener`].
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// What its TLS is told beyond its own configuration, such as `MaxProtocol = TLSv1.2` (see `config(5ssl)`).
+    #[must_use]
+    pub fn openssl(mut self, lines: &str) -> Self {
+        self.openssl = Some(lines.to_owned());
+        self
+    }
+
     /// Starts it on a free port.
     ///
     /// # Panics
@@ -151,11 +169,22 @@ impl MosquittoBuilder {
         self
     }
 
-    pub(super) fn write_config(&self, dir: &Path, port: u16) -> PathBuf {
+    pub(super) fn write_config(&self, dir: &Path, port: u16, ports: &[u16]) -> PathBuf {
         let file = dir.join("mosquitto.conf");
-        fs::write(&file, self.config(dir, port)).expect("mosquitto's configuration can be written");
+        fs::write(&file, self.config(dir, port, ports)).expect("mosquitto's configuration can be written");
         self.write_acl(dir);
         file
+    }
+
+    /// The file of [`MosquittoBuilder::openssl`].
+    pub(super) fn write_openssl(&self, dir: &Path) -> Option<PathBuf> {
+        let lines = self.openssl.as_ref()?;
+        let file = dir.join("openssl.cnf");
+        let text = format!(
+            "openssl_conf = main\n[main]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n[tls]\n{lines}\n"
+        );
+        fs::write(&file, text).expect("the configuration of OpenSSL can be written");
+        Some(file)
     }
 
     pub(super) fn write_acl(&self, dir: &Path) {
@@ -179,7 +208,7 @@ impl MosquittoBuilder {
         }
     }
 
-    fn config(&self, dir: &Path, port: u16) -> String {
+    fn config(&self, dir: &Path, port: u16, ports: &[u16]) -> String {
         let mut text = String::new();
         let mut line = |line: std::fmt::Arguments<'_>| {
             writeln!(text, "{line}").expect("writing to a string does not fail");
@@ -208,6 +237,11 @@ impl MosquittoBuilder {
         }
         for extra in &self.lines {
             line(format_args!("{extra}"));
+        }
+        for (listener, port) in self.listeners.iter().zip(ports) {
+            for own in listener.write(dir, *port) {
+                line(format_args!("{own}"));
+            }
         }
         text
     }

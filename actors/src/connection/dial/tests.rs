@@ -1,0 +1,171 @@
+//! Several addresses, and what is said of them.
+
+use rustls::{ServerConfig, pki_types::PrivateKeyDer, pki_types::pem::PemObject as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::{certificate, status::FailureKind};
+
+const CERTIFICATE: &str = include_str!("../../certificate/testdata/ec.crt");
+const KEY: &str = include_str!("../../certificate/testdata/ec.pkcs8.key");
+
+/// A server that does this to whoever comes, until the test ends.
+async fn server<F: Future<Output = ()> + Send + 'static>(
+    tasks: &mut JoinSet<()>,
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            serve(stream).await;
+        }
+    });
+    address
+}
+
+async fn plain(mut stream: TcpStream) {
+    let mut told = [0; 1024];
+    let _ = stream.read(&mut told).await;
+    let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+}
+
+/// A TLS server that greets as a broker does.
+async fn encrypted(stream: TcpStream) {
+    let chain = certificate::certificates(CERTIFICATE).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(certificate::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let mut stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap();
+    stream.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+    stream.flush().await.unwrap();
+}
+
+async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+fn settings() -> MqttSettings {
+    MqttSettings {
+        broker_host: "broker.lan".to_owned(),
+        use_tls: true,
+        ca_certificate: Some(CERTIFICATE.to_owned()),
+        connect_timeout_seconds: 5,
+        ..MqttSettings::defaults("c")
+    }
+}
+
+async fn open_these(addresses: &[SocketAddr]) -> (Result<Stream, Failure>, Line, Stages) {
+    let (settings, line, mut stages) = (settings(), Line::default(), Stages::default());
+    let deadline = Instant::now() + connect_timeout(&settings);
+    let opened = open_any(&settings, addresses, deadline, &line, &mut stages).await;
+    (opened, line, stages)
+}
+
+#[actix_rt::test]
+async fn an_address_that_fails_in_tls_does_not_hide_one_that_works() {
+    let mut tasks = JoinSet::new();
+    let (wrong, right) = (server(&mut tasks, plain).await, server(&mut tasks, encrypted).await);
+    let nobody = nobody().await;
+    let (opened, line, stages) = open_these(&[nobody, wrong, right]).await;
+    let mut greeting = [0; 5];
+    opened.unwrap().read_exact(&mut greeting).await.unwrap();
+    assert_eq!(greeting, [0x20, 3, 0, 0, 0]);
+    let stages = stages.finish();
+    let named: Vec<_> = stages.iter().map(|stage| (stage.name, stage.ok)).collect();
+    assert_eq!(named, [("connect", Some(true)), ("tls", Some(true))]);
+    let before = format!("connected to {right} (before: {nobody}: refused, {wrong}: protocol)");
+    assert_eq!(stages[0].detail, before);
+    let secured = line.secured().unwrap();
+    assert_eq!((secured.version, secured.is_verified), ("TLS 1.3", true));
+    assert_eq!(secured.certificate.unwrap().subject, "CN=broker.lan,O=Test");
+}
+
+#[actix_rt::test]
+async fn when_all_fail_the_one_that_led_furthest_is_told() {
+    let mut tasks = JoinSet::new();
+    let wrong = server(&mut tasks, plain).await;
+    for addresses in [[wrong, nobody().await], [nobody().await, wrong]] {
+        let (opened, line, mut stages) = open_these(&addresses).await;
+        let failure = opened.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Protocol, "{failure}");
+        assert_eq!(stages.current(), Some("tls"));
+        stages.fail(&failure);
+        assert_eq!(stages.finish().len(), 2);
+        assert!(line.secured().is_none());
+    }
+}
+
+#[actix_rt::test]
+async fn a_stream_that_was_kept_is_taken_once() {
+    let mut tasks = JoinSet::new();
+    let right = server(&mut tasks, encrypted).await;
+    let (opened, line, _) = open_these(&[right]).await;
+    line.keep(opened.unwrap());
+    let settings = MqttSettings {
+        broker_host: "127.0.0.1".to_owned(),
+        broker_port: nobody().await.port(),
+        ..settings()
+    };
+    let mut greeting = [0; 5];
+    dial(&settings, &line).await.unwrap().read_exact(&mut greeting).await.unwrap();
+    let failure = dial(&settings, &line).await.unwrap_err();
+    let failure = failure.get_ref().unwrap().downcast_ref::<Failure>().unwrap();
+    assert_eq!(failure.kind, FailureKind::Refused);
+}
+
+/// A TLS server that closes without a word when it is told anything else.
+async fn taciturn(mut stream: TcpStream) {
+    let mut told = [0; 1];
+    if stream.read_exact(&mut told).await.is_ok() && told == [0x16] {
+        stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]).await.unwrap();
+    }
+}
+
+/// Never speaks TLS.
+async fn closing(mut stream: TcpStream) {
+    let mut told = [0; 1];
+    let _ = stream.read_exact(&mut told).await;
+}
+
+async fn login_at(address: SocketAddr) -> io::Result<usize> {
+    let settings = MqttSettings { use_tls: false, ca_certificate: None, ..settings() };
+    let (line, mut stages) = (Line::default(), Stages::default());
+    let deadline = Instant::now() + connect_timeout(&settings);
+    let mut stream = open_any(&settings, &[address], deadline, &line, &mut stages).await.unwrap();
+    // More than one write: one of them meets the end of the connection.
+    for _ in 0..3 {
+        stream.write_all(b"\x10 a login").await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    stream.read(&mut [0; 16]).await
+}
+
+#[actix_rt::test]
+async fn a_port_that_closes_without_a_word_is_asked_whether_it_expects_tls() {
+    let mut tasks = JoinSet::new();
+    let expects_tls = server(&mut tasks, taciturn).await;
+    let error = login_at(expects_tls).await.unwrap_err();
+    let failure = error.get_ref().unwrap().downcast_ref::<Failure>().unwrap();
+    assert_eq!(failure.kind, FailureKind::Tls);
+    assert!(failure.message.contains("Set use_tls to true"), "{failure}");
+}
+
+#[actix_rt::test]
+async fn an_end_that_nothing_explains_is_the_clients_to_tell() {
+    let mut tasks = JoinSet::new();
+    let closes = server(&mut tasks, closing).await;
+    match login_at(closes).await {
+        Ok(read) => assert_eq!(read, 0),
+        Err(error) => assert!(error.get_ref().is_none_or(|inner| !inner.is::<Failure>()), "{error}"),
+    }
+}

@@ -1,0 +1,307 @@
+//! TLS and WebSockets at real brokers: what is right works, in the trial and for events alike.
+
+use std::collections::BTreeMap;
+
+use liveobject_test_support::{
+    Authority, Identity, Listener, Mosquitto, Order, Proxy, Service, Subscriber, api::MQTT,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::helpers::{
+    SOON, Stream, connect, event, logged, metric, service, settings, settle, wait_for_event, warnings,
+};
+
+const RSA_PKCS8: &str = include_str!("testdata/rsa.pkcs8.key");
+const RSA_PKCS1: &str = include_str!("testdata/rsa.pkcs1.key");
+const EC_PKCS8: &str = include_str!("testdata/ec.pkcs8.key");
+const EC_SEC1: &str = include_str!("testdata/ec.sec1.key");
+
+fn authority() -> Authority {
+    Authority::new("Test authority")
+}
+
+fn server(authority: &Authority) -> Identity {
+    authority.issue(&Order::server(&["127.0.0.1", "broker.lan"]))
+}
+
+fn tls(ca: &str) -> Value {
+    json!({ "use_tls": true, "ca_certificate": ca })
+}
+
+fn with(mut settings: Value, other: Value) -> Value {
+    let Value::Object(other) = other else { panic!("{other} is no object") };
+    settings.as_object_mut().expect("an object").extend(other);
+    settings
+}
+
+/// Tries these settings and puts them in force: every stage is passed, an event arrives. Answers with the details of the
+/// stages.
+async fn works(service: &Service, witness: &Subscriber, settings: &Value) -> BTreeMap<String, String> {
+    let report = service.post(&format!("{MQTT}/test"), settings).await.expect(200);
+    assert_eq!(report["success"], true, "{report}");
+    let stages = report["stages"].as_array().expect("stages");
+    assert!(stages.iter().all(|stage| stage["ok"] == true), "{report}");
+    let names: Vec<_> = stages.iter().filter_map(|stage| stage["name"].as_str()).collect();
+    let expected: &[_] = if settings["use_tls"] == true {
+        &["resolve", "connect", "tls", "login", "publish", "loopback"]
+    } else {
+        &["resolve", "connect", "login", "publish", "loopback"]
+    };
+    assert_eq!(names, expected);
+    let _ = service.put_config(settings).await.expect(200);
+    service.wait_connected(SOON).await;
+    let id =
+        format!("e-{}", report["stages"][1]["detail"]).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let _ = service.post_event(&event(&id)).await.expect(202);
+    wait_for_event(witness, &id).await;
+    let command = service.run(&["check"]).await;
+    assert!(command.code == 0 && !command.stdout.contains("FAILED"), "{command:?}");
+    let text = |stage: &Value, key: &str| stage[key].as_str().expect("a text").to_owned();
+    stages.iter().map(|stage| (text(stage, "name"), text(stage, "detail"))).collect()
+}
+
+#[tokio::test]
+async fn every_right_way_to_a_broker_is_all_green_and_brings_events() {
+    let authority = authority();
+    let server = server(&authority);
+    let below = authority.intermediate("Below").issue(&Order::server(&["127.0.0.1"]));
+    let named = authority.issue(&Order::server(&["broker.lan"]));
+    let pinned = Order::server(&["127.0.0.1"]).authority().self_signed();
+    let nameless = Order::server(&[]).self_signed();
+    let broker = Mosquitto::builder()
+        .listener(Listener::tls(&server))
+        .listener(Listener::websockets())
+        .listener(Listener::tls(&server).and_websockets())
+        .listener(Listener::tls(&below))
+        .listener(Listener::tls(&named))
+        .listener(Listener::tls(&pinned))
+        .listener(Listener::tls(&nameless))
+        .start()
+        .await;
+    let witness = Subscriber::start(broker.port()).await;
+    let service = service().start().await;
+    let ca = tls(authority.pem());
+    let websocket = json!({ "transport": "websocket" });
+    let to = |place: usize, other: &Value| settings(broker.listener(place), other);
+
+    let found = works(&service, &witness, &to(0, &ca)).await;
+    assert!(found["connect"].starts_with("connected to 127.0.0.1:"), "{found:?}");
+    let certificate = "certificate of CN=Test broker, issued by CN=Test authority, valid until 20";
+    assert!(found["tls"].starts_with(&format!("TLS 1.3; {certificate}")), "{found:?}");
+    assert!(found["login"].contains("unacknowledged messages"), "{found:?}");
+
+    let found = works(&service, &witness, &to(1, &websocket)).await;
+    assert!(found["login"].starts_with("WebSocket at /mqtt; MQTT 5"), "{found:?}");
+    works(&service, &witness, &to(2, &with(ca.clone(), websocket))).await;
+    works(&service, &witness, &to(3, &ca)).await;
+    works(&service, &witness, &to(4, &with(ca.clone(), json!({ "tls_server_name": "broker.lan" })))).await;
+    let bundle = format!("{}{}", Authority::new("Another").pem(), authority.pem());
+    works(&service, &witness, &to(0, &tls(&bundle))).await;
+    works(&service, &witness, &to(5, &tls(&pinned.certificate))).await;
+    works(&service, &witness, &to(6, &tls(&nameless.certificate))).await;
+
+    let older =
+        Mosquitto::builder().openssl("MaxProtocol = TLSv1.2").listener(Listener::tls(&server)).start().await;
+    let witness = Subscriber::start(older.port()).await;
+    let found = works(&service, &witness, &settings(older.listener(0), &ca)).await;
+    assert!(found["tls"].starts_with("TLS 1.2; "), "{found:?}");
+    assert_eq!(logged(&service, "WARN"), Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_whatever_the_form_of_its_key() {
+    let authority = authority();
+    let server = server(&authority);
+    let broker = Mosquitto::builder()
+        .listener(
+            Listener::tls(&server).for_clients_of(authority.pem()).line("use_identity_as_username true"),
+        )
+        .listener(Listener::tls(&server).for_clients_of(authority.pem()).and_websockets())
+        .start()
+        .await;
+    let witness = Subscriber::start(broker.port()).await;
+    let service = service().start().await;
+    for (place, pkcs8, key) in [
+        (0, EC_PKCS8, EC_PKCS8),
+        (0, EC_PKCS8, EC_SEC1),
+        (0, RSA_PKCS8, RSA_PKCS8),
+        (0, RSA_PKCS8, RSA_PKCS1),
+        (1, EC_PKCS8, EC_SEC1),
+    ] {
+        let ours = authority.issue_for(&Order::client("camera"), pkcs8);
+        let transport = if place == 1 { "websocket" } else { "tcp" };
+        let own =
+            json!({ "client_certificate": ours.certificate, "client_key": key, "transport": transport });
+        let settings = settings(broker.listener(place), &with(tls(authority.pem()), own));
+        let found = works(&service, &witness, &settings).await;
+        assert!(found["tls"].ends_with("showed our certificate"), "{found:?}");
+    }
+    let shown = service.get(&format!("{MQTT}/config")).await.expect(200);
+    assert_eq!((&shown["has_client_key"], shown.get("client_key")), (&true.into(), None));
+    assert!(!service.log_text().contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn the_systems_authorities_are_trusted_when_none_is_given() {
+    let authority = authority();
+    let broker = Mosquitto::builder().listener(Listener::tls(&server(&authority))).start().await;
+    let witness = Subscriber::start(broker.port()).await;
+    let file = broker.dir().join("system.pem");
+    std::fs::write(&file, authority.pem()).expect("a file");
+    let service = service().env("SSL_CERT_FILE", file.display()).start().await;
+    works(&service, &witness, &settings(broker.listener(0), &json!({ "use_tls": true }))).await;
+}
+
+#[tokio::test]
+async fn an_unverified_broker_works_and_is_warned_of_at_each_connection() {
+    let mut broker = Mosquitto::builder()
+        .listener(Listener::tls(&Order::server(&["other"]).valid(-9, -2).self_signed()))
+        .start()
+        .await;
+    let witness = Subscriber::start(broker.port()).await;
+    let service = service().start().await;
+    let insecure = settings(broker.listener(0), &json!({ "use_tls": true, "tls_insecure": true }));
+    let found = works(&service, &witness, &insecure).await;
+    assert!(found["tls"].contains("NOT VERIFIED"), "{found:?}");
+    let status = service.status().await;
+    assert!(warnings(&status).contains(&"tls_insecure"), "{status}");
+    let unverified = || {
+        let is_such =
+            |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("not verified"));
+        logged(&service, "WARN").iter().filter(|line| is_such(line)).count()
+    };
+    let before = unverified();
+    assert!(before >= 2, "the trial and the connection");
+    broker.restart().await;
+    let newer =
+        |now: &Value| now["connected"] == true && now["last_connected_at"] != status["last_connected_at"];
+    let _ = service.wait_status("connected again", SOON, newer).await;
+    assert!(unverified() > before);
+}
+
+#[tokio::test]
+async fn certificates_that_end_soon_are_warned_of_and_measured() {
+    let authority = authority();
+    let (days, names) = (13, &["127.0.0.1"]);
+    let soon = authority.issue(&Order::server(names).valid(-1, days));
+    let ours = authority.issue(&Order::client("camera").valid(-1, 2));
+    let broker = Mosquitto::builder()
+        .listener(Listener::tls(&soon).for_clients_of(authority.pem()))
+        .listener(Listener::tls(&authority.issue(&Order::server(names).valid(-1, 15))))
+        .start()
+        .await;
+    let service = service().start().await;
+    let own = json!({ "client_certificate": ours.certificate, "client_key": ours.key });
+    connect(&service, broker.listener(0), &with(tls(authority.pem()), own)).await;
+    let status = service.status().await;
+    let told: Vec<_> = status["warnings"].as_array().expect("a list").iter().collect();
+    assert_eq!(warnings(&status), ["certificate_expires", "certificate_expires"], "{status}");
+    let text = |place: usize| told[place]["message"].as_str().expect("a text");
+    assert!(text(0).contains("expires in 13 days"), "{status}");
+    assert!(text(1).starts_with("Our client certificate expires in 2 days"), "{status}");
+    let now = liveobject_actors::clock::now().timestamp();
+    for (whose, days) in [("broker", 13), ("client", 2)] {
+        let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{whose}\"}}");
+        let end = metric(&service, &name).await;
+        #[expect(clippy::cast_possible_truncation, reason = "a time in seconds")]
+        let left = end as i64 - now;
+        assert!((days * 86_400..days * 86_400 + 3_700).contains(&left), "{whose}: {left} s");
+    }
+    let logged = logged(&service, "WARN");
+    assert_eq!(logged.iter().filter(|line| line["kind"] == "certificate_expires").count(), 2, "{logged:?}");
+
+    let cleared = with(tls(authority.pem()), json!({ "client_key": null }));
+    connect(&service, broker.listener(1), &cleared).await;
+    let status = service.status().await;
+    assert_eq!(warnings(&status), Vec::<&str>::new(), "{status}");
+    let name = "mqtt_certificate_expiry_timestamp_seconds{certificate=\"client\"}";
+    assert!(metric(&service, name).await.abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn restarts_cuts_and_resets_lose_nothing_over_tls_and_websockets() {
+    let authority = authority();
+    let server = server(&authority);
+    let mut broker = Mosquitto::builder()
+        .upgrade_outgoing_qos()
+        .listener(Listener::tls(&server))
+        .listener(Listener::tls(&server).and_websockets())
+        .start()
+        .await;
+    let subscriber = Subscriber::start(broker.port()).await;
+    for (place, transport) in [(0, "tcp"), (1, "websocket")] {
+        let proxy = Proxy::start(broker.listener(place)).await;
+        let service = service().start().await;
+        let encrypted =
+            with(tls(authority.pem()), json!({ "transport": transport, "topic_prefix": transport }));
+        connect(&service, proxy.port(), &encrypted).await;
+        let stream = Stream::start(&service);
+        for misfortune in 0..3 {
+            stream.more(50).await;
+            match misfortune {
+                0 => proxy.cut().await,
+                1 => proxy.reset().await,
+                _ => broker.restart().await,
+            }
+            let lost = |status: &Value| status["connected"] == false;
+            let status = service.wait_status("the link is lost", SOON, lost).await;
+            assert_eq!(status["last_error"]["kind"], "closed", "{status}");
+            service.wait_connected(SOON).await;
+        }
+        stream.more(50).await;
+        let mut ledger = stream.stop().await;
+        settle(&service, &[&subscriber], &mut ledger).await;
+        ledger.assert_nothing_lost();
+        ledger.assert_in_order();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_stored_is_used_for_the_same_destination_only() {
+    let authority = authority();
+    let server = server(&authority);
+    let broker =
+        Mosquitto::builder().listener(Listener::tls(&server).for_clients_of(authority.pem())).start().await;
+    let elsewhere =
+        Mosquitto::builder().listener(Listener::tls(&server).for_clients_of(authority.pem())).start().await;
+    let service = service().start().await;
+    let ours = authority.issue(&Order::client("camera"));
+    let mut own = with(
+        settings(broker.listener(0), &tls(authority.pem())),
+        json!({ "client_certificate": ours.certificate, "client_key": ours.key, "password": "hush-hush" }),
+    );
+    let _ = service.put_config(&own).await.expect(200);
+    service.wait_connected(SOON).await;
+    for secret in ["client_key", "password"] {
+        own.as_object_mut().expect("an object").remove(secret);
+    }
+    let _ = service.put_config(&own).await.expect(200);
+    let report = service.post(&format!("{MQTT}/test"), &own).await.expect(200);
+    assert_eq!(report["success"], true, "{report}");
+    for (field, value) in [
+        ("broker_port", json!(elsewhere.listener(0))),
+        ("tls_insecure", json!(true)),
+        ("ca_certificate", json!(Authority::new("Another").pem())),
+        ("tls_server_name", json!("broker.lan")),
+        ("transport", json!("websocket")),
+    ] {
+        let mut changed = own.clone();
+        changed[field] = value;
+        for (method, path) in [(Method::PUT, "config"), (Method::POST, "test")] {
+            let request = service.request(method, &format!("{MQTT}/{path}")).json(&changed);
+            let refused =
+                liveobject_test_support::Api::try_send(request).await.expect("an answer").expect(422);
+            let faults = refused["errors"].as_array().expect("a list");
+            let fields: Vec<_> =
+                faults.iter().map(|fault| fault["field"].as_str().expect("a name")).collect();
+            assert_eq!(fields, ["password", "client_key"], "{field}: {refused}");
+        }
+    }
+    let by_the_test = format!("on port {}.", elsewhere.port());
+    let log = elsewhere.log();
+    assert!(
+        log.lines().filter(|line| line.contains("New connection")).all(|line| line.contains(&by_the_test)),
+        "{log}"
+    );
+}
