@@ -68,7 +68,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 #[tokio::test]
 async fn no_password_is_found_in_logs_files_or_answers() {
     let mut broker = Mosquitto::builder().user("camera", PASSWORD).start().await;
-    let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace").start().await;
+    let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
     let login =
         |password: &str| settings(broker.port(), &json!({ "username": "camera", "password": password }));
     let mut answers = Vec::new();

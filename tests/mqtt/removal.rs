@@ -160,7 +160,7 @@ async fn an_activity_that_ended_while_the_service_was_down_is_over() {
 async fn a_camera_that_is_removed_while_it_sends_events_is_the_newest_one_of_its_name() {
     let scene = Scene::start().await;
     let port = scene.broker.port();
-    for round in 0..30 {
+    for round in 0..12 {
         let api = scene.service.api();
         let source = async {
             for i in 0..12 {

@@ -113,8 +113,10 @@ impl Bench {
 
     fn answer(&mut self, job: &Job, taken: bool) {
         if taken {
-            self.broker.insert(job.topic.clone(), word(&job.mark));
-            self.broker.retain(|_, word| word != "nothing");
+            match &job.mark {
+                Mark::Nothing => self.broker.remove(&job.topic),
+                mark => self.broker.insert(job.topic.clone(), word(mark)),
+            };
         }
         self.shelf.answered(job, Some(taken), self.now);
     }
