@@ -43,7 +43,9 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
 
 #[cfg(feature = "demo")]
 async fn demo(duration: Option<Duration>) -> ExitCode {
-    liveobject::demo::run(duration).await.map_or_else(|error| fail(&error, Exit::Failed), ExitCode::from)
+    Box::pin(liveobject::demo::run(duration))
+        .await
+        .map_or_else(|error| fail(&error, Exit::Failed), ExitCode::from)
 }
 
 #[cfg(not(feature = "demo"))]
