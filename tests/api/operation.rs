@@ -64,7 +64,8 @@ async fn every_route_of_the_document_is_served() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
-            let path = path.replace("{event_id}", "a").replace("{camera_id}", KNOWN_CAMERA);
+            let path =
+                path.replace("{event_id}", "a").replace("{camera_id}", KNOWN_CAMERA).replace("{name}", "a");
             app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;
             let status = Answer::to(app.request(method.clone(), &path)).await.status;
             assert!(![401, 403, 404, 405, 500].contains(&status), "{method} {path}: {status}");
