@@ -13,9 +13,10 @@ use crate::retained::{Content, Kind};
 /// Pictures on their way at a time: each may take 2 MiB.
 pub(super) const MAX_PICTURES: usize = 2;
 
-/// So many states of one camera leave in [`SPAN`]: fewer than five a second, also where the network bunches them up.
+/// So many states of one camera leave in [`SPAN`]: five a second, with a little reserve for a network that bunches them up,
+/// and no more of it, so that states follow their event within a second.
 pub(super) const STATES_PER_SPAN: usize = 5;
-pub(super) const SPAN: Duration = Duration::from_millis(1250);
+pub(super) const SPAN: Duration = Duration::from_millis(1050);
 
 /// Home Assistant loses parts of a device message that comes right after another one for the same device, while it loads
 /// what the first one needs.
