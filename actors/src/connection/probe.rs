@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     Approach, Version,
-    client::{self, Accepted, Answer, Client, Event, Events, Message, SessionOptions},
+    client::{self, Accepted, Answer, Client, Ended, Event, Events, Message, SessionOptions},
     dial,
 };
 use crate::{
@@ -130,8 +130,9 @@ fn peer(stream: &TcpStream) -> String {
 }
 
 /// The next event; after the end there is none.
-fn happened(event: Option<Result<Event, Failure>>) -> Result<Event, Failure> {
-    event.unwrap_or_else(|| Err(Failure::new(FailureKind::Closed, "The connection was closed.")))
+fn happened(event: Option<Result<Event, Ended>>) -> Result<Event, Failure> {
+    let over = || Failure::new(FailureKind::Closed, "The connection was closed.");
+    event.ok_or_else(over)?.map_err(|ended| ended.failure)
 }
 
 fn login_detail(Accepted { version, refused, limits, .. }: &Accepted) -> String {
