@@ -1,8 +1,6 @@
 //! MQTT 3.1.1: the promises hold there as well.
 
-use liveobject_test_support::{
-    Acks, Ledger, Message, Mosquitto, Reply, Rule, Subscriber, api::MQTT, mqtt5::Version,
-};
+use liveobject_test_support::{Acks, Ledger, Message, Mosquitto, Reply, Rule, api::MQTT, mqtt5::Version};
 use serde_json::{Value, json};
 
 use crate::helpers::{
@@ -189,16 +187,6 @@ async fn a_broker_that_closes_on_the_test_message_may_not_permit_it() {
     let last = report["stages"].as_array().and_then(|stages| stages.last()).expect("a stage");
     assert_eq!((&last["name"], &last["ok"]), (&"publish".into(), &false.into()), "{report}");
     assert!(last["detail"].as_str().is_some_and(|detail| detail.contains("permit this user")), "{report}");
-}
-
-#[tokio::test]
-async fn a_real_twin_is_suspected() {
-    let scene = Scene::with(&old(&json!({ "client_id": "twin" }))).await;
-    // It comes back within a moment each time, as many clients do.
-    let _twin = Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
-    let suspected = |status: &Value| status["last_error"]["kind"] == "taken_over";
-    let status = scene.service.wait_status("the twin", SOON, suspected).await;
-    assert!(status["reconnect_attempt"].as_u64().is_some_and(|failures| failures >= 3), "{status}");
 }
 
 #[tokio::test]

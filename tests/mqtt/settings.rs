@@ -4,8 +4,8 @@ use liveobject_test_support::{Acks, Ledger, Message, ScriptedBroker, Subscriber}
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, Scene, Stream, accept_batch, assert_metrics, connect, connected, event, logged, scripted, settings,
-    settle, wait_for_event,
+    SOON, Scene, Stream, accept_batch, assert_metrics, connect, connected, event, ids, logged, scripted,
+    settings, settle, wait_for_event, wait_for_ids,
 };
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn what_is_in_flight_when_settings_change_is_sent_again() {
     old.set_acks(Acks::Withhold);
     let mut ledger = Ledger::new();
     accept_batch(&service, &mut ledger, "e", 20).await;
-    old.wait_for("all in flight", SOON, |broker| broker.withheld() == 20).await;
+    wait_for_ids(&old, &ids("e", 20)).await;
     let new = Scene::start().await;
     connect(&service, new.broker.port(), &json!({})).await;
     settle(&service, &[&new.subscriber], &mut ledger).await;

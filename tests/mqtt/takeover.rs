@@ -3,7 +3,7 @@
 use liveobject_test_support::Subscriber;
 use serde_json::{Value, json};
 
-use crate::helpers::{SOON, Scene, event, scripted, wait_for_event};
+use crate::helpers::{SOON, Scene, event, scripted, wait_for_error, wait_for_event, warnings};
 
 #[tokio::test]
 async fn a_second_client_with_the_same_id_loses_no_event() {
@@ -35,4 +35,34 @@ async fn each_disconnect_of_the_broker_has_the_kind_that_users_act_on() {
         let status = service.wait_status("an error", SOON, |status| !status["last_error"].is_null()).await;
         assert_eq!(status["last_error"]["kind"], kind, "reason {reason:#x}: {status}");
     }
+}
+
+#[tokio::test]
+async fn a_twin_that_keeps_coming_back_is_suspected_where_the_broker_does_not_say_so() {
+    for protocol in ["5", "3.1.1"] {
+        let scene = Scene::with(&json!({ "client_id": "twin", "protocol": protocol })).await;
+        // It comes back within a moment each time, as many clients do.
+        let _twin =
+            Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
+        let suspected = |status: &Value| status["last_error"]["kind"] == "taken_over";
+        let status = scene.service.wait_status("the twin", SOON, suspected).await;
+        let message = status["last_error"]["message"].as_str().expect("a message");
+        assert!(message.contains("nother client") && message.contains("client_id"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_suspected_twin_is_warned_of_while_connected() {
+    let (broker, service) = scripted(&json!({ "protocol": "3.1.1", "client_id": "twin" })).await;
+    for attempt in 1..=3 {
+        service.wait_connected(SOON).await;
+        broker.close();
+        let counted = |status: &Value| status["reconnect_attempt"] == attempt;
+        service.wait_status(&format!("failure {attempt} in a row"), SOON, counted).await;
+    }
+    let status = wait_for_error(&service, "taken_over").await;
+    let message = status["last_error"]["message"].as_str().expect("a message");
+    assert!(message.contains("probably another client") && message.contains("\"twin\""), "{message}");
+    service.wait_connected(SOON).await;
+    assert_eq!(warnings(&service.status().await), ["client_id_taken_over"]);
 }

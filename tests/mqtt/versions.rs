@@ -1,7 +1,5 @@
 //! MQTT 5 or 3.1.1: what the broker refuses, what is tried next, and what is remembered.
 
-use std::time::Duration;
-
 use liveobject_test_support::{
     Refusal, ScriptedBroker, Service,
     api::MQTT,
@@ -220,21 +218,4 @@ async fn the_test_tells_that_mqtt_5_was_refused_and_what_is_spoken_instead() {
         let detail = login["detail"].as_str().expect("a detail");
         assert!(detail.starts_with("MQTT 3.1.1, because MQTT 5 ") && detail.contains(words), "{detail}");
     }
-}
-
-#[tokio::test]
-async fn a_client_id_used_twice_is_suspected_where_the_broker_cannot_say_so() {
-    let broker = ScriptedBroker::start().await;
-    let service = connected(broker.port(), &json!({ "protocol": "3.1.1", "client_id": "twin" })).await;
-    for attempt in 1..=3 {
-        service.wait_connected(SOON).await;
-        broker.close();
-        let counted = |status: &Value| status["reconnect_attempt"] == attempt;
-        service.wait_status(&format!("failure {attempt} in a row"), SOON, counted).await;
-    }
-    let status = wait_for_error(&service, "taken_over").await;
-    let message = status["last_error"]["message"].as_str().expect("a message");
-    assert!(message.contains("probably another client") && message.contains("\"twin\""), "{message}");
-    service.wait_connected(Duration::from_secs(30)).await;
-    assert_eq!(crate::helpers::warnings(&service.status().await), ["client_id_taken_over"]);
 }

@@ -98,6 +98,8 @@ pub struct ConnectionEnded {
     pub link: LinkId,
     /// Why; `None` when it was closed as asked.
     pub failure: Option<Failure>,
+    /// The broker closed it after the login, in good order and without a word.
+    pub closed: bool,
     /// MQTT 3.1.1: the broker closed the connection instead of an answer to the first QoS 2 event. A broker that does not
     /// take QoS 2 has no other way to say so.
     pub balked: bool,

@@ -22,7 +22,7 @@ use futures_util::StreamExt as _;
 use tokio::{sync::oneshot, time::Instant};
 
 use self::{
-    client::{Accepted, Answer, Client, Event, Limits, Message, SessionOptions},
+    client::{Accepted, Answer, Client, Ended, Event, Limits, Message, SessionOptions},
     dial::Line,
     packets::Packets,
 };
@@ -109,6 +109,8 @@ pub struct ConnectionActor {
     subscribers: Vec<Subscribe>,
     closing: bool,
     failure: Option<Failure>,
+    /// Whether the broker ended it, without a word.
+    closed_by_broker: bool,
 }
 
 impl ConnectionActor {
@@ -134,6 +136,7 @@ impl ConnectionActor {
             subscribers: Vec::new(),
             closing: false,
             failure: None,
+            closed_by_broker: false,
         }
     }
 
@@ -377,23 +380,24 @@ impl Actor for ConnectionActor {
             peer.do_send(LinkDown { link, failure: failure.as_ref().map(|failure| failure.kind) });
         }
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-        self.peers.ended.do_send(ConnectionEnded { link, failure, balked });
+        self.peers.ended.do_send(ConnectionEnded { link, failure, closed: self.closed_by_broker, balked });
     }
 }
 
-impl StreamHandler<Vec<Result<Event, Failure>>> for ConnectionActor {
-    fn handle(&mut self, events: Vec<Result<Event, Failure>>, ctx: &mut Self::Context) {
+impl StreamHandler<Vec<Result<Event, Ended>>> for ConnectionActor {
+    fn handle(&mut self, events: Vec<Result<Event, Ended>>, ctx: &mut Self::Context) {
         let mut outcomes = Vec::new();
-        let mut failure = None;
+        let mut end = None;
         for event in events {
             match event {
                 Ok(event) => outcomes.extend(self.happened(event, ctx)),
-                Err(error) => failure = Some(error),
+                Err(ended) => end = Some(ended),
             }
         }
         // What was acknowledged before the end is acknowledged.
         self.tell_answered(outcomes);
-        if let Some(failure) = failure {
+        if let Some(Ended { failure, closed, .. }) = end {
+            self.closed_by_broker = closed;
             self.end(failure, ctx);
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     Approach, Version,
-    client::{self, Accepted, Answer, Client, Event, Events, Message, SessionOptions},
+    client::{self, Accepted, Answer, Client, Ended, Event, Events, Message, SessionOptions},
     dial::{self, Line, Stages},
     reason,
 };
@@ -96,8 +96,9 @@ async fn stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(),
 }
 
 /// The next event; after the end there is none.
-fn happened(event: Option<Result<Event, Failure>>) -> Result<Event, Failure> {
-    event.unwrap_or_else(|| Err(Failure::new(FailureKind::Closed, "The connection was closed.")))
+fn happened(event: Option<Result<Event, Ended>>) -> Result<Event, Failure> {
+    let over = || Failure::new(FailureKind::Closed, "The connection was closed.");
+    event.ok_or_else(over)?.map_err(|ended| ended.failure)
 }
 
 fn login_detail(settings: &MqttSettings, Accepted { version, refused, limits, .. }: &Accepted) -> String {

@@ -97,7 +97,7 @@ pub fn closed(broker: &str) -> Failure {
     Failure::new(FailureKind::Closed, format!("{broker} closed the connection. Was the broker restarted?"))
 }
 
-/// What looks like another client with the same client id, where the broker cannot say so.
+/// What looks like another client with the same client id, where the broker does not say so.
 pub fn probably_taken_over(settings: &MqttSettings) -> Failure {
     let (broker, client_id) = (settings.broker(), &settings.client_id);
     Failure::new(

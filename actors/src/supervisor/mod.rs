@@ -229,8 +229,8 @@ impl SupervisorActor {
     }
 
     /// What a connection's end tells of the broker, and of a client with our id; and the failure as it is to be told.
-    fn learn(&mut self, failure: Failure) -> Failure {
-        let Mode::Connected { since, version, .. } = &self.mode else {
+    fn learn(&mut self, failure: Failure, closed: bool) -> Failure {
+        let Mode::Connected { since, .. } = &self.mode else {
             self.twin.unlikely();
             if failure.kind == FailureKind::Closed {
                 self.acquaintance.turned_away();
@@ -240,14 +240,13 @@ impl SupervisorActor {
         if since.elapsed() >= STABLE_AFTER {
             self.failures = 0;
         }
-        match (self.twin.lost(*version, failure.kind, since.elapsed()), &self.settings) {
+        match (self.twin.ended(closed, since.elapsed()), &self.settings) {
             (true, Some(settings)) => reason::probably_taken_over(settings),
             _ => failure,
         }
     }
 
     fn lost(&mut self, failure: Failure, ctx: &mut Context<Self>) {
-        let failure = self.learn(failure);
         self.metrics.mqtt_connection_status.set(0);
         self.failures = self.failures.saturating_add(1);
         let wait = backoff::wait_after(self.failures, rand::random());
@@ -386,7 +385,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
-        let ConnectionEnded { link, failure, balked } = ended;
+        let ConnectionEnded { link, failure, closed, balked } = ended;
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
                 tracing::info!("disconnected, as asked");
@@ -396,8 +395,9 @@ impl Handler<ConnectionEnded> for SupervisorActor {
                 if *current == link =>
             {
                 self.acquaintance.ended(balked);
-                let closed = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
-                self.lost(failure.unwrap_or_else(closed), ctx);
+                let unknown = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
+                let failure = self.learn(failure.unwrap_or_else(unknown), closed);
+                self.lost(failure, ctx);
             }
             _ => tracing::debug!(link = link.0, "an earlier connection ended"),
         }

@@ -87,7 +87,8 @@ impl Fixture {
 
     async fn end(&self, failure: Option<Failure>) {
         let (link, _, ended) = self.started.borrow().links.last().unwrap().clone();
-        ended.send(ConnectionEnded { link, failure, balked: false }).await.unwrap();
+        let closed = failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Closed);
+        ended.send(ConnectionEnded { link, failure, closed, balked: false }).await.unwrap();
         settle().await;
     }
 
@@ -274,7 +275,7 @@ async fn a_broker_that_restarts_in_the_middle_of_a_login_is_asked_for_mqtt_5_aga
 }
 
 #[actix::test]
-async fn connections_that_are_closed_soon_after_each_3_1_1_login_are_probably_a_twins_doing() {
+async fn connections_that_are_closed_soon_after_each_login_are_probably_a_twins_doing() {
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;

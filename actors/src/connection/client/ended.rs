@@ -15,11 +15,14 @@ pub struct Ended {
     pub failure: Failure,
     /// What it says of the version, when it does.
     pub refusal: Option<Refusal>,
+    /// Whether the other side closed the connection after the login, in good order and without a word. A network that
+    /// fails does not do that.
+    pub closed: bool,
 }
 
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
-        Self { failure, refusal: None }
+        Self { failure, refusal: None, closed: false }
     }
 }
 
@@ -27,14 +30,14 @@ impl Ended {
     /// The other side closed the connection without a word. `accepted`: after it had accepted the login.
     pub fn closed(settings: &MqttSettings, accepted: bool) -> Self {
         if accepted {
-            return reason::closed(&settings.broker()).into();
+            return Self { closed: true, ..reason::closed(&settings.broker()).into() };
         }
-        Self { failure: reason::closed_at_login(settings), refusal: Some(Refusal::Closed) }
+        Self { refusal: Some(Refusal::Closed), ..reason::closed_at_login(settings).into() }
     }
 
     /// The broker said that it does not speak this version.
     pub fn version_refused(settings: &MqttSettings, version: Version) -> Self {
-        Self { failure: reason::version_refused(settings, version), refusal: Some(Refusal::Said) }
+        Self { refusal: Some(Refusal::Said), ..reason::version_refused(settings, version).into() }
     }
 
     /// The broker did not answer the login in time.

@@ -1,6 +1,6 @@
 //! The MQTT client, behind one door: the rest of the code does not know which one runs below.
 //!
-//! The [`Events`] tell what happened, in order, and end with a [`Failure`]; with the accepted login comes the [`Client`],
+//! The [`Events`] tell what happened, in order, and how it [`Ended`]; with the accepted login comes the [`Client`],
 //! which takes what is to be sent. One pair is one session over one network connection; it never reconnects. Before a
 //! login is accepted it may be tried a second time, with the other MQTT version (see [`Approach`]).
 
@@ -15,13 +15,12 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 
-use self::ended::Ended;
+pub use self::ended::Ended;
 use super::{Approach, Refusal, Version};
 use crate::{
     connection::dial::Line,
     outbox::DeadReason,
     settings::{MqttSettings, QoS},
-    status::Failure,
 };
 
 /// Requests and reads in batches of this size were measured as the fastest.
@@ -143,8 +142,8 @@ pub enum Event {
     Nothing,
 }
 
-/// What happened, in order. After a failure nothing more comes; the end without one is a disconnect as asked.
-pub type Events = Pin<Box<dyn Stream<Item = Result<Event, Failure>>>>;
+/// What happened, in order. After an [`Ended`] nothing more comes; the end without one is a disconnect as asked.
+pub type Events = Pin<Box<dyn Stream<Item = Result<Event, Ended>>>>;
 
 /// Takes what is to be sent. Nothing waits: what does not fit is refused.
 #[derive(Debug)]
@@ -210,7 +209,7 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn next(mut self) -> Option<(Result<Event, Failure>, Option<Self>)> {
+    async fn next(mut self) -> Option<(Result<Event, Ended>, Option<Self>)> {
         loop {
             match self.session.next().await? {
                 Ok(Event::Accepted(accepted)) => {
@@ -219,8 +218,8 @@ impl Attempt {
                 }
                 Ok(event) => return Some((Ok(event), Some(self))),
                 Err(ended) => {
-                    if let Err(failure) = self.try_other(ended) {
-                        return Some((Err(failure), None));
+                    if let Err(ended) = self.try_other(ended) {
+                        return Some((Err(ended), None));
                     }
                 }
             }
@@ -228,11 +227,11 @@ impl Attempt {
     }
 
     /// Begins anew with the other version, if that is what this end calls for.
-    fn try_other(&mut self, ended: Ended) -> Result<(), Failure> {
+    fn try_other(&mut self, ended: Ended) -> Result<(), Ended> {
         let broker = self.settings.broker();
         let next =
             ended.refusal.and_then(|refusal| Some((refusal, self.approach.after(self.version, refusal)?)));
-        let Some((refusal, version)) = next else { return Err(ended.after(self.refused, &broker).failure) };
+        let Some((refusal, version)) = next else { return Err(ended.after(self.refused, &broker)) };
         let (refused, trying) = (self.version.as_str(), version.as_str());
         tracing::info!(broker, refused, how = %refusal, trying, "trying the other version of MQTT");
         self.refused = Some(refusal);

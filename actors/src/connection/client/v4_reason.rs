@@ -82,7 +82,7 @@ mod tests {
                 (C::NotAuthorized, FailureKind::NotAuthorized, None, "camera"),
             ] {
                 let error = ConnectionError::ConnectionRefused(code);
-                let Ended { failure, refusal: told } =
+                let Ended { failure, refusal: told, .. } =
                     of_connection_error(&error, &settings(protocol), false);
                 assert_eq!((failure.kind, told), (kind, refusal), "{code:?}");
                 assert!(failure.message.contains(words), "{code:?}: {}", failure.message);
@@ -126,6 +126,15 @@ mod tests {
                 assert_eq!((ended.failure.kind, ended.refusal), (FailureKind::Closed, refusal));
             }
         }
+    }
+
+    #[test]
+    fn a_broker_that_closes_is_told_apart_from_a_network_that_fails() {
+        let closed = |error| {
+            of_connection_error(&ConnectionError::MqttState(error), &settings(Protocol::Auto), true).closed
+        };
+        assert!(closed(StateError::ConnectionAborted));
+        assert!(!closed(StateError::Io(io::ErrorKind::ConnectionReset.into())));
     }
 
     #[test]

@@ -189,7 +189,7 @@ mod tests {
             (ConnectReturnCode::BadUserNamePassword, FailureKind::BadCredentials),
             (ConnectReturnCode::NotAuthorized, FailureKind::NotAuthorized),
         ] {
-            let Ended { failure, refusal } = at_login(ConnectionError::ConnectionRefused(code));
+            let Ended { failure, refusal, .. } = at_login(ConnectionError::ConnectionRefused(code));
             assert_eq!((failure.kind, refusal), (kind, None));
             assert!(failure.message.contains("camera") && failure.message.contains("password"));
         }
@@ -223,7 +223,7 @@ mod tests {
     fn the_return_codes_of_3_1_1_mean_the_same_in_an_answer_of_mqtt_5() {
         let said = |code| {
             let error = StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code));
-            let Ended { failure, refusal } = at_login(ConnectionError::MqttState(error));
+            let Ended { failure, refusal, .. } = at_login(ConnectionError::MqttState(error));
             (failure.kind, refusal)
         };
         assert_eq!(said(1), (FailureKind::Protocol, Some(Refusal::Said)));
