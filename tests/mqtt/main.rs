@@ -8,6 +8,7 @@ mod cameras;
 mod churn;
 mod discovery;
 mod helpers;
+mod hostile;
 mod late;
 mod limits;
 mod login;

@@ -12,6 +12,7 @@
 //! | an authority, and certificates that are right or wrong | [`Authority`], [`Order`] |
 //! | a network that is cut, stalls, refuses, swallows or delays | [`Proxy`] |
 //! | a server that is no broker | [`Canned`] |
+//! | a broker that breaks the protocol | [`Hostile`] |
 //! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
 //! | what a Home Assistant would have seen | [`Subscriber`] |
 //! | what a Home Assistant that starts now is told | [`visitor::retained`] |
@@ -27,6 +28,7 @@ mod ports;
 mod wait;
 
 pub mod api;
+pub mod hostile;
 pub mod ledger;
 pub mod mosquitto;
 pub mod mqtt5;
@@ -41,6 +43,7 @@ pub mod visitor;
 
 pub use api::{Answer, Api};
 pub use canned::Canned;
+pub use hostile::{Hostile, Misdeed, Then};
 pub use ledger::{Disorder, Ledger};
 pub use mosquitto::{Listener, Mosquitto, MosquittoBuilder};
 pub use nats::Nats;
