@@ -13,6 +13,8 @@ mod m20261123_000004_create_dead_events;
 mod m20261124_000005_create_cameras;
 mod m20261124_000006_create_camera_days;
 mod m20261124_000007_create_discovery_topics;
+mod m20261124_000020_create_retries;
+mod m20261124_000021_dismiss_dead_events;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -31,6 +33,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000005_create_cameras::Migration),
             Box::new(m20261124_000006_create_camera_days::Migration),
             Box::new(m20261124_000007_create_discovery_topics::Migration),
+            Box::new(m20261124_000020_create_retries::Migration),
+            Box::new(m20261124_000021_dismiss_dead_events::Migration),
         ]
     }
 }

@@ -128,6 +128,7 @@ impl OutboxActor {
         self.last_seq = committed.last_seq;
         self.last_seq_is_certain = true;
         self.metrics.events_accepted.inc_by(u64::try_from(committed.stored.len()).unwrap_or(0));
+        self.decided(&committed.decided, committed.afterlife.as_ref());
         on_its_way.succeeded(&committed);
         if let Some(camera_id) = committed.unregistered {
             let max = self.limits.commit.max_cameras;
@@ -158,7 +159,7 @@ impl OutboxActor {
             // Stopping: what could not be noted is sent again at the next start.
             draining.answer.take();
         }
-        if self.gather.events() > 0 {
+        if self.gather.is_asked() {
             self.commit(ctx);
         } else {
             self.note_later(RETRY_AFTER, ctx);

@@ -6,6 +6,8 @@
 //! link is a recipient that comes and goes.
 
 mod accept;
+mod again;
+mod decide;
 mod delivery;
 mod dispatch;
 mod feed;
@@ -37,11 +39,11 @@ pub use self::{
     dispatch::{StoredEvent, is_late},
     messages::*,
     pictures::Thumbnails,
-    window::Run,
+    window::{Resent, Run},
 };
 use self::{
-    feed::Feed, gather::Gather, pacer::Pacer, pictures::Room, suspicion::Suspicion, warnings::Warnings,
-    window::Window,
+    again::Ahead, feed::Feed, gather::Gather, pacer::Pacer, pictures::Room, suspicion::Suspicion, warnings::Warnings,
+    window::{Settled, Window},
 };
 use crate::{
     cameras::CamerasSaw,
@@ -51,7 +53,7 @@ use crate::{
     ids::Seq,
     metrics::Metrics,
     settings::MqttSettings,
-    store::{Store, commit, dead_events, deliveries, events, history, sweep},
+    store::{Store, commit, commit::Afterlife, dead_events, deliveries, events, history, retries, sweep},
     thumbnails::Sweep,
 };
 
@@ -120,6 +122,7 @@ pub struct OutboxActor {
     // Delivery.
     window: Window,
     feed: Feed,
+    ahead: Ahead,
     link: Option<Recipient<Deliver>>,
     /// How many events may be in flight on this link, if none is suspected.
     link_limit: usize,
@@ -153,9 +156,11 @@ impl OutboxActor {
         crashed: UnboundedSender<&'static str>,
     ) -> Result<Self, DbErr> {
         let cursor = deliveries::cursor(&store.read).await?;
-        let window = Window::new(cursor, dead_events::above(&store.read, cursor).await?);
+        let mut settled = dead_events::above(&store.read, cursor).await?;
+        settled.extend(retries::above(&store.read, cursor).await?);
+        let Afterlife { dead, again } = Afterlife::read(&store.read).await?;
+        let window = Window::new(cursor, settled, again);
         let last_seq = events::last_seq(&store.read).await?;
-        let dead = dead_events::count(&store.read).await?;
         let feed = Feed::new(window.cursor().next());
         let pacer = Pacer::new(settings.max_events_per_second);
         Ok(Self {
@@ -176,6 +181,7 @@ impl OutboxActor {
             note_timer: None,
             window,
             feed,
+            ahead: Ahead::default(),
             link: None,
             link_limit: 0,
             suspicion: Suspicion::default(),
@@ -210,14 +216,15 @@ impl OutboxActor {
 
     fn pending(&self) -> u64 {
         let settled = i64::try_from(self.window.settled_above_cursor()).unwrap_or(i64::MAX);
-        u64::try_from(self.last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0)
+        let first_time = u64::try_from(self.last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0);
+        first_time + u64::try_from(self.window.to_send_again()).unwrap_or(u64::MAX)
     }
 
     /// Brings what is told in line with what is: gauges, and the age of the oldest pending event.
     fn tell(&mut self, ctx: &mut Context<Self>) {
         self.metrics.outbox_pending.set(i64::try_from(self.pending()).unwrap_or(i64::MAX));
         self.metrics.outbox_in_flight.set(i64::try_from(self.window.in_flight()).unwrap_or(i64::MAX));
-        let first = self.window.cursor().next();
+        let first = self.window.first_open();
         if first > self.last_seq {
             self.oldest = None;
         } else if self.oldest.is_none_or(|(seq, _)| seq != first) {
