@@ -16,11 +16,12 @@ use crate::{
     discovery::{DiscoveryActor, DiscoveryPeers, PublishDiscovery},
     metrics::Metrics,
     outbox::{
-        Answered, Drain, GetEvent, GetOutbox, LinkDown, LinkUp, ListEvents, OutboxActor, OutboxLimits,
-        PublishBatch, PublishEvent, Stop, Thumbnails,
+        Answered, Decide, Drain, GetEvent, GetOutbox, LinkDown, LinkUp, ListEvents, OutboxActor,
+        OutboxLimits, PublishBatch, PublishEvent, Stop, Thumbnails,
     },
     retained::RetainedActor,
     store::{OpenError, Store, StoreError, commit::Context as CommitContext},
+    stream::{OpenStream, StreamActor, StreamPeers, Watched},
     supervisor::{
         ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
     },
@@ -96,6 +97,10 @@ pub struct Handle {
     pub list_events: Recipient<ListEvents>,
     /// Finds one event.
     pub get_event: Recipient<GetEvent>,
+    /// Sends a dead event again, or dismisses it.
+    pub decide: Recipient<Decide>,
+    /// Tells what happens, as it happens.
+    pub open_stream: Recipient<OpenStream>,
     /// Tells how the log stands.
     pub outbox: Recipient<GetOutbox>,
     /// Lists cameras.
@@ -164,6 +169,7 @@ pub struct Service {
     handle: Handle,
     outbox: Addr<OutboxActor>,
     supervisor: Addr<SupervisorActor>,
+    streams: Addr<StreamActor>,
     /// They hold each other's addresses: each is stopped by name.
     others: Vec<Recipient<Stop>>,
     crashed: UnboundedReceiver<&'static str>,
@@ -236,7 +242,10 @@ impl Service {
         let cameras = cameras.await.map_err(StartError::Cameras)?.start();
         let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
         let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
-        let outbox = outbox_context.run(outbox_actor.telling(recipient(&cameras)).keeping(keeper));
+        let streams_context = Context::new();
+        let watched = Watched::by(recipient(&streams_context.address()));
+        let outbox_actor = outbox_actor.telling(recipient(&cameras)).keeping(keeper);
+        let outbox = outbox_context.run(outbox_actor.watched_by(watched.clone()));
 
         let listeners = Listeners {
             link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],
@@ -244,9 +253,16 @@ impl Service {
             answered: recipient(&outbox),
         };
         let factory = connections(listeners, options.window);
-        let supervisor = SupervisorActor::new(factory, metrics.clone(), crash)
+        let supervisor = SupervisorActor::new(factory, metrics.clone(), crash.clone())
             .saying_farewell(recipient(&retained))
             .start();
+        let peers = StreamPeers {
+            outbox: recipient(&outbox),
+            log: recipient(&outbox),
+            status: recipient(&supervisor),
+        };
+        let streams = StreamActor::new(peers, watched, metrics.clone(), crash);
+        let streams = streams_context.run(streams);
         // The supervisor last: when a connection comes up, the others know the settings that it belongs to. Before those
         // who say what is to stand: who publishes it, lest it goes over the connection that ends.
         let listeners = vec![
@@ -263,6 +279,8 @@ impl Service {
             publish_batch: recipient(&outbox),
             list_events: recipient(&outbox),
             get_event: recipient(&outbox),
+            decide: recipient(&outbox),
+            open_stream: recipient(&streams),
             outbox: recipient(&outbox),
             list_cameras: recipient(&cameras),
             get_camera: recipient(&cameras),
@@ -282,7 +300,7 @@ impl Service {
         };
         let others =
             vec![recipient(&cameras), recipient(&discovery), recipient(&retained), recipient(&thumbnails)];
-        Ok(Self { handle, outbox, supervisor, others, crashed, store, _data_dir: data_dir })
+        Ok(Self { handle, outbox, supervisor, streams, others, crashed, store, _data_dir: data_dir })
     }
 
     /// What others need to talk to the service.
@@ -310,6 +328,8 @@ impl Service {
     /// Stops in order: nothing more is accepted, the commit is finished, what is in flight gets five seconds to be
     /// acknowledged, the broker is told `offline`, the database is closed.
     pub async fn stop(self) {
+        // First: the HTTP server waits for what it still answers.
+        let _ended = self.streams.send(Stop).timeout(STOP_PATIENCE).await;
         let drain = self.outbox.send(Drain { patience: DRAIN_PATIENCE });
         if drain.timeout(STOP_PATIENCE).await.is_err() {
             tracing::warn!("the outbox did not finish; what it did not note is sent again at the next start");

@@ -16,6 +16,7 @@ mod route;
 mod schema;
 mod server;
 mod state;
+mod stream;
 mod thumbnails;
 
 use actix_web::web::{self, ServiceConfig};
@@ -38,8 +39,11 @@ const ROUTES: &[Endpoint] = &[
     // Before `{event_id}`, which would match it too.
     post("/api/v1/events/batch", || web::to(events::publish_batch)),
     get("/api/v1/events/{event_id}", || web::to(events::find)),
+    post("/api/v1/events/{event_id}/retry", || web::to(events::retry)),
+    delete("/api/v1/events/{event_id}/dead", || web::to(events::dismiss)),
     put("/api/v1/events/{event_id}/thumbnail", || web::to(thumbnails::store)),
     get_linked("/api/v1/events/{event_id}/thumbnail", || web::to(thumbnails::find)),
+    get("/api/v1/stream", || web::to(stream::open)),
     get("/api/v1/cameras", || web::to(cameras::list)),
     get("/api/v1/cameras/{camera_id}", || web::to(cameras::find)),
     put("/api/v1/cameras/{camera_id}", || web::to(cameras::replace)),

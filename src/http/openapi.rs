@@ -12,7 +12,9 @@ use utoipa::{
     },
 };
 
-use super::{ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, schema, thumbnails};
+use super::{
+    ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, schema, stream, thumbnails,
+};
 
 /// The document's source: every handler, and what holds for all of them.
 #[derive(OpenApi)]
@@ -31,6 +33,9 @@ use super::{ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYP
         events::list,
         events::publish_batch,
         events::find,
+        events::retry,
+        events::dismiss,
+        stream::open,
         thumbnails::store,
         thumbnails::find,
         cameras::list,
@@ -45,7 +50,7 @@ use super::{ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYP
         mqtt::test_message,
         mqtt::publish_discovery,
     ),
-    components(schemas(schema::Problem, schema::FieldError)),
+    components(schemas(schema::Problem, schema::FieldError, schema::DeliveryChange)),
     modifiers(&EveryCall),
     tags(
         (name = "events", description = "Accepting events, and telling what became of them"),

@@ -9,4 +9,6 @@ mod events;
 mod helpers;
 mod mqtt;
 mod operation;
+mod retries;
+mod stream;
 mod thumbnails;

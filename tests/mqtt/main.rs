@@ -10,6 +10,7 @@ mod discovery;
 mod helpers;
 mod late;
 mod limits;
+mod live;
 mod login;
 mod logs;
 mod moves;

@@ -16,6 +16,7 @@ use crate::{
         commit::{self, Committed},
         mqtt_config,
     },
+    stream::{LogMoved, Position},
 };
 
 /// A checkpoint is at most so far behind the acknowledgements: after a crash at most that much is sent twice.
@@ -128,6 +129,13 @@ impl OutboxActor {
         self.last_seq = committed.last_seq;
         self.last_seq_is_certain = true;
         self.metrics.events_accepted.inc_by(u64::try_from(committed.stored.len()).unwrap_or(0));
+        if let Some(run) = on_its_way.runs().last() {
+            self.noted = self.noted.max(run.up_to);
+        }
+        if let Some(watched) = &self.watched {
+            let position = Position { seq: self.last_seq, noted: self.noted };
+            watched.moved(|| LogMoved { position, others: on_its_way.others(&committed) });
+        }
         self.decided(&committed.decided, committed.afterlife.as_ref());
         on_its_way.succeeded(&committed);
         if let Some(camera_id) = committed.unregistered {

@@ -58,13 +58,8 @@ mod tests {
     fn again(seq: i64) -> Again {
         let at = clock::from_micros(0);
         let camera_id = CameraId::parse("c").unwrap();
-        let event = StoredEvent {
-            seq: Seq(seq),
-            camera_id,
-            occurred_at: at,
-            received_at: at,
-            payload: "{}".into(),
-        };
+        let event =
+            StoredEvent { seq: Seq(seq), camera_id, occurred_at: at, received_at: at, payload: "{}".into() };
         Again { event, asked_at: at }
     }
 

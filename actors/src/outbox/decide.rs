@@ -3,9 +3,7 @@
 use actix::{Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::{
-    Decide, DecideError, Decided, Decision, OutboxActor, again::MAX_AGAIN, gather::MAX_DECISIONS,
-};
+use super::{Decide, DecideError, Decided, Decision, OutboxActor, again::MAX_AGAIN, gather::MAX_DECISIONS};
 use crate::store::commit::Afterlife;
 
 type Asked = Result<oneshot::Receiver<Result<Decided, DecideError>>, DecideError>;
@@ -28,7 +26,11 @@ impl OutboxActor {
     }
 
     /// These decisions are on disk.
-    pub(super) fn decided(&mut self, decided: &[Result<Decided, DecideError>], afterlife: Option<&Afterlife>) {
+    pub(super) fn decided(
+        &mut self,
+        decided: &[Result<Decided, DecideError>],
+        afterlife: Option<&Afterlife>,
+    ) {
         for Decided { seq, decision, was_listed } in decided.iter().flatten() {
             match decision {
                 Decision::Retry => {

@@ -118,7 +118,11 @@ impl OutboxActor {
                 (Plan::Send { outgoing, late }, again) => {
                     allowance -= 1;
                     self.pacer.spend();
-                    if again { self.window.sent_again(event.seq) } else { self.window.sent(seq) }
+                    if again {
+                        self.window.sent_again(event.seq)
+                    } else {
+                        self.window.sent(seq)
+                    }
                     self.note_flying(event, &outgoing, late);
                     batch.push(outgoing);
                 }

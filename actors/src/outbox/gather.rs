@@ -166,6 +166,19 @@ impl Gather {
 }
 
 impl OnItsWay {
+    /// What the cursor passes with this commit.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The events whose state this commit changed in another way.
+    pub fn others(&self, committed: &Committed) -> Vec<Seq> {
+        let deaths = self.deaths.iter().map(|death| death.seq);
+        let resent = self.resent.iter().map(|resent| resent.seq);
+        let decided = committed.decided.iter().flatten().map(|decided| decided.seq);
+        deaths.chain(resent).chain(decided).collect()
+    }
+
     /// The commit succeeded: every request gets its receipts.
     pub fn succeeded(self, committed: &Committed) {
         let mut receipts = committed.receipts.iter().cloned();

@@ -11,6 +11,7 @@ use crate::{
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId, Seq},
     status::{FailureKind, Warning},
+    stream::Position,
     thumbnails::ThumbnailError,
 };
 
@@ -206,6 +207,8 @@ pub struct OutboxStatus {
     pub database_is_away: bool,
     /// What is not as it should be.
     pub warnings: Vec<Warning>,
+    /// How far the log goes, on disk.
+    pub position: Position,
 }
 
 /// Where an event stands.
@@ -242,6 +245,8 @@ pub struct Delivery {
 pub struct EventRecord {
     /// Its place in the log.
     pub seq: Seq,
+    /// The camera that saw it.
+    pub camera_id: CameraId,
     /// When it was accepted.
     pub received_at: Timestamp,
     /// The payload, as subscribers get it.
@@ -268,6 +273,42 @@ pub struct ListEvents {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<EventRecord>, QueryError>")]
 pub struct GetEvent(pub EventId);
+
+/// From the streams: what is new in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "Result<LogPart, QueryError>")]
+pub struct ReadLog {
+    /// Events after the one place, up to the other.
+    pub events: (Seq, Seq),
+    /// What became of events after the one place, up to the other.
+    pub noted: (Seq, Seq),
+    /// What became of these.
+    pub others: Vec<Seq>,
+    /// Also what became of those that died or were sent again lately.
+    pub afterlife: bool,
+}
+
+/// What is new in the log.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LogPart {
+    /// Events, in the order of their places.
+    pub events: Vec<EventRecord>,
+    /// What became of events, in the order of their places.
+    pub changes: Vec<DeliveryChange>,
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeliveryChange {
+    /// The event.
+    pub event_id: EventId,
+    /// Its place in the log.
+    pub seq: Seq,
+    /// The camera that saw it.
+    pub camera_id: CameraId,
+    /// What became of it.
+    pub delivery: Delivery,
+}
 
 /// What a person decides about a dead event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -35,15 +35,21 @@ use tokio::{
     time::Instant,
 };
 
+use self::{
+    again::Ahead,
+    feed::Feed,
+    gather::Gather,
+    pacer::Pacer,
+    pictures::Room,
+    suspicion::Suspicion,
+    warnings::Warnings,
+    window::{Settled, Window},
+};
 pub use self::{
     dispatch::{StoredEvent, is_late},
     messages::*,
     pictures::Thumbnails,
     window::{Resent, Run},
-};
-use self::{
-    again::Ahead, feed::Feed, gather::Gather, pacer::Pacer, pictures::Room, suspicion::Suspicion, warnings::Warnings,
-    window::{Settled, Window},
 };
 use crate::{
     cameras::CamerasSaw,
@@ -54,6 +60,7 @@ use crate::{
     metrics::Metrics,
     settings::MqttSettings,
     store::{Store, commit, commit::Afterlife, dead_events, deliveries, events, history, retries, sweep},
+    stream::{Position, Watched},
     thumbnails::Sweep,
 };
 
@@ -104,6 +111,9 @@ pub struct OutboxActor {
     /// Told the actor's name when it panics.
     crashed: UnboundedSender<&'static str>,
 
+    /// Tells who watches that the log goes further.
+    watched: Option<Watched>,
+
     // Writing.
     gather: Gather,
     room: Room,
@@ -117,6 +127,8 @@ pub struct OutboxActor {
     database_is_away: bool,
     /// Settled events that no commit has noted yet.
     unnoted: usize,
+    /// The cursor, as it is on disk.
+    noted: Seq,
     note_timer: Option<SpawnHandle>,
 
     // Delivery.
@@ -170,6 +182,7 @@ impl OutboxActor {
             settings,
             cameras: None,
             crashed,
+            watched: None,
             gather: Gather::default(),
             room: Room::default(),
             thumbnails: None,
@@ -178,6 +191,7 @@ impl OutboxActor {
             last_seq_is_certain: true,
             database_is_away: false,
             unnoted: 0,
+            noted: cursor,
             note_timer: None,
             window,
             feed,
@@ -211,6 +225,13 @@ impl OutboxActor {
     #[must_use]
     pub fn keeping(mut self, thumbnails: Thumbnails) -> Self {
         self.thumbnails = Some(thumbnails);
+        self
+    }
+
+    /// Pokes these when the log goes further.
+    #[must_use]
+    pub fn watched_by(mut self, watched: Watched) -> Self {
+        self.watched = Some(watched);
         self
     }
 
@@ -411,6 +432,7 @@ impl Handler<GetOutbox> for OutboxActor {
             refused: self.refused,
             database_is_away: self.database_is_away,
             warnings: self.warnings.shown(Instant::now()),
+            position: Position { seq: self.last_seq, noted: self.noted },
         })
     }
 }
@@ -421,6 +443,15 @@ impl Handler<ListEvents> for OutboxActor {
     fn handle(&mut self, query: ListEvents, _: &mut Self::Context) -> Self::Result {
         let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
         Box::pin(async move { history::list(&db, &query, &settings, clock::now()).await.map_err(asked) })
+    }
+}
+
+impl Handler<ReadLog> for OutboxActor {
+    type Result = ResponseFuture<Result<LogPart, QueryError>>;
+
+    fn handle(&mut self, read: ReadLog, _: &mut Self::Context) -> Self::Result {
+        let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
+        Box::pin(async move { history::part(&db, read, &settings, clock::now()).await.map_err(asked) })
     }
 }
 

@@ -1,16 +1,12 @@
 //! What a person decides about a dead event: that it is sent again, or that it is not to be listed any more.
 
-use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, QueryFilter,
-    entity::prelude::*,
-    sea_query::Expr,
-};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, entity::prelude::*, sea_query::Expr};
 
 use super::{dead_events, events, retries};
 use crate::{
     clock::{self, Timestamp},
     ids::EventId,
-    outbox::{Decided, Decision, DecideError},
+    outbox::{DecideError, Decided, Decision},
 };
 
 /// Carries out one decision, in the transaction of a commit.

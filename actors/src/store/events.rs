@@ -156,9 +156,8 @@ pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> 
         .into_iter()
         .last();
     let Some(last) = last else { return Ok(0) };
-    let old = Entity::delete_many()
-        .filter(Column::Seq.lte(last))
-        .filter(Column::Seq.not_in_subquery(waiting));
+    let old =
+        Entity::delete_many().filter(Column::Seq.lte(last)).filter(Column::Seq.not_in_subquery(waiting));
     Ok(old.exec(db).await?.rows_affected)
 }
 

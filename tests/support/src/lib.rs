@@ -13,6 +13,7 @@
 //! | what a Home Assistant would have seen | [`Subscriber`] |
 //! | what a Home Assistant that starts now is told | [`visitor::retained`] |
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
+//! | what a page is told as it happens | [`EventStream`] |
 //! | the proof that nothing was lost or out of order | [`Ledger`] |
 
 #![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
@@ -22,6 +23,7 @@ mod ports;
 mod wait;
 
 pub mod api;
+pub mod events;
 pub mod ledger;
 pub mod mosquitto;
 pub mod mqtt5;
@@ -32,6 +34,7 @@ pub mod subscriber;
 pub mod visitor;
 
 pub use api::{Answer, Api};
+pub use events::{EventStream, Sse};
 pub use ledger::{Disorder, Ledger};
 pub use mosquitto::{Mosquitto, MosquittoBuilder};
 pub use ports::free_port;

@@ -120,7 +120,8 @@ async fn an_event_that_died_above_the_cursor_keeps_its_order() {
 #[actix::test]
 async fn invariant_10_an_old_event_that_is_sent_again_goes_to_history() {
     let it = Fixture::with_a_dead_event().await;
-    let aged = "UPDATE events SET received_at = received_at - 400000000, occurred_at = occurred_at - 400000000";
+    let aged =
+        "UPDATE events SET received_at = received_at - 400000000, occurred_at = occurred_at - 400000000";
     sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, aged).await.unwrap();
     it.change(MqttSettings { message_expiry_seconds: 60, ..MqttSettings::defaults("c") }).await;
     it.retry("e2").await;
