@@ -136,11 +136,8 @@ impl Metrics {
             m.mqtt_connection_status.clone(),
         );
         registry.register("streams_open", "Streams that are open", m.streams_open.clone());
-        registry.register(
-            "streams_dropped",
-            "Streams that were dropped because their client did not read",
-            m.streams_dropped.clone(),
-        );
+        let about = "Streams that were dropped because their client did not read";
+        registry.register("streams_dropped", about, m.streams_dropped.clone());
         registry.register(
             "mqtt_messages_published",
             "Events acknowledged by the broker",

@@ -180,7 +180,7 @@ pub struct Service {
 
 impl Service {
     /// Takes the data directory, recovers the log, and starts every actor. When this returns, events are accepted.
-    pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
+    pub async fn start(mut options: ServiceOptions) -> Result<Self, StartError> {
         let data_dir = DataDir::lock(&options.data_dir)?;
         let store = options.open_store().await?;
         let metrics = Metrics::new();
@@ -189,7 +189,7 @@ impl Service {
         let config = ConfigActor::open(ConfigOptions {
             store: store.clone(),
             identity_file: options.identity_file(),
-            initial: options.initial_mqtt,
+            initial: options.initial_mqtt.take(),
             probe: |settings| Box::pin(probe::run(settings)),
             crashed: crash.clone(),
         });
@@ -201,21 +201,11 @@ impl Service {
         // Actors that know each other: their addresses are needed before they start.
         let thumbnails_context = Context::new();
         let thumbnails_addr = thumbnails_context.address();
-        let limits = OutboxLimits {
-            max_pending: options.max_pending,
-            window: options.window,
-            retention_days: options.retention_days,
-            commit: CommitContext {
-                links: links.clone(),
-                calendar: options.calendar,
-                max_cameras: options.max_cameras,
-            },
-        };
         let settings = config.settings();
         let outbox = OutboxActor::recover(
             store.clone(),
             metrics.clone(),
-            limits.clone(),
+            options.outbox_limits(&links),
             Arc::clone(&settings),
             crash.clone(),
         );
@@ -237,7 +227,7 @@ impl Service {
             retain_all: recipient(&retained),
             discovery: recipient(&discovery),
         };
-        let CommitContext { calendar, max_cameras, .. } = limits.commit;
+        let (calendar, max_cameras) = (options.calendar, options.max_cameras);
         let cameras = CameraActor::open(store.clone(), settings, calendar, max_cameras, peers, crash.clone());
         let cameras = cameras.await.map_err(StartError::Cameras)?.start();
         let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
@@ -256,13 +246,8 @@ impl Service {
         let supervisor = SupervisorActor::new(factory, metrics.clone(), crash.clone())
             .saying_farewell(recipient(&retained))
             .start();
-        let peers = StreamPeers {
-            outbox: recipient(&outbox),
-            log: recipient(&outbox),
-            status: recipient(&supervisor),
-        };
-        let streams = StreamActor::new(peers, watched, metrics.clone(), crash);
-        let streams = streams_context.run(streams);
+        let streams = stream_peers(&outbox, &supervisor);
+        let streams = streams_context.run(StreamActor::new(streams, watched, metrics.clone(), crash));
         // The supervisor last: when a connection comes up, the others know the settings that it belongs to. Before those
         // who say what is to stand: who publishes it, lest it goes over the connection that ends.
         let listeners = vec![
@@ -355,10 +340,24 @@ impl ServiceOptions {
         }
     }
 
+    fn outbox_limits(&self, links: &Links) -> OutboxLimits {
+        let (calendar, max_cameras) = (self.calendar, self.max_cameras);
+        OutboxLimits {
+            max_pending: self.max_pending,
+            window: self.window,
+            retention_days: self.retention_days,
+            commit: CommitContext { links: links.clone(), calendar, max_cameras },
+        }
+    }
+
     /// The identity file that these options name.
     pub fn identity_file(&self) -> PathBuf {
         self.identity_file.clone().unwrap_or_else(|| self.data_dir.join("identity.age"))
     }
+}
+
+fn stream_peers(outbox: &Addr<OutboxActor>, supervisor: &Addr<SupervisorActor>) -> StreamPeers {
+    StreamPeers { outbox: recipient(outbox), log: recipient(outbox), status: recipient(supervisor) }
 }
 
 fn recipient<A, M>(addr: &Addr<A>) -> Recipient<M>

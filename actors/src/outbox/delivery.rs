@@ -119,9 +119,9 @@ impl OutboxActor {
                     allowance -= 1;
                     self.pacer.spend();
                     if again {
-                        self.window.sent_again(event.seq)
+                        self.window.sent_again(event.seq);
                     } else {
-                        self.window.sent(seq)
+                        self.window.sent(seq);
                     }
                     self.note_flying(event, &outgoing, late);
                     batch.push(outgoing);

@@ -161,7 +161,9 @@ impl StreamActor {
         }));
     }
 
-    fn tell_step(&mut self, step: &Step, status: Status, part: LogPart) {
+    fn tell_step(&mut self, step: &Step, mut status: Status, part: LogPart) {
+        // How far the log goes is no news of how it stands.
+        status.1.position = Position::default();
         let Some(log) = &mut self.log else { return };
         let before = log.told();
         if self.status.as_ref() != Some(&status) {
@@ -211,14 +213,22 @@ impl StreamActor {
     }
 
     /// One more watches: what it is told first goes before anything else.
-    fn add(&mut self, stream: Stream, step: &Step, resume: Option<Position>, status: Status, part: LogPart) {
+    fn add(
+        &mut self,
+        stream: Stream,
+        step: &Step,
+        resume: Option<Position>,
+        mut status: Status,
+        part: LogPart,
+    ) {
+        status.1.position = Position::default();
         let Some(log) = &self.log else { return };
         let told = log.told();
         let since = resume.unwrap_or(told);
         self.status.get_or_insert_with(|| status.clone());
         let mut first = vec![Told::all(StreamMessage {
             // Whoever is cut off before it was told what it missed comes back with what it knew.
-            position: if *step == Step::Reset { told } else { since },
+            position: since,
             news: News::Status(Box::new(status)),
         })];
         if *step == Step::Reset {

@@ -53,9 +53,9 @@ impl EventStream {
     pub async fn next(&mut self, patience: Duration) -> Option<Sse> {
         let deadline = Instant::now() + patience;
         loop {
-            if let Some((message, rest)) = self.text.split_once("\n\n") {
-                let message = parsed(message);
-                self.text = rest.to_owned();
+            if let Some(end) = self.text.find("\n\n") {
+                let message = parsed(&self.text[..end]);
+                self.text.drain(..end + 2);
                 if !message.id.is_empty() {
                     self.last_id.clone_from(&message.id);
                 }
