@@ -15,8 +15,8 @@ use utoipa::{
 };
 
 use super::{
-    ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, route::Access, schema, thumbnails,
-    tokens,
+    ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, route::Access, schema, stream,
+    thumbnails, tokens,
 };
 
 /// The document's source: every handler, and what holds for all of them.
@@ -36,6 +36,9 @@ use super::{
         events::list,
         events::publish_batch,
         events::find,
+        events::retry,
+        events::dismiss,
+        stream::open,
         thumbnails::store,
         thumbnails::find,
         cameras::list,
@@ -53,7 +56,7 @@ use super::{
         tokens::create,
         tokens::revoke,
     ),
-    components(schemas(schema::Problem, schema::FieldError)),
+    components(schemas(schema::Problem, schema::FieldError, schema::DeliveryChange)),
     modifiers(&EveryCall),
     tags(
         (name = "events", description = "Accepting events, and telling what became of them"),

@@ -10,5 +10,7 @@ mod headers;
 mod helpers;
 mod mqtt;
 mod operation;
+mod retries;
+mod stream;
 mod thumbnails;
 mod tokens;

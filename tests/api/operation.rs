@@ -67,7 +67,8 @@ async fn every_route_of_the_document_is_served() {
             let path =
                 path.replace("{event_id}", "a").replace("{camera_id}", KNOWN_CAMERA).replace("{name}", "a");
             app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;
-            let status = Answer::to(app.request(method.clone(), &path)).await.status;
+            // Not the body: a stream's has no end.
+            let status = app.request(method.clone(), &path).send().await.unwrap().status().as_u16();
             assert!(![401, 403, 404, 405, 500].contains(&status), "{method} {path}: {status}");
         }
     }
