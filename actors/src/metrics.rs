@@ -274,7 +274,7 @@ mod tests {
         metrics.set_certificate_ends("client", Some(clock::now()));
         metrics.set_certificate_ends("client", None);
         let text = metrics.encode().unwrap();
-        assert!(!text.contains("client"), "{text}");
+        assert!(!text.contains("certificate=\"client\""), "{text}");
         for line in [
             "mqtt_certificate_expiry_timestamp_seconds{certificate=\"broker\"} 1777636800",
             "mqtt_connection_status 0",
