@@ -10,5 +10,7 @@ mod headers;
 mod helpers;
 mod mqtt;
 mod operation;
+mod page;
+mod session;
 mod thumbnails;
 mod tokens;
