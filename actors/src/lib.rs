@@ -22,6 +22,9 @@
 //!                                                      PublishState
 //!                                                           ▼
 //!                                                    ConnectionActor ──LinkUp, LinkDown──▶ Outbox, Retained, Discovery
+//!
+//!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer
+//!                                └──ReadLog, GetOutbox──▶ OutboxActor      └──GetStatus──▶ SupervisorActor
 //! ```
 //!
 //! - [`outbox`] owns the log of events and what of it is in flight.
@@ -30,6 +33,7 @@
 //! - [`cameras`] owns what is known of each camera: status, counts, activity.
 //! - [`discovery`] says what Home Assistant is to know of them.
 //! - [`retained`] keeps what stands retained at the broker as both want it, and clears what they do not.
+//! - [`stream`] tells whoever watches what happens, as it happens.
 //! - [`thumbnails`] owns the pictures of events.
 //! - [`tokens`] owns the tokens of the API.
 //! - [`config`] owns the settings and their secrets.
@@ -59,6 +63,7 @@ pub mod service;
 pub mod settings;
 pub mod status;
 pub mod store;
+pub mod stream;
 pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -87,6 +87,10 @@ pub struct Metrics {
     pub event_delivery_seconds: Histogram,
     /// From the first byte of a request to its answer.
     pub http_request_duration_seconds: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    /// Streams that are open.
+    pub streams_open: Gauge,
+    /// Streams that were dropped because their client did not read.
+    pub streams_dropped: Counter,
     oldest_pending_seconds: Gauge<f64, AtomicU64>,
     /// Microseconds since 1970; 0: nothing waits.
     oldest_pending_at: Arc<AtomicI64>,
@@ -130,15 +134,25 @@ impl Metrics {
             outbox_commit_seconds: durations(),
             event_delivery_seconds: durations(),
             http_request_duration_seconds: Family::new_with_constructor(durations),
+            streams_open: Gauge::default(),
+            streams_dropped: Counter::default(),
             oldest_pending_seconds: Gauge::default(),
             oldest_pending_at: Arc::default(),
         };
-        let m = &metrics;
+        metrics.register(&mut registry);
+        Self { registry: Arc::new(registry), ..metrics }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let m = self;
         registry.register(
             "mqtt_connection_status",
             "1 while connected to the broker, else 0",
             m.mqtt_connection_status.clone(),
         );
+        registry.register("streams_open", "Streams that are open", m.streams_open.clone());
+        let about = "Streams that were dropped because their client did not read";
+        registry.register("streams_dropped", about, m.streams_dropped.clone());
         registry.register(
             "mqtt_messages_published",
             "Events acknowledged by the broker",
@@ -209,7 +223,6 @@ impl Metrics {
             "From the first byte of a request to its answer",
             m.http_request_duration_seconds.clone(),
         );
-        Self { registry: Arc::new(registry), ..metrics }
     }
 
     /// Notes since when the oldest pending event waits; `None` when nothing does.

@@ -20,11 +20,12 @@ use crate::{
     discovery::{DiscoveryActor, DiscoveryPeers, PublishDiscovery},
     metrics::Metrics,
     outbox::{
-        Answered, Drain, GetEvent, GetOutbox, LinkDown, LinkUp, ListEvents, OutboxActor, OutboxLimits,
-        PublishBatch, PublishEvent, Stop, Thumbnails,
+        Answered, Decide, Drain, GetEvent, GetOutbox, LinkDown, LinkUp, ListEvents, OutboxActor,
+        OutboxLimits, PublishBatch, PublishEvent, Stop, Thumbnails,
     },
     retained::RetainedActor,
     store::{OpenError, Store, StoreError, commit::Context as CommitContext},
+    stream::{OpenStream, StreamActor, StreamPeers, Watched},
     supervisor::{
         ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
     },
@@ -107,6 +108,10 @@ pub struct Handle {
     pub list_events: Recipient<ListEvents>,
     /// Finds one event.
     pub get_event: Recipient<GetEvent>,
+    /// Sends a dead event again, or dismisses it.
+    pub decide: Recipient<Decide>,
+    /// Tells what happens, as it happens.
+    pub open_stream: Recipient<OpenStream>,
     /// Tells how the log stands.
     pub outbox: Recipient<GetOutbox>,
     /// Lists cameras.
@@ -183,12 +188,58 @@ pub struct Service {
     handle: Handle,
     outbox: Addr<OutboxActor>,
     supervisor: Addr<SupervisorActor>,
+    streams: Addr<StreamActor>,
     /// They hold each other's addresses: each is stopped by name.
     others: Vec<Recipient<Stop>>,
     crashed: UnboundedReceiver<&'static str>,
     store: Store,
     /// Ours until the service is gone.
     _data_dir: DataDir,
+}
+
+/// Those who answer requests.
+struct Actors {
+    outbox: Addr<OutboxActor>,
+    streams: Addr<StreamActor>,
+    cameras: Addr<CameraActor>,
+    discovery: Addr<DiscoveryActor>,
+    supervisor: Addr<SupervisorActor>,
+    config: Addr<ConfigActor>,
+    thumbnails: Addr<ThumbnailActor>,
+    tokens: Addr<TokenActor>,
+}
+
+impl Actors {
+    fn handle(&self, links: Links, metrics: Metrics) -> Handle {
+        Handle {
+            publish: recipient(&self.outbox),
+            publish_batch: recipient(&self.outbox),
+            list_events: recipient(&self.outbox),
+            get_event: recipient(&self.outbox),
+            decide: recipient(&self.outbox),
+            open_stream: recipient(&self.streams),
+            outbox: recipient(&self.outbox),
+            list_cameras: recipient(&self.cameras),
+            get_camera: recipient(&self.cameras),
+            put_camera: recipient(&self.cameras),
+            set_camera_status: recipient(&self.cameras),
+            delete_camera: recipient(&self.cameras),
+            publish_discovery: recipient(&self.discovery),
+            status: recipient(&self.supervisor),
+            test_message: recipient(&self.supervisor),
+            settings: recipient(&self.config),
+            replace_settings: recipient(&self.config),
+            test_connection: recipient(&self.config),
+            put_thumbnail: recipient(&self.thumbnails),
+            get_thumbnail: recipient(&self.thumbnails),
+            authenticate: recipient(&self.tokens),
+            list_tokens: recipient(&self.tokens),
+            create_token: recipient(&self.tokens),
+            revoke_token: recipient(&self.tokens),
+            links,
+            metrics,
+        }
+    }
 }
 
 impl Service {
@@ -208,12 +259,11 @@ impl Service {
         // Actors that know each other: their addresses are needed before they start.
         let thumbnails_context = Context::new();
         let thumbnails_addr = thumbnails_context.address();
-        let limits = options.outbox_limits(links.clone());
         let settings = config.settings();
         let outbox = OutboxActor::recover(
             store.clone(),
             metrics.clone(),
-            limits.clone(),
+            options.outbox_limits(&links),
             Arc::clone(&settings),
             crash.clone(),
         );
@@ -235,7 +285,7 @@ impl Service {
             retain_all: recipient(&retained),
             discovery: recipient(&discovery),
         };
-        let CommitContext { calendar, max_cameras, .. } = limits.commit;
+        let (calendar, max_cameras) = (options.calendar, options.max_cameras);
         let (camera_store, camera_crash) = (store.clone(), crash.clone());
         let cameras =
             CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
@@ -243,7 +293,10 @@ impl Service {
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
         let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
         let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
-        let outbox = outbox_context.run(outbox_actor.telling(recipient(&cameras)).keeping(keeper));
+        let streams_context = Context::new();
+        let watched = Watched::by(recipient(&streams_context.address()));
+        let outbox_actor = outbox_actor.telling(recipient(&cameras)).keeping(keeper);
+        let outbox = outbox_context.run(outbox_actor.watched_by(watched.clone()));
 
         let listeners = Listeners {
             link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],
@@ -251,9 +304,11 @@ impl Service {
             answered: recipient(&outbox),
         };
         let factory = connections(listeners, options.window);
-        let supervisor = SupervisorActor::new(factory, metrics.clone(), crash)
+        let supervisor = SupervisorActor::new(factory, metrics.clone(), crash.clone())
             .saying_farewell(recipient(&retained))
             .start();
+        let streams = stream_peers(&outbox, &supervisor);
+        let streams = streams_context.run(StreamActor::new(streams, watched, metrics.clone(), crash));
         // The supervisor last: when a connection comes up, the others know the settings that it belongs to. Before those
         // who say what is to stand: who publishes it, lest it goes over the connection that ends.
         let listeners = vec![
@@ -265,32 +320,9 @@ impl Service {
         ];
         let config = config.telling(listeners).start();
 
-        let handle = Handle {
-            publish: recipient(&outbox),
-            publish_batch: recipient(&outbox),
-            list_events: recipient(&outbox),
-            get_event: recipient(&outbox),
-            outbox: recipient(&outbox),
-            list_cameras: recipient(&cameras),
-            get_camera: recipient(&cameras),
-            put_camera: recipient(&cameras),
-            set_camera_status: recipient(&cameras),
-            delete_camera: recipient(&cameras),
-            publish_discovery: recipient(&discovery),
-            status: recipient(&supervisor),
-            test_message: recipient(&supervisor),
-            settings: recipient(&config),
-            replace_settings: recipient(&config),
-            test_connection: recipient(&config),
-            put_thumbnail: recipient(&thumbnails),
-            get_thumbnail: recipient(&thumbnails),
-            authenticate: recipient(&tokens),
-            list_tokens: recipient(&tokens),
-            create_token: recipient(&tokens),
-            revoke_token: recipient(&tokens),
-            links,
-            metrics,
-        };
+        let actors = Actors { outbox, streams, cameras, discovery, supervisor, config, thumbnails, tokens };
+        let handle = actors.handle(links, metrics);
+        let Actors { outbox, streams, cameras, discovery, supervisor, thumbnails, tokens, .. } = actors;
         let others = vec![
             recipient(&cameras),
             recipient(&discovery),
@@ -298,7 +330,7 @@ impl Service {
             recipient(&thumbnails),
             recipient(&tokens),
         ];
-        Ok(Self { handle, outbox, supervisor, others, crashed, store, _data_dir: data_dir })
+        Ok(Self { handle, outbox, supervisor, streams, others, crashed, store, _data_dir: data_dir })
     }
 
     /// What others need to talk to the service.
@@ -326,6 +358,8 @@ impl Service {
     /// Stops in order: nothing more is accepted, the commit is finished, what is in flight gets five seconds to be
     /// acknowledged, the broker is told `offline`, the database is closed.
     pub async fn stop(self) {
+        // First: the HTTP server waits for what it still answers.
+        let _ended = self.streams.send(Stop).timeout(STOP_PATIENCE).await;
         let drain = self.outbox.send(Drain { patience: DRAIN_PATIENCE });
         if drain.timeout(STOP_PATIENCE).await.is_err() {
             tracing::warn!("the outbox did not finish; what it did not note is sent again at the next start");
@@ -363,12 +397,13 @@ impl ServiceOptions {
         }
     }
 
-    fn outbox_limits(&self, links: Links) -> OutboxLimits {
+    fn outbox_limits(&self, links: &Links) -> OutboxLimits {
+        let (calendar, max_cameras) = (self.calendar, self.max_cameras);
         OutboxLimits {
             max_pending: self.max_pending,
             window: self.window,
             retention_days: self.retention_days,
-            commit: CommitContext { links, calendar: self.calendar, max_cameras: self.max_cameras },
+            commit: CommitContext { links: links.clone(), calendar, max_cameras },
         }
     }
 
@@ -380,6 +415,10 @@ impl ServiceOptions {
             None => IdentitySource::File(self.identity_file.clone().unwrap_or_else(default)),
         }
     }
+}
+
+fn stream_peers(outbox: &Addr<OutboxActor>, supervisor: &Addr<SupervisorActor>) -> StreamPeers {
+    StreamPeers { outbox: recipient(outbox), log: recipient(outbox), status: recipient(supervisor) }
 }
 
 fn recipient<A, M>(addr: &Addr<A>) -> Recipient<M>

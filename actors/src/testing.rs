@@ -55,6 +55,7 @@ crashes!(
     crate::discovery::DiscoveryActor,
     crate::outbox::OutboxActor,
     crate::retained::RetainedActor,
+    crate::stream::StreamActor,
     crate::supervisor::SupervisorActor,
     crate::thumbnails::ThumbnailActor,
     crate::tokens::TokenActor

@@ -15,6 +15,8 @@ mod m20261124_000006_create_camera_days;
 mod m20261124_000007_create_discovery_topics;
 mod m20261124_000008_create_tokens;
 mod m20261124_000009_add_recipients;
+mod m20261124_000020_create_retries;
+mod m20261124_000021_dismiss_dead_events;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -35,6 +37,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000007_create_discovery_topics::Migration),
             Box::new(m20261124_000008_create_tokens::Migration),
             Box::new(m20261124_000009_add_recipients::Migration),
+            Box::new(m20261124_000020_create_retries::Migration),
+            Box::new(m20261124_000021_dismiss_dead_events::Migration),
         ]
     }
 }

@@ -9,7 +9,7 @@ use liveobject_actors::{
     CameraId, DetectionEvent, EventId, Invalid, PublishBatch, PublishEvent, Receipt, Seq,
     clock::Timestamp,
     fields::Faults,
-    outbox::{Delivery, DeliveryState, EventRecord, GetEvent, ListEvents},
+    outbox::{Decide, Decision, Delivery, DeliveryState, EventRecord, GetEvent, ListEvents},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -64,7 +64,7 @@ pub(super) async fn publish_batch(state: Data<ApiState>, body: BatchBody) -> Res
 
 /// An event of the log: what subscribers get, and what became of it.
 #[derive(Serialize)]
-struct RecordView {
+pub(super) struct RecordView {
     #[serde(flatten)]
     payload: Value,
     received_at: Timestamp,
@@ -113,11 +113,60 @@ pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<
     ),
 )]
 pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
-    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such event (any more)");
-    // What cannot be an event's id names no event.
-    let id = EventId::parse(id.into_inner()).map_err(|_| missing())?;
+    let id = named(id)?;
     let record = ask(&state.handle.get_event, GetEvent(id)).await??.ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(RecordView::from(record)))
+}
+
+/// Send a dead event again.
+///
+/// It is pending from then on, also after a restart, and leaves before events that were never sent. What is late by then
+/// goes to `history`. 202: that is on disk; the answer is the event.
+#[utoipa::path(
+    post, path = "/api/v1/events/{event_id}/retry", tag = "events",
+    params(("event_id" = String, Path, description = "The id that its receipt has", min_length = 1, max_length = 128)),
+    responses(
+        (status = 202, description = "It waits to be sent", body = schema::EventRecord),
+        (status = 404, description = "No such event (any more)"),
+        (status = 409, description = "It is not dead"),
+        (status = 503, description = "The database is away, or 10,000 dead events wait already"),
+    ),
+)]
+pub(super) async fn retry(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let event_id = named(id)?;
+    let decide = Decide { event_id: event_id.clone(), decision: Decision::Retry };
+    let _decided = ask(&state.handle.decide, decide).await??;
+    let record = ask(&state.handle.get_event, GetEvent(event_id)).await??.ok_or_else(missing)?;
+    Ok(HttpResponse::Accepted().json(RecordView::from(record)))
+}
+
+/// Dismiss a dead event.
+///
+/// It stays in the log, dead and `dismissed`; it is not listed with `state=dead` and not counted any more. It can still be
+/// sent again. Dismissing it twice changes nothing.
+#[utoipa::path(
+    delete, path = "/api/v1/events/{event_id}/dead", tag = "events",
+    params(("event_id" = String, Path, description = "The id that its receipt has", min_length = 1, max_length = 128)),
+    responses(
+        (status = 204, description = "Dismissed"),
+        (status = 404, description = "No such event (any more)"),
+        (status = 409, description = "It is not dead"),
+        (status = 503, description = "The database is away"),
+    ),
+)]
+pub(super) async fn dismiss(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let decide = Decide { event_id: named(id)?, decision: Decision::Dismiss };
+    let _decided = ask(&state.handle.decide, decide).await??;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn missing() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such event (any more)")
+}
+
+/// What cannot be an event's id names no event.
+fn named(id: Path<String>) -> Result<EventId, Problem> {
+    EventId::parse(id.into_inner()).map_err(|_| missing())
 }
 
 /// Reads the query of a list; every fault is named.

@@ -20,6 +20,7 @@ mod schema;
 mod server;
 mod session;
 mod state;
+mod stream;
 mod thumbnails;
 mod ticket;
 pub mod tls;
@@ -61,8 +62,11 @@ const ROUTES: &[Endpoint] = &[
     // Before `{event_id}`, which would match it too.
     post("/api/v1/events/batch", Holder(EventsWrite), || web::to(events::publish_batch)),
     get("/api/v1/events/{event_id}", Holder(Read), || web::to(events::find)),
+    post("/api/v1/events/{event_id}/retry", Holder(Admin), || web::to(events::retry)),
+    delete("/api/v1/events/{event_id}/dead", Holder(Admin), || web::to(events::dismiss)),
     put("/api/v1/events/{event_id}/thumbnail", Holder(EventsWrite), || web::to(thumbnails::store)),
     get("/api/v1/events/{event_id}/thumbnail", HolderOrLink(Read), || web::to(thumbnails::find)),
+    get("/api/v1/stream", Holder(Read), || web::to(stream::open)),
     get("/api/v1/cameras", Holder(Read), || web::to(cameras::list)),
     get("/api/v1/cameras/{camera_id}", Holder(Read), || web::to(cameras::find)),
     put("/api/v1/cameras/{camera_id}", Holder(Admin), || web::to(cameras::replace)),

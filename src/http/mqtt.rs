@@ -97,7 +97,7 @@ pub(super) struct OutboxView {
     /// Those of them that are on their way to the broker.
     #[schema(minimum = 0)]
     in_flight: u64,
-    /// Will never be published.
+    /// Will never be published, and nobody has dismissed them.
     #[schema(minimum = 0)]
     dead: u64,
     /// When the oldest pending event was accepted.
@@ -106,7 +106,7 @@ pub(super) struct OutboxView {
 }
 
 impl StatusView {
-    fn new(connection: ConnectionStatus, outbox: OutboxStatus) -> Self {
+    pub(super) fn new(connection: ConnectionStatus, outbox: OutboxStatus) -> Self {
         let OutboxStatus {
             pending, in_flight, dead, oldest_pending_at, published, refused, warnings, ..
         } = outbox;

@@ -16,7 +16,7 @@ use utoipa::{
 
 use super::{
     ROUTES, cameras, events, health, metrics, mqtt, page, problem::CONTENT_TYPE, route::Access, schema,
-    session, thumbnails, tokens,
+    session, stream, thumbnails, tokens,
 };
 
 /// The document's source: every handler, and what holds for all of them.
@@ -41,6 +41,9 @@ use super::{
         events::list,
         events::publish_batch,
         events::find,
+        events::retry,
+        events::dismiss,
+        stream::open,
         thumbnails::store,
         thumbnails::find,
         cameras::list,
@@ -58,7 +61,7 @@ use super::{
         tokens::create,
         tokens::revoke,
     ),
-    components(schemas(schema::Problem, schema::FieldError)),
+    components(schemas(schema::Problem, schema::FieldError, schema::DeliveryChange)),
     modifiers(&EveryCall),
     tags(
         (name = "events", description = "Accepting events, and telling what became of them"),

@@ -17,7 +17,8 @@ use liveobject_actors::{
     FieldError, Invalid, PublishError,
     cameras::CameraError,
     config::ReplaceError,
-    outbox::QueryError,
+    outbox::{DecideError, QueryError},
+    stream::StreamError,
     thumbnails::{MAX_THUMBNAIL_BYTES, ThumbnailError},
     tokens::{CreateTokenError, RevokeTokenError, Scope, Scopes, TokensAway},
 };
@@ -158,6 +159,27 @@ impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         tracing::warn!(cause = error.0, "events not read");
         Self::unavailable("the database did not answer; the log says why", RETRY_LATER)
+    }
+}
+
+impl From<DecideError> for Problem {
+    fn from(error: DecideError) -> Self {
+        match error {
+            DecideError::Unknown => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            DecideError::NotDead => Self::new(StatusCode::CONFLICT, error.to_string()),
+            DecideError::TooMany | DecideError::Stopping => Self::unavailable(error.to_string(), RETRY_LATER),
+            DecideError::Storage(cause) => {
+                tracing::warn!(cause, "decision about a dead event not stored");
+                let detail = "the database did not take the decision, or it is not known; the log says why";
+                Self::unavailable(detail, RETRY_LATER)
+            }
+        }
+    }
+}
+
+impl From<StreamError> for Problem {
+    fn from(error: StreamError) -> Self {
+        Self::unavailable(error.to_string(), RETRY_LATER)
     }
 }
 

@@ -122,6 +122,36 @@ pub(super) struct Delivery {
     /// Why it is dead.
     #[schema(required = true)]
     reason: Option<String>,
+    /// `true` when it is dead and somebody has dismissed it; else it is left out.
+    #[schema(nullable = false)]
+    dismissed: Option<bool>,
+}
+
+/// What became of one event.
+#[derive(ToSchema)]
+pub(super) struct DeliveryChange {
+    event_id: String,
+    #[schema(minimum = 1)]
+    seq: i64,
+    camera_id: String,
+    delivery: Delivery,
+}
+
+/// Server-sent events.
+#[derive(ToSchema)]
+#[schema(value_type = String)]
+pub(super) struct Stream(String);
+
+/// What to tell.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StreamQuery {
+    /// Only events of this camera, and their deliveries.
+    #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
+    camera_id: Option<String>,
+    /// The `id` of the last message that was seen, for clients that cannot send `Last-Event-ID`.
+    #[param(pattern = "^[0-9]+-[0-9]+$")]
+    last_event_id: Option<String>,
 }
 
 /// One event of the log: the payload, as subscribers get it, and what became of it.

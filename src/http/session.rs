@@ -5,7 +5,7 @@ use actix_web::{
     http::{
         Method, StatusCode,
         header::{
-            CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, ORIGIN, SET_COOKIE,
+            CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE,
             TRANSFER_ENCODING,
         },
     },
@@ -128,7 +128,7 @@ pub(super) fn ticket_of(headers: &HeaderMap) -> Option<&str> {
 /// `Origin` is ours was checked before.
 pub(super) fn from_own_page(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let looks = matches!(*method, Method::GET | Method::HEAD);
-    let site = headers.get(SEC_FETCH_SITE).map(|value| value.as_bytes());
+    let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
     let is_own = match site {
         Some(b"same-origin") => true,
         // Typed into the address bar.
@@ -141,7 +141,7 @@ pub(super) fn from_own_page(method: &Method, headers: &HeaderMap) -> Result<(), 
         let detail = "a call with the page's cookie must come from the page itself; others use a token";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
-    let length = headers.get(CONTENT_LENGTH).map(|value| value.as_bytes());
+    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
     let has_body = headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != b"0");
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let kind = kind.split(';').next().unwrap_or("").trim();
@@ -154,7 +154,7 @@ pub(super) fn from_own_page(method: &Method, headers: &HeaderMap) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use actix_web::{ResponseError as _, http::header::HeaderValue};
+    use actix_web::ResponseError as _;
 
     use super::*;
 

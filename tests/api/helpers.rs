@@ -14,6 +14,7 @@ use liveobject::{
     token::ApiToken,
 };
 use liveobject_actors::tokens::{Scope, Scopes};
+use liveobject_test_support::EventStream;
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 
@@ -43,7 +44,8 @@ impl TestApp {
         let script = Arc::new(Mutex::new(Script::default()));
         let actors = Actors::new(&script).start();
         let hosts = HostRules::new("https://cams.example.org", &["nas.lan".to_owned()]);
-        let state = ApiState::new(actors::handle(&actors), token.clone(), hosts).limiting(failed_logins);
+        let state =
+            ApiState::new(actors::handle(&actors, &script), token.clone(), hosts).limiting(failed_logins);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = serve(listener, state.clone()).unwrap();
@@ -98,6 +100,11 @@ impl TestApp {
 
     pub async fn get(&self, path: &str) -> Answer {
         Answer::to(self.request(Method::GET, path)).await
+    }
+
+    /// Opens the stream; `query` begins with `?` or is empty.
+    pub async fn stream(&self, query: &str) -> EventStream {
+        EventStream::open(self.request(Method::GET, &format!("/api/v1/stream{query}"))).await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {

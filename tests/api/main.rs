@@ -11,6 +11,8 @@ mod helpers;
 mod mqtt;
 mod operation;
 mod page;
+mod retries;
 mod session;
+mod stream;
 mod thumbnails;
 mod tokens;

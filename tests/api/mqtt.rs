@@ -108,7 +108,7 @@ async fn the_status_tells_of_the_connection_and_of_the_outbox() {
             published: 9,
             refused: 4,
             warnings,
-            database_is_away: false,
+            ..OutboxStatus::default()
         };
     }
     let status = app.get(STATUS).await.expect(200);

@@ -67,9 +67,9 @@ async fn every_route_of_the_document_is_served() {
             let path = path.replace("{event_id}", "a").replace("{camera_id}", KNOWN_CAMERA);
             let path = path.replace("{name}", "a").replace("{file}", "main.js");
             app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;
-            // As the page calls: signing in and out is for it alone.
+            // As the page calls: signing in and out is for it alone. Not the body: a stream's has no end.
             let call = app.request(method.clone(), &path).header("Sec-Fetch-Site", "same-origin");
-            let status = Answer::to(call).await.status;
+            let status = call.send().await.unwrap().status().as_u16();
             assert!(![401, 403, 404, 405, 500].contains(&status), "{method} {path}: {status}");
         }
     }

@@ -11,6 +11,7 @@ mod helpers;
 mod hostile;
 mod late;
 mod limits;
+mod live;
 mod login;
 mod logs;
 mod moves;

@@ -16,6 +16,7 @@ use crate::{
         commit::{self, Committed},
         mqtt_config,
     },
+    stream::{LogMoved, Position},
 };
 
 /// A checkpoint is at most so far behind the acknowledgements: after a crash at most that much is sent twice.
@@ -128,6 +129,14 @@ impl OutboxActor {
         self.last_seq = committed.last_seq;
         self.last_seq_is_certain = true;
         self.metrics.events_accepted.inc_by(u64::try_from(committed.stored.len()).unwrap_or(0));
+        if let Some(run) = on_its_way.runs().last() {
+            self.noted = self.noted.max(run.up_to);
+        }
+        if let Some(watched) = &self.watched {
+            let position = Position { seq: self.last_seq, noted: self.noted };
+            watched.moved(|| LogMoved { position, others: on_its_way.others(&committed) });
+        }
+        self.decided(&committed.decided, committed.afterlife.as_ref());
         on_its_way.succeeded(&committed);
         if let Some(camera_id) = committed.unregistered {
             let max = self.limits.commit.max_cameras;
@@ -158,7 +167,7 @@ impl OutboxActor {
             // Stopping: what could not be noted is sent again at the next start.
             draining.answer.take();
         }
-        if self.gather.events() > 0 {
+        if self.gather.is_asked() {
             self.commit(ctx);
         } else {
             self.note_later(RETRY_AFTER, ctx);

@@ -6,7 +6,7 @@ use actix::{AsyncContext as _, Context};
 use tokio::time::Instant;
 
 use super::{
-    DeadReason, Flying, LinkDown, LinkUp, OutboxActor, Outcome, StoredEvent,
+    DeadReason, Flying, LinkDown, LinkUp, OutboxActor, Outcome, Resent, Settled, StoredEvent,
     dispatch::{Plan, plan},
     feed::{Next, PAGE, PageRequest},
 };
@@ -16,7 +16,7 @@ use crate::{
     ids::{LinkId, Seq},
     metrics::ReasonLabel,
     status::FailureKind,
-    store::{dead_events::Death, events},
+    store::{dead_events::Death, events, retries, retries::Again},
 };
 use actix::{ActorFutureExt as _, WrapFuture as _};
 
@@ -74,6 +74,9 @@ impl OutboxActor {
         if let Some(request) = self.feed.wants(self.last_seq) {
             self.read_page(request, ctx);
         }
+        if let Some(wanted) = self.ahead.wants(self.window.next_again()) {
+            self.read_again(wanted, ctx);
+        }
     }
 
     fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
@@ -82,30 +85,47 @@ impl OutboxActor {
         let mut allowance = self.pacer.allowance(Instant::now());
         while self.window.room() > 0 {
             let Some(seq) = self.window.next() else { break };
-            if self.window.is_settled(seq) {
-                self.window.skipped(seq);
-                continue;
-            }
             if allowance == 0 {
                 self.pump_later(ctx);
                 break;
             }
-            match self.feed.at(seq) {
-                Next::Unread => break,
-                Next::Gap(end) => self.pass_over(seq, end),
-                Next::Event(event) => match plan(&event, &self.settings, now) {
-                    Plan::Expired => {
-                        self.window.skipped(seq);
-                        self.died(seq, DeadReason::Expired);
+            let again = self.window.next_again().next();
+            // What has to be read first holds up nothing.
+            let (event, since, again) = match again.and_then(|again| self.ahead.take(again)) {
+                Some(Again { event, asked_at }) => (event, asked_at, true),
+                None if self.window.is_settled(seq) => {
+                    self.window.skipped(seq);
+                    continue;
+                }
+                None => match self.feed.at(seq) {
+                    Next::Unread => break,
+                    Next::Gap(end) => {
+                        self.pass_over(seq, end);
+                        continue;
                     }
-                    Plan::Send { outgoing, late } => {
-                        allowance -= 1;
-                        self.pacer.spend();
-                        self.window.sent(seq);
-                        self.note_flying(event, &outgoing, late);
-                        batch.push(outgoing);
+                    Next::Event(event) => {
+                        let since = event.received_at;
+                        (event, since, false)
                     }
                 },
+            };
+            match (plan(&event, since, &self.settings, now), again) {
+                (Plan::Expired, true) => self.died(event.seq, DeadReason::Expired),
+                (Plan::Expired, false) => {
+                    self.window.skipped(seq);
+                    self.died(seq, DeadReason::Expired);
+                }
+                (Plan::Send { outgoing, late }, again) => {
+                    allowance -= 1;
+                    self.pacer.spend();
+                    if again {
+                        self.window.sent_again(event.seq);
+                    } else {
+                        self.window.sent(seq);
+                    }
+                    self.note_flying(event, &outgoing, late);
+                    batch.push(outgoing);
+                }
             }
         }
         self.note_progress(ctx);
@@ -159,12 +179,35 @@ impl OutboxActor {
         }));
     }
 
+    fn read_again(&mut self, wanted: Vec<Seq>, ctx: &mut Context<Self>) {
+        let db = self.store.read.clone();
+        let seqs = wanted.clone();
+        let read = async move { retries::read(&db, &seqs).await };
+        ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
+            Ok(read) => {
+                for gone in act.ahead.page(wanted, read) {
+                    tracing::error!(seq = gone.0, "an event that was to be sent again is missing in the database");
+                    act.window.forget_again(gone);
+                }
+                act.pump(ctx);
+                act.tell(ctx);
+            }
+            Err(error) => {
+                tracing::error!(%error, "events that are to be sent again could not be read; tried again in a second");
+                ctx.run_later(READ_AGAIN_AFTER, |act, ctx| {
+                    act.ahead.failed();
+                    act.pump(ctx);
+                });
+            }
+        }));
+    }
+
     /// What the broker says of one event.
     pub(super) fn answered(&mut self, link: LinkId, seq: Seq, outcome: Outcome, ctx: &mut Context<Self>) {
         match outcome {
             Outcome::Delivered { unheard } => self.delivered(link, seq, unheard),
             Outcome::Refused(reason) => {
-                if self.window.settle(link, seq, false) {
+                if self.window.settle(link, seq, false).is_some() {
                     self.refused += 1;
                     self.metrics.count_error(reason.as_str());
                     self.died(seq, reason);
@@ -182,8 +225,9 @@ impl OutboxActor {
 
     fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool) {
         let late = self.flying.get(&seq).is_some_and(|flying| flying.late);
-        if !self.window.settle(link, seq, late) {
-            return;
+        let Some(Settled { again }) = self.window.settle(link, seq, late) else { return };
+        if again {
+            self.gather.add_resent(Resent { seq, late });
         }
         self.suspicion.answered();
         self.window.set_limit(self.suspicion.limit(self.link_limit));
@@ -213,6 +257,7 @@ impl OutboxActor {
         self.unnoted += 1;
         self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
         self.gather.add_death(Death { seq, reason, at: clock::now() });
+        self.window.forget_again(seq);
         self.window.settle_unsent(seq, false);
     }
 

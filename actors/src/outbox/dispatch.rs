@@ -52,12 +52,12 @@ pub fn is_late(
         && (now - happened).num_milliseconds() > i64::from(settings.late_after_seconds) * 1000
 }
 
-/// How the event is sent, by the settings of this moment.
-pub fn plan(event: &StoredEvent, settings: &MqttSettings, now: Timestamp) -> Plan {
+/// How the event is sent, by the settings of this moment; it waits since `since`.
+pub fn plan(event: &StoredEvent, since: Timestamp, settings: &MqttSettings, now: Timestamp) -> Plan {
     let expiry_seconds = match settings.message_expiry_seconds {
         0 => None,
         expiry => {
-            let waited = (now - event.received_at).num_seconds().max(0);
+            let waited = (now - since).num_seconds().max(0);
             match u32::try_from(i64::from(expiry) - waited) {
                 Ok(left) if left > 0 => Some(left),
                 _ => return Plan::Expired,
@@ -99,7 +99,7 @@ mod tests {
     }
 
     fn sent(event: &StoredEvent, settings: &MqttSettings, after: u64) -> Plan {
-        plan(event, settings, clock::from_micros(NOON) + Duration::from_secs(after))
+        plan(event, event.received_at, settings, clock::from_micros(NOON) + Duration::from_secs(after))
     }
 
     fn topic(plan: &Plan) -> (&str, bool, &[u8]) {
@@ -146,5 +146,13 @@ mod tests {
         assert_eq!(expiry(0), Some(60));
         assert_eq!(expiry(59), Some(1));
         assert_eq!(sent(&event(-30, 0), &settings, 60), Plan::Expired);
+    }
+    #[test]
+    fn what_is_sent_again_expires_from_then_on_and_is_as_late_as_it_is() {
+        let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
+        let (event, asked) = (event(0, 0), clock::from_micros(NOON) + Duration::from_hours(1));
+        let planned = |after| plan(&event, asked, &settings, asked + Duration::from_secs(after));
+        assert_eq!(topic(&planned(1)).0, "liveobject/camera/door/history");
+        assert_eq!(planned(60), Plan::Expired);
     }
 }

@@ -2,9 +2,10 @@
 
 use tokio::sync::oneshot;
 
-use super::{PublishError, Receipt, Run};
+use super::{Decide, DecideError, Decided, PublishError, Receipt, Resent, Run};
 use crate::{
     event::DetectionEvent,
+    ids::Seq,
     store::{
         commit::{Batch, Committed},
         dead_events::Death,
@@ -18,6 +19,10 @@ pub const MAX_GATHERED: usize = 8192;
 /// So many events go into one commit: larger ones gain nothing and hold the next one up.
 const MAX_COMMIT: usize = 2000;
 
+/// So many decisions may gather while a commit is on its way.
+pub const MAX_DECISIONS: usize = 256;
+
+type DecisionAnswer = oneshot::Sender<Result<Decided, DecideError>>;
 type Answer = oneshot::Sender<Result<Vec<Receipt>, PublishError>>;
 
 /// One request: its events stay together, and are answered together.
@@ -34,14 +39,18 @@ pub struct Gather {
     events: usize,
     deaths: Vec<Death>,
     runs: Vec<Run>,
+    resent: Vec<Resent>,
+    decisions: Vec<(Decide, DecisionAnswer)>,
 }
 
 /// Who is answered by a commit that is on its way, and what must be noted again if it fails.
 #[derive(Debug)]
 pub struct OnItsWay {
     answers: Vec<(usize, Answer)>,
+    deciders: Vec<DecisionAnswer>,
     deaths: Vec<Death>,
     runs: Vec<Run>,
+    resent: Vec<Resent>,
 }
 
 impl Gather {
@@ -71,20 +80,57 @@ impl Gather {
         }
     }
 
+    /// Notes for the next commit that an event was delivered after it had been dead.
+    pub fn add_resent(&mut self, resent: Resent) {
+        self.resent.push(resent);
+    }
+
+    /// Adds a decision for the next commit.
+    pub fn add_decision(&mut self, decide: Decide, answer: DecisionAnswer) {
+        self.decisions.push((decide, answer));
+    }
+
+    /// How many decisions wait for a commit.
+    pub fn decisions(&self) -> usize {
+        self.decisions.len()
+    }
+
+    /// How many deaths wait for a commit.
+    pub fn deaths(&self) -> usize {
+        self.deaths.len()
+    }
+
+    /// Whether what became of an event that was to be sent again waits for a commit.
+    pub fn knows_the_end_of(&self, seq: Seq) -> bool {
+        self.resent.iter().any(|resent| resent.seq == seq) || self.deaths.iter().any(|death| death.seq == seq)
+    }
+
     /// How many notes (deaths, checkpoints) wait for a commit.
     pub fn notes(&self) -> usize {
-        self.deaths.len() + self.runs.len()
+        self.deaths.len() + self.runs.len() + self.resent.len()
+    }
+
+    /// Whether anybody waits for the next commit.
+    pub fn is_asked(&self) -> bool {
+        !self.requests.is_empty() || !self.decisions.is_empty()
     }
 
     /// Takes the next commit; `None` when nothing waits.
     pub fn take(&mut self) -> Option<(Batch, OnItsWay)> {
-        if self.requests.is_empty() && self.notes() == 0 {
+        if !self.is_asked() && self.notes() == 0 {
             return None;
         }
+        let decisions = std::mem::take(&mut self.decisions);
+        let (decisions, deciders) = decisions
+            .into_iter()
+            .map(|(Decide { event_id, decision }, answer)| ((event_id, decision), answer))
+            .unzip();
         let mut batch = Batch {
             events: Vec::new(),
             deaths: std::mem::take(&mut self.deaths),
             runs: std::mem::take(&mut self.runs),
+            resent: std::mem::take(&mut self.resent),
+            decisions,
         };
         let mut answers = Vec::new();
         while let Some(request) = self.requests.front() {
@@ -96,35 +142,57 @@ impl Gather {
             answers.push((request.events.len(), request.answer));
             batch.events.extend(request.events);
         }
-        let on_its_way = OnItsWay { answers, deaths: batch.deaths.clone(), runs: batch.runs.clone() };
+        let (deaths, runs, resent) = (batch.deaths.clone(), batch.runs.clone(), batch.resent.clone());
+        let on_its_way = OnItsWay { answers, deciders, deaths, runs, resent };
         Some((batch, on_its_way))
     }
 
     /// A commit failed: its notes wait for the next one, before those that came meanwhile. Its requests are told.
     pub fn failed(&mut self, on_its_way: OnItsWay, error: &PublishError) {
-        let OnItsWay { answers, mut deaths, runs } = on_its_way;
+        let OnItsWay { answers, deciders, mut deaths, runs, mut resent } = on_its_way;
         deaths.append(&mut self.deaths);
         self.deaths = deaths;
+        resent.append(&mut self.resent);
+        self.resent = resent;
         let later = std::mem::replace(&mut self.runs, runs);
         self.add_runs(later);
         for (_, answer) in answers {
             answered(answer, Err(error.clone()));
         }
+        for answer in deciders {
+            answered(answer, Err(DecideError::Storage(error.to_string())));
+        }
     }
 }
 
 impl OnItsWay {
+    /// What the cursor passes with this commit.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The events whose state this commit changed in another way.
+    pub fn others(&self, committed: &Committed) -> Vec<Seq> {
+        let deaths = self.deaths.iter().map(|death| death.seq);
+        let resent = self.resent.iter().map(|resent| resent.seq);
+        let decided = committed.decided.iter().flatten().map(|decided| decided.seq);
+        deaths.chain(resent).chain(decided).collect()
+    }
+
     /// The commit succeeded: every request gets its receipts.
     pub fn succeeded(self, committed: &Committed) {
         let mut receipts = committed.receipts.iter().cloned();
         for (count, answer) in self.answers {
             answered(answer, Ok(receipts.by_ref().take(count).collect()));
         }
+        for (answer, decided) in self.deciders.into_iter().zip(&committed.decided) {
+            answered(answer, decided.clone());
+        }
     }
 }
 
-fn answered(answer: Answer, result: Result<Vec<Receipt>, PublishError>) {
-    // Whoever asked may have gone; the event is kept all the same.
+fn answered<T>(answer: oneshot::Sender<T>, result: T) {
+    // Whoever asked may have gone; what was asked is done all the same.
     let _gone = answer.send(result);
 }
 

@@ -11,6 +11,7 @@ use crate::{
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId, Seq},
     status::{FailureKind, Warning},
+    stream::Position,
     thumbnails::ThumbnailError,
 };
 
@@ -194,7 +195,7 @@ pub struct OutboxStatus {
     pub pending: u64,
     /// Those of them that are on their way to the broker.
     pub in_flight: u64,
-    /// Events that will never be published, within the retention.
+    /// Events that will never be published and that nobody has dismissed, within the retention.
     pub dead: u64,
     /// When the oldest pending event was accepted.
     pub oldest_pending_at: Option<Timestamp>,
@@ -206,13 +207,16 @@ pub struct OutboxStatus {
     pub database_is_away: bool,
     /// What is not as it should be.
     pub warnings: Vec<Warning>,
+    /// How far the log goes, on disk.
+    pub position: Position,
 }
 
 /// Where an event stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
     /// Accepted; not yet acknowledged by the broker.
+    #[default]
     Pending,
     /// Acknowledged by the broker.
     Delivered,
@@ -221,7 +225,7 @@ pub enum DeliveryState {
 }
 
 /// What became of an event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Delivery {
     /// Where it stands.
     pub state: DeliveryState,
@@ -231,6 +235,9 @@ pub struct Delivery {
     pub late: bool,
     /// Why it is dead.
     pub reason: Option<String>,
+    /// Whether it is dead and somebody has dismissed it: it is not listed or counted as dead any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dismissed: bool,
 }
 
 /// One event of the log.
@@ -238,6 +245,8 @@ pub struct Delivery {
 pub struct EventRecord {
     /// Its place in the log.
     pub seq: Seq,
+    /// The camera that saw it.
+    pub camera_id: CameraId,
     /// When it was accepted.
     pub received_at: Timestamp,
     /// The payload, as subscribers get it.
@@ -264,6 +273,96 @@ pub struct ListEvents {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<EventRecord>, QueryError>")]
 pub struct GetEvent(pub EventId);
+
+/// From the streams: what is new in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "Result<LogPart, QueryError>")]
+pub struct ReadLog {
+    /// Events after the one place, up to the other.
+    pub events: (Seq, Seq),
+    /// What became of events after the one place, up to the other.
+    pub noted: (Seq, Seq),
+    /// What became of these.
+    pub others: Vec<Seq>,
+    /// Also what became of those that died or were sent again lately.
+    pub afterlife: bool,
+}
+
+/// What is new in the log.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LogPart {
+    /// Events, in the order of their places.
+    pub events: Vec<EventRecord>,
+    /// What became of events, in the order of their places.
+    pub changes: Vec<DeliveryChange>,
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeliveryChange {
+    /// The event.
+    pub event_id: EventId,
+    /// Its place in the log.
+    pub seq: Seq,
+    /// The camera that saw it.
+    pub camera_id: CameraId,
+    /// What became of it.
+    pub delivery: Delivery,
+}
+
+/// What a person decides about a dead event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is to be sent again.
+    Retry,
+    /// It is not to be listed any more; it stays dead.
+    Dismiss,
+}
+
+/// From the HTTP layer: do this with a dead event. Answered when it is synced to disk.
+///
+/// An event that is to be sent again waits from then on as others do, and leaves before those that were never sent, in the
+/// order of their places. It is late as any other would be, so that an old one goes to `history`; `message_expiry_seconds`
+/// counts from the decision. What was dismissed can still be sent again; dismissing it twice changes nothing.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Decided, DecideError>")]
+pub struct Decide {
+    /// Which event.
+    pub event_id: EventId,
+    /// What.
+    pub decision: Decision,
+}
+
+/// A decision that was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decided {
+    /// The event's place.
+    pub seq: Seq,
+    /// What was decided.
+    pub decision: Decision,
+    /// Whether it was listed as dead until then.
+    pub was_listed: bool,
+}
+
+/// Why a decision was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecideError {
+    /// No such event, or it is gone.
+    #[error("there is no such event (any more)")]
+    Unknown,
+    /// It waits, or is delivered.
+    #[error("the event is not dead: it waits to be sent, or is delivered")]
+    NotDead,
+    /// As many wait to be sent again as may, or as many decisions are being written.
+    #[error("too many dead events are to be sent again already; try again when some of them have been")]
+    TooMany,
+    /// The database could not keep the decision; nobody knows whether it did.
+    #[error("the decision could not be stored: {0}")]
+    Storage(String),
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+}
 
 /// The database did not answer. The log says why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,6 +6,8 @@
 //! link is a recipient that comes and goes.
 
 mod accept;
+mod again;
+mod decide;
 mod delivery;
 mod dispatch;
 mod feed;
@@ -33,15 +35,21 @@ use tokio::{
     time::Instant,
 };
 
+use self::{
+    again::Ahead,
+    feed::Feed,
+    gather::Gather,
+    pacer::Pacer,
+    pictures::Room,
+    suspicion::Suspicion,
+    warnings::Warnings,
+    window::{Settled, Window},
+};
 pub use self::{
     dispatch::{StoredEvent, is_late},
     messages::*,
     pictures::Thumbnails,
-    window::Run,
-};
-use self::{
-    feed::Feed, gather::Gather, pacer::Pacer, pictures::Room, suspicion::Suspicion, warnings::Warnings,
-    window::Window,
+    window::{Resent, Run},
 };
 use crate::{
     cameras::CamerasSaw,
@@ -51,7 +59,8 @@ use crate::{
     ids::Seq,
     metrics::Metrics,
     settings::MqttSettings,
-    store::{Store, commit, dead_events, deliveries, events, history, sweep},
+    store::{Store, commit, commit::Afterlife, dead_events, deliveries, events, history, retries, sweep},
+    stream::{Position, Watched},
     thumbnails::Sweep,
 };
 
@@ -102,6 +111,9 @@ pub struct OutboxActor {
     /// Told the actor's name when it panics.
     crashed: UnboundedSender<&'static str>,
 
+    /// Tells who watches that the log goes further.
+    watched: Option<Watched>,
+
     // Writing.
     gather: Gather,
     room: Room,
@@ -115,11 +127,14 @@ pub struct OutboxActor {
     database_is_away: bool,
     /// Settled events that no commit has noted yet.
     unnoted: usize,
+    /// The cursor, as it is on disk.
+    noted: Seq,
     note_timer: Option<SpawnHandle>,
 
     // Delivery.
     window: Window,
     feed: Feed,
+    ahead: Ahead,
     link: Option<Recipient<Deliver>>,
     /// How many events may be in flight on this link, if none is suspected.
     link_limit: usize,
@@ -153,9 +168,11 @@ impl OutboxActor {
         crashed: UnboundedSender<&'static str>,
     ) -> Result<Self, DbErr> {
         let cursor = deliveries::cursor(&store.read).await?;
-        let window = Window::new(cursor, dead_events::above(&store.read, cursor).await?);
+        let mut settled = dead_events::above(&store.read, cursor).await?;
+        settled.extend(retries::above(&store.read, cursor).await?);
+        let Afterlife { dead, again } = Afterlife::read(&store.read).await?;
+        let window = Window::new(cursor, settled, again);
         let last_seq = events::last_seq(&store.read).await?;
-        let dead = dead_events::count(&store.read).await?;
         let feed = Feed::new(window.cursor().next());
         let pacer = Pacer::new(settings.max_events_per_second);
         Ok(Self {
@@ -165,6 +182,7 @@ impl OutboxActor {
             settings,
             cameras: None,
             crashed,
+            watched: None,
             gather: Gather::default(),
             room: Room::default(),
             thumbnails: None,
@@ -173,9 +191,11 @@ impl OutboxActor {
             last_seq_is_certain: true,
             database_is_away: false,
             unnoted: 0,
+            noted: cursor,
             note_timer: None,
             window,
             feed,
+            ahead: Ahead::default(),
             link: None,
             link_limit: 0,
             suspicion: Suspicion::default(),
@@ -208,16 +228,24 @@ impl OutboxActor {
         self
     }
 
+    /// Pokes these when the log goes further.
+    #[must_use]
+    pub fn watched_by(mut self, watched: Watched) -> Self {
+        self.watched = Some(watched);
+        self
+    }
+
     fn pending(&self) -> u64 {
         let settled = i64::try_from(self.window.settled_above_cursor()).unwrap_or(i64::MAX);
-        u64::try_from(self.last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0)
+        let first_time = u64::try_from(self.last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0);
+        first_time + u64::try_from(self.window.to_send_again()).unwrap_or(u64::MAX)
     }
 
     /// Brings what is told in line with what is: gauges, and the age of the oldest pending event.
     fn tell(&mut self, ctx: &mut Context<Self>) {
         self.metrics.outbox_pending.set(i64::try_from(self.pending()).unwrap_or(i64::MAX));
         self.metrics.outbox_in_flight.set(i64::try_from(self.window.in_flight()).unwrap_or(i64::MAX));
-        let first = self.window.cursor().next();
+        let first = self.window.first_open();
         if first > self.last_seq {
             self.oldest = None;
         } else if self.oldest.is_none_or(|(seq, _)| seq != first) {
@@ -404,6 +432,7 @@ impl Handler<GetOutbox> for OutboxActor {
             refused: self.refused,
             database_is_away: self.database_is_away,
             warnings: self.warnings.shown(Instant::now()),
+            position: Position { seq: self.last_seq, noted: self.noted },
         })
     }
 }
@@ -414,6 +443,15 @@ impl Handler<ListEvents> for OutboxActor {
     fn handle(&mut self, query: ListEvents, _: &mut Self::Context) -> Self::Result {
         let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
         Box::pin(async move { history::list(&db, &query, &settings, clock::now()).await.map_err(asked) })
+    }
+}
+
+impl Handler<ReadLog> for OutboxActor {
+    type Result = ResponseFuture<Result<LogPart, QueryError>>;
+
+    fn handle(&mut self, read: ReadLog, _: &mut Self::Context) -> Self::Result {
+        let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
+        Box::pin(async move { history::part(&db, read, &settings, clock::now()).await.map_err(asked) })
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     testing::{FakeConnection, Recorder, Told, commit_context},
 };
 
+mod again;
 mod pictures;
 
 const DAY: i64 = 86_400;

@@ -2,11 +2,12 @@
 //!
 //! An event is *settled* when nothing more will be done for it: the broker acknowledged it, or it is dead. The *cursor*
 //! is the last place up to which all events are settled; what is settled above it is remembered one by one, so that it
-//! is not sent again. Pure: no clock, no I/O.
+//! is not sent again. An event that died may have to be sent *again*: it stays settled, so that the cursor keeps its
+//! place, and waits beside the others. Pure: no clock, no I/O.
 //!
 //! Promises: events are sent in the order of their places; after a link is lost, or the broker deferred an event, sending
 //! starts again at the first event that is not settled, so a resend never overtakes; what an earlier link still says is
-//! ignored.
+//! ignored. What is sent again goes before what was never sent on this link, in the order of its places.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,11 +26,29 @@ pub struct Run {
     pub late: bool,
 }
 
+/// An event that was delivered after it had been dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resent {
+    /// Which one.
+    pub seq: Seq,
+    /// Whether it went to `history`.
+    pub late: bool,
+}
+
+/// An event that the broker answered for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Whether it had been sent again.
+    pub again: bool,
+}
+
 #[derive(Debug)]
 struct Link {
     id: LinkId,
     limit: usize,
     in_flight: BTreeSet<Seq>,
+    /// Those of [`Window::again`] that are not in flight.
+    waiting: BTreeSet<Seq>,
     /// The next place to send.
     next: Seq,
     /// The broker deferred an event: nothing is sent until what is in flight is answered and [`Window::resume`] is called.
@@ -42,16 +61,24 @@ pub struct Window {
     cursor: Seq,
     /// Settled above the cursor, and whether each was late.
     settled: BTreeMap<Seq, bool>,
+    /// Died, and to be sent again.
+    again: BTreeSet<Seq>,
     link: Option<Link>,
     /// Runs that the cursor passed since [`Window::take_runs`].
     runs: Vec<Run>,
 }
 
 impl Window {
-    /// A window without a link. Everything up to `cursor` is settled, and so are the events `dead` above it.
-    pub fn new(cursor: Seq, dead: impl IntoIterator<Item = Seq>) -> Self {
+    /// A window without a link. Everything up to `cursor` is settled, and so are the events `dead` above it, also those
+    /// that were dead once. The events `again` are to be sent again.
+    pub fn new(
+        cursor: Seq,
+        dead: impl IntoIterator<Item = Seq>,
+        again: impl IntoIterator<Item = Seq>,
+    ) -> Self {
         let settled = dead.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, false)).collect();
-        let mut window = Self { cursor, settled, link: None, runs: Vec::new() };
+        let again = again.into_iter().collect();
+        let mut window = Self { cursor, settled, again, link: None, runs: Vec::new() };
         window.advance();
         window
     }
@@ -71,7 +98,52 @@ impl Window {
         self.settled.len()
     }
 
-    /// Whether nothing more will be done for the event.
+    /// How many events are to be sent again, or were and are not answered.
+    pub fn to_send_again(&self) -> usize {
+        self.again.len()
+    }
+
+    /// The first place where an event may be that waits.
+    pub fn first_open(&self) -> Seq {
+        let next = self.cursor.next();
+        self.again.first().map_or(next, |again| next.min(*again))
+    }
+
+    /// Sends a dead event again.
+    pub fn send_again(&mut self, seq: Seq) {
+        debug_assert!(self.is_settled(seq), "only what died is sent again");
+        if self.again.insert(seq)
+            && let Some(link) = &mut self.link
+        {
+            link.waiting.insert(seq);
+        }
+    }
+
+    /// Which of those that are to be sent again have their turn, in order. None that this link has yet to pass: they would
+    /// overtake what lies before them.
+    pub fn next_again(&self) -> impl Iterator<Item = Seq> {
+        let link = self.link.as_ref().filter(|link| !link.paused);
+        link.into_iter().flat_map(|link| link.waiting.range(..link.next).copied())
+    }
+
+    /// One of [`Window::next_again`] was sent.
+    pub fn sent_again(&mut self, seq: Seq) {
+        if let Some(link) = &mut self.link {
+            let waited = link.waiting.remove(&seq);
+            debug_assert!(waited, "only what waits is sent again");
+            link.in_flight.insert(seq);
+        }
+    }
+
+    /// It will not be sent again: it died once more, or is gone.
+    pub fn forget_again(&mut self, seq: Seq) {
+        self.again.remove(&seq);
+        if let Some(link) = &mut self.link {
+            link.waiting.remove(&seq);
+        }
+    }
+
+    /// Whether nothing more will be done for the event, unless it is to be sent again.
     pub fn is_settled(&self, seq: Seq) -> bool {
         seq <= self.cursor || self.settled.contains_key(&seq)
     }
@@ -93,6 +165,7 @@ impl Window {
             id,
             limit: limit.max(1),
             in_flight: BTreeSet::new(),
+            waiting: self.again.clone(),
             next: self.cursor.next(),
             paused: false,
         });
@@ -145,19 +218,22 @@ impl Window {
         }
     }
 
-    /// The broker answered for good. Answers `false`, and does nothing, when the event was not in flight on this link.
-    pub fn settle(&mut self, id: LinkId, seq: Seq, late: bool) -> bool {
-        let known = self.on(id).is_some_and(|link| link.in_flight.remove(&seq));
-        if known {
+    /// The broker answered for good. Answers `None`, and does nothing, when the event was not in flight on this link.
+    pub fn settle(&mut self, id: LinkId, seq: Seq, late: bool) -> Option<Settled> {
+        if !self.on(id)?.in_flight.remove(&seq) {
+            return None;
+        }
+        let again = self.again.remove(&seq);
+        if !again {
             self.settle_unsent(seq, late);
         }
-        known
+        Some(Settled { again })
     }
 
     /// The event will never be sent, or was answered for good.
     pub fn settle_unsent(&mut self, seq: Seq, late: bool) {
         if seq > self.cursor {
-            self.settled.insert(seq, late);
+            self.settled.entry(seq).or_insert(late);
             self.advance();
         }
     }
@@ -165,9 +241,13 @@ impl Window {
     /// The broker refused the event for now: nothing is sent until [`Window::resume`], which will send it again. Answers
     /// `false`, and does nothing, when the event was not in flight on this link.
     pub fn defer(&mut self, id: LinkId, seq: Seq) -> bool {
+        let again = self.again.contains(&seq);
         let Some(link) = self.on(id) else { return false };
         let known = link.in_flight.remove(&seq);
         link.paused |= known;
+        if known && again {
+            link.waiting.insert(seq);
+        }
         known
     }
 
@@ -176,7 +256,7 @@ impl Window {
         self.link.as_ref().is_some_and(|link| link.paused)
     }
 
-    /// Sends again from the first event that is not settled; only when nothing is in flight any more, so that nothing is
+    /// Resumes at the first event that is not settled; only when nothing is in flight any more, so that nothing is
     /// overtaken. Answers whether it did.
     pub fn resume(&mut self) -> bool {
         let next = self.cursor.next();

@@ -10,7 +10,11 @@ fn send(window: &mut Window, count: usize) -> Vec<i64> {
     let mut sent = Vec::new();
     while sent.len() < count && window.room() > 0 {
         let seq = window.next().unwrap();
-        if window.is_settled(seq) {
+        let again = window.next_again().next();
+        if let Some(again) = again {
+            window.sent_again(again);
+            sent.push(again.0);
+        } else if window.is_settled(seq) {
             window.skipped(seq);
         } else {
             window.sent(seq);
@@ -22,17 +26,17 @@ fn send(window: &mut Window, count: usize) -> Vec<i64> {
 
 #[test]
 fn at_most_the_limit_is_in_flight() {
-    let mut window = Window::new(Seq(0), []);
+    let mut window = Window::new(Seq(0), [], []);
     assert_eq!(window.room(), 0, "there is no link");
     window.link_up(LINK, 3);
     assert_eq!(send(&mut window, 10), [1, 2, 3]);
-    assert!(window.settle(LINK, Seq(2), false));
+    assert!(window.settle(LINK, Seq(2), false).is_some());
     assert_eq!(send(&mut window, 10), [4]);
 }
 
 #[test]
 fn the_cursor_waits_for_the_first_unanswered_event() {
-    let mut window = Window::new(Seq(0), []);
+    let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 4);
     for seq in [2, 4, 3] {
@@ -45,7 +49,7 @@ fn the_cursor_waits_for_the_first_unanswered_event() {
 
 #[test]
 fn a_resend_starts_at_the_first_unanswered_event_and_leaves_out_the_answered() {
-    let mut window = Window::new(Seq(0), []);
+    let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 5);
     for seq in [1, 3, 5] {
@@ -58,19 +62,19 @@ fn a_resend_starts_at_the_first_unanswered_event_and_leaves_out_the_answered() {
 
 #[test]
 fn what_an_earlier_link_says_is_ignored() {
-    let mut window = Window::new(Seq(0), []);
+    let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 2);
     window.link_up(LinkId(2), 10);
     send(&mut window, 2);
-    assert!(!window.settle(LINK, Seq(1), false));
+    assert!(window.settle(LINK, Seq(1), false).is_none());
     assert!(!window.link_down(LINK));
     assert_eq!(window.in_flight(), 2);
 }
 
 #[test]
 fn a_deferred_event_holds_the_later_ones_back_until_all_is_answered() {
-    let mut window = Window::new(Seq(0), []);
+    let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 3);
     assert!(window.defer(LINK, Seq(1)));
@@ -84,7 +88,7 @@ fn a_deferred_event_holds_the_later_ones_back_until_all_is_answered() {
 
 #[test]
 fn runs_tell_late_from_in_time() {
-    let mut window = Window::new(Seq(0), []);
+    let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 5);
     for (seq, late) in [(1, true), (2, true), (4, false), (3, false), (5, true)] {
@@ -97,7 +101,7 @@ fn runs_tell_late_from_in_time() {
 
 #[test]
 fn one_event_without_an_answer_does_not_let_memory_grow() {
-    let mut window = Window::new(Seq(0), []);
+    let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 2);
     send(&mut window, 1);
     for _ in 0..100 {
@@ -109,6 +113,26 @@ fn one_event_without_an_answer_does_not_let_memory_grow() {
     assert_eq!(window.settled_above_cursor(), 15);
 }
 
+#[test]
+fn what_died_is_sent_again_before_what_was_never_sent() {
+    let mut window = Window::new(Seq(0), [], []);
+    window.link_up(LINK, 10);
+    send(&mut window, 4);
+    for seq in 1..=4 {
+        window.settle(LINK, Seq(seq), false);
+    }
+    for seq in [3, 2] {
+        window.send_again(Seq(seq));
+    }
+    assert_eq!((window.to_send_again(), window.first_open(), window.cursor()), (2, Seq(2), Seq(4)));
+    assert_eq!(send(&mut window, 3), [2, 3, 5]);
+    assert_eq!(window.settle(LINK, Seq(2), true), Some(Settled { again: true }));
+    assert_eq!(window.settle(LINK, Seq(2), true), None);
+    let again = window.to_send_again();
+    window.link_up(LinkId(2), 10);
+    assert_eq!((again, send(&mut window, 2)), (1, vec![3, 5]), "what was not answered goes once more");
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Up(u16),
@@ -117,6 +141,10 @@ enum Op {
     /// Settle, fail or defer the nth of those in flight.
     Settle(usize),
     Defer(usize),
+    /// The nth of those in flight dies.
+    Die(usize),
+    /// The nth of the dead is sent again.
+    Again(usize),
     Resume,
     Stale(i64),
 }
@@ -128,18 +156,23 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (1usize..5).prop_map(Op::Send),
         8 => (0usize..8).prop_map(Op::Settle),
         1 => (0usize..8).prop_map(Op::Defer),
+        3 => (0usize..8).prop_map(Op::Die),
+        3 => (0usize..8).prop_map(Op::Again),
         2 => Just(Op::Resume),
         1 => (1i64..40).prop_map(Op::Stale),
     ]
 }
 
 proptest! {
-    /// Whatever happens: within one link and between resumes places only grow; nothing settled is sent; nothing but
-    /// settled events lies below the cursor; the limit holds.
+    /// Whatever happens: within one link and between resumes places only grow, except those of the dead that are sent
+    /// again, and these never go before what lies before them; nothing settled is sent; nothing but settled events lies
+    /// below the cursor; the limit holds; whoever is to be sent again is, once, until it is answered.
     #[test]
     fn invariant_3_a_resend_never_overtakes(ops in proptest::collection::vec(op(), 1..200)) {
-        let mut window = Window::new(Seq(0), []);
+        let mut window = Window::new(Seq(0), [], []);
         let mut settled = BTreeSet::new();
+        let mut dead: Vec<i64> = Vec::new();
+        let mut again: BTreeSet<i64> = BTreeSet::new();
         let mut in_flight: Vec<i64> = Vec::new();
         let mut last_sent = 0;
         let mut link = LinkId(0);
@@ -163,16 +196,35 @@ proptest! {
                 Op::Send(n) => {
                     for seq in send(&mut window, n) {
                         prop_assert!(up, "nothing is sent without a link");
-                        prop_assert!(seq > last_sent, "{seq} after {last_sent}");
-                        prop_assert!(!settled.contains(&seq), "{seq} was settled");
-                        last_sent = seq;
+                        prop_assert!(!in_flight.contains(&seq), "{seq} is in flight");
+                        if again.contains(&seq) {
+                            let passed = |n: i64| settled.contains(&n) || n <= last_sent;
+                            prop_assert!((1..seq).all(passed), "{seq} overtakes what lies before it");
+                        } else {
+                            prop_assert!(seq > last_sent, "{seq} after {last_sent}");
+                            prop_assert!(!settled.contains(&seq), "{seq} was settled");
+                            last_sent = seq;
+                        }
                         in_flight.push(seq);
                     }
                 }
                 Op::Settle(n) if n < in_flight.len() => {
                     let seq = in_flight.remove(n);
+                    let was_again = again.remove(&seq);
+                    prop_assert_eq!(settled.insert(seq), !was_again);
+                    prop_assert_eq!(window.settle(link, Seq(seq), false), Some(Settled { again: was_again }));
+                }
+                Op::Die(n) if n < in_flight.len() => {
+                    let seq = in_flight.remove(n);
+                    again.remove(&seq);
                     settled.insert(seq);
-                    prop_assert!(window.settle(link, Seq(seq), false));
+                    dead.push(seq);
+                    prop_assert!(window.settle(link, Seq(seq), false).is_some());
+                }
+                Op::Again(n) if n < dead.len() => {
+                    let seq = dead.remove(n);
+                    again.insert(seq);
+                    window.send_again(Seq(seq));
                 }
                 Op::Defer(n) if n < in_flight.len() => {
                     prop_assert!(window.defer(link, Seq(in_flight.remove(n))));
@@ -184,9 +236,9 @@ proptest! {
                     }
                 }
                 Op::Stale(seq) => {
-                    prop_assert!(!window.settle(LinkId(u64::MAX), Seq(seq), false));
+                    prop_assert!(window.settle(LinkId(u64::MAX), Seq(seq), false).is_none());
                 }
-                Op::Settle(_) | Op::Defer(_) => {}
+                Op::Settle(_) | Op::Defer(_) | Op::Die(_) | Op::Again(_) => {}
             }
             prop_assert_eq!(window.in_flight(), in_flight.len());
             prop_assert!(in_flight.len() <= limit || !up);
@@ -194,6 +246,14 @@ proptest! {
             prop_assert_eq!(window.cursor().0, first_open - 1);
             let above = settled.iter().filter(|n| **n > window.cursor().0).count();
             prop_assert_eq!(window.settled_above_cursor(), above);
+            prop_assert_eq!(window.to_send_again(), again.len());
+            prop_assert_eq!(window.first_open().0, again.first().map_or(first_open, |n| first_open.min(*n)));
         }
+        // Whatever was, on a link that takes everything all that is to be sent again is, in order.
+        window.link_up(LinkId(u64::MAX - 1), 1000);
+        let sent = send(&mut window, 300);
+        let resent: Vec<_> = sent.iter().copied().filter(|seq| again.contains(seq)).collect();
+        prop_assert_eq!(resent, again.into_iter().collect::<Vec<_>>());
+        prop_assert!(sent.is_sorted(), "{sent:?}");
     }
 }

@@ -1,17 +1,17 @@
-//! One transaction of the log: new events, deaths and checkpoints, all or nothing.
+//! One transaction of the log: new events, deaths, checkpoints and decisions, all or nothing.
 
 use std::collections::HashMap;
 
-use sea_orm::{DatabaseConnection, DbErr, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, TransactionTrait};
 
-use super::{dead_events, deliveries, events, seen::Cameras};
+use super::{dead_events, decide, deliveries, events, retries, seen::Cameras};
 use crate::{
     calendar::Calendar,
     cameras::Seen,
     clock::{self, Timestamp},
     event::DetectionEvent,
     ids::{CameraId, EventId, Seq},
-    outbox::{Receipt, Run, StoredEvent},
+    outbox::{DecideError, Decided, Decision, Receipt, Resent, Run, StoredEvent},
     store::dead_events::Death,
     thumbnails::Links,
 };
@@ -25,6 +25,10 @@ pub struct Batch {
     pub deaths: Vec<Death>,
     /// What the cursor has passed.
     pub runs: Vec<Run>,
+    /// Events that were delivered after they had been dead.
+    pub resent: Vec<Resent>,
+    /// What somebody decided about dead events.
+    pub decisions: Vec<(EventId, Decision)>,
 }
 
 /// What a commit has to know beside the batch.
@@ -51,6 +55,26 @@ pub struct Committed {
     pub seen: Vec<Seen>,
     /// A camera that could not be registered, because as many are known as may be.
     pub unregistered: Option<CameraId>,
+    /// One answer for each decision of the batch, in its order.
+    pub decided: Vec<Result<Decided, DecideError>>,
+    /// What is dead and what waits to be sent again, after a commit whose outcome was not known.
+    pub afterlife: Option<Afterlife>,
+}
+
+/// What became of dead events, as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Afterlife {
+    /// How many are dead, and not dismissed.
+    pub dead: u64,
+    /// Those that wait to be sent again.
+    pub again: Vec<Seq>,
+}
+
+impl Afterlife {
+    /// Reads it.
+    pub async fn read(db: &impl ConnectionTrait) -> Result<Self, DbErr> {
+        Ok(Self { dead: dead_events::count(db).await?, again: retries::open(db).await? })
+    }
 }
 
 /// Writes the batch in one transaction, synced to disk when this returns. `last_seq` is the last place given so far, when
@@ -72,6 +96,8 @@ pub async fn commit(
         },
         seen: Vec::new(),
         unregistered: None,
+        decided: Vec::with_capacity(batch.decisions.len()),
+        afterlife: None,
     };
     if !batch.events.is_empty() {
         let ids: Vec<EventId> = batch.events.iter().map(|event| event.event_id().clone()).collect();
@@ -84,7 +110,16 @@ pub async fn commit(
         committed.seen = cameras.write(&txn).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
+    retries::forget(&txn, batch.deaths.iter().map(|death| death.seq)).await?;
     deliveries::insert(&txn, &batch.runs, now).await?;
+    retries::delivered(&txn, &batch.resent, now).await?;
+    // After the deaths: what a commit noted whose outcome was not known is noted again before it is decided about.
+    for (event_id, decision) in &batch.decisions {
+        committed.decided.push(decide::decide(&txn, event_id, *decision, now).await?);
+    }
+    if last_seq.is_none() {
+        committed.afterlife = Some(Afterlife::read(&txn).await?);
+    }
     txn.commit().await?;
     Ok(committed)
 }

@@ -20,6 +20,8 @@ pub struct Model {
     pub seq: i64,
     pub reason: String,
     pub at: i64,
+    /// When somebody had seen it; it is not listed any more since.
+    pub dismissed_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -45,6 +47,7 @@ pub async fn insert(db: &impl ConnectionTrait, deaths: &[Death]) -> Result<(), D
             seq: Set(death.seq.0),
             reason: Set(death.reason.as_str().to_owned()),
             at: Set(clock::to_micros(death.at)),
+            dismissed_at: Set(None),
         });
         // A commit whose outcome was not known is written again.
         let again = OnConflict::column(Column::Seq).do_nothing().to_owned();
@@ -53,9 +56,9 @@ pub async fn insert(db: &impl ConnectionTrait, deaths: &[Death]) -> Result<(), D
     Ok(())
 }
 
-/// How many there are.
+/// How many there are that nobody has dismissed.
 pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
-    Entity::find().count(db).await
+    Entity::find().filter(Column::DismissedAt.is_null()).count(db).await
 }
 
 /// The dead events above a place.
@@ -71,17 +74,29 @@ pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, D
     Ok(rows.into_iter().map(Seq).collect())
 }
 
-/// Removes up to `limit` of the deaths up to `up_to`; answers how many.
-pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
-    let rows: Vec<i64> = Entity::find()
+/// What one step removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Deaths.
+    pub rows: u64,
+    /// Those of them that nobody had dismissed.
+    pub listed: u64,
+}
+
+/// Removes up to `limit` of the deaths up to `up_to`; to be called in a transaction.
+pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<Removed, DbErr> {
+    let rows: Vec<(i64, Option<i64>)> = Entity::find()
         .select_only()
-        .column(Column::Seq)
+        .columns([Column::Seq, Column::DismissedAt])
         .filter(Column::Seq.lte(up_to.0))
         .order_by_asc(Column::Seq)
         .limit(limit)
         .into_tuple()
         .all(db)
         .await?;
-    let Some(last) = rows.last() else { return Ok(0) };
-    Ok(Entity::delete_many().filter(Column::Seq.lte(*last)).exec(db).await?.rows_affected)
+    let Some((last, _)) = rows.last() else { return Ok(Removed::default()) };
+    Entity::delete_many().filter(Column::Seq.lte(*last)).exec(db).await?;
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let listed = rows.iter().filter(|(_, dismissed_at)| dismissed_at.is_none()).count();
+    Ok(Removed { rows: count(rows.len()), listed: count(listed) })
 }

@@ -1,10 +1,11 @@
 //! The table `events`: the log itself.
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
-    entity::prelude::*,
+    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    Statement, entity::prelude::*,
 };
 
+use super::retries;
 use crate::{
     clock::{self, Timestamp},
     ids::{CameraId, EventId, Seq},
@@ -128,12 +129,25 @@ pub async fn received_at(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<c
     Ok(at.map(clock::from_micros))
 }
 
-/// Removes up to `limit` of the oldest events up to `up_to`; answers how many.
+/// The events at these places, in order.
+pub async fn at(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<StoredEvent>, DbErr> {
+    let places = seqs.iter().map(|seq| seq.0);
+    let rows = Entity::find().filter(Column::Seq.is_in(places)).order_by_asc(Column::Seq).all(db).await?;
+    Ok(rows.into_iter().filter_map(stored).collect())
+}
+
+/// Removes up to `limit` of the oldest events up to `up_to`, except those that wait to be sent again; answers how many.
 pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
+    let waiting = retries::Entity::find()
+        .select_only()
+        .column(retries::Column::Seq)
+        .filter(retries::Column::AckedAt.is_null())
+        .into_query();
     let last: Option<i64> = Entity::find()
         .select_only()
         .column(Column::Seq)
         .filter(Column::Seq.lte(up_to.0))
+        .filter(Column::Seq.not_in_subquery(waiting.clone()))
         .order_by_asc(Column::Seq)
         .limit(limit)
         .into_tuple()
@@ -142,7 +156,9 @@ pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> 
         .into_iter()
         .last();
     let Some(last) = last else { return Ok(0) };
-    Ok(Entity::delete_many().filter(Column::Seq.lte(last)).exec(db).await?.rows_affected)
+    let old =
+        Entity::delete_many().filter(Column::Seq.lte(last)).filter(Column::Seq.not_in_subquery(waiting));
+    Ok(old.exec(db).await?.rows_affected)
 }
 
 fn stored(row: Model) -> Option<StoredEvent> {

@@ -4,8 +4,8 @@ use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 
 use crate::{
     clock::{self, Timestamp},
-    ids::{EventId, Seq},
-    outbox::{Delivery, DeliveryState, EventRecord, ListEvents, is_late},
+    ids::{CameraId, EventId, Seq},
+    outbox::{Delivery, DeliveryChange, DeliveryState, EventRecord, ListEvents, LogPart, ReadLog, is_late},
     settings::MqttSettings,
 };
 
@@ -13,19 +13,50 @@ use crate::{
 #[derive(Debug, FromQueryResult)]
 struct Row {
     seq: i64,
+    camera_id: String,
     occurred_at: i64,
     received_at: i64,
     payload: Vec<u8>,
+    #[sea_orm(nested)]
+    fate: Fate,
+}
+
+/// What is known of an event's delivery.
+#[derive(Debug, FromQueryResult)]
+struct Fate {
     acked_at: Option<i64>,
     late: Option<bool>,
     reason: Option<String>,
+    dismissed_at: Option<i64>,
+    asked_at: Option<i64>,
+    acked_again_at: Option<i64>,
+    late_again: Option<bool>,
 }
 
-const SELECT: &str = "SELECT e.seq, e.occurred_at, e.received_at, e.payload, d.acked_at, d.late, x.reason \
+const SELECT: &str = "SELECT e.seq, e.camera_id, e.occurred_at, e.received_at, e.payload";
+
+const FATE: &str = ", d.acked_at, d.late, x.reason, x.dismissed_at, \
+    r.asked_at, r.acked_at AS acked_again_at, r.late AS late_again \
     FROM events e \
     LEFT JOIN deliveries d \
       ON d.up_to_seq = (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= e.seq) \
-    LEFT JOIN dead_events x ON x.seq = e.seq";
+    LEFT JOIN dead_events x ON x.seq = e.seq \
+    LEFT JOIN retries r ON r.seq = e.seq";
+
+/// Where the first event may be that waits: after the cursor, unless an earlier one is to be sent again. It spares a look
+/// at all the delivered ones, as its counterpart below spares one at all that wait.
+const PENDING: &str = "x.seq IS NULL \
+    AND e.seq >= MIN(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0) + 1, \
+      COALESCE((SELECT MIN(seq) FROM retries WHERE acked_at IS NULL), 9223372036854775807)) \
+    AND CASE WHEN r.seq IS NULL THEN d.up_to_seq IS NULL ELSE r.acked_at IS NULL END";
+
+const DELIVERED: &str = "x.seq IS NULL \
+    AND e.seq <= MAX(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
+      COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0)) \
+    AND CASE WHEN r.seq IS NULL THEN d.up_to_seq IS NOT NULL ELSE r.acked_at IS NOT NULL END";
+
+/// What was dismissed stays dead, but is not listed as such.
+const DEAD: &str = "x.seq IS NOT NULL AND x.dismissed_at IS NULL";
 
 /// Events, newest first.
 pub async fn list(
@@ -46,22 +77,17 @@ pub async fn list(
     }
     match query.state {
         None => {}
-        Some(DeliveryState::Dead) => conditions.push("x.seq IS NOT NULL"),
-        Some(DeliveryState::Pending) => {
-            conditions.push("x.seq IS NULL AND e.seq > COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0)");
-        }
-        Some(DeliveryState::Delivered) => {
-            conditions
-                .push("x.seq IS NULL AND e.seq <= COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0)");
-        }
+        Some(DeliveryState::Dead) => conditions.push(DEAD),
+        Some(DeliveryState::Pending) => conditions.push(PENDING),
+        Some(DeliveryState::Delivered) => conditions.push(DELIVERED),
     }
     let filter =
         if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
     values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
-    let sql = format!("{SELECT}{filter} ORDER BY e.seq DESC LIMIT ?");
+    let sql = format!("{SELECT}{FATE}{filter} ORDER BY e.seq DESC LIMIT ?");
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
     let rows = Row::find_by_statement(statement).all(db).await?;
-    Ok(rows.into_iter().map(|row| row.told(settings, now)).collect())
+    Ok(rows.into_iter().filter_map(|row| row.told(settings, now)).collect())
 }
 
 /// One event.
@@ -71,38 +97,118 @@ pub async fn get(
     settings: &MqttSettings,
     now: Timestamp,
 ) -> Result<Option<EventRecord>, DbErr> {
-    let sql = format!("{SELECT} WHERE e.event_id = ?");
+    let sql = format!("{SELECT}{FATE} WHERE e.event_id = ?");
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [id.as_str().into()]);
     let row = Row::find_by_statement(statement).one(db).await?;
-    Ok(row.map(|row| row.told(settings, now)))
+    Ok(row.and_then(|row| row.told(settings, now)))
+}
+
+/// What is new.
+pub async fn part(
+    db: &impl ConnectionTrait,
+    read: ReadLog,
+    settings: &MqttSettings,
+    now: Timestamp,
+) -> Result<LogPart, DbErr> {
+    let ReadLog { events, noted, mut others, afterlife } = read;
+    let mut part = LogPart::default();
+    if events.0 < events.1 {
+        let sql = format!("{SELECT}{FATE} WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq");
+        let places = [events.0.0.into(), events.1.0.into()];
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, places);
+        let rows = Row::find_by_statement(statement).all(db).await?;
+        part.events = rows.into_iter().filter_map(|row| row.told(settings, now)).collect();
+    }
+    if afterlife {
+        others.extend(lately(db).await?);
+    }
+    if noted.0 < noted.1 || !others.is_empty() {
+        // Numbers, not texts: they may stand in the statement.
+        let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+        let others = others.join(",");
+        let sql = format!(
+            "SELECT e.seq, e.event_id, e.camera_id, e.occurred_at, e.received_at{FATE} \
+             WHERE e.seq IN (SELECT seq FROM events WHERE seq > ? AND seq <= ? \
+               UNION SELECT seq FROM events WHERE seq IN ({others})) ORDER BY e.seq"
+        );
+        let places = [noted.0.0.into(), noted.1.0.into()];
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, places);
+        let rows = Change::find_by_statement(statement).all(db).await?;
+        part.changes = rows.into_iter().filter_map(|row| row.told(settings, now)).collect();
+    }
+    Ok(part)
+}
+
+/// The events that died or were sent again lately.
+async fn lately(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
+    let sql = "SELECT seq FROM (SELECT seq FROM dead_events ORDER BY at DESC LIMIT 100) \
+        UNION SELECT seq FROM (SELECT seq FROM retries ORDER BY asked_at DESC LIMIT 100)";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    rows.iter().map(|row| row.try_get("", "seq").map(Seq)).collect()
+}
+
+/// What became of one event.
+#[derive(Debug, FromQueryResult)]
+struct Change {
+    seq: i64,
+    event_id: String,
+    camera_id: String,
+    occurred_at: i64,
+    received_at: i64,
+    #[sea_orm(nested)]
+    fate: Fate,
+}
+
+impl Change {
+    fn told(self, settings: &MqttSettings, now: Timestamp) -> Option<DeliveryChange> {
+        let (occurred_at, received_at) =
+            (clock::from_micros(self.occurred_at), clock::from_micros(self.received_at));
+        Some(DeliveryChange {
+            // What the table holds was checked when it was accepted.
+            event_id: EventId::parse(self.event_id).ok()?,
+            seq: Seq(self.seq),
+            camera_id: CameraId::parse(self.camera_id).ok()?,
+            delivery: self.fate.told(|| is_late(settings, occurred_at, received_at, now)),
+        })
+    }
 }
 
 impl Row {
-    fn told(self, settings: &MqttSettings, now: Timestamp) -> EventRecord {
+    fn told(self, settings: &MqttSettings, now: Timestamp) -> Option<EventRecord> {
         let received_at = clock::from_micros(self.received_at);
-        let delivery = match (self.reason, self.acked_at) {
-            (Some(reason), _) => {
-                Delivery { state: DeliveryState::Dead, delivered_at: None, late: false, reason: Some(reason) }
-            }
-            (None, Some(at)) => Delivery {
-                state: DeliveryState::Delivered,
-                delivered_at: Some(clock::from_micros(at)),
-                late: self.late.unwrap_or(false),
-                reason: None,
-            },
-            (None, None) => Delivery {
-                state: DeliveryState::Pending,
-                delivered_at: None,
-                late: is_late(settings, clock::from_micros(self.occurred_at), received_at, now),
-                reason: None,
-            },
-        };
-        EventRecord {
+        let late_now = || is_late(settings, clock::from_micros(self.occurred_at), received_at, now);
+        let delivery = self.fate.told(late_now);
+        Some(EventRecord {
             seq: Seq(self.seq),
+            // What the table holds was checked when it was accepted.
+            camera_id: CameraId::parse(self.camera_id).ok()?,
             received_at,
             // We wrote it; what a damaged database holds is shown as nothing rather than refused.
             payload: serde_json::from_slice(&self.payload).unwrap_or_default(),
             delivery,
+        })
+    }
+}
+
+impl Fate {
+    fn told(self, late_now: impl FnOnce() -> bool) -> Delivery {
+        let waits = Delivery { state: DeliveryState::Pending, ..Delivery::default() };
+        if let Some(reason) = self.reason {
+            let dismissed = self.dismissed_at.is_some();
+            return Delivery { state: DeliveryState::Dead, reason: Some(reason), dismissed, ..waits };
+        }
+        let (acked_at, late) = match self.asked_at {
+            Some(_) => (self.acked_again_at, self.late_again),
+            None => (self.acked_at, self.late),
+        };
+        match acked_at {
+            Some(at) => Delivery {
+                state: DeliveryState::Delivered,
+                delivered_at: Some(clock::from_micros(at)),
+                late: late.unwrap_or(false),
+                ..waits
+            },
+            None => Delivery { late: late_now(), ..waits },
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod camera_days;
 pub(crate) mod cameras;
 pub(crate) mod commit;
 pub(crate) mod dead_events;
+pub(crate) mod decide;
 pub(crate) mod deliveries;
 pub(crate) mod discovery_topics;
 mod error;
@@ -15,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod history;
 mod location;
 pub mod mqtt_config;
+pub(crate) mod retries;
 pub(crate) mod seen;
 pub(crate) mod sweep;
 #[cfg(test)]

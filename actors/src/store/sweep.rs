@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sea_orm::DbErr;
+use sea_orm::{DbErr, TransactionTrait};
 
-use super::{Store, dead_events, deliveries, events};
+use super::{Store, dead_events, deliveries, events, retries};
 use crate::{clock::Timestamp, ids::Seq};
 
 /// Rows a step: some milliseconds of the one writing connection.
@@ -19,11 +19,12 @@ pub struct Swept {
     pub up_to: Option<Seq>,
     /// Events.
     pub events: u64,
-    /// Of them, dead ones.
+    /// Of them, dead ones that nobody had dismissed.
     pub dead: u64,
 }
 
-/// Removes events that were settled before `before`, with their deaths and checkpoints.
+/// Removes events that were settled before `before`, with their deaths and checkpoints; those that wait to be sent again
+/// stay.
 pub async fn run(store: &Store, before: Timestamp) -> Result<Swept, DbErr> {
     let Some(up_to) = deliveries::settled_before(&store.read, before).await? else {
         return Ok(Swept::default());
@@ -38,11 +39,16 @@ pub async fn run(store: &Store, before: Timestamp) -> Result<Swept, DbErr> {
         tokio::time::sleep(PAUSE).await;
     }
     loop {
-        let step = dead_events::delete_up_to(&store.write, up_to, STEP).await?;
-        swept.dead += step;
-        if step == 0 {
+        let txn = store.write.begin().await?;
+        let step = dead_events::delete_up_to(&txn, up_to, STEP).await?;
+        txn.commit().await?;
+        swept.dead += step.listed;
+        if step.rows == 0 {
             break;
         }
+        tokio::time::sleep(PAUSE).await;
+    }
+    while retries::delete_up_to(&store.write, up_to, STEP).await? > 0 {
         tokio::time::sleep(PAUSE).await;
     }
     while deliveries::delete_before(&store.write, up_to, STEP).await? > 0 {

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use actix::{Actor, ActorContext, Addr, Context, Handler, Message, MessageResult, ResponseFuture};
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext as _, Context, Handler, Message, MessageResult, ResponseFuture,
+};
 use liveobject_actors::{
     CameraId, DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
     camera::Camera,
@@ -15,9 +17,11 @@ use liveobject_actors::{
     discovery::{DiscoveryError, PublishDiscovery},
     metrics::Metrics,
     outbox::{
-        Delivery, DeliveryState, EventRecord, GetEvent, GetOutbox, ListEvents, OutboxStatus, QueryError,
+        Decide, DecideError, Decided, Delivery, EventRecord, GetEvent, GetOutbox, ListEvents, LogPart,
+        OutboxStatus, QueryError, ReadLog,
     },
     status::ConnectionState,
+    stream::{LogMoved, Position, StreamActor, StreamPeers, Watched},
     supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
     thumbnails::{GetThumbnail, LinkKey, Links, Picture, PutThumbnail, ThumbnailError},
     tokens::{
@@ -35,6 +39,12 @@ pub struct Script {
     pub publish_fails: Option<PublishError>,
     /// How the database fails to answer.
     pub query_fails: Option<QueryError>,
+    /// How a decision about a dead event fails.
+    pub decide_fails: Option<DecideError>,
+    /// What was decided.
+    pub decided: Vec<Decide>,
+    /// Told of every event.
+    watched: Option<Watched>,
     /// How storing a picture fails.
     pub put_thumbnail_fails: Option<ThumbnailError>,
     /// How replacing the settings fails.
@@ -75,6 +85,9 @@ impl Default for Script {
             accepted: Vec::new(),
             publish_fails: None,
             query_fails: None,
+            decide_fails: None,
+            decided: Vec::new(),
+            watched: None,
             put_thumbnail_fails: None,
             replace_fails: None,
             test_message_fails: None,
@@ -111,19 +124,23 @@ impl Script {
             return Receipt { event_id, seq: seq(i), duplicate: true };
         }
         self.accepted.push(event);
+        let position = self.position();
+        if let Some(watched) = &self.watched {
+            watched.moved(|| LogMoved { position, others: Vec::new() });
+        }
         Receipt { event_id, seq: seq(self.accepted.len() - 1), duplicate: false }
     }
 
     /// The log, newest first.
     fn records(&self) -> Result<Vec<EventRecord>, QueryError> {
         self.query_fails.clone().map_or(Ok(()), Err)?;
-        let delivery =
-            Delivery { state: DeliveryState::Pending, delivered_at: None, late: false, reason: None };
+        let delivery = Delivery::default();
         let record = |(i, event): (usize, &DetectionEvent)| {
             let seq = Seq(i64::try_from(i).unwrap() + 1);
             let camera = Camera::new(event.camera_id().clone(), clock::now());
             let payload = serde_json::from_slice(&event.payload(&camera, seq, "http://here")).unwrap();
-            EventRecord { seq, received_at: clock::now(), payload, delivery: delivery.clone() }
+            let camera_id = event.camera_id().clone();
+            EventRecord { seq, camera_id, received_at: clock::now(), payload, delivery: delivery.clone() }
         };
         Ok(self.accepted.iter().enumerate().map(record).rev().collect())
     }
@@ -134,6 +151,27 @@ impl Script {
         }
         let found = self.tokens.iter().find(|(token, _)| TokenHash::of(token) == hash);
         Ok(found.map(|(_, scopes)| token(TokenName::parse("one").unwrap(), scopes.clone())))
+    }
+
+    fn position(&self) -> Position {
+        Position { seq: Seq(i64::try_from(self.accepted.len()).unwrap()), noted: Seq(0) }
+    }
+
+    fn read(&self, read: &ReadLog) -> Result<LogPart, QueryError> {
+        let (after, to) = read.events;
+        let mut events = self.records()?;
+        events.retain(|record| after < record.seq && record.seq <= to);
+        events.reverse();
+        Ok(LogPart { events, changes: Vec::new() })
+    }
+
+    fn decide(&mut self, decide: Decide) -> Result<Decided, DecideError> {
+        self.decide_fails.clone().map_or(Ok(()), Err)?;
+        let place = self.accepted.iter().position(|event| *event.event_id() == decide.event_id);
+        let seq = Seq(i64::try_from(place.ok_or(DecideError::Unknown)?).unwrap() + 1);
+        let decision = decide.decision;
+        self.decided.push(decide);
+        Ok(Decided { seq, decision, was_listed: true })
     }
 
     fn view(&self) -> SettingsView {
@@ -189,6 +227,8 @@ answers! {
     PublishEvent, |script, PublishEvent { event, .. }| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
     PublishBatch, |script, PublishBatch(events)| script.publish(events);
     GetEvent, |script, GetEvent(id)| script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
+    ReadLog, |script, read| script.read(&read);
+    Decide, |script, decide| script.decide(decide);
     PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_fails.clone().map_or(Ok(()), Err);
     GetThumbnail, |script, GetThumbnail(_)| script.query_fails.clone().map_or(Ok(Some(picture())), Err);
     ListEvents, |script, list| {
@@ -238,7 +278,8 @@ impl Handler<GetOutbox> for Actors {
 
     fn handle(&mut self, _: GetOutbox, _: &mut Context<Self>) -> Self::Result {
         let script = self.script();
-        let (hangs, status) = (script.outbox_hangs, script.outbox.clone());
+        let status = OutboxStatus { position: script.position(), ..script.outbox.clone() };
+        let hangs = script.outbox_hangs;
         Box::pin(async move { if hangs { std::future::pending().await } else { status } })
     }
 }
@@ -269,14 +310,23 @@ fn report() -> TestReport {
     TestReport { success: true, message: "it works".to_owned(), protocol: Some("5"), stages: vec![stage] }
 }
 
-/// Its address, in the place of all addresses.
-pub fn handle(actors: &Addr<Actors>) -> Handle {
+/// Its address, in the place of all addresses but that of the streams, which are the real ones.
+pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
     let actors = || actors.clone();
+    let peers =
+        StreamPeers { outbox: actors().recipient(), log: actors().recipient(), status: actors().recipient() };
+    let context = Context::new();
+    let watched = Watched::by(context.address().recipient());
+    script.lock().unwrap().watched = Some(watched.clone());
+    let crashed = tokio::sync::mpsc::unbounded_channel().0;
+    let streams = context.run(StreamActor::new(peers, watched, Metrics::new(), crashed));
     Handle {
         publish: actors().recipient(),
         publish_batch: actors().recipient(),
         list_events: actors().recipient(),
         get_event: actors().recipient(),
+        decide: actors().recipient(),
+        open_stream: streams.recipient(),
         outbox: actors().recipient(),
         status: actors().recipient(),
         list_cameras: actors().recipient(),

@@ -12,6 +12,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::events::EventStream;
 use crate::wait::POLL;
 
 /// The path under which the MQTT calls lie.
@@ -260,6 +261,11 @@ impl Api {
             assert!(Instant::now() < deadline, "not delivered within {timeout:?}: {event}");
             sleep(POLL).await;
         }
+    }
+
+    /// Opens the stream of what happens; `query` begins with `?` or is empty.
+    pub async fn stream(&self, query: &str) -> EventStream {
+        EventStream::open(self.request(Method::GET, &format!("/api/v1/stream{query}"))).await
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {

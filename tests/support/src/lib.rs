@@ -17,6 +17,7 @@
 //! | what a Home Assistant would have seen | [`Subscriber`] |
 //! | what a Home Assistant that starts now is told | [`visitor::retained`] |
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
+//! | what a page is told as it happens | [`EventStream`] |
 //! | the proof that nothing was lost or out of order | [`Ledger`] |
 
 #![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
@@ -28,6 +29,7 @@ mod ports;
 mod wait;
 
 pub mod api;
+pub mod events;
 pub mod hostile;
 pub mod ledger;
 pub mod mosquitto;
@@ -43,6 +45,7 @@ pub mod visitor;
 
 pub use api::{Answer, Api};
 pub use canned::Canned;
+pub use events::{EventStream, Sse};
 pub use hostile::{Hostile, Misdeed, Then};
 pub use ledger::{Disorder, Ledger};
 pub use mosquitto::{Listener, Mosquitto, MosquittoBuilder};

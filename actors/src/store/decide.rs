@@ -1,0 +1,39 @@
+//! What a person decides about a dead event: that it is sent again, or that it is not to be listed any more.
+
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, entity::prelude::*, sea_query::Expr};
+
+use super::{dead_events, events, retries};
+use crate::{
+    clock::{self, Timestamp},
+    ids::EventId,
+    outbox::{DecideError, Decided, Decision},
+};
+
+/// Carries out one decision, in the transaction of a commit.
+pub async fn decide(
+    db: &impl ConnectionTrait,
+    event_id: &EventId,
+    decision: Decision,
+    now: Timestamp,
+) -> Result<Result<Decided, DecideError>, DbErr> {
+    let Some(place) = events::find(db, event_id).await? else { return Ok(Err(DecideError::Unknown)) };
+    let seq = place.seq;
+    let Some(dead) = dead_events::Entity::find_by_id(seq.0).one(db).await? else {
+        return Ok(Err(DecideError::NotDead));
+    };
+    let was_listed = dead.dismissed_at.is_none();
+    let of_it = dead_events::Column::Seq.eq(seq.0);
+    match decision {
+        Decision::Retry => {
+            dead_events::Entity::delete_many().filter(of_it).exec(db).await?;
+            retries::insert(db, seq, now).await?;
+        }
+        Decision::Dismiss if was_listed => {
+            let at = Expr::value(clock::to_micros(now));
+            let column = dead_events::Column::DismissedAt;
+            dead_events::Entity::update_many().col_expr(column, at).filter(of_it).exec(db).await?;
+        }
+        Decision::Dismiss => {}
+    }
+    Ok(Ok(Decided { seq, decision, was_listed }))
+}

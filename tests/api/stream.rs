@@ -1,0 +1,117 @@
+//! The stream of what happens, over HTTP.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::helpers::{Answer, TestApp};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn event(event_id: &str, camera_id: &str) -> Value {
+    json!({ "event_id": event_id, "camera_id": camera_id, "description": "Somebody" })
+}
+
+#[actix_web::test]
+async fn the_stream_has_the_headers_that_proxies_look_at() {
+    let app = TestApp::start();
+    let stream = app.stream("").await;
+    assert_eq!(stream.response.status(), 200);
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store"),
+        ("x-accel-buffering", "no"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(stream.response.headers()[name], value, "{name}");
+    }
+    let head = Answer::to(app.request(Method::HEAD, "/api/v1/stream")).await;
+    assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
+}
+
+#[actix_web::test]
+async fn the_stream_needs_the_token_and_good_parameters() {
+    let app = TestApp::start();
+    Answer::to(app.anonymous(Method::GET, "/api/v1/stream")).await.problem(401);
+    let wrong = app.get("/api/v1/stream?camera_id=a%2Fb&last_event_id=x&colour=red").await;
+    assert_eq!(wrong.faults(), ["camera_id", "last_event_id", "colour"]);
+    let header = app.request(Method::GET, "/api/v1/stream").header("last-event-id", "x");
+    assert_eq!(Answer::to(header).await.faults(), ["Last-Event-ID"]);
+}
+
+#[actix_web::test]
+async fn the_status_comes_first_as_the_status_call_answers_it() {
+    let app = TestApp::start();
+    let mut stream = app.stream("").await;
+    assert_eq!(stream.next(SOON).await.unwrap().retry, "2000");
+    let status = stream.next(SOON).await.unwrap();
+    assert_eq!((status.event.as_str(), status.id.as_str()), ("status", "0-0"));
+    assert_eq!(status.data, app.get("/api/v1/integrations/mqtt/status").await.expect(200));
+    app.script().outbox.pending = 7;
+    let status = stream.next(SOON).await.unwrap();
+    assert_eq!((status.event.as_str(), &status.data["outbox"]["pending"]), ("status", &json!(7)));
+}
+
+#[actix_web::test]
+async fn an_event_comes_as_the_list_has_it_and_only_to_those_who_watch_its_camera() {
+    let app = TestApp::start();
+    let (mut all, mut door) = (app.stream("").await, app.stream("?camera_id=door").await);
+    for (id, camera) in [("a", "yard"), ("b", "door")] {
+        app.post("/api/v1/events", &event(id, camera)).await.expect(202);
+    }
+    for id in ["a", "b"] {
+        let told = all.wait_for("an event", SOON, |message| message.event == "event").await;
+        assert_eq!(told.data["event_id"], id);
+        let mut listed = app.get(&format!("/api/v1/events/{id}")).await.expect(200);
+        // The list is made anew for each answer.
+        for at in ["received_at", "timestamp"] {
+            listed[at] = told.data[at].clone();
+        }
+        assert_eq!(told.data, listed);
+    }
+    let told = door.wait_for("an event", SOON, |message| message.event == "event").await;
+    assert_eq!((told.data["event_id"].as_str(), told.id.as_str()), (Some("b"), "2-0"));
+}
+
+#[actix_web::test]
+async fn whoever_comes_back_is_told_what_it_missed() {
+    let app = TestApp::start();
+    for id in ["a", "b", "c"] {
+        app.post("/api/v1/events", &event(id, "door")).await.expect(202);
+    }
+    let by_header =
+        app.request(Method::GET, "/api/v1/stream?last_event_id=0-0").header("last-event-id", "1-0");
+    let mut by_header = liveobject_test_support::EventStream::open(by_header).await;
+    for stream in [&mut by_header, &mut app.stream("?last_event_id=1-0").await] {
+        for id in ["b", "c"] {
+            let told = stream.wait_for("an event", SOON, |message| message.event == "event").await;
+            assert_eq!(told.data["event_id"], id);
+        }
+        assert_eq!(stream.last_id, "3-0");
+    }
+    let mut of_another_log = app.stream("?last_event_id=9-0").await;
+    let reset = of_another_log.wait_for("a reset", SOON, |message| message.event == "reset").await;
+    assert_eq!((reset.data, reset.id.as_str()), (json!({}), "3-0"));
+}
+
+#[actix_web::test]
+async fn one_stream_too_many_is_told_to_come_back() {
+    let app = TestApp::start();
+    let mut open = Vec::new();
+    for _ in 0..32 {
+        open.push(app.stream("").await);
+    }
+    let refused = app.get("/api/v1/stream").await;
+    assert!(refused.problem(503)["detail"].as_str().unwrap().contains("32"));
+    assert_eq!(refused.header("retry-after"), "5");
+}
+
+#[actix_web::test]
+async fn a_silence_is_broken_every_15_seconds() {
+    let app = TestApp::start();
+    let mut stream = app.stream("").await;
+    let heartbeat =
+        stream.wait_for("a heartbeat", Duration::from_secs(25), |message| !message.comment.is_empty()).await;
+    assert_eq!(heartbeat.comment, "heartbeat");
+}
