@@ -33,7 +33,7 @@ export function camerasView(canChange, known) {
         foreign("h3", {}, camera.camera_name),
         h("p", { class: "sub" }, h("span", { class: "dot", "aria-hidden": "true" }), C.status[camera.status], " · ", h("code", {}, camera.camera_id)),
         h("p", { class: "sub" }, h("b", {}, camera.events_today.toLocaleString()), ` ${C.today} · `, h("b", {}, camera.events_this_week.toLocaleString()), ` ${C.week}`),
-        h("p", { class: "last" }, last ? [foreign("span", {}, last.description), " · ", time(last.timestamp)] : C.noEvent)),
+        h("p", { class: "last" }, last ? [foreign("span", {}, last.description), time(last.timestamp)] : C.noEvent)),
       h("div", { class: "row" }, h("label", { class: "switch", title: C.enabledHelp }, enabled, C.enabled), canChange && [rename, remove]));
     cards.set(camera.camera_id, { text, element });
     return element;

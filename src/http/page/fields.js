@@ -36,8 +36,8 @@ export const GROUPS = [
   ] },
   { name: "security", fields: [
     flag("use_tls"),
-    { name: "ca_certificate", kind: "file", shown: tls },
-    { name: "client_certificate", kind: "file", shown: tls },
+    { name: "ca_certificate", kind: "file", check: optional(pem), shown: tls },
+    { name: "client_certificate", kind: "file", check: optional(pem), shown: tls },
     { name: "client_key", kind: "secretFile", shown: tls },
     text("tls_server_name", host, { nullable: true, shown: tls }),
     flag("tls_insecure", { shown: tls }),

@@ -117,7 +117,7 @@ function showPage(scopes) {
     tested: (ok) => ok && firstSteps?.mark("broker", "test"),
     saved: (config) => {
       events.usePrefix(config.topic_prefix);
-      if (config.enabled) firstSteps?.mark("broker", "test", "save");
+      if (config.enabled) firstSteps?.mark("broker", "save");
     },
   });
   const views = { events: events.element, cameras: cameras.element, settings: settings.element };
@@ -152,7 +152,11 @@ function showPage(scopes) {
   const content = document.getElementById("content");
 
   const stop = listen({
-    status: connection.update,
+    status: (status) => {
+      connection.update(status);
+      // A connection that stands needs no trial any more.
+      if (status.connected) firstSteps?.mark("test");
+    },
     event: (event) => {
       events.event(event);
       cameras.soon();
@@ -165,6 +169,7 @@ function showPage(scopes) {
     lost: (is) => {
       lost.textContent = is ? T.lost : "";
       document.body.toggleAttribute("data-lost", is);
+      if (!is && !settings.isLoaded()) settings.load();
     },
   });
   window.addEventListener("hashchange", route);

@@ -48,7 +48,7 @@ export function settingsView(canChange, on) {
     const fault = h("p", { class: "fault", id: faultId });
     const about = h("p", { class: "help", id: helpId }, help);
     const made = MAKERS[field.kind](field, described, label);
-    const element = h("div", { class: `field ${field.kind}${field.wide || field.kind.endsWith("ile") ? " wide" : ""}` },
+    const element = h("div", { class: `field of-${field.kind}${field.wide || field.kind.endsWith("ile") ? " wide" : ""}` },
       field.kind === "flag" ? h("label", { class: "switch", for: id }, made.element, label) : [h("label", { for: id }, label), made.element],
       about, fault);
     inputs.set(field.name, { ...made, element, fault, field, complain: (text) => {
@@ -85,7 +85,7 @@ export function settingsView(canChange, on) {
       const used = !shown || shown(all);
       input.element.hidden = !used;
       const text = String(input.raw?.() ?? "");
-      const fault = !used || !check ? input.own?.() ?? "" : needed?.(all) && text.trim() === "" ? T.checks.needsHost : check(text.trim());
+      const fault = !used || !check ? "" : needed?.(all) && text.trim() === "" ? T.checks.needsHost : check(text.trim());
       input.complain(fault);
       if (fault) wrong ??= input;
     }
@@ -217,7 +217,7 @@ export function settingsView(canChange, on) {
     }
   }
 
-  return { element, load, isDirty };
+  return { element, load, isDirty, isLoaded: () => stored !== null };
 }
 
 // How each kind of field is made. `get`: what is sent (undefined: left out); `raw`: what is checked; `set`: what is shown.
@@ -243,18 +243,18 @@ const MAKERS = {
     const input = h("select", described, field.values.map((value) => h("option", { value: String(value) }, T.options[field.name][value])));
     return { element: input, get: () => (field.number ? Number(input.value) : input.value), set: (value) => { input.value = String(value); } };
   },
-  secret(field, described) {
+  secret(field, described, label) {
     const input = h("input", { ...described, type: "password", autocomplete: "new-password" });
-    return secret(field, input, () => (input.value === "" ? undefined : input.value), () => { input.value = ""; });
+    return secret(field, label, input, () => (input.value === "" ? undefined : input.value), () => { input.value = ""; });
   },
   file(field, described, label) {
     const area = h("textarea", { ...described, rows: "3", spellcheck: "false", autocomplete: "off", placeholder: "-----BEGIN CERTIFICATE-----" });
     return { element: h("div", { class: "file" }, area, chooser(label, area)), raw: () => area.value,
-      own: () => "", get: () => (area.value.trim() === "" ? null : area.value), set: (value) => { area.value = value ?? ""; } };
+      get: () => (area.value.trim() === "" ? null : area.value), set: (value) => { area.value = value ?? ""; } };
   },
   secretFile(field, described, label) {
     const area = h("textarea", { ...described, rows: "3", spellcheck: "false", autocomplete: "off", placeholder: "-----BEGIN PRIVATE KEY-----" });
-    return secret(field, h("div", { class: "file" }, area, chooser(label, area)), () => (area.value.trim() === "" ? undefined : area.value), () => { area.value = ""; });
+    return secret(field, label, h("div", { class: "file" }, area, chooser(label, area)), () => (area.value.trim() === "" ? undefined : area.value), () => { area.value = ""; });
   },
 };
 
@@ -274,17 +274,17 @@ function chooser(label, area) {
 }
 
 /** A secret that may be stored already: kept, replaced or cleared. What is stored is never shown. */
-function secret(field, entry, typed, wipe) {
+function secret(field, label, entry, typed, wipe) {
   let isStored = false, mode = "replace";
   const choose = (to) => (event) => {
     mode = to;
     wipe();
     draw();
     element.dispatchEvent(new Event("input", { bubbles: true }));
-    if (to === "replace") entry.querySelector?.("textarea")?.focus() ?? entry.focus();
+    if (to === "replace") (entry.querySelector("textarea") ?? entry).focus();
     event.preventDefault();
   };
-  const button = (text, to) => h("button", { type: "button", class: "quiet", onclick: choose(to) }, text);
+  const button = (text, to) => h("button", { type: "button", class: "quiet", "aria-label": `${text}: ${label}`, onclick: choose(to) }, text);
   const element = h("div", { class: "secret" });
   function draw() {
     if (mode === "keep") fill(element, h("span", { class: "kept" }, "••••••••"), h("span", { class: "help" }, T.settings.configured), button(T.settings.replace, "replace"), button(T.settings.clear, "clear"));

@@ -6,7 +6,7 @@ export const T = {
   signIn: {
     title: "Sign in",
     token: "Token",
-    help: "On the machine where it runs, `liveobject token` shows it.",
+    help: "On the machine where it runs, the command “liveobject token” shows it.",
     button: "Sign in",
     wrong: "That is not a token of this service. Look for a missing character at either end.",
     empty: "Paste the token first.",
