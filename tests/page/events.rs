@@ -1,8 +1,11 @@
 //! Events, as they come.
 
+use std::time::Duration;
+
+use liveobject_test_support::{Mosquitto, wait_until};
 use serde_json::json;
 
-use crate::helpers::{connected, event, signed_in};
+use crate::helpers::{connected, event, service, signed_in};
 
 #[tokio::test]
 async fn an_event_appears_with_its_delivery() {
@@ -15,6 +18,28 @@ async fn an_event_appears_with_its_delivery() {
     browser.click(".events .open").await;
     browser.sees("liveobject/camera/front_door/event").await;
     browser.sees("\"event_id\": \"one\"").await;
+}
+
+#[tokio::test]
+async fn a_dead_event_says_why_and_can_be_sent_again_or_dismissed() {
+    let rules = "topic readwrite liveobject/status\ntopic readwrite liveobject/camera/other/#\n";
+    let (service, broker) = (service().await, Mosquitto::builder().acl(rules).start().await);
+    service.connect_to(broker.port()).await;
+    let _ = service.post_event(&event("dead", "Person at the gate")).await.expect(202);
+    let browser = signed_in(&service).await;
+    let state =
+        |name: &str| format!("return document.querySelector('.delivery .mark').className === 'mark {name}'");
+    browser.holds("return document.querySelector('.events .mark.dead') !== null").await;
+    browser.click(".events .open").await;
+    browser.sees("The broker does not permit publishing to this topic").await;
+    browser.press("Send again").await;
+    let refused = async || service.status().await["publish_errors"] == 2;
+    wait_until("the broker refuses it once more", Duration::from_secs(15), refused).await;
+    browser.holds(&state("dead")).await;
+    browser.press("Dismiss").await;
+    browser.holds("return document.querySelector('.delivery').innerText.startsWith('Dismissed')").await;
+    browser.holds("return document.querySelector('.counts .bad') === null").await;
+    assert_eq!(service.status().await["outbox"]["dead"], 0);
 }
 
 #[tokio::test]

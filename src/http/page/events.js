@@ -147,16 +147,20 @@ export function eventsView(canChange) {
       const button = h("button", { type: "button", class: className, onclick: () => busy(button, work) }, label);
       return button;
     };
+    // What the stream has told meanwhile is newer than an answer.
+    const unlessTold = (before, answered) => event.delivery === before && delivery([{ event_id: id, delivery: answered }]);
     const update = () => fill(status, mark(event),
-      event.delivery.reason && foreign("p", { class: "reason" }, event.delivery.reason),
+      event.delivery.reason && foreign("p", { class: "reason" }, E.reasons[event.delivery.reason] ?? event.delivery.reason),
       canChange && event.delivery.state === "dead" && h("div", { class: "row" },
         decide(E.retry, "primary", async () => {
+          const before = event.delivery;
           const again = await call("POST", `events/${encodeURIComponent(id)}/retry`);
-          delivery([{ event_id: id, delivery: again.delivery }]);
+          unlessTold(before, again.delivery);
         }),
         !event.delivery.dismissed && decide(E.dismiss, "", async () => {
+          const before = event.delivery;
           await call("DELETE", `events/${encodeURIComponent(id)}/dead`);
-          delivery([{ event_id: id, delivery: { ...event.delivery, dismissed: true } }]);
+          unlessTold(before, { ...before, dismissed: true });
         })));
     update();
     const fact = (label, iso) => iso && [h("dt", {}, label), h("dd", {}, new Date(iso).toLocaleString(undefined, { dateStyle: "full", timeStyle: "medium" }))];

@@ -129,6 +129,7 @@ export function settingsView(canChange, on) {
     if (!(problem instanceof Problem) || problem.errors.length === 0) {
       fill(banner, problem.message);
       banner.className = "result bad";
+      banner.scrollIntoView({ block: "nearest" });
       return;
     }
     let target;
@@ -168,10 +169,12 @@ export function settingsView(canChange, on) {
     banner.textContent = "";
     if (!isFine(S.faultsTest)) return;
     fill(trial, h("p", { class: "trying" }, S.testing));
+    trial.scrollIntoView({ block: "nearest" });
     try {
       const report = await call("POST", "integrations/mqtt/test", body(), TRIAL_MS);
       fill(trial, h("ol", { class: "stages" }, report.stages.map(stage)),
         foreign("p", { class: report.success ? "result good" : "result bad" }, report.message));
+      trial.scrollIntoView({ block: "nearest" });
       on.tested(report.success);
     } catch (problem) {
       fill(trial);

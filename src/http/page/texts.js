@@ -66,6 +66,14 @@ export const T = {
     deliveredAt: "Delivered",
     copy: "Copy",
     copied: "Copied",
+    reasons: {
+      not_authorized: "The broker does not permit publishing to this topic. Permit it there, then send the event again.",
+      topic_name_invalid: "The broker does not accept this topic. Try another topic prefix.",
+      payload_format_invalid: "The broker does not accept this payload.",
+      packet_too_large: "The event is larger than the broker accepts. Raise the broker’s limit, then send the event again.",
+      expired: "It waited longer than the expiry in the settings.",
+      refused_repeatedly: "The broker refused it again and again without saying why. The broker’s log may tell.",
+    },
     retry: "Send again",
     dismiss: "Dismiss",
     open: (text) => `Details: ${text}`,
@@ -173,7 +181,7 @@ export const T = {
   options: {
     transport: { tcp: "TCP", websocket: "WebSocket" },
     qos: { 0: "0: sent once, may be lost", 1: "1: acknowledged", 2: "2: exactly once" },
-    discovery_format: { device: "One message a device (2024.11 and newer)", component: "One message an entity" },
+    discovery_format: { device: "By device (2024.11 or newer)", component: "By entity" },
     protocol: { auto: "Find out", 5: "5", "3.1.1": "3.1.1" },
   },
 };

@@ -22,7 +22,7 @@ use crate::wait::{POLL, wait_until};
 const START: Duration = Duration::from_secs(30);
 /// How long a thing may take to appear on the page, on a machine that is busy.
 const SOON: Duration = Duration::from_secs(15);
-const COMMAND: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_mins(1);
 
 /// No sandbox: tests may run as root. The rest keeps it from calling home.
 const FLAGS: [&str; 9] = [
@@ -67,7 +67,7 @@ impl Browser {
         let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": flags}}}});
         let mut browser = Self { client, port, session: String::new(), _profile: profile, _driver: driver };
         let started = browser.send(Method::POST, "/session", &wanted).await;
-        browser.session = started["sessionId"].as_str().expect("a session").to_owned();
+        browser.session = started["sessionId"].as_str().map(str::to_owned).expect("a session");
         browser
     }
 
