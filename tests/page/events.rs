@@ -5,7 +5,7 @@ use std::time::Duration;
 use liveobject_test_support::{Mosquitto, wait_until};
 use serde_json::json;
 
-use crate::helpers::{connected, event, service, signed_in};
+use crate::helpers::{connected, event, put_picture, service, signed_in};
 
 #[tokio::test]
 async fn an_event_appears_with_its_delivery() {
@@ -15,6 +15,9 @@ async fn an_event_appears_with_its_delivery() {
     let _ = service.post_event(&event("one", "Person at the door with a package")).await.expect(202);
     browser.sees("Person at the door with a package").await;
     browser.sees("Delivered in").await;
+    // A source hands in the picture with a second call.
+    put_picture(&service, "one").await;
+    browser.holds("return document.querySelector('.events img.thumb')?.naturalWidth === 1").await;
     browser.click(".events .open").await;
     browser.sees("liveobject/camera/front_door/event").await;
     browser.sees("\"event_id\": \"one\"").await;

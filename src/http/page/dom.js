@@ -69,10 +69,19 @@ setInterval(() => {
   }
 }, 5000);
 
-/** A picture of an event; it takes itself away when there is none. */
-export function picture(eventId, alt, className) {
-  const image = h("img", { class: className, alt, loading: "lazy", decoding: "async", src: `api/v1/events/${encodeURIComponent(eventId)}/thumbnail` });
-  image.addEventListener("error", () => image.replaceWith(h("span", { class: `${className} blank`, "aria-hidden": "true" })));
+// A picture may come after its event: a source hands it in with a second call.
+const LOOK_AGAIN_MS = [700, 3000, 10_000];
+
+/** A picture of an event; it takes itself away when there is none. Of an event that `isNew`, it is looked for again. */
+export function picture(eventId, alt, className, isNew = false) {
+  const address = `api/v1/events/${encodeURIComponent(eventId)}/thumbnail`;
+  const waits = isNew ? [...LOOK_AGAIN_MS] : [];
+  const image = h("img", { class: className, alt, loading: isNew ? "eager" : "lazy", decoding: "async", src: address });
+  image.addEventListener("error", () => {
+    const wait = waits.shift();
+    if (wait === undefined) image.replaceWith(h("span", { class: `${className} blank`, "aria-hidden": "true" }));
+    else setTimeout(() => image.isConnected && image.setAttribute("src", `${address}?t=${wait}`), wait);
+  });
   return image;
 }
 

@@ -38,10 +38,10 @@ export function eventsView(canChange) {
 
   const matches = (event) => (!camera.value || event.camera_id === camera.value) && (!state.value || event.delivery.state === state.value);
 
-  function row(event) {
+  function row(event, isNew = false) {
     const place = h("span", { class: "place" }, mark(event));
     const open = h("button", { type: "button", class: "open", onclick: () => detail(event.event_id), "aria-label": E.open(event.description.slice(0, 100)) });
-    const element = h("li", {}, picture(event.event_id, "", "thumb"),
+    const element = h("li", {}, picture(event.event_id, "", "thumb", isNew),
       h("div", { class: "what" },
         h("p", { class: "who" }, foreign("strong", {}, event.camera_name), " ", time(event.timestamp)),
         foreign("p", { class: "text" }, event.description),
@@ -105,7 +105,7 @@ export function eventsView(canChange) {
 
   function event(event) {
     if (shown.has(event.event_id) || !matches(event)) return;
-    const added = row(event);
+    const added = row(event, true);
     added.classList.add("new");
     list.prepend(added);
     if (list.children.length > MAX_ROWS) {
