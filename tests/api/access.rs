@@ -78,13 +78,13 @@ async fn a_token_opens_the_routes_of_its_scopes_and_no_others() {
         {
             let needed = operation["security"][0]["bearer"][0].as_str().expect("a scope");
             let permitted = scopes.iter().any(|scope| *scope == Scope::Admin || scope.as_str() == needed);
-            let call = app.anonymous(method.clone(), path).bearer_auth(&token);
+            let request = app.anonymous(method.clone(), path).bearer_auth(&token);
             if permitted {
                 // Not the body: a stream's has no end.
-                let status = call.send().await.unwrap().status().as_u16();
+                let status = request.send().await.unwrap().status().as_u16();
                 assert!(![401, 403, 405].contains(&status), "{token} {method} {path}: {status}");
             } else {
-                let answer = Answer::to(call).await;
+                let answer = Answer::to(request).await;
                 let problem = answer.problem(403);
                 let named = format!("needs a token with the scope `{needed}`");
                 assert!(problem["detail"].as_str().unwrap().contains(&named), "{problem}");
