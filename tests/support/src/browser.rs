@@ -127,19 +127,32 @@ impl Browser {
 
     /// Clicks what this selector finds, as a person would: it must be there, and nothing in front of it.
     pub async fn click(&self, selector: &str) {
-        self.click_on(self.find(selector).await).await;
+        self.click_by("css selector", selector).await;
     }
 
     /// Clicks the button with this text.
     pub async fn press(&self, button: &str) {
-        self.click_on(self.find_by("xpath", &format!("//button[normalize-space()='{button}']")).await).await;
+        self.click_by("xpath", &format!("//button[normalize-space()='{button}']")).await;
     }
 
-    /// In the middle of the window, where nothing that sticks to its edges is in front of it.
-    async fn click_on(&self, element: Value) {
+    /// In the middle of the window, where nothing that sticks to its edges is in front of it. What the page drew anew
+    /// meanwhile is looked for again.
+    async fn click_by(&self, using: &str, what: &str) {
         let centre = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
-        self.run(centre, json!([element])).await;
-        self.command(&format!("/element/{}/click", id_of(&element)), &json!({})).await;
+        for _ in 0..5 {
+            let element = self.find_by(using, what).await;
+            let scroll = json!({"script": centre, "args": [element]});
+            let click = self.path(&format!("/element/{}/click", id_of(&element)));
+            let clicked = match self.try_send(Method::POST, &self.path("/execute/sync"), &scroll).await {
+                Ok(_) => self.try_send(Method::POST, &click, &json!({})).await,
+                Err(error) => Err(error),
+            };
+            match clicked {
+                Ok(_) => return,
+                Err(error) => assert!(error.contains("stale element"), "{what}: {error}"),
+            }
+        }
+        panic!("{what} does not stay on the page");
     }
 
     /// Types into a field, in the place of what was there.
@@ -185,15 +198,23 @@ impl Browser {
     }
 
     async fn send(&self, method: Method, path: &str, body: &Value) -> Value {
+        self.try_send(method, path, body).await.unwrap_or_else(|error| panic!("{path} {body}: {error}"))
+    }
+
+    /// What the driver answers, or why it did not do it.
+    async fn try_send(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
         let mut request = self.client.request(method, format!("http://127.0.0.1:{}{path}", self.port));
         if !body.is_null() {
             request = request.json(body);
         }
         let response = request.send().await.expect("chromedriver answers");
         let status = response.status();
-        let answer: Value = response.json().await.expect("chromedriver answers with JSON");
-        assert!(status.is_success(), "{path} {body}: {}", answer["value"]["message"]);
-        answer["value"].clone()
+        let mut answer: Value = response.json().await.expect("chromedriver answers with JSON");
+        if status.is_success() {
+            Ok(answer["value"].take())
+        } else {
+            Err(answer["value"]["message"].to_string())
+        }
     }
 }
 
