@@ -91,6 +91,12 @@ impl App {
         Ok(Self { service, public_url, token, state, server, certificates })
     }
 
+    /// The address of the page that signs in by itself. It holds the token: for the terminal of whoever started this, never
+    /// for a log.
+    pub fn sign_in_link(&self) -> String {
+        format!("{}/#token={}", self.public_url, self.token.expose())
+    }
+
     /// Runs until a signal comes or something fails, and stops in order. A second signal ends the process at once.
     pub async fn run_until_stopped(self) -> Result<Exit, AppError> {
         let mut signals = Signals::new().map_err(AppError::Signals)?;

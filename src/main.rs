@@ -1,6 +1,6 @@
 //! Parse, run, map the outcome to an exit code.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use liveobject::{
@@ -30,7 +30,11 @@ async fn main() -> ExitCode {
 async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
     match command {
-        Command::Serve => Ok(App::start(&config).await?.run_until_stopped().await?),
+        Command::Serve => {
+            let app = App::start(&config).await?;
+            greet(&app);
+            Ok(app.run_until_stopped().await?)
+        }
         Command::Demo { .. } => unreachable!("it was handled before, since it takes no configuration"),
         Command::Check => commands::check(&config).await,
         Command::Token { command: None } => commands::token(&config),
@@ -38,6 +42,14 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
         Command::Key(KeyCommand::Rotate { new_identity }) => {
             commands::rotate_key(&config, new_identity.as_deref()).await
         }
+    }
+}
+
+/// Tells a person at a terminal where the page is. What is piped elsewhere may end in a log, where no token belongs.
+#[expect(clippy::print_stderr, reason = "for the person who started it, not for the log")]
+fn greet(app: &App) {
+    if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
+        eprintln!("The page: {}", app.sign_in_link());
     }
 }
 

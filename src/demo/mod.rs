@@ -91,6 +91,7 @@ fn introduce(app: &App, broker_port: u16) {
         env!("CARGO_PKG_VERSION")
     );
     println!();
+    println!("  page    {}", app.sign_in_link());
     println!("  API     {url}/api/v1   (all of it: {url}/openapi.json)");
     println!("  token   {token}");
     println!("  broker  mqtt://127.0.0.1:{broker_port}");

@@ -1,7 +1,7 @@
-//! Who may call: holders of a token (what it permits, under `/api`) or of a signed link (the one thing that it names), under
-//! a name that is this service's (every route).
+//! Who may call: holders of a token, or of the cookie that stands for one (what it permits, under `/api`), or of a signed
+//! link (the one thing that it names), under a name that is this service's (every route).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use actix_web::{
     Error, HttpMessage, ResponseError,
@@ -9,7 +9,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method, StatusCode,
-        header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN},
+        header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN},
     },
     middleware::Next,
     web::{Data, Query},
@@ -26,7 +26,9 @@ use super::{
     limiter::{Gate, Notice},
     problem::Problem,
     route::Access,
+    session,
     state::{ApiState, ask},
+    ticket::{self, Holder},
 };
 
 /// Who calls, once that is known. Lies with the request.
@@ -98,26 +100,56 @@ async fn pass<B: MessageBody + 'static>(
     Ok(next.call(request).await?.map_into_left_body())
 }
 
-/// What the request's token permits; what to answer when it has none, or none that is good. Wrong tokens are counted.
+/// What the caller may do, by a token in the header or else by the page's cookie; what to answer when there is neither, or
+/// none that is good.
 async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<Scopes, Problem> {
-    let token = bearer(request.headers().get(AUTHORIZATION)).ok_or_else(Problem::unauthorized)?;
+    if let Some(token) = bearer(request.headers().get(AUTHORIZATION)) {
+        return Ok(holder_of(state, address(request.peer_addr()), token).await?.1);
+    }
+    let scopes = signed_in(state, request.headers()).await?;
+    session::from_own_page(request.method(), request.headers())?;
+    Ok(scopes)
+}
+
+/// What the page's cookie permits.
+pub(super) async fn signed_in(state: &ApiState, headers: &HeaderMap) -> Result<Scopes, Problem> {
+    let ticket = session::ticket_of(headers).ok_or_else(Problem::unauthorized)?;
+    match ticket::open(&state.token, ticket, clock::now()).ok_or_else(Problem::unauthorized)? {
+        Holder::Administrator => Ok(Scopes::admin()),
+        Holder::Of(hash) => {
+            let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
+            found.map(|found| found.scopes).ok_or_else(Problem::unauthorized)
+        }
+    }
+}
+
+/// The address of the connection: what a proxy, or anybody, writes into a header is not believed.
+pub(super) fn address(peer: Option<SocketAddr>) -> IpAddr {
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
+}
+
+/// Whose token this is and what it permits. Wrong tokens are counted.
+pub(super) async fn holder_of(
+    state: &ApiState,
+    from: IpAddr,
+    token: &str,
+) -> Result<(Holder, Scopes), Problem> {
     let hash = TokenHash::of(token);
-    // The address of the connection: what a proxy, or anybody, writes into a header is not believed.
-    let from = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     if let Gate::Closed { seconds } = state.limiter().gate(from, &hash, Instant::now()) {
         return Err(Problem::too_many_failures(seconds));
     }
-    let scopes = if state.token.matches(token) {
-        Some(Scopes::admin())
+    let found = if state.token.matches(token) {
+        Some((Holder::Administrator, Scopes::admin()))
     } else {
-        ask(&state.handle.authenticate, Authenticate(hash)).await??.map(|found| found.scopes)
+        let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
+        found.map(|found| (Holder::Of(hash), found.scopes))
     };
-    let Some(scopes) = scopes else {
+    let Some(found) = found else {
         failed(state, from);
         return Err(Problem::unauthorized());
     };
     state.limiter().succeeded(from, hash, Instant::now());
-    Ok(scopes)
+    Ok(found)
 }
 
 /// Counts a wrong token, and logs it once a burst.

@@ -13,13 +13,16 @@ mod mqtt;
 mod observe;
 mod openapi;
 mod origin;
+mod page;
 mod problem;
 mod route;
 mod schema;
 mod server;
+mod session;
 mod state;
 mod stream;
 mod thumbnails;
+mod ticket;
 pub mod tls;
 mod tokens;
 
@@ -36,15 +39,24 @@ pub use self::{
     state::{ApiState, FAILED_LOGINS},
 };
 
+const SESSION: &str = "/api/v1/session";
+
 /// Every route, and who may call it; the OpenAPI document has exactly these.
 ///
 /// `events:write` is what a source needs: to hand in events and pictures, and to say whether its camera works. `read` is
 /// every look, but at the tokens. What changes something, or connects somewhere, needs `admin`.
+///
+/// Who signs in to the page has nothing but a token in hand, so that is open as well, and looks at the token itself.
 const ROUTES: &[Endpoint] = &[
+    get("/", Anyone, || web::to(page::index)),
+    get("/page/{file}", Anyone, || web::to(page::file)),
     get("/health/live", Anyone, || web::to(health::live)),
     get("/health/ready", Anyone, || web::to(health::ready)),
     get("/metrics", Anyone, || web::to(metrics::metrics)),
     get("/openapi.json", Anyone, || web::to(openapi::document)),
+    get(SESSION, Anyone, || web::to(session::look)),
+    post(SESSION, Anyone, || web::to(session::sign_in)),
+    delete(SESSION, Anyone, || web::to(session::sign_out)),
     post("/api/v1/events", Holder(EventsWrite), || web::to(events::publish)),
     get("/api/v1/events", Holder(Read), || web::to(events::list)),
     // Before `{event_id}`, which would match it too.
@@ -81,9 +93,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_under_api_needs_a_scope_and_nothing_else_does() {
+    fn what_lies_under_api_needs_a_scope_but_for_signing_in_and_nothing_else_does() {
         for route in ROUTES {
-            assert_eq!(route.access == Anyone, !route.path.starts_with("/api/"), "{}", route.path);
+            let open = !route.path.starts_with("/api/") || route.path == SESSION;
+            assert_eq!(route.access == Anyone, open, "{}", route.path);
         }
     }
 

@@ -15,8 +15,8 @@ use utoipa::{
 };
 
 use super::{
-    ROUTES, cameras, events, health, metrics, mqtt, problem::CONTENT_TYPE, route::Access, schema, stream,
-    thumbnails, tokens,
+    ROUTES, cameras, events, health, metrics, mqtt, page, problem::CONTENT_TYPE, route::Access, schema,
+    session, stream, thumbnails, tokens,
 };
 
 /// The document's source: every handler, and what holds for all of them.
@@ -32,6 +32,11 @@ use super::{
         health::ready,
         metrics::metrics,
         document,
+        page::index,
+        page::file,
+        session::look,
+        session::sign_in,
+        session::sign_out,
         events::publish,
         events::list,
         events::publish_batch,
@@ -63,6 +68,8 @@ use super::{
         (name = "cameras", description = "The cameras, and how they stand"),
         (name = "mqtt", description = "The connection to the broker"),
         (name = "tokens", description = "Who may call, and what"),
+        (name = "session", description = "Signing in to the page"),
+        (name = "page", description = "The web page"),
         (name = "operation", description = "Health and metrics"),
     ),
 )]
@@ -93,6 +100,11 @@ impl Modify for EveryCall {
         ));
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+        let cookie = ApiKeyValue::with_description(
+            "liveobject_session",
+            "The page's own way: it signs in with a token and permits what that permits, for calls of the page itself",
+        );
+        components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         let link = ApiKeyValue::with_description(
             "signature",
             "A link that was signed: `expires` and `signature` of an event's `thumbnail_url`",
@@ -108,7 +120,9 @@ impl Modify for EveryCall {
                 let access = ROUTES.iter().find(|r| r.path == path && r.method == method).map(|r| r.access);
                 if let Some(Access::Holder(scope) | Access::HolderOrLink(scope)) = access {
                     let link = matches!(access, Some(Access::HolderOrLink(_))).then(|| needs("link", None));
-                    let security = std::iter::once(needs("bearer", Some(scope.as_str()))).chain(link);
+                    let holder =
+                        [needs("bearer", Some(scope.as_str())), needs("session", Some(scope.as_str()))];
+                    let security = holder.into_iter().chain(link);
                     operation.security = Some(security.collect());
                     answer(operation, "401", "No token, or a wrong one");
                     answer(operation, "403", &format!("The token has not the scope `{scope}`; or {foreign}"));
@@ -245,11 +259,14 @@ mod tests {
                 };
                 let expected = match ROUTES.iter().find(of).unwrap().access {
                     Access::Anyone => Value::Null,
-                    Access::Holder(scope) => json!([{"bearer": [scope]}]),
-                    Access::HolderOrLink(scope) => json!([{"bearer": [scope]}, {"link": []}]),
+                    Access::Holder(scope) => json!([{"bearer": [scope]}, {"session": [scope]}]),
+                    Access::HolderOrLink(scope) => {
+                        json!([{"bearer": [scope]}, {"session": [scope]}, {"link": []}])
+                    }
                 };
                 assert_eq!(operation["security"], expected, "{method} {path}");
-                let secured = expected.is_array();
+                // Who signs in may have a wrong token too.
+                let secured = expected.is_array() || operation["operationId"] == "sign_in";
                 assert_eq!(operation["responses"]["401"].is_object(), secured, "{method} {path}");
             }
         }
@@ -261,7 +278,7 @@ mod tests {
             for (method, operation) in item.as_object().unwrap() {
                 for (status, response) in operation["responses"].as_object().unwrap() {
                     let problem = response["content"][CONTENT_TYPE].is_object();
-                    assert_eq!(problem, !status.starts_with('2'), "{method} {path} {status}");
+                    assert_eq!(problem, *status.as_str() >= *"400", "{method} {path} {status}");
                 }
             }
         }

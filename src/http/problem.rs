@@ -61,6 +61,10 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, "Bearer")
     }
 
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// The token is good, but not for this.
     pub(super) fn lacks(scope: Scope, has: &Scopes) -> Self {
         let detail = format!("this call needs a token with the scope `{scope}`; this one has `{has}`");

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "no value of these types is ever made")]
 
 mod cameras;
+mod session;
 mod settings;
 mod status;
 mod tokens;
@@ -13,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 pub(super) use self::{
     cameras::{Camera, CameraInput, CameraPath, CameraStatusInput, Cameras},
+    session::{Session, SignIn},
     settings::{Settings, SettingsInput},
     status::{BrokerProtocol, ConnectionState, LastError, TestReport, Warning},
     tokens::{NewToken, TokenInput, Tokens},

@@ -49,7 +49,9 @@ async fn the_content_type_does_not_matter_but_compression_does() {
 #[actix_web::test]
 async fn an_unknown_address_is_a_404() {
     let app = TestApp::start();
-    for path in ["/", "/nothing", "/api/v1/nothing", "/api/v1/events/", "/api/v1/events/a/b", "/health"] {
+    for path in
+        ["/page", "/page/", "/nothing", "/api/v1/nothing", "/api/v1/events/", "/api/v1/events/a/b", "/health"]
+    {
         app.get(path).await.problem(404);
     }
     app.stop().await;

@@ -27,11 +27,13 @@ impl TokenHash {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// The hash that was written down as these bytes; there are 32.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    /// As it is written down.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

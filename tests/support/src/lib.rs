@@ -18,6 +18,7 @@
 //! | what a Home Assistant that starts now is told | [`visitor::retained`] |
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
 //! | what a page is told as it happens | [`EventStream`] |
+//! | what a person sees of the page | [`Browser`] |
 //! | the proof that nothing was lost or out of order | [`Ledger`] |
 
 #![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
@@ -29,6 +30,7 @@ mod ports;
 mod wait;
 
 pub mod api;
+pub mod browser;
 pub mod events;
 pub mod hostile;
 pub mod ledger;
@@ -44,6 +46,7 @@ pub mod subscriber;
 pub mod visitor;
 
 pub use api::{Answer, Api};
+pub use browser::Browser;
 pub use canned::Canned;
 pub use events::{EventStream, Sse};
 pub use hostile::{Hostile, Misdeed, Then};

@@ -1,0 +1,48 @@
+// Calls of the API. The cookie goes with them by itself.
+
+import { T } from "./texts.js";
+
+/** An error as the API answers it (RFC 9457); status 0: no answer. */
+export class Problem extends Error {
+  constructor(status, detail, errors = []) {
+    super(detail);
+    this.status = status;
+    this.errors = errors;
+  }
+}
+
+let skew = 0;
+/** The server's time: countdowns must not depend on this machine's clock. */
+export const now = () => Date.now() + skew;
+
+function compareClocks(response) {
+  const there = Date.parse(response.headers.get("date") ?? "");
+  // The header is to a second.
+  const difference = there + 500 - Date.now();
+  if (Number.isFinite(difference)) skew = Math.abs(difference) > 2000 ? difference : 0;
+}
+
+/** Calls; answers the body, or throws a Problem. Whoever is not signed in any more is told by the event `signed-out`. */
+export async function call(method, path, body, timeout = 15_000) {
+  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  let response;
+  try {
+    response = await fetch(`api/v1/${path}`, {
+      method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(timeout),
+    });
+  } catch {
+    throw new Problem(0, T.noAnswer);
+  }
+  compareClocks(response);
+  const answer = response.status === 204 ? null : await response.json().catch(() => null);
+  if (response.ok) return answer;
+  if (response.status === 401 && path !== "session") document.dispatchEvent(new Event("signed-out"));
+  throw new Problem(response.status, answer?.detail ?? `${response.status} ${response.statusText}`, answer?.errors);
+}
+
+export const get = (path) => call("GET", path);
+export const session = {
+  look: () => get("session"),
+  signIn: (token) => call("POST", "session", { token }),
+  signOut: () => call("DELETE", "session"),
+};

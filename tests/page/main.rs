@@ -1,0 +1,10 @@
+//! The web page in a real browser, in front of the real service and a real broker.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod cameras;
+mod events;
+mod helpers;
+mod layout;
+mod setup;
