@@ -39,7 +39,7 @@ pub use self::{
     state::{ApiState, FAILED_LOGINS},
 };
 
-const SESSION: &str = "/api/v1/session";
+const SESSION: &str = "/session";
 
 /// Every route, and who may call it; the OpenAPI document has exactly these.
 ///

@@ -17,7 +17,7 @@ const API: &str = "/api";
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Anyone; under `/api` only who signs in.
+    /// Anyone; nothing under `/api`.
     Anyone,
     /// Whoever holds a token with this scope.
     Holder(Scope),
@@ -52,8 +52,8 @@ pub(super) const fn delete(path: &'static str, access: Access, handler: fn() -> 
 
 /// Registers a table. A token is asked for by the actix scope of `/api`, that is by whatever the router finds to lie there,
 /// so that no spelling of a path gets round it; what the token must permit is asked by the endpoint that the router found.
-/// What a signed link opens has its own guard, and signing in none, each at its own resource: only what the router finds to
-/// be that resource gets there, and everything else falls to the scope.
+/// What a signed link opens has its own guard, at its own resource: only what the router finds to be that resource gets
+/// there, and everything else falls to the scope.
 pub(super) fn register(cfg: &mut ServiceConfig, table: &[Endpoint]) {
     cfg.app_data(PathConfig::default().error_handler(|_, _| Problem::not_found().into()));
     let mut api = web::scope(API);
@@ -61,9 +61,6 @@ pub(super) fn register(cfg: &mut ServiceConfig, table: &[Endpoint]) {
         match path.strip_prefix(API) {
             Some(_) if endpoints.iter().any(|e| matches!(e.access, Access::HolderOrLink(_))) => {
                 cfg.service(resource(path, &endpoints).wrap(from_fn(auth::require_token_or_link)));
-            }
-            Some(_) if endpoints.iter().all(|e| e.access == Access::Anyone) => {
-                cfg.service(resource(path, &endpoints));
             }
             Some(below) => api = api.service(resource(below, &endpoints)),
             None => {

@@ -41,7 +41,7 @@ struct View {
 /// The cookie permits what the token permits, for 30 days, until the token is revoked, or until the administrator's token is
 /// replaced. It is not readable for scripts, and a call that comes with it must come from this service's own page.
 #[utoipa::path(
-    post, path = "/api/v1/session", tag = "session", request_body = schema::SignIn,
+    post, path = "/session", tag = "session", request_body = schema::SignIn,
     responses(
         (status = 200, description = "Signed in", body = schema::Session,
             headers(("Set-Cookie" = String, description = "The session"))),
@@ -69,7 +69,7 @@ pub(super) async fn sign_in(
 
 /// Whether somebody is signed in, and what they may do.
 #[utoipa::path(
-    get, path = "/api/v1/session", tag = "session",
+    get, path = "/session", tag = "session",
     responses(
         (status = 200, description = "Who is signed in", body = schema::Session),
         (status = 503, description = "The database is away"),
@@ -86,7 +86,7 @@ pub(super) async fn look(state: Data<ApiState>, request: HttpRequest) -> Result<
 
 /// Sign out: removes the cookie.
 #[utoipa::path(
-    delete, path = "/api/v1/session", tag = "session",
+    delete, path = "/session", tag = "session",
     responses((status = 204, description = "Signed out", headers(("Set-Cookie" = String, description = "None any more")))),
 )]
 pub(super) async fn sign_out(request: HttpRequest) -> Result<HttpResponse, Problem> {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::helpers::{Answer, TestApp};
 
-const SESSION: &str = "/api/v1/session";
+const SESSION: &str = "/session";
 const EVENTS: &str = "/api/v1/events";
 
 /// A request as the page makes it.

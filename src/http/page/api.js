@@ -11,6 +11,9 @@ export class Problem extends Error {
   }
 }
 
+/** Beside the API: whoever calls it has no token yet. */
+const SESSION = "session";
+
 let skew = 0;
 /** The server's time: countdowns must not depend on this machine's clock. */
 export const now = () => Date.now() + skew;
@@ -27,7 +30,7 @@ export async function call(method, path, body, timeout = 15_000) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
   let response;
   try {
-    response = await fetch(`api/v1/${path}`, {
+    response = await fetch(path === SESSION ? path : `api/v1/${path}`, {
       method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(timeout),
     });
   } catch {
@@ -36,13 +39,13 @@ export async function call(method, path, body, timeout = 15_000) {
   compareClocks(response);
   const answer = response.status === 204 ? null : await response.json().catch(() => null);
   if (response.ok) return answer;
-  if (response.status === 401 && path !== "session") document.dispatchEvent(new Event("signed-out"));
+  if (response.status === 401 && path !== SESSION) document.dispatchEvent(new Event("signed-out"));
   throw new Problem(response.status, answer?.detail ?? `${response.status} ${response.statusText}`, answer?.errors);
 }
 
 export const get = (path) => call("GET", path);
 export const session = {
-  look: () => get("session"),
-  signIn: (token) => call("POST", "session", { token }),
-  signOut: () => call("DELETE", "session"),
+  look: () => get(SESSION),
+  signIn: (token) => call("POST", SESSION, { token }),
+  signOut: () => call("DELETE", SESSION),
 };
