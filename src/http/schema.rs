@@ -137,10 +137,16 @@ pub(super) struct DeliveryChange {
     delivery: Delivery,
 }
 
-/// Server-sent events.
+/// One server-sent event; the stream is made of them.
 #[derive(ToSchema)]
-#[schema(value_type = String)]
-pub(super) struct Stream(String);
+pub(super) struct Stream {
+    /// What it is told of: `status`, `event`, `delivery` or `reset`.
+    event: Option<String>,
+    /// Where the stream stands: what `Last-Event-ID` takes.
+    id: Option<String>,
+    /// JSON.
+    data: Option<String>,
+}
 
 /// What to tell.
 #[derive(IntoParams)]
