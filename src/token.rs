@@ -1,13 +1,13 @@
 //! The API token: made at the first start, kept in a file that only its owner can read, compared in constant time.
 
 use std::{
-    fmt::Write as _,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
+use liveobject_actors::hex;
 use rand::{
     TryRng,
     rngs::{SysError, SysRng},
@@ -107,9 +107,7 @@ fn random() -> Result<Zeroizing<String>, TokenError> {
     let mut bytes = Zeroizing::new([0_u8; RANDOM_BYTES]);
     SysRng.try_fill_bytes(bytes.as_mut_slice()).map_err(TokenError::Random)?;
     let mut text = Zeroizing::new(String::with_capacity(2 * RANDOM_BYTES + 1));
-    for byte in bytes.iter() {
-        write!(text, "{byte:02x}").expect("a String takes any text");
-    }
+    hex::push(&mut text, bytes.as_slice());
     Ok(text)
 }
 

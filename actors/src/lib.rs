@@ -53,6 +53,7 @@ pub mod data_dir;
 pub mod discovery;
 pub mod event;
 pub mod fields;
+pub mod hex;
 pub mod ids;
 pub mod metrics;
 pub mod outbox;

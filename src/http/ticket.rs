@@ -4,10 +4,8 @@
 //! all sessions. A ticket of another token names that token's hash, which is asked for at every call: what was revoked
 //! opens nothing. The tokens themselves are in no cookie.
 
-use std::fmt::Write as _;
-
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use liveobject_actors::{clock::Timestamp, tokens::TokenHash};
+use liveobject_actors::{clock::Timestamp, hex, tokens::TokenHash};
 use sha2::Sha256;
 
 use crate::token::ApiToken;
@@ -31,9 +29,9 @@ pub(super) fn issue(key: &ApiToken, holder: Holder, now: Timestamp) -> String {
     let expires = now.timestamp().saturating_add(LIFETIME_SECONDS);
     let name = match holder {
         Holder::Administrator => ADMINISTRATOR.to_owned(),
-        Holder::Of(hash) => hex(hash.as_bytes()),
+        Holder::Of(hash) => digits(hash.as_bytes()),
     };
-    let signature = hex(&mac(key, expires, &name).finalize().into_bytes());
+    let signature = digits(&mac(key, expires, &name).finalize().into_bytes());
     format!("{expires}.{name}.{signature}")
 }
 
@@ -46,13 +44,13 @@ pub(super) fn open(key: &ApiToken, ticket: &str, now: Timestamp) -> Option<Holde
         return None;
     }
     let expires: i64 = expires.parse().ok()?;
-    mac(key, expires, name).verify(&bytes(signature)?.into()).ok()?;
+    mac(key, expires, name).verify(&hex::read(signature)?.into()).ok()?;
     if now.timestamp() >= expires {
         return None;
     }
     match name {
         ADMINISTRATOR => Some(Holder::Administrator),
-        hash => TokenHash::from_bytes(&bytes(hash)?).map(Holder::Of),
+        hash => TokenHash::from_bytes(&hex::read(hash)?).map(Holder::Of),
     }
 }
 
@@ -63,23 +61,10 @@ fn mac(key: &ApiToken, expires: i64, name: &str) -> Hmac<Sha256> {
     mac
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes any text");
-        text
-    })
-}
-
-fn bytes(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digit = |c: u8| char::from(c).to_digit(16);
-        *byte = u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?;
-    }
-    Some(bytes)
+fn digits(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    hex::push(&mut text, bytes);
+    text
 }
 
 #[cfg(test)]

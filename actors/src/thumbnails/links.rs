@@ -1,12 +1,12 @@
 //! Links to pictures that open without the token: signed, and good for as long as the picture is kept. Pure.
 
-use std::{fmt, fmt::Write as _, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::LinkKey;
-use crate::{clock::Timestamp, ids::EventId};
+use crate::{clock::Timestamp, hex, ids::EventId};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -40,16 +40,14 @@ impl Links {
         let Inner { public_url, lifetime, key } = &*self.0;
         let expires = accepted_at.timestamp().saturating_add(*lifetime);
         let mut url = format!("{public_url}/api/v1/events/{event_id}/thumbnail?expires={expires}&signature=");
-        for byte in mac(key, event_id, expires).finalize().into_bytes() {
-            write!(url, "{byte:02x}").expect("a String takes any text");
-        }
+        hex::push(&mut url, &mac(key, event_id, expires).finalize().into_bytes());
         url
     }
 
     /// Whether a link with this expiry (seconds since 1970) and signature (hex digits) was made here, for this event, and
     /// is still good. Takes the same time wherever the signatures differ.
     pub fn verify(&self, event_id: &EventId, expires: i64, signature: &str, now: Timestamp) -> bool {
-        let made_here = from_hex(signature)
+        let made_here = hex::read(signature)
             .is_some_and(|given| mac(&self.0.key, event_id, expires).verify(&given.into()).is_ok());
         made_here && now.timestamp() < expires
     }
@@ -60,18 +58,6 @@ fn mac(key: &LinkKey, event_id: &EventId, expires: i64) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
     mac.update(format!("thumbnail\n{expires}\n{event_id}").as_bytes());
     mac
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digit = |c: u8| char::from(c).to_digit(16);
-        *byte = u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A token: how it is made, and what is kept of it.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use rand::{
     TryRng,
@@ -10,6 +10,8 @@ use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use crate::hex;
 
 /// 256 bits: nobody guesses them, which is why a plain hash of them tells nothing.
 const RANDOM_BYTES: usize = 32;
@@ -89,9 +91,7 @@ pub(super) fn generate() -> Result<(SecretString, TokenHash), SysError> {
     SysRng.try_fill_bytes(bytes.as_mut_slice())?;
     let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 2 * RANDOM_BYTES));
     text.push_str(PREFIX);
-    for byte in bytes.iter() {
-        write!(text, "{byte:02x}").expect("a String takes any text");
-    }
+    hex::push(&mut text, bytes.as_slice());
     let secret = SecretString::from(text.as_str());
     let hash = TokenHash::of(secret.expose_secret());
     Ok((secret, hash))

@@ -1,0 +1,41 @@
+//! Bytes as hexadecimal digits: what signatures and tokens look like to others. Pure.
+
+use std::fmt::Write as _;
+
+/// Appends two lowercase digits a byte. Text that has room for them is not moved, so that no copy of a secret is left.
+pub fn push(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a String takes any text");
+    }
+}
+
+/// Reads 32 bytes from exactly 64 digits, of either case.
+pub fn read(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |c: u8| char::from(c).to_digit(16);
+        *byte = u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again_and_nothing_else_is() {
+        let bytes = std::array::from_fn(|n| u8::try_from(n * 8 + 7).unwrap());
+        let mut text = String::new();
+        push(&mut text, &bytes);
+        assert!(text.starts_with("070f17") && text.len() == 64, "{text}");
+        assert_eq!(read(&text), Some(bytes));
+        assert_eq!(read(&text.to_uppercase()), Some(bytes));
+        for wrong in [&text[1..], &format!("{text}0"), &text.replacen('0', "+", 1), &"ä".repeat(32), ""] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}
