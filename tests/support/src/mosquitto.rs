@@ -149,6 +149,12 @@ impl Mosquitto {
         self.ports[place]
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("mosquitto runs").pid()
+    }
+
     /// The directory with its configuration, log and persistent state.
     #[must_use]
     pub fn dir(&self) -> &Path {

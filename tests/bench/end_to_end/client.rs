@@ -1,0 +1,61 @@
+//! A lean HTTP/1.1 client, so that the load costs as little as it can: requests are written as they are kept, of answers
+//! only status and length are read.
+
+use std::net::Ipv4Addr;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// A request, ready to be written.
+pub fn post(path: &str, token: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A connection that is kept.
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub async fn open(port: u16) -> Self {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("the service listens");
+        stream.set_nodelay(true).expect("a socket takes options");
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends the request and reads the whole answer, which must be 202.
+    pub async fn accepted(&mut self, request: &[u8]) {
+        self.stream.write_all(request).await.expect("the service reads");
+        self.buffer.clear();
+        let whole = loop {
+            let read = self.stream.read_buf(&mut self.buffer).await.expect("the service answers");
+            assert!(read > 0, "the service hung up: {}", String::from_utf8_lossy(&self.buffer));
+            if let Some(whole) = answer_length(&self.buffer)
+                && self.buffer.len() >= whole
+            {
+                break whole;
+            }
+        };
+        let text = || String::from_utf8_lossy(&self.buffer[..whole]);
+        assert!(self.buffer.starts_with(b"HTTP/1.1 202"), "not accepted: {}", text());
+    }
+}
+
+/// The length of the answer, head and body, once its head is there.
+fn answer_length(buffer: &[u8]) -> Option<usize> {
+    let head = buffer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let text = std::str::from_utf8(&buffer[..head]).ok()?;
+    let length = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    })?;
+    Some(head + 4 + length)
+}

@@ -1,0 +1,159 @@
+//! The service in the process of its classifier, which is an actor on a thread of its own.
+
+use std::{sync::mpsc, thread, time::Duration};
+
+use actix::prelude::*;
+use futures_util::{StreamExt as _, stream};
+use liveobject_actors::{
+    Handle, PublishEvent, Service, ServiceOptions, outbox::GetOutbox, status::ConnectionState,
+    supervisor::GetStatus,
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use crate::{events, service::directory};
+
+/// So many events are on their way to the disk at a time.
+const AT_ONCE: usize = 1000;
+
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Sends events as fast as they are accepted, or at a steady pace.
+struct Classifier {
+    publish: Recipient<PublishEvent>,
+}
+
+impl Actor for Classifier {
+    type Context = Context<Self>;
+}
+
+/// Publishes these, `every` so often (as fast as it can when zero); tells when each was begun.
+#[derive(Message)]
+#[rtype(result = "Vec<Instant>")]
+struct Classify {
+    numbers: std::ops::Range<usize>,
+    every: Duration,
+}
+
+impl Handler<Classify> for Classifier {
+    type Result = ResponseFuture<Vec<Instant>>;
+
+    fn handle(&mut self, Classify { numbers, every }: Classify, _: &mut Self::Context) -> Self::Result {
+        let publish = self.publish.clone();
+        let publish = move |number| {
+            let event = events::input(number).validate().expect("a good event");
+            publish.send(PublishEvent::new(event))
+        };
+        Box::pin(async move {
+            if every.is_zero() {
+                let sent = stream::iter(numbers).map(publish).buffer_unordered(AT_ONCE);
+                sent.for_each(async |receipt| {
+                    receipt.expect("the service runs").expect("the event is accepted");
+                })
+                .await;
+                return Vec::new();
+            }
+            let mut begun = Vec::new();
+            let mut clock = tokio::time::interval(every);
+            for number in numbers {
+                clock.tick().await;
+                begun.push(Instant::now());
+                let sent = publish(number);
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "an event that is not accepted never arrives, which is noticed"
+                )]
+                actix::spawn(async move {
+                    sent.await.expect("the service runs").expect("the event is accepted");
+                });
+            }
+            begun
+        })
+    }
+}
+
+/// A service and a classifier, each on its own thread.
+pub struct Embedded {
+    handle: Handle,
+    classifier: Addr<Classifier>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Embedded {
+    /// With an empty log, connected to the broker on this port.
+    pub async fn connected(port: u16, qos: u8) -> Self {
+        let (started, starting) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::spawn(move || {
+            actix::System::new().block_on(async move {
+                let dir = directory();
+                let settings = serde_json::json!({
+                    "enabled": true, "broker_host": "127.0.0.1", "broker_port": port, "qos": qos, "protocol": "5",
+                });
+                let options = ServiceOptions {
+                    initial_mqtt: Some(settings),
+                    ..ServiceOptions::in_dir(dir.path().join("data"))
+                };
+                let service = Service::start(options).await.expect("the service starts");
+                let publish = service.handle().publish;
+                let classifier =
+                    Classifier::start_in_arbiter(&Arbiter::new().handle(), |_| Classifier { publish });
+                started.send((service.handle(), classifier)).expect("somebody waits");
+                // An error: nobody wants it any more.
+                let _gone = stopped.await;
+                service.stop().await;
+            });
+        });
+        let (handle, classifier) = starting.recv().expect("the service starts");
+        let embedded = Self { handle, classifier, stop: Some(stop), thread: Some(thread) };
+        while !embedded.is_connected().await {
+            sleep(LOOK_EVERY).await;
+        }
+        embedded
+    }
+
+    async fn is_connected(&self) -> bool {
+        let status = self.handle.status.send(GetStatus).await.expect("the service runs");
+        matches!(status.state, ConnectionState::Connected)
+    }
+
+    /// Publishes so many; how long until the broker had acknowledged them all.
+    pub async fn publish_all(&self, count: usize) -> Duration {
+        let started = Instant::now();
+        self.classify(0..count, Duration::ZERO).await;
+        self.acknowledged(count).await;
+        started.elapsed()
+    }
+
+    /// Publishes at a steady pace; tells when each was begun.
+    pub async fn publish_paced(&self, numbers: std::ops::Range<usize>, every: Duration) -> Vec<Instant> {
+        self.classify(numbers, every).await
+    }
+
+    async fn classify(&self, numbers: std::ops::Range<usize>, every: Duration) -> Vec<Instant> {
+        self.classifier.send(Classify { numbers, every }).await.expect("the classifier runs")
+    }
+
+    async fn acknowledged(&self, count: usize) {
+        loop {
+            let outbox = self.handle.outbox.send(GetOutbox).await.expect("the service runs");
+            if outbox.pending == 0 && outbox.published >= count as u64 {
+                return;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been told already.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Subscribers: one that only takes what it is given, and one that notes when each event arrives.
+
+use std::{
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+use rumqttc::{
+    AsyncClient, Event, MqttOptions, NetworkOptions,
+    mqttbytes::{QoS, v5::Packet},
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use crate::events;
+
+/// What the service and the bare publisher publish events to.
+const EVENTS: &str = "+/camera/+/event";
+
+/// `mosquitto_sub`, its output thrown away; ended when dropped.
+pub struct Sink(Child);
+
+impl Sink {
+    pub async fn subscribe(port: u16, qos: u8) -> Self {
+        let child = Command::new("mosquitto_sub")
+            .args(["-p", &port.to_string(), "-q", &qos.to_string(), "-t", EVENTS, "-F", "%m"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("mosquitto_sub (Debian package mosquitto-clients) is there");
+        // It says nothing when it has subscribed.
+        sleep(Duration::from_millis(300)).await;
+        Self(child)
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // Both fail only when it has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+type Arrivals = Arc<Mutex<Vec<Option<Instant>>>>;
+
+/// Notes when each event arrives, by its number, on a thread of its own.
+pub struct Listener {
+    arrivals: Arrivals,
+    payload: Arc<Mutex<Vec<u8>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Listener {
+    /// For events with numbers below `count`.
+    pub fn subscribe(port: u16, count: usize) -> Self {
+        let arrivals: Arrivals = Arc::new(Mutex::new(vec![None; count]));
+        let payload = Arc::default();
+        let (stop, stopped) = oneshot::channel();
+        let (subscribed, subscribing) = mpsc::channel();
+        let (noted, kept) = (Arc::clone(&arrivals), Arc::clone(&payload));
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                tokio::select! {
+                    () = listen(port, &noted, &kept, &subscribed) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        subscribing.recv().expect("the broker takes subscriptions");
+        Self { arrivals, payload, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Waits until all of these have arrived; when each did.
+    pub async fn arrived(&self, numbers: std::ops::Range<usize>) -> Vec<Instant> {
+        loop {
+            let arrived: Option<Vec<_>> = lock(&self.arrivals)[numbers.clone()].iter().copied().collect();
+            if let Some(arrived) = arrived {
+                return arrived;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The payload that came last.
+    pub fn last_payload(&self) -> Vec<u8> {
+        lock(&self.payload).clone()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been told already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn listen(
+    port: u16,
+    arrivals: &Mutex<Vec<Option<Instant>>>,
+    last: &Mutex<Vec<u8>>,
+    subscribed: &mpsc::Sender<()>,
+) {
+    let mut options = MqttOptions::new("listener", ("127.0.0.1", port));
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    options.set_network_options(network);
+    let (client, mut events) = AsyncClient::builder(options).capacity(8).build();
+    client.try_subscribe(EVENTS, QoS::AtLeastOnce).expect("an empty queue has room");
+    loop {
+        match events.poll().await.expect("the connection holds") {
+            Event::Incoming(Packet::SubAck(_)) => subscribed.send(()).expect("somebody waits"),
+            Event::Incoming(Packet::Publish(publish)) => {
+                let now = Instant::now();
+                if let Some(number) = events::number_in(&publish.payload) {
+                    lock(arrivals)[number].get_or_insert(now);
+                }
+                *lock(last) = publish.payload.to_vec();
+            }
+            _ => {}
+        }
+    }
+}
