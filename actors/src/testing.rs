@@ -1,4 +1,6 @@
-//! Help for tests of actors: peers that record, and waiting until all is quiet.
+//! Help for tests of actors: peers that record, and waiting until all is quiet; and for benchmarks, the pieces alone.
+
+pub mod log;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -21,12 +23,11 @@ pub async fn settle() {
 }
 
 /// What a commit has to know, in tests: everything happens in UTC.
-#[cfg(test)]
 pub(crate) fn commit_context() -> crate::store::commit::Context {
-    let key = crate::thumbnails::LinkKey::generate().unwrap();
+    let key = crate::thumbnails::LinkKey::generate().expect("the system gives random bytes");
     crate::store::commit::Context {
         links: crate::thumbnails::Links::new("http://here", 7, key),
-        calendar: crate::calendar::Calendar::named("UTC").unwrap(),
+        calendar: crate::calendar::Calendar::new(chrono_tz::Tz::UTC),
         max_cameras: 1000,
     }
 }

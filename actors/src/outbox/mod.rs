@@ -17,7 +17,7 @@ mod pacer;
 mod pictures;
 mod suspicion;
 mod warnings;
-mod window;
+pub(crate) mod window;
 
 use std::{
     collections::{BTreeMap, HashMap},
