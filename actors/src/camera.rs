@@ -81,13 +81,17 @@ pub struct LastEvent {
 impl LastEvent {
     /// The start of a description that Home Assistant can show as a state.
     pub fn shortened(description: &str) -> String {
-        description.chars().take(MAX_DESCRIPTION_CHARS).collect()
+        first_chars(description, MAX_DESCRIPTION_CHARS).to_owned()
     }
 
     /// The first 100 characters of the description.
     pub fn snippet(&self) -> String {
-        self.description.chars().take(MAX_SNIPPET_CHARS).collect()
+        first_chars(&self.description, MAX_SNIPPET_CHARS).to_owned()
     }
+}
+
+fn first_chars(text: &str, chars: usize) -> &str {
+    text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
 }
 
 /// The format of a picture.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement, entity::prelude::*};
+use sea_orm::{
+    ConnectionTrait, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, Statement, entity::prelude::*,
+};
 
 use crate::{calendar::Day, ids::CameraId};
 
@@ -23,17 +25,26 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Counts so many more events of a camera on a day; answers how many it are then.
-pub async fn add(db: &impl ConnectionTrait, camera: &CameraId, day: Day, more: u64) -> Result<u64, DbErr> {
-    let statement = Statement::from_sql_and_values(
-        db.get_database_backend(),
-        "INSERT INTO camera_days (camera_id, day, count) VALUES (?, ?, ?) \
-         ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count RETURNING count",
-        [camera.as_str().into(), day.to_string().into(), i64::try_from(more).unwrap_or(i64::MAX).into()],
-    );
-    let row = db.query_one_raw(statement).await?;
-    let count: i64 = row.map_or(Ok(0), |row| row.try_get("", "count"))?;
-    Ok(u64::try_from(count).unwrap_or(0))
+/// Counts so many more events of cameras on days; answers how many they are then.
+pub async fn add(db: &impl ConnectionTrait, more: &[(CameraId, Day, u64)]) -> Result<Counts, DbErr> {
+    let mut rows = Vec::with_capacity(more.len());
+    for chunk in more.chunks(IDS_PER_STATEMENT) {
+        let values = vec!["(?,?,?)"; chunk.len()].join(",");
+        let counted = Statement::from_sql_and_values(
+            db.get_database_backend(),
+            format!(
+                "INSERT INTO camera_days (camera_id, day, count) VALUES {values} \
+                 ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
+                 RETURNING camera_id, day, count"
+            ),
+            chunk.iter().flat_map(|(camera, day, more)| {
+                let more = i64::try_from(*more).unwrap_or(i64::MAX);
+                [camera.as_str().into(), day.to_string().into(), more.into()]
+            }),
+        );
+        rows.extend(Model::find_by_statement(counted).all(db).await?);
+    }
+    Ok(counts(rows))
 }
 
 /// The counts of cameras.

@@ -70,8 +70,23 @@ pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
 
 /// Writes a camera, new or known.
 pub async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbErr> {
+    write_all(db, std::slice::from_ref(camera)).await
+}
+
+/// Writes cameras, new or known.
+pub async fn write_all(db: &impl ConnectionTrait, cameras: &[Camera]) -> Result<(), DbErr> {
+    let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
+    let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
+    for chunk in cameras.chunks(IDS_PER_STATEMENT) {
+        let rows = chunk.iter().map(row);
+        Entity::insert_many(rows).on_conflict(over.clone()).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+fn row(camera: &Camera) -> ActiveModel {
     let last = camera.last_event.as_ref();
-    let row = ActiveModel {
+    ActiveModel {
         camera_id: Set(camera.camera_id.as_str().to_owned()),
         camera_name: Set(camera.camera_name.clone()),
         source_type: Set(camera.source_type.clone()),
@@ -90,11 +105,7 @@ pub async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbE
         thumbnail_happened_at: Set(camera.thumbnail.map(|thumbnail| clock::to_micros(thumbnail.happened_at))),
         thumbnail_format: Set(camera.thumbnail.map(|thumbnail| thumbnail.format.media_type().to_owned())),
         revision: Set(camera.revision),
-    };
-    let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
-    let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
-    Entity::insert(row).on_conflict(over).exec_without_returning(db).await?;
-    Ok(())
+    }
 }
 
 /// Changes one camera in a transaction of its own: `change` gets it, or `None` where it is unknown, and answers what it is

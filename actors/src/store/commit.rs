@@ -85,6 +85,26 @@ pub async fn commit(
     last_seq: Option<Seq>,
     context: &Context,
 ) -> Result<Committed, DbErr> {
+    // Events are seldom sent again: that they are new is tried before it is asked.
+    if let Some(committed) = attempt(db, batch, HashMap::new(), last_seq, context).await? {
+        return Ok(committed);
+    }
+    let ids: Vec<EventId> = batch.events.iter().map(|event| event.event_id().clone()).collect();
+    // The one connection that writes: nothing comes between.
+    let known = events::find_ids(db, &ids).await?.into_iter().collect();
+    let again = attempt(db, batch, known, last_seq, context).await?;
+    again.ok_or_else(|| DbErr::Custom("an event came into the log from elsewhere".to_owned()))
+}
+
+/// [`commit`], with the places of those of the events that the log holds already; `None`, and nothing is written, when it
+/// holds others of them.
+async fn attempt(
+    db: &DatabaseConnection,
+    batch: &Batch,
+    known: HashMap<EventId, Seq>,
+    last_seq: Option<Seq>,
+    context: &Context,
+) -> Result<Option<Committed>, DbErr> {
     let txn = db.begin().await?;
     let now = clock::now();
     let mut committed = Committed {
@@ -100,12 +120,13 @@ pub async fn commit(
         afterlife: None,
     };
     if !batch.events.is_empty() {
-        let ids: Vec<EventId> = batch.events.iter().map(|event| event.event_id().clone()).collect();
-        let known = events::find_ids(&txn, &ids).await?.into_iter().collect();
         let mut cameras =
             Cameras::of(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
         let rows = place(&mut committed, &batch.events, known, &mut cameras, now, &context.links);
-        events::insert(&txn, &rows).await?;
+        if !events::insert(&txn, &rows).await? {
+            txn.rollback().await?;
+            return Ok(None);
+        }
         committed.unregistered = cameras.unregistered.first().cloned();
         committed.seen = cameras.write(&txn).await?;
     }
@@ -121,7 +142,7 @@ pub async fn commit(
         committed.afterlife = Some(Afterlife::read(&txn).await?);
     }
     txn.commit().await?;
-    Ok(committed)
+    Ok(Some(committed))
 }
 
 /// Gives each new event the next place, and each repeated one the receipt of the first.
@@ -142,13 +163,14 @@ fn place(
         }
         let seq = committed.last_seq.next();
         committed.last_seq = seq;
-        let camera = cameras.take(event, seq);
+        let payload = event.payload(&cameras.of_event(event), seq, &links.url(&event_id, now));
+        cameras.take(event, seq);
         let stored = StoredEvent {
             seq,
             camera_id: event.camera_id().clone(),
             occurred_at: event.timestamp(),
             received_at: now,
-            payload: event.payload(&camera, seq, &links.url(&event_id, now)).into(),
+            payload: payload.into(),
         };
         known.insert(event_id.clone(), seq);
         committed.receipts.push(Receipt { event_id: event_id.clone(), seq, duplicate: false });

@@ -1,7 +1,10 @@
 //! What a commit tells of cameras: who they are, what they saw last, how many events they had on a day. Written in the
 //! transaction of the commit, so that counts are exact.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use sea_orm::{ConnectionTrait, DbErr};
 
@@ -56,43 +59,48 @@ impl Cameras {
         Ok(Self { calendar, now, known, room, unregistered: BTreeSet::new() })
     }
 
-    /// Takes in what a new event tells, and answers with its camera as it was before.
-    pub fn take(&mut self, event: &DetectionEvent, seq: Seq) -> Camera {
+    /// The camera of an event, as it is before the event tells of it.
+    pub fn of_event(&mut self, event: &DetectionEvent) -> Cow<'_, Camera> {
         let id = event.camera_id();
         if !self.known.contains_key(id) {
             let camera = Camera::new(id.clone(), self.now);
             if self.room == 0 {
                 self.unregistered.insert(id.clone());
-                return camera;
+                return Cow::Owned(camera);
             }
             self.room -= 1;
             self.known.insert(id.clone(), Sighted { camera, stored: None, days: BTreeMap::new() });
         }
-        let sighted = self.known.get_mut(id).expect("it was put there above");
-        let before = sighted.camera.clone();
-        let happened_at = event.happened_at(self.now);
+        Cow::Borrowed(&self.known.get(id).expect("it was put there above").camera)
+    }
+
+    /// Takes in what a new event tells.
+    pub fn take(&mut self, event: &DetectionEvent, seq: Seq) {
+        let Some(sighted) = self.known.get_mut(event.camera_id()) else { return };
         event.tell(&mut sighted.camera, seq, self.now);
-        *sighted.days.entry(self.calendar.day(happened_at)).or_default() += 1;
-        before
+        *sighted.days.entry(self.calendar.day(event.happened_at(self.now))).or_default() += 1;
     }
 
     /// Writes what has changed, and tells it.
     pub async fn write(self, db: &impl ConnectionTrait) -> Result<Vec<Seen>, DbErr> {
-        let mut seen = Vec::new();
+        let (mut sighted, mut changed, mut more) = (Vec::new(), Vec::new(), Vec::new());
         for Sighted { mut camera, stored, days } in self.known.into_values() {
             if days.is_empty() {
                 continue;
             }
             if stored.as_ref() != Some(&camera) {
                 camera.revision += 1;
-                cameras::write(db, &camera).await?;
+                changed.push(camera.clone());
             }
-            let mut counts = Vec::with_capacity(days.len());
-            for (day, more) in days {
-                counts.push((day, camera_days::add(db, &camera.camera_id, day, more).await?));
-            }
-            seen.push(Seen { camera, days: counts });
+            more.extend(days.into_iter().map(|(day, more)| (camera.camera_id.clone(), day, more)));
+            sighted.push(camera);
         }
-        Ok(seen)
+        cameras::write_all(db, &changed).await?;
+        let mut counts = camera_days::add(db, &more).await?;
+        let seen = sighted.into_iter().map(|camera| {
+            let days = counts.remove(&camera.camera_id).unwrap_or_default().into_iter().collect();
+            Seen { camera, days }
+        });
+        Ok(seen.collect())
     }
 }

@@ -136,3 +136,59 @@ async fn a_file_that_cannot_be_made_is_named() {
     assert!(matches!(error, OpenError::File { .. }), "{error:?}");
     assert!(error.to_string().contains("/proc/nowhere/l.db"));
 }
+
+fn events(numbers: std::ops::Range<usize>) -> Vec<crate::DetectionEvent> {
+    let event = |number| crate::EventInput {
+        event_id: Some(format!("e{number}")),
+        camera_id: format!("c{}", number % 3),
+        description: "d".into(),
+        ..crate::EventInput::default()
+    };
+    numbers.map(|number| event(number).validate().unwrap()).collect()
+}
+
+#[actix_rt::test]
+async fn batches_of_every_size_are_written_whole_and_in_order() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let context = crate::testing::commit_context();
+    let (mut written, mut last_seq) = (0, crate::Seq(0));
+    for size in [1, 2, 3, 63, 255, 256, 257, 700] {
+        let batch = commit::Batch { events: events(written..written + size), ..commit::Batch::default() };
+        let committed = commit::commit(&store.write, &batch, Some(last_seq), &context).await.unwrap();
+        let days: u64 = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum();
+        written += size;
+        last_seq = committed.last_seq;
+        assert_eq!(last_seq, crate::Seq(i64::try_from(written).unwrap()));
+        assert_eq!(days, if size < 3 { size as u64 } else { written as u64 }, "after {size}");
+    }
+    let page = events::page(&store.read, crate::Seq(1), 10_000).await.unwrap();
+    assert_eq!(page.len(), written);
+    for (number, event) in page.iter().enumerate() {
+        let payload: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
+        assert_eq!(
+            (&payload["event_id"], &payload["seq"]),
+            (&format!("e{number}").into(), &(number + 1).into())
+        );
+    }
+}
+
+#[actix_rt::test]
+async fn an_event_that_the_log_holds_among_new_ones_keeps_its_place() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let context = crate::testing::commit_context();
+    let commit = async |events, last| {
+        let batch = commit::Batch { events, ..commit::Batch::default() };
+        commit::commit(&store.write, &batch, Some(crate::Seq(last)), &context).await.unwrap()
+    };
+    commit(events(0..300), 0).await;
+    let committed = commit(events(250..600), 300).await;
+    let receipts: Vec<_> =
+        committed.receipts.iter().map(|receipt| (receipt.seq.0, receipt.duplicate)).collect();
+    let expected: Vec<_> = (250..600).map(|number| (number + 1, number < 300)).collect();
+    assert_eq!(receipts, expected);
+    assert_eq!(committed.stored.len(), 300);
+    let today = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum::<u64>();
+    assert_eq!(today, 600, "the attempt that found them out counted nothing");
+}
