@@ -1,10 +1,10 @@
 //! Accepting: from a request to a commit that is synced to disk.
 
-use std::time::Duration;
+use std::{panic::resume_unwind, time::Duration};
 
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use sea_orm::DbErr;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{runtime::Handle, sync::oneshot, task::spawn_blocking, time::Instant};
 
 use super::{OutboxActor, PublishError, Receipt, gather::MAX_GATHERED, gather::OnItsWay, is_late};
 use crate::{
@@ -31,6 +31,20 @@ type Accepted = Result<oneshot::Receiver<Result<Vec<Receipt>, PublishError>>, Pu
 /// The answer to an accepted request, once its commit is through.
 pub(super) async fn wait(accepted: Accepted) -> Result<Vec<Receipt>, PublishError> {
     accepted?.await.unwrap_or(Err(PublishError::Stopping))
+}
+
+/// Does this on another thread than the actors'. A commit waits for the database a dozen times; here it would each time
+/// wait for what the actors do as well. A panic in it is ours.
+async fn beside<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+    let runtime = Handle::current();
+    match spawn_blocking(move || runtime.block_on(work())).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime ends, and whoever waits for this with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
 }
 
 impl OutboxActor {
@@ -90,7 +104,7 @@ impl OutboxActor {
         let last_seq = self.last_seq_is_certain.then_some(self.last_seq);
         let context = self.limits.commit.clone();
         let started = Instant::now();
-        let commit = async move { commit::commit(&db, &batch, last_seq, &context).await };
+        let commit = beside(async move || commit::commit(&db, &batch, last_seq, &context).await);
         ctx.spawn(commit.into_actor(self).map(move |result, act, ctx| {
             act.committing = None;
             match result {
