@@ -161,14 +161,15 @@ pub struct Overrun;
 
 /// A session with these settings; it begins to connect when the events are polled.
 pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, approach: Approach) -> Events {
-    let attempt = Attempt {
+    // Boxed, since every event moves it.
+    let attempt = Box::new(Attempt {
         session: Session::open(settings, options.clone(), approach, approach.first()),
         version: approach.first(),
         refused: None,
         settings: Arc::clone(settings),
         options,
         approach,
-    };
+    });
     Box::pin(stream::unfold(Some(attempt), async |attempt| attempt?.next().await))
 }
 
@@ -209,7 +210,7 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn next(mut self) -> Option<(Result<Event, Ended>, Option<Self>)> {
+    async fn next(mut self: Box<Self>) -> Option<(Result<Event, Ended>, Option<Box<Self>>)> {
         loop {
             match self.session.next().await? {
                 Ok(Event::Accepted(accepted)) => {
