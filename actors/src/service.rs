@@ -24,7 +24,7 @@ use crate::{
         OutboxLimits, PublishBatch, PublishEvent, Stop, Thumbnails,
     },
     retained::RetainedActor,
-    store::{OpenError, Store, StoreError, commit::Context as CommitContext},
+    store::{OpenError, Store, StoreError, commit::Context as CommitContext, deliveries},
     stream::{OpenStream, StreamActor, StreamPeers, Watched},
     supervisor::{
         ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
@@ -193,6 +193,7 @@ pub struct Service {
     others: Vec<Recipient<Stop>>,
     crashed: UnboundedReceiver<&'static str>,
     store: Store,
+    delivered_today: u64,
     /// Ours until the service is gone.
     _data_dir: DataDir,
 }
@@ -248,6 +249,9 @@ impl Service {
         let data_dir = DataDir::lock(&options.data_dir)?;
         let store = options.open_store().await?;
         let metrics = Metrics::new();
+        let midnight = options.calendar.start(options.calendar.day(clock::now()));
+        let delivered_today =
+            deliveries::delivered_since(&store.read, midnight).await.map_err(StartError::Log)?;
         let (crash, crashed) = mpsc::unbounded_channel();
 
         let config = ConfigActor::open(options.config_options(store.clone(), crash.clone()));
@@ -330,12 +334,27 @@ impl Service {
             recipient(&thumbnails),
             recipient(&tokens),
         ];
-        Ok(Self { handle, outbox, supervisor, streams, others, crashed, store, _data_dir: data_dir })
+        Ok(Self {
+            handle,
+            outbox,
+            supervisor,
+            streams,
+            others,
+            crashed,
+            store,
+            delivered_today,
+            _data_dir: data_dir,
+        })
     }
 
     /// What others need to talk to the service.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// How many events had been delivered when it started, on the day on which it did.
+    pub fn delivered_today(&self) -> u64 {
+        self.delivered_today
     }
 
     /// The name of the first actor that panics; never returns while all are well. The service is not to be trusted any

@@ -7,6 +7,7 @@ mod cameras;
 mod events;
 mod headers;
 mod health;
+mod history;
 mod limiter;
 mod metrics;
 mod mqtt;
@@ -67,6 +68,7 @@ const ROUTES: &[Endpoint] = &[
     put("/api/v1/events/{event_id}/thumbnail", Holder(EventsWrite), || web::to(thumbnails::store)),
     get("/api/v1/events/{event_id}/thumbnail", HolderOrLink(Read), || web::to(thumbnails::find)),
     get("/api/v1/stream", Holder(Read), || web::to(stream::open)),
+    get("/api/v1/history", Holder(Read), || web::to(history::history)),
     get("/api/v1/cameras", Holder(Read), || web::to(cameras::list)),
     get("/api/v1/cameras/{camera_id}", Holder(Read), || web::to(cameras::find)),
     put("/api/v1/cameras/{camera_id}", Holder(Admin), || web::to(cameras::replace)),

@@ -103,10 +103,13 @@ pub(super) struct OutboxView {
     /// When the oldest pending event was accepted.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     oldest_pending_at: Option<Timestamp>,
+    /// Acknowledged by the broker since midnight, in the time zone of `[cameras]`.
+    #[schema(minimum = 0)]
+    delivered_today: u64,
 }
 
 impl StatusView {
-    pub(super) fn new(connection: ConnectionStatus, outbox: OutboxStatus) -> Self {
+    pub(super) fn new(connection: ConnectionStatus, outbox: OutboxStatus, delivered_today: u64) -> Self {
         let OutboxStatus {
             pending, in_flight, dead, oldest_pending_at, published, refused, warnings, ..
         } = outbox;
@@ -121,7 +124,7 @@ impl StatusView {
             last_error: connection.last_error,
             reconnect_attempt: connection.reconnect_attempt,
             next_attempt_at: connection.next_attempt_at,
-            outbox: OutboxView { pending, in_flight, dead, oldest_pending_at },
+            outbox: OutboxView { pending, in_flight, dead, oldest_pending_at, delivered_today },
             warnings: connection.warnings.into_iter().chain(warnings).collect(),
         }
     }
@@ -136,7 +139,7 @@ pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Proble
     let connection = ask(&state.handle.status, GetStatus);
     let outbox = ask(&state.handle.outbox, GetOutbox);
     let (connection, outbox) = futures_util::try_join!(connection, outbox)?;
-    Ok(HttpResponse::Ok().json(StatusView::new(connection, outbox)))
+    Ok(HttpResponse::Ok().json(StatusView::new(connection, outbox, state.history.delivered_today())))
 }
 
 /// Try a connection, stage by stage, without saving anything: with these settings, or with the stored ones when the body

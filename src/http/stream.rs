@@ -20,6 +20,8 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::timeout;
 
+use crate::history::History;
+
 use super::{
     events::RecordView,
     mqtt::StatusView,
@@ -77,26 +79,26 @@ pub(super) async fn open(state: Data<ApiState>, request: HttpRequest) -> Result<
         return Ok(response.finish());
     }
     let subscription = ask(&state.handle.open_stream, query).await??;
-    Ok(response.streaming(body(subscription)))
+    Ok(response.streaming(body(subscription, state.history.clone())))
 }
 
-fn body(subscription: Subscription) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let told = stream::unfold(subscription, |mut subscription| async move {
+fn body(subscription: Subscription, history: History) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let told = stream::unfold((subscription, history), |(mut subscription, history)| async move {
         let text = match timeout(HEARTBEAT, subscription.next()).await {
-            Ok(message) => text_of(&*message?),
+            Ok(message) => text_of(&*message?, history.delivered_today()),
             Err(_) => Bytes::from_static(HEARTBEAT_TEXT),
         };
-        Some((Ok(text), subscription))
+        Some((Ok(text), (subscription, history)))
     });
     stream::once(async { Ok(Bytes::from_static(FIRST_TEXT)) }).chain(told)
 }
 
 /// A message as it goes over the wire. JSON has no line breaks: it is one line of data.
-fn text_of(StreamMessage { position, news }: &StreamMessage) -> Bytes {
+fn text_of(StreamMessage { position, news }: &StreamMessage, delivered_today: u64) -> Bytes {
     let (event, data) = match news {
         News::Status(status) => {
             let (connection, outbox) = (**status).clone();
-            ("status", json_of(&StatusView::new(connection, outbox)))
+            ("status", json_of(&StatusView::new(connection, outbox, delivered_today)))
         }
         News::Event(record) => ("event", json_of(&RecordView::from((**record).clone()))),
         News::Deliveries(changes) => ("delivery", json_of(changes)),
@@ -151,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_message_is_its_id_its_kind_and_one_line_of_data() {
-        let text = text_of(&StreamMessage { position: at(7, 3), news: News::Reset });
+        let text = text_of(&StreamMessage { position: at(7, 3), news: News::Reset }, 0);
         assert_eq!(&text[..], b"id: 7-3\nevent: reset\ndata: {}\n\n");
     }
 
