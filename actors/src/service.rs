@@ -30,7 +30,8 @@ use crate::{
         ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
     },
     thumbnails::{
-        Files, FilesError, GetThumbnail, LinkKey, LinkKeyError, Links, PutThumbnail, ThumbnailActor,
+        Files, FilesError, GetThumbnail, GetThumbnailAt, HaveThumbnails, LinkKey, LinkKeyError, Links,
+        PutThumbnail, ThumbnailActor,
     },
     tokens::{Authenticate, CreateToken, ListTokens, RevokeToken, TokenActor},
 };
@@ -140,6 +141,10 @@ pub struct Handle {
     pub put_thumbnail: Recipient<PutThumbnail>,
     /// Finds the picture of an event.
     pub get_thumbnail: Recipient<GetThumbnail>,
+    /// Finds the picture of the event at a place.
+    pub get_thumbnail_at: Recipient<GetThumbnailAt>,
+    /// Tells which events have a picture.
+    pub have_thumbnails: Recipient<HaveThumbnails>,
     /// Tells whose a token of the API is.
     pub authenticate: Recipient<Authenticate>,
     /// Lists the tokens of the API.
@@ -233,6 +238,8 @@ impl Actors {
             test_connection: recipient(&self.config),
             put_thumbnail: recipient(&self.thumbnails),
             get_thumbnail: recipient(&self.thumbnails),
+            get_thumbnail_at: recipient(&self.thumbnails),
+            have_thumbnails: recipient(&self.thumbnails),
             authenticate: recipient(&self.tokens),
             list_tokens: recipient(&self.tokens),
             create_token: recipient(&self.tokens),

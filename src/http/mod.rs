@@ -73,6 +73,7 @@ const ROUTES: &[Endpoint] = &[
     get("/api/v1/cameras/{camera_id}", Holder(Read), || web::to(cameras::find)),
     put("/api/v1/cameras/{camera_id}", Holder(Admin), || web::to(cameras::replace)),
     delete("/api/v1/cameras/{camera_id}", Holder(Admin), || web::to(cameras::delete)),
+    get("/api/v1/cameras/{camera_id}/thumbnail", Holder(Read), || web::to(cameras::thumbnail)),
     put("/api/v1/cameras/{camera_id}/status", Holder(EventsWrite), || web::to(cameras::set_status)),
     get("/api/v1/integrations/mqtt/config", Holder(Read), || web::to(mqtt::config)),
     put("/api/v1/integrations/mqtt/config", Holder(Admin), || web::to(mqtt::replace_config)),

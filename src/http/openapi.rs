@@ -52,6 +52,7 @@ use super::{
         cameras::replace,
         cameras::delete,
         cameras::set_status,
+        cameras::thumbnail,
         mqtt::config,
         mqtt::replace_config,
         mqtt::status,

@@ -199,6 +199,9 @@ pub(super) struct EventRecord {
     #[schema(format = DateTime)]
     received_at: String,
     delivery: Delivery,
+    /// Whether it has a picture; left out in the stream, since a picture may come after its event.
+    #[schema(nullable = false)]
+    has_thumbnail: Option<bool>,
 }
 
 /// Events, newest first.

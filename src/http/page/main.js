@@ -101,6 +101,8 @@ function showPage(scopes) {
   const events = eventsView(canChange);
   const cameras = camerasView(canChange, (known) => events.knowCameras(known));
   const guidePlace = h("div");
+  // The tabs say it to those who see.
+  const heading = h("h1", { class: "visually-hidden" });
   const settings = settingsView(canChange, {
     loaded(config) {
       events.usePrefix(config.topic_prefix);
@@ -134,6 +136,7 @@ function showPage(scopes) {
       if (one === name) tabs[one].setAttribute("aria-current", "page");
       else tabs[one].removeAttribute("aria-current");
     }
+    heading.textContent = T.views[name];
     document.title = `${T.views[name]} · ${T.name}`;
     if (name === "cameras") cameras.refresh();
   }
@@ -147,7 +150,7 @@ function showPage(scopes) {
     h("header", { class: "top" }, brand(), h("nav", { "aria-label": T.name }, Object.values(tabs)), out),
     lost,
     h("div", { class: "columns" }, h("aside", {}, connection.element),
-      h("main", { id: "content", tabindex: -1 }, guidePlace, Object.values(views))),
+      h("main", { id: "content", tabindex: -1 }, heading, guidePlace, Object.values(views))),
     h("p", { id: "toast", class: "toast", role: "status" }));
   const content = document.getElementById("content");
 

@@ -23,7 +23,9 @@ use liveobject_actors::{
     status::ConnectionState,
     stream::{LogMoved, Position, StreamActor, StreamPeers, Watched},
     supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
-    thumbnails::{GetThumbnail, LinkKey, Links, Picture, PutThumbnail, ThumbnailError},
+    thumbnails::{
+        GetThumbnail, GetThumbnailAt, HaveThumbnails, LinkKey, Links, Picture, PutThumbnail, ThumbnailError,
+    },
     tokens::{
         Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
         Scopes, TokenHash, TokenName, TokenRecord, TokensAway,
@@ -231,6 +233,10 @@ answers! {
     Decide, |script, decide| script.decide(decide);
     PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_fails.clone().map_or(Ok(()), Err);
     GetThumbnail, |script, GetThumbnail(_)| script.query_fails.clone().map_or(Ok(Some(picture())), Err);
+    GetThumbnailAt, |script, GetThumbnailAt(_)| script.query_fails.clone().map_or(Ok(Some(picture())), Err);
+    HaveThumbnails, |script, HaveThumbnails(seqs)| {
+        script.query_fails.clone().map_or(Ok(vec![false; seqs.len()]), Err)
+    };
     ListEvents, |script, list| {
         let records = script.records().map(|records| {
             let before = |r: &EventRecord| list.before.is_none_or(|before| r.seq < before);
@@ -341,6 +347,8 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         test_connection: actors().recipient(),
         put_thumbnail: actors().recipient(),
         get_thumbnail: actors().recipient(),
+        get_thumbnail_at: actors().recipient(),
+        have_thumbnails: actors().recipient(),
         authenticate: actors().recipient(),
         list_tokens: actors().recipient(),
         create_token: actors().recipient(),
