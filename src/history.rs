@@ -18,6 +18,9 @@ use liveobject_actors::{
 /// How often the metrics are read.
 pub const INTERVAL: Duration = Duration::from_secs(15);
 
+/// Whoever has just started it need not wait so long for the first point.
+const FIRST: Duration = Duration::from_secs(5);
+
 /// An hour of readings: some 80 KiB.
 const POINTS: usize = 240;
 /// What a point tells of is the minute that ended with it.
@@ -119,11 +122,13 @@ impl History {
 
     /// Reads the metrics, every 15 s and when a day begins, for ever.
     pub async fn keep(&self) -> Infallible {
+        let mut pause = FIRST;
         loop {
             let now = clock::now();
             let tomorrow = self.calendar.day(now).succ_opt().map(|day| self.calendar.start(day));
-            let left = tomorrow.and_then(|tomorrow| (tomorrow - now).to_std().ok()).unwrap_or(INTERVAL);
-            tokio::time::sleep(left.clamp(Duration::from_millis(1), INTERVAL)).await;
+            let left = tomorrow.and_then(|tomorrow| (tomorrow - now).to_std().ok()).unwrap_or(pause);
+            tokio::time::sleep(left.clamp(Duration::from_millis(1), pause)).await;
+            pause = INTERVAL;
             self.read();
         }
     }

@@ -418,7 +418,7 @@ impl ServiceOptions {
             identity: self.identity_source(),
             recipients: self.recipients.clone(),
             initial: self.initial_mqtt.clone(),
-            probe: |settings| Box::pin(probe::run(settings)),
+            probe: |settings, watcher| Box::pin(probe::run(settings, watcher)),
             crashed,
         }
     }

@@ -26,6 +26,7 @@ mod thumbnails;
 mod ticket;
 pub mod tls;
 mod tokens;
+mod trial;
 
 use actix_web::web::{self, ServiceConfig};
 use liveobject_actors::tokens::Scope::{Admin, EventsWrite, Read};

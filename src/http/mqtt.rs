@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use liveobject_actors::{
     clock::Timestamp,
     config::{GetSettings, ReplaceSettings, TestConnection},
@@ -19,10 +19,11 @@ use super::{
     problem::Problem,
     schema,
     state::{ApiState, ask, ask_within},
+    trial,
 };
 
 // A trial takes at most 10 s by itself; a test message as long as a broker may take to acknowledge.
-const TRIAL_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const TRIAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The MQTT settings; the defaults when none are stored. Secrets are not shown, only whether there is one.
 #[utoipa::path(
@@ -144,20 +145,27 @@ pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Proble
 
 /// Try a connection, stage by stage, without saving anything: with these settings, or with the stored ones when the body
 /// is empty. Takes at most 10 s.
+///
+/// With `Accept: application/x-ndjson` each stage is told as it happens: lines `{"begun": name}` and `{"stage": {…}}`, and
+/// `{"report": {…}}` as the last one (`{"error": text}`: the trial was not finished).
 #[utoipa::path(
     post, path = "/api/v1/integrations/mqtt/test", tag = "mqtt",
     request_body = Option<schema::SettingsInput>,
     responses(
-        (status = 200, description = "How it went; `success` says whether it would work", body = schema::TestReport),
+        (status = 200, description = "How it went; `success` says whether it would work", content((schema::TestReport = "application/json"), (String = "application/x-ndjson"))),
         (status = 422, description = "Fields are at fault"),
     ),
 )]
 pub(super) async fn test(
     state: Data<ApiState>,
+    request: HttpRequest,
     body: OptionalJson<SETTINGS_BYTES>,
 ) -> Result<HttpResponse, Problem> {
-    let report = ask_within(TRIAL_PATIENCE, &state.handle.test_connection, TestConnection(body.0)).await??;
-    Ok(HttpResponse::Ok().json(report))
+    if trial::is_wanted_live(request.headers()) {
+        return trial::live(state, body.0).await;
+    }
+    let test = TestConnection::new(body.0);
+    Ok(HttpResponse::Ok().json(ask_within(TRIAL_PATIENCE, &state.handle.test_connection, test).await??))
 }
 
 /// Whether it worked, in words too.

@@ -140,6 +140,23 @@ async fn a_trial_takes_the_stored_settings_or_those_it_is_given() {
 }
 
 #[actix_web::test]
+async fn a_trial_is_told_line_by_line_to_those_who_ask_for_lines() {
+    let app = TestApp::start();
+    let lines = |body: Value| {
+        let accept = "application/x-ndjson, application/problem+json";
+        Answer::to(app.request(Method::POST, TEST).header("accept", accept).json(&body))
+    };
+    let answer = lines(json!({"broker_host": "broker.lan"})).await;
+    assert_eq!(answer.header("content-type"), "application/x-ndjson");
+    let told: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let stage = json!({"name": "resolve", "ok": true, "duration_ms": 1, "detail": "127.0.0.1"});
+    let report = json!({"success": true, "message": "it works", "protocol": "5", "stages": [stage]});
+    assert_eq!(told, [json!({"begun": "resolve"}), json!({ "stage": stage }), json!({ "report": report })]);
+    assert_eq!(lines(json!({"qos": 3})).await.faults(), ["qos"]);
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn a_test_message_says_whether_it_worked() {
     let app = TestApp::start();
     let sent = app.post(TEST_MESSAGE, &Value::Null).await.expect(200);

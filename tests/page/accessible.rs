@@ -64,7 +64,7 @@ async fn with_events() -> (Service, Mosquitto, Browser) {
 #[tokio::test]
 async fn events_and_cameras_break_no_rule_of_accessibility() {
     let (_service, _broker, browser) = with_events().await;
-    browser.sees("Delivered in").await;
+    browser.sees("Delivered within").await;
     // The first point of the charts comes with the second reading.
     browser.holds("return document.querySelector('.chart .line')?.getAttribute('d')?.length > 0").await;
     is_accessible(&browser, "events").await;

@@ -5,7 +5,9 @@
 mod access;
 mod accessible;
 mod cameras;
+mod charts;
 mod events;
 mod helpers;
 mod layout;
+mod pictures;
 mod setup;

@@ -9,6 +9,7 @@ const HOUR_MS = 3_600_000;
 // A service that has just started is drawn over a shorter time.
 const LEAST_MS = 300_000;
 const REFRESH_MS = 15_000;
+const EMPTY_MS = 3000;
 const WIDTH = 300, HEIGHT = 44, TOP = 3;
 
 const number = (n) => n.toLocaleString();
@@ -33,16 +34,20 @@ export function charts() {
   // On a telephone the events come first.
   const element = h("details", { class: "hour", open: matchMedia("(min-width: 60rem)").matches, ontoggle: () => refresh() },
     h("summary", {}, h("h3", {}, C.title)), body);
-  let asked = 0;
+  let asked = 0, first;
 
   async function refresh() {
     if (!element.open || document.hidden) return;
+    clearTimeout(first);
     asked = Date.now();
     try {
       const { points } = await get("history");
       note.hidden = points.length > 0;
       body.toggleAttribute("data-empty", points.length === 0);
-      if (points.length === 0) return;
+      if (points.length === 0) {
+        first = setTimeout(refresh, EMPTY_MS);
+        return;
+      }
       const scale = scaleOf(points);
       from.textContent = C.from(span(scale.width / 1000));
       for (const one of drawn) one.update(points, scale);
@@ -55,7 +60,7 @@ export function charts() {
   const timer = setInterval(refresh, REFRESH_MS);
   document.addEventListener("visibilitychange", seen);
   refresh();
-  return { element, stop: () => (clearInterval(timer), document.removeEventListener("visibilitychange", seen)) };
+  return { element, stop: () => (clearInterval(timer), clearTimeout(first), document.removeEventListener("visibilitychange", seen)) };
 }
 
 /** The time that is drawn: from the first point to now, in whole minutes. */

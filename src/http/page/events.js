@@ -126,10 +126,13 @@ export function eventsView(canChange) {
   }
 
   const awaited = new Set();
-  let looking;
+  let looking, soon = false;
 
   function awaitPicture(id) {
     awaited.add(id);
+    // Events that come one after the other do not put it off.
+    if (soon) return;
+    soon = true;
     clearTimeout(looking);
     look([...LOOK_AGAIN_MS]);
   }
@@ -138,6 +141,7 @@ export function eventsView(canChange) {
   function look([wait, ...waits]) {
     if (wait === undefined) return awaited.clear();
     looking = setTimeout(async () => {
+      soon = false;
       const page = await get(`events?limit=${PAGE}`).catch(() => undefined);
       for (const { event_id, has_thumbnail } of page?.events ?? []) {
         if (!has_thumbnail || !awaited.delete(event_id)) continue;

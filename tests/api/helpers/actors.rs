@@ -12,7 +12,8 @@ use liveobject_actors::{
     cameras::{CameraError, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
     clock,
     config::{
-        GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection, TestReport, TestStage,
+        GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection, TestProgress, TestReport,
+        TestStage,
     },
     discovery::{DiscoveryError, PublishDiscovery},
     metrics::Metrics,
@@ -248,10 +249,15 @@ answers! {
     GetStatus, |script, GetStatus| script.connection.clone();
     GetSettings, |script, GetSettings| script.view();
     ReplaceSettings, |script, ReplaceSettings(value)| script.replace(value);
-    TestConnection, |script, TestConnection(value)| {
+    TestConnection, |script, TestConnection { settings: value, watcher }| {
         let settings = MqttSettings::read(value.clone().unwrap_or_else(|| json!({})), "x");
         script.tried.push(value);
-        settings.map(|_| report())
+        let report = settings.map(|_| report());
+        if let (Some(watcher), Ok(report)) = (watcher, &report) {
+            watcher.send(TestProgress::Begun("resolve")).unwrap();
+            watcher.send(TestProgress::Stage(report.stages[0].clone())).unwrap();
+        }
+        report
     };
     Authenticate, |script, Authenticate(hash)| script.authenticate(hash);
     ListTokens, |script, ListTokens| if script.tokens_away { Err(TokensAway("locked".to_owned())) } else { Ok(Vec::new()) };
