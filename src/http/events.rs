@@ -70,14 +70,14 @@ pub(super) struct RecordView {
     payload: Value,
     received_at: Timestamp,
     delivery: Delivery,
-    /// Not known to the stream: a picture may come after its event.
     #[serde(skip_serializing_if = "Option::is_none")]
     has_thumbnail: Option<bool>,
 }
 
-impl From<EventRecord> for RecordView {
-    fn from(EventRecord { payload, received_at, delivery, .. }: EventRecord) -> Self {
-        Self { payload, received_at, delivery, has_thumbnail: None }
+impl RecordView {
+    pub(super) fn of(record: EventRecord, has_thumbnail: Option<bool>) -> Self {
+        let EventRecord { payload, received_at, delivery, .. } = record;
+        Self { payload, received_at, delivery, has_thumbnail }
     }
 }
 
@@ -86,7 +86,7 @@ async fn with_pictures(state: &ApiState, records: Vec<EventRecord>) -> Result<Ve
     let seqs = records.iter().map(|record| record.seq).collect();
     let pictures = ask(&state.handle.have_thumbnails, HaveThumbnails(seqs)).await??;
     let views = records.into_iter().zip(pictures);
-    Ok(views.map(|(r, has)| RecordView { has_thumbnail: Some(has), ..RecordView::from(r) }).collect())
+    Ok(views.map(|(r, has)| RecordView::of(r, Some(has))).collect())
 }
 
 async fn with_picture(state: &ApiState, record: EventRecord) -> Result<RecordView, Problem> {

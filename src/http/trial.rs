@@ -36,14 +36,12 @@ pub(super) async fn live(state: Data<ApiState>, settings: Option<Value>) -> Resu
     let test = TestConnection::watched(settings, watcher);
     let mut trial: Trial =
         Box::pin(async move { Ok(ask_within(TRIAL_PATIENCE, &state.handle.test_connection, test).await??) });
-    let first = tokio::select! {
-        // A step that was told comes before the end that follows it.
+    let running = tokio::select! {
         biased;
-        Some(first) = told.recv() => line(&json!(first)),
-        report = &mut trial => return Ok(whole(&report?)),
+        Some(first) = told.recv() => Running::Step(line(&json!(first)), trial),
+        report = &mut trial => Running::Over(last(&Ok(report?))),
     };
-    let lines = stream::iter([Ok(first)]);
-    let lines = futures_util::StreamExt::chain(lines, rest(trial, told));
+    let lines = lines(running, told);
     Ok(HttpResponse::Ok()
         .content_type(MEDIA_TYPE)
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -51,28 +49,49 @@ pub(super) async fn live(state: Data<ApiState>, settings: Option<Value>) -> Resu
         .streaming(lines))
 }
 
-/// A trial that was over before it told anything.
-fn whole(report: &TestReport) -> HttpResponse {
-    HttpResponse::Ok().content_type(MEDIA_TYPE).body(line(&json!({ "report": report })))
+/// How far it is.
+enum Running {
+    /// This line is to be told before it goes on.
+    Step(Bytes, Trial),
+    /// It goes on.
+    On(Trial),
+    /// It is over: what is still told comes before the last line.
+    Over(Bytes),
+    /// All is told.
+    Told,
 }
 
-fn rest(
-    trial: Trial,
+fn lines(
+    running: Running,
     told: UnboundedReceiver<TestProgress>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    stream::unfold(Some((trial, told)), |running| async move {
-        let (mut trial, mut told) = running?;
-        tokio::select! {
-            biased;
-            Some(step) = told.recv() => Some((Ok(line(&json!(step))), Some((trial, told)))),
-            report = &mut trial => {
-                let last = match report {
-                    Ok(report) => json!({ "report": report }),
-                    Err(problem) => json!({ "error": problem.to_string() }),
-                };
-                Some((Ok(line(&last)), None))
-            }
-        }
+    stream::unfold((running, told), |(running, mut told)| async move {
+        let (line, next) = match running {
+            Running::Step(step, trial) => (step, Running::On(trial)),
+            Running::On(mut trial) => tokio::select! {
+                biased;
+                Some(step) = told.recv() => (line(&json!(step)), Running::On(trial)),
+                report = &mut trial => after(&mut told, last(&report)),
+            },
+            Running::Over(last) => after(&mut told, last),
+            Running::Told => return None,
+        };
+        Some((Ok(line), (next, told)))
+    })
+}
+
+/// The next line of a trial that is over.
+fn after(told: &mut UnboundedReceiver<TestProgress>, last: Bytes) -> (Bytes, Running) {
+    match told.try_recv() {
+        Ok(step) => (line(&json!(step)), Running::Over(last)),
+        Err(_) => (last, Running::Told),
+    }
+}
+
+fn last(report: &Result<TestReport, Problem>) -> Bytes {
+    line(&match report {
+        Ok(report) => json!({ "report": report }),
+        Err(problem) => json!({ "error": problem.to_string() }),
     })
 }
 

@@ -78,7 +78,7 @@ async fn the_status_of_a_service_that_just_starts_is_plain() {
         "connected": false, "state": "disabled", "broker": null, "protocol": null, "last_connected_at": null,
         "messages_published": 0, "publish_errors": 0, "last_error": null, "reconnect_attempt": 0,
         "next_attempt_at": null, "warnings": [],
-        "outbox": {"pending": 0, "in_flight": 0, "dead": 0, "oldest_pending_at": null},
+        "outbox": {"pending": 0, "in_flight": 0, "dead": 0, "oldest_pending_at": null, "delivered_today": 0},
     });
     assert_eq!(status, expected);
     app.stop().await;
@@ -116,8 +116,7 @@ async fn the_status_tells_of_the_connection_and_of_the_outbox() {
     assert_eq!((&status["messages_published"], &status["publish_errors"]), (&json!(9), &json!(4)));
     assert_eq!(status["last_connected_at"], "2026-05-01T12:00:00Z");
     assert_eq!(status["last_error"]["kind"], "bad_credentials");
-    let outbox =
-        json!({"pending": 3, "in_flight": 2, "dead": 1, "oldest_pending_at": "2026-05-01T12:00:00Z"});
+    let outbox = json!({"pending": 3, "in_flight": 2, "dead": 1, "oldest_pending_at": "2026-05-01T12:00:00Z", "delivered_today": 0});
     assert_eq!(status["outbox"], outbox);
     let kinds: Vec<_> =
         status["warnings"].as_array().unwrap().iter().map(|w| w["kind"].as_str().unwrap()).collect();

@@ -12,6 +12,7 @@ async fn the_charts_tell_what_the_metrics_say_to_eyes_ears_and_keyboards() {
     }
     let browser = signed_in(&service).await;
     browser.resize(1440, 900).await;
+    browser.run("document.querySelector('.hour').open = true", json!([])).await;
     let label = "document.querySelector('.of-events svg').getAttribute('aria-label')";
     browser
         .holds(&format!(

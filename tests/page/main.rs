@@ -7,6 +7,7 @@ mod accessible;
 mod cameras;
 mod charts;
 mod events;
+mod fields;
 mod helpers;
 mod layout;
 mod pictures;

@@ -153,6 +153,7 @@ export const T = {
     whole: (min, max) => `must be a whole number from ${min} to ${max}`,
     zeroOr: (min, max) => `must be 0, or a whole number from ${min} to ${max}`,
     required: "must not be empty",
+    control: "must not contain control characters",
     host: "must be a name or an address alone, without spaces, / or ://",
     topic: "must not contain + or #, nor start with $ or /, nor end with /",
     path: "must start with / and be a path as it stands in a URL",

@@ -7,8 +7,7 @@ use actix::{
 };
 use liveobject_actors::{
     CameraId, DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
-    camera::Camera,
-    camera::ImageType,
+    camera::{Camera, ImageType, Thumbnail},
     cameras::{CameraError, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
     clock,
     config::{
@@ -110,7 +109,10 @@ impl Default for Script {
 pub const KNOWN_CAMERA: &str = "known";
 
 fn known_camera(id: CameraId) -> Option<CameraView> {
-    let camera = (id.as_str() == KNOWN_CAMERA).then(|| Camera::new(id, clock::now()));
+    let now = clock::now();
+    let thumbnail = Thumbnail { seq: Seq(1), happened_at: now, format: ImageType::Jpeg };
+    let camera =
+        (id.as_str() == KNOWN_CAMERA).then(|| Camera { thumbnail: Some(thumbnail), ..Camera::new(id, now) });
     camera.map(|camera| CameraView { camera, events_today: 0, events_this_week: 0 })
 }
 
