@@ -18,6 +18,9 @@ use liveobject_actors::{
 /// How often the metrics are read.
 pub const INTERVAL: Duration = Duration::from_secs(15);
 
+/// How often it is looked how many events wait: an interval is long enough for a broker to restart unseen.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Whoever has just started it need not wait so long for the first point.
 const FIRST: Duration = Duration::from_secs(5);
 
@@ -33,7 +36,7 @@ pub struct Point {
     pub at: Timestamp,
     /// Events accepted within it.
     pub accepted: u64,
-    /// Events that waited at its end.
+    /// The most events that waited in the interval before it.
     pub pending: u64,
     /// About how long half of its deliveries took at most, in seconds; `None` when there were none.
     pub delivery_p50: Option<f64>,
@@ -108,14 +111,16 @@ pub struct History {
 struct Kept {
     ring: Ring,
     today: Today,
+    /// The most that waited since the newest reading.
+    most_pending: u64,
 }
 
 impl History {
     /// A history that begins now, on a day on which `delivered` events were delivered already.
     pub fn new(metrics: Metrics, calendar: Calendar, delivered: u64) -> Self {
         let today = Today { day: calendar.day(clock::now()), earlier: delivered, counter: 0 };
-        let history =
-            Self { metrics, calendar, kept: Arc::new(Mutex::new(Kept { ring: Ring::default(), today })) };
+        let kept = Kept { ring: Ring::default(), today, most_pending: 0 };
+        let history = Self { metrics, calendar, kept: Arc::new(Mutex::new(kept)) };
         history.read();
         history
     }
@@ -127,7 +132,13 @@ impl History {
             let now = clock::now();
             let tomorrow = self.calendar.day(now).succ_opt().map(|day| self.calendar.start(day));
             let left = tomorrow.and_then(|tomorrow| (tomorrow - now).to_std().ok()).unwrap_or(pause);
-            tokio::time::sleep(left.clamp(Duration::from_millis(1), pause)).await;
+            let mut left = left.clamp(Duration::from_millis(1), pause);
+            while !left.is_zero() {
+                let nap = left.min(LOOK);
+                tokio::time::sleep(nap).await;
+                left -= nap;
+                self.look();
+            }
             pause = INTERVAL;
             self.read();
         }
@@ -144,11 +155,18 @@ impl History {
         self.lock().today.count(counter)
     }
 
+    fn look(&self) {
+        let pending = u64::try_from(self.metrics.outbox_pending.get()).unwrap_or(0);
+        let mut kept = self.lock();
+        kept.most_pending = kept.most_pending.max(pending);
+    }
+
     fn read(&self) {
         let now = clock::now();
         match Reading::of(&self.metrics) {
-            Ok(reading) => {
+            Ok(mut reading) => {
                 let mut kept = self.lock();
+                reading.pending = reading.pending.max(std::mem::take(&mut kept.most_pending));
                 kept.today.turn(self.calendar.day(now), reading.published);
                 kept.ring.push(now, reading);
             }
@@ -221,5 +239,19 @@ mod tests {
         history.read();
         assert_eq!(history.points()[0].accepted, 2);
         assert_eq!(history.delivered_today(), 8);
+    }
+
+    #[test]
+    fn what_waited_between_two_readings_is_not_missed() {
+        let metrics = Metrics::new();
+        let history = History::new(metrics.clone(), Calendar::named("UTC").unwrap(), 0);
+        metrics.outbox_pending.set(9);
+        history.look();
+        metrics.outbox_pending.set(0);
+        history.look();
+        history.read();
+        history.read();
+        let pending: Vec<_> = history.points().iter().map(|point| point.pending).collect();
+        assert_eq!(pending, [9, 0]);
     }
 }

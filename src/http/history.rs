@@ -29,7 +29,7 @@ pub(super) struct PointView {
     /// Events accepted within it.
     #[schema(minimum = 0)]
     events_per_minute: u64,
-    /// Events that waited at its end.
+    /// The most events that waited in the interval that ended with it.
     #[schema(minimum = 0)]
     pending: u64,
     /// From acceptance to acknowledgement: half of the deliveries took no longer, as the histogram's buckets tell it

@@ -34,7 +34,8 @@ async fn the_last_hour_is_told_by_points_of_the_metrics() {
     let first = async || scene.service.get("/api/v1/history").await.expect(200)["points"][0].clone();
     liveobject_test_support::wait_until("a first point", SOON, async || first().await.is_object()).await;
     let point = first().await;
-    assert_eq!((&point["events_per_minute"], &point["pending"]), (&json!(3), &json!(0)), "{point}");
+    assert_eq!(point["events_per_minute"], 3, "{point}");
+    assert!(point["pending"].as_u64().is_some_and(|pending| pending <= 3), "{point}");
     let (half, most) = (&point["delivery_p50_seconds"], &point["delivery_p95_seconds"]);
     assert!(half.as_f64().unwrap() > 0.0 && half.as_f64() <= most.as_f64(), "{point}");
 }

@@ -45,7 +45,7 @@ export const T = {
     of: {
       events: ["Events per minute", "Accepted within the minute before"],
       latency: ["Delivery, median · 95 %", "From acceptance to the broker’s acknowledgement: half, and 95 in 100, took no longer"],
-      pending: ["Waiting", "Events that wait for the broker"],
+      pending: ["Waiting at most", "The most events that waited for the broker"],
     },
     label: (title, current, most) => `${title}, last hour. Now ${current}, at most ${most}. Arrow keys tell more.`,
     from: (text) => `${text} ago`,
@@ -74,7 +74,7 @@ export const T = {
     end: "These are all events that are kept.",
     confidence: (n) => `${n} % sure`,
     picture: (camera) => `Picture from ${camera}`,
-    topic: "Topic",
+    topic: "Topic, by the settings of now",
     payload: "Payload",
     accepted: "Accepted",
     happened: "Happened",
