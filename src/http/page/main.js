@@ -125,6 +125,7 @@ function showPage(scopes) {
   const views = { events: events.element, cameras: cameras.element, settings: settings.element };
   const tabs = Object.fromEntries(VIEWS.map((name) => [name, h("a", { href: `#${name}` }, T.views[name])]));
   const out = h("button", { type: "button", class: "quiet", onclick: () => busy(out, async () => {
+    if (settings.isDirty() && !confirm(T.settings.leave)) return;
     await session.signOut();
     showSignIn();
   }) }, T.signIn.out);

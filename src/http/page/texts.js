@@ -119,6 +119,7 @@ export const T = {
     saved: "Saved. The new settings hold from now on.",
     discard: "Discard changes",
     unsaved: "Unsaved changes",
+    leave: "Sign out without saving the changed settings?",
     faults: "Some fields need your attention; nothing was saved.",
     faultsTest: "Some fields need your attention; nothing was tried.",
     configured: "A secret is stored; it is never shown.",
