@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     cli::Exit,
     config::Config,
+    history::History,
     http::{
         self, ApiState, HostRules,
         tls::{Certificates, TlsError},
@@ -61,6 +62,7 @@ pub struct App {
     state: ApiState,
     server: actix_web::dev::Server,
     certificates: Option<Certificates>,
+    history: History,
 }
 
 impl App {
@@ -74,21 +76,23 @@ impl App {
         if let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) {
             options.public_url = config.public_url(address);
         }
-        let public_url = options.public_url.clone();
+        let (public_url, calendar) = (options.public_url.clone(), options.calendar);
         let service = Service::start(options).await?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         let hosts = HostRules::new(&public_url, &config.http.allowed_hosts);
+        let history = History::new(service.handle().metrics, calendar, service.delivered_today());
         let state = ApiState::new(service.handle(), token.clone(), hosts)
             .limiting(config.http.failed_logins_per_minute)
-            .at(&public_url);
+            .at(&public_url)
+            .with_history(history.clone());
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
         }
         let server = http::serve_all(listeners, state.clone(), tls).map_err(AppError::Server)?;
-        Ok(Self { service, public_url, token, state, server, certificates })
+        Ok(Self { service, public_url, token, state, server, certificates, history })
     }
 
     /// The address of the page that signs in by itself. It holds the token: for the terminal of whoever started this, never
@@ -111,7 +115,7 @@ impl App {
     /// Runs until `stop` is ready or something fails, and stops in order. While it stops, what `stop` gave is listened to:
     /// one more signal ends the process at once.
     pub async fn run_until(self, stop: impl Future<Output = Signals>) -> Result<Exit, AppError> {
-        let Self { mut service, state, server, certificates, .. } = self;
+        let Self { mut service, state, server, certificates, history, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
         let renewing = async {
@@ -124,6 +128,7 @@ impl App {
             signals = stop => signals,
             actor = service.crashed() => return Ok(crashed(actor, &handle).await),
             never = renewing => match never {},
+            never = history.keep() => match never {},
             ended = &mut server => {
                 service.stop().await;
                 return ended.map(|()| Exit::Failed).map_err(AppError::Server);

@@ -112,7 +112,7 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     println!("Broker {}", settings.broker());
-    let report = actor.send(TestConnection(None)).await??;
+    let report = actor.send(TestConnection::new(None)).await??;
     store.close().await;
     print(&report);
     Ok(if report.success { Exit::Ok } else { Exit::Failed })

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod history;
 pub mod http;
 pub mod telemetry;
 pub mod token;

@@ -24,13 +24,14 @@ use crate::{
         OutboxLimits, PublishBatch, PublishEvent, Stop, Thumbnails,
     },
     retained::RetainedActor,
-    store::{OpenError, Store, StoreError, commit::Context as CommitContext},
+    store::{OpenError, Store, StoreError, commit::Context as CommitContext, deliveries},
     stream::{OpenStream, StreamActor, StreamPeers, Watched},
     supervisor::{
         ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
     },
     thumbnails::{
-        Files, FilesError, GetThumbnail, LinkKey, LinkKeyError, Links, PutThumbnail, ThumbnailActor,
+        Files, FilesError, GetThumbnail, GetThumbnailAt, HaveThumbnails, LinkKey, LinkKeyError, Links,
+        PutThumbnail, ThumbnailActor,
     },
     tokens::{Authenticate, CreateToken, ListTokens, RevokeToken, TokenActor},
 };
@@ -140,6 +141,10 @@ pub struct Handle {
     pub put_thumbnail: Recipient<PutThumbnail>,
     /// Finds the picture of an event.
     pub get_thumbnail: Recipient<GetThumbnail>,
+    /// Finds the picture of the event at a place.
+    pub get_thumbnail_at: Recipient<GetThumbnailAt>,
+    /// Tells which events have a picture.
+    pub have_thumbnails: Recipient<HaveThumbnails>,
     /// Tells whose a token of the API is.
     pub authenticate: Recipient<Authenticate>,
     /// Lists the tokens of the API.
@@ -193,6 +198,7 @@ pub struct Service {
     others: Vec<Recipient<Stop>>,
     crashed: UnboundedReceiver<&'static str>,
     store: Store,
+    delivered_today: u64,
     /// Ours until the service is gone.
     _data_dir: DataDir,
 }
@@ -232,6 +238,8 @@ impl Actors {
             test_connection: recipient(&self.config),
             put_thumbnail: recipient(&self.thumbnails),
             get_thumbnail: recipient(&self.thumbnails),
+            get_thumbnail_at: recipient(&self.thumbnails),
+            have_thumbnails: recipient(&self.thumbnails),
             authenticate: recipient(&self.tokens),
             list_tokens: recipient(&self.tokens),
             create_token: recipient(&self.tokens),
@@ -248,6 +256,9 @@ impl Service {
         let data_dir = DataDir::lock(&options.data_dir)?;
         let store = options.open_store().await?;
         let metrics = Metrics::new();
+        let midnight = options.calendar.start(options.calendar.day(clock::now()));
+        let delivered_today =
+            deliveries::delivered_since(&store.read, midnight).await.map_err(StartError::Log)?;
         let (crash, crashed) = mpsc::unbounded_channel();
 
         let config = ConfigActor::open(options.config_options(store.clone(), crash.clone()));
@@ -330,12 +341,27 @@ impl Service {
             recipient(&thumbnails),
             recipient(&tokens),
         ];
-        Ok(Self { handle, outbox, supervisor, streams, others, crashed, store, _data_dir: data_dir })
+        Ok(Self {
+            handle,
+            outbox,
+            supervisor,
+            streams,
+            others,
+            crashed,
+            store,
+            delivered_today,
+            _data_dir: data_dir,
+        })
     }
 
     /// What others need to talk to the service.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// How many events had been delivered when it started, on the day on which it did.
+    pub fn delivered_today(&self) -> u64 {
+        self.delivered_today
     }
 
     /// The name of the first actor that panics; never returns while all are well. The service is not to be trusted any
@@ -392,7 +418,7 @@ impl ServiceOptions {
             identity: self.identity_source(),
             recipients: self.recipients.clone(),
             initial: self.initial_mqtt.clone(),
-            probe: |settings| Box::pin(probe::run(settings)),
+            probe: |settings, watcher| Box::pin(probe::run(settings, watcher)),
             crashed,
         }
     }

@@ -6,7 +6,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use liveobject_actors::{
-    CameraId, Invalid,
+    CameraId, Invalid, Seq,
     camera::{CameraStatus, LastEvent},
     cameras::{CameraUpdate, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
     clock,
@@ -20,6 +20,7 @@ use super::{
     problem::Problem,
     schema,
     state::{ApiState, ask},
+    thumbnails,
 };
 
 /// A camera as the API tells of it.
@@ -34,6 +35,7 @@ struct View {
     last_event: Option<LastEventView>,
     events_today: u64,
     events_this_week: u64,
+    thumbnail_seq: Option<Seq>,
 }
 
 /// The newest event of a camera.
@@ -57,6 +59,7 @@ impl From<CameraView> for View {
             last_event: camera.last_event.map(LastEventView::from),
             events_today,
             events_this_week,
+            thumbnail_seq: camera.thumbnail.map(|thumbnail| thumbnail.seq),
         }
     }
 }
@@ -164,6 +167,26 @@ pub(super) async fn set_status(
     let status = status(body.0)?;
     let camera = ask(&state.handle.set_camera_status, SetCameraStatus { camera_id, status }).await??;
     Ok(HttpResponse::Ok().json(View::from(camera)))
+}
+
+/// The newest picture of a camera.
+#[utoipa::path(
+    get, path = "/api/v1/cameras/{camera_id}/thumbnail", tag = "cameras", params(schema::CameraPath),
+    responses(
+        (
+            status = 200, description = "The picture",
+            content((schema::Picture = "image/jpeg"), (schema::Picture = "image/png"), (schema::Picture = "image/webp")),
+        ),
+        (status = 404, description = "No such camera, or it has no picture"),
+        (status = 503, description = "Busy, or the disk is away"),
+    ),
+)]
+pub(super) async fn thumbnail(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let none = || Problem::new(StatusCode::NOT_FOUND, "there is no such camera, or it has no picture");
+    let id = CameraId::parse(id.into_inner()).map_err(|_| none())?;
+    let camera = ask(&state.handle.get_camera, GetCamera(id)).await?.map(|view| view.camera);
+    let newest = camera.and_then(|camera| camera.thumbnail).ok_or_else(none)?;
+    thumbnails::picture_at(&state, newest.seq).await?.ok_or_else(none)
 }
 
 fn status(body: Value) -> Result<CameraStatus, Invalid> {

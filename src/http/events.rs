@@ -10,6 +10,7 @@ use liveobject_actors::{
     clock::Timestamp,
     fields::Faults,
     outbox::{Decide, Decision, Delivery, DeliveryState, EventRecord, GetEvent, ListEvents},
+    thumbnails::HaveThumbnails,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -69,12 +70,27 @@ pub(super) struct RecordView {
     payload: Value,
     received_at: Timestamp,
     delivery: Delivery,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    has_thumbnail: Option<bool>,
 }
 
-impl From<EventRecord> for RecordView {
-    fn from(EventRecord { payload, received_at, delivery, .. }: EventRecord) -> Self {
-        Self { payload, received_at, delivery }
+impl RecordView {
+    pub(super) fn of(record: EventRecord, has_thumbnail: Option<bool>) -> Self {
+        let EventRecord { payload, received_at, delivery, .. } = record;
+        Self { payload, received_at, delivery, has_thumbnail }
     }
+}
+
+/// The events with whether each has a picture.
+async fn with_pictures(state: &ApiState, records: Vec<EventRecord>) -> Result<Vec<RecordView>, Problem> {
+    let seqs = records.iter().map(|record| record.seq).collect();
+    let pictures = ask(&state.handle.have_thumbnails, HaveThumbnails(seqs)).await??;
+    let views = records.into_iter().zip(pictures);
+    Ok(views.map(|(r, has)| RecordView::of(r, Some(has))).collect())
+}
+
+async fn with_picture(state: &ApiState, record: EventRecord) -> Result<RecordView, Problem> {
+    with_pictures(state, vec![record]).await?.pop().ok_or_else(missing)
 }
 
 #[derive(Serialize)]
@@ -98,7 +114,7 @@ pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<
     let records = ask(&state.handle.list_events, query).await??;
     let full = records.len() as u64 >= limit;
     let next_before = records.last().filter(|_| full).map(|oldest| oldest.seq);
-    let events = records.into_iter().map(RecordView::from).collect();
+    let events = with_pictures(&state, records).await?;
     Ok(HttpResponse::Ok().json(Page { events, next_before }))
 }
 
@@ -115,7 +131,7 @@ pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<
 pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let id = named(id)?;
     let record = ask(&state.handle.get_event, GetEvent(id)).await??.ok_or_else(missing)?;
-    Ok(HttpResponse::Ok().json(RecordView::from(record)))
+    Ok(HttpResponse::Ok().json(with_picture(&state, record).await?))
 }
 
 /// Send a dead event again.
@@ -137,7 +153,7 @@ pub(super) async fn retry(state: Data<ApiState>, id: Path<String>) -> Result<Htt
     let decide = Decide { event_id: event_id.clone(), decision: Decision::Retry };
     let _decided = ask(&state.handle.decide, decide).await??;
     let record = ask(&state.handle.get_event, GetEvent(event_id)).await??.ok_or_else(missing)?;
-    Ok(HttpResponse::Accepted().json(RecordView::from(record)))
+    Ok(HttpResponse::Accepted().json(with_picture(&state, record).await?))
 }
 
 /// Dismiss a dead event.

@@ -7,6 +7,7 @@ mod cameras;
 mod events;
 mod headers;
 mod health;
+mod history;
 mod limiter;
 mod metrics;
 mod mqtt;
@@ -25,6 +26,7 @@ mod thumbnails;
 mod ticket;
 pub mod tls;
 mod tokens;
+mod trial;
 
 use actix_web::web::{self, ServiceConfig};
 use liveobject_actors::tokens::Scope::{Admin, EventsWrite, Read};
@@ -67,10 +69,12 @@ const ROUTES: &[Endpoint] = &[
     put("/api/v1/events/{event_id}/thumbnail", Holder(EventsWrite), || web::to(thumbnails::store)),
     get("/api/v1/events/{event_id}/thumbnail", HolderOrLink(Read), || web::to(thumbnails::find)),
     get("/api/v1/stream", Holder(Read), || web::to(stream::open)),
+    get("/api/v1/history", Holder(Read), || web::to(history::history)),
     get("/api/v1/cameras", Holder(Read), || web::to(cameras::list)),
     get("/api/v1/cameras/{camera_id}", Holder(Read), || web::to(cameras::find)),
     put("/api/v1/cameras/{camera_id}", Holder(Admin), || web::to(cameras::replace)),
     delete("/api/v1/cameras/{camera_id}", Holder(Admin), || web::to(cameras::delete)),
+    get("/api/v1/cameras/{camera_id}/thumbnail", Holder(Read), || web::to(cameras::thumbnail)),
     put("/api/v1/cameras/{camera_id}/status", Holder(EventsWrite), || web::to(cameras::set_status)),
     get("/api/v1/integrations/mqtt/config", Holder(Read), || web::to(mqtt::config)),
     put("/api/v1/integrations/mqtt/config", Holder(Admin), || web::to(mqtt::replace_config)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use liveobject_actors::{
     clock::Timestamp,
     config::{GetSettings, ReplaceSettings, TestConnection},
@@ -19,10 +19,11 @@ use super::{
     problem::Problem,
     schema,
     state::{ApiState, ask, ask_within},
+    trial,
 };
 
 // A trial takes at most 10 s by itself; a test message as long as a broker may take to acknowledge.
-const TRIAL_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const TRIAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The MQTT settings; the defaults when none are stored. Secrets are not shown, only whether there is one.
 #[utoipa::path(
@@ -103,10 +104,13 @@ pub(super) struct OutboxView {
     /// When the oldest pending event was accepted.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     oldest_pending_at: Option<Timestamp>,
+    /// Acknowledged by the broker since midnight, in the time zone of `[cameras]`.
+    #[schema(minimum = 0)]
+    delivered_today: u64,
 }
 
 impl StatusView {
-    pub(super) fn new(connection: ConnectionStatus, outbox: OutboxStatus) -> Self {
+    pub(super) fn new(connection: ConnectionStatus, outbox: OutboxStatus, delivered_today: u64) -> Self {
         let OutboxStatus {
             pending, in_flight, dead, oldest_pending_at, published, refused, warnings, ..
         } = outbox;
@@ -121,7 +125,7 @@ impl StatusView {
             last_error: connection.last_error,
             reconnect_attempt: connection.reconnect_attempt,
             next_attempt_at: connection.next_attempt_at,
-            outbox: OutboxView { pending, in_flight, dead, oldest_pending_at },
+            outbox: OutboxView { pending, in_flight, dead, oldest_pending_at, delivered_today },
             warnings: connection.warnings.into_iter().chain(warnings).collect(),
         }
     }
@@ -136,25 +140,32 @@ pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Proble
     let connection = ask(&state.handle.status, GetStatus);
     let outbox = ask(&state.handle.outbox, GetOutbox);
     let (connection, outbox) = futures_util::try_join!(connection, outbox)?;
-    Ok(HttpResponse::Ok().json(StatusView::new(connection, outbox)))
+    Ok(HttpResponse::Ok().json(StatusView::new(connection, outbox, state.history.delivered_today())))
 }
 
 /// Try a connection, stage by stage, without saving anything: with these settings, or with the stored ones when the body
 /// is empty. Takes at most 10 s.
+///
+/// With `Accept: application/x-ndjson` each stage is told as it happens: lines `{"begun": name}` and `{"stage": {…}}`, and
+/// `{"report": {…}}` as the last one (`{"error": text}`: the trial was not finished).
 #[utoipa::path(
     post, path = "/api/v1/integrations/mqtt/test", tag = "mqtt",
     request_body = Option<schema::SettingsInput>,
     responses(
-        (status = 200, description = "How it went; `success` says whether it would work", body = schema::TestReport),
+        (status = 200, description = "How it went; `success` says whether it would work", content((schema::TestReport = "application/json"), (String = "application/x-ndjson"))),
         (status = 422, description = "Fields are at fault"),
     ),
 )]
 pub(super) async fn test(
     state: Data<ApiState>,
+    request: HttpRequest,
     body: OptionalJson<SETTINGS_BYTES>,
 ) -> Result<HttpResponse, Problem> {
-    let report = ask_within(TRIAL_PATIENCE, &state.handle.test_connection, TestConnection(body.0)).await??;
-    Ok(HttpResponse::Ok().json(report))
+    if trial::is_wanted_live(request.headers()) {
+        return trial::live(state, body.0).await;
+    }
+    let test = TestConnection::new(body.0);
+    Ok(HttpResponse::Ok().json(ask_within(TRIAL_PATIENCE, &state.handle.test_connection, test).await??))
 }
 
 /// Whether it worked, in words too.

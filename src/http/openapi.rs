@@ -15,8 +15,8 @@ use utoipa::{
 };
 
 use super::{
-    ROUTES, cameras, events, health, metrics, mqtt, page, problem::CONTENT_TYPE, route::Access, schema,
-    session, stream, thumbnails, tokens,
+    ROUTES, cameras, events, health, history, metrics, mqtt, page, problem::CONTENT_TYPE, route::Access,
+    schema, session, stream, thumbnails, tokens,
 };
 
 /// The document's source: every handler, and what holds for all of them.
@@ -44,6 +44,7 @@ use super::{
         events::retry,
         events::dismiss,
         stream::open,
+        history::history,
         thumbnails::store,
         thumbnails::find,
         cameras::list,
@@ -51,6 +52,7 @@ use super::{
         cameras::replace,
         cameras::delete,
         cameras::set_status,
+        cameras::thumbnail,
         mqtt::config,
         mqtt::replace_config,
         mqtt::status,

@@ -39,6 +39,7 @@ const FILES: &[File] = files! {
     "main.js": SCRIPT,
     "api.js": SCRIPT,
     "cameras.js": SCRIPT,
+    "charts.js": SCRIPT,
     "connection.js": SCRIPT,
     "dom.js": SCRIPT,
     "events.js": SCRIPT,

@@ -199,6 +199,9 @@ pub(super) struct EventRecord {
     #[schema(format = DateTime)]
     received_at: String,
     delivery: Delivery,
+    /// Whether it has a picture by now; left out in the stream where that cannot be told. One may come later.
+    #[schema(nullable = false)]
+    has_thumbnail: Option<bool>,
 }
 
 /// Events, newest first.

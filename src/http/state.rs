@@ -9,14 +9,14 @@ use std::{
 };
 
 use actix::{Message, Recipient};
-use liveobject_actors::Handle;
+use liveobject_actors::{Handle, calendar::Calendar};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
 use super::{HostRules, body::PICTURE_BYTES, headers, limiter::Limiter, problem::Problem};
-use crate::token::ApiToken;
+use crate::{history::History, token::ApiToken};
 
 /// How long an actor may take. A sender's own patience is seldom longer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +38,7 @@ pub struct ApiState {
     pub(super) handle: Handle,
     pub(super) token: ApiToken,
     pub(super) hosts: HostRules,
+    pub(super) history: History,
     /// Whether browsers may be told that everything under this host's name uses TLS.
     pub(super) owns_host: bool,
     limiter: Arc<Mutex<Limiter>>,
@@ -50,8 +51,10 @@ pub struct ApiState {
 impl ApiState {
     /// The API of the service behind `handle`, for holders of `token`, under the names of `hosts`.
     pub fn new(handle: Handle, token: ApiToken, hosts: HostRules) -> Self {
+        let history = History::new(handle.metrics.clone(), Calendar::of_system().0, 0);
         Self {
             handle,
+            history,
             token,
             hosts,
             owns_host: false,
@@ -73,6 +76,12 @@ impl ApiState {
     #[must_use]
     pub fn at(self, public_url: &str) -> Self {
         Self { owns_host: headers::owns_its_host(public_url), ..self }
+    }
+
+    /// Tells of the last hour by this.
+    #[must_use]
+    pub fn with_history(self, history: History) -> Self {
+        Self { history, ..self }
     }
 
     /// Who showed wrong tokens. Not to be kept over an `await`.

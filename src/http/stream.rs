@@ -15,6 +15,7 @@ use liveobject_actors::{
     CameraId, Invalid,
     fields::Faults,
     stream::{News, OpenStream, Position, StreamMessage, Subscription},
+    thumbnails::HaveThumbnails,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -77,28 +78,46 @@ pub(super) async fn open(state: Data<ApiState>, request: HttpRequest) -> Result<
         return Ok(response.finish());
     }
     let subscription = ask(&state.handle.open_stream, query).await??;
-    Ok(response.streaming(body(subscription)))
+    Ok(response.streaming(body(subscription, state)))
 }
 
-fn body(subscription: Subscription) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let told = stream::unfold(subscription, |mut subscription| async move {
+fn body(subscription: Subscription, state: Data<ApiState>) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let told = stream::unfold((subscription, state), |(mut subscription, state)| async move {
         let text = match timeout(HEARTBEAT, subscription.next()).await {
-            Ok(message) => text_of(&*message?),
+            Ok(message) => told_by(&state, &*message?).await,
             Err(_) => Bytes::from_static(HEARTBEAT_TEXT),
         };
-        Some((Ok(text), subscription))
+        Some((Ok(text), (subscription, state)))
     });
     stream::once(async { Ok(Bytes::from_static(FIRST_TEXT)) }).chain(told)
 }
 
+/// A message, with what only the API knows of it.
+async fn told_by(state: &ApiState, message: &StreamMessage) -> Bytes {
+    let mut also = Also { delivered_today: state.history.delivered_today(), has_thumbnail: None };
+    if let News::Event(record) = &message.news {
+        let asked = ask(&state.handle.have_thumbnails, HaveThumbnails(vec![record.seq])).await;
+        // Left out where the disk does not say.
+        also.has_thumbnail = asked.ok().and_then(Result::ok).and_then(|answers| answers.first().copied());
+    }
+    text_of(message, also)
+}
+
+/// What a message is told with.
+#[derive(Default)]
+struct Also {
+    delivered_today: u64,
+    has_thumbnail: Option<bool>,
+}
+
 /// A message as it goes over the wire. JSON has no line breaks: it is one line of data.
-fn text_of(StreamMessage { position, news }: &StreamMessage) -> Bytes {
+fn text_of(StreamMessage { position, news }: &StreamMessage, also: Also) -> Bytes {
     let (event, data) = match news {
         News::Status(status) => {
             let (connection, outbox) = (**status).clone();
-            ("status", json_of(&StatusView::new(connection, outbox)))
+            ("status", json_of(&StatusView::new(connection, outbox, also.delivered_today)))
         }
-        News::Event(record) => ("event", json_of(&RecordView::from((**record).clone()))),
+        News::Event(record) => ("event", json_of(&RecordView::of((**record).clone(), also.has_thumbnail))),
         News::Deliveries(changes) => ("delivery", json_of(changes)),
         News::Reset => ("reset", json_of(&json!({}))),
     };
@@ -151,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_message_is_its_id_its_kind_and_one_line_of_data() {
-        let text = text_of(&StreamMessage { position: at(7, 3), news: News::Reset });
+        let text = text_of(&StreamMessage { position: at(7, 3), news: News::Reset }, Also::default());
         assert_eq!(&text[..], b"id: 7-3\nevent: reset\ndata: {}\n\n");
     }
 

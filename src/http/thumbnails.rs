@@ -5,13 +5,16 @@ use std::convert::Infallible;
 use actix_web::{
     HttpResponse,
     body::SizedStream,
-    http::{StatusCode, header::CACHE_CONTROL},
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, HeaderValue},
+    },
     web::{Bytes, Data, Path},
 };
 use futures_util::{Stream, stream};
 use liveobject_actors::{
-    EventId,
-    thumbnails::{GetThumbnail, Picture, PutThumbnail, ThumbnailError},
+    EventId, Seq,
+    thumbnails::{GetThumbnail, GetThumbnailAt, Picture, PutThumbnail, ThumbnailError},
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -81,13 +84,24 @@ pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<Http
     let event_id = EventId::parse(id.into_inner()).map_err(|_| missing())?;
     let turn = state.download_turn().await?;
     let found = ask(&state.handle.get_thumbnail, GetThumbnail(event_id)).await??;
-    let Picture { format, image } = found.ok_or_else(missing)?;
-    Ok(HttpResponse::Ok()
+    let mut response = answer(found.ok_or_else(missing)?, turn);
+    // Home Assistant's pages show it, from another origin; who may see it the link says.
+    response.headers_mut().insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
+    Ok(response)
+}
+
+/// The picture of the event at this place.
+pub(super) async fn picture_at(state: &ApiState, seq: Seq) -> Result<Option<HttpResponse>, Problem> {
+    let turn = state.download_turn().await?;
+    let found = ask(&state.handle.get_thumbnail_at, GetThumbnailAt(seq)).await??;
+    Ok(found.map(|picture| answer(picture, turn)))
+}
+
+fn answer(Picture { format, image }: Picture, turn: OwnedSemaphorePermit) -> HttpResponse {
+    HttpResponse::Ok()
         .content_type(format.media_type())
         .insert_header((CACHE_CONTROL, CACHED))
-        // Home Assistant's pages show it, from another origin; who may see it the link says.
-        .insert_header((CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin"))
-        .body(sent(image, turn)))
+        .body(sent(image, turn))
 }
 
 /// A body that is sent piece by piece, and gives back the memory that it was granted when it has gone.

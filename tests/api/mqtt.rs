@@ -78,7 +78,7 @@ async fn the_status_of_a_service_that_just_starts_is_plain() {
         "connected": false, "state": "disabled", "broker": null, "protocol": null, "last_connected_at": null,
         "messages_published": 0, "publish_errors": 0, "last_error": null, "reconnect_attempt": 0,
         "next_attempt_at": null, "warnings": [],
-        "outbox": {"pending": 0, "in_flight": 0, "dead": 0, "oldest_pending_at": null},
+        "outbox": {"pending": 0, "in_flight": 0, "dead": 0, "oldest_pending_at": null, "delivered_today": 0},
     });
     assert_eq!(status, expected);
     app.stop().await;
@@ -116,8 +116,7 @@ async fn the_status_tells_of_the_connection_and_of_the_outbox() {
     assert_eq!((&status["messages_published"], &status["publish_errors"]), (&json!(9), &json!(4)));
     assert_eq!(status["last_connected_at"], "2026-05-01T12:00:00Z");
     assert_eq!(status["last_error"]["kind"], "bad_credentials");
-    let outbox =
-        json!({"pending": 3, "in_flight": 2, "dead": 1, "oldest_pending_at": "2026-05-01T12:00:00Z"});
+    let outbox = json!({"pending": 3, "in_flight": 2, "dead": 1, "oldest_pending_at": "2026-05-01T12:00:00Z", "delivered_today": 0});
     assert_eq!(status["outbox"], outbox);
     let kinds: Vec<_> =
         status["warnings"].as_array().unwrap().iter().map(|w| w["kind"].as_str().unwrap()).collect();
@@ -136,6 +135,23 @@ async fn a_trial_takes_the_stored_settings_or_those_it_is_given() {
     app.post(TEST, &given).await.expect(200);
     assert_eq!(app.script().tried, [None, None, Some(given)]);
     assert_eq!(app.post(TEST, &json!({"qos": 3})).await.faults(), ["qos"]);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_trial_is_told_line_by_line_to_those_who_ask_for_lines() {
+    let app = TestApp::start();
+    let lines = |body: Value| {
+        let accept = "application/x-ndjson, application/problem+json";
+        Answer::to(app.request(Method::POST, TEST).header("accept", accept).json(&body))
+    };
+    let answer = lines(json!({"broker_host": "broker.lan"})).await;
+    assert_eq!(answer.header("content-type"), "application/x-ndjson");
+    let told: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let stage = json!({"name": "resolve", "ok": true, "duration_ms": 1, "detail": "127.0.0.1"});
+    let report = json!({"success": true, "message": "it works", "protocol": "5", "stages": [stage]});
+    assert_eq!(told, [json!({"begun": "resolve"}), json!({ "stage": stage }), json!({ "report": report })]);
+    assert_eq!(lines(json!({"qos": 3})).await.faults(), ["qos"]);
     app.stop().await;
 }
 

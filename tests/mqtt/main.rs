@@ -27,6 +27,7 @@ mod restart;
 mod settings;
 mod silence;
 mod takeover;
+mod today;
 mod transport;
 mod trial;
 mod unheard;

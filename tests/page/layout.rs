@@ -16,7 +16,7 @@ async fn nothing_is_wider_than_the_window() {
             .expect(202);
     }
     let browser = signed_in(&service).await;
-    browser.sees("Delivered in").await;
+    browser.sees("Delivered within").await;
     browser.run("for (const one of document.querySelectorAll('details')) one.open = true", json!([])).await;
     let pictures = std::env::var_os("PAGE_SCREENSHOTS").map(PathBuf::from);
     for (width, height) in [(375, 800), (768, 1000), (1440, 900)] {

@@ -34,6 +34,21 @@ async fn a_first_start_leads_to_it_arrived() {
 }
 
 #[tokio::test]
+async fn the_stages_of_a_trial_are_shown_as_they_happen() {
+    let service = service().await;
+    // It takes connections, and answers nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let browser = signed_in(&service).await;
+    browser.enter("input[name=broker_host]", "127.0.0.1").await;
+    browser.enter("input[name=broker_port]", &silent.local_addr().unwrap().port().to_string()).await;
+    browser.press("Test connection").await;
+    browser.holds("return document.querySelectorAll('.stage.good').length === 2").await;
+    browser.holds("return document.querySelector('.stage.now .name')?.textContent === 'Log in'").await;
+    drop(silent);
+    browser.holds("return document.querySelector('.stage.bad .name')?.textContent === 'Log in'").await;
+}
+
+#[tokio::test]
 async fn faults_are_shown_at_their_fields_and_nothing_is_saved() {
     let service = service().await;
     let browser = signed_in(&service).await;

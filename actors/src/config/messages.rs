@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use actix::Message;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{clock::Timestamp, fields::Invalid, settings::MqttSettings};
 
@@ -58,7 +59,34 @@ pub enum ReplaceError {
 /// settings when the object is `None` or empty.
 #[derive(Message)]
 #[rtype(result = "Result<TestReport, Invalid>")]
-pub struct TestConnection(pub Option<Value>);
+pub struct TestConnection {
+    /// The settings to try.
+    pub settings: Option<Value>,
+    /// Told of each stage as it begins and ends: some ten messages for each address of the broker.
+    pub watcher: Option<UnboundedSender<TestProgress>>,
+}
+
+impl TestConnection {
+    /// A trial that is told of at its end only.
+    pub fn new(settings: Option<Value>) -> Self {
+        Self { settings, watcher: None }
+    }
+
+    /// A trial that is told of as it goes.
+    pub fn watched(settings: Option<Value>, watcher: UnboundedSender<TestProgress>) -> Self {
+        Self { settings, watcher: Some(watcher) }
+    }
+}
+
+/// How far a trial connection has come. Where the broker has several addresses, stages begin again with each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TestProgress {
+    /// This stage has begun.
+    Begun(&'static str),
+    /// This stage has ended.
+    Stage(TestStage),
+}
 
 impl fmt::Debug for TestConnection {
     /// Without the object, which may hold a password.

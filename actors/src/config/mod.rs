@@ -52,7 +52,8 @@ use crate::{
 const MAX_TRIALS: usize = 2;
 
 /// Tries a connection with these settings; takes at most ten seconds.
-pub type Probe = fn(Arc<MqttSettings>) -> LocalBoxFuture<'static, TestReport>;
+pub type Probe =
+    fn(Arc<MqttSettings>, Option<UnboundedSender<TestProgress>>) -> LocalBoxFuture<'static, TestReport>;
 
 /// Where the settings lie, and whom the actor works with.
 pub struct ConfigOptions {
@@ -168,7 +169,11 @@ impl Handler<ReplaceSettings> for ConfigActor {
 impl Handler<TestConnection> for ConfigActor {
     type Result = ResponseFuture<Result<TestReport, Invalid>>;
 
-    fn handle(&mut self, TestConnection(object): TestConnection, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        TestConnection { settings: object, watcher }: TestConnection,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let (settings, permit) = match (self.current.trial(object), self.trials.clone().try_acquire_owned()) {
             (Ok(settings), Ok(permit)) => (settings, permit),
             (Err(invalid), _) => return Box::pin(async move { Err(invalid) }),
@@ -181,7 +186,7 @@ impl Handler<TestConnection> for ConfigActor {
         Box::pin(async move {
             let _until_it_ends = permit;
             // Not tied to this actor: a panic of the trial is the trial's failure, not the settings'.
-            let trial = AssertUnwindSafe(async move { probe(Arc::new(settings)).await });
+            let trial = AssertUnwindSafe(async move { probe(Arc::new(settings), watcher).await });
             Ok(trial.catch_unwind().await.unwrap_or_else(|_| panicked()))
         })
     }

@@ -62,7 +62,7 @@ impl Home {
                 .map_or_else(|| IdentitySource::File(self.identity()), IdentitySource::Given),
             recipients: self.recipients.clone(),
             initial,
-            probe: |settings| Box::pin(repeat(settings)),
+            probe: |settings, _| Box::pin(repeat(settings)),
             crashed: crash,
         };
         assert!(!format!("{options:?}").contains(PASSWORD));
@@ -109,7 +109,7 @@ impl Running {
     }
 
     async fn try_out(&self, value: Value) -> Result<TestReport, Invalid> {
-        self.addr.send(TestConnection(Some(value))).await.unwrap()
+        self.addr.send(TestConnection::new(Some(value))).await.unwrap()
     }
 
     /// What was told last: the password, and what is unreadable.

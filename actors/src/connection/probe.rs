@@ -4,7 +4,10 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::mpsc::UnboundedSender,
+    time::{Instant, timeout},
+};
 
 use super::{
     Approach, Version,
@@ -13,7 +16,7 @@ use super::{
     reason,
 };
 use crate::{
-    config::TestReport,
+    config::{TestProgress, TestReport},
     outbox::DeadReason,
     settings::{MqttSettings, QoS, Transport},
     status::{Failure, FailureKind},
@@ -28,8 +31,8 @@ const LOOPBACK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tries to connect, log in, publish and hear one's own message. The service's connection is not disturbed: the trial has
 /// a client id of its own and no will.
-pub async fn run(settings: Arc<MqttSettings>) -> TestReport {
-    let mut report = Report::default();
+pub async fn run(settings: Arc<MqttSettings>, watcher: Option<UnboundedSender<TestProgress>>) -> TestReport {
+    let mut report = Report { protocol: None, stages: Stages::watched_by(watcher) };
     let trial = timeout(AT_MOST, stages(&settings, &mut report)).await;
     match trial {
         Ok(Ok(())) => report.passed(&settings),
@@ -41,7 +44,7 @@ pub async fn run(settings: Arc<MqttSettings>) -> TestReport {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Report {
     protocol: Option<&'static str>,
     stages: Stages,

@@ -415,6 +415,10 @@ impl Handler<SettingsChanged> for OutboxActor {
             // Nothing more goes where it is not wanted any more, while that link says goodbye.
             self.leave_link(ctx);
         }
+        if !self.settings.same_broker(&settings) || self.settings.topic_prefix != settings.topic_prefix {
+            // What nobody heard went to another place than the next one will.
+            self.warnings.acknowledged(None);
+        }
         self.settings = settings;
     }
 }

@@ -85,8 +85,9 @@ impl Warnings {
             shown.push(Warning {
                 kind: "late_on_arrival",
                 message: format!(
-                    "An event of camera {camera_id} was {seconds} s old when it arrived, and went to the history topic. \
-                     Either a clock is wrong (here or at the source) or the source is slow."
+                    "An event of camera {camera_id} was {} old when it arrived, and went to the history topic. \
+                     Either a clock is wrong (here or at the source) or the source is slow.",
+                    age(*seconds)
                 ),
             });
         }
@@ -104,6 +105,16 @@ impl Warnings {
     }
 }
 
+/// A time as people say it: `26 h`, `3 days`.
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +129,16 @@ mod tests {
         assert_eq!(warnings.shown(start + 10 * minute)[0].kind, "late_on_arrival");
         assert!(warnings.late_on_arrival(&camera, 400, start + 10 * minute));
         assert_eq!(warnings.shown(start + 20 * minute), []);
+    }
+
+    #[tokio::test]
+    async fn a_late_arrival_is_as_old_as_people_say_it() {
+        for (seconds, words) in [(119, "119 s"), (400, "6 min"), (26 * 3600, "26 h"), (200_000, "2 days")] {
+            let mut warnings = Warnings::default();
+            warnings.late_on_arrival(&CameraId::parse("door").unwrap(), seconds, Instant::now());
+            let message = &warnings.shown(Instant::now())[0].message;
+            assert!(message.contains(&format!("was {words} old")), "{message}");
+        }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! `up_to_seq`.
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
     entity::prelude::*, sea_query::OnConflict,
 };
 
@@ -60,6 +60,22 @@ pub async fn settled_before(db: &impl ConnectionTrait, at: Timestamp) -> Result<
         .one(db)
         .await?;
     Ok(last.flatten().map(Seq))
+}
+
+/// How many events were delivered since `at`: reads what was noted since then, and no more.
+pub async fn delivered_since(db: &impl ConnectionTrait, at: Timestamp) -> Result<u64, DbErr> {
+    const SQL: &str = "SELECT \
+        (SELECT COUNT(*) FROM events e \
+          WHERE e.seq > COALESCE((SELECT up_to_seq FROM deliveries WHERE acked_at < ?1 ORDER BY up_to_seq DESC LIMIT 1), 0) \
+            AND e.seq <= COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0) \
+            AND NOT EXISTS (SELECT 1 FROM dead_events x WHERE x.seq = e.seq) \
+            AND NOT EXISTS (SELECT 1 FROM retries r WHERE r.seq = e.seq)) \
+        + (SELECT COUNT(*) FROM retries WHERE acked_at >= ?1) AS delivered";
+    let statement =
+        Statement::from_sql_and_values(db.get_database_backend(), SQL, [clock::to_micros(at).into()]);
+    let row = db.query_one_raw(statement).await?;
+    let delivered: i64 = row.map(|row| row.try_get("", "delivered")).transpose()?.unwrap_or(0);
+    Ok(u64::try_from(delivered).unwrap_or(0))
 }
 
 /// Removes up to `limit` rows before `up_to`, whose events are gone; the row of `up_to` itself stays, so that the cursor

@@ -39,7 +39,12 @@ pub struct StoreThumbnail {
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnail(pub EventId);
 
-/// From the `CameraActor`: the picture of the event at this place.
+/// From the HTTP layer: which of these events have a picture; the answers in their order.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Vec<bool>, QueryError>")]
+pub struct HaveThumbnails(pub Vec<Seq>);
+
+/// From the `CameraActor` and the HTTP layer: the picture of the event at this place.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnailAt(pub Seq);

@@ -217,6 +217,17 @@ impl Handler<GetThumbnail> for ThumbnailActor {
     }
 }
 
+impl Handler<HaveThumbnails> for ThumbnailActor {
+    type Result = ResponseFuture<Result<Vec<bool>, QueryError>>;
+
+    fn handle(&mut self, HaveThumbnails(seqs): HaveThumbnails, _: &mut Self::Context) -> Self::Result {
+        let files = self.files.clone();
+        Box::pin(async move {
+            blocking(move || seqs.into_iter().map(|seq| files.has(seq)).collect()).await.map_err(QueryError)
+        })
+    }
+}
+
 impl Handler<GetThumbnailAt> for ThumbnailActor {
     type Result = ResponseFuture<Result<Option<Picture>, QueryError>>;
 

@@ -1,7 +1,7 @@
 // The cameras: how they stand, and what may be changed of them.
 
 import { call, get } from "./api.js";
-import { busy, dialog, fill, foreign, h, newId, picture, time } from "./dom.js";
+import { blank, busy, dialog, fill, foreign, h, newId, picture, time } from "./dom.js";
 import { T } from "./texts.js";
 
 const C = T.cameras;
@@ -28,9 +28,10 @@ export function camerasView(canChange, known) {
     const rename = h("button", { type: "button", onclick: () => askName(camera) }, C.rename);
     const remove = h("button", { type: "button", class: "danger", onclick: () => askRemove(camera) }, C.remove);
     const element = h("li", { class: "card camera", "data-status": camera.status },
-      last ? picture(last.event_id, T.events.picture(camera.camera_name), "thumb") : h("span", { class: "thumb blank", "aria-hidden": "true" }),
+      camera.thumbnail_seq === null ? blank("thumb")
+        : picture(`${path(camera)}/thumbnail?seq=${camera.thumbnail_seq}`, T.events.picture(camera.camera_name), "thumb"),
       h("div", { class: "what" },
-        foreign("h3", {}, camera.camera_name),
+        foreign("h2", {}, camera.camera_name),
         h("p", { class: "sub" }, h("span", { class: "dot", "aria-hidden": "true" }), C.status[camera.status], " · ", h("code", {}, camera.camera_id)),
         h("p", { class: "sub" }, h("b", {}, camera.events_today.toLocaleString()), ` ${C.today} · `, h("b", {}, camera.events_this_week.toLocaleString()), ` ${C.week}`),
         h("p", { class: "last" }, last ? [foreign("span", {}, last.description), time(last.timestamp)] : C.noEvent)),

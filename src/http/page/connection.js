@@ -1,6 +1,7 @@
 // The connection at a glance: the state, what went wrong last and what helps, and how many events wait.
 
 import { call, now } from "./api.js";
+import { charts } from "./charts.js";
 import { busy, fill, foreign, h, time } from "./dom.js";
 import { T } from "./texts.js";
 
@@ -14,7 +15,8 @@ export function connectionCard(canChange, sent = () => {}) {
   const notes = h("div", { class: "notes" });
   const result = h("p", { class: "result", role: "status" });
   const button = h("button", { type: "button", onclick: () => busy(button, test) }, C.test);
-  const element = h("section", { class: "card connection", "aria-label": C.title }, state, facts, counts, notes,
+  const hour = charts();
+  const element = h("section", { class: "card connection", "aria-label": C.title }, state, facts, counts, notes, hour.element,
     canChange && h("div", { class: "test" }, button, result));
   let status;
 
@@ -60,7 +62,7 @@ export function connectionCard(canChange, sent = () => {}) {
       status.reconnect_attempt > 0 && fact("", C.attempt(status.reconnect_attempt)));
     fill(counts,
       count(C.pending, status.outbox.pending), count(C.inFlight, status.outbox.in_flight),
-      count(C.delivered, status.messages_published, C.deliveredHelp),
+      count(C.delivered, status.outbox.delivered_today, C.deliveredHelp),
       count(C.dead, status.outbox.dead, C.deadHelp, true));
     const error = status.last_error;
     fill(notes,
@@ -73,5 +75,5 @@ export function connectionCard(canChange, sent = () => {}) {
   }
 
   const timer = setInterval(tick, 1000);
-  return { element, update, stop: () => clearInterval(timer) };
+  return { element, update, stop: () => (clearInterval(timer), hour.stop()) };
 }

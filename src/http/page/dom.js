@@ -16,6 +16,14 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
+/** An element of a drawing. */
+export function s(tag, props = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(props)) element.setAttribute(name, value);
+  append(element, children);
+  return element;
+}
+
 function append(element, children) {
   for (const child of children.flat(Infinity)) {
     if (child !== undefined && child !== null && child !== false) element.append(child);
@@ -69,19 +77,13 @@ setInterval(() => {
   }
 }, 5000);
 
-// A picture may come after its event: a source hands it in with a second call.
-const LOOK_AGAIN_MS = [700, 3000, 10_000];
+/** Where a picture would be. */
+export const blank = (className) => h("span", { class: `${className} blank`, "aria-hidden": "true" });
 
-/** A picture of an event; it takes itself away when there is none. Of an event that `isNew`, it is looked for again. */
-export function picture(eventId, alt, className, isNew = false) {
-  const address = `api/v1/events/${encodeURIComponent(eventId)}/thumbnail`;
-  const waits = isNew ? [...LOOK_AGAIN_MS] : [];
-  const image = h("img", { class: className, alt, loading: isNew ? "eager" : "lazy", decoding: "async", src: address });
-  image.addEventListener("error", () => {
-    const wait = waits.shift();
-    if (wait === undefined) image.replaceWith(h("span", { class: `${className} blank`, "aria-hidden": "true" }));
-    else setTimeout(() => image.isConnected && image.setAttribute("src", `${address}?t=${wait}`), wait);
-  });
+/** A picture that is there; one that has gone meanwhile leaves its place empty. */
+export function picture(address, alt, className) {
+  const image = h("img", { class: className, alt, loading: "lazy", decoding: "async", src: `api/v1/${address}` });
+  image.addEventListener("error", () => image.replaceWith(blank(className)));
   return image;
 }
 

@@ -1,13 +1,18 @@
 // The log of events, newest first, live.
 
 import { call, get } from "./api.js";
-import { busy, copy, dialog, fill, foreign, h, newId, picture, time, took } from "./dom.js";
+import { blank, busy, copy, dialog, fill, foreign, h, newId, picture, time, took } from "./dom.js";
 import { T } from "./texts.js";
 
 const E = T.events;
 const PAGE = 30;
 // More rows than that are not kept: whoever goes further down loads them again.
 const MAX_ROWS = 600;
+// A picture may come after its event: a source hands it in with a second call. Until then nobody knows of it.
+const LOOK_AGAIN_MS = [250, 1000, 4000, 15_000];
+
+const thumbnail = (event, alt, name) =>
+  (event.has_thumbnail ? picture(`events/${encodeURIComponent(event.event_id)}/thumbnail`, alt, name) : blank(name));
 
 /** What became of an event, in a few words. */
 function mark(event) {
@@ -38,10 +43,10 @@ export function eventsView(canChange) {
 
   const matches = (event) => (!camera.value || event.camera_id === camera.value) && (!state.value || event.delivery.state === state.value);
 
-  function row(event, isNew = false) {
+  function row(event) {
     const place = h("span", { class: "place" }, mark(event));
     const open = h("button", { type: "button", class: "open", onclick: () => detail(event.event_id), "aria-label": E.open(event.description.slice(0, 100)) });
-    const element = h("li", {}, picture(event.event_id, "", "thumb", isNew),
+    const element = h("li", {}, thumbnail(event, "", "thumb"),
       h("div", { class: "what" },
         h("p", { class: "who" }, foreign("strong", {}, event.camera_name), " ", time(event.timestamp)),
         foreign("p", { class: "text" }, event.description),
@@ -105,9 +110,10 @@ export function eventsView(canChange) {
 
   function event(event) {
     if (shown.has(event.event_id) || !matches(event)) return;
-    const added = row(event, true);
+    const added = row(event);
     added.classList.add("new");
     list.prepend(added);
+    awaitPicture(event.event_id);
     if (list.children.length > MAX_ROWS) {
       const [id, last] = [...shown].find(([, kept]) => kept.element === list.lastElementChild) ?? [];
       if (id) {
@@ -117,6 +123,35 @@ export function eventsView(canChange) {
       }
     }
     told();
+  }
+
+  const awaited = new Set();
+  let looking, soon = false;
+
+  function awaitPicture(id) {
+    awaited.add(id);
+    // Events that come one after the other do not put it off.
+    if (soon) return;
+    soon = true;
+    clearTimeout(looking);
+    look([...LOOK_AGAIN_MS]);
+  }
+
+  /** Asks after the pictures of all new events at once, several times and no longer. */
+  function look([wait, ...waits]) {
+    if (wait === undefined) return awaited.clear();
+    looking = setTimeout(async () => {
+      soon = false;
+      const page = await get(`events?limit=${PAGE}`).catch(() => undefined);
+      for (const { event_id, has_thumbnail } of page?.events ?? []) {
+        if (!has_thumbnail || !awaited.delete(event_id)) continue;
+        const kept = shown.get(event_id);
+        if (!kept) continue;
+        kept.event.has_thumbnail = true;
+        kept.element.querySelector(".thumb")?.replaceWith(thumbnail(kept.event, "", "thumb"));
+      }
+      if (awaited.size > 0) look(waits);
+    }, wait);
   }
 
   function delivery(changes) {
@@ -131,7 +166,7 @@ export function eventsView(canChange) {
 
   function detail(id) {
     const { event } = shown.get(id);
-    const { received_at, delivery: _, ...payload } = event;
+    const { received_at, delivery: _, has_thumbnail: __, ...payload } = event;
     if (event.delivery.late) payload.late = true;
     const topic = `${prefix}/camera/${event.camera_id}/${event.delivery.late ? "history" : "event"}`;
     const text = JSON.stringify(payload, null, 2);
@@ -165,7 +200,7 @@ export function eventsView(canChange) {
     update();
     const fact = (label, iso) => iso && [h("dt", {}, label), h("dd", {}, new Date(iso).toLocaleString(undefined, { dateStyle: "full", timeStyle: "medium" }))];
     const box = dialog(event.camera_name, h("div", { class: "detail" },
-      picture(id, E.picture(event.camera_name), "large"),
+      thumbnail(event, E.picture(event.camera_name), "large"),
       foreign("p", { class: "text" }, event.description),
       h("p", { class: "tags" }, event.objects_detected.map((object) => foreign("span", { class: "tag" }, object)), h("span", { class: "sure" }, E.confidence(event.confidence))),
       status,

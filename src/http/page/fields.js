@@ -9,9 +9,12 @@ const bytes = (text) => new TextEncoder().encode(text).length;
 
 const whole = (min, max) => (text) => (/^\d+$/.test(text) && +text >= min && +text <= max ? "" : C.whole(min, max));
 const zeroOr = (min, max) => (text) => (/^\d+$/.test(text) && (+text === 0 || (+text >= min && +text <= max)) ? "" : C.zeroOr(min, max));
+const plain = (text) => (/\p{Cc}/u.test(text) ? C.control : "");
 const within = (min, max) => (text) => (bytes(text) > max ? C.long(max) : text.length < min ? C.required : "");
 const host = (text) => (/[\s/]/.test(text) ? C.host : within(0, 255)(text));
-const topic = (text) => within(1, 100)(text) || (/[+#\0]|^[$/]|\/$/.test(text) ? C.topic : "");
+const name = (text) => (/[+#]|^\$/.test(text) ? C.topic : plain(text));
+const topic = (text) => within(1, 100)(text) || (/^\/|\/$/.test(text) ? C.topic : name(text));
+const both = (one, other) => (text) => one(text) || other(text);
 const path = (text) => within(1, 256)(text) || (/^\/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$/.test(text) ? "" : C.path);
 const optional = (check) => (text) => (text === "" ? "" : check(text));
 export const pem = (text) => (bytes(text) > MAX_PEM ? T.settings.tooLarge : text.includes("-----BEGIN ") ? "" : C.pem);
@@ -29,7 +32,7 @@ export const GROUPS = [
     flag("enabled"),
     text("broker_host", host, { wide: true, needed: (values) => values.enabled }),
     number("broker_port", optional(whole(1, 65_535)), { omitEmpty: true }),
-    text("username", within(0, 65_535), { nullable: true, autocomplete: "off" }),
+    text("username", both(within(0, 65_535), plain), { nullable: true, autocomplete: "off" }),
     { name: "password", kind: "secret" },
     choice("transport", ["tcp", "websocket"]),
     text("websocket_path", path, { shown: (values) => values.transport === "websocket" }),
@@ -57,12 +60,12 @@ export const GROUPS = [
   ] },
   { name: "advanced", folded: true, fields: [
     choice("protocol", ["auto", "5", "3.1.1"]),
-    text("client_id", within(1, 128)),
+    text("client_id", both(within(1, 128), plain)),
     number("keep_alive_seconds", whole(5, 65_535)),
     number("connect_timeout_seconds", whole(1, 60)),
     number("ack_timeout_seconds", whole(5, 600)),
     number("message_expiry_seconds", zeroOr(60, 604_800)),
-    text("availability_topic", optional(within(1, 256))),
+    text("availability_topic", optional(both(within(1, 256), name))),
     text("birth_message", within(1, 256)),
     text("will_message", within(1, 256)),
   ] },

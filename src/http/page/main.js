@@ -101,6 +101,8 @@ function showPage(scopes) {
   const events = eventsView(canChange);
   const cameras = camerasView(canChange, (known) => events.knowCameras(known));
   const guidePlace = h("div");
+  // The tabs say it to those who see.
+  const heading = h("h1", { class: "visually-hidden" });
   const settings = settingsView(canChange, {
     loaded(config) {
       events.usePrefix(config.topic_prefix);
@@ -123,6 +125,7 @@ function showPage(scopes) {
   const views = { events: events.element, cameras: cameras.element, settings: settings.element };
   const tabs = Object.fromEntries(VIEWS.map((name) => [name, h("a", { href: `#${name}` }, T.views[name])]));
   const out = h("button", { type: "button", class: "quiet", onclick: () => busy(out, async () => {
+    if (settings.isDirty() && !confirm(T.settings.leave)) return;
     await session.signOut();
     showSignIn();
   }) }, T.signIn.out);
@@ -134,6 +137,7 @@ function showPage(scopes) {
       if (one === name) tabs[one].setAttribute("aria-current", "page");
       else tabs[one].removeAttribute("aria-current");
     }
+    heading.textContent = T.views[name];
     document.title = `${T.views[name]} · ${T.name}`;
     if (name === "cameras") cameras.refresh();
   }
@@ -147,7 +151,7 @@ function showPage(scopes) {
     h("header", { class: "top" }, brand(), h("nav", { "aria-label": T.name }, Object.values(tabs)), out),
     lost,
     h("div", { class: "columns" }, h("aside", {}, connection.element),
-      h("main", { id: "content", tabindex: -1 }, guidePlace, Object.values(views))),
+      h("main", { id: "content", tabindex: -1 }, heading, guidePlace, Object.values(views))),
     h("p", { id: "toast", class: "toast", role: "status" }));
   const content = document.getElementById("content");
 

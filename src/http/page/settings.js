@@ -1,6 +1,6 @@
 // The settings form: checked while it is typed, tried before it is saved, and guarded until it is.
 
-import { call, get, Problem } from "./api.js";
+import { call, follow, get, Problem } from "./api.js";
 import { busy, fill, foreign, h, newId, toast } from "./dom.js";
 import { GROUPS, pem, usualPort } from "./fields.js";
 import { T } from "./texts.js";
@@ -168,10 +168,23 @@ export function settingsView(canChange, on) {
     fill(trial);
     banner.textContent = "";
     if (!isFine(S.faultsTest)) return;
-    fill(trial, h("p", { class: "trying" }, S.testing));
+    const stages = h("ol", { class: "stages" });
+    const rows = new Map();
+    // With several addresses of the broker a stage may come again.
+    const put = (name, row) => {
+      const before = rows.get(name);
+      rows.set(name, row);
+      if (before) before.replaceWith(row);
+      else stages.append(row);
+      trial.scrollIntoView({ block: "nearest" });
+    };
+    fill(trial, h("p", { class: "trying" }, S.testing), stages);
     trial.scrollIntoView({ block: "nearest" });
     try {
-      const report = await call("POST", "integrations/mqtt/test", body(), TRIAL_MS);
+      const { report } = await follow("POST", "integrations/mqtt/test", body(), ({ begun, stage: ended }) => {
+        if (begun) put(begun, underWay(begun));
+        if (ended) put(ended.name, stage(ended));
+      }, TRIAL_MS);
       fill(trial, h("ol", { class: "stages" }, report.stages.map(stage)),
         foreign("p", { class: report.success ? "result good" : "result bad" }, report.message));
       trial.scrollIntoView({ block: "nearest" });
@@ -180,6 +193,11 @@ export function settingsView(canChange, on) {
       fill(trial);
       refused(problem, S.faultsTest);
     }
+  }
+
+  function underWay(name) {
+    return h("li", { class: "stage now" }, h("span", { class: "tick", role: "img", "aria-label": S.underWay }, "…"),
+      h("span", { class: "name" }, S.stages[name] ?? name));
   }
 
   function stage({ name, ok, duration_ms, detail }) {

@@ -73,6 +73,9 @@ pub(in crate::http) struct Camera {
     events_today: u64,
     /// Events that happened since Monday.
     events_this_week: u64,
+    /// Which event the newest picture is of; `null`: it has none.
+    #[schema(required = true, minimum = 1)]
+    thumbnail_seq: Option<i64>,
 }
 
 /// Every camera.

@@ -7,12 +7,12 @@ use actix::{
 };
 use liveobject_actors::{
     CameraId, DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
-    camera::Camera,
-    camera::ImageType,
+    camera::{Camera, ImageType, Thumbnail},
     cameras::{CameraError, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
     clock,
     config::{
-        GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection, TestReport, TestStage,
+        GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection, TestProgress, TestReport,
+        TestStage,
     },
     discovery::{DiscoveryError, PublishDiscovery},
     metrics::Metrics,
@@ -23,7 +23,9 @@ use liveobject_actors::{
     status::ConnectionState,
     stream::{LogMoved, Position, StreamActor, StreamPeers, Watched},
     supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
-    thumbnails::{GetThumbnail, LinkKey, Links, Picture, PutThumbnail, ThumbnailError},
+    thumbnails::{
+        GetThumbnail, GetThumbnailAt, HaveThumbnails, LinkKey, Links, Picture, PutThumbnail, ThumbnailError,
+    },
     tokens::{
         Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
         Scopes, TokenHash, TokenName, TokenRecord, TokensAway,
@@ -107,7 +109,10 @@ impl Default for Script {
 pub const KNOWN_CAMERA: &str = "known";
 
 fn known_camera(id: CameraId) -> Option<CameraView> {
-    let camera = (id.as_str() == KNOWN_CAMERA).then(|| Camera::new(id, clock::now()));
+    let now = clock::now();
+    let thumbnail = Thumbnail { seq: Seq(1), happened_at: now, format: ImageType::Jpeg };
+    let camera =
+        (id.as_str() == KNOWN_CAMERA).then(|| Camera { thumbnail: Some(thumbnail), ..Camera::new(id, now) });
     camera.map(|camera| CameraView { camera, events_today: 0, events_this_week: 0 })
 }
 
@@ -231,6 +236,10 @@ answers! {
     Decide, |script, decide| script.decide(decide);
     PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_fails.clone().map_or(Ok(()), Err);
     GetThumbnail, |script, GetThumbnail(_)| script.query_fails.clone().map_or(Ok(Some(picture())), Err);
+    GetThumbnailAt, |script, GetThumbnailAt(_)| script.query_fails.clone().map_or(Ok(Some(picture())), Err);
+    HaveThumbnails, |script, HaveThumbnails(seqs)| {
+        script.query_fails.clone().map_or(Ok(vec![false; seqs.len()]), Err)
+    };
     ListEvents, |script, list| {
         let records = script.records().map(|records| {
             let before = |r: &EventRecord| list.before.is_none_or(|before| r.seq < before);
@@ -242,10 +251,15 @@ answers! {
     GetStatus, |script, GetStatus| script.connection.clone();
     GetSettings, |script, GetSettings| script.view();
     ReplaceSettings, |script, ReplaceSettings(value)| script.replace(value);
-    TestConnection, |script, TestConnection(value)| {
+    TestConnection, |script, TestConnection { settings: value, watcher }| {
         let settings = MqttSettings::read(value.clone().unwrap_or_else(|| json!({})), "x");
         script.tried.push(value);
-        settings.map(|_| report())
+        let report = settings.map(|_| report());
+        if let (Some(watcher), Ok(report)) = (watcher, &report) {
+            watcher.send(TestProgress::Begun("resolve")).unwrap();
+            watcher.send(TestProgress::Stage(report.stages[0].clone())).unwrap();
+        }
+        report
     };
     Authenticate, |script, Authenticate(hash)| script.authenticate(hash);
     ListTokens, |script, ListTokens| if script.tokens_away { Err(TokensAway("locked".to_owned())) } else { Ok(Vec::new()) };
@@ -341,6 +355,8 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         test_connection: actors().recipient(),
         put_thumbnail: actors().recipient(),
         get_thumbnail: actors().recipient(),
+        get_thumbnail_at: actors().recipient(),
+        have_thumbnails: actors().recipient(),
         authenticate: actors().recipient(),
         list_tokens: actors().recipient(),
         create_token: actors().recipient(),

@@ -44,7 +44,8 @@ async fn no_byte_of_the_password_is_in_any_file_or_answer() {
     assert!(!home.contains(PASSWORD));
     assert!(!format!("{put:?}").contains(PASSWORD));
     assert!(
-        !format!("{:?} {:?}", ReplaceSettings(broker()), TestConnection(Some(broker()))).contains(PASSWORD)
+        !format!("{:?} {:?}", ReplaceSettings(broker()), TestConnection::new(Some(broker())))
+            .contains(PASSWORD)
     );
     assert!(!serde_json::to_string(&put).unwrap().contains(PASSWORD));
     assert!(!format!("{:?}", first.told.take()).contains(PASSWORD));
@@ -154,7 +155,7 @@ async fn a_trial_uses_the_stored_password_only_where_it_belongs() {
     config.put(broker()).await.unwrap();
     let known = format!("broker.lan:1883 Some({PASSWORD:?})");
     assert_eq!(config.try_out(json!({})).await.unwrap().message, known);
-    assert_eq!(config.addr.send(TestConnection(None)).await.unwrap().unwrap().message, known);
+    assert_eq!(config.addr.send(TestConnection::new(None)).await.unwrap().unwrap().message, known);
     assert_eq!(config.try_out(with(without_password(), "qos", 0)).await.unwrap().message, known);
     let other = json!({"broker_host": "x", "password": "typed"});
     assert_eq!(config.try_out(other).await.unwrap().message, "x:1883 Some(\"typed\")");
@@ -165,7 +166,7 @@ async fn a_trial_uses_the_stored_password_only_where_it_belongs() {
 async fn a_third_trial_at_once_is_refused_and_others_are_served_meanwhile() {
     let home = Home::new();
     let config = home.start().await;
-    let slow = || config.addr.send(TestConnection(Some(json!({"broker_host": "slow"}))));
+    let slow = || config.addr.send(TestConnection::new(Some(json!({"broker_host": "slow"}))));
     let (one, two) = (slow(), slow());
     let third = async {
         let refused = config.try_out(json!({"broker_host": "x"})).await.unwrap_err();

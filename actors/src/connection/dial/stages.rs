@@ -1,21 +1,38 @@
 //! The stages of the way to a broker, as they are gone through.
 
-use tokio::time::Instant;
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use crate::{config::TestStage, status::Failure};
+use crate::{
+    config::{TestProgress, TestStage},
+    status::Failure,
+};
 
 /// What was passed, and what is under way.
 #[derive(Debug, Clone, Default)]
 pub struct Stages {
     done: Vec<TestStage>,
     current: Option<(&'static str, Instant)>,
+    watched_by: Option<UnboundedSender<TestProgress>>,
 }
 
 impl Stages {
+    /// Stages that are told to somebody as they come; to nobody when that is `None`.
+    pub fn watched_by(watcher: Option<UnboundedSender<TestProgress>>) -> Self {
+        Self { watched_by: watcher, ..Self::default() }
+    }
+
+    fn tell(&self, progress: TestProgress) {
+        if let Some(watcher) = &self.watched_by {
+            // Whoever has gone misses nothing.
+            let _gone = watcher.send(progress);
+        }
+    }
+
     /// A stage begins, unless it has already.
     pub fn begin(&mut self, name: &'static str) {
         if self.current() != Some(name) {
             self.current = Some((name, Instant::now()));
+            self.tell(TestProgress::Begun(name));
         }
     }
 
@@ -33,7 +50,9 @@ impl Stages {
     pub fn end(&mut self, ok: Option<bool>, detail: impl Into<String>) {
         if let Some((name, started)) = self.current.take() {
             let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.done.push(TestStage { name, ok, duration_ms, detail: detail.into() });
+            let stage = TestStage { name, ok, duration_ms, detail: detail.into() };
+            self.tell(TestProgress::Stage(stage.clone()));
+            self.done.push(stage);
         }
     }
 
