@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 
 use super::*;
 
@@ -135,4 +135,24 @@ async fn a_file_that_cannot_be_made_is_named() {
     let error = Store::open("sqlite:///proc/nowhere/l.db").await.unwrap_err();
     assert!(matches!(error, OpenError::File { .. }), "{error:?}");
     assert!(error.to_string().contains("/proc/nowhere/l.db"));
+}
+
+#[actix_rt::test]
+async fn dead_events_of_an_older_database_are_found_by_their_camera() {
+    let (_dir, path) = temporary();
+    location::prepare(&path).unwrap();
+    let store = Store::connect(&path).await.unwrap();
+    let before = Migrator::migrations().iter().position(|m| m.name() == "m20261125_000022_find_dead_events");
+    Migrator::up(&store.write, before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
+    for statement in [
+        "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) VALUES(7,'e','c',1,1,x'')",
+        "INSERT INTO dead_events(seq, reason, at) VALUES(7,'expired',1), (8,'expired',1)",
+    ] {
+        store.write.execute_unprepared(statement).await.unwrap();
+    }
+    store.close().await;
+    let store = Store::open_file(&path).await.unwrap();
+    let dead = dead_events::Entity::find().all(&store.read).await.unwrap();
+    let cameras: Vec<_> = dead.iter().map(|row| (row.seq, row.camera_id.as_deref())).collect();
+    assert_eq!(cameras, [(7, Some("c")), (8, None)]);
 }
