@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement, entity::prelude::*};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement, Value, entity::prelude::*};
 
 use crate::{calendar::Day, ids::CameraId};
 
 const IDS_PER_STATEMENT: usize = 500;
+const ROWS_PER_STATEMENT: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "camera_days")]
@@ -23,17 +24,35 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Counts so many more events of a camera on a day; answers how many it are then.
-pub async fn add(db: &impl ConnectionTrait, camera: &CameraId, day: Day, more: u64) -> Result<u64, DbErr> {
-    let statement = Statement::from_sql_and_values(
-        db.get_database_backend(),
-        "INSERT INTO camera_days (camera_id, day, count) VALUES (?, ?, ?) \
-         ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count RETURNING count",
-        [camera.as_str().into(), day.to_string().into(), i64::try_from(more).unwrap_or(i64::MAX).into()],
-    );
-    let row = db.query_one_raw(statement).await?;
-    let count: i64 = row.map_or(Ok(0), |row| row.try_get("", "count"))?;
-    Ok(u64::try_from(count).unwrap_or(0))
+/// So many more events of a camera on a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct More {
+    /// The camera.
+    pub camera_id: CameraId,
+    /// The day.
+    pub day: Day,
+    /// How many.
+    pub events: u64,
+}
+
+/// Counts more events, each camera and day once; answers how many it are then.
+pub async fn add(db: &impl ConnectionTrait, more: &[More]) -> Result<Counts, DbErr> {
+    let mut rows = Vec::with_capacity(more.len());
+    for chunk in more.chunks(ROWS_PER_STATEMENT) {
+        let places = vec!["(?, ?, ?)"; chunk.len()].join(", ");
+        let values = chunk.iter().flat_map(|More { camera_id, day, events }| {
+            let events = i64::try_from(*events).unwrap_or(i64::MAX);
+            [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
+        });
+        let sql = format!(
+            "INSERT INTO camera_days (camera_id, day, count) VALUES {places} \
+             ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
+             RETURNING camera_id, day, count"
+        );
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+        rows.extend(Entity::find().from_raw_sql(statement).all(db).await?);
+    }
+    Ok(counts(rows))
 }
 
 /// The counts of cameras.

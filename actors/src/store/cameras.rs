@@ -16,6 +16,8 @@ use crate::{
 };
 
 const IDS_PER_STATEMENT: usize = 500;
+/// Of 18 columns each.
+const ROWS_PER_STATEMENT: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "cameras")]
@@ -68,10 +70,20 @@ pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     Entity::find().count(db).await
 }
 
-/// Writes a camera, new or known.
-pub async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbErr> {
+/// Writes cameras, new or known; each of them once.
+pub async fn write(db: &impl ConnectionTrait, cameras: &[Camera]) -> Result<(), DbErr> {
+    for chunk in cameras.chunks(ROWS_PER_STATEMENT) {
+        let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
+        let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
+        let rows = Entity::insert_many(chunk.iter().map(row));
+        rows.on_conflict(over).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+fn row(camera: &Camera) -> ActiveModel {
     let last = camera.last_event.as_ref();
-    let row = ActiveModel {
+    ActiveModel {
         camera_id: Set(camera.camera_id.as_str().to_owned()),
         camera_name: Set(camera.camera_name.clone()),
         source_type: Set(camera.source_type.clone()),
@@ -90,11 +102,7 @@ pub async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbE
         thumbnail_happened_at: Set(camera.thumbnail.map(|thumbnail| clock::to_micros(thumbnail.happened_at))),
         thumbnail_format: Set(camera.thumbnail.map(|thumbnail| thumbnail.format.media_type().to_owned())),
         revision: Set(camera.revision),
-    };
-    let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
-    let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
-    Entity::insert(row).on_conflict(over).exec_without_returning(db).await?;
-    Ok(())
+    }
 }
 
 /// Changes one camera in a transaction of its own: `change` gets it, or `None` where it is unknown, and answers what it is
@@ -112,7 +120,7 @@ pub async fn change<E: From<DbErr>>(
     let mut camera = change(known, room)?;
     if unchanged.as_ref() != Some(&camera) {
         camera.revision += 1;
-        write(&txn, &camera).await?;
+        write(&txn, std::slice::from_ref(&camera)).await?;
         txn.commit().await?;
     }
     Ok(camera)
@@ -134,7 +142,7 @@ pub async fn note_pictures(
         }
         if camera.thumbnail.replace(*picture) != Some(*picture) {
             camera.revision += 1;
-            write(&txn, &camera).await?;
+            write(&txn, std::slice::from_ref(&camera)).await?;
         }
         noted.push(camera);
     }

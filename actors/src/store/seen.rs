@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ConnectionTrait, DbErr};
 
-use super::{camera_days, cameras};
+use super::{
+    camera_days::{self, More},
+    cameras,
+};
 use crate::{
     calendar::{Calendar, Day},
     camera::Camera,
@@ -76,23 +79,32 @@ impl Cameras {
         before
     }
 
-    /// Writes what has changed, and tells it.
+    /// Writes what has changed, and tells it. In few statements, however many cameras it are: a commit of a thousand events
+    /// can have a thousand.
     pub async fn write(self, db: &impl ConnectionTrait) -> Result<Vec<Seen>, DbErr> {
-        let mut seen = Vec::new();
+        let (mut cameras, mut changed, mut more) = (Vec::new(), Vec::new(), Vec::new());
         for Sighted { mut camera, stored, days } in self.known.into_values() {
             if days.is_empty() {
                 continue;
             }
             if stored.as_ref() != Some(&camera) {
                 camera.revision += 1;
-                cameras::write(db, &camera).await?;
+                changed.push(camera.clone());
             }
-            let mut counts = Vec::with_capacity(days.len());
-            for (day, more) in days {
-                counts.push((day, camera_days::add(db, &camera.camera_id, day, more).await?));
-            }
-            seen.push(Seen { camera, days: counts });
+            let camera_id = &camera.camera_id;
+            more.extend(days.into_iter().map(|(day, events)| More {
+                camera_id: camera_id.clone(),
+                day,
+                events,
+            }));
+            cameras.push(camera);
         }
-        Ok(seen)
+        cameras::write(db, &changed).await?;
+        let mut counts = camera_days::add(db, &more).await?;
+        let seen = |camera: Camera| {
+            let days = counts.remove(&camera.camera_id).unwrap_or_default().into_iter().collect();
+            Seen { camera, days }
+        };
+        Ok(cameras.into_iter().map(seen).collect())
     }
 }

@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 
 use super::*;
+use crate::{EventInput, Seq};
 
 fn temporary() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -155,4 +156,36 @@ async fn dead_events_of_an_older_database_are_found_by_their_camera() {
     let dead = dead_events::Entity::find().all(&store.read).await.unwrap();
     let cameras: Vec<_> = dead.iter().map(|row| (row.seq, row.camera_id.as_deref())).collect();
     assert_eq!(cameras, [(7, Some("c")), (8, None)]);
+}
+
+#[actix_rt::test]
+async fn a_commit_counts_the_events_of_many_cameras() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let event = |number: usize| {
+        let input = EventInput {
+            camera_id: format!("camera_{}", number % 450),
+            camera_name: Some(format!("Camera {number}")),
+            description: "Somebody".to_owned(),
+            ..EventInput::default()
+        };
+        input.validate().unwrap()
+    };
+    let context = crate::testing::commit_context();
+    for (round, last_seq) in [(1, Seq(0)), (2, Seq(1000))] {
+        let batch = commit::Batch { events: (0..1000).map(event).collect(), ..commit::Batch::default() };
+        let committed = commit::commit(&store.write, &batch, Some(last_seq), &context).await.unwrap();
+        assert_eq!(committed.seen.len(), 450);
+        for seen in committed.seen {
+            // 1,000 events: the first hundred cameras have a third one.
+            let number: usize =
+                seen.camera.camera_id.as_str().strip_prefix("camera_").unwrap().parse().unwrap();
+            let events = if number < 100 { 3 } else { 2 };
+            assert_eq!(seen.days.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [round * events]);
+            assert_eq!(
+                cameras::find(&store.read, &[seen.camera.camera_id.clone()]).await.unwrap(),
+                [seen.camera]
+            );
+        }
+    }
 }
