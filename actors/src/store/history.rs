@@ -43,10 +43,11 @@ const FATE: &str = ", d.acked_at, d.late, x.reason, x.dismissed_at, \
     LEFT JOIN deliveries d \
       ON d.up_to_seq = (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= e.seq)";
 
-/// Which events are delivered. None is after the cursor, unless it was sent again; that spares a look at all that wait.
+/// Which events are delivered. None is after the cursor, unless it was sent again; that spares a look at all that wait. One
+/// bound with that of the page: of two SQLite takes one.
 const DELIVERED: &str = "x.seq IS NULL \
-    AND e.seq <= MAX(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
-      COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0)) \
+    AND e.seq <= MIN(?1 - 1, MAX(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
+      COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0))) \
     AND CASE WHEN r.seq IS NULL THEN d.up_to_seq IS NOT NULL ELSE r.acked_at IS NOT NULL END";
 
 /// The statement for a page. Its parameters are `?1`: before which place, `?2`: at most how many, and `?3`: of which camera,
@@ -62,7 +63,7 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
     let of = |alias: &str| if of_camera { format!(" AND {alias}.camera_id = ?3") } else { String::new() };
     match state {
         None => format!("e.seq < ?1{}", of("e")),
-        Some(DeliveryState::Delivered) => format!("e.seq < ?1{} AND {DELIVERED}", of("e")),
+        Some(DeliveryState::Delivered) => format!("{DELIVERED}{}", of("e")),
         // What was dismissed stays dead, but is not listed as such.
         Some(DeliveryState::Dead) => format!(
             "e.seq IN (SELECT n.seq FROM dead_events n WHERE n.dismissed_at IS NULL AND n.seq < ?1{} \
