@@ -14,8 +14,9 @@ const EVENTS: &[Column] = &[
     ("append, one: ms", "append_one_ms"),
     ("drain: events/s", "drain_per_s"),
     ("sweep: events/s", "swept_per_s"),
-    ("longest append before it, ms", "calm_longest_ms"),
-    ("during it, ms", "swept_longest_ms"),
+    ("append before it, p99: ms", "calm_p99_ms"),
+    ("during it, p99: ms", "swept_p99_ms"),
+    ("longest, ms", "swept_longest_ms"),
 ];
 
 const PAGES: &[Column] = &[

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     events::{event, events},
-    figures::{Row, median, number},
+    figures::{Row, median, number, percentile},
 };
 
 /// One event in so many is dead. All of them are of the first camera when there are ten.
@@ -26,7 +26,7 @@ const SINGLES: usize = 200;
 /// Until the write-ahead log has its size a sync has more to do: its file grows. That is over after its first 4 MiB.
 const UNMEASURED: usize = 500;
 /// How long appends are watched while nothing is removed, and while a sweep removes.
-const CALM: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(10);
 const SWEPT_FOR: Duration = Duration::from_mins(1);
 const BETWEEN_APPENDS: Duration = Duration::from_millis(2);
 
@@ -77,6 +77,7 @@ impl Site {
         }
         row.note("fill_per_s", number(self.filled - before) / start.elapsed().as_secs_f64());
         log.close().await;
+        sync(&self.database());
         cut.unwrap_or_else(clock::now)
     }
 
@@ -115,6 +116,7 @@ impl Site {
         let path = if is_last { self.database() } else { copy.path().join("liveobject.db") };
         if !is_last {
             fs::copy(self.database(), &path).expect("the database can be copied");
+            sync(&path);
         }
         let mut log = Log::open(&path).await.expect("the log opens");
         let first = log.first_seq().await.expect("the log can be read");
@@ -123,6 +125,7 @@ impl Site {
         }
         let calm = self.append_until(&mut log, async { sleep(CALM).await }).await;
         row.note_ms("calm_median_ms", median(calm.clone()));
+        row.note_ms("calm_p99_ms", percentile(calm.clone(), 99));
         row.note_ms("calm_longest_ms", calm.into_iter().max().unwrap_or_default());
         let (sweep, start) = (Box::pin(log.sweep(cut)), Instant::now());
         let done = async {
@@ -137,6 +140,7 @@ impl Site {
         row.note("swept", number(gone));
         row.note("swept_per_s", number(gone) / took.as_secs_f64());
         row.note_ms("swept_median_ms", median(swept.clone()));
+        row.note_ms("swept_p99_ms", percentile(swept.clone(), 99));
         row.note_ms("swept_longest_ms", swept.into_iter().max().unwrap_or_default());
         log.close().await;
     }
@@ -163,4 +167,9 @@ impl Site {
         };
         join(done, appends).await.1
     }
+}
+
+/// Has the disk take what was written in a hurry: otherwise it does so while others wait for their own sync.
+fn sync(file: &Path) {
+    File::open(file).and_then(|file| file.sync_all()).expect("the database can be synced");
 }
