@@ -1,6 +1,11 @@
 //! A data directory: filled, written to by the library in this process, asked over REST in the real program.
 
-use std::{cell::Cell, fs, path::PathBuf, time::Duration};
+use std::{
+    cell::Cell,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, future::join, stream};
 use liveobject_actors::{
