@@ -111,7 +111,7 @@ async fn no_page_needs_a_look_at_the_whole_log() {
             let used = |index: &str| plan.iter().any(|step| step.contains(index));
             match (state, of_camera) {
                 (Some(DeliveryState::Dead), false) => {
-                    assert!(used("dead_events_listed (seq<?)"), "{plan:#?}")
+                    assert!(used("dead_events_listed (seq<?)"), "{plan:#?}");
                 }
                 (Some(DeliveryState::Dead), true) => {
                     assert!(used("dead_events_listed_of_camera (camera_id=? AND seq<?)"), "{plan:#?}");

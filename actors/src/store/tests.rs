@@ -183,7 +183,7 @@ async fn a_commit_counts_the_events_of_many_cameras() {
             let events = if number < 100 { 3 } else { 2 };
             assert_eq!(seen.days.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [round * events]);
             assert_eq!(
-                cameras::find(&store.read, &[seen.camera.camera_id.clone()]).await.unwrap(),
+                cameras::find(&store.read, std::slice::from_ref(&seen.camera.camera_id)).await.unwrap(),
                 [seen.camera]
             );
         }
