@@ -28,7 +28,7 @@ pub const DEAD_EVERY: usize = 1000;
 const BATCH: usize = 1000;
 const BATCHES: usize = 50;
 const SINGLES: usize = 200;
-/// Until the write-ahead log has its size a sync has more to do: its file grows. That is over after its first 4 MiB.
+/// Until the write-ahead log has the size at which it is merged, and is written over from then on: appends as they are later.
 const UNMEASURED: usize = 500;
 /// How long appends are watched while nothing is removed, and while a sweep removes.
 const CALM: Duration = Duration::from_secs(10);
