@@ -17,6 +17,8 @@ mod m20261124_000008_create_tokens;
 mod m20261124_000009_add_recipients;
 mod m20261124_000020_create_retries;
 mod m20261124_000021_dismiss_dead_events;
+mod m20261125_000022_find_dead_events;
+mod m20261125_000023_find_retries;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -39,6 +41,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000009_add_recipients::Migration),
             Box::new(m20261124_000020_create_retries::Migration),
             Box::new(m20261124_000021_dismiss_dead_events::Migration),
+            Box::new(m20261125_000022_find_dead_events::Migration),
+            Box::new(m20261125_000023_find_retries::Migration),
         ]
     }
 }

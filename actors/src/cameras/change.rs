@@ -66,7 +66,12 @@ impl CameraActor {
             let (camera, days) = changed?;
             let id = camera.camera_id.clone();
             match days {
-                None => act.learn(camera, &[]),
+                None => {
+                    let id = camera.camera_id.clone();
+                    if act.learn(camera, &[]) {
+                        act.tell(&id);
+                    }
+                }
                 Some(days) => act.register(camera, days),
             }
             act.view(&id).ok_or(CameraError::Unknown)

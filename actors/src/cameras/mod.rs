@@ -12,7 +12,11 @@ mod tally;
 mod tests;
 mod update;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
@@ -20,7 +24,7 @@ use actix::{
 };
 use chrono::Days;
 use sea_orm::DbErr;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use self::{
     change::storage,
@@ -46,6 +50,10 @@ const MAILBOX: usize = 256;
 
 /// How often to look whether an activity is over or a day.
 const TICK: Duration = Duration::from_secs(1);
+
+/// What the events of a camera change is told at most so often: no more of it leaves (see the pace of
+/// [`retained`](crate::retained)), and under load it would be work for each event.
+const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// Days before this week are of no use to anybody here; they are kept a little for whoever looks into the database.
 const KEEP_DAYS: u64 = 31;
@@ -73,6 +81,8 @@ struct Known {
     picture: u64,
     /// What was told last.
     active: bool,
+    /// When something that an event changed was told last.
+    told_at: Option<Instant>,
 }
 
 /// See the module's documentation.
@@ -85,6 +95,8 @@ pub struct CameraActor {
     max_cameras: u32,
     peers: CameraPeers,
     cameras: BTreeMap<CameraId, Known>,
+    /// Those that have changed since they were told.
+    untold: BTreeSet<CameraId>,
     /// Pictures that are to be noted.
     pictures: BTreeMap<CameraId, Thumbnail>,
     today: Day,
@@ -111,8 +123,20 @@ impl CameraActor {
             (camera.camera_id.clone(), Known::new(camera, tally))
         };
         let cameras = cameras::all(&store.read).await?.into_iter().map(known).collect();
-        let pictures = BTreeMap::new();
-        Ok(Self { store, settings, calendar, clock, max_cameras, peers, cameras, pictures, today, crashed })
+        let (untold, pictures) = (BTreeSet::new(), BTreeMap::new());
+        Ok(Self {
+            store,
+            settings,
+            calendar,
+            clock,
+            max_cameras,
+            peers,
+            cameras,
+            untold,
+            pictures,
+            today,
+            crashed,
+        })
     }
 
     fn view(&mut self, id: &CameraId) -> Option<CameraView> {
@@ -131,6 +155,30 @@ impl CameraActor {
         let counts = known.tally.counts(self.calendar, now);
         known.active = is_active(&known.camera, self.settings.activity_seconds, now);
         state::group(&known.camera, counts, known.active, known.picture, &self.settings)
+    }
+
+    /// Tells of a camera: at once, unless that was done lately; then in a while, whatever changes until then in one.
+    fn tell_soon(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let Some(known) = self.cameras.get_mut(id) else { return };
+        if known.told_at.is_none_or(|told_at| told_at + TELL_EVERY <= now) {
+            known.told_at = Some(now);
+            self.tell(id);
+            return;
+        }
+        if self.untold.is_empty() {
+            ctx.run_later(TELL_EVERY, Self::tell_untold);
+        }
+        self.untold.insert(id.clone());
+    }
+
+    fn tell_untold(&mut self, _: &mut Context<Self>) {
+        for id in std::mem::take(&mut self.untold) {
+            if let Some(known) = self.cameras.get_mut(&id) {
+                known.told_at = Some(Instant::now());
+                self.tell(&id);
+            }
+        }
     }
 
     fn tell(&mut self, id: &CameraId) {
@@ -162,26 +210,26 @@ impl CameraActor {
         self.peers.discovery.do_send(changes);
     }
 
-    /// Takes in what the database held of a camera at some time; what is known newer is passed over.
-    fn learn(&mut self, camera: Camera, days: &[(Day, u64)]) {
+    /// Takes in what the database held of a camera at some time; what is known newer is passed over. Answers whether its
+    /// state is to be told.
+    fn learn(&mut self, camera: Camera, days: &[(Day, u64)]) -> bool {
         let now = (self.clock)();
-        let Some(known) = self.cameras.get_mut(&camera.camera_id) else { return };
+        let Some(known) = self.cameras.get_mut(&camera.camera_id) else { return false };
         if camera.revision < known.read_at {
-            return;
+            return false;
         }
         if !days.is_empty() {
             known.tally.count(days, now);
         }
-        let mut announced = false;
         if camera.revision > known.camera.revision {
-            announced = !same_announcement(&camera, &known.camera);
+            let announced = !same_announcement(&camera, &known.camera);
             known.camera = camera;
+            if announced {
+                let changed = vec![known.camera.clone()];
+                self.tell_discovery(CamerasChanged { changed, ..CamerasChanged::default() });
+            }
         }
-        let camera = known.camera.clone();
-        self.tell(&camera.camera_id);
-        if announced {
-            self.tell_discovery(CamerasChanged { changed: vec![camera], ..CamerasChanged::default() });
-        }
+        true
     }
 
     /// Takes in a camera that was not known here.
@@ -223,12 +271,15 @@ impl CameraActor {
     fn note_pictures(&mut self, ctx: &mut Context<Self>) {
         let (db, pictures) = (self.store.write.clone(), std::mem::take(&mut self.pictures));
         let noted = async move { cameras::note_pictures(&db, &pictures).await };
-        ctx.wait(noted.into_actor(self).map(|noted, act, _| match noted {
+        ctx.wait(noted.into_actor(self).map(|noted, act, ctx| match noted {
             Ok(noted) => {
                 for camera in noted {
                     if let Some(known) = act.cameras.get_mut(&camera.camera_id) {
                         known.picture += 1;
-                        act.learn(camera, &[]);
+                        let id = camera.camera_id.clone();
+                        if act.learn(camera, &[]) {
+                            act.tell_soon(&id, ctx);
+                        }
                     }
                 }
             }
@@ -267,7 +318,7 @@ impl CameraActor {
 
 impl Known {
     fn new(camera: Camera, tally: Tally) -> Self {
-        Self { read_at: camera.revision, camera, tally, picture: 0, active: false }
+        Self { read_at: camera.revision, camera, tally, picture: 0, active: false, told_at: None }
     }
 }
 
@@ -313,7 +364,10 @@ impl Handler<CamerasSaw> for CameraActor {
         let is_known = |seen: &Seen| self.cameras.contains_key(&seen.camera.camera_id);
         let (known, new): (Vec<_>, Vec<_>) = seen.into_iter().partition(is_known);
         for Seen { camera, days } in known {
-            self.learn(camera, &days);
+            let id = camera.camera_id.clone();
+            if self.learn(camera, &days) {
+                self.tell_soon(&id, ctx);
+            }
         }
         if !new.is_empty() {
             self.meet(new, ctx);

@@ -125,7 +125,9 @@ fn activity(camera: &Camera, active: bool) -> Activity<'_> {
 }
 
 fn json(payload: &impl Serialize) -> Content {
-    Content::Bytes(serde_json::to_vec(payload).expect("texts and numbers always serialize").into())
+    let text = serde_json::to_vec(payload).expect("texts and numbers always serialize");
+    // It is kept until the next one: without the room that it grew into.
+    Content::Bytes(text.into_boxed_slice().into())
 }
 
 #[cfg(test)]

@@ -125,8 +125,8 @@ impl DiscoveryActor {
             content: Content::Bytes(announcement.payload),
         });
         let other = MqttSettings { discovery_format: other(settings.discovery_format), ..settings.clone() };
-        let former = device(&other).announcements(&other).into_iter();
-        let former = former.map(|former| Former { topic: former.topic, migrates: true, foreign: false });
+        let former = device(&other).topics(&other).into_iter();
+        let former = former.map(|topic| Former { topic, migrates: true, foreign: false });
         Group { kind: Kind::Discovery, name, wanted: wanted.collect(), former: former.collect() }
     }
 

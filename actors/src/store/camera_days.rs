@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, Statement, entity::prelude::*,
-};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement, Value, entity::prelude::*};
 
 use crate::{calendar::Day, ids::CameraId};
 
 const IDS_PER_STATEMENT: usize = 500;
+const ROWS_PER_STATEMENT: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "camera_days")]
@@ -25,24 +24,33 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Counts so many more events of cameras on days; answers how many they are then.
-pub async fn add(db: &impl ConnectionTrait, more: &[(CameraId, Day, u64)]) -> Result<Counts, DbErr> {
+/// So many more events of a camera on a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct More {
+    /// The camera.
+    pub camera_id: CameraId,
+    /// The day.
+    pub day: Day,
+    /// How many.
+    pub events: u64,
+}
+
+/// Counts more events, each camera and day once; answers how many it are then.
+pub async fn add(db: &impl ConnectionTrait, more: &[More]) -> Result<Counts, DbErr> {
     let mut rows = Vec::with_capacity(more.len());
-    for chunk in more.chunks(IDS_PER_STATEMENT) {
-        let values = vec!["(?,?,?)"; chunk.len()].join(",");
-        let counted = Statement::from_sql_and_values(
-            db.get_database_backend(),
-            format!(
-                "INSERT INTO camera_days (camera_id, day, count) VALUES {values} \
-                 ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
-                 RETURNING camera_id, day, count"
-            ),
-            chunk.iter().flat_map(|(camera, day, more)| {
-                let more = i64::try_from(*more).unwrap_or(i64::MAX);
-                [camera.as_str().into(), day.to_string().into(), more.into()]
-            }),
+    for chunk in more.chunks(ROWS_PER_STATEMENT) {
+        let places = vec!["(?, ?, ?)"; chunk.len()].join(", ");
+        let values = chunk.iter().flat_map(|More { camera_id, day, events }| {
+            let events = i64::try_from(*events).unwrap_or(i64::MAX);
+            [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
+        });
+        let sql = format!(
+            "INSERT INTO camera_days (camera_id, day, count) VALUES {places} \
+             ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
+             RETURNING camera_id, day, count"
         );
-        rows.extend(Model::find_by_statement(counted).all(db).await?);
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+        rows.extend(Entity::find().from_raw_sql(statement).all(db).await?);
     }
     Ok(counts(rows))
 }

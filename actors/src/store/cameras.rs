@@ -16,6 +16,8 @@ use crate::{
 };
 
 const IDS_PER_STATEMENT: usize = 500;
+/// Of 18 columns each.
+const ROWS_PER_STATEMENT: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "cameras")]
@@ -68,18 +70,13 @@ pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     Entity::find().count(db).await
 }
 
-/// Writes a camera, new or known.
-pub async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbErr> {
-    write_all(db, std::slice::from_ref(camera)).await
-}
-
-/// Writes cameras, new or known.
-pub async fn write_all(db: &impl ConnectionTrait, cameras: &[Camera]) -> Result<(), DbErr> {
-    let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
-    let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
-    for chunk in cameras.chunks(IDS_PER_STATEMENT) {
-        let rows = chunk.iter().map(row);
-        Entity::insert_many(rows).on_conflict(over.clone()).exec_without_returning(db).await?;
+/// Writes cameras, new or known; each of them once.
+pub async fn write(db: &impl ConnectionTrait, cameras: &[Camera]) -> Result<(), DbErr> {
+    for chunk in cameras.chunks(ROWS_PER_STATEMENT) {
+        let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
+        let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
+        let rows = Entity::insert_many(chunk.iter().map(row));
+        rows.on_conflict(over).exec_without_returning(db).await?;
     }
     Ok(())
 }
@@ -123,7 +120,7 @@ pub async fn change<E: From<DbErr>>(
     let mut camera = change(known, room)?;
     if unchanged.as_ref() != Some(&camera) {
         camera.revision += 1;
-        write(&txn, &camera).await?;
+        write(&txn, std::slice::from_ref(&camera)).await?;
         txn.commit().await?;
     }
     Ok(camera)
@@ -145,7 +142,7 @@ pub async fn note_pictures(
         }
         if camera.thumbnail.replace(*picture) != Some(*picture) {
             camera.revision += 1;
-            write(&txn, &camera).await?;
+            write(&txn, std::slice::from_ref(&camera)).await?;
         }
         noted.push(camera);
     }

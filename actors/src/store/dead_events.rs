@@ -5,6 +5,7 @@ use sea_orm::{
     QuerySelect, entity::prelude::*, sea_query::OnConflict,
 };
 
+use super::events;
 use crate::{
     clock::{self, Timestamp},
     ids::Seq,
@@ -22,6 +23,8 @@ pub struct Model {
     pub at: i64,
     /// When somebody had seen it; it is not listed any more since.
     pub dismissed_at: Option<i64>,
+    /// As in `events`, so that those of one camera are found.
+    pub camera_id: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -43,11 +46,13 @@ pub struct Death {
 /// Notes deaths.
 pub async fn insert(db: &impl ConnectionTrait, deaths: &[Death]) -> Result<(), DbErr> {
     for chunk in deaths.chunks(ROWS_PER_STATEMENT) {
+        let mut cameras = events::cameras_at(db, chunk.iter().map(|death| death.seq)).await?;
         let models = chunk.iter().map(|death| ActiveModel {
             seq: Set(death.seq.0),
             reason: Set(death.reason.as_str().to_owned()),
             at: Set(clock::to_micros(death.at)),
             dismissed_at: Set(None),
+            camera_id: Set(cameras.remove(&death.seq)),
         });
         // A commit whose outcome was not known is written again.
         let again = OnConflict::column(Column::Seq).do_nothing().to_owned();

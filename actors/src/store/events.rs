@@ -1,6 +1,6 @@
 //! The table `events`: the log itself.
 
-use std::sync::OnceLock;
+use std::{collections::HashMap, sync::OnceLock};
 
 use sea_orm::{
     ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
@@ -166,6 +166,21 @@ pub async fn at(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<StoredEve
     let places = seqs.iter().map(|seq| seq.0);
     let rows = Entity::find().filter(Column::Seq.is_in(places)).order_by_asc(Column::Seq).all(db).await?;
     Ok(rows.into_iter().filter_map(stored).collect())
+}
+
+/// Whose events are at these places.
+pub async fn cameras_at(
+    db: &impl ConnectionTrait,
+    seqs: impl Iterator<Item = Seq>,
+) -> Result<HashMap<Seq, String>, DbErr> {
+    let rows: Vec<(i64, String)> = Entity::find()
+        .select_only()
+        .columns([Column::Seq, Column::CameraId])
+        .filter(Column::Seq.is_in(seqs.map(|seq| seq.0)))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(|(seq, camera_id)| (Seq(seq), camera_id)).collect())
 }
 
 /// Removes up to `limit` of the oldest events up to `up_to`, except those that wait to be sent again; answers how many.

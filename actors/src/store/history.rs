@@ -38,25 +38,54 @@ const SELECT: &str = "SELECT e.seq, e.camera_id, e.occurred_at, e.received_at, e
 const FATE: &str = ", d.acked_at, d.late, x.reason, x.dismissed_at, \
     r.asked_at, r.acked_at AS acked_again_at, r.late AS late_again \
     FROM events e \
-    LEFT JOIN deliveries d \
-      ON d.up_to_seq = (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= e.seq) \
     LEFT JOIN dead_events x ON x.seq = e.seq \
-    LEFT JOIN retries r ON r.seq = e.seq";
+    LEFT JOIN retries r ON r.seq = e.seq \
+    LEFT JOIN deliveries d \
+      ON d.up_to_seq = (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= e.seq)";
 
-/// Where the first event may be that waits: after the cursor, unless an earlier one is to be sent again. It spares a look
-/// at all the delivered ones, as its counterpart below spares one at all that wait.
-const PENDING: &str = "x.seq IS NULL \
-    AND e.seq >= MIN(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0) + 1, \
-      COALESCE((SELECT MIN(seq) FROM retries WHERE acked_at IS NULL), 9223372036854775807)) \
-    AND CASE WHEN r.seq IS NULL THEN d.up_to_seq IS NULL ELSE r.acked_at IS NULL END";
-
+/// Which events are delivered. None is after the cursor, unless it was sent again; that spares a look at all that wait. One
+/// bound with that of the page: of two SQLite takes one.
 const DELIVERED: &str = "x.seq IS NULL \
-    AND e.seq <= MAX(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
-      COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0)) \
+    AND e.seq <= MIN(?1 - 1, MAX(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
+      COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0))) \
     AND CASE WHEN r.seq IS NULL THEN d.up_to_seq IS NOT NULL ELSE r.acked_at IS NOT NULL END";
 
-/// What was dismissed stays dead, but is not listed as such.
-const DEAD: &str = "x.seq IS NOT NULL AND x.dismissed_at IS NULL";
+/// The statement for a page. Its parameters are `?1`: before which place, `?2`: at most how many, and `?3`: of which camera,
+/// if of one.
+fn page_sql(state: Option<DeliveryState>, of_camera: bool) -> String {
+    format!("{SELECT}{FATE} WHERE {} ORDER BY e.seq DESC LIMIT ?2", condition(state, of_camera))
+}
+
+/// Which part of the log is asked for.
+///
+/// Where few are sought among many, their places are found first, by an index, newest first and no more than are wanted.
+fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
+    let of = |alias: &str| if of_camera { format!(" AND {alias}.camera_id = ?3") } else { String::new() };
+    match state {
+        None => format!("e.seq < ?1{}", of("e")),
+        Some(DeliveryState::Delivered) => format!("{DELIVERED}{}", of("e")),
+        // What was dismissed stays dead, but is not listed as such.
+        Some(DeliveryState::Dead) => format!(
+            "e.seq IN (SELECT n.seq FROM dead_events n WHERE n.dismissed_at IS NULL AND n.seq < ?1{} \
+               ORDER BY n.seq DESC LIMIT ?2)",
+            of("n")
+        ),
+        // Those after the cursor, and those before it that are to be sent again. The cross join keeps SQLite from looking at
+        // all events of the camera.
+        Some(DeliveryState::Pending) => format!(
+            "e.seq IN (\
+               SELECT seq FROM (SELECT n.seq FROM events n \
+                   LEFT JOIN dead_events x ON x.seq = n.seq LEFT JOIN retries r ON r.seq = n.seq \
+                 WHERE n.seq > (SELECT COALESCE(MAX(up_to_seq), 0) FROM deliveries) AND n.seq < ?1{of_n} \
+                   AND x.seq IS NULL AND r.seq IS NULL ORDER BY n.seq DESC LIMIT ?2) \
+               UNION ALL \
+               SELECT seq FROM (SELECT r.seq FROM retries r CROSS JOIN events n ON n.seq = r.seq{of_n} \
+                 WHERE r.acked_at IS NULL AND r.seq < ?1 ORDER BY r.seq DESC LIMIT ?2) \
+               ORDER BY seq DESC LIMIT ?2)",
+            of_n = of("n")
+        ),
+    }
+}
 
 /// Events, newest first.
 pub async fn list(
@@ -65,26 +94,11 @@ pub async fn list(
     settings: &MqttSettings,
     now: Timestamp,
 ) -> Result<Vec<EventRecord>, DbErr> {
-    let mut conditions = Vec::new();
-    let mut values: Vec<Value> = Vec::new();
-    if let Some(camera_id) = &query.camera_id {
-        conditions.push("e.camera_id = ?");
-        values.push(camera_id.as_str().into());
-    }
-    if let Some(before) = query.before {
-        conditions.push("e.seq < ?");
-        values.push(before.0.into());
-    }
-    match query.state {
-        None => {}
-        Some(DeliveryState::Dead) => conditions.push(DEAD),
-        Some(DeliveryState::Pending) => conditions.push(PENDING),
-        Some(DeliveryState::Delivered) => conditions.push(DELIVERED),
-    }
-    let filter =
-        if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-    values.push(i64::try_from(query.limit).unwrap_or(i64::MAX).into());
-    let sql = format!("{SELECT}{FATE}{filter} ORDER BY e.seq DESC LIMIT ?");
+    let before = query.before.map_or(i64::MAX, |before| before.0);
+    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+    let mut values: Vec<Value> = vec![before.into(), limit.into()];
+    values.extend(query.camera_id.iter().map(|camera_id| camera_id.as_str().into()));
+    let sql = page_sql(query.state, query.camera_id.is_some());
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
     let rows = Row::find_by_statement(statement).all(db).await?;
     Ok(rows.into_iter().filter_map(|row| row.told(settings, now)).collect())
@@ -212,3 +226,7 @@ impl Fate {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

@@ -8,7 +8,10 @@ use std::{
 
 use sea_orm::{ConnectionTrait, DbErr};
 
-use super::{camera_days, cameras};
+use super::{
+    camera_days::{self, More},
+    cameras,
+};
 use crate::{
     calendar::{Calendar, Day},
     camera::Camera,
@@ -81,9 +84,10 @@ impl Cameras {
         *sighted.days.entry(self.calendar.day(event.happened_at(self.now))).or_default() += 1;
     }
 
-    /// Writes what has changed, and tells it.
+    /// Writes what has changed, and tells it. In few statements, however many cameras it are: a commit of a thousand events
+    /// can have a thousand.
     pub async fn write(self, db: &impl ConnectionTrait) -> Result<Vec<Seen>, DbErr> {
-        let (mut sighted, mut changed, mut more) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cameras, mut changed, mut more) = (Vec::new(), Vec::new(), Vec::new());
         for Sighted { mut camera, stored, days } in self.known.into_values() {
             if days.is_empty() {
                 continue;
@@ -92,15 +96,20 @@ impl Cameras {
                 camera.revision += 1;
                 changed.push(camera.clone());
             }
-            more.extend(days.into_iter().map(|(day, more)| (camera.camera_id.clone(), day, more)));
-            sighted.push(camera);
+            let camera_id = &camera.camera_id;
+            more.extend(days.into_iter().map(|(day, events)| More {
+                camera_id: camera_id.clone(),
+                day,
+                events,
+            }));
+            cameras.push(camera);
         }
-        cameras::write_all(db, &changed).await?;
+        cameras::write(db, &changed).await?;
         let mut counts = camera_days::add(db, &more).await?;
-        let seen = sighted.into_iter().map(|camera| {
+        let seen = |camera: Camera| {
             let days = counts.remove(&camera.camera_id).unwrap_or_default().into_iter().collect();
             Seen { camera, days }
-        });
-        Ok(seen.collect())
+        };
+        Ok(cameras.into_iter().map(seen).collect())
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 
 use super::*;
+use crate::{EventInput, Seq};
 
 fn temporary() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -191,4 +192,56 @@ async fn an_event_that_the_log_holds_among_new_ones_keeps_its_place() {
     assert_eq!(committed.stored.len(), 300);
     let today = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum::<u64>();
     assert_eq!(today, 600, "the attempt that found them out counted nothing");
+}
+
+#[actix_rt::test]
+async fn dead_events_of_an_older_database_are_found_by_their_camera() {
+    let (_dir, path) = temporary();
+    location::prepare(&path).unwrap();
+    let store = Store::connect(&path).await.unwrap();
+    let before = Migrator::migrations().iter().position(|m| m.name() == "m20261125_000022_find_dead_events");
+    Migrator::up(&store.write, before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
+    for statement in [
+        "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) VALUES(7,'e','c',1,1,x'')",
+        "INSERT INTO dead_events(seq, reason, at) VALUES(7,'expired',1), (8,'expired',1)",
+    ] {
+        store.write.execute_unprepared(statement).await.unwrap();
+    }
+    store.close().await;
+    let store = Store::open_file(&path).await.unwrap();
+    let dead = dead_events::Entity::find().all(&store.read).await.unwrap();
+    let cameras: Vec<_> = dead.iter().map(|row| (row.seq, row.camera_id.as_deref())).collect();
+    assert_eq!(cameras, [(7, Some("c")), (8, None)]);
+}
+
+#[actix_rt::test]
+async fn a_commit_counts_the_events_of_many_cameras() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let event = |number: usize| {
+        let input = EventInput {
+            camera_id: format!("camera_{}", number % 450),
+            camera_name: Some(format!("Camera {number}")),
+            description: "Somebody".to_owned(),
+            ..EventInput::default()
+        };
+        input.validate().unwrap()
+    };
+    let context = crate::testing::commit_context();
+    for (round, last_seq) in [(1, Seq(0)), (2, Seq(1000))] {
+        let batch = commit::Batch { events: (0..1000).map(event).collect(), ..commit::Batch::default() };
+        let committed = commit::commit(&store.write, &batch, Some(last_seq), &context).await.unwrap();
+        assert_eq!(committed.seen.len(), 450);
+        for seen in committed.seen {
+            // 1,000 events: the first hundred cameras have a third one.
+            let number: usize =
+                seen.camera.camera_id.as_str().strip_prefix("camera_").unwrap().parse().unwrap();
+            let events = if number < 100 { 3 } else { 2 };
+            assert_eq!(seen.days.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [round * events]);
+            assert_eq!(
+                cameras::find(&store.read, std::slice::from_ref(&seen.camera.camera_id)).await.unwrap(),
+                [seen.camera]
+            );
+        }
+    }
 }

@@ -208,6 +208,17 @@ struct ComponentMessage<'a> {
 }
 
 impl Device {
+    /// The topics of its [`announcements`](Self::announcements).
+    pub fn topics(&self, settings: &MqttSettings) -> Vec<String> {
+        let prefix = &settings.discovery_prefix;
+        match settings.discovery_format {
+            DiscoveryFormat::Device => vec![device_topic(prefix, &self.id)],
+            DiscoveryFormat::Component => {
+                self.components.iter().map(|c| component_topic(prefix, c.platform, &c.unique_id)).collect()
+            }
+        }
+    }
+
     /// What is to stand of it at the broker: in the form of the settings.
     pub fn announcements(&self, settings: &MqttSettings) -> Vec<Announcement> {
         let Self { id, info, origin, components, absent } = self;
@@ -221,7 +232,7 @@ impl Device {
                     absent.iter().map(|(id, platform)| (id.as_str(), Entry::Absent { platform: *platform }));
                 let message =
                     DeviceMessage { device: info, origin, components: present.chain(absent).collect() };
-                vec![Announcement { topic: format!("{prefix}/device/{id}/config"), payload: json(&message) }]
+                vec![Announcement { topic: device_topic(prefix, id), payload: json(&message) }]
             }
             DiscoveryFormat::Component => components
                 .iter()
@@ -234,10 +245,16 @@ impl Device {
     }
 }
 
+fn device_topic(prefix: &TopicPrefix, id: &str) -> String {
+    format!("{prefix}/device/{id}/config")
+}
+
 pub(super) fn component_topic(prefix: &TopicPrefix, platform: Platform, unique_id: &str) -> String {
     format!("{prefix}/{}/{unique_id}/config", platform.as_str())
 }
 
 fn json(message: &impl Serialize) -> Bytes {
-    serde_json::to_vec(message).expect("texts and numbers always serialize").into()
+    let text = serde_json::to_vec(message).expect("texts and numbers always serialize");
+    // It is kept for as long as it stands: without the room that it grew into.
+    text.into_boxed_slice().into()
 }

@@ -159,6 +159,8 @@ struct Absent {
 pub fn check(device: &Device, settings: &MqttSettings) {
     let announcements = device.announcements(settings);
     assert!(!announcements.is_empty());
+    let topics: Vec<_> = announcements.iter().map(|announcement| announcement.topic.clone()).collect();
+    assert_eq!(topics, device.topics(settings));
     let mut seen = HashSet::new();
     for Announcement { topic, payload } in announcements {
         let message: Value = serde_json::from_slice(&payload).unwrap();
