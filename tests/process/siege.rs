@@ -40,13 +40,14 @@ const SECONDS: u64 = 25;
 /// More than all events need: only what is used of it takes memory.
 const DISK_BYTES: usize = 4 << 30;
 /// How many events an average second may bring, so that half an hour fits on the disk and in the ledger.
-const AVERAGE_PER_SECOND: u64 = 450;
+const AVERAGE_PER_SECOND: u64 = 600;
 /// What a short siege may bring more.
 const AT_FIRST: u64 = 5000;
 /// Events a second: quiet, as a house with some cameras, as a city, and as much as the service takes.
 const RATES: [u32; 7] = [0, 20, 100, 100, 500, 2000, FLOOD];
 const FLOOD: u32 = 50_000;
-const RECEIPTS: Duration = Duration::from_millis(200);
+const POOR: u32 = 50;
+const LOOK: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_siege_loses_nothing_and_nothing_overtakes() {
@@ -111,7 +112,7 @@ async fn besiege_garrison(
         while Instant::now() < until {
             garrison.embedded.rate(*rate.lock().expect("nobody panics with it"));
             enter(&mut garrison.embedded, books);
-            sleep(RECEIPTS).await;
+            sleep(LOOK).await;
         }
         garrison.spared = match begin.elapsed() {
             past if past < third => None,
@@ -138,21 +139,26 @@ async fn vary(
     flood: &AtomicBool,
 ) {
     let begin = Instant::now();
+    let set = |rest: u32, actors: u32| {
+        load.rate(rest);
+        *embedded.lock().expect("nobody panics with it") = actors;
+    };
     while Instant::now() < end {
         let (rest, actors) = (*dice.pick(&RATES), *dice.pick(&RATES));
-        let until = Instant::now() + dice.millis(500, 5000);
-        while Instant::now() < until.min(end) {
-            let budget = AT_FIRST + begin.elapsed().as_secs() * AVERAGE_PER_SECOND;
-            let accepted = u64::try_from(lock(books).accepted_count()).expect("small");
-            let most = if accepted < budget { u32::MAX } else { 50 };
-            let floods = flood.load(Ordering::Relaxed);
-            let of = |rate: u32| if floods { FLOOD } else { rate.min(most) };
-            load.rate(of(rest));
-            *embedded.lock().expect("nobody panics with it") = of(actors);
-            sleep(RECEIPTS).await;
+        let most = if rest.max(actors) == FLOOD { 2000 } else { 5000 };
+        let until = (Instant::now() + dice.millis(500, most)).min(end);
+        let budget = AT_FIRST + begin.elapsed().as_secs() * AVERAGE_PER_SECOND;
+        let is_rich = lock(books).accepted_count() < usize::try_from(budget).expect("small");
+        while Instant::now() < until {
+            match (flood.load(Ordering::Relaxed), is_rich) {
+                (true, _) => set(FLOOD, FLOOD),
+                (false, true) => set(rest, actors),
+                (false, false) => set(rest.min(POOR), actors.min(POOR)),
+            }
+            sleep(LOOK).await;
         }
     }
-    *embedded.lock().expect("nobody panics with it") = 0;
+    set(0, 0);
 }
 
 /// Waits until everything that was accepted has been seen; the report tells what has not in time.
@@ -160,7 +166,7 @@ async fn settle(garrison: &mut Garrison, books: &Mutex<Books>) {
     garrison.embedded.rate(0);
     let deadline = Instant::now() + LATER * 2;
     loop {
-        sleep(RECEIPTS).await;
+        sleep(LOOK).await;
         enter(&mut garrison.embedded, books);
         let outbox = garrison.service.status().await["outbox"].clone();
         let missing: usize = By::ALL.into_iter().map(|by| lock(books).missing(by)).sum();

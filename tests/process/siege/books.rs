@@ -124,6 +124,10 @@ impl Books {
 
     pub fn delivered(&mut self, broker: usize, message: &Message, clock: &Clock) {
         self.seen[broker] += 1;
+        if message.payload.is_empty() {
+            // An event that stood retained is taken away: its camera, the prefix or the setting is gone.
+            return;
+        }
         let payload: Result<Payload, _> = serde_json::from_slice(&message.payload);
         let event = payload.as_ref().ok().and_then(|payload| By::read(payload.event_id));
         let (Ok(payload), Some((by, number))) = (payload, event) else {
@@ -185,5 +189,82 @@ impl Books {
             duplicates: account.deliveries - delivered,
             contradictions,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::SecondsFormat;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Books of events that were accepted, `r1` to `r9`.
+    fn books() -> Books {
+        let mut books = Books::default();
+        (1..=9).for_each(|number| books.accepted(By::Rest, number, number));
+        books
+    }
+
+    fn deliver(books: &mut Books, clock: &Clock, broker: usize, numbers: &[u64]) {
+        for &number in numbers {
+            books.delivered(broker, &message(number, Duration::ZERO, "event"), clock);
+        }
+    }
+
+    fn message(number: u64, age: Duration, topic: &str) -> Message {
+        #[expect(clippy::disallowed_methods, reason = "a message that comes now")]
+        let happened = (Utc::now() - age).to_rfc3339_opts(SecondsFormat::Micros, true);
+        let late = if topic == "history" { r#","late":true"# } else { "" };
+        let payload = format!(r#"{{"event_id":"r{number}","seq":{number},"timestamp":"{happened}"{late}}}"#);
+        Message {
+            order: 0,
+            at: Instant::now(),
+            topic: format!("liveobject/camera/door/{topic}"),
+            payload: payload.into(),
+            qos: 1,
+            retain: false,
+            dup: false,
+            message_expiry: None,
+        }
+    }
+
+    #[test]
+    fn what_came_to_neither_broker_is_lost() {
+        let (mut books, clock) = (books(), Clock::new());
+        deliver(&mut books, &clock, 0, &[1, 2, 3, 7, 8]);
+        deliver(&mut books, &clock, 1, &[4, 5, 6, 7]);
+        let balance = books.balance(By::Rest);
+        assert_eq!((balance.accepted, balance.delivered, balance.duplicates), (9, 8, 1));
+        assert_eq!((balance.lost, balance.out_of_order), (vec![9], Vec::<String>::new()));
+    }
+
+    #[test]
+    fn what_is_overtaken_on_one_broker_is_out_of_order_unless_the_other_had_it() {
+        let (mut books, clock) = (books(), Clock::new());
+        deliver(&mut books, &clock, 0, &[1, 2, 5, 3, 4]);
+        deliver(&mut books, &clock, 1, &[3]);
+        assert_eq!(books.balance(By::Rest).out_of_order, ["Late { seq: 4, after: 5 }"]);
+    }
+
+    #[test]
+    fn an_event_on_the_wrong_topic_for_its_age_is_a_fault() {
+        let (mut books, clock) = (books(), Clock::new());
+        let hour = Duration::from_hours(1);
+        books.delivered(0, &message(1, Duration::ZERO, "event"), &clock);
+        books.delivered(0, &message(2, hour, "history"), &clock);
+        assert_eq!(books.faults(), Vec::<String>::new());
+        books.delivered(0, &message(3, hour, "event"), &clock);
+        books.delivered(0, &message(4, Duration::ZERO, "history"), &clock);
+        assert!(books.faults()[0].starts_with("2 events on the wrong topic"), "{:?}", books.faults());
+        // By a clock that jumped a moment ago both can have been right.
+        let (mut books, ahead, back) = (self::books(), Clock::new(), Clock::new());
+        ahead.set(3600);
+        books.delivered(0, &message(4, Duration::ZERO, "history"), &ahead);
+        back.set(-3600);
+        books.delivered(0, &message(3, hour, "event"), &back);
+        assert_eq!(books.faults(), Vec::<String>::new());
     }
 }

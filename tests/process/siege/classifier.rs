@@ -159,8 +159,10 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    pub fn new(data_dir: PathBuf, environment: Vec<(&'static str, String)>) -> Self {
+    /// Without a data directory it has one of its own.
+    pub fn new(data_dir: Option<PathBuf>, environment: Vec<(&'static str, String)>) -> Self {
         let outputs = TempDir::with_prefix("siege-classifier-").expect("a temporary directory can be made");
+        let data_dir = data_dir.unwrap_or_else(|| outputs.path().join("data"));
         let (settings, per_second) = (Value::Null, 0);
         Self { data_dir, outputs, environment, settings, per_second, lives: 0, read: 0, running: None }
     }

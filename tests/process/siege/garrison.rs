@@ -1,6 +1,8 @@
 //! The besieged: the service and the classifier with the actors in it, and what befalls them and their settings.
 
 use std::{
+    fs,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -50,8 +52,7 @@ impl Garrison {
         for (name, value) in clock.environment() {
             builder = builder.env(name, value);
         }
-        let elsewhere = std::env::temp_dir().join(format!("siege-embedded-{}", std::process::id()));
-        let embedded_dir = disk.as_ref().map_or(elsewhere, |disk| disk.data_dir().with_file_name("embedded"));
+        let embedded_dir = disk.as_ref().map(|disk| disk.data_dir().with_file_name("embedded"));
         if let Some(disk) = &disk {
             builder = builder.data_dir(disk.data_dir());
         }
@@ -82,8 +83,8 @@ impl Garrison {
         let restarts_rest = matches!(kind, 0..4 | 6);
         let restarts_actors = matches!(kind, 4 | 5);
         match kind {
-            _ if restarts_rest && self.spared == Some(By::Rest) => self.clients(dice, diary).await,
-            _ if restarts_actors && self.spared == Some(By::Actors) => self.clients(dice, diary).await,
+            _ if restarts_rest && self.spared == Some(By::Rest) => self.clients(dice, diary),
+            _ if restarts_actors && self.spared == Some(By::Actors) => self.clients(dice, diary),
             0 => {
                 diary.write("the service: restarted");
                 self.stop_service().await;
@@ -130,7 +131,7 @@ impl Garrison {
                 sleep(pause).await;
                 self.service.thaw();
             }
-            12 | 13 => self.clients(dice, diary).await,
+            12 | 13 => self.clients(dice, diary),
             14 => self.cameras(dice, diary).await,
             _ => self.settings(dice, diary).await,
         }
@@ -208,7 +209,7 @@ impl Garrison {
     }
 
     /// Clients that send half a request, or ask for the stream and do not read it.
-    async fn clients(&mut self, dice: &mut Dice, diary: &Diary) {
+    fn clients(&mut self, dice: &mut Dice, diary: &Diary) {
         let (count, reads_stream) = (dice.below(5) + 1, dice.below(2) == 0);
         let (port, token) = (self.service.port(), self.service.token());
         let stuck =
@@ -286,6 +287,18 @@ impl Garrison {
             }
         })
         .await;
+    }
+}
+
+impl Drop for Garrison {
+    /// What they logged stays beside the diary.
+    fn drop(&mut self) {
+        let Some(diary) = std::env::var_os("SIEGE_LOG").map(PathBuf::from) else { return };
+        for (name, log) in [("service", self.service.log_text()), ("classifier", self.embedded.log())] {
+            if let Err(error) = fs::write(diary.with_extension(name), log) {
+                println!("the log of the {name} is lost: {error}");
+            }
+        }
     }
 }
 

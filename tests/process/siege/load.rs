@@ -102,7 +102,7 @@ async fn pace(shared: Arc<Shared>) {
 }
 
 async fn send(shared: Arc<Shared>, sender: u64) {
-    let is_patient = sender % IMPATIENT != 0;
+    let is_patient = !sender.is_multiple_of(IMPATIENT);
     while !shared.stopping.load(Ordering::Relaxed) {
         // Batches only when there is enough for one: they would keep the others waiting.
         let count = if sender < SINGLES { 1 } else { BATCH_EVENTS };

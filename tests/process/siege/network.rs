@@ -51,7 +51,7 @@ impl Network {
         let encrypted = Listener::tls(&authority.issue(&Order::server(&["127.0.0.1"])));
         let broker = || Mosquitto::builder().user(USER, PASSWORD).upgrade_outgoing_qos();
         let sites = vec![
-            Site::at(broker().start().await, |broker| broker.port()).await,
+            Site::at(broker().start().await, Mosquitto::port).await,
             Site::at(broker().listener(encrypted).start().await, |broker| broker.listener(0)).await,
         ];
         let mut collector = JoinSet::new();
@@ -198,7 +198,9 @@ async fn collect(witness: Arc<Subscriber>, broker: usize, books: Arc<Mutex<Books
         let messages = witness.take();
         for some in messages.chunks(500) {
             let mut books = lock(&books);
-            some.iter().for_each(|message| books.delivered(broker, message, &clock));
+            for message in some {
+                books.delivered(broker, message, &clock);
+            }
         }
         sleep(COLLECT).await;
     }

@@ -132,7 +132,7 @@ impl fmt::Display for Report {
 }
 
 fn mib(kib: u64) -> String {
-    format!("{}.{}", kib >> 10, (kib & 1023) * 10 >> 10)
+    format!("{}.{}", kib >> 10, ((kib & 1023) * 10) >> 10)
 }
 
 /// The errors in a log that a full disk does not explain, and panics.
