@@ -56,8 +56,7 @@ async fn a_siege_loses_nothing_and_nothing_overtakes() {
     let dice = Dice::new("siege");
     let (books, clock, diary) = (Arc::<Mutex<Books>>::default(), Arc::new(Clock::new()), Diary::begin());
     let mut network = Network::start(Arc::clone(&books), Arc::clone(&clock)).await;
-    let ways = vec![network.way(0), network.way(1)];
-    let mut garrison = Garrison::start(SmallDisk::mount(DISK_BYTES), clock, ways).await;
+    let mut garrison = Garrison::start(SmallDisk::mount(DISK_BYTES), clock, &network).await;
     // A handle that looks the token up would have none while the service starts.
     let api = garrison.service.api().with_token(&garrison.service.token());
     let load = Load::start(api, Arc::clone(&books));

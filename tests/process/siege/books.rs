@@ -261,10 +261,14 @@ mod tests {
         assert!(books.faults()[0].starts_with("2 events on the wrong topic"), "{:?}", books.faults());
         // By a clock that jumped a moment ago both can have been right.
         let (mut books, ahead, back) = (self::books(), Clock::new(), Clock::new());
-        ahead.set(3600);
+        ahead.set(3600, false);
         books.delivered(0, &message(4, Duration::ZERO, "history"), &ahead);
-        back.set(-3600);
+        back.set(-3600, false);
         books.delivered(0, &message(3, hour, "event"), &back);
         assert_eq!(books.faults(), Vec::<String>::new());
+        // Unless nothing was under way.
+        ahead.set(3600, true);
+        books.delivered(0, &message(5, Duration::ZERO, "event"), &ahead);
+        assert!(books.faults()[0].starts_with("1 events on the wrong topic"), "{:?}", books.faults());
     }
 }

@@ -24,6 +24,8 @@ const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 struct Jump {
     at: Instant,
     seconds: i64,
+    /// Whether no event was under way then, nor until the besieged saw it: none that came later was sent before.
+    at_rest: bool,
 }
 
 /// A clock that can be set.
@@ -41,16 +43,16 @@ impl Clock {
         #[expect(clippy::disallowed_methods, reason = "what the test's own clock says")]
         let start = (Instant::now(), Utc::now());
         let clock = Self { dir, library: library(), start, jumps: Mutex::default() };
-        clock.set(0);
+        clock.set(0, false);
         clock
     }
 
     /// From now on (a second or so, until they look again) the clock is wrong by so much.
-    pub fn set(&self, seconds: i64) {
+    pub fn set(&self, seconds: i64, at_rest: bool) {
         let new = self.dir.path().join("new");
         fs::write(&new, format!("{seconds:+}\n")).expect("the clock can be written");
         fs::rename(new, self.file()).expect("the clock can be set");
-        self.jumps().push(Jump { at: Instant::now(), seconds });
+        self.jumps().push(Jump { at: Instant::now(), seconds, at_rest });
     }
 
     /// The environment of a process that goes by this clock.
@@ -72,7 +74,9 @@ impl Clock {
         let jumps = self.jumps();
         // The one that was in force at the beginning of that time, and all later ones. Each may be in force a little late.
         let begin = arrived.checked_sub(TRANSIT).unwrap_or(self.start.0);
-        let first = jumps.iter().rposition(|jump| jump.at <= begin).unwrap_or(0);
+        let in_force = |jump: &Jump| jump.at <= begin || (jump.at_rest && jump.at <= arrived);
+        let first = jumps.iter().rposition(in_force).unwrap_or(0);
+        let begin = if jumps[first].at_rest { begin.max(jumps[first].at) } else { begin };
         let since_start =
             |at: Instant| i64::try_from(at.duration_since(self.start.0).as_secs()).expect("small");
         let age = |at: Instant, jump: &Jump| {

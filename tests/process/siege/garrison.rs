@@ -4,21 +4,28 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use liveobject_test_support::{Api, Service, wait_until};
+use liveobject_test_support::{Api, Proxy, Service, wait_until};
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet, time::sleep};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{
-    books::By,
+    books::{BROKERS, Books, By},
     classifier::Embedded,
     clock::{Clock, LATE_AFTER},
     diary::Diary,
+    load::lock,
+    network::Network,
     watch::Watch,
 };
 use crate::helpers::{Dice, LATER, SOON, SmallDisk, service};
@@ -28,6 +35,10 @@ const CONFIG: &str = "/api/v1/integrations/mqtt/config";
 const JUMPS: [i64; 8] = [0, 0, 90, -90, 600, -600, 3 * 3600, -5 * 3600];
 /// Guests leave after so long at most.
 const STAY: Duration = Duration::from_secs(15);
+/// When no event has come for so long, none is under way.
+const QUIET: Duration = Duration::from_millis(800);
+/// Within it the besieged have looked at their clock.
+const NOTICED: Duration = Duration::from_millis(1500);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Both services, and where they live.
@@ -41,13 +52,18 @@ pub struct Garrison {
     pub flood: Arc<AtomicBool>,
     disk: Option<SmallDisk>,
     ways: Vec<Value>,
+    proxies: Vec<Arc<Proxy>>,
+    /// Held by who is at the network.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    books: Arc<Mutex<Books>>,
     guests: JoinSet<()>,
     /// Who must not be restarted now, so that memory that grows has the time to.
     pub spared: Option<By>,
 }
 
 impl Garrison {
-    pub async fn start(disk: Option<SmallDisk>, clock: Arc<Clock>, ways: Vec<Value>) -> Self {
+    pub async fn start(disk: Option<SmallDisk>, clock: Arc<Clock>, network: &Network) -> Self {
+        let ways = vec![network.way(0), network.way(1)];
         let mut builder = service();
         for (name, value) in clock.environment() {
             builder = builder.env(name, value);
@@ -68,6 +84,9 @@ impl Garrison {
             flood: Arc::default(),
             disk,
             ways,
+            proxies: network.proxies(),
+            turn: Arc::clone(&network.turn),
+            books: Arc::clone(&network.books),
             guests: JoinSet::new(),
             spared: None,
         };
@@ -80,7 +99,7 @@ impl Garrison {
     /// Something befalls one of them; when this returns, it is over.
     pub async fn misfortune(&mut self, dice: &mut Dice, diary: &Diary) {
         let (kind, pause) = (dice.below(20), dice.millis(0, 1500));
-        let restarts_rest = matches!(kind, 0..4 | 6);
+        let restarts_rest = matches!(kind, 0..4);
         let restarts_actors = matches!(kind, 4 | 5);
         match kind {
             _ if restarts_rest && self.spared == Some(By::Rest) => self.clients(dice, diary),
@@ -112,17 +131,11 @@ impl Garrison {
                 sleep(pause).await;
                 self.embedded.start();
             }
-            6 => {
-                let seconds = *dice.pick(&JUMPS);
-                diary.write(&format!("the service: restarted, its clock {seconds:+} s from the right time"));
-                self.stop_service().await;
-                self.clock.set(seconds);
-                self.start_service().await;
-            }
-            7 | 8 => {
+            6 | 7 => self.clock_at_rest(dice, diary).await,
+            8 => {
                 let seconds = *dice.pick(&JUMPS);
                 diary.write(&format!("the clock: {seconds:+} s from the right time"));
-                self.clock.set(seconds);
+                self.clock.set(seconds, false);
             }
             9 | 10 => self.disk_full(dice, diary).await,
             11 => {
@@ -180,6 +193,44 @@ impl Garrison {
         let finished = self.service.run(&["key", "rotate"]).await;
         assert_eq!(finished.code, 0, "{finished:?}");
         self.start_service().await;
+    }
+
+    /// The clock jumps, sometimes at a restart, while both are cut off from the brokers and events gather: every one of
+    /// them is sent by the new time.
+    async fn clock_at_rest(&mut self, dice: &mut Dice, diary: &Diary) {
+        let turn = Arc::clone(&self.turn);
+        let _turn = turn.lock().await;
+        let (seconds, restarts) = (*dice.pick(&JUMPS), dice.below(2) == 0 && self.spared != Some(By::Rest));
+        diary.write(&format!("the clock: {seconds:+} s from the right time, after a while without brokers"));
+        for proxy in &self.proxies {
+            proxy.refuse().await;
+            proxy.cut().await;
+        }
+        self.books_at_rest().await;
+        if restarts {
+            diary.write("the service: stopped and started meanwhile");
+            self.stop_service().await;
+        }
+        self.clock.set(seconds, true);
+        if restarts {
+            self.start_service().await;
+        }
+        sleep(NOTICED).await;
+        for proxy in &self.proxies {
+            proxy.accept().await;
+        }
+    }
+
+    async fn books_at_rest(&self) {
+        let (mut seen, mut since) = ([0; BROKERS], Instant::now());
+        wait_until("nothing is under way", LATER, async || {
+            let now = lock(&self.books).seen;
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+            since.elapsed() > QUIET
+        })
+        .await;
     }
 
     async fn disk_full(&mut self, dice: &mut Dice, diary: &Diary) {

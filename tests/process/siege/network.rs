@@ -31,7 +31,7 @@ const COLLECT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 struct Site {
     broker: Mosquitto,
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     witness: Arc<Subscriber>,
 }
 
@@ -40,7 +40,9 @@ struct Site {
 pub struct Network {
     sites: Vec<Site>,
     authority: String,
-    books: Arc<Mutex<Books>>,
+    pub books: Arc<Mutex<Books>>,
+    /// Held by who is at the network.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
     _collector: JoinSet<()>,
 }
 
@@ -63,7 +65,18 @@ impl Network {
                 Arc::clone(&clock),
             ));
         }
-        Self { sites, authority: authority.pem().to_owned(), books, _collector: collector }
+        Self {
+            sites,
+            authority: authority.pem().to_owned(),
+            books,
+            turn: Arc::default(),
+            _collector: collector,
+        }
+    }
+
+    /// The ways to both.
+    pub fn proxies(&self) -> Vec<Arc<Proxy>> {
+        self.sites.iter().map(|site| Arc::clone(&site.proxy)).collect()
     }
 
     /// The settings that lead to one of them.
@@ -82,6 +95,8 @@ impl Network {
 
     /// Something befalls one of the brokers or the way to it; when this returns, it is over.
     pub async fn misfortune(&mut self, dice: &mut Dice, diary: &Diary) {
+        let turn = Arc::clone(&self.turn);
+        let _turn = turn.lock().await;
         let place = dice.pick(&[0, 0, 1]).to_owned();
         let Site { broker, proxy, .. } = &mut self.sites[place];
         let name = ["the broker", "the other broker"][place];
@@ -189,7 +204,7 @@ impl Site {
         let witness = Subscriber::builder(broker.port()).login(USER, PASSWORD);
         let witness = witness.filter("+/camera/+/event").filter("+/camera/+/history").start().await;
         let proxy = Proxy::start(port(&broker)).await;
-        Self { broker, proxy, witness: Arc::new(witness) }
+        Self { broker, proxy: Arc::new(proxy), witness: Arc::new(witness) }
     }
 }
 
