@@ -79,7 +79,7 @@ impl Account {
         let [one, other] = &self.brokers;
         let of = |here: &Ledger<u64>, there: &Ledger<u64>| -> Vec<String> {
             let disorder = here.out_of_order().into_iter().filter(|case| !there.has_delivered(case.seq()));
-            disorder.map(|case| format!("{case:?}")).collect()
+            disorder.map(|case| format!("{case:?}, in {:?}", here.around(case.seq()))).collect()
         };
         [of(one, other), of(other, one)].concat()
     }
@@ -246,7 +246,8 @@ mod tests {
         let (mut books, clock) = (books(), Clock::new());
         deliver(&mut books, &clock, 0, &[1, 2, 5, 3, 4]);
         deliver(&mut books, &clock, 1, &[3]);
-        assert_eq!(books.balance(By::Rest).out_of_order, ["Late { seq: 4, after: 5 }"]);
+        let told = ["Late { seq: 4, after: 5 }, in [1, 2, 5, 3, 4]"];
+        assert_eq!(books.balance(By::Rest).out_of_order, told);
     }
 
     #[test]

@@ -17,6 +17,9 @@ use std::hash::Hash;
 
 use serde_json::Value;
 
+/// How many deliveries show what happened at one.
+const AROUND: usize = 20;
+
 /// An event that was overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disorder {
@@ -117,6 +120,13 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
     #[must_use]
     pub fn has_delivered(&self, seq: u64) -> bool {
         self.first.contains_key(&seq)
+    }
+
+    /// What was delivered right before and after the first time that this event was: shows a resend, or a swap.
+    #[must_use]
+    pub fn around(&self, seq: u64) -> &[u64] {
+        let Some(&place) = self.first.get(&seq) else { return &[] };
+        &self.delivered[place.saturating_sub(AROUND)..self.delivered.len().min(place + AROUND)]
     }
 
     /// How many were accepted.
