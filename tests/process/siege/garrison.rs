@@ -37,8 +37,8 @@ const JUMPS: [i64; 8] = [0, 0, 90, -90, 600, -600, 3 * 3600, -5 * 3600];
 const STAY: Duration = Duration::from_secs(15);
 /// When no event has come for so long, none is under way.
 const QUIET: Duration = Duration::from_millis(800);
-/// Within it the besieged have looked at their clock.
-const NOTICED: Duration = Duration::from_millis(1500);
+/// Within it the besieged have looked at their clock: libfaketime looks when more than one whole second has passed.
+const NOTICED: Duration = Duration::from_secs(4);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Both services, and where they live.
