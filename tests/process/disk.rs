@@ -1,76 +1,14 @@
 //! A disk without room: a small file system of the test's own, filled up.
 
-use std::{fs, path::PathBuf, process::Command};
-
 use liveobject_test_support::{Answer, Ledger, Service, wait_until};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::helpers::{BATCH, SOON, assert_kept, broker_and_subscriber, event, service, settle};
+use crate::helpers::{BATCH, SOON, SmallDisk, assert_kept, broker_and_subscriber, event, service, settle};
 
 const DISK_BYTES: usize = 16 << 20;
 const BALLAST_BYTES: usize = 9 << 20;
 /// Far more than fits.
 const MOST_BATCHES: usize = 500;
-
-/// A small file system in memory; gone when dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// `None`, and a line that says so, where mounting is not permitted.
-    fn mount() -> Option<Self> {
-        let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={DISK_BYTES},mode=0700"), "tmpfs"]).arg(dir.path());
-        match mount.output() {
-            Ok(output) if output.status.success() => Some(Self(dir)),
-            other => {
-                println!("SKIPPED: no file system can be mounted here, so no disk can be filled: {other:?}");
-                None
-            }
-        }
-    }
-
-    fn data_dir(&self) -> PathBuf {
-        self.0.path().join("data")
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.path().join("ballast")
-    }
-
-    fn take_room(&self) {
-        fs::write(self.ballast(), vec![7; BALLAST_BYTES]).expect("there is room for the ballast");
-    }
-
-    fn give_room(&self) {
-        fs::remove_file(self.ballast()).expect("the ballast can be removed");
-    }
-
-    /// Not a byte more fits.
-    fn fill_up(&self) {
-        let all = fs::write(self.rest(), vec![7; DISK_BYTES]);
-        assert!(all.is_err(), "the disk is larger than it should be");
-    }
-
-    fn empty_again(&self) {
-        fs::remove_file(self.rest()).expect("the rest can be removed");
-    }
-
-    fn rest(&self) -> PathBuf {
-        self.0.path().join("rest")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a file that is still open does not keep it from being taken down.
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            println!("the small disk stays mounted at {}", self.0.path().display());
-        }
-    }
-}
 
 fn batch(number: usize) -> Value {
     let event = |i| {
@@ -102,10 +40,10 @@ fn enter(ledger: &mut Ledger, body: &Value) {
 
 #[tokio::test]
 async fn a_full_disk_loses_nothing_and_works_again_when_there_is_room() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(DISK_BYTES) else { return };
     let mut service = service().data_dir(disk.data_dir()).start().await;
     let mut ledger = Ledger::new();
-    disk.take_room();
+    disk.take_room(BALLAST_BYTES);
     let (refused, number) = fill(&service, &mut ledger, 0).await;
     let accepted = ledger.lost().len();
     println!("the disk was full after {accepted} events: {}", refused.body);
@@ -142,11 +80,11 @@ async fn a_full_disk_loses_nothing_and_works_again_when_there_is_room() {
 
 #[tokio::test]
 async fn a_service_that_is_not_ready_says_so_while_its_disk_is_full() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(DISK_BYTES) else { return };
     let service = service().data_dir(disk.data_dir()).start().await;
     let _ = service.post_event(&event("first")).await.expect(202);
     let _ = service.get("/health/ready").await.expect(200);
-    disk.take_room();
+    disk.take_room(BALLAST_BYTES);
     let (_refused, _) = fill(&service, &mut Ledger::new(), 0).await;
     disk.fill_up();
     let _ = service.post_event(&event("second")).await.expect(503);
@@ -158,11 +96,11 @@ async fn a_service_that_is_not_ready_says_so_while_its_disk_is_full() {
 
 #[tokio::test]
 async fn events_are_delivered_while_the_disk_is_full() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(DISK_BYTES) else { return };
     let (broker, subscriber) = broker_and_subscriber().await;
     let mut service = service().data_dir(disk.data_dir()).start().await;
     let mut ledger = Ledger::new();
-    disk.take_room();
+    disk.take_room(BALLAST_BYTES);
     let (_refused, _) = fill(&service, &mut ledger, 0).await;
     let accepted = ledger.lost().len();
     // The settings need a row of their own.

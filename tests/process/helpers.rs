@@ -3,6 +3,7 @@
 mod database;
 mod dice;
 mod load;
+mod small_disk;
 mod tls;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
@@ -14,6 +15,7 @@ pub use self::{
     database::Database,
     dice::Dice,
     load::Load,
+    small_disk::SmallDisk,
     tls::{Pair, TlsAnswer, try_get, try_send},
 };
 

@@ -22,6 +22,7 @@ mod metrics;
 mod outbox;
 mod rotation;
 mod shutdown;
+mod siege;
 mod start;
 mod tls;
 mod tokens;

@@ -20,6 +20,12 @@ impl Dice {
         Self { seed, random: StdRng::seed_from_u64(seed) }
     }
 
+    /// Others that are as repeatable, for what goes on beside.
+    pub fn sibling(&self, number: u64) -> Self {
+        let seed = self.seed.wrapping_add(number << 24);
+        Self { seed, random: StdRng::seed_from_u64(seed) }
+    }
+
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -27,6 +33,11 @@ impl Dice {
     /// Below `end`.
     pub fn below(&mut self, end: u32) -> u32 {
         self.random.random_range(0..end)
+    }
+
+    /// One of these.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.random.random_range(0..from.len())]
     }
 
     /// From `from` up to, but without, `to`.

@@ -11,9 +11,14 @@
 //!
 //! `1 2 3 4 · 2 3 4 5` is in order. `1 2 4 3` breaks the first rule, `1 2 3 4 · 2 4 · 3 4` the second one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
+use std::hash::Hash;
 
 use serde_json::Value;
+
+/// How many deliveries show what happened at one.
+const AROUND: usize = 20;
 
 /// An event that was overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,16 +39,40 @@ pub enum Disorder {
     },
 }
 
-/// What was accepted and what was delivered.
-#[derive(Clone, Debug, Default)]
-pub struct Ledger {
-    accepted: BTreeMap<u64, String>,
-    seqs: HashMap<String, u64>,
+impl Disorder {
+    /// The overtaken event.
+    #[must_use]
+    pub fn seq(self) -> u64 {
+        match self {
+            Self::Late { seq, .. } | Self::ResendOvertaken { seq, .. } => seq,
+        }
+    }
+}
+
+/// What was accepted and what was delivered. Events are known by their `event_id`, or, where there are very many, by
+/// something smaller that stands for it.
+#[derive(Clone, Debug)]
+pub struct Ledger<Id = String> {
+    accepted: BTreeSet<u64>,
+    seqs: HashMap<Id, u64>,
     dead: BTreeSet<u64>,
     delivered: Vec<u64>,
     /// Where in `delivered` a seq is first.
     first: HashMap<u64, usize>,
     contradictions: Vec<String>,
+}
+
+impl<Id> Default for Ledger<Id> {
+    fn default() -> Self {
+        Self {
+            accepted: BTreeSet::new(),
+            seqs: HashMap::new(),
+            dead: BTreeSet::new(),
+            delivered: Vec::new(),
+            first: HashMap::new(),
+            contradictions: Vec::new(),
+        }
+    }
 }
 
 impl Ledger {
@@ -53,28 +82,10 @@ impl Ledger {
         Self::default()
     }
 
-    /// The service acknowledged this event. Saying so again is fine: the receipt must be the same.
-    pub fn accepted(&mut self, event_id: &str, seq: u64) {
-        self.agree(event_id, seq, "receipt");
-        self.accepted.insert(seq, event_id.to_owned());
-    }
-
     /// Reads a receipt of the REST API: `{event_id, seq, …}`.
     pub fn accepted_receipt(&mut self, receipt: &Value) {
         let (event_id, seq) = identity(receipt);
         self.accepted(event_id, seq);
-    }
-
-    /// The service lists this event as dead, with a reason that the test has checked: it need not be delivered.
-    pub fn dead(&mut self, seq: u64) {
-        self.dead.insert(seq);
-    }
-
-    /// A subscriber received this event.
-    pub fn delivered(&mut self, event_id: &str, seq: u64) {
-        self.agree(event_id, seq, "delivery");
-        self.first.entry(seq).or_insert(self.delivered.len());
-        self.delivered.push(seq);
     }
 
     /// Reads an event payload. Replays (`replay: true`) are asked for by a person and do not count.
@@ -84,12 +95,51 @@ impl Ledger {
             self.delivered(event_id, seq);
         }
     }
+}
+
+impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
+    /// The service acknowledged this event. Saying so again is fine: the receipt must be the same.
+    pub fn accepted(&mut self, event: impl Into<Id>, seq: u64) {
+        self.agree(event.into(), seq, "receipt");
+        self.accepted.insert(seq);
+    }
+
+    /// The service lists this event as dead, with a reason that the test has checked: it need not be delivered.
+    pub fn dead(&mut self, seq: u64) {
+        self.dead.insert(seq);
+    }
+
+    /// A subscriber received this event.
+    pub fn delivered(&mut self, event: impl Into<Id>, seq: u64) {
+        self.agree(event.into(), seq, "delivery");
+        self.first.entry(seq).or_insert(self.delivered.len());
+        self.delivered.push(seq);
+    }
+
+    /// Whether a subscriber received it.
+    #[must_use]
+    pub fn has_delivered(&self, seq: u64) -> bool {
+        self.first.contains_key(&seq)
+    }
+
+    /// What was delivered right before and after the first time that this event was: shows a resend, or a swap.
+    #[must_use]
+    pub fn around(&self, seq: u64) -> &[u64] {
+        let Some(&place) = self.first.get(&seq) else { return &[] };
+        &self.delivered[place.saturating_sub(AROUND)..self.delivered.len().min(place + AROUND)]
+    }
+
+    /// How many were accepted.
+    #[must_use]
+    pub fn accepted_count(&self) -> usize {
+        self.accepted.len()
+    }
 
     /// Accepted, not dead, and never delivered.
     #[must_use]
     pub fn lost(&self) -> Vec<u64> {
         let missing = |seq: &&u64| !self.first.contains_key(seq) && !self.dead.contains(seq);
-        self.accepted.keys().filter(missing).copied().collect()
+        self.accepted.iter().filter(missing).copied().collect()
     }
 
     /// Every event that was overtaken.
@@ -123,7 +173,7 @@ impl Ledger {
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<u64> {
         let seqs: BTreeSet<u64> = self.delivered.iter().copied().collect();
-        seqs.into_iter().filter(|seq| !self.accepted.contains_key(seq)).collect()
+        seqs.into_iter().filter(|seq| !self.accepted.contains(seq)).collect()
     }
 
     /// One event with two seqs, or one seq with two events, in words. That is never permitted.
@@ -173,15 +223,15 @@ impl Ledger {
         );
     }
 
-    fn agree(&mut self, event_id: &str, seq: u64, what: &str) {
-        match self.seqs.insert(event_id.to_owned(), seq) {
+    fn agree(&mut self, event: Id, seq: u64, what: &str) {
+        match self.seqs.insert(event.clone(), seq) {
             Some(other) if other != seq => {
-                self.contradictions.push(format!("{what}: event {event_id} has seq {seq} and seq {other}"));
+                self.contradictions.push(format!("{what}: event {event} has seq {seq} and seq {other}"));
             }
             // An event that is new has a seq that is new.
-            None if self.accepted.contains_key(&seq) || self.first.contains_key(&seq) => {
+            None if self.accepted.contains(&seq) || self.first.contains_key(&seq) => {
                 self.contradictions
-                    .push(format!("{what}: seq {seq} of event {event_id} belongs to another event"));
+                    .push(format!("{what}: seq {seq} of event {event} belongs to another event"));
             }
             Some(_) | None => {}
         }

@@ -1,8 +1,8 @@
 //! A TCP proxy that fails on purpose, in front of any loopback port.
 //!
 //! It forwards until told otherwise. How it treats bytes ([`Proxy::flow`], [`Proxy::stall`], [`Proxy::half_open`],
-//! [`Proxy::delay`]) applies to connections that are open and to those that come; [`Proxy::cut`] and
-//! [`Proxy::reset`] end those that are open. When the target refuses, a connection to the proxy is accepted and then
+//! [`Proxy::delay`], [`Proxy::throttle`]) applies to connections that are open and to those that come; [`Proxy::cut`]
+//! and [`Proxy::reset`] end those that are open. When the target refuses, a connection to the proxy is accepted and then
 //! closed: for a refused connection use [`Proxy::refuse`].
 
 use std::net::Ipv4Addr;
@@ -117,6 +117,11 @@ impl Proxy {
     /// From now on every byte arrives so much later, in each direction; throughput stays.
     pub fn delay(&self, delay: Duration) {
         self.treatment.send_modify(|treatment| treatment.delay = delay);
+    }
+
+    /// From now on each connection carries so many bytes a second, in each direction; `None`: as many as it can.
+    pub fn throttle(&self, bytes_per_second: Option<u32>) {
+        self.treatment.send_modify(|treatment| treatment.bytes_per_second = bytes_per_second);
     }
 
     /// How many connections were ever accepted.

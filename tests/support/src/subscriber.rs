@@ -231,6 +231,18 @@ impl Subscriber {
         self.shared.read().connections
     }
 
+    /// All messages since the last time, and forgets them: for a witness of very many.
+    #[must_use]
+    pub fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut self.shared.read().messages)
+    }
+
+    /// Whether the broker has confirmed the subscription in the session that there is now.
+    #[must_use]
+    pub fn is_subscribed(&self) -> bool {
+        self.shared.read().subscribed
+    }
+
     /// Forgets all messages so far.
     pub fn clear(&self) {
         self.shared.change(|seen| seen.messages.clear());

@@ -7,10 +7,10 @@ use super::*;
 fn ledger(accepted: &[u64], delivered: &[u64]) -> Ledger {
     let mut ledger = Ledger::new();
     for seq in accepted {
-        ledger.accepted(&format!("event-{seq}"), *seq);
+        ledger.accepted(format!("event-{seq}"), *seq);
     }
     for seq in delivered {
-        ledger.delivered(&format!("event-{seq}"), *seq);
+        ledger.delivered(format!("event-{seq}"), *seq);
     }
     ledger
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Chunks under way in one direction. With the largest chunk it bounds what a stalled connection holds to 4 MiB.
 const UNDER_WAY: usize = 256;
@@ -28,6 +28,7 @@ pub(super) enum Mode {
 pub(super) struct Treatment {
     pub(super) mode: Mode,
     pub(super) delay: Duration,
+    pub(super) bytes_per_second: Option<u32>,
     /// Grows with every cut: a connection of an earlier generation ends.
     pub(super) generation: u64,
     /// Whether the newest cut was a reset.
@@ -114,6 +115,11 @@ async fn write(
         sleep_until(due).await;
         treatment.wait_for(|now| now.mode == Mode::Flow).await.map_err(io::Error::other)?;
         to.write_all(&chunk).await?;
+        let bytes_per_second = treatment.borrow().bytes_per_second;
+        if let Some(bytes_per_second) = bytes_per_second {
+            let length = u32::try_from(chunk.len()).map_err(io::Error::other)?;
+            sleep(Duration::from_secs(1) * length / bytes_per_second.max(1)).await;
+        }
     }
     treatment.wait_for(|now| now.mode == Mode::Flow).await.map_err(io::Error::other)?;
     to.shutdown().await

@@ -126,10 +126,13 @@ impl Session {
         if !session_present {
             self.unreleased.clear();
         }
-        self.shared.change(|seen| seen.connections += 1);
         // A session of an earlier subscriber may know other filters than these.
         let subscribe = !session_present || !self.connected;
         self.connected = true;
+        self.shared.change(|seen| {
+            seen.connections += 1;
+            seen.subscribed &= !subscribe;
+        });
         subscribe.then(|| self.mqtt().subscribe(SUBSCRIBE_ID, &self.settings.filters, self.settings.qos))
     }
 }

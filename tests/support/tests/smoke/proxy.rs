@@ -130,6 +130,20 @@ async fn delayed_bytes_come_late_and_together() {
 }
 
 #[tokio::test]
+async fn a_throttled_connection_carries_so_many_bytes_a_second() {
+    let (proxy, mut client, mut target) = pair().await;
+    proxy.throttle(Some(1000));
+    let start = Instant::now();
+    client.write_all(&[b'x'; 300]).await.expect("written");
+    soon(target.read_exact(&mut [0; 300])).await.expect("read");
+    client.write_all(b"y").await.expect("written");
+    soon(target.read_exact(&mut [0; 1])).await.expect("read");
+    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    proxy.throttle(None);
+    passes(&mut client, &mut target, "as much as it can").await;
+}
+
+#[tokio::test]
 async fn an_unreachable_target_ends_the_connection_and_is_counted() {
     let proxy = Proxy::start(liveobject_test_support::free_port()).await;
     let mut client = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("accepted");

@@ -1,0 +1,185 @@
+//! Events over REST, one by one and in batches, at whatever rate is asked for.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use liveobject_test_support::Api;
+use serde_json::{Value, json};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+
+use super::books::{Books, By};
+use crate::helpers::BATCH;
+
+const SINGLES: u64 = 24;
+const BATCHES: u64 = 4;
+const BATCH_EVENTS: u32 = 50;
+const TICK: Duration = Duration::from_millis(10);
+const AGAIN: Duration = Duration::from_millis(50);
+/// One sender in so many gives an event up when the first answer is not a receipt: nobody knows what became of it then.
+const IMPATIENT: u64 = 8;
+/// What may be due at once: a rate that was missed is made up for by so much.
+const MOST_DUE: usize = 2000;
+
+/// What the senders share.
+#[derive(Debug)]
+struct Shared {
+    api: Api,
+    books: Arc<Mutex<Books>>,
+    due: Semaphore,
+    per_second: AtomicU32,
+    next: AtomicU64,
+    stopping: AtomicBool,
+}
+
+/// Senders at work.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    pacer: JoinSet<()>,
+    senders: JoinSet<()>,
+}
+
+pub fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+    books.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Load {
+    pub fn start(api: Api, books: Arc<Mutex<Books>>) -> Self {
+        let shared = Arc::new(Shared {
+            api,
+            books,
+            due: Semaphore::new(0),
+            per_second: AtomicU32::new(0),
+            next: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        });
+        let (mut pacer, mut senders) = (JoinSet::new(), JoinSet::new());
+        pacer.spawn(pace(Arc::clone(&shared)));
+        for sender in 0..SINGLES + BATCHES {
+            senders.spawn(send(Arc::clone(&shared), sender));
+        }
+        Self { shared, pacer, senders }
+    }
+
+    pub fn rate(&self, per_second: u32) {
+        self.shared.per_second.store(per_second, Ordering::Relaxed);
+    }
+
+    /// Sends nothing new, and waits for the receipts of what is under way.
+    pub async fn stop(mut self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.pacer.shutdown().await;
+        self.shared.due.close();
+        self.senders.join_all().await;
+    }
+}
+
+async fn pace(shared: Arc<Shared>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut last = Instant::now();
+    let mut due = 0.0;
+    loop {
+        ticks.tick().await;
+        let per_second = shared.per_second.load(Ordering::Relaxed);
+        due += last.elapsed().as_secs_f64() * f64::from(per_second);
+        last = Instant::now();
+        while due >= 1.0 && shared.due.available_permits() < MOST_DUE {
+            shared.due.add_permits(1);
+            due -= 1.0;
+        }
+        due = due.min(1.0);
+    }
+}
+
+async fn send(shared: Arc<Shared>, sender: u64) {
+    let is_patient = !sender.is_multiple_of(IMPATIENT);
+    while !shared.stopping.load(Ordering::Relaxed) {
+        // Batches only when there is enough for one: they would keep the others waiting.
+        let count = if sender < SINGLES { 1 } else { BATCH_EVENTS };
+        if sender >= SINGLES && shared.due.available_permits() < 100 {
+            sleep(TICK).await;
+            continue;
+        }
+        let Ok(permit) = shared.due.acquire_many(count).await else { break };
+        permit.forget();
+        let first = shared.next.fetch_add(count.into(), Ordering::Relaxed);
+        if count == 1 {
+            one(&shared, first, is_patient).await;
+        } else {
+            batch(&shared, first..first + u64::from(count), is_patient).await;
+        }
+    }
+}
+
+async fn one(shared: &Shared, number: u64, is_patient: bool) {
+    let event = event(number);
+    loop {
+        let begin = Instant::now();
+        let answer = shared.api.try_post("/api/v1/events", &event).await;
+        match answer {
+            Ok(answer) if answer.status == 202 => {
+                let mut books = lock(&shared.books);
+                books.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
+                return enter(&mut books, number, &answer.body);
+            }
+            Ok(answer) => refused(shared, answer.status, &answer.body),
+            Err(_) => {}
+        }
+        if !is_patient {
+            return;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+async fn batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool) {
+    let events: Vec<Value> = numbers.clone().map(event).collect();
+    let events = Value::Array(events);
+    loop {
+        match shared.api.try_post(BATCH, &events).await {
+            Ok(answer) if answer.status == 202 => {
+                let receipts = answer.body["accepted"].as_array().expect("receipts");
+                let mut books = lock(&shared.books);
+                return numbers
+                    .zip(receipts)
+                    .for_each(|(number, receipt)| enter(&mut books, number, receipt));
+            }
+            Ok(answer) => refused(shared, answer.status, &answer.body),
+            Err(_) => {}
+        }
+        if !is_patient {
+            return;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+fn enter(books: &mut Books, number: u64, receipt: &Value) {
+    assert_eq!(receipt["event_id"], By::Rest.event_id(number), "a receipt for another event");
+    books.accepted(By::Rest, number, receipt["seq"].as_u64().expect("a seq"));
+}
+
+fn refused(shared: &Shared, status: u16, body: &Value) {
+    assert!(status == 503 || status == 429, "a good event was answered {status}: {body}");
+    lock(&shared.books).refused += 1;
+}
+
+fn event(number: u64) -> Value {
+    json!({
+        "event_id": By::Rest.event_id(number),
+        "camera_id": format!("cam-{}", number % 20),
+        "description": "Person at the door with a package, seen for some seconds before it turned away and left",
+        "objects_detected": ["person", "package"],
+        "confidence": number % 101,
+    })
+}
