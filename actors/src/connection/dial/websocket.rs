@@ -1,7 +1,7 @@
 //! WebSockets: the upgrade, and MQTT's bytes in frames (MQTT 5 section 6).
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -180,11 +180,29 @@ impl AsyncRead for Frames {
 }
 
 impl AsyncWrite for Frames {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    /// One frame for all.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let mut socket = Pin::new(&mut self.socket);
         ready!(socket.as_mut().poll_ready(cx)).map_err(broken)?;
-        socket.start_send(Message::Binary(Bytes::copy_from_slice(buf))).map_err(broken)?;
-        Poll::Ready(Ok(buf.len()))
+        let mut frame = Vec::with_capacity(bufs.iter().map(|buf| buf.len()).sum());
+        for buf in bufs {
+            frame.extend_from_slice(buf);
+        }
+        let length = frame.len();
+        socket.start_send(Message::Binary(frame.into())).map_err(broken)?;
+        Poll::Ready(Ok(length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
