@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement, Value, entity::prelude::*};
+use sea_orm::{
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, Statement, Value,
+    entity::prelude::*,
+};
 
+use super::together;
 use crate::{calendar::Day, ids::CameraId};
 
 const IDS_PER_STATEMENT: usize = 500;
@@ -35,24 +39,30 @@ pub struct More {
     pub events: u64,
 }
 
-/// Counts more events, each camera and day once; answers how many it are then.
-pub async fn add(db: &impl ConnectionTrait, more: &[More]) -> Result<Counts, DbErr> {
-    let mut rows = Vec::with_capacity(more.len());
-    for chunk in more.chunks(ROWS_PER_STATEMENT) {
-        let places = vec!["(?, ?, ?)"; chunk.len()].join(", ");
-        let values = chunk.iter().flat_map(|More { camera_id, day, events }| {
-            let events = i64::try_from(*events).unwrap_or(i64::MAX);
-            [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
-        });
-        let sql = format!(
-            "INSERT INTO camera_days (camera_id, day, count) VALUES {places} \
-             ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
-             RETURNING camera_id, day, count"
-        );
-        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
-        rows.extend(Entity::find().from_raw_sql(statement).all(db).await?);
+/// Counts more events, each camera and day once; answers how many it are then. Carries out `before` first, in the same go.
+pub async fn add(db: &impl ConnectionTrait, before: Vec<Statement>, more: &[More]) -> Result<Counts, DbErr> {
+    if before.is_empty() && more.is_empty() {
+        return Ok(Counts::new());
     }
-    Ok(counts(rows))
+    let backend = db.get_database_backend();
+    let adding = more.chunks(ROWS_PER_STATEMENT).map(|chunk| adding(backend, chunk));
+    let all = together(backend, before.into_iter().chain(adding));
+    let rows = db.query_all_raw(all).await?;
+    Ok(counts(rows.iter().map(|row| Model::from_query_result(row, "")).collect::<Result<_, _>>()?))
+}
+
+fn adding(backend: DbBackend, more: &[More]) -> Statement {
+    let places = vec!["(?, ?, ?)"; more.len()].join(", ");
+    let values = more.iter().flat_map(|More { camera_id, day, events }| {
+        let events = i64::try_from(*events).unwrap_or(i64::MAX);
+        [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
+    });
+    let sql = format!(
+        "INSERT INTO camera_days (camera_id, day, count) VALUES {places} \
+         ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
+         RETURNING camera_id, day, count"
+    );
+    Statement::from_sql_and_values(backend, sql, values)
 }
 
 /// The counts of cameras.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, Iterable as _,
-    PaginatorTrait as _, QueryFilter, QueryOrder, TransactionTrait, entity::prelude::*,
-    sea_query::OnConflict,
+    ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, Iterable as _,
+    PaginatorTrait as _, QueryFilter, QueryOrder, QueryTrait as _, Statement, TransactionTrait,
+    entity::prelude::*, sea_query::OnConflict,
 };
 
 use super::camera_days;
@@ -72,13 +72,20 @@ pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
 
 /// Writes cameras, new or known; each of them once.
 pub async fn write(db: &impl ConnectionTrait, cameras: &[Camera]) -> Result<(), DbErr> {
-    for chunk in cameras.chunks(ROWS_PER_STATEMENT) {
-        let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
-        let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
-        let rows = Entity::insert_many(chunk.iter().map(row));
-        rows.on_conflict(over).exec_without_returning(db).await?;
+    for statement in writing(db.get_database_backend(), cameras) {
+        db.execute_raw(statement).await?;
     }
     Ok(())
+}
+
+/// What [`write`] carries out.
+pub fn writing(backend: DbBackend, cameras: &[Camera]) -> Vec<Statement> {
+    let of_chunk = |chunk: &[Camera]| {
+        let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
+        let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
+        Entity::insert_many(chunk.iter().map(row)).on_conflict(over).build(backend)
+    };
+    cameras.chunks(ROWS_PER_STATEMENT).map(of_chunk).collect()
 }
 
 fn row(camera: &Camera) -> ActiveModel {

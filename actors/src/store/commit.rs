@@ -119,6 +119,7 @@ async fn attempt(
         decided: Vec::with_capacity(batch.decisions.len()),
         afterlife: None,
     };
+    let mut runs = deliveries::inserting(txn.get_database_backend(), &batch.runs, now);
     if !batch.events.is_empty() {
         let mut cameras =
             Cameras::of(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
@@ -128,11 +129,14 @@ async fn attempt(
             return Ok(None);
         }
         committed.unregistered = cameras.unregistered.first().cloned();
-        committed.seen = cameras.write(&txn).await?;
+        // Events whose cameras are all unregistered write nothing of them.
+        committed.seen = cameras.write(&txn, runs.take().into_iter().collect()).await?;
+    }
+    if let Some(runs) = runs {
+        txn.execute_raw(runs).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
     retries::forget(&txn, batch.deaths.iter().map(|death| death.seq)).await?;
-    deliveries::insert(&txn, &batch.runs, now).await?;
     retries::delivered(&txn, &batch.resent, now).await?;
     // After the deaths: what a commit noted whose outcome was not known is noted again before it is decided about.
     for (event_id, decision) in &batch.decisions {

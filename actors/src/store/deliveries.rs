@@ -2,8 +2,8 @@
 //! `up_to_seq`.
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
-    entity::prelude::*, sea_query::OnConflict,
+    ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait as _, Statement, entity::prelude::*, sea_query::OnConflict,
 };
 
 use crate::{
@@ -28,9 +28,9 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 /// Notes that the cursor has passed these runs.
-pub async fn insert(db: &impl ConnectionTrait, runs: &[Run], acked_at: Timestamp) -> Result<(), DbErr> {
+pub fn inserting(backend: DbBackend, runs: &[Run], acked_at: Timestamp) -> Option<Statement> {
     if runs.is_empty() {
-        return Ok(());
+        return None;
     }
     let models = runs.iter().map(|run| ActiveModel {
         up_to_seq: Set(run.up_to.0),
@@ -39,8 +39,7 @@ pub async fn insert(db: &impl ConnectionTrait, runs: &[Run], acked_at: Timestamp
     });
     // A commit whose outcome was not known is written again.
     let again = OnConflict::column(Column::UpToSeq).do_nothing().to_owned();
-    Entity::insert_many(models).on_conflict(again).exec_without_returning(db).await?;
-    Ok(())
+    Some(Entity::insert_many(models).on_conflict(again).build(backend))
 }
 
 /// The place up to which all events are settled.

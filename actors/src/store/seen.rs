@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use super::{
     camera_days::{self, More},
@@ -84,9 +84,9 @@ impl Cameras {
         *sighted.days.entry(self.calendar.day(event.happened_at(self.now))).or_default() += 1;
     }
 
-    /// Writes what has changed, and tells it. In few statements, however many cameras it are: a commit of a thousand events
-    /// can have a thousand.
-    pub async fn write(self, db: &impl ConnectionTrait) -> Result<Vec<Seen>, DbErr> {
+    /// Writes what has changed, and tells it; carries out `also` in the same go. In one go however many cameras it are: a
+    /// commit of a thousand events can have a thousand.
+    pub async fn write(self, db: &impl ConnectionTrait, also: Vec<Statement>) -> Result<Vec<Seen>, DbErr> {
         let (mut cameras, mut changed, mut more) = (Vec::new(), Vec::new(), Vec::new());
         for Sighted { mut camera, stored, days } in self.known.into_values() {
             if days.is_empty() {
@@ -104,8 +104,9 @@ impl Cameras {
             }));
             cameras.push(camera);
         }
-        cameras::write(db, &changed).await?;
-        let mut counts = camera_days::add(db, &more).await?;
+        let mut before = cameras::writing(db.get_database_backend(), &changed);
+        before.extend(also);
+        let mut counts = camera_days::add(db, before, &more).await?;
         let seen = |camera: Camera| {
             let days = counts.remove(&camera.camera_id).unwrap_or_default().into_iter().collect();
             Seen { camera, days }
