@@ -4,7 +4,12 @@ use std::{panic::resume_unwind, time::Duration};
 
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use sea_orm::DbErr;
-use tokio::{runtime::Handle, sync::oneshot, task::spawn_blocking, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    task::{spawn_blocking, yield_now},
+    time::Instant,
+};
 
 use super::{OutboxActor, PublishError, Receipt, gather::MAX_GATHERED, gather::OnItsWay, is_late};
 use crate::{
@@ -87,15 +92,25 @@ impl OutboxActor {
         }
     }
 
-    /// Starts the next commit, unless one is on its way or nothing waits.
+    /// Starts the next commit, unless one is on its way or nothing waits: once everybody else on this thread had their turn, so
+    /// that under load more events share a commit, and without load none waits.
     pub(super) fn commit(&mut self, ctx: &mut Context<Self>) {
         if self.committing.is_some() {
             return;
         }
-        let Some((batch, on_its_way)) = self.gather.take() else {
+        if !self.gather.is_asked() && self.gather.notes() == 0 {
             if self.database_is_away {
                 self.try_database(ctx);
             }
+            return;
+        }
+        self.committing = Some(0);
+        ctx.spawn(yield_now().into_actor(self).map(|(), act, ctx| act.commit_gathered(ctx)));
+    }
+
+    fn commit_gathered(&mut self, ctx: &mut Context<Self>) {
+        let Some((batch, on_its_way)) = self.gather.take() else {
+            self.committing = None;
             return;
         };
         self.committing = Some(batch.events.len());

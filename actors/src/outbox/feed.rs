@@ -8,13 +8,17 @@ use crate::ids::Seq;
 /// Events a page.
 pub const PAGE: usize = 256;
 
-/// So many events are held at most; at some 1 KiB each that is half a MiB.
-const CAPACITY: usize = 2 * PAGE;
+/// Events that were just committed are taken while no more are held than this, and no more bytes of payload; at some 1 KiB
+/// each that is 4 MiB. Others are read back when their turn comes.
+const CAPACITY: usize = 4096;
+const CAPACITY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Events that are ready to be sent, in order, and the place from which the next page is read.
 #[derive(Debug)]
 pub struct Feed {
     ready: VecDeque<StoredEvent>,
+    /// Of the payloads that are ready.
+    bytes: usize,
     next_read: Seq,
     reading: bool,
     /// Counts restarts, so that a page asked for before one is not taken for a page after it.
@@ -45,7 +49,7 @@ pub enum Next {
 impl Feed {
     /// Nothing is ready; the first page starts at `from`.
     pub fn new(from: Seq) -> Self {
-        Self { ready: VecDeque::new(), next_read: from, reading: false, generation: 0 }
+        Self { ready: VecDeque::new(), bytes: 0, next_read: from, reading: false, generation: 0 }
     }
 
     /// Starts again at `from`.
@@ -54,13 +58,34 @@ impl Feed {
         *self = Self { generation, ..Self::new(from) };
     }
 
-    /// Events that were just committed: they need not be read back, if they are the next ones and there is room.
+    /// Events that were just committed: they need not be read back, if they are the next ones, as far as there is room.
     pub fn offer(&mut self, committed: &[StoredEvent]) {
         let follows = committed.first().is_some_and(|event| event.seq == self.next_read);
-        if follows && !self.reading && self.ready.len() + committed.len() <= CAPACITY {
-            self.ready.extend(committed.iter().cloned());
-            self.next_read = self.ready.back().map_or(self.next_read, |event| event.seq.next());
+        if !follows || self.reading {
+            return;
         }
+        for event in committed {
+            if self.ready.len() >= CAPACITY || self.bytes + event.payload.len() > CAPACITY_BYTES {
+                break;
+            }
+            self.next_read = event.seq.next();
+            self.hold(event.clone());
+        }
+    }
+
+    fn hold(&mut self, event: StoredEvent) {
+        self.bytes += event.payload.len();
+        self.ready.push_back(event);
+    }
+
+    fn drop_first(&mut self) -> Option<StoredEvent> {
+        let event = self.ready.pop_front()?;
+        self.bytes -= event.payload.len();
+        if self.ready.is_empty() {
+            // What a burst needed is given back.
+            self.ready.shrink_to(PAGE);
+        }
+        Some(event)
     }
 
     /// The page to read now, if one is due; `last` is the last committed place.
@@ -80,7 +105,9 @@ impl Feed {
         self.reading = false;
         if let Some(rows) = rows {
             let complete = rows.len() < PAGE;
-            self.ready.extend(rows);
+            for event in rows {
+                self.hold(event);
+            }
             self.next_read =
                 if complete { request.last.next().max(self.after_ready()) } else { self.after_ready() };
         }
@@ -93,10 +120,10 @@ impl Feed {
     /// What is at the place `seq`; events before it are dropped.
     pub fn at(&mut self, seq: Seq) -> Next {
         while self.ready.front().is_some_and(|event| event.seq < seq) {
-            self.ready.pop_front();
+            self.drop_first();
         }
         match self.ready.front().map(|event| event.seq) {
-            Some(first) if first == seq => self.ready.pop_front().map_or(Next::Unread, Next::Event),
+            Some(first) if first == seq => self.drop_first().map_or(Next::Unread, Next::Event),
             Some(first) => Next::Gap(first),
             None if !self.reading && self.next_read > seq => Next::Gap(self.next_read),
             None => Next::Unread,
@@ -142,6 +169,37 @@ mod tests {
     }
 
     #[test]
+    fn of_what_was_just_committed_as_much_is_held_as_there_is_room_for() {
+        let mut feed = Feed::new(Seq(1));
+        feed.offer(&events(1..2001));
+        feed.offer(&events(2001..6001));
+        assert_eq!(feed.ready.len(), CAPACITY);
+        feed.offer(&events(6001..6002));
+        assert_eq!(feed.ready.len(), CAPACITY, "what does not follow is not taken");
+        for seq in 1..=4096 {
+            assert_eq!(feed.wants(Seq(6001)), None);
+            assert_eq!(place(&feed.at(Seq(seq))), Some(seq));
+            if feed.ready.len() == PAGE - 1 {
+                break;
+            }
+        }
+        assert_eq!(feed.wants(Seq(6001)).unwrap().from, Seq(4097), "the rest is read back");
+    }
+
+    #[test]
+    fn large_payloads_take_their_room() {
+        let large = |seq| StoredEvent { payload: vec![b'x'; 1024 * 1024].into(), ..events([seq]).remove(0) };
+        let mut feed = Feed::new(Seq(1));
+        feed.offer(&(1..10).map(large).collect::<Vec<_>>());
+        assert_eq!(feed.ready.len(), 4);
+        for seq in 1..5 {
+            assert_eq!(place(&feed.at(Seq(seq))), Some(seq));
+        }
+        assert_eq!(feed.bytes, 0);
+        assert_eq!(feed.wants(Seq(9)).unwrap().from, Seq(5));
+    }
+
+    #[test]
     fn what_does_not_follow_is_read_from_disk() {
         let mut feed = Feed::new(Seq(1));
         feed.offer(&events(5..8));
@@ -163,7 +221,7 @@ mod tests {
                 let end = (request.from.0 + 255).min(last.0);
                 feed.page(request, Some(events(request.from.0..=end)));
             }
-            assert!(feed.ready.len() <= CAPACITY);
+            assert!(feed.ready.len() <= 2 * PAGE);
             assert_eq!(place(&feed.at(seq)), Some(seq.0));
             seq = seq.next();
         }

@@ -346,7 +346,8 @@ impl Handler<PublishEvent> for OutboxActor {
     fn handle(&mut self, msg: PublishEvent, ctx: &mut Self::Context) -> Self::Result {
         let picture = self.room.take(msg.thumbnail);
         let accepted = picture.and_then(|picture| Ok((picture, self.accept(vec![msg.event], ctx)?)));
-        let keeper = self.thumbnails.clone();
+        let with_picture = accepted.as_ref().is_ok_and(|(picture, _)| picture.is_some());
+        let keeper = self.thumbnails.as_ref().filter(|_| with_picture).cloned();
         Box::pin(async move {
             let (picture, accepted) = accepted?;
             let mut receipts = accept::wait(Ok(accepted)).await?;
