@@ -145,6 +145,8 @@ pub struct Balance {
     pub delivered: usize,
     pub unconfirmed: usize,
     pub lost: Vec<u64>,
+    /// How many events were heard on the way to the first broker.
+    pub heard: usize,
     pub out_of_order: Vec<String>,
     /// Out of order, too, but not by us.
     pub made_by_broker: Vec<String>,
@@ -240,6 +242,7 @@ impl Books {
             delivered,
             unconfirmed: account.unconfirmed(),
             lost: account.lost(),
+            heard: account.wire.count(),
             out_of_order: account.out_of_order(),
             made_by_broker: account.made_by_broker(),
             duplicates: account.deliveries - delivered,
@@ -253,6 +256,7 @@ mod tests {
     use std::time::Duration;
 
     use chrono::SecondsFormat;
+    use liveobject_test_support::mqtt5::Publish;
     use tokio::time::Instant;
 
     use super::*;
@@ -302,8 +306,27 @@ mod tests {
         let (mut books, clock) = (books(), Clock::new());
         deliver(&mut books, &clock, 0, &[1, 2, 5, 3, 4]);
         deliver(&mut books, &clock, 1, &[3]);
-        let told = ["Late { seq: 4, after: 5 }, in [1, 2, 5, 3, 4]"];
+        let told = ["Late { seq: 4, after: 5 }, sent on the connections [], in [1, 2, 5, 3, 4]"];
         assert_eq!(books.balance(By::Rest).out_of_order, told);
+    }
+
+    #[test]
+    fn what_left_in_order_was_overtaken_in_the_broker() {
+        let (mut books, clock) = (books(), Clock::new());
+        let event = |number| {
+            let payload = message(number, Duration::ZERO, "event").payload;
+            Piece::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
+        };
+        // 5 left on a connection of its own, before 4.
+        for (connection, number) in [(1, 1), (1, 2), (1, 3), (2, 5), (2, 4)] {
+            books.passed(&Passed { connection, what: event(number) });
+        }
+        deliver(&mut books, &clock, 0, &[1, 3, 2, 5, 4]);
+        let balance = books.balance(By::Rest);
+        let told = "Late { seq: 2, after: 3 }, sent on the connections [1], in [1, 3, 2, 5, 4]";
+        assert_eq!((balance.heard, balance.made_by_broker), (5, vec![told.to_owned()]));
+        let ours = balance.out_of_order.iter().filter(|case| case.contains("seq: 4"));
+        assert_eq!(ours.count(), 2, "{:?}", balance.out_of_order);
     }
 
     #[test]

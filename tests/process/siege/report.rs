@@ -112,6 +112,7 @@ impl fmt::Display for Report {
         row("accepted", &|(balance, ..)| balance.accepted.to_string())?;
         row("delivered", &|(balance, ..)| balance.delivered.to_string())?;
         row("  of them without a receipt", &|(balance, ..)| balance.unconfirmed.to_string())?;
+        row("  heard on the way", &|(balance, ..)| balance.heard.to_string())?;
         row("lost", &|(balance, ..)| balance.lost.len().to_string())?;
         row("out of order", &|(balance, ..)| balance.out_of_order.len().to_string())?;
         row("out of order by the broker", &|(balance, ..)| balance.made_by_broker.len().to_string())?;

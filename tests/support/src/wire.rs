@@ -104,6 +104,12 @@ impl Wire {
         }
     }
 
+    /// How many events left, each counted once.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.sent.len()
+    }
+
     /// What left out of order.
     #[must_use]
     pub fn overtaken(&self) -> &[Overtaken] {
