@@ -31,7 +31,9 @@ async fn load(api: Api, stop: Arc<AtomicBool>) -> Ledger {
         let events: Vec<_> = (0..AT_ONCE).map(|i| event(&format!("load-{batch}-{i}"))).collect();
         let answer = api.post(BATCH, &Value::from(events)).await.expect(202);
         let receipts = answer["accepted"].as_array().expect("receipts");
-        receipts.iter().for_each(|receipt| ledger.accepted_receipt(receipt));
+        for receipt in receipts {
+            ledger.accepted_receipt(receipt);
+        }
     }
     ledger
 }

@@ -61,7 +61,9 @@ impl Wire {
             fault(seq, self.highest);
         }
         let later = self.left.split_off(&seq);
-        std::mem::replace(&mut self.left, later).into_iter().for_each(|waiting| fault(waiting, seq));
+        for waiting in std::mem::replace(&mut self.left, later) {
+            fault(waiting, seq);
+        }
         self.left.remove(&seq);
         self.flying.insert(packet_id, seq);
         self.last = seq;
@@ -183,8 +185,12 @@ mod tests {
     fn releases_follow_the_order_in_which_the_broker_asks() {
         let mut wire = wire();
         wire.sent(1, 5, 5);
-        [4, 3, 5].into_iter().for_each(|packet_id| wire.received(1, packet_id));
-        [4, 5, 3].into_iter().for_each(|packet_id| wire.released(1, packet_id));
+        for packet_id in [4, 3, 5] {
+            wire.received(1, packet_id);
+        }
+        for packet_id in [4, 5, 3] {
+            wire.released(1, packet_id);
+        }
         assert_eq!(overtaken(&wire), [(3, 5)]);
     }
 
