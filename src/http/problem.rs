@@ -132,7 +132,8 @@ impl From<PublishError> for Problem {
             }
             PublishError::Busy => Self::unavailable(error.to_string(), RETRY_SOON),
             PublishError::Storage(cause) => {
-                tracing::warn!(cause, "event not stored");
+                // The outbox tells of it once, and in the end how many events were refused.
+                tracing::debug!(cause, "event not stored");
                 Self::unavailable(format!("the database did not take it: {NOT_KNOWN}"), RETRY_LATER)
             }
             PublishError::Thumbnail(error) => error.into(),

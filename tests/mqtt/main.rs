@@ -18,6 +18,7 @@ mod moves;
 mod nats;
 mod network;
 mod old;
+mod overtake;
 mod pace;
 mod poison;
 mod rabbitmq;

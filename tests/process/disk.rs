@@ -38,6 +38,15 @@ fn enter(ledger: &mut Ledger, body: &Value) {
     }
 }
 
+/// Asserts that the log tells how many events were refused, and not of each request by itself.
+fn assert_told_once(service: &Service, refused: u64) {
+    let lines = service.log_lines();
+    let ends = lines.iter().filter_map(|line| line["refused"].as_u64()).collect::<Vec<_>>();
+    let begins = lines.iter().filter(|line| line["level"] == "ERROR").count();
+    assert_eq!((ends.iter().sum::<u64>(), ends.len()), (refused, begins), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line["level"] == "WARN"), "{lines:#?}");
+}
+
 #[tokio::test]
 async fn a_full_disk_loses_nothing_and_works_again_when_there_is_room() {
     let Some(disk) = SmallDisk::mount(DISK_BYTES) else { return };
@@ -68,6 +77,7 @@ async fn a_full_disk_loses_nothing_and_works_again_when_there_is_room() {
     enter(&mut ledger, &service.post(BATCH, &batch(number)).await.expect(202));
     let _ = service.post_event(&event("late-comer")).await.expect(202);
     assert!(service.is_running());
+    assert_told_once(&service, 100 + 3 * (1 + 100));
     service.kill9().await;
     service.start().await;
     ledger.accepted_receipt(&service.post_event(&event("late-comer")).await.expect(202));

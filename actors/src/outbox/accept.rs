@@ -99,7 +99,7 @@ impl OutboxActor {
             return;
         }
         if !self.gather.is_asked() && self.gather.notes() == 0 {
-            if self.database_is_away {
+            if self.away.is_some() {
                 self.try_database(ctx);
             }
             return;
@@ -148,8 +148,11 @@ impl OutboxActor {
     }
 
     fn database_works(&mut self) {
-        if std::mem::replace(&mut self.database_is_away, false) {
-            tracing::info!("the database works again");
+        if let Some(refused) = self.away.take() {
+            tracing::info!(
+                refused,
+                "the database works again; senders were asked to send the refused events again"
+            );
         }
     }
 
@@ -185,12 +188,13 @@ impl OutboxActor {
     fn commit_failed(&mut self, error: DbErr, on_its_way: OnItsWay, ctx: &mut Context<Self>) {
         self.last_seq_is_certain = false;
         let told = StoreError::from(error);
-        if !std::mem::replace(&mut self.database_is_away, true) {
+        if self.away.is_none() {
             tracing::error!(
                 error = &told as &dyn std::error::Error,
                 "the database is away: no event is accepted until it works again"
             );
         }
+        *self.away.get_or_insert(0) += on_its_way.events();
         self.gather.failed(on_its_way, &PublishError::Storage(told.to_string()));
         if let Some(draining) = self.draining.as_mut().filter(|draining| draining.patience_is_over) {
             // Stopping: what could not be noted is sent again at the next start.
@@ -209,7 +213,7 @@ impl OutboxActor {
         if self.gather.notes() == 0 {
             return;
         }
-        if self.unnoted >= NOTE_EVERY && !self.database_is_away {
+        if self.unnoted >= NOTE_EVERY && self.away.is_none() {
             self.commit(ctx);
         } else {
             self.note_later(NOTE_WITHIN, ctx);

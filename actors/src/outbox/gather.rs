@@ -166,6 +166,12 @@ impl Gather {
 }
 
 impl OnItsWay {
+    /// How many events it was to store.
+    pub fn events(&self) -> u64 {
+        let events = self.answers.iter().map(|(events, _)| events).sum::<usize>();
+        u64::try_from(events).unwrap_or(u64::MAX)
+    }
+
     /// What the cursor passes with this commit.
     pub fn runs(&self) -> &[Run] {
         &self.runs

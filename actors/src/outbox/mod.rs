@@ -123,8 +123,8 @@ pub struct OutboxActor {
     /// The last place given; not certain after a commit whose outcome is not known.
     last_seq: Seq,
     last_seq_is_certain: bool,
-    /// Whether the newest commit failed: the log tells only the changes.
-    database_is_away: bool,
+    /// While commits fail, how many events were refused for it: the log tells of the beginning and the end. `None`: they work.
+    away: Option<u64>,
     /// Settled events that no commit has noted yet.
     unnoted: usize,
     /// The cursor, as it is on disk.
@@ -189,7 +189,7 @@ impl OutboxActor {
             committing: None,
             last_seq,
             last_seq_is_certain: true,
-            database_is_away: false,
+            away: None,
             unnoted: 0,
             noted: cursor,
             note_timer: None,
@@ -435,7 +435,7 @@ impl Handler<GetOutbox> for OutboxActor {
             oldest_pending_at: self.oldest.map(|(_, at)| at),
             published: self.published,
             refused: self.refused,
-            database_is_away: self.database_is_away,
+            database_is_away: self.away.is_some(),
             warnings: self.warnings.shown(Instant::now()),
             position: Position { seq: self.last_seq, noted: self.noted },
         })

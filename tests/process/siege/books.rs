@@ -1,9 +1,9 @@
 //! The ledger of a siege: every event of both services, on both brokers, in a few dozen bytes each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use liveobject_test_support::{Ledger, Message};
+use liveobject_test_support::{Disorder, Ledger, Message, Passed, Piece, Wire};
 use serde::Deserialize;
 
 use super::clock::{Clock, LATE_AFTER};
@@ -53,6 +53,8 @@ struct Payload<'a> {
 struct Account {
     brokers: [Ledger<u64>; BROKERS],
     deliveries: usize,
+    /// What left for the first broker, before it had a hand in it.
+    wire: Wire,
 }
 
 impl Account {
@@ -77,18 +79,51 @@ impl Account {
     /// out of a resend.
     fn out_of_order(&self) -> Vec<String> {
         let [one, other] = &self.brokers;
-        let of = |here: &Ledger<u64>, there: &Ledger<u64>| -> Vec<String> {
-            let disorder = here.out_of_order().into_iter().filter(|case| !there.has_delivered(case.seq()));
-            disorder.map(|case| format!("{case:?}, in {:?}", here.around(case.seq()))).collect()
-        };
-        [of(one, other), of(other, one)].concat()
+        let wire = self.wire.overtaken().iter().filter(|case| !other.has_delivered(case.seq));
+        let wire = wire.map(|case| format!("on the wire: {case:?}"));
+        let first = seen(one, other).into_iter().filter(|case| !self.is_brokers(*case));
+        let first = first.map(|case| self.told(one, case));
+        let second = seen(other, one).into_iter().map(|case| self.told(other, case));
+        wire.chain(first).chain(second).collect()
     }
+
+    /// What the first broker brought out of order although it had come to it in order.
+    fn made_by_broker(&self) -> Vec<String> {
+        let [one, other] = &self.brokers;
+        let cases = seen(one, other).into_iter().filter(|case| self.is_brokers(*case));
+        cases.map(|case| self.told(one, case)).collect()
+    }
+
+    /// Whether each connection that carried the later event had carried the overtaken one before it.
+    fn is_brokers(&self, case: Disorder) -> bool {
+        let (seq, later) = match case {
+            Disorder::Late { seq, after } => (seq, after),
+            Disorder::ResendOvertaken { seq, by } => (seq, by),
+        };
+        let carried = self.wire.carried(later);
+        let in_order = |connection| self.wire.carried(seq).contains(connection);
+        !carried.is_empty()
+            && carried.iter().all(in_order)
+            && !self.wire.overtaken().iter().any(|case| case.seq == seq)
+    }
+
+    fn told(&self, ledger: &Ledger<u64>, case: Disorder) -> String {
+        let (seq, around) = (case.seq(), ledger.around(case.seq()));
+        format!("{case:?}, sent on the connections {:?}, in {around:?}", self.wire.carried(seq))
+    }
+}
+
+/// What came to one broker out of order, as far as it did not come to the other one.
+fn seen(here: &Ledger<u64>, there: &Ledger<u64>) -> Vec<Disorder> {
+    here.out_of_order().into_iter().filter(|case| !there.has_delivered(case.seq())).collect()
 }
 
 /// All of it.
 #[derive(Debug, Default)]
 pub struct Books {
     accounts: [Account; 2],
+    /// Whose a connection to the first broker is.
+    connections: HashMap<usize, By>,
     /// How many messages each broker has brought.
     pub seen: [usize; BROKERS],
     late: usize,
@@ -110,7 +145,11 @@ pub struct Balance {
     pub delivered: usize,
     pub unconfirmed: usize,
     pub lost: Vec<u64>,
+    /// How many events were heard on the way to the first broker.
+    pub heard: usize,
     pub out_of_order: Vec<String>,
+    /// Out of order, too, but not by us.
+    pub made_by_broker: Vec<String>,
     pub duplicates: usize,
     pub contradictions: Vec<String>,
 }
@@ -144,6 +183,24 @@ impl Books {
         if wrong || payload.late != on_history {
             let topic = &message.topic;
             self.wrongly_timed.push(format!("{} on {topic}, {least}..{most} s old", payload.event_id));
+        }
+    }
+
+    /// Something passed on the way to the first broker. The first event on a connection tells whose it is.
+    pub fn passed(&mut self, Passed { connection, what }: &Passed) {
+        // An empty payload takes away an event that stood retained: it is none.
+        let read = |payload: &[u8]| {
+            let payload: Payload = serde_json::from_slice(payload).ok()?;
+            Some((By::read(payload.event_id)?.0, payload.seq))
+        };
+        if let Piece::Event(publish) = what
+            && let Some((by, _)) = read(&publish.payload)
+        {
+            self.connections.insert(*connection, by);
+        }
+        if let Some(by) = self.connections.get(connection) {
+            let seq = |payload: &[u8]| read(payload).map(|(_, seq)| seq);
+            self.accounts[*by as usize].wire.passed(*connection, what, seq);
         }
     }
 
@@ -185,7 +242,9 @@ impl Books {
             delivered,
             unconfirmed: account.unconfirmed(),
             lost: account.lost(),
+            heard: account.wire.count(),
             out_of_order: account.out_of_order(),
+            made_by_broker: account.made_by_broker(),
             duplicates: account.deliveries - delivered,
             contradictions,
         }
@@ -197,6 +256,7 @@ mod tests {
     use std::time::Duration;
 
     use chrono::SecondsFormat;
+    use liveobject_test_support::mqtt5::Publish;
     use tokio::time::Instant;
 
     use super::*;
@@ -246,8 +306,27 @@ mod tests {
         let (mut books, clock) = (books(), Clock::new());
         deliver(&mut books, &clock, 0, &[1, 2, 5, 3, 4]);
         deliver(&mut books, &clock, 1, &[3]);
-        let told = ["Late { seq: 4, after: 5 }, in [1, 2, 5, 3, 4]"];
+        let told = ["Late { seq: 4, after: 5 }, sent on the connections [], in [1, 2, 5, 3, 4]"];
         assert_eq!(books.balance(By::Rest).out_of_order, told);
+    }
+
+    #[test]
+    fn what_left_in_order_was_overtaken_in_the_broker() {
+        let (mut books, clock) = (books(), Clock::new());
+        let event = |number| {
+            let payload = message(number, Duration::ZERO, "event").payload;
+            Piece::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
+        };
+        // 5 left on a connection of its own, before 4.
+        for (connection, number) in [(1, 1), (1, 2), (1, 3), (2, 5), (2, 4)] {
+            books.passed(&Passed { connection, what: event(number) });
+        }
+        deliver(&mut books, &clock, 0, &[1, 3, 2, 5, 4]);
+        let balance = books.balance(By::Rest);
+        let told = "Late { seq: 2, after: 3 }, sent on the connections [1], in [1, 3, 2, 5, 4]";
+        assert_eq!((balance.heard, balance.made_by_broker), (5, vec![told.to_owned()]));
+        let ours = balance.out_of_order.iter().filter(|case| case.contains("seq: 4"));
+        assert_eq!(ours.count(), 2, "{:?}", balance.out_of_order);
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
-use liveobject_test_support::{Authority, Listener, Mosquitto, Order, Proxy, Subscriber, wait_until};
+use liveobject_test_support::{Authority, Listener, Mosquitto, Order, Passed, Proxy, Subscriber, wait_until};
 use serde_json::{Value, json};
 use tokio::{
+    sync::mpsc::UnboundedReceiver,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -47,16 +48,17 @@ pub struct Network {
 }
 
 impl Network {
-    /// The second one is reached over TLS.
+    /// The second one is reached over TLS; on the way to the first one it is heard what passes.
     pub async fn start(books: Arc<Mutex<Books>>, clock: Arc<Clock>) -> Self {
         let authority = Authority::new("Test authority");
         let encrypted = Listener::tls(&authority.issue(&Order::server(&["127.0.0.1"])));
         let broker = || Mosquitto::builder().user(USER, PASSWORD).upgrade_outgoing_qos();
-        let sites = vec![
-            Site::at(broker().start().await, Mosquitto::port).await,
-            Site::at(broker().listener(encrypted).start().await, |broker| broker.listener(0)).await,
-        ];
+        let (first, passed) = Site::at(broker().start().await, Mosquitto::port).await;
+        let second = broker().listener(encrypted).start().await;
+        let (second, _encrypted) = Site::at(second, |broker| broker.listener(0)).await;
+        let sites = vec![first, second];
         let mut collector = JoinSet::new();
+        collector.spawn(listen(passed, Arc::clone(&books)));
         for (number, site) in sites.iter().enumerate() {
             collector.spawn(collect(
                 Arc::clone(&site.witness),
@@ -200,11 +202,11 @@ impl Network {
 }
 
 impl Site {
-    async fn at(broker: Mosquitto, port: impl Fn(&Mosquitto) -> u16) -> Self {
+    async fn at(broker: Mosquitto, port: impl Fn(&Mosquitto) -> u16) -> (Self, UnboundedReceiver<Passed>) {
         let witness = Subscriber::builder(broker.port()).login(USER, PASSWORD);
         let witness = witness.filter("+/camera/+/event").filter("+/camera/+/history").start().await;
-        let proxy = Proxy::start(port(&broker)).await;
-        Self { broker, proxy: Arc::new(proxy), witness: Arc::new(witness) }
+        let (proxy, passed) = Proxy::tapped(port(&broker)).await;
+        (Self { broker, proxy: Arc::new(proxy), witness: Arc::new(witness) }, passed)
     }
 }
 
@@ -218,6 +220,12 @@ async fn collect(witness: Arc<Subscriber>, broker: usize, books: Arc<Mutex<Books
             }
         }
         sleep(COLLECT).await;
+    }
+}
+
+async fn listen(mut passed: UnboundedReceiver<Passed>, books: Arc<Mutex<Books>>) {
+    while let Some(passed) = passed.recv().await {
+        lock(&books).passed(&passed);
     }
 }
 

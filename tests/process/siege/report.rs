@@ -85,12 +85,13 @@ impl Report {
             |of: fn(&Balance) -> usize| self.balances.iter().map(|(balance, ..)| of(balance)).sum::<usize>();
         let memory = if self.balances.iter().all(|(_, seen, _)| seen.is_flat()) { "flat" } else { "grows" };
         format!(
-            "accepted={} delivered={} dead={} lost={} out_of_order={} duplicates={} memory={memory}",
+            "accepted={} delivered={} dead={} lost={} out_of_order={} by_broker={} duplicates={} memory={memory}",
             sum(|balance| balance.accepted),
             sum(|balance| balance.delivered),
             self.dead,
             sum(|balance| balance.lost.len()),
             sum(|balance| balance.out_of_order.len()),
+            sum(|balance| balance.made_by_broker.len()),
             sum(|balance| balance.duplicates),
         )
     }
@@ -111,8 +112,10 @@ impl fmt::Display for Report {
         row("accepted", &|(balance, ..)| balance.accepted.to_string())?;
         row("delivered", &|(balance, ..)| balance.delivered.to_string())?;
         row("  of them without a receipt", &|(balance, ..)| balance.unconfirmed.to_string())?;
+        row("  heard on the way", &|(balance, ..)| balance.heard.to_string())?;
         row("lost", &|(balance, ..)| balance.lost.len().to_string())?;
         row("out of order", &|(balance, ..)| balance.out_of_order.len().to_string())?;
+        row("out of order by the broker", &|(balance, ..)| balance.made_by_broker.len().to_string())?;
         row("duplicates", &|(balance, ..)| balance.duplicates.to_string())?;
         row("lives", &|(_, seen, _)| seen.lives.to_string())?;
         row("the longest, seconds", &|(_, seen, _)| seen.longest.as_secs().to_string())?;
@@ -121,6 +124,9 @@ impl fmt::Display for Report {
         row("most memory, MiB", &|(_, seen, _)| mib(seen.most_kib))?;
         row("most open files", &|(_, seen, _)| seen.most_files.to_string())?;
         row("on the disk, MiB", &|(.., bytes)| mib(bytes >> 10))?;
+        for case in self.balances.iter().flat_map(|(balance, ..)| balance.made_by_broker.iter().take(10)) {
+            writeln!(f, "by the broker: {case}")?;
+        }
         writeln!(f, "late (on history) {}, answers 503 or 429 {}", self.late, self.refused)?;
         let [median, p99, most] = [500, 990, 1000].map(|thousandth| self.post(thousandth));
         write!(

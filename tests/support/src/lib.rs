@@ -20,6 +20,7 @@
 //! | what a page is told as it happens | [`EventStream`] |
 //! | what a person sees of the page | [`Browser`] |
 //! | the proof that nothing was lost or out of order | [`Ledger`] |
+//! | who brought something out of order, the publisher or its broker | [`Wire`] |
 
 #![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
 
@@ -44,6 +45,7 @@ pub mod scripted;
 pub mod service;
 pub mod subscriber;
 pub mod visitor;
+pub mod wire;
 
 pub use api::{Answer, Api};
 pub use browser::Browser;
@@ -55,9 +57,10 @@ pub use mosquitto::{Listener, Mosquitto, MosquittoBuilder};
 pub use nats::Nats;
 pub use pki::{Authority, Identity, Order};
 pub use ports::free_port;
-pub use proxy::Proxy;
+pub use proxy::{Passed, Piece, Proxy};
 pub use rabbitmq::RabbitMq;
 pub use scripted::{Acks, Refusal, Reply, Rule, ScriptedBroker};
 pub use service::{Finished, Service, ServiceBuilder};
 pub use subscriber::{Message, Subscriber, SubscriberBuilder};
 pub use wait::wait_until;
+pub use wire::{Overtaken, Wire};

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 mod encode;
@@ -167,6 +167,33 @@ async fn read_length(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(usize, 
         }
     }
     Err(invalid("a remaining length of more than four bytes"))
+}
+
+/// Takes one packet off the front of what was received so far; `None`: it is not complete yet.
+///
+/// # Errors
+///
+/// When it is what MQTT forbids.
+pub fn take_packet(version: Version, received: &mut BytesMut) -> io::Result<Option<Packet>> {
+    let (mut length, mut prefix) = (0, 0);
+    loop {
+        let Some(byte) = received.get(1 + prefix) else { return Ok(None) };
+        length |= usize::from(byte & 0x7f) << (7 * prefix);
+        prefix += 1;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        if prefix == 4 {
+            return Err(invalid("a remaining length of more than four bytes"));
+        }
+    }
+    if received.len() < 1 + prefix + length {
+        return Ok(None);
+    }
+    let first = received[0];
+    let mut packet = received.split_to(1 + prefix + length).freeze();
+    packet.advance(1 + prefix);
+    parse(first, Fields { version, left: packet }, 1 + prefix + length).map(Some)
 }
 
 fn parse(first: u8, mut body: Fields, packet_size: usize) -> io::Result<Packet> {

@@ -19,8 +19,11 @@ use crate::ports::free_port;
 use crate::wait::POLL;
 
 mod pump;
+mod tap;
 
 use pump::{Mode, Treatment};
+use tap::Ear;
+pub use tap::{Passed, Piece};
 
 const REOPEN: Duration = Duration::from_secs(5);
 const PORT_ATTEMPTS: usize = 10;
@@ -52,6 +55,16 @@ struct Counts {
 impl Proxy {
     /// Listens on a free port and forwards to `target_port` on loopback, which need not listen yet.
     pub async fn start(target_port: u16) -> Self {
+        Self::start_with(target_port, None).await
+    }
+
+    /// The same, and tells which events and answers pass, of connections that are not encrypted.
+    pub async fn tapped(target_port: u16) -> (Self, mpsc::UnboundedReceiver<Passed>) {
+        let (tap, passed) = mpsc::unbounded_channel();
+        (Self::start_with(target_port, Some(tap)).await, passed)
+    }
+
+    async fn start_with(target_port: u16, tap: Option<mpsc::UnboundedSender<Passed>>) -> Self {
         let (port, listener) = listen_anywhere().await;
         let (treatment, _) = watch::channel(Treatment::default());
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -61,6 +74,7 @@ impl Proxy {
             target_port,
             treatment: treatment.clone(),
             counts: Arc::clone(&counts),
+            tap,
             connections: JoinSet::new(),
         };
         let mut tasks = JoinSet::new();
@@ -155,6 +169,7 @@ struct Acceptor {
     target_port: u16,
     treatment: watch::Sender<Treatment>,
     counts: Arc<Counts>,
+    tap: Option<mpsc::UnboundedSender<Passed>>,
     connections: JoinSet<()>,
 }
 
@@ -186,7 +201,8 @@ impl Acceptor {
     }
 
     fn serve(&mut self, client: TcpStream) {
-        self.counts.accepted.fetch_add(1, Ordering::SeqCst);
+        let number = self.counts.accepted.fetch_add(1, Ordering::SeqCst) + 1;
+        let ears = Ear::pair(number, self.tap.clone());
         let counts = Arc::clone(&self.counts);
         let treatment = self.treatment.subscribe();
         let target_port = self.target_port;
@@ -194,7 +210,7 @@ impl Acceptor {
             match TcpStream::connect((Ipv4Addr::LOCALHOST, target_port)).await {
                 Ok(target) => {
                     let _open = Open::new(&counts);
-                    pump::run(client, target, treatment).await;
+                    pump::run(client, target, treatment, ears).await;
                 }
                 Err(_) => {
                     counts.unreachable.fetch_add(1, Ordering::SeqCst);

@@ -11,6 +11,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::tap::Ear;
+
 /// Chunks under way in one direction. With the largest chunk it bounds what a stalled connection holds to 4 MiB.
 const UNDER_WAY: usize = 256;
 const CHUNK: usize = 16 * 1024;
@@ -38,7 +40,12 @@ pub(super) struct Treatment {
 type Watch = watch::Receiver<Treatment>;
 
 /// Forwards until both sides have closed, one has failed, or the connection is cut.
-pub(super) async fn run(mut client: TcpStream, mut target: TcpStream, treatment: Watch) {
+pub(super) async fn run(
+    mut client: TcpStream,
+    mut target: TcpStream,
+    treatment: Watch,
+    [out, back]: [Ear; 2],
+) {
     let generation = treatment.borrow().generation;
     let mut cut = treatment.clone();
     // Not every platform can; it only makes small packets slower.
@@ -48,8 +55,8 @@ pub(super) async fn run(mut client: TcpStream, mut target: TcpStream, treatment:
         let (target_read, target_write) = target.split();
         let both_ways = async {
             tokio::try_join!(
-                one_way(client_read, target_write, treatment.clone()),
-                one_way(target_read, client_write, treatment),
+                one_way(client_read, target_write, treatment.clone(), out),
+                one_way(target_read, client_write, treatment, back),
             )
         };
         tokio::select! {
@@ -66,9 +73,9 @@ pub(super) async fn run(mut client: TcpStream, mut target: TcpStream, treatment:
 }
 
 /// Forwards until the reading side has closed and all of it has been written and closed on the other side.
-async fn one_way(from: ReadHalf<'_>, to: WriteHalf<'_>, treatment: Watch) -> io::Result<()> {
+async fn one_way(from: ReadHalf<'_>, to: WriteHalf<'_>, treatment: Watch, ear: Ear) -> io::Result<()> {
     let (queue, under_way) = mpsc::channel(UNDER_WAY);
-    tokio::try_join!(read(from, queue, treatment.clone()), write(to, under_way, treatment))?;
+    tokio::try_join!(read(from, queue, treatment.clone(), ear), write(to, under_way, treatment))?;
     Ok(())
 }
 
@@ -76,6 +83,7 @@ async fn read(
     mut from: ReadHalf<'_>,
     queue: mpsc::Sender<(Instant, Bytes)>,
     mut treatment: Watch,
+    mut ear: Ear,
 ) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     let mut swallowed = false;
@@ -89,6 +97,7 @@ async fn read(
             length = from.read_buf(&mut buffer) => length?,
             _ = treatment.changed() => continue,
         };
+        ear.hear(&buffer[buffer.len() - length..]);
         let Treatment { mode, delay, .. } = *treatment.borrow();
         if mode == Mode::Swallow {
             swallowed = true;
