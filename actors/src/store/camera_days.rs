@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, Statement, Value,
-    entity::prelude::*,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, QueryResult,
+    Statement, Value, entity::prelude::*,
 };
 
-use super::together;
 use crate::{calendar::Day, ids::CameraId};
 
 const IDS_PER_STATEMENT: usize = 500;
@@ -39,19 +38,17 @@ pub struct More {
     pub events: u64,
 }
 
-/// Counts more events, each camera and day once; answers how many it are then. Carries out `before` first, in the same go.
-pub async fn add(db: &impl ConnectionTrait, before: Vec<Statement>, more: &[More]) -> Result<Counts, DbErr> {
-    if before.is_empty() && more.is_empty() {
-        return Ok(Counts::new());
-    }
-    let backend = db.get_database_backend();
-    let adding = more.chunks(ROWS_PER_STATEMENT).map(|chunk| adding(backend, chunk));
-    let all = together(backend, before.into_iter().chain(adding));
-    let rows = db.query_all_raw(all).await?;
+/// Counts more events, each camera and day once. The answers tell how many it are then: see [`counted`].
+pub fn adding(backend: DbBackend, more: &[More]) -> impl Iterator<Item = Statement> {
+    more.chunks(ROWS_PER_STATEMENT).map(move |chunk| adding_chunk(backend, chunk))
+}
+
+/// What the statements of [`adding`] answered.
+pub fn counted(rows: &[QueryResult]) -> Result<Counts, DbErr> {
     Ok(counts(rows.iter().map(|row| Model::from_query_result(row, "")).collect::<Result<_, _>>()?))
 }
 
-fn adding(backend: DbBackend, more: &[More]) -> Statement {
+fn adding_chunk(backend: DbBackend, more: &[More]) -> Statement {
     let places = vec!["(?, ?, ?)"; more.len()].join(", ");
     let values = more.iter().flat_map(|More { camera_id, day, events }| {
         let events = i64::try_from(*events).unwrap_or(i64::MAX);

@@ -119,21 +119,25 @@ async fn attempt(
         decided: Vec::with_capacity(batch.decisions.len()),
         afterlife: None,
     };
-    let mut runs = deliveries::inserting(txn.get_database_backend(), &batch.runs, now);
-    if !batch.events.is_empty() {
+    let backend = txn.get_database_backend();
+    let runs = deliveries::inserting(backend, &batch.runs, now);
+    if batch.events.is_empty() {
+        if let Some(runs) = runs {
+            txn.execute_raw(runs).await?;
+        }
+    } else {
         let mut cameras =
             Cameras::of(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
         let rows = place(&mut committed, &batch.events, known, &mut cameras, now, &context.links);
-        if !events::insert(&txn, &rows).await? {
+        committed.unregistered = cameras.unregistered.first().cloned();
+        let mut writing = cameras.writing(backend);
+        writing.statements.extend(runs);
+        let Some(answers) = events::insert(&txn, &rows, std::mem::take(&mut writing.statements)).await?
+        else {
             txn.rollback().await?;
             return Ok(None);
-        }
-        committed.unregistered = cameras.unregistered.first().cloned();
-        // Events whose cameras are all unregistered write nothing of them.
-        committed.seen = cameras.write(&txn, runs.take().into_iter().collect()).await?;
-    }
-    if let Some(runs) = runs {
-        txn.execute_raw(runs).await?;
+        };
+        committed.seen = writing.written(&answers)?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
     retries::forget(&txn, batch.deaths.iter().map(|death| death.seq)).await?;

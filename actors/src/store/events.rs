@@ -3,11 +3,11 @@
 use std::{collections::HashMap, sync::OnceLock};
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    Statement, Value, entity::prelude::*,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
+    QueryTrait, Statement, Value, entity::prelude::*,
 };
 
-use super::retries;
+use super::{retries, together};
 use crate::{
     clock::{self, Timestamp},
     ids::{CameraId, EventId, Seq},
@@ -16,6 +16,9 @@ use crate::{
 
 /// SQLite takes some 32,000 variables a statement; more rows than this gain nothing.
 const ROWS_PER_STATEMENT: usize = 256;
+/// So few rows go with what follows them: for one event the ways to the database's thread are most of a commit. More would
+/// gain little, and would be so many texts that few of them stay prepared.
+const SMALL: usize = 16;
 const IDS_PER_STATEMENT: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -44,16 +47,35 @@ pub struct NewRow {
     pub event_id: EventId,
 }
 
-/// Writes rows whose places were given by [`last_seq`] and counting on. Answers whether all were written: `false` when the
-/// log holds one of these events already, and the transaction is to be rolled back.
-pub async fn insert(db: &impl ConnectionTrait, rows: &[NewRow]) -> Result<bool, DbErr> {
+/// Writes rows whose places were given by [`last_seq`] and counting on, and carries out `also`: answers what that answered.
+/// `None` when the log holds one of these events already: the transaction is to be rolled back then.
+pub async fn insert(
+    db: &impl ConnectionTrait,
+    rows: &[NewRow],
+    also: Vec<Statement>,
+) -> Result<Option<Vec<QueryResult>>, DbErr> {
+    let backend = db.get_database_backend();
+    if (1..=SMALL).contains(&rows.len()) {
+        let count = Statement::from_string(backend, "SELECT changes()");
+        let all = [insertion(backend, rows), count].into_iter().chain(also);
+        let mut answers = db.query_all_raw(together(backend, all)).await?;
+        let written: i64 = match answers.first() {
+            Some(count) => count.try_get_by_index(0)?,
+            None => 0,
+        };
+        answers.drain(..1.min(answers.len()));
+        return Ok((usize::try_from(written) == Ok(rows.len())).then_some(answers));
+    }
     for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-        let written = db.execute_raw(insertion(db.get_database_backend(), chunk)).await?;
+        let written = db.execute_raw(insertion(backend, chunk)).await?;
         if written.rows_affected() < chunk.len() as u64 {
-            return Ok(false);
+            return Ok(None);
         }
     }
-    Ok(true)
+    if also.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    db.query_all_raw(together(backend, also.into_iter())).await.map(Some)
 }
 
 /// The statement for these rows. One of a few texts, so that the database has it prepared: what is missing to the next

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use sea_orm::{ConnectionTrait, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 use super::{
     camera_days::{self, More},
@@ -84,9 +84,9 @@ impl Cameras {
         *sighted.days.entry(self.calendar.day(event.happened_at(self.now))).or_default() += 1;
     }
 
-    /// Writes what has changed, and tells it; carries out `also` in the same go. In one go however many cameras it are: a
-    /// commit of a thousand events can have a thousand.
-    pub async fn write(self, db: &impl ConnectionTrait, also: Vec<Statement>) -> Result<Vec<Seen>, DbErr> {
+    /// What writes down what has changed. In few statements however many cameras it are: a commit of a thousand events can have
+    /// a thousand.
+    pub fn writing(self, backend: DbBackend) -> Writing {
         let (mut cameras, mut changed, mut more) = (Vec::new(), Vec::new(), Vec::new());
         for Sighted { mut camera, stored, days } in self.known.into_values() {
             if days.is_empty() {
@@ -104,13 +104,28 @@ impl Cameras {
             }));
             cameras.push(camera);
         }
-        let mut before = cameras::writing(db.get_database_backend(), &changed);
-        before.extend(also);
-        let mut counts = camera_days::add(db, before, &more).await?;
+        let mut statements = cameras::writing(backend, &changed);
+        statements.extend(camera_days::adding(backend, &more));
+        Writing { statements, cameras }
+    }
+}
+
+/// What is to be carried out, and of whom it tells.
+#[derive(Debug)]
+pub struct Writing {
+    /// In this order; what they answer is for [`Writing::written`].
+    pub statements: Vec<Statement>,
+    cameras: Vec<Camera>,
+}
+
+impl Writing {
+    /// What was written.
+    pub fn written(self, answers: &[QueryResult]) -> Result<Vec<Seen>, DbErr> {
+        let mut counts = camera_days::counted(answers)?;
         let seen = |camera: Camera| {
             let days = counts.remove(&camera.camera_id).unwrap_or_default().into_iter().collect();
             Seen { camera, days }
         };
-        Ok(cameras.into_iter().map(seen).collect())
+        Ok(self.cameras.into_iter().map(seen).collect())
     }
 }
