@@ -6,12 +6,15 @@ use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use sea_orm::DbErr;
 use tokio::{
     runtime::Handle,
-    sync::oneshot,
     task::{spawn_blocking, yield_now},
     time::Instant,
 };
 
-use super::{OutboxActor, PublishError, Receipt, gather::MAX_GATHERED, gather::OnItsWay, is_late};
+use super::{
+    OutboxActor, PublishError,
+    gather::{Answer, MAX_GATHERED, OnItsWay},
+    is_late,
+};
 use crate::{
     cameras::CamerasSaw,
     clock,
@@ -31,13 +34,6 @@ const NOTE_EVERY: usize = 500;
 /// How long to wait before notes are written again after a commit failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-type Accepted = Result<oneshot::Receiver<Result<Vec<Receipt>, PublishError>>, PublishError>;
-
-/// The answer to an accepted request, once its commit is through.
-pub(super) async fn wait(accepted: Accepted) -> Result<Vec<Receipt>, PublishError> {
-    accepted?.await.unwrap_or(Err(PublishError::Stopping))
-}
-
 /// Does this on another thread than the actors'. A commit waits for the database a dozen times; here it would each time
 /// wait for what the actors do as well. A panic in it is ours.
 async fn beside<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
@@ -54,7 +50,12 @@ async fn beside<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'stati
 
 impl OutboxActor {
     /// Takes the events into the next commit, or says why not.
-    pub(super) fn accept(&mut self, events: Vec<DetectionEvent>, ctx: &mut Context<Self>) -> Accepted {
+    pub(super) fn accept(
+        &mut self,
+        events: Vec<DetectionEvent>,
+        answer: Answer,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), PublishError> {
         if self.draining.is_some() {
             return Err(PublishError::Stopping);
         }
@@ -69,10 +70,9 @@ impl OutboxActor {
             return Err(PublishError::Full { pending: self.pending(), max_pending });
         }
         self.warn_of_late_arrivals(&events);
-        let (answer, answered) = oneshot::channel();
         self.gather.add(events, answer);
         self.commit(ctx);
-        Ok(answered)
+        Ok(())
     }
 
     fn warn_of_late_arrivals(&mut self, events: &[DetectionEvent]) {

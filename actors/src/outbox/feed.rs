@@ -218,7 +218,7 @@ mod tests {
         let mut seq = Seq(1);
         while seq <= last {
             if let Some(request) = feed.wants(last) {
-                let end = (request.from.0 + 255).min(last.0);
+                let end = (request.from.0 + i64::try_from(PAGE).unwrap() - 1).min(last.0);
                 feed.page(request, Some(events(request.from.0..=end)));
             }
             assert!(feed.ready.len() <= 2 * PAGE);

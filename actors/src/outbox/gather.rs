@@ -1,5 +1,7 @@
 //! Group commit: while one commit is on its way, what arrives gathers for the next. Pure.
 
+use std::{cell::RefCell, rc::Rc};
+
 use tokio::sync::oneshot;
 
 use super::{Decide, DecideError, Decided, PublishError, Receipt, Resent, Run};
@@ -23,7 +25,46 @@ const MAX_COMMIT: usize = 2000;
 pub const MAX_DECISIONS: usize = 256;
 
 type DecisionAnswer = oneshot::Sender<Result<Decided, DecideError>>;
-type Answer = oneshot::Sender<Result<Vec<Receipt>, PublishError>>;
+
+/// Who waits for the receipts of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// Somebody who sent one event.
+    One(Asker),
+    /// Somebody who sent several.
+    Several(oneshot::Sender<Result<Vec<Receipt>, PublishError>>),
+}
+
+impl Answer {
+    fn send(self, result: Result<Vec<Receipt>, PublishError>) {
+        match self {
+            Self::One(asker) => asker.answer(result.and_then(|receipts| {
+                let nothing = || PublishError::Storage("the commit gave no receipt".to_owned());
+                receipts.into_iter().next().ok_or_else(nothing)
+            })),
+            Self::Several(answer) => answered(answer, result),
+        }
+    }
+}
+
+type OneAnswer = oneshot::Sender<Result<Receipt, PublishError>>;
+
+/// Somebody who sent one event, and is answered without a task in between.
+#[derive(Debug, Clone, Default)]
+pub struct Asker(Rc<RefCell<Option<OneAnswer>>>);
+
+impl Asker {
+    /// Answers this one.
+    pub fn is(&self, sender: OneAnswer) {
+        self.0.replace(Some(sender));
+    }
+
+    fn answer(self, result: Result<Receipt, PublishError>) {
+        if let Some(sender) = self.0.take() {
+            answered(sender, result);
+        }
+    }
+}
 
 /// One request: its events stay together, and are answered together.
 #[derive(Debug)]
@@ -157,7 +198,7 @@ impl Gather {
         let later = std::mem::replace(&mut self.runs, runs);
         self.add_runs(later);
         for (_, answer) in answers {
-            answered(answer, Err(error.clone()));
+            answer.send(Err(error.clone()));
         }
         for answer in deciders {
             answered(answer, Err(DecideError::Storage(error.to_string())));
@@ -189,7 +230,7 @@ impl OnItsWay {
     pub fn succeeded(self, committed: &Committed) {
         let mut receipts = committed.receipts.iter().cloned();
         for (count, answer) in self.answers {
-            answered(answer, Ok(receipts.by_ref().take(count).collect()));
+            answer.send(Ok(receipts.by_ref().take(count).collect()));
         }
         for (answer, decided) in self.deciders.into_iter().zip(&committed.decided) {
             answered(answer, decided.clone());
@@ -217,7 +258,7 @@ mod tests {
     fn a_request_is_never_split_over_two_commits() {
         let mut gather = Gather::default();
         for count in [1500, 1000, 10] {
-            gather.add(vec![event(); count], oneshot::channel().0);
+            gather.add(vec![event(); count], Answer::Several(oneshot::channel().0));
         }
         let sizes: Vec<_> = std::iter::from_fn(|| gather.take()).map(|(b, _)| b.events.len()).collect();
         assert_eq!(sizes, [1500, 1010]);
@@ -240,7 +281,7 @@ mod tests {
     fn a_failed_commit_answers_its_requests() {
         let mut gather = Gather::default();
         let (sender, mut receiver) = oneshot::channel();
-        gather.add(vec![event()], sender);
+        gather.add(vec![event()], Answer::Several(sender));
         let (_, on_its_way) = gather.take().unwrap();
         gather.failed(on_its_way, &PublishError::Busy);
         assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Busy));

@@ -28,6 +28,8 @@ use std::{
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
     ResponseFuture, SpawnHandle, WrapFuture as _,
+    dev::{MessageResponse, OneshotSender},
+    fut::wrap_future,
 };
 use sea_orm::DbErr;
 use tokio::{
@@ -38,9 +40,9 @@ use tokio::{
 use self::{
     again::Ahead,
     feed::Feed,
-    gather::Gather,
+    gather::{Answer, Asker, Gather},
     pacer::Pacer,
-    pictures::Room,
+    pictures::{Room, Waiting},
     suspicion::Suspicion,
     warnings::Warnings,
     window::{Settled, Window},
@@ -341,23 +343,61 @@ impl Actor for OutboxActor {
 }
 
 impl Handler<PublishEvent> for OutboxActor {
-    type Result = ResponseFuture<Result<Receipt, PublishError>>;
+    type Result = Published;
 
     fn handle(&mut self, msg: PublishEvent, ctx: &mut Self::Context) -> Self::Result {
-        let picture = self.room.take(msg.thumbnail);
-        let accepted = picture.and_then(|picture| Ok((picture, self.accept(vec![msg.event], ctx)?)));
-        let with_picture = accepted.as_ref().is_ok_and(|(picture, _)| picture.is_some());
-        let keeper = self.thumbnails.as_ref().filter(|_| with_picture).cloned();
-        Box::pin(async move {
-            let (picture, accepted) = accepted?;
-            let mut receipts = accept::wait(Ok(accepted)).await?;
-            let nothing = || PublishError::Storage("the commit gave no receipt".to_owned());
-            let receipt = receipts.pop().ok_or_else(nothing)?;
-            if let Some(picture) = picture {
-                picture.store(keeper, &receipt).await?;
+        let picture = match self.room.take(msg.thumbnail) {
+            Ok(picture) => picture,
+            Err(refused) => return Published::Refused(refused),
+        };
+        let asker = Asker::default();
+        match self.accept(vec![msg.event], Answer::One(asker.clone()), ctx) {
+            Err(refused) => Published::Refused(refused),
+            Ok(()) => match picture {
+                None => Published::Answered(asker),
+                Some(picture) => Published::WithPicture(asker, picture, self.thumbnails.clone()),
+            },
+        }
+    }
+}
+
+/// How a [`PublishEvent`] is answered.
+#[derive(Debug)]
+pub enum Published {
+    /// At once: it was not accepted.
+    Refused(PublishError),
+    /// By its commit.
+    Answered(Asker),
+    /// When its picture is stored, after the commit.
+    WithPicture(Asker, Waiting, Option<Thumbnails>),
+}
+
+impl MessageResponse<OutboxActor, PublishEvent> for Published {
+    fn handle(
+        self,
+        ctx: &mut Context<OutboxActor>,
+        sender: Option<OneshotSender<Result<Receipt, PublishError>>>,
+    ) {
+        let Some(sender) = sender else { return };
+        match self {
+            Self::Refused(refused) => {
+                // Whoever asked may have gone.
+                let _gone = sender.send(Err(refused));
             }
-            Ok(receipt)
-        })
+            Self::Answered(asker) => asker.is(sender),
+            Self::WithPicture(asker, picture, keeper) => {
+                let (committed, commit) = oneshot::channel();
+                asker.is(committed);
+                let stored = async move {
+                    let receipt = commit.await.unwrap_or(Err(PublishError::Stopping))?;
+                    picture.store(keeper, &receipt).await?;
+                    Ok(receipt)
+                };
+                ctx.spawn(wrap_future(stored).map(|result, _, _| {
+                    let _gone = sender.send(result);
+                }));
+            }
+        }
     }
 }
 
@@ -368,8 +408,12 @@ impl Handler<PublishBatch> for OutboxActor {
         if events.is_empty() {
             return Box::pin(async { Ok(Vec::new()) });
         }
-        let accepted = self.accept(events, ctx);
-        Box::pin(accept::wait(accepted))
+        let (answer, answered) = oneshot::channel();
+        let accepted = self.accept(events, Answer::Several(answer), ctx);
+        Box::pin(async move {
+            accepted?;
+            answered.await.unwrap_or(Err(PublishError::Stopping))
+        })
     }
 }
 
