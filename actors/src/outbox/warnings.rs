@@ -97,7 +97,9 @@ impl Warnings {
             shown.push(Warning {
                 kind: "too_many_cameras",
                 message: format!(
-                    "Camera {camera_id} is not registered: {max} cameras are known already. Its events are published, but                      it has no state and is not announced to Home Assistant. Delete cameras that are gone, or raise                      [cameras] max."
+                    "Camera {camera_id} is not registered: {max} cameras are known already. Its events are published, but \
+                     it has no state and is not announced to Home Assistant. Delete cameras that are gone, or raise \
+                     [cameras] max."
                 ),
             });
         }
