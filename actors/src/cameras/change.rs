@@ -67,8 +67,7 @@ impl CameraActor {
             let id = camera.camera_id.clone();
             match days {
                 None => {
-                    let id = camera.camera_id.clone();
-                    if act.learn(camera, &[]) {
+                    if let Some(id) = act.learn(camera, &[]) {
                         act.tell(&id);
                     }
                 }

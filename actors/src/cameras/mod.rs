@@ -210,13 +210,14 @@ impl CameraActor {
         self.peers.discovery.do_send(changes);
     }
 
-    /// Takes in what the database held of a camera at some time; what is known newer is passed over. Answers whether its
+    /// Takes in what the database held of a camera at some time; what is known newer is passed over. Answers whose
     /// state is to be told.
-    fn learn(&mut self, camera: Camera, days: &[(Day, u64)]) -> bool {
+    fn learn(&mut self, camera: Camera, days: &[(Day, u64)]) -> Option<CameraId> {
         let now = (self.clock)();
-        let Some(known) = self.cameras.get_mut(&camera.camera_id) else { return false };
+        let id = camera.camera_id.clone();
+        let known = self.cameras.get_mut(&id)?;
         if camera.revision < known.read_at {
-            return false;
+            return None;
         }
         if !days.is_empty() {
             known.tally.count(days, now);
@@ -229,7 +230,7 @@ impl CameraActor {
                 self.tell_discovery(CamerasChanged { changed, ..CamerasChanged::default() });
             }
         }
-        true
+        Some(id)
     }
 
     /// Takes in a camera that was not known here.
@@ -276,8 +277,7 @@ impl CameraActor {
                 for camera in noted {
                     if let Some(known) = act.cameras.get_mut(&camera.camera_id) {
                         known.picture += 1;
-                        let id = camera.camera_id.clone();
-                        if act.learn(camera, &[]) {
+                        if let Some(id) = act.learn(camera, &[]) {
                             act.tell_soon(&id, ctx);
                         }
                     }
@@ -364,8 +364,7 @@ impl Handler<CamerasSaw> for CameraActor {
         let is_known = |seen: &Seen| self.cameras.contains_key(&seen.camera.camera_id);
         let (known, new): (Vec<_>, Vec<_>) = seen.into_iter().partition(is_known);
         for Seen { camera, days } in known {
-            let id = camera.camera_id.clone();
-            if self.learn(camera, &days) {
+            if let Some(id) = self.learn(camera, &days) {
                 self.tell_soon(&id, ctx);
             }
         }
