@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::OnceLock};
 
 use sea_orm::{
     ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
-    QueryTrait, Statement, Value, entity::prelude::*,
+    QueryTrait, Select, Statement, Value, entity::prelude::*,
 };
 
 use super::{retries, together};
@@ -58,13 +58,9 @@ pub async fn insert(
     if (1..=SMALL).contains(&rows.len()) {
         let count = Statement::from_string(backend, "SELECT changes()");
         let all = [insertion(backend, rows), count].into_iter().chain(also);
-        let mut answers = db.query_all_raw(together(backend, all)).await?;
-        let written: i64 = match answers.first() {
-            Some(count) => count.try_get_by_index(0)?,
-            None => 0,
-        };
-        answers.drain(..1.min(answers.len()));
-        return Ok((usize::try_from(written) == Ok(rows.len())).then_some(answers));
+        let mut answers = db.query_all_raw(together(backend, all)).await?.into_iter();
+        let written: i64 = answers.next().map_or(Ok(0), |count| count.try_get_by_index(0))?;
+        return Ok((usize::try_from(written) == Ok(rows.len())).then(|| answers.collect()));
     }
     for chunk in rows.chunks(ROWS_PER_STATEMENT) {
         let written = db.execute_raw(insertion(backend, chunk)).await?;
@@ -171,27 +167,8 @@ pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
 
 /// Up to `limit` events from the place `from` on, in order.
 pub async fn page(db: &impl ConnectionTrait, from: Seq, limit: u64) -> Result<Vec<StoredEvent>, DbErr> {
-    // By the places of the columns: a backlog is read so, and looking up names takes longer than the rest.
-    let rows: Vec<(i64, String, i64, i64, Vec<u8>)> = Entity::find()
-        .select_only()
-        .columns([Column::Seq, Column::CameraId, Column::OccurredAt, Column::ReceivedAt, Column::Payload])
-        .filter(Column::Seq.gte(from.0))
-        .order_by_asc(Column::Seq)
-        .limit(limit)
-        .into_tuple()
-        .all(db)
-        .await?;
-    let stored = |(seq, camera_id, occurred_at, received_at, payload): (_, _, _, _, Vec<u8>)| {
-        Some(StoredEvent {
-            seq: Seq(seq),
-            // What the table holds was checked when it was accepted.
-            camera_id: CameraId::parse(camera_id).ok()?,
-            occurred_at: clock::from_micros(occurred_at),
-            received_at: clock::from_micros(received_at),
-            payload: payload.into(),
-        })
-    };
-    Ok(rows.into_iter().filter_map(stored).collect())
+    let page = stored_columns().filter(Column::Seq.gte(from.0)).limit(limit);
+    all_stored(page, db).await
 }
 
 /// When the event at this place was accepted.
@@ -204,8 +181,7 @@ pub async fn received_at(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<c
 /// The events at these places, in order.
 pub async fn at(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<StoredEvent>, DbErr> {
     let places = seqs.iter().map(|seq| seq.0);
-    let rows = Entity::find().filter(Column::Seq.is_in(places)).order_by_asc(Column::Seq).all(db).await?;
-    Ok(rows.into_iter().filter_map(stored).collect())
+    all_stored(stored_columns().filter(Column::Seq.is_in(places)), db).await
 }
 
 /// Whose events are at these places.
@@ -248,13 +224,24 @@ pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> 
     Ok(old.exec(db).await?.rows_affected)
 }
 
-fn stored(row: Model) -> Option<StoredEvent> {
-    Some(StoredEvent {
-        seq: Seq(row.seq),
-        // What the table holds was checked when it was accepted.
-        camera_id: CameraId::parse(row.camera_id).ok()?,
-        occurred_at: clock::from_micros(row.occurred_at),
-        received_at: clock::from_micros(row.received_at),
-        payload: row.payload.into(),
-    })
+/// What [`all_stored`] reads, in order. By the places of the columns: a backlog is read so, and looking up names takes longer
+/// than the rest.
+fn stored_columns() -> Select<Entity> {
+    let columns = [Column::Seq, Column::CameraId, Column::OccurredAt, Column::ReceivedAt, Column::Payload];
+    Entity::find().select_only().columns(columns).order_by_asc(Column::Seq)
+}
+
+async fn all_stored(select: Select<Entity>, db: &impl ConnectionTrait) -> Result<Vec<StoredEvent>, DbErr> {
+    let rows: Vec<(i64, String, i64, i64, Vec<u8>)> = select.into_tuple().all(db).await?;
+    let stored = |(seq, camera_id, occurred_at, received_at, payload): (_, _, _, _, Vec<u8>)| {
+        Some(StoredEvent {
+            seq: Seq(seq),
+            // What the table holds was checked when it was accepted.
+            camera_id: CameraId::parse(camera_id).ok()?,
+            occurred_at: clock::from_micros(occurred_at),
+            received_at: clock::from_micros(received_at),
+            payload: payload.into(),
+        })
+    };
+    Ok(rows.into_iter().filter_map(stored).collect())
 }
