@@ -34,8 +34,8 @@ const NOTE_EVERY: usize = 500;
 /// How long to wait before notes are written again after a commit failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Does this on another thread than the actors'. A commit waits for the database a dozen times; here it would each time
-/// wait for what the actors do as well. A panic in it is ours.
+/// Does this on another thread than the actors'. A commit waits for the database several times; here it would each
+/// time wait for what the actors do as well. A panic in it is ours.
 async fn beside<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
     let runtime = Handle::current();
     match spawn_blocking(move || runtime.block_on(work())).await {
@@ -98,7 +98,7 @@ impl OutboxActor {
         if self.committing.is_some() {
             return;
         }
-        if !self.gather.is_asked() && self.gather.notes() == 0 {
+        if self.gather.is_empty() {
             if self.away.is_some() {
                 self.try_database(ctx);
             }

@@ -156,9 +156,14 @@ impl Gather {
         !self.requests.is_empty() || !self.decisions.is_empty()
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        !self.is_asked() && self.notes() == 0
+    }
+
     /// Takes the next commit; `None` when nothing waits.
     pub fn take(&mut self) -> Option<(Batch, OnItsWay)> {
-        if !self.is_asked() && self.notes() == 0 {
+        if self.is_empty() {
             return None;
         }
         let decisions = std::mem::take(&mut self.decisions);
