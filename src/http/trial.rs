@@ -16,6 +16,7 @@ use super::{
     mqtt::TRIAL_PATIENCE,
     problem::Problem,
     state::{ApiState, ask_within},
+    stream::X_ACCEL_BUFFERING,
 };
 
 const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -45,7 +46,7 @@ pub(super) async fn live(state: Data<ApiState>, settings: Option<Value>) -> Resu
     Ok(HttpResponse::Ok()
         .content_type(MEDIA_TYPE)
         .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header(("x-accel-buffering", "no"))
+        .insert_header((X_ACCEL_BUFFERING, "no"))
         .streaming(lines))
 }
 
