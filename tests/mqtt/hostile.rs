@@ -1,6 +1,6 @@
 //! A broker that breaks the protocol in every way: the service stays up, its memory stays bounded, and no event is lost.
 
-use liveobject_test_support::{Hostile, Ledger, Misdeed, Mosquitto, Subscriber, Then, wait_until};
+use liveobject_test_support::{Hostile, Ledger, Misdeed, Mosquitto, Subscriber, Then, memory, wait_until};
 use serde_json::json;
 use tokio::time::{Duration, sleep};
 
@@ -98,10 +98,8 @@ fn misdeeds(version: &str) -> Vec<Misdeed> {
 }
 
 /// What the process takes, in MiB.
-fn memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
+fn peak_mib(pid: u32) -> u64 {
+    memory::peak_kib(pid).expect("the process runs") / 1024
 }
 
 async fn survives(version: &str) {
@@ -122,7 +120,7 @@ async fn survives(version: &str) {
         sleep(Duration::from_millis(if then == Then::Repeat { 1500 } else { 300 })).await;
         let live = service.get("/health/live").await;
         assert_eq!(live.status, 200, "after {name}: {live:?}");
-        let took = memory(service.pid());
+        let took = peak_mib(service.pid());
         assert!(took < MAX_MIB, "{name}: it takes {took} MiB");
     }
     let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;

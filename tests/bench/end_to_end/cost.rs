@@ -5,11 +5,7 @@ use std::time::Duration;
 use liveobject_test_support::Mosquitto;
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    service::Running,
-    stats::{millis, number},
-    usage,
-};
+use crate::{service::Running, stats::number, usage};
 
 /// What the service costs.
 #[derive(Debug, Default)]
@@ -59,7 +55,7 @@ pub async fn measure(broker: &Mosquitto, idle: Duration, waiting: usize) -> Cost
 
     let started = Instant::now();
     running.service.start().await;
-    cost.start_seconds = millis(started.elapsed()) / 1000.0;
+    cost.start_seconds = started.elapsed().as_secs_f64();
     cost.waiting_mib = usage::resident_mib(running.pid());
 
     let started = Instant::now();

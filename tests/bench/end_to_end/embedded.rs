@@ -13,7 +13,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{events, service::directory};
+use crate::{
+    events,
+    service::{directory, settings},
+};
 
 /// So many events are on their way to the disk at a time.
 const AT_ONCE: usize = 1000;
@@ -90,11 +93,8 @@ impl Embedded {
         let thread = thread::spawn(move || {
             actix::System::new().block_on(async move {
                 let dir = directory();
-                let settings = serde_json::json!({
-                    "enabled": true, "broker_host": "127.0.0.1", "broker_port": port, "qos": qos, "protocol": "5",
-                });
                 let options = ServiceOptions {
-                    initial_mqtt: Some(settings),
+                    initial_mqtt: Some(settings(port, qos)),
                     ..ServiceOptions::in_dir(dir.path().join("data"))
                 };
                 let service = Service::start(options).await.expect("the service starts");

@@ -1,10 +1,7 @@
 //! Whether those who are slow slow others: how many events a second are accepted beside them, and how fast the API
 //! answers.
 
-use std::time::Duration;
-
 use liveobject_test_support::{Acks, ScriptedBroker};
-use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
 
 use crate::{
@@ -60,11 +57,7 @@ async fn accepted(
     hinder: impl AsyncFn(&Running) -> Vec<TcpStream>,
 ) -> f64 {
     let running = Running::start().await;
-    let settings = json!({
-        "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker.port(), "protocol": "5",
-    });
-    let _ = running.service.put_config(&settings).await.expect(200);
-    running.service.wait_connected(Duration::from_secs(10)).await;
+    running.connect(broker.port(), 1).await;
     let _open = hinder(&running).await;
     let started = Instant::now();
     running.post_singles(count).await;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rumqttc::{
-    AsyncClient, Event, MqttOptions, NetworkOptions,
+    AsyncClient, Event,
     mqttbytes::{QoS, v5::Packet},
 };
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::events;
+use crate::{events, raw};
 
 /// What the service and the bare publisher publish events to.
 const EVENTS: &str = "+/camera/+/event";
@@ -113,11 +113,7 @@ async fn listen(
     last: &Mutex<Vec<u8>>,
     subscribed: &mpsc::Sender<()>,
 ) {
-    let mut options = MqttOptions::new("listener", ("127.0.0.1", port));
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    options.set_network_options(network);
-    let (client, mut events) = AsyncClient::builder(options).capacity(8).build();
+    let (client, mut events) = AsyncClient::builder(raw::options("listener", port)).capacity(8).build();
     client.try_subscribe(EVENTS, QoS::AtLeastOnce).expect("an empty queue has room");
     loop {
         match events.poll().await.expect("the connection holds") {

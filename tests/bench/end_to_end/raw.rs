@@ -23,16 +23,22 @@ pub struct Publisher {
     flying: Vec<bool>,
 }
 
+/// A client of the broker on this port; what it sends leaves at once.
+pub fn options(client_id: &str, port: u16) -> MqttOptions {
+    let mut options = MqttOptions::new(client_id, ("127.0.0.1", port));
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    options.set_network_options(network);
+    options
+}
+
 impl Publisher {
     pub async fn connect(port: u16, window: u16) -> Self {
-        let mut options = MqttOptions::new("bare", ("127.0.0.1", port));
+        let mut options = options("bare", port);
         options.set_clean_start(true);
         options.set_max_request_batch(BATCH);
         options.set_read_batch_size(BATCH);
         options.set_outgoing_inflight_upper_limit(window);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        options.set_network_options(network);
         let (client, mut events) = AsyncClient::builder(options).capacity(usize::from(window) * 2).build();
         while !matches!(
             events.poll().await.expect("the broker is there"),

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use liveobject_test_support::Service;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -26,6 +27,11 @@ pub fn directory() -> TempDir {
     TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made")
 }
 
+/// The settings for the broker on this port.
+pub fn settings(port: u16, qos: u8) -> Value {
+    json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": port, "qos": qos, "protocol": "5" })
+}
+
 impl Running {
     /// A service with an empty log.
     pub async fn start() -> Self {
@@ -42,10 +48,7 @@ impl Running {
     }
 
     pub async fn connect(&self, port: u16, qos: u8) {
-        let settings = serde_json::json!({
-            "enabled": true, "broker_host": "127.0.0.1", "broker_port": port, "qos": qos, "protocol": "5",
-        });
-        let _ = self.service.put_config(&settings).await.expect(200);
+        let _ = self.service.put_config(&settings(port, qos)).await.expect(200);
         self.service.wait_connected(Duration::from_secs(10)).await;
     }
 

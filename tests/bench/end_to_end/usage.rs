@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use liveobject_test_support::memory;
+
 /// The processor time that the process has used so far, user and system, its threads that have ended included.
 ///
 /// In steps of 10 ms; [`fine_cpu`] is finer.
@@ -25,19 +27,16 @@ pub fn fine_cpu(pid: u32) -> Duration {
 
 /// What it holds in memory now, in MiB.
 pub fn resident_mib(pid: u32) -> f64 {
-    status_mib(pid, "VmRSS:")
+    mib(memory::resident_kib(pid))
 }
 
 /// The most that it has held, in MiB.
 pub fn peak_mib(pid: u32) -> f64 {
-    status_mib(pid, "VmHWM:")
+    mib(memory::peak_kib(pid))
 }
 
-fn status_mib(pid: u32, field: &str) -> f64 {
-    let status = read(&format!("/proc/{pid}/status"));
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kib: u32 = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
-    f64::from(kib) / 1024.0
+fn mib(kib: Option<u64>) -> f64 {
+    kib.and_then(|kib| u32::try_from(kib).ok()).map_or(0.0, |kib| f64::from(kib) / 1024.0)
 }
 
 /// The bytes of the files in a directory.

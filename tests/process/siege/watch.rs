@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use liveobject_test_support::memory;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -137,8 +138,6 @@ fn look(watched: &Watched) {
 
 /// `None`: it is gone.
 fn measure(pid: u32) -> Option<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
-    Some((rss.trim().trim_end_matches(" kB").parse().ok()?, u64::try_from(files).ok()?))
+    Some((memory::resident_kib(pid)?, u64::try_from(files).ok()?))
 }

@@ -35,6 +35,7 @@ pub mod browser;
 pub mod events;
 pub mod hostile;
 pub mod ledger;
+pub mod memory;
 pub mod mosquitto;
 pub mod mqtt5;
 pub mod nats;

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::api::Api;
 use crate::child::ChildProcess;
+use crate::memory;
 use crate::wait::POLL;
 
 mod builder;
@@ -211,10 +212,7 @@ impl Service {
     /// The memory that it holds now (resident set), in KiB.
     #[must_use]
     pub fn rss_kib(&self) -> u64 {
-        let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-        number.unwrap_or_else(|| panic!("no VmRSS for the service: {status}"))
+        memory::resident_kib(self.pid()).expect("a running service holds memory")
     }
 
     /// Waits a little, as long as there is hope.

@@ -1,0 +1,21 @@
+//! What a process holds in memory, as the kernel tells (`proc_pid_status(5)`).
+
+use std::fs;
+
+/// The resident set now, in KiB; `None` when the process is gone.
+#[must_use]
+pub fn resident_kib(pid: u32) -> Option<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+/// The largest resident set so far, in KiB; `None` when the process is gone.
+#[must_use]
+pub fn peak_kib(pid: u32) -> Option<u64> {
+    status_kib(pid, "VmHWM:")
+}
+
+fn status_kib(pid: u32, field: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
