@@ -16,7 +16,7 @@ use crate::{
     ids::{LinkId, Seq},
     metrics::ReasonLabel,
     status::FailureKind,
-    store::{dead_events::Death, events, retries, retries::Again},
+    store::{dead_events::Death, page, retries, retries::Again},
 };
 use actix::{ActorFutureExt as _, WrapFuture as _};
 
@@ -162,7 +162,7 @@ impl OutboxActor {
     fn read_page(&mut self, request: PageRequest, ctx: &mut Context<Self>) {
         let db = self.store.read.clone();
         let limit = u64::try_from(PAGE).unwrap_or(u64::MAX);
-        let read = async move { events::page(&db, request.from, limit).await };
+        let read = async move { page::read(&db, request.from, limit).await };
         ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
             Ok(rows) => {
                 act.feed.page(request, Some(rows));

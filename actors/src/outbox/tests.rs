@@ -12,6 +12,7 @@ use crate::{
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId},
     status::FailureKind,
+    store::page,
     testing::{FakeConnection, Recorder, Told, commit_context},
 };
 
@@ -170,7 +171,7 @@ async fn invariant_1_an_answered_event_is_in_the_database() {
     let it = Fixture::new().await;
     let receipt = it.publish(event("a")).await.unwrap();
     assert_eq!((receipt.seq, receipt.duplicate), (Seq(1), false));
-    let rows = events::page(&it.store.read, Seq(1), 10).await.unwrap();
+    let rows = page::read(&it.store.read, Seq(1), 10).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert!(std::str::from_utf8(&rows[0].payload).unwrap().contains("\"seq\":1"));
 }
@@ -489,7 +490,7 @@ async fn old_events_are_removed_and_places_are_never_used_twice() {
     let later = clock::now() + chrono::Duration::seconds(8 * DAY);
     let swept = sweep::run(&it.store, later - chrono::Duration::seconds(7 * DAY)).await.unwrap();
     assert_eq!((swept.events, swept.dead), (3, 1));
-    let left = events::page(&it.store.read, Seq(0), 10).await.unwrap();
+    let left = page::read(&it.store.read, Seq(0), 10).await.unwrap();
     assert_eq!(left.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [4, 5], "what waits stays");
     let dir = it.crash().await.unwrap();
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;

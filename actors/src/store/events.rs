@@ -165,12 +165,6 @@ pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
     Ok(Seq(row.map_or(Ok(0), |row| row.try_get("", "last"))?))
 }
 
-/// Up to `limit` events from the place `from` on, in order.
-pub async fn page(db: &impl ConnectionTrait, from: Seq, limit: u64) -> Result<Vec<StoredEvent>, DbErr> {
-    let page = stored_columns().filter(Column::Seq.gte(from.0)).limit(limit);
-    all_stored(page, db).await
-}
-
 /// When the event at this place was accepted.
 pub async fn received_at(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<clock::Timestamp>, DbErr> {
     let at: Option<i64> =

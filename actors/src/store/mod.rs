@@ -16,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod history;
 mod location;
 pub mod mqtt_config;
+pub(crate) mod page;
 pub(crate) mod retries;
 pub(crate) mod seen;
 pub(crate) mod sweep;

@@ -163,7 +163,7 @@ async fn batches_of_every_size_are_written_whole_and_in_order() {
         assert_eq!(last_seq, crate::Seq(i64::try_from(written).unwrap()));
         assert_eq!(days, if size < 3 { size as u64 } else { written as u64 }, "after {size}");
     }
-    let page = events::page(&store.read, crate::Seq(1), 10_000).await.unwrap();
+    let page = page::read(&store.read, crate::Seq(1), 10_000).await.unwrap();
     assert_eq!(page.len(), written);
     for (number, event) in page.iter().enumerate() {
         let payload: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();

@@ -13,7 +13,7 @@ use crate::{
         Store,
         commit::{self, Batch},
         dead_events::Death,
-        events, sweep,
+        events, page, sweep,
     },
 };
 
@@ -42,7 +42,7 @@ impl Log {
 
     /// The first place that still holds an event.
     pub async fn first_seq(&self) -> Result<Seq, DbErr> {
-        let first = events::page(&self.store.read, Seq(0), 1).await?;
+        let first = page::read(&self.store.read, Seq(0), 1).await?;
         Ok(first.first().map_or(self.last_seq.next(), |event| event.seq))
     }
 

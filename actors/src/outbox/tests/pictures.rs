@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     camera::ImageType,
-    store::commit,
+    store::{commit, page},
     thumbnails::{Files, GetThumbnailAt, MAX_THUMBNAIL_BYTES, ThumbnailActor, ThumbnailError, samples},
 };
 
@@ -106,7 +106,7 @@ async fn pictures_are_removed_with_their_events() {
     })
     .await;
     assert_eq!(format_at(&thumbnails, 3).await, Some(ImageType::Jpeg), "what waits stays");
-    assert_eq!(events::page(&it.store.read, Seq(0), 10).await.unwrap().len(), 1);
+    assert_eq!(page::read(&it.store.read, Seq(0), 10).await.unwrap().len(), 1);
 }
 
 /// The hour is over.

@@ -1,0 +1,119 @@
+//! A stretch of the log, read as one row: each row is handed from the database's thread to the one that asked, which takes
+//! longer than reading it.
+
+use bytes::Bytes;
+use sea_orm::{ConnectionTrait, DbErr, Statement};
+
+use crate::{
+    clock,
+    ids::{CameraId, Seq},
+    outbox::StoredEvent,
+};
+
+/// Of each event a line of numbers, then the two columns whose lengths it tells. As bytes, since not every payload need be a
+/// text to SQLite.
+const SQL: &str = "SELECT CAST(group_concat(\
+        seq || ' ' || occurred_at || ' ' || received_at || ' ' || octet_length(camera_id) || ' ' || octet_length(payload) \
+        || char(10) || camera_id || CAST(payload AS TEXT), '') AS BLOB) \
+    FROM (SELECT * FROM events WHERE seq >= ? ORDER BY seq LIMIT ?)";
+
+/// Up to `limit` events from the place `from` on, in order. Their payloads share one piece of memory.
+pub async fn read(db: &impl ConnectionTrait, from: Seq, limit: u64) -> Result<Vec<StoredEvent>, DbErr> {
+    let values = [from.0.into(), limit.into()];
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, values);
+    let row = db.query_one_raw(statement).await?;
+    let page: Option<Vec<u8>> = row.map_or(Ok(None), |row| row.try_get_by_index(0))?;
+    let Some(page) = page else { return Ok(Vec::new()) };
+    let unreadable = || DbErr::Type("a page of the log is damaged".to_owned());
+    let mut events = unpack(page.into()).ok_or_else(unreadable)?;
+    // They are in order, but SQLite does not promise that.
+    events.sort_by_key(|event| event.seq);
+    Ok(events)
+}
+
+/// The events of a page; `None`: it is not as [`SQL`] makes it. One whose camera has no good id is left out: what the table
+/// holds was checked when it was accepted.
+fn unpack(mut page: Bytes) -> Option<Vec<StoredEvent>> {
+    let mut events = Vec::new();
+    while !page.is_empty() {
+        let end = page.iter().position(|byte| *byte == b'\n')?;
+        let line = page.split_to(end + 1);
+        let mut numbers = std::str::from_utf8(&line).ok()?.trim_end().split(' ').map(str::parse::<i64>);
+        let mut number = || numbers.next()?.ok();
+        let (seq, occurred_at, received_at) = (number()?, number()?, number()?);
+        let mut column = || {
+            let length = usize::try_from(number()?).ok()?;
+            (length <= page.len()).then(|| page.split_to(length))
+        };
+        let (camera_id, payload) = (column()?, column()?);
+        let camera_id = std::str::from_utf8(&camera_id).ok().and_then(|id| CameraId::parse(id).ok());
+        events.extend(camera_id.map(|camera_id| StoredEvent {
+            seq: Seq(seq),
+            camera_id,
+            occurred_at: clock::from_micros(occurred_at),
+            received_at: clock::from_micros(received_at),
+            payload,
+        }));
+    }
+    Some(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    async fn store_of(rows: &str) -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+        let insert = "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) VALUES ";
+        store.write.execute_unprepared(&format!("{insert}{rows}")).await.unwrap();
+        (dir, store)
+    }
+
+    fn seen(page: &[StoredEvent]) -> Vec<(i64, &str, i64, i64, &[u8])> {
+        let micros = clock::to_micros;
+        let row = |event: &'_ StoredEvent| {
+            (event.seq.0, micros(event.occurred_at), micros(event.received_at))
+        };
+        page.iter()
+            .map(|event| {
+                let (seq, occurred_at, received_at) = row(event);
+                (seq, event.camera_id.as_str(), occurred_at, received_at, event.payload.as_ref())
+            })
+            .collect()
+    }
+
+    #[actix_rt::test]
+    async fn a_page_is_in_order_and_as_long_as_asked() {
+        let rows = "(9,'e9','c',7,-8,x''), (2,'e2','a_b-C',1,2,x'7b7d'), (5,'e5','x',3,4,'{\"a\":\"ü \n\"}')";
+        let (_dir, store) = store_of(rows).await;
+        let all = read(&store.read, Seq(1), 10).await.unwrap();
+        let text = "{\"a\":\"ü \n\"}".as_bytes();
+        assert_eq!(seen(&all), [(2, "a_b-C", 1, 2, b"{}".as_slice()), (5, "x", 3, 4, text), (9, "c", 7, -8, b"")]);
+        assert_eq!(seen(&read(&store.read, Seq(3), 1).await.unwrap()), [(5, "x", 3, 4, text)]);
+        assert_eq!(read(&store.read, Seq(10), 10).await.unwrap(), []);
+    }
+
+    #[actix_rt::test]
+    async fn payloads_are_any_bytes() {
+        let (_dir, store) = store_of("(1,'a','c',1,1,x'00ff0a0031203120310a'), (2,'b','c',1,1,x'0a')").await;
+        let all = read(&store.read, Seq(0), 10).await.unwrap();
+        assert_eq!(all[0].payload.as_ref(), b"\0\xff\n\x001 1 1\n");
+        assert_eq!(all[1].payload.as_ref(), b"\n");
+    }
+
+    #[actix_rt::test]
+    async fn an_event_of_no_camera_is_left_out() {
+        let (_dir, store) = store_of("(1,'a','',1,1,x''), (2,'b','no id\n',1,1,x''), (3,'c','c',1,1,x'')").await;
+        let all = read(&store.read, Seq(0), 10).await.unwrap();
+        assert_eq!(seen(&all), [(3, "c", 1, 1, b"".as_slice())]);
+    }
+
+    #[test]
+    fn what_is_no_page_is_refused() {
+        for text in ["1", "1 2\n", "1 2 3 1 1\nc", "1 2 3 1 -1\nc", "1 2 x 0 0\n"] {
+            assert_eq!(unpack(Bytes::from_static(text.as_bytes())), None, "{text:?}");
+        }
+    }
+}
