@@ -143,6 +143,7 @@ impl FakeConnection {
         LinkUp {
             link,
             receive_maximum: u16::MAX,
+            may_queue: false,
             deliver: self.addr.clone().recipient(),
             broker: broker.to_owned(),
             publish: self.addr.clone().recipient(),

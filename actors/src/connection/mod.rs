@@ -201,6 +201,7 @@ impl ConnectionActor {
             let link_up = LinkUp {
                 link,
                 receive_maximum: limits.receive_maximum,
+                may_queue: limits.is_kept,
                 deliver: me.clone().recipient(),
                 broker: self.settings.broker(),
                 publish: me.clone().recipient(),

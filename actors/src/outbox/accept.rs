@@ -126,7 +126,7 @@ impl OutboxActor {
                 Ok(committed) => {
                     act.metrics.outbox_commit_seconds.observe(started.elapsed().as_secs_f64());
                     act.committed(committed, on_its_way);
-                    act.commit(ctx);
+                    act.commit_what_waits(ctx);
                 }
                 Err(error) => act.commit_failed(error, on_its_way, ctx),
             }
@@ -210,6 +210,11 @@ impl OutboxActor {
     /// Sees to it that what the cursor has passed is noted, soon.
     pub(super) fn note_progress(&mut self, ctx: &mut Context<Self>) {
         self.gather.add_runs(self.window.take_runs());
+        self.commit_notes(ctx);
+    }
+
+    /// Notes alone wait until they are worth a commit.
+    fn commit_notes(&mut self, ctx: &mut Context<Self>) {
         if self.gather.notes() == 0 {
             return;
         }
@@ -217,6 +222,14 @@ impl OutboxActor {
             self.commit(ctx);
         } else {
             self.note_later(NOTE_WITHIN, ctx);
+        }
+    }
+
+    fn commit_what_waits(&mut self, ctx: &mut Context<Self>) {
+        if self.gather.is_asked() || self.draining.is_some() {
+            self.commit(ctx);
+        } else {
+            self.commit_notes(ctx);
         }
     }
 

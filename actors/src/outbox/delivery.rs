@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     DeadReason, Flying, LinkDown, LinkUp, OutboxActor, Outcome, Resent, Settled, StoredEvent,
+    allowed::Allowed,
     dispatch::{Plan, plan},
     feed::{Next, PAGE, PageRequest},
 };
@@ -34,10 +35,10 @@ const DEFER_LONGEST: Duration = Duration::from_mins(1);
 const RESUME_POLL: Duration = Duration::from_millis(100);
 
 impl OutboxActor {
-    pub(super) fn link_up(&mut self, LinkUp { link, receive_maximum, deliver, .. }: LinkUp) {
+    pub(super) fn link_up(&mut self, LinkUp { link, receive_maximum, may_queue, deliver, .. }: LinkUp) {
         self.flying.clear();
-        self.link_limit = self.limits.window.min(receive_maximum).into();
-        self.window.link_up(link, self.suspicion.limit(self.link_limit));
+        self.allowed = Allowed::new(self.limits.window, receive_maximum, may_queue);
+        self.window.link_up(link, self.suspicion.limit(self.allowed.at_first()));
         self.feed.restart(self.window.cursor().next());
         self.link = Some(deliver);
     }
@@ -82,7 +83,8 @@ impl OutboxActor {
     fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
         let now = clock::now();
         let mut batch = Vec::new();
-        let mut allowance = self.pacer.allowance(Instant::now());
+        let sent_at = Instant::now();
+        let mut allowance = self.pacer.allowance(sent_at);
         while self.window.room() > 0 {
             let Some(seq) = self.window.next() else { break };
             if allowance == 0 {
@@ -123,7 +125,7 @@ impl OutboxActor {
                     } else {
                         self.window.sent(seq);
                     }
-                    self.note_flying(event, &outgoing, late);
+                    self.note_flying(event, sent_at, &outgoing, late);
                     batch.push(outgoing);
                 }
             }
@@ -132,9 +134,9 @@ impl OutboxActor {
         batch
     }
 
-    fn note_flying(&mut self, event: StoredEvent, outgoing: &Outgoing, late: bool) {
+    fn note_flying(&mut self, event: StoredEvent, sent_at: Instant, outgoing: &Outgoing, late: bool) {
         tracing::debug!(seq = event.seq.0, topic = outgoing.topic, late, "event sent");
-        let flying = Flying { received_at: event.received_at, topic: outgoing.topic.clone(), late };
+        let flying = Flying { received_at: event.received_at, sent_at, topic: outgoing.topic.clone(), late };
         self.flying.insert(event.seq, flying);
     }
 
@@ -230,12 +232,12 @@ impl OutboxActor {
             self.gather.add_resent(Resent { seq, late });
         }
         self.suspicion.answered();
-        self.window.set_limit(self.suspicion.limit(self.link_limit));
         self.unnoted += 1;
         self.published += 1;
         self.metrics.mqtt_messages_published.inc();
         self.deferrals.remove(&seq);
-        let Some(Flying { received_at, topic, late }) = self.flying.remove(&seq) else { return };
+        let Some(Flying { received_at, sent_at, topic, late }) = self.flying.remove(&seq) else { return };
+        self.window.set_limit(self.suspicion.limit(self.allowed.after(sent_at.elapsed())));
         let waited = (clock::now() - received_at).to_std().unwrap_or_default();
         self.metrics.event_delivery_seconds.observe(waited.as_secs_f64());
         if late {

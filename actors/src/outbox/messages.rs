@@ -91,6 +91,8 @@ pub struct LinkUp {
     pub link: LinkId,
     /// How many unacknowledged events the broker accepts (MQTT 5 Receive Maximum).
     pub receive_maximum: u16,
+    /// Whether what is more than that waits in the client.
+    pub may_queue: bool,
     /// Takes events to send.
     pub deliver: Recipient<Deliver>,
     /// `host:port` of the broker.

@@ -7,6 +7,7 @@
 
 mod accept;
 mod again;
+mod allowed;
 mod decide;
 mod delivery;
 mod dispatch;
@@ -38,6 +39,7 @@ use tokio::{
 
 use self::{
     again::Ahead,
+    allowed::Allowed,
     feed::Feed,
     gather::Gather,
     pacer::Pacer,
@@ -89,6 +91,7 @@ pub struct OutboxLimits {
 #[derive(Debug)]
 struct Flying {
     received_at: Timestamp,
+    sent_at: Instant,
     topic: String,
     late: bool,
 }
@@ -138,7 +141,7 @@ pub struct OutboxActor {
     ahead: Ahead,
     link: Option<Recipient<Deliver>>,
     /// How many events may be in flight on this link, if none is suspected.
-    link_limit: usize,
+    allowed: Allowed,
     suspicion: Suspicion,
     flying: BTreeMap<Seq, Flying>,
     /// How often each deferred event was deferred.
@@ -198,7 +201,7 @@ impl OutboxActor {
             feed,
             ahead: Ahead::default(),
             link: None,
-            link_limit: 0,
+            allowed: Allowed::default(),
             suspicion: Suspicion::default(),
             flying: BTreeMap::new(),
             deferrals: HashMap::new(),

@@ -66,16 +66,16 @@ mod tests {
     async fn store_of(rows: &str) -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
-        let insert = "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) VALUES ";
+        let insert =
+            "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) VALUES ";
         store.write.execute_unprepared(&format!("{insert}{rows}")).await.unwrap();
         (dir, store)
     }
 
     fn seen(page: &[StoredEvent]) -> Vec<(i64, &str, i64, i64, &[u8])> {
         let micros = clock::to_micros;
-        let row = |event: &'_ StoredEvent| {
-            (event.seq.0, micros(event.occurred_at), micros(event.received_at))
-        };
+        let row =
+            |event: &'_ StoredEvent| (event.seq.0, micros(event.occurred_at), micros(event.received_at));
         page.iter()
             .map(|event| {
                 let (seq, occurred_at, received_at) = row(event);
@@ -90,7 +90,10 @@ mod tests {
         let (_dir, store) = store_of(rows).await;
         let all = read(&store.read, Seq(1), 10).await.unwrap();
         let text = "{\"a\":\"ü \n\"}".as_bytes();
-        assert_eq!(seen(&all), [(2, "a_b-C", 1, 2, b"{}".as_slice()), (5, "x", 3, 4, text), (9, "c", 7, -8, b"")]);
+        assert_eq!(
+            seen(&all),
+            [(2, "a_b-C", 1, 2, b"{}".as_slice()), (5, "x", 3, 4, text), (9, "c", 7, -8, b"")]
+        );
         assert_eq!(seen(&read(&store.read, Seq(3), 1).await.unwrap()), [(5, "x", 3, 4, text)]);
         assert_eq!(read(&store.read, Seq(10), 10).await.unwrap(), []);
     }
@@ -105,7 +108,8 @@ mod tests {
 
     #[actix_rt::test]
     async fn an_event_of_no_camera_is_left_out() {
-        let (_dir, store) = store_of("(1,'a','',1,1,x''), (2,'b','no id\n',1,1,x''), (3,'c','c',1,1,x'')").await;
+        let (_dir, store) =
+            store_of("(1,'a','',1,1,x''), (2,'b','no id\n',1,1,x''), (3,'c','c',1,1,x'')").await;
         let all = read(&store.read, Seq(0), 10).await.unwrap();
         assert_eq!(seen(&all), [(3, "c", 1, 1, b"".as_slice())]);
     }

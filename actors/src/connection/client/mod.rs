@@ -69,6 +69,8 @@ impl SessionOptions {
 pub struct Limits {
     /// How many unacknowledged messages it accepts.
     pub receive_maximum: u16,
+    /// Whether the client keeps to that by itself: what is more waits in it.
+    pub is_kept: bool,
     /// The highest QoS.
     pub maximum_qos: QoS,
     /// Whether it keeps retained messages.

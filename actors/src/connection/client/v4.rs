@@ -27,6 +27,7 @@ const MAX_INCOMING_SIZE: usize = 10 * 1024;
 fn limits(qos: QoS, maximum_qos: QoS) -> Limits {
     Limits {
         receive_maximum: if qos.min(maximum_qos) == QoS::ExactlyOnce { 1 } else { u16::MAX },
+        is_kept: false,
         maximum_qos,
         retain_available: true,
         maximum_packet_size: None,

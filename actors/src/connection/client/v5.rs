@@ -140,6 +140,7 @@ fn limits(ack: &ConnAck) -> Limits {
     let properties = ack.properties.as_ref();
     Limits {
         receive_maximum: properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX),
+        is_kept: true,
         maximum_qos: properties
             .and_then(|p| p.max_qos)
             .map_or(QoS::ExactlyOnce, |level| QoS::of_level(level.into())),
