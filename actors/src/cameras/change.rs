@@ -53,13 +53,13 @@ impl CameraActor {
         id: CameraId,
         change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, CameraError> + 'static,
     ) -> AtomicResponse<Self, Result<CameraView, CameraError>> {
-        let (db, max, monday) = (self.store.write.clone(), self.max_cameras, Calendar::monday(self.today));
+        let (store, max, monday) = (self.store.clone(), self.max_cameras, Calendar::monday(self.today));
         let is_known = self.cameras.contains_key(&id);
         let changed = async move {
             let change = |known, room| change(known, room).map_err(ChangeError::Camera);
-            let camera = cameras::change(&db, &id, max, change).await?;
+            let camera = cameras::change(&store, &id, max, change).await?;
             // The database may know it though it was not told here yet.
-            let days = if is_known { None } else { Some(counts_of(&db, &id, monday).await?) };
+            let days = if is_known { None } else { Some(counts_of(&store.write, &id, monday).await?) };
             Ok::<_, ChangeError>((camera, days))
         };
         AtomicResponse::new(Box::pin(changed.into_actor(self).map(|changed, act, _| {

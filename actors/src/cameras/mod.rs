@@ -270,8 +270,8 @@ impl CameraActor {
 
     /// Notes the pictures that came; those that come meanwhile wait, and of each camera only the newest.
     fn note_pictures(&mut self, ctx: &mut Context<Self>) {
-        let (db, pictures) = (self.store.write.clone(), std::mem::take(&mut self.pictures));
-        let noted = async move { cameras::note_pictures(&db, &pictures).await };
+        let (store, pictures) = (self.store.clone(), std::mem::take(&mut self.pictures));
+        let noted = async move { cameras::note_pictures(&store, &pictures).await };
         ctx.wait(noted.into_actor(self).map(|noted, act, ctx| match noted {
             Ok(noted) => {
                 for camera in noted {
@@ -452,8 +452,8 @@ impl Handler<DeleteCamera> for CameraActor {
     type Result = AtomicResponse<Self, Result<(), CameraError>>;
 
     fn handle(&mut self, DeleteCamera(id): DeleteCamera, _: &mut Self::Context) -> Self::Result {
-        let (db, gone) = (self.store.write.clone(), id.clone());
-        let deleted = async move { cameras::delete(&db, &gone).await.map_err(storage) };
+        let (store, gone) = (self.store.clone(), id.clone());
+        let deleted = async move { cameras::delete(&store, &gone).await.map_err(storage) };
         AtomicResponse::new(Box::pin(deleted.into_actor(self).map(move |deleted, act, _| {
             if !deleted? {
                 return Err(CameraError::Unknown);

@@ -99,7 +99,7 @@ impl Home {
         };
         let batch = commit::Batch { events: vec![event.validate().unwrap()], ..commit::Batch::default() };
         let context = commit::Context { calendar: self.calendar, ..commit_context() };
-        CamerasSaw(commit::commit(&self.store.write, &batch, None, &context).await.unwrap().seen)
+        CamerasSaw(commit::commit(&self.store, &batch, None, &context).await.unwrap().seen)
     }
 }
 
@@ -373,7 +373,7 @@ async fn what_is_told_late_of_a_removed_camera_is_not_the_new_ones_of_its_name()
     ] {
         late.push(home.commit(event, happened_at).await);
     }
-    assert!(cameras::delete(&home.store.write, &id("door")).await.unwrap());
+    assert!(cameras::delete(&home.store, &id("door")).await.unwrap());
     late.push(home.commit("new", "2025-06-03T12:00:04Z").await);
     for saw in late {
         scene.saw(saw).await;

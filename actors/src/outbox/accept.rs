@@ -3,6 +3,7 @@
 use std::{panic::resume_unwind, time::Duration};
 
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use futures_util::future::Either;
 use sea_orm::DbErr;
 use tokio::{
     runtime::Handle,
@@ -34,11 +35,11 @@ const NOTE_EVERY: usize = 500;
 /// How long to wait before notes are written again after a commit failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Does this on another thread than the actors'. A commit waits for the database several times; here it would each
-/// time wait for what the actors do as well. A panic in it is ours.
-async fn beside<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+/// Does this on another thread than the actors'. Payloads are made there, and a commit in several goes does not wait for what the
+/// actors do between them. A panic in it is ours.
+async fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let runtime = Handle::current();
-    match spawn_blocking(move || runtime.block_on(work())).await {
+    match spawn_blocking(move || runtime.block_on(work)).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
@@ -115,11 +116,13 @@ impl OutboxActor {
         };
         self.committing = Some(batch.events.len());
         self.unnoted = 0;
-        let db = self.store.write.clone();
+        let is_small = commit::is_small(batch.events.len());
+        let store = self.store.clone();
         let last_seq = self.last_seq_is_certain.then_some(self.last_seq);
         let context = self.limits.commit.clone();
         let started = Instant::now();
-        let commit = beside(async move || commit::commit(&db, &batch, last_seq, &context).await);
+        let commit = async move { commit::commit(&store, &batch, last_seq, &context).await };
+        let commit = if is_small { Either::Left(commit) } else { Either::Right(beside(commit)) };
         ctx.spawn(commit.into_actor(self).map(move |result, act, ctx| {
             act.committing = None;
             match result {

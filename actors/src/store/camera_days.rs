@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, QueryResult,
-    Statement, Value, entity::prelude::*,
+    ConnectionTrait, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, QueryResult, Statement, Value,
+    entity::prelude::*,
 };
 
+use super::statements::insertion;
 use crate::{calendar::Day, ids::CameraId};
 
 const IDS_PER_STATEMENT: usize = 500;
@@ -39,27 +40,22 @@ pub struct More {
 }
 
 /// Counts more events, each camera and day once. The answers tell how many it are then: see [`counted`].
-pub fn adding(backend: DbBackend, more: &[More]) -> impl Iterator<Item = Statement> {
-    more.chunks(ROWS_PER_STATEMENT).map(move |chunk| adding_chunk(backend, chunk))
+pub fn adding(more: &[More]) -> impl Iterator<Item = Statement> {
+    const INTO: &str = "INSERT INTO camera_days (camera_id, day, count)";
+    const TAIL: &str = " ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
+        RETURNING camera_id, day, count";
+    more.chunks(ROWS_PER_STATEMENT).map(|chunk| {
+        let rows = chunk.iter().map(|More { camera_id, day, events }| {
+            let events = i64::try_from(*events).unwrap_or(i64::MAX);
+            [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
+        });
+        insertion(INTO, rows, TAIL)
+    })
 }
 
 /// What the statements of [`adding`] answered.
 pub fn counted(rows: &[QueryResult]) -> Result<Counts, DbErr> {
     Ok(counts(rows.iter().map(|row| Model::from_query_result(row, "")).collect::<Result<_, _>>()?))
-}
-
-fn adding_chunk(backend: DbBackend, more: &[More]) -> Statement {
-    let places = vec!["(?, ?, ?)"; more.len()].join(", ");
-    let values = more.iter().flat_map(|More { camera_id, day, events }| {
-        let events = i64::try_from(*events).unwrap_or(i64::MAX);
-        [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
-    });
-    let sql = format!(
-        "INSERT INTO camera_days (camera_id, day, count) VALUES {places} \
-         ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
-         RETURNING camera_id, day, count"
-    );
-    Statement::from_sql_and_values(backend, sql, values)
 }
 
 /// The counts of cameras.

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, Iterable as _,
-    PaginatorTrait as _, QueryFilter, QueryOrder, QueryTrait as _, Statement, TransactionTrait,
-    entity::prelude::*, sea_query::OnConflict,
+    ConnectionTrait, DbErr, EntityTrait, Iterable as _, PaginatorTrait as _, QueryFilter, QueryOrder,
+    Statement, TransactionTrait, Value, entity::prelude::*,
 };
 
-use super::camera_days;
+use super::{Store, camera_days, statements::insertion};
 use crate::{
     camera::{Camera, CameraStatus, ImageType, LastEvent, Thumbnail},
     clock,
@@ -70,64 +69,64 @@ pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     Entity::find().count(db).await
 }
 
-/// Writes cameras, new or known; each of them once.
-pub async fn write(db: &impl ConnectionTrait, cameras: &[Camera]) -> Result<(), DbErr> {
-    for statement in writing(db.get_database_backend(), cameras) {
+async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbErr> {
+    for statement in writing(std::slice::from_ref(camera)) {
         db.execute_raw(statement).await?;
     }
     Ok(())
 }
 
-/// What [`write`] carries out.
-pub fn writing(backend: DbBackend, cameras: &[Camera]) -> Vec<Statement> {
-    let of_chunk = |chunk: &[Camera]| {
-        let all = Column::iter().filter(|column| !matches!(column, Column::CameraId));
-        let over = OnConflict::column(Column::CameraId).update_columns(all).to_owned();
-        Entity::insert_many(chunk.iter().map(row)).on_conflict(over).build(backend)
-    };
-    cameras.chunks(ROWS_PER_STATEMENT).map(of_chunk).collect()
+/// What writes cameras, new or known; each of them once.
+pub fn writing(cameras: &[Camera]) -> impl Iterator<Item = Statement> {
+    let columns: Vec<String> = Column::iter().map(|column| column.to_string()).collect();
+    let into = format!("INSERT INTO cameras ({})", columns.join(", "));
+    let over: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    let tail = format!(" ON CONFLICT (camera_id) DO UPDATE SET {}", over.join(", "));
+    cameras.chunks(ROWS_PER_STATEMENT).map(move |chunk| insertion(&into, chunk.iter().map(row), &tail))
 }
 
-fn row(camera: &Camera) -> ActiveModel {
+/// In the order of the columns.
+fn row(camera: &Camera) -> [Value; 18] {
     let last = camera.last_event.as_ref();
-    ActiveModel {
-        camera_id: Set(camera.camera_id.as_str().to_owned()),
-        camera_name: Set(camera.camera_name.clone()),
-        source_type: Set(camera.source_type.clone()),
-        is_doorbell: Set(camera.is_doorbell),
-        enabled: Set(camera.enabled),
-        status: Set(camera.status.as_str().to_owned()),
-        status_at: Set(clock::to_micros(camera.status_at)),
-        last_seq: Set(last.map(|event| event.seq.0)),
-        last_event_id: Set(last.map(|event| event.event_id.as_str().to_owned())),
-        last_timestamp: Set(last.map(|event| clock::to_micros(event.timestamp))),
-        last_happened_at: Set(last.map(|event| clock::to_micros(event.happened_at))),
-        last_description: Set(last.map(|event| event.description.clone())),
-        last_detection_type: Set(last.and_then(|event| event.smart_detection_type.clone())),
-        event_types: Set(serde_json::to_string(&camera.event_types).expect("texts always serialize")),
-        thumbnail_seq: Set(camera.thumbnail.map(|thumbnail| thumbnail.seq.0)),
-        thumbnail_happened_at: Set(camera.thumbnail.map(|thumbnail| clock::to_micros(thumbnail.happened_at))),
-        thumbnail_format: Set(camera.thumbnail.map(|thumbnail| thumbnail.format.media_type().to_owned())),
-        revision: Set(camera.revision),
-    }
+    [
+        camera.camera_id.as_str().into(),
+        camera.camera_name.as_str().into(),
+        camera.source_type.as_str().into(),
+        camera.is_doorbell.into(),
+        camera.enabled.into(),
+        camera.status.as_str().into(),
+        clock::to_micros(camera.status_at).into(),
+        last.map(|event| event.seq.0).into(),
+        last.map(|event| event.event_id.as_str()).into(),
+        last.map(|event| clock::to_micros(event.timestamp)).into(),
+        last.map(|event| clock::to_micros(event.happened_at)).into(),
+        last.map(|event| event.description.as_str()).into(),
+        last.and_then(|event| event.smart_detection_type.as_deref()).into(),
+        serde_json::to_string(&camera.event_types).expect("texts always serialize").into(),
+        camera.thumbnail.map(|thumbnail| thumbnail.seq.0).into(),
+        camera.thumbnail.map(|thumbnail| clock::to_micros(thumbnail.happened_at)).into(),
+        camera.thumbnail.map(|thumbnail| thumbnail.format.media_type()).into(),
+        camera.revision.into(),
+    ]
 }
 
 /// Changes one camera in a transaction of its own: `change` gets it, or `None` where it is unknown, and answers what it is
 /// to be, if anything. The answer is what the table holds afterwards.
 pub async fn change<E: From<DbErr>>(
-    db: &DatabaseConnection,
+    store: &Store,
     id: &CameraId,
     max_cameras: u32,
     change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, E>,
 ) -> Result<Camera, E> {
-    let txn = db.begin().await?;
+    let txn = store.write.begin().await?;
     let known = find(&txn, std::slice::from_ref(id)).await?.pop();
     let room = known.is_some() || count(&txn).await? < u64::from(max_cameras);
     let unchanged = known.clone();
     let mut camera = change(known, room)?;
     if unchanged.as_ref() != Some(&camera) {
         camera.revision += 1;
-        write(&txn, std::slice::from_ref(&camera)).await?;
+        store.known.forget(id);
+        write(&txn, &camera).await?;
         txn.commit().await?;
     }
     Ok(camera)
@@ -136,10 +135,10 @@ pub async fn change<E: From<DbErr>>(
 /// Notes the newest pictures of cameras, in a transaction of its own; a picture of what happened before what is shown
 /// already is passed over, and so is an unknown camera. Answers those cameras whose newest picture is the given one.
 pub async fn note_pictures(
-    db: &DatabaseConnection,
+    store: &Store,
     pictures: &BTreeMap<CameraId, Thumbnail>,
 ) -> Result<Vec<Camera>, DbErr> {
-    let txn = db.begin().await?;
+    let txn = store.write.begin().await?;
     let ids: Vec<_> = pictures.keys().cloned().collect();
     let mut noted = Vec::new();
     for mut camera in find(&txn, &ids).await? {
@@ -149,7 +148,8 @@ pub async fn note_pictures(
         }
         if camera.thumbnail.replace(*picture) != Some(*picture) {
             camera.revision += 1;
-            write(&txn, std::slice::from_ref(&camera)).await?;
+            store.known.forget(&camera.camera_id);
+            write(&txn, &camera).await?;
         }
         noted.push(camera);
     }
@@ -158,8 +158,9 @@ pub async fn note_pictures(
 }
 
 /// Removes a camera and its counts; answers whether it was there.
-pub async fn delete(db: &DatabaseConnection, id: &CameraId) -> Result<bool, DbErr> {
-    let txn = db.begin().await?;
+pub async fn delete(store: &Store, id: &CameraId) -> Result<bool, DbErr> {
+    let txn = store.write.begin().await?;
+    store.known.forget(id);
     let deleted = Entity::delete_by_id(id.as_str()).exec(&txn).await?.rows_affected;
     camera_days::delete_camera(&txn, id).await?;
     txn.commit().await?;

@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr, Statement, TransactionTrait};
 
-use super::{dead_events, decide, deliveries, events, retries, seen::Cameras};
+use super::{
+    Store, dead_events, decide, deliveries, events, retries,
+    seen::Cameras,
+    statements::{Transaction, is_repeated},
+};
 use crate::{
     calendar::Calendar,
     cameras::Seen,
@@ -61,6 +65,20 @@ pub struct Committed {
     pub afterlife: Option<Afterlife>,
 }
 
+impl Committed {
+    fn new(batch: &Batch, last_seq: Seq) -> Self {
+        Self {
+            receipts: Vec::with_capacity(batch.events.len()),
+            stored: Vec::with_capacity(batch.events.len()),
+            last_seq,
+            seen: Vec::new(),
+            unregistered: None,
+            decided: Vec::with_capacity(batch.decisions.len()),
+            afterlife: None,
+        }
+    }
+}
+
 /// What became of dead events, as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Afterlife {
@@ -77,67 +95,119 @@ impl Afterlife {
     }
 }
 
+impl Batch {
+    /// Whether it is what nearly all are: new events and checkpoints.
+    fn is_plain(&self) -> bool {
+        self.deaths.is_empty() && self.resent.is_empty() && self.decisions.is_empty()
+    }
+}
+
+/// Whether so many events and what comes with them are written in one go. More would gain little, and would be so many texts
+/// that few of them stay prepared.
+pub fn is_small(events: usize) -> bool {
+    events <= SMALL
+}
+
+const SMALL: usize = 64;
+
 /// Writes the batch in one transaction, synced to disk when this returns. `last_seq` is the last place given so far, when
 /// that is known: after a commit whose outcome is not known it is not, and is read again.
 pub async fn commit(
-    db: &DatabaseConnection,
+    store: &Store,
     batch: &Batch,
     last_seq: Option<Seq>,
     context: &Context,
 ) -> Result<Committed, DbErr> {
-    // Events are seldom sent again: that they are new is tried before it is asked.
-    if let Some(committed) = attempt(db, batch, HashMap::new(), last_seq, context).await? {
-        return Ok(committed);
+    let plain = last_seq.filter(|_| batch.is_plain());
+    let committed = match plain {
+        Some(last_seq) => plainly(store, batch, last_seq, context).await,
+        None => Ok(None),
+    };
+    let committed = match committed {
+        Ok(Some(committed)) => Ok(committed),
+        Ok(None) => step_by_step(store, batch, last_seq, context).await,
+        Err(error) => Err(error),
+    };
+    if committed.is_err() {
+        store.known.forget_all();
     }
-    let ids: Vec<EventId> = batch.events.iter().map(|event| event.event_id().clone()).collect();
-    // The one connection that writes: nothing comes between.
-    let known = events::find_ids(db, &ids).await?.into_iter().collect();
-    let again = attempt(db, batch, known, last_seq, context).await?;
-    again.ok_or_else(|| DbErr::Custom("an event came into the log from elsewhere".to_owned()))
+    committed
 }
 
-/// [`commit`], with the places of those of the events that the log holds already; `None`, and nothing is written, when it
-/// holds others of them.
-async fn attempt(
-    db: &DatabaseConnection,
+/// Commits a plain batch, asking the database nothing; `None`, and nothing is written, when there is something to ask: a
+/// camera that is not known, an event that the log holds already. Both are rare.
+async fn plainly(
+    store: &Store,
     batch: &Batch,
-    known: HashMap<EventId, Seq>,
-    last_seq: Option<Seq>,
+    last_seq: Seq,
     context: &Context,
 ) -> Result<Option<Committed>, DbErr> {
-    let txn = db.begin().await?;
+    let mut transaction = Transaction::new(&store.write).await?;
     let now = clock::now();
-    let mut committed = Committed {
-        receipts: Vec::with_capacity(batch.events.len()),
-        stored: Vec::with_capacity(batch.events.len()),
-        last_seq: match last_seq {
-            Some(seq) => seq,
-            None => events::last_seq(&txn).await?,
-        },
-        seen: Vec::new(),
-        unregistered: None,
-        decided: Vec::with_capacity(batch.decisions.len()),
-        afterlife: None,
+    let Some(mut cameras) = Cameras::known(&store.known, &batch.events, context.calendar, now) else {
+        return Ok(None);
     };
-    let backend = txn.get_database_backend();
-    let runs = deliveries::inserting(backend, &batch.runs, now);
-    if batch.events.is_empty() {
-        if let Some(runs) = runs {
-            txn.execute_raw(runs).await?;
+    let mut committed = Committed::new(batch, last_seq);
+    let rows = place(&mut committed, &batch.events, HashMap::new(), &mut cameras, now, &context.links);
+    let mut writing = cameras.writing();
+    let mut last: Vec<Statement> = Vec::new();
+    for events in events::inserting(&rows) {
+        if is_small(batch.events.len()) {
+            last.push(events);
+        } else if let Err(error) = transaction.carry_out(vec![events]).await {
+            return if is_repeated(&error) { Ok(None) } else { Err(error) };
         }
-    } else {
+    }
+    last.append(&mut writing.statements);
+    last.extend(deliveries::inserting(&batch.runs, now));
+    store.known.learn(writing.cameras());
+    match transaction.carry_out_and_commit(last).await {
+        Ok(answers) => {
+            committed.seen = writing.written(&answers)?;
+            Ok(Some(committed))
+        }
+        Err(error) if is_repeated(&error) => {
+            store.known.forget_all();
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Commits any batch.
+async fn step_by_step(
+    store: &Store,
+    batch: &Batch,
+    last_seq: Option<Seq>,
+    context: &Context,
+) -> Result<Committed, DbErr> {
+    let txn = store.write.begin().await?;
+    let now = clock::now();
+    let last = match last_seq {
+        Some(seq) => seq,
+        None => events::last_seq(&txn).await?,
+    };
+    let mut committed = Committed::new(batch, last);
+    if !batch.events.is_empty() {
+        let ids: Vec<EventId> = batch.events.iter().map(|event| event.event_id().clone()).collect();
+        let known = events::find_ids(&txn, &ids).await?.into_iter().collect();
         let mut cameras =
             Cameras::of(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
         let rows = place(&mut committed, &batch.events, known, &mut cameras, now, &context.links);
         committed.unregistered = cameras.unregistered.first().cloned();
-        let mut writing = cameras.writing(backend);
-        writing.statements.extend(runs);
-        let Some(answers) = events::insert(&txn, &rows, std::mem::take(&mut writing.statements)).await?
-        else {
-            txn.rollback().await?;
-            return Ok(None);
-        };
+        for events in events::inserting(&rows) {
+            txn.execute_raw(events).await?;
+        }
+        let mut writing = cameras.writing();
+        let mut answers = Vec::new();
+        for statement in std::mem::take(&mut writing.statements) {
+            answers.extend(txn.query_all_raw(statement).await?);
+        }
+        store.known.learn(writing.cameras());
         committed.seen = writing.written(&answers)?;
+    }
+    if let Some(runs) = deliveries::inserting(&batch.runs, now) {
+        txn.execute_raw(runs).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
     retries::forget(&txn, batch.deaths.iter().map(|death| death.seq)).await?;
@@ -150,7 +220,7 @@ async fn attempt(
         committed.afterlife = Some(Afterlife::read(&txn).await?);
     }
     txn.commit().await?;
-    Ok(Some(committed))
+    Ok(committed)
 }
 
 /// Gives each new event the next place, and each repeated one the receipt of the first.

@@ -2,10 +2,11 @@
 //! `up_to_seq`.
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait as _, Statement, entity::prelude::*, sea_query::OnConflict,
+    ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement, Value,
+    entity::prelude::*,
 };
 
+use super::statements::insertion;
 use crate::{
     clock::{self, Timestamp},
     ids::Seq,
@@ -28,18 +29,12 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 /// Notes that the cursor has passed these runs.
-pub fn inserting(backend: DbBackend, runs: &[Run], acked_at: Timestamp) -> Option<Statement> {
-    if runs.is_empty() {
-        return None;
-    }
-    let models = runs.iter().map(|run| ActiveModel {
-        up_to_seq: Set(run.up_to.0),
-        acked_at: Set(clock::to_micros(acked_at)),
-        late: Set(run.late),
-    });
+pub fn inserting(runs: &[Run], acked_at: Timestamp) -> Option<Statement> {
     // A commit whose outcome was not known is written again.
-    let again = OnConflict::column(Column::UpToSeq).do_nothing().to_owned();
-    Some(Entity::insert_many(models).on_conflict(again).build(backend))
+    const INTO: &str = "INSERT OR IGNORE INTO deliveries (up_to_seq, acked_at, late)";
+    let acked_at = clock::to_micros(acked_at);
+    let rows = runs.iter().map(|run| [Value::from(run.up_to.0), acked_at.into(), run.late.into()]);
+    (!runs.is_empty()).then(|| insertion(INTO, rows, ""))
 }
 
 /// The place up to which all events are settled.

@@ -1,13 +1,13 @@
 //! The table `events`: the log itself.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::collections::HashMap;
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
-    QueryTrait, Select, Statement, Value, entity::prelude::*,
+    ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Statement,
+    Value, entity::prelude::*,
 };
 
-use super::{retries, together};
+use super::{retries, statements::insertion};
 use crate::{
     clock::{self, Timestamp},
     ids::{CameraId, EventId, Seq},
@@ -16,9 +16,6 @@ use crate::{
 
 /// SQLite takes some 32,000 variables a statement; more rows than this gain nothing.
 const ROWS_PER_STATEMENT: usize = 256;
-/// So few rows go with what follows them: for one event the ways to the database's thread are most of a commit. More would
-/// gain little, and would be so many texts that few of them stay prepared.
-const SMALL: usize = 16;
 const IDS_PER_STATEMENT: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -47,65 +44,24 @@ pub struct NewRow {
     pub event_id: EventId,
 }
 
-/// Writes rows whose places were given by [`last_seq`] and counting on, and carries out `also`: answers what that answered.
-/// `None` when the log holds one of these events already: the transaction is to be rolled back then.
-pub async fn insert(
-    db: &impl ConnectionTrait,
-    rows: &[NewRow],
-    also: Vec<Statement>,
-) -> Result<Option<Vec<QueryResult>>, DbErr> {
-    let backend = db.get_database_backend();
-    if (1..=SMALL).contains(&rows.len()) {
-        let count = Statement::from_string(backend, "SELECT changes()");
-        let all = [insertion(backend, rows), count].into_iter().chain(also);
-        let mut answers = db.query_all_raw(together(backend, all)).await?.into_iter();
-        let written: i64 = answers.next().map_or(Ok(0), |count| count.try_get_by_index(0))?;
-        return Ok((usize::try_from(written) == Ok(rows.len())).then(|| answers.collect()));
-    }
-    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-        let written = db.execute_raw(insertion(backend, chunk)).await?;
-        if written.rows_affected() < chunk.len() as u64 {
-            return Ok(None);
-        }
-    }
-    if also.is_empty() {
-        return Ok(Some(Vec::new()));
-    }
-    db.query_all_raw(together(backend, also.into_iter())).await.map(Some)
-}
-
-/// The statement for these rows. One of a few texts, so that the database has it prepared: what is missing to the next
-/// power of two is filled up with rows that are passed over.
-fn insertion(backend: DbBackend, rows: &[NewRow]) -> Statement {
-    static TEXTS: OnceLock<[String; SIZES]> = OnceLock::new();
-    let size = rows.len().next_power_of_two();
-    let texts = TEXTS.get_or_init(|| std::array::from_fn(|power| insertion_of(1 << power)));
-    let text = texts[size.ilog2() as usize].clone();
-    let mut values = Vec::with_capacity(size * COLUMNS);
-    for NewRow { event, event_id } in rows {
-        values.extend([
-            Value::from(event.seq.0),
-            event_id.as_str().into(),
-            event.camera_id.as_str().into(),
-            clock::to_micros(event.occurred_at).into(),
-            clock::to_micros(event.received_at).into(),
-            event.payload.to_vec().into(),
-        ]);
-    }
-    values.resize(size * COLUMNS, Value::BigInt(None));
-    Statement::from_sql_and_values(backend, text, values)
-}
-
-const COLUMNS: usize = 6;
-/// 1, 2, 4 … [`ROWS_PER_STATEMENT`].
-const SIZES: usize = ROWS_PER_STATEMENT.ilog2() as usize + 1;
-
-fn insertion_of(rows: usize) -> String {
-    let rows = vec!["(?,?,?,?,?,?)"; rows].join(",");
-    format!(
-        "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) \
-         SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL ON CONFLICT (event_id) DO NOTHING"
-    )
+/// What writes rows whose places were given by [`last_seq`] and counting on. When the log holds one of these events already
+/// it fails, and the transaction is rolled back.
+pub fn inserting(rows: &[NewRow]) -> impl Iterator<Item = Statement> {
+    const INTO: &str =
+        "INSERT OR ROLLBACK INTO events (seq, event_id, camera_id, occurred_at, received_at, payload)";
+    rows.chunks(ROWS_PER_STATEMENT).map(|chunk| {
+        let rows = chunk.iter().map(|NewRow { event, event_id }| {
+            [
+                Value::from(event.seq.0),
+                event_id.as_str().into(),
+                event.camera_id.as_str().into(),
+                clock::to_micros(event.occurred_at).into(),
+                clock::to_micros(event.received_at).into(),
+                event.payload.to_vec().into(),
+            ]
+        });
+        insertion(INTO, rows, "")
+    })
 }
 
 /// The places of those of these events that the log holds already.

@@ -14,11 +14,13 @@ pub(crate) mod discovery_topics;
 mod error;
 pub(crate) mod events;
 pub(crate) mod history;
+mod known;
 mod location;
 pub mod mqtt_config;
 pub(crate) mod page;
 pub(crate) mod retries;
 pub(crate) mod seen;
+mod statements;
 pub(crate) mod sweep;
 #[cfg(test)]
 mod tests;
@@ -28,8 +30,7 @@ use std::{collections::HashSet, path::Path, time::Duration};
 
 use liveobject_migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait,
+    DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
     sqlx::{
         self, ConnectOptions, Connection as _,
         sqlite::{
@@ -39,6 +40,7 @@ use sea_orm::{
 };
 
 pub use error::{OpenError, StoreError};
+use known::KnownCameras;
 
 /// How long to wait for another process's lock (a backup, a shell) before an operation fails as locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -58,17 +60,6 @@ const CHECKPOINT_PAGES: &str = "4000";
 /// More statements than the actors have.
 const STATEMENTS: usize = 64;
 
-/// Several statements, carried out in one go: the way to the database's thread and back takes longer than a small statement.
-fn together(backend: DbBackend, statements: impl Iterator<Item = Statement>) -> Statement {
-    let (mut sql, mut values) = (String::new(), Vec::new());
-    for statement in statements {
-        sql.push_str(&statement.sql);
-        sql.push(';');
-        values.extend(statement.values.into_iter().flat_map(|values| values.0));
-    }
-    Statement::from_sql_and_values(backend, sql, values)
-}
-
 /// The open database. Cheap to clone; the last clone closes it.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -76,6 +67,7 @@ pub struct Store {
     pub(crate) write: DatabaseConnection,
     /// Connections that only read, opened when they are needed.
     pub(crate) read: DatabaseConnection,
+    known: KnownCameras,
 }
 
 impl Store {
@@ -142,7 +134,7 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(READER_IDLE)
             .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { write: write.into(), read: read.into() })
+        Ok(Self { write: write.into(), read: read.into(), known: KnownCameras::default() })
     }
 
     /// Applies what is missing, after making sure that this binary knows the schema and may write.

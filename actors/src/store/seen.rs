@@ -6,11 +6,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
 
 use super::{
     camera_days::{self, More},
     cameras,
+    known::KnownCameras,
 };
 use crate::{
     calendar::{Calendar, Day},
@@ -41,7 +42,7 @@ struct Sighted {
 }
 
 impl Cameras {
-    /// What is known of the cameras of these events.
+    /// What the database holds of the cameras of these events.
     pub async fn of(
         db: &impl ConnectionTrait,
         events: &[DetectionEvent],
@@ -49,17 +50,33 @@ impl Cameras {
         max_cameras: u32,
         now: Timestamp,
     ) -> Result<Self, DbErr> {
-        let ids: BTreeSet<&CameraId> = events.iter().map(DetectionEvent::camera_id).collect();
-        let ids: Vec<CameraId> = ids.into_iter().cloned().collect();
-        let mut known = BTreeMap::new();
-        for camera in cameras::find(db, &ids).await? {
+        let ids: Vec<CameraId> = ids(events).into_iter().cloned().collect();
+        let known = cameras::find(db, &ids).await?;
+        let room = if known.len() == ids.len() {
+            0
+        } else {
+            u64::from(max_cameras).saturating_sub(cameras::count(db).await?)
+        };
+        Ok(Self::new(known, room, calendar, now))
+    }
+
+    /// The same without asking it, if all of them are known.
+    pub fn known(
+        known: &KnownCameras,
+        events: &[DetectionEvent],
+        calendar: Calendar,
+        now: Timestamp,
+    ) -> Option<Self> {
+        Some(Self::new(known.all(ids(events).into_iter())?, 0, calendar, now))
+    }
+
+    fn new(known: Vec<Camera>, room: u64, calendar: Calendar, now: Timestamp) -> Self {
+        let sighted = |camera: Camera| {
             let stored = Some(camera.clone());
-            known.insert(camera.camera_id.clone(), Sighted { camera, stored, days: BTreeMap::new() });
-        }
-        let all_known = known.len() == ids.len();
-        let room =
-            if all_known { 0 } else { u64::from(max_cameras).saturating_sub(cameras::count(db).await?) };
-        Ok(Self { calendar, now, known, room, unregistered: BTreeSet::new() })
+            (camera.camera_id.clone(), Sighted { camera, stored, days: BTreeMap::new() })
+        };
+        let known = known.into_iter().map(sighted).collect();
+        Self { calendar, now, known, room, unregistered: BTreeSet::new() }
     }
 
     /// The camera of an event, as it is before the event tells of it.
@@ -86,7 +103,7 @@ impl Cameras {
 
     /// What writes down what has changed. In few statements however many cameras it are: a commit of a thousand events can have
     /// a thousand.
-    pub fn writing(self, backend: DbBackend) -> Writing {
+    pub fn writing(self) -> Writing {
         let (mut cameras, mut changed, mut more) = (Vec::new(), Vec::new(), Vec::new());
         for Sighted { mut camera, stored, days } in self.known.into_values() {
             if days.is_empty() {
@@ -104,10 +121,13 @@ impl Cameras {
             }));
             cameras.push(camera);
         }
-        let mut statements = cameras::writing(backend, &changed);
-        statements.extend(camera_days::adding(backend, &more));
+        let statements = cameras::writing(&changed).chain(camera_days::adding(&more)).collect();
         Writing { statements, cameras }
     }
+}
+
+fn ids(events: &[DetectionEvent]) -> BTreeSet<&CameraId> {
+    events.iter().map(DetectionEvent::camera_id).collect()
 }
 
 /// What is to be carried out, and of whom it tells.
@@ -119,6 +139,11 @@ pub struct Writing {
 }
 
 impl Writing {
+    /// The cameras as they are then.
+    pub fn cameras(&self) -> impl Iterator<Item = &Camera> {
+        self.cameras.iter()
+    }
+
     /// What was written.
     pub fn written(self, answers: &[QueryResult]) -> Result<Vec<Seen>, DbErr> {
         let mut counts = camera_days::counted(answers)?;

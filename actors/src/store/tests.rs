@@ -156,7 +156,7 @@ async fn batches_of_every_size_are_written_whole_and_in_order() {
     let (mut written, mut last_seq) = (0, crate::Seq(0));
     for size in [1, 2, 3, 63, 255, 256, 257, 700] {
         let batch = commit::Batch { events: events(written..written + size), ..commit::Batch::default() };
-        let committed = commit::commit(&store.write, &batch, Some(last_seq), &context).await.unwrap();
+        let committed = commit::commit(&store, &batch, Some(last_seq), &context).await.unwrap();
         let days: u64 = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum();
         written += size;
         last_seq = committed.last_seq;
@@ -181,7 +181,7 @@ async fn an_event_that_the_log_holds_among_new_ones_keeps_its_place() {
     let context = crate::testing::commit_context();
     let commit = async |events, last| {
         let batch = commit::Batch { events, ..commit::Batch::default() };
-        commit::commit(&store.write, &batch, Some(crate::Seq(last)), &context).await.unwrap()
+        commit::commit(&store, &batch, Some(crate::Seq(last)), &context).await.unwrap()
     };
     commit(events(0..300), 0).await;
     let committed = commit(events(250..600), 300).await;
@@ -230,7 +230,7 @@ async fn a_commit_counts_the_events_of_many_cameras() {
     let context = crate::testing::commit_context();
     for (round, last_seq) in [(1, Seq(0)), (2, Seq(1000))] {
         let batch = commit::Batch { events: (0..1000).map(event).collect(), ..commit::Batch::default() };
-        let committed = commit::commit(&store.write, &batch, Some(last_seq), &context).await.unwrap();
+        let committed = commit::commit(&store, &batch, Some(last_seq), &context).await.unwrap();
         assert_eq!(committed.seen.len(), 450);
         for seen in committed.seen {
             // 1,000 events: the first hundred cameras have a third one.

@@ -69,7 +69,7 @@ impl Log {
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), DbErr> {
-        let committed = commit::commit(&self.store.write, &batch, Some(self.last_seq), &self.context).await?;
+        let committed = commit::commit(&self.store, &batch, Some(self.last_seq), &self.context).await?;
         self.last_seq = committed.last_seq;
         Ok(())
     }

@@ -59,7 +59,7 @@ impl Fixture {
             ..EventInput::default()
         };
         let batch = Batch { events: vec![input.validate().unwrap()], ..Batch::default() };
-        commit(&self.store.write, &batch, None, &commit_context()).await.unwrap().receipts.remove(0)
+        commit(&self.store, &batch, None, &commit_context()).await.unwrap().receipts.remove(0)
     }
 
     async fn put(&self, event_id: &str, image: &'static [u8]) -> Result<(), ThumbnailError> {

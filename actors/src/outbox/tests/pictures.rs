@@ -127,7 +127,7 @@ async fn the_stored_payload_has_a_link_that_opens_the_picture() {
     let it = Fixture::new().await;
     let (context, now) = (commit_context(), clock::now());
     let batch = commit::Batch { events: vec![event("a")], ..commit::Batch::default() };
-    let committed = commit::commit(&it.store.write, &batch, None, &context).await.unwrap();
+    let committed = commit::commit(&it.store, &batch, None, &context).await.unwrap();
     let payload: serde_json::Value = serde_json::from_slice(&committed.stored[0].payload).unwrap();
     let url = payload["thumbnail_url"].as_str().unwrap();
     let id = EventId::parse("a").unwrap();
