@@ -17,6 +17,9 @@ const MAX_LABEL_BYTES: usize = 64;
 const MAX_CAMERA_NAME_CHARS: usize = 100;
 const MAX_CORRELATION_BYTES: usize = 128;
 
+/// So much a payload usually has beside the description.
+const PAYLOAD_BYTES: usize = 640;
+
 /// What a source says of one event, unchecked. [`EventInput::validate`] makes a [`DetectionEvent`] of it.
 ///
 /// ```
@@ -358,7 +361,10 @@ impl DetectionEvent {
             delivery_carrier: self.delivery_carrier.as_deref(),
             delivery_carrier_display: self.delivery_carrier_display.as_deref(),
         };
-        serde_json::to_vec(&payload).expect("texts and numbers always serialize")
+        // Grown step by step it would be copied several times.
+        let mut json = Vec::with_capacity(PAYLOAD_BYTES + self.description.len());
+        serde_json::to_writer(&mut json, &payload).expect("texts and numbers always serialize");
+        json
     }
 }
 

@@ -148,10 +148,10 @@ async fn plainly(
         return Ok(None);
     };
     let mut committed = Committed::new(batch, last_seq);
-    let rows = place(&mut committed, &batch.events, HashMap::new(), &mut cameras, now, &context.links);
+    let new = place(&mut committed, &batch.events, &HashMap::new(), &mut cameras, now, &context.links);
     let mut writing = cameras.writing();
     let mut last: Vec<Statement> = Vec::new();
-    for events in events::inserting(&rows) {
+    for events in events::inserting(&committed.stored, &new) {
         if is_small(batch.events.len()) {
             last.push(events);
         } else if let Err(error) = transaction.carry_out(vec![events]).await {
@@ -193,9 +193,9 @@ async fn step_by_step(
         let known = events::find_ids(&txn, &ids).await?.into_iter().collect();
         let mut cameras =
             Cameras::of(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
-        let rows = place(&mut committed, &batch.events, known, &mut cameras, now, &context.links);
+        let new = place(&mut committed, &batch.events, &known, &mut cameras, now, &context.links);
         committed.unregistered = cameras.unregistered.first().cloned();
-        for events in events::inserting(&rows) {
+        for events in events::inserting(&committed.stored, &new) {
             txn.execute_raw(events).await?;
         }
         let mut writing = cameras.writing();
@@ -223,37 +223,37 @@ async fn step_by_step(
     Ok(committed)
 }
 
-/// Gives each new event the next place, and each repeated one the receipt of the first.
-fn place(
+/// Gives each new event the next place, and each repeated one the receipt of the first. Answers the ids of the new ones.
+fn place<'a>(
     committed: &mut Committed,
-    batch: &[DetectionEvent],
-    mut known: HashMap<EventId, Seq>,
+    batch: &'a [DetectionEvent],
+    known: &HashMap<EventId, Seq>,
     cameras: &mut Cameras,
     now: Timestamp,
     links: &Links,
-) -> Vec<events::NewRow> {
-    let mut rows = Vec::with_capacity(batch.len());
+) -> Vec<&'a EventId> {
+    let mut new = Vec::with_capacity(batch.len());
+    let mut placed = HashMap::with_capacity(batch.len());
     for event in batch {
-        let event_id = event.event_id().clone();
-        if let Some(seq) = known.get(&event_id) {
-            committed.receipts.push(Receipt { event_id, seq: *seq, duplicate: true });
+        let event_id = event.event_id();
+        if let Some(seq) = known.get(event_id).or_else(|| placed.get(event_id)) {
+            committed.receipts.push(Receipt { event_id: event_id.clone(), seq: *seq, duplicate: true });
             continue;
         }
         let seq = committed.last_seq.next();
         committed.last_seq = seq;
-        let payload = event.payload(&cameras.of_event(event), seq, &links.url(&event_id, now));
+        let payload = event.payload(&cameras.of_event(event), seq, &links.url(event_id, now));
         cameras.take(event, seq);
-        let stored = StoredEvent {
+        committed.stored.push(StoredEvent {
             seq,
             camera_id: event.camera_id().clone(),
             occurred_at: event.timestamp(),
             received_at: now,
             payload: payload.into(),
-        };
-        known.insert(event_id.clone(), seq);
+        });
+        placed.insert(event_id, seq);
         committed.receipts.push(Receipt { event_id: event_id.clone(), seq, duplicate: false });
-        committed.stored.push(stored.clone());
-        rows.push(events::NewRow { event: stored, event_id });
+        new.push(event_id);
     }
-    rows
+    new
 }

@@ -35,22 +35,14 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// A row that is about to be written.
-#[derive(Debug, Clone)]
-pub struct NewRow {
-    /// The event, with its place.
-    pub event: StoredEvent,
-    /// Its id.
-    pub event_id: EventId,
-}
-
-/// What writes rows whose places were given by [`last_seq`] and counting on. When the log holds one of these events already
+/// What writes events with these ids, whose places were given by [`last_seq`] and counting on. When the log holds one of these events already
 /// it fails, and the transaction is rolled back.
-pub fn inserting(rows: &[NewRow]) -> impl Iterator<Item = Statement> {
+pub fn inserting(events: &[StoredEvent], ids: &[&EventId]) -> impl Iterator<Item = Statement> {
     const INTO: &str =
         "INSERT OR ROLLBACK INTO events (seq, event_id, camera_id, occurred_at, received_at, payload)";
-    rows.chunks(ROWS_PER_STATEMENT).map(|chunk| {
-        let rows = chunk.iter().map(|NewRow { event, event_id }| {
+    let chunks = events.chunks(ROWS_PER_STATEMENT).zip(ids.chunks(ROWS_PER_STATEMENT));
+    chunks.map(|(events, ids)| {
+        let rows = events.iter().zip(ids).map(|(event, event_id)| {
             [
                 Value::from(event.seq.0),
                 event_id.as_str().into(),

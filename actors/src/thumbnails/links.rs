@@ -1,6 +1,9 @@
 //! Links to pictures that open without the token: signed, and good for as long as the picture is kept. Pure.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -9,6 +12,9 @@ use super::LinkKey;
 use crate::{clock::Timestamp, hex, ids::EventId};
 
 const SECONDS_PER_DAY: i64 = 86_400;
+
+/// More than a link has beside the address of the service and the event's id.
+const REST_OF_URL: usize = 128;
 
 /// Makes and checks links. Cheap to clone.
 #[derive(Clone)]
@@ -37,10 +43,12 @@ impl Links {
 
     /// The link to the picture of an event; the same one each time.
     pub fn url(&self, event_id: &EventId, accepted_at: Timestamp) -> String {
-        let Inner { public_url, lifetime, key } = &*self.0;
+        let Inner { public_url, lifetime, .. } = &*self.0;
         let expires = accepted_at.timestamp().saturating_add(*lifetime);
-        let mut url = format!("{public_url}/api/v1/events/{event_id}/thumbnail?expires={expires}&signature=");
-        hex::push(&mut url, &mac(key, event_id, expires).finalize().into_bytes());
+        let mut url = String::with_capacity(public_url.len() + event_id.as_str().len() + REST_OF_URL);
+        // Writing to a text does not fail.
+        let _ = write!(url, "{public_url}/api/v1/events/{event_id}/thumbnail?expires={expires}&signature=");
+        hex::push(&mut url, &self.mac(event_id, expires).finalize().into_bytes());
         url
     }
 
@@ -48,16 +56,19 @@ impl Links {
     /// is still good. Takes the same time wherever the signatures differ.
     pub fn verify(&self, event_id: &EventId, expires: i64, signature: &str, now: Timestamp) -> bool {
         let made_here = hex::read(signature)
-            .is_some_and(|given| mac(&self.0.key, event_id, expires).verify(&given.into()).is_ok());
+            .is_some_and(|given| self.mac(event_id, expires).verify(&given.into()).is_ok());
         made_here && now.timestamp() < expires
     }
-}
 
-/// Neither part can hold the line break between them, so that no two links sign the same text.
-fn mac(key: &LinkKey, event_id: &EventId, expires: i64) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
-    mac.update(format!("thumbnail\n{expires}\n{event_id}").as_bytes());
-    mac
+    /// Neither part can hold the line break between them, so that no two links sign the same text.
+    fn mac(&self, event_id: &EventId, expires: i64) -> Hmac<Sha256> {
+        let key = self.0.key.expose();
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+        for part in ["thumbnail\n", &expires.to_string(), "\n", event_id.as_str()] {
+            mac.update(part.as_bytes());
+        }
+        mac
+    }
 }
 
 #[cfg(test)]
