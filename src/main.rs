@@ -11,6 +11,9 @@ use liveobject::{
     telemetry,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[actix::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -28,6 +28,10 @@ use liveobject_test_support::Mosquitto;
 use report::Report;
 use throughput::{Counts, Samples, WAYS};
 
+/// As the program's: the service in the classifier's process is measured in this one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How much is measured.
 struct Extent {
     rounds: usize,
