@@ -466,10 +466,10 @@ struct Listeners {
 
 /// Makes connections that deliver what the outbox sends.
 fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
-    Box::new(move |ConnectionStart { link, settings, approach, connected, ended }| {
+    Box::new(move |ConnectionStart { link, settings, approach, suspects, connected, ended }| {
         let Listeners { link_up, link_down, answered } = listeners.clone();
         let peers = Peers { connected, ended, link_up, link_down, answered };
-        let connection = ConnectionActor::new(link, settings, approach, window, peers).start();
+        let connection = ConnectionActor::new(link, settings, approach, suspects, window, peers).start();
         Running { close: recipient(&connection), publish: recipient(&connection) }
     })
 }

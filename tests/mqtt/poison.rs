@@ -1,5 +1,7 @@
 //! An event that makes the broker end the connection, each time it is sent.
 
+use std::time::Duration;
+
 use liveobject_test_support::{
     Ledger, Mosquitto, Proxy, Reply, Rule, ScriptedBroker, Service, Subscriber, wait_until,
 };
@@ -15,6 +17,21 @@ async fn hurry(service: &Service, port: u16) {
     if service.status().await["state"] == "waiting" {
         let _ = service.put_config(&settings(port, &json!({}))).await.expect(200);
     }
+}
+
+/// Waits until a connection stays, whatever ended the ones before.
+async fn hurry_until_it_stays(service: &Service, port: u16) {
+    let stays = async || {
+        hurry(service, port).await;
+        let connected = async || {
+            let status = service.status().await;
+            (status["state"] == "connected").then(|| status["last_connected_at"].clone())
+        };
+        let since = connected().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        since.is_some() && since == connected().await
+    };
+    wait_until("a connection stays", LATER, stays).await;
 }
 
 /// Waits until the event is dead and the next connection is under way.
@@ -44,10 +61,37 @@ async fn an_event_above_a_real_brokers_size_limit_does_not_hold_up_the_others() 
     hurry_until_dead(&service, broker.port(), "poison").await;
     assert_eq!(delivery(&service, "poison").await["reason"], "refused_repeatedly");
     ledger.dead(4);
+    // What Home Assistant is told of the camera is above the limit too.
+    hurry_until_it_stays(&service, broker.port()).await;
     settle(&service, &[&subscriber], &mut ledger).await;
     ledger.assert_nothing_lost();
     ledger.assert_in_order();
     assert_metrics(&service, &[("events_dead_total{reason=\"refused_repeatedly\"}", 1.0)]).await;
+}
+
+#[tokio::test]
+async fn a_state_above_a_real_brokers_size_limit_costs_no_event() {
+    let broker = Mosquitto::builder().message_size_limit(1000).upgrade_outgoing_qos().start().await;
+    let subscriber = Subscriber::start(broker.port()).await;
+    let service = connected(broker.port(), &json!({})).await;
+    let mut ledger = Ledger::new();
+    let events: Vec<_> = ids("e", 6).iter().map(|id| event(id)).collect();
+    accept(&service, &mut ledger, events).await;
+    wait_for_error(&service, "protocol").await;
+    hurry_until_it_stays(&service, broker.port()).await;
+    settle(&service, &[&subscriber], &mut ledger).await;
+    ledger.assert_nothing_lost();
+    ledger.assert_in_order();
+    assert_eq!(service.status().await["outbox"]["dead"], 0);
+    let blamed =
+        |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("over this message"));
+    let topics: Vec<_> =
+        service.log_lines().into_iter().filter(blamed).map(|line| line["topic"].clone()).collect();
+    assert!(topics.contains(&json!("homeassistant/device/liveobject_door/config")), "{topics:?}");
+    // The connection is good for what is small enough.
+    accept(&service, &mut ledger, [event("later")]).await;
+    settle(&service, &[&subscriber], &mut ledger).await;
+    ledger.assert_nothing_lost();
 }
 
 /// As above, with a broker that does this when the poison comes.

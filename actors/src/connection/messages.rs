@@ -3,7 +3,7 @@
 use actix::{Message, Recipient};
 use bytes::Bytes;
 
-use super::{Refusal, Version};
+use super::{Refusal, Suspects, Version};
 use crate::{
     clock::Timestamp,
     ids::{LinkId, Seq},
@@ -103,4 +103,6 @@ pub struct ConnectionEnded {
     /// MQTT 3.1.1: the broker closed the connection instead of an answer to the first QoS 2 event. A broker that does not
     /// take QoS 2 has no other way to say so.
     pub balked: bool,
+    /// What the next connection is to send alone.
+    pub suspects: Suspects,
 }

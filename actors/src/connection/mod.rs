@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 pub(crate) mod dial;
+mod isolation;
 mod messages;
 mod packets;
 pub mod probe;
@@ -24,6 +25,7 @@ use tokio::{sync::oneshot, time::Instant};
 use self::{
     client::{Accepted, Answer, Client, Ended, Event, Limits, Message, SessionOptions},
     dial::Line,
+    isolation::Isolation,
     packets::Packets,
 };
 use crate::{
@@ -32,6 +34,7 @@ use crate::{
     settings::{MqttSettings, QoS},
     status::{Failure, FailureKind, Warning},
 };
+pub use isolation::{Suspects, Travelling};
 pub use messages::*;
 pub use version::{Approach, Refusal, Version};
 
@@ -73,9 +76,30 @@ pub struct Peers {
 #[derive(Debug)]
 enum Parcel {
     Event(Seq),
-    State(Option<oneshot::Sender<Result<(), Failure>>>),
+    State {
+        topic: String,
+        bytes: usize,
+        /// Told what became of it.
+        asker: Option<oneshot::Sender<Result<(), Failure>>>,
+    },
     /// The last message before a clean disconnect.
     Offline,
+}
+
+impl Parcel {
+    fn travelling(&self) -> Option<Travelling> {
+        match self {
+            Self::Event(seq) => Some(Travelling::Event(*seq)),
+            Self::State { topic, bytes, .. } => {
+                Some(Travelling::State { topic: topic.clone(), bytes: *bytes })
+            }
+            Self::Offline => None,
+        }
+    }
+
+    fn is_state(&self) -> bool {
+        matches!(self, Self::State { .. })
+    }
 }
 
 /// Why a message was not given to the client.
@@ -105,8 +129,11 @@ pub struct ConnectionActor {
     /// What carries it.
     line: Line,
     packets: Packets<Parcel>,
+    isolation: Isolation<(Message, Parcel)>,
     /// Who is told what arrives on which topic; at most [`MAX_SUBSCRIPTIONS`].
     subscribers: Vec<Subscribe>,
+    /// How many subscriptions the broker has yet to answer.
+    subscribing: usize,
     closing: bool,
     failure: Option<Failure>,
     /// Whether the broker ended it, without a word.
@@ -114,11 +141,12 @@ pub struct ConnectionActor {
 }
 
 impl ConnectionActor {
-    /// A connection that begins when the actor is started.
+    /// A connection that begins when the actor is started. `suspects`: what earlier ones say may have broken them.
     pub fn new(
         link: LinkId,
         settings: Arc<MqttSettings>,
         approach: Approach,
+        suspects: Suspects,
         window: u16,
         peers: Peers,
     ) -> Self {
@@ -133,7 +161,9 @@ impl ConnectionActor {
             answered_event: false,
             line: Line::default(),
             packets: Packets::default(),
+            isolation: Isolation::new(suspects),
             subscribers: Vec::new(),
+            subscribing: 0,
             closing: false,
             failure: None,
             closed_by_broker: false,
@@ -168,18 +198,63 @@ impl ConnectionActor {
         }
     }
 
-    /// Gives the message to the client, as the broker's limits allow it.
-    fn give(&mut self, mut message: Message, parcel: Parcel) -> Result<(), NotGiven> {
-        let Some((client, limits)) = &self.session else { return Err(NotGiven::Overrun) };
+    /// Sends the message as the broker's limits allow it, at once or when its turn comes.
+    fn submit(&mut self, mut message: Message, parcel: Parcel) -> Result<(), NotGiven> {
+        let Some((_, limits)) = &self.session else { return Err(NotGiven::Overrun) };
         message.qos = message.qos.min(limits.maximum_qos);
         message.retain &= limits.retain_available;
         let max = limits.maximum_packet_size.map_or(usize::MAX, |max| max as usize);
         if client::packet_size(&message) > max {
             return Err(NotGiven::TooLarge);
         }
+        if self.isolation.is_over() {
+            return self.give(message, parcel);
+        }
+        let Some(travelling) = parcel.travelling() else { return self.give(message, parcel) };
+        match self.isolation.admit(travelling, (message, parcel), self.packets.len()) {
+            Some((message, parcel)) => self.give(message, parcel),
+            None => Ok(()),
+        }
+    }
+
+    /// The broker answered: what waited for that may leave.
+    fn release(&mut self, answered: &Parcel, ctx: &mut Context<Self>) {
+        if let Some(travelling) = answered.travelling() {
+            self.isolation.answered(&travelling);
+        }
+        while let Some((message, parcel)) = self.isolation.next(self.packets.len()) {
+            if self.give(message, parcel).is_err() {
+                return self.overran(ctx);
+            }
+        }
+    }
+
+    /// What found no room would be overtaken by the next one: the next link sends it again, in order.
+    fn overran(&mut self, ctx: &mut Context<Self>) {
+        self.end(Failure::new(FailureKind::Closed, "The MQTT client's queue overran."), ctx);
+    }
+
+    /// Gives the message to the client.
+    fn give(&mut self, message: Message, parcel: Parcel) -> Result<(), NotGiven> {
+        let Some((client, _)) = &self.session else { return Err(NotGiven::Overrun) };
         client.publish(message).map_err(|client::Overrun| NotGiven::Overrun)?;
         self.packets.given(parcel, Instant::now());
         Ok(())
+    }
+
+    fn submit_state(
+        &mut self,
+        message: Message,
+        asker: Option<oneshot::Sender<Result<(), Failure>>>,
+    ) -> Result<(), NotGiven> {
+        let (topic, bytes) = (message.topic.clone(), message.payload.len());
+        self.submit(message, Parcel::State { topic, bytes, asker })
+    }
+
+    /// How many states and tests wait for the broker.
+    fn states(&self) -> usize {
+        let waiting = self.isolation.waiting().filter(|(_, parcel)| parcel.is_state());
+        self.packets.count(Parcel::is_state) + waiting.count()
     }
 
     fn accepted(&mut self, accepted: Accepted, ctx: &mut Context<Self>) {
@@ -187,7 +262,7 @@ impl ConnectionActor {
         self.session = Some((client, limits));
         self.version = version;
         let birth = self.availability(&self.settings.birth_message);
-        if let Err(why) = self.give(birth, Parcel::State(None)) {
+        if let Err(why) = self.submit_state(birth, None) {
             tracing::warn!(?why, "the birth message could not be published");
         }
         let warnings = broker_warnings(&self.settings, limits);
@@ -240,6 +315,7 @@ impl ConnectionActor {
             }
             Event::Subscribed(granted) => {
                 self.packets.alive();
+                self.subscribing = self.subscribing.saturating_sub(1);
                 if !granted {
                     tracing::warn!(
                         "the broker does not permit a subscription; Home Assistant's start is not noticed"
@@ -253,7 +329,11 @@ impl ConnectionActor {
             }
             Event::Nothing => None,
         };
-        answered.and_then(|(parcel, answer)| self.arrived(parcel, answer))
+        let (parcel, answer) = answered?;
+        if !self.isolation.is_over() {
+            self.release(&parcel, ctx);
+        }
+        self.arrived(parcel, answer)
     }
 
     fn arrived(&mut self, parcel: Parcel, answer: Answer) -> Option<(Seq, Outcome)> {
@@ -262,7 +342,7 @@ impl ConnectionActor {
                 self.answered_event = true;
                 Some((seq, outcome(answer)))
             }
-            Parcel::State(asker) => {
+            Parcel::State { asker, .. } => {
                 if let Some(asker) = asker {
                     // Whoever asked may have stopped waiting.
                     let _gone = asker.send(self.state_answer(answer));
@@ -375,13 +455,23 @@ impl Actor for ConnectionActor {
         // Runs at every end, also at a panic: the one place that tells. It must not panic itself.
         let failure = if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
         let balked = self.balked(failure.as_ref());
+        let kind = failure.as_ref().map(|failure| failure.kind);
+        let mut isolation = std::mem::replace(&mut self.isolation, Isolation::new(Suspects::default()));
+        let mut alone = None;
+        if self.session.is_some() && kind == Some(FailureKind::Protocol) {
+            let in_flight = self.packets.all().filter_map(Parcel::travelling).collect();
+            // It may as well have been a subscription.
+            alone = isolation.broke(in_flight).filter(|_| self.subscribing == 0);
+        }
+        let suspects = isolation.suspects();
         let link = self.link;
         for peer in &self.peers.link_down {
             #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-            peer.do_send(LinkDown { link, failure: failure.as_ref().map(|failure| failure.kind) });
+            peer.do_send(LinkDown { link, failure: kind, alone: alone.clone() });
         }
+        let closed = self.closed_by_broker;
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-        self.peers.ended.do_send(ConnectionEnded { link, failure, closed: self.closed_by_broker, balked });
+        self.peers.ended.do_send(ConnectionEnded { link, failure, closed, balked, suspects });
     }
 }
 
@@ -415,12 +505,11 @@ impl Handler<Deliver> for ConnectionActor {
         for event in events {
             let Outgoing { seq, topic, payload, qos, retain, expiry_seconds } = event;
             let message = Message { topic, payload, qos, retain, expiry_seconds };
-            match self.give(message, Parcel::Event(seq)) {
+            match self.submit(message, Parcel::Event(seq)) {
                 Ok(()) => {}
                 Err(NotGiven::TooLarge) => refused.push((seq, Outcome::Refused(DeadReason::PacketTooLarge))),
-                // It would be overtaken by the next one: the next link sends it again, in order.
                 Err(NotGiven::Overrun) => {
-                    self.end(Failure::new(FailureKind::Closed, "The MQTT client's queue overran."), ctx);
+                    self.overran(ctx);
                     break;
                 }
             }
@@ -436,10 +525,10 @@ impl Handler<PublishState> for ConnectionActor {
         let (asker, answer) = oneshot::channel();
         let PublishState { topic, payload, retain } = msg;
         let message = Message { topic, payload, qos: STATE_QOS, retain, expiry_seconds: None };
-        let given = if self.packets.count(|parcel| matches!(parcel, Parcel::State(_))) >= MAX_STATES {
+        let given = if self.states() >= MAX_STATES {
             Err(NotGiven::Overrun)
         } else {
-            self.give(message, Parcel::State(Some(asker)))
+            self.submit_state(message, Some(asker))
         };
         if let Err(why) = given {
             let failure = match why {
@@ -475,6 +564,7 @@ impl Handler<Subscribe> for ConnectionActor {
             return;
         }
         self.subscribers.push(msg);
+        self.subscribing += 1;
     }
 }
 

@@ -69,10 +69,19 @@ impl<T> Packets<T> {
         Some((what, answer))
     }
 
+    /// What waits for an answer.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.unsent.iter().chain(self.flying.values().map(|flying| &flying.what))
+    }
+
+    /// How many messages wait for an answer.
+    pub fn len(&self) -> usize {
+        self.unsent.len() + self.flying.len()
+    }
+
     /// How many of such messages wait for an answer.
     pub fn count(&self, is_such: impl Fn(&T) -> bool) -> usize {
-        let flying = self.flying.values().map(|flying| &flying.what);
-        self.unsent.iter().chain(flying).filter(|what| is_such(what)).count()
+        self.all().filter(|what| is_such(what)).count()
     }
 
     /// A ping went out.

@@ -37,8 +37,9 @@ async fn connecting() -> Fixture {
         link_down: vec![link_down_to.recipient()],
         answered: answered.recipient(),
     };
+    let (settings, approach) = (Arc::new(settings), Approach::to(Protocol::Auto));
     let connection =
-        ConnectionActor::new(LinkId(1), Arc::new(settings), Approach::to(Protocol::Auto), 10, peers).start();
+        ConnectionActor::new(LinkId(1), settings, approach, Suspects::default(), 10, peers).start();
     Fixture { connection, ended, link_down, _silent: silent }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock,
-    connection::{Deliver, Outgoing},
+    connection::{Deliver, Outgoing, Travelling},
     ids::{LinkId, Seq},
     metrics::ReasonLabel,
     status::FailureKind,
@@ -44,15 +44,18 @@ impl OutboxActor {
     }
 
     /// The link is gone. Answers whether it was the current one.
-    pub(super) fn link_down(&mut self, LinkDown { link, failure }: LinkDown) -> bool {
-        let (first, in_flight) = (self.window.first_in_flight(), self.window.in_flight());
+    pub(super) fn link_down(&mut self, LinkDown { link, failure, alone }: LinkDown) -> bool {
+        let in_flight = self.window.in_flight();
         if !self.window.link_down(link) {
             return false;
         }
         self.link = None;
+        let alone = match alone {
+            Some(Travelling::Event(seq)) => Some(seq),
+            Some(Travelling::State { .. }) | None => None,
+        };
         if failure == Some(FailureKind::Protocol)
-            && let Some(first) = first
-            && let Some(blamed) = self.suspicion.link_ended(first, in_flight)
+            && let Some(blamed) = self.suspicion.link_ended(alone, in_flight)
         {
             self.metrics.count_error(DeadReason::RefusedRepeatedly.as_str());
             self.refused += 1;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     clock::Timestamp,
-    connection::{Deliver, PublishState, Subscribe},
+    connection::{Deliver, PublishState, Subscribe, Travelling},
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId, Seq},
     status::{FailureKind, Warning},
@@ -104,13 +104,15 @@ pub struct LinkUp {
 }
 
 /// Fact from the connection: the link is gone; what was in flight on it is not acknowledged.
-#[derive(Debug, Clone, Copy, Message)]
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct LinkDown {
     /// Which link.
     pub link: LinkId,
     /// Why; `None` when it was closed as asked.
     pub failure: Option<FailureKind>,
+    /// The only message that was in flight when the link ended over a protocol error.
+    pub alone: Option<Travelling>,
 }
 
 /// How the broker answered one event.

@@ -3,7 +3,7 @@
 //! A broker may answer an event in a way that MQTT does not permit, or end the connection over it (mosquitto does so with
 //! a message above its size limit). Sent again and again, that one event would hold up all the others for ever. So when a
 //! link ends over a protocol error, the events that were in flight go one by one on the next links; the one that is
-//! alone in flight when that happens again and again is believed to be the cause.
+//! in flight with nothing else, event or not, when that happens again and again is believed to be the cause.
 
 use crate::ids::Seq;
 
@@ -20,25 +20,21 @@ pub struct Suspicion {
 }
 
 impl Suspicion {
-    /// A link ended over a protocol error with events in flight: `first`, and so many in all. Answers the event to blame,
-    /// once that is clear.
-    pub fn link_ended(&mut self, first: Seq, in_flight: usize) -> Option<Seq> {
-        if in_flight != 1 {
-            self.one_by_one = self.one_by_one.max(in_flight);
-            self.suspect = None;
-            return None;
-        }
-        self.one_by_one = self.one_by_one.max(1);
+    /// A link ended over a protocol error with so many events in flight; `alone` when there was one, and nothing else
+    /// either. Answers the event to blame, once that is clear.
+    pub fn link_ended(&mut self, alone: Option<Seq>, in_flight: usize) -> Option<Seq> {
+        self.one_by_one = self.one_by_one.max(in_flight);
+        let alone = alone?;
         let strikes = match self.suspect {
-            Some((seq, strikes)) if seq == first => strikes + 1,
+            Some((seq, strikes)) if seq == alone => strikes + 1,
             _ => 1,
         };
         if strikes < STRIKES {
-            self.suspect = Some((first, strikes));
+            self.suspect = Some((alone, strikes));
             return None;
         }
         *self = Self::default();
-        Some(first)
+        Some(alone)
     }
 
     /// The broker acknowledged an event as it should.
@@ -60,15 +56,16 @@ mod tests {
     #[test]
     fn the_event_that_breaks_every_link_is_found_among_many() {
         let mut suspicion = Suspicion::default();
-        assert_eq!(suspicion.link_ended(Seq(1), 10), None);
+        assert_eq!(suspicion.link_ended(None, 10), None);
         assert_eq!(suspicion.limit(500), 1);
         for _ in 1..=3 {
             suspicion.answered();
         }
         for _ in 1..STRIKES {
-            assert_eq!(suspicion.link_ended(Seq(4), 1), None);
+            assert_eq!(suspicion.link_ended(Some(Seq(4)), 1), None);
         }
-        assert_eq!(suspicion.link_ended(Seq(4), 1), Some(Seq(4)));
+        assert_eq!(suspicion.link_ended(None, 1), None, "it was not alone");
+        assert_eq!(suspicion.link_ended(Some(Seq(4)), 1), Some(Seq(4)));
         assert_eq!(suspicion.limit(500), 500);
     }
 
@@ -76,7 +73,7 @@ mod tests {
     fn nothing_is_blamed_while_events_get_through() {
         let mut suspicion = Suspicion::default();
         for seq in 1..100 {
-            assert_eq!(suspicion.link_ended(Seq(seq), 1), None);
+            assert_eq!(suspicion.link_ended(Some(Seq(seq)), 1), None);
             suspicion.answered();
         }
         assert_eq!(suspicion.limit(500), 500);

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     EventInput,
-    connection::Outgoing,
+    connection::{Outgoing, Travelling},
     event::DetectionEvent,
     ids::{CameraId, EventId, LinkId},
     status::FailureKind,
@@ -115,7 +115,14 @@ impl Fixture {
 
     async fn link_down(&mut self, failure: Option<FailureKind>) {
         let (link, _) = self.delivered.take().unwrap();
-        self.outbox.send(LinkDown { link, failure }).await.unwrap();
+        self.outbox.send(LinkDown { link, failure, alone: None }).await.unwrap();
+    }
+
+    /// The link ends over this event, which alone was in flight.
+    async fn link_broken_by(&mut self, seq: i64) {
+        let (link, _) = self.delivered.take().unwrap();
+        let (failure, alone) = (Some(FailureKind::Protocol), Some(Travelling::Event(Seq(seq))));
+        self.outbox.send(LinkDown { link, failure, alone }).await.unwrap();
     }
 
     /// What was sent on the current link since the last time, at least `count` events.
@@ -300,6 +307,9 @@ async fn an_event_that_breaks_every_link_does_not_hold_up_the_others() {
         it.link_up(100).await;
         loop {
             let sent = it.sent_seqs(1).await;
+            if sent == [2] {
+                break it.link_broken_by(2).await;
+            }
             if sent.contains(&2) {
                 break it.link_down(Some(FailureKind::Protocol)).await;
             }

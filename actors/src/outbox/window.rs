@@ -178,11 +178,6 @@ impl Window {
         }
     }
 
-    /// The first event that is in flight.
-    pub fn first_in_flight(&self) -> Option<Seq> {
-        self.link.as_ref()?.in_flight.first().copied()
-    }
-
     /// The link is gone. Answers whether it was the current one.
     pub fn link_down(&mut self, id: LinkId) -> bool {
         let current = self.link.as_ref().is_some_and(|link| link.id == id);

@@ -5,6 +5,7 @@
 //! wanted any more is cleared as soon as its broker can be reached, whatever happened meanwhile; nothing is ever cleared
 //! that is not ours. Knows neither cameras nor Home Assistant.
 
+mod blame;
 mod messages;
 mod rows;
 mod shelf;
@@ -28,10 +29,13 @@ use tokio::{
 };
 
 pub use self::messages::*;
-use self::shelf::{Job, Mark, Shelf};
+use self::{
+    blame::Blames,
+    shelf::{Job, Mark, Shelf},
+};
 use crate::{
     config::SettingsChanged,
-    connection::PublishState,
+    connection::{PublishState, Travelling},
     ids::LinkId,
     outbox::{LinkDown, LinkUp, Stop},
     status::{Failure, FailureKind},
@@ -62,7 +66,7 @@ enum Answer {
     Taken,
     /// The broker refused it for good.
     Refused(Failure),
-    /// There is nothing to publish (any more).
+    /// There is nothing to publish (any more), or the broker ends the connection over it.
     Unpublishable,
     Unknown,
 }
@@ -109,6 +113,7 @@ pub struct RetainedActor {
     link: Option<Link>,
     /// Of what the broker of this link has refused something.
     refused: BTreeSet<Kind>,
+    blames: Blames,
     thumbnails: Recipient<GetThumbnailAt>,
     /// Rows are read, written or removed: one after the other, so that they end as they should.
     rows_busy: bool,
@@ -131,6 +136,7 @@ impl RetainedActor {
             shelf: Shelf::default(),
             link: None,
             refused: BTreeSet::new(),
+            blames: Blames::default(),
             thumbnails,
             rows_busy: false,
             timer: None,
@@ -153,30 +159,38 @@ impl RetainedActor {
     fn send(&mut self, job: Job, ctx: &mut Context<Self>) {
         let Some(Link { id, publish, .. }) = &self.link else { return };
         let (link, publish, thumbnails) = (*id, publish.clone(), self.thumbnails.clone());
-        let sent = async move {
-            let Some(payload) = payload(&job.mark, &thumbnails).await else {
-                return (job, Answer::Unpublishable);
-            };
-            let message = PublishState { topic: job.topic.clone(), payload, retain: true };
-            let answer = match publish.send(message).await {
-                Ok(Ok(())) => Answer::Taken,
-                Ok(Err(failure)) if refuses(failure.kind) => Answer::Refused(failure),
-                // The broker takes no more at the moment, or the link is gone: its end is told.
-                Ok(Err(_)) | Err(_) => Answer::Unknown,
-            };
-            (job, answer)
-        };
-        ctx.spawn(sent.into_actor(self).map(move |(job, answer), act, ctx| {
+        let (mark, topic) = (job.mark.clone(), job.topic.clone());
+        let found = async move { payload(&mark, &thumbnails).await };
+        let sent = found.into_actor(self).then(move |payload, act: &mut Self, _| {
+            let may_go = |payload: &Bytes| !act.blames.forbid(&topic, payload.len(), Instant::now());
+            let payload = payload.filter(may_go);
+            async move {
+                let Some(payload) = payload else { return (0, Answer::Unpublishable) };
+                let bytes = payload.len();
+                let answer = match publish.send(PublishState { topic, payload, retain: true }).await {
+                    Ok(Ok(())) => Answer::Taken,
+                    Ok(Err(failure)) if refuses(failure.kind) => Answer::Refused(failure),
+                    // The broker takes no more at the moment, or the link is gone: its end is told.
+                    Ok(Err(_)) | Err(_) => Answer::Unknown,
+                };
+                (bytes, answer)
+            }
+            .into_actor(act)
+        });
+        ctx.spawn(sent.map(move |(bytes, answer), act, ctx| {
             if act.link.as_ref().is_some_and(|current| current.id == link) {
-                act.answered(&job, answer);
+                act.answered(&job, bytes, answer);
                 act.pump(ctx);
             }
         }));
     }
 
-    fn answered(&mut self, job: &Job, answer: Answer) {
+    fn answered(&mut self, job: &Job, bytes: usize, answer: Answer) {
         let taken = match answer {
-            Answer::Taken => Some(true),
+            Answer::Taken => {
+                self.blames.taken(&job.topic, bytes);
+                Some(true)
+            }
             Answer::Unpublishable => Some(false),
             Answer::Refused(Failure { kind, message }) => {
                 let (topic, kind, reason) = (&job.topic, kind.as_str(), message);
@@ -195,6 +209,22 @@ impl RetainedActor {
             Answer::Unknown => None,
         };
         self.shelf.answered(job, taken, Instant::now());
+    }
+
+    /// A link ended over a protocol error with only this message in flight.
+    fn broke_link(&mut self, topic: &str, bytes: usize) {
+        let known = &self.shelf;
+        self.blames.keep(|topic| known.knows(topic));
+        if known.knows(topic) && self.blames.link_ended(topic, bytes, Instant::now()) {
+            let minutes = blame::LASTS.as_secs() / 60;
+            tracing::warn!(
+                topic,
+                bytes,
+                minutes,
+                "the broker ends the connection over this message: nothing of this length is sent to this topic for a while; \
+                 does the broker limit the size of messages?"
+            );
+        }
     }
 
     fn wake_up(&mut self, ctx: &mut Context<Self>) {
@@ -323,6 +353,7 @@ impl Handler<LinkUp> for RetainedActor {
     fn handle(&mut self, LinkUp { link, broker, publish, .. }: LinkUp, ctx: &mut Self::Context) {
         self.shelf.link_down();
         self.refused.clear();
+        self.blames.link_up(&broker);
         self.link = Some(Link { id: link, broker, publish });
         self.pump(ctx);
     }
@@ -331,8 +362,11 @@ impl Handler<LinkUp> for RetainedActor {
 impl Handler<LinkDown> for RetainedActor {
     type Result = ();
 
-    fn handle(&mut self, LinkDown { link, .. }: LinkDown, ctx: &mut Self::Context) {
+    fn handle(&mut self, LinkDown { link, alone, .. }: LinkDown, ctx: &mut Self::Context) {
         if self.link.as_ref().is_some_and(|current| current.id == link) {
+            if let Some(Travelling::State { topic, bytes }) = alone {
+                self.broke_link(&topic, bytes);
+            }
             self.leave_link(ctx);
         }
     }

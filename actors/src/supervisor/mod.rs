@@ -26,7 +26,7 @@ pub use self::{backoff::STABLE_AFTER, messages::*};
 use crate::{
     clock::{self, Timestamp},
     config::SettingsChanged,
-    connection::{Approach, Close, Connected, ConnectionEnded, PublishState, Version, reason},
+    connection::{Approach, Close, Connected, ConnectionEnded, PublishState, Suspects, Version, reason},
     ids::LinkId,
     metrics::Metrics,
     retained::Farewell,
@@ -49,6 +49,8 @@ pub struct ConnectionStart {
     pub settings: Arc<MqttSettings>,
     /// Which MQTT to try.
     pub approach: Approach,
+    /// What is to be sent alone.
+    pub suspects: Suspects,
     /// Told when the login was accepted.
     pub connected: Recipient<Connected>,
     /// Told when the connection is over.
@@ -115,6 +117,8 @@ pub struct SupervisorActor {
     /// What is known of the broker of the settings.
     acquaintance: Acquaintance,
     twin: Twin,
+    /// What may have broken earlier connections.
+    suspects: Suspects,
     last_connected_at: Option<Timestamp>,
     last_error: Option<LastError>,
     /// Asked to stop: who is told when the connection is closed.
@@ -143,6 +147,7 @@ impl SupervisorActor {
             failures: 0,
             acquaintance: Acquaintance::default(),
             twin: Twin::default(),
+            suspects: Suspects::default(),
             last_connected_at: None,
             last_error: None,
             stopping: None,
@@ -198,6 +203,7 @@ impl SupervisorActor {
         let start = ConnectionStart {
             link,
             approach: self.acquaintance.approach(settings.protocol, Instant::now()),
+            suspects: std::mem::take(&mut self.suspects),
             settings,
             connected: ctx.address().recipient(),
             ended: ctx.address().recipient(),
@@ -385,15 +391,17 @@ impl Handler<ConnectionEnded> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
-        let ConnectionEnded { link, failure, closed, balked } = ended;
+        let ConnectionEnded { link, failure, closed, balked, suspects } = ended;
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
+                self.suspects = suspects;
                 tracing::info!("disconnected, as asked");
                 self.proceed(ctx);
             }
             Mode::Connecting { link: current, .. } | Mode::Connected { link: current, .. }
                 if *current == link =>
             {
+                self.suspects = suspects;
                 self.acquaintance.ended(balked);
                 let unknown = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
                 let failure = self.learn(failure.unwrap_or_else(unknown), closed);

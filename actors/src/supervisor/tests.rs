@@ -88,7 +88,8 @@ impl Fixture {
     async fn end(&self, failure: Option<Failure>) {
         let (link, _, ended) = self.started.borrow().links.last().unwrap().clone();
         let closed = failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Closed);
-        ended.send(ConnectionEnded { link, failure, closed, balked: false }).await.unwrap();
+        let suspects = Suspects::default();
+        ended.send(ConnectionEnded { link, failure, closed, balked: false, suspects }).await.unwrap();
         settle().await;
     }
 

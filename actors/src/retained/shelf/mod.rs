@@ -207,6 +207,11 @@ impl Shelf {
         groups
     }
 
+    /// Whether the topic is one of ours.
+    pub fn knows(&self, topic: &str) -> bool {
+        self.entries.contains_key(topic)
+    }
+
     /// How a topic stands: `Some(true)`: as it is wanted; `Some(false)`: the broker refused it; `None`: not yet known.
     pub fn stands(&self, topic: &str) -> Option<bool> {
         let Some(entry) = self.entries.get(topic) else { return Some(true) };
