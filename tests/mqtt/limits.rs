@@ -101,6 +101,19 @@ async fn events_go_with_the_highest_qos_that_the_broker_takes() {
 }
 
 #[tokio::test]
+async fn the_last_message_keeps_to_the_brokers_limits_too() {
+    let connack = ConnAck { maximum_qos: Some(0), retain_available: Some(false), ..ConnAck::default() };
+    let (broker, mut service) = limited(connack, &json!({})).await;
+    service.sigterm();
+    assert_eq!(service.wait().await, 0);
+    broker.wait_for("the end of the connection", SOON, |broker| broker.open() == 0).await;
+    let received = broker.received();
+    let last = &received.last().expect("a message").publish;
+    assert_eq!((&last.payload[..], last.qos, last.retain), (b"offline".as_slice(), 0, false));
+    assert_eq!(broker.violations(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_broker_that_retains_nothing_is_told_of_and_gets_events_without_retain() {
     let connack = ConnAck { retain_available: Some(false), ..ConnAck::default() };
     let (broker, service) = limited(connack, &json!({ "retain_messages": true })).await;

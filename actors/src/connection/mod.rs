@@ -95,8 +95,6 @@ pub struct ConnectionActor {
     isolation: Isolation<(Message, Parcel)>,
     /// Who is told what arrives on which topic; at most [`MAX_SUBSCRIPTIONS`].
     subscribers: Vec<Subscribe>,
-    /// How many subscriptions the broker has yet to answer.
-    subscribing: usize,
     closing: bool,
     failure: Option<Failure>,
     /// Whether the broker ended it, without a word.
@@ -126,7 +124,6 @@ impl ConnectionActor {
             packets: Packets::default(),
             isolation: Isolation::new(suspects),
             subscribers: Vec::new(),
-            subscribing: 0,
             closing: false,
             failure: None,
             closed_by_broker: false,
@@ -219,7 +216,6 @@ impl ConnectionActor {
             }
             Event::Subscribed(granted) => {
                 self.packets.alive();
-                self.subscribing = self.subscribing.saturating_sub(1);
                 if !granted {
                     tracing::warn!(
                         "the broker does not permit a subscription; Home Assistant's start is not noticed"
@@ -234,7 +230,8 @@ impl ConnectionActor {
             Event::Nothing => None,
         };
         let (parcel, answer) = answered?;
-        if !self.isolation.is_over() {
+        // `offline` is the last to leave.
+        if !self.isolation.is_over() && !self.closing {
             self.release(&parcel, ctx);
         }
         self.arrived(parcel, answer)
@@ -364,8 +361,7 @@ impl Actor for ConnectionActor {
         let mut alone = None;
         if self.session.is_some() && kind == Some(FailureKind::Protocol) {
             let in_flight = self.packets.all().filter_map(Parcel::travelling).collect();
-            // It may as well have been a subscription.
-            alone = isolation.broke(in_flight).filter(|_| self.subscribing == 0);
+            alone = isolation.broke(in_flight);
         }
         let suspects = isolation.suspects();
         let link = self.link;
@@ -468,7 +464,6 @@ impl Handler<Subscribe> for ConnectionActor {
             return;
         }
         self.subscribers.push(msg);
-        self.subscribing += 1;
     }
 }
 
@@ -483,7 +478,7 @@ impl Handler<Close> for ConnectionActor {
             return ctx.stop();
         }
         let offline = self.availability(&self.settings.will_message);
-        if self.give(offline, Parcel::Offline).is_err() {
+        if self.submit(offline, Parcel::Offline).is_err() {
             return ctx.stop();
         }
         ctx.run_later(CLOSE_PATIENCE, |_, ctx| ctx.stop());

@@ -90,7 +90,7 @@ impl ConnectionActor {
     }
 
     /// Gives the message to the client.
-    pub(super) fn give(&mut self, message: Message, parcel: Parcel) -> Result<(), NotGiven> {
+    fn give(&mut self, message: Message, parcel: Parcel) -> Result<(), NotGiven> {
         let Some((client, _)) = &self.session else { return Err(NotGiven::Overrun) };
         client.publish(message).map_err(|client::Overrun| NotGiven::Overrun)?;
         self.packets.given(parcel, Instant::now());

@@ -3,7 +3,8 @@
 //! A broker may answer an event in a way that MQTT does not permit, or end the connection over it (mosquitto does so with
 //! a message above its size limit). Sent again and again, that one event would hold up all the others for ever. So when a
 //! link ends over a protocol error, the events that were in flight go one by one on the next links; the one that is
-//! in flight with nothing else, event or not, when that happens again and again is believed to be the cause.
+//! in flight with nothing else, event or not, when that happens again and again is believed to be the cause. The connection
+//! sends them alone; handing them over one by one, too, has it decided when each leaves whether it is late.
 
 use crate::ids::Seq;
 
