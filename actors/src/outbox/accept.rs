@@ -49,6 +49,11 @@ async fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'stati
     }
 }
 
+/// How much longer notes may wait of which the oldest waits since then.
+fn still_to_wait(since: Option<Instant>, now: Instant) -> Option<Duration> {
+    NOTE_WITHIN.checked_sub(now.saturating_duration_since(since?)).filter(|left| !left.is_zero())
+}
+
 impl OutboxActor {
     /// Takes the events into the next commit, or says why not.
     pub(super) fn accept(
@@ -116,6 +121,7 @@ impl OutboxActor {
         };
         self.committing = Some(batch.events.len());
         self.unnoted = 0;
+        self.notes_wait_since = None;
         let is_small = commit::is_small(batch.events.len());
         let store = self.store.clone();
         let last_seq = self.last_seq_is_certain.then_some(self.last_seq);
@@ -221,6 +227,7 @@ impl OutboxActor {
         if self.gather.notes() == 0 {
             return;
         }
+        self.notes_wait_since.get_or_insert_with(Instant::now);
         if self.unnoted >= NOTE_EVERY && self.away.is_none() {
             self.commit(ctx);
         } else {
@@ -240,7 +247,11 @@ impl OutboxActor {
         if self.note_timer.is_none() {
             self.note_timer = Some(ctx.run_later(after, |act, ctx| {
                 act.note_timer = None;
-                act.commit(ctx);
+                match still_to_wait(act.notes_wait_since, Instant::now()) {
+                    // The notes for which it was set went with events.
+                    Some(left) if act.away.is_none() => act.note_later(left, ctx),
+                    _ => act.commit(ctx),
+                }
             }));
         }
     }
@@ -260,5 +271,20 @@ impl OutboxActor {
             // Whoever asked may have stopped waiting.
             let _gone = answer.send(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_wait_for_events_that_take_them_along_but_not_for_long() {
+        let noted = Instant::now();
+        let left = |millis| still_to_wait(Some(noted), noted + Duration::from_millis(millis));
+        assert_eq!(left(10), Some(Duration::from_millis(40)), "those before went with an event");
+        assert_eq!(left(50), None);
+        assert_eq!(left(5000), None);
+        assert_eq!(still_to_wait(None, noted), None, "nothing waits");
     }
 }

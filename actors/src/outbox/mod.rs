@@ -131,6 +131,8 @@ pub struct OutboxActor {
     away: Option<u64>,
     /// Settled events that no commit has noted yet.
     unnoted: usize,
+    /// Since when the oldest note waits for a commit.
+    notes_wait_since: Option<Instant>,
     /// The cursor, as it is on disk.
     noted: Seq,
     note_timer: Option<SpawnHandle>,
@@ -195,6 +197,7 @@ impl OutboxActor {
             last_seq_is_certain: true,
             away: None,
             unnoted: 0,
+            notes_wait_since: None,
             noted: cursor,
             note_timer: None,
             window,
