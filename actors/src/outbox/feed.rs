@@ -8,10 +8,10 @@ use crate::ids::Seq;
 /// Events a page.
 pub const PAGE: usize = 256;
 
-/// Events that were just committed are taken while no more are held than this, and no more bytes of payload; at some 1 KiB
-/// each that is 4 MiB. Others are read back when their turn comes.
-const CAPACITY: usize = 4096;
-const CAPACITY_BYTES: usize = 4 * 1024 * 1024;
+/// Events that were just committed are taken while no more are held than this, and no more bytes of payload. Others are read
+/// back when their turn comes, which costs processor time just when there is much to do: a burst is to fit.
+const CAPACITY: usize = 16_384;
+const CAPACITY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events that are ready to be sent, in order, and the place from which the next page is read.
 #[derive(Debug)]
@@ -170,33 +170,35 @@ mod tests {
 
     #[test]
     fn of_what_was_just_committed_as_much_is_held_as_there_is_room_for() {
+        let capacity = i64::try_from(CAPACITY).unwrap();
+        let last = capacity + 2000;
         let mut feed = Feed::new(Seq(1));
         feed.offer(&events(1..2001));
-        feed.offer(&events(2001..6001));
+        feed.offer(&events(2001..last));
         assert_eq!(feed.ready.len(), CAPACITY);
-        feed.offer(&events(6001..6002));
+        feed.offer(&events(last..=last));
         assert_eq!(feed.ready.len(), CAPACITY, "what does not follow is not taken");
-        for seq in 1..=4096 {
-            assert_eq!(feed.wants(Seq(6001)), None);
+        for seq in 1..=capacity {
+            assert_eq!(feed.wants(Seq(last)), None);
             assert_eq!(place(&feed.at(Seq(seq))), Some(seq));
             if feed.ready.len() == PAGE - 1 {
                 break;
             }
         }
-        assert_eq!(feed.wants(Seq(6001)).unwrap().from, Seq(4097), "the rest is read back");
+        assert_eq!(feed.wants(Seq(last)).unwrap().from, Seq(capacity + 1), "the rest is read back");
     }
 
     #[test]
     fn large_payloads_take_their_room() {
         let large = |seq| StoredEvent { payload: vec![b'x'; 1024 * 1024].into(), ..events([seq]).remove(0) };
         let mut feed = Feed::new(Seq(1));
-        feed.offer(&(1..10).map(large).collect::<Vec<_>>());
-        assert_eq!(feed.ready.len(), 4);
-        for seq in 1..5 {
+        feed.offer(&(1..20).map(large).collect::<Vec<_>>());
+        assert_eq!(feed.ready.len(), 16);
+        for seq in 1..17 {
             assert_eq!(place(&feed.at(Seq(seq))), Some(seq));
         }
         assert_eq!(feed.bytes, 0);
-        assert_eq!(feed.wants(Seq(9)).unwrap().from, Seq(5));
+        assert_eq!(feed.wants(Seq(19)).unwrap().from, Seq(17));
     }
 
     #[test]
