@@ -12,7 +12,7 @@ use crate::{
     listener::Listener,
     raw::Publisher,
     service::{Running, directory},
-    stats::millis,
+    stats::{median, millis, quantile},
     throughput::WINDOW,
 };
 
@@ -24,6 +24,8 @@ const WRITE: usize = 8192;
 /// Milliseconds, one for each event.
 #[derive(Debug, Default)]
 pub struct Latencies {
+    /// How many of them each round measured.
+    each: usize,
     pub raw: Vec<f64>,
     pub in_process: Vec<f64>,
     pub rest: Vec<f64>,
@@ -33,6 +35,13 @@ pub struct Latencies {
     pub sync: Vec<f64>,
 }
 
+impl Latencies {
+    /// The quantile of each round, and of these the middle one: a disk that stalls in one round says nothing of the others.
+    pub fn typical(&self, values: &[f64], share: f64) -> f64 {
+        median(&values.chunks(self.each).map(|round| quantile(round, share)).collect::<Vec<_>>())
+    }
+}
+
 /// Measures each way for so many seconds, one after the other, `rounds` times.
 pub async fn measure(broker: &Mosquitto, seconds: usize, rounds: usize) -> Latencies {
     let each = seconds * 100;
@@ -40,7 +49,7 @@ pub async fn measure(broker: &Mosquitto, seconds: usize, rounds: usize) -> Laten
     let running = Running::connected(broker.port(), 1).await;
     let embedded = Embedded::connected(broker.port(), 1).await;
     let mut raw = Publisher::connect(broker.port(), WINDOW).await;
-    let mut latencies = Latencies::default();
+    let mut latencies = Latencies { each, ..Latencies::default() };
     // The first events make the cameras known, which is not what is measured.
     for _ in 0..2 {
         warm_up(&running, &embedded).await;

@@ -2,7 +2,7 @@
 //! one way after the other and again, because machines are noisy.
 //!
 //! `cargo bench --bench end_to_end` measures everything; `-- --quick` a tenth of it, to see that it works; `-- --only
-//! rest_batch` one way's speed and the yardstick's, for a profiler to look at. The broker is a mosquitto of its own on a
+//! rest_batch` (or `latency`) one way beside the yardstick, for a profiler to look at. The broker is a mosquitto of its own on a
 //! private port; mosquitto and `mosquitto_sub` have to be installed.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its terminal")]
@@ -25,6 +25,7 @@ use std::{process::ExitCode, time::Duration};
 
 use liveobject_test_support::Mosquitto;
 
+use latency::Latencies;
 use report::Report;
 use throughput::{Counts, Samples, WAYS};
 
@@ -44,7 +45,7 @@ struct Extent {
 }
 
 const FULL: Extent = Extent {
-    rounds: 5,
+    rounds: 7,
     other_rounds: 3,
     divided_by: 1,
     latency_seconds: 4,
@@ -67,6 +68,10 @@ fn main() -> ExitCode {
     let extent = if has("--quick") { QUICK } else { FULL };
     let only = arguments.iter().skip_while(|argument| *argument != "--only").nth(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    if only.is_some_and(|only| only == "latency") {
+        println!("{}", report::latency(&runtime.block_on(latencies(&extent))));
+        return ExitCode::SUCCESS;
+    }
     if let Some(way) = only {
         println!("{}", report::speeds(1, false, &runtime.block_on(speed(way, &extent))));
         return ExitCode::SUCCESS;
@@ -81,12 +86,16 @@ fn main() -> ExitCode {
 async fn speed(way: &str, extent: &Extent) -> Samples {
     let broker = broker().await;
     let mut samples = Samples::new();
-    let ways: Vec<_> = WAYS.into_iter().filter(|known| *known == "raw" || *known == way).collect();
+    let ways: Vec<_> = WAYS.into_iter().filter(|known| *known == way).collect();
     for _ in 0..extent.rounds {
         throughput::round(&broker, &ways, 1, false, Counts::FULL.divided(extent.divided_by), &mut samples)
             .await;
     }
     samples
+}
+
+async fn latencies(extent: &Extent) -> Latencies {
+    latency::measure(&broker().await, extent.latency_seconds, extent.rounds).await
 }
 
 async fn broker() -> Mosquitto {
