@@ -68,12 +68,12 @@ fn main() -> ExitCode {
     let extent = if has("--quick") { QUICK } else { FULL };
     let only = arguments.iter().skip_while(|argument| *argument != "--only").nth(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    if only.is_some_and(|only| only == "latency") {
-        println!("{}", report::latency(&runtime.block_on(latencies(&extent))));
-        return ExitCode::SUCCESS;
-    }
     if let Some(way) = only {
-        println!("{}", report::speeds(1, false, &runtime.block_on(speed(way, &extent))));
+        let table = match way.as_str() {
+            "latency" => report::latency(&runtime.block_on(latencies(&extent))),
+            way => report::speeds(1, false, &runtime.block_on(speed(way, &extent))),
+        };
+        println!("{table}");
         return ExitCode::SUCCESS;
     }
     let report = runtime.block_on(measure(extent));
