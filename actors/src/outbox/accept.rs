@@ -23,7 +23,7 @@ use crate::{
     store::{
         StoreError,
         commit::{self, Committed},
-        mqtt_config,
+        mqtt_config, wal,
     },
     stream::{LogMoved, Position},
 };
@@ -142,6 +142,22 @@ impl OutboxActor {
             act.pump(ctx);
             act.tell(ctx);
             act.check_drained(ctx);
+            act.merge_log(ctx);
+        }));
+    }
+
+    /// While nothing waits for a commit.
+    fn merge_log(&mut self, ctx: &mut Context<Self>) {
+        if self.committing.is_some() || !self.unmerged.is_due() {
+            return;
+        }
+        let store = self.store.clone();
+        let merged = async move { wal::merge(&store).await };
+        ctx.spawn(merged.into_actor(self).map(|merged, _, _| {
+            if let Err(error) = merged {
+                // Nothing is lost: it is in the log, and the next commits tell whether the disk is full.
+                tracing::debug!(%error, "the write-ahead log was not merged");
+            }
         }));
     }
 
@@ -169,6 +185,7 @@ impl OutboxActor {
         self.database_works();
         self.last_seq = committed.last_seq;
         self.last_seq_is_certain = true;
+        self.unmerged.add(&committed.stored);
         self.metrics.events_accepted.inc_by(u64::try_from(committed.stored.len()).unwrap_or(0));
         if let Some(run) = on_its_way.runs().last() {
             self.noted = self.noted.max(run.up_to);

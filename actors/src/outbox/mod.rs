@@ -62,7 +62,10 @@ use crate::{
     ids::Seq,
     metrics::Metrics,
     settings::MqttSettings,
-    store::{Store, commit, commit::Afterlife, dead_events, deliveries, events, history, retries, sweep},
+    store::{
+        Store, commit, commit::Afterlife, dead_events, deliveries, events, history, retries, sweep,
+        wal::Unmerged,
+    },
     stream::{Position, Watched},
     thumbnails::Sweep,
 };
@@ -136,6 +139,7 @@ pub struct OutboxActor {
     /// The cursor, as it is on disk.
     noted: Seq,
     note_timer: Option<SpawnHandle>,
+    unmerged: Unmerged,
 
     // Delivery.
     window: Window,
@@ -198,6 +202,7 @@ impl OutboxActor {
             away: None,
             unnoted: 0,
             notes_wait_since: None,
+            unmerged: Unmerged::default(),
             noted: cursor,
             note_timer: None,
             window,

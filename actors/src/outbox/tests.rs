@@ -465,6 +465,19 @@ async fn events_are_listed_newest_first_by_camera_and_state() {
 }
 
 #[actix::test]
+async fn in_quiet_times_the_log_goes_to_its_place_in_the_file_between_commits() {
+    let it = Fixture::new().await;
+    let file = it.dir.as_ref().unwrap().path().join("liveobject.db");
+    let size = || std::fs::metadata(&file).unwrap().len();
+    let before = size();
+    // Half of what SQLite waits for before it does it within a commit.
+    for n in 0..230 {
+        it.publish(event(&format!("e{n}"))).await.unwrap();
+    }
+    wait_until("it is there", async || size() > before).await;
+}
+
+#[actix::test]
 async fn draining_refuses_new_events_and_waits_for_those_in_flight() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=20).await;

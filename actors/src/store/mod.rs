@@ -25,6 +25,7 @@ pub(crate) mod sweep;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tokens;
+pub(crate) mod wal;
 
 use std::{collections::HashSet, path::Path, time::Duration};
 
@@ -55,7 +56,8 @@ const CACHE_KIB: &str = "-1024";
 /// To what size the write-ahead log is cut back after a long read held up its clearing.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
 /// After how many pages of 4 KiB what the write-ahead log holds goes to its place in the file. Pages that change with every
-/// commit go there once for all of them, so that fewer times gain; after a crash the start reads so much again.
+/// commit go there once for all of them, so that fewer times gain; after a crash the start reads so much again. Mostly it has
+/// gone there before, see [`wal`].
 const CHECKPOINT_PAGES: &str = "4000";
 /// More statements than the actors have.
 const STATEMENTS: usize = 64;
