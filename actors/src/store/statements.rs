@@ -3,11 +3,15 @@
 
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use sea_orm::{
     ConnAcquireErr, DatabaseConnection, DbBackend, DbErr, QueryResult, RuntimeErr, Statement, Value,
     sqlx::{
-        self, Arguments as _, AssertSqlSafe, Sqlite, error::ErrorKind, pool::PoolConnection,
-        sqlite::SqliteArguments,
+        self, Arguments as _, AssertSqlSafe, Either, Executor as _, Sqlite,
+        error::ErrorKind,
+        pool::PoolConnection,
+        query::Query,
+        sqlite::{SqliteArguments, SqliteConnection},
     },
 };
 
@@ -65,30 +69,52 @@ impl Transaction {
     async fn go(&mut self, statements: Vec<Statement>, end: &str) -> Result<Vec<QueryResult>, DbErr> {
         self.is_over = false;
         let mut sql = String::new();
+        let mut left = statements.len();
         if !std::mem::replace(&mut self.has_begun, true) {
             sql.push_str("BEGIN IMMEDIATE;");
+            left += 1;
         }
         let mut arguments = SqliteArguments::default();
         for statement in statements {
+            debug_assert!(!statement.sql.contains(';'), "each is one, so that the answers can be counted");
             sql.push_str(&statement.sql);
             sql.push(';');
             for value in statement.values.into_iter().flat_map(|values| values.0) {
                 add(&mut arguments, value)?;
             }
         }
-        sql.push_str(end);
+        if !end.is_empty() {
+            sql.push_str(end);
+            left += 1;
+        }
         // Its texts are made here and in the tables' files; what others say is among the arguments.
         let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
-        match query.fetch_all(&mut *self.connection).await {
-            Ok(rows) => Ok(rows.into_iter().map(QueryResult::from).collect()),
-            Err(error) => {
-                let error = DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error)));
-                // `OR ROLLBACK` has ended it.
-                self.is_over = is_repeated(&error);
-                Err(error)
-            }
+        answers(&mut self.connection, query, left).await.map_err(|error| {
+            let error = DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error)));
+            // `OR ROLLBACK` has ended it.
+            self.is_over = is_repeated(&error);
+            error
+        })
+    }
+}
+
+/// The rows of so many statements. Does not wait to be told that nothing follows the last: each word from the database's
+/// thread takes as long as a small statement.
+async fn answers(
+    connection: &mut SqliteConnection,
+    query: Query<'_, Sqlite, SqliteArguments>,
+    mut left: usize,
+) -> sqlx::Result<Vec<QueryResult>> {
+    let mut rows = Vec::new();
+    let mut told = connection.fetch_many(query);
+    while left > 0 {
+        match told.try_next().await? {
+            Some(Either::Left(_done)) => left -= 1,
+            Some(Either::Right(row)) => rows.push(QueryResult::from(row)),
+            None => return Err(sqlx::Error::WorkerCrashed),
         }
     }
+    Ok(rows)
 }
 
 impl Drop for Transaction {
