@@ -12,11 +12,15 @@ use crate::{
     listener::Listener,
     raw::Publisher,
     service::{Running, directory},
-    stats::{median, millis, quantile},
+    stats::millis,
     throughput::WINDOW,
 };
 
 const EVERY: Duration = Duration::from_millis(10);
+
+/// How many events each way has its turn for: two seconds, so that a disk or a neighbour that is slow for some seconds is slow
+/// for all ways.
+const TURN: usize = 200;
 
 /// What one write to the log costs at least, in bytes: two pages.
 const WRITE: usize = 8192;
@@ -24,8 +28,6 @@ const WRITE: usize = 8192;
 /// Milliseconds, one for each event.
 #[derive(Debug, Default)]
 pub struct Latencies {
-    /// How many of them each round measured.
-    each: usize,
     pub raw: Vec<f64>,
     pub in_process: Vec<f64>,
     pub rest: Vec<f64>,
@@ -35,50 +37,43 @@ pub struct Latencies {
     pub sync: Vec<f64>,
 }
 
-impl Latencies {
-    /// The quantile of each round, and of these the middle one: a disk that stalls in one round says nothing of the others.
-    pub fn typical(&self, values: &[f64], share: f64) -> f64 {
-        median(&values.chunks(self.each).map(|round| quantile(round, share)).collect::<Vec<_>>())
-    }
-}
-
-/// Measures each way for so many seconds, one after the other, `rounds` times.
-pub async fn measure(broker: &Mosquitto, seconds: usize, rounds: usize) -> Latencies {
-    let each = seconds * 100;
-    let listener = Listener::subscribe(broker.port(), each * rounds * 3);
+/// Measures each way, one after the other, `turns` times.
+pub async fn measure(broker: &Mosquitto, turns: usize) -> Latencies {
+    let listener = Listener::subscribe(broker.port(), TURN * turns * 3);
     let running = Running::connected(broker.port(), 1).await;
     let embedded = Embedded::connected(broker.port(), 1).await;
     let mut raw = Publisher::connect(broker.port(), WINDOW).await;
-    let mut latencies = Latencies { each, ..Latencies::default() };
+    let mut latencies = Latencies::default();
     // The first events make the cameras known, which is not what is measured.
+    let mut connection = Connection::open(running.service.port()).await;
     for _ in 0..2 {
-        warm_up(&running, &embedded).await;
+        warm_up(&running, &mut connection, &embedded).await;
     }
-    for round in 0..rounds {
-        let start = round * each * 3;
-        let numbers = start..start + each;
+    for turn in 0..turns {
+        let start = turn * TURN * 3;
+        let numbers = start..start + TURN;
         let begun = raw.publish_paced(numbers.clone(), EVERY).await;
         latencies.raw.extend(between(&begun, &listener.arrived(numbers).await));
 
-        let numbers = start + each..start + each * 2;
+        let numbers = start + TURN..start + TURN * 2;
         let begun = embedded.publish_paced(numbers.clone(), EVERY).await;
         latencies.in_process.extend(between(&begun, &listener.arrived(numbers).await));
 
-        let numbers = start + each * 2..start + each * 3;
-        let (begun, accepted) = post_paced(&running, numbers.clone()).await;
+        let numbers = start + TURN * 2..start + TURN * 3;
+        let (begun, accepted) = post_paced(&running, &mut connection, numbers.clone()).await;
         latencies.rest.extend(between(&begun, &listener.arrived(numbers).await));
         latencies.rest_accepted.extend(accepted);
         events::check_payload(&listener.last_payload());
 
-        latencies.sync.extend(syncs(each).await);
+        latencies.sync.extend(syncs(TURN).await);
     }
     latencies
 }
 
-async fn warm_up(running: &Running, embedded: &Embedded) {
+async fn warm_up(running: &Running, connection: &mut Connection, embedded: &Embedded) {
     let numbers = 0..events::CAMERAS;
     embedded.publish_all(events::CAMERAS).await;
-    let _ = post_paced(running, numbers).await;
+    let _ = post_paced(running, connection, numbers).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
 }
 
@@ -90,10 +85,13 @@ fn between(begun: &[Instant], arrived: &[Instant]) -> Vec<f64> {
         .collect()
 }
 
-/// One at a time over one connection; when each was begun, and after how many milliseconds it was answered.
-async fn post_paced(running: &Running, numbers: std::ops::Range<usize>) -> (Vec<Instant>, Vec<f64>) {
+/// One at a time; when each was begun, and after how many milliseconds it was answered.
+async fn post_paced(
+    running: &Running,
+    connection: &mut Connection,
+    numbers: std::ops::Range<usize>,
+) -> (Vec<Instant>, Vec<f64>) {
     let token = running.service.token();
-    let mut connection = Connection::open(running.service.port()).await;
     let mut clock = tokio::time::interval(EVERY);
     let (mut begun, mut answered) = (Vec::new(), Vec::new());
     for number in numbers {

@@ -39,7 +39,7 @@ struct Extent {
     /// Of the other QoS, and with a subscriber.
     other_rounds: usize,
     divided_by: usize,
-    latency_seconds: usize,
+    latency_turns: usize,
     idle: Duration,
     waiting: usize,
 }
@@ -48,7 +48,7 @@ const FULL: Extent = Extent {
     rounds: 7,
     other_rounds: 3,
     divided_by: 1,
-    latency_seconds: 4,
+    latency_turns: 20,
     idle: Duration::from_secs(30),
     waiting: 1_000_000,
 };
@@ -57,7 +57,7 @@ const QUICK: Extent = Extent {
     rounds: 2,
     other_rounds: 1,
     divided_by: 10,
-    latency_seconds: 1,
+    latency_turns: 2,
     idle: Duration::from_secs(3),
     waiting: 100_000,
 };
@@ -95,7 +95,7 @@ async fn speed(way: &str, extent: &Extent) -> Samples {
 }
 
 async fn latencies(extent: &Extent) -> Latencies {
-    latency::measure(&broker().await, extent.latency_seconds, extent.rounds).await
+    latency::measure(&broker().await, extent.latency_turns).await
 }
 
 async fn broker() -> Mosquitto {
@@ -122,7 +122,7 @@ async fn measure(extent: Extent) -> Report {
         }
     }
     eprintln!("latency");
-    let latencies = latency::measure(&broker, extent.latency_seconds, extent.rounds).await;
+    let latencies = latency::measure(&broker, extent.latency_turns).await;
     eprintln!("cost");
     let cost = cost::measure(&broker, extent.idle, extent.waiting).await;
     eprintln!("beside those who are slow");
