@@ -7,14 +7,21 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::{Mutex, PoisonError};
 
 const FIRST: u64 = 20_000;
 const COUNT: u64 = 12_000;
 const ATTEMPTS: usize = 200;
 
-/// A loopback port on which nobody listens right now.
+/// What tells other tests, in this process and others, that a port is taken, also while the server on it is down. Goes with the
+/// process.
+static TAKEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+
+/// A loopback port on which nobody listens right now, and which no other test gets as long as this process lives.
 ///
-/// Another process may take it before the caller does: who starts a server on it should try again on another one.
+/// A process that is no test may take it before the caller does: who starts a server on it should try again on another one.
 ///
 /// # Panics
 ///
@@ -23,7 +30,7 @@ const ATTEMPTS: usize = 200;
 pub fn free_port() -> u16 {
     (0..ATTEMPTS)
         .map(|_| random_port())
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .find(|port| take(*port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .unwrap_or_else(|| panic!("no free loopback port in {ATTEMPTS} attempts"))
 }
 
@@ -32,9 +39,24 @@ fn random_port() -> u16 {
     u16::try_from(FIRST + random % COUNT).expect("the range lies below 65536")
 }
 
+/// Whether no test had it.
+fn take(port: u16) -> bool {
+    let name = SocketAddr::from_abstract_name(format!("liveobject-test-port-{port}"));
+    let Ok(taken) = name.and_then(|name| UnixListener::bind_addr(&name)) else { return false };
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_given_once() {
+        let port = free_port();
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nobody listens there");
+        assert!(!take(port));
+    }
 
     #[test]
     fn a_free_port_can_be_listened_on() {
