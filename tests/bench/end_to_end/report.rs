@@ -69,7 +69,7 @@ impl Report {
             .collect();
         let latencies = &self.latencies;
         let (raw, rest) = (quantile(&latencies.raw, 0.99), quantile(&latencies.rest, 0.99));
-        let bound = (5.0 * raw + 2.0 * quantile(&latencies.sync, 0.5)).min(10.0);
+        let bound = (5.0 * raw + 2.0 * median(&latencies.sync)).min(10.0);
         lines.push(Line::at_most("REST latency p99, ms (5 × raw p99 + 2 syncs, and 10)", rest, bound));
         lines.push(Line::at_most("memory idle, MiB", self.cost.idle_mib, 25.0));
         let waiting = self.cost.accepted_mib.max(self.cost.waiting_mib).max(self.cost.draining_mib);
@@ -165,11 +165,11 @@ impl Report {
         json!({
             "ratios": ratios(self.main()),
             "latency_ms": {
-                "rest_p50": quantile(rest, 0.5), "rest_p95": quantile(rest, 0.95),
+                "rest_p50": median(rest), "rest_p95": quantile(rest, 0.95),
                 "rest_p99": quantile(rest, 0.99),
-                "in_process_p50": quantile(in_process, 0.5), "in_process_p99": quantile(in_process, 0.99),
-                "raw_p50": quantile(raw, 0.5), "raw_p99": quantile(raw, 0.99),
-                "sync_p50": quantile(sync, 0.5), "sync_p99": quantile(sync, 0.99),
+                "in_process_p50": median(in_process), "in_process_p99": quantile(in_process, 0.99),
+                "raw_p50": median(raw), "raw_p99": quantile(raw, 0.99),
+                "sync_p50": median(sync), "sync_p99": quantile(sync, 0.99),
             },
             "memory_mib": {
                 "idle": cost.idle_mib, "million_waiting": cost.accepted_mib.max(cost.waiting_mib),
@@ -199,7 +199,7 @@ impl Report {
 
 /// The table of the latencies, as Markdown.
 pub fn latency(latencies: &Latencies) -> String {
-    let Latencies { raw, in_process, rest, rest_accepted, sync, .. } = latencies;
+    let Latencies { raw, in_process, rest, rest_accepted, sync } = latencies;
     let mut text = String::new();
     line(&mut text, "\n**Latency at 100 events/s**, ms, to receipt by a subscriber\n");
     line(&mut text, "| way | p50 | p95 | p99 |\n| --- | --- | --- | --- |");
@@ -213,7 +213,7 @@ pub fn latency(latencies: &Latencies) -> String {
         let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|share| quantile(values, share));
         line(&mut text, &format!("| {way} | {p50:.2} | {p95:.2} | {p99:.2} |"));
     }
-    let share = quantile(sync, 0.5) / quantile(rest, 0.5) * 100.0;
+    let share = median(sync) / median(rest) * 100.0;
     line(&mut text, &format!("\nThe disk sync is {share:.0}% of the REST latency's p50."));
     text
 }
