@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use liveobject_actors::tokens::{Scope, TokenName};
+use liveobject_actors::domain::token::{Scope, TokenName};
 
 const SHORTEST_DEMO: Duration = Duration::from_secs(5);
 const LONGEST_DEMO: Duration = Duration::from_hours(1);

@@ -6,11 +6,16 @@ use std::path::Path;
 
 use actix::Actor as _;
 use liveobject_actors::{
-    clock::Timestamp,
-    config::{ConfigActor, GetSettings, IdentitySource, TestConnection, TestReport, rotate},
+    config::{ConfigActor, IdentitySource, rotate},
     data_dir::{DataDir, DataDirError},
+    domain::{
+        clock::Timestamp,
+        probe_report::TestReport,
+        token::{Scope, Scopes, TokenName, TokenRecord},
+    },
+    messages::config::{GetSettings, TestConnection},
     store::Store,
-    tokens::{self, Scope, Scopes, TokenName, TokenRecord},
+    tokens,
 };
 use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;

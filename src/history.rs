@@ -9,8 +9,10 @@ use std::{
 };
 
 use liveobject_actors::{
-    calendar::{Calendar, Day},
-    clock::{self, Timestamp},
+    domain::{
+        calendar::{Calendar, Day},
+        clock::{self, Timestamp},
+    },
     metrics::Metrics,
     reading::Reading,
 };

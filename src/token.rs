@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use liveobject_actors::hex;
+use liveobject_actors::domain::hex;
 use rand::{
     TryRng,
     rngs::{SysError, SysRng},

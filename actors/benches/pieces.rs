@@ -7,10 +7,7 @@ use std::{hint::black_box, time::Duration};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use liveobject_actors::{
     DetectionEvent, EventInput, Seq,
-    camera::Camera,
-    clock,
-    event::marked_late,
-    ids::LinkId,
+    domain::{camera::Camera, clock, event::marked_late, ids::LinkId},
     testing::log::{Log, Window},
 };
 
@@ -60,7 +57,7 @@ fn pass(events: u64, limit: usize) -> Window {
             answered = answered.next();
             window.settle(link, answered, false);
         }
-        black_box(window.take_runs());
+        black_box(window.take_ranges());
     }
     window
 }

@@ -8,32 +8,32 @@ use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
-    calendar::Calendar,
-    cameras::{CameraActor, CameraPeers, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
-    clock,
-    config::{
-        ConfigActor, ConfigOptions, GetSettings, GivenIdentity, IdentitySource, ReplaceSettings,
-        TestConnection, identity::PublicKey,
-    },
+    cameras::{CameraActor, CameraPeers},
+    config::{ConfigActor, ConfigOptions, GivenIdentity, IdentitySource, identity::PublicKey},
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
-    discovery::{DiscoveryActor, DiscoveryPeers, PublishDiscovery},
-    metrics::Metrics,
-    outbox::{
-        Answered, Decide, Drain, GetEvent, GetOutbox, LinkDown, LinkUp, ListEvents, OutboxActor,
-        OutboxLimits, PublishBatch, PublishEvent, Stop, Thumbnails,
+    discovery::{DiscoveryActor, DiscoveryPeers},
+    domain::{calendar::Calendar, clock, links::Links},
+    messages::{
+        cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
+        config::{GetSettings, ReplaceSettings, TestConnection},
+        discovery::PublishDiscovery,
+        link::{Answered, LinkDown, LinkUp},
+        outbox::{Decide, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
+        service::Stop,
+        stream::{LogWatch, OpenStream},
+        supervisor::{GetStatus, PublishTestMessage, Shutdown},
+        thumbnails::{GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail},
+        tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
+    metrics::Metrics,
+    outbox::{OutboxActor, OutboxLimits, Thumbnails},
     retained::RetainedActor,
     store::{OpenError, Store, StoreError, commit::Context as CommitContext, deliveries},
-    stream::{OpenStream, StreamActor, StreamPeers, Watched},
-    supervisor::{
-        ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
-    },
-    thumbnails::{
-        Files, FilesError, GetThumbnail, GetThumbnailAt, HaveThumbnails, LinkKey, LinkKeyError, Links,
-        PutThumbnail, ThumbnailActor,
-    },
-    tokens::{Authenticate, CreateToken, ListTokens, RevokeToken, TokenActor},
+    stream::{StreamActor, StreamPeers},
+    supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
+    thumbnails::{self, Files, FilesError, LinkKeyError, ThumbnailActor},
+    tokens::TokenActor,
 };
 
 /// When the service stops, what is in flight gets so long to be acknowledged.
@@ -263,7 +263,7 @@ impl Service {
 
         let config = ConfigActor::open(options.config_options(store.clone(), crash.clone()));
         let config = config.await.map_err(StartError::Settings)?;
-        let key = LinkKey::load_or_create(data_dir.path())?;
+        let key = thumbnails::load_or_create(data_dir.path())?;
         let links = Links::new(&options.public_url, options.retention_days, key);
         let thumbnails = Files::open(data_dir.path())?;
         let thumbnails = ThumbnailActor::new(store.clone(), thumbnails, crash.clone());
@@ -305,9 +305,9 @@ impl Service {
         let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
         let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
         let streams_context = Context::new();
-        let watched = Watched::by(recipient(&streams_context.address()));
+        let watch = LogWatch::new(recipient(&streams_context.address()));
         let outbox_actor = outbox_actor.telling(recipient(&cameras)).keeping(keeper);
-        let outbox = outbox_context.run(outbox_actor.watched_by(watched.clone()));
+        let outbox = outbox_context.run(outbox_actor.watched_by(watch.clone()));
 
         let listeners = Listeners {
             link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],
@@ -319,7 +319,7 @@ impl Service {
             .saying_farewell(recipient(&retained))
             .start();
         let streams = stream_peers(&outbox, &supervisor);
-        let streams = streams_context.run(StreamActor::new(streams, watched, metrics.clone(), crash));
+        let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
         // The supervisor last: when a connection comes up, the others know the settings that it belongs to. Before those
         // who say what is to stand: who publishes it, lest it goes over the connection that ends.
         let listeners = vec![

@@ -1,6 +1,6 @@
 //! `config.example.toml` says what the program does: every key is in it, commented out, at its default.
 
-use liveobject_actors::{MqttSettings, settings::SecretUpdate};
+use liveobject_actors::{MqttSettings, domain::settings::SecretUpdate};
 
 use super::{source::keys, *};
 

@@ -26,8 +26,8 @@ use std::{
 
 use liveobject_actors::{
     Invalid, MqttSettings, ServiceOptions,
-    calendar::Calendar,
     config::{GivenIdentity, identity::PublicKey},
+    domain::calendar::Calendar,
 };
 use secrecy::zeroize::Zeroize;
 use serde_json::Value;

@@ -9,9 +9,11 @@ use std::{
 use actix_web::http::Uri;
 use liveobject_actors::{
     MqttSettings,
-    calendar::Calendar,
     config::identity::PublicKey,
-    fields::{Faults, FieldError, Fields, Invalid, bytes_within, no_control},
+    domain::{
+        calendar::Calendar,
+        fields::{Faults, FieldError, Fields, Invalid, bytes_within, no_control},
+    },
 };
 use serde_json::Value;
 

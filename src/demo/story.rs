@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use liveobject_actors::{
-    Handle, clock,
-    outbox::{GetOutbox, OutboxStatus},
-    supervisor::GetStatus,
+    Handle,
+    domain::clock,
+    messages::{
+        outbox::{GetOutbox, OutboxStatus},
+        supervisor::GetStatus,
+    },
 };
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use liveobject_actors::tokens::Scope;
+use liveobject_actors::domain::token::Scope;
 use reqwest::{Client, Method};
 use serde_json::Value;
 

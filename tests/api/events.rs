@@ -1,6 +1,6 @@
 //! Events: accepted, refused field by field, and read back.
 
-use liveobject_actors::{PublishError, outbox::QueryError};
+use liveobject_actors::{PublishError, domain::event_log::QueryError};
 use serde_json::{Value, json};
 
 use crate::helpers::TestApp;

@@ -13,7 +13,7 @@ use liveobject::{
     http::{ApiState, HostRules, serve},
     token::ApiToken,
 };
-use liveobject_actors::tokens::{Scope, Scopes};
+use liveobject_actors::domain::token::{Scope, Scopes};
 use liveobject_test_support::EventStream;
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;

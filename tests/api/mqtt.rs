@@ -1,11 +1,12 @@
 //! The MQTT integration.
 
 use liveobject_actors::{
-    Invalid, clock,
-    config::ReplaceError,
-    outbox::OutboxStatus,
-    status::{ConnectionState, Failure, FailureKind, LastError, Warning},
-    supervisor::TestMessageError,
+    Invalid,
+    domain::{
+        clock,
+        status::{ConnectionState, Failure, FailureKind, LastError, Warning},
+    },
+    messages::{config::ReplaceError, outbox::OutboxStatus, supervisor::TestMessageError},
 };
 use reqwest::Method;
 use serde_json::{Value, json};

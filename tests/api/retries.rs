@@ -1,6 +1,6 @@
 //! Sending dead events again, and dismissing them.
 
-use liveobject_actors::outbox::{DecideError, Decision};
+use liveobject_actors::domain::delivery::{DecideError, Decision};
 use reqwest::Method;
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! Signing in to the page, and what its cookie opens.
 
-use liveobject_actors::tokens::Scope;
+use liveobject_actors::domain::token::Scope;
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 

@@ -11,9 +11,10 @@ use liveobject::{
     token::ApiToken,
 };
 use liveobject_actors::{
-    EventId, Service, ServiceOptions, clock,
-    outbox::QueryError,
-    thumbnails::{LinkKey, Links, ThumbnailError},
+    EventId, Service, ServiceOptions,
+    domain::{clock, event_log::QueryError, links::Links},
+    messages::thumbnails::ThumbnailError,
+    thumbnails,
 };
 use reqwest::{Client, Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
@@ -221,7 +222,7 @@ async fn an_altered_or_expired_link_opens_nothing() {
         let (status, headers, _) = it.open_link(Method::GET, &altered).await;
         assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, "Bearer"), "{altered}");
     }
-    let links = Links::new(&it.base, 7, LinkKey::load_or_create(it.dir.path()).unwrap());
+    let links = Links::new(&it.base, 7, thumbnails::load_or_create(it.dir.path()).unwrap());
     let made = |seconds_ago: i64| {
         let at = clock::now() - chrono::Duration::seconds(7 * 86_400 + seconds_ago);
         links.url(&EventId::parse("a").unwrap(), at).strip_prefix(&it.base).unwrap().to_owned()

@@ -1,6 +1,6 @@
 //! Events as a subscriber gets them.
 
-use liveobject_actors::clock;
+use liveobject_actors::domain::clock;
 use liveobject_test_support::Ledger;
 use serde_json::{Value, json};
 

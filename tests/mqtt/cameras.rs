@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liveobject_actors::clock;
+use liveobject_actors::domain::clock;
 use serde_json::{Value, json};
 
 use crate::helpers::{

@@ -5,7 +5,7 @@ mod stream;
 
 use std::{collections::HashSet, time::Duration};
 
-use liveobject_actors::clock;
+use liveobject_actors::domain::clock;
 use liveobject_test_support::{
     Api, Ledger, Message, Mosquitto, ScriptedBroker, Service, ServiceBuilder, Subscriber, scripted::Received,
     wait_until,

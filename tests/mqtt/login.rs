@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liveobject_actors::clock;
+use liveobject_actors::domain::clock;
 use liveobject_test_support::{Mosquitto, ScriptedBroker, mqtt5::ConnAck};
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! The broker restarts, and what is told meanwhile.
 
-use liveobject_actors::clock;
+use liveobject_actors::domain::clock;
 use liveobject_test_support::Ledger;
 use serde_json::Value;
 

@@ -200,7 +200,7 @@ async fn certificates_that_end_soon_are_warned_of_and_measured() {
     let text = |place: usize| told[place]["message"].as_str().expect("a text");
     assert!(text(0).contains("expires in 13 days"), "{status}");
     assert!(text(1).starts_with("Our client certificate expires in 2 days"), "{status}");
-    let now = liveobject_actors::clock::now().timestamp();
+    let now = liveobject_actors::domain::clock::now().timestamp();
     for (whose, days) in [("broker", 13), ("client", 2)] {
         let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{whose}\"}}");
         let end = metric(&service, &name).await;

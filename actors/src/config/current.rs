@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{
-    messages::{SettingsChanged, SettingsView},
-    secrets::{Held, Secrets},
-};
+use super::secrets::{Held, Secrets};
 use crate::{
-    clock::Timestamp,
-    fields::{Faults, Invalid},
-    settings::{MqttSettings, SecretUpdate, SettingsUpdate},
+    domain::{
+        clock::Timestamp,
+        fields::{Faults, Invalid},
+        settings::{MqttSettings, SecretUpdate, SettingsUpdate},
+    },
+    messages::config::{SettingsChanged, SettingsView},
 };
 
 /// The settings in force.
@@ -171,8 +171,8 @@ mod tests {
         faults.into_iter().map(|fault| fault.field).collect()
     }
 
-    const EC: &str = include_str!("../certificate/testdata/ec.crt");
-    const RSA: &str = include_str!("../certificate/testdata/rsa.crt");
+    const EC: &str = include_str!("../domain/certificate/testdata/ec.crt");
+    const RSA: &str = include_str!("../domain/certificate/testdata/rsa.crt");
 
     #[test]
     fn a_secret_is_bound_to_where_it_was_entered_for() {

@@ -12,7 +12,7 @@ use secrecy::zeroize::Zeroizing;
 use super::identity::{Identity, Malformed};
 pub use super::identity_error::IdentityFileError;
 use super::source::GivenIdentity;
-use crate::clock;
+use crate::domain::clock;
 
 /// Far above what `age-keygen` writes: room for comments.
 const MAX_BYTES: u64 = 64 * 1024;

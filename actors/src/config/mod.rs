@@ -13,7 +13,6 @@ mod current;
 pub mod identity;
 mod identity_error;
 pub mod identity_file;
-mod messages;
 mod open;
 mod recover;
 mod replace;
@@ -34,7 +33,6 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
-pub use messages::*;
 pub use source::{GivenIdentity, IdentitySource};
 
 use self::{
@@ -43,8 +41,14 @@ use self::{
     replace::{Place, Replaced},
 };
 use crate::{
-    fields::Invalid,
-    settings::MqttSettings,
+    domain::{
+        fields::Invalid,
+        probe_report::{TestProgress, TestReport},
+        settings::MqttSettings,
+    },
+    messages::config::{
+        GetSettings, ReplaceError, ReplaceSettings, SettingsChanged, SettingsView, TestConnection,
+    },
     store::{Store, StoreError},
 };
 

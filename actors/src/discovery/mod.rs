@@ -4,7 +4,6 @@
 //! published again when Home Assistant announces itself. The messages themselves are pure functions of a camera and the
 //! settings.
 
-mod messages;
 mod payload;
 #[cfg(test)]
 mod tests;
@@ -21,16 +20,23 @@ use actix::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use self::messages::*;
 use self::payload::About;
 use crate::{
-    camera::Camera,
-    config::SettingsChanged,
-    connection::{Arrived, Subscribe},
-    ids::CameraId,
-    outbox::{GetOutbox, LinkUp, OutboxStatus, Stop},
-    retained::{Content, Former, Group, Kind, Owner, Republish, Republished, Retain, RetainAll, Wanted},
-    settings::{DiscoveryFormat, MqttSettings},
+    domain::{
+        camera::Camera,
+        ids::CameraId,
+        retained::{Content, Group, Kind, Owner, PreviousTopic, Wanted},
+        settings::{DiscoveryFormat, MqttSettings},
+    },
+    messages::{
+        config::SettingsChanged,
+        connection::{Arrived, Subscribe},
+        discovery::{CamerasChanged, DiscoveryError, DiscoveryPublished, PublishDiscovery},
+        link::LinkUp,
+        outbox::{GetOutbox, OutboxStatus},
+        retained::{Republish, Republished, Retain, RetainAll},
+        service::Stop,
+    },
 };
 
 /// Requests that may wait in the mailbox; facts are bounded by their senders.
@@ -99,7 +105,7 @@ impl DiscoveryActor {
                 let device = |settings: &MqttSettings| payload::camera_device(camera, settings, &self.about);
                 let mut group = self.device_group(name, device);
                 let legacy = payload::legacy_topics(&self.settings.discovery_prefix, id).into_iter();
-                group.former.extend(legacy.map(|legacy| Former {
+                group.former.extend(legacy.map(|legacy| PreviousTopic {
                     topic: legacy.topic,
                     migrates: legacy.migrates,
                     foreign: true,
@@ -126,7 +132,7 @@ impl DiscoveryActor {
         });
         let other = MqttSettings { discovery_format: other(settings.discovery_format), ..settings.clone() };
         let former = device(&other).topics(&other).into_iter();
-        let former = former.map(|topic| Former { topic, migrates: true, foreign: false });
+        let former = former.map(|topic| PreviousTopic { topic, migrates: true, foreign: false });
         Group { kind: Kind::Discovery, name, wanted: wanted.collect(), former: former.collect() }
     }
 

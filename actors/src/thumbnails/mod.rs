@@ -7,9 +7,6 @@
 
 mod files;
 mod key;
-mod links;
-mod messages;
-mod picture;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -23,19 +20,24 @@ use tokio::{
     task::spawn_blocking,
 };
 
-#[cfg(test)]
-pub(crate) use self::picture::samples;
 pub use self::{
     files::{Files, FilesError},
-    key::{LinkKey, LinkKeyError},
-    links::Links,
-    messages::*,
-    picture::check,
+    key::{LinkKeyError, load_or_create},
 };
 use crate::{
-    camera::Thumbnail,
-    ids::EventId,
-    outbox::{QueryError, Stop},
+    domain::{
+        camera::Thumbnail,
+        event_log::QueryError,
+        ids::EventId,
+        image::{Picture, check},
+    },
+    messages::{
+        cameras::ThumbnailStored,
+        service::Stop,
+        thumbnails::{
+            GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, StoreThumbnail, Sweep, ThumbnailError,
+        },
+    },
     store::{
         Store, StoreError,
         events::{self, Place},

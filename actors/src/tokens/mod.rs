@@ -7,10 +7,7 @@
 //!
 //! It knows scopes, not routes: what needs which is the HTTP layer's.
 
-mod book;
-mod messages;
-mod scope;
-mod secret;
+mod cache;
 #[cfg(test)]
 mod tests;
 
@@ -26,23 +23,24 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::book::Book;
-pub use self::{
-    messages::*,
-    scope::{Scope, Scopes},
-    secret::{TokenHash, TokenName},
-};
+use self::cache::TokenCache;
 use crate::{
-    clock,
-    outbox::Stop,
+    domain::{
+        clock,
+        token::{MAX_TOKENS, Scopes, TokenHash, TokenName, TokenRecord, secret},
+    },
+    messages::{
+        service::Stop,
+        tokens::{
+            Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
+            TokensUnavailable,
+        },
+    },
     store::{
         Store, StoreError,
         tokens::{self as table, Inserted},
     },
 };
-
-/// How many tokens there may be: each caller has one, and each is looked through at each call.
-pub const MAX_TOKENS: u64 = 100;
 
 /// Requests wait here, not in memory without bound; a full mailbox is waited for by the HTTP layer.
 const MAILBOX: usize = 1024;
@@ -63,7 +61,7 @@ pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<Ne
 }
 
 /// The tokens, in the order of their names.
-pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensAway> {
+pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensUnavailable> {
     Ok(read(store.clone()).await?.into_iter().map(|(_, record)| record).collect())
 }
 
@@ -80,14 +78,14 @@ pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenErr
 #[derive(Debug)]
 pub struct TokenActor {
     store: Store,
-    book: Book,
+    book: TokenCache,
     crashed: UnboundedSender<&'static str>,
 }
 
 impl TokenActor {
     /// The tokens in this store.
     pub fn new(store: Store, crashed: UnboundedSender<&'static str>) -> Self {
-        Self { store, book: Book::default(), crashed }
+        Self { store, book: TokenCache::default(), crashed }
     }
 
     /// Notes that a token was shown, and writes that down now and then. Nobody waits for it.
@@ -107,11 +105,11 @@ impl TokenActor {
 }
 
 /// Every token, or why they cannot be told in time.
-async fn read(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, TokensAway> {
+async fn read(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, TokensUnavailable> {
     match timeout(READ_WITHIN, table::all(&store)).await {
         Ok(Ok(tokens)) => Ok(tokens),
-        Ok(Err(error)) => Err(TokensAway(StoreError::from(error).to_string())),
-        Err(_) => Err(TokensAway("the database does not answer".to_owned())),
+        Ok(Err(error)) => Err(TokensUnavailable(StoreError::from(error).to_string())),
+        Err(_) => Err(TokensUnavailable("the database does not answer".to_owned())),
     }
 }
 
@@ -131,7 +129,7 @@ impl Actor for TokenActor {
 }
 
 impl Handler<Authenticate> for TokenActor {
-    type Result = ResponseActFuture<Self, Result<Option<TokenRecord>, TokensAway>>;
+    type Result = ResponseActFuture<Self, Result<Option<TokenRecord>, TokensUnavailable>>;
 
     fn handle(&mut self, Authenticate(hash): Authenticate, ctx: &mut Self::Context) -> Self::Result {
         let known = self.book.find(&hash).cloned();
@@ -146,7 +144,7 @@ impl Handler<Authenticate> for TokenActor {
             let found = match read {
                 Ok(tokens) => {
                     act.book.read(&tokens, changes, Instant::now());
-                    book::find(&tokens, &hash).cloned()
+                    cache::find(&tokens, &hash).cloned()
                 }
                 Err(away) => {
                     // One that was revoked meanwhile is not in the book any more.
@@ -164,7 +162,7 @@ impl Handler<Authenticate> for TokenActor {
 }
 
 impl Handler<ListTokens> for TokenActor {
-    type Result = ResponseFuture<Result<Vec<TokenRecord>, TokensAway>>;
+    type Result = ResponseFuture<Result<Vec<TokenRecord>, TokensUnavailable>>;
 
     fn handle(&mut self, _: ListTokens, _: &mut Self::Context) -> Self::Result {
         let store = self.store.clone();

@@ -7,29 +7,35 @@ use actix::{
 };
 use liveobject_actors::{
     CameraId, DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
-    camera::{Camera, ImageType, Thumbnail},
-    cameras::{CameraError, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
-    clock,
-    config::{
-        GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection, TestProgress, TestReport,
-        TestStage,
+    domain::{
+        camera::{Camera, ImageType, Thumbnail},
+        clock,
+        delivery::{DecideError, Decided, Delivery},
+        event_log::{EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
+        image::Picture,
+        link_key::LinkKey,
+        links::Links,
+        probe_report::{TestProgress, TestReport, TestStage},
+        status::ConnectionState,
+        token::{Scopes, TokenHash, TokenName, TokenRecord},
     },
-    discovery::{DiscoveryError, PublishDiscovery},
+    messages::{
+        cameras::{
+            CameraError, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus,
+        },
+        config::{GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection},
+        discovery::{DiscoveryError, PublishDiscovery},
+        outbox::{Decide, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        stream::{LogMoved, LogWatch},
+        supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
+        thumbnails::{GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, ThumbnailError},
+        tokens::{
+            Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
+            TokensUnavailable,
+        },
+    },
     metrics::Metrics,
-    outbox::{
-        Decide, DecideError, Decided, Delivery, EventRecord, GetEvent, GetOutbox, ListEvents, LogPart,
-        OutboxStatus, QueryError, ReadLog,
-    },
-    status::ConnectionState,
-    stream::{LogMoved, Position, StreamActor, StreamPeers, Watched},
-    supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
-    thumbnails::{
-        GetThumbnail, GetThumbnailAt, HaveThumbnails, LinkKey, Links, Picture, PutThumbnail, ThumbnailError,
-    },
-    tokens::{
-        Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
-        Scopes, TokenHash, TokenName, TokenRecord, TokensAway,
-    },
+    stream::{StreamActor, StreamPeers},
 };
 use serde_json::{Value, json};
 
@@ -46,7 +52,7 @@ pub struct Script {
     /// What was decided.
     pub decided: Vec<Decide>,
     /// Told of every event.
-    watched: Option<Watched>,
+    watch: Option<LogWatch>,
     /// How storing a picture fails.
     pub put_thumbnail_fails: Option<ThumbnailError>,
     /// How replacing the settings fails.
@@ -56,7 +62,7 @@ pub struct Script {
     /// The outbox takes messages and answers none.
     pub outbox_hangs: bool,
     /// The newest list that was asked for.
-    pub listed: Option<ListEvents>,
+    pub listed: Option<EventQuery>,
     /// What each trial was given.
     pub tried: Vec<Option<Value>>,
     /// How the connection stands.
@@ -89,7 +95,7 @@ impl Default for Script {
             query_fails: None,
             decide_fails: None,
             decided: Vec::new(),
-            watched: None,
+            watch: None,
             put_thumbnail_fails: None,
             replace_fails: None,
             test_message_fails: None,
@@ -130,8 +136,8 @@ impl Script {
         }
         self.accepted.push(event);
         let position = self.position();
-        if let Some(watched) = &self.watched {
-            watched.moved(|| LogMoved { position, others: Vec::new() });
+        if let Some(watch) = &self.watch {
+            watch.notify(|| LogMoved { position, others: Vec::new() });
         }
         Receipt { event_id, seq: seq(self.accepted.len() - 1), duplicate: false }
     }
@@ -150,9 +156,9 @@ impl Script {
         Ok(self.accepted.iter().enumerate().map(record).rev().collect())
     }
 
-    fn authenticate(&self, hash: TokenHash) -> Result<Option<TokenRecord>, TokensAway> {
+    fn authenticate(&self, hash: TokenHash) -> Result<Option<TokenRecord>, TokensUnavailable> {
         if self.tokens_away {
-            return Err(TokensAway("locked".to_owned()));
+            return Err(TokensUnavailable("locked".to_owned()));
         }
         let found = self.tokens.iter().find(|(token, _)| TokenHash::of(token) == hash);
         Ok(found.map(|(_, scopes)| token(TokenName::parse("one").unwrap(), scopes.clone())))
@@ -162,7 +168,7 @@ impl Script {
         Position { seq: Seq(i64::try_from(self.accepted.len()).unwrap()), noted: Seq(0) }
     }
 
-    fn read(&self, read: &ReadLog) -> Result<LogPart, QueryError> {
+    fn read(&self, read: &LogQuery) -> Result<LogPart, QueryError> {
         let (after, to) = read.events;
         let mut events = self.records()?;
         events.retain(|record| after < record.seq && record.seq <= to);
@@ -232,7 +238,7 @@ answers! {
     PublishEvent, |script, PublishEvent { event, .. }| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
     PublishBatch, |script, PublishBatch(events)| script.publish(events);
     GetEvent, |script, GetEvent(id)| script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
-    ReadLog, |script, read| script.read(&read);
+    ReadLog, |script, ReadLog(query)| script.read(&query);
     Decide, |script, decide| script.decide(decide);
     PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_fails.clone().map_or(Ok(()), Err);
     GetThumbnail, |script, GetThumbnail(_)| script.query_fails.clone().map_or(Ok(Some(picture())), Err);
@@ -240,7 +246,7 @@ answers! {
     HaveThumbnails, |script, HaveThumbnails(seqs)| {
         script.query_fails.clone().map_or(Ok(vec![false; seqs.len()]), Err)
     };
-    ListEvents, |script, list| {
+    ListEvents, |script, ListEvents(list)| {
         let records = script.records().map(|records| {
             let before = |r: &EventRecord| list.before.is_none_or(|before| r.seq < before);
             records.into_iter().filter(before).take(usize::try_from(list.limit).unwrap()).collect()
@@ -262,7 +268,7 @@ answers! {
         report
     };
     Authenticate, |script, Authenticate(hash)| script.authenticate(hash);
-    ListTokens, |script, ListTokens| if script.tokens_away { Err(TokensAway("locked".to_owned())) } else { Ok(Vec::new()) };
+    ListTokens, |script, ListTokens| if script.tokens_away { Err(TokensUnavailable("locked".to_owned())) } else { Ok(Vec::new()) };
     CreateToken, |script, CreateToken { name, scopes }| {
         if name.as_str() == "taken" {
             Err(CreateTokenError::Exists(name))
@@ -330,10 +336,10 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
     let peers =
         StreamPeers { outbox: actors().recipient(), log: actors().recipient(), status: actors().recipient() };
     let context = Context::new();
-    let watched = Watched::by(context.address().recipient());
-    script.lock().unwrap().watched = Some(watched.clone());
+    let watch = LogWatch::new(context.address().recipient());
+    script.lock().unwrap().watch = Some(watch.clone());
     let crashed = tokio::sync::mpsc::unbounded_channel().0;
-    let streams = context.run(StreamActor::new(peers, watched, Metrics::new(), crashed));
+    let streams = context.run(StreamActor::new(peers, watch, Metrics::new(), crashed));
     Handle {
         publish: actors().recipient(),
         publish_batch: actors().recipient(),

@@ -2,9 +2,16 @@
 
 use super::*;
 use crate::{
-    camera::ImageType,
+    domain::{
+        camera::ImageType,
+        image::{ImageError, MAX_THUMBNAIL_BYTES, samples},
+    },
+    messages::{
+        outbox::{PublishError, PublishEvent},
+        thumbnails::{GetThumbnailAt, ThumbnailError},
+    },
     store::{commit, page},
-    thumbnails::{Files, GetThumbnailAt, MAX_THUMBNAIL_BYTES, ThumbnailActor, ThumbnailError, samples},
+    thumbnails::{Files, ThumbnailActor},
 };
 
 /// An outbox with somebody who keeps pictures, and where they are.
@@ -51,8 +58,8 @@ async fn an_event_with_what_is_no_picture_is_not_accepted() {
     let it = Fixture::new().await;
     let (outbox, _thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
     let large = vec![0; MAX_THUMBNAIL_BYTES + 1];
-    let too_large = ThumbnailError::TooLarge { bytes: large.len() };
-    for (image, why) in [(b"GIF89a".to_vec(), ThumbnailError::NotAPicture), (large, too_large)] {
+    let too_large = ImageError::TooLarge { bytes: large.len() }.into();
+    for (image, why) in [(b"GIF89a".to_vec(), ImageError::NotAPicture.into()), (large, too_large)] {
         let refused = outbox.send(PublishEvent::new(event("a")).with_thumbnail(image)).await.unwrap();
         assert_eq!(refused.unwrap_err(), PublishError::Thumbnail(why));
     }
