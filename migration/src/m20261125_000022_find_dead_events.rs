@@ -1,5 +1,5 @@
-//! Adds `dead_events.camera_id`, and indexes that find the listed dead events, of one camera or of all, without
-//! scanning the event log.
+//! Adds `dead_events.camera_id`, and indexes that find the listed dead events, of one camera or of all,
+//! without scanning the event log.
 
 use sea_orm_migration::prelude::*;
 

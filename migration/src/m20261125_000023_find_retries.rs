@@ -1,4 +1,5 @@
-//! Adds indexes to `retries` that find the pending and the newest retries without scanning the delivered ones.
+//! Adds indexes to `retries` that find the pending and the newest retries without scanning the
+//! delivered ones.
 
 use sea_orm_migration::prelude::*;
 
