@@ -18,7 +18,7 @@ use super::problem::Problem;
 /// Only our own scripts run, only our own API is called, and no other page can embed this one in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
                       connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
-/// Browsers may store the files but must revalidate them, because a new version of the program has a new page.
+/// Browsers may store the files but must revalidate them: a new version of the program has a new page.
 const CACHE_POLICY: &str = "no-cache";
 
 const HTML: &str = "text/html; charset=utf-8";

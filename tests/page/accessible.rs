@@ -8,8 +8,11 @@ use crate::helpers::{connected, event, page, put_picture, service, signed_in};
 const AXE: &str = include_str!("axe/axe.min.js");
 
 /// Returns the violations that axe-core finds, each with the elements concerned.
-const FIND_VIOLATIONS: &str = "return axe.run(document, {resultTypes: ['violations']}).then(({violations}) => violations.map(v => \
-    `${v.impact} ${v.id}: ${v.help}\\n` + v.nodes.map(n => `    ${n.html}\\n    ${n.failureSummary}`).join('\\n')))";
+const FIND_VIOLATIONS: &str = r"
+    return axe.run(document, {resultTypes: ['violations']}).then(({violations}) => violations.map(violation => {
+        const nodes = violation.nodes.map(node => `    ${node.html}\n    ${node.failureSummary}`);
+        return [`${violation.impact} ${violation.id}: ${violation.help}`, ...nodes].join('\n');
+    }))";
 
 /// Asserts that no rule is violated, in both color schemes and at both widths.
 async fn assert_accessible(browser: &Browser, view: &str) {

@@ -25,8 +25,11 @@ async fn the_charts_show_the_metrics_on_screen_to_screen_readers_and_by_keyboard
         4
     );
     // A selected point shows its time.
-    let press = "const svg = document.querySelector('.of-events svg'); svg.focus(); \
-                 svg.dispatchEvent(new KeyboardEvent('keydown', {key: 'Home', bubbles: true})); \
-                 return document.activeElement === svg && document.querySelector('.of-events .value time') !== null";
-    assert_eq!(browser.run(press, json!([])).await, true);
+    let press_home = "
+        const svg = document.querySelector('.of-events svg');
+        svg.focus();
+        svg.dispatchEvent(new KeyboardEvent('keydown', {key: 'Home', bubbles: true}));
+        const time = document.querySelector('.of-events .value time');
+        return document.activeElement === svg && time !== null";
+    assert_eq!(browser.run(press_home, json!([])).await, true);
 }

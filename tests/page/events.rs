@@ -24,16 +24,23 @@ async fn an_event_appears_with_its_delivery() {
 }
 
 /// Sends an event and then its picture, as a client does. Returns the milliseconds until both are visible.
-const SEND_AND_WAIT: &str = "const [id, token, pixel] = arguments; const begin = performance.now(); \
-    const headers = {Authorization: `Bearer ${token}`}; \
-    const event = {event_id: id, camera_id: 'gate', description: `Seen ${id}`, confidence: 90}; \
-    fetch('api/v1/events', {method: 'POST', headers: {...headers, 'Content-Type': 'application/json'}, body: JSON.stringify(event)}) \
-      .then(() => fetch(`api/v1/events/${id}/thumbnail`, {method: 'PUT', headers, body: new Uint8Array(pixel)})); \
-    return new Promise((resolve) => { const look = () => { \
-        const image = document.querySelector('.events li img.thumb'); \
-        if (image?.src.includes(`/${id}/`) && image.naturalWidth === 1) resolve(performance.now() - begin); \
-        else if (performance.now() - begin > 10000) resolve(null); \
-        else setTimeout(look, 10); }; look(); })";
+const SEND_AND_WAIT: &str = "
+    const [id, token, pixel] = arguments;
+    const start = performance.now();
+    const headers = {Authorization: `Bearer ${token}`};
+    const event = {event_id: id, camera_id: 'gate', description: `Seen ${id}`, confidence: 90};
+    const json = {...headers, 'Content-Type': 'application/json'};
+    fetch('api/v1/events', {method: 'POST', headers: json, body: JSON.stringify(event)}).then(() =>
+        fetch(`api/v1/events/${id}/thumbnail`, {method: 'PUT', headers, body: new Uint8Array(pixel)}));
+    return new Promise((resolve) => {
+        const look = () => {
+            const image = document.querySelector('.events li img.thumb');
+            if (image?.src.includes(`/${id}/`) && image.naturalWidth === 1) resolve(performance.now() - start);
+            else if (performance.now() - start > 10000) resolve(null);
+            else setTimeout(look, 10);
+        };
+        look();
+    })";
 
 #[tokio::test]
 async fn an_event_with_a_thumbnail_appears_within_a_second() {
@@ -63,7 +70,9 @@ async fn a_picture_that_does_not_exist_is_not_requested() {
     browser.press("Close").await;
     browser.click("nav a[href='#cameras']").await;
     browser.wait_for_text("Front Door").await;
-    let requested = "return performance.getEntriesByType('resource').map(r => r.name).filter(n => n.includes('/thumbnail'))";
+    let requested = "
+        const names = performance.getEntriesByType('resource').map(resource => resource.name);
+        return names.filter(name => name.includes('/thumbnail'))";
     assert_eq!(browser.run(requested, json!([])).await, json!([]));
 }
 
@@ -117,7 +126,9 @@ async fn hostile_text_is_shown_as_text() {
     }
     browser.click(".events li:last-child .open").await;
     browser.wait_for_text("\"description\": \"<script>").await;
-    let harm = "return document.title.includes('owned') || document.querySelector('.events script, .events b, .events i, dialog script') !== null \
-                || document.documentElement.scrollWidth > 375";
+    let harm = "
+        const injected = '.events script, .events b, .events i, dialog script';
+        return document.title.includes('owned') || document.querySelector(injected) !== null
+            || document.documentElement.scrollWidth > 375";
     assert_eq!(browser.run(harm, json!([])).await, false);
 }

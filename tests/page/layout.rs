@@ -1,4 +1,6 @@
-//! The page on a phone, a tablet and a desktop, light and dark. `PAGE_SCREENSHOTS` names a directory for screenshots.
+//! The page on a phone, a tablet and a desktop, light and dark.
+//!
+//! `PAGE_SCREENSHOTS` names a directory for screenshots.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,6 @@
-//! Takes screenshots of every view of a running service, for the README. `tests/screenshots` starts the service.
+//! Takes screenshots of every view of a running service, for the README.
+//!
+//! `tests/screenshots` starts the service.
 
 use std::path::PathBuf;
 

@@ -53,9 +53,7 @@ async fn errors_are_shown_at_their_fields_and_nothing_is_saved() {
     let service = service().await;
     let browser = signed_in(&service).await;
     let fault = |field: &str| {
-        format!(
-            "[...document.querySelectorAll('.field')].find(f => f.querySelector('[name={field}]'))?.querySelector('.fault').textContent"
-        )
+        format!("document.querySelector('.field:has([name={field}])')?.querySelector('.fault').textContent")
     };
     browser.enter("input[name=broker_port]", "70000").await;
     browser

@@ -31,7 +31,7 @@ function thumbnail(camera) {
  */
 function facts(camera) {
   const last = camera.last_event;
-  return html("div", { class: "what" },
+  return html("div", { class: "content" },
     foreign("h2", {}, camera.camera_name),
     html("p", { class: "sub" },
       html("span", { class: "dot", "aria-hidden": "true" }), labels.status[camera.status],

@@ -25,7 +25,7 @@ const RETRY_EMPTY_MS = 3000;
 const WIDTH = 300;
 const HEIGHT = 44;
 const MARGIN_TOP = 3;
-// The upper bound of the histogram's last bucket: longer times are not told apart.
+// The upper bound of the histogram's last bucket. Longer times cannot be distinguished.
 const LONGEST_SECONDS = 8.19;
 
 /** @param {number} value */

@@ -53,7 +53,7 @@ function mark(event) {
 function tags(event, ...more) {
   return html("p", { class: "tags" },
     event.objects_detected.map((object) => foreign("span", { class: "tag" }, object)),
-    html("span", { class: "sure" }, labels.confidence(event.confidence)),
+    html("span", { class: "confidence" }, labels.confidence(event.confidence)),
     more);
 }
 
@@ -156,8 +156,8 @@ export function eventsView(canChange) {
       "aria-label": labels.open(event.description.slice(0, 100)),
     });
     const element = html("li", {}, thumbnail(event, "", "thumb"),
-      html("div", { class: "what" },
-        html("p", { class: "who" }, foreign("strong", {}, event.camera_name), " ", time(event.timestamp)),
+      html("div", { class: "content" },
+        html("p", { class: "headline" }, foreign("strong", {}, event.camera_name), " ", time(event.timestamp)),
         foreign("p", { class: "text" }, event.description),
         tags(event, place)),
       open);

@@ -84,7 +84,7 @@ function finishedStage({ name, ok, duration_ms, detail }) {
   const { className, label, sign } = outcome(ok);
   return html("li", { class: `stage ${className}` },
     html("span", { class: "tick", role: "img", "aria-label": label }, sign),
-    stageName(name), foreign("span", { class: "say" }, detail),
+    stageName(name), foreign("span", { class: "stage-detail" }, detail),
     html("span", { class: "ms" }, `${duration_ms} ms`));
 }
 
@@ -114,7 +114,7 @@ export function settingsView(canChange, listener) {
   let currentDefaultPort = 1883;
 
   const banner = html("p", { class: "result bad", role: "alert" });
-  const trial = html("div", { class: "trial", role: "status" });
+  const testResult = html("div", { class: "test-result", role: "status" });
   const test = html("button", { type: "button", onclick: () => { busy(test, runTest); } }, labels.test);
   const save = html("button", { class: "primary" }, labels.save);
   const discard = html("button", { type: "button", class: "quiet", onclick: () => stored && show(stored) },
@@ -131,7 +131,7 @@ export function settingsView(canChange, listener) {
   },
     !canChange && html("p", { class: "note warn" }, labels.readOnly),
     html("fieldset", { disabled: !canChange, class: "plain" }, GROUPS.map(createGroup)),
-    trial, banner,
+    testResult, banner,
     canChange && html("div", { class: "bar" }, test, save, unsaved, discard));
   const element = html("section", { "aria-label": texts.views.settings }, form);
 
@@ -271,7 +271,7 @@ export function settingsView(canChange, listener) {
 
   /** Tests the connection with the values of the form, and shows each stage as it happens. */
   async function runTest() {
-    fill(trial);
+    fill(testResult);
     if (!isValid(labels.invalidTest)) return;
     const stages = html("ol", { class: "stages" });
     /** @type {Map<Stage, HTMLElement>} */
@@ -286,21 +286,21 @@ export function settingsView(canChange, listener) {
       rows.set(name, row);
       if (previous) previous.replaceWith(row);
       else stages.append(row);
-      trial.scrollIntoView({ block: "nearest" });
+      testResult.scrollIntoView({ block: "nearest" });
     };
-    fill(trial, html("p", { class: "trying" }, labels.testing), stages);
-    trial.scrollIntoView({ block: "nearest" });
+    fill(testResult, html("p", { class: "testing" }, labels.testing), stages);
+    testResult.scrollIntoView({ block: "nearest" });
     try {
       const { success, message, stages: finished } = await testConnection(settingsToSend(), ({ begun, stage }) => {
         if (begun) put(begun, runningStage(begun));
         if (stage) put(stage.name, finishedStage(stage));
       });
-      fill(trial, html("ol", { class: "stages" }, finished.map(finishedStage)),
+      fill(testResult, html("ol", { class: "stages" }, finished.map(finishedStage)),
         foreign("p", { class: success ? "result good" : "result bad" }, message));
-      trial.scrollIntoView({ block: "nearest" });
+      testResult.scrollIntoView({ block: "nearest" });
       listener.tested(success);
     } catch (error) {
-      fill(trial);
+      fill(testResult);
       showRejection(error, labels.invalidTest);
     }
   }
@@ -310,7 +310,7 @@ export function settingsView(canChange, listener) {
     try {
       const settings = await call("PUT", "integrations/mqtt/config", settingsToSend());
       show(settings);
-      fill(trial);
+      fill(testResult);
       toast(labels.saved);
       listener.saved(settings);
     } catch (error) {

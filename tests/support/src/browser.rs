@@ -1,7 +1,7 @@
 //! A real browser: Debian's chromium, controlled through chromedriver.
 //!
-//! The W3C's WebDriver protocol is JSON over HTTP, so it needs no dependency besides the HTTP client. Dropping the
-//! [`Browser`] ends both processes. The browser loads only the pages that a test opens.
+//! The W3C WebDriver protocol is JSON over HTTP, so it needs no dependency besides the HTTP client. Dropping
+//! the [`Browser`] ends both processes. The browser loads only the pages that a test opens.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -138,8 +138,8 @@ impl Browser {
         self.click_by("xpath", &format!("//button[normalize-space()='{button}']")).await;
     }
 
-    /// Scrolls the element to the middle of the window, where the sticky bars do not cover it, and clicks it. Looks for
-    /// the element again when the page has replaced it in the meantime.
+    /// Scrolls the element to the middle of the window, where the sticky bars do not cover it, and clicks it.
+    /// Looks for the element again when the page has replaced it in the meantime.
     async fn click_by(&self, using: &str, selector: &str) {
         let centre = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
         for _ in 0..5 {
@@ -220,8 +220,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver stops the browser at the end of the session, but not when the driver itself is killed. Errors do
-        // not matter: they mean that the driver has already gone.
+        // The driver stops the browser at the end of the session, but not when the driver itself is killed.
+        // Errors do not matter: they mean that the driver has already stopped.
         let end_session = || -> std::io::Result<()> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
