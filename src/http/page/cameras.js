@@ -121,12 +121,12 @@ export function camerasView(canChange, onCameras) {
 
   /** @param {Camera} camera */
   function askRemove(camera) {
-    const confirm = async () => {
+    const removeCamera = async () => {
       const removed = await busy(remove, async () => (await call("DELETE", pathOf(camera)), true));
       await refresh();
       if (removed) dialog.close();
     };
-    const remove = html("button", { type: "button", class: "danger solid", onclick: confirm }, labels.remove);
+    const remove = html("button", { type: "button", class: "danger solid", onclick: removeCamera }, labels.remove);
     const cancel = html("button", { type: "button", onclick: () => dialog.close() }, texts.dialog.cancel);
     const explanation = html("p", { class: "prose" }, labels.removeText);
     const dialog = openDialog(labels.removeTitle(camera.camera_name), explanation, [cancel, remove]);

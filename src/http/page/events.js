@@ -176,7 +176,8 @@ export function eventsView(canChange) {
     more.hidden = nextBefore === null || isLoading;
   }
 
-  function query() {
+  /** Returns the query for the next page. */
+  function pageQuery() {
     const query = new URLSearchParams({ limit: String(PAGE_SIZE) });
     if (cameraFilter.value) query.set("camera_id", cameraFilter.value);
     if (stateFilter.value) query.set("state", stateFilter.value);
@@ -192,7 +193,7 @@ export function eventsView(canChange) {
     const started = generation;
     let failure = "";
     try {
-      const page = await get(`events?${query()}`);
+      const page = await get(`events?${pageQuery()}`);
       if (started !== generation) return;
       nextBefore = page.next_before;
       for (const event of page.events) if (!rows.has(event.event_id)) list.append(addRow(event));
@@ -307,13 +308,13 @@ export function eventsView(canChange) {
   }
 
   /**
-   * Makes a decision on a dead event. The stream may have reported a newer state before the response; that one counts.
+   * Retries or dismisses a dead event and shows the result, unless the stream has already reported a newer state.
    * @param {EventRecord} event
-   * @param {() => Promise<Delivery>} decide Returns the delivery after the decision.
+   * @param {() => Promise<Delivery>} request Returns the delivery after the request.
    */
-  async function decide(event, decide) {
+  async function decide(event, request) {
     const before = event.delivery;
-    const delivery = await decide();
+    const delivery = await request();
     if (event.delivery === before) updateDeliveries([{ event_id: event.event_id, delivery }]);
   }
 
@@ -332,7 +333,7 @@ export function eventsView(canChange) {
   }
 
   /**
-   * Fills the delivery part of the details: the state, the reason and, for dead events, the decisions.
+   * Fills the delivery part of the details: the state, the reason and, for dead events, the buttons.
    * @param {Element} element
    * @param {EventRecord} event
    */
