@@ -63,10 +63,10 @@ const fields = {
   ],
   client_certificate: ["Client certificate", "For brokers that require one; include its chain"],
   client_key: ["Client key", "Without a passphrase"],
-  tls_server_name: ["Server name (SNI) in the certificate", "If it differs from the address above"],
+  tls_server_name: ["TLS server name (SNI)", "The name in the broker’s certificate, if it is not the address above"],
   tls_insecure: ["Do not verify the broker’s certificate", "Anyone on the network can then read the password"],
   topic_prefix: ["Topic prefix", "Events are published to {prefix}/camera/{camera}/event"],
-  qos: ["Quality of service (QoS)", ""],
+  qos: ["Quality of service (QoS)", "With 0, events can be lost"],
   retain_messages: [
     "Retain the latest event",
     "New subscribers get it immediately, as if it just happened",
@@ -78,7 +78,7 @@ const fields = {
   max_events_per_second: ["Max. events per second", "Keeps a backlog from flooding the broker. 0 = no limit"],
   discovery_enabled: ["Announce cameras to Home Assistant", ""],
   discovery_prefix: ["Discovery prefix", "Must match Home Assistant’s MQTT integration"],
-  discovery_format: ["Discovery format", ""],
+  discovery_format: ["Discovery format", "“Per device” needs Home Assistant 2024.11 or newer"],
   activity_seconds: ["Activity stays on for (seconds)", "How long a camera is shown as active after an event"],
   protocol: ["MQTT version", ""],
   client_id: ["Client ID", "Must be unique on this broker"],
@@ -100,8 +100,8 @@ const fields = {
 /** @type {Record<"transport" | "qos" | "discovery_format" | "protocol", Record<string | number, string>>} */
 const options = {
   transport: { tcp: "TCP", websocket: "WebSocket" },
-  qos: { 0: "0: at most once (may be lost)", 1: "1: at least once", 2: "2: exactly once" },
-  discovery_format: { device: "Per device (2024.11 or newer)", component: "Per entity" },
+  qos: { 0: "0: at most once", 1: "1: at least once", 2: "2: exactly once" },
+  discovery_format: { device: "Per device", component: "Per entity" },
   protocol: { auto: "Automatic", 5: "5", "3.1.1": "3.1.1" },
 };
 
