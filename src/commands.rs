@@ -4,16 +4,14 @@
 
 use std::path::Path;
 
-use actix::Actor as _;
 use liveobject_actors::{
-    config::{ConfigActor, IdentitySource, rotate},
+    config::{IdentitySource, StoredSettings, rotate},
     data_dir::{DataDir, DataDirError},
     domain::{
         clock::Timestamp,
         probe_report::TestReport,
         token::{Scope, Scopes, TokenName, TokenRecord},
     },
-    messages::config::{GetSettings, TestConnection},
     store::Store,
     tokens,
 };
@@ -109,15 +107,15 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
     let options = config.service_options();
     let store = options.open_store().await?;
     let config = options.config_options(store.clone(), mpsc::unbounded_channel().0);
-    let actor = ConfigActor::open(config).await?.start();
-    let settings = actor.send(GetSettings).await?.settings;
+    let stored = StoredSettings::open(config).await?;
+    let settings = stored.settings();
     if settings.broker_host.is_empty() {
         println!("No broker is set. Set one with PUT /api/v1/integrations/mqtt/config, or in [mqtt] of the");
         println!("configuration file before the first start.");
         return Ok(Exit::Failed);
     }
     println!("Broker {}", settings.broker());
-    let report = actor.send(TestConnection::new(None)).await??;
+    let report = stored.test_connection().await?;
     store.close().await;
     print(&report);
     Ok(if report.success { Exit::Ok } else { Exit::Failed })

@@ -48,6 +48,7 @@ pub mod connection;
 pub mod data_dir;
 pub mod discovery;
 pub mod domain;
+mod lifecycle;
 pub mod messages;
 pub mod metrics;
 pub mod outbox;

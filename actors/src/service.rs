@@ -9,7 +9,10 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
     cameras::{CameraActor, CameraPeers},
-    config::{ConfigActor, ConfigOptions, GivenIdentity, IdentitySource, identity::PublicKey},
+    config::{
+        ConfigActor, ConfigOptions, GivenIdentity, IdentitySource, SettingsListeners, StoredSettings,
+        identity::PublicKey,
+    },
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
     discovery::{DiscoveryActor, DiscoveryPeers},
@@ -261,12 +264,11 @@ impl Service {
             deliveries::delivered_since(&store.read, midnight).await.map_err(StartError::Log)?;
         let (crash, crashed) = mpsc::unbounded_channel();
 
-        let config = ConfigActor::open(options.config_options(store.clone(), crash.clone()));
+        let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
         let config = config.await.map_err(StartError::Settings)?;
         let key = thumbnails::load_or_create(data_dir.path())?;
         let links = Links::new(&options.public_url, options.retention_days, key);
-        let thumbnails = Files::open(data_dir.path())?;
-        let thumbnails = ThumbnailActor::new(store.clone(), thumbnails, crash.clone());
+        let files = Files::open(data_dir.path())?;
         // Actors that know each other: their addresses are needed before they start.
         let thumbnails_context = Context::new();
         let thumbnails_addr = thumbnails_context.address();
@@ -302,7 +304,12 @@ impl Service {
             CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
         let cameras = cameras.await.map_err(StartError::Cameras)?.start();
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
-        let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
+        let thumbnails = thumbnails_context.run(ThumbnailActor::new(
+            store.clone(),
+            files,
+            recipient(&cameras),
+            crash.clone(),
+        ));
         let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
         let streams_context = Context::new();
         let watch = LogWatch::new(recipient(&streams_context.address()));
@@ -320,16 +327,14 @@ impl Service {
             .start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
-        // The supervisor last: when a connection comes up, the others know the settings that it belongs to. Before those
-        // who say what is to stand: who publishes it, lest it goes over the connection that ends.
-        let listeners = vec![
-            recipient(&outbox),
-            recipient(&retained),
-            recipient(&cameras),
-            recipient(&discovery),
-            recipient(&supervisor),
-        ];
-        let config = config.telling(listeners).start();
+        let listeners = SettingsListeners {
+            outbox: recipient(&outbox),
+            retained: recipient(&retained),
+            cameras: recipient(&cameras),
+            discovery: recipient(&discovery),
+            supervisor: recipient(&supervisor),
+        };
+        let config = config.start(listeners);
 
         let actors = Actors { outbox, streams, cameras, discovery, supervisor, config, thumbnails, tokens };
         let handle = actors.handle(links, metrics);
