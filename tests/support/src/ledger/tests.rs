@@ -1,4 +1,4 @@
-//! The account's own books.
+//! The ledger's own tests.
 
 use serde_json::json;
 
