@@ -119,8 +119,16 @@ async fn an_address_with_too_many_failed_logins_gets_429_with_retry_after() {
         assert!((1..=60).contains(&seconds), "{seconds}");
     }
     assert_eq!(Answer::send(with_token(&new)).await.status, 429, "even a valid token is not checked");
-    assert_eq!(Answer::send(with_token(&known)).await.status, 200, "a token that known from this address keeps working");
-    assert_eq!(Answer::send(app.anonymous(Method::GET, EVENTS)).await.status, 401, "a request without a token is not a guess");
+    assert_eq!(
+        Answer::send(with_token(&known)).await.status,
+        200,
+        "a token that known from this address keeps working"
+    );
+    assert_eq!(
+        Answer::send(app.anonymous(Method::GET, EVENTS)).await.status,
+        401,
+        "a request without a token is not a guess"
+    );
     assert_eq!(Answer::send(app.anonymous(Method::GET, "/health/live")).await.status, 200);
     let elsewhere = Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, 2])).build().unwrap();
     let elsewhere = elsewhere.get(format!("http://{}{EVENTS}", app.address)).bearer_auth(&new);

@@ -19,7 +19,7 @@ use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 
 pub use self::actors::KNOWN_CAMERA;
-use self::actors::{Actors, StopActors, Script};
+use self::actors::{Actors, Script, StopActors};
 
 /// A running server, with a client and access to the scripted actor behind live.
 pub struct TestApp {

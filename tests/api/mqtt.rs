@@ -147,10 +147,14 @@ async fn a_connection_test_streams_its_progress_as_json_lines_on_request() {
     };
     let answer = lines(json!({"broker_host": "broker.lan"})).await;
     assert_eq!(answer.header("content-type"), "application/x-ndjson");
-    let lines_received: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines_received: Vec<Value> =
+        answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let stage = json!({"name": "resolve", "ok": true, "duration_ms": 1, "detail": "127.0.0.1"});
     let report = json!({"success": true, "message": "it works", "protocol": "5", "stages": [stage]});
-    assert_eq!(lines_received, [json!({"begun": "resolve"}), json!({ "stage": stage }), json!({ "report": report })]);
+    assert_eq!(
+        lines_received,
+        [json!({"begun": "resolve"}), json!({ "stage": stage }), json!({ "report": report })]
+    );
     assert_eq!(lines(json!({"qos": 3})).await.faults(), ["qos"]);
     app.stop().await;
 }

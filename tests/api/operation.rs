@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 use crate::helpers::{Answer, KNOWN_CAMERA, TestApp};
+
+/// Much longer than the server waits for the outbox, so that a busy machine does not fail the test.
+const RESPONSE: Duration = Duration::from_secs(20);
 
 #[actix_web::test]
 async fn a_stopping_service_is_live_but_not_ready() {
@@ -24,9 +27,8 @@ async fn a_stopping_service_is_live_but_not_ready() {
 async fn a_service_whose_outbox_hangs_is_not_ready() {
     let app = TestApp::start();
     app.script().outbox_hangs = true;
-    let start = Instant::now();
-    app.get("/health/ready").await.problem(503);
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    // The outbox never responds: any response at all shows that the server stops waiting for it.
+    timeout(RESPONSE, app.get("/health/ready")).await.expect("a response").problem(503);
     app.stop().await;
 }
 

@@ -66,7 +66,7 @@ impl Live {
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         actix_web::rt::spawn(server);
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { service, server: stop, base, token: token.expose().to_owned(), client, dir }
+        Self { service, server: handle, base, token: token.expose().to_owned(), client, dir }
     }
 
     async fn restart(self) -> Self {

@@ -1,5 +1,5 @@
-//! The real service against real brokers, a broker that follows a script, and a network that fails: what a subscriber
-//! sees, and what status, metrics and logs tell of it.
+//! The real service against real brokers, a scripted broker, and a failing network: what a subscriber
+//! receives, and what status, metrics and logs report.
 
 mod arrival;
 mod availability;

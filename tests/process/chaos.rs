@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Authority, Ledger, Listener, Mosquitto, CertificateSpec, Proxy, Service, Subscriber};
+use liveobject_test_support::{
+    Authority, CertificateSpec, Ledger, Listener, Mosquitto, Proxy, Service, Subscriber,
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use liveobject_test_support::{Disorder, Ledger, Message, TappedPacket, PacketKind, Wire};
+use liveobject_test_support::{Disorder, Ledger, Message, PacketKind, TappedPacket, Wire};
 use serde::Deserialize;
 
 use super::clock::{Clock, LATE_AFTER};

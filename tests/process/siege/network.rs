@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use liveobject_test_support::{Authority, Listener, Mosquitto, CertificateSpec, TappedPacket, Proxy, Subscriber, wait_until};
+use liveobject_test_support::{
+    Authority, CertificateSpec, Listener, Mosquitto, Proxy, Subscriber, TappedPacket, wait_until,
+};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -202,7 +204,10 @@ impl Network {
 }
 
 impl Site {
-    async fn at(broker: Mosquitto, port: impl Fn(&Mosquitto) -> u16) -> (Self, UnboundedReceiver<TappedPacket>) {
+    async fn at(
+        broker: Mosquitto,
+        port: impl Fn(&Mosquitto) -> u16,
+    ) -> (Self, UnboundedReceiver<TappedPacket>) {
         let witness = Subscriber::builder(broker.port()).login(USER, PASSWORD);
         let witness = witness.filter("+/camera/+/event").filter("+/camera/+/history").start().await;
         let (proxy, passed) = Proxy::tapped(port(&broker)).await;

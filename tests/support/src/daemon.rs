@@ -67,7 +67,11 @@ impl Daemon {
     /// Restarts the server on the same port.
     pub(crate) async fn resume(&mut self, command: impl Fn(&Path, u16) -> Command, port: u16) {
         let started = self.spawn(command(self.dir(), port), port).await;
-        assert!(matches!(started, Start::Ready), "port {port} was taken while {} was stopped", self.kind.name);
+        assert!(
+            matches!(started, Start::Ready),
+            "port {port} was taken while {} was stopped",
+            self.kind.name
+        );
     }
 
     /// Waits until the log reports that the server is ready and the port accepts connections.

@@ -93,7 +93,11 @@ impl HostileBroker {
     }
 }
 
-async fn serve(mut client: TcpStream, attack: Attack, attacked: &watch::Sender<usize>) -> std::io::Result<()> {
+async fn serve(
+    mut client: TcpStream,
+    attack: Attack,
+    attacked: &watch::Sender<usize>,
+) -> std::io::Result<()> {
     let mut buffer = [0; 4096];
     let read = client.read(&mut buffer).await?;
     let Some(connack_bytes) = connack(&buffer[..read]) else { return Ok(()) };

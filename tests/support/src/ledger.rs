@@ -7,9 +7,9 @@
 //! the next run. The stream is in order if both rules are met:
 //!
 //! 1. First deliveries come in the order of their `seq`.
-//! 2. A resend begins at the first unacknowledged event and continues from there. A run may therefore skip an
-//! earlier event only if that event had been acknowledged. If the next run begins later and still delivers a
-//! skipped event, a later event has overtaken it.
+//! 2. A resend begins at the first unacknowledged event and continues from there. A run may therefore skip
+//!    an earlier event only if that event had been acknowledged. If the next run begins later and still
+//!    delivers a skipped event, a later event has overtaken it.
 //!
 //! `1 2 3 4 · 2 3 4 5` is in order. `1 2 4 3` breaks the first rule, `1 2 3 4 · 2 4 · 3 4` the second.
 

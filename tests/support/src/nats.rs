@@ -1,6 +1,8 @@
-//! A real NATS server as an MQTT broker. It speaks only MQTT 3.1.1 and reports that with CONNACK return code
-//! 1. It stores retained messages and sessions on disk (JetStream). It supports QoS 0 and 1 and closes the
-//! connection on a QoS 2 message. A topic must not contain a dot.
+//! A real NATS server as an MQTT broker.
+//!
+//! NATS speaks only MQTT 3.1.1 and reports that with CONNACK return code 1. It stores retained messages and
+//! sessions on disk (JetStream). The highest QoS that it supports is 1: it closes the connection on a QoS 2
+//! message. A topic must not contain a dot.
 
 use std::fs;
 use std::path::Path;

@@ -23,7 +23,7 @@ mod tap;
 
 use pump::{Mode, Treatment};
 use tap::Tap;
-pub use tap::{TappedPacket, PacketKind};
+pub use tap::{PacketKind, TappedPacket};
 
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const PORT_ATTEMPTS: usize = 10;

@@ -24,8 +24,12 @@ static KIND: DaemonKind = DaemonKind {
 };
 
 /// Erlang's name server, which does not log that it is ready.
-static NAMES: DaemonKind =
-    DaemonKind { name: "epmd", ready: "", port_taken: "Address already in use", start: Duration::from_secs(10) };
+static NAMES: DaemonKind = DaemonKind {
+    name: "epmd",
+    ready: "",
+    port_taken: "Address already in use",
+    start: Duration::from_secs(10),
+};
 
 /// A running RabbitMQ with one user. It is killed when dropped. Port and data survive [`RabbitMq::restart`].
 #[derive(Debug)]

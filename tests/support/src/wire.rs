@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resend_goes_on_at_the_first_unanswered_event() {
+    fn a_resend_continues_at_the_first_unacknowledged_event() {
         let mut wire = wire();
         (3..=6).for_each(|number| wire.sent(2, number, number.into()));
         assert_eq!(overtaken(&wire), []);
@@ -158,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn a_resend_that_leaves_out_what_was_not_answered_overtakes_it() {
+    fn a_resend_that_skips_an_unacknowledged_event_overtakes_it() {
         let mut wire = wire();
         wire.sent(2, 1, 4);
         assert_eq!(overtaken(&wire), [(3, 4)]);
     }
 
     #[test]
-    fn within_a_connection_nothing_steps_back() {
+    fn a_step_back_within_a_connection_is_an_overtaking() {
         let mut wire = wire();
         wire.sent(1, 5, 6);
         wire.sent(1, 6, 5);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_on_a_new_connection_is_later_than_all_that_were_sent() {
+    fn a_new_event_on_a_new_connection_must_be_later_than_all_sent_before() {
         let mut wire = wire();
         (3..=4).for_each(|packet_id| wire.settled(1, packet_id));
         wire.sent(1, 5, 7);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn releases_follow_the_order_in_which_the_broker_asks() {
+    fn releases_must_follow_the_order_of_receipt() {
         let mut wire = wire();
         wire.sent(1, 5, 5);
         for packet_id in [4, 3, 5] {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_connection_that_was_given_up_does_not_count() {
+    fn leftovers_of_an_abandoned_connection_are_ignored() {
         let mut wire = wire();
         wire.sent(2, 1, 3);
         wire.sent(1, 9, 5);

@@ -11,7 +11,8 @@ use super::{Listener, Mosquitto, program};
 const MAX_QUEUED: u32 = 10_000_000;
 
 /// The log types that are enabled unless all are.
-const DEFAULT_LOG_TYPES: [&str; 6] = ["error", "warning", "notice", "information", "subscribe", "unsubscribe"];
+const DEFAULT_LOG_TYPES: [&str; 6] =
+    ["error", "warning", "notice", "information", "subscribe", "unsubscribe"];
 
 /// Settings for starting a [`Mosquitto`].
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::client::{Client, SOON, options, soon};
 
 #[tokio::test]
-async fn only_users_may_come_when_there_are_users() {
+async fn configured_users_exclude_all_others() {
     let broker = Mosquitto::builder().user("ann", "secret").start().await;
     let mut login = options(broker.port());
     assert!(Client::try_connect(login.clone()).await.is_err());
@@ -22,7 +22,7 @@ async fn only_users_may_come_when_there_are_users() {
 }
 
 #[tokio::test]
-async fn the_acl_refuses_and_can_be_changed() {
+async fn the_acl_is_enforced_and_can_be_replaced() {
     let mut broker = Mosquitto::builder().acl("topic readwrite open/#").start().await;
     let mut client = Client::connect(broker.port()).await;
     assert_eq!(reason(&mut client, "closed/a").await, PubAckReason::NotAuthorized);
@@ -40,7 +40,7 @@ async fn reason(client: &mut Client, topic: &str) -> PubAckReason {
 }
 
 #[tokio::test]
-async fn limits_are_told_at_connecting() {
+async fn limits_are_announced_in_the_connack() {
     let limited = Mosquitto::builder().receive_maximum(7).max_qos(1).max_packet_size(2000);
     let client = Client::connect(limited.start().await.port()).await;
     let told = client.connack.properties.expect("properties");
@@ -64,7 +64,7 @@ async fn a_message_over_the_size_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_restart_keeps_the_port_and_what_was_retained() {
+async fn a_restart_keeps_the_port_and_retained_messages() {
     let mut broker = Mosquitto::start().await;
     let port = broker.port();
     Client::connect(port).await.retain("kept", "yes").await;
@@ -80,7 +80,7 @@ async fn a_restart_keeps_the_port_and_what_was_retained() {
 }
 
 #[tokio::test]
-async fn without_persistence_a_restart_forgets() {
+async fn without_persistence_a_restart_loses_retained_messages() {
     let mut broker = Mosquitto::builder().persistence(false).start().await;
     Client::connect(broker.port()).await.retain("kept", "yes").await;
     broker.restart().await;
@@ -91,7 +91,7 @@ async fn without_persistence_a_restart_forgets() {
 }
 
 #[tokio::test]
-async fn a_frozen_broker_answers_only_when_thawed() {
+async fn a_frozen_broker_responds_only_after_it_is_thawed() {
     let mut broker = Mosquitto::start().await;
     let mut client = Client::connect(broker.port()).await;
     broker.freeze();

@@ -29,7 +29,7 @@ async fn passes(from: &mut TcpStream, to: &mut TcpStream, text: &str) {
 }
 
 #[tokio::test]
-async fn bytes_and_ends_pass_both_ways() {
+async fn bytes_and_closes_are_forwarded_both_ways() {
     let (proxy, mut client, mut target) = pair().await;
     passes(&mut client, &mut target, "there").await;
     passes(&mut target, &mut client, "back").await;
@@ -43,7 +43,7 @@ async fn bytes_and_ends_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn a_stall_delays_and_loses_nothing() {
+async fn a_stall_delays_bytes_without_losing_them() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.stall();
     client.write_all(b"later").await.expect("written");
@@ -56,7 +56,7 @@ async fn a_stall_delays_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_stalled_writer_feels_it() {
+async fn a_stalled_writer_blocks() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.stall();
     let block = vec![7; 1 << 20];
@@ -73,7 +73,7 @@ async fn a_stalled_writer_feels_it() {
 }
 
 #[tokio::test]
-async fn a_half_open_connection_swallows_and_never_recovers() {
+async fn a_half_open_connection_swallows_bytes_and_never_recovers() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.half_open();
     client.write_all(&vec![1; 8 << 20]).await.expect("swallowed");
@@ -95,7 +95,7 @@ async fn a_cut_ends_connections_and_new_ones_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_reset_even_when_stalled() {
+async fn a_stalled_connection_can_be_reset() {
     let (proxy, mut client, _target) = pair().await;
     proxy.stall();
     proxy.reset().await;
@@ -104,7 +104,7 @@ async fn a_reset_is_a_reset_even_when_stalled() {
 }
 
 #[tokio::test]
-async fn refused_connections_are_refused_until_accepted_again() {
+async fn connections_are_refused_until_accepted_again() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.refuse().await;
     let error = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect_err("refused");
@@ -116,7 +116,7 @@ async fn refused_connections_are_refused_until_accepted_again() {
 }
 
 #[tokio::test]
-async fn delayed_bytes_come_late_and_together() {
+async fn delays_do_not_add_up() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.delay(A_WHILE);
     let start = Instant::now();
@@ -130,7 +130,7 @@ async fn delayed_bytes_come_late_and_together() {
 }
 
 #[tokio::test]
-async fn a_throttled_connection_carries_so_many_bytes_a_second() {
+async fn a_throttled_connection_is_limited_to_the_given_rate() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.throttle(Some(1000));
     let start = Instant::now();
@@ -152,7 +152,7 @@ async fn an_unreachable_target_ends_the_connection_and_is_counted() {
 }
 
 #[tokio::test]
-async fn mqtt_goes_through_and_a_stall_withholds_acknowledgements() {
+async fn mqtt_is_forwarded_and_a_stall_withholds_acknowledgements() {
     let broker = Mosquitto::start().await;
     let proxy = Proxy::start(broker.port()).await;
     let mut client = Client::connect(proxy.port()).await;

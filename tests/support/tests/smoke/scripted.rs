@@ -26,7 +26,7 @@ async fn ack_ids(client: &mut Client, count: usize) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn it_records_what_was_said_and_acknowledges_each_qos() {
+async fn it_records_packets_and_acknowledges_each_qos() {
     let broker = ScriptedBroker::start().await;
     let mut settings = options(broker.port());
     settings.set_credentials("ann", "secret");
@@ -63,7 +63,7 @@ async fn it_records_what_was_said_and_acknowledges_each_qos() {
 }
 
 #[tokio::test]
-async fn the_connack_says_what_the_script_says() {
+async fn the_connack_follows_the_script() {
     let broker = ScriptedBroker::start().await;
     broker.set_connack(ConnAck {
         receive_maximum: Some(3),
@@ -109,7 +109,7 @@ async fn acknowledgements_are_withheld_and_released_in_either_order() {
 }
 
 #[tokio::test]
-async fn rules_refuse_withhold_throw_out_and_close() {
+async fn rules_refuse_disconnect_and_close() {
     let broker = ScriptedBroker::start().await;
     broker.rule(Rule::topic("no", Reply::Reason(0x87)));
     broker.rule(Rule::payload("poison", Reply::Reason(0x99)).times(1));
@@ -135,7 +135,7 @@ async fn rules_refuse_withhold_throw_out_and_close() {
 }
 
 #[tokio::test]
-async fn it_answers_subscriptions_pings_and_sends_messages() {
+async fn it_acknowledges_subscriptions_answers_pings_and_sends_messages() {
     let broker = ScriptedBroker::start().await;
     let mut client = Client::connect(broker.port()).await;
     client.queue.subscribe("a/#", QoS::ExactlyOnce).await.expect("queued");
@@ -153,7 +153,7 @@ async fn it_answers_subscriptions_pings_and_sends_messages() {
 }
 
 #[tokio::test]
-async fn a_silent_pubrel_holds_up_qos_2() {
+async fn an_unanswered_pubrel_blocks_qos_2() {
     let broker = ScriptedBroker::start().await;
     broker.answer_pubrel(false);
     let mut client = Client::connect(broker.port()).await;
@@ -165,7 +165,7 @@ async fn a_silent_pubrel_holds_up_qos_2() {
 }
 
 #[tokio::test]
-async fn violations_are_noticed() {
+async fn protocol_violations_are_recorded() {
     use tokio::io::AsyncWriteExt;
     let broker = ScriptedBroker::start().await;
     broker.set_connack(ConnAck { receive_maximum: Some(1), maximum_qos: Some(1), ..ConnAck::default() });

@@ -5,7 +5,7 @@ use liveobject_test_support::{Mosquitto, Subscriber, visitor};
 use crate::client::{Client, SOON};
 
 #[tokio::test]
-async fn a_visitor_is_told_all_that_is_retained_and_nothing_else() {
+async fn a_visitor_receives_exactly_the_retained_messages() {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let mut client = Client::connect(broker.port()).await;
     for i in 0..500 {
@@ -21,7 +21,7 @@ async fn a_visitor_is_told_all_that_is_retained_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_visitor_publishes_as_it_is_told() {
+async fn a_visitor_publishes_with_and_without_retain() {
     let broker = Mosquitto::start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     visitor::publish(broker.port(), "a", "live", false).await;
