@@ -1,4 +1,4 @@
-//! The real broker: logins, rules, limits, and everything that can happen to its process.
+//! The real broker: logins, access rules, limits, and faults of its process.
 
 use std::time::Duration;
 
@@ -43,13 +43,13 @@ async fn reason(client: &mut Client, topic: &str) -> PubAckReason {
 async fn limits_are_announced_in_the_connack() {
     let limited = Mosquitto::builder().receive_maximum(7).max_qos(1).max_packet_size(2000);
     let client = Client::connect(limited.start().await.port()).await;
-    let told = client.connack.properties.expect("properties");
-    assert_eq!(told.receive_max, Some(7));
-    assert_eq!(told.max_qos, Some(1));
-    assert_eq!(told.max_packet_size, Some(2000));
+    let properties = client.connack.properties.expect("properties");
+    assert_eq!(properties.receive_max, Some(7));
+    assert_eq!(properties.max_qos, Some(1));
+    assert_eq!(properties.max_packet_size, Some(2000));
 }
 
-/// With bytes of its own: 0x95 is no reason that MQTT 5 gives to PUBACK, and a client library may choke on it.
+/// Raw bytes: MQTT 5 does not define reason 0x95 for PUBACK, and a client library may reject it.
 #[tokio::test]
 async fn a_message_over_the_size_limit_is_refused() {
     let broker = Mosquitto::builder().message_size_limit(2).start().await;
@@ -57,9 +57,9 @@ async fn a_message_over_the_size_limit_is_refused() {
     let connect = b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0";
     let too_large = b"\x32\x09\0\x01t\0\x01\0xxx";
     stream.write_all(&[&connect[..], too_large].concat()).await.expect("written");
-    let mut answers = Vec::new();
-    while !answers.ends_with(b"\x40\x03\0\x01\x95") {
-        assert!(soon(stream.read_buf(&mut answers)).await.expect("read") > 0, "{answers:x?}");
+    let mut received = Vec::new();
+    while !received.ends_with(b"\x40\x03\0\x01\x95") {
+        assert!(soon(stream.read_buf(&mut received)).await.expect("read") > 0, "{received:x?}");
     }
 }
 

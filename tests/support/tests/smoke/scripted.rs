@@ -1,4 +1,4 @@
-//! The scripted broker, with a real client library on the other side.
+//! The scripted broker, with a real client library as its client.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use tokio::time::timeout;
 
 use crate::client::{Client, SOON, options};
 
-const A_WHILE: Duration = Duration::from_millis(300);
+/// How long the tests wait for packets that must not arrive. Over loopback they would arrive within a few
+/// milliseconds.
+const SILENCE: Duration = Duration::from_millis(300);
 
 fn is_ack(event: &Event) -> bool {
     matches!(event, Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_)))
@@ -74,14 +76,17 @@ async fn the_connack_follows_the_script() {
         ..ConnAck::default()
     });
     let client = Client::connect(broker.port()).await;
-    let told = client.connack.properties.expect("properties");
-    assert_eq!((told.receive_max, told.max_packet_size, told.max_qos), (Some(3), Some(512), Some(1)));
-    assert_eq!((told.retain_available, told.server_keep_alive), (Some(0), Some(9)));
+    let properties = client.connack.properties.expect("properties");
+    assert_eq!(
+        (properties.receive_max, properties.max_packet_size, properties.max_qos),
+        (Some(3), Some(512), Some(1))
+    );
+    assert_eq!((properties.retain_available, properties.server_keep_alive), (Some(0), Some(9)));
     broker.set_connack(ConnAck { reason: 0x86, ..ConnAck::default() });
     let error = Client::try_connect(options(broker.port())).await.err().expect("refused");
     assert!(format!("{error:?}").contains("BadUserNamePassword"), "{error:?}");
     broker.answer_connect(false);
-    assert!(timeout(A_WHILE, Client::try_connect(options(broker.port()))).await.is_err());
+    assert!(timeout(SILENCE, Client::try_connect(options(broker.port()))).await.is_err());
     assert_eq!(broker.connects().len(), 3);
 }
 
@@ -93,7 +98,7 @@ async fn acknowledgements_are_withheld_and_released_in_either_order() {
     for payload in ["a", "b", "c"] {
         client.queue("t", payload, QoS::AtLeastOnce).await;
     }
-    assert!(timeout(A_WHILE, client.until(is_ack)).await.is_err());
+    assert!(timeout(SILENCE, client.until(is_ack)).await.is_err());
     broker.wait_for("three withheld", SOON, |broker| broker.withheld() == 3).await;
     broker.release_reversed();
     assert_eq!(ack_ids(&mut client, 3).await, [3, 2, 1]);
@@ -159,7 +164,7 @@ async fn an_unanswered_pubrel_blocks_qos_2() {
     let mut client = Client::connect(broker.port()).await;
     client.queue("t", "x", QoS::ExactlyOnce).await;
     client.until(|event| matches!(event, Event::Incoming(Packet::PubRec(_)))).await;
-    assert!(timeout(A_WHILE, client.until(is_ack)).await.is_err());
+    assert!(timeout(SILENCE, client.until(is_ack)).await.is_err());
     broker.close();
     client.end().await;
 }

@@ -1,4 +1,4 @@
-//! The subscriber, over everything that can happen to its broker.
+//! The subscriber, throughout restarts and network failures of its broker.
 
 use liveobject_test_support::{Ledger, Mosquitto, Proxy, Subscriber};
 use rumqttc::QoS;

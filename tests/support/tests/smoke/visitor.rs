@@ -1,4 +1,4 @@
-//! What a visitor is told, and what it leaves.
+//! What a visitor receives, and what it publishes.
 
 use liveobject_test_support::{Mosquitto, Subscriber, visitor};
 
@@ -14,10 +14,10 @@ async fn a_visitor_receives_exactly_the_retained_messages() {
     client.retain("retained/7", "").await;
     client.retain("retained/8", "y").await;
     visitor::publish(broker.port(), "live", "x", false).await;
-    let standing = visitor::retained(broker.port()).await;
-    assert_eq!(standing.len(), 499);
-    assert_eq!(standing.get("retained/7"), None);
-    assert_eq!(standing["retained/8"], b"y");
+    let retained = visitor::retained(broker.port()).await;
+    assert_eq!(retained.len(), 499);
+    assert_eq!(retained.get("retained/7"), None);
+    assert_eq!(retained["retained/8"], b"y");
 }
 
 #[tokio::test]
