@@ -122,7 +122,7 @@ async fn an_address_with_too_many_failed_logins_gets_429_with_retry_after() {
     assert_eq!(
         Answer::send(with_token(&known)).await.status,
         200,
-        "a token that known from this address keeps working"
+        "a token that worked from this address keeps working"
     );
     assert_eq!(
         Answer::send(app.anonymous(Method::GET, EVENTS)).await.status,

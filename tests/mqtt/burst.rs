@@ -16,12 +16,13 @@ const BATCH_SIZE: usize = 1000;
 /// The topic of the events of the camera `door`, of which all further events are.
 const EVENT: &str = "liveobject/camera/door/event";
 
-/// How many states and discovery messages may arrive between the receipt of an event and the event. An event that
-/// had to wait for all of them would arrive after more than twice as many.
+/// How many states and discovery messages may arrive between the receipt of an event and the event. An event
+/// that had to wait for all of them would arrive after more than twice as many.
 const MAX_AHEAD: usize = STATES_OF_ALL / 2;
 
-/// How much longer than the same number of events all states and discovery may take. In practice the factor is
-/// about 1 after a reconnect, and 1.5 to 4 after the first connection, when the events themselves are sent first.
+/// How much longer than the same number of events all states and discovery may take. In practice the factor
+/// is about 1 after a reconnect, and 1.5 to 4 after the first connection, when the events themselves are sent
+/// first.
 const MAX_TIMES_BASELINE: u32 = 15;
 
 /// How long the test listens for surplus messages after the last expected one.
@@ -44,7 +45,8 @@ async fn register(service: &Service) {
     let _ = service.post(BATCH, &Value::from(events)).await.expect(202);
 }
 
-/// Waits until all states and discovery were published on connection number `nth`. Returns how long that took.
+/// Waits until all states and discovery were published on connection number `nth`. Returns how long that
+/// took.
 async fn wait_for_all(watcher: &Subscriber, nth: usize) -> Duration {
     let is_complete = |messages: &[Message]| {
         let Some(online) = online(messages, nth) else { return false };

@@ -12,21 +12,21 @@ use crate::helpers::{
     events_received, large_event, settings, submit, wait_for_error,
 };
 
-/// How long a connection must last to count as stable. A poison message is sent, and ends the connection, well
-/// within this time.
+/// How long a connection must last to count as stable. A poison message is sent, and ends the connection,
+/// well within this time.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Skips the wait before the next attempt: applying settings connects at once.
-async fn hurry(service: &Service, port: u16) {
+async fn skip_wait(service: &Service, port: u16) {
     if service.status().await["state"] == "waiting" {
         let _ = service.put_config(&settings(port, &json!({}))).await.expect(200);
     }
 }
 
 /// Waits until a connection lasts, whatever ended the earlier ones.
-async fn hurry_until_stable(service: &Service, port: u16) {
+async fn skip_waits_until_stable(service: &Service, port: u16) {
     let is_stable = async || {
-        hurry(service, port).await;
+        skip_wait(service, port).await;
         let connected = async || {
             let status = service.status().await;
             (status["state"] == "connected").then(|| status["last_connected_at"].clone())
@@ -39,16 +39,16 @@ async fn hurry_until_stable(service: &Service, port: u16) {
 }
 
 /// Waits until the event is dead and the next connection attempt has begun.
-async fn hurry_until_dead(service: &Service, port: u16, event_id: &str) {
+async fn skip_waits_until_dead(service: &Service, port: u16, event_id: &str) {
     let is_dead = async || {
-        hurry(service, port).await;
+        skip_wait(service, port).await;
         delivery(service, event_id).await["state"] == "dead"
     };
     wait_until("the event that breaks every connection is dead", LATER, is_dead).await;
-    hurry(service, port).await;
+    skip_wait(service, port).await;
 }
 
-fn surround(poison: Value) -> Vec<Value> {
+fn with_neighbours(poison: Value) -> Vec<Value> {
     let mut events: Vec<_> = event_ids("e", 6).iter().map(|id| event(id)).collect();
     events.insert(3, poison);
     events
@@ -60,13 +60,13 @@ async fn an_event_above_a_real_brokers_size_limit_does_not_block_the_others() {
     let subscriber = Subscriber::start(broker.port()).await;
     let service = connected_service(broker.port(), &json!({})).await;
     let mut ledger = Ledger::new();
-    submit(&service, &mut ledger, surround(large_event("poison", 1000))).await;
+    submit(&service, &mut ledger, with_neighbours(large_event("poison", 1000))).await;
     wait_for_error(&service, "protocol").await;
-    hurry_until_dead(&service, broker.port(), "poison").await;
+    skip_waits_until_dead(&service, broker.port(), "poison").await;
     assert_eq!(delivery(&service, "poison").await["reason"], "refused_repeatedly");
     ledger.dead(4);
     // The discovery message of the camera exceeds the limit too.
-    hurry_until_stable(&service, broker.port()).await;
+    skip_waits_until_stable(&service, broker.port()).await;
     assert_all_arrive(&service, &[&subscriber], &mut ledger).await;
     assert_metrics(&service, &[("events_dead_total{reason=\"refused_repeatedly\"}", 1.0)]).await;
 }
@@ -80,7 +80,7 @@ async fn a_state_above_a_real_brokers_size_limit_makes_no_event_dead() {
     let events: Vec<_> = event_ids("e", 6).iter().map(|id| event(id)).collect();
     submit(&service, &mut ledger, events).await;
     wait_for_error(&service, "protocol").await;
-    hurry_until_stable(&service, broker.port()).await;
+    skip_waits_until_stable(&service, broker.port()).await;
     assert_all_arrive(&service, &[&subscriber], &mut ledger).await;
     assert_eq!(service.status().await["outbox"]["dead"], 0);
     let blamed =
@@ -99,8 +99,8 @@ async fn poisoned(reply: Reply) {
     broker.rule(Rule::event("poison", reply));
     let service = connected_service(broker.port(), &json!({})).await;
     let mut ledger = Ledger::new();
-    submit(&service, &mut ledger, surround(event("poison"))).await;
-    hurry_until_dead(&service, broker.port(), "poison").await;
+    submit(&service, &mut ledger, with_neighbours(event("poison"))).await;
+    skip_waits_until_dead(&service, broker.port(), "poison").await;
     service.wait_outbox_empty(LATER).await;
     for id in event_ids("e", 6) {
         service.wait_until_delivered(&id, LATER).await;
@@ -127,7 +127,7 @@ async fn a_broker_that_closes_connections_for_a_while_makes_no_event_dead() {
     let mut ledger = Ledger::new();
     submit(&service, &mut ledger, [event("e-1")]).await;
     let delivered = async || {
-        hurry(&service, broker.port()).await;
+        skip_wait(&service, broker.port()).await;
         delivery(&service, "e-1").await["state"] == "delivered"
     };
     wait_until("the event is delivered", LATER, delivered).await;
@@ -150,7 +150,7 @@ async fn a_network_that_resets_connections_for_a_while_makes_no_event_dead() {
         let lost = |status: &Value| status["state"] == "waiting";
         let status = service.wait_status("the connection is lost", LATER, lost).await;
         assert_eq!(status["last_error"]["kind"], "closed", "{status}");
-        hurry(&service, proxy.port()).await;
+        skip_wait(&service, proxy.port()).await;
     }
     service.wait_until_delivered("e-1", LATER).await;
     assert_eq!(service.status().await["outbox"]["dead"], 0);

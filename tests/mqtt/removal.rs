@@ -12,10 +12,12 @@ use crate::helpers::{
 
 const DOOR: &str = "/api/v1/cameras/door";
 
-/// Within this time after a connection everything is published again. The service's periodic work takes longer.
+/// Within this time after a connection everything is published again. The service's periodic work takes
+/// longer.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// The setting `activity_seconds`, and how long the service is down, so that the activity ends in the meantime.
+/// The setting `activity_seconds`, and how long the service is down, so that the activity ends in the
+/// meantime.
 const ACTIVITY: Duration = Duration::from_secs(5);
 
 /// Submits events of two cameras, `door` and `yard`, and waits until all of their messages are retained.

@@ -65,7 +65,7 @@ async fn a_suspected_takeover_raises_a_warning_while_connected() {
     }
     let status = wait_for_error(&service, "taken_over").await;
     let message = error_message(&status);
-    assert!(message.contains("probably another client") && message.contains("\"other_client\""), "{message}");
+    assert!(message.contains("probably another client") && message.contains("\"twin\""), "{message}");
     service.wait_connected(SOON).await;
     assert_eq!(warnings(&service.status().await), ["client_id_taken_over"]);
 }

@@ -164,7 +164,7 @@ async fn an_unverified_broker_works_and_logs_a_warning_at_each_connection() {
         logged(&service, "WARN").iter().filter(|line| is_unverified(line)).count()
     };
     let before = unverified();
-    assert!(before >= 2, "the trial and the connection");
+    assert!(before >= 2, "the connection test and the connection itself");
     broker.restart().await;
     let newer =
         |now: &Value| now["connected"] == true && now["last_connected_at"] != status["last_connected_at"];

@@ -103,7 +103,7 @@ async fn a_restart_during_a_login_does_not_cause_a_fallback_from_mqtt_5() {
     broker.refuse_nobody();
     service.wait_connected(SOON).await;
     assert_eq!(protocol(&service).await, "5");
-    assert_eq!(versions(&broker), [V5, V5, V5], "a broker that has spoken MQTT 5 still does");
+    assert_eq!(versions(&broker), [V5, V5, V5], "a broker that accepted MQTT 5 before still supports it");
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ impl Api {
 
     /// Returns a handle to any server that listens on this loopback port, using this token.
     #[must_use]
-    pub fn at(port: u16, token: &str) -> Self {
+    pub fn on_port(port: u16, token: &str) -> Self {
         let api = Self::new();
         api.point_to(port, Some(token.to_owned()));
         api

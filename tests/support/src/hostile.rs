@@ -43,7 +43,7 @@ pub enum Then {
     Drip,
 }
 
-/// A hostile broker. It connack_bytes connections until it is dropped.
+/// A hostile broker. It accepts connections until it is dropped.
 #[derive(Debug)]
 pub struct HostileBroker {
     port: u16,
@@ -133,7 +133,7 @@ async fn serve(
     Ok(())
 }
 
-/// Returns the CONNACK that connack_bytes this CONNECT in its version, or `None` if the bytes are not a CONNECT.
+/// Returns the CONNACK that accepts this CONNECT in its version, or `None` if the bytes are not a CONNECT.
 fn connack(connect: &[u8]) -> Option<&'static [u8]> {
     let name = connect.windows(4).position(|part| part == b"MQTT")?;
     match connect.get(name + 4)? {

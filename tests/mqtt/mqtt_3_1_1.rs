@@ -202,5 +202,5 @@ async fn the_birth_message_of_home_assistant_is_subscribed_to_over_3_1_1() {
     assert_eq!(broker.subscriptions()[0].0, "homeassistant/status");
     let connected = connected_service(broker.port(), &json!({ "protocol": "auto" })).await;
     assert_eq!(connected.status().await["protocol"], "5");
-    assert_eq!(service.status().await["protocol"], "3.1.1", "side by side at one broker");
+    assert_eq!(service.status().await["protocol"], "3.1.1", "both services use their own protocol version");
 }
