@@ -7,7 +7,7 @@ use liveobject_test_support::{Message, Mosquitto, Service, Subscriber};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{BATCH, LATER, SOON, connect, connected_service, event, service, state_topic};
+use crate::helpers::{BATCH, LATER, SOON, connect, connected_service, event, event_of, service, state_topic};
 
 const CAMERAS: usize = 500;
 const STATES_OF_ALL: usize = CAMERAS * 5;
@@ -40,7 +40,7 @@ async fn watcher(port: u16, filters: &[&str]) -> Subscriber {
 
 /// Registers all cameras with one event each.
 async fn register(service: &Service) {
-    let event = |i: usize| json!({"event_id": format!("first-{i}"), "camera_id": format!("cam{i}"), "description": "A person"});
+    let event = |i: usize| event_of(&format!("cam{i}"), &format!("first-{i}"));
     let events: Vec<_> = (0..CAMERAS).map(event).collect();
     let _ = service.post(BATCH, &Value::from(events)).await.expect(202);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Message, Mosquitto, visitor};
+use liveobject_test_support::{Message, Mosquitto, Service, visitor};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -27,13 +27,16 @@ fn device(id: &str) -> String {
     format!("homeassistant/device/liveobject_{id}/config")
 }
 
+async fn submit_one_event_per_camera(service: &Service) {
+    for id in CAMERAS {
+        let _ = service.post_event(&event_of(id, id)).await.expect(202);
+    }
+}
+
 /// Starts with two cameras whose states and discovery are all retained.
 async fn scene() -> Scene {
     let scene = Scene::start().await;
-    for id in CAMERAS {
-        let event = event_of(id, id);
-        let _ = scene.service.post_event(&event).await.expect(202);
-    }
+    submit_one_event_per_camera(&scene.service).await;
     wait_for_cameras(scene.broker.port(), &CAMERAS).await;
     scene
 }
@@ -134,10 +137,7 @@ async fn refused_discovery_messages_are_reported() {
         "topic readwrite liveobject/#\ntopic read #\ntopic write homeassistant/device/liveobject_door/#";
     let broker = Mosquitto::builder().acl(rules).start().await;
     let service = connected_service(broker.port(), &json!({})).await;
-    for id in CAMERAS {
-        let event = event_of(id, id);
-        let _ = service.post_event(&event).await.expect(202);
-    }
+    submit_one_event_per_camera(&service).await;
     let announced = |snapshot: &Retained| snapshot.get(&device("door")).is_some();
     Retained::wait_for(broker.port(), "the permitted device", announced).await;
     let answer = service.post(PUBLISH_DISCOVERY, &json!({})).await.expect(200);
@@ -156,12 +156,7 @@ async fn entities_survive_the_migration_to_the_other_format_and_back() {
     for format in ["component", "device"] {
         let before = scene.subscriber.count();
         connect(&scene.service, port, &json!({"discovery_format": format})).await;
-        let moved = |snapshot: &Retained| {
-            CAMERAS.iter().all(|id| {
-                let (old, new) = (old.camera_discovery(id), snapshot.camera_discovery(id));
-                !new.is_empty() && old.iter().all(|topic| !new.contains(topic))
-            })
-        };
+        let moved = |snapshot: &Retained| has_moved(&old, snapshot);
         let new = Retained::wait_for(port, format, moved).await;
         for id in CAMERAS {
             assert_moved(
@@ -179,6 +174,14 @@ async fn entities_survive_the_migration_to_the_other_format_and_back() {
         old = new;
     }
     wait_for_cameras(port, &CAMERAS).await;
+}
+
+/// Returns whether all cameras have discovery topics, and none of the old ones.
+fn has_moved(old: &Retained, snapshot: &Retained) -> bool {
+    CAMERAS.iter().all(|id| {
+        let (old, new) = (old.camera_discovery(id), snapshot.camera_discovery(id));
+        !new.is_empty() && old.iter().all(|topic| !new.contains(topic))
+    })
 }
 
 /// Asserts the order that preserves entities: first every old topic announces the migration, then every new
@@ -213,12 +216,7 @@ async fn a_format_change_while_the_broker_is_down_is_migrated_when_it_returns() 
     let _ = scene.service.put_config(&other).await.expect(200);
     scene.service.restart().await;
     scene.broker.resume().await;
-    let moved = |snapshot: &Retained| {
-        CAMERAS.iter().all(|id| {
-            let (old, new) = (old.camera_discovery(id), snapshot.camera_discovery(id));
-            !new.is_empty() && old.iter().all(|topic| !new.contains(topic))
-        })
-    };
+    let moved = |snapshot: &Retained| has_moved(&old, snapshot);
     let new = Retained::wait_for(port, "component", moved).await;
     for id in CAMERAS {
         assert_moved(

@@ -112,6 +112,12 @@ pub async fn connect(service: &Service, port: u16, other: &Value) {
     service.wait_connected(SOON).await;
 }
 
+/// Applies the same settings with the connection disabled.
+pub async fn disable(service: &Service, port: u16, other: &Value) {
+    let disabled = with(settings(port, other), json!({ "enabled": false }));
+    let _ = service.put_config(&disabled).await.expect(200);
+}
+
 /// Returns settings for the broker on this port; `other` changes the defaults.
 pub fn settings(port: u16, other: &Value) -> Value {
     with(json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": port }), other.clone())

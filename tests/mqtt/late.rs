@@ -4,7 +4,7 @@ use liveobject_test_support::{Ledger, Subscriber, wait_until};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SHORTEST, SOON, Scene, assert_metrics, connect, delivery, event, logged, old_event, settings, submit,
+    SHORTEST, SOON, Scene, assert_metrics, connect, delivery, disable, event, logged, old_event, submit,
     wait_for_event, warnings,
 };
 
@@ -63,9 +63,7 @@ async fn a_late_event_is_never_retained() {
 #[tokio::test]
 async fn events_that_waited_too_long_go_to_history_and_newer_ones_do_not() {
     let scene = Scene::with(&strict()).await;
-    let mut disabled = settings(scene.broker.port(), &strict());
-    disabled["enabled"] = false.into();
-    let _ = scene.service.put_config(&disabled).await.expect(200);
+    disable(&scene.service, scene.broker.port(), &strict()).await;
     let mut ledger = Ledger::new();
     submit(&scene.service, &mut ledger, [event("waited-1"), event("waited-2")]).await;
     assert_eq!(delivery(&scene.service, "waited-2").await["late"], false);

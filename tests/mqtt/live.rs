@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::helpers::{
-    BATCH, EVENTS, LATER, SOON, Scene, connect, connected_service, event, event_ids, metric, service,
-    settings, submit, submit_batch, wait_for_dead, wait_for_event,
+    BATCH, EVENTS, LATER, SOON, Scene, connect, connected_service, disable, event, event_ids, metric,
+    service, submit, submit_batch, wait_for_dead, wait_for_event,
 };
 
 /// What a user perceives as immediate.
@@ -231,7 +231,7 @@ async fn a_refused_event_arrives_when_retried_after_the_access_rules_permit_it()
 #[tokio::test]
 async fn a_requested_retry_survives_a_kill() {
     let (mut broker, mut service, _stream) = refused().await;
-    let _ = service.put_config(&settings(broker.port(), &json!({ "enabled": false }))).await.expect(200);
+    disable(&service, broker.port(), &json!({})).await;
     service.wait_status("not connected", SOON, |status| status["state"] == "disabled").await;
     retry(&service, "a").await;
     service.kill9().await;

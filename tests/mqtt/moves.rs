@@ -4,7 +4,7 @@ use liveobject_test_support::{Mosquitto, visitor};
 use serde_json::json;
 
 use crate::helpers::{
-    Retained, SERVICE_DEVICE, STATES, Scene, connect, event, event_of, expected_topics, settings,
+    Retained, SERVICE_DEVICE, STATES, Scene, connect, disable, event, event_of, expected_topics, settings,
     wait_for_cameras,
 };
 
@@ -174,7 +174,7 @@ async fn disabling_the_connection_keeps_the_retained_messages() {
     let port = scene.broker.port();
     let _ = scene.service.post_event(&event("e1")).await.expect(202);
     let before = wait_for_cameras(port, &["door"]).await;
-    let _ = scene.service.put_config(&settings(port, &json!({"enabled": false}))).await.expect(200);
+    disable(&scene.service, port, &json!({})).await;
     let off = |snapshot: &Retained| snapshot.text("liveobject/status") == "offline";
     let snapshot = Retained::wait_for(port, "offline", off).await;
     assert_eq!(snapshot.topics(), before.topics());

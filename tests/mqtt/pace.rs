@@ -3,7 +3,7 @@
 use liveobject_test_support::{Ledger, Message};
 use serde_json::json;
 
-use crate::helpers::{Scene, connect, settings, submit_batch};
+use crate::helpers::{Scene, connect, disable, submit_batch};
 
 const RATE: u16 = 25;
 const EVENTS: u16 = 76;
@@ -16,9 +16,7 @@ const SLOWEST: f64 = 2.0;
 async fn a_backlog_is_sent_no_faster_than_the_rate() {
     let scene = Scene::start().await;
     let paced = json!({ "max_events_per_second": RATE });
-    let mut disabled = settings(scene.broker.port(), &paced);
-    disabled["enabled"] = false.into();
-    let _ = scene.service.put_config(&disabled).await.expect(200);
+    disable(&scene.service, scene.broker.port(), &paced).await;
     let mut ledger = Ledger::new();
     submit_batch(&scene.service, &mut ledger, "e", EVENTS.into()).await;
     connect(&scene.service, scene.broker.port(), &paced).await;

@@ -4,8 +4,8 @@ use liveobject_test_support::{Acks, Ledger, Message, ScriptedBroker, Subscriber}
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, Scene, Stream, assert_all_arrive, assert_metrics, connect, connected_service, event, event_ids,
-    logged, scripted_broker, settings, submit_batch, wait_for_event, wait_for_ids,
+    SOON, Scene, Stream, assert_all_arrive, assert_metrics, connect, connected_service, disable, event,
+    event_ids, logged, scripted_broker, settings, submit_batch, wait_for_event, wait_for_ids,
 };
 
 #[tokio::test]
@@ -71,9 +71,7 @@ async fn offline_is_published_to_the_old_broker_before_the_new_one_is_connected(
 #[tokio::test]
 async fn disabling_the_connection_ends_it_cleanly_and_events_stay_pending() {
     let (broker, service) = scripted_broker(&json!({})).await;
-    let mut off = settings(broker.port(), &json!({}));
-    off["enabled"] = false.into();
-    let _ = service.put_config(&off).await.expect(200);
+    disable(&service, broker.port(), &json!({})).await;
     broker.wait_for("the end of the connection", SOON, |broker| broker.open() == 0).await;
     assert_eq!(broker.disconnects(), [0]);
     assert_eq!(&broker.received().last().expect("a message").publish.payload[..], b"offline");

@@ -7,20 +7,14 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::helpers::{
-    SOON, assert_metrics, connect, connected_service, event, event_id, event_ids, events_received,
-    scripted_broker, service, settings, wait_for_event, wait_for_ids,
+    SOON, assert_metrics, connect, connected_service, disable, event, event_id, event_ids, events_received,
+    scripted_broker, service, wait_for_event, wait_for_ids,
 };
 
 /// Long enough that at least two whole seconds are missing from the expiry of an event that waited.
 const WAIT: Duration = Duration::from_millis(2100);
 
 const DOOR: &str = "liveobject/camera/door/event";
-
-async fn disable(service: &Service, port: u16, other: &Value) {
-    let mut settings = settings(port, other);
-    settings["enabled"] = false.into();
-    let _ = service.put_config(&settings).await.expect(200);
-}
 
 #[tokio::test]
 async fn events_are_delivered_with_each_qos() {

@@ -154,5 +154,5 @@ async fn write_all(mut to: WriteHalf<'_>, mut out: UnboundedReceiver<Bytes>) -> 
 }
 
 fn refused(what: &str, reason: u8) -> io::Error {
-    io::Error::other(format!("the broker refused the {what} with reason {reason:#x}"))
+    io::Error::other(format!("the broker ended the {what} with reason {reason:#x}"))
 }
