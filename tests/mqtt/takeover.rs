@@ -1,10 +1,11 @@
 //! Another client with the same client id.
 
-use liveobject_test_support::Subscriber;
+use liveobject_test_support::{ScriptedBroker, Subscriber};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, Scene, error_message, event, scripted_broker, wait_for_error, wait_for_event, warnings,
+    SERVICE_DEVICE, SOON, Scene, error_message, event, scripted_broker, wait_for_error, wait_for_event,
+    warnings,
 };
 
 #[tokio::test]
@@ -23,6 +24,17 @@ async fn a_second_client_with_the_same_id_causes_no_loss() {
     scene.service.wait_until_delivered("a", SOON).await;
 }
 
+/// Waits until the service has sent everything that it sends after connecting. If it were still sending, a
+/// failed write could be reported instead of the DISCONNECT.
+async fn wait_for_first_messages(broker: &ScriptedBroker) {
+    let all_sent = |broker: &ScriptedBroker| {
+        let received = broker.received();
+        let has = |topic: &str| received.iter().any(|received| received.publish.topic == topic);
+        has(SERVICE_DEVICE) && has("liveobject/outbox") && !broker.subscriptions().is_empty()
+    };
+    broker.wait_for("the first messages", SOON, all_sent).await;
+}
+
 #[tokio::test]
 async fn each_disconnect_reason_is_reported_as_the_right_failure_kind() {
     for (reason, kind) in [
@@ -34,6 +46,7 @@ async fn each_disconnect_reason_is_reported_as_the_right_failure_kind() {
         (0x98, "closed"),
     ] {
         let (broker, service) = scripted_broker(&json!({})).await;
+        wait_for_first_messages(&broker).await;
         broker.disconnect(reason);
         let status = service.wait_status("an error", SOON, |status| !status["last_error"].is_null()).await;
         assert_eq!(status["last_error"]["kind"], kind, "reason {reason:#x}: {status}");

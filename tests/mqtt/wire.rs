@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Mosquitto, Service, Subscriber, wait_until};
-use serde_json::{Value, json};
+use liveobject_test_support::{Mosquitto, Subscriber, wait_until};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::helpers::{
