@@ -59,6 +59,7 @@ pub mod metrics;
 pub mod outbox;
 #[cfg(test)]
 mod parsers_tests;
+pub mod private_file;
 pub mod reading;
 pub mod retained;
 pub mod service;
