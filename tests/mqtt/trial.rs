@@ -126,7 +126,7 @@ async fn the_command_check_tells_and_exits_by_how_it_went() {
     let fresh = service().start().await;
     let unset = fresh.run(&["check"]).await;
     assert_eq!(unset.code, 1, "{unset:?}");
-    assert!(unset.stdout.contains("No broker is set"), "{unset:?}");
+    assert!(unset.stdout.contains("No broker configured"), "{unset:?}");
 
     let mut service =
         connected(broker.port(), &json!({ "username": "camera", "password": "hush-hush" })).await;
