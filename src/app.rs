@@ -22,8 +22,8 @@ use crate::{
     token::{ApiToken, TokenError},
 };
 
-/// After a crash, how long the HTTP server may take to stop. The process exits within five seconds, whatever the server
-/// still does.
+/// After a crash, how long the HTTP server may take to stop. The process exits within five seconds, whatever
+/// the server still does.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why the service could not run.
@@ -40,7 +40,8 @@ pub enum AppError {
     Tls(#[from] TlsError),
     /// The address is in use.
     #[error(
-        "cannot listen on {address} ([http] bind): the port is already in use. Is another program running there?"
+        "cannot listen on {address} ([http] bind): the port is already in use. Is another program running \
+         there?"
     )]
     AddressInUse {
         /// The address.
@@ -108,13 +109,14 @@ impl App {
         Ok(Self { service, public_url, token, state, server, certificates, history })
     }
 
-    /// Returns a link that opens the page and signs in. It contains the token: print it to a terminal, never to a log.
+    /// Returns a link that opens the page and signs in. It contains the token: print it to a terminal, never
+    /// to a log.
     pub fn sign_in_link(&self) -> String {
         format!("{}/#token={}", self.public_url, self.token.expose())
     }
 
-    /// Runs until a signal arrives or something fails, and then shuts down in order. A second signal ends the process
-    /// immediately.
+    /// Runs until a signal arrives or something fails, and then shuts down in order. A second signal ends the
+    /// process immediately.
     pub async fn run_until_stopped(self) -> Result<Exit, AppError> {
         let mut signals = Signals::new().map_err(AppError::Signals)?;
         self.run_until(async move {
@@ -125,8 +127,8 @@ impl App {
         .await
     }
 
-    /// Runs until `stop` completes or something fails, and then shuts down in order. A signal during the shutdown, from
-    /// the [`Signals`] that `stop` returned, ends the process immediately.
+    /// Runs until `stop` completes or something fails, and then shuts down in order. A signal during the
+    /// shutdown, from the [`Signals`] that `stop` returned, ends the process immediately.
     pub async fn run_until(self, stop: impl Future<Output = Signals>) -> Result<Exit, AppError> {
         let Self { mut service, state, server, certificates, history, .. } = self;
         let handle = server.handle();
@@ -174,7 +176,8 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, AppError> {
     config.http.bind.iter().map(bind).collect()
 }
 
-/// Ends without an orderly shutdown: after a crash no state in memory is trusted, and the next start recovers.
+/// Ends without an orderly shutdown: after a crash no state in memory is trusted, and the next start
+/// recovers.
 async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
     tracing::error!(actor, "an actor crashed; exiting, so that the service manager restarts the service");
     if tokio::time::timeout(CRASH_STOP_LIMIT, server.stop(false)).await.is_err() {

@@ -16,7 +16,7 @@ const LONGEST_DEMO: Duration = Duration::from_hours(1);
     arg_required_else_help = true,
     subcommand_required = true,
     after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file.\n\
-                  Exit codes: 0 success, 1 failure, 2 wrong usage or invalid configuration, 70 an actor crashed."
+                  Exit codes: 0 success, 1 failure, 2 usage or configuration error, 70 an actor crashed."
 )]
 pub struct Cli {
     /// Configuration file [default: config.toml, if it exists]
@@ -51,18 +51,24 @@ pub enum Command {
     Key(KeyCommand),
 }
 
-/// The commands for tokens. A running service takes them into account: it accepts a new token immediately, and refuses
-/// a revoked one within a second.
+/// The commands for tokens. A running service takes them into account: it accepts a new token immediately,
+/// and refuses a revoked one within a second.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum TokenCommand {
     /// Create a token and print it (once; only its hash is stored)
     Create {
-        /// Token name: letters, digits, `.`, `_`, `-`
+        /// Token name: letters, digits, '.', '_', '-'
         #[arg(value_parser = token_name)]
         name: TokenName,
-        /// What the token allows: events:write (send events, pictures and camera status), read (view everything),
-        /// admin (full access); separate several with commas
-        #[arg(long = "scope", required = true, value_name = "SCOPE", value_delimiter = ',', value_parser = Scope::parse)]
+        /// What the token allows: events:write (send events, pictures and camera status), read (view
+        /// everything), admin (full access); separate several with commas
+        #[arg(
+            long = "scope",
+            required = true,
+            value_name = "SCOPE",
+            value_delimiter = ',',
+            value_parser = Scope::parse
+        )]
         scopes: Vec<Scope>,
     },
     /// List all tokens with their scopes, creation time and last use

@@ -65,7 +65,8 @@ async fn revoke_token(store: &Store, name: TokenName) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Locks the data directory, so that no service starts in the meantime; `None` if a running service has the lock.
+/// Locks the data directory, so that no service starts in the meantime; `None` if a running service has the
+/// lock.
 ///
 /// The callers only read, or change single rows, which does not disturb a running service.
 fn lock_unless_in_use(config: &Config) -> Result<Option<DataDir>, DataDirError> {

@@ -19,11 +19,12 @@ use liveobject_actors::{
 /// How often the metrics are sampled.
 pub const INTERVAL: Duration = Duration::from_secs(15);
 
-/// How often the number of pending events is sampled. A broker can restart within [`INTERVAL`], and the peak in
-/// between must show.
+/// How often the number of pending events is sampled. A broker can restart within [`INTERVAL`], and the peak
+/// in between must show.
 const PEAK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When the first sample is taken. Shorter than [`INTERVAL`], so that the first point soon appears after a start.
+/// When the first sample is taken. Shorter than [`INTERVAL`], so that the first point soon appears after a
+/// start.
 const FIRST_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Samples in an hour; they take about 80 KiB.

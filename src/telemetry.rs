@@ -1,7 +1,7 @@
 //! Logging: filter, format, and panics as log lines.
 //!
-//! Lines go to standard error. Libraries that use the `log` crate are included. Those that only repeat what this
-//! program logs are reduced to the levels in [`QUIET`], unless the filter names them.
+//! Lines go to standard error. Libraries that use the `log` crate are included. Those that only repeat what
+//! this program logs are reduced to the levels in [`QUIET`], unless the filter names them.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -67,14 +67,14 @@ pub struct TelemetryError(#[from] TryInitError);
 
 /// Sets up logging for this process, panics included. Must be called only once.
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    subscriber(log, colours, io::stderr).try_init()?;
+    let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    subscriber(log, colors, io::stderr).try_init()?;
     log_panics();
     Ok(())
 }
 
-/// Checks a filter. Stricter than [`EnvFilter`], which takes a misspelt level for the name of a target and then silences
-/// all other targets.
+/// Checks a filter. Stricter than [`EnvFilter`], which takes a misspelt level for the name of a target and
+/// then silences all other targets.
 pub fn check_filter(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("must not be empty".to_owned());
@@ -93,14 +93,14 @@ pub fn check_filter(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn subscriber<W>(log: &Log, colours: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(log: &Log, colors: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(&log.filter))
         .with_writer(writer)
-        .with_ansi(colours)
+        .with_ansi(colors)
         // With a closed standard error, reporting an error of the log itself would panic.
         .log_internal_errors(false);
     match log.format {

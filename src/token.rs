@@ -50,8 +50,8 @@ pub enum TokenError {
 pub struct ApiToken(SecretString);
 
 impl ApiToken {
-    /// Reads the token in `data_dir`. If there is none, creates it, and the directory if that is missing. An existing
-    /// token is never replaced, not even when two processes start at the same time.
+    /// Reads the token in `data_dir`. If there is none, creates it, and the directory if that is missing. An
+    /// existing token is never replaced, not even when two processes start at the same time.
     pub fn load_or_create(data_dir: &Path) -> Result<Self, TokenError> {
         let path = data_dir.join(FILE);
         if let Some(token) = load(&path)? {
@@ -66,8 +66,8 @@ impl ApiToken {
         load(&path)?.ok_or_else(|| TokenError::Read(path, ErrorKind::NotFound.into()))
     }
 
-    /// Returns whether `text` is the token. The time this takes does not depend on where the two differ; their
-    /// lengths are not secret.
+    /// Returns whether `text` is the token. The time this takes does not depend on where the two differ;
+    /// their lengths are not secret.
     pub fn matches(&self, text: &str) -> bool {
         self.0.expose_secret().as_bytes().ct_eq(text.as_bytes()).into()
     }

@@ -1,8 +1,8 @@
 //! Private files: keys and tokens that only their owner may read.
 //!
-//! Files are created with mode 0600 and are complete and synced before they get their name, so that a crash or a
-//! power cut leaves the whole file or none. An existing file is never replaced. Files that other users can read are
-//! refused.
+//! Files are created with mode 0600 and are complete and synced before they get their name, so that a crash
+//! or a power cut leaves the whole file or none. An existing file is never replaced. Files that other users
+//! can read are refused.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -60,8 +60,8 @@ pub fn read(path: &Path, access: Access, max_bytes: u64) -> Result<Option<Zeroiz
 
 /// Creates a file, and its directory with mode 0700 if that is missing. Fails if the file exists.
 ///
-/// Only one process may do this at a time: the caller holds the lock of the data directory. An unfinished file that
-/// a killed process left behind is replaced.
+/// Only one process may do this at a time: the caller holds the lock of the data directory. An unfinished
+/// file that a killed process left behind is replaced.
 pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok() {
         return Err(ErrorKind::AlreadyExists.into());
@@ -72,8 +72,8 @@ pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     rename(&unfinished, path)
 }
 
-/// Like [`create`], but several processes may do it at the same time: the file of one of them gets the name, the
-/// others fail with [`ErrorKind::AlreadyExists`].
+/// Like [`create`], but several processes may do it at the same time: the file of one of them gets the name,
+/// the others fail with [`ErrorKind::AlreadyExists`].
 pub fn create_concurrently(path: &Path, content: &[u8]) -> io::Result<()> {
     create_directory(path)?;
     let unfinished = with_suffix(path, &format!("{:016x}.{UNFINISHED}", rand::random::<u64>()));

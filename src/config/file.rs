@@ -41,12 +41,13 @@ impl Text {
         }
     }
 
-    /// Adds the file's values to `source`, and a fault for each unknown key to `faults`. Fails if the file is not TOML.
+    /// Adds the file's values to `source`, and a fault for each unknown key to `faults`. Fails if the file is
+    /// not TOML.
     pub(super) fn parse(&self, source: &mut Source, faults: &mut Vec<Fault>) -> Result<(), Vec<Fault>> {
         let (table, errors) = DeTable::parse_recoverable(&self.content);
         if !errors.is_empty() {
-            // Keys that were parsed despite the errors may be in the wrong section, so they are ignored. A fault has
-            // only the parser's message, not the line itself, which may contain a secret.
+            // Keys that were parsed despite the errors may be in the wrong section, so they are ignored. A
+            // fault has only the parser's message, not the line itself, which may contain a secret.
             let to_fault = |e: &toml::de::Error| {
                 let offset = e.span().map_or(0, |span| span.start);
                 Fault::new(self.line(offset), "", e.message())

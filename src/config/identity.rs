@@ -14,7 +14,8 @@ use super::{
     file::whole,
 };
 
-/// The variable that contains an identity. It overrides the systemd credential, which overrides `identity_file`.
+/// The variable that contains an identity. It overrides the systemd credential, which overrides
+/// `identity_file`.
 const VARIABLE: &str = "LIVEOBJECT_IDENTITY";
 /// The variable with the directory of the systemd credentials (`LoadCredential=`).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";

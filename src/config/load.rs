@@ -17,8 +17,8 @@ use super::{
 /// The file that is read if none is named and it exists.
 pub const DEFAULT_FILE: &str = "config.toml";
 
-/// Returns the environment variables that belong to the configuration. Invalid UTF-8 in them is replaced here and
-/// refused later; in other variables it does no harm.
+/// Returns the environment variables that belong to the configuration. Invalid UTF-8 in them is replaced here
+/// and refused later; in other variables it does no harm.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter(|(name, _)| {
@@ -29,8 +29,9 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Config {
-    /// Loads the file and the environment. A file that is named must exist; without one, [`DEFAULT_FILE`] in the working
-    /// directory is read if it exists. Variables whose name does not start with `LIVEOBJECT__` are ignored.
+    /// Loads the file and the environment. A file that is named must exist; without one, [`DEFAULT_FILE`] in
+    /// the working directory is read if it exists. Variables whose name does not start with `LIVEOBJECT__`
+    /// are ignored.
     pub fn load(
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,

@@ -1,8 +1,8 @@
 //! The configuration of the process: valid values, from a TOML file and the environment.
 //!
-//! A missing key takes its default, and an environment variable overrides the file. Unknown keys and invalid values are
-//! refused, all at once, each with its place. The configuration is read once; what can change at run time are the
-//! *settings*, which belong to `ConfigActor`.
+//! A missing key takes its default, and an environment variable overrides the file. Unknown keys and invalid
+//! values are refused, all at once, each with its place. The configuration is read once, at the start. What can
+//! change at run time are the *settings*, which belong to `ConfigActor`.
 //!
 //! - `values` defines the values and their defaults.
 //! - `keys` names the keys, `source` collects their values from `file` and environment.

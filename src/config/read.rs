@@ -86,8 +86,8 @@ fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> Option<InitialSettings>
         return None;
     }
     let settings = InitialSettings::unchecked(object);
-    // The client id of this installation is generated later; any id will do for validation. The settings are only
-    // used while the database has none, so there is no stored client key either.
+    // The client id of this installation is generated later; any id will do for validation. The settings are
+    // only used while the database has none, so there is no stored client key either.
     let checked = MqttSettings::read(settings.to_json(), "liveobject").and_then(|update| {
         let mut faults = Faults::default();
         update.check_client_identity(false, &mut faults);
@@ -207,8 +207,8 @@ fn hosts(fields: &mut Fields, key: Key) -> Option<Vec<String>> {
     fields.faults.check(key.name, hosts).and_then(|list| counted(fields, key, list, 0, MAX_HOSTS))
 }
 
-/// Validates a name or an address, optionally with a port. Returns it as in a `Host` header: in lower case, an IPv6
-/// address in brackets.
+/// Validates a name or an address, optionally with a port. Returns it as in a `Host` header: in lower case,
+/// an IPv6 address in brackets.
 fn host(text: String) -> Result<String, String> {
     let text = bytes_within(text, 1, MAX_HOST_BYTES)?.to_lowercase();
     if let Ok(address) = text.parse::<Ipv6Addr>() {

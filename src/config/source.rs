@@ -63,8 +63,8 @@ impl Source {
     }
 }
 
-/// Returns the value of a variable. Text that does not parse stays a string: a key that expects another type refuses
-/// it later.
+/// Returns the value of a variable. Text that does not parse stays a string: a key that expects another type
+/// refuses it later.
 fn from_text(kind: Kind, text: String) -> Value {
     let parsed = || DeValue::parse(text.trim()).ok().and_then(|value| to_json(value.get_ref()).ok());
     match kind {

@@ -287,15 +287,25 @@ fn an_unusable_certificate_is_refused_with_key_and_line() {
     let (certificate_line, key_line) =
         (format!("tls_certificate = \"{certificate}\""), format!("tls_key = \"{key}\""));
     for (found, expected) in [
-        (faults(&certificate_line, ""), "config.toml:2: http.tls_certificate: requires http.tls_key to be set too".to_owned()),
-        (faults("", &key_line), "config.toml:3: http.tls_key: requires http.tls_certificate to be set too".to_owned()),
+        (
+            faults(&certificate_line, ""),
+            "config.toml:2: http.tls_certificate: requires http.tls_key to be set too".to_owned(),
+        ),
+        (
+            faults("", &key_line),
+            "config.toml:3: http.tls_key: requires http.tls_certificate to be set too".to_owned(),
+        ),
         (
             faults(&certificate_line, &format!("tls_key = \"{other_key}\"")),
-            format!("config.toml:3: http.tls_key: {other_key} is not the key of the certificate in {certificate}"),
+            format!(
+                "config.toml:3: http.tls_key: {other_key} is not the key of the certificate in {certificate}"
+            ),
         ),
         (
             faults("tls_certificate = \"/nowhere\"", &key_line),
-            "config.toml:2: http.tls_certificate: /nowhere cannot be read: No such file or directory (os error 2)".to_owned(),
+            "config.toml:2: http.tls_certificate: /nowhere cannot be read: \
+             No such file or directory (os error 2)"
+                .to_owned(),
         ),
     ] {
         assert_eq!(found, expected);

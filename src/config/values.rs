@@ -54,7 +54,8 @@ pub struct Http {
     pub bind: Vec<SocketAddr>,
     /// The URL of the service as clients see it, without a trailing `/`.
     pub public_url: Option<String>,
-    /// Allowed values of the `Host` header besides addresses and `localhost`: `name` or `name:port`, in lower case.
+    /// Allowed values of the `Host` header besides addresses and `localhost`: `name` or `name:port`, in lower
+    /// case.
     pub allowed_hosts: Vec<String>,
     /// The certificate for HTTPS; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
@@ -100,8 +101,8 @@ pub struct Cameras {
     pub max: u32,
 }
 
-/// The MQTT settings for the first start, validated. They may contain secrets, so their `Debug` output is redacted and
-/// the secrets are wiped on drop.
+/// The MQTT settings for the first start, validated. They may contain secrets, so their `Debug` output is
+/// redacted and the secrets are wiped on drop.
 #[derive(Clone)]
 pub struct InitialSettings(Value);
 
@@ -168,8 +169,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the options of the service. Their `public_url` is that of the first address in `http.bind`; if its port is
-    /// 0, call [`Config::public_url`] again once the port is known.
+    /// Returns the options of the service. Their `public_url` is that of the first address in `http.bind`; if
+    /// its port is 0, call [`Config::public_url`] again once the port is known.
     pub fn service_options(&self) -> ServiceOptions {
         let bind = self.http.bind.first().copied().unwrap_or(DEFAULT_BIND);
         ServiceOptions {
@@ -188,8 +189,8 @@ impl Config {
         }
     }
 
-    /// Returns the URL of a service that listens on `bound`: `http.public_url` if it is set, else that address. An
-    /// unspecified address (`0.0.0.0`, `::`) is replaced by the host name.
+    /// Returns the URL of a service that listens on `bound`: `http.public_url` if it is set, else that
+    /// address. An unspecified address (`0.0.0.0`, `::`) is replaced by the host name.
     pub fn public_url(&self, bound: SocketAddr) -> String {
         if let Some(url) = &self.http.public_url {
             return url.clone();

@@ -1,7 +1,8 @@
 //! Finds changes in a picture: compares it with the empty view and joins the changed cells into blobs.
 //!
-//! Cells of several pixels are compared instead of single pixels, which removes noise. The median of all differences
-//! counts as a change of the light, so a brighter view alone is no change. No state is kept between pictures.
+//! Cells of several pixels are compared instead of single pixels, which removes noise. The median of all
+//! differences counts as a change of the light, so a brighter view alone is no change. No state is kept
+//! between pictures.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -61,7 +62,8 @@ impl Grid {
         self.cells.len() as u32 / self.columns.max(1)
     }
 
-    /// Returns the largest group of connected changed cells. Cells with a gap of one cell between them are connected.
+    /// Returns the largest group of connected changed cells. Cells with a gap of one cell between them are
+    /// connected.
     pub(super) fn largest_blob(&self) -> Option<Blob> {
         let mut remaining = self.cells.clone();
         let mut largest: Option<Blob> = None;

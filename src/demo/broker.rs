@@ -1,12 +1,12 @@
 //! An MQTT broker inside this process, for the demo.
 //!
-//! The broker has its own thread and runtime, and listens on one port of the loopback interface. It supports MQTT 3.1.1
-//! and 5 on that port, accepts every login, and can be stopped and resumed. Stopping closes all connections and the
-//! port, as a crash would.
+//! The broker has its own thread and runtime, and listens on one port of the loopback interface. It supports
+//! MQTT 3.1.1 and 5 on that port, accepts every login, and can be stopped and resumed. Stopping closes all
+//! connections and the port, as a crash would.
 //!
-//! Sessions and retained messages are kept in memory and are gone after a stop. The broker is not reachable from other
-//! machines and not meant for production. A message without subscribers is acknowledged with *success*, not with the
-//! reason code *no matching subscribers* of MQTT 5.
+//! Sessions and retained messages are kept in memory and are gone after a stop. The broker is not reachable
+//! from other machines and not meant for production. A message without subscribers is acknowledged with
+//! *success*, not with the reason code *no matching subscribers* of MQTT 5.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,24 +25,24 @@ use tokio::sync::oneshot;
 
 use super::retain::Retained;
 
-/// The range in which a free port is searched. It is below the ephemeral ports: otherwise a client that reconnects to a
-/// stopped broker could get the broker's port as its own source port, and occupy it.
+/// The range in which a free port is searched. It is below the ephemeral ports: otherwise a client that
+/// reconnects to a stopped broker could get the broker's port as its own source port, and occupy it.
 const FIRST_PORT: u16 = 18_830;
 const PORTS: u16 = 1_000;
 
 /// How long a start may take; it usually takes milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long each of the two steps of a stop may take: freeing the broker's memory, and ending its runtime. Both usually
-/// take milliseconds.
+/// How long each of the two steps of a stop may take: freeing the broker's memory, and ending its runtime.
+/// Both usually take milliseconds.
 const STOP_LIMIT: Duration = Duration::from_millis(250);
 
-/// Maximum number of unacknowledged QoS 1 and 2 messages per client and direction, announced as the Receive Maximum.
-/// Well above the service's window.
+/// Maximum number of unacknowledged QoS 1 and 2 messages per client and direction, announced as the Receive
+/// Maximum. Well above the service's window.
 const MAX_INFLIGHT: NonZeroU16 = NonZeroU16::new(1_000).expect("not zero");
 
-/// Maximum number of messages queued for a slow subscriber; beyond it the oldest are dropped. Enough for minutes of
-/// events while the terminal is paused.
+/// Maximum number of messages queued for a slow subscriber; beyond it the oldest are dropped. Enough for
+/// minutes of events while the terminal is paused.
 const MAX_QUEUED: usize = 10_000;
 
 /// Maximum number of connected clients, and of clients that are logging in. Far more than a demo needs.
@@ -82,8 +82,8 @@ struct Running {
 }
 
 impl Broker {
-    /// Starts a broker on a free port. When this returns, it accepts connections. Fails if no port of the range is free,
-    /// or if no thread can be created.
+    /// Starts a broker on a free port. When this returns, it accepts connections. Fails if no port of the
+    /// range is free, or if no thread can be created.
     pub fn start() -> Result<Self, BrokerError> {
         let mut last_error = BrokerError::NotReady;
         for port in ports() {
@@ -110,16 +110,16 @@ impl Broker {
         self.running.is_some()
     }
 
-    /// Closes all connections and the port. When this returns, connections are refused. Blocks for some milliseconds, at
-    /// most for half a second. Does nothing if the broker is already stopped.
+    /// Closes all connections and the port. When this returns, connections are refused. Blocks for some
+    /// milliseconds, at most for half a second. Does nothing if the broker is already stopped.
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop();
         }
     }
 
-    /// Starts the broker again on the same port, without sessions and retained messages. Does nothing if it is running.
-    /// Fails if another program has taken the port, or if no thread can be created.
+    /// Starts the broker again on the same port, without sessions and retained messages. Does nothing if it
+    /// is running. Fails if another program has taken the port, or if no thread can be created.
     pub fn resume(&mut self) -> Result<(), BrokerError> {
         if self.running.is_none() {
             self.running = Some(Running::start(self.port)?);
@@ -167,8 +167,8 @@ impl Running {
     }
 }
 
-/// Returns all ports of the range, starting at a different one for each process and each call. This avoids the port of
-/// another demo whose broker is only stopped for a moment.
+/// Returns all ports of the range, starting at a different one for each process and each call. This avoids
+/// the port of another demo whose broker is only stopped for a moment.
 fn ports() -> impl Iterator<Item = u16> {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     let calls = u32::from(CALLS.fetch_add(1, Ordering::Relaxed));
@@ -204,8 +204,8 @@ async fn serve(port: u16, started: mpsc::SyncSender<Result<(), io::Error>>, stop
     }
 }
 
-/// Breaks the reference cycles between the context and two of its parts. Otherwise no session and no file descriptor of
-/// the runtime would ever be freed. Nothing of the broker runs afterwards.
+/// Breaks the reference cycles between the context and two of its parts. Otherwise no session and no file
+/// descriptor of the runtime would ever be freed. Nothing of the broker runs afterwards.
 async fn break_cycles(context: &ServerContext) {
     let mut shared = context.extends.shared_mut().await;
     let mut router = context.extends.router_mut().await;
@@ -218,16 +218,16 @@ fn listen(port: u16) -> Result<Listener, io::Error> {
     Builder::new()
         .name("demo")
         .laddr(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        // On Unix, a resumed broker can bind its port while old connections are in TIME_WAIT. Windows allows that
-        // anyway; there the option would let two programs share a port.
+        // On Unix, a resumed broker can bind its port while old connections are in TIME_WAIT. Windows allows
+        // that anyway; there the option would let two programs share a port.
         .reuseaddr(Some(cfg!(unix)))
         .nodelay(true)
         .max_connections(MAX_CLIENTS)
         .max_handshaking_limit(MAX_CLIENTS)
         .max_inflight(MAX_INFLIGHT)
         .max_mqueue_len(MAX_QUEUED)
-        // Messages have no expiry but their own, and nothing is sent twice on one connection: MQTT 5 forbids that, and
-        // it would break the order.
+        // Messages have no expiry but their own, and nothing is sent twice on one connection: MQTT 5 forbids
+        // that, and it would break the order.
         .message_expiry_interval(Duration::ZERO)
         .message_retry_interval(Duration::ZERO)
         .bind()
@@ -251,7 +251,8 @@ mod tests {
         Ok(stream)
     }
 
-    /// Sends a packet and returns the next packet, without its fixed header's length bytes (all are short here).
+    /// Sends a packet and returns the next packet, without its fixed header's length bytes (all are short
+    /// here).
     fn request(stream: &mut TcpStream, packet: &[u8]) -> (u8, Vec<u8>) {
         stream.write_all(packet).unwrap();
         next(stream)

@@ -1,7 +1,7 @@
 //! Formats a received MQTT message as one line for a terminal.
 //!
-//! No control character, escape sequence or invisible character of a topic or a payload reaches the terminal, and a line
-//! is not much longer than a screen is wide.
+//! No control character, escape sequence or invisible character of a topic or a payload reaches the terminal,
+//! and a line is not much longer than a screen is wide.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,8 @@ const PLAIN: &str = "\x1b[0m";
 
 /// Returns a line without its line feed: time, topic, and a summary of the payload.
 ///
-/// Payloads of liveobject are summarized, other text is shown unchanged, and other bytes are shown as their size.
+/// Payloads of liveobject are summarized, other text is shown unchanged, and other bytes are shown as their
+/// size.
 #[must_use]
 pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, color: bool) -> String {
     let paint = |color_on: &'static str| if color { (color_on, PLAIN) } else { ("", "") };
@@ -48,8 +49,8 @@ pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, co
     line
 }
 
-/// Returns the text in one line of at most `limit` characters. White space becomes single spaces, characters that a
-/// terminal could interpret or hide become `·`, and a truncated text ends with `…`.
+/// Returns the text in one line of at most `limit` characters. White space becomes single spaces, characters
+/// that a terminal could interpret or hide become `·`, and a truncated text ends with `…`.
 fn clean(text: &str, limit: usize) -> String {
     let mut line = String::new();
     let mut room = limit;
@@ -68,7 +69,8 @@ fn clean(text: &str, limit: usize) -> String {
     line
 }
 
-/// Returns whether a character is visible, and neither a control character nor one that changes the text direction.
+/// Returns whether a character is visible, and neither a control character nor one that changes the text
+/// direction.
 fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c,

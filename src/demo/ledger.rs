@@ -13,7 +13,8 @@ struct Entries {
     late: usize,
 }
 
-/// The ledger of all events, by their sequence numbers. Clones share it: the classifiers and the subscriber have one each.
+/// The ledger of all events, by their sequence numbers. Clones share it: the classifiers and the subscriber
+/// have one each.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger(Arc<Mutex<Entries>>);
 
@@ -27,7 +28,8 @@ impl Ledger {
         self.entries().accepted.insert(seq);
     }
 
-    /// Records an event that arrived at the subscriber. It counts as accepted too: it may come from elsewhere (curl).
+    /// Records an event that arrived at the subscriber. It counts as accepted too: it may come from elsewhere
+    /// (curl).
     pub fn record_arrived(&self, seq: i64, late: bool) {
         let mut entries = self.entries();
         entries.accepted.insert(seq);

@@ -1,20 +1,20 @@
 //! Detects moving objects in the pictures of one fixed camera.
 //!
-//! The detector keeps a running average of the empty view, joins the pixels that differ into blobs, and reports the
-//! largest blob once: when it is completely in view and its size has been steady for a few pictures. It reports nothing
-//! more until the view has been quiet.
+//! The detector keeps a running average of the empty view, joins the pixels that differ into blobs, and
+//! reports the largest blob once: when it is completely in view and its size has been steady for a few
+//! pictures. It reports nothing more until the view has been quiet.
 //!
-//! Noise and changes of the light, slow or sudden, are not motion. The detector follows one object at a time, expects an
-//! empty view in the first picture, and makes an object that stays for about a minute part of the background. It has no
-//! clock: all times are counted in pictures, about ten per second.
+//! Noise and changes of the light, slow or sudden, are not motion. The detector follows one object at a time,
+//! expects an empty view in the first picture, and makes an object that stays for about a minute part of the
+//! background. It has no clock: all times are counted in pictures, about ten per second.
 
 use image::GrayImage;
 
 use super::blob::{Blob, CELL, Grid};
 pub use super::shape::{Detection, Label};
 
-/// If more than this share of the view changes, in percent, the view itself changed: the camera was moved, or a lamp
-/// was switched on.
+/// If more than this share of the view changes, in percent, the view itself changed: the camera was moved, or
+/// a lamp was switched on.
 const WHOLE_VIEW: usize = 50;
 /// A blob is reported after this many pictures in a row with the same size.
 const STEADY: u32 = 4;
@@ -39,8 +39,8 @@ pub struct Detector {
 enum Phase {
     #[default]
     Quiet,
-    /// An object is in view and not yet reported. `pictures` counts the pictures with it, `steady` those with the same
-    /// size; `from` is the blob when the size became steady.
+    /// An object is in view and not yet reported. `pictures` counts the pictures with it, `steady` those with
+    /// the same size; `from` is the blob when the size became steady.
     Entering { pictures: u32, steady: u32, last: Blob, from: Blob },
     /// The object is reported. `quiet` counts the pictures without motion since.
     Reported { quiet: u32 },
@@ -92,8 +92,8 @@ impl Detector {
 }
 
 impl Phase {
-    /// Returns the next phase, given the blob in view. When the blob must be reported, also returns the blob and the
-    /// blob when its size became steady.
+    /// Returns the next phase, given the blob in view. When the blob must be reported, also returns the blob
+    /// and the blob when its size became steady.
     fn next(self, seen: Option<Blob>) -> (Self, Option<(Blob, Blob)>) {
         match (self, seen) {
             (Self::Quiet | Self::Entering { .. }, None) => (Self::Quiet, None),

@@ -1,8 +1,8 @@
 //! Draws what the simulated cameras see, as gray pictures.
 //!
-//! The result is deterministic: the same camera at the same time gives the same picture. A picture has a textured
-//! background, slowly drifting light, a little noise in each pixel, and from time to time a visitor: a person, a
-//! vehicle, an animal, or a package that is put down and taken away after a while.
+//! The result is deterministic: the same camera at the same time gives the same picture. A picture has a
+//! textured background, slowly drifting light, a little noise in each pixel, and from time to time a visitor:
+//! a person, a vehicle, an animal, or a package that is put down and taken away after a while.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -43,8 +43,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Returns the view of `camera`. The seed determines texture, noise and the paths of the visitors, but not when they
-    /// come.
+    /// Returns the view of `camera`. The seed determines texture, noise and the paths of the visitors, but
+    /// not when they come.
     #[must_use]
     pub fn new(camera: Camera, seed: u32) -> Self {
         let seed = hash(seed, camera as u32, 0);
@@ -95,7 +95,8 @@ const fn hash(a: u32, b: u32, c: u32) -> u32 {
     h ^ (h >> 16)
 }
 
-/// Returns the brightness of a pixel of the empty view: 90 to 190, so that dark and bright visitors are both visible.
+/// Returns the brightness of a pixel of the empty view: 90 to 190, so that dark and bright visitors are both
+/// visible.
 fn background(camera: Camera, seed: u32, x: u32, y: u32) -> u8 {
     let grain = |size: u32, depth: u32| hash(seed, x / size, y / size) % depth;
     let base = match camera {

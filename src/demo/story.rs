@@ -16,8 +16,8 @@ const OUTAGE_AFTER: Duration = Duration::from_secs(20);
 /// How long the broker stays stopped; shorter in a short demo.
 const OUTAGE: Duration = Duration::from_secs(8);
 
-/// Minimum time from the broker's return to the service's next connection attempt, so that the subscriber reconnects
-/// first.
+/// Minimum time from the broker's return to the service's next connection attempt, so that the subscriber
+/// reconnects first.
 const HEAD_START: Duration = Duration::from_millis(500);
 
 /// How long the demo waits for undelivered events at its end.

@@ -1,4 +1,5 @@
-//! An MQTT subscriber: prints each message of liveobject, Home Assistant discovery included, and records the events.
+//! An MQTT subscriber: prints each message of liveobject, Home Assistant discovery included, and records the
+//! events.
 
 use std::{io::IsTerminal as _, time::Duration};
 

@@ -24,8 +24,8 @@ impl Watcher {
         Self { scene: Scene::new(camera, seed), detector: Detector::new() }
     }
 
-    /// Processes the picture at `t` after the start. Must be called with increasing times, five to ten times per second.
-    /// Returns a detection and its picture once for each visitor.
+    /// Processes the picture at `t` after the start. Must be called with increasing times, five to ten times
+    /// per second. Returns a detection and its picture once for each visitor.
     pub fn look(&mut self, t: Duration) -> Option<(Detection, GrayImage)> {
         let picture = self.scene.frame(t);
         self.detector.observe(&picture).map(|detection| (detection, picture))
@@ -66,7 +66,8 @@ mod tests {
         }
     }
 
-    /// Returns all detections in this many pictures, each with the visitor in view and the number of the visit.
+    /// Returns all detections in this many pictures, each with the visitor in view and the number of the
+    /// visit.
     fn watch(camera: Camera, pictures: u32) -> Vec<(Detection, Option<(Visitor, u32)>)> {
         let mut watcher = Watcher::new(camera, 3);
         (0..pictures)

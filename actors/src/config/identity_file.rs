@@ -44,8 +44,8 @@ pub fn load(path: &Path) -> IdentityState {
     }
 }
 
-/// Creates the file with a new identity, and its directory if that is missing. Fails if the file exists. The caller
-/// has made sure that no ciphertext still needs another identity.
+/// Creates the file with a new identity, and its directory if that is missing. Fails if the file exists. The
+/// caller has made sure that no ciphertext still needs another identity.
 pub fn create(path: &Path) -> Result<Identity, IdentityFileError> {
     let identity = Identity::generate();
     private_file::create(path, text_of(&identity).as_bytes()).map_err(write_error(path))?;
