@@ -150,7 +150,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::{
-        os::unix::fs::{PermissionsExt as _, symlink},
+        os::unix::fs::{PermissionsExt, symlink},
         thread,
     };
 

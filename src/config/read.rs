@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{
     fault::{Fault, Origin},
-    keys::*,
+    keys::{self, Key},
     source::Source,
     values::{Config, InitialSettings},
 };
@@ -37,34 +37,34 @@ const MAX_HOST_BYTES: usize = 255;
 pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     let mut config = Config::default();
     section(&mut source, "", faults, |f| {
-        set(&mut config.data_dir, text(f, DATA_DIR, path));
+        set(&mut config.data_dir, text(f, keys::DATA_DIR, path));
     });
-    section(&mut source, HTTP, faults, |f| {
-        set(&mut config.http.bind, addresses(f, BIND));
-        config.http.public_url = text(f, PUBLIC_URL, public_url);
-        set(&mut config.http.allowed_hosts, hosts(f, ALLOWED_HOSTS));
+    section(&mut source, keys::HTTP, faults, |f| {
+        set(&mut config.http.bind, addresses(f, keys::BIND));
+        config.http.public_url = text(f, keys::PUBLIC_URL, public_url);
+        set(&mut config.http.allowed_hosts, hosts(f, keys::ALLOWED_HOSTS));
         config.http.tls = tls(f);
-        set(&mut config.http.failed_logins_per_minute, integer(f, FAILED_LOGINS_PER_MINUTE, 1, 10_000));
+        set(&mut config.http.failed_logins_per_minute, integer(f, keys::FAILED_LOGINS_PER_MINUTE, 1, 10_000));
     });
-    section(&mut source, DATABASE, faults, |f| {
-        config.database.url = text(f, DATABASE_URL, database_url);
+    section(&mut source, keys::DATABASE, faults, |f| {
+        config.database.url = text(f, keys::DATABASE_URL, database_url);
     });
-    section(&mut source, SECRETS, faults, |f| {
-        config.secrets.identity_file = text(f, IDENTITY_FILE, path);
-        set(&mut config.secrets.recipients, recipients(f, RECIPIENTS));
+    section(&mut source, keys::SECRETS, faults, |f| {
+        config.secrets.identity_file = text(f, keys::IDENTITY_FILE, path);
+        set(&mut config.secrets.recipients, recipients(f, keys::RECIPIENTS));
     });
-    section(&mut source, OUTBOX, faults, |f| {
-        set(&mut config.outbox.max_pending, integer(f, MAX_PENDING, 1, 100_000_000));
-        set(&mut config.outbox.window, integer(f, WINDOW, 1, 10_000));
-        set(&mut config.outbox.retention_days, integer(f, RETENTION_DAYS, 1, 3650));
+    section(&mut source, keys::OUTBOX, faults, |f| {
+        set(&mut config.outbox.max_pending, integer(f, keys::MAX_PENDING, 1, 100_000_000));
+        set(&mut config.outbox.window, integer(f, keys::WINDOW, 1, 10_000));
+        set(&mut config.outbox.retention_days, integer(f, keys::RETENTION_DAYS, 1, 3650));
     });
-    section(&mut source, CAMERAS, faults, |f| {
-        config.cameras.time_zone = text(f, TIME_ZONE, |name| Calendar::named(&name));
-        set(&mut config.cameras.max, integer(f, MAX_CAMERAS, 1, 10_000));
+    section(&mut source, keys::CAMERAS, faults, |f| {
+        config.cameras.time_zone = text(f, keys::TIME_ZONE, |name| Calendar::named(&name));
+        set(&mut config.cameras.max, integer(f, keys::MAX_CAMERAS, 1, 10_000));
     });
-    section(&mut source, LOG, faults, |f| {
-        set(&mut config.log.format, text(f, LOG_FORMAT, log_format));
-        set(&mut config.log.filter, text(f, LOG_FILTER, |t| telemetry::check_filter(&t).map(|()| t)));
+    section(&mut source, keys::LOG, faults, |f| {
+        set(&mut config.log.format, text(f, keys::LOG_FORMAT, log_format));
+        set(&mut config.log.filter, text(f, keys::LOG_FILTER, |t| telemetry::check_filter(&t).map(|()| t)));
     });
     config.mqtt = mqtt(&mut source, faults);
     config
@@ -81,7 +81,7 @@ fn section(source: &mut Source, name: &str, faults: &mut Vec<Fault>, read: impl 
 }
 
 fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> Option<InitialSettings> {
-    let (object, origins) = source.take_section(MQTT);
+    let (object, origins) = source.take_section(keys::MQTT);
     if object.is_empty() {
         return None;
     }
@@ -93,7 +93,7 @@ fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> Option<InitialSettings>
         update.check_client_identity(false, &mut faults);
         faults.finish()
     });
-    add_faults(MQTT, &origins, checked, faults);
+    add_faults(keys::MQTT, &origins, checked, faults);
     Some(settings)
 }
 
@@ -105,7 +105,7 @@ fn add_faults(
 ) {
     let Err(Invalid(errors)) = checked else { return };
     for FieldError { field, message } in errors {
-        let key = dotted(section, &field);
+        let key = keys::dotted(section, &field);
         faults.push(match (origins.get(&field), origins.get("enabled")) {
             // The name of the variable already names the key.
             (Some(origin @ Origin::Variable(_)), _) => Fault::new(origin.clone(), "", message),
@@ -138,18 +138,21 @@ fn path(text: String) -> Result<PathBuf, String> {
 
 /// Reads and validates the certificate and its key. Without both of them there is no TLS.
 fn tls(fields: &mut Fields) -> Option<TlsFiles> {
-    let (has_certificate, has_key) = (fields.has(TLS_CERTIFICATE.name), fields.has(TLS_KEY.name));
-    let (certificate, key) = (text(fields, TLS_CERTIFICATE, path), text(fields, TLS_KEY, path));
+    let (has_certificate, has_key) = (fields.has(keys::TLS_CERTIFICATE.name), fields.has(keys::TLS_KEY.name));
+    let (certificate, key) = (text(fields, keys::TLS_CERTIFICATE, path), text(fields, keys::TLS_KEY, path));
     if has_certificate != has_key {
-        let (given, missing) =
-            if has_certificate { (TLS_CERTIFICATE, TLS_KEY) } else { (TLS_KEY, TLS_CERTIFICATE) };
+        let (given, missing) = if has_certificate {
+            (keys::TLS_CERTIFICATE, keys::TLS_KEY)
+        } else {
+            (keys::TLS_KEY, keys::TLS_CERTIFICATE)
+        };
         fields.faults.push(given.name, format!("requires {missing} to be set too"));
     }
     let files = TlsFiles { certificate: certificate?, key: key? };
     let (at_fault, error) = match Certificates::load(files.clone()) {
         Ok(_) => return Some(files),
-        Err(error @ TlsError::Key { .. }) => (TLS_KEY, error),
-        Err(error) => (TLS_CERTIFICATE, error),
+        Err(error @ TlsError::Key { .. }) => (keys::TLS_KEY, error),
+        Err(error) => (keys::TLS_CERTIFICATE, error),
     };
     fields.faults.push(at_fault.name, error.to_string());
     None

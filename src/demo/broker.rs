@@ -339,11 +339,11 @@ mod tests {
     #[test]
     fn the_will_is_published_when_a_connection_breaks() {
         let broker = Broker::start().unwrap();
-        let (mut broken, mut subscriber) = (open(&broker).unwrap(), open(&broker).unwrap());
+        let (mut publisher, mut subscriber) = (open(&broker).unwrap(), open(&broker).unwrap());
         request(&mut subscriber, CONNECT_V4);
         request(&mut subscriber, b"\x82\x08\x00\x02\x00\x03a/#\x00");
-        request(&mut broken, b"\x10\x15\x00\x04MQTT\x04\x06\x00\x3c\x00\x01w\x00\x03a/w\x00\x01x");
-        drop(broken);
+        request(&mut publisher, b"\x10\x15\x00\x04MQTT\x04\x06\x00\x3c\x00\x01w\x00\x03a/w\x00\x01x");
+        drop(publisher);
         let (kind, body) = next(&mut subscriber);
         assert_eq!((kind & 0xf0, body.as_slice()), (0x30, b"\0\x03a/wx".as_slice()));
     }
