@@ -63,7 +63,7 @@ pub async fn run(duration: Option<Duration>) -> anyhow::Result<Exit> {
         signals
     };
     let exit = app.run_until(story).await?;
-    println!("\n{ledger}");
+    println!("\nEvents: {ledger}");
     Ok(if ledger.missing() == 0 { exit } else { Exit::Failed })
 }
 

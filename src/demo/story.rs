@@ -29,7 +29,8 @@ pub async fn run(duration: Option<Duration>, broker: &mut Broker, handle: &Handl
     let outage_after = duration.map_or(OUTAGE_AFTER, |duration| duration.mul_f64(0.4));
     let outage = duration.map_or(OUTAGE, |duration| OUTAGE.min(duration.mul_f64(0.25)));
     sleep_until(start + outage_after).await;
-    print_note(&format!("Stopping the broker for {:.0} s. The cameras continue.", outage.as_secs_f64()));
+    let seconds = (outage.as_secs_f64() * 10.0).round() / 10.0;
+    print_note(&format!("Stopping the broker for {seconds} s. The cameras continue."));
     broker.stop();
     print_queue_length(start + outage_after + outage, handle).await;
     wait_for_head_start(handle).await;

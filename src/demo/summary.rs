@@ -120,7 +120,7 @@ impl Known<'_> {
                 format!("{camera_name}: {description} ({confidence}%{separator}{objects})")
             }
             Self::Counts { events_today, events_this_week } => {
-                format!("{events_today} events today, {events_this_week} this week")
+                format!("events today: {events_today}, this week: {events_this_week}")
             }
             Self::Status { camera_name, status } => format!("{camera_name} is {status}"),
             Self::Activity { camera_id, state } => format!("motion at {camera_id}: {state}"),
@@ -158,7 +158,7 @@ mod tests {
         for (payload, summary) in [
             (
                 r#"{"camera_id":"a","camera_name":"Door","events_today":3,"events_this_week":9}"#,
-                "3 events today, 9 this week",
+                "events today: 3, this week: 9",
             ),
             (
                 r#"{"camera_id":"a","camera_name":"Door","status":"online","source_type":"x"}"#,
