@@ -52,6 +52,7 @@ mod lifecycle;
 pub mod messages;
 pub mod metrics;
 pub mod outbox;
+pub mod private_file;
 pub mod reading;
 pub mod retained;
 pub mod service;

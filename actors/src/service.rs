@@ -82,7 +82,16 @@ impl fmt::Debug for ServiceOptions {
 }
 
 impl ServiceOptions {
-    /// Returns the default options for a service in `data_dir`.
+    /// Default of [`max_pending`](Self::max_pending).
+    pub const MAX_PENDING: u64 = 1_000_000;
+    /// Default of [`window`](Self::window).
+    pub const WINDOW: u16 = 500;
+    /// Default of [`retention_days`](Self::retention_days).
+    pub const RETENTION_DAYS: u32 = 7;
+    /// Default of [`max_cameras`](Self::max_cameras).
+    pub const MAX_CAMERAS: u32 = 1000;
+
+    /// Returns the defaults, with everything stored in `data_dir`.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -91,10 +100,10 @@ impl ServiceOptions {
             identity: None,
             recipients: Vec::new(),
             public_url: "http://127.0.0.1:8080".to_owned(),
-            max_pending: 1_000_000,
-            window: 500,
-            retention_days: 7,
-            max_cameras: 1000,
+            max_pending: Self::MAX_PENDING,
+            window: Self::WINDOW,
+            retention_days: Self::RETENTION_DAYS,
+            max_cameras: Self::MAX_CAMERAS,
             calendar: Calendar::of_system().0,
             initial_mqtt: None,
         }
@@ -394,7 +403,9 @@ impl Service {
         let _ended = self.streams.send(Stop).timeout(STOP_PATIENCE).await;
         let drain = self.outbox.send(Drain { patience: DRAIN_PATIENCE });
         if drain.timeout(STOP_PATIENCE).await.is_err() {
-            tracing::warn!("the outbox did not stop in time; events without a checkpoint are sent again at the next start");
+            tracing::warn!(
+                "the outbox did not stop in time; events without a checkpoint are sent again at the next start"
+            );
         }
         if self.supervisor.send(Shutdown).timeout(STOP_PATIENCE).await.is_err() {
             tracing::warn!("the connection did not close in time; the broker publishes the last will");

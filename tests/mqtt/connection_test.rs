@@ -128,7 +128,7 @@ async fn the_check_command_prints_the_stages_and_sets_the_exit_code() {
     let fresh = service().start().await;
     let unset = fresh.run(&["check"]).await;
     assert_eq!(unset.code, 1, "{unset:?}");
-    assert!(unset.stdout.contains("No broker is set"), "{unset:?}");
+    assert!(unset.stdout.contains("No broker configured"), "{unset:?}");
 
     let mut service =
         connected_service(broker.port(), &json!({ "username": "camera", "password": "hush-hush" })).await;
