@@ -89,7 +89,7 @@ async fn every_right_way_to_a_broker_is_all_green_and_brings_events() {
     assert!(found["connect"].starts_with("connected to 127.0.0.1:"), "{found:?}");
     let certificate = "certificate of CN=Test broker, issued by CN=Test authority, valid until 20";
     assert!(found["tls"].starts_with(&format!("TLS 1.3; {certificate}")), "{found:?}");
-    assert!(found["login"].contains("unacknowledged messages"), "{found:?}");
+    assert!(found["login"].contains("in flight"), "{found:?}");
 
     let found = works(&service, &witness, &to(1, &websocket)).await;
     assert!(found["login"].starts_with("WebSocket at /mqtt; MQTT 5"), "{found:?}");
@@ -135,7 +135,7 @@ async fn a_client_certificate_is_shown_whatever_the_form_of_its_key() {
             json!({ "client_certificate": ours.certificate, "client_key": key, "transport": transport });
         let settings = settings(broker.listener(place), &with(tls(authority.pem()), own));
         let found = works(&service, &witness, &settings).await;
-        assert!(found["tls"].ends_with("showed our certificate"), "{found:?}");
+        assert!(found["tls"].ends_with("presented the client certificate"), "{found:?}");
     }
     let shown = service.get(&format!("{MQTT}/config")).await.expect(200);
     assert_eq!((&shown["has_client_key"], shown.get("client_key")), (&true.into(), None));
@@ -199,7 +199,7 @@ async fn certificates_that_end_soon_are_warned_of_and_measured() {
     assert_eq!(warnings(&status), ["certificate_expires", "certificate_expires"], "{status}");
     let text = |place: usize| told[place]["message"].as_str().expect("a text");
     assert!(text(0).contains("expires in 13 days"), "{status}");
-    assert!(text(1).starts_with("Our client certificate expires in 2 days"), "{status}");
+    assert!(text(1).starts_with("The client certificate expires in 2 days"), "{status}");
     let now = liveobject_actors::domain::clock::now().timestamp();
     for (whose, days) in [("broker", 13), ("client", 2)] {
         let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{whose}\"}}");
