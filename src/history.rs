@@ -165,7 +165,7 @@ impl History {
 
     fn read(&self) {
         let now = clock::now();
-        match Reading::of(&self.metrics) {
+        match Reading::take(&self.metrics) {
             Ok(mut reading) => {
                 let mut kept = self.lock();
                 reading.pending = reading.pending.max(std::mem::take(&mut kept.most_pending));

@@ -92,7 +92,7 @@ impl ServiceOptions {
             window: 500,
             retention_days: 7,
             max_cameras: 1000,
-            calendar: Calendar::of_system().0,
+            calendar: Calendar::system().0,
             initial_mqtt: None,
         }
     }

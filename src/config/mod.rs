@@ -245,7 +245,7 @@ impl Config {
         }
         config.warnings = warnings;
         config.secrets.identity = variables.identity(&mut faults);
-        if let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::of_system()) {
+        if let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::system()) {
             let told = format!(
                 "the system's time zone cannot be told ({why}): days are those of UTC; set [cameras] time_zone"
             );
@@ -270,7 +270,7 @@ impl Config {
             window: self.outbox.window,
             retention_days: self.outbox.retention_days,
             max_cameras: self.cameras.max,
-            calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::of_system().0),
+            calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::system().0),
             initial_mqtt: self.mqtt.as_ref().map(FirstSettings::to_json),
         }
     }

@@ -179,7 +179,7 @@ fn camera(row: Model) -> Option<Camera> {
         }),
         _ => None,
     };
-    let format = row.thumbnail_format.as_deref().and_then(ImageType::of_media_type);
+    let format = row.thumbnail_format.as_deref().and_then(ImageType::from_media_type);
     Some(Camera {
         // What the table holds was checked when it was accepted.
         camera_id: CameraId::parse(row.camera_id).ok()?,

@@ -96,7 +96,7 @@ impl Cameras {
     /// Takes in what a new event tells.
     pub fn take(&mut self, event: &DetectionEvent, seq: Seq) {
         let Some(sighted) = self.known.get_mut(event.camera_id()) else { return };
-        event.tell(&mut sighted.camera, seq, self.now);
+        event.update_camera(&mut sighted.camera, seq, self.now);
         *sighted.days.entry(self.calendar.day(event.happened_at(self.now))).or_default() += 1;
     }
 
