@@ -23,7 +23,8 @@ pub enum DataDirError {
     },
     /// Another process uses the directory.
     #[error(
-        "another liveobject process uses the data directory {}; stop it first, or configure another data directory",
+        "another liveobject process uses the data directory {}; \
+         stop it first, or configure another data directory",
         path.display()
     )]
     InUse {
@@ -32,7 +33,8 @@ pub enum DataDirError {
     },
 }
 
-/// The locked data directory. The lock is released when this is dropped or the process ends, even if it is killed.
+/// The locked data directory. The lock is released when this is dropped or the process ends, even if it is
+/// killed.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,

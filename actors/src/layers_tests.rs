@@ -1,5 +1,5 @@
-//! Checks the layers of this crate: `domain`, `messages`, `store`, then the actors. A module imports only the layers before
-//! its own, and an actor never imports another actor.
+//! Checks the layers of this crate: `domain`, `messages`, `store`, then the actors. A module imports only the
+//! layers before its own, and an actor never imports another actor.
 
 use std::{
     fs,
@@ -13,7 +13,8 @@ const SHARED: [&str; 8] =
 /// Modules above the actors. They may import everything.
 const WIRING: [&str; 4] = ["lib", "service", "testing", "layers_tests"];
 
-/// Returns what a file in the top-level module `module` may import from this crate, and which texts it must not contain.
+/// Returns what a file in the top-level module `module` may import from this crate, and which texts it must
+/// not contain.
 fn rules(module: &str) -> (Vec<&str>, &'static [&'static str]) {
     match module {
         "domain" => (vec!["domain"], &["actix", "sea_orm", "tokio::"]),

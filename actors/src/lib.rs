@@ -29,7 +29,7 @@
 //!
 //! The crate has four layers. Each one imports only the layers before it, and no actor imports another actor:
 //!
-//! - [`domain`] contains types that are valid by construction. It does no I/O and knows neither actix nor SQL.
+//! - [`domain`] contains types that are valid by construction. It does no I/O and uses neither actix nor SQL.
 //! - [`messages`] is the protocol: all messages between actors, one file per actor that handles them.
 //! - [`store`] contains all SQL. It does not know the actors.
 //! - The actors, one module each:
@@ -44,10 +44,11 @@
 //!   - [`tokens`] owns the API tokens.
 //!   - [`config`] owns the MQTT settings and their secrets.
 //!
-//! [`service`] is the only module that knows every actor: it starts them and returns their addresses. An embedder calls
-//! only this module. [`metrics`], [`reading`] and [`data_dir`] are shared by all actors.
+//! [`service`] is the only module that knows every actor: it starts them and returns their addresses. An
+//! embedder calls only this module. [`metrics`], [`reading`] and [`data_dir`] belong to no actor.
 //!
-//! Requests go down the diagram and are awaited. Facts go up, and their senders do not wait. Actors do not know HTTP.
+//! Requests go down the diagram and are awaited. Facts go up, and their senders do not wait. Actors do not
+//! know HTTP.
 
 pub mod cameras;
 pub mod config;

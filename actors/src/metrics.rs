@@ -48,8 +48,8 @@ pub struct CertificateLabel {
 pub struct RequestLabels {
     /// The request's method, such as `GET`.
     pub method: String,
-    /// The pattern of the route, such as `/api/v1/events/{event_id}`, never the path of a request. `unmatched` if no
-    /// route matches.
+    /// The pattern of the route, such as `/api/v1/events/{event_id}`, never the path of a request.
+    /// `unmatched` if no route matches.
     pub route: String,
     /// The status code of the response.
     pub status: u16,
@@ -69,7 +69,8 @@ macro_rules! metrics {
         pub struct Metrics {
             registry: Arc<Registry>,
             $(#[doc = $help] $visibility $field: $kind,)*
-            /// When the oldest pending event was accepted, in microseconds since 1970. 0 if no event is pending.
+            /// When the oldest pending event was accepted, in microseconds since 1970. 0 if no event is
+            /// pending.
             oldest_pending_at: Arc<AtomicI64>,
         }
 
@@ -147,7 +148,8 @@ impl Metrics {
         self.oldest_pending_at.store(accepted_at.map_or(0, clock::to_micros), Ordering::Relaxed);
     }
 
-    /// Sets when the certificate of the `broker` or the `client` expires, or `None` if there is no certificate.
+    /// Sets when the certificate of the `broker` or the `client` expires, or `None` if there is no
+    /// certificate.
     pub fn set_certificate_ends(&self, certificate: &'static str, end: Option<Timestamp>) {
         let label = CertificateLabel { certificate };
         match end {

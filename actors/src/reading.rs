@@ -19,7 +19,8 @@ pub struct Reading {
     pub delivery: Distribution,
 }
 
-/// A distribution of durations: the number of durations up to each bound, in seconds. The last bound is infinite.
+/// A distribution of durations: the number of durations up to each bound, in seconds. The last bound is
+/// infinite.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Distribution(Vec<(f64, u64)>);
 
@@ -52,8 +53,9 @@ impl Distribution {
         Self(self.0.iter().enumerate().map(|(i, (le, n))| (*le, n.saturating_sub(before(i)))).collect())
     }
 
-    /// Estimates a quantile in seconds, on the assumption that durations are distributed evenly within a bucket. If the
-    /// quantile is above the last finite bound, returns that bound. Returns `None` if there are no durations.
+    /// Estimates a quantile in seconds, on the assumption that durations are distributed evenly within a
+    /// bucket. If the quantile is above the last finite bound, returns that bound. Returns `None` if there
+    /// are no durations.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let total = self.0.last().map(|(_, count)| *count).filter(|total| *total > 0)?;
         #[expect(clippy::cast_precision_loss, reason = "the result is an estimate")]

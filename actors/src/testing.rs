@@ -1,5 +1,5 @@
-//! Support for tests of actors: recording peers, and waiting until all actors are idle. For benchmarks: the event log
-//! without its actor.
+//! Support for tests of actors: recording peers, and waiting until all actors are idle. For benchmarks: the
+//! event log without its actor.
 
 pub mod log;
 
@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// Waits until every actor on this thread is idle if the clock is paused, because `sleep` returns only then. If the clock
-/// is running, waits for a millisecond.
+/// Waits until every actor on this thread is idle if the clock is paused, because `sleep` returns only then.
+/// If the clock is running, waits for a millisecond.
 pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }

@@ -29,7 +29,8 @@ impl Calendar {
         })
     }
 
-    /// Returns the calendar of the system's time zone. If the zone cannot be determined, returns UTC and the reason.
+    /// Returns the calendar of the system's time zone. If the zone cannot be determined, returns UTC and the
+    /// reason.
     pub fn system() -> (Self, Option<String>) {
         let name = std::env::var("TZ").ok().map(|name| name.trim_start_matches(':').to_owned());
         let name = match name.filter(|name| !name.is_empty()) {
@@ -57,8 +58,8 @@ impl Calendar {
         day - Days::new(u64::from(day.weekday().num_days_from_monday()))
     }
 
-    /// Returns the first moment of a day. If midnight does not exist (daylight saving time begins at midnight), this is
-    /// the first moment after it; if midnight occurs twice, the first one.
+    /// Returns the first moment of a day. If midnight does not exist (daylight saving time begins at
+    /// midnight), this is the first moment after it; if midnight occurs twice, the first one.
     pub fn start(&self, day: Day) -> Timestamp {
         let midnight = day.and_time(NaiveTime::MIN);
         let start = |local| match self.zone.from_local_datetime(&local) {

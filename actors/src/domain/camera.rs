@@ -70,8 +70,8 @@ pub struct LastEvent {
     pub seq: Seq,
     /// When it happened, according to the source.
     pub timestamp: Timestamp,
-    /// When it happened, or when it was accepted if that was earlier. A source whose clock is ahead therefore does not
-    /// hide later events.
+    /// When it happened, or when it was accepted if that was earlier. A source whose clock is ahead therefore
+    /// does not hide later events.
     pub happened_at: Timestamp,
     /// What was seen, as a sentence of at most 255 characters.
     pub description: String,
@@ -134,8 +134,8 @@ pub struct Thumbnail {
 }
 
 impl Thumbnail {
-    /// Returns whether this picture's event happened before the other picture's event. Events of the same time are
-    /// compared by their position.
+    /// Returns whether this picture's event happened before the other picture's event. Events of the same
+    /// time are compared by their position.
     pub fn is_older_than(&self, other: &Self) -> bool {
         (self.happened_at, self.seq) < (other.happened_at, other.seq)
     }
@@ -160,12 +160,13 @@ pub struct Camera {
     pub status_at: Timestamp,
     /// The newest event.
     pub last_event: Option<LastEvent>,
-    /// The names of objects that it has seen, without the common ones. At most 32, in the order of their first appearance.
+    /// The names of objects that it has seen, without the common ones. At most 32, in the order of their
+    /// first appearance.
     pub event_types: Vec<String>,
     /// The newest picture.
     pub thumbnail: Option<Thumbnail>,
-    /// Increases with every change. The higher revision is the newer one, even if a camera was removed and registered
-    /// again.
+    /// Increases with every change. The higher revision is the newer one, even if a camera was removed and
+    /// registered again.
     pub revision: i64,
 }
 
@@ -183,7 +184,8 @@ impl Camera {
             last_event: None,
             event_types: Vec::new(),
             thumbnail: None,
-            // A removed camera with the same id has a lower revision, because no camera changes once per microsecond.
+            // A removed camera with the same id has a lower revision, because no camera changes once per
+            // microsecond.
             revision: clock::to_micros(now),
         }
     }

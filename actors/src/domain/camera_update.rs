@@ -8,7 +8,8 @@ use crate::domain::{
 
 const MAX_SOURCE_TYPE_BYTES: usize = 64;
 
-/// A requested change to a camera. A field that is `None` remains unchanged; in a new camera, it has its default.
+/// A requested change to a camera. A field that is `None` remains unchanged; in a new camera, it has its
+/// default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CameraUpdate {
     /// The camera's name, checked.
@@ -25,8 +26,8 @@ impl CameraUpdate {
     /// The names of all fields that [`CameraUpdate::from_json`] accepts.
     pub const FIELDS: [&'static str; 4] = ["camera_name", "source_type", "is_doorbell", "enabled"];
 
-    /// Reads an update from a JSON object. The error reports every fault: wrong types, values out of bounds and unknown
-    /// fields.
+    /// Reads an update from a JSON object. The error reports every fault: wrong types, values out of bounds
+    /// and unknown fields.
     pub fn from_json(value: serde_json::Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(value)?;
         let camera_name = fields.text("camera_name");

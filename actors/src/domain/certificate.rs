@@ -34,8 +34,8 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Reads a certificate. Returns `None` if it cannot be read. This does not decide whether the certificate is trusted;
-    /// rustls decides that.
+    /// Reads a certificate. Returns `None` if it cannot be read. This does not decide whether the certificate
+    /// is trusted; rustls decides that.
     pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
         // Ignores what follows the certificate.
         let mut reader = SliceReader::new(der).ok()?;

@@ -1,6 +1,7 @@
 //! The only place that reads the wall clock.
 //!
-//! Wall-clock time is kept in whole microseconds, so that a time read back from the database equals the stored one.
+//! Wall-clock time is kept in whole microseconds, so that a time read back from the database equals the
+//! stored one.
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 
@@ -32,8 +33,8 @@ pub fn to_micros(time: Timestamp) -> i64 {
     time.timestamp_micros()
 }
 
-/// Converts microseconds since 1970 to a time. A number outside chrono's range, which only a damaged database can
-/// contain, becomes the epoch.
+/// Converts microseconds since 1970 to a time. A number outside chrono's range, which only a damaged database
+/// can contain, becomes the epoch.
 pub fn from_micros(micros: i64) -> Timestamp {
     DateTime::from_timestamp_micros(micros).unwrap_or_default()
 }

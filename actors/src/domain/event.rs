@@ -37,8 +37,8 @@ const PAYLOAD_BYTES: usize = 640;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventInput {
-    /// The source's own id of the event, 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is generated if it is absent.
-    /// An event that is sent again with the same id is not stored twice.
+    /// The source's own id of the event, 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is generated if it
+    /// is absent. An event that is sent again with the same id is not stored twice.
     pub event_id: Option<String>,
     /// 1–128 characters of `A-Z a-z 0-9 _ -`.
     pub camera_id: String,
@@ -50,8 +50,8 @@ pub struct EventInput {
     pub objects_detected: Vec<String>,
     /// 0–100.
     pub confidence: u8,
-    /// The kind of source (`rtsp`, `usb`, `protect` …), up to 64 bytes. If absent, the camera's known source type, which
-    /// is `unknown` at first.
+    /// The kind of source (`rtsp`, `usb`, `protect` …), up to 64 bytes. If absent, the camera's known source
+    /// type, which is `unknown` at first.
     pub source_type: Option<String>,
     /// The camera's own classification, up to 64 bytes.
     pub smart_detection_type: Option<String>,
@@ -141,7 +141,8 @@ impl EventInput {
             Some(name) => check.field("camera_name", camera_name(name)),
             None => None,
         };
-        let description = check.field("description", bytes_within(self.description, 1, MAX_DESCRIPTION_BYTES));
+        let description =
+            check.field("description", bytes_within(self.description, 1, MAX_DESCRIPTION_BYTES));
         let objects_detected = check.field("objects_detected", objects(self.objects_detected));
         if self.confidence > 100 {
             check.field::<()>("confidence", Err(format!("{}, must be 0 to 100", self.confidence)));
@@ -221,8 +222,8 @@ fn timestamp(fields: &mut Fields) -> Option<Timestamp> {
     }
 }
 
-/// Checks that the year has four digits, and truncates the time to microseconds. The year is the one in UTC; in the time's
-/// own zone, it may be a different one.
+/// Checks that the year has four digits, and truncates the time to microseconds. The year is the one in UTC;
+/// in the time's own zone, it may be a different one.
 fn within_years(time: Timestamp) -> Result<Timestamp, String> {
     if (1970..=9999).contains(&chrono::Datelike::year(&time)) {
         Ok(clock::truncated(time))
@@ -276,8 +277,8 @@ pub struct DetectionEvent {
 }
 
 impl DetectionEvent {
-    /// Reads an event from a JSON object. The error reports every fault: wrong types, values out of bounds and unknown
-    /// fields.
+    /// Reads an event from a JSON object. The error reports every fault: wrong types, values out of bounds
+    /// and unknown fields.
     pub fn from_json(value: Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(value)?;
         let input = EventInput::from_fields(&mut fields);
@@ -299,14 +300,15 @@ impl DetectionEvent {
         self.timestamp
     }
 
-    /// Returns when it happened, or `received_at` if that is earlier, so that a source whose clock is ahead cannot make an
-    /// event look new.
+    /// Returns when it happened, or `received_at` if that is earlier, so that a source whose clock is ahead
+    /// cannot make an event look new.
     pub fn happened_at(&self, received_at: Timestamp) -> Timestamp {
         self.timestamp.min(received_at)
     }
 
-    /// Updates `camera` with this event, which was accepted at position `seq`. An event that happened before the camera's
-    /// newest known event changes neither the newest event nor the camera's name and source type.
+    /// Updates `camera` with this event, which was accepted at position `seq`. An event that happened before
+    /// the camera's newest known event changes neither the newest event nor the camera's name and source
+    /// type.
     pub fn update_camera(&self, camera: &mut Camera, seq: Seq, received_at: Timestamp) {
         let happened_at = self.happened_at(received_at);
         camera.record_objects(&self.objects_detected);
@@ -338,7 +340,8 @@ impl DetectionEvent {
         self.source_type.as_ref().unwrap_or(&camera.source_type)
     }
 
-    /// Returns the JSON object that subscribers receive. Camera fields that the event does not contain come from `camera`.
+    /// Returns the JSON object that subscribers receive. Camera fields that the event does not contain come
+    /// from `camera`.
     ///
     /// `thumbnail_url` is the link to the event's picture, whether or not there is one.
     pub fn payload(&self, camera: &Camera, seq: Seq, thumbnail_url: &str) -> Vec<u8> {

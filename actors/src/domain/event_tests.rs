@@ -172,6 +172,8 @@ fn bounds_are_inclusive() {
 fn input_from_within_the_process_is_checked_too() {
     let input = EventInput { camera_id: "a b".into(), confidence: 101, ..EventInput::default() };
     let message = input.validate().unwrap_err().to_string();
-    assert!(message.contains("camera_id: may contain only") && message.contains("description: must not be empty"));
+    assert!(
+        message.contains("camera_id: may contain only") && message.contains("description: must not be empty")
+    );
     assert!(message.contains("confidence: 101, must be 0 to 100"));
 }

@@ -1,4 +1,5 @@
-//! Reads a JSON object field by field and collects all faults, so that they are reported at once, each with its field.
+//! Reads a JSON object field by field and collects all faults, so that they are reported at once, each with
+//! its field.
 
 use std::fmt;
 
@@ -123,7 +124,8 @@ impl Fields {
         self.typed(field, "true or false", |value| value.as_bool().ok_or(value))
     }
 
-    /// Takes a whole number within `min..=max`. Returns `None` if it is absent, `null` or anything else, which is a fault.
+    /// Takes a whole number within `min..=max`. Returns `None` if it is absent, `null` or anything else,
+    /// which is a fault.
     pub fn integer(&mut self, field: &str, min: u64, max: u64) -> Option<u64> {
         let value = self.take(field)?;
         if value.is_null() {
@@ -181,7 +183,8 @@ pub fn bytes_within(text: String, min: usize, max: usize) -> Result<String, Stri
     }
 }
 
-/// Checks that a string contains no control characters, which would break log lines and Home Assistant's names.
+/// Checks that a string contains no control characters, which would break log lines and Home Assistant's
+/// names.
 pub fn no_control(text: String) -> Result<String, String> {
     if text.chars().any(char::is_control) {
         return Err("must not contain control characters".to_owned());

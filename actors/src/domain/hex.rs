@@ -2,8 +2,8 @@
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends two lowercase digits per byte. A string with enough capacity is not reallocated, so that no copy of a secret
-/// remains in memory.
+/// Appends two lowercase digits per byte. A string with enough capacity is not reallocated, so that no copy
+/// of a secret remains in memory.
 pub fn push(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         for digit in [byte >> 4, byte & 0xf] {

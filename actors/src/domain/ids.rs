@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::domain::fields::bytes_within;
 
-/// A camera's id: 1–128 characters of `A-Z a-z 0-9 _ -`, so that it can be part of a topic and of a Home Assistant unique
-/// id.
+/// A camera's id: 1–128 characters of `A-Z a-z 0-9 _ -`, so that it can be part of a topic and of a Home
+/// Assistant unique id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct CameraId(String);
@@ -34,8 +34,8 @@ impl fmt::Display for CameraId {
     }
 }
 
-/// An event's id: 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is accepted once; if it is sent again, the sender gets
-/// the receipt of the first time.
+/// An event's id: 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is accepted once; if it is sent again, the
+/// sender gets the receipt of the first time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct EventId(String);
@@ -67,8 +67,8 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The position of an event in the event log: starts at 1, has no gaps and is never reused. Subscribers use it to restore
-/// the order and to detect duplicates.
+/// The position of an event in the event log: starts at 1, has no gaps and is never reused. Subscribers use
+/// it to restore the order and to detect duplicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 #[serde(transparent)]
 pub struct Seq(pub i64);
@@ -86,7 +86,8 @@ impl Seq {
         Self(self.0 - 1)
     }
 
-    /// Returns the number of positions after `earlier`, up to and including this one; 0 if `earlier` is not earlier.
+    /// Returns the number of positions after `earlier`, up to and including this one; 0 if `earlier` is not
+    /// earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
@@ -99,8 +100,8 @@ impl fmt::Display for Seq {
     }
 }
 
-/// The number of a connection. Each connection has its own, so that messages from an earlier connection are not mistaken
-/// for those of the current one.
+/// The number of a connection. Each connection has its own, so that messages from an earlier connection are
+/// not mistaken for those of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LinkId(pub u64);
 

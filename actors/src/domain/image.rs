@@ -1,7 +1,7 @@
 //! Checks that bytes are a picture, by their content.
 //!
-//! The picture is not decoded. Its headers must be those of a JPEG, PNG or WebP file with a size, and its end must be
-//! present. This is enough to reject other files and pictures that were truncated in transit.
+//! The picture is not decoded. Its headers must be those of a JPEG, PNG or WebP file with a size, and its end
+//! must be present. This is enough to reject other files and pictures that were truncated in transit.
 
 use bytes::Bytes;
 
@@ -64,8 +64,9 @@ pub fn detect_format(image: &[u8]) -> Option<ImageType> {
     }
 }
 
-/// Checks the segments up to the image data, and that an end marker (`FF D9`) follows. Those bytes have no other meaning
-/// within the data. The marker need not be at the end, because cameras append data of their own.
+/// Checks the segments up to the image data, and that an end marker (`FF D9`) follows. Those bytes have no
+/// other meaning within the data. The marker need not be at the end, because cameras append data of their
+/// own.
 fn jpeg_is_complete(image: &[u8]) -> Option<bool> {
     const START_OF_SCAN: u8 = 0xda;
     let mut rest = image.get(2..)?;

@@ -1,4 +1,5 @@
-//! Links to pictures that can be opened without a token. They are signed and remain valid as long as the picture is kept.
+//! Links to pictures that can be opened without a token. They are signed and remain valid as long as the
+//! picture is kept.
 
 use std::{
     fmt::{self, Write as _},
@@ -33,8 +34,8 @@ impl fmt::Debug for Links {
 }
 
 impl Links {
-    /// Creates links to the service at `public_url` (without a trailing `/`). They are valid for `retention_days` after
-    /// the acceptance of the event.
+    /// Creates links to the service at `public_url` (without a trailing `/`). They are valid for
+    /// `retention_days` after the acceptance of the event.
     pub fn new(public_url: &str, retention_days: u32, key: LinkKey) -> Self {
         let lifetime = i64::from(retention_days) * SECONDS_PER_DAY;
         Self(Arc::new(Inner { public_url: public_url.to_owned(), lifetime, key }))
@@ -51,16 +52,16 @@ impl Links {
         url
     }
 
-    /// Returns whether a link with this expiry time (seconds since 1970) and signature (hex digits) was created here for
-    /// this event and has not expired. Compares the signatures in constant time.
+    /// Returns whether a link with this expiry time (seconds since 1970) and signature (hex digits) was
+    /// created here for this event and has not expired. Compares the signatures in constant time.
     pub fn verify(&self, event_id: &EventId, expires: i64, signature: &str, now: Timestamp) -> bool {
         let is_authentic = hex::read(signature)
             .is_some_and(|given| self.mac(event_id, expires).verify(&given.into()).is_ok());
         is_authentic && now.timestamp() < expires
     }
 
-    /// Computes the signature. Neither part can contain the line break that separates them, so that no two links sign the
-    /// same text.
+    /// Computes the signature. Neither part can contain the line break that separates them, so that no two
+    /// links sign the same text.
     fn mac(&self, event_id: &EventId, expires: i64) -> Hmac<Sha256> {
         let key = self.0.key.expose();
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts keys of any length");

@@ -1,5 +1,5 @@
-//! Property tests of the two parsers of external input, events and settings: they never panic, and values that they accept
-//! are the same after a round trip.
+//! Property tests of the two parsers of external input, events and settings: they never panic, and values
+//! that they accept are the same after a round trip.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use secrecy::ExposeSecret as _;
@@ -114,7 +114,8 @@ fn plausible_value(field: &'static str) -> BoxedStrategy<Value> {
     }
 }
 
-/// An object with some of these fields. Most values are plausible, some are arbitrary, and some fields are unknown.
+/// An object with some of these fields. Most values are plausible, some are arbitrary, and some fields are
+/// unknown.
 fn object(fields: &'static [&'static str], required: Value) -> impl Strategy<Value = Value> {
     let field = select(fields).prop_flat_map(|name| {
         let value = prop_oneof![15 => plausible_value(name), 1 => any_json()];

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::domain::{fields::bytes_within, ids::CameraId};
 
-/// The prefix of all topics: 1–100 bytes without `+`, `#`, NUL or other control characters. It does not start or end
-/// with `/` and does not start with `$`.
+/// The prefix of all topics: 1–100 bytes without `+`, `#`, NUL or other control characters. It does not start
+/// or end with `/` and does not start with `$`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct TopicPrefix(String);
@@ -89,8 +89,8 @@ impl fmt::Display for TopicPrefix {
     }
 }
 
-/// Checks the name of a topic to publish to (MQTT 5 section 4.7): no wildcards, no control characters, and not one of
-/// the broker's own topics, which start with `$`.
+/// Checks the name of a topic to publish to (MQTT 5 section 4.7): no wildcards, no control characters, and
+/// not one of the broker's own topics, which start with `$`.
 pub fn topic_name(text: String, max: usize) -> Result<String, String> {
     let text = bytes_within(text, 1, max)?;
     if let Some(c) = text.chars().find(|c| matches!(c, '+' | '#') || c.is_control()) {

@@ -53,7 +53,8 @@ impl Log {
         self.commit(Batch { events, ..Batch::default() }).await
     }
 
-    /// Commits events that are already settled: dead if `is_dead` returns true for their position, otherwise delivered.
+    /// Commits events that are already settled: dead if `is_dead` returns true for their position, otherwise
+    /// delivered.
     pub async fn append_settled(
         &mut self,
         events: Vec<DetectionEvent>,
@@ -81,7 +82,8 @@ impl Log {
         self.store.write.execute_unprepared("PRAGMA synchronous = OFF").await.map(drop)
     }
 
-    /// Removes the events that were settled before `before`, as the outbox does once an hour. Returns their number.
+    /// Removes the events that were settled before `before`, as the outbox does once an hour. Returns their
+    /// number.
     pub fn sweep(&self, before: Timestamp) -> impl Future<Output = Result<u64, DbErr>> + use<> {
         let store = self.store.clone();
         async move { Ok(sweep::run(&store, before).await?.events) }

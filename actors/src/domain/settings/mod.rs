@@ -1,8 +1,8 @@
 //! The MQTT settings, valid by construction.
 //!
-//! The settings are read from a JSON object (from the REST API, or converted from `[mqtt]` of the configuration file),
-//! checked field by field, and stored as JSON. The two secrets are kept apart from the rest, in types that are not
-//! printed.
+//! The settings are read from a JSON object (from the REST API, or converted from `[mqtt]` of the
+//! configuration file), checked field by field, and stored as JSON. The two secrets are kept apart from the
+//! rest, in types that are not printed.
 
 mod tls;
 
@@ -97,7 +97,8 @@ pub enum DiscoveryFormat {
     Component,
 }
 
-/// The MQTT settings. The serialized form contains everything except the two secrets, in the documented order.
+/// The MQTT settings. The serialized form contains everything except the two secrets, in the documented
+/// order.
 #[derive(Debug, Clone, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a documented setting")]
 pub struct MqttSettings {
@@ -254,7 +255,8 @@ impl MqttSettings {
         "activity_seconds",
     ];
 
-    /// Fields that responses contain in addition to the settings. They are ignored if a client sends them back.
+    /// Fields that responses contain in addition to the settings. They are ignored if a client sends them
+    /// back.
     const READ_ONLY: [&'static str; 3] = ["has_password", "has_client_key", "updated_at"];
 
     /// Returns the settings of a new installation. `client_id` is generated once and kept.
@@ -323,8 +325,9 @@ impl MqttSettings {
         self.broker().eq_ignore_ascii_case(&other.broker())
     }
 
-    /// Returns whether a secret that is stored for `self` may be sent to the destination of `other`: host, port, user and
-    /// TLS settings must be the same, so that nobody can redirect the secret to another server.
+    /// Returns whether a secret that is stored for `self` may be sent to the destination of `other`: host,
+    /// port, user and TLS settings must be the same, so that nobody can redirect the secret to another
+    /// server.
     pub fn same_destination(&self, other: &Self) -> bool {
         self.broker_host == other.broker_host
             && self.broker_port == other.broker_port
@@ -405,7 +408,8 @@ fn set<T>(target: &mut T, value: Option<T>) {
     }
 }
 
-/// Converts to a narrower integer type. `Fields::integer` has checked the bounds, so that the conversion never fails.
+/// Converts to a narrower integer type. `Fields::integer` has checked the bounds, so that the conversion
+/// never fails.
 fn narrow<T: TryFrom<u64>>(value: Option<u64>) -> Option<T> {
     value.and_then(|n| T::try_from(n).ok())
 }

@@ -10,8 +10,8 @@ use crate::domain::{
 };
 
 impl SettingsUpdate {
-    /// Checks that a client certificate and its key are present together. `key_is_stored` states whether there is a stored
-    /// key, which is used if the update does not contain one.
+    /// Checks that a client certificate and its key are present together. `key_is_stored` states whether
+    /// there is a stored key, which is used if the update does not contain one.
     pub fn check_client_identity(&self, key_is_stored: bool, faults: &mut Faults) {
         let has_key = match &self.client_key {
             SecretUpdate::Keep => key_is_stored,
@@ -43,8 +43,8 @@ pub(super) fn usual_port(transport: Transport, use_tls: bool) -> u16 {
     }
 }
 
-/// Checks the client key, and rejects TLS settings while `use_tls` is off: a user who sets a certificate but forgets
-/// `use_tls` would send the password in plain text without noticing.
+/// Checks the client key, and rejects TLS settings while `use_tls` is off: a user who sets a certificate but
+/// forgets `use_tls` would send the password in plain text without noticing.
 pub(super) fn check(settings: &MqttSettings, client_key: &SecretUpdate, faults: &mut Faults) {
     let key = match client_key {
         SecretUpdate::Set(key) => faults.check("client_key", certificate::private_key(key.expose_secret())),
@@ -152,7 +152,10 @@ mod tests {
                 json!({"client_certificate": CERTIFICATE, "client_key": OTHER_KEY}),
                 "client_key: does not match client_certificate",
             ),
-            (json!({"tls_server_name": "not a name"}), "tls_server_name: must be a host name or an IP address"),
+            (
+                json!({"tls_server_name": "not a name"}),
+                "tls_server_name: must be a host name or an IP address",
+            ),
             (json!({"tls_server_name": "-.-"}), "tls_server_name: must be a host name or an IP address"),
         ] {
             let fault = fault(tls(value));

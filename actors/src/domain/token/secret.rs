@@ -68,7 +68,9 @@ impl TokenName {
             return Err(format!("{} characters, must have 1 to {MAX_NAME}", text.chars().count()));
         }
         if !text.bytes().all(is_permitted) || !text.as_bytes()[0].is_ascii_alphanumeric() {
-            return Err("may contain only A-Z a-z 0-9 . _ - and must start with a letter or a digit".to_owned());
+            return Err(
+                "may contain only A-Z a-z 0-9 . _ - and must start with a letter or a digit".to_owned()
+            );
         }
         Ok(Self(text))
     }
