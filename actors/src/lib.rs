@@ -58,9 +58,11 @@ pub mod discovery;
 pub mod domain;
 #[cfg(test)]
 mod layers_tests;
+mod lifecycle;
 pub mod messages;
 pub mod metrics;
 pub mod outbox;
+pub mod private_file;
 pub mod reading;
 pub mod retained;
 pub mod service;

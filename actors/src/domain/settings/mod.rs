@@ -97,6 +97,17 @@ pub enum DiscoveryFormat {
     Component,
 }
 
+/// The part of a change to the settings that other actors react to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingsChange {
+    /// The host or the port of the broker differs.
+    Broker,
+    /// The broker is the same, but the topic prefix differs.
+    Topics,
+    /// Neither of these differs. Also sent at the start, when nothing has changed yet.
+    Other,
+}
+
 /// The MQTT settings. The serialized form contains everything except the two secrets, in the documented
 /// order.
 #[derive(Debug, Clone, Serialize)]
@@ -320,9 +331,20 @@ impl MqttSettings {
         }
     }
 
-    /// Returns whether both settings have the same broker address.
-    pub fn same_broker(&self, other: &Self) -> bool {
-        self.broker().eq_ignore_ascii_case(&other.broker())
+    /// Returns whether `broker` (`host:port`) is the broker of these settings.
+    pub fn is_broker(&self, broker: &str) -> bool {
+        self.broker().eq_ignore_ascii_case(broker)
+    }
+
+    /// Returns what changes when `new` replaces `self`.
+    pub fn change_to(&self, new: &Self) -> SettingsChange {
+        if !new.is_broker(&self.broker()) {
+            SettingsChange::Broker
+        } else if self.topic_prefix != new.topic_prefix {
+            SettingsChange::Topics
+        } else {
+            SettingsChange::Other
+        }
     }
 
     /// Returns whether a secret that is stored for `self` may be sent to the destination of `other`: host,
