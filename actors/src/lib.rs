@@ -11,7 +11,7 @@
 //!                                ConnectionActor ◀──starts, closes── SupervisorActor ◀──────────────────────┘
 //!                                       └──Connected, ConnectionEnded──▶
 //!
-//!  OutboxActor ──CamerasSaw──────────┐
+//!  OutboxActor ──CamerasSeen─────────┐
 //!  ThumbnailActor ──ThumbnailStored──┤        HTTP layer ──PublishDiscovery──┐
 //!  HTTP layer ──PutCamera …──────────┤                                       ▼
 //!                                    └─▶ CameraActor ──CamerasChanged──▶ DiscoveryActor

@@ -133,9 +133,9 @@ fn json(payload: &impl Serialize) -> Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        EventInput,
-        domain::ids::{CameraId, Seq},
+    use crate::domain::{
+        event::EventInput,
+        ids::{CameraId, Seq},
     };
 
     fn camera() -> Camera {
