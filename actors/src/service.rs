@@ -104,7 +104,7 @@ impl ServiceOptions {
             window: Self::WINDOW,
             retention_days: Self::RETENTION_DAYS,
             max_cameras: Self::MAX_CAMERAS,
-            calendar: Calendar::of_system().0,
+            calendar: Calendar::system().0,
             initial_mqtt: None,
         }
     }

@@ -60,7 +60,9 @@ async fn a_key_is_not_rotated_under_a_running_service() {
     let before = fs::read(&file).expect("it can be read");
     let finished = service.run(&["key", "rotate"]).await;
     assert_eq!(finished.code, 1, "{finished:?}");
-    for part in ["another liveobject uses the data directory", &service.data_dir().display().to_string()] {
+    for part in
+        ["another liveobject process uses the data directory", &service.data_dir().display().to_string()]
+    {
         assert!(finished.stderr.contains(part), "{finished:?}");
     }
     assert_eq!(fs::read(&file).expect("it can be read"), before);

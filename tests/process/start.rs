@@ -16,7 +16,7 @@ async fn a_second_instance_on_the_same_data_directory_is_refused_and_the_first_g
     assert_eq!(second.wait().await, 1);
     let said = second.log_text();
     for part in [
-        "another liveobject uses the data directory",
+        "another liveobject process uses the data directory",
         &first.data_dir().display().to_string(),
         "stop it first",
     ] {

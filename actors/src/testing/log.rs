@@ -1,4 +1,4 @@
-//! The log without its actor: what benchmarks fill and measure.
+//! The event log without its actor, for benchmarks.
 
 use std::{error::Error, path::Path};
 
@@ -21,7 +21,7 @@ use crate::{
 
 pub use crate::outbox::window::Window;
 
-/// An open log, with the store's own way to write it.
+/// An open event log that is written in the same way as by the outbox.
 #[derive(Debug)]
 pub struct Log {
     store: Store,
@@ -30,30 +30,31 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log in this file, which is made when it is missing.
+    /// Opens the event log in a file. Creates the file if it is missing.
     pub async fn open(path: &Path) -> Result<Self, Box<dyn Error>> {
         let store = Store::open_file(path).await?;
         let last_seq = events::last_seq(&store.read).await?;
         Ok(Self { store, context: super::commit_context(), last_seq })
     }
 
-    /// The last place given so far.
+    /// Returns the last position assigned so far.
     pub fn last_seq(&self) -> Seq {
         self.last_seq
     }
 
-    /// The first place that still holds an event.
+    /// Returns the position of the oldest event.
     pub async fn first_seq(&self) -> Result<Seq, DbErr> {
         let first = page::read(&self.store.read, Seq(0), 1).await?;
         Ok(first.first().map_or(self.last_seq.next(), |event| event.seq))
     }
 
-    /// Commits events that wait, as the outbox does.
+    /// Commits pending events.
     pub async fn append(&mut self, events: Vec<DetectionEvent>) -> Result<(), DbErr> {
         self.commit(Batch { events, ..Batch::default() }).await
     }
 
-    /// Commits events that are settled already: dead where `is_dead` says so, delivered otherwise.
+    /// Commits events that are already settled: dead if `is_dead` returns true for their position, otherwise
+    /// delivered.
     pub async fn append_settled(
         &mut self,
         events: Vec<DetectionEvent>,
@@ -76,18 +77,19 @@ impl Log {
         Ok(())
     }
 
-    /// Gives up the safety of what is committed from now on, to fill a log that nobody will miss.
-    pub async fn hurry(&self) -> Result<(), DbErr> {
+    /// Turns off the syncing of commits, to fill a log for a benchmark faster.
+    pub async fn disable_sync(&self) -> Result<(), DbErr> {
         self.store.write.execute_unprepared("PRAGMA synchronous = OFF").await.map(drop)
     }
 
-    /// Removes what was settled before `before`, as the outbox does once an hour; answers how many events it were.
+    /// Removes the events that were settled before `before`, as the outbox does once an hour. Returns their
+    /// number.
     pub fn sweep(&self, before: Timestamp) -> impl Future<Output = Result<u64, DbErr>> + use<> {
         let store = self.store.clone();
         async move { Ok(sweep::run(&store, before).await?.events) }
     }
 
-    /// Closes the file.
+    /// Closes the event log.
     pub async fn close(self) {
         self.store.close().await;
     }

@@ -17,7 +17,7 @@ use std::{
 
 use crate::domain::{
     ids::Seq,
-    image::{MAX_THUMBNAIL_BYTES, Picture, format_of},
+    image::{MAX_THUMBNAIL_BYTES, Picture, detect_format},
 };
 
 const DIRECTORY: &str = "thumbnails";
@@ -137,7 +137,7 @@ impl Files {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(FilesError::Load { path, source }),
         };
-        let format = format_of(&image).filter(|_| image.len() <= MAX_THUMBNAIL_BYTES);
+        let format = detect_format(&image).filter(|_| image.len() <= MAX_THUMBNAIL_BYTES);
         if format.is_none() {
             tracing::error!(path = %path.display(), "this file is damaged: it is not a picture that was stored");
         }

@@ -148,7 +148,7 @@ fn limits(ack: &ConnAck) -> Limits {
         client_queues_excess: true,
         maximum_qos: properties
             .and_then(|p| p.max_qos)
-            .map_or(QoS::ExactlyOnce, |level| QoS::of_level(level.into())),
+            .map_or(QoS::ExactlyOnce, |level| QoS::from_level(level.into())),
         retain_available: properties.and_then(|p| p.retain_available) != Some(0),
         maximum_packet_size: properties.and_then(|p| p.max_packet_size),
     }
