@@ -24,9 +24,9 @@ pub async fn settle() {
 }
 
 /// What a commit has to know, in tests: everything happens in UTC.
-pub(crate) fn commit_context() -> crate::store::commit::Context {
+pub(crate) fn commit_context() -> crate::store::CommitContext {
     let key = crate::domain::link_key::LinkKey::generate().expect("the system gives random bytes");
-    crate::store::commit::Context {
+    crate::store::CommitContext {
         links: crate::domain::links::Links::new("http://here", 7, key),
         calendar: crate::domain::calendar::Calendar::new(chrono_tz::Tz::UTC),
         max_cameras: 1000,
