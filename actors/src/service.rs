@@ -26,7 +26,7 @@ use crate::{
         tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
     metrics::Metrics,
-    outbox::{OutboxActor, OutboxLimits, Thumbnails},
+    outbox::{OutboxActor, OutboxLimits, OutboxPeers, ThumbnailPeer},
     retained::RetainedActor,
     store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
@@ -265,15 +265,25 @@ impl Service {
         let links = Links::new(&options.public_url, options.retention_days, key);
         let thumbnails = Files::open(data_dir.path())?;
         let thumbnails = ThumbnailActor::new(store.clone(), thumbnails, crash.clone());
-        // Actors that know each other: their addresses are needed before they start.
-        let thumbnails_context = Context::new();
+        // These actors refer to each other, so their addresses are needed before they start.
+        let (thumbnails_context, cameras_context, streams_context) =
+            (Context::new(), Context::new(), Context::new());
         let thumbnails_addr = thumbnails_context.address();
+        let watch = LogWatch::new(recipient(&streams_context.address()));
         let settings = config.settings();
         let outbox = OutboxActor::recover(
             store.clone(),
             metrics.clone(),
             options.outbox_limits(&links),
             Arc::clone(&settings),
+            OutboxPeers {
+                cameras: recipient(&cameras_context.address()),
+                thumbnails: ThumbnailPeer {
+                    store: recipient(&thumbnails_addr),
+                    sweep: recipient(&thumbnails_addr),
+                },
+                log_watch: watch.clone(),
+            },
             crash.clone(),
         );
         let outbox_actor = outbox.await.map_err(StartError::Log)?;
@@ -298,14 +308,10 @@ impl Service {
         let (camera_store, camera_crash) = (store.clone(), crash.clone());
         let cameras =
             CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
-        let cameras = cameras.await.map_err(StartError::Cameras)?.start();
+        let cameras = cameras_context.run(cameras.await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
         let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
-        let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
-        let streams_context = Context::new();
-        let watch = LogWatch::new(recipient(&streams_context.address()));
-        let outbox_actor = outbox_actor.telling(recipient(&cameras)).keeping(keeper);
-        let outbox = outbox_context.run(outbox_actor.watched_by(watch.clone()));
+        let outbox = outbox_context.run(outbox_actor);
 
         let listeners = Listeners {
             link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],

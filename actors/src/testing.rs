@@ -33,6 +33,42 @@ pub(crate) fn commit_context() -> crate::store::CommitContext {
     }
 }
 
+/// Peers of an outbox that record or ignore what they receive.
+#[cfg(test)]
+pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
+    let pictures = PictureSink.start();
+    crate::outbox::OutboxPeers {
+        cameras: Recorder::start_new().0.recipient(),
+        thumbnails: crate::outbox::ThumbnailPeer {
+            store: pictures.recipient(),
+            sweep: Recorder::start_new().0.recipient(),
+        },
+        log_watch: crate::messages::stream::LogWatch::new(Recorder::start_new().0.recipient()),
+    }
+}
+
+/// An actor that accepts every picture and stores none.
+#[cfg(test)]
+struct PictureSink;
+
+#[cfg(test)]
+impl Actor for PictureSink {
+    type Context = Context<Self>;
+}
+
+#[cfg(test)]
+impl Handler<crate::messages::thumbnails::StoreThumbnail> for PictureSink {
+    type Result = Result<(), crate::messages::thumbnails::ThumbnailError>;
+
+    fn handle(
+        &mut self,
+        _: crate::messages::thumbnails::StoreThumbnail,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        Ok(())
+    }
+}
+
 /// Makes an actor panic, to see what becomes of it.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
