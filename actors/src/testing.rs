@@ -25,12 +25,48 @@ pub async fn settle() {
 }
 
 /// Returns the context of a commit for tests. The time zone is UTC.
-pub(crate) fn commit_context() -> crate::store::commit::Context {
+pub(crate) fn commit_context() -> crate::store::CommitContext {
     let key = crate::domain::link_key::LinkKey::generate().expect("the system provides random bytes");
-    crate::store::commit::Context {
+    crate::store::CommitContext {
         links: crate::domain::links::Links::new("http://here", 7, key),
         calendar: crate::domain::calendar::Calendar::new(chrono_tz::Tz::UTC),
         max_cameras: 1000,
+    }
+}
+
+/// Peers of an outbox that record or ignore what they receive.
+#[cfg(test)]
+pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
+    let pictures = PictureSink.start();
+    crate::outbox::OutboxPeers {
+        cameras: Recorder::start_new().0.recipient(),
+        thumbnails: crate::outbox::ThumbnailPeer {
+            store: pictures.recipient(),
+            sweep: Recorder::start_new().0.recipient(),
+        },
+        log_watch: crate::messages::stream::LogWatch::new(Recorder::start_new().0.recipient()),
+    }
+}
+
+/// An actor that accepts every picture and stores none.
+#[cfg(test)]
+struct PictureSink;
+
+#[cfg(test)]
+impl Actor for PictureSink {
+    type Context = Context<Self>;
+}
+
+#[cfg(test)]
+impl Handler<crate::messages::thumbnails::StoreThumbnail> for PictureSink {
+    type Result = Result<(), crate::messages::thumbnails::ThumbnailError>;
+
+    fn handle(
+        &mut self,
+        _: crate::messages::thumbnails::StoreThumbnail,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        Ok(())
     }
 }
 
