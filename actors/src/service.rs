@@ -28,7 +28,7 @@ use crate::{
     },
     metrics::Metrics,
     outbox::{OutboxActor, OutboxLimits, Thumbnails},
-    retained::RetainedActor,
+    retained::{RetainedActor, RetainedPeers},
     store::{OpenError, Store, StoreError, commit::Context as CommitContext, deliveries},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
@@ -282,7 +282,8 @@ impl Service {
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
-        let retained = RetainedActor::new(store.clone(), recipient(&thumbnails_addr), crash.clone()).start();
+        let peers = RetainedPeers { thumbnails: recipient(&thumbnails_addr) };
+        let retained = RetainedActor::new(store.clone(), peers, crash.clone()).start();
         let peers = DiscoveryPeers {
             retain: recipient(&retained),
             retain_all: recipient(&retained),

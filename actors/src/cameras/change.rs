@@ -1,4 +1,4 @@
-//! What people and sources change of a camera: in the database, then here.
+//! Changes of a camera by people and sources: first in the database, then in memory.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::{
     store::{StoreError, camera_days, cameras},
 };
 
-/// Why a change was not made; a database's failure among it.
+/// The reason why a change failed.
 enum ChangeError {
     Camera(CameraError),
     Database(DbErr),
@@ -33,7 +33,7 @@ impl From<ChangeError> for CameraError {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Camera(error) => error,
-            ChangeError::Database(error) => storage(error),
+            ChangeError::Database(error) => storage_error(error),
         }
     }
 }
@@ -43,14 +43,15 @@ async fn counts_of(db: &DatabaseConnection, id: &CameraId, since: Day) -> Result
     Ok(counts.into_values().next().unwrap_or_default())
 }
 
-pub(super) fn storage(error: DbErr) -> CameraError {
-    let told = StoreError::from(error);
-    tracing::error!(error = &told as &dyn std::error::Error, "a camera could not be written");
-    CameraError::Storage(QueryError(told.to_string()))
+pub(super) fn storage_error(error: DbErr) -> CameraError {
+    let error = StoreError::from(error);
+    tracing::error!(error = &error as &dyn std::error::Error, "cannot write a camera");
+    CameraError::Storage(QueryError(error.to_string()))
 }
 
 impl CameraActor {
-    /// Changes a camera in the database, then here.
+    /// Changes a camera in the database, then in memory. `change` gets the camera, if it exists, and whether
+    /// the camera limit leaves room for a new one.
     pub(super) fn change(
         &mut self,
         id: CameraId,
@@ -61,7 +62,7 @@ impl CameraActor {
         let changed = async move {
             let change = |known, room| change(known, room).map_err(ChangeError::Camera);
             let camera = cameras::change(&store, &id, max, change).await?;
-            // The database may know it though it was not told here yet.
+            // The database may already have a camera of which this actor has not been notified.
             let days = if is_known { None } else { Some(counts_of(&store.write, &id, monday).await?) };
             Ok::<_, ChangeError>((camera, days))
         };
@@ -70,8 +71,8 @@ impl CameraActor {
             let id = camera.camera_id.clone();
             match days {
                 None => {
-                    if let Some(id) = act.learn(camera, &[]) {
-                        act.tell(&id);
+                    if let Some(id) = act.apply(camera, &[]) {
+                        act.publish(&id);
                     }
                 }
                 Some(days) => act.register(camera, days),

@@ -1,4 +1,4 @@
-//! A camera: what is known of it, whoever told.
+//! A camera and its metadata, from all sources.
 
 use std::fmt;
 
@@ -10,42 +10,43 @@ use crate::domain::{
     ids::{CameraId, EventId, Seq},
 };
 
-/// Home Assistant shows no state that is longer (in characters).
+/// Maximum number of characters of a state in Home Assistant.
 const MAX_DESCRIPTION_CHARS: usize = 255;
 const MAX_SNIPPET_CHARS: usize = 100;
-/// So many names of objects are remembered for each camera, beside the [common ones](COMMON_EVENT_TYPES).
+/// Maximum number of event types that a camera remembers in addition to the [common
+/// ones](COMMON_EVENT_TYPES).
 const MAX_EVENT_TYPES: usize = 32;
 
-/// The names of objects that every camera is expected to see, as classifiers use them.
+/// Event types that every camera has: the names of common objects, as classifiers use them.
 pub const COMMON_EVENT_TYPES: [&str; 5] = ["person", "vehicle", "animal", "package", "unknown"];
 
 /// Whether a camera works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CameraStatus {
-    /// It delivers frames.
+    /// The camera delivers frames.
     #[default]
     Online,
-    /// It does not, on purpose or because it cannot be reached.
+    /// The camera delivers no frames: it is switched off, or cannot be reached.
     Offline,
-    /// Nobody can tell: it is starting, or at fault.
+    /// The status is unclear: the camera is starting, or has an error.
     Unavailable,
 }
 
 impl CameraStatus {
-    /// Reads a status; the words that sources commonly use are understood too.
+    /// Parses a status. Words that sources commonly use are accepted too.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.to_ascii_lowercase().as_str() {
             "online" | "connected" => Ok(Self::Online),
             "offline" | "disconnected" | "stopped" => Ok(Self::Offline),
             "unavailable" | "starting" | "error" => Ok(Self::Unavailable),
-            _ => Err("must be online, offline or unavailable (connected, disconnected, stopped, starting and error are \
-                      understood as well)"
+            _ => Err("must be online, offline or unavailable (connected, disconnected, stopped, starting and error are also \
+                      accepted)"
                 .to_owned()),
         }
     }
 
-    /// The status' name in the API, in topics and in the database.
+    /// Returns the name of the status in the API, in topics and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -61,31 +62,31 @@ impl fmt::Display for CameraStatus {
     }
 }
 
-/// The newest thing that a camera saw: newest by when it happened, not by when it arrived.
+/// The latest event of a camera, by the time when it happened, not when it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEvent {
-    /// Its id.
+    /// The event's id.
     pub event_id: EventId,
-    /// Its place in the log.
+    /// Its position in the event log.
     pub seq: Seq,
-    /// When it happened, as the source says.
+    /// When it happened, according to the source.
     pub timestamp: Timestamp,
-    /// When it happened, or when it was accepted if that was earlier: a clock that is ahead does not hold back what
-    /// comes after.
+    /// When it happened, or when it was accepted if that was earlier. So a source with a fast clock does not
+    /// hide later events.
     pub happened_at: Timestamp,
-    /// What was seen, in words: at most 255 characters.
+    /// The description, at most 255 characters.
     pub description: String,
     /// The camera's own classification.
     pub smart_detection_type: Option<String>,
 }
 
 impl LastEvent {
-    /// The start of a description that Home Assistant can show as a state.
+    /// Shortens a description to the length that Home Assistant can show as a state.
     pub fn shortened(description: &str) -> String {
         first_chars(description, MAX_DESCRIPTION_CHARS).to_owned()
     }
 
-    /// The first 100 characters of the description.
+    /// Returns the first 100 characters of the description.
     pub fn snippet(&self) -> String {
         first_chars(&self.description, MAX_SNIPPET_CHARS).to_owned()
     }
@@ -107,7 +108,7 @@ pub enum ImageType {
 }
 
 impl ImageType {
-    /// Its media type, as HTTP and Home Assistant name it.
+    /// Returns the media type.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Jpeg => "image/jpeg",
@@ -116,7 +117,7 @@ impl ImageType {
         }
     }
 
-    /// The format of this media type.
+    /// Returns the format with this media type.
     pub fn of_media_type(text: &str) -> Option<Self> {
         [Self::Jpeg, Self::Png, Self::WebP].into_iter().find(|format| format.media_type() == text)
     }
@@ -125,7 +126,7 @@ impl ImageType {
 /// The newest picture of a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thumbnail {
-    /// Which event's picture it is.
+    /// The event that the picture belongs to.
     pub seq: Seq,
     /// When that event happened, or when it was accepted if that was earlier.
     pub happened_at: Timestamp,
@@ -134,41 +135,42 @@ pub struct Thumbnail {
 }
 
 impl Thumbnail {
-    /// Whether it shows what happened before the other one, or is an earlier picture of the same event.
+    /// Returns whether this picture belongs to an earlier event than the other one.
     pub fn is_older_than(&self, other: &Self) -> bool {
         (self.happened_at, self.seq) < (other.happened_at, other.seq)
     }
 }
 
-/// A camera as the database knows it.
+/// A camera, as it is stored in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Camera {
     /// Its id.
     pub camera_id: CameraId,
     /// Its name: 1–100 characters, no control characters.
     pub camera_name: String,
-    /// What kind of source it is (`rtsp`, `usb`, `protect` …).
+    /// The kind of its source (`rtsp`, `usb`, `protect` …).
     pub source_type: String,
-    /// Whether it has a bell to ring.
+    /// Whether it is a doorbell.
     pub is_doorbell: bool,
-    /// Whether its state and its entities are published. Its events are, either way.
+    /// Whether its state and its entities are published. Its events are always published.
     pub enabled: bool,
     /// Whether it works.
     pub status: CameraStatus,
-    /// Since when.
+    /// When the status last changed.
     pub status_at: Timestamp,
-    /// The newest thing that it saw.
+    /// The latest event.
     pub last_event: Option<LastEvent>,
-    /// The names of objects that it has seen, beside the common ones; at most 32, in the order of their first time.
+    /// The objects that it has seen, except the common ones: at most 32, in the order in which they first
+    /// appeared.
     pub event_types: Vec<String>,
     /// The newest picture.
     pub thumbnail: Option<Thumbnail>,
-    /// Grows with every change: the higher one is the newer one, also where a camera was removed and registered anew.
+    /// Increases with every change, even when a camera is removed and registered again.
     pub revision: i64,
 }
 
 impl Camera {
-    /// A camera that nobody has told anything of.
+    /// Creates a camera with default metadata.
     pub fn new(camera_id: CameraId, now: Timestamp) -> Self {
         Self {
             camera_name: camera_id.as_str().chars().take(100).collect(),
@@ -181,13 +183,14 @@ impl Camera {
             last_event: None,
             event_types: Vec::new(),
             thumbnail: None,
-            // More than one of this id that was removed can have come to: nothing changes once a microsecond.
+            // Higher than the revision of any removed camera with this id: a camera changes less than once
+            // per microsecond.
             revision: clock::to_micros(now),
         }
     }
 
-    /// Remembers the names of objects that it saw; those that are one too many are forgotten.
-    pub fn saw(&mut self, objects: &[String]) {
+    /// Adds objects to the event types. Objects above the limit are ignored.
+    pub fn add_event_types(&mut self, objects: &[String]) {
         for object in objects {
             let known =
                 COMMON_EVENT_TYPES.contains(&object.as_str()) || self.event_types.iter().any(|t| t == object);
@@ -203,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_sources_are_understood() {
+    fn common_words_of_sources_are_accepted() {
         for (word, status) in [
             ("online", CameraStatus::Online),
             ("Connected", CameraStatus::Online),
@@ -224,20 +227,20 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_names_of_objects_are_remembered() {
+    fn the_number_of_event_types_is_limited() {
         let mut camera = Camera::new(CameraId::parse("c").unwrap(), clock::from_micros(0));
-        camera.saw(&["person".to_owned(), "crow".to_owned(), "crow".to_owned()]);
+        camera.add_event_types(&["person".to_owned(), "crow".to_owned(), "crow".to_owned()]);
         assert_eq!(camera.event_types, ["crow"]);
-        camera.saw(&(0..100).map(|n| format!("object {n}")).collect::<Vec<_>>());
+        camera.add_event_types(&(0..100).map(|n| format!("object {n}")).collect::<Vec<_>>());
         assert_eq!(camera.event_types.len(), 32);
     }
 }
 
-/// What a commit changed at one camera.
+/// The changes of one camera in a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CameraSighting {
-    /// The camera as it is now.
+    /// The camera after the commit.
     pub camera: Camera,
-    /// How many events of it happened on these days, in all.
+    /// The total number of its events on the days that changed.
     pub days: Vec<(Day, u64)>,
 }

@@ -1,4 +1,4 @@
-//! What people say of a camera.
+//! Changes to the metadata of a camera.
 
 use crate::domain::{
     camera::Camera,
@@ -8,24 +8,25 @@ use crate::domain::{
 
 const MAX_SOURCE_TYPE_BYTES: usize = 64;
 
-/// What somebody says of a camera; what is `None` stays as it is, and takes its default where the camera is new.
+/// A change to a camera. A field that is `None` remains unchanged, or gets its default if the camera is new.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CameraUpdate {
-    /// Its name, checked.
+    /// The validated name.
     pub camera_name: Option<String>,
-    /// What kind of source it is, checked.
+    /// The validated kind of source.
     pub source_type: Option<String>,
-    /// Whether it has a bell to ring.
+    /// Whether the camera is a doorbell.
     pub is_doorbell: Option<bool>,
     /// Whether its state and its entities are published.
     pub enabled: Option<bool>,
 }
 
 impl CameraUpdate {
-    /// The names of all fields that [`CameraUpdate::from_json`] takes.
+    /// The names of all fields that [`CameraUpdate::from_json`] accepts.
     pub const FIELDS: [&'static str; 4] = ["camera_name", "source_type", "is_doorbell", "enabled"];
 
-    /// Reads an update from a JSON object. Every fault is reported: a wrong type, a broken bound, an unknown field.
+    /// Parses an update from a JSON object. Reports every error: wrong types, values out of bounds and
+    /// unknown fields.
     pub fn from_json(value: serde_json::Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(value)?;
         let camera_name = fields.text("camera_name");
@@ -40,7 +41,7 @@ impl CameraUpdate {
         Ok(Self { camera_name, source_type, is_doorbell, enabled })
     }
 
-    /// Makes a camera what is said of it.
+    /// Applies the update to a camera.
     pub(crate) fn apply(self, camera: &mut Camera) {
         if let Some(name) = self.camera_name {
             camera.camera_name = name;

@@ -306,7 +306,7 @@ impl DetectionEvent {
     /// that is known changes neither that nor the names.
     pub fn tell(&self, camera: &mut Camera, seq: Seq, received_at: Timestamp) {
         let happened_at = self.happened_at(received_at);
-        camera.saw(&self.objects_detected);
+        camera.add_event_types(&self.objects_detected);
         camera.is_doorbell |= self.is_doorbell_ring == Some(true);
         if camera.last_event.as_ref().is_some_and(|last| last.happened_at > happened_at) {
             return;
