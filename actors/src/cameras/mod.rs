@@ -229,7 +229,7 @@ impl CameraActor {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot write new pictures; their cameras keep the previous ones")
+                tracing::warn!(%error, "cannot write new pictures; their cameras keep the previous ones");
             }
         }));
     }

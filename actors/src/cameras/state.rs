@@ -173,20 +173,33 @@ mod tests {
         let expected = [
             (
                 "liveobject/camera/front_door/status",
-                r#"{"camera_id":"front_door","camera_name":"Front Door","status":"online","source_type":"rtsp","last_updated":"2026-05-28T20:26:40Z"}"#.to_owned(),
+                concat!(
+                    r#"{"camera_id":"front_door","camera_name":"Front Door","status":"online","#,
+                    r#""source_type":"rtsp","last_updated":"2026-05-28T20:26:40Z"}"#
+                )
+                .to_owned(),
             ),
             (
                 "liveobject/camera/front_door/activity",
-                r#"{"camera_id":"front_door","state":"ON","last_event_at":"2026-05-28T20:28:20Z"}"#.to_owned(),
+                r#"{"camera_id":"front_door","state":"ON","last_event_at":"2026-05-28T20:28:20Z"}"#
+                    .to_owned(),
             ),
             (
                 "liveobject/camera/front_door/counts",
-                r#"{"camera_id":"front_door","camera_name":"Front Door","events_today":3,"events_this_week":9,"last_updated":"2026-05-28T20:28:21Z"}"#.to_owned(),
+                concat!(
+                    r#"{"camera_id":"front_door","camera_name":"Front Door","events_today":3,"#,
+                    r#""events_this_week":9,"last_updated":"2026-05-28T20:28:21Z"}"#
+                )
+                .to_owned(),
             ),
             (
                 "liveobject/camera/front_door/last_event",
                 format!(
-                    r#"{{"camera_id":"front_door","camera_name":"Front Door","event_id":"e1","timestamp":"2026-05-28T20:28:20Z","description_snippet":"Person {}","smart_detection_type":null}}"#,
+                    concat!(
+                        r#"{{"camera_id":"front_door","camera_name":"Front Door","event_id":"e1","#,
+                        r#""timestamp":"2026-05-28T20:28:20Z","description_snippet":"Person {}","#,
+                        r#""smart_detection_type":null}}"#
+                    ),
                     umlauts(93)
                 ),
             ),

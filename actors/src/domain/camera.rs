@@ -40,9 +40,11 @@ impl CameraStatus {
             "online" | "connected" => Ok(Self::Online),
             "offline" | "disconnected" | "stopped" => Ok(Self::Offline),
             "unavailable" | "starting" | "error" => Ok(Self::Unavailable),
-            _ => Err("must be online, offline or unavailable (connected, disconnected, stopped, starting and error are also \
-                      accepted)"
-                .to_owned()),
+            _ => {
+                Err("must be online, offline or unavailable (connected, disconnected, stopped, starting and \
+                      error are also accepted)"
+                    .to_owned())
+            }
         }
     }
 

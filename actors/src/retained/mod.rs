@@ -10,7 +10,7 @@
 //! - A topic that is no longer wanted is cleared as soon as its broker can be reached, even after a crash.
 //! - Only topics of this service are cleared, and topics of a program that it replaces.
 //!
-//! [`state`] decides what to send; this module sends it, and [`rows`] keeps the table up to date.
+//! `state` decides what to send; this module sends it, and `rows` keeps the table up to date.
 
 mod rows;
 mod size_bans;
