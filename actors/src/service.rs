@@ -30,7 +30,7 @@ use crate::{
     },
     metrics::Metrics,
     outbox::{OutboxActor, OutboxLimits, OutboxPeers, ThumbnailPeer},
-    retained::RetainedActor,
+    retained::{RetainedActor, RetainedPeers},
     store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
@@ -302,7 +302,8 @@ impl Service {
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
-        let retained = RetainedActor::new(store.clone(), recipient(&thumbnails_addr), crash.clone()).start();
+        let peers = RetainedPeers { thumbnails: recipient(&thumbnails_addr) };
+        let retained = RetainedActor::new(store.clone(), peers, crash.clone()).start();
         let peers = DiscoveryPeers {
             retain: recipient(&retained),
             retain_all: recipient(&retained),
