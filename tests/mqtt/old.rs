@@ -186,7 +186,10 @@ async fn a_broker_that_closes_on_the_test_message_may_not_permit_it() {
     let report = service.post(&format!("{MQTT}/test"), &tried).await.expect(200);
     let last = report["stages"].as_array().and_then(|stages| stages.last()).expect("a stage");
     assert_eq!((&last["name"], &last["ok"]), (&"publish".into(), &false.into()), "{report}");
-    assert!(last["detail"].as_str().is_some_and(|detail| detail.contains("this user not allowed")), "{report}");
+    assert!(
+        last["detail"].as_str().is_some_and(|detail| detail.contains("this user not allowed")),
+        "{report}"
+    );
 }
 
 #[tokio::test]
