@@ -186,7 +186,7 @@ async fn a_key_that_systemd_hands_over_is_used_and_changed_for_one_that_the_admi
     fs::set_permissions(&new, Permissions::from_mode(0o600)).expect("it can be closed");
     let rotated = service.run(&["key", "rotate", "--new-identity", new.to_str().expect("a path")]).await;
     assert_eq!(rotated.code, 0, "{rotated:?}");
-    assert!(rotated.stdout.starts_with("1 secret was encrypted with the key in "), "{rotated:?}");
+    assert!(rotated.stdout.starts_with("Re-encrypted 1 secret with the key in "), "{rotated:?}");
 
     service.start().await;
     let says = ["password", "another identity than the one in systemd's credential liveobject-identity"];
@@ -202,7 +202,10 @@ async fn a_key_that_is_none_ends_the_start_with_2_and_is_not_repeated() {
     service.spawn();
     assert_eq!(service.wait().await, 2);
     let said = service.log_text();
-    assert!(said.contains("LIVEOBJECT_IDENTITY: no age identity") && !said.contains("OOPS"), "{said}");
+    assert!(
+        said.contains("LIVEOBJECT_IDENTITY: not a valid age identity") && !said.contains("OOPS"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

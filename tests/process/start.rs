@@ -46,7 +46,7 @@ async fn a_port_that_is_taken_is_named_with_a_remedy() {
     service.spawn();
     assert_eq!(service.wait().await, 1);
     let said = service.log_text();
-    for part in [&address.to_string(), "[http] bind", "is another program listening there?"] {
+    for part in [&address.to_string(), "[http] bind", "already in use. Is another program running there?"] {
         assert!(said.contains(part), "{part:?} is missing in: {said}");
     }
     drop(taken);

@@ -17,8 +17,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
-    MessageResult, Recipient, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler, MessageResult,
+    Recipient, WrapFuture as _,
 };
 use chrono::Days;
 use sea_orm::DbErr;
@@ -37,6 +37,7 @@ use crate::{
         retained::{Content, Group, Kind, Owner, Wanted},
         settings::MqttSettings,
     },
+    lifecycle::{CrashGuard, stops_on_request},
     messages::{
         cameras::{
             CameraError, CameraView, CamerasSeen, DeleteCamera, GetCamera, ListCameras, PutCamera,
@@ -45,7 +46,6 @@ use crate::{
         config::SettingsChanged,
         discovery::CamerasChanged,
         retained::{Retain, RetainAll},
-        service::Stop,
     },
     store::{Store, camera_days, cameras},
 };
@@ -105,8 +105,7 @@ pub struct CameraActor {
     /// Pictures that are to be noted.
     pictures: BTreeMap<CameraId, Thumbnail>,
     today: Day,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
 }
 
 impl CameraActor {
@@ -140,7 +139,7 @@ impl CameraActor {
             untold,
             pictures,
             today,
-            crashed,
+            _crash_guard: CrashGuard::new("cameras", crashed),
         })
     }
 
@@ -345,22 +344,9 @@ impl Actor for CameraActor {
         self.tell_discovery(CamerasChanged { all: true, changed, gone: Vec::new() });
         tracing::info!(cameras = self.cameras.len(), time_zone = self.calendar.zone(), "cameras known");
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("cameras");
-        }
-    }
 }
 
-impl Handler<Stop> for CameraActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(CameraActor);
 
 impl Handler<CamerasSeen> for CameraActor {
     type Result = ();

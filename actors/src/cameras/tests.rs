@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     EventInput,
-    domain::{camera::CameraStatus, camera_update::CameraUpdate, topic::TopicPrefix},
+    domain::{
+        camera::CameraStatus, camera_update::CameraUpdate, settings::SettingsChange, topic::TopicPrefix,
+    },
     store::commit,
     testing::{Recorded, Recorder, commit_context, settle},
 };
@@ -397,7 +399,8 @@ async fn other_settings_tell_everything_again() {
         activity_seconds: 20,
         ..MqttSettings::defaults("c")
     };
-    let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+    let changed =
+        SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Topics, unreadable: None };
     scene.actor.send(changed).await.unwrap();
     settle().await;
     let all = scene.all_states.take();

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         clock::Timestamp,
         fields::{Faults, Invalid},
-        settings::{MqttSettings, SecretUpdate, SettingsUpdate},
+        settings::{MqttSettings, SecretUpdate, SettingsChange, SettingsUpdate},
     },
     messages::config::{SettingsChanged, SettingsView},
 };
@@ -39,10 +39,10 @@ impl Current {
         }
     }
 
-    /// What the others work with.
-    pub(super) fn told(&self) -> SettingsChanged {
+    /// Returns the fact that other actors are notified of, secrets included.
+    pub(super) fn to_changed(&self, change: SettingsChange) -> SettingsChanged {
         let unreadable = self.broken.clone().or_else(|| self.secrets.unreadable());
-        SettingsChanged { settings: Arc::new(self.complete()), unreadable }
+        SettingsChanged { settings: Arc::new(self.complete()), change, unreadable }
     }
 
     fn complete(&self) -> MqttSettings {

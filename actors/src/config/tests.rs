@@ -67,9 +67,17 @@ impl Home {
         };
         assert!(!format!("{options:?}").contains(PASSWORD));
         let (listener, told) = Recorder::start_new();
-        let config = ConfigActor::open(options).await.unwrap().telling(vec![listener.clone().recipient()]);
+        let ignored = Recorder::start_new().0.recipient();
+        let listeners = SettingsListeners {
+            outbox: listener.clone().recipient(),
+            retained: ignored.clone(),
+            cameras: ignored.clone(),
+            discovery: ignored.clone(),
+            supervisor: ignored,
+        };
+        let config = StoredSettings::open(options).await.unwrap();
         assert!(!format!("{config:?}").contains(PASSWORD));
-        let running = Running { addr: config.start(), told, store, crashed, _listener: listener };
+        let running = Running { addr: config.start(listeners), told, store, crashed, _listener: listener };
         running.view().await;
         running
     }

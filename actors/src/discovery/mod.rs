@@ -15,8 +15,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
-    ResponseActFuture, SpawnHandle, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseActFuture,
+    SpawnHandle, WrapFuture as _,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -28,6 +28,7 @@ use crate::{
         retained::{Content, Group, Kind, Owner, PreviousTopic, Wanted},
         settings::{DiscoveryFormat, MqttSettings},
     },
+    lifecycle::{CrashGuard, stops_on_request},
     messages::{
         config::SettingsChanged,
         connection::{Arrived, Subscribe},
@@ -35,7 +36,6 @@ use crate::{
         link::LinkUp,
         outbox::{GetOutbox, OutboxStatus},
         retained::{Republish, Republished, Retain, RetainAll},
-        service::Stop,
     },
 };
 
@@ -78,8 +78,7 @@ pub struct DiscoveryActor {
     /// What was told last of the log: what waits, what is dead.
     told_outbox: Option<(u64, u64)>,
     greeting: Option<SpawnHandle>,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
 }
 
 impl DiscoveryActor {
@@ -92,7 +91,16 @@ impl DiscoveryActor {
     ) -> Self {
         let about = About { version: env!("CARGO_PKG_VERSION"), public_url };
         let (cameras, complete, told_outbox, greeting) = (BTreeMap::new(), false, None, None);
-        Self { settings, about, peers, cameras, complete, told_outbox, greeting, crashed }
+        Self {
+            settings,
+            about,
+            peers,
+            cameras,
+            complete,
+            told_outbox,
+            greeting,
+            _crash_guard: CrashGuard::new("discovery", crashed),
+        }
     }
 
     /// What is to stand of a camera's discovery; nothing, when there is no such camera (any more).
@@ -223,22 +231,9 @@ impl Actor for DiscoveryActor {
         self.watch(ctx);
         ctx.run_interval(WATCH_EVERY, Self::watch);
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("discovery");
-        }
-    }
 }
 
-impl Handler<Stop> for DiscoveryActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(DiscoveryActor);
 
 impl Handler<CamerasChanged> for DiscoveryActor {
     type Result = ();

@@ -5,7 +5,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::*;
 use crate::{
-    domain::{clock, ids::LinkId},
+    domain::{clock, ids::LinkId, settings::SettingsChange},
     messages::retained::Republished,
     testing::{FakeConnection, Recorded, Recorder, settle},
 };
@@ -97,7 +97,8 @@ impl Scene {
     }
 
     async fn change(&self, settings: MqttSettings) {
-        let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+        let changed =
+            SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unreadable: None };
         self.actor.send(changed).await.unwrap();
         settle().await;
     }

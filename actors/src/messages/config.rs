@@ -11,7 +11,7 @@ use crate::domain::{
     clock::Timestamp,
     fields::Invalid,
     probe_report::{TestProgress, TestReport},
-    settings::MqttSettings,
+    settings::{MqttSettings, SettingsChange},
 };
 
 /// From the HTTP layer: the settings in force.
@@ -96,6 +96,8 @@ impl fmt::Debug for TestConnection {
 pub struct SettingsChanged {
     /// The settings, secrets included.
     pub settings: Arc<MqttSettings>,
+    /// What changed since the settings before them.
+    pub change: SettingsChange,
     /// Why a stored secret cannot be read, and how to mend it; a connection is not tried then.
     pub unreadable: Option<String>,
 }

@@ -27,8 +27,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
-    ResponseFuture, SpawnHandle, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
+    WrapFuture as _,
 };
 use sea_orm::DbErr;
 use tokio::{
@@ -53,15 +53,15 @@ use crate::{
         clock::{self, Timestamp},
         event_log::{EventRecord, LogPart, Position, QueryError},
         ids::Seq,
-        settings::MqttSettings,
+        settings::{MqttSettings, SettingsChange},
     },
+    lifecycle::{CrashGuard, stops_on_request},
     messages::{
         cameras::CamerasSeen,
         config::SettingsChanged,
         connection::Deliver,
         link::{Answered, LinkDown, LinkUp},
         outbox::{Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
-        service::Stop,
         stream::LogWatch,
         thumbnails::Sweep,
     },
@@ -119,8 +119,7 @@ pub struct OutboxActor {
     settings: Arc<MqttSettings>,
     /// Told what the events of a commit tell of their cameras.
     cameras: Option<Recipient<CamerasSeen>>,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
 
     /// Tells who watches that the log goes further.
     watch: Option<LogWatch>,
@@ -195,7 +194,7 @@ impl OutboxActor {
             limits,
             settings,
             cameras: None,
-            crashed,
+            _crash_guard: CrashGuard::new("outbox", crashed),
             watch: None,
             gather: CommitQueue::default(),
             room: PictureBudget::default(),
@@ -347,13 +346,6 @@ impl Actor for OutboxActor {
             "event log recovered"
         );
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("outbox");
-        }
-    }
 }
 
 impl Handler<LinkUp> for OutboxActor {
@@ -393,13 +385,13 @@ impl Handler<Answered> for OutboxActor {
 impl Handler<SettingsChanged> for OutboxActor {
     type Result = ();
 
-    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, ctx: &mut Self::Context) {
+    fn handle(&mut self, SettingsChanged { settings, change, .. }: SettingsChanged, ctx: &mut Self::Context) {
         self.pacer = Pacer::new(settings.max_events_per_second);
-        if !self.settings.same_broker(&settings) {
+        if change == SettingsChange::Broker {
             // Nothing more goes where it is not wanted any more, while that link says goodbye.
             self.leave_link(ctx);
         }
-        if !self.settings.same_broker(&settings) || self.settings.topic_prefix != settings.topic_prefix {
+        if change != SettingsChange::Other {
             // What nobody heard went to another place than the next one will.
             self.warnings.acknowledged(None);
         }
@@ -477,13 +469,7 @@ impl Handler<Drain> for OutboxActor {
     }
 }
 
-impl Handler<Stop> for OutboxActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(OutboxActor);
 
 #[cfg(test)]
 mod tests;

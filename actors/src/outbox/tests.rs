@@ -19,6 +19,7 @@ use crate::{
     messages::{
         connection::Outgoing,
         outbox::{PublishBatch, PublishError, PublishEvent},
+        service::Stop,
     },
     store::page,
     testing::{FakeConnection, Recorded, Recorder, commit_context},
@@ -97,7 +98,8 @@ impl Fixture {
     }
 
     async fn change(&self, settings: MqttSettings) {
-        let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+        let change = MqttSettings::defaults("c").change_to(&settings);
+        let changed = SettingsChanged { settings: Arc::new(settings), change, unreadable: None };
         self.outbox.send(changed).await.unwrap();
     }
 

@@ -17,8 +17,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
-    ResponseFuture, SpawnHandle, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
+    WrapFuture as _,
 };
 use bytes::Bytes;
 use tokio::{
@@ -37,12 +37,12 @@ use crate::{
         status::{Failure, FailureKind},
         suspects::MessageRef,
     },
+    lifecycle::{CrashGuard, stops_on_request},
     messages::{
         config::SettingsChanged,
         connection::PublishState,
         link::{LinkDown, LinkUp},
         retained::{ClearBroker, REPUBLISH_PATIENCE, Republish, Republished, Retain, RetainAll},
-        service::Stop,
         thumbnails::GetThumbnailAt,
     },
     store::Store,
@@ -121,8 +121,7 @@ pub struct RetainedActor {
     timer: Option<(Instant, SpawnHandle)>,
     waiting: Vec<Waiting>,
     leaving: Vec<oneshot::Sender<()>>,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
 }
 
 impl RetainedActor {
@@ -143,7 +142,7 @@ impl RetainedActor {
             timer: None,
             waiting: Vec::new(),
             leaving: Vec::new(),
-            crashed,
+            _crash_guard: CrashGuard::new("retained", crashed),
         }
     }
 
@@ -296,22 +295,9 @@ impl Actor for RetainedActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("retained");
-        }
-    }
 }
 
-impl Handler<Stop> for RetainedActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(RetainedActor);
 
 impl Handler<RetainAll> for RetainedActor {
     type Result = ();
@@ -380,7 +366,7 @@ impl Handler<SettingsChanged> for RetainedActor {
         // Every change of settings ends the link. What would be sent on it in its last moments might be lost, and be sent
         // twice: Home Assistant warns of a device that is removed twice. A broker that is left for another one is still
         // to be cleared over it.
-        let moves = |link: &Link| settings.enabled && !link.broker.eq_ignore_ascii_case(&settings.broker());
+        let moves = |link: &Link| settings.enabled && !settings.is_broker(&link.broker);
         if self.link.as_ref().is_some_and(|link| !moves(link)) {
             self.leave_link(ctx);
         }

@@ -27,6 +27,7 @@ use crate::{
         event_log::{LogPart, LogQuery, Position},
         ids::CameraId,
     },
+    lifecycle::CrashGuard,
     messages::{
         outbox::{GetOutbox, OutboxStatus, ReadLog},
         service::Stop,
@@ -71,8 +72,7 @@ pub struct StreamActor {
     peers: StreamPeers,
     watch: LogWatch,
     metrics: Metrics,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
     /// Held by each subscription until nobody waits for it any more, also when it was dropped here.
     room: Arc<Semaphore>,
     streams: Vec<Stream>,
@@ -96,7 +96,7 @@ impl StreamActor {
             peers,
             watch,
             metrics,
-            crashed,
+            _crash_guard: CrashGuard::new("stream", crashed),
             room,
             streams: Vec::new(),
             log: None,
@@ -270,13 +270,6 @@ fn messages_of(LogPart { events, changes }: LogPart, before: Position, after: Po
 
 impl Actor for StreamActor {
     type Context = Context<Self>;
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("stream");
-        }
-    }
 }
 
 impl Handler<OpenStream> for StreamActor {

@@ -28,10 +28,11 @@ use crate::{
         clock::{self, Timestamp},
         ids::LinkId,
         mqtt_version::{Version, VersionPolicy},
-        settings::MqttSettings,
+        settings::{MqttSettings, SettingsChange},
         status::{ConnectionState, Failure, FailureKind, LastError, Warning, WarningKind},
         suspects::Suspects,
     },
+    lifecycle::CrashGuard,
     messages::{
         config::SettingsChanged,
         connection::{Close, PublishState},
@@ -106,8 +107,7 @@ enum Mode {
 pub struct SupervisorActor {
     start: ConnectionFactory,
     metrics: Metrics,
-    /// Receives the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
     /// Clears our retained messages on the old broker when another one is configured.
     clear_broker: Option<Recipient<ClearBroker>>,
     settings: Option<Arc<MqttSettings>>,
@@ -141,7 +141,7 @@ impl SupervisorActor {
         Self {
             start,
             metrics,
-            crashed,
+            _crash_guard: CrashGuard::new("supervisor", crashed),
             clear_broker: None,
             settings: None,
             unreadable: None,
@@ -337,29 +337,22 @@ impl Actor for SupervisorActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(SECURITY_LOG_INTERVAL, |act, _| act.log_security());
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("supervisor");
-        }
-    }
 }
 
 impl Handler<SettingsChanged> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, msg: SettingsChanged, ctx: &mut Self::Context) {
-        let old = self.settings.replace(msg.settings);
-        self.unreadable = msg.unreadable;
+        let SettingsChanged { settings, change, unreadable } = msg;
+        let moves = settings.enabled && change == SettingsChange::Broker;
+        self.settings = Some(settings);
+        self.unreadable = unreadable;
         self.security = self.settings.as_deref().map(Security::from_settings).unwrap_or_default();
         self.security.update_metrics(&self.metrics);
         self.failures = 0;
         self.last_error = None;
         self.broker_profile = BrokerProfile::default();
         self.takeover_detector.reset();
-        let moves = |new: &MqttSettings| old.is_some_and(|old| new.enabled && !old.same_broker(new));
-        let moves = self.settings.as_deref().is_some_and(moves);
         if self.stopping.is_none() && !(moves && self.leave_broker(ctx)) {
             self.restart(ctx);
         }

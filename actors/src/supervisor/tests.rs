@@ -66,7 +66,8 @@ impl Fixture {
     async fn settings(&self, enabled: bool) {
         let settings =
             MqttSettings { enabled, broker_host: "broker".to_owned(), ..MqttSettings::defaults("c") };
-        let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+        let changed =
+            SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unreadable: None };
         self.supervisor.send(changed).await.unwrap();
         settle().await;
     }
@@ -213,7 +214,10 @@ async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_tried() {
     let it = Fixture::new();
     let settings = MqttSettings { enabled: true, ..MqttSettings::defaults("c") };
     let unreadable = Some("put it back".to_owned());
-    it.supervisor.send(SettingsChanged { settings: Arc::new(settings), unreadable }).await.unwrap();
+    it.supervisor
+        .send(SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unreadable })
+        .await
+        .unwrap();
     let status = it.status().await;
     assert_eq!((it.count(), status.state), (0, ConnectionState::Waiting));
     assert_eq!(status.last_error.unwrap().kind, FailureKind::SecretUnreadable);

@@ -1,16 +1,16 @@
 //! The key of the links: made at the first start, kept in a file that only its owner can read.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    io,
     path::{Path, PathBuf},
 };
 
 use rand::rngs::SysError;
-use secrecy::zeroize::Zeroizing;
 
-use crate::domain::link_key::{LINK_KEY_BYTES, LinkKey};
+use crate::{
+    domain::link_key::{LINK_KEY_BYTES, LinkKey},
+    private_file::{self, Access, ReadError},
+};
 
 const FILE: &str = "thumbnail-key";
 
@@ -69,47 +69,32 @@ pub fn load_or_create(data_dir: &Path) -> Result<LinkKey, LinkKeyError> {
         return Ok(key);
     }
     let key = LinkKey::generate().map_err(LinkKeyError::Random)?;
-    store(data_dir, &path, key.expose()).map_err(|source| LinkKeyError::Write { path, source })?;
+    private_file::create(&path, key.expose()).map_err(|source| LinkKeyError::Write { path, source })?;
     Ok(key)
 }
 
 fn load(path: &Path) -> Result<Option<LinkKey>, LinkKeyError> {
-    let fail = |source| LinkKeyError::Read { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fail(error)),
+    // One byte more than a key has, to notice a file that is too long.
+    let bytes = match private_file::read(path, Access::OwnerOnly, LINK_KEY_BYTES as u64 + 1) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(ReadError::TooOpen { mode }) => {
+            return Err(LinkKeyError::TooOpen { path: path.to_owned(), mode });
+        }
+        Err(ReadError::Io(source)) => return Err(LinkKeyError::Read { path: path.to_owned(), source }),
     };
-    let mode = file.metadata().map_err(fail)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(LinkKeyError::TooOpen { path: path.to_owned(), mode });
-    }
-    // Room for more than is read: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4 * LINK_KEY_BYTES));
-    file.take(LINK_KEY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
     match <[u8; LINK_KEY_BYTES]>::try_from(bytes.as_slice()) {
         Ok(key) => Ok(Some(LinkKey::from_bytes(key))),
         Err(_) => Err(LinkKeyError::Malformed { path: path.to_owned() }),
     }
 }
 
-/// Writes the key so that the file is there whole or not at all, even after a power cut.
-fn store(data_dir: &Path, path: &Path, key: &[u8]) -> io::Result<()> {
-    let half_done = path.with_extension("tmp");
-    match fs::remove_file(&half_done) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half_done)?;
-    file.write_all(key)?;
-    file.sync_all()?;
-    fs::rename(&half_done, path)?;
-    File::open(data_dir)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    };
 
     use super::*;
 

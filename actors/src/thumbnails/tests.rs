@@ -17,6 +17,7 @@ use crate::{
             samples::{JPEG, PNG, WEBP},
         },
     },
+    messages::service::Stop,
     store::commit::{Batch, commit},
     testing::{Crash, Recorded, Recorder, commit_context, settle},
 };
@@ -43,8 +44,7 @@ impl Fixture {
         let files = Files::open(dir.path()).unwrap();
         let (recorder, told) = Recorder::start_new();
         let (crash, crashed) = mpsc::unbounded_channel();
-        let thumbnails = ThumbnailActor::new(store.clone(), files, crash);
-        let thumbnails = thumbnails.telling(recorder.recipient()).start();
+        let thumbnails = ThumbnailActor::new(store.clone(), files, recorder.recipient(), crash).start();
         Self { store, thumbnails, told, crashed, dir }
     }
 

@@ -14,8 +14,7 @@ mod tests;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture,
-    WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture, WrapFuture,
 };
 use futures_util::FutureExt;
 use tokio::{
@@ -29,12 +28,10 @@ use crate::{
         clock,
         token::{MAX_TOKENS, Scopes, TokenHash, TokenName, TokenRecord, secret},
     },
-    messages::{
-        service::Stop,
-        tokens::{
-            Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
-            TokensUnavailable,
-        },
+    lifecycle::{CrashGuard, stops_on_request},
+    messages::tokens::{
+        Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
+        TokensUnavailable,
     },
     store::{
         Store, StoreError,
@@ -79,13 +76,13 @@ pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenErr
 pub struct TokenActor {
     store: Store,
     book: TokenCache,
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
 }
 
 impl TokenActor {
     /// The tokens in this store.
     pub fn new(store: Store, crashed: UnboundedSender<&'static str>) -> Self {
-        Self { store, book: TokenCache::default(), crashed }
+        Self { store, book: TokenCache::default(), _crash_guard: CrashGuard::new("tokens", crashed) }
     }
 
     /// Notes that a token was shown, and writes that down now and then. Nobody waits for it.
@@ -118,13 +115,6 @@ impl Actor for TokenActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-    }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("tokens");
-        }
     }
 }
 
@@ -204,10 +194,4 @@ impl Handler<RevokeToken> for TokenActor {
     }
 }
 
-impl Handler<Stop> for TokenActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(TokenActor);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use liveobject_test_support::{Disorder, Ledger, Message, Passed, Piece, Wire};
+use liveobject_test_support::{Disorder, Ledger, Message, PacketKind, TappedPacket, Wire};
 use serde::Deserialize;
 
 use super::clock::{Clock, LATE_AFTER};
@@ -187,20 +187,20 @@ impl Books {
     }
 
     /// Something passed on the way to the first broker. The first event on a connection tells whose it is.
-    pub fn passed(&mut self, Passed { connection, what }: &Passed) {
+    pub fn passed(&mut self, TappedPacket { connection, what }: &TappedPacket) {
         // An empty payload takes away an event that stood retained: it is none.
         let read = |payload: &[u8]| {
             let payload: Payload = serde_json::from_slice(payload).ok()?;
             Some((By::read(payload.event_id)?.0, payload.seq))
         };
-        if let Piece::Event(publish) = what
+        if let PacketKind::Event(publish) = what
             && let Some((by, _)) = read(&publish.payload)
         {
             self.connections.insert(*connection, by);
         }
         if let Some(by) = self.connections.get(connection) {
             let seq = |payload: &[u8]| read(payload).map(|(_, seq)| seq);
-            self.accounts[*by as usize].wire.passed(*connection, what, seq);
+            self.accounts[*by as usize].wire.record(*connection, what, seq);
         }
     }
 
@@ -315,11 +315,11 @@ mod tests {
         let (mut books, clock) = (books(), Clock::new());
         let event = |number| {
             let payload = message(number, Duration::ZERO, "event").payload;
-            Piece::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
+            PacketKind::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
         };
         // 5 left on a connection of its own, before 4.
         for (connection, number) in [(1, 1), (1, 2), (1, 3), (2, 5), (2, 4)] {
-            books.passed(&Passed { connection, what: event(number) });
+            books.passed(&TappedPacket { connection, what: event(number) });
         }
         deliver(&mut books, &clock, 0, &[1, 3, 2, 5, 4]);
         let balance = books.balance(By::Rest);

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use liveobject_test_support::{Authority, Listener, Mosquitto, Order, Passed, Proxy, Subscriber, wait_until};
+use liveobject_test_support::{
+    Authority, CertificateSpec, Listener, Mosquitto, Proxy, Subscriber, TappedPacket, wait_until,
+};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -51,7 +53,7 @@ impl Network {
     /// The second one is reached over TLS; on the way to the first one it is heard what passes.
     pub async fn start(books: Arc<Mutex<Books>>, clock: Arc<Clock>) -> Self {
         let authority = Authority::new("Test authority");
-        let encrypted = Listener::tls(&authority.issue(&Order::server(&["127.0.0.1"])));
+        let encrypted = Listener::tls(&authority.issue(&CertificateSpec::server(&["127.0.0.1"])));
         let broker = || Mosquitto::builder().user(USER, PASSWORD).upgrade_outgoing_qos();
         let (first, passed) = Site::at(broker().start().await, Mosquitto::port).await;
         let second = broker().listener(encrypted).start().await;
@@ -202,7 +204,10 @@ impl Network {
 }
 
 impl Site {
-    async fn at(broker: Mosquitto, port: impl Fn(&Mosquitto) -> u16) -> (Self, UnboundedReceiver<Passed>) {
+    async fn at(
+        broker: Mosquitto,
+        port: impl Fn(&Mosquitto) -> u16,
+    ) -> (Self, UnboundedReceiver<TappedPacket>) {
         let witness = Subscriber::builder(broker.port()).login(USER, PASSWORD);
         let witness = witness.filter("+/camera/+/event").filter("+/camera/+/history").start().await;
         let (proxy, passed) = Proxy::tapped(port(&broker)).await;
@@ -223,7 +228,7 @@ async fn collect(witness: Arc<Subscriber>, broker: usize, books: Arc<Mutex<Books
     }
 }
 
-async fn listen(mut passed: UnboundedReceiver<Passed>, books: Arc<Mutex<Books>>) {
+async fn listen(mut passed: UnboundedReceiver<TappedPacket>, books: Arc<Mutex<Books>>) {
     while let Some(passed) = passed.recv().await {
         lock(&books).passed(&passed);
     }

@@ -96,6 +96,17 @@ pub enum DiscoveryFormat {
     Component,
 }
 
+/// What a replacement of the settings changes, as far as other actors act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingsChange {
+    /// The broker is another one: its host or port differ.
+    Broker,
+    /// The broker is the same; events go to other topics.
+    Topics,
+    /// Neither of these changes. Also sent at the start, when nothing has changed yet.
+    Other,
+}
+
 /// The MQTT settings. Serialized: everything but the two secrets, in the contract's order.
 #[derive(Debug, Clone, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of the contract")]
@@ -317,9 +328,20 @@ impl MqttSettings {
         }
     }
 
-    /// Whether the broker is the same one, as far as its address tells.
-    pub fn same_broker(&self, other: &Self) -> bool {
-        self.broker().eq_ignore_ascii_case(&other.broker())
+    /// Whether `broker` (`host:port`) is the broker that the settings name.
+    pub fn is_broker(&self, broker: &str) -> bool {
+        self.broker().eq_ignore_ascii_case(broker)
+    }
+
+    /// Returns what changes when `new` replaces `self`.
+    pub fn change_to(&self, new: &Self) -> SettingsChange {
+        if !new.is_broker(&self.broker()) {
+            SettingsChange::Broker
+        } else if self.topic_prefix != new.topic_prefix {
+            SettingsChange::Topics
+        } else {
+            SettingsChange::Other
+        }
     }
 
     /// Whether a secret stored for `self` may be sent where `other` points: host, port, user and TLS settings are the

@@ -19,7 +19,9 @@ async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, Addr<ThumbnailActo
     let dir = tempfile::tempdir().unwrap();
     let files = Files::open(dir.path()).unwrap();
     let crashed = mpsc::unbounded_channel().0;
-    let thumbnails = ThumbnailActor::new(store.clone(), files, crashed.clone()).start();
+    let thumbnails =
+        ThumbnailActor::new(store.clone(), files, Recorder::start_new().0.recipient(), crashed.clone())
+            .start();
     let limits = OutboxLimits { max_pending: 100, window: 10, retention_days: 7, commit: commit_context() };
     let settings = Arc::new(MqttSettings::defaults("c"));
     let outbox = OutboxActor::recover(store, Metrics::new(), limits, settings, crashed).await.unwrap();

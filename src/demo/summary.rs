@@ -1,32 +1,32 @@
-//! What a message says, in a few words for people. Pure.
+//! Summarizes the payload of an MQTT message in a few words.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
-/// What a message says.
+/// The summary of a payload.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Words {
-    /// The words; whatever the payload contains is in them as it was.
+pub struct Summary {
+    /// The text. May contain any character of the payload.
     pub text: String,
-    /// How to show them.
+    /// The kind of message.
     pub tone: Tone,
-    /// Remarks.
+    /// Marks to show after the text.
     pub marks: Vec<&'static str>,
 }
 
-/// What kind of message it is.
+/// The kind of a message, which determines its color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
-    /// An event: what people look for.
+    /// An event.
     Event,
-    /// State, or discovery.
+    /// State or discovery.
     State,
     /// Anything else.
     Other,
 }
 
-/// The payloads that are known by their fields.
+/// The payloads of liveobject, recognized by their fields.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Known<'a> {
@@ -83,16 +83,16 @@ struct Device<'a> {
 
 #[derive(Deserialize)]
 struct Component<'a> {
-    /// There is none of an entity that is to go.
+    /// Absent if the entity is being removed.
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
 }
 
-impl Words {
-    /// What this payload says.
+impl Summary {
+    /// Summarizes a payload.
     pub fn of(payload: &[u8]) -> Self {
         if let Ok(known) = serde_json::from_slice::<Known<'_>>(payload) {
-            return known.words();
+            return known.summary();
         }
         let text = match payload {
             [] => "(empty)".to_owned(),
@@ -108,32 +108,32 @@ impl Words {
 }
 
 impl Known<'_> {
-    fn words(self) -> Words {
+    fn summary(self) -> Summary {
         let (mut tone, mut marks) = (Tone::State, Vec::new());
         let text = match self {
             Self::Event { camera_name, description, confidence, objects_detected, late, replay } => {
                 tone = Tone::Event;
-                let remarks = [(late, "late"), (replay, "replay")].into_iter();
-                marks = remarks.filter_map(|(is_so, mark)| is_so.then_some(mark)).collect();
+                let flags = [(late, "late"), (replay, "replay")].into_iter();
+                marks = flags.filter_map(|(is_set, mark)| is_set.then_some(mark)).collect();
                 let separator = if objects_detected.is_empty() { "" } else { ", " };
                 let objects = objects_detected.join(", ");
-                format!("{camera_name}: {description} ({confidence} %{separator}{objects})")
+                format!("{camera_name}: {description} ({confidence}%{separator}{objects})")
             }
             Self::Counts { events_today, events_this_week } => {
-                format!("{events_today} today, {events_this_week} this week")
+                format!("events today: {events_today}, this week: {events_this_week}")
             }
             Self::Status { camera_name, status } => format!("{camera_name} is {status}"),
-            Self::Activity { camera_id, state } => format!("activity of {camera_id}: {state}"),
+            Self::Activity { camera_id, state } => format!("motion at {camera_id}: {state}"),
             Self::LastEvent { camera_name, description_snippet } => {
-                format!("{camera_name}: {description_snippet}")
+                format!("last event at {camera_name}: {description_snippet}")
             }
-            Self::Outbox { pending, dead } => format!("{pending} waiting, {dead} dead"),
+            Self::Outbox { pending, dead } => format!("{pending} queued, {dead} failed"),
             Self::Discovery { device, components } => {
                 let names: Vec<_> = components.into_values().filter_map(|component| component.name).collect();
-                format!("Home Assistant, here is {}: {}", device.name, names.join(", "))
+                format!("Home Assistant discovery of {}: {}", device.name, names.join(", "))
             }
         };
-        Words { text, tone, marks }
+        Summary { text, tone, marks }
     }
 }
 
@@ -148,34 +148,34 @@ fn size(bytes: usize) -> String {
 mod tests {
     use super::*;
 
-    fn said(payload: &str) -> (String, Tone) {
-        let Words { text, tone, .. } = Words::of(payload.as_bytes());
+    fn summarize(payload: &str) -> (String, Tone) {
+        let Summary { text, tone, .. } = Summary::of(payload.as_bytes());
         (text, tone)
     }
 
     #[test]
-    fn states_and_discovery_are_told_in_words() {
-        for (payload, words) in [
+    fn state_and_discovery_are_summarized() {
+        for (payload, summary) in [
             (
                 r#"{"camera_id":"a","camera_name":"Door","events_today":3,"events_this_week":9}"#,
-                "3 today, 9 this week",
+                "events today: 3, this week: 9",
             ),
             (
                 r#"{"camera_id":"a","camera_name":"Door","status":"online","source_type":"x"}"#,
                 "Door is online",
             ),
-            (r#"{"camera_id":"a","state":"ON","last_event_at":null}"#, "activity of a: ON"),
+            (r#"{"camera_id":"a","state":"ON","last_event_at":null}"#, "motion at a: ON"),
             (
                 r#"{"camera_id":"a","camera_name":"Door","event_id":"e","description_snippet":"A person"}"#,
-                "Door: A person",
+                "last event at Door: A person",
             ),
-            (r#"{"pending":2,"dead":0}"#, "2 waiting, 0 dead"),
+            (r#"{"pending":2,"dead":0}"#, "2 queued, 0 failed"),
             (
                 r#"{"device":{"name":"Door"},"components":{"a":{"name":"Detection"},"b":{"platform":"event"},"c":{"name":"Status"}}}"#,
-                "Home Assistant, here is Door: Detection, Status",
+                "Home Assistant discovery of Door: Detection, Status",
             ),
         ] {
-            assert_eq!(said(payload), (words.to_owned(), Tone::State));
+            assert_eq!(summarize(payload), (summary.to_owned(), Tone::State));
         }
     }
 }

@@ -1,28 +1,26 @@
-//! MQTT 3.1.1: the promises hold there as well.
+//! MQTT 3.1.1, which gives the same guarantees as MQTT 5.
 
 use liveobject_test_support::{Acks, Ledger, Message, Mosquitto, Reply, Rule, api::MQTT, mqtt5::Version};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SHORTEST, SOON, Scene, accept, accept_batch, connected, event, event_id, events_received, ids,
-    large_event, logged, put_large_picture, scripted, service, settings, wait_for_error, wait_for_ids,
-    warnings,
+    SHORTEST, SOON, Scene, connected_service, event, event_id, event_ids, events_received, large_event,
+    logged, put_large_picture, scripted_broker, service, settings, submit, submit_batch, wait_for_error,
+    wait_for_ids, warnings, with,
 };
 
-/// Settings for MQTT 3.1.1 and more.
-fn old(other: &Value) -> Value {
-    let mut settings = json!({ "protocol": "3.1.1" });
-    settings.as_object_mut().expect("an object").extend(other.as_object().expect("an object").clone());
-    settings
+/// Returns settings for MQTT 3.1.1, with these changes.
+fn mqtt_3_1_1(other: &Value) -> Value {
+    with(json!({ "protocol": "3.1.1" }), other.clone())
 }
 
 #[tokio::test]
 async fn events_of_each_qos_arrive_once_and_in_order() {
     for qos in [0, 1, 2] {
-        let scene = Scene::with(&old(&json!({ "qos": qos, "retain_messages": true }))).await;
+        let scene = Scene::with(&mqtt_3_1_1(&json!({ "qos": qos, "retain_messages": true }))).await;
         let mut ledger = Ledger::new();
-        // More than the broker's max_inflight_messages, of which 3.1.1 does not tell.
-        accept_batch(&scene.service, &mut ledger, "event", 700).await;
+        // More than the broker's max_inflight_messages, which MQTT 3.1.1 does not announce.
+        submit_batch(&scene.service, &mut ledger, "event", 700).await;
         scene.assert_all_arrive(&mut ledger).await;
         assert_eq!(ledger.duplicates(), 0, "QoS {qos}");
         let status = scene.service.status().await;
@@ -32,12 +30,12 @@ async fn events_of_each_qos_arrive_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn what_the_broker_is_told_is_as_with_mqtt_5_and_what_3_1_1_does_not_know_is_left_out() {
+async fn login_and_messages_equal_those_of_mqtt_5_without_its_properties() {
     let other = json!({
         "username": "camera", "password": "hush", "client_id": "eye", "keep_alive_seconds": 7, "qos": 2,
         "message_expiry_seconds": 60, "will_message": "gone", "retain_messages": true,
     });
-    let (broker, service) = scripted(&old(&other)).await;
+    let (broker, service) = scripted_broker(&mqtt_3_1_1(&other)).await;
     let _ = service.post_event(&event("a")).await.expect(202);
     let received = wait_for_ids(&broker, &["a".to_owned()]).await;
     let connect = &broker.connects()[0];
@@ -56,24 +54,24 @@ async fn what_the_broker_is_told_is_as_with_mqtt_5_and_what_3_1_1_does_not_know_
 }
 
 #[tokio::test]
-async fn nothing_is_lost_or_overtaken_when_the_broker_restarts() {
-    let mut scene = Scene::with(&old(&json!({}))).await;
+async fn nothing_is_lost_or_reordered_when_the_broker_restarts() {
+    let mut scene = Scene::with(&mqtt_3_1_1(&json!({}))).await;
     scene.outlive_restarts().await;
     assert_eq!(scene.service.status().await["protocol"], "3.1.1");
 }
 
 #[tokio::test]
-async fn acknowledgements_in_the_wrong_order_and_a_cut_cause_neither_loss_nor_overtaking() {
-    let (broker, service) = scripted(&old(&json!({}))).await;
+async fn reordered_acknowledgements_and_a_cut_neither_lose_nor_reorder_events() {
+    let (broker, service) = scripted_broker(&mqtt_3_1_1(&json!({}))).await;
     broker.set_acks(Acks::ReverseWithin(50));
     let mut ledger = Ledger::new();
-    accept_batch(&service, &mut ledger, "reversed", 500).await;
-    wait_for_ids(&broker, &ids("reversed", 500)).await;
+    submit_batch(&service, &mut ledger, "reversed", 500).await;
+    wait_for_ids(&broker, &event_ids("reversed", 500)).await;
     broker.set_acks(Acks::All);
     service.wait_outbox_empty(SOON).await;
     broker.set_acks(Acks::Withhold);
-    accept_batch(&service, &mut ledger, "unacknowledged", 20).await;
-    wait_for_ids(&broker, &ids("unacknowledged", 20)).await;
+    submit_batch(&service, &mut ledger, "unacknowledged", 20).await;
+    wait_for_ids(&broker, &event_ids("unacknowledged", 20)).await;
     broker.close();
     broker.set_acks(Acks::All);
     service.wait_outbox_empty(SOON).await;
@@ -84,13 +82,17 @@ async fn acknowledgements_in_the_wrong_order_and_a_cut_cause_neither_loss_nor_ov
     ledger.assert_in_order();
     let last = events_received(&broker).into_iter().filter(|received| received.connection == 1);
     let resent: Vec<_> = last.map(|received| event_id(&received)).collect();
-    assert_eq!(resent, ids("unacknowledged", 20), "as in the account: from the first one without answer");
+    assert_eq!(
+        resent,
+        event_ids("unacknowledged", 20),
+        "the resend begins at the first unacknowledged event"
+    );
     assert_eq!(broker.violations(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_broker_that_answers_no_more_is_given_up_and_replaced() {
-    let (broker, service) = scripted(&old(&json!({ "ack_timeout_seconds": SHORTEST }))).await;
+async fn a_connection_to_an_unresponsive_broker_is_given_up_and_replaced() {
+    let (broker, service) = scripted_broker(&mqtt_3_1_1(&json!({ "ack_timeout_seconds": SHORTEST }))).await;
     broker.set_acks(Acks::Withhold);
     let _ = service.post_event(&event("a")).await.expect(202);
     wait_for_error(&service, "stalled").await;
@@ -98,29 +100,29 @@ async fn a_broker_that_answers_no_more_is_given_up_and_replaced() {
     service.wait_until_delivered("a", SOON).await;
 
     broker.answer_pings(false);
-    let quiet = old(&json!({ "ack_timeout_seconds": SHORTEST, "keep_alive_seconds": 5 }));
+    let quiet = mqtt_3_1_1(&json!({ "ack_timeout_seconds": SHORTEST, "keep_alive_seconds": 5 }));
     let _ = service.put_config(&settings(broker.port(), &quiet)).await.expect(200);
     service.wait_connected(SOON).await;
     wait_for_error(&service, "stalled").await;
 }
 
 #[tokio::test]
-async fn a_frozen_broker_is_noticed_and_nothing_is_lost() {
-    let mut scene = Scene::with(&old(&json!({ "ack_timeout_seconds": SHORTEST }))).await;
+async fn a_frozen_broker_is_detected_and_nothing_is_lost() {
+    let mut scene = Scene::with(&mqtt_3_1_1(&json!({ "ack_timeout_seconds": SHORTEST }))).await;
     let mut ledger = Ledger::new();
-    accept_batch(&scene.service, &mut ledger, "before", 20).await;
+    submit_batch(&scene.service, &mut ledger, "before", 20).await;
     scene.broker.freeze();
-    accept_batch(&scene.service, &mut ledger, "meanwhile", 200).await;
+    submit_batch(&scene.service, &mut ledger, "during", 200).await;
     wait_for_error(&scene.service, "stalled").await;
     scene.broker.thaw();
     scene.assert_all_arrive(&mut ledger).await;
 }
 
 #[tokio::test]
-async fn large_events_and_pictures_are_not_stopped_by_the_client() {
-    let scene = Scene::with(&old(&json!({}))).await;
+async fn the_client_does_not_limit_the_size_of_events_and_pictures() {
+    let scene = Scene::with(&mqtt_3_1_1(&json!({}))).await;
     let mut ledger = Ledger::new();
-    accept(&scene.service, &mut ledger, [large_event("large", 4_000)]).await;
+    submit(&scene.service, &mut ledger, [large_event("large", 4_000)]).await;
     let picture = put_large_picture(&scene.service, "large", 1, 1_000_000).await;
     scene.assert_all_arrive(&mut ledger).await;
     let topic = "liveobject/camera/door/thumbnail";
@@ -131,29 +133,32 @@ async fn large_events_and_pictures_are_not_stopped_by_the_client() {
 }
 
 #[tokio::test]
-async fn the_will_says_offline_for_a_service_that_was_killed_and_a_service_that_stops_says_it_itself() {
-    let mut scene = Scene::with(&old(&json!({}))).await;
+async fn offline_is_published_by_the_will_after_a_kill_and_by_the_service_on_a_clean_stop() {
+    let mut scene = Scene::with(&mqtt_3_1_1(&json!({}))).await;
     let texts = |messages: &[Message]| {
         let of_status = messages.iter().filter(|message| message.topic == "liveobject/status");
         of_status.map(Message::text).collect::<Vec<_>>()
     };
     scene.service.kill9().await;
-    let told = |count| move |messages: &[Message]| texts(messages).len() >= count;
-    scene.subscriber.wait_for(told(2), "the will", SOON).await;
+    let count_reached = |count| move |messages: &[Message]| texts(messages).len() >= count;
+    scene.subscriber.wait_for(count_reached(2), "the will", SOON).await;
     scene.service.start().await;
     scene.service.wait_connected(SOON).await;
     scene.service.sigterm();
     assert_eq!(scene.service.wait().await, 0);
-    let messages = scene.subscriber.wait_for(told(4), "a farewell", SOON).await;
+    let messages =
+        scene.subscriber.wait_for(count_reached(4), "the message before the disconnect", SOON).await;
     assert_eq!(texts(&messages), ["online", "offline", "online", "offline"]);
 }
 
 #[tokio::test]
-async fn a_forbidden_message_is_found_by_not_hearing_it() {
+async fn a_silently_dropped_message_is_detected_by_the_loopback_stage() {
     let broker = Mosquitto::builder().acl("topic read #").start().await;
     let service = service().start().await;
-    let report =
-        service.post(&format!("{MQTT}/test"), &settings(broker.port(), &old(&json!({})))).await.expect(200);
+    let report = service
+        .post(&format!("{MQTT}/test"), &settings(broker.port(), &mqtt_3_1_1(&json!({}))))
+        .await
+        .expect(200);
     let stages = report["stages"].as_array().expect("stages");
     let last = stages.last().expect("a stage");
     assert_eq!(
@@ -165,13 +170,13 @@ async fn a_forbidden_message_is_found_by_not_hearing_it() {
 }
 
 #[tokio::test]
-async fn a_permitted_message_is_heard_and_one_that_may_not_be_subscribed_to_is_left_open() {
-    let (broker, service) = scripted(&old(&json!({}))).await;
+async fn the_loopback_stage_is_inconclusive_without_a_subscription() {
+    let (broker, service) = scripted_broker(&mqtt_3_1_1(&json!({}))).await;
     broker.grant_subscriptions(false);
     let mosquitto = Mosquitto::builder().acl("topic readwrite liveobject/#").start().await;
     for (port, ok) in [(mosquitto.port(), json!(true)), (broker.port(), Value::Null)] {
-        let tried = settings(port, &old(&json!({})));
-        let report = service.post(&format!("{MQTT}/test"), &tried).await.expect(200);
+        let tested = settings(port, &mqtt_3_1_1(&json!({})));
+        let report = service.post(&format!("{MQTT}/test"), &tested).await.expect(200);
         let last = report["stages"].as_array().and_then(|stages| stages.last()).expect("a stage");
         assert_eq!(report["success"], true, "{report}");
         assert_eq!((&last["name"], &last["ok"]), (&"loopback".into(), &ok), "{report}");
@@ -179,11 +184,11 @@ async fn a_permitted_message_is_heard_and_one_that_may_not_be_subscribed_to_is_l
 }
 
 #[tokio::test]
-async fn a_broker_that_closes_on_the_test_message_may_not_permit_it() {
-    let (broker, service) = scripted(&old(&json!({}))).await;
+async fn a_close_on_the_test_message_suggests_a_missing_permission() {
+    let (broker, service) = scripted_broker(&mqtt_3_1_1(&json!({}))).await;
     broker.rule(Rule::topic("liveobject/test", Reply::Close));
-    let tried = settings(broker.port(), &old(&json!({})));
-    let report = service.post(&format!("{MQTT}/test"), &tried).await.expect(200);
+    let tested = settings(broker.port(), &mqtt_3_1_1(&json!({})));
+    let report = service.post(&format!("{MQTT}/test"), &tested).await.expect(200);
     let last = report["stages"].as_array().and_then(|stages| stages.last()).expect("a stage");
     assert_eq!((&last["name"], &last["ok"]), (&"publish".into(), &false.into()), "{report}");
     assert!(
@@ -193,12 +198,12 @@ async fn a_broker_that_closes_on_the_test_message_may_not_permit_it() {
 }
 
 #[tokio::test]
-async fn a_service_that_speaks_3_1_1_is_heard_by_home_assistants_birth() {
-    // A subscription of ours works there too: the message arrives and does no harm.
-    let (broker, service) = scripted(&old(&json!({}))).await;
+async fn the_birth_message_of_home_assistant_is_subscribed_to_over_3_1_1() {
+    // The service's subscription works with MQTT 3.1.1 as well, and its messages do no harm.
+    let (broker, service) = scripted_broker(&mqtt_3_1_1(&json!({}))).await;
     broker.wait_for("a subscription", SOON, |broker| !broker.subscriptions().is_empty()).await;
     assert_eq!(broker.subscriptions()[0].0, "homeassistant/status");
-    let connected = connected(broker.port(), &json!({ "protocol": "auto" })).await;
+    let connected = connected_service(broker.port(), &json!({ "protocol": "auto" })).await;
     assert_eq!(connected.status().await["protocol"], "5");
-    assert_eq!(service.status().await["protocol"], "3.1.1", "side by side at one broker");
+    assert_eq!(service.status().await["protocol"], "3.1.1", "both services use their own protocol version");
 }
