@@ -22,7 +22,7 @@ mod metrics;
 mod outbox;
 mod rotation;
 mod shutdown;
-mod siege;
+mod soak;
 mod start;
 mod tls;
 mod tokens;

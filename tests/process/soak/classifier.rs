@@ -19,13 +19,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{books::By, clock::Clock};
+use super::{ledgers::Origin, clock::Clock};
 
-const DIRECTORY: &str = "SIEGE_CLASSIFIER";
-const FIRST: &str = "SIEGE_FIRST_NUMBER";
+const DIRECTORY: &str = "SOAK_CLASSIFIER_DIR";
+const FIRST: &str = "SOAK_FIRST_NUMBER";
 /// Numbers that one life of it may use.
 const NUMBERS: u64 = 100_000_000;
-const LOOK: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(10);
 const AGAIN: Duration = Duration::from_millis(50);
 /// How many events may be without a receipt at once.
 const MOST_UNDER_WAY: usize = 400;
@@ -43,7 +43,7 @@ impl Actor for Classifier {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOK, Self::look);
+        ctx.run_interval(POLL, Self::look);
     }
 }
 
@@ -92,7 +92,7 @@ impl Classifier {
 
 fn event(number: u64) -> liveobject_actors::DetectionEvent {
     let input = EventInput {
-        event_id: Some(By::Actors.event_id(number)),
+        event_id: Some(Origin::Actors.event_id(number)),
         camera_id: format!("embedded-{}", number % 5),
         description: "Person at the door with a package".to_owned(),
         objects_detected: vec!["person".to_owned(), "package".to_owned()],
@@ -161,7 +161,7 @@ pub struct Embedded {
 impl Embedded {
     /// Without a data directory it has one of its own.
     pub fn new(data_dir: Option<PathBuf>, environment: Vec<(&'static str, String)>) -> Self {
-        let outputs = TempDir::with_prefix("siege-classifier-").expect("a temporary directory can be made");
+        let outputs = TempDir::with_prefix("soak-classifier-").expect("a temporary directory can be made");
         let data_dir = data_dir.unwrap_or_else(|| outputs.path().join("data"));
         let (settings, per_second) = (Value::Null, 0);
         Self { data_dir, outputs, environment, settings, per_second, lives: 0, read: 0, running: None }
@@ -176,7 +176,7 @@ impl Embedded {
         let mut child = Command::new(std::env::current_exe().expect("this binary has a path"))
             .args([
                 "--exact",
-                "siege::classifier::classifies_until_its_input_ends",
+                "soak::classifier::classifies_until_its_input_ends",
                 "--ignored",
                 "--nocapture",
             ])
@@ -221,7 +221,7 @@ impl Embedded {
         if let Some((mut child, _)) = self.running.take() {
             // Both fail only when it has ended already.
             let _ = (child.kill(), child.wait());
-            Clock::tidy(child.id());
+            Clock::remove_shared_memory(child.id());
         }
     }
 
@@ -233,7 +233,7 @@ impl Embedded {
             if let Some(status) = child.try_wait().expect("it can be waited for") {
                 return status.success();
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         let _ = (child.kill(), child.wait());
         false

@@ -39,7 +39,7 @@ pub struct Clock {
 
 impl Clock {
     pub fn new() -> Self {
-        let dir = TempDir::with_prefix("siege-clock-").expect("a temporary directory can be made");
+        let dir = TempDir::with_prefix("soak-clock-").expect("a temporary directory can be made");
         #[expect(clippy::disallowed_methods, reason = "what the test's own clock says")]
         let start = (Instant::now(), Utc::now());
         let clock = Self { dir, library: library(), start, jumps: Mutex::default() };
@@ -89,7 +89,7 @@ impl Clock {
     }
 
     /// A process that was killed leaves what libfaketime shared with its children.
-    pub fn tidy(pid: u32) {
+    pub fn remove_shared_memory(pid: u32) {
         for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
             // It is not there when the process ended by itself.
             let _ = fs::remove_file(Path::new("/dev/shm").join(name));

@@ -15,9 +15,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::books::By;
+use super::ledgers::By;
 
-const LOOK: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(500);
 /// What a process fills at its start is not growth.
 const YOUNG: Duration = Duration::from_secs(5);
 /// Growth within a life that does not count: caches and what the allocator keeps.
@@ -50,14 +50,14 @@ struct Watched {
 
 /// Watches until it is dropped.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Monitor {
     watched: Arc<[Watched; 2]>,
     _task: JoinSet<()>,
 }
 
 /// What was seen of one of them.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Usage {
     pub lives: usize,
     pub most_kib: u64,
     /// The longest life, and in it the medians of the first and the last quarter.
@@ -69,7 +69,7 @@ pub struct Seen {
     last_files: u64,
 }
 
-impl Watch {
+impl Monitor {
     pub fn start() -> Self {
         let watched = Arc::<[Watched; 2]>::default();
         let mut task = JoinSet::new();
@@ -77,18 +77,18 @@ impl Watch {
         task.spawn(async move {
             loop {
                 eyes.iter().for_each(look);
-                sleep(LOOK).await;
+                sleep(POLL).await;
             }
         });
         Self { watched, _task: task }
     }
 
     /// The process that runs now; 0: none.
-    pub fn at(&self, whose: By, pid: u32) {
+    pub fn at(&self, whose: Origin, pid: u32) {
         self.watched[whose as usize].pid.store(pid, Ordering::Relaxed);
     }
 
-    pub fn seen(&self, whose: By) -> Seen {
+    pub fn seen(&self, whose: Origin) -> Usage {
         let lives = self.watched[whose as usize].lives.lock().unwrap_or_else(PoisonError::into_inner);
         let all = || lives.iter().flat_map(|life| &life.samples);
         let longest = lives.iter().max_by_key(|life| life.samples.last().map(|sample| sample.age));
@@ -96,7 +96,7 @@ impl Watch {
             longest.into_iter().flat_map(|life| &life.samples).filter(|sample| sample.age > YOUNG).collect();
         let quarter = grown.len().div_ceil(4);
         let (first, last) = (&grown[..quarter], &grown[grown.len() - quarter..]);
-        Seen {
+        Usage {
             lives: lives.len(),
             most_kib: all().map(|sample| sample.rss_kib).max().unwrap_or(0),
             longest: longest.and_then(|life| life.samples.last()).map_or(Duration::ZERO, |sample| sample.age),
@@ -109,7 +109,7 @@ impl Watch {
     }
 }
 
-impl Seen {
+impl Usage {
     /// The longest life's last quarter against its first, and the greatest of all.
     pub fn is_flat(&self) -> bool {
         self.last_kib <= self.first_kib + GROWTH_KIB

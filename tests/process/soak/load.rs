@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::books::{Books, By};
+use super::ledgers::{Ledgers, Origin};
 use crate::helpers::BATCH;
 
 const SINGLES: u64 = 24;
@@ -33,7 +33,7 @@ const MOST_DUE: usize = 2000;
 #[derive(Debug)]
 struct Shared {
     api: Api,
-    books: Arc<Mutex<Books>>,
+    ledgers: Arc<Mutex<Ledgers>>,
     due: Semaphore,
     per_second: AtomicU32,
     next: AtomicU64,
@@ -48,15 +48,15 @@ pub struct Load {
     senders: JoinSet<()>,
 }
 
-pub fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
-    books.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn lock(ledgers: &Mutex<Ledgers>) -> MutexGuard<'_, Ledgers> {
+    ledgers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Load {
-    pub fn start(api: Api, books: Arc<Mutex<Books>>) -> Self {
+    pub fn start(api: Api, ledgers: Arc<Mutex<Ledgers>>) -> Self {
         let shared = Arc::new(Shared {
             api,
-            books,
+            ledgers,
             due: Semaphore::new(0),
             per_second: AtomicU32::new(0),
             next: AtomicU64::new(0),
@@ -128,9 +128,9 @@ async fn one(shared: &Shared, number: u64, is_patient: bool) {
         let answer = shared.api.try_post("/api/v1/events", &event).await;
         match answer {
             Ok(answer) if answer.status == 202 => {
-                let mut books = lock(&shared.books);
-                books.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
-                return enter(&mut books, number, &answer.body);
+                let mut ledgers = lock(&shared.ledgers);
+                ledgers.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
+                return enter(&mut ledgers, number, &answer.body);
             }
             Ok(answer) => refused(shared, answer.status, &answer.body),
             Err(_) => {}
@@ -149,10 +149,10 @@ async fn batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool)
         match shared.api.try_post(BATCH, &events).await {
             Ok(answer) if answer.status == 202 => {
                 let receipts = answer.body["accepted"].as_array().expect("receipts");
-                let mut books = lock(&shared.books);
+                let mut ledgers = lock(&shared.ledgers);
                 return numbers
                     .zip(receipts)
-                    .for_each(|(number, receipt)| enter(&mut books, number, receipt));
+                    .for_each(|(number, receipt)| enter(&mut ledgers, number, receipt));
             }
             Ok(answer) => refused(shared, answer.status, &answer.body),
             Err(_) => {}
@@ -164,19 +164,19 @@ async fn batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool)
     }
 }
 
-fn enter(books: &mut Books, number: u64, receipt: &Value) {
-    assert_eq!(receipt["event_id"], By::Rest.event_id(number), "a receipt for another event");
-    books.accepted(By::Rest, number, receipt["seq"].as_u64().expect("a seq"));
+fn enter(ledgers: &mut Ledgers, number: u64, receipt: &Value) {
+    assert_eq!(receipt["event_id"], Origin::Rest.event_id(number), "a receipt for another event");
+    ledgers.accepted(Origin::Rest, number, receipt["seq"].as_u64().expect("a seq"));
 }
 
 fn refused(shared: &Shared, status: u16, body: &Value) {
     assert!(status == 503 || status == 429, "a good event was answered {status}: {body}");
-    lock(&shared.books).refused += 1;
+    lock(&shared.ledgers).refused += 1;
 }
 
 fn event(number: u64) -> Value {
     json!({
-        "event_id": By::Rest.event_id(number),
+        "event_id": Origin::Rest.event_id(number),
         "camera_id": format!("cam-{}", number % 20),
         "description": "Person at the door with a package, seen for some seconds before it turned away and left",
         "objects_detected": ["person", "package"],

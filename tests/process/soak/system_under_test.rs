@@ -20,13 +20,13 @@ use tokio::{
 };
 
 use super::{
-    books::{BROKERS, Books, By},
+    ledgers::{BROKERS, Ledgers, Origin},
     classifier::Embedded,
     clock::{Clock, LATE_AFTER},
-    diary::Diary,
+    fault_log::FaultLog,
     load::lock,
     network::Network,
-    watch::Watch,
+    monitor::Monitor,
 };
 use crate::helpers::{Dice, LATER, SOON, SmallDisk, service};
 
@@ -43,11 +43,11 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Both services, and where they live.
 #[derive(Debug)]
-pub struct Garrison {
+pub struct SystemUnderTest {
     pub service: Service,
     pub embedded: Embedded,
     pub clock: Arc<Clock>,
-    pub watch: Watch,
+    pub monitor: Monitor,
     /// Whether as many events are wanted as can be had: else a full disk goes unnoticed.
     pub flood: Arc<AtomicBool>,
     disk: Option<SmallDisk>,
@@ -55,13 +55,13 @@ pub struct Garrison {
     proxies: Vec<Arc<Proxy>>,
     /// Held by who is at the network.
     turn: Arc<tokio::sync::Mutex<()>>,
-    books: Arc<Mutex<Books>>,
+    ledgers: Arc<Mutex<Ledgers>>,
     guests: JoinSet<()>,
     /// Who must not be restarted now, so that memory that grows has the time to.
-    pub spared: Option<By>,
+    pub exempt: Option<Origin>,
 }
 
-impl Garrison {
+impl SystemUnderTest {
     pub async fn start(disk: Option<SmallDisk>, clock: Arc<Clock>, network: &Network) -> Self {
         let ways = vec![network.way(0), network.way(1)];
         let mut builder = service();
@@ -76,48 +76,48 @@ impl Garrison {
         let mut embedded = Embedded::new(embedded_dir, clock.environment());
         embedded.set(with(&ways[0], json!({ "late_after_seconds": LATE_AFTER })));
         embedded.start();
-        let garrison = Self {
+        let system = Self {
             service,
             embedded,
             clock,
-            watch: Watch::start(),
+            monitor: Monitor::start(),
             flood: Arc::default(),
             disk,
             ways,
             proxies: network.proxies(),
             turn: Arc::clone(&network.turn),
-            books: Arc::clone(&network.books),
+            ledgers: Arc::clone(&network.ledgers),
             guests: JoinSet::new(),
-            spared: None,
+            exempt: None,
         };
-        garrison.look();
-        garrison.put(&garrison.plain()).await;
-        garrison.service.wait_connected(LATER).await;
-        garrison
+        system.look();
+        system.put(&system.plain()).await;
+        system.service.wait_connected(LATER).await;
+        system
     }
 
     /// Something befalls one of them; when this returns, it is over.
-    pub async fn misfortune(&mut self, dice: &mut Dice, diary: &Diary) {
+    pub async fn inject_fault(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
         let (kind, pause) = (dice.below(20), dice.millis(0, 1500));
         let restarts_rest = matches!(kind, 0..4);
         let restarts_actors = matches!(kind, 4 | 5);
         match kind {
-            _ if restarts_rest && self.spared == Some(By::Rest) => self.clients(dice, diary),
-            _ if restarts_actors && self.spared == Some(By::Actors) => self.clients(dice, diary),
+            _ if restarts_rest && self.exempt == Some(Origin::Rest) => self.clients(dice, fault_log),
+            _ if restarts_actors && self.exempt == Some(Origin::Actors) => self.clients(dice, fault_log),
             0 => {
-                diary.write("the service: restarted");
+                fault_log.record("the service: restarted");
                 self.stop_service().await;
                 self.start_service().await;
             }
             1 | 2 => {
-                diary.write(&format!("the service: kill -9, back after {pause:?}"));
+                fault_log.record(&format!("the service: kill -9, back after {pause:?}"));
                 self.kill_service().await;
                 sleep(pause).await;
                 self.start_service().await;
             }
-            3 => self.rotate(diary).await,
+            3 => self.rotate(fault_log).await,
             4 => {
-                diary.write("the classifier: restarted");
+                fault_log.record("the classifier: restarted");
                 assert!(
                     self.embedded.stop().await,
                     "the classifier did not stop: {}",
@@ -126,27 +126,27 @@ impl Garrison {
                 self.embedded.start();
             }
             5 => {
-                diary.write(&format!("the classifier: kill -9, back after {pause:?}"));
+                fault_log.record(&format!("the classifier: kill -9, back after {pause:?}"));
                 self.embedded.kill9();
                 sleep(pause).await;
                 self.embedded.start();
             }
-            6 | 7 => self.clock_at_rest(dice, diary).await,
+            6 | 7 => self.clock_at_rest(dice, fault_log).await,
             8 => {
                 let seconds = *dice.pick(&JUMPS);
-                diary.write(&format!("the clock: {seconds:+} s from the right time"));
+                fault_log.record(&format!("the clock: {seconds:+} s from the right time"));
                 self.clock.set(seconds, false);
             }
-            9 | 10 => self.disk_full(dice, diary).await,
+            9 | 10 => self.disk_full(dice, fault_log).await,
             11 => {
-                diary.write(&format!("the service: frozen for {pause:?}"));
+                fault_log.record(&format!("the service: frozen for {pause:?}"));
                 self.service.freeze();
                 sleep(pause).await;
                 self.service.thaw();
             }
-            12 | 13 => self.clients(dice, diary),
-            14 => self.cameras(dice, diary).await,
-            _ => self.settings(dice, diary).await,
+            12 | 13 => self.clients(dice, fault_log),
+            14 => self.cameras(dice, fault_log).await,
+            _ => self.settings(dice, fault_log).await,
         }
         self.look();
         assert!(!self.embedded.has_ended(), "the classifier has ended: {}", tail(&self.embedded.log()));
@@ -159,7 +159,7 @@ impl Garrison {
     }
 
     /// No more misfortunes: everything leaves, to the first broker.
-    pub async fn relieve(&mut self) {
+    pub async fn heal(&mut self) {
         self.guests.shutdown().await;
         self.put(&self.plain()).await;
         self.embedded.set(self.plain());
@@ -167,8 +167,8 @@ impl Garrison {
 
     fn look(&self) {
         let pid = |runs: bool| if runs { self.service.pid() } else { 0 };
-        self.watch.at(By::Rest, pid(true));
-        self.watch.at(By::Actors, self.embedded.pid());
+        self.monitor.at(Origin::Rest, pid(true));
+        self.monitor.at(Origin::Actors, self.embedded.pid());
     }
 
     async fn start_service(&mut self) {
@@ -184,11 +184,11 @@ impl Garrison {
     async fn kill_service(&mut self) {
         let pid = self.service.pid();
         self.service.kill9().await;
-        Clock::tidy(pid);
+        Clock::remove_shared_memory(pid);
     }
 
-    async fn rotate(&mut self, diary: &Diary) {
-        diary.write("the service: stopped, its key rotated, and started");
+    async fn rotate(&mut self, fault_log: &FaultLog) {
+        fault_log.record("the service: stopped, its key rotated, and started");
         self.stop_service().await;
         let finished = self.service.run(&["key", "rotate"]).await;
         assert_eq!(finished.code, 0, "{finished:?}");
@@ -197,18 +197,18 @@ impl Garrison {
 
     /// The clock jumps, sometimes at a restart, while both are cut off from the brokers and events gather: every one of
     /// them is sent by the new time.
-    async fn clock_at_rest(&mut self, dice: &mut Dice, diary: &Diary) {
+    async fn clock_at_rest(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
         let turn = Arc::clone(&self.turn);
         let _turn = turn.lock().await;
-        let (seconds, restarts) = (*dice.pick(&JUMPS), dice.below(2) == 0 && self.spared != Some(By::Rest));
-        diary.write(&format!("the clock: {seconds:+} s from the right time, after a while without brokers"));
+        let (seconds, restarts) = (*dice.pick(&JUMPS), dice.below(2) == 0 && self.exempt != Some(Origin::Rest));
+        fault_log.record(&format!("the clock: {seconds:+} s from the right time, after a while without brokers"));
         for proxy in &self.proxies {
             proxy.refuse().await;
             proxy.cut().await;
         }
-        self.books_at_rest().await;
+        self.wait_until_idle().await;
         if restarts {
-            diary.write("the service: stopped and started meanwhile");
+            fault_log.record("the service: stopped and started meanwhile");
             self.stop_service().await;
         }
         self.clock.set(seconds, true);
@@ -221,10 +221,10 @@ impl Garrison {
         }
     }
 
-    async fn books_at_rest(&self) {
+    async fn wait_until_idle(&self) {
         let (mut seen, mut since) = ([0; BROKERS], Instant::now());
         wait_until("nothing is under way", LATER, async || {
-            let now = lock(&self.books).seen;
+            let now = lock(&self.ledgers).received;
             if now != seen {
                 (seen, since) = (now, Instant::now());
             }
@@ -233,20 +233,20 @@ impl Garrison {
         .await;
     }
 
-    async fn disk_full(&mut self, dice: &mut Dice, diary: &Diary) {
+    async fn disk_full(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
         let (pause, killed) = (dice.millis(500, 5000), dice.below(3) == 0);
         let Some(disk) = &self.disk else { return };
         disk.narrow();
         self.flood.store(true, Ordering::Relaxed);
-        if killed && self.spared != Some(By::Rest) {
-            diary.write(&format!("the disk: full for {pause:?}, and the service kill -9"));
+        if killed && self.exempt != Some(Origin::Rest) {
+            fault_log.record(&format!("the disk: full for {pause:?}, and the service kill -9"));
             sleep(pause / 2).await;
             self.kill_service().await;
             sleep(pause / 2).await;
             self.room();
             self.start_service().await;
         } else {
-            diary.write(&format!("the disk: full for {pause:?}"));
+            fault_log.record(&format!("the disk: full for {pause:?}"));
             sleep(pause).await;
             self.room();
         }
@@ -260,12 +260,12 @@ impl Garrison {
     }
 
     /// Clients that send half a request, or ask for the stream and do not read it.
-    fn clients(&mut self, dice: &mut Dice, diary: &Diary) {
+    fn clients(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
         let (count, reads_stream) = (dice.below(5) + 1, dice.below(2) == 0);
         let (port, token) = (self.service.port(), self.service.token());
         let stuck =
             if reads_stream { "read the stream no further" } else { "stop in the middle of a request" };
-        diary.write(&format!("{count} clients that {stuck}"));
+        fault_log.record(&format!("{count} clients that {stuck}"));
         for _ in 0..count {
             let head = format!("Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n");
             let request = if reads_stream {
@@ -284,7 +284,7 @@ impl Garrison {
         while self.guests.try_join_next().is_some() {}
     }
 
-    async fn cameras(&mut self, dice: &mut Dice, diary: &Diary) {
+    async fn cameras(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
         let camera = format!("cam-{}", dice.below(20));
         let path = format!("/api/v1/cameras/{camera}");
         let api = self.service.api();
@@ -298,13 +298,13 @@ impl Garrison {
             }
         };
         let answer = Api::try_send(request).await;
-        diary.write(&format!("{camera}: {what}"));
+        fault_log.record(&format!("{camera}: {what}"));
         let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
         assert!(matches!(answer.status, 200 | 204 | 404 | 503), "{path}: {answer:?}");
     }
 
-    async fn settings(&mut self, dice: &mut Dice, diary: &Diary) {
-        let by = *dice.pick(&By::ALL);
+    async fn settings(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
+        let by = *dice.pick(&Origin::ALL);
         let place = dice.pick(&[0, 0, 1]).to_owned();
         let changes = json!({
             "late_after_seconds": LATE_AFTER,
@@ -315,11 +315,11 @@ impl Garrison {
             "discovery_enabled": dice.below(3) != 0,
             "retain_messages": dice.below(4) == 0,
         });
-        diary.write(&format!("settings of {by:?}: broker {place}, {changes}"));
+        fault_log.record(&format!("settings of {by:?}: broker {place}, {changes}"));
         let settings = with(&self.ways[place], changes);
         match by {
-            By::Rest => self.put(&settings).await,
-            By::Actors => self.embedded.set(settings),
+            Origin::Rest => self.put(&settings).await,
+            Origin::Actors => self.embedded.set(settings),
         }
     }
 
@@ -341,12 +341,12 @@ impl Garrison {
     }
 }
 
-impl Drop for Garrison {
-    /// What they logged stays beside the diary.
+impl Drop for SystemUnderTest {
+    /// What they logged stays beside the fault_log.
     fn drop(&mut self) {
-        let Some(diary) = std::env::var_os("SIEGE_LOG").map(PathBuf::from) else { return };
+        let Some(fault_log) = std::env::var_os("SOAK_LOG").map(PathBuf::from) else { return };
         for (name, log) in [("service", self.service.log_text()), ("classifier", self.embedded.log())] {
-            if let Err(error) = fs::write(diary.with_extension(name), log) {
+            if let Err(error) = fs::write(fault_log.with_extension(name), log) {
                 println!("the log of the {name} is lost: {error}");
             }
         }

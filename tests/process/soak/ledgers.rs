@@ -13,14 +13,14 @@ pub const BROKERS: usize = 2;
 
 /// Who accepted an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum Origin {
     /// The service, over REST.
     Rest,
     /// The actors in a classifier's process.
     Actors,
 }
 
-impl By {
+impl Origin {
     pub const ALL: [Self; 2] = [Self::Rest, Self::Actors];
 
     /// `r17`, `a17`: tells on the broker whose it is.
@@ -32,9 +32,9 @@ impl By {
     }
 
     fn read(event_id: &str) -> Option<(Self, u64)> {
-        let (by, number) = event_id.split_at_checked(1)?;
+        let (origin, number) = event_id.split_at_checked(1)?;
         let by = if by == "r" { Self::Rest } else { Self::Actors };
-        Some((by, number.parse().ok()?))
+        Some((origin, number.parse().ok()?))
     }
 }
 
@@ -81,21 +81,21 @@ impl Account {
         let [one, other] = &self.brokers;
         let wire = self.wire.overtaken().iter().filter(|case| !other.has_delivered(case.seq));
         let wire = wire.map(|case| format!("on the wire: {case:?}"));
-        let first = seen(one, other).into_iter().filter(|case| !self.is_brokers(*case));
-        let first = first.map(|case| self.told(one, case));
-        let second = seen(other, one).into_iter().map(|case| self.told(other, case));
+        let first = disorder_only_on(one, other).into_iter().filter(|case| !self.is_reordered_by_broker(*case));
+        let first = first.map(|case| self.describe(one, case));
+        let second = disorder_only_on(other, one).into_iter().map(|case| self.describe(other, case));
         wire.chain(first).chain(second).collect()
     }
 
     /// What the first broker brought out of order although it had come to it in order.
-    fn made_by_broker(&self) -> Vec<String> {
+    fn reordered_by_broker(&self) -> Vec<String> {
         let [one, other] = &self.brokers;
-        let cases = seen(one, other).into_iter().filter(|case| self.is_brokers(*case));
-        cases.map(|case| self.told(one, case)).collect()
+        let cases = disorder_only_on(one, other).into_iter().filter(|case| self.is_reordered_by_broker(*case));
+        cases.map(|case| self.describe(one, case)).collect()
     }
 
     /// Whether each connection that carried the later event had carried the overtaken one before it.
-    fn is_brokers(&self, case: Disorder) -> bool {
+    fn is_reordered_by_broker(&self, case: Disorder) -> bool {
         let (seq, later) = match case {
             Disorder::Late { seq, after } => (seq, after),
             Disorder::ResendOvertaken { seq, by } => (seq, by),
@@ -107,73 +107,73 @@ impl Account {
             && !self.wire.overtaken().iter().any(|case| case.seq == seq)
     }
 
-    fn told(&self, ledger: &Ledger<u64>, case: Disorder) -> String {
+    fn describe(&self, ledger: &Ledger<u64>, case: Disorder) -> String {
         let (seq, around) = (case.seq(), ledger.around(case.seq()));
         format!("{case:?}, sent on the connections {:?}, in {around:?}", self.wire.carried(seq))
     }
 }
 
 /// What came to one broker out of order, as far as it did not come to the other one.
-fn seen(here: &Ledger<u64>, there: &Ledger<u64>) -> Vec<Disorder> {
+fn disorder_only_on(here: &Ledger<u64>, there: &Ledger<u64>) -> Vec<Disorder> {
     here.out_of_order().into_iter().filter(|case| !there.has_delivered(case.seq())).collect()
 }
 
 /// All of it.
 #[derive(Debug, Default)]
-pub struct Books {
+pub struct Ledgers {
     accounts: [Account; 2],
     /// Whose a connection to the first broker is.
-    connections: HashMap<usize, By>,
+    connections: HashMap<usize, Origin>,
     /// How many messages each broker has brought.
-    pub seen: [usize; BROKERS],
+    pub received: [usize; BROKERS],
     late: usize,
     /// Live although too old, or late although new, in words.
-    wrongly_timed: Vec<String>,
+    on_wrong_topic: Vec<String>,
     /// What nobody has sent.
-    strange: Vec<String>,
+    unexpected: Vec<String>,
     /// How long a POST took that was answered with a receipt, in microseconds.
     pub posts: Vec<u32>,
     /// Answers that were not receipts.
     pub refused: usize,
 }
 
-/// What the books say in the end.
+/// What the ledgers say in the end.
 #[derive(Debug)]
 pub struct Balance {
-    pub by: By,
+    pub origin: Origin,
     pub accepted: usize,
     pub delivered: usize,
     pub unconfirmed: usize,
     pub lost: Vec<u64>,
     /// How many events were heard on the way to the first broker.
-    pub heard: usize,
+    pub seen_on_wire: usize,
     pub out_of_order: Vec<String>,
     /// Out of order, too, but not by us.
-    pub made_by_broker: Vec<String>,
+    pub reordered_by_broker: Vec<String>,
     pub duplicates: usize,
     pub contradictions: Vec<String>,
 }
 
-impl Books {
-    pub fn accepted(&mut self, by: By, number: u64, seq: u64) {
-        for ledger in &mut self.accounts[by as usize].brokers {
+impl Ledgers {
+    pub fn accepted(&mut self, origin: Origin, number: u64, seq: u64) {
+        for ledger in &mut self.accounts[origin as usize].brokers {
             ledger.accepted(number, seq);
         }
     }
 
     pub fn delivered(&mut self, broker: usize, message: &Message, clock: &Clock) {
-        self.seen[broker] += 1;
+        self.received[broker] += 1;
         if message.payload.is_empty() {
             // An event that stood retained is taken away: its camera, the prefix or the setting is gone.
             return;
         }
         let payload: Result<Payload, _> = serde_json::from_slice(&message.payload);
-        let event = payload.as_ref().ok().and_then(|payload| By::read(payload.event_id));
-        let (Ok(payload), Some((by, number))) = (payload, event) else {
-            self.strange.push(message.text());
+        let event = payload.as_ref().ok().and_then(|payload| Origin::parse(payload.event_id));
+        let (Ok(payload), Some((origin, number))) = (payload, event) else {
+            self.unexpected.push(message.text());
             return;
         };
-        let account = &mut self.accounts[by as usize];
+        let account = &mut self.accounts[origin as usize];
         account.brokers[broker].delivered(number, payload.seq);
         account.deliveries += 1;
         self.late += usize::from(payload.late);
@@ -182,7 +182,7 @@ impl Books {
         let wrong = (!on_history && least > LATE_AFTER) || (on_history && most <= LATE_AFTER);
         if wrong || payload.late != on_history {
             let topic = &message.topic;
-            self.wrongly_timed.push(format!("{} on {topic}, {least}..{most} s old", payload.event_id));
+            self.on_wrong_topic.push(format!("{} on {topic}, {least}..{most} s old", payload.event_id));
         }
     }
 
@@ -191,16 +191,16 @@ impl Books {
         // An empty payload takes away an event that stood retained: it is none.
         let read = |payload: &[u8]| {
             let payload: Payload = serde_json::from_slice(payload).ok()?;
-            Some((By::read(payload.event_id)?.0, payload.seq))
+            Some((Origin::parse(payload.event_id)?.0, payload.seq))
         };
         if let Piece::Event(publish) = what
-            && let Some((by, _)) = read(&publish.payload)
+            && let Some((origin, _)) = read(&publish.payload)
         {
-            self.connections.insert(*connection, by);
+            self.connections.insert(*connection, origin);
         }
-        if let Some(by) = self.connections.get(connection) {
+        if let Some(origin) = self.connections.get(connection) {
             let seq = |payload: &[u8]| read(payload).map(|(_, seq)| seq);
-            self.accounts[*by as usize].wire.passed(*connection, what, seq);
+            self.accounts[*origin as usize].wire.passed(*connection, what, seq);
         }
     }
 
@@ -209,8 +209,8 @@ impl Books {
     }
 
     /// How many accepted events have not been seen yet.
-    pub fn missing(&self, by: By) -> usize {
-        self.accounts[by as usize].lost().len()
+    pub fn missing(&self, origin: Origin) -> usize {
+        self.accounts[origin as usize].lost().len()
     }
 
     pub fn late(&self) -> usize {
@@ -218,33 +218,33 @@ impl Books {
     }
 
     /// What must not be, beside loss and disorder.
-    pub fn faults(&self) -> Vec<String> {
-        let some = |what: &str, cases: &[String]| {
+    pub fn violations(&self) -> Vec<String> {
+        let describe = |what: &str, cases: &[String]| {
             (!cases.is_empty()).then(|| format!("{} {what}: {:?}", cases.len(), &cases[..cases.len().min(5)]))
         };
         [
-            some("events on the wrong topic for their age", &self.wrongly_timed),
-            some("strange messages", &self.strange),
+            describe("events on the wrong topic for their age", &self.on_wrong_topic),
+            describe("unexpected messages", &self.unexpected),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
 
-    pub fn balance(&self, by: By) -> Balance {
-        let account = &self.accounts[by as usize];
+    pub fn balance(&self, origin: Origin) -> Balance {
+        let account = &self.accounts[origin as usize];
         let delivered = account.distinct();
         let contradictions =
             account.brokers.iter().flat_map(|ledger| ledger.contradictions().to_vec()).collect();
         Balance {
-            by,
+            origin,
             accepted: account.accepted(),
             delivered,
             unconfirmed: account.unconfirmed(),
             lost: account.lost(),
-            heard: account.wire.count(),
+            seen_on_wire: account.wire.count(),
             out_of_order: account.out_of_order(),
-            made_by_broker: account.made_by_broker(),
+            reordered_by_broker: account.reordered_by_broker(),
             duplicates: account.deliveries - delivered,
             contradictions,
         }
@@ -261,16 +261,16 @@ mod tests {
 
     use super::*;
 
-    /// Books of events that were accepted, `r1` to `r9`.
-    fn books() -> Books {
-        let mut books = Books::default();
-        (1..=9).for_each(|number| books.accepted(By::Rest, number, number));
-        books
+    /// Ledgers of events that were accepted, `r1` to `r9`.
+    fn nine_accepted() -> Ledgers {
+        let mut ledgers = Ledgers::default();
+        (1..=9).for_each(|number| ledgers.accepted(Origin::Rest, number, number));
+        ledgers
     }
 
-    fn deliver(books: &mut Books, clock: &Clock, broker: usize, numbers: &[u64]) {
+    fn deliver(ledgers: &mut Ledgers, clock: &Clock, broker: usize, numbers: &[u64]) {
         for &number in numbers {
-            books.delivered(broker, &message(number, Duration::ZERO, "event"), clock);
+            ledgers.delivered(broker, &message(number, Duration::ZERO, "event"), clock);
         }
     }
 
@@ -293,62 +293,62 @@ mod tests {
 
     #[test]
     fn what_came_to_neither_broker_is_lost() {
-        let (mut books, clock) = (books(), Clock::new());
-        deliver(&mut books, &clock, 0, &[1, 2, 3, 7, 8]);
-        deliver(&mut books, &clock, 1, &[4, 5, 6, 7]);
-        let balance = books.balance(By::Rest);
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
+        deliver(&mut ledgers, &clock, 0, &[1, 2, 3, 7, 8]);
+        deliver(&mut ledgers, &clock, 1, &[4, 5, 6, 7]);
+        let balance = ledgers.balance(Origin::Rest);
         assert_eq!((balance.accepted, balance.delivered, balance.duplicates), (9, 8, 1));
         assert_eq!((balance.lost, balance.out_of_order), (vec![9], Vec::<String>::new()));
     }
 
     #[test]
     fn what_is_overtaken_on_one_broker_is_out_of_order_unless_the_other_had_it() {
-        let (mut books, clock) = (books(), Clock::new());
-        deliver(&mut books, &clock, 0, &[1, 2, 5, 3, 4]);
-        deliver(&mut books, &clock, 1, &[3]);
-        let told = ["Late { seq: 4, after: 5 }, sent on the connections [], in [1, 2, 5, 3, 4]"];
-        assert_eq!(books.balance(By::Rest).out_of_order, told);
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
+        deliver(&mut ledgers, &clock, 0, &[1, 2, 5, 3, 4]);
+        deliver(&mut ledgers, &clock, 1, &[3]);
+        let expected = ["Late { seq: 4, after: 5 }, sent on the connections [], in [1, 2, 5, 3, 4]"];
+        assert_eq!(ledgers.balance(Origin::Rest).out_of_order, expected);
     }
 
     #[test]
     fn what_left_in_order_was_overtaken_in_the_broker() {
-        let (mut books, clock) = (books(), Clock::new());
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
         let event = |number| {
             let payload = message(number, Duration::ZERO, "event").payload;
             Piece::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
         };
         // 5 left on a connection of its own, before 4.
         for (connection, number) in [(1, 1), (1, 2), (1, 3), (2, 5), (2, 4)] {
-            books.passed(&Passed { connection, what: event(number) });
+            ledgers.passed(&Passed { connection, what: event(number) });
         }
-        deliver(&mut books, &clock, 0, &[1, 3, 2, 5, 4]);
-        let balance = books.balance(By::Rest);
-        let told = "Late { seq: 2, after: 3 }, sent on the connections [1], in [1, 3, 2, 5, 4]";
-        assert_eq!((balance.heard, balance.made_by_broker), (5, vec![told.to_owned()]));
+        deliver(&mut ledgers, &clock, 0, &[1, 3, 2, 5, 4]);
+        let balance = ledgers.balance(Origin::Rest);
+        let expected = "Late { seq: 2, after: 3 }, sent on the connections [1], in [1, 3, 2, 5, 4]";
+        assert_eq!((balance.seen_on_wire, balance.reordered_by_broker), (5, vec![expected.to_owned()]));
         let ours = balance.out_of_order.iter().filter(|case| case.contains("seq: 4"));
         assert_eq!(ours.count(), 2, "{:?}", balance.out_of_order);
     }
 
     #[test]
     fn an_event_on_the_wrong_topic_for_its_age_is_a_fault() {
-        let (mut books, clock) = (books(), Clock::new());
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
         let hour = Duration::from_hours(1);
-        books.delivered(0, &message(1, Duration::ZERO, "event"), &clock);
-        books.delivered(0, &message(2, hour, "history"), &clock);
-        assert_eq!(books.faults(), Vec::<String>::new());
-        books.delivered(0, &message(3, hour, "event"), &clock);
-        books.delivered(0, &message(4, Duration::ZERO, "history"), &clock);
-        assert!(books.faults()[0].starts_with("2 events on the wrong topic"), "{:?}", books.faults());
+        ledgers.delivered(0, &message(1, Duration::ZERO, "event"), &clock);
+        ledgers.delivered(0, &message(2, hour, "history"), &clock);
+        assert_eq!(ledgers.violations(), Vec::<String>::new());
+        ledgers.delivered(0, &message(3, hour, "event"), &clock);
+        ledgers.delivered(0, &message(4, Duration::ZERO, "history"), &clock);
+        assert!(ledgers.violations()[0].starts_with("2 events on the wrong topic"), "{:?}", ledgers.violations());
         // By a clock that jumped a moment ago both can have been right.
-        let (mut books, ahead, back) = (self::books(), Clock::new(), Clock::new());
+        let (mut ledgers, ahead, back) = (nine_accepted(), Clock::new(), Clock::new());
         ahead.set(3600, false);
-        books.delivered(0, &message(4, Duration::ZERO, "history"), &ahead);
+        ledgers.delivered(0, &message(4, Duration::ZERO, "history"), &ahead);
         back.set(-3600, false);
-        books.delivered(0, &message(3, hour, "event"), &back);
-        assert_eq!(books.faults(), Vec::<String>::new());
+        ledgers.delivered(0, &message(3, hour, "event"), &back);
+        assert_eq!(ledgers.violations(), Vec::<String>::new());
         // Unless nothing was under way.
         ahead.set(3600, true);
-        books.delivered(0, &message(5, Duration::ZERO, "event"), &ahead);
-        assert!(books.faults()[0].starts_with("1 events on the wrong topic"), "{:?}", books.faults());
+        ledgers.delivered(0, &message(5, Duration::ZERO, "event"), &ahead);
+        assert!(ledgers.violations()[0].starts_with("1 events on the wrong topic"), "{:?}", ledgers.violations());
     }
 }

@@ -3,10 +3,10 @@
 use std::{fmt, fs, path::Path, sync::Mutex};
 
 use super::{
-    books::{Balance, Books, By},
-    garrison::Garrison,
+    ledgers::{Balance, Ledgers, Origin},
+    system_under_test::SystemUnderTest,
     load::lock,
-    watch::Seen,
+    monitor::Usage,
 };
 
 /// What an event may take on the disk.
@@ -16,7 +16,7 @@ const BYTES_BESIDE: u64 = 100 << 20;
 
 #[derive(Debug)]
 pub struct Report {
-    balances: Vec<(Balance, Seen, u64)>,
+    balances: Vec<(Balance, Usage, u64)>,
     dead: u64,
     late: usize,
     refused: usize,
@@ -26,21 +26,21 @@ pub struct Report {
 }
 
 impl Report {
-    pub async fn new(books: &Mutex<Books>, garrison: &mut Garrison) -> Self {
-        let status = garrison.service.status().await;
-        let logs = [garrison.service.log_text(), garrison.embedded.log()];
-        let directories = [garrison.service.data_dir().to_owned(), garrison.embedded.data_dir().to_owned()];
-        let mut books = lock(books);
-        books.posts.sort_unstable();
-        let one = |by: By| (books.balance(by), garrison.watch.seen(by), size(&directories[by as usize]));
+    pub async fn new(ledgers: &Mutex<Ledgers>, system: &mut SystemUnderTest) -> Self {
+        let status = system.service.status().await;
+        let logs = [system.service.log_text(), system.embedded.log()];
+        let directories = [system.service.data_dir().to_owned(), system.embedded.data_dir().to_owned()];
+        let mut ledgers = lock(ledgers);
+        ledgers.posts.sort_unstable();
+        let one = |by: Origin| (ledgers.balance(by), system.monitor.seen(by), size(&directories[by as usize]));
         Self {
-            balances: By::ALL.map(one).into(),
+            balances: Origin::ALL.map(one).into(),
             dead: status["outbox"]["dead"].as_u64().unwrap_or(u64::MAX),
-            late: books.late(),
-            refused: books.refused,
-            posts: books.posts.clone(),
+            late: ledgers.late(),
+            refused: ledgers.refused,
+            posts: ledgers.posts.clone(),
             errors: logs.iter().flat_map(|log| uncaused(log)).collect(),
-            faults: books.faults(),
+            faults: ledgers.faults(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Report {
             self.dead,
             sum(|balance| balance.lost.len()),
             sum(|balance| balance.out_of_order.len()),
-            sum(|balance| balance.made_by_broker.len()),
+            sum(|balance| balance.reordered_by_broker.len()),
             sum(|balance| balance.duplicates),
         )
     }
@@ -106,16 +106,16 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<34}{:>12}{:>12}", "", "over REST", "from actors")?;
-        let mut row = |name: &str, of: &dyn Fn(&(Balance, Seen, u64)) -> String| {
+        let mut row = |name: &str, of: &dyn Fn(&(Balance, Usage, u64)) -> String| {
             writeln!(f, "{name:<34}{:>12}{:>12}", of(&self.balances[0]), of(&self.balances[1]))
         };
         row("accepted", &|(balance, ..)| balance.accepted.to_string())?;
         row("delivered", &|(balance, ..)| balance.delivered.to_string())?;
         row("  of them without a receipt", &|(balance, ..)| balance.unconfirmed.to_string())?;
-        row("  heard on the way", &|(balance, ..)| balance.heard.to_string())?;
+        row("  heard on the way", &|(balance, ..)| balance.seen_on_wire.to_string())?;
         row("lost", &|(balance, ..)| balance.lost.len().to_string())?;
         row("out of order", &|(balance, ..)| balance.out_of_order.len().to_string())?;
-        row("out of order by the broker", &|(balance, ..)| balance.made_by_broker.len().to_string())?;
+        row("out of order by the broker", &|(balance, ..)| balance.reordered_by_broker.len().to_string())?;
         row("duplicates", &|(balance, ..)| balance.duplicates.to_string())?;
         row("lives", &|(_, seen, _)| seen.lives.to_string())?;
         row("the longest, seconds", &|(_, seen, _)| seen.longest.as_secs().to_string())?;
@@ -124,7 +124,7 @@ impl fmt::Display for Report {
         row("most memory, MiB", &|(_, seen, _)| mib(seen.most_kib))?;
         row("most open files", &|(_, seen, _)| seen.most_files.to_string())?;
         row("on the disk, MiB", &|(.., bytes)| mib(bytes >> 10))?;
-        for case in self.balances.iter().flat_map(|(balance, ..)| balance.made_by_broker.iter().take(10)) {
+        for case in self.balances.iter().flat_map(|(balance, ..)| balance.reordered_by_broker.iter().take(10)) {
             writeln!(f, "by the broker: {case}")?;
         }
         writeln!(f, "late (on history) {}, answers 503 or 429 {}", self.late, self.refused)?;

@@ -15,9 +15,9 @@ use tokio::{
 };
 
 use super::{
-    books::{BROKERS, Books},
+    ledgers::{BROKERS, Ledgers},
     clock::Clock,
-    diary::Diary,
+    fault_log::FaultLog,
     load::lock,
 };
 use crate::helpers::{Dice, SOON};
@@ -41,7 +41,7 @@ struct Site {
 pub struct Network {
     sites: Vec<Site>,
     authority: String,
-    pub books: Arc<Mutex<Books>>,
+    pub ledgers: Arc<Mutex<Ledgers>>,
     /// Held by who is at the network.
     pub turn: Arc<tokio::sync::Mutex<()>>,
     _collector: JoinSet<()>,
@@ -49,7 +49,7 @@ pub struct Network {
 
 impl Network {
     /// The second one is reached over TLS; on the way to the first one it is heard what passes.
-    pub async fn start(books: Arc<Mutex<Books>>, clock: Arc<Clock>) -> Self {
+    pub async fn start(ledgers: Arc<Mutex<Ledgers>>, clock: Arc<Clock>) -> Self {
         let authority = Authority::new("Test authority");
         let encrypted = Listener::tls(&authority.issue(&Order::server(&["127.0.0.1"])));
         let broker = || Mosquitto::builder().user(USER, PASSWORD).upgrade_outgoing_qos();
@@ -58,19 +58,19 @@ impl Network {
         let (second, _encrypted) = Site::at(second, |broker| broker.listener(0)).await;
         let sites = vec![first, second];
         let mut collector = JoinSet::new();
-        collector.spawn(listen(passed, Arc::clone(&books)));
+        collector.spawn(listen(passed, Arc::clone(&ledgers)));
         for (number, site) in sites.iter().enumerate() {
             collector.spawn(collect(
                 Arc::clone(&site.witness),
                 number,
-                Arc::clone(&books),
+                Arc::clone(&ledgers),
                 Arc::clone(&clock),
             ));
         }
         Self {
             sites,
             authority: authority.pem().to_owned(),
-            books,
+            ledgers,
             turn: Arc::default(),
             _collector: collector,
         }
@@ -96,57 +96,57 @@ impl Network {
     }
 
     /// Something befalls one of the brokers or the way to it; when this returns, it is over.
-    pub async fn misfortune(&mut self, dice: &mut Dice, diary: &Diary) {
+    pub async fn inject_fault(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
         let turn = Arc::clone(&self.turn);
         let _turn = turn.lock().await;
         let place = dice.pick(&[0, 0, 1]).to_owned();
         let Site { broker, proxy, .. } = &mut self.sites[place];
         let name = ["the broker", "the other broker"][place];
-        let say = |what: &str| diary.write(&format!("{name}: {what}"));
+        let say = |what: &str| fault_log.record(&format!("{name}: {what}"));
         match dice.below(11) {
             0 => {
-                say("restarted");
+                record("restarted");
                 broker.restart().await;
             }
             1 => {
                 let pause = dice.millis(0, 3000);
-                say(&format!("stopped for {pause:?}"));
+                record(&format!("stopped for {pause:?}"));
                 broker.stop().await;
                 sleep(pause).await;
                 broker.resume().await;
             }
             2 => {
                 let pause = dice.millis(0, 8000);
-                say(&format!("frozen for {pause:?}"));
+                record(&format!("frozen for {pause:?}"));
                 broker.freeze();
                 sleep(pause).await;
                 broker.thaw();
             }
             3 => {
-                say("connections cut");
+                record("connections cut");
                 proxy.cut().await;
             }
             4 => {
-                say("connections reset");
+                record("connections reset");
                 proxy.reset().await;
             }
             5 => {
                 let pause = dice.millis(100, 7000);
-                say(&format!("network stalled for {pause:?}"));
+                record(&format!("network stalled for {pause:?}"));
                 proxy.stall();
                 sleep(pause).await;
                 proxy.flow();
             }
             6 => {
                 let pause = dice.millis(100, 9000);
-                say(&format!("half-open connections for {pause:?}"));
+                record(&format!("half-open connections for {pause:?}"));
                 proxy.half_open();
                 sleep(pause).await;
                 proxy.flow();
             }
             7 => {
                 let pause = dice.millis(0, 2000);
-                say(&format!("connections refused for {pause:?}"));
+                record(&format!("connections refused for {pause:?}"));
                 proxy.refuse().await;
                 proxy.cut().await;
                 sleep(pause).await;
@@ -155,7 +155,7 @@ impl Network {
             8 | 9 => {
                 let (delay, kib) = (dice.millis(5, 300), dice.pick(&[20, 100, 500]).to_owned());
                 let pause = dice.millis(1000, 6000);
-                say(&format!("slow network for {pause:?}: {delay:?} late, {kib} KiB/s"));
+                record(&format!("slow network for {pause:?}: {delay:?} delay, {kib} KiB/s"));
                 proxy.delay(delay);
                 proxy.throttle(Some(kib << 10));
                 sleep(pause).await;
@@ -163,7 +163,7 @@ impl Network {
                 proxy.throttle(None);
             }
             _ => {
-                say("kill -9");
+                record("kill -9");
                 self.kill(place, dice.millis(0, 1500)).await;
             }
         }
@@ -191,7 +191,7 @@ impl Network {
     async fn quiet(&self, place: usize) {
         let (mut seen, mut since) = (0, Instant::now());
         wait_until("the broker has handed everything on", SOON * 3, async || {
-            let now = lock(&self.books).seen[place] + self.sites[place].witness.count();
+            let now = lock(&self.ledgers).received[place] + self.sites[place].witness.count();
             if now != seen {
                 (seen, since) = (now, Instant::now());
             }
@@ -210,22 +210,22 @@ impl Site {
     }
 }
 
-async fn collect(witness: Arc<Subscriber>, broker: usize, books: Arc<Mutex<Books>>, clock: Arc<Clock>) {
+async fn collect(witness: Arc<Subscriber>, broker: usize, ledgers: Arc<Mutex<Ledgers>>, clock: Arc<Clock>) {
     loop {
         let messages = witness.take();
         for some in messages.chunks(500) {
-            let mut books = lock(&books);
+            let mut ledgers = lock(&ledgers);
             for message in some {
-                books.delivered(broker, message, &clock);
+                ledgers.delivered(broker, message, &clock);
             }
         }
         sleep(COLLECT).await;
     }
 }
 
-async fn listen(mut passed: UnboundedReceiver<Passed>, books: Arc<Mutex<Books>>) {
+async fn listen(mut passed: UnboundedReceiver<Passed>, ledgers: Arc<Mutex<Ledgers>>) {
     while let Some(passed) = passed.recv().await {
-        lock(&books).passed(&passed);
+        lock(&ledgers).passed(&passed);
     }
 }
 
