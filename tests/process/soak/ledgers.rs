@@ -1,4 +1,4 @@
-//! The ledger of a siege: every event of both services, on both brokers, in a few dozen bytes each.
+//! The ledgers of the soak test: every event of both processes, on both brokers, in a few dozen bytes each.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,19 +11,19 @@ use super::clock::{Clock, LATE_AFTER};
 /// How many brokers there are.
 pub const BROKERS: usize = 2;
 
-/// Who accepted an event.
+/// The process that accepted an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The service, over REST.
     Rest,
-    /// The actors in a classifier's process.
+    /// The actors inside the classifier.
     Actors,
 }
 
 impl Origin {
     pub const ALL: [Self; 2] = [Self::Rest, Self::Actors];
 
-    /// `r17`, `a17`: tells on the broker whose it is.
+    /// Returns `r17` or `a17`, so that a message shows its origin.
     pub fn event_id(self, number: u64) -> String {
         match self {
             Self::Rest => format!("r{number}"),
@@ -31,14 +31,14 @@ impl Origin {
         }
     }
 
-    fn read(event_id: &str) -> Option<(Self, u64)> {
-        let (origin, number) = event_id.split_at_checked(1)?;
-        let by = if by == "r" { Self::Rest } else { Self::Actors };
+    fn parse(event_id: &str) -> Option<(Self, u64)> {
+        let (letter, number) = event_id.split_at_checked(1)?;
+        let origin = if letter == "r" { Self::Rest } else { Self::Actors };
         Some((origin, number.parse().ok()?))
     }
 }
 
-/// What is read of an event's payload.
+/// The fields of an event's payload that the ledgers need.
 #[derive(Deserialize)]
 struct Payload<'a> {
     event_id: &'a str,
@@ -48,12 +48,12 @@ struct Payload<'a> {
     late: bool,
 }
 
-/// One service's events: a ledger a broker, because two brokers have no order between them.
+/// The events of one process. Each broker has its own ledger, because there is no order between two brokers.
 #[derive(Debug, Default)]
 struct Account {
     brokers: [Ledger<u64>; BROKERS],
     deliveries: usize,
-    /// What left for the first broker, before it had a hand in it.
+    /// The traffic on the way to the first broker, before that broker could reorder it.
     wire: Wire,
 }
 
@@ -75,8 +75,10 @@ impl Account {
         self.brokers.iter().flat_map(Ledger::unconfirmed).collect::<BTreeSet<_>>().len()
     }
 
-    /// What came to the other broker as well has been sent there in between: on this one it may come late, or be left
-    /// out of a resend.
+    /// Returns the events that were overtaken, except those that the broker itself reordered.
+    ///
+    /// An event that the other broker has as well was sent there in between. On this broker it may then arrive late,
+    /// or be missing from a resend.
     fn out_of_order(&self) -> Vec<String> {
         let [one, other] = &self.brokers;
         let wire = self.wire.overtaken().iter().filter(|case| !other.has_delivered(case.seq));
@@ -87,14 +89,14 @@ impl Account {
         wire.chain(first).chain(second).collect()
     }
 
-    /// What the first broker brought out of order although it had come to it in order.
+    /// Returns the events that reached the first broker in order but that it delivered out of order.
     fn reordered_by_broker(&self) -> Vec<String> {
         let [one, other] = &self.brokers;
         let cases = disorder_only_on(one, other).into_iter().filter(|case| self.is_reordered_by_broker(*case));
         cases.map(|case| self.describe(one, case)).collect()
     }
 
-    /// Whether each connection that carried the later event had carried the overtaken one before it.
+    /// Returns whether each connection that carried the later event had carried the overtaken one before it.
     fn is_reordered_by_broker(&self, case: Disorder) -> bool {
         let (seq, later) = match case {
             Disorder::Late { seq, after } => (seq, after),
@@ -118,26 +120,26 @@ fn disorder_only_on(here: &Ledger<u64>, there: &Ledger<u64>) -> Vec<Disorder> {
     here.out_of_order().into_iter().filter(|case| !there.has_delivered(case.seq())).collect()
 }
 
-/// All of it.
+/// The accounts of both processes, and what else was observed.
 #[derive(Debug, Default)]
 pub struct Ledgers {
     accounts: [Account; 2],
-    /// Whose a connection to the first broker is.
+    /// The origin of each connection to the first broker.
     connections: HashMap<usize, Origin>,
-    /// How many messages each broker has brought.
+    /// Number of messages that each broker delivered.
     pub received: [usize; BROKERS],
     late: usize,
-    /// Live although too old, or late although new, in words.
+    /// Descriptions of events that were live although too old, or late although recent.
     on_wrong_topic: Vec<String>,
-    /// What nobody has sent.
+    /// Messages that neither process can have sent.
     unexpected: Vec<String>,
-    /// How long a POST took that was answered with a receipt, in microseconds.
+    /// Durations of the POST requests that returned a receipt, in microseconds.
     pub posts: Vec<u32>,
-    /// Answers that were not receipts.
+    /// Number of responses with status 503 or 429.
     pub refused: usize,
 }
 
-/// What the ledgers say in the end.
+/// The final figures of one origin.
 #[derive(Debug)]
 pub struct Balance {
     pub origin: Origin,
@@ -145,10 +147,10 @@ pub struct Balance {
     pub delivered: usize,
     pub unconfirmed: usize,
     pub lost: Vec<u64>,
-    /// How many events were heard on the way to the first broker.
+    /// Number of events seen on the way to the first broker.
     pub seen_on_wire: usize,
     pub out_of_order: Vec<String>,
-    /// Out of order, too, but not by us.
+    /// Also out of order, but through no fault of the system under test.
     pub reordered_by_broker: Vec<String>,
     pub duplicates: usize,
     pub contradictions: Vec<String>,
@@ -164,7 +166,7 @@ impl Ledgers {
     pub fn delivered(&mut self, broker: usize, message: &Message, clock: &Clock) {
         self.received[broker] += 1;
         if message.payload.is_empty() {
-            // An event that stood retained is taken away: its camera, the prefix or the setting is gone.
+            // This clears a retained event whose camera was deleted or whose topic prefix or setting changed.
             return;
         }
         let payload: Result<Payload, _> = serde_json::from_slice(&message.payload);
@@ -186,9 +188,9 @@ impl Ledgers {
         }
     }
 
-    /// Something passed on the way to the first broker. The first event on a connection tells whose it is.
+    /// Records a packet on the way to the first broker. The first event on a connection identifies its origin.
     pub fn passed(&mut self, Passed { connection, what }: &Passed) {
-        // An empty payload takes away an event that stood retained: it is none.
+        // An empty payload clears a retained event and is not an event itself, so parsing it fails.
         let read = |payload: &[u8]| {
             let payload: Payload = serde_json::from_slice(payload).ok()?;
             Some((Origin::parse(payload.event_id)?.0, payload.seq))
@@ -208,7 +210,7 @@ impl Ledgers {
         self.accounts.iter().map(Account::accepted).sum()
     }
 
-    /// How many accepted events have not been seen yet.
+    /// Returns the number of accepted events that were not delivered yet.
     pub fn missing(&self, origin: Origin) -> usize {
         self.accounts[origin as usize].lost().len()
     }
@@ -217,7 +219,7 @@ impl Ledgers {
         self.late
     }
 
-    /// What must not be, beside loss and disorder.
+    /// Describes every violation other than loss and disorder.
     pub fn violations(&self) -> Vec<String> {
         let describe = |what: &str, cases: &[String]| {
             (!cases.is_empty()).then(|| format!("{} {what}: {:?}", cases.len(), &cases[..cases.len().min(5)]))
@@ -275,7 +277,7 @@ mod tests {
     }
 
     fn message(number: u64, age: Duration, topic: &str) -> Message {
-        #[expect(clippy::disallowed_methods, reason = "a message that comes now")]
+        #[expect(clippy::disallowed_methods, reason = "the message arrives now")]
         let happened = (Utc::now() - age).to_rfc3339_opts(SecondsFormat::Micros, true);
         let late = if topic == "history" { r#","late":true"# } else { "" };
         let payload = format!(r#"{{"event_id":"r{number}","seq":{number},"timestamp":"{happened}"{late}}}"#);
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_to_neither_broker_is_lost() {
+    fn an_event_that_reached_neither_broker_is_lost() {
         let (mut ledgers, clock) = (nine_accepted(), Clock::new());
         deliver(&mut ledgers, &clock, 0, &[1, 2, 3, 7, 8]);
         deliver(&mut ledgers, &clock, 1, &[4, 5, 6, 7]);
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_overtaken_on_one_broker_is_out_of_order_unless_the_other_had_it() {
+    fn an_overtaken_event_is_out_of_order_unless_the_other_broker_has_it() {
         let (mut ledgers, clock) = (nine_accepted(), Clock::new());
         deliver(&mut ledgers, &clock, 0, &[1, 2, 5, 3, 4]);
         deliver(&mut ledgers, &clock, 1, &[3]);
@@ -311,13 +313,13 @@ mod tests {
     }
 
     #[test]
-    fn what_left_in_order_was_overtaken_in_the_broker() {
+    fn events_sent_in_order_but_delivered_out_of_order_were_reordered_by_the_broker() {
         let (mut ledgers, clock) = (nine_accepted(), Clock::new());
         let event = |number| {
             let payload = message(number, Duration::ZERO, "event").payload;
             Piece::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
         };
-        // 5 left on a connection of its own, before 4.
+        // Event 5 is sent before event 4, on a second connection.
         for (connection, number) in [(1, 1), (1, 2), (1, 3), (2, 5), (2, 4)] {
             ledgers.passed(&Passed { connection, what: event(number) });
         }
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_on_the_wrong_topic_for_its_age_is_a_fault() {
+    fn an_event_on_the_wrong_topic_for_its_age_is_a_violation() {
         let (mut ledgers, clock) = (nine_accepted(), Clock::new());
         let hour = Duration::from_hours(1);
         ledgers.delivered(0, &message(1, Duration::ZERO, "event"), &clock);
@@ -339,14 +341,14 @@ mod tests {
         ledgers.delivered(0, &message(3, hour, "event"), &clock);
         ledgers.delivered(0, &message(4, Duration::ZERO, "history"), &clock);
         assert!(ledgers.violations()[0].starts_with("2 events on the wrong topic"), "{:?}", ledgers.violations());
-        // By a clock that jumped a moment ago both can have been right.
+        // If the clock jumped a moment ago, both topics can have been right.
         let (mut ledgers, ahead, back) = (nine_accepted(), Clock::new(), Clock::new());
         ahead.set(3600, false);
         ledgers.delivered(0, &message(4, Duration::ZERO, "history"), &ahead);
         back.set(-3600, false);
         ledgers.delivered(0, &message(3, hour, "event"), &back);
         assert_eq!(ledgers.violations(), Vec::<String>::new());
-        // Unless nothing was under way.
+        // If no event was in transit during the jump, they cannot.
         ahead.set(3600, true);
         ledgers.delivered(0, &message(5, Duration::ZERO, "event"), &ahead);
         assert!(ledgers.violations()[0].starts_with("1 events on the wrong topic"), "{:?}", ledgers.violations());

@@ -1,4 +1,4 @@
-//! The brokers, the network before them, and what befalls both.
+//! The brokers, the network in front of them, and the faults of both.
 
 use std::{
     fs,
@@ -24,19 +24,19 @@ use crate::helpers::{Dice, SOON};
 
 pub const USER: &str = "ann";
 pub const PASSWORD: &str = "correct horse battery staple";
-/// When nothing new has come for so long, nothing is under way in the broker.
+/// If no message arrives for this long, the broker has delivered everything that it acknowledged.
 const QUIET: Duration = Duration::from_millis(400);
-const COLLECT: Duration = Duration::from_millis(50);
+const COLLECT_EVERY: Duration = Duration::from_millis(50);
 
-/// A broker, the way to it, and the witness at it.
+/// A broker, the proxy in front of it, and a subscriber that observes its messages.
 #[derive(Debug)]
 struct Site {
     broker: Mosquitto,
     proxy: Arc<Proxy>,
-    witness: Arc<Subscriber>,
+    subscriber: Arc<Subscriber>,
 }
 
-/// Both.
+/// Both brokers, and the tasks that record what they deliver.
 #[derive(Debug)]
 pub struct Network {
     sites: Vec<Site>,
@@ -48,20 +48,20 @@ pub struct Network {
 }
 
 impl Network {
-    /// The second one is reached over TLS; on the way to the first one it is heard what passes.
+    /// Starts both brokers. The first is reached through a proxy that records the traffic, the second over TLS.
     pub async fn start(ledgers: Arc<Mutex<Ledgers>>, clock: Arc<Clock>) -> Self {
         let authority = Authority::new("Test authority");
         let encrypted = Listener::tls(&authority.issue(&Order::server(&["127.0.0.1"])));
         let broker = || Mosquitto::builder().user(USER, PASSWORD).upgrade_outgoing_qos();
-        let (first, passed) = Site::at(broker().start().await, Mosquitto::port).await;
+        let (first, passed) = Site::start(broker().start().await, Mosquitto::port).await;
         let second = broker().listener(encrypted).start().await;
-        let (second, _encrypted) = Site::at(second, |broker| broker.listener(0)).await;
+        let (second, _encrypted) = Site::start(second, |broker| broker.listener(0)).await;
         let sites = vec![first, second];
         let mut collector = JoinSet::new();
-        collector.spawn(listen(passed, Arc::clone(&ledgers)));
+        collector.spawn(record_traffic(passed, Arc::clone(&ledgers)));
         for (number, site) in sites.iter().enumerate() {
-            collector.spawn(collect(
-                Arc::clone(&site.witness),
+            collector.spawn(record_deliveries(
+                Arc::clone(&site.subscriber),
                 number,
                 Arc::clone(&ledgers),
                 Arc::clone(&clock),
@@ -71,31 +71,31 @@ impl Network {
             sites,
             authority: authority.pem().to_owned(),
             ledgers,
-            turn: Arc::default(),
+            exclusive: Arc::default(),
             _collector: collector,
         }
     }
 
-    /// The ways to both.
+    /// Returns the proxies in front of both brokers.
     pub fn proxies(&self) -> Vec<Arc<Proxy>> {
         self.sites.iter().map(|site| Arc::clone(&site.proxy)).collect()
     }
 
-    /// The settings that lead to one of them.
-    pub fn way(&self, broker: usize) -> Value {
-        let mut way = json!({
+    /// Returns the settings that connect to one of the brokers.
+    pub fn settings(&self, broker: usize) -> Value {
+        let mut settings = json!({
             "enabled": true, "broker_host": "127.0.0.1", "broker_port": self.sites[broker].proxy.port(),
             "username": USER, "password": PASSWORD,
             "connect_timeout_seconds": 2, "ack_timeout_seconds": 5, "keep_alive_seconds": 5,
         });
         if broker == 1 {
-            way["use_tls"] = json!(true);
-            way["ca_certificate"] = json!(self.authority);
+            settings["use_tls"] = json!(true);
+            settings["ca_certificate"] = json!(self.authority);
         }
-        way
+        settings
     }
 
-    /// Something befalls one of the brokers or the way to it; when this returns, it is over.
+    /// Injects a fault into one of the brokers or its network. When this returns, the fault is over.
     pub async fn inject_fault(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
         let turn = Arc::clone(&self.turn);
         let _turn = turn.lock().await;
@@ -169,31 +169,33 @@ impl Network {
         }
     }
 
-    /// SIGKILL. What a broker has acknowledged and not handed on dies with it, and is its loss, not ours: it is killed at a
-    /// moment when it has nothing in its hands, while the way to it is stalled. It comes back without any memory, and
-    /// the way is open again when the witness is there.
-    async fn kill(&mut self, place: usize, pause: Duration) {
-        self.sites[place].proxy.stall();
-        self.quiet(place).await;
-        let Site { broker, proxy, witness } = &mut self.sites[place];
-        let connections = witness.connections();
+    /// Kills a broker with SIGKILL, and restarts it without its stored state.
+    ///
+    /// Messages that a broker has acknowledged but not delivered are lost with it, and that is the broker's loss, not
+    /// the service's. The network is therefore stalled first, and the broker is killed only after it has delivered
+    /// everything. The network flows again once the subscriber is back.
+    async fn kill(&mut self, index: usize, pause: Duration) {
+        self.sites[index].proxy.stall();
+        self.wait_until_quiet(index).await;
+        let Site { broker, proxy, subscriber } = &mut self.sites[index];
+        let connections = subscriber.connections();
         broker.kill().await;
-        // It is there once the broker has been stopped in good order.
+        // The file exists only if the broker has been stopped gracefully before.
         let _ = fs::remove_file(broker.dir().join("mosquitto.db"));
         sleep(pause).await;
         broker.resume().await;
-        let back = async || witness.connections() > connections && witness.is_subscribed();
-        wait_until("the witness is back", SOON, back).await;
+        let is_back = async || subscriber.connections() > connections && subscriber.is_subscribed();
+        wait_until("the subscriber is back", SOON, is_back).await;
         proxy.cut().await;
         proxy.flow();
     }
 
-    async fn quiet(&self, place: usize) {
-        let (mut seen, mut since) = (0, Instant::now());
-        wait_until("the broker has handed everything on", SOON * 3, async || {
-            let now = lock(&self.ledgers).received[place] + self.sites[place].witness.count();
-            if now != seen {
-                (seen, since) = (now, Instant::now());
+    async fn wait_until_quiet(&self, index: usize) {
+        let (mut last, mut since) = (0, Instant::now());
+        wait_until("the broker has delivered everything", SOON * 3, async || {
+            let count = lock(&self.ledgers).received[index] + self.sites[index].subscriber.count();
+            if count != last {
+                (last, since) = (count, Instant::now());
             }
             since.elapsed() > QUIET
         })

@@ -63,7 +63,7 @@ pub struct SystemUnderTest {
 
 impl SystemUnderTest {
     pub async fn start(disk: Option<SmallDisk>, clock: Arc<Clock>, network: &Network) -> Self {
-        let ways = vec![network.way(0), network.way(1)];
+        let ways = vec![network.settings(0), network.way(1)];
         let mut builder = service();
         for (name, value) in clock.environment() {
             builder = builder.env(name, value);
