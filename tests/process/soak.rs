@@ -1,9 +1,10 @@
-//! The soak test: events arrive at varying rates, over REST and from actors, while brokers, network, clock, disk
-//! and both processes fail at random and settings, keys and cameras change. It ends with an account of every event.
+//! The soak test: events arrive at varying rates, over REST and from actors, while brokers, network, clock,
+//! disk and both processes fail at random and settings, keys and cameras change. It ends with an account of
+//! every event.
 //!
-//! The system under test has two processes: the service, and a classifier that embeds the same actors. Both publish
-//! to two brokers. QoS 0 is left out because it guarantees nothing that a ledger could check. `tests/soak` runs the
-//! test for half an hour.
+//! The system under test has two processes: the service, and a classifier that embeds the same actors. Both
+//! publish to two brokers. QoS 0 is left out because it guarantees nothing that a ledger could check.
+//! `tests/soak` runs the test for half an hour.
 
 mod classifier;
 mod clock;
@@ -40,7 +41,8 @@ use crate::helpers::{Dice, LATER, SmallDisk};
 const SECONDS: u64 = 25;
 /// More than all events need. Only the part in use takes memory.
 const DISK_BYTES: usize = 4 << 30;
-/// Maximum average number of events per second, so that half an hour of them fits on the disk and in the ledgers.
+/// Maximum average number of events per second, so that half an hour of them fits on the disk and in the
+/// ledgers.
 const AVERAGE_PER_SECOND: u64 = 600;
 /// Number of events that are allowed on top of the average, so that a short test sees high rates too.
 const BUDGET_AT_START: u64 = 5000;
@@ -83,7 +85,8 @@ async fn no_event_is_lost_or_overtaken_under_random_faults() {
 
 /// Injects one fault after another into the network until `end`.
 ///
-/// Each fault has its own dice, so that it does not depend on how long the previous one took or on what was exempt.
+/// Each fault has its own dice, so that it does not depend on how long the previous one took or on what was
+/// exempt.
 async fn inject_network_faults(network: &mut Network, dice: Dice, end: Instant, fault_log: &FaultLog) {
     for number in 1.. {
         if Instant::now() >= end {
@@ -95,8 +98,8 @@ async fn inject_network_faults(network: &mut Network, dice: Dice, end: Instant, 
     }
 }
 
-/// Injects one fault after another into both processes. The service is exempt from restarts in the second third of
-/// the time, the classifier in the last third.
+/// Injects one fault after another into both processes. The service is exempt from restarts in the second
+/// third of the time, the classifier in the last third.
 async fn inject_system_faults(
     system: &mut SystemUnderTest,
     dice: Dice,
@@ -133,7 +136,8 @@ fn record_receipts(embedded: &mut Embedded, ledgers: &Mutex<Ledgers>) {
     }
 }
 
-/// Changes the rates every few seconds, and keeps them low while the number of accepted events exceeds the budget.
+/// Changes the rates every few seconds, and keeps them low while the number of accepted events exceeds the
+/// budget.
 async fn vary_rates(
     load: &Load,
     mut dice: Dice,
@@ -165,8 +169,8 @@ async fn vary_rates(
     set_rates(0, 0);
 }
 
-/// Waits until every accepted event was delivered, and stops the classifier. The report lists the events that were
-/// not delivered in time.
+/// Waits until every accepted event was delivered, and stops the classifier. The report lists the events that
+/// were not delivered in time.
 async fn settle(system: &mut SystemUnderTest, ledgers: &Mutex<Ledgers>) {
     system.embedded.set_rate(0);
     let deadline = Instant::now() + LATER * 2;

@@ -1,7 +1,7 @@
 //! A classifier that embeds the service: the test binary, started a second time.
 //!
-//! It reads commands from standard input (`rate 300`, `settings {…}`) and stops at the end of the input. It writes
-//! a line for each receipt to standard output: the event's number and its seq.
+//! It reads commands from standard input (`rate 300`, `settings {…}`) and stops at the end of the input. It
+//! writes a line for each receipt to standard output: the event's number and its seq.
 
 use std::{
     fs::{self, File},
@@ -19,12 +19,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{ledgers::Origin, clock::Clock};
+use super::{clock::Clock, ledgers::Origin};
 
 const DIRECTORY: &str = "SOAK_CLASSIFIER_DIR";
-const FIRST: &str = "SOAK_FIRST_NUMBER";
-/// Numbers that one life of it may use.
-const NUMBERS: u64 = 100_000_000;
+const FIRST_NUMBER: &str = "SOAK_FIRST_NUMBER";
+/// Range of event numbers that each run of the process may use.
+const NUMBERS_PER_RUN: u64 = 100_000_000;
 const POLL: Duration = Duration::from_millis(10);
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Maximum number of events that wait for a receipt.
@@ -163,7 +163,7 @@ pub struct Embedded {
 impl Embedded {
     /// Creates a handle without starting the process. `None` uses a temporary data directory.
     pub fn new(data_dir: Option<PathBuf>, environment: Vec<(&'static str, String)>) -> Self {
-        let outputs = TempDir::with_prefix("soak-classifier-").expect("a temporary directory can be made");
+        let outputs = TempDir::with_prefix("soak-classifier-").expect("a temporary directory can be created");
         let data_dir = data_dir.unwrap_or_else(|| outputs.path().join("data"));
         let (settings, per_second) = (Value::Null, 0);
         Self { data_dir, outputs, environment, settings, per_second, runs: 0, read: 0, running: None }
@@ -241,8 +241,8 @@ impl Embedded {
         self.running.as_mut().is_some_and(|(child, _)| child.try_wait().is_ok_and(|status| status.is_some()))
     }
 
-    /// The receipts since the last time: number and seq.
-    pub fn receipts(&mut self) -> Vec<(u64, u64)> {
+    /// Returns the receipts since the last call: number and seq.
+    pub fn new_receipts(&mut self) -> Vec<(u64, u64)> {
         let mut text = String::new();
         let mut file = File::open(self.outputs.path().join("stdout")).expect("the output can be read");
         file.seek(SeekFrom::Start(self.read)).expect("a file can be read from any position");

@@ -1,4 +1,5 @@
-//! The wall clock of the system under test. libfaketime moves it forwards and backwards, for these processes only.
+//! The wall clock of the system under test. libfaketime moves it forwards and backwards, for these processes
+//! only.
 
 use std::{
     fs,
@@ -14,8 +15,8 @@ use tokio::time::Instant;
 /// The setting `late_after_seconds` of the soak test.
 pub const LATE_AFTER: i64 = 60;
 
-/// Maximum time between the choice of an event's topic and the event's arrival: an outage of a broker or of the
-/// network, plus a margin.
+/// Maximum time between the choice of an event's topic and the event's arrival: an outage of a broker or of
+/// the network, plus a margin.
 const TRANSIT: Duration = Duration::from_secs(90);
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
@@ -24,8 +25,8 @@ const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 struct Jump {
     at: Instant,
     seconds: i64,
-    /// Whether no event was in transit from the jump until the processes noticed it. An event that arrives after
-    /// such a jump was also sent after it.
+    /// Whether no event was in transit from the jump until the processes noticed it. An event that arrives
+    /// after such a jump was also sent after it.
     at_rest: bool,
 }
 
@@ -69,12 +70,12 @@ impl Clock {
         ]
     }
 
-    /// Returns the minimum and maximum age, in seconds, that an event can have had when its topic was chosen, which
-    /// is some time before it arrived.
+    /// Returns the minimum and maximum age, in seconds, that an event can have had when its topic was chosen,
+    /// which is some time before it arrived.
     pub fn ages(&self, happened: DateTime<Utc>, arrived: Instant) -> (i64, i64) {
         let jumps = self.jumps();
-        // The jump that was in effect at the beginning of that time and all later ones count, because each may have
-        // taken effect a little late.
+        // The jump that was in effect at the beginning of that time and all later ones count, because each
+        // may have taken effect a little late.
         let begin = arrived.checked_sub(TRANSIT).unwrap_or(self.start.0);
         let in_force = |jump: &Jump| jump.at <= begin || (jump.at_rest && jump.at <= arrived);
         let first = jumps.iter().rposition(in_force).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! The faults that were injected, and when: one line each, in the file that `SOAK_LOG` names or on standard output.
+//! The faults that were injected, and when: one line each, in the file that `SOAK_LOG` names or on standard
+//! output.
 
 use std::{
     fs::File,

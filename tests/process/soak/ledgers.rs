@@ -8,7 +8,6 @@ use serde::Deserialize;
 
 use super::clock::{Clock, LATE_AFTER};
 
-/// How many brokers there are.
 pub const BROKERS: usize = 2;
 
 /// The process that accepted an event.
@@ -77,13 +76,14 @@ impl Account {
 
     /// Returns the events that were overtaken, except those that the broker itself reordered.
     ///
-    /// An event that the other broker has as well was sent there in between. On this broker it may then arrive late,
-    /// or be missing from a resend.
+    /// An event that the other broker has as well was sent there in between. On this broker it may then
+    /// arrive late, or be missing from a resend.
     fn out_of_order(&self) -> Vec<String> {
         let [one, other] = &self.brokers;
         let wire = self.wire.overtaken().iter().filter(|case| !other.has_delivered(case.seq));
         let wire = wire.map(|case| format!("on the wire: {case:?}"));
-        let first = disorder_only_on(one, other).into_iter().filter(|case| !self.is_reordered_by_broker(*case));
+        let first =
+            disorder_only_on(one, other).into_iter().filter(|case| !self.is_reordered_by_broker(*case));
         let first = first.map(|case| self.describe(one, case));
         let second = disorder_only_on(other, one).into_iter().map(|case| self.describe(other, case));
         wire.chain(first).chain(second).collect()
@@ -92,7 +92,8 @@ impl Account {
     /// Returns the events that reached the first broker in order but that it delivered out of order.
     fn reordered_by_broker(&self) -> Vec<String> {
         let [one, other] = &self.brokers;
-        let cases = disorder_only_on(one, other).into_iter().filter(|case| self.is_reordered_by_broker(*case));
+        let cases =
+            disorder_only_on(one, other).into_iter().filter(|case| self.is_reordered_by_broker(*case));
         cases.map(|case| self.describe(one, case)).collect()
     }
 
@@ -188,7 +189,8 @@ impl Ledgers {
         }
     }
 
-    /// Records a packet on the way to the first broker. The first event on a connection identifies its origin.
+    /// Records a packet on the way to the first broker. The first event on a connection identifies its
+    /// origin.
     pub fn passed(&mut self, Passed { connection, what }: &Passed) {
         // An empty payload clears a retained event and is not an event itself, so parsing it fails.
         let read = |payload: &[u8]| {
@@ -340,7 +342,11 @@ mod tests {
         assert_eq!(ledgers.violations(), Vec::<String>::new());
         ledgers.delivered(0, &message(3, hour, "event"), &clock);
         ledgers.delivered(0, &message(4, Duration::ZERO, "history"), &clock);
-        assert!(ledgers.violations()[0].starts_with("2 events on the wrong topic"), "{:?}", ledgers.violations());
+        assert!(
+            ledgers.violations()[0].starts_with("2 events on the wrong topic"),
+            "{:?}",
+            ledgers.violations()
+        );
         // If the clock jumped a moment ago, both topics can have been right.
         let (mut ledgers, ahead, back) = (nine_accepted(), Clock::new(), Clock::new());
         ahead.set(3600, false);
@@ -351,6 +357,10 @@ mod tests {
         // If no event was in transit during the jump, they cannot.
         ahead.set(3600, true);
         ledgers.delivered(0, &message(5, Duration::ZERO, "event"), &ahead);
-        assert!(ledgers.violations()[0].starts_with("1 events on the wrong topic"), "{:?}", ledgers.violations());
+        assert!(
+            ledgers.violations()[0].starts_with("1 events on the wrong topic"),
+            "{:?}",
+            ledgers.violations()
+        );
     }
 }

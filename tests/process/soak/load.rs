@@ -1,4 +1,4 @@
-//! Events over REST, one by one and in batches, at whatever rate is asked for.
+//! Events over REST, one by one and in batches, at a rate that can be changed at any time.
 
 use std::{
     sync::{
@@ -23,13 +23,14 @@ const SINGLES: u64 = 24;
 const BATCHES: u64 = 4;
 const BATCH_EVENTS: u32 = 50;
 const TICK: Duration = Duration::from_millis(10);
-const AGAIN: Duration = Duration::from_millis(50);
-/// One sender in so many gives an event up when the first answer is not a receipt: nobody knows what became of it then.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
+/// One sender in this many gives up an event if the first response is not a receipt. Whether the event was
+/// accepted is then unknown.
 const IMPATIENT: u64 = 8;
-/// What may be due at once: a rate that was missed is made up for by so much.
-const MOST_DUE: usize = 2000;
+/// Maximum number of due events, and therefore the maximum burst that makes up for a missed rate.
+const MAX_DUE: usize = 2000;
 
-/// What the senders share.
+/// State that the senders share.
 #[derive(Debug)]
 struct Shared {
     api: Api,
@@ -40,7 +41,7 @@ struct Shared {
     stopping: AtomicBool,
 }
 
-/// Senders at work.
+/// Running senders.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -70,11 +71,11 @@ impl Load {
         Self { shared, pacer, senders }
     }
 
-    pub fn rate(&self, per_second: u32) {
+    pub fn set_rate(&self, per_second: u32) {
         self.shared.per_second.store(per_second, Ordering::Relaxed);
     }
 
-    /// Sends nothing new, and waits for the receipts of what is under way.
+    /// Stops sending new events and waits for the receipts of those already sent.
     pub async fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.pacer.shutdown().await;
@@ -93,7 +94,7 @@ async fn pace(shared: Arc<Shared>) {
         let per_second = shared.per_second.load(Ordering::Relaxed);
         due += last.elapsed().as_secs_f64() * f64::from(per_second);
         last = Instant::now();
-        while due >= 1.0 && shared.due.available_permits() < MOST_DUE {
+        while due >= 1.0 && shared.due.available_permits() < MAX_DUE {
             shared.due.add_permits(1);
             due -= 1.0;
         }
@@ -104,7 +105,7 @@ async fn pace(shared: Arc<Shared>) {
 async fn send(shared: Arc<Shared>, sender: u64) {
     let is_patient = !sender.is_multiple_of(IMPATIENT);
     while !shared.stopping.load(Ordering::Relaxed) {
-        // Batches only when there is enough for one: they would keep the others waiting.
+        // A batch is sent only if enough events are due. Waiting for them would block the other senders.
         let count = if sender < SINGLES { 1 } else { BATCH_EVENTS };
         if sender >= SINGLES && shared.due.available_permits() < 100 {
             sleep(TICK).await;
@@ -114,14 +115,14 @@ async fn send(shared: Arc<Shared>, sender: u64) {
         permit.forget();
         let first = shared.next.fetch_add(count.into(), Ordering::Relaxed);
         if count == 1 {
-            one(&shared, first, is_patient).await;
+            send_one(&shared, first, is_patient).await;
         } else {
-            batch(&shared, first..first + u64::from(count), is_patient).await;
+            send_batch(&shared, first..first + u64::from(count), is_patient).await;
         }
     }
 }
 
-async fn one(shared: &Shared, number: u64, is_patient: bool) {
+async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
     let event = event(number);
     loop {
         let begin = Instant::now();
@@ -142,7 +143,7 @@ async fn one(shared: &Shared, number: u64, is_patient: bool) {
     }
 }
 
-async fn batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool) {
+async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool) {
     let events: Vec<Value> = numbers.clone().map(event).collect();
     let events = Value::Array(events);
     loop {
@@ -165,12 +166,12 @@ async fn batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool)
 }
 
 fn enter(ledgers: &mut Ledgers, number: u64, receipt: &Value) {
-    assert_eq!(receipt["event_id"], Origin::Rest.event_id(number), "a receipt for another event");
+    assert_eq!(receipt["event_id"], Origin::Rest.event_id(number), "the receipt is for another event");
     ledgers.accepted(Origin::Rest, number, receipt["seq"].as_u64().expect("a seq"));
 }
 
 fn refused(shared: &Shared, status: u16, body: &Value) {
-    assert!(status == 503 || status == 429, "a good event was answered {status}: {body}");
+    assert!(status == 503 || status == 429, "a valid event was refused with {status}: {body}");
     lock(&shared.ledgers).refused += 1;
 }
 

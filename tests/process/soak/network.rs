@@ -15,9 +15,9 @@ use tokio::{
 };
 
 use super::{
-    ledgers::{BROKERS, Ledgers},
     clock::Clock,
     fault_log::FaultLog,
+    ledgers::{BROKERS, Ledgers},
     load::lock,
 };
 use crate::helpers::{Dice, SOON};
@@ -42,13 +42,14 @@ pub struct Network {
     sites: Vec<Site>,
     authority: String,
     pub ledgers: Arc<Mutex<Ledgers>>,
-    /// Held by who is at the network.
-    pub turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held by the fault that currently affects the network.
+    pub exclusive: Arc<tokio::sync::Mutex<()>>,
     _collector: JoinSet<()>,
 }
 
 impl Network {
-    /// Starts both brokers. The first is reached through a proxy that records the traffic, the second over TLS.
+    /// Starts both brokers. The first is reached through a proxy that records the traffic, the second over
+    /// TLS.
     pub async fn start(ledgers: Arc<Mutex<Ledgers>>, clock: Arc<Clock>) -> Self {
         let authority = Authority::new("Test authority");
         let encrypted = Listener::tls(&authority.issue(&Order::server(&["127.0.0.1"])));
@@ -97,12 +98,12 @@ impl Network {
 
     /// Injects a fault into one of the brokers or its network. When this returns, the fault is over.
     pub async fn inject_fault(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
-        let turn = Arc::clone(&self.turn);
-        let _turn = turn.lock().await;
-        let place = dice.pick(&[0, 0, 1]).to_owned();
-        let Site { broker, proxy, .. } = &mut self.sites[place];
-        let name = ["the broker", "the other broker"][place];
-        let say = |what: &str| fault_log.record(&format!("{name}: {what}"));
+        let exclusive = Arc::clone(&self.exclusive);
+        let _exclusive = exclusive.lock().await;
+        let index = dice.pick(&[0, 0, 1]).to_owned();
+        let Site { broker, proxy, .. } = &mut self.sites[index];
+        let name = ["broker 0", "broker 1"][index];
+        let record = |what: &str| fault_log.record(&format!("{name}: {what}"));
         match dice.below(11) {
             0 => {
                 record("restarted");
@@ -164,16 +165,16 @@ impl Network {
             }
             _ => {
                 record("kill -9");
-                self.kill(place, dice.millis(0, 1500)).await;
+                self.kill(index, dice.millis(0, 1500)).await;
             }
         }
     }
 
     /// Kills a broker with SIGKILL, and restarts it without its stored state.
     ///
-    /// Messages that a broker has acknowledged but not delivered are lost with it, and that is the broker's loss, not
-    /// the service's. The network is therefore stalled first, and the broker is killed only after it has delivered
-    /// everything. The network flows again once the subscriber is back.
+    /// Messages that a broker has acknowledged but not delivered are lost with it, and that is the broker's
+    /// loss, not the service's. The network is therefore stalled first, and the broker is killed only after
+    /// it has delivered everything. The network flows again once the subscriber is back.
     async fn kill(&mut self, index: usize, pause: Duration) {
         self.sites[index].proxy.stall();
         self.wait_until_quiet(index).await;
@@ -204,28 +205,34 @@ impl Network {
 }
 
 impl Site {
-    async fn at(broker: Mosquitto, port: impl Fn(&Mosquitto) -> u16) -> (Self, UnboundedReceiver<Passed>) {
-        let witness = Subscriber::builder(broker.port()).login(USER, PASSWORD);
-        let witness = witness.filter("+/camera/+/event").filter("+/camera/+/history").start().await;
+    /// Subscribes to the broker's events and starts a proxy to its port.
+    async fn start(broker: Mosquitto, port: impl Fn(&Mosquitto) -> u16) -> (Self, UnboundedReceiver<Passed>) {
+        let subscriber = Subscriber::builder(broker.port()).login(USER, PASSWORD);
+        let subscriber = subscriber.filter("+/camera/+/event").filter("+/camera/+/history").start().await;
         let (proxy, passed) = Proxy::tapped(port(&broker)).await;
-        (Self { broker, proxy: Arc::new(proxy), witness: Arc::new(witness) }, passed)
+        (Self { broker, proxy: Arc::new(proxy), subscriber: Arc::new(subscriber) }, passed)
     }
 }
 
-async fn collect(witness: Arc<Subscriber>, broker: usize, ledgers: Arc<Mutex<Ledgers>>, clock: Arc<Clock>) {
+async fn record_deliveries(
+    subscriber: Arc<Subscriber>,
+    broker: usize,
+    ledgers: Arc<Mutex<Ledgers>>,
+    clock: Arc<Clock>,
+) {
     loop {
-        let messages = witness.take();
-        for some in messages.chunks(500) {
+        let messages = subscriber.take();
+        for chunk in messages.chunks(500) {
             let mut ledgers = lock(&ledgers);
-            for message in some {
+            for message in chunk {
                 ledgers.delivered(broker, message, &clock);
             }
         }
-        sleep(COLLECT).await;
+        sleep(COLLECT_EVERY).await;
     }
 }
 
-async fn listen(mut passed: UnboundedReceiver<Passed>, ledgers: Arc<Mutex<Ledgers>>) {
+async fn record_traffic(mut passed: UnboundedReceiver<Passed>, ledgers: Arc<Mutex<Ledgers>>) {
     while let Some(passed) = passed.recv().await {
         lock(&ledgers).passed(&passed);
     }
