@@ -245,7 +245,7 @@ impl SystemUnderTest {
     async fn fill_disk(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
         let (pause, killed) = (dice.millis(500, 5000), dice.below(3) == 0);
         let Some(disk) = &self.disk else { return };
-        disk.narrow();
+        disk.shrink();
         self.flood.store(true, Ordering::Relaxed);
         if killed && self.exempt != Some(Origin::Rest) {
             fault_log.record(&format!("disk: full for {pause:?}; service: kill -9"));
@@ -264,7 +264,7 @@ impl SystemUnderTest {
     fn free_disk(&self) {
         self.flood.store(false, Ordering::Relaxed);
         if let Some(disk) = &self.disk {
-            disk.widen();
+            disk.grow();
         }
     }
 
