@@ -82,8 +82,9 @@ async fn a_large_backlog_costs_neither_a_slow_start_nor_memory() {
     let took = start.elapsed();
     check(&service, &subscriber, ledger, events).await;
     println!(
-        "{events} events: live after {live:?}, drained in {took:?}; memory: idle {:.1} MiB, after accepting {:.1} MiB, \
-         after the restart {:.1} MiB, maximum while draining {:.1} MiB, afterwards {:.1} MiB",
+        "{events} events: live after {live:?}, drained in {took:?}; memory: idle {:.1} MiB, \
+         after accepting {:.1} MiB, after the restart {:.1} MiB, maximum while draining {:.1} MiB, \
+         afterwards {:.1} MiB",
         mib(idle),
         mib(filled),
         mib(with_backlog),

@@ -29,11 +29,11 @@ fn batch(number: usize) -> Value {
 /// Sends batches until one is refused. Returns the response to that batch and its number.
 async fn fill(service: &Service, ledger: &mut Ledger, from: usize) -> (Answer, usize) {
     for number in from..from + MAX_BATCHES {
-        let answer = service.post(BATCH, &batch(number)).await;
-        if answer.status != 202 {
-            return (answer, number);
+        let response = service.post(BATCH, &batch(number)).await;
+        if response.status != 202 {
+            return (response, number);
         }
-        record_receipts(ledger, &answer.body);
+        record_receipts(ledger, &response.body);
     }
     panic!("the disk never filled up");
 }
@@ -41,12 +41,12 @@ async fn fill(service: &Service, ledger: &mut Ledger, from: usize) -> (Answer, u
 /// Sends events one by one until one is refused, because single events may still fit where a batch did not.
 async fn fill_with_single_events(service: &Service, ledger: &mut Ledger) {
     for number in 0..MAX_BATCHES * 100 {
-        let answer = service.post_event(&event(&format!("s{number}"))).await;
-        if answer.status != 202 {
-            let _ = answer.expect(503);
+        let response = service.post_event(&event(&format!("s{number}"))).await;
+        if response.status != 202 {
+            let _ = response.expect(503);
             return;
         }
-        ledger.accepted_receipt(&answer.body);
+        ledger.accepted_receipt(&response.body);
     }
     panic!("the disk never filled up");
 }
@@ -78,7 +78,7 @@ async fn a_full_disk_loses_no_event_and_events_are_accepted_again_once_there_is_
     assert!(!refused.header("retry-after").is_empty());
     let _ = refused.expect(503);
     disk.fill_up();
-    crowd(&service, &mut ledger).await;
+    fill_with_single_events(&service, &mut ledger).await;
     let accepted = ledger.lost().len();
     println!("the disk was full after {accepted} events");
     // A failed write must not corrupt the database.

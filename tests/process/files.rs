@@ -58,7 +58,7 @@ async fn others_can_access_nothing_even_if_the_umask_would_permit_it() {
     let mut service = service().umask(0).start().await;
     let _ = accept(&service, ids("e", 3)).await;
     let picture = service.request(Method::PUT, "/api/v1/events/e-1/thumbnail").body(PNG);
-    let stored = Api::try_send(picture).await.expect("an answer");
+    let stored = Api::try_send(picture).await.expect("a response");
     assert_eq!(stored.status, 204, "{stored:?}");
     assert_eq!(service.run(&["token", "create", "door", "--scope", "read"]).await.code, 0);
     let directory = service.data_dir().to_owned();
@@ -123,8 +123,8 @@ async fn no_secret_is_in_a_file_the_log_a_response_or_the_process_list() {
     let _ = service.put_config(&settings).await.expect(422);
 
     for path in ["/api/v1/integrations/mqtt/config", "/api/v1/integrations/mqtt/status", "/metrics"] {
-        let answer = service.get(path).await;
-        assert!(!format!("{answer:?}").contains(PASSWORD), "{answer:?}");
+        let response = service.get(path).await;
+        assert!(!format!("{response:?}").contains(PASSWORD), "{response:?}");
     }
     let event = service.get("/api/v1/events/e").await.expect(200);
     let (_, link) = event["thumbnail_url"].as_str().and_then(|url| url.split_once("/api/")).expect("a link");

@@ -16,7 +16,7 @@ pub use self::{
     dice::Dice,
     load::Load,
     small_disk::SmallDisk,
-    tls::{Pair, TlsAnswer, try_get, try_send},
+    tls::{Pair, TlsResponse, try_get, try_send},
 };
 
 pub const BATCH: &str = "/api/v1/events/batch";

@@ -7,11 +7,10 @@ use std::{
 };
 
 use liveobject_test_support::{Mosquitto, Service};
-use serde_json::{Value, json};
 
 use crate::helpers::{
-    Database, PASSWORD, SOON, assert_exits, broker_with_login, connected_with_login, contains_bytes, event,
-    login_settings, mode, names, service, stop,
+    Database, PASSWORD, SOON, assert_exits, connected_with_login, contains_bytes, event, login_settings,
+    mode, names, service, stop,
 };
 
 /// Returns a broker that requires a password, and a stopped service that stores it.
@@ -28,7 +27,7 @@ fn file(service: &Service) -> PathBuf {
 /// Asserts that the service accepts an event, reports why it cannot read the password, and keeps the
 /// ciphertext.
 async fn assert_reports(service: &Service, parts: &[&str], ciphertext: Option<&[u8]>) {
-    let receipt = service.post_event(&event("meanwhile")).await.expect(202);
+    let receipt = service.post_event(&event("during-outage")).await.expect(202);
     assert_eq!(receipt["seq"], 1, "{receipt}");
     let kind = "secret_unreadable";
     let status = service.wait_status(kind, SOON, |status| status["last_error"]["kind"] == kind).await;
@@ -64,7 +63,7 @@ async fn a_missing_identity_is_reported_and_not_replaced_until_it_is_put_back() 
     stop(&mut service).await;
     fs::rename(&elsewhere, file(&service)).expect("the file can be moved back");
     service.start().await;
-    service.wait_until_delivered("meanwhile", SOON).await;
+    service.wait_until_delivered("during-outage", SOON).await;
 }
 
 #[tokio::test]
@@ -76,7 +75,7 @@ async fn entering_the_password_again_replaces_a_missing_identity() {
     assert_reports(&service, &["missing"], ciphertext.as_deref()).await;
 
     let _ = service.put_config(&login_settings(&broker)).await.expect(200);
-    service.wait_until_delivered("meanwhile", SOON).await;
+    service.wait_until_delivered("during-outage", SOON).await;
     assert_eq!(mode(&file(&service)), 0o600);
     service.restart().await;
     service.wait_connected(SOON).await;
@@ -99,7 +98,7 @@ async fn the_identity_of_another_installation_is_reported_and_never_overwritten(
     assert_eq!(fs::read(file(&service)).expect("the file can be read"), foreign);
 
     let _ = service.put_config(&login_settings(&broker)).await.expect(200);
-    service.wait_until_delivered("meanwhile", SOON).await;
+    service.wait_until_delivered("during-outage", SOON).await;
     assert_eq!(fs::read(file(&service)).expect("the file can be read"), foreign);
     service.restart().await;
     service.wait_connected(SOON).await;
@@ -117,7 +116,7 @@ async fn an_identity_that_others_can_read_is_not_used_until_its_mode_is_fixed() 
 
     fs::set_permissions(file(&service), Permissions::from_mode(0o600)).expect("the mode can be changed");
     service.restart().await;
-    service.wait_until_delivered("meanwhile", SOON).await;
+    service.wait_until_delivered("during-outage", SOON).await;
 }
 
 #[tokio::test]
@@ -176,7 +175,7 @@ async fn a_systemd_credential_is_used_as_the_key_and_can_be_rotated_to_a_key_fro
     assert_reports(&service, &parts, stored_password(&service).await.as_deref()).await;
     fs::rename(&new, &credential).expect("the file can be moved");
     service.restart().await;
-    service.wait_until_delivered("meanwhile", SOON).await;
+    service.wait_until_delivered("during-outage", SOON).await;
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn store_pictures(api: Api, first: usize) -> (Option<usize>, usize) {
     for n in first.. {
         let path = format!("/api/v1/events/p{}/thumbnail", n % 2);
         match Api::try_send(api.request(Method::PUT, &path).body(picture(n))).await {
-            Ok(answer) => assert_eq!(answer.status, 204, "{answer:?}"),
+            Ok(response) => assert_eq!(response.status, 204, "{response:?}"),
             Err(_) => return (last, n - first),
         }
         last = Some(n);
@@ -86,8 +86,8 @@ async fn a_stored_picture_is_complete_after_a_kill() {
         service.start().await;
         for n in last.into_iter().chain(last.filter(|_| count > 1).map(|n| n - 1)) {
             let path = format!("/api/v1/events/p{}/thumbnail", n % 2);
-            let answer = service.request(Method::GET, &path).send().await.expect("an answer");
-            let image = answer.bytes().await.expect("a picture");
+            let response = service.request(Method::GET, &path).send().await.expect("a response");
+            let image = response.bytes().await.expect("a picture");
             // The unconfirmed picture has replaced the older one, or it has not.
             assert!(image == picture(n) || (Some(n) != last && image == picture(n + 2)), "{n} of {last:?}");
         }

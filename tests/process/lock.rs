@@ -14,7 +14,7 @@ async fn events_are_refused_while_another_process_holds_the_lock_and_accepted_af
     let other = Database::open(&service).await;
     let held = other.lock().await;
 
-    let refused = service.post_event(&event("meanwhile")).await;
+    let refused = service.post_event(&event("during-outage")).await;
     assert_eq!(refused.header("content-type"), "application/problem+json");
     assert!(!refused.header("retry-after").is_empty());
     let _ = refused.expect(503);
@@ -23,7 +23,7 @@ async fn events_are_refused_while_another_process_holds_the_lock_and_accepted_af
     assert_error_logged(&service, "locked");
 
     held.rollback().await.expect("the lock can be released");
-    ledger.accepted_receipt(&service.submit(&event("meanwhile"), SOON).await);
+    ledger.accepted_receipt(&service.submit(&event("during-outage"), SOON).await);
     settle(&service, &subscriber, &mut ledger, 4).await;
     assert_kept(&ledger);
 }

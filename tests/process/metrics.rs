@@ -69,12 +69,12 @@ async fn promtool_accepts_the_metrics_of_a_new_and_of_a_busy_service() {
     let _ledger = accept(&service, ids("e", 20)).await;
     service.wait_outbox_empty(SOON).await;
     let busy = service.get("/metrics").await;
-    for answer in [fresh, busy] {
+    for response in [fresh, busy] {
         assert_eq!(
-            answer.header("content-type"),
+            response.header("content-type"),
             "application/openmetrics-text; version=1.0.0; charset=utf-8"
         );
-        let body = answer.expect(200);
+        let body = response.expect(200);
         let text = body.as_str().expect("a text");
         assert!(text.ends_with("# EOF\n"), "{text}");
         let (accepted, output) = promtool(&to_text_format(text));

@@ -8,11 +8,11 @@ use crate::helpers::{BATCH, accept, assert_kept, broker_and_subscriber, event, i
 const MAX_PENDING: usize = 25;
 
 #[track_caller]
-fn assert_full(answer: Answer) {
-    assert_eq!(answer.header("content-type"), "application/problem+json");
-    let seconds: u32 = answer.header("retry-after").parse().expect("Retry-After in seconds");
+fn assert_full(response: Answer) {
+    assert_eq!(response.header("content-type"), "application/problem+json");
+    let seconds: u32 = response.header("retry-after").parse().expect("Retry-After in seconds");
     assert!((1..=60).contains(&seconds), "{seconds}");
-    let problem = answer.expect(503);
+    let problem = response.expect(503);
     assert_eq!(problem["status"], 503);
     let detail = problem["detail"].as_str().expect("a detail");
     assert!(detail.contains(&MAX_PENDING.to_string()), "{detail}");

@@ -61,7 +61,7 @@ async fn an_idle_service_stops_immediately_even_with_open_connections() {
     let mut fresh = TcpStream::connect(("127.0.0.1", service.port())).await.expect("a connection");
     let mut used = TcpStream::connect(("127.0.0.1", service.port())).await.expect("a connection");
     used.write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
-    assert!(used.read(&mut [0; 1024]).await.expect("an answer") > 0);
+    assert!(used.read(&mut [0; 1024]).await.expect("a response") > 0);
 
     let (code, took) = timed_stop(&mut service).await;
     println!("an idle service stopped in {took:?}");

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::helpers::{Pair, SOON, TlsAnswer, assert_exits, service, stop, try_get, try_send};
+use crate::helpers::{Pair, SOON, TlsResponse, assert_exits, service, stop, try_get, try_send};
 
 /// Starts the service with a certificate from this pair and with more lines in the section `[http]`.
 async fn started(pair: &Pair, more_config: &str) -> (Service, CertificateDer<'static>) {
@@ -24,9 +24,9 @@ async fn started(pair: &Pair, more_config: &str) -> (Service, CertificateDer<'st
     (service, certificate)
 }
 
-async fn get(service: &Service, trusted: &CertificateDer<'static>, path: &str) -> TlsAnswer {
+async fn get(service: &Service, trusted: &CertificateDer<'static>, path: &str) -> TlsResponse {
     let headers = format!("Authorization: Bearer {}\r\n", service.token());
-    try_get(service.port(), trusted, path, &headers).await.expect("an answer")
+    try_get(service.port(), trusted, path, &headers).await.expect("a response")
 }
 
 #[tokio::test]
@@ -34,10 +34,10 @@ async fn everything_is_served_over_tls_and_nothing_without_it() {
     let pair = Pair::new();
     let (mut service, certificate) = started(&pair, "").await;
     for path in ["/health/live", "/health/ready", "/metrics", "/openapi.json", "/api/v1/events"] {
-        let answer = get(&service, &certificate, path).await;
-        assert!(answer.text.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {}", answer.text);
+        let response = get(&service, &certificate, path).await;
+        assert!(response.text.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {}", response.text);
         assert!(
-            !answer.text.contains("strict-transport-security"),
+            !response.text.contains("strict-transport-security"),
             "HSTS would also affect other services on other ports of this host"
         );
     }
@@ -46,10 +46,10 @@ async fn everything_is_served_over_tls_and_nothing_without_it() {
 
     let mut plain = TcpStream::connect(("127.0.0.1", service.port())).await.unwrap();
     plain.write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     // The service may reset the connection before everything was read.
-    let _ = plain.read_to_end(&mut answer).await;
-    assert!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
+    let _ = plain.read_to_end(&mut response).await;
+    assert!(!response.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&response));
     assert!(service.log_text().contains(&format!("127.0.0.1:{}", service.port())));
     let warnings =
         service.log_text().lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
@@ -61,8 +61,8 @@ async fn everything_is_served_over_tls_and_nothing_without_it() {
 async fn a_public_url_on_the_default_port_enables_hsts() {
     let pair = Pair::new();
     let (service, certificate) = started(&pair, "public_url = \"https://cams.example.org\"\n").await;
-    let answer = get(&service, &certificate, "/api/v1/events").await;
-    assert!(answer.text.contains("strict-transport-security: max-age=31536000\r\n"), "{}", answer.text);
+    let response = get(&service, &certificate, "/api/v1/events").await;
+    assert!(response.text.contains("strict-transport-security: max-age=31536000\r\n"), "{}", response.text);
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not
 
     let second = pair.renew();
     wait_until("the new certificate is served", SOON, async || {
-        try_get(port, &second, "/health/live", "").await.is_ok_and(|answer| answer.certificate == second)
+        try_get(port, &second, "/health/live", "").await.is_ok_and(|response| response.certificate == second)
     })
     .await;
     assert!(try_get(port, &first, "/health/live", "").await.is_err(), "the old certificate is still served");

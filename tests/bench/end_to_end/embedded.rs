@@ -67,7 +67,7 @@ impl Handler<Classify> for Classifier {
                 let sent = publish(number);
                 #[expect(
                     clippy::disallowed_methods,
-                    reason = "an event that is not accepted never arrives, and the listener waits for each event"
+                    reason = "an event that is not accepted never arrives, and the listener waits for it"
                 )]
                 actix::spawn(async move {
                     sent.await.expect("the service runs").expect("the event is accepted");

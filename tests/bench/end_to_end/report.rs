@@ -98,8 +98,8 @@ impl Report {
         self.cost_table(&mut text);
         line(
             &mut text,
-            "\n**With slow clients or a slow broker**: events accepted by single calls, relative to the speed \
-             without them\n",
+            "\n**With slow clients or a slow broker**: events accepted by single calls, relative to the \
+             speed without them\n",
         );
         line(&mut text, "| alongside | ratio |\n| --- | --- |");
         for (what, ratio) in self.slow_peers.ratios() {

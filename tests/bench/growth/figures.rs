@@ -40,7 +40,7 @@ pub fn table(first: &str, columns: &[Column], rows: &[Row]) -> String {
     for row in rows {
         let cells: Vec<String> = columns
             .iter()
-            .map(|(_, name)| row.figures.get(name).map_or_else(|| "–".to_owned(), |figure| rounded(*figure)))
+            .map(|(_, name)| row.figures.get(name).map_or_else(|| "–".to_owned(), |&figure| rounded(figure)))
             .collect();
         text.extend(["| ", &grouped(row.size), " | ", &cells.join(" | "), " |\n"]);
     }

@@ -27,7 +27,7 @@ pub struct Pair {
 
 /// A response and the certificate of the server that sent it.
 #[derive(Debug)]
-pub struct TlsAnswer {
+pub struct TlsResponse {
     pub certificate: CertificateDer<'static>,
     pub text: String,
 }
@@ -65,7 +65,7 @@ pub async fn try_get(
     trusted: &CertificateDer<'static>,
     path: &str,
     headers: &str,
-) -> Result<TlsAnswer, String> {
+) -> Result<TlsResponse, String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
     try_send(port, trusted, &request).await
 }
@@ -76,7 +76,7 @@ pub async fn try_send(
     port: u16,
     trusted: &CertificateDer<'static>,
     request: &str,
-) -> Result<TlsAnswer, String> {
+) -> Result<TlsResponse, String> {
     let exchange = async {
         let mut roots = RootCertStore::empty();
         roots.add(trusted.clone()).map_err(|error| error.to_string())?;
@@ -94,7 +94,7 @@ pub async fn try_send(
         stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
         let mut text = Vec::new();
         stream.read_to_end(&mut text).await.map_err(|error| error.to_string())?;
-        Ok(TlsAnswer { certificate, text: String::from_utf8_lossy(&text).into_owned() })
+        Ok(TlsResponse { certificate, text: String::from_utf8_lossy(&text).into_owned() })
     };
     timeout(RESPONSE_TIMEOUT, exchange).await.map_err(|_| "no response in time".to_owned())?
 }

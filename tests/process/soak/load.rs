@@ -126,20 +126,20 @@ async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
     let event = event(number);
     loop {
         let begin = Instant::now();
-        let answer = shared.api.try_post("/api/v1/events", &event).await;
-        match answer {
-            Ok(answer) if answer.status == 202 => {
+        let response = shared.api.try_post("/api/v1/events", &event).await;
+        match response {
+            Ok(response) if response.status == 202 => {
                 let mut ledgers = lock(&shared.ledgers);
                 ledgers.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
-                return enter(&mut ledgers, number, &answer.body);
+                return enter(&mut ledgers, number, &response.body);
             }
-            Ok(answer) => refused(shared, answer.status, &answer.body),
+            Ok(response) => refused(shared, response.status, &response.body),
             Err(_) => {}
         }
         if !is_patient {
             return;
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_DELAY).await;
     }
 }
 
@@ -148,20 +148,20 @@ async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: 
     let events = Value::Array(events);
     loop {
         match shared.api.try_post(BATCH, &events).await {
-            Ok(answer) if answer.status == 202 => {
-                let receipts = answer.body["accepted"].as_array().expect("receipts");
+            Ok(response) if response.status == 202 => {
+                let receipts = response.body["accepted"].as_array().expect("receipts");
                 let mut ledgers = lock(&shared.ledgers);
                 return numbers
                     .zip(receipts)
                     .for_each(|(number, receipt)| enter(&mut ledgers, number, receipt));
             }
-            Ok(answer) => refused(shared, answer.status, &answer.body),
+            Ok(response) => refused(shared, response.status, &response.body),
             Err(_) => {}
         }
         if !is_patient {
             return;
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_DELAY).await;
     }
 }
 
@@ -179,7 +179,7 @@ fn event(number: u64) -> Value {
     json!({
         "event_id": Origin::Rest.event_id(number),
         "camera_id": format!("cam-{}", number % 20),
-        "description": "Person at the door with a package, seen for some seconds before it turned away and left",
+        "description": "Person at the door with a package, seen for some seconds before turning away",
         "objects_detected": ["person", "package"],
         "confidence": number % 101,
     })

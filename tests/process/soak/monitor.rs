@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::ledgers::By;
+use super::ledgers::Origin;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// Samples younger than this do not count: what a process allocates at its start is not growth.
@@ -60,8 +60,7 @@ pub struct Monitor {
 pub struct Usage {
     pub runs: usize,
     pub max_kib: u64,
-    /// Duration of the longest run. The `first_…` and `last_…` fields are the medians of its first and last
-    /// quarter.
+    /// Duration of the longest run. The `first_…` and `last_…` fields are medians of its first and last quarter.
     pub longest: Duration,
     pub first_kib: u64,
     pub last_kib: u64,

@@ -305,10 +305,10 @@ impl SystemUnderTest {
                 ("renamed", api.request(reqwest::Method::PUT, &path).json(&name))
             }
         };
-        let answer = Api::try_send(request).await;
+        let response = Api::try_send(request).await;
         fault_log.record(&format!("camera {camera}: {what}"));
-        let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
-        assert!(matches!(answer.status, 200 | 204 | 404 | 503), "{path}: {answer:?}");
+        let response = response.unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(matches!(response.status, 200 | 204 | 404 | 503), "{path}: {response:?}");
     }
 
     async fn change_settings(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
@@ -339,10 +339,10 @@ impl SystemUnderTest {
     async fn put_settings(&self, settings: &Value) {
         let api = self.service.api();
         wait_until("the settings are replaced", SOON, async || {
-            let answer = Api::try_send(api.request(reqwest::Method::PUT, CONFIG).json(settings)).await;
-            match answer {
-                Ok(answer) if answer.status == 200 => true,
-                Ok(answer) if answer.status < 500 => panic!("{settings} were refused: {answer:?}"),
+            let response = Api::try_send(api.request(reqwest::Method::PUT, CONFIG).json(settings)).await;
+            match response {
+                Ok(response) if response.status == 200 => true,
+                Ok(response) if response.status < 500 => panic!("{settings} were refused: {response:?}"),
                 _ => {
                     sleep(RETRY_DELAY).await;
                     false
