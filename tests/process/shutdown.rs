@@ -28,7 +28,7 @@ const IMMEDIATE_STOP_MAX: Duration = Duration::from_millis(2500);
 /// Time after a signal in which a service that does not wait for acknowledgements would have exited.
 const STILL_WAITING: Duration = Duration::from_secs(3);
 /// Time after which the service has handled the first of two signals. It is short compared with
-/// [`STOP_WAIT`], so that most of the wait still lies ahead when the second signal comes.
+/// [`STOP_WAIT`], so that most of the wait still remains when the second signal comes.
 const SIGNAL_HANDLED: Duration = Duration::from_millis(500);
 /// Time after which the service has read the beginning of a request. Nothing shows this from outside.
 const REQUEST_BEGUN: Duration = Duration::from_millis(300);

@@ -116,7 +116,7 @@ impl Account {
     }
 }
 
-/// What came to one broker out of order, as far as it did not come to the other one.
+/// Returns the events that `here` delivered out of order and that `there` did not deliver at all.
 fn disorder_only_on(here: &Ledger<u64>, there: &Ledger<u64>) -> Vec<Disorder> {
     here.out_of_order().into_iter().filter(|case| !there.has_delivered(case.seq())).collect()
 }

@@ -11,8 +11,8 @@ use super::{
 
 /// Maximum disk space per event.
 const BYTES_PER_EVENT: u64 = 2048;
-/// Maximum disk space of everything else, most of which is the write-ahead log.
-const BYTES_BESIDE_EVENTS: u64 = 100 << 20;
+/// Maximum disk space that does not depend on the number of events. Most of it is the write-ahead log.
+const BYTES_OVERHEAD: u64 = 100 << 20;
 
 #[derive(Debug)]
 pub struct Report {
@@ -65,7 +65,7 @@ impl Report {
                 violations.push(format!("{origin:?}: memory or open files grow: {usage:?}"));
             }
             let events = u64::try_from(balance.accepted + balance.unconfirmed).expect("small");
-            if *bytes > events * BYTES_PER_EVENT + BYTES_BESIDE_EVENTS {
+            if *bytes > events * BYTES_PER_EVENT + BYTES_OVERHEAD {
                 violations.push(format!("{origin:?}: {bytes} bytes on disk for {events} events"));
             }
         }
