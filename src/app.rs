@@ -1,6 +1,10 @@
-//! The running process: the service, the API in front of it, signals, and the outcome.
+//! The running process: starts the service and the HTTP server, and stops both on a signal.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use actix_web::dev::ServerHandle;
 use futures_util::future::join;
@@ -18,10 +22,11 @@ use crate::{
     token::{ApiToken, TokenError},
 };
 
-/// An actor crashed: the process ends within five seconds, whatever the server still does.
-const CRASH_PATIENCE: Duration = Duration::from_secs(2);
+/// After a crash, how long the HTTP server may take to stop. The process exits within five seconds, whatever
+/// the server still does.
+const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// Why the service could not be run.
+/// Why the service could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The API token cannot be used.
@@ -30,34 +35,43 @@ pub enum AppError {
     /// The actors did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The certificate was good when the configuration was read, and is not any more.
+    /// The certificate was valid when the configuration was read, and no longer is.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The address of the API cannot be listened on.
-    #[error("cannot listen on {address} ([http] bind): is another program listening there?")]
+    /// The address is in use.
+    #[error(
+        "cannot listen on {address} ([http] bind): the port is already in use. Is another program running \
+         there?"
+    )]
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The server cannot listen on the address, for another reason.
+    #[error("cannot listen on {address} ([http] bind)")]
     Bind {
         /// The address.
-        address: String,
+        address: SocketAddr,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
-    /// The HTTP server ended by itself.
+    /// The HTTP server ended unexpectedly.
     #[error("the HTTP server failed")]
-    Server(#[source] std::io::Error),
-    /// Signals cannot be listened to.
-    #[error("signals cannot be received")]
-    Signals(#[source] std::io::Error),
+    Server(#[source] io::Error),
+    /// The signal handlers cannot be installed.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
 }
 
-/// A service that runs and answers over HTTP.
-#[expect(missing_debug_implementations, reason = "the server has none")]
+/// The running service with its HTTP server.
+#[expect(missing_debug_implementations, reason = "the server does not implement Debug")]
 pub struct App {
     /// The actors.
     pub service: Service,
-    /// How others reach the API, without a trailing `/`.
+    /// The URL of the API as clients see it, without a trailing `/`.
     pub public_url: String,
-    /// What the API asks for.
+    /// The admin token.
     pub token: ApiToken,
     state: ApiState,
     server: actix_web::dev::Server,
@@ -66,7 +80,7 @@ pub struct App {
 }
 
 impl App {
-    /// Starts the actors and the API, within an actix system. When this returns, events are accepted.
+    /// Starts the actors and the HTTP server, within an actix system. When this returns, events are accepted.
     pub async fn start(config: &Config) -> Result<Self, AppError> {
         let token = ApiToken::load_or_create(&config.data_dir)?;
         let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
@@ -95,13 +109,14 @@ impl App {
         Ok(Self { service, public_url, token, state, server, certificates, history })
     }
 
-    /// The address of the page that signs in by itself. It holds the token: for the terminal of whoever started this, never
-    /// for a log.
+    /// Returns a link that opens the page and signs in. It contains the token: print it to a terminal, never
+    /// to a log.
     pub fn sign_in_link(&self) -> String {
         format!("{}/#token={}", self.public_url, self.token.expose())
     }
 
-    /// Runs until a signal comes or something fails, and stops in order. A second signal ends the process at once.
+    /// Runs until a signal arrives or something fails, and then shuts down in order. A second signal ends the
+    /// process immediately.
     pub async fn run_until_stopped(self) -> Result<Exit, AppError> {
         let mut signals = Signals::new().map_err(AppError::Signals)?;
         self.run_until(async move {
@@ -112,8 +127,8 @@ impl App {
         .await
     }
 
-    /// Runs until `stop` is ready or something fails, and stops in order. While it stops, what `stop` gave is listened to:
-    /// one more signal ends the process at once.
+    /// Runs until `stop` completes or something fails, and then shuts down in order. A signal during the
+    /// shutdown, from the [`Signals`] that `stop` returned, ends the process immediately.
     pub async fn run_until(self, stop: impl Future<Output = Signals>) -> Result<Exit, AppError> {
         let Self { mut service, state, server, certificates, history, .. } = self;
         let handle = server.handle();
@@ -128,19 +143,19 @@ impl App {
             signals = stop => signals,
             actor = service.crashed() => return Ok(crashed(actor, &handle).await),
             never = renewing => match never {},
-            never = history.keep() => match never {},
+            never = history.run() => match never {},
             ended = &mut server => {
                 service.stop().await;
                 return ended.map(|()| Exit::Failed).map_err(AppError::Server);
             }
         };
         state.stop();
-        // The server's future must be polled for its handle to have an effect.
+        // The server must be polled, or `handle.stop` never completes.
         let stopping = join(join(handle.stop(true), service.stop()), server);
         tokio::select! {
             _ = stopping => tracing::info!("stopped"),
             name = signals.next() => {
-                tracing::warn!(signal = name, "second signal: ending at once");
+                tracing::warn!(signal = name, "second signal; exiting immediately");
                 std::process::exit(i32::from(Exit::Failed as u8));
             }
         }
@@ -149,8 +164,11 @@ impl App {
 }
 
 fn listen(config: &Config) -> Result<Vec<TcpListener>, AppError> {
-    let bind = |address: &std::net::SocketAddr| {
-        let failed = |source| AppError::Bind { address: address.to_string(), source };
+    let bind = |&address: &SocketAddr| {
+        let failed = |source: io::Error| match source.kind() {
+            ErrorKind::AddrInUse => AppError::AddressInUse { address },
+            _ => AppError::Bind { address, source },
+        };
         let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         Ok(listener)
@@ -158,16 +176,17 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, AppError> {
     config.http.bind.iter().map(bind).collect()
 }
 
-/// Nothing of it is to be trusted any more: no orderly stop, the next start recovers.
+/// Ends without an orderly shutdown: after a crash no state in memory is trusted, and the next start
+/// recovers.
 async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
-    tracing::error!(actor, "an actor crashed; ending, so that the service manager starts anew");
-    if tokio::time::timeout(CRASH_PATIENCE, server.stop(false)).await.is_err() {
+    tracing::error!(actor, "an actor crashed; exiting, so that the service manager restarts the service");
+    if tokio::time::timeout(CRASH_STOP_LIMIT, server.stop(false)).await.is_err() {
         tracing::warn!("the HTTP server did not stop in time");
     }
     Exit::Crashed
 }
 
-/// SIGTERM and SIGINT.
+/// Receives SIGTERM and SIGINT.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -175,12 +194,12 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on these signals are ours.
-    pub fn new() -> std::io::Result<Self> {
+    /// Installs the handlers. From now on these signals no longer end the process.
+    pub fn new() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next one's name.
+    /// Waits for the next signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -200,7 +219,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn an_actor_that_crashes_ends_the_process_with_70_within_5_s() {
+    async fn a_crashed_actor_ends_the_process_with_exit_code_70_within_5_s() {
         let dir = tempfile::tempdir().unwrap();
         let app = App::start(&config(dir.path())).await.unwrap();
         app.service.crash_an_actor().await;
@@ -209,7 +228,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn it_stops_in_order_when_it_is_asked_to() {
+    async fn it_shuts_down_in_order_when_it_is_asked_to() {
         let dir = tempfile::tempdir().unwrap();
         let app = App::start(&config(dir.path())).await.unwrap();
         let ended = app.run_until(async { Signals::new().unwrap() }).await;
@@ -217,12 +236,12 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_port_that_is_taken_is_named() {
+    async fn the_error_about_a_port_in_use_names_the_key() {
         let dir = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = config(dir.path());
         config.http.bind = vec![taken.local_addr().unwrap()];
         let error = App::start(&config).await.map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains("[http] bind"), "{error}");
+        assert!(error.contains("[http] bind") && error.contains("already in use"), "{error}");
     }
 }

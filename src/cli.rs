@@ -1,75 +1,81 @@
-//! The command line: what can be asked of the program, and how it tells the outcome.
+//! The command line: commands, options and exit codes.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use liveobject_actors::tokens::{Scope, TokenName};
+use liveobject_actors::domain::token::{Scope, TokenName};
 
 const SHORTEST_DEMO: Duration = Duration::from_secs(5);
 const LONGEST_DEMO: Duration = Duration::from_hours(1);
 
-/// Keeps camera detection events safe and publishes them over MQTT.
+/// Stores camera detection events durably and publishes them over MQTT
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(
     name = "liveobject",
     version,
     arg_required_else_help = true,
     subcommand_required = true,
-    after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... go before the configuration file.\n\
-                  Exit codes: 0 well, 1 failed, 2 usage or invalid configuration, 70 an actor crashed."
+    after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file.\n\
+                  Exit codes: 0 success, 1 failure, 2 usage or configuration error, 70 an actor crashed."
 )]
 pub struct Cli {
-    /// The configuration file [default: config.toml, if it exists]
+    /// Configuration file [default: config.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program can do.
+/// The commands.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run the service until SIGTERM or Ctrl-C
     Serve,
-    /// Show it all on a terminal, with a broker and cameras of its own; needs nothing installed, leaves nothing behind
+    /// Try it out: simulated cameras and a built-in broker; nothing to install, nothing left behind
     Demo {
-        /// End by itself after this time, 5s to 1h (30s, 2m, 1h) [default: run until Ctrl-C]
+        /// Stop after this time, 5s to 1h, for example 30s or 2m [default: run until Ctrl-C]
         #[arg(long = "for", value_name = "TIME", value_parser = demo_time)]
         duration: Option<Duration>,
     },
-    /// Try to connect with the stored MQTT settings, stage by stage
+    /// Test the broker connection with the saved settings
     Check,
-    /// Print the administrator's token, which the API asks for; or make, list and revoke tokens for others
+    /// Show the admin token, or manage tokens for other clients
     Token {
-        /// What to do with the tokens of others.
+        /// What to do; without it, the admin token is shown.
         #[command(subcommand)]
         command: Option<TokenCommand>,
     },
-    /// Care for the key that secrets are encrypted with
+    /// Manage the encryption key of the stored secrets
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
 }
 
-/// What can be done with the tokens of others. A service that runs takes part: a new token holds at once, a revoked one
-/// is refused within a second.
+/// The commands for tokens. A running service takes them into account: it accepts a new token immediately,
+/// and refuses a revoked one within a second.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum TokenCommand {
-    /// Make a token and print it, this once: only a hash of it is kept
+    /// Create a token and print it (once; only its hash is stored)
     Create {
-        /// What it is called: letters, digits, `.`, `_`, `-`
+        /// Token name: letters, digits, '.', '_', '-'
         #[arg(value_parser = token_name)]
         name: TokenName,
-        /// What it permits: events:write (hand in events, pictures, camera status), read (look), admin (everything);
-        /// several separated by commas
-        #[arg(long = "scope", required = true, value_name = "SCOPE", value_delimiter = ',', value_parser = Scope::parse)]
+        /// What the token allows: events:write (send events, pictures and camera status), read (view
+        /// everything), admin (full access); separate several with commas
+        #[arg(
+            long = "scope",
+            required = true,
+            value_name = "SCOPE",
+            value_delimiter = ',',
+            value_parser = Scope::parse
+        )]
         scopes: Vec<Scope>,
     },
-    /// List the tokens: name, scopes, when made, when last used
+    /// List all tokens with their scopes, creation time and last use
     List,
-    /// Let a token hold no more
+    /// Revoke a token
     Revoke {
-        /// What it is called
+        /// Token name
         #[arg(value_parser = token_name)]
         name: TokenName,
     },
@@ -79,28 +85,28 @@ fn token_name(text: &str) -> Result<TokenName, String> {
     TokenName::parse(text)
 }
 
-/// What can be done with the key.
+/// The commands for the encryption key.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum KeyCommand {
-    /// Make a new key and encrypt all secrets with it; the service must not run meanwhile
+    /// Create a new key and re-encrypt all secrets with it; stop the service first
     Rotate {
-        /// Encrypt with the key in this file, where the present one comes from the environment or from systemd
+        /// File with the new key; needed if the current key comes from the environment or from systemd
         #[arg(long, value_name = "FILE")]
         new_identity: Option<PathBuf>,
     },
 }
 
-/// How the program ended; part of its contract.
+/// The program's exit codes. They are part of its contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All went well, or the program was told to stop.
+    /// The command succeeded, or the service was stopped.
     Ok = 0,
-    /// What was asked for failed.
+    /// The command failed.
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
-    /// An actor crashed; the service manager should start the program anew.
+    /// An actor crashed; the service manager should restart the program.
     Crashed = 70,
 }
 
@@ -119,12 +125,12 @@ fn demo_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A whole number with a unit; seconds without one.
+/// Parses a whole number with a unit; without a unit it means seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "must be a whole number with ms, s, m or h, such as 30s".to_owned();
+    let invalid = || "must be a whole number with ms, s, m or h, such as 30s".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let number: u64 = number.parse().map_err(|_| invalid())?;
     let milliseconds = match unit {
         "ms" => Some(1),
         "s" | "" => Some(1_000),
@@ -132,7 +138,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => Some(3_600_000),
         _ => None,
     };
-    let milliseconds = milliseconds.and_then(|unit: u64| unit.checked_mul(number)).ok_or_else(wrong)?;
+    let milliseconds = milliseconds.and_then(|unit: u64| unit.checked_mul(number)).ok_or_else(invalid)?;
     Ok(Duration::from_millis(milliseconds))
 }
 
@@ -156,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_understood() {
+    fn every_command_is_parsed() {
         let name = || TokenName::parse("door").unwrap();
         let token = |command| Command::Token { command: Some(command) };
         for (arguments, command) in [
@@ -186,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_can_be_named_before_or_after_the_command() {
+    fn the_configuration_file_can_be_given_before_or_after_the_command() {
         for arguments in ["--config a.toml serve", "serve --config a.toml", "key rotate --config a.toml"] {
             assert_eq!(parse(arguments).unwrap().config, Some(PathBuf::from("a.toml")), "{arguments}");
         }
@@ -219,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_a_unit_and_bounds() {
+    fn durations_have_a_unit_and_bounds() {
         for (text, milliseconds) in
             [("30s", 30_000), ("2m", 120_000), ("500ms", 500), ("90", 90_000), ("1h", 3_600_000)]
         {

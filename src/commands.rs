@@ -1,16 +1,19 @@
-//! The commands that answer and end: `check`, `token …`, `key rotate`. What they print is for a person.
+//! The commands other than `serve` and `demo`: `check`, `token …`, `key rotate`.
 
-#![expect(clippy::print_stdout, reason = "commands answer on standard output")]
+#![expect(clippy::print_stdout, reason = "the result of a command goes to standard output")]
 
 use std::path::Path;
 
-use actix::Actor as _;
 use liveobject_actors::{
-    clock::Timestamp,
-    config::{ConfigActor, GetSettings, IdentitySource, TestConnection, TestReport, rotate},
+    config::{IdentitySource, StoredSettings, rotate},
     data_dir::{DataDir, DataDirError},
+    domain::{
+        clock::Timestamp,
+        probe_report::TestReport,
+        token::{Scope, Scopes, TokenName, TokenRecord},
+    },
     store::Store,
-    tokens::{self, Scope, Scopes, TokenName, TokenRecord},
+    tokens,
 };
 use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
@@ -21,15 +24,15 @@ use crate::{
     token::ApiToken,
 };
 
-/// Prints the API's token, making it when there is none yet.
+/// Prints the admin token. Creates it if there is none yet.
 pub fn token(config: &Config) -> anyhow::Result<Exit> {
     println!("{}", ApiToken::load_or_create(&config.data_dir)?.expose());
     Ok(Exit::Ok)
 }
 
-/// Makes, lists and revokes the tokens of others, whether a service runs or not.
+/// Creates, lists and revokes tokens, whether or not the service is running.
 pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Exit> {
-    let _held = hold_or_join(config)?;
+    let _lock = lock_unless_in_use(config)?;
     let store = config.service_options().open_store().await?;
     let done = match command {
         TokenCommand::Create { name, scopes } => create_token(&store, name, scopes).await,
@@ -40,17 +43,17 @@ pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Ex
     done.map(|()| Exit::Ok)
 }
 
-/// The token alone goes to standard output, for scripts.
+/// Prints nothing but the token, for scripts.
 async fn create_token(store: &Store, name: TokenName, scopes: Vec<Scope>) -> anyhow::Result<()> {
     let scopes = Scopes::of(scopes).map_err(anyhow::Error::msg)?;
-    let made = tokens::create(store, name, scopes).await?;
-    println!("{}", made.secret.expose_secret());
+    let created = tokens::create(store, name, scopes).await?;
+    println!("{}", created.secret.expose_secret());
     Ok(())
 }
 
 async fn list_tokens(store: &Store) -> anyhow::Result<()> {
-    let minute = |at: Timestamp| at.format("%Y-%m-%d %H:%M").to_string();
-    println!("{:<24}  {:<24}  {:<16}  LAST USED (UTC)", "NAME", "SCOPES", "MADE (UTC)");
+    let minute = |time: Timestamp| time.format("%Y-%m-%d %H:%M").to_string();
+    println!("{:<24}  {:<24}  {:<16}  LAST USED (UTC)", "NAME", "SCOPES", "CREATED (UTC)");
     for TokenRecord { name, scopes, created_at, last_used_at } in tokens::list(store).await? {
         let (name, scopes) = (name.to_string(), scopes.to_string());
         let used = last_used_at.map_or_else(|| "never".to_owned(), minute);
@@ -61,65 +64,73 @@ async fn list_tokens(store: &Store) -> anyhow::Result<()> {
 
 async fn revoke_token(store: &Store, name: TokenName) -> anyhow::Result<()> {
     tokens::revoke(store, name.clone()).await?;
-    println!("{name} is revoked.");
+    println!("Token {name} revoked.");
     Ok(())
 }
 
-/// The lock keeps a service from starting meanwhile; one that runs already is not disturbed by a look, or by a row.
-fn hold_or_join(config: &Config) -> Result<Option<DataDir>, DataDirError> {
+/// Locks the data directory, so that no service starts in the meantime; `None` if a running service has the
+/// lock.
+///
+/// The callers only read, or change single rows, which does not disturb a running service.
+fn lock_unless_in_use(config: &Config) -> Result<Option<DataDir>, DataDirError> {
     match DataDir::lock(&config.data_dir) {
-        Ok(held) => Ok(Some(held)),
+        Ok(lock) => Ok(Some(lock)),
         Err(DataDirError::InUse { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Makes a new key and encrypts every secret with it. The service must not run meanwhile.
+/// Re-encrypts every secret with a new key. Fails if the service is running.
 pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<Exit> {
-    let _held = DataDir::lock(&config.data_dir)?;
+    let _lock = DataDir::lock(&config.data_dir)?;
     let options = config.service_options();
     let store = options.open_store().await?;
     let source = options.identity_source();
     let rotated = rotate::rotate(&store, &source, new, &options.recipients).await;
     store.close().await;
     let rotate::Rotated { secrets } = rotated?;
-    let what = if secrets == 1 { "1 secret was".to_owned() } else { format!("{secrets} secrets were") };
+    let secrets = if secrets == 1 { "1 secret".to_owned() } else { format!("{secrets} secrets") };
     match (source, new) {
         (IdentitySource::File(path), _) => {
-            println!("A new key was made; {what} encrypted with it: {}", path.display());
+            println!("Created a new key in {} and re-encrypted {secrets} with it.", path.display());
         }
         (IdentitySource::Given(_), new) => {
             let new = new.unwrap_or(Path::new("")).display();
-            println!(
-                "{what} encrypted with the key in {new}. Put it in the old one's place before the next start."
-            );
+            println!("Re-encrypted {secrets} with the key in {new}.");
+            println!("Replace the old key with it before the next start of the service.");
         }
     }
     Ok(Exit::Ok)
 }
 
-/// Tries to connect with the stored settings, and prints each stage.
+/// Tests the broker connection with the saved settings, and prints each stage.
 pub async fn check(config: &Config) -> anyhow::Result<Exit> {
-    let _held = hold_or_join(config)?;
+    let _lock = lock_unless_in_use(config)?;
     let options = config.service_options();
     let store = options.open_store().await?;
-    let config = options.config_options(store.clone(), mpsc::unbounded_channel().0);
-    let actor = ConfigActor::open(config).await?.start();
-    let settings = actor.send(GetSettings).await?.settings;
+    let config_options = options.config_options(store.clone(), mpsc::unbounded_channel().0);
+    let stored = StoredSettings::open(config_options).await?;
+    let settings = stored.settings();
     if settings.broker_host.is_empty() {
-        println!("No broker is set. Set one with PUT /api/v1/integrations/mqtt/config, or in [mqtt] of the");
-        println!("configuration file before the first start.");
+        println!("No broker configured. Set one on the page ({}),", options.public_url);
+        println!("with PUT /api/v1/integrations/mqtt/config,");
+        println!("or in [mqtt] of the configuration file before the first start.");
         return Ok(Exit::Failed);
     }
-    println!("Broker {}", settings.broker());
-    let report = actor.send(TestConnection::new(None)).await??;
+    println!("Testing {}", settings.broker());
+    let report = stored.test_connection().await?;
     store.close().await;
-    print(&report);
+    print_stages(&report);
+    if report.success {
+        println!("OK: {} accepted the login and a test message.", settings.broker());
+    } else {
+        println!("Failed: {}", report.message);
+    }
     Ok(if report.success { Exit::Ok } else { Exit::Failed })
 }
 
-fn print(TestReport { success, message, stages, .. }: &TestReport) {
-    for stage in stages {
+fn print_stages(report: &TestReport) {
+    for stage in &report.stages {
         let mark = match stage.ok {
             Some(true) => "ok    ",
             Some(false) => "FAILED",
@@ -127,5 +138,4 @@ fn print(TestReport { success, message, stages, .. }: &TestReport) {
         };
         println!("  {mark} {:<9}{:>6} ms  {}", stage.name, stage.duration_ms, stage.detail);
     }
-    println!("{} {message}", if *success { "Well:" } else { "Failed:" });
 }

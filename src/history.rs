@@ -1,5 +1,6 @@
-//! The last hour in numbers, and how many events were delivered today: what the page draws. Taken from the metrics every
-//! 15 s, kept in memory only, and begun anew at each start of the process.
+//! The data behind the page's charts: figures of the last hour, and the number of events delivered today.
+//!
+//! Samples the metrics every 15 s. The samples are kept in memory only, so a restart begins with none.
 
 use std::{
     collections::VecDeque,
@@ -9,55 +10,59 @@ use std::{
 };
 
 use liveobject_actors::{
-    calendar::{Calendar, Day},
-    clock::{self, Timestamp},
+    domain::{
+        calendar::{Calendar, Day},
+        clock::{self, Timestamp},
+    },
     metrics::Metrics,
     reading::Reading,
 };
 
-/// How often the metrics are read.
+/// How often the metrics are sampled.
 pub const INTERVAL: Duration = Duration::from_secs(15);
 
-/// How often it is looked how many events wait: an interval is long enough for a broker to restart unseen.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the number of pending events is sampled. A broker can restart within [`INTERVAL`], and the peak
+/// in between must show.
+const PEAK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whoever has just started it need not wait so long for the first point.
-const FIRST: Duration = Duration::from_secs(5);
+/// When the first sample is taken. Shorter than [`INTERVAL`], so that the first point soon appears after a
+/// start.
+const FIRST_INTERVAL: Duration = Duration::from_secs(5);
 
-/// An hour of readings: some 80 KiB.
+/// Samples in an hour; they take about 80 KiB.
 const POINTS: usize = 240;
-/// What a point tells of is the minute that ended with it.
+/// Samples in a minute: each point covers the minute that ended with it.
 const MINUTE: usize = 4;
 
-/// How the minute stood that ended at this moment.
+/// The figures of one minute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// When it ended.
+    /// When the minute ended.
     pub at: Timestamp,
-    /// Events accepted within it.
+    /// Events accepted within the minute.
     pub accepted: u64,
-    /// The most events that waited in the interval before it.
+    /// Maximum number of pending events in the last [`INTERVAL`] of the minute.
     pub pending: u64,
-    /// About how long half of its deliveries took at most, in seconds; `None` when there were none.
+    /// Median delivery time in seconds, estimated from the histogram; `None` without deliveries.
     pub delivery_p50: Option<f64>,
-    /// The same, of 95 in 100.
+    /// 95th percentile of the delivery time, likewise.
     pub delivery_p95: Option<f64>,
 }
 
-/// Readings of the metrics, in their order: as many as an hour needs.
+/// The samples of the last hour, oldest first.
 #[derive(Debug, Default)]
 struct Ring(VecDeque<(Timestamp, Reading)>);
 
 impl Ring {
     fn push(&mut self, at: Timestamp, reading: Reading) {
-        // The oldest points look back, too.
+        // The oldest point needs a minute of samples before it.
         if self.0.len() == POINTS + MINUTE {
             self.0.pop_front();
         }
         self.0.push_back((at, reading));
     }
 
-    /// A point a reading; the first one has nothing to be compared with.
+    /// Returns one point per sample. The first sample has none, since there is nothing to compare it with.
     fn points(&self) -> Vec<Point> {
         let first = self.0.len().saturating_sub(POINTS).max(1);
         (first..self.0.len())
@@ -76,13 +81,13 @@ impl Ring {
     }
 }
 
-/// Counts since midnight, by a counter that counts since the start of the process.
+/// Counts since midnight, derived from a counter that starts at zero with the process.
 #[derive(Debug, Clone, Copy)]
 struct Today {
     day: Day,
-    /// Counted on this day before the process started.
+    /// The count of this day before the process started.
     earlier: u64,
-    /// Where the counter stood when the day began, or the process.
+    /// The counter's value when the day or the process began, whichever was later.
     counter: u64,
 }
 
@@ -91,92 +96,92 @@ impl Today {
         self.earlier + counter.saturating_sub(self.counter)
     }
 
-    /// The day may be another one by now.
-    fn turn(&mut self, day: Day, counter: u64) {
+    /// Starts a new count if `day` is another day.
+    fn advance_to(&mut self, day: Day, counter: u64) {
         if day != self.day {
             *self = Self { day, earlier: 0, counter };
         }
     }
 }
 
-/// The last hour. Cheap to clone; clones share it.
+/// The history of the last hour. Cheap to clone; clones share the samples.
 #[derive(Debug, Clone)]
 pub struct History {
     metrics: Metrics,
     calendar: Calendar,
-    kept: Arc<Mutex<Kept>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct State {
     ring: Ring,
     today: Today,
-    /// The most that waited since the newest reading.
-    most_pending: u64,
+    /// Maximum number of pending events since the last sample.
+    peak_pending: u64,
 }
 
 impl History {
-    /// A history that begins now, on a day on which `delivered` events were delivered already.
+    /// Returns a history that begins now, on a day on which `delivered` events have already been delivered.
     pub fn new(metrics: Metrics, calendar: Calendar, delivered: u64) -> Self {
         let today = Today { day: calendar.day(clock::now()), earlier: delivered, counter: 0 };
-        let kept = Kept { ring: Ring::default(), today, most_pending: 0 };
-        let history = Self { metrics, calendar, kept: Arc::new(Mutex::new(kept)) };
-        history.read();
+        let state = State { ring: Ring::default(), today, peak_pending: 0 };
+        let history = Self { metrics, calendar, state: Arc::new(Mutex::new(state)) };
+        history.sample();
         history
     }
 
-    /// Reads the metrics, every 15 s and when a day begins, for ever.
-    pub async fn keep(&self) -> Infallible {
-        let mut pause = FIRST;
+    /// Samples the metrics forever: every [`INTERVAL`], and at midnight.
+    pub async fn run(&self) -> Infallible {
+        let mut pause = FIRST_INTERVAL;
         loop {
             let now = clock::now();
             let tomorrow = self.calendar.day(now).succ_opt().map(|day| self.calendar.start(day));
             let left = tomorrow.and_then(|tomorrow| (tomorrow - now).to_std().ok()).unwrap_or(pause);
             let mut left = left.clamp(Duration::from_millis(1), pause);
             while !left.is_zero() {
-                let nap = left.min(LOOK);
+                let nap = left.min(PEAK_INTERVAL);
                 tokio::time::sleep(nap).await;
                 left -= nap;
-                self.look();
+                self.sample_pending();
             }
             pause = INTERVAL;
-            self.read();
+            self.sample();
         }
     }
 
-    /// The last hour, oldest point first.
+    /// Returns the points of the last hour, oldest first.
     pub fn points(&self) -> Vec<Point> {
         self.lock().ring.points()
     }
 
-    /// Events that the broker has acknowledged since midnight.
+    /// Returns the number of events that the broker has acknowledged since midnight.
     pub fn delivered_today(&self) -> u64 {
         let counter = self.metrics.mqtt_messages_published.get();
         self.lock().today.count(counter)
     }
 
-    fn look(&self) {
+    fn sample_pending(&self) {
         let pending = u64::try_from(self.metrics.outbox_pending.get()).unwrap_or(0);
-        let mut kept = self.lock();
-        kept.most_pending = kept.most_pending.max(pending);
+        let mut state = self.lock();
+        state.peak_pending = state.peak_pending.max(pending);
     }
 
-    fn read(&self) {
+    fn sample(&self) {
         let now = clock::now();
         match Reading::of(&self.metrics) {
             Ok(mut reading) => {
-                let mut kept = self.lock();
-                reading.pending = reading.pending.max(std::mem::take(&mut kept.most_pending));
-                kept.today.turn(self.calendar.day(now), reading.published);
-                kept.ring.push(now, reading);
+                let mut state = self.lock();
+                reading.pending = reading.pending.max(std::mem::take(&mut state.peak_pending));
+                state.today.advance_to(self.calendar.day(now), reading.published);
+                state.ring.push(now, reading);
             }
-            Err(error) => tracing::error!(%error, "the metrics were not read; the charts have a gap"),
+            Err(error) => tracing::error!(%error, "cannot read the metrics; the charts will have a gap"),
         }
     }
 
-    /// Held for a copy or a count, never over an `await`.
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The lock is only held to copy or count, never across an `await`.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -184,8 +189,8 @@ impl History {
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        clock::from_micros(second * 1_000_000)
+    fn second(n: i64) -> Timestamp {
+        clock::from_micros(n * 1_000_000)
     }
 
     fn reading(accepted: u64) -> Reading {
@@ -193,64 +198,64 @@ mod tests {
     }
 
     #[test]
-    fn a_point_counts_the_minute_before_it() {
+    fn a_point_covers_the_minute_before_it() {
         let mut ring = Ring::default();
         for i in 0..=8 {
-            ring.push(at(15 * i), reading(10 * u64::try_from(i).unwrap()));
+            ring.push(second(15 * i), reading(10 * u64::try_from(i).unwrap()));
         }
         let counts: Vec<_> = ring.points().iter().map(|point| point.accepted).collect();
-        // In the first minute: since the start.
+        // Within the first minute, the points count from the start.
         assert_eq!(counts, [10, 20, 30, 40, 40, 40, 40, 40]);
-        assert_eq!(ring.points()[7].at, at(120));
+        assert_eq!(ring.points()[7].at, second(120));
     }
 
     #[test]
-    fn an_hour_is_kept_and_no_more() {
+    fn only_the_last_hour_is_kept() {
         let mut ring = Ring::default();
         assert!(ring.points().is_empty());
         for i in 0..1000 {
-            ring.push(at(15 * i), reading(u64::try_from(i).unwrap()));
+            ring.push(second(15 * i), reading(u64::try_from(i).unwrap()));
             assert!(ring.0.len() <= POINTS + MINUTE);
         }
         let points = ring.points();
         assert_eq!(points.len(), POINTS);
         assert!(points.iter().all(|point| point.accepted == 4));
-        assert_eq!(points[0].at, at(15 * (1000 - 240)));
+        assert_eq!(points[0].at, second(15 * (1000 - 240)));
     }
 
     #[test]
-    fn a_day_counts_from_midnight_on_over_a_restart() {
+    fn the_count_of_a_day_starts_at_midnight_and_continues_after_a_restart() {
         let (monday, tuesday) = ("2026-11-23".parse().unwrap(), "2026-11-24".parse().unwrap());
         let mut today = Today { day: monday, earlier: 5, counter: 0 };
         assert_eq!((today.count(0), today.count(3)), (5, 8));
-        today.turn(monday, 3);
+        today.advance_to(monday, 3);
         assert_eq!(today.count(4), 9);
-        today.turn(tuesday, 4);
+        today.advance_to(tuesday, 4);
         assert_eq!((today.count(4), today.count(6)), (0, 2));
     }
 
     #[test]
-    fn it_follows_the_metrics() {
+    fn the_history_follows_the_metrics() {
         let metrics = Metrics::new();
         let history = History::new(metrics.clone(), Calendar::named("UTC").unwrap(), 7);
         assert!(history.points().is_empty());
         metrics.events_accepted.inc_by(2);
         metrics.mqtt_messages_published.inc();
-        history.read();
+        history.sample();
         assert_eq!(history.points()[0].accepted, 2);
         assert_eq!(history.delivered_today(), 8);
     }
 
     #[test]
-    fn what_waited_between_two_readings_is_not_missed() {
+    fn a_peak_of_pending_events_between_two_samples_is_not_missed() {
         let metrics = Metrics::new();
         let history = History::new(metrics.clone(), Calendar::named("UTC").unwrap(), 0);
         metrics.outbox_pending.set(9);
-        history.look();
+        history.sample_pending();
         metrics.outbox_pending.set(0);
-        history.look();
-        history.read();
-        history.read();
+        history.sample_pending();
+        history.sample();
+        history.sample();
         let pending: Vec<_> = history.points().iter().map(|point| point.pending).collect();
         assert_eq!(pending, [9, 0]);
     }

@@ -1,4 +1,4 @@
-//! The process around the actors: command line, configuration, HTTP.
+//! The process around the actors: command line, configuration, HTTP API and demo.
 
 pub mod app;
 pub mod cli;

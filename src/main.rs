@@ -1,4 +1,4 @@
-//! Parse, run, map the outcome to an exit code.
+//! The entry point: parses the command line, runs the command, and maps its outcome to an exit code.
 
 use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 
@@ -38,7 +38,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
             greet(&app);
             Ok(app.run_until_stopped().await?)
         }
-        Command::Demo { .. } => unreachable!("it was handled before, since it takes no configuration"),
+        Command::Demo { .. } => unreachable!("main handles the demo, which has no configuration"),
         Command::Check => commands::check(&config).await,
         Command::Token { command: None } => commands::token(&config),
         Command::Token { command: Some(command) } => commands::tokens(&config, command).await,
@@ -48,11 +48,12 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     }
 }
 
-/// Tells a person at a terminal where the page is. What is piped elsewhere may end in a log, where no token belongs.
-#[expect(clippy::print_stderr, reason = "for the person who started it, not for the log")]
+/// Prints the address of the page if the output is a terminal. Redirected output may end up in a log, where
+/// the token in the address must not appear.
+#[expect(clippy::print_stderr, reason = "for the user at the terminal, not for the log")]
 fn greet(app: &App) {
     if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
-        eprintln!("The page: {}", app.sign_in_link());
+        eprintln!("Open {} in a browser.", app.sign_in_link());
     }
 }
 
@@ -65,11 +66,11 @@ async fn demo(duration: Option<Duration>) -> ExitCode {
 
 #[cfg(not(feature = "demo"))]
 async fn demo(_: Option<Duration>) -> ExitCode {
-    fail(&anyhow::anyhow!("this program was built without the demo (cargo feature `demo`)"), Exit::Usage)
+    fail(&anyhow::anyhow!("this build does not contain the demo (cargo feature `demo`)"), Exit::Usage)
 }
 
-/// Not through the log, which may be what failed: the person at the terminal asked.
-#[expect(clippy::print_stderr, reason = "the last word of a program that could not do what was asked")]
+/// Prints an error. It does not go to the log, which may be what failed.
+#[expect(clippy::print_stderr, reason = "the error message of a command")]
 fn fail(error: &anyhow::Error, exit: Exit) -> ExitCode {
     eprintln!("liveobject: {error:#}");
     exit.into()

@@ -1,7 +1,7 @@
-//! The log: who may write what, how a line looks, and that a panic is in it.
+//! Logging: filter, format, and panics as log lines.
 //!
-//! Lines go to standard error. Libraries that use `log` are heard too, but those that talk about what this program
-//! logs itself are kept quiet, unless `log.filter` names them.
+//! Lines go to standard error. Libraries that use the `log` crate are included. Those that only repeat what
+//! this program logs are reduced to the levels in [`QUIET`], unless the filter names them.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -18,40 +18,63 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use crate::config::{Log, LogFormat};
+/// What is logged, and in which format.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+    /// A level, and levels of single modules: `info,liveobject_actors=debug`.
+    pub filter: String,
+}
 
-/// Libraries that are kept quiet, and how much of them is heard.
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), filter: "info".to_owned() }
+    }
+}
+
+/// The format of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Text for people.
+    #[default]
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+/// Libraries that would log too much, with the level that each is reduced to.
 const QUIET: [(&str, LevelFilter); 8] = [
-    // Every failure of a connection is logged by the actor that owns it, once.
+    // The actor that owns the connection logs each failure once.
     ("rumqttc", LevelFilter::ERROR),
     // The demo stops its broker on purpose.
     ("rmqtt", LevelFilter::ERROR),
-    // Each statement, each migration that was looked at.
+    // They log each statement and each migration.
     ("sqlx", LevelFilter::WARN),
     ("sea_orm", LevelFilter::WARN),
     ("sea_orm_migration", LevelFilter::WARN),
-    // Each request that is no HTTP, as an error: whoever knocks could fill the log.
+    // Logs each invalid request as an error, so that any client could fill the log.
     ("actix_http", LevelFilter::OFF),
-    // Workers started and stopped.
+    // They log the start and stop of each worker.
     ("actix_server", LevelFilter::WARN),
     ("mio", LevelFilter::WARN),
 ];
 
-/// The log could not be set up.
+/// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("the log cannot be set up")]
+#[error("cannot set up logging")]
 pub struct TelemetryError(#[from] TryInitError);
 
-/// Sets up the log of this process, and from then on logs every panic. To be called once.
+/// Sets up logging for this process, panics included. Must be called only once.
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    subscriber(log, colours, io::stderr).try_init()?;
+    let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    subscriber(log, colors, io::stderr).try_init()?;
     log_panics();
     Ok(())
 }
 
-/// Checks a filter; the error says what is wrong with it. Stricter than the filter's own grammar, where a misspelt
-/// level would be the name of a target, and silence all others.
+/// Checks a filter. Stricter than [`EnvFilter`], which takes a misspelt level for the name of a target and
+/// then silences all other targets.
 pub fn check_filter(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("must not be empty".to_owned());
@@ -70,15 +93,15 @@ pub fn check_filter(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn subscriber<W>(log: &Log, colours: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(log: &Log, colors: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(&log.filter))
         .with_writer(writer)
-        .with_ansi(colours)
-        // Where standard error is closed, there is nobody to tell; to try would be to panic.
+        .with_ansi(colors)
+        // With a closed standard error, reporting an error of the log itself would panic.
         .log_internal_errors(false);
     match log.format {
         LogFormat::Text => Box::new(builder.compact().finish()),
@@ -86,7 +109,7 @@ where
     }
 }
 
-/// What is logged: what was asked for, less the libraries that were not.
+/// Returns the filter for `text`, with the libraries in [`QUIET`] reduced unless `text` names them.
 fn filter(text: &str) -> EnvFilter {
     let general = parts(text).filter_map(level).next_back();
     let is_named = |library: &str| {
@@ -96,13 +119,13 @@ fn filter(text: &str) -> EnvFilter {
         })
     };
     let quiet = QUIET.iter().filter(|(library, _)| !is_named(library)).filter_map(|(library, level)| {
-        // Never louder than everything else.
+        // Never raise a library above the general level.
         let level = general.filter(|general| general > level).map(|_| *level)?;
         format!("{library}={level}").parse().ok()
     });
-    let asked = parts(text).filter_map(|part| part.parse().ok());
+    let requested = parts(text).filter_map(|part| part.parse().ok());
     let nothing = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).parse_lossy("");
-    quiet.chain(asked).fold(nothing, EnvFilter::add_directive)
+    quiet.chain(requested).fold(nothing, EnvFilter::add_directive)
 }
 
 fn parts(text: &str) -> impl DoubleEndedIterator<Item = &str> {
@@ -113,7 +136,7 @@ fn level(part: &str) -> Option<LevelFilter> {
     part.parse().ok()
 }
 
-/// From now on a panic is one line of the log, and nothing else is printed.
+/// From now on each panic is one log line, and nothing else is printed.
 fn log_panics() {
     panic::set_hook(Box::new(log_panic));
 }
@@ -121,11 +144,11 @@ fn log_panics() {
 fn log_panic(panic: &PanicHookInfo) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let current = thread::current();
-    // Captured only when RUST_BACKTRACE asks for it.
+    // Captured only if RUST_BACKTRACE is set.
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
     tracing::error!(
-        panic = panic.payload_as_str().unwrap_or("of a kind that has no text"),
+        panic = panic.payload_as_str().unwrap_or("(no message)"),
         location,
         thread = current.name().unwrap_or("unnamed"),
         backtrace,
@@ -145,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// What `act` logs with this filter, as JSON.
+    /// Returns what `act` logs with this filter, as JSON.
     fn logged(filter: &str, act: impl FnOnce()) -> Vec<Value> {
         let log = Log { format: LogFormat::Json, filter: filter.to_owned() };
         written(&log, act).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -179,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn noisy_libraries_are_quiet_unless_they_are_named() {
+    fn noisy_libraries_are_quiet_unless_the_filter_names_them() {
         assert_eq!(levels_of_rumqttc("info"), ["ERROR"]);
         assert_eq!(levels_of_rumqttc("trace"), ["ERROR"]);
         assert_eq!(levels_of_rumqttc("info,rumqttc=debug"), ["ERROR", "WARN", "DEBUG"]);
@@ -195,17 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_decides_part_by_part() {
+    fn each_part_of_the_filter_applies_to_its_target() {
         let lines = logged("warn,liveobject::a=debug", || {
-            tracing::info!(target: "liveobject::b", "unheard");
-            tracing::debug!(target: "liveobject::a", "heard");
+            tracing::info!(target: "liveobject::b", "filtered out");
+            tracing::debug!(target: "liveobject::a", "logged");
         });
         assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0]["message"], "heard");
+        assert_eq!(lines[0]["message"], "logged");
     }
 
     #[test]
-    fn filters_are_checked() {
+    fn invalid_filters_are_refused() {
         for good in [
             "info",
             "off",
@@ -234,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_one_error_line_with_its_place() {
+    fn a_panic_is_one_error_line_with_its_location() {
         let before = panic::take_hook();
         log_panics();
         let lines = logged("info", || {

@@ -1,23 +1,20 @@
-//! What an event costs piece by piece: its payload, its place in the window, its commit.
+//! Benchmarks of the parts of an event's path: building its payload, the delivery window, the commit.
 //!
-//! `cargo bench -p liveobject-actors`; a run is compared with the one before.
+//! Run with `cargo bench -p liveobject-actors`. Criterion compares each run with the previous one.
 
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use liveobject_actors::{
     DetectionEvent, EventInput, Seq,
-    camera::Camera,
-    clock,
-    event::marked_late,
-    ids::LinkId,
+    domain::{camera::Camera, clock, event::marked_late, ids::LinkId},
     testing::log::{Log, Window},
 };
 
-const URL: &str = "http://127.0.0.1:8080/api/v1/events/0193a5c0-0000-7000-8000-000000000000/thumbnail?expires=1800000000&\
-    signature=0123456789abcdef0123456789abcdef";
+const URL: &str = "http://127.0.0.1:8080/api/v1/events/0193a5c0-0000-7000-8000-000000000000/thumbnail\
+    ?expires=1800000000&signature=0123456789abcdef0123456789abcdef";
 
-/// An event whose payload has some 600 bytes.
+/// Returns an event whose payload is about 600 bytes long.
 fn event(camera: usize) -> DetectionEvent {
     let input = EventInput {
         camera_id: format!("camera_{camera}"),
@@ -45,22 +42,23 @@ fn payload(c: &mut Criterion) {
     group.finish();
 }
 
-/// Sends and settles this many events, at most `limit` of them in flight; the broker answers each time for half of them.
+/// Sends and settles this many events with at most `limit` in flight. The broker acknowledges half of
+/// those in flight at a time.
 fn pass(events: u64, limit: usize) -> Window {
     let link = LinkId(1);
     let mut window = Window::new(Seq(0), [], []);
     window.link_up(link, limit);
     let last = Seq(i64::try_from(events).expect("a small number"));
-    let mut answered = Seq(0);
-    while answered < last {
+    let mut acknowledged = Seq(0);
+    while acknowledged < last {
         while let Some(next) = window.next().filter(|next| window.room() > 0 && *next <= last) {
             window.sent(next);
         }
         for _ in 0..window.in_flight().div_ceil(2) {
-            answered = answered.next();
-            window.settle(link, answered, false);
+            acknowledged = acknowledged.next();
+            window.settle(link, acknowledged, false);
         }
-        black_box(window.take_runs());
+        black_box(window.take_ranges());
     }
     window
 }
@@ -75,7 +73,7 @@ fn window(c: &mut Criterion) {
     group.finish();
 }
 
-/// Into a real file, synced to the disk.
+/// Commits to a database file on disk, with sync.
 fn append(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -1,13 +1,13 @@
-//! A classifier in the same process: start the service, and send it an event.
+//! A classifier in the same process as the service: starts the service and sends it one event.
 //!
-//! `cargo run -p liveobject-actors --example classifier`
+//! Run with `cargo run -p liveobject-actors --example classifier`
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its terminal")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example prints to the terminal")]
 
 use actix::prelude::*;
 use liveobject_actors::{EventInput, PublishEvent, Service, ServiceOptions};
 
-/// Turns frames into events; all it needs of the service is a recipient.
+/// Turns frames into events. The only part of the service that it needs is a recipient.
 struct Classifier {
     publish: Recipient<PublishEvent>,
 }
@@ -24,7 +24,7 @@ impl Handler<Frame> for Classifier {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Frame, _: &mut Self::Context) -> Self::Result {
-        let seen = EventInput {
+        let input = EventInput {
             camera_id: "front_door".into(),
             camera_name: Some("Front Door".into()),
             description: "Person at the door with a package".into(),
@@ -34,8 +34,8 @@ impl Handler<Frame> for Classifier {
         };
         let publish = self.publish.clone();
         Box::pin(async move {
-            match seen.validate() {
-                // The answer comes when the event is on disk; it does not wait for the broker.
+            match input.validate() {
+                // The receipt arrives once the event is on disk, without waiting for the broker.
                 Ok(event) => println!("{:?}", publish.send(PublishEvent::new(event)).await),
                 Err(invalid) => eprintln!("{invalid}"),
             }

@@ -42,28 +42,20 @@
 //! Requests are awaited down the picture, facts go up without waiting. Actors know no HTTP; the domain types
 //! ([`event`], [`settings`], [`topic`], [`ids`]) know no actix and do no I/O; only [`store`] knows SQL.
 
-pub mod calendar;
-pub mod camera;
 pub mod cameras;
-pub mod certificate;
-pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod data_dir;
 pub mod discovery;
-pub mod event;
-pub mod fields;
-pub mod hex;
-pub mod ids;
+pub mod domain;
+mod lifecycle;
+pub mod messages;
 pub mod metrics;
 pub mod outbox;
-#[cfg(test)]
-mod parsers_tests;
+pub mod private_file;
 pub mod reading;
 pub mod retained;
 pub mod service;
-pub mod settings;
-pub mod status;
 pub mod store;
 pub mod stream;
 pub mod supervisor;
@@ -71,13 +63,15 @@ pub mod supervisor;
 pub mod testing;
 pub mod thumbnails;
 pub mod tokens;
-pub mod topic;
 
 pub use crate::{
-    event::{DetectionEvent, EventInput},
-    fields::{FieldError, Invalid},
-    ids::{CameraId, EventId, Seq},
-    outbox::{PublishBatch, PublishError, PublishEvent, Receipt},
+    domain::{
+        event::{DetectionEvent, EventInput},
+        event_log::Receipt,
+        fields::{FieldError, Invalid},
+        ids::{CameraId, EventId, Seq},
+        settings::MqttSettings,
+    },
+    messages::outbox::{PublishBatch, PublishError, PublishEvent},
     service::{Handle, Service, ServiceOptions, StartError},
-    settings::MqttSettings,
 };

@@ -1,4 +1,4 @@
-//! The wiring: starts every actor, connects them, and hands out their addresses.
+//! The wiring: starts every actor, connects them, and returns their addresses. The only file that knows every actor.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,78 +8,90 @@ use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::{
-    calendar::Calendar,
-    cameras::{CameraActor, CameraPeers, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
-    clock,
+    cameras::{CameraActor, CameraPeers},
     config::{
-        ConfigActor, ConfigOptions, GetSettings, GivenIdentity, IdentitySource, ReplaceSettings,
-        TestConnection, identity::PublicKey,
+        ConfigActor, ConfigOptions, GivenIdentity, IdentitySource, SettingsListeners, StoredSettings,
+        identity::PublicKey,
     },
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
-    discovery::{DiscoveryActor, DiscoveryPeers, PublishDiscovery},
-    metrics::Metrics,
-    outbox::{
-        Answered, Decide, Drain, GetEvent, GetOutbox, LinkDown, LinkUp, ListEvents, OutboxActor,
-        OutboxLimits, PublishBatch, PublishEvent, Stop, Thumbnails,
+    discovery::{DiscoveryActor, DiscoveryPeers},
+    domain::{calendar::Calendar, clock, links::Links},
+    messages::{
+        cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
+        config::{GetSettings, ReplaceSettings, TestConnection},
+        discovery::PublishDiscovery,
+        link::{Answered, LinkDown, LinkUp},
+        outbox::{Decide, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
+        service::Stop,
+        stream::{LogWatch, OpenStream},
+        supervisor::{GetStatus, PublishTestMessage, Shutdown},
+        thumbnails::{GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail},
+        tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
+    metrics::Metrics,
+    outbox::{OutboxActor, OutboxLimits, Thumbnails},
     retained::RetainedActor,
     store::{OpenError, Store, StoreError, commit::Context as CommitContext, deliveries},
-    stream::{OpenStream, StreamActor, StreamPeers, Watched},
-    supervisor::{
-        ConnectionFactory, ConnectionStart, GetStatus, PublishTestMessage, Running, Shutdown, SupervisorActor,
-    },
-    thumbnails::{
-        Files, FilesError, GetThumbnail, GetThumbnailAt, HaveThumbnails, LinkKey, LinkKeyError, Links,
-        PutThumbnail, ThumbnailActor,
-    },
-    tokens::{Authenticate, CreateToken, ListTokens, RevokeToken, TokenActor},
+    stream::{StreamActor, StreamPeers},
+    supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
+    thumbnails::{self, Files, FilesError, LinkKeyError, ThumbnailActor},
+    tokens::TokenActor,
 };
 
-/// When the service stops, what is in flight gets so long to be acknowledged.
+/// How long to wait for acknowledgements on shutdown.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A peer that does not answer by then is not waited for: something in it is broken.
+/// How long to wait for an actor that is asked to stop. One that takes longer is broken and is left behind.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Where the service lives and what its bounds are.
 #[derive(Clone)]
 pub struct ServiceOptions {
-    /// Holds the database, the identity and the lock; made when missing, mode 0700.
+    /// Directory of the database, the identity and the lock. It is created with mode 0700 if it is missing.
     pub data_dir: PathBuf,
-    /// `sqlite://PATH`; `None`: `liveobject.db` in the data directory.
+    /// `sqlite://PATH`, or `None` for `liveobject.db` in the data directory.
     pub database_url: Option<String>,
-    /// The age identity that secrets are encrypted with; `None`: `identity.age` in the data directory.
+    /// File of the age identity that secrets are encrypted with, or `None` for `identity.age` in the data directory.
     pub identity_file: Option<PathBuf>,
-    /// The identity itself, which lies in no file then.
+    /// The identity itself, if it is not stored in a file. It takes precedence over `identity_file`.
     pub identity: Option<GivenIdentity>,
-    /// Who else can read the secrets: they are encrypted to these, too.
+    /// Additional keys that can decrypt the secrets.
     pub recipients: Vec<PublicKey>,
-    /// Where this service is reached from elsewhere (in `thumbnail_url`), without a trailing `/`.
+    /// URL under which clients reach this service (used in `thumbnail_url`), without a trailing `/`.
     pub public_url: String,
-    /// How many events may wait.
+    /// Maximum number of pending events.
     pub max_pending: u64,
-    /// How many events may be in flight (the broker may ask for fewer): 1–10,000.
+    /// Maximum number of events in flight, 1–10,000. The broker may allow fewer.
     pub window: u16,
-    /// For how many days delivered and dead events are kept.
+    /// Number of days for which delivered and dead events are kept.
     pub retention_days: u32,
-    /// How many cameras may be known.
+    /// Maximum number of known cameras.
     pub max_cameras: u32,
-    /// Which day it is where the cameras are.
+    /// Calendar of the time zone in which the cameras are.
     pub calendar: Calendar,
-    /// The first MQTT settings, used only while the database holds none.
+    /// Initial MQTT settings, used only while the database contains none.
     pub initial_mqtt: Option<Value>,
 }
 
 impl fmt::Debug for ServiceOptions {
-    /// Without the first settings, which may hold a password.
+    /// Omits the initial settings, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceOptions").field("data_dir", &self.data_dir).finish_non_exhaustive()
     }
 }
 
 impl ServiceOptions {
-    /// The defaults, in `data_dir`.
+    /// Default of [`max_pending`](Self::max_pending).
+    pub const MAX_PENDING: u64 = 1_000_000;
+    /// Default of [`window`](Self::window).
+    pub const WINDOW: u16 = 500;
+    /// Default of [`retention_days`](Self::retention_days).
+    pub const RETENTION_DAYS: u32 = 7;
+    /// Default of [`max_cameras`](Self::max_cameras).
+    pub const MAX_CAMERAS: u32 = 1000;
+
+    /// Returns the defaults, with everything stored in `data_dir`.
     pub fn in_dir(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -88,22 +100,22 @@ impl ServiceOptions {
             identity: None,
             recipients: Vec::new(),
             public_url: "http://127.0.0.1:8080".to_owned(),
-            max_pending: 1_000_000,
-            window: 500,
-            retention_days: 7,
-            max_cameras: 1000,
+            max_pending: Self::MAX_PENDING,
+            window: Self::WINDOW,
+            retention_days: Self::RETENTION_DAYS,
+            max_cameras: Self::MAX_CAMERAS,
             calendar: Calendar::of_system().0,
             initial_mqtt: None,
         }
     }
 }
 
-/// What others need to talk to the service. Cheap to clone, and `Send`.
+/// The addresses of the running service, one recipient per request. It is cheap to clone, and `Send`.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    /// Takes one event: what a classifier needs.
+    /// Accepts one event: all that a classifier needs.
     pub publish: Recipient<PublishEvent>,
-    /// Takes several events, all or none.
+    /// Accepts several events, all or none.
     pub publish_batch: Recipient<PublishBatch>,
     /// Lists events.
     pub list_events: Recipient<ListEvents>,
@@ -111,9 +123,9 @@ pub struct Handle {
     pub get_event: Recipient<GetEvent>,
     /// Sends a dead event again, or dismisses it.
     pub decide: Recipient<Decide>,
-    /// Tells what happens, as it happens.
+    /// Opens a live stream of changes.
     pub open_stream: Recipient<OpenStream>,
-    /// Tells how the log stands.
+    /// Returns the status of the outbox.
     pub outbox: Recipient<GetOutbox>,
     /// Lists cameras.
     pub list_cameras: Recipient<ListCameras>,
@@ -121,39 +133,39 @@ pub struct Handle {
     pub get_camera: Recipient<GetCamera>,
     /// Registers or changes a camera.
     pub put_camera: Recipient<PutCamera>,
-    /// Says whether a camera works.
+    /// Sets the status of a camera.
     pub set_camera_status: Recipient<SetCameraStatus>,
-    /// Forgets a camera.
+    /// Deletes a camera.
     pub delete_camera: Recipient<DeleteCamera>,
     /// Publishes discovery again.
     pub publish_discovery: Recipient<PublishDiscovery>,
-    /// Tells how the connection stands.
+    /// Returns the connection status.
     pub status: Recipient<GetStatus>,
     /// Publishes a test message.
     pub test_message: Recipient<PublishTestMessage>,
-    /// Tells the settings.
+    /// Returns the settings.
     pub settings: Recipient<GetSettings>,
     /// Replaces the settings.
     pub replace_settings: Recipient<ReplaceSettings>,
-    /// Tries a connection.
+    /// Tests a connection.
     pub test_connection: Recipient<TestConnection>,
-    /// Keeps the picture of an event.
+    /// Stores the picture of an event.
     pub put_thumbnail: Recipient<PutThumbnail>,
     /// Finds the picture of an event.
     pub get_thumbnail: Recipient<GetThumbnail>,
-    /// Finds the picture of the event at a place.
+    /// Finds the picture of the event with this `seq`.
     pub get_thumbnail_at: Recipient<GetThumbnailAt>,
-    /// Tells which events have a picture.
+    /// Returns which events have a picture.
     pub have_thumbnails: Recipient<HaveThumbnails>,
-    /// Tells whose a token of the API is.
+    /// Looks up an API token.
     pub authenticate: Recipient<Authenticate>,
-    /// Lists the tokens of the API.
+    /// Lists the API tokens.
     pub list_tokens: Recipient<ListTokens>,
-    /// Makes a token of the API.
+    /// Creates an API token.
     pub create_token: Recipient<CreateToken>,
-    /// Revokes a token of the API.
+    /// Revokes an API token.
     pub revoke_token: Recipient<RevokeToken>,
-    /// Checks links to pictures.
+    /// Verifies signed links to pictures.
     pub links: Links,
     /// All metrics.
     pub metrics: Metrics,
@@ -177,33 +189,34 @@ pub enum StartError {
     /// The cameras cannot be read.
     #[error("the cameras cannot be read")]
     Cameras(#[source] DbErr),
-    /// The key of the links to pictures cannot be used.
+    /// The key that signs links to pictures cannot be used.
     #[error(transparent)]
     LinkKey(#[from] LinkKeyError),
-    /// The pictures cannot be used.
+    /// The directory of the pictures cannot be used.
     #[error(transparent)]
     Thumbnails(#[from] FilesError),
 }
 
-/// All actors, running. Dropping it leaves them to the end of their actix system; [`Service::stop`] ends them in order.
+/// The running actors. [`Service::stop`] stops them in order; a service that is dropped instead keeps running until its
+/// actix system ends.
 ///
-/// Must be started within an actix system, whose main thread the actors share.
+/// It must be started within an actix system. All actors share its main thread.
 #[derive(Debug)]
 pub struct Service {
     handle: Handle,
     outbox: Addr<OutboxActor>,
     supervisor: Addr<SupervisorActor>,
     streams: Addr<StreamActor>,
-    /// They hold each other's addresses: each is stopped by name.
+    /// These actors hold each other's addresses, so that each must be stopped by a message.
     others: Vec<Recipient<Stop>>,
     crashed: UnboundedReceiver<&'static str>,
     store: Store,
     delivered_today: u64,
-    /// Ours until the service is gone.
+    /// Holds the lock of the data directory.
     _data_dir: DataDir,
 }
 
-/// Those who answer requests.
+/// The actors that handle requests from outside.
 struct Actors {
     outbox: Addr<OutboxActor>,
     streams: Addr<StreamActor>,
@@ -251,7 +264,7 @@ impl Actors {
 }
 
 impl Service {
-    /// Takes the data directory, recovers the log, and starts every actor. When this returns, events are accepted.
+    /// Locks the data directory, recovers the event log, and starts every actor. Events are accepted once this returns.
     pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
         let data_dir = DataDir::lock(&options.data_dir)?;
         let store = options.open_store().await?;
@@ -261,13 +274,12 @@ impl Service {
             deliveries::delivered_since(&store.read, midnight).await.map_err(StartError::Log)?;
         let (crash, crashed) = mpsc::unbounded_channel();
 
-        let config = ConfigActor::open(options.config_options(store.clone(), crash.clone()));
+        let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
         let config = config.await.map_err(StartError::Settings)?;
-        let key = LinkKey::load_or_create(data_dir.path())?;
+        let key = thumbnails::load_or_create(data_dir.path())?;
         let links = Links::new(&options.public_url, options.retention_days, key);
-        let thumbnails = Files::open(data_dir.path())?;
-        let thumbnails = ThumbnailActor::new(store.clone(), thumbnails, crash.clone());
-        // Actors that know each other: their addresses are needed before they start.
+        let files = Files::open(data_dir.path())?;
+        // These actors know each other, so their addresses are needed before they start.
         let thumbnails_context = Context::new();
         let thumbnails_addr = thumbnails_context.address();
         let settings = config.settings();
@@ -302,12 +314,17 @@ impl Service {
             CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
         let cameras = cameras.await.map_err(StartError::Cameras)?.start();
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
-        let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
+        let thumbnails = thumbnails_context.run(ThumbnailActor::new(
+            store.clone(),
+            files,
+            recipient(&cameras),
+            crash.clone(),
+        ));
         let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
         let streams_context = Context::new();
-        let watched = Watched::by(recipient(&streams_context.address()));
+        let watch = LogWatch::new(recipient(&streams_context.address()));
         let outbox_actor = outbox_actor.telling(recipient(&cameras)).keeping(keeper);
-        let outbox = outbox_context.run(outbox_actor.watched_by(watched.clone()));
+        let outbox = outbox_context.run(outbox_actor.watched_by(watch.clone()));
 
         let listeners = Listeners {
             link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],
@@ -319,17 +336,15 @@ impl Service {
             .saying_farewell(recipient(&retained))
             .start();
         let streams = stream_peers(&outbox, &supervisor);
-        let streams = streams_context.run(StreamActor::new(streams, watched, metrics.clone(), crash));
-        // The supervisor last: when a connection comes up, the others know the settings that it belongs to. Before those
-        // who say what is to stand: who publishes it, lest it goes over the connection that ends.
-        let listeners = vec![
-            recipient(&outbox),
-            recipient(&retained),
-            recipient(&cameras),
-            recipient(&discovery),
-            recipient(&supervisor),
-        ];
-        let config = config.telling(listeners).start();
+        let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
+        let listeners = SettingsListeners {
+            outbox: recipient(&outbox),
+            retained: recipient(&retained),
+            cameras: recipient(&cameras),
+            discovery: recipient(&discovery),
+            supervisor: recipient(&supervisor),
+        };
+        let config = config.start(listeners);
 
         let actors = Actors { outbox, streams, cameras, discovery, supervisor, config, thumbnails, tokens };
         let handle = actors.handle(links, metrics);
@@ -354,46 +369,48 @@ impl Service {
         })
     }
 
-    /// What others need to talk to the service.
+    /// Returns the addresses of the service.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// How many events had been delivered when it started, on the day on which it did.
+    /// Returns how many events had been delivered, on the day of the start, before the service started.
     pub fn delivered_today(&self) -> u64 {
         self.delivered_today
     }
 
-    /// The name of the first actor that panics; never returns while all are well. The service is not to be trusted any
-    /// more then: end the process, and start it anew.
+    /// Waits for an actor to panic and returns its name. The service must not be used after that: end the process and
+    /// start it again.
     pub async fn crashed(&mut self) -> &'static str {
         match self.crashed.recv().await {
             Some(actor) => actor,
-            // Every sender is gone with its actor, but none of them panicked.
+            // Every actor has stopped, but none of them panicked.
             None => std::future::pending().await,
         }
     }
 
-    /// Makes an actor that nobody restarts panic, to see what becomes of it.
+    /// Makes an actor panic that is not restarted.
     #[cfg(any(test, feature = "testing"))]
     pub async fn crash_an_actor(&self) {
-        // It does not answer any more.
+        // The actor is gone before it can reply.
         let _closed = self.outbox.send(crate::testing::Crash).await;
     }
 
-    /// Stops in order: nothing more is accepted, the commit is finished, what is in flight gets five seconds to be
-    /// acknowledged, the broker is told `offline`, the database is closed.
+    /// Stops the service in order: it refuses new events, finishes the commit, waits up to five seconds for
+    /// acknowledgements, publishes `offline`, and closes the database.
     pub async fn stop(self) {
-        // First: the HTTP server waits for what it still answers.
+        // Open streams would keep the HTTP server from stopping.
         let _ended = self.streams.send(Stop).timeout(STOP_PATIENCE).await;
         let drain = self.outbox.send(Drain { patience: DRAIN_PATIENCE });
         if drain.timeout(STOP_PATIENCE).await.is_err() {
-            tracing::warn!("the outbox did not finish; what it did not note is sent again at the next start");
+            tracing::warn!(
+                "the outbox did not stop in time; events without a checkpoint are sent again at the next start"
+            );
         }
         if self.supervisor.send(Shutdown).timeout(STOP_PATIENCE).await.is_err() {
-            tracing::warn!("the connection did not close; the broker publishes the will");
+            tracing::warn!("the connection did not close in time; the broker publishes the last will");
         }
-        // It may have ended by itself.
+        // It may have stopped already.
         let _ended = self.outbox.send(Stop).timeout(STOP_PATIENCE).await;
         for other in &self.others {
             let _ended = other.send(Stop).timeout(STOP_PATIENCE).await;
@@ -403,7 +420,7 @@ impl Service {
 }
 
 impl ServiceOptions {
-    /// Opens the database that these options name.
+    /// Opens the database.
     pub async fn open_store(&self) -> Result<Store, OpenError> {
         match &self.database_url {
             Some(url) => Store::open(url).await,
@@ -411,7 +428,7 @@ impl ServiceOptions {
         }
     }
 
-    /// What the actor of the settings needs.
+    /// Returns the options of the config actor.
     pub fn config_options(&self, store: Store, crashed: UnboundedSender<&'static str>) -> ConfigOptions {
         ConfigOptions {
             store,
@@ -433,7 +450,7 @@ impl ServiceOptions {
         }
     }
 
-    /// Where the identity comes from by these options: the one that is given goes before a file.
+    /// Returns where the identity comes from. A given identity takes precedence over a file.
     pub fn identity_source(&self) -> IdentitySource {
         let default = || self.data_dir.join("identity.age");
         match &self.identity {
@@ -456,7 +473,7 @@ where
     addr.clone().recipient()
 }
 
-/// Whom every connection tells of itself, beside the supervisor.
+/// The actors that every connection notifies, in addition to the supervisor.
 #[derive(Clone)]
 struct Listeners {
     link_up: Vec<Recipient<LinkUp>>,
@@ -464,7 +481,7 @@ struct Listeners {
     answered: Recipient<Answered>,
 }
 
-/// Makes connections that deliver what the outbox sends.
+/// Returns a factory of connections that deliver what the outbox sends.
 fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
     Box::new(move |ConnectionStart { link, settings, approach, suspects, connected, ended }| {
         let Listeners { link_up, link_down, answered } = listeners.clone();
@@ -490,7 +507,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn one_call_starts_it_and_a_recipient_takes_events() {
+    async fn one_call_starts_the_service_and_a_recipient_accepts_events() {
         let dir = tempfile::tempdir().unwrap();
         let service = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
         let receipt = service.handle().publish.send(event("a")).await.unwrap().unwrap();
@@ -519,7 +536,7 @@ mod tests {
     #[actix::test]
     async fn a_panic_in_the_supervisor_is_escalated() {
         let (crash, mut crashed) = mpsc::unbounded_channel();
-        let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings come"));
+        let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings were sent"));
         let supervisor = SupervisorActor::new(factory, Metrics::new(), crash).start();
         let _closed = supervisor.send(Crash).await;
         assert_eq!(crashed.recv().await, Some("supervisor"));

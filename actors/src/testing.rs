@@ -10,10 +10,11 @@ use std::{
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 
 use crate::{
-    connection::{Deliver, PublishState, Subscribe},
-    ids::LinkId,
-    outbox::LinkUp,
-    status::Failure,
+    domain::{ids::LinkId, status::Failure},
+    messages::{
+        connection::{Deliver, PublishState, Subscribe},
+        link::LinkUp,
+    },
 };
 
 /// Waits until every actor on this thread is idle. With a paused clock `sleep` returns only then; with a running one it
@@ -24,10 +25,10 @@ pub async fn settle() {
 
 /// What a commit has to know, in tests: everything happens in UTC.
 pub(crate) fn commit_context() -> crate::store::commit::Context {
-    let key = crate::thumbnails::LinkKey::generate().expect("the system gives random bytes");
+    let key = crate::domain::link_key::LinkKey::generate().expect("the system gives random bytes");
     crate::store::commit::Context {
-        links: crate::thumbnails::Links::new("http://here", 7, key),
-        calendar: crate::calendar::Calendar::new(chrono_tz::Tz::UTC),
+        links: crate::domain::links::Links::new("http://here", 7, key),
+        calendar: crate::domain::calendar::Calendar::new(chrono_tz::Tz::UTC),
         max_cameras: 1000,
     }
 }
@@ -65,20 +66,20 @@ crashes!(
 /// An actor that keeps what it is told.
 #[derive(Debug)]
 pub struct Recorder<M> {
-    told: Told<M>,
+    told: Recorded<M>,
 }
 
 /// What a [`Recorder`] was told.
 #[derive(Debug)]
-pub struct Told<M>(Arc<Mutex<Vec<M>>>);
+pub struct Recorded<M>(Arc<Mutex<Vec<M>>>);
 
-impl<M> Clone for Told<M> {
+impl<M> Clone for Recorded<M> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<M> Told<M> {
+impl<M> Recorded<M> {
     /// Takes everything that was told since the last time.
     pub fn take(&self) -> Vec<M> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -90,8 +91,8 @@ where
     M: Message<Result = ()> + Send + Unpin + 'static,
 {
     /// A recorder, and what it is told.
-    pub fn start_new() -> (actix::Addr<Self>, Told<M>) {
-        let told = Told(Arc::default());
+    pub fn start_new() -> (actix::Addr<Self>, Recorded<M>) {
+        let told = Recorded(Arc::default());
         let recorder = Self { told: told.clone() }.start();
         (recorder, told)
     }
@@ -117,22 +118,22 @@ where
 pub struct FakeConnection {
     addr: Addr<FakeConnectionActor>,
     /// Every state that was published, in order.
-    pub published: Told<PublishState>,
+    pub published: Recorded<PublishState>,
     /// Every subscription.
-    pub subscribed: Told<Subscribe>,
+    pub subscribed: Recorded<Subscribe>,
 }
 
 /// Behind a [`FakeConnection`].
 #[derive(Debug)]
 pub struct FakeConnectionActor {
-    published: Told<PublishState>,
-    subscribed: Told<Subscribe>,
+    published: Recorded<PublishState>,
+    subscribed: Recorded<Subscribe>,
 }
 
 impl FakeConnection {
     /// A new one.
     pub fn start_new() -> Self {
-        let (published, subscribed) = (Told(Arc::default()), Told(Arc::default()));
+        let (published, subscribed) = (Recorded(Arc::default()), Recorded(Arc::default()));
         let addr =
             FakeConnectionActor { published: published.clone(), subscribed: subscribed.clone() }.start();
         Self { addr, published, subscribed }

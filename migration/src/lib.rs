@@ -1,8 +1,8 @@
-//! The database schema: one change a file, applied in this order when the service starts.
+//! The database schema, as one migration per file. The service applies them in this order when it starts.
 //!
-//! A change that has been released is never edited; the next one mends it. Each runs in a transaction together with its
-//! mark in the list of applied changes, so that a kill in between leaves the schema as it was. There is no way back: a
-//! database that holds changes which a binary doesn't know is refused by it.
+//! A released migration is never edited; a later one corrects it. Each migration runs in one transaction with
+//! its entry in the list of applied migrations, so a crash leaves the schema unchanged. There are no down
+//! migrations: a binary refuses to open a database that contains migrations unknown to it.
 
 use sea_orm_migration::prelude::*;
 
@@ -22,7 +22,7 @@ mod m20261125_000023_find_retries;
 
 pub use sea_orm_migration::MigratorTrait;
 
-/// Brings a database up to this binary's schema.
+/// Migrates a database to this binary's schema.
 #[derive(Debug)]
 pub struct Migrator;
 

@@ -1,4 +1,4 @@
-//! `mqtt_config`: one row, the MQTT settings and, encrypted, their secrets.
+//! Creates `mqtt_config`: a single row with the MQTT settings and their encrypted secrets.
 
 use sea_orm_migration::prelude::*;
 
@@ -30,14 +30,14 @@ enum MqttConfig {
     Table,
     /// Always 1.
     Id,
-    /// Made once per installation.
+    /// Generated once per installation.
     ClientId,
-    /// JSON, without secrets; NULL: none stored yet.
+    /// JSON without the secrets; NULL if nothing is stored yet.
     Settings,
-    /// age ciphertext; NULL: none.
+    /// age ciphertext; NULL if there is none.
     Password,
-    /// age ciphertext; NULL: none.
+    /// age ciphertext; NULL if there is none.
     ClientKey,
-    /// In µs since 1970; NULL: never.
+    /// Microseconds since 1970, UTC; NULL if never updated.
     UpdatedAt,
 }

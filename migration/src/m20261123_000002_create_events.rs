@@ -1,4 +1,4 @@
-//! `events`: the log, in the order of acceptance.
+//! Creates `events`: the event log, in the order of acceptance.
 
 use sea_orm_migration::prelude::*;
 
@@ -35,14 +35,14 @@ impl MigrationTrait for Migration {
 #[derive(DeriveIden)]
 enum Events {
     Table,
-    /// The order; AUTOINCREMENT, so that a number is never used twice, even after its event was deleted.
+    /// The position in the log. AUTOINCREMENT ensures that no number is reused after its event is deleted.
     Seq,
     EventId,
     CameraId,
-    /// In µs since 1970.
+    /// Microseconds since 1970, UTC.
     OccurredAt,
-    /// In µs since 1970.
+    /// Microseconds since 1970, UTC.
     ReceivedAt,
-    /// As it will be published.
+    /// The payload as it will be published.
     Payload,
 }

@@ -1,4 +1,4 @@
-//! `deliveries`: how far the broker has acknowledged, one row a checkpoint.
+//! Creates `deliveries`: the progress of acknowledged events, one row per checkpoint.
 
 use sea_orm_migration::prelude::*;
 
@@ -25,10 +25,10 @@ impl MigrationTrait for Migration {
 #[derive(DeriveIden)]
 enum Deliveries {
     Table,
-    /// Every event up to here is delivered, unless it is dead.
+    /// Every event up to this one is delivered, unless it is dead.
     UpToSeq,
-    /// In µs since 1970.
+    /// Microseconds since 1970, UTC.
     AckedAt,
-    /// Whether these events went out late.
+    /// Whether these events were sent late.
     Late,
 }

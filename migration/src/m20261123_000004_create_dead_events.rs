@@ -1,4 +1,4 @@
-//! `dead_events`: what will never be delivered, and why.
+//! Creates `dead_events`: the events that could not be delivered, and why.
 
 use sea_orm_migration::prelude::*;
 
@@ -27,6 +27,6 @@ enum DeadEvents {
     Table,
     Seq,
     Reason,
-    /// In µs since 1970.
+    /// Microseconds since 1970, UTC.
     At,
 }

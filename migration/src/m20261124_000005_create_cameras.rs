@@ -1,4 +1,4 @@
-//! `cameras`: what is known of each camera.
+//! Creates `cameras`: the metadata and latest state of each camera.
 
 use sea_orm_migration::prelude::*;
 
@@ -47,23 +47,23 @@ enum Cameras {
     Enabled,
     /// `online`, `offline` or `unavailable`.
     Status,
-    /// In µs since 1970.
+    /// Microseconds since 1970, UTC.
     StatusAt,
     LastSeq,
     LastEventId,
-    /// In µs since 1970.
+    /// Microseconds since 1970, UTC.
     LastTimestamp,
-    /// In µs since 1970.
+    /// Microseconds since 1970, UTC.
     LastHappenedAt,
     LastDescription,
     LastDetectionType,
-    /// A JSON array of texts.
+    /// A JSON array of strings.
     EventTypes,
     ThumbnailSeq,
-    /// In µs since 1970.
+    /// Microseconds since 1970, UTC.
     ThumbnailHappenedAt,
-    /// Its media type.
+    /// The media type of the thumbnail.
     ThumbnailFormat,
-    /// Grows with every change.
+    /// Increases with every change.
     Revision,
 }

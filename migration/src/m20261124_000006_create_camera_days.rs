@@ -1,4 +1,4 @@
-//! `camera_days`: how many events of a camera happened on a day.
+//! Creates `camera_days`: the number of events per camera and day.
 
 use sea_orm_migration::prelude::*;
 
@@ -27,7 +27,7 @@ impl MigrationTrait for Migration {
 enum CameraDays {
     Table,
     CameraId,
-    /// `2026-11-24`, in the time zone of the cameras when it was counted.
+    /// Such as `2026-11-24`, in the time zone of the cameras at the time of counting.
     Day,
     Count,
 }

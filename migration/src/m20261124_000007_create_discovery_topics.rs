@@ -1,4 +1,4 @@
-//! `discovery_topics`: which topics may hold a retained message of ours, on which broker.
+//! Creates `discovery_topics`: the topics, per broker, on which one of our messages may be retained.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,4 +1,4 @@
-//! `tokens`: who may call the API beside the administrator.
+//! Creates `tokens`: the API tokens in addition to the administrator's.
 
 use sea_orm_migration::prelude::*;
 
@@ -28,9 +28,9 @@ impl MigrationTrait for Migration {
 enum Tokens {
     Table,
     Name,
-    /// SHA-256 of the token, which is nowhere itself.
+    /// SHA-256 of the token. The token itself is not stored.
     Hash,
-    /// Separated by commas.
+    /// Comma-separated.
     Scopes,
     /// Microseconds since 1970, UTC.
     CreatedAt,

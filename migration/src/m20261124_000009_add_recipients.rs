@@ -1,5 +1,5 @@
-//! `mqtt_config.recipients`: whom the ciphertexts beside it were encrypted to, besides the identity. The ciphertexts
-//! themselves do not say it.
+//! Adds `mqtt_config.recipients`: the additional recipients of the row's ciphertexts. They cannot be read
+//! from the ciphertexts themselves.
 
 use sea_orm_migration::prelude::*;
 
@@ -21,6 +21,6 @@ impl MigrationTrait for Migration {
 #[derive(DeriveIden)]
 enum MqttConfig {
     Table,
-    /// age public keys, sorted, separated by commas.
+    /// age public keys, sorted and comma-separated, without that of the identity.
     Recipients,
 }

@@ -1,4 +1,4 @@
-//! `retries`: dead events that are to be sent again, and when that was done.
+//! Creates `retries`: the dead events to send again, and when each of them was delivered.
 
 use sea_orm_migration::prelude::*;
 
@@ -27,10 +27,10 @@ impl MigrationTrait for Migration {
 enum Retries {
     Table,
     Seq,
-    /// When it was asked for, in µs since 1970.
+    /// When the retry was requested. Microseconds since 1970, UTC.
     AskedAt,
-    /// When the broker acknowledged it, in µs since 1970; NULL: it waits.
+    /// When the broker acknowledged it. Microseconds since 1970, UTC; NULL while it is pending.
     AckedAt,
-    /// Whether it went out late.
+    /// Whether it was sent late.
     Late,
 }

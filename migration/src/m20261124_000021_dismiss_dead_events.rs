@@ -1,4 +1,4 @@
-//! `dead_events.dismissed_at`: somebody has seen it, and it is not to be listed any more.
+//! Adds `dead_events.dismissed_at`: dismissed events are no longer listed.
 
 use sea_orm_migration::prelude::*;
 
@@ -23,6 +23,6 @@ impl MigrationTrait for Migration {
 #[derive(DeriveIden)]
 enum DeadEvents {
     Table,
-    /// In µs since 1970; NULL: nobody has.
+    /// Microseconds since 1970, UTC; NULL if not dismissed.
     DismissedAt,
 }

@@ -1,4 +1,5 @@
-//! `dead_events.camera_id`, and indexes: those that are listed are found without a look at all that were delivered.
+//! Adds `dead_events.camera_id`, and indexes that find the listed dead events, of one camera or of all,
+//! without scanning the event log.
 
 use sea_orm_migration::prelude::*;
 
@@ -35,6 +36,6 @@ impl MigrationTrait for Migration {
 #[derive(DeriveIden)]
 enum DeadEvents {
     Table,
-    /// Whose event it is, as in `events`; NULL: its event is gone, and this row is about to go.
+    /// The camera of the event, as in `events`; NULL if the event was deleted. This row is then deleted soon.
     CameraId,
 }

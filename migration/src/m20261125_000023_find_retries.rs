@@ -1,4 +1,5 @@
-//! Indexes of `retries`: those that wait are found without a look at all that were delivered, and so are the newest.
+//! Adds indexes to `retries` that find the pending and the newest retries without scanning the
+//! delivered ones.
 
 use sea_orm_migration::prelude::*;
 

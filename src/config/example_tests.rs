@@ -1,16 +1,18 @@
-//! `config.example.toml` says what the program does: every key is in it, commented out, at its default.
+//! Tests that `config.example.toml` contains every key, commented out, with its default.
 
-use liveobject_actors::{MqttSettings, settings::SecretUpdate};
+use std::fs;
 
-use super::{source::keys, *};
+use liveobject_actors::{MqttSettings, domain::settings::SecretUpdate};
+
+use super::{keys, *};
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-/// Keys whose default cannot be written: shown in a remark.
+/// Keys without a default that could be written down: the example shows them in a remark.
 const WITHOUT_DEFAULT: [&str; 6] =
     ["ca_certificate", "client_certificate", "client_id", "time_zone", "tls_certificate", "tls_key"];
 
-/// The example with its keys switched on. A remark starts with `# `, a key with `#` alone.
+/// Returns the example with its keys uncommented. A remark starts with `# `, a key with `#` alone.
 fn uncommented() -> String {
     let line = |line: &'static str| match line.strip_prefix('#') {
         Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest,
@@ -27,15 +29,15 @@ fn load(text: &str) -> Config {
 }
 
 #[test]
-fn the_example_as_it_stands_is_the_defaults() {
+fn the_unchanged_example_gives_the_defaults() {
     assert_eq!(format!("{:?}", load(EXAMPLE)), format!("{:?}", Config::default()));
 }
 
 #[test]
-fn what_the_example_shows_are_the_defaults() {
+fn the_values_in_the_example_are_the_defaults() {
     let mut shown = load(&uncommented());
     let defaults = Config::default();
-    // These follow from other keys when they are not set.
+    // If these are not set, they follow from other keys.
     assert_eq!(shown.http.public_url.take(), Some(defaults.service_options().public_url));
     assert_eq!(shown.database.url.take().as_deref(), Some("sqlite://data/liveobject.db"));
     assert_eq!(shown.secrets.identity_file.take(), Some(defaults.data_dir.join("identity.age")));
@@ -64,19 +66,19 @@ fn every_key_is_in_the_example_once() {
         }
     }
     shown.sort_unstable();
-    let mut known: Vec<_> = keys().iter().map(|key| (key.section, key.name)).collect();
+    let mut known: Vec<_> = keys::all().iter().map(|key| (key.section, key.name)).collect();
     known.sort_unstable();
     assert_eq!(shown, known);
 }
 
 #[test]
 fn every_key_can_be_set_by_a_variable() {
-    let names: Vec<_> = keys().iter().map(|key| key.variable()).collect();
+    let names: Vec<_> = keys::all().iter().map(|key| key.variable()).collect();
     for name in ["LIVEOBJECT__DATA_DIR", "LIVEOBJECT__HTTP__BIND", "LIVEOBJECT__MQTT__CLIENT_KEY"] {
         assert!(names.iter().any(|known| known == name), "{name}");
     }
-    // What is said of a value shows that the key is read, and not taken for an unknown one.
-    let env = keys().into_iter().map(|key| (key.variable(), String::new()));
+    // An empty value is invalid for some keys, but no key is unknown.
+    let env = keys::all().into_iter().map(|key| (key.variable(), String::new()));
     let dir = tempfile::tempdir().unwrap();
     let error = Config::from_file(&dir.path().join("none"), false, env).unwrap_err().to_string();
     assert!(!error.contains("unknown"), "{error}");

@@ -1,13 +1,13 @@
-//! What is wrong with a configuration, and where it was written.
+//! Errors in the configuration, with the place of each.
 
 use std::fmt;
 
-/// Where a value was written. Ordered as a person looks for it: down the file, then the environment.
+/// Where a value was written. Ordered by line in the file, then by variable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
-    /// In a file; without a line, the file as a whole.
+    /// A line of a file, or the file as a whole.
     File { name: String, line: Option<usize> },
-    /// In a variable of the environment.
+    /// An environment variable.
     Variable(String),
 }
 
@@ -20,11 +20,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One fault. Its message never repeats the value of a secret, nor a line of the file.
+/// One fault. Its message never contains the value of a secret or a line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Fault {
     pub(super) origin: Origin,
-    /// The key with its section; empty for what is no key's fault, or where the origin says it.
+    /// The key with its section. Empty if the fault is not about a key, or if the origin names the key.
     pub(super) key: String,
     pub(super) message: String,
 }
@@ -46,7 +46,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A configuration that was refused: every fault that was found, a line each.
+/// A refused configuration: all faults, one per line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError(Vec<Fault>);
 

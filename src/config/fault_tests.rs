@@ -1,9 +1,11 @@
-//! What is refused, and how it is told.
+//! Tests of the faults that are reported.
+
+use std::{fs, path::Path};
 
 use super::{tests::Case, *};
 
 #[test]
-fn all_faults_are_told_at_once_with_their_places() {
+fn all_faults_are_reported_at_once_with_their_places() {
     let case = Case::file(
         r#"
 data_dir = 7
@@ -44,7 +46,7 @@ config.toml:11: outbox.retention: unknown key
 config.toml:12: loging: unknown section
 config.toml:15: log.filter: "wran" is neither a level (error, warn, info, debug, trace, off) nor target=level
 config.toml:16: log.format: must be "text" or "json"
-config.toml:18: database.url: must be sqlite:// and the path of a file
+config.toml:18: database.url: must be sqlite:// followed by a file path
 config.toml:20: mqtt.qos: 3 is not a whole number from 0 to 2
 LIVEOBJECT__MQTT__TOPIC_PREFIX: must not contain '#'
 LIVEOBJECT__OUTBOX__RETENTION_DAYS: expected a whole number from 1 to 3650, found a text
@@ -54,15 +56,15 @@ LIVEOBJECT__SECRETS__IDENTITY_FILE: must be UTF-8 text"#
 }
 
 #[test]
-fn what_is_missing_is_told_where_it_is_asked_for() {
-    let told = "mqtt.broker_host: must not be empty while enabled is true";
-    assert_eq!(Case::file("[mqtt]\nenabled = true").faults(), format!("config.toml:2: {told}"));
+fn a_missing_key_is_reported_at_the_key_that_requires_it() {
+    let fault = "mqtt.broker_host: must not be empty while enabled is true";
+    assert_eq!(Case::file("[mqtt]\nenabled = true").faults(), format!("config.toml:2: {fault}"));
     let case = Case::file("").env("LIVEOBJECT__MQTT__ENABLED", "true");
-    assert_eq!(case.faults(), format!("LIVEOBJECT__MQTT__ENABLED: {told}"));
+    assert_eq!(case.faults(), format!("LIVEOBJECT__MQTT__ENABLED: {fault}"));
 }
 
 #[test]
-fn a_section_must_be_one() {
+fn a_section_must_be_a_table() {
     for text in ["http = 1", "[[http]]\nbind = \"x\""] {
         assert_eq!(Case::file(text).faults(), "config.toml:1: http: must be a section: [http]");
     }
@@ -73,7 +75,7 @@ fn a_section_must_be_one() {
 }
 
 #[test]
-fn a_syntax_error_is_told_without_its_line() {
+fn a_syntax_error_is_reported_without_the_text_of_its_line() {
     for text in [
         "[mqtt]\npassword = \"hunter2\n",
         "[mqtt]\npassword = hunter2\n",
@@ -107,18 +109,18 @@ fn a_secret_is_never_repeated() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_once() {
+fn an_unreadable_file_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let fault = |path: &Path| Config::load(Some(path), std::iter::empty()).unwrap_err().to_string();
     assert!(fault(dir.path()).contains(": cannot be read: "));
-    assert!(fault(Path::new("/dev/zero")).contains("it is larger than 1048576 bytes"));
+    assert!(fault(Path::new("/dev/zero")).contains("the file is larger than 1048576 bytes"));
     let path = dir.path().join("latin1.toml");
     fs::write(&path, b"data_dir = \"\xe9\"").unwrap();
     assert!(fault(&path).contains("UTF-8"), "{}", fault(&path));
 }
 
 #[test]
-fn host_names_are_checked() {
+fn host_names_are_validated() {
     let hosts = |list: &str| Case::file(&format!("http.allowed_hosts = [{list}]"));
     let good = hosts(r#""::1", "[::1]:80", "A.example", "a:80""#).config().http.allowed_hosts;
     assert_eq!(good, ["[::1]", "[::1]:80", "a.example", "a:80"]);
@@ -128,7 +130,7 @@ fn host_names_are_checked() {
 }
 
 #[test]
-fn public_urls_are_checked() {
+fn public_urls_are_validated() {
     for good in ["http://a", "https://a:8443/live", "http://[::1]:80"] {
         let config = Case::file(&format!("http.public_url = \"{good}\"")).config();
         assert_eq!(config.http.public_url.as_deref(), Some(good));

@@ -1,4 +1,4 @@
-//! The configuration file: TOML, read so that every key is known with its line.
+//! The configuration file: parses TOML and keeps the line of each key.
 
 use std::{
     fs::File,
@@ -15,44 +15,46 @@ use toml::{
 
 use super::{
     fault::{Fault, Origin},
-    source::{Key, Source, keys, to_json},
+    keys::{self, Key},
+    source::{Source, to_json},
 };
 
-/// More than any sensible file; keeps `--config /dev/zero` from filling the memory.
+/// Far above the size of any real file. Keeps `--config /dev/zero` from filling the memory.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// A file's text, wiped on drop, for it may hold a password.
+/// The text of the file. Wiped on drop, because it may contain a password.
 pub(super) struct Text {
     content: Zeroizing<String>,
     name: String,
-    /// Whether everybody on this machine can read it.
-    pub(super) is_open: bool,
+    /// Whether every user of this machine can read the file.
+    pub(super) is_world_readable: bool,
 }
 
 impl Text {
-    /// Reads the file; `None` when there is none.
+    /// Reads the file; returns `None` if it does not exist.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, Fault> {
         let name = path.display().to_string();
         match read(path) {
-            Ok((content, is_open)) => Ok(Some(Self { content, name, is_open })),
+            Ok((content, is_world_readable)) => Ok(Some(Self { content, name, is_world_readable })),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Fault::new(whole(path), "", format!("cannot be read: {e}"))),
         }
     }
 
-    /// Adds what stands in the file to `source`, and what is no known key to `faults`; or tells why it is not TOML.
+    /// Adds the file's values to `source`, and a fault for each unknown key to `faults`. Fails if the file is
+    /// not TOML.
     pub(super) fn parse(&self, source: &mut Source, faults: &mut Vec<Fault>) -> Result<(), Vec<Fault>> {
         let (table, errors) = DeTable::parse_recoverable(&self.content);
         if !errors.is_empty() {
-            // What could be read in spite of them may stand in a wrong section: nothing is concluded from it. Only
-            // the parser's own words are told, not the line itself: it may hold a secret.
-            let told = |e: &toml::de::Error| {
+            // Keys that were parsed despite the errors may be in the wrong section, so they are ignored. A
+            // fault has only the parser's message, not the line itself, which may contain a secret.
+            let to_fault = |e: &toml::de::Error| {
                 let offset = e.span().map_or(0, |span| span.start);
                 Fault::new(self.line(offset), "", e.message())
             };
-            return Err(errors.iter().map(told).collect());
+            return Err(errors.iter().map(to_fault).collect());
         }
-        let mut reader = Reader { text: self, keys: keys(), source, faults };
+        let mut reader = Reader { text: self, keys: keys::all(), source, faults };
         for (key, value) in table.get_ref() {
             reader.top(key, value.get_ref());
         }
@@ -66,25 +68,25 @@ impl Text {
     }
 }
 
-/// The file as a whole.
+/// Returns the origin of faults of the file as a whole.
 pub(super) fn whole(path: &Path) -> Origin {
     Origin::File { name: path.display().to_string(), line: None }
 }
 
 fn read(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
     let file = File::open(path)?;
-    let is_open = file.metadata()?.permissions().mode() & 0o004 != 0;
+    let is_world_readable = file.metadata()?.permissions().mode() & 0o004 != 0;
     let mut text = Zeroizing::new(String::new());
     let bytes = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if bytes as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
+        return Err(io::Error::other(format!("the file is larger than {MAX_FILE_BYTES} bytes")));
     }
-    Ok((text, is_open))
+    Ok((text, is_world_readable))
 }
 
 type Name<'a> = Spanned<DeString<'a>>;
 
-/// Sorts what was parsed into known keys and faults.
+/// Sorts the parsed keys into known ones and faults.
 struct Reader<'a> {
     text: &'a Text,
     keys: Vec<Key>,
@@ -110,11 +112,7 @@ impl Reader<'_> {
 
     fn key(&mut self, section: &str, name: &Name, value: &DeValue) {
         let known = self.keys.iter().find(|key| key.section == section && key.name == name.get_ref());
-        let dotted = if section.is_empty() {
-            name.get_ref().to_string()
-        } else {
-            format!("{section}.{}", name.get_ref())
-        };
+        let dotted = keys::dotted(section, name.get_ref());
         match (known, to_json(value)) {
             (Some(key), Ok(value)) => self.source.insert(*key, value, self.text.line(name.span().start)),
             (Some(_), Err(message)) => self.fault(name, &dotted, message),

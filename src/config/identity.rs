@@ -1,4 +1,4 @@
-//! An identity that lies in no file of ours: in the environment, or among what systemd hands over.
+//! An identity from the environment or from a systemd credential, instead of from the identity file.
 
 use std::{
     fs::File,
@@ -14,18 +14,19 @@ use super::{
     file::whole,
 };
 
-/// The variable that holds an identity itself. It goes before what systemd hands over, and that before `identity_file`.
+/// The variable that contains an identity. It overrides the systemd credential, which overrides
+/// `identity_file`.
 const VARIABLE: &str = "LIVEOBJECT_IDENTITY";
-/// The variable that names the directory of what systemd hands over (`LoadCredential=`).
+/// The variable with the directory of the systemd credentials (`LoadCredential=`).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
-/// The name of ours there.
+/// The name of our credential in that directory.
 const CREDENTIAL: &str = "liveobject-identity";
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The variables that are looked at here.
+/// The variables that this module reads.
 pub(super) const VARIABLES: [&str; 2] = [VARIABLE, CREDENTIALS];
 
-/// What the variables say of an identity.
+/// The values of the two variables.
 #[derive(Default)]
 pub(super) struct Variables {
     identity: Option<Zeroizing<String>>,
@@ -33,20 +34,20 @@ pub(super) struct Variables {
 }
 
 impl Variables {
-    /// Takes what is meant for it out of the environment's variables.
+    /// Separates the two variables from the others.
     pub(super) fn take(env: impl Iterator<Item = (String, String)>) -> (Self, Vec<(String, String)>) {
-        let (mut ours, mut others) = (Self::default(), Vec::new());
+        let (mut taken, mut others) = (Self::default(), Vec::new());
         for (name, value) in env {
             match name.as_str() {
-                VARIABLE => ours.identity = Some(value.into()),
-                CREDENTIALS => ours.credentials = Some(value),
+                VARIABLE => taken.identity = Some(value.into()),
+                CREDENTIALS => taken.credentials = Some(value),
                 _ => others.push((name, value)),
             }
         }
-        (ours, others)
+        (taken, others)
     }
 
-    /// The identity that they lead to; `None`: it lies in a file of ours.
+    /// Returns the identity; `None` if it is in the identity file.
     pub(super) fn identity(&self, faults: &mut Vec<Fault>) -> Option<GivenIdentity> {
         if let Some(text) = &self.identity {
             let parsed = GivenIdentity::parse(text, VARIABLE);
@@ -55,7 +56,7 @@ impl Variables {
         let path = Path::new(self.credentials.as_ref()?).join(CREDENTIAL);
         let parsed = match read(&path) {
             Ok(text) => GivenIdentity::parse(&text, format!("systemd's credential {CREDENTIAL}")),
-            // systemd hands over something else.
+            // The directory contains other credentials only.
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => Err(format!("cannot be read: {error}")),
         };
@@ -68,10 +69,12 @@ fn note(
     origin: Origin,
     faults: &mut Vec<Fault>,
 ) -> Option<GivenIdentity> {
-    parsed.map_err(|fault| faults.push(Fault::new(origin, "", format!("no age identity: {fault}")))).ok()
+    parsed
+        .map_err(|fault| faults.push(Fault::new(origin, "", format!("not a valid age identity: {fault}"))))
+        .ok()
 }
 
-/// Who may read the file is systemd's care.
+/// Reads the credential. Its permissions are systemd's responsibility.
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(4096));
     File::open(path)?.take(MAX_BYTES).read_to_string(&mut text)?;

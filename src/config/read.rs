@@ -1,4 +1,4 @@
-//! From what was written to what is meant: every value is checked, every fault is noted.
+//! Validates the values, and reports every fault.
 
 use std::{
     collections::BTreeMap,
@@ -9,20 +9,23 @@ use std::{
 use actix_web::http::Uri;
 use liveobject_actors::{
     MqttSettings,
-    calendar::Calendar,
     config::identity::PublicKey,
-    fields::{Faults, FieldError, Fields, Invalid, bytes_within, no_control},
+    domain::{
+        calendar::Calendar,
+        fields::{Faults, FieldError, Fields, Invalid, bytes_within, no_control},
+    },
 };
 use serde_json::Value;
 
 use super::{
-    Config, FirstSettings, LogFormat,
     fault::{Fault, Origin},
+    keys::{self, Key},
     source::Source,
+    values::{Config, InitialSettings},
 };
 use crate::{
     http::tls::{Certificates, TlsError, TlsFiles},
-    telemetry,
+    telemetry::{self, LogFormat},
 };
 
 const MAX_PATH_BYTES: usize = 4096;
@@ -32,71 +35,71 @@ const MAX_HOSTS: usize = 64;
 const MAX_RECIPIENTS: usize = 16;
 const MAX_HOST_BYTES: usize = 255;
 
-/// The configuration that `source` describes; what is at fault keeps its default and is noted.
+/// Returns the configuration in `source`. An invalid value keeps its default and adds a fault.
 pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     let mut config = Config::default();
     section(&mut source, "", faults, |f| {
-        set(&mut config.data_dir, text(f, "data_dir", path));
+        set(&mut config.data_dir, text(f, keys::DATA_DIR, path));
     });
-    section(&mut source, "http", faults, |f| {
-        set(&mut config.http.bind, addresses(f, "bind"));
-        config.http.public_url = text(f, "public_url", public_url);
-        set(&mut config.http.allowed_hosts, hosts(f, "allowed_hosts"));
+    section(&mut source, keys::HTTP, faults, |f| {
+        set(&mut config.http.bind, addresses(f, keys::BIND));
+        config.http.public_url = text(f, keys::PUBLIC_URL, public_url);
+        set(&mut config.http.allowed_hosts, hosts(f, keys::ALLOWED_HOSTS));
         config.http.tls = tls(f);
-        let failed_logins = f.integer("failed_logins_per_minute", 1, 10_000);
-        set(&mut config.http.failed_logins_per_minute, narrow(failed_logins));
+        set(&mut config.http.failed_logins_per_minute, integer(f, keys::FAILED_LOGINS_PER_MINUTE, 1, 10_000));
     });
-    section(&mut source, "database", faults, |f| {
-        config.database.url = text(f, "url", database_url);
+    section(&mut source, keys::DATABASE, faults, |f| {
+        config.database.url = text(f, keys::DATABASE_URL, database_url);
     });
-    section(&mut source, "secrets", faults, |f| {
-        config.secrets.identity_file = text(f, "identity_file", path);
-        set(&mut config.secrets.recipients, recipients(f, "recipients"));
+    section(&mut source, keys::SECRETS, faults, |f| {
+        config.secrets.identity_file = text(f, keys::IDENTITY_FILE, path);
+        set(&mut config.secrets.recipients, recipients(f, keys::RECIPIENTS));
     });
-    section(&mut source, "outbox", faults, |f| {
-        set(&mut config.outbox.max_pending, f.integer("max_pending", 1, 100_000_000));
-        set(&mut config.outbox.window, narrow(f.integer("window", 1, 10_000)));
-        set(&mut config.outbox.retention_days, narrow(f.integer("retention_days", 1, 3650)));
+    section(&mut source, keys::OUTBOX, faults, |f| {
+        set(&mut config.outbox.max_pending, integer(f, keys::MAX_PENDING, 1, 100_000_000));
+        set(&mut config.outbox.window, integer(f, keys::WINDOW, 1, 10_000));
+        set(&mut config.outbox.retention_days, integer(f, keys::RETENTION_DAYS, 1, 3650));
     });
-    section(&mut source, "cameras", faults, |f| {
-        config.cameras.time_zone = text(f, "time_zone", |name| Calendar::named(&name));
-        set(&mut config.cameras.max, narrow(f.integer("max", 1, 10_000)));
+    section(&mut source, keys::CAMERAS, faults, |f| {
+        config.cameras.time_zone = text(f, keys::TIME_ZONE, |name| Calendar::named(&name));
+        set(&mut config.cameras.max, integer(f, keys::MAX_CAMERAS, 1, 10_000));
     });
-    section(&mut source, "log", faults, |f| {
-        set(&mut config.log.format, text(f, "format", log_format));
-        set(&mut config.log.filter, text(f, "filter", |t| telemetry::check_filter(&t).map(|()| t)));
+    section(&mut source, keys::LOG, faults, |f| {
+        set(&mut config.log.format, text(f, keys::LOG_FORMAT, log_format));
+        set(&mut config.log.filter, text(f, keys::LOG_FILTER, |t| telemetry::check_filter(&t).map(|()| t)));
     });
     config.mqtt = mqtt(&mut source, faults);
     config
 }
 
-/// Reads one section; notes what was wrong with it, and where that stands.
+/// Reads one section, and adds its faults with their places.
 fn section(source: &mut Source, name: &str, faults: &mut Vec<Fault>, read: impl FnOnce(&mut Fields)) {
     let (object, origins) = source.take_section(name);
     let checked = Fields::of(Value::Object(object)).and_then(|mut fields| {
         read(&mut fields);
         fields.finish().finish()
     });
-    note(name, &origins, checked, faults);
+    add_faults(name, &origins, checked, faults);
 }
 
-fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> Option<FirstSettings> {
-    let (object, origins) = source.take_section("mqtt");
+fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> Option<InitialSettings> {
+    let (object, origins) = source.take_section(keys::MQTT);
     if object.is_empty() {
         return None;
     }
-    let settings = FirstSettings(Value::Object(object));
-    // The installation's own client id is made later; any will do to check the rest. They are used while nothing is stored.
+    let settings = InitialSettings::unchecked(object);
+    // The client id of this installation is generated later; any id will do for validation. The settings are
+    // only used while the database has none, so there is no stored client key either.
     let checked = MqttSettings::read(settings.to_json(), "liveobject").and_then(|update| {
         let mut faults = Faults::default();
         update.check_client_identity(false, &mut faults);
         faults.finish()
     });
-    note("mqtt", &origins, checked, faults);
+    add_faults(keys::MQTT, &origins, checked, faults);
     Some(settings)
 }
 
-fn note(
+fn add_faults(
     section: &str,
     origins: &BTreeMap<String, Origin>,
     checked: Result<(), Invalid>,
@@ -104,12 +107,11 @@ fn note(
 ) {
     let Err(Invalid(errors)) = checked else { return };
     for FieldError { field, message } in errors {
-        let separator = if section.is_empty() { "" } else { "." };
-        let key = format!("{section}{separator}{field}");
+        let key = keys::dotted(section, &field);
         faults.push(match (origins.get(&field), origins.get("enabled")) {
-            // The variable's name says which key it is.
+            // The name of the variable already names the key.
             (Some(origin @ Origin::Variable(_)), _) => Fault::new(origin.clone(), "", message),
-            // What is at fault because it is missing stands nowhere: `enabled` asks for it.
+            // A missing key has no place. It is missing because `enabled` requires it.
             (Some(origin), _) | (None, Some(origin)) => Fault::new(origin.clone(), &key, message),
             (None, None) => Fault::new(Origin::Variable(key), "", message),
         });
@@ -122,36 +124,39 @@ fn set<T>(target: &mut T, value: Option<T>) {
     }
 }
 
-/// The readers bound a number before it is narrowed, so the conversion never fails.
-fn narrow<T: TryFrom<u64>>(value: Option<u64>) -> Option<T> {
-    value.and_then(|n| T::try_from(n).ok())
+/// The callers choose a `max` that fits into `T`, so the conversion never fails.
+fn integer<T: TryFrom<u64>>(fields: &mut Fields, key: Key, min: u64, max: u64) -> Option<T> {
+    fields.integer(key.name, min, max).and_then(|n| T::try_from(n).ok())
 }
 
-fn text<T>(fields: &mut Fields, key: &str, check: impl FnOnce(String) -> Result<T, String>) -> Option<T> {
-    let text = fields.text(key)?;
-    fields.faults.check(key, check(text))
+fn text<T>(fields: &mut Fields, key: Key, check: impl FnOnce(String) -> Result<T, String>) -> Option<T> {
+    let text = fields.text(key.name)?;
+    fields.faults.check(key.name, check(text))
 }
 
 fn path(text: String) -> Result<PathBuf, String> {
     bytes_within(text, 1, MAX_PATH_BYTES).and_then(no_control).map(PathBuf::from)
 }
 
-/// A certificate and its key, which must be usable; neither of them is no TLS.
+/// Reads and validates the certificate and its key. Without both of them there is no TLS.
 fn tls(fields: &mut Fields) -> Option<TlsFiles> {
-    let (has_certificate, has_key) = (fields.has("tls_certificate"), fields.has("tls_key"));
-    let (certificate, key) = (text(fields, "tls_certificate", path), text(fields, "tls_key", path));
+    let (has_certificate, has_key) = (fields.has(keys::TLS_CERTIFICATE.name), fields.has(keys::TLS_KEY.name));
+    let (certificate, key) = (text(fields, keys::TLS_CERTIFICATE, path), text(fields, keys::TLS_KEY, path));
     if has_certificate != has_key {
-        let (given, missing) =
-            if has_certificate { ("tls_certificate", "tls_key") } else { ("tls_key", "tls_certificate") };
-        fields.faults.push(given, format!("needs {missing} beside it"));
+        let (given, missing) = if has_certificate {
+            (keys::TLS_CERTIFICATE, keys::TLS_KEY)
+        } else {
+            (keys::TLS_KEY, keys::TLS_CERTIFICATE)
+        };
+        fields.faults.push(given.name, format!("requires {missing} to be set too"));
     }
     let files = TlsFiles { certificate: certificate?, key: key? };
-    let (field, error) = match Certificates::load(files.clone()) {
+    let (at_fault, error) = match Certificates::load(files.clone()) {
         Ok(_) => return Some(files),
-        Err(error @ TlsError::Key { .. }) => ("tls_key", error),
-        Err(error) => ("tls_certificate", error),
+        Err(error @ TlsError::Key { .. }) => (keys::TLS_KEY, error),
+        Err(error) => (keys::TLS_CERTIFICATE, error),
     };
-    fields.faults.push(field, error.to_string());
+    fields.faults.push(at_fault.name, error.to_string());
     None
 }
 
@@ -166,12 +171,12 @@ fn log_format(text: String) -> Result<LogFormat, String> {
 fn database_url(text: String) -> Result<String, String> {
     let text = bytes_within(text, 1, MAX_PATH_BYTES).and_then(no_control)?;
     if text.strip_prefix("sqlite://").is_none_or(str::is_empty) {
-        return Err("must be sqlite:// and the path of a file".to_owned());
+        return Err("must be sqlite:// followed by a file path".to_owned());
     }
     Ok(text)
 }
 
-/// An address of the service as others reach it, without the last `/`.
+/// Validates the URL of the service; a trailing `/` is removed.
 fn public_url(text: String) -> Result<String, String> {
     let text = bytes_within(text, 1, MAX_URL_BYTES)?;
     let url: Uri =
@@ -180,7 +185,7 @@ fn public_url(text: String) -> Result<String, String> {
         return Err("must start with http:// or https://".to_owned());
     }
     if url.authority().is_none_or(|a| a.as_str().contains('@')) {
-        return Err("must not hold a user name or a password".to_owned());
+        return Err("must not contain a user name or a password".to_owned());
     }
     if text.contains(['?', '#']) {
         return Err("must not contain ? or #".to_owned());
@@ -188,26 +193,27 @@ fn public_url(text: String) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// One address as a text, or several as a list.
-fn addresses(fields: &mut Fields, key: &str) -> Option<Vec<SocketAddr>> {
+/// Reads one address as a string, or several as a list.
+fn addresses(fields: &mut Fields, key: Key) -> Option<Vec<SocketAddr>> {
     let address = |text: &str| {
-        let wrong =
+        let invalid =
             |_| format!("{text:?} is not an address with a port, such as 127.0.0.1:8080 or [::]:8080");
-        text.parse().map_err(wrong)
+        text.parse().map_err(invalid)
     };
     let texts = one_or_more(fields, key)?;
     let addresses = texts.iter().map(|text| address(text)).collect();
-    fields.faults.check(key, addresses).and_then(|list| counted(fields, key, list, 1, MAX_ADDRESSES))
+    fields.faults.check(key.name, addresses).and_then(|list| counted(fields, key, list, 1, MAX_ADDRESSES))
 }
 
-/// Names that a `Host` header may hold.
-fn hosts(fields: &mut Fields, key: &str) -> Option<Vec<String>> {
+/// Reads allowed values of the `Host` header.
+fn hosts(fields: &mut Fields, key: Key) -> Option<Vec<String>> {
     let texts = one_or_more(fields, key)?;
     let hosts = texts.into_iter().map(host).collect();
-    fields.faults.check(key, hosts).and_then(|list| counted(fields, key, list, 0, MAX_HOSTS))
+    fields.faults.check(key.name, hosts).and_then(|list| counted(fields, key, list, 0, MAX_HOSTS))
 }
 
-/// A name or an address in lower case, perhaps with a port; an IPv6 address stands in brackets, as in a `Host` header.
+/// Validates a name or an address, optionally with a port. Returns it as in a `Host` header: in lower case,
+/// an IPv6 address in brackets.
 fn host(text: String) -> Result<String, String> {
     let text = bytes_within(text, 1, MAX_HOST_BYTES)?.to_lowercase();
     if let Ok(address) = text.parse::<Ipv6Addr>() {
@@ -228,29 +234,29 @@ fn host(text: String) -> Result<String, String> {
     Ok(text)
 }
 
-/// age public keys.
-fn recipients(fields: &mut Fields, key: &str) -> Option<Vec<PublicKey>> {
+/// Reads age public keys.
+fn recipients(fields: &mut Fields, key: Key) -> Option<Vec<PublicKey>> {
     let texts = one_or_more(fields, key)?;
-    // Which one is at fault is told by its place: a secret key, put here by mistake, is not to be repeated.
+    // The error gives the position, not the text, which might be a secret key that was entered by mistake.
     let parse = |(i, text): (usize, String)| {
-        PublicKey::parse(text.trim()).map_err(|fault| format!("number {} {fault}", i + 1))
+        PublicKey::parse(text.trim()).map_err(|fault| format!("entry {} {fault}", i + 1))
     };
     let keys = texts.into_iter().enumerate().map(parse).collect();
-    fields.faults.check(key, keys).and_then(|list| counted(fields, key, list, 0, MAX_RECIPIENTS))
+    fields.faults.check(key.name, keys).and_then(|list| counted(fields, key, list, 0, MAX_RECIPIENTS))
 }
 
-fn one_or_more(fields: &mut Fields, key: &str) -> Option<Vec<String>> {
-    let value = match fields.take(key)? {
+fn one_or_more(fields: &mut Fields, key: Key) -> Option<Vec<String>> {
+    let value = match fields.take(key.name)? {
         Value::String(text) => Value::Array(vec![Value::String(text)]),
         other => other,
     };
-    let list = serde_json::from_value(value).map_err(|_| "expected a list of texts".to_owned());
-    fields.faults.check(key, list)
+    let list = serde_json::from_value(value).map_err(|_| "expected a list of strings".to_owned());
+    fields.faults.check(key.name, list)
 }
 
-fn counted<T>(fields: &mut Fields, key: &str, list: Vec<T>, min: usize, max: usize) -> Option<Vec<T>> {
+fn counted<T>(fields: &mut Fields, key: Key, list: Vec<T>, min: usize, max: usize) -> Option<Vec<T>> {
     if !(min..=max).contains(&list.len()) {
-        fields.faults.push(key, format!("{} entries, must be {min} to {max}", list.len()));
+        fields.faults.push(key.name, format!("has {} entries, must have {min} to {max}", list.len()));
         return None;
     }
     Some(list)

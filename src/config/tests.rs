@@ -1,11 +1,17 @@
-//! What a file and an environment mean.
+//! Tests of the values that a file and an environment result in.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
+use liveobject_actors::ServiceOptions;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::telemetry::LogFormat;
 
 pub(super) struct Case {
     dir: TempDir,
@@ -36,7 +42,7 @@ impl Case {
         self.load().unwrap()
     }
 
-    /// The faults, one a line, the file's directory left out.
+    /// Returns the faults, one per line, without the file's directory.
     pub(super) fn faults(&self) -> String {
         self.load().unwrap_err().to_string().replace(&format!("{}/", self.dir.path().display()), "")
     }
@@ -47,14 +53,28 @@ fn same(one: &Config, other: &Config) -> bool {
 }
 
 #[test]
-fn an_empty_file_is_the_defaults() {
+fn an_empty_file_gives_the_defaults() {
     let config = Case::file("").config();
     assert!(same(&config, &Config::default()));
     assert!(config.mqtt.is_none());
 }
 
 #[test]
-fn a_file_that_nobody_named_need_not_exist() {
+fn the_defaults_are_those_of_the_library() {
+    let options = Config::default().service_options();
+    let library = ServiceOptions::in_dir("data");
+    assert_eq!(
+        (options.data_dir, options.public_url, options.max_pending, options.window),
+        (library.data_dir, library.public_url, library.max_pending, library.window)
+    );
+    assert_eq!(
+        (options.retention_days, options.max_cameras, options.initial_mqtt),
+        (library.retention_days, library.max_cameras, library.initial_mqtt)
+    );
+}
+
+#[test]
+fn only_a_file_that_is_named_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     let config = Config::from_file(&path, false, std::iter::empty()).unwrap();
@@ -109,7 +129,7 @@ fn every_key_is_read_from_the_file() {
 }
 
 #[test]
-fn the_environment_wins_over_the_file() {
+fn the_environment_overrides_the_file() {
     let config = Case::file("outbox.window = 1\n[mqtt]\nbroker_host = \"file\"\nqos = 0\n")
         .env("LIVEOBJECT__DATA_DIR", "42")
         .env("LIVEOBJECT__HTTP__BIND", "127.0.0.1:1, [::1]:2")
@@ -119,7 +139,7 @@ fn the_environment_wins_over_the_file() {
         .env("LIVEOBJECT__MQTT__PASSWORD", "[0")
         .env("LIVEOBJECT__MQTT__PROTOCOL", "5")
         .env("LIVEOBJECT__MQTT__ENABLED", "true")
-        .env("LIVEOBJECT_HTTP_BIND", "not ours")
+        .env("LIVEOBJECT_HTTP_BIND", "ignored")
         .config();
     assert_eq!(config.data_dir, Path::new("42"));
     assert_eq!(config.http.bind, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
@@ -132,7 +152,7 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
-fn a_single_address_may_be_a_text_or_in_brackets() {
+fn a_single_address_needs_no_list_and_may_be_ipv6() {
     let config = Case::file("http.bind = \"0.0.0.0:80\"").config();
     assert_eq!(config.http.bind, ["0.0.0.0:80".parse().unwrap()]);
     let config = Case::file("").env("LIVEOBJECT__HTTP__BIND", "[::1]:80").config();
@@ -140,7 +160,7 @@ fn a_single_address_may_be_a_text_or_in_brackets() {
 }
 
 #[test]
-fn a_password_that_everybody_can_read_is_worth_a_warning() {
+fn a_password_that_every_user_can_read_causes_a_warning() {
     let case = Case::file("[mqtt]\npassword = \"hunter2\"\n");
     let chmod = |mode| fs::set_permissions(case.path(), fs::Permissions::from_mode(mode)).unwrap();
     chmod(0o640);
@@ -149,14 +169,14 @@ fn a_password_that_everybody_can_read_is_worth_a_warning() {
     let path = case.path().display().to_string();
     assert_eq!(
         case.config().warnings,
-        [format!("{path}:2: mqtt.password: everybody on this machine can read it; chmod 600 {path}")]
+        [format!("{path}:2: mqtt.password: every user of this machine can read it; run `chmod 600 {path}`")]
     );
     let other = Case::file("[mqtt]\nqos = 1\n").env("LIVEOBJECT__MQTT__PASSWORD", "hunter2");
     assert!(other.config().warnings.is_empty());
 }
 
 #[test]
-fn the_public_address_follows_from_the_bound_one() {
+fn the_public_url_follows_from_the_bound_address() {
     let url = |config: &Config, bound: &str| config.public_url(bound.parse().unwrap());
     let mut config = Config::default();
     assert_eq!(config.service_options().public_url, "http://127.0.0.1:8080");
@@ -173,7 +193,7 @@ const KEY: &str = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GE
 const PUBLIC: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
 
 #[test]
-fn an_identity_comes_from_the_environment_else_from_systemd_else_from_a_file() {
+fn an_identity_comes_from_the_environment_or_else_from_systemd_or_else_from_a_file() {
     let credentials = tempfile::tempdir().unwrap();
     let directory = credentials.path().display().to_string();
     let source = |case: Case| {
@@ -186,48 +206,54 @@ fn an_identity_comes_from_the_environment_else_from_systemd_else_from_a_file() {
     assert_eq!(
         source(file().env("CREDENTIALS_DIRECTORY", &directory)),
         "File(\"own.age\")",
-        "nothing of ours there"
+        "the credential is missing"
     );
     fs::write(credentials.path().join("liveobject-identity"), format!("# mine\n{KEY}\n")).unwrap();
-    let of_systemd = source(file().env("CREDENTIALS_DIRECTORY", &directory));
-    assert!(of_systemd.contains("systemd's credential") && of_systemd.contains(PUBLIC), "{of_systemd}");
+    let credential = source(file().env("CREDENTIALS_DIRECTORY", &directory));
+    assert!(credential.contains("systemd's credential") && credential.contains(PUBLIC), "{credential}");
     let both = file().env("CREDENTIALS_DIRECTORY", &directory).env("LIVEOBJECT_IDENTITY", KEY);
     assert!(source(both).contains("\"LIVEOBJECT_IDENTITY\""));
 }
 
 #[test]
-fn an_identity_that_is_none_is_refused_by_its_place_and_not_repeated() {
+fn an_invalid_identity_is_refused_with_its_place_and_not_repeated() {
     let faults = Case::file("").env("LIVEOBJECT_IDENTITY", &KEY[..40]).faults();
-    assert_eq!(faults, "LIVEOBJECT_IDENTITY: no age identity: line 1: this is not AGE-SECRET-KEY-1…");
+    assert_eq!(
+        faults,
+        "LIVEOBJECT_IDENTITY: not a valid age identity: line 1: this is not AGE-SECRET-KEY-1…"
+    );
     let credentials = tempfile::tempdir().unwrap();
     let path = credentials.path().join("liveobject-identity");
     fs::write(&path, "hunter2").unwrap();
     let faults =
         Case::file("").env("CREDENTIALS_DIRECTORY", &credentials.path().display().to_string()).faults();
-    assert_eq!(faults, format!("{}: no age identity: line 1: this is not AGE-SECRET-KEY-1…", path.display()));
+    assert_eq!(
+        faults,
+        format!("{}: not a valid age identity: line 1: this is not AGE-SECRET-KEY-1…", path.display())
+    );
 }
 
 #[test]
-fn recipients_are_public_keys_and_a_secret_one_is_not_repeated() {
-    let of = |text: &str| Case::file(&format!("[secrets]\nrecipients = {text}\n"));
-    assert_eq!(of(&format!("\"{PUBLIC}\"")).config().secrets.recipients.len(), 1);
-    let faults = of(&format!("[\"{PUBLIC}\", \"{KEY}\"]")).faults();
+fn recipients_are_public_keys_and_a_secret_key_is_not_repeated() {
+    let with = |text: &str| Case::file(&format!("[secrets]\nrecipients = {text}\n"));
+    assert_eq!(with(&format!("\"{PUBLIC}\"")).config().secrets.recipients.len(), 1);
+    let faults = with(&format!("[\"{PUBLIC}\", \"{KEY}\"]")).faults();
     assert!(
-        faults.starts_with("config.toml:2: secrets.recipients: number 2 is no age public key"),
+        faults.starts_with("config.toml:2: secrets.recipients: entry 2 is no age public key"),
         "{faults}"
     );
     assert!(!faults.contains(KEY), "{faults}");
     let many = vec![format!("\"{PUBLIC}\""); 17].join(",");
     assert_eq!(
-        of(&format!("[{many}]")).faults(),
-        "config.toml:2: secrets.recipients: 17 entries, must be 0 to 16"
+        with(&format!("[{many}]")).faults(),
+        "config.toml:2: secrets.recipients: has 17 entries, must have 0 to 16"
     );
     let by_variable = Case::file("").env("LIVEOBJECT__SECRETS__RECIPIENTS", &format!("{PUBLIC}, {PUBLIC}"));
     assert_eq!(by_variable.config().secrets.recipients.len(), 2);
 }
 
-/// A certificate and its key, and where they lie.
-fn pair() -> (TempDir, String, String) {
+/// Returns the paths of a certificate and its key, and the directory that they are in.
+fn certificate_and_key() -> (TempDir, String, String) {
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["a.lan".to_owned()]).unwrap();
     let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
@@ -239,8 +265,8 @@ fn pair() -> (TempDir, String, String) {
 }
 
 #[test]
-fn with_a_certificate_the_public_address_is_https() {
-    let (_dir, certificate, key) = pair();
+fn with_a_certificate_the_public_url_is_https() {
+    let (_dir, certificate, key) = certificate_and_key();
     let case = Case::file(&format!("[http]\ntls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n"));
     let config = case.config();
     assert_eq!(config.service_options().public_url, "https://127.0.0.1:8080");
@@ -248,30 +274,40 @@ fn with_a_certificate_the_public_address_is_https() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let warnings = case.config().warnings;
     assert!(
-        warnings[0].contains("config.toml:3: http.tls_key: everybody on this machine can read it"),
+        warnings[0].contains("config.toml:3: http.tls_key: every user of this machine can read it"),
         "{warnings:?}"
     );
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_is_refused_by_key_and_line() {
-    let (_dir, certificate, key) = pair();
-    let (_other, _, other_key) = pair();
+fn an_unusable_certificate_is_refused_with_key_and_line() {
+    let (_dir, certificate, key) = certificate_and_key();
+    let (_other, _, other_key) = certificate_and_key();
     let faults = |one: &str, other: &str| Case::file(&format!("[http]\n{one}\n{other}\n")).faults();
     let (certificate_line, key_line) =
         (format!("tls_certificate = \"{certificate}\""), format!("tls_key = \"{key}\""));
-    for (told, expected) in [
-        (faults(&certificate_line, ""), "config.toml:2: http.tls_certificate: needs tls_key beside it".to_owned()),
-        (faults("", &key_line), "config.toml:3: http.tls_key: needs tls_certificate beside it".to_owned()),
+    for (found, expected) in [
+        (
+            faults(&certificate_line, ""),
+            "config.toml:2: http.tls_certificate: requires http.tls_key to be set too".to_owned(),
+        ),
+        (
+            faults("", &key_line),
+            "config.toml:3: http.tls_key: requires http.tls_certificate to be set too".to_owned(),
+        ),
         (
             faults(&certificate_line, &format!("tls_key = \"{other_key}\"")),
-            format!("config.toml:3: http.tls_key: {other_key} is not the key of the certificate in {certificate}"),
+            format!(
+                "config.toml:3: http.tls_key: {other_key} is not the key of the certificate in {certificate}"
+            ),
         ),
         (
             faults("tls_certificate = \"/nowhere\"", &key_line),
-            "config.toml:2: http.tls_certificate: /nowhere cannot be read: No such file or directory (os error 2)".to_owned(),
+            "config.toml:2: http.tls_certificate: /nowhere cannot be read: \
+             No such file or directory (os error 2)"
+                .to_owned(),
         ),
     ] {
-        assert_eq!(told, expected);
+        assert_eq!(found, expected);
     }
 }

@@ -1,36 +1,37 @@
-//! Finds what has changed in a picture: compares it with the empty view and joins the changes into blobs.
+//! Finds changes in a picture: compares it with the empty view and joins the changed cells into blobs.
 //!
-//! It judges small squares of pixels instead of single ones, so noise disappears, and takes the median of all
-//! differences for the light, so it does not matter if the whole view became brighter. It remembers nothing.
+//! Cells of several pixels are compared instead of single pixels, which removes noise. The median of all
+//! differences counts as a change of the light, so a brighter view alone is no change. No state is kept
+//! between pictures.
 
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
-    reason = "sizes and shares of a picture: small numbers, of which a rounded one is good enough"
+    reason = "picture sizes and ratios are small numbers, and rounding them does no harm"
 )]
 
 use image::GrayImage;
 
-/// Pictures are judged in squares of this many pixels; single noisy pixels disappear in them.
+/// Side length of a cell in pixels. Single noisy pixels do not change a cell.
 pub(super) const CELL: u32 = 4;
-/// A pixel has changed if it differs by more than this from the background, after correction for the light.
+/// A pixel has changed if, corrected for the light, it differs by more than this from the background.
 const THRESHOLD: i32 = 24;
-/// A cell has changed if this many of its pixels have.
+/// A cell has changed if this many of its pixels have changed.
 const CELL_PIXELS: u32 = 6;
-/// A blob of fewer cells is a speck.
-const SPECK: usize = 8;
-/// Blobs have the same size if they differ by at most so many cells.
+/// Blobs with fewer cells are ignored.
+const MIN_BLOB_CELLS: usize = 8;
+/// Blobs have the same size if their width and height differ by at most this many cells.
 const STEADY_CELLS: u32 = 2;
 
-/// Which cells of a picture have changed.
+/// The changed cells of a picture.
 pub(super) struct Grid {
     columns: u32,
     cells: Vec<bool>,
 }
 
 impl Grid {
-    /// Compares a picture with the background (one number for each pixel, row by row), less what the light did.
+    /// Compares a picture with the background (one number per pixel, row by row), corrected for the light.
     pub(super) fn changed(background: &[f32], picture: &GrayImage) -> Self {
         let pixels = picture.as_raw().iter().zip(background);
         let difference: Vec<i32> = pixels.map(|(pixel, known)| i32::from(*pixel) - *known as i32).collect();
@@ -38,21 +39,21 @@ impl Grid {
         let columns = picture.width().div_ceil(CELL);
         let rows = picture.height().div_ceil(CELL);
         let mut counts = vec![0; (columns * rows) as usize];
-        for (place, difference) in (0..).zip(difference) {
+        for (index, difference) in (0..).zip(difference) {
             if (difference - light).abs() > THRESHOLD {
-                let (x, y) = (place % picture.width(), place / picture.width());
+                let (x, y) = (index % picture.width(), index / picture.width());
                 counts[(y / CELL * columns + x / CELL) as usize] += 1;
             }
         }
         Self { columns, cells: counts.into_iter().map(|count| count >= CELL_PIXELS).collect() }
     }
 
-    /// Whether the cell has changed.
+    /// Returns whether the cell has changed.
     pub(super) fn at(&self, column: u32, row: u32) -> bool {
         self.cells[(row * self.columns + column) as usize]
     }
 
-    /// How much of the picture has changed, in percent.
+    /// Returns how much of the picture has changed, in percent.
     pub(super) fn percent(&self) -> usize {
         self.cells.iter().filter(|changed| **changed).count() * 100 / self.cells.len().max(1)
     }
@@ -61,38 +62,39 @@ impl Grid {
         self.cells.len() as u32 / self.columns.max(1)
     }
 
-    /// The largest group of changed cells that touch each other, or nearly do (one cell between them).
+    /// Returns the largest group of connected changed cells. Cells with a gap of one cell between them are
+    /// connected.
     pub(super) fn largest_blob(&self) -> Option<Blob> {
-        let mut todo = self.cells.clone();
+        let mut remaining = self.cells.clone();
         let mut largest: Option<Blob> = None;
-        for start in 0..todo.len() {
-            if !std::mem::take(&mut todo[start]) {
+        for start in 0..remaining.len() {
+            if !std::mem::take(&mut remaining[start]) {
                 continue;
             }
-            let blob = self.blob_from(start, &mut todo);
+            let blob = self.blob_from(start, &mut remaining);
             if largest.is_none_or(|other| blob.cells > other.cells) {
                 largest = Some(blob);
             }
         }
-        largest.filter(|blob| blob.cells >= SPECK)
+        largest.filter(|blob| blob.cells >= MIN_BLOB_CELLS)
     }
 
-    /// Takes all cells that hang together with `start` out of `todo`.
-    fn blob_from(&self, start: usize, todo: &mut [bool]) -> Blob {
+    /// Collects all cells connected with `start`, and removes them from `remaining`.
+    fn blob_from(&self, start: usize, remaining: &mut [bool]) -> Blob {
         const REACH: u32 = 2;
-        let place = |index: usize| (index as u32 % self.columns, index as u32 / self.columns);
-        let (mut left, mut top) = place(start);
+        let position = |index: usize| (index as u32 % self.columns, index as u32 / self.columns);
+        let (mut left, mut top) = position(start);
         let (mut right, mut bottom) = (left, top);
         let (mut cells, mut open) = (0, vec![start]);
         while let Some(index) = open.pop() {
-            let (x, y) = place(index);
+            let (x, y) = position(index);
             cells += 1;
             (left, right) = (left.min(x), right.max(x));
             (top, bottom) = (top.min(y), bottom.max(y));
             for row in y.saturating_sub(REACH)..(y + REACH + 1).min(self.rows()) {
                 for column in x.saturating_sub(REACH)..(x + REACH + 1).min(self.columns) {
                     let near = (row * self.columns + column) as usize;
-                    if std::mem::take(&mut todo[near]) {
+                    if std::mem::take(&mut remaining[near]) {
                         open.push(near);
                     }
                 }
@@ -111,18 +113,18 @@ pub(super) struct Blob {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) cells: usize,
-    /// Whether all of it is in the picture: it does not touch the sides or the lower edge.
+    /// Whether the whole blob is in the picture: it does not touch the sides or the lower edge.
     pub(super) complete: bool,
 }
 
 impl Blob {
-    /// Nearly the same width and height.
-    pub(super) fn has_the_size_of(self, other: Self) -> bool {
+    /// Returns whether both have nearly the same width and height.
+    pub(super) fn has_same_size_as(self, other: Self) -> bool {
         self.width.abs_diff(other.width) <= STEADY_CELLS && self.height.abs_diff(other.height) <= STEADY_CELLS
     }
 }
 
-/// The middle one of the differences: what the light did, as long as most of the view is empty.
+/// Returns the median difference. While most of the view is empty, this is the change of the light.
 fn median(differences: &[i32]) -> i32 {
     let mut counts = [0_usize; 511];
     for difference in differences {
@@ -133,7 +135,7 @@ fn median(differences: &[i32]) -> i32 {
         seen += count;
         seen * 2 > differences.len()
     });
-    middle.map_or(0, |place| place as i32 - 255)
+    middle.map_or(0, |index| index as i32 - 255)
 }
 
 #[cfg(test)]
@@ -148,12 +150,12 @@ mod tests {
     }
 
     #[test]
-    fn single_pixels_are_nothing() {
+    fn single_pixels_make_no_blob() {
         assert!(largest(|x, y| x % 4 == 0 && y % 4 == 0).is_none());
     }
 
     #[test]
-    fn two_parts_with_a_small_gap_are_one_thing_and_with_a_large_gap_two() {
+    fn two_parts_with_a_small_gap_are_one_blob_and_with_a_large_gap_two() {
         let near = largest(|x, y| (20..32).contains(&y) && matches!(x, 8..=19 | 24..=35)).unwrap();
         assert_eq!((near.left, near.top, near.width, near.height, near.cells), (2, 5, 7, 3, 18));
         let far = largest(|x, y| (20..32).contains(&y) && matches!(x, 8..=19 | 32..=47)).unwrap();
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn light_alone_changes_nothing() {
+    fn a_change_of_the_light_alone_is_no_change() {
         let picture = GrayImage::from_pixel(80, 60, Luma([190]));
         let grid = Grid::changed(&vec![100.0; 80 * 60], &picture);
         assert_eq!((grid.percent(), grid.largest_blob().is_none()), (0, true));

@@ -1,12 +1,12 @@
 //! An MQTT broker inside this process, for the demo.
 //!
-//! Owns one broker on one port of the loopback interface, on a thread and a runtime of its own. It speaks MQTT 3.1.1
-//! and 5 on the same port, lets everybody in, and can be stopped and resumed: stopping closes every connection and
-//! the port, as a crashed broker does.
+//! The broker has its own thread and runtime, and listens on one port of the loopback interface. It supports
+//! MQTT 3.1.1 and 5 on that port, accepts every login, and can be stopped and resumed. Stopping closes all
+//! connections and the port, as a crash would.
 //!
-//! Everything is kept in memory: sessions and retained messages are gone after a stop. It is not reachable from
-//! another machine and is no broker for production. A message that nobody subscribed to is acknowledged with plain
-//! success, not with MQTT 5's *no matching subscribers*.
+//! Sessions and retained messages are kept in memory and are gone after a stop. The broker is not reachable
+//! from other machines and not meant for production. A message without subscribers is acknowledged with
+//! *success*, not with the reason code *no matching subscribers* of MQTT 5.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,45 +25,45 @@ use tokio::sync::oneshot;
 
 use super::retain::Retained;
 
-/// Where a free port is looked for. The range lies below the ports that the system hands out by itself: a client
-/// that keeps trying a stopped broker could otherwise be given that very port as its own, and occupy it.
+/// The range in which a free port is searched. It is below the ephemeral ports: otherwise a client that
+/// reconnects to a stopped broker could get the broker's port as its own source port, and occupy it.
 const FIRST_PORT: u16 = 18_830;
 const PORTS: u16 = 1_000;
 
-/// How long a start may take; it is a matter of milliseconds.
+/// How long a start may take; it usually takes milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long each of the two steps of a stop may take: to free the broker's memory, and to end its runtime. Both are
-/// a matter of milliseconds.
+/// How long each of the two steps of a stop may take: freeing the broker's memory, and ending its runtime.
+/// Both usually take milliseconds.
 const STOP_LIMIT: Duration = Duration::from_millis(250);
 
-/// How many messages of QoS 1 and 2 may be under way to or from a client: the Receive Maximum that clients are told.
-/// Ample for the service's own window, which takes the smaller of the two.
+/// Maximum number of unacknowledged QoS 1 and 2 messages per client and direction, announced as the Receive
+/// Maximum. Well above the service's window.
 const MAX_INFLIGHT: NonZeroU16 = NonZeroU16::new(1_000).expect("not zero");
 
-/// How many messages may wait for a subscriber that reads too slowly; beyond it the oldest are dropped. Minutes of
-/// the demo's events, so that a terminal may be scrolled back or stopped for a while.
-const MAX_WAITING: usize = 10_000;
+/// Maximum number of messages queued for a slow subscriber; beyond it the oldest are dropped. Enough for
+/// minutes of events while the terminal is paused.
+const MAX_QUEUED: usize = 10_000;
 
-/// How many clients may be connected, and how many of them logging in: a person's handful, with room to spare.
+/// Maximum number of connected clients, and of clients that are logging in. Far more than a demo needs.
 const MAX_CLIENTS: usize = 200;
 
 /// Why the broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// The thread or its runtime could not be made.
-    #[error("cannot make a thread for the demo broker")]
+    /// The thread or its runtime could not be created.
+    #[error("cannot start a thread for the demo broker")]
     Thread(#[source] io::Error),
-    /// The port is taken.
+    /// The port is in use.
     #[error("the demo broker cannot listen on 127.0.0.1:{port}")]
     Listen {
-        /// The port that was tried (the last one of the range if all were).
+        /// The port that was tried; the last one if several were.
         port: u16,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// It ended while starting, or was not ready in time.
+    /// The broker ended while starting, or was not ready in time.
     #[error("the demo broker was not ready within {} s", START_LIMIT.as_secs())]
     NotReady,
 }
@@ -82,44 +82,44 @@ struct Running {
 }
 
 impl Broker {
-    /// Starts a broker on the first free port of its range. It accepts connections when this returns;
-    /// it fails when no port is free, or no thread can be made.
+    /// Starts a broker on a free port. When this returns, it accepts connections. Fails if no port of the
+    /// range is free, or if no thread can be created.
     pub fn start() -> Result<Self, BrokerError> {
-        let mut taken = BrokerError::NotReady;
+        let mut last_error = BrokerError::NotReady;
         for port in ports() {
             match Running::start(port) {
                 Ok(running) => {
                     return Ok(Self { port, running: Some(running) });
                 }
-                Err(error @ BrokerError::Listen { .. }) => taken = error,
+                Err(error @ BrokerError::Listen { .. }) => last_error = error,
                 Err(error) => return Err(error),
             }
         }
-        Err(taken)
+        Err(last_error)
     }
 
-    /// The port on 127.0.0.1, the same for the whole life of this value.
+    /// Returns the port on 127.0.0.1. It never changes.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether it is running, that is, not stopped by [`Broker::stop`].
+    /// Returns whether the broker is running, that is, not stopped by [`Broker::stop`].
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }
 
-    /// Closes every connection and the port. When this returns, the port refuses; it blocks for some milliseconds
-    /// (at most for half a second). Does nothing if the broker is stopped already.
+    /// Closes all connections and the port. When this returns, connections are refused. Blocks for some
+    /// milliseconds, at most for half a second. Does nothing if the broker is already stopped.
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop();
         }
     }
 
-    /// Starts it again on the same port, empty. Does nothing if it is running; fails when another program has
-    /// taken the port meanwhile, or no thread can be made.
+    /// Starts the broker again on the same port, without sessions and retained messages. Does nothing if it
+    /// is running. Fails if another program has taken the port, or if no thread can be created.
     pub fn resume(&mut self) -> Result<(), BrokerError> {
         if self.running.is_none() {
             self.running = Some(Running::start(self.port)?);
@@ -146,7 +146,7 @@ impl Running {
             .name("demo-broker".to_owned())
             .spawn(move || {
                 runtime.block_on(serve(port, started, stopped));
-                // The broker has no end of its own: its tasks and sockets end with their runtime.
+                // The broker cannot be stopped otherwise: its tasks and sockets end with their runtime.
                 runtime.shutdown_timeout(STOP_LIMIT);
             })
             .map_err(BrokerError::Thread)?;
@@ -159,7 +159,7 @@ impl Running {
     }
 
     fn stop(self) {
-        // A thread that has ended by itself takes no message, and needs none.
+        // Sending fails if the thread has already ended, and then there is nothing to stop.
         let _ = self.stop.send(());
         if self.thread.join().is_err() {
             tracing::warn!("the demo broker panicked");
@@ -167,8 +167,8 @@ impl Running {
     }
 }
 
-/// All ports of the range, beginning at a different one for each process and each call, so that nobody is given a
-/// port which another demo has only left for a moment.
+/// Returns all ports of the range, starting at a different one for each process and each call. This avoids
+/// the port of another demo whose broker is only stopped for a moment.
 fn ports() -> impl Iterator<Item = u16> {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     let calls = u32::from(CALLS.fetch_add(1, Ordering::Relaxed));
@@ -179,9 +179,9 @@ fn ports() -> impl Iterator<Item = u16> {
     })
 }
 
-/// Runs a broker until it is told to stop, or the teller is gone.
+/// Runs a broker until it receives a stop message, or until the sender is dropped.
 async fn serve(port: u16, started: mpsc::SyncSender<Result<(), io::Error>>, stopped: oneshot::Receiver<()>) {
-    // If `start` has given up waiting, nobody takes the outcome; then `stopped` ends this at once.
+    // If `start` has given up, sending the outcome fails, and `stopped` ends this immediately.
     let listener = match listen(port) {
         Ok(listener) => listener,
         Err(error) => {
@@ -189,45 +189,45 @@ async fn serve(port: u16, started: mpsc::SyncSender<Result<(), io::Error>>, stop
             return;
         }
     };
-    // The check for a busy system would refuse clients on a busy machine, and measures it all the time.
+    // The check for a busy system would refuse clients on a loaded machine, and costs time continuously.
     let context = ServerContext::new().busy_check_enable(false).build().await;
     *context.extends.retain_mut().await = Box::new(Retained::new());
     let server = MqttServer::new(context.clone()).listener(listener).build();
-    // The system takes connections since `listen`; they wait for the server, which is next.
+    // The operating system accepts connections since `listen`; the server handles them as soon as it runs.
     let _ = started.send(Ok(()));
     tokio::select! {
-        ended = server.run() => tracing::warn!(?ended, "the demo broker ended by itself"),
+        ended = server.run() => tracing::warn!(?ended, "the demo broker ended unexpectedly"),
         _ = stopped => {}
     }
-    if tokio::time::timeout(STOP_LIMIT, take_apart(&context)).await.is_err() {
+    if tokio::time::timeout(STOP_LIMIT, break_cycles(&context)).await.is_err() {
         tracing::debug!("the demo broker was too busy to be freed; its memory is lost");
     }
 }
 
-/// The context and these two parts of it own each other: untied, or no session and no file descriptor of the runtime
-/// would ever be freed. Nothing of the broker runs afterwards.
-async fn take_apart(context: &ServerContext) {
+/// Breaks the reference cycles between the context and two of its parts. Otherwise no session and no file
+/// descriptor of the runtime would ever be freed. Nothing of the broker runs afterwards.
+async fn break_cycles(context: &ServerContext) {
     let mut shared = context.extends.shared_mut().await;
     let mut router = context.extends.router_mut().await;
     *shared = Box::new(DefaultShared::new(None));
     *router = Box::new(DefaultRouter::new(None));
 }
 
-/// Takes the port and sets the broker's limits.
+/// Binds the port and sets the broker's limits.
 fn listen(port: u16) -> Result<Listener, io::Error> {
     Builder::new()
         .name("demo")
         .laddr(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        // On Unix it lets a resumed broker take its port although connections of its former life linger; on Windows,
-        // where that needs no leave, it would let two programs share a port.
+        // On Unix, a resumed broker can bind its port while old connections are in TIME_WAIT. Windows allows
+        // that anyway; there the option would let two programs share a port.
         .reuseaddr(Some(cfg!(unix)))
         .nodelay(true)
         .max_connections(MAX_CLIENTS)
         .max_handshaking_limit(MAX_CLIENTS)
         .max_inflight(MAX_INFLIGHT)
-        .max_mqueue_len(MAX_WAITING)
-        // No expiry but the message's own, and nothing sent twice on one connection: MQTT 5 forbids it, and it would
-        // break the order.
+        .max_mqueue_len(MAX_QUEUED)
+        // Messages have no expiry but their own, and nothing is sent twice on one connection: MQTT 5 forbids
+        // that, and it would break the order.
         .message_expiry_interval(Duration::ZERO)
         .message_retry_interval(Duration::ZERO)
         .bind()
@@ -251,8 +251,9 @@ mod tests {
         Ok(stream)
     }
 
-    /// Sends a packet and returns the next packet, without its fixed header's length bytes (all are short here).
-    fn ask(stream: &mut TcpStream, packet: &[u8]) -> (u8, Vec<u8>) {
+    /// Sends a packet and returns the next packet, without its fixed header's length bytes (all are short
+    /// here).
+    fn request(stream: &mut TcpStream, packet: &[u8]) -> (u8, Vec<u8>) {
         stream.write_all(packet).unwrap();
         next(stream)
     }
@@ -266,22 +267,22 @@ mod tests {
     }
 
     #[test]
-    fn both_protocols_are_welcome_on_the_same_port() {
+    fn both_protocol_versions_are_accepted_on_the_same_port() {
         let broker = Broker::start().unwrap();
         for connect in [CONNECT_V4, CONNECT_V5] {
-            let (kind, body) = ask(&mut open(&broker).unwrap(), connect);
+            let (kind, body) = request(&mut open(&broker).unwrap(), connect);
             assert_eq!((kind, body[1]), (0x20, 0), "CONNACK, success");
         }
     }
 
     #[test]
-    fn a_retained_message_waits_for_its_subscriber() {
+    fn a_retained_message_is_sent_to_a_later_subscriber() {
         let broker = Broker::start().unwrap();
         let mut stream = open(&broker).unwrap();
-        ask(&mut stream, CONNECT_V4);
-        let (kind, _) = ask(&mut stream, b"\x33\x08\x00\x03a/b\x00\x01x");
+        request(&mut stream, CONNECT_V4);
+        let (kind, _) = request(&mut stream, b"\x33\x08\x00\x03a/b\x00\x01x");
         assert_eq!(kind, 0x40, "PUBACK");
-        let (kind, _) = ask(&mut stream, b"\x82\x08\x00\x02\x00\x03a/#\x01");
+        let (kind, _) = request(&mut stream, b"\x82\x08\x00\x02\x00\x03a/#\x01");
         assert_eq!(kind, 0x90, "SUBACK");
         let (kind, body) = next(&mut stream);
         assert_eq!(kind & 0xf1, 0x31, "PUBLISH, retained");
@@ -289,17 +290,17 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_retained_message_forgets_the_one_before() {
+    fn an_empty_retained_message_clears_the_topic() {
         let broker = Broker::start().unwrap();
         let mut stream = open(&broker).unwrap();
-        ask(&mut stream, CONNECT_V4);
-        ask(&mut stream, b"\x33\x08\x00\x03a/b\x00\x01x");
-        ask(&mut stream, b"\x33\x07\x00\x03a/b\x00\x01");
-        ask(&mut stream, b"\x33\x08\x00\x03a/c\x00\x01y");
-        ask(&mut stream, b"\x82\x08\x00\x02\x00\x03a/#\x00");
+        request(&mut stream, CONNECT_V4);
+        request(&mut stream, b"\x33\x08\x00\x03a/b\x00\x01x");
+        request(&mut stream, b"\x33\x07\x00\x03a/b\x00\x01");
+        request(&mut stream, b"\x33\x08\x00\x03a/c\x00\x01y");
+        request(&mut stream, b"\x82\x08\x00\x02\x00\x03a/#\x00");
         let (_, body) = next(&mut stream);
-        assert!(body.starts_with(b"\0\x03a/c"), "only the other topic has one");
-        let (kind, _) = ask(&mut stream, b"\xc0\x00");
+        assert!(body.starts_with(b"\0\x03a/c"), "only the other topic has a retained message");
+        let (kind, _) = request(&mut stream, b"\xc0\x00");
         assert_eq!(kind, 0xd0, "PINGRESP, nothing before it");
     }
 
@@ -308,9 +309,9 @@ mod tests {
         const MANY: u16 = 500;
         let broker = Broker::start().unwrap();
         let (mut publisher, mut subscriber) = (open(&broker).unwrap(), open(&broker).unwrap());
-        ask(&mut subscriber, CONNECT_V4);
-        ask(&mut subscriber, b"\x82\x08\x00\x02\x00\x03a/#\x01");
-        ask(&mut publisher, CONNECT_V5);
+        request(&mut subscriber, CONNECT_V4);
+        request(&mut subscriber, b"\x82\x08\x00\x02\x00\x03a/#\x01");
+        request(&mut publisher, CONNECT_V5);
         for n in 1..=MANY {
             let [high, low] = n.to_be_bytes();
             let publish = [b"\x32\x0a\x00\x03a/b".as_slice(), &[high, low], b"\0", &[high, low]].concat();
@@ -326,24 +327,24 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_nobody_hears_is_acknowledged_as_a_success() {
+    fn a_message_without_subscribers_is_acknowledged_with_success() {
         let broker = Broker::start().unwrap();
         let mut stream = open(&broker).unwrap();
-        ask(&mut stream, CONNECT_V5);
-        let (kind, body) = ask(&mut stream, b"\x32\x09\x00\x03a/b\x00\x01\x00x");
+        request(&mut stream, CONNECT_V5);
+        let (kind, body) = request(&mut stream, b"\x32\x09\x00\x03a/b\x00\x01\x00x");
         assert_eq!((kind, &body[..2]), (0x40, b"\0\x01".as_slice()), "PUBACK");
         assert!(body.get(2).is_none_or(|reason| *reason == 0), "success");
     }
 
     #[test]
-    fn a_broken_connection_leaves_its_will() {
+    fn the_will_is_published_when_a_connection_breaks() {
         let broker = Broker::start().unwrap();
-        let (mut breaks, mut stays) = (open(&broker).unwrap(), open(&broker).unwrap());
-        ask(&mut stays, CONNECT_V4);
-        ask(&mut stays, b"\x82\x08\x00\x02\x00\x03a/#\x00");
-        ask(&mut breaks, b"\x10\x15\x00\x04MQTT\x04\x06\x00\x3c\x00\x01w\x00\x03a/w\x00\x01x");
-        drop(breaks);
-        let (kind, body) = next(&mut stays);
+        let (mut publisher, mut subscriber) = (open(&broker).unwrap(), open(&broker).unwrap());
+        request(&mut subscriber, CONNECT_V4);
+        request(&mut subscriber, b"\x82\x08\x00\x02\x00\x03a/#\x00");
+        request(&mut publisher, b"\x10\x15\x00\x04MQTT\x04\x06\x00\x3c\x00\x01w\x00\x03a/w\x00\x01x");
+        drop(publisher);
+        let (kind, body) = next(&mut subscriber);
         assert_eq!((kind & 0xf0, body.as_slice()), (0x30, b"\0\x03a/wx".as_slice()));
     }
 
@@ -353,16 +354,16 @@ mod tests {
         let port = broker.port();
         for _ in 0..3 {
             let mut stream = open(&broker).unwrap();
-            ask(&mut stream, CONNECT_V5);
+            request(&mut stream, CONNECT_V5);
             broker.stop();
             assert!(!broker.is_running() && open(&broker).is_err());
-            // No goodbye, as in a crash; a reset if something had come that the broker had not read.
+            // No DISCONNECT, as in a crash; a reset if the broker had unread data.
             let end = stream.read_to_end(&mut Vec::new());
             assert!(end.is_ok() || end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
             broker.resume().unwrap();
             assert_eq!(broker.port(), port);
         }
-        ask(&mut open(&broker).unwrap(), CONNECT_V4);
+        request(&mut open(&broker).unwrap(), CONNECT_V4);
     }
 
     #[test]
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn resuming_on_a_taken_port_says_so() {
+    fn resuming_on_a_port_in_use_fails() {
         let mut broker = Broker::start().unwrap();
         broker.stop();
         let _other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, broker.port())).unwrap();

@@ -1,23 +1,23 @@
-//! The three cameras of the demo: their names, and who visits them.
+//! The three simulated cameras: their names, and the visitors that each of them sees.
 
 use std::time::Duration;
 
 /// A simulated camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Camera {
-    /// The doorbell: persons and packages.
+    /// Sees people and packages, sometimes an animal.
     FrontDoor,
-    /// Vehicles, sometimes a person.
+    /// Sees vehicles, sometimes a person.
     Driveway,
-    /// Animals, sometimes a person.
+    /// Sees animals, sometimes a person.
     Garden,
 }
 
 impl Camera {
-    /// All of them.
+    /// All cameras.
     pub const ALL: [Self; 3] = [Self::FrontDoor, Self::Driveway, Self::Garden];
 
-    /// The camera's id in topics and in the API.
+    /// Returns the camera's id in topics and in the API.
     #[must_use]
     pub const fn id(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Camera {
         }
     }
 
-    /// The camera's name for people.
+    /// Returns the camera's display name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Camera {
         }
     }
 
-    /// Who comes, one after the other, for ever.
+    /// Returns the visitors in their order; after the last one, the first one comes again.
     pub(super) const fn visitors(self) -> &'static [Visitor] {
         use Visitor::{Animal, Package, Person, Vehicle};
         match self {
@@ -47,7 +47,7 @@ impl Camera {
         }
     }
 
-    /// When the first one comes; so the three cameras take turns.
+    /// Returns when the first visitor comes. The times differ, so that the cameras take turns.
     pub(super) const fn first_visit(self) -> Duration {
         match self {
             Self::FrontDoor => Duration::from_secs(2),
@@ -57,7 +57,7 @@ impl Camera {
     }
 }
 
-/// Who can be seen.
+/// What a camera can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visitor {
     /// Tall, walks.
@@ -66,6 +66,6 @@ pub enum Visitor {
     Vehicle,
     /// Small, runs.
     Animal,
-    /// Small, lies still.
+    /// Small, does not move.
     Package,
 }

@@ -1,4 +1,4 @@
-//! A classifier actor: looks at one camera's pictures, and sends the service an event for each visitor.
+//! A classifier actor: analyzes the pictures of one camera and publishes an event for each visitor.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use super::{
 };
 
 const PICTURE_EVERY: Duration = Duration::from_millis(150);
-/// Of 100.
+/// Out of 100.
 const JPEG_QUALITY: u8 = 80;
 const SEED: u32 = 1;
 
-/// See the module's documentation.
+/// The classifier of one camera.
 #[derive(Debug)]
 pub struct Classifier {
     camera: Camera,
@@ -30,7 +30,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Looks at this camera, and sends what it notices.
+    /// Returns a classifier for this camera. It starts when the actor starts.
     pub fn new(camera: Camera, publish: Recipient<PublishEvent>, ledger: Ledger) -> Self {
         Self { camera, watcher: Watcher::new(camera, SEED), publish, ledger, started: Instant::now() }
     }
@@ -43,14 +43,14 @@ impl Classifier {
                 let (publish, ledger) = (self.publish.clone(), self.ledger.clone());
                 let sent = async move {
                     match publish.send(event).await {
-                        Ok(Ok(receipt)) => ledger.accepted(receipt.seq.0),
-                        Ok(Err(error)) => tracing::error!(%error, "an event was not accepted"),
-                        Err(error) => tracing::error!(%error, "the service does not answer"),
+                        Ok(Ok(receipt)) => ledger.record_accepted(receipt.seq.0),
+                        Ok(Err(error)) => tracing::error!(%error, "the service did not accept an event"),
+                        Err(error) => tracing::error!(%error, "the service does not respond"),
                     }
                 };
                 ctx.spawn(sent.into_actor(self));
             }
-            Err(error) => tracing::error!(%error, "the classifier made an invalid event"),
+            Err(error) => tracing::error!(%error, "the classifier created an invalid event"),
         }
     }
 }
@@ -74,7 +74,7 @@ fn with_picture(event: PublishEvent, picture: &GrayImage) -> PublishEvent {
     match JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY).encode_image(picture) {
         Ok(()) => event.with_thumbnail(jpeg),
         Err(error) => {
-            tracing::error!(%error, "a picture could not be encoded");
+            tracing::error!(%error, "cannot encode a picture");
             event
         }
     }

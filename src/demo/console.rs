@@ -1,16 +1,17 @@
-//! Makes one readable line for a terminal out of a received MQTT message.
+//! Formats a received MQTT message as one line for a terminal.
 //!
-//! Whatever a payload or a topic contains, no control character, escape sequence or invisible mark of it reaches the
-//! terminal, and a line is never much longer than a screen is wide. Pure: no output, no clock.
+//! No control character, escape sequence or invisible character of a topic or a payload reaches the terminal,
+//! and a line is not much longer than a screen is wide.
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Local};
 
-use super::words::{Tone, Words};
+use super::summary::{Summary, Tone};
 
-/// So many characters of a topic, and of a message, are shown at most.
+/// Maximum number of characters that are shown of a topic.
 const TOPIC_LIMIT: usize = 80;
+/// Maximum number of characters that are shown of a payload.
 const TEXT_LIMIT: usize = 140;
 
 const DIM: &str = "\x1b[2m";
@@ -19,9 +20,10 @@ const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-/// One line, without its end: time, topic, and a summary of the payload.
+/// Returns a line without its line feed: time, topic, and a summary of the payload.
 ///
-/// What liveobject says is told in words, other text is shown as it is, other bytes by their size.
+/// Payloads of liveobject are summarized, other text is shown unchanged, and other bytes are shown as their
+/// size.
 #[must_use]
 pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, color: bool) -> String {
     let paint = |color_on: &'static str| if color { (color_on, PLAIN) } else { ("", "") };
@@ -29,7 +31,7 @@ pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, co
     let (blue, blue_end) = paint(BLUE);
     let mut line =
         format!("{dim}{}{dim_end} {blue}{}{blue_end}  ", at.format("%H:%M:%S"), clean(topic, TOPIC_LIMIT));
-    let Words { text, tone, marks } = Words::of(payload);
+    let Summary { text, tone, marks } = Summary::of(payload);
     let (tone, tone_end) = match tone {
         Tone::Event => paint(GREEN),
         Tone::State => paint(DIM),
@@ -47,15 +49,15 @@ pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, co
     line
 }
 
-/// The text in one line of at most `limit` characters: white space becomes single spaces, what a terminal could act
-/// upon or not show becomes `·`, and what does not fit becomes `…`.
+/// Returns the text in one line of at most `limit` characters. White space becomes single spaces, characters
+/// that a terminal could interpret or hide become `·`, and a truncated text ends with `…`.
 fn clean(text: &str, limit: usize) -> String {
     let mut line = String::new();
     let mut room = limit;
     for word in text.split_whitespace() {
         for c in (!line.is_empty()).then_some(' ').into_iter().chain(word.chars()) {
             if room == 0 {
-                // The last character makes room for the mark.
+                // Replace the last character.
                 line.pop();
                 line.push('…');
                 return line;
@@ -67,7 +69,8 @@ fn clean(text: &str, limit: usize) -> String {
     line
 }
 
-/// Not a control character, and not one of the marks that turn the direction of text or cannot be seen.
+/// Returns whether a character is visible, and neither a control character nor one that changes the text
+/// direction.
 fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
@@ -90,30 +93,30 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_told_in_words() {
+    fn an_event_is_summarized() {
         assert_eq!(
             show("liveobject/camera/front_door/event", EVENT),
             "03:04:05 liveobject/camera/front_door/event  \
-             Front Door: Person at the \"door\" (93 %, person, package)",
+             Front Door: Person at the \"door\" (93%, person, package)",
         );
     }
 
     #[test]
-    fn a_late_event_says_so() {
+    fn late_events_and_replays_are_marked() {
         let late = EVENT.replace("\"seq\"", "\"late\":true,\"seq\"");
-        assert!(show("t", &late).ends_with("(93 %, person, package) [late]"));
+        assert!(show("t", &late).ends_with("(93%, person, package) [late]"));
         let replay = late.replace("\"seq\"", "\"replay\":true,\"seq\"");
         assert!(show("t", replay).ends_with("[late] [replay]"));
     }
 
     #[test]
-    fn a_retained_message_says_so() {
+    fn a_retained_message_is_marked() {
         let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
         assert_eq!(line(at, "t", b"online", true, false), "03:04:05 t  online [retained]");
     }
 
     #[test]
-    fn other_json_is_shown_as_it_is() {
+    fn other_json_is_shown_unchanged() {
         assert_eq!(
             show("t", "{\"camera_id\":\"x\",\n \"mood\":\"ON\"}"),
             "03:04:05 t  {\"camera_id\":\"x\", \"mood\":\"ON\"}"
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_and_other_bytes_are_told_by_their_size() {
+    fn pictures_and_other_bytes_are_shown_as_their_size() {
         assert!(show("t", b"\xff\xd8\xff\xe0....").ends_with("(JPEG picture, 8 bytes)"));
         assert!(show("t", [&b"\x89PNG"[..], &[0; 8_296]].concat()).ends_with("(PNG picture, 8.3 kB)"));
         assert!(show("t", b"\xfe\x01").ends_with("(2 bytes of data)"));
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_by_characters() {
+    fn a_long_text_is_truncated_at_a_character() {
         let shown = show("t", "ä".repeat(5_000));
         assert_eq!(shown, format!("03:04:05 t  {}…", "ä".repeat(TEXT_LIMIT - 1)));
         assert_eq!(show("t", "ä".repeat(TEXT_LIMIT)), format!("03:04:05 t  {}", "ä".repeat(TEXT_LIMIT)));
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_message_reaches_the_terminal_as_a_command() {
+    fn no_control_character_of_a_message_reaches_the_terminal() {
         let evil = "a\x1b[2J\x1b]0;title\x07b\r\nc\u{9b}31m\u{202e}d\u{200b}e\0f\x7f\u{85}g";
         let json = serde_json::json!({
             "camera_name": evil, "description": evil, "objects_detected": [evil], "confidence": 1
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_ours_and_are_switched_off_again() {
+    fn colors_are_switched_off_again_and_change_nothing_else() {
         let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
         let plain = line(at, "t", EVENT.as_bytes(), true, false);
         let mut shown = line(at, "t", EVENT.as_bytes(), true, true);

@@ -1,4 +1,4 @@
-//! What was accepted and what arrived.
+//! Counts the events that were accepted and the ones that arrived.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,8 @@ struct Entries {
     late: usize,
 }
 
-/// Shared by those who send and the one who receives. Events are known by their places in the log.
+/// The ledger of all events, by their sequence numbers. Clones share it: the classifiers and the subscriber
+/// have one each.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger(Arc<Mutex<Entries>>);
 
@@ -22,20 +23,21 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An event was accepted.
-    pub fn accepted(&self, seq: i64) {
+    /// Records an event that the service accepted.
+    pub fn record_accepted(&self, seq: i64) {
         self.entries().accepted.insert(seq);
     }
 
-    /// An event arrived at the subscriber. One that was sent from elsewhere (curl) was accepted, too.
-    pub fn arrived(&self, seq: i64, late: bool) {
+    /// Records an event that arrived at the subscriber. It counts as accepted too: it may come from elsewhere
+    /// (curl).
+    pub fn record_arrived(&self, seq: i64, late: bool) {
         let mut entries = self.entries();
         entries.accepted.insert(seq);
         entries.late += usize::from(entries.arrived.insert(seq) && late);
     }
 
-    /// How many events were accepted and have not arrived.
-    pub fn lost(&self) -> usize {
+    /// Returns how many events were accepted and have not arrived.
+    pub fn missing(&self) -> usize {
         let entries = self.entries();
         entries.accepted.difference(&entries.arrived).count()
     }
@@ -43,7 +45,7 @@ impl Ledger {
 
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lost = self.lost();
+        let lost = self.missing();
         let Entries { accepted, arrived, late } = &*self.entries();
         write!(f, "accepted {}, delivered {}, late {late}, lost {lost}", accepted.len(), arrived.len())
     }
@@ -54,12 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_accepted_and_did_not_arrive_is_lost() {
+    fn an_accepted_event_that_did_not_arrive_is_lost() {
         let ledger = Ledger::default();
-        ledger.accepted(1);
-        ledger.accepted(2);
-        ledger.arrived(1, false);
-        ledger.arrived(1, true);
+        ledger.record_accepted(1);
+        ledger.record_accepted(2);
+        ledger.record_arrived(1, false);
+        ledger.record_arrived(1, true);
         assert_eq!(ledger.to_string(), "accepted 2, delivered 1, late 0, lost 1");
     }
 }

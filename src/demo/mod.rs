@@ -1,11 +1,11 @@
-//! `liveobject demo`: everything on one terminal, with nothing installed.
+//! `liveobject demo`: the whole service on one terminal, with nothing to install.
 //!
-//! The real service with a temporary data directory, an MQTT broker in this process, three simulated cameras whose
-//! pictures go through a real motion classifier, and a subscriber that prints what arrives, the announcements for Home
-//! Assistant among it. Halfway the broker is stopped
-//! for some seconds, to show that the events wait and then arrive.
+//! The demo runs the real service with a temporary data directory, an MQTT broker in the same process, three
+//! simulated cameras with a real motion classifier, and a subscriber that prints what it receives, Home
+//! Assistant discovery included. After a while it stops the broker for some seconds, to show that events are
+//! stored and delivered later.
 
-#![expect(clippy::print_stdout, reason = "the demo tells its story on the terminal")]
+#![expect(clippy::print_stdout, reason = "the demo's output goes to the terminal")]
 
 mod blob;
 mod broker;
@@ -19,8 +19,8 @@ mod scene;
 mod shape;
 mod story;
 mod subscriber;
+mod summary;
 mod watcher;
-mod words;
 
 use std::{net::TcpListener, path::Path, time::Duration};
 
@@ -31,20 +31,18 @@ use self::{broker::Broker, camera::Camera, classifier::Classifier, ledger::Ledge
 use crate::{
     app::{App, Signals},
     cli::Exit,
-    config::{Config, FirstSettings, Log, LogFormat},
-    telemetry,
+    config::{Config, DEFAULT_PORT, InitialSettings},
+    telemetry::{self, Log, LogFormat},
 };
 
-const PREFERRED_PORT: u16 = 8080;
-
-/// Runs the demo, until Ctrl-C or for so long.
+/// Runs the demo until Ctrl-C, or for `duration`.
 pub async fn run(duration: Option<Duration>) -> anyhow::Result<Exit> {
     let dir = tempfile::tempdir()?;
     let mut broker = Broker::start()?;
     let config = config(dir.path(), broker.port())?;
     telemetry::init(&config.log)?;
     let app = App::start(&config).await?;
-    introduce(&app, broker.port());
+    print_introduction(&app, broker.port());
 
     let ledger = Ledger::default();
     let subscriber = Subscriber::new(broker.port(), ledger.clone()).start();
@@ -56,7 +54,7 @@ pub async fn run(duration: Option<Duration>) -> anyhow::Result<Exit> {
     let story = async {
         tokio::select! {
             _ = signals.next() => println!("\nStopping."),
-            () = story::tell(duration, &mut broker, &handle) => {}
+            () = story::run(duration, &mut broker, &handle) => {}
         }
         for arbiter in &arbiters {
             arbiter.stop();
@@ -65,47 +63,47 @@ pub async fn run(duration: Option<Duration>) -> anyhow::Result<Exit> {
         signals
     };
     let exit = app.run_until(story).await?;
-    println!("\n{ledger}");
-    Ok(if ledger.lost() == 0 { exit } else { Exit::Failed })
+    println!("\nEvents: {ledger}");
+    Ok(if ledger.missing() == 0 { exit } else { Exit::Failed })
 }
 
 fn config(data_dir: &Path, broker_port: u16) -> anyhow::Result<Config> {
     let mqtt = json!({"enabled": true, "broker_host": "127.0.0.1", "broker_port": broker_port});
     let mut config = Config {
         data_dir: data_dir.to_owned(),
-        mqtt: Some(FirstSettings::check(mqtt)?),
+        mqtt: Some(InitialSettings::new(mqtt)?),
         ..Config::default()
     };
-    let is_free = TcpListener::bind(("127.0.0.1", PREFERRED_PORT)).is_ok();
-    let port = if is_free { PREFERRED_PORT } else { 0 };
+    let is_free = TcpListener::bind(("127.0.0.1", DEFAULT_PORT)).is_ok();
+    let port = if is_free { DEFAULT_PORT } else { 0 };
     config.http.bind = vec![([127, 0, 0, 1], port).into()];
-    // The story is told on the terminal; the log would only repeat it.
+    // The terminal already shows what happens.
     config.log = Log { format: LogFormat::Text, filter: "error,rmqtt=off".to_owned() };
     Ok(config)
 }
 
-fn introduce(app: &App, broker_port: u16) {
+fn print_introduction(app: &App, broker_port: u16) {
     let (url, token) = (&app.public_url, app.token.expose());
     println!(
-        "liveobject {}: three simulated cameras, a broker, and the real service.",
+        "liveobject {}: the real service with three simulated cameras and a built-in MQTT broker.",
         env!("CARGO_PKG_VERSION")
     );
     println!();
-    println!("  page    {}", app.sign_in_link());
-    println!("  API     {url}/api/v1   (all of it: {url}/openapi.json)");
-    println!("  token   {token}");
-    println!("  broker  mqtt://127.0.0.1:{broker_port}");
+    println!("  Page    {}", app.sign_in_link());
+    println!("  API     {url}/api/v1   (described in {url}/openapi.json)");
+    println!("  Token   {token}");
+    println!("  Broker  mqtt://127.0.0.1:{broker_port}");
     println!();
-    println!("Send an event of your own from another terminal:");
+    println!("Press Ctrl-C to stop. To send your own event, run this in another terminal:");
     println!();
     println!("  curl {url}/api/v1/events -H 'Authorization: Bearer {token}' \\");
     println!("    -d '{{\"camera_id\": \"my_camera\", \"description\": \"Hello from curl\"}}'");
     println!();
-    println!("What a subscriber of liveobject/# and homeassistant/device/# receives:");
+    println!("MQTT messages on liveobject/# and homeassistant/device/#:");
     println!();
 }
 
-/// Each camera has a thread of its own: its pictures do not hold the service up.
+/// Starts the cameras. Each has its own thread, so that its pictures do not slow down the service.
 fn start_cameras(app: &App, ledger: &Ledger) -> Vec<Arbiter> {
     Camera::ALL
         .into_iter()

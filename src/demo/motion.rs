@@ -1,28 +1,30 @@
-//! Finds moving things in the pictures of one still camera, and says what they are by their shape.
+//! Detects moving objects in the pictures of one fixed camera.
 //!
-//! Keeps a running average of the empty view, takes the difference, joins what differs into blobs, and reports the
-//! largest one once: when it has come in completely and its size has been steady for a few pictures. It reports
-//! nothing more until the view has been quiet again.
+//! The detector keeps a running average of the empty view, joins the pixels that differ into blobs, and
+//! reports the largest blob once: when it is completely in view and its size has been steady for a few
+//! pictures. It reports nothing more until the view has been quiet.
 //!
-//! Slow or sudden changes of the light, and noise, are no motion. It follows one thing at a time, expects an empty
-//! view in the first picture, and takes what stays for a minute or so into the background. It reads no clock: all its
-//! patience is counted in pictures (about ten a second are expected).
+//! Noise and changes of the light, slow or sudden, are not motion. The detector follows one object at a time,
+//! expects an empty view in the first picture, and makes an object that stays for about a minute part of the
+//! background. It has no clock: all times are counted in pictures, about ten per second.
 
 use image::GrayImage;
 
 use super::blob::{Blob, CELL, Grid};
 pub use super::shape::{Detection, Label};
 
-/// If more than this share of the view changes, in percent, it is the view itself: the camera was turned, a lamp lit.
+/// If more than this share of the view changes, in percent, the view itself changed: the camera was moved, or
+/// a lamp was switched on.
 const WHOLE_VIEW: usize = 50;
-/// So many pictures in a row must show the same size.
+/// A blob is reported after this many pictures in a row with the same size.
 const STEADY: u32 = 4;
-/// After so many pictures at the edge it is reported as it is.
+/// A blob that stays at the edge is reported after this many pictures.
 const PATIENCE: u32 = 60;
-/// So many pictures without motion make the view quiet again.
+/// The view is quiet after this many pictures without motion.
 const QUIET: u32 = 5;
-/// How fast the background follows, as a part per picture: where all is quiet, and where something is.
+/// How fast the background follows the picture: this part of the difference per picture.
 const FOLLOW: f32 = 1.0 / 16.0;
+/// The same for cells that an object hides.
 const FOLLOW_HIDDEN: f32 = 1.0 / 512.0;
 
 /// The motion detector of one camera.
@@ -37,20 +39,21 @@ pub struct Detector {
 enum Phase {
     #[default]
     Quiet,
-    /// Something is there, not yet reported: how long, how long of the same size, where it was when that began.
+    /// An object is in view and not yet reported. `pictures` counts the pictures with it, `steady` those with
+    /// the same size; `from` is the blob when the size became steady.
     Entering { pictures: u32, steady: u32, last: Blob, from: Blob },
-    /// Reported; how long nothing has moved since.
+    /// The object is reported. `quiet` counts the pictures without motion since.
     Reported { quiet: u32 },
 }
 
 impl Detector {
-    /// A detector that takes the first picture for its background.
+    /// Returns a detector that uses the first picture as its background.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Looks at the next picture. Answers when something new has come into view, once for each time.
+    /// Processes the next picture. Returns a detection once for each object that comes into view.
     pub fn observe(&mut self, picture: &GrayImage) -> Option<Detection> {
         if self.size != picture.dimensions() {
             self.restart(picture);
@@ -77,7 +80,7 @@ impl Detector {
         let mut pixels = picture.as_raw().iter().zip(&mut self.background);
         for y in 0..picture.height() {
             for x in 0..picture.width() {
-                // A grey picture has one byte for each pixel, row by row, as has the background.
+                // A gray picture has one byte per pixel, row by row, like the background.
                 let Some((pixel, known)) = pixels.next() else {
                     return;
                 };
@@ -89,7 +92,8 @@ impl Detector {
 }
 
 impl Phase {
-    /// What follows, given what is seen; and if it is time to report: the blob, and where it was a moment ago.
+    /// Returns the next phase, given the blob in view. When the blob must be reported, also returns the blob
+    /// and the blob when its size became steady.
     fn next(self, seen: Option<Blob>) -> (Self, Option<(Blob, Blob)>) {
         match (self, seen) {
             (Self::Quiet | Self::Entering { .. }, None) => (Self::Quiet, None),
@@ -98,7 +102,7 @@ impl Phase {
             }
             (Self::Entering { pictures, steady, last, from }, Some(blob)) => {
                 let (steady, from) =
-                    if blob.complete && blob.has_the_size_of(last) { (steady + 1, from) } else { (0, blob) };
+                    if blob.complete && blob.has_same_size_as(last) { (steady + 1, from) } else { (0, blob) };
                 if steady >= STEADY || pictures >= PATIENCE {
                     return (Self::Reported { quiet: 0 }, Some((blob, from)));
                 }
@@ -121,7 +125,7 @@ mod tests {
     };
     use super::*;
 
-    /// A plain picture with one dark rectangle.
+    /// Returns a uniform picture with one dark rectangle.
     fn picture(light: u8, rectangle: Option<(u32, u32, u32, u32)>) -> GrayImage {
         GrayImage::from_fn(WIDTH, HEIGHT, |x, y| {
             let inside = rectangle.is_some_and(|(left, top, width, height)| {
@@ -131,7 +135,7 @@ mod tests {
         })
     }
 
-    /// Shows a rectangle that moves to the right by `speed` pixels a picture, after an empty view.
+    /// Shows an empty view, and then a rectangle that moves to the right by `speed` pixels per picture.
     fn crossing((x, y, width, height): (u32, u32, u32, u32), speed: u32) -> Vec<Detection> {
         let mut detector = Detector::new();
         detector.observe(&picture(140, None));
@@ -145,31 +149,31 @@ mod tests {
     }
 
     #[test]
-    fn a_tall_moving_thing_is_a_person() {
+    fn a_tall_moving_object_is_a_person() {
         let reports = crossing((40, 60, 26, 80), 6);
         assert_eq!(labels(&reports), [Label::Person]);
     }
 
     #[test]
-    fn a_wide_large_moving_thing_is_a_vehicle() {
+    fn a_large_wide_moving_object_is_a_vehicle() {
         let reports = crossing((40, 90, 110, 50), 6);
         assert_eq!(labels(&reports), [Label::Vehicle]);
     }
 
     #[test]
-    fn a_small_moving_thing_is_an_animal() {
+    fn a_small_moving_object_is_an_animal() {
         let reports = crossing((40, 140, 36, 18), 6);
         assert_eq!(labels(&reports), [Label::Animal]);
     }
 
     #[test]
-    fn a_small_still_thing_is_a_package() {
+    fn a_small_object_at_rest_is_a_package() {
         let reports = crossing((150, 146, 22, 18), 0);
         assert_eq!(labels(&reports), [Label::Package]);
     }
 
     #[test]
-    fn the_bounds_are_where_the_thing_is() {
+    fn the_bounds_are_those_of_the_object() {
         let reports = crossing((152, 144, 20, 16), 0);
         let Bounds { x, y, width, height } = reports[0].bounds;
         assert_eq!((x, y, width, height), (152, 144, 20, 16));
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lamp_that_is_switched_on_is_no_motion() {
+    fn a_lamp_that_is_switched_on_is_not_motion() {
         let mut detector = Detector::new();
         for light in [100, 100, 180, 180, 180, 100, 100] {
             assert_eq!(detector.observe(&picture(light, None)), None);
@@ -185,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn a_speck_is_no_motion() {
+    fn a_speck_is_not_motion() {
         assert_eq!(crossing((100, 100, 6, 6), 3), []);
     }
 
     #[test]
-    fn what_stays_at_the_edge_is_reported_after_a_while_with_less_confidence() {
+    fn an_object_that_stays_at_the_edge_is_reported_later_and_with_less_confidence() {
         let mut detector = Detector::new();
         detector.observe(&picture(140, None));
         let reports: Vec<_> =
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_one_is_reported_after_the_view_was_quiet() {
+    fn the_next_object_is_reported_only_after_the_view_was_quiet() {
         let mut detector = Detector::new();
         let person = picture(140, Some((100, 60, 26, 80)));
         let empty = picture(140, None);
@@ -209,11 +213,11 @@ mod tests {
         for (shown, times) in shown {
             reports += (0..times).filter(|_| detector.observe(shown).is_some()).count();
         }
-        assert_eq!(reports, 2, "a gap of two pictures is no end");
+        assert_eq!(reports, 2, "a gap of two pictures does not make the view quiet");
     }
 
     #[test]
-    fn pictures_of_another_size_start_anew() {
+    fn a_picture_of_another_size_restarts_the_detector() {
         let mut detector = Detector::new();
         assert_eq!(detector.observe(&picture(140, None)), None);
         assert_eq!(detector.observe(&GrayImage::from_pixel(64, 48, Luma([0]))), None);

@@ -1,7 +1,7 @@
 //! Retained messages of the demo broker.
 //!
-//! Owns the last retained message of each topic, in memory, gone with the broker. `rmqtt` brings the tree of topics,
-//! but leaves it switched off: whoever embeds it is to say where messages are kept.
+//! Keeps the last retained message of each topic in memory. `rmqtt` contains the implementation but disables
+//! it by default: an embedder has to choose the storage.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use rmqtt::retain::{DefaultRetainStorage, RetainStorage};
 use rmqtt::types::{Retain, TopicFilter, TopicName};
 
-/// Keeps one message for each topic, as long as the broker lives or until the message expires.
+/// Stores one message per topic until it expires or the broker stops.
 pub struct Retained(DefaultRetainStorage);
 
 impl Retained {
@@ -24,8 +24,8 @@ impl RetainStorage for Retained {
         true
     }
 
-    /// Keeps a message, or forgets the topic's message if this one is empty. No expiry, and one of zero (which the
-    /// broker gives to messages without an expiry of their own), mean for ever.
+    /// Stores a message; an empty one clears the topic. Without an expiry the message never expires; neither
+    /// does it with an expiry of zero, which the broker passes for messages without one.
     async fn set(&self, topic: &TopicName, message: Retain, expiry: Option<Duration>) -> rmqtt::Result<()> {
         let expiry = expiry.filter(|expiry| !expiry.is_zero());
         self.0.set_with_timeout(topic, message, expiry).await

@@ -1,17 +1,15 @@
-//! Three simulated cameras: what they see at any moment, as grey pictures.
+//! Draws what the simulated cameras see, as gray pictures.
 //!
-//! Pure and deterministic: the same camera at the same time gives the same picture. A picture is a still background
-//! with texture, light that drifts slowly, a little noise in every pixel, and now and then a visitor: a person, a
-//! vehicle, an animal, or a package that is put down, stays for a while and is taken away.
-//!
-//! It knows nothing of motion, events or MQTT, and reads no clock.
+//! The result is deterministic: the same camera at the same time gives the same picture. A picture has a
+//! textured background, slowly drifting light, a little noise in each pixel, and from time to time a visitor:
+//! a person, a vehicle, an animal, or a package that is put down and taken away after a while.
 
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
-    reason = "sizes and shares of a picture: small numbers, of which a rounded one is good enough"
+    reason = "picture sizes and ratios are small numbers, and rounding them does no harm"
 )]
 
 use std::time::Duration;
@@ -25,15 +23,15 @@ pub const WIDTH: u32 = 320;
 /// Height of a picture in pixels.
 pub const HEIGHT: u32 = 180;
 
-/// From one visit to the next.
+/// Time from the start of one visit to the next.
 const PERIOD: Duration = Duration::from_secs(12);
-/// How long a visitor needs to cross the picture, or how long a package lies.
+/// How long a visitor takes to cross the picture, or how long a package stays.
 const STAY: Duration = Duration::from_secs(5);
-/// The brightness of a pixel differs by at most this from frame to frame, at random.
+/// Amplitude of the noise in the brightness of each pixel.
 const NOISE: i32 = 4;
-/// The light goes up and down by this…
+/// Amplitude of the drift of the light.
 const DRIFT: f32 = 12.0;
-/// …within this time.
+/// Period of the drift in seconds.
 const DRIFT_PERIOD: f32 = 45.0;
 
 /// One camera's view.
@@ -45,7 +43,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The view of `camera`; the seed decides texture, noise and the ways of the visitors, not when they come.
+    /// Returns the view of `camera`. The seed determines texture, noise and the paths of the visitors, but
+    /// not when they come.
     #[must_use]
     pub fn new(camera: Camera, seed: u32) -> Self {
         let seed = hash(seed, camera as u32, 0);
@@ -53,7 +52,7 @@ impl Scene {
         Self { camera, seed, background }
     }
 
-    /// Tests ask: who is in the picture at `t`, if anybody, and which visit it is, counted from 0.
+    /// Returns the visitor in the picture at `t` and the number of the visit, counted from 0. For tests.
     #[cfg(test)]
     #[must_use]
     pub fn visit(&self, t: Duration) -> Option<(Visitor, u32)> {
@@ -61,7 +60,7 @@ impl Scene {
         Some((visitor, number))
     }
 
-    /// The picture at `t` after the start.
+    /// Draws the picture at `t` after the start.
     #[must_use]
     pub fn frame(&self, t: Duration) -> GrayImage {
         let mut picture = self.background.clone();
@@ -77,7 +76,7 @@ impl Scene {
         picture
     }
 
-    /// Who is here, the number of the visit, and how much of it has passed (0 to 1).
+    /// Returns the visitor, the number of the visit, and its progress from 0 to 1.
     fn visit_at(&self, t: Duration) -> Option<(Visitor, u32, f32)> {
         let since_first = t.checked_sub(self.camera.first_visit())?.as_secs_f32();
         let number = (since_first / PERIOD.as_secs_f32()).floor();
@@ -88,7 +87,7 @@ impl Scene {
     }
 }
 
-/// A well mixed number out of three.
+/// Mixes three numbers into a pseudo-random one.
 const fn hash(a: u32, b: u32, c: u32) -> u32 {
     let mut h = a ^ b.wrapping_mul(0x9e37_79b1) ^ c.wrapping_mul(0x85eb_ca77);
     h = (h ^ (h >> 16)).wrapping_mul(0x7feb_352d);
@@ -96,11 +95,12 @@ const fn hash(a: u32, b: u32, c: u32) -> u32 {
     h ^ (h >> 16)
 }
 
-/// The brightness of the empty view: between 90 and 190, so that dark and bright visitors both stand out.
+/// Returns the brightness of a pixel of the empty view: 90 to 190, so that dark and bright visitors are both
+/// visible.
 fn background(camera: Camera, seed: u32, x: u32, y: u32) -> u8 {
     let grain = |size: u32, depth: u32| hash(seed, x / size, y / size) % depth;
     let base = match camera {
-        // A wall of bricks with a door, and the step in front of it.
+        // A brick wall with a door, and the step in front of it.
         Camera::FrontDoor => match (x, y) {
             (200..=260, 40..=139) => 96,
             (_, 140..) => 120,
@@ -124,7 +124,7 @@ fn background(camera: Camera, seed: u32, x: u32, y: u32) -> u8 {
     (base + grain(3, 8) + grain(1, 4)) as u8
 }
 
-/// Draws a visitor of the given shape; `progress` is how much of the visit has passed.
+/// Draws a visitor; `progress` runs from 0 to 1 during the visit.
 fn draw(picture: &mut GrayImage, visitor: Visitor, variant: u32, progress: f32) {
     let brush = if variant & 1 == 0 { 32 } else { 46 };
     let leftwards = variant & 2 != 0;
@@ -167,7 +167,7 @@ fn draw(picture: &mut GrayImage, visitor: Visitor, variant: u32, progress: f32) 
     }
 }
 
-/// Fills shapes with one brightness, cut at the picture's edges.
+/// Fills shapes with one brightness, clipped at the edges of the picture.
 struct Pen<'a> {
     picture: &'a mut GrayImage,
     brush: u8,
@@ -185,13 +185,13 @@ impl Pen<'_> {
         });
     }
 
-    /// The point `by` pixels further in the direction of the walk.
+    /// Returns the coordinate `by` pixels ahead of `x` in walking direction.
     fn ahead(&self, x: f32, by: f32) -> f32 {
         if self.leftwards { x - by } else { x + by }
     }
 
     fn fill(&mut self, x: f32, y: f32, width: f32, height: f32, inside: impl Fn(f32, f32) -> bool) {
-        // Casting a negative number to an unsigned one gives 0: the picture's edge.
+        // Casting a negative number to u32 gives 0, the edge of the picture.
         let columns = x as u32..((x + width) as u32).min(WIDTH);
         for py in y as u32..((y + height) as u32).min(HEIGHT) {
             for px in columns.clone() {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_moment_looks_the_same() {
+    fn the_same_camera_time_and_seed_give_the_same_picture() {
         for camera in Camera::ALL {
             let t = Duration::from_millis(7_300);
             assert_eq!(Scene::new(camera, 1).frame(t), Scene::new(camera, 1).frame(t));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_stands_out_from_every_background() {
+    fn every_background_contrasts_with_dark_and_bright_visitors() {
         for camera in Camera::ALL {
             let background = Scene::new(camera, 7).background;
             let darkest = background.pixels().map(|p| p.0[0]).min().unwrap();

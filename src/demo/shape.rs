@@ -1,18 +1,18 @@
-//! Says what a moving thing is by its shape, size and movement alone.
+//! Classifies an object by its shape, size and movement.
 //!
-//! A table of prototypes and a distance; the nearest one wins. It knows four kinds and always names one of them: what
-//! is like none gets a low confidence.
+//! The nearest of four prototypes wins. An object that resembles none of them is still classified, with a low
+//! confidence.
 
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
-    reason = "sizes and shares of a picture: small numbers, of which a rounded one is good enough"
+    reason = "picture sizes and ratios are small numbers, and rounding them does no harm"
 )]
 
 use super::blob::{Blob, CELL};
 
-/// What a moving thing may be.
+/// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Label {
     /// Taller than wide.
@@ -21,12 +21,12 @@ pub enum Label {
     Vehicle,
     /// Small, moves.
     Animal,
-    /// Small, lies still.
+    /// Small, does not move.
     Package,
 }
 
 impl Label {
-    /// The name in event payloads.
+    /// Returns the name in event payloads.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,16 +38,16 @@ impl Label {
     }
 }
 
-/// Something that came into view.
+/// An object that came into view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Detection {
-    /// What it most likely is.
+    /// The most likely kind.
     pub label: Label,
-    /// How sure that is, 0 to 100.
+    /// Confidence, 0 to 100.
     pub confidence: u8,
-    /// Where it is.
+    /// The rectangle around the object.
     pub bounds: Bounds,
-    /// How many pixels of the picture it covers, roughly.
+    /// Approximate number of pixels that the object covers.
     pub area: u32,
 }
 
@@ -58,14 +58,14 @@ pub struct Bounds {
     pub x: u32,
     /// The upper edge.
     pub y: u32,
-    /// How wide.
+    /// The width.
     pub width: u32,
-    /// How high.
+    /// The height.
     pub height: u32,
 }
 
 impl Detection {
-    /// What a blob is, given where it was when it became steady.
+    /// Classifies a blob; `from` is the blob when its size became steady.
     pub(super) fn of(blob: Blob, from: Blob, (width, height): (u32, u32)) -> Self {
         let bounds = Bounds {
             x: blob.left * CELL,
@@ -73,7 +73,7 @@ impl Detection {
             width: blob.width * CELL,
             height: blob.height * CELL,
         };
-        let (label, confidence) = classify(&Sighting {
+        let (label, confidence) = classify(&Features {
             aspect: blob.width as f32 / blob.height as f32,
             share: (bounds.width * bounds.height) as f32 / (width * height) as f32,
             fill: blob.cells as f32 / (blob.width * blob.height) as f32,
@@ -84,22 +84,22 @@ impl Detection {
     }
 }
 
-/// What was seen of it.
+/// The properties that an object is classified by.
 #[derive(Debug, Clone, Copy)]
-struct Sighting {
-    /// Width by height.
+struct Features {
+    /// Width divided by height.
     aspect: f32,
-    /// The part of the view that its rectangle takes, 0 to 1.
+    /// The share of the view that its rectangle covers, 0 to 1.
     share: f32,
-    /// The part of its rectangle that it fills, 0 to 1.
+    /// The share of its rectangle that the object fills, 0 to 1.
     fill: f32,
-    /// Whether it moved while it was watched.
+    /// Whether the object moved.
     moved: bool,
-    /// Whether all of it was in view.
+    /// Whether the whole object was in view.
     complete: bool,
 }
 
-/// A typical one of its kind, in a view across a yard.
+/// A typical object of its kind, seen across a yard.
 struct Prototype {
     label: Label,
     aspect: f32,
@@ -114,15 +114,15 @@ const PROTOTYPES: [Prototype; 4] = [
     Prototype { label: Label::Package, aspect: 1.1, share: 0.008, moves: false },
 ];
 
-/// How much each property may vary within a kind (the first two as logarithms).
+/// How much aspect ratio and share vary within a kind, as logarithms, and what a wrong movement costs.
 const ASPECT_SPREAD: f32 = 0.45;
 const SHARE_SPREAD: f32 = 0.7;
 const MOVEMENT_WEIGHT: f32 = 4.0;
-/// What fills less of its rectangle than this is a scatter rather than a thing.
+/// An object that fills less of its rectangle than this is rather a few scattered cells.
 const SOLID: f32 = 0.45;
 
-/// The most likely kind, and how sure that is, 1 to 99.
-fn classify(seen: &Sighting) -> (Label, u8) {
+/// Returns the most likely kind and the confidence, 1 to 99.
+fn classify(seen: &Features) -> (Label, u8) {
     let mut distances = PROTOTYPES.map(|kind| (kind.distance(seen), kind.label));
     distances.sort_by(|a, b| a.0.total_cmp(&b.0));
     let [(best, label), others @ ..] = distances;
@@ -140,7 +140,7 @@ fn likeness(distance: f32) -> f32 {
 }
 
 impl Prototype {
-    fn distance(&self, seen: &Sighting) -> f32 {
+    fn distance(&self, seen: &Features) -> f32 {
         let aspect = (seen.aspect / self.aspect).ln() / ASPECT_SPREAD;
         let share = (seen.share / self.share).ln() / SHARE_SPREAD;
         let movement = if seen.moved == self.moves { 0.0 } else { MOVEMENT_WEIGHT };
@@ -152,13 +152,13 @@ impl Prototype {
 mod tests {
     use super::*;
 
-    const CAR: Sighting = Sighting { aspect: 2.2, share: 0.1, fill: 0.9, moved: true, complete: true };
+    const CAR: Features = Features { aspect: 2.2, share: 0.1, fill: 0.9, moved: true, complete: true };
 
     #[test]
-    fn each_prototype_is_its_own_kind_and_sure() {
+    fn each_prototype_is_classified_as_its_own_kind_with_high_confidence() {
         for kind in &PROTOTYPES {
             let Prototype { aspect, share, moves: moved, label } = *kind;
-            let typical = Sighting { aspect, share, moved, ..CAR };
+            let typical = Features { aspect, share, moved, ..CAR };
             let (found, confidence) = classify(&typical);
             assert_eq!(found, label);
             assert!(confidence >= 85, "{found:?} {confidence}");
@@ -166,23 +166,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_scattered_is_less_sure() {
+    fn a_partly_visible_or_scattered_object_has_less_confidence() {
         let (_, whole) = classify(&CAR);
-        let (_, cut) = classify(&Sighting { complete: false, ..CAR });
-        let (_, scattered) = classify(&Sighting { fill: 0.2, ..CAR });
+        let (_, cut) = classify(&Features { complete: false, ..CAR });
+        let (_, scattered) = classify(&Features { fill: 0.2, ..CAR });
         assert!(cut < whole && scattered < whole, "{whole} {cut} {scattered}");
     }
 
     #[test]
-    fn what_is_like_nothing_known_is_named_with_little_confidence() {
-        let (_, confidence) = classify(&Sighting { aspect: 0.05, share: 0.4, ..CAR });
+    fn an_object_unlike_all_prototypes_has_low_confidence() {
+        let (_, confidence) = classify(&Features { aspect: 0.05, share: 0.4, ..CAR });
         assert!(confidence < 60, "{confidence}");
     }
 
     #[test]
-    fn a_still_small_thing_is_a_package_and_a_running_one_an_animal() {
-        let small = Sighting { aspect: 1.3, share: 0.01, fill: 0.8, moved: false, complete: true };
+    fn a_small_object_at_rest_is_a_package_and_a_moving_one_an_animal() {
+        let small = Features { aspect: 1.3, share: 0.01, fill: 0.8, moved: false, complete: true };
         assert_eq!(classify(&small).0, Label::Package);
-        assert_eq!(classify(&Sighting { moved: true, ..small }).0, Label::Animal);
+        assert_eq!(classify(&Features { moved: true, ..small }).0, Label::Animal);
     }
 }

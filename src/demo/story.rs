@@ -1,73 +1,83 @@
-//! The demo's course: the broker goes away, the events wait, and then they arrive.
+//! The course of the demo: the broker stops, events are queued, the broker returns, and the events arrive.
 
 use std::time::Duration;
 
 use liveobject_actors::{
-    Handle, clock,
-    outbox::{GetOutbox, OutboxStatus},
-    supervisor::GetStatus,
+    Handle,
+    domain::clock,
+    messages::{
+        outbox::{GetOutbox, OutboxStatus},
+        supervisor::GetStatus,
+    },
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{broker::Broker, ledger::Ledger};
 
-/// Without an end given, the broker goes away after so long.
+/// When the broker stops, in a demo without a time limit.
 const OUTAGE_AFTER: Duration = Duration::from_secs(20);
+/// How long the broker stays stopped; shorter in a short demo.
 const OUTAGE: Duration = Duration::from_secs(8);
 
-/// When the broker comes back, the service's next attempt is at least so far away: the subscriber is there first.
+/// Minimum time from the broker's return to the service's next connection attempt, so that the subscriber
+/// reconnects first.
 const HEAD_START: Duration = Duration::from_millis(500);
 
-const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
+/// How long the demo waits for undelivered events at its end.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Tells the story, for so long or for ever.
-pub async fn tell(duration: Option<Duration>, broker: &mut Broker, handle: &Handle) {
+/// Runs the demo's course for `duration`, or forever.
+pub async fn run(duration: Option<Duration>, broker: &mut Broker, handle: &Handle) {
     let start = Instant::now();
     let outage_after = duration.map_or(OUTAGE_AFTER, |duration| duration.mul_f64(0.4));
     let outage = duration.map_or(OUTAGE, |duration| OUTAGE.min(duration.mul_f64(0.25)));
     sleep_until(start + outage_after).await;
-    say(&format!("The broker is stopped for {:.0} s. The cameras go on.", outage.as_secs_f64()));
+    let seconds = (outage.as_secs_f64() * 10.0).round() / 10.0;
+    print_note(&format!("Stopping the broker for {seconds} s. The cameras continue."));
     broker.stop();
-    show_waiting(start + outage_after + outage, handle).await;
+    print_queue_length(start + outage_after + outage, handle).await;
     wait_for_head_start(handle).await;
-    come_back(broker);
+    resume(broker);
     match duration {
         Some(duration) => sleep_until(start + duration).await,
         None => std::future::pending().await,
     }
 }
 
-/// Returns when everything accepted has arrived, or after some seconds.
+/// Waits until all accepted events have arrived, or until a timeout.
 pub async fn wait_until_delivered(broker: &mut Broker, handle: &Handle, ledger: &Ledger) {
     if !broker.is_running() {
         wait_for_head_start(handle).await;
-        come_back(broker);
+        resume(broker);
     }
-    let deadline = Instant::now() + DELIVERED_WITHIN;
-    while Instant::now() < deadline && (ledger.lost() > 0 || outbox(handle).await.pending > 0) {
+    let deadline = Instant::now() + DELIVERY_TIMEOUT;
+    while Instant::now() < deadline && (ledger.missing() > 0 || outbox(handle).await.pending > 0) {
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-fn come_back(broker: &mut Broker) {
+fn resume(broker: &mut Broker) {
     match broker.resume() {
-        Ok(()) => say("The broker is back. What waited is sent, in order."),
-        Err(error) => say(&format!("The broker did not come back: {error}")),
+        Ok(()) => print_note("The broker is back. The queued events are delivered in order."),
+        Err(error) => print_note(&format!("The broker could not be restarted: {error}")),
     }
 }
 
-async fn show_waiting(until: Instant, handle: &Handle) {
-    let mut told = 0;
+/// Prints the number of queued events whenever it changes, until the given time.
+async fn print_queue_length(until: Instant, handle: &Handle) {
+    let mut printed = 0;
     while Instant::now() < until {
         sleep_until(until.min(Instant::now() + Duration::from_secs(1))).await;
         let pending = outbox(handle).await.pending;
-        if pending != told {
-            told = pending;
-            say(&format!("{pending} waiting, safe on disk"));
+        if pending != printed {
+            printed = pending;
+            let events = if pending == 1 { "event" } else { "events" };
+            print_note(&format!("{pending} {events} queued, safe on disk"));
         }
     }
 }
 
+/// Waits until the service's next connection attempt is at least [`HEAD_START`] away.
 async fn wait_for_head_start(handle: &Handle) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
@@ -81,10 +91,10 @@ async fn wait_for_head_start(handle: &Handle) {
 }
 
 async fn outbox(handle: &Handle) -> OutboxStatus {
-    // A service that does not answer is told of by whoever runs it.
+    // If the service does not respond, `App::run_until` ends the demo.
     handle.outbox.send(GetOutbox).await.unwrap_or_default()
 }
 
-fn say(text: &str) {
+fn print_note(text: &str) {
     println!("  ── {text}");
 }

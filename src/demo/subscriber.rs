@@ -1,4 +1,5 @@
-//! A subscriber as any other: prints every message of liveobject as it comes, Home Assistant's discovery among them, and notes which events did.
+//! An MQTT subscriber: prints each message of liveobject, Home Assistant discovery included, and records the
+//! events.
 
 use std::{io::IsTerminal as _, time::Duration};
 
@@ -19,12 +20,12 @@ use super::{console, ledger::Ledger};
 
 const TOPICS: [&str; 2] = ["liveobject/#", "homeassistant/device/#"];
 
-/// Shorter than the service's shortest wait: after an outage, the subscriber is there first.
+/// Shorter than the service's shortest backoff, so that the subscriber reconnects first after an outage.
 const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 
-const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(5);
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module's documentation.
+/// The demo's subscriber.
 pub struct Subscriber {
     port: u16,
     ledger: Ledger,
@@ -34,7 +35,7 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Subscribes to the broker on this port.
+    /// Returns a subscriber for the broker on this port. It connects when the actor starts.
     pub fn new(port: u16, ledger: Ledger) -> Self {
         Self { port, ledger, client: None, subscribed: false, color: std::io::stdout().is_terminal() }
     }
@@ -42,21 +43,21 @@ impl Subscriber {
     fn print(&self, message: &Publish) {
         let topic = String::from_utf8_lossy(&message.topic);
         println!("  {}", console::line(Local::now(), &topic, &message.payload, message.retain, self.color));
-        if let Ok(Told { seq, late }) = serde_json::from_slice(&message.payload) {
-            self.ledger.arrived(seq, late);
+        if let Ok(Arrival { seq, late }) = serde_json::from_slice(&message.payload) {
+            self.ledger.record_arrived(seq, late);
         }
     }
 }
 
-/// What the ledger needs to know of an event.
+/// The fields of an event that the ledger needs.
 #[derive(Deserialize)]
-struct Told {
+struct Arrival {
     seq: i64,
     #[serde(default)]
     late: bool,
 }
 
-/// Polls for ever; the client reconnects by itself.
+/// Returns the events of the connection. The stream never ends; after an error it reconnects.
 fn events(event_loop: EventLoop) -> impl stream::Stream<Item = Result<Event, ConnectionError>> {
     stream::unfold(Box::new(event_loop), |mut event_loop| async {
         let event = event_loop.poll().await;
@@ -86,7 +87,7 @@ impl StreamHandler<Result<Event, ConnectionError>> for Subscriber {
                 let filters = TOPICS.map(|topic| SubscribeFilter::new(topic, QoS::ExactlyOnce));
                 let subscribed = self.client.as_ref().map(|client| client.try_subscribe_many(filters));
                 if !matches!(subscribed, Some(Ok(()))) {
-                    tracing::error!("the demo's subscriber could not subscribe");
+                    tracing::error!("the demo subscriber cannot subscribe");
                     ctx.stop();
                 }
             }
@@ -98,7 +99,7 @@ impl StreamHandler<Result<Event, ConnectionError>> for Subscriber {
     }
 }
 
-/// Is the subscriber there?
+/// Asks whether the subscription is active.
 #[derive(actix::Message)]
 #[rtype(result = "bool")]
 struct IsSubscribed;
@@ -111,7 +112,7 @@ impl Handler<IsSubscribed> for Subscriber {
     }
 }
 
-/// Returns when the broker has granted the subscription.
+/// Waits until the broker has granted the subscription.
 pub async fn wait_until_subscribed(subscriber: &Addr<Subscriber>) -> anyhow::Result<()> {
     let granted = async {
         while !subscriber.send(IsSubscribed).await? {
@@ -119,8 +120,8 @@ pub async fn wait_until_subscribed(subscriber: &Addr<Subscriber>) -> anyhow::Res
         }
         Ok::<_, actix::MailboxError>(())
     };
-    tokio::time::timeout(SUBSCRIBED_WITHIN, granted)
+    tokio::time::timeout(SUBSCRIBE_TIMEOUT, granted)
         .await
-        .context("the demo's broker does not answer its subscriber")??;
+        .context("the demo broker does not respond to the subscriber")??;
     Ok(())
 }

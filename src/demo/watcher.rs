@@ -1,6 +1,6 @@
-//! One simulated camera with its classifier: a scene, and the motion detector that looks at it.
+//! A simulated camera with its motion detector.
 //!
-//! Pure: given the time, it says what it has noticed. It makes no events and publishes nothing.
+//! Given the time, it returns what it has detected. It creates no events and publishes nothing.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::camera::Camera;
 use super::motion::{Detection, Detector, Label};
 use super::scene::Scene;
 
-/// Watches one camera.
+/// The scene in front of one camera, and the detector that watches it.
 #[derive(Debug)]
 pub struct Watcher {
     scene: Scene,
@@ -18,21 +18,21 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Watches `camera`; the seed varies what can be seen.
+    /// Returns a watcher for `camera`; the seed varies the scene.
     #[must_use]
     pub fn new(camera: Camera, seed: u32) -> Self {
         Self { scene: Scene::new(camera, seed), detector: Detector::new() }
     }
 
-    /// Looks at the picture of the time `t` after the start. To be called with growing times, five to ten times a
-    /// second; answers once for each visitor.
+    /// Processes the picture at `t` after the start. Must be called with increasing times, five to ten times
+    /// per second. Returns a detection and its picture once for each visitor.
     pub fn look(&mut self, t: Duration) -> Option<(Detection, GrayImage)> {
         let picture = self.scene.frame(t);
         self.detector.observe(&picture).map(|detection| (detection, picture))
     }
 }
 
-/// A sentence about it for people, such as "Person at the front door".
+/// Returns a description such as "Person at the front door".
 #[must_use]
 pub fn describe(camera: Camera, label: Label) -> String {
     let what = match label {
@@ -54,7 +54,7 @@ mod tests {
     use super::super::camera::Visitor;
     use super::*;
 
-    /// The slowest pace that is promised to do.
+    /// The largest step with which the detector must work.
     const STEP: Duration = Duration::from_millis(200);
 
     const fn label_of(visitor: Visitor) -> Label {
@@ -66,10 +66,11 @@ mod tests {
         }
     }
 
-    /// Everything noticed in so many looks, with the visitor that was in view and the number of its visit.
-    fn watch(camera: Camera, looks: u32) -> Vec<(Detection, Option<(Visitor, u32)>)> {
+    /// Returns all detections in this many pictures, each with the visitor in view and the number of the
+    /// visit.
+    fn watch(camera: Camera, pictures: u32) -> Vec<(Detection, Option<(Visitor, u32)>)> {
         let mut watcher = Watcher::new(camera, 3);
-        (0..looks)
+        (0..pictures)
             .filter_map(|n| {
                 let (detection, _) = watcher.look(STEP * n)?;
                 Some((detection, watcher.scene.visit(STEP * n)))
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_and_drift_are_no_motion() {
+    fn noise_and_drift_are_not_motion() {
         for camera in Camera::ALL {
             let mut watcher = Watcher::new(camera, 3);
             let quiet = |scene: &Scene, t| scene.visit(t).is_none() && scene.visit(t + STEP * 3).is_none();
@@ -91,28 +92,28 @@ mod tests {
     }
 
     #[test]
-    fn a_person_crossing_is_reported_once() {
-        let noticed = watch(Camera::FrontDoor, 60);
-        assert_eq!(noticed.len(), 1, "{noticed:?}");
-        assert_eq!(noticed[0].0.label, Label::Person);
+    fn a_person_who_crosses_the_view_is_reported_once() {
+        let detections = watch(Camera::FrontDoor, 60);
+        assert_eq!(detections.len(), 1, "{detections:?}");
+        assert_eq!(detections[0].0.label, Label::Person);
     }
 
     #[test]
-    fn every_visit_is_reported_once_and_named_rightly() {
+    fn every_visit_is_reported_once_and_classified_correctly() {
         for (camera, visits) in [(Camera::FrontDoor, 4), (Camera::Driveway, 4), (Camera::Garden, 3)] {
-            let noticed = watch(camera, 230);
-            for (expected, (detection, visit)) in (0..).zip(&noticed) {
+            let detections = watch(camera, 230);
+            for (expected, (detection, visit)) in (0..).zip(&detections) {
                 let (visitor, number) = visit.expect("somebody is in view");
                 assert_eq!(number, expected, "{camera:?}");
                 assert_eq!(detection.label, label_of(visitor), "{camera:?} {detection:?}");
                 assert!(detection.confidence >= 50, "{camera:?} {detection:?}");
             }
-            assert_eq!(noticed.len(), visits, "{camera:?}");
+            assert_eq!(detections.len(), visits, "{camera:?}");
         }
     }
 
     #[test]
-    fn a_description_says_what_and_where() {
+    fn a_description_names_the_object_and_the_place() {
         assert_eq!(describe(Camera::Driveway, Label::Vehicle), "Vehicle on the driveway");
     }
 }

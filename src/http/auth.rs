@@ -16,9 +16,12 @@ use actix_web::{
 };
 use liveobject_actors::{
     EventId,
-    clock::{self, Timestamp},
-    thumbnails::Links,
-    tokens::{Authenticate, Scopes, TokenHash},
+    domain::{
+        clock::{self, Timestamp},
+        links::Links,
+        token::{Scopes, TokenHash},
+    },
+    messages::tokens::Authenticate,
 };
 use tokio::time::Instant;
 
@@ -218,7 +221,7 @@ fn opens(event_id: &str, query: &str, links: &Links, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use liveobject_actors::{thumbnails::LinkKey, tokens::Scope};
+    use liveobject_actors::domain::{link_key::LinkKey, token::Scope};
 
     use super::*;
 

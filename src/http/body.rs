@@ -23,7 +23,7 @@ pub(super) const EVENT_BYTES: usize = 64 * 1024;
 /// The most that one batch may take.
 pub(super) const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// The most that a picture may take.
-pub(super) const PICTURE_BYTES: usize = liveobject_actors::thumbnails::MAX_THUMBNAIL_BYTES;
+pub(super) const PICTURE_BYTES: usize = liveobject_actors::domain::image::MAX_THUMBNAIL_BYTES;
 /// The most that settings may take: they hold up to three PEM texts.
 pub(super) const SETTINGS_BYTES: usize = 256 * 1024;
 

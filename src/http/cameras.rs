@@ -7,10 +7,13 @@ use actix_web::{
 };
 use liveobject_actors::{
     CameraId, Invalid, Seq,
-    camera::{CameraStatus, LastEvent},
-    cameras::{CameraUpdate, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
-    clock,
-    fields::Fields,
+    domain::{
+        camera::{CameraStatus, LastEvent},
+        camera_update::CameraUpdate,
+        clock,
+        fields::Fields,
+    },
+    messages::cameras::{CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
 };
 use serde::Serialize;
 use serde_json::Value;

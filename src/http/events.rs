@@ -7,10 +7,16 @@ use actix_web::{
 };
 use liveobject_actors::{
     CameraId, DetectionEvent, EventId, Invalid, PublishBatch, PublishEvent, Receipt, Seq,
-    clock::Timestamp,
-    fields::Faults,
-    outbox::{Decide, Decision, Delivery, DeliveryState, EventRecord, GetEvent, ListEvents},
-    thumbnails::HaveThumbnails,
+    domain::{
+        clock::Timestamp,
+        delivery::{Decision, Delivery, DeliveryState},
+        event_log::{EventQuery, EventRecord},
+        fields::Faults,
+    },
+    messages::{
+        outbox::{Decide, GetEvent, ListEvents},
+        thumbnails::HaveThumbnails,
+    },
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -111,7 +117,7 @@ struct Page {
 pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let query = query(request.query_string())?;
     let limit = query.limit;
-    let records = ask(&state.handle.list_events, query).await??;
+    let records = ask(&state.handle.list_events, ListEvents(query)).await??;
     let full = records.len() as u64 >= limit;
     let next_before = records.last().filter(|_| full).map(|oldest| oldest.seq);
     let events = with_pictures(&state, records).await?;
@@ -186,8 +192,8 @@ fn named(id: Path<String>) -> Result<EventId, Problem> {
 }
 
 /// Reads the query of a list; every fault is named.
-fn query(text: &str) -> Result<ListEvents, Invalid> {
-    let mut list = ListEvents { limit: DEFAULT_LIMIT, ..ListEvents::default() };
+fn query(text: &str) -> Result<EventQuery, Invalid> {
+    let mut list = EventQuery { limit: DEFAULT_LIMIT, ..EventQuery::default() };
     let mut faults = Faults::default();
     let pairs = Query::<Vec<(String, String)>>::from_query(text)
         .map_err(|_| Invalid::one("", "the query is not of the form name=value&name=value"))?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web::Data};
-use liveobject_actors::outbox::GetOutbox;
+use liveobject_actors::messages::outbox::GetOutbox;
 use serde::Serialize;
 use utoipa::ToSchema;
 

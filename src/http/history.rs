@@ -1,7 +1,7 @@
 //! The last hour in numbers, for the page's charts.
 
 use actix_web::{HttpResponse, web::Data};
-use liveobject_actors::clock::Timestamp;
+use liveobject_actors::domain::clock::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use liveobject_actors::tokens::TokenHash;
+use liveobject_actors::domain::token::TokenHash;
 use tokio::time::Instant;
 
 /// What the limit counts in.

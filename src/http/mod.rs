@@ -29,7 +29,7 @@ mod tokens;
 mod trial;
 
 use actix_web::web::{self, ServiceConfig};
-use liveobject_actors::tokens::Scope::{Admin, EventsWrite, Read};
+use liveobject_actors::domain::token::Scope::{Admin, EventsWrite, Read};
 
 use self::route::{
     Access::{Anyone, Holder, HolderOrLink},

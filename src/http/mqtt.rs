@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use liveobject_actors::{
-    clock::Timestamp,
-    config::{GetSettings, ReplaceSettings, TestConnection},
-    discovery::{DiscoveryError, DiscoveryPublished, PublishDiscovery},
-    outbox::{GetOutbox, OutboxStatus},
-    status::{ConnectionState, LastError, Warning},
-    supervisor::{ConnectionStatus, GetStatus, PublishTestMessage},
+    domain::{
+        clock::Timestamp,
+        status::{ConnectionState, LastError, Warning},
+    },
+    messages::{
+        config::{GetSettings, ReplaceSettings, TestConnection},
+        discovery::{DiscoveryError, DiscoveryPublished, PublishDiscovery},
+        outbox::{GetOutbox, OutboxStatus},
+        supervisor::{ConnectionStatus, GetStatus, PublishTestMessage},
+    },
 };
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -212,7 +212,7 @@ fn as_problem(status: &str, response: &mut Response) {
 mod tests {
     use std::collections::BTreeSet;
 
-    use liveobject_actors::{EventInput, MqttSettings, cameras::CameraUpdate};
+    use liveobject_actors::{EventInput, MqttSettings, domain::camera_update::CameraUpdate};
     use serde_json::{Value, json};
 
     use super::*;

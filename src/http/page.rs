@@ -1,5 +1,6 @@
-//! The web page: its files lie in the program, as they are written. It holds nothing secret, so anyone may load it; what it
-//! shows it asks the API for.
+//! The web page. Its files are embedded in the program without a build step.
+//!
+//! The page contains no secrets, so anyone may load it; all data comes from the API.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -14,11 +15,11 @@ use actix_web::{
 
 use super::problem::Problem;
 
-/// Only our own files run, only our own API is called, and no other page shows this one in a frame.
+/// Only our own scripts run, only our own API is called, and no other page can embed this one in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
                       connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
-/// Kept, but asked for again each time: a new program has a new page.
-const CACHED: &str = "no-cache";
+/// Browsers may store the files but must revalidate them: a new version of the program has a new page.
+const CACHE_POLICY: &str = "no-cache";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -41,6 +42,7 @@ const FILES: &[File] = files! {
     "cameras.js": SCRIPT,
     "charts.js": SCRIPT,
     "connection.js": SCRIPT,
+    "controls.js": SCRIPT,
     "dom.js": SCRIPT,
     "events.js": SCRIPT,
     "fields.js": SCRIPT,
@@ -55,53 +57,55 @@ struct File {
     text: &'static str,
 }
 
-/// The files' entity tags, in their order.
-static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| FILES.iter().map(|file| tag(file.text)).collect());
+/// The entity tags of [`FILES`], in the same order.
+static TAGS: LazyLock<Vec<String>> =
+    LazyLock::new(|| FILES.iter().map(|file| entity_tag(file.text)).collect());
 
 /// The web page.
 #[utoipa::path(
     get, path = "/", tag = "page",
     responses(
         (status = 200, description = "The page", content_type = "text/html", body = String),
-        (status = 304, description = "It has not changed"),
+        (status = 304, description = "Not modified"),
     ),
 )]
 pub(super) async fn index(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    answer(INDEX, request.headers())
+    serve(INDEX, request.headers())
 }
 
 /// A file of the web page.
 #[utoipa::path(
     get, path = "/page/{file}", tag = "page",
-    params(("file" = String, Path, description = "Its name")),
+    params(("file" = String, Path, description = "The file name")),
     responses(
         (status = 200, description = "The file", content((String = "text/css"), (String = "text/javascript"),
             (String = "image/svg+xml"), (String = "text/html"))),
-        (status = 304, description = "It has not changed"),
+        (status = 304, description = "Not modified"),
         (status = 404, description = "The page has no such file"),
     ),
 )]
 pub(super) async fn file(request: HttpRequest, name: Path<String>) -> Result<HttpResponse, Problem> {
-    answer(&name, request.headers())
+    serve(&name, request.headers())
 }
 
-fn answer(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
+/// Returns the file, or 304 when the client has the current version.
+fn serve(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
     let found = FILES.iter().zip(TAGS.iter()).find(|(file, _)| file.name == name);
     let (file, tag) = found.ok_or_else(Problem::not_found)?;
-    let is_known = headers
+    let is_current = headers
         .get(IF_NONE_MATCH)
-        .and_then(|known| known.to_str().ok())
-        .is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
-    let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+        .and_then(|tags| tags.to_str().ok())
+        .is_some_and(|tags| tags.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
+    let mut response = if is_current { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
-        .insert_header((CACHE_CONTROL, CACHED))
+        .insert_header((CACHE_CONTROL, CACHE_POLICY))
         .insert_header((ETAG, tag.as_str()))
         .insert_header((CONTENT_SECURITY_POLICY, POLICY));
-    Ok(if is_known { response.finish() } else { response.content_type(file.media_type).body(file.text) })
+    Ok(if is_current { response.finish() } else { response.content_type(file.media_type).body(file.text) })
 }
 
-/// Tells one version of a file from another; nobody gains by making two alike.
-fn tag(text: &str) -> String {
+/// Returns a tag that identifies this version of a file. It need not withstand deliberate collisions.
+fn entity_tag(text: &str) -> String {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     format!("\"{:016x}\"", hasher.finish())
@@ -112,32 +116,39 @@ mod tests {
     use super::*;
 
     const MAX_BYTES: usize = 150 * 1024;
+    /// The declarations for the type check of the modules.
+    const NOT_SERVED: &str = "types.d.ts";
+
+    fn is_type_import(line: &str) -> bool {
+        line.starts_with("/** @import { ") && line.ends_with(" } from \"./types\" */")
+    }
 
     fn text(name: &str) -> &'static str {
         FILES.iter().find(|file| file.name == name).unwrap().text
     }
 
     #[test]
-    fn every_file_of_the_page_is_served() {
+    fn every_file_of_the_page_but_the_type_declarations_is_served() {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/page");
-        let mut there: Vec<_> = std::fs::read_dir(directory)
+        let mut present: Vec<_> = std::fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         let mut served: Vec<_> = FILES.iter().map(|file| file.name.to_owned()).collect();
-        there.sort();
+        served.push(NOT_SERVED.to_owned());
+        present.sort();
         served.sort();
-        assert_eq!(there, served);
+        assert_eq!(present, served);
     }
 
     #[test]
-    fn the_whole_page_is_small() {
+    fn the_files_of_the_page_are_small_in_total() {
         let bytes: usize = FILES.iter().map(|file| file.text.len()).sum();
         assert!(bytes <= MAX_BYTES, "{bytes}");
     }
 
     #[test]
-    fn the_page_has_no_inline_script_or_style_and_loads_nothing_from_elsewhere() {
+    fn the_page_has_no_inline_script_or_style_and_loads_nothing_from_other_hosts() {
         let html = text(INDEX);
         for script in html.split("<script").skip(1) {
             let (attributes, rest) = script.split_once('>').unwrap();
@@ -148,16 +159,17 @@ mod tests {
             assert!(!html.contains(wrong), "{wrong}");
         }
         for file in FILES {
+            // Comments that import types load nothing, and the SVG namespace is only a name.
+            let lines = file.text.lines().filter(|line| !is_type_import(line));
+            let text = lines.collect::<Vec<_>>().join("\n").replace("http://www.w3.org/2000/svg", "");
             for wrong in ["http://", "https://", "@import"] {
-                let text = file.text.replace("http://www.w3.org/2000/svg", "");
-                // Examples in the settings' help name schemes alone.
                 assert!(!text.contains(wrong), "{}: {wrong}", file.name);
             }
         }
     }
 
     #[test]
-    fn texts_of_others_never_become_markup() {
+    fn text_from_outside_never_becomes_markup() {
         for file in FILES.iter().filter(|file| file.media_type == SCRIPT) {
             for wrong in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc"]
             {

@@ -15,12 +15,19 @@ use actix_web::{
 };
 use liveobject_actors::{
     FieldError, Invalid, PublishError,
-    cameras::CameraError,
-    config::ReplaceError,
-    outbox::{DecideError, QueryError},
-    stream::StreamError,
-    thumbnails::{MAX_THUMBNAIL_BYTES, ThumbnailError},
-    tokens::{CreateTokenError, RevokeTokenError, Scope, Scopes, TokensAway},
+    domain::{
+        delivery::DecideError,
+        event_log::QueryError,
+        image::{ImageError, MAX_THUMBNAIL_BYTES},
+        token::{Scope, Scopes},
+    },
+    messages::{
+        cameras::CameraError,
+        config::ReplaceError,
+        stream::StreamError,
+        thumbnails::ThumbnailError,
+        tokens::{CreateTokenError, RevokeTokenError, TokensUnavailable},
+    },
 };
 use serde::Serialize;
 
@@ -145,8 +152,10 @@ impl From<ThumbnailError> for Problem {
     fn from(error: ThumbnailError) -> Self {
         match error {
             ThumbnailError::UnknownEvent => Self::new(StatusCode::NOT_FOUND, error.to_string()),
-            ThumbnailError::TooLarge { .. } => Self::too_large(MAX_THUMBNAIL_BYTES),
-            ThumbnailError::NotAPicture => Invalid::one("thumbnail", error.to_string()).into(),
+            ThumbnailError::Image(ImageError::TooLarge { .. }) => Self::too_large(MAX_THUMBNAIL_BYTES),
+            ThumbnailError::Image(ImageError::NotAPicture) => {
+                Invalid::one("thumbnail", error.to_string()).into()
+            }
             ThumbnailError::Busy => Self::unavailable(error.to_string(), RETRY_SOON),
             ThumbnailError::Storage(cause) => {
                 tracing::warn!(cause, "picture not stored");
@@ -211,8 +220,8 @@ impl From<CameraError> for Problem {
     }
 }
 
-impl From<TokensAway> for Problem {
-    fn from(error: TokensAway) -> Self {
+impl From<TokensUnavailable> for Problem {
+    fn from(error: TokensUnavailable) -> Self {
         tracing::warn!(%error, "tokens not looked up");
         Self::unavailable("the database did not answer; the log says why", RETRY_LATER)
     }

@@ -8,7 +8,7 @@ use actix_web::{
     web::{self, PathConfig, ServiceConfig},
 };
 
-use liveobject_actors::tokens::Scope;
+use liveobject_actors::domain::token::Scope;
 
 use super::{auth, problem::Problem};
 

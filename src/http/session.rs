@@ -11,7 +11,10 @@ use actix_web::{
     },
     web::Data,
 };
-use liveobject_actors::{Invalid, clock, fields::Fields, tokens::Scopes};
+use liveobject_actors::{
+    Invalid,
+    domain::{clock, fields::Fields, token::Scopes},
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde_json::Value;

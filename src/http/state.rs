@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix::{Message, Recipient};
-use liveobject_actors::{Handle, calendar::Calendar};
+use liveobject_actors::{Handle, domain::calendar::Calendar};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,

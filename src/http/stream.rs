@@ -13,9 +13,11 @@ use actix_web::{
 use futures_util::{Stream, StreamExt as _, stream};
 use liveobject_actors::{
     CameraId, Invalid,
-    fields::Faults,
-    stream::{News, OpenStream, Position, StreamMessage, Subscription},
-    thumbnails::HaveThumbnails,
+    domain::{event_log::Position, fields::Faults},
+    messages::{
+        stream::{OpenStream, StreamEvent, StreamMessage, Subscription},
+        thumbnails::HaveThumbnails,
+    },
 };
 use serde::Serialize;
 use serde_json::json;
@@ -95,7 +97,7 @@ fn body(subscription: Subscription, state: Data<ApiState>) -> impl Stream<Item =
 /// A message, with what only the API knows of it.
 async fn told_by(state: &ApiState, message: &StreamMessage) -> Bytes {
     let mut also = Also { delivered_today: state.history.delivered_today(), has_thumbnail: None };
-    if let News::Event(record) = &message.news {
+    if let StreamEvent::Event(record) = &message.news {
         let asked = ask(&state.handle.have_thumbnails, HaveThumbnails(vec![record.seq])).await;
         // Left out where the disk does not say.
         also.has_thumbnail = asked.ok().and_then(Result::ok).and_then(|answers| answers.first().copied());
@@ -113,13 +115,15 @@ struct Also {
 /// A message as it goes over the wire. JSON has no line breaks: it is one line of data.
 fn text_of(StreamMessage { position, news }: &StreamMessage, also: Also) -> Bytes {
     let (event, data) = match news {
-        News::Status(status) => {
+        StreamEvent::Status(status) => {
             let (connection, outbox) = (**status).clone();
             ("status", json_of(&StatusView::new(connection, outbox, also.delivered_today)))
         }
-        News::Event(record) => ("event", json_of(&RecordView::of((**record).clone(), also.has_thumbnail))),
-        News::Deliveries(changes) => ("delivery", json_of(changes)),
-        News::Reset => ("reset", json_of(&json!({}))),
+        StreamEvent::Event(record) => {
+            ("event", json_of(&RecordView::of((**record).clone(), also.has_thumbnail)))
+        }
+        StreamEvent::Deliveries(changes) => ("delivery", json_of(changes)),
+        StreamEvent::Reset => ("reset", json_of(&json!({}))),
     };
     format!("id: {position}\nevent: {event}\ndata: {data}\n\n").into()
 }
@@ -155,7 +159,7 @@ fn query(text: &str, header: Option<&str>) -> Result<OpenStream, Invalid> {
 }
 
 fn position(text: &str) -> Result<Position, String> {
-    text.parse().map_err(|error: liveobject_actors::stream::NoPosition| error.to_string())
+    text.parse().map_err(|error: liveobject_actors::domain::event_log::NoPosition| error.to_string())
 }
 
 #[cfg(test)]
@@ -170,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_message_is_its_id_its_kind_and_one_line_of_data() {
-        let text = text_of(&StreamMessage { position: at(7, 3), news: News::Reset }, Also::default());
+        let text = text_of(&StreamMessage { position: at(7, 3), news: StreamEvent::Reset }, Also::default());
         assert_eq!(&text[..], b"id: 7-3\nevent: reset\ndata: {}\n\n");
     }
 

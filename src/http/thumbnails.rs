@@ -14,7 +14,8 @@ use actix_web::{
 use futures_util::{Stream, stream};
 use liveobject_actors::{
     EventId, Seq,
-    thumbnails::{GetThumbnail, GetThumbnailAt, Picture, PutThumbnail, ThumbnailError},
+    domain::image::Picture,
+    messages::thumbnails::{GetThumbnail, GetThumbnailAt, PutThumbnail, ThumbnailError},
 };
 use tokio::sync::OwnedSemaphorePermit;
 

@@ -5,7 +5,7 @@
 //! opens nothing. The tokens themselves are in no cookie.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use liveobject_actors::{clock::Timestamp, hex, tokens::TokenHash};
+use liveobject_actors::domain::{clock::Timestamp, hex, token::TokenHash};
 use sha2::Sha256;
 
 use crate::token::ApiToken;
@@ -69,7 +69,7 @@ fn digits(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use liveobject_actors::clock;
+    use liveobject_actors::domain::clock;
 
     use super::*;
 

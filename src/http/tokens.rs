@@ -7,8 +7,11 @@ use actix_web::{
 };
 use liveobject_actors::{
     Invalid,
-    fields::Fields,
-    tokens::{CreateToken, ListTokens, NewToken, RevokeToken, Scopes, TokenName, TokenRecord},
+    domain::{
+        fields::Fields,
+        token::{Scopes, TokenName, TokenRecord},
+    },
+    messages::tokens::{CreateToken, ListTokens, NewToken, RevokeToken},
 };
 use secrecy::ExposeSecret as _;
 use serde::Serialize;

@@ -8,7 +8,10 @@ use actix_web::{
     web::{Bytes, Data},
 };
 use futures_util::{Stream, future::LocalBoxFuture, stream};
-use liveobject_actors::config::{TestConnection, TestProgress, TestReport};
+use liveobject_actors::{
+    domain::probe_report::{TestProgress, TestReport},
+    messages::config::TestConnection,
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 

@@ -1,8 +1,8 @@
-//! Who may call, and from where.
+//! Who may call the API, and from where.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use liveobject_actors::tokens::Scope;
+use liveobject_actors::domain::token::Scope;
 use reqwest::{Client, Method};
 use serde_json::Value;
 
@@ -10,15 +10,15 @@ use crate::helpers::{Answer, TestApp};
 
 const EVENTS: &str = "/api/v1/events";
 
-/// What clients send, and what none does.
+/// Methods that clients use, and some that no client uses.
 fn methods() -> Vec<Method> {
     let names = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "BREW"];
     names.map(|name| Method::from_bytes(name.as_bytes()).unwrap()).to_vec()
 }
 
 #[actix_web::test]
-async fn every_api_route_answers_401_without_a_good_token_whatever_the_method() {
-    let app = TestApp::limiting(10_000);
+async fn every_api_route_returns_401_without_a_valid_token_for_any_method() {
+    let app = TestApp::with_login_limit(10_000);
     app.token_for(&[Scope::Admin]);
     let paths: BTreeSet<_> = app.routes().await.into_iter().map(|(_, path, _)| path).collect();
     let paths: Vec<_> = paths.into_iter().filter(|path| path.starts_with("/api")).collect();
@@ -28,7 +28,7 @@ async fn every_api_route_answers_401_without_a_good_token_whatever_the_method() 
             let wrong = app.anonymous(method.clone(), path).bearer_auth("lo_wrong");
             let stale = app.anonymous(method.clone(), &format!("{path}?expires=1&signature=00"));
             for request in [app.anonymous(method.clone(), path), wrong, stale] {
-                let answer = Answer::to(request).await;
+                let answer = Answer::send(request).await;
                 assert_eq!(answer.status, 401, "{method} {path}");
                 assert_eq!(answer.header("www-authenticate"), "Bearer");
                 if method != Method::HEAD {
@@ -42,14 +42,14 @@ async fn every_api_route_answers_401_without_a_good_token_whatever_the_method() 
 }
 
 #[actix_web::test]
-async fn another_origin_or_a_rebound_name_gets_nothing_from_any_route_even_with_the_token() {
+async fn a_foreign_origin_or_a_rebound_host_name_is_refused_on_every_route_even_with_the_token() {
     let app = TestApp::start();
     for (_, path, _) in app.routes().await {
         for method in methods() {
             let rebound = app.request(method.clone(), &path).header("Host", "evil.example");
             let foreign = app.request(method.clone(), &path).header("Origin", "http://evil.example");
             for request in [rebound, foreign] {
-                let answer = Answer::to(request).await;
+                let answer = Answer::send(request).await;
                 assert_eq!(answer.status, 403, "{method} {path}");
                 assert!(answer.header("access-control-allow-origin").is_empty());
             }
@@ -60,7 +60,7 @@ async fn another_origin_or_a_rebound_name_gets_nothing_from_any_route_even_with_
 }
 
 #[actix_web::test]
-async fn a_token_opens_the_routes_of_its_scopes_and_no_others() {
+async fn a_token_permits_exactly_the_routes_of_its_scopes() {
     let app = TestApp::start();
     let routes = app.routes().await;
     for scopes in [
@@ -75,11 +75,11 @@ async fn a_token_opens_the_routes_of_its_scopes_and_no_others() {
             let permitted = scopes.iter().any(|scope| *scope == Scope::Admin || scope.as_str() == needed);
             let request = app.anonymous(method.clone(), path).bearer_auth(&token);
             if permitted {
-                // Not the body: a stream's has no end.
+                // Only the status: the body of a stream never ends.
                 let status = request.send().await.unwrap().status().as_u16();
                 assert!(![401, 403, 405].contains(&status), "{token} {method} {path}: {status}");
             } else {
-                let answer = Answer::to(request).await;
+                let answer = Answer::send(request).await;
                 let problem = answer.problem(403);
                 let named = format!("needs a token with the scope `{needed}`");
                 assert!(problem["detail"].as_str().unwrap().contains(&named), "{problem}");
@@ -91,63 +91,71 @@ async fn a_token_opens_the_routes_of_its_scopes_and_no_others() {
 }
 
 #[actix_web::test]
-async fn head_needs_what_get_needs_and_other_methods_are_not_there() {
+async fn head_requires_the_scope_of_get_and_other_methods_are_not_allowed() {
     let app = TestApp::start();
     let (reads, writes) = (app.token_for(&[Scope::Read]), app.token_for(&[Scope::EventsWrite]));
     for (token, status) in [(&reads, 200), (&writes, 403)] {
-        let answer = Answer::to(app.anonymous(Method::HEAD, EVENTS).bearer_auth(token)).await;
+        let answer = Answer::send(app.anonymous(Method::HEAD, EVENTS).bearer_auth(token)).await;
         assert_eq!((answer.status, answer.text.as_str()), (status, ""));
     }
-    Answer::to(app.anonymous(Method::PATCH, EVENTS).bearer_auth(&writes)).await.problem(405);
-    Answer::to(app.anonymous(Method::GET, "/api/v1/nothing").bearer_auth(&writes)).await.problem(404);
+    Answer::send(app.anonymous(Method::PATCH, EVENTS).bearer_auth(&writes)).await.problem(405);
+    Answer::send(app.anonymous(Method::GET, "/api/v1/nothing").bearer_auth(&writes)).await.problem(404);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn an_address_that_shows_too_many_wrong_tokens_is_told_to_wait() {
-    let app = TestApp::limiting(3);
-    let shown = |token: &str| app.anonymous(Method::GET, EVENTS).bearer_auth(token);
-    let (worked, new) = (app.token_for(&[Scope::Read]), app.token_for(&[Scope::Admin]));
-    assert_eq!(Answer::to(shown(&worked)).await.status, 200);
+async fn an_address_with_too_many_failed_logins_gets_429_with_retry_after() {
+    let app = TestApp::with_login_limit(3);
+    let with_token = |token: &str| app.anonymous(Method::GET, EVENTS).bearer_auth(token);
+    let (known, new) = (app.token_for(&[Scope::Read]), app.token_for(&[Scope::Admin]));
+    assert_eq!(Answer::send(with_token(&known)).await.status, 200);
     for i in 0..3 {
-        Answer::to(shown(&format!("guess-{i}"))).await.problem(401);
+        Answer::send(with_token(&format!("guess-{i}"))).await.problem(401);
     }
     for _ in 0..2 {
-        let answer = Answer::to(shown("guess")).await;
+        let answer = Answer::send(with_token("guess")).await;
         answer.problem(429);
         let seconds: u32 = answer.header("retry-after").parse().unwrap();
         assert!((1..=60).contains(&seconds), "{seconds}");
     }
-    assert_eq!(Answer::to(shown(&new)).await.status, 429, "a guess that is right is not looked at either");
-    assert_eq!(Answer::to(shown(&worked)).await.status, 200, "what worked from there stays good");
-    assert_eq!(Answer::to(app.anonymous(Method::GET, EVENTS)).await.status, 401, "nothing was shown");
-    assert_eq!(Answer::to(app.anonymous(Method::GET, "/health/live")).await.status, 200);
+    assert_eq!(Answer::send(with_token(&new)).await.status, 429, "even a valid token is not checked");
+    assert_eq!(
+        Answer::send(with_token(&known)).await.status,
+        200,
+        "a token that worked from this address keeps working"
+    );
+    assert_eq!(
+        Answer::send(app.anonymous(Method::GET, EVENTS)).await.status,
+        401,
+        "a request without a token is not a guess"
+    );
+    assert_eq!(Answer::send(app.anonymous(Method::GET, "/health/live")).await.status, 200);
     let elsewhere = Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, 2])).build().unwrap();
     let elsewhere = elsewhere.get(format!("http://{}{EVENTS}", app.address)).bearer_auth(&new);
-    assert_eq!(Answer::to(elsewhere).await.status, 200, "another address is another caller");
+    assert_eq!(Answer::send(elsewhere).await.status, 200, "addresses are counted separately");
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn what_a_header_says_of_the_address_is_not_believed() {
-    let app = TestApp::limiting(2);
+async fn forwarding_headers_do_not_change_the_client_address() {
+    let app = TestApp::with_login_limit(2);
     for i in 0..2 {
         let guess = app.anonymous(Method::GET, EVENTS).bearer_auth("guess");
         let guess =
             guess.header("X-Forwarded-For", format!("10.0.0.{i}")).header("Forwarded", "for=10.1.1.1");
-        Answer::to(guess).await.problem(401);
+        Answer::send(guess).await.problem(401);
     }
     let guess = app.anonymous(Method::GET, EVENTS).bearer_auth("guess").header("X-Forwarded-For", "10.0.0.9");
-    Answer::to(guess).await.problem(429);
+    Answer::send(guess).await.problem(429);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn while_tokens_cannot_be_looked_up_the_administrator_gets_in_and_others_are_told_to_come_back() {
+async fn without_the_token_database_only_the_administrator_token_works_and_others_get_503() {
     let app = TestApp::start();
     let token = app.token_for(&[Scope::Read]);
-    app.script().tokens_away = true;
-    let answer = Answer::to(app.anonymous(Method::GET, EVENTS).bearer_auth(&token)).await;
+    app.script().tokens_unavailable = true;
+    let answer = Answer::send(app.anonymous(Method::GET, EVENTS).bearer_auth(&token)).await;
     answer.problem(503);
     assert_eq!(answer.header("retry-after"), "5");
     app.get(EVENTS).await.expect(200);
@@ -155,7 +163,7 @@ async fn while_tokens_cannot_be_looked_up_the_administrator_gets_in_and_others_a
 }
 
 #[actix_web::test]
-async fn whoever_lacks_the_token_does_not_learn_what_exists() {
+async fn clients_without_a_token_cannot_tell_which_paths_exist() {
     let app = TestApp::start();
     for path in [
         "/api",
@@ -166,34 +174,34 @@ async fn whoever_lacks_the_token_does_not_learn_what_exists() {
         "/api//v1/events",
         "/%61pi/v1/events",
     ] {
-        Answer::to(app.anonymous(Method::GET, path)).await.problem(401);
+        Answer::send(app.anonymous(Method::GET, path)).await.problem(401);
     }
-    // What the router does not find under /api is not there for holders of the token either.
+    // A path under /api that the router does not know does not exist for holders of the token either.
     for path in ["//api/v1/events", "/API/v1/events", "/apis", "/x/../../api"] {
-        let status = Answer::to(app.anonymous(Method::GET, path)).await.status;
+        let status = Answer::send(app.anonymous(Method::GET, path)).await.status;
         assert!([401, 404].contains(&status), "{path}: {status}");
     }
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn a_wrong_token_opens_nothing() {
+async fn a_wrong_token_permits_nothing() {
     let app = TestApp::start();
     let half = &app.token[..app.token.len() / 2];
     for token in ["", "x", half, &format!("{}x", app.token)] {
-        Answer::to(app.anonymous(Method::GET, EVENTS).bearer_auth(token)).await.problem(401);
+        Answer::send(app.anonymous(Method::GET, EVENTS).bearer_auth(token)).await.problem(401);
     }
     let basic = app.anonymous(Method::GET, EVENTS).header("Authorization", format!("Basic {}", app.token));
-    Answer::to(basic).await.problem(401);
-    Answer::to(app.anonymous(Method::GET, &format!("{EVENTS}?token={}", app.token))).await.problem(401);
+    Answer::send(basic).await.problem(401);
+    Answer::send(app.anonymous(Method::GET, &format!("{EVENTS}?token={}", app.token))).await.problem(401);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn health_metrics_and_the_document_need_no_token() {
+async fn health_metrics_and_the_openapi_document_need_no_token() {
     let app = TestApp::start();
     for path in ["/health/live", "/health/ready", "/metrics", "/openapi.json"] {
-        assert_eq!(Answer::to(app.anonymous(Method::GET, path)).await.status, 200, "{path}");
+        assert_eq!(Answer::send(app.anonymous(Method::GET, path)).await.status, 200, "{path}");
     }
     app.stop().await;
 }
@@ -203,20 +211,20 @@ async fn a_foreign_host_is_refused_on_every_route() {
     let app = TestApp::start();
     for path in ["/health/live", "/health/ready", "/metrics", "/openapi.json", EVENTS, "/nothing"] {
         let problem =
-            Answer::to(app.request(Method::GET, path).header("Host", "evil.example")).await.problem(403);
+            Answer::send(app.request(Method::GET, path).header("Host", "evil.example")).await.problem(403);
         assert!(problem["detail"].as_str().unwrap().contains("[http] allowed_hosts"), "{problem}");
     }
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn own_names_are_accepted() {
+async fn the_hosts_own_names_are_accepted() {
     let app = TestApp::start();
     for host in
         ["localhost", "localhost:1", "192.168.1.2:8080", "[::1]:8080", "cams.example.org", "nas.lan:8080"]
     {
         assert_eq!(
-            Answer::to(app.request(Method::GET, EVENTS).header("Host", host)).await.status,
+            Answer::send(app.request(Method::GET, EVENTS).header("Host", host)).await.status,
             200,
             "{host}"
         );
@@ -225,22 +233,22 @@ async fn own_names_are_accepted() {
 }
 
 #[actix_web::test]
-async fn a_page_from_elsewhere_is_refused_even_with_the_token() {
+async fn requests_from_a_foreign_origin_are_refused_even_with_the_token() {
     let app = TestApp::start();
     let from = |origin: String| app.request(Method::GET, EVENTS).header("Origin", origin);
     for origin in ["http://evil.example", "null", "http://localhost:3000", "http://127.0.0.1"] {
-        Answer::to(from(origin.to_owned())).await.problem(403);
+        Answer::send(from(origin.to_owned())).await.problem(403);
     }
     for origin in
         [format!("http://{}", app.address), "https://cams.example.org".into(), "http://nas.lan:99".into()]
     {
-        assert_eq!(Answer::to(from(origin.clone())).await.status, 200, "{origin}");
+        assert_eq!(Answer::send(from(origin.clone())).await.status, 200, "{origin}");
     }
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn no_answer_shows_the_token() {
+async fn error_responses_do_not_contain_the_token() {
     let app = TestApp::start();
     let answer: Value = app.get("/api/v1/nothing").await.problem(404);
     assert!(!answer.to_string().contains(&app.token));

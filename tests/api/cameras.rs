@@ -1,4 +1,4 @@
-//! Cameras: what is refused, and how it is said.
+//! Cameras: which requests are refused, and with which errors.
 
 use reqwest::Method;
 use serde_json::json;
@@ -6,21 +6,21 @@ use serde_json::json;
 use crate::helpers::{Answer, TestApp};
 
 #[actix_web::test]
-async fn a_camera_that_nobody_knows_is_not_found() {
+async fn an_unknown_camera_is_not_found() {
     let app = TestApp::start();
     for (method, path) in [
         (Method::GET, "/api/v1/cameras/door"),
         (Method::DELETE, "/api/v1/cameras/door"),
         (Method::GET, "/api/v1/cameras/a%2Fb"),
     ] {
-        let _ = Answer::to(app.request(method, path)).await.problem(404);
+        let _ = Answer::send(app.request(method, path)).await.problem(404);
     }
     let _ = app.put("/api/v1/cameras/door/status", &json!({"status": "online"})).await.problem(404);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn every_fault_of_a_camera_is_named() {
+async fn every_invalid_field_of_a_camera_is_reported() {
     let app = TestApp::start();
     let wrong = json!({"camera_name": "a\nb", "source_type": "", "is_doorbell": "yes", "colour": 1});
     let answer = app.put("/api/v1/cameras/door", &wrong).await;
@@ -33,7 +33,7 @@ async fn every_fault_of_a_camera_is_named() {
 }
 
 #[actix_web::test]
-async fn one_camera_too_many_is_a_conflict_that_says_how_many_may_be() {
+async fn a_camera_above_the_limit_is_a_conflict_that_states_the_limit() {
     let app = TestApp::start();
     let problem = app.put("/api/v1/cameras/door", &json!({})).await.problem(409);
     assert!(problem["detail"].as_str().unwrap().contains("max = 7"), "{problem}");
@@ -41,7 +41,7 @@ async fn one_camera_too_many_is_a_conflict_that_says_how_many_may_be() {
 }
 
 #[actix_web::test]
-async fn whether_discovery_was_published_is_answered_with_200() {
+async fn publish_discovery_returns_200_even_if_nothing_was_published() {
     let app = TestApp::start();
     let answer = app.post("/api/v1/integrations/mqtt/publish-discovery", &json!({})).await.expect(200);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Every error has the same form, and says what to do.
+//! Every error has the same form and says what to do.
 
 use reqwest::Method;
 use serde_json::json;
@@ -14,24 +14,24 @@ async fn a_body_that_is_not_json_is_a_400() {
     let app = TestApp::start();
     for path in [EVENTS, BATCH, "/api/v1/integrations/mqtt/test"] {
         for body in ["{", "nonsense", "{\"a\":}", "\u{1}"] {
-            let answer = Answer::to(app.request(Method::POST, path).body(body)).await;
+            let answer = Answer::send(app.request(Method::POST, path).body(body)).await;
             let problem = answer.problem(400);
             assert!(problem["detail"].as_str().unwrap().contains("line 1 column"), "{problem}");
         }
     }
-    Answer::to(app.request(Method::POST, EVENTS)).await.problem(400);
-    Answer::to(app.request(Method::PUT, CONFIG).body("{")).await.problem(400);
+    Answer::send(app.request(Method::POST, EVENTS)).await.problem(400);
+    Answer::send(app.request(Method::PUT, CONFIG).body("{")).await.problem(400);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn a_body_that_nests_deeply_is_a_400() {
+async fn a_deeply_nested_body_is_a_400() {
     let app = TestApp::start();
     for path in [EVENTS, BATCH] {
-        Answer::to(app.request(Method::POST, path).body("[".repeat(60_000))).await.problem(400);
+        Answer::send(app.request(Method::POST, path).body("[".repeat(60_000))).await.problem(400);
     }
     let nested = format!("[{}{}]", "[".repeat(30_000), "]".repeat(30_000));
-    Answer::to(app.request(Method::POST, BATCH).body(nested)).await.problem(400);
+    Answer::send(app.request(Method::POST, BATCH).body(nested)).await.problem(400);
     app.stop().await;
 }
 
@@ -40,14 +40,14 @@ async fn the_content_type_does_not_matter_but_compression_does() {
     let app = TestApp::start();
     let event = json!({"camera_id": "a", "description": "x"}).to_string();
     let post = || app.request(Method::POST, EVENTS).body(event.clone());
-    Answer::to(post()).await.expect(202);
-    Answer::to(post().header("Content-Type", "text/plain")).await.expect(202);
-    Answer::to(post().header("Content-Encoding", "gzip")).await.problem(415);
+    Answer::send(post()).await.expect(202);
+    Answer::send(post().header("Content-Type", "text/plain")).await.expect(202);
+    Answer::send(post().header("Content-Encoding", "gzip")).await.problem(415);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn an_unknown_address_is_a_404() {
+async fn an_unknown_path_is_a_404() {
     let app = TestApp::start();
     for path in
         ["/page", "/page/", "/nothing", "/api/v1/nothing", "/api/v1/events/", "/api/v1/events/a/b", "/health"]
@@ -58,7 +58,7 @@ async fn an_unknown_address_is_a_404() {
 }
 
 #[actix_web::test]
-async fn a_wrong_method_is_a_405_that_names_the_right_ones() {
+async fn a_wrong_method_is_a_405_that_lists_the_allowed_ones() {
     let app = TestApp::start();
     for (method, path, allow) in [
         (Method::DELETE, EVENTS, "POST, GET, HEAD"),
@@ -67,7 +67,7 @@ async fn a_wrong_method_is_a_405_that_names_the_right_ones() {
         (Method::GET, BATCH, "POST"),
         (Method::from_bytes(b"BREW").unwrap(), "/metrics", "GET, HEAD"),
     ] {
-        let answer = Answer::to(app.request(method, path)).await;
+        let answer = Answer::send(app.request(method, path)).await;
         answer.problem(405);
         assert_eq!(answer.header("allow"), allow, "{path}");
     }
@@ -75,15 +75,15 @@ async fn a_wrong_method_is_a_405_that_names_the_right_ones() {
 }
 
 #[actix_web::test]
-async fn head_is_answered_where_get_is() {
+async fn head_is_served_wherever_get_is() {
     let app = TestApp::start();
-    let answer = Answer::to(app.anonymous(Method::HEAD, "/health/live")).await;
+    let answer = Answer::send(app.anonymous(Method::HEAD, "/health/live")).await;
     assert_eq!((answer.status, answer.text.as_str()), (200, ""));
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn a_body_beyond_its_bound_is_a_413() {
+async fn a_body_above_the_size_limit_is_a_413() {
     let app = TestApp::start();
     for (method, path, bound) in [
         (Method::POST, EVENTS, 64 << 10),
@@ -91,11 +91,11 @@ async fn a_body_beyond_its_bound_is_a_413() {
         (Method::PUT, CONFIG, 256 << 10),
         (Method::POST, "/api/v1/integrations/mqtt/test", 256 << 10),
     ] {
-        // Up to the bound it is read, and found to be no JSON.
+        // A body up to the limit is read, and rejected because it is not JSON.
         let fits = " ".repeat(bound - 1) + "{";
-        Answer::to(app.request(method.clone(), path).body(fits)).await.problem(400);
+        Answer::send(app.request(method.clone(), path).body(fits)).await.problem(400);
         let too_large = " ".repeat(bound) + "{";
-        let problem = Answer::to(app.request(method, path).body(too_large)).await.problem(413);
+        let problem = Answer::send(app.request(method, path).body(too_large)).await.problem(413);
         assert!(problem["detail"].as_str().unwrap().contains(&bound.to_string()), "{problem}");
     }
     assert!(app.script().accepted.is_empty());
@@ -103,23 +103,23 @@ async fn a_body_beyond_its_bound_is_a_413() {
 }
 
 #[actix_web::test]
-async fn a_request_id_is_taken_over_or_made() {
+async fn a_valid_request_id_is_kept_and_others_are_replaced() {
     let app = TestApp::start();
     let with = |id: &str| app.request(Method::GET, "/api/v1/nothing").header("X-Request-Id", id.to_owned());
-    assert_eq!(Answer::to(with("job-7.a_B")).await.header("x-request-id"), "job-7.a_B");
+    assert_eq!(Answer::send(with("job-7.a_B")).await.header("x-request-id"), "job-7.a_B");
     let long = "x".repeat(65);
     for sent in ["a b", "<script>", long.as_str()] {
-        let answer = Answer::to(with(sent)).await;
+        let answer = Answer::send(with(sent)).await;
         assert_eq!(answer.header("x-request-id").len(), 36, "{sent}");
     }
-    // Whoever is turned away has one, too.
-    let refused = Answer::to(app.anonymous(Method::GET, EVENTS).header("Host", "evil.example")).await;
+    // Refused requests have an id, too.
+    let refused = Answer::send(app.anonymous(Method::GET, EVENTS).header("Host", "evil.example")).await;
     assert_eq!(refused.header("x-request-id").len(), 36);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn answers_are_neither_guessed_at_nor_stored() {
+async fn responses_forbid_content_sniffing_and_caching() {
     let app = TestApp::start();
     for path in [EVENTS, "/api/v1/nothing", "/health/live", "/nothing"] {
         let answer = app.get(path).await;
@@ -130,9 +130,9 @@ async fn answers_are_neither_guessed_at_nor_stored() {
 }
 
 #[actix_web::test]
-async fn when_the_actors_are_gone_every_call_says_come_back() {
+async fn when_the_actors_are_gone_every_request_gets_503_with_retry_after() {
     let app = TestApp::start();
-    app.end_actors().await;
+    app.stop_actors().await;
     let event = json!({"camera_id": "a", "description": "x"});
     for answer in [
         app.post(EVENTS, &event).await,

@@ -1,6 +1,6 @@
 //! Events: accepted, refused field by field, and read back.
 
-use liveobject_actors::{PublishError, outbox::QueryError};
+use liveobject_actors::{PublishError, domain::event_log::QueryError};
 use serde_json::{Value, json};
 
 use crate::helpers::TestApp;
@@ -23,7 +23,7 @@ async fn an_event_is_accepted_once() {
 }
 
 #[actix_web::test]
-async fn an_event_is_refused_field_by_field() {
+async fn every_invalid_field_of_an_event_is_reported() {
     let app = TestApp::start();
     let bad =
         json!({"camera_id": "front door", "confidence": 101, "objects_detected": "person", "colour": "red"});
@@ -36,7 +36,7 @@ async fn an_event_is_refused_field_by_field() {
 }
 
 #[actix_web::test]
-async fn a_hostile_event_gets_a_bounded_answer() {
+async fn a_hostile_event_gets_a_response_of_limited_size() {
     let app = TestApp::start();
     let mut fields: serde_json::Map<_, _> = (0..3000).map(|i| (format!("f{i}"), Value::Null)).collect();
     fields.insert("ü".repeat(5000), Value::Null);
@@ -48,7 +48,7 @@ async fn a_hostile_event_gets_a_bounded_answer() {
 }
 
 #[actix_web::test]
-async fn a_batch_is_accepted_in_its_order() {
+async fn a_batch_is_accepted_in_order() {
     let app = TestApp::start();
     let batch: Vec<_> = (0..1000).map(|i| event(&format!("e{i}"))).collect();
     let answer = app.post(BATCH, &json!(batch)).await.expect(202);
@@ -59,7 +59,7 @@ async fn a_batch_is_accepted_in_its_order() {
 }
 
 #[actix_web::test]
-async fn a_batch_with_one_fault_is_refused_whole() {
+async fn a_batch_with_one_invalid_event_is_refused_as_a_whole() {
     let app = TestApp::start();
     let bad = json!({"camera_id": "front_door", "description": "x", "confidence": 101});
     let faults = app.post(BATCH, &json!([event("a"), event("b"), bad, 7])).await.faults();
@@ -69,7 +69,7 @@ async fn a_batch_with_one_fault_is_refused_whole() {
 }
 
 #[actix_web::test]
-async fn a_batch_has_1_to_1000_events() {
+async fn a_batch_contains_1_to_1000_events() {
     let app = TestApp::start();
     assert_eq!(app.post(BATCH, &json!([])).await.faults(), [""]);
     assert_eq!(app.post(BATCH, &json!(event("a"))).await.faults(), [""]);
@@ -78,7 +78,7 @@ async fn a_batch_has_1_to_1000_events() {
 }
 
 #[actix_web::test]
-async fn what_passes_by_itself_is_a_503_with_retry_after() {
+async fn a_temporary_failure_is_a_503_with_retry_after() {
     let app = TestApp::start();
     let full = PublishError::Full { pending: 10, max_pending: 10 };
     for (error, seconds) in [
@@ -87,7 +87,7 @@ async fn what_passes_by_itself_is_a_503_with_retry_after() {
         (PublishError::Storage("/var/lib is full".to_owned()), "5"),
         (PublishError::Stopping, "5"),
     ] {
-        app.script().publish_fails = Some(error);
+        app.script().publish_error = Some(error);
         for answer in [app.post(EVENTS, &event("a")).await, app.post(BATCH, &json!([event("a")])).await] {
             answer.problem(503);
             assert_eq!(answer.header("retry-after"), seconds);
@@ -119,7 +119,7 @@ async fn events_are_listed_newest_first_in_pages() {
 }
 
 #[actix_web::test]
-async fn an_event_is_told_as_it_is_published_with_what_became_of_it() {
+async fn an_event_is_returned_as_published_with_its_delivery_state() {
     let app = TestApp::start();
     app.post(EVENTS, &event("cam:7.a")).await.expect(202);
     let found = app.get(&format!("{EVENTS}/cam:7.a")).await.expect(200);
@@ -142,7 +142,7 @@ async fn an_event_is_told_as_it_is_published_with_what_became_of_it() {
 }
 
 #[actix_web::test]
-async fn an_event_that_is_not_there_is_a_404() {
+async fn an_unknown_event_is_a_404() {
     let app = TestApp::start();
     for id in ["nothing", "a%20b", "%00", "%FF", &"x".repeat(129)] {
         app.get(&format!("{EVENTS}/{id}")).await.problem(404);
@@ -151,7 +151,7 @@ async fn an_event_that_is_not_there_is_a_404() {
 }
 
 #[actix_web::test]
-async fn a_wrong_query_is_refused_parameter_by_parameter() {
+async fn every_invalid_query_parameter_is_reported() {
     let app = TestApp::start();
     let query = "camera_id=a/b&state=lost&before=0&limit=501&colour=red&limit=1";
     let faults = app.get(&format!("{EVENTS}?{query}")).await.faults();
@@ -161,9 +161,9 @@ async fn a_wrong_query_is_refused_parameter_by_parameter() {
 }
 
 #[actix_web::test]
-async fn a_database_that_is_away_is_a_503() {
+async fn an_unavailable_database_is_a_503_that_hides_its_cause() {
     let app = TestApp::start();
-    app.script().query_fails = Some(QueryError("table events is locked".to_owned()));
+    app.script().query_error = Some(QueryError("table events is locked".to_owned()));
     for path in [EVENTS.to_owned(), format!("{EVENTS}/a")] {
         let answer = app.get(&path).await;
         answer.problem(503);

@@ -1,4 +1,4 @@
-//! The headers of answers, as OWASP recommends them.
+//! The response headers that OWASP recommends.
 
 use reqwest::Method;
 use serde_json::json;
@@ -17,17 +17,17 @@ const ALWAYS: [(&str, &str); 6] = [
 async fn answers(app: &TestApp) -> Vec<Answer> {
     let get = |path| app.request(Method::GET, path);
     let mut answers = vec![
-        Answer::to(get("/health/live")).await,
-        Answer::to(get("/metrics")).await,
-        Answer::to(get("/openapi.json")).await,
-        Answer::to(get("/api/v1/events")).await,
-        Answer::to(get("/api/v1/events?limit=0")).await,
-        Answer::to(get("/api/v1/nothing")).await,
-        Answer::to(get("/nothing")).await,
-        Answer::to(get("/health/live").header("Host", "evil.example")).await,
-        Answer::to(app.anonymous(Method::GET, "/api/v1/events")).await,
-        Answer::to(app.request(Method::PATCH, "/api/v1/events")).await,
-        Answer::to(app.request(Method::POST, "/api/v1/events").body("{")).await,
+        Answer::send(get("/health/live")).await,
+        Answer::send(get("/metrics")).await,
+        Answer::send(get("/openapi.json")).await,
+        Answer::send(get("/api/v1/events")).await,
+        Answer::send(get("/api/v1/events?limit=0")).await,
+        Answer::send(get("/api/v1/nothing")).await,
+        Answer::send(get("/nothing")).await,
+        Answer::send(get("/health/live").header("Host", "evil.example")).await,
+        Answer::send(app.anonymous(Method::GET, "/api/v1/events")).await,
+        Answer::send(app.request(Method::PATCH, "/api/v1/events")).await,
+        Answer::send(app.request(Method::POST, "/api/v1/events").body("{")).await,
     ];
     app.script().outbox_hangs = true;
     answers.push(app.get("/health/ready").await);
@@ -35,7 +35,7 @@ async fn answers(app: &TestApp) -> Vec<Answer> {
 }
 
 #[actix_web::test]
-async fn every_answer_says_that_it_is_no_page() {
+async fn every_response_carries_the_security_headers() {
     let app = TestApp::start();
     let answers = answers(&app).await;
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
@@ -47,13 +47,13 @@ async fn every_answer_says_that_it_is_no_page() {
         assert_eq!(answer.header("cache-control"), "no-store", "{answer:?}");
         assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin", "{answer:?}");
         assert!(answer.header("permissions-policy").contains("camera=()"), "{answer:?}");
-        assert_eq!(answer.header("strict-transport-security"), "", "without TLS it would be ignored");
+        assert_eq!(answer.header("strict-transport-security"), "", "browsers ignore it without TLS");
     }
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn a_picture_may_be_shown_by_other_pages_and_kept_for_a_while() {
+async fn a_picture_may_be_embedded_by_other_pages_and_cached_briefly() {
     let app = TestApp::start();
     app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;
     let answer = app.get("/api/v1/events/a/thumbnail").await;

@@ -1,4 +1,4 @@
-//! A server on a port of its own, a client, and an actor in the place of all the real ones.
+//! A server on its own port, a client, and one actor in place of all real ones.
 
 mod actors;
 
@@ -13,15 +13,15 @@ use liveobject::{
     http::{ApiState, HostRules, serve},
     token::ApiToken,
 };
-use liveobject_actors::tokens::{Scope, Scopes};
+use liveobject_actors::domain::token::{Scope, Scopes};
 use liveobject_test_support::EventStream;
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 
 pub use self::actors::KNOWN_CAMERA;
-use self::actors::{Actors, End, Script};
+use self::actors::{Actors, Script, StopActors};
 
-/// A server, and what a test needs to talk to it and to see behind it.
+/// A running server, with a client and access to the scripted actor behind live.
 pub struct TestApp {
     pub address: SocketAddr,
     pub token: String,
@@ -34,11 +34,11 @@ pub struct TestApp {
 
 impl TestApp {
     pub fn start() -> Self {
-        Self::limiting(10)
+        Self::with_login_limit(10)
     }
 
-    /// Started, with a bound of so many wrong tokens a minute.
-    pub fn limiting(failed_logins: u32) -> Self {
+    /// Starts a server that allows this many failed logins per minute.
+    pub fn with_login_limit(failed_logins: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token = ApiToken::load_or_create(directory.path()).unwrap();
         let script = Arc::new(Mutex::new(Script::default()));
@@ -49,35 +49,35 @@ impl TestApp {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = serve(listener, state.clone()).unwrap();
-        let stop = server.handle();
+        let handle = server.handle();
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         actix_web::rt::spawn(server);
-        // A proxy that the environment names has no business on loopback.
+        // A proxy set in the environment must not apply to loopback connections.
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { address, token: token.expose().to_owned(), state, client, actors, script, server: stop }
+        Self { address, token: token.expose().to_owned(), state, client, actors, script, server: handle }
     }
 
-    /// What the actors hold. Not to be kept over an `await`.
+    /// Locks the script of the actors. Do not hold the guard across an `await`.
     pub fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
     }
 
-    /// Ends the actors, as a crash would.
-    pub async fn end_actors(&self) {
-        self.actors.send(End).await.unwrap();
+    /// Stops the actors, as a crash would.
+    pub async fn stop_actors(&self) {
+        self.actors.send(StopActors).await.unwrap();
     }
 
-    /// A request with the token.
+    /// Builds a request with the administrator's token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.anonymous(method, path).bearer_auth(&self.token)
     }
 
-    /// A request without the token.
+    /// Builds a request without a token.
     pub fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}{path}", self.address))
     }
 
-    /// A token that permits this.
+    /// Creates a token with these scopes.
     pub fn token_for(&self, scopes: &[Scope]) -> String {
         let scopes = Scopes::of(scopes.iter().copied()).unwrap();
         let token = format!("lo_{scopes}");
@@ -85,34 +85,35 @@ impl TestApp {
         token
     }
 
-    /// Every route of the document: its method, its path with the parameters filled in, and what it says of it.
+    /// Returns every route of the OpenAPI document: its method, its path with the parameters filled in, and
+    /// its description.
     pub async fn routes(&self) -> Vec<(Method, String, Value)> {
         let document = self.get("/openapi.json").await.expect(200);
         let mut routes = Vec::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
-                routes.push((method, filled(path), operation.clone()));
+                routes.push((method, fill_parameters(path), operation.clone()));
             }
         }
         routes
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        Answer::to(self.request(Method::GET, path)).await
+        Answer::send(self.request(Method::GET, path)).await
     }
 
-    /// Opens the stream; `query` begins with `?` or is empty.
+    /// Opens the stream; `query` is empty or begins with `?`.
     pub async fn stream(&self, query: &str) -> EventStream {
         EventStream::open(self.request(Method::GET, &format!("/api/v1/stream{query}"))).await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        Answer::to(self.request(Method::POST, path).json(body)).await
+        Answer::send(self.request(Method::POST, path).json(body)).await
     }
 
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
-        Answer::to(self.request(Method::PUT, path).json(body)).await
+        Answer::send(self.request(Method::PUT, path).json(body)).await
     }
 
     pub async fn stop(self) {
@@ -120,13 +121,13 @@ impl TestApp {
     }
 }
 
-/// A path with its parameters filled in.
-pub fn filled(path: &str) -> String {
+/// Fills in the parameters of a path.
+pub fn fill_parameters(path: &str) -> String {
     let fill = |part: &str| if part.starts_with('{') { "a".to_owned() } else { part.to_owned() };
     path.split('/').map(fill).collect::<Vec<_>>().join("/")
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -135,8 +136,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub async fn to(request: RequestBuilder) -> Self {
-        let response = request.send().await.expect("an answer");
+    pub async fn send(request: RequestBuilder) -> Self {
+        let response = request.send().await.expect("a response");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Self { status, headers, text: response.text().await.expect("a body") }
     }
@@ -145,14 +146,14 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The body, when the status is this one.
+    /// Returns the body if the response has this status.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// The problem, when the status is this one. Every problem has the same form.
+    /// Returns the problem document if the response has this status. Every problem has the same form.
     #[track_caller]
     pub fn problem(&self, status: u16) -> Value {
         let problem = self.expect(status);
@@ -165,7 +166,7 @@ impl Answer {
         problem
     }
 
-    /// The fields that are at fault, when they are the reason.
+    /// Returns the invalid fields of a 422 response.
     #[track_caller]
     pub fn faults(&self) -> Vec<String> {
         let errors = self.problem(422)["errors"].as_array().cloned().expect("errors");

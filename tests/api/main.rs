@@ -1,4 +1,4 @@
-//! The API over real HTTP, in front of actors that answer as a test tells them to.
+//! The API over real HTTP, in front of actors that respond as a test scripts them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

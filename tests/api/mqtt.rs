@@ -1,11 +1,12 @@
 //! The MQTT integration.
 
 use liveobject_actors::{
-    Invalid, clock,
-    config::ReplaceError,
-    outbox::OutboxStatus,
-    status::{ConnectionState, Failure, FailureKind, LastError, Warning},
-    supervisor::TestMessageError,
+    Invalid,
+    domain::{
+        clock,
+        status::{ConnectionState, Failure, FailureKind, LastError, Warning},
+    },
+    messages::{config::ReplaceError, outbox::OutboxStatus, supervisor::TestMessageError},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ const TEST: &str = "/api/v1/integrations/mqtt/test";
 const TEST_MESSAGE: &str = "/api/v1/integrations/mqtt/test-message";
 
 #[actix_web::test]
-async fn the_settings_are_answered_without_secrets() {
+async fn the_settings_are_returned_without_secrets() {
     let app = TestApp::start();
     let before = app.get(CONFIG).await.expect(200);
     assert_eq!((&before["enabled"], &before["has_password"]), (&json!(false), &json!(false)));
@@ -34,7 +35,7 @@ async fn the_settings_are_answered_without_secrets() {
 }
 
 #[actix_web::test]
-async fn the_settings_are_answered_as_documented() {
+async fn the_settings_are_returned_as_documented() {
     let app = TestApp::start();
     let document = app.get("/openapi.json").await.expect(200);
     let schema = &document["components"]["schemas"]["MqttSettings"];
@@ -45,25 +46,25 @@ async fn the_settings_are_answered_as_documented() {
 }
 
 #[actix_web::test]
-async fn settings_are_refused_field_by_field() {
+async fn every_invalid_setting_is_reported() {
     let app = TestApp::start();
     let bad = json!({"qos": 3, "topic_prefix": "a/#", "colour": 1, "password": 7});
     let mut faults = app.put(CONFIG, &bad).await.faults();
     faults.sort_unstable();
     assert_eq!(faults, ["colour", "password", "qos", "topic_prefix"]);
-    app.script().replace_fails = Some(ReplaceError::Invalid(Invalid::one("password", "is needed again")));
+    app.script().replace_error = Some(ReplaceError::Invalid(Invalid::one("password", "is needed again")));
     assert_eq!(app.put(CONFIG, &json!({})).await.faults(), ["password"]);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn settings_that_cannot_be_kept_say_why_or_when() {
+async fn settings_that_cannot_be_stored_report_the_remedy_or_when_to_retry() {
     let app = TestApp::start();
-    app.script().replace_fails =
+    app.script().replace_error =
         Some(ReplaceError::Identity("identity.age is missing; put it back".to_owned()));
     let problem = app.put(CONFIG, &json!({})).await.problem(409);
     assert!(problem["detail"].as_str().unwrap().contains("put it back"), "{problem}");
-    app.script().replace_fails = Some(ReplaceError::Storage("disk full".to_owned()));
+    app.script().replace_error = Some(ReplaceError::Storage("disk full".to_owned()));
     let answer = app.put(CONFIG, &json!({})).await;
     answer.problem(503);
     assert_eq!(answer.header("retry-after"), "5");
@@ -71,7 +72,7 @@ async fn settings_that_cannot_be_kept_say_why_or_when() {
 }
 
 #[actix_web::test]
-async fn the_status_of_a_service_that_just_starts_is_plain() {
+async fn the_status_of_a_fresh_service_has_default_values() {
     let app = TestApp::start();
     let status = app.get(STATUS).await.expect(200);
     let expected = json!({
@@ -85,7 +86,7 @@ async fn the_status_of_a_service_that_just_starts_is_plain() {
 }
 
 #[actix_web::test]
-async fn the_status_tells_of_the_connection_and_of_the_outbox() {
+async fn the_status_combines_connection_and_outbox() {
     let app = TestApp::start();
     let at = clock::from_micros(1_777_636_800_000_000);
     let warning = |kind| Warning { kind, message: "…".to_owned() };
@@ -125,38 +126,42 @@ async fn the_status_tells_of_the_connection_and_of_the_outbox() {
 }
 
 #[actix_web::test]
-async fn a_trial_takes_the_stored_settings_or_those_it_is_given() {
+async fn a_connection_test_uses_the_stored_or_the_given_settings() {
     let app = TestApp::start();
     app.post(TEST, &Value::Null).await.expect(200);
-    let stored = Answer::to(app.request(Method::POST, TEST)).await.expect(200);
+    let stored = Answer::send(app.request(Method::POST, TEST)).await.expect(200);
     let stage = json!({"name": "resolve", "ok": true, "duration_ms": 1, "detail": "127.0.0.1"});
     assert_eq!(stored, json!({"success": true, "message": "it works", "protocol": "5", "stages": [stage]}));
     let given = json!({"broker_host": "broker.lan"});
     app.post(TEST, &given).await.expect(200);
-    assert_eq!(app.script().tried, [None, None, Some(given)]);
+    assert_eq!(app.script().tested, [None, None, Some(given)]);
     assert_eq!(app.post(TEST, &json!({"qos": 3})).await.faults(), ["qos"]);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn a_trial_is_told_line_by_line_to_those_who_ask_for_lines() {
+async fn a_connection_test_streams_its_progress_as_json_lines_on_request() {
     let app = TestApp::start();
     let lines = |body: Value| {
         let accept = "application/x-ndjson, application/problem+json";
-        Answer::to(app.request(Method::POST, TEST).header("accept", accept).json(&body))
+        Answer::send(app.request(Method::POST, TEST).header("accept", accept).json(&body))
     };
     let answer = lines(json!({"broker_host": "broker.lan"})).await;
     assert_eq!(answer.header("content-type"), "application/x-ndjson");
-    let told: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines_received: Vec<Value> =
+        answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let stage = json!({"name": "resolve", "ok": true, "duration_ms": 1, "detail": "127.0.0.1"});
     let report = json!({"success": true, "message": "it works", "protocol": "5", "stages": [stage]});
-    assert_eq!(told, [json!({"begun": "resolve"}), json!({ "stage": stage }), json!({ "report": report })]);
+    assert_eq!(
+        lines_received,
+        [json!({"begun": "resolve"}), json!({ "stage": stage }), json!({ "report": report })]
+    );
     assert_eq!(lines(json!({"qos": 3})).await.faults(), ["qos"]);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn a_test_message_says_whether_it_worked() {
+async fn a_test_message_reports_whether_it_was_acknowledged() {
     let app = TestApp::start();
     let sent = app.post(TEST_MESSAGE, &Value::Null).await.expect(200);
     assert_eq!(
@@ -168,7 +173,7 @@ async fn a_test_message_says_whether_it_worked() {
         (TestMessageError::NotConnected, "not connected to a broker"),
         (TestMessageError::Failed(failure), "the broker does not permit it"),
     ] {
-        app.script().test_message_fails = Some(error);
+        app.script().test_message_error = Some(error);
         let answer = app.post(TEST_MESSAGE, &Value::Null).await.expect(200);
         assert_eq!(answer, json!({"success": false, "message": message}));
     }

@@ -1,15 +1,18 @@
-//! Health, metrics, and the document.
+//! Health, metrics, and the OpenAPI document.
 
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 use crate::helpers::{Answer, KNOWN_CAMERA, TestApp};
 
+/// Much longer than the server waits for the outbox, so that a busy machine does not fail the test.
+const RESPONSE: Duration = Duration::from_secs(20);
+
 #[actix_web::test]
-async fn a_service_that_stops_lives_but_is_not_ready() {
+async fn a_stopping_service_is_live_but_not_ready() {
     let app = TestApp::start();
     assert_eq!(app.get("/health/ready").await.expect(200), json!({"status": "ready"}));
     app.state.stop();
@@ -21,24 +24,23 @@ async fn a_service_that_stops_lives_but_is_not_ready() {
 }
 
 #[actix_web::test]
-async fn an_outbox_that_hangs_is_not_ready_within_two_seconds() {
+async fn a_service_whose_outbox_hangs_is_not_ready() {
     let app = TestApp::start();
     app.script().outbox_hangs = true;
-    let asked = Instant::now();
-    app.get("/health/ready").await.problem(503);
-    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    // The outbox never responds: any response at all shows that the server stops waiting for it.
+    timeout(RESPONSE, app.get("/health/ready")).await.expect("a response").problem(503);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn requests_are_counted_by_pattern() {
+async fn requests_are_counted_by_route_pattern() {
     let app = TestApp::start();
     app.get("/api/v1/events/a").await.problem(404);
     app.get("/api/v1/events/b").await.problem(404);
-    Answer::to(app.request(Method::DELETE, "/api/v1/events")).await.problem(405);
+    Answer::send(app.request(Method::DELETE, "/api/v1/events")).await.problem(405);
     app.get("/nothing/at/all").await.problem(404);
     app.get("/api/v1/nothing").await.problem(404);
-    Answer::to(app.request(Method::from_bytes(b"BREW").unwrap(), "/health/live")).await.problem(405);
+    Answer::send(app.request(Method::from_bytes(b"BREW").unwrap(), "/health/live")).await.problem(405);
     let answer = app.get("/metrics").await;
     assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     for labels in [
@@ -55,7 +57,7 @@ async fn requests_are_counted_by_pattern() {
 }
 
 #[actix_web::test]
-async fn every_route_of_the_document_is_served() {
+async fn every_documented_route_is_served() {
     let app = TestApp::start();
     let document = app.get("/openapi.json").await;
     assert_eq!(document.header("content-type"), "application/json");
@@ -67,7 +69,8 @@ async fn every_route_of_the_document_is_served() {
             let path = path.replace("{event_id}", "a").replace("{camera_id}", KNOWN_CAMERA);
             let path = path.replace("{name}", "a").replace("{file}", "main.js");
             app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;
-            // As the page calls: signing in and out is for it alone. Not the body: a stream's has no end.
+            // Sent as the page does, because only the page may sign in and out. Only the status: a stream's
+            // body never ends.
             let call = app.request(method.clone(), &path).header("Sec-Fetch-Site", "same-origin");
             let status = call.send().await.unwrap().status().as_u16();
             assert!(![401, 403, 404, 405, 500].contains(&status), "{method} {path}: {status}");

@@ -1,11 +1,11 @@
-//! The web page's files, as browsers ask for them.
+//! The files of the web page, as browsers request them.
 
 use reqwest::Method;
 
 use crate::helpers::{Answer, TestApp};
 
 #[actix_web::test]
-async fn the_page_is_there_for_anyone_and_runs_nothing_but_its_own_files() {
+async fn the_page_needs_no_token_and_may_load_only_its_own_files() {
     let app = TestApp::start();
     for (path, media_type) in [
         ("/", "text/html; charset=utf-8"),
@@ -13,7 +13,7 @@ async fn the_page_is_there_for_anyone_and_runs_nothing_but_its_own_files() {
         ("/page/main.js", "text/javascript; charset=utf-8"),
         ("/page/icon.svg", "image/svg+xml"),
     ] {
-        let answer = Answer::to(app.anonymous(Method::GET, path)).await;
+        let answer = Answer::send(app.anonymous(Method::GET, path)).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, media_type), "{path}");
         let policy = answer.header("content-security-policy");
         for part in
@@ -24,22 +24,22 @@ async fn the_page_is_there_for_anyone_and_runs_nothing_but_its_own_files() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert!(!answer.text.contains(&app.token));
     }
-    Answer::to(app.anonymous(Method::GET, "/page/nothing.js")).await.problem(404);
-    Answer::to(app.anonymous(Method::GET, "/page/..%2Fpage.rs")).await.problem(404);
+    Answer::send(app.anonymous(Method::GET, "/page/nothing.js")).await.problem(404);
+    Answer::send(app.anonymous(Method::GET, "/page/..%2Fpage.rs")).await.problem(404);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn a_file_that_a_browser_has_is_not_sent_again() {
+async fn a_file_that_a_browser_has_cached_is_not_sent_again() {
     let app = TestApp::start();
-    let first = Answer::to(app.anonymous(Method::GET, "/")).await;
+    let first = Answer::send(app.anonymous(Method::GET, "/")).await;
     assert_eq!(first.header("cache-control"), "no-cache");
     let tag = first.header("etag").to_owned();
     for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}")] {
-        let again = Answer::to(app.anonymous(Method::GET, "/").header("If-None-Match", known)).await;
+        let again = Answer::send(app.anonymous(Method::GET, "/").header("If-None-Match", known)).await;
         assert_eq!((again.status, again.text.as_str(), again.header("etag")), (304, "", tag.as_str()));
     }
-    let other = Answer::to(app.anonymous(Method::GET, "/").header("If-None-Match", "\"x\"")).await;
+    let other = Answer::send(app.anonymous(Method::GET, "/").header("If-None-Match", "\"x\"")).await;
     assert_eq!(other.status, 200);
     app.stop().await;
 }

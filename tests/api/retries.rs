@@ -1,6 +1,6 @@
-//! Sending dead events again, and dismissing them.
+//! Retrying and dismissing dead events.
 
-use liveobject_actors::outbox::{DecideError, Decision};
+use liveobject_actors::domain::delivery::{DecideError, Decision};
 use reqwest::Method;
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::helpers::{Answer, TestApp};
 const RETRY: &str = "/api/v1/events/a/retry";
 const DEAD: &str = "/api/v1/events/a/dead";
 
-async fn with_event() -> TestApp {
+async fn app_with_event() -> TestApp {
     let app = TestApp::start();
     let event = json!({ "event_id": "a", "camera_id": "door", "description": "Somebody" });
     app.post("/api/v1/events", &event).await.expect(202);
@@ -17,24 +17,24 @@ async fn with_event() -> TestApp {
 }
 
 #[actix_web::test]
-async fn a_retry_is_answered_with_the_event() {
-    let app = with_event().await;
-    let answer = Answer::to(app.request(Method::POST, RETRY)).await.expect(202);
+async fn a_retry_returns_the_event() {
+    let app = app_with_event().await;
+    let answer = Answer::send(app.request(Method::POST, RETRY)).await.expect(202);
     assert_eq!((&answer["event_id"], &answer["delivery"]["state"]), (&json!("a"), &json!("pending")));
     assert_eq!(app.script().decided[0].decision, Decision::Retry);
 }
 
 #[actix_web::test]
-async fn a_dismissal_is_answered_with_nothing() {
-    let app = with_event().await;
-    let answer = Answer::to(app.request(Method::DELETE, DEAD)).await;
+async fn a_dismissal_returns_no_content() {
+    let app = app_with_event().await;
+    let answer = Answer::send(app.request(Method::DELETE, DEAD)).await;
     assert_eq!((answer.status, answer.text.as_str()), (204, ""));
     assert_eq!(app.script().decided[0].decision, Decision::Dismiss);
 }
 
 #[actix_web::test]
-async fn what_is_not_dead_is_a_conflict_and_what_is_unknown_is_not_found() {
-    let app = with_event().await;
+async fn deciding_about_a_live_event_is_a_conflict_and_about_an_unknown_one_a_404() {
+    let app = app_with_event().await;
     for (method, path) in [(Method::POST, RETRY), (Method::DELETE, DEAD)] {
         for (fails, status) in [
             (DecideError::NotDead, 409),
@@ -43,13 +43,13 @@ async fn what_is_not_dead_is_a_conflict_and_what_is_unknown_is_not_found() {
             (DecideError::Stopping, 503),
             (DecideError::Storage("secret cause".to_owned()), 503),
         ] {
-            app.script().decide_fails = Some(fails);
-            let answer = Answer::to(app.request(method.clone(), path)).await;
+            app.script().decide_error = Some(fails);
+            let answer = Answer::send(app.request(method.clone(), path)).await;
             let problem = answer.problem(status);
             assert!(!problem.to_string().contains("secret cause"), "{problem}");
             assert_eq!(answer.header("retry-after").is_empty(), status != 503);
         }
         let path = path.replace("/a/", "/no%20id/");
-        Answer::to(app.request(method, &path)).await.problem(404);
+        Answer::send(app.request(method, &path)).await.problem(404);
     }
 }

@@ -1,4 +1,4 @@
-//! The stream of what happens, over HTTP.
+//! The event stream over HTTP.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn event(event_id: &str, camera_id: &str) -> Value {
 }
 
 #[actix_web::test]
-async fn the_stream_has_the_headers_that_proxies_look_at() {
+async fn the_stream_has_the_headers_that_proxies_need() {
     let app = TestApp::start();
     let stream = app.stream("").await;
     assert_eq!(stream.response.status(), 200);
@@ -26,22 +26,22 @@ async fn the_stream_has_the_headers_that_proxies_look_at() {
     ] {
         assert_eq!(stream.response.headers()[name], value, "{name}");
     }
-    let head = Answer::to(app.request(Method::HEAD, "/api/v1/stream")).await;
+    let head = Answer::send(app.request(Method::HEAD, "/api/v1/stream")).await;
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
 }
 
 #[actix_web::test]
-async fn the_stream_needs_the_token_and_good_parameters() {
+async fn the_stream_needs_a_token_and_valid_parameters() {
     let app = TestApp::start();
-    Answer::to(app.anonymous(Method::GET, "/api/v1/stream")).await.problem(401);
+    Answer::send(app.anonymous(Method::GET, "/api/v1/stream")).await.problem(401);
     let wrong = app.get("/api/v1/stream?camera_id=a%2Fb&last_event_id=x&colour=red").await;
     assert_eq!(wrong.faults(), ["camera_id", "last_event_id", "colour"]);
     let header = app.request(Method::GET, "/api/v1/stream").header("last-event-id", "x");
-    assert_eq!(Answer::to(header).await.faults(), ["Last-Event-ID"]);
+    assert_eq!(Answer::send(header).await.faults(), ["Last-Event-ID"]);
 }
 
 #[actix_web::test]
-async fn the_status_comes_first_as_the_status_call_answers_it() {
+async fn the_stream_begins_with_the_status_as_the_status_endpoint_returns_it() {
     let app = TestApp::start();
     let mut stream = app.stream("").await;
     assert_eq!(stream.next(SOON).await.unwrap().retry, "2000");
@@ -54,28 +54,28 @@ async fn the_status_comes_first_as_the_status_call_answers_it() {
 }
 
 #[actix_web::test]
-async fn an_event_comes_as_the_list_has_it_and_only_to_those_who_watch_its_camera() {
+async fn an_event_is_streamed_as_the_list_returns_it_and_filtered_by_camera() {
     let app = TestApp::start();
     let (mut all, mut door) = (app.stream("").await, app.stream("?camera_id=door").await);
     for (id, camera) in [("a", "yard"), ("b", "door")] {
         app.post("/api/v1/events", &event(id, camera)).await.expect(202);
     }
     for id in ["a", "b"] {
-        let told = all.wait_for("an event", SOON, |message| message.event == "event").await;
-        assert_eq!(told.data["event_id"], id);
+        let event = all.wait_for("an event", SOON, |message| message.event == "event").await;
+        assert_eq!(event.data["event_id"], id);
         let mut listed = app.get(&format!("/api/v1/events/{id}")).await.expect(200);
-        // The list is made anew for each answer.
-        for at in ["received_at", "timestamp"] {
-            listed[at] = told.data[at].clone();
+        // The list is rendered for each request, so its times differ.
+        for field in ["received_at", "timestamp"] {
+            listed[field] = event.data[field].clone();
         }
-        assert_eq!(told.data, listed);
+        assert_eq!(event.data, listed);
     }
-    let told = door.wait_for("an event", SOON, |message| message.event == "event").await;
-    assert_eq!((told.data["event_id"].as_str(), told.id.as_str()), (Some("b"), "2-0"));
+    let event = door.wait_for("an event", SOON, |message| message.event == "event").await;
+    assert_eq!((event.data["event_id"].as_str(), event.id.as_str()), (Some("b"), "2-0"));
 }
 
 #[actix_web::test]
-async fn whoever_comes_back_is_told_what_it_missed() {
+async fn a_returning_client_receives_what_it_missed() {
     let app = TestApp::start();
     for id in ["a", "b", "c"] {
         app.post("/api/v1/events", &event(id, "door")).await.expect(202);
@@ -85,18 +85,18 @@ async fn whoever_comes_back_is_told_what_it_missed() {
     let mut by_header = liveobject_test_support::EventStream::open(by_header).await;
     for stream in [&mut by_header, &mut app.stream("?last_event_id=1-0").await] {
         for id in ["b", "c"] {
-            let told = stream.wait_for("an event", SOON, |message| message.event == "event").await;
-            assert_eq!(told.data["event_id"], id);
+            let event = stream.wait_for("an event", SOON, |message| message.event == "event").await;
+            assert_eq!(event.data["event_id"], id);
         }
         assert_eq!(stream.last_id, "3-0");
     }
-    let mut of_another_log = app.stream("?last_event_id=9-0").await;
-    let reset = of_another_log.wait_for("a reset", SOON, |message| message.event == "reset").await;
+    let mut from_another_log = app.stream("?last_event_id=9-0").await;
+    let reset = from_another_log.wait_for("a reset", SOON, |message| message.event == "reset").await;
     assert_eq!((reset.data, reset.id.as_str()), (json!({}), "3-0"));
 }
 
 #[actix_web::test]
-async fn one_stream_too_many_is_told_to_come_back() {
+async fn a_stream_above_the_limit_gets_503_with_retry_after() {
     let app = TestApp::start();
     let mut open = Vec::new();
     for _ in 0..32 {
@@ -108,7 +108,7 @@ async fn one_stream_too_many_is_told_to_come_back() {
 }
 
 #[actix_web::test]
-async fn a_silence_is_broken_every_15_seconds() {
+async fn an_idle_stream_sends_a_heartbeat_every_15_seconds() {
     let app = TestApp::start();
     let mut stream = app.stream("").await;
     let heartbeat =

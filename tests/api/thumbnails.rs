@@ -1,4 +1,4 @@
-//! Pictures, from end to end: the real actors, files on a disk, and requests over HTTP.
+//! Pictures end to end: the real actors, files on disk, and requests over HTTP.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,9 +11,10 @@ use liveobject::{
     token::ApiToken,
 };
 use liveobject_actors::{
-    EventId, Service, ServiceOptions, clock,
-    outbox::QueryError,
-    thumbnails::{LinkKey, Links, ThumbnailError},
+    EventId, Service, ServiceOptions,
+    domain::{clock, event_log::QueryError, links::Links},
+    messages::thumbnails::ThumbnailError,
+    thumbnails,
 };
 use reqwest::{Client, Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ const PNG: &[u8] = &[
     2, 0, 0, 0, 0x90, 0x77, 0x53, 0xde, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
 ];
 
-const MAX: usize = 2 * 1024 * 1024;
+const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 fn path(id: &str) -> String {
     format!("/api/v1/events/{id}/thumbnail")
@@ -62,11 +63,11 @@ impl Live {
         let service = Service::start(options).await.unwrap();
         let state = ApiState::new(service.handle(), token.clone(), HostRules::new(&base, &[]));
         let server = serve(listener, state).unwrap();
-        let stop = server.handle();
+        let handle = server.handle();
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         actix_web::rt::spawn(server);
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { service, server: stop, base, token: token.expose().to_owned(), client, dir }
+        Self { service, server: handle, base, token: token.expose().to_owned(), client, dir }
     }
 
     async fn restart(self) -> Self {
@@ -75,13 +76,13 @@ impl Live {
         Self::open(self.dir).await
     }
 
-    /// Stops the whole of it, so that the next test has the processor for itself.
+    /// Stops everything, so that it does not compete with the next test for the processor.
     async fn stop(self) {
         self.server.stop(false).await;
         self.service.stop().await;
     }
 
-    /// Accepts an event, and answers the path and the query of its `thumbnail_url`.
+    /// Submits an event and returns the path and query of its `thumbnail_url`.
     async fn event(&self, id: &str) -> String {
         let event = json!({"event_id": id, "camera_id": "door", "description": "Somebody"});
         let events = format!("{}/api/v1/events", self.base);
@@ -105,14 +106,14 @@ impl Live {
         self.client.put(url).bearer_auth(&self.token).body(image).send().await.unwrap()
     }
 
-    /// Without the token.
-    async fn open_link(&self, method: Method, link: &str) -> (u16, HeaderMap, Vec<u8>) {
+    /// Opens a link without the token.
+    async fn get_link(&self, method: Method, link: &str) -> (u16, HeaderMap, Vec<u8>) {
         let answer = self.client.request(method, format!("{}{link}", self.base)).send().await.unwrap();
         (answer.status().as_u16(), answer.headers().clone(), answer.bytes().await.unwrap().to_vec())
     }
 
-    /// The status for a path that no client has tidied up.
-    async fn status_as_written(&self, path: &str) -> u16 {
+    /// Returns the status for a path exactly as written: HTTP clients would normalize live.
+    async fn raw_status(&self, path: &str) -> u16 {
         let address = self.base.strip_prefix("http://").unwrap().to_owned();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         let answered = spawn_blocking(move || {
@@ -126,17 +127,17 @@ impl Live {
     }
 
     async fn status(&self, link: &str) -> u16 {
-        self.open_link(Method::GET, link).await.0
+        self.get_link(Method::GET, link).await.0
     }
 }
 
 #[actix_web::test]
 async fn a_link_opens_its_picture_without_the_token() {
-    let it = Live::start().await;
-    let link = it.event("a").await;
-    assert_eq!(it.status(&link).await, 404, "a good link to an event without a picture");
-    assert_eq!(it.put("a", JPEG).await.status(), 204);
-    let (status, headers, image) = it.open_link(Method::GET, &link).await;
+    let live = Live::start().await;
+    let link = live.event("a").await;
+    assert_eq!(live.status(&link).await, 404, "a valid link to an event without a picture");
+    assert_eq!(live.put("a", JPEG).await.status(), 204);
+    let (status, headers, image) = live.get_link(Method::GET, &link).await;
     assert_eq!((status, image.as_slice()), (200, JPEG));
     for (name, value) in [
         ("content-type", "image/jpeg"),
@@ -147,18 +148,18 @@ async fn a_link_opens_its_picture_without_the_token() {
         assert_eq!(headers[name], value, "{name}");
     }
     assert_eq!(headers["x-request-id"].len(), 36);
-    let (status, headers, image) = it.open_link(Method::HEAD, &link).await;
+    let (status, headers, image) = live.get_link(Method::HEAD, &link).await;
     assert_eq!((status, headers["content-length"].to_str().unwrap(), image.len()), (200, "36", 0));
-    it.stop().await;
+    live.stop().await;
 }
 
 #[actix_web::test]
-async fn a_link_opens_nothing_else() {
-    let it = Live::start().await;
-    let link = it.event("a").await;
-    it.event("b").await;
+async fn a_link_permits_nothing_else() {
+    let live = Live::start().await;
+    let link = live.event("a").await;
+    live.event("b").await;
     for id in ["a", "b"] {
-        assert_eq!(it.put(id, JPEG).await.status(), 204);
+        assert_eq!(live.put(id, JPEG).await.status(), 204);
     }
     let query = link.split_once('?').unwrap().1;
     for other in [
@@ -179,7 +180,7 @@ async fn a_link_opens_nothing_else() {
         "/api/v1/cameras/a/thumbnail",
     ] {
         let path = format!("{other}?{query}");
-        assert_eq!(it.status(&path).await, 401, "{other}");
+        assert_eq!(live.status(&path).await, 401, "{other}");
     }
     for other in [
         "/api/v1/events/a/thumbnail/../../b",
@@ -189,23 +190,23 @@ async fn a_link_opens_nothing_else() {
         "/api/v1/events/a/thumbnail/..",
         "/api/v1/events/a;b/thumbnail",
     ] {
-        assert_eq!(it.status_as_written(&format!("{other}?{query}")).await, 401, "{other}");
+        assert_eq!(live.raw_status(&format!("{other}?{query}")).await, 401, "{other}");
     }
-    assert_eq!(it.status_as_written(&link).await, 200);
+    assert_eq!(live.raw_status(&link).await, 200);
     for method in [Method::PUT, Method::POST, Method::DELETE, Method::PATCH, Method::OPTIONS] {
-        assert_eq!(it.open_link(method.clone(), &link).await.0, 401, "{method}");
+        assert_eq!(live.get_link(method.clone(), &link).await.0, 401, "{method}");
     }
-    assert_eq!(it.status(&path("a")).await, 401, "no link at all");
-    // The same event in other letters is the same event.
-    assert_eq!(it.status(&format!("/api/v1/events/%61/thumbnail?{query}")).await, 200);
-    it.stop().await;
+    assert_eq!(live.status(&path("a")).await, 401, "not a signed link");
+    // The same id, percent-encoded, is the same event.
+    assert_eq!(live.status(&format!("/api/v1/events/%61/thumbnail?{query}")).await, 200);
+    live.stop().await;
 }
 
 #[actix_web::test]
-async fn an_altered_or_expired_link_opens_nothing() {
-    let it = Live::start().await;
-    let link = it.event("a").await;
-    assert_eq!(it.put("a", JPEG).await.status(), 204);
+async fn an_altered_or_expired_link_permits_nothing() {
+    let live = Live::start().await;
+    let link = live.event("a").await;
+    assert_eq!(live.put("a", JPEG).await.status(), 204);
     let (start, signature) = link.rsplit_once('=').unwrap();
     let expires = start.split(['=', '&']).nth(1).unwrap();
     let later = (expires.parse::<i64>().unwrap() + 1).to_string();
@@ -218,86 +219,86 @@ async fn an_altered_or_expired_link_opens_nothing() {
         format!("{link}&expires={later}"),
         format!("{}?{}", path("a"), "expires=9999999999&signature="),
     ] {
-        let (status, headers, _) = it.open_link(Method::GET, &altered).await;
+        let (status, headers, _) = live.get_link(Method::GET, &altered).await;
         assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, "Bearer"), "{altered}");
     }
-    let links = Links::new(&it.base, 7, LinkKey::load_or_create(it.dir.path()).unwrap());
-    let made = |seconds_ago: i64| {
-        let at = clock::now() - chrono::Duration::seconds(7 * 86_400 + seconds_ago);
-        links.url(&EventId::parse("a").unwrap(), at).strip_prefix(&it.base).unwrap().to_owned()
+    let links = Links::new(&live.base, 7, thumbnails::load_or_create(live.dir.path()).unwrap());
+    let link_expired_for = |seconds_ago: i64| {
+        let issued_at = clock::now() - chrono::Duration::seconds(7 * 86_400 + seconds_ago);
+        links.url(&EventId::parse("a").unwrap(), issued_at).strip_prefix(&live.base).unwrap().to_owned()
     };
-    assert_eq!(it.status(&made(-60)).await, 200);
-    assert_eq!(it.status(&made(1)).await, 401, "expired");
-    it.stop().await;
+    assert_eq!(live.status(&link_expired_for(-60)).await, 200);
+    assert_eq!(live.status(&link_expired_for(1)).await, 401, "expired");
+    live.stop().await;
 }
 
 #[actix_web::test]
-async fn a_foreign_host_is_refused_even_with_a_good_link() {
-    let it = Live::start().await;
-    let link = it.event("a").await;
-    let answer = it.client.get(format!("{}{link}", it.base)).header("Host", "evil.example").send().await;
+async fn a_foreign_host_is_refused_even_with_a_valid_link() {
+    let live = Live::start().await;
+    let link = live.event("a").await;
+    let answer = live.client.get(format!("{}{link}", live.base)).header("Host", "evil.example").send().await;
     assert_eq!(answer.unwrap().status(), 403);
-    it.stop().await;
+    live.stop().await;
 }
 
 #[actix_web::test]
 async fn pictures_and_links_survive_a_restart_and_a_replacement() {
-    let it = Live::start().await;
-    let link = it.event("evt:1.a").await;
-    assert_eq!(it.put("evt:1.a", JPEG).await.status(), 204);
-    let it = it.restart().await;
-    assert_eq!(it.open_link(Method::GET, &link).await.2, JPEG);
-    assert_eq!(it.put("evt:1.a", PNG).await.status(), 204);
-    let (_, headers, image) = it.open_link(Method::GET, &link).await;
+    let live = Live::start().await;
+    let link = live.event("evt:1.a").await;
+    assert_eq!(live.put("evt:1.a", JPEG).await.status(), 204);
+    let live = live.restart().await;
+    assert_eq!(live.get_link(Method::GET, &link).await.2, JPEG);
+    assert_eq!(live.put("evt:1.a", PNG).await.status(), 204);
+    let (_, headers, image) = live.get_link(Method::GET, &link).await;
     assert_eq!((headers["content-type"].to_str().unwrap(), image.as_slice()), ("image/png", PNG));
-    it.stop().await;
+    live.stop().await;
 }
 
 #[actix_web::test]
-async fn what_is_not_kept_says_why() {
-    let it = Live::start().await;
-    it.event("a").await;
-    assert_eq!(it.put("nothing", JPEG).await.status(), 404);
+async fn a_refused_picture_reports_why() {
+    let live = Live::start().await;
+    live.event("a").await;
+    assert_eq!(live.put("nothing", JPEG).await.status(), 404);
     for other in [b"".as_slice(), b"GIF89a", b"<svg/>", &JPEG[..30]] {
-        let refused = it.put("a", other).await;
+        let refused = live.put("a", other).await;
         assert_eq!(refused.status(), 422, "{}", other.escape_ascii());
         let problem: Value = refused.json().await.unwrap();
         assert_eq!(problem["errors"][0]["field"], "thumbnail", "{problem}");
     }
     let mut large = PNG.to_vec();
-    large.resize(MAX, 0);
-    assert_eq!(it.put("a", large.clone()).await.status(), 204);
-    let (status, _, image) = it.open_link(Method::GET, &it.link("a").await).await;
+    large.resize(MAX_BYTES, 0);
+    assert_eq!(live.put("a", large.clone()).await.status(), 204);
+    let (status, _, image) = live.get_link(Method::GET, &live.link("a").await).await;
     assert_eq!((status, image == large), (200, true));
     large.push(0);
-    assert_eq!(it.put("a", large).await.status(), 413);
-    it.stop().await;
+    assert_eq!(live.put("a", large).await.status(), 413);
+    live.stop().await;
 }
 
 #[actix_web::test]
-async fn many_pictures_come_and_go_at_once() {
-    let it = Live::start().await;
-    let link = it.event("a").await;
+async fn many_pictures_are_read_at_once() {
+    let live = Live::start().await;
+    let link = live.event("a").await;
     let mut large = PNG.to_vec();
-    large.resize(MAX, 0);
-    assert_eq!(it.put("a", large.clone()).await.status(), 204);
-    // More than the memory that is set aside at once: they wait for their turn.
-    let all = futures_util::future::join_all((0..100).map(|_| it.open_link(Method::GET, &link))).await;
+    large.resize(MAX_BYTES, 0);
+    assert_eq!(live.put("a", large.clone()).await.status(), 204);
+    // More than the memory budget allows at once, so some of them wait.
+    let all = futures_util::future::join_all((0..100).map(|_| live.get_link(Method::GET, &link))).await;
     for (status, _, image) in all {
-        assert_eq!((status, image.len()), (200, MAX));
+        assert_eq!((status, image.len()), (200, MAX_BYTES));
     }
-    it.stop().await;
+    live.stop().await;
 }
 
 #[actix_web::test]
-async fn failures_say_when_to_come_back_and_hide_their_cause() {
+async fn failures_report_when_to_retry_and_hide_their_cause() {
     let app = TestApp::start();
-    app.script().query_fails = Some(QueryError("/secret is away".to_owned()));
+    app.script().query_error = Some(QueryError("/secret is away".to_owned()));
     let got = app.get(&path("a")).await;
-    app.script().put_thumbnail_fails = Some(ThumbnailError::Storage("/secret is full".to_owned()));
-    let put = Answer::to(app.request(Method::PUT, &path("a")).body(JPEG)).await;
-    app.script().put_thumbnail_fails = Some(ThumbnailError::Busy);
-    let busy = Answer::to(app.request(Method::PUT, &path("a")).body(JPEG)).await;
+    app.script().put_thumbnail_error = Some(ThumbnailError::Storage("/secret is full".to_owned()));
+    let put = Answer::send(app.request(Method::PUT, &path("a")).body(JPEG)).await;
+    app.script().put_thumbnail_error = Some(ThumbnailError::Busy);
+    let busy = Answer::send(app.request(Method::PUT, &path("a")).body(JPEG)).await;
     for (answer, retry_after) in [(got, "5"), (put, "5"), (busy, "1")] {
         answer.problem(503);
         assert_eq!(answer.header("retry-after"), retry_after);

@@ -8,7 +8,7 @@ use crate::helpers::{Answer, TestApp};
 const TOKENS: &str = "/api/v1/tokens";
 
 #[actix_web::test]
-async fn a_new_token_is_told_once_with_where_it_lies() {
+async fn a_new_token_is_returned_once_with_its_location() {
     let app = TestApp::start();
     let answer = app.post(TOKENS, &json!({"name": "door", "scopes": ["read", "events:write"]})).await;
     let made = answer.expect(201);
@@ -24,21 +24,21 @@ async fn a_new_token_is_told_once_with_where_it_lies() {
 }
 
 #[actix_web::test]
-async fn faults_of_a_new_token_are_told() {
+async fn invalid_duplicate_and_unstorable_tokens_are_refused() {
     let app = TestApp::start();
     assert_eq!(app.post(TOKENS, &json!({"name": "a b", "scopes": [], "more": 1})).await.faults().len(), 3);
     let problem = app.post(TOKENS, &json!({"name": "taken", "scopes": ["read"]})).await.problem(409);
     assert!(problem["detail"].as_str().unwrap().contains("named taken already"), "{problem}");
-    app.script().tokens_away = true;
+    app.script().tokens_unavailable = true;
     app.post(TOKENS, &json!({"name": "door", "scopes": ["read"]})).await.problem(503);
     app.get(TOKENS).await.problem(503);
     app.stop().await;
 }
 
 #[actix_web::test]
-async fn a_token_is_revoked_by_its_name() {
+async fn a_token_is_revoked_by_name() {
     let app = TestApp::start();
-    let delete = |name: &str| Answer::to(app.request(Method::DELETE, &format!("{TOKENS}/{name}")));
+    let delete = |name: &str| Answer::send(app.request(Method::DELETE, &format!("{TOKENS}/{name}")));
     let answer = delete("door").await;
     assert_eq!((answer.status, answer.text.as_str()), (204, ""));
     for unknown in ["unknown", "%20", "-x"] {

@@ -1,10 +1,10 @@
-//! Events as a subscriber gets them.
+//! Events as a subscriber receives them.
 
-use liveobject_actors::clock;
+use liveobject_actors::domain::clock;
 use liveobject_test_support::Ledger;
 use serde_json::{Value, json};
 
-use crate::helpers::{SOON, Scene, accept, accept_batch, assert_metrics, event, ids, wait_for_event};
+use crate::helpers::{SOON, Scene, assert_metrics, event, event_ids, submit, submit_batch, wait_for_event};
 
 const TOPIC: &str = "liveobject/camera/front_door/event";
 
@@ -15,10 +15,10 @@ fn keys(event: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_event_arrives_with_the_exact_fields_of_the_contract() {
+async fn an_event_arrives_with_exactly_the_documented_fields() {
     let scene = Scene::start().await;
     let now = clock::now();
-    let elsewhere = chrono::FixedOffset::east_opt(2 * 3600).expect("a time zone");
+    let time_zone = chrono::FixedOffset::east_opt(2 * 3600).expect("a valid offset");
     let mut event = json!({
         "event_id": "full.1",
         "camera_id": "front_door",
@@ -28,7 +28,7 @@ async fn an_event_arrives_with_the_exact_fields_of_the_contract() {
         "confidence": 91,
         "source_type": "rtsp",
         "smart_detection_type": "person",
-        "timestamp": now.with_timezone(&elsewhere).to_rfc3339(),
+        "timestamp": now.with_timezone(&time_zone).to_rfc3339(),
         "is_doorbell_ring": true,
         "ai_confidence": 88,
         "provider_used": "openai",
@@ -55,13 +55,13 @@ async fn an_event_arrives_with_the_exact_fields_of_the_contract() {
 }
 
 #[tokio::test]
-async fn a_minimal_event_arrives_with_what_is_always_there_and_nothing_else() {
+async fn a_minimal_event_arrives_with_exactly_the_mandatory_fields() {
     let scene = Scene::start().await;
     let event = json!({ "camera_id": "front_door", "description": "Somebody" });
     let receipt = scene.service.post_event(&event).await.expect(202);
     let event_id = receipt["event_id"].as_str().expect("an id");
     let payload = wait_for_event(&scene.subscriber, event_id).await.json();
-    let always = [
+    let mandatory = [
         "camera_id",
         "camera_name",
         "confidence",
@@ -74,7 +74,7 @@ async fn a_minimal_event_arrives_with_what_is_always_there_and_nothing_else() {
         "thumbnail_url",
         "timestamp",
     ];
-    assert_eq!(keys(&payload), always);
+    assert_eq!(keys(&payload), mandatory);
     assert_eq!(payload["camera_name"], "front_door");
     assert_eq!(payload["objects_detected"], json!([]));
     assert_eq!(payload["confidence"], 0);
@@ -83,22 +83,22 @@ async fn a_minimal_event_arrives_with_what_is_always_there_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn events_arrive_once_and_in_the_order_of_their_acceptance() {
+async fn events_arrive_once_and_in_the_order_of_acceptance() {
     let scene = Scene::start().await;
     let mut ledger = Ledger::new();
-    accept_batch(&scene.service, &mut ledger, "batch", 1000).await;
-    accept(&scene.service, &mut ledger, ids("one", 50).iter().map(|id| event(id))).await;
-    accept_batch(&scene.service, &mut ledger, "more", 300).await;
+    submit_batch(&scene.service, &mut ledger, "batch", 1000).await;
+    submit(&scene.service, &mut ledger, event_ids("one", 50).iter().map(|id| event(id))).await;
+    submit_batch(&scene.service, &mut ledger, "more", 300).await;
     scene.assert_all_arrive(&mut ledger).await;
     assert_eq!(ledger.duplicates(), 0, "{}", ledger.summary());
     assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
-    let told = [("events_accepted_total", 1350.0), ("mqtt_messages_published_total", 1350.0)];
-    assert_metrics(&scene.service, &told).await;
+    let expected = [("events_accepted_total", 1350.0), ("mqtt_messages_published_total", 1350.0)];
+    assert_metrics(&scene.service, &expected).await;
     assert_eq!(scene.service.status().await["messages_published"], 1350);
 }
 
 #[tokio::test]
-async fn an_event_that_is_submitted_again_does_not_arrive_again() {
+async fn a_resubmitted_event_does_not_arrive_again() {
     let scene = Scene::start().await;
     let first = scene.service.post_event(&event("a")).await.expect(202);
     scene.service.wait_until_delivered("a", SOON).await;

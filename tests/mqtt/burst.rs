@@ -1,4 +1,5 @@
-//! Many cameras and many events at once: states neither flood the broker nor lag behind, and hold up no event.
+//! Many cameras and many events at once: states neither flood the broker nor lag behind, and do not delay
+//! events.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -6,49 +7,92 @@ use liveobject_test_support::{Message, Mosquitto, Service, Subscriber};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{BATCH, LATER, SOON, connect, connected, event, service, state};
+use crate::helpers::{BATCH, LATER, SOON, connect, connected_service, event, event_of, service, state_topic};
 
 const CAMERAS: usize = 500;
 const STATES_OF_ALL: usize = CAMERAS * 5;
 const EVENTS: usize = 10_000;
 const BATCH_SIZE: usize = 1000;
+/// The topic of the events of the camera `door`, of which all further events are.
+const EVENT: &str = "liveobject/camera/door/event";
 
-/// A subscriber to what is said of the cameras; at QoS 0, so that it is told without waiting for its answers.
+/// How many states and discovery messages may arrive between the receipt of an event and the event. An event
+/// that had to wait for all of them would arrive after more than twice as many.
+const MAX_AHEAD: usize = STATES_OF_ALL / 2;
+
+/// How much longer than the same number of events all states and discovery may take. In practice the factor
+/// is about 1 after a reconnect, and 1.5 to 4 after the first connection, when the events themselves are sent
+/// first.
+const MAX_TIMES_BASELINE: u32 = 15;
+
+/// How long the test listens for surplus messages after the last expected one.
+const SURPLUS: Duration = Duration::from_secs(2);
+
+/// How far states may lag behind events: ten times the interval in which the service publishes them.
+const PROMPT: Duration = Duration::from_secs(2);
+
+/// Starts a subscriber to the cameras' messages, at QoS 0 so that the broker need not wait for
+/// acknowledgements.
 async fn watcher(port: u16, filters: &[&str]) -> Subscriber {
     let builder = Subscriber::builder(port).client_id("watcher").qos(0);
     filters.iter().fold(builder, |builder, filter| builder.filter(filter)).start().await
 }
 
-/// Registers all cameras by an event of each.
+/// Registers all cameras with one event each.
 async fn register(service: &Service) {
-    let event = |i: usize| json!({"event_id": format!("first-{i}"), "camera_id": format!("cam{i}"), "description": "A person"});
+    let event = |i: usize| event_of(&format!("cam{i}"), &format!("first-{i}"));
     let events: Vec<_> = (0..CAMERAS).map(event).collect();
     let _ = service.post(BATCH, &Value::from(events)).await.expect(202);
 }
 
-/// Asserts that within 5 s of the `nth` connection all that stands of the cameras was told, and answers how long it took.
-async fn told_all(watcher: &Subscriber, nth: usize) -> Duration {
-    let is_told = |messages: &[Message]| {
+/// Waits until all states and discovery were published on connection number `nth`. Returns how long that
+/// took.
+async fn wait_for_all(watcher: &Subscriber, nth: usize) -> Duration {
+    let is_complete = |messages: &[Message]| {
         let Some(online) = online(messages, nth) else { return false };
         let topics: HashSet<_> = messages.iter().skip(online).map(|message| &message.topic).collect();
-        let of = |part: &str| topics.iter().filter(|topic| topic.contains(part)).count();
-        of("/camera/cam") >= STATES_OF_ALL && of("/liveobject_cam") >= CAMERAS
+        let count = |part: &str| {
+            topics.iter().filter(|topic| topic.contains(part) && !topic.ends_with("/event")).count()
+        };
+        count("/camera/cam") >= STATES_OF_ALL && count("/liveobject_cam") >= CAMERAS
     };
-    let messages = watcher.wait_for(is_told, "all states and all discovery", LATER).await;
-    let online = online(&messages, nth).expect("it was waited for");
+    let messages = watcher.wait_for(is_complete, "all states and all discovery", LATER).await;
+    let online = online(&messages, nth).expect("the wait succeeded");
     let mut topics = HashSet::new();
-    let last = messages.iter().skip(online).filter(|message| topics.insert(&message.topic)).last();
-    last.expect("messages").at - messages[online].at
+    let mut last = online;
+    for (index, message) in messages.iter().enumerate().skip(online) {
+        if topics.insert(&message.topic) {
+            last = index;
+        }
+    }
+    messages[last].at - messages[online].at
 }
 
-/// Where the `nth` connection is told of.
+/// Returns the index of the birth message of the connection number `nth`.
 fn online(messages: &[Message], nth: usize) -> Option<usize> {
     let is_online = |message: &Message| message.topic == "liveobject/status" && message.text() == "online";
     messages.iter().enumerate().filter(|(_, message)| is_online(message)).map(|(i, _)| i).nth(nth)
 }
 
+/// Sends as many events as there are states and discovery messages, and returns how long they took to arrive.
+async fn time_of_events(service: &Service, watcher: &Subscriber) -> Duration {
+    let count = STATES_OF_ALL + CAMERAS;
+    let before = watcher.count();
+    for batch in 0..count / CAMERAS {
+        let events: Vec<_> = (0..CAMERAS).map(|i| event(&format!("baseline-{batch}-{i}"))).collect();
+        let _ = service.post(BATCH, &Value::from(events)).await.expect(202);
+    }
+    let times = |messages: &[Message]| -> Vec<_> {
+        let is_baseline = |message: &&Message| message.topic == EVENT;
+        messages.iter().skip(before).filter(is_baseline).map(|message| message.at).collect()
+    };
+    let all = |messages: &[Message]| times(messages).len() >= count;
+    let times = times(&watcher.wait_for(all, "the baseline", LATER).await);
+    times[count - 1] - times[0]
+}
+
 #[tokio::test]
-async fn five_hundred_cameras_stand_within_seconds_and_hold_up_no_event() {
+async fn the_states_of_five_hundred_cameras_do_not_delay_events() {
     let mut broker = Mosquitto::builder().persistence(false).start().await;
     let filters = ["liveobject/status", "liveobject/camera/#", "homeassistant/#"];
     let watcher = watcher(broker.port(), &filters).await;
@@ -56,36 +100,32 @@ async fn five_hundred_cameras_stand_within_seconds_and_hold_up_no_event() {
     register(&service).await;
     connect(&service, broker.port(), &json!({})).await;
     service.wait_outbox_empty(LATER).await;
-    let first = told_all(&watcher, 0).await;
+    let first = wait_for_all(&watcher, 0).await;
 
     broker.restart().await;
     service.wait_connected(SOON).await;
-    let posted = Instant::now();
-    let _ = service.post_event(&event("meanwhile")).await.expect(202);
-    let accepted = posted.elapsed();
-    let brings = |message: &Message| message.topic == "liveobject/camera/door/event";
-    let seen = watcher.wait_for(|messages| messages.iter().any(brings), "the event", SOON).await;
-    let arrived = seen.iter().find(|message| brings(message)).expect("it was waited for");
-    let took = arrived.at.duration_since(posted);
-    let again = told_all(&watcher, 1).await;
-
-    assert!(
-        took < Duration::from_secs(1),
-        "the event took {took:?}, {accepted:?} of it until it was accepted"
-    );
-    assert!(first < Duration::from_secs(5), "the first time it took {first:?}");
-    assert!(again < Duration::from_secs(5), "after the restart it took {again:?}");
+    let _ = service.post_event(&event("during")).await.expect(202);
+    let accepted = watcher.count();
+    let carries = |message: &Message| message.topic == EVENT;
+    let seen = watcher.wait_for(|messages| messages.iter().any(carries), "the event", SOON).await;
+    let arrived = seen.iter().position(carries).expect("the wait succeeded");
+    let again = wait_for_all(&watcher, 1).await;
+    let baseline = time_of_events(&service, &watcher).await;
+    let ahead = arrived.saturating_sub(accepted);
+    assert!(ahead <= MAX_AHEAD, "{ahead} messages arrived between the receipt and the event");
+    let limit = MAX_TIMES_BASELINE * baseline;
+    assert!(first < limit && again < limit, "{first:?}, then {again:?}; as many events took {baseline:?}");
 }
 
-/// Asserts that no more than five messages came in a second. They leave with room to spare; on the way a busy machine may
-/// bunch up what left within half a second.
+/// Asserts that at most five messages per second arrived. The service sends them with room to spare; a busy
+/// machine may bunch up messages sent within half a second.
 fn assert_paced(messages: &[Message]) {
     const JITTER: Duration = Duration::from_millis(500);
     for (i, first) in messages.iter().enumerate() {
         for (count, last) in (1_u32..).zip(&messages[i..]) {
             let within = last.at - first.at;
-            let most = 5.0 * (1.0 + (within + JITTER).as_secs_f64());
-            assert!(f64::from(count) <= most, "{count} messages within {within:?}: {messages:#?}");
+            let maximum = 5.0 * (1.0 + (within + JITTER).as_secs_f64());
+            assert!(f64::from(count) <= maximum, "{count} messages within {within:?}: {messages:#?}");
         }
     }
 }
@@ -94,9 +134,9 @@ fn assert_paced(messages: &[Message]) {
 async fn a_burst_of_one_camera_neither_floods_the_broker_nor_lags_behind() {
     let broker = Mosquitto::start().await;
     let names = ["status", "activity", "counts", "last_event", "description", "thumbnail"];
-    let topics = names.map(|name| state("door", name));
+    let topics = names.map(|name| state_topic("door", name));
     let watcher = watcher(broker.port(), &topics.each_ref().map(String::as_str)).await;
-    let service = connected(broker.port(), &json!({})).await;
+    let service = connected_service(broker.port(), &json!({})).await;
     let mut answered = Instant::now();
     let started = answered;
     for batch in 0..EVENTS / BATCH_SIZE {
@@ -104,27 +144,28 @@ async fn a_burst_of_one_camera_neither_floods_the_broker_nor_lags_behind() {
         let _ = service.post(BATCH, &Value::from(events)).await.expect(202);
         answered = Instant::now();
     }
-    let counts = state("door", "counts");
+    let counts = state_topic("door", "counts");
     let counted = |message: &Message| message.topic == counts && message.json()["events_today"] == EVENTS;
     let all = |messages: &[Message]| messages.iter().any(counted);
     watcher.wait_for(all, "all events counted", SOON).await;
-    // What would come too late or too often comes now.
-    sleep(Duration::from_secs(2)).await;
+    sleep(SURPLUS).await;
     let messages = watcher.messages();
 
-    let last = messages.iter().find(|message| counted(message)).expect("it was waited for");
+    let last = messages.iter().find(|message| counted(message)).expect("the wait succeeded");
+    // On a slow machine, accepting the events takes long as well.
+    let limit = PROMPT.max(answered - started);
     let lag = last.at.saturating_duration_since(answered);
-    assert!(lag < Duration::from_secs(2), "the last count came {lag:?} after the last answer");
+    assert!(lag < limit, "the last count arrived {lag:?} after the last response");
     let times = messages.iter().filter(|message| message.topic == counts).map(|message| message.at);
-    let times: Vec<_> = [started].into_iter().chain(times).take_while(|at| *at <= last.at).collect();
+    let times: Vec<_> = [started].into_iter().chain(times).take_while(|time| *time <= last.at).collect();
     let gap = times.windows(2).map(|pair| pair[1] - pair[0]).max().expect("two times");
-    assert!(gap < Duration::from_secs(2), "for {gap:?} nothing was counted");
+    assert!(gap < limit, "no counts were published for {gap:?}");
     assert_paced(&messages);
-    let is_last = |name: &str, field: &str| {
-        let newest = messages.iter().rev().find(|message| message.topic == state("door", name));
+    let newest_field = |name: &str, field: &str| {
+        let newest = messages.iter().rev().find(|message| message.topic == state_topic("door", name));
         newest.map(|message| message.json()[field].clone())
     };
     let newest = format!("burst-{}-{}", EVENTS / BATCH_SIZE - 1, BATCH_SIZE - 1);
-    assert_eq!(is_last("last_event", "event_id"), Some(json!(newest)));
+    assert_eq!(newest_field("last_event", "event_id"), Some(json!(newest)));
     service.wait_outbox_empty(LATER).await;
 }

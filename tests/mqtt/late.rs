@@ -4,7 +4,7 @@ use liveobject_test_support::{Ledger, Subscriber, wait_until};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SHORTEST, SOON, Scene, accept, assert_metrics, connect, delivery, event, logged, old_event, settings,
+    SHORTEST, SOON, Scene, assert_metrics, connect, delivery, disable, event, logged, old_event, submit,
     wait_for_event, warnings,
 };
 
@@ -28,18 +28,18 @@ fn expected(ids: &[&str], late: &Value) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn an_event_that_is_old_when_it_arrives_goes_to_history_and_raises_a_warning() {
+async fn an_event_that_is_already_old_when_accepted_goes_to_history_and_raises_a_warning() {
     let scene = Scene::with(&strict()).await;
     let mut ledger = Ledger::new();
     let events = [event("new-1"), old_event("old-1", 60), old_event("old-2", 3600), event("new-2")];
-    accept(&scene.service, &mut ledger, events).await;
+    submit(&scene.service, &mut ledger, events).await;
     scene.assert_all_arrive(&mut ledger).await;
     assert_eq!(ids_on(&scene.subscriber, EVENT), expected(&["new-1", "new-2"], &Value::Null));
     assert_eq!(ids_on(&scene.subscriber, HISTORY), expected(&["old-1", "old-2"], &true.into()));
     assert_metrics(&scene.service, &[("events_late_total", 2.0)]).await;
     let status = scene.service.status().await;
     assert_eq!(warnings(&status), ["late_on_arrival"], "{status}");
-    assert_eq!(logged(&scene.service, "WARN").len(), 1, "one line, not one an event");
+    assert_eq!(logged(&scene.service, "WARN").len(), 1, "one line, not one per event");
     scene.service.wait_until_delivered("old-1", SOON).await;
     scene.service.wait_until_delivered("new-1", SOON).await;
     assert_eq!(delivery(&scene.service, "old-1").await["late"], true);
@@ -50,39 +50,37 @@ async fn an_event_that_is_old_when_it_arrives_goes_to_history_and_raises_a_warni
 async fn a_late_event_is_never_retained() {
     let scene = Scene::with(&strict()).await;
     let mut ledger = Ledger::new();
-    accept(&scene.service, &mut ledger, [event("new"), old_event("old", 60)]).await;
+    submit(&scene.service, &mut ledger, [event("new"), old_event("old", 60)]).await;
     scene.assert_all_arrive(&mut ledger).await;
-    let late_comer = Subscriber::builder(scene.broker.port()).client_id("late-comer").start().await;
-    wait_for_event(&late_comer, "new").await;
-    // The broker hands out what it has retained before anything newer.
+    let newcomer = Subscriber::builder(scene.broker.port()).client_id("newcomer").start().await;
+    wait_for_event(&newcomer, "new").await;
+    // The broker sends retained messages before newer ones.
     let _ = scene.service.post_event(&event("newer")).await.expect(202);
-    wait_for_event(&late_comer, "newer").await;
-    assert_eq!(ids_on(&late_comer, HISTORY), []);
+    wait_for_event(&newcomer, "newer").await;
+    assert_eq!(ids_on(&newcomer, HISTORY), []);
 }
 
 #[tokio::test]
-async fn events_that_waited_too_long_go_to_history_and_those_behind_them_do_not() {
+async fn events_that_waited_too_long_go_to_history_and_newer_ones_do_not() {
     let scene = Scene::with(&strict()).await;
-    let mut away = settings(scene.broker.port(), &strict());
-    away["enabled"] = false.into();
-    let _ = scene.service.put_config(&away).await.expect(200);
+    disable(&scene.service, scene.broker.port(), &strict()).await;
     let mut ledger = Ledger::new();
-    accept(&scene.service, &mut ledger, [event("waited-1"), event("waited-2")]).await;
+    submit(&scene.service, &mut ledger, [event("waited-1"), event("waited-2")]).await;
     assert_eq!(delivery(&scene.service, "waited-2").await["late"], false);
     let late = async || delivery(&scene.service, "waited-2").await["late"] == true;
     wait_until("the events are late", SOON, late).await;
-    accept(&scene.service, &mut ledger, [event("fresh-1"), event("fresh-2")]).await;
+    submit(&scene.service, &mut ledger, [event("fresh-1"), event("fresh-2")]).await;
     connect(&scene.service, scene.broker.port(), &strict()).await;
     scene.assert_all_arrive(&mut ledger).await;
     assert_eq!(ids_on(&scene.subscriber, HISTORY), expected(&["waited-1", "waited-2"], &true.into()));
     assert_eq!(ids_on(&scene.subscriber, EVENT), expected(&["fresh-1", "fresh-2"], &Value::Null));
     assert_metrics(&scene.service, &[("events_late_total", 2.0)]).await;
     let status = scene.service.status().await;
-    assert!(warnings(&status).is_empty(), "no clock is wrong and no source slow: {status}");
+    assert!(warnings(&status).is_empty(), "neither a clock nor a source is to blame: {status}");
 }
 
 #[tokio::test]
-async fn zero_seconds_mean_that_no_event_is_ever_late() {
+async fn with_late_after_seconds_0_no_event_is_ever_late() {
     let scene = Scene::with(&json!({ "late_after_seconds": 0 })).await;
     let _ = scene.service.post_event(&old_event("old", 30_000_000)).await.expect(202);
     let message = wait_for_event(&scene.subscriber, "old").await;

@@ -1,38 +1,39 @@
-//! What a broker says it takes, and takes no more of.
+//! Limits that a broker announces, and that the service respects.
 
 use liveobject_test_support::{Acks, Ledger, Mosquitto, ScriptedBroker, Service, Subscriber, mqtt5::ConnAck};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, accept, accept_batch, assert_metrics, connect, connected, event, event_id, events_received, ids,
-    large_event, logged, service, wait_for_dead, wait_for_event, wait_for_ids, warnings,
+    SOON, assert_metrics, connect, connected_service, event, event_id, event_ids, events_received,
+    large_event, logged, service, submit, submit_batch, wait_for_dead, wait_for_event, wait_for_ids,
+    warnings,
 };
 
 async fn limited(connack: ConnAck, other: &Value) -> (ScriptedBroker, Service) {
     let broker = ScriptedBroker::start().await;
     broker.set_connack(connack);
-    let service = connected(broker.port(), other).await;
+    let service = connected_service(broker.port(), other).await;
     (broker, service)
 }
 
 #[tokio::test]
-async fn no_more_is_in_flight_than_the_broker_receives() {
+async fn events_in_flight_do_not_exceed_the_receive_maximum() {
     for (qos, receive_maximum) in [(1, 1), (1, 5), (2, 3)] {
         let connack = ConnAck { receive_maximum: Some(receive_maximum), ..ConnAck::default() };
         let (broker, mut service) = limited(connack, &json!({ "qos": qos })).await;
         broker.set_acks(Acks::Withhold);
         let mut ledger = Ledger::new();
-        accept_batch(&service, &mut ledger, "e", 60).await;
-        let most = usize::from(receive_maximum);
-        broker.wait_for("a full window", SOON, |broker| broker.withheld() == most).await;
+        submit_batch(&service, &mut ledger, "e", 60).await;
+        let maximum = usize::from(receive_maximum);
+        broker.wait_for("a full window", SOON, |broker| broker.withheld() == maximum).await;
         let status = service.status().await;
         assert_eq!(
             (&status["outbox"]["in_flight"], &status["outbox"]["pending"]),
-            (&most.into(), &60.into())
+            (&maximum.into(), &60.into())
         );
         broker.set_acks(Acks::All);
         service.wait_outbox_empty(SOON).await;
-        assert_eq!(events_received(&broker).iter().map(event_id).collect::<Vec<_>>(), ids("e", 60));
+        assert_eq!(events_received(&broker).iter().map(event_id).collect::<Vec<_>>(), event_ids("e", 60));
         service.sigterm();
         assert_eq!(service.wait().await, 0);
         assert_eq!(broker.violations(), [""; 0], "receive maximum {receive_maximum}");
@@ -40,14 +41,14 @@ async fn no_more_is_in_flight_than_the_broker_receives() {
 }
 
 #[tokio::test]
-async fn no_more_is_in_flight_than_the_window() {
+async fn events_in_flight_do_not_exceed_the_window() {
     let broker = ScriptedBroker::start().await;
     let service = service().env("LIVEOBJECT__OUTBOX__WINDOW", 7).start().await;
     connect(&service, broker.port(), &json!({})).await;
     broker.set_acks(Acks::Withhold);
     let mut ledger = Ledger::new();
-    accept_batch(&service, &mut ledger, "e", 60).await;
-    // States are withheld too; the window is of events.
+    submit_batch(&service, &mut ledger, "e", 60).await;
+    // States are withheld too, but only events count towards the window.
     broker.wait_for("a full window", SOON, |broker| events_received(broker).len() == 7).await;
     assert_metrics(&service, &[("outbox_in_flight_events", 7.0), ("outbox_pending_events", 60.0)]).await;
     broker.set_acks(Acks::All);
@@ -56,11 +57,11 @@ async fn no_more_is_in_flight_than_the_window() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_larger_than_the_broker_takes_is_dead_and_the_link_stays() {
+async fn an_event_above_the_maximum_packet_size_is_dead_and_the_connection_stays() {
     let connack = ConnAck { maximum_packet_size: Some(1000), ..ConnAck::default() };
     let (broker, service) = limited(connack, &json!({})).await;
     let mut ledger = Ledger::new();
-    accept(&service, &mut ledger, [event("a"), large_event("large", 1000), event("b")]).await;
+    submit(&service, &mut ledger, [event("a"), large_event("large", 1000), event("b")]).await;
     service.wait_outbox_empty(SOON).await;
     let dead = &wait_for_dead(&service, 1).await[0];
     assert_eq!(
@@ -73,19 +74,19 @@ async fn an_event_that_is_larger_than_the_broker_takes_is_dead_and_the_link_stay
 }
 
 #[tokio::test]
-async fn a_real_brokers_packet_size_makes_a_dead_event_too() {
+async fn the_maximum_packet_size_of_a_real_broker_makes_an_event_dead_too() {
     let broker = Mosquitto::builder().max_packet_size(1000).start().await;
     let subscriber = Subscriber::start(broker.port()).await;
-    let service = connected(broker.port(), &json!({})).await;
+    let service = connected_service(broker.port(), &json!({})).await;
     let mut ledger = Ledger::new();
-    accept(&service, &mut ledger, [event("a"), large_event("large", 1000), event("b")]).await;
+    submit(&service, &mut ledger, [event("a"), large_event("large", 1000), event("b")]).await;
     wait_for_event(&subscriber, "b").await;
     assert_eq!(wait_for_dead(&service, 1).await[0]["delivery"]["reason"], "packet_too_large");
     assert_metrics(&service, &[("mqtt_reconnect_attempts_total", 0.0)]).await;
 }
 
 #[tokio::test]
-async fn events_go_with_the_highest_qos_that_the_broker_takes() {
+async fn events_are_sent_with_the_highest_qos_that_the_broker_supports() {
     for (maximum, warned) in [(Some(0), true), (Some(1), true), (None, false)] {
         let connack = ConnAck { maximum_qos: maximum, ..ConnAck::default() };
         let (broker, service) = limited(connack, &json!({ "qos": 2 })).await;
@@ -101,7 +102,7 @@ async fn events_go_with_the_highest_qos_that_the_broker_takes() {
 }
 
 #[tokio::test]
-async fn the_last_message_keeps_to_the_brokers_limits_too() {
+async fn the_last_message_respects_the_brokers_limits_too() {
     let connack = ConnAck { maximum_qos: Some(0), retain_available: Some(false), ..ConnAck::default() };
     let (broker, mut service) = limited(connack, &json!({})).await;
     service.sigterm();
@@ -114,7 +115,7 @@ async fn the_last_message_keeps_to_the_brokers_limits_too() {
 }
 
 #[tokio::test]
-async fn a_broker_that_retains_nothing_is_told_of_and_gets_events_without_retain() {
+async fn a_broker_without_retained_messages_raises_a_warning_and_gets_events_without_retain() {
     let connack = ConnAck { retain_available: Some(false), ..ConnAck::default() };
     let (broker, service) = limited(connack, &json!({ "retain_messages": true })).await;
     let _ = service.post_event(&event("a")).await.expect(202);
@@ -128,7 +129,7 @@ async fn a_broker_that_retains_nothing_is_told_of_and_gets_events_without_retain
 async fn real_broker_with_max_qos(qos: u8) {
     let broker = Mosquitto::builder().max_qos(qos).start().await;
     let subscriber = Subscriber::builder(broker.port()).qos(qos).start().await;
-    let service = connected(broker.port(), &json!({ "qos": 2 })).await;
+    let service = connected_service(broker.port(), &json!({ "qos": 2 })).await;
     let _ = service.post_event(&event("a")).await.expect(202);
     assert_eq!(wait_for_event(&subscriber, "a").await.qos, qos);
     let status = service.status().await;
@@ -136,20 +137,20 @@ async fn real_broker_with_max_qos(qos: u8) {
 }
 
 #[tokio::test]
-async fn a_real_broker_that_takes_qos_1_at_most_gets_events_with_that() {
+async fn a_real_broker_limited_to_qos_1_gets_events_with_qos_1() {
     real_broker_with_max_qos(1).await;
 }
 
 #[tokio::test]
-async fn a_real_broker_that_takes_qos_0_at_most_gets_events_with_that() {
+async fn a_real_broker_limited_to_qos_0_gets_events_with_qos_0() {
     real_broker_with_max_qos(0).await;
 }
 
 #[tokio::test]
-async fn a_real_broker_that_retains_nothing_gets_events() {
+async fn a_real_broker_without_retained_messages_gets_events() {
     let broker = Mosquitto::builder().line("retain_available false").start().await;
     let subscriber = Subscriber::start(broker.port()).await;
-    let service = connected(broker.port(), &json!({ "retain_messages": true })).await;
+    let service = connected_service(broker.port(), &json!({ "retain_messages": true })).await;
     let _ = service.post_event(&event("a")).await.expect(202);
     wait_for_event(&subscriber, "a").await;
     let status = service.status().await;

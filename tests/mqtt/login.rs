@@ -1,19 +1,17 @@
-//! Logins that fail: what they are called, and that corrected settings do not wait.
+//! Failed logins: which kind they report, and that corrected settings take effect at once.
 
 use std::time::Duration;
 
-use liveobject_actors::clock;
+use liveobject_actors::domain::clock;
 use liveobject_test_support::{Mosquitto, ScriptedBroker, mqtt5::ConnAck};
 use serde_json::{Value, json};
 
-use crate::helpers::{LATER, SOON, assert_metrics, fails_with, logged, service, settings, wait_for_error};
-
-fn time(value: &Value) -> chrono::DateTime<chrono::FixedOffset> {
-    chrono::DateTime::parse_from_rfc3339(value.as_str().expect("a time")).expect("RFC 3339")
-}
+use crate::helpers::{
+    LATER, SOON, assert_metrics, error_message, fails_with, logged, service, settings, time, wait_for_error,
+};
 
 #[tokio::test]
-async fn a_wrong_password_is_named_and_corrected_settings_connect_at_once() {
+async fn a_wrong_password_is_reported_and_corrected_settings_connect_at_once() {
     let broker = Mosquitto::builder().user("camera", "right").start().await;
     let service = service().start().await;
     let wrong = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
@@ -21,19 +19,25 @@ async fn a_wrong_password_is_named_and_corrected_settings_connect_at_once() {
     let third = |status: &Value| status["reconnect_attempt"] == 3 && status["state"] == "waiting";
     let waiting = service.wait_status("the third failure", LATER, third).await;
     assert_eq!(waiting["last_error"]["kind"], "not_authorized");
-    let message = waiting["last_error"]["message"].as_str().expect("a message");
+    let message = error_message(&waiting);
     assert!(
         message.contains("camera") && message.contains("password") && !message.contains("wrong "),
         "{message}"
     );
     let next_attempt = time(&waiting["next_attempt_at"]);
-    assert!(next_attempt > clock::now() + Duration::from_secs(1), "too late to see a difference: {waiting}");
+    assert!(
+        next_attempt > clock::now() + Duration::from_secs(1),
+        "the next attempt must be far enough away to tell: {waiting}"
+    );
 
     let right = settings(broker.port(), &json!({ "username": "camera", "password": "right" }));
     let _ = service.put_config(&right).await.expect(200);
     service.wait_connected(SOON).await;
     let connected = service.status().await;
-    assert!(time(&connected["last_connected_at"]) < next_attempt, "it waited: {waiting}, then {connected}");
+    assert!(
+        time(&connected["last_connected_at"]) < next_attempt,
+        "it waited for the next attempt: {waiting}, then {connected}"
+    );
     assert_eq!((&connected["last_error"], &connected["reconnect_attempt"]), (&Value::Null, &0.into()));
     let failures = logged(&service, "WARN");
     assert!(failures.iter().all(|line| line["kind"] == "not_authorized"), "{failures:?}");
@@ -41,16 +45,16 @@ async fn a_wrong_password_is_named_and_corrected_settings_connect_at_once() {
 }
 
 #[tokio::test]
-async fn a_login_without_a_password_where_one_is_needed_is_named() {
+async fn a_missing_password_is_reported() {
     let broker = Mosquitto::builder().user("camera", "right").start().await;
     let service = service().start().await;
     let failed = fails_with(&service, &settings(broker.port(), &json!({})), "not_authorized").await;
-    let message = failed["last_error"]["message"].as_str().expect("a message");
+    let message = error_message(&failed);
     assert!(message.contains("without a user name"), "{message}");
 }
 
 #[tokio::test]
-async fn user_name_and_password_reach_the_broker_as_they_are() {
+async fn user_name_and_password_reach_the_broker_unchanged() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     let login = json!({ "username": "ca\u{fc}mera", "password": "p\u{e4}ss \"w\\ord\" \u{1f511}" });
@@ -62,7 +66,7 @@ async fn user_name_and_password_reach_the_broker_as_they_are() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_the_login_has_the_kind_that_users_act_on() {
+async fn every_login_refusal_is_reported_as_the_right_failure_kind() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     for (reason, kind) in [
@@ -94,28 +98,28 @@ async fn every_refusal_of_the_login_has_the_kind_that_users_act_on() {
 }
 
 #[tokio::test]
-async fn a_broker_that_accepts_and_does_not_answer_the_login_is_a_timeout() {
+async fn a_broker_that_does_not_respond_to_the_login_is_a_timeout() {
     let broker = ScriptedBroker::start().await;
     broker.answer_connect(false);
     let service = service().start().await;
     let impatient = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
     let failed = fails_with(&service, &impatient, "timeout").await;
-    let message = failed["last_error"]["message"].as_str().expect("a message");
+    let message = error_message(&failed);
     assert!(message.contains("login"), "{message}");
     broker.answer_connect(true);
     service.wait_connected(SOON).await;
 }
 
 #[tokio::test]
-async fn a_port_that_speaks_something_else_is_no_broker() {
+async fn a_port_with_another_protocol_is_reported_as_no_broker() {
     let service = service().start().await;
-    // Its own HTTP port.
+    // The service's own HTTP port.
     let failed = fails_with(&service, &settings(service.port(), &json!({})), "protocol").await;
     assert!(failed["last_error"]["message"].as_str().is_some_and(|text| text.contains("MQTT")), "{failed}");
 }
 
 #[tokio::test]
-async fn a_broker_that_accepts_the_login_and_drops_it_is_not_tried_in_a_tight_loop() {
+async fn a_broker_that_drops_each_connection_is_not_retried_in_a_tight_loop() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     let _ = service.put_config(&settings(broker.port(), &json!({}))).await.expect(200);
@@ -126,7 +130,7 @@ async fn a_broker_that_accepts_the_login_and_drops_it_is_not_tried_in_a_tight_lo
         let counted = |status: &Value| status["reconnect_attempt"] == attempt;
         service.wait_status(&format!("failure {attempt} in a row"), SOON, counted).await;
     }
-    // It looks as if another client had the same id.
+    // This looks as if another client used the same id.
     assert_eq!(wait_for_error(&service, "taken_over").await["state"], "waiting");
     assert_eq!(broker.connects().len(), 3);
     assert_metrics(&service, &[("mqtt_reconnect_attempts_total", 2.0)]).await;

@@ -1,4 +1,4 @@
-//! What is logged, and what is never: a secret.
+//! What is logged, and that secrets never are.
 
 use std::{fs, path::Path};
 
@@ -18,7 +18,7 @@ fn messages(service: &Service, level: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_healthy_run_logs_no_warning_and_tells_of_connection_and_disconnection() {
+async fn a_healthy_run_logs_connections_and_disconnections_but_no_warning() {
     let broker = Mosquitto::start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     let mut service = service().start().await;
@@ -34,14 +34,21 @@ async fn a_healthy_run_logs_no_warning_and_tells_of_connection_and_disconnection
     assert_eq!(service.wait().await, 0);
     assert_eq!(logged(&service, "WARN"), Vec::<Value>::new());
     assert_eq!(logged(&service, "ERROR"), Vec::<Value>::new());
-    let told = messages(&service, "INFO");
-    let count = |text: &str| told.iter().filter(|message| message.starts_with(text)).count();
-    assert_eq!((count("connected"), count("disconnected"), count("settings changed")), (2, 2, 2), "{told:?}");
-    assert!(told.iter().all(|message| !message.contains("event sent")), "events are told at DEBUG: {told:?}");
+    let logged_texts = messages(&service, "INFO");
+    let count = |text: &str| logged_texts.iter().filter(|message| message.starts_with(text)).count();
+    assert_eq!(
+        (count("connected"), count("disconnected"), count("settings changed")),
+        (2, 2, 2),
+        "{logged_texts:?}"
+    );
+    assert!(
+        logged_texts.iter().all(|message| !message.contains("event sent")),
+        "sent events are logged at DEBUG: {logged_texts:?}"
+    );
 }
 
 #[tokio::test]
-async fn failures_are_warnings() {
+async fn failures_are_logged_as_warnings() {
     let mut broker = Mosquitto::builder().user("camera", PASSWORD).start().await;
     let service = service().start().await;
     let login = |password: &str| json!({ "username": "camera", "password": password });
@@ -51,7 +58,8 @@ async fn failures_are_warnings() {
     service.wait_status("disconnected", SOON, |status| status["connected"] == false).await;
     let warned = messages(&service, "WARN");
     assert!(warned.len() >= 2, "{warned:?}");
-    let last = warned.iter().rposition(|message| message == "disconnected").expect("the end is told");
+    let last =
+        warned.iter().rposition(|message| message == "disconnected").expect("the disconnection is logged");
     assert!(warned.iter().take(last).all(|message| message == "connecting failed"), "{warned:?}");
     assert_eq!(logged(&service, "ERROR"), Vec::<Value>::new());
 }
@@ -66,7 +74,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn no_password_is_found_in_logs_files_or_answers() {
+async fn passwords_never_appear_in_logs_files_or_responses() {
     let mut broker = Mosquitto::builder().user("camera", PASSWORD).start().await;
     let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
     let login =

@@ -1,11 +1,12 @@
-//! The real service against real brokers, a broker that follows a script, and a network that fails: what a subscriber
-//! sees, and what status, metrics and logs tell of it.
+//! The real service against real brokers, a scripted broker, and a failing network: what a subscriber
+//! receives, and what status, metrics and logs report.
 
 mod arrival;
 mod availability;
 mod burst;
 mod cameras;
 mod churn;
+mod connection_test;
 mod discovery;
 mod helpers;
 mod hostile;
@@ -14,10 +15,11 @@ mod limits;
 mod live;
 mod login;
 mod logs;
+mod misconfiguration;
 mod moves;
+mod mqtt_3_1_1;
 mod nats;
 mod network;
-mod old;
 mod overtake;
 mod pace;
 mod poison;
@@ -30,8 +32,6 @@ mod silence;
 mod takeover;
 mod today;
 mod transport;
-mod trial;
 mod unheard;
 mod versions;
 mod wire;
-mod wrong;

@@ -1,11 +1,11 @@
-//! NATS as the broker: MQTT 3.1.1 only, and it says so.
+//! NATS as the broker, which speaks only MQTT 3.1.1 and reports that.
 
-use liveobject_test_support::{Ledger, Message, Nats, Proxy, Service, Subscriber, api::MQTT, mqtt5::Version};
+use liveobject_test_support::{Ledger, Message, Nats, Proxy, Subscriber, api::MQTT, mqtt5::Version};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    LATER, SOON, Stream, accept_batch, assert_metrics, connect, connected, fails_with, logged, service,
-    settings, settle, warnings,
+    LATER, SOON, Stream, assert_all_arrive, assert_metrics, connect, connected_service, error_message,
+    fails_with, logged, service, settings, submit_batch, warnings,
 };
 
 async fn subscriber(broker: &Nats, client_id: &str) -> Subscriber {
@@ -13,16 +13,10 @@ async fn subscriber(broker: &Nats, client_id: &str) -> Subscriber {
     subscriber.filter("liveobject/#").qos(1).start().await
 }
 
-async fn all_arrive(service: &Service, subscriber: &Subscriber, ledger: &mut Ledger) {
-    settle(service, &[subscriber], ledger).await;
-    ledger.assert_nothing_lost();
-    ledger.assert_in_order();
-}
-
 #[tokio::test]
-async fn it_is_spoken_to_in_3_1_1_without_being_told_to() {
+async fn nats_is_detected_as_mqtt_3_1_1() {
     let broker = Nats::start().await;
-    let service = connected(broker.port(), &json!({})).await;
+    let service = connected_service(broker.port(), &json!({})).await;
     assert_eq!(service.status().await["protocol"], "3.1.1");
     assert_metrics(&service, &[("mqtt_reconnect_attempts_total", 0.0)]).await;
     assert!(logged(&service, "WARN").is_empty(), "{:?}", logged(&service, "WARN"));
@@ -35,61 +29,62 @@ async fn it_is_spoken_to_in_3_1_1_without_being_told_to() {
     assert!(check.code == 0 && check.stdout.contains("because MQTT 5 was"), "{check:?}");
 
     let failed = fails_with(&service, &settings(broker.port(), &json!({ "protocol": "5" })), "closed").await;
-    let message = failed["last_error"]["message"].as_str().expect("a message");
+    let message = error_message(&failed);
     assert!(message.contains("\"auto\""), "{message}");
 }
 
 #[tokio::test]
-async fn events_arrive_in_order_and_states_stand_there() {
+async fn events_arrive_in_order_and_states_are_retained() {
     let broker = Nats::start().await;
     for qos in [0, 1] {
         let witness = subscriber(&broker, &format!("witness-{qos}")).await;
-        let service = connected(broker.port(), &json!({ "qos": qos })).await;
+        let service = connected_service(broker.port(), &json!({ "qos": qos })).await;
         let mut ledger = Ledger::new();
-        accept_batch(&service, &mut ledger, &format!("qos{qos}"), 300).await;
-        all_arrive(&service, &witness, &mut ledger).await;
+        submit_batch(&service, &mut ledger, &format!("qos{qos}"), 300).await;
+        assert_all_arrive(&service, &[&witness], &mut ledger).await;
         let counted = |message: &Message| {
             message.topic == "liveobject/camera/door/counts" && message.json()["events_today"] == 300
         };
         witness.wait_for(|messages| messages.iter().any(counted), "the counts", SOON).await;
-        let late_comer = subscriber(&broker, &format!("late-comer-{qos}")).await;
-        let standing = |messages: &[Message]| {
+        let newcomer = subscriber(&broker, &format!("newcomer-{qos}")).await;
+        let has_states = |messages: &[Message]| {
             ["liveobject/status", "liveobject/camera/door/status", "liveobject/camera/door/counts"]
                 .iter()
                 .all(|topic| messages.iter().any(|message| message.topic == **topic && message.retain))
         };
-        late_comer.wait_for(standing, "the states", SOON).await;
+        newcomer.wait_for(has_states, "the states", SOON).await;
     }
 }
 
 #[tokio::test]
-async fn nothing_is_lost_or_overtaken_when_it_restarts_or_the_network_is_cut() {
+async fn nothing_is_lost_or_reordered_when_nats_restarts_or_the_network_is_cut() {
     let mut broker = Nats::start().await;
     let witness = subscriber(&broker, "witness").await;
     let proxy = Proxy::start(broker.port()).await;
-    let service = connected(proxy.port(), &json!({})).await;
+    let service = connected_service(proxy.port(), &json!({})).await;
     let mut ledger = Ledger::new();
     for round in 0..2 {
-        // What it acknowledges in the moment in which it ends, NATS itself loses: it ends when nothing is on its way.
-        accept_batch(&service, &mut ledger, &format!("before-{round}"), 50).await;
-        all_arrive(&service, &witness, &mut ledger.clone()).await;
+        // NATS itself may lose messages that it acknowledges while stopping, so it stops while nothing is in
+        // flight.
+        submit_batch(&service, &mut ledger, &format!("before-{round}"), 50).await;
+        assert_all_arrive(&service, &[&witness], &mut ledger.clone()).await;
         broker.stop().await;
-        accept_batch(&service, &mut ledger, &format!("meanwhile-{round}"), 200).await;
+        submit_batch(&service, &mut ledger, &format!("during-{round}"), 200).await;
         broker.resume().await;
         service.wait_connected(LATER).await;
     }
-    all_arrive(&service, &witness, &mut ledger.clone()).await;
+    assert_all_arrive(&service, &[&witness], &mut ledger.clone()).await;
     let stream = Stream::start(&service);
     for _ in 0..3 {
-        stream.more(60).await;
+        stream.wait_for_more(60).await;
         proxy.reset().await;
     }
     let mut streamed = stream.stop().await;
-    all_arrive(&service, &witness, &mut streamed).await;
+    assert_all_arrive(&service, &[&witness], &mut streamed).await;
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_named_and_the_will_is_published() {
+async fn nats_reports_a_wrong_password_and_publishes_the_will() {
     let broker = Nats::with_login("camera", "right").await;
     let mut service = service().start().await;
     let wrong = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
@@ -103,13 +98,13 @@ async fn a_wrong_password_is_named_and_the_will_is_published() {
 }
 
 #[tokio::test]
-async fn it_is_found_not_to_take_qos_2_and_gets_the_events_with_qos_1() {
+async fn nats_is_detected_as_lacking_qos_2_and_gets_the_events_with_qos_1() {
     let broker = Nats::start().await;
     let witness = subscriber(&broker, "witness").await;
-    let service = connected(broker.port(), &json!({ "qos": 2 })).await;
+    let service = connected_service(broker.port(), &json!({ "qos": 2 })).await;
     let mut ledger = Ledger::new();
-    accept_batch(&service, &mut ledger, "event", 100).await;
-    all_arrive(&service, &witness, &mut ledger).await;
+    submit_batch(&service, &mut ledger, "event", 100).await;
+    assert_all_arrive(&service, &[&witness], &mut ledger).await;
     assert!(warnings(&service.status().await).contains(&"qos_lowered"), "{}", service.status().await);
     assert_eq!(logged(&service, "WARN").iter().filter(|line| line["message"] == "disconnected").count(), 2);
 }

@@ -1,4 +1,4 @@
-//! The network: cut, reset, refused, without a name.
+//! Network failures: connections that are cut, reset or refused, and unknown host names.
 
 use std::time::Duration;
 
@@ -6,61 +6,60 @@ use liveobject_test_support::{Proxy, wait_until};
 use serde_json::json;
 
 use crate::helpers::{
-    LATER, SOON, Scene, Stream, connect, fails_with, service, settings, settle, wait_for_error,
+    LATER, SOON, Scene, Stream, assert_all_arrive, connect, error_message, fails_with, service, settings,
+    wait_for_error,
 };
 
 #[tokio::test]
-async fn a_network_that_is_cut_and_reset_in_mid_stream_loses_nothing() {
+async fn cuts_and_resets_in_mid_stream_lose_nothing() {
     let scene = Scene::start().await;
     let proxy = Proxy::start(scene.broker.port()).await;
     connect(&scene.service, proxy.port(), &json!({})).await;
     let stream = Stream::start(&scene.service);
     for reset in [false, true, false] {
-        stream.more(50).await;
+        stream.wait_for_more(50).await;
         if reset {
             proxy.reset().await;
         } else {
             proxy.cut().await;
         }
         let lost = |status: &serde_json::Value| status["connected"] == false;
-        let status = scene.service.wait_status("the link is lost", SOON, lost).await;
+        let status = scene.service.wait_status("the connection is lost", SOON, lost).await;
         assert_eq!(status["last_error"]["kind"], "closed", "{status}");
         scene.service.wait_connected(SOON).await;
     }
-    stream.more(50).await;
+    stream.wait_for_more(50).await;
     let mut ledger = stream.stop().await;
     scene.assert_all_arrive(&mut ledger).await;
     assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
 }
 
 #[tokio::test]
-async fn refused_connections_are_named_and_nothing_is_lost() {
+async fn refused_connections_are_reported_and_nothing_is_lost() {
     let scene = Scene::start().await;
     let proxy = Proxy::start(scene.broker.port()).await;
     connect(&scene.service, proxy.port(), &json!({})).await;
     let stream = Stream::start(&scene.service);
-    stream.more(50).await;
+    stream.wait_for_more(50).await;
     proxy.refuse().await;
     proxy.cut().await;
     let status = wait_for_error(&scene.service, "refused").await;
     assert_eq!(status["connected"], false);
-    stream.more(50).await;
+    stream.wait_for_more(50).await;
     proxy.accept().await;
     scene.service.wait_connected(LATER).await;
     let mut ledger = stream.stop().await;
-    settle(&scene.service, &[&scene.subscriber], &mut ledger).await;
-    ledger.assert_nothing_lost();
-    ledger.assert_in_order();
+    assert_all_arrive(&scene.service, &[&scene.subscriber], &mut ledger).await;
 }
 
 #[tokio::test]
-async fn a_slow_network_is_no_fault() {
+async fn a_slow_network_is_not_a_fault() {
     let scene = Scene::start().await;
     let proxy = Proxy::start(scene.broker.port()).await;
     proxy.delay(Duration::from_millis(300));
     connect(&scene.service, proxy.port(), &json!({})).await;
     let stream = Stream::start(&scene.service);
-    stream.more(200).await;
+    stream.wait_for_more(200).await;
     let mut ledger = stream.stop().await;
     scene.assert_all_arrive(&mut ledger).await;
     assert_eq!(ledger.duplicates(), 0, "{}", ledger.summary());
@@ -68,18 +67,18 @@ async fn a_slow_network_is_no_fault() {
 }
 
 #[tokio::test]
-async fn a_name_without_an_address_is_named() {
+async fn an_unknown_host_name_is_reported() {
     let service = service().start().await;
     let nowhere = json!({ "broker_host": "no-such-host.invalid", "connect_timeout_seconds": 2 });
     let status = fails_with(&service, &settings(1883, &nowhere), "name_not_found").await;
     assert_eq!(status["broker"], "no-such-host.invalid:1883");
-    let message = status["last_error"]["message"].as_str().expect("a message");
+    let message = error_message(&status);
     assert!(message.contains("no-such-host.invalid"), "{message}");
 }
 
 #[tokio::test]
-async fn a_port_that_closes_at_once_is_closed() {
-    // Behind the proxy nobody listens: it accepts and closes.
+async fn a_port_that_closes_at_once_is_reported_as_closed() {
+    // Nothing listens behind the proxy, so it accepts and closes.
     let nobody = liveobject_test_support::free_port();
     let proxy = Proxy::start(nobody).await;
     let service = service().start().await;

@@ -3,22 +3,22 @@
 use liveobject_test_support::{Ledger, Message};
 use serde_json::json;
 
-use crate::helpers::{Scene, accept_batch, connect, settings};
+use crate::helpers::{Scene, connect, disable, submit_batch};
 
 const RATE: u16 = 25;
 const EVENTS: u16 = 76;
-/// What may leave at once, and what a busy machine may bunch.
+/// Events that may be sent at once, and that a busy machine may bunch up.
 const SLACK: u16 = 10;
+/// The slowest acceptable pace, as a multiple of the ideal time between events.
+const SLOWEST: f64 = 2.0;
 
 #[tokio::test]
-async fn a_backlog_leaves_no_faster_than_the_rate() {
+async fn a_backlog_is_sent_no_faster_than_the_rate() {
     let scene = Scene::start().await;
     let paced = json!({ "max_events_per_second": RATE });
-    let mut away = settings(scene.broker.port(), &paced);
-    away["enabled"] = false.into();
-    let _ = scene.service.put_config(&away).await.expect(200);
+    disable(&scene.service, scene.broker.port(), &paced).await;
     let mut ledger = Ledger::new();
-    accept_batch(&scene.service, &mut ledger, "e", EVENTS.into()).await;
+    submit_batch(&scene.service, &mut ledger, "e", EVENTS.into()).await;
     connect(&scene.service, scene.broker.port(), &paced).await;
     scene.assert_all_arrive(&mut ledger).await;
     let arrived: Vec<_> = scene.subscriber.messages().into_iter().filter(Message::is_event).collect();
@@ -26,8 +26,18 @@ async fn a_backlog_leaves_no_faster_than_the_rate() {
     for (message, before) in arrived.iter().zip(0..EVENTS) {
         let at_least = f64::from(before.saturating_sub(SLACK)) / f64::from(RATE);
         let after = (message.at - first).as_secs_f64();
-        assert!(after >= at_least, "event {before} came {after} s after the first one, at {RATE} a second");
+        assert!(
+            after >= at_least,
+            "event {before} arrived {after} s after the first one, at {RATE} events per second"
+        );
     }
-    let all = (arrived[arrived.len() - 1].at - first).as_secs_f64();
-    assert!(all < 2.0 * f64::from(EVENTS) / f64::from(RATE), "the rate was not reached: {all} s");
+    // The median of windows rather than the total: a busy machine that pauses once still passes.
+    let mut windows: Vec<_> = arrived
+        .windows(usize::from(SLACK) + 1)
+        .map(|window| (window[usize::from(SLACK)].at - window[0].at).as_secs_f64())
+        .collect();
+    windows.sort_by(f64::total_cmp);
+    let median = windows[windows.len() / 2];
+    let ideal = f64::from(SLACK) / f64::from(RATE);
+    assert!(median < SLOWEST * ideal, "the rate was not reached: {SLACK} events took {median} s");
 }

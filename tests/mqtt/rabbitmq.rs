@@ -1,14 +1,14 @@
-//! `RabbitMQ` as the broker: MQTT 3.1.1 only, which it tells by closing the connection.
+//! `RabbitMQ` as the broker, which speaks only MQTT 3.1.1 and closes the connection on MQTT 5.
 
 use liveobject_test_support::{Ledger, Message, RabbitMq, Subscriber, mqtt5::Version};
 use serde_json::json;
 
 use crate::helpers::{
-    LATER, SOON, Stream, accept_batch, connect, fails_with, logged, service, settings, settle,
+    LATER, SOON, Stream, connect, fails_with, logged, service, settings, settle, submit_batch,
 };
 
 #[tokio::test]
-async fn it_is_spoken_to_in_3_1_1_keeps_every_event_and_says_farewell_for_a_killed_service() {
+async fn rabbitmq_is_detected_as_3_1_1_gets_every_event_and_publishes_the_will() {
     let mut broker = RabbitMq::start("camera", "right").await;
     let mut service = service().start().await;
     let login = |password: &str, qos: u8| json!({ "username": "camera", "password": password, "qos": qos });
@@ -20,7 +20,7 @@ async fn it_is_spoken_to_in_3_1_1_keeps_every_event_and_says_farewell_for_a_kill
     for qos in [0, 1, 2] {
         connect(&service, broker.port(), &login("right", qos)).await;
         assert_eq!(service.status().await["protocol"], "3.1.1");
-        accept_batch(&service, &mut ledger, &format!("qos{qos}"), 100).await;
+        submit_batch(&service, &mut ledger, &format!("qos{qos}"), 100).await;
         settle(&service, &[&witness], &mut ledger.clone()).await;
     }
     let failures = logged(&service, "WARN");
@@ -28,9 +28,9 @@ async fn it_is_spoken_to_in_3_1_1_keeps_every_event_and_says_farewell_for_a_kill
 
     connect(&service, broker.port(), &login("right", 1)).await;
     let stream = Stream::start(&service);
-    stream.more(50).await;
+    stream.wait_for_more(50).await;
     broker.restart().await;
-    stream.more(50).await;
+    stream.wait_for_more(50).await;
     service.wait_connected(LATER).await;
     let mut streamed = stream.stop().await;
     settle(&service, &[&witness], &mut streamed).await;

@@ -1,29 +1,27 @@
-//! A broker that refuses single events.
+//! A broker that refuses individual events.
 
 use liveobject_test_support::{Acks, Ledger, Mosquitto, Reply, Rule, ScriptedBroker, Subscriber};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, accept, accept_batch, assert_metrics, connected, delivery, event, event_id, events_received, ids,
-    logged, scripted, settle, wait_for_dead,
+    SOON, assert_all_arrive, assert_metrics, connected_service, delivery, event, event_id, event_ids,
+    event_of, events_received, logged, scripted_broker, submit, submit_batch, wait_for_dead,
 };
 
-/// The events of the camera `safe` may not be published.
+/// Forbids publishing the events of the camera `safe`.
 const ACL: &str = "topic deny liveobject/camera/safe/event\ntopic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 
 fn forbidden(event_id: &str) -> Value {
-    let mut event = event(event_id);
-    event["camera_id"] = "safe".into();
-    event
+    event_of("safe", event_id)
 }
 
 async fn acl_refusal(qos: u8) {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().acl(ACL).start().await;
     let subscriber = Subscriber::start(broker.port()).await;
-    let service = connected(broker.port(), &json!({ "qos": qos })).await;
+    let service = connected_service(broker.port(), &json!({ "qos": qos })).await;
     let mut ledger = Ledger::new();
     let events = [event("a"), forbidden("x"), event("b"), forbidden("y"), event("c")];
-    accept(&service, &mut ledger, events).await;
+    submit(&service, &mut ledger, events).await;
     let dead = wait_for_dead(&service, 2).await;
     assert_eq!(dead.iter().map(|event| &event["event_id"]).collect::<Vec<_>>(), ["y", "x"], "newest first");
     for event in &dead {
@@ -31,9 +29,7 @@ async fn acl_refusal(qos: u8) {
         assert_eq!(event["delivery"]["reason"], "not_authorized");
         ledger.dead(event["seq"].as_u64().expect("a number"));
     }
-    settle(&service, &[&subscriber], &mut ledger).await;
-    ledger.assert_nothing_lost();
-    ledger.assert_in_order();
+    assert_all_arrive(&service, &[&subscriber], &mut ledger).await;
     assert_eq!(subscriber.events().len(), 3);
     assert_metrics(
         &service,
@@ -55,23 +51,23 @@ async fn acl_refusal(qos: u8) {
 }
 
 #[tokio::test]
-async fn with_qos_1_what_access_rules_forbid_is_dead_and_the_others_go_on() {
+async fn with_qos_1_forbidden_events_are_dead_and_the_others_arrive() {
     acl_refusal(1).await;
 }
 
 #[tokio::test]
-async fn with_qos_2_what_access_rules_forbid_is_dead_and_the_others_go_on() {
+async fn with_qos_2_forbidden_events_are_dead_and_the_others_arrive() {
     acl_refusal(2).await;
 }
 
-/// The broker refuses the second of five events twice with this reason: all are delivered in the end.
+/// Lets the broker refuse the second of five events twice with this reason: all are delivered in the end.
 async fn refused_twice(reason: u8, name: &str, qos: u8) {
-    let (broker, service) = scripted(&json!({ "qos": qos })).await;
+    let (broker, service) = scripted_broker(&json!({ "qos": qos })).await;
     broker.rule(Rule::event("e-2", Reply::Reason(reason)).times(2));
     let mut ledger = Ledger::new();
-    accept_batch(&service, &mut ledger, "e", 5).await;
+    submit_batch(&service, &mut ledger, "e", 5).await;
     service.wait_outbox_empty(SOON).await;
-    for id in ids("e", 5) {
+    for id in event_ids("e", 5) {
         service.wait_until_delivered(&id, SOON).await;
     }
     let sent: Vec<_> = events_received(&broker).iter().map(event_id).collect();
@@ -80,22 +76,22 @@ async fn refused_twice(reason: u8, name: &str, qos: u8) {
     let refusals = format!("mqtt_publish_errors_total{{reason=\"{name}\"}}");
     assert_metrics(&service, &[(&refusals, 2.0), ("mqtt_messages_published_total", 5.0)]).await;
     assert_eq!(service.status().await["outbox"]["dead"], 0);
-    assert_eq!(broker.connects().len(), 1, "the link stayed");
+    assert_eq!(broker.connects().len(), 1, "the connection stayed");
     assert_eq!(broker.violations(), [""; 0]);
 }
 
 #[tokio::test]
-async fn an_exceeded_quota_is_waited_out() {
+async fn an_event_that_exceeds_a_quota_is_retried() {
     refused_twice(0x97, "quota_exceeded", 1).await;
 }
 
 #[tokio::test]
-async fn a_state_that_exceeds_a_quota_is_published_later() {
+async fn a_state_that_exceeds_a_quota_is_retried() {
     let broker = ScriptedBroker::start().await;
     for part in ["\"events_today\":1", "\"identifiers\":[\"liveobject_door\"]"] {
         broker.rule(Rule::payload(part, Reply::Reason(0x97)).times(2));
     }
-    let service = connected(broker.port(), &json!({})).await;
+    let service = connected_service(broker.port(), &json!({})).await;
     let _ = service.post_event(&event("e1")).await.expect(202);
     for end in ["door/counts", "liveobject_door/config"] {
         let sent = |broker: &ScriptedBroker| {
@@ -107,25 +103,25 @@ async fn a_state_that_exceeds_a_quota_is_published_later() {
 }
 
 #[tokio::test]
-async fn an_exceeded_quota_is_waited_out_with_qos_2_too() {
+async fn with_qos_2_an_event_that_exceeds_a_quota_is_retried() {
     refused_twice(0x97, "quota_exceeded", 2).await;
 }
 
 #[tokio::test]
-async fn an_error_that_the_broker_does_not_explain_is_tried_again() {
+async fn an_unspecified_error_is_retried() {
     refused_twice(0x80, "unspecified_error", 1).await;
 }
 
 #[tokio::test]
-async fn each_refusal_for_good_is_a_dead_event_with_its_reason() {
-    let (broker, service) = scripted(&json!({})).await;
+async fn each_permanent_refusal_makes_the_event_dead_with_its_reason() {
+    let (broker, service) = scripted_broker(&json!({})).await;
     let refusals = [(0x87, "not_authorized"), (0x90, "topic_name_invalid"), (0x99, "payload_format_invalid")];
     for (reason, name) in refusals {
         broker.rule(Rule::event(name, Reply::Reason(reason)));
     }
     let mut ledger = Ledger::new();
-    accept(&service, &mut ledger, refusals.map(|(_, name)| event(name))).await;
-    accept(&service, &mut ledger, [event("last")]).await;
+    submit(&service, &mut ledger, refusals.map(|(_, name)| event(name))).await;
+    submit(&service, &mut ledger, [event("last")]).await;
     wait_for_dead(&service, 3).await;
     for (_, name) in refusals {
         assert_eq!(delivery(&service, name).await["reason"], name);
@@ -137,16 +133,16 @@ async fn each_refusal_for_good_is_a_dead_event_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_dead_event_stays_dead_over_a_restart() {
-    let (broker, mut service) = scripted(&json!({})).await;
+async fn a_dead_event_stays_dead_after_a_restart() {
+    let (broker, mut service) = scripted_broker(&json!({})).await;
     broker.rule(Rule::event("bad", Reply::Reason(0x87)));
     let mut ledger = Ledger::new();
-    accept(&service, &mut ledger, [event("a"), event("bad"), event("b")]).await;
+    submit(&service, &mut ledger, [event("a"), event("bad"), event("b")]).await;
     wait_for_dead(&service, 1).await;
     service.wait_until_delivered("b", SOON).await;
     service.restart().await;
     service.wait_connected(SOON).await;
-    accept(&service, &mut ledger, [event("c")]).await;
+    submit(&service, &mut ledger, [event("c")]).await;
     service.wait_until_delivered("c", SOON).await;
     assert_eq!(delivery(&service, "bad").await["reason"], "not_authorized");
     let sent: Vec<_> = events_received(&broker).iter().map(event_id).collect();
@@ -154,20 +150,20 @@ async fn a_dead_event_stays_dead_over_a_restart() {
 }
 
 #[tokio::test]
-async fn acknowledgements_may_come_in_any_order() {
+async fn acknowledgements_may_arrive_in_any_order() {
     for qos in [1, 2] {
-        let (broker, mut service) = scripted(&json!({ "qos": qos })).await;
+        let (broker, mut service) = scripted_broker(&json!({ "qos": qos })).await;
         broker.set_acks(Acks::ReverseWithin(10));
         let mut ledger = Ledger::new();
-        accept_batch(&service, &mut ledger, "e", 50).await;
+        submit_batch(&service, &mut ledger, "e", 50).await;
         service.wait_outbox_empty(SOON).await;
-        // What was acknowledged is known over a restart: nothing is sent again.
+        // Acknowledgements survive a restart: nothing is sent again.
         broker.set_acks(Acks::All);
         service.restart().await;
         service.wait_connected(SOON).await;
-        accept(&service, &mut ledger, [event("last")]).await;
+        submit(&service, &mut ledger, [event("last")]).await;
         service.wait_until_delivered("last", SOON).await;
-        let mut expected = ids("e", 50);
+        let mut expected = event_ids("e", 50);
         expected.push("last".to_owned());
         assert_eq!(events_received(&broker).iter().map(event_id).collect::<Vec<_>>(), expected);
         assert_eq!(broker.violations(), [""; 0]);

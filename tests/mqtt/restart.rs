@@ -1,25 +1,20 @@
-//! The broker restarts, and what is told meanwhile.
+//! The broker restarts, and status and metrics report it.
 
-use liveobject_actors::clock;
+use liveobject_actors::domain::clock;
 use liveobject_test_support::Ledger;
 use serde_json::Value;
 
-use crate::helpers::{SOON, Scene, accept_batch, assert_metrics, logged, metric};
-
-fn time(value: &Value) -> chrono::DateTime<chrono::FixedOffset> {
-    let text = value.as_str().unwrap_or_else(|| panic!("{value} is not a time"));
-    chrono::DateTime::parse_from_rfc3339(text).expect("RFC 3339")
-}
+use crate::helpers::{SOON, Scene, assert_metrics, logged, metric, submit_batch, time};
 
 #[tokio::test]
-async fn events_accepted_while_the_broker_restarts_arrive_afterwards_in_order() {
+async fn events_accepted_while_the_broker_restarts_arrive_in_order() {
     let mut scene = Scene::start().await;
     let ledger = scene.outlive_restarts().await;
     assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
 }
 
 #[tokio::test]
-async fn status_and_metrics_tell_the_story_of_a_broker_that_went_and_came_back() {
+async fn status_and_metrics_follow_a_broker_that_stops_and_returns() {
     let mut scene = Scene::start().await;
     let up = scene.service.status().await;
     assert_eq!((&up["state"], &up["protocol"]), (&"connected".into(), &"5".into()));
@@ -39,22 +34,22 @@ async fn status_and_metrics_tell_the_story_of_a_broker_that_went_and_came_back()
     let (error, next) = (&down["last_error"], time(&down["next_attempt_at"]));
     assert!(time(&error["at"]) > time(&up["last_connected_at"]), "{down}");
     let wait = (next - time(&error["at"])).as_seconds_f64();
-    assert!((3.1..=4.1).contains(&wait), "the third wait is 4 s, up to a fifth less: {down}");
+    assert!((3.1..=4.1).contains(&wait), "the third wait must be 4 s, or up to a fifth less: {down}");
     assert!(next <= clock::now() + std::time::Duration::from_secs(4), "{down}");
     assert!(error["message"].as_str().is_some_and(|text| text.contains("broker")), "{down}");
 
     let mut ledger = Ledger::new();
-    accept_batch(&scene.service, &mut ledger, "meanwhile", 30).await;
+    submit_batch(&scene.service, &mut ledger, "during", 30).await;
     let outbox = &scene.service.status().await["outbox"];
     assert_eq!((&outbox["pending"], &outbox["in_flight"]), (&30.into(), &0.into()));
     assert!(time(&outbox["oldest_pending_at"]) > time(&error["at"]), "{outbox}");
-    let told = [
+    let expected = [
         ("mqtt_connection_status", 0.0),
         ("mqtt_reconnect_attempts_total", 2.0),
         ("outbox_pending_events", 30.0),
         ("outbox_in_flight_events", 0.0),
     ];
-    assert_metrics(&scene.service, &told).await;
+    assert_metrics(&scene.service, &expected).await;
     assert!(metric(&scene.service, "outbox_oldest_pending_seconds").await > 0.0);
 
     scene.broker.resume().await;
@@ -64,16 +59,16 @@ async fn status_and_metrics_tell_the_story_of_a_broker_that_went_and_came_back()
     assert!(time(&again["last_connected_at"]) > time(&error["at"]), "{again}");
     assert_eq!((&again["state"], &again["next_attempt_at"]), (&"connected".into(), &Value::Null));
     assert_eq!(again["outbox"]["oldest_pending_at"], Value::Null);
-    let told = [
+    let expected = [
         ("mqtt_connection_status", 1.0),
         ("mqtt_reconnect_attempts_total", 3.0),
         ("outbox_pending_events", 0.0),
         ("outbox_oldest_pending_seconds", 0.0),
     ];
-    assert_metrics(&scene.service, &told).await;
+    assert_metrics(&scene.service, &expected).await;
 
     let warned = logged(&scene.service, "WARN");
-    let story: Vec<_> = warned.iter().map(|line| (&line["message"], &line["kind"])).collect();
+    let log: Vec<_> = warned.iter().map(|line| (&line["message"], &line["kind"])).collect();
     let failed = (&"connecting failed".into(), &"refused".into());
-    assert_eq!(story, [(&"disconnected".into(), &"closed".into()), failed, failed]);
+    assert_eq!(log, [(&"disconnected".into(), &"closed".into()), failed, failed]);
 }

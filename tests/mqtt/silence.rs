@@ -1,11 +1,11 @@
-//! A broker that is connected and answers nothing: *connected* means proven.
+//! A connected broker that does not respond: *connected* is only reported while it is proven.
 
 use liveobject_test_support::{Ledger, Proxy};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    LATER, SHORTEST, SOON, Scene, accept_batch, connect, logged, scripted, settle, wait_for_error,
-    wait_for_event,
+    LATER, SHORTEST, SOON, Scene, assert_all_arrive, connect, logged, scripted_broker, submit_batch,
+    wait_for_error, wait_for_event,
 };
 
 fn impatient() -> Value {
@@ -13,19 +13,19 @@ fn impatient() -> Value {
 }
 
 #[tokio::test]
-async fn a_broker_that_hangs_is_stalled_and_all_arrives_when_it_goes_on() {
+async fn a_hanging_broker_is_reported_as_stalled_and_everything_arrives_when_it_resumes() {
     let mut scene = Scene::with(&impatient()).await;
     let mut ledger = Ledger::new();
-    accept_batch(&scene.service, &mut ledger, "before", 20).await;
+    submit_batch(&scene.service, &mut ledger, "before", 20).await;
     scene.service.wait_outbox_empty(SOON).await;
     scene.broker.freeze();
-    accept_batch(&scene.service, &mut ledger, "meanwhile", 20).await;
+    submit_batch(&scene.service, &mut ledger, "during", 20).await;
     let stalled = wait_for_error(&scene.service, "stalled").await;
     assert_eq!((&stalled["connected"], &stalled["outbox"]["pending"]), (&false.into(), &20.into()));
     assert_eq!(stalled["outbox"]["in_flight"], 0);
-    // To connect anew is tried, and not answered either.
+    // The service tries to reconnect, which gets no response either.
     wait_for_error(&scene.service, "timeout").await;
-    accept_batch(&scene.service, &mut ledger, "later", 20).await;
+    submit_batch(&scene.service, &mut ledger, "later", 20).await;
     scene.broker.thaw();
     scene.service.wait_connected(LATER).await;
     scene.assert_all_arrive(&mut ledger).await;
@@ -33,12 +33,12 @@ async fn a_broker_that_hangs_is_stalled_and_all_arrives_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn a_broker_that_answers_pings_and_acknowledges_nothing_is_stalled() {
+async fn a_broker_that_answers_only_pings_is_reported_as_stalled() {
     use liveobject_test_support::Acks;
-    let (broker, service) = scripted(&impatient()).await;
+    let (broker, service) = scripted_broker(&impatient()).await;
     broker.set_acks(Acks::Withhold);
     let mut ledger = Ledger::new();
-    accept_batch(&service, &mut ledger, "e", 3).await;
+    submit_batch(&service, &mut ledger, "e", 3).await;
     wait_for_error(&service, "stalled").await;
     broker.set_acks(Acks::All);
     service.wait_outbox_empty(LATER).await;
@@ -50,10 +50,10 @@ async fn a_broker_that_answers_pings_and_acknowledges_nothing_is_stalled() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_proven_by_pings() {
+async fn an_idle_connection_is_checked_by_pings() {
     let mut idle = impatient();
     idle["keep_alive_seconds"] = SHORTEST.into();
-    let (broker, service) = scripted(&idle).await;
+    let (broker, service) = scripted_broker(&idle).await;
     broker.wait_for("a ping", SOON, |broker| broker.pings() == 1).await;
     assert_eq!(service.status().await["connected"], true);
     broker.answer_pings(false);
@@ -63,12 +63,12 @@ async fn an_idle_connection_is_proven_by_pings() {
 }
 
 #[tokio::test]
-async fn a_network_that_stalls_is_found_out_and_nothing_is_lost() {
+async fn a_stalled_network_is_detected_and_nothing_is_lost() {
     stalls_with(Proxy::stall).await;
 }
 
 #[tokio::test]
-async fn a_peer_that_vanished_is_found_out_and_nothing_is_lost() {
+async fn a_vanished_peer_is_detected_and_nothing_is_lost() {
     stalls_with(Proxy::half_open).await;
 }
 
@@ -77,14 +77,12 @@ async fn stalls_with(fault: impl Fn(&Proxy)) {
     let proxy = Proxy::start(scene.broker.port()).await;
     connect(&scene.service, proxy.port(), &impatient()).await;
     let mut ledger = Ledger::new();
-    accept_batch(&scene.service, &mut ledger, "before", 20).await;
+    submit_batch(&scene.service, &mut ledger, "before", 20).await;
     wait_for_event(&scene.subscriber, "before-20").await;
     fault(&proxy);
-    accept_batch(&scene.service, &mut ledger, "meanwhile", 20).await;
+    submit_batch(&scene.service, &mut ledger, "during", 20).await;
     wait_for_error(&scene.service, "stalled").await;
     proxy.flow();
     scene.service.wait_connected(LATER).await;
-    settle(&scene.service, &[&scene.subscriber], &mut ledger).await;
-    ledger.assert_nothing_lost();
-    ledger.assert_in_order();
+    assert_all_arrive(&scene.service, &[&scene.subscriber], &mut ledger).await;
 }

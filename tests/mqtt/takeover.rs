@@ -1,27 +1,42 @@
 //! Another client with the same client id.
 
-use liveobject_test_support::Subscriber;
+use liveobject_test_support::{ScriptedBroker, Subscriber};
 use serde_json::{Value, json};
 
-use crate::helpers::{SOON, Scene, event, scripted, wait_for_error, wait_for_event, warnings};
+use crate::helpers::{
+    SERVICE_DEVICE, SOON, Scene, error_message, event, scripted_broker, wait_for_error, wait_for_event,
+    warnings,
+};
 
 #[tokio::test]
-async fn a_second_client_with_the_same_id_loses_no_event() {
+async fn a_second_client_with_the_same_id_causes_no_loss() {
     let scene = Scene::with(&json!({ "client_id": "twin" })).await;
-    let twin = Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
+    let other_client =
+        Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
     let lost = |status: &Value| status["connected"] == false;
-    let status = scene.service.wait_status("the link is lost", SOON, lost).await;
-    // Not every version of the broker says why it closes the older connection.
+    let status = scene.service.wait_status("the connection is lost", SOON, lost).await;
+    // Not every broker version reports why it closes the older connection.
     let kind = status["last_error"]["kind"].as_str().expect("a kind");
     assert!(["taken_over", "closed"].contains(&kind), "{status}");
     let _ = scene.service.post_event(&event("a")).await.expect(202);
-    drop(twin);
+    drop(other_client);
     wait_for_event(&scene.subscriber, "a").await;
     scene.service.wait_until_delivered("a", SOON).await;
 }
 
+/// Waits until the service has sent everything that it sends after connecting. If it were still sending, a
+/// failed write could be reported instead of the DISCONNECT.
+async fn wait_for_first_messages(broker: &ScriptedBroker) {
+    let all_sent = |broker: &ScriptedBroker| {
+        let received = broker.received();
+        let has = |topic: &str| received.iter().any(|received| received.publish.topic == topic);
+        has(SERVICE_DEVICE) && has("liveobject/outbox") && !broker.subscriptions().is_empty()
+    };
+    broker.wait_for("the first messages", SOON, all_sent).await;
+}
+
 #[tokio::test]
-async fn each_disconnect_of_the_broker_has_the_kind_that_users_act_on() {
+async fn each_disconnect_reason_is_reported_as_the_right_failure_kind() {
     for (reason, kind) in [
         (0x8e, "taken_over"),
         (0x87, "not_authorized"),
@@ -30,7 +45,8 @@ async fn each_disconnect_of_the_broker_has_the_kind_that_users_act_on() {
         (0x8b, "closed"),
         (0x98, "closed"),
     ] {
-        let (broker, service) = scripted(&json!({})).await;
+        let (broker, service) = scripted_broker(&json!({})).await;
+        wait_for_first_messages(&broker).await;
         broker.disconnect(reason);
         let status = service.wait_status("an error", SOON, |status| !status["last_error"].is_null()).await;
         assert_eq!(status["last_error"]["kind"], kind, "reason {reason:#x}: {status}");
@@ -38,22 +54,22 @@ async fn each_disconnect_of_the_broker_has_the_kind_that_users_act_on() {
 }
 
 #[tokio::test]
-async fn a_twin_that_keeps_coming_back_is_suspected_where_the_broker_does_not_say_so() {
+async fn a_second_client_that_keeps_reconnecting_is_detected_even_if_the_broker_does_not_report_it() {
     for protocol in ["5", "3.1.1"] {
         let scene = Scene::with(&json!({ "client_id": "twin", "protocol": protocol })).await;
-        // It comes back within a moment each time, as many clients do.
+        // Like many clients, it reconnects within a moment each time.
         let _twin =
             Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
         let suspected = |status: &Value| status["last_error"]["kind"] == "taken_over";
-        let status = scene.service.wait_status("the twin", SOON, suspected).await;
-        let message = status["last_error"]["message"].as_str().expect("a message");
+        let status = scene.service.wait_status("a takeover", SOON, suspected).await;
+        let message = error_message(&status);
         assert!(message.contains("nother client") && message.contains("client_id"), "{message}");
     }
 }
 
 #[tokio::test]
-async fn a_suspected_twin_is_warned_of_while_connected() {
-    let (broker, service) = scripted(&json!({ "protocol": "3.1.1", "client_id": "twin" })).await;
+async fn a_suspected_takeover_raises_a_warning_while_connected() {
+    let (broker, service) = scripted_broker(&json!({ "protocol": "3.1.1", "client_id": "twin" })).await;
     for attempt in 1..=3 {
         service.wait_connected(SOON).await;
         broker.close();
@@ -61,7 +77,7 @@ async fn a_suspected_twin_is_warned_of_while_connected() {
         service.wait_status(&format!("failure {attempt} in a row"), SOON, counted).await;
     }
     let status = wait_for_error(&service, "taken_over").await;
-    let message = status["last_error"]["message"].as_str().expect("a message");
+    let message = error_message(&status);
     assert!(message.contains("probably another client") && message.contains("\"twin\""), "{message}");
     service.wait_connected(SOON).await;
     assert_eq!(warnings(&service.status().await), ["client_id_taken_over"]);

@@ -1,4 +1,4 @@
-//! What was delivered today, and the last hour.
+//! What was delivered today, and the history of the last hour.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn event(id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_was_delivered_today_is_counted_over_a_restart() {
+async fn the_count_of_events_delivered_today_survives_a_restart() {
     let mut scene = Scene::start().await;
     let counted = |status: &Value, n: u64| status["outbox"]["delivered_today"] == n;
     for i in 0..3 {
@@ -26,7 +26,7 @@ async fn what_was_delivered_today_is_counted_over_a_restart() {
 }
 
 #[tokio::test]
-async fn the_last_hour_is_told_by_points_of_the_metrics() {
+async fn the_history_contains_points_of_the_last_hour() {
     let scene = Scene::start().await;
     for i in 0..3 {
         let _ = scene.service.post_event(&event(&format!("e{i}"))).await.expect(202);
@@ -36,6 +36,6 @@ async fn the_last_hour_is_told_by_points_of_the_metrics() {
     let point = first().await;
     assert_eq!(point["events_per_minute"], 3, "{point}");
     assert!(point["pending"].as_u64().is_some_and(|pending| pending <= 3), "{point}");
-    let (half, most) = (&point["delivery_p50_seconds"], &point["delivery_p95_seconds"]);
-    assert!(half.as_f64().unwrap() > 0.0 && half.as_f64() <= most.as_f64(), "{point}");
+    let (median, p95) = (&point["delivery_p50_seconds"], &point["delivery_p95_seconds"]);
+    assert!(median.as_f64().unwrap() > 0.0 && median.as_f64() <= p95.as_f64(), "{point}");
 }

@@ -1,15 +1,16 @@
-//! TLS and WebSockets at real brokers: what is right works, in the trial and for events alike.
+//! TLS and WebSockets with real brokers: correct settings work, in the connection test and for events alike.
 
 use std::collections::BTreeMap;
 
 use liveobject_test_support::{
-    Authority, Identity, Listener, Mosquitto, Order, Proxy, Service, Subscriber, api::MQTT,
+    Authority, CertificateSpec, Identity, Listener, Mosquitto, Proxy, Service, Subscriber, api::MQTT,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, Stream, connect, event, logged, metric, service, settings, settle, wait_for_event, warnings,
+    SOON, Stream, assert_all_arrive, connect, event, logged, metric, service, settings, tls, wait_for_event,
+    warnings, with,
 };
 
 const RSA_PKCS8: &str = include_str!("testdata/rsa.pkcs8.key");
@@ -22,22 +23,12 @@ fn authority() -> Authority {
 }
 
 fn server(authority: &Authority) -> Identity {
-    authority.issue(&Order::server(&["127.0.0.1", "broker.lan"]))
+    authority.issue(&CertificateSpec::server(&["127.0.0.1", "broker.lan"]))
 }
 
-fn tls(ca: &str) -> Value {
-    json!({ "use_tls": true, "ca_certificate": ca })
-}
-
-fn with(mut settings: Value, other: Value) -> Value {
-    let Value::Object(other) = other else { panic!("{other} is no object") };
-    settings.as_object_mut().expect("an object").extend(other);
-    settings
-}
-
-/// Tries these settings and puts them in force: every stage is passed, an event arrives. Answers with the details of the
+/// Tests and applies these settings: every stage passes and an event arrives. Returns the details of the
 /// stages.
-async fn works(service: &Service, witness: &Subscriber, settings: &Value) -> BTreeMap<String, String> {
+async fn assert_works(service: &Service, witness: &Subscriber, settings: &Value) -> BTreeMap<String, String> {
     let report = service.post(&format!("{MQTT}/test"), settings).await.expect(200);
     assert_eq!(report["success"], true, "{report}");
     let stages = report["stages"].as_array().expect("stages");
@@ -62,18 +53,18 @@ async fn works(service: &Service, witness: &Subscriber, settings: &Value) -> BTr
 }
 
 #[tokio::test]
-async fn every_right_way_to_a_broker_is_all_green_and_brings_events() {
+async fn every_valid_way_to_reach_a_broker_passes_the_test_and_delivers_events() {
     let authority = authority();
     let server = server(&authority);
-    let below = authority.intermediate("Below").issue(&Order::server(&["127.0.0.1"]));
-    let named = authority.issue(&Order::server(&["broker.lan"]));
-    let pinned = Order::server(&["127.0.0.1"]).authority().self_signed();
-    let nameless = Order::server(&[]).self_signed();
+    let intermediate = authority.intermediate("Intermediate").issue(&CertificateSpec::server(&["127.0.0.1"]));
+    let named = authority.issue(&CertificateSpec::server(&["broker.lan"]));
+    let pinned = CertificateSpec::server(&["127.0.0.1"]).authority().self_signed();
+    let nameless = CertificateSpec::server(&[]).self_signed();
     let broker = Mosquitto::builder()
         .listener(Listener::tls(&server))
         .listener(Listener::websockets())
         .listener(Listener::tls(&server).and_websockets())
-        .listener(Listener::tls(&below))
+        .listener(Listener::tls(&intermediate))
         .listener(Listener::tls(&named))
         .listener(Listener::tls(&pinned))
         .listener(Listener::tls(&nameless))
@@ -85,32 +76,33 @@ async fn every_right_way_to_a_broker_is_all_green_and_brings_events() {
     let websocket = json!({ "transport": "websocket" });
     let to = |place: usize, other: &Value| settings(broker.listener(place), other);
 
-    let found = works(&service, &witness, &to(0, &ca)).await;
+    let found = assert_works(&service, &witness, &to(0, &ca)).await;
     assert!(found["connect"].starts_with("connected to 127.0.0.1:"), "{found:?}");
     let certificate = "certificate of CN=Test broker, issued by CN=Test authority, valid until 20";
     assert!(found["tls"].starts_with(&format!("TLS 1.3; {certificate}")), "{found:?}");
     assert!(found["login"].contains("unacknowledged messages"), "{found:?}");
 
-    let found = works(&service, &witness, &to(1, &websocket)).await;
+    let found = assert_works(&service, &witness, &to(1, &websocket)).await;
     assert!(found["login"].starts_with("WebSocket at /mqtt; MQTT 5"), "{found:?}");
-    works(&service, &witness, &to(2, &with(ca.clone(), websocket))).await;
-    works(&service, &witness, &to(3, &ca)).await;
-    works(&service, &witness, &to(4, &with(ca.clone(), json!({ "tls_server_name": "broker.lan" })))).await;
+    assert_works(&service, &witness, &to(2, &with(ca.clone(), websocket))).await;
+    assert_works(&service, &witness, &to(3, &ca)).await;
+    assert_works(&service, &witness, &to(4, &with(ca.clone(), json!({ "tls_server_name": "broker.lan" }))))
+        .await;
     let bundle = format!("{}{}", Authority::new("Another").pem(), authority.pem());
-    works(&service, &witness, &to(0, &tls(&bundle))).await;
-    works(&service, &witness, &to(5, &tls(&pinned.certificate))).await;
-    works(&service, &witness, &to(6, &tls(&nameless.certificate))).await;
+    assert_works(&service, &witness, &to(0, &tls(&bundle))).await;
+    assert_works(&service, &witness, &to(5, &tls(&pinned.certificate))).await;
+    assert_works(&service, &witness, &to(6, &tls(&nameless.certificate))).await;
 
     let older =
         Mosquitto::builder().openssl("MaxProtocol = TLSv1.2").listener(Listener::tls(&server)).start().await;
     let witness = Subscriber::start(older.port()).await;
-    let found = works(&service, &witness, &settings(older.listener(0), &ca)).await;
+    let found = assert_works(&service, &witness, &settings(older.listener(0), &ca)).await;
     assert!(found["tls"].starts_with("TLS 1.2; "), "{found:?}");
     assert_eq!(logged(&service, "WARN"), Vec::<Value>::new());
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_whatever_the_form_of_its_key() {
+async fn a_client_certificate_works_with_every_key_format() {
     let authority = authority();
     let server = server(&authority);
     let broker = Mosquitto::builder()
@@ -129,12 +121,12 @@ async fn a_client_certificate_is_shown_whatever_the_form_of_its_key() {
         (0, RSA_PKCS8, RSA_PKCS1),
         (1, EC_PKCS8, EC_SEC1),
     ] {
-        let ours = authority.issue_for(&Order::client("camera"), pkcs8);
+        let ours = authority.issue_for(&CertificateSpec::client("camera"), pkcs8);
         let transport = if place == 1 { "websocket" } else { "tcp" };
         let own =
             json!({ "client_certificate": ours.certificate, "client_key": key, "transport": transport });
         let settings = settings(broker.listener(place), &with(tls(authority.pem()), own));
-        let found = works(&service, &witness, &settings).await;
+        let found = assert_works(&service, &witness, &settings).await;
         assert!(found["tls"].ends_with("showed our certificate"), "{found:?}");
     }
     let shown = service.get(&format!("{MQTT}/config")).await.expect(200);
@@ -143,36 +135,36 @@ async fn a_client_certificate_is_shown_whatever_the_form_of_its_key() {
 }
 
 #[tokio::test]
-async fn the_systems_authorities_are_trusted_when_none_is_given() {
+async fn the_system_authorities_are_trusted_by_default() {
     let authority = authority();
     let broker = Mosquitto::builder().listener(Listener::tls(&server(&authority))).start().await;
     let witness = Subscriber::start(broker.port()).await;
     let file = broker.dir().join("system.pem");
     std::fs::write(&file, authority.pem()).expect("a file");
     let service = service().env("SSL_CERT_FILE", file.display()).start().await;
-    works(&service, &witness, &settings(broker.listener(0), &json!({ "use_tls": true }))).await;
+    assert_works(&service, &witness, &settings(broker.listener(0), &json!({ "use_tls": true }))).await;
 }
 
 #[tokio::test]
-async fn an_unverified_broker_works_and_is_warned_of_at_each_connection() {
+async fn an_unverified_broker_works_and_logs_a_warning_at_each_connection() {
     let mut broker = Mosquitto::builder()
-        .listener(Listener::tls(&Order::server(&["other"]).valid(-9, -2).self_signed()))
+        .listener(Listener::tls(&CertificateSpec::server(&["other"]).valid(-9, -2).self_signed()))
         .start()
         .await;
     let witness = Subscriber::start(broker.port()).await;
     let service = service().start().await;
     let insecure = settings(broker.listener(0), &json!({ "use_tls": true, "tls_insecure": true }));
-    let found = works(&service, &witness, &insecure).await;
+    let found = assert_works(&service, &witness, &insecure).await;
     assert!(found["tls"].contains("NOT VERIFIED"), "{found:?}");
     let status = service.status().await;
     assert!(warnings(&status).contains(&"tls_insecure"), "{status}");
     let unverified = || {
-        let is_such =
+        let is_unverified =
             |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("not verified"));
-        logged(&service, "WARN").iter().filter(|line| is_such(line)).count()
+        logged(&service, "WARN").iter().filter(|line| is_unverified(line)).count()
     };
     let before = unverified();
-    assert!(before >= 2, "the trial and the connection");
+    assert!(before >= 2, "the connection test and the connection itself");
     broker.restart().await;
     let newer =
         |now: &Value| now["connected"] == true && now["last_connected_at"] != status["last_connected_at"];
@@ -181,26 +173,26 @@ async fn an_unverified_broker_works_and_is_warned_of_at_each_connection() {
 }
 
 #[tokio::test]
-async fn certificates_that_end_soon_are_warned_of_and_measured() {
+async fn certificates_that_expire_soon_raise_warnings_and_set_metrics() {
     let authority = authority();
     let (days, names) = (13, &["127.0.0.1"]);
-    let soon = authority.issue(&Order::server(names).valid(-1, days));
-    let ours = authority.issue(&Order::client("camera").valid(-1, 2));
+    let soon = authority.issue(&CertificateSpec::server(names).valid(-1, days));
+    let ours = authority.issue(&CertificateSpec::client("camera").valid(-1, 2));
     let broker = Mosquitto::builder()
         .listener(Listener::tls(&soon).for_clients_of(authority.pem()))
-        .listener(Listener::tls(&authority.issue(&Order::server(names).valid(-1, 15))))
+        .listener(Listener::tls(&authority.issue(&CertificateSpec::server(names).valid(-1, 15))))
         .start()
         .await;
     let service = service().start().await;
     let own = json!({ "client_certificate": ours.certificate, "client_key": ours.key });
     connect(&service, broker.listener(0), &with(tls(authority.pem()), own)).await;
     let status = service.status().await;
-    let told: Vec<_> = status["warnings"].as_array().expect("a list").iter().collect();
+    let listed: Vec<_> = status["warnings"].as_array().expect("a list").iter().collect();
     assert_eq!(warnings(&status), ["certificate_expires", "certificate_expires"], "{status}");
-    let text = |place: usize| told[place]["message"].as_str().expect("a text");
+    let text = |place: usize| listed[place]["message"].as_str().expect("a text");
     assert!(text(0).contains("expires in 13 days"), "{status}");
     assert!(text(1).starts_with("Our client certificate expires in 2 days"), "{status}");
-    let now = liveobject_actors::clock::now().timestamp();
+    let now = liveobject_actors::domain::clock::now().timestamp();
     for (whose, days) in [("broker", 13), ("client", 2)] {
         let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{whose}\"}}");
         let end = metric(&service, &name).await;
@@ -237,28 +229,26 @@ async fn restarts_cuts_and_resets_lose_nothing_over_tls_and_websockets() {
             with(tls(authority.pem()), json!({ "transport": transport, "topic_prefix": transport }));
         connect(&service, proxy.port(), &encrypted).await;
         let stream = Stream::start(&service);
-        for misfortune in 0..3 {
-            stream.more(50).await;
-            match misfortune {
+        for fault in 0..3 {
+            stream.wait_for_more(50).await;
+            match fault {
                 0 => proxy.cut().await,
                 1 => proxy.reset().await,
                 _ => broker.restart().await,
             }
             let lost = |status: &Value| status["connected"] == false;
-            let status = service.wait_status("the link is lost", SOON, lost).await;
+            let status = service.wait_status("the connection is lost", SOON, lost).await;
             assert_eq!(status["last_error"]["kind"], "closed", "{status}");
             service.wait_connected(SOON).await;
         }
-        stream.more(50).await;
+        stream.wait_for_more(50).await;
         let mut ledger = stream.stop().await;
-        settle(&service, &[&subscriber], &mut ledger).await;
-        ledger.assert_nothing_lost();
-        ledger.assert_in_order();
+        assert_all_arrive(&service, &[&subscriber], &mut ledger).await;
     }
 }
 
 #[tokio::test]
-async fn a_key_that_is_stored_is_used_for_the_same_destination_only() {
+async fn stored_secrets_are_used_only_for_the_same_destination() {
     let authority = authority();
     let server = server(&authority);
     let broker =
@@ -266,7 +256,7 @@ async fn a_key_that_is_stored_is_used_for_the_same_destination_only() {
     let elsewhere =
         Mosquitto::builder().listener(Listener::tls(&server).for_clients_of(authority.pem())).start().await;
     let service = service().start().await;
-    let ours = authority.issue(&Order::client("camera"));
+    let ours = authority.issue(&CertificateSpec::client("camera"));
     let mut own = with(
         settings(broker.listener(0), &tls(authority.pem())),
         json!({ "client_certificate": ours.certificate, "client_key": ours.key, "password": "hush-hush" }),
@@ -291,7 +281,7 @@ async fn a_key_that_is_stored_is_used_for_the_same_destination_only() {
         for (method, path) in [(Method::PUT, "config"), (Method::POST, "test")] {
             let request = service.request(method, &format!("{MQTT}/{path}")).json(&changed);
             let refused =
-                liveobject_test_support::Api::try_send(request).await.expect("an answer").expect(422);
+                liveobject_test_support::Api::try_send(request).await.expect("a response").expect(422);
             let faults = refused["errors"].as_array().expect("a list");
             let fields: Vec<_> =
                 faults.iter().map(|fault| fault["field"].as_str().expect("a name")).collect();

@@ -1,14 +1,16 @@
-//! Events that the broker takes and nobody hears.
+//! Events that the broker accepts and no subscriber receives.
 
 use liveobject_test_support::{Mosquitto, Reply, Rule, Subscriber};
 use serde_json::json;
 
-use crate::helpers::{SOON, assert_metrics, connected, event, scripted, wait_for_event, warnings};
+use crate::helpers::{
+    SOON, assert_metrics, connected_service, event, scripted_broker, wait_for_event, warnings,
+};
 
 #[tokio::test]
-async fn nobody_subscribes_is_a_warning_until_somebody_does() {
+async fn a_lack_of_subscribers_is_a_warning_until_one_appears() {
     let broker = Mosquitto::start().await;
-    let service = connected(broker.port(), &json!({})).await;
+    let service = connected_service(broker.port(), &json!({})).await;
     let _ = service.post_event(&event("unheard")).await.expect(202);
     service.wait_until_delivered("unheard", SOON).await;
     let status = service.status().await;
@@ -27,8 +29,8 @@ async fn nobody_subscribes_is_a_warning_until_somebody_does() {
 }
 
 #[tokio::test]
-async fn with_qos_2_too() {
-    let (broker, service) = scripted(&json!({ "qos": 2 })).await;
+async fn with_qos_2_a_lack_of_subscribers_is_a_warning_too() {
+    let (broker, service) = scripted_broker(&json!({ "qos": 2 })).await;
     broker.rule(Rule::event("unheard", Reply::Reason(0x10)));
     let _ = service.post_event(&event("unheard")).await.expect(202);
     service.wait_until_delivered("unheard", SOON).await;

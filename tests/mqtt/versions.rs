@@ -8,21 +8,23 @@ use liveobject_test_support::{
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, assert_metrics, connected, fails_with, logged, service, settings, wait_for_error,
+    SOON, assert_metrics, connected_service, error_message, fails_with, logged, service, settings,
+    wait_for_error,
 };
 use Version::{V5, V311};
 
 /// A CONNACK of MQTT 5 with reason 0x84, unsupported protocol version.
 const UNSUPPORTED: &[u8] = &[0x20, 3, 0, 0x84, 0];
-/// The same of MQTT 3.1.1, with return code 1, and as a broker may send it that counts in MQTT 5's.
+/// A CONNACK with return code 1 (unacceptable protocol version), in the 3.1.1 format and in the MQTT 5
+/// format.
 const UNACCEPTABLE: &[u8] = &[0x20, 2, 0, 1];
-const UNACCEPTABLE_5: &[u8] = &[0x20, 3, 0, 1, 0];
+const UNACCEPTABLE_IN_5: &[u8] = &[0x20, 3, 0, 1, 0];
 
 /// Every way in which brokers refuse MQTT 5.
 const REFUSALS: [Refusal; 5] = [
     Refusal::Answer(UNSUPPORTED),
     Refusal::Answer(UNACCEPTABLE),
-    Refusal::Answer(UNACCEPTABLE_5),
+    Refusal::Answer(UNACCEPTABLE_IN_5),
     Refusal::Close,
     Refusal::Reset,
 ];
@@ -44,18 +46,18 @@ async fn reconnect(broker: &ScriptedBroker, service: &Service) {
 }
 
 #[tokio::test]
-async fn a_broker_that_refuses_mqtt_5_in_whatever_way_is_spoken_to_in_3_1_1_at_once_and_in_silence() {
+async fn any_refusal_of_mqtt_5_falls_back_to_3_1_1_at_once_and_without_a_warning() {
     for refusal in REFUSALS {
         let broker = ScriptedBroker::start().await;
         broker.refuse(V5, refusal);
-        let service = connected(broker.port(), &json!({})).await;
+        let service = connected_service(broker.port(), &json!({})).await;
         assert_eq!(versions(&broker), [V5, V311], "{refusal:?}");
         let status = service.status().await;
-        let told = (&status["protocol"], &status["last_error"], &status["reconnect_attempt"]);
-        assert_eq!(told, (&"3.1.1".into(), &Value::Null, &0.into()), "{refusal:?}: {status}");
+        let actual = (&status["protocol"], &status["last_error"], &status["reconnect_attempt"]);
+        assert_eq!(actual, (&"3.1.1".into(), &Value::Null, &0.into()), "{refusal:?}: {status}");
         assert_metrics(&service, &[("mqtt_reconnect_attempts_total", 0.0)]).await;
         assert!(logged(&service, "WARN").is_empty(), "{refusal:?}: {:?}", logged(&service, "WARN"));
-        // A port that closes without a word may be asked whether it expects TLS: that is no MQTT.
+        // After a close without a response, the service may probe for TLS, and that is not valid MQTT.
         if let Refusal::Answer(_) = refusal {
             assert_eq!(broker.violations(), Vec::<String>::new(), "{refusal:?}");
         }
@@ -63,15 +65,15 @@ async fn a_broker_that_refuses_mqtt_5_in_whatever_way_is_spoken_to_in_3_1_1_at_o
 }
 
 #[tokio::test]
-async fn a_broker_that_said_that_it_does_not_speak_mqtt_5_is_not_asked_again_until_the_settings_change() {
+async fn an_explicit_refusal_of_mqtt_5_is_remembered_until_the_settings_change() {
     let broker = ScriptedBroker::start().await;
     broker.refuse(V5, Refusal::Answer(UNSUPPORTED));
-    let service = connected(broker.port(), &json!({})).await;
+    let service = connected_service(broker.port(), &json!({})).await;
     reconnect(&broker, &service).await;
     assert_eq!(versions(&broker), [V5, V311, V311]);
     broker.refuse_nobody();
     reconnect(&broker, &service).await;
-    assert_eq!(protocol(&service).await, "3.1.1", "an upgrade is not noticed by itself so soon");
+    assert_eq!(protocol(&service).await, "3.1.1", "an upgrade is not noticed automatically so soon");
     let _ =
         service.put_config(&settings(broker.port(), &json!({ "keep_alive_seconds": 50 }))).await.expect(200);
     let modern = |status: &Value| status["protocol"] == "5";
@@ -79,20 +81,20 @@ async fn a_broker_that_said_that_it_does_not_speak_mqtt_5_is_not_asked_again_unt
 }
 
 #[tokio::test]
-async fn a_broker_that_only_closes_the_connection_on_mqtt_5_is_believed_the_second_time() {
+async fn a_close_on_mqtt_5_is_remembered_from_the_second_time_on() {
     let broker = ScriptedBroker::start().await;
     broker.refuse(V5, Refusal::Close);
-    let service = connected(broker.port(), &json!({})).await;
+    let service = connected_service(broker.port(), &json!({})).await;
     reconnect(&broker, &service).await;
-    assert_eq!(versions(&broker), [V5, V311, V5, V311], "it may have been restarting");
+    assert_eq!(versions(&broker), [V5, V311, V5, V311], "the first close may have been a restart");
     reconnect(&broker, &service).await;
     assert_eq!(versions(&broker)[4..], [V311]);
 }
 
 #[tokio::test]
-async fn a_broker_that_restarts_in_the_middle_of_a_login_is_spoken_to_in_mqtt_5_afterwards() {
+async fn a_restart_during_a_login_does_not_cause_a_fallback_from_mqtt_5() {
     let broker = ScriptedBroker::start().await;
-    let service = connected(broker.port(), &json!({})).await;
+    let service = connected_service(broker.port(), &json!({})).await;
     assert_eq!(protocol(&service).await, "5");
     broker.refuse(V5, Refusal::Close);
     broker.close();
@@ -101,13 +103,13 @@ async fn a_broker_that_restarts_in_the_middle_of_a_login_is_spoken_to_in_mqtt_5_
     broker.refuse_nobody();
     service.wait_connected(SOON).await;
     assert_eq!(protocol(&service).await, "5");
-    assert_eq!(versions(&broker), [V5, V5, V5], "a broker that has spoken MQTT 5 has not unlearnt it");
+    assert_eq!(versions(&broker), [V5, V5, V5], "a broker that accepted MQTT 5 before still supports it");
 }
 
 #[tokio::test]
-async fn another_broker_at_the_same_address_is_found_to_be_old_after_all() {
+async fn an_older_broker_at_the_same_address_is_eventually_detected() {
     let broker = ScriptedBroker::start().await;
-    let service = connected(broker.port(), &json!({})).await;
+    let service = connected_service(broker.port(), &json!({})).await;
     broker.refuse(V5, Refusal::Close);
     broker.close();
     let old = |status: &Value| status["protocol"] == "3.1.1";
@@ -116,10 +118,10 @@ async fn another_broker_at_the_same_address_is_found_to_be_old_after_all() {
 }
 
 #[tokio::test]
-async fn a_broker_that_unlearnt_3_1_1_is_spoken_to_in_mqtt_5_at_once() {
+async fn a_broker_that_no_longer_accepts_3_1_1_gets_mqtt_5_at_once() {
     let broker = ScriptedBroker::start().await;
-    broker.refuse(V5, Refusal::Answer(UNACCEPTABLE_5));
-    let service = connected(broker.port(), &json!({})).await;
+    broker.refuse(V5, Refusal::Answer(UNACCEPTABLE_IN_5));
+    let service = connected_service(broker.port(), &json!({})).await;
     broker.refuse_nobody();
     broker.refuse(V311, Refusal::Answer(UNACCEPTABLE));
     reconnect(&broker, &service).await;
@@ -128,7 +130,7 @@ async fn a_broker_that_unlearnt_3_1_1_is_spoken_to_in_mqtt_5_at_once() {
 }
 
 #[tokio::test]
-async fn what_says_nothing_of_the_version_is_no_reason_to_try_the_other_one() {
+async fn failures_unrelated_to_the_version_do_not_cause_a_fallback() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     let impatient = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
@@ -150,13 +152,13 @@ async fn what_says_nothing_of_the_version_is_no_reason_to_try_the_other_one() {
 }
 
 #[tokio::test]
-async fn a_broker_that_closes_on_every_login_is_tried_with_both_versions_and_waited_for_as_ever() {
+async fn a_broker_that_closes_on_every_login_is_tried_with_both_versions_per_attempt() {
     let broker = ScriptedBroker::start().await;
     broker.refuse(V5, Refusal::Close);
     broker.refuse(V311, Refusal::Close);
     let service = service().start().await;
     let failed = fails_with(&service, &settings(broker.port(), &json!({})), "closed").await;
-    let message = failed["last_error"]["message"].as_str().expect("a message");
+    let message = error_message(&failed);
     assert!(message.contains("with MQTT 5 as with MQTT 3.1.1"), "{message}");
     let third = |status: &Value| status["reconnect_attempt"] == 3;
     service.wait_status("three failures", SOON, third).await;
@@ -165,7 +167,7 @@ async fn a_broker_that_closes_on_every_login_is_tried_with_both_versions_and_wai
 }
 
 #[tokio::test]
-async fn the_password_is_found_wrong_by_a_broker_of_old_times_too() {
+async fn login_failures_over_3_1_1_are_reported_as_the_right_failure_kind() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     for (code, kind, words) in [
@@ -180,30 +182,30 @@ async fn the_password_is_found_wrong_by_a_broker_of_old_times_too() {
         for protocol in ["auto", "3.1.1"] {
             let login = json!({ "username": "camera", "password": "hush", "protocol": protocol });
             let failed = fails_with(&service, &settings(broker.port(), &login), kind).await;
-            let message = failed["last_error"]["message"].as_str().expect("a message");
+            let message = error_message(&failed);
             assert!(message.contains(words) && !message.contains("MQTT 5"), "{message}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_protocol_that_is_asked_for_is_the_only_one() {
-    for (asked, version, other) in [("5", V5, "3.1.1"), ("3.1.1", V311, "5")] {
+async fn a_configured_protocol_is_the_only_one_tried() {
+    for (configured, version, other) in [("5", V5, "3.1.1"), ("3.1.1", V311, "5")] {
         let broker = ScriptedBroker::start().await;
-        let service = connected(broker.port(), &json!({ "protocol": asked })).await;
-        assert_eq!(protocol(&service).await, asked);
+        let service = connected_service(broker.port(), &json!({ "protocol": configured })).await;
+        assert_eq!(protocol(&service).await, configured);
         assert_eq!(versions(&broker), [version]);
         broker.refuse(version, Refusal::Answer(if version == V5 { UNSUPPORTED } else { UNACCEPTABLE }));
         broker.close();
         let failed = wait_for_error(&service, "protocol").await;
-        let message = failed["last_error"]["message"].as_str().expect("a message");
+        let message = error_message(&failed);
         assert!(message.contains("\"auto\"") && !message.contains(&format!("MQTT {other}")), "{message}");
         assert!(versions(&broker).iter().all(|tried| *tried == version), "{:?}", versions(&broker));
     }
 }
 
 #[tokio::test]
-async fn the_test_tells_that_mqtt_5_was_refused_and_what_is_spoken_instead() {
+async fn the_connection_test_reports_the_fallback_from_mqtt_5() {
     let service = service().start().await;
     for (refusal, words) in
         [(REFUSALS[0], "was refused"), (REFUSALS[1], "MQTT 5 was"), (REFUSALS[3], "closing")]

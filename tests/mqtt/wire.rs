@@ -1,27 +1,24 @@
-//! QoS, retain and expiry, as they are on the wire.
+//! QoS, retain and expiry on the wire.
 
 use std::time::Duration;
 
-use liveobject_test_support::{Mosquitto, Service, Subscriber, wait_until};
-use serde_json::{Value, json};
+use liveobject_test_support::{Mosquitto, Subscriber, wait_until};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::helpers::{
-    SOON, assert_metrics, connect, connected, event, event_id, events_received, ids, scripted, service,
-    settings, wait_for_event, wait_for_ids,
+    SOON, assert_metrics, connect, connected_service, disable, event, event_id, event_ids, events_received,
+    scripted_broker, service, wait_for_event, wait_for_ids,
 };
+
+/// Long enough that at least two whole seconds are missing from the expiry of an event that waited.
+const WAIT: Duration = Duration::from_millis(2100);
 
 const DOOR: &str = "liveobject/camera/door/event";
 
-async fn disable(service: &Service, port: u16, other: &Value) {
-    let mut settings = settings(port, other);
-    settings["enabled"] = false.into();
-    let _ = service.put_config(&settings).await.expect(200);
-}
-
 #[tokio::test]
-async fn each_qos_is_seen_by_a_subscriber_and_its_events_are_delivered() {
-    // This broker delivers with the QoS that was published, as the subscriber takes them all.
+async fn events_are_delivered_with_each_qos() {
+    // This broker delivers with the QoS of the publisher, since the subscriber accepts every QoS.
     let broker = Mosquitto::start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     let service = service().start().await;
@@ -36,8 +33,8 @@ async fn each_qos_is_seen_by_a_subscriber_and_its_events_are_delivered() {
 }
 
 #[tokio::test]
-async fn qos_and_retain_are_those_of_the_moment_of_sending() {
-    let (broker, service) = scripted(&json!({ "qos": 0, "retain_messages": false })).await;
+async fn qos_and_retain_follow_the_settings_at_the_time_of_sending() {
+    let (broker, service) = scripted_broker(&json!({ "qos": 0, "retain_messages": false })).await;
     disable(&service, broker.port(), &json!({ "qos": 0, "retain_messages": false })).await;
     let _ = service.post_event(&event("a")).await.expect(202);
     connect(&service, broker.port(), &json!({ "qos": 2, "retain_messages": true })).await;
@@ -53,9 +50,9 @@ async fn qos_and_retain_are_those_of_the_moment_of_sending() {
 }
 
 #[tokio::test]
-async fn a_retained_event_is_there_for_a_subscriber_that_comes_later() {
+async fn a_retained_event_reaches_later_subscribers() {
     let broker = Mosquitto::start().await;
-    let service = connected(broker.port(), &json!({ "retain_messages": true })).await;
+    let service = connected_service(broker.port(), &json!({ "retain_messages": true })).await;
     let _ = service.post_event(&event("kept")).await.expect(202);
     service.wait_until_delivered("kept", SOON).await;
     let subscriber = Subscriber::start(broker.port()).await;
@@ -64,14 +61,14 @@ async fn a_retained_event_is_there_for_a_subscriber_that_comes_later() {
 }
 
 #[tokio::test]
-async fn message_expiry_counts_from_acceptance() {
+async fn the_message_expiry_counts_from_acceptance() {
     let expiring = json!({ "message_expiry_seconds": 60 });
-    let (broker, service) = scripted(&expiring).await;
+    let (broker, service) = scripted_broker(&expiring).await;
     disable(&service, broker.port(), &expiring).await;
     let accepted = Instant::now();
     let _ = service.post_event(&event("waited")).await.expect(202);
-    let two_seconds = async || accepted.elapsed() > Duration::from_millis(2100);
-    wait_until("two seconds have passed", SOON, two_seconds).await;
+    let waited = async || accepted.elapsed() > WAIT;
+    wait_until("the first event has waited", SOON, waited).await;
     let _ = service.post_event(&event("fresh")).await.expect(202);
     connect(&service, broker.port(), &expiring).await;
     let received = wait_for_ids(&broker, &["waited".to_owned(), "fresh".to_owned()]).await;
@@ -81,14 +78,14 @@ async fn message_expiry_counts_from_acceptance() {
     assert!((40..=58).contains(&waited), "{waited} s left");
     assert!(fresh <= 60 && fresh >= waited + 2, "{fresh} s left, and {waited} s for the one that waited");
     let status = broker.received().into_iter().find(|one| one.publish.topic == "liveobject/status");
-    assert_eq!(status.expect("a status").publish.message_expiry, None, "state does not expire");
+    assert_eq!(status.expect("a status").publish.message_expiry, None, "states must not expire");
 }
 
 #[tokio::test]
-async fn without_an_expiry_no_message_has_one() {
-    let (broker, service) = scripted(&json!({})).await;
+async fn without_the_setting_no_message_has_an_expiry() {
+    let (broker, service) = scripted_broker(&json!({})).await;
     let _ = service.post_event(&event("a")).await.expect(202);
-    wait_for_ids(&broker, &ids("a", 0)).await;
+    wait_for_ids(&broker, &event_ids("a", 0)).await;
     broker.wait_for("the event", SOON, |broker| !events_received(broker).is_empty()).await;
     assert_eq!(events_received(&broker)[0].publish.message_expiry, None);
 }

@@ -1,4 +1,4 @@
-//! The rules of axe-core, in every view: light and dark, on a telephone and on a desktop.
+//! Every view passes the rules of axe-core: light and dark, on a phone and on a desktop.
 
 use liveobject_test_support::{Browser, Mosquitto, Service};
 use serde_json::json;
@@ -7,47 +7,50 @@ use crate::helpers::{connected, event, page, put_picture, service, signed_in};
 
 const AXE: &str = include_str!("axe/axe.min.js");
 
-/// What axe-core finds fault with, each with the elements at fault.
-const LOOK: &str = "return axe.run(document, {resultTypes: ['violations']}).then(({violations}) => violations.map(v => \
-    `${v.impact} ${v.id}: ${v.help}\\n` + v.nodes.map(n => `    ${n.html}\\n    ${n.failureSummary}`).join('\\n')))";
+/// Returns the violations that axe-core finds, each with the elements concerned.
+const FIND_VIOLATIONS: &str = r"
+    return axe.run(document, {resultTypes: ['violations']}).then(({violations}) => violations.map(violation => {
+        const nodes = violation.nodes.map(node => `    ${node.html}\n    ${node.failureSummary}`);
+        return [`${violation.impact} ${violation.id}: ${violation.help}`, ...nodes].join('\n');
+    }))";
 
-/// Every rule holds here, in both schemes and both widths.
-async fn is_accessible(browser: &Browser, view: &str) {
+/// Asserts that no rule is violated, in both color schemes and at both widths.
+async fn assert_accessible(browser: &Browser, view: &str) {
     if browser.run("return typeof axe === 'undefined'", json!([])).await == true {
         browser.run(AXE, json!([])).await;
     }
     for (width, height) in [(375, 800), (1440, 900)] {
         browser.resize(width, height).await;
         for scheme in ["light", "dark"] {
-            browser.prefer(scheme).await;
-            let found = browser.run(LOOK, json!([])).await;
-            let faults: Vec<_> =
-                found.as_array().unwrap().iter().filter_map(|fault| fault.as_str()).collect();
-            assert!(faults.is_empty(), "{view}, {scheme}, {width} px:\n{}", faults.join("\n"));
+            browser.set_color_scheme(scheme).await;
+            let found = browser.run(FIND_VIOLATIONS, json!([])).await;
+            let violations: Vec<_> =
+                found.as_array().unwrap().iter().filter_map(|violation| violation.as_str()).collect();
+            assert!(violations.is_empty(), "{view}, {scheme}, {width} px:\n{}", violations.join("\n"));
         }
     }
 }
 
 #[tokio::test]
-async fn signing_in_and_the_first_start_break_no_rule_of_accessibility() {
+async fn signing_in_and_the_first_start_violate_no_accessibility_rule() {
     let service = service().await;
     let browser = Browser::start().await;
     browser.open(&page(&service)).await;
-    browser.sees("Sign in").await;
-    is_accessible(&browser, "sign-in").await;
+    browser.wait_for_text("Sign in").await;
+    assert_accessible(&browser, "sign-in").await;
     browser.enter("input[name=token]", "not-the-token").await;
     browser.click("form button").await;
-    browser.sees("That is not a token of this service").await;
-    is_accessible(&browser, "sign-in, refused").await;
+    browser.wait_for_text("This token isn’t valid here").await;
+    assert_accessible(&browser, "rejected sign-in").await;
     browser.enter("input[name=token]", &service.token()).await;
     browser.click("form button").await;
-    browser.sees("Connect your MQTT broker").await;
-    is_accessible(&browser, "first start").await;
+    browser.wait_for_text("Connect your MQTT broker").await;
+    assert_accessible(&browser, "first start").await;
     browser.click("nav a[href='#events']").await;
-    browser.sees("No events yet").await;
-    is_accessible(&browser, "no events").await;
+    browser.wait_for_text("No events yet").await;
+    assert_accessible(&browser, "no events").await;
     browser.click("nav a[href='#cameras']").await;
-    is_accessible(&browser, "no cameras").await;
+    assert_accessible(&browser, "no cameras").await;
 }
 
 async fn with_events() -> (Service, Mosquitto, Browser) {
@@ -62,42 +65,42 @@ async fn with_events() -> (Service, Mosquitto, Browser) {
 }
 
 #[tokio::test]
-async fn events_and_cameras_break_no_rule_of_accessibility() {
+async fn events_and_cameras_violate_no_accessibility_rule() {
     let (_service, _broker, browser) = with_events().await;
-    browser.sees("Delivered within").await;
-    // The first point of the charts comes with the second reading.
-    browser.holds("return document.querySelector('.chart .line')?.getAttribute('d')?.length > 0").await;
-    is_accessible(&browser, "events").await;
+    browser.wait_for_text("Delivered in").await;
+    // The charts have their first point after the second sample.
+    browser.wait_until("return document.querySelector('.chart .line')?.getAttribute('d')?.length > 0").await;
+    assert_accessible(&browser, "events").await;
     browser.click(".events .open").await;
-    browser.sees("liveobject/camera/front_door/event").await;
-    is_accessible(&browser, "one event").await;
+    browser.wait_for_text("liveobject/camera/front_door/event").await;
+    assert_accessible(&browser, "one event").await;
     browser.press("Close").await;
     browser.click("nav a[href='#cameras']").await;
-    browser.sees("Front Door").await;
-    is_accessible(&browser, "cameras").await;
+    browser.wait_for_text("Front Door").await;
+    assert_accessible(&browser, "cameras").await;
     browser.press("Rename").await;
-    is_accessible(&browser, "rename").await;
+    assert_accessible(&browser, "rename").await;
     browser.press("Close").await;
     browser.click(".camera .danger").await;
-    browser.sees("Its device disappears").await;
-    is_accessible(&browser, "delete").await;
+    browser.wait_for_text("are removed from Home Assistant").await;
+    assert_accessible(&browser, "delete").await;
 }
 
 #[tokio::test]
-async fn settings_and_their_trial_break_no_rule_of_accessibility() {
+async fn settings_and_the_connection_test_violate_no_accessibility_rule() {
     let (_service, mut broker, browser) = with_events().await;
     browser.click("nav a[href='#settings']").await;
-    browser.sees("Topic prefix").await;
-    is_accessible(&browser, "settings").await;
+    browser.wait_for_text("Topic prefix").await;
+    assert_accessible(&browser, "settings").await;
     browser.press("Test connection").await;
-    browser.holds("return document.querySelectorAll('.stage.good').length >= 5").await;
-    is_accessible(&browser, "a trial that passed").await;
+    browser.wait_until("return document.querySelectorAll('.stage.good').length >= 5").await;
+    assert_accessible(&browser, "a passed test").await;
     broker.stop().await;
     browser.press("Test connection").await;
-    browser.holds("return document.querySelector('.stage.bad') !== null").await;
+    browser.wait_until("return document.querySelector('.stage.bad') !== null").await;
     browser.click("input[name=use_tls]").await;
     browser.enter("input[name=topic_prefix]", "/no").await;
     browser.press("Save").await;
-    browser.sees("nothing was saved").await;
-    is_accessible(&browser, "faults, a trial that failed, and a broker that is away").await;
+    browser.wait_for_text("Nothing was saved").await;
+    assert_accessible(&browser, "invalid fields, a failed test, and a broker that is down").await;
 }

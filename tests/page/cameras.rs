@@ -1,4 +1,4 @@
-//! The cameras, and what may be changed of them.
+//! The cameras view: renaming, disabling and deleting cameras.
 
 use liveobject_test_support::{Service, wait_until};
 use serde_json::Value;
@@ -11,28 +11,28 @@ async fn cameras(service: &Service) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_camera_is_renamed_taken_out_of_home_assistant_and_deleted() {
+async fn a_camera_can_be_renamed_hidden_from_home_assistant_and_deleted() {
     let (service, _broker) = connected().await;
     let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
     let browser = signed_in(&service).await;
     browser.click("nav a[href='#cameras']").await;
-    browser.sees("Front Door").await;
+    browser.wait_for_text("Front Door").await;
     browser.press("Rename").await;
     browser.enter("dialog input", "Back Door").await;
     browser.click("dialog .primary").await;
-    browser.holds("return document.querySelector('dialog') === null").await;
-    browser.sees("Back Door").await;
+    browser.wait_until("return document.querySelector('dialog') === null").await;
+    browser.wait_for_text("Back Door").await;
     browser.click(".camera [role=switch]").await;
     let disabled = async || cameras(&service).await[0]["enabled"] == false;
     wait_until("the camera is disabled", Duration::from_secs(15), disabled).await;
     assert_eq!(cameras(&service).await[0]["camera_name"], "Back Door");
-    // Nothing is deleted before it is confirmed.
+    // Nothing is deleted without confirmation.
     browser.click(".camera .danger").await;
-    browser.sees("Its device disappears from Home Assistant").await;
+    browser.wait_for_text("are removed from Home Assistant").await;
     browser.press("Cancel").await;
     assert_eq!(cameras(&service).await.len(), 1);
     browser.click(".camera .danger").await;
     browser.click("dialog .danger").await;
-    browser.sees("No cameras yet").await;
+    browser.wait_for_text("No cameras yet").await;
     assert_eq!(cameras(&service).await.len(), 0);
 }

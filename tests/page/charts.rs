@@ -1,11 +1,11 @@
-//! The last hour, drawn.
+//! The charts of the last hour.
 
 use serde_json::json;
 
 use crate::helpers::{connected, event, signed_in};
 
 #[tokio::test]
-async fn the_charts_tell_what_the_metrics_say_to_eyes_ears_and_keyboards() {
+async fn the_charts_show_the_metrics_on_screen_to_screen_readers_and_by_keyboard() {
     let (service, _broker) = connected().await;
     for i in 0..3 {
         let _ = service.post_event(&event(&format!("e{i}"), "Person at the door")).await.expect(202);
@@ -15,18 +15,21 @@ async fn the_charts_tell_what_the_metrics_say_to_eyes_ears_and_keyboards() {
     browser.run("document.querySelector('.hour').open = true", json!([])).await;
     let label = "document.querySelector('.of-events svg').getAttribute('aria-label')";
     browser
-        .holds(&format!(
-            "return {label}?.startsWith('Events per minute, last hour. Now 3, at most 3.') === true"
+        .wait_until(&format!(
+            "return {label}?.startsWith('Events per minute, last hour. Now 3, maximum 3.') === true"
         ))
         .await;
-    browser.sees("Delivery, median").await;
+    browser.wait_for_text("Delivery time (median, 95th percentile)").await;
     assert_eq!(
         browser.run("return document.querySelectorAll('.chart .line[d^=M]').length", json!([])).await,
         4
     );
-    // A point that is chosen says its time.
-    let press = "const svg = document.querySelector('.of-events svg'); svg.focus(); \
-                 svg.dispatchEvent(new KeyboardEvent('keydown', {key: 'Home', bubbles: true})); \
-                 return document.activeElement === svg && document.querySelector('.of-events .value time') !== null";
-    assert_eq!(browser.run(press, json!([])).await, true);
+    // A selected point shows its time.
+    let press_home = "
+        const svg = document.querySelector('.of-events svg');
+        svg.focus();
+        svg.dispatchEvent(new KeyboardEvent('keydown', {key: 'Home', bubbles: true}));
+        const time = document.querySelector('.of-events .value time');
+        return document.activeElement === svg && time !== null";
+    assert_eq!(browser.run(press_home, json!([])).await, true);
 }

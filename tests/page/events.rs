@@ -1,4 +1,4 @@
-//! Events, as they come.
+//! The events view: live events, their deliveries and their pictures.
 
 use std::time::Duration;
 
@@ -11,64 +11,73 @@ use crate::helpers::{PIXEL, connected, event, put_picture, service, signed_in};
 async fn an_event_appears_with_its_delivery() {
     let (service, _broker) = connected().await;
     let browser = signed_in(&service).await;
-    browser.sees("No events yet").await;
+    browser.wait_for_text("No events yet").await;
     let _ = service.post_event(&event("one", "Person at the door with a package")).await.expect(202);
-    browser.sees("Person at the door with a package").await;
-    browser.sees("Delivered within").await;
-    // A source hands in the picture with a second call.
+    browser.wait_for_text("Person at the door with a package").await;
+    browser.wait_for_text("Delivered in").await;
+    // A client uploads the picture with a second request.
     put_picture(&service, "one").await;
-    browser.holds("return document.querySelector('.events img.thumb')?.naturalWidth === 1").await;
+    browser.wait_until("return document.querySelector('.events img.thumb')?.naturalWidth === 1").await;
     browser.click(".events .open").await;
-    browser.sees("liveobject/camera/front_door/event").await;
-    browser.sees("\"event_id\": \"one\"").await;
+    browser.wait_for_text("liveobject/camera/front_door/event").await;
+    browser.wait_for_text("\"event_id\": \"one\"").await;
 }
 
-/// Hands in an event and then its picture, as a source does, and tells after how many milliseconds both are seen.
-const SEE: &str = "const [id, token, pixel] = arguments; const begin = performance.now(); \
-    const headers = {Authorization: `Bearer ${token}`}; \
-    const event = {event_id: id, camera_id: 'gate', description: `Seen ${id}`, confidence: 90}; \
-    fetch('api/v1/events', {method: 'POST', headers: {...headers, 'Content-Type': 'application/json'}, body: JSON.stringify(event)}) \
-      .then(() => fetch(`api/v1/events/${id}/thumbnail`, {method: 'PUT', headers, body: new Uint8Array(pixel)})); \
-    return new Promise((resolve) => { const look = () => { \
-        const image = document.querySelector('.events li img.thumb'); \
-        if (image?.src.includes(`/${id}/`) && image.naturalWidth === 1) resolve(performance.now() - begin); \
-        else if (performance.now() - begin > 10000) resolve(null); \
-        else setTimeout(look, 10); }; look(); })";
+/// Sends an event and then its picture, as a client does. Returns the milliseconds until both are visible.
+const SEND_AND_WAIT: &str = "
+    const [id, token, pixel] = arguments;
+    const start = performance.now();
+    const headers = {Authorization: `Bearer ${token}`};
+    const event = {event_id: id, camera_id: 'gate', description: `Seen ${id}`, confidence: 90};
+    const json = {...headers, 'Content-Type': 'application/json'};
+    fetch('api/v1/events', {method: 'POST', headers: json, body: JSON.stringify(event)}).then(() =>
+        fetch(`api/v1/events/${id}/thumbnail`, {method: 'PUT', headers, body: new Uint8Array(pixel)}));
+    return new Promise((resolve) => {
+        const look = () => {
+            const image = document.querySelector('.events li img.thumb');
+            if (image?.src.includes(`/${id}/`) && image.naturalWidth === 1) resolve(performance.now() - start);
+            else if (performance.now() - start > 10000) resolve(null);
+            else setTimeout(look, 10);
+        };
+        look();
+    })";
 
 #[tokio::test]
 async fn an_event_with_a_thumbnail_appears_within_a_second() {
     let (service, _broker) = connected().await;
     let browser = signed_in(&service).await;
-    browser.sees("No events yet").await;
+    browser.wait_for_text("No events yet").await;
     let mut took = Vec::new();
     for id in ["one", "two", "three"] {
-        let seen = browser.run(SEE, json!([id, service.token(), PIXEL.to_vec()])).await;
-        took.push(seen.as_f64().expect("it appears with its picture"));
+        let seen = browser.run(SEND_AND_WAIT, json!([id, service.token(), PIXEL.to_vec()])).await;
+        took.push(seen.as_f64().expect("the event appears with its picture"));
     }
-    // The quickest of three: the machine may be busy with other tests.
-    let least = took.iter().copied().fold(f64::INFINITY, f64::min);
-    assert!(least < 1000.0, "{took:?} ms");
+    // The fastest of three counts: the machine may be busy with other tests.
+    let fastest = took.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(fastest < 1000.0, "{took:?} ms");
 }
 
 #[tokio::test]
-async fn a_picture_that_is_not_there_is_not_asked_for() {
+async fn a_picture_that_does_not_exist_is_not_requested() {
     let (service, _broker) = connected().await;
     let _ = service.post_event(&event("before", "Seen before the page")).await.expect(202);
     let browser = signed_in(&service).await;
-    browser.sees("Seen before the page").await;
+    browser.wait_for_text("Seen before the page").await;
     let _ = service.post_event(&event("after", "Seen by the page")).await.expect(202);
-    browser.sees("Seen by the page").await;
+    browser.wait_for_text("Seen by the page").await;
     browser.click(".events .open").await;
-    browser.sees("liveobject/camera/front_door/event").await;
+    browser.wait_for_text("liveobject/camera/front_door/event").await;
     browser.press("Close").await;
     browser.click("nav a[href='#cameras']").await;
-    browser.sees("Front Door").await;
-    let asked = "return performance.getEntriesByType('resource').map(r => r.name).filter(n => n.includes('/thumbnail'))";
-    assert_eq!(browser.run(asked, json!([])).await, json!([]));
+    browser.wait_for_text("Front Door").await;
+    let requested = "
+        const names = performance.getEntriesByType('resource').map(resource => resource.name);
+        return names.filter(name => name.includes('/thumbnail'))";
+    assert_eq!(browser.run(requested, json!([])).await, json!([]));
 }
 
 #[tokio::test]
-async fn a_dead_event_says_why_and_can_be_sent_again_or_dismissed() {
+async fn a_dead_event_shows_the_reason_and_can_be_sent_again_or_dismissed() {
     let rules = "topic readwrite liveobject/status\ntopic readwrite liveobject/camera/other/#\n";
     let (service, broker) = (service().await, Mosquitto::builder().acl(rules).start().await);
     service.connect_to(broker.port()).await;
@@ -76,21 +85,21 @@ async fn a_dead_event_says_why_and_can_be_sent_again_or_dismissed() {
     let browser = signed_in(&service).await;
     let state =
         |name: &str| format!("return document.querySelector('.delivery .mark').className === 'mark {name}'");
-    browser.holds("return document.querySelector('.events .mark.dead') !== null").await;
+    browser.wait_until("return document.querySelector('.events .mark.dead') !== null").await;
     browser.click(".events .open").await;
-    browser.sees("The broker does not permit publishing to this topic").await;
+    browser.wait_for_text("The broker’s access rules refuse this topic").await;
     browser.press("Send again").await;
     let refused = async || service.status().await["publish_errors"] == 2;
-    wait_until("the broker refuses it once more", Duration::from_secs(15), refused).await;
-    browser.holds(&state("dead")).await;
+    wait_until("the broker refuses it again", Duration::from_secs(15), refused).await;
+    browser.wait_until(&state("dead")).await;
     browser.press("Dismiss").await;
-    browser.holds("return document.querySelector('.delivery').innerText.startsWith('Dismissed')").await;
-    browser.holds("return document.querySelector('.counts .bad') === null").await;
+    browser.wait_until("return document.querySelector('.delivery').innerText.startsWith('Dismissed')").await;
+    browser.wait_until("return document.querySelector('.counts .bad') === null").await;
     assert_eq!(service.status().await["outbox"]["dead"], 0);
 }
 
 #[tokio::test]
-async fn hostile_texts_are_shown_as_texts() {
+async fn hostile_text_is_shown_as_text() {
     let (service, _broker) = connected().await;
     let browser = signed_in(&service).await;
     let hostile = [
@@ -106,18 +115,20 @@ async fn hostile_texts_are_shown_as_texts() {
         let _ = service.post_event(&event).await.expect(202);
     }
     browser.resize(375, 800).await;
-    browser.holds("return document.querySelectorAll('.events li').length === 4").await;
+    browser.wait_until("return document.querySelectorAll('.events li').length === 4").await;
     for text in [
         "<script>document.title='owned'</script>",
         "<img src=x onerror",
         "<b>Front</b> \"Door\"",
         "<i>person</i>",
     ] {
-        browser.sees(text).await;
+        browser.wait_for_text(text).await;
     }
     browser.click(".events li:last-child .open").await;
-    browser.sees("\"description\": \"<script>").await;
-    let harm = "return document.title.includes('owned') || document.querySelector('.events script, .events b, .events i, dialog script') !== null \
-                || document.documentElement.scrollWidth > 375";
+    browser.wait_for_text("\"description\": \"<script>").await;
+    let harm = "
+        const injected = '.events script, .events b, .events i, dialog script';
+        return document.title.includes('owned') || document.querySelector(injected) !== null
+            || document.documentElement.scrollWidth > 375";
     assert_eq!(browser.run(harm, json!([])).await, false);
 }

@@ -1,10 +1,10 @@
-//! What the form says of a value while it is typed, and what the server says of it.
+//! The checks of the form while typing agree with those of the server.
 
 use serde_json::{Value, json};
 
 use crate::helpers::{service, signed_in};
 
-/// Values at and beyond every bound. What only the server can tell (whether a certificate is one) is left out.
+/// Values at and beyond every limit, except those that only the server can check, such as certificates.
 fn samples() -> Vec<(&'static str, Value)> {
     let numbers = |field, values: &[u64]| values.iter().map(|n| (field, json!(n))).collect::<Vec<_>>();
     let texts = |field, values: &[&str]| values.iter().map(|t| (field, json!(t))).collect::<Vec<_>>();
@@ -37,16 +37,16 @@ fn samples() -> Vec<(&'static str, Value)> {
     .concat()
 }
 
-const CHECK: &str = "return import('./page/fields.js').then(({GROUPS}) => { \
+const CHECK_SAMPLES: &str = "return import('./page/fields.js').then(({GROUPS}) => { \
     const fields = new Map(GROUPS.flatMap(g => g.fields).map(f => [f.name, f])); \
     return arguments[0].map(([name, value]) => fields.get(name).check(String(value)) === ''); })";
 
 #[tokio::test]
-async fn the_form_takes_what_the_server_takes_and_nothing_else() {
+async fn the_form_accepts_exactly_what_the_server_accepts() {
     let service = service().await;
     let browser = signed_in(&service).await;
     let samples = samples();
-    let form = browser.run(CHECK, json!([samples])).await;
+    let form = browser.run(CHECK_SAMPLES, json!([samples])).await;
     for ((field, value), form) in samples.iter().zip(form.as_array().unwrap()) {
         let answer = service.put("/api/v1/integrations/mqtt/config", &json!({ *field: value })).await;
         let server = answer.status == 200;

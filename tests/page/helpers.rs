@@ -1,30 +1,30 @@
-//! What these tests share.
+//! Helpers for the page tests.
 
 use liveobject_test_support::{Browser, Mosquitto, Service};
 use serde_json::{Value, json};
 
-/// The service, started, that knows no broker.
+/// Starts the service without a broker.
 pub async fn service() -> Service {
     Service::builder(env!("CARGO_BIN_EXE_liveobject")).start().await
 }
 
-/// The service, started and connected to a broker.
+/// Starts the service and connects it to a new broker.
 pub async fn connected() -> (Service, Mosquitto) {
     let (service, broker) = (service().await, Mosquitto::start().await);
     service.connect_to(broker.port()).await;
     (service, broker)
 }
 
-/// Where the page is.
+/// Returns the address of the page.
 pub fn page(service: &Service) -> String {
     format!("http://127.0.0.1:{}/", service.port())
 }
 
-/// A browser in which somebody has signed in by the link.
+/// Starts a browser and signs in with the link.
 pub async fn signed_in(service: &Service) -> Browser {
     let browser = Browser::start().await;
     browser.open(&format!("{}#token={}", page(service), service.token())).await;
-    browser.sees("Sign out").await;
+    browser.wait_for_text("Sign out").await;
     browser
 }
 
@@ -37,7 +37,7 @@ pub const PIXEL: [u8; 69] = [
     0x82,
 ];
 
-/// Hands in the picture of an event.
+/// Uploads the picture of an event.
 pub async fn put_picture(service: &Service, event_id: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let address = format!("{}api/v1/events/{event_id}/thumbnail", page(service));
@@ -45,7 +45,8 @@ pub async fn put_picture(service: &Service, event_id: &str) {
     assert_eq!(put.send().await.unwrap().status(), 204);
 }
 
+/// Returns an event of the camera `front_door`.
 pub fn event(event_id: &str, description: &str) -> Value {
-    json!({"event_id": event_id, "camera_id": "front_door", "camera_name": "Front Door", "description": description,
-        "objects_detected": ["person"], "confidence": 93})
+    json!({"event_id": event_id, "camera_id": "front_door", "camera_name": "Front Door",
+        "description": description, "objects_detected": ["person"], "confidence": 93})
 }

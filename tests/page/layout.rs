@@ -1,4 +1,6 @@
-//! The page on a telephone and on a desktop, in light and dark. `PAGE_SCREENSHOTS` names a directory for pictures of it.
+//! The page on a phone, a tablet and a desktop, light and dark.
+//!
+//! `PAGE_SCREENSHOTS` names a directory for screenshots.
 
 use std::path::PathBuf;
 
@@ -16,22 +18,22 @@ async fn nothing_is_wider_than_the_window() {
             .expect(202);
     }
     let browser = signed_in(&service).await;
-    browser.sees("Delivered within").await;
+    browser.wait_for_text("Delivered in").await;
     browser.run("for (const one of document.querySelectorAll('details')) one.open = true", json!([])).await;
-    let pictures = std::env::var_os("PAGE_SCREENSHOTS").map(PathBuf::from);
+    let screenshots = std::env::var_os("PAGE_SCREENSHOTS").map(PathBuf::from);
     for (width, height) in [(375, 800), (768, 1000), (1440, 900)] {
         browser.resize(width, height).await;
         for view in ["events", "cameras", "settings"] {
             browser.click(&format!("nav a[href='#{view}']")).await;
-            browser.holds(&format!("return location.hash === '#{view}'")).await;
+            browser.wait_until(&format!("return location.hash === '#{view}'")).await;
             let widest = browser.run("return document.documentElement.scrollWidth", json!([])).await;
             assert!(
                 widest.as_u64().is_some_and(|widest| widest <= u64::from(width)),
                 "{view} at {width}: {widest}"
             );
             for scheme in ["light", "dark"] {
-                let Some(directory) = &pictures else { continue };
-                browser.prefer(scheme).await;
+                let Some(directory) = &screenshots else { continue };
+                browser.set_color_scheme(scheme).await;
                 browser.screenshot(&directory.join(format!("{view}-{width}-{scheme}.png"))).await;
             }
         }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Authority, Ledger, Listener, Mosquitto, Order, Proxy, Service, Subscriber};
+use liveobject_test_support::{
+    Authority, CertificateSpec, Ledger, Listener, Mosquitto, Proxy, Service, Subscriber,
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -40,8 +42,8 @@ async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_3_1_1() {
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_tls() {
     let authority = Authority::new("Test authority");
-    let server = authority.issue(&Order::server(&["127.0.0.1"]));
-    let ours = authority.issue(&Order::client("camera"));
+    let server = authority.issue(&CertificateSpec::server(&["127.0.0.1"]));
+    let ours = authority.issue(&CertificateSpec::client("camera"));
     let encrypted = Listener::tls(&server).for_clients_of(authority.pem());
     let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
     let port = broker.listener(0);
@@ -55,7 +57,7 @@ async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_tls() {
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_web_sockets_and_tls() {
     let authority = Authority::new("Test authority");
-    let server = authority.issue(&Order::server(&["127.0.0.1"]));
+    let server = authority.issue(&CertificateSpec::server(&["127.0.0.1"]));
     let encrypted = Listener::tls(&server).and_websockets();
     let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
     let port = broker.listener(0);

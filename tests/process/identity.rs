@@ -168,7 +168,7 @@ async fn a_systemd_credential_is_used_as_the_key_and_can_be_rotated_to_a_key_fro
     fs::set_permissions(&new, Permissions::from_mode(0o600)).expect("the mode can be changed");
     let rotated = service.run(&["key", "rotate", "--new-identity", new.to_str().expect("a path")]).await;
     assert_eq!(rotated.code, 0, "{rotated:?}");
-    assert!(rotated.stdout.starts_with("1 secret was encrypted with the key in "), "{rotated:?}");
+    assert!(rotated.stdout.starts_with("Re-encrypted 1 secret with the key in "), "{rotated:?}");
 
     service.start().await;
     let parts = ["password", "another identity than the one in systemd's credential liveobject-identity"];
@@ -181,7 +181,7 @@ async fn a_systemd_credential_is_used_as_the_key_and_can_be_rotated_to_a_key_fro
 #[tokio::test]
 async fn an_invalid_key_stops_the_start_with_exit_code_2_and_is_not_repeated_in_the_log() {
     let mut service = service().env("LIVEOBJECT_IDENTITY", "AGE-SECRET-KEY-1OOPS").build();
-    let log = assert_exits(&mut service, 2, &["LIVEOBJECT_IDENTITY: no age identity"]).await;
+    let log = assert_exits(&mut service, 2, &["LIVEOBJECT_IDENTITY: not a valid age identity"]).await;
     assert!(!log.contains("OOPS"), "{log}");
 }
 

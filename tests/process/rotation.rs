@@ -26,7 +26,7 @@ async fn a_rotated_key_decrypts_the_password_and_the_old_key_is_gone() {
     let before = fs::read(&file).expect("the file can be read");
     let finished = service.run(&["key", "rotate"]).await;
     assert_eq!(finished.code, 0, "{finished:?}");
-    assert!(finished.stdout.contains("1 secret was encrypted with it"), "{finished:?}");
+    assert!(finished.stdout.contains("re-encrypted 1 secret with it"), "{finished:?}");
     assert_ne!(fs::read(&file).expect("the file can be read"), before);
     assert_eq!(mode(&file), 0o600);
     assert_eq!(key_files(service.data_dir()), ["identity.age"]);

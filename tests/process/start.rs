@@ -39,7 +39,7 @@ async fn a_port_in_use_is_named_with_a_hint_how_to_fix_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address");
     let mut service = service().port(address.port()).build();
-    let parts = [&address.to_string(), "[http] bind", "is another program listening there?"];
+    let parts = [&address.to_string(), "[http] bind", "already in use. Is another program running there?"];
     assert_exits(&mut service, 1, &parts).await;
     drop(taken);
     service.start().await;

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use actix::{ActorFutureExt as _, AtomicResponse, WrapFuture as _};
 use sea_orm::{DatabaseConnection, DbErr};
 
-use super::{CameraActor, CameraError, CameraView};
+use super::CameraActor;
 use crate::{
-    calendar::{Calendar, Day},
-    camera::Camera,
-    ids::CameraId,
-    outbox::QueryError,
+    domain::{
+        calendar::{Calendar, Day},
+        camera::Camera,
+        event_log::QueryError,
+        ids::CameraId,
+    },
+    messages::cameras::{CameraError, CameraView},
     store::{StoreError, camera_days, cameras},
 };
 

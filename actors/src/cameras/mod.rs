@@ -5,12 +5,10 @@
 //! restart; every change is told to the broker's states and to discovery. It does not publish: it says what is to stand.
 
 mod change;
-mod messages;
 mod state;
 mod tally;
 #[cfg(test)]
 mod tests;
-mod update;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,8 +17,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
-    MessageResult, Recipient, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler, MessageResult,
+    Recipient, WrapFuture as _,
 };
 use chrono::Days;
 use sea_orm::DbErr;
@@ -30,19 +28,26 @@ use self::{
     change::storage,
     tally::{Tally, is_active},
 };
-pub use self::{messages::*, update::CameraUpdate};
 use crate::{
-    calendar::{Calendar, Day},
-    camera::{Camera, Thumbnail},
-    clock::{Clock, Timestamp},
-    config::SettingsChanged,
-    discovery::CamerasChanged,
-    ids::CameraId,
-    outbox::Stop,
-    retained::{Content, Group, Kind, Owner, Retain, RetainAll, Wanted},
-    settings::MqttSettings,
+    domain::{
+        calendar::{Calendar, Day},
+        camera::{Camera, CameraSighting, Thumbnail},
+        clock::{Clock, Timestamp},
+        ids::CameraId,
+        retained::{Content, Group, Kind, Owner, Wanted},
+        settings::MqttSettings,
+    },
+    lifecycle::{CrashGuard, stops_on_request},
+    messages::{
+        cameras::{
+            CameraError, CameraView, CamerasSeen, DeleteCamera, GetCamera, ListCameras, PutCamera,
+            SetCameraStatus, ThumbnailStored,
+        },
+        config::SettingsChanged,
+        discovery::CamerasChanged,
+        retained::{Retain, RetainAll},
+    },
     store::{Store, camera_days, cameras},
-    thumbnails::ThumbnailStored,
 };
 
 /// Requests that may wait in the mailbox; facts are bounded by their senders.
@@ -100,8 +105,7 @@ pub struct CameraActor {
     /// Pictures that are to be noted.
     pictures: BTreeMap<CameraId, Thumbnail>,
     today: Day,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
 }
 
 impl CameraActor {
@@ -135,7 +139,7 @@ impl CameraActor {
             untold,
             pictures,
             today,
-            crashed,
+            _crash_guard: CrashGuard::new("cameras", crashed),
         })
     }
 
@@ -194,7 +198,7 @@ impl CameraActor {
         let (now, ids) = ((self.clock)(), self.cameras.keys().cloned().collect::<Vec<_>>());
         let mut groups: Vec<_> = ids.iter().map(|id| self.group(id, now)).collect();
         // The connection publishes it; it is to be cleared where it is not used any more.
-        let (topic, content) = (self.settings.availability_topic(), Content::Elsewhere { stays: true });
+        let (topic, content) = (self.settings.availability_topic(), Content::External { stays: true });
         let availability = Wanted { topic, content };
         let name = Arc::from("/availability");
         groups.push(Group { kind: Kind::State, name, wanted: vec![availability], former: Vec::new() });
@@ -244,7 +248,7 @@ impl CameraActor {
 
     /// Takes in cameras that are not known here, as the database has them: new ones, unless they were removed since that
     /// commit, or removed and registered anew.
-    fn meet(&mut self, new: Vec<Seen>, ctx: &mut Context<Self>) {
+    fn meet(&mut self, new: Vec<CameraSighting>, ctx: &mut Context<Self>) {
         let (db, monday) = (self.store.write.clone(), Calendar::monday(self.today));
         let ids: Vec<_> = new.iter().map(|seen| seen.camera.camera_id.clone()).collect();
         let found = async move {
@@ -254,7 +258,7 @@ impl CameraActor {
         ctx.wait(found.into_actor(self).map(|found, act, _| {
             let (found, mut days) = found.unwrap_or_else(|error| {
                 tracing::warn!(%error, "whether a new camera is still there could not be read; taken for yes");
-                let as_seen = |Seen { camera, days }: Seen| {
+                let as_seen = |CameraSighting { camera, days }: CameraSighting| {
                     let id = camera.camera_id.clone();
                     (camera, (id, days.into_iter().collect()))
                 };
@@ -340,30 +344,17 @@ impl Actor for CameraActor {
         self.tell_discovery(CamerasChanged { all: true, changed, gone: Vec::new() });
         tracing::info!(cameras = self.cameras.len(), time_zone = self.calendar.zone(), "cameras known");
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("cameras");
-        }
-    }
 }
 
-impl Handler<Stop> for CameraActor {
+stops_on_request!(CameraActor);
+
+impl Handler<CamerasSeen> for CameraActor {
     type Result = ();
 
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
-
-impl Handler<CamerasSaw> for CameraActor {
-    type Result = ();
-
-    fn handle(&mut self, CamerasSaw(seen): CamerasSaw, ctx: &mut Self::Context) {
-        let is_known = |seen: &Seen| self.cameras.contains_key(&seen.camera.camera_id);
+    fn handle(&mut self, CamerasSeen(seen): CamerasSeen, ctx: &mut Self::Context) {
+        let is_known = |seen: &CameraSighting| self.cameras.contains_key(&seen.camera.camera_id);
         let (known, new): (Vec<_>, Vec<_>) = seen.into_iter().partition(is_known);
-        for Seen { camera, days } in known {
+        for CameraSighting { camera, days } in known {
             if let Some(id) = self.learn(camera, &days) {
                 self.tell_soon(&id, ctx);
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::tally::Counts;
-use crate::{
+use crate::domain::{
     camera::Camera,
     clock::{self, Timestamp},
     retained::{Content, Group, Kind, Wanted},
@@ -56,7 +56,7 @@ pub fn group(camera: &Camera, counts: Counts, active: bool, picture: u64, settin
         if camera.enabled { wanted(camera, counts, active, picture, settings) } else { Vec::new() };
     if settings.retain_messages {
         // The outbox publishes it, whether the camera is enabled or not; it is to go with the camera.
-        let content = Content::Elsewhere { stays: false };
+        let content = Content::External { stays: false };
         wanted.push(Wanted { topic: settings.topic_prefix.event(&camera.camera_id), content });
     }
     Group { kind: Kind::State, name: Arc::from(camera.camera_id.as_str()), wanted, former: Vec::new() }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::{
         EventInput,
-        ids::{CameraId, Seq},
+        domain::ids::{CameraId, Seq},
     };
 
     fn camera() -> Camera {

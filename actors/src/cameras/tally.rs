@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{
+use crate::domain::{
     calendar::{Calendar, Day},
     camera::Camera,
     clock::Timestamp,

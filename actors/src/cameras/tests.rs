@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     EventInput,
-    camera::CameraStatus,
+    domain::{
+        camera::CameraStatus, camera_update::CameraUpdate, settings::SettingsChange, topic::TopicPrefix,
+    },
     store::commit,
-    testing::{Recorder, Told, commit_context, settle},
-    topic::TopicPrefix,
+    testing::{Recorded, Recorder, commit_context, settle},
 };
 
 thread_local! {
@@ -46,9 +47,9 @@ fn id(text: &str) -> CameraId {
 /// An actor, and what it told.
 struct Scene {
     actor: Addr<CameraActor>,
-    states: Told<Retain>,
-    all_states: Told<RetainAll>,
-    discovery: Told<CamerasChanged>,
+    states: Recorded<Retain>,
+    all_states: Recorded<RetainAll>,
+    discovery: Recorded<CamerasChanged>,
 }
 
 /// A database, and a place on earth.
@@ -88,7 +89,7 @@ impl Home {
     }
 
     /// Commits an event of the camera `door`, which has this id and happened then.
-    async fn commit(&self, event_id: &str, happened_at: &str) -> CamerasSaw {
+    async fn commit(&self, event_id: &str, happened_at: &str) -> CamerasSeen {
         let event = EventInput {
             event_id: Some(event_id.to_owned()),
             camera_id: "door".to_owned(),
@@ -99,7 +100,7 @@ impl Home {
         };
         let batch = commit::Batch { events: vec![event.validate().unwrap()], ..commit::Batch::default() };
         let context = commit::Context { calendar: self.calendar, ..commit_context() };
-        CamerasSaw(commit::commit(&self.store, &batch, None, &context).await.unwrap().seen)
+        CamerasSeen(commit::commit(&self.store, &batch, None, &context).await.unwrap().seen)
     }
 }
 
@@ -114,7 +115,7 @@ impl Scene {
         (view.events_today, view.events_this_week)
     }
 
-    async fn saw(&self, saw: CamerasSaw) {
+    async fn saw(&self, saw: CamerasSeen) {
         self.actor.send(saw).await.unwrap();
         // After what it has to look up for that.
         self.view().await;
@@ -398,7 +399,8 @@ async fn other_settings_tell_everything_again() {
         activity_seconds: 20,
         ..MqttSettings::defaults("c")
     };
-    let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+    let changed =
+        SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Topics, unreadable: None };
     scene.actor.send(changed).await.unwrap();
     settle().await;
     let all = scene.all_states.take();

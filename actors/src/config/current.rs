@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{
-    messages::{SettingsChanged, SettingsView},
-    secrets::{Held, Secrets},
-};
+use super::secrets::{Held, Secrets};
 use crate::{
-    clock::Timestamp,
-    fields::{Faults, Invalid},
-    settings::{MqttSettings, SecretUpdate, SettingsUpdate},
+    domain::{
+        clock::Timestamp,
+        fields::{Faults, Invalid},
+        settings::{MqttSettings, SecretUpdate, SettingsChange, SettingsUpdate},
+    },
+    messages::config::{SettingsChanged, SettingsView},
 };
 
 /// The settings in force.
@@ -39,10 +39,10 @@ impl Current {
         }
     }
 
-    /// What the others work with.
-    pub(super) fn told(&self) -> SettingsChanged {
+    /// Returns the fact that other actors are notified of, secrets included.
+    pub(super) fn to_changed(&self, change: SettingsChange) -> SettingsChanged {
         let unreadable = self.broken.clone().or_else(|| self.secrets.unreadable());
-        SettingsChanged { settings: Arc::new(self.complete()), unreadable }
+        SettingsChanged { settings: Arc::new(self.complete()), change, unreadable }
     }
 
     fn complete(&self) -> MqttSettings {
@@ -171,8 +171,8 @@ mod tests {
         faults.into_iter().map(|fault| fault.field).collect()
     }
 
-    const EC: &str = include_str!("../certificate/testdata/ec.crt");
-    const RSA: &str = include_str!("../certificate/testdata/rsa.crt");
+    const EC: &str = include_str!("../domain/certificate/testdata/ec.crt");
+    const RSA: &str = include_str!("../domain/certificate/testdata/rsa.crt");
 
     #[test]
     fn a_secret_is_bound_to_where_it_was_entered_for() {

@@ -1,18 +1,17 @@
 //! The file that the identity lies in: read only when nobody else can read it, made once, never overwritten.
 
-use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use secrecy::zeroize::Zeroizing;
 
 use super::identity::{Identity, Malformed};
 pub use super::identity_error::IdentityFileError;
 use super::source::GivenIdentity;
-use crate::clock;
+pub(super) use crate::private_file::{Access, with_suffix};
+use crate::{
+    domain::clock,
+    private_file::{self, ReadError},
+};
 
 /// Far above what `age-keygen` writes: room for comments.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -45,44 +44,26 @@ pub fn load(path: &Path) -> IdentityState {
     }
 }
 
-/// Makes a new identity where no file is yet; its directory too, mode 0700. The file is complete and synced before it has
-/// its name. The caller has made sure that no ciphertext still needs another one.
+/// Creates the file with a new identity, and its directory if that is missing. Fails if the file exists. The
+/// caller has made sure that no ciphertext still needs another identity.
 pub fn create(path: &Path) -> Result<Identity, IdentityFileError> {
-    let fail = |source| IdentityFileError::Write { path: path.to_owned(), source };
-    if fs::symlink_metadata(path).is_ok() {
-        return Err(fail(ErrorKind::AlreadyExists.into()));
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(directory(path)).map_err(fail)?;
     let identity = Identity::generate();
-    let half_done = beside(path, "tmp");
-    write_new(&half_done, &identity)?;
-    fs::rename(&half_done, path).map_err(fail)?;
-    sync_directory(path)?;
+    private_file::create(path, text_of(&identity).as_bytes()).map_err(write_error(path))?;
     Ok(identity)
 }
 
-/// Whether a file that others can read is read all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    OwnerOnly,
-    Any,
-}
-
-/// Reads an identity file; `None` when there is none.
+/// Reads an identity file; returns `None` if it does not exist.
 pub(super) fn read(path: &Path, access: Access) -> Result<Option<Identity>, IdentityFileError> {
-    let fail = |source| IdentityFileError::Read { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fail(error)),
+    let text = match private_file::read(path, access, MAX_BYTES) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(None),
+        Err(ReadError::TooOpen { mode }) => {
+            return Err(IdentityFileError::TooOpen { path: path.to_owned(), mode });
+        }
+        Err(ReadError::Io(source)) => {
+            return Err(IdentityFileError::Read { path: path.to_owned(), source });
+        }
     };
-    let mode = file.metadata().map_err(fail)?.mode() & 0o777;
-    if access == Access::OwnerOnly && mode & 0o077 != 0 {
-        return Err(IdentityFileError::TooOpen { path: path.to_owned(), mode });
-    }
-    // Room for all of it at once: a buffer that grows leaves copies behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024 + 1));
-    file.take(MAX_BYTES).read_to_end(&mut text).map_err(fail)?;
     let malformed =
         |Malformed { line, what }| IdentityFileError::Malformed { path: path.to_owned(), line, what };
     let text =
@@ -90,57 +71,40 @@ pub(super) fn read(path: &Path, access: Access) -> Result<Option<Identity>, Iden
     Identity::parse(text).map(Some).map_err(malformed)
 }
 
-/// Writes and syncs a file of mode 0600, replacing what a killed process may have left under this name.
+/// Writes an identity. Replaces what a killed process may have left under this name.
 pub(super) fn write_new(path: &Path, identity: &Identity) -> Result<(), IdentityFileError> {
-    remove(path)?;
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(identity.to_text(&clock::rfc3339(clock::now())).as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|source| IdentityFileError::Write { path: path.to_owned(), source })?;
-    sync_directory(path)
+    private_file::write_new(path, text_of(identity).as_bytes()).map_err(write_error(path))
 }
 
-/// Gives a file another name, for good.
+/// Renames a file, durably.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), IdentityFileError> {
-    fs::rename(from, to).map_err(|source| IdentityFileError::Write { path: to.to_owned(), source })?;
-    sync_directory(to)
+    private_file::rename(from, to).map_err(write_error(to))
 }
 
-/// Removes a file, for good; whether there was one.
+/// Removes a file, durably. Returns whether it existed.
 pub(super) fn remove(path: &Path) -> Result<bool, IdentityFileError> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_directory(path).map(|()| true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(IdentityFileError::Write { path: path.to_owned(), source }),
-    }
+    private_file::remove(path).map_err(write_error(path))
 }
 
-/// `identity.age` → `identity.age.{suffix}`.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    PathBuf::from(name)
+/// Removes what a process left behind that was killed while it created the file.
+pub(super) fn remove_unfinished(path: &Path) -> Result<bool, IdentityFileError> {
+    private_file::remove_unfinished(path).map_err(write_error(path))
 }
 
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
+fn text_of(identity: &Identity) -> Zeroizing<String> {
+    identity.to_text(&clock::rfc3339(clock::now()))
 }
 
-fn sync_directory(path: &Path) -> Result<(), IdentityFileError> {
-    File::open(directory(path))
-        .and_then(|directory| directory.sync_all())
-        .map_err(|source| IdentityFileError::Write { path: path.to_owned(), source })
+fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> IdentityFileError {
+    move |source| IdentityFileError::Write { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, PermissionsExt},
+    };
 
     use secrecy::SecretString;
 

@@ -13,7 +13,6 @@ mod current;
 pub mod identity;
 mod identity_error;
 pub mod identity_file;
-mod messages;
 mod open;
 mod recover;
 mod replace;
@@ -27,14 +26,13 @@ mod tests;
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use actix::{
-    Actor, ActorFutureExt, AtomicResponse, Context, Handler, MessageResult, Recipient, ResponseFuture,
+    Actor, ActorFutureExt, Addr, AtomicResponse, Context, Handler, MessageResult, Recipient, ResponseFuture,
     WrapFuture,
 };
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
-pub use messages::*;
 pub use source::{GivenIdentity, IdentitySource};
 
 use self::{
@@ -43,8 +41,15 @@ use self::{
     replace::{Place, Replaced},
 };
 use crate::{
-    fields::Invalid,
-    settings::MqttSettings,
+    domain::{
+        fields::Invalid,
+        probe_report::{TestProgress, TestReport},
+        settings::{MqttSettings, SettingsChange},
+    },
+    lifecycle::CrashGuard,
+    messages::config::{
+        GetSettings, ReplaceError, ReplaceSettings, SettingsChanged, SettingsView, TestConnection,
+    },
     store::{Store, StoreError},
 };
 
@@ -78,52 +83,93 @@ impl fmt::Debug for ConfigOptions {
     }
 }
 
-/// See the module's documentation.
+/// The actors that work by the settings, in the order in which they are notified.
+#[derive(Debug, Clone)]
+pub struct SettingsListeners {
+    /// Stops delivering to a broker that is left.
+    pub outbox: Recipient<SettingsChanged>,
+    /// Drops the old connection before cameras and discovery send new state.
+    pub retained: Recipient<SettingsChanged>,
+    /// Publishes the states of cameras under the new topics.
+    pub cameras: Recipient<SettingsChanged>,
+    /// Announces the entities with the new topics.
+    pub discovery: Recipient<SettingsChanged>,
+    /// Connects with the new settings. It is the last one, so that all others know the settings that a new connection
+    /// belongs to.
+    pub supervisor: Recipient<SettingsChanged>,
+}
+
+impl SettingsListeners {
+    fn notify(&self, changed: &SettingsChanged) {
+        let Self { outbox, retained, cameras, discovery, supervisor } = self;
+        for listener in [outbox, retained, cameras, discovery, supervisor] {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one a replacement, and replacements are handled one at a time"
+            )]
+            listener.do_send(changed.clone());
+        }
+    }
+}
+
+/// The settings as read from the database, before the actor that owns them is started.
 #[derive(Debug)]
-pub struct ConfigActor {
+pub struct StoredSettings {
     place: Place,
     current: Current,
-    listeners: Vec<Recipient<SettingsChanged>>,
     probe: Probe,
-    trials: Arc<Semaphore>,
     crashed: UnboundedSender<&'static str>,
 }
 
-impl ConfigActor {
-    /// Reads the settings, making the row and the identity at the first start, and finishing a key rotation that was cut
-    /// short. Fails only when the database does.
+impl StoredSettings {
+    /// Reads the settings. At the first start it makes the row and the identity; it also finishes a key rotation that was
+    /// interrupted. Fails only when the database does.
     pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
         let ConfigOptions { store, identity, recipients, initial, probe, crashed } = options;
         let place = Place { store, identity, recipients: recipients.into() };
         let current = open::open(&place, initial).await?;
-        let trials = Arc::new(Semaphore::new(MAX_TRIALS));
-        Ok(Self { place, current, listeners: Vec::new(), probe, trials, crashed })
+        Ok(Self { place, current, probe, crashed })
     }
 
-    /// The settings in force, for those that are started before this actor.
+    /// Returns the settings in force, secrets included.
     pub fn settings(&self) -> Arc<MqttSettings> {
-        self.current.told().settings
+        self.current.to_changed(SettingsChange::Other).settings
     }
 
-    /// Tells these of the settings, at the start and after each replacement.
-    #[must_use]
-    pub fn telling(mut self, listeners: Vec<Recipient<SettingsChanged>>) -> Self {
-        self.listeners = listeners;
-        self
+    /// Tries a connection with these settings.
+    pub async fn test_connection(&self) -> Result<TestReport, Invalid> {
+        let settings = self.current.trial(None)?;
+        Ok(run_probe(self.probe, settings, None).await)
     }
 
-    fn tell(&self) {
-        let told = self.current.told();
-        if let Some(why) = &told.unreadable {
-            tracing::warn!(%why, "the broker cannot be connected with the stored settings");
+    /// Starts the actor. It notifies the listeners now, and after each replacement.
+    pub fn start(self, listeners: SettingsListeners) -> Addr<ConfigActor> {
+        let Self { place, current, probe, crashed } = self;
+        let trials = Arc::new(Semaphore::new(MAX_TRIALS));
+        let _crash_guard = CrashGuard::new("config", crashed);
+        ConfigActor { place, current, listeners, probe, trials, _crash_guard }.start()
+    }
+}
+
+/// Owns the MQTT *settings*, which change while the service runs. The *configuration*, which the process reads once from
+/// its file and environment, belongs to the binary.
+#[derive(Debug)]
+pub struct ConfigActor {
+    place: Place,
+    current: Current,
+    listeners: SettingsListeners,
+    probe: Probe,
+    trials: Arc<Semaphore>,
+    _crash_guard: CrashGuard,
+}
+
+impl ConfigActor {
+    fn notify(&self, change: SettingsChange) {
+        let changed = self.current.to_changed(change);
+        if let Some(why) = &changed.unreadable {
+            tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
         }
-        for listener in &self.listeners {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "one a replacement, and those are answered one by one"
-            )]
-            listener.do_send(told.clone());
-        }
+        self.listeners.notify(&changed);
     }
 }
 
@@ -131,14 +177,7 @@ impl Actor for ConfigActor {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        self.tell();
-    }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("config");
-        }
+        self.notify(SettingsChange::Other);
     }
 }
 
@@ -158,9 +197,10 @@ impl Handler<ReplaceSettings> for ConfigActor {
         let replacing = async move { replace::replace(&place, current, value).await };
         AtomicResponse::new(Box::pin(replacing.into_actor(self).map(|replaced, act, _| {
             let Replaced { current, changed } = replaced?;
+            let change = act.current.settings.change_to(&current.settings);
             act.current = current;
             tracing::info!(changed = changed.join(","), "settings changed");
-            act.tell();
+            act.notify(change);
             Ok(act.current.view())
         })))
     }
@@ -185,11 +225,19 @@ impl Handler<TestConnection> for ConfigActor {
         let probe = self.probe;
         Box::pin(async move {
             let _until_it_ends = permit;
-            // Not tied to this actor: a panic of the trial is the trial's failure, not the settings'.
-            let trial = AssertUnwindSafe(async move { probe(Arc::new(settings), watcher).await });
-            Ok(trial.catch_unwind().await.unwrap_or_else(|_| panicked()))
+            Ok(run_probe(probe, settings, watcher).await)
         })
     }
+}
+
+/// Runs a connection test. A panic in it is the test's failure, not the settings'.
+async fn run_probe(
+    probe: Probe,
+    settings: MqttSettings,
+    watcher: Option<UnboundedSender<TestProgress>>,
+) -> TestReport {
+    let trial = AssertUnwindSafe(async move { probe(Arc::new(settings), watcher).await });
+    trial.catch_unwind().await.unwrap_or_else(|_| panicked())
 }
 
 fn panicked() -> TestReport {

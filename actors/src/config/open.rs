@@ -14,8 +14,7 @@ use super::{
     source::IdentitySource,
 };
 use crate::{
-    clock,
-    settings::MqttSettings,
+    domain::{clock, settings::MqttSettings},
     store::{Store, StoreError, mqtt_config},
 };
 

@@ -4,7 +4,7 @@ use std::{fmt, path::Path};
 
 use super::{
     identity::Identity,
-    identity_file::{self, Access, IdentityFileError, beside},
+    identity_file::{self, Access, IdentityFileError, with_suffix},
     rotate::{BACKUP, NEW, RotateError},
 };
 use crate::store::{
@@ -42,8 +42,8 @@ impl fmt::Display for Recovery {
 /// No key is removed or replaced unless another one has read every secret.
 pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError> {
     // Left by a process that was killed while it made the first identity; no secret was ever encrypted for it.
-    identity_file::remove(&beside(path, "tmp"))?;
-    let (new, backup) = (beside(path, NEW), beside(path, BACKUP));
+    identity_file::remove_unfinished(path)?;
+    let (new, backup) = (with_suffix(path, NEW), with_suffix(path, BACKUP));
     if !exists(&new)? && !exists(&backup)? {
         return Ok(Recovery::Nothing);
     }

@@ -9,13 +9,15 @@ use super::{
     current::{Current, fields},
     identity::{Identity, PublicKey},
     identity_file::{self, IdentityState},
-    messages::ReplaceError,
     secrets::{Held, Secrets},
     source::{GivenIdentity, IdentitySource},
 };
 use crate::{
-    clock,
-    settings::{MqttSettings, SecretUpdate, SettingsUpdate},
+    domain::{
+        clock,
+        settings::{MqttSettings, SecretUpdate, SettingsUpdate},
+    },
+    messages::config::ReplaceError,
     store::{
         Store, StoreError,
         mqtt_config::{self, SecretColumn},

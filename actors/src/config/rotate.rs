@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     identity::{self, DecryptError, Identity, PublicKey},
-    identity_file::{self, IdentityFileError, IdentityState, beside},
+    identity_file::{self, IdentityFileError, IdentityState, with_suffix},
     source::{GivenIdentity, IdentitySource},
 };
 use crate::store::{
@@ -149,7 +149,7 @@ pub(super) async fn rotate_file(
     // A secret that cannot be read is told before anything is written.
     let (password, client_key) = encrypt_anew(row.as_ref(), &old, &new, recipients)?;
     let rotated = Rotated::of(&password, &client_key);
-    let (incoming, outgoing) = (beside(path, NEW), beside(path, BACKUP));
+    let (incoming, outgoing) = (with_suffix(path, NEW), with_suffix(path, BACKUP));
 
     identity_file::write_new(&incoming, &new)?;
     if last > Step::Written {

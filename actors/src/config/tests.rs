@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::testing::{Recorder, Told};
+use crate::testing::{Recorded, Recorder};
 
 const PASSWORD: &str = "correct-horse-battery";
 
@@ -28,7 +28,7 @@ struct Home {
 
 struct Running {
     addr: Addr<ConfigActor>,
-    told: Told<SettingsChanged>,
+    told: Recorded<SettingsChanged>,
     store: Store,
     crashed: UnboundedReceiver<&'static str>,
     _listener: Addr<Recorder<SettingsChanged>>,
@@ -67,9 +67,17 @@ impl Home {
         };
         assert!(!format!("{options:?}").contains(PASSWORD));
         let (listener, told) = Recorder::start_new();
-        let config = ConfigActor::open(options).await.unwrap().telling(vec![listener.clone().recipient()]);
+        let ignored = Recorder::start_new().0.recipient();
+        let listeners = SettingsListeners {
+            outbox: listener.clone().recipient(),
+            retained: ignored.clone(),
+            cameras: ignored.clone(),
+            discovery: ignored.clone(),
+            supervisor: ignored,
+        };
+        let config = StoredSettings::open(options).await.unwrap();
         assert!(!format!("{config:?}").contains(PASSWORD));
-        let running = Running { addr: config.start(), told, store, crashed, _listener: listener };
+        let running = Running { addr: config.start(listeners), told, store, crashed, _listener: listener };
         running.view().await;
         running
     }
@@ -138,13 +146,13 @@ fn without_password() -> Value {
 
 /// Settings that connect with the password and with a client certificate.
 fn secured() -> Value {
-    let key = include_str!("../certificate/testdata/ec.sec1.key");
+    let key = include_str!("../domain/certificate/testdata/ec.sec1.key");
     with(secured_without_key(), "client_key", key)
 }
 
 /// The same, with `client_key` left out.
 fn secured_without_key() -> Value {
-    let certificate = include_str!("../certificate/testdata/ec.crt");
+    let certificate = include_str!("../domain/certificate/testdata/ec.crt");
     with(with(broker(), "use_tls", true), "client_certificate", certificate)
 }
 

@@ -6,13 +6,11 @@
 
 pub(crate) mod client;
 pub(crate) mod dial;
-mod isolation;
-mod messages;
 mod packets;
 pub mod probe;
+mod quarantine;
 pub(crate) mod reason;
 mod sending;
-mod version;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,20 +23,26 @@ use tokio::{sync::oneshot, time::Instant};
 
 use self::{
     client::{Accepted, Answer, Client, Ended, Event, Limits, Message, SessionOptions},
-    dial::Line,
-    isolation::Isolation,
+    dial::SessionTransport,
     packets::Packets,
-    sending::{NotGiven, Parcel},
+    quarantine::Quarantine,
+    sending::{Submission, SubmitError},
 };
 use crate::{
-    ids::{LinkId, Seq},
-    outbox::{Answered, DeadReason, LinkDown, LinkUp, Outcome},
-    settings::{MqttSettings, QoS},
-    status::{Failure, FailureKind, Warning},
+    domain::{
+        delivery::{DeadReason, Outcome},
+        ids::{LinkId, Seq},
+        mqtt_version::{Version, VersionPolicy},
+        settings::{MqttSettings, QoS},
+        status::{Failure, FailureKind, Warning},
+        suspects::Suspects,
+    },
+    messages::{
+        connection::{Arrived, Close, Deliver, Outgoing, PublishState, Subscribe},
+        link::{Answered, LinkDown, LinkUp},
+        supervisor::{Connected, ConnectionEnded},
+    },
 };
-pub use isolation::{Suspects, Travelling};
-pub use messages::*;
-pub use version::{Approach, Refusal, Version};
 
 /// Events of the client that are handled in one go: their acknowledgements reach the outbox in one message.
 const EVENTS_AT_ONCE: usize = 256;
@@ -81,7 +85,7 @@ pub struct ConnectionActor {
     settings: Arc<MqttSettings>,
     peers: Peers,
     /// Which MQTT to try.
-    approach: Approach,
+    approach: VersionPolicy,
     /// How many events may be in flight.
     window: u16,
     /// There once the login is accepted.
@@ -90,9 +94,9 @@ pub struct ConnectionActor {
     /// Whether the broker has answered an event.
     answered_event: bool,
     /// What carries it.
-    line: Line,
-    packets: Packets<Parcel>,
-    isolation: Isolation<(Message, Parcel)>,
+    line: SessionTransport,
+    packets: Packets<Submission>,
+    isolation: Quarantine<(Message, Submission)>,
     /// Who is told what arrives on which topic; at most [`MAX_SUBSCRIPTIONS`].
     subscribers: Vec<Subscribe>,
     closing: bool,
@@ -106,7 +110,7 @@ impl ConnectionActor {
     pub fn new(
         link: LinkId,
         settings: Arc<MqttSettings>,
-        approach: Approach,
+        approach: VersionPolicy,
         suspects: Suspects,
         window: u16,
         peers: Peers,
@@ -120,9 +124,9 @@ impl ConnectionActor {
             session: None,
             version: approach.first(),
             answered_event: false,
-            line: Line::default(),
+            line: SessionTransport::default(),
             packets: Packets::default(),
-            isolation: Isolation::new(suspects),
+            isolation: Quarantine::new(suspects),
             subscribers: Vec::new(),
             closing: false,
             failure: None,
@@ -138,14 +142,14 @@ impl ConnectionActor {
         ctx.stop();
     }
 
-    /// See [`ConnectionEnded::balked`].
-    fn balked(&self, failure: Option<&Failure>) -> bool {
+    /// See [`ConnectionEnded::closed_on_qos2`].
+    fn closed_on_qos2(&self, failure: Option<&Failure>) -> bool {
         let qos = self.session.as_ref().map(|(_, limits)| self.settings.qos.min(limits.maximum_qos));
         self.version == Version::V311
             && qos == Some(QoS::ExactlyOnce)
             && failure.is_some_and(|failure| failure.kind == FailureKind::Closed)
             && !self.answered_event
-            && self.packets.count(|parcel| matches!(parcel, Parcel::Event(_))) > 0
+            && self.packets.count(|parcel| matches!(parcel, Submission::Event(_))) > 0
     }
 
     fn availability(&self, text: &str) -> Message {
@@ -237,20 +241,20 @@ impl ConnectionActor {
         self.arrived(parcel, answer)
     }
 
-    fn arrived(&mut self, parcel: Parcel, answer: Answer) -> Option<(Seq, Outcome)> {
+    fn arrived(&mut self, parcel: Submission, answer: Answer) -> Option<(Seq, Outcome)> {
         match parcel {
-            Parcel::Event(seq) => {
+            Submission::Event(seq) => {
                 self.answered_event = true;
                 Some((seq, outcome(answer)))
             }
-            Parcel::State { asker, .. } => {
+            Submission::State { asker, .. } => {
                 if let Some(asker) = asker {
                     // Whoever asked may have stopped waiting.
                     let _gone = asker.send(self.state_answer(answer));
                 }
                 None
             }
-            Parcel::Offline => {
+            Submission::Offline => {
                 if let Some((client, _)) = &self.session
                     && let Err(error) = client.disconnect(CLOSE_PATIENCE)
                 {
@@ -355,12 +359,12 @@ impl Actor for ConnectionActor {
     fn stopped(&mut self, _: &mut Self::Context) {
         // Runs at every end, also at a panic: the one place that tells. It must not panic itself.
         let failure = if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
-        let balked = self.balked(failure.as_ref());
+        let closed_on_qos2 = self.closed_on_qos2(failure.as_ref());
         let kind = failure.as_ref().map(|failure| failure.kind);
-        let mut isolation = std::mem::replace(&mut self.isolation, Isolation::new(Suspects::default()));
+        let mut isolation = std::mem::replace(&mut self.isolation, Quarantine::new(Suspects::default()));
         let mut alone = None;
         if self.session.is_some() && kind == Some(FailureKind::Protocol) {
-            let in_flight = self.packets.all().filter_map(Parcel::travelling).collect();
+            let in_flight = self.packets.all().filter_map(Submission::travelling).collect();
             alone = isolation.broke(in_flight);
         }
         let suspects = isolation.suspects();
@@ -371,7 +375,7 @@ impl Actor for ConnectionActor {
         }
         let closed = self.closed_by_broker;
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-        self.peers.ended.do_send(ConnectionEnded { link, failure, closed, balked, suspects });
+        self.peers.ended.do_send(ConnectionEnded { link, failure, closed, closed_on_qos2, suspects });
     }
 }
 
@@ -405,10 +409,12 @@ impl Handler<Deliver> for ConnectionActor {
         for event in events {
             let Outgoing { seq, topic, payload, qos, retain, expiry_seconds } = event;
             let message = Message { topic, payload, qos, retain, expiry_seconds };
-            match self.submit(message, Parcel::Event(seq)) {
+            match self.submit(message, Submission::Event(seq)) {
                 Ok(()) => {}
-                Err(NotGiven::TooLarge) => refused.push((seq, Outcome::Refused(DeadReason::PacketTooLarge))),
-                Err(NotGiven::Overrun) => {
+                Err(SubmitError::TooLarge) => {
+                    refused.push((seq, Outcome::Refused(DeadReason::PacketTooLarge)))
+                }
+                Err(SubmitError::Overrun) => {
                     self.overran(ctx);
                     break;
                 }
@@ -426,17 +432,17 @@ impl Handler<PublishState> for ConnectionActor {
         let PublishState { topic, payload, retain } = msg;
         let message = Message { topic, payload, qos: STATE_QOS, retain, expiry_seconds: None };
         let given = if self.states() >= MAX_STATES {
-            Err(NotGiven::Overrun)
+            Err(SubmitError::Overrun)
         } else {
             self.submit_state(message, Some(asker))
         };
         if let Err(why) = given {
             let failure = match why {
-                NotGiven::TooLarge => {
+                SubmitError::TooLarge => {
                     let message = format!("The message is larger than {} takes.", self.settings.broker());
                     Failure::new(FailureKind::Refused, message)
                 }
-                NotGiven::Overrun => {
+                SubmitError::Overrun => {
                     let message = "Too many messages wait for the broker; try again in a second.";
                     Failure::new(FailureKind::Busy, message)
                 }
@@ -478,7 +484,7 @@ impl Handler<Close> for ConnectionActor {
             return ctx.stop();
         }
         let offline = self.availability(&self.settings.will_message);
-        if self.submit(offline, Parcel::Offline).is_err() {
+        if self.submit(offline, Submission::Offline).is_err() {
             return ctx.stop();
         }
         ctx.run_later(CLOSE_PATIENCE, |_, ctx| ctx.stop());

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::client::Answer;
 
 #[derive(Debug)]
-struct Flying<T> {
+struct InFlight<T> {
     what: T,
     unheard: bool,
 }
@@ -19,7 +19,7 @@ struct Flying<T> {
 #[derive(Debug)]
 pub struct Packets<T> {
     unsent: VecDeque<T>,
-    flying: HashMap<u16, Flying<T>>,
+    flying: HashMap<u16, InFlight<T>>,
     /// Since when the broker has answered nothing while messages wait for an answer.
     silent_since: Option<Instant>,
     /// Since when a ping is unanswered.
@@ -46,7 +46,7 @@ impl<T> Packets<T> {
             self.progress(now);
             return Some(what);
         }
-        self.flying.insert(packet_id, Flying { what, unheard: false });
+        self.flying.insert(packet_id, InFlight { what, unheard: false });
         None
     }
 
@@ -60,7 +60,7 @@ impl<T> Packets<T> {
 
     /// The broker's last word on a message.
     pub fn answered(&mut self, packet_id: u16, answer: Answer, now: Instant) -> Option<(T, Answer)> {
-        let Flying { what, unheard: heard_before } = self.flying.remove(&packet_id)?;
+        let InFlight { what, unheard: heard_before } = self.flying.remove(&packet_id)?;
         self.progress(now);
         let answer = match answer {
             Answer::Accepted { unheard } => Answer::Accepted { unheard: unheard || heard_before },

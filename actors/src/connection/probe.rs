@@ -10,14 +10,14 @@ use tokio::{
 };
 
 use super::{
-    Approach, Version,
     client::{self, Accepted, Answer, Client, Ended, Event, Events, Message, SessionOptions},
-    dial::{self, Line, Stages},
+    dial::{self, SessionTransport, Stages},
     reason,
 };
-use crate::{
-    config::{TestProgress, TestReport},
-    outbox::DeadReason,
+use crate::domain::{
+    delivery::DeadReason,
+    mqtt_version::{Version, VersionPolicy},
+    probe_report::{TestProgress, TestReport},
     settings::{MqttSettings, QoS, Transport},
     status::{Failure, FailureKind},
 };
@@ -65,7 +65,7 @@ impl Report {
 
 async fn stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(), Failure> {
     let stages = &mut report.stages;
-    let line = Line::default();
+    let line = SessionTransport::default();
     line.keep(dial::open(settings, &line, stages).await?);
     stages.begin("login");
     let (mut session, found) = Session::open(settings, line).await?;
@@ -138,14 +138,14 @@ struct Session {
 }
 
 impl Session {
-    async fn open(settings: &Arc<MqttSettings>, line: Line) -> Result<(Self, String), Failure> {
+    async fn open(settings: &Arc<MqttSettings>, line: SessionTransport) -> Result<(Self, String), Failure> {
         let options = SessionOptions {
             client_id: format!("{}-test-{:04x}", settings.client_id, rand::random::<u16>()),
             will: None,
             capacity: 4,
             line,
         };
-        let mut events = client::open(settings, options, Approach::to(settings.protocol));
+        let mut events = client::open(settings, options, VersionPolicy::to(settings.protocol));
         loop {
             let Event::Accepted(accepted) = happened(events.next().await)? else { continue };
             let detail = login_detail(settings, &accepted);

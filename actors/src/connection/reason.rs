@@ -2,8 +2,8 @@
 
 use std::{fmt, io};
 
-use super::Version;
-use crate::{
+use crate::domain::{
+    mqtt_version::Version,
     settings::{MqttSettings, Protocol},
     status::{Failure, FailureKind},
 };

@@ -6,16 +6,16 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     ConnectionActor,
     client::{self, Message},
-    isolation::Travelling,
 };
-use crate::{
+use crate::domain::{
     ids::Seq,
     status::{Failure, FailureKind},
+    suspects::MessageRef,
 };
 
 /// What travels under a packet id.
 #[derive(Debug)]
-pub enum Parcel {
+pub enum Submission {
     Event(Seq),
     State {
         topic: String,
@@ -27,12 +27,12 @@ pub enum Parcel {
     Offline,
 }
 
-impl Parcel {
-    pub fn travelling(&self) -> Option<Travelling> {
+impl Submission {
+    pub fn travelling(&self) -> Option<MessageRef> {
         match self {
-            Self::Event(seq) => Some(Travelling::Event(*seq)),
+            Self::Event(seq) => Some(MessageRef::Event(*seq)),
             Self::State { topic, bytes, .. } => {
-                Some(Travelling::State { topic: topic.clone(), bytes: *bytes })
+                Some(MessageRef::State { topic: topic.clone(), bytes: *bytes })
             }
             Self::Offline => None,
         }
@@ -45,7 +45,7 @@ impl Parcel {
 
 /// Why a message was not given to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotGiven {
+pub enum SubmitError {
     /// It is larger than the broker takes.
     TooLarge,
     /// The client's queue is full.
@@ -54,13 +54,13 @@ pub enum NotGiven {
 
 impl ConnectionActor {
     /// Sends the message as the broker's limits allow it, at once or when its turn comes.
-    pub(super) fn submit(&mut self, mut message: Message, parcel: Parcel) -> Result<(), NotGiven> {
-        let Some((_, limits)) = &self.session else { return Err(NotGiven::Overrun) };
+    pub(super) fn submit(&mut self, mut message: Message, parcel: Submission) -> Result<(), SubmitError> {
+        let Some((_, limits)) = &self.session else { return Err(SubmitError::Overrun) };
         message.qos = message.qos.min(limits.maximum_qos);
         message.retain &= limits.retain_available;
         let max = limits.maximum_packet_size.map_or(usize::MAX, |max| max as usize);
         if client::packet_size(&message) > max {
-            return Err(NotGiven::TooLarge);
+            return Err(SubmitError::TooLarge);
         }
         if self.isolation.is_over() {
             return self.give(message, parcel);
@@ -73,7 +73,7 @@ impl ConnectionActor {
     }
 
     /// The broker answered: what waited for that may leave.
-    pub(super) fn release(&mut self, answered: &Parcel, ctx: &mut Context<Self>) {
+    pub(super) fn release(&mut self, answered: &Submission, ctx: &mut Context<Self>) {
         if let Some(travelling) = answered.travelling() {
             self.isolation.answered(&travelling);
         }
@@ -90,9 +90,9 @@ impl ConnectionActor {
     }
 
     /// Gives the message to the client.
-    fn give(&mut self, message: Message, parcel: Parcel) -> Result<(), NotGiven> {
-        let Some((client, _)) = &self.session else { return Err(NotGiven::Overrun) };
-        client.publish(message).map_err(|client::Overrun| NotGiven::Overrun)?;
+    fn give(&mut self, message: Message, parcel: Submission) -> Result<(), SubmitError> {
+        let Some((client, _)) = &self.session else { return Err(SubmitError::Overrun) };
+        client.publish(message).map_err(|client::Overrun| SubmitError::Overrun)?;
         self.packets.given(parcel, Instant::now());
         Ok(())
     }
@@ -101,14 +101,14 @@ impl ConnectionActor {
         &mut self,
         message: Message,
         asker: Option<oneshot::Sender<Result<(), Failure>>>,
-    ) -> Result<(), NotGiven> {
+    ) -> Result<(), SubmitError> {
         let (topic, bytes) = (message.topic.clone(), message.payload.len());
-        self.submit(message, Parcel::State { topic, bytes, asker })
+        self.submit(message, Submission::State { topic, bytes, asker })
     }
 
     /// How many states and tests wait for the broker.
     pub(super) fn states(&self) -> usize {
         let waiting = self.isolation.waiting().filter(|(_, parcel)| parcel.is_state());
-        self.packets.count(Parcel::is_state) + waiting.count()
+        self.packets.count(Submission::is_state) + waiting.count()
     }
 }

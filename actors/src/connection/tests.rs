@@ -5,14 +5,14 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::{
-    settings::Protocol,
-    testing::{Crash, Recorder, Told},
+    domain::settings::Protocol,
+    testing::{Crash, Recorded, Recorder},
 };
 
 struct Fixture {
     connection: Addr<ConnectionActor>,
-    ended: Told<ConnectionEnded>,
-    link_down: Told<LinkDown>,
+    ended: Recorded<ConnectionEnded>,
+    link_down: Recorded<LinkDown>,
     /// Accepts, and says nothing.
     _silent: TcpListener,
 }
@@ -37,13 +37,13 @@ async fn connecting() -> Fixture {
         link_down: vec![link_down_to.recipient()],
         answered: answered.recipient(),
     };
-    let (settings, approach) = (Arc::new(settings), Approach::to(Protocol::Auto));
+    let (settings, approach) = (Arc::new(settings), VersionPolicy::to(Protocol::Auto));
     let connection =
         ConnectionActor::new(LinkId(1), settings, approach, Suspects::default(), 10, peers).start();
     Fixture { connection, ended, link_down, _silent: silent }
 }
 
-async fn told<M>(told: &Told<M>) -> M {
+async fn told<M>(told: &Recorded<M>) -> M {
     for _ in 0..1000 {
         if let Some(fact) = told.take().pop() {
             return fact;

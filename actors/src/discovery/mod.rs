@@ -4,7 +4,6 @@
 //! published again when Home Assistant announces itself. The messages themselves are pure functions of a camera and the
 //! settings.
 
-mod messages;
 mod payload;
 #[cfg(test)]
 mod tests;
@@ -16,21 +15,28 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
-    ResponseActFuture, SpawnHandle, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseActFuture,
+    SpawnHandle, WrapFuture as _,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use self::messages::*;
 use self::payload::About;
 use crate::{
-    camera::Camera,
-    config::SettingsChanged,
-    connection::{Arrived, Subscribe},
-    ids::CameraId,
-    outbox::{GetOutbox, LinkUp, OutboxStatus, Stop},
-    retained::{Content, Former, Group, Kind, Owner, Republish, Republished, Retain, RetainAll, Wanted},
-    settings::{DiscoveryFormat, MqttSettings},
+    domain::{
+        camera::Camera,
+        ids::CameraId,
+        retained::{Content, Group, Kind, Owner, PreviousTopic, Wanted},
+        settings::{DiscoveryFormat, MqttSettings},
+    },
+    lifecycle::{CrashGuard, stops_on_request},
+    messages::{
+        config::SettingsChanged,
+        connection::{Arrived, Subscribe},
+        discovery::{CamerasChanged, DiscoveryError, DiscoveryPublished, PublishDiscovery},
+        link::LinkUp,
+        outbox::{GetOutbox, OutboxStatus},
+        retained::{Republish, Republished, Retain, RetainAll},
+    },
 };
 
 /// Requests that may wait in the mailbox; facts are bounded by their senders.
@@ -72,8 +78,7 @@ pub struct DiscoveryActor {
     /// What was told last of the log: what waits, what is dead.
     told_outbox: Option<(u64, u64)>,
     greeting: Option<SpawnHandle>,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
 }
 
 impl DiscoveryActor {
@@ -86,7 +91,16 @@ impl DiscoveryActor {
     ) -> Self {
         let about = About { version: env!("CARGO_PKG_VERSION"), public_url };
         let (cameras, complete, told_outbox, greeting) = (BTreeMap::new(), false, None, None);
-        Self { settings, about, peers, cameras, complete, told_outbox, greeting, crashed }
+        Self {
+            settings,
+            about,
+            peers,
+            cameras,
+            complete,
+            told_outbox,
+            greeting,
+            _crash_guard: CrashGuard::new("discovery", crashed),
+        }
     }
 
     /// What is to stand of a camera's discovery; nothing, when there is no such camera (any more).
@@ -99,7 +113,7 @@ impl DiscoveryActor {
                 let device = |settings: &MqttSettings| payload::camera_device(camera, settings, &self.about);
                 let mut group = self.device_group(name, device);
                 let legacy = payload::legacy_topics(&self.settings.discovery_prefix, id).into_iter();
-                group.former.extend(legacy.map(|legacy| Former {
+                group.former.extend(legacy.map(|legacy| PreviousTopic {
                     topic: legacy.topic,
                     migrates: legacy.migrates,
                     foreign: true,
@@ -126,7 +140,7 @@ impl DiscoveryActor {
         });
         let other = MqttSettings { discovery_format: other(settings.discovery_format), ..settings.clone() };
         let former = device(&other).topics(&other).into_iter();
-        let former = former.map(|topic| Former { topic, migrates: true, foreign: false });
+        let former = former.map(|topic| PreviousTopic { topic, migrates: true, foreign: false });
         Group { kind: Kind::Discovery, name, wanted: wanted.collect(), former: former.collect() }
     }
 
@@ -217,22 +231,9 @@ impl Actor for DiscoveryActor {
         self.watch(ctx);
         ctx.run_interval(WATCH_EVERY, Self::watch);
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("discovery");
-        }
-    }
 }
 
-impl Handler<Stop> for DiscoveryActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(DiscoveryActor);
 
 impl Handler<CamerasChanged> for DiscoveryActor {
     type Result = ();

@@ -5,10 +5,9 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::*;
 use crate::{
-    clock,
-    ids::LinkId,
-    retained::Republished,
-    testing::{FakeConnection, Recorder, Told, settle},
+    domain::{clock, ids::LinkId, settings::SettingsChange},
+    messages::retained::Republished,
+    testing::{FakeConnection, Recorded, Recorder, settle},
 };
 
 const BIRTH: &str = "homeassistant/status";
@@ -65,8 +64,8 @@ impl Handler<GetOutbox> for Log {
 struct Scene {
     actor: Addr<DiscoveryActor>,
     broker: Addr<Broker>,
-    one: Told<Retain>,
-    all: Told<RetainAll>,
+    one: Recorded<Retain>,
+    all: Recorded<RetainAll>,
 }
 
 impl Scene {
@@ -98,7 +97,8 @@ impl Scene {
     }
 
     async fn change(&self, settings: MqttSettings) {
-        let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+        let changed =
+            SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unreadable: None };
         self.actor.send(changed).await.unwrap();
         settle().await;
     }

@@ -12,20 +12,17 @@ use tokio::{
 };
 
 use super::{
-    OutboxActor, PublishError,
-    gather::{Answer, MAX_GATHERED, OnItsWay},
-    is_late,
+    OutboxActor,
+    commit_queue::{Answer, InFlightCommit, MAX_GATHERED},
 };
 use crate::{
-    cameras::CamerasSaw,
-    clock,
-    event::DetectionEvent,
+    domain::{clock, delivery::is_late, event::DetectionEvent, event_log::Position},
+    messages::{cameras::CamerasSeen, outbox::PublishError, stream::LogMoved},
     store::{
         StoreError,
         commit::{self, Committed},
         mqtt_config, wal,
     },
-    stream::{LogMoved, Position},
 };
 
 /// A checkpoint is at most so far behind the acknowledgements: after a crash at most that much is sent twice.
@@ -181,18 +178,18 @@ impl OutboxActor {
         }
     }
 
-    fn committed(&mut self, committed: Committed, on_its_way: OnItsWay) {
+    fn committed(&mut self, committed: Committed, on_its_way: InFlightCommit) {
         self.database_works();
         self.last_seq = committed.last_seq;
         self.last_seq_is_certain = true;
         self.unmerged.add(&committed.stored);
         self.metrics.events_accepted.inc_by(u64::try_from(committed.stored.len()).unwrap_or(0));
-        if let Some(run) = on_its_way.runs().last() {
+        if let Some(run) = on_its_way.ranges().last() {
             self.noted = self.noted.max(run.up_to);
         }
-        if let Some(watched) = &self.watched {
+        if let Some(watch) = &self.watch {
             let position = Position { seq: self.last_seq, noted: self.noted };
-            watched.moved(|| LogMoved { position, others: on_its_way.others(&committed) });
+            watch.notify(|| LogMoved { position, others: on_its_way.others(&committed) });
         }
         self.decided(&committed.decided, committed.afterlife.as_ref());
         on_its_way.succeeded(&committed);
@@ -204,14 +201,14 @@ impl OutboxActor {
         }
         if let Some(cameras) = self.cameras.as_ref().filter(|_| !committed.seen.is_empty()) {
             #[expect(clippy::disallowed_methods, reason = "one message a commit")]
-            cameras.do_send(CamerasSaw(committed.seen));
+            cameras.do_send(CamerasSeen(committed.seen));
         }
         if self.link.is_some() {
             self.feed.offer(&committed.stored);
         }
     }
 
-    fn commit_failed(&mut self, error: DbErr, on_its_way: OnItsWay, ctx: &mut Context<Self>) {
+    fn commit_failed(&mut self, error: DbErr, on_its_way: InFlightCommit, ctx: &mut Context<Self>) {
         self.last_seq_is_certain = false;
         let told = StoreError::from(error);
         if self.away.is_none() {
@@ -235,7 +232,7 @@ impl OutboxActor {
 
     /// Sees to it that what the cursor has passed is noted, soon.
     pub(super) fn note_progress(&mut self, ctx: &mut Context<Self>) {
-        self.gather.add_runs(self.window.take_runs());
+        self.gather.add_runs(self.window.take_ranges());
         self.commit_notes(ctx);
     }
 
@@ -280,7 +277,7 @@ impl OutboxActor {
         if self.committing.is_some() || !answered {
             return;
         }
-        self.gather.add_runs(self.window.take_runs());
+        self.gather.add_runs(self.window.take_ranges());
         self.commit(ctx);
         if self.committing.is_none()
             && let Some(answer) = self.draining.as_mut().and_then(|draining| draining.answer.take())

@@ -3,8 +3,12 @@
 use actix::{Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::{Decide, DecideError, Decided, Decision, OutboxActor, again::MAX_AGAIN, gather::MAX_DECISIONS};
-use crate::store::commit::Afterlife;
+use super::{OutboxActor, commit_queue::MAX_DECISIONS, retry_prefetch::MAX_AGAIN};
+use crate::{
+    domain::delivery::{DecideError, Decided, Decision},
+    messages::outbox::Decide,
+    store::commit::DeadAndRetrying,
+};
 
 type Asked = Result<oneshot::Receiver<Result<Decided, DecideError>>, DecideError>;
 
@@ -29,7 +33,7 @@ impl OutboxActor {
     pub(super) fn decided(
         &mut self,
         decided: &[Result<Decided, DecideError>],
-        afterlife: Option<&Afterlife>,
+        afterlife: Option<&DeadAndRetrying>,
     ) {
         for Decided { seq, decision, was_listed } in decided.iter().flatten() {
             match decision {
@@ -41,7 +45,7 @@ impl OutboxActor {
             }
             self.dead -= u64::from(*was_listed).min(self.dead);
         }
-        let Some(Afterlife { dead, again }) = afterlife else { return };
+        let Some(DeadAndRetrying { dead, again }) = afterlife else { return };
         self.dead = dead + u64::try_from(self.gather.deaths()).unwrap_or(u64::MAX);
         for seq in again {
             if !self.gather.knows_the_end_of(*seq) {

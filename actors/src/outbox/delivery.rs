@@ -6,20 +6,33 @@ use actix::{AsyncContext as _, Context};
 use tokio::time::Instant;
 
 use super::{
-    DeadReason, Flying, LinkDown, LinkUp, OutboxActor, Outcome, Resent, Settled, StoredEvent,
-    allowed::Allowed,
+    InFlight, OutboxActor, Settled,
     dispatch::{Plan, plan},
-    feed::{Next, PAGE, PageRequest},
-};
-use crate::{
-    clock,
-    connection::{Deliver, Outgoing, Travelling},
-    ids::{LinkId, Seq},
-    metrics::ReasonLabel,
-    status::FailureKind,
-    store::{dead_events::Death, page, retries, retries::Again},
+    in_flight_limit::InFlightLimit,
+    read_ahead::{Next, PAGE, PageRequest},
 };
 use actix::{ActorFutureExt as _, WrapFuture as _};
+
+use crate::{
+    domain::{
+        clock,
+        delivery::{DeadReason, Outcome, Resent},
+        event_log::StoredEvent,
+        ids::{LinkId, Seq},
+        status::FailureKind,
+        suspects::MessageRef,
+    },
+    messages::{
+        connection::{Deliver, Outgoing},
+        link::{LinkDown, LinkUp},
+    },
+    metrics::ReasonLabel,
+    store::{
+        dead_events::DeadEvent,
+        page,
+        retries::{self, RetryingEvent},
+    },
+};
 
 /// While the database cannot note what was settled, so many notes are kept in memory; then delivery pauses.
 const MAX_NOTES: usize = 10_000;
@@ -37,7 +50,7 @@ const RESUME_POLL: Duration = Duration::from_millis(100);
 impl OutboxActor {
     pub(super) fn link_up(&mut self, LinkUp { link, receive_maximum, may_queue, deliver, .. }: LinkUp) {
         self.flying.clear();
-        self.allowed = Allowed::new(self.limits.window, receive_maximum, may_queue);
+        self.allowed = InFlightLimit::new(self.limits.window, receive_maximum, may_queue);
         self.window.link_up(link, self.suspicion.limit(self.allowed.at_first()));
         self.feed.restart(self.window.cursor().next());
         self.link = Some(deliver);
@@ -51,8 +64,8 @@ impl OutboxActor {
         }
         self.link = None;
         let alone = match alone {
-            Some(Travelling::Event(seq)) => Some(seq),
-            Some(Travelling::State { .. }) | None => None,
+            Some(MessageRef::Event(seq)) => Some(seq),
+            Some(MessageRef::State { .. }) | None => None,
         };
         if failure == Some(FailureKind::Protocol)
             && let Some(blamed) = self.suspicion.link_ended(alone, in_flight)
@@ -97,7 +110,7 @@ impl OutboxActor {
             let again = self.window.next_again().next();
             // What has to be read first holds up nothing.
             let (event, since, again) = match again.and_then(|again| self.ahead.take(again)) {
-                Some(Again { event, asked_at }) => (event, asked_at, true),
+                Some(RetryingEvent { event, asked_at }) => (event, asked_at, true),
                 None if self.window.is_settled(seq) => {
                     self.window.skipped(seq);
                     continue;
@@ -139,7 +152,8 @@ impl OutboxActor {
 
     fn note_flying(&mut self, event: StoredEvent, sent_at: Instant, outgoing: &Outgoing, late: bool) {
         tracing::debug!(seq = event.seq.0, topic = outgoing.topic, late, "event sent");
-        let flying = Flying { received_at: event.received_at, sent_at, topic: outgoing.topic.clone(), late };
+        let flying =
+            InFlight { received_at: event.received_at, sent_at, topic: outgoing.topic.clone(), late };
         self.flying.insert(event.seq, flying);
     }
 
@@ -239,7 +253,7 @@ impl OutboxActor {
         self.published += 1;
         self.metrics.mqtt_messages_published.inc();
         self.deferrals.remove(&seq);
-        let Some(Flying { received_at, sent_at, topic, late }) = self.flying.remove(&seq) else { return };
+        let Some(InFlight { received_at, sent_at, topic, late }) = self.flying.remove(&seq) else { return };
         self.window.set_limit(self.suspicion.limit(self.allowed.after(sent_at.elapsed())));
         let waited = (clock::now() - received_at).to_std().unwrap_or_default();
         self.metrics.event_delivery_seconds.observe(waited.as_secs_f64());
@@ -261,7 +275,7 @@ impl OutboxActor {
         self.dead += 1;
         self.unnoted += 1;
         self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
-        self.gather.add_death(Death { seq, reason, at: clock::now() });
+        self.gather.add_death(DeadEvent { seq, reason, at: clock::now() });
         self.window.forget_again(seq);
         self.window.settle_unsent(seq, false);
     }

@@ -1,29 +1,12 @@
 //! What is decided when an event is sent: topic, QoS, retain, expiry, and whether it is late. Pure.
 
-use bytes::Bytes;
-
 use crate::{
-    clock::Timestamp,
-    connection::Outgoing,
-    event::marked_late,
-    ids::{CameraId, Seq},
-    settings::MqttSettings,
+    domain::{
+        clock::Timestamp, delivery::is_late, event::marked_late, event_log::StoredEvent,
+        settings::MqttSettings,
+    },
+    messages::connection::Outgoing,
 };
-
-/// An event as the log holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEvent {
-    /// Its place.
-    pub seq: Seq,
-    /// Whose it is.
-    pub camera_id: CameraId,
-    /// When it happened, as its source says.
-    pub occurred_at: Timestamp,
-    /// When it was accepted.
-    pub received_at: Timestamp,
-    /// What subscribers get.
-    pub payload: Bytes,
-}
 
 /// What to do with an event whose turn it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,19 +20,6 @@ pub enum Plan {
     },
     /// It waited longer than `message_expiry_seconds`.
     Expired,
-}
-
-/// Whether an event that happened at `occurred_at` and was accepted at `received_at` is late at `now`. The earlier of the
-/// two counts, so that a clock that is ahead cannot make an old event look new.
-pub fn is_late(
-    settings: &MqttSettings,
-    occurred_at: Timestamp,
-    received_at: Timestamp,
-    now: Timestamp,
-) -> bool {
-    let happened = occurred_at.min(received_at);
-    settings.late_after_seconds != 0
-        && (now - happened).num_milliseconds() > i64::from(settings.late_after_seconds) * 1000
 }
 
 /// How the event is sent, by the settings of this moment; it waits since `since`.
@@ -80,7 +50,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock;
+    use bytes::Bytes;
+
+    use crate::domain::{
+        clock,
+        ids::{CameraId, Seq},
+    };
 
     const NOON: i64 = 1_780_000_000_000_000;
 

@@ -6,18 +6,17 @@
 //! link is a recipient that comes and goes.
 
 mod accept;
-mod again;
-mod allowed;
+mod commit_queue;
 mod decide;
 mod delivery;
 mod dispatch;
-mod feed;
-mod gather;
-mod messages;
+mod in_flight_limit;
 mod pacer;
 mod pictures;
+mod poison;
 mod publish;
-mod suspicion;
+mod read_ahead;
+mod retry_prefetch;
 mod warnings;
 pub(crate) mod window;
 
@@ -28,8 +27,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
-    ResponseFuture, SpawnHandle, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
+    WrapFuture as _,
 };
 use sea_orm::DbErr;
 use tokio::{
@@ -37,37 +36,42 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::pictures::Thumbnails;
 use self::{
-    again::Ahead,
-    allowed::Allowed,
-    feed::Feed,
-    gather::Gather,
+    commit_queue::CommitQueue,
+    in_flight_limit::InFlightLimit,
     pacer::Pacer,
-    pictures::Room,
-    suspicion::Suspicion,
+    pictures::PictureBudget,
+    poison::PoisonDetector,
+    read_ahead::ReadAhead,
+    retry_prefetch::RetryPrefetch,
     warnings::Warnings,
     window::{Settled, Window},
 };
-pub use self::{
-    dispatch::{StoredEvent, is_late},
-    messages::*,
-    pictures::Thumbnails,
-    window::{Resent, Run},
-};
 use crate::{
-    cameras::CamerasSaw,
-    clock::{self, Timestamp},
-    config::SettingsChanged,
-    connection::Deliver,
-    ids::Seq,
+    domain::{
+        clock::{self, Timestamp},
+        event_log::{EventRecord, LogPart, Position, QueryError},
+        ids::Seq,
+        settings::{MqttSettings, SettingsChange},
+    },
+    lifecycle::{CrashGuard, stops_on_request},
+    messages::{
+        cameras::CamerasSeen,
+        config::SettingsChanged,
+        connection::Deliver,
+        link::{Answered, LinkDown, LinkUp},
+        outbox::{Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        stream::LogWatch,
+        thumbnails::Sweep,
+    },
     metrics::Metrics,
-    settings::MqttSettings,
     store::{
-        Store, commit, commit::Afterlife, dead_events, deliveries, events, history, retries, sweep,
+        Store,
+        commit::{self, DeadAndRetrying},
+        dead_events, deliveries, event_log, events, retries, sweep,
         wal::Unmerged,
     },
-    stream::{Position, Watched},
-    thumbnails::Sweep,
 };
 
 /// Requests that may wait in the mailbox: handlers answer at once, so it empties as fast as it fills.
@@ -92,7 +96,7 @@ pub struct OutboxLimits {
 
 /// What is known of an event that is in flight.
 #[derive(Debug)]
-struct Flying {
+struct InFlight {
     received_at: Timestamp,
     sent_at: Instant,
     topic: String,
@@ -114,16 +118,15 @@ pub struct OutboxActor {
     limits: OutboxLimits,
     settings: Arc<MqttSettings>,
     /// Told what the events of a commit tell of their cameras.
-    cameras: Option<Recipient<CamerasSaw>>,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    cameras: Option<Recipient<CamerasSeen>>,
+    _crash_guard: CrashGuard,
 
     /// Tells who watches that the log goes further.
-    watched: Option<Watched>,
+    watch: Option<LogWatch>,
 
     // Writing.
-    gather: Gather,
-    room: Room,
+    gather: CommitQueue,
+    room: PictureBudget,
     thumbnails: Option<Thumbnails>,
     /// Events in the commit that is on its way; `None`: none is.
     committing: Option<usize>,
@@ -143,13 +146,13 @@ pub struct OutboxActor {
 
     // Delivery.
     window: Window,
-    feed: Feed,
-    ahead: Ahead,
+    feed: ReadAhead,
+    ahead: RetryPrefetch,
     link: Option<Recipient<Deliver>>,
     /// How many events may be in flight on this link, if none is suspected.
-    allowed: Allowed,
-    suspicion: Suspicion,
-    flying: BTreeMap<Seq, Flying>,
+    allowed: InFlightLimit,
+    suspicion: PoisonDetector,
+    flying: BTreeMap<Seq, InFlight>,
     /// How often each deferred event was deferred.
     deferrals: HashMap<Seq, u32>,
     pacer: Pacer,
@@ -180,10 +183,10 @@ impl OutboxActor {
         let cursor = deliveries::cursor(&store.read).await?;
         let mut settled = dead_events::above(&store.read, cursor).await?;
         settled.extend(retries::above(&store.read, cursor).await?);
-        let Afterlife { dead, again } = Afterlife::read(&store.read).await?;
+        let DeadAndRetrying { dead, again } = DeadAndRetrying::read(&store.read).await?;
         let window = Window::new(cursor, settled, again);
         let last_seq = events::last_seq(&store.read).await?;
-        let feed = Feed::new(window.cursor().next());
+        let feed = ReadAhead::new(window.cursor().next());
         let pacer = Pacer::new(settings.max_events_per_second);
         Ok(Self {
             store,
@@ -191,10 +194,10 @@ impl OutboxActor {
             limits,
             settings,
             cameras: None,
-            crashed,
-            watched: None,
-            gather: Gather::default(),
-            room: Room::default(),
+            _crash_guard: CrashGuard::new("outbox", crashed),
+            watch: None,
+            gather: CommitQueue::default(),
+            room: PictureBudget::default(),
             thumbnails: None,
             committing: None,
             last_seq,
@@ -207,10 +210,10 @@ impl OutboxActor {
             note_timer: None,
             window,
             feed,
-            ahead: Ahead::default(),
+            ahead: RetryPrefetch::default(),
             link: None,
-            allowed: Allowed::default(),
-            suspicion: Suspicion::default(),
+            allowed: InFlightLimit::default(),
+            suspicion: PoisonDetector::default(),
             flying: BTreeMap::new(),
             deferrals: HashMap::new(),
             pacer,
@@ -228,7 +231,7 @@ impl OutboxActor {
 
     /// Tells this one what the events of each commit tell of their cameras.
     #[must_use]
-    pub fn telling(mut self, cameras: Recipient<CamerasSaw>) -> Self {
+    pub fn telling(mut self, cameras: Recipient<CamerasSeen>) -> Self {
         self.cameras = Some(cameras);
         self
     }
@@ -242,8 +245,8 @@ impl OutboxActor {
 
     /// Pokes these when the log goes further.
     #[must_use]
-    pub fn watched_by(mut self, watched: Watched) -> Self {
-        self.watched = Some(watched);
+    pub fn watched_by(mut self, watch: LogWatch) -> Self {
+        self.watch = Some(watch);
         self
     }
 
@@ -343,13 +346,6 @@ impl Actor for OutboxActor {
             "event log recovered"
         );
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("outbox");
-        }
-    }
 }
 
 impl Handler<LinkUp> for OutboxActor {
@@ -389,13 +385,13 @@ impl Handler<Answered> for OutboxActor {
 impl Handler<SettingsChanged> for OutboxActor {
     type Result = ();
 
-    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, ctx: &mut Self::Context) {
+    fn handle(&mut self, SettingsChanged { settings, change, .. }: SettingsChanged, ctx: &mut Self::Context) {
         self.pacer = Pacer::new(settings.max_events_per_second);
-        if !self.settings.same_broker(&settings) {
+        if change == SettingsChange::Broker {
             // Nothing more goes where it is not wanted any more, while that link says goodbye.
             self.leave_link(ctx);
         }
-        if !self.settings.same_broker(&settings) || self.settings.topic_prefix != settings.topic_prefix {
+        if change != SettingsChange::Other {
             // What nobody heard went to another place than the next one will.
             self.warnings.acknowledged(None);
         }
@@ -424,18 +420,18 @@ impl Handler<GetOutbox> for OutboxActor {
 impl Handler<ListEvents> for OutboxActor {
     type Result = ResponseFuture<Result<Vec<EventRecord>, QueryError>>;
 
-    fn handle(&mut self, query: ListEvents, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ListEvents(query): ListEvents, _: &mut Self::Context) -> Self::Result {
         let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { history::list(&db, &query, &settings, clock::now()).await.map_err(asked) })
+        Box::pin(async move { event_log::list(&db, &query, &settings, clock::now()).await.map_err(asked) })
     }
 }
 
 impl Handler<ReadLog> for OutboxActor {
     type Result = ResponseFuture<Result<LogPart, QueryError>>;
 
-    fn handle(&mut self, read: ReadLog, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ReadLog(query): ReadLog, _: &mut Self::Context) -> Self::Result {
         let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { history::part(&db, read, &settings, clock::now()).await.map_err(asked) })
+        Box::pin(async move { event_log::part(&db, query, &settings, clock::now()).await.map_err(asked) })
     }
 }
 
@@ -444,7 +440,7 @@ impl Handler<GetEvent> for OutboxActor {
 
     fn handle(&mut self, GetEvent(id): GetEvent, _: &mut Self::Context) -> Self::Result {
         let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { history::get(&db, &id, &settings, clock::now()).await.map_err(asked) })
+        Box::pin(async move { event_log::get(&db, &id, &settings, clock::now()).await.map_err(asked) })
     }
 }
 
@@ -473,18 +469,7 @@ impl Handler<Drain> for OutboxActor {
     }
 }
 
-/// Ends the actor; sent when it is drained.
-#[derive(Debug, Clone, Copy, actix::Message)]
-#[rtype(result = "()")]
-pub struct Stop;
-
-impl Handler<Stop> for OutboxActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(OutboxActor);
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,13 @@ use actix::Recipient;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{PublishError, Receipt};
-use crate::thumbnails::{self, StoreThumbnail, Sweep, ThumbnailError};
+use crate::{
+    domain::{event_log::Receipt, image::check},
+    messages::{
+        outbox::PublishError,
+        thumbnails::{StoreThumbnail, Sweep, ThumbnailError},
+    },
+};
 
 /// The pictures that wait may take so much memory together. Past it, sources are asked to come again.
 pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -25,34 +30,34 @@ pub struct Thumbnails {
 
 /// The memory that is set aside for pictures.
 #[derive(Debug)]
-pub struct Room(Arc<Semaphore>);
+pub struct PictureBudget(Arc<Semaphore>);
 
-impl Default for Room {
+impl Default for PictureBudget {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(MAX_WAITING_BYTES)))
     }
 }
 
-impl Room {
+impl PictureBudget {
     /// Takes in the picture that came with an event, when it is one and there is room.
-    pub fn take(&self, image: Option<Bytes>) -> Result<Option<Waiting>, PublishError> {
+    pub fn take(&self, image: Option<Bytes>) -> Result<Option<HeldPicture>, PublishError> {
         let Some(image) = image else { return Ok(None) };
-        thumbnails::check(&image).map_err(PublishError::Thumbnail)?;
+        check(&image).map_err(|error| PublishError::Thumbnail(error.into()))?;
         let bytes = u32::try_from(image.len()).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.0).try_acquire_many_owned(bytes).map_err(|_| PublishError::Busy)?;
-        Ok(Some(Waiting { image, _room: room }))
+        Ok(Some(HeldPicture { image, _room: room }))
     }
 }
 
 /// A picture whose event is being committed.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct HeldPicture {
     image: Bytes,
     /// Given back when it is stored, or nobody waits for it any more.
     _room: OwnedSemaphorePermit,
 }
 
-impl Waiting {
+impl HeldPicture {
     /// The event is committed: has its picture stored.
     pub async fn store(self, keeper: Option<Thumbnails>, receipt: &Receipt) -> Result<(), PublishError> {
         let Some(keeper) = keeper else {
@@ -68,7 +73,7 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::thumbnails::{MAX_THUMBNAIL_BYTES, samples};
+    use crate::domain::image::{ImageError, MAX_THUMBNAIL_BYTES, samples};
 
     fn large() -> Bytes {
         let mut image = samples::PNG.to_vec();
@@ -78,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_in_bytes() {
-        let room = Room::default();
+        let room = PictureBudget::default();
         let mut waiting: Vec<_> = (0..32).map(|_| room.take(Some(large())).unwrap()).collect();
         assert_eq!(room.take(Some(large())).unwrap_err(), PublishError::Busy);
         assert!(room.take(None).unwrap().is_none(), "events without a picture need no room");
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_is_no_picture_is_refused() {
-        let refused = Room::default().take(Some(Bytes::from_static(b"GIF89a"))).unwrap_err();
-        assert_eq!(refused, PublishError::Thumbnail(ThumbnailError::NotAPicture));
+        let refused = PictureBudget::default().take(Some(Bytes::from_static(b"GIF89a"))).unwrap_err();
+        assert_eq!(refused, PublishError::Thumbnail(ImageError::NotAPicture.into()));
     }
 }

@@ -8,9 +8,13 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::{
-    OutboxActor, PublishBatch, PublishError, PublishEvent, Receipt, Thumbnails,
-    gather::{Answer, Asker},
-    pictures::Waiting,
+    OutboxActor, Thumbnails,
+    commit_queue::{Answer, ReplySlot},
+    pictures::HeldPicture,
+};
+use crate::{
+    domain::event_log::Receipt,
+    messages::outbox::{PublishBatch, PublishError, PublishEvent},
 };
 
 impl Handler<PublishEvent> for OutboxActor {
@@ -21,7 +25,7 @@ impl Handler<PublishEvent> for OutboxActor {
             Ok(picture) => picture,
             Err(refused) => return Published::Refused(refused),
         };
-        let asker = Asker::default();
+        let asker = ReplySlot::default();
         match self.accept(vec![msg.event], Answer::One(asker.clone()), ctx) {
             Err(refused) => Published::Refused(refused),
             Ok(()) => match picture {
@@ -38,9 +42,9 @@ pub enum Published {
     /// At once: it was not accepted.
     Refused(PublishError),
     /// By its commit.
-    Answered(Asker),
+    Answered(ReplySlot),
     /// When its picture is stored, after the commit.
-    WithPicture(Asker, Waiting, Option<Thumbnails>),
+    WithPicture(ReplySlot, HeldPicture, Option<Thumbnails>),
 }
 
 impl MessageResponse<OutboxActor, PublishEvent> for Published {

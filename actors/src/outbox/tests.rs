@@ -8,16 +8,25 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     EventInput,
-    connection::{Outgoing, Travelling},
-    event::DetectionEvent,
-    ids::{CameraId, EventId, LinkId},
-    status::FailureKind,
+    domain::{
+        delivery::{DeadReason, Delivery, DeliveryState, Outcome},
+        event::DetectionEvent,
+        event_log::{EventQuery, Receipt},
+        ids::{CameraId, EventId, LinkId},
+        status::FailureKind,
+        suspects::MessageRef,
+    },
+    messages::{
+        connection::Outgoing,
+        outbox::{PublishBatch, PublishError, PublishEvent},
+        service::Stop,
+    },
     store::page,
-    testing::{FakeConnection, Recorder, Told, commit_context},
+    testing::{FakeConnection, Recorded, Recorder, commit_context},
 };
 
-mod again;
 mod pictures;
+mod resending;
 
 const DAY: i64 = 86_400;
 
@@ -51,7 +60,7 @@ struct Fixture {
     store: Store,
     outbox: Addr<OutboxActor>,
     metrics: Metrics,
-    delivered: Option<(LinkId, Told<Deliver>)>,
+    delivered: Option<(LinkId, Recorded<Deliver>)>,
     links: u64,
     dir: Option<tempfile::TempDir>,
 }
@@ -89,7 +98,8 @@ impl Fixture {
     }
 
     async fn change(&self, settings: MqttSettings) {
-        let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+        let change = MqttSettings::defaults("c").change_to(&settings);
+        let changed = SettingsChanged { settings: Arc::new(settings), change, unreadable: None };
         self.outbox.send(changed).await.unwrap();
     }
 
@@ -121,7 +131,7 @@ impl Fixture {
     /// The link ends over this event, which alone was in flight.
     async fn link_broken_by(&mut self, seq: i64) {
         let (link, _) = self.delivered.take().unwrap();
-        let (failure, alone) = (Some(FailureKind::Protocol), Some(Travelling::Event(Seq(seq))));
+        let (failure, alone) = (Some(FailureKind::Protocol), Some(MessageRef::Event(Seq(seq))));
         self.outbox.send(LinkDown { link, failure, alone }).await.unwrap();
     }
 
@@ -394,8 +404,8 @@ async fn invariant_9_settings_of_the_moment_of_sending_count() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=1).await;
     let settings = MqttSettings {
-        qos: crate::settings::QoS::ExactlyOnce,
-        topic_prefix: crate::topic::TopicPrefix::parse("home").unwrap(),
+        qos: crate::domain::settings::QoS::ExactlyOnce,
+        topic_prefix: crate::domain::topic::TopicPrefix::parse("home").unwrap(),
         ..MqttSettings::defaults("c")
     };
     it.change(settings).await;
@@ -443,25 +453,25 @@ async fn events_are_listed_newest_first_by_camera_and_state() {
     it.answer([(1, Outcome::Refused(DeadReason::NotAuthorized))]).await;
     it.acknowledge([2]).await;
     it.noted(2).await;
-    let list = |query: ListEvents| {
+    let list = |query: EventQuery| {
         let outbox = it.outbox.clone();
         async move {
-            let events = outbox.send(query).await.unwrap().unwrap();
+            let events = outbox.send(ListEvents(query)).await.unwrap().unwrap();
             events.iter().map(|record| record.seq.0).collect::<Vec<_>>()
         }
     };
-    let all = ListEvents { limit: 10, ..ListEvents::default() };
+    let all = EventQuery { limit: 10, ..EventQuery::default() };
     assert_eq!(list(all.clone()).await, [5, 4, 3, 2, 1]);
-    assert_eq!(list(ListEvents { limit: 2, before: Some(Seq(4)), ..all.clone() }).await, [3, 2]);
+    assert_eq!(list(EventQuery { limit: 2, before: Some(Seq(4)), ..all.clone() }).await, [3, 2]);
     for (state, expected) in [
         (DeliveryState::Pending, vec![5, 4, 3]),
         (DeliveryState::Delivered, vec![2]),
         (DeliveryState::Dead, vec![1]),
     ] {
-        assert_eq!(list(ListEvents { state: Some(state), ..all.clone() }).await, expected, "{state:?}");
+        assert_eq!(list(EventQuery { state: Some(state), ..all.clone() }).await, expected, "{state:?}");
     }
     let elsewhere = Some(CameraId::parse("garden").unwrap());
-    assert_eq!(list(ListEvents { camera_id: elsewhere, ..all }).await, [0i64; 0]);
+    assert_eq!(list(EventQuery { camera_id: elsewhere, ..all }).await, [0i64; 0]);
 }
 
 #[actix::test]

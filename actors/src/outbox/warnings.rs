@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{ids::CameraId, status::Warning};
+use crate::domain::{ids::CameraId, status::Warning};
 
 /// How long a late arrival is shown, and how often it is logged.
 const SHOWN_FOR: Duration = Duration::from_mins(10);

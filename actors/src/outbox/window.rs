@@ -11,29 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::{LinkId, Seq};
+use crate::domain::{
+    delivery::SettledRange,
+    ids::{LinkId, Seq},
+};
 
 /// How far the newest sent event may be from the cursor, in windows. Acknowledgements may come in any order, so one
 /// event without an answer must not let the memory of the later ones grow for ever.
 const SPAN_WINDOWS: i64 = 8;
-
-/// A stretch of settled events, from the one after the previous run up to `up_to`, all late or all in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// The last event of the run.
-    pub up_to: Seq,
-    /// Whether they went to `history`.
-    pub late: bool,
-}
-
-/// An event that was delivered after it had been dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resent {
-    /// Which one.
-    pub seq: Seq,
-    /// Whether it went to `history`.
-    pub late: bool,
-}
 
 /// An event that the broker answered for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +49,8 @@ pub struct Window {
     /// Died, and to be sent again.
     again: BTreeSet<Seq>,
     link: Option<Link>,
-    /// Runs that the cursor passed since [`Window::take_runs`].
-    runs: Vec<Run>,
+    /// Runs that the cursor passed since [`Window::take_ranges`].
+    ranges: Vec<SettledRange>,
 }
 
 impl Window {
@@ -78,7 +63,7 @@ impl Window {
     ) -> Self {
         let settled = dead.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, false)).collect();
         let again = again.into_iter().collect();
-        let mut window = Self { cursor, settled, again, link: None, runs: Vec::new() };
+        let mut window = Self { cursor, settled, again, link: None, ranges: Vec::new() };
         window.advance();
         window
     }
@@ -266,8 +251,8 @@ impl Window {
     }
 
     /// The runs that the cursor has passed since the last call: what a checkpoint must note.
-    pub fn take_runs(&mut self) -> Vec<Run> {
-        std::mem::take(&mut self.runs)
+    pub fn take_ranges(&mut self) -> Vec<SettledRange> {
+        std::mem::take(&mut self.ranges)
     }
 
     fn on(&mut self, id: LinkId) -> Option<&mut Link> {
@@ -277,9 +262,9 @@ impl Window {
     fn advance(&mut self) {
         while let Some(late) = self.settled.remove(&self.cursor.next()) {
             self.cursor = self.cursor.next();
-            match self.runs.last_mut() {
+            match self.ranges.last_mut() {
                 Some(run) if run.late == late => run.up_to = self.cursor,
-                _ => self.runs.push(Run { up_to: self.cursor, late }),
+                _ => self.ranges.push(SettledRange { up_to: self.cursor, late }),
             }
         }
     }

@@ -94,9 +94,9 @@ fn runs_tell_late_from_in_time() {
     for (seq, late) in [(1, true), (2, true), (4, false), (3, false), (5, true)] {
         window.settle(LINK, Seq(seq), late);
     }
-    let runs: Vec<_> = window.take_runs().iter().map(|r| (r.up_to.0, r.late)).collect();
-    assert_eq!(runs, [(2, true), (4, false), (5, true)]);
-    assert_eq!(window.take_runs(), []);
+    let ranges: Vec<_> = window.take_ranges().iter().map(|r| (r.up_to.0, r.late)).collect();
+    assert_eq!(ranges, [(2, true), (4, false), (5, true)]);
+    assert_eq!(window.take_ranges(), []);
 }
 
 #[test]
@@ -144,7 +144,7 @@ enum Op {
     /// The nth of those in flight dies.
     Die(usize),
     /// The nth of the dead is sent again.
-    Again(usize),
+    RetryingEvent(usize),
     Resume,
     Stale(i64),
 }
@@ -157,7 +157,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0usize..8).prop_map(Op::Settle),
         1 => (0usize..8).prop_map(Op::Defer),
         3 => (0usize..8).prop_map(Op::Die),
-        3 => (0usize..8).prop_map(Op::Again),
+        3 => (0usize..8).prop_map(Op::RetryingEvent),
         2 => Just(Op::Resume),
         1 => (1i64..40).prop_map(Op::Stale),
     ]
@@ -221,7 +221,7 @@ proptest! {
                     dead.push(seq);
                     prop_assert!(window.settle(link, Seq(seq), false).is_some());
                 }
-                Op::Again(n) if n < dead.len() => {
+                Op::RetryingEvent(n) if n < dead.len() => {
                     let seq = dead.remove(n);
                     again.insert(seq);
                     window.send_again(Seq(seq));
@@ -238,7 +238,7 @@ proptest! {
                 Op::Stale(seq) => {
                     prop_assert!(window.settle(LinkId(u64::MAX), Seq(seq), false).is_none());
                 }
-                Op::Settle(_) | Op::Defer(_) | Op::Die(_) | Op::Again(_) => {}
+                Op::Settle(_) | Op::Defer(_) | Op::Die(_) | Op::RetryingEvent(_) => {}
             }
             prop_assert_eq!(window.in_flight(), in_flight.len());
             prop_assert!(in_flight.len() <= limit || !up);

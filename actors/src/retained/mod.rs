@@ -5,22 +5,20 @@
 //! wanted any more is cleared as soon as its broker can be reached, whatever happened meanwhile; nothing is ever cleared
 //! that is not ours. Knows neither cameras nor Home Assistant.
 
-mod blame;
-mod messages;
 mod rows;
-mod shelf;
+mod size_bans;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
-    ResponseFuture, SpawnHandle, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
+    WrapFuture as _,
 };
 use bytes::Bytes;
 use tokio::{
@@ -28,27 +26,30 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::messages::*;
 use self::{
-    blame::Blames,
-    shelf::{Job, Mark, Shelf},
+    size_bans::SizeBans,
+    state::{Job, RetainedState, Target},
 };
 use crate::{
-    config::SettingsChanged,
-    connection::{PublishState, Travelling},
-    ids::LinkId,
-    outbox::{LinkDown, LinkUp, Stop},
-    status::{Failure, FailureKind},
+    domain::{
+        ids::LinkId,
+        retained::{Content, Kind},
+        status::{Failure, FailureKind},
+        suspects::MessageRef,
+    },
+    lifecycle::{CrashGuard, stops_on_request},
+    messages::{
+        config::SettingsChanged,
+        connection::PublishState,
+        link::{LinkDown, LinkUp},
+        retained::{ClearBroker, REPUBLISH_PATIENCE, Republish, Republished, Retain, RetainAll},
+        thumbnails::GetThumbnailAt,
+    },
     store::Store,
-    thumbnails::GetThumbnailAt,
 };
 
 /// Requests that may wait in the mailbox; facts are bounded by their senders.
 const MAILBOX: usize = 256;
-
-/// How long whoever asked that all is published again waits for the broker: longer than a device that was just announced
-/// has to wait until it is announced again.
-pub const REPUBLISH_PATIENCE: Duration = Duration::from_secs(8);
 
 /// The payload that tells Home Assistant that an entity moves to another discovery topic.
 const MOVES: &[u8] = br#"{"migrate_discovery": true}"#;
@@ -83,12 +84,12 @@ struct Waiting {
 
 impl Waiting {
     /// Whether the wait is over.
-    fn is_over(&mut self, known: &Shelf, now: Instant) -> bool {
+    fn is_over(&mut self, known: &RetainedState, now: Instant) -> bool {
         while self.open.pop_if(|topic| known.stands(topic).is_some()).is_some() {}
         self.open.is_empty() || self.until <= now
     }
 
-    fn tell(self, known: &Shelf) {
+    fn tell(self, known: &RetainedState) {
         let mut republished = Republished::default();
         for (name, topics) in self.groups {
             let stand = || topics.iter().map(|topic| known.stands(topic));
@@ -109,19 +110,18 @@ impl Waiting {
 #[derive(Debug)]
 pub struct RetainedActor {
     store: Store,
-    shelf: Shelf,
+    shelf: RetainedState,
     link: Option<Link>,
     /// Of what the broker of this link has refused something.
     refused: BTreeSet<Kind>,
-    blames: Blames,
+    blames: SizeBans,
     thumbnails: Recipient<GetThumbnailAt>,
     /// Rows are read, written or removed: one after the other, so that they end as they should.
     rows_busy: bool,
     timer: Option<(Instant, SpawnHandle)>,
     waiting: Vec<Waiting>,
     leaving: Vec<oneshot::Sender<()>>,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
 }
 
 impl RetainedActor {
@@ -133,16 +133,16 @@ impl RetainedActor {
     ) -> Self {
         Self {
             store,
-            shelf: Shelf::default(),
+            shelf: RetainedState::default(),
             link: None,
             refused: BTreeSet::new(),
-            blames: Blames::default(),
+            blames: SizeBans::default(),
             thumbnails,
             rows_busy: false,
             timer: None,
             waiting: Vec::new(),
             leaving: Vec::new(),
-            crashed,
+            _crash_guard: CrashGuard::new("retained", crashed),
         }
     }
 
@@ -216,7 +216,7 @@ impl RetainedActor {
         let known = &self.shelf;
         self.blames.keep(|topic| known.knows(topic));
         if known.knows(topic) && self.blames.link_ended(topic, bytes, Instant::now()) {
-            let minutes = blame::LASTS.as_secs() / 60;
+            let minutes = size_bans::LASTS.as_secs() / 60;
             tracing::warn!(
                 topic,
                 bytes,
@@ -272,14 +272,14 @@ impl RetainedActor {
 
 /// `None` when there is nothing to send: a picture that was removed with its event, or cannot be read, which was logged.
 /// What stands there stays.
-async fn payload(mark: &Mark, thumbnails: &Recipient<GetThumbnailAt>) -> Option<Bytes> {
+async fn payload(mark: &Target, thumbnails: &Recipient<GetThumbnailAt>) -> Option<Bytes> {
     let payload = match mark {
-        Mark::Content(Content::Bytes(bytes)) => bytes.clone(),
-        Mark::Content(Content::Thumbnail { seq, .. }) => {
+        Target::Content(Content::Bytes(bytes)) => bytes.clone(),
+        Target::Content(Content::Thumbnail { seq, .. }) => {
             thumbnails.send(GetThumbnailAt(*seq)).await.ok()?.ok()??.image
         }
-        Mark::Moves => Bytes::from_static(MOVES),
-        Mark::Content(Content::Elsewhere { .. }) | Mark::Nothing => Bytes::new(),
+        Target::Moves => Bytes::from_static(MOVES),
+        Target::Content(Content::External { .. }) | Target::Nothing => Bytes::new(),
     };
     Some(payload)
 }
@@ -295,22 +295,9 @@ impl Actor for RetainedActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("retained");
-        }
-    }
 }
 
-impl Handler<Stop> for RetainedActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(RetainedActor);
 
 impl Handler<RetainAll> for RetainedActor {
     type Result = ();
@@ -364,7 +351,7 @@ impl Handler<LinkDown> for RetainedActor {
 
     fn handle(&mut self, LinkDown { link, alone, .. }: LinkDown, ctx: &mut Self::Context) {
         if self.link.as_ref().is_some_and(|current| current.id == link) {
-            if let Some(Travelling::State { topic, bytes }) = alone {
+            if let Some(MessageRef::State { topic, bytes }) = alone {
                 self.broke_link(&topic, bytes);
             }
             self.leave_link(ctx);
@@ -379,17 +366,17 @@ impl Handler<SettingsChanged> for RetainedActor {
         // Every change of settings ends the link. What would be sent on it in its last moments might be lost, and be sent
         // twice: Home Assistant warns of a device that is removed twice. A broker that is left for another one is still
         // to be cleared over it.
-        let moves = |link: &Link| settings.enabled && !link.broker.eq_ignore_ascii_case(&settings.broker());
+        let moves = |link: &Link| settings.enabled && !settings.is_broker(&link.broker);
         if self.link.as_ref().is_some_and(|link| !moves(link)) {
             self.leave_link(ctx);
         }
     }
 }
 
-impl Handler<Farewell> for RetainedActor {
+impl Handler<ClearBroker> for RetainedActor {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Farewell, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: ClearBroker, ctx: &mut Self::Context) -> Self::Result {
         let (answer, left) = oneshot::channel();
         self.leaving.push(answer);
         self.shelf.leave(Instant::now());

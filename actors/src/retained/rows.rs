@@ -5,9 +5,9 @@ use std::time::Duration;
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use tokio::time::Instant;
 
-use super::{Kind, RetainedActor};
+use super::RetainedActor;
 use crate::{
-    ids::LinkId,
+    domain::{ids::LinkId, retained::Kind},
     store::{StoreError, discovery_topics},
 };
 
@@ -23,9 +23,9 @@ impl RetainedActor {
         if !self.shelf.is_linked() {
             return self.load_rows(id, broker, ctx);
         }
-        let (cleared, rowless) = (self.shelf.take_cleared(), self.shelf.take_rowless());
-        if !cleared.is_empty() || !rowless.is_empty() {
-            self.change_rows(id, broker, cleared, rowless, ctx);
+        let (cleared, unrecorded) = (self.shelf.take_cleared(), self.shelf.take_rowless());
+        if !cleared.is_empty() || !unrecorded.is_empty() {
+            self.change_rows(id, broker, cleared, unrecorded, ctx);
         }
     }
 
@@ -53,23 +53,23 @@ impl RetainedActor {
         id: LinkId,
         broker: String,
         cleared: Vec<String>,
-        rowless: Vec<(String, Kind)>,
+        unrecorded: Vec<(String, Kind)>,
         ctx: &mut Context<Self>,
     ) {
         self.rows_busy = true;
         let db = self.store.write.clone();
         let changed = async move {
-            let changed = discovery_topics::change(&db, &broker, &cleared, &rowless).await;
-            (cleared, rowless, changed.map_err(StoreError::from))
+            let changed = discovery_topics::change(&db, &broker, &cleared, &unrecorded).await;
+            (cleared, unrecorded, changed.map_err(StoreError::from))
         };
-        ctx.spawn(changed.into_actor(self).map(move |(cleared, rowless, changed), act, ctx| {
+        ctx.spawn(changed.into_actor(self).map(move |(cleared, unrecorded, changed), act, ctx| {
             act.rows_busy = false;
             let is_current = act.link.as_ref().is_some_and(|link| link.id == id);
             match changed {
-                Ok(()) if is_current => act.shelf.rows_written(&rowless, Instant::now()),
+                Ok(()) if is_current => act.shelf.rows_written(&unrecorded, Instant::now()),
                 Err(error) if is_current => {
                     tracing::warn!(%error, "the list of retained topics could not be written; tried again in a second");
-                    act.shelf.rows_failed(cleared, rowless);
+                    act.shelf.rows_failed(cleared, unrecorded);
                     return act.rest(ctx);
                 }
                 _ => {}

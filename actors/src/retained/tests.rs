@@ -1,6 +1,7 @@
 //! The actor with a real table, and a connection that takes everything or answers nothing.
 
 use std::future::Future;
+use std::time::Duration;
 
 use actix::Addr;
 use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
@@ -8,11 +9,14 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    ids::Seq,
-    outbox::QueryError,
+    domain::{
+        event_log::QueryError,
+        ids::Seq,
+        image::Picture,
+        retained::{Group, Owner, Wanted},
+    },
     store::discovery_topics,
     testing::{FakeConnection, settle},
-    thumbnails::Picture,
 };
 
 const BROKER: &str = "broker:1883";
@@ -38,7 +42,8 @@ impl Handler<GetThumbnailAt> for Pictures {
     type Result = Result<Option<Picture>, QueryError>;
 
     fn handle(&mut self, GetThumbnailAt(seq): GetThumbnailAt, _: &mut Self::Context) -> Self::Result {
-        let picture = Picture { format: crate::camera::ImageType::Jpeg, image: Bytes::from_static(b"jpeg") };
+        let picture =
+            Picture { format: crate::domain::camera::ImageType::Jpeg, image: Bytes::from_static(b"jpeg") };
         Ok((seq.0 == 7).then_some(picture))
     }
 }
@@ -265,10 +270,10 @@ async fn whoever_asks_for_everything_again_is_answered_whatever_the_broker_does(
 #[actix::test]
 async fn a_broker_is_left_when_nothing_of_ours_stands_there_and_no_row_tells_of_it() {
     let mut scene = standing_scene().await;
-    scene.actor.send(Farewell).await.unwrap();
+    scene.actor.send(ClearBroker).await.unwrap();
     assert_eq!((scene.standing(), scene.rows(BROKER).await), (Vec::new(), Vec::new()));
     scene.link_down(1).await;
-    scene.actor.send(Farewell).await.unwrap();
+    scene.actor.send(ClearBroker).await.unwrap();
 }
 
 #[actix::test]
@@ -276,6 +281,6 @@ async fn a_broker_is_left_only_when_its_rows_are_known() {
     let mut scene = standing_scene().await;
     scene.link_down(1).await;
     scene.link_up(2).await;
-    scene.actor.send(Farewell).await.unwrap();
+    scene.actor.send(ClearBroker).await.unwrap();
     assert_eq!((scene.standing(), scene.rows(BROKER).await), (Vec::new(), Vec::new()));
 }

@@ -8,7 +8,7 @@ use sea_orm::{
 };
 
 use super::statements::insertion;
-use crate::{calendar::Day, ids::CameraId};
+use crate::domain::{calendar::Day, ids::CameraId};
 
 const IDS_PER_STATEMENT: usize = 500;
 const ROWS_PER_STATEMENT: usize = 200;
@@ -30,7 +30,7 @@ impl ActiveModelBehavior for ActiveModel {}
 
 /// So many more events of a camera on a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct More {
+pub struct DayIncrement {
     /// The camera.
     pub camera_id: CameraId,
     /// The day.
@@ -40,12 +40,12 @@ pub struct More {
 }
 
 /// Counts more events, each camera and day once. The answers tell how many it are then: see [`counted`].
-pub fn adding(more: &[More]) -> impl Iterator<Item = Statement> {
+pub fn adding(more: &[DayIncrement]) -> impl Iterator<Item = Statement> {
     const INTO: &str = "INSERT INTO camera_days (camera_id, day, count)";
     const TAIL: &str = " ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
         RETURNING camera_id, day, count";
     more.chunks(ROWS_PER_STATEMENT).map(|chunk| {
-        let rows = chunk.iter().map(|More { camera_id, day, events }| {
+        let rows = chunk.iter().map(|DayIncrement { camera_id, day, events }| {
             let events = i64::try_from(*events).unwrap_or(i64::MAX);
             [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
         });

@@ -8,7 +8,7 @@ use sea_orm::{
 };
 
 use super::{Store, camera_days, statements::insertion};
-use crate::{
+use crate::domain::{
     camera::{Camera, CameraStatus, ImageType, LastEvent, Thumbnail},
     clock,
     ids::{CameraId, EventId, Seq},

@@ -10,14 +10,17 @@ use super::{
     statements::{Transaction, is_repeated},
 };
 use crate::{
-    calendar::Calendar,
-    cameras::Seen,
-    clock::{self, Timestamp},
-    event::DetectionEvent,
-    ids::{CameraId, EventId, Seq},
-    outbox::{DecideError, Decided, Decision, Receipt, Resent, Run, StoredEvent},
-    store::dead_events::Death,
-    thumbnails::Links,
+    domain::{
+        calendar::Calendar,
+        camera::CameraSighting,
+        clock::{self, Timestamp},
+        delivery::{DecideError, Decided, Decision, Resent, SettledRange},
+        event::DetectionEvent,
+        event_log::{Receipt, StoredEvent},
+        ids::{CameraId, EventId, Seq},
+        links::Links,
+    },
+    store::dead_events::DeadEvent,
 };
 
 /// What one commit writes.
@@ -26,9 +29,9 @@ pub struct Batch {
     /// New events, in the order of their acceptance.
     pub events: Vec<DetectionEvent>,
     /// Events that died.
-    pub deaths: Vec<Death>,
+    pub deaths: Vec<DeadEvent>,
     /// What the cursor has passed.
-    pub runs: Vec<Run>,
+    pub ranges: Vec<SettledRange>,
     /// Events that were delivered after they had been dead.
     pub resent: Vec<Resent>,
     /// What somebody decided about dead events.
@@ -56,13 +59,13 @@ pub struct Committed {
     /// The last place given so far.
     pub last_seq: Seq,
     /// What the new events told of their cameras.
-    pub seen: Vec<Seen>,
+    pub seen: Vec<CameraSighting>,
     /// A camera that could not be registered, because as many are known as may be.
     pub unregistered: Option<CameraId>,
     /// One answer for each decision of the batch, in its order.
     pub decided: Vec<Result<Decided, DecideError>>,
     /// What is dead and what waits to be sent again, after a commit whose outcome was not known.
-    pub afterlife: Option<Afterlife>,
+    pub afterlife: Option<DeadAndRetrying>,
 }
 
 impl Committed {
@@ -81,14 +84,14 @@ impl Committed {
 
 /// What became of dead events, as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Afterlife {
+pub struct DeadAndRetrying {
     /// How many are dead, and not dismissed.
     pub dead: u64,
     /// Those that wait to be sent again.
     pub again: Vec<Seq>,
 }
 
-impl Afterlife {
+impl DeadAndRetrying {
     /// Reads it.
     pub async fn read(db: &impl ConnectionTrait) -> Result<Self, DbErr> {
         Ok(Self { dead: dead_events::count(db).await?, again: retries::open(db).await? })
@@ -159,7 +162,7 @@ async fn plainly(
         }
     }
     last.append(&mut writing.statements);
-    last.extend(deliveries::inserting(&batch.runs, now));
+    last.extend(deliveries::inserting(&batch.ranges, now));
     store.known.learn(writing.cameras());
     match transaction.carry_out_and_commit(last).await {
         Ok(answers) => {
@@ -206,8 +209,8 @@ async fn step_by_step(
         store.known.learn(writing.cameras());
         committed.seen = writing.written(&answers)?;
     }
-    if let Some(runs) = deliveries::inserting(&batch.runs, now) {
-        txn.execute_raw(runs).await?;
+    if let Some(ranges) = deliveries::inserting(&batch.ranges, now) {
+        txn.execute_raw(ranges).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
     retries::forget(&txn, batch.deaths.iter().map(|death| death.seq)).await?;
@@ -217,7 +220,7 @@ async fn step_by_step(
         committed.decided.push(decide::decide(&txn, event_id, *decision, now).await?);
     }
     if last_seq.is_none() {
-        committed.afterlife = Some(Afterlife::read(&txn).await?);
+        committed.afterlife = Some(DeadAndRetrying::read(&txn).await?);
     }
     txn.commit().await?;
     Ok(committed)

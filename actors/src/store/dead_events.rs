@@ -6,10 +6,10 @@ use sea_orm::{
 };
 
 use super::events;
-use crate::{
+use crate::domain::{
     clock::{self, Timestamp},
+    delivery::DeadReason,
     ids::Seq,
-    outbox::DeadReason,
 };
 
 const ROWS_PER_STATEMENT: usize = 200;
@@ -34,7 +34,7 @@ impl ActiveModelBehavior for ActiveModel {}
 
 /// One death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Death {
+pub struct DeadEvent {
     /// Of which event.
     pub seq: Seq,
     /// Why.
@@ -44,7 +44,7 @@ pub struct Death {
 }
 
 /// Notes deaths.
-pub async fn insert(db: &impl ConnectionTrait, deaths: &[Death]) -> Result<(), DbErr> {
+pub async fn insert(db: &impl ConnectionTrait, deaths: &[DeadEvent]) -> Result<(), DbErr> {
     for chunk in deaths.chunks(ROWS_PER_STATEMENT) {
         let mut cameras = events::cameras_at(db, chunk.iter().map(|death| death.seq)).await?;
         let models = chunk.iter().map(|death| ActiveModel {

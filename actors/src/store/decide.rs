@@ -3,10 +3,10 @@
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, entity::prelude::*, sea_query::Expr};
 
 use super::{dead_events, events, retries};
-use crate::{
+use crate::domain::{
     clock::{self, Timestamp},
+    delivery::{DecideError, Decided, Decision},
     ids::EventId,
-    outbox::{DecideError, Decided, Decision},
 };
 
 /// Carries out one decision, in the transaction of a commit.

@@ -7,10 +7,10 @@ use sea_orm::{
 };
 
 use super::statements::insertion;
-use crate::{
+use crate::domain::{
     clock::{self, Timestamp},
+    delivery::SettledRange,
     ids::Seq,
-    outbox::Run,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -29,12 +29,12 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 /// Notes that the cursor has passed these runs.
-pub fn inserting(runs: &[Run], acked_at: Timestamp) -> Option<Statement> {
+pub fn inserting(ranges: &[SettledRange], acked_at: Timestamp) -> Option<Statement> {
     // A commit whose outcome was not known is written again.
     const INTO: &str = "INSERT OR IGNORE INTO deliveries (up_to_seq, acked_at, late)";
     let acked_at = clock::to_micros(acked_at);
-    let rows = runs.iter().map(|run| [Value::from(run.up_to.0), acked_at.into(), run.late.into()]);
-    (!runs.is_empty()).then(|| insertion(INTO, rows, ""))
+    let rows = ranges.iter().map(|run| [Value::from(run.up_to.0), acked_at.into(), run.late.into()]);
+    (!ranges.is_empty()).then(|| insertion(INTO, rows, ""))
 }
 
 /// The place up to which all events are settled.

@@ -6,7 +6,7 @@ use sea_orm::{
     TransactionTrait, entity::prelude::*, sea_query::OnConflict,
 };
 
-use crate::retained::Kind;
+use crate::domain::retained::Kind;
 
 const ROWS_PER_STATEMENT: usize = 200;
 

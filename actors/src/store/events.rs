@@ -8,10 +8,10 @@ use sea_orm::{
 };
 
 use super::{retries, statements::insertion};
-use crate::{
+use crate::domain::{
     clock::{self, Timestamp},
+    event_log::StoredEvent,
     ids::{CameraId, EventId, Seq},
-    outbox::StoredEvent,
 };
 
 /// SQLite takes some 32,000 variables a statement; more rows than this gain nothing.

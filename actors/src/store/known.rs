@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{camera::Camera, ids::CameraId};
+use crate::domain::{camera::Camera, ids::CameraId};
 
 /// More are seldom active at a time; at some 1 KiB each.
 const MOST: usize = 256;
@@ -54,7 +54,7 @@ impl KnownCameras {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::domain::clock;
 
     fn camera(number: usize) -> Camera {
         Camera::new(CameraId::parse(format!("c{number}")).unwrap(), clock::from_micros(0))

@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
-use crate::{
+use crate::domain::{
     clock,
+    event_log::StoredEvent,
     ids::{CameraId, Seq},
-    outbox::StoredEvent,
 };
 
 /// Of each event a line of numbers, then the two columns whose lengths it tells. As bytes, since not every payload need be a

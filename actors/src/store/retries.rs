@@ -9,10 +9,11 @@ use sea_orm::{
 };
 
 use super::events;
-use crate::{
+use crate::domain::{
     clock::{self, Timestamp},
+    delivery::Resent,
+    event_log::StoredEvent,
     ids::Seq,
-    outbox::{Resent, StoredEvent},
 };
 
 const ROWS_PER_STATEMENT: usize = 200;
@@ -34,7 +35,7 @@ impl ActiveModelBehavior for ActiveModel {}
 
 /// An event that is to be sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Again {
+pub struct RetryingEvent {
     /// The event.
     pub event: StoredEvent,
     /// When that was asked for.
@@ -100,7 +101,7 @@ pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, D
 }
 
 /// The events at these places that wait, in order.
-pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<Again>, DbErr> {
+pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<RetryingEvent>, DbErr> {
     let waiting = Entity::find()
         .filter(Column::Seq.is_in(seqs.iter().map(|seq| seq.0)))
         .filter(Column::AckedAt.is_null())
@@ -110,8 +111,9 @@ pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<Again>,
     let places: Vec<Seq> = waiting.iter().map(|row| Seq(row.seq)).collect();
     let events = events::at(db, &places).await?;
     let asked_at = |seq: Seq| waiting.iter().find(|row| row.seq == seq.0).map(|row| row.asked_at);
-    let again =
-        |event: StoredEvent| Some(Again { asked_at: clock::from_micros(asked_at(event.seq)?), event });
+    let again = |event: StoredEvent| {
+        Some(RetryingEvent { asked_at: clock::from_micros(asked_at(event.seq)?), event })
+    };
     Ok(events.into_iter().filter_map(again).collect())
 }
 

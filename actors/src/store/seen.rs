@@ -9,14 +9,13 @@ use std::{
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
 
 use super::{
-    camera_days::{self, More},
+    camera_days::{self, DayIncrement},
     cameras,
     known::KnownCameras,
 };
-use crate::{
+use crate::domain::{
     calendar::{Calendar, Day},
-    camera::Camera,
-    cameras::Seen,
+    camera::{Camera, CameraSighting},
     clock::Timestamp,
     event::DetectionEvent,
     ids::{CameraId, Seq},
@@ -27,7 +26,7 @@ use crate::{
 pub struct Cameras {
     calendar: Calendar,
     now: Timestamp,
-    known: BTreeMap<CameraId, Sighted>,
+    known: BTreeMap<CameraId, CameraDraft>,
     /// How many more may be registered.
     room: u64,
     /// Cameras that are one too many: their events are kept and published, but nothing else is known of them.
@@ -35,7 +34,7 @@ pub struct Cameras {
 }
 
 #[derive(Debug)]
-struct Sighted {
+struct CameraDraft {
     camera: Camera,
     stored: Option<Camera>,
     days: BTreeMap<Day, u64>,
@@ -73,7 +72,7 @@ impl Cameras {
     fn new(known: Vec<Camera>, room: u64, calendar: Calendar, now: Timestamp) -> Self {
         let sighted = |camera: Camera| {
             let stored = Some(camera.clone());
-            (camera.camera_id.clone(), Sighted { camera, stored, days: BTreeMap::new() })
+            (camera.camera_id.clone(), CameraDraft { camera, stored, days: BTreeMap::new() })
         };
         let known = known.into_iter().map(sighted).collect();
         Self { calendar, now, known, room, unregistered: BTreeSet::new() }
@@ -89,7 +88,7 @@ impl Cameras {
                 return Cow::Owned(camera);
             }
             self.room -= 1;
-            self.known.insert(id.clone(), Sighted { camera, stored: None, days: BTreeMap::new() });
+            self.known.insert(id.clone(), CameraDraft { camera, stored: None, days: BTreeMap::new() });
         }
         Cow::Borrowed(&self.known.get(id).expect("it was put there above").camera)
     }
@@ -103,9 +102,9 @@ impl Cameras {
 
     /// What writes down what has changed. In few statements however many cameras it are: a commit of a thousand events can have
     /// a thousand.
-    pub fn writing(self) -> Writing {
+    pub fn writing(self) -> PendingWrites {
         let (mut cameras, mut changed, mut more) = (Vec::new(), Vec::new(), Vec::new());
-        for Sighted { mut camera, stored, days } in self.known.into_values() {
+        for CameraDraft { mut camera, stored, days } in self.known.into_values() {
             if days.is_empty() {
                 continue;
             }
@@ -114,7 +113,7 @@ impl Cameras {
                 changed.push(camera.clone());
             }
             let camera_id = &camera.camera_id;
-            more.extend(days.into_iter().map(|(day, events)| More {
+            more.extend(days.into_iter().map(|(day, events)| DayIncrement {
                 camera_id: camera_id.clone(),
                 day,
                 events,
@@ -122,7 +121,7 @@ impl Cameras {
             cameras.push(camera);
         }
         let statements = cameras::writing(&changed).chain(camera_days::adding(&more)).collect();
-        Writing { statements, cameras }
+        PendingWrites { statements, cameras }
     }
 }
 
@@ -132,24 +131,24 @@ fn ids(events: &[DetectionEvent]) -> BTreeSet<&CameraId> {
 
 /// What is to be carried out, and of whom it tells.
 #[derive(Debug)]
-pub struct Writing {
-    /// In this order; what they answer is for [`Writing::written`].
+pub struct PendingWrites {
+    /// In this order; what they answer is for [`PendingWrites::written`].
     pub statements: Vec<Statement>,
     cameras: Vec<Camera>,
 }
 
-impl Writing {
+impl PendingWrites {
     /// The cameras as they are then.
     pub fn cameras(&self) -> impl Iterator<Item = &Camera> {
         self.cameras.iter()
     }
 
     /// What was written.
-    pub fn written(self, answers: &[QueryResult]) -> Result<Vec<Seen>, DbErr> {
+    pub fn written(self, answers: &[QueryResult]) -> Result<Vec<CameraSighting>, DbErr> {
         let mut counts = camera_days::counted(answers)?;
         let seen = |camera: Camera| {
             let days = counts.remove(&camera.camera_id).unwrap_or_default().into_iter().collect();
-            Seen { camera, days }
+            CameraSighting { camera, days }
         };
         Ok(self.cameras.into_iter().map(seen).collect())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::{DbErr, TransactionTrait};
 
 use super::{Store, dead_events, deliveries, events, retries};
-use crate::{clock::Timestamp, ids::Seq};
+use crate::domain::{clock::Timestamp, ids::Seq};
 
 /// Rows a step: some milliseconds of the one writing connection.
 const STEP: u64 = 500;

@@ -6,9 +6,13 @@ use sea_orm::{
 };
 
 use super::Store;
-use crate::{
+use crate::domain::{
     clock::{self, Timestamp},
-    tokens::{Scopes, TokenHash, TokenName, TokenRecord},
+    token::{
+        TokenRecord,
+        scope::Scopes,
+        secret::{TokenHash, TokenName},
+    },
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

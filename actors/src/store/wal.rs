@@ -4,7 +4,7 @@
 use sea_orm::{ConnectionTrait as _, DbErr};
 
 use super::Store;
-use crate::outbox::StoredEvent;
+use crate::domain::event_log::StoredEvent;
 
 const PAGE_BYTES: usize = 4096;
 /// What changes with every commit: the counts, the cursor, the ends of the log and of its indexes.
@@ -43,7 +43,7 @@ pub async fn merge(store: &Store) -> Result<(), DbErr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::domain::{
         clock,
         ids::{CameraId, Seq},
     };

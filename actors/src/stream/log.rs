@@ -4,8 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{LogMoved, Position};
-use crate::{ids::Seq, outbox::ReadLog};
+use crate::{
+    domain::{
+        event_log::{LogQuery, Position},
+        ids::Seq,
+    },
+    messages::stream::LogMoved,
+};
 
 /// So many events are told one by one at a time, five times a second. A source that is faster fills a page faster than
 /// anybody reads it.
@@ -39,7 +44,7 @@ pub enum Step {
     /// Too much for telling it one by one.
     Reset,
     /// What this finds.
-    Read(ReadLog),
+    Read(LogQuery),
 }
 
 impl Log {
@@ -78,7 +83,7 @@ impl Log {
         if self.too_many_others || events > EVENTS_AT_ONCE || deliveries > DELIVERIES_AT_ONCE {
             return Step::Reset;
         }
-        Step::Read(ReadLog {
+        Step::Read(LogQuery {
             events: (self.told.seq, self.known.seq),
             noted: (self.told.noted, self.known.noted),
             others: self.others.iter().copied().collect(),
@@ -108,7 +113,12 @@ impl Log {
             return Step::Reset;
         }
         let noted = (since.noted, noted.max(since.noted));
-        Step::Read(ReadLog { events: (since.seq, self.told.seq), noted, others: Vec::new(), afterlife: true })
+        Step::Read(LogQuery {
+            events: (since.seq, self.told.seq),
+            noted,
+            others: Vec::new(),
+            afterlife: true,
+        })
     }
 }
 
@@ -127,7 +137,7 @@ mod tests {
     fn read(events: (i64, i64), noted: (i64, i64), others: &[i64], afterlife: bool) -> Step {
         let range = |(from, to)| (Seq(from), Seq(to));
         let others = others.iter().copied().map(Seq).collect();
-        Step::Read(ReadLog { events: range(events), noted: range(noted), others, afterlife })
+        Step::Read(LogQuery { events: range(events), noted: range(noted), others, afterlife })
     }
 
     #[tokio::test]

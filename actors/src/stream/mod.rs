@@ -6,15 +6,8 @@
 //! saying so. Does not promise to tell a burst event by event: past a rate it says that much has happened.
 
 mod log;
-mod messages;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
@@ -29,12 +22,19 @@ use tokio::{
 };
 
 use self::log::{Log, Step};
-pub use self::messages::*;
 use crate::{
-    ids::CameraId,
+    domain::{
+        event_log::{LogPart, LogQuery, Position},
+        ids::CameraId,
+    },
+    lifecycle::CrashGuard,
+    messages::{
+        outbox::{GetOutbox, OutboxStatus, ReadLog},
+        service::Stop,
+        stream::{LogMoved, LogWatch, OpenStream, StreamError, StreamEvent, StreamMessage, Subscription},
+        supervisor::{ConnectionStatus, GetStatus},
+    },
     metrics::Metrics,
-    outbox::{GetOutbox, LogPart, OutboxStatus, ReadLog, Stop},
-    supervisor::{ConnectionStatus, GetStatus},
 };
 
 /// So many streams may be open.
@@ -58,28 +58,6 @@ pub struct StreamPeers {
     pub status: Recipient<GetStatus>,
 }
 
-/// Pokes the streams, if anybody watches.
-#[derive(Debug, Clone)]
-pub struct Watched {
-    watched: Arc<AtomicBool>,
-    streams: Recipient<LogMoved>,
-}
-
-impl Watched {
-    /// Pokes these streams.
-    pub fn by(streams: Recipient<LogMoved>) -> Self {
-        Self { watched: Arc::default(), streams }
-    }
-
-    /// Tells that the log goes further; what is told is made only if anybody watches.
-    pub fn moved(&self, moved: impl FnOnce() -> LogMoved) {
-        if self.watched.load(Ordering::Relaxed) {
-            #[expect(clippy::disallowed_methods, reason = "one message a commit")]
-            self.streams.do_send(moved());
-        }
-    }
-}
-
 type Status = (ConnectionStatus, OutboxStatus);
 
 #[derive(Debug)]
@@ -92,10 +70,9 @@ struct Stream {
 #[derive(Debug)]
 pub struct StreamActor {
     peers: StreamPeers,
-    watched: Watched,
+    watch: LogWatch,
     metrics: Metrics,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
     /// Held by each subscription until nobody waits for it any more, also when it was dropped here.
     room: Arc<Semaphore>,
     streams: Vec<Stream>,
@@ -110,16 +87,16 @@ impl StreamActor {
     /// Streams that nobody watches yet.
     pub fn new(
         peers: StreamPeers,
-        watched: Watched,
+        watch: LogWatch,
         metrics: Metrics,
         crashed: UnboundedSender<&'static str>,
     ) -> Self {
         let room = Arc::new(Semaphore::new(MAX_STREAMS));
         Self {
             peers,
-            watched,
+            watch,
             metrics,
-            crashed,
+            _crash_guard: CrashGuard::new("stream", crashed),
             room,
             streams: Vec::new(),
             log: None,
@@ -129,13 +106,13 @@ impl StreamActor {
     }
 
     /// How things stand, and what is in the log.
-    fn look(&self, read: Option<ReadLog>) -> impl Future<Output = Option<(Status, LogPart)>> + use<> {
+    fn look(&self, query: Option<LogQuery>) -> impl Future<Output = Option<(Status, LogPart)>> + use<> {
         let StreamPeers { outbox, log, status } = self.peers.clone();
         async move {
             let connection = status.send(GetStatus).await.ok()?;
-            let part = match read {
+            let part = match query {
                 // What cannot be read now is read the next time.
-                Some(read) => log.send(read).await.ok()?.ok()?,
+                Some(query) => log.send(ReadLog(query)).await.ok()?.ok()?,
                 None => LogPart::default(),
             };
             Some(((connection, outbox.send(GetOutbox).await.ok()?), part))
@@ -167,7 +144,7 @@ impl StreamActor {
         let Some(log) = &mut self.log else { return };
         let before = log.told();
         if self.status.as_ref() != Some(&status) {
-            let news = News::Status(Box::new(status.clone()));
+            let news = StreamEvent::Status(Box::new(status.clone()));
             self.status = Some(status);
             self.push(&Told::all(StreamMessage { position: before, news }));
         }
@@ -178,7 +155,7 @@ impl StreamActor {
         log.has_told(step, Instant::now());
         let after = log.told();
         if *step == Step::Reset {
-            self.push(&Told::all(StreamMessage { position: after, news: News::Reset }));
+            self.push(&Told::all(StreamMessage { position: after, news: StreamEvent::Reset }));
         }
         for told in messages_of(part, before, after) {
             self.push(&told);
@@ -205,7 +182,7 @@ impl StreamActor {
 
     /// Nobody watches any more.
     fn rest(&mut self, ctx: &mut Context<Self>) {
-        self.watched.watched.store(false, Ordering::Relaxed);
+        self.watch.set_active(false);
         (self.log, self.status) = (None, None);
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
@@ -229,10 +206,10 @@ impl StreamActor {
         let mut first = vec![Told::all(StreamMessage {
             // Whoever is cut off before it was told what it missed comes back with what it knew.
             position: since,
-            news: News::Status(Box::new(status)),
+            news: StreamEvent::Status(Box::new(status)),
         })];
         if *step == Step::Reset {
-            first.push(Told::all(StreamMessage { position: told, news: News::Reset }));
+            first.push(Told::all(StreamMessage { position: told, news: StreamEvent::Reset }));
         }
         first.extend(messages_of(part, since, told));
         for message in first.iter().filter_map(|told| told.to(stream.camera_id.as_ref())) {
@@ -264,9 +241,9 @@ impl Told {
             return None;
         }
         let StreamMessage { position, news } = &*self.message;
-        let News::Deliveries(changes) = news else { return Some(Arc::clone(&self.message)) };
+        let StreamEvent::Deliveries(changes) = news else { return Some(Arc::clone(&self.message)) };
         let theirs = changes.iter().filter(|change| change.camera_id == *camera_id).cloned().collect();
-        Some(Arc::new(StreamMessage { position: *position, news: News::Deliveries(theirs) }))
+        Some(Arc::new(StreamMessage { position: *position, news: StreamEvent::Deliveries(theirs) }))
     }
 }
 
@@ -277,7 +254,7 @@ fn messages_of(LogPart { events, changes }: LogPart, before: Position, after: Po
         .map(|record| {
             let position = Position { seq: record.seq, noted: before.noted };
             let cameras = Some(vec![record.camera_id.clone()]);
-            let news = News::Event(Box::new(record));
+            let news = StreamEvent::Event(Box::new(record));
             Told { message: Arc::new(StreamMessage { position, news }), cameras }
         })
         .collect();
@@ -285,7 +262,7 @@ fn messages_of(LogPart { events, changes }: LogPart, before: Position, after: Po
         let mut cameras: Vec<_> = changes.iter().map(|change| change.camera_id.clone()).collect();
         cameras.sort_unstable();
         cameras.dedup();
-        let message = StreamMessage { position: after, news: News::Deliveries(changes) };
+        let message = StreamMessage { position: after, news: StreamEvent::Deliveries(changes) };
         told.push(Told { message: Arc::new(message), cameras: Some(cameras) });
     }
     told
@@ -293,13 +270,6 @@ fn messages_of(LogPart { events, changes }: LogPart, before: Position, after: Po
 
 impl Actor for StreamActor {
     type Context = Context<Self>;
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("stream");
-        }
-    }
 }
 
 impl Handler<OpenStream> for StreamActor {
@@ -312,7 +282,7 @@ impl Handler<OpenStream> for StreamActor {
             return AtomicResponse::new(Box::pin(async { too_many }.into_actor(self)));
         };
         // Before the log's end is asked for, so that nothing that comes after it is missed.
-        self.watched.watched.store(true, Ordering::Relaxed);
+        self.watch.set_active(true);
         let looked = self.look(None).into_actor(self).then(move |looked, act: &mut Self, _| {
             let step = looked.map_or(Step::Nothing, |((_, outbox), _)| {
                 let log = act.log.get_or_insert_with(|| Log::new(outbox.position));

@@ -6,10 +6,13 @@ use actix::{Addr, MessageResult};
 
 use super::{log::DELIVERIES_AT_ONCE, *};
 use crate::{
-    clock,
-    ids::{EventId, Seq},
-    outbox::{Delivery, DeliveryChange, EventRecord, QueryError},
-    status::ConnectionState,
+    domain::{
+        clock,
+        delivery::{Delivery, DeliveryChange},
+        event_log::{EventRecord, QueryError},
+        ids::{EventId, Seq},
+        status::ConnectionState,
+    },
     testing::settle,
 };
 
@@ -54,7 +57,7 @@ impl Handler<GetOutbox> for Peers {
 impl Handler<ReadLog> for Peers {
     type Result = Result<LogPart, QueryError>;
 
-    fn handle(&mut self, read: ReadLog, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ReadLog(read): ReadLog, _: &mut Self::Context) -> Self::Result {
         if self.0.lock().unwrap().fails {
             return Err(QueryError("locked".to_owned()));
         }
@@ -81,7 +84,7 @@ impl Handler<ReadLog> for Peers {
 struct Fixture {
     behind: Arc<Mutex<Behind>>,
     streams: Addr<StreamActor>,
-    watched: Watched,
+    watch: LogWatch,
     metrics: Metrics,
 }
 
@@ -96,11 +99,11 @@ impl Fixture {
             status: peers.recipient(),
         };
         let context = Context::new();
-        let watched = Watched::by(context.address().recipient());
+        let watch = LogWatch::new(context.address().recipient());
         let metrics = Metrics::new();
         let crashed = mpsc::unbounded_channel().0;
-        let streams = context.run(StreamActor::new(peers, watched.clone(), metrics.clone(), crashed));
-        Self { behind, streams, watched, metrics }
+        let streams = context.run(StreamActor::new(peers, watch.clone(), metrics.clone(), crashed));
+        Self { behind, streams, watch, metrics }
     }
 
     async fn open(
@@ -114,7 +117,7 @@ impl Fixture {
 
     async fn moved(&self, seq: i64, noted: i64, others: &[i64]) {
         let others = others.iter().copied().map(Seq).collect();
-        self.watched.moved(|| LogMoved { position: at(seq, noted), others });
+        self.watch.notify(|| LogMoved { position: at(seq, noted), others });
         tokio::time::sleep(TELL_EVERY * 2).await;
         settle().await;
     }
@@ -129,13 +132,13 @@ fn read(subscription: &mut Subscription) -> Vec<String> {
     let mut told = Vec::new();
     while let Ok(message) = subscription.messages.try_recv() {
         let news = match &message.news {
-            News::Status(_) => "status".to_owned(),
-            News::Event(record) => format!("event {}", record.seq),
-            News::Deliveries(changes) => {
+            StreamEvent::Status(_) => "status".to_owned(),
+            StreamEvent::Event(record) => format!("event {}", record.seq),
+            StreamEvent::Deliveries(changes) => {
                 let places: Vec<_> = changes.iter().map(|change| change.seq.to_string()).collect();
                 format!("delivery {}", places.join(","))
             }
-            News::Reset => "reset".to_owned(),
+            StreamEvent::Reset => "reset".to_owned(),
         };
         told.push(format!("{} {news}", message.position));
     }
@@ -227,7 +230,7 @@ async fn the_number_of_streams_is_bounded_and_one_that_is_gone_makes_room() {
     open.clear();
     it.moved(1, 0, &[]).await;
     let made = std::cell::Cell::new(false);
-    it.watched.moved(|| {
+    it.watch.notify(|| {
         made.set(true);
         LogMoved { position: at(2, 0), others: Vec::new() }
     });

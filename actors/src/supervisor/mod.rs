@@ -4,11 +4,10 @@
 //! so that no state of a failed connection lives on. New settings take effect at once; the old connection is closed
 //! first, since both have the same client id.
 
-mod acquaintance;
 mod backoff;
-mod messages;
+mod broker_profile;
 mod security;
-mod twin;
+mod takeover;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,17 +20,29 @@ use tokio::{
     time::Instant,
 };
 
-use self::{acquaintance::Acquaintance, security::Security, twin::Twin};
-pub use self::{backoff::STABLE_AFTER, messages::*};
+pub use self::backoff::STABLE_AFTER;
+use self::{broker_profile::BrokerProfile, security::Security, takeover::TakeoverDetector};
 use crate::{
-    clock::{self, Timestamp},
-    config::SettingsChanged,
-    connection::{Approach, Close, Connected, ConnectionEnded, PublishState, Suspects, Version, reason},
-    ids::LinkId,
+    connection::reason,
+    domain::{
+        clock::{self, Timestamp},
+        ids::LinkId,
+        mqtt_version::{Version, VersionPolicy},
+        settings::{MqttSettings, SettingsChange},
+        status::{ConnectionState, Failure, FailureKind, LastError, Warning},
+        suspects::Suspects,
+    },
+    lifecycle::CrashGuard,
+    messages::{
+        config::SettingsChanged,
+        connection::{Close, PublishState},
+        retained::ClearBroker,
+        supervisor::{
+            Connected, ConnectionEnded, ConnectionStatus, GetStatus, PublishTestMessage, Shutdown,
+            TestMessageError, TestMessageSent,
+        },
+    },
     metrics::Metrics,
-    retained::Farewell,
-    settings::MqttSettings,
-    status::{ConnectionState, Failure, FailureKind, LastError, Warning},
 };
 
 /// How often it is logged that a certificate ends soon, while a connection stays up.
@@ -48,7 +59,7 @@ pub struct ConnectionStart {
     /// The settings of this moment.
     pub settings: Arc<MqttSettings>,
     /// Which MQTT to try.
-    pub approach: Approach,
+    pub approach: VersionPolicy,
     /// What is to be sent alone.
     pub suspects: Suspects,
     /// Told when the login was accepted.
@@ -102,10 +113,9 @@ enum Mode {
 pub struct SupervisorActor {
     start: ConnectionFactory,
     metrics: Metrics,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    _crash_guard: CrashGuard,
     /// Clears what of ours stands at a broker that is left for another one.
-    farewell: Option<Recipient<Farewell>>,
+    farewell: Option<Recipient<ClearBroker>>,
     settings: Option<Arc<MqttSettings>>,
     /// Why a stored secret cannot be read.
     unreadable: Option<String>,
@@ -115,8 +125,8 @@ pub struct SupervisorActor {
     /// Failures in a row, since settings changed or a connection was up for good.
     failures: u32,
     /// What is known of the broker of the settings.
-    acquaintance: Acquaintance,
-    twin: Twin,
+    acquaintance: BrokerProfile,
+    twin: TakeoverDetector,
     /// What may have broken earlier connections.
     suspects: Suspects,
     last_connected_at: Option<Timestamp>,
@@ -137,7 +147,7 @@ impl SupervisorActor {
         Self {
             start,
             metrics,
-            crashed,
+            _crash_guard: CrashGuard::new("supervisor", crashed),
             farewell: None,
             settings: None,
             unreadable: None,
@@ -145,8 +155,8 @@ impl SupervisorActor {
             mode: Mode::Idle,
             links: 0,
             failures: 0,
-            acquaintance: Acquaintance::default(),
-            twin: Twin::default(),
+            acquaintance: BrokerProfile::default(),
+            twin: TakeoverDetector::default(),
             suspects: Suspects::default(),
             last_connected_at: None,
             last_error: None,
@@ -156,7 +166,7 @@ impl SupervisorActor {
 
     /// Has this one clear what of ours stands at a broker before it is left for another one.
     #[must_use]
-    pub fn saying_farewell(mut self, farewell: Recipient<Farewell>) -> Self {
+    pub fn saying_farewell(mut self, farewell: Recipient<ClearBroker>) -> Self {
         self.farewell = Some(farewell);
         self
     }
@@ -168,7 +178,7 @@ impl SupervisorActor {
             return false;
         };
         let (link, close) = (*link, running.close.clone());
-        let cleared = farewell.send(Farewell).timeout(FAREWELL_PATIENCE).into_actor(self);
+        let cleared = farewell.send(ClearBroker).timeout(FAREWELL_PATIENCE).into_actor(self);
         ctx.spawn(cleared.map(move |cleared, _, _| {
             if cleared.is_err() {
                 tracing::warn!("not all that stands at the broker that is left could be cleared; it is when it is used again");
@@ -326,29 +336,22 @@ impl Actor for SupervisorActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(SECURITY_CHECK, |act, _| act.log_security());
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("supervisor");
-        }
-    }
 }
 
 impl Handler<SettingsChanged> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, msg: SettingsChanged, ctx: &mut Self::Context) {
-        let old = self.settings.replace(msg.settings);
-        self.unreadable = msg.unreadable;
+        let SettingsChanged { settings, change, unreadable } = msg;
+        let moves = settings.enabled && change == SettingsChange::Broker;
+        self.settings = Some(settings);
+        self.unreadable = unreadable;
         self.security = self.settings.as_deref().map(Security::of).unwrap_or_default();
         self.security.measure(&self.metrics);
         self.failures = 0;
         self.last_error = None;
-        self.acquaintance = Acquaintance::default();
+        self.acquaintance = BrokerProfile::default();
         self.twin.unlikely();
-        let moves = |new: &MqttSettings| old.is_some_and(|old| new.enabled && !old.same_broker(new));
-        let moves = self.settings.as_deref().is_some_and(moves);
         if self.stopping.is_none() && !(moves && self.leave(ctx)) {
             self.start_over(ctx);
         }
@@ -391,7 +394,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
-        let ConnectionEnded { link, failure, closed, balked, suspects } = ended;
+        let ConnectionEnded { link, failure, closed, closed_on_qos2, suspects } = ended;
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
                 self.suspects = suspects;
@@ -402,7 +405,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
                 if *current == link =>
             {
                 self.suspects = suspects;
-                self.acquaintance.ended(balked);
+                self.acquaintance.ended(closed_on_qos2);
                 let unknown = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
                 let failure = self.learn(failure.unwrap_or_else(unknown), closed);
                 self.lost(failure, ctx);

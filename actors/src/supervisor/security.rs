@@ -4,11 +4,13 @@
 use chrono::TimeDelta;
 
 use crate::{
-    certificate::{self, Certificate},
-    clock::Timestamp,
+    domain::{
+        certificate::{self, Certificate},
+        clock::Timestamp,
+        settings::MqttSettings,
+        status::Warning,
+    },
     metrics::Metrics,
-    settings::MqttSettings,
-    status::Warning,
 };
 
 /// So long before its end a certificate is warned of.
@@ -89,7 +91,7 @@ fn expires(whose: &str, end: Option<Timestamp>, now: Timestamp) -> Option<Warnin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::domain::clock;
 
     fn told(end: TimeDelta) -> Option<String> {
         let now = clock::now();

@@ -6,13 +6,16 @@ use actix::Addr;
 use tokio::{sync::mpsc, time};
 
 use super::*;
-use crate::{connection::Refusal, settings::Protocol, testing::settle};
+use crate::{
+    domain::{mqtt_version::Refusal, settings::Protocol},
+    testing::settle,
+};
 
 /// Every connection that was started, and what was asked of it.
 #[derive(Default)]
 struct Started {
     links: Vec<(LinkId, Recipient<Connected>, Recipient<ConnectionEnded>)>,
-    approaches: Vec<Approach>,
+    approaches: Vec<VersionPolicy>,
     closed: usize,
 }
 
@@ -62,7 +65,8 @@ impl Fixture {
     async fn settings(&self, enabled: bool) {
         let settings =
             MqttSettings { enabled, broker_host: "broker".to_owned(), ..MqttSettings::defaults("c") };
-        let changed = SettingsChanged { settings: Arc::new(settings), unreadable: None };
+        let changed =
+            SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unreadable: None };
         self.supervisor.send(changed).await.unwrap();
         settle().await;
     }
@@ -81,7 +85,7 @@ impl Fixture {
         connected.send(told).await.unwrap();
     }
 
-    fn approach(&self) -> Approach {
+    fn approach(&self) -> VersionPolicy {
         *self.started.borrow().approaches.last().unwrap()
     }
 
@@ -89,7 +93,7 @@ impl Fixture {
         let (link, _, ended) = self.started.borrow().links.last().unwrap().clone();
         let closed = failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Closed);
         let suspects = Suspects::default();
-        ended.send(ConnectionEnded { link, failure, closed, balked: false, suspects }).await.unwrap();
+        ended.send(ConnectionEnded { link, failure, closed, closed_on_qos2: false, suspects }).await.unwrap();
         settle().await;
     }
 
@@ -209,7 +213,10 @@ async fn a_secret_that_cannot_be_read_is_told_and_not_tried() {
     let it = Fixture::new();
     let settings = MqttSettings { enabled: true, ..MqttSettings::defaults("c") };
     let unreadable = Some("put it back".to_owned());
-    it.supervisor.send(SettingsChanged { settings: Arc::new(settings), unreadable }).await.unwrap();
+    it.supervisor
+        .send(SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unreadable })
+        .await
+        .unwrap();
     let status = it.status().await;
     assert_eq!((it.count(), status.state), (0, ConnectionState::Waiting));
     assert_eq!(status.last_error.unwrap().kind, FailureKind::SecretUnreadable);
@@ -243,15 +250,15 @@ async fn a_broker_that_refused_mqtt_5_is_asked_for_3_1_1_at_once_until_the_setti
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;
-    assert_eq!(it.approach(), Approach::to(Protocol::Auto));
+    assert_eq!(it.approach(), VersionPolicy::to(Protocol::Auto));
     it.connect_with(Version::V311, Some(Refusal::Said)).await;
     assert_eq!(it.status().await.protocol, Some("3.1.1"));
     it.end(Some(closed())).await;
     time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(it.approach(), Approach::known(Version::V311));
+    assert_eq!(it.approach(), VersionPolicy::known(Version::V311));
     it.settings(true).await;
     it.end(None).await;
-    assert_eq!(it.approach(), Approach::to(Protocol::Auto));
+    assert_eq!(it.approach(), VersionPolicy::to(Protocol::Auto));
 }
 
 #[actix::test]
@@ -262,17 +269,21 @@ async fn a_broker_that_restarts_in_the_middle_of_a_login_is_asked_for_mqtt_5_aga
     it.connect_with(Version::V311, Some(Refusal::Closed)).await;
     it.end(Some(closed())).await;
     time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(it.approach(), Approach::to(Protocol::Auto));
+    assert_eq!(it.approach(), VersionPolicy::to(Protocol::Auto));
     it.connect().await;
     it.end(Some(closed())).await;
     time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(it.approach(), Approach::known(Version::V5));
+    assert_eq!(it.approach(), VersionPolicy::known(Version::V5));
     it.end(Some(refused())).await;
     time::sleep(Duration::from_secs(8)).await;
-    assert_eq!(it.approach(), Approach::known(Version::V5), "a broker that is away has unlearnt nothing");
+    assert_eq!(
+        it.approach(),
+        VersionPolicy::known(Version::V5),
+        "a broker that is away has unlearnt nothing"
+    );
     it.end(Some(closed())).await;
     time::sleep(Duration::from_secs(16)).await;
-    assert_eq!(it.approach(), Approach::to(Protocol::Auto), "another one may stand there now");
+    assert_eq!(it.approach(), VersionPolicy::to(Protocol::Auto), "another one may stand there now");
 }
 
 #[actix::test]

@@ -5,14 +5,16 @@ use std::{error::Error, path::Path};
 use sea_orm::{ConnectionTrait as _, DbErr};
 
 use crate::{
-    clock::{self, Timestamp},
-    event::DetectionEvent,
-    ids::Seq,
-    outbox::{DeadReason, Run},
+    domain::{
+        clock::{self, Timestamp},
+        delivery::{DeadReason, SettledRange},
+        event::DetectionEvent,
+        ids::Seq,
+    },
     store::{
         Store,
         commit::{self, Batch},
-        dead_events::Death,
+        dead_events::DeadEvent,
         events, page, sweep,
     },
 };
@@ -61,11 +63,11 @@ impl Log {
         for _ in &events {
             up_to = up_to.next();
             if is_dead(up_to) {
-                deaths.push(Death { seq: up_to, reason: DeadReason::RefusedRepeatedly, at });
+                deaths.push(DeadEvent { seq: up_to, reason: DeadReason::RefusedRepeatedly, at });
             }
         }
-        let runs = vec![Run { up_to, late: false }];
-        self.commit(Batch { events, deaths, runs, ..Batch::default() }).await
+        let ranges = vec![SettledRange { up_to, late: false }];
+        self.commit(Batch { events, deaths, ranges, ..Batch::default() }).await
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), DbErr> {

@@ -15,8 +15,10 @@ use std::{
     },
 };
 
-use super::{MAX_THUMBNAIL_BYTES, Picture, picture};
-use crate::ids::Seq;
+use crate::domain::{
+    ids::Seq,
+    image::{MAX_THUMBNAIL_BYTES, Picture, format_of},
+};
 
 const DIRECTORY: &str = "thumbnails";
 const HALF_DONE: &str = "tmp";
@@ -135,7 +137,7 @@ impl Files {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(FilesError::Load { path, source }),
         };
-        let format = picture::format_of(&image).filter(|_| image.len() <= MAX_THUMBNAIL_BYTES);
+        let format = format_of(&image).filter(|_| image.len() <= MAX_THUMBNAIL_BYTES);
         if format.is_none() {
             tracing::error!(path = %path.display(), "this file is damaged: it is not a picture that was stored");
         }
@@ -238,11 +240,11 @@ fn numbered(directory: &Path) -> Result<Vec<(i64, PathBuf)>, FilesError> {
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
-    use super::{
-        super::picture::samples::{JPEG, PNG, WEBP},
-        *,
+    use super::*;
+    use crate::domain::{
+        camera::ImageType,
+        image::samples::{JPEG, PNG, WEBP},
     };
-    use crate::camera::ImageType;
 
     fn temporary() -> (tempfile::TempDir, Files) {
         let dir = tempfile::tempdir().unwrap();

@@ -1,21 +1,18 @@
 //! The key of the links: made at the first start, kept in a file that only its owner can read.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use rand::{
-    TryRng as _,
-    rngs::{SysError, SysRng},
+use rand::rngs::SysError;
+
+use crate::{
+    domain::link_key::{LINK_KEY_BYTES, LinkKey},
+    private_file::{self, Access, ReadError},
 };
-use secrecy::{ExposeSecret as _, SecretBox, zeroize::Zeroizing};
 
 const FILE: &str = "thumbnail-key";
-const BYTES: usize = 32;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +30,7 @@ pub enum LinkKeyError {
     },
     /// It is not a key.
     #[error(
-        "the key of the thumbnail links {} is damaged: it must be {BYTES} bytes; remove the file to have a new key made \
+        "the key of the thumbnail links {} is damaged: it must be {LINK_KEY_BYTES} bytes; remove the file to have a new key made \
          at the next start (links that were given out then end)",
         path.display()
     )]
@@ -64,73 +61,40 @@ pub enum LinkKeyError {
     Random(#[source] SysError),
 }
 
-/// What links are signed with. Does not print, and is wiped when the last clone is dropped.
-#[derive(Debug, Clone)]
-pub struct LinkKey(Arc<SecretBox<[u8; BYTES]>>);
-
-impl LinkKey {
-    /// A new one.
-    pub fn generate() -> Result<Self, LinkKeyError> {
-        let mut key = SecretBox::new(Box::new([0; BYTES]));
-        let fill = |key: &mut [u8; BYTES]| SysRng.try_fill_bytes(key).map_err(LinkKeyError::Random);
-        fill(secrecy::ExposeSecretMut::expose_secret_mut(&mut key))?;
-        Ok(Self(Arc::new(key)))
+/// Reads the key in `data_dir`, or makes one and writes it durably if there is none. An existing file is never replaced.
+/// The caller holds the directory's lock.
+pub fn load_or_create(data_dir: &Path) -> Result<LinkKey, LinkKeyError> {
+    let path = data_dir.join(FILE);
+    if let Some(key) = load(&path)? {
+        return Ok(key);
     }
-
-    /// Reads the key in `data_dir`; makes it when there is none, on the disk for good. One that is there is never
-    /// replaced. The caller holds the directory's lock.
-    pub fn load_or_create(data_dir: &Path) -> Result<Self, LinkKeyError> {
-        let path = data_dir.join(FILE);
-        if let Some(key) = load(&path)? {
-            return Ok(key);
-        }
-        let key = Self::generate()?;
-        store(data_dir, &path, key.expose()).map_err(|source| LinkKeyError::Write { path, source })?;
-        Ok(key)
-    }
-
-    pub(super) fn expose(&self) -> &[u8; BYTES] {
-        self.0.expose_secret()
-    }
+    let key = LinkKey::generate().map_err(LinkKeyError::Random)?;
+    private_file::create(&path, key.expose()).map_err(|source| LinkKeyError::Write { path, source })?;
+    Ok(key)
 }
 
 fn load(path: &Path) -> Result<Option<LinkKey>, LinkKeyError> {
-    let fail = |source| LinkKeyError::Read { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fail(error)),
+    // One byte more than a key has, to notice a file that is too long.
+    let bytes = match private_file::read(path, Access::OwnerOnly, LINK_KEY_BYTES as u64 + 1) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(ReadError::TooOpen { mode }) => {
+            return Err(LinkKeyError::TooOpen { path: path.to_owned(), mode });
+        }
+        Err(ReadError::Io(source)) => return Err(LinkKeyError::Read { path: path.to_owned(), source }),
     };
-    let mode = file.metadata().map_err(fail)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(LinkKeyError::TooOpen { path: path.to_owned(), mode });
-    }
-    // Room for more than is read: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4 * BYTES));
-    file.take(BYTES as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
-    match <[u8; BYTES]>::try_from(bytes.as_slice()) {
-        Ok(key) => Ok(Some(LinkKey(Arc::new(SecretBox::new(Box::new(key)))))),
+    match <[u8; LINK_KEY_BYTES]>::try_from(bytes.as_slice()) {
+        Ok(key) => Ok(Some(LinkKey::from_bytes(key))),
         Err(_) => Err(LinkKeyError::Malformed { path: path.to_owned() }),
     }
 }
 
-/// Writes the key so that the file is there whole or not at all, even after a power cut.
-fn store(data_dir: &Path, path: &Path, key: &[u8]) -> io::Result<()> {
-    let half_done = path.with_extension("tmp");
-    match fs::remove_file(&half_done) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half_done)?;
-    file.write_all(key)?;
-    file.sync_all()?;
-    fs::rename(&half_done, path)?;
-    File::open(data_dir)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    };
 
     use super::*;
 
@@ -138,33 +102,33 @@ mod tests {
     fn the_key_is_made_once_and_for_the_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thumbnail-key.tmp"), "half").unwrap();
-        let first = LinkKey::load_or_create(dir.path()).unwrap();
-        let second = LinkKey::load_or_create(dir.path()).unwrap();
+        let first = load_or_create(dir.path()).unwrap();
+        let second = load_or_create(dir.path()).unwrap();
         assert_eq!(first.expose(), second.expose());
         assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left behind");
         let other = tempfile::tempdir().unwrap();
-        assert_ne!(first.expose(), LinkKey::load_or_create(other.path()).unwrap().expose());
+        assert_ne!(first.expose(), load_or_create(other.path()).unwrap().expose());
     }
 
     #[test]
     fn a_key_that_others_can_read_is_refused_with_advice() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
-        LinkKey::load_or_create(dir.path()).unwrap();
+        load_or_create(dir.path()).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let error = LinkKey::load_or_create(dir.path()).unwrap_err().to_string();
+        let error = load_or_create(dir.path()).unwrap_err().to_string();
         assert!(error.ends_with(&format!("(mode 640): run `chmod 600 {}`", path.display())), "{error}");
     }
 
     #[test]
     fn a_damaged_key_is_refused_and_kept() {
-        for damaged in [vec![], vec![1; BYTES - 1], vec![1; BYTES + 1], vec![1; 1000]] {
+        for damaged in [vec![], vec![1; LINK_KEY_BYTES - 1], vec![1; LINK_KEY_BYTES + 1], vec![1; 1000]] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(FILE);
             fs::write(&path, &damaged).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-            let error = LinkKey::load_or_create(dir.path()).unwrap_err();
+            let error = load_or_create(dir.path()).unwrap_err();
             assert!(matches!(error, LinkKeyError::Malformed { .. }), "{error:?}");
             assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
             assert_eq!(fs::read(&path).unwrap(), damaged);
@@ -176,14 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(FILE)).unwrap();
         fs::set_permissions(dir.path().join(FILE), fs::Permissions::from_mode(0o700)).unwrap();
-        let error = LinkKey::load_or_create(dir.path()).unwrap_err();
+        let error = load_or_create(dir.path()).unwrap_err();
         assert!(matches!(error, LinkKeyError::Read { .. }), "{error:?}");
-    }
-
-    #[test]
-    fn the_key_does_not_print() {
-        let key = LinkKey(Arc::new(SecretBox::new(Box::new([0xab; BYTES]))));
-        let text = format!("{key:?}");
-        assert!(!text.contains("171") && !text.contains("ab, "), "{text}");
     }
 }

@@ -7,15 +7,12 @@
 
 mod files;
 mod key;
-mod links;
-mod messages;
-mod picture;
 
 use std::{collections::HashSet, sync::Arc};
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, Context, Handler, Recipient, ResponseActFuture,
-    ResponseFuture, WrapFuture as _,
+    Actor, ActorFutureExt as _, Context, Handler, Recipient, ResponseActFuture, ResponseFuture,
+    WrapFuture as _,
 };
 use bytes::Bytes;
 use tokio::{
@@ -23,19 +20,24 @@ use tokio::{
     task::spawn_blocking,
 };
 
-#[cfg(test)]
-pub(crate) use self::picture::samples;
 pub use self::{
     files::{Files, FilesError},
-    key::{LinkKey, LinkKeyError},
-    links::Links,
-    messages::*,
-    picture::check,
+    key::{LinkKeyError, load_or_create},
 };
 use crate::{
-    camera::Thumbnail,
-    ids::EventId,
-    outbox::{QueryError, Stop},
+    domain::{
+        camera::Thumbnail,
+        event_log::QueryError,
+        ids::EventId,
+        image::{Picture, check},
+    },
+    lifecycle::{CrashGuard, stops_on_request},
+    messages::{
+        cameras::ThumbnailStored,
+        thumbnails::{
+            GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, StoreThumbnail, Sweep, ThumbnailError,
+        },
+    },
     store::{
         Store, StoreError,
         events::{self, Place},
@@ -56,10 +58,9 @@ type Turn = OwnedSemaphorePermit;
 pub struct ThumbnailActor {
     store: Store,
     files: Files,
-    /// Told of every picture that is stored.
-    cameras: Option<Recipient<ThumbnailStored>>,
-    /// Told the actor's name when it panics.
-    crashed: UnboundedSender<&'static str>,
+    /// Receives a fact for every picture that is stored.
+    cameras: Recipient<ThumbnailStored>,
+    _crash_guard: CrashGuard,
     turns: Arc<Semaphore>,
     /// Whose picture is being written: a second one at the same time would leave open which one is the newer.
     writing: HashSet<EventId>,
@@ -74,16 +75,21 @@ enum Earlier {
 
 impl ThumbnailActor {
     /// Keeps pictures in `files` for the events of `store`.
-    pub fn new(store: Store, files: Files, crashed: UnboundedSender<&'static str>) -> Self {
+    pub fn new(
+        store: Store,
+        files: Files,
+        cameras: Recipient<ThumbnailStored>,
+        crashed: UnboundedSender<&'static str>,
+    ) -> Self {
         let turns = Arc::new(Semaphore::new(WRITES));
-        Self { store, files, cameras: None, crashed, turns, writing: HashSet::new() }
-    }
-
-    /// Tells this one of each picture that is stored.
-    #[must_use]
-    pub fn telling(mut self, cameras: Recipient<ThumbnailStored>) -> Self {
-        self.cameras = Some(cameras);
-        self
+        Self {
+            store,
+            files,
+            cameras,
+            _crash_guard: CrashGuard::new("thumbnails", crashed),
+            turns,
+            writing: HashSet::new(),
+        }
     }
 
     fn keep(
@@ -102,17 +108,18 @@ impl ThumbnailActor {
         Box::pin(kept.into_actor(self).map(move |kept, act, _| {
             act.writing.remove(&event_id);
             if let Some(stored) = kept? {
-                act.tell(stored);
+                act.notify(stored);
             }
             Ok(())
         }))
     }
 
-    fn tell(&self, stored: ThumbnailStored) {
-        if let Some(cameras) = &self.cameras {
-            #[expect(clippy::disallowed_methods, reason = "bounded by what the disk takes")]
-            cameras.do_send(stored);
-        }
+    fn notify(&self, stored: ThumbnailStored) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "bounded by the rate at which the disk takes pictures"
+        )]
+        self.cameras.do_send(stored);
     }
 }
 
@@ -165,13 +172,6 @@ impl Actor for ThumbnailActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-    }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("thumbnails");
-        }
     }
 }
 
@@ -254,13 +254,7 @@ impl Handler<Sweep> for ThumbnailActor {
     }
 }
 
-impl Handler<Stop> for ThumbnailActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(ThumbnailActor);
 
 #[cfg(test)]
 mod tests;

@@ -5,23 +5,27 @@ use std::fs;
 use actix::Addr;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use super::{
-    samples::{JPEG, PNG, WEBP},
-    *,
-};
+use super::*;
 use crate::{
     EventInput,
-    camera::ImageType,
-    ids::Seq,
-    outbox::Receipt,
+    domain::{
+        camera::ImageType,
+        event_log::Receipt,
+        ids::Seq,
+        image::{
+            ImageError, MAX_THUMBNAIL_BYTES,
+            samples::{JPEG, PNG, WEBP},
+        },
+    },
+    messages::service::Stop,
     store::commit::{Batch, commit},
-    testing::{Crash, Recorder, Told, commit_context, settle},
+    testing::{Crash, Recorded, Recorder, commit_context, settle},
 };
 
 struct Fixture {
     store: Store,
     thumbnails: Addr<ThumbnailActor>,
-    told: Told<ThumbnailStored>,
+    told: Recorded<ThumbnailStored>,
     crashed: UnboundedReceiver<&'static str>,
     dir: tempfile::TempDir,
 }
@@ -40,8 +44,7 @@ impl Fixture {
         let files = Files::open(dir.path()).unwrap();
         let (recorder, told) = Recorder::start_new();
         let (crash, crashed) = mpsc::unbounded_channel();
-        let thumbnails = ThumbnailActor::new(store.clone(), files, crash);
-        let thumbnails = thumbnails.telling(recorder.recipient()).start();
+        let thumbnails = ThumbnailActor::new(store.clone(), files, recorder.recipient(), crash).start();
         Self { store, thumbnails, told, crashed, dir }
     }
 
@@ -132,9 +135,9 @@ async fn what_is_not_kept_says_why() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
     assert_eq!(it.put("b", JPEG).await, Err(ThumbnailError::UnknownEvent));
-    assert_eq!(it.put("a", b"GIF89a").await, Err(ThumbnailError::NotAPicture));
+    assert_eq!(it.put("a", b"GIF89a").await, Err(ImageError::NotAPicture.into()));
     let large: &'static [u8] = vec![0; MAX_THUMBNAIL_BYTES + 1].leak();
-    assert_eq!(it.put("a", large).await, Err(ThumbnailError::TooLarge { bytes: large.len() }));
+    assert_eq!(it.put("a", large).await, Err(ImageError::TooLarge { bytes: large.len() }.into()));
     fs::write(it.dir.path().join("thumbnails/0"), "in the way").unwrap();
     let Err(ThumbnailError::Storage(why)) = it.put("a", JPEG).await else { panic!("it was stored") };
     assert!(why.contains("thumbnails/0/1"), "{why}");

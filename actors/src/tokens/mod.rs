@@ -7,18 +7,14 @@
 //!
 //! It knows scopes, not routes: what needs which is the HTTP layer's.
 
-mod book;
-mod messages;
-mod scope;
-mod secret;
+mod cache;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture,
-    WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture, WrapFuture,
 };
 use futures_util::FutureExt;
 use tokio::{
@@ -26,23 +22,22 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::book::Book;
-pub use self::{
-    messages::*,
-    scope::{Scope, Scopes},
-    secret::{TokenHash, TokenName},
-};
+use self::cache::TokenCache;
 use crate::{
-    clock,
-    outbox::Stop,
+    domain::{
+        clock,
+        token::{MAX_TOKENS, Scopes, TokenHash, TokenName, TokenRecord, secret},
+    },
+    lifecycle::{CrashGuard, stops_on_request},
+    messages::tokens::{
+        Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
+        TokensUnavailable,
+    },
     store::{
         Store, StoreError,
         tokens::{self as table, Inserted},
     },
 };
-
-/// How many tokens there may be: each caller has one, and each is looked through at each call.
-pub const MAX_TOKENS: u64 = 100;
 
 /// Requests wait here, not in memory without bound; a full mailbox is waited for by the HTTP layer.
 const MAILBOX: usize = 1024;
@@ -63,7 +58,7 @@ pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<Ne
 }
 
 /// The tokens, in the order of their names.
-pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensAway> {
+pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensUnavailable> {
     Ok(read(store.clone()).await?.into_iter().map(|(_, record)| record).collect())
 }
 
@@ -80,14 +75,14 @@ pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenErr
 #[derive(Debug)]
 pub struct TokenActor {
     store: Store,
-    book: Book,
-    crashed: UnboundedSender<&'static str>,
+    book: TokenCache,
+    _crash_guard: CrashGuard,
 }
 
 impl TokenActor {
     /// The tokens in this store.
     pub fn new(store: Store, crashed: UnboundedSender<&'static str>) -> Self {
-        Self { store, book: Book::default(), crashed }
+        Self { store, book: TokenCache::default(), _crash_guard: CrashGuard::new("tokens", crashed) }
     }
 
     /// Notes that a token was shown, and writes that down now and then. Nobody waits for it.
@@ -107,11 +102,11 @@ impl TokenActor {
 }
 
 /// Every token, or why they cannot be told in time.
-async fn read(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, TokensAway> {
+async fn read(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, TokensUnavailable> {
     match timeout(READ_WITHIN, table::all(&store)).await {
         Ok(Ok(tokens)) => Ok(tokens),
-        Ok(Err(error)) => Err(TokensAway(StoreError::from(error).to_string())),
-        Err(_) => Err(TokensAway("the database does not answer".to_owned())),
+        Ok(Err(error)) => Err(TokensUnavailable(StoreError::from(error).to_string())),
+        Err(_) => Err(TokensUnavailable("the database does not answer".to_owned())),
     }
 }
 
@@ -121,17 +116,10 @@ impl Actor for TokenActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
     }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        if std::thread::panicking() {
-            // Nobody listens when the service is already stopping.
-            let _stopping = self.crashed.send("tokens");
-        }
-    }
 }
 
 impl Handler<Authenticate> for TokenActor {
-    type Result = ResponseActFuture<Self, Result<Option<TokenRecord>, TokensAway>>;
+    type Result = ResponseActFuture<Self, Result<Option<TokenRecord>, TokensUnavailable>>;
 
     fn handle(&mut self, Authenticate(hash): Authenticate, ctx: &mut Self::Context) -> Self::Result {
         let known = self.book.find(&hash).cloned();
@@ -146,7 +134,7 @@ impl Handler<Authenticate> for TokenActor {
             let found = match read {
                 Ok(tokens) => {
                     act.book.read(&tokens, changes, Instant::now());
-                    book::find(&tokens, &hash).cloned()
+                    cache::find(&tokens, &hash).cloned()
                 }
                 Err(away) => {
                     // One that was revoked meanwhile is not in the book any more.
@@ -164,7 +152,7 @@ impl Handler<Authenticate> for TokenActor {
 }
 
 impl Handler<ListTokens> for TokenActor {
-    type Result = ResponseFuture<Result<Vec<TokenRecord>, TokensAway>>;
+    type Result = ResponseFuture<Result<Vec<TokenRecord>, TokensUnavailable>>;
 
     fn handle(&mut self, _: ListTokens, _: &mut Self::Context) -> Self::Result {
         let store = self.store.clone();
@@ -206,10 +194,4 @@ impl Handler<RevokeToken> for TokenActor {
     }
 }
 
-impl Handler<Stop> for TokenActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
+stops_on_request!(TokenActor);

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::testing::Crash;
+use crate::{domain::token::scope::Scope, testing::Crash};
 
 struct Running {
     dir: tempfile::TempDir,
@@ -135,7 +135,7 @@ async fn while_the_database_is_away_known_tokens_stay_good_and_others_are_not_de
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     assert_eq!(actor.whose(token).await.as_deref(), Some("door read"));
     let other = actor.addr.send(Authenticate(TokenHash::of("x"))).await.unwrap();
-    assert!(matches!(other, Err(TokensAway(_))), "{other:?}");
+    assert!(matches!(other, Err(TokensUnavailable(_))), "{other:?}");
 }
 
 #[actix_rt::test]

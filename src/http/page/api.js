@@ -1,9 +1,17 @@
-// Calls of the API. The cookie goes with them by itself.
+// @ts-check
+// Calls to the HTTP API. The browser adds the session cookie.
 
-import { T } from "./texts.js";
+/** @import { FieldError, Method, ProblemDetails, ResponseOf, SettingsInput, TestLine, TestReport } from "./types" */
 
-/** An error as the API answers it (RFC 9457); status 0: no answer. */
+import { texts } from "./texts.js";
+
+/** An error response of the API (RFC 9457), or status 0 when there was no response. */
 export class Problem extends Error {
+  /**
+   * @param {number} status
+   * @param {string} detail
+   * @param {FieldError[]} [errors]
+   */
   constructor(status, detail, errors = []) {
     super(detail);
     this.status = status;
@@ -11,79 +19,142 @@ export class Problem extends Error {
   }
 }
 
-/** Beside the API: whoever calls it has no token yet. */
+/**
+ * Returns the message of anything that was thrown.
+ * @param {unknown} error
+ */
+export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
+
+/** The session is not below `api/v1`: its callers have no token yet. */
 const SESSION = "session";
 
-let skew = 0;
-/** The server's time: countdowns must not depend on this machine's clock. */
-export const now = () => Date.now() + skew;
+const DEFAULT_TIMEOUT_MS = 15_000;
+const TEST_TIMEOUT_MS = 25_000;
 
+let clockOffset = 0;
+
+/** Returns the server's time, so that countdowns do not depend on this machine's clock. */
+export const now = () => Date.now() + clockOffset;
+
+/** @param {Response} response */
 function compareClocks(response) {
-  const there = Date.parse(response.headers.get("date") ?? "");
-  // The header is to a second.
-  const difference = there + 500 - Date.now();
-  if (Number.isFinite(difference)) skew = Math.abs(difference) > 2000 ? difference : 0;
+  const serverTime = Date.parse(response.headers.get("date") ?? "");
+  // The header has a resolution of one second.
+  const difference = serverTime + 500 - Date.now();
+  if (Number.isFinite(difference)) clockOffset = Math.abs(difference) > 2000 ? difference : 0;
 }
 
-/** Calls; answers the body, or throws a Problem. Whoever is not signed in any more is told by the event `signed-out`. */
-export async function call(method, path, body, timeout = 15_000) {
-  return answerOf(await send(method, path, body, timeout), path);
+/**
+ * Sends a request and returns the response body, or throws a Problem. Dispatches the event `signed-out` when the
+ * session has ended.
+ * @template {Method} M
+ * @template {string} Path
+ * @param {M} method
+ * @param {Path} path
+ * @param {unknown} [body]
+ * @param {number} [timeout]
+ * @returns {Promise<ResponseOf<`${M} ${Path}`>>}
+ */
+export async function call(method, path, body, timeout = DEFAULT_TIMEOUT_MS) {
+  return bodyOf(await send(method, path, body, timeout), path);
 }
 
+/**
+ * @param {Method} method
+ * @param {string} path
+ * @param {unknown} body
+ * @param {number} timeout
+ * @param {Record<string, string>} [headers]
+ */
 async function send(method, path, body, timeout, headers = {}) {
   let response;
   try {
     response = await fetch(path === SESSION ? path : `api/v1/${path}`, {
-      method, headers: body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
-      body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(timeout),
+      method,
+      headers: body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: AbortSignal.timeout(timeout),
     });
   } catch {
-    throw new Problem(0, T.noAnswer);
+    throw new Problem(0, texts.noAnswer);
   }
   compareClocks(response);
   return response;
 }
 
-async function answerOf(response, path) {
-  const answer = response.status === 204 ? null : await response.json().catch(() => null);
-  if (response.ok) return answer;
+/**
+ * @param {Response} response
+ * @param {string} path
+ * @returns {Promise<any>}
+ */
+async function bodyOf(response, path) {
+  const body = response.status === 204 ? null : await response.json().catch(() => null);
+  if (response.ok) return body;
   if (response.status === 401 && path !== SESSION) document.dispatchEvent(new Event("signed-out"));
-  throw new Problem(response.status, answer?.detail ?? `${response.status} ${response.statusText}`, answer?.errors);
+  /** @type {Partial<ProblemDetails>} */
+  const problem = body ?? {};
+  throw new Problem(response.status, problem.detail ?? `${response.status} ${response.statusText}`, problem.errors);
 }
 
 /**
- * Calls, and tells of each line of the answer as it comes; answers the last one. What is refused at once is a Problem, as
- * with `call`.
+ * Tests the connection with these settings. Calls `onProgress` for each line of the response as it arrives, and returns
+ * the report. Throws a Problem when the server rejects the settings, as `call` does.
+ * @param {SettingsInput} settings
+ * @param {(line: TestLine) => void} onProgress
+ * @returns {Promise<TestReport>}
  */
-export async function follow(method, path, body, each, timeout) {
-  const response = await send(method, path, body, timeout, { Accept: "application/x-ndjson, application/problem+json" });
-  if (!response.ok) return answerOf(response, path);
-  let rest = "", last;
+export async function testConnection(settings, onProgress) {
+  const path = "integrations/mqtt/test";
+  const accept = { Accept: "application/x-ndjson, application/problem+json" };
+  const response = await send("POST", path, settings, TEST_TIMEOUT_MS, accept);
+  if (!response.ok) return bodyOf(response, path);
+  const last = await readLines(response, onProgress);
+  if (last?.report) return last.report;
+  throw new Problem(0, last?.error ?? texts.noAnswer);
+}
+
+/**
+ * Reads a response of one JSON value per line. Returns the last one.
+ * @param {Response} response
+ * @param {(line: TestLine) => void} onLine
+ */
+async function readLines(response, onLine) {
+  /** @type {TestLine | undefined} */
+  let last;
+  /** @param {string} line */
   const take = (line) => {
     if (line === "") return;
-    last = JSON.parse(line);
-    each(last);
+    /** @type {TestLine} */
+    const value = JSON.parse(line);
+    last = value;
+    onLine(value);
   };
   try {
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = (await reader?.read()) ?? { done: true };
       if (done) break;
       const lines = (rest + value).split("\n");
-      rest = lines.pop();
+      rest = lines.pop() ?? "";
       lines.forEach(take);
     }
     take(rest);
   } catch {
-    throw new Problem(0, T.noAnswer);
+    throw new Problem(0, texts.noAnswer);
   }
-  if (last?.error) throw new Problem(0, last.error);
   return last;
 }
 
+/**
+ * @template {string} Path
+ * @param {Path} path
+ */
 export const get = (path) => call("GET", path);
+
 export const session = {
-  look: () => get(SESSION),
+  check: () => get(SESSION),
+  /** @param {string} token */
   signIn: (token) => call("POST", SESSION, { token }),
   signOut: () => call("DELETE", SESSION),
 };

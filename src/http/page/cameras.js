@@ -1,72 +1,135 @@
-// The cameras: how they stand, and what may be changed of them.
+// @ts-check
+// The cameras view: shows the state of each camera, and lets people change or delete it.
 
-import { call, get } from "./api.js";
-import { blank, busy, dialog, fill, foreign, h, newId, picture, time } from "./dom.js";
-import { T } from "./texts.js";
+/** @import { Camera, CameraUpdate } from "./types" */
 
-const C = T.cameras;
+import { call, get, messageOf } from "./api.js";
+import { blank, busy, fill, foreign, html, newId, openDialog, picture, time } from "./dom.js";
+import { texts } from "./texts.js";
+
+const labels = texts.cameras;
 const REFRESH_MS = 30_000;
-// Events come in bursts; the cameras are asked for once in so long.
-const CALM_MS = 2000;
+// Events come in bursts; the cameras are fetched once per burst.
+const BURST_MS = 2000;
 
-/** The view; `known(cameras)` is told of each answer. */
-export function camerasView(canChange, known) {
-  const list = h("ul", { class: "cameras" });
-  const note = h("p", { class: "empty", role: "status" });
-  const element = h("section", { "aria-label": T.views.cameras }, list, note);
+/**
+ * @param {Camera} camera
+ * @returns {`cameras/${string}`}
+ */
+const pathOf = (camera) => `cameras/${encodeURIComponent(camera.camera_id)}`;
+
+/** @param {Camera} camera */
+function thumbnail(camera) {
+  if (camera.thumbnail_seq === null) return blank("thumb");
+  const path = `${pathOf(camera)}/thumbnail?seq=${camera.thumbnail_seq}`;
+  return picture(path, texts.events.picture(camera.camera_name), "thumb");
+}
+
+/**
+ * What a card shows of a camera.
+ * @param {Camera} camera
+ */
+function facts(camera) {
+  const last = camera.last_event;
+  return html("div", { class: "content" },
+    foreign("h2", {}, camera.camera_name),
+    html("p", { class: "sub" },
+      html("span", { class: "dot", "aria-hidden": "true" }), labels.status[camera.status],
+      " · ", html("code", {}, camera.camera_id)),
+    html("p", { class: "sub" },
+      html("b", {}, camera.events_today.toLocaleString()), ` ${labels.today} · `,
+      html("b", {}, camera.events_this_week.toLocaleString()), ` ${labels.week}`),
+    html("p", { class: "last" },
+      last ? [foreign("span", {}, last.description), time(last.timestamp)] : labels.noEvent));
+}
+
+/**
+ * Creates the view. Calls `onCameras` with the list each time it is fetched.
+ * @param {boolean} canChange
+ * @param {(cameras: Camera[]) => void} onCameras
+ */
+export function camerasView(canChange, onCameras) {
+  const list = html("ul", { class: "cameras" });
+  const note = html("p", { class: "empty", role: "status" });
+  const element = html("section", { "aria-label": texts.views.cameras }, list, note);
+  /** @type {Map<string, { json: string, element: HTMLElement }>} */
   const cards = new Map();
+  /** @type {number | undefined} */
   let due;
 
-  const path = (camera) => `cameras/${encodeURIComponent(camera.camera_id)}`;
-
-  function card(camera) {
-    const text = JSON.stringify(camera);
-    const before = cards.get(camera.camera_id);
-    if (before?.text === text) return before.element;
-    const last = camera.last_event;
-    const enabled = h("input", { type: "checkbox", role: "switch", checked: camera.enabled, disabled: !canChange, onchange: () => change(camera, { enabled: enabled.checked }, enabled) });
-    const rename = h("button", { type: "button", onclick: () => askName(camera) }, C.rename);
-    const remove = h("button", { type: "button", class: "danger", onclick: () => askRemove(camera) }, C.remove);
-    const element = h("li", { class: "card camera", "data-status": camera.status },
-      camera.thumbnail_seq === null ? blank("thumb")
-        : picture(`${path(camera)}/thumbnail?seq=${camera.thumbnail_seq}`, T.events.picture(camera.camera_name), "thumb"),
-      h("div", { class: "what" },
-        foreign("h2", {}, camera.camera_name),
-        h("p", { class: "sub" }, h("span", { class: "dot", "aria-hidden": "true" }), C.status[camera.status], " · ", h("code", {}, camera.camera_id)),
-        h("p", { class: "sub" }, h("b", {}, camera.events_today.toLocaleString()), ` ${C.today} · `, h("b", {}, camera.events_this_week.toLocaleString()), ` ${C.week}`),
-        h("p", { class: "last" }, last ? [foreign("span", {}, last.description), time(last.timestamp)] : C.noEvent)),
-      h("div", { class: "row" }, h("label", { class: "switch", title: C.enabledHelp }, enabled, C.enabled), canChange && [rename, remove]));
-    cards.set(camera.camera_id, { text, element });
+  /**
+   * Returns the camera's card. An unchanged camera keeps its element.
+   * @param {Camera} camera
+   */
+  function cardOf(camera) {
+    const json = JSON.stringify(camera);
+    const known = cards.get(camera.camera_id);
+    if (known?.json === json) return known.element;
+    const element = html("li", { class: "card camera", "data-status": camera.status },
+      thumbnail(camera), facts(camera), controls(camera));
+    cards.set(camera.camera_id, { json, element });
     return element;
   }
 
-  async function change(camera, update, control) {
-    const done = await busy(control, () => call("PUT", path(camera), update));
-    cards.delete(camera.camera_id);
-    await refresh();
-    return done !== undefined;
+  /** @param {Camera} camera */
+  function controls(camera) {
+    const enabled = html("input", {
+      type: "checkbox", role: "switch", checked: camera.enabled, disabled: !canChange,
+      onchange: () => { change(camera, { enabled: enabled.checked }, enabled); },
+    });
+    return html("div", { class: "row" },
+      html("label", { class: "switch", title: labels.enabledHelp }, enabled, labels.enabled),
+      canChange && [
+        html("button", { type: "button", onclick: () => askName(camera) }, labels.rename),
+        html("button", { type: "button", class: "danger", onclick: () => askRemove(camera) }, labels.remove),
+      ]);
   }
 
+  /**
+   * Changes the camera. Returns whether the server accepted it.
+   * @param {Camera} camera
+   * @param {CameraUpdate} update
+   * @param {HTMLButtonElement | HTMLInputElement} control
+   */
+  async function change(camera, update, control) {
+    const changed = await busy(control, () => call("PUT", pathOf(camera), update));
+    cards.delete(camera.camera_id);
+    await refresh();
+    return changed !== undefined;
+  }
+
+  /** @param {Camera} camera */
   function askName(camera) {
-    const input = h("input", { id: newId(), required: true, maxlength: "100", value: camera.camera_name, "aria-describedby": "rename-help" });
-    const save = h("button", { class: "primary" }, T.settings.save);
-    const form = h("form", { id: newId(), onsubmit: async (event) => {
+    const input = html("input", {
+      id: newId(), required: true, maxlength: "100", value: camera.camera_name, "aria-describedby": "rename-help",
+    });
+    const save = html("button", { class: "primary" }, texts.settings.save);
+    /** @param {Event} event */
+    const submit = async (event) => {
       event.preventDefault();
-      if (await change(camera, { camera_name: input.value.trim() }, save)) box.close();
-    } }, h("div", { class: "field" }, h("label", { for: input.id }, C.name), input, h("p", { class: "help", id: "rename-help" }, C.nameHelp)),
-      h("div", { class: "row end" }, h("button", { type: "button", onclick: () => box.close() }, T.dialog.cancel), save));
-    const box = dialog(C.rename, form);
+      if (await change(camera, { camera_name: input.value.trim() }, save)) dialog.close();
+    };
+    const form = html("form", { id: newId(), onsubmit: submit },
+      html("div", { class: "field" },
+        html("label", { for: input.id }, labels.name), input,
+        html("p", { class: "help", id: "rename-help" }, labels.nameHelp)),
+      html("div", { class: "row end" },
+        html("button", { type: "button", onclick: () => dialog.close() }, texts.dialog.cancel), save));
+    const dialog = openDialog(labels.rename, form);
     input.select();
   }
 
+  /** @param {Camera} camera */
   function askRemove(camera) {
-    const remove = h("button", { type: "button", class: "danger solid", onclick: async () => {
-      const done = await busy(remove, async () => (await call("DELETE", path(camera)), true));
+    const removeCamera = async () => {
+      const removed = await busy(remove, async () => (await call("DELETE", pathOf(camera)), true));
       await refresh();
-      if (done) box.close();
-    } }, C.remove);
-    const cancel = h("button", { type: "button", onclick: () => box.close() }, T.dialog.cancel);
-    const box = dialog(C.removeTitle(camera.camera_name), h("p", { class: "prose" }, C.removeText), [cancel, remove]);
+      if (removed) dialog.close();
+    };
+    const remove = html("button", { type: "button", class: "danger solid", onclick: removeCamera }, labels.remove);
+    const cancel = html("button", { type: "button", onclick: () => dialog.close() }, texts.dialog.cancel);
+    const explanation = html("p", { class: "prose" }, labels.removeText);
+    const dialog = openDialog(labels.removeTitle(camera.camera_name), explanation, [cancel, remove]);
     cancel.focus();
   }
 
@@ -75,27 +138,37 @@ export function camerasView(canChange, known) {
       const { cameras } = await get("cameras");
       const ids = new Set(cameras.map((camera) => camera.camera_id));
       for (const id of cards.keys()) if (!ids.has(id)) cards.delete(id);
-      const wanted = cameras.map(card);
-      // What has not changed stays in its place, with the keyboard's focus.
-      if (wanted.length !== list.children.length || wanted.some((one, i) => list.children[i] !== one)) {
-        const focused = document.activeElement;
-        fill(list, wanted);
-        if (focused?.isConnected && focused !== document.body) focused.focus();
-      }
-      note.textContent = cameras.length === 0 ? C.none : "";
-      known(cameras);
-    } catch (problem) {
-      note.textContent = problem.message;
+      show(cameras.map(cardOf));
+      note.textContent = cameras.length === 0 ? labels.none : "";
+      onCameras(cameras);
+    } catch (error) {
+      note.textContent = messageOf(error);
     }
   }
 
-  function soon() {
+  /**
+   * Shows these cards. An unchanged list stays untouched, so that it keeps the keyboard focus.
+   * @param {HTMLElement[]} wanted
+   */
+  function show(wanted) {
+    if (wanted.length === list.children.length && wanted.every((card, i) => list.children[i] === card)) return;
+    const focused = document.activeElement;
+    fill(list, wanted);
+    if (focused instanceof HTMLElement && focused.isConnected && focused !== document.body) focused.focus();
+  }
+
+  function refreshSoon() {
     due ??= setTimeout(() => {
       due = undefined;
       refresh();
-    }, CALM_MS);
+    }, BURST_MS);
+  }
+
+  function stop() {
+    clearInterval(timer);
+    clearTimeout(due);
   }
 
   const timer = setInterval(() => document.hidden || refresh(), REFRESH_MS);
-  return { element, refresh, soon, stop: () => (clearInterval(timer), clearTimeout(due)) };
+  return { element, refresh, refreshSoon, stop };
 }

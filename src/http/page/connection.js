@@ -1,79 +1,132 @@
-// The connection at a glance: the state, what went wrong last and what helps, and how many events wait.
+// @ts-check
+// The connection card: the connection's state, the last error with its fix, and the number of queued events.
+
+/** @import { Child, MqttStatus, OutboxStatus } from "./types" */
 
 import { call, now } from "./api.js";
 import { charts } from "./charts.js";
-import { busy, fill, foreign, h, time } from "./dom.js";
-import { T } from "./texts.js";
+import { busy, fill, foreign, html, time } from "./dom.js";
+import { texts } from "./texts.js";
 
-const C = T.connection;
+const labels = texts.connection;
+const TEST_MESSAGE_TIMEOUT_MS = 20_000;
 
-/** The card; `update(status)` shows another status, `sent(ok)` tells of test messages. */
-export function connectionCard(canChange, sent = () => {}) {
-  const state = h("p", { class: "state", role: "status" });
-  const facts = h("dl", { class: "facts" });
-  const counts = h("dl", { class: "counts" });
-  const notes = h("div", { class: "notes" });
-  const result = h("p", { class: "result", role: "status" });
-  const button = h("button", { type: "button", onclick: () => busy(button, test) }, C.test);
-  const hour = charts();
-  const element = h("section", { class: "card connection", "aria-label": C.title }, state, facts, counts, notes, hour.element,
-    canChange && h("div", { class: "test" }, button, result));
+/**
+ * @param {string} label
+ * @param {...Child} value
+ */
+const fact = (label, ...value) => [html("dt", {}, label), html("dd", {}, ...value)];
+
+/** @param {MqttStatus} status */
+function facts(status) {
+  return [
+    status.broker && fact(labels.broker, foreign("span", {}, status.broker)),
+    status.protocol && fact(labels.protocol, labels.mqtt(status.protocol)),
+    status.state !== "disabled" && fact(
+      status.connected ? labels.since : labels.last,
+      status.last_connected_at ? time(status.last_connected_at) : labels.never),
+    status.reconnect_attempt > 0 && fact("", labels.attempts(status.reconnect_attempt)),
+  ];
+}
+
+/**
+ * @param {string} label
+ * @param {number} value
+ * @param {{ help?: string, bad?: boolean }} [more]
+ */
+const count = (label, value, { help, bad } = {}) =>
+  html("div", { title: help, class: bad ? "bad" : null },
+    html("dd", {}, value.toLocaleString()), html("dt", {}, label));
+
+/** @param {OutboxStatus} outbox */
+function counts(outbox) {
+  return [
+    count(labels.pending, outbox.pending),
+    count(labels.inFlight, outbox.in_flight),
+    count(labels.delivered, outbox.delivered_today, { help: labels.deliveredHelp }),
+    count(labels.dead, outbox.dead, { help: labels.deadHelp, bad: outbox.dead > 0 }),
+  ];
+}
+
+/**
+ * The last error and the warnings.
+ * @param {MqttStatus} status
+ */
+function notes({ connected, last_error: error, warnings }) {
+  return [
+    error && html("div", { class: connected ? "note" : "note bad" },
+      html("h3", {}, labels.lastError, " · ", time(error.at)), foreign("p", {}, error.message)),
+    warnings.map(({ message }) =>
+      html("div", { class: "note warn" }, html("h3", {}, labels.warning), foreign("p", {}, message))),
+  ];
+}
+
+/** @param {MqttStatus} status */
+function detail({ state, next_attempt_at: nextAttempt }) {
+  if (state === "disabled") return labels.disabled;
+  if (state !== "waiting" || !nextAttempt) return "";
+  const seconds = Math.ceil((Date.parse(nextAttempt) - now()) / 1000);
+  return seconds > 0 ? labels.next(seconds) : labels.nextNow;
+}
+
+/**
+ * Creates the card. Calls `onTestMessage` with the result of each test message.
+ * @param {boolean} canChange
+ * @param {(success: boolean) => void} onTestMessage
+ */
+export function connectionCard(canChange, onTestMessage) {
+  const state = html("p", { class: "state", role: "status" });
+  const factList = html("dl", { class: "facts" });
+  const countList = html("dl", { class: "counts" });
+  const noteList = html("div", { class: "notes" });
+  const result = html("p", { class: "result", role: "status" });
+  const button = html("button", { type: "button", onclick: () => { busy(button, sendTestMessage); } }, labels.test);
+  const lastHour = charts();
+  const element = html("section", { class: "card connection", "aria-label": labels.title },
+    state, factList, countList, noteList, lastHour.element,
+    canChange && html("div", { class: "test" }, button, result));
+  /** @type {MqttStatus | undefined} */
   let status;
 
-  async function test() {
+  async function sendTestMessage() {
     fill(result);
-    const answer = await call("POST", "integrations/mqtt/test-message", undefined, 20_000);
-    result.className = answer.success ? "result good" : "result bad";
-    result.textContent = answer.success ? C.arrived(answer.message) : answer.message;
-    sent(answer.success);
+    const { success, message } =
+      await call("POST", "integrations/mqtt/test-message", undefined, TEST_MESSAGE_TIMEOUT_MS);
+    result.className = success ? "result good" : "result bad";
+    result.textContent = success ? labels.testDelivered(message) : message;
+    onTestMessage(success);
   }
 
-  function tick() {
-    if (!status) return;
-    let detail = "";
-    if (status.state === "waiting" && status.next_attempt_at) {
-      const seconds = Math.ceil((Date.parse(status.next_attempt_at) - now()) / 1000);
-      detail = seconds > 0 ? C.next(seconds) : C.nextNow;
-    } else if (status.state === "disabled") {
-      detail = C.disabled;
-    }
+  function showDetail() {
     const place = state.querySelector(".detail");
-    if (place && place.textContent !== detail) place.textContent = detail;
+    if (!status || !place) return;
+    const text = detail(status);
+    if (place.textContent !== text) place.textContent = text;
   }
 
-  const fact = (label, ...value) => [h("dt", {}, label), h("dd", {}, ...value)];
-  const count = (label, n, help, bad) =>
-    h("div", { title: help, class: bad && n > 0 ? "bad" : null }, h("dd", {}, n.toLocaleString()), h("dt", {}, label));
-
+  /** @param {MqttStatus} next */
   function update(next) {
-    const before = status?.state;
+    const previousState = status?.state;
     status = next;
     element.dataset.state = status.state;
-    if (before !== status.state) {
-      // The countdown is not read out every second.
-      fill(state, h("span", { class: "dot", "aria-hidden": "true" }), h("strong", {}, C.states[status.state]),
-        h("span", { class: "detail", "aria-live": "off" }));
+    if (status.state !== previousState) {
+      // Screen readers must not announce the countdown every second.
+      fill(state, html("span", { class: "dot", "aria-hidden": "true" }),
+        html("strong", {}, labels.states[status.state]),
+        html("span", { class: "detail", "aria-live": "off" }));
     }
-    fill(facts,
-      status.broker && fact(C.broker, foreign("span", {}, status.broker)),
-      status.protocol && fact(C.protocol, C.mqtt(status.protocol)),
-      status.state !== "disabled" &&
-        fact(status.connected ? C.since : C.last, status.last_connected_at ? time(status.last_connected_at) : C.never),
-      status.reconnect_attempt > 0 && fact("", C.attempt(status.reconnect_attempt)));
-    fill(counts,
-      count(C.pending, status.outbox.pending), count(C.inFlight, status.outbox.in_flight),
-      count(C.delivered, status.outbox.delivered_today, C.deliveredHelp),
-      count(C.dead, status.outbox.dead, C.deadHelp, true));
-    const error = status.last_error;
-    fill(notes,
-      error && h("div", { class: status.connected ? "note" : "note bad" },
-        h("h3", {}, C.lastError, " · ", time(error.at)), foreign("p", {}, error.message)),
-      status.warnings.map((warning) =>
-        h("div", { class: "note warn" }, h("h3", {}, C.warning), foreign("p", {}, warning.message))));
+    fill(factList, facts(status));
+    fill(countList, counts(status.outbox));
+    fill(noteList, notes(status));
     button.disabled = !status.connected;
-    tick();
+    showDetail();
   }
 
-  const timer = setInterval(tick, 1000);
-  return { element, update, stop: () => (clearInterval(timer), hour.stop()) };
+  function stop() {
+    clearInterval(timer);
+    lastHour.stop();
+  }
+
+  const timer = setInterval(showDetail, 1000);
+  return { element, update, stop };
 }

@@ -1,124 +1,191 @@
-// Building elements. Texts are set as text, never as markup: whatever an event says stays a text.
+// @ts-check
+// Helpers that build elements. Texts are always set as text, never as markup, so events cannot inject HTML.
 
-import { T } from "./texts.js";
-import { now } from "./api.js";
+/** @import { Child, Props, Timestamp } from "./types" */
 
-/** An element: `h("button", { class: "quiet", onclick: f }, "Text", otherElement)`. */
-export function h(tag, props = {}, ...children) {
+import { texts } from "./texts.js";
+import { messageOf, now } from "./api.js";
+
+/**
+ * Creates an HTML element: `html("button", { class: "quiet", onclick: close }, "Close", icon)`.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Props} [props]
+ * @param {...Child} children
+ */
+export function html(tag, props = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
     if (value === undefined || value === null || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name in element && typeof value !== "string") element[name] = value;
-    else element.setAttribute(name, value === true ? "" : value);
+    if (typeof value === "function") element.addEventListener(name.slice("on".length), value);
+    else if (name in element && typeof value !== "string") Object.assign(element, { [name]: value });
+    else element.setAttribute(name, value === true ? "" : String(value));
   }
   append(element, children);
   return element;
 }
 
-/** An element of a drawing. */
-export function s(tag, props = {}, ...children) {
+/**
+ * Creates an SVG element.
+ * @template {keyof SVGElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, string | number>} [props]
+ * @param {...Child} children
+ */
+export function svg(tag, props = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(props)) element.setAttribute(name, value);
+  for (const [name, value] of Object.entries(props)) element.setAttribute(name, String(value));
   append(element, children);
   return element;
 }
 
+/**
+ * @param {Element} element
+ * @param {Child[]} children
+ */
 function append(element, children) {
-  for (const child of children.flat(Infinity)) {
-    if (child !== undefined && child !== null && child !== false) element.append(child);
+  for (const child of children) {
+    if (Array.isArray(child)) append(element, child);
+    else if (child !== undefined && child !== null && child !== false) element.append(child);
   }
 }
 
-/** Replaces what an element holds. */
+/**
+ * Replaces the content of an element.
+ * @param {Element} element
+ * @param {...Child} children
+ */
 export function fill(element, ...children) {
   element.replaceChildren();
   append(element, children);
-  return element;
 }
 
 let ids = 0;
 export const newId = () => `id-${++ids}`;
 
-/** What may be long, broken and hostile: shown in its own direction. */
-export const foreign = (tag, props, text) => h(tag, { dir: "auto", ...props }, text);
+/**
+ * Creates an element for text from outside, which may be long, broken or hostile. It keeps its own writing direction.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Props} props
+ * @param {string} text
+ */
+export const foreign = (tag, props, text) => html(tag, { dir: "auto", ...props }, text);
 
+/** @type {[number, string][]} */
 const UNITS = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
-/** Seconds as one number with a unit. */
-export function span(seconds) {
-  const [size, unit] = UNITS.find(([size]) => seconds >= size) ?? UNITS.at(-1);
+/**
+ * Formats seconds as one number with a unit.
+ * @param {number} seconds
+ */
+export function duration(seconds) {
+  const [size, unit] = UNITS.find(([size]) => seconds >= size) ?? [1, "s"];
   return `${Math.floor(seconds / size)} ${unit}`;
 }
 
-export function relative(iso) {
-  const seconds = Math.round((now() - Date.parse(iso)) / 1000);
-  if (Math.abs(seconds) < 3) return T.time.now;
-  return seconds > 0 ? T.time.ago(span(seconds)) : T.time.soon(span(-seconds));
+/** @param {Timestamp} timestamp */
+function relativeTime(timestamp) {
+  const seconds = Math.round((now() - Date.parse(timestamp)) / 1000);
+  if (Math.abs(seconds) < 3) return texts.time.now;
+  return seconds > 0 ? texts.time.ago(duration(seconds)) : texts.time.in(duration(-seconds));
 }
 
-export const exact = (iso) => new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+/** @param {Timestamp} timestamp */
+const exactTime = (timestamp) =>
+  new Date(timestamp).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-/** How long from one moment to another, as people say it. */
-export function took(from, to) {
+/**
+ * Formats the time between two moments.
+ * @param {Timestamp} from
+ * @param {Timestamp} to
+ */
+export function elapsed(from, to) {
   const ms = Math.max(0, Date.parse(to) - Date.parse(from));
-  return ms < 1000 ? `${ms} ms` : ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : span(ms / 1000);
+  if (ms < 1000) return `${ms} ms`;
+  return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : duration(ms / 1000);
 }
 
-/** A time that stays true: relative, the exact one on hover. */
-export function time(iso) {
-  return h("time", { datetime: iso, title: exact(iso) }, relative(iso));
+/**
+ * Creates a relative time that is kept current and shows the exact time on hover.
+ * @param {Timestamp} timestamp
+ */
+export function time(timestamp) {
+  return html("time", { datetime: timestamp, title: exactTime(timestamp) }, relativeTime(timestamp));
 }
 
 setInterval(() => {
-  for (const element of document.querySelectorAll("time[datetime]")) {
-    const text = relative(element.dateTime);
+  for (const element of /** @type {NodeListOf<HTMLTimeElement>} */ (document.querySelectorAll("time[datetime]"))) {
+    const text = relativeTime(element.dateTime);
     if (element.textContent !== text) element.textContent = text;
   }
 }, 5000);
 
-/** Where a picture would be. */
-export const blank = (className) => h("span", { class: `${className} blank`, "aria-hidden": "true" });
+/**
+ * Creates a placeholder for a picture.
+ * @param {string} className
+ */
+export const blank = (className) => html("span", { class: `${className} blank`, "aria-hidden": "true" });
 
-/** A picture that is there; one that has gone meanwhile leaves its place empty. */
-export function picture(address, alt, className) {
-  const image = h("img", { class: className, alt, loading: "lazy", decoding: "async", src: `api/v1/${address}` });
+/**
+ * Creates a picture. A placeholder replaces it when the picture has been deleted.
+ * @param {string} path
+ * @param {string} alt
+ * @param {string} className
+ */
+export function picture(path, alt, className) {
+  const image = html("img", { class: className, alt, loading: "lazy", decoding: "async", src: `api/v1/${path}` });
   image.addEventListener("error", () => image.replaceWith(blank(className)));
   return image;
 }
 
-/** Opens a dialog; resolves when it is closed. */
-export function dialog(title, content, actions = []) {
-  const heading = newId();
-  const box = h("dialog", { "aria-labelledby": heading },
-    h("header", {}, foreign("h2", { id: heading }, title),
-      h("button", { class: "quiet", type: "button", onclick: () => box.close() }, T.dialog.close)),
+/**
+ * Opens a dialog. It is removed from the page when it closes.
+ * @param {string} title
+ * @param {Child} content
+ * @param {Child[]} [actions]
+ */
+export function openDialog(title, content, actions = []) {
+  const headingId = newId();
+  const dialog = html("dialog", { "aria-labelledby": headingId },
+    html("header", {},
+      foreign("h2", { id: headingId }, title),
+      html("button", { class: "quiet", type: "button", onclick: () => { dialog.close(); } }, texts.dialog.close)),
     content,
-    actions.length > 0 && h("footer", {}, actions));
-  document.body.append(box);
-  box.addEventListener("close", () => box.remove());
-  box.addEventListener("click", (event) => event.target === box && box.close());
-  box.showModal();
-  return box;
+    actions.length > 0 && html("footer", {}, actions));
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.showModal();
+  return dialog;
 }
 
+/** @type {number | undefined} */
 let toastTimer;
-/** Says something for some seconds, to readers of screens as well. */
-export function toast(text, bad = false) {
-  const place = document.getElementById("toast");
-  if (!place) return;
-  place.className = bad ? "toast bad" : "toast";
-  place.textContent = text;
+
+/**
+ * Shows a message for some seconds. Screen readers announce it.
+ * @param {string} text
+ * @param {boolean} [isError]
+ */
+export function toast(text, isError = false) {
+  const element = document.getElementById("toast");
+  if (!element) return;
+  element.className = isError ? "toast bad" : "toast";
+  element.textContent = text;
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { place.textContent = ""; }, bad ? 12_000 : 6000);
+  toastTimer = setTimeout(() => { element.textContent = ""; }, isError ? 12_000 : 6000);
 }
 
-/** Puts a text on the clipboard, also where the page came without TLS. */
+/**
+ * Copies a text to the clipboard, also on pages without TLS, where browsers offer no clipboard API.
+ * @param {string} text
+ */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    const area = h("textarea", { class: "hidden-copy", readonly: true });
+    const area = html("textarea", { class: "hidden-copy", readonly: true });
     area.value = text;
     (document.querySelector("dialog[open]") ?? document.body).append(area);
     area.select();
@@ -127,15 +194,20 @@ export async function copy(text) {
   }
 }
 
-/** Does `work` with a button that cannot be pressed meanwhile; a failure is told. */
-export async function busy(button, work) {
-  button.disabled = true;
+/**
+ * Disables a control while `work` runs, and shows an error as a toast. Returns `undefined` after an error.
+ * @template Result
+ * @param {HTMLButtonElement | HTMLInputElement} control
+ * @param {() => Promise<Result>} work
+ */
+export async function busy(control, work) {
+  control.disabled = true;
   try {
     return await work();
-  } catch (problem) {
-    toast(problem.message, true);
+  } catch (error) {
+    toast(messageOf(error), true);
     return undefined;
   } finally {
-    button.disabled = false;
+    control.disabled = false;
   }
 }

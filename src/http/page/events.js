@@ -1,215 +1,380 @@
-// The log of events, newest first, live.
+// @ts-check
+// The events view: the event log, newest first, updated live.
 
-import { call, get } from "./api.js";
-import { blank, busy, copy, dialog, fill, foreign, h, newId, picture, time, took } from "./dom.js";
-import { T } from "./texts.js";
+/** @import { Camera, Child, Delivery, DeliveryChange, DeliveryState, EventRecord, Timestamp } from "./types" */
 
-const E = T.events;
-const PAGE = 30;
-// More rows than that are not kept: whoever goes further down loads them again.
+import { call, get, messageOf } from "./api.js";
+import { blank, busy, copy, elapsed, fill, foreign, html, newId, openDialog, picture, time } from "./dom.js";
+import { texts } from "./texts.js";
+
+/** @typedef {{ event: EventRecord, element: HTMLElement, place: HTMLElement }} Row The delivery is shown in `place`. */
+
+const labels = texts.events;
+const PAGE_SIZE = 30;
+// Older rows are removed from the page; scrolling down loads them again.
 const MAX_ROWS = 600;
-// A picture may come after its event: a source hands it in with a second call. Until then nobody knows of it.
-const LOOK_AGAIN_MS = [250, 1000, 4000, 15_000];
+// A client may upload the picture after the event, and the stream does not report it.
+const PICTURE_RETRY_MS = [250, 1000, 4000, 15_000];
 
-const thumbnail = (event, alt, name) =>
-  (event.has_thumbnail ? picture(`events/${encodeURIComponent(event.event_id)}/thumbnail`, alt, name) : blank(name));
+/** @type {DeliveryState[]} */
+const STATES = ["pending", "delivered", "dead"];
 
-/** What became of an event, in a few words. */
-function mark(event) {
-  const { state, delivered_at, late, dismissed } = event.delivery;
-  const text = state === "delivered" && delivered_at ? E.deliveredIn(took(event.received_at, delivered_at))
-    : state === "dead" && dismissed ? E.dismissed : E[state];
-  return h("span", { class: `mark ${state}` }, text, late && h("span", { class: "late", title: E.lateHelp }, ` · ${E.late}`));
+/**
+ * @param {EventRecord} event
+ * @param {string} alt
+ * @param {string} className
+ */
+function thumbnail(event, alt, className) {
+  if (!event.has_thumbnail) return blank(className);
+  return picture(`events/${encodeURIComponent(event.event_id)}/thumbnail`, alt, className);
 }
 
-/** The view; `event`, `delivery` and `reset` are what the stream tells. */
+/** @param {EventRecord} event */
+function deliveryText({ received_at, delivery: { state, delivered_at, dismissed } }) {
+  if (state === "delivered" && delivered_at) return labels.deliveredIn(elapsed(received_at, delivered_at));
+  return state === "dead" && dismissed ? labels.dismissed : labels.states[state];
+}
+
+/**
+ * The delivery state of an event, in a few words.
+ * @param {EventRecord} event
+ */
+function mark(event) {
+  const { state, late } = event.delivery;
+  return html("span", { class: `mark ${state}` }, deliveryText(event),
+    late && html("span", { class: "late", title: labels.lateHelp }, ` · ${labels.late}`));
+}
+
+/**
+ * The detected objects and the confidence.
+ * @param {EventRecord} event
+ * @param {...Child} more
+ */
+function tags(event, ...more) {
+  return html("p", { class: "tags" },
+    event.objects_detected.map((object) => foreign("span", { class: "tag" }, object)),
+    html("span", { class: "confidence" }, labels.confidence(event.confidence)),
+    more);
+}
+
+/**
+ * @param {string} label
+ * @param {Timestamp | null} timestamp
+ */
+function timeFact(label, timestamp) {
+  if (!timestamp) return null;
+  const exact = new Date(timestamp).toLocaleString(undefined, { dateStyle: "full", timeStyle: "medium" });
+  return [html("dt", {}, label), html("dd", {}, exact)];
+}
+
+/**
+ * @param {string} text
+ * @param {string} label What is copied.
+ */
+function copyButton(text, label) {
+  const copyText = async () => {
+    await copy(text);
+    button.textContent = labels.copied;
+  };
+  const props = { type: "button", class: "quiet", "aria-label": `${labels.copy}: ${label}`, onclick: copyText };
+  const button = html("button", props, labels.copy);
+  return button;
+}
+
+/**
+ * Creates a button that is disabled while `work` runs.
+ * @param {string} label
+ * @param {string} className
+ * @param {() => Promise<void>} work
+ */
+function actionButton(label, className, work) {
+  const onclick = () => { busy(button, work); };
+  const button = html("button", { type: "button", class: className, onclick }, label);
+  return button;
+}
+
+/**
+ * Returns the payload as it is published, as JSON.
+ * @param {EventRecord} event
+ */
+function payloadOf(event) {
+  const { received_at, delivery, has_thumbnail, ...payload } = event;
+  return JSON.stringify(delivery.late ? { ...payload, late: true } : payload, null, 2);
+}
+
+/**
+ * @param {string} label
+ * @param {HTMLSelectElement} select
+ */
+const filter = (label, select) => html("div", { class: "field" }, html("label", { for: select.id }, label), select);
+
+/**
+ * Creates the view.
+ * @param {boolean} canChange
+ */
 export function eventsView(canChange) {
-  const shown = new Map();
-  let next = null, loading = false, round = 0, prefix = "liveobject", openDetail = null;
+  /** @type {Map<string, Row>} */
+  const rows = new Map();
+  /** @type {number | null} */
+  let nextBefore = null;
+  let isLoading = false;
+  // Responses to requests of an earlier generation are ignored.
+  let generation = 0;
+  let topicPrefix = "liveobject";
+  /** @type {{ id: string, update: () => void } | null} */
+  let openDetail = null;
 
-  const camera = h("select", { id: newId(), onchange: () => reload() }, h("option", { value: "" }, E.anyCamera));
-  const state = h("select", { id: newId(), onchange: () => reload() },
-    h("option", { value: "" }, E.anyState), ["pending", "delivered", "dead"].map((s) => h("option", { value: s }, E[s])));
-  const list = h("ol", { class: "events" });
-  const note = h("p", { class: "empty", role: "status" });
-  const more = h("button", { type: "button", class: "more", onclick: () => load() }, E.more);
-  const element = h("section", { "aria-label": T.views.events },
-    h("div", { class: "filters" },
-      h("div", { class: "field" }, h("label", { for: camera.id }, E.camera), camera),
-      h("div", { class: "field" }, h("label", { for: state.id }, E.state), state)),
+  const cameraFilter = html("select", { id: newId(), onchange: () => reload() },
+    html("option", { value: "" }, labels.anyCamera));
+  const stateFilter = html("select", { id: newId(), onchange: () => reload() },
+    html("option", { value: "" }, labels.anyState),
+    STATES.map((state) => html("option", { value: state }, labels.states[state])));
+  const list = html("ol", { class: "events" });
+  const note = html("p", { class: "empty", role: "status" });
+  const more = html("button", { type: "button", class: "more", hidden: true, onclick: () => load() }, labels.more);
+  const element = html("section", { "aria-label": texts.views.events },
+    html("div", { class: "filters" }, filter(labels.camera, cameraFilter), filter(labels.state, stateFilter)),
     list, note, more);
-  new IntersectionObserver((seen) => seen.some((s) => s.isIntersecting) && !more.hidden && load(), { rootMargin: "400px" }).observe(more);
-  more.hidden = true;
+  const loadWhenVisible = new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting) && !more.hidden) load();
+  }, { rootMargin: "400px" });
+  loadWhenVisible.observe(more);
 
-  const matches = (event) => (!camera.value || event.camera_id === camera.value) && (!state.value || event.delivery.state === state.value);
+  /** @param {EventRecord} event */
+  const matchesFilters = (event) =>
+    (!cameraFilter.value || event.camera_id === cameraFilter.value) &&
+    (!stateFilter.value || event.delivery.state === stateFilter.value);
 
-  function row(event) {
-    const place = h("span", { class: "place" }, mark(event));
-    const open = h("button", { type: "button", class: "open", onclick: () => detail(event.event_id), "aria-label": E.open(event.description.slice(0, 100)) });
-    const element = h("li", {}, thumbnail(event, "", "thumb"),
-      h("div", { class: "what" },
-        h("p", { class: "who" }, foreign("strong", {}, event.camera_name), " ", time(event.timestamp)),
+  /**
+   * Creates the row of an event.
+   * @param {EventRecord} event
+   */
+  function addRow(event) {
+    const place = html("span", { class: "place" }, mark(event));
+    const open = html("button", {
+      type: "button", class: "open", onclick: () => showDetail(event.event_id),
+      "aria-label": labels.open(event.description.slice(0, 100)),
+    });
+    const element = html("li", {}, thumbnail(event, "", "thumb"),
+      html("div", { class: "content" },
+        html("p", { class: "headline" }, foreign("strong", {}, event.camera_name), " ", time(event.timestamp)),
         foreign("p", { class: "text" }, event.description),
-        h("p", { class: "tags" }, event.objects_detected.map((object) => foreign("span", { class: "tag" }, object)),
-          h("span", { class: "sure" }, E.confidence(event.confidence)), place)),
+        tags(event, place)),
       open);
-    shown.set(event.event_id, { event, element, place });
+    rows.set(event.event_id, { event, element, place });
     return element;
   }
 
-  function told() {
-    note.textContent = loading ? E.loading
-      : shown.size === 0 ? (camera.value || state.value ? E.noneOf : E.none)
-      : next === null ? E.end : "";
-    more.hidden = next === null || loading;
+  function noteText() {
+    if (isLoading) return labels.loading;
+    if (rows.size === 0) return cameraFilter.value || stateFilter.value ? labels.noMatch : labels.none;
+    return nextBefore === null ? labels.end : "";
   }
 
+  function updateNote() {
+    note.textContent = noteText();
+    more.hidden = nextBefore === null || isLoading;
+  }
+
+  /** Returns the query for the next page. */
+  function pageQuery() {
+    const query = new URLSearchParams({ limit: String(PAGE_SIZE) });
+    if (cameraFilter.value) query.set("camera_id", cameraFilter.value);
+    if (stateFilter.value) query.set("state", stateFilter.value);
+    if (nextBefore !== null) query.set("before", String(nextBefore));
+    return query;
+  }
+
+  /** Loads the next page. */
   async function load() {
-    if (loading) return;
-    loading = true;
-    told();
-    const mine = round;
-    const query = new URLSearchParams({ limit: PAGE });
-    if (camera.value) query.set("camera_id", camera.value);
-    if (state.value) query.set("state", state.value);
-    if (next !== null) query.set("before", next);
+    if (isLoading) return;
+    isLoading = true;
+    updateNote();
+    const started = generation;
+    let failure = "";
     try {
-      const page = await get(`events?${query}`);
-      if (mine !== round) return;
-      next = page.next_before;
-      for (const event of page.events) if (!shown.has(event.event_id)) list.append(row(event));
-      loading = false;
-      told();
-    } catch (problem) {
-      if (mine !== round) return;
-      loading = false;
-      told();
-      note.textContent = problem.message;
+      const page = await get(`events?${pageQuery()}`);
+      if (started !== generation) return;
+      nextBefore = page.next_before;
+      for (const event of page.events) if (!rows.has(event.event_id)) list.append(addRow(event));
+    } catch (error) {
+      if (started !== generation) return;
+      failure = messageOf(error);
     }
+    isLoading = false;
+    updateNote();
+    if (failure) note.textContent = failure;
   }
 
   function reload() {
-    round++;
-    loading = false;
-    next = null;
-    shown.clear();
+    generation++;
+    isLoading = false;
+    nextBefore = null;
+    rows.clear();
     list.replaceChildren();
-    return load();
+    load();
   }
 
-  function knowCameras(cameras) {
-    const chosen = camera.value;
-    fill(camera, h("option", { value: "" }, E.anyCamera),
-      cameras.map((c) => h("option", { value: c.camera_id }, c.camera_name)));
-    camera.value = chosen;
-    if (camera.value !== chosen) {
-      camera.value = "";
+  /**
+   * Offers these cameras in the filter.
+   * @param {Camera[]} cameras
+   */
+  function setCameras(cameras) {
+    const chosen = cameraFilter.value;
+    fill(cameraFilter, html("option", { value: "" }, labels.anyCamera),
+      cameras.map((camera) => html("option", { value: camera.camera_id }, camera.camera_name)));
+    cameraFilter.value = chosen;
+    if (cameraFilter.value !== chosen) {
+      cameraFilter.value = "";
       reload();
     }
   }
 
-  function event(event) {
-    if (shown.has(event.event_id) || !matches(event)) return;
-    const added = row(event);
+  /**
+   * Shows a new event on top.
+   * @param {EventRecord} event
+   */
+  function addEvent(event) {
+    if (rows.has(event.event_id) || !matchesFilters(event)) return;
+    const added = addRow(event);
     added.classList.add("new");
     list.prepend(added);
     awaitPicture(event.event_id);
-    if (list.children.length > MAX_ROWS) {
-      const [id, last] = [...shown].find(([, kept]) => kept.element === list.lastElementChild) ?? [];
-      if (id) {
-        last.element.remove();
-        shown.delete(id);
-        next = [...shown.values()].reduce((least, kept) => Math.min(least, kept.event.seq), Infinity);
-      }
-    }
-    told();
+    if (list.children.length > MAX_ROWS) removeLastRow();
+    updateNote();
   }
 
-  const awaited = new Set();
-  let looking, soon = false;
+  function removeLastRow() {
+    const last = [...rows].find(([, row]) => row.element === list.lastElementChild);
+    if (!last) return;
+    const [id, row] = last;
+    row.element.remove();
+    rows.delete(id);
+    nextBefore = [...rows.values()].reduce((least, { event }) => Math.min(least, event.seq), Infinity);
+  }
 
+  /** @type {Set<string>} */
+  const awaited = new Set();
+  /** @type {number | undefined} */
+  let pictureTimer;
+  let isCheckSoon = false;
+
+  /** @param {string} id */
   function awaitPicture(id) {
     awaited.add(id);
-    // Events that come one after the other do not put it off.
-    if (soon) return;
-    soon = true;
-    clearTimeout(looking);
-    look([...LOOK_AGAIN_MS]);
+    // Further events must not postpone the first check.
+    if (isCheckSoon) return;
+    isCheckSoon = true;
+    clearTimeout(pictureTimer);
+    checkPictures([...PICTURE_RETRY_MS]);
   }
 
-  /** Asks after the pictures of all new events at once, several times and no longer. */
-  function look([wait, ...waits]) {
-    if (wait === undefined) return awaited.clear();
-    looking = setTimeout(async () => {
-      soon = false;
-      const page = await get(`events?limit=${PAGE}`).catch(() => undefined);
+  /**
+   * Checks for the pictures of all new events with one request after each of these delays, then gives up.
+   * @param {number[]} delays
+   */
+  function checkPictures([delay, ...delays]) {
+    if (delay === undefined) {
+      awaited.clear();
+      return;
+    }
+    pictureTimer = setTimeout(async () => {
+      isCheckSoon = false;
+      const page = await get(`events?limit=${PAGE_SIZE}`).catch(() => undefined);
       for (const { event_id, has_thumbnail } of page?.events ?? []) {
-        if (!has_thumbnail || !awaited.delete(event_id)) continue;
-        const kept = shown.get(event_id);
-        if (!kept) continue;
-        kept.event.has_thumbnail = true;
-        kept.element.querySelector(".thumb")?.replaceWith(thumbnail(kept.event, "", "thumb"));
+        if (has_thumbnail && awaited.delete(event_id)) showPicture(event_id);
       }
-      if (awaited.size > 0) look(waits);
-    }, wait);
+      if (awaited.size > 0) checkPictures(delays);
+    }, delay);
   }
 
-  function delivery(changes) {
+  /** @param {string} id */
+  function showPicture(id) {
+    const row = rows.get(id);
+    if (!row) return;
+    row.event.has_thumbnail = true;
+    row.element.querySelector(".thumb")?.replaceWith(thumbnail(row.event, "", "thumb"));
+  }
+
+  /** @param {Pick<DeliveryChange, "event_id" | "delivery">[]} changes */
+  function updateDeliveries(changes) {
     for (const { event_id, delivery } of changes) {
-      const kept = shown.get(event_id);
-      if (!kept) continue;
-      kept.event.delivery = delivery;
-      fill(kept.place, mark(kept.event));
+      const row = rows.get(event_id);
+      if (!row) continue;
+      row.event.delivery = delivery;
+      fill(row.place, mark(row.event));
       if (openDetail?.id === event_id) openDetail.update();
     }
   }
 
-  function detail(id) {
-    const { event } = shown.get(id);
-    const { received_at, delivery: _, has_thumbnail: __, ...payload } = event;
-    if (event.delivery.late) payload.late = true;
-    const topic = `${prefix}/camera/${event.camera_id}/${event.delivery.late ? "history" : "event"}`;
-    const text = JSON.stringify(payload, null, 2);
-    const copyButton = (what, label) => {
-      const button = h("button", { type: "button", class: "quiet", "aria-label": `${E.copy}: ${label}`, onclick: async () => {
-        await copy(what);
-        button.textContent = E.copied;
-      } }, E.copy);
-      return button;
-    };
-    const status = h("div", { class: "delivery" });
-    const decide = (label, className, work) => {
-      const button = h("button", { type: "button", class: className, onclick: () => busy(button, work) }, label);
-      return button;
-    };
-    // What the stream has told meanwhile is newer than an answer.
-    const unlessTold = (before, answered) => event.delivery === before && delivery([{ event_id: id, delivery: answered }]);
-    const update = () => fill(status, mark(event),
-      event.delivery.reason && foreign("p", { class: "reason" }, E.reasons[event.delivery.reason] ?? event.delivery.reason),
-      canChange && event.delivery.state === "dead" && h("div", { class: "row" },
-        decide(E.retry, "primary", async () => {
-          const before = event.delivery;
-          const again = await call("POST", `events/${encodeURIComponent(id)}/retry`);
-          unlessTold(before, again.delivery);
-        }),
-        !event.delivery.dismissed && decide(E.dismiss, "", async () => {
-          const before = event.delivery;
-          await call("DELETE", `events/${encodeURIComponent(id)}/dead`);
-          unlessTold(before, { ...before, dismissed: true });
-        })));
-    update();
-    const fact = (label, iso) => iso && [h("dt", {}, label), h("dd", {}, new Date(iso).toLocaleString(undefined, { dateStyle: "full", timeStyle: "medium" }))];
-    const box = dialog(event.camera_name, h("div", { class: "detail" },
-      thumbnail(event, E.picture(event.camera_name), "large"),
-      foreign("p", { class: "text" }, event.description),
-      h("p", { class: "tags" }, event.objects_detected.map((object) => foreign("span", { class: "tag" }, object)), h("span", { class: "sure" }, E.confidence(event.confidence))),
-      status,
-      h("dl", { class: "facts" }, fact(E.happened, event.timestamp), fact(E.accepted, received_at), fact(E.deliveredAt, event.delivery.delivered_at)),
-      h("h3", {}, E.topic, copyButton(topic, E.topic)), h("pre", { tabindex: 0 }, topic),
-      h("h3", {}, E.payload, copyButton(text, E.payload)), foreign("pre", { tabindex: 0 }, text)));
-    openDetail = { id, update };
-    box.addEventListener("close", () => { openDetail = null; });
+  /**
+   * Retries or dismisses a dead event and shows the result, unless the stream has already reported a newer state.
+   * @param {EventRecord} event
+   * @param {() => Promise<Delivery>} request Returns the delivery after the request.
+   */
+  async function decide(event, request) {
+    const before = event.delivery;
+    const delivery = await request();
+    if (event.delivery === before) updateDeliveries([{ event_id: event.event_id, delivery }]);
   }
 
-  return { element, event, delivery, reset: reload, knowCameras, usePrefix: (text) => { prefix = text; } };
+  /** @param {EventRecord} event */
+  function decisionButtons(event) {
+    const path = /** @type {const} */ (`events/${encodeURIComponent(event.event_id)}`);
+    const retry = () => decide(event, async () => (await call("POST", `${path}/retry`)).delivery);
+    const dismiss = () => decide(event, async () => {
+      const before = event.delivery;
+      await call("DELETE", `${path}/dead`);
+      return { ...before, dismissed: true };
+    });
+    return html("div", { class: "row" },
+      actionButton(labels.retry, "primary", retry),
+      !event.delivery.dismissed && actionButton(labels.dismiss, "", dismiss));
+  }
+
+  /**
+   * Fills the delivery part of the details: the state, the reason and, for dead events, the buttons.
+   * @param {Element} element
+   * @param {EventRecord} event
+   */
+  function fillDelivery(element, event) {
+    const { state, reason } = event.delivery;
+    fill(element, mark(event),
+      reason && foreign("p", { class: "reason" }, labels.reasons[reason] ?? reason),
+      canChange && state === "dead" && decisionButtons(event));
+  }
+
+  /** @param {string} id */
+  function showDetail(id) {
+    const row = rows.get(id);
+    if (!row) return;
+    const { event } = row;
+    const topic = `${topicPrefix}/camera/${event.camera_id}/${event.delivery.late ? "history" : "event"}`;
+    const payload = payloadOf(event);
+    const delivery = html("div", { class: "delivery" });
+    const update = () => fillDelivery(delivery, event);
+    update();
+    const dialog = openDialog(event.camera_name, html("div", { class: "detail" },
+      thumbnail(event, labels.picture(event.camera_name), "large"),
+      foreign("p", { class: "text" }, event.description),
+      tags(event),
+      delivery,
+      html("dl", { class: "facts" },
+        timeFact(labels.happened, event.timestamp),
+        timeFact(labels.accepted, event.received_at),
+        timeFact(labels.deliveredAt, event.delivery.delivered_at)),
+      html("h3", {}, labels.topic, copyButton(topic, labels.topic)),
+      html("pre", { tabindex: 0 }, topic),
+      html("h3", {}, labels.payload, copyButton(payload, labels.payload)),
+      foreign("pre", { tabindex: 0 }, payload)));
+    openDetail = { id, update };
+    dialog.addEventListener("close", () => { openDetail = null; });
+  }
+
+  /** @param {string} prefix */
+  function setTopicPrefix(prefix) {
+    topicPrefix = prefix;
+  }
+
+  return { element, addEvent, updateDeliveries, reload, setCameras, setTopicPrefix };
 }

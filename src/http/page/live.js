@@ -1,89 +1,134 @@
-// What happens, as it happens: the server's stream. Everything else asks this module, and nothing else knows of it.
+// @ts-check
+// The server's event stream. Only this module knows about it.
 //
-// The stream resumes by itself where it broke off. Heartbeats are not seen by scripts, so a silent stream is asked after.
+// The stream resumes where it broke off. Scripts cannot see heartbeats, so a silent stream is checked with a request.
+
+/** @import { StreamListener, StreamMessages } from "./types" */
 
 import { get } from "./api.js";
 
-const COME_BACK_MS = 2000;
+const RECONNECT_MS = 2000;
 const SILENCE_MS = 15_000;
+const CHECK_MS = 5000;
+// Shorter interruptions are not shown.
 const LOST_AFTER_MS = 2500;
 
-/** Listens; `on` has `status`, `event`, `delivery`, `reset` (ask for lists again) and `lost(bool)`. Returns how to stop. */
-export function listen(on) {
-  let source, lastId, heard = Date.now(), lost = false, stopped = false, lostTimer, backTimer;
+/**
+ * Follows the stream, and returns a function that stops it. `reset` means that lists must be fetched again.
+ * @param {StreamListener} listener
+ */
+export function listen(listener) {
+  /** @type {EventSource | undefined} */
+  let source;
+  /** @type {string | undefined} */
+  let lastId;
+  /** @type {number | undefined} */
+  let lostTimer;
+  /** @type {number | undefined} */
+  let reconnectTimer;
+  let lastSeen = Date.now();
+  let isLost = false;
+  let isStopped = false;
 
-  const found = () => {
-    heard = Date.now();
+  function markAlive() {
+    lastSeen = Date.now();
     clearTimeout(lostTimer);
     lostTimer = undefined;
-    if (lost) {
-      lost = false;
-      on.lost(false);
+    if (isLost) {
+      isLost = false;
+      listener.lost(false);
     }
-  };
-  const missing = () => {
+  }
+
+  function markLost() {
     lostTimer ??= setTimeout(() => {
-      lost = true;
-      on.lost(true);
+      isLost = true;
+      listener.lost(true);
     }, LOST_AFTER_MS);
-  };
-  const open = () => {
-    if (stopped) return;
-    clearTimeout(backTimer);
+  }
+
+  /**
+   * Passes one kind of messages on to the listener.
+   * @template {keyof StreamMessages} Kind
+   * @param {EventSource} opened
+   * @param {Kind} kind
+   */
+  function forward(opened, kind) {
+    opened.addEventListener(kind, (/** @type {MessageEvent<string>} */ message) => {
+      markAlive();
+      lastId = message.lastEventId || lastId;
+      listener[kind](JSON.parse(message.data));
+    });
+  }
+
+  function open() {
+    if (isStopped) return;
+    clearTimeout(reconnectTimer);
     source?.close();
-    const place = lastId === undefined ? "" : `?last_event_id=${encodeURIComponent(lastId)}`;
-    source = new EventSource(`api/v1/stream${place}`);
-    source.addEventListener("open", found);
-    for (const kind of ["status", "event", "delivery", "reset"]) {
-      source.addEventListener(kind, (message) => {
-        found();
-        lastId = message.lastEventId || lastId;
-        on[kind](JSON.parse(message.data));
-      });
+    const query = lastId === undefined ? "" : `?last_event_id=${encodeURIComponent(lastId)}`;
+    const opened = new EventSource(`api/v1/stream${query}`);
+    source = opened;
+    opened.addEventListener("open", markAlive);
+    forward(opened, "status");
+    forward(opened, "event");
+    forward(opened, "delivery");
+    forward(opened, "reset");
+    opened.addEventListener("error", () => {
+      markLost();
+      // Browsers do not reconnect after a response that is not an event stream.
+      if (opened.readyState === EventSource.CLOSED) reconnectLater();
+    });
+  }
+
+  /** Retries until the server responds. The request also detects that the session has ended. */
+  function reconnectLater() {
+    clearTimeout(reconnectTimer);
+    reconnectTimer = setTimeout(reconnect, RECONNECT_MS);
+  }
+
+  async function reconnect() {
+    if (isStopped) return;
+    let status;
+    try {
+      status = await get("integrations/mqtt/status");
+    } catch {
+      reconnectLater();
+      return;
     }
-    source.addEventListener("error", () => {
-      missing();
-      // It does not come back by itself after an answer that is no stream.
-      if (source.readyState === EventSource.CLOSED) again();
-    });
-  };
-  const again = () => {
-    clearTimeout(backTimer);
-    // Whoever is signed out learns it here; a server that is away, or has too many streams, is asked again.
-    backTimer = setTimeout(() => {
-      if (stopped) return;
-      get("integrations/mqtt/status").then((status) => {
-        on.status(status);
-        // Where it broke off may mean nothing to a server that was set up anew.
-        lastId = undefined;
-        on.reset();
-        open();
-      }, () => again());
-    }, COME_BACK_MS);
-  };
-  const look = () => {
-    if (stopped || document.hidden || lostTimer !== undefined || Date.now() - heard < SILENCE_MS) return;
-    get("integrations/mqtt/status").then((status) => {
-      heard = Date.now();
-      on.status(status);
-    }, () => {
-      missing();
+    listener.status(status);
+    // The last id may be meaningless if the server was set up again.
+    lastId = undefined;
+    listener.reset({});
+    open();
+  }
+
+  async function checkSilence() {
+    const isSilent = Date.now() - lastSeen >= SILENCE_MS;
+    if (isStopped || document.hidden || lostTimer !== undefined || !isSilent) return;
+    let status;
+    try {
+      status = await get("integrations/mqtt/status");
+    } catch {
+      markLost();
       source?.close();
-      again();
-    });
-  };
+      reconnectLater();
+      return;
+    }
+    lastSeen = Date.now();
+    listener.status(status);
+  }
 
   open();
-  const timer = setInterval(look, 5000);
-  document.addEventListener("visibilitychange", look);
-  window.addEventListener("online", look);
+  const timer = setInterval(checkSilence, CHECK_MS);
+  document.addEventListener("visibilitychange", checkSilence);
+  window.addEventListener("online", checkSilence);
   return () => {
-    stopped = true;
+    isStopped = true;
     source?.close();
     clearInterval(timer);
-    clearTimeout(backTimer);
+    clearTimeout(reconnectTimer);
     clearTimeout(lostTimer);
-    document.removeEventListener("visibilitychange", look);
-    window.removeEventListener("online", look);
+    document.removeEventListener("visibilitychange", checkSilence);
+    window.removeEventListener("online", checkSilence);
   };
 }

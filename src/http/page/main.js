@@ -1,20 +1,32 @@
-// The page: signing in, the frame, and who tells whom.
+// @ts-check
+// The page: signing in, the frame around the views, and the connections between the parts.
 
-import { session } from "./api.js";
+/** @import { Scope, SettingsListener } from "./types" */
+
+import { messageOf, Problem, session } from "./api.js";
 import { camerasView } from "./cameras.js";
 import { connectionCard } from "./connection.js";
-import { busy, fill, h, newId } from "./dom.js";
+import { busy, fill, html, newId } from "./dom.js";
 import { eventsView } from "./events.js";
 import { listen } from "./live.js";
 import { settingsView } from "./settings.js";
-import { T } from "./texts.js";
+import { texts } from "./texts.js";
 
-const app = document.getElementById("app");
+/** @typedef {"events" | "cameras" | "settings"} ViewName */
+
+const app = /** @type {HTMLElement} */ (document.getElementById("app"));
+
+/** @type {ViewName[]} */
 const VIEWS = ["events", "cameras", "settings"];
+
+/**
+ * Stops what the signed-in page runs; `null` while nobody is signed in.
+ * @type {(() => void) | null}
+ */
 let leave = null;
 
-/** A link with the token signs in, once; then the address is clean, in the history as well. */
-function tokenOfLink() {
+/** Takes the token out of the link, once, and removes it from the address bar and from the browser's history. */
+function takeTokenFromLink() {
   const found = /^#token=(.+)$/.exec(location.hash);
   if (!found) return undefined;
   history.replaceState(null, "", location.pathname + location.search);
@@ -25,172 +37,277 @@ function tokenOfLink() {
   }
 }
 
-const mayLook = (scopes) => scopes?.some((scope) => scope === "read" || scope === "admin");
+/** @param {Scope[]} scopes */
+const canRead = (scopes) => scopes.includes("read") || scopes.includes("admin");
+
+/** @param {unknown} error */
+const signInError = (error) =>
+  error instanceof Problem && error.status === 401 ? texts.signIn.wrong : messageOf(error);
 
 async function start() {
-  const token = tokenOfLink();
+  const token = takeTokenFromLink();
   try {
-    const { scopes } = token ? await session.signIn(token) : await session.look();
-    if (mayLook(scopes)) return showPage(scopes);
-    showSignIn(scopes ? T.signIn.lacks : "");
-  } catch (problem) {
-    showSignIn(problem.status === 401 ? T.signIn.wrong : problem.message);
+    const { scopes } = token ? await session.signIn(token) : await session.check();
+    if (scopes && canRead(scopes)) showPage(scopes);
+    else showSignIn(scopes ? texts.signIn.sendOnly : "");
+  } catch (error) {
+    showSignIn(signInError(error));
   }
 }
 
 function brand() {
-  return h("span", { class: "brand" }, h("img", { src: "page/icon.svg", alt: "", width: 28, height: 28 }), T.name);
+  const icon = html("img", { src: "page/icon.svg", alt: "", width: 28, height: 28 });
+  return html("span", { class: "brand" }, icon, texts.name);
 }
 
 function showSignIn(message = "") {
   leave?.();
   leave = null;
-  const input = h("input", { id: newId(), type: "password", name: "token", autocomplete: "current-password", spellcheck: "false", "aria-describedby": "token-help token-fault" });
-  const fault = h("p", { class: "fault", id: "token-fault", role: "alert" }, message);
-  const button = h("button", { class: "primary" }, T.signIn.button);
-  const form = h("form", { class: "card", onsubmit: async (event) => {
+  const input = html("input", {
+    id: newId(), type: "password", name: "token", autocomplete: "current-password", spellcheck: "false",
+    "aria-describedby": "token-help token-fault",
+  });
+  const fault = html("p", { class: "fault", id: "token-fault", role: "alert" }, message);
+  const button = html("button", { class: "primary" }, texts.signIn.button);
+
+  /** @param {Event} event */
+  async function submit(event) {
     event.preventDefault();
     const token = input.value.trim();
     if (token === "") {
-      fault.textContent = T.signIn.empty;
-      return input.focus();
+      fault.textContent = texts.signIn.empty;
+      input.focus();
+      return;
     }
     button.disabled = true;
     try {
       const { scopes } = await session.signIn(token);
-      if (mayLook(scopes)) return showPage(scopes);
-      fault.textContent = T.signIn.lacks;
-    } catch (problem) {
-      fault.textContent = problem.status === 401 ? T.signIn.wrong : problem.message;
+      if (scopes && canRead(scopes)) {
+        showPage(scopes);
+        return;
+      }
+      fault.textContent = texts.signIn.sendOnly;
+    } catch (error) {
+      fault.textContent = signInError(error);
     }
     button.disabled = false;
     input.select();
-  } }, h("h1", {}, T.signIn.title), h("div", { class: "field" }, h("label", { for: input.id }, T.signIn.token), input,
-    h("p", { class: "help", id: "token-help" }, T.signIn.help), fault), button);
-  fill(app, h("main", { class: "sign-in" }, brand(), form));
+  }
+
+  const form = html("form", { class: "card", onsubmit: submit },
+    html("h1", {}, texts.signIn.title),
+    html("div", { class: "field" },
+      html("label", { for: input.id }, texts.signIn.token), input,
+      html("p", { class: "help", id: "token-help" }, texts.signIn.help), fault),
+    button);
+  fill(app, html("main", { class: "sign-in" }, brand(), form));
   input.focus();
 }
 
-/** The first start, step by step. */
+/** @typedef {"broker" | "test" | "save" | "message"} GuideStep */
+
+/** @type {GuideStep[]} */
+const GUIDE_STEPS = ["broker", "test", "save", "message"];
+
+/** Creates the guide to the first connection. It ticks the steps off as they are done. */
 function guide() {
-  const G = T.guide;
-  const steps = ["broker", "test", "save", "message"].map((name) => [name, h("li", {}, G[name])]);
+  const labels = texts.guide;
+  const steps = GUIDE_STEPS.map((name) => ({ name, item: html("li", {}, labels[name]) }));
+  /** @type {Set<GuideStep>} */
   const done = new Set();
-  const close = h("button", { type: "button", hidden: true, onclick: () => element.remove() }, G.done);
-  const element = h("section", { class: "card guide", "aria-label": G.title }, h("h2", {}, G.title), h("p", { class: "help" }, G.text),
-    h("ol", {}, steps.map(([, step]) => step)), close);
-  function draw() {
-    const now = steps.find(([name]) => !done.has(name))?.[0];
-    for (const [name, step] of steps) {
-      step.className = done.has(name) ? "done" : name === now ? "now" : "";
-      step.toggleAttribute("aria-current", name === now);
-      if (name === now) step.setAttribute("aria-current", "step");
+  const close = html("button", { type: "button", hidden: true, onclick: () => { element.remove(); } }, labels.done);
+  const element = html("section", { class: "card guide", "aria-label": labels.title },
+    html("h2", {}, labels.title),
+    html("p", { class: "help" }, labels.text),
+    html("ol", {}, steps.map(({ item }) => item)),
+    close);
+
+  function update() {
+    const current = GUIDE_STEPS.find((name) => !done.has(name));
+    for (const { name, item } of steps) {
+      item.className = done.has(name) ? "done" : name === current ? "now" : "";
+      if (name === current) item.setAttribute("aria-current", "step");
+      else item.removeAttribute("aria-current");
     }
     close.hidden = done.size < steps.length;
   }
-  draw();
-  return { element, mark: (...names) => (names.forEach((name) => done.add(name)), draw()) };
+
+  /** @param {...GuideStep} names */
+  function complete(...names) {
+    for (const name of names) done.add(name);
+    update();
+  }
+
+  update();
+  return { element, complete };
 }
 
-function showPage(scopes) {
-  leave?.();
-  const canChange = scopes.includes("admin");
-  let firstSteps = null;
-  const lost = h("p", { class: "lost", role: "alert" });
-  const connection = connectionCard(canChange, (ok) => ok && firstSteps?.mark("message"));
-  const events = eventsView(canChange);
-  const cameras = camerasView(canChange, (known) => events.knowCameras(known));
-  const guidePlace = h("div");
-  // The tabs say it to those who see.
-  const heading = h("h1", { class: "visually-hidden" });
-  const settings = settingsView(canChange, {
-    loaded(config) {
-      events.usePrefix(config.topic_prefix);
-      if (canChange && !config.broker_host) {
-        firstSteps = guide();
-        fill(guidePlace, firstSteps.element);
-        if (!location.hash) location.hash = "#settings";
-      }
-    },
-    dirty: (is) => {
-      tabs.settings.toggleAttribute("data-dirty", is);
-      if (is) firstSteps?.mark("broker");
-    },
-    tested: (ok) => ok && firstSteps?.mark("broker", "test"),
-    saved: (config) => {
-      events.usePrefix(config.topic_prefix);
-      if (config.enabled) firstSteps?.mark("broker", "save");
-    },
-  });
-  const views = { events: events.element, cameras: cameras.element, settings: settings.element };
-  const tabs = Object.fromEntries(VIEWS.map((name) => [name, h("a", { href: `#${name}` }, T.views[name])]));
-  const out = h("button", { type: "button", class: "quiet", onclick: () => busy(out, async () => {
-    if (settings.isDirty() && !confirm(T.settings.leave)) return;
+/**
+ * Creates the navigation between the views. `onShow` is called with the name of each view that is opened.
+ * @param {Record<ViewName, HTMLElement>} views
+ * @param {(name: ViewName) => void} onShow
+ */
+function navigation(views, onShow) {
+  /** @param {ViewName} name */
+  const link = (name) => html("a", { href: `#${name}` }, texts.views[name]);
+  const tabs = { events: link("events"), cameras: link("cameras"), settings: link("settings") };
+  const element = html("nav", { "aria-label": texts.name }, Object.values(tabs));
+  // For screen readers; the tabs already show the view's name.
+  const heading = html("h1", { class: "visually-hidden" });
+
+  /** Shows the view that the address names, by default the first one. */
+  function route() {
+    const current = VIEWS.find((name) => location.hash === `#${name}`) ?? "events";
+    for (const name of VIEWS) {
+      views[name].hidden = name !== current;
+      if (name === current) tabs[name].setAttribute("aria-current", "page");
+      else tabs[name].removeAttribute("aria-current");
+    }
+    heading.textContent = texts.views[current];
+    document.title = `${texts.views[current]} · ${texts.name}`;
+    onShow(current);
+  }
+
+  return { element, heading, tabs, route };
+}
+
+/**
+ * Creates the button that signs out. It asks for confirmation first when changes are not saved.
+ * @param {() => boolean} hasUnsavedChanges
+ */
+function signOutButton(hasUnsavedChanges) {
+  async function signOut() {
+    if (hasUnsavedChanges() && !confirm(texts.settings.leave)) return;
     await session.signOut();
     showSignIn();
-  }) }, T.signIn.out);
-
-  function route() {
-    const name = VIEWS.find((one) => location.hash === `#${one}`) ?? VIEWS[0];
-    for (const one of VIEWS) {
-      views[one].hidden = one !== name;
-      if (one === name) tabs[one].setAttribute("aria-current", "page");
-      else tabs[one].removeAttribute("aria-current");
-    }
-    heading.textContent = T.views[name];
-    document.title = `${T.views[name]} · ${T.name}`;
-    if (name === "cameras") cameras.refresh();
   }
-  const guard = (event) => settings.isDirty() && event.preventDefault();
+  const onclick = () => { busy(button, signOut); };
+  const button = html("button", { type: "button", class: "quiet", onclick }, texts.signIn.signOut);
+  return button;
+}
 
+/**
+ * Shows the frame: the skip link, the header, the connection card and the main content.
+ * @param {{ header: Node[], lost: Node, aside: Node, content: Node[] }} parts
+ */
+function showFrame({ header, lost, aside, content }) {
+  const main = html("main", { id: "content", tabindex: -1 }, content);
+  /** @param {Event} event */
+  const skip = (event) => {
+    event.preventDefault();
+    main.focus();
+  };
   fill(app,
-    h("a", { class: "skip", href: "#content", onclick: (event) => {
-      event.preventDefault();
-      content.focus();
-    } }, T.skip),
-    h("header", { class: "top" }, brand(), h("nav", { "aria-label": T.name }, Object.values(tabs)), out),
+    html("a", { class: "skip", href: "#content", onclick: skip }, texts.skip),
+    html("header", { class: "top" }, brand(), header),
     lost,
-    h("div", { class: "columns" }, h("aside", {}, connection.element),
-      h("main", { id: "content", tabindex: -1 }, heading, guidePlace, Object.values(views))),
-    h("p", { id: "toast", class: "toast", role: "status" }));
-  const content = document.getElementById("content");
+    html("div", { class: "columns" }, html("aside", {}, aside), main),
+    html("p", { id: "toast", class: "toast", role: "status" }));
+}
 
-  const stop = listen({
-    status: (status) => {
+/**
+ * Creates all parts of the page and connects them with each other.
+ * @param {boolean} canChange
+ */
+function createParts(canChange) {
+  /** @type {ReturnType<typeof guide> | undefined} */
+  let firstSteps;
+  const guidePlace = html("div");
+  const connection = connectionCard(canChange, (success) => success && firstSteps?.complete("message"));
+  const events = eventsView(canChange);
+  const cameras = camerasView(canChange, events.setCameras);
+
+  /** @type {SettingsListener} */
+  const settingsListener = {
+    loaded(config) {
+      events.setTopicPrefix(config.topic_prefix);
+      if (!canChange || config.broker_host) return;
+      firstSteps = guide();
+      fill(guidePlace, firstSteps.element);
+      if (!location.hash) location.hash = "#settings";
+    },
+    dirty(isDirty) {
+      nav.tabs.settings.toggleAttribute("data-dirty", isDirty);
+      if (isDirty) firstSteps?.complete("broker");
+    },
+    tested(success) {
+      if (success) firstSteps?.complete("broker", "test");
+    },
+    saved(config) {
+      events.setTopicPrefix(config.topic_prefix);
+      if (config.enabled) firstSteps?.complete("broker", "save");
+    },
+  };
+  const settings = settingsView(canChange, settingsListener);
+  const views = { events: events.element, cameras: cameras.element, settings: settings.element };
+  const nav = navigation(views, (name) => name === "cameras" && cameras.refresh());
+  // A connection that is established needs no test.
+  const onConnected = () => firstSteps?.complete("test");
+  return { connection, events, cameras, settings, nav, views, guidePlace, onConnected };
+}
+
+/**
+ * Passes the stream's messages to the parts of the page. Returns a function that stops it.
+ * @param {ReturnType<typeof createParts>} parts
+ * @param {HTMLElement} lost Shows whether the server is lost.
+ */
+function followStream({ connection, events, cameras, settings, onConnected }, lost) {
+  return listen({
+    status(status) {
       connection.update(status);
-      // A connection that stands needs no trial any more.
-      if (status.connected) firstSteps?.mark("test");
+      if (status.connected) onConnected();
     },
-    event: (event) => {
-      events.event(event);
-      cameras.soon();
+    event(event) {
+      events.addEvent(event);
+      cameras.refreshSoon();
     },
-    delivery: events.delivery,
-    reset: () => {
-      events.reset();
-      cameras.soon();
+    delivery: events.updateDeliveries,
+    reset() {
+      events.reload();
+      cameras.refreshSoon();
     },
-    lost: (is) => {
-      lost.textContent = is ? T.lost : "";
-      document.body.toggleAttribute("data-lost", is);
-      if (!is && !settings.isLoaded()) settings.load();
+    lost(isLost) {
+      lost.textContent = isLost ? texts.lost : "";
+      document.body.toggleAttribute("data-lost", isLost);
+      if (!isLost && !settings.isLoaded()) settings.load();
     },
   });
-  window.addEventListener("hashchange", route);
-  window.addEventListener("beforeunload", guard);
+}
+
+/**
+ * Shows the page to somebody who has signed in with these scopes.
+ * @param {Scope[]} scopes
+ */
+function showPage(scopes) {
+  leave?.();
+  const parts = createParts(scopes.includes("admin"));
+  const { connection, events, cameras, settings, nav, views, guidePlace } = parts;
+  const lost = html("p", { class: "lost", role: "alert" });
+  showFrame({
+    header: [nav.element, signOutButton(settings.isDirty)],
+    lost,
+    aside: connection.element,
+    content: [nav.heading, guidePlace, ...Object.values(views)],
+  });
+
+  const stopStream = followStream(parts, lost);
+  /** @param {Event} event */
+  const warnOfUnsavedChanges = (event) => settings.isDirty() && event.preventDefault();
+  window.addEventListener("hashchange", nav.route);
+  window.addEventListener("beforeunload", warnOfUnsavedChanges);
   leave = () => {
-    stop();
+    stopStream();
     connection.stop();
     cameras.stop();
-    window.removeEventListener("hashchange", route);
-    window.removeEventListener("beforeunload", guard);
+    window.removeEventListener("hashchange", nav.route);
+    window.removeEventListener("beforeunload", warnOfUnsavedChanges);
     document.body.removeAttribute("data-lost");
-    for (const box of document.querySelectorAll("dialog")) box.remove();
+    for (const dialog of document.querySelectorAll("dialog")) dialog.remove();
   };
-  route();
+  nav.route();
   settings.load();
   cameras.refresh();
-  events.reset();
+  events.reload();
 }
 
 document.addEventListener("signed-out", () => leave && showSignIn());

@@ -1,229 +1,326 @@
-// The settings form: checked while it is typed, tried before it is saved, and guarded until it is.
+// @ts-check
+// The settings form. It checks values while they are typed, tests the connection before they are saved, and warns about
+// unsaved changes.
 
-import { call, follow, get, Problem } from "./api.js";
-import { busy, fill, foreign, h, newId, toast } from "./dom.js";
-import { GROUPS, pem, usualPort } from "./fields.js";
-import { T } from "./texts.js";
+/** @import { Field, FieldGroup, FieldInput, FormValues, SettingName, Settings } from "./types" */
+/** @import { SettingsInput, SettingsListener, Stage, TestStage } from "./types" */
 
-const S = T.settings;
-const TRIAL_MS = 25_000;
+import { call, get, messageOf, Problem, testConnection } from "./api.js";
+import { createControl } from "./controls.js";
+import { busy, fill, foreign, html, newId, toast } from "./dom.js";
+import { defaultPort, GROUPS } from "./fields.js";
+import { texts } from "./texts.js";
+
+const labels = texts.settings;
+const ANNOUNCE_TIMEOUT_MS = 25_000;
 const FIELDS = GROUPS.flatMap((group) => group.fields);
 
-/** The view; `on.loaded(settings)`, `on.dirty(bool)`, `on.tested(ok)` and `on.saved(settings)` tell what happens. */
-export function settingsView(canChange, on) {
-  const inputs = new Map();
-  let stored = null, first = false;
+/** @type {SettingName[]} */
+const ONLY_WITH_TLS = ["ca_certificate", "client_certificate", "client_key", "tls_server_name"];
 
-  const banner = h("p", { class: "result", role: "alert" });
-  const trial = h("div", { class: "trial", role: "status" });
-  const test = h("button", { type: "button", onclick: () => busy(test, tryIt) }, S.test);
-  const save = h("button", { class: "primary" }, S.save);
-  const discard = h("button", { type: "button", class: "quiet", onclick: () => show(stored) }, S.discard);
-  const unsaved = h("span", { class: "unsaved" }, S.unsaved);
-  const again = h("button", { type: "button", onclick: () => busy(again, publishAgain) }, S.discovery);
-  const groups = GROUPS.map(group);
-  const form = h("form", { class: "settings", novalidate: true, onsubmit: (event) => {
-    event.preventDefault();
-    busy(save, store);
-  }, oninput: changed, onchange: changed },
-    !canChange && h("p", { class: "note warn" }, S.readOnly),
-    h("fieldset", { disabled: !canChange, class: "plain" }, groups),
-    trial, banner,
-    canChange && h("div", { class: "bar" }, test, save, unsaved, discard));
-  const element = h("section", { "aria-label": T.views.settings }, form);
+/**
+ * Creates a field: its label, its control, its help text, and the place for its error.
+ * @param {Field} field
+ * @returns {FieldInput}
+ */
+function createField(field) {
+  const [label, help] = texts.fields[field.name];
+  const id = newId();
+  const helpId = `${id}-help`;
+  const faultId = `${id}-fault`;
+  const props = { id, name: field.name, "aria-describedby": `${helpId} ${faultId}` };
+  const fault = html("p", { class: "fault", id: faultId });
+  const control = createControl(field, props, label);
+  const isWide = field.wide || field.kind === "file" || field.kind === "secretFile";
+  const labelled = field.kind === "flag"
+    ? html("label", { class: "switch", for: id }, control.element, label)
+    : [html("label", { for: id }, label), control.element];
+  const element = html("div", { class: `field of-${field.kind}${isWide ? " wide" : ""}` },
+    labelled, html("p", { class: "help", id: helpId }, help), fault);
 
-  function group({ name, fields, folded }) {
-    const controls = fields.map(control);
-    const body = h("div", { class: "grid" }, controls, name === "ha" && canChange && h("div", { class: "field wide" }, h("div", {}, again)));
+  /** @param {string} message */
+  function showError(message) {
+    fault.textContent = message;
+    const target = element.querySelector(`#${id}`);
+    if (message === "") target?.removeAttribute("aria-invalid");
+    else target?.setAttribute("aria-invalid", "true");
+  }
+
+  return { ...control, element, showError };
+}
+
+/**
+ * Returns what a field shows of the stored settings.
+ * @param {Field} field
+ * @param {Settings} settings
+ */
+function storedValue(field, settings) {
+  if (field.kind === "secret" || field.kind === "secretFile") return settings[`has_${field.name}`];
+  return settings[field.name];
+}
+
+/**
+ * Returns the text of a test stage.
+ * @param {Stage} name
+ */
+const stageName = (name) => html("span", { class: "name" }, labels.stages[name] ?? name);
+
+/** @param {Stage} name */
+function runningStage(name) {
+  const tick = html("span", { class: "tick", role: "img", "aria-label": labels.inProgress }, "…");
+  return html("li", { class: "stage now" }, tick, stageName(name));
+}
+
+/** @param {boolean | null} ok */
+function outcome(ok) {
+  if (ok === null) return { className: "open", label: labels.unknown, sign: "?" };
+  return ok
+    ? { className: "good", label: labels.passed, sign: "✓" }
+    : { className: "bad", label: labels.failed, sign: "✕" };
+}
+
+/** @param {TestStage} stage */
+function finishedStage({ name, ok, duration_ms, detail }) {
+  const { className, label, sign } = outcome(ok);
+  return html("li", { class: `stage ${className}` },
+    html("span", { class: "tick", role: "img", "aria-label": label }, sign),
+    stageName(name), foreign("span", { class: "stage-detail" }, detail),
+    html("span", { class: "ms" }, `${duration_ms} ms`));
+}
+
+/**
+ * Opens the group of a field, if it is collapsed, and moves the focus to the field.
+ * @param {FieldInput | undefined} input
+ */
+function focus(input) {
+  input?.element.closest("details")?.setAttribute("open", "");
+  /** @type {HTMLElement | null | undefined} */
+  const target = input?.element.querySelector("input, select, button");
+  target?.focus();
+}
+
+/**
+ * Creates the view.
+ * @param {boolean} canChange
+ * @param {SettingsListener} listener
+ */
+export function settingsView(canChange, listener) {
+  const inputs = /** @type {Record<SettingName, FieldInput>} */ (
+    Object.fromEntries(FIELDS.map((field) => [field.name, createField(field)])));
+  /** @type {Settings | null} */
+  let stored = null;
+  // The stored values as the form shows them, as JSON.
+  let storedValues = "";
+  let currentDefaultPort = 1883;
+
+  const banner = html("p", { class: "result bad", role: "alert" });
+  const testResult = html("div", { class: "test-result", role: "status" });
+  const test = html("button", { type: "button", onclick: () => { busy(test, runTest); } }, labels.test);
+  const save = html("button", { class: "primary" }, labels.save);
+  const discard = html("button", { type: "button", class: "quiet", onclick: () => stored && show(stored) },
+    labels.discard);
+  const unsaved = html("span", { class: "unsaved" }, labels.unsaved);
+  const announce = html("button", { type: "button", onclick: () => { busy(announce, announceCameras); } },
+    labels.announce);
+  const form = html("form", {
+    class: "settings", novalidate: true, oninput: onChange, onchange: onChange,
+    onsubmit: (event) => {
+      event.preventDefault();
+      busy(save, saveSettings);
+    },
+  },
+    !canChange && html("p", { class: "note warn" }, labels.readOnly),
+    html("fieldset", { disabled: !canChange, class: "plain" }, GROUPS.map(createGroup)),
+    testResult, banner,
+    canChange && html("div", { class: "bar" }, test, save, unsaved, discard));
+  const element = html("section", { "aria-label": texts.views.settings }, form);
+
+  /** @param {FieldGroup} group */
+  function createGroup({ name, fields, folded }) {
+    const title = labels.groups[name];
+    const body = html("div", { class: "grid" },
+      fields.map((field) => inputs[field.name].element),
+      name === "ha" && canChange && html("div", { class: "field wide" }, html("div", {}, announce)));
     return folded
-      ? h("details", { class: "card" }, h("summary", {}, h("h2", {}, S.groups[name])), body)
-      : h("section", { class: "card", "aria-label": S.groups[name] }, h("h2", {}, S.groups[name]), body);
+      ? html("details", { class: "card" }, html("summary", {}, html("h2", {}, title)), body)
+      : html("section", { class: "card", "aria-label": title }, html("h2", {}, title), body);
   }
 
-  /** A field: its label, its control, its help, and the place for what is wrong with it. */
-  function control(field) {
-    const [label, help] = T.fields[field.name];
-    const id = newId(), helpId = `${id}-help`, faultId = `${id}-fault`;
-    const described = { id, name: field.name, "aria-describedby": `${helpId} ${faultId}` };
-    const fault = h("p", { class: "fault", id: faultId });
-    const about = h("p", { class: "help", id: helpId }, help);
-    const made = MAKERS[field.kind](field, described, label);
-    const element = h("div", { class: `field of-${field.kind}${field.wide || field.kind.endsWith("ile") ? " wide" : ""}` },
-      field.kind === "flag" ? h("label", { class: "switch", for: id }, made.element, label) : [h("label", { for: id }, label), made.element],
-      about, fault);
-    inputs.set(field.name, { ...made, element, fault, field, complain: (text) => {
-      fault.textContent = text;
-      const target = element.querySelector(`#${id}`);
-      target?.toggleAttribute("aria-invalid", text !== "");
-      if (text !== "") target?.setAttribute("aria-invalid", "true");
-    } });
-    return element;
+  function formValues() {
+    return /** @type {FormValues} */ (Object.fromEntries(FIELDS.map(({ name }) => [name, inputs[name].get()])));
   }
 
-  function values() {
-    return Object.fromEntries(FIELDS.map(({ name }) => [name, inputs.get(name).get()]));
-  }
-
-  /** What is sent: fields that are left out keep a secret, or take the usual port. */
-  function body() {
-    const sent = {};
-    for (const [name, value] of Object.entries(values())) if (value !== undefined) sent[name] = value;
-    // What is only of use with TLS is refused without it.
-    if (!sent.use_tls) {
-      for (const name of ["ca_certificate", "client_certificate", "client_key", "tls_server_name"]) sent[name] = null;
-      sent.tls_insecure = false;
+  /** Returns the settings to send. The server keeps a secret that is left out, and uses the default port. */
+  function settingsToSend() {
+    /** @type {SettingsInput} */
+    const settings = formValues();
+    // JSON leaves out undefined values. The server rejects TLS options without TLS.
+    if (!settings.use_tls) {
+      for (const name of ONLY_WITH_TLS) settings[name] = null;
+      settings.tls_insecure = false;
     }
-    return sent;
+    return settings;
   }
 
-  /** Checks what is typed; the first field that is at fault, or nothing. */
-  function check() {
-    const all = values();
-    let wrong;
-    for (const { name, check, shown, needed } of FIELDS) {
-      const input = inputs.get(name);
-      const used = !shown || shown(all);
-      input.element.hidden = !used;
-      const text = String(input.raw?.() ?? "");
-      const fault = !used || !check ? "" : needed?.(all) && text.trim() === "" ? T.checks.needsHost : check(text.trim());
-      input.complain(fault);
-      if (fault) wrong ??= input;
+  /**
+   * Returns what is wrong with a field, or an empty string.
+   * @param {Field} field
+   * @param {FormValues} values
+   */
+  function faultOf({ name, check, isRequired }, values) {
+    const text = (inputs[name].raw?.() ?? "").trim();
+    if (!check) return "";
+    return isRequired?.(values) && text === "" ? texts.checks.needsHost : check(text);
+  }
+
+  /** Checks all values and shows the errors. Returns the first invalid field. */
+  function validate() {
+    const values = formValues();
+    /** @type {FieldInput | undefined} */
+    let invalid;
+    for (const field of FIELDS) {
+      const input = inputs[field.name];
+      const isShown = field.isShown?.(values) ?? true;
+      const fault = isShown ? faultOf(field, values) : "";
+      input.element.hidden = !isShown;
+      input.showError(fault);
+      if (fault) invalid ??= input;
     }
-    inputs.get("broker_port").element.querySelector("input").placeholder = usualPort(all);
-    return wrong;
+    inputs.broker_port.element.querySelector("input")?.setAttribute("placeholder", String(defaultPort(values)));
+    return invalid;
   }
 
-  let usual = 1883;
-  function changed() {
-    // A port that is the usual one goes with what makes it so.
-    const port = inputs.get("broker_port"), all = values(), now = usualPort(all);
-    if (now !== usual && port.raw() === String(usual)) port.set(now);
-    usual = now;
-    check();
+  /** Changes a default port along with the settings that it depends on. */
+  function updatePort() {
+    const port = inputs.broker_port;
+    const next = defaultPort(formValues());
+    if (next !== currentDefaultPort && port.raw?.() === String(currentDefaultPort)) port.set(next);
+    currentDefaultPort = next;
+  }
+
+  function onChange() {
+    updatePort();
+    validate();
     banner.textContent = "";
-    const dirty = isDirty();
-    form.toggleAttribute("data-dirty", dirty);
-    on.dirty(dirty);
+    showDirty(isDirty());
   }
 
-  const isDirty = () => stored !== null && canChange && JSON.stringify(values()) !== clean;
-  let clean = "";
+  const isDirty = () => stored !== null && canChange && JSON.stringify(formValues()) !== storedValues;
 
+  /** @param {boolean} dirty */
+  function showDirty(dirty) {
+    form.toggleAttribute("data-dirty", dirty);
+    listener.dirty(dirty);
+  }
+
+  /** @param {Settings} settings */
   function show(settings) {
     stored = settings;
-    for (const [name, input] of inputs) input.set(settings[name], settings);
-    usual = usualPort(settings);
-    first = !settings.broker_host;
-    // Whoever enters a first broker wants it used.
-    clean = JSON.stringify(values());
-    if (first && canChange) inputs.get("enabled").set(true);
-    if (first) clean = JSON.stringify(values());
-    check();
-    inputs.get("broker_host").complain("");
-    form.toggleAttribute("data-dirty", false);
-    on.dirty(false);
+    for (const field of FIELDS) inputs[field.name].set(storedValue(field, settings));
+    currentDefaultPort = defaultPort(settings);
+    // The first broker is used as soon as it is saved. This is not a change that the user made.
+    const isFirst = !settings.broker_host;
+    if (isFirst && canChange) inputs.enabled.set(true);
+    storedValues = JSON.stringify(formValues());
+    validate();
+    inputs.broker_host.showError("");
+    showDirty(false);
   }
 
-  /** Shows the server's faults at their fields. */
-  function refused(problem, text) {
-    if (!(problem instanceof Problem) || problem.errors.length === 0) {
-      fill(banner, problem.message);
-      banner.className = "result bad";
+  /**
+   * Shows a rejection by the server: each error at its field, the others in the banner below `summary`.
+   * @param {unknown} error
+   * @param {string} summary
+   */
+  function showRejection(error, summary) {
+    if (!(error instanceof Problem) || error.errors.length === 0) {
+      banner.textContent = messageOf(error);
       banner.scrollIntoView({ block: "nearest" });
       return;
     }
-    let target;
-    const rest = [];
-    for (const { field, message } of problem.errors) {
-      const input = inputs.get(field);
+    /** @type {FieldInput | undefined} */
+    let first;
+    /** @type {string[]} */
+    const others = [];
+    for (const { field, message } of error.errors) {
+      /** @type {FieldInput | undefined} */
+      const input = inputs[/** @type {SettingName} */ (field)];
       if (!input) {
-        rest.push(field ? `${field}: ${message}` : message);
+        others.push(field ? `${field}: ${message}` : message);
         continue;
       }
       input.element.hidden = false;
       input.element.closest("details")?.setAttribute("open", "");
-      input.complain(message);
-      target ??= input;
+      input.showError(message);
+      first ??= input;
     }
-    banner.className = "result bad";
-    fill(banner, text, rest.map((one) => ` ${one}`));
-    focus(target);
+    banner.textContent = [summary, ...others].join(" ");
+    focus(first);
   }
 
-  function focus(input) {
-    input?.element.closest("details")?.setAttribute("open", "");
-    input?.element.querySelector("input, select, button")?.focus();
+  /**
+   * Checks the form before it is sent. Shows `summary` and moves to the first invalid field when there is one.
+   * @param {string} summary
+   */
+  function isValid(summary) {
+    const invalid = validate();
+    banner.textContent = invalid ? summary : "";
+    if (invalid) focus(invalid);
+    return !invalid;
   }
 
-  function isFine(text) {
-    const wrong = check();
-    if (!wrong) return true;
-    banner.className = "result bad";
-    banner.textContent = text;
-    focus(wrong);
-    return false;
-  }
-
-  async function tryIt() {
-    fill(trial);
-    banner.textContent = "";
-    if (!isFine(S.faultsTest)) return;
-    const stages = h("ol", { class: "stages" });
+  /** Tests the connection with the values of the form, and shows each stage as it happens. */
+  async function runTest() {
+    fill(testResult);
+    if (!isValid(labels.invalidTest)) return;
+    const stages = html("ol", { class: "stages" });
+    /** @type {Map<Stage, HTMLElement>} */
     const rows = new Map();
-    // With several addresses of the broker a stage may come again.
+    /**
+     * @param {Stage} name
+     * @param {HTMLElement} row
+     */
     const put = (name, row) => {
-      const before = rows.get(name);
+      // Stages are repeated when the broker has several addresses.
+      const previous = rows.get(name);
       rows.set(name, row);
-      if (before) before.replaceWith(row);
+      if (previous) previous.replaceWith(row);
       else stages.append(row);
-      trial.scrollIntoView({ block: "nearest" });
+      testResult.scrollIntoView({ block: "nearest" });
     };
-    fill(trial, h("p", { class: "trying" }, S.testing), stages);
-    trial.scrollIntoView({ block: "nearest" });
+    fill(testResult, html("p", { class: "testing" }, labels.testing), stages);
+    testResult.scrollIntoView({ block: "nearest" });
     try {
-      const { report } = await follow("POST", "integrations/mqtt/test", body(), ({ begun, stage: ended }) => {
-        if (begun) put(begun, underWay(begun));
-        if (ended) put(ended.name, stage(ended));
-      }, TRIAL_MS);
-      fill(trial, h("ol", { class: "stages" }, report.stages.map(stage)),
-        foreign("p", { class: report.success ? "result good" : "result bad" }, report.message));
-      trial.scrollIntoView({ block: "nearest" });
-      on.tested(report.success);
-    } catch (problem) {
-      fill(trial);
-      refused(problem, S.faultsTest);
+      const { success, message, stages: finished } = await testConnection(settingsToSend(), ({ begun, stage }) => {
+        if (begun) put(begun, runningStage(begun));
+        if (stage) put(stage.name, finishedStage(stage));
+      });
+      fill(testResult, html("ol", { class: "stages" }, finished.map(finishedStage)),
+        foreign("p", { class: success ? "result good" : "result bad" }, message));
+      testResult.scrollIntoView({ block: "nearest" });
+      listener.tested(success);
+    } catch (error) {
+      fill(testResult);
+      showRejection(error, labels.invalidTest);
     }
   }
 
-  function underWay(name) {
-    return h("li", { class: "stage now" }, h("span", { class: "tick", role: "img", "aria-label": S.underWay }, "…"),
-      h("span", { class: "name" }, S.stages[name] ?? name));
-  }
-
-  function stage({ name, ok, duration_ms, detail }) {
-    const word = ok === true ? S.ok : ok === false ? S.failed : S.unknown;
-    return h("li", { class: `stage ${ok === true ? "good" : ok === false ? "bad" : "open"}` },
-      h("span", { class: "tick", role: "img", "aria-label": word }, ok === true ? "✓" : ok === false ? "✕" : "?"),
-      h("span", { class: "name" }, S.stages[name] ?? name), foreign("span", { class: "say" }, detail),
-      h("span", { class: "ms" }, `${duration_ms} ms`));
-  }
-
-  async function store() {
-    banner.textContent = "";
-    if (!isFine(S.faults)) return;
+  async function saveSettings() {
+    if (!isValid(labels.invalid)) return;
     try {
-      const settings = await call("PUT", "integrations/mqtt/config", body());
+      const settings = await call("PUT", "integrations/mqtt/config", settingsToSend());
       show(settings);
-      fill(trial);
-      toast(S.saved);
-      on.saved(settings);
-    } catch (problem) {
-      refused(problem, S.faults);
+      fill(testResult);
+      toast(labels.saved);
+      listener.saved(settings);
+    } catch (error) {
+      showRejection(error, labels.invalid);
     }
   }
 
-  async function publishAgain() {
-    const { success, message } = await call("POST", "integrations/mqtt/publish-discovery", undefined, TRIAL_MS);
+  async function announceCameras() {
+    const { success, message } =
+      await call("POST", "integrations/mqtt/publish-discovery", undefined, ANNOUNCE_TIMEOUT_MS);
     toast(message, !success);
   }
 
@@ -231,95 +328,11 @@ export function settingsView(canChange, on) {
     try {
       const settings = await get("integrations/mqtt/config");
       show(settings);
-      on.loaded(settings);
-    } catch (problem) {
-      banner.className = "result bad";
-      banner.textContent = problem.message;
+      listener.loaded(settings);
+    } catch (error) {
+      banner.textContent = messageOf(error);
     }
   }
 
   return { element, load, isDirty, isLoaded: () => stored !== null };
-}
-
-// How each kind of field is made. `get`: what is sent (undefined: left out); `raw`: what is checked; `set`: what is shown.
-const MAKERS = {
-  text(field, described) {
-    const input = h("input", { ...described, type: "text", autocomplete: field.autocomplete ?? "off", autocapitalize: "none", spellcheck: "false" });
-    const raw = () => input.value;
-    return { element: input, raw, get: () => (field.nullable && raw().trim() === "" ? null : raw().trim()), set: (value) => { input.value = value ?? ""; } };
-  },
-  number(field, described) {
-    const input = h("input", { ...described, type: "text", inputmode: "numeric", autocomplete: "off" });
-    const get = () => {
-      const text = input.value.trim();
-      return text === "" && field.omitEmpty ? undefined : /^\d+$/.test(text) ? Number(text) : text;
-    };
-    return { element: input, raw: () => input.value, get, set: (value) => { input.value = value ?? ""; } };
-  },
-  flag(_, described) {
-    const input = h("input", { ...described, type: "checkbox", role: "switch" });
-    return { element: input, get: () => input.checked, set: (value) => { input.checked = value; } };
-  },
-  choice(field, described) {
-    const input = h("select", described, field.values.map((value) => h("option", { value: String(value) }, T.options[field.name][value])));
-    return { element: input, get: () => (field.number ? Number(input.value) : input.value), set: (value) => { input.value = String(value); } };
-  },
-  secret(field, described, label) {
-    const input = h("input", { ...described, type: "password", autocomplete: "new-password" });
-    return secret(field, label, input, () => (input.value === "" ? undefined : input.value), () => { input.value = ""; });
-  },
-  file(field, described, label) {
-    const area = h("textarea", { ...described, rows: "3", spellcheck: "false", autocomplete: "off", placeholder: "-----BEGIN CERTIFICATE-----" });
-    return { element: h("div", { class: "file" }, area, chooser(label, area)), raw: () => area.value,
-      get: () => (area.value.trim() === "" ? null : area.value), set: (value) => { area.value = value ?? ""; } };
-  },
-  secretFile(field, described, label) {
-    const area = h("textarea", { ...described, rows: "3", spellcheck: "false", autocomplete: "off", placeholder: "-----BEGIN PRIVATE KEY-----" });
-    return secret(field, label, h("div", { class: "file" }, area, chooser(label, area)), () => (area.value.trim() === "" ? undefined : area.value), () => { area.value = ""; });
-  },
-};
-
-/** A button that reads a file into a text area. */
-function chooser(label, area) {
-  const input = h("input", { type: "file", class: "visually-hidden", tabindex: "-1", "aria-hidden": "true", accept: ".pem,.crt,.cer,.key", onchange: async () => {
-    const [file] = input.files;
-    input.value = "";
-    if (!file) return;
-    const text = await file.text();
-    const fault = pem(text);
-    if (fault) return toast(file.size > 65_536 ? T.settings.tooLarge : T.settings.notPem, true);
-    area.value = text;
-    area.dispatchEvent(new Event("input", { bubbles: true }));
-  } });
-  return h("span", {}, h("button", { type: "button", "aria-label": T.settings.fileFor(label), onclick: () => input.click() }, T.settings.file), input);
-}
-
-/** A secret that may be stored already: kept, replaced or cleared. What is stored is never shown. */
-function secret(field, label, entry, typed, wipe) {
-  let isStored = false, mode = "replace";
-  const choose = (to) => (event) => {
-    mode = to;
-    wipe();
-    draw();
-    element.dispatchEvent(new Event("input", { bubbles: true }));
-    if (to === "replace") (entry.querySelector("textarea") ?? entry).focus();
-    event.preventDefault();
-  };
-  const button = (text, to) => h("button", { type: "button", class: "quiet", "aria-label": `${text}: ${label}`, onclick: choose(to) }, text);
-  const element = h("div", { class: "secret" });
-  function draw() {
-    if (mode === "keep") fill(element, h("span", { class: "kept" }, "••••••••"), h("span", { class: "help" }, T.settings.configured), button(T.settings.replace, "replace"), button(T.settings.clear, "clear"));
-    else if (mode === "clear") fill(element, h("span", { class: "kept" }, T.settings.cleared), button(T.settings.keep, "keep"));
-    else fill(element, entry, isStored && button(T.settings.keep, "keep"));
-  }
-  return {
-    element,
-    get: () => (mode === "clear" ? null : mode === "keep" ? undefined : typed()),
-    set: (_, settings) => {
-      isStored = settings[`has_${field.name}`];
-      mode = isStored ? "keep" : "replace";
-      wipe();
-      draw();
-    },
-  };
 }

@@ -1,205 +1,309 @@
-// Every text that the page says by itself, in one place. What the server says comes from the server.
+// @ts-check
+// All texts of the page in one place. Texts that the server sends are shown as they come.
 
-export const T = {
+/** @import { CameraStatus, ConnectionState, FieldGroup, SettingName, Stage } from "./types" */
+
+/** @type {Record<ConnectionState, string>} */
+const connectionStates = {
+  connected: "Connected",
+  connecting: "Connecting …",
+  waiting: "Waiting to reconnect",
+  disabled: "Not connected",
+};
+
+/** @type {Record<string, string | undefined>} */
+const deadReasons = {
+  not_authorized: "The broker’s access rules refuse this topic. Allow it there, then send the event again.",
+  topic_name_invalid: "The broker does not accept this topic. Try another topic prefix.",
+  payload_format_invalid: "The broker does not accept this payload.",
+  packet_too_large:
+    "The event is larger than the broker accepts. Raise the broker’s limit, then send the event again.",
+  expired: "The event was queued for longer than the event expiry in the settings.",
+  refused_repeatedly: "The broker refused the event repeatedly without giving a reason. Check the broker’s log.",
+};
+
+/** @type {Record<CameraStatus, string>} */
+const cameraStatus = { online: "Online", offline: "Offline", unavailable: "Unavailable" };
+
+/** @type {Record<FieldGroup["name"], string>} */
+const groups = {
+  broker: "Broker",
+  security: "Security",
+  topics: "Topics and delivery",
+  ha: "Home Assistant",
+  advanced: "Advanced",
+};
+
+/** @type {Record<Stage, string>} */
+const stages = {
+  resolve: "Resolve address",
+  connect: "Connect",
+  tls: "TLS",
+  login: "Log in",
+  publish: "Publish",
+  loopback: "Receive it back",
+};
+
+/**
+ * The label and the help text of each setting.
+ * @type {Record<SettingName, [label: string, help: string]>}
+ */
+const fields = {
+  enabled: ["Connect to the broker", ""],
+  broker_host: ["Address", "Host name or IP address, such as homeassistant.local"],
+  broker_port: ["Port", "Leave empty for the default"],
+  username: ["User name", "Leave empty for anonymous access"],
+  password: ["Password", ""],
+  transport: ["Transport", "Use WebSocket for a broker behind a web proxy"],
+  websocket_path: ["WebSocket path", ""],
+  use_tls: ["Encrypt the connection (TLS)", ""],
+  ca_certificate: [
+    "CA certificate",
+    "Trusted instead of the system’s CAs. If the broker’s certificate is self-signed, enter that certificate",
+  ],
+  client_certificate: ["Client certificate", "For brokers that require one; include its chain"],
+  client_key: ["Client key", "Without a passphrase"],
+  tls_server_name: ["TLS server name (SNI)", "The name in the broker’s certificate, if it is not the address above"],
+  tls_insecure: ["Do not verify the broker’s certificate", "Anyone on the network can then read the password"],
+  topic_prefix: ["Topic prefix", "Events are published to {prefix}/camera/{camera}/event"],
+  qos: ["Quality of service (QoS)", "With 0, events can be lost"],
+  retain_messages: [
+    "Retain the latest event",
+    "New subscribers get it immediately, as if it just happened",
+  ],
+  late_after_seconds: [
+    "Late after (seconds)",
+    "Older events go to the history topic and trigger no automations. 0 = never late",
+  ],
+  max_events_per_second: ["Max. events per second", "Keeps a backlog from flooding the broker. 0 = no limit"],
+  discovery_enabled: ["Announce cameras to Home Assistant", ""],
+  discovery_prefix: ["Discovery prefix", "Must match Home Assistant’s MQTT integration"],
+  discovery_format: ["Discovery format", "“Per device” needs Home Assistant 2024.11 or newer"],
+  activity_seconds: ["Activity stays on for (seconds)", "How long a camera is shown as active after an event"],
+  protocol: ["MQTT version", ""],
+  client_id: ["Client ID", "Must be unique on this broker"],
+  keep_alive_seconds: ["Keep-alive (seconds)", ""],
+  connect_timeout_seconds: ["Connection timeout (seconds)", ""],
+  ack_timeout_seconds: [
+    "Acknowledgement timeout (seconds)",
+    "Reconnects if the broker acknowledges nothing for this long",
+  ],
+  message_expiry_seconds: [
+    "Event expiry (seconds)",
+    "How long the broker may store an event for a subscriber (MQTT 5 only). 0 = never expires",
+  ],
+  availability_topic: ["Availability topic", "Leave empty for {prefix}/status"],
+  birth_message: ["Online message", ""],
+  will_message: ["Offline message", ""],
+};
+
+/** @type {Record<"transport" | "qos" | "discovery_format" | "protocol", Record<string | number, string>>} */
+const options = {
+  transport: { tcp: "TCP", websocket: "WebSocket" },
+  qos: { 0: "0: at most once", 1: "1: at least once", 2: "2: exactly once" },
+  discovery_format: { device: "Per device", component: "Per entity" },
+  protocol: { auto: "Automatic", 5: "5", "3.1.1": "3.1.1" },
+};
+
+export const texts = {
   name: "liveobject",
   skip: "Skip to content",
+  lost: "Connection to liveobject lost. Reconnecting …",
+  noAnswer: "The server is not responding. Is it running, and is this device on its network?",
+  views: { events: "Events", cameras: "Cameras", settings: "Settings" },
+
   signIn: {
     title: "Sign in",
     token: "Token",
-    help: "On the machine where it runs, the command “liveobject token” shows it.",
+    help: "Run “liveobject token” on the server, in the service’s folder, to see it.",
     button: "Sign in",
-    wrong: "That is not a token of this service. Look for a missing character at either end.",
+    wrong:
+      "This token isn’t valid here. Check that it is complete, and that “liveobject token” ran in the " +
+      "service’s folder.",
     empty: "Paste the token first.",
-    out: "Sign out",
-    lacks: "This token may hand in events, but not look. Use one with the scope “read” or “admin”.",
+    signOut: "Sign out",
+    sendOnly: "This token can only send events. Sign in with a “read” or “admin” token.",
   },
-  lost: "The page has lost the server. It comes back by itself as soon as the server answers.",
-  noAnswer: "The server does not answer. Is it running, and is this machine on its network?",
-  views: { events: "Events", cameras: "Cameras", settings: "Settings" },
+
   connection: {
     title: "Connection",
-    states: { connected: "Connected", connecting: "Connecting …", waiting: "Waiting", disabled: "Not connected" },
-    disabled: "No broker is in use. Events are kept until there is one.",
+    states: connectionStates,
+    disabled: "No broker connected. Events are stored until there is one.",
+    /** @param {number} seconds */
     next: (seconds) => `Next attempt in ${seconds} s`,
-    nextNow: "Next attempt now",
-    attempt: (n) => (n === 1 ? "1 attempt failed" : `${n} attempts failed in a row`),
+    nextNow: "Trying now",
+    /** @param {number} count */
+    attempts: (count) => (count === 1 ? "1 attempt failed" : `${count} attempts in a row failed`),
     broker: "Broker",
     protocol: "Protocol",
+    /** @param {string} version */
     mqtt: (version) => `MQTT ${version}`,
     since: "Since",
     last: "Last connected",
     never: "never",
     delivered: "Delivered today",
-    deliveredHelp: "Delivered since midnight: acknowledged by the broker",
-    pending: "Waiting",
-    inFlight: "In flight",
-    dead: "Dead",
-    deadHelp: "Will not be published; see Events",
+    deliveredHelp: "Events that the broker has acknowledged since midnight",
+    pending: "Queued",
+    inFlight: "Sending",
+    dead: "Failed",
+    deadHelp: "Events that will not be published. Their details on the Events tab show the reason",
     lastError: "Last error",
     warning: "Warning",
     test: "Send a test message",
-    arrived: (message) => `It arrived: ${message}.`,
+    /** @param {string} message */
+    testDelivered: (message) => `Test message delivered: ${message}.`,
   },
+
   charts: {
     title: "Last hour",
-    of: {
-      events: ["Events per minute", "Accepted within the minute before"],
-      latency: ["Delivery, median · 95 %", "From acceptance to the broker’s acknowledgement: half, and 95 in 100, took no longer"],
-      pending: ["Waiting at most", "The most events that waited for the broker"],
+    events: { title: "Events per minute", help: "Events accepted in the preceding minute" },
+    latency: {
+      title: "Delivery time (median, 95th percentile)",
+      help: "From acceptance to the broker’s acknowledgement",
     },
-    label: (title, current, most) => `${title}, last hour. Now ${current}, at most ${most}. Arrow keys tell more.`,
-    from: (text) => `${text} ago`,
+    pending: { title: "Largest backlog", help: "Most events queued for the broker at one time" },
+    /**
+     * @param {string} title
+     * @param {string} current
+     * @param {string} maximum
+     */
+    label: (title, current, maximum) =>
+      `${title}, last hour. Now ${current}, maximum ${maximum}. Use the arrow keys to read single points.`,
+    /** @param {string} duration */
+    from: (duration) => `${duration} ago`,
     to: "now",
-    nothing: "–",
+    noValue: "–",
     under: "< 1 ms",
-    longer: "8 s or more",
-    none: "Drawn from the service’s metrics since its start, every 15 s. The first point comes soon.",
+    over: "8 s or more",
+    empty: "Collecting data; first point within 15 s.",
   },
+
   events: {
     camera: "Camera",
     anyCamera: "All cameras",
     state: "Delivery",
     anyState: "Any",
-    pending: "Waiting",
-    delivered: "Delivered",
-    dead: "Dead",
-    deliveredIn: (time) => `Delivered within ${time}`,
+    states: { pending: "Queued", delivered: "Delivered", dead: "Failed" },
+    /** @param {string} duration */
+    deliveredIn: (duration) => `Delivered in ${duration}`,
     dismissed: "Dismissed",
     late: "late",
-    lateHelp: "It was too late to count as live, and went to the history topic",
-    none: "No events yet. As soon as a camera reports one, it appears here.",
-    noneOf: "No events match these filters.",
+    lateHelp: "Too old to count as live; sent to the history topic",
+    none: "No events yet. They appear here as soon as a camera sends one.",
+    noMatch: "No events match these filters.",
     more: "Show older events",
     loading: "Loading …",
-    end: "These are all events that are kept.",
-    confidence: (n) => `${n} % sure`,
+    end: "No older events.",
+    /** @param {number} percent */
+    confidence: (percent) => `${percent}% confidence`,
+    /** @param {string} camera */
     picture: (camera) => `Picture from ${camera}`,
-    topic: "Topic, by the settings of now",
+    topic: "Topic (with current settings)",
     payload: "Payload",
     accepted: "Accepted",
     happened: "Happened",
     deliveredAt: "Delivered",
     copy: "Copy",
     copied: "Copied",
-    reasons: {
-      not_authorized: "The broker does not permit publishing to this topic. Permit it there, then send the event again.",
-      topic_name_invalid: "The broker does not accept this topic. Try another topic prefix.",
-      payload_format_invalid: "The broker does not accept this payload.",
-      packet_too_large: "The event is larger than the broker accepts. Raise the broker’s limit, then send the event again.",
-      expired: "It waited longer than the expiry in the settings.",
-      refused_repeatedly: "The broker refused it again and again without saying why. The broker’s log may tell.",
-    },
+    reasons: deadReasons,
     retry: "Send again",
     dismiss: "Dismiss",
-    open: (text) => `Details: ${text}`,
+    /** @param {string} description */
+    open: (description) => `Details: ${description}`,
   },
+
   cameras: {
-    none: "No cameras yet. A camera registers itself with its first event.",
-    status: { online: "Online", offline: "Offline", unavailable: "Unavailable" },
-    off: "Off",
+    none: "No cameras yet. Each camera is added with its first event.",
+    status: cameraStatus,
     today: "today",
     week: "this week",
     noEvent: "No event yet",
-    enabled: "In Home Assistant",
-    enabledHelp: "Publish its state and its entities. Its events are published either way.",
+    enabled: "Show in Home Assistant",
+    enabledHelp: "Publishes the camera’s state and entities. Its events are published either way.",
     rename: "Rename",
     name: "Name",
-    nameHelp: "1 to 100 characters. An event that brings another name changes it again.",
+    nameHelp: "Up to 100 characters. An event that carries another name overwrites it.",
     remove: "Delete",
+    /** @param {string} name */
     removeTitle: (name) => `Delete ${name}?`,
     removeText:
-      "Its device disappears from Home Assistant with all entities, and automations that use them stop working. Its state topics at the broker are emptied. Its past events stay in the log. If it sends another event, it registers itself anew.",
+      "Its device and all its entities are removed from Home Assistant, and automations that use them stop " +
+      "working. Its retained MQTT topics are cleared. Its past events stay in the event log. If it sends another " +
+      "event, it will be added again.",
   },
+
   settings: {
-    groups: { broker: "Broker", security: "Security", topics: "Topics and delivery", ha: "Home Assistant", advanced: "Advanced" },
-    readOnly: "This token may look at the settings, but not change them.",
+    groups,
+    readOnly: "This token can view the settings, but not change them.",
     test: "Test connection",
-    testing: "Trying the connection … this takes at most 10 seconds.",
+    testing: "Testing the connection … this takes up to 10 seconds.",
     save: "Save",
-    saved: "Saved. The new settings hold from now on.",
+    saved: "Saved and applied.",
     discard: "Discard changes",
     unsaved: "Unsaved changes",
-    leave: "Sign out without saving the changed settings?",
-    faults: "Some fields need your attention; nothing was saved.",
-    faultsTest: "Some fields need your attention; nothing was tried.",
-    configured: "A secret is stored; it is never shown.",
+    leave: "Sign out without saving your changes?",
+    invalid: "Some fields are invalid. Nothing was saved.",
+    invalidTest: "Some fields are invalid. Nothing was tested.",
+    configured: "Saved (hidden)",
     replace: "Replace",
     clear: "Clear",
-    keep: "Keep the stored one",
-    cleared: "It will be cleared when you save.",
+    keep: "Keep current",
+    cleared: "Will be cleared when you save",
     file: "Choose a file",
-    fileFor: (label) => `Choose a file for ${label}`,
-    notPem: "This file is not PEM text (-----BEGIN …).",
+    /** @param {string} label */
+    fileFor: (label) => `Choose a file: ${label}`,
+    notPem: "This file is not in PEM format (-----BEGIN …).",
     tooLarge: "This file is larger than 64 KiB.",
-    stages: { resolve: "Find the address", connect: "Reach the broker", tls: "Encrypt", login: "Log in", publish: "Publish", loopback: "Hear it back" },
-    ok: "passed",
+    stages,
+    passed: "passed",
     failed: "failed",
-    unknown: "not known",
-    underWay: "under way",
-    discovery: "Publish to Home Assistant again",
-    show: "Show what is typed",
+    unknown: "unknown",
+    inProgress: "in progress",
+    announce: "Announce to Home Assistant again",
   },
+
   guide: {
     title: "Connect your MQTT broker",
-    text: "Four steps, and your cameras’ events are in Home Assistant.",
-    broker: "Enter the broker’s address, and the user and password it knows",
+    text: "Four steps to get your cameras’ events into Home Assistant.",
+    broker: "Enter the broker’s address, and your user name and password for it",
     test: "Test the connection",
     save: "Save",
     message: "Send a test message",
     done: "Done",
   },
+
   dialog: { close: "Close", cancel: "Cancel" },
-  time: { now: "just now", ago: (text) => `${text} ago`, soon: (text) => `in ${text}` },
+
+  time: {
+    now: "just now",
+    /** @param {string} duration */
+    ago: (duration) => `${duration} ago`,
+    /** @param {string} duration */
+    in: (duration) => `in ${duration}`,
+  },
+
   checks: {
+    /**
+     * @param {number} min
+     * @param {number} max
+     */
     whole: (min, max) => `must be a whole number from ${min} to ${max}`,
+    /**
+     * @param {number} min
+     * @param {number} max
+     */
     zeroOr: (min, max) => `must be 0, or a whole number from ${min} to ${max}`,
     required: "must not be empty",
     control: "must not contain control characters",
-    host: "must be a name or an address alone, without spaces, / or ://",
-    topic: "must not contain + or #, nor start with $ or /, nor end with /",
-    path: "must start with / and be a path as it stands in a URL",
-    long: (max) => `is longer than ${max} bytes`,
-    needsHost: "is needed while the connection is switched on",
-    pem: "must be PEM text (-----BEGIN …)",
-    needsTls: "is of no use without encryption",
+    host: "must be a host name or an IP address only, without spaces, / or ://",
+    topic: "must not contain + or #, start with $ or /, or end with /",
+    path: "must start with / and be a valid URL path",
+    /** @param {number} max */
+    long: (max) => `must not be longer than ${max} bytes`,
+    needsHost: "is required while the connection is turned on",
+    pem: "must be in PEM format (-----BEGIN …)",
   },
-  fields: {
-    enabled: ["Connect to the broker", ""],
-    broker_host: ["Address", "A name or an IP address, such as homeassistant.local"],
-    broker_port: ["Port", "Empty: the usual one"],
-    username: ["User", "Empty: none"],
-    password: ["Password", ""],
-    transport: ["Carried by", "WebSocket is for a broker behind a web proxy"],
-    websocket_path: ["WebSocket path", ""],
-    use_tls: ["Encrypt the connection (TLS)", ""],
-    ca_certificate: ["Authority’s certificate", "Trust this one instead of the system’s; a self-signed certificate is its own authority"],
-    client_certificate: ["Our certificate", "For brokers that ask for one, with its chain"],
-    client_key: ["Key of our certificate", "Without passphrase"],
-    tls_server_name: ["Name in the broker’s certificate", "When it is not the address above"],
-    tls_insecure: ["Do not verify the broker’s certificate", "Anybody on the way can then read the password"],
-    topic_prefix: ["Topic prefix", "Events go to {prefix}/camera/{camera}/event"],
-    qos: ["Quality of service", ""],
-    retain_messages: ["Let the broker keep the newest event", "Whoever subscribes later gets it at once, as if it were new"],
-    late_after_seconds: ["Late after (seconds)", "Older events go to the history topic, so that they trigger nothing. 0: never late"],
-    max_events_per_second: ["At most events a second", "A backlog then does not flood the broker. 0: no limit"],
-    discovery_enabled: ["Announce cameras to Home Assistant", ""],
-    discovery_prefix: ["Discovery prefix", "As it is set in Home Assistant’s MQTT integration"],
-    discovery_format: ["Discovery format", ""],
-    activity_seconds: ["Activity lasts (seconds)", "How long a camera’s activity stays on after an event"],
-    protocol: ["MQTT version", ""],
-    client_id: ["Client id", "No two clients of a broker may have the same"],
-    keep_alive_seconds: ["Keep-alive (seconds)", ""],
-    connect_timeout_seconds: ["Give up connecting after (seconds)", ""],
-    ack_timeout_seconds: ["Broker silent for (seconds)", "If it acknowledges nothing for so long, the connection is replaced"],
-    message_expiry_seconds: ["Expiry of events (seconds)", "How long the broker may keep an event for a subscriber, with MQTT 5. 0: for ever"],
-    availability_topic: ["Availability topic", "Empty: {prefix}/status"],
-    birth_message: ["Online message", ""],
-    will_message: ["Offline message", ""],
-  },
-  options: {
-    transport: { tcp: "TCP", websocket: "WebSocket" },
-    qos: { 0: "0: sent once, may be lost", 1: "1: acknowledged", 2: "2: exactly once" },
-    discovery_format: { device: "By device (2024.11 or newer)", component: "By entity" },
-    protocol: { auto: "Find out", 5: "5", "3.1.1": "3.1.1" },
-  },
+
+  fields,
+  options,
 };

@@ -1,4 +1,4 @@
-//! One actor in the place of all the real ones.
+//! One actor in place of all real ones.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -7,68 +7,74 @@ use actix::{
 };
 use liveobject_actors::{
     CameraId, DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
-    camera::{Camera, ImageType, Thumbnail},
-    cameras::{CameraError, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
-    clock,
-    config::{
-        GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection, TestProgress, TestReport,
-        TestStage,
+    domain::{
+        camera::{Camera, ImageType, Thumbnail},
+        clock,
+        delivery::{DecideError, Decided, Delivery},
+        event_log::{EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
+        image::Picture,
+        link_key::LinkKey,
+        links::Links,
+        probe_report::{TestProgress, TestReport, TestStage},
+        status::ConnectionState,
+        token::{Scopes, TokenHash, TokenName, TokenRecord},
     },
-    discovery::{DiscoveryError, PublishDiscovery},
+    messages::{
+        cameras::{
+            CameraError, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus,
+        },
+        config::{GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection},
+        discovery::{DiscoveryError, PublishDiscovery},
+        outbox::{Decide, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        stream::{LogMoved, LogWatch},
+        supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
+        thumbnails::{GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, ThumbnailError},
+        tokens::{
+            Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
+            TokensUnavailable,
+        },
+    },
     metrics::Metrics,
-    outbox::{
-        Decide, DecideError, Decided, Delivery, EventRecord, GetEvent, GetOutbox, ListEvents, LogPart,
-        OutboxStatus, QueryError, ReadLog,
-    },
-    status::ConnectionState,
-    stream::{LogMoved, Position, StreamActor, StreamPeers, Watched},
-    supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
-    thumbnails::{
-        GetThumbnail, GetThumbnailAt, HaveThumbnails, LinkKey, Links, Picture, PutThumbnail, ThumbnailError,
-    },
-    tokens::{
-        Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
-        Scopes, TokenHash, TokenName, TokenRecord, TokensAway,
-    },
+    stream::{StreamActor, StreamPeers},
 };
 use serde_json::{Value, json};
 
-/// What the actors hold, and how they answer when told to fail.
+/// The state of the scripted actors, and the failures that a test has set.
 pub struct Script {
-    /// Every event accepted, in order.
+    /// Every accepted event, in order.
     pub accepted: Vec<DetectionEvent>,
-    /// How publishing fails.
-    pub publish_fails: Option<PublishError>,
-    /// How the database fails to answer.
-    pub query_fails: Option<QueryError>,
-    /// How a decision about a dead event fails.
-    pub decide_fails: Option<DecideError>,
-    /// What was decided.
+    /// The error of publishing.
+    pub publish_error: Option<PublishError>,
+    /// The error of database queries.
+    pub query_error: Option<QueryError>,
+    /// The error of a decision about a dead event.
+    pub decide_error: Option<DecideError>,
+    /// The decisions made so far.
     pub decided: Vec<Decide>,
-    /// Told of every event.
-    watched: Option<Watched>,
-    /// How storing a picture fails.
-    pub put_thumbnail_fails: Option<ThumbnailError>,
-    /// How replacing the settings fails.
-    pub replace_fails: Option<ReplaceError>,
-    /// How a test message fails.
-    pub test_message_fails: Option<TestMessageError>,
-    /// The outbox takes messages and answers none.
+    /// Notified of every event.
+    notifier: Option<LogWatch>,
+    /// The error of storing a picture.
+    pub put_thumbnail_error: Option<ThumbnailError>,
+    /// The error of replacing the settings.
+    pub replace_error: Option<ReplaceError>,
+    /// The error of a test message.
+    pub test_message_error: Option<TestMessageError>,
+    /// Whether the outbox accepts messages but never responds.
     pub outbox_hangs: bool,
-    /// The newest list that was asked for.
-    pub listed: Option<ListEvents>,
-    /// What each trial was given.
-    pub tried: Vec<Option<Value>>,
-    /// How the connection stands.
+    /// The latest list query.
+    pub listed: Option<EventQuery>,
+    /// The settings that each connection test was given.
+    pub tested: Vec<Option<Value>>,
+    /// The connection status.
     pub connection: ConnectionStatus,
-    /// How the outbox stands.
+    /// The outbox status.
     pub outbox: OutboxStatus,
     /// The settings.
     pub settings: MqttSettings,
-    /// Tokens, and what each permits.
+    /// The tokens and their scopes.
     pub tokens: Vec<(String, Scopes)>,
-    /// The database with the tokens is away.
-    pub tokens_away: bool,
+    /// Whether the token database is unavailable.
+    pub tokens_unavailable: bool,
 }
 
 impl Default for Script {
@@ -85,27 +91,27 @@ impl Default for Script {
         };
         Self {
             accepted: Vec::new(),
-            publish_fails: None,
-            query_fails: None,
-            decide_fails: None,
+            publish_error: None,
+            query_error: None,
+            decide_error: None,
             decided: Vec::new(),
-            watched: None,
-            put_thumbnail_fails: None,
-            replace_fails: None,
-            test_message_fails: None,
+            notifier: None,
+            put_thumbnail_error: None,
+            replace_error: None,
+            test_message_error: None,
             outbox_hangs: false,
             listed: None,
-            tried: Vec::new(),
+            tested: Vec::new(),
             connection,
             outbox: OutboxStatus::default(),
             settings: MqttSettings::defaults("liveobject-00000000"),
             tokens: Vec::new(),
-            tokens_away: false,
+            tokens_unavailable: false,
         }
     }
 }
 
-/// The one camera that the actors know.
+/// The only camera that the actors know.
 pub const KNOWN_CAMERA: &str = "known";
 
 fn known_camera(id: CameraId) -> Option<CameraView> {
@@ -118,7 +124,7 @@ fn known_camera(id: CameraId) -> Option<CameraView> {
 
 impl Script {
     fn publish(&mut self, events: Vec<DetectionEvent>) -> Result<Vec<Receipt>, PublishError> {
-        self.publish_fails.clone().map_or(Ok(()), Err)?;
+        self.publish_error.clone().map_or(Ok(()), Err)?;
         Ok(events.into_iter().map(|event| self.accept(event)).collect())
     }
 
@@ -130,15 +136,15 @@ impl Script {
         }
         self.accepted.push(event);
         let position = self.position();
-        if let Some(watched) = &self.watched {
-            watched.moved(|| LogMoved { position, others: Vec::new() });
+        if let Some(watch) = &self.notifier {
+            watch.notify(|| LogMoved { position, others: Vec::new() });
         }
         Receipt { event_id, seq: seq(self.accepted.len() - 1), duplicate: false }
     }
 
-    /// The log, newest first.
+    /// Returns the event log, newest first.
     fn records(&self) -> Result<Vec<EventRecord>, QueryError> {
-        self.query_fails.clone().map_or(Ok(()), Err)?;
+        self.query_error.clone().map_or(Ok(()), Err)?;
         let delivery = Delivery::default();
         let record = |(i, event): (usize, &DetectionEvent)| {
             let seq = Seq(i64::try_from(i).unwrap() + 1);
@@ -150,9 +156,9 @@ impl Script {
         Ok(self.accepted.iter().enumerate().map(record).rev().collect())
     }
 
-    fn authenticate(&self, hash: TokenHash) -> Result<Option<TokenRecord>, TokensAway> {
-        if self.tokens_away {
-            return Err(TokensAway("locked".to_owned()));
+    fn authenticate(&self, hash: TokenHash) -> Result<Option<TokenRecord>, TokensUnavailable> {
+        if self.tokens_unavailable {
+            return Err(TokensUnavailable("locked".to_owned()));
         }
         let found = self.tokens.iter().find(|(token, _)| TokenHash::of(token) == hash);
         Ok(found.map(|(_, scopes)| token(TokenName::parse("one").unwrap(), scopes.clone())))
@@ -162,7 +168,7 @@ impl Script {
         Position { seq: Seq(i64::try_from(self.accepted.len()).unwrap()), noted: Seq(0) }
     }
 
-    fn read(&self, read: &ReadLog) -> Result<LogPart, QueryError> {
+    fn read(&self, read: &LogQuery) -> Result<LogPart, QueryError> {
         let (after, to) = read.events;
         let mut events = self.records()?;
         events.retain(|record| after < record.seq && record.seq <= to);
@@ -171,7 +177,7 @@ impl Script {
     }
 
     fn decide(&mut self, decide: Decide) -> Result<Decided, DecideError> {
-        self.decide_fails.clone().map_or(Ok(()), Err)?;
+        self.decide_error.clone().map_or(Ok(()), Err)?;
         let place = self.accepted.iter().position(|event| *event.event_id() == decide.event_id);
         let seq = Seq(i64::try_from(place.ok_or(DecideError::Unknown)?).unwrap() + 1);
         let decision = decide.decision;
@@ -189,7 +195,7 @@ impl Script {
     }
 
     fn replace(&mut self, value: Value) -> Result<SettingsView, ReplaceError> {
-        self.replace_fails.clone().map_or(Ok(()), Err)?;
+        self.replace_error.clone().map_or(Ok(()), Err)?;
         let update = MqttSettings::read(value, "liveobject-00000000")?;
         let password = update.password.apply(self.settings.password.clone());
         self.settings = MqttSettings { password, ..update.settings };
@@ -197,7 +203,7 @@ impl Script {
     }
 }
 
-/// The actor.
+/// The scripted actor.
 pub struct Actors(Arc<Mutex<Script>>);
 
 impl Actors {
@@ -214,13 +220,13 @@ impl Actor for Actors {
     type Context = Context<Self>;
 }
 
-macro_rules! answers {
+macro_rules! handlers {
     ($($message:ty, |$script:ident, $taken:pat_param| $answer:expr;)+) => {$(
         impl Handler<$message> for Actors {
             type Result = MessageResult<$message>;
 
             fn handle(&mut self, $taken: $message, _: &mut Context<Self>) -> Self::Result {
-                #[allow(unused_mut, reason = "some of them only look")]
+                #[allow(unused_mut, reason = "some handlers only read")]
                 let mut $script = self.script();
                 MessageResult($answer)
             }
@@ -228,19 +234,19 @@ macro_rules! answers {
     )+};
 }
 
-answers! {
+handlers! {
     PublishEvent, |script, PublishEvent { event, .. }| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
     PublishBatch, |script, PublishBatch(events)| script.publish(events);
     GetEvent, |script, GetEvent(id)| script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
-    ReadLog, |script, read| script.read(&read);
+    ReadLog, |script, ReadLog(query)| script.read(&query);
     Decide, |script, decide| script.decide(decide);
-    PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_fails.clone().map_or(Ok(()), Err);
-    GetThumbnail, |script, GetThumbnail(_)| script.query_fails.clone().map_or(Ok(Some(picture())), Err);
-    GetThumbnailAt, |script, GetThumbnailAt(_)| script.query_fails.clone().map_or(Ok(Some(picture())), Err);
+    PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_error.clone().map_or(Ok(()), Err);
+    GetThumbnail, |script, GetThumbnail(_)| script.query_error.clone().map_or(Ok(Some(picture())), Err);
+    GetThumbnailAt, |script, GetThumbnailAt(_)| script.query_error.clone().map_or(Ok(Some(picture())), Err);
     HaveThumbnails, |script, HaveThumbnails(seqs)| {
-        script.query_fails.clone().map_or(Ok(vec![false; seqs.len()]), Err)
+        script.query_error.clone().map_or(Ok(vec![false; seqs.len()]), Err)
     };
-    ListEvents, |script, list| {
+    ListEvents, |script, ListEvents(list)| {
         let records = script.records().map(|records| {
             let before = |r: &EventRecord| list.before.is_none_or(|before| r.seq < before);
             records.into_iter().filter(before).take(usize::try_from(list.limit).unwrap()).collect()
@@ -253,7 +259,7 @@ answers! {
     ReplaceSettings, |script, ReplaceSettings(value)| script.replace(value);
     TestConnection, |script, TestConnection { settings: value, watcher }| {
         let settings = MqttSettings::read(value.clone().unwrap_or_else(|| json!({})), "x");
-        script.tried.push(value);
+        script.tested.push(value);
         let report = settings.map(|_| report());
         if let (Some(watcher), Ok(report)) = (watcher, &report) {
             watcher.send(TestProgress::Begun("resolve")).unwrap();
@@ -262,11 +268,11 @@ answers! {
         report
     };
     Authenticate, |script, Authenticate(hash)| script.authenticate(hash);
-    ListTokens, |script, ListTokens| if script.tokens_away { Err(TokensAway("locked".to_owned())) } else { Ok(Vec::new()) };
+    ListTokens, |script, ListTokens| if script.tokens_unavailable { Err(TokensUnavailable("locked".to_owned())) } else { Ok(Vec::new()) };
     CreateToken, |script, CreateToken { name, scopes }| {
         if name.as_str() == "taken" {
             Err(CreateTokenError::Exists(name))
-        } else if script.tokens_away {
+        } else if script.tokens_unavailable {
             Err(CreateTokenError::Storage("locked".to_owned()))
         } else {
             Ok(NewToken { record: token(name, scopes), secret: "lo_secret".into() })
@@ -283,7 +289,7 @@ answers! {
     PublishDiscovery, |_script, PublishDiscovery| Err(DiscoveryError::NotConnected);
     PublishTestMessage, |script, PublishTestMessage| {
         let sent = TestMessageSent { topic: script.settings.topic_prefix.test() };
-        script.test_message_fails.clone().map_or(Ok(sent), Err)
+        script.test_message_error.clone().map_or(Ok(sent), Err)
     };
 }
 
@@ -298,15 +304,15 @@ impl Handler<GetOutbox> for Actors {
     }
 }
 
-/// Ends the actors.
+/// Stops the actor.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct End;
+pub struct StopActors;
 
-impl Handler<End> for Actors {
+impl Handler<StopActors> for Actors {
     type Result = ();
 
-    fn handle(&mut self, _: End, ctx: &mut Context<Self>) {
+    fn handle(&mut self, _: StopActors, ctx: &mut Context<Self>) {
         ctx.stop();
     }
 }
@@ -324,16 +330,16 @@ fn report() -> TestReport {
     TestReport { success: true, message: "it works".to_owned(), protocol: Some("5"), stages: vec![stage] }
 }
 
-/// Its address, in the place of all addresses but that of the streams, which are the real ones.
+/// Returns a handle in which the scripted actor replaces every actor except the stream actor, which is real.
 pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
     let actors = || actors.clone();
     let peers =
         StreamPeers { outbox: actors().recipient(), log: actors().recipient(), status: actors().recipient() };
     let context = Context::new();
-    let watched = Watched::by(context.address().recipient());
-    script.lock().unwrap().watched = Some(watched.clone());
+    let watch = LogWatch::new(context.address().recipient());
+    script.lock().unwrap().notifier = Some(watch.clone());
     let crashed = tokio::sync::mpsc::unbounded_channel().0;
-    let streams = context.run(StreamActor::new(peers, watched, Metrics::new(), crashed));
+    let streams = context.run(StreamActor::new(peers, watch, Metrics::new(), crashed));
     Handle {
         publish: actors().recipient(),
         publish_batch: actors().recipient(),

@@ -5,8 +5,9 @@ use std::{sync::mpsc, thread, time::Duration};
 use actix::prelude::*;
 use futures_util::{StreamExt as _, stream};
 use liveobject_actors::{
-    Handle, PublishEvent, Service, ServiceOptions, outbox::GetOutbox, status::ConnectionState,
-    supervisor::GetStatus,
+    Handle, PublishEvent, Service, ServiceOptions,
+    domain::status::ConnectionState,
+    messages::{outbox::GetOutbox, supervisor::GetStatus},
 };
 use tokio::{
     sync::oneshot,

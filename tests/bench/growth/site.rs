@@ -11,7 +11,7 @@ use std::{
 use futures_util::{StreamExt as _, future::join, stream};
 use liveobject_actors::{
     DetectionEvent, PublishBatch, PublishEvent, Seq, Service, ServiceOptions,
-    clock::{self, Timestamp},
+    domain::clock::{self, Timestamp},
     testing::log::Log,
 };
 use liveobject_test_support as support;

@@ -1,4 +1,4 @@
-//! A camera that sends event after event while things happen to the service and its broker.
+//! A camera that sends events continuously while the test disturbs the service and its broker.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use super::{SOON, event};
 
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// A source at work: up to 200 events a second, one after the other.
+/// A source that sends up to 200 events a second, one after the other.
 pub struct Stream {
     stop: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
@@ -30,14 +30,14 @@ impl Stream {
         Self { stop, accepted, source }
     }
 
-    /// Waits until so many more events are accepted.
-    pub async fn more(&self, events: usize) {
+    /// Waits until this many more events are accepted.
+    pub async fn wait_for_more(&self, events: usize) {
         let goal = self.accepted.load(Ordering::SeqCst) + events;
         let reached = async || self.accepted.load(Ordering::SeqCst) >= goal;
-        wait_until("the service accepts events whatever the link does", SOON, reached).await;
+        wait_until("the service accepts events regardless of the connection", SOON, reached).await;
     }
 
-    /// Sends nothing new, and answers with the account.
+    /// Stops sending, and returns the ledger.
     pub async fn stop(mut self) -> Ledger {
         self.stop.store(true, Ordering::SeqCst);
         self.source.join_next().await.expect("one source").expect("the source did not panic")

@@ -13,7 +13,8 @@ use std::{
 
 use actix::prelude::*;
 use liveobject_actors::{
-    EventInput, PublishError, PublishEvent, Receipt, Service, ServiceOptions, config::ReplaceSettings,
+    EventInput, PublishError, PublishEvent, Receipt, Service, ServiceOptions,
+    messages::config::ReplaceSettings,
 };
 use serde_json::Value;
 use tempfile::TempDir;

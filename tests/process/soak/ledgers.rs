@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use liveobject_test_support::{Disorder, Ledger, Message, Passed, Piece, Wire};
+use liveobject_test_support::{Disorder, Ledger, Message, PacketKind, TappedPacket, Wire};
 use serde::Deserialize;
 
 use super::clock::{Clock, LATE_AFTER};
@@ -191,20 +191,20 @@ impl Ledgers {
 
     /// Records a packet on the way to the first broker. The first event on a connection identifies its
     /// origin.
-    pub fn passed(&mut self, Passed { connection, what }: &Passed) {
+    pub fn packet(&mut self, TappedPacket { connection, what }: &TappedPacket) {
         // An empty payload clears a retained event and is not an event itself, so parsing it fails.
         let read = |payload: &[u8]| {
             let payload: Payload = serde_json::from_slice(payload).ok()?;
             Some((Origin::parse(payload.event_id)?.0, payload.seq))
         };
-        if let Piece::Event(publish) = what
+        if let PacketKind::Event(publish) = what
             && let Some((origin, _)) = read(&publish.payload)
         {
             self.connections.insert(*connection, origin);
         }
         if let Some(origin) = self.connections.get(connection) {
             let seq = |payload: &[u8]| read(payload).map(|(_, seq)| seq);
-            self.accounts[*origin as usize].wire.passed(*connection, what, seq);
+            self.accounts[*origin as usize].wire.record(*connection, what, seq);
         }
     }
 
@@ -319,11 +319,11 @@ mod tests {
         let (mut ledgers, clock) = (nine_accepted(), Clock::new());
         let event = |number| {
             let payload = message(number, Duration::ZERO, "event").payload;
-            Piece::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
+            PacketKind::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
         };
         // Event 5 is sent before event 4, on a second connection.
         for (connection, number) in [(1, 1), (1, 2), (1, 3), (2, 5), (2, 4)] {
-            ledgers.passed(&Passed { connection, what: event(number) });
+            ledgers.packet(&TappedPacket { connection, what: event(number) });
         }
         deliver(&mut ledgers, &clock, 0, &[1, 3, 2, 5, 4]);
         let balance = ledgers.balance(Origin::Rest);

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use liveobject_test_support::{Authority, Listener, Mosquitto, Order, Passed, Proxy, Subscriber, wait_until};
+use liveobject_test_support::{
+    Authority, CertificateSpec, Listener, Mosquitto, Proxy, Subscriber, TappedPacket, wait_until,
+};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -52,14 +54,14 @@ impl Network {
     /// TLS.
     pub async fn start(ledgers: Arc<Mutex<Ledgers>>, clock: Arc<Clock>) -> Self {
         let authority = Authority::new("Test authority");
-        let encrypted = Listener::tls(&authority.issue(&Order::server(&["127.0.0.1"])));
+        let encrypted = Listener::tls(&authority.issue(&CertificateSpec::server(&["127.0.0.1"])));
         let broker = || Mosquitto::builder().user(USER, PASSWORD).upgrade_outgoing_qos();
-        let (first, passed) = Site::start(broker().start().await, Mosquitto::port).await;
+        let (first, packets) = Site::start(broker().start().await, Mosquitto::port).await;
         let second = broker().listener(encrypted).start().await;
         let (second, _encrypted) = Site::start(second, |broker| broker.listener(0)).await;
         let sites = vec![first, second];
         let mut collector = JoinSet::new();
-        collector.spawn(record_traffic(passed, Arc::clone(&ledgers)));
+        collector.spawn(record_traffic(packets, Arc::clone(&ledgers)));
         for (number, site) in sites.iter().enumerate() {
             collector.spawn(record_deliveries(
                 Arc::clone(&site.subscriber),
@@ -206,11 +208,14 @@ impl Network {
 
 impl Site {
     /// Subscribes to the broker's events and starts a proxy to its port.
-    async fn start(broker: Mosquitto, port: impl Fn(&Mosquitto) -> u16) -> (Self, UnboundedReceiver<Passed>) {
+    async fn start(
+        broker: Mosquitto,
+        port: impl Fn(&Mosquitto) -> u16,
+    ) -> (Self, UnboundedReceiver<TappedPacket>) {
         let subscriber = Subscriber::builder(broker.port()).login(USER, PASSWORD);
         let subscriber = subscriber.filter("+/camera/+/event").filter("+/camera/+/history").start().await;
-        let (proxy, passed) = Proxy::tapped(port(&broker)).await;
-        (Self { broker, proxy: Arc::new(proxy), subscriber: Arc::new(subscriber) }, passed)
+        let (proxy, packets) = Proxy::tapped(port(&broker)).await;
+        (Self { broker, proxy: Arc::new(proxy), subscriber: Arc::new(subscriber) }, packets)
     }
 }
 
@@ -232,9 +237,9 @@ async fn record_deliveries(
     }
 }
 
-async fn record_traffic(mut passed: UnboundedReceiver<Passed>, ledgers: Arc<Mutex<Ledgers>>) {
-    while let Some(passed) = passed.recv().await {
-        lock(&ledgers).passed(&passed);
+async fn record_traffic(mut packets: UnboundedReceiver<TappedPacket>, ledgers: Arc<Mutex<Ledgers>>) {
+    while let Some(packet) = packets.recv().await {
+        lock(&ledgers).packet(&packet);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The REST API of a running service, as a client sees it.
 //!
-//! An [`Api`] is cheap to clone and follows its service over restarts, so tasks that keep sending events can hold one
-//! while the test kills and restarts the service. Methods that start with `try_` return what went wrong on the way;
-//! the others panic then. No answer, whatever its status, is an error here.
+//! An [`Api`] is cheap to clone and follows its service across restarts, so that tasks can keep sending
+//! events while the test kills and restarts the service. Methods that start with `try_` return transport
+//! errors; the others panic on them. A response of any status is a success here.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::events::EventStream;
 use crate::wait::POLL;
 
-/// The path under which the MQTT calls lie.
+/// The path prefix of the MQTT endpoints.
 pub const MQTT: &str = "/api/v1/integrations/mqtt";
 const REQUEST: Duration = Duration::from_secs(15);
 
@@ -40,23 +40,23 @@ struct Target {
     token: Option<String>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body as JSON; a body that is not JSON as a string; no body as null.
+    /// The body as JSON. A body that is not JSON becomes a string; a missing body becomes null.
     pub body: Value,
 }
 
 impl Answer {
-    /// The body, when the status is this one.
+    /// Returns the body if the response has this status.
     ///
     /// # Panics
     ///
-    /// When it is another one, with the body.
+    /// Panics with the body if the status differs.
     #[track_caller]
     #[must_use]
     pub fn expect(self, status: u16) -> Value {
@@ -68,7 +68,7 @@ impl Answer {
         self.body
     }
 
-    /// A header's value; empty when it is not there.
+    /// Returns the value of a header, or an empty string if it is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -81,33 +81,34 @@ impl Api {
         Self { target: Arc::new(Mutex::new(target)), token: Token::OfTheService }
     }
 
-    /// A handle to whatever listens on this loopback port, with this token.
+    /// Returns a handle to any server that listens on this loopback port, using this token.
     #[must_use]
-    pub fn at(port: u16, token: &str) -> Self {
+    pub fn on_port(port: u16, token: &str) -> Self {
         let api = Self::new();
         api.point_to(port, Some(token.to_owned()));
         api
     }
 
-    /// From now on requests go here. Connections to where they went before are not used again.
+    /// Redirects all further requests. Existing connections to the previous target are not reused.
     pub(crate) fn point_to(&self, port: u16, token: Option<String>) {
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         *target = Target { client: client(), port, token };
     }
 
-    /// The same API without a token.
+    /// Returns a handle to the same API that sends no token.
     #[must_use]
     pub fn without_token(&self) -> Self {
         Self { target: Arc::clone(&self.target), token: Token::None }
     }
 
-    /// The same API with another token.
+    /// Returns a handle to the same API that sends another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self { target: Arc::clone(&self.target), token: Token::Other(token.to_owned()) }
     }
 
-    /// A request to be made by hand: with other headers, or a body that is not JSON. It carries the token.
+    /// Builds a request for the caller to complete, for example with other headers or a body that is not
+    /// JSON. The request carries the token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         let request = target.client.request(method, format!("http://127.0.0.1:{}{path}", target.port));
@@ -121,7 +122,7 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// When there is no answer, or none within 15 s.
+    /// Returns an error if no response arrives within 15 s.
     pub async fn try_send(request: RequestBuilder) -> reqwest::Result<Answer> {
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -134,40 +135,40 @@ impl Api {
         Ok(Answer { status, headers, body })
     }
 
-    /// GET.
+    /// Sends a GET request.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None).await
     }
 
-    /// PUT with a JSON body.
+    /// Sends a PUT request with a JSON body.
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::PUT, path, Some(body)).await
     }
 
-    /// POST with a JSON body.
+    /// Sends a POST request with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    /// DELETE.
+    /// Sends a DELETE request.
     pub async fn delete(&self, path: &str) -> Answer {
         self.send(Method::DELETE, path, None).await
     }
 
-    /// GET.
+    /// Sends a GET request.
     ///
     /// # Errors
     ///
-    /// When there is no answer.
+    /// Returns an error if there is no response.
     pub async fn try_get(&self, path: &str) -> reqwest::Result<Answer> {
         Self::try_send(self.request(Method::GET, path)).await
     }
 
-    /// POST with a JSON body.
+    /// Sends a POST request with a JSON body.
     ///
     /// # Errors
     ///
-    /// When there is no answer: nobody knows whether the service has done it.
+    /// Returns an error if there is no response. Whether the service processed the request is then unknown.
     pub async fn try_post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
         Self::try_send(self.request(Method::POST, path).json(body)).await
     }
@@ -177,14 +178,14 @@ impl Api {
         self.post("/api/v1/events", event).await
     }
 
-    /// Submits one event, which must have an `event_id`, again and again until it is accepted, as a good sender does:
-    /// over errors, kills and 5xx answers. Returns the receipt.
+    /// Submits one event until it is accepted, retrying after connection errors, kills and 5xx responses as a
+    /// well-behaved sender does. The event must have an `event_id`. Returns the receipt.
     ///
     /// # Panics
     ///
-    /// When it is not accepted within `timeout`, or is refused (4xx other than 429).
+    /// Panics if the event is refused (4xx other than 429), or not accepted within `timeout`.
     pub async fn submit(&self, event: &Value, timeout: Duration) -> Value {
-        assert!(event["event_id"].is_string(), "only an event with an event_id can be sent twice: {event}");
+        assert!(event["event_id"].is_string(), "only an event with an event_id can be retried: {event}");
         let deadline = Instant::now() + timeout;
         loop {
             let answer = self.try_post("/api/v1/events", event).await;
@@ -201,14 +202,15 @@ impl Api {
         self.put(&format!("{MQTT}/config"), settings).await
     }
 
-    /// Connects the service to a broker on this loopback port, with default settings, and waits until it is.
+    /// Connects the service to a broker on this loopback port, with default settings, and waits for the
+    /// connection.
     pub async fn connect_to(&self, broker_port: u16) {
         let settings = json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker_port });
         let _ = self.put_config(&settings).await.expect(200);
         self.wait_connected(Duration::from_secs(10)).await;
     }
 
-    /// The connection status.
+    /// Returns the connection status.
     pub async fn status(&self) -> Value {
         self.get(&format!("{MQTT}/status")).await.expect(200)
     }
@@ -217,7 +219,7 @@ impl Api {
     ///
     /// # Panics
     ///
-    /// When it does not within `timeout`, with the last status seen.
+    /// Panics with the last status seen if the condition is not met within `timeout`.
     pub async fn wait_status(
         &self,
         what: &str,
@@ -238,7 +240,7 @@ impl Api {
         }
     }
 
-    /// Waits until the service says that it is connected.
+    /// Waits until the service reports that it is connected.
     pub async fn wait_connected(&self, timeout: Duration) {
         self.wait_status("connected", timeout, |status| status["connected"] == true).await;
     }
@@ -249,7 +251,7 @@ impl Api {
         self.wait_status("outbox empty", timeout, empty).await;
     }
 
-    /// Waits until this event's delivery state is `delivered`.
+    /// Waits until the delivery state of this event is `delivered`.
     pub async fn wait_until_delivered(&self, event_id: &str, timeout: Duration) {
         let path = format!("/api/v1/events/{event_id}");
         let deadline = Instant::now() + timeout;
@@ -263,7 +265,7 @@ impl Api {
         }
     }
 
-    /// Opens the stream of what happens; `query` begins with `?` or is empty.
+    /// Opens the event stream; `query` is empty or begins with `?`.
     pub async fn stream(&self, query: &str) -> EventStream {
         EventStream::open(self.request(Method::GET, &format!("/api/v1/stream{query}"))).await
     }
@@ -275,11 +277,11 @@ impl Api {
         }
         Self::try_send(request)
             .await
-            .unwrap_or_else(|error| panic!("{method} {path} was not answered: {error:?}"))
+            .unwrap_or_else(|error| panic!("{method} {path} got no response: {error:?}"))
     }
 }
 
 fn client() -> Client {
-    // A proxy that the environment names has no business on loopback.
+    // A proxy set in the environment must not apply to loopback connections.
     Client::builder().no_proxy().timeout(REQUEST).build().expect("an HTTP client without TLS can be made")
 }

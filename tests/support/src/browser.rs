@@ -1,7 +1,7 @@
-//! A real browser: Debian's chromium, driven through chromedriver by the W3C's WebDriver protocol, which is JSON over HTTP
-//! and needs no more than the HTTP client that is here anyway.
+//! A real browser: Debian's chromium, controlled through chromedriver.
 //!
-//! Everything ends when the [`Browser`] is dropped. It loads what a test tells it to, from loopback, and nothing else.
+//! The W3C WebDriver protocol is JSON over HTTP, so it needs no dependency besides the HTTP client. Dropping
+//! the [`Browser`] ends both processes. The browser loads only the pages that a test opens.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -19,12 +19,12 @@ use crate::child::ChildProcess;
 use crate::ports::free_port;
 use crate::wait::{POLL, wait_until};
 
-const START: Duration = Duration::from_secs(30);
-/// How long a thing may take to appear on the page, on a machine that is busy.
-const SOON: Duration = Duration::from_secs(15);
-const COMMAND: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a change of the page may take on a busy machine.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// No sandbox: tests may run as root. The rest keeps it from calling home.
+/// The sandbox is off because tests may run as root. The other flags prevent requests to the vendor.
 const FLAGS: [&str; 9] = [
     "--headless=new",
     "--no-sandbox",
@@ -37,7 +37,7 @@ const FLAGS: [&str; 9] = [
     "--disable-sync",
 ];
 
-/// A browser with one page, and nothing remembered.
+/// A browser with one page and an empty profile.
 #[derive(Debug)]
 pub struct Browser {
     client: Client,
@@ -48,25 +48,27 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// A browser, started.
+    /// Starts a browser.
     ///
     /// # Panics
     ///
     /// When it does not start within 30 s.
     pub async fn start() -> Self {
-        let profile = TempDir::with_prefix("chromium-").expect("a temporary directory can be made");
+        let profile = TempDir::with_prefix("chromium-").expect("a temporary directory can be created");
         let port = free_port();
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={port}")).stdout(Stdio::null()).stderr(Stdio::null());
         let driver = ChildProcess::spawn("chromedriver", &mut command);
-        let client = Client::builder().no_proxy().timeout(COMMAND).build().expect("a client can be built");
+        let client =
+            Client::builder().no_proxy().timeout(COMMAND_TIMEOUT).build().expect("a client can be built");
         let status = format!("http://127.0.0.1:{port}/status");
-        wait_until("chromedriver answers", START, async || client.get(&status).send().await.is_ok()).await;
+        wait_until("chromedriver responds", START_TIMEOUT, async || client.get(&status).send().await.is_ok())
+            .await;
         let profile_flag = format!("--user-data-dir={}", profile.path().display());
         let flags: Vec<_> = FLAGS.into_iter().chain([profile_flag.as_str()]).collect();
-        let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": flags}}}});
+        let capabilities = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": flags}}}});
         let mut browser = Self { client, port, session: String::new(), _profile: profile, _driver: driver };
-        let started = browser.send(Method::POST, "/session", &wanted).await;
+        let started = browser.send(Method::POST, "/session", &capabilities).await;
         browser.session = started["sessionId"].as_str().map(str::to_owned).expect("a session");
         browser
     }
@@ -76,25 +78,25 @@ impl Browser {
         self.command("/url", &json!({ "url": url })).await;
     }
 
-    /// What a script returns.
+    /// Runs a script and returns its result.
     pub async fn run(&self, script: &str, arguments: Value) -> Value {
         self.command("/execute/sync", &json!({"script": script, "args": arguments})).await
     }
 
-    /// A window of this size, as a telephone or a desktop has it.
+    /// Sets the size of the window, for example to that of a phone.
     pub async fn resize(&self, width: u32, height: u32) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", &size).await;
     }
 
-    /// Light or dark; at once, without motion.
-    pub async fn prefer(&self, scheme: &str) {
+    /// Sets the preferred color scheme, `light` or `dark`, and turns animations off.
+    pub async fn set_color_scheme(&self, scheme: &str) {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"}]});
         self.devtools("Emulation.setEmulatedMedia", &features).await;
     }
 
-    /// The text that the page shows now.
+    /// Returns the text that the page currently shows.
     pub async fn text(&self) -> String {
         let text = self.run("return document.body.innerText", json!([])).await;
         text.as_str().unwrap_or_default().to_owned()
@@ -104,15 +106,15 @@ impl Browser {
     ///
     /// # Panics
     ///
-    /// When it does not within 15 s, with what it shows instead.
-    pub async fn sees(&self, text: &str) {
-        let deadline = tokio::time::Instant::now() + SOON;
+    /// When the page does not show it within 15 s. The message contains what it shows instead.
+    pub async fn wait_for_text(&self, text: &str) {
+        let deadline = tokio::time::Instant::now() + PAGE_TIMEOUT;
         loop {
             let shown = self.text().await;
             if shown.contains(text) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "the page does not show {text:?}, but: {shown}");
+            assert!(tokio::time::Instant::now() < deadline, "the page does not show {text:?} but: {shown}");
             sleep(POLL).await;
         }
     }
@@ -122,11 +124,11 @@ impl Browser {
     /// # Panics
     ///
     /// When it does not within 15 s.
-    pub async fn holds(&self, script: &str) {
-        wait_until(script, SOON, async || self.run(script, json!([])).await == json!(true)).await;
+    pub async fn wait_until(&self, script: &str) {
+        wait_until(script, PAGE_TIMEOUT, async || self.run(script, json!([])).await == json!(true)).await;
     }
 
-    /// Clicks what this selector finds, as a person would: it must be there, and nothing in front of it.
+    /// Clicks the element that matches the selector, like a person: it must be visible and not covered.
     pub async fn click(&self, selector: &str) {
         self.click_by("css selector", selector).await;
     }
@@ -136,12 +138,12 @@ impl Browser {
         self.click_by("xpath", &format!("//button[normalize-space()='{button}']")).await;
     }
 
-    /// In the middle of the window, where nothing that sticks to its edges is in front of it. What the page drew anew
-    /// meanwhile is looked for again.
-    async fn click_by(&self, using: &str, what: &str) {
+    /// Scrolls the element to the middle of the window, where the sticky bars do not cover it, and clicks it.
+    /// Looks for the element again when the page has replaced it in the meantime.
+    async fn click_by(&self, using: &str, selector: &str) {
         let centre = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
         for _ in 0..5 {
-            let element = self.find_by(using, what).await;
+            let element = self.find_by(using, selector).await;
             let scroll = json!({"script": centre, "args": [element]});
             let click = self.path(&format!("/element/{}/click", id_of(&element)));
             let clicked = match self.try_send(Method::POST, &self.path("/execute/sync"), &scroll).await {
@@ -150,13 +152,13 @@ impl Browser {
             };
             match clicked {
                 Ok(_) => return,
-                Err(error) => assert!(error.contains("stale element"), "{what}: {error}"),
+                Err(error) => assert!(error.contains("stale element"), "{selector}: {error}"),
             }
         }
-        panic!("{what} does not stay on the page");
+        panic!("the page keeps replacing {selector}");
     }
 
-    /// Types into a field, in the place of what was there.
+    /// Replaces the content of a field by typing.
     pub async fn enter(&self, selector: &str, text: &str) {
         let element = self.find(selector).await;
         let element = id_of(&element);
@@ -164,21 +166,22 @@ impl Browser {
         self.command(&format!("/element/{element}/value"), &json!({ "text": text })).await;
     }
 
-    /// Writes what is seen to a PNG file.
+    /// Writes a screenshot to a PNG file.
     pub async fn screenshot(&self, file: &Path) {
         let picture = self.send(Method::GET, &self.path("/screenshot"), &Value::Null).await;
-        fs::write(file, decoded(picture.as_str().expect("a picture"))).expect("the picture can be written");
+        fs::write(file, decode_base64(picture.as_str().expect("a picture")))
+            .expect("the picture can be written");
     }
 
     async fn find(&self, selector: &str) -> Value {
         self.find_by("css selector", selector).await
     }
 
-    /// Waits until it is there.
-    async fn find_by(&self, using: &str, what: &str) -> Value {
-        let query = json!({"using": using, "value": what});
+    /// Waits until the element exists.
+    async fn find_by(&self, using: &str, selector: &str) -> Value {
+        let query = json!({"using": using, "value": selector});
         let mut found = Value::Null;
-        wait_until(what, SOON, async || {
+        wait_until(selector, PAGE_TIMEOUT, async || {
             found = self.command("/elements", &query).await;
             found[0].is_object()
         })
@@ -202,27 +205,24 @@ impl Browser {
         self.try_send(method, path, body).await.unwrap_or_else(|error| panic!("{path} {body}: {error}"))
     }
 
-    /// What the driver answers, or why it did not do it.
+    /// Returns the driver's response, or its error message.
     async fn try_send(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
         let mut request = self.client.request(method, format!("http://127.0.0.1:{}{path}", self.port));
         if !body.is_null() {
             request = request.json(body);
         }
-        let response = request.send().await.expect("chromedriver answers");
+        let response = request.send().await.expect("chromedriver responds");
         let status = response.status();
-        let mut answer: Value = response.json().await.expect("chromedriver answers with JSON");
-        if status.is_success() {
-            Ok(answer["value"].take())
-        } else {
-            Err(answer["value"]["message"].to_string())
-        }
+        let mut body: Value = response.json().await.expect("chromedriver responds with JSON");
+        if status.is_success() { Ok(body["value"].take()) } else { Err(body["value"]["message"].to_string()) }
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver ends the browser when the session ends, but not when it is killed. What fails here fails with it.
-        let ask = || -> std::io::Result<()> {
+        // The driver stops the browser at the end of the session, but not when the driver itself is killed.
+        // Errors do not matter: they mean that the driver has already stopped.
+        let end_session = || -> std::io::Result<()> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
             write!(
@@ -232,18 +232,18 @@ impl Drop for Browser {
             )?;
             stream.read(&mut [0; 64]).map(drop)
         };
-        let _ = ask();
+        let _ = end_session();
     }
 }
 
-/// An element is an object with its id as the only value.
+/// Returns the id of an element, which is the only value of the object.
 fn id_of(element: &Value) -> &str {
     let id = element.as_object().and_then(|one| one.values().next());
     id.and_then(Value::as_str).expect("an element has an id")
 }
 
-/// The bytes of a text in base64.
-fn decoded(text: &str) -> Vec<u8> {
+/// Decodes base64.
+fn decode_base64(text: &str) -> Vec<u8> {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len()), 0_u32, 0);
     for letter in text.bytes() {
@@ -263,8 +263,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_are_decoded() {
-        assert_eq!(decoded("bGl2ZW9iamVjdA=="), b"liveobject");
-        assert_eq!(decoded("/+8="), [0xff, 0xef]);
+    fn base64_is_decoded() {
+        assert_eq!(decode_base64("bGl2ZW9iamVjdA=="), b"liveobject");
+        assert_eq!(decode_base64("/+8="), [0xff, 0xef]);
     }
 }

@@ -1,4 +1,4 @@
-//! A child process that is never left behind: dropping it kills it, by its own pid.
+//! A child process that never outlives its value: dropping it kills the process by its pid.
 
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts the command; what it writes goes where the caller has pointed it.
+    /// Starts the command, with the output streams that the caller has configured.
     pub(crate) fn spawn(name: &'static str, command: &mut Command) -> Self {
         let child = command
             .spawn()
@@ -27,12 +27,12 @@ impl ChildProcess {
         self.child.id()
     }
 
-    /// How it ended, when it has.
+    /// Returns the exit status if the process has ended.
     pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap_or_else(|error| panic!("{} cannot be waited for: {error}", self.name))
     }
 
-    /// Sends a signal; nothing happens when the process has already ended.
+    /// Sends a signal, unless the process has already ended.
     pub(crate) fn signal(&mut self, signal: Signal) {
         if self.exited().is_some() {
             return;
@@ -41,7 +41,7 @@ impl ChildProcess {
             .unwrap_or_else(|error| panic!("{} cannot be sent {signal:?}: {error}", self.name));
     }
 
-    /// Waits for the end, at most `timeout`.
+    /// Waits at most `timeout` for the process to end.
     pub(crate) async fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -55,7 +55,7 @@ impl ChildProcess {
         }
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL and waits for the process to end.
     pub(crate) async fn kill(&mut self) {
         self.signal(Signal::KILL);
         let name = self.name;
@@ -67,7 +67,7 @@ impl ChildProcess {
 
 impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // Both fail only when the process has ended and been waited for, which is what is wanted here.
+        // Both calls fail only if the process has already been reaped, which is the desired state.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! A server of somebody else's, in a directory of its own, started and ended as the test says.
+//! A third-party server in its own directory, started and stopped by the test.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -18,21 +18,21 @@ use crate::wait::POLL;
 const PORT_ATTEMPTS: usize = 10;
 const STOP: Duration = Duration::from_secs(20);
 
-/// What it is called, and how it is seen that it is ready.
+/// The name of a server, and how to recognize that it is ready.
 #[derive(Debug)]
-pub(crate) struct Kind {
+pub(crate) struct DaemonKind {
     pub(crate) name: &'static str,
-    /// What stands in its log when it has started.
+    /// The text that its log contains once it is ready.
     pub(crate) ready: &'static str,
-    /// What stands there when a port is taken.
+    /// The text that its log contains if a port is taken.
     pub(crate) port_taken: &'static str,
     pub(crate) start: Duration,
 }
 
-/// A server, running or not; killed when dropped.
+/// A server, running or stopped. It is killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Daemon {
-    kind: &'static Kind,
+    kind: &'static DaemonKind,
     dir: TempDir,
     child: Option<ChildProcess>,
 }
@@ -43,7 +43,7 @@ enum Start {
 }
 
 impl Daemon {
-    pub(crate) fn new(kind: &'static Kind) -> Self {
+    pub(crate) fn new(kind: &'static DaemonKind) -> Self {
         let dir = TempDir::with_prefix(format!("{}-", kind.name)).expect("a temporary directory can be made");
         Self { kind, dir, child: None }
     }
@@ -52,8 +52,8 @@ impl Daemon {
         self.dir.path()
     }
 
-    /// Starts it for the first time, on a free loopback port, which is returned. The command is made from its directory
-    /// and the port.
+    /// Starts the server for the first time on a free loopback port and returns the port. The command is
+    /// built from the server's directory and the port.
     pub(crate) async fn start(&mut self, command: impl Fn(&Path, u16) -> Command) -> u16 {
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
@@ -64,15 +64,19 @@ impl Daemon {
         panic!("{} found no free port in {PORT_ATTEMPTS} attempts: {}", self.kind.name, self.log());
     }
 
-    /// Starts it again on the same port.
+    /// Restarts the server on the same port.
     pub(crate) async fn resume(&mut self, command: impl Fn(&Path, u16) -> Command, port: u16) {
         let started = self.spawn(command(self.dir(), port), port).await;
-        assert!(matches!(started, Start::Ready), "port {port} was taken while {} was away", self.kind.name);
+        assert!(
+            matches!(started, Start::Ready),
+            "port {port} was taken while {} was stopped",
+            self.kind.name
+        );
     }
 
-    /// Waits for its own word that it is ready and for this port.
+    /// Waits until the log reports that the server is ready and the port accepts connections.
     async fn spawn(&mut self, mut command: Command, port: u16) -> Start {
-        let Kind { name, ready, port_taken, start } = *self.kind;
+        let DaemonKind { name, ready, port_taken, start } = *self.kind;
         let before = self.log().len();
         let log =
             File::options().create(true).append(true).open(self.log_file()).expect("a log can be opened");
@@ -98,7 +102,7 @@ impl Daemon {
         }
     }
 
-    /// Ends it with SIGTERM.
+    /// Stops the server with SIGTERM.
     pub(crate) async fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         child.signal(Signal::TERM);
@@ -106,7 +110,7 @@ impl Daemon {
         assert!(ended, "{} did not end within {STOP:?} of SIGTERM: {}", self.kind.name, self.log());
     }
 
-    /// All that it has logged, over all its starts.
+    /// Returns the log output of all runs.
     fn log(&self) -> String {
         let bytes = fs::read(self.log_file()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()

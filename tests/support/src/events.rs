@@ -1,4 +1,4 @@
-//! Server-sent events, as a browser's `EventSource` reads them.
+//! Server-sent events, parsed as a browser's `EventSource` does.
 
 use std::time::Duration;
 
@@ -6,55 +6,55 @@ use reqwest::{RequestBuilder, Response};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-/// Longer than any test.
+/// Longer than any test runs.
 const OPEN: Duration = Duration::from_hours(1);
 
-/// One message. A comment has neither event nor id.
+/// One message. A comment has neither an event nor an id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sse {
-    /// Its `id`.
+    /// The `id` field.
     pub id: String,
-    /// Its kind.
+    /// The `event` field: the kind of message.
     pub event: String,
-    /// Its data; null when there is none.
+    /// The `data` field as JSON, or null if there is none.
     pub data: Value,
-    /// Its comment.
+    /// The text of a comment line.
     pub comment: String,
-    /// Its `retry`.
+    /// The `retry` field.
     pub retry: String,
 }
 
-/// An open stream.
+/// An open event stream.
 #[derive(Debug)]
 pub struct EventStream {
-    /// The answer's head.
+    /// The response, of which only the head has been read.
     pub response: Response,
     text: String,
-    /// The id of the last message that had one.
+    /// The id of the last message that carried one.
     pub last_id: String,
 }
 
 impl EventStream {
-    /// Sends the request. The answer may have any status.
+    /// Sends the request. The response may have any status.
     ///
     /// # Panics
     ///
-    /// When there is no answer.
+    /// Panics if there is no response.
     pub async fn open(request: RequestBuilder) -> Self {
         let response = request.timeout(OPEN).send().await.expect("an answer");
         Self { response, text: String::new(), last_id: String::new() }
     }
 
-    /// The next message; `None` when the stream has ended.
+    /// Returns the next message, or `None` at the end of the stream.
     ///
     /// # Panics
     ///
-    /// When there is none within `patience`.
-    pub async fn next(&mut self, patience: Duration) -> Option<Sse> {
-        let deadline = Instant::now() + patience;
+    /// Panics if none arrives within `timeout`.
+    pub async fn next(&mut self, timeout: Duration) -> Option<Sse> {
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(end) = self.text.find("\n\n") {
-                let message = parsed(&self.text[..end]);
+                let message = parse(&self.text[..end]);
                 self.text.drain(..end + 2);
                 if !message.id.is_empty() {
                     self.last_id.clone_from(&message.id);
@@ -62,40 +62,40 @@ impl EventStream {
                 return Some(message);
             }
             let chunk = timeout_at(deadline, self.response.chunk()).await;
-            let chunk = chunk.unwrap_or_else(|_| panic!("no message within {patience:?}"));
-            // A connection that is cut ends the stream as well.
+            let chunk = chunk.unwrap_or_else(|_| panic!("no message within {timeout:?}"));
+            // A cut connection ends the stream as well.
             let chunk = chunk.ok().flatten()?;
-            self.text.push_str(std::str::from_utf8(&chunk).expect("messages are text, whole ones a chunk"));
+            self.text.push_str(std::str::from_utf8(&chunk).expect("a chunk holds whole characters"));
         }
     }
 
-    /// The first message that satisfies `condition`; others are passed over.
+    /// Returns the first message that satisfies `condition`, skipping all others.
     ///
     /// # Panics
     ///
-    /// When there is none within `patience`, or the stream ends.
+    /// Panics if none arrives within `timeout`, or if the stream ends.
     pub async fn wait_for(
         &mut self,
         what: &str,
-        patience: Duration,
+        timeout: Duration,
         mut condition: impl FnMut(&Sse) -> bool,
     ) -> Sse {
-        let deadline = Instant::now() + patience;
-        let mut passed = Vec::new();
+        let deadline = Instant::now() + timeout;
+        let mut skipped = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{what}: not within {patience:?}; there were {passed:?}");
+            assert!(!left.is_zero(), "{what}: not within {timeout:?}; received {skipped:?}");
             let message = self.next(left).await;
-            let message = message.unwrap_or_else(|| panic!("{what}: the stream ended after {passed:?}"));
+            let message = message.unwrap_or_else(|| panic!("{what}: the stream ended after {skipped:?}"));
             if condition(&message) {
                 return message;
             }
-            passed.push(message);
+            skipped.push(message);
         }
     }
 }
 
-fn parsed(text: &str) -> Sse {
+fn parse(text: &str) -> Sse {
     let mut message = Sse::default();
     for line in text.lines() {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));

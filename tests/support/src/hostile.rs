@@ -1,4 +1,5 @@
-//! A broker that breaks the protocol: each connection is answered with the misdeed that is set at that moment.
+//! A broker that breaks the protocol: it attacks each connection with the attack that is configured at that
+//! moment.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,126 +10,130 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How long a connection that stays open is listened to.
-const LISTENS: Duration = Duration::from_secs(10);
+/// How long the broker keeps reading from a connection that stays open.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Something that repeats goes on until the client has enough, or so long and so much.
-const REPEATS: Duration = Duration::from_secs(3);
-const REPEATS_BYTES: usize = 256 * 1024 * 1024;
+/// A repeated attack ends when the client disconnects, or at this duration or size, whichever comes first.
+const REPEAT_LIMIT: Duration = Duration::from_secs(3);
+const REPEAT_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 
-/// What is done to a client.
+/// An attack on a client.
 #[derive(Clone, Debug)]
-pub struct Misdeed {
-    /// What it is called in a failed test.
+pub struct Attack {
+    /// The name that a failed test reports.
     pub name: &'static str,
-    /// Whether the login is accepted first.
+    /// Whether to accept the login first.
     pub after_login: bool,
-    /// What is sent.
+    /// The bytes to send.
     pub bytes: Vec<u8>,
-    /// What comes then.
+    /// What to do after sending them.
     pub then: Then,
 }
 
-/// What follows upon the bytes of a [`Misdeed`].
+/// What follows the bytes of an [`Attack`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// The connection is closed.
+    /// Close the connection.
     Close,
-    /// It stays open, and nothing is answered.
+    /// Keep the connection open and send nothing more.
     Stay,
-    /// The bytes are sent again and again.
+    /// Send the bytes again and again.
     Repeat,
-    /// The bytes are sent one by one, with pauses.
+    /// Send the bytes one by one, with pauses.
     Drip,
 }
 
-/// Accepts until it is dropped.
+/// A hostile broker. It accepts connections until it is dropped.
 #[derive(Debug)]
-pub struct Hostile {
+pub struct HostileBroker {
     port: u16,
-    misdeed: Arc<Mutex<Misdeed>>,
-    done: watch::Receiver<usize>,
+    attack: Arc<Mutex<Attack>>,
+    attacked: watch::Receiver<usize>,
     _task: JoinSet<()>,
 }
 
-impl Hostile {
-    /// A broker that begins with this.
-    pub async fn start(misdeed: Misdeed) -> Self {
+impl HostileBroker {
+    /// Starts a broker that uses this attack first.
+    pub async fn start(attack: Attack) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let misdeed = Arc::new(Mutex::new(misdeed));
-        let (sender, done) = watch::channel(0);
+        let attack = Arc::new(Mutex::new(attack));
+        let (sender, attacked) = watch::channel(0);
         let mut task = JoinSet::new();
-        let current = Arc::clone(&misdeed);
+        let current = Arc::clone(&attack);
         task.spawn(async move {
             let (mut clients, sender) = (JoinSet::new(), Arc::new(sender));
             while let Ok((client, _)) = listener.accept().await {
-                let misdeed = current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let attack = current.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let sender = Arc::clone(&sender);
                 clients.spawn(async move {
-                    // A client that has enough of it is what is wanted.
-                    let _ended = serve(client, misdeed, &sender).await;
+                    // A client that gives up on the connection is the expected outcome.
+                    let _ended = serve(client, attack, &sender).await;
                 });
             }
         });
-        Self { port, misdeed, done, _task: task }
+        Self { port, attack, attacked, _task: task }
     }
 
-    /// Where it listens.
+    /// Returns the port on which the broker listens.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What the next connections are answered with.
-    pub fn set(&self, misdeed: Misdeed) {
-        *self.misdeed.lock().unwrap_or_else(PoisonError::into_inner) = misdeed;
+    /// Sets the attack for the connections to come.
+    pub fn set_attack(&self, attack: Attack) {
+        *self.attack.lock().unwrap_or_else(PoisonError::into_inner) = attack;
     }
 
-    /// How often a misdeed was done to a client that had asked for a login.
+    /// Returns how many clients were attacked after they had sent a CONNECT.
     #[must_use]
-    pub fn done(&self) -> usize {
-        *self.done.borrow()
+    pub fn attacked(&self) -> usize {
+        *self.attacked.borrow()
     }
 }
 
-async fn serve(mut client: TcpStream, misdeed: Misdeed, done: &watch::Sender<usize>) -> std::io::Result<()> {
-    let mut told = [0; 4096];
-    let read = client.read(&mut told).await?;
-    let Some(accepts) = connack(&told[..read]) else { return Ok(()) };
-    if misdeed.after_login {
-        client.write_all(accepts).await?;
+async fn serve(
+    mut client: TcpStream,
+    attack: Attack,
+    attacked: &watch::Sender<usize>,
+) -> std::io::Result<()> {
+    let mut buffer = [0; 4096];
+    let read = client.read(&mut buffer).await?;
+    let Some(connack_bytes) = connack(&buffer[..read]) else { return Ok(()) };
+    if attack.after_login {
+        client.write_all(connack_bytes).await?;
     }
-    done.send_modify(|count| *count += 1);
-    match misdeed.then {
+    attacked.send_modify(|count| *count += 1);
+    match attack.then {
         Then::Close => {
-            client.write_all(&misdeed.bytes).await?;
+            client.write_all(&attack.bytes).await?;
             return client.shutdown().await;
         }
-        Then::Stay => client.write_all(&misdeed.bytes).await?,
+        Then::Stay => client.write_all(&attack.bytes).await?,
         Then::Repeat => {
-            let rounds = REPEATS_BYTES / misdeed.bytes.len().max(1);
+            let rounds = REPEAT_LIMIT_BYTES / attack.bytes.len().max(1);
             let flood = async {
                 for _ in 0..rounds {
-                    client.write_all(&misdeed.bytes).await?;
+                    client.write_all(&attack.bytes).await?;
                 }
                 Ok::<(), std::io::Error>(())
             };
-            timeout(REPEATS, flood).await.unwrap_or(Ok(()))?;
+            timeout(REPEAT_LIMIT, flood).await.unwrap_or(Ok(()))?;
         }
         Then::Drip => {
-            for byte in misdeed.bytes {
+            for byte in attack.bytes {
                 client.write_all(&[byte]).await?;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
     }
-    let listens = async { while client.read(&mut told).await.is_ok_and(|n| n > 0) {} };
-    let _enough = timeout(LISTENS, listens).await;
+    let drain = async { while client.read(&mut buffer).await.is_ok_and(|n| n > 0) {} };
+    let _finished = timeout(LISTEN_TIMEOUT, drain).await;
     Ok(())
 }
 
-/// What accepts this CONNECT, in its version; `None` when it is none.
+/// Returns the CONNACK that accepts this CONNECT in its version, or `None` if the bytes are not a CONNECT.
 fn connack(connect: &[u8]) -> Option<&'static [u8]> {
     let name = connect.windows(4).position(|part| part == b"MQTT")?;
     match connect.get(name + 4)? {

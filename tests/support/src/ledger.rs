@@ -1,15 +1,17 @@
-//! The account of a test: what the service accepted against what a subscriber received.
+//! The ledger of a test: the events that the service accepted, compared with the events that a subscriber
+//! received.
 //!
-//! Pure. It answers three questions: was anything *lost*, how much came more than once (*duplicates*, which at-least-once
-//! delivery permits), and did anything *overtake*. A stream of deliveries is read as runs: a run grows, and a step
-//! back (a resend) begins the next one. In order means:
+//! This module does no I/O. It answers three questions: which events were *lost*, how many deliveries were
+//! *duplicates* (which at-least-once delivery permits), and which events were *overtaken*. A stream of
+//! deliveries is split into runs: a run continues while `seq` increases, and a step back (a resend) begins
+//! the next run. The stream is in order if both rules are met:
 //!
-//! 1. Events that come for the first time come in the order of their `seq`.
-//! 2. A resend begins at the first event without acknowledgement and goes on from there. So a run may leave out what
-//!    came before only if that had been acknowledged; when the next run begins later and yet brings what was left
-//!    out, a later event has overtaken it.
+//! 1. First deliveries come in the order of their `seq`.
+//! 2. A resend begins at the first unacknowledged event and continues from there. A run may therefore skip
+//!    an earlier event only if that event had been acknowledged. If the next run begins later and still
+//!    delivers a skipped event, a later event has overtaken it.
 //!
-//! `1 2 3 4 · 2 3 4 5` is in order. `1 2 4 3` breaks the first rule, `1 2 3 4 · 2 4 · 3 4` the second one.
+//! `1 2 3 4 · 2 3 4 5` is in order. `1 2 4 3` breaks the first rule, `1 2 3 4 · 2 4 · 3 4` the second.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
@@ -17,30 +19,30 @@ use std::hash::Hash;
 
 use serde_json::Value;
 
-/// How many deliveries show what happened at one.
-const AROUND: usize = 20;
+/// How many deliveries before and after an event a report shows.
+const CONTEXT: usize = 20;
 
 /// An event that was overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disorder {
-    /// It came for the first time after a later one.
+    /// The event was first delivered after a later one.
     Late {
         /// The overtaken event.
         seq: u64,
-        /// The latest one that came before it.
+        /// The latest event that was delivered before it.
         after: u64,
     },
-    /// It was sent again after a later one that should have waited for it.
+    /// The event was resent after a later one that should have waited for it.
     ResendOvertaken {
         /// The overtaken event.
         seq: u64,
-        /// The one that went ahead.
+        /// The event that was resent first.
         by: u64,
     },
 }
 
 impl Disorder {
-    /// The overtaken event.
+    /// Returns the overtaken event.
     #[must_use]
     pub fn seq(self) -> u64 {
         match self {
@@ -49,15 +51,15 @@ impl Disorder {
     }
 }
 
-/// What was accepted and what was delivered. Events are known by their `event_id`, or, where there are very many, by
-/// something smaller that stands for it.
+/// The accepted and the delivered events. Events are identified by their `event_id` or, where there are very
+/// many, by a smaller substitute.
 #[derive(Clone, Debug)]
 pub struct Ledger<Id = String> {
     accepted: BTreeSet<u64>,
     seqs: HashMap<Id, u64>,
     dead: BTreeSet<u64>,
     delivered: Vec<u64>,
-    /// Where in `delivered` a seq is first.
+    /// The index in `delivered` at which a seq first appears.
     first: HashMap<u64, usize>,
     contradictions: Vec<String>,
 }
@@ -76,19 +78,20 @@ impl<Id> Default for Ledger<Id> {
 }
 
 impl Ledger {
-    /// An empty account.
+    /// Returns an empty ledger.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads a receipt of the REST API: `{event_id, seq, …}`.
+    /// Records a receipt of the REST API: `{event_id, seq, …}`.
     pub fn accepted_receipt(&mut self, receipt: &Value) {
         let (event_id, seq) = identity(receipt);
         self.accepted(event_id, seq);
     }
 
-    /// Reads an event payload. Replays (`replay: true`) are asked for by a person and do not count.
+    /// Records a delivered event payload. Replays (`replay: true`) are requested by a person and do not
+    /// count.
     pub fn delivered_event(&mut self, payload: &Value) {
         if payload["replay"] != true {
             let (event_id, seq) = identity(payload);
@@ -98,51 +101,53 @@ impl Ledger {
 }
 
 impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
-    /// The service acknowledged this event. Saying so again is fine: the receipt must be the same.
+    /// Records that the service accepted this event. A repeated receipt must carry the same seq.
     pub fn accepted(&mut self, event: impl Into<Id>, seq: u64) {
-        self.agree(event.into(), seq, "receipt");
+        self.check_identity(event.into(), seq, "receipt");
         self.accepted.insert(seq);
     }
 
-    /// The service lists this event as dead, with a reason that the test has checked: it need not be delivered.
+    /// Records that the service lists this event as dead, for a reason that the test has checked. It need not
+    /// be delivered.
     pub fn dead(&mut self, seq: u64) {
         self.dead.insert(seq);
     }
 
-    /// A subscriber received this event.
+    /// Records that a subscriber received this event.
     pub fn delivered(&mut self, event: impl Into<Id>, seq: u64) {
-        self.agree(event.into(), seq, "delivery");
+        self.check_identity(event.into(), seq, "delivery");
         self.first.entry(seq).or_insert(self.delivered.len());
         self.delivered.push(seq);
     }
 
-    /// Whether a subscriber received it.
+    /// Returns whether a subscriber received this event.
     #[must_use]
     pub fn has_delivered(&self, seq: u64) -> bool {
         self.first.contains_key(&seq)
     }
 
-    /// What was delivered right before and after the first time that this event was: shows a resend, or a swap.
+    /// Returns the deliveries around the first delivery of this event, which show whether it was a resend or
+    /// a swap.
     #[must_use]
     pub fn around(&self, seq: u64) -> &[u64] {
         let Some(&place) = self.first.get(&seq) else { return &[] };
-        &self.delivered[place.saturating_sub(AROUND)..self.delivered.len().min(place + AROUND)]
+        &self.delivered[place.saturating_sub(CONTEXT)..self.delivered.len().min(place + CONTEXT)]
     }
 
-    /// How many were accepted.
+    /// Returns the number of accepted events.
     #[must_use]
     pub fn accepted_count(&self) -> usize {
         self.accepted.len()
     }
 
-    /// Accepted, not dead, and never delivered.
+    /// Returns the events that were accepted, are not dead, and were never delivered.
     #[must_use]
     pub fn lost(&self) -> Vec<u64> {
         let missing = |seq: &&u64| !self.first.contains_key(seq) && !self.dead.contains(seq);
         self.accepted.iter().filter(missing).copied().collect()
     }
 
-    /// Every event that was overtaken.
+    /// Returns every overtaken event.
     #[must_use]
     pub fn out_of_order(&self) -> Vec<Disorder> {
         let mut disorder = self.late();
@@ -150,39 +155,41 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         disorder
     }
 
-    /// How many deliveries repeated an earlier one.
+    /// Returns how many deliveries repeated an earlier one.
     #[must_use]
     pub fn duplicates(&self) -> usize {
         self.delivered.len() - self.first.len()
     }
 
-    /// How many resends there were (steps back). Each needs a cause: a lost link, a killed service, or the broker.
+    /// Returns how many resends (steps back) there were. Each needs a cause: a lost connection, a killed
+    /// service, or the broker.
     #[must_use]
     pub fn resends(&self) -> usize {
         self.runs().len().saturating_sub(1)
     }
 
-    /// How many resends began before the resend that came before them. A service that lives on never forgets an
-    /// acknowledgement: each of these needs a killed service (or broker).
+    /// Returns how many resends began before the start of the preceding resend. A running service never
+    /// forgets an acknowledgement, so each of these needs a killed service or broker.
     #[must_use]
     pub fn setbacks(&self) -> usize {
         self.runs().windows(2).filter(|pair| self.delivered[pair[1]] < self.delivered[pair[0]]).count()
     }
 
-    /// Delivered without a receipt: accepted, but the answer did not reach the sender. That is permitted.
+    /// Returns the events that were delivered without a receipt: accepted, but the response did not reach the
+    /// sender. This is permitted.
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<u64> {
         let seqs: BTreeSet<u64> = self.delivered.iter().copied().collect();
         seqs.into_iter().filter(|seq| !self.accepted.contains(seq)).collect()
     }
 
-    /// One event with two seqs, or one seq with two events, in words. That is never permitted.
+    /// Describes each event with two seqs and each seq with two events. Neither is ever permitted.
     #[must_use]
     pub fn contradictions(&self) -> &[String] {
         &self.contradictions
     }
 
-    /// All counts in one line.
+    /// Returns all counts in one line.
     #[must_use]
     pub fn summary(&self) -> String {
         format!(
@@ -200,17 +207,18 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
 
     /// # Panics
     ///
-    /// When an accepted event was neither delivered nor declared dead, or the books contradict each other.
+    /// Panics if an accepted event was neither delivered nor recorded as dead, or if the records contradict
+    /// each other.
     #[track_caller]
     pub fn assert_nothing_lost(&self) {
-        assert!(self.contradictions.is_empty(), "contradictions: {:?}", some(&self.contradictions));
+        assert!(self.contradictions.is_empty(), "contradictions: {:?}", first_few(&self.contradictions));
         let lost = self.lost();
-        assert!(lost.is_empty(), "lost {}: {:?} ({})", lost.len(), some(&lost), self.summary());
+        assert!(lost.is_empty(), "lost {}: {:?} ({})", lost.len(), first_few(&lost), self.summary());
     }
 
     /// # Panics
     ///
-    /// When an event was overtaken.
+    /// Panics if an event was overtaken.
     #[track_caller]
     pub fn assert_in_order(&self) {
         let disorder = self.out_of_order();
@@ -218,17 +226,17 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
             disorder.is_empty(),
             "out of order {}: {:?} ({})",
             disorder.len(),
-            some(&disorder),
+            first_few(&disorder),
             self.summary()
         );
     }
 
-    fn agree(&mut self, event: Id, seq: u64, what: &str) {
+    fn check_identity(&mut self, event: Id, seq: u64, what: &str) {
         match self.seqs.insert(event.clone(), seq) {
             Some(other) if other != seq => {
                 self.contradictions.push(format!("{what}: event {event} has seq {seq} and seq {other}"));
             }
-            // An event that is new has a seq that is new.
+            // A new event must have a new seq.
             None if self.accepted.contains(&seq) || self.first.contains_key(&seq) => {
                 self.contradictions
                     .push(format!("{what}: seq {seq} of event {event} belongs to another event"));
@@ -255,7 +263,8 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         starts.windows(3).flat_map(|bounds| self.overtaken_between(bounds[0], bounds[1], bounds[2])).collect()
     }
 
-    /// What the run `start..end` left out although it had come before, and the next run, `end..next_end`, brought.
+    /// Returns the events that the run `start..end` skipped although they had been delivered before, and that
+    /// the next run, `end..next_end`, delivered.
     fn overtaken_between(&self, start: usize, end: usize, next_end: usize) -> Vec<Disorder> {
         let (run, next) = (&self.delivered[start..end], &self.delivered[end..next_end]);
         if next[0] <= run[0] {
@@ -268,7 +277,7 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         next.iter().filter_map(overtaken).collect()
     }
 
-    /// Where runs begin.
+    /// Returns the indexes at which runs begin.
     fn runs(&self) -> Vec<usize> {
         let begins = |index: &usize| *index == 0 || self.delivered[*index] <= self.delivered[*index - 1];
         (0..self.delivered.len()).filter(begins).collect()
@@ -282,8 +291,8 @@ fn identity(json: &Value) -> (&str, u64) {
     (event_id, seq)
 }
 
-/// Enough of a long list to see what is wrong.
-fn some<T>(list: &[T]) -> &[T] {
+/// Returns enough of a long list to see what is wrong.
+fn first_few<T>(list: &[T]) -> &[T] {
     &list[..list.len().min(10)]
 }
 

@@ -1,26 +1,26 @@
-//! Real parts for liveobject's system tests: a real broker, a network that fails on purpose, a broker that
-//! follows a script, a subscriber that remembers, and the real service as a child process.
+//! Test infrastructure for liveobject's system tests: real brokers, a network that fails on purpose, a
+//! scripted broker, a recording subscriber, and the real service as a child process.
 //!
-//! Nothing in here is a mock of liveobject. Everything listens on a private loopback port and works in a directory
-//! of its own, so tests may run side by side; everything ends when its value is dropped. What goes wrong panics with
-//! a sentence that says what was awaited and what was seen instead. Every wait has a bound.
+//! Nothing in this crate mocks liveobject. Every server listens on a private loopback port and works in its
+//! own directory, so that tests can run side by side. Everything ends when its value is dropped. A failed
+//! wait panics with a sentence that names what was awaited and what was seen instead. Every wait is bounded.
 //!
-//! | to have | use |
+//! | for | use |
 //! | --- | --- |
 //! | a broker that can be stopped, killed, frozen and started again | [`Mosquitto`] |
 //! | a broker that speaks MQTT 3.1.1 only | [`Nats`], [`RabbitMq`] |
-//! | an authority, and certificates that are right or wrong | [`Authority`], [`Order`] |
-//! | a network that is cut, stalls, refuses, swallows or delays | [`Proxy`] |
-//! | a server that is no broker | [`Canned`] |
-//! | a broker that breaks the protocol | [`Hostile`] |
+//! | a certificate authority, and valid or deliberately wrong certificates | [`Authority`], [`CertificateSpec`] |
+//! | a network that cuts, stalls, refuses, swallows or delays connections | [`Proxy`] |
+//! | a server that is not a broker | [`CannedServer`] |
+//! | a broker that breaks the protocol | [`HostileBroker`] |
 //! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
-//! | what a Home Assistant would have seen | [`Subscriber`] |
-//! | what a Home Assistant that starts now is told | [`visitor::retained`] |
+//! | what a running Home Assistant would have received | [`Subscriber`] |
+//! | the retained messages that a starting Home Assistant receives | [`visitor::retained`] |
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
-//! | what a page is told as it happens | [`EventStream`] |
-//! | what a person sees of the page | [`Browser`] |
-//! | the proof that nothing was lost or out of order | [`Ledger`] |
-//! | who brought something out of order, the publisher or its broker | [`Wire`] |
+//! | the live event stream that a page reads | [`EventStream`] |
+//! | what a user sees of the page | [`Browser`] |
+//! | proof that nothing was lost or reordered | [`Ledger`] |
+//! | proof of whether the publisher or its broker reordered events | [`Wire`] |
 
 #![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
 
@@ -50,15 +50,15 @@ pub mod wire;
 
 pub use api::{Answer, Api};
 pub use browser::Browser;
-pub use canned::Canned;
+pub use canned::CannedServer;
 pub use events::{EventStream, Sse};
-pub use hostile::{Hostile, Misdeed, Then};
+pub use hostile::{Attack, HostileBroker, Then};
 pub use ledger::{Disorder, Ledger};
 pub use mosquitto::{Listener, Mosquitto, MosquittoBuilder};
 pub use nats::Nats;
-pub use pki::{Authority, Identity, Order};
+pub use pki::{Authority, CertificateSpec, Identity};
 pub use ports::free_port;
-pub use proxy::{Passed, Piece, Proxy};
+pub use proxy::{PacketKind, Proxy, TappedPacket};
 pub use rabbitmq::RabbitMq;
 pub use scripted::{Acks, Refusal, Reply, Rule, ScriptedBroker};
 pub use service::{Finished, Service, ServiceBuilder};

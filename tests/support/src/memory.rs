@@ -1,14 +1,14 @@
-//! What a process holds in memory, as the kernel tells (`proc_pid_status(5)`).
+//! The memory usage of a process, as reported by the kernel (`proc_pid_status(5)`).
 
 use std::fs;
 
-/// The resident set now, in KiB; `None` when the process is gone.
+/// Returns the current resident set size in KiB, or `None` if the process is gone.
 #[must_use]
 pub fn resident_kib(pid: u32) -> Option<u64> {
     status_kib(pid, "VmRSS:")
 }
 
-/// The largest resident set so far, in KiB; `None` when the process is gone.
+/// Returns the peak resident set size in KiB, or `None` if the process is gone.
 #[must_use]
 pub fn peak_kib(pid: u32) -> Option<u64> {
     status_kib(pid, "VmHWM:")

@@ -1,8 +1,9 @@
-//! A real mosquitto broker on a private loopback port, in a directory of its own.
+//! A real mosquitto broker on a private loopback port, in its own directory.
 //!
-//! The port and the directory stay the same over [`Mosquitto::stop`], [`Mosquitto::kill`] and
-//! [`Mosquitto::restart`]. With persistence (the default) retained messages and persistent sessions survive a stop.
-//! They survive a *kill* only as far as the broker has written them: see [`MosquittoBuilder::save_every_change`].
+//! The port and the directory stay the same across [`Mosquitto::stop`], [`Mosquitto::kill`] and
+//! [`Mosquitto::restart`]. With persistence (the default), retained messages and persistent sessions survive
+//! a stop. They survive a *kill* only if the broker has already written them: see
+//! [`MosquittoBuilder::save_every_change`].
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -29,30 +30,30 @@ const START: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(10);
 const PORT_ATTEMPTS: usize = 10;
 
-/// A running (or stopped) broker; killed when dropped.
+/// A broker, running or stopped. It is killed when dropped.
 #[derive(Debug)]
 pub struct Mosquitto {
     settings: MosquittoBuilder,
     dir: TempDir,
     port: u16,
-    /// Those of further listeners, in the order of the builder.
+    /// The ports of the additional listeners, in the order of the builder.
     ports: Vec<u16>,
     child: Option<ChildProcess>,
 }
 
 enum Start {
-    Accepts,
+    Ready,
     PortTaken,
 }
 
 impl Mosquitto {
-    /// A broker which anybody may use, with persistence and without bounds; the builder changes that.
+    /// Returns a builder for a broker with anonymous access, persistence and no limits.
     #[must_use]
     pub fn builder() -> MosquittoBuilder {
         MosquittoBuilder::default()
     }
 
-    /// A broker with the builder's defaults, started.
+    /// Starts a broker with the builder's defaults.
     pub async fn start() -> Self {
         Self::builder().start().await
     }
@@ -64,38 +65,38 @@ impl Mosquitto {
         for _ in 0..PORT_ATTEMPTS {
             broker.port = free_port();
             broker.ports = broker.settings.listeners.iter().map(|_| free_port()).collect();
-            if let Start::Accepts = broker.spawn().await {
+            if let Start::Ready = broker.spawn().await {
                 return broker;
             }
         }
         panic!("mosquitto found no free port in {PORT_ATTEMPTS} attempts: {}", broker.log());
     }
 
-    /// Starts it again on the same port, after stopping it if it runs.
+    /// Stops the broker if it runs, and starts it again on the same port.
     ///
     /// # Panics
     ///
-    /// When it does not accept within 10 s.
+    /// Panics if it does not accept connections within 10 s.
     pub async fn restart(&mut self) {
         self.stop().await;
         self.resume().await;
     }
 
-    /// Starts it again on the same port after [`Mosquitto::stop`] or [`Mosquitto::kill`].
+    /// Starts the broker again on the same port after [`Mosquitto::stop`] or [`Mosquitto::kill`].
     ///
     /// # Panics
     ///
-    /// When it runs, or does not accept within 10 s.
+    /// Panics if it is running already, or does not accept connections within 10 s.
     pub async fn resume(&mut self) {
-        assert!(self.child.is_none(), "mosquitto runs already");
+        assert!(self.child.is_none(), "mosquitto is already running");
         let deadline = Instant::now() + START;
         while let Start::PortTaken = self.spawn().await {
-            assert!(Instant::now() < deadline, "port {} was taken while mosquitto was away", self.port);
+            assert!(Instant::now() < deadline, "port {} was taken while mosquitto was stopped", self.port);
             sleep(POLL).await;
         }
     }
 
-    /// Ends it with SIGTERM: connections are closed, the persistent state is written.
+    /// Stops the broker with SIGTERM: it closes its connections and writes its persistent state.
     pub async fn stop(&mut self) {
         let Some(mut child) = self.child.take() else {
             return;
@@ -106,24 +107,25 @@ impl Mosquitto {
         assert!(ended, "mosquitto did not end within {STOP:?} of SIGTERM: {}", self.log());
     }
 
-    /// Ends it with SIGKILL.
+    /// Kills the broker with SIGKILL.
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().await;
         }
     }
 
-    /// Stops it in its tracks (SIGSTOP): connections stay open, the kernel still accepts new ones, nobody answers.
+    /// Suspends the broker with SIGSTOP: connections stay open and the kernel still accepts new ones, but
+    /// nothing responds.
     pub fn freeze(&mut self) {
         self.running().signal(Signal::STOP);
     }
 
-    /// Lets it go on after [`Mosquitto::freeze`].
+    /// Resumes the broker after [`Mosquitto::freeze`].
     pub fn thaw(&mut self) {
         self.running().signal(Signal::CONT);
     }
 
-    /// Puts other access rules in force, without a restart. The broker must have been built with rules.
+    /// Replaces the access rules without a restart. The broker must have been built with rules.
     pub async fn set_acl(&mut self, rules: &str) {
         assert!(self.settings.acl.is_some(), "mosquitto was started without an ACL file");
         self.settings.acl = Some(rules.to_owned());
@@ -131,37 +133,37 @@ impl Mosquitto {
         let before = self.log().len();
         self.running().signal(Signal::HUP);
         let log = self.log_file();
-        wait_until("mosquitto read its access rules again", START, async || {
+        wait_until("mosquitto reloaded its access rules", START, async || {
             read(&log).get(before..).is_some_and(|new| new.contains("Reloading config"))
         })
         .await;
     }
 
-    /// The port, the same for its whole life.
+    /// Returns the port, which never changes.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The port of a further listener, by its place in the builder.
+    /// Returns the port of an additional listener by its index in the builder.
     #[must_use]
     pub fn listener(&self, place: usize) -> u16 {
         self.ports[place]
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("mosquitto runs").pid()
+        self.child.as_ref().expect("mosquitto is running").pid()
     }
 
-    /// The directory with its configuration, log and persistent state.
+    /// Returns the directory that contains the configuration, log and persistent state.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// All that it has logged, over all its starts.
+    /// Returns the log output of all runs.
     #[must_use]
     pub fn log(&self) -> String {
         read(&self.log_file())
@@ -172,7 +174,7 @@ impl Mosquitto {
     }
 
     fn running(&mut self) -> &mut ChildProcess {
-        self.child.as_mut().expect("mosquitto runs")
+        self.child.as_mut().expect("mosquitto is running")
     }
 
     async fn spawn(&mut self) -> Start {
@@ -190,11 +192,12 @@ impl Mosquitto {
         }
         command.stdout(log.try_clone().expect("a file handle can be cloned")).stderr(log);
         let child = ChildProcess::spawn("mosquitto", &mut command);
-        self.accepting(child, before).await
+        self.wait_until_accepting(child, before).await
     }
 
-    /// Waits for the broker's own word that it runs, and then for its port: a port that answers could be another's.
-    async fn accepting(&mut self, mut child: ChildProcess, log_before: usize) -> Start {
+    /// Waits until the broker logs that it is running, and then for its port: a port alone could belong to
+    /// another process.
+    async fn wait_until_accepting(&mut self, mut child: ChildProcess, log_before: usize) -> Start {
         let deadline = Instant::now() + START;
         loop {
             let log = self.log();
@@ -203,9 +206,9 @@ impl Mosquitto {
                 assert!(new.contains("Address already in use"), "mosquitto ended ({status}): {new}");
                 return Start::PortTaken;
             }
-            if new.contains(" running") && connects(self.port).await {
+            if new.contains(" running") && accepts_connections(self.port).await {
                 self.child = Some(child);
-                return Start::Accepts;
+                return Start::Ready;
             }
             let port = self.port;
             assert!(
@@ -217,7 +220,7 @@ impl Mosquitto {
     }
 }
 
-async fn connects(port: u16) -> bool {
+async fn accepts_connections(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
 }
 
@@ -225,7 +228,7 @@ fn read(file: &Path) -> String {
     fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// Servers are often installed where only root looks for programs.
+/// Servers are often installed in directories that only root has in its PATH.
 pub(crate) fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let file = std::env::split_paths(&path)

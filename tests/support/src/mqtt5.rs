@@ -1,5 +1,6 @@
-//! As much of MQTT 5 and 3.1.1 as the scripted broker and the subscriber need, written apart from any client library, so that a
-//! mistake in the library under test is not repeated here. Faults in what is received are errors that say what was wrong.
+//! The parts of MQTT 5 and 3.1.1 that the scripted broker and the subscriber need. They are implemented
+//! independently of any client library, so that a bug in the library under test is not repeated here. Errors
+//! describe what is wrong with the received bytes.
 
 use std::io;
 
@@ -12,7 +13,7 @@ mod fields;
 pub use encode::{ConnAck, Encoder};
 use fields::{Fields, invalid};
 
-/// What is spoken.
+/// A protocol version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// MQTT 3.1.1: no properties, no reason codes.
@@ -22,14 +23,14 @@ pub enum Version {
     V5,
 }
 
-/// A packet, as far as a test may ask about it.
+/// A packet, with the fields that tests need.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Packet {
     /// CONNECT.
     Connect(Connect),
     /// PUBLISH.
     Publish(Publish),
-    /// PUBACK, PUBREC or PUBCOMP: the answer to what the other side sent.
+    /// PUBACK, PUBREC or PUBCOMP: the reply to a packet from the other side.
     Answer {
         /// The packet type, 4, 5 or 7.
         kind: u8,
@@ -40,12 +41,12 @@ pub enum Packet {
     ConnAck {
         /// Whether the broker has kept the session.
         session_present: bool,
-        /// 0 when the client is welcome.
+        /// 0 if the connection is accepted.
         reason: u8,
     },
     /// SUBACK.
     SubAck {
-        /// The granted QoS, or a refusal, for each filter.
+        /// The granted QoS, or a failure code, for each filter.
         reasons: Bytes,
     },
     /// PINGRESP.
@@ -55,9 +56,9 @@ pub enum Packet {
         /// The packet id.
         packet_id: u16,
     },
-    /// SUBSCRIBE: packet id, then each filter with the QoS asked for.
+    /// SUBSCRIBE: packet id, then each filter with the requested QoS.
     Subscribe(u16, Vec<(String, u8)>),
-    /// UNSUBSCRIBE: packet id and how many filters.
+    /// UNSUBSCRIBE: packet id and number of filters.
     Unsubscribe(u16, usize),
     /// PINGREQ.
     PingReq,
@@ -65,20 +66,20 @@ pub enum Packet {
     Disconnect(u8),
 }
 
-/// What a client said when it connected.
+/// The contents of a CONNECT packet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Connect {
-    /// What the client speaks.
+    /// The version that the client speaks.
     pub version: Version,
-    /// The client id; empty when the broker is to choose.
+    /// The client id; empty if the broker should assign one.
     pub client_id: String,
-    /// Whether an earlier session is to be dropped.
+    /// Whether to discard an earlier session.
     pub clean_start: bool,
     /// Keep alive, in seconds.
     pub keep_alive: u16,
-    /// How long the session is to be kept after the end of the connection, in seconds.
+    /// How long to keep the session after the connection ends, in seconds.
     pub session_expiry: Option<u32>,
-    /// How many unacknowledged messages the client takes.
+    /// The maximum number of unacknowledged messages that the client accepts.
     pub receive_maximum: Option<u16>,
     /// The user name.
     pub username: Option<String>,
@@ -97,11 +98,11 @@ pub struct Will {
     pub payload: Bytes,
     /// Its QoS.
     pub qos: u8,
-    /// Whether it is to be retained.
+    /// Whether to retain it.
     pub retain: bool,
 }
 
-/// Whether detection events are published there, live or late.
+/// Returns whether detection events are published to this topic, live or late.
 #[must_use]
 pub fn is_event_topic(topic: &str) -> bool {
     topic.ends_with("/event") || topic.ends_with("/history")
@@ -116,32 +117,32 @@ pub struct Publish {
     pub payload: Bytes,
     /// 0, 1 or 2.
     pub qos: u8,
-    /// Whether it is to be retained.
+    /// Whether to retain it.
     pub retain: bool,
-    /// Whether the sender says that it may have sent it before.
+    /// Whether the sender marks it as a possible duplicate.
     pub dup: bool,
     /// The packet id; 0 with QoS 0.
     pub packet_id: u16,
-    /// Message Expiry Interval in seconds, when the property is there.
+    /// Message Expiry Interval in seconds, if present.
     pub message_expiry: Option<u32>,
     /// The size of the whole packet in bytes.
     pub packet_size: usize,
 }
 
 impl Publish {
-    /// Whether it is a detection event, live or late.
+    /// Returns whether this is a detection event, live or late.
     #[must_use]
     pub fn is_event(&self) -> bool {
         is_event_topic(&self.topic)
     }
 }
 
-/// Reads one packet of this version (a CONNECT of any); `None` when the other side has closed the connection between two
-/// packets.
+/// Reads one packet of this version (a CONNECT of any version). Returns `None` if the other side has closed
+/// the connection between two packets.
 ///
 /// # Errors
 ///
-/// When the connection fails, or the other side sends what MQTT forbids.
+/// Returns an error if the connection fails, or if the other side violates the protocol.
 pub async fn read_packet(
     version: Version,
     from: &mut (impl AsyncRead + Unpin),
@@ -169,11 +170,11 @@ async fn read_length(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(usize, 
     Err(invalid("a remaining length of more than four bytes"))
 }
 
-/// Takes one packet off the front of what was received so far; `None`: it is not complete yet.
+/// Removes one packet from the front of the received bytes. Returns `None` if it is not complete yet.
 ///
 /// # Errors
 ///
-/// When it is what MQTT forbids.
+/// Returns an error if the bytes violate the protocol.
 pub fn take_packet(version: Version, received: &mut BytesMut) -> io::Result<Option<Packet>> {
     let (mut length, mut prefix) = (0, 0);
     loop {

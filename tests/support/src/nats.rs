@@ -1,39 +1,41 @@
-//! A real NATS server as an MQTT broker. It speaks MQTT 3.1.1 only and says so (a CONNACK with return code 1), keeps retained
-//! messages and sessions on disk (JetStream), and knows QoS 0 and 1: it closes the connection on a QoS 2 message. A topic
-//! must not contain a dot.
+//! A real NATS server as an MQTT broker.
+//!
+//! NATS speaks only MQTT 3.1.1 and reports that with CONNACK return code 1. It stores retained messages and
+//! sessions on disk (JetStream). The highest QoS that it supports is 1: it closes the connection on a QoS 2
+//! message. A topic must not contain a dot.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::daemon::{Daemon, Kind};
+use crate::daemon::{Daemon, DaemonKind};
 use crate::mosquitto::program;
 use crate::ports::free_port;
 
-static KIND: Kind = Kind {
+static KIND: DaemonKind = DaemonKind {
     name: "nats-server",
     ready: "Server is ready",
     port_taken: "address already in use",
     start: Duration::from_secs(20),
 };
 
-/// A running (or stopped) NATS server; killed when dropped. Port and data stay the same over stops.
+/// A NATS server, running or stopped. It is killed when dropped. Port and data survive a stop.
 #[derive(Debug)]
 pub struct Nats {
     daemon: Daemon,
     port: u16,
-    /// A line of its configuration; empty when anybody may come.
+    /// The authorization line of its configuration; empty if anonymous access is allowed.
     authorization: String,
 }
 
 impl Nats {
-    /// A server that anybody may use, on free loopback ports.
+    /// Starts a server with anonymous access, on free loopback ports.
     pub async fn start() -> Self {
         Self::with(String::new()).await
     }
 
-    /// A server that wants this user name and password.
+    /// Starts a server that requires this user name and password.
     pub async fn with_login(username: &str, password: &str) -> Self {
         Self::with(format!("authorization {{ user: {username:?}, password: {password:?} }}\n")).await
     }
@@ -44,21 +46,21 @@ impl Nats {
         Self { daemon, port, authorization }
     }
 
-    /// Ends it with SIGTERM. What it acknowledges in that moment it may lose.
+    /// Stops the server with SIGTERM. It may lose messages that it acknowledges at that moment.
     pub async fn stop(&mut self) {
         self.daemon.stop().await;
     }
 
-    /// Starts it again.
+    /// Starts the server again.
     ///
     /// # Panics
     ///
-    /// When its port is taken meanwhile.
+    /// Panics if the port was taken in the meantime.
     pub async fn resume(&mut self) {
         self.daemon.resume(|dir, port| command(dir, port, &self.authorization), self.port).await;
     }
 
-    /// The port for MQTT.
+    /// Returns the port for MQTT.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port

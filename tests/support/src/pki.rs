@@ -1,4 +1,5 @@
-//! Certificates for the brokers of tests: an authority of the test's own, what it issues, and what is wrong on purpose.
+//! Certificates for test brokers: a private certificate authority, the certificates that it issues, and
+//! deliberate faults.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -6,18 +7,18 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-/// A certificate (with its chain) and its key, as PEM.
+/// A certificate (with its chain) and its private key, as PEM.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The certificate.
+    /// The certificate chain.
     pub certificate: String,
-    /// The key: PKCS#8.
+    /// The private key in PKCS#8 format.
     pub key: String,
 }
 
-/// What a certificate is to be like.
+/// The properties of a certificate to create.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct CertificateSpec {
     subject: String,
     names: Vec<String>,
     from: Duration,
@@ -26,8 +27,8 @@ pub struct Order {
     is_authority: bool,
 }
 
-impl Order {
-    /// A server's, for these names and addresses; valid from yesterday, for a year.
+impl CertificateSpec {
+    /// Describes a server certificate for these names and addresses, valid from yesterday for a year.
     #[must_use]
     pub fn server(names: &[&str]) -> Self {
         Self {
@@ -40,29 +41,29 @@ impl Order {
         }
     }
 
-    /// A client's.
+    /// Describes a client certificate.
     #[must_use]
     pub fn client(name: &str) -> Self {
         let purpose = ExtendedKeyUsagePurpose::ClientAuth;
         Self { subject: name.to_owned(), purpose, ..Self::server(&[]) }
     }
 
-    /// Valid from so many days after now until so many days after now; negative: before.
+    /// Sets the validity period in days relative to now. Negative values are in the past.
     #[must_use]
     pub fn valid(mut self, from: i64, until: i64) -> Self {
-        // An hour more than whole days: whoever counts days counts as many.
+        // One extra hour, so that a count of whole days does not round down.
         (self.from, self.until) = (Duration::days(from), Duration::days(until) + Duration::HOUR);
         self
     }
 
-    /// Marked as an authority's, as `openssl req -x509` does without being asked.
+    /// Marks the certificate as a CA certificate, as `openssl req -x509` does by default.
     #[must_use]
     pub fn authority(mut self) -> Self {
         self.is_authority = true;
         self
     }
 
-    /// Signed by itself.
+    /// Creates a self-signed certificate.
     #[must_use]
     pub fn self_signed(self) -> Identity {
         let key = key();
@@ -82,17 +83,17 @@ impl Order {
     }
 }
 
-/// An authority.
+/// A certificate authority.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
-    /// What has to come with what it issues: itself, when it is not the root.
+    /// The chain to include in issued certificates: this certificate, unless it is the root.
     chain: String,
 }
 
 impl Authority {
-    /// One that signs itself.
+    /// Creates a self-signed root authority.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let (key, params) = (key(), authority(name));
@@ -100,7 +101,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem, chain: String::new() }
     }
 
-    /// One below this one.
+    /// Creates an intermediate authority below this one.
     #[must_use]
     pub fn intermediate(&self, name: &str) -> Self {
         let (key, params) = (key(), authority(name));
@@ -108,31 +109,31 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), chain: pem.clone() + &self.chain, pem }
     }
 
-    /// Its certificate.
+    /// Returns the authority's certificate.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A certificate to order.
+    /// Issues a certificate with a new key.
     #[must_use]
-    pub fn issue(&self, order: &Order) -> Identity {
+    pub fn issue(&self, spec: &CertificateSpec) -> Identity {
         let key = key();
-        self.certify(order, &key)
+        self.certify(spec, &key)
     }
 
-    /// The same for a key that is there: PKCS#8, as PEM.
+    /// Issues a certificate for an existing key (PKCS#8, as PEM).
     ///
     /// # Panics
     ///
-    /// When it is not a key.
+    /// Panics if `key` is not a private key.
     #[must_use]
-    pub fn issue_for(&self, order: &Order, key: &str) -> Identity {
-        self.certify(order, &KeyPair::from_pem(key).expect("a key"))
+    pub fn issue_for(&self, spec: &CertificateSpec, key: &str) -> Identity {
+        self.certify(spec, &KeyPair::from_pem(key).expect("a key"))
     }
 
-    fn certify(&self, order: &Order, key: &KeyPair) -> Identity {
-        let certificate = order.params().signed_by(key, &self.issuer).expect("a certificate can be made");
+    fn certify(&self, spec: &CertificateSpec, key: &KeyPair) -> Identity {
+        let certificate = spec.params().signed_by(key, &self.issuer).expect("a certificate can be made");
         Identity { certificate: certificate.pem() + &self.chain, key: key.serialize_pem() }
     }
 }

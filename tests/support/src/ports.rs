@@ -1,9 +1,9 @@
 //! Free loopback ports.
 //!
-//! They are taken below the range from which the kernel hands out local ports (32768 and up by default). A test that
-//! stops a server and starts it again on the same port would otherwise, now and then, find the port taken by an
-//! outgoing connection; and a client that keeps trying to reach a closed port of that range can end up connected to
-//! itself.
+//! The ports are below the range from which the kernel assigns local ports (32768 and up by default). If a
+//! test stops a server and starts it again on the same port, an outgoing connection could otherwise occupy
+//! the port in between. Also, a client that keeps trying to reach a closed port in that range can end up
+//! connected to itself.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,17 +15,19 @@ const FIRST: u64 = 20_000;
 const COUNT: u64 = 12_000;
 const ATTEMPTS: usize = 200;
 
-/// What tells other tests, in this process and others, that a port is taken, also while the server on it is down. Goes with the
-/// process.
+/// Marks ports as taken for other tests, in this process and in others, even while the server on the port is
+/// down. The marks end with the process.
 static TAKEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
 
-/// A loopback port on which nobody listens right now, and which no other test gets as long as this process lives.
+/// Returns a loopback port on which nothing listens now, and which no other test receives while this process
+/// lives.
 ///
-/// A process that is no test may take it before the caller does: who starts a server on it should try again on another one.
+/// A process that is not a test may take the port before the caller does. A caller that starts a server on it
+/// should retry with another port.
 ///
 /// # Panics
 ///
-/// When no free port is found.
+/// Panics if no free port is found.
 #[must_use]
 pub fn free_port() -> u16 {
     (0..ATTEMPTS)
@@ -36,10 +38,10 @@ pub fn free_port() -> u16 {
 
 fn random_port() -> u16 {
     let random = RandomState::new().build_hasher().finish();
-    u16::try_from(FIRST + random % COUNT).expect("the range lies below 65536")
+    u16::try_from(FIRST + random % COUNT).expect("the range is below 65536")
 }
 
-/// Whether no test had it.
+/// Marks a port as taken. Returns false if another test already has it.
 fn take(port: u16) -> bool {
     let name = SocketAddr::from_abstract_name(format!("liveobject-test-port-{port}"));
     let Ok(taken) = name.and_then(|name| UnixListener::bind_addr(&name)) else { return false };
@@ -52,9 +54,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_given_once() {
+    fn a_port_is_handed_out_once() {
         let port = free_port();
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nobody listens there");
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nothing listens there");
         assert!(!take(port));
     }
 

@@ -1,9 +1,9 @@
 //! A TCP proxy that fails on purpose, in front of any loopback port.
 //!
-//! It forwards until told otherwise. How it treats bytes ([`Proxy::flow`], [`Proxy::stall`], [`Proxy::half_open`],
-//! [`Proxy::delay`], [`Proxy::throttle`]) applies to connections that are open and to those that come; [`Proxy::cut`]
-//! and [`Proxy::reset`] end those that are open. When the target refuses, a connection to the proxy is accepted and then
-//! closed: for a refused connection use [`Proxy::refuse`].
+//! The proxy forwards by default. The handling of bytes ([`Proxy::flow`], [`Proxy::stall`],
+//! [`Proxy::half_open`], [`Proxy::delay`], [`Proxy::throttle`]) applies to open and to future connections;
+//! [`Proxy::cut`] and [`Proxy::reset`] end the open ones. If the target refuses, the proxy accepts a
+//! connection and then closes it; use [`Proxy::refuse`] to refuse connections.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -22,24 +22,24 @@ mod pump;
 mod tap;
 
 use pump::{Mode, Treatment};
-use tap::Ear;
-pub use tap::{Passed, Piece};
+use tap::Tap;
+pub use tap::{PacketKind, TappedPacket};
 
-const REOPEN: Duration = Duration::from_secs(5);
+const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const PORT_ATTEMPTS: usize = 10;
 
-/// A running proxy. It and its connections end when it is dropped.
+/// A running proxy. The proxy and its connections end when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
     treatment: watch::Sender<Treatment>,
-    orders: mpsc::UnboundedSender<(Order, oneshot::Sender<()>)>,
+    commands: mpsc::UnboundedSender<(Command, oneshot::Sender<()>)>,
     counts: Arc<Counts>,
     _acceptor: JoinSet<()>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum Command {
     Cut { reset: bool },
     Refuse,
     Accept,
@@ -53,21 +53,22 @@ struct Counts {
 }
 
 impl Proxy {
-    /// Listens on a free port and forwards to `target_port` on loopback, which need not listen yet.
+    /// Starts a proxy on a free port that forwards to `target_port` on loopback. The target need not listen
+    /// yet.
     pub async fn start(target_port: u16) -> Self {
         Self::start_with(target_port, None).await
     }
 
-    /// The same, and tells which events and answers pass, of connections that are not encrypted.
-    pub async fn tapped(target_port: u16) -> (Self, mpsc::UnboundedReceiver<Passed>) {
+    /// Starts a proxy that also reports the events and acknowledgements on unencrypted connections.
+    pub async fn tapped(target_port: u16) -> (Self, mpsc::UnboundedReceiver<TappedPacket>) {
         let (tap, passed) = mpsc::unbounded_channel();
         (Self::start_with(target_port, Some(tap)).await, passed)
     }
 
-    async fn start_with(target_port: u16, tap: Option<mpsc::UnboundedSender<Passed>>) -> Self {
+    async fn start_with(target_port: u16, tap: Option<mpsc::UnboundedSender<TappedPacket>>) -> Self {
         let (port, listener) = listen_anywhere().await;
         let (treatment, _) = watch::channel(Treatment::default());
-        let (orders, inbox) = mpsc::unbounded_channel();
+        let (commands, inbox) = mpsc::unbounded_channel();
         let counts = Arc::<Counts>::default();
         let acceptor = Acceptor {
             port,
@@ -79,87 +80,87 @@ impl Proxy {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(acceptor.run(listener, inbox));
-        Self { port, treatment, orders, counts, _acceptor: tasks }
+        Self { port, treatment, commands, counts, _acceptor: tasks }
     }
 
-    /// The port to connect to, the same for the proxy's whole life.
+    /// Returns the port to connect to, which never changes.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Ends all open connections, as a process that closes them does (FIN), and keeps accepting new ones.
+    /// Closes all open connections with FIN, as a process does, and keeps accepting new ones.
     pub async fn cut(&self) {
-        self.order(Order::Cut { reset: false }).await;
+        self.command(Command::Cut { reset: false }).await;
     }
 
     /// Ends all open connections with a reset (RST) and keeps accepting new ones.
     pub async fn reset(&self) {
-        self.order(Order::Cut { reset: true }).await;
+        self.command(Command::Cut { reset: true }).await;
     }
 
-    /// Closes the listener, so that connecting fails with "connection refused". Open connections stay.
+    /// Closes the listener, so that connecting fails with "connection refused". Open connections stay open.
     pub async fn refuse(&self) {
-        self.order(Order::Refuse).await;
+        self.command(Command::Refuse).await;
     }
 
     /// Listens again on the same port after [`Proxy::refuse`].
     ///
     /// # Panics
     ///
-    /// When the port cannot be had again within 5 s.
+    /// Panics if the port cannot be bound again within 5 s.
     pub async fn accept(&self) {
-        self.order(Order::Accept).await;
+        self.command(Command::Accept).await;
     }
 
-    /// Forwards in both directions (again). Connections that lost bytes to [`Proxy::half_open`] end now.
+    /// Forwards in both directions (again). Connections that lost bytes to [`Proxy::half_open`] are closed.
     pub fn flow(&self) {
         self.treatment.send_modify(|treatment| treatment.mode = Mode::Flow);
     }
 
-    /// Keeps connections open and forwards nothing, in either direction, until [`Proxy::flow`]. No byte is lost: they
-    /// wait here and in the kernel, and writers feel it once the buffers are full.
+    /// Keeps connections open and forwards nothing in either direction until [`Proxy::flow`]. No byte is
+    /// lost: bytes wait in the proxy and in the kernel, and writers block once the buffers are full.
     pub fn stall(&self) {
         self.treatment.send_modify(|treatment| treatment.mode = Mode::Stall);
     }
 
-    /// Takes all bytes from both sides, forwards none and answers none, as a peer that has vanished does.
+    /// Accepts all bytes from both sides and forwards none, like a peer that has vanished.
     pub fn half_open(&self) {
         self.treatment.send_modify(|treatment| treatment.mode = Mode::Swallow);
     }
 
-    /// From now on every byte arrives so much later, in each direction; throughput stays.
+    /// Delays every byte by this duration in each direction. The throughput stays the same.
     pub fn delay(&self, delay: Duration) {
         self.treatment.send_modify(|treatment| treatment.delay = delay);
     }
 
-    /// From now on each connection carries so many bytes a second, in each direction; `None`: as many as it can.
+    /// Limits each connection to this many bytes per second in each direction; `None` removes the limit.
     pub fn throttle(&self, bytes_per_second: Option<u32>) {
         self.treatment.send_modify(|treatment| treatment.bytes_per_second = bytes_per_second);
     }
 
-    /// How many connections were ever accepted.
+    /// Returns how many connections were ever accepted.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.counts.accepted.load(Ordering::SeqCst)
     }
 
-    /// How many connections are open now.
+    /// Returns how many connections are open now.
     #[must_use]
     pub fn open(&self) -> usize {
         self.counts.open.load(Ordering::SeqCst)
     }
 
-    /// How many connections ended at once because the target could not be reached.
+    /// Returns how many connections were closed at once because the target could not be reached.
     #[must_use]
     pub fn unreachable(&self) -> usize {
         self.counts.unreachable.load(Ordering::SeqCst)
     }
 
-    /// Returns when the order has been carried out.
-    async fn order(&self, order: Order) {
+    /// Sends a command to the acceptor and waits until it has been carried out.
+    async fn command(&self, command: Command) {
         let (done, carried_out) = oneshot::channel();
-        let sent = self.orders.send((order, done));
+        let sent = self.commands.send((command, done));
         assert!(sent.is_ok() && carried_out.await.is_ok(), "the proxy on port {} has ended", self.port);
     }
 }
@@ -169,7 +170,7 @@ struct Acceptor {
     target_port: u16,
     treatment: watch::Sender<Treatment>,
     counts: Arc<Counts>,
-    tap: Option<mpsc::UnboundedSender<Passed>>,
+    tap: Option<mpsc::UnboundedSender<TappedPacket>>,
     connections: JoinSet<()>,
 }
 
@@ -177,21 +178,21 @@ impl Acceptor {
     async fn run(
         mut self,
         listener: TcpListener,
-        mut orders: mpsc::UnboundedReceiver<(Order, oneshot::Sender<()>)>,
+        mut commands: mpsc::UnboundedReceiver<(Command, oneshot::Sender<()>)>,
     ) {
         let mut listener = Some(listener);
         loop {
             tokio::select! {
                 biased;
-                order = orders.recv() => {
-                    let Some((order, done)) = order else { return };
-                    match order {
-                        Order::Cut { reset } => self.cut(reset).await,
-                        Order::Refuse => listener = None,
-                        Order::Accept if listener.is_none() => listener = Some(listen_again(self.port).await),
-                        Order::Accept => {}
+                command = commands.recv() => {
+                    let Some((command, done)) = command else { return };
+                    match command {
+                        Command::Cut { reset } => self.cut(reset).await,
+                        Command::Refuse => listener = None,
+                        Command::Accept if listener.is_none() => listener = Some(listen_again(self.port).await),
+                        Command::Accept => {}
                     }
-                    // Nobody waits any more when the caller gave up.
+                    // The receiver is gone if the caller was cancelled.
                     let _ = done.send(());
                 }
                 client = accepted(listener.as_ref()) => self.serve(client),
@@ -202,7 +203,7 @@ impl Acceptor {
 
     fn serve(&mut self, client: TcpStream) {
         let number = self.counts.accepted.fetch_add(1, Ordering::SeqCst) + 1;
-        let ears = Ear::pair(number, self.tap.clone());
+        let taps = Tap::pair(number, self.tap.clone());
         let counts = Arc::clone(&self.counts);
         let treatment = self.treatment.subscribe();
         let target_port = self.target_port;
@@ -210,7 +211,7 @@ impl Acceptor {
             match TcpStream::connect((Ipv4Addr::LOCALHOST, target_port)).await {
                 Ok(target) => {
                     let _open = Open::new(&counts);
-                    pump::run(client, target, treatment, ears).await;
+                    pump::run(client, target, treatment, taps).await;
                 }
                 Err(_) => {
                     counts.unreachable.fetch_add(1, Ordering::SeqCst);
@@ -220,7 +221,7 @@ impl Acceptor {
     }
 
     async fn cut(&mut self, reset: bool) {
-        // Each pump watches the generation; with a reset it gives up its sockets so that the kernel sends RST.
+        // Each pump watches the generation; on a reset it drops its sockets such that the kernel sends RST.
         self.treatment.send_modify(|treatment| {
             treatment.generation += 1;
             treatment.reset = reset;
@@ -229,7 +230,7 @@ impl Acceptor {
     }
 }
 
-/// Counts a connection as open for as long as it lives, however it ends.
+/// Counts a connection as open while this value exists.
 struct Open(Arc<Counts>);
 
 impl Open {
@@ -250,7 +251,7 @@ async fn accepted(listener: Option<&TcpListener>) -> TcpStream {
         return std::future::pending().await;
     };
     loop {
-        // An error here is about the one connection that is gone again, or a lack of handles that may pass.
+        // The error concerns a single connection that is already gone, or a temporary lack of file handles.
         match listener.accept().await {
             Ok((client, _)) => return client,
             Err(_) => sleep(POLL).await,
@@ -269,11 +270,11 @@ pub(crate) async fn listen_anywhere() -> (u16, TcpListener) {
 }
 
 async fn listen_again(port: u16) -> TcpListener {
-    let deadline = Instant::now() + REOPEN;
+    let deadline = Instant::now() + REOPEN_TIMEOUT;
     loop {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
             Ok(listener) => return listener,
-            Err(error) if Instant::now() >= deadline => panic!("port {port} cannot be had again: {error}"),
+            Err(error) if Instant::now() >= deadline => panic!("port {port} cannot be bound again: {error}"),
             Err(_) => sleep(POLL).await,
         }
     }

@@ -1,37 +1,41 @@
-//! A real RabbitMQ as an MQTT broker, with its MQTT plugin. The version in Debian speaks MQTT 3.1.1 only and closes the
-//! connection on MQTT 5; it answers a QoS 2 message as if it were of QoS 1.
+//! A real RabbitMQ as an MQTT broker, with its MQTT plugin. The version in Debian speaks only MQTT 3.1.1 and
+//! closes the connection on MQTT 5. It acknowledges a QoS 2 message as if it were QoS 1.
 //!
-//! It takes some ten seconds to start. Name server, node name, cookie and data are its own: nothing of a RabbitMQ that runs
-//! on this machine is touched.
+//! It takes about ten seconds to start. It has its own name server, node name, cookie and data: no other
+//! RabbitMQ on this machine is affected.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::daemon::{Daemon, Kind};
+use crate::daemon::{Daemon, DaemonKind};
 use crate::mosquitto::program;
 use crate::ports::free_port;
 
-/// Debian's own command would become another user and use that one's directories.
+/// Debian's own command would switch to another user and use that user's directories.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
-static KIND: Kind = Kind {
+static KIND: DaemonKind = DaemonKind {
     name: "rabbitmq-server",
     ready: "Server startup complete",
     port_taken: "eaddrinuse",
     start: Duration::from_mins(2),
 };
 
-/// Erlang's name server; it has no word for being ready.
-static NAMES: Kind =
-    Kind { name: "epmd", ready: "", port_taken: "Address already in use", start: Duration::from_secs(10) };
+/// Erlang's name server, which does not log that it is ready.
+static NAMES: DaemonKind = DaemonKind {
+    name: "epmd",
+    ready: "",
+    port_taken: "Address already in use",
+    start: Duration::from_secs(10),
+};
 
-/// A running RabbitMQ with one user; killed when dropped. Port and data stay the same over [`RabbitMq::restart`].
+/// A running RabbitMQ with one user. It is killed when dropped. Port and data survive [`RabbitMq::restart`].
 #[derive(Debug)]
 pub struct RabbitMq {
     daemon: Daemon,
-    /// A name server of its own, so that the nodes of this machine do not see each other.
+    /// A private name server, so that nodes on this machine do not see each other.
     _names: Daemon,
     setup: Setup,
     port: u16,
@@ -45,11 +49,11 @@ struct Setup {
 }
 
 impl RabbitMq {
-    /// A server with this user, on free loopback ports.
+    /// Starts a server with this user, on free loopback ports.
     ///
     /// # Panics
     ///
-    /// When it is not ready within two minutes.
+    /// Panics if it is not ready within two minutes.
     pub async fn start(username: &str, password: &str) -> Self {
         let mut names = Daemon::new(&NAMES);
         let names_port = names.start(name_server).await;
@@ -59,17 +63,17 @@ impl RabbitMq {
         Self { daemon, _names: names, setup, port }
     }
 
-    /// Stops it in good order and starts it again.
+    /// Stops the server gracefully and starts it again.
     ///
     /// # Panics
     ///
-    /// When its port is taken meanwhile.
+    /// Panics if the port was taken in the meantime.
     pub async fn restart(&mut self) {
         self.daemon.stop().await;
         self.daemon.resume(|dir, port| self.setup.server(dir, port), self.port).await;
     }
 
-    /// The port for MQTT.
+    /// Returns the port for MQTT.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -97,13 +101,13 @@ impl Setup {
         let mut command = Command::new(SERVER);
         command
             .current_dir(dir)
-            // The cookie is made there.
+            // The cookie is created there.
             .env("HOME", dir)
             .env("RABBITMQ_NODENAME", format!("test-{port}@localhost"))
             .env("RABBITMQ_DIST_PORT", free_port().to_string())
             .env("ERL_EPMD_PORT", self.names_port.to_string())
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
-            // Without a shell between: the server itself gets the signals.
+            // Without a shell in between, the server itself receives the signals.
             .env("NOTIFY_SOCKET", dir.join("nobody"))
             .env("RABBITMQ_LOGS", "-");
         for (name, file) in [

@@ -1,8 +1,9 @@
-//! An MQTT broker that does what a test tells it: it withholds, reorders and refuses acknowledgements, throws
-//! clients out, falls silent. It routes nothing to subscribers; it records what publishers send, in order.
+//! An MQTT broker that follows a test's script: it withholds, reorders and refuses acknowledgements,
+//! disconnects clients, and stops responding. It routes nothing to subscribers; it records what publishers
+//! send, in order.
 //!
-//! The script may change at any time and holds for what is received from then on. The broker keeps watch on what a
-//! client may never do (see [`ScriptedBroker::violations`]).
+//! The script may change at any time and applies to everything received from then on. The broker records what
+//! a client must never do (see [`ScriptedBroker::violations`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub use script::{Acks, Refusal, Reply, Rule};
 pub use state::Received;
 use state::State;
 
-/// A running scripted broker. It and its connections end when it is dropped.
+/// A running scripted broker. The broker and its connections end when it is dropped.
 #[derive(Debug)]
 pub struct ScriptedBroker {
     port: u16,
@@ -32,7 +33,7 @@ pub struct ScriptedBroker {
     _tasks: JoinSet<()>,
 }
 
-/// What the connections and the test share. Every change of the state is announced.
+/// The state shared by the connections and the test. Every change notifies the watchers.
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
@@ -41,7 +42,7 @@ struct Shared {
 
 impl Shared {
     fn read(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere fails its own test; what was recorded stays true.
+        // A panic elsewhere fails its own test; the recorded state stays valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,7 +54,7 @@ impl Shared {
 }
 
 impl ScriptedBroker {
-    /// A broker that welcomes everybody and acknowledges everything, on a free port.
+    /// Starts a broker on a free port that accepts every client and acknowledges every message.
     pub async fn start() -> Self {
         let (port, listener) = listen_anywhere().await;
         let shared = Arc::new(Shared { state: Mutex::default(), changed: watch::channel(()).0 });
@@ -62,48 +63,49 @@ impl ScriptedBroker {
         Self { port, shared, _tasks: tasks }
     }
 
-    /// The port to connect to.
+    /// Returns the port to connect to.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// How it answers the CONNECTs to come.
+    /// Sets the response to future CONNECTs.
     pub fn set_connack(&self, answer: ConnAck) {
         self.shared.change(|state| state.script.connack = answer);
     }
 
-    /// How it turns down the CONNECTs of this version to come; without a word of this it speaks both.
+    /// Refuses future CONNECTs of this version. By default the broker speaks both versions.
     pub fn refuse(&self, version: Version, refusal: Refusal) {
         self.shared.change(|state| state.script.refused.push((version, refusal)));
     }
 
-    /// Speaks both versions from now on.
+    /// Accepts both versions from now on.
     pub fn refuse_nobody(&self) {
         self.shared.change(|state| state.script.refused.clear());
     }
 
-    /// Whether it grants the subscriptions to come.
+    /// Sets whether to grant future subscriptions.
     pub fn grant_subscriptions(&self, grant: bool) {
         self.shared.change(|state| state.script.grant_subscriptions = grant);
     }
 
-    /// Whether it answers the CONNECTs to come at all.
+    /// Sets whether to respond to future CONNECTs at all.
     pub fn answer_connect(&self, answer: bool) {
         self.shared.change(|state| state.script.answer_connect = answer);
     }
 
-    /// Whether it answers pings.
+    /// Sets whether to respond to pings.
     pub fn answer_pings(&self, answer: bool) {
         self.shared.change(|state| state.script.answer_pings = answer);
     }
 
-    /// Whether it answers PUBREL, the third step of QoS 2.
+    /// Sets whether to respond to PUBREL, the third step of QoS 2.
     pub fn answer_pubrel(&self, answer: bool) {
         self.shared.change(|state| state.script.answer_pubrel = answer);
     }
 
-    /// How it acknowledges what no rule is about. [`Acks::All`] also sends what was withheld so far.
+    /// Sets how to acknowledge messages that no rule matches. [`Acks::All`] also releases what was withheld
+    /// so far.
     pub fn set_acks(&self, acks: Acks) {
         self.shared.change(|state| {
             state.script.acks = acks;
@@ -113,32 +115,33 @@ impl ScriptedBroker {
         });
     }
 
-    /// Adds a rule. For each PUBLISH the first rule that fits decides.
+    /// Adds a rule. The first matching rule decides about a PUBLISH.
     pub fn rule(&self, rule: Rule) {
         self.shared.change(|state| state.script.rules.push(rule));
     }
 
-    /// Forgets all rules.
+    /// Removes all rules.
     pub fn clear_rules(&self) {
         self.shared.change(|state| state.script.rules.clear());
     }
 
-    /// Sends the withheld acknowledgements of connections that are still open, in order of receipt.
+    /// Sends the withheld acknowledgements of connections that are still open, in the order of receipt.
     pub fn release(&self) {
         self.shared.change(|state| state.release(false));
     }
 
-    /// Sends the withheld acknowledgements of connections that are still open, the newest first.
+    /// Sends the withheld acknowledgements of connections that are still open, newest first.
     pub fn release_reversed(&self) {
         self.shared.change(|state| state.release(true));
     }
 
-    /// Throws all clients out with a DISCONNECT of this reason, such as 0x8E (session taken over); MQTT 3.1.1 has none.
+    /// Disconnects all clients with a DISCONNECT of this reason, such as 0x8E (session taken over). MQTT
+    /// 3.1.1 clients get none.
     pub fn disconnect(&self, reason: u8) {
         self.shared.change(|state| state.end_all(Some(reason)));
     }
 
-    /// Closes all connections without a word.
+    /// Closes all connections without a DISCONNECT.
     pub fn close(&self) {
         self.shared.change(|state| state.end_all(None));
     }
@@ -153,56 +156,57 @@ impl ScriptedBroker {
         self.shared.change(|state| state.send_all(|mqtt| mqtt.publish(message)));
     }
 
-    /// Every PUBLISH received, in order, over all connections.
+    /// Returns every PUBLISH received, in order, over all connections.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.shared.read().received.clone()
     }
 
-    /// Every CONNECT received, in order.
+    /// Returns every CONNECT received, in order.
     #[must_use]
     pub fn connects(&self) -> Vec<Connect> {
         self.shared.read().connects.clone()
     }
 
-    /// The reason code of every DISCONNECT received, in order.
+    /// Returns the reason code of every DISCONNECT received, in order.
     #[must_use]
     pub fn disconnects(&self) -> Vec<u8> {
         self.shared.read().disconnects.clone()
     }
 
-    /// Every filter subscribed to, with the QoS asked for.
+    /// Returns every subscribed filter with the requested QoS.
     #[must_use]
     pub fn subscriptions(&self) -> Vec<(String, u8)> {
         self.shared.read().subscriptions.clone()
     }
 
-    /// How many pings were received.
+    /// Returns how many pings were received.
     #[must_use]
     pub fn pings(&self) -> usize {
         self.shared.read().pings
     }
 
-    /// How many acknowledgements are withheld now.
+    /// Returns how many acknowledgements are withheld now.
     #[must_use]
     pub fn withheld(&self) -> usize {
         self.shared.read().held.len()
     }
 
-    /// How many connections are open now.
+    /// Returns how many connections are open now.
     #[must_use]
     pub fn open(&self) -> usize {
         self.shared.read().connections.len()
     }
 
-    /// What clients did against the protocol or against the CONNACK, in words: malformed packets, more in flight
-    /// than the Receive Maximum, a packet id used again before it was free, a QoS, size or retain flag not allowed.
+    /// Describes what clients did against the protocol or against the CONNACK: malformed packets, more
+    /// messages in flight than the Receive Maximum, a packet id reused before it was free, or a QoS, size or
+    /// retain flag that was not allowed.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         self.shared.read().violations.clone()
     }
 
-    /// Waits until `count` PUBLISH packets were received, and returns all.
+    /// Waits until `count` PUBLISH packets were received, and returns all of them.
     pub async fn wait_for_publishes(&self, count: usize, timeout: Duration) -> Vec<Received> {
         self.wait_for(&format!("{count} PUBLISH packets"), timeout, |broker| {
             broker.received().len() >= count
@@ -211,11 +215,11 @@ impl ScriptedBroker {
         self.received()
     }
 
-    /// Waits until `condition` holds, looking after each change.
+    /// Waits until `condition` is true, checking after each change.
     ///
     /// # Panics
     ///
-    /// When it does not hold within `timeout`, with a summary of what was seen.
+    /// Panics with a summary of what was seen if this takes longer than `timeout`.
     pub async fn wait_for(&self, what: &str, timeout: Duration, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + timeout;
         let mut changed = self.shared.changed.subscribe();
@@ -235,7 +239,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                // A connection that failed before it was accepted is no connection.
+                // A connection that failed before it was accepted does not count.
                 if let Ok((stream, _)) = accepted {
                     connections.spawn(connection::serve(stream, Arc::clone(&shared)));
                 }

@@ -1,8 +1,8 @@
-//! The real `liveobject` binary as a child process, in a directory of its own.
+//! The real `liveobject` binary as a child process, in its own directory.
 //!
-//! The service is told to log JSON; where it listens is read from its log: the line with the message `listening` and
-//! the field `address`. Data directory and port stay the same over restarts. Everything that its [`Api`] can do can
-//! be asked of the [`Service`] itself.
+//! The service is configured to log JSON. Its address is read from the log line with the message `listening`,
+//! field `address`. Data directory and port stay the same across restarts. A [`Service`] dereferences to its
+//! [`Api`].
 
 use std::fs::{self, File};
 use std::ops::Deref;
@@ -30,68 +30,69 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(20);
 const COMMAND: Duration = Duration::from_mins(1);
 
-/// The service, running or not; killed when dropped.
+/// The service, running or stopped. It is killed when dropped.
 #[derive(Debug)]
 pub struct Service {
     settings: ServiceBuilder,
     dir: TempDir,
     data_dir: PathBuf,
     port: u16,
-    /// The log's length at the last start.
+    /// The length of the log at the latest start.
     log_before: u64,
     child: Option<ChildProcess>,
     api: Api,
 }
 
-/// A command that has run to its end.
+/// The result of a command that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// The exit code; the negative signal number when a signal ended it.
+    /// The exit code, or the negative signal number if a signal ended it.
     pub code: i32,
-    /// What it wrote to standard output.
+    /// What the command wrote to standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// What the command wrote to standard error.
     pub stderr: String,
 }
 
 impl Service {
-    /// A service of this binary, such as `env!("CARGO_BIN_EXE_liveobject")`.
+    /// Returns a builder for a service of this binary, such as `env!("CARGO_BIN_EXE_liveobject")`.
     pub fn builder(binary: impl Into<PathBuf>) -> ServiceBuilder {
         ServiceBuilder::new(binary.into())
     }
 
-    /// Starts it and waits until it lives (`GET /health/live` answers 200). A service that has not run yet listens on
-    /// a port that it gets now; later it listens there again.
+    /// Starts the service and waits until it is live (`GET /health/live` returns 200). The first start
+    /// determines the port; later starts use the same one.
     ///
     /// # Panics
     ///
-    /// When it runs already, ends, or does not live within 30 s: with its log.
+    /// Panics with the log if the service runs already, ends, or is not live within 30 s.
     pub async fn start(&mut self) {
         self.spawn();
         let deadline = Instant::now() + START;
         self.port = loop {
             match log::listening_port(&self.log_since(self.log_before)) {
                 Some(port) => break port,
-                None => self.not_yet("listen", deadline).await,
+                None => self.wait_for_progress("listen", deadline).await,
             }
         };
         self.api.point_to(self.port, None);
         while !self.is_live().await {
-            self.not_yet("live", deadline).await;
+            self.wait_for_progress("become live", deadline).await;
         }
         self.api.point_to(self.port, Some(self.token()));
     }
 
-    /// Starts it without waiting for anything: for a start that is to fail. [`Service::wait`] tells how it ended.
+    /// Starts the service without waiting, for a start that is expected to fail. [`Service::wait`] returns
+    /// how it ended.
     pub fn spawn(&mut self) {
-        assert!(self.child.is_none(), "the service runs already");
+        assert!(self.child.is_none(), "the service is already running");
         self.log_before = fs::metadata(self.stderr_file()).map_or(0, |file| file.len());
         let mut command = self.settings.command(&["serve"], self.dir.path(), &self.data_dir, self.port);
         command.stdout(append(&self.stdout_file())).stderr(append(&self.stderr_file()));
         self.child = Some(ChildProcess::spawn("the service", &mut command));
     }
 
-    /// Stops it in good order if it runs, and starts it again on the same data directory and port.
+    /// Stops the service gracefully if it runs, and starts it again on the same data directory and port.
     pub async fn restart(&mut self) {
         if self.child.is_some() {
             self.sigterm();
@@ -100,51 +101,52 @@ impl Service {
         self.start().await;
     }
 
-    /// SIGKILL; returns when it is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     pub async fn kill9(&mut self) {
         self.running().kill().await;
         self.child = None;
     }
 
-    /// SIGTERM; [`Service::wait`] tells how it ended.
+    /// Sends SIGTERM. [`Service::wait`] returns how the service ended.
     pub fn sigterm(&mut self) {
         self.running().signal(Signal::TERM);
     }
 
-    /// SIGSTOP: it stays, but does nothing, until [`Service::thaw`].
+    /// Suspends the process (SIGSTOP) until [`Service::thaw`].
     pub fn freeze(&mut self) {
         self.running().signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Resumes the process (SIGCONT).
     pub fn thaw(&mut self) {
         self.running().signal(Signal::CONT);
     }
 
-    /// Waits for its end and returns the exit code, or the negative signal number when a signal ended it.
+    /// Waits for the process to end and returns the exit code, or the negative signal number if a signal
+    /// ended it.
     ///
     /// # Panics
     ///
-    /// When it does not end within 20 s.
+    /// Panics if it does not end within 20 s.
     pub async fn wait(&mut self) -> i32 {
         let status = self.running().wait(STOP).await;
         let status = status
-            .unwrap_or_else(|| panic!("the service did not end within {STOP:?}: {}", self.everything()));
+            .unwrap_or_else(|| panic!("the service did not end within {STOP:?}: {}", self.all_output()));
         self.child = None;
         code(status)
     }
 
-    /// Whether the process is there.
+    /// Returns whether the process is running.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.exited().is_none())
     }
 
-    /// Runs another command of the binary, such as `["key", "rotate"]`, with the same configuration, environment and
-    /// data directory, to its end.
+    /// Runs another command of the binary, such as `["key", "rotate"]`, to its end, with the same
+    /// configuration, environment and data directory.
     ///
     /// # Panics
     ///
-    /// When it does not end within 60 s.
+    /// Panics if it does not end within 60 s.
     pub async fn run(&self, arguments: &[&str]) -> Finished {
         let dir = TempDir::new_in(self.dir.path()).expect("a temporary directory can be made");
         let (stdout, stderr) = (dir.path().join("stdout"), dir.path().join("stderr"));
@@ -159,25 +161,25 @@ impl Service {
         }
     }
 
-    /// A handle to its API which can be cloned and follows it over restarts.
+    /// Returns a handle to the API that can be cloned and follows the service across restarts.
     #[must_use]
     pub fn api(&self) -> Api {
         self.api.clone()
     }
 
-    /// The port it listens on; 0 before its first start.
+    /// Returns the port on which the service listens; 0 before the first start.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("the service runs").pid()
+        self.child.as_ref().expect("the service is running").pid()
     }
 
-    /// The API token, from the data directory.
+    /// Returns the API token from the data directory.
     #[must_use]
     pub fn token(&self) -> String {
         let file = self.data_dir.join("api-token");
@@ -185,45 +187,45 @@ impl Service {
         text.trim().to_owned()
     }
 
-    /// The data directory.
+    /// Returns the data directory.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// All that it has logged (standard error), over all its starts.
+    /// Returns the log output (standard error) of all runs.
     #[must_use]
     pub fn log_text(&self) -> String {
         read(&self.stderr_file())
     }
 
-    /// The log lines that are JSON objects, over all its starts, with the fields at the top.
+    /// Returns the log lines of all runs that are JSON objects, with their fields at the top level.
     #[must_use]
     pub fn log_lines(&self) -> Vec<Value> {
         log::lines(&self.log_text()).collect()
     }
 
-    /// All that it has written to standard output, over all its starts.
+    /// Returns the standard output of all runs.
     #[must_use]
     pub fn stdout_text(&self) -> String {
         read(&self.stdout_file())
     }
 
-    /// The memory that it holds now (resident set), in KiB.
+    /// Returns the current resident set size in KiB.
     #[must_use]
     pub fn rss_kib(&self) -> u64 {
-        memory::resident_kib(self.pid()).expect("a running service holds memory")
+        memory::resident_kib(self.pid()).expect("a running service has a resident set")
     }
 
-    /// Waits a little, as long as there is hope.
-    async fn not_yet(&mut self, what: &str, deadline: Instant) {
+    /// Waits one poll interval. Panics if the service has ended or the deadline has passed.
+    async fn wait_for_progress(&mut self, what: &str, deadline: Instant) {
         if let Some(status) = self.running().exited() {
-            panic!("the service ended ({status}) and did not {what}: {}", self.everything());
+            panic!("the service ended ({status}) and did not {what}: {}", self.all_output());
         }
         assert!(
             Instant::now() < deadline,
             "the service did not {what} within {START:?}: {}",
-            self.everything()
+            self.all_output()
         );
         sleep(POLL).await;
     }
@@ -233,7 +235,7 @@ impl Service {
     }
 
     fn running(&mut self) -> &mut ChildProcess {
-        self.child.as_mut().expect("the service has been started")
+        self.child.as_mut().expect("the service is running")
     }
 
     fn stdout_file(&self) -> PathBuf {
@@ -250,7 +252,7 @@ impl Service {
         String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned()
     }
 
-    fn everything(&self) -> String {
+    fn all_output(&self) -> String {
         format!("{}\n{}", self.stdout_text(), self.log_text())
     }
 }
@@ -267,11 +269,11 @@ fn code(status: ExitStatus) -> i32 {
     status
         .code()
         .or_else(|| status.signal().map(|signal| -signal))
-        .expect("a process ends by itself or by a signal")
+        .expect("a process has an exit code or a signal")
 }
 
 fn append(file: &Path) -> File {
-    File::options().create(true).append(true).open(file).expect("a file for the output can be opened")
+    File::options().create(true).append(true).open(file).expect("an output file can be opened")
 }
 
 fn read(file: &Path) -> String {

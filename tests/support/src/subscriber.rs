@@ -1,12 +1,13 @@
-//! A subscriber that remembers: it keeps a persistent session, reconnects by itself, and collects every message.
+//! A recording subscriber: it keeps a persistent session, reconnects automatically, and collects every
+//! message.
 //!
-//! It speaks MQTT by itself: a client library that acknowledges before its user has seen a message loses it when
-//! the link ends at that moment, and a witness must not.
+//! It implements MQTT itself. A client library that acknowledges a message before its user has seen it loses
+//! the message if the connection ends at that moment; a test witness must not.
 //!
-//! With the session the broker keeps messages for it while it is away, so what it has not received in the end was
-//! not published (or was lost by the broker). A message is delivered with the lower QoS of publisher and subscriber:
-//! with QoS 1 the broker, too, may repeat. Where that matters, publish with QoS 2 or let the broker
-//! [upgrade](crate::MosquittoBuilder::upgrade_outgoing_qos).
+//! Thanks to the session, the broker keeps messages while the subscriber is away. A message that never
+//! arrives was therefore not published (or was lost by the broker). A message is delivered with the lower QoS
+//! of publisher and subscriber: with QoS 1 the broker may add duplicates, too. Where that matters, publish
+//! with QoS 2 or let the broker [upgrade](crate::MosquittoBuilder::upgrade_outgoing_qos).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,13 +23,13 @@ use crate::mqtt5::{Publish, Version, is_event_topic};
 mod link;
 
 const START: Duration = Duration::from_secs(10);
-/// A predicate over all messages is asked at most this often while messages stream in.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Minimum interval between two checks of a condition while messages stream in.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A message as it arrived.
+/// A received message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Counts messages from 0 in the order of their arrival.
+    /// Messages are numbered from 0 in the order of their arrival.
     pub order: usize,
     /// When it arrived.
     pub at: Instant,
@@ -36,42 +37,42 @@ pub struct Message {
     pub topic: String,
     /// The payload.
     pub payload: Bytes,
-    /// The QoS it was delivered with: the lower one of publisher and subscriber.
+    /// The delivery QoS: the lower one of publisher and subscriber.
     pub qos: u8,
     /// Whether the broker had retained it, that is, whether it is older than the subscription.
     pub retain: bool,
-    /// Whether the *broker* says that it may have sent it to this subscriber before.
+    /// Whether the *broker* marks it as a possible duplicate for this subscriber.
     pub dup: bool,
-    /// What was left of its Message Expiry Interval, in seconds.
+    /// The rest of its Message Expiry Interval, in seconds.
     pub message_expiry: Option<u32>,
 }
 
 impl Message {
-    /// The payload as JSON.
+    /// Returns the payload as JSON.
     ///
     /// # Panics
     ///
-    /// When it is not JSON.
+    /// Panics if it is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.payload)
             .unwrap_or_else(|error| panic!("no JSON on {}: {error}: {:?}", self.topic, self.payload))
     }
 
-    /// The payload as text.
+    /// Returns the payload as text.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
 
-    /// Whether it is a detection event, live or late.
+    /// Returns whether this is a detection event, live or late.
     #[must_use]
     pub fn is_event(&self) -> bool {
         is_event_topic(&self.topic)
     }
 }
 
-/// Settings of a [`Subscriber`] to be started.
+/// Settings for starting a [`Subscriber`].
 #[derive(Clone, Debug)]
 pub struct SubscriberBuilder {
     port: u16,
@@ -83,18 +84,18 @@ pub struct SubscriberBuilder {
 }
 
 impl SubscriberBuilder {
-    /// Subscribes to this filter; without any, to `#`.
+    /// Adds a filter to subscribe to. The default is `#`.
     #[must_use]
     pub fn filter(mut self, filter: &str) -> Self {
         self.filters.push(filter.to_owned());
         self
     }
 
-    /// The highest QoS to receive with (default 2).
+    /// Sets the highest QoS to receive with (default 2).
     ///
     /// # Panics
     ///
-    /// When it is not 0, 1 or 2.
+    /// Panics if it is not 0, 1 or 2.
     #[must_use]
     pub fn qos(mut self, qos: u8) -> Self {
         assert!(qos <= 2, "QoS {qos}");
@@ -102,21 +103,21 @@ impl SubscriberBuilder {
         self
     }
 
-    /// The client id (default `test-subscriber`). Each subscriber of a broker needs its own.
+    /// Sets the client id (default `test-subscriber`). Each subscriber of a broker needs its own.
     #[must_use]
     pub fn client_id(mut self, client_id: &str) -> Self {
         client_id.clone_into(&mut self.client_id);
         self
     }
 
-    /// The user name and the password.
+    /// Sets the user name and the password.
     #[must_use]
     pub fn login(mut self, username: &str, password: &str) -> Self {
         self.login = Some((username.to_owned(), password.to_owned()));
         self
     }
 
-    /// What to speak (default MQTT 5).
+    /// Sets the protocol version (default MQTT 5).
     #[must_use]
     pub fn version(mut self, version: Version) -> Self {
         self.version = version;
@@ -127,7 +128,7 @@ impl SubscriberBuilder {
     ///
     /// # Panics
     ///
-    /// When the broker has not confirmed the subscription within 10 s.
+    /// Panics if the broker has not confirmed the subscription within 10 s.
     pub async fn start(mut self) -> Subscriber {
         if self.filters.is_empty() {
             self.filters.push("#".to_owned());
@@ -150,7 +151,8 @@ impl SubscriberBuilder {
     }
 }
 
-/// A running subscriber. It disconnects, without a word, when dropped; its session stays at the broker.
+/// A running subscriber. When dropped it closes the connection without a DISCONNECT; the broker keeps its
+/// session.
 #[derive(Debug)]
 pub struct Subscriber {
     shared: Arc<Shared>,
@@ -183,7 +185,7 @@ impl Shared {
 }
 
 impl Subscriber {
-    /// A subscriber to everything at QoS 2, of the broker on this loopback port; the builder changes that.
+    /// Returns a builder for a subscriber to everything at QoS 2, of the broker on this loopback port.
     #[must_use]
     pub fn builder(port: u16) -> SubscriberBuilder {
         SubscriberBuilder {
@@ -196,63 +198,63 @@ impl Subscriber {
         }
     }
 
-    /// A subscriber with the builder's defaults, started.
+    /// Starts a subscriber with the builder's defaults.
     pub async fn start(port: u16) -> Self {
         Self::builder(port).start().await
     }
 
-    /// All messages so far, in the order of their arrival.
+    /// Returns all messages so far, in the order of their arrival.
     #[must_use]
     pub fn messages(&self) -> Vec<Message> {
         self.shared.read().messages.clone()
     }
 
-    /// How many messages have arrived.
+    /// Returns how many messages have arrived.
     #[must_use]
     pub fn count(&self) -> usize {
         self.shared.read().messages.len()
     }
 
-    /// The messages to exactly this topic.
+    /// Returns the messages to exactly this topic.
     #[must_use]
     pub fn on(&self, topic: &str) -> Vec<Message> {
         self.messages().into_iter().filter(|message| message.topic == topic).collect()
     }
 
-    /// The detection events, live and late, in the order of their arrival, as JSON.
+    /// Returns the detection events, live and late, as JSON in the order of their arrival.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
         self.messages().iter().filter(|message| message.is_event()).map(Message::json).collect()
     }
 
-    /// How often it has connected.
+    /// Returns how often the subscriber has connected.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.read().connections
     }
 
-    /// All messages since the last time, and forgets them: for a witness of very many.
+    /// Removes and returns all messages so far, for tests with very many messages.
     #[must_use]
     pub fn take(&self) -> Vec<Message> {
         std::mem::take(&mut self.shared.read().messages)
     }
 
-    /// Whether the broker has confirmed the subscription in the session that there is now.
+    /// Returns whether the broker has confirmed the subscription in the current session.
     #[must_use]
     pub fn is_subscribed(&self) -> bool {
         self.shared.read().subscribed
     }
 
-    /// Forgets all messages so far.
+    /// Removes all messages so far.
     pub fn clear(&self) {
         self.shared.change(|seen| seen.messages.clear());
     }
 
-    /// Waits until `condition` holds for the messages so far, and returns them.
+    /// Waits until `condition` is true for the messages so far, and returns them.
     ///
     /// # Panics
     ///
-    /// When it does not hold within `timeout`, with the newest messages.
+    /// Panics with the newest messages if this takes longer than `timeout`.
     pub async fn wait_for(
         &self,
         mut condition: impl FnMut(&[Message]) -> bool,
@@ -268,7 +270,7 @@ impl Subscriber {
         self.messages()
     }
 
-    /// Waits until so many detection events have arrived, repeats included, and returns them as JSON.
+    /// Waits until this many detection events have arrived, duplicates included, and returns them as JSON.
     pub async fn wait_for_events(&self, count: usize, timeout: Duration) -> Vec<Value> {
         let enough =
             |messages: &[Message]| messages.iter().filter(|message| message.is_event()).count() >= count;
@@ -290,7 +292,7 @@ impl Subscriber {
             }
             let in_time = timeout_at(deadline, changed.changed()).await.is_ok();
             assert!(in_time, "{}", complaint(&self.shared.read()));
-            sleep(LOOK_AGAIN).await;
+            sleep(CHECK_INTERVAL).await;
             changed.mark_unchanged();
         }
     }

@@ -1,4 +1,4 @@
-//! A client that comes, does one thing, and goes; it leaves no session behind.
+//! A short-lived MQTT client: it connects, does one thing and disconnects. It leaves no session behind.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,18 +13,17 @@ use tokio::time::timeout;
 
 use crate::mqtt5::{Connect, Encoder, Packet, Publish, Version, read_packet};
 
-const VISIT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PACKET_ID: u16 = 1;
 const KEEP_ALIVE_SECONDS: u16 = 60;
 const NORMAL: u8 = 0;
 const MQTT: Encoder = Encoder(Version::V5);
 
-/// Publishes a message, retained or not, to the broker on this loopback port; returns when the broker has acknowledged
-/// it.
+/// Publishes a message to the broker on this loopback port, and waits until the broker acknowledges it.
 ///
 /// # Panics
 ///
-/// When the broker has not within 20 s.
+/// When the broker does not acknowledge it within 20 s.
 pub async fn publish(port: u16, topic: &str, payload: &str, retain: bool) {
     let publish = Publish {
         topic: topic.to_owned(),
@@ -34,30 +33,30 @@ pub async fn publish(port: u16, topic: &str, payload: &str, retain: bool) {
         packet_id: PACKET_ID,
         ..Publish::default()
     };
-    bounded("a message is published", async {
+    within_timeout("publish a message", async {
         let mut visitor = Visitor::connect(port).await;
         visitor.send(&MQTT.publish(&publish)).await;
         while !matches!(visitor.next().await, Packet::Answer { kind: 4, packet_id: PACKET_ID }) {}
-        visitor.leave().await;
+        visitor.disconnect().await;
     })
     .await;
 }
 
-/// All that stands retained at the broker on this loopback port: what a subscriber that starts now is told.
+/// Returns all retained messages of the broker on this loopback port, by topic.
 ///
 /// # Panics
 ///
-/// When the broker has not told it within 20 s.
+/// When the broker does not send them within 20 s.
 pub async fn retained(port: u16) -> BTreeMap<String, Vec<u8>> {
-    bounded("what is retained is told", async {
+    within_timeout("read the retained messages", async {
         let mut visitor = Visitor::connect(port).await;
-        // With QoS 0 nothing waits at the broker for acknowledgements: the answer to a ping comes after the last message.
+        // With QoS 0 the broker waits for no acknowledgements: its response to a ping follows the last message.
         visitor.send(&MQTT.subscribe(PACKET_ID, &["#".to_owned()], 0)).await;
-        let (mut standing, mut subscribed) = (BTreeMap::new(), false);
+        let (mut retained, mut subscribed) = (BTreeMap::new(), false);
         loop {
             match visitor.next().await {
                 Packet::Publish(message) if message.retain => {
-                    standing.insert(message.topic, message.payload.to_vec());
+                    retained.insert(message.topic, message.payload.to_vec());
                 }
                 Packet::SubAck { .. } if !subscribed => {
                     subscribed = true;
@@ -67,45 +66,48 @@ pub async fn retained(port: u16) -> BTreeMap<String, Vec<u8>> {
                 _ => {}
             }
         }
-        visitor.leave().await;
-        standing
+        visitor.disconnect().await;
+        retained
     })
     .await
 }
 
-async fn bounded<T>(what: &str, visit: impl Future<Output = T>) -> T {
-    timeout(VISIT, visit).await.unwrap_or_else(|_| panic!("did not happen within {VISIT:?}: {what}"))
+async fn within_timeout<T>(task: &str, work: impl Future<Output = T>) -> T {
+    timeout(TIMEOUT, work).await.unwrap_or_else(|_| panic!("did not {task} within {TIMEOUT:?}"))
 }
 
 struct Visitor(BufReader<TcpStream>);
 
 impl Visitor {
     async fn connect(port: u16) -> Self {
-        static VISITS: AtomicUsize = AtomicUsize::new(0);
-        let visit = VISITS.fetch_add(1, Ordering::SeqCst);
+        static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+        let number = CONNECTIONS.fetch_add(1, Ordering::SeqCst);
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
         let mut visitor = Self(BufReader::new(stream.expect("the broker accepts connections")));
         let connect = Connect {
-            client_id: format!("visitor-{}-{visit}", process::id()),
+            client_id: format!("visitor-{}-{number}", process::id()),
             clean_start: true,
             keep_alive: KEEP_ALIVE_SECONDS,
             ..Connect::default()
         };
         visitor.send(&Encoder::connect(&connect)).await;
-        let welcome = visitor.next().await;
-        assert!(matches!(welcome, Packet::ConnAck { reason: 0, .. }), "no welcome: {welcome:?}");
+        let conn_ack = visitor.next().await;
+        assert!(matches!(conn_ack, Packet::ConnAck { reason: 0, .. }), "not accepted: {conn_ack:?}");
         visitor
     }
 
     async fn send(&mut self, packet: &[u8]) {
-        self.0.write_all(packet).await.expect("the broker reads");
+        self.0.write_all(packet).await.expect("the connection stays open");
     }
 
     async fn next(&mut self) -> Packet {
-        read_packet(Version::V5, &mut self.0).await.expect("a good packet").expect("the broker stays")
+        read_packet(Version::V5, &mut self.0)
+            .await
+            .expect("a valid packet")
+            .expect("the connection stays open")
     }
 
-    async fn leave(mut self) {
+    async fn disconnect(mut self) {
         self.send(&MQTT.disconnect(NORMAL)).await;
     }
 }

@@ -1,17 +1,17 @@
-//! Waiting for a condition, with a bound and a name, instead of sleeping for a guessed time.
+//! Waits for a named condition with a timeout, instead of sleeping for a guessed time.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How often a condition is looked at.
+/// The interval between two checks of a condition.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
-/// Waits until `condition` answers true, looking again every 10 ms.
+/// Waits until `condition` returns true, checking every 10 ms.
 ///
 /// # Panics
 ///
-/// When `timeout` has passed, or the condition itself hangs beyond it: "… did not happen within …".
+/// Panics with "… did not happen within …" if `timeout` passes, even while the condition itself hangs.
 pub async fn wait_until(what: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + timeout;
     loop {
@@ -28,25 +28,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_condition_is_polled_until_it_holds() {
-        let mut looks = 0;
-        wait_until("three looks", Duration::from_secs(5), async || {
-            looks += 1;
-            looks == 3
+    async fn a_condition_is_polled_until_it_is_true() {
+        let mut checks = 0;
+        wait_until("three checks", Duration::from_secs(5), async || {
+            checks += 1;
+            checks == 3
         })
         .await;
-        assert_eq!(looks, 3);
+        assert_eq!(checks, 3);
     }
 
     #[tokio::test]
     #[should_panic(expected = "did not happen within 30ms: pigs fly")]
-    async fn a_condition_that_never_holds_is_named() {
+    async fn a_failed_wait_names_its_condition() {
         wait_until("pigs fly", Duration::from_millis(30), || async { false }).await;
     }
 
     #[tokio::test]
     #[should_panic(expected = "an answer")]
-    async fn a_condition_that_hangs_is_bounded_too() {
+    async fn a_hanging_condition_times_out() {
         wait_until("an answer", Duration::from_millis(30), std::future::pending).await;
     }
 }

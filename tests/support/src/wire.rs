@@ -1,22 +1,23 @@
 //! The order in which events leave their publisher, judged connection by connection.
 //!
-//! Pure. What a subscriber sees has passed the broker; this has not. In order means: on one connection each event is later
-//! than the one before, and none leaves before an earlier one that an earlier connection carried and left without answer.
-//! With QoS 2 a broker may hand a message on when it is released: so releases come in the order in which the broker asks.
-//! Not for publishers whose broker defers events: those may step back.
+//! This module does no I/O. Unlike the events that a subscriber sees, these have not passed the broker. They
+//! are in order if, on one connection, each event is later than the one before, and none is sent ahead of an
+//! earlier event that a previous connection carried without an acknowledgement. With QoS 2 a broker may
+//! forward a message when it is released, so releases must follow the order of the broker's PUBRECs. The
+//! rules do not apply to publishers whose broker defers events, because those may step back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use crate::proxy::Piece;
+use crate::proxy::PacketKind;
 
-/// An event that left after a later one, or should have left before it.
+/// An event that was sent after a later one, or should have been sent before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overtaken {
-    /// The event.
+    /// The overtaken event.
     pub seq: u64,
-    /// The later one.
+    /// The later event.
     pub by: u64,
-    /// The connection that carried the later one.
+    /// The connection that carried the later event.
     pub connection: usize,
 }
 
@@ -25,16 +26,16 @@ pub struct Overtaken {
 pub struct Wire {
     /// The newest connection that has carried an event.
     connection: usize,
-    /// The newest event on it.
+    /// The newest event on that connection.
     last: u64,
-    /// The newest event of all.
+    /// The highest event on any connection.
     highest: u64,
-    /// On this connection, by packet id, without answer.
-    flying: HashMap<u16, u64>,
-    /// On this connection, received and not released, in that order.
+    /// Unacknowledged events on this connection, by packet id.
+    in_flight: HashMap<u16, u64>,
+    /// Events on this connection that are received but not released, in the order of receipt.
     unreleased: VecDeque<u64>,
-    /// Of earlier connections, without answer, and not sent on this one.
-    left: BTreeSet<u64>,
+    /// Events of earlier connections that are unacknowledged and not resent on this one.
+    unsettled: BTreeSet<u64>,
     sent: BTreeMap<u64, Vec<usize>>,
     overtaken: Vec<Overtaken>,
 }
@@ -45,14 +46,14 @@ impl Wire {
         let is_new = carried.is_empty();
         carried.push(connection);
         if connection < self.connection {
-            // What a stalled network still had of a connection that was given up.
+            // Leftovers that a stalled network delivered from an abandoned connection.
             return;
         }
         if connection > self.connection {
             self.connection = connection;
             self.last = 0;
             self.unreleased.clear();
-            self.left.extend(self.flying.drain().map(|(_, seq)| seq));
+            self.unsettled.extend(self.in_flight.drain().map(|(_, seq)| seq));
         }
         let mut fault = |seq, by| self.overtaken.push(Overtaken { seq, by, connection });
         if seq <= self.last {
@@ -60,38 +61,38 @@ impl Wire {
         } else if is_new && seq < self.highest {
             fault(seq, self.highest);
         }
-        let later = self.left.split_off(&seq);
-        for waiting in std::mem::replace(&mut self.left, later) {
+        let later = self.unsettled.split_off(&seq);
+        for waiting in std::mem::replace(&mut self.unsettled, later) {
             fault(waiting, seq);
         }
-        self.left.remove(&seq);
-        self.flying.insert(packet_id, seq);
+        self.unsettled.remove(&seq);
+        self.in_flight.insert(packet_id, seq);
         self.last = seq;
         self.highest = self.highest.max(seq);
     }
 
-    /// A piece passed; `seq` reads an event's place, if it counts.
-    pub fn passed(&mut self, connection: usize, piece: &Piece, seq: impl FnOnce(&[u8]) -> Option<u64>) {
-        match piece {
-            Piece::Event(publish) => {
+    /// Records a packet; `seq` extracts an event's seq if the event counts.
+    pub fn record(&mut self, connection: usize, packet: &PacketKind, seq: impl FnOnce(&[u8]) -> Option<u64>) {
+        match packet {
+            PacketKind::Event(publish) => {
                 if let Some(seq) = seq(&publish.payload) {
                     self.sent(connection, publish.packet_id, seq);
                 }
             }
-            Piece::Received(packet_id) => self.received(connection, *packet_id),
-            Piece::Released(packet_id) => self.released(connection, *packet_id),
-            Piece::Settled(packet_id) => self.settled(connection, *packet_id),
+            PacketKind::Received(packet_id) => self.received(connection, *packet_id),
+            PacketKind::Released(packet_id) => self.released(connection, *packet_id),
+            PacketKind::Settled(packet_id) => self.settled(connection, *packet_id),
         }
     }
 
     fn received(&mut self, connection: usize, packet_id: u16) {
         if connection == self.connection {
-            self.unreleased.extend(self.flying.get(&packet_id));
+            self.unreleased.extend(self.in_flight.get(&packet_id));
         }
     }
 
     fn released(&mut self, connection: usize, packet_id: u16) {
-        let Some(&seq) = self.flying.get(&packet_id) else { return };
+        let Some(&seq) = self.in_flight.get(&packet_id) else { return };
         if connection == self.connection
             && let Some(place) = self.unreleased.iter().position(|other| *other == seq)
         {
@@ -102,23 +103,23 @@ impl Wire {
 
     fn settled(&mut self, connection: usize, packet_id: u16) {
         if connection == self.connection {
-            self.flying.remove(&packet_id);
+            self.in_flight.remove(&packet_id);
         }
     }
 
-    /// How many events left, each counted once.
+    /// Returns how many distinct events were sent.
     #[must_use]
     pub fn count(&self) -> usize {
         self.sent.len()
     }
 
-    /// What left out of order.
+    /// Returns the events that were sent out of order.
     #[must_use]
     pub fn overtaken(&self) -> &[Overtaken] {
         &self.overtaken
     }
 
-    /// The connections that carried it, in their order.
+    /// Returns the connections that carried this event, in order.
     #[must_use]
     pub fn carried(&self, seq: u64) -> &[usize] {
         self.sent.get(&seq).map_or(&[], Vec::as_slice)
@@ -129,7 +130,7 @@ impl Wire {
 mod tests {
     use super::*;
 
-    /// On connection 1 the events 1 to 4, of which 1 and 2 were answered.
+    /// Connection 1 with the events 1 to 4, of which 1 and 2 are acknowledged.
     fn wire() -> Wire {
         let mut wire = Wire::default();
         (1..=4).for_each(|number| wire.sent(1, number, number.into()));
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resend_goes_on_at_the_first_unanswered_event() {
+    fn a_resend_continues_at_the_first_unacknowledged_event() {
         let mut wire = wire();
         (3..=6).for_each(|number| wire.sent(2, number, number.into()));
         assert_eq!(overtaken(&wire), []);
@@ -157,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn a_resend_that_leaves_out_what_was_not_answered_overtakes_it() {
+    fn a_resend_that_skips_an_unacknowledged_event_overtakes_it() {
         let mut wire = wire();
         wire.sent(2, 1, 4);
         assert_eq!(overtaken(&wire), [(3, 4)]);
     }
 
     #[test]
-    fn within_a_connection_nothing_steps_back() {
+    fn a_step_back_within_a_connection_is_an_overtaking() {
         let mut wire = wire();
         wire.sent(1, 5, 6);
         wire.sent(1, 6, 5);
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_on_a_new_connection_is_later_than_all_that_were_sent() {
+    fn a_new_event_on_a_new_connection_must_be_later_than_all_sent_before() {
         let mut wire = wire();
         (3..=4).for_each(|packet_id| wire.settled(1, packet_id));
         wire.sent(1, 5, 7);
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn releases_follow_the_order_in_which_the_broker_asks() {
+    fn releases_must_follow_the_order_of_receipt() {
         let mut wire = wire();
         wire.sent(1, 5, 5);
         for packet_id in [4, 3, 5] {
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_connection_that_was_given_up_does_not_count() {
+    fn leftovers_of_an_abandoned_connection_are_ignored() {
         let mut wire = wire();
         wire.sent(2, 1, 3);
         wire.sent(1, 9, 5);

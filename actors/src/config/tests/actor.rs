@@ -209,3 +209,38 @@ async fn only_a_panic_is_reported_as_a_crash() {
     drop(addr);
     assert_eq!(crashed.recv().await, None);
 }
+
+/// Appends its name to a list when it is notified.
+struct Notified(&'static str, Arc<std::sync::Mutex<Vec<&'static str>>>);
+
+impl Actor for Notified {
+    type Context = Context<Self>;
+}
+
+impl Handler<SettingsChanged> for Notified {
+    type Result = ();
+
+    fn handle(&mut self, _: SettingsChanged, _: &mut Self::Context) {
+        self.1.lock().unwrap().push(self.0);
+    }
+}
+
+#[actix::test]
+async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
+    let order = Arc::default();
+    let listener = |name| Notified(name, Arc::clone(&order)).start().recipient();
+    let listeners = SettingsListeners {
+        supervisor: listener("supervisor"),
+        discovery: listener("discovery"),
+        cameras: listener("cameras"),
+        retained: listener("retained"),
+        outbox: listener("outbox"),
+    };
+    listeners.notify(&SettingsChanged {
+        settings: Arc::new(MqttSettings::defaults("c")),
+        change: SettingsChange::Other,
+        unreadable: None,
+    });
+    crate::testing::settle().await;
+    assert_eq!(*order.lock().unwrap(), ["outbox", "retained", "cameras", "discovery", "supervisor"]);
+}

@@ -3,9 +3,12 @@
 use std::io;
 
 use crate::{
-    connection::{Refusal, Version, reason},
-    settings::MqttSettings,
-    status::{Failure, FailureKind},
+    connection::reason,
+    domain::{
+        mqtt_version::{Refusal, Version},
+        settings::MqttSettings,
+        status::{Failure, FailureKind},
+    },
 };
 
 /// Why a session ended.

@@ -2,7 +2,7 @@
 //!
 //! The [`Events`] tell what happened, in order, and how it [`Ended`]; with the accepted login comes the [`Client`],
 //! which takes what is to be sent. One pair is one session over one network connection; it never reconnects. Before a
-//! login is accepted it may be tried a second time, with the other MQTT version (see [`Approach`]).
+//! login is accepted it may be tried a second time, with the other MQTT version (see [`VersionPolicy`]).
 
 mod ended;
 mod v4;
@@ -16,11 +16,13 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 
 pub use self::ended::Ended;
-use super::{Approach, Refusal, Version};
 use crate::{
-    connection::dial::Line,
-    outbox::DeadReason,
-    settings::{MqttSettings, QoS},
+    connection::dial::SessionTransport,
+    domain::{
+        delivery::DeadReason,
+        mqtt_version::{Refusal, Version, VersionPolicy},
+        settings::{MqttSettings, QoS},
+    },
 };
 
 /// Requests and reads in batches of this size were measured as the fastest.
@@ -54,7 +56,7 @@ pub struct SessionOptions {
     /// How many messages may wait in the client, sent or not.
     pub capacity: u16,
     /// What carries it.
-    pub line: Line,
+    pub line: SessionTransport,
 }
 
 impl SessionOptions {
@@ -162,7 +164,7 @@ pub enum Client {
 pub struct Overrun;
 
 /// A session with these settings; it begins to connect when the events are polled.
-pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, approach: Approach) -> Events {
+pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, approach: VersionPolicy) -> Events {
     // Boxed, since every event moves it.
     let attempt = Box::new(Attempt {
         session: Session::open(settings, options.clone(), approach, approach.first()),
@@ -184,7 +186,7 @@ impl Session {
     fn open(
         settings: &Arc<MqttSettings>,
         options: SessionOptions,
-        approach: Approach,
+        approach: VersionPolicy,
         version: Version,
     ) -> Self {
         match version {
@@ -208,7 +210,7 @@ struct Attempt {
     refused: Option<Refusal>,
     settings: Arc<MqttSettings>,
     options: SessionOptions,
-    approach: Approach,
+    approach: VersionPolicy,
 }
 
 impl Attempt {

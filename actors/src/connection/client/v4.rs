@@ -12,8 +12,11 @@ use rumqttc_v4::{
 
 use super::{Accepted, Answer, BATCH, Ended, Event, Limits, Message, Overrun, SessionOptions, v4_reason};
 use crate::{
-    connection::{Version, dial},
-    settings::{MqttSettings, QoS},
+    connection::dial,
+    domain::{
+        mqtt_version::Version,
+        settings::{MqttSettings, QoS},
+    },
 };
 
 /// The largest packet of the protocol (section 2.2.3): what is too large for a broker only the broker knows.

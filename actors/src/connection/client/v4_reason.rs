@@ -7,8 +7,8 @@ use rumqttc_v4::{
 
 use super::Ended;
 use crate::{
-    connection::{Version, reason},
-    settings::MqttSettings,
+    connection::reason,
+    domain::{mqtt_version::Version, settings::MqttSettings},
 };
 
 /// Why the client's event loop ended. `accepted`: after the login was.
@@ -55,8 +55,8 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::{
-        connection::Refusal,
+    use crate::domain::{
+        mqtt_version::Refusal,
         settings::Protocol,
         status::{Failure, FailureKind},
     };

@@ -12,8 +12,11 @@ use rumqttc::{
 
 use super::{Accepted, Answer, BATCH, Ended, Event, Limits, Message, Overrun, SessionOptions, v5_reason};
 use crate::{
-    connection::{Version, dial},
-    settings::{MqttSettings, QoS},
+    connection::dial,
+    domain::{
+        mqtt_version::Version,
+        settings::{MqttSettings, QoS},
+    },
 };
 
 #[derive(Debug)]

@@ -10,10 +10,13 @@ use rumqttc::{
 
 use super::{Answer, Ended};
 use crate::{
-    connection::{Version, reason},
-    outbox::DeadReason,
-    settings::MqttSettings,
-    status::{Failure, FailureKind},
+    connection::reason,
+    domain::{
+        delivery::DeadReason,
+        mqtt_version::Version,
+        settings::MqttSettings,
+        status::{Failure, FailureKind},
+    },
 };
 
 /// A refusal that does not say whether it will pass is believed after so many times.
@@ -169,7 +172,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::connection::Refusal;
+    use crate::domain::mqtt_version::Refusal;
 
     fn settings() -> MqttSettings {
         MqttSettings {

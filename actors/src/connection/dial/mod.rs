@@ -5,11 +5,11 @@
 //! TLS or the WebSocket does not hide another one that works. What the broker answers to the login is not asked twice: a
 //! wrong password is wrong at every address. When all fail, the failure of the address that led furthest is told.
 
-mod first;
+mod diagnosing;
+mod first_bytes;
 mod stages;
 mod tls;
 mod tls_reason;
-mod watched;
 mod websocket;
 
 use std::{
@@ -25,13 +25,13 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-pub use self::{stages::Stages, tls::Secured};
 use self::{
+    diagnosing::{DiagnosingStream, Route},
     tls::Tls,
-    watched::{Watched, Way},
 };
+pub use self::{stages::Stages, tls::Secured};
 use super::reason;
-use crate::{
+use crate::domain::{
     settings::{MqttSettings, Transport},
     status::Failure,
 };
@@ -49,7 +49,7 @@ pub type Stream = Box<dyn Wire>;
 
 /// What carries one session: a stream that was opened before for it, if any, and what was found on the way.
 #[derive(Debug, Clone, Default)]
-pub struct Line(Arc<Mutex<Found>>);
+pub struct SessionTransport(Arc<Mutex<Found>>);
 
 #[derive(Debug, Default)]
 struct Found {
@@ -57,7 +57,7 @@ struct Found {
     secured: Option<Secured>,
 }
 
-impl Line {
+impl SessionTransport {
     fn found(&self) -> MutexGuard<'_, Found> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +74,7 @@ impl Line {
 }
 
 /// A stream as the MQTT client's connector wants it: the failure travels inside the error.
-pub async fn dial(settings: &MqttSettings, line: &Line) -> Result<Stream, io::Error> {
+pub async fn dial(settings: &MqttSettings, line: &SessionTransport) -> Result<Stream, io::Error> {
     let ready = line.found().ready.take();
     if let Some(stream) = ready {
         return Ok(stream);
@@ -83,7 +83,11 @@ pub async fn dial(settings: &MqttSettings, line: &Line) -> Result<Stream, io::Er
 }
 
 /// Goes all the way within the settings' connect timeout, stage by stage; each address gets an equal share of what is left.
-pub async fn open(settings: &MqttSettings, line: &Line, stages: &mut Stages) -> Result<Stream, Failure> {
+pub async fn open(
+    settings: &MqttSettings,
+    line: &SessionTransport,
+    stages: &mut Stages,
+) -> Result<Stream, Failure> {
     let deadline = Instant::now() + connect_timeout(settings);
     let addresses = resolve(settings, stages).await?;
     open_any(settings, &addresses, deadline, line, stages).await
@@ -94,7 +98,7 @@ async fn open_any(
     settings: &MqttSettings,
     addresses: &[SocketAddr],
     deadline: Instant,
-    line: &Line,
+    line: &SessionTransport,
     stages: &mut Stages,
 ) -> Result<Stream, Failure> {
     let tls = if settings.use_tls { Some(Tls::new(settings).await) } else { None };
@@ -141,7 +145,7 @@ async fn open_address(
     settings: &MqttSettings,
     address: SocketAddr,
     tls: Option<Result<Tls, Failure>>,
-    line: &Line,
+    line: &SessionTransport,
     stages: &mut Stages,
     tried: &[String],
 ) -> Result<Stream, Failure> {
@@ -149,7 +153,7 @@ async fn open_address(
     let tcp = connect(settings, address).await?;
     let before = if tried.is_empty() { String::new() } else { format!(" (before: {})", tried.join(", ")) };
     stages.pass(format!("connected to {address}{before}"));
-    let mut way = Way {
+    let mut way = Route {
         broker: settings.broker(),
         host: settings.broker_host.clone(),
         address,
@@ -178,7 +182,7 @@ async fn open_address(
             Box::new(websocket::upgrade(settings, stream, &way).await?)
         }
     };
-    Ok(Box::new(Watched::new(stream, way)))
+    Ok(Box::new(DiagnosingStream::new(stream, way)))
 }
 
 async fn connect(settings: &MqttSettings, address: SocketAddr) -> Result<TcpStream, Failure> {

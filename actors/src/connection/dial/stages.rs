@@ -2,8 +2,8 @@
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use crate::{
-    config::{TestProgress, TestStage},
+use crate::domain::{
+    probe_report::{TestProgress, TestStage},
     status::Failure,
 };
 

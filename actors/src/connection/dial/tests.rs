@@ -9,10 +9,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::{certificate, status::FailureKind};
+use crate::domain::{certificate, status::FailureKind};
 
-const CERTIFICATE: &str = include_str!("../../certificate/testdata/ec.crt");
-const KEY: &str = include_str!("../../certificate/testdata/ec.pkcs8.key");
+const CERTIFICATE: &str = include_str!("../../domain/certificate/testdata/ec.crt");
+const KEY: &str = include_str!("../../domain/certificate/testdata/ec.pkcs8.key");
 
 /// A server that does this to whoever comes, until the test ends.
 async fn server<F: Future<Output = ()> + Send + 'static>(
@@ -64,8 +64,8 @@ fn settings() -> MqttSettings {
     }
 }
 
-async fn open_these(addresses: &[SocketAddr]) -> (Result<Stream, Failure>, Line, Stages) {
-    let (settings, line, mut stages) = (settings(), Line::default(), Stages::default());
+async fn open_these(addresses: &[SocketAddr]) -> (Result<Stream, Failure>, SessionTransport, Stages) {
+    let (settings, line, mut stages) = (settings(), SessionTransport::default(), Stages::default());
     let deadline = Instant::now() + connect_timeout(&settings);
     let opened = open_any(&settings, addresses, deadline, &line, &mut stages).await;
     (opened, line, stages)
@@ -139,7 +139,7 @@ async fn closing(mut stream: TcpStream) {
 
 async fn login_at(address: SocketAddr) -> io::Result<usize> {
     let settings = MqttSettings { use_tls: false, ca_certificate: None, ..settings() };
-    let (line, mut stages) = (Line::default(), Stages::default());
+    let (line, mut stages) = (SessionTransport::default(), Stages::default());
     let deadline = Instant::now() + connect_timeout(&settings);
     let mut stream = open_any(&settings, &[address], deadline, &line, &mut stages).await.unwrap();
     // More than one write: one of them meets the end of the connection.

@@ -27,10 +27,10 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    first::Recorded,
+    first_bytes::Recorded,
     tls_reason::{self, Handshake},
 };
-use crate::{
+use crate::domain::{
     certificate::{self, Certificate},
     clock,
     settings::{MqttSettings, Transport},
@@ -85,7 +85,7 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let witness = Arc::new(Witness::default());
+        let witness = Arc::new(TlsObservations::default());
         let handshake = Handshake {
             broker: self.broker.clone(),
             name: self.name.to_str().into_owned(),
@@ -113,7 +113,7 @@ impl Tls {
         Ok((stream, Secured { version, certificate, is_verified, handshake }))
     }
 
-    fn config(&self, witness: &Arc<Witness>) -> Result<ClientConfig, rustls::Error> {
+    fn config(&self, witness: &Arc<TlsObservations>) -> Result<ClientConfig, rustls::Error> {
         let provider = certificate::provider();
         let algorithms = provider.signature_verification_algorithms;
         let verifier = Verifier { trust: self.trust.clone(), algorithms, witness: Arc::clone(witness) };
@@ -158,12 +158,12 @@ impl fmt::Display for Secured {
 
 /// What the broker has shown, and asked for.
 #[derive(Debug, Default)]
-pub struct Witness {
+pub struct TlsObservations {
     certificate: OnceLock<CertificateDer<'static>>,
     asked: AtomicBool,
 }
 
-impl Witness {
+impl TlsObservations {
     /// The broker's certificate.
     pub fn certificate(&self) -> Option<Certificate> {
         Certificate::read(self.certificate.get()?)
@@ -218,7 +218,7 @@ fn identity(settings: &MqttSettings) -> Result<Option<CertifiedKey>, String> {
 #[derive(Debug)]
 struct Own {
     identity: Option<Arc<CertifiedKey>>,
-    witness: Arc<Witness>,
+    witness: Arc<TlsObservations>,
 }
 
 impl ResolvesClientCert for Own {
@@ -237,7 +237,7 @@ impl ResolvesClientCert for Own {
 struct Verifier {
     trust: Trust,
     algorithms: WebPkiSupportedAlgorithms,
-    witness: Arc<Witness>,
+    witness: Arc<TlsObservations>,
 }
 
 impl ServerCertVerifier for Verifier {

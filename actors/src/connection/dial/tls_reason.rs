@@ -5,14 +5,16 @@ use std::{io, sync::Arc};
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use super::{
-    first::Speaker,
-    tls::{self, Witness},
+    first_bytes::PeerKind,
+    tls::{self, TlsObservations},
 };
 use crate::{
-    certificate::{self, Certificate},
-    clock,
     connection::reason,
-    status::{Failure, FailureKind},
+    domain::{
+        certificate::{self, Certificate},
+        clock,
+        status::{Failure, FailureKind},
+    },
 };
 
 /// What we came with, and what the broker has shown.
@@ -29,7 +31,7 @@ pub struct Handshake {
     /// Our certificate.
     pub ours: Option<Certificate>,
     /// What the broker has shown and asked for.
-    pub witness: Arc<Witness>,
+    pub witness: Arc<TlsObservations>,
 }
 
 fn failure(message: impl Into<String>) -> Failure {
@@ -68,24 +70,24 @@ pub fn of_handshake(error: &io::Error, first: &[u8], it: &Handshake) -> Failure 
 /// An answer to TLS that is none.
 fn foreign(first: &[u8], it: &Handshake) -> Option<Failure> {
     let broker = &it.broker;
-    match Speaker::of(first) {
-        Speaker::Tls => None,
-        Speaker::Other if first.is_empty() => None,
-        Speaker::Http { .. } if it.is_websocket => Some(failure(format!(
+    match PeerKind::of(first) {
+        PeerKind::Tls => None,
+        PeerKind::Other if first.is_empty() => None,
+        PeerKind::Http { .. } if it.is_websocket => Some(failure(format!(
             "{broker} answers without TLS. Set use_tls to false, or take the port with TLS (usually 443)."
         ))),
-        Speaker::Http { .. } => Some(Failure::new(
+        PeerKind::Http { .. } => Some(Failure::new(
             FailureKind::Protocol,
             format!(
                 "An HTTP server without TLS answers at {broker}: this is not the port of a broker with TLS (usually 8883). \
                  Check broker_port."
             ),
         )),
-        Speaker::Text(words) => Some(Failure::new(
+        PeerKind::Text(words) => Some(Failure::new(
             FailureKind::Protocol,
             format!("{broker} answers {words:?}: that is no MQTT broker. Check broker_port."),
         )),
-        Speaker::Other => Some(failure(format!(
+        PeerKind::Other => Some(failure(format!(
             "{broker} answers without TLS. Set use_tls to false, or take the port with TLS (usually 8883)."
         ))),
     }

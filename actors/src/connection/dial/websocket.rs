@@ -21,10 +21,10 @@ use tokio_tungstenite::{
 
 use super::{
     Stream,
-    first::{Recorded, Speaker},
-    watched::Way,
+    diagnosing::Route,
+    first_bytes::{PeerKind, Recorded},
 };
-use crate::{
+use crate::domain::{
     settings::MqttSettings,
     status::{Failure, FailureKind},
 };
@@ -39,7 +39,7 @@ const MAX_MESSAGE: usize = 1024 * 1024;
 const BUFFER: usize = 16 * 1024;
 
 /// Asks for a WebSocket at the settings' path, and has MQTT in its frames from then on.
-pub async fn upgrade(settings: &MqttSettings, stream: Stream, way: &Way) -> Result<Frames, Failure> {
+pub async fn upgrade(settings: &MqttSettings, stream: Stream, way: &Route) -> Result<Frames, Failure> {
     let scheme = if settings.use_tls { "wss" } else { "ws" };
     let (broker, path) = (settings.broker(), &settings.websocket_path);
     let uri: Uri = format!("{scheme}://{broker}{path}").parse().map_err(|_| {
@@ -71,7 +71,7 @@ pub async fn upgrade(settings: &MqttSettings, stream: Stream, way: &Way) -> Resu
     }
 }
 
-fn refused(error: tungstenite::Error, first: &[u8], settings: &MqttSettings, way: &Way) -> Failure {
+fn refused(error: tungstenite::Error, first: &[u8], settings: &MqttSettings, way: &Route) -> Failure {
     let (broker, path) = (settings.broker(), &settings.websocket_path);
     let protocol = |message: String| Failure::new(FailureKind::Protocol, message);
     match error {
@@ -80,16 +80,16 @@ fn refused(error: tungstenite::Error, first: &[u8], settings: &MqttSettings, way
             "{broker} opens a WebSocket at {path}, but not for MQTT (it does not agree to the subprotocol \"{MQTT}\"). Check \
              websocket_path."
         )),
-        error => match Speaker::of(first) {
-            Speaker::Tls => way.tls_expected(),
-            Speaker::Text(words) => {
+        error => match PeerKind::of(first) {
+            PeerKind::Tls => way.tls_expected(),
+            PeerKind::Text(words) => {
                 protocol(format!("{broker} answers {words:?}: that is no web server. Check broker_port."))
             }
-            Speaker::Other if first.is_empty() => protocol(format!(
+            PeerKind::Other if first.is_empty() => protocol(format!(
                 "{broker} closed the connection instead of opening a WebSocket. If this is the port of MQTT over TCP, set \
                  transport to \"tcp\"; else check broker_port."
             )),
-            Speaker::Http { .. } | Speaker::Other => {
+            PeerKind::Http { .. } | PeerKind::Other => {
                 protocol(format!("{broker} does not open a WebSocket at {path} ({error})."))
             }
         },

@@ -6,7 +6,7 @@ use super::{
     service::service_device_id,
     template::{self, entity_slug},
 };
-use crate::{
+use crate::domain::{
     camera::{COMMON_EVENT_TYPES, Camera, ImageType},
     ids::CameraId,
     settings::MqttSettings,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::About;
-use crate::{
+use crate::domain::{
     settings::{DiscoveryFormat, MqttSettings},
     topic::TopicPrefix,
 };

@@ -4,7 +4,7 @@ use super::{
     camera_device_id,
     device::{Platform, component_topic},
 };
-use crate::{ids::CameraId, topic::TopicPrefix};
+use crate::domain::{ids::CameraId, topic::TopicPrefix};
 
 /// A discovery topic of ArgusAI.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::device::{Announcement, Device};
-use crate::settings::MqttSettings;
+use crate::domain::settings::MqttSettings;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,7 +7,7 @@ use super::{
     device::{Availability, Component, Device, DeviceInfo, Origin, Platform},
     template::{self, entity_slug},
 };
-use crate::settings::MqttSettings;
+use crate::domain::settings::MqttSettings;
 
 const DEFAULT_PREFIX: &str = "liveobject";
 

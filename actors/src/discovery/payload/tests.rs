@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use super::{schema, *};
-use crate::{
+use crate::domain::{
     camera::{Camera, ImageType, Thumbnail},
     clock,
     ids::{CameraId, Seq},

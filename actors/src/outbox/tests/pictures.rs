@@ -2,9 +2,16 @@
 
 use super::*;
 use crate::{
-    camera::ImageType,
+    domain::{
+        camera::ImageType,
+        image::{ImageError, MAX_THUMBNAIL_BYTES, samples},
+    },
+    messages::{
+        outbox::{PublishError, PublishEvent},
+        thumbnails::{GetThumbnailAt, ThumbnailError},
+    },
     store::{commit, page},
-    thumbnails::{Files, GetThumbnailAt, MAX_THUMBNAIL_BYTES, ThumbnailActor, ThumbnailError, samples},
+    thumbnails::{Files, ThumbnailActor},
 };
 
 /// An outbox with somebody who keeps pictures, and where they are.
@@ -12,7 +19,9 @@ async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, Addr<ThumbnailActo
     let dir = tempfile::tempdir().unwrap();
     let files = Files::open(dir.path()).unwrap();
     let crashed = mpsc::unbounded_channel().0;
-    let thumbnails = ThumbnailActor::new(store.clone(), files, crashed.clone()).start();
+    let thumbnails =
+        ThumbnailActor::new(store.clone(), files, Recorder::start_new().0.recipient(), crashed.clone())
+            .start();
     let limits = OutboxLimits { max_pending: 100, window: 10, retention_days: 7, commit: commit_context() };
     let settings = Arc::new(MqttSettings::defaults("c"));
     let outbox = OutboxActor::recover(store, Metrics::new(), limits, settings, crashed).await.unwrap();
@@ -51,8 +60,8 @@ async fn an_event_with_what_is_no_picture_is_not_accepted() {
     let it = Fixture::new().await;
     let (outbox, _thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
     let large = vec![0; MAX_THUMBNAIL_BYTES + 1];
-    let too_large = ThumbnailError::TooLarge { bytes: large.len() };
-    for (image, why) in [(b"GIF89a".to_vec(), ThumbnailError::NotAPicture), (large, too_large)] {
+    let too_large = ImageError::TooLarge { bytes: large.len() }.into();
+    for (image, why) in [(b"GIF89a".to_vec(), ImageError::NotAPicture.into()), (large, too_large)] {
         let refused = outbox.send(PublishEvent::new(event("a")).with_thumbnail(image)).await.unwrap();
         assert_eq!(refused.unwrap_err(), PublishError::Thumbnail(why));
     }

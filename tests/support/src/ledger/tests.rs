@@ -1,4 +1,4 @@
-//! The account's own books.
+//! The ledger's own tests.
 
 use serde_json::json;
 
@@ -28,7 +28,7 @@ fn an_undisturbed_stream_is_complete_and_in_order() {
 }
 
 #[test]
-fn what_was_accepted_and_never_came_is_lost_unless_it_is_dead() {
+fn an_accepted_event_that_never_arrived_is_lost_unless_it_is_dead() {
     let mut ledger = ledger(&[1, 2, 3, 4], &[1, 4]);
     assert_eq!(ledger.lost(), [2, 3]);
     ledger.dead(2);
@@ -37,13 +37,13 @@ fn what_was_accepted_and_never_came_is_lost_unless_it_is_dead() {
 
 #[test]
 #[should_panic(expected = "lost 1: [2]")]
-fn a_loss_is_named() {
+fn the_failure_names_the_lost_event() {
     ledger(&[1, 2], &[1]).assert_nothing_lost();
 }
 
 #[test]
 #[should_panic(expected = "out of order 1: [Late { seq: 3, after: 4 }]")]
-fn an_overtaken_event_is_named() {
+fn the_failure_names_the_overtaken_event() {
     ledger(&[], &[1, 2, 4, 3]).assert_in_order();
 }
 
@@ -57,12 +57,12 @@ fn resends_from_the_first_unacknowledged_are_in_order() {
 }
 
 #[test]
-fn a_resend_may_leave_out_what_was_acknowledged() {
+fn a_resend_may_skip_acknowledged_events() {
     assert_eq!(disorder(&[1, 2, 3, 4, 2, 5, 6]), []);
 }
 
 #[test]
-fn a_resend_that_overtakes_is_found() {
+fn an_overtaking_resend_is_detected() {
     let overtaken = |seq, by| Disorder::ResendOvertaken { seq, by };
     assert_eq!(disorder(&[1, 2, 3, 4, 2, 4, 3, 4]), [overtaken(3, 4)]);
     assert_eq!(disorder(&[1, 2, 3, 4, 2, 5, 3, 4]), [overtaken(3, 5), overtaken(4, 5)]);
@@ -70,19 +70,19 @@ fn a_resend_that_overtakes_is_found() {
 }
 
 #[test]
-fn a_crash_that_forgets_acknowledgements_is_no_disorder() {
+fn a_crash_that_loses_acknowledgements_is_in_order() {
     assert_eq!(disorder(&[1, 2, 3, 4, 3, 4, 5, 2, 3, 4, 5]), []);
 }
 
 #[test]
-fn gaps_in_the_numbers_are_no_disorder() {
+fn gaps_in_the_seqs_are_in_order() {
     let ledger = ledger(&[3, 7, 20], &[3, 7, 20]);
     ledger.assert_nothing_lost();
     ledger.assert_in_order();
 }
 
 #[test]
-fn delivered_without_a_receipt_is_permitted_and_counted() {
+fn deliveries_without_a_receipt_are_permitted_and_counted() {
     let ledger = ledger(&[1], &[1, 2, 2]);
     ledger.assert_nothing_lost();
     assert_eq!(ledger.unconfirmed(), [2]);
@@ -98,7 +98,7 @@ fn one_event_has_one_seq_and_one_seq_has_one_event() {
 }
 
 #[test]
-fn receipts_and_payloads_are_read_and_replays_do_not_count() {
+fn receipts_and_payloads_are_parsed_and_replays_are_ignored() {
     let mut ledger = Ledger::new();
     ledger.accepted_receipt(&json!({ "event_id": "a", "seq": 1, "duplicate": false }));
     ledger.delivered_event(&json!({ "event_id": "a", "seq": 1, "replay": true }));

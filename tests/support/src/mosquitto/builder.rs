@@ -1,4 +1,4 @@
-//! How a [`Mosquitto`] is configured, and the files that say so.
+//! The configuration of a [`Mosquitto`], and the files that contain it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,13 +7,14 @@ use std::process::Command;
 
 use super::{Listener, Mosquitto, program};
 
-/// More than any test queues.
-const QUEUE: u32 = 10_000_000;
+/// More messages than any test queues.
+const MAX_QUEUED: u32 = 10_000_000;
 
-/// What is logged unless every packet is.
-const LOGGED: [&str; 6] = ["error", "warning", "notice", "information", "subscribe", "unsubscribe"];
+/// The log types that are enabled unless all are.
+const DEFAULT_LOG_TYPES: [&str; 6] =
+    ["error", "warning", "notice", "information", "subscribe", "unsubscribe"];
 
-/// Settings of a [`Mosquitto`] to be started.
+/// Settings for starting a [`Mosquitto`].
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the broker's own configuration")]
 pub struct MosquittoBuilder {
@@ -38,7 +39,7 @@ impl Default for MosquittoBuilder {
             persistence: true,
             save_every_change: false,
             log_packets: false,
-            max_queued_messages: QUEUE,
+            max_queued_messages: MAX_QUEUED,
             lines: Vec::new(),
             listeners: Vec::new(),
             openssl: None,
@@ -47,7 +48,8 @@ impl Default for MosquittoBuilder {
 }
 
 impl MosquittoBuilder {
-    /// Adds a user. The first one also ends anonymous access, unless [`Self::allow_anonymous`] is called after it.
+    /// Adds a user. The first user also disables anonymous access, unless [`Self::allow_anonymous`] is called
+    /// afterwards.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.users.push((name.to_owned(), password.to_owned()));
@@ -55,115 +57,118 @@ impl MosquittoBuilder {
         self
     }
 
-    /// Whether a client may come without a user name.
+    /// Sets whether clients may connect without a user name.
     #[must_use]
     pub fn allow_anonymous(mut self, allow: bool) -> Self {
         self.allow_anonymous = allow;
         self
     }
 
-    /// The text of the ACL file, such as `user ann\ntopic readwrite liveobject/#`. Lines before the first `user` are
-    /// for anonymous clients. MQTT 5 publishers hear of a refusal (reason 0x87); what may not be read is left out.
+    /// Sets the ACL file, such as `user ann\ntopic readwrite liveobject/#`. Lines before the first `user`
+    /// apply to anonymous clients. MQTT 5 publishers receive a refusal (reason 0x87); messages that a
+    /// subscriber may not read are silently omitted.
     #[must_use]
     pub fn acl(mut self, rules: &str) -> Self {
         self.acl = Some(rules.to_owned());
         self
     }
 
-    /// Whether retained messages and sessions are kept in a file over restarts (default: yes).
+    /// Sets whether retained messages and sessions are stored in a file across restarts (default: yes).
     #[must_use]
     pub fn persistence(mut self, persistence: bool) -> Self {
         self.persistence = persistence;
         self
     }
 
-    /// Writes the persistent state about once a second when anything has changed, so that a killed broker loses at
-    /// most what it took in that second. It still acknowledges before it writes: what a subscriber misses after a kill
-    /// may be the broker's loss, not the publisher's.
+    /// Writes the persistent state about once a second after a change, so that a killed broker loses at most
+    /// the last second. The broker still acknowledges before it writes: a message that a subscriber misses
+    /// after a kill may have been lost by the broker, not by the publisher.
     #[must_use]
     pub fn save_every_change(self) -> Self {
-        self.line("autosave_on_changes true").line("autosave_interval 1").saving()
+        self.line("autosave_on_changes true").line("autosave_interval 1").persistent()
     }
 
-    /// Logs every packet (slow under load; the default logs connections, subscriptions and errors).
+    /// Logs every packet. This is slow under load; the default logs connections, subscriptions and errors.
     #[must_use]
     pub fn log_packets(mut self) -> Self {
         self.log_packets = true;
         self
     }
 
-    /// At most so many unacknowledged messages a client, in each direction; told to MQTT 5 clients as the Receive
-    /// Maximum.
+    /// Limits the unacknowledged messages of each client, in each direction. MQTT 5 clients receive the limit
+    /// as the Receive Maximum.
     #[must_use]
     pub fn receive_maximum(self, messages: u16) -> Self {
         self.line(&format!("max_inflight_messages {messages}"))
     }
 
-    /// The highest QoS that publishers may use.
+    /// Sets the highest QoS that publishers may use.
     #[must_use]
     pub fn max_qos(self, qos: u8) -> Self {
         self.line(&format!("max_qos {qos}"))
     }
 
-    /// Delivers with the subscriber's QoS even when the publisher's is lower. A QoS 2 subscriber then sees no repeats
-    /// of the broker's making, but no longer the QoS that was published.
+    /// Delivers with the subscriber's QoS even if the publisher's is lower. A QoS 2 subscriber then sees no
+    /// duplicates created by the broker, but no longer sees the QoS that was published.
     #[must_use]
     pub fn upgrade_outgoing_qos(self) -> Self {
         self.line("upgrade_outgoing_qos true")
     }
 
-    /// The largest payload in bytes. Publishers are not told before: a larger message is refused with reason 0x95,
-    /// which MQTT 5 does not provide for in PUBACK: a strict client ends the connection.
+    /// Limits the payload size in bytes. Publishers do not learn the limit in advance: a larger message is
+    /// refused with reason 0x95, which MQTT 5 does not define for PUBACK, so a strict client closes the
+    /// connection.
     #[must_use]
     pub fn message_size_limit(self, bytes: u32) -> Self {
         self.line(&format!("message_size_limit {bytes}"))
     }
 
-    /// The largest packet in bytes, told to MQTT 5 clients as the Maximum Packet Size.
+    /// Limits the packet size in bytes. MQTT 5 clients receive the limit as the Maximum Packet Size.
     #[must_use]
     pub fn max_packet_size(self, bytes: u32) -> Self {
         self.line(&format!("max_packet_size {bytes}"))
     }
 
-    /// How many messages wait for a slow or absent subscriber (default 10 million). 0 means no bound, but makes
-    /// mosquitto 2.0.11 disconnect every client to which it refuses a message.
+    /// Limits the messages queued for a slow or absent subscriber (default: 10 million). 0 means no limit,
+    /// but makes mosquitto 2.0.11 disconnect every client whose message it refuses.
     #[must_use]
     pub fn max_queued_messages(mut self, messages: u32) -> Self {
         self.max_queued_messages = messages;
         self
     }
 
-    /// One more line of the configuration file.
+    /// Adds a line to the configuration file.
     #[must_use]
     pub fn line(mut self, line: &str) -> Self {
         self.lines.push(line.to_owned());
         self
     }
 
-    /// One more listener, on a port of its own: see [`Mosquitto::listener`].
+    /// Adds a listener on its own port: see [`Mosquitto::listener`].
     #[must_use]
     pub fn listener(mut self, listener: Listener) -> Self {
         self.listeners.push(listener);
         self
     }
 
-    /// What its TLS is told beyond its own configuration, such as `MaxProtocol = TLSv1.2` (see `config(5ssl)`).
+    /// Adds OpenSSL settings for TLS beyond mosquitto's own, such as `MaxProtocol = TLSv1.2` (see
+    /// `config(5ssl)`).
     #[must_use]
     pub fn openssl(mut self, lines: &str) -> Self {
         self.openssl = Some(lines.to_owned());
         self
     }
 
-    /// Starts it on a free port.
+    /// Starts the broker on a free port.
     ///
     /// # Panics
     ///
-    /// When it does not accept within 10 s, with its log.
+    /// Panics with the broker's log if it does not accept connections within 10 s.
     pub async fn start(self) -> Mosquitto {
         Mosquitto::start_with(self).await
     }
 
-    fn saving(mut self) -> Self {
+    fn persistent(mut self) -> Self {
         self.save_every_change = true;
         self.persistence = true;
         self
@@ -176,7 +181,7 @@ impl MosquittoBuilder {
         file
     }
 
-    /// The file of [`MosquittoBuilder::openssl`].
+    /// Writes the file for [`MosquittoBuilder::openssl`].
     pub(super) fn write_openssl(&self, dir: &Path) -> Option<PathBuf> {
         let lines = self.openssl.as_ref()?;
         let file = dir.join("openssl.cnf");
@@ -213,12 +218,12 @@ impl MosquittoBuilder {
         let mut line = |line: std::fmt::Arguments<'_>| {
             writeln!(text, "{line}").expect("writing to a string does not fail");
         };
-        // Started as root it would become another user, who cannot read this directory.
+        // As root, mosquitto would switch to a user that cannot read this directory.
         line(format_args!("user root"));
         line(format_args!("log_dest stderr"));
         line(format_args!("log_timestamp_format %Y-%m-%dT%H:%M:%S"));
-        let kinds: &[&str] = if self.log_packets { &["all"] } else { &LOGGED };
-        for kind in kinds {
+        let types: &[&str] = if self.log_packets { &["all"] } else { &DEFAULT_LOG_TYPES };
+        for kind in types {
             line(format_args!("log_type {kind}"));
         }
         line(format_args!("max_queued_messages {}", self.max_queued_messages));

@@ -1,11 +1,11 @@
-//! A further listener of a broker, besides its plain one: TLS, WebSockets, or both.
+//! An additional listener of a broker, alongside its plain one: TLS, WebSockets, or both.
 
 use std::fs;
 use std::path::Path;
 
 use crate::pki::Identity;
 
-/// How it listens.
+/// The configuration of an additional listener.
 #[derive(Clone, Debug, Default)]
 pub struct Listener {
     identity: Option<Identity>,
@@ -15,40 +15,40 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// With TLS, as this server.
+    /// Returns a TLS listener that presents this certificate.
     #[must_use]
     pub fn tls(identity: &Identity) -> Self {
         Self { identity: Some(identity.clone()), ..Self::default() }
     }
 
-    /// With WebSockets; without TLS, unless they are added to it.
+    /// Returns a WebSocket listener without TLS.
     #[must_use]
     pub fn websockets() -> Self {
         Self::default().and_websockets()
     }
 
-    /// With WebSockets as well.
+    /// Enables WebSockets.
     #[must_use]
     pub fn and_websockets(mut self) -> Self {
         self.is_websocket = true;
         self
     }
 
-    /// Only clients with a certificate of this authority (PEM) may come.
+    /// Requires client certificates issued by this authority (PEM).
     #[must_use]
     pub fn for_clients_of(mut self, authority: &str) -> Self {
         self.clients = Some(authority.to_owned());
         self
     }
 
-    /// One more line of its configuration.
+    /// Adds a line to the listener's configuration.
     #[must_use]
     pub fn line(mut self, line: &str) -> Self {
         self.lines.push(line.to_owned());
         self
     }
 
-    /// Its lines, and the files that they name.
+    /// Writes the files that the listener needs, and returns its configuration lines.
     pub(super) fn write(&self, dir: &Path, port: u16) -> Vec<String> {
         let mut lines = vec![format!("listener {port} 127.0.0.1")];
         let mut file = |key: &str, name: &str, text: &str| {

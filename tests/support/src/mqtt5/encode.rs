@@ -1,38 +1,38 @@
-//! Packets as bytes.
+//! Encodes packets as bytes.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Connect, Publish, Version};
 
-/// The broker's answer to CONNECT: what it allows, or why it refuses.
+/// The broker's response to CONNECT: its limits, or the reason for a refusal.
 #[derive(Clone, Debug, Default)]
 pub struct ConnAck {
-    /// 0: welcome; 0x80 and above: refused, such as 0x86 (bad user name or password).
+    /// 0: accepted; 0x80 and above: refused, such as 0x86 (bad user name or password).
     pub reason: u8,
-    /// Whether the broker says that it has kept the client's session.
+    /// Whether the broker claims to have kept the client's session.
     pub session_present: bool,
-    /// How many unacknowledged messages the broker takes.
+    /// The maximum number of unacknowledged messages that the broker accepts.
     pub receive_maximum: Option<u16>,
-    /// The largest packet it takes, in bytes.
+    /// The largest packet that the broker accepts, in bytes.
     pub maximum_packet_size: Option<u32>,
-    /// 0 or 1; absent: 2.
+    /// 0 or 1; if absent, 2.
     pub maximum_qos: Option<u8>,
-    /// Whether it keeps retained messages; absent: yes.
+    /// Whether the broker supports retained messages; if absent, it does.
     pub retain_available: Option<bool>,
     /// The keep alive that the client must use, in seconds.
     pub server_keep_alive: Option<u16>,
-    /// The client id that it gives to a client without one.
+    /// The client id that the broker assigns to a client without one.
     pub assigned_client_id: Option<String>,
-    /// Why, in words.
+    /// A description of the reason.
     pub reason_string: Option<String>,
 }
 
-/// Writes packets of a version as bytes. What only MQTT 5 knows is left out with 3.1.1.
+/// Encodes packets of a protocol version. With 3.1.1, everything specific to MQTT 5 is omitted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Encoder(pub Version);
 
 impl Encoder {
-    /// CONNACK.
+    /// Encodes a CONNACK.
     #[must_use]
     pub fn connack(self, answer: &ConnAck) -> Bytes {
         let mut properties = BytesMut::new();
@@ -68,7 +68,7 @@ impl Encoder {
         packet(0x20, &body)
     }
 
-    /// CONNECT of the client's own version, without a will.
+    /// Encodes a CONNECT in the client's own version, without a will.
     #[must_use]
     pub fn connect(connect: &Connect) -> Bytes {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -101,7 +101,7 @@ impl Encoder {
         packet(0x10, &body)
     }
 
-    /// SUBSCRIBE to each filter with the same QoS.
+    /// Encodes a SUBSCRIBE to each filter with the same QoS.
     #[must_use]
     pub fn subscribe(self, packet_id: u16, filters: &[String], qos: u8) -> Bytes {
         let mut body = BytesMut::new();
@@ -114,13 +114,13 @@ impl Encoder {
         packet(0x82, &body)
     }
 
-    /// PINGREQ.
+    /// Encodes a PINGREQ.
     #[must_use]
     pub fn pingreq() -> Bytes {
         packet(0xc0, &[])
     }
 
-    /// PUBACK (4), PUBREC (5), PUBREL (6) or PUBCOMP (7) with a reason code.
+    /// Encodes a PUBACK (4), PUBREC (5), PUBREL (6) or PUBCOMP (7) with a reason code.
     #[must_use]
     pub fn answer(self, kind: u8, packet_id: u16, reason: u8) -> Bytes {
         let mut body = BytesMut::new();
@@ -131,7 +131,7 @@ impl Encoder {
         packet(kind << 4 | if kind == 6 { 2 } else { 0 }, &body)
     }
 
-    /// SUBACK (9) or UNSUBACK (11) with a reason code for each filter.
+    /// Encodes a SUBACK (9) or UNSUBACK (11) with a reason code for each filter.
     #[must_use]
     pub fn filters_answer(self, kind: u8, packet_id: u16, reasons: &[u8]) -> Bytes {
         let mut body = BytesMut::new();
@@ -143,7 +143,7 @@ impl Encoder {
         packet(kind << 4, &body)
     }
 
-    /// PUBLISH; of its properties, none.
+    /// Encodes a PUBLISH without properties.
     #[must_use]
     pub fn publish(self, message: &Publish) -> Bytes {
         let mut body = BytesMut::new();
@@ -157,13 +157,14 @@ impl Encoder {
         packet(0x30 | flags, &body)
     }
 
-    /// PINGRESP.
+    /// Encodes a PINGRESP.
     #[must_use]
     pub fn pingresp() -> Bytes {
         packet(0xd0, &[])
     }
 
-    /// DISCONNECT with a reason code, such as 0x8E (session taken over). With MQTT 3.1.1 only a client may send one.
+    /// Encodes a DISCONNECT with a reason code, such as 0x8E (session taken over). With MQTT 3.1.1 only
+    /// clients may send one.
     #[must_use]
     pub fn disconnect(self, reason: u8) -> Bytes {
         let body: &[u8] = if self.0 == Version::V5 { &[reason, 0] } else { &[] };

@@ -1,4 +1,4 @@
-//! The fields that MQTT packets are made of, read one after the other.
+//! Reads the fields of MQTT packets in sequence.
 
 use std::io;
 
@@ -6,13 +6,13 @@ use bytes::{Buf, Bytes};
 
 use super::Version;
 
-/// What is left of a packet's body.
+/// The unread part of a packet's body.
 pub(super) struct Fields {
     pub(super) version: Version,
     pub(super) left: Bytes,
 }
 
-/// The properties that matter here; all others are read over.
+/// The properties that tests need; all others are skipped.
 #[derive(Default)]
 pub(super) struct Properties {
     pub(super) message_expiry: Option<u32>,
@@ -50,7 +50,7 @@ impl Fields {
         self.left.split_to(self.left.len())
     }
 
-    /// None with MQTT 3.1.1.
+    /// Reads the properties; MQTT 3.1.1 has none.
     pub(super) fn properties(&mut self) -> io::Result<Properties> {
         if self.version == Version::V311 {
             return Ok(Properties::default());

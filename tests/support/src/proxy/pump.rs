@@ -1,5 +1,5 @@
-//! One connection through the [`Proxy`](super::Proxy): two directions, each a reader and a writer with a queue
-//! between them, so that delayed bytes do not hold up those behind them.
+//! One connection through the [`Proxy`](super::Proxy): two directions, each with a reader and a writer and a
+//! queue between them, so that delayed bytes do not hold up the bytes behind them.
 
 use std::io;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::tap::Ear;
+use super::tap::Tap;
 
-/// Chunks under way in one direction. With the largest chunk it bounds what a stalled connection holds to 4 MiB.
-const UNDER_WAY: usize = 256;
+/// Maximum number of chunks queued in one direction. With the chunk size it limits the memory of a stalled
+/// connection to 4 MiB.
+const QUEUED_CHUNKS: usize = 256;
 const CHUNK: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,15 +26,15 @@ pub(super) enum Mode {
     Swallow,
 }
 
-/// What the proxy does to its connections, now.
+/// The current treatment of connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Treatment {
     pub(super) mode: Mode,
     pub(super) delay: Duration,
     pub(super) bytes_per_second: Option<u32>,
-    /// Grows with every cut: a connection of an earlier generation ends.
+    /// Incremented by every cut; connections of an earlier generation end.
     pub(super) generation: u64,
-    /// Whether the newest cut was a reset.
+    /// Whether the latest cut was a reset.
     pub(super) reset: bool,
 }
 
@@ -44,11 +45,11 @@ pub(super) async fn run(
     mut client: TcpStream,
     mut target: TcpStream,
     treatment: Watch,
-    [out, back]: [Ear; 2],
+    [out, back]: [Tap; 2],
 ) {
     let generation = treatment.borrow().generation;
     let mut cut = treatment.clone();
-    // Not every platform can; it only makes small packets slower.
+    // A failure only makes small packets slower.
     let _ = (client.set_nodelay(true), target.set_nodelay(true));
     let reset = {
         let (client_read, client_write) = client.split();
@@ -61,21 +62,22 @@ pub(super) async fn run(
         };
         tokio::select! {
             _ = both_ways => return,
-            newest = cut.wait_for(|newest| newest.generation != generation) => {
-                newest.is_ok_and(|newest| newest.reset)
+            latest = cut.wait_for(|latest| latest.generation != generation) => {
+                latest.is_ok_and(|latest| latest.reset)
             }
         }
     };
     if reset {
-        // A socket that cannot be told to reset is already closed.
+        // This fails only if the socket is already closed.
         let _ = (client.set_zero_linger(), target.set_zero_linger());
     }
 }
 
-/// Forwards until the reading side has closed and all of it has been written and closed on the other side.
-async fn one_way(from: ReadHalf<'_>, to: WriteHalf<'_>, treatment: Watch, ear: Ear) -> io::Result<()> {
-    let (queue, under_way) = mpsc::channel(UNDER_WAY);
-    tokio::try_join!(read(from, queue, treatment.clone(), ear), write(to, under_way, treatment))?;
+/// Forwards until the reading side has closed and everything has been written to the other side, which is
+/// then closed.
+async fn one_way(from: ReadHalf<'_>, to: WriteHalf<'_>, treatment: Watch, tap: Tap) -> io::Result<()> {
+    let (queue, queued) = mpsc::channel(QUEUED_CHUNKS);
+    tokio::try_join!(read(from, queue, treatment.clone(), tap), write(to, queued, treatment))?;
     Ok(())
 }
 
@@ -83,7 +85,7 @@ async fn read(
     mut from: ReadHalf<'_>,
     queue: mpsc::Sender<(Instant, Bytes)>,
     mut treatment: Watch,
-    mut ear: Ear,
+    mut tap: Tap,
 ) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     let mut swallowed = false;
@@ -97,13 +99,13 @@ async fn read(
             length = from.read_buf(&mut buffer) => length?,
             _ = treatment.changed() => continue,
         };
-        ear.hear(&buffer[buffer.len() - length..]);
+        tap.observe(&buffer[buffer.len() - length..]);
         let Treatment { mode, delay, .. } = *treatment.borrow();
         if mode == Mode::Swallow {
             swallowed = true;
             buffer.clear();
             if length == 0 {
-                // The other side does not hear of it for as long as this lasts.
+                // The other side does not notice the close while bytes are swallowed.
                 mode_other_than(Mode::Swallow, &mut treatment).await?;
             }
         } else if length == 0 {
@@ -117,10 +119,10 @@ async fn read(
 
 async fn write(
     mut to: WriteHalf<'_>,
-    mut under_way: mpsc::Receiver<(Instant, Bytes)>,
+    mut queued: mpsc::Receiver<(Instant, Bytes)>,
     mut treatment: Watch,
 ) -> io::Result<()> {
-    while let Some((due, chunk)) = under_way.recv().await {
+    while let Some((due, chunk)) = queued.recv().await {
         sleep_until(due).await;
         treatment.wait_for(|now| now.mode == Mode::Flow).await.map_err(io::Error::other)?;
         to.write_all(&chunk).await?;

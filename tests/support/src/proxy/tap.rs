@@ -1,6 +1,8 @@
-//! What events and answers pass a proxy, in their order: the proof of who brought them out of order.
+//! Observes the events and acknowledgements that pass through a proxy, in order: the proof of who reordered
+//! them.
 //!
-//! Only what is not encrypted can be read: a connection that does not begin with an MQTT CONNECT is left alone.
+//! Only unencrypted connections can be parsed. A connection that does not begin with an MQTT CONNECT is
+//! ignored.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,80 +16,81 @@ const PUBACK: u8 = 4;
 const PUBREC: u8 = 5;
 const PUBCOMP: u8 = 7;
 
-/// Something that passed on a connection; they are counted from 1 in the order in which they were accepted.
+/// A packet that passed on a connection. Connections are numbered from 1 in the order in which they were
+/// accepted.
 #[derive(Clone, Debug)]
-pub struct Passed {
-    /// Which connection.
+pub struct TappedPacket {
+    /// The number of the connection.
     pub connection: usize,
-    /// What it was.
-    pub what: Piece,
+    /// The packet.
+    pub what: PacketKind,
 }
 
-/// What passed.
+/// The kind of packet that passed.
 #[derive(Clone, Debug)]
-pub enum Piece {
-    /// The client published an event; noted when it has left the client, whatever then becomes of it.
+pub enum PacketKind {
+    /// The client published an event. It is recorded once it has left the client, even if it does not arrive.
     Event(Publish),
-    /// The target has received what was published with QoS 2 under this packet id: PUBREC.
+    /// The target received what was published with QoS 2 under this packet id: PUBREC.
     Received(u16),
-    /// The client releases it: PUBREL.
+    /// The client released the message with this packet id: PUBREL.
     Released(u16),
-    /// The target's last word on what the client published under this packet id: PUBACK or PUBCOMP.
+    /// The target acknowledged the message with this packet id for good: PUBACK or PUBCOMP.
     Settled(u16),
 }
 
-/// An ear at one direction of a connection.
+/// The observer of one direction of a connection.
 #[derive(Debug)]
-pub(super) struct Ear {
+pub(super) struct Tap {
     connection: usize,
     version: Arc<OnceLock<Version>>,
-    heard: BytesMut,
-    /// `None`: it does not listen (any more).
-    to: Option<UnboundedSender<Passed>>,
+    received: BytesMut,
+    /// `None` if this direction is not (or no longer) observed.
+    to: Option<UnboundedSender<TappedPacket>>,
 }
 
-impl Ear {
-    /// For both directions of a connection.
-    pub(super) fn pair(connection: usize, to: Option<UnboundedSender<Passed>>) -> [Self; 2] {
+impl Tap {
+    /// Returns the observers of both directions of a connection.
+    pub(super) fn pair(connection: usize, to: Option<UnboundedSender<TappedPacket>>) -> [Self; 2] {
         let version = Arc::<OnceLock<Version>>::default();
-        let ear =
-            || Self { connection, version: Arc::clone(&version), heard: BytesMut::new(), to: to.clone() };
-        [ear(), ear()]
+        let tap =
+            || Self { connection, version: Arc::clone(&version), received: BytesMut::new(), to: to.clone() };
+        [tap(), tap()]
     }
 
-    pub(super) fn hear(&mut self, bytes: &[u8]) {
+    pub(super) fn observe(&mut self, bytes: &[u8]) {
         if self.to.is_none() {
             return;
         }
-        self.heard.extend_from_slice(bytes);
-        if self.listen().is_none() {
+        self.received.extend_from_slice(bytes);
+        if self.parse().is_none() {
             self.to = None;
-            self.heard = BytesMut::new();
+            self.received = BytesMut::new();
         }
     }
 
-    /// `None`: this is nothing that can be read.
-    fn listen(&mut self) -> Option<()> {
+    /// Parses what has been received. Returns `None` if it cannot be parsed.
+    fn parse(&mut self) -> Option<()> {
         let to = self.to.clone()?;
-        if self.version.get().is_none() && self.heard.first() != Some(&CONNECT) {
+        if self.version.get().is_none() && self.received.first() != Some(&CONNECT) {
             return None;
         }
         loop {
             let version = self.version.get().copied().unwrap_or_default();
-            let what = match take_packet(version, &mut self.heard).ok()? {
+            let what = match take_packet(version, &mut self.received).ok()? {
                 None => return Some(()),
                 Some(Packet::Connect(connect)) => {
                     let _known = self.version.set(connect.version);
                     continue;
                 }
-                Some(Packet::Publish(publish)) if publish.is_event() => Piece::Event(publish),
-                Some(Packet::Answer { kind: PUBREC, packet_id }) => Piece::Received(packet_id),
-                Some(Packet::PubRel { packet_id }) => Piece::Released(packet_id),
-                Some(Packet::Answer { kind: PUBACK | PUBCOMP, packet_id }) => Piece::Settled(packet_id),
+                Some(Packet::Publish(publish)) if publish.is_event() => PacketKind::Event(publish),
+                Some(Packet::Answer { kind: PUBREC, packet_id }) => PacketKind::Received(packet_id),
+                Some(Packet::PubRel { packet_id }) => PacketKind::Released(packet_id),
+                Some(Packet::Answer { kind: PUBACK | PUBCOMP, packet_id }) => PacketKind::Settled(packet_id),
                 Some(_) => continue,
             };
-            // Whoever listened may have gone.
-            let _gone = to.send(Passed { connection: self.connection, what });
+            // The receiver may have been dropped.
+            let _gone = to.send(TappedPacket { connection: self.connection, what });
         }
     }
 }

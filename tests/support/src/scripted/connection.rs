@@ -1,5 +1,5 @@
-//! One client's connection to the [`ScriptedBroker`](super::ScriptedBroker): bytes in, bytes out. What is answered is
-//! decided by the [`State`](super::state::State).
+//! One client's connection to the [`ScriptedBroker`](super::ScriptedBroker): bytes in, bytes out. The
+//! [`State`](super::state::State) decides what to send.
 
 use std::io;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use super::state::Out;
 use crate::mqtt5::{Packet, Version, read_packet};
 
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
-    // It only makes small packets slower when it fails.
+    // A failure only makes small packets slower.
     let _ = stream.set_nodelay(true);
     let (outbox, out) = mpsc::unbounded_channel();
     let id = shared.change(|state| state.open(outbox));
     let (from, to) = stream.into_split();
     let fault = tokio::select! {
         result = read_all(from, id, &shared) => result.err(),
-        // The client is gone: the reading side says so as well.
+        // The client is gone; the reading side reports this as well.
         _ = write_all(to, out) => None,
     };
     let malformed = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData);
@@ -40,7 +40,7 @@ async fn read_all(from: OwnedReadHalf, id: usize, shared: &Shared) -> io::Result
     Ok(())
 }
 
-/// Ends after the order to close or to reset, with everything before it written.
+/// Writes all packets, and ends after the command to close or to reset.
 async fn write_all(mut to: OwnedWriteHalf, mut out: mpsc::UnboundedReceiver<Out>) -> io::Result<()> {
     loop {
         match out.recv().await {

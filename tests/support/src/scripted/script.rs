@@ -1,50 +1,50 @@
-//! What a [`ScriptedBroker`](super::ScriptedBroker) can be told.
+//! The script of a [`ScriptedBroker`](super::ScriptedBroker).
 
 use std::fmt;
 
 use crate::mqtt5::{ConnAck, Publish, Version};
 
-/// How QoS 1 and 2 messages are acknowledged (PUBACK or PUBREC) when no [`Rule`] fits.
+/// How QoS 1 and 2 messages are acknowledged (PUBACK or PUBREC) if no [`Rule`] matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Acks {
-    /// Each at once.
+    /// Acknowledge each message at once.
     #[default]
     All,
-    /// None, until released.
+    /// Acknowledge nothing until released.
     Withhold,
-    /// Gathers so many on a connection, then acknowledges them newest first. Fewer than that wait until released:
-    /// the number must not exceed the client's window.
+    /// Collect this many messages on a connection, then acknowledge them newest first. Fewer messages wait
+    /// until released, so the number must not exceed the client's window.
     ReverseWithin(usize),
 }
 
-/// What happens to a message that a [`Rule`] fits.
+/// What happens to a message that a [`Rule`] matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It is acknowledged with this reason code: 0 success, 0x10 no matching subscribers, 0x87 not authorised,
-    /// 0x97 quota exceeded, …
+    /// Acknowledge with this reason code: 0 success, 0x10 no matching subscribers, 0x87 not authorised, 0x97
+    /// quota exceeded, …
     Reason(u8),
-    /// Its acknowledgement is withheld until released.
+    /// Withhold the acknowledgement until released.
     Withhold,
-    /// The client is thrown out with a DISCONNECT of this reason code.
+    /// Disconnect the client with a DISCONNECT of this reason code.
     Disconnect(u8),
-    /// The connection is closed without a word.
+    /// Close the connection without a DISCONNECT.
     Close,
 }
 
-/// How a CONNECT of a version is turned down that the broker does not speak.
+/// How to refuse a CONNECT of a version that the broker does not speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// These bytes are answered, and the connection is closed.
+    /// Send these bytes and close the connection.
     Answer(&'static [u8]),
-    /// The connection is closed without a word.
+    /// Close the connection without a response.
     Close,
-    /// The connection is reset.
+    /// Reset the connection.
     Reset,
 }
 
-/// A reply to chosen messages.
+/// A reply to selected messages.
 pub struct Rule {
-    fits: Box<dyn Fn(&Publish) -> bool + Send>,
+    matches: Box<dyn Fn(&Publish) -> bool + Send>,
     pub(super) reply: Reply,
     times: usize,
 }
@@ -56,33 +56,33 @@ impl fmt::Debug for Rule {
 }
 
 impl Rule {
-    /// Fits the messages for which `fits` answers true.
-    pub fn when(fits: impl Fn(&Publish) -> bool + Send + 'static, reply: Reply) -> Self {
-        Self { fits: Box::new(fits), reply, times: usize::MAX }
+    /// Creates a rule for the messages for which `matches` returns true.
+    pub fn when(matches: impl Fn(&Publish) -> bool + Send + 'static, reply: Reply) -> Self {
+        Self { matches: Box::new(matches), reply, times: usize::MAX }
     }
 
-    /// Fits messages to exactly this topic.
+    /// Creates a rule for messages to exactly this topic.
     #[must_use]
     pub fn topic(topic: &str, reply: Reply) -> Self {
         let topic = topic.to_owned();
         Self::when(move |publish| publish.topic == topic, reply)
     }
 
-    /// Fits messages whose payload contains this text.
+    /// Creates a rule for messages whose payload contains this text.
     #[must_use]
     pub fn payload(text: &str, reply: Reply) -> Self {
         let text = text.as_bytes().to_vec();
         Self::when(move |publish| publish.payload.windows(text.len().max(1)).any(|part| part == text), reply)
     }
 
-    /// Fits the event of this id, live or late; not the states that name it.
+    /// Creates a rule for the event with this id, live or late, but not for states that mention it.
     #[must_use]
     pub fn event(id: &str, reply: Reply) -> Self {
-        let Self { fits: names_it, .. } = Self::payload(&format!("\"event_id\":\"{id}\""), reply);
-        Self::when(move |publish| publish.is_event() && names_it(publish), reply)
+        let Self { matches: mentions_id, .. } = Self::payload(&format!("\"event_id\":\"{id}\""), reply);
+        Self::when(move |publish| publish.is_event() && mentions_id(publish), reply)
     }
 
-    /// Fits only so many messages; afterwards the rule is spent.
+    /// Limits how many messages the rule matches.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.times = times;
@@ -90,8 +90,8 @@ impl Rule {
     }
 
     pub(super) fn apply(&mut self, publish: &Publish) -> Option<Reply> {
-        let fits = self.times > 0 && (self.fits)(publish);
-        fits.then(|| {
+        let matches = self.times > 0 && (self.matches)(publish);
+        matches.then(|| {
             self.times -= 1;
             self.reply
         })

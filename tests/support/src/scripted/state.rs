@@ -1,5 +1,5 @@
-//! What the [`ScriptedBroker`](super::ScriptedBroker) has seen, what it withholds, and how it answers: without
-//! sockets, so that it reads as the rules that it is.
+//! The state of the [`ScriptedBroker`](super::ScriptedBroker): what it has received, what it withholds, and
+//! how it responds. It contains no sockets, so that it reads as a set of rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +15,10 @@ const PUBCOMP: u8 = 7;
 const PACKET_ID_NOT_FOUND: u8 = 0x92;
 const UNSPECIFIED_FAILURE: u8 = 0x80;
 
-/// A PUBLISH and the connection it came on.
+/// A PUBLISH and the connection on which it arrived.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Received {
-    /// Counts connections from 0.
+    /// Connections are numbered from 0.
     pub connection: usize,
     /// The packet.
     pub publish: Publish,
@@ -35,14 +35,14 @@ pub(super) enum Out {
 pub(super) struct Connection {
     outbox: UnboundedSender<Out>,
     version: Version,
-    welcome: bool,
-    /// Packet ids that the client may not use again yet.
+    accepted: bool,
+    /// Packet ids that the client must not reuse yet.
     in_flight: BTreeSet<u16>,
     /// Those of them that are in the second half of QoS 2.
     awaiting_release: BTreeSet<u16>,
 }
 
-/// An acknowledgement that is not sent yet.
+/// An acknowledgement that is withheld.
 #[derive(Debug)]
 pub(super) struct Held {
     connection: usize,
@@ -61,17 +61,17 @@ pub(super) struct State {
     pub(super) violations: Vec<String>,
     pub(super) held: Vec<Held>,
     pub(super) connections: BTreeMap<usize, Connection>,
-    next: usize,
+    next_id: usize,
 }
 
 impl State {
     pub(super) fn open(&mut self, outbox: UnboundedSender<Out>) -> usize {
-        let id = self.next;
-        self.next += 1;
+        let id = self.next_id;
+        self.next_id += 1;
         let connection = Connection {
             outbox,
             version: Version::V5,
-            welcome: false,
+            accepted: false,
             in_flight: BTreeSet::new(),
             awaiting_release: BTreeSet::new(),
         };
@@ -86,8 +86,8 @@ impl State {
     }
 
     pub(super) fn packet(&mut self, id: usize, packet: Packet) {
-        let welcome = self.connections.get(&id).is_some_and(|connection| connection.welcome);
-        if welcome == matches!(packet, Packet::Connect(_)) {
+        let accepted = self.connections.get(&id).is_some_and(|connection| connection.accepted);
+        if accepted == matches!(packet, Packet::Connect(_)) {
             self.violation(id, format!("unexpected {packet:?}"));
             return self.end(id, None);
         }
@@ -95,9 +95,9 @@ impl State {
             Packet::Connect(connect) => self.connect(id, connect),
             Packet::Publish(publish) => self.publish(id, publish),
             Packet::PubRel { packet_id } => self.pubrel(id, packet_id),
-            // What a client answers to messages of this broker matters to no test: except that QoS 2 goes on.
+            // No test needs the client's acknowledgements, except that QoS 2 must continue.
             Packet::Answer { kind: PUBREC, packet_id } => {
-                self.send(id, self.mqtt(id).answer(6, packet_id, 0));
+                self.send(id, self.encoder(id).answer(6, packet_id, 0));
             }
             Packet::Answer { .. } => {}
             Packet::Subscribe(packet_id, filters) => {
@@ -105,10 +105,10 @@ impl State {
                 let granted: Vec<u8> =
                     filters.iter().map(|(_, qos)| if granted { *qos } else { UNSPECIFIED_FAILURE }).collect();
                 self.subscriptions.extend(filters);
-                self.send(id, self.mqtt(id).filters_answer(9, packet_id, &granted));
+                self.send(id, self.encoder(id).filters_answer(9, packet_id, &granted));
             }
             Packet::Unsubscribe(packet_id, filters) => {
-                self.send(id, self.mqtt(id).filters_answer(11, packet_id, &vec![0; filters]));
+                self.send(id, self.encoder(id).filters_answer(11, packet_id, &vec![0; filters]));
             }
             Packet::PingReq => {
                 self.pings += 1;
@@ -142,22 +142,22 @@ impl State {
             Some(Refusal::Reset) => return self.out(id, Out::Reset),
             None => {}
         }
-        self.send(id, self.mqtt(id).connack(&self.script.connack));
+        self.send(id, self.encoder(id).connack(&self.script.connack));
         if self.script.connack.reason != 0 {
             return self.end(id, None);
         }
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.welcome = true;
+            connection.accepted = true;
         }
     }
 
     fn publish(&mut self, id: usize, publish: Publish) {
-        self.watch(id, &publish);
+        self.check(id, &publish);
         let reply = self.script.reply(&publish);
         let (packet_id, qos) = (publish.packet_id, publish.qos);
         self.received.push(Received { connection: id, publish });
         match reply {
-            Some(Reply::Disconnect(reason)) => self.end(id, Some(&self.mqtt(id).disconnect(reason))),
+            Some(Reply::Disconnect(reason)) => self.end(id, Some(&self.encoder(id).disconnect(reason))),
             Some(Reply::Close) => self.end(id, None),
             _ if qos == 0 => {}
             Some(Reply::Reason(reason)) => self.acknowledge(id, packet_id, qos, reason),
@@ -177,7 +177,7 @@ impl State {
 
     fn acknowledge(&mut self, id: usize, packet_id: u16, qos: u8, reason: u8) {
         let kind = if qos == 1 { PUBACK } else { PUBREC };
-        self.send(id, self.mqtt(id).answer(kind, packet_id, reason));
+        self.send(id, self.encoder(id).answer(kind, packet_id, reason));
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -196,10 +196,10 @@ impl State {
             return;
         };
         connection.in_flight.remove(&packet_id);
-        // A client that carries a session on may release what an earlier connection received.
+        // A client that resumes a session may release what an earlier connection received.
         let known = connection.awaiting_release.remove(&packet_id);
         let reason = if known { 0 } else { PACKET_ID_NOT_FOUND };
-        self.send(id, self.mqtt(id).answer(PUBCOMP, packet_id, reason));
+        self.send(id, self.encoder(id).answer(PUBCOMP, packet_id, reason));
     }
 
     pub(super) fn release(&mut self, reversed: bool) {
@@ -217,8 +217,8 @@ impl State {
         }
     }
 
-    /// Notes what the client may not do.
-    fn watch(&mut self, id: usize, publish: &Publish) {
+    /// Records what the client must not do.
+    fn check(&mut self, id: usize, publish: &Publish) {
         let allowed = &self.script.connack;
         let mut faults = Vec::new();
         if publish.qos > allowed.maximum_qos.unwrap_or(2) {
@@ -227,18 +227,18 @@ impl State {
         if publish.retain && allowed.retain_available == Some(false) {
             faults.push("retain is not allowed".to_owned());
         }
-        if allowed.maximum_packet_size.is_some_and(|most| publish.packet_size > most as usize) {
+        if allowed.maximum_packet_size.is_some_and(|limit| publish.packet_size > limit as usize) {
             faults.push(format!("a packet of {} bytes is not allowed", publish.packet_size));
         }
         if publish.qos > 0
             && let Some(connection) = self.connections.get_mut(&id)
         {
-            let most = usize::from(allowed.receive_maximum.unwrap_or(u16::MAX));
+            let limit = usize::from(allowed.receive_maximum.unwrap_or(u16::MAX));
             if !connection.in_flight.insert(publish.packet_id) {
                 faults.push(format!("packet id {} is in use", publish.packet_id));
             }
-            if connection.in_flight.len() > most {
-                faults.push(format!("{} in flight, {most} allowed", connection.in_flight.len()));
+            if connection.in_flight.len() > limit {
+                faults.push(format!("{} in flight, {limit} allowed", connection.in_flight.len()));
             }
         }
         for fault in faults {
@@ -246,8 +246,8 @@ impl State {
         }
     }
 
-    /// As the client of this connection speaks.
-    fn mqtt(&self, id: usize) -> Encoder {
+    /// Returns the encoder for the protocol version of this connection.
+    fn encoder(&self, id: usize) -> Encoder {
         Encoder(self.connections.get(&id).map(|connection| connection.version).unwrap_or_default())
     }
 
@@ -261,29 +261,29 @@ impl State {
 
     fn out(&self, id: usize, out: Out) {
         if let Some(connection) = self.connections.get(&id) {
-            // A connection that has just ended takes nothing more.
+            // A connection that has just ended accepts nothing more.
             let _ = connection.outbox.send(out);
         }
     }
 
-    fn end(&mut self, id: usize, last_words: Option<&Bytes>) {
-        if let Some(bytes) = last_words {
+    fn end(&mut self, id: usize, last_packet: Option<&Bytes>) {
+        if let Some(bytes) = last_packet {
             self.send(id, bytes.clone());
         }
         self.out(id, Out::Close);
     }
 
-    /// Ends all connections. Under MQTT 3.1.1 a broker has no last words.
+    /// Ends all connections. With MQTT 3.1.1 a broker cannot send a DISCONNECT.
     pub(super) fn end_all(&mut self, reason: Option<u8>) {
         let all: Vec<_> = self.connections.iter().map(|(id, connection)| (*id, connection.version)).collect();
         for (id, version) in all {
-            let last_words = reason.filter(|_| version == Version::V5);
-            self.end(id, last_words.map(|reason| Encoder(version).disconnect(reason)).as_ref());
+            let last_packet = reason.filter(|_| version == Version::V5);
+            self.end(id, last_packet.map(|reason| Encoder(version).disconnect(reason)).as_ref());
         }
     }
 
     pub(super) fn send_all(&self, bytes: impl Fn(Encoder) -> Bytes) {
-        self.connections.keys().for_each(|id| self.send(*id, bytes(self.mqtt(*id))));
+        self.connections.keys().for_each(|id| self.send(*id, bytes(self.encoder(*id))));
     }
 
     pub(super) fn summary(&self) -> String {

@@ -1,4 +1,4 @@
-//! How a [`Service`] is configured and called.
+//! The configuration and command line of a [`Service`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::Service;
 use crate::api::Api;
 use crate::ports::free_port;
 
-/// Settings of a [`Service`] to be started.
+/// Settings for starting a [`Service`].
 #[derive(Clone, Debug)]
 pub struct ServiceBuilder {
     binary: PathBuf,
@@ -26,45 +26,45 @@ impl ServiceBuilder {
         Self { binary, config: None, environment: Vec::new(), data_dir: None, port: None, umask: None }
     }
 
-    /// The text of the configuration file; the environment below goes before it.
+    /// Sets the text of the configuration file. Environment variables override it.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         self.config = Some(toml.to_owned());
         self
     }
 
-    /// A variable of the environment, such as `LIVEOBJECT__OUTBOX__MAX_PENDING`. Set are, unless named here:
-    /// `LIVEOBJECT__DATA_DIR`, `LIVEOBJECT__HTTP__BIND` and `LIVEOBJECT__LOG__FORMAT`; the test's own
-    /// `LIVEOBJECT__…` are not inherited.
+    /// Sets an environment variable, such as `LIVEOBJECT__OUTBOX__MAX_PENDING`. By default,
+    /// `LIVEOBJECT__DATA_DIR`, `LIVEOBJECT__HTTP__BIND` and `LIVEOBJECT__LOG__FORMAT` are set; the test's own
+    /// `LIVEOBJECT__…` variables are not inherited.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
         self
     }
 
-    /// A data directory of the test's own, which stays when the service is dropped.
+    /// Uses a data directory owned by the test, which is kept when the service is dropped.
     #[must_use]
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(dir.into());
         self
     }
 
-    /// The port to listen on; 0 lets the kernel choose one. The default is a free port of
-    /// [`free_port`](crate::free_port), which nobody takes while the service is down.
+    /// Sets the port to listen on; 0 lets the kernel choose one. The default is a port from
+    /// [`free_port`](crate::free_port), which stays reserved while the service is down.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// The umask that the process is started with, instead of the test's own.
+    /// Sets the umask of the process, instead of the test's own.
     #[must_use]
     pub fn umask(mut self, umask: u32) -> Self {
         self.umask = Some(umask);
         self
     }
 
-    /// The service, with its directories, not started.
+    /// Returns the service with its directories, not started yet.
     #[must_use]
     pub fn build(self) -> Service {
         let dir = TempDir::with_prefix("liveobject-").expect("a temporary directory can be made");
@@ -76,7 +76,7 @@ impl ServiceBuilder {
         Service { settings: self, dir, data_dir, port, log_before: 0, child: None, api: Api::new() }
     }
 
-    /// The service, started.
+    /// Returns the service, started.
     ///
     /// # Panics
     ///

@@ -1,10 +1,11 @@
-//! The service's JSON log, read line by line.
+//! Reads the service's JSON log line by line.
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
-/// The lines that are JSON objects. Where a line keeps its fields in an object `fields`, they are lifted to the top.
+/// Returns the lines that are JSON objects. If a line nests its fields in an object `fields`, they are moved
+/// to the top level.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = Value> {
     text.lines().filter_map(|line| {
         let mut line: Value = serde_json::from_str(line).ok()?;
@@ -16,7 +17,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = Value> {
     })
 }
 
-/// The port of the newest line that tells where the service listens.
+/// Returns the port from the latest line that reports where the service listens.
 pub(super) fn listening_port(text: &str) -> Option<u16> {
     let listening = lines(text).filter(|line| line["message"] == "listening").last()?;
     let address: SocketAddr = listening["address"].as_str()?.parse().ok()?;
@@ -36,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_not_finished_is_not_read() {
+    fn incomplete_and_unrelated_lines_are_ignored() {
         assert_eq!(listening_port(r#"{"message":"listening","addre"#), None);
         assert_eq!(listening_port(r#"{"message":"connected","address":"127.0.0.1:1883"}"#), None);
     }

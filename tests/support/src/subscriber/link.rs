@@ -1,7 +1,7 @@
-//! The subscriber's side of MQTT: connect, subscribe, take messages, acknowledge, and begin again when the link ends.
+//! The subscriber's side of MQTT: connect, subscribe, receive, acknowledge, and reconnect after a failure.
 //!
-//! A message is kept before it is acknowledged. With QoS 2 a packet id is remembered until its release, over
-//! reconnects of the same session, so a message is kept exactly once.
+//! A message is stored before it is acknowledged. With QoS 2 a packet id is remembered until its release,
+//! across reconnects of the same session, so that each message is stored exactly once.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,11 +19,11 @@ use tokio::time::{interval, sleep, timeout};
 use super::{Shared, SubscriberBuilder};
 use crate::mqtt5::{Connect, Encoder, Packet, read_packet};
 
-const RECONNECT: Duration = Duration::from_millis(50);
-const CONNECT: Duration = Duration::from_secs(5);
-const PING: Duration = Duration::from_secs(2);
-/// Three pings without an answer: the link is dead.
-const SILENCE: Duration = Duration::from_secs(6);
+const RECONNECT_DELAY: Duration = Duration::from_millis(50);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// After three unanswered pings the connection is considered dead.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(6);
 const KEEP_ALIVE_SECONDS: u16 = 10;
 const SESSION_EXPIRY_SECONDS: u32 = 3600;
 const SUBSCRIBE_ID: u16 = 1;
@@ -34,26 +34,26 @@ const PUBCOMP: u8 = 7;
 pub(super) async fn run(settings: SubscriberBuilder, shared: Arc<Shared>) {
     let mut session = Session { settings, shared, connected: false, unreleased: BTreeSet::new() };
     loop {
-        let fault = session.link().await.err();
+        let fault = session.run_connection().await.err();
         session.shared.change(|seen| seen.fault = fault.map(|fault| fault.to_string()));
-        sleep(RECONNECT).await;
+        sleep(RECONNECT_DELAY).await;
     }
 }
 
 struct Session {
     settings: SubscriberBuilder,
     shared: Arc<Shared>,
-    /// Whether there was a link before this one.
+    /// Whether an earlier connection succeeded.
     connected: bool,
-    /// Packet ids of QoS 2 messages that are kept and not released yet.
+    /// Packet ids of QoS 2 messages that are stored and not released yet.
     unreleased: BTreeSet<u16>,
 }
 
 impl Session {
-    /// One connection, to its end.
-    async fn link(&mut self) -> io::Result<()> {
+    /// Runs one connection to its end.
+    async fn run_connection(&mut self) -> io::Result<()> {
         let address = (Ipv4Addr::LOCALHOST, self.settings.port);
-        let mut stream = timeout(CONNECT, TcpStream::connect(address)).await??;
+        let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
         let (from, mut to) = stream.split();
         to.write_all(&Encoder::connect(&self.connect())).await?;
@@ -77,7 +77,7 @@ impl Session {
         }
     }
 
-    fn mqtt(&self) -> Encoder {
+    fn encoder(&self) -> Encoder {
         Encoder(self.settings.version)
     }
 
@@ -87,7 +87,7 @@ impl Session {
         outbox: &UnboundedSender<Bytes>,
     ) -> io::Result<()> {
         let version = self.settings.version;
-        while let Some(packet) = timeout(SILENCE, read_packet(version, &mut from)).await?? {
+        while let Some(packet) = timeout(SILENCE_TIMEOUT, read_packet(version, &mut from)).await?? {
             if let Some(answer) = self.packet(packet)? {
                 outbox.send(answer).map_err(io::Error::other)?;
             }
@@ -97,7 +97,7 @@ impl Session {
 
     fn packet(&mut self, packet: Packet) -> io::Result<Option<Bytes>> {
         match packet {
-            Packet::ConnAck { session_present, reason: 0 } => Ok(self.welcome(session_present)),
+            Packet::ConnAck { session_present, reason: 0 } => Ok(self.connected(session_present)),
             Packet::ConnAck { reason, .. } | Packet::Disconnect(reason) => Err(refused("connection", reason)),
             Packet::SubAck { reasons } => {
                 if let Some(reason) = reasons.into_iter().find(|reason| *reason >= 0x80) {
@@ -112,33 +112,33 @@ impl Session {
                     self.shared.change(|seen| seen.keep(publish));
                 }
                 let kind = if qos == 1 { PUBACK } else { PUBREC };
-                Ok((qos > 0).then(|| self.mqtt().answer(kind, packet_id, 0)))
+                Ok((qos > 0).then(|| self.encoder().answer(kind, packet_id, 0)))
             }
             Packet::PubRel { packet_id } => {
                 self.unreleased.remove(&packet_id);
-                Ok(Some(self.mqtt().answer(PUBCOMP, packet_id, 0)))
+                Ok(Some(self.encoder().answer(PUBCOMP, packet_id, 0)))
             }
             _ => Ok(None),
         }
     }
 
-    fn welcome(&mut self, session_present: bool) -> Option<Bytes> {
+    fn connected(&mut self, session_present: bool) -> Option<Bytes> {
         if !session_present {
             self.unreleased.clear();
         }
-        // A session of an earlier subscriber may know other filters than these.
+        // The session of an earlier subscriber may have other filters.
         let subscribe = !session_present || !self.connected;
         self.connected = true;
         self.shared.change(|seen| {
             seen.connections += 1;
             seen.subscribed &= !subscribe;
         });
-        subscribe.then(|| self.mqtt().subscribe(SUBSCRIBE_ID, &self.settings.filters, self.settings.qos))
+        subscribe.then(|| self.encoder().subscribe(SUBSCRIBE_ID, &self.settings.filters, self.settings.qos))
     }
 }
 
 async fn write_all(mut to: WriteHalf<'_>, mut out: UnboundedReceiver<Bytes>) -> io::Result<()> {
-    let mut pings = interval(PING);
+    let mut pings = interval(PING_INTERVAL);
     pings.tick().await;
     loop {
         let mut bytes = BytesMut::new();

@@ -1,4 +1,4 @@
-//! An MQTT client that is told what to do, one connection at a time.
+//! An MQTT client that a test drives step by step, one connection at a time.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Client {
         self.queue.publish(topic, payload.to_owned(), PublishOptions::new(qos)).await.expect("queued");
     }
 
-    /// Publishes and waits for the broker's answer, PUBACK or PUBCOMP.
+    /// Publishes and waits for the broker's PUBACK or PUBCOMP.
     pub(crate) async fn publish(&mut self, topic: &str, payload: &str, qos: QoS) {
         self.queue(topic, payload, qos).await;
         self.until(|event| match event {

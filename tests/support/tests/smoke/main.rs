@@ -1,4 +1,4 @@
-//! Each part against the real thing, so that a system test can trust what it stands on.
+//! Tests of the test infrastructure against real servers and clients, so that system tests can rely on it.
 
 mod client;
 mod mosquitto;

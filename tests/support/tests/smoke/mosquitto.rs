@@ -1,4 +1,4 @@
-//! The real broker: logins, rules, limits, and everything that can happen to its process.
+//! The real broker: logins, access rules, limits, and faults of its process.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::client::{Client, SOON, options, soon};
 
 #[tokio::test]
-async fn only_users_may_come_when_there_are_users() {
+async fn configured_users_exclude_all_others() {
     let broker = Mosquitto::builder().user("ann", "secret").start().await;
     let mut login = options(broker.port());
     assert!(Client::try_connect(login.clone()).await.is_err());
@@ -22,7 +22,7 @@ async fn only_users_may_come_when_there_are_users() {
 }
 
 #[tokio::test]
-async fn the_acl_refuses_and_can_be_changed() {
+async fn the_acl_is_enforced_and_can_be_replaced() {
     let mut broker = Mosquitto::builder().acl("topic readwrite open/#").start().await;
     let mut client = Client::connect(broker.port()).await;
     assert_eq!(reason(&mut client, "closed/a").await, PubAckReason::NotAuthorized);
@@ -40,16 +40,16 @@ async fn reason(client: &mut Client, topic: &str) -> PubAckReason {
 }
 
 #[tokio::test]
-async fn limits_are_told_at_connecting() {
+async fn limits_are_announced_in_the_connack() {
     let limited = Mosquitto::builder().receive_maximum(7).max_qos(1).max_packet_size(2000);
     let client = Client::connect(limited.start().await.port()).await;
-    let told = client.connack.properties.expect("properties");
-    assert_eq!(told.receive_max, Some(7));
-    assert_eq!(told.max_qos, Some(1));
-    assert_eq!(told.max_packet_size, Some(2000));
+    let properties = client.connack.properties.expect("properties");
+    assert_eq!(properties.receive_max, Some(7));
+    assert_eq!(properties.max_qos, Some(1));
+    assert_eq!(properties.max_packet_size, Some(2000));
 }
 
-/// With bytes of its own: 0x95 is no reason that MQTT 5 gives to PUBACK, and a client library may choke on it.
+/// Raw bytes: MQTT 5 does not define reason 0x95 for PUBACK, and a client library may reject it.
 #[tokio::test]
 async fn a_message_over_the_size_limit_is_refused() {
     let broker = Mosquitto::builder().message_size_limit(2).start().await;
@@ -57,14 +57,14 @@ async fn a_message_over_the_size_limit_is_refused() {
     let connect = b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0";
     let too_large = b"\x32\x09\0\x01t\0\x01\0xxx";
     stream.write_all(&[&connect[..], too_large].concat()).await.expect("written");
-    let mut answers = Vec::new();
-    while !answers.ends_with(b"\x40\x03\0\x01\x95") {
-        assert!(soon(stream.read_buf(&mut answers)).await.expect("read") > 0, "{answers:x?}");
+    let mut received = Vec::new();
+    while !received.ends_with(b"\x40\x03\0\x01\x95") {
+        assert!(soon(stream.read_buf(&mut received)).await.expect("read") > 0, "{received:x?}");
     }
 }
 
 #[tokio::test]
-async fn a_restart_keeps_the_port_and_what_was_retained() {
+async fn a_restart_keeps_the_port_and_retained_messages() {
     let mut broker = Mosquitto::start().await;
     let port = broker.port();
     Client::connect(port).await.retain("kept", "yes").await;
@@ -80,7 +80,7 @@ async fn a_restart_keeps_the_port_and_what_was_retained() {
 }
 
 #[tokio::test]
-async fn without_persistence_a_restart_forgets() {
+async fn without_persistence_a_restart_loses_retained_messages() {
     let mut broker = Mosquitto::builder().persistence(false).start().await;
     Client::connect(broker.port()).await.retain("kept", "yes").await;
     broker.restart().await;
@@ -91,7 +91,7 @@ async fn without_persistence_a_restart_forgets() {
 }
 
 #[tokio::test]
-async fn a_frozen_broker_answers_only_when_thawed() {
+async fn a_frozen_broker_responds_only_after_it_is_thawed() {
     let mut broker = Mosquitto::start().await;
     let mut client = Client::connect(broker.port()).await;
     broker.freeze();

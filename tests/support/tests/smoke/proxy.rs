@@ -1,4 +1,4 @@
-//! The proxy, before a real broker and before a listener of the test's own.
+//! The proxy in front of a real broker and of a plain listener.
 
 use std::time::Duration;
 
@@ -10,9 +10,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::client::{Client, SOON, options, soon};
 
-const A_WHILE: Duration = Duration::from_millis(300);
+/// The delay under test, and how long the tests wait for bytes that must not arrive. Over loopback they would
+/// arrive within a few milliseconds.
+const SILENCE: Duration = Duration::from_millis(300);
 
-/// Both ends of a connection through a proxy.
+/// Opens a connection through a proxy and returns both ends.
 async fn pair() -> (Proxy, TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let proxy = Proxy::start(listener.local_addr().expect("an address").port()).await;
@@ -21,7 +23,7 @@ async fn pair() -> (Proxy, TcpStream, TcpStream) {
     (proxy, client, target)
 }
 
-async fn passes(from: &mut TcpStream, to: &mut TcpStream, text: &str) {
+async fn assert_passes(from: &mut TcpStream, to: &mut TcpStream, text: &str) {
     from.write_all(text.as_bytes()).await.expect("written");
     let mut bytes = vec![0; text.len()];
     soon(to.read_exact(&mut bytes)).await.expect("read");
@@ -29,41 +31,41 @@ async fn passes(from: &mut TcpStream, to: &mut TcpStream, text: &str) {
 }
 
 #[tokio::test]
-async fn bytes_and_ends_pass_both_ways() {
+async fn bytes_and_closes_are_forwarded_both_ways() {
     let (proxy, mut client, mut target) = pair().await;
-    passes(&mut client, &mut target, "there").await;
-    passes(&mut target, &mut client, "back").await;
+    assert_passes(&mut client, &mut target, "there").await;
+    assert_passes(&mut target, &mut client, "back").await;
     assert_eq!((proxy.accepted(), proxy.open()), (1, 1));
     client.shutdown().await.expect("shut down");
     assert_eq!(soon(target.read(&mut [0])).await.expect("an end"), 0);
-    passes(&mut target, &mut client, "still here").await;
+    assert_passes(&mut target, &mut client, "still here").await;
     drop(target);
     assert_eq!(soon(client.read(&mut [0])).await.expect("an end"), 0);
     wait_until("the connection is over", SOON, async || proxy.open() == 0).await;
 }
 
 #[tokio::test]
-async fn a_stall_delays_and_loses_nothing() {
+async fn a_stall_delays_bytes_without_losing_them() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.stall();
     client.write_all(b"later").await.expect("written");
     let mut bytes = [0; 5];
-    assert!(timeout(A_WHILE, target.read_exact(&mut bytes)).await.is_err());
+    assert!(timeout(SILENCE, target.read_exact(&mut bytes)).await.is_err());
     proxy.flow();
     soon(target.read_exact(&mut bytes)).await.expect("read");
     assert_eq!(&bytes, b"later");
-    passes(&mut target, &mut client, "on").await;
+    assert_passes(&mut target, &mut client, "on").await;
 }
 
 #[tokio::test]
-async fn a_stalled_writer_feels_it() {
+async fn a_stalled_writer_blocks() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.stall();
     let block = vec![7; 1 << 20];
     let mut written = 0;
-    while let Ok(result) = timeout(A_WHILE, client.write(&block)).await {
+    while let Ok(result) = timeout(SILENCE, client.write(&block)).await {
         written += result.expect("written");
-        assert!(written < 64 << 20, "a stall must not take bytes without end");
+        assert!(written < 64 << 20, "a stalled connection must not accept bytes without limit");
     }
     proxy.flow();
     client.shutdown().await.expect("shut down");
@@ -73,12 +75,12 @@ async fn a_stalled_writer_feels_it() {
 }
 
 #[tokio::test]
-async fn a_half_open_connection_swallows_and_never_recovers() {
+async fn a_half_open_connection_swallows_bytes_and_never_recovers() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.half_open();
     client.write_all(&vec![1; 8 << 20]).await.expect("swallowed");
-    assert!(timeout(A_WHILE, target.read(&mut [0])).await.is_err());
-    assert!(timeout(A_WHILE, client.read(&mut [0])).await.is_err());
+    assert!(timeout(SILENCE, target.read(&mut [0])).await.is_err());
+    assert!(timeout(SILENCE, client.read(&mut [0])).await.is_err());
     proxy.flow();
     assert!(matches!(soon(client.read(&mut [0])).await, Ok(0) | Err(_)));
 }
@@ -95,7 +97,7 @@ async fn a_cut_ends_connections_and_new_ones_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_reset_even_when_stalled() {
+async fn a_stalled_connection_can_be_reset() {
     let (proxy, mut client, _target) = pair().await;
     proxy.stall();
     proxy.reset().await;
@@ -104,33 +106,38 @@ async fn a_reset_is_a_reset_even_when_stalled() {
 }
 
 #[tokio::test]
-async fn refused_connections_are_refused_until_accepted_again() {
+async fn connections_are_refused_until_accepted_again() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.refuse().await;
     let error = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect_err("refused");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
-    passes(&mut client, &mut target, "open ones stay").await;
+    assert_passes(&mut client, &mut target, "open ones stay").await;
     proxy.cut().await;
     proxy.accept().await;
     TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("accepted");
 }
 
 #[tokio::test]
-async fn delayed_bytes_come_late_and_together() {
+async fn delays_do_not_add_up() {
     let (proxy, mut client, mut target) = pair().await;
-    proxy.delay(A_WHILE);
+    proxy.delay(SILENCE);
+    let start = Instant::now();
+    assert_passes(&mut client, &mut target, "x").await;
+    let one = start.elapsed();
+    assert!(one >= SILENCE, "{one:?}");
     let start = Instant::now();
     for _ in 0..5 {
         client.write_all(b"x").await.expect("written");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     soon(target.read_exact(&mut [0; 5])).await.expect("read");
-    assert!(start.elapsed() >= A_WHILE);
-    assert!(start.elapsed() < A_WHILE * 4, "delays must not add up: {:?}", start.elapsed());
+    let five = start.elapsed();
+    assert!(five >= SILENCE, "{five:?}");
+    assert!(five < one * 4, "delays must not add up: {one:?} for one byte, {five:?} for five");
 }
 
 #[tokio::test]
-async fn a_throttled_connection_carries_so_many_bytes_a_second() {
+async fn a_throttled_connection_is_limited_to_the_given_rate() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.throttle(Some(1000));
     let start = Instant::now();
@@ -140,7 +147,7 @@ async fn a_throttled_connection_carries_so_many_bytes_a_second() {
     soon(target.read_exact(&mut [0; 1])).await.expect("read");
     assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
     proxy.throttle(None);
-    passes(&mut client, &mut target, "as much as it can").await;
+    assert_passes(&mut client, &mut target, "without a limit").await;
 }
 
 #[tokio::test]
@@ -152,13 +159,13 @@ async fn an_unreachable_target_ends_the_connection_and_is_counted() {
 }
 
 #[tokio::test]
-async fn mqtt_goes_through_and_a_stall_withholds_acknowledgements() {
+async fn mqtt_is_forwarded_and_a_stall_withholds_acknowledgements() {
     let broker = Mosquitto::start().await;
     let proxy = Proxy::start(broker.port()).await;
     let mut client = Client::connect(proxy.port()).await;
     client.publish("a", "1", QoS::ExactlyOnce).await;
     proxy.stall();
-    assert!(timeout(A_WHILE, client.publish("a", "2", QoS::AtLeastOnce)).await.is_err());
+    assert!(timeout(SILENCE, client.publish("a", "2", QoS::AtLeastOnce)).await.is_err());
     proxy.flow();
     client.until(|event| matches!(event, Event::Incoming(Packet::PubAck(_)))).await;
     proxy.cut().await;

@@ -1,4 +1,4 @@
-//! The scripted broker, with a real client library on the other side.
+//! The scripted broker, with a real client library as its client.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use tokio::time::timeout;
 
 use crate::client::{Client, SOON, options};
 
-const A_WHILE: Duration = Duration::from_millis(300);
+/// How long the tests wait for packets that must not arrive. Over loopback they would arrive within a few
+/// milliseconds.
+const SILENCE: Duration = Duration::from_millis(300);
 
 fn is_ack(event: &Event) -> bool {
     matches!(event, Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_)))
@@ -26,7 +28,7 @@ async fn ack_ids(client: &mut Client, count: usize) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn it_records_what_was_said_and_acknowledges_each_qos() {
+async fn it_records_packets_and_acknowledges_each_qos() {
     let broker = ScriptedBroker::start().await;
     let mut settings = options(broker.port());
     settings.set_credentials("ann", "secret");
@@ -63,7 +65,7 @@ async fn it_records_what_was_said_and_acknowledges_each_qos() {
 }
 
 #[tokio::test]
-async fn the_connack_says_what_the_script_says() {
+async fn the_connack_follows_the_script() {
     let broker = ScriptedBroker::start().await;
     broker.set_connack(ConnAck {
         receive_maximum: Some(3),
@@ -74,14 +76,17 @@ async fn the_connack_says_what_the_script_says() {
         ..ConnAck::default()
     });
     let client = Client::connect(broker.port()).await;
-    let told = client.connack.properties.expect("properties");
-    assert_eq!((told.receive_max, told.max_packet_size, told.max_qos), (Some(3), Some(512), Some(1)));
-    assert_eq!((told.retain_available, told.server_keep_alive), (Some(0), Some(9)));
+    let properties = client.connack.properties.expect("properties");
+    assert_eq!(
+        (properties.receive_max, properties.max_packet_size, properties.max_qos),
+        (Some(3), Some(512), Some(1))
+    );
+    assert_eq!((properties.retain_available, properties.server_keep_alive), (Some(0), Some(9)));
     broker.set_connack(ConnAck { reason: 0x86, ..ConnAck::default() });
     let error = Client::try_connect(options(broker.port())).await.err().expect("refused");
     assert!(format!("{error:?}").contains("BadUserNamePassword"), "{error:?}");
     broker.answer_connect(false);
-    assert!(timeout(A_WHILE, Client::try_connect(options(broker.port()))).await.is_err());
+    assert!(timeout(SILENCE, Client::try_connect(options(broker.port()))).await.is_err());
     assert_eq!(broker.connects().len(), 3);
 }
 
@@ -93,7 +98,7 @@ async fn acknowledgements_are_withheld_and_released_in_either_order() {
     for payload in ["a", "b", "c"] {
         client.queue("t", payload, QoS::AtLeastOnce).await;
     }
-    assert!(timeout(A_WHILE, client.until(is_ack)).await.is_err());
+    assert!(timeout(SILENCE, client.until(is_ack)).await.is_err());
     broker.wait_for("three withheld", SOON, |broker| broker.withheld() == 3).await;
     broker.release_reversed();
     assert_eq!(ack_ids(&mut client, 3).await, [3, 2, 1]);
@@ -109,7 +114,7 @@ async fn acknowledgements_are_withheld_and_released_in_either_order() {
 }
 
 #[tokio::test]
-async fn rules_refuse_withhold_throw_out_and_close() {
+async fn rules_refuse_disconnect_and_close() {
     let broker = ScriptedBroker::start().await;
     broker.rule(Rule::topic("no", Reply::Reason(0x87)));
     broker.rule(Rule::payload("poison", Reply::Reason(0x99)).times(1));
@@ -135,7 +140,7 @@ async fn rules_refuse_withhold_throw_out_and_close() {
 }
 
 #[tokio::test]
-async fn it_answers_subscriptions_pings_and_sends_messages() {
+async fn it_acknowledges_subscriptions_answers_pings_and_sends_messages() {
     let broker = ScriptedBroker::start().await;
     let mut client = Client::connect(broker.port()).await;
     client.queue.subscribe("a/#", QoS::ExactlyOnce).await.expect("queued");
@@ -153,19 +158,19 @@ async fn it_answers_subscriptions_pings_and_sends_messages() {
 }
 
 #[tokio::test]
-async fn a_silent_pubrel_holds_up_qos_2() {
+async fn an_unanswered_pubrel_blocks_qos_2() {
     let broker = ScriptedBroker::start().await;
     broker.answer_pubrel(false);
     let mut client = Client::connect(broker.port()).await;
     client.queue("t", "x", QoS::ExactlyOnce).await;
     client.until(|event| matches!(event, Event::Incoming(Packet::PubRec(_)))).await;
-    assert!(timeout(A_WHILE, client.until(is_ack)).await.is_err());
+    assert!(timeout(SILENCE, client.until(is_ack)).await.is_err());
     broker.close();
     client.end().await;
 }
 
 #[tokio::test]
-async fn violations_are_noticed() {
+async fn protocol_violations_are_recorded() {
     use tokio::io::AsyncWriteExt;
     let broker = ScriptedBroker::start().await;
     broker.set_connack(ConnAck { receive_maximum: Some(1), maximum_qos: Some(1), ..ConnAck::default() });

@@ -1,4 +1,4 @@
-//! The subscriber, over everything that can happen to its broker.
+//! The subscriber, throughout restarts and network failures of its broker.
 
 use liveobject_test_support::{Ledger, Mosquitto, Proxy, Subscriber};
 use rumqttc::QoS;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::client::{Client, SOON, options};
 
 #[tokio::test]
-async fn each_qos_is_seen_as_it_was_sent() {
+async fn each_message_arrives_with_its_qos() {
     let broker = Mosquitto::start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     let mut client = Client::connect(broker.port()).await;
@@ -21,7 +21,7 @@ async fn each_qos_is_seen_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn events_are_read_and_other_topics_left_out() {
+async fn events_are_parsed_and_other_topics_are_ignored() {
     let broker = Mosquitto::start().await;
     let subscriber = Subscriber::builder(broker.port()).filter("p/#").filter("q").qos(1).start().await;
     let mut client = Client::connect(broker.port()).await;
@@ -42,7 +42,7 @@ async fn events_are_read_and_other_topics_left_out() {
 }
 
 #[tokio::test]
-async fn it_logs_in() {
+async fn the_subscriber_can_log_in() {
     let broker = Mosquitto::builder().user("ann", "secret").start().await;
     let subscriber = Subscriber::builder(broker.port()).login("ann", "secret").start().await;
     let mut login = options(broker.port());
@@ -52,7 +52,7 @@ async fn it_logs_in() {
 }
 
 #[tokio::test]
-async fn nothing_is_missed_or_repeated_over_cuts_and_broker_restarts() {
+async fn cuts_and_broker_restarts_cause_neither_loss_nor_duplicates() {
     let mut broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let proxy = Proxy::start(broker.port()).await;
     let subscriber = Subscriber::start(proxy.port()).await;
@@ -78,7 +78,7 @@ async fn nothing_is_missed_or_repeated_over_cuts_and_broker_restarts() {
 
 #[tokio::test]
 #[should_panic(expected = "no pigs within")]
-async fn what_does_not_come_is_named() {
+async fn a_failed_wait_reports_what_was_missing() {
     let broker = Mosquitto::start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     subscriber.wait_for(|_| false, "pigs", std::time::Duration::from_millis(50)).await;

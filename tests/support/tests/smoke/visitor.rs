@@ -1,11 +1,11 @@
-//! What a visitor is told, and what it leaves.
+//! What a visitor receives, and what it publishes.
 
 use liveobject_test_support::{Mosquitto, Subscriber, visitor};
 
 use crate::client::{Client, SOON};
 
 #[tokio::test]
-async fn a_visitor_is_told_all_that_is_retained_and_nothing_else() {
+async fn a_visitor_receives_exactly_the_retained_messages() {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let mut client = Client::connect(broker.port()).await;
     for i in 0..500 {
@@ -14,14 +14,14 @@ async fn a_visitor_is_told_all_that_is_retained_and_nothing_else() {
     client.retain("retained/7", "").await;
     client.retain("retained/8", "y").await;
     visitor::publish(broker.port(), "live", "x", false).await;
-    let standing = visitor::retained(broker.port()).await;
-    assert_eq!(standing.len(), 499);
-    assert_eq!(standing.get("retained/7"), None);
-    assert_eq!(standing["retained/8"], b"y");
+    let retained = visitor::retained(broker.port()).await;
+    assert_eq!(retained.len(), 499);
+    assert_eq!(retained.get("retained/7"), None);
+    assert_eq!(retained["retained/8"], b"y");
 }
 
 #[tokio::test]
-async fn a_visitor_publishes_as_it_is_told() {
+async fn a_visitor_publishes_with_and_without_retain() {
     let broker = Mosquitto::start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     visitor::publish(broker.port(), "a", "live", false).await;

@@ -1,0 +1,54 @@
+//! What people say of a camera.
+
+use crate::domain::{
+    camera::Camera,
+    event,
+    fields::{Fields, Invalid, bytes_within},
+};
+
+const MAX_SOURCE_TYPE_BYTES: usize = 64;
+
+/// What somebody says of a camera; what is `None` stays as it is, and takes its default where the camera is new.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CameraUpdate {
+    /// Its name, checked.
+    pub camera_name: Option<String>,
+    /// What kind of source it is, checked.
+    pub source_type: Option<String>,
+    /// Whether it has a bell to ring.
+    pub is_doorbell: Option<bool>,
+    /// Whether its state and its entities are published.
+    pub enabled: Option<bool>,
+}
+
+impl CameraUpdate {
+    /// The names of all fields that [`CameraUpdate::from_json`] takes.
+    pub const FIELDS: [&'static str; 4] = ["camera_name", "source_type", "is_doorbell", "enabled"];
+
+    /// Reads an update from a JSON object. Every fault is reported: a wrong type, a broken bound, an unknown field.
+    pub fn from_json(value: serde_json::Value) -> Result<Self, Invalid> {
+        let mut fields = Fields::of(value)?;
+        let camera_name = fields.text("camera_name");
+        let camera_name =
+            camera_name.and_then(|name| fields.faults.check("camera_name", event::camera_name(name)));
+        let source_type = fields.text("source_type");
+        let source_type = source_type.and_then(|text| {
+            fields.faults.check("source_type", bytes_within(text, 1, MAX_SOURCE_TYPE_BYTES))
+        });
+        let (is_doorbell, enabled) = (fields.boolean("is_doorbell"), fields.boolean("enabled"));
+        fields.finish().finish()?;
+        Ok(Self { camera_name, source_type, is_doorbell, enabled })
+    }
+
+    /// Makes a camera what is said of it.
+    pub(crate) fn apply(self, camera: &mut Camera) {
+        if let Some(name) = self.camera_name {
+            camera.camera_name = name;
+        }
+        if let Some(source_type) = self.source_type {
+            camera.source_type = source_type;
+        }
+        camera.is_doorbell = self.is_doorbell.unwrap_or(camera.is_doorbell);
+        camera.enabled = self.enabled.unwrap_or(camera.enabled);
+    }
+}

@@ -1,0 +1,217 @@
+//! Tells a picture by its content. Pure.
+//!
+//! It is not decoded: its headers must be those of a JPEG, PNG or WebP, with a size, and its end must be there. That is
+//! enough to refuse what is something else, and what was cut off on its way.
+
+use bytes::Bytes;
+
+use crate::domain::camera::ImageType;
+
+/// A picture is at most so large.
+pub const MAX_THUMBNAIL_BYTES: usize = 2 * 1024 * 1024;
+
+/// A picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Its format.
+    pub format: ImageType,
+    /// Its bytes.
+    pub image: Bytes,
+}
+
+/// Why bytes are not accepted as a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// It is larger than [`MAX_THUMBNAIL_BYTES`].
+    #[error("{bytes} bytes, must be at most {MAX_THUMBNAIL_BYTES}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// It is none of the three formats, whatever its name says, or it is incomplete.
+    #[error("must be a JPEG, PNG or WebP picture, whole")]
+    NotAPicture,
+}
+
+const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// The format of a picture of at most [`MAX_THUMBNAIL_BYTES`] that is whole.
+pub fn check(image: &[u8]) -> Result<ImageType, ImageError> {
+    if image.len() > MAX_THUMBNAIL_BYTES {
+        return Err(ImageError::TooLarge { bytes: image.len() });
+    }
+    let format = format_of(image).ok_or(ImageError::NotAPicture)?;
+    let size = imagesize::blob_size(image).map_err(|_| ImageError::NotAPicture)?;
+    let whole = match format {
+        ImageType::Jpeg => jpeg_is_whole(image),
+        ImageType::Png => png_is_whole(image),
+        ImageType::WebP => webp_is_whole(image),
+    };
+    if whole == Some(true) && size.width > 0 && size.height > 0 {
+        Ok(format)
+    } else {
+        Err(ImageError::NotAPicture)
+    }
+}
+
+/// The format that the first bytes tell of.
+pub fn format_of(image: &[u8]) -> Option<ImageType> {
+    match imagesize::image_type(image).ok()? {
+        imagesize::ImageType::Jpeg => Some(ImageType::Jpeg),
+        imagesize::ImageType::Png => Some(ImageType::Png),
+        imagesize::ImageType::Webp => Some(ImageType::WebP),
+        _ => None,
+    }
+}
+
+/// Segments up to the picture's data, and the end mark (`FF D9`) somewhere behind: within the data it cannot stand for
+/// anything else. Cameras append things of their own, so it need not be the last.
+fn jpeg_is_whole(image: &[u8]) -> Option<bool> {
+    const START_OF_SCAN: u8 = 0xda;
+    let mut rest = image.get(2..)?;
+    loop {
+        let (&[mark, kind], behind) = rest.split_first_chunk()?;
+        if mark != 0xff {
+            return Some(false);
+        }
+        let length = usize::from(u16::from_be_bytes(*behind.first_chunk()?));
+        rest = behind.get(length.max(2)..)?;
+        if kind == START_OF_SCAN {
+            return Some(rest.windows(2).any(|pair| pair == [0xff, 0xd9]));
+        }
+    }
+}
+
+/// Chunks from `IHDR` to `IEND`.
+fn png_is_whole(image: &[u8]) -> Option<bool> {
+    let mut rest = image.strip_prefix(PNG_SIGNATURE)?;
+    if rest.get(4..8)? != b"IHDR" {
+        return Some(false);
+    }
+    loop {
+        let length = usize::try_from(u32::from_be_bytes(*rest.first_chunk()?)).ok()?;
+        let kind = rest.get(4..8)?;
+        let behind = rest.get(length.checked_add(12)?..)?;
+        if kind == b"IEND" {
+            return Some(true);
+        }
+        rest = behind;
+    }
+}
+
+/// As many bytes as the container announces.
+fn webp_is_whole(image: &[u8]) -> Option<bool> {
+    let announced = usize::try_from(u32::from_le_bytes(*image.get(4..)?.first_chunk()?)).ok()?;
+    Some(announced >= 12 && image.len() - 8 >= announced)
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! The smallest pictures.
+
+    /// A grey pixel.
+    pub const JPEG: &[u8] = &[
+        0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 1, // APP0
+        0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, // frame of 1 x 1
+        0xff, 0xda, 0, 8, 1, 1, 0, 0, 63, 0, 0x7f, 0xff, 0x00, // scan
+        0xff, 0xd9,
+    ];
+
+    /// A red pixel.
+    pub const PNG: &[u8] = &[
+        0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1,
+        8, 2, 0, 0, 0, 0x90, 0x77, 0x53, 0xde, 0, 0, 0, 12, b'I', b'D', b'A', b'T', 8, 0xd7, 0x63, 0xf8,
+        0xcf, 0xc0, 0, 0, 3, 1, 1, 0, 0x18, 0xdd, 0x8d, 0xb0, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42,
+        0x60, 0x82,
+    ];
+
+    /// A white pixel, lossless.
+    pub const WEBP: &[u8] = &[
+        b'R', b'I', b'F', b'F', 26, 0, 0, 0, b'W', b'E', b'B', b'P', b'V', b'P', b'8', b'L', 13, 0, 0, 0,
+        0x2f, 0, 0, 0, 0x10, 7, 0x10, 0x11, 0x11, 0x88, 0x88, 0xfe, 7, 0,
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        samples::{JPEG, PNG, WEBP},
+        *,
+    };
+
+    const ALL: [(&[u8], ImageType); 3] =
+        [(JPEG, ImageType::Jpeg), (PNG, ImageType::Png), (WEBP, ImageType::WebP)];
+
+    #[test]
+    fn pictures_are_told_by_their_content() {
+        for (image, format) in ALL {
+            assert_eq!(check(image), Ok(format));
+        }
+    }
+
+    #[test]
+    fn whatever_is_cut_off_is_refused() {
+        for (image, format) in ALL {
+            for length in 0..image.len() {
+                assert_eq!(check(&image[..length]), Err(ImageError::NotAPicture), "{format:?} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_camera_appends_does_no_harm() {
+        for (image, format) in ALL {
+            assert_eq!(check(&[image, b"appended".as_slice()].concat()), Ok(format));
+        }
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for other in [
+            b"".as_slice(),
+            b"GIF89a\x01\x00\x01\x00\x00\x00\x00;",
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            b"<html><script>alert(1)</script></html>",
+            b"\x89PNG\r\n\x1a\n",
+            b"\x89PNG with something else behind it, long enough to have a size IEND",
+            b"\xff\xd8\xff\xd9",
+            b"RIFF\xff\xff\xff\xffWEBPVP8L",
+        ] {
+            assert_eq!(check(other), Err(ImageError::NotAPicture), "{}", other.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_picture_without_a_size_is_refused() {
+        let mut image = PNG.to_vec();
+        image[16..20].fill(0);
+        assert_eq!(check(&image), Err(ImageError::NotAPicture));
+    }
+
+    #[test]
+    fn two_mebibytes_are_the_most() {
+        let mut image = PNG.to_vec();
+        image.resize(MAX_THUMBNAIL_BYTES, 0);
+        assert_eq!(check(&image), Ok(ImageType::Png));
+        image.push(0);
+        assert_eq!(check(&image), Err(ImageError::TooLarge { bytes: MAX_THUMBNAIL_BYTES + 1 }));
+    }
+
+    proptest! {
+        /// Whatever comes: it ends, and does not panic.
+        #[test]
+        fn any_bytes_are_answered(
+            sample in 0usize..3,
+            at in 0usize..80,
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let mut image = ALL[sample].0.to_vec();
+            let at = at.min(image.len());
+            image.truncate(at);
+            image.extend(bytes);
+            let _any = check(&image);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Links to pictures that open without the token: signed, and good for as long as the picture is kept. Pure.
+
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use crate::domain::{clock::Timestamp, hex, ids::EventId, link_key::LinkKey};
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// More than a link has beside the address of the service and the event's id.
+const REST_OF_URL: usize = 128;
+
+/// Makes and checks links. Cheap to clone.
+#[derive(Clone)]
+pub struct Links(Arc<Inner>);
+
+struct Inner {
+    public_url: String,
+    lifetime: i64,
+    key: LinkKey,
+}
+
+impl fmt::Debug for Links {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links").field("public_url", &self.0.public_url).finish_non_exhaustive()
+    }
+}
+
+impl Links {
+    /// Links to the service that is reached at `public_url` (without a trailing `/`), good for `retention_days` from the
+    /// acceptance of their event.
+    pub fn new(public_url: &str, retention_days: u32, key: LinkKey) -> Self {
+        let lifetime = i64::from(retention_days) * SECONDS_PER_DAY;
+        Self(Arc::new(Inner { public_url: public_url.to_owned(), lifetime, key }))
+    }
+
+    /// The link to the picture of an event; the same one each time.
+    pub fn url(&self, event_id: &EventId, accepted_at: Timestamp) -> String {
+        let Inner { public_url, lifetime, .. } = &*self.0;
+        let expires = accepted_at.timestamp().saturating_add(*lifetime);
+        let mut url = String::with_capacity(public_url.len() + event_id.as_str().len() + REST_OF_URL);
+        // Writing to a text does not fail.
+        let _ = write!(url, "{public_url}/api/v1/events/{event_id}/thumbnail?expires={expires}&signature=");
+        hex::push(&mut url, &self.mac(event_id, expires).finalize().into_bytes());
+        url
+    }
+
+    /// Whether a link with this expiry (seconds since 1970) and signature (hex digits) was made here, for this event, and
+    /// is still good. Takes the same time wherever the signatures differ.
+    pub fn verify(&self, event_id: &EventId, expires: i64, signature: &str, now: Timestamp) -> bool {
+        let made_here = hex::read(signature)
+            .is_some_and(|given| self.mac(event_id, expires).verify(&given.into()).is_ok());
+        made_here && now.timestamp() < expires
+    }
+
+    /// Neither part can hold the line break between them, so that no two links sign the same text.
+    fn mac(&self, event_id: &EventId, expires: i64) -> Hmac<Sha256> {
+        let key = self.0.key.expose();
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+        for part in ["thumbnail\n", &expires.to_string(), "\n", event_id.as_str()] {
+            mac.update(part.as_bytes());
+        }
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock;
+
+    const DAY: i64 = 86_400_000_000;
+
+    fn id(text: &str) -> EventId {
+        EventId::parse(text).unwrap()
+    }
+
+    fn links() -> Links {
+        Links::new("http://nvr.local:8080", 7, LinkKey::generate().unwrap())
+    }
+
+    fn parts(url: &str) -> (i64, String) {
+        let (_, query) = url.split_once("?expires=").unwrap();
+        let (expires, signature) = query.split_once("&signature=").unwrap();
+        (expires.parse().unwrap(), signature.to_owned())
+    }
+
+    #[test]
+    fn a_link_opens_its_event_until_the_picture_is_removed() {
+        let links = links();
+        let at = clock::from_micros(1_000_000);
+        let url = links.url(&id("a"), at);
+        assert!(url.starts_with("http://nvr.local:8080/api/v1/events/a/thumbnail?expires=604801&signature="));
+        assert_eq!(url, links.url(&id("a"), at), "the same each time");
+        let (expires, signature) = parts(&url);
+        let opens = |micros: i64| links.verify(&id("a"), expires, &signature, clock::from_micros(micros));
+        assert!(opens(1_000_000) && opens(1_000_000 + 7 * DAY - 1));
+        assert!(!opens(1_000_000 + 7 * DAY));
+        assert!(links.clone().verify(&id("a"), expires, &signature.to_uppercase(), at));
+    }
+
+    #[test]
+    fn an_altered_link_opens_nothing() {
+        let links = links();
+        let now = clock::from_micros(0);
+        let (expires, signature) = parts(&links.url(&id("a"), now));
+        for other in ["b", "A", "a.", "aa"] {
+            assert!(!links.verify(&id(other), expires, &signature, now), "{other}");
+        }
+        for altered in [expires + 1, expires - 1, i64::MAX, 0] {
+            assert!(!links.verify(&id("a"), altered, &signature, now), "{altered}");
+        }
+        for at in 0..signature.len() {
+            let mut altered = signature.clone().into_bytes();
+            altered[at] = if altered[at] == b'0' { b'1' } else { b'0' };
+            assert!(!links.verify(&id("a"), expires, std::str::from_utf8(&altered).unwrap(), now), "{at}");
+        }
+        let not_ascii = format!("{}é", &signature[..62]);
+        for wrong in ["", "0", &signature[1..], &format!("{signature}0"), &"g".repeat(64), &not_ascii] {
+            assert!(!links.verify(&id("a"), expires, wrong, now), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn another_installations_link_opens_nothing() {
+        let now = clock::from_micros(0);
+        let (expires, signature) = parts(&links().url(&id("a"), now));
+        assert!(!links().verify(&id("a"), expires, &signature, now));
+    }
+
+    /// Links that were given out stay good when the program is replaced.
+    #[test]
+    fn golden_signature() {
+        let links = Links::new("", 0, LinkKey::from_bytes([7; 32]));
+        let (_, signature) = parts(&links.url(&id("evt-1"), clock::from_micros(0)));
+        assert_eq!(signature, "3a29d045e33883d9fafa4c02fd5ea1cb4c02a816c7d075ffc722c26a7cbcae41");
+    }
+}

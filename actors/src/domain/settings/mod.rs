@@ -1,0 +1,595 @@
+//! The MQTT settings: one value, valid by construction.
+//!
+//! They arrive as a JSON object (REST, or `[mqtt]` of the configuration file turned into one), are checked field by
+//! field, and are kept as JSON too; the two secrets travel apart from the rest, in types that do not print.
+
+mod tls;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::{
+    fields::{Fields, Invalid, bytes_within, no_control},
+    topic::{TopicPrefix, topic_name},
+};
+
+const MAX_TOPIC_BYTES: usize = 256;
+const MAX_MESSAGE_BYTES: usize = 256;
+const MAX_PEM_BYTES: usize = 64 * 1024;
+// MQTT 5 section 1.5.4: no text is longer.
+const MAX_CREDENTIAL_BYTES: usize = 65_535;
+const MAX_CLIENT_ID_BYTES: usize = 128;
+
+/// Which MQTT to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum Protocol {
+    /// MQTT 5, or 3.1.1 where the broker refuses 5.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// MQTT 5 only.
+    #[serde(rename = "5")]
+    V5,
+    /// MQTT 3.1.1 only.
+    #[serde(rename = "3.1.1")]
+    V311,
+}
+
+/// What carries MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// A plain or TLS stream.
+    #[default]
+    Tcp,
+    /// A WebSocket, plain or over TLS.
+    Websocket,
+}
+
+/// MQTT's quality of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum QoS {
+    /// At most once: handed to the socket.
+    AtMostOnce,
+    /// At least once: acknowledged by the broker.
+    #[default]
+    AtLeastOnce,
+    /// Exactly once within one session.
+    ExactlyOnce,
+}
+
+impl QoS {
+    /// 0, 1 or 2.
+    pub fn level(self) -> u8 {
+        match self {
+            Self::AtMostOnce => 0,
+            Self::AtLeastOnce => 1,
+            Self::ExactlyOnce => 2,
+        }
+    }
+
+    /// The QoS of a level; anything above 2 is 2.
+    pub fn of_level(level: u64) -> Self {
+        match level {
+            0 => Self::AtMostOnce,
+            1 => Self::AtLeastOnce,
+            _ => Self::ExactlyOnce,
+        }
+    }
+}
+
+impl Serialize for QoS {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.level())
+    }
+}
+
+/// How Home Assistant discovery is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiscoveryFormat {
+    /// One message a device (Home Assistant 2024.11 and newer).
+    #[default]
+    Device,
+    /// One message an entity.
+    Component,
+}
+
+/// What a replacement of the settings changes, as far as other actors act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingsChange {
+    /// The broker is another one: its host or port differ.
+    Broker,
+    /// The broker is the same; events go to other topics.
+    Topics,
+    /// Neither of these changes. Also sent at the start, when nothing has changed yet.
+    Other,
+}
+
+/// The MQTT settings. Serialized: everything but the two secrets, in the contract's order.
+#[derive(Debug, Clone, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of the contract")]
+pub struct MqttSettings {
+    /// Connect at all.
+    pub enabled: bool,
+    /// A name or an address, 1–255 bytes; may be empty while not enabled.
+    pub broker_host: String,
+    /// 1–65535.
+    pub broker_port: u16,
+    /// The login's user name.
+    pub username: Option<String>,
+    /// The login's password.
+    #[serde(skip)]
+    pub password: Option<SecretString>,
+    /// Which MQTT to speak.
+    pub protocol: Protocol,
+    /// What carries MQTT.
+    pub transport: Transport,
+    /// The path of the WebSocket's URL.
+    pub websocket_path: String,
+    /// Encrypt the connection.
+    pub use_tls: bool,
+    /// Trust these authorities (PEM) instead of the system's.
+    pub ca_certificate: Option<String>,
+    /// Our certificate (PEM), for brokers that want one.
+    pub client_certificate: Option<String>,
+    /// The key of our certificate (PEM).
+    #[serde(skip)]
+    pub client_key: Option<SecretString>,
+    /// The name that the broker's certificate must have, when it is not `broker_host`.
+    pub tls_server_name: Option<String>,
+    /// Do not verify the broker's certificate.
+    pub tls_insecure: bool,
+    /// 1–128 bytes; made once per installation.
+    pub client_id: String,
+    /// 5–65535.
+    pub keep_alive_seconds: u16,
+    /// 1–60.
+    pub connect_timeout_seconds: u16,
+    /// The start of all topics.
+    pub topic_prefix: TopicPrefix,
+    /// Of events.
+    pub qos: QoS,
+    /// Of events; state is always retained.
+    pub retain_messages: bool,
+    /// How long a broker may keep an event for a subscriber: 0 (for ever) or 60–604800; MQTT 5.
+    pub message_expiry_seconds: u32,
+    /// From when an event counts as late: 0 (never) or 5–604800.
+    pub late_after_seconds: u32,
+    /// Events leave no faster; 0: no limit.
+    pub max_events_per_second: u32,
+    /// How long a broker may acknowledge nothing while events are in flight: 5–600.
+    pub ack_timeout_seconds: u16,
+    /// Empty: `{prefix}/status`.
+    pub availability_topic: String,
+    /// What stands on the availability topic while connected.
+    pub birth_message: String,
+    /// What stands there otherwise.
+    pub will_message: String,
+    /// Publish Home Assistant discovery.
+    pub discovery_enabled: bool,
+    /// Where Home Assistant listens for discovery.
+    pub discovery_prefix: TopicPrefix,
+    /// How discovery is published.
+    pub discovery_format: DiscoveryFormat,
+    /// How long a camera's activity stays ON after an event: 5–86400.
+    pub activity_seconds: u32,
+}
+
+/// What a new value says of a secret.
+#[derive(Debug, Clone)]
+pub enum SecretUpdate {
+    /// Not mentioned: the stored one stays.
+    Keep,
+    /// `null`: none from now on.
+    Clear,
+    /// A new one.
+    Set(SecretString),
+}
+
+impl SecretUpdate {
+    fn read(fields: &mut Fields, field: &str, max: usize) -> Self {
+        if !fields.has(field) {
+            return Self::Keep;
+        }
+        match fields.text(field) {
+            // A password of no characters is one that nobody typed.
+            None => Self::Clear,
+            Some(text) if text.is_empty() => Self::Clear,
+            Some(text) => match bytes_within(text, 1, max) {
+                Ok(text) => Self::Set(SecretString::from(text)),
+                Err(message) => {
+                    fields.faults.push(field, message);
+                    Self::Keep
+                }
+            },
+        }
+    }
+
+    /// The secret that holds from now on.
+    pub fn apply(self, stored: Option<SecretString>) -> Option<SecretString> {
+        match self {
+            Self::Keep => stored,
+            Self::Clear => None,
+            Self::Set(secret) => Some(secret),
+        }
+    }
+}
+
+/// New settings as somebody wrote them: valid, but with secrets that may still have to come from the stored ones.
+#[derive(Debug, Clone)]
+pub struct SettingsUpdate {
+    /// The settings, both secrets `None`.
+    pub settings: MqttSettings,
+    /// What becomes of the password.
+    pub password: SecretUpdate,
+    /// What becomes of the client key.
+    pub client_key: SecretUpdate,
+}
+
+impl MqttSettings {
+    /// The names of all settings that can be written, secrets included.
+    pub const FIELDS: [&'static str; 31] = [
+        "enabled",
+        "broker_host",
+        "broker_port",
+        "username",
+        "password",
+        "protocol",
+        "transport",
+        "websocket_path",
+        "use_tls",
+        "ca_certificate",
+        "client_certificate",
+        "client_key",
+        "tls_server_name",
+        "tls_insecure",
+        "client_id",
+        "keep_alive_seconds",
+        "connect_timeout_seconds",
+        "topic_prefix",
+        "qos",
+        "retain_messages",
+        "message_expiry_seconds",
+        "late_after_seconds",
+        "max_events_per_second",
+        "ack_timeout_seconds",
+        "availability_topic",
+        "birth_message",
+        "will_message",
+        "discovery_enabled",
+        "discovery_prefix",
+        "discovery_format",
+        "activity_seconds",
+    ];
+
+    /// What is answered beside the settings: known, and passed over when it comes back.
+    const ANSWERED_ONLY: [&'static str; 3] = ["has_password", "has_client_key", "updated_at"];
+
+    /// The settings of a fresh installation. `client_id` is made once and kept.
+    pub fn defaults(client_id: &str) -> Self {
+        let prefix = |text: &str| TopicPrefix::parse(text).expect("the default prefixes are valid");
+        Self {
+            enabled: false,
+            broker_host: String::new(),
+            broker_port: 1883,
+            username: None,
+            password: None,
+            protocol: Protocol::default(),
+            transport: Transport::default(),
+            websocket_path: "/mqtt".to_owned(),
+            use_tls: false,
+            ca_certificate: None,
+            client_certificate: None,
+            client_key: None,
+            tls_server_name: None,
+            tls_insecure: false,
+            client_id: client_id.to_owned(),
+            keep_alive_seconds: 60,
+            connect_timeout_seconds: 10,
+            topic_prefix: prefix("liveobject"),
+            qos: QoS::default(),
+            retain_messages: false,
+            message_expiry_seconds: 0,
+            late_after_seconds: 300,
+            max_events_per_second: 0,
+            ack_timeout_seconds: 30,
+            availability_topic: String::new(),
+            birth_message: "online".to_owned(),
+            will_message: "offline".to_owned(),
+            discovery_enabled: true,
+            discovery_prefix: prefix("homeassistant"),
+            discovery_format: DiscoveryFormat::default(),
+            activity_seconds: 300,
+        }
+    }
+
+    /// A client id for a fresh installation: `liveobject-` and 8 hex digits.
+    pub fn new_client_id() -> String {
+        format!("liveobject-{:08x}", rand::random::<u32>())
+    }
+
+    /// Where `birth_message` and `will_message` are published.
+    pub fn availability_topic(&self) -> String {
+        if self.availability_topic.is_empty() {
+            self.topic_prefix.status()
+        } else {
+            self.availability_topic.clone()
+        }
+    }
+
+    /// `host:port`, as people write it.
+    pub fn broker(&self) -> String {
+        if self.broker_host.contains(':') {
+            format!("[{}]:{}", self.broker_host, self.broker_port)
+        } else {
+            format!("{}:{}", self.broker_host, self.broker_port)
+        }
+    }
+
+    /// Whether `broker` (`host:port`) is the broker that the settings name.
+    pub fn is_broker(&self, broker: &str) -> bool {
+        self.broker().eq_ignore_ascii_case(broker)
+    }
+
+    /// Returns what changes when `new` replaces `self`.
+    pub fn change_to(&self, new: &Self) -> SettingsChange {
+        if !new.is_broker(&self.broker()) {
+            SettingsChange::Broker
+        } else if self.topic_prefix != new.topic_prefix {
+            SettingsChange::Topics
+        } else {
+            SettingsChange::Other
+        }
+    }
+
+    /// Whether a secret stored for `self` may be sent where `other` points: host, port, user and TLS settings are the
+    /// same, so that nobody can have it sent elsewhere.
+    pub fn same_destination(&self, other: &Self) -> bool {
+        self.broker_host == other.broker_host
+            && self.broker_port == other.broker_port
+            && self.username == other.username
+            && self.transport == other.transport
+            && self.websocket_path == other.websocket_path
+            && self.use_tls == other.use_tls
+            && self.ca_certificate == other.ca_certificate
+            && self.client_certificate == other.client_certificate
+            && self.tls_server_name == other.tls_server_name
+            && self.tls_insecure == other.tls_insecure
+    }
+
+    /// Reads settings from a JSON object: an absent field takes its default, every fault is reported.
+    pub fn read(value: Value, client_id: &str) -> Result<SettingsUpdate, Invalid> {
+        let mut fields = Fields::of(value)?;
+        let mut settings = Self::defaults(client_id);
+        let f = &mut fields;
+        set(&mut settings.enabled, f.boolean("enabled"));
+        set(&mut settings.broker_host, checked(f, "broker_host", host));
+        let port = narrow(f.integer("broker_port", 1, 65_535));
+        settings.username =
+            checked(f, "username", |t| bytes_within(t, 0, MAX_CREDENTIAL_BYTES).and_then(no_control))
+                .filter(|t| !t.is_empty());
+        let password = SecretUpdate::read(f, "password", MAX_CREDENTIAL_BYTES);
+        set(&mut settings.protocol, checked(f, "protocol", protocol));
+        set(&mut settings.transport, checked(f, "transport", transport));
+        set(&mut settings.websocket_path, checked(f, "websocket_path", tls::websocket_path));
+        set(&mut settings.use_tls, f.boolean("use_tls"));
+        settings.ca_certificate = checked(f, "ca_certificate", tls::authorities);
+        settings.client_certificate = checked(f, "client_certificate", tls::certificates);
+        let client_key = SecretUpdate::read(f, "client_key", MAX_PEM_BYTES);
+        settings.tls_server_name = checked(f, "tls_server_name", tls::server_name).filter(|t| !t.is_empty());
+        set(&mut settings.tls_insecure, f.boolean("tls_insecure"));
+        settings.broker_port = port.unwrap_or_else(|| tls::usual_port(settings.transport, settings.use_tls));
+        set(&mut settings.client_id, checked(f, "client_id", client_id_text));
+        set(&mut settings.keep_alive_seconds, narrow(f.integer("keep_alive_seconds", 5, 65_535)));
+        set(&mut settings.connect_timeout_seconds, narrow(f.integer("connect_timeout_seconds", 1, 60)));
+        set(&mut settings.topic_prefix, checked(f, "topic_prefix", TopicPrefix::parse));
+        set(&mut settings.qos, f.integer("qos", 0, 2).map(QoS::of_level));
+        set(&mut settings.retain_messages, f.boolean("retain_messages"));
+        set(&mut settings.message_expiry_seconds, zero_or(f, "message_expiry_seconds", 60, 604_800));
+        set(&mut settings.late_after_seconds, zero_or(f, "late_after_seconds", 5, 604_800));
+        set(&mut settings.max_events_per_second, narrow(f.integer("max_events_per_second", 0, 1_000_000)));
+        set(&mut settings.ack_timeout_seconds, narrow(f.integer("ack_timeout_seconds", 5, 600)));
+        set(&mut settings.availability_topic, checked(f, "availability_topic", availability_topic));
+        set(&mut settings.birth_message, checked(f, "birth_message", message));
+        set(&mut settings.will_message, checked(f, "will_message", message));
+        set(&mut settings.discovery_enabled, f.boolean("discovery_enabled"));
+        set(&mut settings.discovery_prefix, checked(f, "discovery_prefix", TopicPrefix::parse));
+        set(&mut settings.discovery_format, checked(f, "discovery_format", discovery_format));
+        set(&mut settings.activity_seconds, narrow(f.integer("activity_seconds", 5, 86_400)));
+        for field in Self::ANSWERED_ONLY {
+            f.take(field);
+        }
+        if settings.enabled && settings.broker_host.is_empty() && !f.faults.has("broker_host") {
+            f.faults.push("broker_host", "must not be empty while enabled is true");
+        }
+        tls::check(&settings, &client_key, &mut f.faults);
+        fields.finish().finish()?;
+        Ok(SettingsUpdate { settings, password, client_key })
+    }
+
+    /// The password in plain text, for the one place that hands it to the MQTT client.
+    pub(crate) fn exposed_password(&self) -> Option<&str> {
+        self.password.as_ref().map(ExposeSecret::expose_secret)
+    }
+
+    /// The client key in plain text, for the one place that hands it to TLS.
+    pub(crate) fn exposed_client_key(&self) -> Option<&str> {
+        self.client_key.as_ref().map(ExposeSecret::expose_secret)
+    }
+}
+
+fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+/// The readers bound a number before it is narrowed, so the conversion never fails.
+fn narrow<T: TryFrom<u64>>(value: Option<u64>) -> Option<T> {
+    value.and_then(|n| T::try_from(n).ok())
+}
+
+fn checked<T>(
+    fields: &mut Fields,
+    field: &str,
+    check: impl FnOnce(String) -> Result<T, String>,
+) -> Option<T> {
+    let text = fields.text(field)?;
+    fields.faults.check(field, check(text))
+}
+
+fn zero_or(fields: &mut Fields, field: &str, min: u64, max: u64) -> Option<u32> {
+    let n = fields.integer(field, 0, max)?;
+    if n != 0 && n < min {
+        fields.faults.push(field, format!("{n} is neither 0 nor a whole number from {min} to {max}"));
+        return None;
+    }
+    narrow(Some(n))
+}
+
+fn host(text: String) -> Result<String, String> {
+    let text = text.trim().to_owned();
+    if let Some((scheme, _)) = text.split_once("://") {
+        return Err(format!("must be a name or an address alone, without {scheme}://"));
+    }
+    let text = text.trim_start_matches('[').trim_end_matches(']').to_owned();
+    if text.chars().any(|c| c.is_whitespace() || c == '/' || c.is_control()) {
+        return Err("must be a name or an address, without spaces or /".to_owned());
+    }
+    bytes_within(text, 0, 255)
+}
+
+fn protocol(text: String) -> Result<Protocol, String> {
+    match text.as_str() {
+        "auto" => Ok(Protocol::Auto),
+        "5" => Ok(Protocol::V5),
+        "3.1.1" => Ok(Protocol::V311),
+        _ => Err("must be \"auto\", \"5\" or \"3.1.1\"".to_owned()),
+    }
+}
+
+fn transport(text: String) -> Result<Transport, String> {
+    match text.as_str() {
+        "tcp" => Ok(Transport::Tcp),
+        "websocket" => Ok(Transport::Websocket),
+        _ => Err("must be \"tcp\" or \"websocket\"".to_owned()),
+    }
+}
+
+fn discovery_format(text: String) -> Result<DiscoveryFormat, String> {
+    match text.as_str() {
+        "device" => Ok(DiscoveryFormat::Device),
+        "component" => Ok(DiscoveryFormat::Component),
+        _ => Err("must be \"device\" or \"component\"".to_owned()),
+    }
+}
+
+fn client_id_text(text: String) -> Result<String, String> {
+    bytes_within(text, 1, MAX_CLIENT_ID_BYTES).and_then(no_control)
+}
+
+fn availability_topic(text: String) -> Result<String, String> {
+    if text.is_empty() { Ok(text) } else { topic_name(text, MAX_TOPIC_BYTES) }
+}
+
+fn message(text: String) -> Result<String, String> {
+    bytes_within(text, 1, MAX_MESSAGE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: Value) -> Result<SettingsUpdate, Invalid> {
+        MqttSettings::read(value, "liveobject-00000000")
+    }
+
+    fn fault(value: Value) -> String {
+        read(value).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_object_is_the_defaults() {
+        let update = read(json!({})).unwrap();
+        let defaults = MqttSettings::defaults("liveobject-00000000");
+        assert_eq!(serde_json::to_value(&update.settings).unwrap(), serde_json::to_value(&defaults).unwrap());
+        assert!(matches!(update.password, SecretUpdate::Keep));
+    }
+
+    #[test]
+    fn what_is_answered_can_be_sent_back() {
+        let defaults = MqttSettings::defaults("liveobject-00000000");
+        let answered = serde_json::to_value(&defaults).unwrap();
+        let mut shown = answered.clone();
+        for field in MqttSettings::ANSWERED_ONLY {
+            shown[field] = json!(true);
+        }
+        let again = read(shown).unwrap().settings;
+        assert_eq!(serde_json::to_value(&again).unwrap(), answered);
+    }
+
+    #[test]
+    fn every_setting_is_in_the_list_of_fields() {
+        let defaults = serde_json::to_value(MqttSettings::defaults("x")).unwrap();
+        let mut written: Vec<_> = defaults.as_object().unwrap().keys().cloned().collect();
+        written.extend(["password".to_owned(), "client_key".to_owned()]);
+        written.sort();
+        let mut listed = MqttSettings::FIELDS.map(str::to_owned).to_vec();
+        listed.sort();
+        assert_eq!(written, listed);
+    }
+
+    #[test]
+    fn each_bound_has_a_clear_error() {
+        for (value, message) in [
+            (json!({"qos": 3}), "qos: 3 is not a whole number from 0 to 2"),
+            (json!({"broker_port": 0}), "broker_port: 0 is not a whole number from 1 to 65535"),
+            (json!({"topic_prefix": "a/#"}), "topic_prefix: must not contain '#'"),
+            (json!({"topic_prefix": "$a"}), "topic_prefix: must not start with $"),
+            (json!({"keep_alive_seconds": 4}), "keep_alive_seconds: 4 is not a whole number from 5 to 65535"),
+            (
+                json!({"message_expiry_seconds": 59}),
+                "message_expiry_seconds: 59 is neither 0 nor a whole number from 60 to 604800",
+            ),
+            (json!({"enabled": true}), "broker_host: must not be empty while enabled is true"),
+            (
+                json!({"broker_host": "mqtt://x"}),
+                "broker_host: must be a name or an address alone, without mqtt://",
+            ),
+            (json!({"colour": 1}), "colour: unknown field"),
+            (json!({"protocol": "4"}), "protocol: must be \"auto\", \"5\" or \"3.1.1\""),
+        ] {
+            assert_eq!(fault(value), message);
+        }
+    }
+
+    #[test]
+    fn a_password_is_kept_cleared_or_set() {
+        let stored = || Some(SecretString::from("old"));
+        let after = |value| {
+            let password = read(value).unwrap().password.apply(stored());
+            password.map(|s| s.expose_secret().to_owned())
+        };
+        assert_eq!(after(json!({})).as_deref(), Some("old"));
+        assert_eq!(after(json!({"password": null})), None);
+        assert_eq!(after(json!({"password": "new"})).as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn a_wrong_password_value_is_not_repeated_in_the_error() {
+        let long = "s3cret".repeat(20_000);
+        assert!(!fault(json!({"password": long})).contains("s3cret"));
+    }
+
+    #[test]
+    fn settings_never_print_their_secrets() {
+        let mut settings = MqttSettings::defaults("x");
+        settings.password = Some(SecretString::from("hunter2"));
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        assert!(!serde_json::to_string(&settings).unwrap().contains("hunter2"));
+    }
+}

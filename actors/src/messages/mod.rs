@@ -1,0 +1,18 @@
+//! The protocol: every message that actors exchange, in the file of the actor that handles it.
+//!
+//! Commands are imperative ([`connection::Deliver`]), facts state what happened ([`link::LinkUp`]), questions begin with
+//! `Get` or `List`. A fact that several actors handle is in the file of the actor that reports it: [`link`] holds what a
+//! connection reports, [`config::SettingsChanged`] what the config actor reports.
+
+pub mod cameras;
+pub mod config;
+pub mod connection;
+pub mod discovery;
+pub mod link;
+pub mod outbox;
+pub mod retained;
+pub mod service;
+pub mod stream;
+pub mod supervisor;
+pub mod thumbnails;
+pub mod tokens;

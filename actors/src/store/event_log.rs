@@ -1,0 +1,233 @@
+//! Reading the log back: each event with what became of it.
+
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
+
+use crate::domain::{
+    clock::{self, Timestamp},
+    delivery::{Delivery, DeliveryChange, DeliveryState, is_late},
+    event_log::{EventQuery, EventRecord, LogPart, LogQuery},
+    ids::{CameraId, EventId, Seq},
+    settings::MqttSettings,
+};
+
+/// One row of the log: an event, the checkpoint that covers it, and its death.
+#[derive(Debug, FromQueryResult)]
+struct Row {
+    seq: i64,
+    camera_id: String,
+    occurred_at: i64,
+    received_at: i64,
+    payload: Vec<u8>,
+    #[sea_orm(nested)]
+    fate: DeliveryColumns,
+}
+
+/// What is known of an event's delivery.
+#[derive(Debug, FromQueryResult)]
+struct DeliveryColumns {
+    acked_at: Option<i64>,
+    late: Option<bool>,
+    reason: Option<String>,
+    dismissed_at: Option<i64>,
+    asked_at: Option<i64>,
+    acked_again_at: Option<i64>,
+    late_again: Option<bool>,
+}
+
+const SELECT: &str = "SELECT e.seq, e.camera_id, e.occurred_at, e.received_at, e.payload";
+
+const DELIVERY_COLUMNS: &str = ", d.acked_at, d.late, x.reason, x.dismissed_at, \
+    r.asked_at, r.acked_at AS acked_again_at, r.late AS late_again \
+    FROM events e \
+    LEFT JOIN dead_events x ON x.seq = e.seq \
+    LEFT JOIN retries r ON r.seq = e.seq \
+    LEFT JOIN deliveries d \
+      ON d.up_to_seq = (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= e.seq)";
+
+/// Which events are delivered. None is after the cursor, unless it was sent again; that spares a look at all that wait. One
+/// bound with that of the page: of two SQLite takes one.
+const DELIVERED: &str = "x.seq IS NULL \
+    AND e.seq <= MIN(?1 - 1, MAX(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
+      COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0))) \
+    AND CASE WHEN r.seq IS NULL THEN d.up_to_seq IS NOT NULL ELSE r.acked_at IS NOT NULL END";
+
+/// The statement for a page. Its parameters are `?1`: before which place, `?2`: at most how many, and `?3`: of which camera,
+/// if of one.
+fn page_sql(state: Option<DeliveryState>, of_camera: bool) -> String {
+    format!("{SELECT}{DELIVERY_COLUMNS} WHERE {} ORDER BY e.seq DESC LIMIT ?2", condition(state, of_camera))
+}
+
+/// Which part of the log is asked for.
+///
+/// Where few are sought among many, their places are found first, by an index, newest first and no more than are wanted.
+fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
+    let of = |alias: &str| if of_camera { format!(" AND {alias}.camera_id = ?3") } else { String::new() };
+    match state {
+        None => format!("e.seq < ?1{}", of("e")),
+        Some(DeliveryState::Delivered) => format!("{DELIVERED}{}", of("e")),
+        // What was dismissed stays dead, but is not listed as such.
+        Some(DeliveryState::Dead) => format!(
+            "e.seq IN (SELECT n.seq FROM dead_events n WHERE n.dismissed_at IS NULL AND n.seq < ?1{} \
+               ORDER BY n.seq DESC LIMIT ?2)",
+            of("n")
+        ),
+        // Those after the cursor, and those before it that are to be sent again. The cross join keeps SQLite from looking at
+        // all events of the camera.
+        Some(DeliveryState::Pending) => format!(
+            "e.seq IN (\
+               SELECT seq FROM (SELECT n.seq FROM events n \
+                   LEFT JOIN dead_events x ON x.seq = n.seq LEFT JOIN retries r ON r.seq = n.seq \
+                 WHERE n.seq > (SELECT COALESCE(MAX(up_to_seq), 0) FROM deliveries) AND n.seq < ?1{of_n} \
+                   AND x.seq IS NULL AND r.seq IS NULL ORDER BY n.seq DESC LIMIT ?2) \
+               UNION ALL \
+               SELECT seq FROM (SELECT r.seq FROM retries r CROSS JOIN events n ON n.seq = r.seq{of_n} \
+                 WHERE r.acked_at IS NULL AND r.seq < ?1 ORDER BY r.seq DESC LIMIT ?2) \
+               ORDER BY seq DESC LIMIT ?2)",
+            of_n = of("n")
+        ),
+    }
+}
+
+/// Events, newest first.
+pub async fn list(
+    db: &impl ConnectionTrait,
+    query: &EventQuery,
+    settings: &MqttSettings,
+    now: Timestamp,
+) -> Result<Vec<EventRecord>, DbErr> {
+    let before = query.before.map_or(i64::MAX, |before| before.0);
+    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+    let mut values: Vec<Value> = vec![before.into(), limit.into()];
+    values.extend(query.camera_id.iter().map(|camera_id| camera_id.as_str().into()));
+    let sql = page_sql(query.state, query.camera_id.is_some());
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    let rows = Row::find_by_statement(statement).all(db).await?;
+    Ok(rows.into_iter().filter_map(|row| row.told(settings, now)).collect())
+}
+
+/// One event.
+pub async fn get(
+    db: &impl ConnectionTrait,
+    id: &EventId,
+    settings: &MqttSettings,
+    now: Timestamp,
+) -> Result<Option<EventRecord>, DbErr> {
+    let sql = format!("{SELECT}{DELIVERY_COLUMNS} WHERE e.event_id = ?");
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [id.as_str().into()]);
+    let row = Row::find_by_statement(statement).one(db).await?;
+    Ok(row.and_then(|row| row.told(settings, now)))
+}
+
+/// What is new.
+pub async fn part(
+    db: &impl ConnectionTrait,
+    read: LogQuery,
+    settings: &MqttSettings,
+    now: Timestamp,
+) -> Result<LogPart, DbErr> {
+    let LogQuery { events, noted, mut others, afterlife } = read;
+    let mut part = LogPart::default();
+    if events.0 < events.1 {
+        let sql = format!("{SELECT}{DELIVERY_COLUMNS} WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq");
+        let places = [events.0.0.into(), events.1.0.into()];
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, places);
+        let rows = Row::find_by_statement(statement).all(db).await?;
+        part.events = rows.into_iter().filter_map(|row| row.told(settings, now)).collect();
+    }
+    if afterlife {
+        others.extend(lately(db).await?);
+    }
+    if noted.0 < noted.1 || !others.is_empty() {
+        // Numbers, not texts: they may stand in the statement.
+        let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+        let others = others.join(",");
+        let sql = format!(
+            "SELECT e.seq, e.event_id, e.camera_id, e.occurred_at, e.received_at{DELIVERY_COLUMNS} \
+             WHERE e.seq IN (SELECT seq FROM events WHERE seq > ? AND seq <= ? \
+               UNION SELECT seq FROM events WHERE seq IN ({others})) ORDER BY e.seq"
+        );
+        let places = [noted.0.0.into(), noted.1.0.into()];
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, places);
+        let rows = Change::find_by_statement(statement).all(db).await?;
+        part.changes = rows.into_iter().filter_map(|row| row.told(settings, now)).collect();
+    }
+    Ok(part)
+}
+
+/// The events that died or were sent again lately.
+async fn lately(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
+    let sql = "SELECT seq FROM (SELECT seq FROM dead_events ORDER BY at DESC LIMIT 100) \
+        UNION SELECT seq FROM (SELECT seq FROM retries ORDER BY asked_at DESC LIMIT 100)";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    rows.iter().map(|row| row.try_get("", "seq").map(Seq)).collect()
+}
+
+/// What became of one event.
+#[derive(Debug, FromQueryResult)]
+struct Change {
+    seq: i64,
+    event_id: String,
+    camera_id: String,
+    occurred_at: i64,
+    received_at: i64,
+    #[sea_orm(nested)]
+    fate: DeliveryColumns,
+}
+
+impl Change {
+    fn told(self, settings: &MqttSettings, now: Timestamp) -> Option<DeliveryChange> {
+        let (occurred_at, received_at) =
+            (clock::from_micros(self.occurred_at), clock::from_micros(self.received_at));
+        Some(DeliveryChange {
+            // What the table holds was checked when it was accepted.
+            event_id: EventId::parse(self.event_id).ok()?,
+            seq: Seq(self.seq),
+            camera_id: CameraId::parse(self.camera_id).ok()?,
+            delivery: self.fate.told(|| is_late(settings, occurred_at, received_at, now)),
+        })
+    }
+}
+
+impl Row {
+    fn told(self, settings: &MqttSettings, now: Timestamp) -> Option<EventRecord> {
+        let received_at = clock::from_micros(self.received_at);
+        let late_now = || is_late(settings, clock::from_micros(self.occurred_at), received_at, now);
+        let delivery = self.fate.told(late_now);
+        Some(EventRecord {
+            seq: Seq(self.seq),
+            // What the table holds was checked when it was accepted.
+            camera_id: CameraId::parse(self.camera_id).ok()?,
+            received_at,
+            // We wrote it; what a damaged database holds is shown as nothing rather than refused.
+            payload: serde_json::from_slice(&self.payload).unwrap_or_default(),
+            delivery,
+        })
+    }
+}
+
+impl DeliveryColumns {
+    fn told(self, late_now: impl FnOnce() -> bool) -> Delivery {
+        let waits = Delivery { state: DeliveryState::Pending, ..Delivery::default() };
+        if let Some(reason) = self.reason {
+            let dismissed = self.dismissed_at.is_some();
+            return Delivery { state: DeliveryState::Dead, reason: Some(reason), dismissed, ..waits };
+        }
+        let (acked_at, late) = match self.asked_at {
+            Some(_) => (self.acked_again_at, self.late_again),
+            None => (self.acked_at, self.late),
+        };
+        match acked_at {
+            Some(at) => Delivery {
+                state: DeliveryState::Delivered,
+                delivered_at: Some(clock::from_micros(at)),
+                late: late.unwrap_or(false),
+                ..waits
+            },
+            None => Delivery { late: late_now(), ..waits },
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "event_log_tests.rs"]
+mod tests;

@@ -1,0 +1,125 @@
+//! Pages of the log: that they hold what they are asked for, and that SQLite finds it without looking at all the rest.
+
+use sea_orm::DbBackend;
+
+use super::*;
+use crate::{
+    domain::delivery::DeadReason,
+    store::{
+        Store,
+        dead_events::{self, DeadEvent},
+    },
+};
+
+/// Events 1 to 40 of the cameras `a` and `b` in turn, delivered up to 30. Dead are 4, 8 (dismissed), 20 and 35; to be sent
+/// again, 5 and 10, of which 10 was delivered.
+async fn log() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let mut statements = vec![
+        "INSERT INTO deliveries (up_to_seq, acked_at, late) VALUES (10, 1, 0), (30, 2, 0)".to_owned(),
+        "INSERT INTO retries (seq, asked_at, acked_at, late) VALUES (5, 1, NULL, 0), (10, 1, 2, 0)"
+            .to_owned(),
+    ];
+    for seq in 1..=40 {
+        let camera = if seq % 2 == 1 { "a" } else { "b" };
+        statements.push(format!(
+            "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) \
+             VALUES ({seq}, 'e{seq}', '{camera}', 1, 1, '{{}}')"
+        ));
+    }
+    for statement in statements {
+        store.write.execute_unprepared(&statement).await.unwrap();
+    }
+    let at = clock::from_micros(1);
+    let deaths = [4, 8, 20, 35].map(|seq| DeadEvent { seq: Seq(seq), reason: DeadReason::Expired, at });
+    dead_events::insert(&store.write, &deaths).await.unwrap();
+    store.write.execute_unprepared("UPDATE dead_events SET dismissed_at = 3 WHERE seq = 8").await.unwrap();
+    (dir, store)
+}
+
+fn query(camera: Option<&str>, state: DeliveryState) -> EventQuery {
+    let camera_id = camera.map(|camera| CameraId::parse(camera).unwrap());
+    EventQuery { camera_id, state: Some(state), before: None, limit: 500 }
+}
+
+async fn page(store: &Store, query: EventQuery) -> Vec<i64> {
+    let settings = MqttSettings::defaults("c");
+    let page = list(&store.read, &query, &settings, clock::now()).await.unwrap();
+    if let Some(state) = query.state {
+        assert!(page.iter().all(|record| record.delivery.state == state), "{page:?}");
+    }
+    page.into_iter().map(|record| record.seq.0).collect()
+}
+
+#[actix_rt::test]
+async fn what_waits_is_listed_on_both_sides_of_the_cursor() {
+    let (_dir, store) = log().await;
+    let pending = query(None, DeliveryState::Pending);
+    let all = page(&store, pending.clone()).await;
+    assert_eq!(all, [40, 39, 38, 37, 36, 34, 33, 32, 31, 5]);
+    let of_a = page(&store, query(Some("a"), DeliveryState::Pending)).await;
+    assert_eq!(of_a, [39, 37, 33, 31, 5]);
+    assert_eq!(page(&store, query(Some("b"), DeliveryState::Pending)).await, [40, 38, 36, 34, 32]);
+    let before = EventQuery { before: Some(Seq(33)), limit: 2, ..pending };
+    assert_eq!(page(&store, before.clone()).await, [32, 31]);
+    assert_eq!(page(&store, EventQuery { before: Some(Seq(31)), ..before.clone() }).await, [5]);
+    assert_eq!(page(&store, EventQuery { before: Some(Seq(5)), ..before }).await, [0; 0]);
+}
+
+#[actix_rt::test]
+async fn what_is_dead_is_listed_by_camera_and_page_unless_it_was_dismissed() {
+    let (_dir, store) = log().await;
+    let dead = query(None, DeliveryState::Dead);
+    assert_eq!(page(&store, dead.clone()).await, [35, 20, 4]);
+    assert_eq!(page(&store, query(Some("a"), DeliveryState::Dead)).await, [35]);
+    assert_eq!(page(&store, query(Some("b"), DeliveryState::Dead)).await, [20, 4]);
+    let before = EventQuery { before: Some(Seq(35)), limit: 1, ..dead };
+    assert_eq!(page(&store, before).await, [20]);
+}
+
+#[actix_rt::test]
+async fn what_is_delivered_is_neither_dead_nor_waits() {
+    let (_dir, store) = log().await;
+    let delivered = page(&store, query(None, DeliveryState::Delivered)).await;
+    let expected: Vec<i64> = (1..=30).rev().filter(|seq| ![4, 5, 8, 20].contains(seq)).collect();
+    assert_eq!(delivered, expected);
+    let before = EventQuery { before: Some(Seq(7)), ..query(Some("a"), DeliveryState::Delivered) };
+    assert_eq!(page(&store, before).await, [3, 1]);
+}
+
+/// How SQLite goes about it, a line a step.
+async fn plan(store: &Store, state: Option<DeliveryState>, of_camera: bool) -> Vec<String> {
+    let values = [Value::from(9_i64), 9_i64.into(), "a".into()];
+    let values = values.into_iter().take(if of_camera { 3 } else { 2 });
+    let sql = format!("EXPLAIN QUERY PLAN {}", page_sql(state, of_camera));
+    let rows = store.read.query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await;
+    rows.unwrap().iter().map(|row| row.try_get("", "detail").unwrap()).collect()
+}
+
+#[actix_rt::test]
+async fn no_page_needs_a_look_at_the_whole_log() {
+    let (_dir, store) = log().await;
+    for of_camera in [false, true] {
+        for state in
+            [None, Some(DeliveryState::Pending), Some(DeliveryState::Delivered), Some(DeliveryState::Dead)]
+        {
+            let plan = plan(&store, state, of_camera).await;
+            // What a subquery has found may be gone through.
+            let scan = plan.iter().find(|step| step.starts_with("SCAN") && !step.contains("subquery"));
+            assert_eq!(scan, None, "{state:?}, of a camera: {of_camera}: {plan:#?}");
+            let used = |index: &str| plan.iter().any(|step| step.contains(index));
+            match (state, of_camera) {
+                (Some(DeliveryState::Dead), false) => {
+                    assert!(used("dead_events_listed (seq<?)"), "{plan:#?}");
+                }
+                (Some(DeliveryState::Dead), true) => {
+                    assert!(used("dead_events_listed_of_camera (camera_id=? AND seq<?)"), "{plan:#?}");
+                }
+                (Some(DeliveryState::Pending), _) => assert!(used("retries_waiting (seq<?)"), "{plan:#?}"),
+                (_, true) => assert!(used("events_camera_id_seq (camera_id=? AND seq<?)"), "{plan:#?}"),
+                (_, false) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The keys of the configuration: section, name, and how the text of an environment variable is read.
+//!
+//! Whether a value is valid is decided in [`read`](super::read).
+
+use std::fmt;
+
+use liveobject_actors::MqttSettings;
+use serde_json::Value;
+
+/// The prefix of all variables.
+pub(super) const PREFIX: &str = "LIVEOBJECT__";
+
+pub(super) const HTTP: &str = "http";
+pub(super) const DATABASE: &str = "database";
+pub(super) const SECRETS: &str = "secrets";
+pub(super) const OUTBOX: &str = "outbox";
+pub(super) const CAMERAS: &str = "cameras";
+pub(super) const LOG: &str = "log";
+/// The section with the initial MQTT settings. Its keys are the fields of [`MqttSettings`].
+pub(super) const MQTT: &str = "mqtt";
+
+pub(super) const DATA_DIR: Key = Key::text("", "data_dir");
+pub(super) const BIND: Key = Key::list(HTTP, "bind");
+pub(super) const PUBLIC_URL: Key = Key::text(HTTP, "public_url");
+pub(super) const ALLOWED_HOSTS: Key = Key::list(HTTP, "allowed_hosts");
+pub(super) const TLS_CERTIFICATE: Key = Key::text(HTTP, "tls_certificate");
+pub(super) const TLS_KEY: Key = Key::text(HTTP, "tls_key");
+pub(super) const FAILED_LOGINS_PER_MINUTE: Key = Key::plain(HTTP, "failed_logins_per_minute");
+pub(super) const DATABASE_URL: Key = Key::text(DATABASE, "url");
+pub(super) const IDENTITY_FILE: Key = Key::text(SECRETS, "identity_file");
+pub(super) const RECIPIENTS: Key = Key::list(SECRETS, "recipients");
+pub(super) const MAX_PENDING: Key = Key::plain(OUTBOX, "max_pending");
+pub(super) const WINDOW: Key = Key::plain(OUTBOX, "window");
+pub(super) const RETENTION_DAYS: Key = Key::plain(OUTBOX, "retention_days");
+pub(super) const TIME_ZONE: Key = Key::text(CAMERAS, "time_zone");
+pub(super) const MAX_CAMERAS: Key = Key::plain(CAMERAS, "max");
+pub(super) const LOG_FORMAT: Key = Key::text(LOG, "format");
+pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
+
+const KEYS: [Key; 17] = [
+    DATA_DIR,
+    BIND,
+    PUBLIC_URL,
+    ALLOWED_HOSTS,
+    TLS_CERTIFICATE,
+    TLS_KEY,
+    FAILED_LOGINS_PER_MINUTE,
+    DATABASE_URL,
+    IDENTITY_FILE,
+    RECIPIENTS,
+    MAX_PENDING,
+    WINDOW,
+    RETENTION_DAYS,
+    TIME_ZONE,
+    MAX_CAMERAS,
+    LOG_FORMAT,
+    LOG_FILTER,
+];
+
+/// How the text of an environment variable is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// As a string, unchanged.
+    Text,
+    /// As a TOML list, or as strings separated by commas.
+    List,
+    /// As a TOML value.
+    Plain,
+}
+
+/// One key of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    /// Empty for a key outside of all sections.
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+}
+
+impl Key {
+    const fn text(section: &'static str, name: &'static str) -> Self {
+        Self { section, name, kind: Kind::Text }
+    }
+
+    const fn list(section: &'static str, name: &'static str) -> Self {
+        Self { section, name, kind: Kind::List }
+    }
+
+    const fn plain(section: &'static str, name: &'static str) -> Self {
+        Self { section, name, kind: Kind::Plain }
+    }
+
+    /// Returns the name of the environment variable that sets this key.
+    pub(super) fn variable(self) -> String {
+        let Self { section, name, .. } = self;
+        let separator = if section.is_empty() { "" } else { "__" };
+        PREFIX.to_owned() + &format!("{section}{separator}{name}").to_uppercase()
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&dotted(self.section, self.name))
+    }
+}
+
+/// Returns `section.name`, or `name` outside of all sections.
+pub(super) fn dotted(section: &str, name: &str) -> String {
+    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
+}
+
+/// Returns all keys, those of the MQTT settings included.
+pub(super) fn all() -> Vec<Key> {
+    let defaults = serde_json::to_value(MqttSettings::defaults("")).unwrap_or_default();
+    let key = |name| match &defaults[name] {
+        Value::Bool(_) | Value::Number(_) => Key::plain(MQTT, name),
+        // Settings without a default and secrets are strings too.
+        _ => Key::text(MQTT, name),
+    };
+    KEYS.into_iter().chain(MqttSettings::FIELDS.map(key)).collect()
+}

@@ -1,0 +1,213 @@
+//! The values of the configuration, their defaults, and what follows from them.
+
+use std::{
+    fmt, fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use liveobject_actors::{
+    Invalid, MqttSettings, ServiceOptions,
+    config::{GivenIdentity, identity::PublicKey},
+    domain::calendar::Calendar,
+};
+use secrecy::zeroize::Zeroize;
+use serde_json::{Map, Value};
+
+use crate::{
+    http::{FAILED_LOGINS, tls::TlsFiles},
+    telemetry::Log,
+};
+
+/// The port of the API and of the page, unless configured.
+pub const DEFAULT_PORT: u16 = 8080;
+
+const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The directory of the database, the identity, the API token and the lock.
+    pub data_dir: PathBuf,
+    /// `[http]`
+    pub http: Http,
+    /// `[database]`
+    pub database: Database,
+    /// `[secrets]`
+    pub secrets: Secrets,
+    /// `[outbox]`
+    pub outbox: Outbox,
+    /// `[cameras]`
+    pub cameras: Cameras,
+    /// `[log]`
+    pub log: Log,
+    /// `[mqtt]`, unless it is empty.
+    pub mqtt: Option<InitialSettings>,
+    /// Problems that are not errors, to be logged once logging is set up.
+    pub warnings: Vec<String>,
+}
+
+/// `[http]`: where the API is served, and under which names.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// The addresses to listen on, 1–16.
+    pub bind: Vec<SocketAddr>,
+    /// The URL of the service as clients see it, without a trailing `/`.
+    pub public_url: Option<String>,
+    /// Allowed values of the `Host` header besides addresses and `localhost`: `name` or `name:port`, in lower
+    /// case.
+    pub allowed_hosts: Vec<String>,
+    /// The certificate for HTTPS; `None` means plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Maximum number of wrong tokens per client address and minute, 1–10,000.
+    pub failed_logins_per_minute: u32,
+}
+
+/// `[database]`
+#[derive(Debug, Clone, Default)]
+pub struct Database {
+    /// `sqlite://PATH`; `None` means `liveobject.db` in the data directory.
+    pub url: Option<String>,
+}
+
+/// `[secrets]`: what the secrets in the database are encrypted with.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    /// The file of the age identity; `None` means `identity.age` in the data directory.
+    pub identity_file: Option<PathBuf>,
+    /// An age identity from the environment or from systemd. It overrides the file.
+    pub identity: Option<GivenIdentity>,
+    /// Additional keys that can decrypt the secrets, at most 16.
+    pub recipients: Vec<PublicKey>,
+}
+
+/// `[outbox]`: the limits of the event log.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// Maximum number of pending events, 1–100,000,000.
+    pub max_pending: u64,
+    /// Maximum number of events in flight, 1–10,000.
+    pub window: u16,
+    /// For how many days delivered and dead events are kept, 1–3650.
+    pub retention_days: u32,
+}
+
+/// `[cameras]`
+#[derive(Debug, Clone)]
+pub struct Cameras {
+    /// The time zone in which days begin; `None` means the system's.
+    pub time_zone: Option<Calendar>,
+    /// Maximum number of cameras, 1–10,000.
+    pub max: u32,
+}
+
+/// The MQTT settings for the first start, validated. They may contain secrets, so their `Debug` output is
+/// redacted and the secrets are wiped on drop.
+#[derive(Clone)]
+pub struct InitialSettings(Value);
+
+impl InitialSettings {
+    /// Validates settings.
+    pub fn new(value: Value) -> Result<Self, Invalid> {
+        MqttSettings::read(value.clone(), "initial").map(|_| Self(value))
+    }
+
+    /// Wraps settings that the caller validates.
+    pub(super) fn unchecked(settings: Map<String, Value>) -> Self {
+        Self(Value::Object(settings))
+    }
+
+    /// Returns the settings as the JSON object that [`MqttSettings::read`] takes, secrets included.
+    pub fn to_json(&self) -> Value {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for InitialSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InitialSettings(…)")
+    }
+}
+
+impl Drop for InitialSettings {
+    fn drop(&mut self) {
+        for secret in SECRET_SETTINGS {
+            if let Some(Value::String(text)) = self.0.get_mut(secret) {
+                text.zeroize();
+            }
+        }
+    }
+}
+
+/// The MQTT settings that are secrets.
+pub(super) const SECRET_SETTINGS: [&str; 2] = ["password", "client_key"];
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("data"),
+            http: Http {
+                bind: vec![DEFAULT_BIND],
+                public_url: None,
+                allowed_hosts: Vec::new(),
+                tls: None,
+                failed_logins_per_minute: FAILED_LOGINS,
+            },
+            database: Database::default(),
+            secrets: Secrets::default(),
+            outbox: Outbox {
+                max_pending: ServiceOptions::MAX_PENDING,
+                window: ServiceOptions::WINDOW,
+                retention_days: ServiceOptions::RETENTION_DAYS,
+            },
+            cameras: Cameras { time_zone: None, max: ServiceOptions::MAX_CAMERAS },
+            log: Log::default(),
+            mqtt: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Returns the options of the service. Their `public_url` is that of the first address in `http.bind`; if
+    /// its port is 0, call [`Config::public_url`] again once the port is known.
+    pub fn service_options(&self) -> ServiceOptions {
+        let bind = self.http.bind.first().copied().unwrap_or(DEFAULT_BIND);
+        ServiceOptions {
+            data_dir: self.data_dir.clone(),
+            database_url: self.database.url.clone(),
+            identity_file: self.secrets.identity_file.clone(),
+            identity: self.secrets.identity.clone(),
+            recipients: self.secrets.recipients.clone(),
+            public_url: self.public_url(bind),
+            max_pending: self.outbox.max_pending,
+            window: self.outbox.window,
+            retention_days: self.outbox.retention_days,
+            max_cameras: self.cameras.max,
+            calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::of_system().0),
+            initial_mqtt: self.mqtt.as_ref().map(InitialSettings::to_json),
+        }
+    }
+
+    /// Returns the URL of a service that listens on `bound`: `http.public_url` if it is set, else that
+    /// address. An unspecified address (`0.0.0.0`, `::`) is replaced by the host name.
+    pub fn public_url(&self, bound: SocketAddr) -> String {
+        if let Some(url) = &self.http.public_url {
+            return url.clone();
+        }
+        let scheme = if self.http.tls.is_some() { "https" } else { "http" };
+        if bound.ip().is_unspecified() {
+            let name = host_name().unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
+            return format!("{scheme}://{name}:{}", bound.port());
+        }
+        format!("{scheme}://{bound}")
+    }
+}
+
+/// Returns the host name; `None` if it is unknown or not valid in a URL.
+fn host_name() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    (!name.is_empty() && name != "(none)" && name.chars().all(is_plain)).then(|| name.to_owned())
+}

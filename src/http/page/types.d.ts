@@ -1,0 +1,396 @@
+// The types of all data that the server sends and accepts, and of what the page's modules pass to each other.
+//
+// Only the type check in tests/run reads this file; it is not part of the served page.
+
+// --- The API ---
+
+/** A point in time (RFC 3339). */
+export type Timestamp = string;
+
+export type Scope = "events:write" | "read" | "admin";
+
+export interface Session {
+  signed_in: boolean;
+  /** `null` when nobody is signed in. */
+  scopes: Scope[] | null;
+}
+
+export type DeliveryState = "pending" | "delivered" | "dead";
+
+export interface Delivery {
+  state: DeliveryState;
+  delivered_at: Timestamp | null;
+  /** Whether the event went, or would now go, to the `history` topic. */
+  late: boolean;
+  /** Why the event is dead. */
+  reason: string | null;
+  /** Present only on dismissed events. */
+  dismissed?: true;
+}
+
+export interface EventRecord {
+  event_id: string;
+  camera_id: string;
+  camera_name: string;
+  description: string;
+  objects_detected: string[];
+  /** A percentage. */
+  confidence: number;
+  source_type: string;
+  smart_detection_type: string | null;
+  /** When the event happened. */
+  timestamp: Timestamp;
+  thumbnail_url: string;
+  seq: number;
+  ai_confidence?: number;
+  is_doorbell_ring?: boolean;
+  provider_used?: string;
+  analysis_mode?: string;
+  low_confidence?: boolean;
+  correlation_group_id?: string;
+  delivery_carrier?: string;
+  delivery_carrier_display?: string;
+  /** When the event was accepted. */
+  received_at: Timestamp;
+  delivery: Delivery;
+  /** Absent when the server does not know. A picture may still arrive later. */
+  has_thumbnail?: boolean;
+}
+
+/** Events, newest first. */
+export interface EventPage {
+  events: EventRecord[];
+  /** The `before` of the next page; `null` on the last one. */
+  next_before: number | null;
+}
+
+export interface DeliveryChange {
+  event_id: string;
+  seq: number;
+  camera_id: string;
+  delivery: Delivery;
+}
+
+export type CameraStatus = "online" | "offline" | "unavailable";
+
+export interface LastEvent {
+  event_id: string;
+  timestamp: Timestamp;
+  /** At most 255 characters. */
+  description: string;
+  smart_detection_type: string | null;
+}
+
+export interface Camera {
+  camera_id: string;
+  camera_name: string;
+  source_type: string;
+  is_doorbell: boolean;
+  enabled: boolean;
+  status: CameraStatus;
+  last_event: LastEvent | null;
+  events_today: number;
+  events_this_week: number;
+  /** The event that the newest picture belongs to; `null` when the camera has no picture. */
+  thumbnail_seq: number | null;
+}
+
+export interface CameraList {
+  cameras: Camera[];
+}
+
+/** The fields that the page changes; the server keeps the ones that are left out. */
+export interface CameraUpdate {
+  camera_name?: string;
+  enabled?: boolean;
+}
+
+export type Protocol = "3.1.1" | "5";
+export type Transport = "tcp" | "websocket";
+export type DiscoveryFormat = "device" | "component";
+
+/** The MQTT settings, without the secrets. */
+export interface Settings {
+  enabled: boolean;
+  broker_host: string;
+  broker_port: number;
+  username: string | null;
+  has_password: boolean;
+  protocol: "auto" | Protocol;
+  transport: Transport;
+  websocket_path: string;
+  use_tls: boolean;
+  ca_certificate: string | null;
+  client_certificate: string | null;
+  has_client_key: boolean;
+  tls_server_name: string | null;
+  tls_insecure: boolean;
+  client_id: string;
+  keep_alive_seconds: number;
+  connect_timeout_seconds: number;
+  topic_prefix: string;
+  qos: 0 | 1 | 2;
+  retain_messages: boolean;
+  message_expiry_seconds: number;
+  late_after_seconds: number;
+  max_events_per_second: number;
+  ack_timeout_seconds: number;
+  availability_topic: string;
+  birth_message: string;
+  will_message: string;
+  discovery_enabled: boolean;
+  discovery_prefix: string;
+  discovery_format: DiscoveryFormat;
+  activity_seconds: number;
+  /** `null` when these are the defaults. */
+  updated_at: Timestamp | null;
+}
+
+/** Secrets are sent, but never received. */
+export type Secret = "password" | "client_key";
+
+/** The name of a setting that can be changed and is not secret. */
+export type PlainSettingName = Exclude<keyof Settings, `has_${Secret}` | "updated_at">;
+export type SettingName = PlainSettingName | Secret;
+
+/** What a field of the form sends: `undefined` leaves it out; text is sent as typed when it is not a number. */
+export type SettingValue = string | number | boolean | null | undefined;
+export type SettingsInput = Partial<Record<SettingName, SettingValue>>;
+
+export type ConnectionState = "disabled" | "connecting" | "connected" | "waiting";
+
+export type FailureKind =
+  | "name_not_found" | "unreachable" | "timeout" | "refused" | "bad_credentials" | "not_authorized" | "protocol"
+  | "tls" | "taken_over" | "stalled" | "closed" | "panicked" | "secret_unreadable";
+
+export interface LastError {
+  kind: FailureKind;
+  message: string;
+  at: Timestamp;
+}
+
+export interface Warning {
+  /** A short name such as `no_subscribers`. */
+  kind: string;
+  message: string;
+}
+
+export interface OutboxStatus {
+  pending: number;
+  in_flight: number;
+  dead: number;
+  oldest_pending_at: Timestamp | null;
+  delivered_today: number;
+}
+
+export interface MqttStatus {
+  connected: boolean;
+  state: ConnectionState;
+  /** `host:port` */
+  broker: string | null;
+  protocol: Protocol | null;
+  last_connected_at: Timestamp | null;
+  messages_published: number;
+  publish_errors: number;
+  last_error: LastError | null;
+  reconnect_attempt: number;
+  next_attempt_at: Timestamp | null;
+  outbox: OutboxStatus;
+  warnings: Warning[];
+}
+
+export type Stage = "resolve" | "connect" | "tls" | "login" | "publish" | "loopback";
+
+export interface TestStage {
+  name: Stage;
+  /** `null` when the result is unknown. */
+  ok: boolean | null;
+  duration_ms: number;
+  detail: string;
+}
+
+export interface TestReport {
+  success: boolean;
+  message: string;
+  protocol: Protocol | null;
+  stages: TestStage[];
+}
+
+/** A line of the connection test: a stage that begins, one that has ended, or, as the last line, the outcome. */
+export interface TestLine {
+  begun?: Stage;
+  stage?: TestStage;
+  report?: TestReport;
+  error?: string;
+}
+
+/** The result of an action, in words. */
+export interface ActionResult {
+  success: boolean;
+  message: string;
+}
+
+/** The minute that ended at `at`. */
+export interface HistoryPoint {
+  at: Timestamp;
+  events_per_minute: number;
+  pending: number;
+  delivery_p50_seconds: number | null;
+  delivery_p95_seconds: number | null;
+}
+
+export interface History {
+  interval_seconds: number;
+  /** Oldest first. */
+  points: HistoryPoint[];
+}
+
+export interface FieldError {
+  /** Empty when the error concerns the input as a whole. */
+  field: string;
+  message: string;
+}
+
+/** An error (RFC 9457). */
+export interface ProblemDetails {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  errors?: FieldError[];
+}
+
+export type Method = "GET" | "POST" | "PUT" | "DELETE";
+
+/** The response body of every call that the page makes. */
+export interface Responses {
+  "GET session": Session;
+  "POST session": Session;
+  "DELETE session": null;
+  "GET cameras": CameraList;
+  [update: `PUT cameras/${string}`]: Camera;
+  [remove: `DELETE cameras/${string}`]: null;
+  [list: `GET events?${string}`]: EventPage;
+  [retry: `POST events/${string}/retry`]: EventRecord;
+  [dismiss: `DELETE events/${string}/dead`]: null;
+  "GET history": History;
+  "GET integrations/mqtt/status": MqttStatus;
+  "GET integrations/mqtt/config": Settings;
+  "PUT integrations/mqtt/config": Settings;
+  "POST integrations/mqtt/test-message": ActionResult;
+  "POST integrations/mqtt/publish-discovery": ActionResult;
+}
+
+export type ResponseOf<Call extends string> = Call extends keyof Responses ? Responses[Call] : never;
+
+/** The data of each message of the server's event stream. */
+export interface StreamMessages {
+  status: MqttStatus;
+  event: EventRecord;
+  delivery: DeliveryChange[];
+  reset: Record<string, never>;
+}
+
+// --- Between the modules ---
+
+/** What can be appended to an element. */
+export type Child = Node | string | false | null | undefined | Child[];
+
+/** Attributes, properties and event listeners of a new element. */
+export interface Props {
+  [name: string]: string | number | boolean | null | undefined | ((event: Event) => unknown);
+}
+
+export type StreamListener = {
+  [Kind in keyof StreamMessages]: (data: StreamMessages[Kind]) => void;
+} & { lost: (isLost: boolean) => void };
+
+/** Returns what is wrong with a text, or an empty string. */
+export type Check = (text: string) => string;
+
+/** What the form contains at the moment. */
+export type FormValues = Record<SettingName, SettingValue>;
+
+interface FieldBase {
+  name: PlainSettingName;
+  check?: Check;
+  /** Whether the field is of use with these values. */
+  isShown?: (values: FormValues) => boolean;
+  /** Whether the field must be filled in. */
+  isRequired?: (values: FormValues) => boolean;
+  /** Whether the field takes the whole width. */
+  wide?: boolean;
+}
+
+export interface TextField extends FieldBase {
+  kind: "text";
+  /** Whether an empty field means `null`. */
+  nullable?: boolean;
+}
+
+export interface NumberField extends FieldBase {
+  kind: "number";
+  /** Whether an empty field is left out. */
+  omitEmpty?: boolean;
+}
+
+export interface FlagField extends FieldBase {
+  kind: "flag";
+}
+
+export interface ChoiceField extends FieldBase {
+  name: "transport" | "qos" | "discovery_format" | "protocol";
+  kind: "choice";
+  values: (string | number)[];
+  /** Whether the values are numbers. */
+  numeric?: boolean;
+}
+
+interface SecretFieldBase extends Omit<FieldBase, "name"> {
+  name: Secret;
+}
+
+export interface PasswordField extends SecretFieldBase {
+  kind: "secret";
+}
+
+export interface SecretFileField extends SecretFieldBase {
+  kind: "secretFile";
+}
+
+export interface FileField extends FieldBase {
+  kind: "file";
+}
+
+export type Field = TextField | NumberField | FlagField | ChoiceField | FileField | PasswordField | SecretFileField;
+
+export interface FieldGroup {
+  name: "broker" | "security" | "topics" | "ha" | "advanced";
+  /** Whether the group is collapsed at first. */
+  folded?: boolean;
+  fields: Field[];
+}
+
+/** The part of a field that is edited. */
+export interface Control {
+  element: HTMLElement;
+  /** Returns the value to send; `undefined` leaves the field out. */
+  get: () => SettingValue;
+  /** Returns the text to check. */
+  raw?: () => string;
+  /** Shows a stored value. For a secret this is whether one is stored. */
+  set: (value: SettingValue) => void;
+}
+
+/** A field of the form on the page. */
+export interface FieldInput extends Control {
+  /** Shows what is wrong with the field; an empty string clears it. */
+  showError: (message: string) => void;
+}
+
+export interface SettingsListener {
+  loaded: (settings: Settings) => void;
+  dirty: (isDirty: boolean) => void;
+  tested: (success: boolean) => void;
+  saved: (settings: Settings) => void;
+}
