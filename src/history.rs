@@ -168,7 +168,7 @@ impl History {
 
     fn sample(&self) {
         let now = clock::now();
-        match Reading::of(&self.metrics) {
+        match Reading::take(&self.metrics) {
             Ok(mut reading) => {
                 let mut state = self.lock();
                 reading.pending = reading.pending.max(std::mem::take(&mut state.peak_pending));

@@ -1,4 +1,4 @@
-//! The data directory: made with mode 0700, and used by one process at a time.
+//! The data directory: created with mode 0700 and used by one process at a time.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -12,18 +12,20 @@ const LOCK_FILE: &str = "liveobject.lock";
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// It cannot be made, or its lock file cannot.
-    #[error("the data directory {} cannot be used; check that it exists and may be written", path.display())]
+    /// The directory or its lock file cannot be created.
+    #[error("the data directory {} cannot be used; check that it exists and is writable", path.display())]
     Unusable {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Another process uses it.
+    /// Another process uses the directory.
     #[error(
-        "another liveobject uses the data directory {}; stop it first, or give this one a directory of its own", path.display()
+        "another liveobject process uses the data directory {}; \
+         stop it first, or configure another data directory",
+        path.display()
     )]
     InUse {
         /// The directory.
@@ -31,7 +33,8 @@ pub enum DataDirError {
     },
 }
 
-/// A data directory that is ours until this is dropped, or the process ends in whatever way.
+/// The locked data directory. The lock is released when this is dropped or the process ends, even if it is
+/// killed.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -40,7 +43,7 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory when it is missing, and takes its lock.
+    /// Creates the directory if it is missing, and locks it.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
@@ -58,7 +61,7 @@ impl DataDir {
         }
     }
 
-    /// Where it is.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -71,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_used_by_one_at_a_time() {
+    fn only_one_process_at_a_time_uses_the_directory() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("data");
         let held = DataDir::lock(&path).unwrap();
@@ -81,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn others_cannot_look_into_it() {
+    fn other_users_cannot_access_the_directory() {
         let parent = tempfile::tempdir().unwrap();
         let held = DataDir::lock(&parent.path().join("a/b")).unwrap();
         assert_eq!(held.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);

@@ -11,7 +11,7 @@
 //!                                ConnectionActor ◀──starts, closes── SupervisorActor ◀──────────────────────┘
 //!                                       └──Connected, ConnectionEnded──▶
 //!
-//!  OutboxActor ──CamerasSaw──────────┐
+//!  OutboxActor ──CamerasSeen─────────┐
 //!  ThumbnailActor ──ThumbnailStored──┤        HTTP layer ──PublishDiscovery──┐
 //!  HTTP layer ──PutCamera …──────────┤                                       ▼
 //!                                    └─▶ CameraActor ──CamerasChanged──▶ DiscoveryActor
@@ -27,20 +27,28 @@
 //!                                └──ReadLog, GetOutbox──▶ OutboxActor      └──GetStatus──▶ SupervisorActor
 //! ```
 //!
-//! - [`outbox`] owns the log of events and what of it is in flight.
-//! - [`connection`] owns one MQTT session over one network connection, and dies with it.
-//! - [`supervisor`] owns the connection: starts it, replaces it after a pause, knows how it stands.
-//! - [`cameras`] owns what is known of each camera: status, counts, activity.
-//! - [`discovery`] says what Home Assistant is to know of them.
-//! - [`retained`] keeps what stands retained at the broker as both want it, and clears what they do not.
-//! - [`stream`] tells whoever watches what happens, as it happens.
-//! - [`thumbnails`] owns the pictures of events.
-//! - [`tokens`] owns the tokens of the API.
-//! - [`config`] owns the settings and their secrets.
-//! - [`service`] starts them all and hands out their addresses: the one call an embedder needs.
+//! The crate has four layers. Each one imports only the layers before it, and no actor imports another actor:
 //!
-//! Requests are awaited down the picture, facts go up without waiting. Actors know no HTTP; the domain types
-//! ([`event`], [`settings`], [`topic`], [`ids`]) know no actix and do no I/O; only [`store`] knows SQL.
+//! - [`domain`] contains types that are valid by construction. It does no I/O and uses neither actix nor SQL.
+//! - [`messages`] is the protocol: all messages between actors, one file per actor that handles them.
+//! - [`store`] contains all SQL. It does not know the actors.
+//! - The actors, one module each:
+//!   - [`outbox`] owns the event log, and delivers pending events to the broker.
+//!   - [`connection`] owns one MQTT session over one network connection, and stops when the session ends.
+//!   - [`supervisor`] owns the connection: it starts it, replaces it after a pause, and reports its status.
+//!   - [`cameras`] owns the state of each camera: status, counts, activity.
+//!   - [`discovery`] decides what is announced to Home Assistant.
+//!   - [`retained`] publishes retained state for both, and clears topics that are no longer used.
+//!   - [`stream`] sends changes of the event log to the clients that follow it.
+//!   - [`thumbnails`] owns the pictures of events.
+//!   - [`tokens`] owns the API tokens.
+//!   - [`config`] owns the MQTT settings and their secrets.
+//!
+//! [`service`] is the only module that knows every actor: it starts them and returns their addresses. An
+//! embedder calls only this module. [`metrics`], [`reading`] and [`data_dir`] belong to no actor.
+//!
+//! Requests go down the diagram and are awaited. Facts go up, and their senders do not wait. Actors do not
+//! know HTTP.
 
 pub mod cameras;
 pub mod config;
@@ -48,6 +56,8 @@ pub mod connection;
 pub mod data_dir;
 pub mod discovery;
 pub mod domain;
+#[cfg(test)]
+mod layers_tests;
 mod lifecycle;
 pub mod messages;
 pub mod metrics;

@@ -1,4 +1,4 @@
-//! All metrics, with typed labels. Registered once; handed out as one shared value.
+//! All metrics of the service, with typed labels. Add a metric to the table below.
 
 use std::{
     fmt,
@@ -26,84 +26,114 @@ use crate::domain::clock::{self, Timestamp};
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-// 0.25 ms to 8 s: from one disk sync to a broker that has to be waited for.
 const FIRST_BUCKET_SECONDS: f64 = 0.000_25;
 const BUCKETS: u16 = 16;
 
-/// The label of counters that say why.
+/// The label of counters that are divided by reason.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
-    /// A name of a kind of failure or refusal.
+    /// The name of the kind of failure or of the reason for a rejection.
     pub reason: &'static str,
 }
 
-/// The label that says whose certificate.
+/// The label that identifies a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CertificateLabel {
     /// `broker` or `client`.
     pub certificate: &'static str,
 }
 
-/// The labels of the request histogram. `route` is the route's pattern, never the path of one request.
+/// The labels of the request histogram.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// `GET`, `POST` …
+    /// The request's method, such as `GET`.
     pub method: String,
-    /// `/api/v1/events/{event_id}`; `unmatched` for paths that no route has.
+    /// The pattern of the route, such as `/api/v1/events/{event_id}`, never the path of a request.
+    /// `unmatched` if no route matches.
     pub route: String,
-    /// The answer's status code.
+    /// The status code of the response.
     pub status: u16,
 }
 
-/// All metrics of the service. Cloning shares them.
-#[derive(Clone)]
-pub struct Metrics {
-    registry: Arc<Registry>,
-    /// 1 while connected to the broker, else 0.
-    pub mqtt_connection_status: Gauge,
-    /// Events acknowledged by the broker.
-    pub mqtt_messages_published: Counter,
-    /// Answers of the broker that refused an event, by reason.
-    pub mqtt_publish_errors: Family<ReasonLabel, Counter>,
-    /// Attempts to connect after the first one of some settings.
-    pub mqtt_reconnect_attempts: Counter,
-    /// When certificates expire, in seconds since 1970; those that are known.
-    mqtt_certificate_expiry: Family<CertificateLabel, Gauge>,
-    /// Events accepted, repeats not counted.
-    pub events_accepted: Counter,
-    /// Events sent to `history` because they were late.
-    pub events_late: Counter,
-    /// Events acknowledged with *no matching subscribers*.
-    pub events_unheard: Counter,
-    /// Events that will never be published, by reason.
-    pub events_dead: Family<ReasonLabel, Counter>,
-    /// Events that wait for the broker.
-    pub outbox_pending: Gauge,
-    /// Events on their way to the broker.
-    pub outbox_in_flight: Gauge,
-    /// From the start of a commit to its sync.
-    pub outbox_commit_seconds: Histogram,
-    /// From acceptance to the broker's acknowledgement.
-    pub event_delivery_seconds: Histogram,
-    /// From the first byte of a request to its answer.
-    pub http_request_duration_seconds: Family<RequestLabels, Histogram, fn() -> Histogram>,
-    /// Streams that are open.
-    pub streams_open: Gauge,
-    /// Streams that were dropped because their client did not read.
-    pub streams_dropped: Counter,
-    oldest_pending_seconds: Gauge<f64, AtomicU64>,
-    /// Microseconds since 1970; 0: nothing waits.
-    oldest_pending_at: Arc<AtomicI64>,
+/// Creates a histogram with buckets from 0.25 ms (one disk sync) to 8 s (a slow broker).
+fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS))
+}
+
+/// Declares [`Metrics`]. Each entry of the table is the only place of its metric. The help text is also the
+/// documentation of the field.
+macro_rules! metrics {
+    ($($visibility:vis $field:ident: $kind:ty = $value:expr, $name:literal, $help:literal;)*) => {
+        /// All metrics of the service. Cloning shares them.
+        #[derive(Clone)]
+        pub struct Metrics {
+            registry: Arc<Registry>,
+            $(#[doc = $help] $visibility $field: $kind,)*
+            /// When the oldest pending event was accepted, in microseconds since 1970. 0 if no event is
+            /// pending.
+            oldest_pending_at: Arc<AtomicI64>,
+        }
+
+        impl Metrics {
+            /// Creates and registers the metrics.
+            pub fn new() -> Self {
+                let mut registry = Registry::default();
+                let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+                registry.register("liveobject_build", "The version of liveobject", build);
+                $(
+                    let $field: $kind = $value;
+                    registry.register($name, $help, $field.clone());
+                )*
+                Self { registry: Arc::new(registry), $($field,)* oldest_pending_at: Arc::default() }
+            }
+        }
+    };
+}
+
+// The encoder appends `_total` to the names of counters and a full stop to the help texts.
+metrics! {
+    pub mqtt_connection_status: Gauge = Gauge::default(),
+        "mqtt_connection_status", "1 while connected to the broker, otherwise 0";
+    pub streams_open: Gauge = Gauge::default(),
+        "streams_open", "Open event streams";
+    pub streams_dropped: Counter = Counter::default(),
+        "streams_dropped", "Event streams that were closed because the client did not read";
+    pub mqtt_messages_published: Counter = Counter::default(),
+        "mqtt_messages_published", "Events acknowledged by the broker";
+    pub mqtt_publish_errors: Family<ReasonLabel, Counter> = Family::default(),
+        "mqtt_publish_errors", "Events rejected by the broker, by reason";
+    pub mqtt_reconnect_attempts: Counter = Counter::default(),
+        "mqtt_reconnect_attempts", "Connection attempts after the first one with the current settings";
+    mqtt_certificate_expiry: Family<CertificateLabel, Gauge> = Family::default(),
+        "mqtt_certificate_expiry_timestamp_seconds",
+        "When the broker's certificate and the client certificate expire, in seconds since 1970";
+    pub events_accepted: Counter = Counter::default(),
+        "events_accepted", "Accepted events, without duplicates";
+    pub events_late: Counter = Counter::default(),
+        "events_late", "Events published to the history topic because they were late";
+    pub events_unheard: Counter = Counter::default(),
+        "events_unheard", "Events for which the broker had no matching subscribers";
+    pub events_dead: Family<ReasonLabel, Counter> = Family::default(),
+        "events_dead", "Events that will never be published, by reason";
+    pub outbox_pending: Gauge = Gauge::default(),
+        "outbox_pending_events", "Events waiting to be acknowledged by the broker";
+    oldest_pending_seconds: Gauge<f64, AtomicU64> = Gauge::default(),
+        "outbox_oldest_pending_seconds", "How long the oldest pending event has been waiting";
+    pub outbox_in_flight: Gauge = Gauge::default(),
+        "outbox_in_flight_events", "Events sent to the broker but not acknowledged yet";
+    pub outbox_commit_seconds: Histogram = durations(),
+        "outbox_commit_seconds", "Duration of a commit, including the sync to disk";
+    pub event_delivery_seconds: Histogram = durations(),
+        "event_delivery_seconds", "Time from the acceptance of an event to the broker's acknowledgement";
+    pub http_request_duration_seconds: Family<RequestLabels, Histogram, fn() -> Histogram>
+        = Family::new_with_constructor(durations),
+        "http_request_duration_seconds", "Time from the first byte of a request to its response";
 }
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
     }
-}
-
-fn durations() -> Histogram {
-    Histogram::new(exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS))
 }
 
 impl Default for Metrics {
@@ -113,124 +143,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Metrics of a service that just starts. Counters are registered without `_total`: the encoder adds it.
-    pub fn new() -> Self {
-        let mut registry = Registry::default();
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("liveobject_build", "Which version runs", build);
-        let metrics = Self {
-            registry: Arc::default(),
-            mqtt_connection_status: Gauge::default(),
-            mqtt_messages_published: Counter::default(),
-            mqtt_publish_errors: Family::default(),
-            mqtt_reconnect_attempts: Counter::default(),
-            mqtt_certificate_expiry: Family::default(),
-            events_accepted: Counter::default(),
-            events_late: Counter::default(),
-            events_unheard: Counter::default(),
-            events_dead: Family::default(),
-            outbox_pending: Gauge::default(),
-            outbox_in_flight: Gauge::default(),
-            outbox_commit_seconds: durations(),
-            event_delivery_seconds: durations(),
-            http_request_duration_seconds: Family::new_with_constructor(durations),
-            streams_open: Gauge::default(),
-            streams_dropped: Counter::default(),
-            oldest_pending_seconds: Gauge::default(),
-            oldest_pending_at: Arc::default(),
-        };
-        metrics.register(&mut registry);
-        Self { registry: Arc::new(registry), ..metrics }
+    /// Sets when the oldest pending event was accepted, or `None` if no event is pending.
+    pub fn set_oldest_pending(&self, accepted_at: Option<Timestamp>) {
+        self.oldest_pending_at.store(accepted_at.map_or(0, clock::to_micros), Ordering::Relaxed);
     }
 
-    fn register(&self, registry: &mut Registry) {
-        let m = self;
-        registry.register(
-            "mqtt_connection_status",
-            "1 while connected to the broker, else 0",
-            m.mqtt_connection_status.clone(),
-        );
-        registry.register("streams_open", "Streams that are open", m.streams_open.clone());
-        let about = "Streams that were dropped because their client did not read";
-        registry.register("streams_dropped", about, m.streams_dropped.clone());
-        registry.register(
-            "mqtt_messages_published",
-            "Events acknowledged by the broker",
-            m.mqtt_messages_published.clone(),
-        );
-        registry.register(
-            "mqtt_publish_errors",
-            "Answers of the broker that refused an event, by reason",
-            m.mqtt_publish_errors.clone(),
-        );
-        registry.register(
-            "mqtt_reconnect_attempts",
-            "Attempts to connect again",
-            m.mqtt_reconnect_attempts.clone(),
-        );
-        registry.register(
-            "mqtt_certificate_expiry_timestamp_seconds",
-            "When the broker's certificate and ours expire, as far as they are known",
-            m.mqtt_certificate_expiry.clone(),
-        );
-        registry.register(
-            "events_accepted",
-            "Events accepted, repeats not counted",
-            m.events_accepted.clone(),
-        );
-        registry.register(
-            "events_late",
-            "Events sent to the history topic because they were late",
-            m.events_late.clone(),
-        );
-        registry.register(
-            "events_unheard",
-            "Events acknowledged with no matching subscribers",
-            m.events_unheard.clone(),
-        );
-        registry.register(
-            "events_dead",
-            "Events that will never be published, by reason",
-            m.events_dead.clone(),
-        );
-        registry.register(
-            "outbox_pending_events",
-            "Events that wait for the broker",
-            m.outbox_pending.clone(),
-        );
-        registry.register(
-            "outbox_oldest_pending_seconds",
-            "How long the oldest waiting event has waited",
-            m.oldest_pending_seconds.clone(),
-        );
-        registry.register(
-            "outbox_in_flight_events",
-            "Events on their way to the broker",
-            m.outbox_in_flight.clone(),
-        );
-        registry.register(
-            "outbox_commit_seconds",
-            "From the start of a commit to its sync",
-            m.outbox_commit_seconds.clone(),
-        );
-        registry.register(
-            "event_delivery_seconds",
-            "From acceptance to the broker's acknowledgement",
-            m.event_delivery_seconds.clone(),
-        );
-        registry.register(
-            "http_request_duration_seconds",
-            "From the first byte of a request to its answer",
-            m.http_request_duration_seconds.clone(),
-        );
-    }
-
-    /// Notes since when the oldest pending event waits; `None` when nothing does.
-    pub fn set_oldest_pending(&self, at: Option<Timestamp>) {
-        self.oldest_pending_at.store(at.map_or(0, clock::to_micros), Ordering::Relaxed);
-    }
-
-    /// Notes when a certificate expires, `broker`'s or `client`'s; `None` when there is none.
+    /// Sets when the certificate of the `broker` or the `client` expires, or `None` if there is no
+    /// certificate.
     pub fn set_certificate_ends(&self, certificate: &'static str, end: Option<Timestamp>) {
         let label = CertificateLabel { certificate };
         match end {
@@ -243,12 +162,12 @@ impl Metrics {
         }
     }
 
-    /// Counts one event that the broker refused.
+    /// Counts an event that the broker rejected.
     pub fn count_error(&self, reason: &'static str) {
         self.mqtt_publish_errors.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Everything in the OpenMetrics text format, [`CONTENT_TYPE`].
+    /// Encodes all metrics in the OpenMetrics text format, [`CONTENT_TYPE`].
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let waiting = match self.oldest_pending_at.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -266,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_of_the_contract_is_there() {
+    fn every_documented_metric_is_exposed() {
         let metrics = Metrics::new();
         metrics.count_error("refused");
         metrics.events_dead.get_or_create(&ReasonLabel { reason: "expired" }).inc();
@@ -297,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_pending_event_ages() {
+    fn the_age_of_the_oldest_pending_event_increases() {
         let metrics = Metrics::new();
         metrics.set_oldest_pending(Some(clock::now() - Duration::from_secs(90)));
         let text = metrics.encode().unwrap();

@@ -1,4 +1,4 @@
-//! What some of the metrics say at one moment, as numbers: what is drawn over time is made of the differences.
+//! Readings of some metrics at one point in time. The charts show the differences between two readings.
 
 use std::fmt;
 
@@ -6,26 +6,27 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use crate::metrics::Metrics;
 
-/// Metrics at one moment. Counters count from the start of the process.
+/// The values of some metrics at one point in time. Counters start at 0 when the process starts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reading {
     /// Events accepted.
     pub accepted: u64,
     /// Events acknowledged by the broker.
     pub published: u64,
-    /// Events that wait.
+    /// Pending events.
     pub pending: u64,
-    /// How long deliveries took.
+    /// The distribution of delivery times.
     pub delivery: Distribution,
 }
 
-/// How durations are distributed: for each bound, in seconds, how many were not longer. The last bound is infinite.
+/// A distribution of durations: the number of durations up to each bound, in seconds. The last bound is
+/// infinite.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Distribution(Vec<(f64, u64)>);
 
 impl Reading {
-    /// The metrics as they stand.
-    pub fn of(metrics: &Metrics) -> Result<Self, fmt::Error> {
+    /// Reads the current values of the metrics.
+    pub fn take(metrics: &Metrics) -> Result<Self, fmt::Error> {
         Ok(Self {
             accepted: metrics.events_accepted.get(),
             published: metrics.mqtt_messages_published.get(),
@@ -36,7 +37,7 @@ impl Reading {
 }
 
 impl Distribution {
-    /// A histogram tells its buckets to an encoder only.
+    /// Reads the histogram of delivery times. A histogram exposes its buckets only to an encoder.
     fn of_deliveries(metrics: &Metrics) -> Result<Self, fmt::Error> {
         let mut registry = Registry::default();
         registry.register("d", "", metrics.event_delivery_seconds.clone());
@@ -45,18 +46,19 @@ impl Distribution {
         Ok(Self(text.lines().filter_map(bucket).collect()))
     }
 
-    /// What was added since an earlier moment.
+    /// Returns the durations that were added since an earlier reading.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let before = |i: usize| earlier.0.get(i).map_or(0, |(_, count)| *count);
         Self(self.0.iter().enumerate().map(|(i, (le, n))| (*le, n.saturating_sub(before(i)))).collect())
     }
 
-    /// About how long the given share of them took at most, in seconds: within a bucket they are taken to be spread evenly.
-    /// Of what lies past the last bound nothing is known but that. `None` when there is none.
+    /// Estimates a quantile in seconds, on the assumption that durations are distributed evenly within a
+    /// bucket. If the quantile is above the last finite bound, returns that bound. Returns `None` if there
+    /// are no durations.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let total = self.0.last().map(|(_, count)| *count).filter(|total| *total > 0)?;
-        #[expect(clippy::cast_precision_loss, reason = "a share of a count, and an estimate")]
+        #[expect(clippy::cast_precision_loss, reason = "the result is an estimate")]
         let (wanted, as_f64) = (share * total as f64, |count: u64| count as f64);
         let mut lower = (0.0, 0);
         for &(bound, count) in &self.0 {
@@ -70,7 +72,7 @@ impl Distribution {
     }
 }
 
-/// `d_bucket{le="0.5"} 7`
+/// Parses a line such as `d_bucket{le="0.5"} 7`.
 fn bucket(line: &str) -> Option<(f64, u64)> {
     let (bound, count) = line.strip_prefix("d_bucket{le=\"")?.split_once("\"} ")?;
     let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
@@ -82,11 +84,11 @@ mod tests {
     use super::*;
 
     fn reading(metrics: &Metrics) -> Reading {
-        Reading::of(metrics).unwrap()
+        Reading::take(metrics).unwrap()
     }
 
     #[test]
-    fn a_reading_is_what_the_metrics_say() {
+    fn a_reading_contains_the_values_of_the_metrics() {
         let metrics = Metrics::new();
         metrics.events_accepted.inc_by(3);
         metrics.mqtt_messages_published.inc_by(2);
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_added_since_counts() {
+    fn only_durations_since_the_earlier_reading_count() {
         let metrics = Metrics::new();
         (0..100).for_each(|_| metrics.event_delivery_seconds.observe(5.0));
         let before = reading(&metrics);
@@ -111,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_within_their_bucket_and_end_at_the_last_bound() {
+    fn quantiles_are_within_their_bucket_and_at_most_the_last_bound() {
         let metrics = Metrics::new();
         (0..90).for_each(|_| metrics.event_delivery_seconds.observe(0.003));
         (0..10).for_each(|_| metrics.event_delivery_seconds.observe(1.5));
         let delivery = reading(&metrics).delivery;
-        let at = |share| delivery.quantile(share).unwrap();
-        assert!((0.002..=0.004).contains(&at(0.5)), "{}", at(0.5));
-        assert!((1.024..=2.048).contains(&at(0.95)), "{}", at(0.95));
+        let quantile = |share| delivery.quantile(share).unwrap();
+        assert!((0.002..=0.004).contains(&quantile(0.5)), "{}", quantile(0.5));
+        assert!((1.024..=2.048).contains(&quantile(0.95)), "{}", quantile(0.95));
         metrics.event_delivery_seconds.observe(1e6);
         let longest = reading(&metrics).delivery.quantile(1.0).unwrap();
         assert!((longest - 8.192).abs() < 1e-9, "{longest}");

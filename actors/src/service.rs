@@ -3,7 +3,6 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
-use sea_orm::DbErr;
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -30,9 +29,9 @@ use crate::{
         tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
     metrics::Metrics,
-    outbox::{OutboxActor, OutboxLimits, Thumbnails},
+    outbox::{OutboxActor, OutboxLimits, OutboxPeers, ThumbnailPeer},
     retained::RetainedActor,
-    store::{OpenError, Store, StoreError, commit::Context as CommitContext, deliveries},
+    store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
     thumbnails::{self, Files, FilesError, LinkKeyError, ThumbnailActor},
@@ -104,7 +103,7 @@ impl ServiceOptions {
             window: Self::WINDOW,
             retention_days: Self::RETENTION_DAYS,
             max_cameras: Self::MAX_CAMERAS,
-            calendar: Calendar::of_system().0,
+            calendar: Calendar::system().0,
             initial_mqtt: None,
         }
     }
@@ -185,10 +184,10 @@ pub enum StartError {
     Settings(#[source] StoreError),
     /// The event log cannot be read.
     #[error("the event log cannot be read")]
-    Log(#[source] DbErr),
+    Log(#[source] StoreError),
     /// The cameras cannot be read.
     #[error("the cameras cannot be read")]
-    Cameras(#[source] DbErr),
+    Cameras(#[source] StoreError),
     /// The key that signs links to pictures cannot be used.
     #[error(transparent)]
     LinkKey(#[from] LinkKeyError),
@@ -270,8 +269,7 @@ impl Service {
         let store = options.open_store().await?;
         let metrics = Metrics::new();
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
-        let delivered_today =
-            deliveries::delivered_since(&store.read, midnight).await.map_err(StartError::Log)?;
+        let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
         let (crash, crashed) = mpsc::unbounded_channel();
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
@@ -279,15 +277,25 @@ impl Service {
         let key = thumbnails::load_or_create(data_dir.path())?;
         let links = Links::new(&options.public_url, options.retention_days, key);
         let files = Files::open(data_dir.path())?;
-        // These actors know each other, so their addresses are needed before they start.
-        let thumbnails_context = Context::new();
+        // These actors refer to each other, so their addresses are needed before they start.
+        let (thumbnails_context, cameras_context, streams_context) =
+            (Context::new(), Context::new(), Context::new());
         let thumbnails_addr = thumbnails_context.address();
+        let watch = LogWatch::new(recipient(&streams_context.address()));
         let settings = config.settings();
         let outbox = OutboxActor::recover(
             store.clone(),
             metrics.clone(),
             options.outbox_limits(&links),
             Arc::clone(&settings),
+            OutboxPeers {
+                cameras: recipient(&cameras_context.address()),
+                thumbnails: ThumbnailPeer {
+                    store: recipient(&thumbnails_addr),
+                    sweep: recipient(&thumbnails_addr),
+                },
+                log_watch: watch.clone(),
+            },
             crash.clone(),
         );
         let outbox_actor = outbox.await.map_err(StartError::Log)?;
@@ -312,19 +320,11 @@ impl Service {
         let (camera_store, camera_crash) = (store.clone(), crash.clone());
         let cameras =
             CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
-        let cameras = cameras.await.map_err(StartError::Cameras)?.start();
+        let cameras = cameras_context.run(cameras.await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
-        let thumbnails = thumbnails_context.run(ThumbnailActor::new(
-            store.clone(),
-            files,
-            recipient(&cameras),
-            crash.clone(),
-        ));
-        let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
-        let streams_context = Context::new();
-        let watch = LogWatch::new(recipient(&streams_context.address()));
-        let outbox_actor = outbox_actor.telling(recipient(&cameras)).keeping(keeper);
-        let outbox = outbox_context.run(outbox_actor.watched_by(watch.clone()));
+        let thumbnails = ThumbnailActor::new(store.clone(), files, recipient(&cameras), crash.clone());
+        let thumbnails = thumbnails_context.run(thumbnails);
+        let outbox = outbox_context.run(outbox_actor);
 
         let listeners = Listeners {
             link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],

@@ -1,4 +1,5 @@
-//! Help for tests of actors: peers that record, and waiting until all is quiet; and for benchmarks, the pieces alone.
+//! Support for tests of actors: recording peers, and waiting until all actors are idle. For benchmarks: the
+//! event log without its actor.
 
 pub mod log;
 
@@ -17,23 +18,59 @@ use crate::{
     },
 };
 
-/// Waits until every actor on this thread is idle. With a paused clock `sleep` returns only then; with a running one it
-/// gives them a moment.
+/// Waits until every actor on this thread is idle if the clock is paused, because `sleep` returns only then.
+/// If the clock is running, waits for a millisecond.
 pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// What a commit has to know, in tests: everything happens in UTC.
-pub(crate) fn commit_context() -> crate::store::commit::Context {
-    let key = crate::domain::link_key::LinkKey::generate().expect("the system gives random bytes");
-    crate::store::commit::Context {
+/// Returns the context of a commit for tests. The time zone is UTC.
+pub(crate) fn commit_context() -> crate::store::CommitContext {
+    let key = crate::domain::link_key::LinkKey::generate().expect("the system provides random bytes");
+    crate::store::CommitContext {
         links: crate::domain::links::Links::new("http://here", 7, key),
         calendar: crate::domain::calendar::Calendar::new(chrono_tz::Tz::UTC),
         max_cameras: 1000,
     }
 }
 
-/// Makes an actor panic, to see what becomes of it.
+/// Peers of an outbox that record or ignore what they receive.
+#[cfg(test)]
+pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
+    let pictures = PictureSink.start();
+    crate::outbox::OutboxPeers {
+        cameras: Recorder::start_new().0.recipient(),
+        thumbnails: crate::outbox::ThumbnailPeer {
+            store: pictures.recipient(),
+            sweep: Recorder::start_new().0.recipient(),
+        },
+        log_watch: crate::messages::stream::LogWatch::new(Recorder::start_new().0.recipient()),
+    }
+}
+
+/// An actor that accepts every picture and stores none.
+#[cfg(test)]
+struct PictureSink;
+
+#[cfg(test)]
+impl Actor for PictureSink {
+    type Context = Context<Self>;
+}
+
+#[cfg(test)]
+impl Handler<crate::messages::thumbnails::StoreThumbnail> for PictureSink {
+    type Result = Result<(), crate::messages::thumbnails::ThumbnailError>;
+
+    fn handle(
+        &mut self,
+        _: crate::messages::thumbnails::StoreThumbnail,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        Ok(())
+    }
+}
+
+/// Makes an actor panic, to test how the crash is handled.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Crash;
@@ -44,7 +81,7 @@ macro_rules! crashes {
             type Result = ();
 
             fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-                panic!("crashed as asked");
+                panic!("crashed on request");
             }
         }
     )*};
@@ -63,13 +100,13 @@ crashes!(
     crate::tokens::TokenActor
 );
 
-/// An actor that keeps what it is told.
+/// An actor that records the messages that it receives.
 #[derive(Debug)]
 pub struct Recorder<M> {
-    told: Recorded<M>,
+    recorded: Recorded<M>,
 }
 
-/// What a [`Recorder`] was told.
+/// The messages that a [`Recorder`] received.
 #[derive(Debug)]
 pub struct Recorded<M>(Arc<Mutex<Vec<M>>>);
 
@@ -80,9 +117,13 @@ impl<M> Clone for Recorded<M> {
 }
 
 impl<M> Recorded<M> {
-    /// Takes everything that was told since the last time.
+    /// Takes the messages that were recorded since the last call.
     pub fn take(&self) -> Vec<M> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, message: M) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message);
     }
 }
 
@@ -90,11 +131,11 @@ impl<M> Recorder<M>
 where
     M: Message<Result = ()> + Send + Unpin + 'static,
 {
-    /// A recorder, and what it is told.
+    /// Starts a recorder. Returns its address and the messages that it records.
     pub fn start_new() -> (actix::Addr<Self>, Recorded<M>) {
-        let told = Recorded(Arc::default());
-        let recorder = Self { told: told.clone() }.start();
-        (recorder, told)
+        let recorded = Recorded(Arc::default());
+        let recorder = Self { recorded: recorded.clone() }.start();
+        (recorder, recorded)
     }
 }
 
@@ -109,21 +150,21 @@ where
     type Result = ();
 
     fn handle(&mut self, msg: M, _: &mut Self::Context) {
-        self.told.0.lock().unwrap_or_else(PoisonError::into_inner).push(msg);
+        self.recorded.push(msg);
     }
 }
 
-/// A connection to a broker that takes everything, and keeps what is retained.
+/// A fake connection to a broker that accepts everything, and records the state that is published.
 #[derive(Debug, Clone)]
 pub struct FakeConnection {
     addr: Addr<FakeConnectionActor>,
-    /// Every state that was published, in order.
+    /// The state that was published, in order.
     pub published: Recorded<PublishState>,
-    /// Every subscription.
+    /// The subscriptions.
     pub subscribed: Recorded<Subscribe>,
 }
 
-/// Behind a [`FakeConnection`].
+/// The actor of a [`FakeConnection`].
 #[derive(Debug)]
 pub struct FakeConnectionActor {
     published: Recorded<PublishState>,
@@ -131,7 +172,7 @@ pub struct FakeConnectionActor {
 }
 
 impl FakeConnection {
-    /// A new one.
+    /// Starts a fake connection.
     pub fn start_new() -> Self {
         let (published, subscribed) = (Recorded(Arc::default()), Recorded(Arc::default()));
         let addr =
@@ -139,7 +180,7 @@ impl FakeConnection {
         Self { addr, published, subscribed }
     }
 
-    /// The fact that it is up.
+    /// Returns the message that reports this connection as established.
     pub fn link_up(&self, link: LinkId, broker: &str) -> LinkUp {
         LinkUp {
             link,
@@ -167,7 +208,7 @@ impl Handler<Subscribe> for FakeConnectionActor {
     type Result = ();
 
     fn handle(&mut self, msg: Subscribe, _: &mut Self::Context) {
-        self.subscribed.0.lock().unwrap_or_else(PoisonError::into_inner).push(msg);
+        self.subscribed.push(msg);
     }
 }
 
@@ -175,7 +216,7 @@ impl Handler<PublishState> for FakeConnectionActor {
     type Result = MessageResult<PublishState>;
 
     fn handle(&mut self, msg: PublishState, _: &mut Self::Context) -> Self::Result {
-        self.published.0.lock().unwrap_or_else(PoisonError::into_inner).push(msg);
+        self.published.push(msg);
         MessageResult(Ok::<(), Failure>(()))
     }
 }

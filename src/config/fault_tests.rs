@@ -35,7 +35,7 @@ qos = 3
     .env("LIVEOBJECT__SECRETS__IDENTITY_FILE", "\u{FFFD}");
     assert_eq!(
         case.faults(),
-        r#"config.toml:2: data_dir: expected a text, found a number
+        r#"config.toml:2: data_dir: expected a string, found a number
 config.toml:3: color: unknown key
 config.toml:5: http.bind: "localhost" is not an address with a port, such as 127.0.0.1:8080 or [::]:8080
 config.toml:6: http.public_url: must start with http:// or https://
@@ -49,7 +49,7 @@ config.toml:16: log.format: must be "text" or "json"
 config.toml:18: database.url: must be sqlite:// followed by a file path
 config.toml:20: mqtt.qos: 3 is not a whole number from 0 to 2
 LIVEOBJECT__MQTT__TOPIC_PREFIX: must not contain '#'
-LIVEOBJECT__OUTBOX__RETENTION_DAYS: expected a whole number from 1 to 3650, found a text
+LIVEOBJECT__OUTBOX__RETENTION_DAYS: expected a whole number from 1 to 3650, found a string
 LIVEOBJECT__OUTBOX__WINDOWS: unknown variable
 LIVEOBJECT__SECRETS__IDENTITY_FILE: must be UTF-8 text"#
     );
@@ -70,7 +70,7 @@ fn a_section_must_be_a_table() {
     }
     assert_eq!(
         Case::file("[data_dir]").faults(),
-        "config.toml:1: data_dir: expected a text, found an object"
+        "config.toml:1: data_dir: expected a string, found an object"
     );
 }
 

@@ -96,6 +96,6 @@ fn world_readable(origin: &Origin, key: &str, path: &Path) -> String {
 
 /// Returns a warning if days begin in UTC only because the system's time zone is unknown.
 fn unknown_time_zone(config: &Config) -> Option<String> {
-    let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::of_system()) else { return None };
+    let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::system()) else { return None };
     Some(format!("cannot determine the system's time zone ({why}); using UTC. Set [cameras] time_zone"))
 }

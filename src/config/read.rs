@@ -250,7 +250,7 @@ fn one_or_more(fields: &mut Fields, key: Key) -> Option<Vec<String>> {
         Value::String(text) => Value::Array(vec![Value::String(text)]),
         other => other,
     };
-    let list = serde_json::from_value(value).map_err(|_| "expected a list of strings".to_owned());
+    let list = serde_json::from_value(value).map_err(|_| "expected an array of strings".to_owned());
     fields.faults.check(key.name, list)
 }
 

@@ -184,7 +184,7 @@ impl Config {
             window: self.outbox.window,
             retention_days: self.outbox.retention_days,
             max_cameras: self.cameras.max,
-            calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::of_system().0),
+            calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::system().0),
             initial_mqtt: self.mqtt.as_ref().map(InitialSettings::to_json),
         }
     }

@@ -51,7 +51,7 @@ pub struct ApiState {
 impl ApiState {
     /// The API of the service behind `handle`, for holders of `token`, under the names of `hosts`.
     pub fn new(handle: Handle, token: ApiToken, hosts: HostRules) -> Self {
-        let history = History::new(handle.metrics.clone(), Calendar::of_system().0, 0);
+        let history = History::new(handle.metrics.clone(), Calendar::system().0, 0);
         Self {
             handle,
             history,

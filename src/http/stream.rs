@@ -159,7 +159,7 @@ fn query(text: &str, header: Option<&str>) -> Result<OpenStream, Invalid> {
 }
 
 fn position(text: &str) -> Result<Position, String> {
-    text.parse().map_err(|error: liveobject_actors::domain::event_log::NoPosition| error.to_string())
+    text.parse().map_err(|error: liveobject_actors::domain::event_log::InvalidPosition| error.to_string())
 }
 
 #[cfg(test)]

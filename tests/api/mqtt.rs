@@ -4,7 +4,8 @@ use liveobject_actors::{
     Invalid,
     domain::{
         clock,
-        status::{ConnectionState, Failure, FailureKind, LastError, Warning},
+        status::{ConnectionState, Failure, FailureKind, LastError, Warning, WarningKind},
+        store_fault::StoreFault,
     },
     messages::{config::ReplaceError, outbox::OutboxStatus, supervisor::TestMessageError},
 };
@@ -64,7 +65,7 @@ async fn settings_that_cannot_be_stored_report_the_remedy_or_when_to_retry() {
         Some(ReplaceError::Identity("identity.age is missing; put it back".to_owned()));
     let problem = app.put(CONFIG, &json!({})).await.problem(409);
     assert!(problem["detail"].as_str().unwrap().contains("put it back"), "{problem}");
-    app.script().replace_error = Some(ReplaceError::Storage("disk full".to_owned()));
+    app.script().replace_error = Some(ReplaceError::Storage(StoreFault::DiskFull));
     let answer = app.put(CONFIG, &json!({})).await;
     answer.problem(503);
     assert_eq!(answer.header("retry-after"), "5");
@@ -98,8 +99,8 @@ async fn the_status_combines_connection_and_outbox() {
         script.connection.last_connected_at = Some(at);
         let message = "the broker does not accept this password".to_owned();
         script.connection.last_error = Some(LastError { kind: FailureKind::BadCredentials, message, at });
-        script.connection.warnings = vec![warning("qos_lowered")];
-        let warnings = vec![warning("no_subscribers")];
+        script.connection.warnings = vec![warning(WarningKind::QosLowered)];
+        let warnings = vec![warning(WarningKind::NoSubscribers)];
         let oldest_pending_at = Some(at);
         script.outbox = OutboxStatus {
             pending: 3,

@@ -30,7 +30,8 @@ async fn assert_refuses(service: &mut Service, parts: &[&str]) {
     assert!(fs::read(file(service)).expect("the database can be read") == before, "the file was changed");
 }
 
-const DAMAGED: [&str; 3] = ["liveobject.db", "is damaged or not a database", "restore it from a backup"];
+const DAMAGED: [&str; 3] =
+    ["liveobject.db", "is damaged or not a SQLite database", "restore it from a backup"];
 
 #[tokio::test]
 async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {

@@ -146,7 +146,7 @@ async fn events_are_delivered_while_the_disk_is_full() {
     if let Some(code) = started {
         let log = service.log_text();
         assert_eq!(code, 1, "{log}");
-        assert!(log.contains("full: make room and start again"), "{log}");
+        assert!(log.contains("full: free some space and start again"), "{log}");
     } else {
         service.kill9().await;
     }

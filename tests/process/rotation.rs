@@ -41,7 +41,9 @@ async fn a_key_is_not_rotated_while_the_service_runs() {
     let before = fs::read(&file).expect("the file can be read");
     let finished = service.run(&["key", "rotate"]).await;
     assert_eq!(finished.code, 1, "{finished:?}");
-    for part in ["another liveobject uses the data directory", &service.data_dir().display().to_string()] {
+    for part in
+        ["another liveobject process uses the data directory", &service.data_dir().display().to_string()]
+    {
         assert!(finished.stderr.contains(part), "{finished:?}");
     }
     assert_eq!(fs::read(&file).expect("the file can be read"), before);

@@ -133,9 +133,9 @@ fn json(payload: &impl Serialize) -> Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        EventInput,
-        domain::ids::{CameraId, Seq},
+    use crate::domain::{
+        event::EventInput,
+        ids::{CameraId, Seq},
     };
 
     fn camera() -> Camera {
@@ -151,7 +151,7 @@ mod tests {
             ..EventInput::default()
         };
         let received_at = clock::from_micros(1_780_000_101_000_000);
-        input.validate().unwrap().tell(&mut camera, Seq(7), received_at);
+        input.validate().unwrap().update_camera(&mut camera, Seq(7), received_at);
         camera
     }
 

@@ -1,4 +1,4 @@
-//! Days and weeks as people count them: in the local time zone, the week starting on Monday. Pure.
+//! Calendar days and weeks in the local time zone. A week starts on Monday.
 
 use chrono::{
     DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveTime, TimeDelta, TimeZone as _, Utc,
@@ -10,27 +10,28 @@ use crate::domain::clock::Timestamp;
 /// A day in the local time zone.
 pub type Day = NaiveDate;
 
-/// Knows which day it is where the cameras are.
+/// The calendar of the time zone in which the cameras are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Calendar {
     zone: Tz,
 }
 
 impl Calendar {
-    /// The calendar of this time zone.
+    /// Creates the calendar of a time zone.
     pub fn new(zone: Tz) -> Self {
         Self { zone }
     }
 
-    /// The calendar of the zone with this IANA name, such as `Europe/Berlin`.
+    /// Creates the calendar of the zone with this IANA name, such as `Europe/Berlin`.
     pub fn named(zone: &str) -> Result<Self, String> {
         zone.parse().map(Self::new).map_err(|_| {
             format!("{zone:?} is not the name of a time zone, such as \"Europe/Berlin\" or \"UTC\"")
         })
     }
 
-    /// The calendar of the system's zone; UTC, and the reason, where that cannot be told.
-    pub fn of_system() -> (Self, Option<String>) {
+    /// Returns the calendar of the system's time zone. If the zone cannot be determined, returns UTC and the
+    /// reason.
+    pub fn system() -> (Self, Option<String>) {
         let name = std::env::var("TZ").ok().map(|name| name.trim_start_matches(':').to_owned());
         let name = match name.filter(|name| !name.is_empty()) {
             Some(name) => Ok(name),
@@ -38,36 +39,38 @@ impl Calendar {
         };
         match name.and_then(|name| Self::named(&name)) {
             Ok(calendar) => (calendar, None),
-            Err(why) => (Self::new(Tz::UTC), Some(why)),
+            Err(reason) => (Self::new(Tz::UTC), Some(reason)),
         }
     }
 
-    /// The zone's IANA name.
+    /// Returns the zone's IANA name.
     pub fn zone(&self) -> &'static str {
         self.zone.name()
     }
 
-    /// The day of this moment.
-    pub fn day(&self, at: Timestamp) -> Day {
-        at.with_timezone(&self.zone).date_naive()
+    /// Returns the local day of a point in time.
+    pub fn day(&self, time: Timestamp) -> Day {
+        time.with_timezone(&self.zone).date_naive()
     }
 
-    /// The Monday of this day's week.
+    /// Returns the Monday of the week that contains `day`.
     pub fn monday(day: Day) -> Day {
         day - Days::new(u64::from(day.weekday().num_days_from_monday()))
     }
 
-    /// The first moment of this day. Where midnight is left out (summer time beginning at midnight), the first one after
-    /// it; where it comes twice, the first one.
+    /// Returns the first moment of a day. If midnight does not exist (daylight saving time begins at
+    /// midnight), this is the first moment after it; if midnight occurs twice, the first one.
     pub fn start(&self, day: Day) -> Timestamp {
         let midnight = day.and_time(NaiveTime::MIN);
         let start = |local| match self.zone.from_local_datetime(&local) {
-            MappedLocalTime::Single(at) | MappedLocalTime::Ambiguous(at, _) => Some(at.with_timezone(&Utc)),
+            MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => {
+                Some(time.with_timezone(&Utc))
+            }
             MappedLocalTime::None => None,
         };
-        // Zones have skipped up to a whole day; half hours are the finest step that any has taken in living memory.
+        // Time zones have skipped up to a whole day, in recent decades always by a multiple of half an hour.
         (0..=48)
-            .find_map(|halves| start(midnight + TimeDelta::minutes(30 * halves)))
+            .find_map(|half_hours| start(midnight + TimeDelta::minutes(30 * half_hours)))
             .unwrap_or_else(|| DateTime::from_naive_utc_and_offset(midnight, Utc))
     }
 }
@@ -76,7 +79,7 @@ impl Calendar {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Timestamp {
+    fn time(text: &str) -> Timestamp {
         DateTime::parse_from_rfc3339(text).unwrap().with_timezone(&Utc)
     }
 
@@ -85,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_on_different_days_in_different_zones() {
-        let moment = at("2026-03-29T23:30:00Z");
+    fn the_same_time_falls_on_different_days_in_different_zones() {
+        let moment = time("2026-03-29T23:30:00Z");
         for (zone, expected) in [
             ("UTC", "2026-03-29"),
             ("Europe/Berlin", "2026-03-30"),
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_23_or_25_hours_long_when_the_clocks_change() {
+    fn a_day_has_23_or_25_hours_when_the_clocks_change() {
         let berlin = Calendar::named("Europe/Berlin").unwrap();
         let length =
             |first: &str, next: &str| (berlin.start(day(next)) - berlin.start(day(first))).num_hours();
@@ -109,18 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn a_day_begins_even_where_its_midnight_is_left_out_or_comes_twice() {
+    fn a_day_has_a_start_even_if_midnight_is_skipped_or_occurs_twice() {
         let beirut = Calendar::named("Asia/Beirut").unwrap();
         assert_eq!(
             beirut.start(day("2022-03-27")),
-            at("2022-03-26T22:00:00Z"),
-            "the clock went from 0:00 to 1:00"
+            time("2022-03-26T22:00:00Z"),
+            "the clock was set forward from 0:00 to 1:00"
         );
         let havana = Calendar::named("America/Havana").unwrap();
         assert_eq!(
             havana.start(day("2026-11-01")),
-            at("2026-11-01T04:00:00Z"),
-            "0:00 comes twice; the first"
+            time("2026-11-01T04:00:00Z"),
+            "0:00 occurs twice; the first one counts"
         );
     }
 
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_does_not_exist_is_refused() {
+    fn an_unknown_zone_is_rejected() {
         assert!(Calendar::named("Europe/Atlantis").is_err());
     }
 }

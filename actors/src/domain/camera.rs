@@ -1,4 +1,4 @@
-//! A camera: what is known of it, whoever told.
+//! Cameras: everything that the service knows about them.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use crate::domain::{
     ids::{CameraId, EventId, Seq},
 };
 
-/// Home Assistant shows no state that is longer (in characters).
+/// The maximum length of a state in Home Assistant, in characters.
 const MAX_DESCRIPTION_CHARS: usize = 255;
 const MAX_SNIPPET_CHARS: usize = 100;
-/// So many names of objects are remembered for each camera, beside the [common ones](COMMON_EVENT_TYPES).
+/// The maximum number of object names that are remembered per camera, in addition to [`COMMON_EVENT_TYPES`].
 const MAX_EVENT_TYPES: usize = 32;
 
-/// The names of objects that every camera is expected to see, as classifiers use them.
+/// The object names that every camera is expected to see, as classifiers write them.
 pub const COMMON_EVENT_TYPES: [&str; 5] = ["person", "vehicle", "animal", "package", "unknown"];
 
 /// Whether a camera works.
@@ -26,26 +26,26 @@ pub enum CameraStatus {
     /// It delivers frames.
     #[default]
     Online,
-    /// It does not, on purpose or because it cannot be reached.
+    /// It delivers no frames: it was stopped, or it cannot be reached.
     Offline,
-    /// Nobody can tell: it is starting, or at fault.
+    /// The state is not known: the camera is starting or has an error.
     Unavailable,
 }
 
 impl CameraStatus {
-    /// Reads a status; the words that sources commonly use are understood too.
+    /// Parses a status. The words that sources commonly use are accepted as well.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.to_ascii_lowercase().as_str() {
             "online" | "connected" => Ok(Self::Online),
             "offline" | "disconnected" | "stopped" => Ok(Self::Offline),
             "unavailable" | "starting" | "error" => Ok(Self::Unavailable),
-            _ => Err("must be online, offline or unavailable (connected, disconnected, stopped, starting and error are \
-                      understood as well)"
+            _ => Err("must be online, offline or unavailable \
+                      (connected, disconnected, stopped, starting and error are accepted as well)"
                 .to_owned()),
         }
     }
 
-    /// The status' name in the API, in topics and in the database.
+    /// Returns the name of the status in the API, in MQTT messages and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -61,31 +61,31 @@ impl fmt::Display for CameraStatus {
     }
 }
 
-/// The newest thing that a camera saw: newest by when it happened, not by when it arrived.
+/// The newest event of a camera: the one that happened last, not the one that arrived last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEvent {
     /// Its id.
     pub event_id: EventId,
-    /// Its place in the log.
+    /// Its position in the event log.
     pub seq: Seq,
-    /// When it happened, as the source says.
+    /// When it happened, according to the source.
     pub timestamp: Timestamp,
-    /// When it happened, or when it was accepted if that was earlier: a clock that is ahead does not hold back what
-    /// comes after.
+    /// When it happened, or when it was accepted if that was earlier. A source whose clock is ahead therefore
+    /// does not hide later events.
     pub happened_at: Timestamp,
-    /// What was seen, in words: at most 255 characters.
+    /// What was seen, as a sentence of at most 255 characters.
     pub description: String,
     /// The camera's own classification.
     pub smart_detection_type: Option<String>,
 }
 
 impl LastEvent {
-    /// The start of a description that Home Assistant can show as a state.
+    /// Shortens a description so that Home Assistant can show it as a state.
     pub fn shortened(description: &str) -> String {
         first_chars(description, MAX_DESCRIPTION_CHARS).to_owned()
     }
 
-    /// The first 100 characters of the description.
+    /// Returns the first 100 characters of the description.
     pub fn snippet(&self) -> String {
         first_chars(&self.description, MAX_SNIPPET_CHARS).to_owned()
     }
@@ -107,7 +107,7 @@ pub enum ImageType {
 }
 
 impl ImageType {
-    /// Its media type, as HTTP and Home Assistant name it.
+    /// Returns its media type.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Jpeg => "image/jpeg",
@@ -116,8 +116,8 @@ impl ImageType {
         }
     }
 
-    /// The format of this media type.
-    pub fn of_media_type(text: &str) -> Option<Self> {
+    /// Returns the format with this media type.
+    pub fn from_media_type(text: &str) -> Option<Self> {
         [Self::Jpeg, Self::Png, Self::WebP].into_iter().find(|format| format.media_type() == text)
     }
 }
@@ -125,7 +125,7 @@ impl ImageType {
 /// The newest picture of a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thumbnail {
-    /// Which event's picture it is.
+    /// The event that the picture belongs to.
     pub seq: Seq,
     /// When that event happened, or when it was accepted if that was earlier.
     pub happened_at: Timestamp,
@@ -134,41 +134,44 @@ pub struct Thumbnail {
 }
 
 impl Thumbnail {
-    /// Whether it shows what happened before the other one, or is an earlier picture of the same event.
+    /// Returns whether this picture's event happened before the other picture's event. Events of the same
+    /// time are compared by their position.
     pub fn is_older_than(&self, other: &Self) -> bool {
         (self.happened_at, self.seq) < (other.happened_at, other.seq)
     }
 }
 
-/// A camera as the database knows it.
+/// A camera as it is stored in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Camera {
     /// Its id.
     pub camera_id: CameraId,
     /// Its name: 1–100 characters, no control characters.
     pub camera_name: String,
-    /// What kind of source it is (`rtsp`, `usb`, `protect` …).
+    /// The kind of source (`rtsp`, `usb`, `protect` …).
     pub source_type: String,
-    /// Whether it has a bell to ring.
+    /// Whether the camera has a doorbell.
     pub is_doorbell: bool,
-    /// Whether its state and its entities are published. Its events are, either way.
+    /// Whether its state and its entities are published. Its events are always published.
     pub enabled: bool,
     /// Whether it works.
     pub status: CameraStatus,
-    /// Since when.
+    /// When the status was set.
     pub status_at: Timestamp,
-    /// The newest thing that it saw.
+    /// The newest event.
     pub last_event: Option<LastEvent>,
-    /// The names of objects that it has seen, beside the common ones; at most 32, in the order of their first time.
+    /// The names of objects that it has seen, without the common ones. At most 32, in the order of their
+    /// first appearance.
     pub event_types: Vec<String>,
     /// The newest picture.
     pub thumbnail: Option<Thumbnail>,
-    /// Grows with every change: the higher one is the newer one, also where a camera was removed and registered anew.
+    /// Increases with every change. The higher revision is the newer one, even if a camera was removed and
+    /// registered again.
     pub revision: i64,
 }
 
 impl Camera {
-    /// A camera that nobody has told anything of.
+    /// Creates a camera of which only the id is known.
     pub fn new(camera_id: CameraId, now: Timestamp) -> Self {
         Self {
             camera_name: camera_id.as_str().chars().take(100).collect(),
@@ -181,13 +184,14 @@ impl Camera {
             last_event: None,
             event_types: Vec::new(),
             thumbnail: None,
-            // More than one of this id that was removed can have come to: nothing changes once a microsecond.
+            // A removed camera with the same id has a lower revision, because no camera changes once per
+            // microsecond.
             revision: clock::to_micros(now),
         }
     }
 
-    /// Remembers the names of objects that it saw; those that are one too many are forgotten.
-    pub fn saw(&mut self, objects: &[String]) {
+    /// Remembers the names of objects that the camera saw. Names beyond the limit are ignored.
+    pub fn record_objects(&mut self, objects: &[String]) {
         for object in objects {
             let known =
                 COMMON_EVENT_TYPES.contains(&object.as_str()) || self.event_types.iter().any(|t| t == object);
@@ -203,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_sources_are_understood() {
+    fn the_words_of_sources_are_accepted() {
         for (word, status) in [
             ("online", CameraStatus::Online),
             ("Connected", CameraStatus::Online),
@@ -218,26 +222,26 @@ mod tests {
     }
 
     #[test]
-    fn descriptions_are_cut_between_characters() {
+    fn descriptions_are_shortened_between_characters() {
         let long = "ü".repeat(300);
         assert_eq!(LastEvent::shortened(&long).chars().count(), 255);
     }
 
     #[test]
-    fn only_so_many_names_of_objects_are_remembered() {
+    fn the_number_of_remembered_object_names_is_limited() {
         let mut camera = Camera::new(CameraId::parse("c").unwrap(), clock::from_micros(0));
-        camera.saw(&["person".to_owned(), "crow".to_owned(), "crow".to_owned()]);
+        camera.record_objects(&["person".to_owned(), "crow".to_owned(), "crow".to_owned()]);
         assert_eq!(camera.event_types, ["crow"]);
-        camera.saw(&(0..100).map(|n| format!("object {n}")).collect::<Vec<_>>());
+        camera.record_objects(&(0..100).map(|n| format!("object {n}")).collect::<Vec<_>>());
         assert_eq!(camera.event_types.len(), 32);
     }
 }
 
-/// What a commit changed at one camera.
+/// The changes of one commit to one camera.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CameraSighting {
-    /// The camera as it is now.
+    /// The camera after the commit.
     pub camera: Camera,
-    /// How many events of it happened on these days, in all.
+    /// The total number of its events on each of the days that changed.
     pub days: Vec<(Day, u64)>,
 }

@@ -1,4 +1,4 @@
-//! What people say of a camera.
+//! Changes to a camera that a client requests.
 
 use crate::domain::{
     camera::Camera,
@@ -8,24 +8,26 @@ use crate::domain::{
 
 const MAX_SOURCE_TYPE_BYTES: usize = 64;
 
-/// What somebody says of a camera; what is `None` stays as it is, and takes its default where the camera is new.
+/// A requested change to a camera. A field that is `None` remains unchanged; in a new camera, it has its
+/// default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CameraUpdate {
-    /// Its name, checked.
+    /// The camera's name, checked.
     pub camera_name: Option<String>,
-    /// What kind of source it is, checked.
+    /// The kind of source, checked.
     pub source_type: Option<String>,
-    /// Whether it has a bell to ring.
+    /// Whether the camera has a doorbell.
     pub is_doorbell: Option<bool>,
     /// Whether its state and its entities are published.
     pub enabled: Option<bool>,
 }
 
 impl CameraUpdate {
-    /// The names of all fields that [`CameraUpdate::from_json`] takes.
+    /// The names of all fields that [`CameraUpdate::from_json`] accepts.
     pub const FIELDS: [&'static str; 4] = ["camera_name", "source_type", "is_doorbell", "enabled"];
 
-    /// Reads an update from a JSON object. Every fault is reported: a wrong type, a broken bound, an unknown field.
+    /// Reads an update from a JSON object. The error reports every fault: wrong types, values out of bounds
+    /// and unknown fields.
     pub fn from_json(value: serde_json::Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(value)?;
         let camera_name = fields.text("camera_name");
@@ -40,7 +42,7 @@ impl CameraUpdate {
         Ok(Self { camera_name, source_type, is_doorbell, enabled })
     }
 
-    /// Makes a camera what is said of it.
+    /// Applies the change to a camera.
     pub(crate) fn apply(self, camera: &mut Camera) {
         if let Some(name) = self.camera_name {
             camera.camera_name = name;

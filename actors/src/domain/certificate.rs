@@ -1,4 +1,4 @@
-//! Certificates and keys: as people give them (PEM), and as people are told of them. Pure.
+//! Certificates and keys: reads them from PEM and describes them in messages.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -18,26 +18,26 @@ use x509_cert::{
 
 use crate::domain::clock::{self, Timestamp};
 
-/// What a certificate says of itself.
+/// The contents of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// Whose it is, such as `CN=broker.lan`.
+    /// The subject, such as `CN=broker.lan`.
     pub subject: String,
-    /// Who signed it.
+    /// The subject of the certificate that signed it.
     pub issuer: String,
-    /// The names and addresses that it is good for (subject alternative names; nothing else counts).
+    /// The names and addresses that it is valid for. Only subject alternative names count.
     pub names: Vec<String>,
-    /// From when it is valid.
+    /// The beginning of its validity.
     pub not_before: Timestamp,
-    /// Until when it is valid.
+    /// The end of its validity.
     pub not_after: Timestamp,
 }
 
 impl Certificate {
-    /// Reads it; `None` when it is not one that can be read, which decides nothing: whether a certificate is trusted is
-    /// rustls's word.
+    /// Reads a certificate. Returns `None` if it cannot be read. This does not decide whether the certificate
+    /// is trusted; rustls decides that.
     pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
-        // Only the signed part: what follows it is for machines.
+        // Ignores what follows the certificate.
         let mut reader = SliceReader::new(der).ok()?;
         let certificate = x509_cert::Certificate::decode(&mut reader).ok()?;
         let tbs = certificate.tbs_certificate();
@@ -51,7 +51,7 @@ impl Certificate {
         })
     }
 
-    /// Whether it vouches for itself, as far as the names tell.
+    /// Returns whether subject and issuer have the same name.
     pub fn is_self_signed(&self) -> bool {
         self.subject == self.issuer
     }
@@ -64,9 +64,9 @@ impl fmt::Display for Certificate {
     }
 }
 
-/// The day of a certificate's end or beginning, as people write it.
-pub fn date(at: Timestamp) -> String {
-    at.format("%Y-%m-%d").to_string()
+/// Formats the first or last day of a certificate's validity.
+pub fn date(time: Timestamp) -> String {
+    time.format("%Y-%m-%d").to_string()
 }
 
 fn timestamp(time: Time) -> Option<Timestamp> {
@@ -89,22 +89,22 @@ fn names(tbs: &TbsCertificate) -> Vec<String> {
     names.into_iter().filter_map(name).collect()
 }
 
-/// The cryptography that all TLS here uses.
+/// Returns the cryptography provider that all TLS connections use.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The certificates in a PEM text, at least one.
+/// Reads the certificates in a PEM text. Fails if there are none.
 pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let found = read.map_err(|_| "is damaged: its PEM text cannot be read".to_owned())?;
     if found.is_empty() {
-        return Err("holds no certificate (-----BEGIN CERTIFICATE-----)".to_owned());
+        return Err("contains no certificate (-----BEGIN CERTIFICATE-----)".to_owned());
     }
     Ok(found)
 }
 
-/// The authorities in a PEM text, and nobody else.
+/// Reads a PEM text into a store that trusts only the authorities in it.
 pub fn authorities(pem: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for (i, certificate) in certificates(pem)?.into_iter().enumerate() {
@@ -129,29 +129,29 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// The private key in a PEM text: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), without a passphrase.
+/// Reads the private key in a PEM text: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), without a passphrase.
 pub fn private_key(pem: &str) -> Result<PrivateKey, String> {
     if pem.contains("ENCRYPTED") {
-        let how = "openssl pkey -in KEY -out PLAIN";
-        return Err(format!("has a passphrase, which cannot be entered here: take it off ({how})"));
+        let command = "openssl pkey -in KEY -out PLAIN";
+        return Err(format!("has a passphrase, which is not supported; remove it with `{command}`"));
     }
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| "holds no private key (-----BEGIN PRIVATE KEY-----)".to_owned())?;
+        .map_err(|_| "contains no private key (-----BEGIN PRIVATE KEY-----)".to_owned())?;
     let key = PrivateKey(key);
     ring::sign::any_supported_type(&key.0)
-        .map_err(|_| "is not a key that can be used: RSA (2048 bits and more), EC (P-256, P-384), Ed25519")?;
+        .map_err(|_| "is not a supported key: RSA (at least 2048 bits), EC (P-256, P-384) or Ed25519")?;
     Ok(key)
 }
 
-/// Our certificate with its chain, and its key: only if they belong together.
+/// Combines our certificate chain with its key. Fails if they do not match.
 pub fn identity(chain: Vec<CertificateDer<'static>>, key: &PrivateKey) -> Result<CertifiedKey, String> {
     let key = ring::sign::any_supported_type(&key.0).map_err(|error| error.to_string())?;
     let identity = CertifiedKey::new(chain, key);
     match identity.keys_match() {
-        // A kind of key that cannot be compared shows at the broker.
+        // If the keys cannot be compared, the broker finds a mismatch.
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),
-        Err(rustls::Error::InconsistentKeys(_)) => Err("does not belong to client_certificate".to_owned()),
-        Err(_) => Err("cannot be used with client_certificate: that is damaged".to_owned()),
+        Err(rustls::Error::InconsistentKeys(_)) => Err("does not match client_certificate".to_owned()),
+        Err(_) => Err("cannot be used with client_certificate, which is damaged".to_owned()),
     }
 }
 

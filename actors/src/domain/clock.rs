@@ -1,39 +1,40 @@
-//! The one place that asks what time it is.
+//! The only place that reads the wall clock.
 //!
-//! Wall-clock time is kept in whole microseconds, so that a time read back from the database equals the one stored.
+//! Wall-clock time is kept in whole microseconds, so that a time read back from the database equals the
+//! stored one.
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 
-/// A moment in UTC, in microseconds.
+/// A point in time, in UTC and with microsecond precision.
 pub type Timestamp = DateTime<Utc>;
 
-/// Tells what time it is: [`now`], but for tests.
+/// Returns the current time. This is [`now`], except in tests.
 pub type Clock = fn() -> Timestamp;
 
-/// The current time, truncated to microseconds.
+/// Returns the current time, truncated to microseconds.
 pub fn now() -> Timestamp {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock")]
     let now = Utc::now();
     truncated(now)
 }
 
-/// The time, truncated to microseconds.
-pub fn truncated(at: Timestamp) -> Timestamp {
-    at.trunc_subsecs(6)
+/// Truncates a time to microseconds.
+pub fn truncated(time: Timestamp) -> Timestamp {
+    time.trunc_subsecs(6)
 }
 
-/// RFC 3339, in UTC with `Z`, with as many decimals as the time has (0, 3 or 6).
-pub fn rfc3339(at: Timestamp) -> String {
-    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+/// Formats a time as RFC 3339, in UTC with `Z`, with as many decimal places as it needs (0, 3 or 6).
+pub fn rfc3339(time: Timestamp) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// Microseconds since 1970, as the database keeps a time.
-pub fn to_micros(at: Timestamp) -> i64 {
-    at.timestamp_micros()
+/// Converts a time to microseconds since 1970, the representation in the database.
+pub fn to_micros(time: Timestamp) -> i64 {
+    time.timestamp_micros()
 }
 
-/// The time of so many microseconds since 1970; the epoch itself for a number out of chrono's range, which only a
-/// damaged database can hold.
+/// Converts microseconds since 1970 to a time. A number outside chrono's range, which only a damaged database
+/// can contain, becomes the epoch.
 pub fn from_micros(micros: i64) -> Timestamp {
     DateTime::from_timestamp_micros(micros).unwrap_or_default()
 }
@@ -43,13 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_survives_the_database() {
-        let at = now();
-        assert_eq!(from_micros(to_micros(at)), at);
+    fn a_time_is_the_same_after_a_round_trip_through_the_database() {
+        let time = now();
+        assert_eq!(from_micros(to_micros(time)), time);
     }
 
     #[test]
-    fn texts_are_utc_with_z() {
+    fn times_are_formatted_in_utc_with_z() {
         assert_eq!(rfc3339(from_micros(1_000_000)), "1970-01-01T00:00:01Z");
         assert_eq!(rfc3339(from_micros(1_500_000)), "1970-01-01T00:00:01.500Z");
     }

@@ -1,4 +1,4 @@
-//! A detection event: what a classifier saw, checked once, and the payload that subscribers get.
+//! Detection events: the unchecked input, the checked event, and the payload that subscribers receive.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use crate::domain::{
     clock::{self, Timestamp},
     fields::{Faults, Fields, Invalid, bytes_within, no_control},
     ids::{CameraId, EventId, Seq},
+    numbers::saturate,
 };
 
 const MAX_DESCRIPTION_BYTES: usize = 4096;
@@ -17,10 +18,10 @@ const MAX_LABEL_BYTES: usize = 64;
 const MAX_CAMERA_NAME_CHARS: usize = 100;
 const MAX_CORRELATION_BYTES: usize = 128;
 
-/// So much a payload usually has beside the description.
+/// The usual size of a payload without the description.
 const PAYLOAD_BYTES: usize = 640;
 
-/// What a source says of one event, unchecked. [`EventInput::validate`] makes a [`DetectionEvent`] of it.
+/// An event as a source submits it, unchecked. [`EventInput::validate`] turns it into a [`DetectionEvent`].
 ///
 /// ```
 /// use liveobject_actors::EventInput;
@@ -36,46 +37,46 @@ const PAYLOAD_BYTES: usize = 640;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventInput {
-    /// The source's own id of the event, 1–128 of `A-Z a-z 0-9 _ - . :`; a new one is made when absent. Sending an
-    /// event again with the same id cannot double it.
+    /// The source's own id of the event, 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is generated if it
+    /// is absent. An event that is sent again with the same id is not stored twice.
     pub event_id: Option<String>,
-    /// 1–128 of `A-Z a-z 0-9 _ -`.
+    /// 1–128 characters of `A-Z a-z 0-9 _ -`.
     pub camera_id: String,
-    /// 1–100 characters, no control characters; the name that the camera has when absent, which is its id at first.
+    /// 1–100 characters, no control characters. If absent, the camera's known name, which is its id at first.
     pub camera_name: Option<String>,
-    /// What was seen, in words: 1–4,096 bytes.
+    /// What was seen, as a sentence: 1–4,096 bytes.
     pub description: String,
-    /// Up to 64 names of up to 64 bytes.
+    /// Up to 64 names of 1–64 bytes each.
     pub objects_detected: Vec<String>,
     /// 0–100.
     pub confidence: u8,
-    /// What kind of source saw it (`rtsp`, `usb`, `protect` …), up to 64 bytes; what the camera's is known to
-    /// be when absent, which is `unknown` at first.
+    /// The kind of source (`rtsp`, `usb`, `protect` …), up to 64 bytes. If absent, the camera's known source
+    /// type, which is `unknown` at first.
     pub source_type: Option<String>,
     /// The camera's own classification, up to 64 bytes.
     pub smart_detection_type: Option<String>,
-    /// When it happened; the moment of the check when absent.
+    /// When it happened. If absent, the time at which the event is checked.
     pub timestamp: Option<Timestamp>,
     /// Whether somebody rang the doorbell.
     pub is_doorbell_ring: Option<bool>,
-    /// The describing model's own confidence, 0–100.
+    /// The confidence of the model that wrote the description, 0–100.
     pub ai_confidence: Option<u8>,
-    /// Which model described it, up to 64 bytes.
+    /// The model that wrote the description, up to 64 bytes.
     pub provider_used: Option<String>,
-    /// How it was looked at (`single_frame`, `multi_frame` …), up to 64 bytes.
+    /// How the pictures were analysed (`single_frame`, `multi_frame` …), up to 64 bytes.
     pub analysis_mode: Option<String>,
-    /// Whether the description is to be taken with care.
+    /// Whether the description is uncertain.
     pub low_confidence: Option<bool>,
-    /// What groups the views that several cameras had of one thing, up to 128 bytes.
+    /// An id that groups events in which several cameras saw the same thing, up to 128 bytes.
     pub correlation_group_id: Option<String>,
-    /// Which carrier brought a parcel (`fedex`), up to 64 bytes.
+    /// The carrier that delivered a parcel (`fedex`), up to 64 bytes.
     pub delivery_carrier: Option<String>,
-    /// The carrier's name as people write it (`FedEx`), up to 64 bytes.
+    /// The carrier's display name (`FedEx`), up to 64 bytes.
     pub delivery_carrier_display: Option<String>,
 }
 
 impl EventInput {
-    /// The names of all fields that [`DetectionEvent::from_json`] takes.
+    /// The names of all fields that [`DetectionEvent::from_json`] accepts.
     pub const FIELDS: [&'static str; 17] = [
         "event_id",
         "camera_id",
@@ -96,14 +97,14 @@ impl EventInput {
         "delivery_carrier_display",
     ];
 
-    /// Checks every field; the error names each one that is at fault.
+    /// Checks every field. The error lists every invalid field.
     pub fn validate(self) -> Result<DetectionEvent, Invalid> {
         self.validate_with(Faults::default(), clock::now())
     }
 
     fn from_fields(fields: &mut Fields) -> Self {
-        // Bounded to 0..=100 by the reader, so the conversion always fits.
-        let percent = |n: u64| u8::try_from(n).unwrap_or(u8::MAX);
+        // `Fields::integer` limits the number to 0..=100.
+        let percent = saturate::<u64, u8>;
         for required in ["camera_id", "description"] {
             if !fields.has(required) {
                 fields.faults.push(required, "is required");
@@ -134,19 +135,20 @@ impl EventInput {
         let mut check = Check { faults: earlier };
         let event_id = self
             .event_id
-            .map_or_else(|| Some(EventId::generate()), |id| check.of("event_id", EventId::parse(id)));
-        let camera_id = check.of("camera_id", CameraId::parse(self.camera_id));
+            .map_or_else(|| Some(EventId::generate()), |id| check.field("event_id", EventId::parse(id)));
+        let camera_id = check.field("camera_id", CameraId::parse(self.camera_id));
         let camera_name = match self.camera_name {
-            Some(name) => check.of("camera_name", camera_name(name)),
+            Some(name) => check.field("camera_name", camera_name(name)),
             None => None,
         };
-        let description = check.of("description", bytes_within(self.description, 1, MAX_DESCRIPTION_BYTES));
-        let objects_detected = check.of("objects_detected", objects(self.objects_detected));
+        let description =
+            check.field("description", bytes_within(self.description, 1, MAX_DESCRIPTION_BYTES));
+        let objects_detected = check.field("objects_detected", objects(self.objects_detected));
         if self.confidence > 100 {
-            check.of::<()>("confidence", Err(format!("{}, must be 0 to 100", self.confidence)));
+            check.field::<()>("confidence", Err(format!("{}, must be 0 to 100", self.confidence)));
         }
         if self.ai_confidence.is_some_and(|n| n > 100) {
-            check.of::<()>("ai_confidence", Err("must be 0 to 100".to_owned()));
+            check.field::<()>("ai_confidence", Err("must be 0 to 100".to_owned()));
         }
         let source_type = check.label("source_type", self.source_type);
         let smart_detection_type = check.label("smart_detection_type", self.smart_detection_type);
@@ -154,16 +156,16 @@ impl EventInput {
         let analysis_mode = check.label("analysis_mode", self.analysis_mode);
         let correlation_group_id = self
             .correlation_group_id
-            .and_then(|t| check.of("correlation_group_id", bytes_within(t, 1, MAX_CORRELATION_BYTES)));
+            .and_then(|t| check.field("correlation_group_id", bytes_within(t, 1, MAX_CORRELATION_BYTES)));
         let delivery_carrier = check.label("delivery_carrier", self.delivery_carrier);
         let delivery_carrier_display = check.label("delivery_carrier_display", self.delivery_carrier_display);
-        let timestamp = check.of("timestamp", within_years(self.timestamp.unwrap_or(now)));
+        let timestamp = check.field("timestamp", within_years(self.timestamp.unwrap_or(now)));
 
         check.faults.finish()?;
         let (Some(event_id), Some(camera_id), Some(description), Some(objects_detected), Some(timestamp)) =
             (event_id, camera_id, description, objects_detected, timestamp)
         else {
-            unreachable!("each of these is there, or its fault was returned above");
+            unreachable!("each of these is present, or its fault was returned above");
         };
         Ok(DetectionEvent {
             event_id,
@@ -187,13 +189,13 @@ impl EventInput {
     }
 }
 
-/// Collects faults; a field that was already found at fault is not blamed twice.
+/// Collects faults, at most one per field.
 struct Check {
     faults: Faults,
 }
 
 impl Check {
-    fn of<T>(&mut self, field: &str, result: Result<T, String>) -> Option<T> {
+    fn field<T>(&mut self, field: &str, result: Result<T, String>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(_) if self.faults.has(field) => None,
@@ -202,31 +204,31 @@ impl Check {
     }
 
     fn label(&mut self, field: &str, text: Option<String>) -> Option<String> {
-        text.and_then(|t| self.of(field, bytes_within(t, 1, MAX_LABEL_BYTES)))
+        text.and_then(|t| self.field(field, bytes_within(t, 1, MAX_LABEL_BYTES)))
     }
 }
 
 fn timestamp(fields: &mut Fields) -> Option<Timestamp> {
     let text = fields.text("timestamp")?;
     match DateTime::parse_from_rfc3339(&text) {
-        Ok(at) => Some(at.with_timezone(&Utc)),
-        Err(e) => {
+        Ok(time) => Some(time.with_timezone(&Utc)),
+        Err(error) => {
             fields.faults.push(
                 "timestamp",
-                format!("not an RFC 3339 time with a zone, such as 2026-05-01T12:00:00Z: {e}"),
+                format!("not an RFC 3339 time with a zone, such as 2026-05-01T12:00:00Z: {error}"),
             );
             None
         }
     }
 }
 
-/// Payloads and the database hold years of four digits and microseconds. The year is that of UTC: elsewhere it may be
-/// another one already.
-fn within_years(at: Timestamp) -> Result<Timestamp, String> {
-    if (1970..=9999).contains(&chrono::Datelike::year(&at)) {
-        Ok(clock::truncated(at))
+/// Checks that the year has four digits, and truncates the time to microseconds. The year is the one in UTC;
+/// in the time's own zone, it may be a different one.
+fn within_years(time: Timestamp) -> Result<Timestamp, String> {
+    if (1970..=9999).contains(&chrono::Datelike::year(&time)) {
+        Ok(clock::truncated(time))
     } else {
-        Err("must lie in the years 1970 to 9999, in UTC".to_owned())
+        Err("must be in the years 1970 to 9999 (UTC)".to_owned())
     }
 }
 
@@ -252,7 +254,7 @@ fn objects(list: Vec<String>) -> Result<Vec<String>, String> {
     }
 }
 
-/// A checked event: every bound of the contract holds.
+/// A checked event. Every field is within its documented bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectionEvent {
     event_id: EventId,
@@ -275,38 +277,41 @@ pub struct DetectionEvent {
 }
 
 impl DetectionEvent {
-    /// Reads an event from a JSON object. Every fault is reported: a wrong type, a broken bound, an unknown field.
+    /// Reads an event from a JSON object. The error reports every fault: wrong types, values out of bounds
+    /// and unknown fields.
     pub fn from_json(value: Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(value)?;
         let input = EventInput::from_fields(&mut fields);
         input.validate_with(fields.finish(), clock::now())
     }
 
-    /// The event's id.
+    /// Returns the event's id.
     pub fn event_id(&self) -> &EventId {
         &self.event_id
     }
 
-    /// Which camera saw it.
+    /// Returns the id of the camera that saw it.
     pub fn camera_id(&self) -> &CameraId {
         &self.camera_id
     }
 
-    /// When it happened, as the source says.
+    /// Returns when it happened, according to the source.
     pub fn timestamp(&self) -> Timestamp {
         self.timestamp
     }
 
-    /// When it happened, or `received_at` if that was earlier: a clock that is ahead cannot make an event look new.
+    /// Returns when it happened, or `received_at` if that is earlier, so that a source whose clock is ahead
+    /// cannot make an event look new.
     pub fn happened_at(&self, received_at: Timestamp) -> Timestamp {
         self.timestamp.min(received_at)
     }
 
-    /// Takes into `camera` what this event, accepted at this place, tells of it. What happened before the newest event
-    /// that is known changes neither that nor the names.
-    pub fn tell(&self, camera: &mut Camera, seq: Seq, received_at: Timestamp) {
+    /// Updates `camera` with this event, which was accepted at position `seq`. An event that happened before
+    /// the camera's newest known event changes neither the newest event nor the camera's name and source
+    /// type.
+    pub fn update_camera(&self, camera: &mut Camera, seq: Seq, received_at: Timestamp) {
         let happened_at = self.happened_at(received_at);
-        camera.saw(&self.objects_detected);
+        camera.record_objects(&self.objects_detected);
         camera.is_doorbell |= self.is_doorbell_ring == Some(true);
         if camera.last_event.as_ref().is_some_and(|last| last.happened_at > happened_at) {
             return;
@@ -335,10 +340,10 @@ impl DetectionEvent {
         self.source_type.as_ref().unwrap_or(&camera.source_type)
     }
 
-    /// The JSON object that subscribers get, with the place that the log gave it. What the event does not say of its
-    /// camera is as the camera is known.
+    /// Returns the JSON object that subscribers receive. Camera fields that the event does not contain come
+    /// from `camera`.
     ///
-    /// `thumbnail_url` is the link to its picture, whether there is one or not.
+    /// `thumbnail_url` is the link to the event's picture, whether or not there is one.
     pub fn payload(&self, camera: &Camera, seq: Seq, thumbnail_url: &str) -> Vec<u8> {
         let payload = Payload {
             event_id: self.event_id.as_str(),
@@ -361,14 +366,14 @@ impl DetectionEvent {
             delivery_carrier: self.delivery_carrier.as_deref(),
             delivery_carrier_display: self.delivery_carrier_display.as_deref(),
         };
-        // Grown step by step it would be copied several times.
+        // Growing the buffer step by step would copy it several times.
         let mut json = Vec::with_capacity(PAYLOAD_BYTES + self.description.len());
-        serde_json::to_writer(&mut json, &payload).expect("texts and numbers always serialize");
+        serde_json::to_writer(&mut json, &payload).expect("strings and numbers always serialize");
         json
     }
 }
 
-/// The contract's field order. What is `None` in the second half does not apply and is left out.
+/// The payload, in the documented order of fields. Fields of the second half that are `None` are left out.
 #[derive(Serialize)]
 struct Payload<'a> {
     event_id: &'a str,
@@ -400,7 +405,7 @@ struct Payload<'a> {
     delivery_carrier_display: Option<&'a str>,
 }
 
-/// The payload of an event that is sent late: the stored one with `"late":true` at its end.
+/// Returns the payload of an event that is sent late: the stored payload with `"late":true` appended.
 pub fn marked_late(mut payload: Vec<u8>) -> Vec<u8> {
     if payload.last() == Some(&b'}') {
         payload.pop();

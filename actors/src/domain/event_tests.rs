@@ -1,4 +1,4 @@
-//! Events: the bytes that subscribers get, and what is refused.
+//! Events: the payloads that subscribers receive, and the inputs that are rejected.
 
 use serde_json::json;
 
@@ -99,7 +99,7 @@ fn golden_a_hostile_event() {
 }
 
 #[test]
-fn a_late_payload_is_the_stored_one_with_a_mark() {
+fn a_late_payload_is_the_stored_one_with_late_set() {
     let stored = payload(with("event_id", json!("e"))).into_bytes();
     let late: Value = serde_json::from_slice(&marked_late(stored.clone())).unwrap();
     let mut expected: Value = serde_json::from_slice(&stored).unwrap();
@@ -108,9 +108,9 @@ fn a_late_payload_is_the_stored_one_with_a_mark() {
 }
 
 #[test]
-fn every_field_of_the_list_is_read() {
+fn every_listed_field_is_read() {
     for field in EventInput::FIELDS {
-        // No field takes an object, so each one that is read is at fault.
+        // No field accepts an object, so that each field that is read reports a fault.
         assert!(fault(with(field, json!({}))).starts_with(&format!("{field}: expected")), "{field}");
     }
     assert_eq!(fault(with("colour", json!("red"))), "colour: unknown field");
@@ -120,7 +120,7 @@ fn every_field_of_the_list_is_read() {
 fn each_bound_has_a_clear_error() {
     let long = |n| "x".repeat(n);
     for (field, value, message) in [
-        ("camera_id", json!("a b"), "camera_id: must be of A-Z a-z 0-9 _ -, found ' '"),
+        ("camera_id", json!("a b"), "camera_id: may contain only A-Z a-z 0-9 _ -, found ' '"),
         ("camera_id", json!(long(129)), "camera_id: 129 bytes, must be 1 to 128"),
         ("camera_name", json!(""), "camera_name: must not be empty"),
         ("camera_name", json!("a\nb"), "camera_name: must not contain control characters"),
@@ -136,12 +136,12 @@ fn each_bound_has_a_clear_error() {
         ("confidence", json!(101), "confidence: 101 is not a whole number from 0 to 100"),
         ("confidence", json!(0.9), "confidence: 0.9 is not a whole number from 0 to 100"),
         ("confidence", json!(-1), "confidence: -1 is not a whole number from 0 to 100"),
-        ("event_id", json!("a/b"), "event_id: must be of A-Z a-z 0-9 _ - . :, found '/'"),
-        ("timestamp", json!("1969-12-31T23:59:59Z"), "timestamp: must lie in the years 1970 to 9999, in UTC"),
+        ("event_id", json!("a/b"), "event_id: may contain only A-Z a-z 0-9 _ - . :, found '/'"),
+        ("timestamp", json!("1969-12-31T23:59:59Z"), "timestamp: must be in the years 1970 to 9999 (UTC)"),
         (
             "timestamp",
             json!("9999-12-31T23:59:59-01:00"),
-            "timestamp: must lie in the years 1970 to 9999, in UTC",
+            "timestamp: must be in the years 1970 to 9999 (UTC)",
         ),
         ("source_type", json!(long(65)), "source_type: 65 bytes, must be 1 to 64"),
     ] {
@@ -151,7 +151,7 @@ fn each_bound_has_a_clear_error() {
         fault(with("timestamp", json!("2026-05-01 12:00"))).starts_with("timestamp: not an RFC 3339 time")
     );
     assert_eq!(fault(json!({})), "camera_id: is required; description: is required");
-    assert_eq!(fault(json!([])), "expected a JSON object, found a list");
+    assert_eq!(fault(json!([])), "expected a JSON object, found an array");
 }
 
 #[test]
@@ -169,9 +169,11 @@ fn bounds_are_inclusive() {
 }
 
 #[test]
-fn in_process_input_is_checked_like_any_other() {
+fn input_from_within_the_process_is_checked_too() {
     let input = EventInput { camera_id: "a b".into(), confidence: 101, ..EventInput::default() };
     let message = input.validate().unwrap_err().to_string();
-    assert!(message.contains("camera_id: must be") && message.contains("description: must not be empty"));
+    assert!(
+        message.contains("camera_id: may contain only") && message.contains("description: must not be empty")
+    );
     assert!(message.contains("confidence: 101, must be 0 to 100"));
 }

@@ -1,25 +1,26 @@
-//! Reading a JSON object field by field, so that every fault is reported at once and named by its field.
+//! Reads a JSON object field by field and collects all faults, so that they are reported at once, each with
+//! its field.
 
 use std::fmt;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// What is wrong with one field of an input.
+/// A fault of one field of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// The field's name as the sender wrote it; `""` for the input as a whole.
+    /// The field's name as the sender wrote it, or `""` for the input as a whole.
     pub field: String,
-    /// The bound, and what is wrong with the value. Never contains a secret's value.
+    /// What is wrong with the value, and what is permitted. Never contains the value of a secret.
     pub message: String,
 }
 
-/// An input that was refused: every fault that was found, never empty. Nothing was changed.
+/// The faults of an input that was rejected; at least one. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Invalid(pub Vec<FieldError>);
 
 impl Invalid {
-    /// One fault, of one field.
+    /// Creates the error for one fault.
     pub fn one(field: &str, message: impl Into<String>) -> Self {
         Self(vec![FieldError { field: field.to_owned(), message: message.into() }])
     }
@@ -44,37 +45,37 @@ impl fmt::Display for Invalid {
 pub struct Faults(Vec<FieldError>);
 
 impl Faults {
-    /// Notes that `field` is at fault.
+    /// Adds a fault of `field`.
     pub fn push(&mut self, field: &str, message: impl Into<String>) {
         self.0.push(FieldError { field: field.to_owned(), message: message.into() });
     }
 
-    /// Passes on a good value; notes the fault of a bad one.
+    /// Returns the value, or adds the error as a fault of `field`.
     pub fn check<T>(&mut self, field: &str, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.push(field, message)).ok()
     }
 
-    /// Whether `field` was already found at fault.
+    /// Returns whether `field` has a fault.
     pub fn has(&self, field: &str) -> bool {
         self.0.iter().any(|e| e.field == field)
     }
 
-    /// `Ok` when nothing was at fault.
+    /// Returns `Ok` if there are no faults.
     pub fn finish(self) -> Result<(), Invalid> {
         if self.0.is_empty() { Ok(()) } else { Err(Invalid(self.0)) }
     }
 }
 
-/// The fields of one JSON object, taken out one by one.
+/// The fields of a JSON object, which are taken out one by one.
 #[derive(Debug)]
 pub struct Fields {
     object: Map<String, Value>,
-    /// What was wrong so far.
+    /// The faults found so far.
     pub faults: Faults,
 }
 
 impl Fields {
-    /// The fields of `value`, which must be an object.
+    /// Takes the fields of `value`, which must be an object.
     pub fn of(value: Value) -> Result<Self, Invalid> {
         match value {
             Value::Object(object) => Ok(Self { object, faults: Faults::default() }),
@@ -82,12 +83,12 @@ impl Fields {
         }
     }
 
-    /// Whether the field is there at all, `null` included.
+    /// Returns whether the field is present, even if it is `null`.
     pub fn has(&self, field: &str) -> bool {
         self.object.contains_key(field)
     }
 
-    /// The field's value; `None` when it is absent.
+    /// Takes the field's value. Returns `None` if the field is absent.
     pub fn take(&mut self, field: &str) -> Option<Value> {
         self.object.remove(field)
     }
@@ -110,20 +111,21 @@ impl Fields {
         }
     }
 
-    /// A text; `None` when absent, `null` or at fault.
+    /// Takes a string. Returns `None` if it is absent, `null` or has another type, which is a fault.
     pub fn text(&mut self, field: &str) -> Option<String> {
-        self.typed(field, "a text", |v| match v {
-            Value::String(s) => Ok(s),
+        self.typed(field, "a string", |value| match value {
+            Value::String(text) => Ok(text),
             other => Err(other),
         })
     }
 
-    /// A truth value; `None` when absent, `null` or at fault.
+    /// Takes a Boolean. Returns `None` if it is absent, `null` or has another type, which is a fault.
     pub fn boolean(&mut self, field: &str) -> Option<bool> {
-        self.typed(field, "true or false", |v| v.as_bool().ok_or(v))
+        self.typed(field, "true or false", |value| value.as_bool().ok_or(value))
     }
 
-    /// A whole number within `min..=max`; `None` when absent, `null` or at fault.
+    /// Takes a whole number within `min..=max`. Returns `None` if it is absent, `null` or anything else,
+    /// which is a fault.
     pub fn integer(&mut self, field: &str, min: u64, max: u64) -> Option<u64> {
         let value = self.take(field)?;
         if value.is_null() {
@@ -144,15 +146,15 @@ impl Fields {
         }
     }
 
-    /// A list of texts; `None` when absent, `null` or at fault.
+    /// Takes an array of strings. Returns `None` if it is absent, `null` or anything else, which is a fault.
     pub fn texts(&mut self, field: &str) -> Option<Vec<String>> {
-        self.typed(field, "a list of texts", |v| match serde_json::from_value(v.clone()) {
+        self.typed(field, "an array of strings", |value| match serde_json::from_value(value.clone()) {
             Ok(list) => Ok(list),
-            Err(_) => Err(v),
+            Err(_) => Err(value),
         })
     }
 
-    /// Every field that is left is one that nobody knows: a fault.
+    /// Returns all faults. Every field that was not taken is unknown, which is a fault.
     pub fn finish(mut self) -> Faults {
         for name in self.object.keys() {
             self.faults.push(name, "unknown field");
@@ -166,13 +168,13 @@ fn kind(value: &Value) -> &'static str {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
 }
 
-/// Checks a text's length in bytes.
+/// Checks the length of a string in bytes.
 pub fn bytes_within(text: String, min: usize, max: usize) -> Result<String, String> {
     match text.len() {
         n if n < min && n == 0 => Err("must not be empty".to_owned()),
@@ -181,7 +183,8 @@ pub fn bytes_within(text: String, min: usize, max: usize) -> Result<String, Stri
     }
 }
 
-/// Checks that a text has no control characters (which would break one-line logs and Home Assistant's names).
+/// Checks that a string contains no control characters, which would break log lines and Home Assistant's
+/// names.
 pub fn no_control(text: String) -> Result<String, String> {
     if text.chars().any(char::is_control) {
         return Err("must not contain control characters".to_owned());
@@ -206,16 +209,16 @@ mod tests {
         assert_eq!(
             named,
             [
-                ("a", "expected a text, found a number"),
+                ("a", "expected a string, found a number"),
                 ("b", "7.5 is not a whole number from 0 to 100"),
-                ("c", "expected a list of texts, found a list"),
+                ("c", "expected an array of strings, found an array"),
                 ("d", "unknown field"),
             ]
         );
     }
 
     #[test]
-    fn null_and_absent_are_the_same() {
+    fn null_is_treated_as_absent() {
         let mut fields = Fields::of(json!({"a": null})).unwrap();
         assert!(fields.has("a"));
         assert_eq!(fields.text("a"), None);

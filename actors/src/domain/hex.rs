@@ -1,8 +1,9 @@
-//! Bytes as hexadecimal digits: what signatures and tokens look like to others. Pure.
+//! Hexadecimal encoding of signatures and tokens.
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends two lowercase digits a byte. Text that has room for them is not moved, so that no copy of a secret is left.
+/// Appends two lowercase digits per byte. A string with enough capacity is not reallocated, so that no copy
+/// of a secret remains in memory.
 pub fn push(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         for digit in [byte >> 4, byte & 0xf] {
@@ -11,7 +12,7 @@ pub fn push(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Reads 32 bytes from exactly 64 digits, of either case.
+/// Reads 32 bytes from exactly 64 digits in upper or lower case.
 pub fn read(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if text.len() != 64 {
@@ -29,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again_and_nothing_else_is() {
+    fn encoded_bytes_are_decoded_and_everything_else_is_rejected() {
         let bytes = std::array::from_fn(|n| u8::try_from(n * 8 + 7).unwrap());
         let mut text = String::new();
         push(&mut text, &bytes);

@@ -1,4 +1,4 @@
-//! The names of things: cameras, events, and the order of events.
+//! The ids of cameras, events and connections, and the position of an event in the event log.
 
 use std::fmt;
 
@@ -6,22 +6,23 @@ use serde::Serialize;
 
 use crate::domain::fields::bytes_within;
 
-/// A camera's id: 1–128 of `A-Z a-z 0-9 _ -`, so that it can stand in a topic and in a Home Assistant unique id.
+/// A camera's id: 1–128 characters of `A-Z a-z 0-9 _ -`, so that it can be part of a topic and of a Home
+/// Assistant unique id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct CameraId(String);
 
 impl CameraId {
-    /// Checks the id; the error says what is wrong with it.
+    /// Parses an id. The error describes what is wrong with it.
     pub fn parse(text: impl Into<String>) -> Result<Self, String> {
         let text = bytes_within(text.into(), 1, 128)?;
         match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))) {
-            Some(c) => Err(format!("must be of A-Z a-z 0-9 _ -, found {c:?}")),
+            Some(c) => Err(format!("may contain only A-Z a-z 0-9 _ -, found {c:?}")),
             None => Ok(Self(text)),
         }
     }
 
-    /// The id as text.
+    /// Returns the id as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -33,27 +34,28 @@ impl fmt::Display for CameraId {
     }
 }
 
-/// An event's id: 1–128 of `A-Z a-z 0-9 _ - . :`. An id is accepted once; a repeat returns the first one's receipt.
+/// An event's id: 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is accepted once; if it is sent again, the
+/// sender gets the receipt of the first time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct EventId(String);
 
 impl EventId {
-    /// Checks an id that a source made; the error says what is wrong with it.
+    /// Parses an id that a source generated. The error describes what is wrong with it.
     pub fn parse(text: impl Into<String>) -> Result<Self, String> {
         let text = bytes_within(text.into(), 1, 128)?;
         match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':'))) {
-            Some(c) => Err(format!("must be of A-Z a-z 0-9 _ - . :, found {c:?}")),
+            Some(c) => Err(format!("may contain only A-Z a-z 0-9 _ - . :, found {c:?}")),
             None => Ok(Self(text)),
         }
     }
 
-    /// A new id: a `UUIDv7`, which grows with time and so costs the index least.
+    /// Generates an id: a `UUIDv7`. These increase with time, which makes insertions into the index cheap.
     pub fn generate() -> Self {
         Self(uuid::Uuid::now_v7().to_string())
     }
 
-    /// The id as text.
+    /// Returns the id as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -65,22 +67,30 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The place of an event in the log: from 1, without gaps, never used twice. Tells order and repeats.
+/// The position of an event in the event log: starts at 1, has no gaps and is never reused. Subscribers use
+/// it to restore the order and to detect duplicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 #[serde(transparent)]
 pub struct Seq(pub i64);
 
 impl Seq {
-    /// The place after this one.
+    /// Returns the position after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The place before this one.
+    /// Returns the position before this one.
     #[must_use]
     pub fn previous(self) -> Self {
         Self(self.0 - 1)
+    }
+
+    /// Returns the number of positions after `earlier`, up to and including this one; 0 if `earlier` is not
+    /// earlier.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
 }
 
@@ -90,8 +100,8 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Which connection something belongs to: each one has its own number, so that what an earlier one still had to say is
-/// not mistaken for the current one's.
+/// The number of a connection. Each connection has its own, so that messages from an earlier connection are
+/// not mistaken for those of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LinkId(pub u64);
 
@@ -103,14 +113,21 @@ mod tests {
     fn camera_ids_are_safe_in_topics() {
         assert!(CameraId::parse("front_door-1").is_ok());
         assert_eq!(CameraId::parse("").unwrap_err(), "must not be empty");
-        assert_eq!(CameraId::parse("a/b").unwrap_err(), "must be of A-Z a-z 0-9 _ -, found '/'");
+        assert_eq!(CameraId::parse("a/b").unwrap_err(), "may contain only A-Z a-z 0-9 _ -, found '/'");
         assert_eq!(CameraId::parse("x".repeat(129)).unwrap_err(), "129 bytes, must be 1 to 128");
     }
 
     #[test]
-    fn generated_event_ids_are_valid_and_grow() {
+    fn generated_event_ids_are_valid_and_increase() {
         let (a, b) = (EventId::generate(), EventId::generate());
         assert!(EventId::parse(a.as_str()).is_ok());
         assert!(a < b);
+    }
+
+    #[test]
+    fn positions_are_counted_since_an_earlier_one() {
+        assert_eq!(Seq(7).since(Seq(3)), 4);
+        assert_eq!(Seq(3).since(Seq(3)), 0);
+        assert_eq!(Seq(3).since(Seq(7)), 0);
     }
 }

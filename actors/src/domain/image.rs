@@ -1,13 +1,13 @@
-//! Tells a picture by its content. Pure.
+//! Checks that bytes are a picture, by their content.
 //!
-//! It is not decoded: its headers must be those of a JPEG, PNG or WebP, with a size, and its end must be there. That is
-//! enough to refuse what is something else, and what was cut off on its way.
+//! The picture is not decoded. Its headers must be those of a JPEG, PNG or WebP file with a size, and its end
+//! must be present. This is enough to reject other files and pictures that were truncated in transit.
 
 use bytes::Bytes;
 
 use crate::domain::camera::ImageType;
 
-/// A picture is at most so large.
+/// The maximum size of a picture.
 pub const MAX_THUMBNAIL_BYTES: usize = 2 * 1024 * 1024;
 
 /// A picture.
@@ -22,40 +22,40 @@ pub struct Picture {
 /// Why bytes are not accepted as a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// It is larger than [`MAX_THUMBNAIL_BYTES`].
+    /// The picture is larger than [`MAX_THUMBNAIL_BYTES`].
     #[error("{bytes} bytes, must be at most {MAX_THUMBNAIL_BYTES}")]
     TooLarge {
-        /// Its length.
+        /// Its size.
         bytes: usize,
     },
-    /// It is none of the three formats, whatever its name says, or it is incomplete.
-    #[error("must be a JPEG, PNG or WebP picture, whole")]
+    /// The content is not one of the three formats, or it is incomplete.
+    #[error("must be a complete JPEG, PNG or WebP picture")]
     NotAPicture,
 }
 
 const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// The format of a picture of at most [`MAX_THUMBNAIL_BYTES`] that is whole.
+/// Returns the format of a picture, or an error if it is incomplete or larger than [`MAX_THUMBNAIL_BYTES`].
 pub fn check(image: &[u8]) -> Result<ImageType, ImageError> {
     if image.len() > MAX_THUMBNAIL_BYTES {
         return Err(ImageError::TooLarge { bytes: image.len() });
     }
-    let format = format_of(image).ok_or(ImageError::NotAPicture)?;
+    let format = detect_format(image).ok_or(ImageError::NotAPicture)?;
     let size = imagesize::blob_size(image).map_err(|_| ImageError::NotAPicture)?;
-    let whole = match format {
-        ImageType::Jpeg => jpeg_is_whole(image),
-        ImageType::Png => png_is_whole(image),
-        ImageType::WebP => webp_is_whole(image),
+    let complete = match format {
+        ImageType::Jpeg => jpeg_is_complete(image),
+        ImageType::Png => png_is_complete(image),
+        ImageType::WebP => webp_is_complete(image),
     };
-    if whole == Some(true) && size.width > 0 && size.height > 0 {
+    if complete == Some(true) && size.width > 0 && size.height > 0 {
         Ok(format)
     } else {
         Err(ImageError::NotAPicture)
     }
 }
 
-/// The format that the first bytes tell of.
-pub fn format_of(image: &[u8]) -> Option<ImageType> {
+/// Detects the format from the first bytes.
+pub fn detect_format(image: &[u8]) -> Option<ImageType> {
     match imagesize::image_type(image).ok()? {
         imagesize::ImageType::Jpeg => Some(ImageType::Jpeg),
         imagesize::ImageType::Png => Some(ImageType::Png),
@@ -64,26 +64,27 @@ pub fn format_of(image: &[u8]) -> Option<ImageType> {
     }
 }
 
-/// Segments up to the picture's data, and the end mark (`FF D9`) somewhere behind: within the data it cannot stand for
-/// anything else. Cameras append things of their own, so it need not be the last.
-fn jpeg_is_whole(image: &[u8]) -> Option<bool> {
+/// Checks the segments up to the image data, and that an end marker (`FF D9`) follows. Those bytes have no
+/// other meaning within the data. The marker need not be at the end, because cameras append data of their
+/// own.
+fn jpeg_is_complete(image: &[u8]) -> Option<bool> {
     const START_OF_SCAN: u8 = 0xda;
     let mut rest = image.get(2..)?;
     loop {
-        let (&[mark, kind], behind) = rest.split_first_chunk()?;
-        if mark != 0xff {
+        let (&[marker, kind], segment) = rest.split_first_chunk()?;
+        if marker != 0xff {
             return Some(false);
         }
-        let length = usize::from(u16::from_be_bytes(*behind.first_chunk()?));
-        rest = behind.get(length.max(2)..)?;
+        let length = usize::from(u16::from_be_bytes(*segment.first_chunk()?));
+        rest = segment.get(length.max(2)..)?;
         if kind == START_OF_SCAN {
             return Some(rest.windows(2).any(|pair| pair == [0xff, 0xd9]));
         }
     }
 }
 
-/// Chunks from `IHDR` to `IEND`.
-fn png_is_whole(image: &[u8]) -> Option<bool> {
+/// Checks that the chunks from `IHDR` to `IEND` are present.
+fn png_is_complete(image: &[u8]) -> Option<bool> {
     let mut rest = image.strip_prefix(PNG_SIGNATURE)?;
     if rest.get(4..8)? != b"IHDR" {
         return Some(false);
@@ -91,23 +92,23 @@ fn png_is_whole(image: &[u8]) -> Option<bool> {
     loop {
         let length = usize::try_from(u32::from_be_bytes(*rest.first_chunk()?)).ok()?;
         let kind = rest.get(4..8)?;
-        let behind = rest.get(length.checked_add(12)?..)?;
+        let next = rest.get(length.checked_add(12)?..)?;
         if kind == b"IEND" {
             return Some(true);
         }
-        rest = behind;
+        rest = next;
     }
 }
 
-/// As many bytes as the container announces.
-fn webp_is_whole(image: &[u8]) -> Option<bool> {
-    let announced = usize::try_from(u32::from_le_bytes(*image.get(4..)?.first_chunk()?)).ok()?;
-    Some(announced >= 12 && image.len() - 8 >= announced)
+/// Checks that there are as many bytes as the container declares.
+fn webp_is_complete(image: &[u8]) -> Option<bool> {
+    let declared = usize::try_from(u32::from_le_bytes(*image.get(4..)?.first_chunk()?)).ok()?;
+    Some(declared >= 12 && image.len() - 8 >= declared)
 }
 
 #[cfg(test)]
 pub(crate) mod samples {
-    //! The smallest pictures.
+    //! The smallest valid pictures.
 
     /// A grey pixel.
     pub const JPEG: &[u8] = &[
@@ -145,14 +146,14 @@ mod tests {
         [(JPEG, ImageType::Jpeg), (PNG, ImageType::Png), (WEBP, ImageType::WebP)];
 
     #[test]
-    fn pictures_are_told_by_their_content() {
+    fn the_format_is_detected_from_the_content() {
         for (image, format) in ALL {
             assert_eq!(check(image), Ok(format));
         }
     }
 
     #[test]
-    fn whatever_is_cut_off_is_refused() {
+    fn a_truncated_picture_is_rejected() {
         for (image, format) in ALL {
             for length in 0..image.len() {
                 assert_eq!(check(&image[..length]), Err(ImageError::NotAPicture), "{format:?} {length}");
@@ -161,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_camera_appends_does_no_harm() {
+    fn appended_bytes_are_accepted() {
         for (image, format) in ALL {
             assert_eq!(check(&[image, b"appended".as_slice()].concat()), Ok(format));
         }
     }
 
     #[test]
-    fn other_files_are_refused() {
+    fn other_files_are_rejected() {
         for other in [
             b"".as_slice(),
             b"GIF89a\x01\x00\x01\x00\x00\x00\x00;",
@@ -184,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_without_a_size_is_refused() {
+    fn a_picture_without_a_size_is_rejected() {
         let mut image = PNG.to_vec();
         image[16..20].fill(0);
         assert_eq!(check(&image), Err(ImageError::NotAPicture));
     }
 
     #[test]
-    fn two_mebibytes_are_the_most() {
+    fn a_picture_may_have_at_most_two_mebibytes() {
         let mut image = PNG.to_vec();
         image.resize(MAX_THUMBNAIL_BYTES, 0);
         assert_eq!(check(&image), Ok(ImageType::Png));
@@ -200,18 +201,17 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes: it ends, and does not panic.
+        /// The check terminates and does not panic, whatever the input is.
         #[test]
-        fn any_bytes_are_answered(
+        fn checking_any_bytes_terminates_without_a_panic(
             sample in 0usize..3,
-            at in 0usize..80,
+            kept in 0usize..80,
             bytes in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
             let mut image = ALL[sample].0.to_vec();
-            let at = at.min(image.len());
-            image.truncate(at);
+            image.truncate(kept);
             image.extend(bytes);
-            let _any = check(&image);
+            let _result = check(&image);
         }
     }
 }

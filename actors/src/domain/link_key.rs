@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox};
 /// Length of the key in bytes.
 pub const LINK_KEY_BYTES: usize = 32;
 
-/// The key that links are signed with. It does not print, and is wiped when the last clone is dropped.
+/// The key that links are signed with. It is not printed, and is wiped when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct LinkKey(Arc<SecretBox<[u8; LINK_KEY_BYTES]>>);
 
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_does_not_print() {
+    fn the_key_is_not_printed() {
         let key = LinkKey::from_bytes([0xab; LINK_KEY_BYTES]);
         let text = format!("{key:?}");
         assert!(!text.contains("171") && !text.contains("ab, "), "{text}");

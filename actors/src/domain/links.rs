@@ -1,4 +1,5 @@
-//! Links to pictures that open without the token: signed, and good for as long as the picture is kept. Pure.
+//! Links to pictures that can be opened without a token. They are signed and remain valid as long as the
+//! picture is kept.
 
 use std::{
     fmt::{self, Write as _},
@@ -12,10 +13,10 @@ use crate::domain::{clock::Timestamp, hex, ids::EventId, link_key::LinkKey};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// More than a link has beside the address of the service and the event's id.
+/// An upper bound on the length of a link without the service's address and the event's id.
 const REST_OF_URL: usize = 128;
 
-/// Makes and checks links. Cheap to clone.
+/// Creates and verifies links. Cheap to clone.
 #[derive(Clone)]
 pub struct Links(Arc<Inner>);
 
@@ -26,43 +27,44 @@ struct Inner {
 }
 
 impl fmt::Debug for Links {
-    /// Without the key.
+    /// Does not print the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Links").field("public_url", &self.0.public_url).finish_non_exhaustive()
     }
 }
 
 impl Links {
-    /// Links to the service that is reached at `public_url` (without a trailing `/`), good for `retention_days` from the
-    /// acceptance of their event.
+    /// Creates links to the service at `public_url` (without a trailing `/`). They are valid for
+    /// `retention_days` after the acceptance of the event.
     pub fn new(public_url: &str, retention_days: u32, key: LinkKey) -> Self {
         let lifetime = i64::from(retention_days) * SECONDS_PER_DAY;
         Self(Arc::new(Inner { public_url: public_url.to_owned(), lifetime, key }))
     }
 
-    /// The link to the picture of an event; the same one each time.
+    /// Returns the link to the picture of an event. The link of an event is always the same.
     pub fn url(&self, event_id: &EventId, accepted_at: Timestamp) -> String {
         let Inner { public_url, lifetime, .. } = &*self.0;
         let expires = accepted_at.timestamp().saturating_add(*lifetime);
         let mut url = String::with_capacity(public_url.len() + event_id.as_str().len() + REST_OF_URL);
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         let _ = write!(url, "{public_url}/api/v1/events/{event_id}/thumbnail?expires={expires}&signature=");
         hex::push(&mut url, &self.mac(event_id, expires).finalize().into_bytes());
         url
     }
 
-    /// Whether a link with this expiry (seconds since 1970) and signature (hex digits) was made here, for this event, and
-    /// is still good. Takes the same time wherever the signatures differ.
+    /// Returns whether a link with this expiry time (seconds since 1970) and signature (hex digits) was
+    /// created here for this event and has not expired. Compares the signatures in constant time.
     pub fn verify(&self, event_id: &EventId, expires: i64, signature: &str, now: Timestamp) -> bool {
-        let made_here = hex::read(signature)
+        let is_authentic = hex::read(signature)
             .is_some_and(|given| self.mac(event_id, expires).verify(&given.into()).is_ok());
-        made_here && now.timestamp() < expires
+        is_authentic && now.timestamp() < expires
     }
 
-    /// Neither part can hold the line break between them, so that no two links sign the same text.
+    /// Computes the signature. Neither part can contain the line break that separates them, so that no two
+    /// links sign the same text.
     fn mac(&self, event_id: &EventId, expires: i64) -> Hmac<Sha256> {
         let key = self.0.key.expose();
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts keys of any length");
         for part in ["thumbnail\n", &expires.to_string(), "\n", event_id.as_str()] {
             mac.update(part.as_bytes());
         }
@@ -92,21 +94,21 @@ mod tests {
     }
 
     #[test]
-    fn a_link_opens_its_event_until_the_picture_is_removed() {
+    fn a_link_is_valid_until_the_picture_is_removed() {
         let links = links();
-        let at = clock::from_micros(1_000_000);
-        let url = links.url(&id("a"), at);
+        let accepted_at = clock::from_micros(1_000_000);
+        let url = links.url(&id("a"), accepted_at);
         assert!(url.starts_with("http://nvr.local:8080/api/v1/events/a/thumbnail?expires=604801&signature="));
-        assert_eq!(url, links.url(&id("a"), at), "the same each time");
+        assert_eq!(url, links.url(&id("a"), accepted_at), "the link is the same each time");
         let (expires, signature) = parts(&url);
-        let opens = |micros: i64| links.verify(&id("a"), expires, &signature, clock::from_micros(micros));
-        assert!(opens(1_000_000) && opens(1_000_000 + 7 * DAY - 1));
-        assert!(!opens(1_000_000 + 7 * DAY));
-        assert!(links.clone().verify(&id("a"), expires, &signature.to_uppercase(), at));
+        let is_valid = |micros: i64| links.verify(&id("a"), expires, &signature, clock::from_micros(micros));
+        assert!(is_valid(1_000_000) && is_valid(1_000_000 + 7 * DAY - 1));
+        assert!(!is_valid(1_000_000 + 7 * DAY));
+        assert!(links.clone().verify(&id("a"), expires, &signature.to_uppercase(), accepted_at));
     }
 
     #[test]
-    fn an_altered_link_opens_nothing() {
+    fn an_altered_link_is_invalid() {
         let links = links();
         let now = clock::from_micros(0);
         let (expires, signature) = parts(&links.url(&id("a"), now));
@@ -116,10 +118,10 @@ mod tests {
         for altered in [expires + 1, expires - 1, i64::MAX, 0] {
             assert!(!links.verify(&id("a"), altered, &signature, now), "{altered}");
         }
-        for at in 0..signature.len() {
+        for i in 0..signature.len() {
             let mut altered = signature.clone().into_bytes();
-            altered[at] = if altered[at] == b'0' { b'1' } else { b'0' };
-            assert!(!links.verify(&id("a"), expires, std::str::from_utf8(&altered).unwrap(), now), "{at}");
+            altered[i] = if altered[i] == b'0' { b'1' } else { b'0' };
+            assert!(!links.verify(&id("a"), expires, std::str::from_utf8(&altered).unwrap(), now), "{i}");
         }
         let not_ascii = format!("{}é", &signature[..62]);
         for wrong in ["", "0", &signature[1..], &format!("{signature}0"), &"g".repeat(64), &not_ascii] {
@@ -128,15 +130,15 @@ mod tests {
     }
 
     #[test]
-    fn another_installations_link_opens_nothing() {
+    fn the_link_of_another_installation_is_invalid() {
         let now = clock::from_micros(0);
         let (expires, signature) = parts(&links().url(&id("a"), now));
         assert!(!links().verify(&id("a"), expires, &signature, now));
     }
 
-    /// Links that were given out stay good when the program is replaced.
+    /// Links remain valid after an upgrade.
     #[test]
-    fn golden_signature() {
+    fn signatures_do_not_change_between_versions() {
         let links = Links::new("", 0, LinkKey::from_bytes([7; 32]));
         let (_, signature) = parts(&links.url(&id("evt-1"), clock::from_micros(0)));
         assert_eq!(signature, "3a29d045e33883d9fafa4c02fd5ea1cb4c02a816c7d075ffc722c26a7cbcae41");

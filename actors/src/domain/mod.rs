@@ -1,4 +1,4 @@
-//! The domain: types that are valid by construction. No actix, no I/O, no SQL.
+//! The domain: types that are valid by construction. They do no I/O and know neither actix nor SQL.
 
 pub mod calendar;
 pub mod camera;
@@ -15,12 +15,14 @@ pub mod image;
 pub mod link_key;
 pub mod links;
 pub mod mqtt_version;
+pub mod numbers;
 #[cfg(test)]
 mod parsers_tests;
 pub mod probe_report;
 pub mod retained;
 pub mod settings;
 pub mod status;
+pub mod store_fault;
 pub mod suspects;
 pub mod token;
 pub mod topic;

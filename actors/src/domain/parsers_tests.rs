@@ -1,5 +1,5 @@
-//! The two parsers that read what others write, on whatever anybody could write: they never panic, and what they accept is
-//! read again as the same.
+//! Property tests of the two parsers of external input, events and settings: they never panic, and values
+//! that they accept are the same after a round trip.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use secrecy::ExposeSecret as _;
@@ -13,7 +13,7 @@ use crate::domain::{
     settings::{MqttSettings, SecretUpdate, SettingsUpdate},
 };
 
-/// Any JSON.
+/// Any JSON value.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -97,8 +97,8 @@ fn numbers() -> impl Strategy<Value = Value> {
     prop_oneof![select(special).prop_map(Value::from), any::<i64>().prop_map(Value::from)]
 }
 
-/// What a field of this name may hold: at a bound, or near one.
-fn likely(field: &'static str) -> BoxedStrategy<Value> {
+/// Values for the field of this name, most of them at or near a bound.
+fn plausible_value(field: &'static str) -> BoxedStrategy<Value> {
     let defaults = serde_json::to_value(MqttSettings::defaults("c")).unwrap();
     let flags = ["is_doorbell_ring", "low_confidence"];
     if field == "timestamp" {
@@ -114,10 +114,11 @@ fn likely(field: &'static str) -> BoxedStrategy<Value> {
     }
 }
 
-/// An object with some of these fields: most of them good or nearly so, some anything, some unknown.
+/// An object with some of these fields. Most values are plausible, some are arbitrary, and some fields are
+/// unknown.
 fn object(fields: &'static [&'static str], required: Value) -> impl Strategy<Value = Value> {
     let field = select(fields).prop_flat_map(|name| {
-        let value = prop_oneof![15 => likely(name), 1 => any_json()];
+        let value = prop_oneof![15 => plausible_value(name), 1 => any_json()];
         value.prop_map(move |value| (name.to_owned(), value))
     });
     (vec(field, 0..6), option::weighted(0.02, any::<String>())).prop_map(move |(some, unknown)| {
@@ -133,7 +134,7 @@ fn payload(event: &DetectionEvent) -> Value {
     serde_json::from_slice(&event.payload(&camera, Seq(7), "http://here")).unwrap()
 }
 
-/// What a source would have to say for this payload.
+/// The input that results in this payload.
 fn as_input(mut payload: Value) -> Value {
     payload.as_object_mut().unwrap().retain(|name, _| EventInput::FIELDS.contains(&name.as_str()));
     payload
@@ -150,7 +151,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn anything_at_all_is_read_or_refused_by_its_fields(value in any_json()) {
+    fn any_json_is_accepted_or_rejected_with_a_list_of_faults(value in any_json()) {
         for faults in [
             DetectionEvent::from_json(value.clone()).err(),
             MqttSettings::read(value, "c").err(),
@@ -160,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn an_accepted_event_is_published_as_it_would_be_read_again(
+    fn the_payload_of_an_event_is_the_same_after_a_round_trip(
         input in object(&EventInput::FIELDS, json!({"event_id": "e", "camera_id": "door", "description": "x"})),
     ) {
         let Ok(event) = DetectionEvent::from_json(input) else { return Ok(()) };
@@ -170,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn accepted_settings_are_stored_as_they_would_be_read_again(
+    fn settings_are_the_same_after_a_round_trip(
         input in object(&MqttSettings::FIELDS, json!({"broker_host": "broker.lan"})),
     ) {
         let Ok(update) = MqttSettings::read(input, "c") else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! MQTT topics: the prefix, and the topics of the contract below it.
+//! MQTT topics: the prefix, and the documented topics below it.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use crate::domain::{fields::bytes_within, ids::CameraId};
 
-/// The start of all topics: 1–100 bytes, no `+`, `#`, NUL or other control characters, no leading or trailing `/`, no
-/// `$` first.
+/// The prefix of all topics: 1–100 bytes without `+`, `#`, NUL or other control characters. It does not start
+/// or end with `/` and does not start with `$`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct TopicPrefix(String);
 
 impl TopicPrefix {
-    /// Checks a prefix; the error says what is wrong with it.
+    /// Parses a prefix. The error describes what is wrong with it.
     pub fn parse(text: impl Into<String>) -> Result<Self, String> {
         let text = topic_name(text.into(), 100)?;
         if text.starts_with('/') || text.ends_with('/') {
@@ -22,62 +22,62 @@ impl TopicPrefix {
         Ok(Self(text))
     }
 
-    /// The prefix as text.
+    /// Returns the prefix as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Where the service says `online` or `offline`.
+    /// The topic of the service's availability, `online` or `offline`.
     pub fn status(&self) -> String {
         format!("{self}/status")
     }
 
-    /// Where test messages go.
+    /// The topic of test messages.
     pub fn test(&self) -> String {
         format!("{self}/test")
     }
 
-    /// How the log of events stands: what waits, what is dead.
+    /// The topic of the event log's state: how many events are pending or dead.
     pub fn outbox(&self) -> String {
         format!("{self}/outbox")
     }
 
-    /// Whether a camera works.
+    /// The topic of a camera's status.
     pub fn camera_status(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/status")
     }
 
-    /// The newest thing that a camera saw.
+    /// The topic of a camera's newest event.
     pub fn last_event(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/last_event")
     }
 
-    /// The same in words alone, short enough to be a state of Home Assistant.
+    /// The topic of the newest event's description, shortened to the length of a Home Assistant state.
     pub fn description(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/description")
     }
 
-    /// How many events a camera has had today and this week.
+    /// The topic of a camera's number of events today and this week.
     pub fn counts(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/counts")
     }
 
-    /// Whether a camera saw something lately.
+    /// The topic that states whether a camera had an event recently.
     pub fn activity(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/activity")
     }
 
-    /// A camera's newest picture.
+    /// The topic of a camera's newest picture.
     pub fn thumbnail(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/thumbnail")
     }
 
-    /// A camera's live events: what may fire an automation.
+    /// The topic of a camera's live events, which may trigger automations.
     pub fn event(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/event")
     }
 
-    /// A camera's late and replayed events: what must not fire an automation.
+    /// The topic of a camera's late and replayed events, which must not trigger automations.
     pub fn history(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/history")
     }
@@ -89,7 +89,8 @@ impl fmt::Display for TopicPrefix {
     }
 }
 
-/// Checks a topic that is published to (MQTT 5 section 4.7): no wildcards, no control characters, not the broker's own `$…`.
+/// Checks the name of a topic to publish to (MQTT 5 section 4.7): no wildcards, no control characters, and
+/// not one of the broker's own topics, which start with `$`.
 pub fn topic_name(text: String, max: usize) -> Result<String, String> {
     let text = bytes_within(text, 1, max)?;
     if let Some(c) = text.chars().find(|c| matches!(c, '+' | '#') || c.is_control()) {
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_are_those_of_the_contract() {
+    fn topics_are_as_documented() {
         let prefix = TopicPrefix::parse("liveobject").unwrap();
         let camera = CameraId::parse("front_door").unwrap();
         assert_eq!(prefix.status(), "liveobject/status");

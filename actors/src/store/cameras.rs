@@ -1,4 +1,4 @@
-//! The table `cameras`: what is known of each camera.
+//! The table `cameras`: the state of each camera.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use sea_orm::{
     Statement, TransactionTrait, Value, entity::prelude::*,
 };
 
-use super::{Store, camera_days, statements::insertion};
+use super::{Store, camera_days, statements::insert_statement};
 use crate::domain::{
     camera::{Camera, CameraStatus, ImageType, LastEvent, Thumbnail},
     clock,
@@ -15,7 +15,7 @@ use crate::domain::{
 };
 
 const IDS_PER_STATEMENT: usize = 500;
-/// Of 18 columns each.
+/// Each row has 18 columns.
 const ROWS_PER_STATEMENT: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -47,13 +47,13 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Every camera, in the order of their ids.
+/// Returns all cameras, ordered by id.
 pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Camera>, DbErr> {
     let rows = Entity::find().order_by_asc(Column::CameraId).all(db).await?;
     Ok(rows.into_iter().filter_map(camera).collect())
 }
 
-/// Those of these cameras that are known.
+/// Returns those of these cameras that are known.
 pub async fn find(db: &impl ConnectionTrait, ids: &[CameraId]) -> Result<Vec<Camera>, DbErr> {
     let mut found = Vec::new();
     for chunk in ids.chunks(IDS_PER_STATEMENT) {
@@ -64,28 +64,28 @@ pub async fn find(db: &impl ConnectionTrait, ids: &[CameraId]) -> Result<Vec<Cam
     Ok(found)
 }
 
-/// How many cameras are known.
+/// Returns the number of known cameras.
 pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     Entity::find().count(db).await
 }
 
 async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbErr> {
-    for statement in writing(std::slice::from_ref(camera)) {
+    for statement in upsert_statements(std::slice::from_ref(camera)) {
         db.execute_raw(statement).await?;
     }
     Ok(())
 }
 
-/// What writes cameras, new or known; each of them once.
-pub fn writing(cameras: &[Camera]) -> impl Iterator<Item = Statement> {
+/// Returns statements that insert or update cameras. Each camera may occur once.
+pub fn upsert_statements(cameras: &[Camera]) -> impl Iterator<Item = Statement> {
     let columns: Vec<String> = Column::iter().map(|column| column.to_string()).collect();
     let into = format!("INSERT INTO cameras ({})", columns.join(", "));
-    let over: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
-    let tail = format!(" ON CONFLICT (camera_id) DO UPDATE SET {}", over.join(", "));
-    cameras.chunks(ROWS_PER_STATEMENT).map(move |chunk| insertion(&into, chunk.iter().map(row), &tail))
+    let updates: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    let tail = format!(" ON CONFLICT (camera_id) DO UPDATE SET {}", updates.join(", "));
+    cameras.chunks(ROWS_PER_STATEMENT).map(move |chunk| insert_statement(&into, chunk.iter().map(row), &tail))
 }
 
-/// In the order of the columns.
+/// Returns the values of a row, in the order of the columns.
 fn row(camera: &Camera) -> [Value; 18] {
     let last = camera.last_event.as_ref();
     [
@@ -102,7 +102,7 @@ fn row(camera: &Camera) -> [Value; 18] {
         last.map(|event| clock::to_micros(event.happened_at)).into(),
         last.map(|event| event.description.as_str()).into(),
         last.and_then(|event| event.smart_detection_type.as_deref()).into(),
-        serde_json::to_string(&camera.event_types).expect("texts always serialize").into(),
+        serde_json::to_string(&camera.event_types).expect("strings always serialize").into(),
         camera.thumbnail.map(|thumbnail| thumbnail.seq.0).into(),
         camera.thumbnail.map(|thumbnail| clock::to_micros(thumbnail.happened_at)).into(),
         camera.thumbnail.map(|thumbnail| thumbnail.format.media_type()).into(),
@@ -110,8 +110,9 @@ fn row(camera: &Camera) -> [Value; 18] {
     ]
 }
 
-/// Changes one camera in a transaction of its own: `change` gets it, or `None` where it is unknown, and answers what it is
-/// to be, if anything. The answer is what the table holds afterwards.
+/// Changes one camera in its own transaction. `change` receives the camera, or `None` if it is unknown, and
+/// whether there is room for another camera. It returns the changed camera or an error. Returns the camera as
+/// it is stored afterwards.
 pub async fn change<E: From<DbErr>>(
     store: &Store,
     id: &CameraId,
@@ -132,8 +133,9 @@ pub async fn change<E: From<DbErr>>(
     Ok(camera)
 }
 
-/// Notes the newest pictures of cameras, in a transaction of its own; a picture of what happened before what is shown
-/// already is passed over, and so is an unknown camera. Answers those cameras whose newest picture is the given one.
+/// Records the newest pictures of cameras in one transaction. Skips unknown cameras, and pictures of events
+/// that happened before the event of the current picture. Returns the cameras whose newest picture is the
+/// given one.
 pub async fn note_pictures(
     store: &Store,
     pictures: &BTreeMap<CameraId, Thumbnail>,
@@ -157,7 +159,7 @@ pub async fn note_pictures(
     Ok(noted)
 }
 
-/// Removes a camera and its counts; answers whether it was there.
+/// Removes a camera and its counts. Returns whether it existed.
 pub async fn delete(store: &Store, id: &CameraId) -> Result<bool, DbErr> {
     let txn = store.write.begin().await?;
     store.known.forget(id);
@@ -179,9 +181,9 @@ fn camera(row: Model) -> Option<Camera> {
         }),
         _ => None,
     };
-    let format = row.thumbnail_format.as_deref().and_then(ImageType::of_media_type);
+    let format = row.thumbnail_format.as_deref().and_then(ImageType::from_media_type);
     Some(Camera {
-        // What the table holds was checked when it was accepted.
+        // The contents of the table were checked when they were accepted.
         camera_id: CameraId::parse(row.camera_id).ok()?,
         camera_name: row.camera_name,
         source_type: row.source_type,

@@ -1,4 +1,4 @@
-//! One transaction of the log: new events, deaths, checkpoints and decisions, all or nothing.
+//! Commits: each one writes new events, deaths, checkpoints and decisions in one transaction.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DbErr, Statement, TransactionTrait};
 use super::{
     Store, dead_events, decide, deliveries, events, retries,
     seen::Cameras,
-    statements::{Transaction, is_repeated},
+    statements::{Transaction, is_duplicate},
 };
 use crate::{
     domain::{
@@ -30,41 +30,41 @@ pub struct Batch {
     pub events: Vec<DetectionEvent>,
     /// Events that died.
     pub deaths: Vec<DeadEvent>,
-    /// What the cursor has passed.
+    /// The ranges that the cursor has passed.
     pub ranges: Vec<SettledRange>,
-    /// Events that were delivered after they had been dead.
+    /// Dead events that were retried and delivered.
     pub resent: Vec<Resent>,
-    /// What somebody decided about dead events.
+    /// Users' decisions about dead events.
     pub decisions: Vec<(EventId, Decision)>,
 }
 
-/// What a commit has to know beside the batch.
+/// What a commit needs in addition to the batch.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Makes the links to pictures.
+    /// Creates the links to pictures.
     pub links: Links,
-    /// Which day it is where the cameras are.
+    /// Determines the day on which an event is counted.
     pub calendar: Calendar,
-    /// How many cameras may be known.
+    /// The maximum number of cameras.
     pub max_cameras: u32,
 }
 
-/// What one commit wrote.
+/// The result of a commit.
 #[derive(Debug)]
 pub struct Committed {
-    /// One receipt for each event of the batch, in its order.
+    /// One receipt for each event of the batch, in the same order.
     pub receipts: Vec<Receipt>,
-    /// The events that were new, in the order of their places.
+    /// The events that were new, in the order of their positions.
     pub stored: Vec<StoredEvent>,
-    /// The last place given so far.
+    /// The last position assigned so far.
     pub last_seq: Seq,
-    /// What the new events told of their cameras.
+    /// The cameras of the new events, as these events changed them.
     pub seen: Vec<CameraSighting>,
-    /// A camera that could not be registered, because as many are known as may be.
+    /// A camera that could not be registered because the maximum number of cameras was reached.
     pub unregistered: Option<CameraId>,
-    /// One answer for each decision of the batch, in its order.
+    /// One result for each decision of the batch, in the same order.
     pub decided: Vec<Result<Decided, DecideError>>,
-    /// What is dead and what waits to be sent again, after a commit whose outcome was not known.
+    /// The dead and the retrying events. Read only if the outcome of the previous commit was unknown.
     pub afterlife: Option<DeadAndRetrying>,
 }
 
@@ -82,39 +82,43 @@ impl Committed {
     }
 }
 
-/// What became of dead events, as the database has it.
+/// The dead events and those that wait for a retry, as stored in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadAndRetrying {
-    /// How many are dead, and not dismissed.
+    /// The number of dead events that are not dismissed.
     pub dead: u64,
-    /// Those that wait to be sent again.
+    /// The events that wait for a retry.
     pub again: Vec<Seq>,
 }
 
 impl DeadAndRetrying {
-    /// Reads it.
+    /// Reads both from the database.
     pub async fn read(db: &impl ConnectionTrait) -> Result<Self, DbErr> {
-        Ok(Self { dead: dead_events::count(db).await?, again: retries::open(db).await? })
+        Ok(Self { dead: dead_events::count(db).await?, again: retries::waiting(db).await? })
     }
 }
 
 impl Batch {
-    /// Whether it is what nearly all are: new events and checkpoints.
+    /// Returns whether the batch contains only new events and checkpoints, as nearly all do.
     fn is_plain(&self) -> bool {
         self.deaths.is_empty() && self.resent.is_empty() && self.decisions.is_empty()
     }
 }
 
-/// Whether so many events and what comes with them are written in one go. More would gain little, and would be so many texts
-/// that few of them stay prepared.
+/// Returns whether a commit of this many events is sent to the database in one call. For larger commits this
+/// would gain little, and would need too many different statements to keep them all prepared.
 pub fn is_small(events: usize) -> bool {
-    events <= SMALL
+    events <= MAX_SMALL
 }
 
-const SMALL: usize = 64;
+const MAX_SMALL: usize = 64;
 
-/// Writes the batch in one transaction, synced to disk when this returns. `last_seq` is the last place given so far, when
-/// that is known: after a commit whose outcome is not known it is not, and is read again.
+/// Writes the batch in one transaction, which is synced to disk when this returns. `last_seq` is the last seq
+/// that was assigned, or `None` after a commit with an unknown outcome: it is then read from the database.
+///
+/// There are two ways, with the same result. Nearly all batches contain only new events of known cameras, and
+/// checkpoints: [`commit_without_queries`] commits these, unless it finds that a query is needed.
+/// [`commit_with_queries`] commits all others.
 pub async fn commit(
     store: &Store,
     batch: &Batch,
@@ -123,12 +127,12 @@ pub async fn commit(
 ) -> Result<Committed, DbErr> {
     let plain = last_seq.filter(|_| batch.is_plain());
     let committed = match plain {
-        Some(last_seq) => plainly(store, batch, last_seq, context).await,
+        Some(last_seq) => commit_without_queries(store, batch, last_seq, context).await,
         None => Ok(None),
     };
     let committed = match committed {
         Ok(Some(committed)) => Ok(committed),
-        Ok(None) => step_by_step(store, batch, last_seq, context).await,
+        Ok(None) => commit_with_queries(store, batch, last_seq, context).await,
         Err(error) => Err(error),
     };
     if committed.is_err() {
@@ -137,9 +141,13 @@ pub async fn commit(
     committed
 }
 
-/// Commits a plain batch, asking the database nothing; `None`, and nothing is written, when there is something to ask: a
-/// camera that is not known, an event that the log holds already. Both are rare.
-async fn plainly(
+/// Commits new events of cameras that are in memory, and checkpoints, without querying the database. Returns
+/// `None` and writes nothing if a query is needed, because a camera is not in memory or an event is already in
+/// the log. Both are rare.
+///
+/// If the batch is small, everything from BEGIN to COMMIT is submitted in one go. A commit of one event then wakes
+/// the database's thread once instead of four times, which saves about 150 µs (50 µs per wake-up).
+async fn commit_without_queries(
     store: &Store,
     batch: &Batch,
     last_seq: Seq,
@@ -151,25 +159,26 @@ async fn plainly(
         return Ok(None);
     };
     let mut committed = Committed::new(batch, last_seq);
-    let new = place(&mut committed, &batch.events, &HashMap::new(), &mut cameras, now, &context.links);
-    let mut writing = cameras.writing();
+    let new =
+        assign_positions(&mut committed, &batch.events, &HashMap::new(), &mut cameras, now, &context.links);
+    let mut writes = cameras.into_writes();
     let mut last: Vec<Statement> = Vec::new();
-    for events in events::inserting(&committed.stored, &new) {
+    for events in events::insert_statements(&committed.stored, &new) {
         if is_small(batch.events.len()) {
             last.push(events);
-        } else if let Err(error) = transaction.carry_out(vec![events]).await {
-            return if is_repeated(&error) { Ok(None) } else { Err(error) };
+        } else if let Err(error) = transaction.execute(vec![events]).await {
+            return if is_duplicate(&error) { Ok(None) } else { Err(error) };
         }
     }
-    last.append(&mut writing.statements);
-    last.extend(deliveries::inserting(&batch.ranges, now));
-    store.known.learn(writing.cameras());
-    match transaction.carry_out_and_commit(last).await {
-        Ok(answers) => {
-            committed.seen = writing.written(&answers)?;
+    last.append(&mut writes.statements);
+    last.extend(deliveries::insert_statement(&batch.ranges, now));
+    store.known.learn(writes.cameras());
+    match transaction.execute_and_commit(last).await {
+        Ok(rows) => {
+            committed.seen = writes.into_sightings(&rows)?;
             Ok(Some(committed))
         }
-        Err(error) if is_repeated(&error) => {
+        Err(error) if is_duplicate(&error) => {
             store.known.forget_all();
             Ok(None)
         }
@@ -177,8 +186,8 @@ async fn plainly(
     }
 }
 
-/// Commits any batch.
-async fn step_by_step(
+/// Commits any batch: queries cameras and known event ids, and executes one statement after the other.
+async fn commit_with_queries(
     store: &Store,
     batch: &Batch,
     last_seq: Option<Seq>,
@@ -195,27 +204,28 @@ async fn step_by_step(
         let ids: Vec<EventId> = batch.events.iter().map(|event| event.event_id().clone()).collect();
         let known = events::find_ids(&txn, &ids).await?.into_iter().collect();
         let mut cameras =
-            Cameras::of(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
-        let new = place(&mut committed, &batch.events, &known, &mut cameras, now, &context.links);
+            Cameras::load(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
+        let new = assign_positions(&mut committed, &batch.events, &known, &mut cameras, now, &context.links);
         committed.unregistered = cameras.unregistered.first().cloned();
-        for events in events::inserting(&committed.stored, &new) {
+        for events in events::insert_statements(&committed.stored, &new) {
             txn.execute_raw(events).await?;
         }
-        let mut writing = cameras.writing();
-        let mut answers = Vec::new();
-        for statement in std::mem::take(&mut writing.statements) {
-            answers.extend(txn.query_all_raw(statement).await?);
+        let mut writes = cameras.into_writes();
+        let mut rows = Vec::new();
+        for statement in std::mem::take(&mut writes.statements) {
+            rows.extend(txn.query_all_raw(statement).await?);
         }
-        store.known.learn(writing.cameras());
-        committed.seen = writing.written(&answers)?;
+        store.known.learn(writes.cameras());
+        committed.seen = writes.into_sightings(&rows)?;
     }
-    if let Some(ranges) = deliveries::inserting(&batch.ranges, now) {
+    if let Some(ranges) = deliveries::insert_statement(&batch.ranges, now) {
         txn.execute_raw(ranges).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
-    retries::forget(&txn, batch.deaths.iter().map(|death| death.seq)).await?;
-    retries::delivered(&txn, &batch.resent, now).await?;
-    // After the deaths: what a commit noted whose outcome was not known is noted again before it is decided about.
+    retries::delete(&txn, batch.deaths.iter().map(|death| death.seq)).await?;
+    retries::mark_delivered(&txn, &batch.resent, now).await?;
+    // Decisions come after the deaths: if the outcome of the previous commit is unknown, its deaths are
+    // written again, and a decision may be about one of them.
     for (event_id, decision) in &batch.decisions {
         committed.decided.push(decide::decide(&txn, event_id, *decision, now).await?);
     }
@@ -226,8 +236,9 @@ async fn step_by_step(
     Ok(committed)
 }
 
-/// Gives each new event the next place, and each repeated one the receipt of the first. Answers the ids of the new ones.
-fn place<'a>(
+/// Assigns the next position to each new event, and gives each duplicate the receipt of the first one.
+/// Returns the ids of the new events.
+fn assign_positions<'a>(
     committed: &mut Committed,
     batch: &'a [DetectionEvent],
     known: &HashMap<EventId, Seq>,
@@ -236,17 +247,17 @@ fn place<'a>(
     links: &Links,
 ) -> Vec<&'a EventId> {
     let mut new = Vec::with_capacity(batch.len());
-    let mut placed = HashMap::with_capacity(batch.len());
+    let mut assigned = HashMap::with_capacity(batch.len());
     for event in batch {
         let event_id = event.event_id();
-        if let Some(seq) = known.get(event_id).or_else(|| placed.get(event_id)) {
+        if let Some(seq) = known.get(event_id).or_else(|| assigned.get(event_id)) {
             committed.receipts.push(Receipt { event_id: event_id.clone(), seq: *seq, duplicate: true });
             continue;
         }
         let seq = committed.last_seq.next();
         committed.last_seq = seq;
         let payload = event.payload(&cameras.of_event(event), seq, &links.url(event_id, now));
-        cameras.take(event, seq);
+        cameras.record(event, seq);
         committed.stored.push(StoredEvent {
             seq,
             camera_id: event.camera_id().clone(),
@@ -254,7 +265,7 @@ fn place<'a>(
             received_at: now,
             payload: payload.into(),
         });
-        placed.insert(event_id, seq);
+        assigned.insert(event_id, seq);
         committed.receipts.push(Receipt { event_id: event_id.clone(), seq, duplicate: false });
         new.push(event_id);
     }

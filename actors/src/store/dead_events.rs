@@ -10,6 +10,7 @@ use crate::domain::{
     clock::{self, Timestamp},
     delivery::DeadReason,
     ids::Seq,
+    numbers::saturate,
 };
 
 const ROWS_PER_STATEMENT: usize = 200;
@@ -21,9 +22,9 @@ pub struct Model {
     pub seq: i64,
     pub reason: String,
     pub at: i64,
-    /// When somebody had seen it; it is not listed any more since.
+    /// When a user dismissed the event. Dismissed events are not listed as dead.
     pub dismissed_at: Option<i64>,
-    /// As in `events`, so that those of one camera are found.
+    /// The same as in `events`, to find the dead events of a camera.
     pub camera_id: Option<String>,
 }
 
@@ -32,18 +33,18 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// One death.
+/// An event that died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeadEvent {
-    /// Of which event.
+    /// The event's position.
     pub seq: Seq,
-    /// Why.
+    /// Why it died.
     pub reason: DeadReason,
-    /// When.
+    /// When it died.
     pub at: Timestamp,
 }
 
-/// Notes deaths.
+/// Adds dead events.
 pub async fn insert(db: &impl ConnectionTrait, deaths: &[DeadEvent]) -> Result<(), DbErr> {
     for chunk in deaths.chunks(ROWS_PER_STATEMENT) {
         let mut cameras = events::cameras_at(db, chunk.iter().map(|death| death.seq)).await?;
@@ -54,19 +55,19 @@ pub async fn insert(db: &impl ConnectionTrait, deaths: &[DeadEvent]) -> Result<(
             dismissed_at: Set(None),
             camera_id: Set(cameras.remove(&death.seq)),
         });
-        // A commit whose outcome was not known is written again.
-        let again = OnConflict::column(Column::Seq).do_nothing().to_owned();
-        Entity::insert_many(models).on_conflict(again).exec_without_returning(db).await?;
+        // A commit with an unknown outcome is repeated, so that the rows may already exist.
+        let ignore = OnConflict::column(Column::Seq).do_nothing().to_owned();
+        Entity::insert_many(models).on_conflict(ignore).exec_without_returning(db).await?;
     }
     Ok(())
 }
 
-/// How many there are that nobody has dismissed.
+/// Returns the number of dead events that are not dismissed.
 pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     Entity::find().filter(Column::DismissedAt.is_null()).count(db).await
 }
 
-/// The dead events above a place.
+/// Returns the positions of the dead events above `cursor`.
 pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, DbErr> {
     let rows: Vec<i64> = Entity::find()
         .select_only()
@@ -79,16 +80,16 @@ pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, D
     Ok(rows.into_iter().map(Seq).collect())
 }
 
-/// What one step removed.
+/// The result of a step of removing dead events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Deaths.
+    /// The number of rows removed.
     pub rows: u64,
-    /// Those of them that nobody had dismissed.
+    /// The number of rows among them that were not dismissed.
     pub listed: u64,
 }
 
-/// Removes up to `limit` of the deaths up to `up_to`; to be called in a transaction.
+/// Removes up to `limit` rows up to `up_to`. Must be called in a transaction.
 pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<Removed, DbErr> {
     let rows: Vec<(i64, Option<i64>)> = Entity::find()
         .select_only()
@@ -101,7 +102,6 @@ pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> 
         .await?;
     let Some((last, _)) = rows.last() else { return Ok(Removed::default()) };
     Entity::delete_many().filter(Column::Seq.lte(*last)).exec(db).await?;
-    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     let listed = rows.iter().filter(|(_, dismissed_at)| dismissed_at.is_none()).count();
-    Ok(Removed { rows: count(rows.len()), listed: count(listed) })
+    Ok(Removed { rows: saturate(rows.len()), listed: saturate(listed) })
 }

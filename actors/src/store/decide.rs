@@ -1,4 +1,4 @@
-//! What a person decides about a dead event: that it is sent again, or that it is not to be listed any more.
+//! Decisions about dead events: to retry or to dismiss them.
 
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, entity::prelude::*, sea_query::Expr};
 
@@ -9,7 +9,7 @@ use crate::domain::{
     ids::EventId,
 };
 
-/// Carries out one decision, in the transaction of a commit.
+/// Applies one decision, in the transaction of a commit.
 pub async fn decide(
     db: &impl ConnectionTrait,
     event_id: &EventId,
@@ -22,16 +22,20 @@ pub async fn decide(
         return Ok(Err(DecideError::NotDead));
     };
     let was_listed = dead.dismissed_at.is_none();
-    let of_it = dead_events::Column::Seq.eq(seq.0);
+    let this_event = dead_events::Column::Seq.eq(seq.0);
     match decision {
         Decision::Retry => {
-            dead_events::Entity::delete_many().filter(of_it).exec(db).await?;
+            dead_events::Entity::delete_many().filter(this_event).exec(db).await?;
             retries::insert(db, seq, now).await?;
         }
         Decision::Dismiss if was_listed => {
-            let at = Expr::value(clock::to_micros(now));
+            let dismissed_at = Expr::value(clock::to_micros(now));
             let column = dead_events::Column::DismissedAt;
-            dead_events::Entity::update_many().col_expr(column, at).filter(of_it).exec(db).await?;
+            dead_events::Entity::update_many()
+                .col_expr(column, dismissed_at)
+                .filter(this_event)
+                .exec(db)
+                .await?;
         }
         Decision::Dismiss => {}
     }

@@ -1,12 +1,12 @@
-//! The table `deliveries`: the cursor, one row a checkpoint. A row covers the events from the row before it up to its own
-//! `up_to_seq`.
+//! The table `deliveries`: the checkpoints of the cursor. A row covers the events after the previous row's
+//! `up_to_seq`, up to its own.
 
 use sea_orm::{
     ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement, Value,
     entity::prelude::*,
 };
 
-use super::statements::insertion;
+use super::statements;
 use crate::domain::{
     clock::{self, Timestamp},
     delivery::SettledRange,
@@ -19,7 +19,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub up_to_seq: i64,
     pub acked_at: i64,
-    /// Whether the events that the row covers went to `history`.
+    /// Whether the events that the row covers were published to the history topic.
     pub late: bool,
 }
 
@@ -28,37 +28,37 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Notes that the cursor has passed these runs.
-pub fn inserting(ranges: &[SettledRange], acked_at: Timestamp) -> Option<Statement> {
-    // A commit whose outcome was not known is written again.
+/// Returns the statement that records that the cursor has passed these ranges, if there are any.
+pub fn insert_statement(ranges: &[SettledRange], acked_at: Timestamp) -> Option<Statement> {
+    // A commit with an unknown outcome is repeated, so that the rows may already exist.
     const INTO: &str = "INSERT OR IGNORE INTO deliveries (up_to_seq, acked_at, late)";
     let acked_at = clock::to_micros(acked_at);
-    let rows = ranges.iter().map(|run| [Value::from(run.up_to.0), acked_at.into(), run.late.into()]);
-    (!ranges.is_empty()).then(|| insertion(INTO, rows, ""))
+    let rows = ranges.iter().map(|range| [Value::from(range.up_to.0), acked_at.into(), range.late.into()]);
+    (!ranges.is_empty()).then(|| statements::insert_statement(INTO, rows, ""))
 }
 
-/// The place up to which all events are settled.
+/// Returns the position up to which all events are settled.
 pub async fn cursor(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
     let last: Option<Option<i64>> =
         Entity::find().select_only().column_as(Column::UpToSeq.max(), "last").into_tuple().one(db).await?;
     Ok(Seq(last.flatten().unwrap_or(0)))
 }
 
-/// The last place that was settled before `at`.
-pub async fn settled_before(db: &impl ConnectionTrait, at: Timestamp) -> Result<Option<Seq>, DbErr> {
+/// Returns the last position that was settled before `time`.
+pub async fn settled_before(db: &impl ConnectionTrait, time: Timestamp) -> Result<Option<Seq>, DbErr> {
     let last: Option<Option<i64>> = Entity::find()
         .select_only()
         .column_as(Column::UpToSeq.max(), "last")
-        .filter(Column::AckedAt.lt(clock::to_micros(at)))
+        .filter(Column::AckedAt.lt(clock::to_micros(time)))
         .into_tuple()
         .one(db)
         .await?;
     Ok(last.flatten().map(Seq))
 }
 
-/// How many events were delivered since `at`. Places are given without a gap, so that no event is read: only what was noted
-/// since then.
-pub async fn delivered_since(db: &impl ConnectionTrait, at: Timestamp) -> Result<u64, DbErr> {
+/// Returns the number of events that were delivered since `time`. Because positions have no gaps, this reads
+/// only the checkpoints, deaths and retries since then, and no events.
+pub async fn delivered_since(db: &impl ConnectionTrait, time: Timestamp) -> Result<u64, DbErr> {
     const SQL: &str = "WITH passed(first, last) AS (SELECT \
         COALESCE((SELECT up_to_seq FROM deliveries WHERE acked_at < ?1 ORDER BY up_to_seq DESC LIMIT 1), 0), \
         COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0)) \
@@ -67,14 +67,14 @@ pub async fn delivered_since(db: &impl ConnectionTrait, at: Timestamp) -> Result
         - (SELECT COUNT(*) FROM retries r WHERE r.seq > first AND r.seq <= last) \
         + (SELECT COUNT(*) FROM retries WHERE acked_at >= ?1) AS delivered FROM passed";
     let statement =
-        Statement::from_sql_and_values(db.get_database_backend(), SQL, [clock::to_micros(at).into()]);
+        Statement::from_sql_and_values(db.get_database_backend(), SQL, [clock::to_micros(time).into()]);
     let row = db.query_one_raw(statement).await?;
     let delivered: i64 = row.map(|row| row.try_get("", "delivered")).transpose()?.unwrap_or(0);
     Ok(u64::try_from(delivered).unwrap_or(0))
 }
 
-/// Removes up to `limit` rows before `up_to`, whose events are gone; the row of `up_to` itself stays, so that the cursor
-/// does. Answers how many.
+/// Removes up to `limit` rows before `up_to`, whose events are removed. The row of `up_to` itself is kept,
+/// because it may be the cursor. Returns the number of removed rows.
 pub async fn delete_before(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
     let rows: Vec<i64> = Entity::find()
         .select_only()

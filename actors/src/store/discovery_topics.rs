@@ -1,5 +1,6 @@
-//! The table `discovery_topics`: which topics may hold a retained message of ours, on which broker. A row is written before
-//! the message is sent and removed when the broker has acknowledged that it is cleared.
+//! The table `discovery_topics`: the topics on which a broker may retain one of our messages. A row is
+//! written before the message is sent, and removed after the broker has acknowledged that the topic is
+//! cleared.
 
 use sea_orm::{
     ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QuerySelect,
@@ -25,7 +26,7 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The topics on this broker.
+/// Returns the topics on a broker.
 pub async fn of_broker(db: &impl ConnectionTrait, broker: &str) -> Result<Vec<(String, Kind)>, DbErr> {
     let rows: Vec<(String, String)> = Entity::find()
         .select_only()
@@ -37,7 +38,8 @@ pub async fn of_broker(db: &impl ConnectionTrait, broker: &str) -> Result<Vec<(S
     Ok(rows.into_iter().map(|(topic, kind)| (topic, Kind::named(&kind))).collect())
 }
 
-/// Notes that topics hold nothing any more, and then that others, or the same again, are about to hold something of ours.
+/// Removes topics that are cleared, then adds topics that are about to be published. A topic may be in both
+/// lists.
 pub async fn change(
     db: &DatabaseConnection,
     broker: &str,
@@ -58,8 +60,8 @@ pub async fn change(
             topic: Set(topic.clone()),
             kind: Set(kind.as_str().to_owned()),
         });
-        let again = OnConflict::columns([Column::Broker, Column::Topic]).do_nothing().to_owned();
-        Entity::insert_many(rows).on_conflict(again).exec_without_returning(&txn).await?;
+        let ignore = OnConflict::columns([Column::Broker, Column::Topic]).do_nothing().to_owned();
+        Entity::insert_many(rows).on_conflict(ignore).exec_without_returning(&txn).await?;
     }
     txn.commit().await
 }

@@ -1,77 +1,83 @@
-//! What can go wrong with the database, as an administrator acts on it.
+//! Database errors, distinguished by what an administrator can do about them.
 
 use std::path::PathBuf;
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
+use crate::domain::store_fault::StoreFault;
+
 /// Why the database could not be opened. Nothing in it was changed, unless a migration was applied before the failure.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The URL is not one of a SQLite file.
+    /// The URL does not refer to a SQLite file.
     #[error("the database URL {0}; write it as sqlite://PATH")]
     Url(String),
-    /// The file or its directory cannot be made, or not be opened for writing.
-    #[error("the database file {} cannot be made or opened for writing", path.display())]
+    /// The file or its directory cannot be created, or the file cannot be opened for writing.
+    #[error("the database file {} cannot be created or opened for writing", path.display())]
     File {
         /// The database file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
     /// A newer version of this program has changed the schema.
     #[error(
-        "the database {} was written by a newer version of this program (it holds {}): start that version again, or \
-         restore the backup that was made before the upgrade",
+        "the database {} was written by a newer version of liveobject (it contains the migrations {}): \
+         run that version again, or restore the backup that was made before the upgrade",
         path.display(), unknown.join(", ")
     )]
     Newer {
         /// The database file.
         path: PathBuf,
-        /// The changes that this binary does not know.
+        /// The migrations that this version does not know.
         unknown: Vec<String>,
     },
-    /// The file is not a database, or a damaged one.
+    /// The file is damaged or is not a database.
     #[error(
-        "the database {} is damaged or not a database: restore it from a backup; or stop the service, move the file away \
-         together with its -wal and -shm files, and start with an empty one (the events that wait in it are then lost, and \
-         the MQTT settings have to be entered again)",
+        "the database {} is damaged or not a SQLite database: restore it from a backup; or move the file \
+         away together with its -wal and -shm files, and start with a new database (pending events are then \
+         lost, and the MQTT settings must be entered again)",
         path.display()
     )]
     Damaged {
         /// The database file.
         path: PathBuf,
-        /// What SQLite says.
+        /// The error from SQLite.
         #[source]
         source: DbErr,
     },
-    /// Another process holds the database.
+    /// Another process has locked the database.
     #[error(
-        "the database {} is locked by another process: find it with `fuser {}`, stop it and start again",
+        "the database {} is locked by another process: \
+         find the process with `fuser {}`, stop it and start again",
         path.display(), path.display()
     )]
     Locked {
         /// The database file.
         path: PathBuf,
-        /// What SQLite says.
+        /// The error from SQLite.
         #[source]
         source: DbErr,
     },
-    /// No room.
-    #[error("the database {} cannot be opened because its disk is full: make room and start again", path.display())]
+    /// The disk is full.
+    #[error(
+        "the database {} cannot be opened because the disk is full: free some space and start again",
+        path.display()
+    )]
     DiskFull {
         /// The database file.
         path: PathBuf,
-        /// What SQLite says.
+        /// The error from SQLite.
         #[source]
         source: DbErr,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("the database {} cannot be opened", path.display())]
     Other {
         /// The database file.
         path: PathBuf,
-        /// What SQLite says.
+        /// The error from SQLite.
         #[source]
         source: DbErr,
     },
@@ -88,22 +94,39 @@ impl OpenError {
     }
 }
 
-/// Why the open database could not do what was asked. What was asked is then not done at all, as far as it is known: a
-/// failed commit may still turn out to be stored.
+/// Why an operation on the open database failed. As far as is known, it had no effect; but a failed commit
+/// may still turn out to be stored.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// No room; works again when there is.
+    /// The disk is full. Operations succeed again after space was freed.
     #[error("the disk is full")]
     DiskFull(#[source] DbErr),
-    /// Another process holds the database, or this one is too busy; works again later.
+    /// Another process has locked the database, or this process is too busy. Operations succeed again later.
     #[error("the database is locked or busy")]
     Locked(#[source] DbErr),
-    /// The file is damaged, or has been moved away or replaced under the running service.
+    /// The file is damaged, or was moved or replaced while the service was running.
     #[error("the database is damaged")]
     Damaged(#[source] DbErr),
-    /// Anything else.
-    #[error("the database does not work")]
+    /// Any other error.
+    #[error("the database operation failed")]
     Other(#[source] DbErr),
+}
+
+impl StoreError {
+    /// Returns the error of an operation that took too long.
+    pub fn timeout() -> Self {
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into()
+    }
+
+    /// Returns the kind of this error, for clients.
+    pub fn fault(&self) -> StoreFault {
+        match self {
+            Self::DiskFull(_) => StoreFault::DiskFull,
+            Self::Locked(_) => StoreFault::Locked,
+            Self::Damaged(_) => StoreFault::Damaged,
+            Self::Other(_) => StoreFault::Other,
+        }
+    }
 }
 
 impl From<DbErr> for StoreError {
@@ -111,50 +134,40 @@ impl From<DbErr> for StoreError {
         if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) {
             return Self::Locked(error);
         }
-        match sqlite_code(&error).map(Fault::of_code) {
-            Some(Fault::Full) => Self::DiskFull(error),
-            Some(Fault::Locked) => Self::Locked(error),
-            Some(Fault::Damaged) => Self::Damaged(error),
-            Some(Fault::Other) | None => Self::Other(error),
+        match sqlite_code(&error).map_or(StoreFault::Other, fault_of_code) {
+            StoreFault::DiskFull => Self::DiskFull(error),
+            StoreFault::Locked => Self::Locked(error),
+            StoreFault::Damaged => Self::Damaged(error),
+            StoreFault::Other => Self::Other(error),
         }
     }
 }
 
-/// What a SQLite result code (<https://www.sqlite.org/rescode.html>) means for the administrator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Full,
-    Locked,
-    Damaged,
-    Other,
-}
-
-impl Fault {
-    fn of_code(extended: i32) -> Self {
-        const BUSY: i32 = 5;
-        const LOCKED: i32 = 6;
-        const READONLY_DBMOVED: i32 = 1032;
-        // No room for the file that connections share beside the log.
-        const IOERR_SHMSIZE: i32 = 4874;
-        const CORRUPT: i32 = 11;
-        const FULL: i32 = 13;
-        const NOTADB: i32 = 26;
-        match extended {
-            READONLY_DBMOVED => return Self::Damaged,
-            IOERR_SHMSIZE => return Self::Full,
-            _ => {}
-        }
-        // The low byte is the primary code.
-        match extended & 0xff {
-            FULL => Self::Full,
-            BUSY | LOCKED => Self::Locked,
-            CORRUPT | NOTADB => Self::Damaged,
-            _ => Self::Other,
-        }
+/// Classifies an extended SQLite result code (<https://www.sqlite.org/rescode.html>).
+fn fault_of_code(extended: i32) -> StoreFault {
+    const BUSY: i32 = 5;
+    const LOCKED: i32 = 6;
+    const READONLY_DBMOVED: i32 = 1032;
+    // There is no space for the shared-memory file of the write-ahead log.
+    const IOERR_SHMSIZE: i32 = 4874;
+    const CORRUPT: i32 = 11;
+    const FULL: i32 = 13;
+    const NOTADB: i32 = 26;
+    match extended {
+        READONLY_DBMOVED => return StoreFault::Damaged,
+        IOERR_SHMSIZE => return StoreFault::DiskFull,
+        _ => {}
+    }
+    // The low byte is the primary code.
+    match extended & 0xff {
+        FULL => StoreFault::DiskFull,
+        BUSY | LOCKED => StoreFault::Locked,
+        CORRUPT | NOTADB => StoreFault::Damaged,
+        _ => StoreFault::Other,
     }
 }
 
-/// SQLite's extended result code, if it was SQLite that failed.
+/// Returns SQLite's extended result code if the error came from SQLite.
 fn sqlite_code(error: &DbErr) -> Option<i32> {
     let (DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause)) = error else {
         return None;
@@ -173,27 +186,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extended_codes_are_told_by_what_mends_them() {
+    fn result_codes_are_classified_by_their_remedy() {
         for (code, fault) in [
-            (13, Fault::Full),
-            (4874, Fault::Full),
-            (5, Fault::Locked),
-            (261, Fault::Locked),
-            (517, Fault::Locked),
-            (6, Fault::Locked),
-            (11, Fault::Damaged),
-            (779, Fault::Damaged),
-            (26, Fault::Damaged),
-            (1032, Fault::Damaged),
-            (8, Fault::Other),
-            (2067, Fault::Other),
+            (13, StoreFault::DiskFull),
+            (4874, StoreFault::DiskFull),
+            (5, StoreFault::Locked),
+            (261, StoreFault::Locked),
+            (517, StoreFault::Locked),
+            (6, StoreFault::Locked),
+            (11, StoreFault::Damaged),
+            (779, StoreFault::Damaged),
+            (26, StoreFault::Damaged),
+            (1032, StoreFault::Damaged),
+            (8, StoreFault::Other),
+            (2067, StoreFault::Other),
         ] {
-            assert_eq!(Fault::of_code(code), fault, "{code}");
+            assert_eq!(fault_of_code(code), fault, "{code}");
         }
     }
 
     #[test]
-    fn an_error_that_is_not_sqlites_is_just_another() {
+    fn errors_that_are_not_from_sqlite_are_classified_too() {
         assert!(matches!(StoreError::from(DbErr::RecordNotUpdated), StoreError::Other(_)));
         let busy = DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
         assert!(matches!(StoreError::from(busy), StoreError::Locked(_)));

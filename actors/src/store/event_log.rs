@@ -1,4 +1,4 @@
-//! Reading the log back: each event with what became of it.
+//! Reads the event log: each event with the state of its delivery.
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 
@@ -7,10 +7,11 @@ use crate::domain::{
     delivery::{Delivery, DeliveryChange, DeliveryState, is_late},
     event_log::{EventQuery, EventRecord, LogPart, LogQuery},
     ids::{CameraId, EventId, Seq},
+    numbers::saturate,
     settings::MqttSettings,
 };
 
-/// One row of the log: an event, the checkpoint that covers it, and its death.
+/// One row of the event log: an event with its delivery.
 #[derive(Debug, FromQueryResult)]
 struct Row {
     seq: i64,
@@ -19,10 +20,10 @@ struct Row {
     received_at: i64,
     payload: Vec<u8>,
     #[sea_orm(nested)]
-    fate: DeliveryColumns,
+    delivery: DeliveryColumns,
 }
 
-/// What is known of an event's delivery.
+/// The columns from which the delivery of an event is derived.
 #[derive(Debug, FromQueryResult)]
 struct DeliveryColumns {
     acked_at: Option<i64>,
@@ -44,51 +45,53 @@ const DELIVERY_COLUMNS: &str = ", d.acked_at, d.late, x.reason, x.dismissed_at, 
     LEFT JOIN deliveries d \
       ON d.up_to_seq = (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= e.seq)";
 
-/// Which events are delivered. None is after the cursor, unless it was sent again; that spares a look at all that wait. One
-/// bound with that of the page: of two SQLite takes one.
+/// The condition for delivered events. None of them is after the cursor unless it was retried, so that
+/// pending events need not be examined. This bound is combined with that of the page, because SQLite would
+/// use only one of two.
 const DELIVERED: &str = "x.seq IS NULL \
     AND e.seq <= MIN(?1 - 1, MAX(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
       COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0))) \
     AND CASE WHEN r.seq IS NULL THEN d.up_to_seq IS NOT NULL ELSE r.acked_at IS NOT NULL END";
 
-/// The statement for a page. Its parameters are `?1`: before which place, `?2`: at most how many, and `?3`: of which camera,
-/// if of one.
+/// Returns the statement for a page. Its parameters are `?1`, the position before which the page ends, `?2`,
+/// the maximum number of events, and `?3`, the camera, if `of_camera` is set.
 fn page_sql(state: Option<DeliveryState>, of_camera: bool) -> String {
     format!("{SELECT}{DELIVERY_COLUMNS} WHERE {} ORDER BY e.seq DESC LIMIT ?2", condition(state, of_camera))
 }
 
-/// Which part of the log is asked for.
+/// Returns the condition that selects the events of a page.
 ///
-/// Where few are sought among many, their places are found first, by an index, newest first and no more than are wanted.
+/// If few of many events match, their positions are first found with an index, the newest first and at most
+/// as many as the page needs.
 fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
-    let of = |alias: &str| if of_camera { format!(" AND {alias}.camera_id = ?3") } else { String::new() };
+    let camera = |alias: &str| if of_camera { format!(" AND {alias}.camera_id = ?3") } else { String::new() };
     match state {
-        None => format!("e.seq < ?1{}", of("e")),
-        Some(DeliveryState::Delivered) => format!("{DELIVERED}{}", of("e")),
-        // What was dismissed stays dead, but is not listed as such.
+        None => format!("e.seq < ?1{}", camera("e")),
+        Some(DeliveryState::Delivered) => format!("{DELIVERED}{}", camera("e")),
+        // Dismissed events are dead, but not listed as such.
         Some(DeliveryState::Dead) => format!(
             "e.seq IN (SELECT n.seq FROM dead_events n WHERE n.dismissed_at IS NULL AND n.seq < ?1{} \
                ORDER BY n.seq DESC LIMIT ?2)",
-            of("n")
+            camera("n")
         ),
-        // Those after the cursor, and those before it that are to be sent again. The cross join keeps SQLite from looking at
-        // all events of the camera.
+        // Those after the cursor, and those before it that wait for a retry. The cross join prevents SQLite
+        // from examining all events of the camera.
         Some(DeliveryState::Pending) => format!(
             "e.seq IN (\
                SELECT seq FROM (SELECT n.seq FROM events n \
                    LEFT JOIN dead_events x ON x.seq = n.seq LEFT JOIN retries r ON r.seq = n.seq \
-                 WHERE n.seq > (SELECT COALESCE(MAX(up_to_seq), 0) FROM deliveries) AND n.seq < ?1{of_n} \
+                 WHERE n.seq > (SELECT COALESCE(MAX(up_to_seq), 0) FROM deliveries) AND n.seq < ?1{of_camera} \
                    AND x.seq IS NULL AND r.seq IS NULL ORDER BY n.seq DESC LIMIT ?2) \
                UNION ALL \
-               SELECT seq FROM (SELECT r.seq FROM retries r CROSS JOIN events n ON n.seq = r.seq{of_n} \
+               SELECT seq FROM (SELECT r.seq FROM retries r CROSS JOIN events n ON n.seq = r.seq{of_camera} \
                  WHERE r.acked_at IS NULL AND r.seq < ?1 ORDER BY r.seq DESC LIMIT ?2) \
                ORDER BY seq DESC LIMIT ?2)",
-            of_n = of("n")
+            of_camera = camera("n")
         ),
     }
 }
 
-/// Events, newest first.
+/// Returns a page of events, newest first.
 pub async fn list(
     db: &impl ConnectionTrait,
     query: &EventQuery,
@@ -96,16 +99,16 @@ pub async fn list(
     now: Timestamp,
 ) -> Result<Vec<EventRecord>, DbErr> {
     let before = query.before.map_or(i64::MAX, |before| before.0);
-    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+    let limit: i64 = saturate(query.limit);
     let mut values: Vec<Value> = vec![before.into(), limit.into()];
     values.extend(query.camera_id.iter().map(|camera_id| camera_id.as_str().into()));
     let sql = page_sql(query.state, query.camera_id.is_some());
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
     let rows = Row::find_by_statement(statement).all(db).await?;
-    Ok(rows.into_iter().filter_map(|row| row.told(settings, now)).collect())
+    Ok(rows.into_iter().filter_map(|row| row.into_record(settings, now)).collect())
 }
 
-/// One event.
+/// Returns one event.
 pub async fn get(
     db: &impl ConnectionTrait,
     id: &EventId,
@@ -115,10 +118,10 @@ pub async fn get(
     let sql = format!("{SELECT}{DELIVERY_COLUMNS} WHERE e.event_id = ?");
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [id.as_str().into()]);
     let row = Row::find_by_statement(statement).one(db).await?;
-    Ok(row.and_then(|row| row.told(settings, now)))
+    Ok(row.and_then(|row| row.into_record(settings, now)))
 }
 
-/// What is new.
+/// Returns the events and changes that are new.
 pub async fn part(
     db: &impl ConnectionTrait,
     read: LogQuery,
@@ -132,13 +135,13 @@ pub async fn part(
         let places = [events.0.0.into(), events.1.0.into()];
         let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, places);
         let rows = Row::find_by_statement(statement).all(db).await?;
-        part.events = rows.into_iter().filter_map(|row| row.told(settings, now)).collect();
+        part.events = rows.into_iter().filter_map(|row| row.into_record(settings, now)).collect();
     }
     if afterlife {
-        others.extend(lately(db).await?);
+        others.extend(recently_dead_or_retried(db).await?);
     }
     if noted.0 < noted.1 || !others.is_empty() {
-        // Numbers, not texts: they may stand in the statement.
+        // These are numbers, so that they can be part of the statement.
         let others: Vec<String> = others.iter().map(ToString::to_string).collect();
         let others = others.join(",");
         let sql = format!(
@@ -146,23 +149,23 @@ pub async fn part(
              WHERE e.seq IN (SELECT seq FROM events WHERE seq > ? AND seq <= ? \
                UNION SELECT seq FROM events WHERE seq IN ({others})) ORDER BY e.seq"
         );
-        let places = [noted.0.0.into(), noted.1.0.into()];
-        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, places);
+        let bounds = [noted.0.0.into(), noted.1.0.into()];
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, bounds);
         let rows = Change::find_by_statement(statement).all(db).await?;
-        part.changes = rows.into_iter().filter_map(|row| row.told(settings, now)).collect();
+        part.changes = rows.into_iter().filter_map(|row| row.into_change(settings, now)).collect();
     }
     Ok(part)
 }
 
-/// The events that died or were sent again lately.
-async fn lately(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
+/// Returns the positions of the events that most recently died or were retried.
+async fn recently_dead_or_retried(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
     let sql = "SELECT seq FROM (SELECT seq FROM dead_events ORDER BY at DESC LIMIT 100) \
         UNION SELECT seq FROM (SELECT seq FROM retries ORDER BY asked_at DESC LIMIT 100)";
     let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
     rows.iter().map(|row| row.try_get("", "seq").map(Seq)).collect()
 }
 
-/// What became of one event.
+/// One row of a change: an event's delivery, without its payload.
 #[derive(Debug, FromQueryResult)]
 struct Change {
     seq: i64,
@@ -171,34 +174,35 @@ struct Change {
     occurred_at: i64,
     received_at: i64,
     #[sea_orm(nested)]
-    fate: DeliveryColumns,
+    delivery: DeliveryColumns,
 }
 
 impl Change {
-    fn told(self, settings: &MqttSettings, now: Timestamp) -> Option<DeliveryChange> {
+    fn into_change(self, settings: &MqttSettings, now: Timestamp) -> Option<DeliveryChange> {
         let (occurred_at, received_at) =
             (clock::from_micros(self.occurred_at), clock::from_micros(self.received_at));
         Some(DeliveryChange {
-            // What the table holds was checked when it was accepted.
+            // The contents of the table were checked when they were accepted.
             event_id: EventId::parse(self.event_id).ok()?,
             seq: Seq(self.seq),
             camera_id: CameraId::parse(self.camera_id).ok()?,
-            delivery: self.fate.told(|| is_late(settings, occurred_at, received_at, now)),
+            delivery: self.delivery.into_delivery(|| is_late(settings, occurred_at, received_at, now)),
         })
     }
 }
 
 impl Row {
-    fn told(self, settings: &MqttSettings, now: Timestamp) -> Option<EventRecord> {
+    fn into_record(self, settings: &MqttSettings, now: Timestamp) -> Option<EventRecord> {
         let received_at = clock::from_micros(self.received_at);
         let late_now = || is_late(settings, clock::from_micros(self.occurred_at), received_at, now);
-        let delivery = self.fate.told(late_now);
+        let delivery = self.delivery.into_delivery(late_now);
         Some(EventRecord {
             seq: Seq(self.seq),
-            // What the table holds was checked when it was accepted.
+            // The contents of the table were checked when they were accepted.
             camera_id: CameraId::parse(self.camera_id).ok()?,
             received_at,
-            // We wrote it; what a damaged database holds is shown as nothing rather than refused.
+            // We wrote it. If the database is damaged, the payload is shown as null instead of failing the
+            // page.
             payload: serde_json::from_slice(&self.payload).unwrap_or_default(),
             delivery,
         })
@@ -206,24 +210,24 @@ impl Row {
 }
 
 impl DeliveryColumns {
-    fn told(self, late_now: impl FnOnce() -> bool) -> Delivery {
-        let waits = Delivery { state: DeliveryState::Pending, ..Delivery::default() };
+    fn into_delivery(self, late_now: impl FnOnce() -> bool) -> Delivery {
+        let pending = Delivery { state: DeliveryState::Pending, ..Delivery::default() };
         if let Some(reason) = self.reason {
             let dismissed = self.dismissed_at.is_some();
-            return Delivery { state: DeliveryState::Dead, reason: Some(reason), dismissed, ..waits };
+            return Delivery { state: DeliveryState::Dead, reason: Some(reason), dismissed, ..pending };
         }
         let (acked_at, late) = match self.asked_at {
             Some(_) => (self.acked_again_at, self.late_again),
             None => (self.acked_at, self.late),
         };
         match acked_at {
-            Some(at) => Delivery {
+            Some(acked_at) => Delivery {
                 state: DeliveryState::Delivered,
-                delivered_at: Some(clock::from_micros(at)),
+                delivered_at: Some(clock::from_micros(acked_at)),
                 late: late.unwrap_or(false),
-                ..waits
+                ..pending
             },
-            None => Delivery { late: late_now(), ..waits },
+            None => Delivery { late: late_now(), ..pending },
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Pages of the log: that they hold what they are asked for, and that SQLite finds it without looking at all the rest.
+//! Pages of the event log: they contain the requested events, and SQLite finds these without scanning the
+//! whole log.
 
 use sea_orm::DbBackend;
 
@@ -11,9 +12,9 @@ use crate::{
     },
 };
 
-/// Events 1 to 40 of the cameras `a` and `b` in turn, delivered up to 30. Dead are 4, 8 (dismissed), 20 and 35; to be sent
-/// again, 5 and 10, of which 10 was delivered.
-async fn log() -> (tempfile::TempDir, Store) {
+/// Creates events 1 to 40 of the cameras `a` and `b` in turn, with the cursor at 30. Events 4, 8 (dismissed),
+/// 20 and 35 are dead. Events 5 and 10 were retried, of which 10 is delivered.
+async fn example_log() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
     let mut statements = vec![
@@ -52,9 +53,9 @@ async fn page(store: &Store, query: EventQuery) -> Vec<i64> {
     page.into_iter().map(|record| record.seq.0).collect()
 }
 
-#[actix_rt::test]
-async fn what_waits_is_listed_on_both_sides_of_the_cursor() {
-    let (_dir, store) = log().await;
+#[tokio::test]
+async fn pending_events_on_both_sides_of_the_cursor_are_listed() {
+    let (_dir, store) = example_log().await;
     let pending = query(None, DeliveryState::Pending);
     let all = page(&store, pending.clone()).await;
     assert_eq!(all, [40, 39, 38, 37, 36, 34, 33, 32, 31, 5]);
@@ -67,9 +68,9 @@ async fn what_waits_is_listed_on_both_sides_of_the_cursor() {
     assert_eq!(page(&store, EventQuery { before: Some(Seq(5)), ..before }).await, [0; 0]);
 }
 
-#[actix_rt::test]
-async fn what_is_dead_is_listed_by_camera_and_page_unless_it_was_dismissed() {
-    let (_dir, store) = log().await;
+#[tokio::test]
+async fn dead_events_are_listed_by_camera_and_page_unless_they_are_dismissed() {
+    let (_dir, store) = example_log().await;
     let dead = query(None, DeliveryState::Dead);
     assert_eq!(page(&store, dead.clone()).await, [35, 20, 4]);
     assert_eq!(page(&store, query(Some("a"), DeliveryState::Dead)).await, [35]);
@@ -78,9 +79,9 @@ async fn what_is_dead_is_listed_by_camera_and_page_unless_it_was_dismissed() {
     assert_eq!(page(&store, before).await, [20]);
 }
 
-#[actix_rt::test]
-async fn what_is_delivered_is_neither_dead_nor_waits() {
-    let (_dir, store) = log().await;
+#[tokio::test]
+async fn delivered_events_are_neither_dead_nor_pending() {
+    let (_dir, store) = example_log().await;
     let delivered = page(&store, query(None, DeliveryState::Delivered)).await;
     let expected: Vec<i64> = (1..=30).rev().filter(|seq| ![4, 5, 8, 20].contains(seq)).collect();
     assert_eq!(delivered, expected);
@@ -88,7 +89,7 @@ async fn what_is_delivered_is_neither_dead_nor_waits() {
     assert_eq!(page(&store, before).await, [3, 1]);
 }
 
-/// How SQLite goes about it, a line a step.
+/// Returns SQLite's query plan, one step per line.
 async fn plan(store: &Store, state: Option<DeliveryState>, of_camera: bool) -> Vec<String> {
     let values = [Value::from(9_i64), 9_i64.into(), "a".into()];
     let values = values.into_iter().take(if of_camera { 3 } else { 2 });
@@ -97,15 +98,15 @@ async fn plan(store: &Store, state: Option<DeliveryState>, of_camera: bool) -> V
     rows.unwrap().iter().map(|row| row.try_get("", "detail").unwrap()).collect()
 }
 
-#[actix_rt::test]
-async fn no_page_needs_a_look_at_the_whole_log() {
-    let (_dir, store) = log().await;
+#[tokio::test]
+async fn no_page_requires_a_scan_of_the_whole_log() {
+    let (_dir, store) = example_log().await;
     for of_camera in [false, true] {
         for state in
             [None, Some(DeliveryState::Pending), Some(DeliveryState::Delivered), Some(DeliveryState::Dead)]
         {
             let plan = plan(&store, state, of_camera).await;
-            // What a subquery has found may be gone through.
+            // A scan over the results of a subquery is fine.
             let scan = plan.iter().find(|step| step.starts_with("SCAN") && !step.contains("subquery"));
             assert_eq!(scan, None, "{state:?}, of a camera: {of_camera}: {plan:#?}");
             let used = |index: &str| plan.iter().any(|step| step.contains(index));

@@ -1,20 +1,20 @@
-//! The table `events`: the log itself.
+//! The table `events`: the event log itself.
 
 use std::collections::HashMap;
 
 use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Statement,
-    Value, entity::prelude::*,
+    ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Statement, Value,
+    entity::prelude::*,
 };
 
-use super::{retries, statements::insertion};
+use super::statements::insert_statement;
 use crate::domain::{
     clock::{self, Timestamp},
     event_log::StoredEvent,
     ids::{CameraId, EventId, Seq},
 };
 
-/// SQLite takes some 32,000 variables a statement; more rows than this gain nothing.
+/// SQLite allows some 32,000 variables per statement, but more rows than this gain nothing.
 const ROWS_PER_STATEMENT: usize = 256;
 const IDS_PER_STATEMENT: usize = 500;
 
@@ -35,9 +35,9 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// What writes events with these ids, whose places were given by [`last_seq`] and counting on. When the log holds one of these events already
-/// it fails, and the transaction is rolled back.
-pub fn inserting(events: &[StoredEvent], ids: &[&EventId]) -> impl Iterator<Item = Statement> {
+/// Returns statements that insert events with these ids. The positions of the events follow [`last_seq`]. If
+/// the log already contains one of the events, the statement fails and the transaction is rolled back.
+pub fn insert_statements(events: &[StoredEvent], ids: &[&EventId]) -> impl Iterator<Item = Statement> {
     const INTO: &str =
         "INSERT OR ROLLBACK INTO events (seq, event_id, camera_id, occurred_at, received_at, payload)";
     let chunks = events.chunks(ROWS_PER_STATEMENT).zip(ids.chunks(ROWS_PER_STATEMENT));
@@ -52,11 +52,11 @@ pub fn inserting(events: &[StoredEvent], ids: &[&EventId]) -> impl Iterator<Item
                 event.payload.to_vec().into(),
             ]
         });
-        insertion(INTO, rows, "")
+        insert_statement(INTO, rows, "")
     })
 }
 
-/// The places of those of these events that the log holds already.
+/// Finds those of these events that the log already contains. Returns their ids and positions.
 pub async fn find_ids(db: &impl ConnectionTrait, ids: &[EventId]) -> Result<Vec<(EventId, Seq)>, DbErr> {
     let mut found = Vec::new();
     for chunk in ids.chunks(IDS_PER_STATEMENT) {
@@ -67,16 +67,16 @@ pub async fn find_ids(db: &impl ConnectionTrait, ids: &[EventId]) -> Result<Vec<
             .into_tuple()
             .all(db)
             .await?;
-        // What the table holds was checked when it was accepted.
+        // The contents of the table were checked when they were accepted.
         found.extend(rows.into_iter().filter_map(|(id, seq)| Some((EventId::parse(id).ok()?, Seq(seq)))));
     }
     Ok(found)
 }
 
-/// Where an event is, who saw it, and when.
+/// The position of an event, its camera, and its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Its place in the log.
+    /// Its position in the event log.
     pub seq: Seq,
     /// The camera that saw it.
     pub camera_id: CameraId,
@@ -84,7 +84,7 @@ pub struct Place {
     pub happened_at: Timestamp,
 }
 
-/// The place of one event.
+/// Finds an event.
 pub async fn find(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<Place>, DbErr> {
     let row: Option<(i64, String, i64, i64)> = Entity::find()
         .select_only()
@@ -93,7 +93,7 @@ pub async fn find(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<Plac
         .into_tuple()
         .one(db)
         .await?;
-    // What the table holds was checked when it was accepted.
+    // The contents of the table were checked when they were accepted.
     Ok(row.and_then(|(seq, camera_id, occurred_at, received_at)| {
         let camera_id = CameraId::parse(camera_id).ok()?;
         let happened_at = clock::from_micros(occurred_at.min(received_at));
@@ -101,7 +101,8 @@ pub async fn find(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<Plac
     }))
 }
 
-/// The last place that was ever given, also when its row is gone: a place is never used twice.
+/// Returns the last position that was ever assigned, even if its row was removed, because a position is never
+/// reused.
 pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
     let statement = Statement::from_string(
         db.get_database_backend(),
@@ -113,20 +114,20 @@ pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
     Ok(Seq(row.map_or(Ok(0), |row| row.try_get("", "last"))?))
 }
 
-/// When the event at this place was accepted.
+/// Returns when the event at this position was accepted.
 pub async fn received_at(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<clock::Timestamp>, DbErr> {
-    let at: Option<i64> =
+    let micros: Option<i64> =
         Entity::find_by_id(seq.0).select_only().column(Column::ReceivedAt).into_tuple().one(db).await?;
-    Ok(at.map(clock::from_micros))
+    Ok(micros.map(clock::from_micros))
 }
 
-/// The events at these places, in order.
+/// Reads the events at these positions, in order.
 pub async fn at(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<StoredEvent>, DbErr> {
-    let places = seqs.iter().map(|seq| seq.0);
-    all_stored(stored_columns().filter(Column::Seq.is_in(places)), db).await
+    let positions = seqs.iter().map(|seq| seq.0);
+    read_all(select_stored().filter(Column::Seq.is_in(positions)), db).await
 }
 
-/// Whose events are at these places.
+/// Returns the camera of each event at these positions.
 pub async fn cameras_at(
     db: &impl ConnectionTrait,
     seqs: impl Iterator<Item = Seq>,
@@ -141,44 +142,19 @@ pub async fn cameras_at(
     Ok(rows.into_iter().map(|(seq, camera_id)| (Seq(seq), camera_id)).collect())
 }
 
-/// Removes up to `limit` of the oldest events up to `up_to`, except those that wait to be sent again; answers how many.
-pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
-    let waiting = retries::Entity::find()
-        .select_only()
-        .column(retries::Column::Seq)
-        .filter(retries::Column::AckedAt.is_null())
-        .into_query();
-    let last: Option<i64> = Entity::find()
-        .select_only()
-        .column(Column::Seq)
-        .filter(Column::Seq.lte(up_to.0))
-        .filter(Column::Seq.not_in_subquery(waiting.clone()))
-        .order_by_asc(Column::Seq)
-        .limit(limit)
-        .into_tuple()
-        .all(db)
-        .await?
-        .into_iter()
-        .last();
-    let Some(last) = last else { return Ok(0) };
-    let old =
-        Entity::delete_many().filter(Column::Seq.lte(last)).filter(Column::Seq.not_in_subquery(waiting));
-    Ok(old.exec(db).await?.rows_affected)
-}
-
-/// What [`all_stored`] reads, in order. By the places of the columns: a backlog is read so, and looking up names takes longer
-/// than the rest.
-fn stored_columns() -> Select<Entity> {
+/// Selects the columns that [`read_all`] reads, in order of position. The columns are read by index: looking
+/// up their names would take longer than everything else.
+fn select_stored() -> Select<Entity> {
     let columns = [Column::Seq, Column::CameraId, Column::OccurredAt, Column::ReceivedAt, Column::Payload];
     Entity::find().select_only().columns(columns).order_by_asc(Column::Seq)
 }
 
-async fn all_stored(select: Select<Entity>, db: &impl ConnectionTrait) -> Result<Vec<StoredEvent>, DbErr> {
+async fn read_all(select: Select<Entity>, db: &impl ConnectionTrait) -> Result<Vec<StoredEvent>, DbErr> {
     let rows: Vec<(i64, String, i64, i64, Vec<u8>)> = select.into_tuple().all(db).await?;
     let stored = |(seq, camera_id, occurred_at, received_at, payload): (_, _, _, _, Vec<u8>)| {
         Some(StoredEvent {
             seq: Seq(seq),
-            // What the table holds was checked when it was accepted.
+            // The contents of the table were checked when they were accepted.
             camera_id: CameraId::parse(camera_id).ok()?,
             occurred_at: clock::from_micros(occurred_at),
             received_at: clock::from_micros(received_at),

@@ -1,7 +1,7 @@
-//! What the table of cameras holds, as far as commits have met it: so that the next one need not ask.
+//! A cache of the cameras that recent commits used, so that the next commit need not query them.
 //!
-//! Only whoever holds the one connection that writes looks, learns or forgets here, and does so before its transaction ends:
-//! what is known here is then what the table holds.
+//! Only the holder of the writing connection reads or changes the cache, and does so before its transaction
+//! ends. The cache therefore agrees with the table.
 
 use std::{
     collections::HashMap,
@@ -10,43 +10,43 @@ use std::{
 
 use crate::domain::{camera::Camera, ids::CameraId};
 
-/// More are seldom active at a time; at some 1 KiB each.
-const MOST: usize = 256;
+/// The maximum number of cameras in the cache, of about 1 KiB each. More are rarely active at the same time.
+const MAX_CAMERAS: usize = 256;
 
-/// See the module's documentation. Cheap to clone.
+/// The cache of cameras, see the module documentation. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct KnownCameras(Arc<Mutex<HashMap<CameraId, Camera>>>);
 
 impl KnownCameras {
-    /// All of these, or `None` when one of them is not known here.
+    /// Returns these cameras, or `None` if one of them is not in the cache.
     pub fn all<'a>(&self, ids: impl Iterator<Item = &'a CameraId>) -> Option<Vec<Camera>> {
         let known = self.lock();
         ids.map(|id| known.get(id).cloned()).collect()
     }
 
-    /// The table holds, or is about to hold, these as they are.
+    /// Stores cameras as they are, or are about to be, in the table.
     pub fn learn<'a>(&self, cameras: impl Iterator<Item = &'a Camera>) {
         let mut known = self.lock();
         for camera in cameras {
-            if known.len() >= MOST && !known.contains_key(&camera.camera_id) {
+            if known.len() >= MAX_CAMERAS && !known.contains_key(&camera.camera_id) {
                 known.clear();
             }
             known.insert(camera.camera_id.clone(), camera.clone());
         }
     }
 
-    /// The camera is about to change.
+    /// Removes a camera that is about to change.
     pub fn forget(&self, id: &CameraId) {
         self.lock().remove(id);
     }
 
-    /// What the table holds is not certain.
+    /// Removes all cameras, because the contents of the table are uncertain.
     pub fn forget_all(&self) {
         self.lock().clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CameraId, Camera>> {
-        // Whoever panicked had not changed a camera by half.
+        // A thread that panicked cannot have left a camera half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,26 +61,26 @@ mod tests {
     }
 
     #[test]
-    fn all_of_them_or_none() {
+    fn either_all_cameras_are_returned_or_none() {
         let known = KnownCameras::default();
         let cameras: Vec<_> = (0..3).map(camera).collect();
         known.learn(cameras[..2].iter());
-        let ask = |cameras: &[Camera]| known.all(cameras.iter().map(|camera| &camera.camera_id));
-        assert_eq!(ask(&cameras[..2]).unwrap(), cameras[..2]);
-        assert_eq!(ask(&cameras), None);
+        let get = |cameras: &[Camera]| known.all(cameras.iter().map(|camera| &camera.camera_id));
+        assert_eq!(get(&cameras[..2]).unwrap(), cameras[..2]);
+        assert_eq!(get(&cameras), None);
         known.forget(&cameras[0].camera_id);
-        assert_eq!(ask(&cameras[..2]), None);
-        assert_eq!(ask(&cameras[1..2]).unwrap(), cameras[1..2]);
+        assert_eq!(get(&cameras[..2]), None);
+        assert_eq!(get(&cameras[1..2]).unwrap(), cameras[1..2]);
         known.forget_all();
-        assert_eq!(ask(&cameras[1..2]), None);
+        assert_eq!(get(&cameras[1..2]), None);
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn the_size_is_bounded() {
         let known = KnownCameras::default();
-        let cameras: Vec<_> = (0..MOST * 3).map(camera).collect();
+        let cameras: Vec<_> = (0..MAX_CAMERAS * 3).map(camera).collect();
         known.learn(cameras.iter());
-        assert!(known.lock().len() <= MOST);
+        assert!(known.lock().len() <= MAX_CAMERAS);
         known.learn(cameras[..2].iter());
         assert_eq!(known.all([&cameras[1].camera_id].into_iter()).unwrap(), cameras[1..2]);
     }

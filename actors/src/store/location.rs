@@ -1,4 +1,4 @@
-//! Where the database lies: reading the URL, making the file so that nobody else can read it.
+//! The location of the database: parses the URL and creates the file, readable only by its owner.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
@@ -9,36 +9,36 @@ use std::{
 
 use super::OpenError;
 
-/// The file that `sqlite://PATH`, `sqlite:PATH` or a bare path names; the path is taken as it is written. Another scheme
-/// is an error, which never repeats the URL: it may hold a password.
+/// Returns the path in `sqlite://PATH`, `sqlite:PATH` or a bare path. The path is used as written, without
+/// decoding. Other schemes are an error. The error does not repeat the URL, which may contain a password.
 pub(super) fn parse(url_or_path: &str) -> Result<PathBuf, OpenError> {
-    let fault = |text: &str| Err(OpenError::Url(text.to_owned()));
+    let fault = |message: &str| Err(OpenError::Url(message.to_owned()));
     let path = match url_or_path.strip_prefix("sqlite:") {
         Some(rest) if rest.contains('?') => return fault("has options after `?`, which are not supported"),
         Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
         None => match url_or_path.split_once("://") {
             Some((scheme, _)) => {
-                return fault(&format!("has the scheme `{scheme}`, only SQLite is supported"));
+                return fault(&format!("has the scheme `{scheme}`, but only SQLite is supported"));
             }
             None => url_or_path,
         },
     };
     match path {
-        "" => fault("names no file"),
-        ":memory:" => fault("names no file: events have to be kept on a disk"),
+        "" => fault("does not contain a path"),
+        ":memory:" => fault("does not contain a path: events must be stored on a disk"),
         path => Ok(PathBuf::from(path)),
     }
 }
 
-/// Makes the file when it is missing (0600, its directory 0700), so that its name survives a power cut; makes sure that it
-/// can be written.
+/// Creates the file if it is missing (mode 0600, its directory 0700), and syncs the directory so that the
+/// file survives a power failure. Fails if an existing file is not writable.
 pub(super) fn prepare(path: &Path) -> io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // SQLite gives the mode of the database file to the files beside it.
+    // SQLite creates the -wal and -shm files with the mode of the database file.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => {
             file.sync_all()?;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_or_a_path_names_the_file() {
+    fn urls_and_paths_are_accepted() {
         for text in
             ["sqlite:///var/lib/x y/l%20o.db", "sqlite:/var/lib/x y/l%20o.db", "/var/lib/x y/l%20o.db"]
         {
@@ -66,14 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_without_repeating_it() {
+    fn errors_do_not_repeat_the_url() {
         let fault = |text: &str| parse(text).unwrap_err().to_string();
         assert_eq!(
             fault("postgres://user:hunter2@host/db"),
-            "the database URL has the scheme `postgres`, only SQLite is supported; write it as sqlite://PATH"
+            "the database URL has the scheme `postgres`, but only SQLite is supported; write it as sqlite://PATH"
         );
         assert!(fault("sqlite://x.db?mode=ro").contains("options after `?`"));
         assert!(fault("sqlite::memory:").contains("on a disk"));
-        assert!(fault("sqlite://").contains("names no file"));
+        assert!(fault("sqlite://").contains("does not contain a path"));
     }
 }

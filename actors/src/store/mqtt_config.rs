@@ -1,5 +1,5 @@
-//! `mqtt_config`: the one row that holds the MQTT settings as JSON, their secrets as age ciphertext, and the client id of
-//! this installation.
+//! The table `mqtt_config`: a single row with the MQTT settings as JSON, their secrets as age ciphertext, and
+//! the client id of this installation.
 
 use sea_orm::{TransactionTrait, entity::Set, entity::prelude::*};
 
@@ -8,39 +8,40 @@ use super::{Store, StoreError};
 /// The id of the only row.
 const ROW: i32 = 1;
 
-/// The row.
+/// The only row of the table.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "mqtt_config")]
 pub struct Model {
     /// Always 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i32,
-    /// Made once, when the row is.
+    /// Generated once, when the row is created.
     pub client_id: String,
-    /// JSON without secrets; `None`: none stored yet.
+    /// The settings as JSON, without secrets. `None` if no settings are stored yet.
     pub settings: Option<String>,
-    /// age ciphertext; `None`: no password.
+    /// The password as age ciphertext. `None` if there is no password.
     pub password: Option<Vec<u8>>,
-    /// age ciphertext; `None`: no client key.
+    /// The client key as age ciphertext. `None` if there is no client key.
     pub client_key: Option<Vec<u8>>,
-    /// When the settings were last replaced, in µs since 1970.
+    /// When the settings were last replaced, in microseconds since 1970.
     pub updated_at: Option<i64>,
-    /// Whom the ciphertexts are encrypted to besides the identity: public keys, sorted, separated by commas.
+    /// The recipients that the ciphertexts are encrypted to in addition to the identity: public keys, sorted
+    /// and separated by commas.
     pub recipients: String,
 }
 
-/// It stands alone.
+/// The table has no relations.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// What becomes of a secret's column.
+/// The change to a secret's column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretColumn {
-    /// It stays, byte for byte.
+    /// The column is not changed.
     Keep,
-    /// It holds this ciphertext, or nothing, from now on.
+    /// The column is set to this ciphertext, or to null.
     Write(Option<Vec<u8>>),
 }
 
@@ -53,7 +54,7 @@ impl SecretColumn {
     }
 }
 
-/// The row; when there is none yet, it is made with this client id and nothing else.
+/// Returns the row. If there is none yet, creates it with a new client id and without settings.
 pub async fn load_or_create(
     store: &Store,
     new_client_id: impl FnOnce() -> String,
@@ -65,12 +66,12 @@ pub async fn load_or_create(
     Ok(ActiveModel { id: Set(ROW), client_id, ..Default::default() }.insert(&store.write).await?)
 }
 
-/// The row, as the last commit left it; `None` when there is none yet.
+/// Returns the row, or `None` if there is none yet.
 pub async fn load(store: &Store) -> Result<Option<Model>, StoreError> {
     Ok(Entity::find_by_id(ROW).one(&store.write).await?)
 }
 
-/// Replaces the settings and what is to be written of the secrets, in one transaction.
+/// Replaces the settings and changes the secrets in one transaction.
 pub async fn save(
     store: &Store,
     settings: String,
@@ -89,8 +90,8 @@ pub async fn save(
     write(store, row).await
 }
 
-/// Replaces the ciphertexts alone, and notes whom they are encrypted to, in one transaction: the same secrets, encrypted
-/// anew. Whether it was done: not when the settings were replaced since the row was `seen`.
+/// Replaces only the ciphertexts and the recipients, after the same secrets were encrypted again. Returns
+/// `false` and changes nothing if the settings were replaced since the row was `seen`.
 pub async fn save_ciphertexts(
     store: &Store,
     seen: &Model,
@@ -114,7 +115,7 @@ async fn write(store: &Store, row: ActiveModel) -> Result<(), StoreError> {
     Ok(transaction.commit().await?)
 }
 
-/// Writes the row as it is: whether the database can be written to.
+/// Writes the row without changing it, to check that the database is writable.
 pub async fn touch(db: &impl ConnectionTrait) -> Result<(), DbErr> {
     db.execute_unprepared("UPDATE mqtt_config SET id = id").await?;
     Ok(())
@@ -128,8 +129,8 @@ mod tests {
         Store::open_file(&dir.path().join("l.db")).await.unwrap()
     }
 
-    #[actix_rt::test]
-    async fn the_client_id_is_made_once() {
+    #[tokio::test]
+    async fn the_client_id_is_generated_once() {
         let dir = tempfile::tempdir().unwrap();
         let first = load_or_create(&store(&dir).await, || "liveobject-1".to_owned()).await.unwrap();
         let again = load_or_create(&store(&dir).await, || "liveobject-2".to_owned()).await.unwrap();
@@ -137,8 +138,8 @@ mod tests {
         assert_eq!((again.settings, again.password, again.updated_at), (None, None, None));
     }
 
-    #[actix_rt::test]
-    async fn what_is_kept_is_not_touched() {
+    #[tokio::test]
+    async fn kept_secrets_are_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir).await;
         load_or_create(&store, || "c".to_owned()).await.unwrap();

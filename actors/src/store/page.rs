@@ -1,5 +1,5 @@
-//! A stretch of the log, read as one row: each row is handed from the database's thread to the one that asked, which takes
-//! longer than reading it.
+//! Reads a page of the event log as a single row: passing a row from the database's thread to the caller's
+//! takes longer than reading it.
 
 use bytes::Bytes;
 use sea_orm::{ConnectionTrait, DbErr, Statement};
@@ -10,29 +10,30 @@ use crate::domain::{
     ids::{CameraId, Seq},
 };
 
-/// Of each event a line of numbers, then the two columns whose lengths it tells. As bytes, since not every payload need be a
-/// text to SQLite.
+/// Returns for each event a line of numbers, followed by the two columns whose lengths are in that line. The
+/// result is a blob, because a payload need not be valid text for SQLite.
 const SQL: &str = "SELECT CAST(group_concat(\
-        seq || ' ' || occurred_at || ' ' || received_at || ' ' || octet_length(camera_id) || ' ' || octet_length(payload) \
-        || char(10) || camera_id || CAST(payload AS TEXT), '') AS BLOB) \
+        seq || ' ' || occurred_at || ' ' || received_at || ' ' \
+        || octet_length(camera_id) || ' ' || octet_length(payload) || char(10) \
+        || camera_id || CAST(payload AS TEXT), '') AS BLOB) \
     FROM (SELECT * FROM events WHERE seq >= ? ORDER BY seq LIMIT ?)";
 
-/// Up to `limit` events from the place `from` on, in order. Their payloads share one piece of memory.
+/// Reads up to `limit` events from the position `from` on, in order. Their payloads share one allocation.
 pub async fn read(db: &impl ConnectionTrait, from: Seq, limit: u64) -> Result<Vec<StoredEvent>, DbErr> {
     let values = [from.0.into(), limit.into()];
     let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, values);
     let row = db.query_one_raw(statement).await?;
     let page: Option<Vec<u8>> = row.map_or(Ok(None), |row| row.try_get_by_index(0))?;
     let Some(page) = page else { return Ok(Vec::new()) };
-    let unreadable = || DbErr::Type("a page of the log is damaged".to_owned());
-    let mut events = unpack(page.into()).ok_or_else(unreadable)?;
-    // They are in order, but SQLite does not promise that.
+    let damaged = || DbErr::Type("a page of the log is damaged".to_owned());
+    let mut events = unpack(page.into()).ok_or_else(damaged)?;
+    // In practice they are in order, but SQLite does not guarantee it.
     events.sort_by_key(|event| event.seq);
     Ok(events)
 }
 
-/// The events of a page; `None`: it is not as [`SQL`] makes it. One whose camera has no good id is left out: what the table
-/// holds was checked when it was accepted.
+/// Splits a page into its events. Returns `None` if the page does not have the format of [`SQL`]. Events with
+/// an invalid camera id are left out; they cannot exist, because ids are checked on acceptance.
 fn unpack(mut page: Bytes) -> Option<Vec<StoredEvent>> {
     let mut events = Vec::new();
     while !page.is_empty() {
@@ -84,8 +85,8 @@ mod tests {
             .collect()
     }
 
-    #[actix_rt::test]
-    async fn a_page_is_in_order_and_as_long_as_asked() {
+    #[tokio::test]
+    async fn a_page_is_in_order_and_has_the_requested_length() {
         let rows = "(9,'e9','c',7,-8,x''), (2,'e2','a_b-C',1,2,x'7b7d'), (5,'e5','x',3,4,'{\"a\":\"ü \n\"}')";
         let (_dir, store) = store_of(rows).await;
         let all = read(&store.read, Seq(1), 10).await.unwrap();
@@ -98,16 +99,16 @@ mod tests {
         assert_eq!(read(&store.read, Seq(10), 10).await.unwrap(), []);
     }
 
-    #[actix_rt::test]
-    async fn payloads_are_any_bytes() {
+    #[tokio::test]
+    async fn payloads_may_contain_any_bytes() {
         let (_dir, store) = store_of("(1,'a','c',1,1,x'00ff0a0031203120310a'), (2,'b','c',1,1,x'0a')").await;
         let all = read(&store.read, Seq(0), 10).await.unwrap();
         assert_eq!(all[0].payload.as_ref(), b"\0\xff\n\x001 1 1\n");
         assert_eq!(all[1].payload.as_ref(), b"\n");
     }
 
-    #[actix_rt::test]
-    async fn an_event_of_no_camera_is_left_out() {
+    #[tokio::test]
+    async fn events_with_invalid_camera_ids_are_left_out() {
         let (_dir, store) =
             store_of("(1,'a','',1,1,x''), (2,'b','no id\n',1,1,x''), (3,'c','c',1,1,x'')").await;
         let all = read(&store.read, Seq(0), 10).await.unwrap();
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_page_is_refused() {
+    fn a_malformed_page_is_rejected() {
         for text in ["1", "1 2\n", "1 2 3 1 1\nc", "1 2 3 1 -1\nc", "1 2 x 0 0\n"] {
             assert_eq!(unpack(Bytes::from_static(text.as_bytes())), None, "{text:?}");
         }

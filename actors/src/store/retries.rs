@@ -1,6 +1,6 @@
-//! The table `retries`: dead events that somebody wants to be sent again. A row takes the place of the event's death: while
-//! `acked_at` is not known the event waits, afterwards it is delivered. When it dies again the row goes, and the death is
-//! back.
+//! The table `retries`: dead events that a user wants to be sent again. The row replaces the one in
+//! `dead_events`. While `acked_at` is null the event is pending, afterwards it is delivered. If it dies
+//! again, the row is removed and the event returns to `dead_events`.
 
 use sea_orm::{
     ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -33,31 +33,32 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// An event that is to be sent again.
+/// An event that waits for a retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryingEvent {
     /// The event.
     pub event: StoredEvent,
-    /// When that was asked for.
+    /// When the retry was requested.
     pub asked_at: Timestamp,
 }
 
-/// Notes that an event waits to be sent again.
+/// Adds an event that waits for a retry.
 pub async fn insert(db: &impl ConnectionTrait, seq: Seq, asked_at: Timestamp) -> Result<(), DbErr> {
     let model = Model { seq: seq.0, asked_at: clock::to_micros(asked_at), acked_at: None, late: false };
-    // One that was delivered after an earlier retry cannot have died since; a row that is there all the same is replaced.
-    let again = OnConflict::column(Column::Seq)
+    // An event that was delivered by an earlier retry cannot die again. If a row exists nevertheless, it is
+    // replaced.
+    let replace = OnConflict::column(Column::Seq)
         .update_columns([Column::AskedAt, Column::AckedAt, Column::Late])
         .to_owned();
     Entity::insert(ActiveModel::from(model).reset_all())
-        .on_conflict(again)
+        .on_conflict(replace)
         .exec_without_returning(db)
         .await?;
     Ok(())
 }
 
-/// Notes which of them were acknowledged.
-pub async fn delivered(
+/// Marks retried events as acknowledged.
+pub async fn mark_delivered(
     db: &impl ConnectionTrait,
     resent: &[Resent],
     acked_at: Timestamp,
@@ -74,7 +75,7 @@ pub async fn delivered(
 }
 
 /// Removes the rows of events that died again.
-pub async fn forget(db: &impl ConnectionTrait, dead: impl Iterator<Item = Seq>) -> Result<(), DbErr> {
+pub async fn delete(db: &impl ConnectionTrait, dead: impl Iterator<Item = Seq>) -> Result<(), DbErr> {
     let dead: Vec<i64> = dead.map(|seq| seq.0).collect();
     for chunk in dead.chunks(ROWS_PER_STATEMENT) {
         Entity::delete_many().filter(Column::Seq.is_in(chunk.iter().copied())).exec(db).await?;
@@ -82,8 +83,8 @@ pub async fn forget(db: &impl ConnectionTrait, dead: impl Iterator<Item = Seq>) 
     Ok(())
 }
 
-/// The places of those that wait.
-pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
+/// Returns the positions of the events that wait for a retry.
+pub async fn waiting(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
     let rows = Entity::find()
         .select_only()
         .column(Column::Seq)
@@ -93,14 +94,14 @@ pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
     Ok(rows.into_iter().map(Seq).collect())
 }
 
-/// The places above `cursor`, of those that wait and those that were delivered.
+/// Returns the positions above `cursor` of all retried events, whether they wait or were delivered.
 pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, DbErr> {
     let rows = Entity::find().select_only().column(Column::Seq).filter(Column::Seq.gt(cursor.0));
     let rows: Vec<i64> = rows.into_tuple().all(db).await?;
     Ok(rows.into_iter().map(Seq).collect())
 }
 
-/// The events at these places that wait, in order.
+/// Reads those of the events at these positions that wait for a retry, in order.
 pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<RetryingEvent>, DbErr> {
     let waiting = Entity::find()
         .filter(Column::Seq.is_in(seqs.iter().map(|seq| seq.0)))
@@ -108,16 +109,16 @@ pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<Retryin
         .order_by_asc(Column::Seq)
         .all(db)
         .await?;
-    let places: Vec<Seq> = waiting.iter().map(|row| Seq(row.seq)).collect();
-    let events = events::at(db, &places).await?;
+    let positions: Vec<Seq> = waiting.iter().map(|row| Seq(row.seq)).collect();
+    let events = events::at(db, &positions).await?;
     let asked_at = |seq: Seq| waiting.iter().find(|row| row.seq == seq.0).map(|row| row.asked_at);
-    let again = |event: StoredEvent| {
+    let retrying = |event: StoredEvent| {
         Some(RetryingEvent { asked_at: clock::from_micros(asked_at(event.seq)?), event })
     };
-    Ok(events.into_iter().filter_map(again).collect())
+    Ok(events.into_iter().filter_map(retrying).collect())
 }
 
-/// Removes up to `limit` rows up to `up_to` of those that were delivered; answers how many.
+/// Removes up to `limit` delivered rows up to `up_to`. Returns their number.
 pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
     let rows: Vec<i64> = Entity::find()
         .select_only()
@@ -130,6 +131,7 @@ pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> 
         .all(db)
         .await?;
     let Some(last) = rows.last() else { return Ok(0) };
-    let done = Entity::delete_many().filter(Column::Seq.lte(*last)).filter(Column::AckedAt.is_not_null());
-    Ok(done.exec(db).await?.rows_affected)
+    let delivered =
+        Entity::delete_many().filter(Column::Seq.lte(*last)).filter(Column::AckedAt.is_not_null());
+    Ok(delivered.exec(db).await?.rows_affected)
 }

@@ -1,4 +1,4 @@
-//! What a commit tells of cameras: who they are, what they saw last, how many events they had on a day. Written in the
+//! The cameras of a commit: their newest events and their number of events per day. They are written in the
 //! transaction of the commit, so that counts are exact.
 
 use std::{
@@ -27,9 +27,10 @@ pub struct Cameras {
     calendar: Calendar,
     now: Timestamp,
     known: BTreeMap<CameraId, CameraDraft>,
-    /// How many more may be registered.
+    /// The number of cameras that can still be registered.
     room: u64,
-    /// Cameras that are one too many: their events are kept and published, but nothing else is known of them.
+    /// Cameras beyond the limit. Their events are stored and published, but the cameras themselves are not
+    /// stored.
     pub unregistered: BTreeSet<CameraId>,
 }
 
@@ -41,8 +42,8 @@ struct CameraDraft {
 }
 
 impl Cameras {
-    /// What the database holds of the cameras of these events.
-    pub async fn of(
+    /// Reads the cameras of these events from the database.
+    pub async fn load(
         db: &impl ConnectionTrait,
         events: &[DetectionEvent],
         calendar: Calendar,
@@ -59,7 +60,7 @@ impl Cameras {
         Ok(Self::new(known, room, calendar, now))
     }
 
-    /// The same without asking it, if all of them are known.
+    /// Takes the cameras of these events from memory. Returns `None` unless all of them are known.
     pub fn known(
         known: &KnownCameras,
         events: &[DetectionEvent],
@@ -70,15 +71,15 @@ impl Cameras {
     }
 
     fn new(known: Vec<Camera>, room: u64, calendar: Calendar, now: Timestamp) -> Self {
-        let sighted = |camera: Camera| {
+        let draft = |camera: Camera| {
             let stored = Some(camera.clone());
             (camera.camera_id.clone(), CameraDraft { camera, stored, days: BTreeMap::new() })
         };
-        let known = known.into_iter().map(sighted).collect();
+        let known = known.into_iter().map(draft).collect();
         Self { calendar, now, known, room, unregistered: BTreeSet::new() }
     }
 
-    /// The camera of an event, as it is before the event tells of it.
+    /// Returns the camera of an event, as it was before this event. Registers the camera if it is new.
     pub fn of_event(&mut self, event: &DetectionEvent) -> Cow<'_, Camera> {
         let id = event.camera_id();
         if !self.known.contains_key(id) {
@@ -90,20 +91,20 @@ impl Cameras {
             self.room -= 1;
             self.known.insert(id.clone(), CameraDraft { camera, stored: None, days: BTreeMap::new() });
         }
-        Cow::Borrowed(&self.known.get(id).expect("it was put there above").camera)
+        Cow::Borrowed(&self.known.get(id).expect("it was inserted above").camera)
     }
 
-    /// Takes in what a new event tells.
-    pub fn take(&mut self, event: &DetectionEvent, seq: Seq) {
-        let Some(sighted) = self.known.get_mut(event.camera_id()) else { return };
-        event.tell(&mut sighted.camera, seq, self.now);
-        *sighted.days.entry(self.calendar.day(event.happened_at(self.now))).or_default() += 1;
+    /// Updates the event's camera and counts the event.
+    pub fn record(&mut self, event: &DetectionEvent, seq: Seq) {
+        let Some(draft) = self.known.get_mut(event.camera_id()) else { return };
+        event.update_camera(&mut draft.camera, seq, self.now);
+        *draft.days.entry(self.calendar.day(event.happened_at(self.now))).or_default() += 1;
     }
 
-    /// What writes down what has changed. In few statements however many cameras it are: a commit of a thousand events can have
-    /// a thousand.
-    pub fn writing(self) -> PendingWrites {
-        let (mut cameras, mut changed, mut more) = (Vec::new(), Vec::new(), Vec::new());
+    /// Returns the statements that write the changes. There are few of them even if there are many cameras: a
+    /// commit of a thousand events can have a thousand cameras.
+    pub fn into_writes(self) -> PendingWrites {
+        let (mut cameras, mut changed, mut increments) = (Vec::new(), Vec::new(), Vec::new());
         for CameraDraft { mut camera, stored, days } in self.known.into_values() {
             if days.is_empty() {
                 continue;
@@ -113,14 +114,16 @@ impl Cameras {
                 changed.push(camera.clone());
             }
             let camera_id = &camera.camera_id;
-            more.extend(days.into_iter().map(|(day, events)| DayIncrement {
+            increments.extend(days.into_iter().map(|(day, events)| DayIncrement {
                 camera_id: camera_id.clone(),
                 day,
                 events,
             }));
             cameras.push(camera);
         }
-        let statements = cameras::writing(&changed).chain(camera_days::adding(&more)).collect();
+        let statements = cameras::upsert_statements(&changed)
+            .chain(camera_days::increment_statements(&increments))
+            .collect();
         PendingWrites { statements, cameras }
     }
 }
@@ -129,27 +132,28 @@ fn ids(events: &[DetectionEvent]) -> BTreeSet<&CameraId> {
     events.iter().map(DetectionEvent::camera_id).collect()
 }
 
-/// What is to be carried out, and of whom it tells.
+/// The statements that write the cameras of a commit.
 #[derive(Debug)]
 pub struct PendingWrites {
-    /// In this order; what they answer is for [`PendingWrites::written`].
+    /// The statements, in the order of execution. Their rows are the input of
+    /// [`PendingWrites::into_sightings`].
     pub statements: Vec<Statement>,
     cameras: Vec<Camera>,
 }
 
 impl PendingWrites {
-    /// The cameras as they are then.
+    /// Returns the cameras after the commit.
     pub fn cameras(&self) -> impl Iterator<Item = &Camera> {
         self.cameras.iter()
     }
 
-    /// What was written.
-    pub fn written(self, answers: &[QueryResult]) -> Result<Vec<CameraSighting>, DbErr> {
-        let mut counts = camera_days::counted(answers)?;
-        let seen = |camera: Camera| {
+    /// Combines the cameras with their counts, which are in the rows that the statements returned.
+    pub fn into_sightings(self, rows: &[QueryResult]) -> Result<Vec<CameraSighting>, DbErr> {
+        let mut counts = camera_days::counts_from_rows(rows)?;
+        let sighting = |camera: Camera| {
             let days = counts.remove(&camera.camera_id).unwrap_or_default().into_iter().collect();
             CameraSighting { camera, days }
         };
-        Ok(self.cameras.into_iter().map(seen).collect())
+        Ok(self.cameras.into_iter().map(sighting).collect())
     }
 }

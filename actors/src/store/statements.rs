@@ -1,5 +1,6 @@
-//! Statements as they are carried out fastest: in few texts, so that they stay prepared, and several in one go, since the way
-//! to the database's thread and back takes longer than a small statement.
+//! Fast execution of statements. There are few different SQL texts, so that they remain prepared, and several
+//! statements are sent in one call, because a round trip to the database's thread takes longer than a small
+//! statement.
 
 use std::sync::Arc;
 
@@ -15,9 +16,10 @@ use sea_orm::{
     },
 };
 
-/// An insertion of these rows, as `into` and `tail` say around them. Filled up to the next power of two with rows that are
-/// passed over; the first column of the others is never null.
-pub fn insertion<const COLUMNS: usize>(
+/// Returns the statement that inserts these rows. `into` is the start of the statement, `tail` its end. To
+/// limit the number of different SQL texts, the rows are padded to the next power of two with null rows that
+/// are skipped. The first column of real rows is never null.
+pub fn insert_statement<const COLUMNS: usize>(
     into: &str,
     rows: impl ExactSizeIterator<Item = [Value; COLUMNS]>,
     tail: &str,
@@ -32,8 +34,8 @@ pub fn insertion<const COLUMNS: usize>(
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
 
-/// A transaction on the connection that writes, in as few goes as it takes. When it is dropped before its end, or something
-/// in it has failed, its connection is closed: nothing half done stays open on it.
+/// A transaction on the writing connection that needs few round trips. If it is dropped before its end or a
+/// statement has failed, the connection is closed, so that no unfinished transaction remains open on it.
 #[derive(Debug)]
 pub struct Transaction {
     connection: PoolConnection<Sqlite>,
@@ -42,7 +44,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Waits for the connection. The database is not asked yet.
+    /// Waits for the connection. Does not begin the transaction yet.
     pub async fn new(db: &DatabaseConnection) -> Result<Self, DbErr> {
         match db.get_sqlite_connection_pool().acquire().await {
             Ok(connection) => Ok(Self { connection, has_begun: false, is_over: true }),
@@ -51,65 +53,65 @@ impl Transaction {
         }
     }
 
-    /// Carries these out, one after the other; answers the rows of all.
-    pub async fn carry_out(&mut self, statements: Vec<Statement>) -> Result<Vec<QueryResult>, DbErr> {
-        self.go(statements, "").await
+    /// Executes the statements in order. Returns the rows of all of them.
+    pub async fn execute(&mut self, statements: Vec<Statement>) -> Result<Vec<QueryResult>, DbErr> {
+        self.run(statements, "").await
     }
 
-    /// The same, and then commits.
-    pub async fn carry_out_and_commit(
-        mut self,
-        statements: Vec<Statement>,
-    ) -> Result<Vec<QueryResult>, DbErr> {
-        let answers = self.go(statements, "COMMIT").await?;
+    /// Executes the statements in order and commits. Returns the rows of all of them.
+    pub async fn execute_and_commit(mut self, statements: Vec<Statement>) -> Result<Vec<QueryResult>, DbErr> {
+        let rows = self.run(statements, "COMMIT").await?;
         self.is_over = true;
-        Ok(answers)
+        Ok(rows)
     }
 
-    async fn go(&mut self, statements: Vec<Statement>, end: &str) -> Result<Vec<QueryResult>, DbErr> {
+    async fn run(&mut self, statements: Vec<Statement>, end: &str) -> Result<Vec<QueryResult>, DbErr> {
         self.is_over = false;
         let mut sql = String::new();
-        let mut left = statements.len();
+        let mut count = statements.len();
         if !std::mem::replace(&mut self.has_begun, true) {
             sql.push_str("BEGIN IMMEDIATE;");
-            left += 1;
+            count += 1;
         }
         let mut arguments = SqliteArguments::default();
         for statement in statements {
-            debug_assert!(!statement.sql.contains(';'), "each is one, so that the answers can be counted");
+            debug_assert!(
+                !statement.sql.contains(';'),
+                "each must be a single statement, so that the results can be counted"
+            );
             sql.push_str(&statement.sql);
             sql.push(';');
             for value in statement.values.into_iter().flat_map(|values| values.0) {
-                add(&mut arguments, value)?;
+                add_argument(&mut arguments, value)?;
             }
         }
         if !end.is_empty() {
             sql.push_str(end);
-            left += 1;
+            count += 1;
         }
-        // Its texts are made here and in the tables' files; what others say is among the arguments.
+        // The SQL consists of constants of this module. All input is in the arguments.
         let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
-        answers(&mut self.connection, query, left).await.map_err(|error| {
+        fetch_rows(&mut self.connection, query, count).await.map_err(|error| {
             let error = DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error)));
-            // `OR ROLLBACK` has ended it.
-            self.is_over = is_repeated(&error);
+            // `OR ROLLBACK` has ended the transaction.
+            self.is_over = is_duplicate(&error);
             error
         })
     }
 }
 
-/// The rows of so many statements. Does not wait to be told that nothing follows the last: each word from the database's
-/// thread takes as long as a small statement.
-async fn answers(
+/// Fetches the rows of this many statements. Does not wait for the end of the stream after the last
+/// statement: each message from the database's thread takes as long as a small statement.
+async fn fetch_rows(
     connection: &mut SqliteConnection,
     query: Query<'_, Sqlite, SqliteArguments>,
-    mut left: usize,
+    mut remaining: usize,
 ) -> sqlx::Result<Vec<QueryResult>> {
     let mut rows = Vec::new();
-    let mut told = connection.fetch_many(query);
-    while left > 0 {
-        match told.try_next().await? {
-            Some(Either::Left(_done)) => left -= 1,
+    let mut results = connection.fetch_many(query);
+    while remaining > 0 {
+        match results.try_next().await? {
+            Some(Either::Left(_done)) => remaining -= 1,
             Some(Either::Right(row)) => rows.push(QueryResult::from(row)),
             None => return Err(sqlx::Error::WorkerCrashed),
         }
@@ -125,19 +127,19 @@ impl Drop for Transaction {
     }
 }
 
-/// Whether what was to be inserted is there already.
-pub fn is_repeated(error: &DbErr) -> bool {
+/// Returns whether a statement failed because the row to insert already exists.
+pub fn is_duplicate(error: &DbErr) -> bool {
     let DbErr::Exec(RuntimeErr::SqlxError(error)) = error else { return false };
     error.as_database_error().is_some_and(|error| error.kind() == ErrorKind::UniqueViolation)
 }
 
-fn add(arguments: &mut SqliteArguments, value: Value) -> Result<(), DbErr> {
+fn add_argument(arguments: &mut SqliteArguments, value: Value) -> Result<(), DbErr> {
     let added = match value {
         Value::Bool(value) => arguments.add(value),
         Value::BigInt(value) => arguments.add(value),
         Value::String(value) => arguments.add(value),
         Value::Bytes(value) => arguments.add(value),
-        other => Err(format!("no column takes {other:?}").into()),
+        other => Err(format!("no column has the type of {other:?}").into()),
     };
     added.map_err(|error| DbErr::Type(error.to_string()))
 }

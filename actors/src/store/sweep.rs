@@ -1,37 +1,42 @@
-//! Removing what is settled and older than the retention, in small steps so that appends are not held up.
+//! Removes events that are settled and older than the retention period. Works in small steps, so that commits
+//! are not delayed.
 
 use std::time::Duration;
 
-use sea_orm::{DbErr, TransactionTrait};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, QueryTrait as _, TransactionTrait,
+};
 
 use super::{Store, dead_events, deliveries, events, retries};
 use crate::domain::{clock::Timestamp, ids::Seq};
 
-/// Rows a step: some milliseconds of the one writing connection.
+/// Rows per step. A step occupies the writing connection for a few milliseconds.
 const STEP: u64 = 500;
-/// Between steps the writing connection is free for appends.
+/// The pause between two steps, in which the writing connection is free for commits.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What was removed.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Everything up to this place is gone, now or by an earlier sweep; `None`: nothing is so old.
+    /// All events up to this position are removed, by this or by an earlier sweep. `None` if no event is old
+    /// enough.
     pub up_to: Option<Seq>,
-    /// Events.
+    /// The number of events removed.
     pub events: u64,
-    /// Of them, dead ones that nobody had dismissed.
+    /// The number of dead events among them that were not dismissed.
     pub dead: u64,
 }
 
-/// Removes events that were settled before `before`, with their deaths and checkpoints; those that wait to be sent again
-/// stay.
+/// Removes events that were settled before `before`, with their rows in the other tables. Events that wait
+/// for a retry are kept.
 pub async fn run(store: &Store, before: Timestamp) -> Result<Swept, DbErr> {
     let Some(up_to) = deliveries::settled_before(&store.read, before).await? else {
         return Ok(Swept::default());
     };
     let mut swept = Swept { up_to: Some(up_to), ..Swept::default() };
     loop {
-        let step = events::delete_up_to(&store.write, up_to, STEP).await?;
+        let step = delete_events(&store.write, up_to, STEP).await?;
         swept.events += step;
         if step == 0 {
             break;
@@ -55,4 +60,32 @@ pub async fn run(store: &Store, before: Timestamp) -> Result<Swept, DbErr> {
         tokio::time::sleep(PAUSE).await;
     }
     Ok(swept)
+}
+
+/// Removes up to `limit` of the oldest events up to `up_to`, except those that wait for a retry. Returns
+/// their number.
+async fn delete_events(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
+    use events::{Column, Entity};
+
+    let retrying = retries::Entity::find()
+        .select_only()
+        .column(retries::Column::Seq)
+        .filter(retries::Column::AckedAt.is_null())
+        .into_query();
+    let last: Option<i64> = Entity::find()
+        .select_only()
+        .column(Column::Seq)
+        .filter(Column::Seq.lte(up_to.0))
+        .filter(Column::Seq.not_in_subquery(retrying.clone()))
+        .order_by_asc(Column::Seq)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await?
+        .into_iter()
+        .last();
+    let Some(last) = last else { return Ok(0) };
+    let old =
+        Entity::delete_many().filter(Column::Seq.lte(last)).filter(Column::Seq.not_in_subquery(retrying));
+    Ok(old.exec(db).await?.rows_affected)
 }

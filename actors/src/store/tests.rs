@@ -1,11 +1,14 @@
-//! Opening real files: fresh, old, newer, damaged, locked.
+//! Opening database files (new, old, newer, damaged, locked), and commits of many events.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 
 use super::*;
-use crate::{EventInput, Seq};
+use crate::domain::{
+    event::{DetectionEvent, EventInput},
+    ids::Seq,
+};
 
 fn temporary() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -22,8 +25,8 @@ async fn pragma(connection: &DatabaseConnection, name: &str) -> String {
         .unwrap()
 }
 
-#[actix_rt::test]
-async fn a_fresh_file_is_private_and_synced() {
+#[tokio::test]
+async fn a_new_file_is_private_and_synced() {
     let (_dir, path) = temporary();
     let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
     let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
@@ -38,7 +41,7 @@ async fn a_fresh_file_is_private_and_synced() {
     assert_eq!(pragma(&store.write, "foreign_keys").await, "0");
 }
 
-#[actix_rt::test]
+#[tokio::test]
 async fn readers_cannot_write() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();
@@ -46,8 +49,8 @@ async fn readers_cannot_write() {
     assert!(store.write.execute_unprepared("DELETE FROM events").await.is_ok());
 }
 
-#[actix_rt::test]
-async fn a_place_in_the_log_is_never_used_twice() {
+#[tokio::test]
+async fn a_position_in_the_log_is_never_reused() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();
     let insert =
@@ -59,18 +62,18 @@ async fn a_place_in_the_log_is_never_used_twice() {
     assert_eq!(store.write.execute_unprepared(insert).await.unwrap().last_insert_id(), first + 1);
 }
 
-#[actix_rt::test]
-async fn a_file_that_is_no_database_is_damaged() {
+#[tokio::test]
+async fn a_file_that_is_not_a_database_is_reported_as_damaged() {
     let (_dir, path) = temporary();
     fs::create_dir(path.parent().unwrap()).unwrap();
-    fs::write(&path, "this is a text, and a long one\n".repeat(400)).unwrap();
+    fs::write(&path, "a line of text in a long file\n".repeat(400)).unwrap();
     let error = Store::open_file(&path).await.unwrap_err();
     assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
     assert!(error.to_string().contains("move the file away"), "{error}");
 }
 
-#[actix_rt::test]
-async fn a_database_with_a_broken_page_is_damaged() {
+#[tokio::test]
+async fn a_database_with_a_damaged_page_is_reported_as_damaged() {
     let (_dir, path) = temporary();
     Store::open_file(&path).await.unwrap().close().await;
     let mut bytes = fs::read(&path).unwrap();
@@ -80,8 +83,8 @@ async fn a_database_with_a_broken_page_is_damaged() {
     assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
 }
 
-#[actix_rt::test]
-async fn a_newer_schema_is_refused_and_left_alone() {
+#[tokio::test]
+async fn a_newer_schema_is_rejected_and_not_changed() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();
     let newer =
@@ -95,8 +98,8 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
-#[actix_rt::test]
-async fn a_database_that_another_process_holds_is_locked() {
+#[tokio::test]
+async fn a_database_in_use_by_another_process_is_reported_as_locked() {
     let (_dir, path) = temporary();
     let other = Store::open_file(&path).await.unwrap();
     other.write.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
@@ -106,8 +109,8 @@ async fn a_database_that_another_process_holds_is_locked() {
     assert!(Store::open_file(&path).await.is_ok());
 }
 
-#[actix_rt::test]
-async fn a_write_that_meets_a_lock_says_so_and_works_afterwards() {
+#[tokio::test]
+async fn a_locked_database_is_reported_and_writes_succeed_afterwards() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();
     let other = Store::open_file(&path).await.unwrap();
@@ -119,8 +122,8 @@ async fn a_write_that_meets_a_lock_says_so_and_works_afterwards() {
     assert!(delete().await.is_ok());
 }
 
-#[actix_rt::test]
-async fn a_write_without_room_says_so_and_works_afterwards() {
+#[tokio::test]
+async fn a_full_disk_is_reported_and_writes_succeed_afterwards() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();
     pragma(&store.write, "max_page_count = 1").await;
@@ -131,39 +134,39 @@ async fn a_write_without_room_says_so_and_works_afterwards() {
     assert!(store.write.execute_unprepared(fill).await.is_ok());
 }
 
-#[actix_rt::test]
-async fn a_file_that_cannot_be_made_is_named() {
+#[tokio::test]
+async fn the_error_names_a_file_that_cannot_be_created() {
     let error = Store::open("sqlite:///proc/nowhere/l.db").await.unwrap_err();
     assert!(matches!(error, OpenError::File { .. }), "{error:?}");
     assert!(error.to_string().contains("/proc/nowhere/l.db"));
 }
 
-fn events(numbers: std::ops::Range<usize>) -> Vec<crate::DetectionEvent> {
-    let event = |number| crate::EventInput {
+fn events(numbers: std::ops::Range<usize>) -> Vec<DetectionEvent> {
+    let event = |number| EventInput {
         event_id: Some(format!("e{number}")),
         camera_id: format!("c{}", number % 3),
         description: "d".into(),
-        ..crate::EventInput::default()
+        ..EventInput::default()
     };
     numbers.map(|number| event(number).validate().unwrap()).collect()
 }
 
-#[actix_rt::test]
-async fn batches_of_every_size_are_written_whole_and_in_order() {
+#[tokio::test]
+async fn batches_of_every_size_are_written_completely_and_in_order() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();
     let context = crate::testing::commit_context();
-    let (mut written, mut last_seq) = (0, crate::Seq(0));
+    let (mut written, mut last_seq) = (0, Seq(0));
     for size in [1, 2, 3, 63, 255, 256, 257, 700] {
         let batch = commit::Batch { events: events(written..written + size), ..commit::Batch::default() };
         let committed = commit::commit(&store, &batch, Some(last_seq), &context).await.unwrap();
         let days: u64 = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum();
         written += size;
         last_seq = committed.last_seq;
-        assert_eq!(last_seq, crate::Seq(i64::try_from(written).unwrap()));
+        assert_eq!(last_seq, Seq(i64::try_from(written).unwrap()));
         assert_eq!(days, if size < 3 { size as u64 } else { written as u64 }, "after {size}");
     }
-    let page = page::read(&store.read, crate::Seq(1), 10_000).await.unwrap();
+    let page = page::read(&store.read, Seq(1), 10_000).await.unwrap();
     assert_eq!(page.len(), written);
     for (number, event) in page.iter().enumerate() {
         let payload: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
@@ -174,14 +177,14 @@ async fn batches_of_every_size_are_written_whole_and_in_order() {
     }
 }
 
-#[actix_rt::test]
-async fn an_event_that_the_log_holds_among_new_ones_keeps_its_place() {
+#[tokio::test]
+async fn a_duplicate_among_new_events_keeps_its_position() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();
     let context = crate::testing::commit_context();
     let commit = async |events, last| {
         let batch = commit::Batch { events, ..commit::Batch::default() };
-        commit::commit(&store, &batch, Some(crate::Seq(last)), &context).await.unwrap()
+        commit::commit(&store, &batch, Some(Seq(last)), &context).await.unwrap()
     };
     commit(events(0..300), 0).await;
     let committed = commit(events(250..600), 300).await;
@@ -191,11 +194,11 @@ async fn an_event_that_the_log_holds_among_new_ones_keeps_its_place() {
     assert_eq!(receipts, expected);
     assert_eq!(committed.stored.len(), 300);
     let today = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum::<u64>();
-    assert_eq!(today, 600, "the attempt that found them out counted nothing");
+    assert_eq!(today, 600, "the failed attempt did not count the events");
 }
 
-#[actix_rt::test]
-async fn dead_events_of_an_older_database_are_found_by_their_camera() {
+#[tokio::test]
+async fn the_upgrade_of_an_older_database_adds_the_cameras_of_dead_events() {
     let (_dir, path) = temporary();
     location::prepare(&path).unwrap();
     let store = Store::connect(&path).await.unwrap();
@@ -214,7 +217,7 @@ async fn dead_events_of_an_older_database_are_found_by_their_camera() {
     assert_eq!(cameras, [(7, Some("c")), (8, None)]);
 }
 
-#[actix_rt::test]
+#[tokio::test]
 async fn a_commit_counts_the_events_of_many_cameras() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();
@@ -233,7 +236,7 @@ async fn a_commit_counts_the_events_of_many_cameras() {
         let committed = commit::commit(&store, &batch, Some(last_seq), &context).await.unwrap();
         assert_eq!(committed.seen.len(), 450);
         for seen in committed.seen {
-            // 1,000 events: the first hundred cameras have a third one.
+            // With 1,000 events, the first hundred cameras have a third event.
             let number: usize =
                 seen.camera.camera_id.as_str().strip_prefix("camera_").unwrap().parse().unwrap();
             let events = if number < 100 { 3 } else { 2 };

@@ -1,4 +1,4 @@
-//! The table `tokens`: what is known of each token of the API; none of them itself.
+//! The table `tokens`: a record and a hash for each API token. The tokens themselves are not stored.
 
 use sea_orm::{
     ActiveValue::Set, DbErr, EntityTrait, PaginatorTrait as _, QueryOrder, SqliteTransactionMode,
@@ -31,30 +31,32 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// What became of an insertion.
+/// The result of an insertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
+    /// The token was added.
     Yes,
-    /// The name is taken.
+    /// A token with this name exists.
     Exists,
-    /// There is no room.
+    /// The maximum number of tokens is reached.
     TooMany,
 }
 
-/// Every token, in the order of their names.
+/// Returns all tokens, ordered by name.
 pub async fn all(store: &Store) -> Result<Vec<(TokenHash, TokenRecord)>, DbErr> {
     let rows = Entity::find().order_by_asc(Column::Name).all(&store.read).await?;
     Ok(rows.into_iter().filter_map(token).collect())
 }
 
-/// Adds a token where there is room, in a transaction of its own. Another process may do the same meanwhile.
+/// Adds a token unless `max` is reached, in its own transaction. Another process may add tokens at the same
+/// time.
 pub async fn insert(
     store: &Store,
     record: &TokenRecord,
     hash: &TokenHash,
     max: u64,
 ) -> Result<Inserted, DbErr> {
-    // Takes the write lock before it looks.
+    // Takes the write lock before it reads.
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
@@ -78,19 +80,19 @@ pub async fn insert(
     Ok(Inserted::Yes)
 }
 
-/// Removes a token; whether it was there.
+/// Removes a token. Returns whether it existed.
 pub async fn delete(store: &Store, name: &TokenName) -> Result<bool, DbErr> {
     Ok(Entity::delete_by_id(name.as_str()).exec(&store.write).await?.rows_affected > 0)
 }
 
-/// Notes that a token was used.
-pub async fn note_use(store: &Store, name: &TokenName, at: Timestamp) -> Result<(), DbErr> {
-    let at = Some(clock::to_micros(at));
-    let noting = Entity::update_many().col_expr(Column::LastUsedAt, Expr::value(at));
-    noting.filter(Column::Name.eq(name.as_str())).exec(&store.write).await.map(drop)
+/// Records that a token was used.
+pub async fn note_use(store: &Store, name: &TokenName, time: Timestamp) -> Result<(), DbErr> {
+    let last_used_at = Some(clock::to_micros(time));
+    let update = Entity::update_many().col_expr(Column::LastUsedAt, Expr::value(last_used_at));
+    update.filter(Column::Name.eq(name.as_str())).exec(&store.write).await.map(drop)
 }
 
-/// `None` for a row that this program does not understand: it opens nothing.
+/// Returns `None` for a row that this version does not understand. Such a token grants no access.
 fn token(row: Model) -> Option<(TokenHash, TokenRecord)> {
     let record = TokenRecord {
         name: TokenName::parse(row.name).ok()?,

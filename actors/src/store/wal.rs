@@ -1,5 +1,6 @@
-//! The write-ahead log: what it holds goes to its place in the file between two commits, so that no event waits for that.
-//! Under a load that leaves no time between two, SQLite does it by itself at the end of one, as `CHECKPOINT_PAGES` says.
+//! The write-ahead log. It is merged into the database file between two commits, so that no event waits for
+//! the merge. If the load leaves no time between commits, SQLite merges it at the end of a commit, when it
+//! has grown to `CHECKPOINT_PAGES`.
 
 use sea_orm::{ConnectionTrait as _, DbErr};
 
@@ -7,25 +8,25 @@ use super::Store;
 use crate::domain::event_log::StoredEvent;
 
 const PAGE_BYTES: usize = 4096;
-/// What changes with every commit: the counts, the cursor, the ends of the log and of its indexes.
-const PAGES_A_COMMIT: usize = 8;
-/// Of an event, beside its payload: its columns and its entries in the indexes.
+/// Pages that every commit changes: the counts, the cursor, the ends of the event log and of its indexes.
+const PAGES_PER_COMMIT: usize = 8;
+/// The size of an event without its payload: its columns and its entries in the indexes.
 const EVENT_BYTES: usize = 250;
-/// Half of what SQLite waits for, since what a commit takes is only reckoned.
+/// Half of SQLite's own limit, because the size of a commit is only an estimate.
 const ENOUGH_PAGES: usize = 2000;
 
-/// How much was written to the log since it was last merged into the file, about.
+/// An estimate of the pages that were written to the write-ahead log since the last merge.
 #[derive(Debug, Default)]
 pub struct Unmerged(usize);
 
 impl Unmerged {
-    /// A commit wrote these.
+    /// Adds a commit of these events.
     pub fn add(&mut self, events: &[StoredEvent]) {
         let bytes: usize = events.iter().map(|event| event.payload.len() + EVENT_BYTES).sum();
-        self.0 = self.0.saturating_add(PAGES_A_COMMIT + bytes.div_ceil(PAGE_BYTES));
+        self.0 = self.0.saturating_add(PAGES_PER_COMMIT + bytes.div_ceil(PAGE_BYTES));
     }
 
-    /// Whether it is worth being merged; then it counts from the beginning.
+    /// Returns whether a merge is due, and if so, resets the estimate.
     pub fn is_due(&mut self) -> bool {
         let due = self.0 >= ENOUGH_PAGES;
         if due {
@@ -35,7 +36,7 @@ impl Unmerged {
     }
 }
 
-/// Brings what the log holds to its place in the file, without waiting for those who still read it.
+/// Merges the write-ahead log into the database file, as far as possible without waiting for readers.
 pub async fn merge(store: &Store) -> Result<(), DbErr> {
     store.write.execute_unprepared("PRAGMA wal_checkpoint(PASSIVE)").await.map(drop)
 }
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn small_commits_and_large_ones_come_to_the_same_size() {
+    fn a_merge_is_due_after_many_small_commits_or_one_large_one() {
         let mut unmerged = Unmerged::default();
         let mut commits = 0;
         while !unmerged.is_due() {
@@ -70,6 +71,6 @@ mod tests {
         assert_eq!(commits, 223);
         unmerged.add(&vec![event(600); 10_000]);
         assert!(unmerged.is_due());
-        assert!(!unmerged.is_due(), "it counts from the beginning");
+        assert!(!unmerged.is_due(), "the estimate was reset");
     }
 }

@@ -17,7 +17,8 @@ use std::{
 
 use crate::domain::{
     ids::Seq,
-    image::{MAX_THUMBNAIL_BYTES, Picture, format_of},
+    image::{MAX_THUMBNAIL_BYTES, Picture, detect_format},
+    store_fault::StoreFault,
 };
 
 const DIRECTORY: &str = "thumbnails";
@@ -82,6 +83,18 @@ pub struct Files {
     shared: Arc<Shared>,
 }
 
+impl FilesError {
+    /// Returns the kind of this error, for clients.
+    pub fn fault(&self) -> StoreFault {
+        match self {
+            Self::DiskFull { .. } => StoreFault::DiskFull,
+            Self::Open { .. } | Self::Store { .. } | Self::Load { .. } | Self::Remove { .. } => {
+                StoreFault::Other
+            }
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     /// Names half-done files.
@@ -137,7 +150,7 @@ impl Files {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(FilesError::Load { path, source }),
         };
-        let format = format_of(&image).filter(|_| image.len() <= MAX_THUMBNAIL_BYTES);
+        let format = detect_format(&image).filter(|_| image.len() <= MAX_THUMBNAIL_BYTES);
         if format.is_none() {
             tracing::error!(path = %path.display(), "this file is damaged: it is not a picture that was stored");
         }

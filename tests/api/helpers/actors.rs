@@ -15,8 +15,9 @@ use liveobject_actors::{
         image::Picture,
         link_key::LinkKey,
         links::Links,
-        probe_report::{TestProgress, TestReport, TestStage},
+        probe_report::{Stage, TestProgress, TestReport, TestStage},
         status::ConnectionState,
+        store_fault::StoreFault,
         token::{Scopes, TokenHash, TokenName, TokenRecord},
     },
     messages::{
@@ -158,7 +159,7 @@ impl Script {
 
     fn authenticate(&self, hash: TokenHash) -> Result<Option<TokenRecord>, TokensUnavailable> {
         if self.tokens_unavailable {
-            return Err(TokensUnavailable("locked".to_owned()));
+            return Err(TokensUnavailable(StoreFault::Locked));
         }
         let found = self.tokens.iter().find(|(token, _)| TokenHash::of(token) == hash);
         Ok(found.map(|(_, scopes)| token(TokenName::parse("one").unwrap(), scopes.clone())))
@@ -262,18 +263,18 @@ handlers! {
         script.tested.push(value);
         let report = settings.map(|_| report());
         if let (Some(watcher), Ok(report)) = (watcher, &report) {
-            watcher.send(TestProgress::Begun("resolve")).unwrap();
+            watcher.send(TestProgress::Begun(Stage::Resolve)).unwrap();
             watcher.send(TestProgress::Stage(report.stages[0].clone())).unwrap();
         }
         report
     };
     Authenticate, |script, Authenticate(hash)| script.authenticate(hash);
-    ListTokens, |script, ListTokens| if script.tokens_unavailable { Err(TokensUnavailable("locked".to_owned())) } else { Ok(Vec::new()) };
+    ListTokens, |script, ListTokens| if script.tokens_unavailable { Err(TokensUnavailable(StoreFault::Locked)) } else { Ok(Vec::new()) };
     CreateToken, |script, CreateToken { name, scopes }| {
         if name.as_str() == "taken" {
             Err(CreateTokenError::Exists(name))
         } else if script.tokens_unavailable {
-            Err(CreateTokenError::Storage("locked".to_owned()))
+            Err(CreateTokenError::Storage(StoreFault::Locked))
         } else {
             Ok(NewToken { record: token(name, scopes), secret: "lo_secret".into() })
         }
@@ -326,7 +327,8 @@ fn picture() -> Picture {
 }
 
 fn report() -> TestReport {
-    let stage = TestStage { name: "resolve", ok: Some(true), duration_ms: 1, detail: "127.0.0.1".to_owned() };
+    let stage =
+        TestStage { name: Stage::Resolve, ok: Some(true), duration_ms: 1, detail: "127.0.0.1".to_owned() };
     TestReport { success: true, message: "it works".to_owned(), protocol: Some("5"), stages: vec![stage] }
 }
 

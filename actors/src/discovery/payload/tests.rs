@@ -126,7 +126,7 @@ fn golden_the_service_with_other_settings() {
 #[test]
 fn home_assistant_takes_every_message() {
     let mut most = camera("most");
-    most.saw(&(0..40).map(|n| format!("{n}{}", "'".repeat(60))).collect::<Vec<_>>());
+    most.record_objects(&(0..40).map(|n| format!("{n}{}", "'".repeat(60))).collect::<Vec<_>>());
     for settings in [default_settings(), component_form(), other_settings()] {
         schema::check(&service_device(&settings, &about()), &settings);
         for camera in [camera("yard"), doorbell(), hostile(), most.clone()] {

@@ -12,7 +12,7 @@ fn pair(certificate: &str, key: &str) -> Result<CertifiedKey, String> {
 }
 
 #[test]
-fn a_certificate_tells_whose_it_is_and_until_when() {
+fn a_certificate_is_read_with_its_names_and_validity() {
     let der = certificates(EC).unwrap();
     let certificate = Certificate::read(&der[0]).unwrap();
     assert_eq!(certificate.subject, "CN=broker.lan,O=Test");
@@ -21,22 +21,22 @@ fn a_certificate_tells_whose_it_is_and_until_when() {
     assert!(certificate.not_before < clock::now() && certificate.not_after > clock::now());
     let text = certificate.to_string();
     assert!(text.starts_with("certificate of CN=broker.lan,O=Test, issued by CN="), "{text}");
-    let end = text.rsplit_once(' ').unwrap().1;
-    assert_eq!(end, date(certificate.not_after));
+    let last_day = text.rsplit_once(' ').unwrap().1;
+    assert_eq!(last_day, date(certificate.not_after));
 }
 
 #[test]
-fn every_form_of_a_key_is_read_and_belongs_to_its_certificate_alone() {
+fn every_key_format_is_read_and_matches_only_its_own_certificate() {
     for (certificate, key) in [(EC, EC_SEC1), (EC, EC_PKCS8), (RSA, RSA_PKCS1)] {
         pair(certificate, key).unwrap();
     }
     for (certificate, key) in [(RSA, EC_SEC1), (EC, RSA_PKCS1)] {
-        assert_eq!(pair(certificate, key).unwrap_err(), "does not belong to client_certificate");
+        assert_eq!(pair(certificate, key).unwrap_err(), "does not match client_certificate");
     }
 }
 
 #[test]
-fn a_chain_may_come_with_its_key_and_with_text_around() {
+fn a_pem_text_may_contain_a_chain_a_key_and_other_text() {
     let text = format!("subject: me\n{EC}\n{RSA}\n{EC_SEC1}");
     assert_eq!(certificates(&text).unwrap().len(), 2);
     private_key(&text).unwrap();
@@ -44,14 +44,14 @@ fn a_chain_may_come_with_its_key_and_with_text_around() {
 }
 
 #[test]
-fn what_is_no_certificate_or_no_key_says_so_and_shows_nothing() {
-    assert!(certificates(EC_SEC1).unwrap_err().contains("holds no certificate"));
-    assert!(private_key(EC).unwrap_err().contains("holds no private key"));
+fn errors_describe_what_is_wrong_and_reveal_no_key() {
+    assert!(certificates(EC_SEC1).unwrap_err().contains("contains no certificate"));
+    assert!(private_key(EC).unwrap_err().contains("contains no private key"));
     assert!(private_key(ENCRYPTED).unwrap_err().contains("passphrase"));
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(authorities(damaged).unwrap_err().contains("certificate 1"));
     let other = EC_SEC1.replace("EC PRIVATE KEY", "PRIVATE KEY");
     let fault = private_key(&other).unwrap_err();
-    assert!(fault.contains("not a key that can be used") && !fault.contains("MHc"), "{fault}");
+    assert!(fault.contains("not a supported key") && !fault.contains("MHc"), "{fault}");
     assert_eq!(format!("{:?}", private_key(EC_SEC1).unwrap()), "PrivateKey(…)");
 }

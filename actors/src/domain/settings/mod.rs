@@ -1,7 +1,8 @@
-//! The MQTT settings: one value, valid by construction.
+//! The MQTT settings, valid by construction.
 //!
-//! They arrive as a JSON object (REST, or `[mqtt]` of the configuration file turned into one), are checked field by
-//! field, and are kept as JSON too; the two secrets travel apart from the rest, in types that do not print.
+//! The settings are read from a JSON object (from the REST API, or converted from `[mqtt]` of the
+//! configuration file), checked field by field, and stored as JSON. The two secrets are kept apart from the
+//! rest, in types that are not printed.
 
 mod tls;
 
@@ -17,14 +18,14 @@ use crate::domain::{
 const MAX_TOPIC_BYTES: usize = 256;
 const MAX_MESSAGE_BYTES: usize = 256;
 const MAX_PEM_BYTES: usize = 64 * 1024;
-// MQTT 5 section 1.5.4: no text is longer.
+// The maximum length of a string in MQTT 5, section 1.5.4.
 const MAX_CREDENTIAL_BYTES: usize = 65_535;
 const MAX_CLIENT_ID_BYTES: usize = 128;
 
-/// Which MQTT to speak.
+/// The MQTT version to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub enum Protocol {
-    /// MQTT 5, or 3.1.1 where the broker refuses 5.
+    /// MQTT 5, or 3.1.1 if the broker rejects version 5.
     #[default]
     #[serde(rename = "auto")]
     Auto,
@@ -36,31 +37,31 @@ pub enum Protocol {
     V311,
 }
 
-/// What carries MQTT.
+/// The transport that carries MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// A plain or TLS stream.
+    /// A TCP connection, plain or with TLS.
     #[default]
     Tcp,
-    /// A WebSocket, plain or over TLS.
+    /// A WebSocket, plain or with TLS.
     Websocket,
 }
 
 /// MQTT's quality of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum QoS {
-    /// At most once: handed to the socket.
+    /// At most once: done when it was written to the socket.
     AtMostOnce,
-    /// At least once: acknowledged by the broker.
+    /// At least once: done when the broker has acknowledged it.
     #[default]
     AtLeastOnce,
-    /// Exactly once within one session.
+    /// Exactly once, within one session.
     ExactlyOnce,
 }
 
 impl QoS {
-    /// 0, 1 or 2.
+    /// Returns 0, 1 or 2.
     pub fn level(self) -> u8 {
         match self {
             Self::AtMostOnce => 0,
@@ -69,8 +70,8 @@ impl QoS {
         }
     }
 
-    /// The QoS of a level; anything above 2 is 2.
-    pub fn of_level(level: u64) -> Self {
+    /// Returns the QoS of a level. Levels above 2 become 2.
+    pub fn from_level(level: u64) -> Self {
         match level {
             0 => Self::AtMostOnce,
             1 => Self::AtLeastOnce,
@@ -89,102 +90,103 @@ impl Serialize for QoS {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiscoveryFormat {
-    /// One message a device (Home Assistant 2024.11 and newer).
+    /// One message per device (Home Assistant 2024.11 and newer).
     #[default]
     Device,
-    /// One message an entity.
+    /// One message per entity.
     Component,
 }
 
-/// What a replacement of the settings changes, as far as other actors act on it.
+/// The part of a change to the settings that other actors react to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingsChange {
-    /// The broker is another one: its host or port differ.
+    /// The host or the port of the broker differs.
     Broker,
-    /// The broker is the same; events go to other topics.
+    /// The broker is the same, but the topic prefix differs.
     Topics,
-    /// Neither of these changes. Also sent at the start, when nothing has changed yet.
+    /// Neither of these differs. Also sent at the start, when nothing has changed yet.
     Other,
 }
 
-/// The MQTT settings. Serialized: everything but the two secrets, in the contract's order.
+/// The MQTT settings. The serialized form contains everything except the two secrets, in the documented
+/// order.
 #[derive(Debug, Clone, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a setting of the contract")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a documented setting")]
 pub struct MqttSettings {
-    /// Connect at all.
+    /// Whether to connect to the broker.
     pub enabled: bool,
-    /// A name or an address, 1–255 bytes; may be empty while not enabled.
+    /// A host name or an IP address, 1–255 bytes. May be empty unless `enabled` is set.
     pub broker_host: String,
     /// 1–65535.
     pub broker_port: u16,
-    /// The login's user name.
+    /// The user name for the broker.
     pub username: Option<String>,
-    /// The login's password.
+    /// The password for the broker.
     #[serde(skip)]
     pub password: Option<SecretString>,
-    /// Which MQTT to speak.
+    /// The MQTT version to use.
     pub protocol: Protocol,
-    /// What carries MQTT.
+    /// The transport that carries MQTT.
     pub transport: Transport,
     /// The path of the WebSocket's URL.
     pub websocket_path: String,
-    /// Encrypt the connection.
+    /// Whether to encrypt the connection.
     pub use_tls: bool,
-    /// Trust these authorities (PEM) instead of the system's.
+    /// The certificate authorities (PEM) to trust instead of the system's.
     pub ca_certificate: Option<String>,
-    /// Our certificate (PEM), for brokers that want one.
+    /// Our certificate (PEM), for brokers that require one.
     pub client_certificate: Option<String>,
-    /// The key of our certificate (PEM).
+    /// The private key of our certificate (PEM).
     #[serde(skip)]
     pub client_key: Option<SecretString>,
-    /// The name that the broker's certificate must have, when it is not `broker_host`.
+    /// The name that the broker's certificate must contain, if it is not `broker_host`.
     pub tls_server_name: Option<String>,
-    /// Do not verify the broker's certificate.
+    /// Whether to skip the verification of the broker's certificate.
     pub tls_insecure: bool,
-    /// 1–128 bytes; made once per installation.
+    /// 1–128 bytes, generated once per installation.
     pub client_id: String,
     /// 5–65535.
     pub keep_alive_seconds: u16,
     /// 1–60.
     pub connect_timeout_seconds: u16,
-    /// The start of all topics.
+    /// The prefix of all topics.
     pub topic_prefix: TopicPrefix,
-    /// Of events.
+    /// The QoS of events.
     pub qos: QoS,
-    /// Of events; state is always retained.
+    /// Whether events are retained. State is always retained.
     pub retain_messages: bool,
-    /// How long a broker may keep an event for a subscriber: 0 (for ever) or 60–604800; MQTT 5.
+    /// How long a broker may keep an event for a subscriber: 0 (forever) or 60–604800. Needs MQTT 5.
     pub message_expiry_seconds: u32,
-    /// From when an event counts as late: 0 (never) or 5–604800.
+    /// The age at which an event counts as late: 0 (never) or 5–604800.
     pub late_after_seconds: u32,
-    /// Events leave no faster; 0: no limit.
+    /// The maximum rate at which events are published. 0 means no limit.
     pub max_events_per_second: u32,
-    /// How long a broker may acknowledge nothing while events are in flight: 5–600.
+    /// How long the broker may send no acknowledgement while events are in flight: 5–600.
     pub ack_timeout_seconds: u16,
-    /// Empty: `{prefix}/status`.
+    /// If empty, `{prefix}/status` is used.
     pub availability_topic: String,
-    /// What stands on the availability topic while connected.
+    /// The message on the availability topic while we are connected.
     pub birth_message: String,
-    /// What stands there otherwise.
+    /// The message on the availability topic while we are not connected.
     pub will_message: String,
-    /// Publish Home Assistant discovery.
+    /// Whether to publish Home Assistant discovery.
     pub discovery_enabled: bool,
-    /// Where Home Assistant listens for discovery.
+    /// The topic prefix on which Home Assistant listens for discovery.
     pub discovery_prefix: TopicPrefix,
     /// How discovery is published.
     pub discovery_format: DiscoveryFormat,
-    /// How long a camera's activity stays ON after an event: 5–86400.
+    /// How long a camera's activity remains `ON` after an event: 5–86400.
     pub activity_seconds: u32,
 }
 
-/// What a new value says of a secret.
+/// The change to a secret in a settings update.
 #[derive(Debug, Clone)]
 pub enum SecretUpdate {
-    /// Not mentioned: the stored one stays.
+    /// The field is absent: the stored secret is kept.
     Keep,
-    /// `null`: none from now on.
+    /// The field is `null`: the stored secret is removed.
     Clear,
-    /// A new one.
+    /// The field contains a new secret.
     Set(SecretString),
 }
 
@@ -194,8 +196,8 @@ impl SecretUpdate {
             return Self::Keep;
         }
         match fields.text(field) {
-            // A password of no characters is one that nobody typed.
             None => Self::Clear,
+            // A form sends an empty field if no password was entered.
             Some(text) if text.is_empty() => Self::Clear,
             Some(text) => match bytes_within(text, 1, max) {
                 Ok(text) => Self::Set(SecretString::from(text)),
@@ -207,7 +209,7 @@ impl SecretUpdate {
         }
     }
 
-    /// The secret that holds from now on.
+    /// Returns the secret after this change.
     pub fn apply(self, stored: Option<SecretString>) -> Option<SecretString> {
         match self {
             Self::Keep => stored,
@@ -217,19 +219,19 @@ impl SecretUpdate {
     }
 }
 
-/// New settings as somebody wrote them: valid, but with secrets that may still have to come from the stored ones.
+/// A settings update: valid, but its secrets may have to be taken from the stored settings.
 #[derive(Debug, Clone)]
 pub struct SettingsUpdate {
-    /// The settings, both secrets `None`.
+    /// The settings. Both secrets are `None`.
     pub settings: MqttSettings,
-    /// What becomes of the password.
+    /// The change to the password.
     pub password: SecretUpdate,
-    /// What becomes of the client key.
+    /// The change to the client key.
     pub client_key: SecretUpdate,
 }
 
 impl MqttSettings {
-    /// The names of all settings that can be written, secrets included.
+    /// The names of all settings that can be written, including the secrets.
     pub const FIELDS: [&'static str; 31] = [
         "enabled",
         "broker_host",
@@ -264,10 +266,11 @@ impl MqttSettings {
         "activity_seconds",
     ];
 
-    /// What is answered beside the settings: known, and passed over when it comes back.
-    const ANSWERED_ONLY: [&'static str; 3] = ["has_password", "has_client_key", "updated_at"];
+    /// Fields that responses contain in addition to the settings. They are ignored if a client sends them
+    /// back.
+    const READ_ONLY: [&'static str; 3] = ["has_password", "has_client_key", "updated_at"];
 
-    /// The settings of a fresh installation. `client_id` is made once and kept.
+    /// Returns the settings of a new installation. `client_id` is generated once and kept.
     pub fn defaults(client_id: &str) -> Self {
         let prefix = |text: &str| TopicPrefix::parse(text).expect("the default prefixes are valid");
         Self {
@@ -305,12 +308,12 @@ impl MqttSettings {
         }
     }
 
-    /// A client id for a fresh installation: `liveobject-` and 8 hex digits.
+    /// Generates a client id for a new installation: `liveobject-` and 8 hex digits.
     pub fn new_client_id() -> String {
         format!("liveobject-{:08x}", rand::random::<u32>())
     }
 
-    /// Where `birth_message` and `will_message` are published.
+    /// Returns the topic on which `birth_message` and `will_message` are published.
     pub fn availability_topic(&self) -> String {
         if self.availability_topic.is_empty() {
             self.topic_prefix.status()
@@ -319,7 +322,7 @@ impl MqttSettings {
         }
     }
 
-    /// `host:port`, as people write it.
+    /// Returns `host:port`, with brackets around an IPv6 address.
     pub fn broker(&self) -> String {
         if self.broker_host.contains(':') {
             format!("[{}]:{}", self.broker_host, self.broker_port)
@@ -328,7 +331,7 @@ impl MqttSettings {
         }
     }
 
-    /// Whether `broker` (`host:port`) is the broker that the settings name.
+    /// Returns whether `broker` (`host:port`) is the broker of these settings.
     pub fn is_broker(&self, broker: &str) -> bool {
         self.broker().eq_ignore_ascii_case(broker)
     }
@@ -344,8 +347,9 @@ impl MqttSettings {
         }
     }
 
-    /// Whether a secret stored for `self` may be sent where `other` points: host, port, user and TLS settings are the
-    /// same, so that nobody can have it sent elsewhere.
+    /// Returns whether a secret that is stored for `self` may be sent to the destination of `other`: host,
+    /// port, user and TLS settings must be the same, so that nobody can redirect the secret to another
+    /// server.
     pub fn same_destination(&self, other: &Self) -> bool {
         self.broker_host == other.broker_host
             && self.broker_port == other.broker_port
@@ -359,7 +363,7 @@ impl MqttSettings {
             && self.tls_insecure == other.tls_insecure
     }
 
-    /// Reads settings from a JSON object: an absent field takes its default, every fault is reported.
+    /// Reads settings from a JSON object. Absent fields get their defaults. The error reports every fault.
     pub fn read(value: Value, client_id: &str) -> Result<SettingsUpdate, Invalid> {
         let mut fields = Fields::of(value)?;
         let mut settings = Self::defaults(client_id);
@@ -385,7 +389,7 @@ impl MqttSettings {
         set(&mut settings.keep_alive_seconds, narrow(f.integer("keep_alive_seconds", 5, 65_535)));
         set(&mut settings.connect_timeout_seconds, narrow(f.integer("connect_timeout_seconds", 1, 60)));
         set(&mut settings.topic_prefix, checked(f, "topic_prefix", TopicPrefix::parse));
-        set(&mut settings.qos, f.integer("qos", 0, 2).map(QoS::of_level));
+        set(&mut settings.qos, f.integer("qos", 0, 2).map(QoS::from_level));
         set(&mut settings.retain_messages, f.boolean("retain_messages"));
         set(&mut settings.message_expiry_seconds, zero_or(f, "message_expiry_seconds", 60, 604_800));
         set(&mut settings.late_after_seconds, zero_or(f, "late_after_seconds", 5, 604_800));
@@ -398,7 +402,7 @@ impl MqttSettings {
         set(&mut settings.discovery_prefix, checked(f, "discovery_prefix", TopicPrefix::parse));
         set(&mut settings.discovery_format, checked(f, "discovery_format", discovery_format));
         set(&mut settings.activity_seconds, narrow(f.integer("activity_seconds", 5, 86_400)));
-        for field in Self::ANSWERED_ONLY {
+        for field in Self::READ_ONLY {
             f.take(field);
         }
         if settings.enabled && settings.broker_host.is_empty() && !f.faults.has("broker_host") {
@@ -409,12 +413,12 @@ impl MqttSettings {
         Ok(SettingsUpdate { settings, password, client_key })
     }
 
-    /// The password in plain text, for the one place that hands it to the MQTT client.
+    /// Returns the password in plain text. Only the code that passes it to the MQTT client may call this.
     pub(crate) fn exposed_password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
     }
 
-    /// The client key in plain text, for the one place that hands it to TLS.
+    /// Returns the client key in plain text. Only the code that passes it to TLS may call this.
     pub(crate) fn exposed_client_key(&self) -> Option<&str> {
         self.client_key.as_ref().map(ExposeSecret::expose_secret)
     }
@@ -426,7 +430,8 @@ fn set<T>(target: &mut T, value: Option<T>) {
     }
 }
 
-/// The readers bound a number before it is narrowed, so the conversion never fails.
+/// Converts to a narrower integer type. `Fields::integer` has checked the bounds, so that the conversion
+/// never fails.
 fn narrow<T: TryFrom<u64>>(value: Option<u64>) -> Option<T> {
     value.and_then(|n| T::try_from(n).ok())
 }
@@ -452,11 +457,11 @@ fn zero_or(fields: &mut Fields, field: &str, min: u64, max: u64) -> Option<u32> 
 fn host(text: String) -> Result<String, String> {
     let text = text.trim().to_owned();
     if let Some((scheme, _)) = text.split_once("://") {
-        return Err(format!("must be a name or an address alone, without {scheme}://"));
+        return Err(format!("must be a host name or an IP address, without {scheme}://"));
     }
     let text = text.trim_start_matches('[').trim_end_matches(']').to_owned();
     if text.chars().any(|c| c.is_whitespace() || c == '/' || c.is_control()) {
-        return Err("must be a name or an address, without spaces or /".to_owned());
+        return Err("must be a host name or an IP address, without spaces or /".to_owned());
     }
     bytes_within(text, 0, 255)
 }
@@ -513,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_object_is_the_defaults() {
+    fn an_empty_object_means_the_defaults() {
         let update = read(json!({})).unwrap();
         let defaults = MqttSettings::defaults("liveobject-00000000");
         assert_eq!(serde_json::to_value(&update.settings).unwrap(), serde_json::to_value(&defaults).unwrap());
@@ -521,15 +526,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_can_be_sent_back() {
+    fn a_response_can_be_sent_back() {
         let defaults = MqttSettings::defaults("liveobject-00000000");
-        let answered = serde_json::to_value(&defaults).unwrap();
-        let mut shown = answered.clone();
-        for field in MqttSettings::ANSWERED_ONLY {
-            shown[field] = json!(true);
+        let settings = serde_json::to_value(&defaults).unwrap();
+        let mut response = settings.clone();
+        for field in MqttSettings::READ_ONLY {
+            response[field] = json!(true);
         }
-        let again = read(shown).unwrap().settings;
-        assert_eq!(serde_json::to_value(&again).unwrap(), answered);
+        let read_back = read(response).unwrap().settings;
+        assert_eq!(serde_json::to_value(&read_back).unwrap(), settings);
     }
 
     #[test]
@@ -558,7 +563,7 @@ mod tests {
             (json!({"enabled": true}), "broker_host: must not be empty while enabled is true"),
             (
                 json!({"broker_host": "mqtt://x"}),
-                "broker_host: must be a name or an address alone, without mqtt://",
+                "broker_host: must be a host name or an IP address, without mqtt://",
             ),
             (json!({"colour": 1}), "colour: unknown field"),
             (json!({"protocol": "4"}), "protocol: must be \"auto\", \"5\" or \"3.1.1\""),
@@ -580,13 +585,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_password_value_is_not_repeated_in_the_error() {
+    fn an_invalid_password_is_not_repeated_in_the_error() {
         let long = "s3cret".repeat(20_000);
         assert!(!fault(json!({"password": long})).contains("s3cret"));
     }
 
     #[test]
-    fn settings_never_print_their_secrets() {
+    fn secrets_are_neither_printed_nor_serialized() {
         let mut settings = MqttSettings::defaults("x");
         settings.password = Some(SecretString::from("hunter2"));
         assert!(!format!("{settings:?}").contains("hunter2"));

@@ -1,4 +1,4 @@
-//! What the settings say of the way to the broker: ports, paths, certificates. Pure.
+//! The settings of the transport to the broker: ports, paths and certificates.
 
 use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret as _;
@@ -10,8 +10,8 @@ use crate::domain::{
 };
 
 impl SettingsUpdate {
-    /// A client certificate needs its key, and a key its certificate; `key_is_stored`: whether there is one that a key
-    /// which is not mentioned stands for.
+    /// Checks that a client certificate and its key are present together. `key_is_stored` states whether
+    /// there is a stored key, which is used if the update does not contain one.
     pub fn check_client_identity(&self, key_is_stored: bool, faults: &mut Faults) {
         let has_key = match &self.client_key {
             SecretUpdate::Keep => key_is_stored,
@@ -20,12 +20,12 @@ impl SettingsUpdate {
         };
         match (&self.settings.client_certificate, has_key) {
             (Some(_), false) if !faults.has("client_key") => {
-                faults.push("client_key", "is missing: client_certificate is of no use without its key");
+                faults.push("client_key", "is required because client_certificate is set");
             }
             (None, true) if !faults.has("client_key") => {
                 faults.push(
                     "client_certificate",
-                    "is missing: client_key is of no use without it; give it, or clear the key with null",
+                    "is required because client_key is set; set it, or remove the key with null",
                 );
             }
             _ => {}
@@ -33,7 +33,7 @@ impl SettingsUpdate {
     }
 }
 
-/// Where brokers listen.
+/// Returns the port on which brokers usually listen.
 pub(super) fn usual_port(transport: Transport, use_tls: bool) -> u16 {
     match (transport, use_tls) {
         (Transport::Tcp, false) => 1883,
@@ -43,8 +43,8 @@ pub(super) fn usual_port(transport: Transport, use_tls: bool) -> u16 {
     }
 }
 
-/// What is given for TLS is used, or refused: whoever gives a certificate and forgets `use_tls` would send the password in
-/// plain text and not know.
+/// Checks the client key, and rejects TLS settings while `use_tls` is off: a user who sets a certificate but
+/// forgets `use_tls` would send the password in plain text without noticing.
 pub(super) fn check(settings: &MqttSettings, client_key: &SecretUpdate, faults: &mut Faults) {
     let key = match client_key {
         SecretUpdate::Set(key) => faults.check("client_key", certificate::private_key(key.expose_secret())),
@@ -65,17 +65,17 @@ pub(super) fn check(settings: &MqttSettings, client_key: &SecretUpdate, faults: 
         ("tls_insecure", settings.tls_insecure),
     ] {
         if is_given && !faults.has(field) {
-            faults.push(field, "is of no use while use_tls is false: the connection would not be encrypted");
+            faults.push(field, "requires use_tls to be true: the connection would not be encrypted");
         }
     }
 }
 
 pub(super) fn websocket_path(text: String) -> Result<String, String> {
     let text = bytes_within(text, 1, MAX_TOPIC_BYTES)?;
-    // RFC 3986 section 3.3, and a query.
+    // The characters of a path (RFC 3986, section 3.3) and of a query.
     let is_permitted = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%/?".contains(c);
     if !text.starts_with('/') || !text.chars().all(is_permitted) {
-        return Err("must start with / and be a path as it stands in a URL".to_owned());
+        return Err("must be the path of a URL and start with /".to_owned());
     }
     Ok(text)
 }
@@ -95,7 +95,7 @@ pub(super) fn certificates(text: String) -> Result<String, String> {
 pub(super) fn server_name(text: String) -> Result<String, String> {
     let text = host(text)?;
     if !text.is_empty() && ServerName::try_from(text.as_str()).is_err() {
-        return Err("must be a name or an address, as it stands in a certificate".to_owned());
+        return Err("must be a host name or an IP address, as in the certificate".to_owned());
     }
     Ok(text)
 }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_that_is_left_out_is_the_usual_one() {
+    fn the_default_port_depends_on_transport_and_tls() {
         for (value, port) in [
             (json!({}), 1883),
             (json!({"use_tls": true}), 8883),
@@ -133,27 +133,30 @@ mod tests {
     const OTHER_KEY: &str = include_str!("../certificate/testdata/rsa.pkcs1.key");
 
     #[test]
-    fn what_tls_cannot_use_is_refused_by_name() {
+    fn an_error_names_the_tls_setting_that_cannot_be_used() {
         let tls = |mut value: Value| {
             value["use_tls"] = json!(true);
             value
         };
-        let own =
+        let valid =
             json!({"ca_certificate": CERTIFICATE, "client_certificate": CERTIFICATE, "client_key": KEY});
-        read(tls(own)).unwrap();
+        read(tls(valid)).unwrap();
         for (value, message) in [
             (
                 json!({"ca_certificate": "x"}),
-                "ca_certificate: holds no certificate (-----BEGIN CERTIFICATE-----)",
+                "ca_certificate: contains no certificate (-----BEGIN CERTIFICATE-----)",
             ),
-            (json!({"client_certificate": KEY}), "client_certificate: holds no certificate"),
-            (json!({"client_key": CERTIFICATE}), "client_key: holds no private key"),
+            (json!({"client_certificate": KEY}), "client_certificate: contains no certificate"),
+            (json!({"client_key": CERTIFICATE}), "client_key: contains no private key"),
             (
                 json!({"client_certificate": CERTIFICATE, "client_key": OTHER_KEY}),
-                "client_key: does not belong to client_certificate",
+                "client_key: does not match client_certificate",
             ),
-            (json!({"tls_server_name": "not a name"}), "tls_server_name: must be a name or an address"),
-            (json!({"tls_server_name": "-.-"}), "tls_server_name: must be a name or an address"),
+            (
+                json!({"tls_server_name": "not a name"}),
+                "tls_server_name: must be a host name or an IP address",
+            ),
+            (json!({"tls_server_name": "-.-"}), "tls_server_name: must be a host name or an IP address"),
         ] {
             let fault = fault(tls(value));
             assert!(fault.starts_with(message), "{fault}");
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_for_tls_asks_for_tls() {
+    fn tls_settings_are_rejected_without_use_tls() {
         for (field, value) in [
             ("ca_certificate", CERTIFICATE.into()),
             ("client_certificate", CERTIFICATE.into()),
@@ -173,15 +176,13 @@ mod tests {
             let fault = fault(json!({ field: value }));
             assert_eq!(
                 fault,
-                format!(
-                    "{field}: is of no use while use_tls is false: the connection would not be encrypted"
-                )
+                format!("{field}: requires use_tls to be true: the connection would not be encrypted")
             );
         }
     }
 
     #[test]
-    fn a_client_certificate_and_its_key_come_together() {
+    fn a_client_certificate_and_its_key_require_each_other() {
         let faults = |value, stored| {
             let mut faults = Faults::default();
             read(value).unwrap().check_client_identity(stored, &mut faults);

@@ -11,18 +11,18 @@ pub use self::{
 };
 use crate::domain::clock::Timestamp;
 
-/// What is known of a token; the token itself is not.
+/// What the service knows about a token. It does not know the token itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TokenRecord {
-    /// What people call it.
+    /// The name that the administrator gave it.
     pub name: TokenName,
     /// What it permits.
     pub scopes: Scopes,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was last shown, to a minute; `None`: never.
+    /// When it was last used, accurate to a minute. `None` if it has never been used.
     pub last_used_at: Option<Timestamp>,
 }
 
-/// How many tokens there may be: each caller has one, and each is looked through at each call.
+/// The maximum number of tokens. Each caller has its own token, and every request compares all of them.
 pub const MAX_TOKENS: u64 = 100;

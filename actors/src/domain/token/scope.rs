@@ -1,4 +1,4 @@
-//! What a token permits.
+//! Scopes: what a token permits.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -7,9 +7,9 @@ use serde::{Serialize, Serializer};
 /// One thing that a token may permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Handing in what a source has: events, their pictures, whether its camera works.
+    /// Submitting what a source produces: events, their pictures and the status of its cameras.
     EventsWrite,
-    /// Looking, at everything but the tokens.
+    /// Reading everything except the tokens.
     Read,
     /// Everything.
     Admin,
@@ -19,7 +19,7 @@ impl Scope {
     /// Every scope.
     pub const ALL: [Self; 3] = [Self::EventsWrite, Self::Read, Self::Admin];
 
-    /// Its name.
+    /// Returns the scope's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::EventsWrite => "events:write",
@@ -28,7 +28,7 @@ impl Scope {
         }
     }
 
-    /// The scope of this name.
+    /// Parses a scope's name.
     pub fn parse(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
         found.ok_or_else(|| "must be events:write, read or admin".to_owned())
@@ -47,35 +47,35 @@ impl Serialize for Scope {
     }
 }
 
-/// What a token permits altogether; never nothing.
+/// All scopes of a token. There is at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scopes(BTreeSet<Scope>);
 
 impl Scopes {
-    /// Everything.
+    /// Creates the scopes that permit everything.
     pub fn admin() -> Self {
         Self(BTreeSet::from([Scope::Admin]))
     }
 
-    /// These scopes. A scope that is named twice is one.
+    /// Collects scopes and ignores duplicates. Fails if there are none.
     pub fn of(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, String> {
         let scopes: BTreeSet<_> = scopes.into_iter().collect();
-        if scopes.is_empty() { Err("must name a scope at least".to_owned()) } else { Ok(Self(scopes)) }
+        if scopes.is_empty() { Err("must contain at least one scope".to_owned()) } else { Ok(Self(scopes)) }
     }
 
-    /// The scopes of these names.
+    /// Parses the names of scopes.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let scopes: Result<Vec<_>, _> = names.into_iter().map(Scope::parse).collect();
         Self::of(scopes?)
     }
 
-    /// Whether they permit what needs `scope`.
+    /// Returns whether these scopes permit a request that needs `scope`.
     pub fn allow(&self, scope: Scope) -> bool {
         self.0.contains(&scope) || self.0.contains(&Scope::Admin)
     }
 }
 
-/// Separated by commas, in one order.
+/// Separated by commas, always in the same order.
 impl fmt::Display for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, scope) in self.0.iter().enumerate() {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_scope_permits_itself_and_admin_everything() {
+    fn each_scope_permits_itself_and_admin_permits_everything() {
         for scope in Scope::ALL {
             let one = Scopes::of([scope]).unwrap();
             for needed in Scope::ALL {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_read_as_they_are_written() {
+    fn formatted_scopes_can_be_parsed_again() {
         for text in ["events:write", "read", "admin", "events:write,read", "events:write,read,admin"] {
             assert_eq!(Scopes::parse(text.split(',')).unwrap().to_string(), text);
         }

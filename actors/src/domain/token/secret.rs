@@ -1,4 +1,4 @@
-//! A token: how it is made, and what is kept of it.
+//! Tokens: how they are generated, and what is stored of them.
 
 use std::fmt;
 
@@ -13,34 +13,34 @@ use subtle::ConstantTimeEq;
 
 use crate::domain::hex;
 
-/// 256 bits: nobody guesses them, which is why a plain hash of them tells nothing.
+/// 256 bits cannot be guessed, so that a plain hash reveals nothing about them.
 const RANDOM_BYTES: usize = 32;
-/// Tells what it is, to whoever finds one where it should not be.
+/// Identifies a leaked token as one of liveobject's.
 const PREFIX: &str = "lo_";
 const MAX_NAME: usize = 64;
 
-/// What a token is known by: its SHA-256.
+/// The SHA-256 of a token, by which the service recognizes it.
 #[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// The hash of what a caller shows.
+    /// Computes the hash of a token that a caller presents.
     pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    /// The hash that was written down as these bytes; there are 32.
+    /// Restores a stored hash. Returns `None` unless there are 32 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// As it is written down.
+    /// Returns the bytes to store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// In constant time.
+/// Compares in constant time.
 impl PartialEq for TokenHash {
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -55,25 +55,27 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// What people call a token: 1–64 of `A-Z a-z 0-9 . _ -`, an alphanumeric first.
+/// The name of a token: 1–64 characters of `A-Z a-z 0-9 . _ -`, the first one alphanumeric.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct TokenName(String);
 
 impl TokenName {
-    /// Checks a name.
+    /// Parses a name. The error describes what is wrong with it.
     pub fn parse(text: impl Into<String>) -> Result<Self, String> {
         let text = text.into();
-        let of_name = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        let is_permitted = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
         if !(1..=MAX_NAME).contains(&text.len()) {
             return Err(format!("{} characters, must have 1 to {MAX_NAME}", text.chars().count()));
         }
-        if !text.bytes().all(of_name) || !text.as_bytes()[0].is_ascii_alphanumeric() {
-            return Err("must be of A-Z a-z 0-9 . _ - and start with a letter or a digit".to_owned());
+        if !text.bytes().all(is_permitted) || !text.as_bytes()[0].is_ascii_alphanumeric() {
+            return Err(
+                "may contain only A-Z a-z 0-9 . _ - and must start with a letter or a digit".to_owned()
+            );
         }
         Ok(Self(text))
     }
 
-    /// The name.
+    /// Returns the name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -85,7 +87,7 @@ impl fmt::Display for TokenName {
     }
 }
 
-/// A new token, and what is kept of it.
+/// Generates a token. Returns it with the hash to store.
 pub(crate) fn generate() -> Result<(SecretString, TokenHash), SysError> {
     let mut bytes = Zeroizing::new([0_u8; RANDOM_BYTES]);
     SysRng.try_fill_bytes(bytes.as_mut_slice())?;
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_tokens_differ_and_each_is_known_by_its_hash() {
+    fn two_tokens_differ_and_each_is_recognized_by_its_hash() {
         let ((one, one_hash), (_, other_hash)) = (generate().unwrap(), generate().unwrap());
         assert_eq!(one.expose_secret().len(), 67);
         assert!(one.expose_secret().starts_with("lo_"));
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn names_can_stand_in_a_path_and_in_a_command() {
+    fn names_can_be_used_in_a_path_and_in_a_command() {
         for good in ["a", "classifier-2", "Front.Door_1", &"x".repeat(64)] {
             assert_eq!(TokenName::parse(good).unwrap().as_str(), good);
         }
