@@ -4,7 +4,7 @@ use liveobject_actors::{
     Invalid,
     domain::{
         clock,
-        status::{ConnectionState, Failure, FailureKind, LastError, Warning},
+        status::{ConnectionState, Failure, FailureKind, LastError, Warning, WarningKind},
     },
     messages::{config::ReplaceError, outbox::OutboxStatus, supervisor::TestMessageError},
 };
@@ -98,8 +98,8 @@ async fn the_status_combines_connection_and_outbox() {
         script.connection.last_connected_at = Some(at);
         let message = "the broker does not accept this password".to_owned();
         script.connection.last_error = Some(LastError { kind: FailureKind::BadCredentials, message, at });
-        script.connection.warnings = vec![warning("qos_lowered")];
-        let warnings = vec![warning("no_subscribers")];
+        script.connection.warnings = vec![warning(WarningKind::QosLowered)];
+        let warnings = vec![warning(WarningKind::NoSubscribers)];
         let oldest_pending_at = Some(at);
         script.outbox = OutboxStatus {
             pending: 3,

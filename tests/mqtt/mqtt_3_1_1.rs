@@ -191,7 +191,10 @@ async fn a_close_on_the_test_message_suggests_a_missing_permission() {
     let report = service.post(&format!("{MQTT}/test"), &tested).await.expect(200);
     let last = report["stages"].as_array().and_then(|stages| stages.last()).expect("a stage");
     assert_eq!((&last["name"], &last["ok"]), (&"publish".into(), &false.into()), "{report}");
-    assert!(last["detail"].as_str().is_some_and(|detail| detail.contains("permit this user")), "{report}");
+    assert!(
+        last["detail"].as_str().is_some_and(|detail| detail.contains("this user not allowed")),
+        "{report}"
+    );
 }
 
 #[tokio::test]

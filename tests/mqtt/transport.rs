@@ -80,7 +80,7 @@ async fn every_valid_way_to_reach_a_broker_passes_the_test_and_delivers_events()
     assert!(found["connect"].starts_with("connected to 127.0.0.1:"), "{found:?}");
     let certificate = "certificate of CN=Test broker, issued by CN=Test authority, valid until 20";
     assert!(found["tls"].starts_with(&format!("TLS 1.3; {certificate}")), "{found:?}");
-    assert!(found["login"].contains("unacknowledged messages"), "{found:?}");
+    assert!(found["login"].contains("in flight"), "{found:?}");
 
     let found = assert_works(&service, &witness, &to(1, &websocket)).await;
     assert!(found["login"].starts_with("WebSocket at /mqtt; MQTT 5"), "{found:?}");
@@ -127,7 +127,7 @@ async fn a_client_certificate_works_with_every_key_format() {
             json!({ "client_certificate": ours.certificate, "client_key": key, "transport": transport });
         let settings = settings(broker.listener(place), &with(tls(authority.pem()), own));
         let found = assert_works(&service, &witness, &settings).await;
-        assert!(found["tls"].ends_with("showed our certificate"), "{found:?}");
+        assert!(found["tls"].ends_with("presented the client certificate"), "{found:?}");
     }
     let shown = service.get(&format!("{MQTT}/config")).await.expect(200);
     assert_eq!((&shown["has_client_key"], shown.get("client_key")), (&true.into(), None));
@@ -191,7 +191,7 @@ async fn certificates_that_expire_soon_raise_warnings_and_set_metrics() {
     assert_eq!(warnings(&status), ["certificate_expires", "certificate_expires"], "{status}");
     let text = |place: usize| listed[place]["message"].as_str().expect("a text");
     assert!(text(0).contains("expires in 13 days"), "{status}");
-    assert!(text(1).starts_with("Our client certificate expires in 2 days"), "{status}");
+    assert!(text(1).starts_with("The client certificate expires in 2 days"), "{status}");
     let now = liveobject_actors::domain::clock::now().timestamp();
     for (whose, days) in [("broker", 13), ("client", 2)] {
         let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{whose}\"}}");

@@ -159,7 +159,7 @@ async fn a_broker_that_closes_on_every_login_is_tried_with_both_versions_per_att
     let service = service().start().await;
     let failed = fails_with(&service, &settings(broker.port(), &json!({})), "closed").await;
     let message = error_message(&failed);
-    assert!(message.contains("with MQTT 5 as with MQTT 3.1.1"), "{message}");
+    assert!(message.contains("with both MQTT 5 and MQTT 3.1.1"), "{message}");
     let third = |status: &Value| status["reconnect_attempt"] == 3;
     service.wait_status("three failures", SOON, third).await;
     assert_eq!(versions(&broker), [V5, V311, V5, V311, V5, V311]);

@@ -1,8 +1,9 @@
 //! The connection: one MQTT session over one network connection.
 //!
-//! Owns the client while the session lasts. It never reconnects: when the connection is lost, the broker falls silent, or
-//! the client fails or panics, it says why and ends; no state survives in it. It says `online` when it comes up and
-//! `offline` before it is closed as asked; when it is lost, the broker says so for it (the will).
+//! The actor owns the MQTT client for the duration of the session. It never reconnects: when the connection is lost, the
+//! broker stops responding, or the client fails or panics, the actor reports the reason and ends. No state survives. It
+//! publishes `online` after the login, and `offline` before it closes on request. When the connection is lost, the broker
+//! publishes `offline` (the will).
 
 pub(crate) mod client;
 pub(crate) mod dial;
@@ -11,6 +12,7 @@ pub mod probe;
 mod quarantine;
 pub(crate) mod reason;
 mod sending;
+mod warnings;
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +36,7 @@ use crate::{
         ids::{LinkId, Seq},
         mqtt_version::{Version, VersionPolicy},
         settings::{MqttSettings, QoS},
-        status::{Failure, FailureKind, Warning},
+        status::{Failure, FailureKind},
         suspects::Suspects,
     },
     messages::{
@@ -44,37 +46,38 @@ use crate::{
     },
 };
 
-/// Events of the client that are handled in one go: their acknowledgements reach the outbox in one message.
+/// Maximum number of client events that are handled together: their acknowledgements go to the outbox in one message.
 const EVENTS_AT_ONCE: usize = 256;
 
-/// How often to look whether the broker has fallen silent.
-const SILENCE_CHECK: Duration = Duration::from_millis(500);
+/// How often to check whether the broker still responds.
+const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a close may take: the `offline` message, and what is in flight before it. Past it the socket is dropped, and
-/// the broker publishes the will.
+/// How long closing may take, including the messages in flight and the `offline` message. After that the socket is
+/// dropped, and the broker publishes the will.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// States and tests that may wait for the broker at a time; the client's queue has room for them beside the events.
-const MAX_STATES: usize = 32;
+/// Maximum number of state and test messages that wait for the broker. The client's queue has room for them in addition to
+/// the events.
+const MAX_STATE_MESSAGES: usize = 32;
 
-/// More than anybody here subscribes to.
+/// Maximum number of subscriptions; more than the service uses.
 const MAX_SUBSCRIPTIONS: usize = 8;
 
-/// State and tests are acknowledged messages, whatever the QoS of events.
+/// State and test messages are always acknowledged, whatever the QoS of events.
 const STATE_QOS: QoS = QoS::AtLeastOnce;
 
-/// Whom a connection tells what.
+/// Whom a connection notifies.
 #[derive(Debug, Clone)]
 pub struct Peers {
-    /// Told when the login was accepted.
+    /// Notified when the broker accepts the login.
     pub connected: Recipient<Connected>,
-    /// Told, once, when the connection is over.
+    /// Notified, once, when the connection has ended.
     pub ended: Recipient<ConnectionEnded>,
-    /// Told when events can be delivered.
+    /// Notified when events can be delivered.
     pub link_up: Vec<Recipient<LinkUp>>,
-    /// Told when they cannot any more.
+    /// Notified when events can no longer be delivered.
     pub link_down: Vec<Recipient<LinkDown>>,
-    /// Told the broker's answers.
+    /// Receives the broker's answers.
     pub answered: Recipient<Answered>,
 }
 
@@ -84,33 +87,33 @@ pub struct ConnectionActor {
     link: LinkId,
     settings: Arc<MqttSettings>,
     peers: Peers,
-    /// Which MQTT to try.
-    approach: VersionPolicy,
-    /// How many events may be in flight.
+    /// Which MQTT versions to try.
+    version_policy: VersionPolicy,
+    /// Maximum number of events in flight.
     window: u16,
-    /// There once the login is accepted.
+    /// Set once the login is accepted.
     session: Option<(Client, Limits)>,
     version: Version,
-    /// Whether the broker has answered an event.
+    /// Whether the broker has answered any event.
     answered_event: bool,
-    /// What carries it.
-    line: SessionTransport,
+    transport: SessionTransport,
     packets: Packets<Submission>,
-    isolation: Quarantine<(Message, Submission)>,
-    /// Who is told what arrives on which topic; at most [`MAX_SUBSCRIPTIONS`].
+    quarantine: Quarantine<(Message, Submission)>,
+    /// At most [`MAX_SUBSCRIPTIONS`].
     subscribers: Vec<Subscribe>,
     closing: bool,
     failure: Option<Failure>,
-    /// Whether the broker ended it, without a word.
+    /// Whether the broker closed it without giving a reason.
     closed_by_broker: bool,
 }
 
 impl ConnectionActor {
-    /// A connection that begins when the actor is started. `suspects`: what earlier ones say may have broken them.
+    /// Creates a connection; it connects when the actor is started. `suspects` are messages that may have broken earlier
+    /// connections.
     pub fn new(
         link: LinkId,
         settings: Arc<MqttSettings>,
-        approach: VersionPolicy,
+        version_policy: VersionPolicy,
         suspects: Suspects,
         window: u16,
         peers: Peers,
@@ -119,14 +122,14 @@ impl ConnectionActor {
             link,
             settings,
             peers,
-            approach,
+            version_policy,
             window,
             session: None,
-            version: approach.first(),
+            version: version_policy.first(),
             answered_event: false,
-            line: SessionTransport::default(),
+            transport: SessionTransport::default(),
             packets: Packets::default(),
-            isolation: Quarantine::new(suspects),
+            quarantine: Quarantine::new(suspects),
             subscribers: Vec::new(),
             closing: false,
             failure: None,
@@ -135,7 +138,7 @@ impl ConnectionActor {
     }
 
     fn end(&mut self, failure: Failure, ctx: &mut Context<Self>) {
-        // While closing, a lost connection is what was asked for.
+        // While closing, the loss of the connection is no failure.
         if !self.closing {
             self.failure.get_or_insert(failure);
         }
@@ -149,7 +152,7 @@ impl ConnectionActor {
             && qos == Some(QoS::ExactlyOnce)
             && failure.is_some_and(|failure| failure.kind == FailureKind::Closed)
             && !self.answered_event
-            && self.packets.count(|parcel| matches!(parcel, Submission::Event(_))) > 0
+            && self.packets.count(Submission::is_event) > 0
     }
 
     fn availability(&self, text: &str) -> Message {
@@ -162,17 +165,18 @@ impl ConnectionActor {
         }
     }
 
-    fn accepted(&mut self, accepted: Accepted, ctx: &mut Context<Self>) {
+    fn on_accepted(&mut self, accepted: Accepted, ctx: &mut Context<Self>) {
         let Accepted { client, version, refused, limits } = accepted;
         self.session = Some((client, limits));
         self.version = version;
         let birth = self.availability(&self.settings.birth_message);
         if let Err(why) = self.submit_state(birth, None) {
-            tracing::warn!(?why, "the birth message could not be published");
+            tracing::warn!(?why, "could not publish the birth message");
         }
-        let warnings = broker_warnings(&self.settings, limits);
+        let warnings = warnings::unsupported(&self.settings, limits);
         let link = self.link;
-        let certificate_ends = self.line.secured().and_then(|secured| Some(secured.certificate?.not_after));
+        let certificate_ends =
+            self.transport.secured().and_then(|secured| Some(secured.certificate?.not_after));
         let connected = Connected { link, version, refused, warnings, certificate_ends };
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
         self.peers.connected.do_send(connected);
@@ -181,7 +185,7 @@ impl ConnectionActor {
             let link_up = LinkUp {
                 link,
                 receive_maximum: limits.receive_maximum,
-                may_queue: limits.is_kept,
+                may_queue: limits.client_queues_excess,
                 deliver: me.clone().recipient(),
                 broker: self.settings.broker(),
                 publish: me.clone().recipient(),
@@ -192,17 +196,17 @@ impl ConnectionActor {
         }
     }
 
-    /// What an event of the client means; an answer to an event of ours is returned.
-    fn happened(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<(Seq, Outcome)> {
+    /// Handles an event of the client. Returns the outcome if the broker answered an event of the event log.
+    fn handle_event(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<(Seq, Outcome)> {
         let now = Instant::now();
         let answered = match event {
             Event::Accepted(accepted) => {
-                self.accepted(accepted, ctx);
+                self.on_accepted(accepted, ctx);
                 None
             }
             Event::Sent(packet_id) => {
                 let answer = Answer::Accepted { unheard: false };
-                self.packets.sent(packet_id, now).map(|parcel| (parcel, answer))
+                self.packets.sent(packet_id, now).map(|submission| (submission, answer))
             }
             Event::Received { packet_id, unheard } => {
                 self.packets.received(packet_id, unheard, now);
@@ -215,14 +219,14 @@ impl ConnectionActor {
             }
             Event::Arrived { topic, payload } => {
                 self.packets.alive();
-                self.tell_arrived(&topic, payload);
+                self.forward(&topic, payload);
                 None
             }
             Event::Subscribed(granted) => {
                 self.packets.alive();
                 if !granted {
                     tracing::warn!(
-                        "the broker does not permit a subscription; Home Assistant's start is not noticed"
+                        "the broker refused a subscription; Home Assistant's start will not be noticed"
                     );
                 }
                 None
@@ -231,26 +235,26 @@ impl ConnectionActor {
                 self.packets.alive();
                 None
             }
-            Event::Nothing => None,
+            Event::Ignored => None,
         };
-        let (parcel, answer) = answered?;
-        // `offline` is the last to leave.
-        if !self.isolation.is_over() && !self.closing {
-            self.release(&parcel, ctx);
+        let (submission, answer) = answered?;
+        // `offline` must be the last message.
+        if !self.quarantine.is_empty() && !self.closing {
+            self.release(&submission, ctx);
         }
-        self.arrived(parcel, answer)
+        self.on_answer(submission, answer)
     }
 
-    fn arrived(&mut self, parcel: Submission, answer: Answer) -> Option<(Seq, Outcome)> {
-        match parcel {
+    fn on_answer(&mut self, submission: Submission, answer: Answer) -> Option<(Seq, Outcome)> {
+        match submission {
             Submission::Event(seq) => {
                 self.answered_event = true;
-                Some((seq, outcome(answer)))
+                Some((seq, to_outcome(answer)))
             }
-            Submission::State { asker, .. } => {
-                if let Some(asker) = asker {
-                    // Whoever asked may have stopped waiting.
-                    let _gone = asker.send(self.state_answer(answer));
+            Submission::State { reply, .. } => {
+                if let Some(reply) = reply {
+                    // The sender may have stopped waiting.
+                    let _gone = reply.send(sending::state_result(answer, &self.settings.broker()));
                 }
                 None
             }
@@ -265,26 +269,6 @@ impl ConnectionActor {
         }
     }
 
-    fn state_answer(&self, answer: Answer) -> Result<(), Failure> {
-        let reason = match answer {
-            Answer::Accepted { .. } => return Ok(()),
-            Answer::Refused(DeadReason::NotAuthorized) => {
-                return Err(Failure::new(
-                    FailureKind::NotAuthorized,
-                    format!("{} does not permit publishing to this topic.", self.settings.broker()),
-                ));
-            }
-            Answer::Refused(reason) => reason.as_str(),
-            Answer::Deferred { attempts: None, reason } => {
-                let message = format!("{} takes no more for now ({reason}).", self.settings.broker());
-                return Err(Failure::new(FailureKind::Busy, message));
-            }
-            Answer::Deferred { attempts: Some(_), reason } => reason,
-        };
-        let message = format!("{} refused the message ({reason}).", self.settings.broker());
-        Err(Failure::new(FailureKind::Refused, message))
-    }
-
     fn check_silence(&mut self, ctx: &mut Context<Self>) {
         let bound = self.settings.ack_timeout_seconds;
         if self.packets.silent_for(Instant::now()) >= Duration::from_secs(bound.into()) {
@@ -292,16 +276,17 @@ impl ConnectionActor {
         }
     }
 
-    fn tell_arrived(&self, topic: &[u8], payload: Bytes) {
+    /// Forwards a message to those who subscribed to its topic.
+    fn forward(&self, topic: &[u8], payload: Bytes) {
         let Ok(topic) = std::str::from_utf8(topic) else { return };
         for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.topic == topic) {
             let arrived = Arrived { link: self.link, topic: topic.to_owned(), payload: payload.clone() };
-            // A subscriber that is behind by a mailbox has heard enough of the same.
+            // A subscriber with a full mailbox has received enough messages like this one.
             let _full = subscriber.to.try_send(arrived);
         }
     }
 
-    fn tell_answered(&self, outcomes: Vec<(Seq, Outcome)>) {
+    fn report_answers(&self, outcomes: Vec<(Seq, Outcome)>) {
         if !outcomes.is_empty() {
             #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
             self.peers.answered.do_send(Answered { link: self.link, outcomes });
@@ -309,36 +294,12 @@ impl ConnectionActor {
     }
 }
 
-fn outcome(answer: Answer) -> Outcome {
+fn to_outcome(answer: Answer) -> Outcome {
     match answer {
         Answer::Accepted { unheard } => Outcome::Delivered { unheard },
         Answer::Refused(reason) => Outcome::Refused(reason),
         Answer::Deferred { reason, attempts } => Outcome::Deferred { reason, attempts },
     }
-}
-
-/// What the broker cannot do as the settings ask.
-fn broker_warnings(settings: &MqttSettings, limits: Limits) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if settings.qos > limits.maximum_qos {
-        warnings.push(Warning {
-            kind: "qos_lowered",
-            message: format!(
-                "The broker takes QoS {} at most; events are sent with that instead of QoS {}.",
-                limits.maximum_qos.level(),
-                settings.qos.level()
-            ),
-        });
-    }
-    if !limits.retain_available {
-        warnings.push(Warning {
-            kind: "retain_unavailable",
-            message:
-                "The broker keeps no retained messages: a subscriber that comes later does not see the state."
-                    .to_owned(),
-        });
-    }
-    warnings
 }
 
 impl Actor for ConnectionActor {
@@ -349,29 +310,29 @@ impl Actor for ConnectionActor {
             client_id: self.settings.client_id.clone(),
             will: Some(self.availability(&self.settings.will_message)),
             capacity: self.window,
-            line: self.line.clone(),
+            transport: self.transport.clone(),
         };
-        let events = client::open(&self.settings, options, self.approach);
+        let events = client::open(&self.settings, options, self.version_policy);
         ctx.add_stream(events.ready_chunks(EVENTS_AT_ONCE));
-        ctx.run_interval(SILENCE_CHECK, Self::check_silence);
+        ctx.run_interval(SILENCE_CHECK_INTERVAL, Self::check_silence);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        // Runs at every end, also at a panic: the one place that tells. It must not panic itself.
+        // Runs at every end, also after a panic. This is the only place that reports the end; it must not panic itself.
         let failure = if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
         let closed_on_qos2 = self.closed_on_qos2(failure.as_ref());
         let kind = failure.as_ref().map(|failure| failure.kind);
-        let mut isolation = std::mem::replace(&mut self.isolation, Quarantine::new(Suspects::default()));
-        let mut alone = None;
+        let mut quarantine = std::mem::replace(&mut self.quarantine, Quarantine::new(Suspects::default()));
+        let mut sole_suspect = None;
         if self.session.is_some() && kind == Some(FailureKind::Protocol) {
-            let in_flight = self.packets.all().filter_map(Submission::travelling).collect();
-            alone = isolation.broke(in_flight);
+            let in_flight = self.packets.all().filter_map(Submission::message_ref).collect();
+            sole_suspect = quarantine.link_broke(in_flight);
         }
-        let suspects = isolation.suspects();
+        let suspects = quarantine.into_suspects();
         let link = self.link;
         for peer in &self.peers.link_down {
             #[expect(clippy::disallowed_methods, reason = "one message a connection")]
-            peer.do_send(LinkDown { link, failure: kind, alone: alone.clone() });
+            peer.do_send(LinkDown { link, failure: kind, sole_suspect: sole_suspect.clone() });
         }
         let closed = self.closed_by_broker;
         #[expect(clippy::disallowed_methods, reason = "one message a connection")]
@@ -385,12 +346,12 @@ impl StreamHandler<Vec<Result<Event, Ended>>> for ConnectionActor {
         let mut end = None;
         for event in events {
             match event {
-                Ok(event) => outcomes.extend(self.happened(event, ctx)),
+                Ok(event) => outcomes.extend(self.handle_event(event, ctx)),
                 Err(ended) => end = Some(ended),
             }
         }
-        // What was acknowledged before the end is acknowledged.
-        self.tell_answered(outcomes);
+        // Answers that arrived before the end still count.
+        self.report_answers(outcomes);
         if let Some(Ended { failure, closed, .. }) = end {
             self.closed_by_broker = closed;
             self.end(failure, ctx);
@@ -420,7 +381,7 @@ impl Handler<Deliver> for ConnectionActor {
                 }
             }
         }
-        self.tell_answered(refused);
+        self.report_answers(refused);
     }
 }
 
@@ -428,29 +389,20 @@ impl Handler<PublishState> for ConnectionActor {
     type Result = ResponseFuture<Result<(), Failure>>;
 
     fn handle(&mut self, msg: PublishState, _: &mut Self::Context) -> Self::Result {
-        let (asker, answer) = oneshot::channel();
+        let (reply, result) = oneshot::channel();
         let PublishState { topic, payload, retain } = msg;
         let message = Message { topic, payload, qos: STATE_QOS, retain, expiry_seconds: None };
-        let given = if self.states() >= MAX_STATES {
+        let submitted = if self.state_count() >= MAX_STATE_MESSAGES {
             Err(SubmitError::Overrun)
         } else {
-            self.submit_state(message, Some(asker))
+            self.submit_state(message, Some(reply))
         };
-        if let Err(why) = given {
-            let failure = match why {
-                SubmitError::TooLarge => {
-                    let message = format!("The message is larger than {} takes.", self.settings.broker());
-                    Failure::new(FailureKind::Refused, message)
-                }
-                SubmitError::Overrun => {
-                    let message = "Too many messages wait for the broker; try again in a second.";
-                    Failure::new(FailureKind::Busy, message)
-                }
-            };
+        if let Err(error) = submitted {
+            let failure = error.to_failure(&self.settings.broker());
             return Box::pin(async { Err(failure) });
         }
         Box::pin(async {
-            answer.await.unwrap_or_else(|_| {
+            result.await.unwrap_or_else(|_| {
                 Err(Failure::new(
                     FailureKind::Closed,
                     "The connection was lost before the broker acknowledged the message.",
@@ -466,7 +418,7 @@ impl Handler<Subscribe> for ConnectionActor {
     fn handle(&mut self, msg: Subscribe, _: &mut Self::Context) {
         let Some((client, _)) = self.session.as_ref().filter(|_| !self.closing) else { return };
         if self.subscribers.len() >= MAX_SUBSCRIPTIONS || client.subscribe(&msg.topic).is_err() {
-            tracing::warn!(topic = msg.topic, "no room for a subscription");
+            tracing::warn!(topic = msg.topic, "too many subscriptions");
             return;
         }
         self.subscribers.push(msg);

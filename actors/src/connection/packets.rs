@@ -1,4 +1,4 @@
-//! Which message travels under which packet id, and since when the broker owes an answer. Pure: time is given.
+//! Which message has which packet id, and how long the broker has not responded. Pure: the time is an argument.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,90 +11,91 @@ use super::client::Answer;
 
 #[derive(Debug)]
 struct InFlight<T> {
-    what: T,
+    message: T,
     unheard: bool,
 }
 
-/// The messages given to the client: first unsent, in order; then in flight, by packet id.
+/// The messages that were submitted to the client: those that are not sent yet, in order, and those in flight, by packet
+/// id.
 #[derive(Debug)]
 pub struct Packets<T> {
     unsent: VecDeque<T>,
-    flying: HashMap<u16, InFlight<T>>,
-    /// Since when the broker has answered nothing while messages wait for an answer.
+    in_flight: HashMap<u16, InFlight<T>>,
+    /// Since when messages have waited without any answer from the broker.
     silent_since: Option<Instant>,
-    /// Since when a ping is unanswered.
+    /// When the unanswered ping was sent.
     ping_since: Option<Instant>,
 }
 
 impl<T> Default for Packets<T> {
     fn default() -> Self {
-        Self { unsent: VecDeque::new(), flying: HashMap::new(), silent_since: None, ping_since: None }
+        Self { unsent: VecDeque::new(), in_flight: HashMap::new(), silent_since: None, ping_since: None }
     }
 }
 
 impl<T> Packets<T> {
-    /// A message was given to the client.
-    pub fn given(&mut self, what: T, now: Instant) {
-        self.unsent.push_back(what);
+    /// Records that a message was submitted to the client.
+    pub fn submitted(&mut self, message: T, now: Instant) {
+        self.unsent.push_back(message);
         self.silent_since.get_or_insert(now);
     }
 
-    /// The oldest unsent message went out. Under packet id 0 (QoS 0) that was all: it is answered.
+    /// Records that the oldest unsent message was sent. With packet id 0 (QoS 0) no answer follows: the message is returned.
     pub fn sent(&mut self, packet_id: u16, now: Instant) -> Option<T> {
-        let what = self.unsent.pop_front()?;
+        let message = self.unsent.pop_front()?;
         if packet_id == 0 {
             self.progress(now);
-            return Some(what);
+            return Some(message);
         }
-        self.flying.insert(packet_id, InFlight { what, unheard: false });
+        self.in_flight.insert(packet_id, InFlight { message, unheard: false });
         None
     }
 
-    /// QoS 2, first half.
+    /// Records the first half of a QoS 2 answer (PUBREC).
     pub fn received(&mut self, packet_id: u16, unheard: bool, now: Instant) {
-        if let Some(flying) = self.flying.get_mut(&packet_id) {
-            flying.unheard = unheard;
+        if let Some(entry) = self.in_flight.get_mut(&packet_id) {
+            entry.unheard = unheard;
         }
         self.progress(now);
     }
 
-    /// The broker's last word on a message.
+    /// Records the broker's final answer to a message, and returns the message with the answer.
     pub fn answered(&mut self, packet_id: u16, answer: Answer, now: Instant) -> Option<(T, Answer)> {
-        let InFlight { what, unheard: heard_before } = self.flying.remove(&packet_id)?;
+        let InFlight { message, unheard: unheard_before } = self.in_flight.remove(&packet_id)?;
         self.progress(now);
         let answer = match answer {
-            Answer::Accepted { unheard } => Answer::Accepted { unheard: unheard || heard_before },
+            Answer::Accepted { unheard } => Answer::Accepted { unheard: unheard || unheard_before },
             refused => refused,
         };
-        Some((what, answer))
+        Some((message, answer))
     }
 
-    /// What waits for an answer.
+    /// Returns the messages that wait for an answer.
     pub fn all(&self) -> impl Iterator<Item = &T> {
-        self.unsent.iter().chain(self.flying.values().map(|flying| &flying.what))
+        self.unsent.iter().chain(self.in_flight.values().map(|entry| &entry.message))
     }
 
-    /// How many messages wait for an answer.
+    /// Returns how many messages wait for an answer.
     pub fn len(&self) -> usize {
-        self.unsent.len() + self.flying.len()
+        self.unsent.len() + self.in_flight.len()
     }
 
-    /// How many of such messages wait for an answer.
-    pub fn count(&self, is_such: impl Fn(&T) -> bool) -> usize {
-        self.all().filter(|what| is_such(what)).count()
+    /// Returns how many messages that match wait for an answer.
+    pub fn count(&self, matches: impl Fn(&T) -> bool) -> usize {
+        self.all().filter(|message| matches(message)).count()
     }
 
-    /// A ping went out.
+    /// Records that a ping was sent.
     pub fn pinged(&mut self, now: Instant) {
         self.ping_since.get_or_insert(now);
     }
 
-    /// The broker said something.
+    /// Records that something arrived from the broker.
     pub fn alive(&mut self) {
         self.ping_since = None;
     }
 
-    /// How long the broker has owed an answer, to messages or to a ping.
+    /// Returns how long the broker has not answered, be it messages or a ping.
     pub fn silent_for(&self, now: Instant) -> Duration {
         let since = [self.silent_since, self.ping_since].into_iter().flatten().min();
         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
@@ -102,7 +103,7 @@ impl<T> Packets<T> {
 
     fn progress(&mut self, now: Instant) {
         self.alive();
-        let waiting = !self.unsent.is_empty() || !self.flying.is_empty();
+        let waiting = !self.unsent.is_empty() || !self.in_flight.is_empty();
         self.silent_since = waiting.then_some(now);
     }
 }
@@ -114,11 +115,11 @@ mod tests {
     const HEARD: Answer = Answer::Accepted { unheard: false };
 
     #[tokio::test]
-    async fn ids_are_matched_in_the_order_of_sending() {
+    async fn packet_ids_are_assigned_in_the_order_of_sending() {
         let now = Instant::now();
         let mut packets = Packets::default();
-        for what in ["a", "b", "c"] {
-            packets.given(what, now);
+        for message in ["a", "b", "c"] {
+            packets.submitted(message, now);
         }
         for id in [7, 3, 5] {
             assert_eq!(packets.sent(id, now), None);
@@ -132,7 +133,7 @@ mod tests {
     async fn qos_0_is_answered_when_it_is_sent() {
         let now = Instant::now();
         let mut packets = Packets::default();
-        packets.given("a", now);
+        packets.submitted("a", now);
         assert_eq!(packets.sent(0, now), Some("a"));
         assert_eq!(packets.silent_for(now + Duration::from_secs(99)), Duration::ZERO);
     }
@@ -141,7 +142,7 @@ mod tests {
     async fn qos_2_remembers_that_nobody_heard() {
         let now = Instant::now();
         let mut packets = Packets::default();
-        packets.given("a", now);
+        packets.submitted("a", now);
         packets.sent(1, now);
         packets.received(1, true, now);
         assert_eq!(packets.answered(1, HEARD, now), Some(("a", Answer::Accepted { unheard: true })));
@@ -153,8 +154,8 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut packets = Packets::default();
         assert_eq!(packets.silent_for(at(100)), Duration::ZERO);
-        packets.given("a", at(0));
-        packets.given("b", at(5));
+        packets.submitted("a", at(0));
+        packets.submitted("b", at(5));
         packets.sent(1, at(5));
         packets.sent(2, at(5));
         assert_eq!(packets.silent_for(at(10)).as_secs(), 10);
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unanswered_ping_counts_too() {
+    async fn an_unanswered_ping_counts_as_silence() {
         let start = Instant::now();
         let mut packets = Packets::<()>::default();
         packets.pinged(start);

@@ -1,4 +1,4 @@
-//! A trial connection, stage by stage, for the administrator: what was tried, how long it took, what was found.
+//! The connection test: tries a connection stage by stage, and reports for each stage the result and the duration.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -17,29 +17,28 @@ use super::{
 use crate::domain::{
     delivery::DeadReason,
     mqtt_version::{Version, VersionPolicy},
-    probe_report::{TestProgress, TestReport},
+    probe_report::{Stage, TestProgress, TestReport},
     settings::{MqttSettings, QoS, Transport},
     status::{Failure, FailureKind},
 };
 
-/// The whole trial takes no longer.
-const AT_MOST: Duration = Duration::from_secs(AT_MOST_SECONDS as u64);
-const AT_MOST_SECONDS: u16 = 10;
+/// Maximum duration of the whole test.
+const MAX_DURATION: Duration = Duration::from_secs(MAX_SECONDS as u64);
+const MAX_SECONDS: u16 = 10;
 
-/// How long to wait for one's own message, once it was acknowledged.
+/// How long to wait for the test message to come back once it was acknowledged.
 const LOOPBACK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Tries to connect, log in, publish and hear one's own message. The service's connection is not disturbed: the trial has
-/// a client id of its own and no will.
+/// Tries to connect, log in, publish a message and receive it back. The service's connection is not disturbed: the test
+/// uses a different client id and has no will.
 pub async fn run(settings: Arc<MqttSettings>, watcher: Option<UnboundedSender<TestProgress>>) -> TestReport {
-    let mut report = Report { protocol: None, stages: Stages::watched_by(watcher) };
-    let trial = timeout(AT_MOST, stages(&settings, &mut report)).await;
-    match trial {
+    let mut report = Report { protocol: None, stages: Stages::reporting_to(watcher) };
+    match timeout(MAX_DURATION, run_stages(&settings, &mut report)).await {
         Ok(Ok(())) => report.passed(&settings),
         Ok(Err(failure)) => report.failed(failure),
         Err(_) => {
             let stage = report.stages.current();
-            report.failed(reason::timed_out(&settings.broker(), AT_MOST_SECONDS, stage))
+            report.failed(reason::timed_out(&settings.broker(), MAX_SECONDS, stage))
         }
     }
 }
@@ -52,7 +51,7 @@ struct Report {
 
 impl Report {
     fn passed(self, settings: &MqttSettings) -> TestReport {
-        let message = format!("{} accepts the login and takes messages.", settings.broker());
+        let message = format!("{} accepted the login and a test message.", settings.broker());
         TestReport { success: true, message, protocol: self.protocol, stages: self.stages.finish() }
     }
 
@@ -63,91 +62,119 @@ impl Report {
     }
 }
 
-async fn stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(), Failure> {
+async fn run_stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result<(), Failure> {
     let stages = &mut report.stages;
-    let line = SessionTransport::default();
-    line.keep(dial::open(settings, &line, stages).await?);
-    stages.begin("login");
-    let (mut session, found) = Session::open(settings, line).await?;
-    stages.pass(found);
+    let transport = SessionTransport::default();
+    transport.keep(dial::open(settings, &transport, stages).await?);
+    stages.begin(Stage::Login);
+    let (mut session, detail) = Session::open(settings, transport).await?;
+    stages.pass(detail);
     report.protocol = Some(session.version.as_str());
-    stages.begin("publish");
+    stages.begin(Stage::Publish);
     stages.pass(session.publish().await?);
-    stages.begin("loopback");
-    match session.hear().await? {
-        Some(true) => stages.pass("heard the test message"),
-        // What MQTT 5 acknowledges is permitted: this user may publish there, and not read.
-        Some(false) if session.version == Version::V5 => {
-            stages.end(None, "the broker took it, but does not let this user read the topic");
+    stages.begin(Stage::Loopback);
+    match session.receive_back().await? {
+        Loopback::Received => stages.pass("received the test message back"),
+        // With MQTT 5, an acknowledgement proves that publishing is allowed; only reading is not.
+        Loopback::NotReceived if session.version == Version::V5 => {
+            stages.end(
+                None,
+                "the broker accepted the test message but does not allow this user to read the topic",
+            );
         }
-        Some(false) => {
-            return Err(Failure::new(
-                FailureKind::NotAuthorized,
-                format!(
-                    "{} acknowledged the test message on {}, but did not pass it on. Its access rules seem to drop it: \
-                     permit this user to publish there, and to read it, since with MQTT 3.1.1 nothing else proves that \
-                     publishing is permitted.",
-                    settings.broker(),
-                    session.topic
-                ),
-            ));
+        Loopback::NotReceived => return Err(dropped(settings, &session.topic)),
+        Loopback::CannotSubscribe => {
+            let detail = "the broker does not allow this user to subscribe, so this could not be tested";
+            stages.end(None, detail);
         }
-        None => stages.end(None, "the broker does not let this user subscribe, so it could not be heard"),
     }
-    session.leave().await;
+    session.disconnect().await;
     Ok(())
 }
 
-/// The next event; after the end there is none.
-fn happened(event: Option<Result<Event, Ended>>) -> Result<Event, Failure> {
-    let over = || Failure::new(FailureKind::Closed, "The connection was closed.");
-    event.ok_or_else(over)?.map_err(|ended| ended.failure)
+/// With MQTT 3.1.1, the broker acknowledged the test message but did not deliver it.
+fn dropped(settings: &MqttSettings, topic: &str) -> Failure {
+    Failure::new(
+        FailureKind::NotAuthorized,
+        format!(
+            "{} acknowledged the test message on {topic} but did not deliver it. Its access rules probably drop the \
+             message: allow this user to publish and to read the topic. (With MQTT 3.1.1, only reading the message back \
+             proves that publishing is allowed.)",
+            settings.broker(),
+        ),
+    )
 }
 
+/// Returns the event, or the failure if the session has ended.
+fn event_or_failure(event: Option<Result<Event, Ended>>) -> Result<Event, Failure> {
+    let ended = || Failure::new(FailureKind::Closed, "The connection was closed.");
+    event.ok_or_else(ended)?.map_err(|ended| ended.failure)
+}
+
+/// The fate of the test message after the broker acknowledged it.
+enum Loopback {
+    Received,
+    NotReceived,
+    /// The broker refused the subscription.
+    CannotSubscribe,
+}
+
+fn refused(broker: &str, reason: &str) -> Failure {
+    Failure::new(FailureKind::Refused, format!("{broker} refused the test message ({reason})."))
+}
+
+/// Describes the accepted login: the MQTT version and the broker's limits.
 fn login_detail(settings: &MqttSettings, Accepted { version, refused, limits, .. }: &Accepted) -> String {
-    let before = refused.map(|refusal| {
+    let fallback = refused.map(|refusal| {
         let other = version.other();
         format!(", because MQTT {other} {refusal}")
     });
-    let before = before.unwrap_or_default();
-    let socket = match settings.transport {
+    let fallback = fallback.unwrap_or_default();
+    let websocket = match settings.transport {
         Transport::Tcp => String::new(),
         Transport::Websocket => format!("WebSocket at {}; ", settings.websocket_path),
     };
     match version {
         Version::V5 => format!(
-            "{socket}MQTT {version}{before}; the broker takes QoS {} and {} unacknowledged messages at most, {} retained messages",
+            "{websocket}MQTT {version}{fallback}; up to QoS {}, at most {} in flight, retained messages {}",
             limits.maximum_qos.level(),
             limits.receive_maximum,
-            if limits.retain_available { "keeps" } else { "does not keep" },
+            if limits.retain_available { "supported" } else { "not supported" },
         ),
-        Version::V311 => format!("{socket}MQTT {version}{before}; with it a broker does not tell its limits"),
+        Version::V311 => {
+            format!(
+                "{websocket}MQTT {version}{fallback}; with this version, brokers do not report their limits"
+            )
+        }
     }
 }
 
-/// One trial session.
+/// The session of a connection test.
 struct Session {
     settings: Arc<MqttSettings>,
     client: Client,
     events: Events,
     version: Version,
     topic: String,
-    text: Bytes,
+    payload: Bytes,
     may_subscribe: bool,
-    heard: bool,
+    is_received: bool,
 }
 
 impl Session {
-    async fn open(settings: &Arc<MqttSettings>, line: SessionTransport) -> Result<(Self, String), Failure> {
+    async fn open(
+        settings: &Arc<MqttSettings>,
+        transport: SessionTransport,
+    ) -> Result<(Self, String), Failure> {
         let options = SessionOptions {
             client_id: format!("{}-test-{:04x}", settings.client_id, rand::random::<u16>()),
             will: None,
             capacity: 4,
-            line,
+            transport,
         };
-        let mut events = client::open(settings, options, VersionPolicy::to(settings.protocol));
+        let mut events = client::open(settings, options, VersionPolicy::of_protocol(settings.protocol));
         loop {
-            let Event::Accepted(accepted) = happened(events.next().await)? else { continue };
+            let Event::Accepted(accepted) = event_or_failure(events.next().await)? else { continue };
             let detail = login_detail(settings, &accepted);
             let session = Self {
                 settings: Arc::clone(settings),
@@ -155,35 +182,36 @@ impl Session {
                 events,
                 version: accepted.version,
                 topic: settings.topic_prefix.test(),
-                text: format!("connection test {:016x}", rand::random::<u64>()).into(),
+                payload: format!("connection test {:016x}", rand::random::<u64>()).into(),
                 may_subscribe: false,
-                heard: false,
+                is_received: false,
             };
             return Ok((session, detail));
         }
     }
 
     async fn next(&mut self) -> Result<Event, Failure> {
-        let event = happened(self.events.next().await)?;
+        let event = event_or_failure(self.events.next().await)?;
         if let Event::Arrived { topic, payload } = &event {
-            self.heard |= topic == self.topic.as_bytes() && *payload == self.text;
+            self.is_received |= topic == self.topic.as_bytes() && *payload == self.payload;
         }
         Ok(event)
     }
 
+    /// Subscribes to the topic, publishes the test message and waits for the acknowledgement.
     async fn publish(&mut self) -> Result<String, Failure> {
-        self.publish_test().await.map_err(|failure| match (self.version, failure.kind) {
-            // MQTT 3.1.1 has no other way to say no.
+        self.publish_and_wait().await.map_err(|failure| match (self.version, failure.kind) {
+            // With MQTT 3.1.1, a broker has no other way to refuse a message.
             (Version::V311, FailureKind::Closed) => Failure::new(
                 FailureKind::Closed,
-                format!("{} Or does it not permit this user to publish to {}?", failure.message, self.topic),
+                format!("{} Or is this user not allowed to publish to {}?", failure.message, self.topic),
             ),
             _ => failure,
         })
     }
 
-    async fn publish_test(&mut self) -> Result<String, Failure> {
-        let overrun = |_| Failure::new(FailureKind::Closed, "The client took no message.");
+    async fn publish_and_wait(&mut self) -> Result<String, Failure> {
+        let overrun = |_| Failure::new(FailureKind::Closed, "The MQTT client's queue is full.");
         self.client.subscribe(&self.topic).map_err(overrun)?;
         loop {
             if let Event::Subscribed(granted) = self.next().await? {
@@ -193,7 +221,7 @@ impl Session {
         }
         let message = Message {
             topic: self.topic.clone(),
-            payload: self.text.clone(),
+            payload: self.payload.clone(),
             qos: QoS::AtLeastOnce,
             retain: false,
             expiry_seconds: None,
@@ -203,46 +231,41 @@ impl Session {
         loop {
             match self.next().await? {
                 Event::Answered(_, Answer::Accepted { .. }) | Event::Sent(0) => {
-                    return Ok(format!("{broker} took the test message on {}", self.topic));
+                    return Ok(format!("{broker} acknowledged the test message on {}", self.topic));
                 }
                 Event::Answered(_, Answer::Refused(DeadReason::NotAuthorized)) => {
                     return Err(Failure::new(
                         FailureKind::NotAuthorized,
                         format!(
-                            "{broker} does not permit this user to publish to {}. Add the topics below {}/ to its access \
-                             rules.",
+                            "{broker} does not allow this user to publish to {}. Add {}/# to its access rules.",
                             self.topic, self.settings.topic_prefix
                         ),
                     ));
                 }
-                Event::Answered(_, refused) => {
-                    return Err(Failure::new(
-                        FailureKind::Refused,
-                        format!("{broker} refused the test message ({refused:?})."),
-                    ));
-                }
+                Event::Answered(_, Answer::Refused(reason)) => return Err(refused(&broker, reason.as_str())),
+                Event::Answered(_, Answer::Deferred { reason, .. }) => return Err(refused(&broker, reason)),
                 _ => {}
             }
         }
     }
 
-    /// Whether one's own message came back; `None` when the broker does not permit to subscribe.
-    async fn hear(&mut self) -> Result<Option<bool>, Failure> {
+    /// Waits for the test message to come back.
+    async fn receive_back(&mut self) -> Result<Loopback, Failure> {
         if !self.may_subscribe {
-            return Ok(None);
+            return Ok(Loopback::CannotSubscribe);
         }
         let deadline = Instant::now() + LOOPBACK_PATIENCE;
-        while !self.heard {
+        while !self.is_received {
             match tokio::time::timeout_at(deadline, pin!(self.next())).await {
                 Ok(event) => event?,
-                Err(_) => return Ok(Some(false)),
+                Err(_) => return Ok(Loopback::NotReceived),
             };
         }
-        Ok(Some(true))
+        Ok(Loopback::Received)
     }
 
-    /// A clean disconnect, as far as the broker lets us.
-    async fn leave(mut self) {
+    /// Disconnects cleanly if the broker responds in time.
+    async fn disconnect(mut self) {
         if self.client.disconnect(Duration::from_secs(1)).is_ok() {
             while let Ok(Some(Ok(_))) = timeout(Duration::from_secs(1), self.events.next()).await {}
         }

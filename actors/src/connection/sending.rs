@@ -1,34 +1,39 @@
-//! Giving messages to the client, in order, as the broker's limits and what is suspected allow it.
+//! Submits messages to the MQTT client, in order, within the broker's limits and the quarantine.
 
 use actix::Context;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     ConnectionActor,
-    client::{self, Message},
+    client::{self, Answer, Message},
 };
 use crate::domain::{
+    delivery::DeadReason,
     ids::Seq,
     status::{Failure, FailureKind},
     suspects::MessageRef,
 };
 
-/// What travels under a packet id.
+/// Receives the result of publishing a state message.
+pub type ReplySender = oneshot::Sender<Result<(), Failure>>;
+
+/// A message that was submitted to the client.
 #[derive(Debug)]
 pub enum Submission {
     Event(Seq),
     State {
         topic: String,
         bytes: usize,
-        /// Told what became of it.
-        asker: Option<oneshot::Sender<Result<(), Failure>>>,
+        /// Receives the result.
+        reply: Option<ReplySender>,
     },
     /// The last message before a clean disconnect.
     Offline,
 }
 
 impl Submission {
-    pub fn travelling(&self) -> Option<MessageRef> {
+    /// Returns how the quarantine identifies the message; `None` if the message is exempt from it.
+    pub fn message_ref(&self) -> Option<MessageRef> {
         match self {
             Self::Event(seq) => Some(MessageRef::Event(*seq)),
             Self::State { topic, bytes, .. } => {
@@ -38,23 +43,60 @@ impl Submission {
         }
     }
 
+    pub fn is_event(&self) -> bool {
+        matches!(self, Self::Event(_))
+    }
+
     pub fn is_state(&self) -> bool {
         matches!(self, Self::State { .. })
     }
 }
 
-/// Why a message was not given to the client.
+/// Why a message was not submitted to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SubmitError {
-    /// It is larger than the broker takes.
+    /// It is larger than the broker accepts.
     TooLarge,
     /// The client's queue is full.
     Overrun,
 }
 
+impl SubmitError {
+    /// Converts to the failure that the sender of a state message gets.
+    pub fn to_failure(self, broker: &str) -> Failure {
+        match self {
+            Self::TooLarge => {
+                Failure::new(FailureKind::Refused, format!("The message is larger than {broker} accepts."))
+            }
+            Self::Overrun => {
+                let message = "Too many messages are waiting for the broker. Try again in a second.";
+                Failure::new(FailureKind::Busy, message)
+            }
+        }
+    }
+}
+
+/// Converts the broker's answer to the result that the sender of a state message gets.
+pub fn state_result(answer: Answer, broker: &str) -> Result<(), Failure> {
+    let reason = match answer {
+        Answer::Accepted { .. } => return Ok(()),
+        Answer::Refused(DeadReason::NotAuthorized) => {
+            let message = format!("{broker} does not allow publishing to this topic.");
+            return Err(Failure::new(FailureKind::NotAuthorized, message));
+        }
+        Answer::Refused(reason) => reason.as_str(),
+        Answer::Deferred { attempts: None, reason } => {
+            let message = format!("{broker} accepts no more messages at the moment ({reason}).");
+            return Err(Failure::new(FailureKind::Busy, message));
+        }
+        Answer::Deferred { attempts: Some(_), reason } => reason,
+    };
+    Err(Failure::new(FailureKind::Refused, format!("{broker} refused the message ({reason}).")))
+}
+
 impl ConnectionActor {
-    /// Sends the message as the broker's limits allow it, at once or when its turn comes.
-    pub(super) fn submit(&mut self, mut message: Message, parcel: Submission) -> Result<(), SubmitError> {
+    /// Sends the message within the broker's limits, now or when the quarantine releases it.
+    pub(super) fn submit(&mut self, mut message: Message, submission: Submission) -> Result<(), SubmitError> {
         let Some((_, limits)) = &self.session else { return Err(SubmitError::Overrun) };
         message.qos = message.qos.min(limits.maximum_qos);
         message.retain &= limits.retain_available;
@@ -62,53 +104,55 @@ impl ConnectionActor {
         if client::packet_size(&message) > max {
             return Err(SubmitError::TooLarge);
         }
-        if self.isolation.is_over() {
-            return self.give(message, parcel);
+        if self.quarantine.is_empty() {
+            return self.send_to_client(message, submission);
         }
-        let Some(travelling) = parcel.travelling() else { return self.give(message, parcel) };
-        match self.isolation.admit(travelling, (message, parcel), self.packets.len()) {
-            Some((message, parcel)) => self.give(message, parcel),
+        let Some(message_ref) = submission.message_ref() else {
+            return self.send_to_client(message, submission);
+        };
+        match self.quarantine.admit(message_ref, (message, submission), self.packets.len()) {
+            Some((message, submission)) => self.send_to_client(message, submission),
             None => Ok(()),
         }
     }
 
-    /// The broker answered: what waited for that may leave.
+    /// Sends messages that were held back, after the broker answered one.
     pub(super) fn release(&mut self, answered: &Submission, ctx: &mut Context<Self>) {
-        if let Some(travelling) = answered.travelling() {
-            self.isolation.answered(&travelling);
+        if let Some(message_ref) = answered.message_ref() {
+            self.quarantine.clear(&message_ref);
         }
-        while let Some((message, parcel)) = self.isolation.next(self.packets.len()) {
-            if self.give(message, parcel).is_err() {
+        while let Some((message, submission)) = self.quarantine.release_next(self.packets.len()) {
+            if self.send_to_client(message, submission).is_err() {
                 return self.overran(ctx);
             }
         }
     }
 
-    /// What found no room would be overtaken by the next one: the next link sends it again, in order.
+    /// Ends the link. Otherwise, later messages would overtake the one that did not fit; the next link sends them again,
+    /// in order.
     pub(super) fn overran(&mut self, ctx: &mut Context<Self>) {
-        self.end(Failure::new(FailureKind::Closed, "The MQTT client's queue overran."), ctx);
+        self.end(Failure::new(FailureKind::Closed, "The MQTT client's queue is full. Reconnecting."), ctx);
     }
 
-    /// Gives the message to the client.
-    fn give(&mut self, message: Message, parcel: Submission) -> Result<(), SubmitError> {
+    fn send_to_client(&mut self, message: Message, submission: Submission) -> Result<(), SubmitError> {
         let Some((client, _)) = &self.session else { return Err(SubmitError::Overrun) };
         client.publish(message).map_err(|client::Overrun| SubmitError::Overrun)?;
-        self.packets.given(parcel, Instant::now());
+        self.packets.submitted(submission, Instant::now());
         Ok(())
     }
 
     pub(super) fn submit_state(
         &mut self,
         message: Message,
-        asker: Option<oneshot::Sender<Result<(), Failure>>>,
+        reply: Option<ReplySender>,
     ) -> Result<(), SubmitError> {
         let (topic, bytes) = (message.topic.clone(), message.payload.len());
-        self.submit(message, Submission::State { topic, bytes, asker })
+        self.submit(message, Submission::State { topic, bytes, reply })
     }
 
-    /// How many states and tests wait for the broker.
-    pub(super) fn states(&self) -> usize {
-        let waiting = self.isolation.waiting().filter(|(_, parcel)| parcel.is_state());
+    /// Returns how many state and test messages wait for the broker.
+    pub(super) fn state_count(&self) -> usize {
+        let waiting = self.quarantine.waiting().filter(|(_, submission)| submission.is_state());
         self.packets.count(Submission::is_state) + waiting.count()
     }
 }

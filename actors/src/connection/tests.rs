@@ -1,4 +1,4 @@
-//! The connection's end is told, whatever the cause.
+//! The end of a connection is reported, whatever the cause.
 
 use actix::Addr;
 use tokio::net::TcpListener;
@@ -13,11 +13,11 @@ struct Fixture {
     connection: Addr<ConnectionActor>,
     ended: Recorded<ConnectionEnded>,
     link_down: Recorded<LinkDown>,
-    /// Accepts, and says nothing.
+    /// Accepts connections and sends nothing.
     _silent: TcpListener,
 }
 
-async fn connecting() -> Fixture {
+async fn connect_to_silent_server() -> Fixture {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = MqttSettings {
         broker_host: "127.0.0.1".to_owned(),
@@ -37,42 +37,42 @@ async fn connecting() -> Fixture {
         link_down: vec![link_down_to.recipient()],
         answered: answered.recipient(),
     };
-    let (settings, approach) = (Arc::new(settings), VersionPolicy::to(Protocol::Auto));
+    let (settings, version_policy) = (Arc::new(settings), VersionPolicy::of_protocol(Protocol::Auto));
     let connection =
-        ConnectionActor::new(LinkId(1), settings, approach, Suspects::default(), 10, peers).start();
+        ConnectionActor::new(LinkId(1), settings, version_policy, Suspects::default(), 10, peers).start();
     Fixture { connection, ended, link_down, _silent: silent }
 }
 
-async fn told<M>(told: &Recorded<M>) -> M {
+async fn next_fact<M>(recorded: &Recorded<M>) -> M {
     for _ in 0..1000 {
-        if let Some(fact) = told.take().pop() {
+        if let Some(fact) = recorded.take().pop() {
             return fact;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("nothing was told within 5 s");
+    panic!("no fact was reported within 5 s");
 }
 
 #[actix::test]
-async fn a_panic_is_told_as_a_failed_connection() {
-    let it = connecting().await;
+async fn a_panic_is_reported_as_a_failed_connection() {
+    let it = connect_to_silent_server().await;
     let _closed = it.connection.send(Crash).await;
-    let ended = told(&it.ended).await;
+    let ended = next_fact(&it.ended).await;
     assert_eq!(ended.failure.unwrap().kind, FailureKind::Panicked);
-    assert_eq!(told(&it.link_down).await.failure, Some(FailureKind::Panicked));
+    assert_eq!(next_fact(&it.link_down).await.failure, Some(FailureKind::Panicked));
 }
 
 #[actix::test]
 async fn a_broker_that_does_not_answer_the_login_is_a_timeout() {
-    let it = connecting().await;
-    let failure = told(&it.ended).await.failure.unwrap();
+    let it = connect_to_silent_server().await;
+    let failure = next_fact(&it.ended).await.failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Timeout);
     assert!(failure.message.contains("accepts connections"), "{}", failure.message);
 }
 
 #[actix::test]
-async fn closing_while_it_connects_ends_it_at_once() {
-    let it = connecting().await;
+async fn closing_during_a_connection_attempt_ends_it_immediately() {
+    let it = connect_to_silent_server().await;
     it.connection.send(Close).await.unwrap();
-    assert!(told(&it.ended).await.failure.is_none());
+    assert!(next_fact(&it.ended).await.failure.is_none());
 }

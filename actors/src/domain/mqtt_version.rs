@@ -1,8 +1,8 @@
-//! Which MQTT to try, and when to try the other one. Pure.
+//! Which MQTT version to try first, and when to try the other one. Pure.
 //!
-//! Not every broker says that it does not know a version: some close the connection on it. But a closed connection may
-//! as well be a broker that is just restarting, which is why a broker that is known to speak a version is not taken to
-//! have unlearnt it for that alone.
+//! Some brokers close the connection instead of reporting that they do not support a version. But a broker that is
+//! restarting closes connections too. A broker that is known to support a version therefore has to report that it no
+//! longer does; a closed connection is not sufficient.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// `5` or `3.1.1`.
+    /// Returns `5` or `3.1.1`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V5 => "5",
@@ -26,7 +26,7 @@ impl Version {
         }
     }
 
-    /// The one that is not this.
+    /// Returns the other version.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -42,27 +42,27 @@ impl fmt::Display for Version {
     }
 }
 
-/// How a broker turned a login down for what may be its version. Nothing else casts doubt on the version: no timeout, no
-/// wrong password, no failed encryption.
+/// How a broker refused a login, if the reason may be the MQTT version. Nothing else casts doubt on the version: no
+/// timeout, no wrong password, no failed TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It said that it does not speak it.
-    Said,
-    /// It closed the connection instead of an answer.
+    /// It reported that it does not support the version.
+    Reported,
+    /// It closed the connection without answering.
     Closed,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Said => "was refused",
+            Self::Reported => "was refused",
             Self::Closed => "was answered by closing the connection",
         })
     }
 }
 
-/// Which version a login begins with, and which refusals make it try the other one, at once and once; and what is known of
-/// a broker that speaks 3.1.1 and cannot tell its limits.
+/// Which version a login tries first, and after which refusals it tries the other one, immediately and once. It also has
+/// the highest QoS to use with MQTT 3.1.1, where the broker cannot report its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionPolicy {
     first: Version,
@@ -71,43 +71,44 @@ pub struct VersionPolicy {
 }
 
 impl VersionPolicy {
-    /// What the settings ask for, of a broker that is not known. `auto`: MQTT 5, and 3.1.1 when that is refused in whatever
-    /// way; else this version and no other.
-    pub fn to(protocol: Protocol) -> Self {
+    /// Returns the policy of the settings for a broker that is not known yet. `auto` tries MQTT 5, and 3.1.1 after any
+    /// refusal; otherwise only the configured version is tried.
+    pub fn of_protocol(protocol: Protocol) -> Self {
         match protocol {
-            Protocol::Auto => Self::new(Version::V5, &[Refusal::Said, Refusal::Closed]),
+            Protocol::Auto => Self::new(Version::V5, &[Refusal::Reported, Refusal::Closed]),
             Protocol::V5 => Self::new(Version::V5, &[]),
             Protocol::V311 => Self::new(Version::V311, &[]),
         }
     }
 
-    /// The broker has spoken this version lately: the other one only when it says that it does not any more.
-    pub fn known(version: Version) -> Self {
-        Self::new(version, &[Refusal::Said])
+    /// Returns the policy for a broker that has recently used this version: the other one is tried only if the broker
+    /// reports that it does not support this one.
+    pub fn of_known(version: Version) -> Self {
+        Self::new(version, &[Refusal::Reported])
     }
 
     fn new(first: Version, falls_back_on: &'static [Refusal]) -> Self {
         Self { first, falls_back_on, maximum_qos: QoS::ExactlyOnce }
     }
 
-    /// The same, to a broker that takes no higher QoS under 3.1.1.
+    /// Limits the QoS that is used with MQTT 3.1.1.
     #[must_use]
     pub fn with_maximum_qos(self, maximum_qos: QoS) -> Self {
         Self { maximum_qos, ..self }
     }
 
-    /// The highest QoS that the broker is thought to take under 3.1.1.
+    /// Returns the highest QoS to use with MQTT 3.1.1.
     pub fn maximum_qos(self) -> QoS {
         self.maximum_qos
     }
 
-    /// What to begin with.
+    /// Returns the version to try first.
     pub fn first(self) -> Version {
         self.first
     }
 
-    /// What to try next, after this version was refused.
-    pub fn after(self, tried: Version, refusal: Refusal) -> Option<Version> {
+    /// Returns the version to try after `tried` was refused; `None` if there is none.
+    pub fn fallback(self, tried: Version, refusal: Refusal) -> Option<Version> {
         (tried == self.first && self.falls_back_on.contains(&refusal)).then(|| tried.other())
     }
 }
@@ -115,37 +116,37 @@ impl VersionPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Refusal::{Closed, Said};
+    use Refusal::{Closed, Reported};
     use Version::{V5, V311};
 
     #[test]
-    fn an_unknown_broker_that_refuses_5_in_whatever_way_is_asked_for_3_1_1_and_then_never_again_for_5() {
-        let approach = VersionPolicy::to(Protocol::Auto);
-        assert_eq!(approach.first(), V5);
-        for refusal in [Said, Closed] {
-            assert_eq!(approach.after(V5, refusal), Some(V311));
-            assert_eq!(approach.after(V311, refusal), None);
+    fn an_unknown_broker_that_refuses_5_in_any_way_is_tried_with_3_1_1_and_not_again_with_5() {
+        let policy = VersionPolicy::of_protocol(Protocol::Auto);
+        assert_eq!(policy.first(), V5);
+        for refusal in [Reported, Closed] {
+            assert_eq!(policy.fallback(V5, refusal), Some(V311));
+            assert_eq!(policy.fallback(V311, refusal), None);
         }
     }
 
     #[test]
-    fn a_known_broker_has_to_say_that_it_speaks_the_version_no_more() {
+    fn a_known_broker_is_tried_with_the_other_version_only_if_it_reports_a_version_refusal() {
         for (version, other) in [(V5, V311), (V311, V5)] {
-            let approach = VersionPolicy::known(version);
-            assert_eq!(approach.first(), version);
-            assert_eq!(approach.after(version, Said), Some(other));
-            assert_eq!(approach.after(version, Closed), None, "it may be restarting");
-            assert_eq!(approach.after(other, Said), None);
+            let policy = VersionPolicy::of_known(version);
+            assert_eq!(policy.first(), version);
+            assert_eq!(policy.fallback(version, Reported), Some(other));
+            assert_eq!(policy.fallback(version, Closed), None, "it may be restarting");
+            assert_eq!(policy.fallback(other, Reported), None);
         }
     }
 
     #[test]
-    fn a_version_that_was_asked_for_is_the_only_one() {
+    fn a_configured_version_is_the_only_one_that_is_tried() {
         for (protocol, version) in [(Protocol::V5, V5), (Protocol::V311, V311)] {
-            let approach = VersionPolicy::to(protocol);
-            assert_eq!(approach.first(), version);
-            for refusal in [Said, Closed] {
-                assert_eq!(approach.after(version, refusal), None);
+            let policy = VersionPolicy::of_protocol(protocol);
+            assert_eq!(policy.first(), version);
+            for refusal in [Reported, Closed] {
+                assert_eq!(policy.fallback(version, refusal), None);
             }
         }
     }

@@ -1,39 +1,94 @@
 //! The result of a connection test, stage by stage.
 
+use std::fmt;
+
 use serde::Serialize;
 
-/// How far a trial connection has come. Where the broker has several addresses, stages begin again with each.
+/// A step of a connection test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Resolve the broker's name.
+    Resolve,
+    /// Open the TCP connection.
+    Connect,
+    /// Perform the TLS handshake.
+    Tls,
+    /// Log in over MQTT, including the WebSocket upgrade if there is one.
+    Login,
+    /// Publish a test message.
+    Publish,
+    /// Receive the test message back.
+    Loopback,
+}
+
+impl Stage {
+    /// The stage's name in the API and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Login => "login",
+            Self::Publish => "publish",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The progress of a running connection test. If the broker has several addresses, stages can begin again with each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TestProgress {
     /// This stage has begun.
-    Begun(&'static str),
+    Begun(Stage),
     /// This stage has ended.
     Stage(TestStage),
 }
 
-/// How a trial connection went.
+/// The result of a connection test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TestReport {
-    /// Whether every stage that could be tried was passed.
+    /// Whether no stage failed.
     pub success: bool,
-    /// The outcome in words; at a failure, its cause and the likely remedy.
+    /// The result in words; for a failure, the cause and how to fix it.
     pub message: String,
-    /// What the broker speaks, once known.
+    /// The MQTT version in use, `"5"` or `"3.1.1"`, once known.
     pub protocol: Option<&'static str>,
-    /// What was tried, in order; what comes after the first failure was not.
+    /// The stages that were tried, in order; the first failure is the last one.
     pub stages: Vec<TestStage>,
 }
 
-/// One stage of a trial connection.
+/// One stage of a connection test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TestStage {
-    /// `resolve`, `connect`, `tls`, `login`, `publish` or `loopback`.
-    pub name: &'static str,
-    /// Whether it was passed; `None` when it could not be told.
+    /// Which stage it is.
+    pub name: Stage,
+    /// Whether it passed; `None` if that could not be determined.
     pub ok: Option<bool>,
     /// How long it took.
     pub duration_ms: u64,
     /// What was found, or what went wrong.
     pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_has_the_same_name_in_text_and_in_json() {
+        use Stage::{Connect, Login, Loopback, Publish, Resolve, Tls};
+        for stage in [Resolve, Connect, Tls, Login, Publish, Loopback] {
+            assert_eq!(serde_json::to_value(stage).unwrap(), stage.as_str());
+            assert_eq!(stage.to_string(), stage.as_str());
+        }
+        assert_eq!(format!("{Tls:<9}|"), "tls      |");
+    }
 }

@@ -1,4 +1,4 @@
-//! What the service tells of itself: one vocabulary for the API, the logs and the metrics.
+//! The connection's status: one vocabulary for the API, the logs and the metrics.
 
 use std::fmt;
 
@@ -6,42 +6,42 @@ use serde::Serialize;
 
 use crate::domain::clock::Timestamp;
 
-/// Why a connection failed or ended, as users act on it.
+/// The machine-readable cause of a failed or ended connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// The broker's name has no address.
+    /// The broker's name cannot be resolved.
     NameNotFound,
-    /// No way to the broker's network.
+    /// There is no route to the broker's network.
     Unreachable,
     /// The broker did not answer in time.
     Timeout,
-    /// Nothing listens on the broker's port, or the broker turned the connection down.
+    /// Nothing listens on the broker's port, or the broker refused the connection.
     Refused,
-    /// The broker takes no further message at the moment.
+    /// The broker temporarily accepts no more messages.
     Busy,
-    /// The broker does not accept this user name and password.
+    /// The broker does not accept the user name and password.
     BadCredentials,
-    /// The broker does not permit this login or action.
+    /// The broker does not allow this login or action.
     NotAuthorized,
-    /// What answered does not speak this MQTT.
+    /// The server does not speak MQTT, or not the expected version.
     Protocol,
-    /// The encrypted connection could not be set up.
+    /// The TLS connection could not be established.
     Tls,
     /// Another client connected with the same client id.
     TakenOver,
-    /// Connected, but the broker answered nothing for too long.
+    /// Connected, but the broker acknowledged nothing for too long.
     Stalled,
     /// The connection was closed or lost.
     Closed,
-    /// A fault in this program; it was contained.
+    /// A bug in this program ended the connection.
     Panicked,
-    /// A stored secret cannot be read with the identity at hand.
+    /// A stored secret cannot be decrypted with the current identity.
     SecretUnreadable,
 }
 
 impl FailureKind {
-    /// The kind's name in the API, the logs and the metrics.
+    /// Returns the kind's name in the API, the logs and the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NameNotFound => "name_not_found",
@@ -68,53 +68,120 @@ impl fmt::Display for FailureKind {
     }
 }
 
-/// A failure as it is told: the kind, and what happened with the likely remedy, in words. Never a secret.
+/// A failure that is reported to users: its kind, and a message that explains the cause and how to fix it. It never
+/// contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What kind of failure.
+    /// Its kind.
     pub kind: FailureKind,
-    /// What happened and what can be done.
+    /// What happened, and how to fix it.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure of `kind`, told by `message`.
+    /// Creates a failure of this kind with this message.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 }
 
-/// The newest failure, with its time.
+/// The latest failure, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LastError {
-    /// What kind of failure.
+    /// Its kind.
     pub kind: FailureKind,
-    /// What happened and what can be done.
+    /// What happened, and how to fix it.
     pub message: String,
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
 }
 
-/// Where the connection stands.
+/// The state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConnectionState {
-    /// The settings say not to connect.
+    /// The connection is disabled in the settings.
     Disabled,
-    /// An attempt is under way.
+    /// A connection attempt is in progress.
     Connecting,
-    /// The broker accepted the login and has answered lately.
+    /// The broker accepted the login and responds.
     Connected,
-    /// An attempt failed or the connection was lost; the next attempt is due at `next_attempt_at`.
+    /// An attempt failed or the connection was lost. The next attempt is due at `next_attempt_at`.
     Waiting,
 }
 
-/// What works, but not as its user would wish.
+/// The machine-readable cause of a warning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WarningKind {
+    /// The broker accepted the latest event, but nobody subscribes to its topic.
+    NoSubscribers,
+    /// An event was old when it arrived.
+    LateOnArrival,
+    /// A camera is beyond the limit and is not registered.
+    TooManyCameras,
+    /// The broker does not support the configured QoS.
+    QosLowered,
+    /// The broker does not support retained messages.
+    RetainUnavailable,
+    /// Another client connects with the same client id.
+    ClientIdTakenOver,
+    /// The broker's certificate is not verified.
+    TlsInsecure,
+    /// A certificate has expired or expires soon.
+    CertificateExpires,
+}
+
+impl WarningKind {
+    /// Returns the kind's name in the API and the logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSubscribers => "no_subscribers",
+            Self::LateOnArrival => "late_on_arrival",
+            Self::TooManyCameras => "too_many_cameras",
+            Self::QosLowered => "qos_lowered",
+            Self::RetainUnavailable => "retain_unavailable",
+            Self::ClientIdTakenOver => "client_id_taken_over",
+            Self::TlsInsecure => "tls_insecure",
+            Self::CertificateExpires => "certificate_expires",
+        }
+    }
+}
+
+impl fmt::Display for WarningKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that works, but not as configured or expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// A short name (`no_subscribers`, `qos_lowered`, `late_on_arrival` …).
-    pub kind: &'static str,
-    /// What it means and what can be done.
+    /// Its kind.
+    pub kind: WarningKind,
+    /// What it means, and what to do.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_kind_has_the_same_name_in_the_logs_and_in_json() {
+        use WarningKind as K;
+        for kind in [
+            K::NoSubscribers,
+            K::LateOnArrival,
+            K::TooManyCameras,
+            K::QosLowered,
+            K::RetainUnavailable,
+            K::ClientIdTakenOver,
+            K::TlsInsecure,
+            K::CertificateExpires,
+        ] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+    }
 }

@@ -1,24 +1,25 @@
-//! Messages that may be the reason why a broker ended the connection.
+//! Messages that may have made the broker end the connection (see docs/architecture.md, Poison messages).
 
 use std::collections::BTreeSet;
 
 use crate::domain::ids::Seq;
 
-/// A message between us and the broker.
+/// Identifies a message that is sent to the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageRef {
     /// An event.
     Event(Seq),
-    /// Anything else.
+    /// Any other message, such as a camera's state.
     State {
-        /// Where it goes.
+        /// Its topic.
         topic: String,
         /// The length of its payload.
         bytes: usize,
     },
 }
 
-/// What was in flight when a link ended over a protocol error, and has not been answered since.
+/// The messages that were in flight when a connection ended with a protocol error, and that the broker has not
+/// acknowledged since. A state message is identified by its topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Suspects {
     events: BTreeSet<Seq>,
@@ -26,22 +27,22 @@ pub struct Suspects {
 }
 
 impl Suspects {
-    pub(crate) fn add(&mut self, what: &MessageRef) {
-        match what {
+    pub(crate) fn insert(&mut self, message: &MessageRef) {
+        match message {
             MessageRef::Event(seq) => self.events.insert(*seq),
             MessageRef::State { topic, .. } => self.topics.insert(topic.clone()),
         };
     }
 
-    pub(crate) fn remove(&mut self, what: &MessageRef) {
-        match what {
+    pub(crate) fn remove(&mut self, message: &MessageRef) {
+        match message {
             MessageRef::Event(seq) => self.events.remove(seq),
             MessageRef::State { topic, .. } => self.topics.remove(topic),
         };
     }
 
-    pub(crate) fn contain(&self, what: &MessageRef) -> bool {
-        match what {
+    pub(crate) fn contains(&self, message: &MessageRef) -> bool {
+        match message {
             MessageRef::Event(seq) => self.events.contains(seq),
             MessageRef::State { topic, .. } => self.topics.contains(topic),
         }

@@ -1,4 +1,4 @@
-//! What can be said to the [`ConnectionActor`](super::ConnectionActor), and what it reports.
+//! The messages that the [`ConnectionActor`](crate::connection::ConnectionActor) handles, and what it forwards.
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
@@ -9,65 +9,65 @@ use crate::domain::{
     status::Failure,
 };
 
-/// One event on its way to the broker: everything that was decided when it was sent.
+/// An event to send to the broker, with everything that was decided when it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Its place in the log.
+    /// Its position in the event log.
     pub seq: Seq,
-    /// Where it goes.
+    /// The topic.
     pub topic: String,
-    /// What subscribers get.
+    /// The payload.
     pub payload: Bytes,
-    /// How it is acknowledged.
+    /// The quality of service.
     pub qos: QoS,
-    /// Whether the broker keeps it for later subscribers.
+    /// Whether the broker retains it for later subscribers.
     pub retain: bool,
-    /// For how many seconds a broker may keep it (MQTT 5).
+    /// After how many seconds the broker discards it (MQTT 5).
     pub expiry_seconds: Option<u32>,
 }
 
-/// From the outbox: send these events, in this order. Each is answered by an
-/// [`Answered`](crate::messages::link::Answered), or by the end of the link.
+/// From the outbox: sends these events, in this order. For each, an
+/// [`Answered`](crate::messages::link::Answered) follows, unless the link ends first.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Deliver(pub Vec<Outgoing>);
 
-/// From the supervisor: publish one message that is not an event (a test, a state), and answer when the broker has
-/// acknowledged it.
+/// From the retained actor and the supervisor: publishes one message that is not an event (a state, a test message).
+/// The response arrives when the broker has acknowledged the message.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), Failure>")]
 pub struct PublishState {
-    /// Where it goes.
+    /// The topic.
     pub topic: String,
-    /// What it says.
+    /// The payload.
     pub payload: Bytes,
-    /// Whether the broker keeps it.
+    /// Whether the broker retains it.
     pub retain: bool,
 }
 
-/// From the `DiscoveryActor`: subscribe to this topic, and tell what arrives there while the link lasts.
+/// From the discovery actor: subscribes to a topic, and forwards what arrives there while the link lasts.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Subscribe {
-    /// Without wildcards.
+    /// The topic, without wildcards.
     pub topic: String,
-    /// Told what arrives.
+    /// Receives the messages.
     pub to: Recipient<Arrived>,
 }
 
-/// Fact: a message arrived on a topic that was subscribed to.
+/// Fact, from the connection: a message arrived on a topic that was subscribed to.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Arrived {
-    /// On which link.
+    /// The link on which it arrived.
     pub link: LinkId,
-    /// Where.
+    /// The topic.
     pub topic: String,
-    /// What it says.
+    /// The payload.
     pub payload: Bytes,
 }
 
-/// From the supervisor: say `offline`, disconnect cleanly and end.
+/// From the supervisor: publishes `offline`, disconnects cleanly and ends.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Close;

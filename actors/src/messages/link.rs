@@ -1,4 +1,4 @@
-//! What a connection reports to the actors that publish over it.
+//! The facts that a connection reports to the actors that publish over it.
 
 use actix::{Message, Recipient};
 
@@ -12,44 +12,44 @@ use crate::{
     messages::connection::{Deliver, PublishState, Subscribe},
 };
 
-/// Fact from the connection: events can be delivered on this link.
+/// Fact, from the connection: events can be delivered on this link.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct LinkUp {
-    /// Which link.
+    /// The link.
     pub link: LinkId,
     /// How many unacknowledged events the broker accepts (MQTT 5 Receive Maximum).
     pub receive_maximum: u16,
-    /// Whether what is more than that waits in the client.
+    /// Whether the client queues messages beyond `receive_maximum`.
     pub may_queue: bool,
-    /// Takes events to send.
+    /// Sends events.
     pub deliver: Recipient<Deliver>,
     /// `host:port` of the broker.
     pub broker: String,
-    /// Publishes what is not an event.
+    /// Publishes messages that are not events.
     pub publish: Recipient<PublishState>,
     /// Subscribes to a topic.
     pub subscribe: Recipient<Subscribe>,
 }
 
-/// Fact from the connection: the link is gone; what was in flight on it is not acknowledged.
+/// Fact, from the connection: the link is down. Nothing that is still in flight on it will be acknowledged.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct LinkDown {
-    /// Which link.
+    /// The link.
     pub link: LinkId,
-    /// Why; `None` when it was closed as asked.
+    /// Why it ended; `None` if it was closed on request.
     pub failure: Option<FailureKind>,
-    /// The only message that was in flight when the link ended over a protocol error.
-    pub alone: Option<MessageRef>,
+    /// The message that was alone in flight when the link ended with a protocol error.
+    pub sole_suspect: Option<MessageRef>,
 }
 
-/// Fact from the connection: answers of the broker, in the order in which they came.
+/// Fact, from the connection: the broker's answers, in the order in which they arrived.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Answered {
-    /// On which link.
+    /// The link.
     pub link: LinkId,
-    /// Which event, and how.
+    /// Each answered event, with its outcome.
     pub outcomes: Vec<(Seq, Outcome)>,
 }

@@ -1,4 +1,4 @@
-//! What can be said to the [`SupervisorActor`](super::SupervisorActor), and what it answers.
+//! The messages that the [`SupervisorActor`](crate::supervisor::SupervisorActor) handles, and its responses.
 
 use actix::Message;
 
@@ -10,33 +10,34 @@ use crate::domain::{
     suspects::Suspects,
 };
 
-/// From the HTTP layer: how does the connection stand?
+/// From the HTTP layer and the stream: returns the status of the connection.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "ConnectionStatus")]
 pub struct GetStatus;
 
-/// How the connection stands.
+/// The status of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionStatus {
-    /// Where it stands.
+    /// The state of the connection.
     pub state: ConnectionState,
-    /// `host:port`; `None` when none is set.
+    /// `host:port` of the broker; `None` if none is configured.
     pub broker: Option<String>,
-    /// What the broker speaks, `"5"` or `"3.1.1"`, while connected.
+    /// The MQTT version in use, `"5"` or `"3.1.1"`, while connected.
     pub protocol: Option<&'static str>,
-    /// When the newest connection came up.
+    /// When the latest connection was established.
     pub last_connected_at: Option<Timestamp>,
-    /// The newest failure, until a connection has come up after it and stayed; kept so that one can see what was.
+    /// The latest failure. It is kept until a later connection has stayed up, so that users can see the cause.
     pub last_error: Option<LastError>,
     /// How many attempts have failed in a row.
     pub reconnect_attempt: u32,
     /// When the next attempt is due.
     pub next_attempt_at: Option<Timestamp>,
-    /// What is not as it should be.
+    /// Current warnings.
     pub warnings: Vec<Warning>,
 }
 
-/// From the HTTP layer: publish a test message to `{prefix}/test`, and answer when the broker has acknowledged it.
+/// From the HTTP layer: publishes a test message to `{prefix}/test`. The response arrives when the broker has
+/// acknowledged the message.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<TestMessageSent, TestMessageError>")]
 pub struct PublishTestMessage;
@@ -44,7 +45,7 @@ pub struct PublishTestMessage;
 /// The test message was acknowledged by the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestMessageSent {
-    /// Where it went.
+    /// Its topic.
     pub topic: String,
 }
 
@@ -54,46 +55,46 @@ pub enum TestMessageError {
     /// There is no connection.
     #[error("not connected to a broker")]
     NotConnected,
-    /// The broker refused it, or the connection was lost meanwhile.
+    /// The broker refused it, or the connection was lost before the acknowledgement.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
 
-/// From whoever stops the service: close the connection (publishing `offline` first) and make no new one. Answered when
+/// From the service: publishes `offline`, closes the connection and does not open a new one. The response arrives when
 /// the connection is closed, or after two seconds.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Shutdown;
 
-/// Fact, to the supervisor: the broker accepted the login.
+/// Fact, from the connection: the broker accepted the login.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Connected {
-    /// Which link.
+    /// The link.
     pub link: LinkId,
-    /// What is spoken.
+    /// The MQTT version in use.
     pub version: Version,
-    /// How the other version had been turned down before, if it had.
+    /// How the broker refused the other version before, if it did.
     pub refused: Option<Refusal>,
-    /// What the broker cannot do as the settings ask.
+    /// Settings that the broker does not support.
     pub warnings: Vec<Warning>,
     /// When the broker's certificate expires; `None` without TLS.
     pub certificate_ends: Option<Timestamp>,
 }
 
-/// Fact, to the supervisor: this connection is over. Told exactly once, whatever the cause.
+/// Fact, from the connection: it has ended. Sent exactly once, whatever the cause.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct ConnectionEnded {
-    /// Which link.
+    /// The link.
     pub link: LinkId,
-    /// Why; `None` when it was closed as asked.
+    /// Why it ended; `None` if it was closed on request.
     pub failure: Option<Failure>,
-    /// The broker closed it after the login, in good order and without a word.
+    /// Whether the broker closed it cleanly after the login, without giving a reason.
     pub closed: bool,
-    /// MQTT 3.1.1: the broker closed the connection instead of an answer to the first QoS 2 event. A broker that does not
-    /// take QoS 2 has no other way to say so.
+    /// MQTT 3.1.1: whether the broker closed the connection instead of acknowledging the first QoS 2 event. A broker
+    /// without QoS 2 has no other way to refuse it.
     pub closed_on_qos2: bool,
-    /// What the next connection is to send alone.
+    /// Messages that the next connection must send alone.
     pub suspects: Suspects,
 }

@@ -57,13 +57,13 @@ impl OutboxActor {
     }
 
     /// The link is gone. Answers whether it was the current one.
-    pub(super) fn link_down(&mut self, LinkDown { link, failure, alone }: LinkDown) -> bool {
+    pub(super) fn link_down(&mut self, LinkDown { link, failure, sole_suspect }: LinkDown) -> bool {
         let in_flight = self.window.in_flight();
         if !self.window.link_down(link) {
             return false;
         }
         self.link = None;
-        let alone = match alone {
+        let alone = match sole_suspect {
             Some(MessageRef::Event(seq)) => Some(seq),
             Some(MessageRef::State { .. }) | None => None,
         };

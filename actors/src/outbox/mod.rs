@@ -283,7 +283,7 @@ impl OutboxActor {
 
     fn leave_link(&mut self, ctx: &mut Context<Self>) {
         if let Some(link) = self.window.link()
-            && self.link_down(LinkDown { link, failure: None, alone: None })
+            && self.link_down(LinkDown { link, failure: None, sole_suspect: None })
         {
             self.link_gone(ctx);
         }

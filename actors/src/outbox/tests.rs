@@ -13,7 +13,7 @@ use crate::{
         event::DetectionEvent,
         event_log::{EventQuery, Receipt},
         ids::{CameraId, EventId, LinkId},
-        status::FailureKind,
+        status::{FailureKind, WarningKind},
         suspects::MessageRef,
     },
     messages::{
@@ -125,14 +125,14 @@ impl Fixture {
 
     async fn link_down(&mut self, failure: Option<FailureKind>) {
         let (link, _) = self.delivered.take().unwrap();
-        self.outbox.send(LinkDown { link, failure, alone: None }).await.unwrap();
+        self.outbox.send(LinkDown { link, failure, sole_suspect: None }).await.unwrap();
     }
 
     /// The link ends over this event, which alone was in flight.
     async fn link_broken_by(&mut self, seq: i64) {
         let (link, _) = self.delivered.take().unwrap();
-        let (failure, alone) = (Some(FailureKind::Protocol), Some(MessageRef::Event(Seq(seq))));
-        self.outbox.send(LinkDown { link, failure, alone }).await.unwrap();
+        let (failure, sole_suspect) = (Some(FailureKind::Protocol), Some(MessageRef::Event(Seq(seq))));
+        self.outbox.send(LinkDown { link, failure, sole_suspect }).await.unwrap();
     }
 
     /// What was sent on the current link since the last time, at least `count` events.
@@ -375,7 +375,7 @@ async fn invariant_10_late_events_go_to_history_and_are_told_so() {
     let sent = it.sent(2).await;
     let topics: Vec<_> = sent.iter().map(|outgoing| outgoing.topic.as_str()).collect();
     assert_eq!(topics, ["liveobject/camera/door/history", "liveobject/camera/door/event"]);
-    assert_eq!(it.status().await.warnings[0].kind, "late_on_arrival");
+    assert_eq!(it.status().await.warnings[0].kind, WarningKind::LateOnArrival);
     it.acknowledge([1, 2]).await;
     it.noted(2).await;
     assert!(it.delivery("old").await.late);
@@ -438,7 +438,7 @@ async fn nobody_listening_is_counted_and_told() {
     it.link_up(100).await;
     it.sent(2).await;
     it.answer([(1, Outcome::Delivered { unheard: true })]).await;
-    assert_eq!(it.status().await.warnings[0].kind, "no_subscribers");
+    assert_eq!(it.status().await.warnings[0].kind, WarningKind::NoSubscribers);
     assert_eq!(it.metrics.events_unheard.get(), 1);
     it.acknowledge([2]).await;
     assert_eq!(it.status().await.warnings, []);

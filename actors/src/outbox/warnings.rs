@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{ids::CameraId, status::Warning};
+use crate::domain::{
+    ids::CameraId,
+    status::{Warning, WarningKind},
+};
 
 /// How long a late arrival is shown, and how often it is logged.
 const SHOWN_FOR: Duration = Duration::from_mins(10);
@@ -73,7 +76,7 @@ impl Warnings {
         let mut shown = Vec::new();
         if let Some(topic) = &self.unheard_on {
             shown.push(Warning {
-                kind: "no_subscribers",
+                kind: WarningKind::NoSubscribers,
                 message: format!(
                     "The broker has taken the newest event, but nobody subscribes to {topic}. Check the topic prefix \
                      and the subscriber."
@@ -83,7 +86,7 @@ impl Warnings {
         let arrival = self.late_arrival.as_ref().filter(|a| now.saturating_duration_since(a.at) < SHOWN_FOR);
         if let Some(LateArrival { camera_id, seconds, .. }) = arrival {
             shown.push(Warning {
-                kind: "late_on_arrival",
+                kind: WarningKind::LateOnArrival,
                 message: format!(
                     "An event of camera {camera_id} was {} old when it arrived, and went to the history topic. \
                      Either a clock is wrong (here or at the source) or the source is slow.",
@@ -95,7 +98,7 @@ impl Warnings {
             self.unregistered.as_ref().filter(|one| now.saturating_duration_since(one.at) < SHOWN_FOR);
         if let Some(Unregistered { camera_id, max, .. }) = one_too_many {
             shown.push(Warning {
-                kind: "too_many_cameras",
+                kind: WarningKind::TooManyCameras,
                 message: format!(
                     "Camera {camera_id} is not registered: {max} cameras are known already. Its events are published, but \
                      it has no state and is not announced to Home Assistant. Delete cameras that are gone, or raise \
@@ -128,7 +131,7 @@ mod tests {
         let mut warnings = Warnings::default();
         assert!(warnings.late_on_arrival(&camera, 400, start));
         assert!(!warnings.late_on_arrival(&camera, 400, start + minute));
-        assert_eq!(warnings.shown(start + 10 * minute)[0].kind, "late_on_arrival");
+        assert_eq!(warnings.shown(start + 10 * minute)[0].kind, WarningKind::LateOnArrival);
         assert!(warnings.late_on_arrival(&camera, 400, start + 10 * minute));
         assert_eq!(warnings.shown(start + 20 * minute), []);
     }
@@ -147,7 +150,7 @@ mod tests {
     async fn no_subscribers_is_over_when_somebody_hears() {
         let mut warnings = Warnings::default();
         warnings.acknowledged(Some("a/b".to_owned()));
-        assert_eq!(warnings.shown(Instant::now())[0].kind, "no_subscribers");
+        assert_eq!(warnings.shown(Instant::now())[0].kind, WarningKind::NoSubscribers);
         warnings.acknowledged(None);
         assert_eq!(warnings.shown(Instant::now()), []);
     }

@@ -349,9 +349,9 @@ impl Handler<LinkUp> for RetainedActor {
 impl Handler<LinkDown> for RetainedActor {
     type Result = ();
 
-    fn handle(&mut self, LinkDown { link, alone, .. }: LinkDown, ctx: &mut Self::Context) {
+    fn handle(&mut self, LinkDown { link, sole_suspect, .. }: LinkDown, ctx: &mut Self::Context) {
         if self.link.as_ref().is_some_and(|current| current.id == link) {
-            if let Some(MessageRef::State { topic, bytes }) = alone {
+            if let Some(MessageRef::State { topic, bytes }) = sole_suspect {
                 self.broke_link(&topic, bytes);
             }
             self.leave_link(ctx);

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// A connection that has stayed up for so long was a good one: the next failure starts again at the shortest wait. A
-/// broker that accepts and drops is thereby not tried in a tight loop.
+/// A connection that has been up for this long is stable: after it, the next failure starts again at the shortest wait.
+/// A broker that accepts connections and drops them soon is therefore not retried in a tight loop.
 pub const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 const WAITS_SECONDS: [u32; 7] = [1, 2, 4, 8, 16, 32, 60];
 const MAX_SHORTENING: f64 = 0.2;
 
-/// The wait after so many failures in a row (counted from 1): 1, 2, 4, 8, 16, 32, 60, 60 … s, shortened by up to a
-/// fifth so that many clients of one broker do not return in step. `jitter` lies in `0.0..=1.0`.
+/// Returns how long to wait after this many failures in a row (from 1): 1, 2, 4, 8, 16, 32, 60, 60 … s, shortened by
+/// up to a fifth so that the clients of a broker do not all reconnect at once. `jitter` is in `0.0..=1.0`.
 pub fn wait_after(failures: u32, jitter: f64) -> Duration {
     let step = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
     let longest = WAITS_SECONDS[WAITS_SECONDS.len() - 1];
@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_only_shortens_and_by_a_fifth_at_most() {
+    fn jitter_shortens_a_wait_by_a_fifth_at_most() {
         assert_eq!(wait_after(1, 1.0), Duration::from_millis(800));
         assert_eq!(wait_after(7, 1.0), Duration::from_secs(48));
         assert_eq!(wait_after(7, 9.0), Duration::from_secs(48));

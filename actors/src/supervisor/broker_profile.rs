@@ -1,8 +1,8 @@
-//! What is known of the broker that it does not tell: which versions it speaks, and whether it takes QoS 2. Pure: time is
-//! given.
+//! What experience shows about the broker: which MQTT versions it supports, and whether it supports QoS 2. Pure: the time
+//! is an argument.
 //!
-//! So that a broker of old times does not cost a refused login each time, and yet is found to speak MQTT 5 once it does.
-//! It holds for one broker, and is forgotten when the settings change or the process ends.
+//! A broker without MQTT 5 is therefore not asked for it at every login, and an upgrade of the broker is still noticed. A
+//! profile belongs to one broker. It is discarded when the settings change or the process ends.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use crate::domain::{
     settings::{Protocol, QoS},
 };
 
-/// A broker that refused MQTT 5 is asked again after so long, when it is connected anew.
-const OLD_FOR: Duration = Duration::from_hours(24);
+/// How long a refusal of MQTT 5 is remembered. The first connection after that tries MQTT 5 again.
+const NO_V5_FOR: Duration = Duration::from_hours(24);
 
-/// A broker that closed the connection on QoS 2 so many times in a row does not take it.
-const BALKS: u32 = 2;
+/// After closing this many connections in a row on QoS 2, a broker is assumed not to support it.
+const MAX_QOS2_CLOSES: u32 = 2;
 
 #[derive(Debug, Default)]
-enum Known {
+enum Versions {
     #[default]
-    Nothing,
-    /// It closed the connection on MQTT 5 and then spoke 3.1.1: it may have been restarting. The second time is believed.
-    Suspected,
-    Modern,
-    Old {
+    Unknown,
+    /// It closed the connection on MQTT 5 and then accepted 3.1.1. It may have been restarting; only a second time counts.
+    PerhapsOnlyV311,
+    V5,
+    OnlyV311 {
         since: Instant,
     },
 }
@@ -34,48 +34,49 @@ enum Known {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct BrokerProfile {
-    known: Known,
+    versions: Versions,
     /// How many connections in a row the broker closed on QoS 2.
-    balks: u32,
+    qos2_closes: u32,
 }
 
 impl BrokerProfile {
-    /// How the next login is to be tried.
-    pub fn approach(&self, protocol: Protocol, now: Instant) -> VersionPolicy {
-        let maximum_qos = if self.balks >= BALKS { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
-        let approach = match (protocol, &self.known) {
-            (Protocol::Auto, Known::Modern) => VersionPolicy::known(Version::V5),
-            (Protocol::Auto, Known::Old { since }) if now.duration_since(*since) < OLD_FOR => {
-                VersionPolicy::known(Version::V311)
+    /// Returns which versions the next login tries.
+    pub fn version_policy(&self, protocol: Protocol, now: Instant) -> VersionPolicy {
+        let lacks_qos2 = self.qos2_closes >= MAX_QOS2_CLOSES;
+        let maximum_qos = if lacks_qos2 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+        let policy = match (protocol, &self.versions) {
+            (Protocol::Auto, Versions::V5) => VersionPolicy::of_known(Version::V5),
+            (Protocol::Auto, Versions::OnlyV311 { since }) if now.duration_since(*since) < NO_V5_FOR => {
+                VersionPolicy::of_known(Version::V311)
             }
-            _ => VersionPolicy::to(protocol),
+            _ => VersionPolicy::of_protocol(protocol),
         };
-        approach.with_maximum_qos(maximum_qos)
+        policy.with_maximum_qos(maximum_qos)
     }
 
-    /// The broker accepted a login of this version, after it had refused the other one in this way.
+    /// Records that the broker accepted a login with this version, perhaps after refusing the other one.
     pub fn accepted(&mut self, version: Version, refused: Option<Refusal>, now: Instant) {
-        self.known = match (version, refused, &self.known) {
-            (Version::V5, ..) => Known::Modern,
-            (Version::V311, Some(Refusal::Closed), Known::Nothing) => Known::Suspected,
-            // As it was known to be: since then.
-            (Version::V311, None, Known::Old { since }) => Known::Old { since: *since },
-            (Version::V311, ..) => Known::Old { since: now },
+        self.versions = match (version, refused, &self.versions) {
+            (Version::V5, ..) => Versions::V5,
+            (Version::V311, Some(Refusal::Closed), Versions::Unknown) => Versions::PerhapsOnlyV311,
+            (Version::V311, None, Versions::OnlyV311 { since }) => Versions::OnlyV311 { since: *since },
+            (Version::V311, ..) => Versions::OnlyV311 { since: now },
         };
     }
 
-    /// The broker closed the connection instead of an answer to the login. Once that may be a restart; if it was another
-    /// broker's way to refuse the version, the next login finds out.
-    pub fn turned_away(&mut self) {
-        if !matches!(self.known, Known::Suspected) {
-            self.known = Known::Nothing;
+    /// Records that the broker closed the connection instead of answering the login. It may have been restarting, or it
+    /// may be another broker that refuses the version; the next login shows which.
+    pub fn closed_at_login(&mut self) {
+        if !matches!(self.versions, Versions::PerhapsOnlyV311) {
+            self.versions = Versions::Unknown;
         }
     }
 
-    /// A connection or an attempt ended; the broker had closed it on QoS 2, or not. Once that may be an accident.
+    /// Records that a connection or an attempt ended, and whether the broker closed it on QoS 2. A single time may be a
+    /// coincidence.
     pub fn ended(&mut self, closed_on_qos2: bool) {
-        if self.balks < BALKS {
-            self.balks = if closed_on_qos2 { self.balks + 1 } else { 0 };
+        if self.qos2_closes < MAX_QOS2_CLOSES {
+            self.qos2_closes = if closed_on_qos2 { self.qos2_closes + 1 } else { 0 };
         }
     }
 }
@@ -83,82 +84,89 @@ impl BrokerProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Refusal::{Closed, Said};
+    use Refusal::{Closed, Reported};
     use Version::{V5, V311};
 
     const HOUR: Duration = Duration::from_hours(1);
 
     #[tokio::test]
-    async fn what_is_asked_for_is_done_whatever_is_known() {
+    async fn a_configured_version_is_used_whatever_is_known_about_the_broker() {
         let now = Instant::now();
         let mut broker = BrokerProfile::default();
-        broker.accepted(V311, Some(Said), now);
-        assert_eq!(broker.approach(Protocol::V5, now), VersionPolicy::to(Protocol::V5));
+        broker.accepted(V311, Some(Reported), now);
+        assert_eq!(broker.version_policy(Protocol::V5, now), VersionPolicy::of_protocol(Protocol::V5));
         broker.accepted(V5, None, now);
-        assert_eq!(broker.approach(Protocol::V311, now), VersionPolicy::to(Protocol::V311));
+        assert_eq!(broker.version_policy(Protocol::V311, now), VersionPolicy::of_protocol(Protocol::V311));
     }
 
     #[tokio::test]
-    async fn a_broker_that_said_that_it_is_old_is_asked_again_a_day_later() {
+    async fn a_broker_that_reports_no_mqtt_5_is_tried_with_it_again_a_day_later() {
         let now = Instant::now();
         let mut broker = BrokerProfile::default();
-        assert_eq!(broker.approach(Protocol::Auto, now), VersionPolicy::to(Protocol::Auto));
-        broker.accepted(V311, Some(Said), now);
+        assert_eq!(broker.version_policy(Protocol::Auto, now), VersionPolicy::of_protocol(Protocol::Auto));
+        broker.accepted(V311, Some(Reported), now);
         for hours in [0, 10, 23] {
             let later = now + HOUR * hours;
-            assert_eq!(broker.approach(Protocol::Auto, later), VersionPolicy::known(V311));
+            assert_eq!(broker.version_policy(Protocol::Auto, later), VersionPolicy::of_known(V311));
             broker.accepted(V311, None, later);
         }
         let later = now + HOUR * 24;
-        assert_eq!(broker.approach(Protocol::Auto, later), VersionPolicy::to(Protocol::Auto));
-        broker.accepted(V311, Some(Said), later);
+        assert_eq!(broker.version_policy(Protocol::Auto, later), VersionPolicy::of_protocol(Protocol::Auto));
+        broker.accepted(V311, Some(Reported), later);
         assert_eq!(
-            broker.approach(Protocol::Auto, later + HOUR),
-            VersionPolicy::known(V311),
+            broker.version_policy(Protocol::Auto, later + HOUR),
+            VersionPolicy::of_known(V311),
             "for another day"
         );
-        broker.accepted(V5, Some(Said), later);
-        assert_eq!(broker.approach(Protocol::Auto, later), VersionPolicy::known(V5), "it was upgraded");
+        broker.accepted(V5, Some(Reported), later);
+        assert_eq!(
+            broker.version_policy(Protocol::Auto, later),
+            VersionPolicy::of_known(V5),
+            "it was upgraded"
+        );
     }
 
     #[tokio::test]
-    async fn closing_is_believed_the_second_time() {
+    async fn closing_counts_as_a_refusal_the_second_time() {
         let now = Instant::now();
         let mut broker = BrokerProfile::default();
         broker.accepted(V311, Some(Closed), now);
         assert_eq!(
-            broker.approach(Protocol::Auto, now),
-            VersionPolicy::to(Protocol::Auto),
+            broker.version_policy(Protocol::Auto, now),
+            VersionPolicy::of_protocol(Protocol::Auto),
             "it may have been restarting"
         );
-        broker.turned_away();
+        broker.closed_at_login();
         broker.accepted(V311, Some(Closed), now);
-        assert_eq!(broker.approach(Protocol::Auto, now), VersionPolicy::known(V311));
+        assert_eq!(broker.version_policy(Protocol::Auto, now), VersionPolicy::of_known(V311));
     }
 
     #[tokio::test]
-    async fn a_broker_that_restarted_in_the_middle_of_a_login_is_modern_again() {
+    async fn a_broker_that_restarted_during_a_login_is_tried_with_mqtt_5_again() {
         let now = Instant::now();
         let mut broker = BrokerProfile::default();
         broker.accepted(V311, Some(Closed), now);
         broker.accepted(V5, None, now);
-        broker.turned_away();
-        assert_eq!(broker.approach(Protocol::Auto, now), VersionPolicy::to(Protocol::Auto));
+        broker.closed_at_login();
+        assert_eq!(broker.version_policy(Protocol::Auto, now), VersionPolicy::of_protocol(Protocol::Auto));
         broker.accepted(V5, None, now);
-        assert_eq!(broker.approach(Protocol::Auto, now), VersionPolicy::known(V5));
+        assert_eq!(broker.version_policy(Protocol::Auto, now), VersionPolicy::of_known(V5));
     }
 
     #[tokio::test]
-    async fn another_broker_at_the_same_address_is_got_to_know() {
+    async fn another_broker_at_the_same_address_gets_a_new_profile() {
         let now = Instant::now();
         let mut broker = BrokerProfile::default();
         for (known, other) in [(V5, V311), (V311, V5)] {
             broker.accepted(known, None, now);
-            broker.turned_away();
-            assert_eq!(broker.approach(Protocol::Auto, now), VersionPolicy::to(Protocol::Auto));
+            broker.closed_at_login();
+            assert_eq!(
+                broker.version_policy(Protocol::Auto, now),
+                VersionPolicy::of_protocol(Protocol::Auto)
+            );
             broker.accepted(known, None, now);
-            broker.accepted(other, Some(Said), now);
-            assert_eq!(broker.approach(Protocol::Auto, now), VersionPolicy::known(other));
+            broker.accepted(other, Some(Reported), now);
+            assert_eq!(broker.version_policy(Protocol::Auto, now), VersionPolicy::of_known(other));
         }
     }
 
@@ -166,14 +174,14 @@ mod tests {
     async fn a_broker_that_closes_on_qos_2_twice_in_a_row_is_not_sent_it_again() {
         let now = Instant::now();
         let mut broker = BrokerProfile::default();
-        let maximum_qos = |broker: &BrokerProfile| broker.approach(Protocol::Auto, now).maximum_qos();
+        let maximum_qos = |broker: &BrokerProfile| broker.version_policy(Protocol::Auto, now).maximum_qos();
         for closed_on_qos2 in [true, false, true] {
             broker.ended(closed_on_qos2);
-            assert_eq!(maximum_qos(&broker), QoS::ExactlyOnce, "it may be an accident");
+            assert_eq!(maximum_qos(&broker), QoS::ExactlyOnce, "it may be a coincidence");
         }
         broker.ended(true);
         assert_eq!(maximum_qos(&broker), QoS::AtLeastOnce);
         broker.ended(false);
-        assert_eq!(maximum_qos(&broker), QoS::AtLeastOnce, "it has no occasion to show it now");
+        assert_eq!(maximum_qos(&broker), QoS::AtLeastOnce, "it is not sent QoS 2 any more");
     }
 }

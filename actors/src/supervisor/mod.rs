@@ -1,13 +1,14 @@
-//! The supervisor: owns the connection, and is the one place that knows how it stands.
+//! The supervisor: owns the connection, and is the only place that knows its status.
 //!
-//! Starts a connection from the current settings, learns of its end, waits, starts a new one: never the same value again,
-//! so that no state of a failed connection lives on. New settings take effect at once; the old connection is closed
-//! first, since both have the same client id.
+//! It starts a connection from the current settings. When the connection ends, it waits and starts a new one. The new
+//! connection is a new actor, so no state of a failed connection remains. New settings take effect immediately; the old
+//! connection is closed first, because both have the same client id.
 
 mod backoff;
 mod broker_profile;
 mod security;
 mod takeover;
+mod test_message;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -23,13 +24,12 @@ use tokio::{
 pub use self::backoff::STABLE_AFTER;
 use self::{broker_profile::BrokerProfile, security::Security, takeover::TakeoverDetector};
 use crate::{
-    connection::reason,
     domain::{
         clock::{self, Timestamp},
         ids::LinkId,
         mqtt_version::{Version, VersionPolicy},
         settings::{MqttSettings, SettingsChange},
-        status::{ConnectionState, Failure, FailureKind, LastError, Warning},
+        status::{ConnectionState, Failure, FailureKind, LastError, Warning, WarningKind},
         suspects::Suspects,
     },
     lifecycle::CrashGuard,
@@ -37,56 +37,50 @@ use crate::{
         config::SettingsChanged,
         connection::{Close, PublishState},
         retained::ClearBroker,
-        supervisor::{
-            Connected, ConnectionEnded, ConnectionStatus, GetStatus, PublishTestMessage, Shutdown,
-            TestMessageError, TestMessageSent,
-        },
+        supervisor::{Connected, ConnectionEnded, ConnectionStatus, GetStatus, Shutdown},
     },
     metrics::Metrics,
 };
 
-/// How often it is logged that a certificate ends soon, while a connection stays up.
-const SECURITY_CHECK: Duration = Duration::from_hours(24);
+/// How often security warnings are logged.
+const SECURITY_LOG_INTERVAL: Duration = Duration::from_hours(24);
 
-/// How long to wait for the broker to acknowledge a test message.
-const TEST_MESSAGE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long clearing the retained messages on the old broker may take when another broker is configured.
+const CLEAR_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a new connection is made from.
+/// Everything that a new connection needs.
 #[derive(Debug)]
 pub struct ConnectionStart {
-    /// Its number.
+    /// Its link id.
     pub link: LinkId,
-    /// The settings of this moment.
+    /// The current settings.
     pub settings: Arc<MqttSettings>,
-    /// Which MQTT to try.
+    /// Which MQTT versions to try.
     pub approach: VersionPolicy,
-    /// What is to be sent alone.
+    /// Messages that must be sent alone.
     pub suspects: Suspects,
-    /// Told when the login was accepted.
+    /// Notified when the broker accepts the login.
     pub connected: Recipient<Connected>,
-    /// Told when the connection is over.
+    /// Notified when the connection has ended.
     pub ended: Recipient<ConnectionEnded>,
 }
 
-/// A connection that was started.
+/// A started connection.
 #[derive(Debug, Clone)]
 pub struct Running {
-    /// Closes it.
+    /// Closes the connection.
     pub close: Recipient<Close>,
-    /// Publishes on it what is not an event.
+    /// Publishes messages that are not events.
     pub publish: Recipient<PublishState>,
 }
-
-/// How long clearing what stands at a broker may take that is left for another one.
-const FAREWELL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts a new connection.
 pub type ConnectionFactory = Box<dyn Fn(ConnectionStart) -> Running>;
 
-/// Where the connection stands, with what belongs to it.
+/// The state of the connection, with its data.
 #[derive(Debug)]
 enum Mode {
-    /// No settings yet, settings that say not to connect, or a secret that cannot be read.
+    /// There are no settings yet, the connection is disabled, or a secret cannot be read.
     Idle,
     Connecting {
         link: LinkId,
@@ -103,7 +97,7 @@ enum Mode {
         next_attempt_at: Timestamp,
         timer: SpawnHandle,
     },
-    /// The old connection says goodbye before the settings of now take effect.
+    /// The old connection publishes `offline` and disconnects; then the current settings take effect.
     Closing {
         link: LinkId,
     },
@@ -114,24 +108,24 @@ pub struct SupervisorActor {
     start: ConnectionFactory,
     metrics: Metrics,
     _crash_guard: CrashGuard,
-    /// Clears what of ours stands at a broker that is left for another one.
-    farewell: Option<Recipient<ClearBroker>>,
+    /// Clears our retained messages on the old broker when another one is configured.
+    clear_broker: Option<Recipient<ClearBroker>>,
     settings: Option<Arc<MqttSettings>>,
     /// Why a stored secret cannot be read.
     unreadable: Option<String>,
     security: Security,
     mode: Mode,
     links: u64,
-    /// Failures in a row, since settings changed or a connection was up for good.
+    /// Failures in a row since the settings changed or a connection was stable.
     failures: u32,
-    /// What is known of the broker of the settings.
-    acquaintance: BrokerProfile,
-    twin: TakeoverDetector,
-    /// What may have broken earlier connections.
+    /// What is known about the configured broker.
+    broker_profile: BrokerProfile,
+    takeover_detector: TakeoverDetector,
+    /// Messages that may have broken earlier connections.
     suspects: Suspects,
     last_connected_at: Option<Timestamp>,
     last_error: Option<LastError>,
-    /// Asked to stop: who is told when the connection is closed.
+    /// While stopping: notified when the connection is closed.
     stopping: Option<Vec<oneshot::Sender<()>>>,
 }
 
@@ -142,21 +136,21 @@ impl fmt::Debug for SupervisorActor {
 }
 
 impl SupervisorActor {
-    /// A supervisor that waits for its first settings.
+    /// Creates a supervisor that waits for its first settings.
     pub fn new(start: ConnectionFactory, metrics: Metrics, crashed: UnboundedSender<&'static str>) -> Self {
         Self {
             start,
             metrics,
             _crash_guard: CrashGuard::new("supervisor", crashed),
-            farewell: None,
+            clear_broker: None,
             settings: None,
             unreadable: None,
             security: Security::default(),
             mode: Mode::Idle,
             links: 0,
             failures: 0,
-            acquaintance: BrokerProfile::default(),
-            twin: TakeoverDetector::default(),
+            broker_profile: BrokerProfile::default(),
+            takeover_detector: TakeoverDetector::default(),
             suspects: Suspects::default(),
             last_connected_at: None,
             last_error: None,
@@ -164,26 +158,29 @@ impl SupervisorActor {
         }
     }
 
-    /// Has this one clear what of ours stands at a broker before it is left for another one.
+    /// Sets who clears our retained messages on the old broker when another one is configured.
     #[must_use]
-    pub fn saying_farewell(mut self, farewell: Recipient<ClearBroker>) -> Self {
-        self.farewell = Some(farewell);
+    pub fn saying_farewell(mut self, clear_broker: Recipient<ClearBroker>) -> Self {
+        self.clear_broker = Some(clear_broker);
         self
     }
 
-    /// Leaves the connected broker for another one: first what of ours stands there is cleared, as long as it can be
-    /// reached. Answers whether there is anything to leave.
-    fn leave(&mut self, ctx: &mut Context<Self>) -> bool {
-        let (Mode::Connected { link, running, .. }, Some(farewell)) = (&self.mode, &self.farewell) else {
+    /// Has our retained messages cleared on the connected broker, then closes the connection. Returns `false`, and does
+    /// nothing, if there is no connection.
+    fn leave_broker(&mut self, ctx: &mut Context<Self>) -> bool {
+        let (Mode::Connected { link, running, .. }, Some(clear_broker)) = (&self.mode, &self.clear_broker)
+        else {
             return false;
         };
         let (link, close) = (*link, running.close.clone());
-        let cleared = farewell.send(ClearBroker).timeout(FAREWELL_PATIENCE).into_actor(self);
+        let cleared = clear_broker.send(ClearBroker).timeout(CLEAR_PATIENCE).into_actor(self);
         ctx.spawn(cleared.map(move |cleared, _, _| {
             if cleared.is_err() {
-                tracing::warn!("not all that stands at the broker that is left could be cleared; it is when it is used again");
+                tracing::warn!(
+                    "could not clear all retained messages on the old broker; will retry when it is used again"
+                );
             }
-            // It may have ended meanwhile.
+            // The connection may have ended in the meantime.
             let _ended = close.try_send(Close);
         }));
         self.metrics.mqtt_connection_status.set(0);
@@ -191,20 +188,20 @@ impl SupervisorActor {
         true
     }
 
-    /// Does what the settings of now ask for; only when there is no connection.
-    fn proceed(&mut self, ctx: &mut Context<Self>) {
+    /// Connects if the current settings ask for it. Called only while there is no connection.
+    fn apply_settings(&mut self, ctx: &mut Context<Self>) {
         self.mode = Mode::Idle;
-        if let Some(told) = &mut self.stopping {
-            for asker in told.drain(..) {
-                // Whoever asked may have stopped waiting.
-                let _gone = asker.send(());
+        if let Some(waiting) = &mut self.stopping {
+            for reply in waiting.drain(..) {
+                // The caller may have stopped waiting.
+                let _gone = reply.send(());
             }
             return;
         }
         let Some(settings) = self.settings.clone().filter(|settings| settings.enabled) else { return };
         if let Some(message) = self.unreadable.clone() {
             tracing::warn!(reason = message, "not connecting: a stored secret cannot be read");
-            self.fail(Failure::new(FailureKind::SecretUnreadable, message));
+            self.set_last_error(Failure::new(FailureKind::SecretUnreadable, message));
             return;
         }
         self.links += 1;
@@ -212,7 +209,7 @@ impl SupervisorActor {
         tracing::debug!(link = link.0, broker = settings.broker(), "connecting");
         let start = ConnectionStart {
             link,
-            approach: self.acquaintance.approach(settings.protocol, Instant::now()),
+            approach: self.broker_profile.version_policy(settings.protocol, Instant::now()),
             suspects: std::mem::take(&mut self.suspects),
             settings,
             connected: ctx.address().recipient(),
@@ -222,8 +219,8 @@ impl SupervisorActor {
         self.mode = Mode::Connecting { link, running };
     }
 
-    /// Closes what runs, if anything does, and then does what the settings of now ask for.
-    fn start_over(&mut self, ctx: &mut Context<Self>) {
+    /// Closes the connection, if there is one, and then applies the current settings.
+    fn restart(&mut self, ctx: &mut Context<Self>) {
         self.metrics.mqtt_connection_status.set(0);
         match std::mem::replace(&mut self.mode, Mode::Idle) {
             Mode::Connecting { link, running } | Mode::Connected { link, running, .. } => {
@@ -234,60 +231,61 @@ impl SupervisorActor {
             closing @ Mode::Closing { .. } => self.mode = closing,
             Mode::Waiting { timer, .. } => {
                 ctx.cancel_future(timer);
-                self.proceed(ctx);
+                self.apply_settings(ctx);
             }
-            Mode::Idle => self.proceed(ctx),
+            Mode::Idle => self.apply_settings(ctx),
         }
     }
 
-    fn fail(&mut self, Failure { kind, message }: Failure) {
+    fn set_last_error(&mut self, Failure { kind, message }: Failure) {
         self.last_error = Some(LastError { kind, message, at: clock::now() });
     }
 
-    /// What a connection's end tells of the broker, and of a client with our id; and the failure as it is to be told.
-    fn learn(&mut self, failure: Failure, closed: bool) -> Failure {
+    /// Updates the broker profile and the takeover detector after a connection ended, and returns the failure to report.
+    fn diagnose(&mut self, failure: Failure, closed: bool) -> Failure {
         let Mode::Connected { since, .. } = &self.mode else {
-            self.twin.unlikely();
+            self.takeover_detector.reset();
             if failure.kind == FailureKind::Closed {
-                self.acquaintance.turned_away();
+                self.broker_profile.closed_at_login();
             }
             return failure;
         };
         if since.elapsed() >= STABLE_AFTER {
             self.failures = 0;
         }
-        match (self.twin.ended(closed, since.elapsed()), &self.settings) {
-            (true, Some(settings)) => reason::probably_taken_over(settings),
+        match (self.takeover_detector.connection_ended(closed, since.elapsed()), &self.settings) {
+            (true, Some(settings)) => takeover::probable_takeover(settings),
             _ => failure,
         }
     }
 
-    fn lost(&mut self, failure: Failure, ctx: &mut Context<Self>) {
+    /// Logs and counts the failure, and schedules the next attempt.
+    fn retry_later(&mut self, failure: Failure, ctx: &mut Context<Self>) {
         self.metrics.mqtt_connection_status.set(0);
         self.failures = self.failures.saturating_add(1);
         let wait = backoff::wait_after(self.failures, rand::random());
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
         let (kind, reason) = (failure.kind.as_str(), failure.message.as_str());
-        let (attempt, again_in_seconds) = (self.failures, wait.as_secs_f64());
+        let (attempt, retry_in_seconds) = (self.failures, (wait.as_secs_f64() * 10.0).round() / 10.0);
         if matches!(self.mode, Mode::Connected { .. }) {
-            tracing::warn!(broker, kind, reason, again_in_seconds, "disconnected");
+            tracing::warn!(broker, kind, reason, retry_in_seconds, "disconnected");
         } else {
-            tracing::warn!(broker, kind, reason, attempt, again_in_seconds, "connecting failed");
+            tracing::warn!(broker, kind, reason, attempt, retry_in_seconds, "connecting failed");
         }
-        self.fail(failure);
+        self.set_last_error(failure);
         let timer = ctx.run_later(wait, |act, ctx| {
             act.metrics.mqtt_reconnect_attempts.inc();
-            act.proceed(ctx);
+            act.apply_settings(ctx);
         });
         let next_attempt_at = clock::truncated(clock::now() + wait);
         self.mode = Mode::Waiting { next_attempt_at, timer };
     }
 
-    /// The warning that another client has our id, until a connection has stayed.
-    fn taken_over(&self) -> Option<Warning> {
+    /// Returns the warning that another client has our client id, until a connection is stable.
+    fn takeover_warning(&self) -> Option<Warning> {
         let LastError { message, .. } =
             self.last_error.as_ref().filter(|error| error.kind == FailureKind::TakenOver)?;
-        Some(Warning { kind: "client_id_taken_over", message: message.clone() })
+        Some(Warning { kind: WarningKind::ClientIdTakenOver, message: message.clone() })
     }
 
     fn status(&self) -> ConnectionStatus {
@@ -302,7 +300,7 @@ impl SupervisorActor {
                 (ConnectionState::Connecting, None, Vec::new(), None)
             }
             Mode::Connected { version, warnings, .. } => {
-                let warnings = warnings.iter().cloned().chain(self.taken_over()).collect();
+                let warnings = warnings.iter().cloned().chain(self.takeover_warning()).collect();
                 (ConnectionState::Connected, Some(version.as_str()), warnings, None)
             }
             Mode::Waiting { next_attempt_at, .. } => {
@@ -322,10 +320,10 @@ impl SupervisorActor {
         }
     }
 
-    /// A connection may stay up for weeks: what the status tells is logged too, once a day.
+    /// Logs the security warnings of the status. A connection may stay up for weeks, so this is repeated daily.
     fn log_security(&self) {
         for Warning { kind, message } in self.security.warnings(clock::now()) {
-            tracing::warn!(kind, reason = message, "the connection's security needs care");
+            tracing::warn!(kind = kind.as_str(), reason = message, "connection security warning");
         }
     }
 }
@@ -334,7 +332,7 @@ impl Actor for SupervisorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(SECURITY_CHECK, |act, _| act.log_security());
+        ctx.run_interval(SECURITY_LOG_INTERVAL, |act, _| act.log_security());
     }
 }
 
@@ -346,14 +344,14 @@ impl Handler<SettingsChanged> for SupervisorActor {
         let moves = settings.enabled && change == SettingsChange::Broker;
         self.settings = Some(settings);
         self.unreadable = unreadable;
-        self.security = self.settings.as_deref().map(Security::of).unwrap_or_default();
-        self.security.measure(&self.metrics);
+        self.security = self.settings.as_deref().map(Security::from_settings).unwrap_or_default();
+        self.security.update_metrics(&self.metrics);
         self.failures = 0;
         self.last_error = None;
-        self.acquaintance = BrokerProfile::default();
-        self.twin.unlikely();
-        if self.stopping.is_none() && !(moves && self.leave(ctx)) {
-            self.start_over(ctx);
+        self.broker_profile = BrokerProfile::default();
+        self.takeover_detector.reset();
+        if self.stopping.is_none() && !(moves && self.leave_broker(ctx)) {
+            self.restart(ctx);
         }
     }
 }
@@ -365,21 +363,25 @@ impl Handler<Connected> for SupervisorActor {
         let Connected { link, version, refused, warnings, certificate_ends } = msg;
         let running = match &self.mode {
             Mode::Connecting { link: current, running } if *current == link => running.clone(),
-            // It was told to close meanwhile.
+            // It was asked to close in the meantime.
             _ => return,
         };
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
         tracing::info!(broker, protocol = version.as_str(), "connected");
         for Warning { kind, message } in &warnings {
-            tracing::warn!(kind, reason = message, "the broker cannot do as the settings ask");
+            tracing::warn!(
+                kind = kind.as_str(),
+                reason = message,
+                "the broker does not support all settings"
+            );
         }
         self.security.connected(certificate_ends);
-        self.security.measure(&self.metrics);
+        self.security.update_metrics(&self.metrics);
         self.log_security();
         self.metrics.mqtt_connection_status.set(1);
         self.last_connected_at = Some(clock::now());
         let since = Instant::now();
-        self.acquaintance.accepted(version, refused, since);
+        self.broker_profile.accepted(version, refused, since);
         self.mode = Mode::Connected { link, running, since, version, warnings };
         ctx.run_later(STABLE_AFTER, move |act, _| {
             if matches!(&act.mode, Mode::Connected { link: current, .. } if *current == link) {
@@ -398,17 +400,17 @@ impl Handler<ConnectionEnded> for SupervisorActor {
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
                 self.suspects = suspects;
-                tracing::info!("disconnected, as asked");
-                self.proceed(ctx);
+                tracing::info!("disconnected on request");
+                self.apply_settings(ctx);
             }
             Mode::Connecting { link: current, .. } | Mode::Connected { link: current, .. }
                 if *current == link =>
             {
                 self.suspects = suspects;
-                self.acquaintance.ended(closed_on_qos2);
+                self.broker_profile.ended(closed_on_qos2);
                 let unknown = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
-                let failure = self.learn(failure.unwrap_or_else(unknown), closed);
-                self.lost(failure, ctx);
+                let failure = self.diagnose(failure.unwrap_or_else(unknown), closed);
+                self.retry_later(failure, ctx);
             }
             _ => tracing::debug!(link = link.0, "an earlier connection ended"),
         }
@@ -423,53 +425,15 @@ impl Handler<GetStatus> for SupervisorActor {
     }
 }
 
-impl Handler<PublishTestMessage> for SupervisorActor {
-    type Result = ResponseFuture<Result<TestMessageSent, TestMessageError>>;
-
-    fn handle(&mut self, _: PublishTestMessage, _: &mut Self::Context) -> Self::Result {
-        let connected = match (&self.mode, &self.settings) {
-            (Mode::Connected { running, .. }, Some(settings)) => {
-                Some((running.publish.clone(), settings.topic_prefix.test()))
-            }
-            _ => None,
-        };
-        let sent = async move {
-            let (publish, topic) = connected.ok_or(TestMessageError::NotConnected)?;
-            let text = serde_json::json!({
-                "message": "Test message from liveobject",
-                "timestamp": clock::rfc3339(clock::now()),
-            });
-            let message =
-                PublishState { topic: topic.clone(), payload: text.to_string().into(), retain: false };
-            match publish.send(message).timeout(TEST_MESSAGE_PATIENCE).await {
-                Ok(answer) => answer?,
-                Err(actix::MailboxError::Closed) => return Err(TestMessageError::NotConnected),
-                Err(actix::MailboxError::Timeout) => {
-                    let text = "The broker has not acknowledged the message within 10 s.";
-                    return Err(Failure::new(FailureKind::Timeout, text).into());
-                }
-            }
-            Ok(TestMessageSent { topic })
-        };
-        Box::pin(async move {
-            let result = sent.await;
-            if let Err(TestMessageError::Failed(failure)) = &result {
-                tracing::warn!(kind = failure.kind.as_str(), "the test message was not published");
-            }
-            result
-        })
-    }
-}
-
 impl Handler<Shutdown> for SupervisorActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
-        let (asker, closed) = oneshot::channel();
-        self.stopping.get_or_insert_default().push(asker);
-        self.start_over(ctx);
+        let (reply, closed) = oneshot::channel();
+        self.stopping.get_or_insert_default().push(reply);
+        self.restart(ctx);
         Box::pin(async {
-            // An actor that ended has no connection any more.
+            // If the actor has ended, there is no connection.
             let _ended = closed.await;
         })
     }

@@ -1,5 +1,5 @@
-//! What is to be said of the connection's security: certificates that end soon, and one that nobody verifies. Pure: time is
-//! given.
+//! Warnings about the connection's security: certificates that expire soon, and a certificate that is not verified. Pure:
+//! the time is an argument.
 
 use chrono::TimeDelta;
 
@@ -8,27 +8,27 @@ use crate::{
         certificate::{self, Certificate},
         clock::Timestamp,
         settings::MqttSettings,
-        status::Warning,
+        status::{Warning, WarningKind},
     },
     metrics::Metrics,
 };
 
-/// So long before its end a certificate is warned of.
+/// How long before its expiry a certificate causes a warning.
 const EXPIRES_SOON: TimeDelta = TimeDelta::days(14);
 
-/// How the connection is secured, as far as it is known.
+/// What is known about the connection's security.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Security {
     is_insecure: bool,
-    /// When our certificate ends.
-    client_ends: Option<Timestamp>,
-    /// When the broker's ends, as it was shown at the newest connection.
-    broker_ends: Option<Timestamp>,
+    /// When our client certificate expires.
+    client_expiry: Option<Timestamp>,
+    /// When the broker's certificate expires, as presented on the latest connection.
+    broker_expiry: Option<Timestamp>,
 }
 
 impl Security {
-    /// What is known before a connection.
-    pub fn of(settings: &MqttSettings) -> Self {
+    /// Returns what the settings show, before any connection.
+    pub fn from_settings(settings: &MqttSettings) -> Self {
         if !(settings.enabled && settings.use_tls) {
             return Self::default();
         }
@@ -36,56 +36,53 @@ impl Security {
         let ours = chain.and_then(|chain| Certificate::read(chain.first()?));
         Self {
             is_insecure: settings.tls_insecure,
-            client_ends: ours.map(|ours| ours.not_after),
-            broker_ends: None,
+            client_expiry: ours.map(|ours| ours.not_after),
+            broker_expiry: None,
         }
     }
 
-    /// A connection came up.
-    pub fn connected(&mut self, broker_ends: Option<Timestamp>) {
-        self.broker_ends = broker_ends;
+    /// Records the broker's certificate when a connection was established.
+    pub fn connected(&mut self, broker_expiry: Option<Timestamp>) {
+        self.broker_expiry = broker_expiry;
     }
 
-    /// What is not as it should be.
+    /// Returns the current warnings.
     pub fn warnings(&self, now: Timestamp) -> Vec<Warning> {
         let insecure = self.is_insecure.then(|| Warning {
-            kind: "tls_insecure",
-            message: "The broker's certificate is not verified: anybody on the way can read the password and the events. Give \
-                      ca_certificate, and set tls_insecure to false."
+            kind: WarningKind::TlsInsecure,
+            message: "The broker's certificate is not verified: anyone on the network path can read the password and \
+                      the events. Set ca_certificate, and set tls_insecure to false."
                 .to_owned(),
         });
-        let broker = expires(
-            "The broker's certificate, as it was shown at the last connection,",
-            self.broker_ends,
-            now,
-        );
-        let client = expires("Our client certificate", self.client_ends, now);
+        let broker =
+            expiry_warning("The broker's certificate (seen at the last connection)", self.broker_expiry, now);
+        let client = expiry_warning("The client certificate", self.client_expiry, now);
         insecure.into_iter().chain(broker).chain(client).collect()
     }
 
-    /// The ends as they are measured; what is not known is not there.
-    pub fn measure(&self, metrics: &Metrics) {
-        metrics.set_certificate_ends("broker", self.broker_ends);
-        metrics.set_certificate_ends("client", self.client_ends);
+    /// Sets the expiry metrics; removes those that are not known.
+    pub fn update_metrics(&self, metrics: &Metrics) {
+        metrics.set_certificate_ends("broker", self.broker_expiry);
+        metrics.set_certificate_ends("client", self.client_expiry);
     }
 }
 
-fn expires(whose: &str, end: Option<Timestamp>, now: Timestamp) -> Option<Warning> {
-    let end = end?;
-    let left = end - now;
+fn expiry_warning(whose: &str, expiry: Option<Timestamp>, now: Timestamp) -> Option<Warning> {
+    let expiry = expiry?;
+    let left = expiry - now;
     if left > EXPIRES_SOON {
         return None;
     }
-    let day = certificate::date(end);
+    let day = certificate::date(expiry);
     let message = match left.num_days() {
         _ if left < TimeDelta::zero() => {
-            format!("{whose} expired on {day}: the next connection will fail. Renew it.")
+            format!("{whose} expired on {day}. The next connection will fail; renew the certificate.")
         }
-        0 => format!("{whose} expires within a day ({day}). Renew it, or connections will fail."),
-        1 => format!("{whose} expires in 1 day ({day}). Renew it, or connections will fail."),
-        days => format!("{whose} expires in {days} days ({day}). Renew it, or connections will fail."),
+        0 => format!("{whose} expires within a day ({day}). Renew it before connections fail."),
+        1 => format!("{whose} expires in 1 day ({day}). Renew it before connections fail."),
+        days => format!("{whose} expires in {days} days ({day}). Renew it before connections fail."),
     };
-    Some(Warning { kind: "certificate_expires", message })
+    Some(Warning { kind: WarningKind::CertificateExpires, message })
 }
 
 #[cfg(test)]
@@ -93,31 +90,31 @@ mod tests {
     use super::*;
     use crate::domain::clock;
 
-    fn told(end: TimeDelta) -> Option<String> {
+    fn warning(expires_in: TimeDelta) -> Option<String> {
         let now = clock::now();
         let mut security = Security::default();
-        security.connected(Some(now + end));
+        security.connected(Some(now + expires_in));
         security.warnings(now).pop().map(|warning| warning.message)
     }
 
     #[test]
-    fn a_certificate_is_warned_of_from_fourteen_days_before_its_end() {
-        assert_eq!(told(TimeDelta::days(14) + TimeDelta::seconds(1)), None);
-        assert!(told(TimeDelta::days(14)).unwrap().contains("in 14 days"));
-        assert!(told(TimeDelta::hours(25)).unwrap().contains("in 1 day ("));
-        assert!(told(TimeDelta::hours(5)).unwrap().contains("within a day"));
-        assert!(told(TimeDelta::seconds(-1)).unwrap().contains("expired on"));
+    fn a_certificate_causes_a_warning_from_fourteen_days_before_its_expiry() {
+        assert_eq!(warning(TimeDelta::days(14) + TimeDelta::seconds(1)), None);
+        assert!(warning(TimeDelta::days(14)).unwrap().contains("in 14 days"));
+        assert!(warning(TimeDelta::hours(25)).unwrap().contains("in 1 day ("));
+        assert!(warning(TimeDelta::hours(5)).unwrap().contains("within a day"));
+        assert!(warning(TimeDelta::seconds(-1)).unwrap().contains("expired on"));
     }
 
     #[test]
-    fn an_unverified_broker_is_always_told_and_plain_text_knows_no_certificates() {
+    fn an_unverified_certificate_always_causes_a_warning_unless_the_connection_is_disabled() {
         let settings =
             MqttSettings { enabled: true, use_tls: true, tls_insecure: true, ..MqttSettings::defaults("c") };
         let kinds = |settings: &MqttSettings| {
-            let warnings = Security::of(settings).warnings(clock::now());
+            let warnings = Security::from_settings(settings).warnings(clock::now());
             warnings.into_iter().map(|warning| warning.kind).collect::<Vec<_>>()
         };
-        assert_eq!(kinds(&settings), ["tls_insecure"]);
+        assert_eq!(kinds(&settings), [WarningKind::TlsInsecure]);
         assert!(kinds(&MqttSettings { enabled: false, ..settings.clone() }).is_empty());
     }
 }

@@ -1,35 +1,54 @@
-//! Another client with the same client id, where the broker does not say so. Pure.
+//! Detects another client with the same client id when the broker does not report it. Pure.
 //!
-//! Under MQTT 5 a broker can tell why it closes a connection, but not each one does (Mosquitto 2.0.11 does not); under 3.1.1
-//! none can. It closes the older of two with the same id, and the two throw each other out, each time one comes back.
-//! What can be seen of that is a broker that accepts every login and soon closes the connection, time after time. One that
-//! restarts refuses logins in between, and a network that fails does not close in good order; but a broker that does not
-//! permit something may look the same, which is why this is told as probable and no more.
+//! With MQTT 5, a broker can report why it closes a connection, but not every broker does (Mosquitto 2.0.11 does not);
+//! with 3.1.1, none can. When two clients have the same id, the broker closes the older connection. That client
+//! reconnects and displaces the other one, and so on. What can be observed is a broker that accepts every login and soon
+//! closes the connection, again and again. A broker that restarts refuses logins in between, and a failing network does
+//! not close connections cleanly. But a broker that forbids something may look the same, so a takeover is only reported as
+//! probable.
 
 use std::time::Duration;
 
 use super::STABLE_AFTER;
+use crate::domain::{
+    settings::MqttSettings,
+    status::{Failure, FailureKind},
+};
 
-/// So many connections in a row, closed soon after the login, are no accident.
-const IN_A_ROW: u32 = 3;
+/// This many connections in a row that are closed soon after the login indicate a takeover.
+const MIN_CLOSED_IN_A_ROW: u32 = 3;
 
-/// Counts the signs of a twin.
+/// Counts the connections in a row that were closed soon after the login.
 #[derive(Debug, Default)]
 pub struct TakeoverDetector(u32);
 
 impl TakeoverDetector {
-    /// A connection that had been up for so long ended; the broker had closed it, in good order and without a word, or
-    /// not. Answers whether that was probably a twin's doing.
-    pub fn ended(&mut self, closed: bool, up: Duration) -> bool {
-        let sign = closed && up < STABLE_AFTER;
-        self.0 = if sign { self.0.saturating_add(1) } else { 0 };
-        self.0 >= IN_A_ROW
+    /// Records that a connection ended. `closed`: the broker closed it cleanly, without a reason. `up`: how long it was
+    /// up. Returns whether another client has probably taken it over.
+    pub fn connection_ended(&mut self, closed: bool, up: Duration) -> bool {
+        let is_sign = closed && up < STABLE_AFTER;
+        self.0 = if is_sign { self.0.saturating_add(1) } else { 0 };
+        self.0 >= MIN_CLOSED_IN_A_ROW
     }
 
-    /// Something happened that a twin does not do: a login failed, the settings are new.
-    pub fn unlikely(&mut self) {
+    /// Starts counting again, after a failed login or new settings.
+    pub fn reset(&mut self) {
         self.0 = 0;
     }
+}
+
+/// The failure to report when another client has probably taken over the connection.
+pub fn probable_takeover(settings: &MqttSettings) -> Failure {
+    let (broker, client_id) = (settings.broker(), &settings.client_id);
+    Failure::new(
+        FailureKind::TakenOver,
+        format!(
+            "{broker} accepts each login but closes the connection soon after. There is probably another client with the \
+             same client id {client_id:?}; the two displace each other. Give each client its own client_id. If there is \
+             no other client, look for the reason in the broker's log; a message that is not allowed can also be the \
+             cause."
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -38,36 +57,37 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(4);
 
-    fn closed(twin: &mut TakeoverDetector, up: Duration) -> bool {
-        twin.ended(true, up)
+    fn close(detector: &mut TakeoverDetector, up: Duration) -> bool {
+        detector.connection_ended(true, up)
     }
 
     #[test]
-    fn the_third_connection_in_a_row_that_is_closed_soon_betrays_it_and_so_does_every_one_after() {
-        let mut twin = TakeoverDetector::default();
-        let told: Vec<_> = (0..5).map(|_| closed(&mut twin, SOON)).collect();
-        assert_eq!(told, [false, false, true, true, true]);
+    fn the_third_connection_in_a_row_that_is_closed_soon_and_every_later_one_indicate_a_takeover() {
+        let mut detector = TakeoverDetector::default();
+        let detected: Vec<_> = (0..5).map(|_| close(&mut detector, SOON)).collect();
+        assert_eq!(detected, [false, false, true, true, true]);
     }
 
     #[test]
-    fn a_good_while_up_or_a_failed_login_in_between_speaks_against_it() {
-        let mut twin = TakeoverDetector::default();
-        for between in
-            [|twin: &mut TakeoverDetector| assert!(!closed(twin, STABLE_AFTER)), TakeoverDetector::unlikely]
-        {
-            assert!(!closed(&mut twin, SOON) && !closed(&mut twin, SOON));
-            between(&mut twin);
-            assert!(!closed(&mut twin, SOON) && !closed(&mut twin, SOON));
-            twin.unlikely();
+    fn a_stable_connection_or_a_failed_login_in_between_starts_the_count_again() {
+        let mut detector = TakeoverDetector::default();
+        for between in [
+            |detector: &mut TakeoverDetector| assert!(!close(detector, STABLE_AFTER)),
+            TakeoverDetector::reset,
+        ] {
+            assert!(!close(&mut detector, SOON) && !close(&mut detector, SOON));
+            between(&mut detector);
+            assert!(!close(&mut detector, SOON) && !close(&mut detector, SOON));
+            detector.reset();
         }
     }
 
     #[test]
-    fn other_ends_are_no_sign() {
-        let mut twin = TakeoverDetector::default();
+    fn a_connection_that_ends_in_another_way_is_no_sign() {
+        let mut detector = TakeoverDetector::default();
         for _ in 0..5 {
-            assert!(!closed(&mut twin, SOON) && !closed(&mut twin, SOON));
-            assert!(!twin.ended(false, SOON));
+            assert!(!close(&mut detector, SOON) && !close(&mut detector, SOON));
+            assert!(!detector.connection_ended(false, SOON));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The supervisor with connections that do as the test says.
+//! The supervisor with fake connections that the tests control.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -8,14 +8,15 @@ use tokio::{sync::mpsc, time};
 use super::*;
 use crate::{
     domain::{mqtt_version::Refusal, settings::Protocol},
+    messages::supervisor::{PublishTestMessage, TestMessageError},
     testing::settle,
 };
 
-/// Every connection that was started, and what was asked of it.
+/// Every connection that was started, and what was requested from it.
 #[derive(Default)]
 struct Started {
     links: Vec<(LinkId, Recipient<Connected>, Recipient<ConnectionEnded>)>,
-    approaches: Vec<VersionPolicy>,
+    policies: Vec<VersionPolicy>,
     closed: usize,
 }
 
@@ -50,11 +51,11 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let started = Rc::new(RefCell::new(Started::default()));
-        let kept = Rc::clone(&started);
+        let record = Rc::clone(&started);
         let factory = Box::new(move |start: ConnectionStart| {
-            kept.borrow_mut().links.push((start.link, start.connected, start.ended));
-            kept.borrow_mut().approaches.push(start.approach);
-            let fake = FakeConnection(Rc::clone(&kept)).start();
+            record.borrow_mut().links.push((start.link, start.connected, start.ended));
+            record.borrow_mut().policies.push(start.approach);
+            let fake = FakeConnection(Rc::clone(&record)).start();
             Running { close: fake.clone().recipient(), publish: fake.recipient() }
         });
         let metrics = Metrics::new();
@@ -81,12 +82,12 @@ impl Fixture {
 
     async fn connect_with(&self, version: Version, refused: Option<Refusal>) {
         let (link, connected, _) = self.started.borrow().links.last().unwrap().clone();
-        let told = Connected { link, version, refused, warnings: vec![], certificate_ends: None };
-        connected.send(told).await.unwrap();
+        let accepted = Connected { link, version, refused, warnings: vec![], certificate_ends: None };
+        connected.send(accepted).await.unwrap();
     }
 
-    fn approach(&self) -> VersionPolicy {
-        *self.started.borrow().approaches.last().unwrap()
+    fn version_policy(&self) -> VersionPolicy {
+        *self.started.borrow().policies.last().unwrap()
     }
 
     async fn end(&self, failure: Option<Failure>) {
@@ -124,7 +125,7 @@ async fn enabled_settings_connect_at_once() {
 }
 
 #[actix::test]
-async fn failures_are_waited_out_longer_and_longer() {
+async fn the_waits_grow_with_the_failures_in_a_row() {
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;
@@ -144,7 +145,7 @@ async fn failures_are_waited_out_longer_and_longer() {
 }
 
 #[actix::test]
-async fn a_broker_that_accepts_and_drops_is_not_tried_in_a_tight_loop() {
+async fn a_broker_that_accepts_connections_and_drops_them_is_not_retried_in_a_tight_loop() {
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;
@@ -157,7 +158,7 @@ async fn a_broker_that_accepts_and_drops_is_not_tried_in_a_tight_loop() {
     }
     it.connect().await;
     time::sleep(Duration::from_secs(31)).await;
-    assert_eq!(it.status().await.last_error, None, "up for good");
+    assert_eq!(it.status().await.last_error, None, "the connection is stable");
     it.end(Some(refused())).await;
     assert_eq!(it.status().await.reconnect_attempt, 1, "and the wait starts again at the shortest");
 }
@@ -167,7 +168,7 @@ async fn a_panic_in_the_connection_is_one_more_failed_attempt() {
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;
-    it.end(Some(crate::connection::reason::panicked())).await;
+    it.end(Some(Failure::new(FailureKind::Panicked, "panicked"))).await;
     assert_eq!(it.status().await.last_error.unwrap().kind, FailureKind::Panicked);
     time::sleep(Duration::from_secs(2)).await;
     assert_eq!(it.count(), 2);
@@ -179,7 +180,7 @@ async fn invariant_9_new_settings_close_the_old_connection_before_they_connect()
     it.settings(true).await;
     it.connect().await;
     it.settings(true).await;
-    assert_eq!((it.started.borrow().closed, it.count()), (1, 1), "the old one says goodbye first");
+    assert_eq!((it.started.borrow().closed, it.count()), (1, 1), "the old one is closed first");
     it.end(None).await;
     assert_eq!(it.count(), 2);
 }
@@ -193,7 +194,7 @@ async fn new_settings_end_a_wait() {
     it.settings(true).await;
     assert_eq!(it.count(), 2, "at once");
     time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(it.count(), 2, "and the old timer is gone");
+    assert_eq!(it.count(), 2, "the old timer is cancelled");
     assert_eq!(it.status().await.reconnect_attempt, 0);
 }
 
@@ -209,7 +210,7 @@ async fn disabling_closes_and_stays_closed() {
 }
 
 #[actix::test]
-async fn a_secret_that_cannot_be_read_is_told_and_not_tried() {
+async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_tried() {
     let it = Fixture::new();
     let settings = MqttSettings { enabled: true, ..MqttSettings::defaults("c") };
     let unreadable = Some("put it back".to_owned());
@@ -246,48 +247,52 @@ async fn a_test_message_needs_a_connection() {
 }
 
 #[actix::test]
-async fn a_broker_that_refused_mqtt_5_is_asked_for_3_1_1_at_once_until_the_settings_change() {
+async fn a_broker_that_refused_mqtt_5_is_tried_with_3_1_1_first_until_the_settings_change() {
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;
-    assert_eq!(it.approach(), VersionPolicy::to(Protocol::Auto));
-    it.connect_with(Version::V311, Some(Refusal::Said)).await;
+    assert_eq!(it.version_policy(), VersionPolicy::of_protocol(Protocol::Auto));
+    it.connect_with(Version::V311, Some(Refusal::Reported)).await;
     assert_eq!(it.status().await.protocol, Some("3.1.1"));
     it.end(Some(closed())).await;
     time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(it.approach(), VersionPolicy::known(Version::V311));
+    assert_eq!(it.version_policy(), VersionPolicy::of_known(Version::V311));
     it.settings(true).await;
     it.end(None).await;
-    assert_eq!(it.approach(), VersionPolicy::to(Protocol::Auto));
+    assert_eq!(it.version_policy(), VersionPolicy::of_protocol(Protocol::Auto));
 }
 
 #[actix::test]
-async fn a_broker_that_restarts_in_the_middle_of_a_login_is_asked_for_mqtt_5_again() {
+async fn a_broker_that_restarts_during_a_login_is_tried_with_mqtt_5_again() {
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;
     it.connect_with(Version::V311, Some(Refusal::Closed)).await;
     it.end(Some(closed())).await;
     time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(it.approach(), VersionPolicy::to(Protocol::Auto));
+    assert_eq!(it.version_policy(), VersionPolicy::of_protocol(Protocol::Auto));
     it.connect().await;
     it.end(Some(closed())).await;
     time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(it.approach(), VersionPolicy::known(Version::V5));
+    assert_eq!(it.version_policy(), VersionPolicy::of_known(Version::V5));
     it.end(Some(refused())).await;
     time::sleep(Duration::from_secs(8)).await;
     assert_eq!(
-        it.approach(),
-        VersionPolicy::known(Version::V5),
-        "a broker that is away has unlearnt nothing"
+        it.version_policy(),
+        VersionPolicy::of_known(Version::V5),
+        "a broker that is down still supports the same versions"
     );
     it.end(Some(closed())).await;
     time::sleep(Duration::from_secs(16)).await;
-    assert_eq!(it.approach(), VersionPolicy::to(Protocol::Auto), "another one may stand there now");
+    assert_eq!(
+        it.version_policy(),
+        VersionPolicy::of_protocol(Protocol::Auto),
+        "it may be another broker now"
+    );
 }
 
 #[actix::test]
-async fn connections_that_are_closed_soon_after_each_login_are_probably_a_twins_doing() {
+async fn connections_that_are_closed_soon_after_each_login_are_reported_as_a_probable_takeover() {
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;
@@ -297,16 +302,16 @@ async fn connections_that_are_closed_soon_after_each_login_are_probably_a_twins_
         time::sleep(Duration::from_secs(3)).await;
         it.end(Some(closed())).await;
         let status = it.status().await;
-        assert_eq!(status.reconnect_attempt, n, "the waits grow as ever");
+        assert_eq!(status.reconnect_attempt, n, "the waits still grow");
         kinds.push(status.last_error.unwrap().kind);
         time::sleep(Duration::from_secs(9)).await;
     }
     let expected = [FailureKind::Closed, FailureKind::Closed, FailureKind::TakenOver, FailureKind::TakenOver];
     assert_eq!(kinds, expected);
     it.connect_with(Version::V311, None).await;
-    let warned =
+    let kinds =
         |status: ConnectionStatus| status.warnings.iter().map(|warning| warning.kind).collect::<Vec<_>>();
-    assert_eq!(warned(it.status().await), ["client_id_taken_over"]);
+    assert_eq!(kinds(it.status().await), [WarningKind::ClientIdTakenOver]);
     time::sleep(Duration::from_secs(31)).await;
-    assert_eq!(warned(it.status().await), Vec::<&str>::new(), "the other one is gone");
+    assert_eq!(kinds(it.status().await), Vec::<WarningKind>::new(), "the other client is gone");
 }

@@ -15,7 +15,7 @@ use liveobject_actors::{
         image::Picture,
         link_key::LinkKey,
         links::Links,
-        probe_report::{TestProgress, TestReport, TestStage},
+        probe_report::{Stage, TestProgress, TestReport, TestStage},
         status::ConnectionState,
         token::{Scopes, TokenHash, TokenName, TokenRecord},
     },
@@ -262,7 +262,7 @@ handlers! {
         script.tested.push(value);
         let report = settings.map(|_| report());
         if let (Some(watcher), Ok(report)) = (watcher, &report) {
-            watcher.send(TestProgress::Begun("resolve")).unwrap();
+            watcher.send(TestProgress::Begun(Stage::Resolve)).unwrap();
             watcher.send(TestProgress::Stage(report.stages[0].clone())).unwrap();
         }
         report
@@ -326,7 +326,8 @@ fn picture() -> Picture {
 }
 
 fn report() -> TestReport {
-    let stage = TestStage { name: "resolve", ok: Some(true), duration_ms: 1, detail: "127.0.0.1".to_owned() };
+    let stage =
+        TestStage { name: Stage::Resolve, ok: Some(true), duration_ms: 1, detail: "127.0.0.1".to_owned() };
     TestReport { success: true, message: "it works".to_owned(), protocol: Some("5"), stages: vec![stage] }
 }
 

@@ -1,4 +1,4 @@
-//! How a session ended, whichever client ran it. Pure.
+//! How a session ended, with either MQTT client. Pure.
 
 use std::io;
 
@@ -6,6 +6,7 @@ use crate::{
     connection::reason,
     domain::{
         mqtt_version::{Refusal, Version},
+        probe_report::Stage,
         settings::MqttSettings,
         status::{Failure, FailureKind},
     },
@@ -14,12 +15,12 @@ use crate::{
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// As it is told.
+    /// The failure to report.
     pub failure: Failure,
-    /// What it says of the version, when it does.
+    /// How the broker refused the MQTT version, if it did.
     pub refusal: Option<Refusal>,
-    /// Whether the other side closed the connection after the login, in good order and without a word. A network that
-    /// fails does not do that.
+    /// Whether the broker closed the connection cleanly after the login, without giving a reason. A failing network does
+    /// not look like this.
     pub closed: bool,
 }
 
@@ -30,7 +31,7 @@ impl From<Failure> for Ended {
 }
 
 impl Ended {
-    /// The other side closed the connection without a word. `accepted`: after it had accepted the login.
+    /// The broker closed the connection without giving a reason. `accepted`: whether it had accepted the login.
     pub fn closed(settings: &MqttSettings, accepted: bool) -> Self {
         if accepted {
             return Self { closed: true, ..reason::closed(&settings.broker()).into() };
@@ -38,18 +39,18 @@ impl Ended {
         Self { refusal: Some(Refusal::Closed), ..reason::closed_at_login(settings).into() }
     }
 
-    /// The broker said that it does not speak this version.
+    /// The broker reported that it does not support this version.
     pub fn version_refused(settings: &MqttSettings, version: Version) -> Self {
-        Self { refusal: Some(Refusal::Said), ..reason::version_refused(settings, version).into() }
+        Self { refusal: Some(Refusal::Reported), ..reason::version_refused(settings, version).into() }
     }
 
     /// The broker did not answer the login in time.
     pub fn login_timed_out(settings: &MqttSettings) -> Self {
-        reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, Some("login")).into()
+        reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, Some(Stage::Login)).into()
     }
 
-    /// An error of the network, or the dialler's own failure, which travels inside one.
-    pub fn of_io(error: &io::Error, settings: &MqttSettings, accepted: bool) -> Self {
+    /// Converts an I/O error. A failure that `dial` found is inside the error and is returned as it is.
+    pub fn from_io(error: &io::Error, settings: &MqttSettings, accepted: bool) -> Self {
         use io::ErrorKind as E;
         if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
             return failure.clone().into();
@@ -58,18 +59,19 @@ impl Ended {
             E::ConnectionReset | E::ConnectionAborted | E::BrokenPipe | E::UnexpectedEof if !accepted => {
                 Self::closed(settings, accepted)
             }
-            _ => reason::of_io(error, &settings.broker()).into(),
+            _ => reason::io_error(error, &settings.broker()).into(),
         }
     }
 
-    /// The same, when the other version had been turned down in this way before it was tried.
-    pub fn after(mut self, refusal: Option<Refusal>, broker: &str) -> Self {
+    /// Adjusts the message if the broker closed the connection for both versions. `refusal`: how it refused the other
+    /// version.
+    pub fn after_refusal(mut self, refusal: Option<Refusal>, broker: &str) -> Self {
         if (refusal, self.refusal) == (Some(Refusal::Closed), Some(Refusal::Closed)) {
             self.failure = Failure::new(
                 FailureKind::Closed,
                 format!(
-                    "{broker} closed the connection during the MQTT login, without a reason, with MQTT 5 as with MQTT \
-                     3.1.1. Is it restarting, does the port expect TLS or WebSockets, or is this client not welcome?"
+                    "{broker} closed the connection during the MQTT login without giving a reason, with both MQTT 5 and \
+                     MQTT 3.1.1. Is it restarting, does the port expect TLS or WebSockets, or does it reject this client?"
                 ),
             );
         }

@@ -1,8 +1,9 @@
-//! The MQTT client, behind one door: the rest of the code does not know which one runs below.
+//! The MQTT client behind one interface: the rest of the code does not know whether MQTT 5 or 3.1.1 is used.
 //!
-//! The [`Events`] tell what happened, in order, and how it [`Ended`]; with the accepted login comes the [`Client`],
-//! which takes what is to be sent. One pair is one session over one network connection; it never reconnects. Before a
-//! login is accepted it may be tried a second time, with the other MQTT version (see [`VersionPolicy`]).
+//! [`Events`] is the stream of everything that happens, in order, up to how the session [`Ended`]. With the accepted
+//! login it provides the [`Client`], which sends messages. Both belong to one session over one network connection, which
+//! never reconnects. If the broker refuses the first MQTT version, the login is tried once more with the other one (see
+//! [`VersionPolicy`]).
 
 mod ended;
 mod v4;
@@ -25,131 +26,132 @@ use crate::{
     },
 };
 
-/// Requests and reads in batches of this size were measured as the fastest.
+/// Batch size of requests and reads; the fastest one in measurements.
 const BATCH: usize = 64;
 
-/// Beside the events there are the birth message, states and tests: room for them in the client's queue.
+/// Room in the client's queue for the birth message, states and test messages, in addition to the events.
 const SPARE_CAPACITY: u16 = 64;
 
-/// Something to publish.
+/// A message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Where it goes.
+    /// The topic.
     pub topic: String,
-    /// What it says.
+    /// The payload.
     pub payload: Bytes,
-    /// How it is acknowledged.
+    /// The quality of service.
     pub qos: QoS,
-    /// Whether the broker keeps it.
+    /// Whether the broker retains it.
     pub retain: bool,
-    /// For how many seconds a broker may keep it (MQTT 5).
+    /// After how many seconds the broker discards it (MQTT 5).
     pub expiry_seconds: Option<u32>,
 }
 
-/// What makes this session different from another one with the same settings.
+/// The options of a session that are not settings.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// The client id to use.
     pub client_id: String,
-    /// Published by the broker when the connection is lost.
+    /// The message that the broker publishes when the connection is lost.
     pub will: Option<Message>,
-    /// How many messages may wait in the client, sent or not.
+    /// Maximum number of events in the client, queued or in flight.
     pub capacity: u16,
-    /// What carries it.
-    pub line: SessionTransport,
+    /// The network connection.
+    pub transport: SessionTransport,
 }
 
 impl SessionOptions {
-    /// How long the client's queue is to be.
-    fn queue(&self) -> u16 {
+    /// Returns the capacity of the client's queue.
+    fn queue_capacity(&self) -> u16 {
         self.capacity.saturating_add(SPARE_CAPACITY)
     }
 }
 
-/// What the broker permits on this connection (MQTT 5 section 3.2.2.3; with MQTT 3.1.1 it does not tell).
+/// The broker's limits on this connection (MQTT 5 section 3.2.2.3; with MQTT 3.1.1 a broker cannot report them).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many unacknowledged messages it accepts.
+    /// Maximum number of unacknowledged messages.
     pub receive_maximum: u16,
-    /// Whether the client keeps to that by itself: what is more waits in it.
-    pub is_kept: bool,
-    /// The highest QoS.
+    /// Whether the client enforces `receive_maximum` and queues messages beyond it.
+    pub client_queues_excess: bool,
+    /// The highest supported QoS.
     pub maximum_qos: QoS,
-    /// Whether it keeps retained messages.
+    /// Whether retained messages are supported.
     pub retain_available: bool,
-    /// The largest packet, in bytes.
+    /// Maximum size of a packet, in bytes.
     pub maximum_packet_size: Option<u32>,
 }
 
-/// How the broker answered one message.
+/// The broker's answer to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// It took responsibility for it.
+    /// The broker accepted it.
     Accepted {
-        /// It said that nobody subscribes to the topic.
+        /// Whether the broker reported that nobody subscribes to the topic.
         unheard: bool,
     },
-    /// It refused it for good.
+    /// The broker refused it permanently.
     Refused(DeadReason),
-    /// It refused it for now.
+    /// The broker refused it for now.
     Deferred {
-        /// Its reason.
+        /// The broker's reason.
         reason: &'static str,
-        /// How often this may happen to one message; `None`: without limit.
+        /// How often the message is tried before it is given up; `None`: without limit.
         attempts: Option<u32>,
     },
 }
 
-/// The broker accepted the login.
+/// The result of an accepted login.
 #[derive(Debug)]
 pub struct Accepted {
-    /// Takes what is to be sent.
+    /// Sends messages.
     pub client: Client,
-    /// What is spoken.
+    /// The MQTT version in use.
     pub version: Version,
-    /// How the other version had been turned down before, if it had.
+    /// How the broker refused the other version before, if it did.
     pub refused: Option<Refusal>,
-    /// What the broker permits.
+    /// The broker's limits.
     pub limits: Limits,
 }
 
-/// What happened on the connection.
+/// Something that happened in the session.
 #[derive(Debug)]
 pub enum Event {
-    /// The broker accepted the login. Comes once, before everything else.
+    /// The broker accepted the login. This is the first event, and occurs once.
     Accepted(Accepted),
-    /// The oldest message that was not sent yet went out, under this packet id (0: QoS 0, which has none).
+    /// The oldest unsent message was sent, with this packet id (0 for QoS 0, which has none).
     Sent(u16),
-    /// QoS 2, first half: the broker has the message; whether anybody hears it is known only now.
+    /// The broker received a QoS 2 message (PUBREC). Only this packet reports whether anyone subscribes to the topic.
     Received {
-        /// Which message.
+        /// The message's packet id.
         packet_id: u16,
         /// Whether nobody subscribes to the topic.
         unheard: bool,
     },
-    /// The broker's last word on a message.
+    /// The broker's final answer to a message, by packet id.
     Answered(u16, Answer),
-    /// We asked whether the broker is still there.
+    /// The client sent a ping.
     Ping,
-    /// The broker answered a subscription: whether it is granted.
+    /// The broker answered a subscription; whether it was granted.
     Subscribed(bool),
-    /// A message of a subscription.
+    /// A message arrived on a subscribed topic.
     Arrived {
-        /// Where it was published.
+        /// The topic.
         topic: Bytes,
-        /// What it says.
+        /// The payload.
         payload: Bytes,
     },
-    /// The broker said something else: it is alive.
+    /// Another packet arrived, so the broker is alive.
     Alive,
-    /// Something that nobody needs to know.
-    Nothing,
+    /// Something without significance here.
+    Ignored,
 }
 
-/// What happened, in order. After an [`Ended`] nothing more comes; the end without one is a disconnect as asked.
+/// The events of a session, in order. An [`Ended`] is the last item. If the stream ends without one, the disconnect was
+/// requested.
 pub type Events = Pin<Box<dyn Stream<Item = Result<Event, Ended>>>>;
 
-/// Takes what is to be sent. Nothing waits: what does not fit is refused.
+/// Sends messages without waiting. A message that does not fit into the queue is refused.
 #[derive(Debug)]
 pub enum Client {
     /// MQTT 5.
@@ -158,21 +160,21 @@ pub enum Client {
     V311(v4::Client),
 }
 
-/// More messages wait in the client than it was opened for.
+/// The client's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many messages wait in the MQTT client")]
+#[error("the MQTT client's queue is full")]
 pub struct Overrun;
 
-/// A session with these settings; it begins to connect when the events are polled.
-pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, approach: VersionPolicy) -> Events {
-    // Boxed, since every event moves it.
+/// Creates a session with these settings. It connects when the returned stream is polled.
+pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, version_policy: VersionPolicy) -> Events {
+    // Boxed, because each event moves the attempt.
     let attempt = Box::new(Attempt {
-        session: Session::open(settings, options.clone(), approach, approach.first()),
-        version: approach.first(),
+        session: Session::open(settings, options.clone(), version_policy, version_policy.first()),
+        version: version_policy.first(),
         refused: None,
         settings: Arc::clone(settings),
         options,
-        approach,
+        version_policy,
     });
     Box::pin(stream::unfold(Some(attempt), async |attempt| attempt?.next().await))
 }
@@ -186,12 +188,12 @@ impl Session {
     fn open(
         settings: &Arc<MqttSettings>,
         options: SessionOptions,
-        approach: VersionPolicy,
+        version_policy: VersionPolicy,
         version: Version,
     ) -> Self {
         match version {
             Version::V5 => Self::V5(v5::open(settings, options)),
-            Version::V311 => Self::V311(v4::open(settings, options, approach.maximum_qos())),
+            Version::V311 => Self::V311(v4::open(settings, options, version_policy.maximum_qos())),
         }
     }
 
@@ -203,14 +205,14 @@ impl Session {
     }
 }
 
-/// A session, and what is needed to begin it anew with the other version.
+/// A session, with everything that a second attempt with the other version needs.
 struct Attempt {
     session: Session,
     version: Version,
     refused: Option<Refusal>,
     settings: Arc<MqttSettings>,
     options: SessionOptions,
-    approach: VersionPolicy,
+    version_policy: VersionPolicy,
 }
 
 impl Attempt {
@@ -223,7 +225,7 @@ impl Attempt {
                 }
                 Ok(event) => return Some((Ok(event), Some(self))),
                 Err(ended) => {
-                    if let Err(ended) = self.try_other(ended) {
+                    if let Err(ended) = self.try_other_version(ended) {
                         return Some((Err(ended), None));
                     }
                 }
@@ -231,23 +233,26 @@ impl Attempt {
         }
     }
 
-    /// Begins anew with the other version, if that is what this end calls for.
-    fn try_other(&mut self, ended: Ended) -> Result<(), Ended> {
+    /// Starts again with the other version if the broker may have refused this one; otherwise returns the error.
+    fn try_other_version(&mut self, ended: Ended) -> Result<(), Ended> {
         let broker = self.settings.broker();
-        let next =
-            ended.refusal.and_then(|refusal| Some((refusal, self.approach.after(self.version, refusal)?)));
-        let Some((refusal, version)) = next else { return Err(ended.after(self.refused, &broker)) };
+        let fallback = ended
+            .refusal
+            .and_then(|refusal| Some((refusal, self.version_policy.fallback(self.version, refusal)?)));
+        let Some((refusal, version)) = fallback else {
+            return Err(ended.after_refusal(self.refused, &broker));
+        };
         let (refused, trying) = (self.version.as_str(), version.as_str());
-        tracing::info!(broker, refused, how = %refusal, trying, "trying the other version of MQTT");
+        tracing::info!(broker, refused, how = %refusal, trying, "trying the other MQTT version");
         self.refused = Some(refusal);
         self.version = version;
-        self.session = Session::open(&self.settings, self.options.clone(), self.approach, version);
+        self.session = Session::open(&self.settings, self.options.clone(), self.version_policy, version);
         Ok(())
     }
 }
 
 impl Client {
-    /// Sends a message after those that were given before.
+    /// Publishes a message, in the order of the calls.
     pub fn publish(&self, message: Message) -> Result<(), Overrun> {
         match self {
             Self::V5(client) => client.publish(message),
@@ -263,8 +268,8 @@ impl Client {
         }
     }
 
-    /// Disconnects cleanly once everything sent is answered, or after `patience` without a clean end. The will is not
-    /// published then.
+    /// Disconnects cleanly once everything in flight is answered, or after `patience`. After a clean disconnect, the broker
+    /// does not publish the will.
     pub fn disconnect(&self, patience: Duration) -> Result<(), Overrun> {
         match self {
             Self::V5(client) => client.disconnect(patience),
@@ -273,7 +278,7 @@ impl Client {
     }
 }
 
-/// How many bytes a message takes as a packet (MQTT 5 section 3.3; with MQTT 3.1.1 it is a little less).
+/// Returns the size of a message's packet in bytes (MQTT 5 section 3.3; slightly less with MQTT 3.1.1).
 pub fn packet_size(message: &Message) -> usize {
     let packet_id = if message.qos == QoS::AtMostOnce { 0 } else { 2 };
     let properties = 1 + message.expiry_seconds.map_or(0, |_| 5);

@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 over rumqttc. It has no reason codes, no expiry and no limits that a broker could tell.
+//! MQTT 3.1.1 with rumqttc. The protocol has no reason codes and no message expiry, and a broker cannot report its limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,18 +19,19 @@ use crate::{
     },
 };
 
-/// The largest packet of the protocol (section 2.2.3): what is too large for a broker only the broker knows.
+/// The largest packet that the protocol allows (section 2.2.3). A broker may have a lower limit but cannot report it.
 const MAX_PACKET_SIZE: usize = 268_435_455;
 
-/// What comes in are a few words of Home Assistant and tests of ours; the client's own bound, which also holds for MQTT 5.
+/// Incoming messages are small: Home Assistant's status and our test messages. The client has the same limit for MQTT 5.
 const MAX_INCOMING_SIZE: usize = 10 * 1024;
 
-/// The broker has limits, and no way to tell them. Where going beyond one loses messages, it is not tried: Mosquitto
-/// acknowledges QoS 2 messages above its `max_inflight_messages`, which may be 1, and drops them.
+/// Returns conservative limits, because the broker cannot report its own. Exceeding `max_inflight_messages` of Mosquitto,
+/// which can be as low as 1, loses messages: it acknowledges QoS 2 messages above that limit and drops them. So at most
+/// one QoS 2 message is in flight.
 fn limits(qos: QoS, maximum_qos: QoS) -> Limits {
     Limits {
         receive_maximum: if qos.min(maximum_qos) == QoS::ExactlyOnce { 1 } else { u16::MAX },
-        is_kept: false,
+        client_queues_excess: false,
         maximum_qos,
         retain_available: true,
         maximum_packet_size: None,
@@ -40,20 +41,20 @@ fn limits(qos: QoS, maximum_qos: QoS) -> Limits {
 #[derive(Debug)]
 pub struct Client(AsyncClient);
 
-/// One session: to be polled until it ends.
+/// A session. It makes progress while it is polled, until it ends.
 pub struct Session {
     event_loop: Box<EventLoop>,
-    /// Given away when the login is accepted.
+    /// Taken when the login is accepted.
     client: Option<Client>,
     settings: Arc<MqttSettings>,
     maximum_qos: QoS,
 }
 
 pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, maximum_qos: QoS) -> Session {
-    let capacity = options.queue();
+    let capacity = options.queue_capacity();
     let mqtt = mqtt_options(settings, options, capacity);
     let (client, mut event_loop) = AsyncClient::builder(mqtt).capacity(capacity.into()).build();
-    // Twice: once for the network, which the dialler bounds by itself with a better message, once for the login.
+    // Once for the network connection and once for the login. `dial` has its own timeout, with a better message.
     let timeout = dial::connect_timeout(settings) * 2;
     event_loop.network_options.set_connection_timeout(timeout.as_secs());
     let (event_loop, settings) = (Box::new(event_loop), Arc::clone(settings));
@@ -63,7 +64,7 @@ pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, maximum_qos: 
 fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity: u16) -> MqttOptions {
     let broker = (settings.broker_host.clone(), settings.broker_port);
     let mut options = MqttOptions::new(session.client_id, broker);
-    // What has to be sent again is known here, not in the broker's session.
+    // The outbox knows what must be sent again; the broker's session is not needed.
     options.set_clean_session(true);
     options.set_keep_alive(settings.keep_alive_seconds);
     options.set_max_packet_size(MAX_INCOMING_SIZE, MAX_PACKET_SIZE);
@@ -72,7 +73,7 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
     options.set_inflight(capacity);
     match (settings.username.clone(), settings.exposed_password()) {
         (username, Some(password)) => {
-            // A password alone is against the protocol (section 3.1.2.9).
+            // A password without a user name violates the protocol (section 3.1.2.9).
             let username = username.unwrap_or_default();
             options.set_credentials(username, password.to_owned().into_bytes());
         }
@@ -82,42 +83,47 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
         (None, None) => {}
     }
     if let Some(will) = session.will {
-        options.set_last_will(LastWill::new(will.topic, will.payload.to_vec(), qos(will.qos), will.retain));
+        options.set_last_will(LastWill::new(
+            will.topic,
+            will.payload.to_vec(),
+            to_client_qos(will.qos),
+            will.retain,
+        ));
     }
-    let dialled = (Arc::clone(settings), session.line);
+    let connector = (Arc::clone(settings), session.transport);
     options.set_socket_connector(move |_, _| {
-        let (settings, line) = dialled.clone();
-        async move { dial::dial(&settings, &line).await }
+        let (settings, transport) = connector.clone();
+        async move { dial::dial(&settings, &transport).await }
     });
     options
 }
 
 impl Session {
-    /// What happens next. After a failure the event loop would reconnect by itself if it were polled again.
+    /// Returns the next event. It must not be called again after an error: the event loop would reconnect.
     pub async fn next(&mut self) -> Option<Result<Event, Ended>> {
         match self.event_loop.poll().await {
-            Ok(event) => Some(Ok(self.told(event))),
+            Ok(event) => Some(Ok(self.to_event(event))),
             Err(ConnectionError::RequestsDone) => None,
             Err(error) => {
                 let accepted = self.client.is_none();
-                Some(Err(v4_reason::of_connection_error(&error, &self.settings, accepted)))
+                Some(Err(v4_reason::connection_error(&error, &self.settings, accepted)))
             }
         }
     }
 
-    fn told(&mut self, event: rumqttc_v4::Event) -> Event {
+    fn to_event(&mut self, event: rumqttc_v4::Event) -> Event {
         match event {
             rumqttc_v4::Event::Outgoing(rumqttc_v4::Outgoing::Publish(packet_id)) => Event::Sent(packet_id),
             rumqttc_v4::Event::Outgoing(rumqttc_v4::Outgoing::PingReq) => Event::Ping,
-            rumqttc_v4::Event::Incoming(Packet::ConnAck(_)) => self.accepted(),
-            rumqttc_v4::Event::Incoming(packet) => arrived(packet),
-            rumqttc_v4::Event::Outgoing(_) => Event::Nothing,
+            rumqttc_v4::Event::Incoming(Packet::ConnAck(_)) => self.on_accepted(),
+            rumqttc_v4::Event::Incoming(packet) => packet_to_event(packet),
+            rumqttc_v4::Event::Outgoing(_) => Event::Ignored,
         }
     }
 
-    fn accepted(&mut self) -> Event {
+    fn on_accepted(&mut self) -> Event {
         let Some(client) = self.client.take() else { return Event::Alive };
-        // From now on it bounds how long the broker may take nothing in; the silence is noticed before.
+        // From now on it limits how long the broker may read nothing; the silence check triggers earlier.
         let patience = u64::from(self.settings.ack_timeout_seconds) * 2;
         self.event_loop.network_options.set_connection_timeout(patience);
         let (client, limits) = (super::Client::V311(client), limits(self.settings.qos, self.maximum_qos));
@@ -125,7 +131,7 @@ impl Session {
     }
 }
 
-fn arrived(packet: Packet) -> Event {
+fn packet_to_event(packet: Packet) -> Event {
     const ACCEPTED: Answer = Answer::Accepted { unheard: false };
     match packet {
         Packet::PubAck(ack) => Event::Answered(ack.pkid, ACCEPTED),
@@ -139,7 +145,7 @@ fn arrived(packet: Packet) -> Event {
     }
 }
 
-fn qos(qos: QoS) -> mqttbytes::QoS {
+fn to_client_qos(qos: QoS) -> mqttbytes::QoS {
     match qos {
         QoS::AtMostOnce => mqttbytes::QoS::AtMostOnce,
         QoS::AtLeastOnce => mqttbytes::QoS::AtLeastOnce,
@@ -149,7 +155,7 @@ fn qos(qos: QoS) -> mqttbytes::QoS {
 
 impl Client {
     pub fn publish(&self, message: Message) -> Result<(), Overrun> {
-        let options = PublishOptions::new(qos(message.qos)).retain(message.retain);
+        let options = PublishOptions::new(to_client_qos(message.qos)).retain(message.retain);
         self.0.try_publish(message.topic, message.payload, options).map_err(|_| Overrun)
     }
 
@@ -167,12 +173,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn qos_2_is_sent_one_at_a_time_since_brokers_cannot_say_how_many_they_take() {
+    fn qos_2_messages_are_sent_one_at_a_time_because_brokers_cannot_report_their_limit() {
         use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
-        let window = |qos, maximum_qos| limits(qos, maximum_qos).receive_maximum;
-        assert_eq!(window(ExactlyOnce, ExactlyOnce), 1);
-        assert_eq!(window(ExactlyOnce, AtLeastOnce), u16::MAX);
-        assert_eq!(window(AtLeastOnce, ExactlyOnce), u16::MAX);
-        assert_eq!(window(AtMostOnce, ExactlyOnce), u16::MAX);
+        let in_flight = |qos, maximum_qos| limits(qos, maximum_qos).receive_maximum;
+        assert_eq!(in_flight(ExactlyOnce, ExactlyOnce), 1);
+        assert_eq!(in_flight(ExactlyOnce, AtLeastOnce), u16::MAX);
+        assert_eq!(in_flight(AtLeastOnce, ExactlyOnce), u16::MAX);
+        assert_eq!(in_flight(AtMostOnce, ExactlyOnce), u16::MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! What MQTT 3.1.1's return codes (section 3.2.2.3) and the client's errors mean to us. Pure.
+//! Explains the return codes of MQTT 3.1.1 (section 3.2.2.3) and the client's errors. Pure.
 
 use rumqttc_v4::{
     ConnectionError, StateError,
@@ -11,25 +11,25 @@ use crate::{
     domain::{mqtt_version::Version, settings::MqttSettings},
 };
 
-/// Why the client's event loop ended. `accepted`: after the login was.
-pub fn of_connection_error(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Ended {
+/// Explains why the client's event loop ended. `accepted`: whether the login had been accepted.
+pub fn connection_error(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Ended {
     let broker = settings.broker();
     match error {
         ConnectionError::NetworkTimeout => Ended::login_timed_out(settings),
         ConnectionError::FlushTimeout => reason::stalled(&broker, settings.ack_timeout_seconds).into(),
-        ConnectionError::Io(error) => Ended::of_io(error, settings, accepted),
-        ConnectionError::MqttState(error) => of_state_error(error, settings, accepted),
-        ConnectionError::ConnectionRefused(code) => of_connack(*code, settings),
+        ConnectionError::Io(error) => Ended::from_io(error, settings, accepted),
+        ConnectionError::MqttState(error) => state_error(error, settings, accepted),
+        ConnectionError::ConnectionRefused(code) => connack_refusal(*code, settings),
         ConnectionError::NotConnAck(_) => reason::not_mqtt(&broker, Version::V311, &error).into(),
-        ConnectionError::DisconnectTimeout => reason::not_drained(&broker).into(),
+        ConnectionError::DisconnectTimeout => reason::disconnect_timed_out(&broker).into(),
         error => reason::failed(&broker, error).into(),
     }
 }
 
-fn of_state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -> Ended {
+fn state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -> Ended {
     match error {
         StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
-            Ended::of_io(error, settings, accepted)
+            Ended::from_io(error, settings, accepted)
         }
         StateError::ConnectionAborted => Ended::closed(settings, accepted),
         StateError::AwaitPingResp => reason::ping_unanswered(&settings.broker()).into(),
@@ -37,13 +37,13 @@ fn of_state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -
     }
 }
 
-fn of_connack(code: ConnectReturnCode, settings: &MqttSettings) -> Ended {
+fn connack_refusal(code: ConnectReturnCode, settings: &MqttSettings) -> Ended {
     use ConnectReturnCode as C;
     match code {
         C::RefusedProtocolVersion => Ended::version_refused(settings, Version::V311),
         C::BadClientId => reason::client_id_refused(settings).into(),
         C::BadUserNamePassword => reason::bad_credentials(settings).into(),
-        C::NotAuthorized => reason::login_not_permitted(settings).into(),
+        C::NotAuthorized => reason::login_refused(settings).into(),
         C::ServiceUnavailable | C::Success => {
             reason::unavailable(&settings.broker(), &format!("{code:?}")).into()
         }
@@ -71,27 +71,27 @@ mod tests {
     }
 
     #[test]
-    fn each_return_code_has_its_kind_and_only_the_first_is_about_the_version() {
+    fn each_return_code_has_its_failure_kind_and_only_the_first_one_refuses_the_version() {
         use ConnectReturnCode as C;
         for protocol in [Protocol::Auto, Protocol::V311] {
             for (code, kind, refusal, words) in [
-                (C::RefusedProtocolVersion, FailureKind::Protocol, Some(Refusal::Said), "3.1.1"),
+                (C::RefusedProtocolVersion, FailureKind::Protocol, Some(Refusal::Reported), "3.1.1"),
                 (C::BadClientId, FailureKind::Protocol, None, "client_id"),
                 (C::ServiceUnavailable, FailureKind::Refused, None, "at the moment"),
                 (C::BadUserNamePassword, FailureKind::BadCredentials, None, "password"),
                 (C::NotAuthorized, FailureKind::NotAuthorized, None, "camera"),
             ] {
                 let error = ConnectionError::ConnectionRefused(code);
-                let Ended { failure, refusal: told, .. } =
-                    of_connection_error(&error, &settings(protocol), false);
-                assert_eq!((failure.kind, told), (kind, refusal), "{code:?}");
+                let Ended { failure, refusal: found, .. } =
+                    connection_error(&error, &settings(protocol), false);
+                assert_eq!((failure.kind, found), (kind, refusal), "{code:?}");
                 assert!(failure.message.contains(words), "{code:?}: {}", failure.message);
             }
         }
     }
 
     #[test]
-    fn nobody_who_asked_for_3_1_1_is_told_of_mqtt_5() {
+    fn with_protocol_3_1_1_no_failure_message_mentions_mqtt_5() {
         let state = |error| ConnectionError::MqttState(error);
         for error in [
             ConnectionError::NetworkTimeout,
@@ -106,15 +106,14 @@ mod tests {
             state(StateError::Io(io::ErrorKind::ConnectionReset.into())),
         ] {
             for accepted in [false, true] {
-                let message =
-                    of_connection_error(&error, &settings(Protocol::V311), accepted).failure.message;
+                let message = connection_error(&error, &settings(Protocol::V311), accepted).failure.message;
                 assert!(!message.contains("MQTT 5"), "{message}");
             }
         }
     }
 
     #[test]
-    fn a_connection_closed_during_the_login_may_be_a_refusal_and_one_closed_later_is_none() {
+    fn a_connection_closed_during_the_login_may_be_a_version_refusal_but_not_one_closed_later() {
         for (accepted, refusal) in [(false, Some(Refusal::Closed)), (true, None)] {
             for error in [
                 StateError::ConnectionAborted,
@@ -122,25 +121,25 @@ mod tests {
                 StateError::Deserialization(mqttbytes::Error::Io(io::ErrorKind::ConnectionReset.into())),
             ] {
                 let error = ConnectionError::MqttState(error);
-                let ended = of_connection_error(&error, &settings(Protocol::Auto), accepted);
+                let ended = connection_error(&error, &settings(Protocol::Auto), accepted);
                 assert_eq!((ended.failure.kind, ended.refusal), (FailureKind::Closed, refusal));
             }
         }
     }
 
     #[test]
-    fn a_broker_that_closes_is_told_apart_from_a_network_that_fails() {
+    fn a_broker_that_closes_the_connection_is_distinguished_from_a_network_failure() {
         let closed = |error| {
-            of_connection_error(&ConnectionError::MqttState(error), &settings(Protocol::Auto), true).closed
+            connection_error(&ConnectionError::MqttState(error), &settings(Protocol::Auto), true).closed
         };
         assert!(closed(StateError::ConnectionAborted));
         assert!(!closed(StateError::Io(io::ErrorKind::ConnectionReset.into())));
     }
 
     #[test]
-    fn the_diallers_failure_survives_the_client() {
+    fn a_failure_found_while_dialing_passes_through_the_client() {
         let dialled = Failure::new(FailureKind::NameNotFound, "no such name");
         let error = ConnectionError::Io(io::Error::other(dialled.clone()));
-        assert_eq!(of_connection_error(&error, &settings(Protocol::Auto), false), dialled.into());
+        assert_eq!(connection_error(&error, &settings(Protocol::Auto), false), dialled.into());
     }
 }

@@ -1,4 +1,4 @@
-//! MQTT 5 over rumqttc.
+//! MQTT 5 with rumqttc.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,16 +22,16 @@ use crate::{
 #[derive(Debug)]
 pub struct Client(AsyncClient);
 
-/// One session: to be polled until it ends.
+/// A session. It makes progress while it is polled, until it ends.
 pub struct Session {
     event_loop: Box<EventLoop>,
-    /// Given away when the login is accepted.
+    /// Taken when the login is accepted.
     client: Option<Client>,
     settings: Arc<MqttSettings>,
 }
 
 pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions) -> Session {
-    let capacity = options.queue();
+    let capacity = options.queue_capacity();
     let mqtt = mqtt_options(settings, options, capacity);
     let (client, event_loop) = AsyncClient::builder(mqtt).capacity(capacity.into()).build();
     let (event_loop, settings) = (Box::new(event_loop), Arc::clone(settings));
@@ -41,10 +41,10 @@ pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions) -> Session {
 fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity: u16) -> MqttOptions {
     let mut options =
         MqttOptions::new(session.client_id, (settings.broker_host.clone(), settings.broker_port));
-    // What has to be sent again is known here, not in the broker's session.
+    // The outbox knows what must be sent again; the broker's session is not needed.
     options.set_clean_start(true);
     options.set_keep_alive(settings.keep_alive_seconds);
-    // Twice: once for the network, which the dialler bounds by itself with a better message, once for the login.
+    // Once for the network connection and once for the login. `dial` has its own timeout, with a better message.
     options.set_connect_timeout(dial::connect_timeout(settings) * 2);
     options.set_max_request_batch(BATCH);
     options.set_read_batch_size(BATCH);
@@ -62,53 +62,55 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
         options.set_password(password.to_owned().into_bytes());
     }
     if let Some(will) = session.will {
-        let will = LastWill::new(will.topic, will.payload.to_vec(), qos(will.qos), will.retain, None);
+        let will =
+            LastWill::new(will.topic, will.payload.to_vec(), to_client_qos(will.qos), will.retain, None);
         options.set_last_will(will);
     }
-    let dialled = (Arc::clone(settings), session.line);
+    let connector = (Arc::clone(settings), session.transport);
     options.set_socket_connector(move |_, _| {
-        let (settings, line) = dialled.clone();
-        async move { dial::dial(&settings, &line).await }
+        let (settings, transport) = connector.clone();
+        async move { dial::dial(&settings, &transport).await }
     });
     options
 }
 
 impl Session {
-    /// What happens next. After a failure the event loop would reconnect by itself if it were polled again.
+    /// Returns the next event. It must not be called again after an error: the event loop would reconnect.
     pub async fn next(&mut self) -> Option<Result<Event, Ended>> {
         loop {
             match self.event_loop.poll().await {
-                Ok(event) => return Some(Ok(self.told(event))),
+                Ok(event) => return Some(Ok(self.to_event(event))),
                 Err(ConnectionError::RequestsDone) => return None,
                 Err(ConnectionError::ConnectionRefused(code))
                     if lower_will(&mut self.event_loop.options, code) => {}
                 Err(error) => {
                     let accepted = self.client.is_none();
-                    return Some(Err(v5_reason::of_connection_error(&error, &self.settings, accepted)));
+                    return Some(Err(v5_reason::connection_error(&error, &self.settings, accepted)));
                 }
             }
         }
     }
 
-    fn told(&mut self, event: rumqttc::Event) -> Event {
+    fn to_event(&mut self, event: rumqttc::Event) -> Event {
         match event {
             rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => Event::Sent(packet_id),
             rumqttc::Event::Outgoing(rumqttc::Outgoing::PingReq) => Event::Ping,
-            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.accepted(&ack),
-            rumqttc::Event::Incoming(packet) => arrived(packet),
-            rumqttc::Event::Outgoing(_) | rumqttc::Event::Auth(_) => Event::Nothing,
+            rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.on_accepted(&ack),
+            rumqttc::Event::Incoming(packet) => packet_to_event(packet),
+            rumqttc::Event::Outgoing(_) | rumqttc::Event::Auth(_) => Event::Ignored,
         }
     }
 
-    fn accepted(&mut self, ack: &ConnAck) -> Event {
+    fn on_accepted(&mut self, ack: &ConnAck) -> Event {
         let Some(client) = self.client.take() else { return Event::Alive };
         let (client, limits) = (super::Client::V5(client), limits(ack));
         Event::Accepted(Accepted { client, version: Version::V5, refused: None, limits })
     }
 }
 
-/// A broker's limits are known only after the login, and a will that goes beyond them is a reason to refuse it (MQTT 5
-/// section 3.2.2.2). Answers whether the login is worth another try with a lesser will; never twice for one reason.
+/// Reduces the will to what the broker supports. A broker reports its limits only after the login, and it refuses a login
+/// with a will beyond them (MQTT 5 section 3.2.2.2). Returns whether the login should be tried again; at most once per
+/// reason.
 fn lower_will(options: &mut MqttOptions, code: ConnectReturnCode) -> bool {
     let Some(mut will) = options.last_will() else { return false };
     match code {
@@ -122,14 +124,14 @@ fn lower_will(options: &mut MqttOptions, code: ConnectReturnCode) -> bool {
     true
 }
 
-fn arrived(packet: Packet) -> Event {
+fn packet_to_event(packet: Packet) -> Event {
     match packet {
-        Packet::PubAck(ack) => Event::Answered(ack.pkid, v5_reason::of_puback(ack.reason)),
-        Packet::PubRec(rec) => match v5_reason::of_pubrec(rec.reason) {
+        Packet::PubAck(ack) => Event::Answered(ack.pkid, v5_reason::puback_answer(ack.reason)),
+        Packet::PubRec(rec) => match v5_reason::pubrec_answer(rec.reason) {
             Answer::Accepted { unheard } => Event::Received { packet_id: rec.pkid, unheard },
             refused => Event::Answered(rec.pkid, refused),
         },
-        // Whatever it says: the broker had the message already.
+        // The reason code does not matter: the broker already has the message.
         Packet::PubComp(comp) => Event::Answered(comp.pkid, Answer::Accepted { unheard: false }),
         Packet::SubAck(ack) => Event::Subscribed(
             ack.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))),
@@ -143,7 +145,7 @@ fn limits(ack: &ConnAck) -> Limits {
     let properties = ack.properties.as_ref();
     Limits {
         receive_maximum: properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX),
-        is_kept: true,
+        client_queues_excess: true,
         maximum_qos: properties
             .and_then(|p| p.max_qos)
             .map_or(QoS::ExactlyOnce, |level| QoS::from_level(level.into())),
@@ -152,7 +154,7 @@ fn limits(ack: &ConnAck) -> Limits {
     }
 }
 
-fn qos(qos: QoS) -> mqttbytes::QoS {
+fn to_client_qos(qos: QoS) -> mqttbytes::QoS {
     match qos {
         QoS::AtMostOnce => mqttbytes::QoS::AtMostOnce,
         QoS::AtLeastOnce => mqttbytes::QoS::AtLeastOnce,
@@ -162,7 +164,7 @@ fn qos(qos: QoS) -> mqttbytes::QoS {
 
 impl Client {
     pub fn publish(&self, message: Message) -> Result<(), Overrun> {
-        let mut options = PublishOptions::new(qos(message.qos)).retain(message.retain);
+        let mut options = PublishOptions::new(to_client_qos(message.qos)).retain(message.retain);
         if let Some(seconds) = message.expiry_seconds {
             options = options.properties(PublishProperties {
                 message_expiry_interval: Some(seconds),

@@ -1,4 +1,4 @@
-//! What MQTT 5's reason codes (section 2.4) and the client's errors mean to us. Pure.
+//! Explains the reason codes of MQTT 5 (section 2.4) and the client's errors. Pure.
 
 use rumqttc::{
     ConnectionError, StateError,
@@ -19,10 +19,11 @@ use crate::{
     },
 };
 
-/// A refusal that does not say whether it will pass is believed after so many times.
-const ATTEMPTS: u32 = 10;
+/// How often a message is tried when the broker's refusal does not show whether it is permanent.
+const MAX_ATTEMPTS: u32 = 10;
 
-pub fn of_puback(reason: PubAckReason) -> Answer {
+/// Converts the reason code of a PUBACK.
+pub fn puback_answer(reason: PubAckReason) -> Answer {
     match reason {
         PubAckReason::Success => Answer::Accepted { unheard: false },
         PubAckReason::NoMatchingSubscribers => Answer::Accepted { unheard: true },
@@ -31,20 +32,20 @@ pub fn of_puback(reason: PubAckReason) -> Answer {
         PubAckReason::PayloadFormatInvalid => Answer::Refused(DeadReason::PayloadFormatInvalid),
         PubAckReason::QuotaExceeded => Answer::Deferred { reason: "quota_exceeded", attempts: None },
         PubAckReason::PacketIdentifierInUse => {
-            Answer::Deferred { reason: "packet_identifier_in_use", attempts: Some(ATTEMPTS) }
+            Answer::Deferred { reason: "packet_identifier_in_use", attempts: Some(MAX_ATTEMPTS) }
         }
         PubAckReason::UnspecifiedError => {
-            Answer::Deferred { reason: "unspecified_error", attempts: Some(ATTEMPTS) }
+            Answer::Deferred { reason: "unspecified_error", attempts: Some(MAX_ATTEMPTS) }
         }
         PubAckReason::ImplementationSpecificError => {
-            Answer::Deferred { reason: "implementation_specific_error", attempts: Some(ATTEMPTS) }
+            Answer::Deferred { reason: "implementation_specific_error", attempts: Some(MAX_ATTEMPTS) }
         }
     }
 }
 
-/// PUBREC has the same reasons as PUBACK.
-pub fn of_pubrec(reason: PubRecReason) -> Answer {
-    of_puback(match reason {
+/// Converts the reason code of a PUBREC, which has the same reasons as PUBACK.
+pub fn pubrec_answer(reason: PubRecReason) -> Answer {
+    puback_answer(match reason {
         PubRecReason::Success => PubAckReason::Success,
         PubRecReason::NoMatchingSubscribers => PubAckReason::NoMatchingSubscribers,
         PubRecReason::NotAuthorized => PubAckReason::NotAuthorized,
@@ -57,41 +58,41 @@ pub fn of_pubrec(reason: PubRecReason) -> Answer {
     })
 }
 
-/// Why the client's event loop ended. `accepted`: after the login was.
-pub fn of_connection_error(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Ended {
+/// Explains why the client's event loop ended. `accepted`: whether the login had been accepted.
+pub fn connection_error(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Ended {
     match error {
         ConnectionError::Timeout(_) => Ended::login_timed_out(settings),
-        ConnectionError::Io(error) => Ended::of_io(error, settings, accepted),
-        ConnectionError::MqttState(error) => of_state_error(error, settings, accepted),
-        ConnectionError::ConnectionRefused(code) => of_connack(*code, settings),
+        ConnectionError::Io(error) => Ended::from_io(error, settings, accepted),
+        ConnectionError::MqttState(error) => state_error(error, settings, accepted),
+        ConnectionError::ConnectionRefused(code) => connack_refusal(*code, settings),
         ConnectionError::NotConnAck(_) => reason::not_mqtt(&settings.broker(), Version::V5, &error).into(),
-        ConnectionError::DisconnectTimeout => reason::not_drained(&settings.broker()).into(),
+        ConnectionError::DisconnectTimeout => reason::disconnect_timed_out(&settings.broker()).into(),
         error => reason::failed(&settings.broker(), error).into(),
     }
 }
 
-fn of_state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -> Ended {
+fn state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -> Ended {
     let broker = settings.broker();
     match error {
         StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
-            Ended::of_io(error, settings, accepted)
+            Ended::from_io(error, settings, accepted)
         }
         StateError::ConnectionAborted => Ended::closed(settings, accepted),
         StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code)) => {
-            of_old_connack(*code, settings)
+            v311_connack_refusal(*code, settings)
                 .unwrap_or_else(|| reason::not_mqtt(&broker, Version::V5, error).into())
         }
-        StateError::ConnFail { reason } => of_connack(*reason, settings),
+        StateError::ConnFail { reason } => connack_refusal(*reason, settings),
         StateError::ServerDisconnect { reason_code, reason_string } => {
-            of_disconnect(*reason_code, reason_string.as_deref(), &broker).into()
+            disconnect_failure(*reason_code, reason_string.as_deref(), &broker).into()
         }
         StateError::AwaitPingResp => reason::ping_unanswered(&broker).into(),
         error => reason::not_mqtt(&broker, Version::V5, error).into(),
     }
 }
 
-/// A return code of MQTT 3.1.1 in a CONNACK of MQTT 5, as some brokers answer that do not speak 5.
-fn of_old_connack(code: u8, settings: &MqttSettings) -> Option<Ended> {
+/// Explains a return code of MQTT 3.1.1 in a CONNACK of MQTT 5. Some brokers without MQTT 5 answer like this.
+fn v311_connack_refusal(code: u8, settings: &MqttSettings) -> Option<Ended> {
     use ConnectReturnCode as C;
     let code = match code {
         1 => C::RefusedProtocolVersion,
@@ -101,10 +102,10 @@ fn of_old_connack(code: u8, settings: &MqttSettings) -> Option<Ended> {
         5 => C::NotAuthorized,
         _ => return None,
     };
-    Some(of_connack(code, settings))
+    Some(connack_refusal(code, settings))
 }
 
-fn of_connack(code: ConnectReturnCode, settings: &MqttSettings) -> Ended {
+fn connack_refusal(code: ConnectReturnCode, settings: &MqttSettings) -> Ended {
     use ConnectReturnCode as C;
     let broker = settings.broker();
     match code {
@@ -112,11 +113,10 @@ fn of_connack(code: ConnectReturnCode, settings: &MqttSettings) -> Ended {
             Ended::version_refused(settings, Version::V5)
         }
         C::BadUserNamePassword | C::BadAuthenticationMethod => reason::bad_credentials(settings).into(),
-        C::NotAuthorized | C::Banned => reason::login_not_permitted(settings).into(),
+        C::NotAuthorized | C::Banned => reason::login_refused(settings).into(),
         C::ClientIdentifierNotValid | C::BadClientId => reason::client_id_refused(settings).into(),
         C::MalformedPacket | C::ProtocolError => {
-            let message =
-                format!("{broker} does not understand the login ({code:?}). Set protocol to \"3.1.1\".");
+            let message = format!("{broker} cannot parse the login ({code:?}). Set protocol to \"3.1.1\".");
             Failure::new(FailureKind::Protocol, message).into()
         }
         C::TopicNameInvalid
@@ -132,24 +132,27 @@ fn of_connack(code: ConnectReturnCode, settings: &MqttSettings) -> Ended {
     }
 }
 
-fn of_disconnect(code: DisconnectReasonCode, text: Option<&str>, broker: &str) -> Failure {
+fn disconnect_failure(code: DisconnectReasonCode, text: Option<&str>, broker: &str) -> Failure {
     use DisconnectReasonCode as D;
-    let said = text.map(|text| format!(", saying {text:?}")).unwrap_or_default();
+    let detail = text.map(|text| format!(", {text:?}")).unwrap_or_default();
+    let because = text.map(|text| format!(" ({text:?})")).unwrap_or_default();
     let (kind, message) = match code {
         D::SessionTakenOver => (
             FailureKind::TakenOver,
             format!(
-                "Another client connected to {broker} with the same client id, and took this connection over. Give \
-                 each client its own client_id."
+                "Another client connected to {broker} with the same client id and took over this connection. Give each \
+                 client its own client_id."
             ),
         ),
         D::NotAuthorized => (
             FailureKind::NotAuthorized,
-            format!("{broker} closed the connection because something is not permitted{said}."),
+            format!(
+                "{broker} closed the connection because an action is not allowed{because}. Check its access rules."
+            ),
         ),
         D::KeepAliveTimeout => (
             FailureKind::Stalled,
-            format!("{broker} heard nothing for too long and closed the connection{said}."),
+            format!("{broker} received nothing for too long and closed the connection{because}."),
         ),
         D::MalformedPacket
         | D::ProtocolError
@@ -160,9 +163,9 @@ fn of_disconnect(code: DisconnectReasonCode, text: Option<&str>, broker: &str) -
         | D::RetainNotSupported
         | D::QoSNotSupported => (
             FailureKind::Protocol,
-            format!("{broker} closed the connection over a message ({code:?}{said})."),
+            format!("{broker} closed the connection because of a message ({code:?}{detail})."),
         ),
-        _ => (FailureKind::Closed, format!("{broker} closed the connection ({code:?}{said}).")),
+        _ => (FailureKind::Closed, format!("{broker} closed the connection ({code:?}{detail}).")),
     };
     Failure::new(kind, message)
 }
@@ -183,7 +186,7 @@ mod tests {
     }
 
     fn at_login(error: ConnectionError) -> Ended {
-        of_connection_error(&error, &settings(), false)
+        connection_error(&error, &settings(), false)
     }
 
     #[test]
@@ -199,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_version_is_told_apart_from_every_other_refusal() {
+    fn a_version_refusal_is_distinguished_from_every_other_refusal() {
         use ConnectReturnCode as C;
         for code in [C::UnsupportedProtocolVersion, C::RefusedProtocolVersion] {
             let ended = at_login(ConnectionError::ConnectionRefused(code));
-            assert_eq!((ended.failure.kind, ended.refusal), (FailureKind::Protocol, Some(Refusal::Said)));
+            assert_eq!((ended.failure.kind, ended.refusal), (FailureKind::Protocol, Some(Refusal::Reported)));
         }
         for code in [
             C::BadClientId,
@@ -223,22 +226,22 @@ mod tests {
     }
 
     #[test]
-    fn the_return_codes_of_3_1_1_mean_the_same_in_an_answer_of_mqtt_5() {
-        let said = |code| {
+    fn the_return_codes_of_3_1_1_mean_the_same_in_a_connack_of_mqtt_5() {
+        let refused_with = |code| {
             let error = StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code));
             let Ended { failure, refusal, .. } = at_login(ConnectionError::MqttState(error));
             (failure.kind, refusal)
         };
-        assert_eq!(said(1), (FailureKind::Protocol, Some(Refusal::Said)));
-        assert_eq!(said(2), (FailureKind::Protocol, None));
-        assert_eq!(said(3), (FailureKind::Refused, None));
-        assert_eq!(said(4), (FailureKind::BadCredentials, None));
-        assert_eq!(said(5), (FailureKind::NotAuthorized, None));
-        assert_eq!(said(6), (FailureKind::Protocol, None));
+        assert_eq!(refused_with(1), (FailureKind::Protocol, Some(Refusal::Reported)));
+        assert_eq!(refused_with(2), (FailureKind::Protocol, None));
+        assert_eq!(refused_with(3), (FailureKind::Refused, None));
+        assert_eq!(refused_with(4), (FailureKind::BadCredentials, None));
+        assert_eq!(refused_with(5), (FailureKind::NotAuthorized, None));
+        assert_eq!(refused_with(6), (FailureKind::Protocol, None));
     }
 
     #[test]
-    fn the_diallers_failure_survives_the_client_and_casts_no_doubt_on_the_version() {
+    fn a_failure_found_while_dialing_passes_through_the_client_and_casts_no_doubt_on_the_version() {
         for kind in [FailureKind::NameNotFound, FailureKind::Tls, FailureKind::Closed] {
             let dialled = Failure::new(kind, "why");
             let ended = at_login(ConnectionError::Io(io::Error::other(dialled.clone())));
@@ -250,19 +253,19 @@ mod tests {
     fn a_reset_while_a_packet_is_read_is_a_lost_connection() {
         let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
         for error in [StateError::Io(reset()), StateError::Deserialization(mqttbytes::Error::Io(reset()))] {
-            let ended = of_connection_error(&ConnectionError::MqttState(error), &settings(), true);
+            let ended = connection_error(&ConnectionError::MqttState(error), &settings(), true);
             assert_eq!((ended.failure.kind, ended.refusal), (FailureKind::Closed, None));
         }
     }
 
     #[test]
-    fn only_a_connection_closed_by_the_other_side_may_be_a_refusal() {
+    fn only_a_connection_closed_by_the_broker_may_be_a_version_refusal() {
         use io::ErrorKind as E;
         let io = |kind: E| at_login(ConnectionError::MqttState(StateError::Io(kind.into()))).refusal;
         for kind in [E::ConnectionReset, E::ConnectionAborted, E::BrokenPipe, E::UnexpectedEof] {
             assert_eq!(io(kind), Some(Refusal::Closed), "{kind}");
         }
-        // Among them how TLS alerts are told.
+        // TLS alerts are among these.
         for kind in [E::InvalidData, E::Other, E::TimedOut, E::HostUnreachable] {
             assert_eq!(io(kind), None, "{kind}");
         }
@@ -271,22 +274,25 @@ mod tests {
     }
 
     #[test]
-    fn taking_over_has_its_own_kind() {
+    fn a_takeover_has_its_own_failure_kind() {
         let error = StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             reason_string: None,
         };
-        let ended = of_connection_error(&ConnectionError::MqttState(error), &settings(), true);
+        let ended = connection_error(&ConnectionError::MqttState(error), &settings(), true);
         assert_eq!(ended.failure.kind, FailureKind::TakenOver);
     }
 
     #[test]
-    fn quota_is_waited_out_and_unclear_refusals_are_believed_in_the_end() {
-        assert!(matches!(of_puback(PubAckReason::QuotaExceeded), Answer::Deferred { attempts: None, .. }));
+    fn quota_errors_are_retried_without_limit_and_unclear_refusals_a_limited_number_of_times() {
         assert!(matches!(
-            of_pubrec(PubRecReason::UnspecifiedError),
-            Answer::Deferred { attempts: Some(ATTEMPTS), .. }
+            puback_answer(PubAckReason::QuotaExceeded),
+            Answer::Deferred { attempts: None, .. }
         ));
-        assert_eq!(of_puback(PubAckReason::NotAuthorized), Answer::Refused(DeadReason::NotAuthorized));
+        assert!(matches!(
+            pubrec_answer(PubRecReason::UnspecifiedError),
+            Answer::Deferred { attempts: Some(MAX_ATTEMPTS), .. }
+        ));
+        assert_eq!(puback_answer(PubAckReason::NotAuthorized), Answer::Refused(DeadReason::NotAuthorized));
     }
 }

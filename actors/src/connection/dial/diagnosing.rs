@@ -1,7 +1,8 @@
-//! The stream that the MQTT client gets: until the broker has answered the login, it looks at what comes instead.
+//! The stream that the MQTT client uses. Until the broker answers the login, it examines unexpected responses.
 //!
-//! A client that is told *reset by peer* cannot know that the port expects TLS, or that the broker wants a certificate:
-//! those who see the bytes can. What they find travels inside the error, as a [`Failure`], whichever client reads it.
+//! A client that gets *connection reset by peer* cannot know that the port expects TLS, or that the broker requires a
+//! client certificate. This stream sees the bytes and can determine it. It puts the result, a [`Failure`], inside the I/O
+//! error, so that every client passes it on.
 
 use std::{
     fmt,
@@ -21,83 +22,90 @@ use tokio::{
 use super::{
     Stream,
     first_bytes::PeerKind,
-    tls,
-    tls_reason::{self, Handshake},
+    handshake::{Handshake, tls_error},
+    tls, tls_reason,
 };
 use crate::domain::status::{Failure, FailureKind};
 
-/// How long a port may take to answer whether it speaks TLS.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long to wait for a port to show whether it expects TLS.
+const TLS_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The way that a stream was opened.
+/// How a stream was opened.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// `host:port`.
     pub broker: String,
-    /// The name that TLS would be asked for.
+    /// The host name, for TLS.
     pub host: String,
-    /// Where it leads.
+    /// The broker's address.
     pub address: SocketAddr,
-    /// How it was encrypted; `None`: it was not.
+    /// The TLS handshake; `None` if the connection is not encrypted.
     pub handshake: Option<Handshake>,
-    /// Whether MQTT travels in a WebSocket: what the port speaks is known then.
+    /// Whether MQTT is sent over a WebSocket; the kind of the port is known then.
     pub is_websocket: bool,
 }
 
 impl Route {
-    /// The port expects TLS, and got none.
+    /// The port expects TLS, but the connection is not encrypted.
     pub fn tls_expected(&self) -> Failure {
         let message = format!(
-            "{} expects TLS on this port. Set use_tls to true, or take the port without TLS.",
+            "{} expects TLS on this port. Set use_tls to true, or use the port without TLS.",
             self.broker
         );
         Failure::new(FailureKind::Tls, message)
     }
 
-    /// Asks a port that closed without a word whether it speaks TLS: it is sent the beginning of a handshake, and nothing
-    /// else. Only where the connection was not encrypted.
-    pub async fn wants_tls(&self) -> Option<Failure> {
+    /// Checks whether a port that closed the connection without a response expects TLS, by sending it the beginning of a
+    /// handshake on a new connection. Returns `None` if the connection was encrypted already.
+    pub async fn check_tls_expected(&self) -> Option<Failure> {
         if self.handshake.is_some() {
             return None;
         }
-        timeout(ANSWER, speaks_tls(self.address, &self.host)).await.ok()?.ok()?.then(|| self.tls_expected())
+        timeout(TLS_CHECK_TIMEOUT, speaks_tls(self.address, &self.host))
+            .await
+            .ok()?
+            .ok()?
+            .then(|| self.tls_expected())
     }
 
-    /// What TLS has to say of an error.
+    /// Explains an error of TLS.
     fn explain(&self, error: &io::Error) -> Option<Failure> {
         let handshake = self.handshake.as_ref()?;
-        tls::inside(error).map(|error| tls_reason::of_error(error, handshake))
+        tls_error(error).map(|error| tls_reason::explain(error, handshake))
     }
 
-    /// The same, before the login was answered. With TLS 1.3 a broker judges our certificate only then, and its verdict may
-    /// be lost in the reset that follows.
+    /// Explains an error that occurred before the login was answered. With TLS 1.3, a broker verifies the client certificate
+    /// only at that point, and its alert may be lost if it resets the connection.
     pub fn explain_early(&self, error: &io::Error) -> Option<Failure> {
         let is_reset = matches!(
             error.kind(),
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted
         );
         self.explain(error).or_else(|| {
-            let handshake = self.handshake.as_ref().filter(|it| is_reset && it.witness.was_asked())?;
-            Some(tls_reason::not_accepted(None, handshake))
+            let handshake = self
+                .handshake
+                .as_ref()
+                .filter(|handshake| is_reset && handshake.observations.client_certificate_requested())?;
+            Some(tls_reason::client_certificate_rejected(None, handshake))
         })
     }
 
-    /// What speaks here, when it is not MQTT.
-    fn foreign(&self, first: &[u8]) -> Option<Failure> {
+    /// Explains the first bytes if the server is not an MQTT broker.
+    fn not_mqtt(&self, first: &[u8]) -> Option<Failure> {
         let broker = &self.broker;
         let protocol = |message: String| Failure::new(FailureKind::Protocol, message);
-        match PeerKind::of(first) {
+        match PeerKind::from_bytes(first) {
             PeerKind::Tls if self.handshake.is_none() => Some(self.tls_expected()),
             PeerKind::Http { wants_tls: true } if self.handshake.is_none() => Some(protocol(format!(
-                "An HTTPS server answers at {broker}, not an MQTT broker: MQTT is usually on port 1883, with TLS on 8883. For \
-                 MQTT over WebSockets set transport to \"websocket\" and use_tls to true."
+                "{broker} is an HTTPS server, not an MQTT broker. MQTT usually uses port 1883, or 8883 with TLS. For MQTT over \
+                 WebSockets, set transport to \"websocket\" and use_tls to true."
             ))),
             PeerKind::Http { .. } => Some(protocol(format!(
-                "An HTTP server answers at {broker}, not an MQTT broker: MQTT is usually on port 1883, with TLS on 8883. For \
-                 MQTT over WebSockets set transport to \"websocket\"."
+                "{broker} is an HTTP server, not an MQTT broker. MQTT usually uses port 1883, or 8883 with TLS. For MQTT over \
+                 WebSockets, set transport to \"websocket\"."
             ))),
-            PeerKind::Text(words) => Some(protocol(format!(
-                "{broker} answers {words:?}: that is no MQTT broker. Check broker_port."
+            PeerKind::Text(greeting) => Some(protocol(format!(
+                "{broker} is not an MQTT broker: it responds with {greeting:?}. Check broker_port."
             ))),
             PeerKind::Tls | PeerKind::Other => None,
         }
@@ -105,47 +113,47 @@ impl Route {
 }
 
 async fn speaks_tls(address: SocketAddr, host: &str) -> io::Result<bool> {
-    let hello = tls::hello(host).or_else(|| tls::hello("localhost")).unwrap_or_default();
+    let hello = tls::client_hello(host).or_else(|| tls::client_hello("localhost")).unwrap_or_default();
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(&hello).await?;
     let mut answer = [0; 2];
     stream.read_exact(&mut answer).await?;
-    Ok(PeerKind::of(&answer) == PeerKind::Tls)
+    Ok(PeerKind::from_bytes(&answer) == PeerKind::Tls)
 }
 
-type Question = Pin<Box<dyn Future<Output = Option<Failure>> + Send + Sync>>;
+type TlsCheck = Pin<Box<dyn Future<Output = Option<Failure>> + Send + Sync>>;
 
 enum State {
-    /// Nothing came yet.
+    /// Nothing has arrived yet.
     Waiting,
-    /// It ended before anything came; why is asked.
-    Asking(Question, Option<io::Error>),
-    /// The client knows what it reads.
-    Through,
+    /// The connection ended before anything arrived. The cause is being checked.
+    Checking(TlsCheck, Option<io::Error>),
+    /// Something arrived: everything passes through.
+    PassThrough,
 }
 
 /// See the module's documentation.
 pub struct DiagnosingStream {
     inner: Stream,
-    way: Route,
+    route: Route,
     state: State,
 }
 
 impl fmt::Debug for DiagnosingStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("way", &self.way).finish_non_exhaustive()
+        f.debug_struct("DiagnosingStream").field("route", &self.route).finish_non_exhaustive()
     }
 }
 
 impl DiagnosingStream {
-    /// The stream, watched until something came.
-    pub fn new(inner: Stream, way: Route) -> Self {
-        Self { inner, way, state: State::Waiting }
+    /// Wraps a stream that was opened in this way.
+    pub fn new(inner: Stream, route: Route) -> Self {
+        Self { inner, route, state: State::Waiting }
     }
 
-    fn read_through(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn pass_through(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.inner).poll_read(cx, buf)) {
-            Err(error) => Poll::Ready(match self.way.explain(&error) {
+            Err(error) => Poll::Ready(match self.route.explain(&error) {
                 Some(failure) => Err(io::Error::other(failure)),
                 None => end_of_stream(error),
             }),
@@ -153,31 +161,34 @@ impl DiagnosingStream {
         }
     }
 
-    /// What came first; `None`: it ended, and why is being asked.
+    /// Reads the first bytes. Returns `None` if the connection ended and the cause must be checked.
     fn read_first(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Option<io::Result<()>>> {
         let before = buf.filled().len();
         let ended = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
         let first = &buf.filled()[before..];
         if ended.is_ok() && !first.is_empty() {
-            self.state = State::Through;
-            return Poll::Ready(Some(self.way.foreign(first).map_or(Ok(()), |it| Err(io::Error::other(it)))));
+            self.state = State::PassThrough;
+            return Poll::Ready(Some(
+                self.route.not_mqtt(first).map_or(Ok(()), |failure| Err(io::Error::other(failure))),
+            ));
         }
-        let error = match ended.err().map(|error| (self.way.explain_early(&error), error)) {
+        let error = match ended.err().map(|error| (self.route.explain_early(&error), error)) {
             Some((Some(failure), _)) => {
-                self.state = State::Through;
+                self.state = State::PassThrough;
                 return Poll::Ready(Some(Err(io::Error::other(failure))));
             }
             Some((None, error)) => end_of_stream(error).err(),
             None => None,
         };
-        let way = self.way.clone();
-        let question = async move { if way.is_websocket { None } else { way.wants_tls().await } };
-        self.state = State::Asking(Box::pin(question), error);
+        let route = self.route.clone();
+        let check = async move { if route.is_websocket { None } else { route.check_tls_expected().await } };
+        self.state = State::Checking(Box::pin(check), error);
         Poll::Ready(None)
     }
 }
 
-/// Many brokers end TLS without saying so; MQTT knows by itself where its packets end.
+/// Treats an unexpected end of TLS as a normal end of the stream: many brokers do not send `close_notify`, and MQTT does not
+/// need it to detect truncated packets.
 fn end_of_stream(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(error) }
 }
@@ -190,11 +201,11 @@ impl AsyncRead for DiagnosingStream {
     ) -> Poll<io::Result<()>> {
         loop {
             match &mut self.state {
-                State::Through => return self.read_through(cx, buf),
-                State::Asking(question, error) => {
-                    let found = ready!(question.as_mut().poll(cx));
+                State::PassThrough => return self.pass_through(cx, buf),
+                State::Checking(check, error) => {
+                    let found = ready!(check.as_mut().poll(cx));
                     let error = found.map(io::Error::other).or(error.take());
-                    self.state = State::Through;
+                    self.state = State::PassThrough;
                     return Poll::Ready(error.map_or(Ok(()), Err));
                 }
                 State::Waiting => {
@@ -208,11 +219,11 @@ impl AsyncRead for DiagnosingStream {
 }
 
 impl DiagnosingStream {
-    /// Before the login was answered, the reading side knows better than the writing side why it ended.
-    fn written<T>(&self, written: io::Result<T>, instead: T) -> io::Result<T> {
+    /// Hides write errors until something was read: before that, the reading side determines the cause.
+    fn hide_early_error<T>(&self, result: io::Result<T>, fallback: T) -> io::Result<T> {
         match self.state {
-            State::Through => written,
-            State::Waiting | State::Asking(..) => Ok(written.unwrap_or(instead)),
+            State::PassThrough => result,
+            State::Waiting | State::Checking(..) => Ok(result.unwrap_or(fallback)),
         }
     }
 }
@@ -220,7 +231,7 @@ impl DiagnosingStream {
 impl AsyncWrite for DiagnosingStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf));
-        Poll::Ready(self.written(written, buf.len()))
+        Poll::Ready(self.hide_early_error(written, buf.len()))
     }
 
     fn poll_write_vectored(
@@ -229,7 +240,7 @@ impl AsyncWrite for DiagnosingStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs));
-        Poll::Ready(self.written(written, bufs.iter().map(|buf| buf.len()).sum()))
+        Poll::Ready(self.hide_early_error(written, bufs.iter().map(|buf| buf.len()).sum()))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -238,7 +249,7 @@ impl AsyncWrite for DiagnosingStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.inner).poll_flush(cx));
-        Poll::Ready(self.written(flushed, ()))
+        Poll::Ready(self.hide_early_error(flushed, ()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

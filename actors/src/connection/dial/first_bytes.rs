@@ -1,4 +1,4 @@
-//! What a server says first: enough to tell what it is.
+//! Recognizes a server by the first bytes that it sends.
 
 use std::{
     io,
@@ -9,46 +9,46 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// As many bytes are remembered.
-const REMEMBERED: usize = 512;
+/// How many bytes are recorded.
+const MAX_RECORDED: usize = 512;
 
-/// As many characters of a foreign greeting are repeated.
-const REPEATED: usize = 40;
+/// How many characters of an unknown greeting are shown.
+const MAX_GREETING: usize = 40;
 
-/// The first bytes that came.
+/// The first bytes that a server sent.
 #[derive(Debug, Clone, Default)]
 pub struct FirstBytes(Arc<OnceLock<Vec<u8>>>);
 
 impl FirstBytes {
-    /// They; empty when none came.
+    /// Returns the bytes; empty if none have arrived.
     pub fn bytes(&self) -> &[u8] {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 
-    fn note(&self, bytes: &[u8]) {
+    fn record(&self, bytes: &[u8]) {
         if !bytes.is_empty() && self.0.get().is_none() {
-            let kept = bytes.get(..REMEMBERED).unwrap_or(bytes).to_vec();
-            self.0.get_or_init(|| kept);
+            let recorded = bytes.get(..MAX_RECORDED).unwrap_or(bytes).to_vec();
+            self.0.get_or_init(|| recorded);
         }
     }
 }
 
-/// What a server is, by its first bytes.
+/// The kind of a server, recognized by its first bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerKind {
-    /// An HTTP server; whether its answer says that it wants HTTPS.
+    /// An HTTP server; whether its response asks for HTTPS.
     Http { wants_tls: bool },
     /// TLS: an alert or a handshake.
     Tls,
-    /// Something that greets in words.
+    /// A server with a text greeting.
     Text(String),
-    /// Nothing that is known here; MQTT is among it.
+    /// Any other server, including an MQTT broker.
     Other,
 }
 
 impl PeerKind {
-    /// Who answers with these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
+    /// Recognizes the server that sent these bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
         match bytes {
             [b'H', b'T', b'T', b'P', b'/', ..] => {
                 let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
@@ -56,9 +56,9 @@ impl PeerKind {
             }
             // RFC 8446 section 5.1: alert (21) or handshake (22), and a version that begins with 3.
             [0x15 | 0x16, 0x03, ..] => Self::Tls,
-            // MQTT's own first byte is one too: a CONNACK begins with a space.
-            [first, ..] if first.is_ascii_graphic() => match words(bytes) {
-                Some(words) => Self::Text(words),
+            // A CONNACK of MQTT begins with a space, which is not graphic.
+            [first, ..] if first.is_ascii_graphic() => match greeting(bytes) {
+                Some(greeting) => Self::Text(greeting),
                 None => Self::Other,
             },
             _ => Self::Other,
@@ -66,14 +66,14 @@ impl PeerKind {
     }
 }
 
-/// The first line, if it is one that people can read.
-fn words(bytes: &[u8]) -> Option<String> {
+/// Returns the first line if it is readable text.
+fn greeting(bytes: &[u8]) -> Option<String> {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
     let is_text = line.len() >= 4 && line.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
-    is_text.then(|| String::from_utf8_lossy(line).chars().take(REPEATED).collect())
+    is_text.then(|| String::from_utf8_lossy(line).chars().take(MAX_GREETING).collect())
 }
 
-/// A stream that remembers what came first.
+/// A stream that records the first bytes it reads.
 #[derive(Debug)]
 pub struct Recorded<S> {
     inner: S,
@@ -81,7 +81,7 @@ pub struct Recorded<S> {
 }
 
 impl<S> Recorded<S> {
-    /// The stream, and where what comes first can be seen.
+    /// Wraps the stream. Returns it together with the record of its first bytes.
     pub fn new(inner: S) -> (Self, FirstBytes) {
         let first = FirstBytes::default();
         (Self { inner, first: first.clone() }, first)
@@ -96,7 +96,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Recorded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        self.first.note(&buf.filled()[before..]);
+        self.first.record(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
@@ -120,9 +120,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_known_by_its_first_bytes() {
+    fn a_server_is_recognized_by_its_first_bytes() {
         let text = |text: &str| PeerKind::Text(text.to_owned());
-        for (bytes, speaker) in [
+        for (bytes, kind) in [
             (b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), PeerKind::Http { wants_tls: false }),
             (
                 b"HTTP/1.0 400 Bad Request\r\n\r\nplain HTTP sent to HTTPS port",
@@ -137,7 +137,7 @@ mod tests {
             (&[], PeerKind::Other),
             (&[b'a', 0, 1, 2, 3], PeerKind::Other),
         ] {
-            assert_eq!(PeerKind::of(bytes), speaker, "{bytes:?}");
+            assert_eq!(PeerKind::from_bytes(bytes), kind, "{bytes:?}");
         }
     }
 }

@@ -1,12 +1,14 @@
-//! From a name and a port to a stream that MQTT can be spoken on: TCP, perhaps TLS, perhaps a WebSocket, with a typed
-//! failure for each way in which that can fail.
+//! Opens the stream to the broker: TCP, optionally TLS, optionally a WebSocket. Each kind of failure has a type and an
+//! explanation.
 //!
-//! Every address of the name is tried, in the resolver's order, all the way up: one that accepts connections but fails in
-//! TLS or the WebSocket does not hide another one that works. What the broker answers to the login is not asked twice: a
-//! wrong password is wrong at every address. When all fail, the failure of the address that led furthest is told.
+//! All addresses of the name are tried, in the resolver's order, through all these layers. An address that accepts
+//! connections but fails in TLS or the WebSocket upgrade does not hide another one that works. The MQTT login is not
+//! repeated for other addresses, since a wrong password is wrong at every address. If all addresses fail, the failure of
+//! the address that completed the most stages is reported.
 
 mod diagnosing;
 mod first_bytes;
+mod handshake;
 mod stages;
 mod tls;
 mod tls_reason;
@@ -32,89 +34,90 @@ use self::{
 pub use self::{stages::Stages, tls::Secured};
 use super::reason;
 use crate::domain::{
+    probe_report::Stage,
     settings::{MqttSettings, Transport},
     status::Failure,
 };
 
-/// More addresses than this are not tried.
+/// Maximum number of addresses that are tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// What MQTT can be spoken on.
+/// A connection that can carry MQTT.
 pub trait Wire: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin> Wire for T {}
 
-/// A stream, whatever it is made of.
+/// A stream to the broker, of any layers.
 pub type Stream = Box<dyn Wire>;
 
-/// What carries one session: a stream that was opened before for it, if any, and what was found on the way.
+/// The network connection of one session: a stream that was opened in advance, if any, and its TLS properties.
 #[derive(Debug, Clone, Default)]
-pub struct SessionTransport(Arc<Mutex<Found>>);
+pub struct SessionTransport(Arc<Mutex<TransportState>>);
 
 #[derive(Debug, Default)]
-struct Found {
+struct TransportState {
     ready: Option<Stream>,
     secured: Option<Secured>,
 }
 
 impl SessionTransport {
-    fn found(&self) -> MutexGuard<'_, Found> {
+    fn lock(&self) -> MutexGuard<'_, TransportState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next [`dial`] takes this stream.
+    /// Stores a stream for the next [`dial`].
     pub fn keep(&self, stream: Stream) {
-        self.found().ready = Some(stream);
+        self.lock().ready = Some(stream);
     }
 
-    /// How the newest stream is encrypted; `None` when it is not.
+    /// Returns how the latest stream is encrypted; `None` if it is not.
     pub fn secured(&self) -> Option<Secured> {
-        self.found().secured.clone()
+        self.lock().secured.clone()
     }
 }
 
-/// A stream as the MQTT client's connector wants it: the failure travels inside the error.
-pub async fn dial(settings: &MqttSettings, line: &SessionTransport) -> Result<Stream, io::Error> {
-    let ready = line.found().ready.take();
+/// Opens a stream for the MQTT client, or takes the one opened in advance. A [`Failure`] is inside the I/O error.
+pub async fn dial(settings: &MqttSettings, transport: &SessionTransport) -> Result<Stream, io::Error> {
+    let ready = transport.lock().ready.take();
     if let Some(stream) = ready {
         return Ok(stream);
     }
-    open(settings, line, &mut Stages::default()).await.map_err(io::Error::other)
+    open(settings, transport, &mut Stages::default()).await.map_err(io::Error::other)
 }
 
-/// Goes all the way within the settings' connect timeout, stage by stage; each address gets an equal share of what is left.
+/// Opens a stream within the connect timeout, stage by stage. Each address gets an equal share of the remaining time.
 pub async fn open(
     settings: &MqttSettings,
-    line: &SessionTransport,
+    transport: &SessionTransport,
     stages: &mut Stages,
 ) -> Result<Stream, Failure> {
     let deadline = Instant::now() + connect_timeout(settings);
     let addresses = resolve(settings, stages).await?;
-    open_any(settings, &addresses, deadline, line, stages).await
+    open_any(settings, &addresses, deadline, transport, stages).await
 }
 
-/// The first of these addresses that leads all the way.
+/// Returns the stream to the first of these addresses that works.
 async fn open_any(
     settings: &MqttSettings,
     addresses: &[SocketAddr],
     deadline: Instant,
-    line: &SessionTransport,
+    transport: &SessionTransport,
     stages: &mut Stages,
 ) -> Result<Stream, Failure> {
     let tls = if settings.use_tls { Some(Tls::new(settings).await) } else { None };
     let (resolved, mut tried, mut furthest) = (stages.clone(), Vec::new(), None::<(Stages, Failure)>);
     for (i, address) in addresses.iter().enumerate() {
         *stages = resolved.clone();
-        let left = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
-        let share = deadline.saturating_duration_since(Instant::now()) / left;
-        let way = open_address(settings, *address, tls.clone(), line, stages, &tried);
-        let failure = match timeout_at(Instant::now() + share, way).await {
+        let remaining = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / remaining;
+        let opening = open_address(settings, *address, tls.clone(), transport, stages, &tried);
+        let failure = match timeout_at(Instant::now() + share, opening).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(failure)) => failure,
             Err(_) => timed_out(settings, stages.current()),
         };
         tried.push(format!("{address}: {}", failure.kind));
-        if furthest.as_ref().is_none_or(|(stages_there, _)| stages_there.passed() <= stages.passed()) {
+        if furthest.as_ref().is_none_or(|(furthest, _)| furthest.completed() <= stages.completed()) {
             furthest = Some((stages.clone(), failure));
         }
     }
@@ -123,12 +126,12 @@ async fn open_any(
     Err(failure)
 }
 
-/// The broker's addresses, IPv6 and IPv4 as the resolver orders them.
+/// Resolves the broker's addresses, IPv6 and IPv4, in the resolver's order.
 async fn resolve(settings: &MqttSettings, stages: &mut Stages) -> Result<Vec<SocketAddr>, Failure> {
-    stages.begin("resolve");
+    stages.begin(Stage::Resolve);
     let host = settings.broker_host.as_str();
-    let found = timeout(connect_timeout(settings), lookup_host((host, settings.broker_port)));
-    let addresses: Vec<_> = match found.await {
+    let lookup = timeout(connect_timeout(settings), lookup_host((host, settings.broker_port)));
+    let addresses: Vec<_> = match lookup.await {
         Err(_) => return Err(reason::name_not_found(host, &"the name server did not answer in time")),
         Ok(Err(error)) => return Err(reason::name_not_found(host, &error)),
         Ok(Ok(addresses)) => addresses.take(MAX_ADDRESSES).collect(),
@@ -140,20 +143,20 @@ async fn resolve(settings: &MqttSettings, stages: &mut Stages) -> Result<Vec<Soc
     Ok(addresses)
 }
 
-/// All layers over one address.
+/// Opens all layers to one address. `tried`: the addresses before it, with their failures.
 async fn open_address(
     settings: &MqttSettings,
     address: SocketAddr,
     tls: Option<Result<Tls, Failure>>,
-    line: &SessionTransport,
+    transport: &SessionTransport,
     stages: &mut Stages,
     tried: &[String],
 ) -> Result<Stream, Failure> {
-    stages.begin("connect");
+    stages.begin(Stage::Connect);
     let tcp = connect(settings, address).await?;
-    let before = if tried.is_empty() { String::new() } else { format!(" (before: {})", tried.join(", ")) };
+    let before = if tried.is_empty() { String::new() } else { format!(" (after {})", tried.join(", ")) };
     stages.pass(format!("connected to {address}{before}"));
-    let mut way = Route {
+    let mut route = Route {
         broker: settings.broker(),
         host: settings.broker_host.clone(),
         address,
@@ -162,49 +165,49 @@ async fn open_address(
     };
     let stream: Stream = match tls {
         None => {
-            line.found().secured = None;
+            transport.lock().secured = None;
             Box::new(tcp)
         }
         Some(tls) => {
-            stages.begin("tls");
+            stages.begin(Stage::Tls);
             let (stream, secured) = tls?.secure(tcp).await?;
             stages.pass(secured.to_string());
-            way.handshake = Some(secured.handshake.clone());
-            line.found().secured = Some(secured);
+            route.handshake = Some(secured.handshake.clone());
+            transport.lock().secured = Some(secured);
             Box::new(stream)
         }
     };
     let stream: Stream = match settings.transport {
         Transport::Tcp => stream,
         Transport::Websocket => {
-            // The first thing that is asked of the broker itself.
-            stages.begin("login");
-            Box::new(websocket::upgrade(settings, stream, &way).await?)
+            // The upgrade is the first request to the broker itself.
+            stages.begin(Stage::Login);
+            Box::new(websocket::upgrade(settings, stream, &route).await?)
         }
     };
-    Ok(Box::new(DiagnosingStream::new(stream, way)))
+    Ok(Box::new(DiagnosingStream::new(stream, route)))
 }
 
 async fn connect(settings: &MqttSettings, address: SocketAddr) -> Result<TcpStream, Failure> {
     let stream =
-        TcpStream::connect(address).await.map_err(|error| reason::of_io(&error, &settings.broker()))?;
-    // Without it the tail of small messages waits for the peer's delayed acknowledgement.
+        TcpStream::connect(address).await.map_err(|error| reason::io_error(&error, &settings.broker()))?;
+    // Without this, small messages wait for the delayed acknowledgement of the peer.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     Ok(stream)
 }
 
 fn no_address(settings: &MqttSettings) -> Failure {
-    reason::name_not_found(&settings.broker_host, &"the answer was empty")
+    reason::name_not_found(&settings.broker_host, &"the name server returned no address")
 }
 
-/// Nothing came in the stage that was under way.
-pub fn timed_out(settings: &MqttSettings, stage: Option<&str>) -> Failure {
+/// The stage in progress timed out.
+pub fn timed_out(settings: &MqttSettings, stage: Option<Stage>) -> Failure {
     reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, stage)
 }
 
-/// The settings' connect timeout.
+/// Returns the connect timeout of the settings.
 pub fn connect_timeout(settings: &MqttSettings) -> Duration {
     Duration::from_secs(settings.connect_timeout_seconds.into())
 }

@@ -1,4 +1,4 @@
-//! Several addresses, and what is said of them.
+//! Dialing several addresses, and the failures that are reported.
 
 use rustls::{ServerConfig, pki_types::PrivateKeyDer, pki_types::pem::PemObject as _};
 use tokio::{
@@ -14,7 +14,7 @@ use crate::domain::{certificate, status::FailureKind};
 const CERTIFICATE: &str = include_str!("../../domain/certificate/testdata/ec.crt");
 const KEY: &str = include_str!("../../domain/certificate/testdata/ec.pkcs8.key");
 
-/// A server that does this to whoever comes, until the test ends.
+/// Starts a server that does this with every connection, until the test ends.
 async fn server<F: Future<Output = ()> + Send + 'static>(
     tasks: &mut JoinSet<()>,
     serve: impl Fn(TcpStream) -> F + Send + 'static,
@@ -30,12 +30,12 @@ async fn server<F: Future<Output = ()> + Send + 'static>(
 }
 
 async fn plain(mut stream: TcpStream) {
-    let mut told = [0; 1024];
-    let _ = stream.read(&mut told).await;
+    let mut request = [0; 1024];
+    let _ = stream.read(&mut request).await;
     let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
 }
 
-/// A TLS server that greets as a broker does.
+/// A TLS server that responds like a broker.
 async fn encrypted(stream: TcpStream) {
     let chain = certificate::certificates(CERTIFICATE).unwrap();
     let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
@@ -50,7 +50,7 @@ async fn encrypted(stream: TcpStream) {
     stream.flush().await.unwrap();
 }
 
-async fn nobody() -> SocketAddr {
+async fn unused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
@@ -65,84 +65,84 @@ fn settings() -> MqttSettings {
 }
 
 async fn open_these(addresses: &[SocketAddr]) -> (Result<Stream, Failure>, SessionTransport, Stages) {
-    let (settings, line, mut stages) = (settings(), SessionTransport::default(), Stages::default());
+    let (settings, transport, mut stages) = (settings(), SessionTransport::default(), Stages::default());
     let deadline = Instant::now() + connect_timeout(&settings);
-    let opened = open_any(&settings, addresses, deadline, &line, &mut stages).await;
-    (opened, line, stages)
+    let opened = open_any(&settings, addresses, deadline, &transport, &mut stages).await;
+    (opened, transport, stages)
 }
 
 #[actix_rt::test]
 async fn an_address_that_fails_in_tls_does_not_hide_one_that_works() {
     let mut tasks = JoinSet::new();
     let (wrong, right) = (server(&mut tasks, plain).await, server(&mut tasks, encrypted).await);
-    let nobody = nobody().await;
-    let (opened, line, stages) = open_these(&[nobody, wrong, right]).await;
+    let unused = unused_address().await;
+    let (opened, transport, stages) = open_these(&[unused, wrong, right]).await;
     let mut greeting = [0; 5];
     opened.unwrap().read_exact(&mut greeting).await.unwrap();
     assert_eq!(greeting, [0x20, 3, 0, 0, 0]);
     let stages = stages.finish();
     let named: Vec<_> = stages.iter().map(|stage| (stage.name, stage.ok)).collect();
-    assert_eq!(named, [("connect", Some(true)), ("tls", Some(true))]);
-    let before = format!("connected to {right} (before: {nobody}: refused, {wrong}: protocol)");
-    assert_eq!(stages[0].detail, before);
-    let secured = line.secured().unwrap();
+    assert_eq!(named, [(Stage::Connect, Some(true)), (Stage::Tls, Some(true))]);
+    let detail = format!("connected to {right} (after {unused}: refused, {wrong}: protocol)");
+    assert_eq!(stages[0].detail, detail);
+    let secured = transport.secured().unwrap();
     assert_eq!((secured.version, secured.is_verified), ("TLS 1.3", true));
     assert_eq!(secured.certificate.unwrap().subject, "CN=broker.lan,O=Test");
 }
 
 #[actix_rt::test]
-async fn when_all_fail_the_one_that_led_furthest_is_told() {
+async fn if_all_addresses_fail_the_failure_of_the_most_advanced_one_is_reported() {
     let mut tasks = JoinSet::new();
     let wrong = server(&mut tasks, plain).await;
-    for addresses in [[wrong, nobody().await], [nobody().await, wrong]] {
-        let (opened, line, mut stages) = open_these(&addresses).await;
+    for addresses in [[wrong, unused_address().await], [unused_address().await, wrong]] {
+        let (opened, transport, mut stages) = open_these(&addresses).await;
         let failure = opened.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Protocol, "{failure}");
-        assert_eq!(stages.current(), Some("tls"));
+        assert_eq!(stages.current(), Some(Stage::Tls));
         stages.fail(&failure);
         assert_eq!(stages.finish().len(), 2);
-        assert!(line.secured().is_none());
+        assert!(transport.secured().is_none());
     }
 }
 
 #[actix_rt::test]
-async fn a_stream_that_was_kept_is_taken_once() {
+async fn a_stream_opened_in_advance_is_used_once() {
     let mut tasks = JoinSet::new();
     let right = server(&mut tasks, encrypted).await;
-    let (opened, line, _) = open_these(&[right]).await;
-    line.keep(opened.unwrap());
+    let (opened, transport, _) = open_these(&[right]).await;
+    transport.keep(opened.unwrap());
     let settings = MqttSettings {
         broker_host: "127.0.0.1".to_owned(),
-        broker_port: nobody().await.port(),
+        broker_port: unused_address().await.port(),
         ..settings()
     };
     let mut greeting = [0; 5];
-    dial(&settings, &line).await.unwrap().read_exact(&mut greeting).await.unwrap();
-    let failure = dial(&settings, &line).await.unwrap_err();
+    dial(&settings, &transport).await.unwrap().read_exact(&mut greeting).await.unwrap();
+    let failure = dial(&settings, &transport).await.unwrap_err();
     let failure = failure.get_ref().unwrap().downcast_ref::<Failure>().unwrap();
     assert_eq!(failure.kind, FailureKind::Refused);
 }
 
-/// A TLS server that closes without a word when it is told anything else.
-async fn taciturn(mut stream: TcpStream) {
-    let mut told = [0; 1];
-    if stream.read_exact(&mut told).await.is_ok() && told == [0x16] {
+/// A TLS server that closes the connection without a response to anything but TLS.
+async fn tls_only(mut stream: TcpStream) {
+    let mut first = [0; 1];
+    if stream.read_exact(&mut first).await.is_ok() && first == [0x16] {
         stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]).await.unwrap();
     }
 }
 
-/// Never speaks TLS.
+/// A server that closes the connection without a response, even to TLS.
 async fn closing(mut stream: TcpStream) {
-    let mut told = [0; 1];
-    let _ = stream.read_exact(&mut told).await;
+    let mut first = [0; 1];
+    let _ = stream.read_exact(&mut first).await;
 }
 
 async fn login_at(address: SocketAddr) -> io::Result<usize> {
     let settings = MqttSettings { use_tls: false, ca_certificate: None, ..settings() };
-    let (line, mut stages) = (SessionTransport::default(), Stages::default());
+    let (transport, mut stages) = (SessionTransport::default(), Stages::default());
     let deadline = Instant::now() + connect_timeout(&settings);
-    let mut stream = open_any(&settings, &[address], deadline, &line, &mut stages).await.unwrap();
-    // More than one write: one of them meets the end of the connection.
+    let mut stream = open_any(&settings, &[address], deadline, &transport, &mut stages).await.unwrap();
+    // Several writes, so that one of them happens after the end of the connection.
     for _ in 0..3 {
         stream.write_all(b"\x10 a login").await.unwrap();
         stream.flush().await.unwrap();
@@ -151,9 +151,9 @@ async fn login_at(address: SocketAddr) -> io::Result<usize> {
 }
 
 #[actix_rt::test]
-async fn a_port_that_closes_without_a_word_is_asked_whether_it_expects_tls() {
+async fn a_port_that_closes_without_a_response_is_checked_for_tls() {
     let mut tasks = JoinSet::new();
-    let expects_tls = server(&mut tasks, taciturn).await;
+    let expects_tls = server(&mut tasks, tls_only).await;
     let error = login_at(expects_tls).await.unwrap_err();
     let failure = error.get_ref().unwrap().downcast_ref::<Failure>().unwrap();
     assert_eq!(failure.kind, FailureKind::Tls);
@@ -161,7 +161,7 @@ async fn a_port_that_closes_without_a_word_is_asked_whether_it_expects_tls() {
 }
 
 #[actix_rt::test]
-async fn an_end_that_nothing_explains_is_the_clients_to_tell() {
+async fn an_unexplained_end_is_passed_to_the_client_unchanged() {
     let mut tasks = JoinSet::new();
     let closes = server(&mut tasks, closing).await;
     match login_at(closes).await {

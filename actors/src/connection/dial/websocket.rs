@@ -1,4 +1,4 @@
-//! WebSockets: the upgrade, and MQTT's bytes in frames (MQTT 5 section 6).
+//! MQTT over WebSockets: the upgrade, and the frames that carry MQTT (MQTT 5 section 6).
 
 use std::{
     io::{self, IoSlice},
@@ -29,24 +29,25 @@ use crate::domain::{
     status::{Failure, FailureKind},
 };
 
-/// The subprotocol that stands for MQTT.
-const MQTT: &str = "mqtt";
+/// The WebSocket subprotocol of MQTT.
+const SUBPROTOCOL: &str = "mqtt";
 
-/// The largest frame, and message, that is taken: far more than acknowledgements and what is subscribed to need.
+/// Maximum size of an incoming frame or message; far more than acknowledgements and subscribed messages need.
 const MAX_MESSAGE: usize = 1024 * 1024;
 
-/// Small: what comes in is small, and what goes out is written in batches.
+/// Small, because incoming messages are small and outgoing ones are written in batches.
 const BUFFER: usize = 16 * 1024;
 
-/// Asks for a WebSocket at the settings' path, and has MQTT in its frames from then on.
-pub async fn upgrade(settings: &MqttSettings, stream: Stream, way: &Route) -> Result<Frames, Failure> {
+/// Upgrades the stream to a WebSocket at the configured path.
+pub async fn upgrade(settings: &MqttSettings, stream: Stream, route: &Route) -> Result<Frames, Failure> {
     let scheme = if settings.use_tls { "wss" } else { "ws" };
     let (broker, path) = (settings.broker(), &settings.websocket_path);
     let uri: Uri = format!("{scheme}://{broker}{path}").parse().map_err(|_| {
-        let message = format!("{path:?} at {broker} makes no URL. Check broker_host and websocket_path.");
+        let message =
+            format!("{path:?} at {broker} is not a valid URL. Check broker_host and websocket_path.");
         Failure::new(FailureKind::Protocol, message)
     })?;
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol(MQTT);
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
@@ -54,89 +55,95 @@ pub async fn upgrade(settings: &MqttSettings, stream: Stream, way: &Route) -> Re
         .max_frame_size(Some(MAX_MESSAGE));
     let (stream, first) = Recorded::new(stream);
     match client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(Frames { socket, rest: Bytes::new() }),
+        Ok((socket, _)) => Ok(Frames { socket, unread: Bytes::new() }),
         Err(error) => {
             if let tungstenite::Error::Io(error) = &error
-                && let Some(failure) = way.explain_early(error)
+                && let Some(failure) = route.explain_early(error)
             {
                 return Err(failure);
             }
-            // Only where nothing at all was said, it is asked.
+            // If the server sent nothing at all, it may expect TLS.
             let is_silent = first.bytes().is_empty() && !matches!(error, tungstenite::Error::Http(_));
-            if is_silent && let Some(failure) = way.wants_tls().await {
+            if is_silent && let Some(failure) = route.check_tls_expected().await {
                 return Err(failure);
             }
-            Err(refused(error, first.bytes(), settings, way))
+            Err(upgrade_failure(error, first.bytes(), settings, route))
         }
     }
 }
 
-fn refused(error: tungstenite::Error, first: &[u8], settings: &MqttSettings, way: &Route) -> Failure {
+fn upgrade_failure(
+    error: tungstenite::Error,
+    first: &[u8],
+    settings: &MqttSettings,
+    route: &Route,
+) -> Failure {
     let (broker, path) = (settings.broker(), &settings.websocket_path);
     let protocol = |message: String| Failure::new(FailureKind::Protocol, message);
     match error {
-        tungstenite::Error::Http(response) => of_status(&response, settings),
+        tungstenite::Error::Http(response) => status_failure(&response, settings),
         tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => protocol(format!(
-            "{broker} opens a WebSocket at {path}, but not for MQTT (it does not agree to the subprotocol \"{MQTT}\"). Check \
-             websocket_path."
+            "{broker} has a WebSocket at {path}, but not for MQTT (it does not accept the subprotocol \"{SUBPROTOCOL}\"). \
+             Check websocket_path."
         )),
-        error => match PeerKind::of(first) {
-            PeerKind::Tls => way.tls_expected(),
-            PeerKind::Text(words) => {
-                protocol(format!("{broker} answers {words:?}: that is no web server. Check broker_port."))
-            }
+        error => match PeerKind::from_bytes(first) {
+            PeerKind::Tls => route.tls_expected(),
+            PeerKind::Text(greeting) => protocol(format!(
+                "{broker} is not a web server: it responds with {greeting:?}. Check broker_port."
+            )),
             PeerKind::Other if first.is_empty() => protocol(format!(
-                "{broker} closed the connection instead of opening a WebSocket. If this is the port of MQTT over TCP, set \
-                 transport to \"tcp\"; else check broker_port."
+                "{broker} closed the connection instead of opening a WebSocket. If this is the port for MQTT over TCP, set \
+                 transport to \"tcp\"; otherwise check broker_port."
             )),
             PeerKind::Http { .. } | PeerKind::Other => {
-                protocol(format!("{broker} does not open a WebSocket at {path} ({error})."))
+                protocol(format!("{broker} did not open a WebSocket at {path} ({error})."))
             }
         },
     }
 }
 
-/// What an answer means that is not *Switching Protocols*.
-fn of_status(response: &Response<Option<Vec<u8>>>, settings: &MqttSettings) -> Failure {
+/// Explains a response other than *101 Switching Protocols*.
+fn status_failure(response: &Response<Option<Vec<u8>>>, settings: &MqttSettings) -> Failure {
     let (broker, path) = (settings.broker(), &settings.websocket_path);
     let status = response.status();
     let body = response.body().as_deref().unwrap_or_default();
     let wants_tls = String::from_utf8_lossy(body).to_ascii_lowercase().contains("https");
     let (kind, message) = match status {
         StatusCode::BAD_REQUEST if wants_tls && !settings.use_tls => {
-            (FailureKind::Tls, format!("{broker} expects TLS (it asks for HTTPS). Set use_tls to true."))
+            (FailureKind::Tls, format!("{broker} expects TLS (it requires HTTPS). Set use_tls to true."))
         }
         StatusCode::NOT_FOUND => (
             FailureKind::Protocol,
             format!(
-                "{broker} has no WebSocket at {path} (404). Set websocket_path as the broker has it; usual are /mqtt, / and \
+                "{broker} has no WebSocket at {path} (404). Set websocket_path to the broker's path, usually /mqtt, / or \
                  /ws."
             ),
         ),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
             FailureKind::NotAuthorized,
             format!(
-                "The web server at {broker} does not permit the WebSocket at {path} ({status}); it asks for a login of its \
-                 own, before MQTT's."
+                "The web server at {broker} refused the WebSocket at {path} ({status}). It requires a login of its own, \
+                 before the MQTT login; this is not supported."
             ),
         ),
         status if status.is_redirection() => {
-            let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("?");
+            let location = response.headers().get(header::LOCATION);
+            let location = location.and_then(|location| location.to_str().ok()).unwrap_or("?");
             (
                 FailureKind::Protocol,
                 format!(
-                    "{broker} redirects {path} to {to:?}. Set broker_host, broker_port and websocket_path to where it leads."
+                    "{broker} redirects {path} to {location:?}. Set broker_host, broker_port and websocket_path to that address."
                 ),
             )
         }
         status if status.is_server_error() => (
             FailureKind::Refused,
-            format!("The web server at {broker} answers {status}: the broker behind it seems to be away."),
+            format!("The web server at {broker} responds with {status}. Is the broker behind it running?"),
         ),
         status => (
             FailureKind::Protocol,
             format!(
-                "An HTTP server answers at {broker}, but opens no WebSocket at {path} ({status}). Check broker_port and \
+                "{broker} is an HTTP server but does not open a WebSocket at {path} ({status}). Check broker_port and \
                  websocket_path."
             ),
         ),
@@ -148,8 +155,8 @@ fn of_status(response: &Response<Option<Vec<u8>>>, settings: &MqttSettings) -> F
 #[derive(Debug)]
 pub struct Frames {
     socket: WebSocketStream<Recorded<Stream>>,
-    /// What of a frame was not read yet.
-    rest: Bytes,
+    /// The part of a frame that was not read yet.
+    unread: Bytes,
 }
 
 impl AsyncRead for Frames {
@@ -158,23 +165,23 @@ impl AsyncRead for Frames {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.rest.is_empty() {
+        while self.unread.is_empty() {
             match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-                Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
+                Some(Ok(Message::Binary(bytes))) => self.unread = bytes,
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Close(_))) | None => return Poll::Ready(Ok(())),
                 Some(Ok(Message::Text(_))) => {
                     return Poll::Ready(Err(io::Error::other(Failure::new(
                         FailureKind::Protocol,
-                        "The WebSocket brings text, which MQTT never does. Check websocket_path.",
+                        "The WebSocket sends text messages, which MQTT does not use. Check websocket_path.",
                     ))));
                 }
-                Some(Err(error)) => return Poll::Ready(ended(error)),
+                Some(Err(error)) => return Poll::Ready(end_or_error(error)),
             }
         }
-        let part = self.rest.len().min(buf.remaining());
-        buf.put_slice(&self.rest[..part]);
-        self.rest.advance(part);
+        let length = self.unread.len().min(buf.remaining());
+        buf.put_slice(&self.unread[..length]);
+        self.unread.advance(length);
         Poll::Ready(Ok(()))
     }
 }
@@ -184,20 +191,20 @@ impl AsyncWrite for Frames {
         self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
-    /// One frame for all.
+    /// Writes all buffers as one frame.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut socket = Pin::new(&mut self.socket);
-        ready!(socket.as_mut().poll_ready(cx)).map_err(broken)?;
+        ready!(socket.as_mut().poll_ready(cx)).map_err(to_io_error)?;
         let mut frame = Vec::with_capacity(bufs.iter().map(|buf| buf.len()).sum());
         for buf in bufs {
             frame.extend_from_slice(buf);
         }
         let length = frame.len();
-        socket.start_send(Message::Binary(frame.into())).map_err(broken)?;
+        socket.start_send(Message::Binary(frame.into())).map_err(to_io_error)?;
         Poll::Ready(Ok(length))
     }
 
@@ -206,25 +213,25 @@ impl AsyncWrite for Frames {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx).map_err(broken)
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(to_io_error)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(cx).map_err(broken)
+        Pin::new(&mut self.socket).poll_close(cx).map_err(to_io_error)
     }
 }
 
-/// The end of a WebSocket is the end of the stream, also one without the closing handshake.
-fn ended(error: tungstenite::Error) -> io::Result<()> {
+/// Treats the end of the WebSocket as the end of the stream, even without a closing handshake.
+fn end_or_error(error: tungstenite::Error) -> io::Result<()> {
     match error {
         tungstenite::Error::ConnectionClosed
         | tungstenite::Error::AlreadyClosed
         | tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ok(()),
-        error => Err(broken(error)),
+        error => Err(to_io_error(error)),
     }
 }
 
-fn broken(error: tungstenite::Error) -> io::Error {
+fn to_io_error(error: tungstenite::Error) -> io::Error {
     match error {
         tungstenite::Error::Io(error) => error,
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
@@ -232,7 +239,7 @@ fn broken(error: tungstenite::Error) -> io::Error {
         }
         error => io::Error::other(Failure::new(
             FailureKind::Protocol,
-            format!("The WebSocket brings what is not permitted there ({error})."),
+            format!("The WebSocket connection violates its protocol ({error})."),
         )),
     }
 }
@@ -243,22 +250,22 @@ mod tests {
     use crate::connection::reason;
 
     #[test]
-    fn every_answer_that_is_no_upgrade_says_what_to_do() {
+    fn every_response_other_than_an_upgrade_explains_what_to_do() {
         let settings = MqttSettings { broker_host: "b".to_owned(), ..MqttSettings::defaults("c") };
         for (status, body, kind, words) in [
             (404, "", FailureKind::Protocol, "websocket_path"),
-            (400, "", FailureKind::Protocol, "An HTTP server"),
+            (400, "", FailureKind::Protocol, "is an HTTP server"),
             (400, "The plain HTTP request was sent to HTTPS port", FailureKind::Tls, "use_tls"),
             (426, "", FailureKind::Protocol, "426"),
-            (200, "", FailureKind::Protocol, "opens no WebSocket"),
+            (200, "", FailureKind::Protocol, "does not open a WebSocket"),
             (401, "", FailureKind::NotAuthorized, "login of its own"),
-            (403, "", FailureKind::NotAuthorized, "does not permit"),
+            (403, "", FailureKind::NotAuthorized, "refused the WebSocket"),
             (301, "", FailureKind::Protocol, "\"https://b/ws\""),
-            (502, "", FailureKind::Refused, "away"),
+            (502, "", FailureKind::Refused, "Is the broker behind it running"),
         ] {
             let response = Response::builder().status(status).header("location", "https://b/ws");
             let response = response.body(Some(body.as_bytes().to_vec())).unwrap();
-            let failure = of_status(&response, &settings);
+            let failure = status_failure(&response, &settings);
             assert_eq!(failure.kind, kind, "{status}");
             assert!(failure.message.contains(words), "{}", failure.message);
         }
@@ -266,10 +273,10 @@ mod tests {
 
     #[test]
     fn a_lost_socket_is_the_end_of_the_stream() {
-        ended(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)).unwrap();
+        end_or_error(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)).unwrap();
         let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
-        let error = ended(tungstenite::Error::Io(reset())).unwrap_err();
+        let error = end_or_error(tungstenite::Error::Io(reset())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        assert_eq!(reason::of_io(&error, "b:80").kind, FailureKind::Closed);
+        assert_eq!(reason::io_error(&error, "b:80").kind, FailureKind::Closed);
     }
 }
