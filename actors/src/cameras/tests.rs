@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    EventInput,
     domain::{
         camera::CameraStatus,
         camera_update::CameraUpdate,
         clock::Timestamp,
+        event::EventInput,
         retained::{Content, Group},
         settings::SettingsChange,
         topic::TopicPrefix,

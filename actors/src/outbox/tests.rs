@@ -7,10 +7,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    EventInput,
     domain::{
         delivery::{DeadReason, Delivery, DeliveryState, Outcome},
-        event::DetectionEvent,
+        event::{DetectionEvent, EventInput},
         event_log::{EventQuery, Receipt},
         ids::{CameraId, EventId, LinkId},
         status::{FailureKind, WarningKind},
