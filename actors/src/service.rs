@@ -286,7 +286,7 @@ impl Service {
             },
             crash.clone(),
         );
-        let outbox_actor = outbox.await.map_err(StartError::Log)?;
+        let outbox_actor = Box::pin(outbox).await.map_err(StartError::Log)?;
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
