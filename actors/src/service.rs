@@ -260,7 +260,7 @@ impl Service {
         let (crash, crashed) = mpsc::unbounded_channel();
 
         let config = ConfigActor::open(options.config_options(store.clone(), crash.clone()));
-        let config = config.await.map_err(StartError::Settings)?;
+        let config = Box::pin(config).await.map_err(StartError::Settings)?;
         let key = thumbnails::load_or_create(data_dir.path())?;
         let links = Links::new(&options.public_url, options.retention_days, key);
         let thumbnails = Files::open(data_dir.path())?;
@@ -308,7 +308,7 @@ impl Service {
         let (camera_store, camera_crash) = (store.clone(), crash.clone());
         let cameras =
             CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
-        let cameras = cameras_context.run(cameras.await.map_err(StartError::Cameras)?);
+        let cameras = cameras_context.run(Box::pin(cameras).await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
         let thumbnails = thumbnails_context.run(thumbnails.telling(recipient(&cameras)));
         let outbox = outbox_context.run(outbox_actor);
