@@ -137,7 +137,12 @@ impl fmt::Debug for SupervisorActor {
 
 impl SupervisorActor {
     /// Creates a supervisor that waits for its first settings.
-    pub fn new(start: ConnectionFactory, clear_broker: Recipient<ClearBroker>, metrics: Metrics, crashed: UnboundedSender<&'static str>) -> Self {
+    pub fn new(
+        start: ConnectionFactory,
+        clear_broker: Recipient<ClearBroker>,
+        metrics: Metrics,
+        crashed: UnboundedSender<&'static str>,
+    ) -> Self {
         Self {
             start,
             metrics,

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     domain::{mqtt_version::Refusal, settings::Protocol},
     messages::supervisor::{PublishTestMessage, TestMessageError},
-    testing::settle,
+    testing::{Recorder, settle},
 };
 
 /// Every connection that was started, and what was requested from it.
@@ -59,7 +59,13 @@ impl Fixture {
             Running { close: fake.clone().recipient(), publish: fake.recipient() }
         });
         let metrics = Metrics::new();
-        let supervisor = SupervisorActor::new(factory, Recorder::start_new().0.recipient(), metrics.clone(), mpsc::unbounded_channel().0).start();
+        let supervisor = SupervisorActor::new(
+            factory,
+            Recorder::start_new().0.recipient(),
+            metrics.clone(),
+            mpsc::unbounded_channel().0,
+        )
+        .start();
         Self { supervisor, started, metrics }
     }
 
