@@ -30,7 +30,7 @@ use crate::{
     },
     metrics::Metrics,
     outbox::{OutboxActor, OutboxLimits, OutboxPeers, ThumbnailPeer},
-    retained::RetainedActor,
+    retained::{RetainedActor, RetainedPeers},
     store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
@@ -302,7 +302,8 @@ impl Service {
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
-        let retained = RetainedActor::new(store.clone(), recipient(&thumbnails_addr), crash.clone()).start();
+        let peers = RetainedPeers { thumbnails: recipient(&thumbnails_addr) };
+        let retained = RetainedActor::new(store.clone(), peers, crash.clone()).start();
         let peers = DiscoveryPeers {
             retain: recipient(&retained),
             retain_all: recipient(&retained),
@@ -332,9 +333,8 @@ impl Service {
             answered: recipient(&outbox),
         };
         let factory = connections(listeners, options.window);
-        let supervisor = SupervisorActor::new(factory, metrics.clone(), crash.clone())
-            .saying_farewell(recipient(&retained))
-            .start();
+        let supervisor =
+            SupervisorActor::new(factory, recipient(&retained), metrics.clone(), crash.clone()).start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
         let listeners = SettingsListeners {
@@ -483,10 +483,10 @@ struct Listeners {
 
 /// Returns a factory of connections that deliver what the outbox sends.
 fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
-    Box::new(move |ConnectionStart { link, settings, approach, suspects, connected, ended }| {
+    Box::new(move |ConnectionStart { link, settings, version_policy, suspects, connected, ended }| {
         let Listeners { link_up, link_down, answered } = listeners.clone();
         let peers = Peers { connected, ended, link_up, link_down, answered };
-        let connection = ConnectionActor::new(link, settings, approach, suspects, window, peers).start();
+        let connection = ConnectionActor::new(link, settings, version_policy, suspects, window, peers).start();
         Running { close: recipient(&connection), publish: recipient(&connection) }
     })
 }
@@ -537,7 +537,7 @@ mod tests {
     async fn a_panic_in_the_supervisor_is_escalated() {
         let (crash, mut crashed) = mpsc::unbounded_channel();
         let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings were sent"));
-        let supervisor = SupervisorActor::new(factory, Metrics::new(), crash).start();
+        let supervisor = SupervisorActor::new(factory, crate::testing::Recorder::start_new().0.recipient(), Metrics::new(), crash).start();
         let _closed = supervisor.send(Crash).await;
         assert_eq!(crashed.recv().await, Some("supervisor"));
     }

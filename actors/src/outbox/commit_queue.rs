@@ -255,7 +255,7 @@ fn reply<T>(sender: oneshot::Sender<T>, result: T) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EventInput, domain::ids::Seq};
+    use crate::domain::{event::EventInput, ids::Seq};
 
     fn event() -> DetectionEvent {
         EventInput { camera_id: "c".into(), description: "d".into(), ..EventInput::default() }

@@ -122,11 +122,6 @@ impl Reporting {
         self.metrics.count_error(reason);
     }
 
-    /// Records an event that will be sent again after a pause.
-    pub fn deferred(&self, seq: Seq, reason: &'static str, wait: Duration) {
-        tracing::warn!(seq = seq.0, reason, retry_after_seconds = wait.as_secs(), "event refused for now");
-    }
-
     /// Records a dead event.
     pub fn died(&mut self, seq: Seq, reason: DeadReason, topic: Option<String>) {
         tracing::warn!(seq = seq.0, reason = reason.as_str(), topic, "event is dead");

@@ -7,10 +7,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    EventInput,
     domain::{
         delivery::{DeadReason, Delivery, DeliveryState, Outcome},
-        event::DetectionEvent,
+        event::{DetectionEvent, EventInput},
         event_log::{EventQuery, Receipt},
         ids::{CameraId, EventId, LinkId},
         status::{FailureKind, WarningKind},
@@ -113,13 +112,13 @@ impl Fixture {
 
     async fn link_up(&mut self, receive_maximum: u16) {
         self.links += 1;
-        let (recorder, recorded) = Recorder::start_new();
+        let (recorder, messages) = Recorder::start_new();
         let link = LinkId(self.links);
         let mut link_up = FakeConnection::start_new().link_up(link, "broker:1883");
         link_up.deliver = recorder.recipient();
         link_up.receive_maximum = receive_maximum;
         self.outbox.send(link_up).await.unwrap();
-        self.delivered = Some((link, recorded));
+        self.delivered = Some((link, messages));
     }
 
     async fn link_down(&mut self, failure: Option<FailureKind>) {
@@ -137,13 +136,13 @@ impl Fixture {
     /// Waits for at least `count` events on the current link, and returns those that were sent since the last
     /// call.
     async fn sent(&self, count: usize) -> Vec<Outgoing> {
-        let (_, recorded) = self.delivered.as_ref().unwrap();
+        let (_, messages) = self.delivered.as_ref().unwrap();
         let mut sent = Vec::new();
         for _ in 0..1000 {
-            sent.extend(recorded.take().into_iter().flat_map(|Deliver(events)| events));
+            sent.extend(messages.take().into_iter().flat_map(|Deliver(events)| events));
             if sent.len() >= count {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                sent.extend(recorded.take().into_iter().flat_map(|Deliver(events)| events));
+                sent.extend(messages.take().into_iter().flat_map(|Deliver(events)| events));
                 return sent;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -11,27 +11,24 @@ use crate::{
         thumbnails::{GetThumbnailAt, ThumbnailError},
     },
     store::Batch,
-    thumbnails::{Files, ThumbnailActor},
+    testing::PictureKeeper,
 };
 
-/// An outbox with a thumbnail actor, and the directory of the pictures.
-async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, Addr<ThumbnailActor>, tempfile::TempDir) {
+/// An outbox with the actor that stores its pictures, and the directory of the pictures.
+async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, PictureKeeper, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let files = Files::open(dir.path()).unwrap();
-    let crashed = mpsc::unbounded_channel().0;
-    let thumbnails =
-        ThumbnailActor::new(store.clone(), files, Recorder::start_new().0.recipient(), crashed.clone())
-            .start();
+    let keeper = PictureKeeper::start(store.clone(), dir.path());
     let limits = OutboxLimits { max_pending: 100, window: 10, retention_days: 7, commit: commit_context() };
     let settings = Arc::new(MqttSettings::defaults("c"));
-    let peer = ThumbnailPeer { store: thumbnails.clone().recipient(), sweep: thumbnails.clone().recipient() };
+    let peer = ThumbnailPeer { store: keeper.store.clone(), sweep: keeper.sweep.clone() };
     let peers = OutboxPeers { thumbnails: peer, ..outbox_peers() };
+    let crashed = mpsc::unbounded_channel().0;
     let outbox = OutboxActor::recover(store, Metrics::new(), limits, settings, peers, crashed).await;
-    (outbox.unwrap().start(), thumbnails, dir)
+    (outbox.unwrap().start(), keeper, dir)
 }
 
-async fn format_at(thumbnails: &Addr<ThumbnailActor>, seq: i64) -> Option<ImageType> {
-    let found = thumbnails.send(GetThumbnailAt(Seq(seq))).await.unwrap().unwrap();
+async fn format_at(pictures: &PictureKeeper, seq: i64) -> Option<ImageType> {
+    let found = pictures.get.send(GetThumbnailAt(Seq(seq))).await.unwrap().unwrap();
     found.map(|picture| picture.format)
 }
 
