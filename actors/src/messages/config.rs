@@ -12,6 +12,7 @@ use crate::domain::{
     fields::Invalid,
     probe_report::{TestProgress, TestReport},
     settings::{MqttSettings, SettingsChange},
+    store_fault::StoreFault,
 };
 
 /// From the HTTP layer: the settings in force.
@@ -55,9 +56,9 @@ pub enum ReplaceError {
     /// The identity that secrets are encrypted with cannot be used.
     #[error("secrets cannot be stored: {0}")]
     Identity(String),
-    /// The database could not keep them.
+    /// The database could not store them.
     #[error("the settings could not be stored: {0}")]
-    Storage(String),
+    Storage(StoreFault),
 }
 
 /// From the HTTP layer and `liveobject check`: try a connection, stage by stage, without saving anything; with the stored

@@ -7,6 +7,7 @@ use crate::domain::{
     event_log::QueryError,
     ids::{EventId, Seq},
     image::{ImageError, Picture},
+    store_fault::StoreFault,
 };
 
 /// From the HTTP layer: this is the picture of an event. It replaces an earlier one. Answered when it is synced to disk.
@@ -67,7 +68,7 @@ pub enum ThumbnailError {
     /// More pictures are being written at this moment than memory is set aside for, or one of the same event is.
     #[error("too many pictures at once; try again in a second")]
     Busy,
-    /// The disk or the database did not keep it. The log says why.
+    /// The disk or the database could not store it.
     #[error("the picture could not be stored: {0}")]
-    Storage(String),
+    Storage(StoreFault),
 }

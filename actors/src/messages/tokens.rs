@@ -5,10 +5,13 @@ use std::fmt;
 use actix::Message;
 use secrecy::SecretString;
 
-use crate::domain::token::{
-    MAX_TOKENS, TokenRecord,
-    scope::Scopes,
-    secret::{TokenHash, TokenName},
+use crate::domain::{
+    store_fault::StoreFault,
+    token::{
+        MAX_TOKENS, TokenRecord,
+        scope::Scopes,
+        secret::{TokenHash, TokenName},
+    },
 };
 
 /// From the HTTP layer, at every call: whose token this is. `None`: nobody's (any more).
@@ -50,10 +53,10 @@ impl fmt::Debug for NewToken {
 #[rtype(result = "Result<(), RevokeTokenError>")]
 pub struct RevokeToken(pub TokenName);
 
-/// The database could not be asked.
+/// The tokens could not be read from the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the tokens cannot be looked up: {0}")]
-pub struct TokensUnavailable(pub String);
+pub struct TokensUnavailable(pub StoreFault);
 
 /// Why no token was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,9 +70,9 @@ pub enum CreateTokenError {
     /// The system gave no random numbers.
     #[error("the system gave no random numbers for a token: {0}")]
     Random(String),
-    /// The database did not take it.
+    /// The database could not store it.
     #[error("the token was not stored: {0}")]
-    Storage(String),
+    Storage(StoreFault),
 }
 
 /// Why a token was not revoked.
@@ -78,7 +81,7 @@ pub enum RevokeTokenError {
     /// There is none of this name.
     #[error("there is no token named {0}")]
     Unknown(TokenName),
-    /// The database did not take it: the token may still hold.
+    /// The database could not store the change: the token may still be valid.
     #[error("the token was not revoked: {0}")]
-    Storage(String),
+    Storage(StoreFault),
 }

@@ -59,7 +59,7 @@ impl Handler<ReadLog> for Peers {
 
     fn handle(&mut self, ReadLog(read): ReadLog, _: &mut Self::Context) -> Self::Result {
         if self.0.lock().unwrap().fails {
-            return Err(QueryError("locked".to_owned()));
+            return Err(QueryError(crate::domain::store_fault::StoreFault::Locked));
         }
         let places = |(after, to): (Seq, Seq)| (after.0 + 1..=to.0).map(Seq);
         let camera_id = |seq: Seq| CameraId::parse(if seq.0 % 2 == 0 { "door" } else { "yard" }).unwrap();
