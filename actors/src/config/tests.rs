@@ -28,7 +28,7 @@ struct Home {
 
 struct Running {
     addr: Addr<ConfigActor>,
-    told: Recorded<SettingsChanged>,
+    notified: Recorded<SettingsChanged>,
     store: Store,
     crashed: UnboundedReceiver<&'static str>,
     _listener: Addr<Recorder<SettingsChanged>>,
@@ -66,7 +66,7 @@ impl Home {
             crashed: crash,
         };
         assert!(!format!("{options:?}").contains(PASSWORD));
-        let (listener, told) = Recorder::start_new();
+        let (listener, notified) = Recorder::start_new();
         let ignored = Recorder::start_new().0.recipient();
         let listeners = SettingsListeners {
             outbox: listener.clone().recipient(),
@@ -77,7 +77,8 @@ impl Home {
         };
         let config = StoredSettings::open(options).await.unwrap();
         assert!(!format!("{config:?}").contains(PASSWORD));
-        let running = Running { addr: config.start(listeners), told, store, crashed, _listener: listener };
+        let running =
+            Running { addr: config.start(listeners), notified, store, crashed, _listener: listener };
         running.view().await;
         running
     }
@@ -121,9 +122,9 @@ impl Running {
     }
 
     /// What was told last: the password, and what is unreadable.
-    async fn told(&self) -> (Option<String>, Option<String>) {
+    async fn notified(&self) -> (Option<String>, Option<String>) {
         crate::testing::settle().await;
-        let last = self.told.take().pop().expect("something was told");
+        let last = self.notified.take().pop().expect("something was notified");
         (last.settings.exposed_password().map(str::to_owned), last.unreadable)
     }
 

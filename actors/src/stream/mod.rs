@@ -29,6 +29,7 @@ use crate::{
     domain::{
         event_log::{LogPart, LogQuery, Position},
         ids::CameraId,
+        numbers::saturate,
     },
     lifecycle::CrashGuard,
     messages::{
@@ -177,7 +178,7 @@ impl StreamActor {
     }
 
     fn set_gauge(&self) {
-        self.metrics.streams_open.set(i64::try_from(self.streams.len()).unwrap_or(i64::MAX));
+        self.metrics.streams_open.set(saturate(self.streams.len()));
     }
 
     /// Stops all work until the next stream is opened.

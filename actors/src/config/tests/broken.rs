@@ -27,7 +27,7 @@ async fn ciphertext(config: &Running) -> Option<Vec<u8>> {
 }
 
 async fn unreadable(config: &Running) -> String {
-    let (password, unreadable) = config.told().await;
+    let (password, unreadable) = config.notified().await;
     assert_eq!(password, None);
     unreadable.expect("something is unreadable")
 }
@@ -60,9 +60,9 @@ async fn entering_the_password_again_mends_a_missing_identity() {
     fs::remove_file(home.identity()).unwrap();
     let config = home.start().await;
     config.put(with(broker(), "password", "anew")).await.unwrap();
-    assert_eq!(config.told().await, (Some("anew".to_owned()), None));
+    assert_eq!(config.notified().await, (Some("anew".to_owned()), None));
     config.stop().await;
-    assert_eq!(home.start().await.told().await, (Some("anew".to_owned()), None));
+    assert_eq!(home.start().await.notified().await, (Some("anew".to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -71,7 +71,7 @@ async fn clearing_the_password_needs_no_identity() {
     fs::remove_file(home.identity()).unwrap();
     let config = home.start().await;
     config.put(with(broker(), "password", Value::Null)).await.unwrap();
-    assert_eq!(config.told().await, (None, None));
+    assert_eq!(config.notified().await, (None, None));
 }
 
 #[actix_rt::test]
@@ -87,7 +87,7 @@ async fn no_new_identity_while_another_secret_needs_the_missing_one() {
     assert!(!home.identity().exists());
     let both = with(with(broker(), "password", "anew"), "client_key", Value::Null);
     config.put(both).await.unwrap();
-    assert_eq!(config.told().await, (Some("anew".to_owned()), None));
+    assert_eq!(config.notified().await, (Some("anew".to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -99,7 +99,7 @@ async fn an_identity_that_is_put_back_is_used_at_the_next_replacement() {
     assert!(unreadable(&config).await.contains("missing"));
     fs::rename(&aside, home.identity()).unwrap();
     config.put(with(without_password(), "qos", 2)).await.unwrap();
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.notified().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -112,12 +112,12 @@ async fn another_identity_is_told_and_used_for_what_is_entered_anew() {
     let why = unreadable(&config).await;
     assert!(why.contains("another identity") && why.contains("client key"), "{why}");
     config.put(with(secured_without_key(), "password", "anew")).await.unwrap();
-    let (password, why) = config.told().await;
+    let (password, why) = config.notified().await;
     assert_eq!(password.as_deref(), Some("anew"));
     assert!(why.is_some_and(|why| why.contains("client key") && !why.contains("password")));
     let cleared = with(with(broker(), "password", "anew"), "client_key", Value::Null);
     config.put(cleared).await.unwrap();
-    assert_eq!(config.told().await, (Some("anew".to_owned()), None));
+    assert_eq!(config.notified().await, (Some("anew".to_owned()), None));
     assert_eq!(fs::read(home.identity()).unwrap(), file);
 }
 
@@ -131,7 +131,7 @@ async fn an_identity_that_others_can_read_is_not_used() {
     assert!(matches!(&refused, ReplaceError::Identity(why) if why.contains("chmod 600")), "{refused}");
     fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o600)).unwrap();
     config.put(with(without_password(), "qos", 2)).await.unwrap();
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.notified().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -146,7 +146,7 @@ async fn first_settings_whose_password_cannot_be_stored_are_not_stored() {
     assert_eq!(fs::read(home.identity()).unwrap(), b"not an identity");
     fs::remove_file(home.identity()).unwrap();
     let again = home.start_with(Some(broker())).await;
-    assert_eq!(again.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(again.notified().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -155,7 +155,7 @@ async fn invalid_first_settings_are_told() {
     let config = home.start_with(Some(json!({"qos": 9}))).await;
     assert!(unreadable(&config).await.contains("qos: 9"));
     config.put(broker()).await.unwrap();
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.notified().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -166,8 +166,8 @@ async fn stored_settings_that_cannot_be_read_are_told_and_mended_by_new_ones() {
     store.save_settings("{\"later\": 1}".to_owned(), keep(), keep(), 1).await.unwrap();
     store.close().await;
     let config = home.start().await;
-    let (_, why) = config.told().await;
+    let (_, why) = config.notified().await;
     assert!(why.is_some_and(|why| why.contains("later: unknown field")));
     config.put(broker()).await.unwrap();
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.notified().await, (Some(PASSWORD.to_owned()), None));
 }

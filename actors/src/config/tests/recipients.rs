@@ -67,7 +67,7 @@ async fn a_recipient_that_is_not_named_any_more_reads_nothing_new() {
     start_and_stop(&home).await;
     assert_eq!(read(&home, &key).await, None);
     let config = home.start().await;
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.notified().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -94,7 +94,7 @@ async fn a_change_of_the_identity_keeps_the_recipients_whenever_it_is_killed() {
         store.close().await;
         assert_eq!(read(&home, &key).await.as_deref(), Some(PASSWORD), "{last:?}");
         let config = home.start().await;
-        assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None), "{last:?}");
+        assert_eq!(config.notified().await, (Some(PASSWORD.to_owned()), None), "{last:?}");
         config.stop().await;
     }
 }
@@ -119,7 +119,7 @@ async fn an_identity_that_is_given_needs_no_file_and_makes_none() {
     assert_eq!(read(&home, &key).await.as_deref(), Some(PASSWORD));
     assert!(!home.identity().exists());
     let config = home.start().await;
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.notified().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -129,11 +129,11 @@ async fn another_identity_than_the_one_that_was_given_is_told_by_its_place() {
     home.start_with(Some(broker())).await.stop().await;
     home.given = Some(given(&recovery().0));
     let config = home.start().await;
-    let (password, unreadable) = config.told().await;
-    let told = unreadable.unwrap();
+    let (password, unreadable) = config.notified().await;
+    let notified = unreadable.unwrap();
     assert!(
-        password.is_none() && told.contains("than the one in $IDENTITY; put the right one there"),
-        "{told}"
+        password.is_none() && notified.contains("than the one in $IDENTITY; put the right one there"),
+        "{notified}"
     );
 }
 
@@ -145,8 +145,8 @@ async fn an_identity_that_is_given_is_changed_for_one_that_the_administrator_mad
     home.start_with(Some(broker())).await.stop().await;
     let store = home.store().await;
     let source = IdentitySource::Given(given(&old));
-    let told = rotate(&store, &source, None, &[]).await.unwrap_err().to_string();
-    assert!(told.contains("comes from $IDENTITY") && told.contains("--new-identity"), "{told}");
+    let notified = rotate(&store, &source, None, &[]).await.unwrap_err().to_string();
+    assert!(notified.contains("comes from $IDENTITY") && notified.contains("--new-identity"), "{notified}");
 
     let file = home.dir.path().join("new.age");
     fs::write(&file, new.to_string().expose_secret()).unwrap();

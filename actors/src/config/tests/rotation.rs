@@ -17,7 +17,7 @@ async fn with_password() -> (Home, Store) {
 
 async fn password_of(home: &Home) -> String {
     let config = home.start().await;
-    let (password, unreadable) = config.told().await;
+    let (password, unreadable) = config.notified().await;
     assert_eq!(unreadable, None);
     config.stop().await;
     password.unwrap()
