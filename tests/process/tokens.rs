@@ -65,7 +65,7 @@ async fn a_name_is_given_once_and_a_scope_must_be_one() {
     create(&service, "door", "read,events:write").await;
     let again = service.run(&["token", "create", "door", "--scope", "admin"]).await;
     assert_eq!(again.code, 1, "{again:?}");
-    assert!(again.stderr.contains("there is a token named door already"), "{again:?}");
+    assert!(again.stderr.contains("a token named door already exists"), "{again:?}");
     for arguments in
         [["token", "create", "a/b", "--scope", "read"], ["token", "create", "a", "--scope", "write"]]
     {
@@ -88,7 +88,7 @@ async fn a_token_of_the_api_is_told_once_holds_at_once_and_is_in_no_file_and_no_
     let _ = other.delete("/api/v1/tokens/admin-2").await;
     let _ = other.get(EVENTS).await.expect(401);
     let log = service.log_text();
-    for told in ["a token was made", "a call with a wrong token", "a token was revoked"] {
+    for told in ["created a token", "a call with a wrong token", "revoked a token"] {
         assert!(log.contains(told), "{told} is not told");
     }
     assert!(!log.contains(&token), "a token is in the log");

@@ -102,7 +102,7 @@ impl Current {
             ("client_key", "client key", &update.client_key, &self.secrets.client_key),
         ] {
             if matches!(update, SecretUpdate::Keep) && stored.is_stored() {
-                faults.push(field, format!("Enter the {name} again, because the server settings changed."));
+                faults.push(field, format!("enter the {name} again, because the server settings changed"));
             }
         }
         faults

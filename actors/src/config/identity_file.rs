@@ -1,6 +1,6 @@
 //! The identity file. It is created once, never overwritten, and used only if no other user can read it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use secrecy::zeroize::Zeroizing;
 
@@ -85,6 +85,7 @@ mod tests {
     use std::{
         fs,
         os::unix::fs::{MetadataExt as _, PermissionsExt},
+        path::PathBuf,
     };
 
     use secrecy::SecretString;
