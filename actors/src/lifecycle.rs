@@ -4,7 +4,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// Reports a panic of the actor that owns it, so that the service can shut down the process in order.
 ///
-/// An actor that panics is dropped while its thread unwinds. An actor that stops is dropped without unwinding.
+/// An actor that panics is dropped while its thread unwinds. An actor that stops is dropped without
+/// unwinding.
 #[derive(Debug)]
 pub(crate) struct CrashGuard {
     actor: &'static str,

@@ -25,6 +25,7 @@ pub async fn settle() {
 }
 
 /// Waits until the condition is true; panics after five seconds. Checks it every five milliseconds.
+#[cfg(test)]
 pub(crate) async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     for _ in 0..1000 {
         if condition().await {

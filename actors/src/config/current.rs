@@ -52,8 +52,9 @@ impl Current {
         settings
     }
 
-    /// Returns the settings for a connection test: the settings in effect if the object is absent or empty, otherwise
-    /// those of the object. A stored secret is used only for the destination that it was entered for.
+    /// Returns the settings for a connection test: the settings in effect if the object is absent or empty,
+    /// otherwise those of the object. A stored secret is used only for the destination that it was entered
+    /// for.
     pub(super) fn test_settings(&self, object: Option<Value>) -> Result<MqttSettings, Invalid> {
         let empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
         let update = match object.filter(|value| !empty(value)) {
@@ -91,7 +92,8 @@ impl Current {
         faults
     }
 
-    /// A stored secret must be entered again if the destination changes, so that nobody can have it sent elsewhere.
+    /// A stored secret must be entered again if the destination changes, so that nobody can have it sent
+    /// elsewhere.
     fn destination_faults(&self, update: &SettingsUpdate) -> Faults {
         let mut faults = Faults::default();
         if self.settings.same_destination(&update.settings) {
@@ -177,7 +179,8 @@ mod tests {
     #[test]
     fn a_secret_is_bound_to_the_destination_that_it_was_entered_for() {
         let stored = json!({
-            "broker_host": "a", "username": "u", "use_tls": true, "ca_certificate": EC, "client_certificate": EC,
+            "broker_host": "a", "username": "u", "use_tls": true, "ca_certificate": EC,
+            "client_certificate": EC,
         });
         let with = |field: &str, value: Value| {
             let mut object = stored.clone();

@@ -1,7 +1,8 @@
 //! The age identity (X25519) that the secrets in the database are encrypted with.
 //!
-//! Ciphertexts are ordinary age files: `age --decrypt -i identity.age` decrypts them. Plaintext exists only in
-//! buffers that are wiped. These buffers never grow, because growing would leave a copy of the old bytes behind.
+//! Ciphertexts are ordinary age files: `age --decrypt -i identity.age` decrypts them. Plaintext exists only
+//! in buffers that are wiped. These buffers never grow, because growing would leave a copy of the old bytes
+//! behind.
 
 use std::{
     collections::BTreeSet,
@@ -41,7 +42,8 @@ impl Identity {
         Self(age::x25519::Identity::generate())
     }
 
-    /// Parses the text of an identity file as `age-keygen` writes it: comments, empty lines and exactly one key.
+    /// Parses the text of an identity file as `age-keygen` writes it: comments, empty lines and exactly one
+    /// key.
     pub(super) fn parse(text: &str) -> Result<Self, Malformed> {
         let mut found = None;
         for (line, content) in (1..).zip(text.lines()) {
@@ -101,7 +103,8 @@ impl Identity {
     }
 }
 
-/// An additional recipient of the secrets: a public key (`age1…`). The owner of its private key can decrypt them.
+/// An additional recipient of the secrets: a public key (`age1…`). The owner of its private key can decrypt
+/// them.
 #[derive(Clone)]
 pub struct PublicKey(age::x25519::Recipient);
 

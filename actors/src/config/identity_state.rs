@@ -42,8 +42,8 @@ pub struct GivenIdentity {
 }
 
 impl GivenIdentity {
-    /// Parses the text of an identity: `AGE-SECRET-KEY-1…`, optionally with the comments that `age-keygen` writes.
-    /// The error never contains the text.
+    /// Parses the text of an identity: `AGE-SECRET-KEY-1…`, optionally with the comments that `age-keygen`
+    /// writes. The error never contains the text.
     pub fn parse(text: &str, from: impl Into<String>) -> Result<Self, String> {
         match Identity::parse(text.trim()) {
             Ok(identity) => Ok(Self { identity, from: from.into() }),

@@ -1,16 +1,17 @@
 //! The settings and their secrets.
 //!
-//! [`ConfigActor`] owns the MQTT *settings*, which change while the service runs: the single row of `mqtt_config`, the
-//! age identity, and the decrypted secrets, which exist only here and in [`SettingsChanged`]. The *configuration*, which
-//! the process reads once from its file and the environment, belongs to the binary.
+//! [`ConfigActor`] owns the MQTT *settings*, which change while the service runs: the single row of
+//! `mqtt_config`, the age identity, and the decrypted secrets, which exist only here and in
+//! [`SettingsChanged`]. The *configuration*, which the process reads once from its file and the environment,
+//! belongs to the binary.
 //!
-//! It guarantees that the settings in effect are the stored ones; that a replacement is stored as a whole or not at
-//! all, and is reported only after that; that replacements are handled one at a time, in the order in which they
-//! arrive; and that a stored secret is never sent to another destination than it was entered for.
+//! It guarantees that the settings in effect are the stored ones; that a replacement is stored as a whole or
+//! not at all, and is reported only after that; that replacements are handled one at a time, in the order in
+//! which they arrive; and that a stored secret is never sent to another destination than it was entered for.
 //!
-//! It starts even if a secret cannot be read. It then reports what is wrong and how to fix it, and overwrites neither
-//! the identity file nor a ciphertext until someone enters the secret again. It does not connect: connection tests are
-//! run by the probe.
+//! It starts even if a secret cannot be read. It then reports what is wrong and how to fix it, and overwrites
+//! neither the identity file nor a ciphertext until someone enters the secret again. It does not connect:
+//! connection tests are run by the probe.
 
 mod current;
 pub mod identity;
@@ -60,7 +61,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Maximum number of concurrent connection tests. Each may take ten seconds and one of the broker's connections.
+/// Maximum number of concurrent connection tests. Each may take ten seconds and one of the broker's
+/// connections.
 const MAX_TESTS: usize = 2;
 
 /// Tests a connection with these settings. Takes at most ten seconds.
@@ -71,10 +73,11 @@ pub type Probe =
 pub struct ConfigOptions {
     /// The database that stores the settings.
     pub store: Store,
-    /// The identity that encrypts the secrets. A missing file is created if no ciphertext needs a previous one.
+    /// The identity that encrypts the secrets. A missing file is created if no ciphertext needs a previous
+    /// one.
     pub identity: IdentitySource,
-    /// The additional recipients. If they differ from those of the stored secrets, these are encrypted again at the
-    /// start.
+    /// The additional recipients. If they differ from those of the stored secrets, these are encrypted again
+    /// at the start.
     pub recipients: Vec<PublicKey>,
     /// The initial settings, which are stored and used only if the database contains no settings.
     pub initial: Option<Value>,
@@ -102,8 +105,8 @@ pub struct SettingsListeners {
     pub cameras: Recipient<SettingsChanged>,
     /// Announces the entities with the new topics.
     pub discovery: Recipient<SettingsChanged>,
-    /// Connects with the new settings. It is the last one, so that all others know the settings that a new connection
-    /// belongs to.
+    /// Connects with the new settings. It is the last one, so that all others know the settings that a new
+    /// connection belongs to.
     pub supervisor: Recipient<SettingsChanged>,
 }
 
@@ -130,8 +133,8 @@ pub struct StoredSettings {
 }
 
 impl StoredSettings {
-    /// Reads the settings. Creates the row and the identity at the first start, and finishes or undoes a key rotation
-    /// that was interrupted. Fails only if the database does.
+    /// Reads the settings. Creates the row and the identity at the first start, and finishes or undoes a key
+    /// rotation that was interrupted. Fails only if the database does.
     pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
         let ConfigOptions { store, identity, recipients, initial, probe, crashed } = options;
         let context = SecretsContext { store, identity, recipients: recipients.into() };

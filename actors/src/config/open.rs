@@ -19,10 +19,11 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Reads the row. Creates it, and the identity, at the first start. Finishes or undoes an interrupted key rotation.
+/// Reads the row. Creates it, and the identity, at the first start. Finishes or undoes an interrupted key
+/// rotation.
 ///
-/// Faults of the identity, of a secret or of the settings are part of the result; only a failure of the database is an
-/// error.
+/// Faults of the identity, of a secret or of the settings are part of the result; only a failure of the
+/// database is an error.
 pub(super) async fn open(context: &SecretsContext, initial: Option<Value>) -> Result<Current, StoreError> {
     if let IdentitySource::File(path) = &context.identity {
         recover(&context.store, path).await?;
@@ -81,8 +82,8 @@ fn read_stored(current: &mut Current, json: &str) {
     }
 }
 
-/// Stores the initial settings, so that the settings in effect are the stored ones. Uses them without their secrets,
-/// and reports why, if the identity cannot be used.
+/// Stores the initial settings, so that the settings in effect are the stored ones. Uses them without their
+/// secrets, and reports why, if the identity cannot be used.
 async fn store_initial(
     context: &SecretsContext,
     mut current: Current,

@@ -18,8 +18,8 @@ pub enum Recovery {
     Finished,
     /// The rotation was not committed: the old identity is still the current one; the new one was removed.
     Undone,
-    /// No available key decrypts the stored secrets, or only the old one does although there is a current one. No file
-    /// was changed.
+    /// No available key decrypts the stored secrets, or only the old one does although there is a current
+    /// one. No file was changed.
     Undecided,
 }
 
@@ -36,12 +36,13 @@ impl fmt::Display for Recovery {
     }
 }
 
-/// Finds out which identity decrypts the secrets in the database (the current one, `.new` or `.bak`), makes it the
-/// current one, and removes the others. Must be called at every start, before the identity is loaded.
+/// Finds out which identity decrypts the secrets in the database (the current one, `.new` or `.bak`), makes
+/// it the current one, and removes the others. Must be called at every start, before the identity is loaded.
 ///
 /// A key is removed or replaced only after another one has decrypted every secret.
 pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError> {
-    // A process may have been killed while it created the first identity. No secret was encrypted with that one.
+    // A process may have been killed while it created the first identity. No secret was encrypted with that
+    // one.
     identity_file::remove_unfinished(path)?;
     let (new, backup) = (with_suffix(path, NEW), with_suffix(path, BACKUP));
     if !exists(&new)? && !exists(&backup)? {
@@ -71,8 +72,8 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
     Ok(Recovery::Undecided)
 }
 
-/// Returns whether the key in this file decrypts every secret of the row. The permissions of the file do not matter
-/// here.
+/// Returns whether the key in this file decrypts every secret of the row. The permissions of the file do not
+/// matter here.
 fn decrypts_all(path: &Path, row: Option<&MqttConfigRow>) -> Result<bool, RotateError> {
     let identity = match identity_file::read(path, Access::Any) {
         Ok(Some(identity)) => identity,

@@ -31,7 +31,8 @@ pub(super) struct SecretsContext {
     pub recipients: Arc<[PublicKey]>,
 }
 
-/// The result of a replacement: the settings that are in effect from now on, and the names of the changed fields.
+/// The result of a replacement: the settings that are in effect from now on, and the names of the changed
+/// fields.
 #[derive(Debug)]
 pub(super) struct Replacement {
     pub current: Current,
@@ -154,8 +155,8 @@ impl SecretEncryptor {
             }
             IdentityState::Unusable { reason } => Err(SaveError::Identity(reason.clone())),
             IdentityState::Missing { path } if !self.may_create => Err(SaveError::Identity(format!(
-                "the identity file {} is missing, and another stored secret needs it; put it back, or enter or clear \
-                 the password and the client key together",
+                "the identity file {} is missing, and another stored secret needs it; put it back, \
+                 or enter or clear the password and the client key together",
                 path.display()
             ))),
             IdentityState::Missing { path } => {

@@ -8,9 +8,10 @@
 //! | `Installed` | new | | old | new |
 //! | done | new | | | new |
 //!
-//! Each step is synced to disk before the next one begins. A process that is killed in between leaves one of these
-//! states, and [`recover`] finds out which by trying the keys on the secrets in the database. The caller of either
-//! function holds the lock of the data directory, so that no other process reads or changes these files.
+//! Each step is synced to disk before the next one begins. A process that is killed in between leaves one
+//! of these states, and [`recover`] finds out which by trying the keys on the secrets in the database. The
+//! caller of either function holds the lock of the data directory, so that no other process reads or
+//! changes these files.
 
 use std::path::{Path, PathBuf};
 
@@ -64,8 +65,9 @@ pub enum RotateError {
     File(#[from] IdentityFileError),
     /// The identity does not come from a file, and no new identity was named.
     #[error(
-        "the identity comes from {from}, which liveobject cannot change: create a new one with `age-keygen -o new.age`, \
-         run `liveobject key rotate --new-identity new.age`, and put it into {from} before the next start"
+        "the identity comes from {from}, which liveobject cannot change: create a new one with \
+         `age-keygen -o new.age`, run `liveobject key rotate --new-identity new.age`, \
+         and put it into {from} before the next start"
     )]
     NewIdentityRequired {
         /// Where the identity comes from.
@@ -116,8 +118,9 @@ pub(super) enum Step {
     Done,
 }
 
-/// Rotates the key. If the identity comes from a file, creates a new one; otherwise uses the identity in the file `new`,
-/// which the administrator then puts in place of the old one. Also encrypts every secret to `recipients`.
+/// Rotates the key. If the identity comes from a file, creates a new one; otherwise uses the identity in the
+/// file `new`, which the administrator then puts in place of the old one. Also encrypts every secret to
+/// `recipients`.
 pub async fn rotate(
     store: &Store,
     source: &IdentitySource,
@@ -143,8 +146,9 @@ pub async fn rotate(
     }
 }
 
-/// Creates a new identity, encrypts every secret with it in one transaction, and removes the old identity. Finishes or
-/// undoes an interrupted rotation first. Returns after the step `last`, like a process that is killed there.
+/// Creates a new identity, encrypts every secret with it in one transaction, and removes the old identity.
+/// Finishes or undoes an interrupted rotation first. Returns after the step `last`, like a process that is
+/// killed there.
 pub(super) async fn rotate_file(
     store: &Store,
     path: &Path,

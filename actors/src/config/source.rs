@@ -10,7 +10,8 @@ use super::{
 /// Where the identity comes from.
 #[derive(Debug, Clone)]
 pub enum IdentitySource {
-    /// A file. It is created if it is missing and no ciphertext needs a previous one, and replaced by `key rotate`.
+    /// A file. It is created if it is missing and no ciphertext needs a previous one, and replaced by `key
+    /// rotate`.
     File(PathBuf),
     /// The environment or systemd, at the start of the process. No file is read or written.
     Given(GivenIdentity),

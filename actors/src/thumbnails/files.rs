@@ -1,8 +1,9 @@
 //! The picture files: one file per event, named by its position in the log, a thousand per directory.
 //!
-//! All functions block. A file gets its name only when it is complete and synced. Readers therefore never see a partial
-//! file, and a replaced picture is either the old or the new one, whatever happens in between. The format is detected
-//! from the content, not from the name, so that a PNG can replace a JPEG with a single rename.
+//! All functions block. A file gets its name only when it is complete and synced. Readers therefore never see
+//! a partial file, and a replaced picture is either the old or the new one, whatever happens in between. The
+//! format is detected from the content, not from the name, so that a PNG can replace a JPEG with a single
+//! rename.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -100,7 +101,8 @@ impl FilesError {
 struct Shared {
     /// Number of files written so far, used to name unfinished files.
     written: AtomicU64,
-    /// Locked while a directory is created and synced, so that an existing directory is durable for other threads.
+    /// Locked while a directory is created and synced, so that an existing directory is durable for other
+    /// threads.
     creating: Mutex<()>,
 }
 
@@ -158,8 +160,8 @@ impl Files {
         Ok(format.map(|format| Picture { format, image: image.into() }))
     }
 
-    /// Removes the pictures of all events up to this one. Returns their number. The next call tries again to remove
-    /// what cannot be removed now.
+    /// Removes the pictures of all events up to this one. Returns their number. The next call tries again to
+    /// remove what cannot be removed now.
     pub fn remove_up_to(&self, up_to: Seq) -> Result<u64, FilesError> {
         let mut removed = 0;
         for (shard, path) in numbered_entries(&self.root)? {

@@ -1,4 +1,5 @@
-//! The key that signs links to pictures. It is created at the first start, in a file that only its owner can read.
+//! The key that signs links to pictures. It is created at the first start, in a file that only its owner can
+//! read.
 
 use std::{
     io,
@@ -30,8 +31,8 @@ pub enum LinkKeyError {
     },
     /// Its content is not a key.
     #[error(
-        "the thumbnail link key {} is damaged: it must be {LINK_KEY_BYTES} bytes; remove the file, and the next start \
-         creates a new key (existing links then stop working)",
+        "the thumbnail link key {} is damaged: it must be {LINK_KEY_BYTES} bytes; remove the file, \
+         and the next start creates a new key (existing links then stop working)",
         path.display()
     )]
     Malformed {
@@ -61,8 +62,8 @@ pub enum LinkKeyError {
     Random(#[source] SysError),
 }
 
-/// Loads the key from `data_dir`. Creates it, durably, if it does not exist. Never replaces an existing file. The
-/// caller holds the lock of the directory.
+/// Loads the key from `data_dir`. Creates it, durably, if it does not exist. Never replaces an existing file.
+/// The caller holds the lock of the directory.
 pub fn load_or_create(data_dir: &Path) -> Result<LinkKey, LinkKeyError> {
     let path = data_dir.join(FILE);
     if let Some(key) = load(&path)? {

@@ -1,9 +1,9 @@
 //! The pictures of events.
 //!
-//! [`ThumbnailActor`] owns the picture files, but not the event log: it asks the database whether an event exists, and at
-//! which position. It guarantees that a picture is durable when it is reported as stored; that a replaced picture is
-//! either the old or the new one, never a mixture; and that the number of concurrent writes is limited. All file work
-//! runs on blocking threads, so that no actor waits for the disk.
+//! [`ThumbnailActor`] owns the picture files, but not the event log: it asks the database whether an event
+//! exists, and at which position. It guarantees that a picture is durable when it is reported as stored; that
+//! a replaced picture is either the old or the new one, never a mixture; and that the number of concurrent
+//! writes is limited. All file work runs on blocking threads, so that no actor waits for the disk.
 
 mod files;
 mod key;
@@ -45,8 +45,9 @@ use crate::{
 /// Maximum number of requests in the mailbox. Handlers do not block, so it empties as fast as it fills.
 const MAILBOX: usize = 256;
 
-/// Maximum number of concurrent writes: at most 32 MiB, and more than a disk can sync in parallel. Above this limit,
-/// HTTP requests are rejected and must be retried, and the outbox, which has a limit of its own, waits.
+/// Maximum number of concurrent writes: at most 32 MiB, and more than a disk can sync in parallel. Above this
+/// limit, HTTP requests are rejected and must be retried, and the outbox, which has a limit of its own,
+/// waits.
 const MAX_WRITES: usize = 16;
 
 type WritePermit = OwnedSemaphorePermit;
@@ -60,8 +61,8 @@ pub struct ThumbnailActor {
     cameras: Recipient<ThumbnailStored>,
     _crash_guard: CrashGuard,
     write_permits: Arc<Semaphore>,
-    /// The events whose picture is being written. A second write at the same time is rejected, because the result would
-    /// be undefined.
+    /// The events whose picture is being written. A second write at the same time is rejected, because the
+    /// result would be undefined.
     writing: HashSet<EventId>,
 }
 

@@ -14,7 +14,8 @@ use crate::domain::{
 
 /// How long the cache is fresh. A token that another process revoked may be accepted for this long.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// How often the last use of a token is stored, so that there is one write per minute and token, not one per request.
+/// How often the last use of a token is stored, so that there is one write per minute and token, not one per
+/// request.
 const USE_INTERVAL: chrono::Duration = chrono::Duration::minutes(1);
 
 /// The tokens as they were last read.

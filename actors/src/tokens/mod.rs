@@ -1,10 +1,10 @@
 //! The API tokens, except the administrator's own token.
 //!
-//! [`TokenActor`] owns the table of tokens. It guarantees that a token is shown once, when it is created, and only its
-//! hash is stored; that what was created or revoked by a message is in effect when the message is answered; and that
-//! changes by another process (`liveobject token create`) are in effect immediately for a new token, and within a second
-//! for a revoked one. While the database cannot be read, the tokens that were known last remain valid, so that a source
-//! is not rejected because of a failing disk.
+//! [`TokenActor`] owns the table of tokens. It guarantees that a token is shown once, when it is created, and
+//! only its hash is stored; that what was created or revoked by a message is in effect when the message is
+//! answered; and that changes by another process (`liveobject token create`) are in effect immediately for a
+//! new token, and within a second for a revoked one. While the database cannot be read, the tokens that were
+//! known last remain valid, so that a source is not rejected because of a failing disk.
 //!
 //! It knows scopes, but not routes: the HTTP layer decides which scope a route requires.
 
@@ -142,8 +142,8 @@ impl Handler<Authenticate> for TokenActor {
             self.record_use(&found.name, ctx);
             return Box::pin(std::future::ready(Ok(Some(found))).into_actor(self));
         }
-        // Another process may have created an unknown token. Not an atomic response, because it would block the other
-        // database operations of this actor, and requests that wait for them.
+        // Another process may have created an unknown token. The response is not atomic, because an atomic one
+        // would suspend this actor's other database operations, and block the writers.
         let changes = self.cache.changes();
         Box::pin(read_all(self.store.clone()).into_actor(self).map(move |read, act, ctx| {
             let found = match read {
