@@ -170,8 +170,8 @@ where
     /// Starts a recorder. Returns its address and the messages that it records.
     pub fn start_new() -> (actix::Addr<Self>, Recorded<M>) {
         let recorded = Recorded(Arc::default());
-        let recorder = Self { recorded: recorded.clone() }.start();
-        (recorder, recorded)
+        let address = Self { recorded: recorded.clone() }.start();
+        (address, recorded)
     }
 }
 

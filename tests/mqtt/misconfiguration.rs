@@ -222,7 +222,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
             ),
             row("self-signed", systems(port(1)), "tls", "tls", "is self-signed and therefore not trusted"),
             row(
-                "self-signed, another one configured",
+                "self-signed, not the pinned one",
                 ca(port(1)),
                 "tls",
                 "tls",
@@ -234,7 +234,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
             row("another tls_server_name", named(port(0), "wrong.lan"), "tls", "tls", "not for wrong.lan"),
             row("a certificate without names", ca(port(5)), "tls", "tls", "contains no server name"),
             row(
-                "the certificate of an authority",
+                "a CA certificate",
                 ca(port(6)),
                 "tls",
                 "tls",

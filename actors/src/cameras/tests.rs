@@ -1,7 +1,7 @@
 //! The actor with a real database, a clock that the test sets, and recorders as peers. All events are in the
 //! past, where a commit does not change their time.
 
-use std::{cell::Cell, future::Future};
+use std::cell::Cell;
 
 use actix::Addr;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,7 +20,7 @@ use crate::{
         topic::TopicPrefix,
     },
     store::{Batch, CommitContext},
-    testing::{Recorded, Recorder, commit_context, settle},
+    testing::{Recorded, Recorder, commit_context, settle, wait_until},
 };
 
 thread_local! {
@@ -33,16 +33,6 @@ fn test_clock() -> Timestamp {
 
 fn at(text: &str) -> Timestamp {
     DateTime::parse_from_rfc3339(text).unwrap().with_timezone(&Utc)
-}
-
-async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    for _ in 0..1000 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("within 5 s: {what}");
 }
 
 fn id(text: &str) -> CameraId {

@@ -157,8 +157,15 @@ impl StoredSettings {
     pub fn start(self, listeners: SettingsListeners) -> Addr<ConfigActor> {
         let Self { context, current, probe, crashed } = self;
         let tests_in_progress = Arc::new(Semaphore::new(MAX_TESTS));
-        let _crash_guard = CrashGuard::new("config", crashed);
-        ConfigActor { context, current, listeners, probe, tests_in_progress, _crash_guard }.start()
+        ConfigActor {
+            context,
+            current,
+            listeners,
+            probe,
+            tests_in_progress,
+            _crash_guard: CrashGuard::new("config", crashed),
+        }
+        .start()
     }
 }
 

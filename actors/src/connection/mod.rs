@@ -375,7 +375,7 @@ impl Handler<Deliver> for ConnectionActor {
             match self.submit(message, Submission::Event(seq)) {
                 Ok(()) => {}
                 Err(SubmitError::TooLarge) => {
-                    refused.push((seq, Outcome::Refused(DeadReason::PacketTooLarge)))
+                    refused.push((seq, Outcome::Refused(DeadReason::PacketTooLarge)));
                 }
                 Err(SubmitError::Overrun) => {
                     self.overran(ctx);

@@ -1,6 +1,6 @@
 //! The actor with a real database, and recorders as its link and peers.
 
-use std::{future::Future, path::Path};
+use std::path::Path;
 
 use actix::Addr;
 use tokio::sync::mpsc;
@@ -20,23 +20,13 @@ use crate::{
         outbox::{PublishBatch, PublishError, PublishEvent},
         service::Stop,
     },
-    testing::{FakeConnection, Recorded, Recorder, commit_context, outbox_peers},
+    testing::{FakeConnection, Recorded, Recorder, commit_context, outbox_peers, wait_until},
 };
 
 mod pictures;
 mod retries;
 
 const DAY: i64 = 86_400;
-
-async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    for _ in 0..1000 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("not within 5 s: {what}");
-}
 
 fn event(id: &str) -> DetectionEvent {
     event_of(id, 0)

@@ -1,6 +1,5 @@
 //! The actor with a real database, and a connection that accepts everything or never answers.
 
-use std::future::Future;
 use std::time::Duration;
 
 use actix::Addr;
@@ -14,20 +13,10 @@ use crate::{
         image::Picture,
         retained::{Group, Owner, Wanted},
     },
-    testing::{FakeConnection, settle},
+    testing::{FakeConnection, settle, wait_until},
 };
 
 const BROKER: &str = "broker:1883";
-
-async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    for _ in 0..1000 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("within 5 s: {what}");
-}
 
 /// Returns a picture for event 7 only.
 struct Pictures;

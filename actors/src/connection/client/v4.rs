@@ -106,7 +106,7 @@ impl Session {
     /// Returns the next event. It must not be called again after an error: the event loop would reconnect.
     pub async fn next(&mut self) -> Option<Result<Event, Ended>> {
         match self.event_loop.poll().await {
-            Ok(event) => Some(Ok(self.to_event(event))),
+            Ok(event) => Some(Ok(self.handle(event))),
             Err(ConnectionError::RequestsDone) => None,
             Err(error) => {
                 let accepted = self.client.is_none();
@@ -115,7 +115,7 @@ impl Session {
         }
     }
 
-    fn to_event(&mut self, event: rumqttc_v4::Event) -> Event {
+    fn handle(&mut self, event: rumqttc_v4::Event) -> Event {
         match event {
             rumqttc_v4::Event::Outgoing(rumqttc_v4::Outgoing::Publish(packet_id)) => Event::Sent(packet_id),
             rumqttc_v4::Event::Outgoing(rumqttc_v4::Outgoing::PingReq) => Event::Ping,

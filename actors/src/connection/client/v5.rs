@@ -80,7 +80,7 @@ impl Session {
     pub async fn next(&mut self) -> Option<Result<Event, Ended>> {
         loop {
             match self.event_loop.poll().await {
-                Ok(event) => return Some(Ok(self.to_event(event))),
+                Ok(event) => return Some(Ok(self.handle(event))),
                 Err(ConnectionError::RequestsDone) => return None,
                 Err(ConnectionError::ConnectionRefused(code))
                     if lower_will(&mut self.event_loop.options, code) => {}
@@ -92,7 +92,7 @@ impl Session {
         }
     }
 
-    fn to_event(&mut self, event: rumqttc::Event) -> Event {
+    fn handle(&mut self, event: rumqttc::Event) -> Event {
         match event {
             rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => Event::Sent(packet_id),
             rumqttc::Event::Outgoing(rumqttc::Outgoing::PingReq) => Event::Ping,

@@ -302,7 +302,7 @@ fn check_validity(certificate: &CertificateDer<'_>) -> Result<(), CertificateErr
     }
 }
 
-/// Returns the first bytes of a handshake (the ClientHello), to check whether a port expects TLS.
+/// Returns the first bytes of a handshake (the `ClientHello`), to check whether a port expects TLS.
 pub fn client_hello(name: &str) -> Option<Vec<u8>> {
     let name = ServerName::try_from(name.to_owned()).ok()?;
     let config = ClientConfig::builder_with_provider(certificate::provider())
