@@ -326,7 +326,7 @@ async fn an_event_that_breaks_every_link_does_not_block_the_others() {
 }
 
 #[actix::test]
-async fn invariant_11_a_full_outbox_refuses_events_and_keeps_the_pending_ones() {
+async fn invariant_13_a_full_outbox_refuses_events_and_keeps_the_pending_ones() {
     let dir = tempfile::tempdir().unwrap();
     let mut it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
     it.publish_many(1..=3).await;
