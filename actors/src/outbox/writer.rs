@@ -238,8 +238,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        EventInput,
-        domain::{clock, event::DetectionEvent, store_fault::StoreFault},
+        domain::{
+            clock,
+            event::{DetectionEvent, EventInput},
+            store_fault::StoreFault,
+        },
         outbox::commit_queue::Answer,
     };
 
