@@ -3,7 +3,6 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
-use sea_orm::DbErr;
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -32,7 +31,7 @@ use crate::{
     metrics::Metrics,
     outbox::{OutboxActor, OutboxLimits, Thumbnails},
     retained::RetainedActor,
-    store::{OpenError, Store, StoreError, commit::Context as CommitContext, deliveries},
+    store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
     thumbnails::{self, Files, FilesError, LinkKeyError, ThumbnailActor},
@@ -185,10 +184,10 @@ pub enum StartError {
     Settings(#[source] StoreError),
     /// The event log cannot be read.
     #[error("the event log cannot be read")]
-    Log(#[source] DbErr),
+    Log(#[source] StoreError),
     /// The cameras cannot be read.
     #[error("the cameras cannot be read")]
-    Cameras(#[source] DbErr),
+    Cameras(#[source] StoreError),
     /// The key that signs links to pictures cannot be used.
     #[error(transparent)]
     LinkKey(#[from] LinkKeyError),
@@ -270,8 +269,7 @@ impl Service {
         let store = options.open_store().await?;
         let metrics = Metrics::new();
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
-        let delivered_today =
-            deliveries::delivered_since(&store.read, midnight).await.map_err(StartError::Log)?;
+        let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
         let (crash, crashed) = mpsc::unbounded_channel();
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));

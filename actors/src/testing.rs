@@ -25,9 +25,9 @@ pub async fn settle() {
 }
 
 /// Returns the context of a commit for tests. The time zone is UTC.
-pub(crate) fn commit_context() -> crate::store::commit::Context {
+pub(crate) fn commit_context() -> crate::store::CommitContext {
     let key = crate::domain::link_key::LinkKey::generate().expect("the system provides random bytes");
-    crate::store::commit::Context {
+    crate::store::CommitContext {
         links: crate::domain::links::Links::new("http://here", 7, key),
         calendar: crate::domain::calendar::Calendar::new(chrono_tz::Tz::UTC),
         max_cameras: 1000,

@@ -138,9 +138,8 @@ impl From<PublishError> for Problem {
                 Self::unavailable(error.to_string(), RETRY_LATER)
             }
             PublishError::Busy => Self::unavailable(error.to_string(), RETRY_SOON),
-            PublishError::Storage(cause) => {
-                // The outbox tells of it once, and in the end how many events were refused.
-                tracing::debug!(cause, "event not stored");
+            // The outbox logs the cause once, and at the end how many events were refused.
+            PublishError::Storage(_) => {
                 Self::unavailable(format!("the database did not take it: {NOT_KNOWN}"), RETRY_LATER)
             }
             PublishError::Thumbnail(error) => error.into(),
@@ -157,8 +156,7 @@ impl From<ThumbnailError> for Problem {
                 Invalid::one("thumbnail", error.to_string()).into()
             }
             ThumbnailError::Busy => Self::unavailable(error.to_string(), RETRY_SOON),
-            ThumbnailError::Storage(cause) => {
-                tracing::warn!(cause, "picture not stored");
+            ThumbnailError::Storage(_) => {
                 Self::unavailable("the picture was not stored; the log says why", RETRY_LATER)
             }
         }
@@ -166,8 +164,7 @@ impl From<ThumbnailError> for Problem {
 }
 
 impl From<QueryError> for Problem {
-    fn from(error: QueryError) -> Self {
-        tracing::warn!(cause = error.0, "events not read");
+    fn from(_: QueryError) -> Self {
         Self::unavailable("the database did not answer; the log says why", RETRY_LATER)
     }
 }
@@ -178,8 +175,7 @@ impl From<DecideError> for Problem {
             DecideError::Unknown => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             DecideError::NotDead => Self::new(StatusCode::CONFLICT, error.to_string()),
             DecideError::TooMany | DecideError::Stopping => Self::unavailable(error.to_string(), RETRY_LATER),
-            DecideError::Storage(cause) => {
-                tracing::warn!(cause, "decision about a dead event not stored");
+            DecideError::Storage(_) => {
                 let detail = "the database did not take the decision, or it is not known; the log says why";
                 Self::unavailable(detail, RETRY_LATER)
             }
@@ -199,8 +195,7 @@ impl From<ReplaceError> for Problem {
             ReplaceError::Invalid(invalid) => invalid.into(),
             // Nobody but the operator can mend it, and the text says how: sending it again would not help.
             ReplaceError::Identity(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
-            ReplaceError::Storage(cause) => {
-                tracing::warn!(cause, "settings not stored");
+            ReplaceError::Storage(_) => {
                 Self::unavailable("the database did not take the settings; the log says why", RETRY_LATER)
             }
         }
@@ -221,8 +216,7 @@ impl From<CameraError> for Problem {
 }
 
 impl From<TokensUnavailable> for Problem {
-    fn from(error: TokensUnavailable) -> Self {
-        tracing::warn!(%error, "tokens not looked up");
+    fn from(_: TokensUnavailable) -> Self {
         Self::unavailable("the database did not answer; the log says why", RETRY_LATER)
     }
 }
@@ -234,7 +228,6 @@ impl From<CreateTokenError> for Problem {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
             CreateTokenError::Random(_) | CreateTokenError::Storage(_) => {
-                tracing::warn!(%error, "token not made");
                 Self::unavailable("the token was not made; the log says why", RETRY_LATER)
             }
         }
@@ -246,7 +239,6 @@ impl From<RevokeTokenError> for Problem {
         match error {
             RevokeTokenError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             RevokeTokenError::Storage(_) => {
-                tracing::warn!(%error, "token not revoked");
                 Self::unavailable("the token may still hold: revoke it again; the log says why", RETRY_LATER)
             }
         }
@@ -299,6 +291,8 @@ impl ResponseError for Problem {
 
 #[cfg(test)]
 mod tests {
+    use liveobject_actors::domain::store_fault::StoreFault;
+
     use super::*;
 
     fn retry_after(problem: impl Into<Problem>) -> (u16, String) {
@@ -312,23 +306,23 @@ mod tests {
         let full = PublishError::Full { pending: 7, max_pending: 7 };
         assert_eq!(retry_after(full), (503, "5".to_owned()));
         assert_eq!(retry_after(PublishError::Busy), (503, "1".to_owned()));
-        assert_eq!(retry_after(PublishError::Storage("disk full".into())), (503, "5".to_owned()));
+        assert_eq!(retry_after(PublishError::Storage(StoreFault::DiskFull)), (503, "5".to_owned()));
         assert_eq!(retry_after(PublishError::Stopping), (503, "5".to_owned()));
         assert_eq!(retry_after(ThumbnailError::Busy), (503, "1".to_owned()));
         assert_eq!(
-            retry_after(PublishError::Thumbnail(ThumbnailError::Storage("x".into()))),
+            retry_after(PublishError::Thumbnail(ThumbnailError::Storage(StoreFault::Other))),
             (503, "5".to_owned())
         );
-        assert_eq!(retry_after(QueryError("locked".into())), (503, "5".to_owned()));
-        assert_eq!(retry_after(ReplaceError::Storage("locked".into())), (503, "5".to_owned()));
+        assert_eq!(retry_after(QueryError(StoreFault::Locked)), (503, "5".to_owned()));
+        assert_eq!(retry_after(ReplaceError::Storage(StoreFault::Locked)), (503, "5".to_owned()));
         assert_eq!(retry_after(MailboxError::Closed), (503, "5".to_owned()));
         assert_eq!(retry_after(ReplaceError::Identity("is missing".into())), (409, "none".to_owned()));
     }
 
     #[test]
     fn causes_stay_in_the_log() {
-        let problem = Problem::from(PublishError::Storage("/secret/path is full".into()));
-        assert!(!problem.detail.contains("/secret/path"), "{problem}");
+        let problem = Problem::from(PublishError::Storage(StoreFault::DiskFull));
+        assert!(!problem.detail.contains("full"), "{problem}");
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn body(subscription: Subscription, state: Data<ApiState>) -> impl Stream<Item =
 /// A message, with what only the API knows of it.
 async fn told_by(state: &ApiState, message: &StreamMessage) -> Bytes {
     let mut also = Also { delivered_today: state.history.delivered_today(), has_thumbnail: None };
-    if let StreamEvent::Event(record) = &message.news {
+    if let StreamEvent::Event(record) = &message.event {
         let asked = ask(&state.handle.have_thumbnails, HaveThumbnails(vec![record.seq])).await;
         // Left out where the disk does not say.
         also.has_thumbnail = asked.ok().and_then(Result::ok).and_then(|answers| answers.first().copied());
@@ -113,7 +113,7 @@ struct Also {
 }
 
 /// A message as it goes over the wire. JSON has no line breaks: it is one line of data.
-fn text_of(StreamMessage { position, news }: &StreamMessage, also: Also) -> Bytes {
+fn text_of(StreamMessage { position, event: news }: &StreamMessage, also: Also) -> Bytes {
     let (event, data) = match news {
         StreamEvent::Status(status) => {
             let (connection, outbox) = (**status).clone();
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_message_is_its_id_its_kind_and_one_line_of_data() {
-        let text = text_of(&StreamMessage { position: at(7, 3), news: StreamEvent::Reset }, Also::default());
+        let text = text_of(&StreamMessage { position: at(7, 3), event: StreamEvent::Reset }, Also::default());
         assert_eq!(&text[..], b"id: 7-3\nevent: reset\ndata: {}\n\n");
     }
 

@@ -1,6 +1,9 @@
 //! Retrying and dismissing dead events.
 
-use liveobject_actors::domain::delivery::{DecideError, Decision};
+use liveobject_actors::domain::{
+    delivery::{DecideError, Decision},
+    store_fault::StoreFault,
+};
 use reqwest::Method;
 use serde_json::json;
 
@@ -41,12 +44,12 @@ async fn deciding_about_a_live_event_is_a_conflict_and_about_an_unknown_one_a_40
             (DecideError::Unknown, 404),
             (DecideError::TooMany, 503),
             (DecideError::Stopping, 503),
-            (DecideError::Storage("secret cause".to_owned()), 503),
+            (DecideError::Storage(StoreFault::Locked), 503),
         ] {
             app.script().decide_error = Some(fails);
             let answer = Answer::send(app.request(method.clone(), path)).await;
             let problem = answer.problem(status);
-            assert!(!problem.to_string().contains("secret cause"), "{problem}");
+            assert!(!problem.to_string().contains(&StoreFault::Locked.to_string()), "{problem}");
             assert_eq!(answer.header("retry-after").is_empty(), status != 503);
         }
         let path = path.replace("/a/", "/no%20id/");

@@ -1,30 +1,22 @@
 //! What people and sources change of a camera: in the database, then here.
 
-use std::collections::BTreeMap;
-
 use actix::{ActorFutureExt as _, AtomicResponse, WrapFuture as _};
-use sea_orm::{DatabaseConnection, DbErr};
 
 use super::CameraActor;
 use crate::{
-    domain::{
-        calendar::{Calendar, Day},
-        camera::Camera,
-        event_log::QueryError,
-        ids::CameraId,
-    },
+    domain::{calendar::Calendar, camera::Camera, event_log::QueryError, ids::CameraId},
     messages::cameras::{CameraError, CameraView},
-    store::{StoreError, camera_days, cameras},
+    store::StoreError,
 };
 
 /// Why a change was not made; a database's failure among it.
 enum ChangeError {
     Camera(CameraError),
-    Database(DbErr),
+    Database(StoreError),
 }
 
-impl From<DbErr> for ChangeError {
-    fn from(error: DbErr) -> Self {
+impl From<StoreError> for ChangeError {
+    fn from(error: StoreError) -> Self {
         Self::Database(error)
     }
 }
@@ -38,15 +30,9 @@ impl From<ChangeError> for CameraError {
     }
 }
 
-async fn counts_of(db: &DatabaseConnection, id: &CameraId, since: Day) -> Result<BTreeMap<Day, u64>, DbErr> {
-    let counts = camera_days::of_since(db, std::slice::from_ref(id), since).await?;
-    Ok(counts.into_values().next().unwrap_or_default())
-}
-
-pub(super) fn storage(error: DbErr) -> CameraError {
-    let told = StoreError::from(error);
-    tracing::error!(error = &told as &dyn std::error::Error, "a camera could not be written");
-    CameraError::Storage(QueryError(told.to_string()))
+pub(super) fn storage(error: StoreError) -> CameraError {
+    tracing::error!(error = &error as &dyn std::error::Error, "a camera could not be written");
+    CameraError::Storage(QueryError(error.fault()))
 }
 
 impl CameraActor {
@@ -60,9 +46,14 @@ impl CameraActor {
         let is_known = self.cameras.contains_key(&id);
         let changed = async move {
             let change = |known, room| change(known, room).map_err(ChangeError::Camera);
-            let camera = cameras::change(&store, &id, max, change).await?;
+            let camera = store.change_camera(&id, max, change).await?;
             // The database may know it though it was not told here yet.
-            let days = if is_known { None } else { Some(counts_of(&store.write, &id, monday).await?) };
+            let days = if is_known {
+                None
+            } else {
+                let counts = store.days_of_cameras(std::slice::from_ref(&id), monday).await?;
+                Some(counts.into_values().next().unwrap_or_default())
+            };
             Ok::<_, ChangeError>((camera, days))
         };
         AtomicResponse::new(Box::pin(changed.into_actor(self).map(|changed, act, _| {

@@ -21,7 +21,6 @@ use actix::{
     Recipient, WrapFuture as _,
 };
 use chrono::Days;
-use sea_orm::DbErr;
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use self::{
@@ -47,7 +46,7 @@ use crate::{
         discovery::CamerasChanged,
         retained::{Retain, RetainAll},
     },
-    store::{Store, camera_days, cameras},
+    store::{Store, StoreError},
 };
 
 /// Requests that may wait in the mailbox; facts are bounded by their senders.
@@ -118,15 +117,15 @@ impl CameraActor {
         max_cameras: u32,
         peers: CameraPeers,
         crashed: UnboundedSender<&'static str>,
-    ) -> Result<Self, DbErr> {
+    ) -> Result<Self, StoreError> {
         let today = calendar.day(clock());
-        let mut days = camera_days::since(&store.read, Calendar::monday(today)).await?;
+        let mut days = store.days_since(Calendar::monday(today)).await?;
         let known = |camera: Camera| {
             let counted_at = camera.last_event.as_ref().map(|last| last.happened_at);
             let tally = Tally::new(days.remove(&camera.camera_id).unwrap_or_default(), counted_at);
             (camera.camera_id.clone(), Known::new(camera, tally))
         };
-        let cameras = cameras::all(&store.read).await?.into_iter().map(known).collect();
+        let cameras = store.list_cameras().await?.into_iter().map(known).collect();
         let (untold, pictures) = (BTreeSet::new(), BTreeMap::new());
         Ok(Self {
             store,
@@ -249,15 +248,18 @@ impl CameraActor {
     /// Takes in cameras that are not known here, as the database has them: new ones, unless they were removed since that
     /// commit, or removed and registered anew.
     fn meet(&mut self, new: Vec<CameraSighting>, ctx: &mut Context<Self>) {
-        let (db, monday) = (self.store.write.clone(), Calendar::monday(self.today));
+        let (store, monday) = (self.store.clone(), Calendar::monday(self.today));
         let ids: Vec<_> = new.iter().map(|seen| seen.camera.camera_id.clone()).collect();
         let found = async move {
-            let found = cameras::find(&db, &ids).await?;
-            Ok::<_, DbErr>((found, camera_days::of_since(&db, &ids, monday).await?))
+            let found = store.find_cameras(&ids).await?;
+            Ok::<_, StoreError>((found, store.days_of_cameras(&ids, monday).await?))
         };
         ctx.wait(found.into_actor(self).map(|found, act, _| {
             let (found, mut days) = found.unwrap_or_else(|error| {
-                tracing::warn!(%error, "whether a new camera is still there could not be read; taken for yes");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "whether a new camera is still there could not be read; taken for yes"
+                );
                 let as_seen = |CameraSighting { camera, days }: CameraSighting| {
                     let id = camera.camera_id.clone();
                     (camera, (id, days.into_iter().collect()))
@@ -275,7 +277,7 @@ impl CameraActor {
     /// Notes the pictures that came; those that come meanwhile wait, and of each camera only the newest.
     fn note_pictures(&mut self, ctx: &mut Context<Self>) {
         let (store, pictures) = (self.store.clone(), std::mem::take(&mut self.pictures));
-        let noted = async move { cameras::note_pictures(&store, &pictures).await };
+        let noted = async move { store.note_pictures(&pictures).await };
         ctx.wait(noted.into_actor(self).map(|noted, act, ctx| match noted {
             Ok(noted) => {
                 for camera in noted {
@@ -287,7 +289,10 @@ impl CameraActor {
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "new pictures are not shown as their cameras' newest"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "new pictures are not shown as their cameras' newest"
+            ),
         }));
     }
 
@@ -310,11 +315,14 @@ impl CameraActor {
     }
 
     fn forget_old_days(&mut self, ctx: &mut Context<Self>) {
-        let (db, before) = (self.store.write.clone(), self.today - Days::new(KEEP_DAYS));
-        let forget = async move { camera_days::delete_before(&db, before).await };
+        let (store, before) = (self.store.clone(), self.today - Days::new(KEEP_DAYS));
+        let forget = async move { store.delete_days_before(before).await };
         ctx.spawn(forget.into_actor(self).map(|deleted, _, _| {
             if let Err(error) = deleted {
-                tracing::warn!(%error, "old counts could not be removed; tried again tomorrow");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "old counts could not be removed; tried again tomorrow"
+                );
             }
         }));
     }
@@ -444,7 +452,7 @@ impl Handler<DeleteCamera> for CameraActor {
 
     fn handle(&mut self, DeleteCamera(id): DeleteCamera, _: &mut Self::Context) -> Self::Result {
         let (store, gone) = (self.store.clone(), id.clone());
-        let deleted = async move { cameras::delete(&store, &gone).await.map_err(storage) };
+        let deleted = async move { store.delete_camera(&gone).await.map_err(storage) };
         AtomicResponse::new(Box::pin(deleted.into_actor(self).map(move |deleted, act, _| {
             if !deleted? {
                 return Err(CameraError::Unknown);

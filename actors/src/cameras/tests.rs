@@ -14,7 +14,7 @@ use crate::{
     domain::{
         camera::CameraStatus, camera_update::CameraUpdate, settings::SettingsChange, topic::TopicPrefix,
     },
-    store::commit,
+    store::{Batch, CommitContext},
     testing::{Recorded, Recorder, commit_context, settle},
 };
 
@@ -98,9 +98,9 @@ impl Home {
             timestamp: Some(at(happened_at)),
             ..EventInput::default()
         };
-        let batch = commit::Batch { events: vec![event.validate().unwrap()], ..commit::Batch::default() };
-        let context = commit::Context { calendar: self.calendar, ..commit_context() };
-        CamerasSeen(commit::commit(&self.store, &batch, None, &context).await.unwrap().seen)
+        let batch = Batch { events: vec![event.validate().unwrap()], ..Batch::default() };
+        let context = CommitContext { calendar: self.calendar, ..commit_context() };
+        CamerasSeen(self.store.commit(&batch, None, &context).await.unwrap().seen)
     }
 }
 
@@ -205,7 +205,7 @@ async fn old_counts_are_forgotten_and_those_of_this_week_are_not() {
     NOW.set(at("2025-06-03T00:00:00Z"));
     let day = |text: &str| text.parse::<Day>().unwrap();
     let forgotten = || async {
-        let days = camera_days::since(&home.store.read, day("2025-01-01")).await.unwrap();
+        let days = home.store.days_since(day("2025-01-01")).await.unwrap();
         days[&id("door")] == BTreeMap::from([(day("2025-06-02"), 1)])
     };
     wait_until("what is older than a month is gone", forgotten).await;
@@ -374,7 +374,7 @@ async fn what_is_told_late_of_a_removed_camera_is_not_the_new_ones_of_its_name()
     ] {
         late.push(home.commit(event, happened_at).await);
     }
-    assert!(cameras::delete(&home.store, &id("door")).await.unwrap());
+    assert!(home.store.delete_camera(&id("door")).await.unwrap());
     late.push(home.commit("new", "2025-06-03T12:00:04Z").await);
     for saw in late {
         scene.saw(saw).await;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     current::Current,
     identity_file::{self, IdentityState},
-    replace::{Place, Replaced, StoreFault, store},
+    replace::{Place, Replaced, SaveError, store},
     reseal,
     rotate::{self, Recovery},
     secrets::Secrets,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{clock, settings::MqttSettings},
-    store::{Store, StoreError, mqtt_config},
+    store::{Store, StoreError},
 };
 
 /// Reads the row, making it (and the identity) at the first start; finishes or undoes a key rotation that was cut short.
@@ -25,7 +25,7 @@ pub(super) async fn open(place: &Place, initial: Option<Value>) -> Result<Curren
     if let IdentitySource::File(path) = &place.identity {
         recover(&place.store, path).await?;
     }
-    let row = mqtt_config::load_or_create(&place.store, MqttSettings::new_client_id).await?;
+    let row = place.store.load_or_create_settings(MqttSettings::new_client_id).await?;
     let mut identity = place.identity.load();
     if let (IdentityState::Missing { path }, None, None) = (&identity, &row.password, &row.client_key) {
         identity = match identity_file::create(path) {
@@ -90,12 +90,12 @@ async fn first(place: &Place, mut current: Current, value: Value) -> Result<Curr
     };
     match store(place, current.clone(), update.clone()).await {
         Ok(Replaced { current, .. }) => Ok(current),
-        Err(StoreFault::Identity(reason)) => {
+        Err(SaveError::Identity(reason)) => {
             current.settings = update.settings;
             current.broken =
                 Some(format!("the password or client key in [mqtt] cannot be stored: {reason}, and restart"));
             Ok(current)
         }
-        Err(StoreFault::Database(error)) => Err(error),
+        Err(SaveError::Database(error)) => Err(error),
     }
 }

@@ -7,10 +7,7 @@ use super::{
     identity_file::{self, Access, IdentityFileError, with_suffix},
     rotate::{BACKUP, NEW, RotateError},
 };
-use crate::store::{
-    Store,
-    mqtt_config::{self, Model},
-};
+use crate::store::{MqttConfigRow, Store};
 
 /// What was found at the start, and done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +44,7 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
     if !exists(&new)? && !exists(&backup)? {
         return Ok(Recovery::Nothing);
     }
-    let row = mqtt_config::load(store).await?;
+    let row = store.load_settings().await?;
     let fits = |path| fits(path, row.as_ref());
     if fits(path)? {
         // The new key, if it is still there, was never used.
@@ -72,7 +69,7 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
 }
 
 /// Whether this file holds a key that reads every secret of the row. How open the file is does not matter here.
-fn fits(path: &Path, row: Option<&Model>) -> Result<bool, RotateError> {
+fn fits(path: &Path, row: Option<&MqttConfigRow>) -> Result<bool, RotateError> {
     let identity = match identity_file::read(path, Access::Any) {
         Ok(Some(identity)) => identity,
         // Half written, or none of ours.

@@ -18,10 +18,7 @@ use crate::{
         settings::{MqttSettings, SecretUpdate, SettingsUpdate},
     },
     messages::config::ReplaceError,
-    store::{
-        Store, StoreError,
-        mqtt_config::{self, SecretColumn},
-    },
+    store::{SecretColumn, Store, StoreError},
 };
 
 /// Where settings and secrets lie.
@@ -42,18 +39,18 @@ pub(super) struct Replaced {
 
 /// Why an update could not be stored.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StoreFault {
+pub(super) enum SaveError {
     #[error("the identity cannot be used: {0}")]
     Identity(String),
     #[error(transparent)]
     Database(#[from] StoreError),
 }
 
-impl From<StoreFault> for ReplaceError {
-    fn from(fault: StoreFault) -> Self {
+impl From<SaveError> for ReplaceError {
+    fn from(fault: SaveError) -> Self {
         match fault {
-            StoreFault::Identity(reason) => Self::Identity(reason),
-            StoreFault::Database(error) => error.into(),
+            SaveError::Identity(reason) => Self::Identity(reason),
+            SaveError::Database(error) => error.into(),
         }
     }
 }
@@ -62,7 +59,7 @@ impl From<StoreError> for ReplaceError {
     fn from(error: StoreError) -> Self {
         // The cause is the log's, not the client's.
         tracing::error!(error = &error as &dyn std::error::Error, "the settings could not be stored");
-        Self::Storage(error.to_string())
+        Self::Storage(error.fault())
     }
 }
 
@@ -87,7 +84,7 @@ pub(super) async fn store(
     place: &Place,
     current: Current,
     update: SettingsUpdate,
-) -> Result<Replaced, StoreFault> {
+) -> Result<Replaced, SaveError> {
     let changed = current.changes(&update);
     let SettingsUpdate { settings, password, client_key } = update;
     let Secrets { identity, password: old_password, client_key: old_client_key } = current.secrets;
@@ -101,7 +98,7 @@ pub(super) async fn store(
 
     let now = clock::now();
     let (json, at) = (fields(&settings).to_string(), clock::to_micros(now));
-    mqtt_config::save(&place.store, json, password_column, client_key_column, at).await?;
+    place.store.save_settings(json, password_column, client_key_column, at).await?;
     let secrets = Secrets { identity: key.identity, password, client_key };
     let client_id = current.client_id;
     Ok(Replaced {
@@ -111,7 +108,7 @@ pub(super) async fn store(
 }
 
 async fn look_again(place: &Place) -> Result<Secrets, StoreError> {
-    let row = mqtt_config::load(&place.store).await?;
+    let row = place.store.load_settings().await?;
     let (password, client_key) = row.map(|row| (row.password, row.client_key)).unwrap_or_default();
     let identity = place.identity.load();
     Ok(Secrets::unlock(identity, password.as_deref(), client_key.as_deref()))
@@ -127,7 +124,7 @@ struct Key {
 
 impl Key {
     /// What is written of a secret, and how it is held from now on.
-    fn settle(&mut self, update: SecretUpdate, held: Held) -> Result<(SecretColumn, Held), StoreFault> {
+    fn settle(&mut self, update: SecretUpdate, held: Held) -> Result<(SecretColumn, Held), SaveError> {
         match update {
             SecretUpdate::Keep => Ok((SecretColumn::Keep, held)),
             SecretUpdate::Clear => Ok((SecretColumn::Write(None), Held::None)),
@@ -138,25 +135,25 @@ impl Key {
         }
     }
 
-    fn encrypt(&mut self, secret: &SecretString) -> Result<Vec<u8>, StoreFault> {
+    fn encrypt(&mut self, secret: &SecretString) -> Result<Vec<u8>, SaveError> {
         self.usable()?
             .encrypt(secret, &self.recipients)
-            .map_err(|error| StoreFault::Identity(error.to_string()))
+            .map_err(|error| SaveError::Identity(error.to_string()))
     }
 
-    fn usable(&mut self) -> Result<Identity, StoreFault> {
+    fn usable(&mut self) -> Result<Identity, SaveError> {
         match &self.identity {
             IdentityState::Ready(identity) | IdentityState::Given(GivenIdentity { identity, .. }) => {
                 Ok(identity.clone())
             }
-            IdentityState::Unusable { reason } => Err(StoreFault::Identity(reason.clone())),
-            IdentityState::Missing { path } if !self.may_be_made => Err(StoreFault::Identity(format!(
+            IdentityState::Unusable { reason } => Err(SaveError::Identity(reason.clone())),
+            IdentityState::Missing { path } if !self.may_be_made => Err(SaveError::Identity(format!(
                 "the identity file {} is missing and another stored secret needs it; put it back, or enter (or clear) \
                  password and client key together",
                 path.display()
             ))),
             IdentityState::Missing { path } => {
-                let made = identity_file::create(path).map_err(|error| StoreFault::Identity(error.full()))?;
+                let made = identity_file::create(path).map_err(|error| SaveError::Identity(error.full()))?;
                 self.identity = IdentityState::Ready(made.clone());
                 Ok(made)
             }

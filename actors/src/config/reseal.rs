@@ -7,16 +7,13 @@ use super::{
     secrets::{Held, Secrets},
     source::GivenIdentity,
 };
-use crate::store::{
-    StoreError,
-    mqtt_config::{self, Model, SecretColumn},
-};
+use crate::store::{MqttConfigRow, SecretColumn, StoreError};
 
 /// Encrypts the secrets to the configured recipients, all in one transaction, where the row notes others. What a former
 /// recipient has read already it may have kept: only another password shuts it out.
 ///
 /// Does nothing when the settings were replaced meanwhile; the next start tries again.
-pub(super) async fn reseal(place: &Place, row: &Model, secrets: &Secrets) -> Result<(), StoreError> {
+pub(super) async fn reseal(place: &Place, row: &MqttConfigRow, secrets: &Secrets) -> Result<(), StoreError> {
     let recipients = identity::noted(&place.recipients);
     let (IdentityState::Ready(identity) | IdentityState::Given(GivenIdentity { identity, .. })) =
         &secrets.identity
@@ -34,7 +31,7 @@ pub(super) async fn reseal(place: &Place, row: &Model, secrets: &Secrets) -> Res
             return Ok(());
         }
     };
-    if mqtt_config::save_ciphertexts(&place.store, row, password, client_key, recipients).await? {
+    if place.store.save_ciphertexts(row, password, client_key, recipients).await? {
         let recipients = place.recipients.len();
         tracing::info!(recipients, "the secrets are encrypted to other recipients from now on");
     }

@@ -19,10 +19,7 @@ use super::{
     identity_file::{self, IdentityFileError, IdentityState, with_suffix},
     source::{GivenIdentity, IdentitySource},
 };
-use crate::store::{
-    Store, StoreError,
-    mqtt_config::{self, Model, SecretColumn},
-};
+use crate::store::{MqttConfigRow, SecretColumn, Store, StoreError};
 
 pub use super::recover::{Recovery, recover};
 
@@ -125,7 +122,7 @@ pub async fn rotate(
         (IdentitySource::Given(given), None) => Err(RotateError::Given { from: given.from.clone() }),
         (IdentitySource::Given(given), Some(new)) => {
             let new = usable(identity_file::load(new))?;
-            let row = mqtt_config::load(store).await?;
+            let row = store.load_settings().await?;
             let (password, client_key) = encrypt_anew(row.as_ref(), &given.identity, &new, recipients)?;
             let rotated = Rotated::of(&password, &client_key);
             save(store, row.as_ref(), password, client_key, recipients).await?;
@@ -144,7 +141,7 @@ pub(super) async fn rotate_file(
 ) -> Result<Rotated, RotateError> {
     recover(store, path).await?;
     let old = usable(identity_file::load(path))?;
-    let row = mqtt_config::load(store).await?;
+    let row = store.load_settings().await?;
     let new = Identity::generate();
     // A secret that cannot be read is told before anything is written.
     let (password, client_key) = encrypt_anew(row.as_ref(), &old, &new, recipients)?;
@@ -180,19 +177,19 @@ fn usable(state: IdentityState) -> Result<Identity, RotateError> {
 /// Writes the new ciphertexts, all or none. Without a row there are none.
 async fn save(
     store: &Store,
-    row: Option<&Model>,
+    row: Option<&MqttConfigRow>,
     password: SecretColumn,
     client_key: SecretColumn,
     recipients: &[PublicKey],
 ) -> Result<(), RotateError> {
     let Some(row) = row else { return Ok(()) };
     let recipients = identity::noted(recipients);
-    let saved = mqtt_config::save_ciphertexts(store, row, password, client_key, recipients).await?;
+    let saved = store.save_ciphertexts(row, password, client_key, recipients).await?;
     if saved { Ok(()) } else { Err(RotateError::Meanwhile) }
 }
 
 fn encrypt_anew(
-    row: Option<&Model>,
+    row: Option<&MqttConfigRow>,
     old: &Identity,
     new: &Identity,
     recipients: &[PublicKey],

@@ -6,6 +6,7 @@ use crate::domain::{
     clock::Timestamp,
     ids::{CameraId, EventId, Seq},
     settings::MqttSettings,
+    store_fault::StoreFault,
 };
 
 /// Whether an event that happened at `occurred_at` and was accepted at `received_at` is late at `now`. The earlier of the
@@ -159,7 +160,7 @@ pub enum DecideError {
     TooMany,
     /// The database could not keep the decision; nobody knows whether it did.
     #[error("the decision could not be stored: {0}")]
-    Storage(String),
+    Storage(StoreFault),
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,

@@ -10,6 +10,7 @@ use crate::domain::{
     clock::Timestamp,
     delivery::{Delivery, DeliveryChange, DeliveryState},
     ids::{CameraId, EventId, Seq},
+    store_fault::StoreFault,
 };
 
 /// An event as the log holds it.
@@ -62,10 +63,10 @@ pub struct LogPart {
     pub changes: Vec<DeliveryChange>,
 }
 
-/// The database did not answer. The log says why.
+/// The database could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the database did not answer: {0}")]
-pub struct QueryError(pub String);
+#[error("the database could not be read: {0}")]
+pub struct QueryError(pub StoreFault);
 
 /// How far a stream has told of the log: whoever comes back with it is told the rest. As text: `seq-noted`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

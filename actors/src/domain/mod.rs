@@ -22,6 +22,7 @@ pub mod probe_report;
 pub mod retained;
 pub mod settings;
 pub mod status;
+pub mod store_fault;
 pub mod suspects;
 pub mod token;
 pub mod topic;

@@ -1,4 +1,4 @@
-//! What can be said to the [`ConfigActor`](super::ConfigActor), and what it answers.
+//! The messages that `ConfigActor` handles, and the fact that it reports.
 
 use std::{fmt, sync::Arc};
 
@@ -12,17 +12,18 @@ use crate::domain::{
     fields::Invalid,
     probe_report::{TestProgress, TestReport},
     settings::{MqttSettings, SettingsChange},
+    store_fault::StoreFault,
 };
 
-/// From the HTTP layer: the settings in force.
+/// From the HTTP layer: returns the settings in effect.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "SettingsView")]
 pub struct GetSettings;
 
-/// The settings as they are shown: no secret, only whether there is one.
+/// The settings as clients see them: without the secrets, but with the information whether each one is stored.
 #[derive(Debug, Clone, Serialize)]
 pub struct SettingsView {
-    /// Everything but the secrets.
+    /// All settings except the secrets.
     #[serde(flatten)]
     pub settings: MqttSettings,
     /// Whether a password is stored.
@@ -33,14 +34,14 @@ pub struct SettingsView {
     pub updated_at: Option<Timestamp>,
 }
 
-/// From the HTTP layer: replace the settings by this JSON object, and connect anew. Answered when they are stored; every
-/// fault leaves them as they were.
+/// From the HTTP layer: replaces the settings with this JSON object, and reconnects. Returns once the settings
+/// are stored. After an error they are unchanged.
 #[derive(Message)]
 #[rtype(result = "Result<SettingsView, ReplaceError>")]
 pub struct ReplaceSettings(pub Value);
 
 impl fmt::Debug for ReplaceSettings {
-    /// Without the object, which may hold a password.
+    /// Omits the object, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ReplaceSettings").finish_non_exhaustive()
     }
@@ -49,55 +50,54 @@ impl fmt::Debug for ReplaceSettings {
 /// Why the settings were not replaced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplaceError {
-    /// Fields are at fault.
+    /// Some fields are invalid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The identity that secrets are encrypted with cannot be used.
-    #[error("secrets cannot be stored: {0}")]
+    /// The identity that encrypts the secrets cannot be used.
+    #[error("the secrets cannot be stored: {0}")]
     Identity(String),
-    /// The database could not keep them.
+    /// The database could not store them.
     #[error("the settings could not be stored: {0}")]
-    Storage(String),
+    Storage(StoreFault),
 }
 
-/// From the HTTP layer and `liveobject check`: try a connection, stage by stage, without saving anything; with the stored
-/// settings when the object is `None` or empty.
+/// From the HTTP layer: tests a connection, stage by stage, without saving anything.
 #[derive(Message)]
 #[rtype(result = "Result<TestReport, Invalid>")]
 pub struct TestConnection {
-    /// The settings to try.
+    /// The settings to test; the stored settings if this is `None` or an empty object.
     pub settings: Option<Value>,
-    /// Told of each stage as it begins and ends: some ten messages for each address of the broker.
+    /// Receives a message when a stage begins and when it ends: about ten for each address of the broker.
     pub watcher: Option<UnboundedSender<TestProgress>>,
 }
 
 impl TestConnection {
-    /// A trial that is told of at its end only.
+    /// Creates a test whose stages are reported only at its end.
     pub fn new(settings: Option<Value>) -> Self {
         Self { settings, watcher: None }
     }
 
-    /// A trial that is told of as it goes.
+    /// Creates a test that also reports each stage to `watcher` while it runs.
     pub fn watched(settings: Option<Value>, watcher: UnboundedSender<TestProgress>) -> Self {
         Self { settings, watcher: Some(watcher) }
     }
 }
 
 impl fmt::Debug for TestConnection {
-    /// Without the object, which may hold a password.
+    /// Omits the object, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TestConnection").finish_non_exhaustive()
     }
 }
 
-/// Fact, to everybody who works by them: these settings hold from now on.
+/// Fact, from the config actor to all actors that use the settings: these settings are in effect now.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct SettingsChanged {
     /// The settings, secrets included.
     pub settings: Arc<MqttSettings>,
-    /// What changed since the settings before them.
+    /// What differs from the previous settings.
     pub change: SettingsChange,
-    /// Why a stored secret cannot be read, and how to mend it; a connection is not tried then.
+    /// Why the stored settings or secrets cannot be read, and how to fix that. No connection is attempted then.
     pub unreadable: Option<String>,
 }

@@ -11,6 +11,7 @@ use crate::{
         event_log::{EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError, Receipt},
         ids::EventId,
         status::Warning,
+        store_fault::StoreFault,
     },
     messages::thumbnails::ThumbnailError,
 };
@@ -31,7 +32,7 @@ pub enum PublishError {
     Busy,
     /// The database could not keep the event: disk full, locked, damaged. The log says which.
     #[error("the event could not be stored: {0}")]
-    Storage(String),
+    Storage(StoreFault),
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,

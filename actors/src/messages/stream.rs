@@ -1,11 +1,11 @@
-//! What can be said to the [`StreamActor`](super::StreamActor), and what it tells.
+//! The messages that `StreamActor` handles, and those that it sends to its subscribers.
 
-use actix::Recipient;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use actix::Message;
+use actix::{Message, Recipient};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::{
@@ -17,74 +17,75 @@ use crate::{
     messages::{outbox::OutboxStatus, supervisor::ConnectionStatus},
 };
 
-/// From the HTTP layer: tell me what happens from now on, and what I missed since `resume`.
+/// From the HTTP layer: subscribes to what happens from now on, and to what was missed since `resume`.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Subscription, StreamError>")]
 pub struct OpenStream {
-    /// Only events of this camera, and their deliveries.
+    /// Restricts the stream to the events of this camera and their deliveries.
     pub camera_id: Option<CameraId>,
-    /// The position that was told last.
+    /// The position of the last message that the client received.
     pub resume: Option<Position>,
 }
 
-/// Why nothing is told.
+/// Why a stream was not opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// As many are told as may be.
-    #[error("{max} streams are open already, as many as may be")]
+    /// The maximum number of streams is open.
+    #[error("{max} streams are already open, which is the maximum; close one, or try again later")]
     TooMany {
-        /// How many may.
+        /// The maximum number.
         max: usize,
     },
-    /// The log cannot be read, or the service is stopping.
-    #[error("the log does not answer")]
-    NoAnswer,
+    /// The event log cannot be read, or the service is stopping.
+    #[error("the event log cannot be read at the moment")]
+    Unavailable,
 }
 
-/// What is told, and how far that goes.
+/// One message of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamMessage {
-    /// To come back with.
+    /// Where to resume the stream after this message.
     pub position: Position,
     /// What happened.
-    pub news: StreamEvent,
+    pub event: StreamEvent,
 }
 
-/// What happened.
+/// What a stream reports.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StreamEvent {
-    /// The connection or the outbox stands otherwise.
+    /// The status of the connection or of the outbox changed.
     Status(Box<(ConnectionStatus, OutboxStatus)>),
-    /// An event was accepted; its delivery as it stands by now.
+    /// An event was accepted. The record contains its current delivery state.
     Event(Box<EventRecord>),
-    /// What became of events, in the order of their places. Never empty.
+    /// The delivery state of events changed. In the order of their positions; never empty.
     Deliveries(Vec<DeliveryChange>),
-    /// More happened than is told one by one: whoever shows events should ask for them again.
+    /// More happened than is reported event by event. Clients that show events should request them again.
     Reset,
 }
 
-/// What one client is told. It ends when the client is too slow, or the service stops.
+/// The messages for one client. They end when the client is too slow or the service stops.
 #[derive(Debug)]
 pub struct Subscription {
     pub(crate) messages: mpsc::Receiver<Arc<StreamMessage>>,
-    /// Its place among the streams; given back when nobody waits for it any more.
-    pub(crate) _room: OwnedSemaphorePermit,
+    /// Counts this stream until the client drops it.
+    pub(crate) _slot: OwnedSemaphorePermit,
 }
 
 impl Subscription {
-    /// The next message; `None` at the end. May be given up and asked again.
+    /// Waits for the next message. Returns `None` at the end. Cancel safe.
     pub async fn next(&mut self) -> Option<Arc<StreamMessage>> {
         self.messages.recv().await
     }
 }
 
-/// Fact from the outbox, after a commit and only while somebody is told: how far the log goes.
+/// Fact, from the outbox: the event log changed. Sent after a commit, and only while a stream is open.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct LogMoved {
-    /// The last event, and the last checkpoint.
+    /// The end of the log: its last event and its last checkpoint.
     pub position: Position,
-    /// Events whose state changed otherwise: they died, were delivered after they had been dead, or were decided about.
+    /// Events whose state changed without the checkpoint: they died, were delivered after they had been dead, or
+    /// were retried or dismissed.
     pub others: Vec<Seq>,
 }
 
@@ -96,20 +97,20 @@ pub struct LogWatch {
 }
 
 impl LogWatch {
-    /// Makes an inactive watch that notifies this stream actor.
+    /// Creates an inactive watch that notifies this stream actor.
     pub fn new(streams: Recipient<LogMoved>) -> Self {
         Self { active: Arc::default(), streams }
     }
 
-    /// Switches notifications on or off, for all clones.
+    /// Turns notifications on or off, for all clones.
     pub fn set_active(&self, active: bool) {
         self.active.store(active, Ordering::Relaxed);
     }
 
-    /// Sends what `moved` returns, which is called only while the watch is active.
+    /// Sends the message that `moved` creates. Does not call it while the watch is inactive.
     pub fn notify(&self, moved: impl FnOnce() -> LogMoved) {
         if self.active.load(Ordering::Relaxed) {
-            #[expect(clippy::disallowed_methods, reason = "one message a commit")]
+            #[expect(clippy::disallowed_methods, reason = "one message per commit")]
             self.streams.do_send(moved());
         }
     }

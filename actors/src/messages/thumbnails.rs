@@ -1,4 +1,4 @@
-//! What can be said to the [`ThumbnailActor`](super::ThumbnailActor), and what it answers.
+//! The messages that `ThumbnailActor` handles.
 
 use actix::Message;
 use bytes::Bytes;
@@ -7,67 +7,69 @@ use crate::domain::{
     event_log::QueryError,
     ids::{EventId, Seq},
     image::{ImageError, Picture},
+    store_fault::StoreFault,
 };
 
-/// From the HTTP layer: this is the picture of an event. It replaces an earlier one. Answered when it is synced to disk.
+/// From the HTTP layer: stores the picture of an event, and replaces an earlier one. Returns once the picture is
+/// synced to disk.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), ThumbnailError>")]
 pub struct PutThumbnail {
-    /// Whose.
+    /// The event that the picture belongs to.
     pub event_id: EventId,
     /// The picture.
     pub image: Bytes,
 }
 
-/// From the outbox: the picture that came with an event, which is committed. Answered when it is synced to disk; waits for
-/// its turn, however many are being written. One that the event has already stays: an event is accepted once, and so is
-/// what came with it.
+/// From the outbox: stores the picture that came with a committed event. Returns once the picture is synced to
+/// disk; waits while too many others are being written. Keeps an earlier picture, because an event is accepted
+/// only once, and so is its picture.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), ThumbnailError>")]
 pub struct StoreThumbnail {
-    /// Whose.
+    /// The event that the picture belongs to.
     pub event_id: EventId,
     /// The picture.
     pub image: Bytes,
 }
 
-/// From the HTTP layer: the picture of an event; `None` when there is no such event or it has none (any more).
+/// From the HTTP layer: returns the picture of an event, or `None` if the event or its picture does not exist.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnail(pub EventId);
 
-/// From the HTTP layer: which of these events have a picture; the answers in their order.
+/// From the HTTP layer: returns for each of these events whether it has a picture, in the same order.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Vec<bool>, QueryError>")]
 pub struct HaveThumbnails(pub Vec<Seq>);
 
-/// From the `CameraActor` and the HTTP layer: the picture of the event at this place.
+/// From the retained actor: returns the picture of the event at this position.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnailAt(pub Seq);
 
-/// From the outbox: the events up to this one are gone, and their pictures with them. What cannot be removed now is met
-/// again by the next one.
+/// From the outbox: removes the pictures of all events up to a position, because the events were removed. The
+/// next sweep tries again to remove what cannot be removed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct Sweep {
-    /// The last event that is gone.
+    /// The position of the last event that was removed.
     pub up_to: Seq,
 }
 
-/// Why a picture was not kept.
+/// Why a picture was not stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ThumbnailError {
-    /// There is no such event (any more).
-    #[error("there is no such event (any more)")]
+    /// The event does not exist, or was removed.
+    #[error("there is no such event; it may have been removed")]
     UnknownEvent,
-    /// The bytes are not a picture, or too many.
+    /// The bytes are not a supported picture, or there are too many.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// More pictures are being written at this moment than memory is set aside for, or one of the same event is.
-    #[error("too many pictures at once; try again in a second")]
+    /// The maximum number of pictures is being written, or another picture of the same event is.
+    #[error("too many pictures are being stored; try again in a second")]
     Busy,
-    /// The disk or the database did not keep it. The log says why.
+    /// The disk or the database could not store it.
     #[error("the picture could not be stored: {0}")]
-    Storage(String),
+    Storage(StoreFault),
 }

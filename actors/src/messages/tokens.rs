@@ -1,41 +1,45 @@
-//! What can be said to the [`TokenActor`](super::TokenActor), and what it answers.
+//! The messages that `TokenActor` handles.
 
 use std::fmt;
 
 use actix::Message;
 use secrecy::SecretString;
 
-use crate::domain::token::{
-    MAX_TOKENS, TokenRecord,
-    scope::Scopes,
-    secret::{TokenHash, TokenName},
+use crate::domain::{
+    store_fault::StoreFault,
+    token::{
+        MAX_TOKENS, TokenRecord,
+        scope::Scopes,
+        secret::{TokenHash, TokenName},
+    },
 };
 
-/// From the HTTP layer, at every call: whose token this is. `None`: nobody's (any more).
+/// From the HTTP layer, for every request: finds the token with this hash. Returns `None` if it does not exist or
+/// was revoked.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Option<TokenRecord>, TokensUnavailable>")]
 pub struct Authenticate(pub TokenHash);
 
-/// From the HTTP layer: the tokens, in the order of their names.
+/// From the HTTP layer: lists the tokens, ordered by name.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Vec<TokenRecord>, TokensUnavailable>")]
 pub struct ListTokens;
 
-/// From the HTTP layer: make a token. Answered when it is stored; it holds from then on.
+/// From the HTTP layer: creates a token. Returns once it is stored; it is valid from then on.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<NewToken, CreateTokenError>")]
 pub struct CreateToken {
-    /// What it is to be called.
+    /// The name of the new token.
     pub name: TokenName,
-    /// What it is to permit.
+    /// What the new token permits.
     pub scopes: Scopes,
 }
 
-/// A token that was just made.
+/// A token that was just created.
 pub struct NewToken {
-    /// What is kept of it.
+    /// What is stored about the token.
     pub record: TokenRecord,
-    /// The token itself: told once, and kept nowhere.
+    /// The token itself. It is shown once; only its hash is stored.
     pub secret: SecretString,
 }
 
@@ -45,40 +49,40 @@ impl fmt::Debug for NewToken {
     }
 }
 
-/// From the HTTP layer: this token is not to hold any more. Answered when that is stored; it is refused from then on.
+/// From the HTTP layer: revokes a token. Returns once that is stored; the token is refused from then on.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), RevokeTokenError>")]
 pub struct RevokeToken(pub TokenName);
 
-/// The database could not be asked.
+/// The tokens could not be read from the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the tokens cannot be looked up: {0}")]
-pub struct TokensUnavailable(pub String);
+#[error("the tokens cannot be read: {0}")]
+pub struct TokensUnavailable(pub StoreFault);
 
-/// Why no token was made.
+/// Why a token was not created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateTokenError {
-    /// There is one of this name.
-    #[error("there is a token named {0} already; revoke it first, or choose another name")]
+    /// A token with this name exists.
+    #[error("a token named {0} already exists; revoke it first, or choose another name")]
     Exists(TokenName),
-    /// There are as many as may be.
-    #[error("there are {MAX_TOKENS} tokens already; revoke one that is not used any more")]
+    /// The maximum number of tokens is reached.
+    #[error("there are already {MAX_TOKENS} tokens, which is the maximum; revoke one that is no longer used")]
     TooMany,
-    /// The system gave no random numbers.
-    #[error("the system gave no random numbers for a token: {0}")]
+    /// The operating system provided no random numbers.
+    #[error("the operating system provided no random numbers for a token: {0}")]
     Random(String),
-    /// The database did not take it.
+    /// The database could not store it.
     #[error("the token was not stored: {0}")]
-    Storage(String),
+    Storage(StoreFault),
 }
 
 /// Why a token was not revoked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RevokeTokenError {
-    /// There is none of this name.
+    /// No token has this name.
     #[error("there is no token named {0}")]
     Unknown(TokenName),
-    /// The database did not take it: the token may still hold.
+    /// The database could not store the change: the token may still be valid.
     #[error("the token was not revoked: {0}")]
-    Storage(String),
+    Storage(StoreFault),
 }

@@ -4,7 +4,6 @@ use std::{panic::resume_unwind, time::Duration};
 
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use futures_util::future::Either;
-use sea_orm::DbErr;
 use tokio::{
     runtime::Handle,
     task::{spawn_blocking, yield_now},
@@ -18,11 +17,7 @@ use super::{
 use crate::{
     domain::{clock, delivery::is_late, event::DetectionEvent, event_log::Position},
     messages::{cameras::CamerasSeen, outbox::PublishError, stream::LogMoved},
-    store::{
-        StoreError,
-        commit::{self, Committed},
-        mqtt_config, wal,
-    },
+    store::{Committed, StoreError, is_small},
 };
 
 /// A checkpoint is at most so far behind the acknowledgements: after a crash at most that much is sent twice.
@@ -119,12 +114,12 @@ impl OutboxActor {
         self.committing = Some(batch.events.len());
         self.unnoted = 0;
         self.notes_wait_since = None;
-        let is_small = commit::is_small(batch.events.len());
+        let is_small = is_small(batch.events.len());
         let store = self.store.clone();
         let last_seq = self.last_seq_is_certain.then_some(self.last_seq);
         let context = self.limits.commit.clone();
         let started = Instant::now();
-        let commit = async move { commit::commit(&store, &batch, last_seq, &context).await };
+        let commit = async move { store.commit(&batch, last_seq, &context).await };
         let commit = if is_small { Either::Left(commit) } else { Either::Right(beside(commit)) };
         ctx.spawn(commit.into_actor(self).map(move |result, act, ctx| {
             act.committing = None;
@@ -149,7 +144,7 @@ impl OutboxActor {
             return;
         }
         let store = self.store.clone();
-        let merged = async move { wal::merge(&store).await };
+        let merged = async move { store.merge_wal().await };
         ctx.spawn(merged.into_actor(self).map(|merged, _, _| {
             if let Err(error) = merged {
                 // Nothing is lost: it is in the log, and the next commits tell whether the disk is full.
@@ -161,8 +156,8 @@ impl OutboxActor {
     /// Nothing waits to be written, but whether the database works again is asked for: by those who send events only to a
     /// service that says it is ready.
     fn try_database(&mut self, ctx: &mut Context<Self>) {
-        let db = self.store.write.clone();
-        let tried = async move { mqtt_config::touch(&db).await };
+        let store = self.store.clone();
+        let tried = async move { store.check_writable().await };
         ctx.spawn(tried.into_actor(self).map(|result, act, ctx| match result {
             Ok(()) => act.database_works(),
             Err(_) => act.note_later(RETRY_AFTER, ctx),
@@ -208,17 +203,16 @@ impl OutboxActor {
         }
     }
 
-    fn commit_failed(&mut self, error: DbErr, on_its_way: InFlightCommit, ctx: &mut Context<Self>) {
+    fn commit_failed(&mut self, error: StoreError, on_its_way: InFlightCommit, ctx: &mut Context<Self>) {
         self.last_seq_is_certain = false;
-        let told = StoreError::from(error);
         if self.away.is_none() {
             tracing::error!(
-                error = &told as &dyn std::error::Error,
+                error = &error as &dyn std::error::Error,
                 "the database is away: no event is accepted until it works again"
             );
         }
         *self.away.get_or_insert(0) += on_its_way.events();
-        self.gather.failed(on_its_way, &PublishError::Storage(told.to_string()));
+        self.gather.failed(on_its_way, error.fault());
         if let Some(draining) = self.draining.as_mut().filter(|draining| draining.patience_is_over) {
             // Stopping: what could not be noted is sent again at the next start.
             draining.answer.take();

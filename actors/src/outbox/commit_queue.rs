@@ -10,12 +10,10 @@ use crate::{
         event::DetectionEvent,
         event_log::Receipt,
         ids::Seq,
+        store_fault::StoreFault,
     },
     messages::outbox::{Decide, PublishError},
-    store::{
-        commit::{Batch, Committed},
-        dead_events::DeadEvent,
-    },
+    store::{Batch, Committed, DeadEvent},
 };
 
 /// So many events may gather while a commit is on its way; at some 1 KiB each that is 8 MiB. Past it, sources are asked to
@@ -43,7 +41,7 @@ impl Answer {
     fn send(self, result: Result<Vec<Receipt>, PublishError>) {
         match self {
             Self::One(asker) => asker.answer(result.and_then(|receipts| {
-                let nothing = || PublishError::Storage("the commit gave no receipt".to_owned());
+                let nothing = || PublishError::Storage(StoreFault::Other);
                 receipts.into_iter().next().ok_or_else(nothing)
             })),
             Self::Several(answer) => answered(answer, result),
@@ -198,7 +196,7 @@ impl CommitQueue {
     }
 
     /// A commit failed: its notes wait for the next one, before those that came meanwhile. Its requests are told.
-    pub fn failed(&mut self, on_its_way: InFlightCommit, error: &PublishError) {
+    pub fn failed(&mut self, on_its_way: InFlightCommit, fault: StoreFault) {
         let InFlightCommit { answers, deciders, mut deaths, ranges, mut resent } = on_its_way;
         deaths.append(&mut self.deaths);
         self.deaths = deaths;
@@ -207,10 +205,10 @@ impl CommitQueue {
         let later = std::mem::replace(&mut self.ranges, ranges);
         self.add_runs(later);
         for (_, answer) in answers {
-            answer.send(Err(error.clone()));
+            answer.send(Err(PublishError::Storage(fault)));
         }
         for answer in deciders {
-            answered(answer, Err(DecideError::Storage(error.to_string())));
+            answered(answer, Err(DecideError::Storage(fault)));
         }
     }
 }
@@ -281,7 +279,7 @@ mod tests {
         gather.add_runs(vec![run(1, false), run(2, true)]);
         let (_, on_its_way) = gather.take().unwrap();
         gather.add_runs(vec![run(3, true), run(4, false)]);
-        gather.failed(on_its_way, &PublishError::Busy);
+        gather.failed(on_its_way, StoreFault::Locked);
         let (batch, _) = gather.take().unwrap();
         assert_eq!(batch.ranges, [run(1, false), run(3, true), run(4, false)]);
     }
@@ -292,7 +290,7 @@ mod tests {
         let (sender, mut receiver) = oneshot::channel();
         gather.add(vec![event()], Answer::Several(sender));
         let (_, on_its_way) = gather.take().unwrap();
-        gather.failed(on_its_way, &PublishError::Busy);
-        assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Busy));
+        gather.failed(on_its_way, StoreFault::Locked);
+        assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Storage(StoreFault::Locked)));
     }
 }

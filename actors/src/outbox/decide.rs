@@ -7,7 +7,7 @@ use super::{OutboxActor, commit_queue::MAX_DECISIONS, retry_prefetch::MAX_AGAIN}
 use crate::{
     domain::delivery::{DecideError, Decided, Decision},
     messages::outbox::Decide,
-    store::commit::DeadAndRetrying,
+    store::DeadAndRetrying,
 };
 
 type Asked = Result<oneshot::Receiver<Result<Decided, DecideError>>, DecideError>;

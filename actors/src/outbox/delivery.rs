@@ -27,11 +27,7 @@ use crate::{
         link::{LinkDown, LinkUp},
     },
     metrics::ReasonLabel,
-    store::{
-        dead_events::DeadEvent,
-        page,
-        retries::{self, RetryingEvent},
-    },
+    store::{DeadEvent, RetryingEvent},
 };
 
 /// While the database cannot note what was settled, so many notes are kept in memory; then delivery pauses.
@@ -179,9 +175,9 @@ impl OutboxActor {
     }
 
     fn read_page(&mut self, request: PageRequest, ctx: &mut Context<Self>) {
-        let db = self.store.read.clone();
+        let store = self.store.clone();
         let limit = u64::try_from(PAGE).unwrap_or(u64::MAX);
-        let read = async move { page::read(&db, request.from, limit).await };
+        let read = async move { store.read_page(request.from, limit).await };
         ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
             Ok(rows) => {
                 act.feed.page(request, Some(rows));
@@ -199,9 +195,9 @@ impl OutboxActor {
     }
 
     fn read_again(&mut self, wanted: Vec<Seq>, ctx: &mut Context<Self>) {
-        let db = self.store.read.clone();
+        let store = self.store.clone();
         let seqs = wanted.clone();
-        let read = async move { retries::read(&db, &seqs).await };
+        let read = async move { store.read_retries(&seqs).await };
         ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
             Ok(read) => {
                 for gone in act.ahead.page(wanted, read) {

@@ -30,7 +30,6 @@ use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
     WrapFuture as _,
 };
-use sea_orm::DbErr;
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot},
     time::Instant,
@@ -66,12 +65,7 @@ use crate::{
         thumbnails::Sweep,
     },
     metrics::Metrics,
-    store::{
-        Store,
-        commit::{self, DeadAndRetrying},
-        dead_events, deliveries, event_log, events, retries, sweep,
-        wal::Unmerged,
-    },
+    store::{CommitContext, DeadAndRetrying, Store, StoreError, Unmerged},
 };
 
 /// Requests that may wait in the mailbox: handlers answer at once, so it empties as fast as it fills.
@@ -91,7 +85,7 @@ pub struct OutboxLimits {
     /// For how many days delivered and dead events are kept.
     pub retention_days: u32,
     /// What a commit has to know.
-    pub commit: commit::Context,
+    pub commit: CommitContext,
 }
 
 /// What is known of an event that is in flight.
@@ -179,13 +173,13 @@ impl OutboxActor {
         limits: OutboxLimits,
         settings: Arc<MqttSettings>,
         crashed: UnboundedSender<&'static str>,
-    ) -> Result<Self, DbErr> {
-        let cursor = deliveries::cursor(&store.read).await?;
-        let mut settled = dead_events::above(&store.read, cursor).await?;
-        settled.extend(retries::above(&store.read, cursor).await?);
-        let DeadAndRetrying { dead, again } = DeadAndRetrying::read(&store.read).await?;
+    ) -> Result<Self, StoreError> {
+        let cursor = store.cursor().await?;
+        let mut settled = store.dead_above(cursor).await?;
+        settled.extend(store.retries_above(cursor).await?);
+        let DeadAndRetrying { dead, again } = store.dead_and_retrying().await?;
         let window = Window::new(cursor, settled, again);
-        let last_seq = events::last_seq(&store.read).await?;
+        let last_seq = store.last_seq().await?;
         let feed = ReadAhead::new(window.cursor().next());
         let pacer = Pacer::new(settings.max_events_per_second);
         Ok(Self {
@@ -293,8 +287,8 @@ impl OutboxActor {
         if std::mem::replace(&mut self.looking_up_oldest, true) {
             return;
         }
-        let db = self.store.read.clone();
-        let lookup = async move { events::received_at(&db, first).await };
+        let store = self.store.clone();
+        let lookup = async move { store.received_at(first).await };
         ctx.spawn(lookup.into_actor(self).map(move |found, act, ctx| {
             act.looking_up_oldest = false;
             if let Ok(Some(at)) = found {
@@ -307,7 +301,7 @@ impl OutboxActor {
     fn sweep(&mut self, ctx: &mut Context<Self>) {
         let before = clock::now() - Duration::from_secs(u64::from(self.limits.retention_days) * 86_400);
         let store = self.store.clone();
-        let sweep = async move { sweep::run(&store, before).await };
+        let sweep = async move { store.sweep(before).await };
         ctx.spawn(sweep.into_actor(self).map(|swept, act, _| match swept {
             Ok(swept) => {
                 act.dead = act.dead.saturating_sub(swept.dead);
@@ -421,8 +415,8 @@ impl Handler<ListEvents> for OutboxActor {
     type Result = ResponseFuture<Result<Vec<EventRecord>, QueryError>>;
 
     fn handle(&mut self, ListEvents(query): ListEvents, _: &mut Self::Context) -> Self::Result {
-        let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { event_log::list(&db, &query, &settings, clock::now()).await.map_err(asked) })
+        let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
+        Box::pin(async move { store.list_events(&query, &settings, clock::now()).await.map_err(asked) })
     }
 }
 
@@ -430,8 +424,8 @@ impl Handler<ReadLog> for OutboxActor {
     type Result = ResponseFuture<Result<LogPart, QueryError>>;
 
     fn handle(&mut self, ReadLog(query): ReadLog, _: &mut Self::Context) -> Self::Result {
-        let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { event_log::part(&db, query, &settings, clock::now()).await.map_err(asked) })
+        let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
+        Box::pin(async move { store.read_log(query, &settings, clock::now()).await.map_err(asked) })
     }
 }
 
@@ -439,14 +433,14 @@ impl Handler<GetEvent> for OutboxActor {
     type Result = ResponseFuture<Result<Option<EventRecord>, QueryError>>;
 
     fn handle(&mut self, GetEvent(id): GetEvent, _: &mut Self::Context) -> Self::Result {
-        let (db, settings) = (self.store.read.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { event_log::get(&db, &id, &settings, clock::now()).await.map_err(asked) })
+        let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
+        Box::pin(async move { store.get_event(&id, &settings, clock::now()).await.map_err(asked) })
     }
 }
 
-fn asked(error: DbErr) -> QueryError {
-    tracing::error!(%error, "the event log could not be read");
-    QueryError(crate::store::StoreError::from(error).to_string())
+fn asked(error: StoreError) -> QueryError {
+    tracing::error!(error = &error as &dyn std::error::Error, "the event log could not be read");
+    QueryError(error.fault())
 }
 
 impl Handler<Drain> for OutboxActor {

@@ -61,7 +61,7 @@ impl HeldPicture {
     /// The event is committed: has its picture stored.
     pub async fn store(self, keeper: Option<Thumbnails>, receipt: &Receipt) -> Result<(), PublishError> {
         let Some(keeper) = keeper else {
-            let nobody = ThumbnailError::Storage("nobody keeps pictures here".to_owned());
+            let nobody = ThumbnailError::Storage(crate::domain::store_fault::StoreFault::Other);
             return Err(PublishError::Thumbnail(nobody));
         };
         let message = StoreThumbnail { event_id: receipt.event_id.clone(), image: self.image.clone() };

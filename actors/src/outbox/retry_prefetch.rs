@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{domain::ids::Seq, store::retries::RetryingEvent};
+use crate::{domain::ids::Seq, store::RetryingEvent};
 
 /// So many may wait to be sent again at a time. Only their places are in memory.
 pub const MAX_AGAIN: usize = 10_000;

@@ -21,7 +21,6 @@ use crate::{
         outbox::{PublishBatch, PublishError, PublishEvent},
         service::Stop,
     },
-    store::page,
     testing::{FakeConnection, Recorded, Recorder, commit_context},
 };
 
@@ -177,7 +176,7 @@ impl Fixture {
 
     async fn noted(&self, cursor: i64) {
         wait_until("the checkpoint is written", || async {
-            deliveries::cursor(&self.store.read).await.unwrap() == Seq(cursor)
+            self.store.cursor().await.unwrap() == Seq(cursor)
         })
         .await;
     }
@@ -188,7 +187,7 @@ async fn invariant_1_an_answered_event_is_in_the_database() {
     let it = Fixture::new().await;
     let receipt = it.publish(event("a")).await.unwrap();
     assert_eq!((receipt.seq, receipt.duplicate), (Seq(1), false));
-    let rows = page::read(&it.store.read, Seq(1), 10).await.unwrap();
+    let rows = it.store.read_page(Seq(1), 10).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert!(std::str::from_utf8(&rows[0].payload).unwrap().contains("\"seq\":1"));
 }
@@ -390,7 +389,7 @@ async fn an_expired_event_is_dead_and_not_sent() {
     it.publish(event("a")).await.unwrap();
     it.publish(event("b")).await.unwrap();
     let aged = "UPDATE events SET received_at = received_at - 61000000 WHERE event_id = 'a'";
-    sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, aged).await.unwrap();
+    it.store.execute(aged).await.unwrap();
     it.link_up(100).await;
     let sent = it.sent(1).await;
     assert_eq!((sent[0].seq, sent[0].expiry_seconds), (Seq(2), Some(60)));
@@ -499,7 +498,7 @@ async fn draining_refuses_new_events_and_waits_for_those_in_flight() {
     assert_eq!(it.publish(event("x")).await.unwrap_err(), PublishError::Stopping);
     it.acknowledge(1..=5).await;
     drain.await.unwrap();
-    assert_eq!(deliveries::cursor(&it.store.read).await.unwrap(), Seq(5), "noted before the answer");
+    assert_eq!(it.store.cursor().await.unwrap(), Seq(5), "noted before the answer");
 }
 
 #[actix::test]
@@ -521,9 +520,9 @@ async fn old_events_are_removed_and_places_are_never_used_twice() {
     it.acknowledge(2..=3).await;
     it.noted(3).await;
     let later = clock::now() + chrono::Duration::seconds(8 * DAY);
-    let swept = sweep::run(&it.store, later - chrono::Duration::seconds(7 * DAY)).await.unwrap();
+    let swept = it.store.sweep(later - chrono::Duration::seconds(7 * DAY)).await.unwrap();
     assert_eq!((swept.events, swept.dead), (3, 1));
-    let left = page::read(&it.store.read, Seq(0), 10).await.unwrap();
+    let left = it.store.read_page(Seq(0), 10).await.unwrap();
     assert_eq!(left.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [4, 5], "what waits stays");
     let dir = it.crash().await.unwrap();
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
@@ -535,7 +534,7 @@ async fn rows_that_somebody_removed_do_not_hold_up_the_rest() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=6).await;
     let removed = "DELETE FROM events WHERE seq IN (2, 3, 6)";
-    sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, removed).await.unwrap();
+    it.store.execute(removed).await.unwrap();
     it.link_up(100).await;
     assert_eq!(it.sent_seqs(3).await, [1, 4, 5]);
     it.acknowledge([1, 4, 5]).await;

@@ -6,10 +6,7 @@ use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use tokio::time::Instant;
 
 use super::RetainedActor;
-use crate::{
-    domain::{ids::LinkId, retained::Kind},
-    store::{StoreError, discovery_topics},
-};
+use crate::domain::{ids::LinkId, retained::Kind};
 
 /// How long to wait before the table is asked again after the database failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -31,15 +28,18 @@ impl RetainedActor {
 
     fn load_rows(&mut self, id: LinkId, broker: String, ctx: &mut Context<Self>) {
         self.rows_busy = true;
-        let db = self.store.read.clone();
-        let rows = async move { discovery_topics::of_broker(&db, &broker).await };
+        let store = self.store.clone();
+        let rows = async move { store.list_topics(&broker).await };
         ctx.spawn(rows.into_actor(self).map(move |rows, act, ctx| {
             act.rows_busy = false;
             let is_current = act.link.as_ref().is_some_and(|link| link.id == id);
             match rows {
                 Ok(rows) if is_current => act.shelf.link_up(rows, Instant::now()),
                 Err(error) if is_current => {
-                    tracing::error!(%error, "the list of retained topics could not be read; tried again in a second");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the list of retained topics could not be read; tried again in a second"
+                    );
                     return act.rest(ctx);
                 }
                 _ => {}
@@ -57,10 +57,10 @@ impl RetainedActor {
         ctx: &mut Context<Self>,
     ) {
         self.rows_busy = true;
-        let db = self.store.write.clone();
+        let store = self.store.clone();
         let changed = async move {
-            let changed = discovery_topics::change(&db, &broker, &cleared, &unrecorded).await;
-            (cleared, unrecorded, changed.map_err(StoreError::from))
+            let changed = store.change_topics(&broker, &cleared, &unrecorded).await;
+            (cleared, unrecorded, changed)
         };
         ctx.spawn(changed.into_actor(self).map(move |(cleared, unrecorded, changed), act, ctx| {
             act.rows_busy = false;
@@ -68,7 +68,10 @@ impl RetainedActor {
             match changed {
                 Ok(()) if is_current => act.shelf.rows_written(&unrecorded, Instant::now()),
                 Err(error) if is_current => {
-                    tracing::warn!(%error, "the list of retained topics could not be written; tried again in a second");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the list of retained topics could not be written; tried again in a second"
+                    );
                     act.shelf.rows_failed(cleared, unrecorded);
                     return act.rest(ctx);
                 }

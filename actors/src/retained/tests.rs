@@ -4,7 +4,6 @@ use std::future::Future;
 use std::time::Duration;
 
 use actix::Addr;
-use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -15,7 +14,6 @@ use crate::{
         image::Picture,
         retained::{Group, Owner, Wanted},
     },
-    store::discovery_topics,
     testing::{FakeConnection, settle},
 };
 
@@ -95,7 +93,7 @@ impl Scene {
     }
 
     async fn rows(&self, broker: &str) -> Vec<String> {
-        let rows = discovery_topics::of_broker(&self.store.read, broker).await.unwrap();
+        let rows = self.store.list_topics(broker).await.unwrap();
         rows.into_iter().map(|(topic, _)| topic).collect()
     }
 
@@ -153,11 +151,11 @@ async fn nothing_is_published_before_the_database_knows_of_it() {
     let mut scene = Scene::new().await;
     scene.link_up(1).await;
     // Nobody else can write now.
-    let writing = scene.store.write.begin().await.unwrap();
+    let writing = scene.store.occupy_writer().await.unwrap();
     scene.retain_all(Owner::Cameras, &[states()]).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(scene.standing(), [""; 0]);
-    writing.rollback().await.unwrap();
+    drop(writing);
     scene.wait_for_standing(&["s1", "s2"]).await;
 }
 
@@ -166,7 +164,7 @@ async fn what_the_database_knows_and_nobody_wants_is_cleared_at_that_broker() {
     let mut scene = Scene::new().await;
     let rows = [("gone".to_owned(), Kind::Discovery), ("s1".to_owned(), Kind::State)];
     for broker in [BROKER, "other:1883"] {
-        discovery_topics::change(&scene.store.write, broker, &[], &rows).await.unwrap();
+        scene.store.change_topics(broker, &[], &rows).await.unwrap();
     }
     scene.stands.insert("gone".to_owned(), Bytes::from_static(b"old"));
     scene.link_up(1).await;
@@ -201,8 +199,8 @@ async fn a_database_that_is_away_is_asked_again() {
     let mut scene = Scene::new().await;
     scene.retain_all(Owner::Cameras, &[states()]).await;
     let rename = |from: &str, to: &str| {
-        let (db, statement) = (scene.store.write.clone(), format!("ALTER TABLE {from} RENAME TO {to}"));
-        async move { db.execute_unprepared(&statement).await.map(drop).unwrap() }
+        let (store, statement) = (scene.store.clone(), format!("ALTER TABLE {from} RENAME TO {to}"));
+        async move { store.execute(&statement).await.unwrap() }
     };
     rename("discovery_topics", "away").await;
     scene.link_up(1).await;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
+use crate::domain::store_fault::StoreFault;
+
 /// Why the database could not be opened. It was not changed, unless a migration was applied before the
 /// failure.
 #[derive(Debug, thiserror::Error)]
@@ -111,51 +113,58 @@ pub enum StoreError {
     Other(#[source] DbErr),
 }
 
+impl StoreError {
+    /// Returns the error of an operation that took too long.
+    pub fn timeout() -> Self {
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into()
+    }
+
+    /// Returns the kind of this error, for clients.
+    pub fn fault(&self) -> StoreFault {
+        match self {
+            Self::DiskFull(_) => StoreFault::DiskFull,
+            Self::Locked(_) => StoreFault::Locked,
+            Self::Damaged(_) => StoreFault::Damaged,
+            Self::Other(_) => StoreFault::Other,
+        }
+    }
+}
+
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) {
             return Self::Locked(error);
         }
-        match sqlite_code(&error).map(Fault::from_code) {
-            Some(Fault::Full) => Self::DiskFull(error),
-            Some(Fault::Locked) => Self::Locked(error),
-            Some(Fault::Damaged) => Self::Damaged(error),
-            Some(Fault::Other) | None => Self::Other(error),
+        match sqlite_code(&error).map_or(StoreFault::Other, fault_of_code) {
+            StoreFault::DiskFull => Self::DiskFull(error),
+            StoreFault::Locked => Self::Locked(error),
+            StoreFault::Damaged => Self::Damaged(error),
+            StoreFault::Other => Self::Other(error),
         }
     }
 }
 
-/// The meaning of a SQLite result code (<https://www.sqlite.org/rescode.html>) for an administrator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Full,
-    Locked,
-    Damaged,
-    Other,
-}
-
-impl Fault {
-    fn from_code(extended: i32) -> Self {
-        const BUSY: i32 = 5;
-        const LOCKED: i32 = 6;
-        const READONLY_DBMOVED: i32 = 1032;
-        // There is no space for the -shm file.
-        const IOERR_SHMSIZE: i32 = 4874;
-        const CORRUPT: i32 = 11;
-        const FULL: i32 = 13;
-        const NOTADB: i32 = 26;
-        match extended {
-            READONLY_DBMOVED => return Self::Damaged,
-            IOERR_SHMSIZE => return Self::Full,
-            _ => {}
-        }
-        // The low byte is the primary code.
-        match extended & 0xff {
-            FULL => Self::Full,
-            BUSY | LOCKED => Self::Locked,
-            CORRUPT | NOTADB => Self::Damaged,
-            _ => Self::Other,
-        }
+/// Classifies an extended SQLite result code (<https://www.sqlite.org/rescode.html>).
+fn fault_of_code(extended: i32) -> StoreFault {
+    const BUSY: i32 = 5;
+    const LOCKED: i32 = 6;
+    const READONLY_DBMOVED: i32 = 1032;
+    // There is no space for the shared-memory file of the write-ahead log.
+    const IOERR_SHMSIZE: i32 = 4874;
+    const CORRUPT: i32 = 11;
+    const FULL: i32 = 13;
+    const NOTADB: i32 = 26;
+    match extended {
+        READONLY_DBMOVED => return StoreFault::Damaged,
+        IOERR_SHMSIZE => return StoreFault::DiskFull,
+        _ => {}
+    }
+    // The low byte is the primary code.
+    match extended & 0xff {
+        FULL => StoreFault::DiskFull,
+        BUSY | LOCKED => StoreFault::Locked,
+        CORRUPT | NOTADB => StoreFault::Damaged,
+        _ => StoreFault::Other,
     }
 }
 
@@ -180,20 +189,20 @@ mod tests {
     #[test]
     fn result_codes_are_classified_by_their_remedy() {
         for (code, fault) in [
-            (13, Fault::Full),
-            (4874, Fault::Full),
-            (5, Fault::Locked),
-            (261, Fault::Locked),
-            (517, Fault::Locked),
-            (6, Fault::Locked),
-            (11, Fault::Damaged),
-            (779, Fault::Damaged),
-            (26, Fault::Damaged),
-            (1032, Fault::Damaged),
-            (8, Fault::Other),
-            (2067, Fault::Other),
+            (13, StoreFault::DiskFull),
+            (4874, StoreFault::DiskFull),
+            (5, StoreFault::Locked),
+            (261, StoreFault::Locked),
+            (517, StoreFault::Locked),
+            (6, StoreFault::Locked),
+            (11, StoreFault::Damaged),
+            (779, StoreFault::Damaged),
+            (26, StoreFault::Damaged),
+            (1032, StoreFault::Damaged),
+            (8, StoreFault::Other),
+            (2067, StoreFault::Other),
         ] {
-            assert_eq!(Fault::from_code(code), fault, "{code}");
+            assert_eq!(fault_of_code(code), fault, "{code}");
         }
     }
 

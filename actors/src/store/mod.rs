@@ -1,31 +1,34 @@
-//! The database: one SQLite file, one file here for each table.
+//! The database: one SQLite file, with one file here for each table. This is the only module that contains SQL.
 //!
-//! Every write goes through one connection, so that writers queue in memory instead of meeting SQLite's lock, and what
-//! a commit has answered is on the disk (WAL, `synchronous=FULL`). Questions are read by at most two others, which see
-//! the last commit and never hold up a write. This is the only place that knows SQL.
+//! All writes use one connection, so that writers queue in memory instead of competing for SQLite's lock. A commit is
+//! on disk when it returns (WAL, `synchronous=FULL`). Queries use at most two other connections, which see the last
+//! commit and never delay a write.
+//!
+//! The actors call the methods in `api`; the connections are private to this module.
 
-pub(crate) mod camera_days;
-pub(crate) mod cameras;
-pub(crate) mod commit;
-pub(crate) mod dead_events;
-pub(crate) mod decide;
-pub(crate) mod deliveries;
-pub(crate) mod discovery_topics;
+mod api;
+mod camera_days;
+mod cameras;
+mod commit;
+mod dead_events;
+mod decide;
+mod deliveries;
+mod discovery_topics;
 mod error;
-pub(crate) mod event_log;
-pub(crate) mod events;
+mod event_log;
+mod events;
 mod known;
 mod location;
-pub mod mqtt_config;
-pub(crate) mod page;
-pub(crate) mod retries;
-pub(crate) mod seen;
+mod mqtt_config;
+mod page;
+mod retries;
+mod seen;
 mod statements;
-pub(crate) mod sweep;
+mod sweep;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tokens;
-pub(crate) mod wal;
+mod tokens;
+mod wal;
 
 use std::{collections::HashSet, path::Path, time::Duration};
 
@@ -43,44 +46,57 @@ use sea_orm::{
 pub use error::{OpenError, StoreError};
 use known::KnownCameras;
 
+pub(crate) use self::{
+    commit::{Batch, Committed, Context as CommitContext, DeadAndRetrying, is_small},
+    dead_events::DeadEvent,
+    events::Place,
+    mqtt_config::{Model as MqttConfigRow, SecretColumn},
+    retries::RetryingEvent,
+    sweep::Swept,
+    tokens::Inserted,
+    wal::Unmerged,
+};
+
 /// How long to wait for another process's lock (a backup, a shell) before an operation fails as locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to wait for a connection of this process; above `BUSY_TIMEOUT`, so that the one who is really blocked says why.
+/// How long to wait for a connection within this process. Longer than `BUSY_TIMEOUT`, so that the operation that is
+/// blocked by the lock fails first and reports the cause.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Reads are rare: a list asked for, a page of a backlog.
+/// Reads are rare: a list for a client, or a page of the backlog.
 const MAX_READERS: u32 = 2;
-/// A reader costs a thread and its cache; it goes when nobody asks.
+/// A reader occupies a thread and a cache, so an idle one is closed.
 const READER_IDLE: Duration = Duration::from_secs(30);
-/// Kibibytes, negative as SQLite wants it: the log is written at its end and read once, a larger cache gains nothing.
+/// In KiB, negative as SQLite expects. The log is appended to and read once, so a larger cache has no benefit.
 const CACHE_KIB: &str = "-1024";
-/// To what size the write-ahead log is cut back after a long read held up its clearing.
+/// The size to which the write-ahead log is truncated after a long read has delayed its reset.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
-/// After how many pages of 4 KiB what the write-ahead log holds goes to its place in the file. Pages that change with every
-/// commit go there once for all of them, so that fewer times gain; after a crash the start reads so much again. Mostly it has
-/// gone there before, see [`wal`].
+/// The number of 4 KiB pages after which SQLite merges the write-ahead log into the file. A page that changes with
+/// every commit is merged only once, so merging less often is cheaper, but the start after a crash reads more. Usually
+/// the log has been merged before, see [`wal`].
 const CHECKPOINT_PAGES: &str = "4000";
-/// More statements than the actors have.
+/// Capacity of the statement cache; higher than the number of statements in use.
 const STATEMENTS: usize = 64;
 
-/// The open database. Cheap to clone; the last clone closes it.
+/// The open database. Cheap to clone; dropping the last clone closes it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// The one connection that writes.
-    pub(crate) write: DatabaseConnection,
-    /// Connections that only read, opened when they are needed.
-    pub(crate) read: DatabaseConnection,
+    /// The only connection that writes.
+    write: DatabaseConnection,
+    /// Read-only connections, opened on demand.
+    read: DatabaseConnection,
     known: KnownCameras,
 }
 
 impl Store {
-    /// Opens the database that a URL (`sqlite://PATH`) or a path names, and brings its schema up to date.
+    /// Opens the database at a URL (`sqlite://PATH`) or a path, and migrates its schema.
     ///
-    /// A missing file is made, mode 0600, in a directory of mode 0700. The caller holds the data directory's lock.
+    /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of the data
+    /// directory.
     pub async fn open(url_or_path: &str) -> Result<Self, OpenError> {
         Self::open_file(&location::parse(url_or_path)?).await
     }
 
-    /// [`open`](Self::open), for a path.
+    /// Like [`open`](Self::open), for a path.
     pub async fn open_file(path: &Path) -> Result<Self, OpenError> {
         location::prepare(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
         let store = Self::connect(path).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
@@ -93,11 +109,11 @@ impl Store {
         }
     }
 
-    /// Closes every connection, waiting for what is under way; the write-ahead log is then merged into the file. Later
-    /// calls fail.
+    /// Closes all connections after running operations have finished, and merges the write-ahead log into the file.
+    /// Later calls fail.
     pub async fn close(&self) {
         for connections in [&self.read, &self.write] {
-            // It only fails for connections that are not a pool's, and these are.
+            // Fails only for connections that do not belong to a pool, but these do.
             let _ = connections.close_by_ref().await;
         }
     }
@@ -124,7 +140,7 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
-            // A file does not go away as a server does, and asking takes as long as a write.
+            // A file does not disconnect as a server might, and the test takes as long as a write.
             .test_before_acquire(false)
             .after_release(|connection, _| Box::pin(is_sound(connection)))
             .connect_with(writer)
@@ -139,14 +155,15 @@ impl Store {
         Ok(Self { write: write.into(), read: read.into(), known: KnownCameras::default() })
     }
 
-    /// Applies what is missing, after making sure that this binary knows the schema and may write.
+    /// Applies pending migrations, after checking that this binary knows the schema and can write.
     async fn migrate(&self, path: &Path) -> Result<(), OpenError> {
         let fail = |error| OpenError::of(path.to_owned(), error);
         let unknown = self.unknown_migrations().await.map_err(fail)?;
         if !unknown.is_empty() {
             return Err(OpenError::Newer { path: path.to_owned(), unknown });
         }
-        // Takes the write lock and gives it back: tells now, not at the first event, that another process holds it.
+        // Takes and releases the write lock, so that a lock held by another process is reported now and not at the
+        // first event.
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
@@ -163,13 +180,13 @@ impl Store {
     }
 }
 
-/// Whether a connection that comes back may be used again; otherwise it is closed, and the next write opens another.
+/// Returns whether a released connection may be reused. Otherwise it is closed, and the next write opens a new one.
 ///
-/// On a full disk SQLite ends a transaction by itself. The driver's own rollback then fails, and it counts one open
-/// transaction too many from then on: later "commits" would only release a savepoint, and keep nothing.
+/// On a full disk, SQLite rolls back a transaction on its own. The rollback of the driver then fails, and its count of
+/// open transactions stays one too high: later "commits" would only release a savepoint and store nothing.
 async fn is_sound(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     if connection.is_in_transaction() {
-        // It was dropped, and its rollback waits; answered after that.
+        // The transaction was dropped and its rollback is queued; the ping returns after it.
         connection.ping().await?;
     }
     Ok(!connection.is_in_transaction())

@@ -1,11 +1,14 @@
-//! The streams: what happens, told to whoever watches, as it happens.
+//! The event streams: clients that watch receive what happens as it happens.
 //!
-//! Owns the subscribers. While there is one, it is poked after each commit, and five times a second reads from the log what
-//! is new and asks how things stand; while there is none, the others spend nothing on it. Promises: nobody waits for a
-//! subscriber, and one that does not read is dropped; what is told is what the log holds; nothing is left out without
-//! saying so. Does not promise to tell a burst event by event: past a rate it says that much has happened.
+//! [`StreamActor`] owns the subscribers. While there is at least one, the outbox notifies it after each commit, and
+//! five times a second it reads what is new in the event log and asks for the status. While there is none, the other
+//! actors do no work for it.
+//!
+//! It guarantees that nobody waits for a subscriber (one that does not read is dropped), that it reports only what
+//! the log contains, and that it reports a reset where it leaves something out. It does not report each event of a
+//! burst: above a certain rate it only reports that much has happened.
 
-mod log;
+mod log_tracker;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +24,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::log::{Log, Step};
+use self::log_tracker::{LogTracker, Update};
 use crate::{
     domain::{
         event_log::{LogPart, LogQuery, Position},
@@ -37,29 +40,30 @@ use crate::{
     metrics::Metrics,
 };
 
-/// So many streams may be open.
+/// Maximum number of open streams.
 pub const MAX_STREAMS: usize = 32;
 
-/// So many messages wait for one client: what one that comes back may have missed, and some seconds of a busy log. A client
-/// for whom more would wait is dropped; it comes back and is told what it missed.
-pub const MAX_WAITING: usize = 1500;
+/// Maximum number of queued messages for one client: enough for what it may have missed, and for some seconds of a
+/// busy log. A client with a full queue is dropped; it can reconnect and receive what it missed.
+pub const MAX_QUEUED_MESSAGES: usize = 1500;
 
-/// How often what is new is told.
-const TELL_EVERY: Duration = Duration::from_millis(200);
+/// The interval between updates.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Whom the streams ask.
+/// The actors that the streams query.
 #[derive(Debug, Clone)]
 pub struct StreamPeers {
-    /// How does the log stand?
+    /// Returns the state of the outbox.
     pub outbox: Recipient<GetOutbox>,
-    /// What is in the log?
+    /// Reads a part of the event log.
     pub log: Recipient<ReadLog>,
-    /// How does the connection stand?
+    /// Returns the status of the connection.
     pub status: Recipient<GetStatus>,
 }
 
 type Status = (ConnectionStatus, OutboxStatus);
 
+/// An open stream of one client.
 #[derive(Debug)]
 struct Stream {
     camera_id: Option<CameraId>,
@@ -73,45 +77,44 @@ pub struct StreamActor {
     watch: LogWatch,
     metrics: Metrics,
     _crash_guard: CrashGuard,
-    /// Held by each subscription until nobody waits for it any more, also when it was dropped here.
-    room: Arc<Semaphore>,
+    /// Each subscription owns a permit until the client drops it, even if the stream was dropped here.
+    slots: Arc<Semaphore>,
     streams: Vec<Stream>,
-    /// While anybody watches.
-    log: Option<Log>,
-    /// As it was told last.
+    /// `None` while no stream is open.
+    tracker: Option<LogTracker>,
+    /// The status that was reported last.
     status: Option<Status>,
     timer: Option<SpawnHandle>,
 }
 
 impl StreamActor {
-    /// Streams that nobody watches yet.
+    /// Creates the actor, without any subscribers.
     pub fn new(
         peers: StreamPeers,
         watch: LogWatch,
         metrics: Metrics,
         crashed: UnboundedSender<&'static str>,
     ) -> Self {
-        let room = Arc::new(Semaphore::new(MAX_STREAMS));
         Self {
             peers,
             watch,
             metrics,
             _crash_guard: CrashGuard::new("stream", crashed),
-            room,
+            slots: Arc::new(Semaphore::new(MAX_STREAMS)),
             streams: Vec::new(),
-            log: None,
+            tracker: None,
             status: None,
             timer: None,
         }
     }
 
-    /// How things stand, and what is in the log.
-    fn look(&self, query: Option<LogQuery>) -> impl Future<Output = Option<(Status, LogPart)>> + use<> {
+    /// Asks for the status and for a part of the log. Returns `None` if one of them is not available.
+    fn fetch(&self, query: Option<LogQuery>) -> impl Future<Output = Option<(Status, LogPart)>> + use<> {
         let StreamPeers { outbox, log, status } = self.peers.clone();
         async move {
             let connection = status.send(GetStatus).await.ok()?;
             let part = match query {
-                // What cannot be read now is read the next time.
+                // What cannot be read now is read by the next update.
                 Some(query) => log.send(ReadLog(query)).await.ok()?.ok()?,
                 None => LogPart::default(),
             };
@@ -119,153 +122,151 @@ impl StreamActor {
         }
     }
 
-    /// Tells what is new.
-    fn tell(&mut self, ctx: &mut Context<Self>) {
+    /// Reports what is new to all streams.
+    fn update(&mut self, ctx: &mut Context<Self>) {
         self.streams.retain(|stream| !stream.messages.is_closed());
-        self.count();
-        let Some(log) = self.log.as_ref().filter(|_| !self.streams.is_empty()) else {
-            self.rest(ctx);
+        self.set_gauge();
+        let Some(tracker) = self.tracker.as_ref().filter(|_| !self.streams.is_empty()) else {
+            self.become_idle(ctx);
             return;
         };
-        let step = log.step(Instant::now());
-        let read = if let Step::Read(read) = &step { Some(read.clone()) } else { None };
-        let look = self.look(read).into_actor(self);
-        // Nothing else is done meanwhile: what is told stays in order.
-        ctx.wait(look.map(move |looked, act, _| {
-            if let Some((status, part)) = looked {
-                act.tell_step(&step, status, part);
+        let update = tracker.next_update(Instant::now());
+        let fetch = self.fetch(update.query()).into_actor(self);
+        // The actor waits for the result, so that the messages stay in order.
+        ctx.wait(fetch.map(move |fetched, act, _| {
+            if let Some((status, part)) = fetched {
+                act.report(&update, status, part);
             }
         }));
     }
 
-    fn tell_step(&mut self, step: &Step, mut status: Status, part: LogPart) {
-        // How far the log goes is no news of how it stands.
+    fn report(&mut self, update: &Update, mut status: Status, part: LogPart) {
+        // The end of the log is not part of the status.
         status.1.position = Position::default();
-        let Some(log) = &mut self.log else { return };
-        let before = log.told();
+        let Some(tracker) = &mut self.tracker else { return };
+        let before = tracker.reported();
+        if *update != Update::Nothing {
+            tracker.mark_reported(update, Instant::now());
+        }
+        let after = tracker.reported();
         if self.status.as_ref() != Some(&status) {
-            let news = StreamEvent::Status(Box::new(status.clone()));
+            let event = StreamEvent::Status(Box::new(status.clone()));
             self.status = Some(status);
-            self.push(&Told::all(StreamMessage { position: before, news }));
+            self.send(&Broadcast::to_all(StreamMessage { position: before, event }));
         }
-        if *step == Step::Nothing {
-            return;
+        if *update == Update::Reset {
+            self.send(&Broadcast::to_all(StreamMessage { position: after, event: StreamEvent::Reset }));
         }
-        let Some(log) = &mut self.log else { return };
-        log.has_told(step, Instant::now());
-        let after = log.told();
-        if *step == Step::Reset {
-            self.push(&Told::all(StreamMessage { position: after, news: StreamEvent::Reset }));
-        }
-        for told in messages_of(part, before, after) {
-            self.push(&told);
+        for broadcast in broadcasts(part, before, after) {
+            self.send(&broadcast);
         }
     }
 
-    /// Hands one message to everybody whom it concerns. Who has no room for it is dropped.
-    fn push(&mut self, told: &Told) {
+    /// Sends a message to all streams that it concerns. Drops the streams whose queue is full.
+    fn send(&mut self, broadcast: &Broadcast) {
         self.streams.retain(|stream| {
-            let Some(message) = told.to(stream.camera_id.as_ref()) else { return true };
+            let Some(message) = broadcast.for_stream(stream.camera_id.as_ref()) else { return true };
             let full = matches!(stream.messages.try_send(message), Err(mpsc::error::TrySendError::Full(_)));
             if full {
-                tracing::info!(waiting = MAX_WAITING, "a stream was dropped: its client does not read");
+                tracing::info!(queued = MAX_QUEUED_MESSAGES, "dropped a stream: its client does not read");
                 self.metrics.streams_dropped.inc();
             }
             !full
         });
-        self.count();
+        self.set_gauge();
     }
 
-    fn count(&self) {
+    fn set_gauge(&self) {
         self.metrics.streams_open.set(i64::try_from(self.streams.len()).unwrap_or(i64::MAX));
     }
 
-    /// Nobody watches any more.
-    fn rest(&mut self, ctx: &mut Context<Self>) {
+    /// Stops all work until the next stream is opened.
+    fn become_idle(&mut self, ctx: &mut Context<Self>) {
         self.watch.set_active(false);
-        (self.log, self.status) = (None, None);
+        (self.tracker, self.status) = (None, None);
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
     }
 
-    /// One more watches: what it is told first goes before anything else.
+    /// Adds a stream. Its first messages are the status and what its client missed.
     fn add(
         &mut self,
         stream: Stream,
-        step: &Step,
+        missed: &Update,
         resume: Option<Position>,
         mut status: Status,
         part: LogPart,
     ) {
         status.1.position = Position::default();
-        let Some(log) = &self.log else { return };
-        let told = log.told();
-        let since = resume.unwrap_or(told);
+        let Some(tracker) = &self.tracker else { return };
+        let reported = tracker.reported();
+        let since = resume.unwrap_or(reported);
         self.status.get_or_insert_with(|| status.clone());
-        let mut first = vec![Told::all(StreamMessage {
-            // Whoever is cut off before it was told what it missed comes back with what it knew.
+        let mut first = vec![Broadcast::to_all(StreamMessage {
+            // A client that is disconnected before it has received what it missed resumes where it was.
             position: since,
-            news: StreamEvent::Status(Box::new(status)),
+            event: StreamEvent::Status(Box::new(status)),
         })];
-        if *step == Step::Reset {
-            first.push(Told::all(StreamMessage { position: told, news: StreamEvent::Reset }));
+        if *missed == Update::Reset {
+            first.push(Broadcast::to_all(StreamMessage { position: reported, event: StreamEvent::Reset }));
         }
-        first.extend(messages_of(part, since, told));
-        for message in first.iter().filter_map(|told| told.to(stream.camera_id.as_ref())) {
-            // It has room for all that whoever comes back is told.
+        first.extend(broadcasts(part, since, reported));
+        for message in first.iter().filter_map(|first| first.for_stream(stream.camera_id.as_ref())) {
+            // The queue is new, and larger than all messages that a client can have missed.
             let _fits = stream.messages.try_send(message);
         }
         self.streams.push(stream);
-        self.count();
+        self.set_gauge();
     }
 }
 
-/// A message for everybody, or for those who watch a camera.
-struct Told {
+/// A message for all streams, or only for those of some cameras.
+struct Broadcast {
     message: Arc<StreamMessage>,
     cameras: Option<Vec<CameraId>>,
 }
 
-impl Told {
-    fn all(message: StreamMessage) -> Self {
+impl Broadcast {
+    fn to_all(message: StreamMessage) -> Self {
         Self { message: Arc::new(message), cameras: None }
     }
 
-    /// The message as whoever watches this camera gets it, if it concerns it.
-    fn to(&self, camera_id: Option<&CameraId>) -> Option<Arc<StreamMessage>> {
+    /// Returns the message for a stream with this camera filter, or `None` if the message does not concern it.
+    fn for_stream(&self, camera_id: Option<&CameraId>) -> Option<Arc<StreamMessage>> {
         let (Some(camera_id), Some(cameras)) = (camera_id, &self.cameras) else {
             return Some(Arc::clone(&self.message));
         };
         if !cameras.contains(camera_id) {
             return None;
         }
-        let StreamMessage { position, news } = &*self.message;
-        let StreamEvent::Deliveries(changes) = news else { return Some(Arc::clone(&self.message)) };
-        let theirs = changes.iter().filter(|change| change.camera_id == *camera_id).cloned().collect();
-        Some(Arc::new(StreamMessage { position: *position, news: StreamEvent::Deliveries(theirs) }))
+        let StreamMessage { position, event } = &*self.message;
+        let StreamEvent::Deliveries(changes) = event else { return Some(Arc::clone(&self.message)) };
+        let changes = changes.iter().filter(|change| change.camera_id == *camera_id).cloned().collect();
+        Some(Arc::new(StreamMessage { position: *position, event: StreamEvent::Deliveries(changes) }))
     }
 }
 
-/// What was read, as it is told to who knows the log up to `before`: its events, and then the deliveries up to `after`.
-fn messages_of(LogPart { events, changes }: LogPart, before: Position, after: Position) -> Vec<Told> {
-    let mut told: Vec<_> = events
+/// Returns the messages for clients that know the log up to `before`: its new events, and then the deliveries up to
+/// `after`.
+fn broadcasts(LogPart { events, changes }: LogPart, before: Position, after: Position) -> Vec<Broadcast> {
+    let mut broadcasts: Vec<_> = events
         .into_iter()
         .map(|record| {
             let position = Position { seq: record.seq, noted: before.noted };
             let cameras = Some(vec![record.camera_id.clone()]);
-            let news = StreamEvent::Event(Box::new(record));
-            Told { message: Arc::new(StreamMessage { position, news }), cameras }
+            let event = StreamEvent::Event(Box::new(record));
+            Broadcast { message: Arc::new(StreamMessage { position, event }), cameras }
         })
         .collect();
     if !changes.is_empty() {
         let mut cameras: Vec<_> = changes.iter().map(|change| change.camera_id.clone()).collect();
         cameras.sort_unstable();
         cameras.dedup();
-        let message = StreamMessage { position: after, news: StreamEvent::Deliveries(changes) };
-        told.push(Told { message: Arc::new(message), cameras: Some(cameras) });
+        let message = StreamMessage { position: after, event: StreamEvent::Deliveries(changes) };
+        broadcasts.push(Broadcast { message: Arc::new(message), cameras: Some(cameras) });
     }
-    told
+    broadcasts
 }
 
 impl Actor for StreamActor {
@@ -277,28 +278,27 @@ impl Handler<OpenStream> for StreamActor {
 
     fn handle(&mut self, msg: OpenStream, _: &mut Self::Context) -> Self::Result {
         let OpenStream { camera_id, resume } = msg;
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             let too_many = Err(StreamError::TooMany { max: MAX_STREAMS });
             return AtomicResponse::new(Box::pin(async { too_many }.into_actor(self)));
         };
-        // Before the log's end is asked for, so that nothing that comes after it is missed.
+        // Active before the end of the log is requested, so that nothing after it is missed.
         self.watch.set_active(true);
-        let looked = self.look(None).into_actor(self).then(move |looked, act: &mut Self, _| {
-            let step = looked.map_or(Step::Nothing, |((_, outbox), _)| {
-                let log = act.log.get_or_insert_with(|| Log::new(outbox.position));
-                resume.map_or(Step::Nothing, |since| log.missed(since))
+        let fetched = self.fetch(None).into_actor(self).then(move |fetched, act: &mut Self, _| {
+            let missed = fetched.map_or(Update::Nothing, |((_, outbox), _)| {
+                let tracker = act.tracker.get_or_insert_with(|| LogTracker::new(outbox.position));
+                resume.map_or(Update::Nothing, |since| tracker.missed(since))
             });
-            let read = if let Step::Read(read) = &step { Some(read.clone()) } else { None };
-            act.look(read).into_actor(act).map(|looked, _, _| (step, looked))
+            act.fetch(missed.query()).into_actor(act).map(|fetched, _, _| (missed, fetched))
         });
-        let opened = looked.map(move |(step, looked), act, ctx: &mut Context<Self>| {
+        let opened = fetched.map(move |(missed, fetched), act, ctx: &mut Context<Self>| {
             if act.timer.is_none() {
-                act.timer = Some(ctx.run_interval(TELL_EVERY, Self::tell));
+                act.timer = Some(ctx.run_interval(UPDATE_INTERVAL, Self::update));
             }
-            let (status, part) = looked.ok_or(StreamError::NoAnswer)?;
-            let (sender, messages) = mpsc::channel(MAX_WAITING);
-            act.add(Stream { camera_id, messages: sender }, &step, resume, status, part);
-            Ok(Subscription { messages, _room: room })
+            let (status, part) = fetched.ok_or(StreamError::Unavailable)?;
+            let (sender, messages) = mpsc::channel(MAX_QUEUED_MESSAGES);
+            act.add(Stream { camera_id, messages: sender }, &missed, resume, status, part);
+            Ok(Subscription { messages, _slot: slot })
         });
         AtomicResponse::new(Box::pin(opened))
     }
@@ -308,8 +308,8 @@ impl Handler<LogMoved> for StreamActor {
     type Result = ();
 
     fn handle(&mut self, msg: LogMoved, _: &mut Self::Context) {
-        if let Some(log) = &mut self.log {
-            log.moved(msg);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.log_moved(msg);
         }
     }
 }
@@ -317,10 +317,10 @@ impl Handler<LogMoved> for StreamActor {
 impl Handler<Stop> for StreamActor {
     type Result = ();
 
-    /// Every stream ends.
+    /// Ends all streams.
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         self.streams.clear();
-        self.count();
+        self.set_gauge();
         ctx.stop();
     }
 }

@@ -1,10 +1,10 @@
-//! The streams, with peers that answer as a test tells them to.
+//! The stream actor, with scripted peers.
 
 use std::sync::Mutex;
 
 use actix::{Addr, MessageResult};
 
-use super::{log::DELIVERIES_AT_ONCE, *};
+use super::{log_tracker::DELIVERIES_AT_ONCE, *};
 use crate::{
     domain::{
         clock,
@@ -16,14 +16,14 @@ use crate::{
     testing::settle,
 };
 
-/// A log of events, all pending, of the cameras `door` (even places) and `yard`.
+/// What the peers return. The log contains pending events of the cameras `door` (even positions) and `yard`.
 #[derive(Default)]
-struct Behind {
+struct Script {
     outbox: OutboxStatus,
-    fails: bool,
+    read_fails: bool,
 }
 
-struct Peers(Arc<Mutex<Behind>>);
+struct Peers(Arc<Mutex<Script>>);
 
 impl Actor for Peers {
     type Context = Context<Self>;
@@ -58,10 +58,10 @@ impl Handler<ReadLog> for Peers {
     type Result = Result<LogPart, QueryError>;
 
     fn handle(&mut self, ReadLog(read): ReadLog, _: &mut Self::Context) -> Self::Result {
-        if self.0.lock().unwrap().fails {
-            return Err(QueryError("locked".to_owned()));
+        if self.0.lock().unwrap().read_fails {
+            return Err(QueryError(crate::domain::store_fault::StoreFault::Locked));
         }
-        let places = |(after, to): (Seq, Seq)| (after.0 + 1..=to.0).map(Seq);
+        let range = |(after, to): (Seq, Seq)| (after.0 + 1..=to.0).map(Seq);
         let camera_id = |seq: Seq| CameraId::parse(if seq.0 % 2 == 0 { "door" } else { "yard" }).unwrap();
         let event = |seq| EventRecord {
             seq,
@@ -76,23 +76,23 @@ impl Handler<ReadLog> for Peers {
             camera_id: camera_id(seq),
             delivery: Delivery::default(),
         };
-        let changes = places(read.noted).chain(read.others).map(change).collect();
-        Ok(LogPart { events: places(read.events).map(event).collect(), changes })
+        let changes = range(read.noted).chain(read.others).map(change).collect();
+        Ok(LogPart { events: range(read.events).map(event).collect(), changes })
     }
 }
 
 struct Fixture {
-    behind: Arc<Mutex<Behind>>,
+    script: Arc<Mutex<Script>>,
     streams: Addr<StreamActor>,
     watch: LogWatch,
     metrics: Metrics,
 }
 
 impl Fixture {
-    fn new(position: Position) -> Self {
-        let behind = Arc::<Mutex<Behind>>::default();
-        behind.lock().unwrap().outbox.position = position;
-        let peers = Peers(Arc::clone(&behind)).start();
+    fn new(end: Position) -> Self {
+        let script = Arc::<Mutex<Script>>::default();
+        script.lock().unwrap().outbox.position = end;
+        let peers = Peers(Arc::clone(&script)).start();
         let peers = StreamPeers {
             outbox: peers.clone().recipient(),
             log: peers.clone().recipient(),
@@ -103,7 +103,7 @@ impl Fixture {
         let metrics = Metrics::new();
         let crashed = mpsc::unbounded_channel().0;
         let streams = context.run(StreamActor::new(peers, watch.clone(), metrics.clone(), crashed));
-        Self { behind, streams, watch, metrics }
+        Self { script, streams, watch, metrics }
     }
 
     async fn open(
@@ -117,109 +117,109 @@ impl Fixture {
 
     async fn moved(&self, seq: i64, noted: i64, others: &[i64]) {
         let others = others.iter().copied().map(Seq).collect();
-        self.watch.notify(|| LogMoved { position: at(seq, noted), others });
-        tokio::time::sleep(TELL_EVERY * 2).await;
+        self.watch.notify(|| LogMoved { position: position(seq, noted), others });
+        tokio::time::sleep(UPDATE_INTERVAL * 2).await;
         settle().await;
     }
 }
 
-fn at(seq: i64, noted: i64) -> Position {
+fn position(seq: i64, noted: i64) -> Position {
     Position { seq: Seq(seq), noted: Seq(noted) }
 }
 
-/// What waits, in short.
-fn read(subscription: &mut Subscription) -> Vec<String> {
-    let mut told = Vec::new();
+/// Takes the queued messages, in a short notation.
+fn take(subscription: &mut Subscription) -> Vec<String> {
+    let mut messages = Vec::new();
     while let Ok(message) = subscription.messages.try_recv() {
-        let news = match &message.news {
+        let event = match &message.event {
             StreamEvent::Status(_) => "status".to_owned(),
             StreamEvent::Event(record) => format!("event {}", record.seq),
             StreamEvent::Deliveries(changes) => {
-                let places: Vec<_> = changes.iter().map(|change| change.seq.to_string()).collect();
-                format!("delivery {}", places.join(","))
+                let seqs: Vec<_> = changes.iter().map(|change| change.seq.to_string()).collect();
+                format!("delivery {}", seqs.join(","))
             }
             StreamEvent::Reset => "reset".to_owned(),
         };
-        told.push(format!("{} {news}", message.position));
+        messages.push(format!("{} {event}", message.position));
     }
-    told
+    messages
 }
 
 #[actix::test]
-async fn whoever_watches_is_told_the_status_first_and_then_what_happens() {
+async fn a_client_receives_the_status_first_and_then_what_happens() {
     tokio::time::pause();
-    let it = Fixture::new(at(10, 8));
+    let it = Fixture::new(position(10, 8));
     let mut one = it.open(None, None).await.unwrap();
     let mut door = it.open(Some("door"), None).await.unwrap();
     it.moved(12, 10, &[3]).await;
-    assert_eq!(read(&mut one), ["10-8 status", "11-8 event 11", "12-8 event 12", "12-10 delivery 9,10,3"]);
-    assert_eq!(read(&mut door), ["10-8 status", "12-8 event 12", "12-10 delivery 10"]);
+    assert_eq!(take(&mut one), ["10-8 status", "11-8 event 11", "12-8 event 12", "12-10 delivery 9,10,3"]);
+    assert_eq!(take(&mut door), ["10-8 status", "12-8 event 12", "12-10 delivery 10"]);
     it.moved(12, 10, &[]).await;
-    assert_eq!(read(&mut one), [""; 0], "nothing is told twice");
-    it.behind.lock().unwrap().outbox.pending = 7;
+    assert_eq!(take(&mut one), [""; 0], "nothing is reported twice");
+    it.script.lock().unwrap().outbox.pending = 7;
     it.moved(12, 10, &[]).await;
-    assert_eq!(read(&mut door), ["12-10 status"], "the status when it changes");
+    assert_eq!(take(&mut door), ["12-10 status"], "the status is reported when it changes");
 }
 
 #[actix::test]
-async fn whoever_comes_back_is_told_what_it_missed() {
+async fn a_client_that_resumes_receives_what_it_missed() {
     tokio::time::pause();
-    let it = Fixture::new(at(10, 8));
-    let mut back = it.open(None, Some(at(8, 6))).await.unwrap();
-    assert_eq!(read(&mut back), ["8-6 status", "9-6 event 9", "10-6 event 10", "10-8 delivery 7,8"]);
-    let mut gone_long = it.open(None, Some(at(0, 0))).await.unwrap();
-    assert_eq!(read(&mut gone_long)[0], "0-0 status");
-    let it = Fixture::new(at(5000, 5000));
-    let mut gone_long = it.open(None, Some(at(0, 0))).await.unwrap();
-    assert_eq!(read(&mut gone_long), ["0-0 status", "5000-5000 reset"]);
+    let it = Fixture::new(position(10, 8));
+    let mut back = it.open(None, Some(position(8, 6))).await.unwrap();
+    assert_eq!(take(&mut back), ["8-6 status", "9-6 event 9", "10-6 event 10", "10-8 delivery 7,8"]);
+    let mut gone_long = it.open(None, Some(position(0, 0))).await.unwrap();
+    assert_eq!(take(&mut gone_long)[0], "0-0 status");
+    let it = Fixture::new(position(5000, 5000));
+    let mut gone_long = it.open(None, Some(position(0, 0))).await.unwrap();
+    assert_eq!(take(&mut gone_long), ["0-0 status", "5000-5000 reset"]);
 }
 
 #[actix::test]
-async fn a_burst_is_a_reset() {
+async fn a_burst_is_reported_as_a_reset() {
     tokio::time::pause();
-    let it = Fixture::new(at(0, 0));
+    let it = Fixture::new(position(0, 0));
     let mut one = it.open(None, None).await.unwrap();
     it.moved(0, DELIVERIES_AT_ONCE + 1, &[]).await;
-    assert_eq!(read(&mut one), ["0-0 status".to_owned(), format!("0-{} reset", DELIVERIES_AT_ONCE + 1)]);
+    assert_eq!(take(&mut one), ["0-0 status".to_owned(), format!("0-{} reset", DELIVERIES_AT_ONCE + 1)]);
 }
 
 #[actix::test]
-async fn what_cannot_be_read_is_told_later() {
+async fn what_cannot_be_read_is_reported_later() {
     tokio::time::pause();
-    let it = Fixture::new(at(0, 0));
+    let it = Fixture::new(position(0, 0));
     let mut one = it.open(None, None).await.unwrap();
-    it.behind.lock().unwrap().fails = true;
+    it.script.lock().unwrap().read_fails = true;
     it.moved(1, 0, &[]).await;
-    assert_eq!(read(&mut one), ["0-0 status"]);
-    it.behind.lock().unwrap().fails = false;
+    assert_eq!(take(&mut one), ["0-0 status"]);
+    it.script.lock().unwrap().read_fails = false;
     it.moved(1, 0, &[]).await;
-    assert_eq!(read(&mut one), ["1-0 event 1"]);
+    assert_eq!(take(&mut one), ["1-0 event 1"]);
 }
 
 #[actix::test]
-async fn a_client_that_does_not_read_is_dropped_and_the_others_go_on() {
+async fn a_client_that_does_not_read_is_dropped_and_the_others_are_served() {
     tokio::time::pause();
-    let it = Fixture::new(at(0, 0));
+    let it = Fixture::new(position(0, 0));
     let (mut stuck, mut reads) = (it.open(None, None).await.unwrap(), it.open(None, None).await.unwrap());
-    let mut told = 0;
+    let mut received = 0;
     let mut seq = 0;
     while it.metrics.streams_dropped.get() == 0 {
         assert!(seq < 10_000);
         seq += 200;
         it.moved(seq, 0, &[]).await;
-        told += read(&mut reads).len();
+        received += take(&mut reads).len();
     }
     it.moved(seq + 1, 0, &[]).await;
-    assert_eq!(read(&mut reads), [format!("{}-0 event {}", seq + 1, seq + 1)]);
-    assert_eq!(told, usize::try_from(seq).unwrap() + 1, "every event, and the status");
-    assert_eq!(read(&mut stuck).len(), MAX_WAITING);
+    assert_eq!(take(&mut reads), [format!("{}-0 event {}", seq + 1, seq + 1)]);
+    assert_eq!(received, usize::try_from(seq).unwrap() + 1, "every event, and the status");
+    assert_eq!(take(&mut stuck).len(), MAX_QUEUED_MESSAGES);
     assert!(stuck.next().await.is_none(), "it ends");
 }
 
 #[actix::test]
-async fn the_number_of_streams_is_bounded_and_one_that_is_gone_makes_room() {
+async fn the_number_of_streams_is_limited_and_a_closed_stream_frees_its_slot() {
     tokio::time::pause();
-    let it = Fixture::new(at(0, 0));
+    let it = Fixture::new(position(0, 0));
     let mut open = Vec::new();
     for _ in 0..MAX_STREAMS {
         open.push(it.open(None, None).await.unwrap());
@@ -229,20 +229,20 @@ async fn the_number_of_streams_is_bounded_and_one_that_is_gone_makes_room() {
     open.push(it.open(None, None).await.unwrap());
     open.clear();
     it.moved(1, 0, &[]).await;
-    let made = std::cell::Cell::new(false);
+    let called = std::cell::Cell::new(false);
     it.watch.notify(|| {
-        made.set(true);
-        LogMoved { position: at(2, 0), others: Vec::new() }
+        called.set(true);
+        LogMoved { position: position(2, 0), others: Vec::new() }
     });
-    assert!(!made.get(), "nothing is made for nobody");
+    assert!(!called.get(), "no message is created without subscribers");
 }
 
 #[actix::test]
-async fn every_stream_ends_when_the_service_stops() {
+async fn all_streams_end_when_the_service_stops() {
     tokio::time::pause();
-    let it = Fixture::new(at(0, 0));
+    let it = Fixture::new(position(0, 0));
     let mut one = it.open(None, None).await.unwrap();
     it.streams.send(Stop).await.unwrap();
-    read(&mut one);
+    take(&mut one);
     assert!(one.next().await.is_none());
 }

@@ -2,8 +2,6 @@
 
 use std::{error::Error, path::Path};
 
-use sea_orm::{ConnectionTrait as _, DbErr};
-
 use crate::{
     domain::{
         clock::{self, Timestamp},
@@ -11,12 +9,7 @@ use crate::{
         event::DetectionEvent,
         ids::Seq,
     },
-    store::{
-        Store,
-        commit::{self, Batch},
-        dead_events::DeadEvent,
-        events, page, sweep,
-    },
+    store::{Batch, CommitContext, DeadEvent, Store, StoreError},
 };
 
 pub use crate::outbox::window::Window;
@@ -25,7 +18,7 @@ pub use crate::outbox::window::Window;
 #[derive(Debug)]
 pub struct Log {
     store: Store,
-    context: commit::Context,
+    context: CommitContext,
     last_seq: Seq,
 }
 
@@ -33,7 +26,7 @@ impl Log {
     /// Opens the event log in a file. Creates the file if it is missing.
     pub async fn open(path: &Path) -> Result<Self, Box<dyn Error>> {
         let store = Store::open_file(path).await?;
-        let last_seq = events::last_seq(&store.read).await?;
+        let last_seq = store.last_seq().await?;
         Ok(Self { store, context: super::commit_context(), last_seq })
     }
 
@@ -43,13 +36,13 @@ impl Log {
     }
 
     /// Returns the position of the oldest event.
-    pub async fn first_seq(&self) -> Result<Seq, DbErr> {
-        let first = page::read(&self.store.read, Seq(0), 1).await?;
+    pub async fn first_seq(&self) -> Result<Seq, StoreError> {
+        let first = self.store.read_page(Seq(0), 1).await?;
         Ok(first.first().map_or(self.last_seq.next(), |event| event.seq))
     }
 
     /// Commits pending events.
-    pub async fn append(&mut self, events: Vec<DetectionEvent>) -> Result<(), DbErr> {
+    pub async fn append(&mut self, events: Vec<DetectionEvent>) -> Result<(), StoreError> {
         self.commit(Batch { events, ..Batch::default() }).await
     }
 
@@ -59,7 +52,7 @@ impl Log {
         &mut self,
         events: Vec<DetectionEvent>,
         is_dead: impl Fn(Seq) -> bool,
-    ) -> Result<(), DbErr> {
+    ) -> Result<(), StoreError> {
         let (mut up_to, at, mut deaths) = (self.last_seq, clock::now(), Vec::new());
         for _ in &events {
             up_to = up_to.next();
@@ -71,22 +64,22 @@ impl Log {
         self.commit(Batch { events, deaths, ranges, ..Batch::default() }).await
     }
 
-    async fn commit(&mut self, batch: Batch) -> Result<(), DbErr> {
-        let committed = commit::commit(&self.store, &batch, Some(self.last_seq), &self.context).await?;
+    async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let committed = self.store.commit(&batch, Some(self.last_seq), &self.context).await?;
         self.last_seq = committed.last_seq;
         Ok(())
     }
 
     /// Turns off the syncing of commits, to fill a log for a benchmark faster.
-    pub async fn disable_sync(&self) -> Result<(), DbErr> {
-        self.store.write.execute_unprepared("PRAGMA synchronous = OFF").await.map(drop)
+    pub async fn disable_sync(&self) -> Result<(), StoreError> {
+        self.store.execute("PRAGMA synchronous = OFF").await
     }
 
     /// Removes the events that were settled before `before`, as the outbox does once an hour. Returns their
     /// number.
-    pub fn sweep(&self, before: Timestamp) -> impl Future<Output = Result<u64, DbErr>> + use<> {
+    pub fn sweep(&self, before: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + use<> {
         let store = self.store.clone();
-        async move { Ok(sweep::run(&store, before).await?.events) }
+        async move { Ok(store.sweep(before).await?.events) }
     }
 
     /// Closes the event log.

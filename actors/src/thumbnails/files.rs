@@ -18,6 +18,7 @@ use std::{
 use crate::domain::{
     ids::Seq,
     image::{MAX_THUMBNAIL_BYTES, Picture, detect_format},
+    store_fault::StoreFault,
 };
 
 const DIRECTORY: &str = "thumbnails";
@@ -80,6 +81,18 @@ pub enum FilesError {
 pub struct Files {
     root: PathBuf,
     shared: Arc<Shared>,
+}
+
+impl FilesError {
+    /// Returns the kind of this error, for clients.
+    pub fn fault(&self) -> StoreFault {
+        match self {
+            Self::DiskFull { .. } => StoreFault::DiskFull,
+            Self::Open { .. } | Self::Store { .. } | Self::Load { .. } | Self::Remove { .. } => {
+                StoreFault::Other
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]

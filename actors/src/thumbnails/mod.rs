@@ -30,6 +30,7 @@ use crate::{
         event_log::QueryError,
         ids::EventId,
         image::{Picture, check},
+        store_fault::StoreFault,
     },
     lifecycle::{CrashGuard, stops_on_request},
     messages::{
@@ -38,10 +39,7 @@ use crate::{
             GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, StoreThumbnail, Sweep, ThumbnailError,
         },
     },
-    store::{
-        Store, StoreError,
-        events::{self, Place},
-    },
+    store::{Place, Store, StoreError},
 };
 
 /// Requests that may wait in the mailbox: handlers answer at once, so it empties as fast as it fills.
@@ -133,10 +131,8 @@ async fn keep(
     turn: Turn,
 ) -> Result<Option<ThumbnailStored>, ThumbnailError> {
     let format = check(&image)?;
-    let found = events::find(&store.read, event_id).await.map_err(|error| {
-        tracing::error!(%error, "the event log could not be read");
-        ThumbnailError::Storage(StoreError::from(error).to_string())
-    })?;
+    let found =
+        store.find_event(event_id).await.map_err(|error| ThumbnailError::Storage(unreadable(&error)))?;
     let Place { seq, camera_id, happened_at } = found.ok_or(ThumbnailError::UnknownEvent)?;
     let stored = blocking(move || {
         // Until the file is written, also when nobody waits for it any more.
@@ -150,19 +146,25 @@ async fn keep(
     Ok(stored.then_some(ThumbnailStored { camera_id, thumbnail: Thumbnail { seq, happened_at, format } }))
 }
 
-/// Runs what waits for the disk on a thread that may wait; the error tells what went wrong, and so does the log.
+/// Logs that the event log could not be read.
+fn unreadable(error: &StoreError) -> StoreFault {
+    tracing::error!(error = error as &dyn std::error::Error, "the event log could not be read");
+    error.fault()
+}
+
+/// Runs blocking file work on a thread that may wait. Logs the cause of an error and returns its kind.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
-) -> Result<T, String> {
+) -> Result<T, StoreFault> {
     match spawn_blocking(work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
             tracing::error!(error = &error as &dyn std::error::Error, "a picture's file failed");
-            Err(error.to_string())
+            Err(error.fault())
         }
         Err(error) => {
             tracing::error!(%error, "a panic beside a picture's file");
-            Err("it failed unexpectedly".to_owned())
+            Err(StoreFault::Other)
         }
     }
 }
@@ -207,10 +209,7 @@ impl Handler<GetThumbnail> for ThumbnailActor {
     fn handle(&mut self, GetThumbnail(event_id): GetThumbnail, _: &mut Self::Context) -> Self::Result {
         let (store, files) = (self.store.clone(), self.files.clone());
         Box::pin(async move {
-            let found = events::find(&store.read, &event_id).await.map_err(|error| {
-                tracing::error!(%error, "the event log could not be read");
-                QueryError(StoreError::from(error).to_string())
-            })?;
+            let found = store.find_event(&event_id).await.map_err(|error| QueryError(unreadable(&error)))?;
             let Some(Place { seq, .. }) = found else { return Ok(None) };
             blocking(move || files.load(seq)).await.map_err(QueryError)
         })
@@ -247,7 +246,7 @@ impl Handler<Sweep> for ThumbnailActor {
                 Ok(0) => {}
                 Ok(pictures) => tracing::info!(pictures, "removed old pictures"),
                 Err(error) => {
-                    tracing::warn!(error, "old pictures could not be removed; tried again in an hour");
+                    tracing::warn!(%error, "old pictures could not be removed; tried again in an hour");
                 }
             }
         })

@@ -33,10 +33,7 @@ use crate::{
         Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
         TokensUnavailable,
     },
-    store::{
-        Store, StoreError,
-        tokens::{self as table, Inserted},
-    },
+    store::{Inserted, Store, StoreError},
 };
 
 /// Requests wait here, not in memory without bound; a full mailbox is waited for by the HTTP layer.
@@ -47,27 +44,39 @@ const READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// Makes a token and stores its hash. A service that runs on the same database takes it at once.
 pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<NewToken, CreateTokenError> {
-    let (secret, hash) = secret::generate().map_err(|error| CreateTokenError::Random(error.to_string()))?;
+    let (secret, hash) = secret::generate().map_err(|error| {
+        tracing::warn!(%error, "the system returned no random bytes for a token");
+        CreateTokenError::Random(error.to_string())
+    })?;
     let record = TokenRecord { name, scopes, created_at: clock::now(), last_used_at: None };
-    match table::insert(store, &record, &hash, MAX_TOKENS).await {
+    match store.insert_token(&record, &hash, MAX_TOKENS).await {
         Ok(Inserted::Yes) => Ok(NewToken { record, secret }),
         Ok(Inserted::Exists) => Err(CreateTokenError::Exists(record.name)),
         Ok(Inserted::TooMany) => Err(CreateTokenError::TooMany),
-        Err(error) => Err(CreateTokenError::Storage(StoreError::from(error).to_string())),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a token was not stored");
+            Err(CreateTokenError::Storage(error.fault()))
+        }
     }
 }
 
 /// The tokens, in the order of their names.
 pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensUnavailable> {
-    Ok(read(store.clone()).await?.into_iter().map(|(_, record)| record).collect())
+    match read(store.clone()).await {
+        Ok(tokens) => Ok(tokens.into_iter().map(|(_, record)| record).collect()),
+        Err(error) => Err(unavailable(&error)),
+    }
 }
 
 /// Removes a token. A service that runs on the same database refuses it within a second.
 pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenError> {
-    match table::delete(store, &name).await {
+    match store.delete_token(&name).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(RevokeTokenError::Unknown(name)),
-        Err(error) => Err(RevokeTokenError::Storage(StoreError::from(error).to_string())),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a token was not revoked");
+            Err(RevokeTokenError::Storage(error.fault()))
+        }
     }
 }
 
@@ -92,22 +101,24 @@ impl TokenActor {
             return;
         }
         let (store, name) = (self.store.clone(), name.clone());
-        let noting = async move { table::note_use(&store, &name, now).await };
+        let noting = async move { store.note_token_use(&name, now).await };
         ctx.spawn(noting.into_actor(self).map(|noted, _, _| {
             if let Err(error) = noted {
-                tracing::debug!(%error, "the use of a token was not noted");
+                tracing::debug!(error = &error as &dyn std::error::Error, "the use of a token was not noted");
             }
         }));
     }
 }
 
 /// Every token, or why they cannot be told in time.
-async fn read(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, TokensUnavailable> {
-    match timeout(READ_WITHIN, table::all(&store)).await {
-        Ok(Ok(tokens)) => Ok(tokens),
-        Ok(Err(error)) => Err(TokensUnavailable(StoreError::from(error).to_string())),
-        Err(_) => Err(TokensUnavailable("the database does not answer".to_owned())),
-    }
+async fn read(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, StoreError> {
+    timeout(READ_WITHIN, store.list_tokens()).await.unwrap_or_else(|_| Err(StoreError::timeout()))
+}
+
+/// Logs that the tokens could not be read.
+fn unavailable(error: &StoreError) -> TokensUnavailable {
+    tracing::warn!(error = error as &dyn std::error::Error, "the tokens could not be read");
+    TokensUnavailable(error.fault())
 }
 
 impl Actor for TokenActor {
@@ -139,8 +150,14 @@ impl Handler<Authenticate> for TokenActor {
                 Err(away) => {
                     // One that was revoked meanwhile is not in the book any more.
                     let still_known = known.filter(|_| act.book.find(&hash).is_some());
-                    tracing::debug!(%away, known = still_known.is_some(), "a token was not looked up");
-                    Some(still_known.ok_or(away)?)
+                    if still_known.is_some() {
+                        let away = &away as &dyn std::error::Error;
+                        tracing::debug!(
+                            error = away,
+                            "the tokens could not be read; this one was valid before"
+                        );
+                    }
+                    Some(still_known.ok_or_else(|| unavailable(&away))?)
                 }
             };
             if let Some(found) = &found {

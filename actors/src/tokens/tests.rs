@@ -140,10 +140,9 @@ async fn while_the_database_is_away_known_tokens_stay_good_and_others_are_not_de
 
 #[actix_rt::test]
 async fn a_row_that_is_not_understood_opens_nothing() {
-    use sea_orm::ConnectionTrait as _;
     let actor = Running::start().await;
     let made = actor.create("door", Scope::Admin).await.unwrap();
-    actor.store.write.execute_unprepared("UPDATE tokens SET scopes = 'events:fly'").await.unwrap();
+    actor.store.execute("UPDATE tokens SET scopes = 'events:fly'").await.unwrap();
     assert_eq!(actor.whose(made.secret.expose_secret()).await, None);
 }
 

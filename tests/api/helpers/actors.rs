@@ -17,6 +17,7 @@ use liveobject_actors::{
         links::Links,
         probe_report::{Stage, TestProgress, TestReport, TestStage},
         status::ConnectionState,
+        store_fault::StoreFault,
         token::{Scopes, TokenHash, TokenName, TokenRecord},
     },
     messages::{
@@ -158,7 +159,7 @@ impl Script {
 
     fn authenticate(&self, hash: TokenHash) -> Result<Option<TokenRecord>, TokensUnavailable> {
         if self.tokens_unavailable {
-            return Err(TokensUnavailable("locked".to_owned()));
+            return Err(TokensUnavailable(StoreFault::Locked));
         }
         let found = self.tokens.iter().find(|(token, _)| TokenHash::of(token) == hash);
         Ok(found.map(|(_, scopes)| token(TokenName::parse("one").unwrap(), scopes.clone())))
@@ -268,12 +269,12 @@ handlers! {
         report
     };
     Authenticate, |script, Authenticate(hash)| script.authenticate(hash);
-    ListTokens, |script, ListTokens| if script.tokens_unavailable { Err(TokensUnavailable("locked".to_owned())) } else { Ok(Vec::new()) };
+    ListTokens, |script, ListTokens| if script.tokens_unavailable { Err(TokensUnavailable(StoreFault::Locked)) } else { Ok(Vec::new()) };
     CreateToken, |script, CreateToken { name, scopes }| {
         if name.as_str() == "taken" {
             Err(CreateTokenError::Exists(name))
         } else if script.tokens_unavailable {
-            Err(CreateTokenError::Storage("locked".to_owned()))
+            Err(CreateTokenError::Storage(StoreFault::Locked))
         } else {
             Ok(NewToken { record: token(name, scopes), secret: "lo_secret".into() })
         }

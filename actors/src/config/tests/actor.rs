@@ -73,9 +73,9 @@ async fn a_kept_secret_keeps_its_ciphertext() {
     let home = Home::new();
     let config = home.start().await;
     config.put(broker()).await.unwrap();
-    let before = crate::store::mqtt_config::load(&config.store).await.unwrap().unwrap().password;
+    let before = config.store.load_settings().await.unwrap().unwrap().password;
     config.put(with(without_password(), "qos", 2)).await.unwrap();
-    let after = crate::store::mqtt_config::load(&config.store).await.unwrap().unwrap().password;
+    let after = config.store.load_settings().await.unwrap().unwrap().password;
     assert!(before.is_some());
     assert_eq!(before, after);
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::store::mqtt_config;
+use crate::store::SecretColumn;
 
 /// A home where a password and a client key are stored, and nothing runs.
 async fn with_secrets() -> Home {
@@ -23,7 +23,7 @@ async fn with_password() -> Home {
 }
 
 async fn ciphertext(config: &Running) -> Option<Vec<u8>> {
-    mqtt_config::load(&config.store).await.unwrap().unwrap().password
+    config.store.load_settings().await.unwrap().unwrap().password
 }
 
 async fn unreadable(config: &Running) -> String {
@@ -162,8 +162,8 @@ async fn invalid_first_settings_are_told() {
 async fn stored_settings_that_cannot_be_read_are_told_and_mended_by_new_ones() {
     let home = with_password().await;
     let store = home.store().await;
-    let keep = || mqtt_config::SecretColumn::Keep;
-    mqtt_config::save(&store, "{\"later\": 1}".to_owned(), keep(), keep(), 1).await.unwrap();
+    let keep = || SecretColumn::Keep;
+    store.save_settings("{\"later\": 1}".to_owned(), keep(), keep(), 1).await.unwrap();
     store.close().await;
     let config = home.start().await;
     let (_, why) = config.told().await;

@@ -6,7 +6,7 @@ use super::{
     rotate::{RotateError, Step, rotate, rotate_file},
     *,
 };
-use crate::store::mqtt_config;
+use crate::store::MqttConfigRow;
 
 /// A key that an administrator keeps elsewhere, as the `age` command knows it.
 fn recovery() -> (age::x25519::Identity, PublicKey) {
@@ -19,9 +19,9 @@ fn given(identity: &age::x25519::Identity) -> GivenIdentity {
     GivenIdentity::parse(identity.to_string().expose_secret(), "$IDENTITY").unwrap()
 }
 
-async fn row(home: &Home) -> mqtt_config::Model {
+async fn row(home: &Home) -> MqttConfigRow {
     let store = home.store().await;
-    let row = mqtt_config::load(&store).await.unwrap().unwrap();
+    let row = store.load_settings().await.unwrap().unwrap();
     store.close().await;
     row
 }

@@ -4,7 +4,6 @@ use super::{
     rotate::{Recovery, RotateError, Step, recover, rotate, rotate_file},
     *,
 };
-use crate::store::mqtt_config;
 
 /// A home with a password, and its open database.
 async fn with_password() -> (Home, Store) {
@@ -32,10 +31,10 @@ fn strays(home: &Home) -> Vec<PathBuf> {
 #[actix_rt::test]
 async fn a_change_of_the_identity_keeps_the_secrets_and_drops_the_old_key() {
     let (home, store) = with_password().await;
-    let (file, row) = (fs::read(home.identity()).unwrap(), mqtt_config::load(&store).await.unwrap().unwrap());
+    let (file, row) = (fs::read(home.identity()).unwrap(), store.load_settings().await.unwrap().unwrap());
     let rotated = rotate(&store, &IdentitySource::File(home.identity()), None, &[]).await.unwrap();
     assert_eq!(rotated.secrets, 2);
-    let now = mqtt_config::load(&store).await.unwrap().unwrap();
+    let now = store.load_settings().await.unwrap().unwrap();
     assert_ne!(fs::read(home.identity()).unwrap(), file);
     assert!(now.password != row.password && now.client_key != row.client_key);
     assert_eq!((now.settings, now.updated_at), (row.settings, row.updated_at));

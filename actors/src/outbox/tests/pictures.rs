@@ -10,7 +10,7 @@ use crate::{
         outbox::{PublishError, PublishEvent},
         thumbnails::{GetThumbnailAt, ThumbnailError},
     },
-    store::{commit, page},
+    store::Batch,
     thumbnails::{Files, ThumbnailActor},
 };
 
@@ -65,7 +65,7 @@ async fn an_event_with_what_is_no_picture_is_not_accepted() {
         let refused = outbox.send(PublishEvent::new(event("a")).with_thumbnail(image)).await.unwrap();
         assert_eq!(refused.unwrap_err(), PublishError::Thumbnail(why));
     }
-    assert_eq!(events::last_seq(&it.store.read).await.unwrap(), Seq(0));
+    assert_eq!(it.store.last_seq().await.unwrap(), Seq(0));
 }
 
 #[actix::test]
@@ -108,14 +108,14 @@ async fn pictures_are_removed_with_their_events() {
     it.acknowledge([1, 2]).await;
     it.noted(2).await;
     let aged = "UPDATE deliveries SET acked_at = acked_at - 8 * 86400000000";
-    sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, aged).await.unwrap();
+    it.store.execute(aged).await.unwrap();
     it.outbox.send(SweepNow).await.unwrap();
     wait_until("the pictures are gone", || async {
         format_at(&thumbnails, 1).await.is_none() && format_at(&thumbnails, 2).await.is_none()
     })
     .await;
     assert_eq!(format_at(&thumbnails, 3).await, Some(ImageType::Jpeg), "what waits stays");
-    assert_eq!(page::read(&it.store.read, Seq(0), 10).await.unwrap().len(), 1);
+    assert_eq!(it.store.read_page(Seq(0), 10).await.unwrap().len(), 1);
 }
 
 /// The hour is over.
@@ -135,8 +135,8 @@ impl Handler<SweepNow> for OutboxActor {
 async fn the_stored_payload_has_a_link_that_opens_the_picture() {
     let it = Fixture::new().await;
     let (context, now) = (commit_context(), clock::now());
-    let batch = commit::Batch { events: vec![event("a")], ..commit::Batch::default() };
-    let committed = commit::commit(&it.store, &batch, None, &context).await.unwrap();
+    let batch = Batch { events: vec![event("a")], ..Batch::default() };
+    let committed = it.store.commit(&batch, None, &context).await.unwrap();
     let payload: serde_json::Value = serde_json::from_slice(&committed.stored[0].payload).unwrap();
     let url = payload["thumbnail_url"].as_str().unwrap();
     let id = EventId::parse("a").unwrap();

@@ -126,7 +126,7 @@ async fn invariant_10_an_old_event_that_is_sent_again_goes_to_history() {
     let it = Fixture::with_a_dead_event().await;
     let aged =
         "UPDATE events SET received_at = received_at - 400000000, occurred_at = occurred_at - 400000000";
-    sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, aged).await.unwrap();
+    it.store.execute(aged).await.unwrap();
     it.change(MqttSettings { message_expiry_seconds: 60, ..MqttSettings::defaults("c") }).await;
     it.retry("e2").await;
     let sent = it.sent(1).await;
@@ -207,16 +207,16 @@ async fn what_waits_to_be_sent_again_is_not_swept() {
     it.link_down(None).await;
     it.retry("e2").await;
     let later = clock::now() + chrono::Duration::seconds(DAY);
-    let swept = sweep::run(&it.store, later).await.unwrap();
+    let swept = it.store.sweep(later).await.unwrap();
     assert_eq!((swept.events, swept.dead), (2, 0));
     assert_eq!(it.delivery("e2").await.state, DeliveryState::Pending);
     it.link_up(100).await;
     assert_eq!(it.sent_seqs(1).await, [2]);
     it.acknowledge([2]).await;
     it.delivered("e2").await;
-    let swept = sweep::run(&it.store, later).await.unwrap();
+    let swept = it.store.sweep(later).await.unwrap();
     assert_eq!(swept.events, 1);
-    assert_eq!(retries::above(&it.store.read, Seq(0)).await.unwrap(), [], "and nothing is left of it");
+    assert_eq!(it.store.retries_above(Seq(0)).await.unwrap(), [], "and nothing is left of it");
 }
 
 #[actix::test]
@@ -224,10 +224,10 @@ async fn a_decision_whose_commit_failed_is_not_forgotten_if_it_was_written() {
     let it = Fixture::with_a_dead_event().await;
     // The commit that fails has written nothing, but nobody knows that: what is true is read again.
     let broken = "CREATE TRIGGER no BEFORE INSERT ON retries BEGIN SELECT RAISE(ABORT, 'no'); END";
-    sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, broken).await.unwrap();
+    it.store.execute(broken).await.unwrap();
     assert!(matches!(it.decide("e2", Decision::Retry).await, Err(DecideError::Storage(_))));
     let mended = "DROP TRIGGER no; DELETE FROM dead_events; INSERT INTO retries VALUES (2, 0, NULL, 0)";
-    sea_orm::ConnectionTrait::execute_unprepared(&it.store.write, mended).await.unwrap();
+    it.store.execute(mended).await.unwrap();
     it.publish(event("e4")).await.unwrap();
     let mut sent = it.sent_seqs(2).await;
     sent.sort_unstable();

@@ -1,0 +1,308 @@
+//! The methods of [`Store`], grouped by table. Each runs a query of the table's file on the right connection.
+//!
+//! Reads that may lag behind a commit in progress use the reading connections. Reads that must see the last commit,
+//! and all writes, use the writing one.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Batch, CommitContext, Committed, DeadAndRetrying, Inserted, MqttConfigRow, Place, RetryingEvent,
+    SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit, dead_events, deliveries,
+    discovery_topics, event_log, events, mqtt_config, page, retries, sweep, tokens, wal,
+};
+use crate::domain::{
+    calendar::Day,
+    camera::{Camera, Thumbnail},
+    clock::Timestamp,
+    event_log::{EventQuery, EventRecord, LogPart, LogQuery, StoredEvent},
+    ids::{CameraId, EventId, Seq},
+    retained::Kind,
+    settings::MqttSettings,
+    token::{
+        TokenRecord,
+        secret::{TokenHash, TokenName},
+    },
+};
+
+/// The event log: writing and recovery.
+impl Store {
+    /// Writes the batch in one transaction, which is synced to disk when this returns. `last_seq` is the last seq that
+    /// was assigned, or `None` after a commit with an unknown outcome: it is then read from the database.
+    pub(crate) async fn commit(
+        &self,
+        batch: &Batch,
+        last_seq: Option<Seq>,
+        context: &CommitContext,
+    ) -> Result<Committed, StoreError> {
+        Ok(commit::commit(self, batch, last_seq, context).await?)
+    }
+
+    /// Checks that the database can be written to, without changing anything.
+    pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
+        Ok(mqtt_config::touch(&self.write).await?)
+    }
+
+    /// Copies the contents of the write-ahead log into the database file, without waiting for readers.
+    pub(crate) async fn merge_wal(&self) -> Result<(), StoreError> {
+        Ok(wal::merge(self).await?)
+    }
+
+    /// Removes events that were settled before `before`.
+    pub(crate) async fn sweep(&self, before: Timestamp) -> Result<Swept, StoreError> {
+        Ok(sweep::run(self, before).await?)
+    }
+
+    /// Returns the cursor: every event up to it is settled.
+    pub(crate) async fn cursor(&self) -> Result<Seq, StoreError> {
+        Ok(deliveries::cursor(&self.read).await?)
+    }
+
+    /// Returns the last seq that was ever assigned, even if its event has been removed.
+    pub(crate) async fn last_seq(&self) -> Result<Seq, StoreError> {
+        Ok(events::last_seq(&self.read).await?)
+    }
+
+    /// Returns the dead events above the cursor.
+    pub(crate) async fn dead_above(&self, cursor: Seq) -> Result<Vec<Seq>, StoreError> {
+        Ok(dead_events::above(&self.read, cursor).await?)
+    }
+
+    /// Returns the events above the cursor that were dead once and are, or were, sent again.
+    pub(crate) async fn retries_above(&self, cursor: Seq) -> Result<Vec<Seq>, StoreError> {
+        Ok(retries::above(&self.read, cursor).await?)
+    }
+
+    /// Returns the number of dead events, and the events that wait to be sent again.
+    pub(crate) async fn dead_and_retrying(&self) -> Result<DeadAndRetrying, StoreError> {
+        Ok(DeadAndRetrying::read(&self.read).await?)
+    }
+}
+
+/// The event log: queries.
+impl Store {
+    /// Returns up to `limit` events in order, starting at `from`.
+    pub(crate) async fn read_page(&self, from: Seq, limit: u64) -> Result<Vec<StoredEvent>, StoreError> {
+        Ok(page::read(&self.read, from, limit).await?)
+    }
+
+    /// Returns those of these events that wait to be sent again, in order.
+    pub(crate) async fn read_retries(&self, seqs: &[Seq]) -> Result<Vec<RetryingEvent>, StoreError> {
+        Ok(retries::read(&self.read, seqs).await?)
+    }
+
+    /// Returns when an event was accepted.
+    pub(crate) async fn received_at(&self, seq: Seq) -> Result<Option<Timestamp>, StoreError> {
+        Ok(events::received_at(&self.read, seq).await?)
+    }
+
+    /// Returns an event's seq, its camera and when it happened.
+    pub(crate) async fn find_event(&self, id: &EventId) -> Result<Option<Place>, StoreError> {
+        Ok(events::find(&self.read, id).await?)
+    }
+
+    /// Lists events, newest first.
+    pub(crate) async fn list_events(
+        &self,
+        query: &EventQuery,
+        settings: &MqttSettings,
+        now: Timestamp,
+    ) -> Result<Vec<EventRecord>, StoreError> {
+        Ok(event_log::list(&self.read, query, settings, now).await?)
+    }
+
+    /// Returns one event.
+    pub(crate) async fn get_event(
+        &self,
+        id: &EventId,
+        settings: &MqttSettings,
+        now: Timestamp,
+    ) -> Result<Option<EventRecord>, StoreError> {
+        Ok(event_log::get(&self.read, id, settings, now).await?)
+    }
+
+    /// Returns what is new in the log.
+    pub(crate) async fn read_log(
+        &self,
+        query: LogQuery,
+        settings: &MqttSettings,
+        now: Timestamp,
+    ) -> Result<LogPart, StoreError> {
+        Ok(event_log::part(&self.read, query, settings, now).await?)
+    }
+
+    /// Returns how many events were delivered since `at`.
+    pub(crate) async fn delivered_since(&self, at: Timestamp) -> Result<u64, StoreError> {
+        Ok(deliveries::delivered_since(&self.read, at).await?)
+    }
+}
+
+/// Cameras and their counts.
+impl Store {
+    /// Returns every camera, sorted by id.
+    pub(crate) async fn list_cameras(&self) -> Result<Vec<Camera>, StoreError> {
+        Ok(cameras::all(&self.read).await?)
+    }
+
+    /// Returns those of these cameras that are registered, as of the last commit.
+    pub(crate) async fn find_cameras(&self, ids: &[CameraId]) -> Result<Vec<Camera>, StoreError> {
+        Ok(cameras::find(&self.write, ids).await?)
+    }
+
+    /// Changes one camera in a transaction. `change` gets the camera, or `None` if it is not registered, and whether
+    /// another one may be registered. Returns the camera as it is stored afterwards.
+    pub(crate) async fn change_camera<E: From<StoreError>>(
+        &self,
+        id: &CameraId,
+        max_cameras: u32,
+        change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, E>,
+    ) -> Result<Camera, E> {
+        enum Failure<E> {
+            Change(E),
+            Database(sea_orm::DbErr),
+        }
+        impl<E> From<sea_orm::DbErr> for Failure<E> {
+            fn from(error: sea_orm::DbErr) -> Self {
+                Self::Database(error)
+            }
+        }
+        let change = |camera, has_room| change(camera, has_room).map_err(Failure::Change);
+        cameras::change(self, id, max_cameras, change).await.map_err(|failure| match failure {
+            Failure::Change(error) => error,
+            Failure::Database(error) => StoreError::from(error).into(),
+        })
+    }
+
+    /// Stores the newest picture of each camera. Skips pictures that are older than the stored one, and unknown
+    /// cameras. Returns the cameras whose newest picture is the given one.
+    pub(crate) async fn note_pictures(
+        &self,
+        pictures: &BTreeMap<CameraId, Thumbnail>,
+    ) -> Result<Vec<Camera>, StoreError> {
+        Ok(cameras::note_pictures(self, pictures).await?)
+    }
+
+    /// Removes a camera and its counts. Returns whether it was registered.
+    pub(crate) async fn delete_camera(&self, id: &CameraId) -> Result<bool, StoreError> {
+        Ok(cameras::delete(self, id).await?)
+    }
+
+    /// Returns the counts of all cameras, starting with this day.
+    pub(crate) async fn days_since(&self, day: Day) -> Result<camera_days::Counts, StoreError> {
+        Ok(camera_days::since(&self.read, day).await?)
+    }
+
+    /// Returns the counts of these cameras as of the last commit, starting with this day.
+    pub(crate) async fn days_of_cameras(
+        &self,
+        ids: &[CameraId],
+        day: Day,
+    ) -> Result<camera_days::Counts, StoreError> {
+        Ok(camera_days::of_since(&self.write, ids, day).await?)
+    }
+
+    /// Removes the counts of all days before this one.
+    pub(crate) async fn delete_days_before(&self, day: Day) -> Result<u64, StoreError> {
+        Ok(camera_days::delete_before(&self.write, day).await?)
+    }
+}
+
+/// Topics that may hold a retained message.
+impl Store {
+    /// Returns the topics on this broker.
+    pub(crate) async fn list_topics(&self, broker: &str) -> Result<Vec<(String, Kind)>, StoreError> {
+        Ok(discovery_topics::of_broker(&self.read, broker).await?)
+    }
+
+    /// Removes the topics that were cleared, then adds the new ones, in one transaction.
+    pub(crate) async fn change_topics(
+        &self,
+        broker: &str,
+        cleared: &[String],
+        new: &[(String, Kind)],
+    ) -> Result<(), StoreError> {
+        Ok(discovery_topics::change(&self.write, broker, cleared, new).await?)
+    }
+}
+
+/// MQTT settings.
+impl Store {
+    /// Returns the row of the settings. If there is none, creates it with this client id and nothing else.
+    pub(crate) async fn load_or_create_settings(
+        &self,
+        new_client_id: impl FnOnce() -> String,
+    ) -> Result<MqttConfigRow, StoreError> {
+        mqtt_config::load_or_create(self, new_client_id).await
+    }
+
+    /// Returns the row of the settings as of the last commit, or `None` if there is none yet.
+    pub(crate) async fn load_settings(&self) -> Result<Option<MqttConfigRow>, StoreError> {
+        mqtt_config::load(self).await
+    }
+
+    /// Replaces the settings, and the secrets that change, in one transaction.
+    pub(crate) async fn save_settings(
+        &self,
+        settings: String,
+        password: SecretColumn,
+        client_key: SecretColumn,
+        updated_at: i64,
+    ) -> Result<(), StoreError> {
+        mqtt_config::save(self, settings, password, client_key, updated_at).await
+    }
+
+    /// Replaces the ciphertexts of the same secrets, and stores their recipients, in one transaction. Returns `false`
+    /// and changes nothing if the settings were replaced since the row was `seen`.
+    pub(crate) async fn save_ciphertexts(
+        &self,
+        seen: &MqttConfigRow,
+        password: SecretColumn,
+        client_key: SecretColumn,
+        recipients: String,
+    ) -> Result<bool, StoreError> {
+        mqtt_config::save_ciphertexts(self, seen, password, client_key, recipients).await
+    }
+}
+
+/// API tokens.
+impl Store {
+    /// Returns every token, sorted by name.
+    pub(crate) async fn list_tokens(&self) -> Result<Vec<(TokenHash, TokenRecord)>, StoreError> {
+        Ok(tokens::all(self).await?)
+    }
+
+    /// Adds a token unless its name is taken or there are `max` tokens, in one transaction.
+    pub(crate) async fn insert_token(
+        &self,
+        record: &TokenRecord,
+        hash: &TokenHash,
+        max: u64,
+    ) -> Result<Inserted, StoreError> {
+        Ok(tokens::insert(self, record, hash, max).await?)
+    }
+
+    /// Removes a token. Returns whether it existed.
+    pub(crate) async fn delete_token(&self, name: &TokenName) -> Result<bool, StoreError> {
+        Ok(tokens::delete(self, name).await?)
+    }
+
+    /// Stores when a token was used.
+    pub(crate) async fn note_token_use(&self, name: &TokenName, at: Timestamp) -> Result<(), StoreError> {
+        Ok(tokens::note_use(self, name, at).await?)
+    }
+}
+
+/// Raw access for tests and benchmarks.
+#[cfg(any(test, feature = "testing"))]
+impl Store {
+    /// Executes SQL on the writing connection.
+    pub(crate) async fn execute(&self, sql: &str) -> Result<(), StoreError> {
+        sea_orm::ConnectionTrait::execute_unprepared(&self.write, sql).await?;
+        Ok(())
+    }
+
+    /// Occupies the writing connection until the returned guard is dropped.
+    #[cfg(test)]
+    pub(crate) async fn occupy_writer(&self) -> Result<impl Sized + use<>, StoreError> {
+        Ok(sea_orm::TransactionTrait::begin(&self.write).await?)
+    }
+}
