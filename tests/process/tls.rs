@@ -77,7 +77,7 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not
     assert!(try_get(port, &first, "/health/live", "").await.is_err(), "the old one is not served any more");
 
     fs::write(&pair.key, "-----BEGIN PRIVATE KEY-----\nhalf").unwrap();
-    let told = "the new TLS certificate cannot be used; the old one stays";
+    let told = "the new TLS certificate is not usable; keeping the old one";
     wait_until("the broken one is told", SOON, async || service.log_text().contains(told)).await;
     assert!(service.log_text().contains(&format!("{} ", pair.key.display())), "{}", service.log_text());
     assert_eq!(try_get(port, &second, "/health/live", "").await.unwrap().certificate, second);

@@ -88,7 +88,7 @@ async fn a_token_of_the_api_is_told_once_holds_at_once_and_is_in_no_file_and_no_
     let _ = other.delete("/api/v1/tokens/admin-2").await;
     let _ = other.get(EVENTS).await.expect(401);
     let log = service.log_text();
-    for told in ["a token was made", "a call with a wrong token", "a token was revoked"] {
+    for told in ["a token was made", "failed login: invalid token", "a token was revoked"] {
         assert!(log.contains(told), "{told} is not told");
     }
     assert!(!log.contains(&token), "a token is in the log");
@@ -111,6 +111,6 @@ async fn wrong_tokens_are_limited_and_logged_once_a_burst() {
     assert!(statuses[4..].iter().all(|status| *status == 429), "{statuses:?}");
     let _ = service.get(EVENTS).await.expect(200);
     let log = service.log_text();
-    assert_eq!(log.matches("wrong token").count(), 2, "{log}");
+    assert_eq!(log.matches("failed login").count(), 2, "{log}");
     assert!(log.contains("127.0.0.1") && !log.contains("guess"), "{log}");
 }

@@ -44,6 +44,7 @@ pub enum Outcome {
 
 /// Why an event will never be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DeadReason {
     /// The broker does not permit publishing to the topic.
@@ -86,6 +87,7 @@ impl DeadReason {
 
 /// Where an event stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
     /// Accepted; not yet acknowledged by the broker.
@@ -99,14 +101,17 @@ pub enum DeliveryState {
 
 /// What became of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Delivery {
     /// Where it stands.
     pub state: DeliveryState,
     /// When the broker acknowledged it (to the checkpoint, some 50 ms).
+    #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<String>, format = DateTime))]
     pub delivered_at: Option<Timestamp>,
     /// Whether it went (or, while pending, would now go) to the `history` topic.
     pub late: bool,
     /// Why it is dead.
+    #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<DeadReason>))]
     pub reason: Option<String>,
     /// Whether it is dead and somebody has dismissed it: it is not listed or counted as dead any more.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -115,12 +120,16 @@ pub struct Delivery {
 
 /// What became of one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryChange {
     /// The event.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub event_id: EventId,
     /// Its place in the log.
+    #[cfg_attr(feature = "openapi", schema(value_type = i64, minimum = 1))]
     pub seq: Seq,
     /// The camera that saw it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub camera_id: CameraId,
     /// What became of it.
     pub delivery: Delivery,

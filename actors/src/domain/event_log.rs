@@ -30,10 +30,13 @@ pub struct StoredEvent {
 
 /// What the log says of an event that it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Receipt {
     /// The event's id: the source's own, or the one made for it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub event_id: EventId,
     /// Its place in the log.
+    #[cfg_attr(feature = "openapi", schema(value_type = i64, minimum = 1))]
     pub seq: Seq,
     /// Whether the event was in the log already; the receipt is then the first one's.
     pub duplicate: bool,
