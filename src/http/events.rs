@@ -65,7 +65,7 @@ pub(super) struct Accepted {
     responses(
         (status = 202, description = "All events are accepted", body = Accepted),
         (status = 422, description = "Some fields are invalid (`[3].confidence`); no event was accepted"),
-        (status = 503, description = "The outcome is unknown. \
+        (status = 503, description = "No event was accepted, or the outcome is unknown. \
             Send the whole batch again after `Retry-After` seconds"),
     ),
 )]
