@@ -32,7 +32,9 @@ pub(super) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(HealthView { status: "live" })
 }
 
-/// Whether the service accepts events. This does not depend on the broker.
+/// Whether the service accepts events.
+///
+/// This does not depend on the broker.
 #[utoipa::path(
     get, path = "/health/ready", tag = "operation",
     responses(

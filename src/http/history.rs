@@ -53,7 +53,9 @@ impl From<Point> for PointView {
     }
 }
 
-/// The last hour in numbers, sampled from the metrics every 15 s. It is kept in memory only and starts empty.
+/// The last hour in numbers.
+///
+/// The numbers are sampled from the metrics every 15 s and kept in memory only.
 #[utoipa::path(
     get, path = "/api/v1/history", tag = "operation",
     responses((status = 200, description = "The last hour", body = HistoryView)),

@@ -26,8 +26,9 @@ use super::{
     state::{ApiState, BROKER_PATIENCE, ask, ask_within},
 };
 
-/// The MQTT settings, or the defaults if none are stored. Secrets are not included, only whether they are
-/// set.
+/// The MQTT settings, or the defaults if none are stored.
+///
+/// Secrets are not included, only whether they are set.
 #[utoipa::path(
     get, path = "/api/v1/integrations/mqtt/config", tag = "mqtt",
     responses((status = 200, description = "The settings", body = SettingsView)),
@@ -143,8 +144,9 @@ pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Proble
     Ok(HttpResponse::Ok().json(StatusView::new(connection, outbox, state.history.delivered_today())))
 }
 
-/// Test a connection, stage by stage, without saving anything: with these settings, or with the stored ones
-/// if the body is empty. Takes at most 10 s.
+/// Test a connection, stage by stage, without saving anything.
+///
+/// The test uses these settings, or the stored ones if the body is empty. It takes at most 10 s.
 ///
 /// With `Accept: application/x-ndjson`, the progress is sent live: lines `{"begun": name}` and `{"stage":
 /// {…}}`, and `{"report": {…}}` as the last one, or `{"error": text}` if the test could not be completed.

@@ -35,11 +35,11 @@ pub(super) struct SessionView {
     scopes: Option<Scopes>,
 }
 
-/// Sign in with a token. Sets the session cookie.
+/// Sign in with a token.
 ///
-/// The cookie has the scopes of the token. It is valid for 30 days, until the token is revoked, or until the
-/// admin token is replaced. Scripts cannot read it, and a request with it must come from the service's own
-/// page.
+/// This sets the session cookie. The cookie has the scopes of the token. It is valid for 30 days, until the
+/// token is revoked, or until the admin token is replaced. Scripts cannot read it, and a request with it must
+/// come from the service's own page.
 #[utoipa::path(
     post, path = "/session", tag = "session", request_body = schema::SignIn,
     responses(
@@ -84,7 +84,7 @@ pub(super) async fn look(state: Data<ApiState>, request: HttpRequest) -> Result<
     Ok(HttpResponse::Ok().json(SessionView { signed_in: scopes.is_some(), scopes }))
 }
 
-/// Sign out. Removes the session cookie.
+/// Sign out, and remove the session cookie.
 #[utoipa::path(
     delete, path = "/session", tag = "session",
     responses((status = 204, description = "Signed out",

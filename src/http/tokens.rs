@@ -73,7 +73,9 @@ pub(super) async fn list(state: Data<ApiState>) -> Result<HttpResponse, Problem>
     Ok(HttpResponse::Ok().json(TokenList { tokens }))
 }
 
-/// Revoke a token. It is rejected from now on.
+/// Revoke a token.
+///
+/// It is rejected from now on.
 #[utoipa::path(
     delete, path = "/api/v1/tokens/{name}", tag = "tokens",
     params(("name" = String, Path, description = "The name of the token", min_length = 1, max_length = 64,
