@@ -44,7 +44,7 @@ fn payload(c: &mut Criterion) {
 
 /// Sends and settles this many events with at most `limit` in flight. The broker acknowledges half of
 /// those in flight at a time.
-fn pass(events: u64, limit: usize) -> Window {
+fn pass(events: u64, limit: usize) -> Window<()> {
     let link = LinkId(1);
     let mut window = Window::new(Seq(0), [], []);
     window.link_up(link, limit);
@@ -52,7 +52,7 @@ fn pass(events: u64, limit: usize) -> Window {
     let mut acknowledged = Seq(0);
     while acknowledged < last {
         while let Some(next) = window.next().filter(|next| window.room() > 0 && *next <= last) {
-            window.sent(next);
+            window.sent(next, ());
         }
         for _ in 0..window.in_flight().div_ceil(2) {
             acknowledged = acknowledged.next();

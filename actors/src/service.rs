@@ -29,8 +29,8 @@ use crate::{
         tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
     metrics::Metrics,
-    outbox::{OutboxActor, OutboxLimits, Thumbnails},
-    retained::RetainedActor,
+    outbox::{OutboxActor, OutboxLimits, OutboxPeers, ThumbnailPeer},
+    retained::{RetainedActor, RetainedPeers},
     store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
@@ -277,22 +277,33 @@ impl Service {
         let key = thumbnails::load_or_create(data_dir.path())?;
         let links = Links::new(&options.public_url, options.retention_days, key);
         let files = Files::open(data_dir.path())?;
-        // These actors know each other, so their addresses are needed before they start.
-        let thumbnails_context = Context::new();
+        // These actors refer to each other, so their addresses are needed before they start.
+        let (thumbnails_context, cameras_context, streams_context) =
+            (Context::new(), Context::new(), Context::new());
         let thumbnails_addr = thumbnails_context.address();
+        let watch = LogWatch::new(recipient(&streams_context.address()));
         let settings = config.settings();
         let outbox = OutboxActor::recover(
             store.clone(),
             metrics.clone(),
             options.outbox_limits(&links),
             Arc::clone(&settings),
+            OutboxPeers {
+                cameras: recipient(&cameras_context.address()),
+                thumbnails: ThumbnailPeer {
+                    store: recipient(&thumbnails_addr),
+                    sweep: recipient(&thumbnails_addr),
+                },
+                log_watch: watch.clone(),
+            },
             crash.clone(),
         );
         let outbox_actor = outbox.await.map_err(StartError::Log)?;
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
-        let retained = RetainedActor::new(store.clone(), recipient(&thumbnails_addr), crash.clone()).start();
+        let peers = RetainedPeers { thumbnails: recipient(&thumbnails_addr) };
+        let retained = RetainedActor::new(store.clone(), peers, crash.clone()).start();
         let peers = DiscoveryPeers {
             retain: recipient(&retained),
             retain_all: recipient(&retained),
@@ -310,19 +321,11 @@ impl Service {
         let (camera_store, camera_crash) = (store.clone(), crash.clone());
         let cameras =
             CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
-        let cameras = cameras.await.map_err(StartError::Cameras)?.start();
+        let cameras = cameras_context.run(cameras.await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
-        let thumbnails = thumbnails_context.run(ThumbnailActor::new(
-            store.clone(),
-            files,
-            recipient(&cameras),
-            crash.clone(),
-        ));
-        let keeper = Thumbnails { store: recipient(&thumbnails), sweep: recipient(&thumbnails) };
-        let streams_context = Context::new();
-        let watch = LogWatch::new(recipient(&streams_context.address()));
-        let outbox_actor = outbox_actor.telling(recipient(&cameras)).keeping(keeper);
-        let outbox = outbox_context.run(outbox_actor.watched_by(watch.clone()));
+        let thumbnails = ThumbnailActor::new(store.clone(), files, recipient(&cameras), crash.clone());
+        let thumbnails = thumbnails_context.run(thumbnails);
+        let outbox = outbox_context.run(outbox_actor);
 
         let listeners = Listeners {
             link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],

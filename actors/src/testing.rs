@@ -34,6 +34,66 @@ pub(crate) fn commit_context() -> crate::store::CommitContext {
     }
 }
 
+/// Peers of an outbox that record or ignore what they receive.
+#[cfg(test)]
+pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
+    let pictures = PictureSink.start();
+    crate::outbox::OutboxPeers {
+        cameras: Recorder::start_new().0.recipient(),
+        thumbnails: crate::outbox::ThumbnailPeer {
+            store: pictures.recipient(),
+            sweep: Recorder::start_new().0.recipient(),
+        },
+        log_watch: crate::messages::stream::LogWatch::new(Recorder::start_new().0.recipient()),
+    }
+}
+
+/// The real actor of the pictures, for tests of the actors that work with it.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct PictureKeeper {
+    /// Stores pictures.
+    pub store: actix::Recipient<crate::messages::thumbnails::StoreThumbnail>,
+    /// Finds pictures.
+    pub get: actix::Recipient<crate::messages::thumbnails::GetThumbnailAt>,
+    /// Removes pictures.
+    pub sweep: actix::Recipient<crate::messages::thumbnails::Sweep>,
+}
+
+#[cfg(test)]
+impl PictureKeeper {
+    /// Starts the actor with a directory for the pictures.
+    pub(crate) fn start(store: crate::store::Store, dir: &std::path::Path) -> Self {
+        let files = crate::thumbnails::Files::open(dir).expect("the directory can be used");
+        let crashed = tokio::sync::mpsc::unbounded_channel().0;
+        let cameras = Recorder::start_new().0.recipient();
+        let actor = crate::thumbnails::ThumbnailActor::new(store, files, cameras, crashed).start();
+        Self { store: actor.clone().recipient(), get: actor.clone().recipient(), sweep: actor.recipient() }
+    }
+}
+
+/// An actor that accepts every picture and stores none.
+#[cfg(test)]
+struct PictureSink;
+
+#[cfg(test)]
+impl Actor for PictureSink {
+    type Context = Context<Self>;
+}
+
+#[cfg(test)]
+impl Handler<crate::messages::thumbnails::StoreThumbnail> for PictureSink {
+    type Result = Result<(), crate::messages::thumbnails::ThumbnailError>;
+
+    fn handle(
+        &mut self,
+        _: crate::messages::thumbnails::StoreThumbnail,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        Ok(())
+    }
+}
+
 /// Makes an actor panic, to test how the crash is handled.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]

@@ -227,9 +227,14 @@ fn merge(parts: &AllOf) -> Object {
     let mut merged = Object::default();
     merged.description.clone_from(&parts.description);
     for part in &parts.items {
-        let RefOr::T(Schema::Object(part)) = part else { unreachable!("a flattened field is inlined") };
-        merged.properties.extend(part.properties.clone());
-        merged.required.extend(part.required.iter().cloned());
+        let part = match part {
+            RefOr::T(Schema::Object(object)) => object.clone(),
+            // A flattened field with a description.
+            RefOr::T(Schema::AllOf(parts)) => merge(parts),
+            _ => unreachable!("a flattened field is inlined"),
+        };
+        merged.properties.extend(part.properties);
+        merged.required.extend(part.required);
     }
     merged
 }

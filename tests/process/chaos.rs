@@ -1,5 +1,5 @@
-//! Everything at once: the broker restarts and freezes, the network is cut, reset, stalled and refused, and the service
-//! is killed and restarted, all at random, while events keep coming in.
+//! Random faults while events keep arriving: the broker restarts and freezes, connections are cut, reset,
+//! stalled and refused, and the service is killed and restarted.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::helpers::{Dice, LATER, Load, assert_kept, service, settle};
 
 const EVENTS_PER_SECOND: u32 = 300;
 const SECONDS: u64 = 20;
-/// For another way to the same broker.
-const SECONDS_AGAIN: u64 = 10;
+/// Duration of the tests with another protocol version or transport.
+const SECONDS_VARIANT: u64 = 10;
 
 struct World {
     dice: Dice,
     broker: Mosquitto,
     proxy: Proxy,
     service: Service,
-    /// The way to the broker, beside its address.
-    way: Value,
+    /// Further settings of the connection to the broker.
+    connection: Value,
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn nothing_is_lost_and_nothing_overtakes_in_chaos() {
 async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_3_1_1() {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let port = broker.port();
-    chaos(broker, port, json!({ "protocol": "3.1.1" }), SECONDS_AGAIN).await;
+    chaos(broker, port, json!({ "protocol": "3.1.1" }), SECONDS_VARIANT).await;
 }
 
 #[tokio::test]
@@ -47,11 +47,11 @@ async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_tls() {
     let encrypted = Listener::tls(&server).for_clients_of(authority.pem());
     let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
     let port = broker.listener(0);
-    let way = json!({
+    let connection = json!({
         "use_tls": true, "ca_certificate": authority.pem(),
         "client_certificate": ours.certificate, "client_key": ours.key,
     });
-    chaos(broker, port, way, SECONDS_AGAIN).await;
+    chaos(broker, port, connection, SECONDS_VARIANT).await;
 }
 
 #[tokio::test]
@@ -61,12 +61,13 @@ async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_web_sockets_and_tls
     let encrypted = Listener::tls(&server).and_websockets();
     let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
     let port = broker.listener(0);
-    let way = json!({ "use_tls": true, "ca_certificate": authority.pem(), "transport": "websocket" });
-    chaos(broker, port, way, SECONDS_AGAIN).await;
+    let connection = json!({ "use_tls": true, "ca_certificate": authority.pem(), "transport": "websocket" });
+    chaos(broker, port, connection, SECONDS_VARIANT).await;
 }
 
-/// For so many seconds, unless `CHAOS_SECONDS` says how many, over this port and way.
-async fn chaos(broker: Mosquitto, port: u16, way: Value, seconds: u64) {
+/// Runs the test against the broker's `port` with these connection settings. `CHAOS_SECONDS` overrides its
+/// duration.
+async fn chaos(broker: Mosquitto, port: u16, connection: Value, seconds: u64) {
     let seconds = std::env::var("CHAOS_SECONDS")
         .map_or(seconds, |text| text.parse().expect("CHAOS_SECONDS is a number"));
     let dice = Dice::new("chaos");
@@ -74,28 +75,28 @@ async fn chaos(broker: Mosquitto, port: u16, way: Value, seconds: u64) {
     let subscriber = Subscriber::builder(broker.port()).filter("liveobject/#").start().await;
     let proxy = Proxy::start(port).await;
     let service = service().start().await;
-    let mut world = World { dice, broker, proxy, service, way };
+    let mut world = World { dice, broker, proxy, service, connection };
     connect(&world).await;
     world.service.wait_connected(LATER).await;
 
     let load = Load::start(&world.service, EVENTS_PER_SECOND);
     let end = Instant::now() + Duration::from_secs(seconds);
-    let mut misfortunes = 0;
+    let mut faults = 0;
     while Instant::now() < end {
         let pause = world.dice.millis(50, 2500);
         sleep(pause).await;
-        misfortune(&mut world).await;
-        misfortunes += 1;
+        inject_fault(&mut world).await;
+        faults += 1;
     }
     let (mut ledger, accepted) = load.stop().await;
-    // After so many failures the next attempt by itself may be a minute away.
+    // After this many failures the next automatic attempt may be a minute away. New settings connect at once.
     connect(&world).await;
     settle(&world.service, &subscriber, &mut ledger, accepted).await;
-    println!("{misfortunes} misfortunes in {seconds} s");
-    println!("{}", line(&ledger, accepted, seed));
+    println!("{faults} faults in {seconds} s");
+    println!("{}", summary(&ledger, accepted, seed));
     assert_kept(&ledger);
     let expected = usize::try_from(seconds).expect("small") * 10;
-    assert!(accepted > expected, "too little came in between to mean much: {accepted}");
+    assert!(accepted > expected, "too few events were accepted for a meaningful test: {accepted}");
 }
 
 async fn connect(world: &World) {
@@ -104,12 +105,12 @@ async fn connect(world: &World) {
         "enabled": true, "broker_host": "127.0.0.1", "broker_port": port,
         "connect_timeout_seconds": 2, "ack_timeout_seconds": 5,
     });
-    let way = world.way.as_object().expect("an object").clone();
-    settings.as_object_mut().expect("an object").extend(way);
+    let connection = world.connection.as_object().expect("an object").clone();
+    settings.as_object_mut().expect("an object").extend(connection);
     let _ = world.service.put_config(&settings).await.expect(200);
 }
 
-async fn misfortune(World { dice, broker, proxy, service, .. }: &mut World) {
+async fn inject_fault(World { dice, broker, proxy, service, .. }: &mut World) {
     match dice.below(10) {
         0 => broker.restart().await,
         1 => {
@@ -126,7 +127,7 @@ async fn misfortune(World { dice, broker, proxy, service, .. }: &mut World) {
         4 => proxy.reset().await,
         5 => {
             proxy.stall();
-            // Sometimes longer than the service waits for an acknowledgement.
+            // This is sometimes longer than the service waits for an acknowledgement.
             sleep(dice.millis(100, 7000)).await;
             proxy.flow();
         }
@@ -145,7 +146,7 @@ async fn misfortune(World { dice, broker, proxy, service, .. }: &mut World) {
     }
 }
 
-fn line(ledger: &Ledger, accepted: usize, seed: u64) -> String {
+fn summary(ledger: &Ledger, accepted: usize, seed: u64) -> String {
     format!(
         "accepted={accepted} delivered={} lost={} out_of_order={} duplicates={} seed={seed}",
         accepted - ledger.lost().len(),

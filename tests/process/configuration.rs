@@ -1,20 +1,16 @@
-//! A wrong configuration or command line: exit code 2, and words that say what to change and where.
+//! A wrong configuration or command line: exit code 2, and an error message that shows what to change and
+//! where.
 
 use liveobject_test_support::ServiceBuilder;
 
-use crate::helpers::service;
+use crate::helpers::{assert_exits, service};
 
-/// It does not start, ends with 2, and says all this.
-async fn assert_refused(builder: ServiceBuilder, says: &[&str]) {
+/// Asserts that the service exits with 2 before it creates the data directory, and that its log contains
+/// every part.
+async fn assert_refused(builder: ServiceBuilder, parts: &[&str]) {
     let mut service = builder.build();
-    service.spawn();
-    let code = service.wait().await;
-    let said = service.log_text();
-    assert_eq!(code, 2, "{said}");
-    for part in says {
-        assert!(said.contains(part), "{part:?} is missing in: {said}");
-    }
-    assert!(!service.data_dir().exists(), "it had already begun");
+    assert_exits(&mut service, 2, parts).await;
+    assert!(!service.data_dir().exists(), "the data directory was created");
 }
 
 #[tokio::test]
@@ -24,25 +20,25 @@ async fn an_unknown_key_is_named_with_file_and_line() {
 }
 
 #[tokio::test]
-async fn a_bad_value_is_named_with_file_and_line() {
+async fn an_invalid_value_is_named_with_file_and_line() {
     let config = "[outbox]\n\nwindow = 0\n";
     assert_refused(service().config(config), &["config.toml:3", "outbox.window", "1 to 10000"]).await;
 }
 
 #[tokio::test]
-async fn all_faults_are_told_at_once() {
+async fn all_errors_are_reported_at_once() {
     let config = "colour = 1\n[log]\nfilter = \"loud\"\n[mqtt]\nqos = 3\n";
-    let says = ["config.toml:1", "colour", "config.toml:3", "log.filter", "config.toml:5", "mqtt.qos"];
-    assert_refused(service().config(config), &says).await;
+    let parts = ["config.toml:1", "colour", "config.toml:3", "log.filter", "config.toml:5", "mqtt.qos"];
+    assert_refused(service().config(config), &parts).await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_toml_is_named_with_the_line() {
+async fn a_file_that_is_not_toml_is_named_with_the_line() {
     assert_refused(service().config("[outbox]\nwindow =\n"), &["config.toml:2"]).await;
 }
 
 #[tokio::test]
-async fn unknown_and_bad_variables_are_named() {
+async fn unknown_and_invalid_variables_are_named() {
     let builder =
         service().env("LIVEOBJECT__OUTBOX__MAX_PENDINGS", 5).env("LIVEOBJECT__OUTBOX__WINDOW", "many");
     assert_refused(builder, &["LIVEOBJECT__OUTBOX__MAX_PENDINGS", "unknown", "LIVEOBJECT__OUTBOX__WINDOW"])
@@ -50,17 +46,15 @@ async fn unknown_and_bad_variables_are_named() {
 }
 
 #[tokio::test]
-async fn a_bad_password_is_refused_without_being_repeated() {
+async fn an_invalid_password_is_refused_and_not_repeated_in_the_log() {
     let password = "hunter2".repeat(20_000);
     let mut service = service().config(&format!("[mqtt]\npassword = [\"{password}\"]\n")).build();
-    service.spawn();
-    assert_eq!(service.wait().await, 2);
-    let said = service.log_text();
-    assert!(said.contains("mqtt.password") && !said.contains("hunter2"), "{said}");
+    let log = assert_exits(&mut service, 2, &["mqtt.password"]).await;
+    assert!(!log.contains("hunter2"), "{log}");
 }
 
 #[tokio::test]
-async fn the_environment_goes_before_the_file() {
+async fn the_environment_overrides_the_file() {
     let config = "[outbox]\nmax_pending = 1\n[http]\nbind = \"192.0.2.1:1\"\n";
     let service = service().config(config).env("LIVEOBJECT__OUTBOX__MAX_PENDING", 2).start().await;
     for (id, status) in [("one", 202), ("two", 202), ("three", 503)] {
@@ -69,7 +63,7 @@ async fn the_environment_goes_before_the_file() {
 }
 
 #[tokio::test]
-async fn first_settings_are_used_until_there_are_others() {
+async fn the_initial_settings_apply_until_others_are_stored() {
     let config = "[mqtt]\ntopic_prefix = \"first\"\nusername = \"ann\"\npassword = \"hunter2\"\n";
     let mut service = service().config(config).start().await;
     let path = "/api/v1/integrations/mqtt/config";
@@ -99,7 +93,7 @@ async fn usage_errors_exit_with_2_and_show_the_usage() {
 }
 
 #[tokio::test]
-async fn help_and_version_are_no_errors() {
+async fn help_and_version_exit_with_0() {
     let service = service().build();
     for argument in ["--help", "--version"] {
         let finished = service.run(&[argument]).await;

@@ -1,4 +1,5 @@
-//! What lies in the data directory, who may read it, and where no secret is.
+//! The files in the data directory, their permissions, and the absence of secrets wherever they do not
+//! belong.
 
 use std::{
     fs,
@@ -9,18 +10,14 @@ use liveobject_test_support::{Api, Mosquitto};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::helpers::{SOON, accept, event, holds, ids, mode, names, service};
+use crate::helpers::{
+    PNG, SOON, accept, assert_exits, contains_bytes, event, ids, mode, names, service, stop,
+};
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 
-/// The smallest picture.
-const PNG: &[u8] = &[
-    0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
-    2, 0, 0, 0, 0x90, 0x77, 0x53, 0xde, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
-];
-
 #[tokio::test]
-async fn the_data_directory_is_the_owners_alone() {
+async fn only_the_owner_can_access_the_data_directory() {
     let mut service = service().start().await;
     let _ledger = accept(&service, ids("e", 10)).await;
     let directory = service.data_dir().to_owned();
@@ -43,13 +40,13 @@ async fn the_data_directory_is_the_owners_alone() {
     check();
 }
 
-/// Everything in a directory, and in those in it.
-fn everything(directory: &Path) -> Vec<PathBuf> {
+/// Returns all files and directories below a directory.
+fn all_entries(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for name in names(directory) {
         let path = directory.join(name);
         if path.is_dir() {
-            found.extend(everything(&path));
+            found.extend(all_entries(&path));
         }
         found.push(path);
     }
@@ -57,40 +54,39 @@ fn everything(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn nothing_is_open_to_others_even_with_a_umask_that_permits_it() {
+async fn others_can_access_nothing_even_if_the_umask_would_permit_it() {
     let mut service = service().umask(0).start().await;
     let _ = accept(&service, ids("e", 3)).await;
     let picture = service.request(Method::PUT, "/api/v1/events/e-1/thumbnail").body(PNG);
-    let stored = Api::try_send(picture).await.expect("an answer");
+    let stored = Api::try_send(picture).await.expect("a response");
     assert_eq!(stored.status, 204, "{stored:?}");
     assert_eq!(service.run(&["token", "create", "door", "--scope", "read"]).await.code, 0);
     let directory = service.data_dir().to_owned();
     let check = || {
         assert_eq!(mode(&directory), 0o700);
-        let all = everything(&directory);
+        let all = all_entries(&directory);
         for path in &all {
             let expected = if path.is_dir() { 0o700 } else { 0o600 };
             assert_eq!(mode(path), expected, "{}", path.display());
         }
         all.len()
     };
-    // api-token, identity, lock, database with -wal and -shm, the links' key, thumbnails/0/2.
-    assert!(check() >= 10, "{:?}", everything(&directory));
-    service.sigterm();
-    assert_eq!(service.wait().await, 0);
+    // api-token, identity, lock, database with -wal and -shm, the key for links, thumbnails/0/2.
+    assert!(check() >= 10, "{:?}", all_entries(&directory));
+    stop(&mut service).await;
     assert_eq!(service.run(&["key", "rotate"]).await.code, 0);
     check();
 }
 
 #[tokio::test]
-async fn the_token_command_prints_the_token_that_works() {
+async fn the_token_command_prints_a_token_that_works() {
     let mut service = service().build();
-    let made = service.run(&["token"]).await;
-    assert_eq!((made.code, made.stderr.as_str()), (0, ""), "{made:?}");
-    let token = made.stdout.trim();
-    assert_eq!(made.stdout, format!("{token}\n"));
+    let printed = service.run(&["token"]).await;
+    assert_eq!((printed.code, printed.stderr.as_str()), (0, ""), "{printed:?}");
+    let token = printed.stdout.trim();
+    assert_eq!(printed.stdout, format!("{token}\n"));
     service.start().await;
-    assert_eq!(service.run(&["token"]).await.stdout.trim(), token, "while it runs, too");
+    assert_eq!(service.run(&["token"]).await.stdout.trim(), token, "the token of the running service");
     let path = "/api/v1/events";
     let _ = service.with_token(token).get(path).await.expect(200);
     let _ = service.with_token(&token.to_uppercase()).get(path).await.expect(401);
@@ -98,20 +94,17 @@ async fn the_token_command_prints_the_token_that_works() {
 }
 
 #[tokio::test]
-async fn a_token_that_others_can_read_is_refused_with_a_remedy() {
+async fn a_token_file_that_others_can_read_is_refused_with_a_hint_how_to_fix_it() {
     let mut service = service().build();
     assert_eq!(service.run(&["token"]).await.code, 0);
     let file = service.data_dir().join("api-token");
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640))
-        .expect("it can be opened up");
-    service.spawn();
-    assert_eq!(service.wait().await, 1);
-    let said = service.log_text();
-    assert!(said.contains(&format!("chmod 600 {}", file.display())), "{said}");
+        .expect("the mode can be changed");
+    assert_exits(&mut service, 1, &[&format!("chmod 600 {}", file.display())]).await;
 }
 
 #[tokio::test]
-async fn no_secret_is_in_a_file_the_log_an_answer_or_the_process_list() {
+async fn no_secret_is_in_a_file_the_log_a_response_or_the_process_list() {
     let broker = Mosquitto::builder().user("ann", PASSWORD).start().await;
     let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
     let mut settings = json!({
@@ -130,8 +123,8 @@ async fn no_secret_is_in_a_file_the_log_an_answer_or_the_process_list() {
     let _ = service.put_config(&settings).await.expect(422);
 
     for path in ["/api/v1/integrations/mqtt/config", "/api/v1/integrations/mqtt/status", "/metrics"] {
-        let answer = service.get(path).await;
-        assert!(!format!("{answer:?}").contains(PASSWORD), "{answer:?}");
+        let response = service.get(path).await;
+        assert!(!format!("{response:?}").contains(PASSWORD), "{response:?}");
     }
     let event = service.get("/api/v1/events/e").await.expect(200);
     let (_, link) = event["thumbnail_url"].as_str().and_then(|url| url.split_once("/api/")).expect("a link");
@@ -140,29 +133,31 @@ async fn no_secret_is_in_a_file_the_log_an_answer_or_the_process_list() {
     let proc = format!("/proc/{}", service.pid());
     let token = service.token();
     let shown = [format!("{proc}/cmdline"), format!("{proc}/environ"), format!("{proc}/comm")];
-    let assert_clean = |directory: &std::path::Path| {
+    let assert_clean = |directory: &Path| {
         for name in names(directory) {
             let file = directory.join(&name);
-            assert!(!holds(&file, PASSWORD.as_bytes()), "the password is in {name}");
-            assert!(name == "api-token" || !holds(&file, token.as_bytes()), "the token is in {name}");
+            assert!(!contains_bytes(&file, PASSWORD.as_bytes()), "the password is in {name}");
+            assert!(
+                name == "api-token" || !contains_bytes(&file, token.as_bytes()),
+                "the token is in {name}"
+            );
         }
     };
     for file in shown {
-        assert!(!holds(file.as_ref(), PASSWORD.as_bytes()), "the password is in {file}");
-        assert!(!holds(file.as_ref(), token.as_bytes()), "the token is in {file}");
+        assert!(!contains_bytes(file.as_ref(), PASSWORD.as_bytes()), "the password is in {file}");
+        assert!(!contains_bytes(file.as_ref(), token.as_bytes()), "the token is in {file}");
     }
     assert_clean(service.data_dir());
     service.restart().await;
     service.wait_connected(SOON).await;
     assert_clean(service.data_dir());
-    service.sigterm();
-    assert_eq!(service.wait().await, 0);
+    stop(&mut service).await;
     assert_clean(service.data_dir());
     assert_eq!(service.run(&["key", "rotate"]).await.code, 0);
     assert_clean(service.data_dir());
     let logged = service.log_text() + &service.stdout_text();
-    assert!(logged.contains("TRACE"), "the log does not tell much");
+    assert!(logged.contains("TRACE"), "the log has no TRACE lines, so the following assertions prove little");
     assert!(!logged.contains(PASSWORD), "the password is in the log");
     assert!(!logged.contains(&token), "the token is in the log");
-    assert!(!logged.contains(signature), "what opens a picture is in the log");
+    assert!(!logged.contains(signature), "the signature of a picture link is in the log");
 }

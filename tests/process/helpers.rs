@@ -1,4 +1,4 @@
-//! What these tests share: the binary, events, the ledger of a run, a look into the database.
+//! Helpers that these tests share: the binary, events, ledgers, the database, certificates, random numbers.
 
 mod database;
 mod dice;
@@ -16,28 +16,87 @@ pub use self::{
     dice::Dice,
     load::Load,
     small_disk::SmallDisk,
-    tls::{Pair, TlsAnswer, try_get, try_send},
+    tls::{Pair, TlsResponse, try_get, try_send},
 };
 
 pub const BATCH: &str = "/api/v1/events/batch";
+pub const PASSWORD: &str = "correct horse battery staple";
 
-/// What takes a moment, on a machine that is busy.
+/// Timeout for what normally takes a moment. It is generous, for a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// What takes a while: a backlog to be sent.
+/// Timeout for what normally takes a while, such as sending a backlog.
 pub const LATER: Duration = Duration::from_secs(100);
 
-/// The service, to be started.
+/// A red pixel, the smallest picture.
+pub const PNG: &[u8] = &[
+    0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
+    2, 0, 0, 0, 0x90, 0x77, 0x53, 0xde, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
+];
+
+/// Returns a builder for the service.
 pub fn service() -> ServiceBuilder {
     Service::builder(env!("CARGO_BIN_EXE_liveobject"))
 }
 
-/// An event with an id of the test's own.
-pub fn event(event_id: &str) -> Value {
-    json!({ "event_id": event_id, "camera_id": "front_door", "description": "Person at the door with a package" })
+/// Starts a broker that requires a login.
+pub async fn broker_with_login() -> Mosquitto {
+    Mosquitto::builder().user("ann", PASSWORD).start().await
 }
 
-/// Submits events with these ids, one after the other; each must be accepted at once.
+/// Returns the settings that connect to a [`broker_with_login`].
+pub fn login_settings(broker: &Mosquitto) -> Value {
+    json!({
+        "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker.port(),
+        "username": "ann", "password": PASSWORD,
+    })
+}
+
+/// Starts a broker that requires a login and a service that is connected to it.
+pub async fn connected_with_login(builder: ServiceBuilder) -> (Mosquitto, Service) {
+    let broker = broker_with_login().await;
+    let service = builder.start().await;
+    let _ = service.put_config(&login_settings(&broker)).await.expect(200);
+    service.wait_connected(SOON).await;
+    (broker, service)
+}
+
+/// Stops the service with SIGTERM, and asserts that it exits with 0.
+pub async fn stop(service: &mut Service) {
+    service.sigterm();
+    assert_eq!(service.wait().await, 0, "{}", service.log_text());
+}
+
+/// Starts the service, and asserts that it exits with this code and that its log of this start contains every
+/// part. Returns that log.
+pub async fn assert_exits(service: &mut Service, code: i32, parts: &[&str]) -> String {
+    let before = service.log_text().len();
+    service.spawn();
+    let exited = service.wait().await;
+    let log = service.log_text()[before..].to_owned();
+    assert_eq!(exited, code, "{log}");
+    for part in parts {
+        assert!(log.contains(part), "{part:?} is missing in: {log}");
+    }
+    log
+}
+
+/// Asserts that the first error in the log contains `part`.
+#[track_caller]
+pub fn assert_error_logged(service: &Service, part: &str) {
+    let error = service.log_lines().into_iter().find(|line| line["level"] == "ERROR");
+    let error = error.expect("an error in the log");
+    assert!(error.to_string().contains(part), "{error}");
+}
+
+/// Returns an event with this id.
+pub fn event(event_id: &str) -> Value {
+    json!({
+        "event_id": event_id, "camera_id": "front_door", "description": "Person at the door with a package",
+    })
+}
+
+/// Submits events with these ids one after the other. Each must be accepted at the first attempt.
 pub async fn accept(service: &Service, ids: impl IntoIterator<Item = String>) -> Ledger {
     let mut ledger = Ledger::new();
     for id in ids {
@@ -46,19 +105,21 @@ pub async fn accept(service: &Service, ids: impl IntoIterator<Item = String>) ->
     ledger
 }
 
-/// `{prefix}-0`, `{prefix}-1` …
+/// Returns the ids `{prefix}-0`, `{prefix}-1` and so on.
 pub fn ids(prefix: &str, count: usize) -> impl Iterator<Item = String> + use<'_> {
     (0..count).map(move |i| format!("{prefix}-{i}"))
 }
 
-/// A broker without loss or repeats of its own, and a witness whose session outlives every restart.
+/// Starts a broker that neither loses nor repeats messages, and a subscriber whose session survives every
+/// restart.
 pub async fn broker_and_subscriber() -> (Mosquitto, Subscriber) {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let subscriber = Subscriber::builder(broker.port()).filter("liveobject/#").start().await;
     (broker, subscriber)
 }
 
-/// Waits until the outbox is empty and every accepted event has been seen; then the ledger holds what was delivered.
+/// Waits until the outbox is empty and the subscriber has received every accepted event, and records these
+/// deliveries in the ledger.
 pub async fn settle(service: &Service, subscriber: &Subscriber, ledger: &mut Ledger, accepted: usize) {
     service.wait_outbox_empty(LATER).await;
     let mut seen = std::collections::HashSet::new();
@@ -78,7 +139,7 @@ pub async fn settle(service: &Service, subscriber: &Subscriber, ledger: &mut Led
     subscriber.events().iter().for_each(|event| ledger.delivered_event(event));
 }
 
-/// Nothing lost, nothing overtaken, nothing that was never accepted.
+/// Asserts that no event was lost or overtaken, and that every delivered event had been accepted.
 #[track_caller]
 pub fn assert_kept(ledger: &Ledger) {
     ledger.assert_nothing_lost();
@@ -86,26 +147,26 @@ pub fn assert_kept(ledger: &Ledger) {
     assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
 }
 
-/// The permissions of a file or a directory.
+/// Returns the permissions of a file or directory.
 pub fn mode(path: &Path) -> u32 {
     let metadata = fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     metadata.permissions().mode() & 0o777
 }
 
-/// Whether a file, or a file in a directory, holds these bytes.
-pub fn holds(path: &Path, bytes: &[u8]) -> bool {
+/// Returns whether a file, or any file below a directory, contains these bytes.
+pub fn contains_bytes(path: &Path, bytes: &[u8]) -> bool {
     if path.is_dir() {
-        return names(path).iter().any(|name| holds(&path.join(name), bytes));
+        return names(path).iter().any(|name| contains_bytes(&path.join(name), bytes));
     }
     let content = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     content.windows(bytes.len()).any(|part| part == bytes)
 }
 
-/// The names in a directory, sorted.
+/// Returns the names in a directory, sorted.
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).expect("the directory can be read");
     let name = |entry: std::io::Result<fs::DirEntry>| {
-        entry.expect("its entries too").file_name().to_string_lossy().into_owned()
+        entry.expect("the entry can be read").file_name().to_string_lossy().into_owned()
     };
     let mut names: Vec<_> = entries.map(name).collect();
     names.sort();

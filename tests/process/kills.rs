@@ -1,4 +1,4 @@
-//! Killed in mid-stream, at any moment: what was answered with 202 arrives, in order.
+//! `kill -9` at any moment under load: every event that was accepted with 202 arrives, in order.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use liveobject_test_support::{Api, Proxy};
 use reqwest::Method;
 use tokio::time::sleep;
 
-use crate::helpers::{Dice, Load, assert_kept, broker_and_subscriber, event, names, service, settle};
+use crate::helpers::{Dice, Load, PNG, assert_kept, broker_and_subscriber, event, names, service, settle};
 
 const KILLS: usize = 20;
 const EVENTS_PER_SECOND: u32 = 500;
@@ -22,9 +22,9 @@ async fn every_accepted_event_arrives_in_order_over_20_kills_in_a_row() {
     for _ in 0..KILLS {
         sleep(dice.millis(20, 600)).await;
         match dice.below(3) {
-            // What was under way never arrives.
+            // Packets in transit never arrive.
             0 => proxy.stall(),
-            // It arrives after the service's death, or not.
+            // Packets in transit may arrive after the service was killed.
             1 => proxy.delay(dice.millis(0, 100)),
             _ => proxy.delay(Duration::ZERO),
         }
@@ -35,7 +35,7 @@ async fn every_accepted_event_arrives_in_order_over_20_kills_in_a_row() {
         }
         proxy.flow();
         if dice.below(3) == 0 {
-            // Recovery is no safer moment.
+            // A kill during recovery must be safe as well.
             service.spawn();
             sleep(dice.millis(0, 150)).await;
             service.kill9().await;
@@ -46,37 +46,31 @@ async fn every_accepted_event_arrives_in_order_over_20_kills_in_a_row() {
     settle(&service, &subscriber, &mut ledger, accepted).await;
     println!("{KILLS} kills: {}", ledger.summary());
     assert_kept(&ledger);
-    assert!(accepted > KILLS * 10, "too little came in between to mean much: {accepted}");
-    assert!(ledger.resends() >= 1, "no kill hit anything that was under way: {}", ledger.summary());
+    assert!(accepted > KILLS * 10, "too few events were accepted for a meaningful test: {accepted}");
+    assert!(ledger.resends() >= 1, "no kill came while an event was in flight: {}", ledger.summary());
 }
-
-/// A red pixel.
-const PNG: &[u8] = &[
-    0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
-    2, 0, 0, 0, 0x90, 0x77, 0x53, 0xde, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
-];
 
 fn picture(n: usize) -> Vec<u8> {
     [PNG, &n.to_le_bytes().repeat(10_000)].concat()
 }
 
-/// Stores one picture after another, in turn for two events, until the service is gone; answers which was the last one
-/// that was answered as stored, and how many were.
+/// Stores one picture after another, alternately for two events, until the service is gone. Returns the
+/// number of the last picture that was confirmed as stored, and how many were confirmed.
 async fn store_pictures(api: Api, first: usize) -> (Option<usize>, usize) {
     let mut last = None;
     for n in first.. {
         let path = format!("/api/v1/events/p{}/thumbnail", n % 2);
         match Api::try_send(api.request(Method::PUT, &path).body(picture(n))).await {
-            Ok(answer) => assert_eq!(answer.status, 204, "{answer:?}"),
+            Ok(response) => assert_eq!(response.status, 204, "{response:?}"),
             Err(_) => return (last, n - first),
         }
         last = Some(n);
     }
-    unreachable!("the service is killed before")
+    unreachable!("the service is killed before the numbers run out")
 }
 
 #[tokio::test]
-async fn a_stored_picture_is_there_whole_after_a_kill() {
+async fn a_stored_picture_is_complete_after_a_kill() {
     let mut dice = Dice::new("pictures");
     let mut service = service().start().await;
     for id in ["p0", "p1"] {
@@ -88,19 +82,19 @@ async fn a_stored_picture_is_there_whole_after_a_kill() {
         let storing = tokio::spawn(store_pictures((*service).clone(), next));
         sleep(dice.millis(10, 200)).await;
         service.kill9().await;
-        let (last, count) = storing.await.expect("it was stored");
+        let (last, count) = storing.await.expect("the task does not panic");
         service.start().await;
         for n in last.into_iter().chain(last.filter(|_| count > 1).map(|n| n - 1)) {
             let path = format!("/api/v1/events/p{}/thumbnail", n % 2);
-            let answer = service.request(Method::GET, &path).send().await.expect("an answer");
-            let image = answer.bytes().await.expect("a picture");
-            // The one that was under way took the place of the older one, or it did not.
+            let response = service.request(Method::GET, &path).send().await.expect("a response");
+            let image = response.bytes().await.expect("a picture");
+            // The unconfirmed picture has replaced the older one, or it has not.
             assert!(image == picture(n) || (Some(n) != last && image == picture(n + 2)), "{n} of {last:?}");
         }
         let left = names(&service.data_dir().join("thumbnails"));
-        assert_eq!(left, ["0"], "nothing is left half done");
+        assert_eq!(left, ["0"], "a temporary file is left");
         next = last.map_or(next, |n| n + 2);
         stored += count;
     }
-    assert!(stored > 20, "too few pictures to mean much: {stored}");
+    assert!(stored > 20, "too few pictures for a meaningful test: {stored}");
 }

@@ -1,12 +1,9 @@
-//! The real process, from outside: signals, `kill -9`, full disks, locked and damaged files, exit codes, memory.
+//! Tests of the real process: signals, `kill -9`, full disks, locked and damaged files, exit codes, memory.
 //!
-//! Every test that draws lots prints its seed; `PROCESS_SEED` sets it. `CHAOS_SECONDS` sets the length of the chaos
-//! test.
+//! Every test that uses random numbers prints its seed, and `PROCESS_SEED` sets it. `CHAOS_SECONDS` and
+//! `SOAK_SECONDS` set the duration of the chaos and soak tests.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "seeds, ledgers and figures are for those who read the test's output"
-)]
+#![expect(clippy::print_stdout, reason = "seeds, results and figures belong in the output of the tests")]
 
 mod backlog;
 mod chaos;
@@ -22,7 +19,7 @@ mod metrics;
 mod outbox;
 mod rotation;
 mod shutdown;
-mod siege;
+mod soak;
 mod start;
 mod tls;
 mod tokens;

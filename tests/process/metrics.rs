@@ -1,8 +1,9 @@
-//! The metrics as Prometheus reads them.
+//! The metrics, checked with Prometheus's own parser.
 //!
-//! They are OpenMetrics; `promtool check metrics` reads the older text format. The two differ here in three things: the
-//! older one has no type `info`, names counters with their `_total` in `HELP` and `TYPE` too, and has no `# EOF`
-//! (for it, a comment). [`older_format`] changes these three and nothing else.
+//! The service returns OpenMetrics, but `promtool check metrics` reads the older text format. The formats
+//! differ in three ways that matter here: the older one has no type `info`, it names counters with `_total`
+//! in `HELP` and `TYPE` as well, and it treats `# EOF` as a comment. [`to_text_format`] converts these and
+//! nothing else.
 
 use std::{
     collections::BTreeSet,
@@ -15,12 +16,12 @@ use crate::helpers::{SOON, accept, broker_and_subscriber, event, ids, service};
 
 const PROMTOOL: &str = "promtool";
 
-fn older_format(text: &str) -> String {
-    let of_type = |kind: &str| -> BTreeSet<String> {
-        let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-        names.filter(|(_, of)| *of == kind).map(|(name, _)| name.to_owned()).collect()
+fn to_text_format(text: &str) -> String {
+    let names_of_type = |wanted: &str| -> BTreeSet<String> {
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        types.filter(|(_, kind)| *kind == wanted).map(|(name, _)| name.to_owned()).collect()
     };
-    let (counters, infos) = (of_type("counter"), of_type("info"));
+    let (counters, infos) = (names_of_type("counter"), names_of_type("info"));
     let line = |line: &str| {
         let Some((keyword, rest)) = line.strip_prefix("# ").and_then(|rest| rest.split_once(' ')) else {
             return format!("{line}\n");
@@ -36,7 +37,7 @@ fn older_format(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// What promtool says about it.
+/// Runs `promtool check metrics`. Returns whether it accepted the metrics, and its output.
 fn promtool(metrics: &str) -> (bool, String) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path)
@@ -50,14 +51,16 @@ fn promtool(metrics: &str) -> (bool, String) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool can be run");
-    child.stdin.take().expect("its input").write_all(metrics.as_bytes()).expect("it reads");
-    let output = child.wait_with_output().expect("it ends");
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    let mut stdin = child.stdin.take().expect("the input is a pipe");
+    stdin.write_all(metrics.as_bytes()).expect("promtool reads its input");
+    drop(stdin);
+    let output = child.wait_with_output().expect("promtool exits");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
 #[tokio::test]
-async fn promtool_accepts_the_metrics_of_a_service_at_work() {
+async fn promtool_accepts_the_metrics_of_a_new_and_of_a_busy_service() {
     let (broker, _subscriber) = broker_and_subscriber().await;
     let service = service().start().await;
     let fresh = service.get("/metrics").await;
@@ -66,45 +69,43 @@ async fn promtool_accepts_the_metrics_of_a_service_at_work() {
     let _ledger = accept(&service, ids("e", 20)).await;
     service.wait_outbox_empty(SOON).await;
     let busy = service.get("/metrics").await;
-    for answer in [fresh, busy] {
+    for response in [fresh, busy] {
         assert_eq!(
-            answer.header("content-type"),
+            response.header("content-type"),
             "application/openmetrics-text; version=1.0.0; charset=utf-8"
         );
-        let body = answer.expect(200);
+        let body = response.expect(200);
         let text = body.as_str().expect("a text");
         assert!(text.ends_with("# EOF\n"), "{text}");
-        let (accepted, said) = promtool(&older_format(text));
-        assert!(accepted && said.is_empty(), "{said}\n{text}");
+        let (accepted, output) = promtool(&to_text_format(text));
+        assert!(accepted && output.is_empty(), "{output}\n{text}");
     }
 }
 
 #[tokio::test]
-async fn promtool_does_find_faults() {
+async fn promtool_rejects_invalid_metrics() {
     let service = service().start().await;
     let metrics = service.get("/metrics").await.expect(200);
-    let text = older_format(metrics.as_str().expect("a text"));
+    let text = to_text_format(metrics.as_str().expect("a text"));
     for (right, wrong) in [("_total 0", "_total zero"), ("# HELP events_late_total", "# HELP nothing_total")]
     {
         assert!(text.contains(right), "{text}");
-        let (accepted, said) = promtool(&text.replace(right, wrong));
-        assert!(!accepted && !said.is_empty(), "{wrong} was accepted");
+        let (accepted, output) = promtool(&text.replace(right, wrong));
+        assert!(!accepted && !output.is_empty(), "{wrong} was accepted");
     }
 }
 
 #[tokio::test]
-async fn the_metrics_tell_what_happened() {
+async fn the_metrics_count_accepted_and_published_events() {
     let (broker, _subscriber) = broker_and_subscriber().await;
     let service = service().start().await;
     let _ledger = accept(&service, ids("e", 7)).await;
-    assert_told(
-        &service.get("/metrics").await.expect(200),
-        &["outbox_pending_events 7", "mqtt_connection_status 0"],
-    );
+    let lines = ["outbox_pending_events 7", "mqtt_connection_status 0"];
+    assert_contains_lines(&service.get("/metrics").await.expect(200), &lines);
     service.connect_to(broker.port()).await;
     service.wait_outbox_empty(SOON).await;
     assert_eq!(service.post_event(&event("e-0")).await.expect(202)["duplicate"], true);
-    let told = [
+    let lines = [
         "events_accepted_total 7",
         "mqtt_messages_published_total 7",
         "mqtt_connection_status 1",
@@ -115,13 +116,13 @@ async fn the_metrics_tell_what_happened() {
         "events_unheard_total 0",
         "events_late_total 0",
     ];
-    assert_told(&service.get("/metrics").await.expect(200), &told);
+    assert_contains_lines(&service.get("/metrics").await.expect(200), &lines);
 }
 
 #[track_caller]
-fn assert_told(metrics: &serde_json::Value, lines: &[&str]) {
+fn assert_contains_lines(metrics: &serde_json::Value, lines: &[&str]) {
     let text = metrics.as_str().expect("a text");
     for line in lines {
-        assert!(text.lines().any(|one| one == *line), "{line} is not in\n{text}");
+        assert!(text.lines().any(|present| present == *line), "{line} is not in\n{text}");
     }
 }

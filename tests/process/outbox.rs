@@ -1,4 +1,4 @@
-//! The outbox at its bound: what waits stays, what comes is told to come back.
+//! The outbox at its limit: pending events are kept, and new ones are refused with 503 and `Retry-After`.
 
 use liveobject_test_support::Answer;
 use serde_json::json;
@@ -8,18 +8,18 @@ use crate::helpers::{BATCH, accept, assert_kept, broker_and_subscriber, event, i
 const MAX_PENDING: usize = 25;
 
 #[track_caller]
-fn assert_full(answer: Answer) {
-    assert_eq!(answer.header("content-type"), "application/problem+json");
-    let seconds: u32 = answer.header("retry-after").parse().expect("Retry-After in seconds");
+fn assert_full(response: Answer) {
+    assert_eq!(response.header("content-type"), "application/problem+json");
+    let seconds: u32 = response.header("retry-after").parse().expect("Retry-After in seconds");
     assert!((1..=60).contains(&seconds), "{seconds}");
-    let problem = answer.expect(503);
+    let problem = response.expect(503);
     assert_eq!(problem["status"], 503);
     let detail = problem["detail"].as_str().expect("a detail");
     assert!(detail.contains(&MAX_PENDING.to_string()), "{detail}");
 }
 
 #[tokio::test]
-async fn a_full_outbox_keeps_what_waits_and_takes_events_again_when_there_is_room() {
+async fn a_full_outbox_keeps_pending_events_and_accepts_events_again_once_there_is_space() {
     let mut service = service().env("LIVEOBJECT__OUTBOX__MAX_PENDING", MAX_PENDING).start().await;
     let mut ledger = accept(&service, ids("waits", MAX_PENDING)).await;
     assert_full(service.post_event(&event("refused")).await);
@@ -38,12 +38,12 @@ async fn a_full_outbox_keeps_what_waits_and_takes_events_again_when_there_is_roo
     assert_eq!(ledger.duplicates(), 0, "{}", ledger.summary());
 
     let receipt = service.post_event(&event("refused")).await.expect(202);
-    assert_eq!(receipt["duplicate"], false, "what was refused had not been accepted: {receipt}");
+    assert_eq!(receipt["duplicate"], false, "the refused event had been accepted: {receipt}");
     service.wait_until_delivered("refused", crate::helpers::SOON).await;
 }
 
 #[tokio::test]
-async fn a_batch_that_does_not_fit_is_refused_whole() {
+async fn a_batch_that_does_not_fit_is_refused_as_a_whole() {
     let service = service().env("LIVEOBJECT__OUTBOX__MAX_PENDING", MAX_PENDING).start().await;
     let _ledger = accept(&service, ids("waits", MAX_PENDING - 1)).await;
     assert_full(service.post(BATCH, &json!([event("one"), event("two")])).await);

@@ -1,33 +1,29 @@
-//! What keeps the service from starting: another one in its directory, another program on its port.
+//! Obstacles to a start: another instance on the data directory, another program on the port, no write
+//! permission.
 
 use std::net::TcpListener;
 
-use crate::helpers::{SOON, accept, assert_kept, broker_and_subscriber, event, ids, service, settle};
+use crate::helpers::{
+    SOON, accept, assert_exits, assert_kept, broker_and_subscriber, event, ids, service, settle,
+};
 
 #[tokio::test]
-async fn a_second_instance_on_the_same_data_directory_is_refused_and_the_first_goes_on() {
+async fn a_second_instance_on_the_same_data_directory_is_refused_and_the_first_is_not_disturbed() {
     let (broker, subscriber) = broker_and_subscriber().await;
     let first = service().start().await;
     first.connect_to(broker.port()).await;
     let mut ledger = accept(&first, ids("before", 3)).await;
 
     let mut second = service().data_dir(first.data_dir()).build();
-    second.spawn();
-    assert_eq!(second.wait().await, 1);
-    let said = second.log_text();
-    for part in [
-        "another liveobject process uses the data directory",
-        &first.data_dir().display().to_string(),
-        "stop it first",
-    ] {
-        assert!(said.contains(part), "{part:?} is missing in: {said}");
-    }
+    let directory = first.data_dir().display().to_string();
+    let parts = ["another liveobject process uses the data directory", &directory, "stop it first"];
+    assert_exits(&mut second, 1, &parts).await;
 
     ledger.accepted_receipt(&first.post_event(&event("after")).await.expect(202));
     settle(&first, &subscriber, &mut ledger, 4).await;
     assert_kept(&ledger);
     let connections = subscriber.on("liveobject/status").len();
-    assert_eq!(connections, 1, "the first one's connection was disturbed");
+    assert_eq!(connections, 1, "the connection of the first instance was disturbed");
 }
 
 #[tokio::test]
@@ -39,16 +35,12 @@ async fn a_killed_instance_leaves_no_lock_behind() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named_with_a_remedy() {
+async fn a_port_in_use_is_named_with_a_hint_how_to_fix_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address");
     let mut service = service().port(address.port()).build();
-    service.spawn();
-    assert_eq!(service.wait().await, 1);
-    let said = service.log_text();
-    for part in [&address.to_string(), "[http] bind", "already in use. Is another program running there?"] {
-        assert!(said.contains(part), "{part:?} is missing in: {said}");
-    }
+    let parts = [&address.to_string(), "[http] bind", "already in use. Is another program running there?"];
+    assert_exits(&mut service, 1, &parts).await;
     drop(taken);
     service.start().await;
     let _ = service.post_event(&event("taken")).await.expect(202);
@@ -59,11 +51,9 @@ async fn a_port_that_is_taken_is_named_with_a_remedy() {
 }
 
 #[tokio::test]
-async fn a_data_directory_that_cannot_be_made_is_named_with_a_remedy() {
-    let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-    let mut service = service().data_dir(file.path().join("data")).build();
-    service.spawn();
-    assert_eq!(service.wait().await, 1);
-    let said = service.log_text();
-    assert!(said.contains(&file.path().join("data").display().to_string()), "{said}");
+async fn a_data_directory_that_cannot_be_created_is_named() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file can be created");
+    let directory = file.path().join("data");
+    let mut service = service().data_dir(&directory).build();
+    assert_exits(&mut service, 1, &[&directory.display().to_string()]).await;
 }

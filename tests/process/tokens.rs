@@ -1,24 +1,27 @@
-//! Tokens of others: made, used, listed and revoked on the command line, while the service runs and while it does not.
+//! Further tokens: created, used, listed and revoked on the command line, while the service runs or is
+//! stopped.
 
 use std::time::Duration;
 
 use liveobject_test_support::{Service, wait_until};
 use serde_json::json;
 
-use crate::helpers::{SOON, event, holds, names, service};
+use crate::helpers::{SOON, contains_bytes, event, names, service, stop};
 
 const EVENTS: &str = "/api/v1/events";
+/// Time within which the running service refuses a revoked token.
+const REVOKED_WITHIN: Duration = Duration::from_secs(2);
 
 async fn create(service: &Service, name: &str, scope: &str) -> String {
-    let made = service.run(&["token", "create", name, "--scope", scope]).await;
-    assert_eq!((made.code, made.stderr.as_str()), (0, ""), "{made:?}");
-    let token = made.stdout.trim().to_owned();
-    assert_eq!(made.stdout, format!("{token}\n"), "the token alone, for scripts");
+    let created = service.run(&["token", "create", name, "--scope", scope]).await;
+    assert_eq!((created.code, created.stderr.as_str()), (0, ""), "{created:?}");
+    let token = created.stdout.trim().to_owned();
+    assert_eq!(created.stdout, format!("{token}\n"), "scripts expect the token alone");
     token
 }
 
 #[tokio::test]
-async fn a_token_is_made_used_listed_and_revoked_beside_the_running_service() {
+async fn a_token_can_be_created_used_listed_and_revoked_while_the_service_runs() {
     let service = service().start().await;
     let token = create(&service, "classifier-2", "events:write").await;
     let classifier = service.with_token(&token);
@@ -32,14 +35,14 @@ async fn a_token_is_made_used_listed_and_revoked_beside_the_running_service() {
     let by_api = service.get("/api/v1/tokens").await.expect(200);
     assert_eq!(by_api["tokens"][0]["name"], "classifier-2");
     assert_eq!(by_api["tokens"].as_array().map(Vec::len), Some(1), "{by_api}");
-    wait_until("its use is noted", SOON, async || {
+    wait_until("the token's last use is listed", SOON, async || {
         service.get("/api/v1/tokens").await.expect(200)["tokens"][0]["last_used_at"].is_string()
     })
     .await;
 
     let revoked = service.run(&["token", "revoke", "classifier-2"]).await;
     assert_eq!(revoked.code, 0, "{revoked:?}");
-    wait_until("it is refused", Duration::from_secs(2), async || {
+    wait_until("the token is refused", REVOKED_WITHIN, async || {
         classifier.post_event(&event("e")).await.status == 401
     })
     .await;
@@ -49,7 +52,7 @@ async fn a_token_is_made_used_listed_and_revoked_beside_the_running_service() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_made_before_the_first_start_holds_after_it_and_after_a_restart() {
+async fn a_token_created_before_the_first_start_is_valid_after_it_and_after_a_restart() {
     let mut service = service().build();
     let token = create(&service, "panel", "read").await;
     service.start().await;
@@ -60,7 +63,7 @@ async fn a_token_that_was_made_before_the_first_start_holds_after_it_and_after_a
 }
 
 #[tokio::test]
-async fn a_name_is_given_once_and_a_scope_must_be_one() {
+async fn duplicate_names_and_unknown_scopes_are_refused() {
     let service = service().build();
     create(&service, "door", "read,events:write").await;
     let again = service.run(&["token", "create", "door", "--scope", "admin"]).await;
@@ -75,11 +78,11 @@ async fn a_name_is_given_once_and_a_scope_must_be_one() {
 }
 
 #[tokio::test]
-async fn a_token_of_the_api_is_told_once_holds_at_once_and_is_in_no_file_and_no_log() {
+async fn a_token_created_over_the_api_is_shown_once_valid_at_once_and_in_no_file_or_log() {
     let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
-    let made =
+    let created =
         service.post("/api/v1/tokens", &json!({"name": "admin-2", "scopes": ["admin"]})).await.expect(201);
-    let token = made["token"].as_str().unwrap().to_owned();
+    let token = created["token"].as_str().unwrap().to_owned();
     let other = service.with_token(&token);
     let listed = other.get("/api/v1/tokens").await.expect(200);
     assert!(!listed.to_string().contains(&token));
@@ -88,19 +91,18 @@ async fn a_token_of_the_api_is_told_once_holds_at_once_and_is_in_no_file_and_no_
     let _ = other.delete("/api/v1/tokens/admin-2").await;
     let _ = other.get(EVENTS).await.expect(401);
     let log = service.log_text();
-    for told in ["a token was made", "failed login: invalid token", "a token was revoked"] {
-        assert!(log.contains(told), "{told} is not told");
+    for message in ["a token was made", "failed login: invalid token", "a token was revoked"] {
+        assert!(log.contains(message), "{message:?} is not in the log");
     }
     assert!(!log.contains(&token), "a token is in the log");
     for name in names(service.data_dir()) {
-        assert!(!holds(&service.data_dir().join(&name), token.as_bytes()), "the token is in {name}");
+        assert!(!contains_bytes(&service.data_dir().join(&name), token.as_bytes()), "the token is in {name}");
     }
-    service.sigterm();
-    assert_eq!(service.wait().await, 0);
+    stop(&mut service).await;
 }
 
 #[tokio::test]
-async fn wrong_tokens_are_limited_and_logged_once_a_burst() {
+async fn wrong_tokens_are_rate_limited_and_logged_once_per_burst() {
     let service = service().env("LIVEOBJECT__HTTP__FAILED_LOGINS_PER_MINUTE", 4).start().await;
     let _ = service.get(EVENTS).await.expect(200);
     let mut statuses = Vec::new();

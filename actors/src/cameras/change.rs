@@ -1,4 +1,4 @@
-//! What people and sources change of a camera: in the database, then here.
+//! Changes of a camera by people and sources: first in the database, then in memory.
 
 use actix::{ActorFutureExt as _, AtomicResponse, WrapFuture as _};
 
@@ -9,7 +9,7 @@ use crate::{
     store::StoreError,
 };
 
-/// Why a change was not made; a database's failure among it.
+/// The reason why a change failed.
 enum ChangeError {
     Camera(CameraError),
     Database(StoreError),
@@ -25,18 +25,19 @@ impl From<ChangeError> for CameraError {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Camera(error) => error,
-            ChangeError::Database(error) => storage(error),
+            ChangeError::Database(error) => storage_error(error),
         }
     }
 }
 
-pub(super) fn storage(error: StoreError) -> CameraError {
-    tracing::error!(error = &error as &dyn std::error::Error, "a camera could not be written");
+pub(super) fn storage_error(error: StoreError) -> CameraError {
+    tracing::error!(error = &error as &dyn std::error::Error, "cannot write a camera");
     CameraError::Storage(QueryError(error.fault()))
 }
 
 impl CameraActor {
-    /// Changes a camera in the database, then here.
+    /// Changes a camera in the database, then in memory. `change` gets the camera, if it exists, and whether
+    /// the camera limit leaves room for a new one.
     pub(super) fn change(
         &mut self,
         id: CameraId,
@@ -47,7 +48,7 @@ impl CameraActor {
         let changed = async move {
             let change = |known, room| change(known, room).map_err(ChangeError::Camera);
             let camera = store.change_camera(&id, max, change).await?;
-            // The database may know it though it was not told here yet.
+            // The database may already have a camera of which this actor has not been notified.
             let days = if is_known {
                 None
             } else {
@@ -61,8 +62,8 @@ impl CameraActor {
             let id = camera.camera_id.clone();
             match days {
                 None => {
-                    if let Some(id) = act.learn(camera, &[]) {
-                        act.tell(&id);
+                    if let Some(id) = act.apply(camera, &[]) {
+                        act.publish(&id);
                     }
                 }
                 Some(days) => act.register(camera, days),

@@ -1,10 +1,16 @@
-//! The cameras: who they are, what they saw last, how many events they had, whether they are active.
+//! Cameras: their metadata, their last event, their event counts and their activity.
 //!
-//! Owns what is known of each camera, in memory as in the database: the outbox writes what events tell of it in their own
-//! commit, this actor what people and sources say. Promises: counts are exact, in the local time zone, also over a
-//! restart; every change is told to the broker's states and to discovery. It does not publish: it says what is to stand.
+//! The `CameraActor` owns what is known about each camera, in memory and in the database. The outbox writes
+//! what an event changes in the event's own commit; this actor writes what people and sources change. It does
+//! not publish states itself: it sends what should be retained to the `RetainedActor`.
+//!
+//! It guarantees:
+//!
+//! - Counts are exact, use the local time zone and survive restarts.
+//! - Every change reaches the retained states and discovery.
 
 mod change;
+mod publish;
 mod state;
 mod tally;
 #[cfg(test)]
@@ -24,16 +30,15 @@ use chrono::Days;
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use self::{
-    change::storage,
+    change::storage_error,
     tally::{Tally, is_active},
 };
 use crate::{
     domain::{
         calendar::{Calendar, Day},
         camera::{Camera, CameraSighting, Thumbnail},
-        clock::{Clock, Timestamp},
+        clock::Clock,
         ids::CameraId,
-        retained::{Content, Group, Kind, Owner, Wanted},
         settings::MqttSettings,
     },
     lifecycle::{CrashGuard, stops_on_request},
@@ -49,44 +54,41 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Requests that may wait in the mailbox; facts are bounded by their senders.
+/// Maximum number of requests in the mailbox. Facts are limited by their senders.
 const MAILBOX: usize = 256;
 
-/// How often to look whether an activity is over or a day.
+/// How often to check whether an activity or the day has ended.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the events of a camera change is told at most so often: no more of it leaves (see the pace of
-/// [`retained`](crate::retained)), and under load it would be work for each event.
-const TELL_EVERY: Duration = Duration::from_millis(200);
-
-/// Days before this week are of no use to anybody here; they are kept a little for whoever looks into the database.
+/// How many days of counts are kept. Only those of this week are used; the others are for people who read the
+/// database.
 const KEEP_DAYS: u64 = 31;
 
-/// Whom the cameras tell.
+/// The actors that the `CameraActor` sends messages to.
 #[derive(Debug, Clone)]
 pub struct CameraPeers {
-    /// Told what is to stand of a camera's state.
+    /// Receives the state of one camera.
     pub retain: Recipient<Retain>,
-    /// The same, of all cameras.
+    /// Receives the states of all cameras.
     pub retain_all: Recipient<RetainAll>,
-    /// Told when something changes that discovery tells of.
+    /// Notified when something changes that discovery announces.
     pub discovery: Recipient<CamerasChanged>,
 }
 
-/// What is known of one camera.
+/// A camera with its counts and what was published last.
 #[derive(Debug)]
 struct Known {
     camera: Camera,
     tally: Tally,
-    /// The revision at which it was read with its counts: what an earlier one tells is among them, or of another camera of
-    /// the same name.
+    /// The revision at which the camera and its counts were read. An earlier revision is already included in
+    /// them, or belongs to a removed camera with the same id.
     read_at: i64,
-    /// Another one for each picture, also of the same event.
+    /// The version of the picture, which changes with every new picture, even one of the same event.
     picture: u64,
-    /// What was told last.
+    /// The activity that was published last.
     active: bool,
-    /// When something that an event changed was told last.
-    told_at: Option<Instant>,
+    /// When a change by an event was last published.
+    published_at: Option<Instant>,
 }
 
 /// See the module's documentation.
@@ -99,16 +101,17 @@ pub struct CameraActor {
     max_cameras: u32,
     peers: CameraPeers,
     cameras: BTreeMap<CameraId, Known>,
-    /// Those that have changed since they were told.
-    untold: BTreeSet<CameraId>,
-    /// Pictures that are to be noted.
-    pictures: BTreeMap<CameraId, Thumbnail>,
+    /// Cameras with changes that have not been published yet.
+    unpublished: BTreeSet<CameraId>,
+    /// The newest picture of each camera, not yet written to the database.
+    new_pictures: BTreeMap<CameraId, Thumbnail>,
     today: Day,
     _crash_guard: CrashGuard,
 }
 
 impl CameraActor {
-    /// Reads what is known of the cameras. Takes their number in time, not that of their events.
+    /// Reads all cameras from the database. The time this takes depends on the number of cameras, not of
+    /// events.
     pub async fn open(
         store: Store,
         settings: Arc<MqttSettings>,
@@ -126,7 +129,7 @@ impl CameraActor {
             (camera.camera_id.clone(), Known::new(camera, tally))
         };
         let cameras = store.list_cameras().await?.into_iter().map(known).collect();
-        let (untold, pictures) = (BTreeSet::new(), BTreeMap::new());
+        let (unpublished, new_pictures) = (BTreeSet::new(), BTreeMap::new());
         Ok(Self {
             store,
             settings,
@@ -135,8 +138,8 @@ impl CameraActor {
             max_cameras,
             peers,
             cameras,
-            untold,
-            pictures,
+            unpublished,
+            new_pictures,
             today,
             _crash_guard: CrashGuard::new("cameras", crashed),
         })
@@ -149,73 +152,9 @@ impl CameraActor {
         Some(CameraView { camera, events_today: counts.today, events_this_week: counts.this_week })
     }
 
-    /// What is to stand of a camera's state.
-    fn group(&mut self, id: &CameraId, now: Timestamp) -> Group {
-        let Some(known) = self.cameras.get_mut(id) else {
-            let name = Arc::from(id.as_str());
-            return Group { kind: Kind::State, name, wanted: Vec::new(), former: Vec::new() };
-        };
-        let counts = known.tally.counts(self.calendar, now);
-        known.active = is_active(&known.camera, self.settings.activity_seconds, now);
-        state::group(&known.camera, counts, known.active, known.picture, &self.settings)
-    }
-
-    /// Tells of a camera: at once, unless that was done lately; then in a while, whatever changes until then in one.
-    fn tell_soon(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
-        let now = Instant::now();
-        let Some(known) = self.cameras.get_mut(id) else { return };
-        if known.told_at.is_none_or(|told_at| told_at + TELL_EVERY <= now) {
-            known.told_at = Some(now);
-            self.tell(id);
-            return;
-        }
-        if self.untold.is_empty() {
-            ctx.run_later(TELL_EVERY, Self::tell_untold);
-        }
-        self.untold.insert(id.clone());
-    }
-
-    fn tell_untold(&mut self, _: &mut Context<Self>) {
-        for id in std::mem::take(&mut self.untold) {
-            if let Some(known) = self.cameras.get_mut(&id) {
-                known.told_at = Some(Instant::now());
-                self.tell(&id);
-            }
-        }
-    }
-
-    fn tell(&mut self, id: &CameraId) {
-        let group = self.group(id, (self.clock)());
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "one for each camera of a commit, a request or a second"
-        )]
-        self.peers.retain.do_send(Retain { owner: Owner::Cameras, group });
-    }
-
-    fn tell_all(&mut self) {
-        let (now, ids) = ((self.clock)(), self.cameras.keys().cloned().collect::<Vec<_>>());
-        let mut groups: Vec<_> = ids.iter().map(|id| self.group(id, now)).collect();
-        // The connection publishes it; it is to be cleared where it is not used any more.
-        let (topic, content) = (self.settings.availability_topic(), Content::External { stays: true });
-        let availability = Wanted { topic, content };
-        let name = Arc::from("/availability");
-        groups.push(Group { kind: Kind::State, name, wanted: vec![availability], former: Vec::new() });
-        #[expect(clippy::disallowed_methods, reason = "one at the start, a change of settings or a new day")]
-        self.peers.retain_all.do_send(RetainAll { owner: Owner::Cameras, groups });
-    }
-
-    fn tell_discovery(&self, changes: CamerasChanged) {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "one for each request, or commit that changes a camera"
-        )]
-        self.peers.discovery.do_send(changes);
-    }
-
-    /// Takes in what the database held of a camera at some time; what is known newer is passed over. Answers whose
-    /// state is to be told.
-    fn learn(&mut self, camera: Camera, days: &[(Day, u64)]) -> Option<CameraId> {
+    /// Applies a camera as the database had it at some time, unless a newer revision is known. Returns the
+    /// camera whose state must be published.
+    fn apply(&mut self, camera: Camera, days: &[(Day, u64)]) -> Option<CameraId> {
         let now = (self.clock)();
         let id = camera.camera_id.clone();
         let known = self.cameras.get_mut(&id)?;
@@ -226,28 +165,28 @@ impl CameraActor {
             known.tally.count(days, now);
         }
         if camera.revision > known.camera.revision {
-            let announced = !same_announcement(&camera, &known.camera);
+            let must_announce = !same_announcement(&camera, &known.camera);
             known.camera = camera;
-            if announced {
+            if must_announce {
                 let changed = vec![known.camera.clone()];
-                self.tell_discovery(CamerasChanged { changed, ..CamerasChanged::default() });
+                self.notify_discovery(CamerasChanged { changed, ..CamerasChanged::default() });
             }
         }
         Some(id)
     }
 
-    /// Takes in a camera that was not known here.
+    /// Adds a camera that this actor did not know.
     fn register(&mut self, camera: Camera, days: BTreeMap<Day, u64>) {
         let id = camera.camera_id.clone();
         let tally = Tally::new(days, Some((self.clock)()));
         self.cameras.insert(id.clone(), Known::new(camera.clone(), tally));
-        self.tell(&id);
-        self.tell_discovery(CamerasChanged { changed: vec![camera], ..CamerasChanged::default() });
+        self.publish(&id);
+        self.notify_discovery(CamerasChanged { changed: vec![camera], ..CamerasChanged::default() });
     }
 
-    /// Takes in cameras that are not known here, as the database has them: new ones, unless they were removed since that
-    /// commit, or removed and registered anew.
-    fn meet(&mut self, new: Vec<CameraSighting>, ctx: &mut Context<Self>) {
+    /// Adds the new cameras of a commit as the database has them now: a camera may have been removed since
+    /// the commit, or removed and registered again.
+    fn register_new(&mut self, new: Vec<CameraSighting>, ctx: &mut Context<Self>) {
         let (store, monday) = (self.store.clone(), Calendar::monday(self.today));
         let ids: Vec<_> = new.iter().map(|seen| seen.camera.camera_id.clone()).collect();
         let found = async move {
@@ -256,10 +195,7 @@ impl CameraActor {
         };
         ctx.wait(found.into_actor(self).map(|found, act, _| {
             let (found, mut days) = found.unwrap_or_else(|error| {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "whether a new camera is still there could not be read; taken for yes"
-                );
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot check whether new cameras still exist; assuming that they do");
                 let as_seen = |CameraSighting { camera, days }: CameraSighting| {
                     let id = camera.camera_id.clone();
                     (camera, (id, days.into_iter().collect()))
@@ -268,31 +204,34 @@ impl CameraActor {
             });
             for camera in found {
                 let days = days.remove(&camera.camera_id).unwrap_or_default();
-                tracing::info!(camera_id = %camera.camera_id, camera_name = camera.camera_name, "new camera");
+                tracing::info!(camera_id = %camera.camera_id, camera_name = camera.camera_name, "camera registered");
                 act.register(camera, days);
             }
         }));
     }
 
-    /// Notes the pictures that came; those that come meanwhile wait, and of each camera only the newest.
-    fn note_pictures(&mut self, ctx: &mut Context<Self>) {
-        let (store, pictures) = (self.store.clone(), std::mem::take(&mut self.pictures));
-        let noted = async move { store.note_pictures(&pictures).await };
-        ctx.wait(noted.into_actor(self).map(|noted, act, ctx| match noted {
-            Ok(noted) => {
-                for camera in noted {
+    /// Writes the new pictures to the database. Later ones wait until this is done; only the newest of each
+    /// camera is kept.
+    fn write_pictures(&mut self, ctx: &mut Context<Self>) {
+        let (store, pictures) = (self.store.clone(), std::mem::take(&mut self.new_pictures));
+        let written = async move { store.note_pictures(&pictures).await };
+        ctx.wait(written.into_actor(self).map(|written, act, ctx| match written {
+            Ok(changed) => {
+                for camera in changed {
                     if let Some(known) = act.cameras.get_mut(&camera.camera_id) {
                         known.picture += 1;
-                        if let Some(id) = act.learn(camera, &[]) {
-                            act.tell_soon(&id, ctx);
+                        if let Some(id) = act.apply(camera, &[]) {
+                            act.publish_soon(&id, ctx);
                         }
                     }
                 }
             }
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "new pictures are not shown as their cameras' newest"
-            ),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot write new pictures; their cameras keep the previous ones"
+                );
+            }
         }));
     }
 
@@ -301,16 +240,16 @@ impl CameraActor {
         let today = self.calendar.day(now);
         if today != self.today {
             self.today = today;
-            self.tell_all();
+            self.publish_all();
             self.forget_old_days(ctx);
             return;
         }
         let activity_seconds = self.settings.activity_seconds;
-        let flipped = |known: &Known| is_active(&known.camera, activity_seconds, now) != known.active;
+        let has_flipped = |known: &Known| is_active(&known.camera, activity_seconds, now) != known.active;
         let ids: Vec<_> =
-            self.cameras.iter().filter(|(_, known)| flipped(known)).map(|(id, _)| id.clone()).collect();
+            self.cameras.iter().filter(|(_, known)| has_flipped(known)).map(|(id, _)| id.clone()).collect();
         for id in ids {
-            self.tell(&id);
+            self.publish(&id);
         }
     }
 
@@ -321,7 +260,7 @@ impl CameraActor {
             if let Err(error) = deleted {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "old counts could not be removed; tried again tomorrow"
+                    "cannot remove old counts; retrying tomorrow"
                 );
             }
         }));
@@ -330,11 +269,11 @@ impl CameraActor {
 
 impl Known {
     fn new(camera: Camera, tally: Tally) -> Self {
-        Self { read_at: camera.revision, camera, tally, picture: 0, active: false, told_at: None }
+        Self { read_at: camera.revision, camera, tally, picture: 0, active: false, published_at: None }
     }
 }
 
-/// Whether discovery says the same of both.
+/// Returns whether discovery announces the same for both.
 fn same_announcement(a: &Camera, b: &Camera) -> bool {
     let format = |camera: &Camera| camera.thumbnail.map(|thumbnail| thumbnail.format);
     (&a.camera_name, &a.source_type, a.is_doorbell, a.enabled, &a.event_types, format(a))
@@ -347,10 +286,10 @@ impl Actor for CameraActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_interval(TICK, Self::tick);
-        self.tell_all();
+        self.publish_all();
         let changed = self.cameras.values().map(|known| known.camera.clone()).collect();
-        self.tell_discovery(CamerasChanged { all: true, changed, gone: Vec::new() });
-        tracing::info!(cameras = self.cameras.len(), time_zone = self.calendar.zone(), "cameras known");
+        self.notify_discovery(CamerasChanged { all: true, changed, gone: Vec::new() });
+        tracing::info!(cameras = self.cameras.len(), time_zone = self.calendar.zone(), "cameras loaded");
     }
 }
 
@@ -363,12 +302,12 @@ impl Handler<CamerasSeen> for CameraActor {
         let is_known = |seen: &CameraSighting| self.cameras.contains_key(&seen.camera.camera_id);
         let (known, new): (Vec<_>, Vec<_>) = seen.into_iter().partition(is_known);
         for CameraSighting { camera, days } in known {
-            if let Some(id) = self.learn(camera, &days) {
-                self.tell_soon(&id, ctx);
+            if let Some(id) = self.apply(camera, &days) {
+                self.publish_soon(&id, ctx);
             }
         }
         if !new.is_empty() {
-            self.meet(new, ctx);
+            self.register_new(new, ctx);
         }
     }
 }
@@ -377,11 +316,12 @@ impl Handler<ThumbnailStored> for CameraActor {
     type Result = ();
 
     fn handle(&mut self, ThumbnailStored { camera_id, thumbnail }: ThumbnailStored, ctx: &mut Self::Context) {
-        if self.pictures.is_empty() {
-            // After whatever is in the mailbox already.
-            ctx.spawn(actix::fut::ready(()).into_actor(self).map(|(), act, ctx| act.note_pictures(ctx)));
+        if self.new_pictures.is_empty() {
+            // Runs after the messages that are already in the mailbox, so that all their pictures
+            // are written together.
+            ctx.spawn(actix::fut::ready(()).into_actor(self).map(|(), act, ctx| act.write_pictures(ctx)));
         }
-        let newest = self.pictures.entry(camera_id).or_insert(thumbnail);
+        let newest = self.new_pictures.entry(camera_id).or_insert(thumbnail);
         if !thumbnail.is_older_than(newest) {
             *newest = thumbnail;
         }
@@ -393,7 +333,7 @@ impl Handler<SettingsChanged> for CameraActor {
 
     fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, _: &mut Self::Context) {
         self.settings = settings;
-        self.tell_all();
+        self.publish_all();
     }
 }
 
@@ -452,15 +392,15 @@ impl Handler<DeleteCamera> for CameraActor {
 
     fn handle(&mut self, DeleteCamera(id): DeleteCamera, _: &mut Self::Context) -> Self::Result {
         let (store, gone) = (self.store.clone(), id.clone());
-        let deleted = async move { store.delete_camera(&gone).await.map_err(storage) };
+        let deleted = async move { store.delete_camera(&gone).await.map_err(storage_error) };
         AtomicResponse::new(Box::pin(deleted.into_actor(self).map(move |deleted, act, _| {
             if !deleted? {
                 return Err(CameraError::Unknown);
             }
             act.cameras.remove(&id);
-            // First discovery, so that nobody listens any more when the states go.
-            act.tell_discovery(CamerasChanged { gone: vec![id.clone()], ..CamerasChanged::default() });
-            act.tell(&id);
+            // Discovery comes first, so that Home Assistant no longer uses the states when they are cleared.
+            act.notify_discovery(CamerasChanged { gone: vec![id.clone()], ..CamerasChanged::default() });
+            act.publish(&id);
             tracing::info!(camera_id = %id, "camera removed");
             Ok(())
         })))

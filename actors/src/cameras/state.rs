@@ -1,4 +1,4 @@
-//! The payloads of a camera's state topics. Pure.
+//! The payloads of a camera's state topics.
 
 use std::sync::Arc;
 
@@ -48,18 +48,20 @@ struct Activity<'a> {
     last_event_at: Option<String>,
 }
 
-/// Everything that is to stand of a camera's state; nothing but its newest event, when it is not enabled.
+/// Returns all retained messages of a camera's state. If the camera is disabled, that is at most its latest
+/// event.
 ///
-/// `picture` is the version of its thumbnail: another one when the same event got another picture.
+/// `picture` is the version of its picture, which changes when the same event gets another one.
 pub fn group(camera: &Camera, counts: Counts, active: bool, picture: u64, settings: &MqttSettings) -> Group {
     let mut wanted =
         if camera.enabled { wanted(camera, counts, active, picture, settings) } else { Vec::new() };
     if settings.retain_messages {
-        // The outbox publishes it, whether the camera is enabled or not; it is to go with the camera.
-        let content = Content::External { stays: false };
+        // The outbox publishes the event, even of a disabled camera. It is listed here so that it is cleared
+        // with the camera.
+        let content = Content::External { kept_on_leave: false };
         wanted.push(Wanted { topic: settings.topic_prefix.event(&camera.camera_id), content });
     }
-    Group { kind: Kind::State, name: Arc::from(camera.camera_id.as_str()), wanted, former: Vec::new() }
+    Group { kind: Kind::State, name: Arc::from(camera.camera_id.as_str()), wanted, previous: Vec::new() }
 }
 
 fn wanted(
@@ -126,7 +128,7 @@ fn activity(camera: &Camera, active: bool) -> Activity<'_> {
 
 fn json(payload: &impl Serialize) -> Content {
     let text = serde_json::to_vec(payload).expect("texts and numbers always serialize");
-    // It is kept until the next one: without the room that it grew into.
+    // The payload is kept in memory until the next one, so drop the spare capacity.
     Content::Bytes(text.into_boxed_slice().into())
 }
 
@@ -166,25 +168,38 @@ mod tests {
     }
 
     #[test]
-    fn the_states_of_a_camera() {
+    fn a_camera_has_a_payload_for_each_state_topic() {
         let umlauts = |count| "ü".repeat(count);
         let expected = [
             (
                 "liveobject/camera/front_door/status",
-                r#"{"camera_id":"front_door","camera_name":"Front Door","status":"online","source_type":"rtsp","last_updated":"2026-05-28T20:26:40Z"}"#.to_owned(),
+                concat!(
+                    r#"{"camera_id":"front_door","camera_name":"Front Door","status":"online","#,
+                    r#""source_type":"rtsp","last_updated":"2026-05-28T20:26:40Z"}"#
+                )
+                .to_owned(),
             ),
             (
                 "liveobject/camera/front_door/activity",
-                r#"{"camera_id":"front_door","state":"ON","last_event_at":"2026-05-28T20:28:20Z"}"#.to_owned(),
+                r#"{"camera_id":"front_door","state":"ON","last_event_at":"2026-05-28T20:28:20Z"}"#
+                    .to_owned(),
             ),
             (
                 "liveobject/camera/front_door/counts",
-                r#"{"camera_id":"front_door","camera_name":"Front Door","events_today":3,"events_this_week":9,"last_updated":"2026-05-28T20:28:21Z"}"#.to_owned(),
+                concat!(
+                    r#"{"camera_id":"front_door","camera_name":"Front Door","events_today":3,"#,
+                    r#""events_this_week":9,"last_updated":"2026-05-28T20:28:21Z"}"#
+                )
+                .to_owned(),
             ),
             (
                 "liveobject/camera/front_door/last_event",
                 format!(
-                    r#"{{"camera_id":"front_door","camera_name":"Front Door","event_id":"e1","timestamp":"2026-05-28T20:28:20Z","description_snippet":"Person {}","smart_detection_type":null}}"#,
+                    concat!(
+                        r#"{{"camera_id":"front_door","camera_name":"Front Door","event_id":"e1","#,
+                        r#""timestamp":"2026-05-28T20:28:20Z","description_snippet":"Person {}","#,
+                        r#""smart_detection_type":null}}"#
+                    ),
                     umlauts(93)
                 ),
             ),
@@ -195,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_that_saw_nothing_has_no_last_event() {
+    fn a_camera_without_events_has_no_last_event() {
         let camera = Camera::new(CameraId::parse("c").unwrap(), clock::from_micros(0));
         let topics: Vec<_> =
             payloads(&camera, &MqttSettings::defaults("c")).into_iter().map(|(topic, _)| topic).collect();
@@ -206,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_that_is_not_enabled_has_no_state() {
+    fn a_disabled_camera_has_no_state() {
         let camera = Camera { enabled: false, ..camera() };
         assert_eq!(payloads(&camera, &MqttSettings::defaults("c")), []);
         let settings = MqttSettings { retain_messages: true, ..MqttSettings::defaults("c") };

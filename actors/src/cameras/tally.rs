@@ -1,4 +1,4 @@
-//! What is known of one camera at this moment: its counts, and whether it is active. Pure: time is given.
+//! The event counts of a camera, and whether it is active. Time is passed in.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,32 +8,32 @@ use crate::domain::{
     clock::Timestamp,
 };
 
-/// How many events a camera had on which day, from this week's Monday on.
+/// The number of events of a camera per day, since Monday of this week.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     days: BTreeMap<Day, u64>,
-    /// When the newest event was counted.
+    /// When an event was last counted.
     counted_at: Option<Timestamp>,
 }
 
-/// The counts of one moment.
+/// The counts at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Events that happened today.
     pub today: u64,
     /// Events that happened since Monday.
     pub this_week: u64,
-    /// When one of both changed last.
+    /// When one of the counts last changed.
     pub changed_at: Timestamp,
 }
 
 impl Tally {
-    /// The tally of what the database has.
+    /// Creates a tally from the counts in the database.
     pub fn new(days: BTreeMap<Day, u64>, counted_at: Option<Timestamp>) -> Self {
         Self { days, counted_at }
     }
 
-    /// So many events have happened on these days, in all.
+    /// Sets the total counts of these days.
     pub fn count(&mut self, days: &[(Day, u64)], at: Timestamp) {
         for (day, count) in days {
             self.days.insert(*day, *count);
@@ -41,7 +41,7 @@ impl Tally {
         self.counted_at = self.counted_at.max(Some(at));
     }
 
-    /// The counts as they are at `now`. Days before this week's Monday are forgotten.
+    /// Returns the counts at `now`, and discards the days before Monday of this week.
     pub fn counts(&mut self, calendar: Calendar, now: Timestamp) -> Counts {
         let today = calendar.day(now);
         let monday = Calendar::monday(today);
@@ -55,7 +55,7 @@ impl Tally {
     }
 }
 
-/// Whether the camera saw something within so many seconds before `now`.
+/// Returns whether the camera had an event within the last `activity_seconds` before `now`.
 pub fn is_active(camera: &Camera, activity_seconds: u32, now: Timestamp) -> bool {
     let lasts = Duration::from_secs(activity_seconds.into());
     camera.last_event.as_ref().is_some_and(|last| last.happened_at + lasts > now)
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counts_changed_with_the_newest_event_or_at_midnight() {
+    fn the_time_of_change_is_that_of_the_last_count_or_midnight() {
         let calendar = Calendar::named("UTC").unwrap();
         let mut tally = Tally::default();
         tally.count(&[("2026-11-24".parse().unwrap(), 1)], at("2026-11-24T12:00:00Z"));

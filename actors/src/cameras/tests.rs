@@ -1,5 +1,5 @@
-//! The actor with a real database, a clock that the test sets, and peers that record. All happens in the past, where the
-//! commits of the log leave an event's time as it is.
+//! The actor with a real database, a clock that the test sets, and recorders as peers. All events are in the
+//! past, where a commit does not change their time.
 
 use std::{cell::Cell, future::Future};
 
@@ -10,9 +10,14 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    EventInput,
     domain::{
-        camera::CameraStatus, camera_update::CameraUpdate, settings::SettingsChange, topic::TopicPrefix,
+        camera::CameraStatus,
+        camera_update::CameraUpdate,
+        clock::Timestamp,
+        event::EventInput,
+        retained::{Content, Group},
+        settings::SettingsChange,
+        topic::TopicPrefix,
     },
     store::{Batch, CommitContext},
     testing::{Recorded, Recorder, commit_context, settle},
@@ -44,7 +49,7 @@ fn id(text: &str) -> CameraId {
     CameraId::parse(text).unwrap()
 }
 
-/// An actor, and what it told.
+/// An actor, and the messages that it sent.
 struct Scene {
     actor: Addr<CameraActor>,
     states: Recorded<Retain>,
@@ -52,7 +57,7 @@ struct Scene {
     discovery: Recorded<CamerasChanged>,
 }
 
-/// A database, and a place on earth.
+/// A database and a time zone.
 struct Home {
     store: Store,
     calendar: Calendar,
@@ -88,7 +93,7 @@ impl Home {
         Scene { actor, states, all_states, discovery }
     }
 
-    /// Commits an event of the camera `door`, which has this id and happened then.
+    /// Commits an event of the camera `door` with this id and time.
     async fn commit(&self, event_id: &str, happened_at: &str) -> CamerasSeen {
         let event = EventInput {
             event_id: Some(event_id.to_owned()),
@@ -109,21 +114,21 @@ impl Scene {
         self.actor.send(GetCamera(id("door"))).await.unwrap()
     }
 
-    /// Today's and this week's events of the camera.
+    /// Returns the camera's events of today and of this week.
     async fn counts(&self) -> (u64, u64) {
         let view = self.view().await.unwrap();
         (view.events_today, view.events_this_week)
     }
 
-    async fn saw(&self, saw: CamerasSeen) {
-        self.actor.send(saw).await.unwrap();
-        // After what it has to look up for that.
+    async fn apply(&self, seen: CamerasSeen) {
+        self.actor.send(seen).await.unwrap();
+        // Wait until it has read new cameras from the database.
         self.view().await;
         settle().await;
     }
 
-    /// The state of this name that was told last, of all cameras or of one.
-    fn told(&self, name: &str) -> Option<Value> {
+    /// Returns the latest payload of the state with this name.
+    fn published(&self, name: &str) -> Option<Value> {
         let all = self.all_states.take().into_iter().flat_map(|all| all.groups);
         let groups: Vec<_> = all.chain(self.states.take().into_iter().map(|one| one.group)).collect();
         groups.iter().rev().find_map(|group| payload(group, name))
@@ -137,7 +142,7 @@ fn payload(group: &Group, name: &str) -> Option<Value> {
 }
 
 #[actix::test]
-async fn after_a_start_all_is_as_the_database_has_it() {
+async fn a_start_publishes_the_states_in_the_database() {
     let home = Home::new().await;
     // A Sunday, a Monday and a Tuesday.
     for (event, happened_at) in [
@@ -159,11 +164,11 @@ async fn after_a_start_all_is_as_the_database_has_it() {
     let announced = scene.discovery.take();
     assert!(announced.len() == 1 && announced[0].all && announced[0].changed.len() == 1);
     let scene = home.start("2025-06-03T12:05:00Z").await;
-    assert_eq!(scene.told("activity").unwrap()["state"], "OFF");
+    assert_eq!(scene.published("activity").unwrap()["state"], "OFF");
 }
 
 #[actix::test]
-async fn counts_begin_anew_at_the_local_midnight_and_on_the_local_monday() {
+async fn counts_restart_at_local_midnight_and_on_the_local_monday() {
     // In Berlin that Sunday had 23 hours.
     for (zone, monday, tuesday) in [
         ("UTC", "2025-03-31T00:00:00Z", "2025-04-01T00:00:00Z"),
@@ -178,26 +183,26 @@ async fn counts_begin_anew_at_the_local_midnight_and_on_the_local_monday() {
         home.commit("e1", &(monday - second).to_rfc3339()).await;
         home.commit("e2", &monday.to_rfc3339()).await;
         let scene = home.start(&(monday - second).to_rfc3339()).await;
-        assert_eq!(scene.told("counts").unwrap()["events_this_week"], 1, "{zone}: Sunday");
+        assert_eq!(scene.published("counts").unwrap()["events_this_week"], 1, "{zone}: Sunday");
         for (now, expected) in [(monday, [1, 1]), (tuesday - second, [1, 1]), (tuesday, [0, 1])] {
             NOW.set(now);
             assert_eq!(scene.counts().await, (expected[0], expected[1]), "{zone}: {now}");
             if now == tuesday - second {
                 continue;
             }
-            let told = || async {
-                let counts = scene.told("counts");
+            let published = || async {
+                let counts = scene.published("counts");
                 counts.is_some_and(|counts| {
                     counts["events_today"] == expected[0] && counts["events_this_week"] == expected[1]
                 })
             };
-            wait_until(&format!("{zone}: a new day is told"), told).await;
+            wait_until(&format!("{zone}: the counts of a new day are published"), published).await;
         }
     }
 }
 
 #[actix::test]
-async fn old_counts_are_forgotten_and_those_of_this_week_are_not() {
+async fn old_counts_are_removed_and_those_of_this_week_are_kept() {
     let home = Home::new().await;
     home.commit("old", "2025-05-01T12:00:00Z").await;
     home.commit("e1", "2025-06-02T12:00:00Z").await;
@@ -208,108 +213,111 @@ async fn old_counts_are_forgotten_and_those_of_this_week_are_not() {
         let days = home.store.days_since(day("2025-01-01")).await.unwrap();
         days[&id("door")] == BTreeMap::from([(day("2025-06-02"), 1)])
     };
-    wait_until("what is older than a month is gone", forgotten).await;
+    wait_until("counts older than a month are removed", forgotten).await;
     assert_eq!(scene.counts().await, (0, 1));
 }
 
 #[actix::test]
-async fn an_activity_ends_by_itself() {
+async fn an_activity_ends_without_another_event() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
-    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
-    assert_eq!(scene.told("activity").unwrap()["state"], "ON");
+    scene.apply(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    assert_eq!(scene.published("activity").unwrap()["state"], "ON");
     NOW.set(at("2025-06-03T12:05:00Z"));
-    let over = || async { scene.told("activity").is_some_and(|activity| activity["state"] == "OFF") };
-    wait_until("OFF is told", over).await;
+    let over = || async { scene.published("activity").is_some_and(|activity| activity["state"] == "OFF") };
+    wait_until("OFF is published", over).await;
     tokio::time::sleep(TICK).await;
-    assert_eq!(scene.told("activity"), None, "it is told once");
+    assert_eq!(scene.published("activity"), None, "it is published only once");
 }
 
 #[actix::test]
-async fn a_late_event_counts_on_its_day_and_is_not_the_last_one() {
+async fn a_late_event_counts_on_its_day_and_is_not_the_last_event() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
-    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
-    scene.saw(home.commit("late", "2025-06-02T12:00:00Z").await).await;
+    scene.apply(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    scene.apply(home.commit("late", "2025-06-02T12:00:00Z").await).await;
     assert_eq!(scene.counts().await, (1, 2));
-    let last = || async { scene.told("last_event").is_some_and(|last| last["event_id"] == "e1") };
-    wait_until("the last event is told", last).await;
+    let last = || async { scene.published("last_event").is_some_and(|last| last["event_id"] == "e1") };
+    wait_until("the last event is published", last).await;
 }
 
 #[actix::test]
-async fn a_new_name_is_told_to_everybody_and_an_older_state_to_nobody() {
+async fn a_new_name_is_published_and_an_older_state_is_not() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
     let first = home.commit("e1", "2025-06-03T12:00:00Z").await;
-    scene.saw(first.clone()).await;
+    scene.apply(first.clone()).await;
     let names = || {
-        let told = scene.discovery.take().into_iter().flat_map(|change| change.changed);
-        told.map(|camera| camera.camera_name).collect::<Vec<_>>()
+        let changed = scene.discovery.take().into_iter().flat_map(|change| change.changed);
+        changed.map(|camera| camera.camera_name).collect::<Vec<_>>()
     };
     assert_eq!(names(), ["Door of e1"]);
     let second = home.commit("e2", "2025-06-03T12:00:01Z").await;
     let update = CameraUpdate { camera_name: Some("Gate".to_owned()), ..CameraUpdate::default() };
     let view = scene.actor.send(PutCamera { camera_id: id("door"), update }).await.unwrap().unwrap();
     assert_eq!(view.camera.camera_name, "Gate");
-    // What a commit told before comes after.
-    scene.saw(second).await;
-    assert_eq!(scene.told("status").unwrap()["camera_name"], "Gate");
+    // The message of an earlier commit arrives late.
+    scene.apply(second).await;
+    assert_eq!(scene.published("status").unwrap()["camera_name"], "Gate");
     assert_eq!(names(), ["Gate"]);
-    assert_eq!(scene.counts().await, (2, 2), "but it counts");
-    scene.saw(first).await;
-    let again = || async { scene.told("status").is_some_and(|status| status["camera_name"] == "Gate") };
-    wait_until("it is told again with the new name", again).await;
+    assert_eq!(scene.counts().await, (2, 2), "but the event counts");
+    scene.apply(first).await;
+    let again = || async { scene.published("status").is_some_and(|status| status["camera_name"] == "Gate") };
+    wait_until("the state is published again with the new name", again).await;
 }
 
 #[actix::test]
-async fn what_many_events_change_is_told_in_one_and_the_newest_last() {
+async fn changes_of_many_events_are_combined_and_the_newest_is_published_last() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
-    scene.saw(home.commit("e0", "2025-06-03T12:00:00Z").await).await;
-    let mut saws = Vec::new();
+    scene.apply(home.commit("e0", "2025-06-03T12:00:00Z").await).await;
+    let mut commits = Vec::new();
     for number in 1..=50 {
-        saws.push(home.commit(&format!("e{number}"), &format!("2025-06-03T12:00:{number:02}Z")).await);
+        commits.push(home.commit(&format!("e{number}"), &format!("2025-06-03T12:00:{number:02}Z")).await);
     }
     scene.states.take();
     let start = Instant::now();
-    for saw in saws {
-        scene.actor.send(saw).await.unwrap();
+    for seen in commits {
+        scene.actor.send(seen).await.unwrap();
     }
-    let (mut told, mut last) = (0, None);
+    let (mut published, mut last) = (0, None);
     while last.as_ref().is_none_or(|last| last != "e50") {
-        assert!(start.elapsed() < Duration::from_secs(5), "the newest is told; the last one was {last:?}");
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "the newest event is published; the last one was {last:?}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
         for Retain { group, .. } in scene.states.take() {
-            told += 1;
+            published += 1;
             last = payload(&group, "last_event").map(|last| last["event_id"].clone());
         }
     }
-    // The first one at once, the others when that is over.
+    // The first change is published at once, the others after the interval.
     assert!(
-        told <= 2 + start.elapsed().as_millis() / TELL_EVERY.as_millis(),
-        "{told} in {:?}",
+        published <= 2 + start.elapsed().as_millis() / publish::PUBLISH_EVERY.as_millis(),
+        "{published} messages in {:?}",
         start.elapsed()
     );
 }
 
 #[actix::test]
-async fn a_camera_that_was_changed_before_its_first_event_was_told_has_its_counts() {
+async fn a_camera_changed_before_its_first_event_is_reported_has_its_counts() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
-    let saw = home.commit("e1", "2025-06-03T12:00:00Z").await;
+    let seen = home.commit("e1", "2025-06-03T12:00:00Z").await;
     let update = CameraUpdate { is_doorbell: Some(true), ..CameraUpdate::default() };
     let view = scene.actor.send(PutCamera { camera_id: id("door"), update }).await.unwrap().unwrap();
     assert_eq!((view.camera.camera_name.as_str(), view.events_today), ("Door of e1", 1));
-    scene.saw(saw).await;
+    scene.apply(seen).await;
     assert_eq!(scene.counts().await, (1, 1));
     assert!(scene.view().await.unwrap().camera.is_doorbell);
 }
 
 #[actix::test]
-async fn a_status_that_is_said_again_changes_nothing() {
+async fn setting_the_same_status_again_changes_nothing() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
-    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    scene.apply(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
     let set = |status| SetCameraStatus { camera_id: id("door"), status };
     let first = scene.actor.send(set(CameraStatus::Offline)).await.unwrap().unwrap().camera;
     NOW.set(at("2025-06-03T13:00:00Z"));
@@ -320,7 +328,7 @@ async fn a_status_that_is_said_again_changes_nothing() {
 }
 
 #[actix::test]
-async fn no_more_cameras_are_known_than_may_be() {
+async fn no_camera_is_registered_above_the_limit() {
     let mut home = Home::new().await;
     home.max_cameras = 2;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -329,7 +337,7 @@ async fn no_more_cameras_are_known_than_may_be() {
     assert!(put("a").await.unwrap().is_ok());
     assert!(put("b").await.unwrap().is_ok());
     assert_eq!(put("c").await.unwrap(), Err(CameraError::TooMany { max: 2 }));
-    assert!(put("b").await.unwrap().is_ok(), "it is known");
+    assert!(put("b").await.unwrap().is_ok(), "it is registered already");
     scene.actor.send(DeleteCamera(id("a"))).await.unwrap().unwrap();
     assert!(put("c").await.unwrap().is_ok());
     let known = scene.actor.send(ListCameras).await.unwrap();
@@ -337,10 +345,10 @@ async fn no_more_cameras_are_known_than_may_be() {
 }
 
 #[actix::test]
-async fn discovery_hears_first_that_a_camera_is_gone() {
+async fn discovery_is_notified_of_a_removed_camera_before_its_state_is_cleared() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
-    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    scene.apply(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
     let _before = (scene.discovery.take(), scene.states.take());
     scene.actor.send(DeleteCamera(id("door"))).await.unwrap().unwrap();
     settle().await;
@@ -354,15 +362,15 @@ async fn discovery_hears_first_that_a_camera_is_gone() {
 async fn a_camera_removed_while_an_event_was_committed_does_not_come_back() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
-    scene.saw(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    scene.apply(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
     let committed = home.commit("e2", "2025-06-03T12:00:01Z").await;
     scene.actor.send(DeleteCamera(id("door"))).await.unwrap().unwrap();
-    scene.saw(committed).await;
+    scene.apply(committed).await;
     assert_eq!(scene.view().await, None);
 }
 
 #[actix::test]
-async fn what_is_told_late_of_a_removed_camera_is_not_the_new_ones_of_its_name() {
+async fn late_reports_of_a_removed_camera_do_not_affect_a_new_one_with_its_id() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
     let mut late = Vec::new();
@@ -376,24 +384,24 @@ async fn what_is_told_late_of_a_removed_camera_is_not_the_new_ones_of_its_name()
     }
     assert!(home.store.delete_camera(&id("door")).await.unwrap());
     late.push(home.commit("new", "2025-06-03T12:00:04Z").await);
-    for saw in late {
-        scene.saw(saw).await;
+    for seen in late {
+        scene.apply(seen).await;
         let view = scene.view().await.unwrap();
         assert_eq!(view.camera.last_event.unwrap().event_id.as_str(), "new");
         assert_eq!((view.events_today, view.events_this_week), (1, 1));
     }
-    scene.saw(home.commit("newer", "2025-06-03T12:00:05Z").await).await;
-    let newer = || async { scene.told("last_event").is_some_and(|last| last["event_id"] == "newer") };
-    wait_until("the newest event is told", newer).await;
+    scene.apply(home.commit("newer", "2025-06-03T12:00:05Z").await).await;
+    let newer = || async { scene.published("last_event").is_some_and(|last| last["event_id"] == "newer") };
+    wait_until("the newest event is published", newer).await;
     assert_eq!(scene.counts().await, (2, 2));
 }
 
 #[actix::test]
-async fn other_settings_tell_everything_again() {
+async fn new_settings_publish_everything_again() {
     let home = Home::new().await;
     home.commit("e1", "2025-06-03T12:00:00Z").await;
     let scene = home.start("2025-06-03T12:00:30Z").await;
-    assert_eq!(scene.told("activity").unwrap()["state"], "ON");
+    assert_eq!(scene.published("activity").unwrap()["state"], "ON");
     let settings = MqttSettings {
         topic_prefix: TopicPrefix::parse("house").unwrap(),
         activity_seconds: 20,

@@ -1,9 +1,9 @@
 //! The connection: one MQTT session over one network connection.
 //!
-//! The actor owns the MQTT client for the duration of the session. It never reconnects: when the connection is lost, the
-//! broker stops responding, or the client fails or panics, the actor reports the reason and ends. No state survives. It
-//! publishes `online` after the login, and `offline` before it closes on request. When the connection is lost, the broker
-//! publishes `offline` (the will).
+//! The actor owns the MQTT client for the duration of the session. It never reconnects: when the connection
+//! is lost, the broker stops responding, or the client fails or panics, the actor reports the reason and
+//! ends. No state survives. It publishes `online` after the login, and `offline` before it closes on request.
+//! When the connection is lost, the broker publishes `offline` (the will).
 
 pub(crate) mod client;
 pub(crate) mod dial;
@@ -46,18 +46,19 @@ use crate::{
     },
 };
 
-/// Maximum number of client events that are handled together: their acknowledgements go to the outbox in one message.
+/// Maximum number of client events that are handled together: their acknowledgements go to the outbox in one
+/// message.
 const EVENTS_AT_ONCE: usize = 256;
 
 /// How often to check whether the broker still responds.
 const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long closing may take, including the messages in flight and the `offline` message. After that the socket is
-/// dropped, and the broker publishes the will.
+/// How long closing may take, including the messages in flight and the `offline` message. After that the
+/// socket is dropped, and the broker publishes the will.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Maximum number of state and test messages that wait for the broker. The client's queue has room for them in addition to
-/// the events.
+/// Maximum number of state and test messages that wait for the broker. The client's queue has room for them
+/// in addition to the events.
 const MAX_STATE_MESSAGES: usize = 32;
 
 /// Maximum number of subscriptions; more than the service uses.
@@ -108,8 +109,8 @@ pub struct ConnectionActor {
 }
 
 impl ConnectionActor {
-    /// Creates a connection; it connects when the actor is started. `suspects` are messages that may have broken earlier
-    /// connections.
+    /// Creates a connection; it connects when the actor is started. `suspects` are messages that may have
+    /// broken earlier connections.
     pub fn new(
         link: LinkId,
         settings: Arc<MqttSettings>,
@@ -318,7 +319,8 @@ impl Actor for ConnectionActor {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        // Runs at every end, also after a panic. This is the only place that reports the end; it must not panic itself.
+        // Runs at every end, also after a panic. This is the only place that reports the end; it must not
+        // panic itself.
         let failure = if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
         let closed_on_qos2 = self.closed_on_qos2(failure.as_ref());
         let kind = failure.as_ref().map(|failure| failure.kind);

@@ -1,4 +1,5 @@
-//! Which message has which packet id, and how long the broker has not responded. Pure: the time is an argument.
+//! Which message has which packet id, and how long the broker has not responded. Pure: the time is an
+//! argument.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,8 +16,8 @@ struct InFlight<T> {
     unheard: bool,
 }
 
-/// The messages that were submitted to the client: those that are not sent yet, in order, and those in flight, by packet
-/// id.
+/// The messages that were submitted to the client: those that are not sent yet, in order, and those in
+/// flight, by packet id.
 #[derive(Debug)]
 pub struct Packets<T> {
     unsent: VecDeque<T>,
@@ -40,7 +41,8 @@ impl<T> Packets<T> {
         self.silent_since.get_or_insert(now);
     }
 
-    /// Records that the oldest unsent message was sent. With packet id 0 (QoS 0) no answer follows: the message is returned.
+    /// Records that the oldest unsent message was sent. With packet id 0 (QoS 0) no answer follows: the
+    /// message is returned.
     pub fn sent(&mut self, packet_id: u16, now: Instant) -> Option<T> {
         let message = self.unsent.pop_front()?;
         if packet_id == 0 {

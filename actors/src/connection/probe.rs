@@ -1,4 +1,5 @@
-//! The connection test: tries a connection stage by stage, and reports for each stage the result and the duration.
+//! The connection test: tries a connection stage by stage, and reports for each stage the result and the
+//! duration.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -29,8 +30,8 @@ const MAX_SECONDS: u16 = 10;
 /// How long to wait for the test message to come back once it was acknowledged.
 const LOOPBACK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Tries to connect, log in, publish a message and receive it back. The service's connection is not disturbed: the test
-/// uses a different client id and has no will.
+/// Tries to connect, log in, publish a message and receive it back. The service's connection is not
+/// disturbed: the test uses a different client id and has no will.
 pub async fn run(settings: Arc<MqttSettings>, watcher: Option<UnboundedSender<TestProgress>>) -> TestReport {
     let mut report = Report { protocol: None, stages: Stages::reporting_to(watcher) };
     match timeout(MAX_DURATION, run_stages(&settings, &mut report)).await {
@@ -97,9 +98,9 @@ fn dropped(settings: &MqttSettings, topic: &str) -> Failure {
     Failure::new(
         FailureKind::NotAuthorized,
         format!(
-            "{} acknowledged the test message on {topic} but did not deliver it. Its access rules probably drop the \
-             message: allow this user to publish and to read the topic. (With MQTT 3.1.1, only reading the message back \
-             proves that publishing is allowed.)",
+            "{} acknowledged the test message on {topic} but did not deliver it. Its access rules probably \
+             drop the message: allow this user to publish and to read the topic. (With MQTT 3.1.1, only \
+             reading the message back proves that publishing is allowed.)",
             settings.broker(),
         ),
     )
@@ -237,7 +238,8 @@ impl Session {
                     return Err(Failure::new(
                         FailureKind::NotAuthorized,
                         format!(
-                            "{broker} does not allow this user to publish to {}. Add {}/# to its access rules.",
+                            "{broker} does not allow this user to publish to {}. Add {}/# to its access \
+                             rules.",
                             self.topic, self.settings.topic_prefix
                         ),
                     ));

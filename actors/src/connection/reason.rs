@@ -39,19 +39,20 @@ pub fn io_error(error: &io::Error, broker: &str) -> Failure {
 pub fn timed_out(broker: &str, seconds: u16, stage: Option<Stage>) -> Failure {
     let message = match stage {
         Some(Stage::Tls) => format!(
-            "{broker} accepts connections but did not answer the TLS handshake within {seconds} s. Is this the port for \
-             TLS (usually 8883; for WebSockets 443)?"
+            "{broker} accepts connections but did not answer the TLS handshake within {seconds} s. Is this \
+             the port for TLS (usually 8883; for WebSockets 443)?"
         ),
         Some(Stage::Login) => format!(
-            "{broker} accepts connections but did not answer the MQTT login within {seconds} s. Is it an MQTT broker, \
-             and does the port expect TLS or WebSockets?"
+            "{broker} accepts connections but did not answer the MQTT login within {seconds} s. Is it an \
+             MQTT broker, and does the port expect TLS or WebSockets?"
         ),
         Some(Stage::Publish | Stage::Loopback) => format!(
-            "{broker} accepted the MQTT login but did not complete the test within {seconds} s. Is the broker overloaded?"
+            "{broker} accepted the MQTT login but did not complete the test within {seconds} s. Is the \
+             broker overloaded?"
         ),
         Some(Stage::Resolve | Stage::Connect) | None => format!(
-            "{broker} did not respond within {seconds} s. Is the address correct, and does a firewall block the \
-             connection?"
+            "{broker} did not respond within {seconds} s. Is the address correct, and does a firewall block \
+             the connection?"
         ),
     };
     Failure::new(FailureKind::Timeout, message)
@@ -87,11 +88,12 @@ pub fn closed_at_login(settings: &MqttSettings) -> Failure {
     let question = match settings.protocol {
         Protocol::Auto => "Is it restarting, and does the port expect TLS or WebSockets?",
         Protocol::V5 => {
-            "Does it support MQTT 5 (protocol \"auto\" detects the version), and does the port expect TLS or WebSockets?"
+            "Does it support MQTT 5 (protocol \"auto\" detects the version), and does the port expect TLS or \
+             WebSockets?"
         }
         Protocol::V311 => {
-            "Does it support MQTT 3.1.1 (protocol \"auto\" detects the version), and does the port expect TLS or \
-             WebSockets?"
+            "Does it support MQTT 3.1.1 (protocol \"auto\" detects the version), and does the port expect \
+             TLS or WebSockets?"
         }
     };
     Failure::new(
@@ -131,8 +133,8 @@ pub fn not_mqtt(broker: &str, version: Version, error: &dyn fmt::Display) -> Fai
     Failure::new(
         FailureKind::Protocol,
         format!(
-            "{broker} did not respond as an MQTT {version} broker ({error}). Is this the port of an MQTT broker, and does \
-             it expect TLS?"
+            "{broker} did not respond as an MQTT {version} broker ({error}). Is this the port of an MQTT \
+             broker, and does it expect TLS?"
         ),
     )
 }
@@ -145,8 +147,8 @@ pub fn version_refused(settings: &MqttSettings, version: Version) -> Failure {
             format!("{broker} supports neither MQTT 5 nor MQTT 3.1.1. It may be too old; update it.")
         }
         Protocol::V5 | Protocol::V311 => format!(
-            "{broker} does not support MQTT {version}, the configured version. Set protocol to \"auto\" to detect the \
-             version."
+            "{broker} does not support MQTT {version}, the configured version. Set protocol to \"auto\" to \
+             detect the version."
         ),
     };
     Failure::new(FailureKind::Protocol, message)
@@ -169,8 +171,8 @@ pub fn login_refused(settings: &MqttSettings) -> Failure {
             format!("{broker} refused the login without a user name and password. Set username and password.")
         }
         user => format!(
-            "{broker} refused the login as {user:?}: the user name or password is incorrect, or the user is not allowed to \
-             connect."
+            "{broker} refused the login as {user:?}: the user name or password is incorrect, or the user is \
+             not allowed to connect."
         ),
     };
     Failure::new(FailureKind::NotAuthorized, message)

@@ -128,8 +128,8 @@ impl ConnectionActor {
         }
     }
 
-    /// Ends the link. Otherwise, later messages would overtake the one that did not fit; the next link sends them again,
-    /// in order.
+    /// Ends the link. Otherwise, later messages would overtake the one that did not fit; the next link sends
+    /// them again, in order.
     pub(super) fn overran(&mut self, ctx: &mut Context<Self>) {
         self.end(Failure::new(FailureKind::Closed, "The MQTT client's queue is full. Reconnecting."), ctx);
     }

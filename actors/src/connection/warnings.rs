@@ -22,9 +22,10 @@ pub fn unsupported(settings: &MqttSettings, limits: Limits) -> Vec<Warning> {
     if !limits.retain_available {
         warnings.push(Warning {
             kind: WarningKind::RetainUnavailable,
-            message: "The broker does not support retained messages. Clients that subscribe later do not see the current \
-                      state."
-                .to_owned(),
+            message:
+                "The broker does not support retained messages. Clients that subscribe later do not see \
+                      the current state."
+                    .to_owned(),
         });
     }
     warnings

@@ -1,8 +1,8 @@
-//! Home Assistant discovery: which devices and entities there are.
+//! Home Assistant discovery: which devices and entities exist.
 //!
-//! Keeps Home Assistant's entities in step with the cameras: says what is to stand on the discovery topics, and has it
-//! published again when Home Assistant announces itself. The messages themselves are pure functions of a camera and the
-//! settings.
+//! The `DiscoveryActor` keeps the entities in Home Assistant in step with the cameras. It decides what the
+//! discovery topics should retain, and has everything published again when Home Assistant comes online. The
+//! messages themselves are pure functions of a camera and the settings, in `payload`.
 
 mod payload;
 #[cfg(test)]
@@ -39,30 +39,31 @@ use crate::{
     },
 };
 
-/// Requests that may wait in the mailbox; facts are bounded by their senders.
+/// Maximum number of requests in the mailbox. Facts are limited by their senders.
 const MAILBOX: usize = 256;
 
-/// After Home Assistant has started it is busy, and everybody who announces something does so at once: a random wait
-/// within these bounds.
-const GREET_AFTER: Duration = Duration::from_millis(500);
-const GREET_WITHIN: Duration = Duration::from_millis(2500);
+/// How long to wait before everything is announced again to a Home Assistant that has just started. It is
+/// busy then, and every service with MQTT discovery announces its devices at the same time. The delay is
+/// `ANNOUNCE_AFTER` plus a random part of `ANNOUNCE_JITTER`.
+const ANNOUNCE_AFTER: Duration = Duration::from_millis(500);
+const ANNOUNCE_JITTER: Duration = Duration::from_millis(2500);
 
-/// How often to look how the log of events stands.
-const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// How often to read the event counts of the outbox.
+const POLL_OUTBOX_EVERY: Duration = Duration::from_secs(2);
 
-/// The group of the log's state; no camera's id has a `/`.
+/// The group with the event counts. The id of a camera never contains a `/`.
 const OUTBOX_GROUP: &str = "/outbox";
 
-/// Whom discovery works with.
+/// The actors that the `DiscoveryActor` sends messages to.
 #[derive(Debug, Clone)]
 pub struct DiscoveryPeers {
-    /// Told what is to stand of one device.
+    /// Receives the discovery of one device when it changes.
     pub retain: Recipient<Retain>,
-    /// The same, of all devices.
+    /// Receives the discovery of all devices.
     pub retain_all: Recipient<RetainAll>,
-    /// Publishes everything again.
+    /// Publishes all discovery messages again.
     pub republish: Recipient<Republish>,
-    /// Tells how the log of events stands.
+    /// Returns the event counts.
     pub outbox: Recipient<GetOutbox>,
 }
 
@@ -73,16 +74,18 @@ pub struct DiscoveryActor {
     about: About,
     peers: DiscoveryPeers,
     cameras: BTreeMap<CameraId, Camera>,
-    /// Whether all cameras are known: before, nothing is said of what is to stand.
+    /// Whether the `CameraActor` has sent all cameras. Nothing is published before that.
     complete: bool,
-    /// What was told last of the log: what waits, what is dead.
-    told_outbox: Option<(u64, u64)>,
-    greeting: Option<SpawnHandle>,
+    /// The latest event counts: pending and dead.
+    outbox_counts: Option<(u64, u64)>,
+    /// The scheduled announcement to a Home Assistant that has just started.
+    announcement: Option<SpawnHandle>,
     _crash_guard: CrashGuard,
 }
 
 impl DiscoveryActor {
-    /// An actor that waits for the cameras. `public_url` is where this service is reached from elsewhere.
+    /// Returns an actor that waits for the cameras. `public_url` is the address of this service for other
+    /// machines.
     pub fn new(
         settings: Arc<MqttSettings>,
         public_url: String,
@@ -90,30 +93,31 @@ impl DiscoveryActor {
         crashed: UnboundedSender<&'static str>,
     ) -> Self {
         let about = About { version: env!("CARGO_PKG_VERSION"), public_url };
-        let (cameras, complete, told_outbox, greeting) = (BTreeMap::new(), false, None, None);
+        let (cameras, complete, outbox_counts, announcement) = (BTreeMap::new(), false, None, None);
         Self {
             settings,
             about,
             peers,
             cameras,
             complete,
-            told_outbox,
-            greeting,
+            outbox_counts,
+            announcement,
             _crash_guard: CrashGuard::new("discovery", crashed),
         }
     }
 
-    /// What is to stand of a camera's discovery; nothing, when there is no such camera (any more).
+    /// Returns the discovery of a camera. It is empty if the camera is unknown or disabled, or if discovery
+    /// is off.
     fn camera_group(&self, id: &CameraId) -> Group {
         let name: Arc<str> = Arc::from(payload::camera_device_id(id));
         let camera = self.cameras.get(id).filter(|camera| camera.enabled && self.settings.discovery_enabled);
         match camera {
-            None => Group { kind: Kind::Discovery, name, wanted: Vec::new(), former: Vec::new() },
+            None => Group { kind: Kind::Discovery, name, wanted: Vec::new(), previous: Vec::new() },
             Some(camera) => {
                 let device = |settings: &MqttSettings| payload::camera_device(camera, settings, &self.about);
                 let mut group = self.device_group(name, device);
                 let legacy = payload::legacy_topics(&self.settings.discovery_prefix, id).into_iter();
-                group.former.extend(legacy.map(|legacy| PreviousTopic {
+                group.previous.extend(legacy.map(|legacy| PreviousTopic {
                     topic: legacy.topic,
                     migrates: legacy.migrates,
                     foreign: true,
@@ -128,7 +132,7 @@ impl DiscoveryActor {
         if self.settings.discovery_enabled {
             self.device_group(name, |settings| payload::service_device(settings, &self.about))
         } else {
-            Group { kind: Kind::Discovery, name, wanted: Vec::new(), former: Vec::new() }
+            Group { kind: Kind::Discovery, name, wanted: Vec::new(), previous: Vec::new() }
         }
     }
 
@@ -138,85 +142,94 @@ impl DiscoveryActor {
             topic: announcement.topic,
             content: Content::Bytes(announcement.payload),
         });
-        let other = MqttSettings { discovery_format: other(settings.discovery_format), ..settings.clone() };
-        let former = device(&other).topics(&other).into_iter();
-        let former = former.map(|topic| PreviousTopic { topic, migrates: true, foreign: false });
-        Group { kind: Kind::Discovery, name, wanted: wanted.collect(), former: former.collect() }
+        let other =
+            MqttSettings { discovery_format: other_format(settings.discovery_format), ..settings.clone() };
+        let previous = device(&other).topics(&other).into_iter();
+        let previous = previous.map(|topic| PreviousTopic { topic, migrates: true, foreign: false });
+        Group { kind: Kind::Discovery, name, wanted: wanted.collect(), previous: previous.collect() }
     }
 
-    fn tell(&self, group: Group) {
-        #[expect(clippy::disallowed_methods, reason = "one for each camera that changes")]
+    fn retain(&self, group: Group) {
+        #[expect(clippy::disallowed_methods, reason = "one message for each camera that changes")]
         self.peers.retain.do_send(Retain { owner: Owner::Discovery, group });
     }
 
-    fn tell_all(&self) {
+    fn retain_all(&self) {
         let mut groups: Vec<_> = self.cameras.keys().map(|id| self.camera_group(id)).collect();
         groups.push(self.service_group());
         groups.push(self.outbox_group());
-        #[expect(clippy::disallowed_methods, reason = "one at the start and one a change of settings")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one message at the start and after each change of the settings"
+        )]
         self.peers.retain_all.do_send(RetainAll { owner: Owner::Discovery, groups });
     }
 
-    /// How the log of events stands, for the entities of the service.
+    /// Returns the event counts, which are the state of the service's entities.
     fn outbox_group(&self) -> Group {
-        let state = self.told_outbox.filter(|_| self.settings.discovery_enabled);
-        let wanted = state.map(|(pending, dead)| Wanted {
+        let counts = self.outbox_counts.filter(|_| self.settings.discovery_enabled);
+        let wanted = counts.map(|(pending, dead)| Wanted {
             topic: self.settings.topic_prefix.outbox(),
             content: Content::Bytes(serde_json::json!({"pending": pending, "dead": dead}).to_string().into()),
         });
         let name = Arc::from(OUTBOX_GROUP);
-        Group { kind: Kind::State, name, wanted: wanted.into_iter().collect(), former: Vec::new() }
+        Group { kind: Kind::State, name, wanted: wanted.into_iter().collect(), previous: Vec::new() }
     }
 
-    fn watch(&mut self, ctx: &mut Context<Self>) {
+    fn poll_outbox(&mut self, ctx: &mut Context<Self>) {
         let asked = self.peers.outbox.send(GetOutbox).into_actor(self);
         ctx.spawn(asked.map(|answer, act, _| {
-            // An outbox that does not answer is stopping.
+            // An outbox that does not reply is stopping.
             let Ok(OutboxStatus { pending, dead, .. }) = answer else { return };
-            if act.told_outbox.replace((pending, dead)) != Some((pending, dead)) && act.complete {
-                act.tell(act.outbox_group());
+            if act.outbox_counts.replace((pending, dead)) != Some((pending, dead)) && act.complete {
+                act.retain(act.outbox_group());
             }
         }));
     }
 
-    /// Home Assistant has started: it is told everything again, a little later.
-    fn greet(&mut self, ctx: &mut Context<Self>) {
-        if self.greeting.is_some() {
+    /// Schedules all discovery messages to be published again, because Home Assistant has started.
+    fn schedule_announcement(&mut self, ctx: &mut Context<Self>) {
+        if self.announcement.is_some() {
             return;
         }
-        let wait = GREET_AFTER + GREET_WITHIN.mul_f64(rand::random());
-        self.greeting = Some(ctx.run_later(wait, |act, ctx| {
-            act.greeting = None;
+        let wait = ANNOUNCE_AFTER + ANNOUNCE_JITTER.mul_f64(rand::random());
+        self.announcement = Some(ctx.run_later(wait, |act, ctx| {
+            act.announcement = None;
             let republished = act.peers.republish.send(Republish(Kind::Discovery)).into_actor(act);
             ctx.spawn(republished.map(|answer, _, _| {
-                if let Ok(Some(Republished { stand, .. })) = answer {
-                    tracing::info!(devices = stand.len(), "announced again to Home Assistant");
+                if let Ok(Some(Republished { acknowledged, .. })) = answer {
+                    tracing::info!(
+                        devices = acknowledged.len(),
+                        "announced all devices again to Home Assistant"
+                    );
                 }
             }));
         }));
     }
 
-    fn published(&self, republished: &Republished) -> Result<DiscoveryPublished, DiscoveryError> {
-        let Republished { stand, refused, unanswered } = republished;
-        let devices: BTreeSet<&str> = stand.iter().map(|name| &**name).collect();
-        let stands = |id: &&CameraId| devices.contains(payload::camera_device_id(id).as_str());
-        let cameras = self.cameras.keys().filter(stands).count();
+    fn outcome(&self, republished: &Republished) -> Result<DiscoveryPublished, DiscoveryError> {
+        let Republished { acknowledged, refused, unanswered } = republished;
+        let devices: BTreeSet<&str> = acknowledged.iter().map(|name| &**name).collect();
+        let is_announced = |id: &&CameraId| devices.contains(payload::camera_device_id(id).as_str());
+        let cameras = self.cameras.keys().filter(is_announced).count();
         match (refused.first(), unanswered.is_empty()) {
             (None, true) => Ok(DiscoveryPublished { cameras }),
             (None, false) => Err(DiscoveryError::Unanswered { cameras }),
             (Some(example), _) => {
                 let (devices, example) = (refused.len(), example.to_string());
-                Err(DiscoveryError::Refused { devices, example, cameras })
+                let prefix = self.settings.discovery_prefix.clone();
+                Err(DiscoveryError::Refused { devices, example, prefix, cameras })
             }
         }
     }
 
-    fn home_assistant_status(&self) -> String {
+    /// Returns the topic where Home Assistant announces that it is online.
+    fn birth_topic(&self) -> String {
         format!("{}/status", self.settings.discovery_prefix)
     }
 }
 
-fn other(format: DiscoveryFormat) -> DiscoveryFormat {
+fn other_format(format: DiscoveryFormat) -> DiscoveryFormat {
     match format {
         DiscoveryFormat::Device => DiscoveryFormat::Component,
         DiscoveryFormat::Component => DiscoveryFormat::Device,
@@ -228,8 +241,8 @@ impl Actor for DiscoveryActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.watch(ctx);
-        ctx.run_interval(WATCH_EVERY, Self::watch);
+        self.poll_outbox(ctx);
+        ctx.run_interval(POLL_OUTBOX_EVERY, Self::poll_outbox);
     }
 }
 
@@ -248,10 +261,10 @@ impl Handler<CamerasChanged> for DiscoveryActor {
         }
         if all {
             self.complete = true;
-            self.tell_all();
+            self.retain_all();
         } else {
             for id in ids {
-                self.tell(self.camera_group(&id));
+                self.retain(self.camera_group(&id));
             }
         }
     }
@@ -263,7 +276,7 @@ impl Handler<SettingsChanged> for DiscoveryActor {
     fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, _: &mut Self::Context) {
         self.settings = settings;
         if self.complete {
-            self.tell_all();
+            self.retain_all();
         }
     }
 }
@@ -273,9 +286,8 @@ impl Handler<LinkUp> for DiscoveryActor {
 
     fn handle(&mut self, LinkUp { subscribe, .. }: LinkUp, ctx: &mut Self::Context) {
         if self.settings.discovery_enabled {
-            let subscription =
-                Subscribe { topic: self.home_assistant_status(), to: ctx.address().recipient() };
-            #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+            let subscription = Subscribe { topic: self.birth_topic(), to: ctx.address().recipient() };
+            #[expect(clippy::disallowed_methods, reason = "one message per connection")]
             subscribe.do_send(subscription);
         }
     }
@@ -285,8 +297,8 @@ impl Handler<Arrived> for DiscoveryActor {
     type Result = ();
 
     fn handle(&mut self, Arrived { topic, payload, .. }: Arrived, ctx: &mut Self::Context) {
-        if topic == self.home_assistant_status() && &*payload == b"online" {
-            self.greet(ctx);
+        if topic == self.birth_topic() && &*payload == b"online" {
+            self.schedule_announcement(ctx);
         }
     }
 }
@@ -301,7 +313,7 @@ impl Handler<PublishDiscovery> for DiscoveryActor {
         let republished = self.peers.republish.send(Republish(Kind::Discovery)).into_actor(self);
         Box::pin(republished.map(|answer, act, _| {
             let republished = answer.ok().flatten().ok_or(DiscoveryError::NotConnected)?;
-            act.published(&republished)
+            act.outcome(&republished)
         }))
     }
 }

@@ -1,4 +1,4 @@
-//! The actor with a paused clock and peers that record.
+//! The actor with a paused clock and recorders as peers.
 
 use actix::{Addr, MessageResult};
 use tokio::{sync::mpsc, time::Instant};
@@ -12,10 +12,10 @@ use crate::{
 
 const BIRTH: &str = "homeassistant/status";
 
-/// Publishes nothing again, and answers what it was told to.
+/// Stands in for the `RetainedActor`: records the requests, and replies as the test has set.
 struct Broker {
-    answer: Option<Republished>,
-    asked: Vec<Instant>,
+    reply: Option<Republished>,
+    requested: Vec<Instant>,
 }
 
 impl Actor for Broker {
@@ -27,33 +27,33 @@ impl Handler<Republish> for Broker {
 
     fn handle(&mut self, Republish(kind): Republish, _: &mut Self::Context) -> Self::Result {
         assert_eq!(kind, Kind::Discovery);
-        self.asked.push(Instant::now());
-        MessageResult(self.answer.clone())
+        self.requested.push(Instant::now());
+        MessageResult(self.reply.clone())
     }
 }
 
-/// From a test: answer this from now on; answered with when it was asked since the last time.
+/// From a test: sets the reply, and returns when requests came since the last `SetReply`.
 #[derive(actix::Message)]
 #[rtype(result = "Vec<Instant>")]
-struct Answer(Option<Republished>);
+struct SetReply(Option<Republished>);
 
-impl Handler<Answer> for Broker {
+impl Handler<SetReply> for Broker {
     type Result = Vec<Instant>;
 
-    fn handle(&mut self, Answer(answer): Answer, _: &mut Self::Context) -> Self::Result {
-        self.answer = answer;
-        std::mem::take(&mut self.asked)
+    fn handle(&mut self, SetReply(reply): SetReply, _: &mut Self::Context) -> Self::Result {
+        self.reply = reply;
+        std::mem::take(&mut self.requested)
     }
 }
 
-/// A log with so many events that wait.
-struct Log(u64);
+/// An outbox with this number of pending events.
+struct Outbox(u64);
 
-impl Actor for Log {
+impl Actor for Outbox {
     type Context = Context<Self>;
 }
 
-impl Handler<GetOutbox> for Log {
+impl Handler<GetOutbox> for Outbox {
     type Result = MessageResult<GetOutbox>;
 
     fn handle(&mut self, _: GetOutbox, _: &mut Self::Context) -> Self::Result {
@@ -69,7 +69,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// With all cameras known.
+    /// Starts the actor and sends it all cameras.
     async fn start(cameras: &[Camera]) -> Self {
         let scene = Self::without_cameras().await;
         let known = CamerasChanged { all: true, changed: cameras.to_vec(), gone: Vec::new() };
@@ -82,12 +82,12 @@ impl Scene {
         tokio::time::pause();
         let (retain, one) = Recorder::start_new();
         let (retain_all, all) = Recorder::start_new();
-        let broker = Broker { answer: None, asked: Vec::new() }.start();
+        let broker = Broker { reply: None, requested: Vec::new() }.start();
         let peers = DiscoveryPeers {
             retain: retain.recipient(),
             retain_all: retain_all.recipient(),
             republish: broker.clone().recipient(),
-            outbox: Log(3).start().recipient(),
+            outbox: Outbox(3).start().recipient(),
         };
         let settings = Arc::new(MqttSettings::defaults("c"));
         let crashed = mpsc::unbounded_channel().0;
@@ -108,9 +108,9 @@ impl Scene {
         self.actor.send(arrived).await.unwrap();
     }
 
-    /// What the next request to publish all again is answered, when the broker does this.
-    async fn published(&self, answer: Option<Republished>) -> Result<DiscoveryPublished, DiscoveryError> {
-        self.broker.send(Answer(answer)).await.unwrap();
+    /// Returns the result of `PublishDiscovery` when the `RetainedActor` replies with this.
+    async fn published(&self, reply: Option<Republished>) -> Result<DiscoveryPublished, DiscoveryError> {
+        self.broker.send(SetReply(reply)).await.unwrap();
         self.actor.send(PublishDiscovery).await.unwrap()
     }
 }
@@ -119,8 +119,8 @@ fn camera(id: &str) -> Camera {
     Camera::new(CameraId::parse(id).unwrap(), clock::from_micros(0))
 }
 
-/// The names of the groups of which something is to stand.
-fn standing(all: &[RetainAll]) -> Vec<String> {
+/// Returns the names of the groups that want something.
+fn wanted_groups(all: &[RetainAll]) -> Vec<String> {
     let groups = all.iter().flat_map(|all| &all.groups).filter(|group| !group.wanted.is_empty());
     groups.map(|group| group.name.to_string()).collect()
 }
@@ -130,41 +130,41 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
 }
 
 #[actix::test]
-async fn nothing_is_said_before_all_cameras_are_known() {
+async fn nothing_is_announced_before_all_cameras_are_known() {
     let scene = Scene::without_cameras().await;
     scene.change(MqttSettings::defaults("c")).await;
-    tokio::time::sleep(WATCH_EVERY * 2).await;
+    tokio::time::sleep(POLL_OUTBOX_EVERY * 2).await;
     assert!(scene.one.take().is_empty() && scene.all.take().is_empty());
     let known = CamerasChanged { all: true, changed: vec![camera("door")], gone: Vec::new() };
     scene.actor.send(known).await.unwrap();
     settle().await;
-    assert_eq!(standing(&scene.all.take()), ["liveobject_door", "liveobject-service", "/outbox"]);
+    assert_eq!(wanted_groups(&scene.all.take()), ["liveobject_door", "liveobject-service", "/outbox"]);
 }
 
 #[actix::test]
-async fn a_camera_that_changes_is_told_and_one_that_is_gone_or_off_wants_nothing() {
+async fn a_changed_camera_is_announced_and_a_removed_or_disabled_one_is_cleared() {
     let scene = Scene::start(&[camera("door"), camera("yard")]).await;
     let off = Camera { enabled: false, ..camera("yard") };
     let gone = vec![CameraId::parse("door").unwrap()];
     scene.actor.send(CamerasChanged { all: false, changed: vec![off, camera("pool")], gone }).await.unwrap();
     settle().await;
-    let told = scene.one.take();
-    let told: Vec<_> = told.iter().map(|one| (&*one.group.name, one.group.wanted.len())).collect();
-    assert_eq!(told, [("liveobject_yard", 0), ("liveobject_pool", 1), ("liveobject_door", 0)]);
+    let sent = scene.one.take();
+    let sent: Vec<_> = sent.iter().map(|one| (&*one.group.name, one.group.wanted.len())).collect();
+    assert_eq!(sent, [("liveobject_yard", 0), ("liveobject_pool", 1), ("liveobject_door", 0)]);
 }
 
 #[actix::test]
-async fn discovery_that_is_switched_off_wants_nothing() {
+async fn disabled_discovery_clears_everything() {
     let scene = Scene::start(&[camera("door")]).await;
     let _before = scene.all.take();
     scene.change(MqttSettings { discovery_enabled: false, ..MqttSettings::defaults("c") }).await;
     let all = scene.all.take();
-    assert_eq!((all.len(), standing(&all)), (1, Vec::new()));
+    assert_eq!((all.len(), wanted_groups(&all)), (1, Vec::new()));
     assert_eq!(scene.published(None).await, Err(DiscoveryError::Disabled));
 }
 
 #[actix::test]
-async fn the_other_form_is_where_a_device_was_announced_before() {
+async fn the_topics_of_the_other_format_are_previous_topics() {
     let scene = Scene::start(&[camera("door")]).await;
     let door = || {
         let groups = scene.all.take().into_iter().flat_map(|all| all.groups);
@@ -175,60 +175,67 @@ async fn the_other_form_is_where_a_device_was_announced_before() {
         scene.change(MqttSettings { discovery_format: format, ..MqttSettings::defaults("c") }).await;
         let now = door();
         assert_eq!(now.wanted.len(), topics);
-        let moves =
-            |wanted: &Wanted| now.former.iter().any(|former| former.migrates && former.topic == wanted.topic);
-        assert!(before.wanted.iter().all(moves), "{format:?}");
+        let migrates = |wanted: &Wanted| {
+            now.previous.iter().any(|previous| previous.migrates && previous.topic == wanted.topic)
+        };
+        assert!(before.wanted.iter().all(migrates), "{format:?}");
         before = now;
     }
 }
 
 #[actix::test]
-async fn home_assistant_is_told_once_a_little_after_it_came() {
+async fn everything_is_announced_once_shortly_after_home_assistant_starts() {
     let scene = Scene::start(&[]).await;
     let connection = FakeConnection::start_new();
     scene.actor.send(connection.link_up(LinkId(1), "b")).await.unwrap();
     settle().await;
     assert_eq!(connection.subscribed.take().iter().map(|it| it.topic.as_str()).collect::<Vec<_>>(), [BIRTH]);
-    let asked = async || {
+    let requested = async || {
         tokio::time::sleep(Duration::from_secs(10)).await;
-        scene.broker.send(Answer(None)).await.unwrap()
+        scene.broker.send(SetReply(None)).await.unwrap()
     };
     for (topic, payload) in [(BIRTH, "offline"), ("other/status", "online")] {
         scene.arrives(topic, payload).await;
     }
-    assert_eq!(asked().await, []);
+    assert_eq!(requested().await, []);
     for _ in 0..2 {
-        let came = Instant::now();
+        let started = Instant::now();
         for _ in 0..3 {
             scene.arrives(BIRTH, "online").await;
         }
-        let asked = asked().await;
-        assert_eq!(asked.len(), 1, "once");
-        let after = asked[0] - came;
+        let requested = requested().await;
+        assert_eq!(requested.len(), 1, "once");
+        let after = requested[0] - started;
         assert!(
-            after >= GREET_AFTER && after <= GREET_AFTER + GREET_WITHIN + Duration::from_millis(2),
+            after >= ANNOUNCE_AFTER && after <= ANNOUNCE_AFTER + ANNOUNCE_JITTER + Duration::from_millis(2),
             "{after:?}"
         );
     }
 }
 
 #[actix::test]
-async fn a_request_is_answered_with_what_the_broker_did() {
+async fn publish_discovery_returns_the_answers_of_the_broker() {
     let scene = Scene::start(&[camera("door"), camera("yard")]).await;
-    let stand = names(&["liveobject-service", "liveobject_door"]);
+    let acknowledged = names(&["liveobject-service", "liveobject_door"]);
     assert_eq!(scene.published(None).await, Err(DiscoveryError::NotConnected));
     let all = Republished {
-        stand: [stand.clone(), names(&["liveobject_yard"])].concat(),
+        acknowledged: [acknowledged.clone(), names(&["liveobject_yard"])].concat(),
         ..Republished::default()
     };
     assert_eq!(scene.published(Some(all)).await, Ok(DiscoveryPublished { cameras: 2 }));
     let refused = names(&["liveobject_yard"]);
-    let some = Republished { stand: stand.clone(), refused, ..Republished::default() };
+    let some = Republished { acknowledged: acknowledged.clone(), refused, ..Republished::default() };
     let error = scene.published(Some(some)).await.unwrap_err();
     let example = "liveobject_yard".to_owned();
-    assert_eq!(error, DiscoveryError::Refused { devices: 1, example, cameras: 1 });
+    let prefix = MqttSettings::defaults("c").discovery_prefix;
+    assert_eq!(error, DiscoveryError::Refused { devices: 1, example, prefix, cameras: 1 });
+    assert_eq!(
+        error.to_string(),
+        "The broker refused to announce the device liveobject_yard. Let this user publish to `homeassistant/#`; \
+         liveobject retries on the next connection."
+    );
     let unanswered = names(&["liveobject_yard"]);
-    let slow = Republished { stand, unanswered, ..Republished::default() };
+    let slow = Republished { acknowledged, unanswered, ..Republished::default() };
     let error = scene.published(Some(slow)).await.unwrap_err();
     assert_eq!(error, DiscoveryError::Unanswered { cameras: 1 });
     assert!(error.to_string().contains("within 8 s"), "{error}");

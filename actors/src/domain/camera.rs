@@ -24,7 +24,7 @@ pub const COMMON_EVENT_TYPES: [&str; 5] = ["person", "vehicle", "animal", "packa
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CameraStatus {
-    /// It delivers frames.
+    /// The camera delivers frames.
     #[default]
     Online,
     /// It delivers no frames: it was stopped, or it cannot be reached.
@@ -65,7 +65,7 @@ impl fmt::Display for CameraStatus {
 /// The newest event of a camera: the one that happened last, not the one that arrived last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEvent {
-    /// Its id.
+    /// The event's id.
     pub event_id: EventId,
     /// Its position in the event log.
     pub seq: Seq,

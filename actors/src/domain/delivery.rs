@@ -1,4 +1,4 @@
-//! What became of an event: delivered, dead or still pending, and when it counts as late.
+//! The delivery state of an event: pending, delivered or dead; and when an event is late.
 
 use serde::Serialize;
 
@@ -9,8 +9,9 @@ use crate::domain::{
     store_fault::StoreFault,
 };
 
-/// Whether an event that happened at `occurred_at` and was accepted at `received_at` is late at `now`. The earlier of the
-/// two counts, so that a clock that is ahead cannot make an old event look new.
+/// Returns whether an event that happened at `occurred_at` and was accepted at `received_at` is late at
+/// `now`. The earlier of the two decides, so that a source whose clock is ahead cannot make an old event look
+/// new.
 pub fn is_late(
     settings: &MqttSettings,
     occurred_at: Timestamp,
@@ -22,22 +23,22 @@ pub fn is_late(
         && (now - happened).num_milliseconds() > i64::from(settings.late_after_seconds) * 1000
 }
 
-/// How the broker answered one event.
+/// The broker's answer to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Acknowledged (QoS 0: handed to the socket).
+    /// Acknowledged; with QoS 0, written to the socket.
     Delivered {
-        /// The broker said that nobody subscribes to the topic.
+        /// Whether the broker reported that nobody subscribes to the topic.
         unheard: bool,
     },
-    /// Refused for good: sending it again would end the same way.
+    /// Refused for good: sending it again would have the same result.
     Refused(DeadReason),
-    /// Refused for now: to be sent again later.
+    /// Refused for now: it is sent again later.
     Deferred {
         /// The broker's reason.
         reason: &'static str,
-        /// How often this may happen to one event before it counts as refused for good; `None`: without limit, because
-        /// the cause lies in the broker, not in the event.
+        /// How often this may happen to one event before it counts as refused for good. `None` means no
+        /// limit, because the cause is the broker and not the event.
         attempts: Option<u32>,
     },
 }
@@ -47,22 +48,22 @@ pub enum Outcome {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DeadReason {
-    /// The broker does not permit publishing to the topic.
+    /// The broker does not allow publishing to the topic.
     NotAuthorized,
     /// The broker does not accept the topic.
     TopicNameInvalid,
     /// The broker does not accept the payload.
     PayloadFormatInvalid,
-    /// The packet is larger than the broker accepts.
+    /// The packet is larger than the broker allows.
     PacketTooLarge,
     /// It waited longer than `message_expiry_seconds`.
     Expired,
-    /// The broker refused it again and again without saying why.
+    /// The broker refused it repeatedly without a clear reason.
     RefusedRepeatedly,
 }
 
 impl DeadReason {
-    /// All of them, for whoever reads one back.
+    /// All reasons, for parsing.
     pub const ALL: [Self; 6] = [
         Self::NotAuthorized,
         Self::TopicNameInvalid,
@@ -72,7 +73,7 @@ impl DeadReason {
         Self::RefusedRepeatedly,
     ];
 
-    /// The reason's name in the API, the logs, the metrics and the database.
+    /// Returns the name that is used in the API, the log, the metrics and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotAuthorized => "not_authorized",
@@ -85,7 +86,7 @@ impl DeadReason {
     }
 }
 
-/// Where an event stands.
+/// The delivery state of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
@@ -95,79 +96,79 @@ pub enum DeliveryState {
     Pending,
     /// Acknowledged by the broker.
     Delivered,
-    /// Will never be published; `reason` says why.
+    /// Will never be published; see `reason`.
     Dead,
 }
 
-/// What became of an event.
+/// An event's delivery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Delivery {
-    /// Where it stands.
+    /// Its state.
     pub state: DeliveryState,
-    /// When the broker acknowledged it (to the checkpoint, some 50 ms).
+    /// When the broker acknowledged it, to about 50 ms (the time of the checkpoint).
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<String>, format = DateTime))]
     pub delivered_at: Option<Timestamp>,
-    /// Whether it went (or, while pending, would now go) to the `history` topic.
+    /// Whether it went to the `history` topic or, while it is pending, would go there now.
     pub late: bool,
     /// Why it is dead.
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<DeadReason>))]
     pub reason: Option<String>,
-    /// Whether it is dead and somebody has dismissed it: it is not listed or counted as dead any more.
+    /// Whether it is dead and was dismissed, so that it is not listed or counted as dead any more.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dismissed: bool,
 }
 
-/// What became of one event.
+/// A change of an event's delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryChange {
     /// The event.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub event_id: EventId,
-    /// Its place in the log.
+    /// Its seq.
     #[cfg_attr(feature = "openapi", schema(value_type = i64, minimum = 1))]
     pub seq: Seq,
     /// The camera that saw it.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub camera_id: CameraId,
-    /// What became of it.
+    /// Its delivery after the change.
     pub delivery: Delivery,
 }
 
-/// What a person decides about a dead event.
+/// A user's decision about a dead event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It is to be sent again.
+    /// Send it again.
     Retry,
-    /// It is not to be listed any more; it stays dead.
+    /// Do not list it any more; it stays dead.
     Dismiss,
 }
 
 /// A decision that was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decided {
-    /// The event's place.
+    /// The event.
     pub seq: Seq,
-    /// What was decided.
+    /// The decision.
     pub decision: Decision,
-    /// Whether it was listed as dead until then.
+    /// Whether the event was listed as dead before.
     pub was_listed: bool,
 }
 
 /// Why a decision was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecideError {
-    /// No such event, or it is gone.
-    #[error("there is no such event (any more)")]
+    /// The event does not exist, or not any more.
+    #[error("there is no such event, or it has been removed")]
     Unknown,
-    /// It waits, or is delivered.
-    #[error("the event is not dead: it waits to be sent, or is delivered")]
+    /// The event is pending or delivered.
+    #[error("the event is not dead: it is waiting to be sent, or is delivered")]
     NotDead,
-    /// As many wait to be sent again as may, or as many decisions are being written.
-    #[error("too many dead events are to be sent again already; try again when some of them have been")]
+    /// The maximum number of retries is waiting, or of decisions is being written.
+    #[error("too many dead events are waiting to be sent again; try again when some of them have been sent")]
     TooMany,
-    /// The database could not keep the decision; nobody knows whether it did.
+    /// The database failed; the decision may or may not be stored.
     #[error("the decision could not be stored: {0}")]
     Storage(StoreFault),
     /// The service is stopping.
@@ -175,20 +176,21 @@ pub enum DecideError {
     Stopping,
 }
 
-/// A stretch of settled events, from the one after the previous run up to `up_to`, all late or all in time.
+/// A range of settled events, from the end of the previous range up to `up_to`. Either all of them were late
+/// or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettledRange {
-    /// The last event of the run.
+    /// The last event of the range.
     pub up_to: Seq,
-    /// Whether they went to `history`.
+    /// Whether they went to the `history` topic.
     pub late: bool,
 }
 
-/// An event that was delivered after it had been dead.
+/// A dead event that was delivered after a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resent {
-    /// Which one.
+    /// The event.
     pub seq: Seq,
-    /// Whether it went to `history`.
+    /// Whether it went to the `history` topic.
     pub late: bool,
 }

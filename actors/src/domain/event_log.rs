@@ -1,4 +1,4 @@
-//! What the event log holds of an event, and how it is queried.
+//! The contents of the event log, and its queries.
 
 use std::{fmt, str::FromStr};
 
@@ -13,56 +13,56 @@ use crate::domain::{
     store_fault::StoreFault,
 };
 
-/// An event as the log holds it.
+/// An event as it is stored in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// Its place.
+    /// Its seq.
     pub seq: Seq,
-    /// Whose it is.
+    /// The camera that saw it.
     pub camera_id: CameraId,
-    /// When it happened, as its source says.
+    /// When it happened, according to its source.
     pub occurred_at: Timestamp,
     /// When it was accepted.
     pub received_at: Timestamp,
-    /// What subscribers get.
+    /// The payload, as subscribers receive it.
     pub payload: Bytes,
 }
 
-/// What the log says of an event that it holds.
+/// The confirmation that an event is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Receipt {
-    /// The event's id: the source's own, or the one made for it.
+    /// The event's id, from the source or generated.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub event_id: EventId,
-    /// Its place in the log.
+    /// Its seq.
     #[cfg_attr(feature = "openapi", schema(value_type = i64, minimum = 1))]
     pub seq: Seq,
-    /// Whether the event was in the log already; the receipt is then the first one's.
+    /// Whether the event was already in the log. The receipt then has the seq of the first one.
     pub duplicate: bool,
 }
 
 /// One event of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRecord {
-    /// Its place in the log.
+    /// Its seq.
     pub seq: Seq,
     /// The camera that saw it.
     pub camera_id: CameraId,
     /// When it was accepted.
     pub received_at: Timestamp,
-    /// The payload, as subscribers get it.
+    /// The payload, as subscribers receive it.
     pub payload: Value,
-    /// What became of it.
+    /// Its delivery.
     pub delivery: Delivery,
 }
 
-/// What is new in the log.
+/// New contents of the log.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LogPart {
-    /// Events, in the order of their places.
+    /// Events, in order.
     pub events: Vec<EventRecord>,
-    /// What became of events, in the order of their places.
+    /// Changed deliveries, in the order of their events.
     pub changes: Vec<DeliveryChange>,
 }
 
@@ -71,12 +71,12 @@ pub struct LogPart {
 #[error("the database could not be read: {0}")]
 pub struct QueryError(pub StoreFault);
 
-/// How far a stream has told of the log: whoever comes back with it is told the rest. As text: `seq-noted`.
+/// A position in the log, from which a client can resume a stream. As text: `seq-noted`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Position {
-    /// Events up to this place.
+    /// Events up to this one.
     pub seq: Seq,
-    /// Deliveries up to this place.
+    /// Deliveries up to this event.
     pub noted: Seq,
 }
 
@@ -86,21 +86,21 @@ impl fmt::Display for Position {
     }
 }
 
-/// The text is no position that a stream has told.
+/// The text is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be the id of a message of this stream")]
-pub struct NoPosition;
+pub struct InvalidPosition;
 
 impl FromStr for Position {
-    type Err = NoPosition;
+    type Err = InvalidPosition;
 
-    fn from_str(text: &str) -> Result<Self, NoPosition> {
-        let (seq, noted) = text.split_once('-').ok_or(NoPosition)?;
-        let place = |digits: &str| {
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        let (seq, noted) = text.split_once('-').ok_or(InvalidPosition)?;
+        let parse = |digits: &str| {
             let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-            digits.parse().ok().filter(|_| plain).map(Seq).ok_or(NoPosition)
+            digits.parse().ok().filter(|_| plain).map(Seq).ok_or(InvalidPosition)
         };
-        Ok(Self { seq: place(seq)?, noted: place(noted)? })
+        Ok(Self { seq: parse(seq)?, noted: parse(noted)? })
     }
 }
 
@@ -117,15 +117,15 @@ pub struct EventQuery {
     pub limit: u64,
 }
 
-/// Selects what is new in the log. Each range excludes its first `seq` and includes its last.
+/// Selects new contents of the log. Each range excludes its first `seq` and includes its last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogQuery {
     /// Events in this range.
     pub events: (Seq, Seq),
-    /// Deliveries of events in this range.
+    /// Deliveries of the events in this range.
     pub noted: (Seq, Seq),
     /// Deliveries of these events.
     pub others: Vec<Seq>,
-    /// Also deliveries of events that died or were sent again recently.
+    /// Also the deliveries of events that died or were retried recently.
     pub afterlife: bool,
 }

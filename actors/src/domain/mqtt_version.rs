@@ -1,8 +1,8 @@
 //! Which MQTT version to try first, and when to try the other one. Pure.
 //!
-//! Some brokers close the connection instead of reporting that they do not support a version. But a broker that is
-//! restarting closes connections too. A broker that is known to support a version therefore has to report that it no
-//! longer does; a closed connection is not sufficient.
+//! Some brokers close the connection instead of reporting that they do not support a version. But a broker
+//! that is restarting closes connections too. A broker that is known to support a version therefore has to
+//! report that it no longer does; a closed connection is not sufficient.
 
 use std::fmt;
 
@@ -45,8 +45,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// How a broker refused a login, if the reason may be the MQTT version. Nothing else casts doubt on the version: no
-/// timeout, no wrong password, no failed TLS handshake.
+/// How a broker refused a login, if the reason may be the MQTT version. Nothing else casts doubt on the
+/// version: no timeout, no wrong password, no failed TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// It reported that it does not support the version.
@@ -64,8 +64,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Which version a login tries first, and after which refusals it tries the other one, immediately and once. It also has
-/// the highest QoS to use with MQTT 3.1.1, where the broker cannot report its limits.
+/// Which version a login tries first, and after which refusals it tries the other one, immediately and once.
+/// It also has the highest QoS to use with MQTT 3.1.1, where the broker cannot report its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionPolicy {
     first: Version,
@@ -74,8 +74,8 @@ pub struct VersionPolicy {
 }
 
 impl VersionPolicy {
-    /// Returns the policy of the settings for a broker that is not known yet. `auto` tries MQTT 5, and 3.1.1 after any
-    /// refusal; otherwise only the configured version is tried.
+    /// Returns the policy of the settings for a broker that is not known yet. `auto` tries MQTT 5, and 3.1.1
+    /// after any refusal; otherwise only the configured version is tried.
     pub fn of_protocol(protocol: Protocol) -> Self {
         match protocol {
             Protocol::Auto => Self::new(Version::V5, &[Refusal::Reported, Refusal::Closed]),
@@ -84,8 +84,8 @@ impl VersionPolicy {
         }
     }
 
-    /// Returns the policy for a broker that has recently used this version: the other one is tried only if the broker
-    /// reports that it does not support this one.
+    /// Returns the policy for a broker that has recently used this version: the other one is tried only if
+    /// the broker reports that it does not support this one.
     pub fn of_known(version: Version) -> Self {
         Self::new(version, &[Refusal::Reported])
     }

@@ -46,7 +46,8 @@ impl fmt::Display for Stage {
     }
 }
 
-/// The progress of a running connection test. If the broker has several addresses, stages can begin again with each.
+/// The progress of a running connection test. If the broker has several addresses, stages can begin again
+/// with each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TestProgress {

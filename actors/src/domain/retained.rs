@@ -1,4 +1,4 @@
-//! What must be retained at the broker: topics, their content, and the groups that they belong to.
+//! Retained messages: the topics that the broker should retain, their content, and the groups they belong to.
 
 use std::sync::Arc;
 
@@ -6,17 +6,18 @@ use bytes::Bytes;
 
 use crate::domain::ids::Seq;
 
-/// What a retained message is for. Discovery goes before the states that it tells of, and is cleared before them.
+/// The purpose of a retained message. Discovery is published before the states that it describes, and cleared
+/// before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Tells Home Assistant what there is.
+    /// Describes devices and entities to Home Assistant.
     Discovery,
-    /// Tells how it stands.
+    /// Carries the current state of an entity.
     State,
 }
 
 impl Kind {
-    /// The kind's name in the database.
+    /// Returns the kind's name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Discovery => "discovery",
@@ -24,66 +25,69 @@ impl Kind {
         }
     }
 
-    /// The kind of this name.
+    /// Returns the kind with this name; an unknown name means a state.
     pub fn named(name: &str) -> Self {
         if name == "discovery" { Self::Discovery } else { Self::State }
     }
 }
 
-/// What is to stand on a topic.
+/// The content that a topic should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// These bytes.
+    /// A fixed payload.
     Bytes(Bytes),
-    /// The picture of the event at this place. `version` is another one when the event got another picture.
+    /// The picture of an event, read when it is sent.
     Thumbnail {
-        /// The place.
+        /// The event's position in the event log.
         seq: Seq,
-        /// Tells two pictures of one event apart.
+        /// Distinguishes pictures of the same event: it changes when the event gets another picture.
         version: u64,
     },
-    /// Something that others publish (the availability, retained events): it is only seen to that it is cleared when the
-    /// topic is not wanted any more.
+    /// Published by another part of the service (availability, retained events). The `RetainedActor` never
+    /// publishes it and only clears the topic when it is no longer wanted.
     External {
-        /// Whether it is left standing at a broker that is left for another one: it tells that nobody is there any more.
-        stays: bool,
+        /// Whether the message remains on a broker that is replaced by another one. This is true for the
+        /// availability, which then reads `offline`.
+        kept_on_leave: bool,
     },
 }
 
-/// One topic, and what is to stand there.
+/// A topic and the content that it should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The topic.
     pub topic: String,
-    /// What is to stand there.
+    /// Its content.
     pub content: Content,
 }
 
-/// A topic under which the same entities may have been announced before, in another form.
+/// A topic where the same entities may have been announced before, for example in the other discovery format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviousTopic {
     /// The topic.
     pub topic: String,
-    /// Whether Home Assistant is told first that its entity moves, so that it keeps it; otherwise it is just cleared.
+    /// Whether the entity migrates to its new topic and so keeps its history and settings in Home Assistant.
+    /// Otherwise the topic is only cleared.
     pub migrates: bool,
-    /// Whether something may stand there though we have never published it: another program's that we replace.
+    /// Whether the topic may hold a message of another program that this service replaces.
     pub foreign: bool,
 }
 
-/// Everything that is to stand for one thing: a camera's state, or a device's discovery.
+/// All retained messages of one thing: the state of a camera, or the discovery of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// What it is for.
+    /// The purpose of the messages.
     pub kind: Kind,
-    /// Its name, one for each thing: what belongs together is paced together.
+    /// The name of the group, unique within its kind. Messages of one group share a rate limit.
     pub name: Arc<str>,
-    /// Its topics; nothing else of it is to stand.
+    /// All topics that should be retained; every other topic of the group is cleared.
     pub wanted: Vec<Wanted>,
-    /// Where it may have been announced before.
-    pub former: Vec<PreviousTopic>,
+    /// Topics where the group may have been announced before.
+    pub previous: Vec<PreviousTopic>,
 }
 
-/// Who says what is to stand: until all have, nothing that was there before is cleared.
+/// An actor that decides what should be retained. Topics without a known owner are cleared only after every
+/// owner has reported its groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// The `CameraActor`.
@@ -92,5 +96,5 @@ pub enum Owner {
     Discovery,
 }
 
-/// How many [`Owner`]s there are.
+/// The number of [`Owner`]s.
 pub const OWNERS: usize = 2;

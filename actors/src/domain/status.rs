@@ -69,8 +69,8 @@ impl fmt::Display for FailureKind {
     }
 }
 
-/// A failure that is reported to users: its kind, and a message that explains the cause and how to fix it. It never
-/// contains a secret.
+/// A failure that is reported to users: its kind, and a message that explains the cause and how to fix it. It
+/// never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {

@@ -1,4 +1,4 @@
-//! What can be said to the [`CameraActor`](super::CameraActor), and what it answers.
+//! The messages of the `CameraActor`.
 
 use actix::Message;
 
@@ -10,7 +10,7 @@ use crate::domain::{
     ids::CameraId,
 };
 
-/// What stands at a camera now.
+/// A camera with its current event counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CameraView {
     /// The camera.
@@ -21,73 +21,73 @@ pub struct CameraView {
     pub events_this_week: u64,
 }
 
-/// From the HTTP layer: every camera, in the order of their ids.
+/// From the HTTP layer: lists all cameras, ordered by id.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<CameraView>")]
 pub struct ListCameras;
 
-/// From the HTTP layer: one camera; `None` when nobody knows it.
+/// From the HTTP layer: returns one camera, or `None` if it is not registered.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Option<CameraView>")]
 pub struct GetCamera(pub CameraId);
 
-/// From the HTTP layer: register this camera, or change it.
+/// From the HTTP layer: registers a camera, or changes it.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<CameraView, CameraError>")]
 pub struct PutCamera {
-    /// Which one.
+    /// The camera.
     pub camera_id: CameraId,
-    /// What is said of it.
+    /// The fields to change.
     pub update: CameraUpdate,
 }
 
-/// From the HTTP layer and from sources: this camera works, or does not.
+/// From the HTTP layer and from sources: sets whether a camera works.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<CameraView, CameraError>")]
 pub struct SetCameraStatus {
-    /// Which one.
+    /// The camera.
     pub camera_id: CameraId,
-    /// How it stands.
+    /// Its new status.
     pub status: CameraStatus,
 }
 
-/// From the HTTP layer: forget this camera, and remove what stands of it at the broker. Its events stay in the log; a
-/// further one registers it anew.
+/// From the HTTP layer: removes a camera and clears its retained messages. Its events stay in the event log,
+/// and its next event registers it again.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), CameraError>")]
 pub struct DeleteCamera(pub CameraId);
 
-/// Why a camera was not changed.
+/// The reason why a camera was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CameraError {
-    /// Nobody knows it.
+    /// The camera is not registered.
     #[error("there is no such camera")]
     Unknown,
-    /// Fields are at fault.
+    /// Some fields are invalid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// As many cameras are known as may be (`[cameras] max`).
-    #[error("{max} cameras are known already ([cameras] max = {max}); remove one first")]
+    /// The camera limit is reached (`[cameras] max`).
+    #[error("the limit of {max} cameras is reached. Remove a camera, or raise [cameras] max")]
     TooMany {
-        /// How many may be.
+        /// The limit.
         max: u32,
     },
-    /// The database did not keep the change. The log says why.
+    /// The database could not save the change. The log contains the cause.
     #[error(transparent)]
     Storage(#[from] QueryError),
 }
 
-/// Fact from the outbox: a commit has changed these cameras.
+/// Fact, from the outbox: a commit changed these cameras.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct CamerasSeen(pub Vec<CameraSighting>);
 
-/// Fact: an event has a picture, or another one than before. Told after it is on disk.
+/// Fact, from the `ThumbnailActor`: an event has a new picture, which is on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct ThumbnailStored {
-    /// Which camera saw the event.
+    /// The camera that saw the event.
     pub camera_id: CameraId,
-    /// Which event's picture, and its format.
+    /// The picture: its event and its format.
     pub thumbnail: Thumbnail,
 }

@@ -1,4 +1,5 @@
-//! The messages that the [`ConnectionActor`](crate::connection::ConnectionActor) handles, and what it forwards.
+//! The messages that the [`ConnectionActor`](crate::connection::ConnectionActor) handles, and what it
+//! forwards.
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
@@ -32,8 +33,8 @@ pub struct Outgoing {
 #[rtype(result = "()")]
 pub struct Deliver(pub Vec<Outgoing>);
 
-/// From the retained actor and the supervisor: publishes one message that is not an event (a state, a test message).
-/// The response arrives when the broker has acknowledged the message.
+/// From the retained actor and the supervisor: publishes one message that is not an event (a state, a test
+/// message). The response arrives when the broker has acknowledged the message.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), Failure>")]
 pub struct PublishState {

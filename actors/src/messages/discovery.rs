@@ -1,63 +1,73 @@
-//! What can be said to the [`DiscoveryActor`](super::DiscoveryActor), and what it answers.
+//! The messages of the `DiscoveryActor`.
 
 use actix::Message;
 
 use crate::{
-    domain::{camera::Camera, ids::CameraId},
+    domain::{camera::Camera, ids::CameraId, topic::TopicPrefix},
     messages::retained::REPUBLISH_PATIENCE,
 };
 
-/// From the HTTP layer: publish every discovery message again, and answer when the broker has answered all of them, or has
-/// been given time enough to.
+/// From the HTTP layer: publishes every discovery message again. The reply comes when the broker has answered
+/// all of them, or when the time for that is over.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<DiscoveryPublished, DiscoveryError>")]
 pub struct PublishDiscovery;
 
-/// Discovery was published.
+/// The broker has acknowledged every discovery message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiscoveryPublished {
-    /// For so many cameras.
+    /// Number of announced cameras.
     pub cameras: usize,
 }
 
-/// Why discovery was not published.
+/// The reason why discovery was not published completely.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiscoveryError {
-    /// The settings say not to.
+    /// The settings disable discovery.
     #[error("discovery is switched off (discovery_enabled)")]
     Disabled,
-    /// There is no connection.
+    /// There is no connection to a broker.
     #[error("not connected to a broker")]
     NotConnected,
-    /// The broker refused some of it.
+    /// The broker refused at least one message.
     #[error(
-        "the broker refused it of {devices} devices, {example} among them: may this user publish there? It is tried again \
-         at the next connection"
+        "The broker refused to announce {}. Let this user publish to `{prefix}/#`; liveobject retries on the next \
+         connection.",
+        describe_devices(*devices, example)
     )]
     Refused {
-        /// Devices of which it refused something, the service's among them.
+        /// Number of devices with a refused message; the service itself is a device.
         devices: usize,
-        /// One of them.
+        /// The identifier of one of these devices.
         example: String,
-        /// Cameras of which all was acknowledged.
+        /// The prefix of the discovery topics.
+        prefix: TopicPrefix,
+        /// Number of cameras of which every message was acknowledged.
         cameras: usize,
     },
     /// The broker did not answer in time.
-    #[error("the broker has not acknowledged all of it within {} s; what is missing is still on its way", REPUBLISH_PATIENCE.as_secs())]
+    #[error(
+        "The broker did not acknowledge every message within {} s. The others are still being sent.",
+        REPUBLISH_PATIENCE.as_secs()
+    )]
     Unanswered {
-        /// Cameras of which all was acknowledged.
+        /// Number of cameras of which every message was acknowledged.
         cameras: usize,
     },
 }
 
-/// Fact from the `CameraActor`: something that discovery tells of these cameras has changed.
+fn describe_devices(devices: usize, example: &str) -> String {
+    if devices == 1 { format!("the device {example}") } else { format!("{devices} devices ({example}, …)") }
+}
+
+/// Fact, from the `CameraActor`: something that discovery announces about these cameras has changed.
 #[derive(Debug, Clone, Default, Message)]
 #[rtype(result = "()")]
 pub struct CamerasChanged {
-    /// Whether these are all that there are.
+    /// Whether `changed` lists all cameras.
     pub all: bool,
-    /// The cameras as they are now.
+    /// New and changed cameras.
     pub changed: Vec<Camera>,
-    /// Cameras that there are no more.
+    /// Removed cameras.
     pub gone: Vec<CameraId>,
 }

@@ -1,56 +1,58 @@
-//! What can be said to the [`RetainedActor`](super::RetainedActor), and what it answers.
+//! The messages of the `RetainedActor`.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix::Message;
 
 use crate::domain::retained::{Group, Kind, Owner};
 
-/// From the `CameraActor` and the `DiscoveryActor`: from now on this is to stand, and of this owner nothing else.
+/// From the `CameraActor` and the `DiscoveryActor`: replaces all groups of one owner. Groups that are not
+/// listed are cleared.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct RetainAll {
-    /// Who says so.
+    /// The sender.
     pub owner: Owner,
-    /// All of it.
+    /// All of its groups.
     pub groups: Vec<Group>,
 }
 
-/// From the same: from now on this is to stand of one group (nothing, when it wants nothing).
+/// From the `CameraActor` and the `DiscoveryActor`: replaces one group. A group that wants no topic is
+/// cleared.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Retain {
-    /// Who says so.
+    /// The sender.
     pub owner: Owner,
     /// The group.
     pub group: Group,
 }
 
-/// From the `DiscoveryActor`: publish all of this kind again, whether the broker has it or not. Answered when the broker
-/// has answered all of it, at the latest after [`REPUBLISH_PATIENCE`](super::REPUBLISH_PATIENCE); with `None` when there is
-/// no connection, or it is lost meanwhile.
+/// From the `DiscoveryActor`: publishes all messages of a kind again, whether or not the broker has them.
+///
+/// The reply comes when the broker has answered all of them, at the latest after [`REPUBLISH_PATIENCE`]. It
+/// is `None` if there is no connection or if the connection ends before that.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Option<Republished>")]
 pub struct Republish(pub Kind);
 
-/// What became of a [`Republish`]: the names of groups.
+/// The outcome of a [`Republish`]: the names of the groups, by result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Republished {
-    /// The broker has acknowledged all of these.
-    pub stand: Vec<Arc<str>>,
-    /// It has refused some of these.
+    /// The broker acknowledged every message of these groups.
+    pub acknowledged: Vec<Arc<str>>,
+    /// The broker refused at least one message of these groups.
     pub refused: Vec<Arc<str>>,
-    /// It has not answered all of these; they are still on their way.
+    /// The broker has not yet answered every message of these groups; they are still being sent.
     pub unanswered: Vec<Arc<str>>,
 }
 
-/// From the supervisor, before it leaves a broker for another one: clear everything of ours there. Answered when that is
-/// done.
+/// From the supervisor, before it leaves a broker for another one: clears everything that the service has
+/// published there. The reply comes when that is done.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct ClearBroker;
 
-/// How long whoever asked that all is published again waits for the broker: longer than a device that was just announced
-/// has to wait until it is announced again.
+/// How long a [`Republish`] waits for the broker. This is longer than the minimum interval between two
+/// announcements of the same device.
 pub const REPUBLISH_PATIENCE: Duration = Duration::from_secs(8);

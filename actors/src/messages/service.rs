@@ -1,6 +1,6 @@
 //! Messages that every actor handles.
 
-/// Ends the actor; sent when it is drained.
+/// From the service, on shutdown: stops the actor. Sent when the actor has finished its work.
 #[derive(Debug, Clone, Copy, actix::Message)]
 #[rtype(result = "()")]
 pub struct Stop;

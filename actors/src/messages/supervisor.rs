@@ -26,7 +26,8 @@ pub struct ConnectionStatus {
     pub protocol: Option<&'static str>,
     /// When the latest connection was established.
     pub last_connected_at: Option<Timestamp>,
-    /// The latest failure. It is kept until a later connection has stayed up, so that users can see the cause.
+    /// The latest failure. It is kept until a later connection has stayed up, so that users can see the
+    /// cause.
     pub last_error: Option<LastError>,
     /// How many attempts have failed in a row.
     pub reconnect_attempt: u32,
@@ -60,8 +61,8 @@ pub enum TestMessageError {
     Failed(#[from] Failure),
 }
 
-/// From the service: publishes `offline`, closes the connection and does not open a new one. The response arrives when
-/// the connection is closed, or after two seconds.
+/// From the service: publishes `offline`, closes the connection and does not open a new one. The response
+/// arrives when the connection is closed, or after two seconds.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Shutdown;
@@ -92,8 +93,8 @@ pub struct ConnectionEnded {
     pub failure: Option<Failure>,
     /// Whether the broker closed it cleanly after the login, without giving a reason.
     pub closed: bool,
-    /// MQTT 3.1.1: whether the broker closed the connection instead of acknowledging the first QoS 2 event. A broker
-    /// without QoS 2 has no other way to refuse it.
+    /// MQTT 3.1.1: whether the broker closed the connection instead of acknowledging the first QoS 2 event. A
+    /// broker without QoS 2 has no other way to refuse it.
     pub closed_on_qos2: bool,
     /// Messages that the next connection must send alone.
     pub suspects: Suspects,

@@ -12,42 +12,35 @@ use tokio::{
 
 use super::{
     OutboxActor,
-    commit_queue::{Answer, InFlightCommit, MAX_GATHERED},
+    commit_queue::{Answer, InFlightCommit},
+    writer::{NotesDue, Start},
 };
 use crate::{
-    domain::{clock, delivery::is_late, event::DetectionEvent, event_log::Position},
+    domain::{clock, event::DetectionEvent},
     messages::{cameras::CamerasSeen, outbox::PublishError, stream::LogMoved},
     store::{Committed, StoreError, is_small},
 };
 
-/// A checkpoint is at most so far behind the acknowledgements: after a crash at most that much is sent twice.
-const NOTE_WITHIN: Duration = Duration::from_millis(50);
-const NOTE_EVERY: usize = 500;
-
-/// How long to wait before notes are written again after a commit failed.
+/// How long to wait before notes are written again after a commit has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Does this on another thread than the actors'. Payloads are made there, and a commit in several goes does not wait for what the
-/// actors do between them. A panic in it is ours.
-async fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+/// Runs a large commit on another thread than the actors'. The payloads are serialized there, and a commit
+/// that takes several round trips to the database does not wait for other actors in between. Propagates
+/// panics.
+async fn run_on_another_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let runtime = Handle::current();
     match spawn_blocking(move || runtime.block_on(work)).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
-            // The runtime ends, and whoever waits for this with it.
+            // The runtime is shutting down, and will drop this future.
             Err(_) => std::future::pending().await,
         },
     }
 }
 
-/// How much longer notes may wait of which the oldest waits since then.
-fn still_to_wait(since: Option<Instant>, now: Instant) -> Option<Duration> {
-    NOTE_WITHIN.checked_sub(now.saturating_duration_since(since?)).filter(|left| !left.is_zero())
-}
-
 impl OutboxActor {
-    /// Takes the events into the next commit, or says why not.
+    /// Adds the events to the next commit, or returns why they are not accepted.
     pub(super) fn accept(
         &mut self,
         events: Vec<DetectionEvent>,
@@ -57,242 +50,160 @@ impl OutboxActor {
         if self.draining.is_some() {
             return Err(PublishError::Stopping);
         }
-        let gathered = self.gather.events();
-        if gathered > 0 && gathered + events.len() > MAX_GATHERED {
-            return Err(PublishError::Busy);
-        }
-        let waiting = self.committing.unwrap_or(0) + gathered + events.len();
-        let pending = self.pending() + u64::try_from(waiting).unwrap_or(u64::MAX);
-        if pending > self.limits.max_pending {
-            let max_pending = self.limits.max_pending;
-            return Err(PublishError::Full { pending: self.pending(), max_pending });
-        }
-        self.warn_of_late_arrivals(&events);
-        self.gather.add(events, answer);
+        self.writer.check_room(events.len(), self.pending(), self.limits.max_pending)?;
+        self.reporting.check_late_arrivals(&events, &self.settings, clock::now());
+        self.writer.queue.add(events, answer);
         self.commit(ctx);
         Ok(())
     }
 
-    fn warn_of_late_arrivals(&mut self, events: &[DetectionEvent]) {
-        let now = clock::now();
-        for event in events {
-            if !is_late(&self.settings, event.timestamp(), now, now) {
-                continue;
-            }
-            let seconds = (now - event.timestamp()).num_seconds();
-            if self.warnings.late_on_arrival(event.camera_id(), seconds, Instant::now()) {
-                tracing::warn!(
-                    camera_id = %event.camera_id(),
-                    seconds,
-                    "an event was late when it arrived: a clock is wrong, or the source is slow"
-                );
-            }
-        }
-    }
-
-    /// Starts the next commit, unless one is on its way or nothing waits: once everybody else on this thread had their turn, so
-    /// that under load more events share a commit, and without load none waits.
+    /// Starts the next commit, unless one is running or nothing is queued. Yields first, so that the other
+    /// tasks on this thread can add to the commit: under load more events share a commit, and without load
+    /// none is delayed.
     pub(super) fn commit(&mut self, ctx: &mut Context<Self>) {
-        if self.committing.is_some() {
-            return;
-        }
-        if self.gather.is_empty() {
-            if self.away.is_some() {
-                self.try_database(ctx);
+        match self.writer.start() {
+            Start::Nothing => {}
+            Start::CheckDatabase => self.check_database(ctx),
+            Start::Commit => {
+                ctx.spawn(yield_now().into_actor(self).map(|(), act, ctx| act.commit_queued(ctx)));
             }
-            return;
         }
-        self.committing = Some(0);
-        ctx.spawn(yield_now().into_actor(self).map(|(), act, ctx| act.commit_gathered(ctx)));
     }
 
-    fn commit_gathered(&mut self, ctx: &mut Context<Self>) {
-        let Some((batch, on_its_way)) = self.gather.take() else {
-            self.committing = None;
-            return;
-        };
-        self.committing = Some(batch.events.len());
-        self.unnoted = 0;
-        self.notes_wait_since = None;
+    fn commit_queued(&mut self, ctx: &mut Context<Self>) {
+        let Some((batch, in_flight)) = self.writer.take() else { return };
         let is_small = is_small(batch.events.len());
         let store = self.store.clone();
-        let last_seq = self.last_seq_is_certain.then_some(self.last_seq);
+        let last_seq = self.writer.certain_last_seq();
         let context = self.limits.commit.clone();
         let started = Instant::now();
         let commit = async move { store.commit(&batch, last_seq, &context).await };
-        let commit = if is_small { Either::Left(commit) } else { Either::Right(beside(commit)) };
+        let commit =
+            if is_small { Either::Left(commit) } else { Either::Right(run_on_another_thread(commit)) };
         ctx.spawn(commit.into_actor(self).map(move |result, act, ctx| {
-            act.committing = None;
             match result {
                 Ok(committed) => {
-                    act.metrics.outbox_commit_seconds.observe(started.elapsed().as_secs_f64());
-                    act.committed(committed, on_its_way);
-                    act.commit_what_waits(ctx);
+                    act.reporting.committed(committed.stored.len(), started.elapsed());
+                    act.committed(committed, in_flight);
+                    act.commit_more(ctx);
                 }
-                Err(error) => act.commit_failed(error, on_its_way, ctx),
+                Err(error) => act.commit_failed(&error, in_flight, ctx),
             }
             act.pump(ctx);
-            act.tell(ctx);
+            act.report(ctx);
             act.check_drained(ctx);
-            act.merge_log(ctx);
+            act.merge_wal(ctx);
         }));
     }
 
-    /// While nothing waits for a commit.
-    fn merge_log(&mut self, ctx: &mut Context<Self>) {
-        if self.committing.is_some() || !self.unmerged.is_due() {
+    fn committed(&mut self, committed: Committed, commit: InFlightCommit) {
+        self.writer.succeeded(&committed, &commit);
+        let position = self.writer.position();
+        self.peers.log_watch.notify(|| LogMoved { position, others: commit.others(&committed) });
+        self.decided(&committed.decided, committed.afterlife.as_ref());
+        commit.succeeded(&committed);
+        if let Some(camera_id) = committed.unregistered {
+            self.reporting.camera_not_registered(camera_id, self.limits.commit.max_cameras);
+        }
+        if !committed.seen.is_empty() {
+            #[expect(clippy::disallowed_methods, reason = "one message a commit")]
+            self.peers.cameras.do_send(CamerasSeen(committed.seen));
+        }
+        self.delivery.offer(&committed.stored);
+    }
+
+    fn commit_failed(&mut self, error: &StoreError, commit: InFlightCommit, ctx: &mut Context<Self>) {
+        self.writer.failed(error, commit);
+        if let Some(draining) = self.draining.as_mut().filter(|draining| draining.patience_is_over) {
+            // The service is stopping. What could not be noted is sent again after the next start.
+            draining.answer.take();
+        }
+        if self.writer.queue.has_requests() {
+            self.commit(ctx);
+        } else {
+            self.commit_later(RETRY_AFTER, ctx);
+        }
+    }
+
+    /// Merges the write-ahead log into the database file if that is due and nothing waits for a commit.
+    fn merge_wal(&mut self, ctx: &mut Context<Self>) {
+        if !self.writer.is_merge_due() {
             return;
         }
         let store = self.store.clone();
         let merged = async move { store.merge_wal().await };
         ctx.spawn(merged.into_actor(self).map(|merged, _, _| {
             if let Err(error) = merged {
-                // Nothing is lost: it is in the log, and the next commits tell whether the disk is full.
-                tracing::debug!(%error, "the write-ahead log was not merged");
+                // Nothing is lost. If the disk is full, the next commit reports it.
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the write-ahead log was not merged"
+                );
             }
         }));
     }
 
-    /// Nothing waits to be written, but whether the database works again is asked for: by those who send events only to a
-    /// service that says it is ready.
-    fn try_database(&mut self, ctx: &mut Context<Self>) {
+    /// Checks whether the database works again although nothing waits to be written: some senders send events
+    /// only to a service that is ready.
+    fn check_database(&mut self, ctx: &mut Context<Self>) {
         let store = self.store.clone();
-        let tried = async move { store.check_writable().await };
-        ctx.spawn(tried.into_actor(self).map(|result, act, ctx| match result {
-            Ok(()) => act.database_works(),
-            Err(_) => act.note_later(RETRY_AFTER, ctx),
+        let check = async move { store.check_writable().await };
+        ctx.spawn(check.into_actor(self).map(|result, act, ctx| match result {
+            Ok(()) => act.writer.database_works(),
+            Err(_) => act.commit_later(RETRY_AFTER, ctx),
         }));
     }
 
-    fn database_works(&mut self) {
-        if let Some(refused) = self.away.take() {
-            tracing::info!(
-                refused,
-                "the database works again; senders were asked to send the refused events again"
-            );
-        }
-    }
-
-    fn committed(&mut self, committed: Committed, on_its_way: InFlightCommit) {
-        self.database_works();
-        self.last_seq = committed.last_seq;
-        self.last_seq_is_certain = true;
-        self.unmerged.add(&committed.stored);
-        self.metrics.events_accepted.inc_by(u64::try_from(committed.stored.len()).unwrap_or(0));
-        if let Some(run) = on_its_way.ranges().last() {
-            self.noted = self.noted.max(run.up_to);
-        }
-        if let Some(watch) = &self.watch {
-            let position = Position { seq: self.last_seq, noted: self.noted };
-            watch.notify(|| LogMoved { position, others: on_its_way.others(&committed) });
-        }
-        self.decided(&committed.decided, committed.afterlife.as_ref());
-        on_its_way.succeeded(&committed);
-        if let Some(camera_id) = committed.unregistered {
-            let max = self.limits.commit.max_cameras;
-            if self.warnings.too_many_cameras(camera_id.clone(), max, Instant::now()) {
-                tracing::warn!(%camera_id, max, "a camera was not registered: as many are known as may be");
-            }
-        }
-        if let Some(cameras) = self.cameras.as_ref().filter(|_| !committed.seen.is_empty()) {
-            #[expect(clippy::disallowed_methods, reason = "one message a commit")]
-            cameras.do_send(CamerasSeen(committed.seen));
-        }
-        if self.link.is_some() {
-            self.feed.offer(&committed.stored);
-        }
-    }
-
-    fn commit_failed(&mut self, error: StoreError, on_its_way: InFlightCommit, ctx: &mut Context<Self>) {
-        self.last_seq_is_certain = false;
-        if self.away.is_none() {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the database is away: no event is accepted until it works again"
-            );
-        }
-        *self.away.get_or_insert(0) += on_its_way.events();
-        self.gather.failed(on_its_way, error.fault());
-        if let Some(draining) = self.draining.as_mut().filter(|draining| draining.patience_is_over) {
-            // Stopping: what could not be noted is sent again at the next start.
-            draining.answer.take();
-        }
-        if self.gather.is_asked() {
-            self.commit(ctx);
-        } else {
-            self.note_later(RETRY_AFTER, ctx);
-        }
-    }
-
-    /// Sees to it that what the cursor has passed is noted, soon.
+    /// Queues a checkpoint for what the cursor has passed.
     pub(super) fn note_progress(&mut self, ctx: &mut Context<Self>) {
-        self.gather.add_runs(self.window.take_ranges());
+        self.writer.add_ranges(self.delivery.take_ranges());
         self.commit_notes(ctx);
     }
 
-    /// Notes alone wait until they are worth a commit.
     fn commit_notes(&mut self, ctx: &mut Context<Self>) {
-        if self.gather.notes() == 0 {
-            return;
-        }
-        self.notes_wait_since.get_or_insert_with(Instant::now);
-        if self.unnoted >= NOTE_EVERY && self.away.is_none() {
-            self.commit(ctx);
-        } else {
-            self.note_later(NOTE_WITHIN, ctx);
+        match self.writer.notes_due(Instant::now()) {
+            NotesDue::Never => {}
+            NotesDue::Now => self.commit(ctx),
+            NotesDue::After(delay) => self.commit_later(delay, ctx),
         }
     }
 
-    fn commit_what_waits(&mut self, ctx: &mut Context<Self>) {
-        if self.gather.is_asked() || self.draining.is_some() {
+    /// Commits what was queued during a commit.
+    fn commit_more(&mut self, ctx: &mut Context<Self>) {
+        if self.writer.queue.has_requests() || self.draining.is_some() {
             self.commit(ctx);
         } else {
             self.commit_notes(ctx);
         }
     }
 
-    fn note_later(&mut self, after: Duration, ctx: &mut Context<Self>) {
-        if self.note_timer.is_none() {
-            self.note_timer = Some(ctx.run_later(after, |act, ctx| {
-                act.note_timer = None;
-                match still_to_wait(act.notes_wait_since, Instant::now()) {
-                    // The notes for which it was set went with events.
-                    Some(left) if act.away.is_none() => act.note_later(left, ctx),
-                    _ => act.commit(ctx),
+    fn commit_later(&mut self, delay: Duration, ctx: &mut Context<Self>) {
+        if self.commit_timer.is_none() {
+            self.commit_timer = Some(ctx.run_later(delay, |act, ctx| {
+                act.commit_timer = None;
+                match act.writer.notes_may_wait(Instant::now()) {
+                    Some(left) => act.commit_later(left, ctx),
+                    None => act.commit(ctx),
                 }
             }));
         }
     }
 
-    /// While draining: answers once everything is written and answered.
+    /// While draining: replies to [`Drain`](crate::messages::outbox::Drain) once everything is written and
+    /// acknowledged.
     pub(super) fn check_drained(&mut self, ctx: &mut Context<Self>) {
         let Some(draining) = &self.draining else { return };
-        let answered = self.window.in_flight() == 0 || draining.patience_is_over;
-        if self.committing.is_some() || !answered {
+        let all_answered = self.delivery.in_flight() == 0 || draining.patience_is_over;
+        if self.writer.is_committing() || !all_answered {
             return;
         }
-        self.gather.add_runs(self.window.take_ranges());
+        self.writer.add_ranges(self.delivery.take_ranges());
         self.commit(ctx);
-        if self.committing.is_none()
+        if !self.writer.is_committing()
             && let Some(answer) = self.draining.as_mut().and_then(|draining| draining.answer.take())
         {
-            // Whoever asked may have stopped waiting.
+            // The sender may have stopped waiting.
             let _gone = answer.send(());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notes_wait_for_events_that_take_them_along_but_not_for_long() {
-        let noted = Instant::now();
-        let left = |millis| still_to_wait(Some(noted), noted + Duration::from_millis(millis));
-        assert_eq!(left(10), Some(Duration::from_millis(40)), "those before went with an event");
-        assert_eq!(left(50), None);
-        assert_eq!(left(5000), None);
-        assert_eq!(still_to_wait(None, noted), None, "nothing waits");
     }
 }

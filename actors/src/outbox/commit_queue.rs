@@ -1,4 +1,5 @@
-//! Group commit: while one commit is on its way, what arrives gathers for the next. Pure.
+//! Group commit: what arrives during a commit is queued for the next one. Holds the reply channels of the
+//! requests, and answers them; it does no other I/O.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -16,59 +17,59 @@ use crate::{
     store::{Batch, Committed, DeadEvent},
 };
 
-/// So many events may gather while a commit is on its way; at some 1 KiB each that is 8 MiB. Past it, sources are asked to
-/// come again.
-pub const MAX_GATHERED: usize = 8192;
+/// Maximum number of queued events; 8 MiB at about 1 KiB each. Above it, senders are asked to try again.
+pub const MAX_QUEUED: usize = 8192;
 
-/// So many events go into one commit: larger ones gain nothing and hold the next one up.
+/// Maximum number of events in a commit. Larger commits are not more efficient, and delay the next one.
 const MAX_COMMIT: usize = 2000;
 
-/// So many decisions may gather while a commit is on its way.
+/// Maximum number of queued decisions.
 pub const MAX_DECISIONS: usize = 256;
 
 type DecisionAnswer = oneshot::Sender<Result<Decided, DecideError>>;
 
-/// Who waits for the receipts of a request.
+/// Where the receipts of a request are sent.
 #[derive(Debug)]
 pub enum Answer {
-    /// Somebody who sent one event.
+    /// To the sender of one event.
     One(ReplySlot),
-    /// Somebody who sent several.
+    /// To the sender of several events.
     Several(oneshot::Sender<Result<Vec<Receipt>, PublishError>>),
 }
 
 impl Answer {
     fn send(self, result: Result<Vec<Receipt>, PublishError>) {
         match self {
-            Self::One(asker) => asker.answer(result.and_then(|receipts| {
-                let nothing = || PublishError::Storage(StoreFault::Other);
-                receipts.into_iter().next().ok_or_else(nothing)
+            Self::One(slot) => slot.answer(result.and_then(|receipts| {
+                // A commit returns one receipt per event.
+                receipts.into_iter().next().ok_or(PublishError::Storage(StoreFault::Other))
             })),
-            Self::Several(answer) => answered(answer, result),
+            Self::Several(answer) => reply(answer, result),
         }
     }
 }
 
 type OneAnswer = oneshot::Sender<Result<Receipt, PublishError>>;
 
-/// Somebody who sent one event, and is answered without a task in between.
+/// The reply channel of a request with one event. actix hands over the channel only after the handler has
+/// returned, so this slot is filled later. Answering from the commit itself saves one task per event.
 #[derive(Debug, Clone, Default)]
 pub struct ReplySlot(Rc<RefCell<Option<OneAnswer>>>);
 
 impl ReplySlot {
-    /// Answers this one.
-    pub fn is(&self, sender: OneAnswer) {
+    /// Sets the channel.
+    pub fn set(&self, sender: OneAnswer) {
         self.0.replace(Some(sender));
     }
 
     fn answer(self, result: Result<Receipt, PublishError>) {
         if let Some(sender) = self.0.take() {
-            answered(sender, result);
+            reply(sender, result);
         }
     }
 }
 
-/// One request: its events stay together, and are answered together.
+/// One request. Its events are in the same commit, and are answered together.
 #[derive(Debug)]
 struct Request {
     events: Vec<DetectionEvent>,
@@ -80,102 +81,102 @@ struct Request {
 pub struct CommitQueue {
     requests: std::collections::VecDeque<Request>,
     events: usize,
-    deaths: Vec<DeadEvent>,
+    dead: Vec<DeadEvent>,
     ranges: Vec<SettledRange>,
     resent: Vec<Resent>,
     decisions: Vec<(Decide, DecisionAnswer)>,
 }
 
-/// Who is answered by a commit that is on its way, and what must be noted again if it fails.
+/// The commit that is running: who must be answered, and what must be queued again if it fails.
 #[derive(Debug)]
 pub struct InFlightCommit {
     answers: Vec<(usize, Answer)>,
-    deciders: Vec<DecisionAnswer>,
-    deaths: Vec<DeadEvent>,
+    decision_answers: Vec<DecisionAnswer>,
+    dead: Vec<DeadEvent>,
     ranges: Vec<SettledRange>,
     resent: Vec<Resent>,
 }
 
 impl CommitQueue {
-    /// How many events wait for a commit.
+    /// Returns the number of queued events.
     pub fn events(&self) -> usize {
         self.events
     }
 
-    /// Adds a request for the next commit.
+    /// Adds a request.
     pub fn add(&mut self, events: Vec<DetectionEvent>, answer: Answer) {
         self.events += events.len();
         self.requests.push_back(Request { events, answer });
     }
 
-    /// Notes a death for the next commit.
-    pub fn add_death(&mut self, death: DeadEvent) {
-        self.deaths.push(death);
+    /// Adds a dead event.
+    pub fn add_dead(&mut self, dead: DeadEvent) {
+        self.dead.push(dead);
     }
 
-    /// Notes for the next commit what the cursor has passed.
-    pub fn add_runs(&mut self, ranges: Vec<SettledRange>) {
-        for run in ranges {
+    /// Adds ranges that the cursor has passed.
+    pub fn add_ranges(&mut self, ranges: Vec<SettledRange>) {
+        for range in ranges {
             match self.ranges.last_mut() {
-                Some(last) if last.late == run.late => last.up_to = run.up_to,
-                _ => self.ranges.push(run),
+                Some(last) if last.late == range.late => last.up_to = range.up_to,
+                _ => self.ranges.push(range),
             }
         }
     }
 
-    /// Notes for the next commit that an event was delivered after it had been dead.
+    /// Adds a dead event that was delivered after a retry.
     pub fn add_resent(&mut self, resent: Resent) {
         self.resent.push(resent);
     }
 
-    /// Adds a decision for the next commit.
+    /// Adds a decision.
     pub fn add_decision(&mut self, decide: Decide, answer: DecisionAnswer) {
         self.decisions.push((decide, answer));
     }
 
-    /// How many decisions wait for a commit.
+    /// Returns the number of queued decisions.
     pub fn decisions(&self) -> usize {
         self.decisions.len()
     }
 
-    /// How many deaths wait for a commit.
-    pub fn deaths(&self) -> usize {
-        self.deaths.len()
+    /// Returns the number of queued dead events.
+    pub fn dead_events(&self) -> usize {
+        self.dead.len()
     }
 
-    /// Whether what became of an event that was to be sent again waits for a commit.
-    pub fn knows_the_end_of(&self, seq: Seq) -> bool {
-        self.resent.iter().any(|resent| resent.seq == seq) || self.deaths.iter().any(|death| death.seq == seq)
+    /// Returns whether the outcome of a retry is queued.
+    pub fn has_outcome_of(&self, seq: Seq) -> bool {
+        self.resent.iter().any(|resent| resent.seq == seq) || self.dead.iter().any(|dead| dead.seq == seq)
     }
 
-    /// How many notes (deaths, checkpoints) wait for a commit.
+    /// Returns the number of queued notes: dead events, ranges and delivered retries.
     pub fn notes(&self) -> usize {
-        self.deaths.len() + self.ranges.len() + self.resent.len()
+        self.dead.len() + self.ranges.len() + self.resent.len()
     }
 
-    /// Whether anybody waits for the next commit.
-    pub fn is_asked(&self) -> bool {
+    /// Returns whether a request or a decision is queued, so that a sender waits for the next commit.
+    pub fn has_requests(&self) -> bool {
         !self.requests.is_empty() || !self.decisions.is_empty()
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing is queued.
     pub fn is_empty(&self) -> bool {
-        !self.is_asked() && self.notes() == 0
+        !self.has_requests() && self.notes() == 0
     }
 
-    /// Takes the next commit; `None` when nothing waits.
+    /// Takes the next commit, or returns `None` if nothing is queued.
     pub fn take(&mut self) -> Option<(Batch, InFlightCommit)> {
         if self.is_empty() {
             return None;
         }
         let decisions = std::mem::take(&mut self.decisions);
-        let (decisions, deciders) = decisions
+        let (decisions, decision_answers) = decisions
             .into_iter()
             .map(|(Decide { event_id, decision }, answer)| ((event_id, decision), answer))
             .unzip();
         let mut batch = Batch {
             events: Vec::new(),
-            deaths: std::mem::take(&mut self.deaths),
+            deaths: std::mem::take(&mut self.dead),
             ranges: std::mem::take(&mut self.ranges),
             resent: std::mem::take(&mut self.resent),
             decisions,
@@ -190,70 +191,71 @@ impl CommitQueue {
             answers.push((request.events.len(), request.answer));
             batch.events.extend(request.events);
         }
-        let (deaths, ranges, resent) = (batch.deaths.clone(), batch.ranges.clone(), batch.resent.clone());
-        let on_its_way = InFlightCommit { answers, deciders, deaths, ranges, resent };
-        Some((batch, on_its_way))
+        let (dead, ranges, resent) = (batch.deaths.clone(), batch.ranges.clone(), batch.resent.clone());
+        let in_flight = InFlightCommit { answers, decision_answers, dead, ranges, resent };
+        Some((batch, in_flight))
     }
 
-    /// A commit failed: its notes wait for the next one, before those that came meanwhile. Its requests are told.
-    pub fn failed(&mut self, on_its_way: InFlightCommit, fault: StoreFault) {
-        let InFlightCommit { answers, deciders, mut deaths, ranges, mut resent } = on_its_way;
-        deaths.append(&mut self.deaths);
-        self.deaths = deaths;
+    /// Sends the error to the requests of a failed commit, and queues its notes again, before those that were
+    /// added since.
+    pub fn failed(&mut self, commit: InFlightCommit, fault: StoreFault) {
+        let InFlightCommit { answers, decision_answers, mut dead, ranges, mut resent } = commit;
+        dead.append(&mut self.dead);
+        self.dead = dead;
         resent.append(&mut self.resent);
         self.resent = resent;
         let later = std::mem::replace(&mut self.ranges, ranges);
-        self.add_runs(later);
+        self.add_ranges(later);
         for (_, answer) in answers {
             answer.send(Err(PublishError::Storage(fault)));
         }
-        for answer in deciders {
-            answered(answer, Err(DecideError::Storage(fault)));
+        for answer in decision_answers {
+            reply(answer, Err(DecideError::Storage(fault)));
         }
     }
 }
 
 impl InFlightCommit {
-    /// How many events it was to store.
+    /// Returns the number of events in this commit.
     pub fn events(&self) -> u64 {
         let events = self.answers.iter().map(|(events, _)| events).sum::<usize>();
         u64::try_from(events).unwrap_or(u64::MAX)
     }
 
-    /// What the cursor passes with this commit.
+    /// Returns the ranges that the cursor passes with this commit.
     pub fn ranges(&self) -> &[SettledRange] {
         &self.ranges
     }
 
-    /// The events whose state this commit changed in another way.
+    /// Returns the events whose state this commit changed in another way.
     pub fn others(&self, committed: &Committed) -> Vec<Seq> {
-        let deaths = self.deaths.iter().map(|death| death.seq);
+        let dead = self.dead.iter().map(|dead| dead.seq);
         let resent = self.resent.iter().map(|resent| resent.seq);
         let decided = committed.decided.iter().flatten().map(|decided| decided.seq);
-        deaths.chain(resent).chain(decided).collect()
+        dead.chain(resent).chain(decided).collect()
     }
 
-    /// The commit succeeded: every request gets its receipts.
+    /// Sends every request its receipts after the commit succeeded.
     pub fn succeeded(self, committed: &Committed) {
         let mut receipts = committed.receipts.iter().cloned();
         for (count, answer) in self.answers {
             answer.send(Ok(receipts.by_ref().take(count).collect()));
         }
-        for (answer, decided) in self.deciders.into_iter().zip(&committed.decided) {
-            answered(answer, decided.clone());
+        for (answer, decided) in self.decision_answers.into_iter().zip(&committed.decided) {
+            reply(answer, decided.clone());
         }
     }
 }
 
-fn answered<T>(answer: oneshot::Sender<T>, result: T) {
-    // Whoever asked may have gone; what was asked is done all the same.
-    let _gone = answer.send(result);
+fn reply<T>(sender: oneshot::Sender<T>, result: T) {
+    // The receiver may have been dropped; the request is carried out nevertheless.
+    let _gone = sender.send(result);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EventInput, domain::ids::Seq};
+    use crate::domain::{event::EventInput, ids::Seq};
 
     fn event() -> DetectionEvent {
         EventInput { camera_id: "c".into(), description: "d".into(), ..EventInput::default() }
@@ -263,34 +265,34 @@ mod tests {
 
     #[test]
     fn a_request_is_never_split_over_two_commits() {
-        let mut gather = CommitQueue::default();
+        let mut queue = CommitQueue::default();
         for count in [1500, 1000, 10] {
-            gather.add(vec![event(); count], Answer::Several(oneshot::channel().0));
+            queue.add(vec![event(); count], Answer::Several(oneshot::channel().0));
         }
-        let sizes: Vec<_> = std::iter::from_fn(|| gather.take()).map(|(b, _)| b.events.len()).collect();
+        let sizes: Vec<_> = std::iter::from_fn(|| queue.take()).map(|(b, _)| b.events.len()).collect();
         assert_eq!(sizes, [1500, 1010]);
-        assert_eq!(gather.events(), 0);
+        assert_eq!(queue.events(), 0);
     }
 
     #[test]
     fn notes_of_a_failed_commit_come_first_in_the_next() {
-        let run = |up_to, late| SettledRange { up_to: Seq(up_to), late };
-        let mut gather = CommitQueue::default();
-        gather.add_runs(vec![run(1, false), run(2, true)]);
-        let (_, on_its_way) = gather.take().unwrap();
-        gather.add_runs(vec![run(3, true), run(4, false)]);
-        gather.failed(on_its_way, StoreFault::Locked);
-        let (batch, _) = gather.take().unwrap();
-        assert_eq!(batch.ranges, [run(1, false), run(3, true), run(4, false)]);
+        let range = |up_to, late| SettledRange { up_to: Seq(up_to), late };
+        let mut queue = CommitQueue::default();
+        queue.add_ranges(vec![range(1, false), range(2, true)]);
+        let (_, commit) = queue.take().unwrap();
+        queue.add_ranges(vec![range(3, true), range(4, false)]);
+        queue.failed(commit, StoreFault::Locked);
+        let (batch, _) = queue.take().unwrap();
+        assert_eq!(batch.ranges, [range(1, false), range(3, true), range(4, false)]);
     }
 
     #[test]
     fn a_failed_commit_answers_its_requests() {
-        let mut gather = CommitQueue::default();
+        let mut queue = CommitQueue::default();
         let (sender, mut receiver) = oneshot::channel();
-        gather.add(vec![event()], Answer::Several(sender));
-        let (_, on_its_way) = gather.take().unwrap();
-        gather.failed(on_its_way, StoreFault::Locked);
+        queue.add(vec![event()], Answer::Several(sender));
+        let (_, commit) = queue.take().unwrap();
+        queue.failed(commit, StoreFault::Locked);
         assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Storage(StoreFault::Locked)));
     }
 }

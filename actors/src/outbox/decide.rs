@@ -1,55 +1,61 @@
-//! Deciding about dead events: sending them again, or dismissing them.
+//! Decisions about dead events: to send them again, or to dismiss them.
 
 use actix::{Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::{OutboxActor, commit_queue::MAX_DECISIONS, retry_prefetch::MAX_AGAIN};
+use super::{OutboxActor, commit_queue::MAX_DECISIONS, retry_prefetch::MAX_RETRIES};
 use crate::{
     domain::delivery::{DecideError, Decided, Decision},
     messages::outbox::Decide,
     store::DeadAndRetrying,
 };
 
-type Asked = Result<oneshot::Receiver<Result<Decided, DecideError>>, DecideError>;
+type DecisionReceiver = oneshot::Receiver<Result<Decided, DecideError>>;
 
 impl OutboxActor {
-    /// Takes the decision into the next commit, or says why not.
-    fn ask_for(&mut self, decide: Decide, ctx: &mut Context<Self>) -> Asked {
+    /// Adds the decision to the next commit, or returns why not.
+    fn queue_decision(
+        &mut self,
+        decide: Decide,
+        ctx: &mut Context<Self>,
+    ) -> Result<DecisionReceiver, DecideError> {
         if self.draining.is_some() {
             return Err(DecideError::Stopping);
         }
-        let gathered = self.gather.decisions();
-        let too_many = self.window.to_send_again() + gathered >= MAX_AGAIN;
-        if gathered >= MAX_DECISIONS || (decide.decision == Decision::Retry && too_many) {
+        let queued = self.writer.queue.decisions();
+        let too_many_retries = self.delivery.retrying() + queued >= MAX_RETRIES;
+        if queued >= MAX_DECISIONS || (decide.decision == Decision::Retry && too_many_retries) {
             return Err(DecideError::TooMany);
         }
-        let (answer, answered) = oneshot::channel();
-        self.gather.add_decision(decide, answer);
+        let (answer, receiver) = oneshot::channel();
+        self.writer.queue.add_decision(decide, answer);
         self.commit(ctx);
-        Ok(answered)
+        Ok(receiver)
     }
 
-    /// These decisions are on disk.
+    /// Applies decisions that were committed. After a commit with an unknown outcome, `stored` is what the
+    /// database contains.
     pub(super) fn decided(
         &mut self,
         decided: &[Result<Decided, DecideError>],
-        afterlife: Option<&DeadAndRetrying>,
+        stored: Option<&DeadAndRetrying>,
     ) {
         for Decided { seq, decision, was_listed } in decided.iter().flatten() {
             match decision {
                 Decision::Retry => {
                     tracing::info!(seq = seq.0, "a dead event is sent again");
-                    self.window.send_again(*seq);
+                    self.delivery.send_again(*seq);
                 }
                 Decision::Dismiss => tracing::info!(seq = seq.0, "a dead event was dismissed"),
             }
-            self.dead -= u64::from(*was_listed).min(self.dead);
+            self.reporting.subtract_dead(u64::from(*was_listed));
         }
-        let Some(DeadAndRetrying { dead, again }) = afterlife else { return };
-        self.dead = dead + u64::try_from(self.gather.deaths()).unwrap_or(u64::MAX);
+        let Some(DeadAndRetrying { dead, again }) = stored else { return };
+        let queue = &self.writer.queue;
+        self.reporting.dead = dead + u64::try_from(queue.dead_events()).unwrap_or(u64::MAX);
         for seq in again {
-            if !self.gather.knows_the_end_of(*seq) {
-                self.window.send_again(*seq);
+            if !queue.has_outcome_of(*seq) {
+                self.delivery.send_again(*seq);
             }
         }
     }
@@ -59,7 +65,7 @@ impl Handler<Decide> for OutboxActor {
     type Result = ResponseFuture<Result<Decided, DecideError>>;
 
     fn handle(&mut self, decide: Decide, ctx: &mut Self::Context) -> Self::Result {
-        let asked = self.ask_for(decide, ctx);
-        Box::pin(async move { asked?.await.unwrap_or(Err(DecideError::Stopping)) })
+        let queued = self.queue_decision(decide, ctx);
+        Box::pin(async move { queued?.await.unwrap_or(Err(DecideError::Stopping)) })
     }
 }

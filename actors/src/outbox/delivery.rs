@@ -1,24 +1,26 @@
-//! Delivering: what may leave now, and what the broker's answers mean.
+//! Delivery: which event is sent next, what is in flight, and what an outcome means for both.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use actix::{AsyncContext as _, Context};
+use actix::Recipient;
 use tokio::time::Instant;
 
 use super::{
-    InFlight, OutboxActor, Settled,
     dispatch::{Plan, plan},
     in_flight_limit::InFlightLimit,
-    read_ahead::{Next, PAGE, PageRequest},
+    pacer::Pacer,
+    poison::PoisonDetector,
+    read_ahead::{Next, PageRequest, ReadAhead},
+    retry_prefetch::RetryPrefetch,
+    window::{Settled, Window},
 };
-use actix::{ActorFutureExt as _, WrapFuture as _};
-
 use crate::{
     domain::{
-        clock,
-        delivery::{DeadReason, Outcome, Resent},
+        clock::Timestamp,
+        delivery::SettledRange,
         event_log::StoredEvent,
         ids::{LinkId, Seq},
+        settings::MqttSettings,
         status::FailureKind,
         suspects::MessageRef,
     },
@@ -26,135 +28,258 @@ use crate::{
         connection::{Deliver, Outgoing},
         link::{LinkDown, LinkUp},
     },
-    metrics::ReasonLabel,
-    store::{DeadEvent, RetryingEvent},
+    store::RetryingEvent,
 };
 
-/// While the database cannot note what was settled, so many notes are kept in memory; then delivery pauses.
-const MAX_NOTES: usize = 10_000;
-
-/// How long to wait before a page is asked for again that could not be read.
-const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// How long to wait before a deferred event is sent again: twice as long each time, up to a minute.
+/// How long to wait before a deferred event is sent again. Doubles each time, up to a minute.
 const DEFER_FIRST: Duration = Duration::from_secs(1);
 const DEFER_LONGEST: Duration = Duration::from_mins(1);
 
-/// How often to look whether everything in flight is answered, so that a deferred event can be sent again.
-const RESUME_POLL: Duration = Duration::from_millis(100);
+/// What is remembered about an event in flight.
+#[derive(Debug)]
+pub struct InFlight {
+    /// When it was accepted.
+    pub received_at: Timestamp,
+    /// When it was sent.
+    pub sent_at: Instant,
+    /// The topic it was sent to.
+    pub topic: String,
+    /// Whether that is the `history` topic.
+    pub late: bool,
+}
 
-impl OutboxActor {
-    pub(super) fn link_up(&mut self, LinkUp { link, receive_maximum, may_queue, deliver, .. }: LinkUp) {
-        self.flying.clear();
-        self.allowed = InFlightLimit::new(self.limits.window, receive_maximum, may_queue);
-        self.window.link_up(link, self.suspicion.limit(self.allowed.at_first()));
-        self.feed.restart(self.window.cursor().next());
+/// The state of the delivering side of the log.
+#[derive(Debug)]
+pub struct Delivery {
+    window: Window<InFlight>,
+    read_ahead: ReadAhead,
+    retries: RetryPrefetch,
+    link: Option<Recipient<Deliver>>,
+    /// Maximum number of events in flight, from the configuration.
+    max_in_flight: u16,
+    /// Maximum number of events in flight on this link, unless one of them is suspected.
+    limit: InFlightLimit,
+    poison: PoisonDetector,
+    /// How often each deferred event was deferred.
+    deferrals: HashMap<Seq, u32>,
+    pacer: Pacer,
+}
+
+/// The next event to send.
+#[derive(Debug)]
+enum NextUp {
+    /// An event that is sent for the first time on this link.
+    New(StoredEvent),
+    /// A retry.
+    Again(RetryingEvent),
+    /// This event is settled already.
+    Settled(Seq),
+    /// The events from the first seq up to the one before the second were removed from the database.
+    Gap(Seq, Seq),
+    /// The next event has not been read from the database yet.
+    Unread,
+}
+
+/// What [`Delivery::next_batch`] returns.
+#[derive(Debug, Default)]
+pub struct NextBatch {
+    /// The events to send now.
+    pub events: Vec<Outgoing>,
+    /// Events that have waited longer than `message_expiry_seconds`. They are settled, but not noted as dead.
+    pub expired: Vec<Seq>,
+    /// If the rate limit allows no more events now: how long to wait.
+    pub wait: Option<Duration>,
+}
+
+/// The link was lost.
+#[derive(Debug)]
+pub struct LinkLost {
+    /// The event that is blamed for it and its topic. It is settled, but not noted as dead.
+    pub blamed: Option<(Seq, Option<String>)>,
+}
+
+/// The broker has refused an event for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deferral {
+    /// How long to wait before sending resumes.
+    pub wait: Duration,
+    /// Whether the event has been deferred as often as it may be. It is then settled, but not noted as dead.
+    pub is_last: bool,
+}
+
+/// What an attempt to resume after a deferral led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    /// Sending has been resumed.
+    Resumed,
+    /// Events are still in flight: try again.
+    Waiting,
+    /// There was nothing to resume.
+    NotPaused,
+}
+
+impl Delivery {
+    /// Creates the state without a link. `rate` is the maximum number of events per second, or 0 for no
+    /// limit.
+    pub fn new(window: Window<InFlight>, max_in_flight: u16, rate: u32) -> Self {
+        Self {
+            read_ahead: ReadAhead::new(window.cursor().next()),
+            window,
+            retries: RetryPrefetch::default(),
+            link: None,
+            max_in_flight,
+            limit: InFlightLimit::default(),
+            poison: PoisonDetector::default(),
+            deferrals: HashMap::new(),
+            pacer: Pacer::new(rate),
+        }
+    }
+
+    /// Returns the current link, to send events to.
+    pub fn link(&self) -> Option<&Recipient<Deliver>> {
+        self.link.as_ref()
+    }
+
+    /// Returns the id of the current link.
+    pub fn link_id(&self) -> Option<LinkId> {
+        self.window.link()
+    }
+
+    /// Returns the number of events in flight.
+    pub fn in_flight(&self) -> usize {
+        self.window.in_flight()
+    }
+
+    /// Returns the number of retries that are waiting or in flight.
+    pub fn retrying(&self) -> usize {
+        self.window.to_send_again()
+    }
+
+    /// Returns the number of pending events, given the last seq that was assigned.
+    pub fn pending(&self, last_seq: Seq) -> u64 {
+        let settled = i64::try_from(self.window.settled_above_cursor()).unwrap_or(i64::MAX);
+        let first_time = u64::try_from(last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0);
+        first_time + u64::try_from(self.window.to_send_again()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the lowest seq that may belong to a pending event.
+    pub fn first_open(&self) -> Seq {
+        self.window.first_open()
+    }
+
+    /// Returns when an event was accepted, if it is in flight or the next one to be sent.
+    pub fn received_at(&self, seq: Seq) -> Option<Timestamp> {
+        let next = || self.read_ahead.front().filter(|event| event.seq == seq).map(|event| event.received_at);
+        self.window.note(seq).map(|in_flight| in_flight.received_at).or_else(next)
+    }
+
+    /// Takes the ranges that the cursor has passed since the last call.
+    pub fn take_ranges(&mut self) -> Vec<SettledRange> {
+        self.window.take_ranges()
+    }
+
+    /// Changes the maximum number of events per second; 0 means no limit.
+    pub fn set_rate(&mut self, rate: u32) {
+        self.pacer = Pacer::new(rate);
+    }
+
+    /// Starts a new link.
+    pub fn link_up(&mut self, LinkUp { link, receive_maximum, may_queue, deliver, .. }: LinkUp) {
+        self.limit = InFlightLimit::new(self.max_in_flight, receive_maximum, may_queue);
+        self.window.link_up(link, self.poison.limit(self.limit.at_first()));
+        self.read_ahead.restart(self.window.cursor().next());
         self.link = Some(deliver);
     }
 
-    /// The link is gone. Answers whether it was the current one.
-    pub(super) fn link_down(&mut self, LinkDown { link, failure, sole_suspect }: LinkDown) -> bool {
-        let in_flight = self.window.in_flight();
-        if !self.window.link_down(link) {
-            return false;
-        }
+    /// Ends the link. Returns `None` if it was not the current one.
+    pub fn link_down(&mut self, LinkDown { link, failure, sole_suspect }: LinkDown) -> Option<LinkLost> {
+        let mut in_flight = self.window.link_down(link)?;
         self.link = None;
+        if failure != Some(FailureKind::Protocol) {
+            return Some(LinkLost { blamed: None });
+        }
         let alone = match sole_suspect {
             Some(MessageRef::Event(seq)) => Some(seq),
             Some(MessageRef::State { .. }) | None => None,
         };
-        if failure == Some(FailureKind::Protocol)
-            && let Some(blamed) = self.suspicion.link_ended(alone, in_flight)
-        {
-            self.metrics.count_error(DeadReason::RefusedRepeatedly.as_str());
-            self.refused += 1;
-            self.died(blamed, DeadReason::RefusedRepeatedly);
-        }
-        true
+        let blamed = self.poison.link_ended(alone, in_flight.len()).map(|seq| {
+            self.settle_dead(seq);
+            (seq, in_flight.remove(&seq).map(|in_flight| in_flight.topic))
+        });
+        Some(LinkLost { blamed })
     }
 
-    /// Sends what may be sent, and reads ahead.
-    pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
-        if self.draining.is_some() || self.gather.notes() > MAX_NOTES {
-            return;
-        }
-        let Some(link) = self.link.clone() else { return };
-        let batch = self.next_batch(ctx);
-        if !batch.is_empty() {
-            #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
-            link.do_send(Deliver(batch));
-        }
-        if let Some(request) = self.feed.wants(self.last_seq) {
-            self.read_page(request, ctx);
-        }
-        if let Some(wanted) = self.ahead.wants(self.window.next_again()) {
-            self.read_again(wanted, ctx);
-        }
-    }
-
-    fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
-        let now = clock::now();
-        let mut batch = Vec::new();
-        let sent_at = Instant::now();
+    /// Takes the events that may be sent now. The caller must send them.
+    pub fn next_batch(&mut self, settings: &MqttSettings, now: Timestamp, sent_at: Instant) -> NextBatch {
+        let mut batch = NextBatch::default();
         let mut allowance = self.pacer.allowance(sent_at);
         while self.window.room() > 0 {
-            let Some(seq) = self.window.next() else { break };
             if allowance == 0 {
-                self.pump_later(ctx);
+                batch.wait = Some(self.pacer.wait());
                 break;
             }
-            let again = self.window.next_again().next();
-            // What has to be read first holds up nothing.
-            let (event, since, again) = match again.and_then(|again| self.ahead.take(again)) {
-                Some(RetryingEvent { event, asked_at }) => (event, asked_at, true),
-                None if self.window.is_settled(seq) => {
+            let (event, waiting_since, again) = match self.next_up() {
+                NextUp::New(event) => {
+                    let received_at = event.received_at;
+                    (event, received_at, false)
+                }
+                NextUp::Again(RetryingEvent { event, asked_at }) => (event, asked_at, true),
+                NextUp::Settled(seq) => {
                     self.window.skipped(seq);
                     continue;
                 }
-                None => match self.feed.at(seq) {
-                    Next::Unread => break,
-                    Next::Gap(end) => {
-                        self.pass_over(seq, end);
-                        continue;
-                    }
-                    Next::Event(event) => {
-                        let since = event.received_at;
-                        (event, since, false)
-                    }
-                },
-            };
-            match (plan(&event, since, &self.settings, now), again) {
-                (Plan::Expired, true) => self.died(event.seq, DeadReason::Expired),
-                (Plan::Expired, false) => {
-                    self.window.skipped(seq);
-                    self.died(seq, DeadReason::Expired);
+                NextUp::Gap(from, end) => {
+                    self.skip_gap(from, end);
+                    continue;
                 }
-                (Plan::Send { outgoing, late }, again) => {
+                NextUp::Unread => break,
+            };
+            let seq = event.seq;
+            match plan(&event, waiting_since, settings, now) {
+                Plan::Expired => {
+                    if !again {
+                        self.window.skipped(seq);
+                    }
+                    self.settle_dead(seq);
+                    batch.expired.push(seq);
+                }
+                Plan::Send { outgoing, late } => {
                     allowance -= 1;
                     self.pacer.spend();
+                    tracing::debug!(seq = seq.0, topic = outgoing.topic, late, "event sent");
+                    let topic = outgoing.topic.clone();
+                    let in_flight = InFlight { received_at: event.received_at, sent_at, topic, late };
                     if again {
-                        self.window.sent_again(event.seq);
+                        self.window.sent_again(seq, in_flight);
                     } else {
-                        self.window.sent(seq);
+                        self.window.sent(seq, in_flight);
                     }
-                    self.note_flying(event, sent_at, &outgoing, late);
-                    batch.push(outgoing);
+                    batch.events.push(outgoing);
                 }
             }
         }
-        self.note_progress(ctx);
         batch
     }
 
-    fn note_flying(&mut self, event: StoredEvent, sent_at: Instant, outgoing: &Outgoing, late: bool) {
-        tracing::debug!(seq = event.seq.0, topic = outgoing.topic, late, "event sent");
-        let flying =
-            InFlight { received_at: event.received_at, sent_at, topic: outgoing.topic.clone(), late };
-        self.flying.insert(event.seq, flying);
+    /// Takes the next event. A retry that has not been read yet does not delay others.
+    fn next_up(&mut self) -> NextUp {
+        let again = self.window.next_again().next();
+        if let Some(retry) = again.and_then(|seq| self.retries.take(seq)) {
+            return NextUp::Again(retry);
+        }
+        let Some(seq) = self.window.next() else { return NextUp::Unread };
+        if self.window.is_settled(seq) {
+            return NextUp::Settled(seq);
+        }
+        match self.read_ahead.at(seq) {
+            Next::Event(event) => NextUp::New(event),
+            Next::Gap(end) => NextUp::Gap(seq, end),
+            Next::Unread => NextUp::Unread,
+        }
     }
 
-    /// Rows that somebody removed from the database: there is nothing to send.
-    fn pass_over(&mut self, from: Seq, end: Seq) {
+    /// Settles events whose rows were removed from the database, as there is nothing to send.
+    fn skip_gap(&mut self, from: Seq, end: Seq) {
         tracing::error!(from = from.0, to = end.previous().0, "events are missing in the database");
         let mut seq = from;
         while seq < end && self.window.next() == Some(seq) {
@@ -164,143 +289,218 @@ impl OutboxActor {
         }
     }
 
-    fn pump_later(&mut self, ctx: &mut Context<Self>) {
-        if self.pump_timer.is_none() {
-            self.pump_timer = Some(ctx.run_later(self.pacer.wait(), |act, ctx| {
-                act.pump_timer = None;
-                act.pump(ctx);
-                act.tell(ctx);
-            }));
-        }
-    }
-
-    fn read_page(&mut self, request: PageRequest, ctx: &mut Context<Self>) {
-        let store = self.store.clone();
-        let limit = u64::try_from(PAGE).unwrap_or(u64::MAX);
-        let read = async move { store.read_page(request.from, limit).await };
-        ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
-            Ok(rows) => {
-                act.feed.page(request, Some(rows));
-                act.pump(ctx);
-                act.tell(ctx);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the event log could not be read; tried again in a second");
-                ctx.run_later(READ_AGAIN_AFTER, move |act, ctx| {
-                    act.feed.page(request, None);
-                    act.pump(ctx);
-                });
-            }
-        }));
-    }
-
-    fn read_again(&mut self, wanted: Vec<Seq>, ctx: &mut Context<Self>) {
-        let store = self.store.clone();
-        let seqs = wanted.clone();
-        let read = async move { store.read_retries(&seqs).await };
-        ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
-            Ok(read) => {
-                for gone in act.ahead.page(wanted, read) {
-                    tracing::error!(seq = gone.0, "an event that was to be sent again is missing in the database");
-                    act.window.forget_again(gone);
-                }
-                act.pump(ctx);
-                act.tell(ctx);
-            }
-            Err(error) => {
-                tracing::error!(%error, "events that are to be sent again could not be read; tried again in a second");
-                ctx.run_later(READ_AGAIN_AFTER, |act, ctx| {
-                    act.ahead.failed();
-                    act.pump(ctx);
-                });
-            }
-        }));
-    }
-
-    /// What the broker says of one event.
-    pub(super) fn answered(&mut self, link: LinkId, seq: Seq, outcome: Outcome, ctx: &mut Context<Self>) {
-        match outcome {
-            Outcome::Delivered { unheard } => self.delivered(link, seq, unheard),
-            Outcome::Refused(reason) => {
-                if self.window.settle(link, seq, false).is_some() {
-                    self.refused += 1;
-                    self.metrics.count_error(reason.as_str());
-                    self.died(seq, reason);
-                }
-            }
-            Outcome::Deferred { reason, attempts } => {
-                if self.window.defer(link, seq) {
-                    self.refused += 1;
-                    self.metrics.count_error(reason);
-                    self.deferred(seq, reason, attempts, ctx);
-                }
-            }
-        }
-    }
-
-    fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool) {
-        let late = self.flying.get(&seq).is_some_and(|flying| flying.late);
-        let Some(Settled { again }) = self.window.settle(link, seq, late) else { return };
-        if again {
-            self.gather.add_resent(Resent { seq, late });
-        }
-        self.suspicion.answered();
-        self.unnoted += 1;
-        self.published += 1;
-        self.metrics.mqtt_messages_published.inc();
+    /// Settles an event that the broker has acknowledged. Returns `None` if it was not in flight on this
+    /// link.
+    pub fn delivered(&mut self, link: LinkId, seq: Seq, now: Instant) -> Option<Settled<InFlight>> {
+        let late = self.window.note(seq).is_some_and(|in_flight| in_flight.late);
+        let settled = self.window.settle(link, seq, late)?;
+        self.poison.acknowledged();
         self.deferrals.remove(&seq);
-        let Some(InFlight { received_at, sent_at, topic, late }) = self.flying.remove(&seq) else { return };
-        self.window.set_limit(self.suspicion.limit(self.allowed.after(sent_at.elapsed())));
-        let waited = (clock::now() - received_at).to_std().unwrap_or_default();
-        self.metrics.event_delivery_seconds.observe(waited.as_secs_f64());
-        if late {
-            self.metrics.events_late.inc();
-        }
-        if unheard {
-            self.metrics.events_unheard.inc();
-        }
-        tracing::debug!(seq = seq.0, topic, late, unheard, "event acknowledged");
-        self.warnings.acknowledged(unheard.then_some(topic));
+        let took = now.saturating_duration_since(settled.note.sent_at);
+        self.window.set_limit(self.poison.limit(self.limit.after(took)));
+        Some(settled)
     }
 
-    /// The event will never be published: it is listed as dead, and the ones behind it go on.
-    fn died(&mut self, seq: Seq, reason: DeadReason) {
-        let topic = self.flying.remove(&seq).map(|flying| flying.topic);
-        tracing::warn!(seq = seq.0, reason = reason.as_str(), topic, "event is dead");
+    /// Settles an event that the broker has refused for good. Returns `None` if it was not in flight on this
+    /// link.
+    pub fn refused(&mut self, link: LinkId, seq: Seq) -> Option<InFlight> {
+        let settled = self.window.settle(link, seq, false)?;
+        self.settle_dead(seq);
+        Some(settled.note)
+    }
+
+    /// Pauses sending because the broker has refused an event for now, which may happen `attempts` times to
+    /// one event. Returns `None` if it was not in flight on this link.
+    pub fn deferred(&mut self, link: LinkId, seq: Seq, attempts: Option<u32>) -> Option<Deferral> {
+        if !self.window.defer(link, seq) {
+            return None;
+        }
+        let count = self.deferrals.entry(seq).or_insert(0);
+        *count += 1;
+        let wait = DEFER_LONGEST.min(DEFER_FIRST * 2u32.saturating_pow((*count).min(10) - 1));
+        let is_last = attempts.is_some_and(|attempts| *count >= attempts);
+        if is_last {
+            self.settle_dead(seq);
+        }
+        Some(Deferral { wait, is_last })
+    }
+
+    /// Resumes after a deferral if nothing is in flight any more.
+    pub fn resume(&mut self) -> Resumption {
+        if self.window.resume() {
+            self.read_ahead.restart(self.window.cursor().next());
+            Resumption::Resumed
+        } else if self.window.is_paused() {
+            Resumption::Waiting
+        } else {
+            Resumption::NotPaused
+        }
+    }
+
+    fn settle_dead(&mut self, seq: Seq) {
         self.deferrals.remove(&seq);
-        self.dead += 1;
-        self.unnoted += 1;
-        self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
-        self.gather.add_death(DeadEvent { seq, reason, at: clock::now() });
         self.window.forget_again(seq);
         self.window.settle_unsent(seq, false);
     }
 
-    /// The broker refused the event for now: it and what follows is sent again after a pause, in order.
-    fn deferred(&mut self, seq: Seq, reason: &'static str, attempts: Option<u32>, ctx: &mut Context<Self>) {
-        self.flying.remove(&seq);
-        let count = self.deferrals.entry(seq).or_insert(0);
-        *count += 1;
-        let count = *count;
-        let wait = DEFER_LONGEST.min(DEFER_FIRST * 2u32.saturating_pow(count.min(10) - 1));
-        if attempts.is_some_and(|attempts| count >= attempts) {
-            self.died(seq, DeadReason::RefusedRepeatedly);
-        } else {
-            tracing::warn!(seq = seq.0, reason, again_in_seconds = wait.as_secs(), "event refused for now");
-        }
-        if self.resume_timer.is_none() {
-            self.resume_timer = Some(ctx.run_later(wait, Self::resume));
+    /// Schedules a dead event to be sent again.
+    pub fn send_again(&mut self, seq: Seq) {
+        self.window.send_again(seq);
+    }
+
+    /// Offers events that were just committed, so that they need not be read from the database.
+    pub fn offer(&mut self, committed: &[StoredEvent]) {
+        if self.link.is_some() {
+            self.read_ahead.offer(committed);
         }
     }
 
-    fn resume(&mut self, ctx: &mut Context<Self>) {
-        self.resume_timer = None;
-        if self.window.resume() {
-            self.feed.restart(self.window.cursor().next());
-            self.pump(ctx);
-            self.tell(ctx);
-        } else if self.window.is_paused() {
-            self.resume_timer = Some(ctx.run_later(RESUME_POLL, Self::resume));
+    /// Returns the page to read from the database now, if one is needed.
+    pub fn wanted_page(&mut self, last_seq: Seq) -> Option<PageRequest> {
+        self.read_ahead.wants(last_seq)
+    }
+
+    /// Takes in a page that was read; `rows` is `None` if that failed.
+    pub fn page_read(&mut self, request: PageRequest, rows: Option<Vec<StoredEvent>>) {
+        self.read_ahead.page(request, rows);
+    }
+
+    /// Returns the retries to read from the database now, if any are needed.
+    pub fn wanted_retries(&mut self) -> Option<Vec<Seq>> {
+        self.retries.wants(self.window.next_again())
+    }
+
+    /// Takes in the retries that were read. Retries whose events are missing in the database are dropped.
+    pub fn retries_read(&mut self, wanted: Vec<Seq>, read: Vec<RetryingEvent>) {
+        for missing in self.retries.page(wanted, read) {
+            tracing::error!(seq = missing.0, "an event to be sent again is missing in the database");
+            self.window.forget_again(missing);
         }
+    }
+
+    /// Records that the retries could not be read.
+    pub fn retries_failed(&mut self) {
+        self.retries.failed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{clock, ids::CameraId},
+        testing::FakeConnection,
+    };
+
+    const LINK: LinkId = LinkId(1);
+    const NOON: i64 = 1_780_000_000_000_000;
+
+    fn event(seq: i64) -> StoredEvent {
+        let at = clock::from_micros(NOON);
+        let camera_id = CameraId::parse("door").unwrap();
+        StoredEvent { seq: Seq(seq), camera_id, occurred_at: at, received_at: at, payload: "{}".into() }
+    }
+
+    /// A link is up, and these events are ready.
+    fn delivery(events: impl IntoIterator<Item = i64>) -> Delivery {
+        let mut delivery = Delivery::new(Window::new(Seq(0), [], []), 10, 0);
+        up(&mut delivery, LINK);
+        let events: Vec<_> = events.into_iter().map(event).collect();
+        delivery.offer(&events);
+        delivery
+    }
+
+    fn up(delivery: &mut Delivery, link: LinkId) {
+        delivery.link_up(FakeConnection::start_new().link_up(link, "broker:1883"));
+    }
+
+    fn batch_after(delivery: &mut Delivery, seconds: u64, settings: &MqttSettings) -> NextBatch {
+        let now = clock::from_micros(NOON) + Duration::from_secs(seconds);
+        delivery.next_batch(settings, now, Instant::now())
+    }
+
+    fn sent(delivery: &mut Delivery) -> Vec<i64> {
+        let batch = batch_after(delivery, 0, &MqttSettings::defaults("c"));
+        batch.events.iter().map(|outgoing| outgoing.seq.0).collect()
+    }
+
+    #[actix::test]
+    async fn what_is_in_flight_is_pending_until_it_is_delivered() {
+        let mut delivery = delivery(1..=3);
+        assert_eq!(sent(&mut delivery), [1, 2, 3]);
+        assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (3, 3));
+        assert_eq!(delivery.received_at(Seq(2)), Some(clock::from_micros(NOON)));
+        let settled = delivery.delivered(LINK, Seq(1), Instant::now()).unwrap();
+        assert_eq!((settled.again, settled.note.topic.as_str()), (false, "liveobject/camera/door/event"));
+        assert!(delivery.delivered(LINK, Seq(1), Instant::now()).is_none(), "once");
+        assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (2, 2));
+        assert_eq!(delivery.take_ranges(), [SettledRange { up_to: Seq(1), late: false }]);
+    }
+
+    #[actix::test]
+    async fn an_expired_event_is_settled_and_not_sent() {
+        let mut delivery = delivery(1..=2);
+        let settings = MqttSettings { message_expiry_seconds: 60, ..MqttSettings::defaults("c") };
+        let batch = batch_after(&mut delivery, 60, &settings);
+        assert_eq!((batch.events.len(), batch.expired), (0, vec![Seq(1), Seq(2)]));
+        assert_eq!(delivery.pending(Seq(2)), 0);
+    }
+
+    #[actix::test]
+    async fn a_gap_is_skipped_and_settled() {
+        let mut delivery = delivery([]);
+        let request = delivery.wanted_page(Seq(4)).unwrap();
+        delivery.page_read(request, Some(vec![event(3), event(4)]));
+        assert_eq!(sent(&mut delivery), [3, 4]);
+        assert_eq!(delivery.pending(Seq(4)), 2);
+    }
+
+    #[actix::test]
+    async fn the_rate_limit_returns_how_long_to_wait() {
+        let mut delivery = delivery(1..=3);
+        delivery.set_rate(1);
+        let batch = batch_after(&mut delivery, 0, &MqttSettings::defaults("c"));
+        assert_eq!(batch.events.len(), 1);
+        assert!(batch.wait.is_some_and(|wait| wait <= Duration::from_secs(1)), "{:?}", batch.wait);
+    }
+
+    #[actix::test]
+    async fn a_deferred_event_waits_twice_as_long_each_time_until_it_is_given_up() {
+        let mut delivery = delivery(1..=1);
+        for (attempt, seconds) in [(1, 1), (2, 2), (3, 4)] {
+            assert_eq!(sent(&mut delivery), [1]);
+            let deferral = delivery.deferred(LINK, Seq(1), Some(3)).unwrap();
+            let expected = Deferral { wait: Duration::from_secs(seconds), is_last: attempt == 3 };
+            assert_eq!(deferral, expected);
+            assert_eq!(delivery.resume(), Resumption::Resumed);
+            if let Some(request) = delivery.wanted_page(Seq(1)) {
+                delivery.page_read(request, Some(vec![event(1)]));
+            }
+        }
+        assert_eq!(delivery.pending(Seq(1)), 0, "it is settled");
+        assert_eq!(delivery.resume(), Resumption::NotPaused);
+    }
+
+    #[actix::test]
+    async fn an_event_that_breaks_five_links_alone_is_blamed_and_settled() {
+        let mut delivery = delivery(1..=1);
+        for attempt in 1..=5 {
+            assert_eq!(sent(&mut delivery), [1]);
+            let (failure, sole_suspect) = (Some(FailureKind::Protocol), Some(MessageRef::Event(Seq(1))));
+            let lost = delivery.link_down(LinkDown { link: LinkId(attempt), failure, sole_suspect }).unwrap();
+            let topic = "liveobject/camera/door/event".to_owned();
+            assert_eq!(lost.blamed, (attempt == 5).then_some((Seq(1), Some(topic))));
+            up(&mut delivery, LinkId(attempt + 1));
+            delivery.offer(&[event(1)]);
+        }
+        assert_eq!(delivery.pending(Seq(1)), 0);
+    }
+
+    #[actix::test]
+    async fn the_end_of_an_earlier_link_is_ignored() {
+        let mut delivery = delivery(1..=1);
+        up(&mut delivery, LinkId(2));
+        assert!(delivery.link_down(LinkDown { link: LINK, failure: None, sole_suspect: None }).is_none());
+        assert_eq!(delivery.link_id(), Some(LinkId(2)));
     }
 }

@@ -1,4 +1,5 @@
-//! What is decided when an event is sent: topic, QoS, retain, expiry, and whether it is late. Pure.
+//! What is decided when an event is sent: topic, QoS, retain, expiry, and whether it is late. No clock, no
+//! I/O.
 
 use crate::{
     domain::{
@@ -8,26 +9,26 @@ use crate::{
     messages::connection::Outgoing,
 };
 
-/// What to do with an event whose turn it is.
+/// What to do with the next event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
-    /// Send it so.
+    /// Send it.
     Send {
         /// The message.
         outgoing: Outgoing,
-        /// Whether it goes to `history`.
+        /// Whether it goes to the `history` topic.
         late: bool,
     },
-    /// It waited longer than `message_expiry_seconds`.
+    /// It has waited longer than `message_expiry_seconds`.
     Expired,
 }
 
-/// How the event is sent, by the settings of this moment; it waits since `since`.
-pub fn plan(event: &StoredEvent, since: Timestamp, settings: &MqttSettings, now: Timestamp) -> Plan {
+/// Returns how to send the event with these settings, if it has been waiting since `waiting_since`.
+pub fn plan(event: &StoredEvent, waiting_since: Timestamp, settings: &MqttSettings, now: Timestamp) -> Plan {
     let expiry_seconds = match settings.message_expiry_seconds {
         0 => None,
         expiry => {
-            let waited = (now - since).num_seconds().max(0);
+            let waited = (now - waiting_since).num_seconds().max(0);
             match u32::try_from(i64::from(expiry) - waited) {
                 Ok(left) if left > 0 => Some(left),
                 _ => return Plan::Expired,
@@ -94,25 +95,28 @@ mod tests {
     }
 
     #[test]
-    fn an_event_in_time_goes_to_event_as_it_is() {
+    fn an_event_that_is_not_late_goes_to_event_unchanged() {
         let plan = sent(&event(0, 0), &settings(), 300);
         assert_eq!(topic(&plan), ("liveobject/camera/door/event", true, br#"{"seq":7}"#.as_slice()));
     }
 
     #[test]
-    fn the_earlier_of_both_times_counts() {
+    fn the_earlier_of_both_timestamps_decides() {
         assert!(topic(&sent(&event(-400, 0), &settings(), 1)).0.ends_with("history"), "old when it arrived");
-        assert!(topic(&sent(&event(3600, 0), &settings(), 301)).0.ends_with("history"), "a clock ahead");
+        assert!(
+            topic(&sent(&event(3600, 0), &settings(), 301)).0.ends_with("history"),
+            "the clock of the source is ahead"
+        );
     }
 
     #[test]
-    fn zero_means_never_late() {
+    fn a_limit_of_zero_means_never_late() {
         let settings = MqttSettings { late_after_seconds: 0, ..settings() };
         assert!(topic(&sent(&event(0, 0), &settings, 1_000_000)).0.ends_with("event"));
     }
 
     #[test]
-    fn expiry_counts_from_acceptance() {
+    fn the_expiry_counts_from_acceptance() {
         let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
         let expiry = |after| match sent(&event(-30, 0), &settings, after) {
             Plan::Send { outgoing, .. } => outgoing.expiry_seconds,
@@ -122,11 +126,13 @@ mod tests {
         assert_eq!(expiry(59), Some(1));
         assert_eq!(sent(&event(-30, 0), &settings, 60), Plan::Expired);
     }
+
     #[test]
-    fn what_is_sent_again_expires_from_then_on_and_is_as_late_as_it_is() {
+    fn the_expiry_of_a_retry_counts_from_its_request_but_lateness_does_not() {
         let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
-        let (event, asked) = (event(0, 0), clock::from_micros(NOON) + Duration::from_hours(1));
-        let planned = |after| plan(&event, asked, &settings, asked + Duration::from_secs(after));
+        let (event, requested_at) = (event(0, 0), clock::from_micros(NOON) + Duration::from_hours(1));
+        let planned =
+            |after| plan(&event, requested_at, &settings, requested_at + Duration::from_secs(after));
         assert_eq!(topic(&planned(1)).0, "liveobject/camera/door/history");
         assert_eq!(planned(60), Plan::Expired);
     }

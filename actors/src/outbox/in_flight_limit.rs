@@ -1,36 +1,38 @@
-//! How many events the connection may have at a time. Pure.
+//! How many events may be in flight on a connection. No clock, no I/O.
 
 use std::time::Duration;
 
-/// A broker that acknowledges an event within this time is quick.
-const QUICK: Duration = Duration::from_millis(100);
+/// A broker that acknowledges an event within this time is fast.
+const FAST: Duration = Duration::from_millis(100);
 
-/// What one connection takes.
+/// The limit of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct InFlightLimit {
-    /// As many as the broker accepts without an acknowledgement.
-    on_the_way: usize,
-    /// With those that wait in the client.
-    ahead: usize,
+    /// Number of unacknowledged events that the broker accepts.
+    unacknowledged: usize,
+    /// The same plus the events that may wait in the MQTT client.
+    with_queued: usize,
 }
 
 impl InFlightLimit {
-    /// Never more than `window`; at first as many as the broker accepts. `may_queue`: the client keeps back what is more.
+    /// Creates a limit that never exceeds `window`. `may_queue`: the MQTT client queues what the broker does
+    /// not accept yet.
     pub fn new(window: u16, receive_maximum: u16, may_queue: bool) -> Self {
-        let on_the_way = window.min(receive_maximum).into();
-        Self { on_the_way, ahead: if may_queue { window.into() } else { on_the_way } }
+        let unacknowledged = window.min(receive_maximum).into();
+        Self { unacknowledged, with_queued: if may_queue { window.into() } else { unacknowledged } }
     }
 
-    /// Before anything was acknowledged.
+    /// Returns the limit before the first acknowledgement: what the broker accepts.
     pub fn at_first(&self) -> usize {
-        self.on_the_way
+        self.unacknowledged
     }
 
-    /// After an acknowledgement that took so long. With a quick broker more wait in the client, so that each acknowledgement lets
-    /// the next one go without a way through the actors; with a slow one they would wait there, and be late when they leave,
-    /// though it was decided before that they are not.
+    /// Returns the limit after an acknowledgement that took this long. With a fast broker, further events
+    /// wait in the client, which sends the next one on each acknowledgement without going through the actors.
+    /// With a slow broker, events would wait in the client for long. They might then be late when they are
+    /// sent, although they were not when their topic was chosen.
     pub fn after(&self, took: Duration) -> usize {
-        if took < QUICK { self.ahead } else { self.on_the_way }
+        if took < FAST { self.with_queued } else { self.unacknowledged }
     }
 }
 
@@ -41,20 +43,20 @@ mod tests {
     const SLOW: Duration = Duration::from_millis(100);
 
     #[test]
-    fn a_quick_broker_gets_more_to_wait_in_the_client() {
-        let allowed = InFlightLimit::new(500, 20, true);
-        assert_eq!((allowed.at_first(), allowed.after(Duration::ZERO), allowed.after(SLOW)), (20, 500, 20));
+    fn more_events_wait_in_the_client_if_the_broker_is_fast() {
+        let limit = InFlightLimit::new(500, 20, true);
+        assert_eq!((limit.at_first(), limit.after(Duration::ZERO), limit.after(SLOW)), (20, 500, 20));
     }
 
     #[test]
-    fn nothing_waits_in_a_client_that_keeps_nothing_back() {
-        let allowed = InFlightLimit::new(500, 1, false);
-        assert_eq!((allowed.at_first(), allowed.after(Duration::ZERO), allowed.after(SLOW)), (1, 1, 1));
+    fn no_events_wait_in_a_client_that_does_not_queue() {
+        let limit = InFlightLimit::new(500, 1, false);
+        assert_eq!((limit.at_first(), limit.after(Duration::ZERO), limit.after(SLOW)), (1, 1, 1));
     }
 
     #[test]
     fn the_window_is_never_exceeded() {
-        let allowed = InFlightLimit::new(10, u16::MAX, true);
-        assert_eq!((allowed.at_first(), allowed.after(Duration::ZERO), allowed.after(SLOW)), (10, 10, 10));
+        let limit = InFlightLimit::new(10, u16::MAX, true);
+        assert_eq!((limit.at_first(), limit.after(Duration::ZERO), limit.after(SLOW)), (10, 10, 10));
     }
 }

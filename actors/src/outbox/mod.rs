@@ -1,9 +1,16 @@
-//! The outbox: the durable log of events, and its delivery.
+//! The outbox: the durable event log, and its delivery.
 //!
-//! Owns the log's writing side, the window of what is in flight, and the cursor. Promises: an event is answered as
-//! accepted only when it is committed and synced; events leave in the order of their acceptance; each one ends delivered
-//! or dead, never forgotten; memory is the same for ten waiting events and for a million. Knows nothing of networks: a
-//! link is a recipient that comes and goes.
+//! [`OutboxActor`] owns writing to the log, the window of events in flight, and the cursor. It guarantees:
+//! - A sender gets a receipt only after its event is committed and synced.
+//! - Events are sent in the order in which they were accepted.
+//! - Each event ends up delivered or dead; none is lost.
+//! - Memory use does not depend on the number of pending events.
+//!
+//! The outbox does not know about networks: a link is a recipient that comes and goes.
+//!
+//! The actor is a driver. It runs the database operations and the timers, and sends the messages. Three plain
+//! structs make the decisions: [`Writer`] (what is committed when), [`Delivery`] (what is sent when) and
+//! [`Reporting`] (counts, metrics and warnings). `accept` drives the first one, `pump` the second.
 
 mod accept;
 mod commit_queue;
@@ -15,16 +22,15 @@ mod pacer;
 mod pictures;
 mod poison;
 mod publish;
+mod pump;
 mod read_ahead;
+mod reporting;
 mod retry_prefetch;
 mod warnings;
 pub(crate) mod window;
+mod writer;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
@@ -35,22 +41,13 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::pictures::Thumbnails;
 use self::{
-    commit_queue::CommitQueue,
-    in_flight_limit::InFlightLimit,
-    pacer::Pacer,
-    pictures::PictureBudget,
-    poison::PoisonDetector,
-    read_ahead::ReadAhead,
-    retry_prefetch::RetryPrefetch,
-    warnings::Warnings,
-    window::{Settled, Window},
+    delivery::Delivery, pictures::PictureBudget, reporting::Reporting, window::Window, writer::Writer,
 };
 use crate::{
     domain::{
-        clock::{self, Timestamp},
-        event_log::{EventRecord, LogPart, Position, QueryError},
+        clock,
+        event_log::{EventRecord, LogPart, QueryError},
         ids::Seq,
         settings::{MqttSettings, SettingsChange},
     },
@@ -58,49 +55,59 @@ use crate::{
     messages::{
         cameras::CamerasSeen,
         config::SettingsChanged,
-        connection::Deliver,
         link::{Answered, LinkDown, LinkUp},
         outbox::{Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         stream::LogWatch,
-        thumbnails::Sweep,
+        thumbnails::{StoreThumbnail, Sweep},
     },
     metrics::Metrics,
-    store::{CommitContext, DeadAndRetrying, Store, StoreError, Unmerged},
+    store::{CommitContext, DeadAndRetrying, Store, StoreError},
 };
 
-/// Requests that may wait in the mailbox: handlers answer at once, so it empties as fast as it fills.
+/// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills.
 const MAILBOX: usize = 1024;
 
-/// The first sweep comes soon after the start, so that a service that is restarted every day is swept too.
+/// The first sweep runs soon after the start, so that a service that is restarted every day is swept as well.
 const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
-/// The outbox' bounds.
+/// The bounds of the outbox.
 #[derive(Debug, Clone)]
 pub struct OutboxLimits {
-    /// How many events may wait.
+    /// Maximum number of pending events.
     pub max_pending: u64,
-    /// How many events may be in flight.
+    /// Maximum number of events in flight.
     pub window: u16,
-    /// For how many days delivered and dead events are kept.
+    /// How many days delivered and dead events are kept.
     pub retention_days: u32,
-    /// What a commit has to know.
+    /// What a commit needs to know.
     pub commit: CommitContext,
 }
 
-/// What is known of an event that is in flight.
-#[derive(Debug)]
-struct InFlight {
-    received_at: Timestamp,
-    sent_at: Instant,
-    topic: String,
-    late: bool,
+/// The actors that the outbox sends messages to, apart from the connections.
+#[derive(Debug, Clone)]
+pub struct OutboxPeers {
+    /// Receives what the events of a commit changed about their cameras.
+    pub cameras: Recipient<CamerasSeen>,
+    /// Receives the pictures of events.
+    pub thumbnails: ThumbnailPeer,
+    /// Is notified of each change of the log.
+    pub log_watch: LogWatch,
+}
+
+/// The actor that stores pictures.
+#[derive(Debug, Clone)]
+pub struct ThumbnailPeer {
+    /// Stores the picture of an event.
+    pub store: Recipient<StoreThumbnail>,
+    /// Removes the pictures of removed events.
+    pub sweep: Recipient<Sweep>,
 }
 
 #[derive(Debug)]
 struct Draining {
     answer: Option<oneshot::Sender<()>>,
-    /// Whether what is in flight is not waited for any more.
+    /// Set when acknowledgements are not awaited any longer.
     patience_is_over: bool,
 }
 
@@ -108,70 +115,31 @@ struct Draining {
 #[derive(Debug)]
 pub struct OutboxActor {
     store: Store,
-    metrics: Metrics,
     limits: OutboxLimits,
     settings: Arc<MqttSettings>,
-    /// Told what the events of a commit tell of their cameras.
-    cameras: Option<Recipient<CamerasSeen>>,
+    peers: OutboxPeers,
     _crash_guard: CrashGuard,
 
-    /// Tells who watches that the log goes further.
-    watch: Option<LogWatch>,
+    writer: Writer,
+    delivery: Delivery,
+    reporting: Reporting,
+    pictures: PictureBudget,
 
-    // Writing.
-    gather: CommitQueue,
-    room: PictureBudget,
-    thumbnails: Option<Thumbnails>,
-    /// Events in the commit that is on its way; `None`: none is.
-    committing: Option<usize>,
-    /// The last place given; not certain after a commit whose outcome is not known.
-    last_seq: Seq,
-    last_seq_is_certain: bool,
-    /// While commits fail, how many events were refused for it: the log tells of the beginning and the end. `None`: they work.
-    away: Option<u64>,
-    /// Settled events that no commit has noted yet.
-    unnoted: usize,
-    /// Since when the oldest note waits for a commit.
-    notes_wait_since: Option<Instant>,
-    /// The cursor, as it is on disk.
-    noted: Seq,
-    note_timer: Option<SpawnHandle>,
-    unmerged: Unmerged,
-
-    // Delivery.
-    window: Window,
-    feed: ReadAhead,
-    ahead: RetryPrefetch,
-    link: Option<Recipient<Deliver>>,
-    /// How many events may be in flight on this link, if none is suspected.
-    allowed: InFlightLimit,
-    suspicion: PoisonDetector,
-    flying: BTreeMap<Seq, InFlight>,
-    /// How often each deferred event was deferred.
-    deferrals: HashMap<Seq, u32>,
-    pacer: Pacer,
+    commit_timer: Option<SpawnHandle>,
     pump_timer: Option<SpawnHandle>,
     resume_timer: Option<SpawnHandle>,
-
-    // Told.
-    dead: u64,
-    published: u64,
-    refused: u64,
-    /// When the first pending event was accepted.
-    oldest: Option<(Seq, Timestamp)>,
-    looking_up_oldest: bool,
-    warnings: Warnings,
     draining: Option<Draining>,
 }
 
 impl OutboxActor {
-    /// Recovers the log: where the cursor stands, what is dead above it, which place was given last. Takes the same time
-    /// for ten waiting events and for a million.
+    /// Recovers the log: the cursor, the dead events above it, and the last seq that was assigned. The time
+    /// this takes does not depend on the number of pending events.
     pub async fn recover(
         store: Store,
         metrics: Metrics,
         limits: OutboxLimits,
         settings: Arc<MqttSettings>,
+        peers: OutboxPeers,
         crashed: UnboundedSender<&'static str>,
     ) -> Result<Self, StoreError> {
         let cursor = store.cursor().await?;
@@ -179,123 +147,61 @@ impl OutboxActor {
         settled.extend(store.retries_above(cursor).await?);
         let DeadAndRetrying { dead, again } = store.dead_and_retrying().await?;
         let window = Window::new(cursor, settled, again);
-        let last_seq = store.last_seq().await?;
-        let feed = ReadAhead::new(window.cursor().next());
-        let pacer = Pacer::new(settings.max_events_per_second);
         Ok(Self {
+            writer: Writer::new(store.last_seq().await?, cursor),
+            delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
+            reporting: Reporting::new(metrics, dead),
+            pictures: PictureBudget::default(),
             store,
-            metrics,
             limits,
             settings,
-            cameras: None,
+            peers,
             _crash_guard: CrashGuard::new("outbox", crashed),
-            watch: None,
-            gather: CommitQueue::default(),
-            room: PictureBudget::default(),
-            thumbnails: None,
-            committing: None,
-            last_seq,
-            last_seq_is_certain: true,
-            away: None,
-            unnoted: 0,
-            notes_wait_since: None,
-            unmerged: Unmerged::default(),
-            noted: cursor,
-            note_timer: None,
-            window,
-            feed,
-            ahead: RetryPrefetch::default(),
-            link: None,
-            allowed: InFlightLimit::default(),
-            suspicion: PoisonDetector::default(),
-            flying: BTreeMap::new(),
-            deferrals: HashMap::new(),
-            pacer,
+            commit_timer: None,
             pump_timer: None,
             resume_timer: None,
-            dead,
-            published: 0,
-            refused: 0,
-            oldest: None,
-            looking_up_oldest: false,
-            warnings: Warnings::default(),
             draining: None,
         })
     }
 
-    /// Tells this one what the events of each commit tell of their cameras.
-    #[must_use]
-    pub fn telling(mut self, cameras: Recipient<CamerasSeen>) -> Self {
-        self.cameras = Some(cameras);
-        self
-    }
-
-    /// Hands the pictures that come with events to these.
-    #[must_use]
-    pub fn keeping(mut self, thumbnails: Thumbnails) -> Self {
-        self.thumbnails = Some(thumbnails);
-        self
-    }
-
-    /// Pokes these when the log goes further.
-    #[must_use]
-    pub fn watched_by(mut self, watch: LogWatch) -> Self {
-        self.watch = Some(watch);
-        self
-    }
-
     fn pending(&self) -> u64 {
-        let settled = i64::try_from(self.window.settled_above_cursor()).unwrap_or(i64::MAX);
-        let first_time = u64::try_from(self.last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0);
-        first_time + u64::try_from(self.window.to_send_again()).unwrap_or(u64::MAX)
+        self.delivery.pending(self.writer.last_seq())
     }
 
-    /// Brings what is told in line with what is: gauges, and the age of the oldest pending event.
-    fn tell(&mut self, ctx: &mut Context<Self>) {
-        self.metrics.outbox_pending.set(i64::try_from(self.pending()).unwrap_or(i64::MAX));
-        self.metrics.outbox_in_flight.set(i64::try_from(self.window.in_flight()).unwrap_or(i64::MAX));
-        let first = self.window.first_open();
-        if first > self.last_seq {
-            self.oldest = None;
-        } else if self.oldest.is_none_or(|(seq, _)| seq != first) {
-            let flying = self.flying.get(&first).map(|flying| flying.received_at);
-            let ready = || self.feed.front().filter(|event| event.seq == first).map(|e| e.received_at);
-            match flying.or_else(ready) {
-                Some(at) => self.oldest = Some((first, at)),
-                None => self.look_up_oldest(first, ctx),
-            }
-        }
-        self.metrics.set_oldest_pending(self.oldest.map(|(_, at)| at));
-    }
-
-    fn link_gone(&mut self, ctx: &mut Context<Self>) {
-        self.note_progress(ctx);
-        self.tell(ctx);
-        self.flying.clear();
-        self.check_drained(ctx);
-    }
-
-    fn leave_link(&mut self, ctx: &mut Context<Self>) {
-        if let Some(link) = self.window.link()
-            && self.link_down(LinkDown { link, failure: None, sole_suspect: None })
-        {
-            self.link_gone(ctx);
+    /// Updates the gauges and the age of the oldest pending event.
+    fn report(&mut self, ctx: &mut Context<Self>) {
+        self.reporting.set_gauges(self.pending(), self.delivery.in_flight());
+        let first = self.delivery.first_open();
+        let received_at = || self.delivery.received_at(first);
+        if self.reporting.update_oldest(first, self.writer.last_seq(), received_at) {
+            self.look_up_oldest(first, ctx);
         }
     }
 
     fn look_up_oldest(&mut self, first: Seq, ctx: &mut Context<Self>) {
-        if std::mem::replace(&mut self.looking_up_oldest, true) {
-            return;
-        }
         let store = self.store.clone();
         let lookup = async move { store.received_at(first).await };
         ctx.spawn(lookup.into_actor(self).map(move |found, act, ctx| {
-            act.looking_up_oldest = false;
-            if let Ok(Some(at)) = found {
-                act.oldest = Some((first, at));
-                act.tell(ctx);
+            let at = found.ok().flatten();
+            act.reporting.oldest_found(first, at);
+            if at.is_some() {
+                act.report(ctx);
             }
         }));
+    }
+
+    fn link_gone(&mut self, ctx: &mut Context<Self>) {
+        self.note_progress(ctx);
+        self.report(ctx);
+        self.check_drained(ctx);
+    }
+
+    fn leave_link(&mut self, ctx: &mut Context<Self>) {
+        if let Some(link) = self.delivery.link_id()
+            && self.link_down(LinkDown { link, failure: None, sole_suspect: None })
+        {
+            self.link_gone(ctx);
+        }
     }
 
     fn sweep(&mut self, ctx: &mut Context<Self>) {
@@ -304,21 +210,25 @@ impl OutboxActor {
         let sweep = async move { store.sweep(before).await };
         ctx.spawn(sweep.into_actor(self).map(|swept, act, _| match swept {
             Ok(swept) => {
-                act.dead = act.dead.saturating_sub(swept.dead);
+                act.reporting.subtract_dead(swept.dead);
                 act.sweep_pictures(swept.up_to);
                 if swept.events > 0 {
                     tracing::info!(events = swept.events, dead = swept.dead, "removed old events");
                 }
             }
-            Err(error) => tracing::warn!(%error, "old events could not be removed; tried again in an hour"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "old events could not be removed; will retry in an hour");
+            }
         }));
     }
 
-    /// Also of events that an earlier sweep removed: it may have ended there, or a picture may have come meanwhile.
+    /// Includes the pictures of events that an earlier sweep removed: that sweep may have been interrupted,
+    /// or a picture may have been stored in the meantime.
     fn sweep_pictures(&self, up_to: Option<Seq>) {
-        if let (Some(up_to), Some(thumbnails)) = (up_to, &self.thumbnails) {
+        if let Some(up_to) = up_to {
             #[expect(clippy::disallowed_methods, reason = "one an hour")]
-            thumbnails.sweep.do_send(Sweep { up_to });
+            self.peers.thumbnails.sweep.do_send(Sweep { up_to });
         }
     }
 }
@@ -332,11 +242,11 @@ impl Actor for OutboxActor {
             act.sweep(ctx);
             ctx.run_interval(SWEEP_EVERY, Self::sweep);
         });
-        self.tell(ctx);
+        self.report(ctx);
         tracing::info!(
             pending = self.pending(),
-            dead = self.dead,
-            last_seq = self.last_seq.0,
+            dead = self.reporting.dead,
+            last_seq = self.writer.last_seq().0,
             "event log recovered"
         );
     }
@@ -346,9 +256,9 @@ impl Handler<LinkUp> for OutboxActor {
     type Result = ();
 
     fn handle(&mut self, msg: LinkUp, ctx: &mut Self::Context) {
-        self.link_up(msg);
+        self.delivery.link_up(msg);
         self.pump(ctx);
-        self.tell(ctx);
+        self.report(ctx);
     }
 }
 
@@ -371,7 +281,7 @@ impl Handler<Answered> for OutboxActor {
         }
         self.note_progress(ctx);
         self.pump(ctx);
-        self.tell(ctx);
+        self.report(ctx);
         self.check_drained(ctx);
     }
 }
@@ -380,14 +290,13 @@ impl Handler<SettingsChanged> for OutboxActor {
     type Result = ();
 
     fn handle(&mut self, SettingsChanged { settings, change, .. }: SettingsChanged, ctx: &mut Self::Context) {
-        self.pacer = Pacer::new(settings.max_events_per_second);
+        self.delivery.set_rate(settings.max_events_per_second);
         if change == SettingsChange::Broker {
-            // Nothing more goes where it is not wanted any more, while that link says goodbye.
+            // Send nothing more to the old broker while its connection is being closed.
             self.leave_link(ctx);
         }
         if change != SettingsChange::Other {
-            // What nobody heard went to another place than the next one will.
-            self.warnings.acknowledged(None);
+            self.reporting.topics_changed();
         }
         self.settings = settings;
     }
@@ -399,14 +308,14 @@ impl Handler<GetOutbox> for OutboxActor {
     fn handle(&mut self, _: GetOutbox, _: &mut Self::Context) -> Self::Result {
         actix::MessageResult(OutboxStatus {
             pending: self.pending(),
-            in_flight: u64::try_from(self.window.in_flight()).unwrap_or(u64::MAX),
-            dead: self.dead,
-            oldest_pending_at: self.oldest.map(|(_, at)| at),
-            published: self.published,
-            refused: self.refused,
-            database_is_away: self.away.is_some(),
-            warnings: self.warnings.shown(Instant::now()),
-            position: Position { seq: self.last_seq, noted: self.noted },
+            in_flight: u64::try_from(self.delivery.in_flight()).unwrap_or(u64::MAX),
+            dead: self.reporting.dead,
+            oldest_pending_at: self.reporting.oldest_pending_at(),
+            published: self.reporting.published,
+            refused: self.reporting.refused,
+            database_is_away: self.writer.database_is_away(),
+            warnings: self.reporting.warnings(Instant::now()),
+            position: self.writer.position(),
         })
     }
 }
@@ -416,7 +325,7 @@ impl Handler<ListEvents> for OutboxActor {
 
     fn handle(&mut self, ListEvents(query): ListEvents, _: &mut Self::Context) -> Self::Result {
         let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { store.list_events(&query, &settings, clock::now()).await.map_err(asked) })
+        Box::pin(async move { store.list_events(&query, &settings, clock::now()).await.map_err(unreadable) })
     }
 }
 
@@ -425,7 +334,7 @@ impl Handler<ReadLog> for OutboxActor {
 
     fn handle(&mut self, ReadLog(query): ReadLog, _: &mut Self::Context) -> Self::Result {
         let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { store.read_log(query, &settings, clock::now()).await.map_err(asked) })
+        Box::pin(async move { store.read_log(query, &settings, clock::now()).await.map_err(unreadable) })
     }
 }
 
@@ -434,11 +343,12 @@ impl Handler<GetEvent> for OutboxActor {
 
     fn handle(&mut self, GetEvent(id): GetEvent, _: &mut Self::Context) -> Self::Result {
         let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { store.get_event(&id, &settings, clock::now()).await.map_err(asked) })
+        Box::pin(async move { store.get_event(&id, &settings, clock::now()).await.map_err(unreadable) })
     }
 }
 
-fn asked(error: StoreError) -> QueryError {
+/// Logs that the event log could not be read.
+fn unreadable(error: StoreError) -> QueryError {
     tracing::error!(error = &error as &dyn std::error::Error, "the event log could not be read");
     QueryError(error.fault())
 }
@@ -457,8 +367,8 @@ impl Handler<Drain> for OutboxActor {
         });
         self.check_drained(ctx);
         Box::pin(async move {
-            // An actor that ended has nothing more to wait for.
-            let _ended = drained.await;
+            // An error means that the actor has stopped, so there is nothing to wait for.
+            let _stopped = drained.await;
         })
     }
 }

@@ -1,6 +1,7 @@
-//! The pictures that come with events: kept aside in memory until the event is committed, and then handed on.
+//! The pictures that come with events. They are held in memory until the event is committed, and then sent to
+//! the thumbnail actor.
 //!
-//! The commit knows nothing of them, so that what gathers for it stays small.
+//! They are not part of the commit queue, so that the queue stays small.
 
 use std::sync::Arc;
 
@@ -10,25 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     domain::{event_log::Receipt, image::check},
-    messages::{
-        outbox::PublishError,
-        thumbnails::{StoreThumbnail, Sweep, ThumbnailError},
-    },
+    messages::{outbox::PublishError, thumbnails::StoreThumbnail},
 };
 
-/// The pictures that wait may take so much memory together. Past it, sources are asked to come again.
+/// Maximum total size of the pictures in memory. Above it, senders are asked to try again.
 pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 
-/// Who keeps pictures.
-#[derive(Debug, Clone)]
-pub struct Thumbnails {
-    /// Stores the one that came with an event.
-    pub store: Recipient<StoreThumbnail>,
-    /// Removes those of events that are gone.
-    pub sweep: Recipient<Sweep>,
-}
-
-/// The memory that is set aside for pictures.
+/// The memory that is reserved for pictures.
 #[derive(Debug)]
 pub struct PictureBudget(Arc<Semaphore>);
 
@@ -39,13 +28,13 @@ impl Default for PictureBudget {
 }
 
 impl PictureBudget {
-    /// Takes in the picture that came with an event, when it is one and there is room.
+    /// Checks the picture of an event and reserves memory for it.
     pub fn take(&self, image: Option<Bytes>) -> Result<Option<HeldPicture>, PublishError> {
         let Some(image) = image else { return Ok(None) };
         check(&image).map_err(|error| PublishError::Thumbnail(error.into()))?;
         let bytes = u32::try_from(image.len()).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.0).try_acquire_many_owned(bytes).map_err(|_| PublishError::Busy)?;
-        Ok(Some(HeldPicture { image, _room: room }))
+        let reserved = Arc::clone(&self.0).try_acquire_many_owned(bytes).map_err(|_| PublishError::Busy)?;
+        Ok(Some(HeldPicture { image, _reserved: reserved }))
     }
 }
 
@@ -53,19 +42,19 @@ impl PictureBudget {
 #[derive(Debug)]
 pub struct HeldPicture {
     image: Bytes,
-    /// Given back when it is stored, or nobody waits for it any more.
-    _room: OwnedSemaphorePermit,
+    /// Released when the picture is stored, or the request is dropped.
+    _reserved: OwnedSemaphorePermit,
 }
 
 impl HeldPicture {
-    /// The event is committed: has its picture stored.
-    pub async fn store(self, keeper: Option<Thumbnails>, receipt: &Receipt) -> Result<(), PublishError> {
-        let Some(keeper) = keeper else {
-            let nobody = ThumbnailError::Storage(crate::domain::store_fault::StoreFault::Other);
-            return Err(PublishError::Thumbnail(nobody));
-        };
+    /// Has the picture stored, after its event was committed.
+    pub async fn store(
+        self,
+        thumbnails: Recipient<StoreThumbnail>,
+        receipt: &Receipt,
+    ) -> Result<(), PublishError> {
         let message = StoreThumbnail { event_id: receipt.event_id.clone(), image: self.image.clone() };
-        let stored = keeper.store.send(message).await.map_err(|_| PublishError::Stopping)?;
+        let stored = thumbnails.send(message).await.map_err(|_| PublishError::Stopping)?;
         stored.map_err(PublishError::Thumbnail)
     }
 }
@@ -82,17 +71,17 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_in_bytes() {
-        let room = PictureBudget::default();
-        let mut waiting: Vec<_> = (0..32).map(|_| room.take(Some(large())).unwrap()).collect();
-        assert_eq!(room.take(Some(large())).unwrap_err(), PublishError::Busy);
-        assert!(room.take(None).unwrap().is_none(), "events without a picture need no room");
+    fn the_memory_for_pictures_is_bounded() {
+        let budget = PictureBudget::default();
+        let mut waiting: Vec<_> = (0..32).map(|_| budget.take(Some(large())).unwrap()).collect();
+        assert_eq!(budget.take(Some(large())).unwrap_err(), PublishError::Busy);
+        assert!(budget.take(None).unwrap().is_none(), "events without a picture need no memory");
         waiting.pop();
-        assert!(room.take(Some(large())).is_ok());
+        assert!(budget.take(Some(large())).is_ok());
     }
 
     #[test]
-    fn what_is_no_picture_is_refused() {
+    fn bytes_that_are_not_a_picture_are_refused() {
         let refused = PictureBudget::default().take(Some(Bytes::from_static(b"GIF89a"))).unwrap_err();
         assert_eq!(refused, PublishError::Thumbnail(ImageError::NotAPicture.into()));
     }

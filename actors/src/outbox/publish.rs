@@ -1,36 +1,41 @@
-//! Who hands in events, and how each is answered.
+//! Events from senders, and how each request is answered.
 
 use actix::{
-    ActorFutureExt as _, AsyncContext as _, Context, Handler, ResponseFuture,
+    ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture,
     dev::{MessageResponse, OneshotSender},
     fut::wrap_future,
 };
 use tokio::sync::oneshot;
 
 use super::{
-    OutboxActor, Thumbnails,
+    OutboxActor,
     commit_queue::{Answer, ReplySlot},
     pictures::HeldPicture,
 };
 use crate::{
     domain::event_log::Receipt,
-    messages::outbox::{PublishBatch, PublishError, PublishEvent},
+    messages::{
+        outbox::{PublishBatch, PublishError, PublishEvent},
+        thumbnails::StoreThumbnail,
+    },
 };
 
 impl Handler<PublishEvent> for OutboxActor {
-    type Result = Published;
+    type Result = PublishReply;
 
     fn handle(&mut self, msg: PublishEvent, ctx: &mut Self::Context) -> Self::Result {
-        let picture = match self.room.take(msg.thumbnail) {
+        let picture = match self.pictures.take(msg.thumbnail) {
             Ok(picture) => picture,
-            Err(refused) => return Published::Refused(refused),
+            Err(error) => return PublishReply::Refused(error),
         };
-        let asker = ReplySlot::default();
-        match self.accept(vec![msg.event], Answer::One(asker.clone()), ctx) {
-            Err(refused) => Published::Refused(refused),
+        let slot = ReplySlot::default();
+        match self.accept(vec![msg.event], Answer::One(slot.clone()), ctx) {
+            Err(error) => PublishReply::Refused(error),
             Ok(()) => match picture {
-                None => Published::Answered(asker),
-                Some(picture) => Published::WithPicture(asker, picture, self.thumbnails.clone()),
+                None => PublishReply::ByCommit(slot),
+                Some(picture) => {
+                    PublishReply::AfterPicture(slot, picture, self.peers.thumbnails.store.clone())
+                }
             },
         }
     }
@@ -38,16 +43,16 @@ impl Handler<PublishEvent> for OutboxActor {
 
 /// How a [`PublishEvent`] is answered.
 #[derive(Debug)]
-pub enum Published {
-    /// At once: it was not accepted.
+pub enum PublishReply {
+    /// Immediately: the event was not accepted.
     Refused(PublishError),
-    /// By its commit.
-    Answered(ReplySlot),
-    /// When its picture is stored, after the commit.
-    WithPicture(ReplySlot, HeldPicture, Option<Thumbnails>),
+    /// By the commit.
+    ByCommit(ReplySlot),
+    /// After the commit, when the picture has been stored.
+    AfterPicture(ReplySlot, HeldPicture, Recipient<StoreThumbnail>),
 }
 
-impl MessageResponse<OutboxActor, PublishEvent> for Published {
+impl MessageResponse<OutboxActor, PublishEvent> for PublishReply {
     fn handle(
         self,
         ctx: &mut Context<OutboxActor>,
@@ -55,17 +60,17 @@ impl MessageResponse<OutboxActor, PublishEvent> for Published {
     ) {
         let Some(sender) = sender else { return };
         match self {
-            Self::Refused(refused) => {
-                // Whoever asked may have gone.
-                let _gone = sender.send(Err(refused));
+            Self::Refused(error) => {
+                // The receiver may have been dropped.
+                let _gone = sender.send(Err(error));
             }
-            Self::Answered(asker) => asker.is(sender),
-            Self::WithPicture(asker, picture, keeper) => {
+            Self::ByCommit(slot) => slot.set(sender),
+            Self::AfterPicture(slot, picture, thumbnails) => {
                 let (committed, commit) = oneshot::channel();
-                asker.is(committed);
+                slot.set(committed);
                 let stored = async move {
                     let receipt = commit.await.unwrap_or(Err(PublishError::Stopping))?;
-                    picture.store(keeper, &receipt).await?;
+                    picture.store(thumbnails, &receipt).await?;
                     Ok(receipt)
                 };
                 ctx.spawn(wrap_future(stored).map(|result, _, _| {
@@ -83,11 +88,11 @@ impl Handler<PublishBatch> for OutboxActor {
         if events.is_empty() {
             return Box::pin(async { Ok(Vec::new()) });
         }
-        let (answer, answered) = oneshot::channel();
+        let (answer, receipts) = oneshot::channel();
         let accepted = self.accept(events, Answer::Several(answer), ctx);
         Box::pin(async move {
             accepted?;
-            answered.await.unwrap_or(Err(PublishError::Stopping))
+            receipts.await.unwrap_or(Err(PublishError::Stopping))
         })
     }
 }

@@ -1,63 +1,65 @@
-//! What comes next from the log, read ahead by a page: memory stays the same whatever the backlog. Pure.
+//! The next events of the log, read one page ahead, so that memory use does not depend on the backlog. No
+//! I/O.
 
 use std::collections::VecDeque;
 
 use crate::domain::{event_log::StoredEvent, ids::Seq};
 
-/// Events a page.
+/// Number of events per page.
 pub const PAGE: usize = 256;
 
-/// Events that were just committed are taken while no more are held than this, and no more bytes of payload. Others are read
-/// back when their turn comes, which costs processor time just when there is much to do: a burst is to fit.
+/// Maximum number of buffered events, and maximum size of their payloads. Just committed events beyond these
+/// limits are read back from the database later, which costs CPU time when there is already a lot to do.
+/// Therefore a burst should fit.
 const CAPACITY: usize = 16_384;
 const CAPACITY_BYTES: usize = 16 * 1024 * 1024;
 
-/// Events that are ready to be sent, in order, and the place from which the next page is read.
+/// The events that are ready to be sent, in order, and where the next page starts.
 #[derive(Debug)]
 pub struct ReadAhead {
     ready: VecDeque<StoredEvent>,
-    /// Of the payloads that are ready.
+    /// Total payload size of `ready`.
     bytes: usize,
     next_read: Seq,
     reading: bool,
-    /// Counts restarts, so that a page asked for before one is not taken for a page after it.
+    /// Number of restarts, to recognize pages that were requested before the last one.
     generation: u64,
 }
 
-/// A page that is to be read.
+/// A page that must be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest {
-    /// The first place.
+    /// The first seq.
     pub from: Seq,
-    /// The last place that was committed when it was asked for.
+    /// The last seq that was committed when the page was requested.
     pub last: Seq,
     generation: u64,
 }
 
-/// What is at a place of the log.
+/// What the log contains at a seq.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// This event.
     Event(StoredEvent),
-    /// Nothing, up to the place before this one: rows were removed from the database.
+    /// Nothing up to the one before this seq, because rows were removed from the database.
     Gap(Seq),
-    /// It is not known yet.
+    /// Not known yet.
     Unread,
 }
 
 impl ReadAhead {
-    /// Nothing is ready; the first page starts at `from`.
+    /// Creates an empty buffer; the first page starts at `from`.
     pub fn new(from: Seq) -> Self {
         Self { ready: VecDeque::new(), bytes: 0, next_read: from, reading: false, generation: 0 }
     }
 
-    /// Starts again at `from`.
+    /// Drops everything and starts again at `from`.
     pub fn restart(&mut self, from: Seq) {
         let generation = self.generation + 1;
         *self = Self { generation, ..Self::new(from) };
     }
 
-    /// Events that were just committed: they need not be read back, if they are the next ones, as far as there is room.
+    /// Takes in events that were just committed, as far as there is room, if they are the next ones.
     pub fn offer(&mut self, committed: &[StoredEvent]) {
         let follows = committed.first().is_some_and(|event| event.seq == self.next_read);
         if !follows || self.reading {
@@ -68,11 +70,11 @@ impl ReadAhead {
                 break;
             }
             self.next_read = event.seq.next();
-            self.hold(event.clone());
+            self.push(event.clone());
         }
     }
 
-    fn hold(&mut self, event: StoredEvent) {
+    fn push(&mut self, event: StoredEvent) {
         self.bytes += event.payload.len();
         self.ready.push_back(event);
     }
@@ -81,13 +83,13 @@ impl ReadAhead {
         let event = self.ready.pop_front()?;
         self.bytes -= event.payload.len();
         if self.ready.is_empty() {
-            // What a burst needed is given back.
+            // Release the memory that a burst needed.
             self.ready.shrink_to(PAGE);
         }
         Some(event)
     }
 
-    /// The page to read now, if one is due; `last` is the last committed place.
+    /// Returns the page to read now, if one is needed; `last` is the last committed seq.
     pub fn wants(&mut self, last: Seq) -> Option<PageRequest> {
         if self.reading || self.ready.len() >= PAGE || self.next_read > last {
             return None;
@@ -96,19 +98,19 @@ impl ReadAhead {
         Some(PageRequest { from: self.next_read, last, generation: self.generation })
     }
 
-    /// A page was read; `None` when it could not be.
+    /// Takes in a page; `rows` is `None` if it could not be read.
     pub fn page(&mut self, request: PageRequest, rows: Option<Vec<StoredEvent>>) {
         if request.generation != self.generation {
             return;
         }
         self.reading = false;
         if let Some(rows) = rows {
-            let complete = rows.len() < PAGE;
+            let is_last = rows.len() < PAGE;
             for event in rows {
-                self.hold(event);
+                self.push(event);
             }
             self.next_read =
-                if complete { request.last.next().max(self.after_ready()) } else { self.after_ready() };
+                if is_last { request.last.next().max(self.after_ready()) } else { self.after_ready() };
         }
     }
 
@@ -116,7 +118,7 @@ impl ReadAhead {
         self.ready.back().map_or(self.next_read, |event| event.seq.next())
     }
 
-    /// What is at the place `seq`; events before it are dropped.
+    /// Takes the event at `seq`; drops the events before it.
     pub fn at(&mut self, seq: Seq) -> Next {
         while self.ready.front().is_some_and(|event| event.seq < seq) {
             self.drop_first();
@@ -129,7 +131,7 @@ impl ReadAhead {
         }
     }
 
-    /// The first event that is ready.
+    /// Returns the first event that is ready.
     pub fn front(&self) -> Option<&StoredEvent> {
         self.ready.front()
     }
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
     use crate::domain::{clock, ids::CameraId};
 
-    fn events(places: impl IntoIterator<Item = i64>) -> Vec<StoredEvent> {
+    fn events(seqs: impl IntoIterator<Item = i64>) -> Vec<StoredEvent> {
         let camera_id = CameraId::parse("c").unwrap();
         let event = |seq| StoredEvent {
             seq: Seq(seq),
@@ -149,10 +151,10 @@ mod tests {
             received_at: clock::from_micros(0),
             payload: "{}".into(),
         };
-        places.into_iter().map(event).collect()
+        seqs.into_iter().map(event).collect()
     }
 
-    fn place(next: &Next) -> Option<i64> {
+    fn seq_of(next: &Next) -> Option<i64> {
         match next {
             Next::Event(event) => Some(event.seq.0),
             _ => None,
@@ -160,91 +162,91 @@ mod tests {
     }
 
     #[test]
-    fn what_was_just_committed_is_not_read_back() {
-        let mut feed = ReadAhead::new(Seq(5));
-        feed.offer(&events(5..8));
-        assert_eq!(feed.wants(Seq(7)), None);
-        assert_eq!(place(&feed.at(Seq(5))), Some(5));
+    fn just_committed_events_are_not_read_back() {
+        let mut read_ahead = ReadAhead::new(Seq(5));
+        read_ahead.offer(&events(5..8));
+        assert_eq!(read_ahead.wants(Seq(7)), None);
+        assert_eq!(seq_of(&read_ahead.at(Seq(5))), Some(5));
     }
 
     #[test]
-    fn of_what_was_just_committed_as_much_is_held_as_there_is_room_for() {
+    fn just_committed_events_are_buffered_up_to_the_capacity() {
         let capacity = i64::try_from(CAPACITY).unwrap();
         let last = capacity + 2000;
-        let mut feed = ReadAhead::new(Seq(1));
-        feed.offer(&events(1..2001));
-        feed.offer(&events(2001..last));
-        assert_eq!(feed.ready.len(), CAPACITY);
-        feed.offer(&events(last..=last));
-        assert_eq!(feed.ready.len(), CAPACITY, "what does not follow is not taken");
+        let mut read_ahead = ReadAhead::new(Seq(1));
+        read_ahead.offer(&events(1..2001));
+        read_ahead.offer(&events(2001..last));
+        assert_eq!(read_ahead.ready.len(), CAPACITY);
+        read_ahead.offer(&events(last..=last));
+        assert_eq!(read_ahead.ready.len(), CAPACITY, "an event that does not follow is not taken");
         for seq in 1..=capacity {
-            assert_eq!(feed.wants(Seq(last)), None);
-            assert_eq!(place(&feed.at(Seq(seq))), Some(seq));
-            if feed.ready.len() == PAGE - 1 {
+            assert_eq!(read_ahead.wants(Seq(last)), None);
+            assert_eq!(seq_of(&read_ahead.at(Seq(seq))), Some(seq));
+            if read_ahead.ready.len() == PAGE - 1 {
                 break;
             }
         }
-        assert_eq!(feed.wants(Seq(last)).unwrap().from, Seq(capacity + 1), "the rest is read back");
+        assert_eq!(read_ahead.wants(Seq(last)).unwrap().from, Seq(capacity + 1), "the rest is read back");
     }
 
     #[test]
-    fn large_payloads_take_their_room() {
+    fn the_size_of_payloads_is_limited() {
         let large = |seq| StoredEvent { payload: vec![b'x'; 1024 * 1024].into(), ..events([seq]).remove(0) };
-        let mut feed = ReadAhead::new(Seq(1));
-        feed.offer(&(1..20).map(large).collect::<Vec<_>>());
-        assert_eq!(feed.ready.len(), 16);
+        let mut read_ahead = ReadAhead::new(Seq(1));
+        read_ahead.offer(&(1..20).map(large).collect::<Vec<_>>());
+        assert_eq!(read_ahead.ready.len(), 16);
         for seq in 1..17 {
-            assert_eq!(place(&feed.at(Seq(seq))), Some(seq));
+            assert_eq!(seq_of(&read_ahead.at(Seq(seq))), Some(seq));
         }
-        assert_eq!(feed.bytes, 0);
-        assert_eq!(feed.wants(Seq(19)).unwrap().from, Seq(17));
+        assert_eq!(read_ahead.bytes, 0);
+        assert_eq!(read_ahead.wants(Seq(19)).unwrap().from, Seq(17));
     }
 
     #[test]
-    fn what_does_not_follow_is_read_from_disk() {
-        let mut feed = ReadAhead::new(Seq(1));
-        feed.offer(&events(5..8));
-        let request = feed.wants(Seq(7)).unwrap();
+    fn events_that_do_not_follow_are_read_from_the_database() {
+        let mut read_ahead = ReadAhead::new(Seq(1));
+        read_ahead.offer(&events(5..8));
+        let request = read_ahead.wants(Seq(7)).unwrap();
         assert_eq!(request.from, Seq(1));
-        assert_eq!(feed.wants(Seq(7)), None, "one page at a time");
-        feed.page(request, Some(events(1..8)));
-        assert_eq!(place(&feed.at(Seq(1))), Some(1));
-        assert_eq!(feed.wants(Seq(7)), None, "all is read");
+        assert_eq!(read_ahead.wants(Seq(7)), None, "one page at a time");
+        read_ahead.page(request, Some(events(1..8)));
+        assert_eq!(seq_of(&read_ahead.at(Seq(1))), Some(1));
+        assert_eq!(read_ahead.wants(Seq(7)), None, "everything is read");
     }
 
     #[test]
     fn a_backlog_is_read_in_pages() {
-        let mut feed = ReadAhead::new(Seq(1));
+        let mut read_ahead = ReadAhead::new(Seq(1));
         let last = Seq(10_000);
         let mut seq = Seq(1);
         while seq <= last {
-            if let Some(request) = feed.wants(last) {
+            if let Some(request) = read_ahead.wants(last) {
                 let end = (request.from.0 + i64::try_from(PAGE).unwrap() - 1).min(last.0);
-                feed.page(request, Some(events(request.from.0..=end)));
+                read_ahead.page(request, Some(events(request.from.0..=end)));
             }
-            assert!(feed.ready.len() <= 2 * PAGE);
-            assert_eq!(place(&feed.at(seq)), Some(seq.0));
+            assert!(read_ahead.ready.len() <= 2 * PAGE);
+            assert_eq!(seq_of(&read_ahead.at(seq)), Some(seq.0));
             seq = seq.next();
         }
     }
 
     #[test]
-    fn rows_that_are_missing_are_a_gap() {
-        let mut feed = ReadAhead::new(Seq(1));
-        let request = feed.wants(Seq(9)).unwrap();
-        feed.page(request, Some(events([3, 4])));
-        assert_eq!(feed.at(Seq(1)), Next::Gap(Seq(3)));
-        feed.at(Seq(3));
-        feed.at(Seq(4));
-        assert_eq!(feed.at(Seq(5)), Next::Gap(Seq(10)));
+    fn missing_rows_are_a_gap() {
+        let mut read_ahead = ReadAhead::new(Seq(1));
+        let request = read_ahead.wants(Seq(9)).unwrap();
+        read_ahead.page(request, Some(events([3, 4])));
+        assert_eq!(read_ahead.at(Seq(1)), Next::Gap(Seq(3)));
+        read_ahead.at(Seq(3));
+        read_ahead.at(Seq(4));
+        assert_eq!(read_ahead.at(Seq(5)), Next::Gap(Seq(10)));
     }
 
     #[test]
-    fn a_page_from_before_a_restart_is_dropped() {
-        let mut feed = ReadAhead::new(Seq(1));
-        let request = feed.wants(Seq(9)).unwrap();
-        feed.restart(Seq(4));
-        feed.page(request, Some(events(1..10)));
-        assert_eq!(feed.wants(Seq(9)).unwrap().from, Seq(4));
+    fn a_page_that_was_requested_before_a_restart_is_dropped() {
+        let mut read_ahead = ReadAhead::new(Seq(1));
+        let request = read_ahead.wants(Seq(9)).unwrap();
+        read_ahead.restart(Seq(4));
+        read_ahead.page(request, Some(events(1..10)));
+        assert_eq!(read_ahead.wants(Seq(9)).unwrap().from, Seq(4));
     }
 }

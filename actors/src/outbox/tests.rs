@@ -1,4 +1,4 @@
-//! The outbox with a real database and a link that records.
+//! The actor with a real database, and recorders as its link and peers.
 
 use std::{future::Future, path::Path};
 
@@ -7,25 +7,24 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    EventInput,
     domain::{
         delivery::{DeadReason, Delivery, DeliveryState, Outcome},
-        event::DetectionEvent,
+        event::{DetectionEvent, EventInput},
         event_log::{EventQuery, Receipt},
         ids::{CameraId, EventId, LinkId},
         status::{FailureKind, WarningKind},
         suspects::MessageRef,
     },
     messages::{
-        connection::Outgoing,
+        connection::{Deliver, Outgoing},
         outbox::{PublishBatch, PublishError, PublishEvent},
         service::Stop,
     },
-    testing::{FakeConnection, Recorded, Recorder, commit_context},
+    testing::{FakeConnection, Recorded, Recorder, commit_context, outbox_peers},
 };
 
 mod pictures;
-mod resending;
+mod retries;
 
 const DAY: i64 = 86_400;
 
@@ -36,7 +35,7 @@ async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl Fn
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("within 5 s: {what}");
+    panic!("not within 5 s: {what}");
 }
 
 fn event(id: &str) -> DetectionEvent {
@@ -83,13 +82,13 @@ impl Fixture {
         let metrics = Metrics::new();
         let limits = OutboxLimits { max_pending, window: 10, retention_days: 7, commit: commit_context() };
         let crashed = mpsc::unbounded_channel().0;
-        let outbox =
-            OutboxActor::recover(store.clone(), metrics.clone(), limits, Arc::new(settings), crashed);
+        let (settings, peers) = (Arc::new(settings), outbox_peers());
+        let outbox = OutboxActor::recover(store.clone(), metrics.clone(), limits, settings, peers, crashed);
         let outbox = outbox.await.unwrap().start();
         Self { store, outbox, metrics, delivered: None, links: 0, dir: None }
     }
 
-    /// Ends the actor as a crash would: nothing more is written.
+    /// Stops the actor like a crash: nothing more is written.
     async fn crash(self) -> Option<tempfile::TempDir> {
         self.outbox.send(Stop).await.unwrap();
         self.store.close().await;
@@ -113,13 +112,13 @@ impl Fixture {
 
     async fn link_up(&mut self, receive_maximum: u16) {
         self.links += 1;
-        let (recorder, told) = Recorder::start_new();
+        let (recorder, messages) = Recorder::start_new();
         let link = LinkId(self.links);
         let mut link_up = FakeConnection::start_new().link_up(link, "broker:1883");
         link_up.deliver = recorder.recipient();
         link_up.receive_maximum = receive_maximum;
         self.outbox.send(link_up).await.unwrap();
-        self.delivered = Some((link, told));
+        self.delivered = Some((link, messages));
     }
 
     async fn link_down(&mut self, failure: Option<FailureKind>) {
@@ -127,27 +126,28 @@ impl Fixture {
         self.outbox.send(LinkDown { link, failure, sole_suspect: None }).await.unwrap();
     }
 
-    /// The link ends over this event, which alone was in flight.
+    /// Ends the link with a protocol error while only this event is in flight.
     async fn link_broken_by(&mut self, seq: i64) {
         let (link, _) = self.delivered.take().unwrap();
         let (failure, sole_suspect) = (Some(FailureKind::Protocol), Some(MessageRef::Event(Seq(seq))));
         self.outbox.send(LinkDown { link, failure, sole_suspect }).await.unwrap();
     }
 
-    /// What was sent on the current link since the last time, at least `count` events.
+    /// Waits for at least `count` events on the current link, and returns those that were sent since the last
+    /// call.
     async fn sent(&self, count: usize) -> Vec<Outgoing> {
-        let (_, told) = self.delivered.as_ref().unwrap();
+        let (_, messages) = self.delivered.as_ref().unwrap();
         let mut sent = Vec::new();
         for _ in 0..1000 {
-            sent.extend(told.take().into_iter().flat_map(|Deliver(events)| events));
+            sent.extend(messages.take().into_iter().flat_map(|Deliver(events)| events));
             if sent.len() >= count {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                sent.extend(told.take().into_iter().flat_map(|Deliver(events)| events));
+                sent.extend(messages.take().into_iter().flat_map(|Deliver(events)| events));
                 return sent;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("within 5 s: {count} events sent, only {} were", sent.len());
+        panic!("only {} of {count} events were sent within 5 s", sent.len());
     }
 
     async fn sent_seqs(&self, count: usize) -> Vec<i64> {
@@ -174,7 +174,7 @@ impl Fixture {
         self.outbox.send(GetEvent(id)).await.unwrap().unwrap().unwrap().delivery
     }
 
-    async fn noted(&self, cursor: i64) {
+    async fn wait_for_checkpoint(&self, cursor: i64) {
         wait_until("the checkpoint is written", || async {
             self.store.cursor().await.unwrap() == Seq(cursor)
         })
@@ -183,7 +183,7 @@ impl Fixture {
 }
 
 #[actix::test]
-async fn invariant_1_an_answered_event_is_in_the_database() {
+async fn invariant_1_an_event_with_a_receipt_is_in_the_database() {
     let it = Fixture::new().await;
     let receipt = it.publish(event("a")).await.unwrap();
     assert_eq!((receipt.seq, receipt.duplicate), (Seq(1), false));
@@ -202,8 +202,8 @@ async fn invariant_4_a_repeated_event_gets_the_first_receipt() {
 
     let batch = vec![event("c"), event("b"), event("c")];
     let receipts = it.outbox.send(PublishBatch(batch)).await.unwrap().unwrap();
-    let told: Vec<_> = receipts.iter().map(|r| (r.seq.0, r.duplicate)).collect();
-    assert_eq!(told, [(3, false), (2, true), (3, true)]);
+    let seqs: Vec<_> = receipts.iter().map(|r| (r.seq.0, r.duplicate)).collect();
+    assert_eq!(seqs, [(3, false), (2, true), (3, true)]);
 
     let dir = it.crash().await.unwrap();
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
@@ -213,7 +213,7 @@ async fn invariant_4_a_repeated_event_gets_the_first_receipt() {
 }
 
 #[actix::test]
-async fn invariant_3_events_leave_in_the_order_of_their_acceptance() {
+async fn invariant_3_events_are_sent_in_the_order_of_acceptance() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=5).await;
     it.link_up(100).await;
@@ -236,7 +236,7 @@ async fn no_more_than_the_window_and_the_brokers_receive_maximum_are_in_flight()
 }
 
 #[actix::test]
-async fn a_new_link_starts_at_the_first_event_without_an_answer() {
+async fn a_new_link_starts_at_the_first_unacknowledged_event() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=5).await;
     it.link_up(100).await;
@@ -248,13 +248,13 @@ async fn a_new_link_starts_at_the_first_event_without_an_answer() {
 }
 
 #[actix::test]
-async fn after_a_crash_what_was_not_known_to_be_delivered_is_sent_again() {
+async fn after_a_crash_events_without_a_checkpoint_are_sent_again() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=6).await;
     it.link_up(100).await;
     it.sent(6).await;
     it.acknowledge([1, 2, 3]).await;
-    it.noted(3).await;
+    it.wait_for_checkpoint(3).await;
     let dir = it.crash().await.unwrap();
     let mut it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
     assert_eq!(it.status().await.pending, 3);
@@ -263,14 +263,14 @@ async fn after_a_crash_what_was_not_known_to_be_delivered_is_sent_again() {
 }
 
 #[actix::test]
-async fn a_refused_event_is_dead_and_the_ones_behind_it_go_on() {
+async fn a_refused_event_is_dead_and_later_ones_are_still_delivered() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=3).await;
     it.link_up(100).await;
     it.sent(3).await;
     it.answer([(1, Outcome::Refused(DeadReason::NotAuthorized))]).await;
     it.acknowledge([2, 3]).await;
-    it.noted(3).await;
+    it.wait_for_checkpoint(3).await;
     let dead = it.delivery("e1").await;
     assert_eq!((dead.state, dead.reason.as_deref()), (DeliveryState::Dead, Some("not_authorized")));
     assert_eq!(it.delivery("e2").await.state, DeliveryState::Delivered);
@@ -282,7 +282,7 @@ async fn a_refused_event_is_dead_and_the_ones_behind_it_go_on() {
 }
 
 #[actix::test]
-async fn an_event_that_is_refused_for_now_is_sent_again_before_later_ones() {
+async fn a_deferred_event_is_sent_again_before_later_ones() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=12).await;
     it.link_up(3).await;
@@ -293,7 +293,7 @@ async fn an_event_that_is_refused_for_now_is_sent_again_before_later_ones() {
 }
 
 #[actix::test]
-async fn an_event_that_is_refused_again_and_again_is_dead_in_the_end() {
+async fn an_event_that_is_deferred_repeatedly_is_dead_in_the_end() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=2).await;
     it.link_up(1).await;
@@ -303,12 +303,12 @@ async fn an_event_that_is_refused_again_and_again_is_dead_in_the_end() {
     assert_eq!(it.sent_seqs(1).await, [1]);
     it.answer([(1, unclear)]).await;
     assert_eq!(it.sent_seqs(1).await, [2]);
-    it.noted(1).await;
+    it.wait_for_checkpoint(1).await;
     assert_eq!(it.delivery("e1").await.reason.as_deref(), Some("refused_repeatedly"));
 }
 
 #[actix::test]
-async fn an_event_that_breaks_every_link_does_not_hold_up_the_others() {
+async fn an_event_that_breaks_every_link_does_not_block_the_others() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=4).await;
     let mut delivered = Vec::new();
@@ -325,18 +325,18 @@ async fn an_event_that_breaks_every_link_does_not_hold_up_the_others() {
             delivered.extend(&sent);
             it.acknowledge(sent.clone()).await;
             if delivered.contains(&4) {
-                it.noted(4).await;
+                it.wait_for_checkpoint(4).await;
                 assert_eq!(it.delivery("e2").await.reason.as_deref(), Some("refused_repeatedly"));
                 assert_eq!(delivered, [1, 3, 4]);
                 return;
             }
         }
     }
-    panic!("the others are held up");
+    panic!("the other events are blocked");
 }
 
 #[actix::test]
-async fn invariant_11_a_full_outbox_refuses_and_keeps_what_waits() {
+async fn invariant_11_a_full_outbox_refuses_events_and_keeps_the_pending_ones() {
     let dir = tempfile::tempdir().unwrap();
     let mut it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
     it.publish_many(1..=3).await;
@@ -349,7 +349,7 @@ async fn invariant_11_a_full_outbox_refuses_and_keeps_what_waits() {
 }
 
 #[actix::test]
-async fn a_backlog_is_sent_whole_and_in_order() {
+async fn a_backlog_is_sent_completely_and_in_order() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=1500).await;
     it.link_up(100).await;
@@ -360,13 +360,13 @@ async fn a_backlog_is_sent_whole_and_in_order() {
         all.extend(sent);
     }
     assert_eq!(all, (1..=1500).collect::<Vec<_>>());
-    it.noted(1500).await;
+    it.wait_for_checkpoint(1500).await;
     let status = it.status().await;
     assert_eq!((status.pending, status.published, status.oldest_pending_at), (0, 1500, None));
 }
 
 #[actix::test]
-async fn invariant_10_late_events_go_to_history_and_are_told_so() {
+async fn invariant_10_late_events_go_to_history_and_are_reported() {
     let mut it = Fixture::new().await;
     it.publish(event_of("old", 301)).await.unwrap();
     it.publish(event("new")).await.unwrap();
@@ -376,7 +376,7 @@ async fn invariant_10_late_events_go_to_history_and_are_told_so() {
     assert_eq!(topics, ["liveobject/camera/door/history", "liveobject/camera/door/event"]);
     assert_eq!(it.status().await.warnings[0].kind, WarningKind::LateOnArrival);
     it.acknowledge([1, 2]).await;
-    it.noted(2).await;
+    it.wait_for_checkpoint(2).await;
     assert!(it.delivery("old").await.late);
     assert!(!it.delivery("new").await.late);
     assert_eq!(it.metrics.events_late.get(), 1);
@@ -394,12 +394,12 @@ async fn an_expired_event_is_dead_and_not_sent() {
     let sent = it.sent(1).await;
     assert_eq!((sent[0].seq, sent[0].expiry_seconds), (Seq(2), Some(60)));
     it.acknowledge([2]).await;
-    it.noted(2).await;
+    it.wait_for_checkpoint(2).await;
     assert_eq!(it.delivery("a").await.reason.as_deref(), Some("expired"));
 }
 
 #[actix::test]
-async fn invariant_9_settings_of_the_moment_of_sending_count() {
+async fn invariant_9_events_are_sent_with_the_settings_at_that_time() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=1).await;
     let settings = MqttSettings {
@@ -415,7 +415,7 @@ async fn invariant_9_settings_of_the_moment_of_sending_count() {
 }
 
 #[actix::test]
-async fn a_backlog_leaves_no_faster_than_the_limit() {
+async fn a_backlog_is_sent_no_faster_than_the_rate_limit() {
     let settings = MqttSettings { max_events_per_second: 50, ..MqttSettings::defaults("c") };
     let mut it = Fixture::with(settings).await;
     it.publish_many(1..=40).await;
@@ -431,7 +431,7 @@ async fn a_backlog_leaves_no_faster_than_the_limit() {
 }
 
 #[actix::test]
-async fn nobody_listening_is_counted_and_told() {
+async fn events_without_subscribers_are_counted_and_reported() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=2).await;
     it.link_up(100).await;
@@ -451,7 +451,7 @@ async fn events_are_listed_newest_first_by_camera_and_state() {
     it.sent(3).await;
     it.answer([(1, Outcome::Refused(DeadReason::NotAuthorized))]).await;
     it.acknowledge([2]).await;
-    it.noted(2).await;
+    it.wait_for_checkpoint(2).await;
     let list = |query: EventQuery| {
         let outbox = it.outbox.clone();
         async move {
@@ -474,16 +474,16 @@ async fn events_are_listed_newest_first_by_camera_and_state() {
 }
 
 #[actix::test]
-async fn in_quiet_times_the_log_goes_to_its_place_in_the_file_between_commits() {
+async fn the_write_ahead_log_is_merged_between_commits_when_there_is_time() {
     let it = Fixture::new().await;
     let file = it.dir.as_ref().unwrap().path().join("liveobject.db");
     let size = || std::fs::metadata(&file).unwrap().len();
     let before = size();
-    // Half of what SQLite waits for before it does it within a commit.
+    // Half of what SQLite waits for before it merges during a commit.
     for n in 0..230 {
         it.publish(event(&format!("e{n}"))).await.unwrap();
     }
-    wait_until("it is there", async || size() > before).await;
+    wait_until("the log is merged", async || size() > before).await;
 }
 
 #[actix::test]
@@ -498,11 +498,11 @@ async fn draining_refuses_new_events_and_waits_for_those_in_flight() {
     assert_eq!(it.publish(event("x")).await.unwrap_err(), PublishError::Stopping);
     it.acknowledge(1..=5).await;
     drain.await.unwrap();
-    assert_eq!(it.store.cursor().await.unwrap(), Seq(5), "noted before the answer");
+    assert_eq!(it.store.cursor().await.unwrap(), Seq(5), "the checkpoint is written before the reply");
 }
 
 #[actix::test]
-async fn draining_does_not_wait_for_ever() {
+async fn draining_ends_when_its_patience_is_over() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=3).await;
     it.link_up(5).await;
@@ -511,26 +511,26 @@ async fn draining_does_not_wait_for_ever() {
 }
 
 #[actix::test]
-async fn old_events_are_removed_and_places_are_never_used_twice() {
+async fn old_events_are_removed_and_seqs_are_never_reused() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=5).await;
     it.link_up(100).await;
     it.sent(5).await;
     it.answer([(1, Outcome::Refused(DeadReason::NotAuthorized))]).await;
     it.acknowledge(2..=3).await;
-    it.noted(3).await;
+    it.wait_for_checkpoint(3).await;
     let later = clock::now() + chrono::Duration::seconds(8 * DAY);
     let swept = it.store.sweep(later - chrono::Duration::seconds(7 * DAY)).await.unwrap();
     assert_eq!((swept.events, swept.dead), (3, 1));
     let left = it.store.read_page(Seq(0), 10).await.unwrap();
-    assert_eq!(left.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [4, 5], "what waits stays");
+    assert_eq!(left.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [4, 5], "pending events are kept");
     let dir = it.crash().await.unwrap();
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
     assert_eq!(it.publish(event("new")).await.unwrap().seq, Seq(6));
 }
 
 #[actix::test]
-async fn rows_that_somebody_removed_do_not_hold_up_the_rest() {
+async fn rows_that_were_removed_from_the_database_do_not_block_later_events() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=6).await;
     let removed = "DELETE FROM events WHERE seq IN (2, 3, 6)";
@@ -538,6 +538,6 @@ async fn rows_that_somebody_removed_do_not_hold_up_the_rest() {
     it.link_up(100).await;
     assert_eq!(it.sent_seqs(3).await, [1, 4, 5]);
     it.acknowledge([1, 4, 5]).await;
-    it.noted(6).await;
+    it.wait_for_checkpoint(6).await;
     assert_eq!(it.status().await.pending, 0);
 }

@@ -1,4 +1,4 @@
-//! What the outbox warns of in the status. Pure.
+//! The warnings of the outbox in the status. No I/O.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::domain::{
     status::{Warning, WarningKind},
 };
 
-/// How long a late arrival is shown, and how often it is logged.
+/// How long a warning is shown, and the minimum time between its log lines.
 const SHOWN_FOR: Duration = Duration::from_mins(10);
 
-/// What was seen lately.
+/// What the outbox currently warns about.
 #[derive(Debug, Default)]
 pub struct Warnings {
     /// The topic on which the newest acknowledged event had no subscriber.
@@ -38,12 +38,13 @@ struct LateArrival {
 }
 
 impl Warnings {
-    /// The broker acknowledged an event; `unheard_on` is its topic when nobody subscribes to it.
+    /// Records that the broker has acknowledged an event. `unheard_on` is its topic if it had no subscriber.
     pub fn acknowledged(&mut self, unheard_on: Option<String>) {
         self.unheard_on = unheard_on;
     }
 
-    /// An event was late when it arrived. Answers whether that is worth a log line (not more than one in ten minutes).
+    /// Records that an event was late when it arrived. Returns whether to log it, which is at most once in
+    /// ten minutes.
     pub fn late_on_arrival(&mut self, camera_id: &CameraId, seconds: i64, now: Instant) -> bool {
         let logged_at = self
             .late_arrival
@@ -59,7 +60,8 @@ impl Warnings {
         logged_at.is_none()
     }
 
-    /// A camera was one too many. Answers whether that is worth a log line (not more than one in ten minutes).
+    /// Records that a camera is above the limit. Returns whether to log it, which is at most once in ten
+    /// minutes.
     pub fn too_many_cameras(&mut self, camera_id: CameraId, max: u32, now: Instant) -> bool {
         let logged_at = self
             .unregistered
@@ -71,15 +73,15 @@ impl Warnings {
         logged_at.is_none()
     }
 
-    /// What to show now.
+    /// Returns the current warnings.
     pub fn shown(&self, now: Instant) -> Vec<Warning> {
         let mut shown = Vec::new();
         if let Some(topic) = &self.unheard_on {
             shown.push(Warning {
                 kind: WarningKind::NoSubscribers,
                 message: format!(
-                    "The broker has taken the newest event, but nobody subscribes to {topic}. Check the topic prefix \
-                     and the subscriber."
+                    "The broker has accepted the newest event, but nobody subscribes to {topic}. \
+                     Check the topic prefix and the subscriber."
                 ),
             });
         }
@@ -88,21 +90,21 @@ impl Warnings {
             shown.push(Warning {
                 kind: WarningKind::LateOnArrival,
                 message: format!(
-                    "An event of camera {camera_id} was {} old when it arrived, and went to the history topic. \
-                     Either a clock is wrong (here or at the source) or the source is slow.",
+                    "An event of camera {camera_id} was {} old when it arrived, and went to the history \
+                     topic. Either a clock is wrong (here or at the source) or the source is slow.",
                     age(*seconds)
                 ),
             });
         }
-        let one_too_many =
-            self.unregistered.as_ref().filter(|one| now.saturating_duration_since(one.at) < SHOWN_FOR);
-        if let Some(Unregistered { camera_id, max, .. }) = one_too_many {
+        let unregistered =
+            self.unregistered.as_ref().filter(|camera| now.saturating_duration_since(camera.at) < SHOWN_FOR);
+        if let Some(Unregistered { camera_id, max, .. }) = unregistered {
             shown.push(Warning {
                 kind: WarningKind::TooManyCameras,
                 message: format!(
-                    "Camera {camera_id} is not registered: {max} cameras are known already. Its events are published, but \
-                     it has no state and is not announced to Home Assistant. Delete cameras that are gone, or raise \
-                     [cameras] max."
+                    "Camera {camera_id} is not registered, because the limit of {max} cameras is reached. \
+                     Its events are published, but it has no state and is not announced to Home Assistant. \
+                     Delete cameras that do not exist any more, or raise [cameras] max."
                 ),
             });
         }
@@ -110,7 +112,7 @@ impl Warnings {
     }
 }
 
-/// A time as people say it: `26 h`, `3 days`.
+/// Formats a duration for people: `26 h`, `3 days`.
 fn age(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_late_arrival_is_logged_once_in_ten_minutes_and_shown_as_long() {
+    async fn a_late_arrival_is_shown_for_ten_minutes_and_logged_once_in_that_time() {
         let camera = CameraId::parse("door").unwrap();
         let (start, minute) = (Instant::now(), Duration::from_mins(1));
         let mut warnings = Warnings::default();
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_late_arrival_is_as_old_as_people_say_it() {
+    async fn the_age_of_a_late_arrival_is_rounded_for_people() {
         for (seconds, words) in [(119, "119 s"), (400, "6 min"), (26 * 3600, "26 h"), (200_000, "2 days")] {
             let mut warnings = Warnings::default();
             warnings.late_on_arrival(&CameraId::parse("door").unwrap(), seconds, Instant::now());
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_subscribers_is_over_when_somebody_hears() {
+    async fn the_warning_about_missing_subscribers_ends_with_the_first_subscriber() {
         let mut warnings = Warnings::default();
         warnings.acknowledged(Some("a/b".to_owned()));
         assert_eq!(warnings.shown(Instant::now())[0].kind, WarningKind::NoSubscribers);

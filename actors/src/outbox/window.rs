@@ -1,13 +1,18 @@
-//! What is in flight: which events were sent on this link, which are settled, and which comes next.
+//! The window: which events are in flight on this link, which are settled, and which one is sent next.
 //!
-//! An event is *settled* when nothing more will be done for it: the broker acknowledged it, or it is dead. The *cursor*
-//! is the last place up to which all events are settled; what is settled above it is remembered one by one, so that it
-//! is not sent again. An event that died may have to be sent *again*: it stays settled, so that the cursor keeps its
-//! place, and waits beside the others. Pure: no clock, no I/O.
+//! An event is *settled* when nothing more is done for it: the broker has acknowledged it, or it is dead. The
+//! *cursor* is the highest seq up to which all events are settled. Settled events above the cursor are
+//! tracked individually, so that they are not sent again. A dead event can be *retried*: it stays settled, so
+//! that the cursor does not move back, and is tracked separately.
 //!
-//! Promises: events are sent in the order of their places; after a link is lost, or the broker deferred an event, sending
-//! starts again at the first event that is not settled, so a resend never overtakes; what an earlier link still says is
-//! ignored. What is sent again goes before what was never sent on this link, in the order of its places.
+//! Guarantees:
+//! - Events are sent in the order of their seqs.
+//! - After a lost link, or when the broker has deferred an event, sending restarts at the first event that is
+//!   not settled, so a resent event never overtakes another one.
+//! - Outcomes that belong to an earlier link are ignored.
+//! - Retries are sent before events that this link has not sent yet, in the order of their seqs.
+//!
+//! This module has no clock and does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,87 +21,91 @@ use crate::domain::{
     ids::{LinkId, Seq},
 };
 
-/// How far the newest sent event may be from the cursor, in windows. Acknowledgements may come in any order, so one
-/// event without an answer must not let the memory of the later ones grow for ever.
+/// The maximum distance between the cursor and the newest sent event, as a multiple of the limit.
+/// Acknowledgements may arrive in any order, so without this bound one unacknowledged event would let the
+/// settled events above it accumulate forever.
 const SPAN_WINDOWS: i64 = 8;
 
-/// An event that the broker answered for good.
+/// An event that was in flight and is now settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settled {
-    /// Whether it had been sent again.
+pub struct Settled<T> {
+    /// Whether it was a retry.
     pub again: bool,
+    /// The note that was passed when it was sent.
+    pub note: T,
 }
 
 #[derive(Debug)]
-struct Link {
+struct Link<T> {
     id: LinkId,
     limit: usize,
-    in_flight: BTreeSet<Seq>,
-    /// Those of [`Window::again`] that are not in flight.
+    in_flight: BTreeMap<Seq, T>,
+    /// The part of [`Window::again`] that is not in flight.
     waiting: BTreeSet<Seq>,
-    /// The next place to send.
+    /// The next event to send.
     next: Seq,
-    /// The broker deferred an event: nothing is sent until what is in flight is answered and [`Window::resume`] is called.
+    /// Set when the broker defers an event. Nothing is sent until all events in flight are settled and
+    /// [`Window::resume`] is called.
     paused: bool,
 }
 
-/// See the module's documentation.
+/// See the module's documentation. `T` is a note that the caller attaches to each event in flight.
 #[derive(Debug)]
-pub struct Window {
+pub struct Window<T> {
     cursor: Seq,
-    /// Settled above the cursor, and whether each was late.
+    /// The settled events above the cursor, and whether each was late.
     settled: BTreeMap<Seq, bool>,
-    /// Died, and to be sent again.
+    /// Dead events that must be sent again.
     again: BTreeSet<Seq>,
-    link: Option<Link>,
-    /// Runs that the cursor passed since [`Window::take_ranges`].
+    link: Option<Link<T>>,
+    /// Ranges that the cursor has passed since the last [`Window::take_ranges`].
     ranges: Vec<SettledRange>,
 }
 
-impl Window {
-    /// A window without a link. Everything up to `cursor` is settled, and so are the events `dead` above it, also those
-    /// that were dead once. The events `again` are to be sent again.
+impl<T> Window<T> {
+    /// Creates a window without a link. Everything up to `cursor` is settled, and so are the events in
+    /// `settled`, including those that were dead once. The events in `again` must be sent again.
     pub fn new(
         cursor: Seq,
-        dead: impl IntoIterator<Item = Seq>,
+        settled: impl IntoIterator<Item = Seq>,
         again: impl IntoIterator<Item = Seq>,
     ) -> Self {
-        let settled = dead.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, false)).collect();
+        let settled = settled.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, false)).collect();
         let again = again.into_iter().collect();
         let mut window = Self { cursor, settled, again, link: None, ranges: Vec::new() };
         window.advance();
         window
     }
 
-    /// The link of now.
+    /// Returns the current link.
     pub fn link(&self) -> Option<LinkId> {
         self.link.as_ref().map(|link| link.id)
     }
 
-    /// The last place up to which all events are settled.
+    /// Returns the highest seq up to which all events are settled.
     pub fn cursor(&self) -> Seq {
         self.cursor
     }
 
-    /// How many events above the cursor are settled.
+    /// Returns the number of settled events above the cursor.
     pub fn settled_above_cursor(&self) -> usize {
         self.settled.len()
     }
 
-    /// How many events are to be sent again, or were and are not answered.
+    /// Returns the number of retries that are waiting or in flight.
     pub fn to_send_again(&self) -> usize {
         self.again.len()
     }
 
-    /// The first place where an event may be that waits.
+    /// Returns the lowest seq that may belong to a pending event.
     pub fn first_open(&self) -> Seq {
         let next = self.cursor.next();
         self.again.first().map_or(next, |again| next.min(*again))
     }
 
-    /// Sends a dead event again.
+    /// Schedules a dead event to be sent again.
     pub fn send_again(&mut self, seq: Seq) {
-        debug_assert!(self.is_settled(seq), "only what died is sent again");
+        debug_assert!(self.is_settled(seq), "only dead events are sent again");
         if self.again.insert(seq)
             && let Some(link) = &mut self.link
         {
@@ -104,23 +113,23 @@ impl Window {
         }
     }
 
-    /// Which of those that are to be sent again have their turn, in order. None that this link has yet to pass: they would
-    /// overtake what lies before them.
+    /// Returns the retries that may be sent now, in order. Excludes those that this link has not reached yet,
+    /// because they would overtake the events before them.
     pub fn next_again(&self) -> impl Iterator<Item = Seq> {
         let link = self.link.as_ref().filter(|link| !link.paused);
         link.into_iter().flat_map(|link| link.waiting.range(..link.next).copied())
     }
 
-    /// One of [`Window::next_again`] was sent.
-    pub fn sent_again(&mut self, seq: Seq) {
+    /// Records that one of [`Window::next_again`] was sent.
+    pub fn sent_again(&mut self, seq: Seq, note: T) {
         if let Some(link) = &mut self.link {
-            let waited = link.waiting.remove(&seq);
-            debug_assert!(waited, "only what waits is sent again");
-            link.in_flight.insert(seq);
+            let was_waiting = link.waiting.remove(&seq);
+            debug_assert!(was_waiting, "only waiting retries are sent again");
+            link.in_flight.insert(seq, note);
         }
     }
 
-    /// It will not be sent again: it died once more, or is gone.
+    /// Drops a retry: its event died again, or is gone.
     pub fn forget_again(&mut self, seq: Seq) {
         self.again.remove(&seq);
         if let Some(link) = &mut self.link {
@@ -128,51 +137,53 @@ impl Window {
         }
     }
 
-    /// Whether nothing more will be done for the event, unless it is to be sent again.
+    /// Returns whether nothing more is done for the event, apart from a retry.
     pub fn is_settled(&self, seq: Seq) -> bool {
         seq <= self.cursor || self.settled.contains_key(&seq)
     }
 
-    /// How many events are sent and not answered.
+    /// Returns the number of events in flight.
     pub fn in_flight(&self) -> usize {
         self.link.as_ref().map_or(0, |link| link.in_flight.len())
     }
 
-    /// The next place to send; `None` without a link.
+    /// Returns the note of an event in flight.
+    pub fn note(&self, seq: Seq) -> Option<&T> {
+        self.link.as_ref()?.in_flight.get(&seq)
+    }
+
+    /// Returns the next seq to send, or `None` without a link.
     pub fn next(&self) -> Option<Seq> {
         self.link.as_ref().map(|link| link.next)
     }
 
-    /// A new link, on which up to `limit` events may be in flight. What was in flight before is forgotten; sending
-    /// starts at the first event that is not settled.
+    /// Starts a new link that allows up to `limit` events in flight. Forgets what was in flight before;
+    /// sending starts at the first event that is not settled.
     pub fn link_up(&mut self, id: LinkId, limit: usize) {
         self.link = Some(Link {
             id,
             limit: limit.max(1),
-            in_flight: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
             waiting: self.again.clone(),
             next: self.cursor.next(),
             paused: false,
         });
     }
 
-    /// From now on up to `limit` events may be in flight.
+    /// Changes the maximum number of events in flight.
     pub fn set_limit(&mut self, limit: usize) {
         if let Some(link) = &mut self.link {
             link.limit = limit.max(1);
         }
     }
 
-    /// The link is gone. Answers whether it was the current one.
-    pub fn link_down(&mut self, id: LinkId) -> bool {
-        let current = self.link.as_ref().is_some_and(|link| link.id == id);
-        if current {
-            self.link = None;
-        }
-        current
+    /// Ends the link if it is the current one. Returns the notes of what was in flight, or `None` for an
+    /// earlier link.
+    pub fn link_down(&mut self, id: LinkId) -> Option<BTreeMap<Seq, T>> {
+        self.link.take_if(|link| link.id == id).map(|link| link.in_flight)
     }
 
-    /// How many more events may be sent now.
+    /// Returns how many more events may be sent now.
     pub fn room(&self) -> usize {
         let Some(link) = self.link.as_ref().filter(|link| !link.paused) else { return 0 };
         let limit = i64::try_from(link.limit).unwrap_or(i64::MAX);
@@ -181,36 +192,35 @@ impl Window {
         link.limit.saturating_sub(link.in_flight.len()).min(span_left)
     }
 
-    /// The event at [`Window::next`] was sent.
-    pub fn sent(&mut self, seq: Seq) {
+    /// Records that the event at [`Window::next`] was sent.
+    pub fn sent(&mut self, seq: Seq, note: T) {
         if let Some(link) = &mut self.link {
             debug_assert_eq!(link.next, seq, "events are sent in order");
-            link.in_flight.insert(seq);
+            link.in_flight.insert(seq, note);
             link.next = seq.next();
         }
     }
 
-    /// The event at [`Window::next`] need not be sent: it is settled already.
+    /// Records that the event at [`Window::next`] need not be sent, because it is settled or is about to be.
     pub fn skipped(&mut self, seq: Seq) {
         if let Some(link) = &mut self.link {
-            debug_assert_eq!(link.next, seq, "events are passed in order");
+            debug_assert_eq!(link.next, seq, "events are skipped in order");
             link.next = seq.next();
         }
     }
 
-    /// The broker answered for good. Answers `None`, and does nothing, when the event was not in flight on this link.
-    pub fn settle(&mut self, id: LinkId, seq: Seq, late: bool) -> Option<Settled> {
-        if !self.on(id)?.in_flight.remove(&seq) {
-            return None;
-        }
+    /// Settles an event after the broker's final answer. Returns `None` and changes nothing if the event was
+    /// not in flight on this link.
+    pub fn settle(&mut self, id: LinkId, seq: Seq, late: bool) -> Option<Settled<T>> {
+        let note = self.current(id)?.in_flight.remove(&seq)?;
         let again = self.again.remove(&seq);
         if !again {
             self.settle_unsent(seq, late);
         }
-        Some(Settled { again })
+        Some(Settled { again, note })
     }
 
-    /// The event will never be sent, or was answered for good.
+    /// Settles an event that is not in flight.
     pub fn settle_unsent(&mut self, seq: Seq, late: bool) {
         if seq > self.cursor {
             self.settled.entry(seq).or_insert(late);
@@ -218,12 +228,12 @@ impl Window {
         }
     }
 
-    /// The broker refused the event for now: nothing is sent until [`Window::resume`], which will send it again. Answers
-    /// `false`, and does nothing, when the event was not in flight on this link.
+    /// Pauses sending after the broker has refused an event for now; [`Window::resume`] will send it again.
+    /// Returns `false` and changes nothing if the event was not in flight on this link.
     pub fn defer(&mut self, id: LinkId, seq: Seq) -> bool {
         let again = self.again.contains(&seq);
-        let Some(link) = self.on(id) else { return false };
-        let known = link.in_flight.remove(&seq);
+        let Some(link) = self.current(id) else { return false };
+        let known = link.in_flight.remove(&seq).is_some();
         link.paused |= known;
         if known && again {
             link.waiting.insert(seq);
@@ -231,13 +241,13 @@ impl Window {
         known
     }
 
-    /// Whether an event was deferred and sending has not been resumed.
+    /// Returns whether an event was deferred and sending has not been resumed.
     pub fn is_paused(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.paused)
     }
 
-    /// Resumes at the first event that is not settled; only when nothing is in flight any more, so that nothing is
-    /// overtaken. Answers whether it did.
+    /// Resumes sending at the first event that is not settled, provided that nothing is in flight any more;
+    /// otherwise a resent event would overtake others. Returns whether sending was resumed.
     pub fn resume(&mut self) -> bool {
         let next = self.cursor.next();
         match &mut self.link {
@@ -250,12 +260,12 @@ impl Window {
         }
     }
 
-    /// The runs that the cursor has passed since the last call: what a checkpoint must note.
+    /// Takes the ranges that the cursor has passed since the last call, for the next checkpoint.
     pub fn take_ranges(&mut self) -> Vec<SettledRange> {
         std::mem::take(&mut self.ranges)
     }
 
-    fn on(&mut self, id: LinkId) -> Option<&mut Link> {
+    fn current(&mut self, id: LinkId) -> Option<&mut Link<T>> {
         self.link.as_mut().filter(|link| link.id == id)
     }
 
@@ -263,7 +273,7 @@ impl Window {
         while let Some(late) = self.settled.remove(&self.cursor.next()) {
             self.cursor = self.cursor.next();
             match self.ranges.last_mut() {
-                Some(run) if run.late == late => run.up_to = self.cursor,
+                Some(range) if range.late == late => range.up_to = self.cursor,
                 _ => self.ranges.push(SettledRange { up_to: self.cursor, late }),
             }
         }

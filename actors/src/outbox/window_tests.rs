@@ -1,4 +1,4 @@
-//! The window by itself: examples, and random operations against a simple model.
+//! The window alone: examples, and random operations compared with a simple model.
 
 use proptest::prelude::*;
 
@@ -6,18 +6,18 @@ use super::*;
 
 const LINK: LinkId = LinkId(1);
 
-fn send(window: &mut Window, count: usize) -> Vec<i64> {
+fn send(window: &mut Window<()>, count: usize) -> Vec<i64> {
     let mut sent = Vec::new();
     while sent.len() < count && window.room() > 0 {
         let seq = window.next().unwrap();
         let again = window.next_again().next();
         if let Some(again) = again {
-            window.sent_again(again);
+            window.sent_again(again, ());
             sent.push(again.0);
         } else if window.is_settled(seq) {
             window.skipped(seq);
         } else {
-            window.sent(seq);
+            window.sent(seq, ());
             sent.push(seq.0);
         }
     }
@@ -35,7 +35,7 @@ fn at_most_the_limit_is_in_flight() {
 }
 
 #[test]
-fn the_cursor_waits_for_the_first_unanswered_event() {
+fn the_cursor_stays_before_the_first_unacknowledged_event() {
     let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 4);
@@ -48,32 +48,32 @@ fn the_cursor_waits_for_the_first_unanswered_event() {
 }
 
 #[test]
-fn a_resend_starts_at_the_first_unanswered_event_and_leaves_out_the_answered() {
+fn a_resend_starts_at_the_first_unacknowledged_event_and_skips_acknowledged_ones() {
     let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 5);
     for seq in [1, 3, 5] {
         window.settle(LINK, Seq(seq), false);
     }
-    assert!(window.link_down(LINK));
+    assert!(window.link_down(LINK).is_some());
     window.link_up(LinkId(2), 10);
     assert_eq!(send(&mut window, 3), [2, 4, 6]);
 }
 
 #[test]
-fn what_an_earlier_link_says_is_ignored() {
+fn outcomes_of_an_earlier_link_are_ignored() {
     let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 2);
     window.link_up(LinkId(2), 10);
     send(&mut window, 2);
     assert!(window.settle(LINK, Seq(1), false).is_none());
-    assert!(!window.link_down(LINK));
+    assert!(window.link_down(LINK).is_none());
     assert_eq!(window.in_flight(), 2);
 }
 
 #[test]
-fn a_deferred_event_holds_the_later_ones_back_until_all_is_answered() {
+fn a_deferred_event_stops_sending_until_nothing_is_in_flight() {
     let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 3);
@@ -87,7 +87,7 @@ fn a_deferred_event_holds_the_later_ones_back_until_all_is_answered() {
 }
 
 #[test]
-fn runs_tell_late_from_in_time() {
+fn ranges_separate_late_events_from_others() {
     let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 5);
@@ -100,7 +100,7 @@ fn runs_tell_late_from_in_time() {
 }
 
 #[test]
-fn one_event_without_an_answer_does_not_let_memory_grow() {
+fn one_unacknowledged_event_does_not_let_memory_grow() {
     let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 2);
     send(&mut window, 1);
@@ -114,7 +114,7 @@ fn one_event_without_an_answer_does_not_let_memory_grow() {
 }
 
 #[test]
-fn what_died_is_sent_again_before_what_was_never_sent() {
+fn retries_are_sent_before_events_that_were_never_sent() {
     let mut window = Window::new(Seq(0), [], []);
     window.link_up(LINK, 10);
     send(&mut window, 4);
@@ -126,11 +126,11 @@ fn what_died_is_sent_again_before_what_was_never_sent() {
     }
     assert_eq!((window.to_send_again(), window.first_open(), window.cursor()), (2, Seq(2), Seq(4)));
     assert_eq!(send(&mut window, 3), [2, 3, 5]);
-    assert_eq!(window.settle(LINK, Seq(2), true), Some(Settled { again: true }));
+    assert_eq!(window.settle(LINK, Seq(2), true), Some(Settled { again: true, note: () }));
     assert_eq!(window.settle(LINK, Seq(2), true), None);
     let again = window.to_send_again();
     window.link_up(LinkId(2), 10);
-    assert_eq!((again, send(&mut window, 2)), (1, vec![3, 5]), "what was not answered goes once more");
+    assert_eq!((again, send(&mut window, 2)), (1, vec![3, 5]), "an unacknowledged retry is sent once more");
 }
 
 #[derive(Debug, Clone)]
@@ -138,13 +138,14 @@ enum Op {
     Up(u16),
     Down,
     Send(usize),
-    /// Settle, fail or defer the nth of those in flight.
+    /// Settles the nth event in flight.
     Settle(usize),
+    /// Defers the nth event in flight.
     Defer(usize),
-    /// The nth of those in flight dies.
+    /// The nth event in flight dies.
     Die(usize),
-    /// The nth of the dead is sent again.
-    RetryingEvent(usize),
+    /// Retries the nth dead event.
+    Retry(usize),
     Resume,
     Stale(i64),
 }
@@ -157,16 +158,16 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0usize..8).prop_map(Op::Settle),
         1 => (0usize..8).prop_map(Op::Defer),
         3 => (0usize..8).prop_map(Op::Die),
-        3 => (0usize..8).prop_map(Op::RetryingEvent),
+        3 => (0usize..8).prop_map(Op::Retry),
         2 => Just(Op::Resume),
         1 => (1i64..40).prop_map(Op::Stale),
     ]
 }
 
 proptest! {
-    /// Whatever happens: within one link and between resumes places only grow, except those of the dead that are sent
-    /// again, and these never go before what lies before them; nothing settled is sent; nothing but settled events lies
-    /// below the cursor; the limit holds; whoever is to be sent again is, once, until it is answered.
+    /// Within one link and between resumes, sent seqs only increase, except those of retries, and a retry is
+    /// never sent before an event with a lower seq. Settled events are not sent. All events below the cursor
+    /// are settled. The limit is never exceeded. A retry is sent once until it is answered.
     #[test]
     fn invariant_3_a_resend_never_overtakes(ops in proptest::collection::vec(op(), 1..200)) {
         let mut window = Window::new(Seq(0), [], []);
@@ -189,7 +190,7 @@ proptest! {
                     up = true;
                 }
                 Op::Down => {
-                    prop_assert_eq!(window.link_down(link), up);
+                    prop_assert_eq!(window.link_down(link).is_some(), up);
                     in_flight.clear();
                     up = false;
                 }
@@ -199,7 +200,7 @@ proptest! {
                         prop_assert!(!in_flight.contains(&seq), "{seq} is in flight");
                         if again.contains(&seq) {
                             let passed = |n: i64| settled.contains(&n) || n <= last_sent;
-                            prop_assert!((1..seq).all(passed), "{seq} overtakes what lies before it");
+                            prop_assert!((1..seq).all(passed), "{seq} overtakes earlier events");
                         } else {
                             prop_assert!(seq > last_sent, "{seq} after {last_sent}");
                             prop_assert!(!settled.contains(&seq), "{seq} was settled");
@@ -212,7 +213,8 @@ proptest! {
                     let seq = in_flight.remove(n);
                     let was_again = again.remove(&seq);
                     prop_assert_eq!(settled.insert(seq), !was_again);
-                    prop_assert_eq!(window.settle(link, Seq(seq), false), Some(Settled { again: was_again }));
+                    let expected = Settled { again: was_again, note: () };
+                    prop_assert_eq!(window.settle(link, Seq(seq), false), Some(expected));
                 }
                 Op::Die(n) if n < in_flight.len() => {
                     let seq = in_flight.remove(n);
@@ -221,7 +223,7 @@ proptest! {
                     dead.push(seq);
                     prop_assert!(window.settle(link, Seq(seq), false).is_some());
                 }
-                Op::RetryingEvent(n) if n < dead.len() => {
+                Op::Retry(n) if n < dead.len() => {
                     let seq = dead.remove(n);
                     again.insert(seq);
                     window.send_again(Seq(seq));
@@ -238,7 +240,7 @@ proptest! {
                 Op::Stale(seq) => {
                     prop_assert!(window.settle(LinkId(u64::MAX), Seq(seq), false).is_none());
                 }
-                Op::Settle(_) | Op::Defer(_) | Op::Die(_) | Op::RetryingEvent(_) => {}
+                Op::Settle(_) | Op::Defer(_) | Op::Die(_) | Op::Retry(_) => {}
             }
             prop_assert_eq!(window.in_flight(), in_flight.len());
             prop_assert!(in_flight.len() <= limit || !up);
@@ -249,7 +251,7 @@ proptest! {
             prop_assert_eq!(window.to_send_again(), again.len());
             prop_assert_eq!(window.first_open().0, again.first().map_or(first_open, |n| first_open.min(*n)));
         }
-        // Whatever was, on a link that takes everything all that is to be sent again is, in order.
+        // Afterwards, a link without limits sends all retries, in order.
         window.link_up(LinkId(u64::MAX - 1), 1000);
         let sent = send(&mut window, 300);
         let resent: Vec<_> = sent.iter().copied().filter(|seq| again.contains(seq)).collect();

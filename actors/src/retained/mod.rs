@@ -1,9 +1,16 @@
-//! What of ours stands retained at the broker: kept equal to what the cameras and discovery want.
+//! Retained messages: keeps what the broker retains equal to what the cameras and discovery want.
 //!
-//! Owns the table of topics that may hold something of ours, and the order and pace in which states and discovery leave.
-//! Promises: the newest value wins and nothing is queued; after each new connection everything stands again; what is not
-//! wanted any more is cleared as soon as its broker can be reached, whatever happened meanwhile; nothing is ever cleared
-//! that is not ours. Knows neither cameras nor Home Assistant.
+//! The `RetainedActor` owns the table of topics that may hold a message of this service, and decides in which
+//! order and at which pace states and discovery are published. It knows neither cameras nor Home Assistant.
+//!
+//! It guarantees:
+//!
+//! - The newest content wins; nothing is queued.
+//! - After each new connection, everything is published again.
+//! - A topic that is no longer wanted is cleared as soon as its broker can be reached, even after a crash.
+//! - Only topics of this service are cleared, and topics of a program that it replaces.
+//!
+//! `state` decides what to send; this module sends it, and `rows` keeps the table up to date.
 
 mod rows;
 mod size_bans;
@@ -48,11 +55,18 @@ use crate::{
     store::Store,
 };
 
-/// Requests that may wait in the mailbox; facts are bounded by their senders.
+/// Maximum number of requests in the mailbox. Facts are limited by their senders.
 const MAILBOX: usize = 256;
 
-/// The payload that tells Home Assistant that an entity moves to another discovery topic.
-const MOVES: &[u8] = br#"{"migrate_discovery": true}"#;
+/// Notifies Home Assistant that an entity migrates to another discovery topic.
+const MIGRATION_NOTICE: &[u8] = br#"{"migrate_discovery": true}"#;
+
+/// The actors that the `RetainedActor` sends messages to.
+#[derive(Debug, Clone)]
+pub struct RetainedPeers {
+    /// Returns the pictures that are published.
+    pub thumbnails: Recipient<GetThumbnailAt>,
+}
 
 #[derive(Debug)]
 struct Link {
@@ -61,48 +75,47 @@ struct Link {
     publish: Recipient<PublishState>,
 }
 
-/// What became of a message.
+/// The outcome of sending a message.
 #[derive(Debug)]
-enum Answer {
-    Taken,
-    /// The broker refused it for good.
+enum Outcome {
+    Accepted,
+    /// The broker refused the message for good.
     Refused(Failure),
-    /// There is nothing to publish (any more), or the broker ends the connection over it.
+    /// There is nothing to publish, or the message is banned because the broker ends the connection over it.
     Unpublishable,
     Unknown,
 }
 
-/// Somebody waits until all of these stand.
+/// A [`Republish`] request that waits for the broker.
 #[derive(Debug)]
-struct Waiting {
+struct Republishing {
     groups: BTreeMap<Arc<str>, Vec<String>>,
-    /// Topics of which nobody knew yet whether they stand.
-    open: Vec<String>,
+    /// Topics that the broker has not answered yet.
+    unanswered: Vec<String>,
     until: Instant,
-    answer: oneshot::Sender<Option<Republished>>,
+    reply: oneshot::Sender<Option<Republished>>,
 }
 
-impl Waiting {
-    /// Whether the wait is over.
-    fn is_over(&mut self, known: &RetainedState, now: Instant) -> bool {
-        while self.open.pop_if(|topic| known.stands(topic).is_some()).is_some() {}
-        self.open.is_empty() || self.until <= now
+impl Republishing {
+    fn is_over(&mut self, state: &RetainedState, now: Instant) -> bool {
+        while self.unanswered.pop_if(|topic| state.acceptance(topic).is_some()).is_some() {}
+        self.unanswered.is_empty() || self.until <= now
     }
 
-    fn tell(self, known: &RetainedState) {
+    fn reply(self, state: &RetainedState) {
         let mut republished = Republished::default();
         for (name, topics) in self.groups {
-            let stand = || topics.iter().map(|topic| known.stands(topic));
-            if stand().all(|stands| stands == Some(true)) {
-                republished.stand.push(name);
-            } else if stand().any(|stands| stands.is_none()) {
+            let acceptances = || topics.iter().map(|topic| state.acceptance(topic));
+            if acceptances().all(|accepted| accepted == Some(true)) {
+                republished.acknowledged.push(name);
+            } else if acceptances().any(|accepted| accepted.is_none()) {
                 republished.unanswered.push(name);
             } else {
                 republished.refused.push(name);
             }
         }
-        // Whoever asked may have stopped waiting.
-        let _gone = self.answer.send(Some(republished));
+        // The receiver may have been dropped.
+        let _dropped = self.reply.send(Some(republished));
     }
 }
 
@@ -110,126 +123,127 @@ impl Waiting {
 #[derive(Debug)]
 pub struct RetainedActor {
     store: Store,
-    shelf: RetainedState,
+    state: RetainedState,
     link: Option<Link>,
-    /// Of what the broker of this link has refused something.
+    /// Kinds of messages that the broker has refused on this connection, each of which was logged once as a
+    /// warning.
     refused: BTreeSet<Kind>,
-    blames: SizeBans,
-    thumbnails: Recipient<GetThumbnailAt>,
-    /// Rows are read, written or removed: one after the other, so that they end as they should.
+    size_bans: SizeBans,
+    peers: RetainedPeers,
+    /// Whether a read or write of the table is running, or must wait after an error.
     rows_busy: bool,
     timer: Option<(Instant, SpawnHandle)>,
-    waiting: Vec<Waiting>,
+    republishing: Vec<Republishing>,
     leaving: Vec<oneshot::Sender<()>>,
     _crash_guard: CrashGuard,
 }
 
 impl RetainedActor {
-    /// An actor that waits for its first link. `thumbnails` has the pictures.
-    pub fn new(
-        store: Store,
-        thumbnails: Recipient<GetThumbnailAt>,
-        crashed: UnboundedSender<&'static str>,
-    ) -> Self {
+    /// Returns an actor that waits for its first connection.
+    pub fn new(store: Store, peers: RetainedPeers, crashed: UnboundedSender<&'static str>) -> Self {
         Self {
             store,
-            shelf: RetainedState::default(),
+            state: RetainedState::default(),
             link: None,
             refused: BTreeSet::new(),
-            blames: SizeBans::default(),
-            thumbnails,
+            size_bans: SizeBans::default(),
+            peers,
             rows_busy: false,
             timer: None,
-            waiting: Vec::new(),
+            republishing: Vec::new(),
             leaving: Vec::new(),
             _crash_guard: CrashGuard::new("retained", crashed),
         }
     }
 
-    /// Sends what may be sent; nothing, until it is known what may stand at the broker.
+    /// Sends everything that can be sent now, and replies to requests that are complete. Sends nothing until
+    /// the rows of the broker have been read.
     fn pump(&mut self, ctx: &mut Context<Self>) {
-        self.see_to_rows(ctx);
-        while let Some(job) = self.shelf.next(Instant::now()) {
+        self.sync_rows(ctx);
+        while let Some(job) = self.state.next_job(Instant::now()) {
             self.send(job, ctx);
         }
-        self.answer_waiting();
-        self.wake_up(ctx);
+        self.reply_to_requests();
+        self.set_timer(ctx);
     }
 
     fn send(&mut self, job: Job, ctx: &mut Context<Self>) {
         let Some(Link { id, publish, .. }) = &self.link else { return };
-        let (link, publish, thumbnails) = (*id, publish.clone(), self.thumbnails.clone());
-        let (mark, topic) = (job.mark.clone(), job.topic.clone());
-        let found = async move { payload(&mark, &thumbnails).await };
-        let sent = found.into_actor(self).then(move |payload, act: &mut Self, _| {
-            let may_go = |payload: &Bytes| !act.blames.forbid(&topic, payload.len(), Instant::now());
-            let payload = payload.filter(may_go);
+        let (link, publish, thumbnails) = (*id, publish.clone(), self.peers.thumbnails.clone());
+        let (target, topic) = (job.target.clone(), job.topic.clone());
+        let payload = async move { payload(&target, &thumbnails).await };
+        let sent = payload.into_actor(self).then(move |payload, act: &mut Self, _| {
+            let is_allowed =
+                |payload: &Bytes| !act.size_bans.is_banned(&topic, payload.len(), Instant::now());
+            let payload = payload.filter(is_allowed);
             async move {
-                let Some(payload) = payload else { return (0, Answer::Unpublishable) };
+                let Some(payload) = payload else { return (0, Outcome::Unpublishable) };
                 let bytes = payload.len();
-                let answer = match publish.send(PublishState { topic, payload, retain: true }).await {
-                    Ok(Ok(())) => Answer::Taken,
-                    Ok(Err(failure)) if refuses(failure.kind) => Answer::Refused(failure),
-                    // The broker takes no more at the moment, or the link is gone: its end is told.
-                    Ok(Err(_)) | Err(_) => Answer::Unknown,
+                let outcome = match publish.send(PublishState { topic, payload, retain: true }).await {
+                    Ok(Ok(())) => Outcome::Accepted,
+                    Ok(Err(failure)) if is_permanent(failure.kind) => Outcome::Refused(failure),
+                    // The broker accepts no more messages at the moment, or the connection has ended, which
+                    // `LinkDown` reports.
+                    Ok(Err(_)) | Err(_) => Outcome::Unknown,
                 };
-                (bytes, answer)
+                (bytes, outcome)
             }
             .into_actor(act)
         });
-        ctx.spawn(sent.map(move |(bytes, answer), act, ctx| {
+        ctx.spawn(sent.map(move |(bytes, outcome), act, ctx| {
             if act.link.as_ref().is_some_and(|current| current.id == link) {
-                act.answered(&job, bytes, answer);
+                act.answered(&job, bytes, outcome);
                 act.pump(ctx);
             }
         }));
     }
 
-    fn answered(&mut self, job: &Job, bytes: usize, answer: Answer) {
-        let taken = match answer {
-            Answer::Taken => {
-                self.blames.taken(&job.topic, bytes);
+    fn answered(&mut self, job: &Job, bytes: usize, outcome: Outcome) {
+        let accepted = match outcome {
+            Outcome::Accepted => {
+                self.size_bans.accepted(&job.topic, bytes);
                 Some(true)
             }
-            Answer::Unpublishable => Some(false),
-            Answer::Refused(Failure { kind, message }) => {
+            Outcome::Unpublishable => Some(false),
+            Outcome::Refused(Failure { kind, message }) => {
                 let (topic, kind, reason) = (&job.topic, kind.as_str(), message);
                 if self.refused.insert(job.kind) {
                     tracing::warn!(
                         topic,
                         kind,
                         reason,
-                        "state not published; others like it are logged as DEBUG while this connection lasts"
+                        "the broker refused a retained message; further refusals of this connection are logged at \
+                         debug level"
                     );
                 } else {
-                    tracing::debug!(topic, kind, reason, "state not published");
+                    tracing::debug!(topic, kind, reason, "the broker refused a retained message");
                 }
                 Some(false)
             }
-            Answer::Unknown => None,
+            Outcome::Unknown => None,
         };
-        self.shelf.answered(job, taken, Instant::now());
+        self.state.answered(job, accepted, Instant::now());
     }
 
-    /// A link ended over a protocol error with only this message in flight.
-    fn broke_link(&mut self, topic: &str, bytes: usize) {
-        let known = &self.shelf;
-        self.blames.keep(|topic| known.knows(topic));
-        if known.knows(topic) && self.blames.link_ended(topic, bytes, Instant::now()) {
-            let minutes = size_bans::LASTS.as_secs() / 60;
+    /// Counts a connection that ended with a protocol error while only this message was in flight.
+    fn link_ended_over(&mut self, topic: &str, bytes: usize) {
+        let state = &self.state;
+        self.size_bans.retain(|topic| state.contains(topic));
+        if state.contains(topic) && self.size_bans.link_ended(topic, bytes, Instant::now()) {
+            let minutes = size_bans::BAN_DURATION.as_secs() / 60;
             tracing::warn!(
                 topic,
                 bytes,
                 minutes,
-                "the broker ends the connection over this message: nothing of this length is sent to this topic for a while; \
-                 does the broker limit the size of messages?"
+                "the broker ends the connection over this message; messages of this length are not sent to the topic \
+                 for a while. Does the broker limit the message size?"
             );
         }
     }
 
-    fn wake_up(&mut self, ctx: &mut Context<Self>) {
-        let impatient = self.waiting.iter().map(|waiting| waiting.until);
-        let due = impatient.chain(self.shelf.due()).min();
+    fn set_timer(&mut self, ctx: &mut Context<Self>) {
+        let timeouts = self.republishing.iter().map(|request| request.until);
+        let due = timeouts.chain(self.state.next_due()).min();
         if due == self.timer.as_ref().map(|(at, _)| *at) {
             return;
         }
@@ -246,46 +260,46 @@ impl RetainedActor {
         }
     }
 
-    fn leave_link(&mut self, ctx: &mut Context<Self>) {
+    fn drop_link(&mut self, ctx: &mut Context<Self>) {
         self.link = None;
-        self.shelf.link_down();
-        for Waiting { answer, .. } in self.waiting.drain(..) {
-            // Whoever asked may have stopped waiting.
-            let _gone = answer.send(None);
+        self.state.link_down();
+        for Republishing { reply, .. } in self.republishing.drain(..) {
+            // The receiver may have been dropped.
+            let _dropped = reply.send(None);
         }
-        self.answer_waiting();
-        self.wake_up(ctx);
+        self.reply_to_requests();
+        self.set_timer(ctx);
     }
 
-    fn answer_waiting(&mut self) {
-        let (known, now) = (&self.shelf, Instant::now());
-        for waiting in self.waiting.extract_if(.., |waiting| waiting.is_over(known, now)) {
-            waiting.tell(known);
+    fn reply_to_requests(&mut self) {
+        let (state, now) = (&self.state, Instant::now());
+        for request in self.republishing.extract_if(.., |request| request.is_over(state, now)) {
+            request.reply(state);
         }
-        if self.link.is_none() || (self.shelf.has_left() && !self.rows_busy) {
-            for answer in self.leaving.drain(..) {
-                let _gone = answer.send(());
+        if self.link.is_none() || (self.state.has_left() && !self.rows_busy) {
+            for reply in self.leaving.drain(..) {
+                let _dropped = reply.send(());
             }
         }
     }
 }
 
-/// `None` when there is nothing to send: a picture that was removed with its event, or cannot be read, which was logged.
-/// What stands there stays.
-async fn payload(mark: &Target, thumbnails: &Recipient<GetThumbnailAt>) -> Option<Bytes> {
-    let payload = match mark {
+/// Returns the payload, or `None` if there is nothing to send: the picture was removed with its event, or
+/// could not be read, which is logged. The broker then keeps the previous message.
+async fn payload(target: &Target, thumbnails: &Recipient<GetThumbnailAt>) -> Option<Bytes> {
+    let payload = match target {
         Target::Content(Content::Bytes(bytes)) => bytes.clone(),
         Target::Content(Content::Thumbnail { seq, .. }) => {
             thumbnails.send(GetThumbnailAt(*seq)).await.ok()?.ok()??.image
         }
-        Target::Moves => Bytes::from_static(MOVES),
+        Target::MigrationNotice => Bytes::from_static(MIGRATION_NOTICE),
         Target::Content(Content::External { .. }) | Target::Nothing => Bytes::new(),
     };
     Some(payload)
 }
 
-/// Whether a message that failed in this way fails again.
-fn refuses(kind: FailureKind) -> bool {
+/// Returns whether a message that failed in this way would fail again.
+fn is_permanent(kind: FailureKind) -> bool {
     matches!(kind, FailureKind::Refused | FailureKind::NotAuthorized)
 }
 
@@ -303,7 +317,7 @@ impl Handler<RetainAll> for RetainedActor {
     type Result = ();
 
     fn handle(&mut self, RetainAll { owner, groups }: RetainAll, ctx: &mut Self::Context) {
-        self.shelf.put_all(owner, groups, Instant::now());
+        self.state.put_all(owner, groups, Instant::now());
         self.pump(ctx);
     }
 }
@@ -312,7 +326,7 @@ impl Handler<Retain> for RetainedActor {
     type Result = ();
 
     fn handle(&mut self, Retain { owner, group }: Retain, ctx: &mut Self::Context) {
-        self.shelf.put(owner, group, Instant::now());
+        self.state.put(owner, group, Instant::now());
         self.pump(ctx);
     }
 }
@@ -325,12 +339,13 @@ impl Handler<Republish> for RetainedActor {
             return Box::pin(async { None });
         }
         let now = Instant::now();
-        let groups = self.shelf.again(kind, now);
-        let open = groups.values().flatten().cloned().collect();
-        let (answer, answered) = oneshot::channel();
-        self.waiting.push(Waiting { groups, open, until: now + REPUBLISH_PATIENCE, answer });
+        let groups = self.state.republish(kind, now);
+        let unanswered = groups.values().flatten().cloned().collect();
+        let (reply, replied) = oneshot::channel();
+        let until = now + REPUBLISH_PATIENCE;
+        self.republishing.push(Republishing { groups, unanswered, until, reply });
         self.pump(ctx);
-        Box::pin(async { answered.await.unwrap_or(None) })
+        Box::pin(async { replied.await.unwrap_or(None) })
     }
 }
 
@@ -338,9 +353,9 @@ impl Handler<LinkUp> for RetainedActor {
     type Result = ();
 
     fn handle(&mut self, LinkUp { link, broker, publish, .. }: LinkUp, ctx: &mut Self::Context) {
-        self.shelf.link_down();
+        self.state.link_down();
         self.refused.clear();
-        self.blames.link_up(&broker);
+        self.size_bans.link_up(&broker);
         self.link = Some(Link { id: link, broker, publish });
         self.pump(ctx);
     }
@@ -352,9 +367,9 @@ impl Handler<LinkDown> for RetainedActor {
     fn handle(&mut self, LinkDown { link, sole_suspect, .. }: LinkDown, ctx: &mut Self::Context) {
         if self.link.as_ref().is_some_and(|current| current.id == link) {
             if let Some(MessageRef::State { topic, bytes }) = sole_suspect {
-                self.broke_link(&topic, bytes);
+                self.link_ended_over(&topic, bytes);
             }
-            self.leave_link(ctx);
+            self.drop_link(ctx);
         }
     }
 }
@@ -363,12 +378,12 @@ impl Handler<SettingsChanged> for RetainedActor {
     type Result = ();
 
     fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, ctx: &mut Self::Context) {
-        // Every change of settings ends the link. What would be sent on it in its last moments might be lost, and be sent
-        // twice: Home Assistant warns of a device that is removed twice. A broker that is left for another one is still
-        // to be cleared over it.
-        let moves = |link: &Link| settings.enabled && !settings.is_broker(&link.broker);
-        if self.link.as_ref().is_some_and(|link| !moves(link)) {
-            self.leave_link(ctx);
+        // Every change of the settings ends the connection. A message sent in its last moments might be lost
+        // and would be sent twice; Home Assistant warns about a device that is removed twice. A broker that
+        // is left for another one keeps its connection, because it must still be cleared.
+        let leaves = |link: &Link| settings.enabled && !settings.is_broker(&link.broker);
+        if self.link.as_ref().is_some_and(|link| !leaves(link)) {
+            self.drop_link(ctx);
         }
     }
 }
@@ -377,12 +392,12 @@ impl Handler<ClearBroker> for RetainedActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: ClearBroker, ctx: &mut Self::Context) -> Self::Result {
-        let (answer, left) = oneshot::channel();
-        self.leaving.push(answer);
-        self.shelf.leave(Instant::now());
+        let (reply, left) = oneshot::channel();
+        self.leaving.push(reply);
+        self.state.leave(Instant::now());
         self.pump(ctx);
         Box::pin(async {
-            // An actor that ended has nothing more to clear.
+            // The reply is dropped if the actor stops; there is nothing more to clear then.
             let _ended = left.await;
         })
     }

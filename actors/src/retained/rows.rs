@@ -1,4 +1,5 @@
-//! The table of topics that may hold something of ours: read, changed and asked again one step after the other.
+//! The table of topics that may hold a message of this service. Only one read or write runs at a time; a
+//! failed one is tried again.
 
 use std::time::Duration;
 
@@ -8,19 +9,19 @@ use tokio::time::Instant;
 use super::RetainedActor;
 use crate::domain::{ids::LinkId, retained::Kind};
 
-/// How long to wait before the table is asked again after the database failed.
+/// How long to wait after a database error before the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl RetainedActor {
-    /// Reads the rows of a new link's broker; then removes those whose topics are cleared, and writes those that topics
-    /// need before anything is sent there.
-    pub(super) fn see_to_rows(&mut self, ctx: &mut Context<Self>) {
+    /// Reads the rows of the broker after a new connection. Later, removes the rows of topics that were
+    /// cleared, and writes those of topics that will be published.
+    pub(super) fn sync_rows(&mut self, ctx: &mut Context<Self>) {
         let Some(link) = self.link.as_ref().filter(|_| !self.rows_busy) else { return };
         let (id, broker) = (link.id, link.broker.clone());
-        if !self.shelf.is_linked() {
+        if !self.state.is_linked() {
             return self.load_rows(id, broker, ctx);
         }
-        let (cleared, unrecorded) = (self.shelf.take_cleared(), self.shelf.take_rowless());
+        let (cleared, unrecorded) = (self.state.take_cleared(), self.state.take_unrecorded());
         if !cleared.is_empty() || !unrecorded.is_empty() {
             self.change_rows(id, broker, cleared, unrecorded, ctx);
         }
@@ -34,13 +35,13 @@ impl RetainedActor {
             act.rows_busy = false;
             let is_current = act.link.as_ref().is_some_and(|link| link.id == id);
             match rows {
-                Ok(rows) if is_current => act.shelf.link_up(rows, Instant::now()),
+                Ok(rows) if is_current => act.state.link_up(rows, Instant::now()),
                 Err(error) if is_current => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
-                        "the list of retained topics could not be read; tried again in a second"
+                        "cannot read the list of retained topics; retrying in 1 s"
                     );
-                    return act.rest(ctx);
+                    return act.back_off(ctx);
                 }
                 _ => {}
             }
@@ -66,14 +67,14 @@ impl RetainedActor {
             act.rows_busy = false;
             let is_current = act.link.as_ref().is_some_and(|link| link.id == id);
             match changed {
-                Ok(()) if is_current => act.shelf.rows_written(&unrecorded, Instant::now()),
+                Ok(()) if is_current => act.state.rows_written(&unrecorded, Instant::now()),
                 Err(error) if is_current => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "the list of retained topics could not be written; tried again in a second"
+                        "cannot write the list of retained topics; retrying in 1 s"
                     );
-                    act.shelf.rows_failed(cleared, unrecorded);
-                    return act.rest(ctx);
+                    act.state.rows_failed(cleared, unrecorded);
+                    return act.back_off(ctx);
                 }
                 _ => {}
             }
@@ -81,8 +82,8 @@ impl RetainedActor {
         }));
     }
 
-    /// Leaves the database alone for a while: it has failed.
-    fn rest(&mut self, ctx: &mut Context<Self>) {
+    /// Waits after a database error before the table is used again.
+    fn back_off(&mut self, ctx: &mut Context<Self>) {
         self.rows_busy = true;
         ctx.run_later(RETRY_AFTER, |act, ctx| {
             act.rows_busy = false;

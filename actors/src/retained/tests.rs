@@ -1,4 +1,4 @@
-//! The actor with a real table, and a connection that takes everything or answers nothing.
+//! The actor with a real database, and a connection that accepts everything or never answers.
 
 use std::future::Future;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl Fn
     panic!("within 5 s: {what}");
 }
 
-/// Has the picture of event 7.
+/// Returns a picture for event 7 only.
 struct Pictures;
 
 impl Actor for Pictures {
@@ -46,14 +46,14 @@ impl Handler<GetThumbnailAt> for Pictures {
     }
 }
 
-/// A connection to a broker that answers nothing.
-struct Mute;
+/// A connection to a broker that never answers.
+struct SilentConnection;
 
-impl Actor for Mute {
+impl Actor for SilentConnection {
     type Context = Context<Self>;
 }
 
-impl Handler<PublishState> for Mute {
+impl Handler<PublishState> for SilentConnection {
     type Result = ResponseFuture<Result<(), Failure>>;
 
     fn handle(&mut self, _: PublishState, _: &mut Self::Context) -> Self::Result {
@@ -65,19 +65,19 @@ struct Scene {
     store: Store,
     actor: Addr<RetainedActor>,
     connection: FakeConnection,
-    /// What stands at the broker.
-    stands: BTreeMap<String, Bytes>,
+    /// The messages that the broker retains.
+    retained: BTreeMap<String, Bytes>,
     _dir: tempfile::TempDir,
 }
 
 impl Scene {
-    /// Without a link, and with nobody who has spoken.
+    /// Not connected; no owner has reported its groups.
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open_file(&dir.path().join("liveobject.db")).await.unwrap();
-        let thumbnails = Pictures.start().recipient();
-        let actor = RetainedActor::new(store.clone(), thumbnails, mpsc::unbounded_channel().0).start();
-        Self { store, actor, connection: FakeConnection::start_new(), stands: BTreeMap::new(), _dir: dir }
+        let peers = RetainedPeers { thumbnails: Pictures.start().recipient() };
+        let actor = RetainedActor::new(store.clone(), peers, mpsc::unbounded_channel().0).start();
+        Self { store, actor, connection: FakeConnection::start_new(), retained: BTreeMap::new(), _dir: dir }
     }
 
     async fn retain_all(&self, owner: Owner, groups: &[Group]) {
@@ -97,35 +97,35 @@ impl Scene {
         rows.into_iter().map(|(topic, _)| topic).collect()
     }
 
-    /// What stands at the broker by now.
-    fn standing(&mut self) -> Vec<String> {
+    /// Returns the topics that the broker retains now.
+    fn retained_topics(&mut self) -> Vec<String> {
         for PublishState { topic, payload, retain } in self.connection.published.take() {
             assert!(retain);
             if payload.is_empty() {
-                self.stands.remove(&topic);
+                self.retained.remove(&topic);
             } else {
-                self.stands.insert(topic, payload);
+                self.retained.insert(topic, payload);
             }
         }
-        self.stands.keys().cloned().collect()
+        self.retained.keys().cloned().collect()
     }
 
-    async fn wait_for_standing(&mut self, expected: &[&str]) {
+    async fn wait_for_retained(&mut self, expected: &[&str]) {
         for _ in 0..1000 {
-            if self.standing() == expected && self.rows(BROKER).await == expected {
+            if self.retained_topics() == expected && self.rows(BROKER).await == expected {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let (standing, rows) = (self.standing(), self.rows(BROKER).await);
-        panic!("not {expected:?} within 5 s, but {standing:?}, and rows {rows:?}");
+        let (topics, rows) = (self.retained_topics(), self.rows(BROKER).await);
+        panic!("not {expected:?} within 5 s, but {topics:?}, and rows {rows:?}");
     }
 }
 
 fn group(kind: Kind, name: &str, topics: &[&str]) -> Group {
     let content = Content::Bytes(Bytes::from_static(b"content"));
     let wanted = |topic: &&str| Wanted { topic: (*topic).to_owned(), content: content.clone() };
-    Group { kind, name: name.into(), wanted: topics.iter().map(wanted).collect(), former: Vec::new() }
+    Group { kind, name: name.into(), wanted: topics.iter().map(wanted).collect(), previous: Vec::new() }
 }
 
 fn states() -> Group {
@@ -136,66 +136,69 @@ fn device(name: &str) -> Group {
     group(Kind::Discovery, name, &[&format!("d/{name}")])
 }
 
-/// Everything stands.
-async fn standing_scene() -> Scene {
+/// The broker retains everything.
+async fn published_scene() -> Scene {
     let mut scene = Scene::new().await;
     scene.retain_all(Owner::Cameras, &[states()]).await;
     scene.retain_all(Owner::Discovery, &[device("door"), device("yard")]).await;
     scene.link_up(1).await;
-    scene.wait_for_standing(&["d/door", "d/yard", "s1", "s2"]).await;
+    scene.wait_for_retained(&["d/door", "d/yard", "s1", "s2"]).await;
     scene
 }
 
 #[actix::test]
-async fn nothing_is_published_before_the_database_knows_of_it() {
+async fn nothing_is_published_before_its_row_is_in_the_database() {
     let mut scene = Scene::new().await;
     scene.link_up(1).await;
-    // Nobody else can write now.
+    // Blocks other writers.
     let writing = scene.store.occupy_writer().await.unwrap();
     scene.retain_all(Owner::Cameras, &[states()]).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(scene.standing(), [""; 0]);
+    assert_eq!(scene.retained_topics(), [""; 0]);
     drop(writing);
-    scene.wait_for_standing(&["s1", "s2"]).await;
+    scene.wait_for_retained(&["s1", "s2"]).await;
 }
 
 #[actix::test]
-async fn what_the_database_knows_and_nobody_wants_is_cleared_at_that_broker() {
+async fn a_topic_in_the_database_that_nobody_wants_is_cleared_on_its_broker() {
     let mut scene = Scene::new().await;
     let rows = [("gone".to_owned(), Kind::Discovery), ("s1".to_owned(), Kind::State)];
     for broker in [BROKER, "other:1883"] {
         scene.store.change_topics(broker, &[], &rows).await.unwrap();
     }
-    scene.stands.insert("gone".to_owned(), Bytes::from_static(b"old"));
+    scene.retained.insert("gone".to_owned(), Bytes::from_static(b"old"));
     scene.link_up(1).await;
     scene.retain_all(Owner::Cameras, &[states()]).await;
     settle().await;
-    assert!(scene.standing().contains(&"gone".to_owned()), "somebody may still want it");
+    assert!(
+        scene.retained_topics().contains(&"gone".to_owned()),
+        "an owner that has not reported may want it"
+    );
     scene.retain_all(Owner::Discovery, &[]).await;
-    scene.wait_for_standing(&["s1", "s2"]).await;
+    scene.wait_for_retained(&["s1", "s2"]).await;
     assert_eq!(scene.rows("other:1883").await, ["gone", "s1"]);
 }
 
 #[actix::test]
-async fn after_a_lost_link_everything_is_published_again() {
-    let mut scene = standing_scene().await;
+async fn everything_is_published_again_after_a_lost_connection() {
+    let mut scene = published_scene().await;
     scene.link_down(1).await;
     scene
         .actor
         .send(Retain { owner: Owner::Cameras, group: group(Kind::State, "door", &["s1"]) })
         .await
         .unwrap();
-    scene.stands.clear();
+    scene.retained.clear();
     scene.link_up(2).await;
-    scene.wait_for_standing(&["d/door", "d/yard", "s1"]).await;
-    // An earlier link's end is nothing new.
+    scene.wait_for_retained(&["d/door", "d/yard", "s1"]).await;
+    // The end of an earlier connection changes nothing.
     scene.link_down(1).await;
     scene.retain_all(Owner::Cameras, &[states()]).await;
-    scene.wait_for_standing(&["d/door", "d/yard", "s1", "s2"]).await;
+    scene.wait_for_retained(&["d/door", "d/yard", "s1", "s2"]).await;
 }
 
 #[actix::test]
-async fn a_database_that_is_away_is_asked_again() {
+async fn a_failed_read_or_write_of_the_table_is_tried_again() {
     let mut scene = Scene::new().await;
     scene.retain_all(Owner::Cameras, &[states()]).await;
     let rename = |from: &str, to: &str| {
@@ -215,32 +218,33 @@ async fn a_database_that_is_away_is_asked_again() {
     rename("away", "discovery_topics").await;
     let published = || async { scene.connection.published.take().iter().any(|one| one.topic == "d/door") };
     wait_until("discovery is published", published).await;
-    scene.standing();
+    scene.retained_topics();
 }
 
 #[actix::test]
-async fn a_picture_is_published_and_one_that_is_gone_leaves_the_old_one() {
-    let mut scene = standing_scene().await;
+async fn a_picture_is_published_and_kept_if_its_successor_is_gone() {
+    let mut scene = published_scene().await;
     let picture = |seq| {
         let content = Content::Thumbnail { seq: Seq(seq), version: 0 };
         let wanted = vec![Wanted { topic: "p".to_owned(), content }];
         Retain { owner: Owner::Cameras, group: Group { wanted, ..group(Kind::State, "yard", &[]) } }
     };
     scene.actor.send(picture(7)).await.unwrap();
-    scene.wait_for_standing(&["d/door", "d/yard", "p", "s1", "s2"]).await;
-    assert_eq!(scene.stands["p"], "jpeg");
+    scene.wait_for_retained(&["d/door", "d/yard", "p", "s1", "s2"]).await;
+    assert_eq!(scene.retained["p"], "jpeg");
     scene.actor.send(picture(8)).await.unwrap();
     settle().await;
-    scene.wait_for_standing(&["d/door", "d/yard", "p", "s1", "s2"]).await;
-    assert_eq!(scene.stands["p"], "jpeg");
+    scene.wait_for_retained(&["d/door", "d/yard", "p", "s1", "s2"]).await;
+    assert_eq!(scene.retained["p"], "jpeg");
 }
 
 #[actix::test]
-async fn whoever_asks_for_everything_again_is_told_what_stands() {
-    let scene = standing_scene().await;
+async fn republish_returns_what_the_broker_acknowledged() {
+    let scene = published_scene().await;
     let _before = scene.connection.published.take();
-    let names =
-        |republished: &Republished| republished.stand.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let names = |republished: &Republished| {
+        republished.acknowledged.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     let republished = scene.actor.send(Republish(Kind::State)).await.unwrap().unwrap();
     assert_eq!((names(&republished), scene.connection.published.take().len()), (vec!["door".to_owned()], 2));
     scene.link_down(1).await;
@@ -248,37 +252,37 @@ async fn whoever_asks_for_everything_again_is_told_what_stands() {
 }
 
 #[actix::test]
-async fn whoever_asks_for_everything_again_is_answered_whatever_the_broker_does() {
-    let scene = standing_scene().await;
-    let publish = Mute.start().recipient();
+async fn republish_returns_even_if_the_broker_does_not_answer() {
+    let scene = published_scene().await;
+    let publish = SilentConnection.start().recipient();
     scene.actor.send(LinkUp { publish, ..scene.connection.link_up(LinkId(2), BROKER) }).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    // The database is left alone from here on.
+    // The database is not used from here on.
     tokio::time::pause();
     let asked = Instant::now();
     let republished = scene.actor.send(Republish(Kind::Discovery)).await.unwrap().unwrap();
     assert_eq!(asked.elapsed().as_secs(), REPUBLISH_PATIENCE.as_secs());
-    assert_eq!((republished.stand.len(), republished.unanswered.len()), (0, 2));
-    // When the link goes, there is nothing to wait for.
+    assert_eq!((republished.acknowledged.len(), republished.unanswered.len()), (0, 2));
+    // The end of the connection ends the wait.
     let asked = scene.actor.send(Republish(Kind::Discovery));
     scene.link_down(2).await;
     assert_eq!(asked.await.unwrap(), None);
 }
 
 #[actix::test]
-async fn a_broker_is_left_when_nothing_of_ours_stands_there_and_no_row_tells_of_it() {
-    let mut scene = standing_scene().await;
+async fn clear_broker_returns_when_every_topic_is_cleared_and_every_row_removed() {
+    let mut scene = published_scene().await;
     scene.actor.send(ClearBroker).await.unwrap();
-    assert_eq!((scene.standing(), scene.rows(BROKER).await), (Vec::new(), Vec::new()));
+    assert_eq!((scene.retained_topics(), scene.rows(BROKER).await), (Vec::new(), Vec::new()));
     scene.link_down(1).await;
     scene.actor.send(ClearBroker).await.unwrap();
 }
 
 #[actix::test]
-async fn a_broker_is_left_only_when_its_rows_are_known() {
-    let mut scene = standing_scene().await;
+async fn clear_broker_waits_until_the_rows_of_the_broker_are_read() {
+    let mut scene = published_scene().await;
     scene.link_down(1).await;
     scene.link_up(2).await;
     scene.actor.send(ClearBroker).await.unwrap();
-    assert_eq!((scene.standing(), scene.rows(BROKER).await), (Vec::new(), Vec::new()));
+    assert_eq!((scene.retained_topics(), scene.rows(BROKER).await), (Vec::new(), Vec::new()));
 }

@@ -1,7 +1,7 @@
 //! The methods of [`Store`], grouped by table. Each runs a query of the table's file on the right connection.
 //!
-//! Reads that may lag behind a commit in progress use the reading connections. Reads that must see the last commit,
-//! and all writes, use the writing one.
+//! Reads that may lag behind a commit in progress use the reading connections. Reads that must see the last
+//! commit, and all writes, use the writing one.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,9 @@ use crate::domain::{
 
 /// The event log: writing and recovery.
 impl Store {
-    /// Writes the batch in one transaction, which is synced to disk when this returns. `last_seq` is the last seq that
-    /// was assigned, or `None` after a commit with an unknown outcome: it is then read from the database.
+    /// Writes the batch in one transaction, which is synced to disk when this returns. `last_seq` is the last
+    /// seq that was assigned, or `None` after a commit with an unknown outcome: it is then read from the
+    /// database.
     pub(crate) async fn commit(
         &self,
         batch: &Batch,
@@ -148,8 +149,8 @@ impl Store {
         Ok(cameras::find(&self.write, ids).await?)
     }
 
-    /// Changes one camera in a transaction. `change` gets the camera, or `None` if it is not registered, and whether
-    /// another one may be registered. Returns the camera as it is stored afterwards.
+    /// Changes one camera in a transaction. `change` gets the camera, or `None` if it is not registered, and
+    /// whether another one may be registered. Returns the camera as it is stored afterwards.
     pub(crate) async fn change_camera<E: From<StoreError>>(
         &self,
         id: &CameraId,
@@ -172,8 +173,8 @@ impl Store {
         })
     }
 
-    /// Stores the newest picture of each camera. Skips pictures that are older than the stored one, and unknown
-    /// cameras. Returns the cameras whose newest picture is the given one.
+    /// Stores the newest picture of each camera. Skips pictures that are older than the stored one, and
+    /// unknown cameras. Returns the cameras whose newest picture is the given one.
     pub(crate) async fn note_pictures(
         &self,
         pictures: &BTreeMap<CameraId, Thumbnail>,
@@ -250,8 +251,8 @@ impl Store {
         mqtt_config::save(self, settings, password, client_key, updated_at).await
     }
 
-    /// Replaces the ciphertexts of the same secrets, and stores their recipients, in one transaction. Returns `false`
-    /// and changes nothing if the settings were replaced since the row was `seen`.
+    /// Replaces the ciphertexts of the same secrets, and stores their recipients, in one transaction. Returns
+    /// `false` and changes nothing if the settings were replaced since the row was `seen`.
     pub(crate) async fn save_ciphertexts(
         &self,
         seen: &MqttConfigRow,

@@ -113,9 +113,12 @@ pub fn is_small(events: usize) -> bool {
 
 const MAX_SMALL: usize = 64;
 
-/// Writes the batch in one transaction, which is synced to disk when this returns. `last_seq` is the last
-/// position assigned so far. It is `None` if the outcome of the previous commit is unknown; the position is
-/// then read from the database.
+/// Writes the batch in one transaction, which is synced to disk when this returns. `last_seq` is the last seq
+/// that was assigned, or `None` after a commit with an unknown outcome: it is then read from the database.
+///
+/// There are two ways, with the same result. Nearly all batches contain only new events of known cameras, and
+/// checkpoints: [`commit_without_queries`] commits these, unless it finds that a query is needed.
+/// [`commit_with_queries`] commits all others.
 pub async fn commit(
     store: &Store,
     batch: &Batch,
@@ -124,12 +127,12 @@ pub async fn commit(
 ) -> Result<Committed, DbErr> {
     let plain = last_seq.filter(|_| batch.is_plain());
     let committed = match plain {
-        Some(last_seq) => commit_plain(store, batch, last_seq, context).await,
+        Some(last_seq) => commit_without_queries(store, batch, last_seq, context).await,
         None => Ok(None),
     };
     let committed = match committed {
         Ok(Some(committed)) => Ok(committed),
-        Ok(None) => commit_any(store, batch, last_seq, context).await,
+        Ok(None) => commit_with_queries(store, batch, last_seq, context).await,
         Err(error) => Err(error),
     };
     if committed.is_err() {
@@ -138,9 +141,13 @@ pub async fn commit(
     committed
 }
 
-/// Commits a plain batch without a query. Writes nothing and returns `None` if a query is necessary, because
-/// a camera is not known or the log already contains one of the events. Both are rare.
-async fn commit_plain(
+/// Commits new events of cameras that are in memory, and checkpoints, without querying the database. Returns
+/// `None` and writes nothing if a query is needed, because a camera is not in memory or an event is already in
+/// the log. Both are rare.
+///
+/// If the batch is small, everything from BEGIN to COMMIT is submitted in one go. A commit of one event then wakes
+/// the database's thread once instead of four times, which saves about 150 µs (50 µs per wake-up).
+async fn commit_without_queries(
     store: &Store,
     batch: &Batch,
     last_seq: Seq,
@@ -179,8 +186,8 @@ async fn commit_plain(
     }
 }
 
-/// Commits any batch, one statement after the other.
-async fn commit_any(
+/// Commits any batch: queries cameras and known event ids, and executes one statement after the other.
+async fn commit_with_queries(
     store: &Store,
     batch: &Batch,
     last_seq: Option<Seq>,

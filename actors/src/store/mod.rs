@@ -1,8 +1,9 @@
-//! The database: one SQLite file, with one file here for each table. This is the only module that contains SQL.
+//! The database: one SQLite file, with one file here for each table. This is the only module that contains
+//! SQL.
 //!
-//! All writes use one connection, so that writers queue in memory instead of competing for SQLite's lock. A commit is
-//! on disk when it returns (WAL, `synchronous=FULL`). Queries use at most two other connections, which see the last
-//! commit and never delay a write.
+//! All writes use one connection, so that writers queue in memory instead of competing for SQLite's lock. A
+//! commit is on disk when it returns (WAL, `synchronous=FULL`). Queries use at most two other connections,
+//! which see the last commit and never delay a write.
 //!
 //! The actors call the methods in `api`; the connections are private to this module.
 
@@ -59,20 +60,21 @@ pub(crate) use self::{
 
 /// How long to wait for another process's lock (a backup, a shell) before an operation fails as locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to wait for a connection within this process. Longer than `BUSY_TIMEOUT`, so that the operation that is
-/// blocked by the lock fails first and reports the cause.
+/// How long to wait for a connection within this process. Longer than `BUSY_TIMEOUT`, so that the operation
+/// that is blocked by the lock fails first and reports the cause.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reads are rare: a list for a client, or a page of the backlog.
 const MAX_READERS: u32 = 2;
 /// A reader occupies a thread and a cache, so an idle one is closed.
 const READER_IDLE: Duration = Duration::from_secs(30);
-/// In KiB, negative as SQLite expects. The log is appended to and read once, so a larger cache has no benefit.
+/// In KiB, negative as SQLite expects. The log is appended to and read once, so a larger cache has no
+/// benefit.
 const CACHE_KIB: &str = "-1024";
 /// The size to which the write-ahead log is truncated after a long read has delayed its reset.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
-/// The number of 4 KiB pages after which SQLite merges the write-ahead log into the file. A page that changes with
-/// every commit is merged only once, so merging less often is cheaper, but the start after a crash reads more. Usually
-/// the log has been merged before, see [`wal`].
+/// The number of 4 KiB pages after which SQLite merges the write-ahead log into the file. A page that changes
+/// with every commit is merged only once, so merging less often is cheaper, but the start after a crash reads
+/// more. Usually the log has been merged before, see [`wal`].
 const CHECKPOINT_PAGES: &str = "4000";
 /// Capacity of the statement cache; higher than the number of statements in use.
 const STATEMENTS: usize = 64;
@@ -90,8 +92,8 @@ pub struct Store {
 impl Store {
     /// Opens the database at a URL (`sqlite://PATH`) or a path, and migrates its schema.
     ///
-    /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of the data
-    /// directory.
+    /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of
+    /// the data directory.
     pub async fn open(url_or_path: &str) -> Result<Self, OpenError> {
         Self::open_file(&location::parse(url_or_path)?).await
     }
@@ -109,8 +111,8 @@ impl Store {
         }
     }
 
-    /// Closes all connections after running operations have finished, and merges the write-ahead log into the file.
-    /// Later calls fail.
+    /// Closes all connections after running operations have finished, and merges the write-ahead log into the
+    /// file. Later calls fail.
     pub async fn close(&self) {
         for connections in [&self.read, &self.write] {
             // Fails only for connections that do not belong to a pool, but these do.
@@ -162,8 +164,8 @@ impl Store {
         if !unknown.is_empty() {
             return Err(OpenError::Newer { path: path.to_owned(), unknown });
         }
-        // Takes and releases the write lock, so that a lock held by another process is reported now and not at the
-        // first event.
+        // Takes and releases the write lock, so that a lock held by another process is reported now and not
+        // at the first event.
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
@@ -180,10 +182,12 @@ impl Store {
     }
 }
 
-/// Returns whether a released connection may be reused. Otherwise it is closed, and the next write opens a new one.
+/// Returns whether a released connection may be reused. Otherwise it is closed, and the next write opens a
+/// new one.
 ///
-/// On a full disk, SQLite rolls back a transaction on its own. The rollback of the driver then fails, and its count of
-/// open transactions stays one too high: later "commits" would only release a savepoint and store nothing.
+/// On a full disk, SQLite rolls back a transaction on its own. The rollback of the driver then fails, and its
+/// count of open transactions stays one too high: later "commits" would only release a savepoint and store
+/// nothing.
 async fn is_sound(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     if connection.is_in_transaction() {
         // The transaction was dropped and its rollback is queued; the ping returns after it.

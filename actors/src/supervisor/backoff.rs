@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-/// A connection that has been up for this long is stable: after it, the next failure starts again at the shortest wait.
-/// A broker that accepts connections and drops them soon is therefore not retried in a tight loop.
+/// A connection that has been up for this long is stable: after it, the next failure starts again at the
+/// shortest wait. A broker that accepts connections and drops them soon is therefore not retried in a tight
+/// loop.
 pub const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 const WAITS_SECONDS: [u32; 7] = [1, 2, 4, 8, 16, 32, 60];
 const MAX_SHORTENING: f64 = 0.2;
 
-/// Returns how long to wait after this many failures in a row (from 1): 1, 2, 4, 8, 16, 32, 60, 60 … s, shortened by
-/// up to a fifth so that the clients of a broker do not all reconnect at once. `jitter` is in `0.0..=1.0`.
+/// Returns how long to wait after this many failures in a row (from 1): 1, 2, 4, 8, 16, 32, 60, 60 … s,
+/// shortened by up to a fifth so that the clients of a broker do not all reconnect at once. `jitter` is in
+/// `0.0..=1.0`.
 pub fn wait_after(failures: u32, jitter: f64) -> Duration {
     let step = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
     let longest = WAITS_SECONDS[WAITS_SECONDS.len() - 1];

@@ -1,8 +1,9 @@
-//! What experience shows about the broker: which MQTT versions it supports, and whether it supports QoS 2. Pure: the time
-//! is an argument.
+//! What experience shows about the broker: which MQTT versions it supports, and whether it supports QoS 2.
+//! Pure: the time is an argument.
 //!
-//! A broker without MQTT 5 is therefore not asked for it at every login, and an upgrade of the broker is still noticed. A
-//! profile belongs to one broker. It is discarded when the settings change or the process ends.
+//! A broker without MQTT 5 is therefore not asked for it at every login, and an upgrade of the broker is
+//! still noticed. A profile belongs to one broker. It is discarded when the settings change or the process
+//! ends.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ const MAX_QOS2_CLOSES: u32 = 2;
 enum Versions {
     #[default]
     Unknown,
-    /// It closed the connection on MQTT 5 and then accepted 3.1.1. It may have been restarting; only a second time counts.
+    /// It closed the connection on MQTT 5 and then accepted 3.1.1. It may have been restarting; only a second
+    /// time counts.
     PerhapsOnlyV311,
     V5,
     OnlyV311 {
@@ -64,16 +66,16 @@ impl BrokerProfile {
         };
     }
 
-    /// Records that the broker closed the connection instead of answering the login. It may have been restarting, or it
-    /// may be another broker that refuses the version; the next login shows which.
+    /// Records that the broker closed the connection instead of answering the login. It may have been
+    /// restarting, or it may be another broker that refuses the version; the next login shows which.
     pub fn closed_at_login(&mut self) {
         if !matches!(self.versions, Versions::PerhapsOnlyV311) {
             self.versions = Versions::Unknown;
         }
     }
 
-    /// Records that a connection or an attempt ended, and whether the broker closed it on QoS 2. A single time may be a
-    /// coincidence.
+    /// Records that a connection or an attempt ended, and whether the broker closed it on QoS 2. A single
+    /// time may be a coincidence.
     pub fn ended(&mut self, closed_on_qos2: bool) {
         if self.qos2_closes < MAX_QOS2_CLOSES {
             self.qos2_closes = if closed_on_qos2 { self.qos2_closes + 1 } else { 0 };

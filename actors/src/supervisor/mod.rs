@@ -1,8 +1,8 @@
 //! The supervisor: owns the connection, and is the only place that knows its status.
 //!
-//! It starts a connection from the current settings. When the connection ends, it waits and starts a new one. The new
-//! connection is a new actor, so no state of a failed connection remains. New settings take effect immediately; the old
-//! connection is closed first, because both have the same client id.
+//! It starts a connection from the current settings. When the connection ends, it waits and starts a new one.
+//! The new connection is a new actor, so no state of a failed connection remains. New settings take effect
+//! immediately; the old connection is closed first, because both have the same client id.
 
 mod backoff;
 mod broker_profile;
@@ -165,8 +165,8 @@ impl SupervisorActor {
         self
     }
 
-    /// Has our retained messages cleared on the connected broker, then closes the connection. Returns `false`, and does
-    /// nothing, if there is no connection.
+    /// Has our retained messages cleared on the connected broker, then closes the connection. Returns
+    /// `false`, and does nothing, if there is no connection.
     fn leave_broker(&mut self, ctx: &mut Context<Self>) -> bool {
         let (Mode::Connected { link, running, .. }, Some(clear_broker)) = (&self.mode, &self.clear_broker)
         else {
@@ -177,7 +177,8 @@ impl SupervisorActor {
         ctx.spawn(cleared.map(move |cleared, _, _| {
             if cleared.is_err() {
                 tracing::warn!(
-                    "could not clear all retained messages on the old broker; will retry when it is used again"
+                    "could not clear all retained messages on the old broker; will retry when it is used \
+                     again"
                 );
             }
             // The connection may have ended in the meantime.
@@ -241,7 +242,8 @@ impl SupervisorActor {
         self.last_error = Some(LastError { kind, message, at: clock::now() });
     }
 
-    /// Updates the broker profile and the takeover detector after a connection ended, and returns the failure to report.
+    /// Updates the broker profile and the takeover detector after a connection ended, and returns the failure
+    /// to report.
     fn diagnose(&mut self, failure: Failure, closed: bool) -> Failure {
         let Mode::Connected { since, .. } = &self.mode else {
             self.takeover_detector.reset();
@@ -320,7 +322,8 @@ impl SupervisorActor {
         }
     }
 
-    /// Logs the security warnings of the status. A connection may stay up for weeks, so this is repeated daily.
+    /// Logs the security warnings of the status. A connection may stay up for weeks, so this is repeated
+    /// daily.
     fn log_security(&self) {
         for Warning { kind, message } in self.security.warnings(clock::now()) {
             tracing::warn!(kind = kind.as_str(), reason = message, "connection security warning");

@@ -1,5 +1,5 @@
-//! Warnings about the connection's security: certificates that expire soon, and a certificate that is not verified. Pure:
-//! the time is an argument.
+//! Warnings about the connection's security: certificates that expire soon, and a certificate that is not
+//! verified. Pure: the time is an argument.
 
 use chrono::TimeDelta;
 
@@ -50,8 +50,8 @@ impl Security {
     pub fn warnings(&self, now: Timestamp) -> Vec<Warning> {
         let insecure = self.is_insecure.then(|| Warning {
             kind: WarningKind::TlsInsecure,
-            message: "The broker's certificate is not verified: anyone on the network path can read the password and \
-                      the events. Set ca_certificate, and set tls_insecure to false."
+            message: "The broker's certificate is not verified: anyone on the network path can read the \
+                      password and the events. Set ca_certificate, and set tls_insecure to false."
                 .to_owned(),
         });
         let broker =

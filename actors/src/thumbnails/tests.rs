@@ -7,9 +7,9 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::*;
 use crate::{
-    EventInput,
     domain::{
         camera::ImageType,
+        event::EventInput,
         event_log::Receipt,
         ids::Seq,
         image::{

@@ -1,5 +1,5 @@
-//! A lean HTTP/1.1 client, so that the load costs as little as it can: requests are written as they are kept, of answers
-//! only status and length are read.
+//! A minimal HTTP/1.1 client, so that the load generator uses as little CPU time as possible. It writes
+//! prepared requests, and parses only the status and the length of responses.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A request, ready to be written.
+/// Returns a POST request, ready to be written.
 pub fn post(path: &str, token: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
@@ -18,7 +18,7 @@ pub fn post(path: &str, token: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A connection that is kept.
+/// A persistent connection.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -27,18 +27,18 @@ pub struct Connection {
 impl Connection {
     pub async fn open(port: u16) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("the service listens");
-        stream.set_nodelay(true).expect("a socket takes options");
+        stream.set_nodelay(true).expect("the option can be set");
         Self { stream, buffer: Vec::new() }
     }
 
-    /// Sends the request and reads the whole answer, which must be 202.
-    pub async fn accepted(&mut self, request: &[u8]) {
+    /// Sends the request and reads the whole response, whose status must be 202.
+    pub async fn send_accepted(&mut self, request: &[u8]) {
         self.stream.write_all(request).await.expect("the service reads");
         self.buffer.clear();
         let whole = loop {
-            let read = self.stream.read_buf(&mut self.buffer).await.expect("the service answers");
-            assert!(read > 0, "the service hung up: {}", String::from_utf8_lossy(&self.buffer));
-            if let Some(whole) = answer_length(&self.buffer)
+            let read = self.stream.read_buf(&mut self.buffer).await.expect("the service responds");
+            assert!(read > 0, "the service closed the connection: {}", String::from_utf8_lossy(&self.buffer));
+            if let Some(whole) = response_length(&self.buffer)
                 && self.buffer.len() >= whole
             {
                 break whole;
@@ -49,8 +49,8 @@ impl Connection {
     }
 }
 
-/// The length of the answer, head and body, once its head is there.
-fn answer_length(buffer: &[u8]) -> Option<usize> {
+/// Returns the length of the response, head and body, or `None` until its head is complete.
+fn response_length(buffer: &[u8]) -> Option<usize> {
     let head = buffer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let text = std::str::from_utf8(&buffer[..head]).ok()?;
     let length = text.lines().find_map(|line| {

@@ -1,44 +1,50 @@
-//! What it costs to have the service: memory, idle processor time, disk, and the time to start.
+//! The costs of running the service: memory, idle CPU time, disk space, and the time to start.
 
 use std::time::Duration;
 
 use liveobject_test_support::Mosquitto;
 use tokio::time::{Instant, sleep};
 
-use crate::{service::Running, stats::number, usage};
+use crate::{
+    service::Running,
+    stats::{number, rate},
+    usage,
+};
 
-/// What the service costs.
+/// The measured costs.
 #[derive(Debug, Default)]
 pub struct Cost {
     pub idle_mib: f64,
-    /// Of one processor.
+    /// Share of one core.
     pub idle_cpu_percent: f64,
-    /// Waiting events that the following is about.
-    pub waiting: usize,
-    /// After they were accepted.
+    /// Number of pending events that the following fields refer to.
+    pub pending: usize,
+    /// Memory after the events were accepted.
     pub accepted_mib: f64,
-    /// After a start with them.
-    pub waiting_mib: f64,
-    /// The most while they were delivered.
+    /// Memory after a start with the events pending.
+    pub pending_mib: f64,
+    /// Peak memory while the events were delivered.
     pub draining_mib: f64,
-    /// From the start of the process until it answers that it lives.
+    /// Time from the start of the process until it responds that it is live.
     pub start_seconds: f64,
-    /// Until the first of them is acknowledged by the broker.
+    /// Time from setting the broker until the broker acknowledged the first event.
     pub first_delivered_seconds: f64,
-    /// How many a second left then.
     pub drained_per_second: f64,
     pub disk_bytes_per_event: f64,
 }
 
-/// Measures it, with so many seconds of idleness and so many waiting events.
-pub async fn measure(broker: &Mosquitto, idle: Duration, waiting: usize) -> Cost {
-    let mut cost = Cost { waiting, ..Cost::default() };
+/// Time after the last event in which a connected service finishes its work and becomes idle.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Measures the costs of a service that is idle for this long, and of one with this many pending events.
+pub async fn measure(broker: &Mosquitto, idle: Duration, pending: usize) -> Cost {
+    let mut cost = Cost { pending, ..Cost::default() };
     {
         let running = Running::connected(broker.port(), 1).await;
-        // Connected, and a few events seen: the usual state of a service where nothing happens.
+        // The usual state of an idle service: connected, after a few events.
         running.post_singles(64).await;
-        running.acknowledged(64).await;
-        sleep(Duration::from_secs(5)).await;
+        running.wait_acknowledged(64).await;
+        sleep(SETTLED).await;
         let before = usage::fine_cpu(running.pid());
         sleep(idle).await;
         let used = usage::fine_cpu(running.pid()).saturating_sub(before);
@@ -46,24 +52,24 @@ pub async fn measure(broker: &Mosquitto, idle: Duration, waiting: usize) -> Cost
         cost.idle_mib = usage::resident_mib(running.pid());
     }
     let mut running = Running::start().await;
-    running.fill(waiting).await;
+    running.fill(pending).await;
     cost.accepted_mib = usage::resident_mib(running.pid());
     running.service.kill9().await;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let bytes = usage::bytes_in(&running.data_dir()) as f64;
-    cost.disk_bytes_per_event = bytes / number(waiting);
+    cost.disk_bytes_per_event = bytes / number(pending);
 
     let started = Instant::now();
     running.service.start().await;
     cost.start_seconds = started.elapsed().as_secs_f64();
-    cost.waiting_mib = usage::resident_mib(running.pid());
+    cost.pending_mib = usage::resident_mib(running.pid());
 
     let started = Instant::now();
     running.connect(broker.port(), 1).await;
-    running.acknowledged_some().await;
+    running.wait_first_acknowledged().await;
     cost.first_delivered_seconds = started.elapsed().as_secs_f64();
-    running.acknowledged(waiting).await;
-    cost.drained_per_second = number(waiting) / started.elapsed().as_secs_f64();
+    running.wait_acknowledged(pending).await;
+    cost.drained_per_second = rate(pending, started.elapsed());
     cost.draining_mib = usage::peak_mib(running.pid());
     cost
 }

@@ -1,4 +1,4 @@
-//! The service in the process of its classifier, which is an actor on a thread of its own.
+//! The service embedded in the process of a classifier, which is an actor on another thread.
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -19,12 +19,12 @@ use crate::{
     service::{directory, settings},
 };
 
-/// So many events are on their way to the disk at a time.
-const AT_ONCE: usize = 1000;
+/// Maximum number of events that wait for their receipt.
+const MAX_UNCONFIRMED: usize = 1000;
 
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const POLL: Duration = Duration::from_millis(2);
 
-/// Sends events as fast as they are accepted, or at a steady pace.
+/// A classifier that sends events as fast as they are accepted, or at a steady pace.
 struct Classifier {
     publish: Recipient<PublishEvent>,
 }
@@ -33,7 +33,8 @@ impl Actor for Classifier {
     type Context = Context<Self>;
 }
 
-/// Publishes these, `every` so often (as fast as it can when zero); tells when each was begun.
+/// Publishes these events, one per `every`, or as fast as possible if that is zero. Returns when each paced
+/// event was sent.
 #[derive(Message)]
 #[rtype(result = "Vec<Instant>")]
 struct Classify {
@@ -47,38 +48,38 @@ impl Handler<Classify> for Classifier {
     fn handle(&mut self, Classify { numbers, every }: Classify, _: &mut Self::Context) -> Self::Result {
         let publish = self.publish.clone();
         let publish = move |number| {
-            let event = events::input(number).validate().expect("a good event");
+            let event = events::input(number).validate().expect("the event is valid");
             publish.send(PublishEvent::new(event))
         };
         Box::pin(async move {
             if every.is_zero() {
-                let sent = stream::iter(numbers).map(publish).buffer_unordered(AT_ONCE);
+                let sent = stream::iter(numbers).map(publish).buffer_unordered(MAX_UNCONFIRMED);
                 sent.for_each(async |receipt| {
                     receipt.expect("the service runs").expect("the event is accepted");
                 })
                 .await;
                 return Vec::new();
             }
-            let mut begun = Vec::new();
+            let mut sent_at = Vec::new();
             let mut clock = tokio::time::interval(every);
             for number in numbers {
                 clock.tick().await;
-                begun.push(Instant::now());
+                sent_at.push(Instant::now());
                 let sent = publish(number);
                 #[expect(
                     clippy::disallowed_methods,
-                    reason = "an event that is not accepted never arrives, which is noticed"
+                    reason = "an event that is not accepted never arrives, and the listener waits for it"
                 )]
                 actix::spawn(async move {
                     sent.await.expect("the service runs").expect("the event is accepted");
                 });
             }
-            begun
+            sent_at
         })
     }
 }
 
-/// A service and a classifier, each on its own thread.
+/// A service and a classifier, each on its own thread of this process.
 pub struct Embedded {
     handle: Handle,
     classifier: Addr<Classifier>,
@@ -87,7 +88,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// With an empty log, connected to the broker on this port.
+    /// Starts both with an empty log, and connects the service to the broker on this port.
     pub async fn connected(port: u16, qos: u8) -> Self {
         let (started, starting) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -102,16 +103,16 @@ impl Embedded {
                 let publish = service.handle().publish;
                 let classifier =
                     Classifier::start_in_arbiter(&Arbiter::new().handle(), |_| Classifier { publish });
-                started.send((service.handle(), classifier)).expect("somebody waits");
-                // An error: nobody wants it any more.
-                let _gone = stopped.await;
+                started.send((service.handle(), classifier)).expect("the receiver waits");
+                // An error means that the `Embedded` was dropped.
+                let _dropped = stopped.await;
                 service.stop().await;
             });
         });
         let (handle, classifier) = starting.recv().expect("the service starts");
         let embedded = Self { handle, classifier, stop: Some(stop), thread: Some(thread) };
         while !embedded.is_connected().await {
-            sleep(LOOK_EVERY).await;
+            sleep(POLL).await;
         }
         embedded
     }
@@ -121,15 +122,15 @@ impl Embedded {
         matches!(status.state, ConnectionState::Connected)
     }
 
-    /// Publishes so many; how long until the broker had acknowledged them all.
+    /// Publishes this many events. Returns the time until the broker had acknowledged them all.
     pub async fn publish_all(&self, count: usize) -> Duration {
         let started = Instant::now();
         self.classify(0..count, Duration::ZERO).await;
-        self.acknowledged(count).await;
+        self.wait_acknowledged(count).await;
         started.elapsed()
     }
 
-    /// Publishes at a steady pace; tells when each was begun.
+    /// Publishes these events at a steady pace. Returns when each was sent.
     pub async fn publish_paced(&self, numbers: std::ops::Range<usize>, every: Duration) -> Vec<Instant> {
         self.classify(numbers, every).await
     }
@@ -138,13 +139,13 @@ impl Embedded {
         self.classifier.send(Classify { numbers, every }).await.expect("the classifier runs")
     }
 
-    async fn acknowledged(&self, count: usize) {
+    async fn wait_acknowledged(&self, count: usize) {
         loop {
             let outbox = self.handle.outbox.send(GetOutbox).await.expect("the service runs");
             if outbox.pending == 0 && outbox.published >= count as u64 {
                 return;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL).await;
         }
     }
 }
@@ -153,7 +154,7 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // A panic there has been told already.
+            // A panic in the thread has already been printed.
             let _ = thread.join();
         }
     }

@@ -1,21 +1,20 @@
-//! What is sent: detection events whose payload has 600 bytes, as one way or another sends them.
+//! The detection events, whose payloads have 600 bytes, in the form that each path sends.
 
 use liveobject_actors::EventInput;
 
 /// The size of a published payload, in bytes; checked by [`check_payload`].
 pub const PAYLOAD_BYTES: usize = 600;
 
-/// How many cameras see them.
 pub const CAMERAS: usize = 4;
 
-/// Between an event's description and its payload's size stand the other fields.
+/// Size of a description that gives a payload of [`PAYLOAD_BYTES`] together with the other fields.
 const DESCRIPTION_BYTES: usize = 118;
 
 fn camera(number: usize) -> String {
     format!("camera_{}", number % CAMERAS)
 }
 
-/// Ends with the number, so that a subscriber can tell which one it is.
+/// Returns a description that ends with the number, so that a subscriber can identify the event.
 fn description(number: usize) -> String {
     let text =
         "A person in a dark jacket walks up the path to the front door and puts a package down on the step";
@@ -23,14 +22,14 @@ fn description(number: usize) -> String {
     format!("{text}{number:>width$}")
 }
 
-/// The number at the end of a description, or of a bare payload.
+/// Returns the number at the end of a description in a payload.
 pub fn number_in(payload: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(payload).ok()?;
     let start = text.find(" the step")? + " the step".len();
     text[start..].split('"').next()?.trim().parse().ok()
 }
 
-/// As a classifier says it.
+/// Returns the event as a classifier sends it.
 pub fn input(number: usize) -> EventInput {
     EventInput {
         camera_id: camera(number),
@@ -43,27 +42,30 @@ pub fn input(number: usize) -> EventInput {
     }
 }
 
-/// As a client of the REST API says it.
+/// Returns the event as a client of the REST API sends it.
 pub fn json(number: usize) -> String {
     format!(
-        r#"{{"camera_id":"{}","description":"{}","objects_detected":["person","package"],"confidence":91,"source_type":"rtsp","smart_detection_type":"person"}}"#,
+        concat!(
+            r#"{{"camera_id":"{}","description":"{}","objects_detected":["person","package"],"#,
+            r#""confidence":91,"source_type":"rtsp","smart_detection_type":"person"}}"#
+        ),
         camera(number),
         description(number)
     )
 }
 
-/// A JSON array of so many.
+/// Returns a JSON array of `count` events.
 pub fn batch(first: usize, count: usize) -> String {
     let events: Vec<_> = (first..first + count).map(json).collect();
     format!("[{}]", events.join(","))
 }
 
-/// Where a bare publisher sends it; as long as the service's topic.
+/// Returns the topic of the bare publisher, which is as long as the service's topic.
 pub fn topic(number: usize) -> String {
     format!("bareclient/camera/{}/event", camera(number))
 }
 
-/// What a bare publisher sends: as long as the service's payload.
+/// Returns the payload of the bare publisher, which is as long as the service's payload.
 pub fn bare_payload(number: usize) -> Vec<u8> {
     let mut payload = format!(r#"{{"description":"{}""#, description(number)).into_bytes();
     payload.resize(PAYLOAD_BYTES - 1, b' ');
@@ -71,7 +73,7 @@ pub fn bare_payload(number: usize) -> Vec<u8> {
     payload
 }
 
-/// Says so when the service's payloads are not as large as the bare publisher's.
+/// Asserts that the service's payload is as large as the bare publisher's, within 2 %.
 pub fn check_payload(payload: &[u8]) {
     let difference = payload.len().abs_diff(PAYLOAD_BYTES);
     assert!(

@@ -1,4 +1,5 @@
-//! From the begin of the publishing to the receipt by a subscriber, at 100 events a second.
+//! The latency from the start of publishing an event until a subscriber receives it, at 100 events per
+//! second.
 
 use std::{fs::File, io::Write as _, time::Duration};
 
@@ -18,33 +19,36 @@ use crate::{
 
 const EVERY: Duration = Duration::from_millis(10);
 
-/// How many events each way has its turn for: two seconds, so that a disk or a neighbour that is slow for some seconds is slow
-/// for all ways.
+/// Number of events per turn of a path, which is two seconds. A disk or another process that is slow for some
+/// seconds therefore affects all paths.
 const TURN: usize = 200;
 
-/// What one write to the log costs at least, in bytes: two pages.
-const WRITE: usize = 8192;
+/// Minimum number of bytes that one write to the log takes: two pages.
+const WRITE_BYTES: usize = 8192;
 
-/// Milliseconds, one for each event.
+/// Time after the first events in which the service stores and announces their cameras.
+const CAMERAS_STORED: Duration = Duration::from_millis(500);
+
+/// Latencies of each path in milliseconds, one for each event.
 #[derive(Debug, Default)]
 pub struct Latencies {
     pub raw: Vec<f64>,
     pub in_process: Vec<f64>,
     pub rest: Vec<f64>,
-    /// From the begin of the POST to its answer: the event is on disk.
+    /// Time from the start of the POST request to its response, when the event is on disk.
     pub rest_accepted: Vec<f64>,
-    /// One write with `fdatasync`, on the same disk at the same pace.
+    /// One write with `fdatasync` on the same disk, at the same pace.
     pub sync: Vec<f64>,
 }
 
-/// Measures each way, one after the other, `turns` times.
+/// Measures the paths in turn, `turns` times.
 pub async fn measure(broker: &Mosquitto, turns: usize) -> Latencies {
     let listener = Listener::subscribe(broker.port(), TURN * turns * 3);
     let running = Running::connected(broker.port(), 1).await;
     let embedded = Embedded::connected(broker.port(), 1).await;
     let mut raw = Publisher::connect(broker.port(), WINDOW).await;
     let mut latencies = Latencies::default();
-    // The first events make the cameras known, which is not what is measured.
+    // The first events introduce the cameras, which must not be part of the measurement.
     let mut connection = Connection::open(running.service.port()).await;
     for _ in 0..2 {
         warm_up(&running, &mut connection, &embedded).await;
@@ -52,20 +56,20 @@ pub async fn measure(broker: &Mosquitto, turns: usize) -> Latencies {
     for turn in 0..turns {
         let start = turn * TURN * 3;
         let numbers = start..start + TURN;
-        let begun = raw.publish_paced(numbers.clone(), EVERY).await;
-        latencies.raw.extend(between(&begun, &listener.arrived(numbers).await));
+        let sent_at = raw.publish_paced(numbers.clone(), EVERY).await;
+        latencies.raw.extend(differences(&sent_at, &listener.wait_for(numbers).await));
 
         let numbers = start + TURN..start + TURN * 2;
-        let begun = embedded.publish_paced(numbers.clone(), EVERY).await;
-        latencies.in_process.extend(between(&begun, &listener.arrived(numbers).await));
+        let sent_at = embedded.publish_paced(numbers.clone(), EVERY).await;
+        latencies.in_process.extend(differences(&sent_at, &listener.wait_for(numbers).await));
 
         let numbers = start + TURN * 2..start + TURN * 3;
-        let (begun, accepted) = post_paced(&running, &mut connection, numbers.clone()).await;
-        latencies.rest.extend(between(&begun, &listener.arrived(numbers).await));
+        let (sent_at, accepted) = post_paced(&running, &mut connection, numbers.clone()).await;
+        latencies.rest.extend(differences(&sent_at, &listener.wait_for(numbers).await));
         latencies.rest_accepted.extend(accepted);
         events::check_payload(&listener.last_payload());
 
-        latencies.sync.extend(syncs(TURN).await);
+        latencies.sync.extend(measure_syncs(TURN).await);
     }
     latencies
 }
@@ -74,18 +78,15 @@ async fn warm_up(running: &Running, connection: &mut Connection, embedded: &Embe
     let numbers = 0..events::CAMERAS;
     embedded.publish_all(events::CAMERAS).await;
     let _ = post_paced(running, connection, numbers).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(CAMERAS_STORED).await;
 }
 
-fn between(begun: &[Instant], arrived: &[Instant]) -> Vec<f64> {
-    begun
-        .iter()
-        .zip(arrived)
-        .map(|(begun, arrived)| millis(arrived.saturating_duration_since(*begun)))
-        .collect()
+fn differences(sent_at: &[Instant], arrived: &[Instant]) -> Vec<f64> {
+    let pairs = sent_at.iter().zip(arrived);
+    pairs.map(|(sent, arrived)| millis(arrived.saturating_duration_since(*sent))).collect()
 }
 
-/// One at a time; when each was begun, and after how many milliseconds it was answered.
+/// Posts these events one at a time. Returns when each was sent, and the milliseconds until its response.
 async fn post_paced(
     running: &Running,
     connection: &mut Connection,
@@ -93,29 +94,29 @@ async fn post_paced(
 ) -> (Vec<Instant>, Vec<f64>) {
     let token = running.service.token();
     let mut clock = tokio::time::interval(EVERY);
-    let (mut begun, mut answered) = (Vec::new(), Vec::new());
+    let (mut sent_at, mut accepted) = (Vec::new(), Vec::new());
     for number in numbers {
         let request = client::post("/api/v1/events", &token, &events::json(number));
         clock.tick().await;
         let start = Instant::now();
-        begun.push(start);
-        connection.accepted(&request).await;
-        answered.push(millis(start.elapsed()));
+        sent_at.push(start);
+        connection.send_accepted(&request).await;
+        accepted.push(millis(start.elapsed()));
     }
-    (begun, answered)
+    (sent_at, accepted)
 }
 
-/// What a disk sync takes here, at the same pace.
-async fn syncs(count: usize) -> Vec<f64> {
+/// Measures disk syncs at the same pace, in milliseconds.
+async fn measure_syncs(count: usize) -> Vec<f64> {
     let dir = directory();
-    let mut file = File::create(dir.path().join("synced")).expect("a file can be made");
+    let mut file = File::create(dir.path().join("synced")).expect("a file can be created");
     let mut clock = tokio::time::interval(EVERY);
-    let mut took = Vec::new();
+    let mut times = Vec::new();
     for _ in 0..count {
         clock.tick().await;
         let start = Instant::now();
-        file.write_all(&[7; WRITE]).and_then(|()| file.sync_data()).expect("the disk takes it");
-        took.push(millis(start.elapsed()));
+        file.write_all(&[7; WRITE_BYTES]).and_then(|()| file.sync_data()).expect("the disk has space");
+        times.push(millis(start.elapsed()));
     }
-    took
+    times
 }

@@ -1,4 +1,4 @@
-//! Subscribers: one that only takes what it is given, and one that notes when each event arrives.
+//! Subscribers: one that discards all messages, and one that records when each event arrives.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -18,10 +18,13 @@ use tokio::{
 
 use crate::{events, raw};
 
-/// What the service and the bare publisher publish events to.
+/// The topics of events from the service and from the bare publisher.
 const EVENTS: &str = "+/camera/+/event";
 
-/// `mosquitto_sub`, its output thrown away; ended when dropped.
+/// Time after which `mosquitto_sub` has subscribed. It does not report this.
+const SUBSCRIBED: Duration = Duration::from_millis(300);
+
+/// A `mosquitto_sub` process whose output is discarded. It is killed when dropped.
 pub struct Sink(Child);
 
 impl Sink {
@@ -30,16 +33,15 @@ impl Sink {
             .args(["-p", &port.to_string(), "-q", &qos.to_string(), "-t", EVENTS, "-F", "%m"])
             .stdout(Stdio::null())
             .spawn()
-            .expect("mosquitto_sub (Debian package mosquitto-clients) is there");
-        // It says nothing when it has subscribed.
-        sleep(Duration::from_millis(300)).await;
+            .expect("mosquitto_sub is installed (Debian package mosquitto-clients)");
+        sleep(SUBSCRIBED).await;
         Self(child)
     }
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        // Both fail only when it has ended by itself.
+        // Both fail only if the process has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -47,7 +49,7 @@ impl Drop for Sink {
 
 type Arrivals = Arc<Mutex<Vec<Option<Instant>>>>;
 
-/// Notes when each event arrives, by its number, on a thread of its own.
+/// A subscriber on its own thread that records the arrival of each event by its number.
 pub struct Listener {
     arrivals: Arrivals,
     payload: Arc<Mutex<Vec<u8>>>,
@@ -56,28 +58,28 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// For events with numbers below `count`.
+    /// Subscribes to events with numbers below `count`.
     pub fn subscribe(port: u16, count: usize) -> Self {
         let arrivals: Arrivals = Arc::new(Mutex::new(vec![None; count]));
         let payload = Arc::default();
         let (stop, stopped) = oneshot::channel();
         let (subscribed, subscribing) = mpsc::channel();
-        let (noted, kept) = (Arc::clone(&arrivals), Arc::clone(&payload));
+        let (thread_arrivals, thread_payload) = (Arc::clone(&arrivals), Arc::clone(&payload));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 tokio::select! {
-                    () = listen(port, &noted, &kept, &subscribed) => {}
+                    () = listen(port, &thread_arrivals, &thread_payload, &subscribed) => {}
                     _ = stopped => {}
                 }
             });
         });
-        subscribing.recv().expect("the broker takes subscriptions");
+        subscribing.recv().expect("the broker accepts the subscription");
         Self { arrivals, payload, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Waits until all of these have arrived; when each did.
-    pub async fn arrived(&self, numbers: std::ops::Range<usize>) -> Vec<Instant> {
+    /// Waits until all of these events have arrived. Returns when each arrived.
+    pub async fn wait_for(&self, numbers: std::ops::Range<usize>) -> Vec<Instant> {
         loop {
             let arrived: Option<Vec<_>> = lock(&self.arrivals)[numbers.clone()].iter().copied().collect();
             if let Some(arrived) = arrived {
@@ -87,7 +89,7 @@ impl Listener {
         }
     }
 
-    /// The payload that came last.
+    /// Returns the payload that arrived last.
     pub fn last_payload(&self) -> Vec<u8> {
         lock(&self.payload).clone()
     }
@@ -97,7 +99,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // A panic there has been told already.
+            // A panic in the thread has already been printed.
             let _ = thread.join();
         }
     }
@@ -114,10 +116,10 @@ async fn listen(
     subscribed: &mpsc::Sender<()>,
 ) {
     let (client, mut events) = AsyncClient::builder(raw::options("listener", port)).capacity(8).build();
-    client.try_subscribe(EVENTS, QoS::AtLeastOnce).expect("an empty queue has room");
+    client.try_subscribe(EVENTS, QoS::AtLeastOnce).expect("an empty queue has space");
     loop {
-        match events.poll().await.expect("the connection holds") {
-            Event::Incoming(Packet::SubAck(_)) => subscribed.send(()).expect("somebody waits"),
+        match events.poll().await.expect("the connection is stable") {
+            Event::Incoming(Packet::SubAck(_)) => subscribed.send(()).expect("the receiver waits"),
             Event::Incoming(Packet::Publish(publish)) => {
                 let now = Instant::now();
                 if let Some(number) = events::number_in(&publish.payload) {

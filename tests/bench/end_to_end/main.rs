@@ -1,22 +1,24 @@
-//! How fast liveobject is, beside a bare publisher over the same MQTT client, and what it costs: everything in one run,
-//! one way after the other and again, because machines are noisy.
+//! Measures the speed of liveobject, compared with a bare publisher that uses the same MQTT client, and its
+//! costs. Each run measures all paths in turn, several times, because machines are noisy.
 //!
-//! `cargo bench --bench end_to_end` measures everything; `-- --quick` a tenth of it, to see that it works; `-- --only
-//! rest_batch` (or `latency`) one way beside the yardstick, for a profiler to look at. The broker is a mosquitto of its own on a
-//! private port; mosquitto and `mosquitto_sub` have to be installed.
+//! `cargo bench --bench end_to_end` measures everything. `-- --quick` measures a tenth of it, to check that
+//! the benchmark works. `-- --only rest_batch` (or another path, or `latency`) measures one path and the
+//! baseline, for use with a profiler. The benchmark starts its own mosquitto on a private port; mosquitto and
+//! `mosquitto_sub` must be installed.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its terminal")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
 
 mod client;
 mod cost;
 mod embedded;
 mod events;
-mod hindered;
 mod latency;
 mod listener;
 mod raw;
 mod report;
 mod service;
+mod slow_peers;
+#[path = "../stats.rs"]
 mod stats;
 mod throughput;
 mod usage;
@@ -27,21 +29,22 @@ use liveobject_test_support::Mosquitto;
 
 use latency::Latencies;
 use report::Report;
-use throughput::{Counts, Samples, WAYS};
+use throughput::{Counts, PATHS, Samples};
 
-/// As the program's: the service in the classifier's process is measured in this one.
+/// The allocator of the program, because the embedded service runs in this process.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How much is measured.
+/// The amount of measurements.
 struct Extent {
     rounds: usize,
-    /// Of the other QoS, and with a subscriber.
+    /// Number of rounds with another QoS or with a subscriber.
     other_rounds: usize,
+    /// Divisor of all event counts.
     divided_by: usize,
     latency_turns: usize,
     idle: Duration,
-    waiting: usize,
+    pending: usize,
 }
 
 const FULL: Extent = Extent {
@@ -50,7 +53,7 @@ const FULL: Extent = Extent {
     divided_by: 1,
     latency_turns: 20,
     idle: Duration::from_secs(30),
-    waiting: 1_000_000,
+    pending: 1_000_000,
 };
 
 const QUICK: Extent = Extent {
@@ -59,7 +62,7 @@ const QUICK: Extent = Extent {
     divided_by: 10,
     latency_turns: 2,
     idle: Duration::from_secs(3),
-    waiting: 100_000,
+    pending: 100_000,
 };
 
 fn main() -> ExitCode {
@@ -68,10 +71,10 @@ fn main() -> ExitCode {
     let extent = if has("--quick") { QUICK } else { FULL };
     let only = arguments.iter().skip_while(|argument| *argument != "--only").nth(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    if let Some(way) = only {
-        let table = match way.as_str() {
-            "latency" => report::latency(&runtime.block_on(latencies(&extent))),
-            way => report::speeds(1, false, &runtime.block_on(speed(way, &extent))),
+    if let Some(path) = only {
+        let table = match path.as_str() {
+            "latency" => report::latency_table(&runtime.block_on(measure_latencies(&extent))),
+            path => report::speed_table(1, false, &runtime.block_on(measure_path(path, &extent))),
         };
         println!("{table}");
         return ExitCode::SUCCESS;
@@ -79,31 +82,31 @@ fn main() -> ExitCode {
     let report = runtime.block_on(measure(extent));
     println!("{}", report.table());
     println!("written to {}", report.write().display());
-    if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.meets_targets() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One way's speed beside the yardstick's.
-async fn speed(way: &str, extent: &Extent) -> Samples {
-    let broker = broker().await;
+/// Measures the throughput of one path and of the baseline.
+async fn measure_path(path: &str, extent: &Extent) -> Samples {
+    let broker = start_broker().await;
     let mut samples = Samples::new();
-    let ways: Vec<_> = WAYS.into_iter().filter(|known| *known == way).collect();
+    let paths: Vec<_> = PATHS.into_iter().filter(|known| *known == path).collect();
     for _ in 0..extent.rounds {
-        throughput::round(&broker, &ways, 1, false, Counts::FULL.divided(extent.divided_by), &mut samples)
+        throughput::round(&broker, &paths, 1, false, Counts::FULL.divided(extent.divided_by), &mut samples)
             .await;
     }
     samples
 }
 
-async fn latencies(extent: &Extent) -> Latencies {
-    latency::measure(&broker().await, extent.latency_turns).await
+async fn measure_latencies(extent: &Extent) -> Latencies {
+    latency::measure(&start_broker().await, extent.latency_turns).await
 }
 
-async fn broker() -> Mosquitto {
+async fn start_broker() -> Mosquitto {
     Mosquitto::builder().persistence(false).start().await
 }
 
 async fn measure(extent: Extent) -> Report {
-    let broker = broker().await;
+    let broker = start_broker().await;
     let mut throughput = vec![
         (1, false, Samples::new()),
         (1, true, Samples::new()),
@@ -118,14 +121,14 @@ async fn measure(extent: Extent) -> Report {
             eprintln!("round {} of {}: QoS {qos}, subscriber: {subscriber}", round + 1, extent.rounds);
             let counts = if number == 0 { Counts::FULL } else { Counts::PART };
             let counts = counts.divided(extent.divided_by);
-            throughput::round(&broker, &WAYS, *qos, *subscriber, counts, samples).await;
+            throughput::round(&broker, &PATHS, *qos, *subscriber, counts, samples).await;
         }
     }
     eprintln!("latency");
     let latencies = latency::measure(&broker, extent.latency_turns).await;
     eprintln!("cost");
-    let cost = cost::measure(&broker, extent.idle, extent.waiting).await;
-    eprintln!("beside those who are slow");
-    let hindered = hindered::measure(12_800 / extent.divided_by, extent.other_rounds).await;
-    Report { throughput, latencies, cost, hindered }
+    let cost = cost::measure(&broker, extent.idle, extent.pending).await;
+    eprintln!("slow clients and a slow broker");
+    let slow_peers = slow_peers::measure(12_800 / extent.divided_by, extent.other_rounds).await;
+    Report { throughput, latencies, cost, slow_peers }
 }

@@ -1,5 +1,5 @@
-//! The yardstick: a bare publisher over the same MQTT client. It keeps nothing; what it sends is acknowledged by the
-//! broker, and its packet ids are matched.
+//! The baseline: a bare publisher that uses the same MQTT client. It stores nothing, but it waits for the
+//! broker's acknowledgements and matches their packet ids.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use tokio::time::Instant;
 
 use crate::events;
 
-/// As the service's own.
+/// The batch size of the service.
 const BATCH: usize = 64;
 
-/// A publisher that is connected.
+/// A connected publisher.
 pub struct Publisher {
     client: AsyncClient,
     events: EventLoop,
     window: usize,
-    /// Which packet ids are on their way.
-    flying: Vec<bool>,
+    /// Whether each packet id is in flight.
+    in_flight: Vec<bool>,
 }
 
-/// A client of the broker on this port; what it sends leaves at once.
+/// Returns the options of a client of the broker on this port, without Nagle's algorithm.
 pub fn options(client_id: &str, port: u16) -> MqttOptions {
     let mut options = MqttOptions::new(client_id, ("127.0.0.1", port));
     let mut network = NetworkOptions::new();
@@ -41,10 +41,10 @@ impl Publisher {
         options.set_outgoing_inflight_upper_limit(window);
         let (client, mut events) = AsyncClient::builder(options).capacity(usize::from(window) * 2).build();
         while !matches!(
-            events.poll().await.expect("the broker is there"),
+            events.poll().await.expect("the broker accepts the connection"),
             Event::Incoming(Packet::ConnAck(_))
         ) {}
-        Self { client, events, window: window.into(), flying: vec![false; 65_536] }
+        Self { client, events, window: window.into(), in_flight: vec![false; 65_536] }
     }
 
     fn publish(&self, number: usize, qos: QoS) {
@@ -53,57 +53,59 @@ impl Publisher {
         sent.expect("the queue is twice as long as the window");
     }
 
-    /// Publishes so many as fast as it can. How long until the last one was acknowledged (QoS 0: was written).
+    /// Publishes this many events as fast as possible. Returns the time until the last one was acknowledged,
+    /// or written in the case of QoS 0.
     pub async fn publish_all(&mut self, count: usize, qos: QoS) -> Duration {
         let started = Instant::now();
-        let (mut given, mut done) = (0, 0);
+        let (mut submitted, mut done) = (0, 0);
         while done < count {
-            // Refilled by batches: one by one they would be written one by one.
-            if given - done <= self.window.saturating_sub(BATCH) {
-                let room = self.window - (given - done);
-                for number in given..(given + room).min(count) {
+            // The window is refilled in batches, because single events would also be written one by one.
+            if submitted - done <= self.window.saturating_sub(BATCH) {
+                let free = self.window - (submitted - done);
+                for number in submitted..(submitted + free).min(count) {
                     self.publish(number, qos);
                 }
-                given = (given + room).min(count);
+                submitted = (submitted + free).min(count);
             }
             done += usize::from(self.next().await);
         }
         started.elapsed()
     }
 
-    /// Waits for what happens next; whether it ends a message.
+    /// Waits for the next event of the connection. Returns whether it completes a message.
     async fn next(&mut self) -> bool {
-        match self.events.poll().await.expect("the connection holds") {
+        match self.events.poll().await.expect("the connection is stable") {
             Event::Outgoing(Outgoing::Publish(0)) => true,
             Event::Outgoing(Outgoing::Publish(id)) => {
-                self.flying[usize::from(id)] = true;
+                self.in_flight[usize::from(id)] = true;
                 false
             }
-            Event::Incoming(Packet::PubAck(ack)) => self.landed(ack.pkid),
-            Event::Incoming(Packet::PubComp(comp)) => self.landed(comp.pkid),
+            Event::Incoming(Packet::PubAck(ack)) => self.complete(ack.pkid),
+            Event::Incoming(Packet::PubComp(comp)) => self.complete(comp.pkid),
             _ => false,
         }
     }
 
-    fn landed(&mut self, id: u16) -> bool {
-        std::mem::take(&mut self.flying[usize::from(id)])
+    /// Marks a packet id as no longer in flight. Returns whether it was in flight.
+    fn complete(&mut self, id: u16) -> bool {
+        std::mem::take(&mut self.in_flight[usize::from(id)])
     }
 
-    /// Publishes at a steady pace, one every `every`; tells when each was begun.
+    /// Publishes these events at a steady pace, one per `every`. Returns when each was sent.
     pub async fn publish_paced(&mut self, numbers: std::ops::Range<usize>, every: Duration) -> Vec<Instant> {
-        let mut begun = Vec::new();
+        let mut sent_at = Vec::new();
         let mut clock = tokio::time::interval(every);
         let (mut done, count) = (0, numbers.len());
         let mut numbers = numbers;
         while done < count {
             tokio::select! {
                 _ = clock.tick(), if !numbers.is_empty() => {
-                    begun.push(Instant::now());
-                    self.publish(numbers.next().expect("it is not empty"), QoS::AtLeastOnce);
+                    sent_at.push(Instant::now());
+                    self.publish(numbers.next().expect("the range is not empty"), QoS::AtLeastOnce);
                 }
-                ended = self.next() => done += usize::from(ended),
+                is_complete = self.next() => done += usize::from(is_complete),
             }
         }
-        begun
+        sent_at
     }
 }

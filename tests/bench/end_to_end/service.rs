@@ -1,4 +1,4 @@
-//! The real service as a process of its own, driven over REST, with its data on the disk that holds the build.
+//! The real service in its own process, driven over REST. Its data is on the disk of the build directory.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,35 +12,36 @@ use crate::{client, client::Connection, events};
 const EVENTS: &str = "/api/v1/events";
 const BATCH: &str = "/api/v1/events/batch";
 
-/// How often it is asked whether it has finished: often enough that it does not matter, seldom enough that it costs
-/// nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Interval of the requests that check whether all events were acknowledged. It is short enough to be
+/// accurate and long enough to cost almost nothing.
+const POLL: Duration = Duration::from_millis(5);
 
-/// A running service and its data.
+/// A running service and its data directory.
 pub struct Running {
     pub service: Service,
     dir: TempDir,
 }
 
-/// A new directory on the disk that holds the build: temporary directories are in memory on some systems.
+/// Creates a directory on the disk of the build directory, because the default one for temporary files is in
+/// memory on some systems.
 pub fn directory() -> TempDir {
-    TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made")
+    TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR")).expect("a directory can be created")
 }
 
-/// The settings for the broker on this port.
+/// Returns the settings for the broker on this port.
 pub fn settings(port: u16, qos: u8) -> Value {
     json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": port, "qos": qos, "protocol": "5" })
 }
 
 impl Running {
-    /// A service with an empty log.
+    /// Starts a service with an empty log.
     pub async fn start() -> Self {
         let dir = directory();
         let service = Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(dir.path().join("data"));
         Self { service: service.start().await, dir }
     }
 
-    /// The same, connected to the broker on this port.
+    /// Starts a service with an empty log, and connects it to the broker on this port.
     pub async fn connected(port: u16, qos: u8) -> Self {
         let running = Self::start().await;
         running.connect(port, qos).await;
@@ -60,17 +61,17 @@ impl Running {
         self.service.pid()
     }
 
-    /// Sends so many events by 100 a call over 4 connections; how long until all were accepted.
+    /// Sends this many events, 100 per call over 4 connections. Returns the time until all were accepted.
     pub async fn post_batches(&self, count: usize) -> Duration {
         self.post_all(count, 4, 100, BATCH, events::batch).await
     }
 
-    /// The same by 1,000 a call: to fill the log.
+    /// Fills the log with this many events, 1,000 per call over 4 connections.
     pub async fn fill(&self, count: usize) -> Duration {
         self.post_all(count, 4, 1000, BATCH, events::batch).await
     }
 
-    /// Sends so many events one by one over 64 connections.
+    /// Sends this many events, one per call over 64 connections.
     pub async fn post_singles(&self, count: usize) -> Duration {
         self.post_all(count, 64, 1, EVENTS, |number, _| events::json(number)).await
     }
@@ -85,20 +86,20 @@ impl Running {
     ) -> Duration {
         let (port, token) = (self.service.port(), self.service.token());
         let each = count / connections;
-        assert_eq!(each * connections, count, "every connection sends as many");
-        assert_eq!(each % per_call, 0, "every call holds as many");
+        assert_eq!(each * connections, count, "the events cannot be split evenly between the connections");
+        assert_eq!(each % per_call, 0, "the events of a connection cannot be split evenly between its calls");
         let mut tasks = Vec::new();
         for number in 0..connections {
-            // Made before the clock starts, and used again: what is measured is the service.
-            let texts = (each / per_call).min(64);
+            // Requests are prepared in advance and reused, so that only the service is measured.
+            let prepared = (each / per_call).min(64);
             let first = number * each;
-            let requests: Vec<_> = (0..texts)
+            let requests: Vec<_> = (0..prepared)
                 .map(|call| client::post(path, &token, &body(first + call * per_call, per_call)))
                 .collect();
             let mut connection = Connection::open(port).await;
             tasks.push(async move {
                 for call in 0..each / per_call {
-                    connection.accepted(&requests[call % requests.len()]).await;
+                    connection.send_accepted(&requests[call % requests.len()]).await;
                 }
             });
         }
@@ -107,22 +108,22 @@ impl Running {
         started.elapsed()
     }
 
-    /// Waits until the broker has acknowledged an event.
-    pub async fn acknowledged_some(&self) {
+    /// Waits until the broker has acknowledged the first event.
+    pub async fn wait_first_acknowledged(&self) {
         while self.service.status().await["messages_published"] == 0 {
-            sleep(LOOK_EVERY).await;
+            sleep(POLL).await;
         }
     }
 
-    /// Waits until so many events were acknowledged by the broker.
-    pub async fn acknowledged(&self, count: usize) {
+    /// Waits until the broker has acknowledged this many events and none is pending.
+    pub async fn wait_acknowledged(&self, count: usize) {
         loop {
             let status = self.service.status().await;
             let published = status["messages_published"].as_u64().unwrap_or(0);
             if status["outbox"]["pending"] == 0 && published >= count as u64 {
                 return;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL).await;
         }
     }
 }

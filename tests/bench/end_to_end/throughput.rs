@@ -1,4 +1,4 @@
-//! How many events a second, from the first one given to the last one acknowledged by the broker.
+//! Events per second, measured from the first event submitted to the last event that the broker acknowledged.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,16 +15,16 @@ use crate::{
     usage,
 };
 
-/// As the service's default.
+/// The service's default window.
 pub const WINDOW: u16 = 500;
 
-/// What all are compared with: a bare publisher.
-pub const YARDSTICK: &str = "raw";
+/// The bare publisher, with which all paths are compared.
+pub const BASELINE: &str = "raw";
 
-/// The ways that are measured, in the order of the table.
-pub const WAYS: [&str; 4] = ["in_process", "rest_batch", "rest_single", "drain"];
+/// The measured paths, in the order of the table.
+pub const PATHS: [&str; 4] = ["in_process", "rest_batch", "rest_single", "drain"];
 
-/// How many events each way publishes in a round.
+/// Number of events that each path publishes in a round.
 #[derive(Clone, Copy)]
 pub struct Counts {
     pub raw: usize,
@@ -37,12 +37,12 @@ pub struct Counts {
 impl Counts {
     pub const FULL: Self =
         Self { raw: 100_000, in_process: 100_000, batch: 100_000, single: 32_000, drain: 200_000 };
-    /// For the other ways to publish, where less is enough.
+    /// Fewer events, for another QoS or with a subscriber.
     pub const PART: Self =
         Self { raw: 100_000, in_process: 40_000, batch: 40_000, single: 16_000, drain: 50_000 };
 
     pub fn divided(self, by: usize) -> Self {
-        // Connections and calls share them without a rest.
+        // The counts must be divisible by the numbers of connections and of events per call.
         let part = |count: usize| (count / by).div_ceil(6400) * 6400;
         Self {
             raw: part(self.raw),
@@ -54,57 +54,58 @@ impl Counts {
     }
 }
 
-/// What was measured of one way, once.
+/// One measurement of one path.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
-    /// Events a second.
+    /// Events per second.
     pub per_second: f64,
-    /// Seconds of processor time of the publishing process per 100,000 events; NaN where it is not a process of its own.
+    /// CPU seconds of the publishing process per 100,000 events. NaN if it publishes within the benchmark's
+    /// process.
     pub cpu: f64,
-    /// The same of the broker.
+    /// CPU seconds of the broker per 100,000 events.
     pub broker_cpu: f64,
-    /// The most memory that the publishing process held, in MiB; NaN likewise.
+    /// Peak memory of the publishing process in MiB. NaN if it publishes within the benchmark's process.
     pub peak_mib: f64,
-    /// The speed as a share of the yardstick's, which was measured right before and right after it.
-    pub share: f64,
+    /// Ratio to the speed of the baseline, which is measured right before and right after.
+    pub ratio: f64,
 }
 
-/// All samples of all ways.
+/// All samples of all paths.
 pub type Samples = BTreeMap<&'static str, Vec<Sample>>;
 
-/// Measures each of these ways once, one after the other, and the yardstick before, between and after them: a machine's speed
-/// wanders, and what lies side by side wanders together.
+/// Measures each of these paths once, and the baseline before and after each of them. The speed of a machine
+/// drifts, and measurements that directly follow each other drift together.
 pub async fn round(
     broker: &Mosquitto,
-    ways: &[&'static str],
+    paths: &[&'static str],
     qos: u8,
     subscriber: bool,
     counts: Counts,
     samples: &mut Samples,
 ) {
-    let measured = async |way| {
+    let measure = async |path| {
         let _sink = if subscriber { Some(Sink::subscribe(broker.port(), qos).await) } else { None };
-        match way {
-            YARDSTICK => raw(broker, qos, counts.raw).await,
+        match path {
+            BASELINE => raw(broker, qos, counts.raw).await,
             "in_process" => in_process(broker, qos, counts.in_process).await,
             "rest_batch" => rest(broker, qos, counts.batch, true).await,
             "rest_single" => rest(broker, qos, counts.single, false).await,
             _ => drain(broker, qos, counts.drain).await,
         }
     };
-    let mut before = measured(YARDSTICK).await;
-    samples.entry(YARDSTICK).or_default().push(before);
-    for way in ways.iter().copied() {
-        let sample = measured(way).await;
-        let after = measured(YARDSTICK).await;
-        let share = sample.per_second / f64::midpoint(before.per_second, after.per_second);
-        samples.entry(way).or_default().push(Sample { share, ..sample });
-        samples.entry(YARDSTICK).or_default().push(after);
+    let mut before = measure(BASELINE).await;
+    samples.entry(BASELINE).or_default().push(before);
+    for path in paths.iter().copied() {
+        let sample = measure(path).await;
+        let after = measure(BASELINE).await;
+        let ratio = sample.per_second / f64::midpoint(before.per_second, after.per_second);
+        samples.entry(path).or_default().push(Sample { ratio, ..sample });
+        samples.entry(BASELINE).or_default().push(after);
         before = after;
     }
 }
 
-/// What the processes used while something went on.
+/// The resources that the processes use during a measurement.
 struct Meter {
     broker: u32,
     publisher: Option<u32>,
@@ -125,7 +126,7 @@ impl Meter {
             cpu: of_publisher(per_100k(cpu_of(self.publisher).saturating_sub(self.before.0))),
             broker_cpu: per_100k(usage::cpu(self.broker).saturating_sub(self.before.1)),
             peak_mib: self.publisher.map_or(f64::NAN, usage::peak_mib),
-            share: 1.0,
+            ratio: 1.0,
         }
     }
 }
@@ -158,17 +159,17 @@ async fn rest(broker: &Mosquitto, qos: u8, count: usize, batches: bool) -> Sampl
     } else {
         running.post_singles(count).await;
     }
-    running.acknowledged(count).await;
+    running.wait_acknowledged(count).await;
     meter.sample(count, started.elapsed())
 }
 
-/// Everything is on disk before the broker is there; the clock starts when it is.
+/// Stores all events before a broker is configured, and measures from the moment when one is.
 async fn drain(broker: &Mosquitto, qos: u8, count: usize) -> Sample {
     let running = Running::start().await;
     running.fill(count).await;
     let meter = Meter::start(broker, Some(running.pid()));
     let started = Instant::now();
     running.connect(broker.port(), qos).await;
-    running.acknowledged(count).await;
+    running.wait_acknowledged(count).await;
     meter.sample(count, started.elapsed())
 }

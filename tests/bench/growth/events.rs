@@ -1,20 +1,21 @@
-//! The events that the log is filled with: some 600 bytes each, as they are published.
+//! The events that fill the log. Each has about 600 bytes when it is published.
 
 use liveobject_actors::{DetectionEvent, EventInput};
 
-/// The id of a camera.
+/// Returns the id of a camera.
 pub fn camera_id(camera: usize) -> String {
     format!("camera_{camera}")
 }
 
-/// The event number so and so, of one of so many cameras.
+/// Returns the event with this number. The events are spread over `cameras` cameras.
 pub fn event(number: usize, cameras: usize) -> DetectionEvent {
     let camera = number % cameras;
     let input = EventInput {
         camera_id: camera_id(camera),
         camera_name: Some(format!("Camera {camera}")),
         description: format!(
-            "A person in a red jacket walks up to the door of house {number}, puts down a package and rings the bell"
+            "A person in a red jacket walks up to the door of house {number}, puts down a package \
+             and rings the bell"
         ),
         objects_detected: vec!["person".into(), "package".into()],
         confidence: 91,
@@ -27,7 +28,7 @@ pub fn event(number: usize, cameras: usize) -> DetectionEvent {
     input.validate().expect("the event is valid")
 }
 
-/// So many events, from this number on.
+/// Returns `count` events, starting with this number.
 pub fn events(from: usize, count: usize, cameras: usize) -> Vec<DetectionEvent> {
     (from..from + count).map(|number| event(number, cameras)).collect()
 }

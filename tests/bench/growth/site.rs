@@ -1,4 +1,5 @@
-//! A data directory: filled, written to by the library in this process, asked over REST in the real program.
+//! A data directory. The benchmark fills it, appends to it through the library, and starts the real program
+//! on it.
 
 use std::{
     cell::Cell,
@@ -19,23 +20,26 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     events::{event, events},
-    figures::{Row, median, number, percentile},
+    figures::Row,
+    stats::{median, millis, number, quantile, rate},
 };
 
-/// One event in so many is dead. All of them are of the first camera when there are ten.
+/// One event in this many is dead. If there are ten cameras, all dead events are of the first one.
 pub const DEAD_EVERY: usize = 1000;
 
 const BATCH: usize = 1000;
 const BATCHES: usize = 50;
 const SINGLES: usize = 200;
-/// Until the write-ahead log has the size at which it is merged, and is written over from then on: appends as they are later.
+/// Number of appends before the measurement. After them the write-ahead log has reached the size at which it
+/// is merged and then overwritten, which is the usual state of a service.
 const UNMEASURED: usize = 500;
-/// How long appends are watched while nothing is removed, and while a sweep removes.
+/// Duration of the measurement while nothing is removed.
 const CALM: Duration = Duration::from_secs(10);
-const SWEPT_FOR: Duration = Duration::from_mins(1);
+/// Maximum duration of the measurement during a sweep.
+const MAX_SWEEP: Duration = Duration::from_mins(1);
 const BETWEEN_APPENDS: Duration = Duration::from_millis(2);
 
-/// See the module's documentation.
+/// A data directory; see the module's documentation.
 #[derive(Debug)]
 pub struct Site {
     dir: TempDir,
@@ -44,13 +48,12 @@ pub struct Site {
 }
 
 impl Site {
-    /// An empty one, with events of so many cameras.
+    /// Creates an empty data directory, whose events will be of this many cameras.
     pub fn new(cameras: usize) -> Self {
-        let dir = TempDir::with_prefix("liveobject-growth-").expect("a temporary directory can be made");
+        let dir = TempDir::with_prefix("liveobject-growth-").expect("a temporary directory can be created");
         Self { dir, cameras, filled: 0 }
     }
 
-    /// How many cameras it has.
     pub fn cameras(&self) -> usize {
         self.cameras
     }
@@ -59,16 +62,17 @@ impl Site {
         self.dir.path().join("liveobject.db")
     }
 
-    /// The size of its database.
+    /// Returns the size of the database in MiB.
     pub fn mib(&self) -> f64 {
         let bytes = fs::metadata(self.database()).map_or(0, |file| file.len());
         number(bytes / 1024) / 1024.0
     }
 
-    /// Fills the log up to so many settled events, without waiting for the disk. Answers when nine in ten were settled.
+    /// Fills the log up to `size` settled events without waiting for the disk. Returns the time when nine in
+    /// ten of them were settled.
     pub async fn fill(&mut self, size: usize, row: &mut Row) -> Timestamp {
         let mut log = Log::open(&self.database()).await.expect("the log opens");
-        log.disable_sync().await.expect("the database takes a pragma");
+        log.disable_sync().await.expect("the database accepts a pragma");
         let (batch, start, before) = ((size / 10).min(BATCH), Instant::now(), self.filled);
         let mut cut = None;
         while self.filled < size {
@@ -80,44 +84,48 @@ impl Site {
                 cut = Some(clock::now());
             }
         }
-        row.note("fill_per_s", number(self.filled - before) / start.elapsed().as_secs_f64());
+        row.record("fill_per_s", rate(self.filled - before, start.elapsed()));
         log.close().await;
         sync(&self.database());
         cut.unwrap_or_else(clock::now)
     }
 
-    /// The real program on this directory, not started.
+    /// Returns the real program for this directory without starting it.
     pub fn program(&self) -> support::Service {
         support::Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(self.dir.path()).build()
     }
 
-    /// Appends through the service in this process, safely: batches of 1,000, two at a time, and one by one.
+    /// Measures durable appends through a service in this process: batches of 1,000, two at a time, then
+    /// single events.
     pub async fn append(&mut self, row: &mut Row) {
-        let service = Service::start(ServiceOptions::in_dir(self.dir.path())).await.expect("it starts");
+        let service =
+            Service::start(ServiceOptions::in_dir(self.dir.path())).await.expect("the service starts");
         let handle = service.handle();
         let batches: Vec<Vec<DetectionEvent>> =
             (0..BATCHES).map(|number| events(self.filled + number * BATCH, BATCH, self.cameras)).collect();
         let start = Instant::now();
         let sent = stream::iter(batches).map(|batch| handle.publish_batch.send(PublishBatch(batch)));
-        let receipts: Vec<_> = sent.buffer_unordered(2).collect().await;
+        let results: Vec<_> = sent.buffer_unordered(2).collect().await;
         let took = start.elapsed();
-        let accepted = receipts.into_iter().map(|answer| answer.expect("it lives").expect("accepted").len());
-        row.note("append_per_s", number(accepted.sum::<usize>()) / took.as_secs_f64());
+        let accepted =
+            results.into_iter().map(|result| result.expect("the service runs").expect("accepted").len());
+        row.record("append_per_s", rate(accepted.sum::<usize>(), took));
         let mut times = Vec::with_capacity(SINGLES);
         for number in 0..UNMEASURED + SINGLES {
             let event = event(self.filled + number, self.cameras);
             let start = Instant::now();
-            handle.publish.send(PublishEvent::new(event)).await.expect("it lives").expect("accepted");
-            times.push(start.elapsed());
+            handle.publish.send(PublishEvent::new(event)).await.expect("the service runs").expect("accepted");
+            times.push(millis(start.elapsed()));
         }
-        row.note_ms("append_one_ms", median(times.split_off(UNMEASURED)));
+        row.record("append_one_ms", median(&times[UNMEASURED..]));
         service.stop().await;
     }
 
-    /// The longest append while nothing else happens, and while a sweep removes what was settled before `cut`. On a copy,
-    /// unless this is the last that is measured here.
+    /// Measures appends while nothing else happens, and while a sweep removes the events that were settled
+    /// before `cut`. It works on a copy of the database, unless this is the last measurement of this
+    /// directory.
     pub async fn sweep(&self, cut: Timestamp, is_last: bool, row: &mut Row) {
-        let copy = TempDir::with_prefix("liveobject-growth-").expect("a temporary directory can be made");
+        let copy = TempDir::with_prefix("liveobject-growth-").expect("a temporary directory can be created");
         let path = if is_last { self.database() } else { copy.path().join("liveobject.db") };
         if !is_last {
             fs::copy(self.database(), &path).expect("the database can be copied");
@@ -129,29 +137,30 @@ impl Site {
             log.append(vec![event(number, self.cameras)]).await.expect("a commit");
         }
         let calm = self.append_until(&mut log, async { sleep(CALM).await }).await;
-        row.note_ms("calm_median_ms", median(calm.clone()));
-        row.note_ms("calm_p99_ms", percentile(calm.clone(), 99));
-        row.note_ms("calm_longest_ms", calm.into_iter().max().unwrap_or_default());
+        row.record("calm_median_ms", median(&calm));
+        row.record("calm_p99_ms", quantile(&calm, 0.99));
+        row.record("calm_longest_ms", quantile(&calm, 1.0));
         let (sweep, start) = (Box::pin(log.sweep(cut)), Instant::now());
         let done = async {
-            // A large one is watched for a while, not to its end.
-            if let Ok(swept) = timeout(SWEPT_FOR, sweep).await {
-                swept.expect("the sweep works");
+            // A large sweep is observed for a while only, not until it ends.
+            if let Ok(result) = timeout(MAX_SWEEP, sweep).await {
+                result.expect("the sweep succeeds");
             }
         };
         let swept = self.append_until(&mut log, done).await;
         let took = start.elapsed();
-        let gone = log.first_seq().await.expect("the log can be read").0 - first.0;
-        row.note("swept", number(gone));
-        row.note("swept_per_s", number(gone) / took.as_secs_f64());
-        row.note_ms("swept_median_ms", median(swept.clone()));
-        row.note_ms("swept_p99_ms", percentile(swept.clone(), 99));
-        row.note_ms("swept_longest_ms", swept.into_iter().max().unwrap_or_default());
+        let removed = log.first_seq().await.expect("the log can be read").0 - first.0;
+        row.record("swept", number(removed));
+        row.record("swept_per_s", rate(removed, took));
+        row.record("swept_median_ms", median(&swept));
+        row.record("swept_p99_ms", quantile(&swept, 0.99));
+        row.record("swept_longest_ms", quantile(&swept, 1.0));
         log.close().await;
     }
 
-    /// Appends one event after the other until something is done: how long each took.
-    async fn append_until(&self, log: &mut Log, done: impl Future<Output = ()>) -> Vec<Duration> {
+    /// Appends one event after the other until `done` is ready. Returns the duration of each append in
+    /// milliseconds.
+    async fn append_until(&self, log: &mut Log, done: impl Future<Output = ()>) -> Vec<f64> {
         let is_done = Cell::new(false);
         let done = async {
             done.await;
@@ -163,7 +172,7 @@ impl Site {
                 let event = event(times.len(), self.cameras);
                 let start = Instant::now();
                 log.append(vec![event]).await.expect("a commit");
-                times.push(start.elapsed());
+                times.push(millis(start.elapsed()));
                 if is_done.get() {
                     return times;
                 }
@@ -174,7 +183,8 @@ impl Site {
     }
 }
 
-/// Has the disk take what was written in a hurry: otherwise it does so while others wait for their own sync.
+/// Syncs what was written without waiting for the disk. Otherwise a later, measured sync would have to wait
+/// for it.
 fn sync(file: &Path) {
     File::open(file).and_then(|file| file.sync_all()).expect("the database can be synced");
 }

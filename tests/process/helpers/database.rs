@@ -1,6 +1,4 @@
-//! Another process at the service's database.
-
-use std::path::Path;
+//! A second connection to the service's database, as another process would open it.
 
 use liveobject_test_support::Service;
 use sea_orm::{
@@ -15,19 +13,16 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens it, whether the service runs or not.
-    pub async fn of(service: &Service) -> Self {
-        Self::at(&service.data_dir().join("liveobject.db")).await
-    }
-
-    async fn at(file: &Path) -> Self {
+    /// Opens the database, whether the service runs or not.
+    pub async fn open(service: &Service) -> Self {
+        let file = service.data_dir().join("liveobject.db");
         let mut options = ConnectOptions::new(format!("sqlite://{}", file.display()));
         options.max_connections(1).sqlx_logging(false);
         let connection = Connect::connect(options).await.expect("the database can be opened");
         Self { connection }
     }
 
-    /// Keeps everybody else from writing, until the transaction ends.
+    /// Prevents all others from writing until the transaction ends.
     pub async fn lock(&self) -> DatabaseTransaction {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -36,19 +31,22 @@ impl Database {
         self.connection.begin_with_options(options).await.expect("the lock is free")
     }
 
-    /// Changes something.
-    pub async fn run(&self, sql: &str) {
-        self.connection.execute_unprepared(sql).await.expect("the statement is right");
+    /// Executes a statement.
+    pub async fn execute(&self, sql: &str) {
+        self.connection.execute_unprepared(sql).await.expect("the statement is valid");
     }
 
-    /// The stored password, as it is stored.
+    /// Returns the stored, encrypted password.
     pub async fn password(&self) -> Option<Vec<u8>> {
-        self.one("SELECT password AS value FROM mqtt_config").await.try_get("", "value").expect("a blob")
+        self.query_one("SELECT password AS value FROM mqtt_config")
+            .await
+            .try_get("", "value")
+            .expect("a blob")
     }
 
-    async fn one(&self, sql: &str) -> QueryResult {
+    async fn query_one(&self, sql: &str) -> QueryResult {
         let statement = Statement::from_string(self.connection.get_database_backend(), sql);
-        let row = self.connection.query_one_raw(statement).await.expect("the query is right");
+        let row = self.connection.query_one_raw(statement).await.expect("the query is valid");
         row.expect("there is a row")
     }
 

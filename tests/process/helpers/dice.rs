@@ -1,17 +1,17 @@
-//! Random moments that can be had again.
+//! Repeatable random numbers.
 
 use std::{fmt, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-/// A source of random numbers, and the seed that it began with.
+/// A source of random numbers and its seed.
 pub struct Dice {
     seed: u64,
     random: StdRng,
 }
 
 impl Dice {
-    /// Begins with `PROCESS_SEED`, if it is set, and tells the seed.
+    /// Starts with `PROCESS_SEED` if it is set, or with a random seed, and prints the seed.
     pub fn new(test: &str) -> Self {
         let given =
             std::env::var("PROCESS_SEED").ok().map(|text| text.parse().expect("PROCESS_SEED is a number"));
@@ -20,7 +20,7 @@ impl Dice {
         Self { seed, random: StdRng::seed_from_u64(seed) }
     }
 
-    /// Others that are as repeatable, for what goes on beside.
+    /// Returns further dice with a seed that depends only on this seed and `number`, for concurrent tasks.
     pub fn sibling(&self, number: u64) -> Self {
         let seed = self.seed.wrapping_add(number << 24);
         Self { seed, random: StdRng::seed_from_u64(seed) }
@@ -30,22 +30,22 @@ impl Dice {
         self.seed
     }
 
-    /// Below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: u32) -> u32 {
         self.random.random_range(0..end)
     }
 
-    /// One of these.
+    /// Returns one of the items.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.random.random_range(0..from.len())]
     }
 
-    /// From `from` up to, but without, `to`.
+    /// Returns a duration of at least `from` and less than `to` milliseconds.
     pub fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(self.random.random_range(from..to))
     }
 
-    /// Shorter than `end`.
+    /// Returns a duration shorter than `end`.
     pub fn shorter_than(&mut self, end: Duration) -> Duration {
         end.mul_f64(self.random.random_range(0.0..1.0))
     }

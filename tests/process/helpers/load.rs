@@ -1,4 +1,4 @@
-//! A source of events that never gives up: what it has begun to send it sends until it has the receipt.
+//! A source of events that repeats each event until it has the receipt.
 
 use std::{
     sync::{
@@ -14,11 +14,12 @@ use tokio::{task::JoinSet, time::interval};
 
 use super::event;
 
-/// How many events may be under way at once.
+/// Maximum number of concurrent requests.
 const SENDERS: u32 = 40;
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Maximum time until an event is accepted.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Senders at work.
+/// Running senders.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -26,10 +27,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends so many events a second to the service, over its kills and restarts. A rate that it missed while the
-    /// service was away is made up for.
+    /// Sends this many events per second to the service, across kills and restarts. Events that are missed
+    /// while the service is down are sent afterwards.
     pub fn start(service: &Service, per_second: u32) -> Self {
-        // A handle that looks the token up would have none while the service starts.
+        // A handle without a fixed token would find none while the service starts.
         let api = service.api().with_token(&service.token());
         let stop = Arc::<AtomicBool>::default();
         let mut senders = JoinSet::new();
@@ -39,7 +40,8 @@ impl Load {
         Self { stop, senders }
     }
 
-    /// Sends nothing new, and waits for the receipts of what is under way: the account, and how many were accepted.
+    /// Stops sending new events and waits for the receipts of those already sent. Returns the ledger and the
+    /// number of accepted events.
     pub async fn stop(self) -> (Ledger, usize) {
         self.stop.store(true, Ordering::Relaxed);
         let receipts = self.senders.join_all().await.concat();
@@ -57,7 +59,7 @@ async fn send(api: Api, stop: Arc<AtomicBool>, sender: u32, every_ms: u32) -> Ve
     while !stop.load(Ordering::Relaxed) {
         ticks.tick().await;
         let event = event(&format!("e{sender}-{}", receipts.len()));
-        receipts.push(api.submit(&event, PATIENCE).await);
+        receipts.push(api.submit(&event, SUBMIT_TIMEOUT).await);
     }
     receipts
 }

@@ -1,10 +1,10 @@
-//! A disk without room: a small file system of the test's own.
+//! A small file system that tests mount and fill up.
 
 use std::{fs, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 
-/// A small file system in memory; gone when dropped.
+/// A small file system in memory. It is unmounted when dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
     dir: TempDir,
@@ -12,15 +12,15 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None`, and a line that says so, where mounting is not permitted.
+    /// Mounts the file system. Prints a line and returns `None` where mounting is not permitted.
     pub fn mount(bytes: usize) -> Option<Self> {
-        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let dir = tempfile::tempdir().expect("a temporary directory can be created");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=0700"), "tmpfs"]).arg(dir.path());
         match mount.output() {
             Ok(output) if output.status.success() => Some(Self { dir, bytes }),
             other => {
-                println!("SKIPPED: no file system can be mounted here, so no disk can be filled: {other:?}");
+                println!("SKIPPED: cannot mount a file system, so no disk can be filled: {other:?}");
                 None
             }
         }
@@ -34,38 +34,39 @@ impl SmallDisk {
         self.dir.path().join("ballast")
     }
 
-    pub fn take_room(&self, bytes: usize) {
-        fs::write(self.ballast(), vec![7; bytes]).expect("there is room for the ballast");
+    /// Occupies this many bytes until [`SmallDisk::remove_ballast`].
+    pub fn add_ballast(&self, bytes: usize) {
+        fs::write(self.ballast(), vec![7; bytes]).expect("there is space for the ballast");
     }
 
-    pub fn give_room(&self) {
+    pub fn remove_ballast(&self) {
         fs::remove_file(self.ballast()).expect("the ballast can be removed");
     }
 
-    /// Not a byte more fits.
+    /// Occupies all free space until [`SmallDisk::remove_filler`].
     pub fn fill_up(&self) {
-        let all = fs::write(self.rest(), vec![7; self.bytes]);
-        assert!(all.is_err(), "the disk is larger than it should be");
+        let written = fs::write(self.filler(), vec![7; self.bytes]);
+        assert!(written.is_err(), "the disk is larger than it should be");
     }
 
-    pub fn empty_again(&self) {
-        fs::remove_file(self.rest()).expect("the rest can be removed");
+    pub fn remove_filler(&self) {
+        fs::remove_file(self.filler()).expect("the filler can be removed");
     }
 
-    /// Takes away all that is free, without writing it: for a disk that is large. [`SmallDisk::widen`] gives it back.
-    pub fn narrow(&self) {
+    /// Removes all free space without writing to it, which suits a large disk, until [`SmallDisk::grow`].
+    pub fn shrink(&self) {
         let used =
             Command::new("df").args(["-k", "--output=used"]).arg(self.dir.path()).output().expect("df runs");
         let used = String::from_utf8_lossy(&used.stdout);
         let used =
             used.split_whitespace().last().and_then(|kib| kib.parse::<usize>().ok()).expect("a number");
-        // What was written meanwhile makes it fail; a little more is as good.
-        let narrowed = (0..64).any(|more| self.resize((used << 10) + (more << 17)));
-        assert!(narrowed, "the disk could not be made smaller");
+        // Shrinking fails if something was written in the meantime. A slightly larger size serves as well.
+        let shrunk = (0..64).any(|more| self.resize((used << 10) + (more << 17)));
+        assert!(shrunk, "the disk cannot be made smaller");
     }
 
-    pub fn widen(&self) {
-        assert!(self.resize(self.bytes), "the disk could not be made larger");
+    pub fn grow(&self) {
+        assert!(self.resize(self.bytes), "the disk cannot be made larger");
     }
 
     fn resize(&self, bytes: usize) -> bool {
@@ -74,17 +75,17 @@ impl SmallDisk {
         mount.output().expect("mount runs").status.success()
     }
 
-    fn rest(&self) -> PathBuf {
-        self.dir.path().join("rest")
+    fn filler(&self) -> PathBuf {
+        self.dir.path().join("filler")
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a file that is still open does not keep it from being taken down.
+        // A lazy unmount succeeds even if a file is still open.
         let unmounted = Command::new("umount").arg("--lazy").arg(self.dir.path()).status();
         if !unmounted.is_ok_and(|status| status.success()) {
-            println!("the small disk stays mounted at {}", self.dir.path().display());
+            println!("the small disk is still mounted at {}", self.dir.path().display());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates that are made in the test, and a client that shows the one it was given.
+//! Certificates for the tests, and an HTTPS client that returns the server's certificate.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,7 +15,9 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// A certificate for `localhost` and its key, on their way into files.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The files of a certificate for `localhost` and of its key.
 #[derive(Debug)]
 pub struct Pair {
     _dir: TempDir,
@@ -23,15 +25,15 @@ pub struct Pair {
     pub key: PathBuf,
 }
 
-/// An answer, and the certificate that it came under.
+/// A response and the certificate of the server that sent it.
 #[derive(Debug)]
-pub struct TlsAnswer {
+pub struct TlsResponse {
     pub certificate: CertificateDer<'static>,
     pub text: String,
 }
 
 impl Pair {
-    /// A new one, in files.
+    /// Creates a new certificate and its key.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (certificate, key) = (dir.path().join("certificate.pem"), dir.path().join("key.pem"));
@@ -40,42 +42,42 @@ impl Pair {
         pair
     }
 
-    /// Writes a new certificate and its key into the files, as a tool for certificates does.
+    /// Writes a new certificate and its key to the files, as a certificate manager does.
     pub fn renew(&self) -> CertificateDer<'static> {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        fs::write(&self.certificate, made.cert.pem()).expect("it can be written");
-        fs::write(&self.key, made.signing_key.serialize_pem()).expect("it can be written");
+        let new = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        fs::write(&self.certificate, new.cert.pem()).expect("the file can be written");
+        fs::write(&self.key, new.signing_key.serialize_pem()).expect("the file can be written");
         fs::set_permissions(&self.key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
-            .expect("it can be closed");
-        made.cert.der().clone()
+            .expect("the mode can be changed");
+        new.cert.der().clone()
     }
 
-    /// The section of the configuration that names the files.
+    /// Returns the section of the configuration that names the files.
     pub fn config(&self) -> String {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         format!("[http]\ntls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n")
     }
 }
 
-/// GET with further headers, each with its end of line. See [`try_send`].
+/// Sends a GET request with further headers, each of which ends with a line break. See [`try_send`].
 pub async fn try_get(
     port: u16,
     trusted: &CertificateDer<'static>,
     path: &str,
     headers: &str,
-) -> Result<TlsAnswer, String> {
+) -> Result<TlsResponse, String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
     try_send(port, trusted, &request).await
 }
 
-/// Sends a request over TLS to a server whose certificate is this one, and reads the answer to its end, within five
-/// seconds.
+/// Sends a request over TLS, trusts this certificate only, and reads the whole response within
+/// [`RESPONSE_TIMEOUT`].
 pub async fn try_send(
     port: u16,
     trusted: &CertificateDer<'static>,
     request: &str,
-) -> Result<TlsAnswer, String> {
-    let asking = async {
+) -> Result<TlsResponse, String> {
+    let exchange = async {
         let mut roots = RootCertStore::empty();
         roots.add(trusted.clone()).map_err(|error| error.to_string())?;
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -92,7 +94,7 @@ pub async fn try_send(
         stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
         let mut text = Vec::new();
         stream.read_to_end(&mut text).await.map_err(|error| error.to_string())?;
-        Ok(TlsAnswer { certificate, text: String::from_utf8_lossy(&text).into_owned() })
+        Ok(TlsResponse { certificate, text: String::from_utf8_lossy(&text).into_owned() })
     };
-    timeout(Duration::from_secs(5), asking).await.map_err(|_| "no answer in time".to_owned())?
+    timeout(RESPONSE_TIMEOUT, exchange).await.map_err(|_| "no response in time".to_owned())?
 }

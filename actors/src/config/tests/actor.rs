@@ -236,6 +236,8 @@ async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
         retained: listener("retained"),
         outbox: listener("outbox"),
     };
+    // An actor first runs in the order of the starts, which is the reverse one here.
+    crate::testing::settle().await;
     listeners.notify(&SettingsChanged {
         settings: Arc::new(MqttSettings::defaults("c")),
         change: SettingsChange::Other,

@@ -19,8 +19,8 @@ pub struct Ended {
     pub failure: Failure,
     /// How the broker refused the MQTT version, if it did.
     pub refusal: Option<Refusal>,
-    /// Whether the broker closed the connection cleanly after the login, without giving a reason. A failing network does
-    /// not look like this.
+    /// Whether the broker closed the connection cleanly after the login, without giving a reason. A failing
+    /// network does not look like this.
     pub closed: bool,
 }
 
@@ -31,7 +31,8 @@ impl From<Failure> for Ended {
 }
 
 impl Ended {
-    /// The broker closed the connection without giving a reason. `accepted`: whether it had accepted the login.
+    /// The broker closed the connection without giving a reason. `accepted`: whether it had accepted the
+    /// login.
     pub fn closed(settings: &MqttSettings, accepted: bool) -> Self {
         if accepted {
             return Self { closed: true, ..reason::closed(&settings.broker()).into() };
@@ -63,15 +64,16 @@ impl Ended {
         }
     }
 
-    /// Adjusts the message if the broker closed the connection for both versions. `refusal`: how it refused the other
-    /// version.
+    /// Adjusts the message if the broker closed the connection for both versions. `refusal`: how it refused
+    /// the other version.
     pub fn after_refusal(mut self, refusal: Option<Refusal>, broker: &str) -> Self {
         if (refusal, self.refusal) == (Some(Refusal::Closed), Some(Refusal::Closed)) {
             self.failure = Failure::new(
                 FailureKind::Closed,
                 format!(
-                    "{broker} closed the connection during the MQTT login without giving a reason, with both MQTT 5 and \
-                     MQTT 3.1.1. Is it restarting, does the port expect TLS or WebSockets, or does it reject this client?"
+                    "{broker} closed the connection during the MQTT login without giving a reason, with both \
+                     MQTT 5 and MQTT 3.1.1. Is it restarting, does the port expect TLS or WebSockets, or \
+                     does it reject this client?"
                 ),
             );
         }

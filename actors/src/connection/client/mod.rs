@@ -1,9 +1,9 @@
 //! The MQTT client behind one interface: the rest of the code does not know whether MQTT 5 or 3.1.1 is used.
 //!
-//! [`Events`] is the stream of everything that happens, in order, up to how the session [`Ended`]. With the accepted
-//! login it provides the [`Client`], which sends messages. Both belong to one session over one network connection, which
-//! never reconnects. If the broker refuses the first MQTT version, the login is tried once more with the other one (see
-//! [`VersionPolicy`]).
+//! [`Events`] is the stream of everything that happens, in order, up to how the session [`Ended`]. With the
+//! accepted login it provides the [`Client`], which sends messages. Both belong to one session over one
+//! network connection, which never reconnects. If the broker refuses the first MQTT version, the login is
+//! tried once more with the other one (see [`VersionPolicy`]).
 
 mod ended;
 mod v4;
@@ -67,7 +67,8 @@ impl SessionOptions {
     }
 }
 
-/// The broker's limits on this connection (MQTT 5 section 3.2.2.3; with MQTT 3.1.1 a broker cannot report them).
+/// The broker's limits on this connection (MQTT 5 section 3.2.2.3; with MQTT 3.1.1 a broker cannot report
+/// them).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Maximum number of unacknowledged messages.
@@ -121,7 +122,8 @@ pub enum Event {
     Accepted(Accepted),
     /// The oldest unsent message was sent, with this packet id (0 for QoS 0, which has none).
     Sent(u16),
-    /// The broker received a QoS 2 message (PUBREC). Only this packet reports whether anyone subscribes to the topic.
+    /// The broker received a QoS 2 message (PUBREC). Only this packet reports whether anyone subscribes to
+    /// the topic.
     Received {
         /// The message's packet id.
         packet_id: u16,
@@ -147,8 +149,8 @@ pub enum Event {
     Ignored,
 }
 
-/// The events of a session, in order. An [`Ended`] is the last item. If the stream ends without one, the disconnect was
-/// requested.
+/// The events of a session, in order. An [`Ended`] is the last item. If the stream ends without one, the
+/// disconnect was requested.
 pub type Events = Pin<Box<dyn Stream<Item = Result<Event, Ended>>>>;
 
 /// Sends messages without waiting. A message that does not fit into the queue is refused.
@@ -233,7 +235,8 @@ impl Attempt {
         }
     }
 
-    /// Starts again with the other version if the broker may have refused this one; otherwise returns the error.
+    /// Starts again with the other version if the broker may have refused this one; otherwise returns the
+    /// error.
     fn try_other_version(&mut self, ended: Ended) -> Result<(), Ended> {
         let broker = self.settings.broker();
         let fallback = ended
@@ -268,8 +271,8 @@ impl Client {
         }
     }
 
-    /// Disconnects cleanly once everything in flight is answered, or after `patience`. After a clean disconnect, the broker
-    /// does not publish the will.
+    /// Disconnects cleanly once everything in flight is answered, or after `patience`. After a clean
+    /// disconnect, the broker does not publish the will.
     pub fn disconnect(&self, patience: Duration) -> Result<(), Overrun> {
         match self {
             Self::V5(client) => client.disconnect(patience),

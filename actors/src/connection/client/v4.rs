@@ -1,4 +1,5 @@
-//! MQTT 3.1.1 with rumqttc. The protocol has no reason codes and no message expiry, and a broker cannot report its limits.
+//! MQTT 3.1.1 with rumqttc. The protocol has no reason codes and no message expiry, and a broker cannot
+//! report its limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,15 +20,17 @@ use crate::{
     },
 };
 
-/// The largest packet that the protocol allows (section 2.2.3). A broker may have a lower limit but cannot report it.
+/// The largest packet that the protocol allows (section 2.2.3). A broker may have a lower limit but cannot
+/// report it.
 const MAX_PACKET_SIZE: usize = 268_435_455;
 
-/// Incoming messages are small: Home Assistant's status and our test messages. The client has the same limit for MQTT 5.
+/// Incoming messages are small: Home Assistant's status and our test messages. The client has the same limit
+/// for MQTT 5.
 const MAX_INCOMING_SIZE: usize = 10 * 1024;
 
-/// Returns conservative limits, because the broker cannot report its own. Exceeding `max_inflight_messages` of Mosquitto,
-/// which can be as low as 1, loses messages: it acknowledges QoS 2 messages above that limit and drops them. So at most
-/// one QoS 2 message is in flight.
+/// Returns conservative limits, because the broker cannot report its own. Exceeding `max_inflight_messages`
+/// of Mosquitto, which can be as low as 1, loses messages: it acknowledges QoS 2 messages above that limit
+/// and drops them. So at most one QoS 2 message is in flight.
 fn limits(qos: QoS, maximum_qos: QoS) -> Limits {
     Limits {
         receive_maximum: if qos.min(maximum_qos) == QoS::ExactlyOnce { 1 } else { u16::MAX },
@@ -54,7 +57,8 @@ pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, maximum_qos: 
     let capacity = options.queue_capacity();
     let mqtt = mqtt_options(settings, options, capacity);
     let (client, mut event_loop) = AsyncClient::builder(mqtt).capacity(capacity.into()).build();
-    // Once for the network connection and once for the login. `dial` has its own timeout, with a better message.
+    // Once for the network connection and once for the login. `dial` has its own timeout, with a better
+    // message.
     let timeout = dial::connect_timeout(settings) * 2;
     event_loop.network_options.set_connection_timeout(timeout.as_secs());
     let (event_loop, settings) = (Box::new(event_loop), Arc::clone(settings));

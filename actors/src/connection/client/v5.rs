@@ -44,7 +44,8 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
     // The outbox knows what must be sent again; the broker's session is not needed.
     options.set_clean_start(true);
     options.set_keep_alive(settings.keep_alive_seconds);
-    // Once for the network connection and once for the login. `dial` has its own timeout, with a better message.
+    // Once for the network connection and once for the login. `dial` has its own timeout, with a better
+    // message.
     options.set_connect_timeout(dial::connect_timeout(settings) * 2);
     options.set_max_request_batch(BATCH);
     options.set_read_batch_size(BATCH);
@@ -108,9 +109,9 @@ impl Session {
     }
 }
 
-/// Reduces the will to what the broker supports. A broker reports its limits only after the login, and it refuses a login
-/// with a will beyond them (MQTT 5 section 3.2.2.2). Returns whether the login should be tried again; at most once per
-/// reason.
+/// Reduces the will to what the broker supports. A broker reports its limits only after the login, and it
+/// refuses a login with a will beyond them (MQTT 5 section 3.2.2.2). Returns whether the login should be
+/// tried again; at most once per reason.
 fn lower_will(options: &mut MqttOptions, code: ConnectReturnCode) -> bool {
     let Some(mut will) = options.last_will() else { return false };
     match code {

@@ -140,14 +140,15 @@ fn disconnect_failure(code: DisconnectReasonCode, text: Option<&str>, broker: &s
         D::SessionTakenOver => (
             FailureKind::TakenOver,
             format!(
-                "Another client connected to {broker} with the same client id and took over this connection. Give each \
-                 client its own client_id."
+                "Another client connected to {broker} with the same client id and took over this connection. \
+                 Give each client its own client_id."
             ),
         ),
         D::NotAuthorized => (
             FailureKind::NotAuthorized,
             format!(
-                "{broker} closed the connection because an action is not allowed{because}. Check its access rules."
+                "{broker} closed the connection because an action is not allowed{because}. Check its access \
+                 rules."
             ),
         ),
         D::KeepAliveTimeout => (

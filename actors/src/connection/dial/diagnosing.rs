@@ -1,8 +1,9 @@
-//! The stream that the MQTT client uses. Until the broker answers the login, it examines unexpected responses.
+//! The stream that the MQTT client uses. Until the broker answers the login, it examines unexpected
+//! responses.
 //!
-//! A client that gets *connection reset by peer* cannot know that the port expects TLS, or that the broker requires a
-//! client certificate. This stream sees the bytes and can determine it. It puts the result, a [`Failure`], inside the I/O
-//! error, so that every client passes it on.
+//! A client that gets *connection reset by peer* cannot know that the port expects TLS, or that the broker
+//! requires a client certificate. This stream sees the bytes and can determine it. It puts the result, a
+//! [`Failure`], inside the I/O error, so that every client passes it on.
 
 use std::{
     fmt,
@@ -55,8 +56,8 @@ impl Route {
         Failure::new(FailureKind::Tls, message)
     }
 
-    /// Checks whether a port that closed the connection without a response expects TLS, by sending it the beginning of a
-    /// handshake on a new connection. Returns `None` if the connection was encrypted already.
+    /// Checks whether a port that closed the connection without a response expects TLS, by sending it the
+    /// beginning of a handshake on a new connection. Returns `None` if the connection was encrypted already.
     pub async fn check_tls_expected(&self) -> Option<Failure> {
         if self.handshake.is_some() {
             return None;
@@ -74,8 +75,8 @@ impl Route {
         tls_error(error).map(|error| tls_reason::explain(error, handshake))
     }
 
-    /// Explains an error that occurred before the login was answered. With TLS 1.3, a broker verifies the client certificate
-    /// only at that point, and its alert may be lost if it resets the connection.
+    /// Explains an error that occurred before the login was answered. With TLS 1.3, a broker verifies the
+    /// client certificate only at that point, and its alert may be lost if it resets the connection.
     pub fn explain_early(&self, error: &io::Error) -> Option<Failure> {
         let is_reset = matches!(
             error.kind(),
@@ -97,12 +98,12 @@ impl Route {
         match PeerKind::from_bytes(first) {
             PeerKind::Tls if self.handshake.is_none() => Some(self.tls_expected()),
             PeerKind::Http { wants_tls: true } if self.handshake.is_none() => Some(protocol(format!(
-                "{broker} is an HTTPS server, not an MQTT broker. MQTT usually uses port 1883, or 8883 with TLS. For MQTT over \
-                 WebSockets, set transport to \"websocket\" and use_tls to true."
+                "{broker} is an HTTPS server, not an MQTT broker. MQTT usually uses port 1883, or 8883 with \
+                 TLS. For MQTT over WebSockets, set transport to \"websocket\" and use_tls to true."
             ))),
             PeerKind::Http { .. } => Some(protocol(format!(
-                "{broker} is an HTTP server, not an MQTT broker. MQTT usually uses port 1883, or 8883 with TLS. For MQTT over \
-                 WebSockets, set transport to \"websocket\"."
+                "{broker} is an HTTP server, not an MQTT broker. MQTT usually uses port 1883, or 8883 with \
+                 TLS. For MQTT over WebSockets, set transport to \"websocket\"."
             ))),
             PeerKind::Text(greeting) => Some(protocol(format!(
                 "{broker} is not an MQTT broker: it responds with {greeting:?}. Check broker_port."
@@ -187,8 +188,8 @@ impl DiagnosingStream {
     }
 }
 
-/// Treats an unexpected end of TLS as a normal end of the stream: many brokers do not send `close_notify`, and MQTT does not
-/// need it to detect truncated packets.
+/// Treats an unexpected end of TLS as a normal end of the stream: many brokers do not send `close_notify`,
+/// and MQTT does not need it to detect truncated packets.
 fn end_of_stream(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(error) }
 }

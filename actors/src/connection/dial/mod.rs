@@ -1,10 +1,10 @@
-//! Opens the stream to the broker: TCP, optionally TLS, optionally a WebSocket. Each kind of failure has a type and an
-//! explanation.
+//! Opens the stream to the broker: TCP, optionally TLS, optionally a WebSocket. Each kind of failure has a
+//! type and an explanation.
 //!
-//! All addresses of the name are tried, in the resolver's order, through all these layers. An address that accepts
-//! connections but fails in TLS or the WebSocket upgrade does not hide another one that works. The MQTT login is not
-//! repeated for other addresses, since a wrong password is wrong at every address. If all addresses fail, the failure of
-//! the address that completed the most stages is reported.
+//! All addresses of the name are tried, in the resolver's order, through all these layers. An address that
+//! accepts connections but fails in TLS or the WebSocket upgrade does not hide another one that works. The
+//! MQTT login is not repeated for other addresses, since a wrong password is wrong at every address. If all
+//! addresses fail, the failure of the address that completed the most stages is reported.
 
 mod diagnosing;
 mod first_bytes;
@@ -50,7 +50,8 @@ impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin> Wire for T {}
 /// A stream to the broker, of any layers.
 pub type Stream = Box<dyn Wire>;
 
-/// The network connection of one session: a stream that was opened in advance, if any, and its TLS properties.
+/// The network connection of one session: a stream that was opened in advance, if any, and its TLS
+/// properties.
 #[derive(Debug, Clone, Default)]
 pub struct SessionTransport(Arc<Mutex<TransportState>>);
 
@@ -76,7 +77,8 @@ impl SessionTransport {
     }
 }
 
-/// Opens a stream for the MQTT client, or takes the one opened in advance. A [`Failure`] is inside the I/O error.
+/// Opens a stream for the MQTT client, or takes the one opened in advance. A [`Failure`] is inside the I/O
+/// error.
 pub async fn dial(settings: &MqttSettings, transport: &SessionTransport) -> Result<Stream, io::Error> {
     let ready = transport.lock().ready.take();
     if let Some(stream) = ready {
@@ -85,7 +87,8 @@ pub async fn dial(settings: &MqttSettings, transport: &SessionTransport) -> Resu
     open(settings, transport, &mut Stages::default()).await.map_err(io::Error::other)
 }
 
-/// Opens a stream within the connect timeout, stage by stage. Each address gets an equal share of the remaining time.
+/// Opens a stream within the connect timeout, stage by stage. Each address gets an equal share of the
+/// remaining time.
 pub async fn open(
     settings: &MqttSettings,
     transport: &SessionTransport,

@@ -94,7 +94,8 @@ impl Tls {
         if let Trust::Anyone = self.trust {
             tracing::warn!(
                 broker = self.broker,
-                "the broker's certificate is not verified (tls_insecure): anyone on the network path can read the password"
+                "the broker's certificate is not verified (tls_insecure): anyone on the network path can \
+                 read the password"
             );
         }
         let config =
@@ -179,8 +180,8 @@ async fn system_authorities() -> Result<Trust, Failure> {
     if roots.is_empty() {
         return Err(Failure::new(
             FailureKind::Tls,
-            "This system has no certificate authorities. Install them (the package ca-certificates), or set the broker's \
-             authority as ca_certificate.",
+            "This system has no certificate authorities. Install them (the package ca-certificates), or set \
+             the broker's authority as ca_certificate.",
         ));
     }
     Ok(Trust::Authorities { roots: Arc::new(roots), given: Arc::new([]) })

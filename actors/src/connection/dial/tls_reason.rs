@@ -39,8 +39,9 @@ pub fn explain_handshake(error: &io::Error, first: &[u8], handshake: &Handshake)
             if first.is_empty() =>
         {
             failure(format!(
-                "{broker} closed the connection instead of answering the TLS handshake: this port does not seem to \
-                 support TLS. The port with TLS is usually 8883 (for WebSockets 443). Check broker_port and use_tls."
+                "{broker} closed the connection instead of answering the TLS handshake: this port does not \
+                 seem to support TLS. The port with TLS is usually 8883 (for WebSockets 443). Check \
+                 broker_port and use_tls."
             ))
         }
         (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
@@ -64,8 +65,8 @@ fn not_tls(first: &[u8], handshake: &Handshake) -> Option<Failure> {
         PeerKind::Http { .. } => Some(Failure::new(
             FailureKind::Protocol,
             format!(
-                "{broker} is an HTTP server without TLS, not an MQTT broker with TLS (usually on port 8883). Check \
-                 broker_port."
+                "{broker} is an HTTP server without TLS, not an MQTT broker with TLS (usually on port 8883). \
+                 Check broker_port."
             ),
         )),
         PeerKind::Text(greeting) => Some(Failure::new(
@@ -96,8 +97,8 @@ pub fn explain(error: &Error, handshake: &Handshake) -> Failure {
 
 fn too_old(broker: &str) -> Failure {
     failure(format!(
-        "{broker} supports neither TLS 1.2 nor 1.3. Older versions are insecure and are not used. Update the broker, or \
-         enable TLS 1.2 there."
+        "{broker} supports neither TLS 1.2 nor 1.3. Older versions are insecure and are not used. Update the \
+         broker, or enable TLS 1.2 there."
     ))
 }
 
@@ -109,8 +110,8 @@ fn alert_failure(alert: AlertDescription, handshake: &Handshake) -> Failure {
     match alert {
         A::ProtocolVersion => too_old(broker),
         A::UnrecognisedName => failure(format!(
-            "{broker} does not recognize the name {:?}. Connect by the name in the broker's certificate, or set \
-             tls_server_name to it.",
+            "{broker} does not recognize the name {:?}. Connect by the name in the broker's certificate, or \
+             set tls_server_name to it.",
             handshake.name
         )),
         A::CertificateRequired
@@ -128,14 +129,15 @@ fn alert_failure(alert: AlertDescription, handshake: &Handshake) -> Failure {
             client_certificate_rejected(Some(alert), handshake)
         }
         A::HandshakeFailure | A::InsufficientSecurity => failure(format!(
-            "{broker} and liveobject have no cipher suite in common. Enable the standard ones of TLS 1.2 or 1.3 on the broker."
+            "{broker} and liveobject have no cipher suite in common. Enable the standard ones of TLS 1.2 or \
+             1.3 on the broker."
         )),
         alert => failure(format!("{broker} ended the TLS connection with the alert {alert:?}.")),
     }
 }
 
-/// The broker requested a client certificate and rejected ours, or there is none. `alert`: the broker's reason, if it
-/// reported one.
+/// The broker requested a client certificate and rejected ours, or there is none. `alert`: the broker's
+/// reason, if it reported one.
 pub fn client_certificate_rejected(alert: Option<AlertDescription>, handshake: &Handshake) -> Failure {
     use AlertDescription as A;
     let broker = &handshake.broker;
@@ -179,7 +181,8 @@ fn certificate_failure(error: &CertificateError, handshake: &Handshake) -> Failu
         E::NotValidYet | E::NotValidYetContext { .. } => {
             let begin = date(presented.map(|certificate| certificate.not_before));
             format!(
-                "{whose} is not valid before {begin} (today is {today} on this machine). Is this machine's clock correct?"
+                "{whose} is not valid before {begin} (today is {today} on this machine). Is this machine's \
+                 clock correct?"
             )
         }
         E::NotValidForName | E::NotValidForNameContext { .. } => wrong_name(
@@ -190,7 +193,8 @@ fn certificate_failure(error: &CertificateError, handshake: &Handshake) -> Failu
         E::Revoked => format!("{whose} was revoked. Install a new one on the broker."),
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
             format!(
-                "{whose} is not a server certificate. Install one with the extended key usage serverAuth on the broker."
+                "{whose} is not a server certificate. Install one with the extended key usage serverAuth on \
+                 the broker."
             )
         }
         other => match other.to_string() {
@@ -199,13 +203,14 @@ fn certificate_failure(error: &CertificateError, handshake: &Handshake) -> Failu
                     unknown_issuer(&whose, presented.as_ref(), handshake.has_ca_certificate)
                 } else {
                     format!(
-                        "{whose} is the certificate of an authority, not of a server. Install a server certificate on the broker."
+                        "{whose} is the certificate of an authority, not of a server. Install a server \
+                         certificate on the broker."
                     )
                 }
             }
             text if text.contains("UnsupportedCertVersion") => format!(
-                "{whose} has an old format (X.509 version 1) that cannot contain server names. Create a new one with the \
-                 broker's name as subjectAltName (openssl x509 -req … -extfile)."
+                "{whose} has an old format (X.509 version 1) that cannot contain server names. Create a new \
+                 one with the broker's name as subjectAltName (openssl x509 -req … -extfile)."
             ),
             text => format!("{whose} cannot be verified: {text}."),
         },
@@ -216,7 +221,8 @@ fn unknown_issuer(whose: &str, presented: Option<&Certificate>, has_ca_certifica
     match presented {
         Some(presented) if presented.is_self_signed() && has_ca_certificate => {
             format!(
-                "{whose} is self-signed and is not the one in ca_certificate. If you trust it, set it as ca_certificate."
+                "{whose} is self-signed and is not the one in ca_certificate. If you trust it, set it as \
+                 ca_certificate."
             )
         }
         Some(presented) if presented.is_self_signed() => {
@@ -225,17 +231,18 @@ fn unknown_issuer(whose: &str, presented: Option<&Certificate>, has_ca_certifica
             )
         }
         Some(presented) if has_ca_certificate => format!(
-            "{whose} was issued by {}, not by an authority in ca_certificate. Set the certificate of that issuer as \
-             ca_certificate.",
+            "{whose} was issued by {}, not by an authority in ca_certificate. Set the certificate of that \
+             issuer as ca_certificate.",
             presented.issuer
         ),
         Some(presented) => format!(
-            "{whose} was issued by {}, which this system does not trust. If you trust it, set that authority's \
-             certificate as ca_certificate.",
+            "{whose} was issued by {}, which this system does not trust. If you trust it, set that \
+             authority's certificate as ca_certificate.",
             presented.issuer
         ),
         None => format!(
-            "{whose} was issued by an unknown authority. If you trust it, set that authority's certificate as ca_certificate."
+            "{whose} was issued by an unknown authority. If you trust it, set that authority's certificate \
+             as ca_certificate."
         ),
     }
 }
@@ -247,12 +254,12 @@ fn wrong_name(whose: &str, names: &[String], expected: &str) -> String {
     let more = if names.len() > MAX_NAMES { " …" } else { "" };
     match names {
         [] => format!(
-            "{whose} contains no server name (subjectAltName; the common name is not used). Create a new one with the name \
-             {expected}."
+            "{whose} contains no server name (subjectAltName; the common name is not used). Create a new one \
+             with the name {expected}."
         ),
         _ => format!(
-            "{whose} is for {listed}{more}, not for {expected}. Connect by one of these names, or set tls_server_name to \
-             one."
+            "{whose} is for {listed}{more}, not for {expected}. Connect by one of these names, or set \
+             tls_server_name to one."
         ),
     }
 }

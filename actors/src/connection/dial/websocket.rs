@@ -83,8 +83,8 @@ fn upgrade_failure(
     match error {
         tungstenite::Error::Http(response) => status_failure(&response, settings),
         tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => protocol(format!(
-            "{broker} has a WebSocket at {path}, but not for MQTT (it does not accept the subprotocol \"{SUBPROTOCOL}\"). \
-             Check websocket_path."
+            "{broker} has a WebSocket at {path}, but not for MQTT (it does not accept the subprotocol \
+             \"{SUBPROTOCOL}\"). Check websocket_path."
         )),
         error => match PeerKind::from_bytes(first) {
             PeerKind::Tls => route.tls_expected(),
@@ -92,8 +92,8 @@ fn upgrade_failure(
                 "{broker} is not a web server: it responds with {greeting:?}. Check broker_port."
             )),
             PeerKind::Other if first.is_empty() => protocol(format!(
-                "{broker} closed the connection instead of opening a WebSocket. If this is the port for MQTT over TCP, set \
-                 transport to \"tcp\"; otherwise check broker_port."
+                "{broker} closed the connection instead of opening a WebSocket. If this is the port for MQTT \
+                 over TCP, set transport to \"tcp\"; otherwise check broker_port."
             )),
             PeerKind::Http { .. } | PeerKind::Other => {
                 protocol(format!("{broker} did not open a WebSocket at {path} ({error})."))
@@ -115,15 +115,15 @@ fn status_failure(response: &Response<Option<Vec<u8>>>, settings: &MqttSettings)
         StatusCode::NOT_FOUND => (
             FailureKind::Protocol,
             format!(
-                "{broker} has no WebSocket at {path} (404). Set websocket_path to the broker's path, usually /mqtt, / or \
-                 /ws."
+                "{broker} has no WebSocket at {path} (404). Set websocket_path to the broker's path, usually \
+                 /mqtt, / or /ws."
             ),
         ),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
             FailureKind::NotAuthorized,
             format!(
-                "The web server at {broker} refused the WebSocket at {path} ({status}). It requires a login of its own, \
-                 before the MQTT login; this is not supported."
+                "The web server at {broker} refused the WebSocket at {path} ({status}). It requires a login \
+                 of its own, before the MQTT login; this is not supported."
             ),
         ),
         status if status.is_redirection() => {
@@ -132,7 +132,8 @@ fn status_failure(response: &Response<Option<Vec<u8>>>, settings: &MqttSettings)
             (
                 FailureKind::Protocol,
                 format!(
-                    "{broker} redirects {path} to {location:?}. Set broker_host, broker_port and websocket_path to that address."
+                    "{broker} redirects {path} to {location:?}. Set broker_host, broker_port and \
+                     websocket_path to that address."
                 ),
             )
         }
@@ -143,8 +144,8 @@ fn status_failure(response: &Response<Option<Vec<u8>>>, settings: &MqttSettings)
         status => (
             FailureKind::Protocol,
             format!(
-                "{broker} is an HTTP server but does not open a WebSocket at {path} ({status}). Check broker_port and \
-                 websocket_path."
+                "{broker} is an HTTP server but does not open a WebSocket at {path} ({status}). Check \
+                 broker_port and websocket_path."
             ),
         ),
     };

@@ -12,19 +12,19 @@ use crate::domain::{
     settings::MqttSettings,
 };
 
-/// What is seen and has no name of its own among the event types.
+/// The event type of objects that are not among the event types of the camera.
 const OTHER: &str = "other";
 /// Home Assistant's event type of a doorbell.
 const RING: &str = "ring";
 
 const EVENTS: Option<&str> = Some("events");
 
-/// The identifier of a camera's device, and its place in discovery topics.
+/// Returns the identifier of a camera's device, which is also its level in discovery topics.
 pub fn camera_device_id(camera: &CameraId) -> String {
     format!("liveobject_{camera}")
 }
 
-/// A camera with all its entities.
+/// Returns the device of a camera with all its entities.
 pub fn camera_device(camera: &Camera, settings: &MqttSettings, about: &About) -> Device {
     let entities = Entities { camera, settings };
     let mut components = vec![
@@ -68,7 +68,7 @@ struct Entities<'a> {
 }
 
 impl Entities<'_> {
-    /// What is seen now. Listens to live events alone: nothing late fires it.
+    /// Fires for each detection. It uses the topic of live events, so that a late event never fires it.
     fn detection(self) -> Component {
         let types = event_types(self.camera);
         let template = format!(
@@ -85,7 +85,7 @@ impl Entities<'_> {
     }
 
     fn doorbell(self) -> Component {
-        // Home Assistant passes over what renders to nothing.
+        // Home Assistant ignores a message that renders to an empty text.
         let template = format!(
             "{{{{ (dict(value_json, event_type='{RING}') | to_json) if value_json.is_doorbell_ring | default(false) \
              else '' }}}}"
@@ -101,7 +101,7 @@ impl Entities<'_> {
     fn events(self, kind: &str, entity: &str, name: &'static str) -> Component {
         Component {
             state_topic: Some(self.settings.topic_prefix.event(&self.camera.camera_id)),
-            // Events are worth as much from the broker to Home Assistant as they are on the way to the broker.
+            // Events use the same QoS from the broker to Home Assistant as from the service to the broker.
             qos: Some(self.settings.qos.level()),
             ..self.entity(Platform::Event, kind, entity, name)
         }
@@ -121,7 +121,7 @@ impl Entities<'_> {
         let entity = self.entity(Platform::BinarySensor, "status", "status", "Status");
         let entity = entity.available([
             Availability::service(self.settings),
-            // That a camera is offline is what this entity is there to tell.
+            // This entity shows that a camera is offline, so it must remain available then.
             self.camera_available("'offline' if value_json.status == 'unavailable' else 'online'"),
         ]);
         Component {
@@ -171,7 +171,7 @@ impl Entities<'_> {
         }
     }
 
-    /// An entity that is available while the service is connected and the camera online.
+    /// Returns an entity that is available while the service is connected and the camera is online.
     fn entity(self, platform: Platform, kind: &str, entity: &str, name: &'static str) -> Component {
         let id = &self.camera.camera_id;
         let unique_id = format!("{}_{kind}", camera_device_id(id));
@@ -185,7 +185,7 @@ impl Entities<'_> {
     fn camera_available(self, when: &str) -> Availability {
         Availability {
             topic: self.settings.topic_prefix.camera_status(&self.camera.camera_id),
-            // Home Assistant passes over a third word and stays with what it knew before.
+            // Home Assistant ignores any third value and keeps the previous availability.
             value_template: Some(format!("{{{{ {when} }}}}")),
             payload_available: "online".to_owned(),
             payload_not_available: "offline".to_owned(),
@@ -193,7 +193,7 @@ impl Entities<'_> {
     }
 }
 
-/// What a camera's events can be called: the common names, those that it has seen, and one for all others.
+/// Returns the event types of a camera: the common ones, those that it has seen, and one for all others.
 fn event_types(camera: &Camera) -> Vec<String> {
     let mut types: Vec<String> = COMMON_EVENT_TYPES.iter().copied().map(str::to_owned).collect();
     types.extend(camera.event_types.iter().filter(|name| *name != OTHER).cloned());

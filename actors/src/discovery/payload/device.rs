@@ -1,4 +1,4 @@
-//! A device with its entities, in either form: one message for all of it, or one for each entity.
+//! A device with its entities, in either discovery format: one message per device, or one per entity.
 
 use std::collections::BTreeMap;
 
@@ -14,25 +14,25 @@ use crate::domain::{
 /// One retained message for Home Assistant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// Where.
+    /// The topic.
     pub topic: String,
-    /// What; never empty.
+    /// The payload; never empty.
     pub payload: Bytes,
 }
 
 /// A device and its entities.
 #[derive(Debug, Clone)]
 pub struct Device {
-    /// Its identifier, and its place in the topic: `A-Z a-z 0-9 _ -`.
+    /// The identifier, which is also a topic level: `A-Z a-z 0-9 _ -`.
     pub(super) id: String,
     pub(super) info: DeviceInfo,
     pub(super) origin: Origin,
     pub(super) components: Vec<Component>,
-    /// Entities that such a device can have and this one has not: their unique ids and platforms.
+    /// Optional entities that this device does not have: their unique ids and platforms.
     pub(super) absent: Vec<(String, Platform)>,
 }
 
-/// What Home Assistant shows of the device.
+/// The description of the device in Home Assistant.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct DeviceInfo {
     pub(super) identifiers: [String; 1],
@@ -46,7 +46,7 @@ pub(super) struct DeviceInfo {
     pub(super) configuration_url: Option<String>,
 }
 
-/// Who says so.
+/// The program that sends the announcement.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Origin {
     name: &'static str,
@@ -59,7 +59,7 @@ impl Origin {
     }
 }
 
-/// Home Assistant's kind of an entity.
+/// The platform of an entity in Home Assistant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Platform {
@@ -80,14 +80,14 @@ impl Platform {
     }
 }
 
-/// One entity. What is `None` is not sent: for most keys Home Assistant does not take `null`.
+/// An entity. Fields with `None` are omitted, because Home Assistant does not accept `null` for most keys.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Component {
-    /// Goes into the topic, or beside the entity's other keys.
+    /// Part of the topic, or a key alongside the entity's other keys.
     #[serde(skip)]
     pub(super) platform: Platform,
     pub(super) unique_id: String,
-    /// The entity's id for a person who has not chosen another one: `{platform}.{slug}`.
+    /// The entity id unless the user has chosen another one: `{platform}.{slug}`.
     pub(super) default_entity_id: String,
     pub(super) name: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,7 +125,7 @@ pub(super) struct Component {
 }
 
 impl Component {
-    /// An entity of which nothing but its name is known.
+    /// Returns an entity with a name and no other properties.
     pub(super) fn new(platform: Platform, unique_id: String, entity: &str, name: &'static str) -> Self {
         Self {
             platform,
@@ -151,14 +151,14 @@ impl Component {
         }
     }
 
-    /// The same, available when all of these say so.
+    /// Makes the entity available when all of these conditions are met.
     pub(super) fn available(self, when: impl Into<Vec<Availability>>) -> Self {
         let availability = when.into();
         Self { availability_mode: (availability.len() > 1).then_some("all"), availability, ..self }
     }
 }
 
-/// What makes an entity available.
+/// A condition for the availability of an entity.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Availability {
     pub(super) topic: String,
@@ -169,7 +169,7 @@ pub(super) struct Availability {
 }
 
 impl Availability {
-    /// Whether the service is connected to the broker.
+    /// Returns the condition that the service is connected to the broker.
     pub(super) fn service(settings: &MqttSettings) -> Self {
         Self {
             topic: settings.availability_topic(),
@@ -195,7 +195,7 @@ enum Entry<'a> {
         #[serde(flatten)]
         component: &'a Component,
     },
-    /// All that Home Assistant needs to remove it.
+    /// A platform without other keys: Home Assistant removes the entity.
     Absent { platform: Platform },
 }
 
@@ -208,7 +208,7 @@ struct ComponentMessage<'a> {
 }
 
 impl Device {
-    /// The topics of its [`announcements`](Self::announcements).
+    /// Returns the topics of its [`announcements`](Self::announcements).
     pub fn topics(&self, settings: &MqttSettings) -> Vec<String> {
         let prefix = &settings.discovery_prefix;
         match settings.discovery_format {
@@ -219,7 +219,7 @@ impl Device {
         }
     }
 
-    /// What is to stand of it at the broker: in the form of the settings.
+    /// Returns the messages that the broker should retain, in the discovery format of the settings.
     pub fn announcements(&self, settings: &MqttSettings) -> Vec<Announcement> {
         let Self { id, info, origin, components, absent } = self;
         let prefix = &settings.discovery_prefix;
@@ -255,6 +255,6 @@ pub(super) fn component_topic(prefix: &TopicPrefix, platform: Platform, unique_i
 
 fn json(message: &impl Serialize) -> Bytes {
     let text = serde_json::to_vec(message).expect("texts and numbers always serialize");
-    // It is kept for as long as it stands: without the room that it grew into.
+    // The message is kept in memory while it is retained, so drop the spare capacity.
     text.into_boxed_slice().into()
 }

@@ -1,4 +1,5 @@
-//! What ArgusAI left behind on the same broker: it had the same entities, in one message each.
+//! Discovery topics of ArgusAI, which announced the same entities with one message each. This service
+//! replaces it.
 
 use super::{
     camera_device_id,
@@ -9,17 +10,17 @@ use crate::domain::{ids::CameraId, topic::TopicPrefix};
 /// A discovery topic of ArgusAI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Legacy {
-    /// Where.
+    /// The topic.
     pub topic: String,
-    /// Whether an entity of ours takes the place of this one, and keeps its history and its id.
+    /// Whether one of our entities replaces this one and keeps its history and its id.
     pub migrates: bool,
 }
 
-/// Where ArgusAI announced a camera's entities.
+/// Returns the topics where ArgusAI announced the entities of a camera.
 pub fn legacy_topics(prefix: &TopicPrefix, camera: &CameraId) -> Vec<Legacy> {
     let entities = [
         (Platform::Sensor, "event", true),
-        // Ours is a binary sensor, and no entity becomes one of another kind.
+        // Ours is a binary sensor, and an entity cannot change its platform.
         (Platform::Sensor, "status", false),
         (Platform::Sensor, "last_event", true),
         (Platform::Sensor, "events_today", true),

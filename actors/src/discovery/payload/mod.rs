@@ -1,13 +1,12 @@
-//! The messages themselves: which entities there are, and how Home Assistant reads them.
+//! Discovery messages: which entities exist, and how Home Assistant reads them.
 //!
-//! Pure functions of a camera, the settings and what is known of this service. Keys and their meaning are those of
-//! <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery> and of the pages of its platforms.
+//! They are pure functions of a camera, the settings and the version and address of this service. The keys
+//! are documented at <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery> and on the pages of
+//! the platforms.
 
 mod camera;
 mod device;
 mod legacy;
-#[cfg(test)]
-mod schema;
 mod service;
 mod template;
 #[cfg(test)]
@@ -20,22 +19,22 @@ pub use self::{
     service::{service_device, service_device_id},
 };
 
-/// What entities tell of this service.
+/// The version and address of this service, which appear in discovery messages.
 #[derive(Debug, Clone)]
 pub struct About {
-    /// Its version.
+    /// The version.
     pub version: &'static str,
-    /// Where it is reached from elsewhere.
+    /// The address for other machines.
     pub public_url: String,
 }
 
 impl About {
-    /// Where a person finds the service's page, if that leads anywhere from another machine.
+    /// Returns the address of the service's page, if it is reachable from another machine.
     fn configuration_url(&self) -> Option<&str> {
         let rest = ["http://", "https://"].iter().find_map(|scheme| self.public_url.strip_prefix(scheme))?;
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let loopback = ["localhost", "127.", "[::1]", "0.0.0.0", "[::]"];
-        let leads = !host.is_empty() && !loopback.iter().any(|local| host.starts_with(local));
-        leads.then_some(self.public_url.as_str())
+        let is_reachable = !host.is_empty() && !loopback.iter().any(|local| host.starts_with(local));
+        is_reachable.then_some(self.public_url.as_str())
     }
 }

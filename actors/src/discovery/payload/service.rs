@@ -11,8 +11,8 @@ use crate::domain::settings::MqttSettings;
 
 const DEFAULT_PREFIX: &str = "liveobject";
 
-/// The identifier of the service's device: another one for each topic prefix, so that several services can share a
-/// broker.
+/// Returns the identifier of the service's device. It differs for each topic prefix, so that several services
+/// can share a broker.
 pub fn service_device_id(settings: &MqttSettings) -> String {
     let prefix = settings.topic_prefix.as_str();
     let mut id = "liveobject-service".to_owned();
@@ -29,7 +29,7 @@ pub fn service_device_id(settings: &MqttSettings) -> String {
     id
 }
 
-/// The service with its entities.
+/// Returns the device of the service with its entities.
 pub fn service_device(settings: &MqttSettings, about: &About) -> Device {
     let entities = Entities { settings };
     let components = vec![
@@ -61,7 +61,7 @@ struct Entities<'a> {
 }
 
 impl Entities<'_> {
-    /// Always available: that the service is not connected is what it is there to tell.
+    /// Shows whether the service is connected, so it is always available.
     fn connection(self) -> Component {
         Component {
             device_class: Some("connectivity"),
@@ -76,7 +76,7 @@ impl Entities<'_> {
         Component {
             icon: Some("mdi:tag"),
             state_topic: Some(self.settings.availability_topic()),
-            // The message it comes with only tells that there is one.
+            // The version is constant; the message only triggers the template.
             value_template: Some(format!("{{{{ {} }}}}", template::text(about.version))),
             ..self
                 .entity(Platform::Sensor, "version", "Version")

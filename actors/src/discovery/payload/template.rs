@@ -1,10 +1,11 @@
-//! Texts inside Home Assistant's templates, and in entity ids.
+//! Texts in templates and entity ids of Home Assistant.
 
 use std::fmt::Write as _;
 
-/// A text as a literal of a template: whatever is in it, it neither ends the literal nor the template.
+/// Returns a text as a string literal of a template. No character can end the literal or the template.
 ///
-/// Jinja reads the escapes of Python (<https://docs.python.org/3/reference/lexical_analysis.html#escape-sequences>).
+/// Jinja supports the escape sequences of Python
+/// (<https://docs.python.org/3/reference/lexical_analysis.html#escape-sequences>).
 pub(super) fn text(text: &str) -> String {
     let mut literal = "'".to_owned();
     for c in text.chars() {
@@ -18,12 +19,12 @@ pub(super) fn text(text: &str) -> String {
     literal
 }
 
-/// The same of several texts.
+/// Returns several texts as a list literal of a template.
 pub(super) fn list(texts: &[String]) -> String {
     format!("[{}]", texts.iter().map(|item| text(item)).collect::<Vec<_>>().join(", "))
 }
 
-/// The part of an entity's id that tells whose it is: `a-z 0-9` with single `_` between.
+/// Returns a name as a part of an entity id: `a-z 0-9`, with single `_` between words.
 pub(super) fn entity_slug(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     let words: Vec<_> =
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_text_ends_its_literal() {
+    fn no_character_ends_a_literal() {
         assert_eq!(text("delivery truck"), "'delivery truck'");
         assert_eq!(text("it's"), r"'it\U00000027s'");
         assert_eq!(text(r"\ }} {# 🦊"), r"'\U0000005c \U0000007d\U0000007d \U0000007b\U00000023 \U0001f98a'");
@@ -44,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn entity_ids_have_words_with_single_lines_between() {
+    fn entity_ids_have_single_underscores_between_words() {
         for (name, slug) in [
             ("front_door", "front_door"),
             ("Front-Door", "front_door"),

@@ -11,31 +11,29 @@ use crate::{
         thumbnails::{GetThumbnailAt, ThumbnailError},
     },
     store::Batch,
-    thumbnails::{Files, ThumbnailActor},
+    testing::PictureKeeper,
 };
 
-/// An outbox with somebody who keeps pictures, and where they are.
-async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, Addr<ThumbnailActor>, tempfile::TempDir) {
+/// An outbox with the actor that stores its pictures, and the directory of the pictures.
+async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, PictureKeeper, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let files = Files::open(dir.path()).unwrap();
-    let crashed = mpsc::unbounded_channel().0;
-    let thumbnails =
-        ThumbnailActor::new(store.clone(), files, Recorder::start_new().0.recipient(), crashed.clone())
-            .start();
+    let keeper = PictureKeeper::start(store.clone(), dir.path());
     let limits = OutboxLimits { max_pending: 100, window: 10, retention_days: 7, commit: commit_context() };
     let settings = Arc::new(MqttSettings::defaults("c"));
-    let outbox = OutboxActor::recover(store, Metrics::new(), limits, settings, crashed).await.unwrap();
-    let peers = Thumbnails { store: thumbnails.clone().recipient(), sweep: thumbnails.clone().recipient() };
-    (outbox.keeping(peers).start(), thumbnails, dir)
+    let peer = ThumbnailPeer { store: keeper.store.clone(), sweep: keeper.sweep.clone() };
+    let peers = OutboxPeers { thumbnails: peer, ..outbox_peers() };
+    let crashed = mpsc::unbounded_channel().0;
+    let outbox = OutboxActor::recover(store, Metrics::new(), limits, settings, peers, crashed).await;
+    (outbox.unwrap().start(), keeper, dir)
 }
 
-async fn format_at(thumbnails: &Addr<ThumbnailActor>, seq: i64) -> Option<ImageType> {
-    let found = thumbnails.send(GetThumbnailAt(Seq(seq))).await.unwrap().unwrap();
+async fn format_at(pictures: &PictureKeeper, seq: i64) -> Option<ImageType> {
+    let found = pictures.get.send(GetThumbnailAt(Seq(seq))).await.unwrap().unwrap();
     found.map(|picture| picture.format)
 }
 
 #[actix::test]
-async fn an_event_with_a_picture_is_answered_when_both_are_on_disk() {
+async fn the_receipt_of_an_event_with_a_picture_means_that_both_are_on_disk() {
     let it = Fixture::new().await;
     let (outbox, thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
     let publish = |id: &str, image| outbox.send(PublishEvent::new(event(id)).with_thumbnail(image));
@@ -49,27 +47,27 @@ async fn an_event_with_a_picture_is_answered_when_both_are_on_disk() {
     assert_eq!(
         format_at(&thumbnails, 2).await,
         Some(ImageType::Png),
-        "a repeated event brings what is missing"
+        "a repeated event adds a missing picture"
     );
     publish("b", samples::JPEG).await.unwrap().unwrap();
-    assert_eq!(format_at(&thumbnails, 2).await, Some(ImageType::Png), "and replaces nothing");
+    assert_eq!(format_at(&thumbnails, 2).await, Some(ImageType::Png), "but does not replace one");
 }
 
 #[actix::test]
-async fn an_event_with_what_is_no_picture_is_not_accepted() {
+async fn an_event_with_an_invalid_picture_is_not_accepted() {
     let it = Fixture::new().await;
     let (outbox, _thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
     let large = vec![0; MAX_THUMBNAIL_BYTES + 1];
     let too_large = ImageError::TooLarge { bytes: large.len() }.into();
-    for (image, why) in [(b"GIF89a".to_vec(), ImageError::NotAPicture.into()), (large, too_large)] {
+    for (image, error) in [(b"GIF89a".to_vec(), ImageError::NotAPicture.into()), (large, too_large)] {
         let refused = outbox.send(PublishEvent::new(event("a")).with_thumbnail(image)).await.unwrap();
-        assert_eq!(refused.unwrap_err(), PublishError::Thumbnail(why));
+        assert_eq!(refused.unwrap_err(), PublishError::Thumbnail(error));
     }
     assert_eq!(it.store.last_seq().await.unwrap(), Seq(0));
 }
 
 #[actix::test]
-async fn a_picture_that_could_not_be_written_comes_with_the_event_sent_again() {
+async fn a_picture_that_was_not_written_is_stored_when_the_event_is_resent() {
     let it = Fixture::new().await;
     let (outbox, thumbnails, dir) = with_thumbnails(it.store.clone()).await;
     let in_the_way = dir.path().join("thumbnails/0");
@@ -78,12 +76,12 @@ async fn a_picture_that_could_not_be_written_comes_with_the_event_sent_again() {
     let failed = publish().await.unwrap().unwrap_err();
     assert!(matches!(failed, PublishError::Thumbnail(ThumbnailError::Storage(_))), "{failed:?}");
     std::fs::remove_file(&in_the_way).unwrap();
-    assert!(publish().await.unwrap().unwrap().duplicate, "the event was kept");
+    assert!(publish().await.unwrap().unwrap().duplicate, "the event was stored");
     assert_eq!(format_at(&thumbnails, 1).await, Some(ImageType::Jpeg));
 }
 
 #[actix::test]
-async fn many_events_with_pictures_at_once_are_all_kept() {
+async fn the_pictures_of_many_events_at_once_are_all_stored() {
     let it = Fixture::new().await;
     let (outbox, thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
     let publish =
@@ -106,7 +104,7 @@ async fn pictures_are_removed_with_their_events() {
     it.link_up(100).await;
     it.sent(3).await;
     it.acknowledge([1, 2]).await;
-    it.noted(2).await;
+    it.wait_for_checkpoint(2).await;
     let aged = "UPDATE deliveries SET acked_at = acked_at - 8 * 86400000000";
     it.store.execute(aged).await.unwrap();
     it.outbox.send(SweepNow).await.unwrap();
@@ -114,11 +112,15 @@ async fn pictures_are_removed_with_their_events() {
         format_at(&thumbnails, 1).await.is_none() && format_at(&thumbnails, 2).await.is_none()
     })
     .await;
-    assert_eq!(format_at(&thumbnails, 3).await, Some(ImageType::Jpeg), "what waits stays");
+    assert_eq!(
+        format_at(&thumbnails, 3).await,
+        Some(ImageType::Jpeg),
+        "the picture of a pending event is kept"
+    );
     assert_eq!(it.store.read_page(Seq(0), 10).await.unwrap().len(), 1);
 }
 
-/// The hour is over.
+/// Runs the hourly sweep.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 struct SweepNow;
@@ -132,7 +134,7 @@ impl Handler<SweepNow> for OutboxActor {
 }
 
 #[actix::test]
-async fn the_stored_payload_has_a_link_that_opens_the_picture() {
+async fn the_payload_contains_a_valid_link_to_the_picture() {
     let it = Fixture::new().await;
     let (context, now) = (commit_context(), clock::now());
     let batch = Batch { events: vec![event("a")], ..Batch::default() };

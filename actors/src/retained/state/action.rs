@@ -1,60 +1,65 @@
-//! What may be sent on a topic now, and what it has to wait for otherwise.
+//! The next action for a topic: send a message now, wait for a time, or wait for another topic.
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    LOOK_AGAIN, RetainedState,
+    RECHECK_AFTER, RetainedState,
     entry::{Entry, Target},
 };
 use crate::domain::retained::{Content, Kind};
 
-/// Pictures on their way at a time: each may take 2 MiB.
+/// Maximum number of pictures in flight; each may have up to 2 MiB.
 pub(super) const MAX_PICTURES: usize = 2;
 
-/// So many states of one camera leave in [`SPAN`]: five a second, with a little reserve for a network that bunches them up,
-/// and no more of it, so that states follow their event within a second.
-pub(super) const STATES_PER_SPAN: usize = 5;
-pub(super) const SPAN: Duration = Duration::from_millis(1050);
+/// Maximum number of states of one group in each [`PACE_INTERVAL`]: five a second. The interval is a little
+/// longer than a second, in case the network bunches messages up, but short enough that states follow their
+/// event within a second.
+pub(super) const STATES_PER_INTERVAL: usize = 5;
+pub(super) const PACE_INTERVAL: Duration = Duration::from_millis(1050);
 
-/// Home Assistant loses parts of a device message that comes right after another one for the same device, while it loads
-/// what the first one needs.
+/// Minimum time between two announcements of the same device. Home Assistant loses parts of a device message
+/// that comes right after another one, while it still loads what the first one needs.
 pub(super) const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// So long Home Assistant gets to take in what discovery told it, before the states are cleared that it listened to.
-pub(super) const QUIET: Duration = Duration::from_secs(1);
+/// How long Home Assistant has to process discovery changes before the states that its entities used are
+/// cleared.
+pub(super) const QUIET_PERIOD: Duration = Duration::from_secs(1);
 
+/// What to do next for a topic.
 pub(super) enum Action {
+    /// Send this message now.
     Send(Target),
+    /// Examine the topic again at this time.
     NotBefore(Instant),
-    /// As soon as a picture that is on its way makes room.
-    InLine,
-    /// Something else comes before; when that is done, the topic is looked at again.
-    Waits,
-    /// Nothing to do.
-    Settled,
+    /// Join the picture queue: the maximum number of pictures is in flight.
+    QueuePicture,
+    /// Wait for another message; its answer schedules the topic again.
+    Blocked,
+    /// Nothing: the topic is as it should be, or cannot be changed on this connection.
+    Nothing,
 }
 
 impl RetainedState {
-    pub(super) fn verdict(&self, topic: &str, now: Instant) -> Action {
-        let Some(entry) = self.entries.get(topic) else { return Action::Settled };
-        if entry.flying.is_some() {
-            return Action::Waits;
+    pub(super) fn next_action(&self, topic: &str, now: Instant) -> Action {
+        let Some(entry) = self.entries.get(topic) else { return Action::Nothing };
+        if entry.in_flight.is_some() {
+            return Action::Blocked;
         }
-        let desired = entry.desired(self.leaving);
-        let is_elsewhere = matches!(desired, Target::Content(Content::External { .. }));
-        if !entry.row || is_elsewhere || entry.stands(&desired).is_some() {
-            return Action::Settled;
+        let target = entry.target(self.leaving);
+        let is_external = matches!(target, Target::Content(Content::External { .. }));
+        if !entry.recorded || is_external || entry.acceptance(&target).is_some() {
+            return Action::Nothing;
         }
         if let Some(later) = not_before(entry.not_before, now) {
             return later;
         }
-        match (entry.group.0, &desired) {
+        match (entry.group.0, &target) {
             (Kind::Discovery, Target::Nothing) => self.clear_discovery(entry),
-            (Kind::Discovery, _) => self.announce(entry, desired, now),
+            (Kind::Discovery, _) => self.announce(entry, target, now),
             (Kind::State, Target::Nothing) => self.clear_state(entry, now),
-            (Kind::State, _) => self.publish_state(entry, desired, now),
+            (Kind::State, _) => self.publish_state(entry, target, now),
         }
     }
 
@@ -63,45 +68,46 @@ impl RetainedState {
         topics.into_iter().flatten().filter_map(|topic| self.entries.get(topic))
     }
 
-    /// Entities that move are told first, then announced anew, then cleared at the old topic.
+    /// Clears a discovery topic. If its entity migrates, this takes three steps: the migration notice on the
+    /// old topic, the announcement on the new topic, and then clearing the old topic.
     fn clear_discovery(&self, entry: &Entry) -> Action {
         if self.leaving || !entry.migrates {
             return Action::Send(Target::Nothing);
         }
-        if !entry.told {
-            return Action::Send(Target::Moves);
+        if !entry.notice_answered {
+            return Action::Send(Target::MigrationNotice);
         }
-        let is_announced = |sibling: &Entry| sibling.stands(&sibling.desired(false)).is_some();
-        if self.siblings(entry).all(|sibling| sibling.wanted.is_none() || is_announced(sibling)) {
+        let is_answered = |sibling: &Entry| sibling.acceptance(&sibling.target(false)).is_some();
+        if self.siblings(entry).all(|sibling| sibling.wanted.is_none() || is_answered(sibling)) {
             Action::Send(Target::Nothing)
         } else {
-            Action::Waits
+            Action::Blocked
         }
     }
 
-    fn announce(&self, entry: &Entry, desired: Target, now: Instant) -> Action {
-        if self.siblings(entry).any(Entry::is_to_be_told) {
-            return Action::Waits;
+    fn announce(&self, entry: &Entry, target: Target, now: Instant) -> Action {
+        if self.siblings(entry).any(Entry::awaits_migration_notice) {
+            return Action::Blocked;
         }
-        not_before(entry.sent_at.map(|at| at + ANNOUNCE_AGAIN_AFTER), now).unwrap_or(Action::Send(desired))
+        not_before(entry.sent_at.map(|at| at + ANNOUNCE_AGAIN_AFTER), now).unwrap_or(Action::Send(target))
     }
 
     fn clear_state(&self, entry: &Entry, now: Instant) -> Action {
-        if self.discovery_is_open() {
-            return Action::NotBefore(now + LOOK_AGAIN);
+        if self.discovery_is_active() {
+            return Action::NotBefore(now + RECHECK_AFTER);
         }
         let unwanted_at = entry.unwanted_at.filter(|_| !self.leaving);
-        let last = unwanted_at.max(self.discovery_done_at);
-        not_before(last.map(|at| at + QUIET), now).unwrap_or(Action::Send(Target::Nothing))
+        let last = unwanted_at.max(self.discovery_answered_at);
+        not_before(last.map(|at| at + QUIET_PERIOD), now).unwrap_or(Action::Send(Target::Nothing))
     }
 
-    fn publish_state(&self, entry: &Entry, desired: Target, now: Instant) -> Action {
-        if desired.is_picture() && self.pictures >= MAX_PICTURES {
-            return Action::InLine;
+    fn publish_state(&self, entry: &Entry, target: Target, now: Instant) -> Action {
+        if target.is_picture() && self.pictures_in_flight >= MAX_PICTURES {
+            return Action::QueuePicture;
         }
-        let recent = self.groups.get(&entry.group).map(|members| &members.recent);
-        let oldest = recent.filter(|recent| recent.len() >= STATES_PER_SPAN).and_then(VecDeque::front);
-        not_before(oldest.map(|at| *at + SPAN), now).unwrap_or(Action::Send(desired))
+        let sent = self.groups.get(&entry.group).map(|members| &members.sent);
+        let oldest = sent.filter(|sent| sent.len() >= STATES_PER_INTERVAL).and_then(VecDeque::front);
+        not_before(oldest.map(|at| *at + PACE_INTERVAL), now).unwrap_or(Action::Send(target))
     }
 }
 

@@ -1,10 +1,11 @@
-//! What is to be looked at, and when.
+//! A queue of topics, ordered by the time at which each is due.
 
 use std::collections::{BTreeMap, HashMap};
 
 use tokio::time::Instant;
 
-/// Topics, each once, in the order of their times; at one time, in the order in which they were added.
+/// Topics that must be examined, each with its due time. A topic is queued at most once. Topics that are due
+/// at the same time come out in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct DueQueue {
     by_time: BTreeMap<(Instant, u64), String>,
@@ -13,9 +14,9 @@ pub(super) struct DueQueue {
 }
 
 impl DueQueue {
-    /// Has the topic looked at, at `at`, or before if that was planned.
+    /// Schedules the topic for `at`, unless it is already scheduled for an earlier time.
     pub(super) fn add(&mut self, topic: &str, at: Instant) {
-        if self.by_topic.get(topic).is_some_and(|(planned, _)| *planned <= at) {
+        if self.by_topic.get(topic).is_some_and(|(scheduled, _)| *scheduled <= at) {
             return;
         }
         self.remove(topic);
@@ -24,7 +25,7 @@ impl DueQueue {
         self.by_topic.insert(topic.to_owned(), (at, self.order));
     }
 
-    /// Takes the first topic that is due.
+    /// Removes and returns the first topic that is due.
     pub(super) fn pop(&mut self, now: Instant) -> Option<String> {
         let first = self.by_time.first_entry().filter(|first| first.key().0 <= now)?;
         let topic = first.remove();
@@ -32,14 +33,14 @@ impl DueQueue {
         Some(topic)
     }
 
-    /// When the first one is due.
+    /// Returns the earliest due time.
     pub(super) fn first(&self) -> Option<Instant> {
         self.by_time.first_key_value().map(|((at, _), _)| *at)
     }
 
     pub(super) fn remove(&mut self, topic: &str) {
-        if let Some(planned) = self.by_topic.remove(topic) {
-            self.by_time.remove(&planned);
+        if let Some(scheduled) = self.by_topic.remove(topic) {
+            self.by_time.remove(&scheduled);
         }
     }
 
@@ -56,15 +57,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_earliest_comes_first_and_each_once() {
+    fn topics_come_out_once_each_and_the_earliest_first() {
         let now = Instant::now();
-        let at = |seconds| now + Duration::from_secs(seconds);
-        let mut agenda = DueQueue::default();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut queue = DueQueue::default();
         for (topic, seconds) in [("late", 9), ("b", 1), ("a", 1), ("late", 2), ("b", 5)] {
-            agenda.add(topic, at(seconds));
+            queue.add(topic, after(seconds));
         }
-        assert_eq!((agenda.first(), agenda.pop(at(0))), (Some(at(1)), None));
-        let mut all = || std::iter::from_fn(|| agenda.pop(at(9))).collect::<Vec<_>>();
+        assert_eq!((queue.first(), queue.pop(after(0))), (Some(after(1)), None));
+        let mut all = || std::iter::from_fn(|| queue.pop(after(9))).collect::<Vec<_>>();
         assert_eq!(all(), ["b", "a", "late"]);
         assert_eq!(all(), [""; 0]);
     }

@@ -1,4 +1,4 @@
-//! One topic: what is to stand there, and what is known of what does.
+//! The state of one topic: what it should hold, and what the broker is known to retain.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use tokio::time::Instant;
 
 use crate::domain::retained::{Content, Kind};
 
-/// What even a broker that is left for another one keeps.
-const STAYS: Content = Content::External { stays: true };
+/// The only content that remains on a broker that the service leaves.
+const KEPT_ON_LEAVE: Content = Content::External { kept_on_leave: true };
 
-/// A group's name among all.
+/// Identifies a group.
 pub(super) type GroupKey = (Kind, Arc<str>);
 
-/// What the broker is asked to keep on a topic.
+/// A message that the broker should retain on a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// This.
+    /// This content.
     Content(Content),
-    /// The word that its entity moves to another topic.
-    Moves,
-    /// Nothing.
+    /// The notice to Home Assistant that the topic's entity migrates to another topic.
+    MigrationNotice,
+    /// No message: the topic is cleared.
     Nothing,
 }
 
@@ -32,37 +32,40 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) group: GroupKey,
-    /// `None`: nothing is to stand there any more.
+    /// The wanted content; `None` if the topic must be cleared.
     pub(super) wanted: Option<Content>,
-    /// Whether the entities are told to move before the topic is cleared.
+    /// Whether Home Assistant gets a migration notice before the topic is cleared.
     pub(super) migrates: bool,
-    /// Whether they were told so, or the broker refused to.
-    pub(super) told: bool,
-    /// Whether the table has the topic.
-    pub(super) row: bool,
-    /// What the broker is known to have since the link came up.
-    pub(super) standing: Option<Target>,
-    pub(super) flying: Option<Target>,
-    /// What the broker did not take; it is not offered again on this link.
+    /// Whether the broker has answered the migration notice. A refusal counts, because it must not block the
+    /// migration.
+    pub(super) notice_answered: bool,
+    /// Whether the table has a row for the topic.
+    pub(super) recorded: bool,
+    /// The last message that the broker acknowledged on this connection, if it is still known to be retained.
+    pub(super) published: Option<Target>,
+    /// The message that the broker has not answered yet.
+    pub(super) in_flight: Option<Target>,
+    /// The message that the broker refused. It is not sent again on this connection.
     pub(super) refused: Option<Target>,
+    /// When the last message was sent.
     pub(super) sent_at: Option<Instant>,
-    /// When it may be tried again, after a message of which it is not known whether it stands.
+    /// The earliest time of the next attempt, after a message without a clear answer.
     pub(super) not_before: Option<Instant>,
-    /// Since when nothing is to stand there.
+    /// When the topic stopped being wanted.
     pub(super) unwanted_at: Option<Instant>,
 }
 
 impl Entry {
-    /// A topic on which nothing is to stand.
+    /// Returns the entry of a topic that nobody wants yet.
     pub(super) fn new(group: GroupKey) -> Self {
         Self {
             group,
             wanted: None,
             migrates: false,
-            told: false,
-            row: false,
-            standing: None,
-            flying: None,
+            notice_answered: false,
+            recorded: false,
+            published: None,
+            in_flight: None,
             refused: None,
             sent_at: None,
             not_before: None,
@@ -70,39 +73,40 @@ impl Entry {
         }
     }
 
-    /// Forgets what was known of the broker.
+    /// Discards everything that depends on the connection and its broker.
     pub(super) fn link_down(&mut self) {
-        (self.told, self.row) = (false, false);
+        (self.notice_answered, self.recorded) = (false, false);
         (self.sent_at, self.not_before) = (None, None);
-        (self.standing, self.flying, self.refused) = (None, None, None);
+        (self.published, self.in_flight, self.refused) = (None, None, None);
     }
 
-    /// What is to stand there; `leaving`: at a broker that is left for another one.
-    pub(super) fn desired(&self, leaving: bool) -> Target {
+    /// Returns the message that the topic should hold. `leaving`: the service is leaving this broker.
+    pub(super) fn target(&self, leaving: bool) -> Target {
         match &self.wanted {
-            Some(content) if !leaving || *content == STAYS => Target::Content(content.clone()),
+            Some(content) if !leaving || *content == KEPT_ON_LEAVE => Target::Content(content.clone()),
             _ => Target::Nothing,
         }
     }
 
-    /// How `desired` stands: `Some(true)`: it does; `Some(false)`: the broker refused it; `None`: not yet known.
-    pub(super) fn stands(&self, desired: &Target) -> Option<bool> {
-        if self.standing.as_ref() == Some(desired) {
+    /// Returns whether the broker accepted `target`: `Some(true)` if it is published, `Some(false)` if it was
+    /// refused, and `None` if that is not known yet.
+    pub(super) fn acceptance(&self, target: &Target) -> Option<bool> {
+        if self.published.as_ref() == Some(target) {
             Some(true)
-        } else if self.refused.as_ref() == Some(desired) {
+        } else if self.refused.as_ref() == Some(target) {
             Some(false)
         } else {
             None
         }
     }
 
-    /// Whether its entities are still to be told that they move.
-    pub(super) fn is_to_be_told(&self) -> bool {
-        self.wanted.is_none() && self.migrates && !self.told
+    /// Returns whether the migration notice has not been answered yet.
+    pub(super) fn awaits_migration_notice(&self) -> bool {
+        self.wanted.is_none() && self.migrates && !self.notice_answered
     }
 
-    /// Whether others publish there.
-    pub(super) fn is_elsewhere(&self) -> bool {
+    /// Returns whether another part of the service publishes on the topic.
+    pub(super) fn is_external(&self) -> bool {
         matches!(self.wanted, Some(Content::External { .. }))
     }
 }

@@ -1,11 +1,33 @@
-//! What stands at the broker, what is to stand there, and what has to be sent next so that the two become one. Pure.
+//! The state machine behind the `RetainedActor`. It compares what each topic should hold with what the broker
+//! is known to retain, and returns the messages that make both equal. Time is passed in; there is no I/O.
 //!
-//! Promises: a topic is sent only when the table has its row, so that it can be cleared later whatever happens; the newest
-//! content wins; of a group of states no more than [`STATES_PER_SPAN`](action::STATES_PER_SPAN) messages leave in
-//! [`SPAN`](action::SPAN); a device is not announced again within
-//! [`ANNOUNCE_AGAIN_AFTER`](action::ANNOUNCE_AGAIN_AFTER); entities that move to another topic are told first, then
-//! announced anew, then cleared at the old one; states are cleared only when discovery has been quiet for
-//! [`QUIET`](action::QUIET).
+//! # How it works
+//!
+//! Each topic has an [`Entry`](entry::Entry). Its *target* is the message that the topic should hold;
+//! *published* is the message that the broker last acknowledged. When they differ, or may differ, the topic
+//! is scheduled in the [`DueQueue`]. [`RetainedState::next_job`] takes the topics that are due and decides on
+//! an [`Action`] for each: send the target, wait until a time, wait for room for a picture (in the *picture
+//! queue*), or wait for another message. The caller sends the [`Job`]s and passes the broker's answers to
+//! [`RetainedState::answered`].
+//!
+//! Topics form groups: the states of one camera, or the discovery of one device. A group also lists its
+//! [`PreviousTopic`]s, where the same entities may have been announced before. Topics with
+//! [`Content::External`] are published by another part of the service; here they are only cleared.
+//!
+//! The database has a table with one row for each topic that may hold a message of this service. A wanted
+//! topic without a row is *unrecorded*: its row is written first. A row whose topic is not in any group is
+//! *orphaned*: it is cleared once every owner has reported what it wants.
+//!
+//! # What it guarantees
+//!
+//! - A message is sent only after its topic has a row, so the topic can be cleared later, even after a crash.
+//! - The newest content wins; content in between is skipped, not queued.
+//! - At most [`STATES_PER_INTERVAL`] states of a group leave in each
+//!   [`PACE_INTERVAL`](action::PACE_INTERVAL).
+//! - A device is not announced again within [`ANNOUNCE_AGAIN_AFTER`](action::ANNOUNCE_AGAIN_AFTER).
+//! - Entities migrate in order: the migration notice on the old topic, the announcement on the new one, then
+//!   clearing the old one.
+//! - States are cleared only after discovery has been quiet for [`QUIET_PERIOD`](action::QUIET_PERIOD).
 
 mod action;
 mod claims;
@@ -26,39 +48,41 @@ use tokio::time::Instant;
 
 pub use self::entry::Target;
 use self::{
-    action::{Action, MAX_PICTURES, STATES_PER_SPAN},
+    action::{Action, MAX_PICTURES, STATES_PER_INTERVAL},
     due_queue::DueQueue,
     entry::{Entry, GroupKey},
 };
 use crate::domain::retained::{Content, Group, Kind, Owner, PreviousTopic, Wanted};
 
-/// Messages on their way at a time: below what a connection takes, so that tests and the like find room.
-const MAX_FLYING: usize = 24;
+/// Maximum number of messages in flight. This is below the limit of a connection, which leaves room for test
+/// messages.
+const MAX_IN_FLIGHT: usize = 24;
 
-/// How often to look whether something else has made way.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How soon to check again whether discovery has finished.
+const RECHECK_AFTER: Duration = Duration::from_millis(50);
 
-/// When to try again what the broker has neither taken nor refused for good.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// How soon to send a message again that the broker neither accepted nor refused for good.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// One message to send.
+/// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// What for.
+    /// The purpose of the message.
     pub kind: Kind,
-    /// Where.
+    /// The topic.
     pub topic: String,
-    /// What.
-    pub mark: Target,
+    /// The message.
+    pub target: Target,
 }
 
+/// The members of a group.
 #[derive(Debug, Default)]
 struct Members {
     owner: Option<Owner>,
     topics: BTreeSet<String>,
-    former: Vec<PreviousTopic>,
-    /// When the newest states left.
-    recent: VecDeque<Instant>,
+    previous: Vec<PreviousTopic>,
+    /// When the latest states were sent, at most [`STATES_PER_INTERVAL`] of them.
+    sent: VecDeque<Instant>,
 }
 
 /// See the module's documentation.
@@ -66,61 +90,62 @@ struct Members {
 pub struct RetainedState {
     entries: HashMap<String, Entry>,
     groups: BTreeMap<GroupKey, Members>,
-    /// Who has said what is to stand.
-    heard: BTreeSet<Owner>,
+    /// Owners that have reported all of their groups.
+    reported: BTreeSet<Owner>,
+    /// Whether there is a connection and its broker's rows have been read.
     linked: bool,
-    /// The broker is left for good: everything is cleared.
+    /// Whether the service is leaving this broker and clears everything.
     leaving: bool,
-    /// Topics of the table that nobody has claimed yet.
+    /// Topics that have a row but belong to no group.
     orphaned: BTreeMap<String, Kind>,
-    /// Topics that need a row before anything can be sent there.
+    /// Topics that need a row before anything can be sent to them.
     unrecorded: BTreeSet<String>,
-    /// Topics that need their row no more.
+    /// Topics whose rows must be removed.
     cleared: BTreeSet<String>,
-    /// What has to be looked at, and when.
-    agenda: DueQueue,
-    /// Pictures that are to be looked at when another one has made room.
+    /// Topics to examine, and when.
+    due_queue: DueQueue,
+    /// Topics whose pictures wait until fewer pictures are in flight.
     picture_queue: DueQueue,
-    /// What has something to send or on its way, or may have.
-    open: BTreeSet<(Kind, String)>,
-    flying: usize,
-    pictures: usize,
-    /// When the broker answered the newest discovery message.
-    discovery_done_at: Option<Instant>,
+    /// Topics that have, or may have, a message to send or in flight.
+    active: BTreeSet<(Kind, String)>,
+    in_flight: usize,
+    pictures_in_flight: usize,
+    /// When the broker last answered a discovery message.
+    discovery_answered_at: Option<Instant>,
 }
 
 impl RetainedState {
-    /// A link came up, the first one or after a [`link_down`](Self::link_down); the table says that these topics may hold
-    /// something of ours.
+    /// Starts a connection, the first one or the next one after [`link_down`](Self::link_down). `rows` are
+    /// the topics of its broker that may hold a message of this service.
     pub fn link_up(&mut self, rows: Vec<(String, Kind)>, now: Instant) {
         self.linked = true;
         self.orphaned = rows.into_iter().collect();
         for topic in self.topics() {
-            let row = self.orphaned.remove(&topic).is_some();
+            let recorded = self.orphaned.remove(&topic).is_some();
             if let Some(entry) = self.entries.get_mut(&topic) {
-                entry.row = row;
+                entry.recorded = recorded;
             }
-            self.needs_row(&topic);
-            self.look_at(&topic, now);
+            self.request_row(&topic);
+            self.schedule(&topic, now);
         }
-        self.claim(now);
+        self.claim_orphaned(now);
     }
 
-    /// Whether a link is up, and the table is known.
+    /// Returns whether there is a connection and its broker's rows are known.
     pub fn is_linked(&self) -> bool {
         self.linked
     }
 
-    /// The link is gone, and with it what was known of the broker.
+    /// Ends the connection, and discards what was known about its broker.
     pub fn link_down(&mut self) {
         (self.linked, self.leaving) = (false, false);
         self.orphaned.clear();
         self.unrecorded.clear();
         self.cleared.clear();
-        self.agenda.clear();
+        self.due_queue.clear();
         self.picture_queue.clear();
-        self.open.clear();
-        (self.flying, self.pictures, self.discovery_done_at) = (0, 0, None);
+        self.active.clear();
+        (self.in_flight, self.pictures_in_flight, self.discovery_answered_at) = (0, 0, None);
         self.entries.retain(|_, entry| entry.wanted.is_some());
         self.entries.values_mut().for_each(Entry::link_down);
         let entries = &self.entries;
@@ -130,26 +155,28 @@ impl RetainedState {
         });
     }
 
-    /// All of them, by group: discovery first.
+    /// Returns all topics by group, discovery first.
     fn topics(&self) -> Vec<String> {
         self.groups.values().flat_map(|members| members.topics.iter().cloned()).collect()
     }
 
-    /// The broker is left for good: from now on nothing is to stand there. What is wanted is wanted of the next one.
+    /// Starts to clear everything on this broker, which the service leaves for another one. What owners want
+    /// from now on applies to the next broker.
     pub fn leave(&mut self, now: Instant) {
         self.leaving = true;
         self.unrecorded.clear();
         for topic in self.topics() {
-            self.look_at(&topic, now);
+            self.schedule(&topic, now);
         }
     }
 
-    /// Whether everything that was to be cleared is, apart from the rows that are still to be removed.
+    /// Returns whether the broker has answered every message that clears a topic. Rows may still have to be
+    /// removed.
     pub fn has_left(&self) -> bool {
-        self.linked && self.leaving && self.open.is_empty()
+        self.linked && self.leaving && self.active.is_empty()
     }
 
-    /// From now on this is to stand, and of this owner nothing else.
+    /// Replaces all groups of an owner; its other groups are cleared.
     pub fn put_all(&mut self, owner: Owner, groups: Vec<Group>, now: Instant) {
         let kept: BTreeSet<GroupKey> =
             groups.iter().map(|group| (group.kind, Arc::clone(&group.name))).collect();
@@ -163,19 +190,19 @@ impl RetainedState {
             self.put(owner, group, now);
         }
         for (kind, name) in gone {
-            self.put(owner, Group { kind, name, wanted: Vec::new(), former: Vec::new() }, now);
+            self.put(owner, Group { kind, name, wanted: Vec::new(), previous: Vec::new() }, now);
         }
-        self.heard.insert(owner);
-        self.claim(now);
+        self.reported.insert(owner);
+        self.claim_orphaned(now);
     }
 
-    /// From now on this is to stand of one group.
+    /// Replaces one group; its other topics are cleared.
     pub fn put(&mut self, owner: Owner, group: Group, now: Instant) {
-        let Group { kind, name, wanted, former } = group;
+        let Group { kind, name, wanted, previous } = group;
         let key = (kind, name);
         let members = self.groups.entry(key.clone()).or_default();
         members.owner = Some(owner);
-        members.former = former;
+        members.previous = previous;
         let unwanted: Vec<String> = members
             .topics
             .iter()
@@ -188,121 +215,127 @@ impl RetainedState {
         for topic in unwanted {
             self.unwant(&key, &topic, now);
         }
-        self.claim_former(&key, now);
+        self.claim_previous(&key, now);
         self.drop_if_empty(&key);
     }
 
-    /// Sends everything of this kind again, whether the broker has it or not; answers which topics that are, by group.
-    pub fn again(&mut self, kind: Kind, now: Instant) -> BTreeMap<Arc<str>, Vec<String>> {
+    /// Schedules all wanted messages of a kind to be sent again, whether or not the broker has them. Returns
+    /// their topics by group.
+    pub fn republish(&mut self, kind: Kind, now: Instant) -> BTreeMap<Arc<str>, Vec<String>> {
         let mut groups: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
         for (topic, entry) in &mut self.entries {
             if entry.group.0 == kind && entry.wanted.is_some() {
-                (entry.standing, entry.refused) = (None, None);
+                (entry.published, entry.refused) = (None, None);
                 groups.entry(Arc::clone(&entry.group.1)).or_default().push(topic.clone());
             }
         }
         for topic in groups.values().flatten() {
-            self.look_at(topic, now);
+            self.schedule(topic, now);
         }
         groups
     }
 
-    /// Whether the topic is one of ours.
-    pub fn knows(&self, topic: &str) -> bool {
+    /// Returns whether the topic is a member of a group.
+    pub fn contains(&self, topic: &str) -> bool {
         self.entries.contains_key(topic)
     }
 
-    /// How a topic stands: `Some(true)`: as it is wanted; `Some(false)`: the broker refused it; `None`: not yet known.
-    pub fn stands(&self, topic: &str) -> Option<bool> {
+    /// Returns whether the broker accepted the topic's target: `Some(true)` if it is published, `Some(false)`
+    /// if it was refused, and `None` if that is not known yet.
+    pub fn acceptance(&self, topic: &str) -> Option<bool> {
         let Some(entry) = self.entries.get(topic) else { return Some(true) };
-        entry.stands(&entry.desired(self.leaving))
+        entry.acceptance(&entry.target(self.leaving))
     }
 
-    /// What to send now, if anything.
-    pub fn next(&mut self, now: Instant) -> Option<Job> {
-        while self.linked && self.flying < MAX_FLYING {
-            if self.pictures < MAX_PICTURES
+    /// Returns the next message that can be sent now.
+    pub fn next_job(&mut self, now: Instant) -> Option<Job> {
+        while self.linked && self.in_flight < MAX_IN_FLIGHT {
+            if self.pictures_in_flight < MAX_PICTURES
                 && let Some(picture) = self.picture_queue.pop(now)
             {
-                self.agenda.add(&picture, now);
+                self.due_queue.add(&picture, now);
             }
-            let topic = self.agenda.pop(now)?;
-            match self.verdict(&topic, now) {
-                Action::Send(mark) => return Some(self.send(topic, mark, now)),
-                Action::NotBefore(at) => self.agenda.add(&topic, at),
-                Action::InLine => self.picture_queue.add(&topic, now),
-                Action::Waits => {}
-                Action::Settled => self.close(&topic),
+            let topic = self.due_queue.pop(now)?;
+            match self.next_action(&topic, now) {
+                Action::Send(target) => return Some(self.start_job(topic, target, now)),
+                Action::NotBefore(at) => self.due_queue.add(&topic, at),
+                Action::QueuePicture => self.picture_queue.add(&topic, now),
+                Action::Blocked => {}
+                Action::Nothing => self.deactivate(&topic),
             }
         }
         None
     }
 
-    /// When something is due that is not due now.
-    pub fn due(&self) -> Option<Instant> {
-        self.agenda.first().filter(|_| self.linked && self.flying < MAX_FLYING)
+    /// Returns when [`next_job`](Self::next_job) must be called again, if no other call comes before that.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due_queue.first().filter(|_| self.linked && self.in_flight < MAX_IN_FLIGHT)
     }
 
-    fn send(&mut self, topic: String, mark: Target, now: Instant) -> Job {
-        self.flying += 1;
-        self.pictures += usize::from(mark.is_picture());
-        let entry = self.entries.get_mut(&topic).expect("there is a verdict on it");
-        (entry.flying, entry.sent_at) = (Some(mark.clone()), Some(now));
+    fn start_job(&mut self, topic: String, target: Target, now: Instant) -> Job {
+        self.in_flight += 1;
+        self.pictures_in_flight += usize::from(target.is_picture());
+        let entry = self.entries.get_mut(&topic).expect("only an existing entry has something to send");
+        (entry.in_flight, entry.sent_at) = (Some(target.clone()), Some(now));
         let kind = entry.group.0;
         if kind == Kind::State
             && let Some(members) = self.groups.get_mut(&entry.group)
         {
-            members.recent.push_back(now);
-            if members.recent.len() > STATES_PER_SPAN {
-                members.recent.pop_front();
+            members.sent.push_back(now);
+            if members.sent.len() > STATES_PER_INTERVAL {
+                members.sent.pop_front();
             }
         }
-        Job { kind, topic, mark }
+        Job { kind, topic, target }
     }
 
-    /// The broker's answer to a job: whether it has taken it; `None`: that is not known, or it is to be tried again.
-    pub fn answered(&mut self, job: &Job, taken: Option<bool>, now: Instant) {
-        let Job { topic, mark, .. } = job;
-        let Some(entry) = self.entries.get_mut(topic).filter(|entry| entry.flying.is_some()) else { return };
-        entry.flying = None;
-        match taken {
-            Some(true) => entry.standing = Some(mark.clone()),
-            Some(false) => entry.refused = Some(mark.clone()),
-            None => entry.standing = None,
+    /// Records the broker's answer to a job: whether it accepted the message. `None` means that this is not
+    /// known, or that the message must be sent again.
+    pub fn answered(&mut self, job: &Job, accepted: Option<bool>, now: Instant) {
+        let Job { topic, target, .. } = job;
+        let Some(entry) = self.entries.get_mut(topic).filter(|entry| entry.in_flight.is_some()) else {
+            return;
+        };
+        entry.in_flight = None;
+        match accepted {
+            Some(true) => entry.published = Some(target.clone()),
+            Some(false) => entry.refused = Some(target.clone()),
+            None => entry.published = None,
         }
-        entry.told |= *mark == Target::Moves && taken.is_some();
+        entry.notice_answered |= *target == Target::MigrationNotice && accepted.is_some();
         let group = entry.group.clone();
-        self.flying -= 1;
-        self.pictures -= usize::from(mark.is_picture());
-        entry.not_before = taken.is_none().then_some(now + TRY_AGAIN_AFTER);
-        self.look_at(topic, now);
-        if taken == Some(true) && *mark == Target::Nothing {
-            self.is_cleared(topic);
+        self.in_flight -= 1;
+        self.pictures_in_flight -= usize::from(target.is_picture());
+        entry.not_before = accepted.is_none().then_some(now + RETRY_AFTER);
+        self.schedule(topic, now);
+        if accepted == Some(true) && *target == Target::Nothing {
+            self.topic_cleared(topic);
         }
         if group.0 == Kind::Discovery {
-            self.discovery_done_at = Some(now);
-            // What it held up in its group may go on.
+            self.discovery_answered_at = Some(now);
+            // Other topics of the group may have waited for this answer.
             let topics = self.groups.get(&group).map(|members| members.topics.clone()).unwrap_or_default();
             for topic in topics {
-                self.look_at(&topic, now);
+                self.schedule(&topic, now);
             }
         }
     }
 
-    /// The broker has nothing there any more.
-    fn is_cleared(&mut self, topic: &str) {
+    /// Notes that the broker no longer retains a message on the topic.
+    fn topic_cleared(&mut self, topic: &str) {
         let Some(entry) = self.entries.get_mut(topic) else { return };
-        if self.leaving && entry.is_elsewhere() {
-            // Others may publish there while we leave: it is looked after when the broker is used again.
+        if self.leaving && entry.is_external() {
+            // Its publisher may still write to it before the connection ends. The row stays, so that the
+            // topic is cleared when this broker is used again.
             return;
         }
-        entry.row = false;
-        let is_over = entry.wanted.is_none();
+        entry.recorded = false;
+        let is_unwanted = entry.wanted.is_none();
         self.cleared.insert(topic.to_owned());
-        if is_over {
+        if is_unwanted {
             self.remove(topic);
         } else {
-            self.needs_row(topic);
+            self.request_row(topic);
         }
     }
 
@@ -310,64 +343,65 @@ impl RetainedState {
         let entry = self.adopt(topic, key);
         let unchanged = entry.wanted.as_ref() == Some(&content);
         (entry.wanted, entry.unwanted_at) = (Some(content), None);
-        (entry.migrates, entry.told) = (false, false);
+        (entry.migrates, entry.notice_answered) = (false, false);
         if !unchanged {
             entry.refused = None;
-            self.look_at(topic, now);
+            self.schedule(topic, now);
         }
-        self.needs_row(topic);
+        self.request_row(topic);
     }
 
     fn unwant(&mut self, key: &GroupKey, topic: &str, now: Instant) {
         let migrates = self.groups.get(key).is_some_and(|members| {
-            members.former.iter().any(|former| former.migrates && former.topic == topic)
+            members.previous.iter().any(|previous| previous.migrates && previous.topic == topic)
         });
         let Some(entry) = self.entries.get_mut(topic) else { return };
         entry.migrates = migrates;
         if entry.wanted.take().is_some() {
-            (entry.told, entry.unwanted_at) = (false, Some(now));
-            // That it was cleared before tells nothing: others may have published since, and the row is to go.
-            entry.standing.take_if(|standing| *standing == Target::Nothing);
+            (entry.notice_answered, entry.unwanted_at) = (false, Some(now));
+            // An earlier clearing proves nothing: another part of the service may have published since, and
+            // the row must be removed.
+            entry.published.take_if(|published| *published == Target::Nothing);
         }
-        if self.linked && (entry.row || entry.flying.is_some()) {
-            self.look_at(topic, now);
+        if self.linked && (entry.recorded || entry.in_flight.is_some()) {
+            self.schedule(topic, now);
         } else {
-            // The table has its row, if it ever had one on any broker.
+            // If the topic has a row for any broker, that row is enough to clear it later.
             self.remove(topic);
         }
     }
 
-    /// Has the topic looked at, at `at`, or before if that was planned.
-    fn look_at(&mut self, topic: &str, at: Instant) {
+    /// Schedules the topic to be examined at `at`, unless it is already scheduled for an earlier time.
+    fn schedule(&mut self, topic: &str, at: Instant) {
         if self.linked
             && let Some(entry) = self.entries.get(topic)
         {
-            self.open.insert((entry.group.0, topic.to_owned()));
-            self.agenda.add(topic, at);
+            self.active.insert((entry.group.0, topic.to_owned()));
+            self.due_queue.add(topic, at);
         }
     }
 
-    /// There is nothing to do for the topic.
-    fn close(&mut self, topic: &str) {
+    /// Notes that the topic has nothing to send.
+    fn deactivate(&mut self, topic: &str) {
         if let Some(entry) = self.entries.get(topic) {
-            self.open.remove(&(entry.group.0, topic.to_owned()));
+            self.active.remove(&(entry.group.0, topic.to_owned()));
         }
     }
 
-    fn discovery_is_open(&self) -> bool {
-        self.open.first().is_some_and(|(kind, _)| *kind == Kind::Discovery)
+    fn discovery_is_active(&self) -> bool {
+        self.active.first().is_some_and(|(kind, _)| *kind == Kind::Discovery)
     }
 
     fn remove(&mut self, topic: &str) {
         let Some(entry) = self.entries.remove(topic) else { return };
-        self.agenda.remove(topic);
+        self.due_queue.remove(topic);
         self.picture_queue.remove(topic);
-        self.dismiss(topic, &entry.group);
+        self.detach(topic, &entry.group);
     }
 
-    /// The topic is not one of this group any more.
-    fn dismiss(&mut self, topic: &str, key: &GroupKey) {
-        self.open.remove(&(key.0, topic.to_owned()));
+    /// Removes the topic from the group.
+    fn detach(&mut self, topic: &str, key: &GroupKey) {
+        self.active.remove(&(key.0, topic.to_owned()));
         if let Some(members) = self.groups.get_mut(key) {
             members.topics.remove(topic);
         }

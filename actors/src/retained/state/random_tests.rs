@@ -1,12 +1,12 @@
-//! Whatever happens, in whatever order: the shelf's promises hold after each step, and in the end there stands what is to
-//! stand, and the table has it.
+//! Random sequences of steps: the guarantees of the state machine are checked after each step. In the end,
+//! each broker must retain exactly what is wanted, with a matching table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::{
-    action::{ANNOUNCE_AGAIN_AFTER, QUIET, SPAN},
+    action::{ANNOUNCE_AGAIN_AFTER, PACE_INTERVAL, QUIET_PERIOD},
     tests::bytes,
     *,
 };
@@ -15,14 +15,14 @@ use crate::domain::{ids::Seq, retained::OWNERS};
 const CAMERAS: usize = 3;
 const BROKERS: usize = 2;
 
-/// What others have at each broker, and what of it is nobody's business.
+/// A topic of an unrelated program, which must never be touched.
 const FOREIGN: &str = "foreign/config";
 
-/// What is wanted of one camera, or of its device.
+/// What is wanted for one camera, or for its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
+enum Form {
     Absent,
-    /// In the first form, or in the second one, with one content or another.
+    /// On the first or second set of topics, with this text as the content.
     Present {
         second: bool,
         text: u8,
@@ -30,37 +30,37 @@ enum Look {
 }
 
 #[derive(Debug, Clone)]
-enum Op {
-    Put(Kind, usize, Look),
-    PutAll(Owner, [Look; CAMERAS]),
-    /// The topic that one camera has at a time goes to another one.
-    Pass(usize),
+enum Step {
+    Put(Kind, usize, Form),
+    PutAll(Owner, [Form; CAMERAS]),
+    /// The topic that only one camera can have moves to this camera.
+    MoveShared(usize),
     LinkUp(usize),
-    /// What is on its way arrives, or does not.
+    /// Messages and rows in flight arrive, or are lost.
     LinkDown {
         arrives: bool,
     },
-    /// One of the messages on their way is answered; `None`: the answer is lost, and perhaps the message.
+    /// One message in flight is answered. `None`: the answer is lost, and perhaps the message too.
     Answer {
         which: usize,
-        taken: Option<bool>,
+        accepted: Option<bool>,
         arrives: bool,
     },
     AnswerAll,
-    /// The rows that are on their way are written, or not.
-    Rows(bool),
-    Time(u64),
+    /// The pending write of rows succeeds, or fails.
+    FinishRows(bool),
+    Wait(u64),
     Leave,
-    Again(Kind),
-    /// The service starts anew, and both owners speak before the link comes up, or one does not.
+    Republish(Kind),
+    /// The service restarts. Both owners report before the connection, or only the cameras do.
     Restart {
-        heard: bool,
+        both_report: bool,
     },
 }
 
-fn look() -> impl Strategy<Value = Look> {
-    let present = (any::<bool>(), 0..3u8).prop_map(|(second, text)| Look::Present { second, text });
-    prop_oneof![1 => Just(Look::Absent), 3 => present]
+fn form() -> impl Strategy<Value = Form> {
+    let present = (any::<bool>(), 0..3u8).prop_map(|(second, text)| Form::Present { second, text });
+    prop_oneof![1 => Just(Form::Absent), 3 => present]
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -71,77 +71,77 @@ fn owner() -> impl Strategy<Value = Owner> {
     prop_oneof![Just(Owner::Cameras), Just(Owner::Discovery)]
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    let taken = prop_oneof![4 => Just(Some(true)), 1 => Just(Some(false)), 1 => Just(None)];
-    let answer = (any::<usize>(), taken, any::<bool>());
+fn step() -> impl Strategy<Value = Step> {
+    let accepted = prop_oneof![4 => Just(Some(true)), 1 => Just(Some(false)), 1 => Just(None)];
+    let answer = (any::<usize>(), accepted, any::<bool>());
     prop_oneof![
-        6 => (kind(), 0..CAMERAS, look()).prop_map(|(kind, i, look)| Op::Put(kind, i, look)),
-        2 => (owner(), [look(), look(), look()]).prop_map(|(owner, looks)| Op::PutAll(owner, looks)),
-        1 => (0..CAMERAS).prop_map(Op::Pass),
-        3 => (0..BROKERS).prop_map(Op::LinkUp),
-        1 => any::<bool>().prop_map(|arrives| Op::LinkDown { arrives }),
-        8 => answer.prop_map(|(which, taken, arrives)| Op::Answer { which, taken, arrives }),
-        3 => Just(Op::AnswerAll),
-        8 => prop::bool::weighted(0.8).prop_map(Op::Rows),
-        6 => prop_oneof![0..100u64, 0..2000u64, 0..7000u64].prop_map(Op::Time),
-        1 => Just(Op::Leave),
-        1 => kind().prop_map(Op::Again),
-        1 => any::<bool>().prop_map(|heard| Op::Restart { heard }),
+        6 => (kind(), 0..CAMERAS, form()).prop_map(|(kind, i, form)| Step::Put(kind, i, form)),
+        2 => (owner(), [form(), form(), form()]).prop_map(|(owner, forms)| Step::PutAll(owner, forms)),
+        1 => (0..CAMERAS).prop_map(Step::MoveShared),
+        3 => (0..BROKERS).prop_map(Step::LinkUp),
+        1 => any::<bool>().prop_map(|arrives| Step::LinkDown { arrives }),
+        8 => answer.prop_map(|(which, accepted, arrives)| Step::Answer { which, accepted, arrives }),
+        3 => Just(Step::AnswerAll),
+        8 => prop::bool::weighted(0.8).prop_map(Step::FinishRows),
+        6 => prop_oneof![0..100u64, 0..2000u64, 0..7000u64].prop_map(Step::Wait),
+        1 => Just(Step::Leave),
+        1 => kind().prop_map(Step::Republish),
+        1 => any::<bool>().prop_map(|both_report| Step::Restart { both_report }),
     ]
 }
 
-/// One broker, and what the database says of it.
+/// A broker, and its rows in the database.
 #[derive(Debug, Default)]
 struct Broker {
-    stands: BTreeMap<String, Target>,
-    /// Topics on which we have put something that stands.
+    retained: BTreeMap<String, Target>,
+    /// Retained topics that this service has published.
     ours: BTreeSet<String>,
     rows: BTreeMap<String, Kind>,
 }
 
-/// Rows that are being removed and written.
+/// A pending write: rows to remove, and rows to add.
 type Batch = (Vec<String>, Vec<(String, Kind)>);
 
-struct World {
-    shelf: RetainedState,
+struct Simulation {
+    state: RetainedState,
     now: Instant,
-    looks: BTreeMap<(Kind, usize), Look>,
-    /// Which camera has the topic that one of them has.
+    forms: BTreeMap<(Kind, usize), Form>,
+    /// The camera that has the shared topic.
     shared: usize,
     brokers: [Broker; BROKERS],
     link: Option<usize>,
     leaving: bool,
     refused: bool,
-    flying: Vec<Job>,
+    in_flight: Vec<Job>,
     batch: Option<Batch>,
-    /// When states of a camera left.
+    /// When the states of each camera were sent.
     states: BTreeMap<String, Vec<Instant>>,
-    /// When a device was announced, and not cleared since.
+    /// When each device topic that has not been cleared since was announced.
     announced: BTreeMap<String, Instant>,
     discovery_answered: Option<Instant>,
 }
 
-impl World {
+impl Simulation {
     fn new() -> Self {
         let mut brokers: [Broker; BROKERS] = Default::default();
         for broker in &mut brokers {
             let legacy = (0..CAMERAS).map(legacy);
-            let others =
+            let foreign =
                 legacy.chain([FOREIGN.to_owned()]).map(|topic| (topic, Target::Content(bytes("other"))));
-            broker.stands.extend(others);
+            broker.retained.extend(foreign);
         }
-        let looks = [Kind::Discovery, Kind::State].into_iter();
-        let looks = looks.flat_map(|kind| (0..CAMERAS).map(move |i| ((kind, i), Look::Absent))).collect();
+        let forms = [Kind::Discovery, Kind::State].into_iter();
+        let forms = forms.flat_map(|kind| (0..CAMERAS).map(move |i| ((kind, i), Form::Absent))).collect();
         Self {
-            shelf: RetainedState::default(),
+            state: RetainedState::default(),
             now: Instant::now(),
-            looks,
+            forms,
             shared: 0,
             brokers,
             link: None,
             leaving: false,
             refused: false,
-            flying: Vec::new(),
+            in_flight: Vec::new(),
             batch: None,
             states: BTreeMap::new(),
             announced: BTreeMap::new(),
@@ -150,9 +150,9 @@ impl World {
     }
 
     fn group(&self, kind: Kind, i: usize) -> Group {
-        let look = self.looks[&(kind, i)];
-        let mut group = Group { kind, name: format!("{i}").into(), wanted: Vec::new(), former: Vec::new() };
-        let Look::Present { second, text } = look else { return group };
+        let form = self.forms[&(kind, i)];
+        let mut group = Group { kind, name: format!("{i}").into(), wanted: Vec::new(), previous: Vec::new() };
+        let Form::Present { second, text } = form else { return group };
         let wanted = |topic, content| Wanted { topic, content };
         let text = bytes(&text.to_string());
         if kind == Kind::State {
@@ -161,7 +161,7 @@ impl World {
             group.wanted.push(wanted(format!("s{i}/both"), text));
             let content = Content::Thumbnail { seq: Seq(7), version: u64::from(second) };
             group.wanted.push(wanted(format!("s{i}/picture"), content));
-            group.wanted.push(wanted(format!("e{i}/{name}"), Content::External { stays: false }));
+            group.wanted.push(wanted(format!("e{i}/{name}"), Content::External { kept_on_leave: false }));
             if self.shared == i {
                 group.wanted.push(wanted("shared".to_owned(), bytes(&i.to_string())));
             }
@@ -169,22 +169,22 @@ impl World {
             let forms = [vec![format!("d{i}/device")], vec![format!("d{i}/x"), format!("d{i}/y")]];
             let [ours, other] = if second { [&forms[1], &forms[0]] } else { [&forms[0], &forms[1]] };
             group.wanted = ours.iter().map(|topic| wanted(topic.clone(), text.clone())).collect();
-            let former = |topic, foreign| PreviousTopic { topic, migrates: true, foreign };
-            group.former = other.iter().map(|topic| former(topic.clone(), false)).collect();
-            group.former.push(former(legacy(i), true));
+            let previous = |topic, foreign| PreviousTopic { topic, migrates: true, foreign };
+            group.previous = other.iter().map(|topic| previous(topic.clone(), false)).collect();
+            group.previous.push(previous(legacy(i), true));
         }
         group
     }
 
     fn availability() -> Group {
-        let content = Content::External { stays: true };
+        let content = Content::External { kept_on_leave: true };
         let wanted = vec![Wanted { topic: "status".to_owned(), content }];
-        Group { kind: Kind::State, name: "/availability".into(), wanted, former: Vec::new() }
+        Group { kind: Kind::State, name: "/availability".into(), wanted, previous: Vec::new() }
     }
 
     fn put(&mut self, kind: Kind, i: usize) {
         let group = self.group(kind, i);
-        self.shelf.put(owner_of(kind), group, self.now);
+        self.state.put(owner_of(kind), group, self.now);
     }
 
     fn put_all(&mut self, owner: Owner) {
@@ -193,65 +193,65 @@ impl World {
         if owner == Owner::Cameras {
             groups.push(Self::availability());
         }
-        self.shelf.put_all(owner, groups, self.now);
+        self.state.put_all(owner, groups, self.now);
     }
 
-    /// A camera that is removed and comes back is another one: it has a pace of its own.
-    fn looks(&mut self, kind: Kind, i: usize, look: Look) {
-        self.looks.insert((kind, i), look);
-        if kind == Kind::State && look == Look::Absent {
+    /// A camera that is removed and comes back counts as a new one, with a rate limit that starts again.
+    fn set_form(&mut self, kind: Kind, i: usize, form: Form) {
+        self.forms.insert((kind, i), form);
+        if kind == Kind::State && form == Form::Absent {
             self.states.remove(&i.to_string());
         }
     }
 
-    fn happens(&mut self, op: &Op) {
-        match *op {
-            Op::Put(kind, i, look) => {
-                self.looks(kind, i, look);
+    fn perform(&mut self, step: &Step) {
+        match *step {
+            Step::Put(kind, i, form) => {
+                self.set_form(kind, i, form);
                 self.put(kind, i);
             }
-            Op::PutAll(owner, looks) => {
+            Step::PutAll(owner, forms) => {
                 let kind = if owner == Owner::Cameras { Kind::State } else { Kind::Discovery };
-                for (i, look) in looks.into_iter().enumerate() {
-                    self.looks(kind, i, look);
+                for (i, form) in forms.into_iter().enumerate() {
+                    self.set_form(kind, i, form);
                 }
                 self.put_all(owner);
             }
-            Op::Pass(to) => {
+            Step::MoveShared(to) => {
                 let from = std::mem::replace(&mut self.shared, to);
                 self.put(Kind::State, from);
                 self.put(Kind::State, to);
             }
-            Op::LinkUp(broker) => self.link_up(broker),
-            Op::LinkDown { arrives } => self.link_down(arrives),
-            Op::Answer { which, taken, arrives } if !self.flying.is_empty() => {
-                let job = self.flying.remove(which % self.flying.len());
-                self.answer(&job, taken, arrives);
+            Step::LinkUp(broker) => self.link_up(broker),
+            Step::LinkDown { arrives } => self.link_down(arrives),
+            Step::Answer { which, accepted, arrives } if !self.in_flight.is_empty() => {
+                let job = self.in_flight.remove(which % self.in_flight.len());
+                self.answer(&job, accepted, arrives);
             }
-            Op::AnswerAll => {
-                for job in std::mem::take(&mut self.flying) {
+            Step::AnswerAll => {
+                for job in std::mem::take(&mut self.in_flight) {
                     self.answer(&job, Some(true), true);
                 }
             }
-            Op::Rows(well) => self.rows(well),
-            Op::Time(milliseconds) => self.now += Duration::from_millis(milliseconds),
-            Op::Leave if self.link.is_some() => {
+            Step::FinishRows(succeeds) => self.finish_rows(succeeds),
+            Step::Wait(milliseconds) => self.now += Duration::from_millis(milliseconds),
+            Step::Leave if self.link.is_some() => {
                 self.leaving = true;
-                self.shelf.leave(self.now);
+                self.state.leave(self.now);
             }
-            Op::Again(kind) => {
-                self.shelf.again(kind, self.now);
+            Step::Republish(kind) => {
+                self.state.republish(kind, self.now);
             }
-            Op::Restart { heard } => {
+            Step::Restart { both_report } => {
                 self.link_down(true);
-                self.shelf = RetainedState::default();
+                self.state = RetainedState::default();
                 self.states.clear();
                 self.put_all(Owner::Cameras);
-                if heard {
+                if both_report {
                     self.put_all(Owner::Discovery);
                 }
             }
-            Op::Answer { .. } | Op::Leave => {}
+            Step::Answer { .. } | Step::Leave => {}
         }
         self.pump();
     }
@@ -260,14 +260,14 @@ impl World {
         self.link_down(true);
         (self.link, self.refused) = (Some(broker), false);
         let rows = self.brokers[broker].rows.clone().into_iter().collect();
-        self.shelf.link_up(rows, self.now);
+        self.state.link_up(rows, self.now);
     }
 
     fn link_down(&mut self, arrives: bool) {
         let Some(broker) = self.link else { return };
-        for job in std::mem::take(&mut self.flying) {
+        for job in std::mem::take(&mut self.in_flight) {
             if arrives {
-                self.stands(&job);
+                self.arrive(&job);
             }
         }
         if let Some(batch) = self.batch.take()
@@ -275,7 +275,7 @@ impl World {
         {
             self.brokers[broker].change(&batch);
         }
-        self.shelf.link_down();
+        self.state.link_down();
         (self.link, self.leaving, self.discovery_answered) = (None, false, None);
         self.announced.clear();
     }
@@ -284,137 +284,147 @@ impl World {
         &mut self.brokers[self.link.unwrap()]
     }
 
-    fn stands(&mut self, Job { topic, mark, .. }: &Job) {
+    fn arrive(&mut self, Job { topic, target, .. }: &Job) {
         let broker = self.broker();
-        if *mark == Target::Nothing {
-            broker.stands.remove(topic);
+        if *target == Target::Nothing {
+            broker.retained.remove(topic);
             broker.ours.remove(topic);
         } else {
-            broker.stands.insert(topic.clone(), mark.clone());
+            broker.retained.insert(topic.clone(), target.clone());
             broker.ours.insert(topic.clone());
         }
     }
 
-    fn answer(&mut self, job: &Job, taken: Option<bool>, arrives: bool) {
-        if taken == Some(true) || (taken.is_none() && arrives) {
-            self.stands(job);
+    fn answer(&mut self, job: &Job, accepted: Option<bool>, arrives: bool) {
+        if accepted == Some(true) || (accepted.is_none() && arrives) {
+            self.arrive(job);
         }
-        self.refused |= taken == Some(false);
-        if job.mark == Target::Nothing {
+        self.refused |= accepted == Some(false);
+        if job.target == Target::Nothing {
             self.announced.remove(&job.topic);
         }
         if job.topic.starts_with('d') || job.topic.starts_with("legacy") {
             self.discovery_answered = Some(self.now);
         }
-        self.shelf.answered(job, taken, self.now);
+        self.state.answered(job, accepted, self.now);
     }
 
-    fn rows(&mut self, well: bool) {
+    fn finish_rows(&mut self, succeeds: bool) {
         if let Some((cleared, unrecorded)) = self.batch.take() {
-            if well {
+            if succeeds {
                 self.broker().change(&(cleared, unrecorded.clone()));
-                self.shelf.rows_written(&unrecorded, self.now);
+                self.state.rows_written(&unrecorded, self.now);
             } else {
-                self.shelf.rows_failed(cleared, unrecorded);
+                self.state.rows_failed(cleared, unrecorded);
             }
         }
     }
 
     fn pump(&mut self) {
         if self.link.is_some() && self.batch.is_none() {
-            let batch = (self.shelf.take_cleared(), self.shelf.take_rowless());
+            let batch = (self.state.take_cleared(), self.state.take_unrecorded());
             if batch != Batch::default() {
                 self.batch = Some(batch);
             }
         }
-        while let Some(job) = self.shelf.next(self.now) {
+        while let Some(job) = self.state.next_job(self.now) {
             self.check(&job);
-            self.flying.push(job);
+            self.in_flight.push(job);
         }
-        assert!(self.flying.len() <= MAX_FLYING);
-        assert!(self.flying.iter().filter(|job| job.mark.is_picture()).count() <= MAX_PICTURES);
-        assert!(self.shelf.due().is_none_or(|due| due > self.now), "it is due, and is not sent");
+        assert!(self.in_flight.len() <= MAX_IN_FLIGHT);
+        assert!(self.in_flight.iter().filter(|job| job.target.is_picture()).count() <= MAX_PICTURES);
+        assert!(self.state.next_due().is_none_or(|due| due > self.now), "a job is due but was not returned");
         for broker in &self.brokers {
             for topic in &broker.ours {
-                assert!(broker.rows.contains_key(topic), "{topic} stands and has no row");
+                assert!(broker.rows.contains_key(topic), "{topic} is retained but has no row");
             }
-            assert!(broker.stands.contains_key(FOREIGN));
+            assert!(broker.retained.contains_key(FOREIGN));
         }
     }
 
-    /// Whether a message may be sent now.
-    fn check(&mut self, Job { topic, mark, .. }: &Job) {
+    /// Asserts that this message may be sent now.
+    fn check(&mut self, Job { topic, target, .. }: &Job) {
         let now = self.now;
-        assert!(self.flying.iter().all(|job| job.topic != *topic), "{topic}: one at a time");
+        assert!(self.in_flight.iter().all(|job| job.topic != *topic), "{topic} has two messages in flight");
         assert_ne!(topic, FOREIGN);
         let removed = self.batch.as_ref().is_some_and(|(cleared, _)| cleared.contains(topic));
         assert!(self.broker().rows.contains_key(topic) && !removed, "{topic} has no row");
-        let content = match mark {
-            Target::Content(Content::External { .. }) => panic!("others publish on {topic}"),
+        let content = match target {
+            Target::Content(Content::External { .. }) => panic!("external content is sent to {topic}"),
             Target::Content(_) => true,
-            Target::Moves | Target::Nothing => false,
+            Target::MigrationNotice | Target::Nothing => false,
         };
-        assert!(!(content && self.leaving), "{topic}: nothing new at a broker that is left");
+        assert!(!(content && self.leaving), "{topic} is published on a broker that is left");
         let (first, rest) = topic.split_at(1);
         let is_state = matches!(first, "s" | "e");
         if is_state && content && topic != "shared" {
             let camera = rest.split('/').next().unwrap().to_owned();
             let times = self.states.entry(camera).or_default();
             times.push(now);
-            let recent = times.iter().filter(|at| **at + SPAN > now).count();
-            assert!(recent <= STATES_PER_SPAN, "{recent} states of a camera at once");
+            let recent = times.iter().filter(|at| **at + PACE_INTERVAL > now).count();
+            assert!(recent <= STATES_PER_INTERVAL, "{recent} states of a camera in one interval");
         }
-        if is_state && *mark == Target::Nothing {
-            let discovers = |job: &Job| job.topic.starts_with('d') || job.topic.starts_with("legacy");
-            assert!(!self.flying.iter().any(discovers), "discovery goes first");
-            assert!(self.discovery_answered.is_none_or(|at| at + QUIET <= now), "too early after discovery");
+        if is_state && *target == Target::Nothing {
+            let is_discovery = |job: &Job| job.topic.starts_with('d') || job.topic.starts_with("legacy");
+            assert!(
+                !self.in_flight.iter().any(is_discovery),
+                "a state is cleared while discovery is in flight"
+            );
+            assert!(
+                self.discovery_answered.is_none_or(|at| at + QUIET_PERIOD <= now),
+                "a state is cleared too soon after discovery"
+            );
         }
         if !is_state && content {
             let before = self.announced.insert(topic.clone(), now);
-            assert!(before.is_none_or(|at| at + ANNOUNCE_AGAIN_AFTER <= now), "{topic} again at once");
-            self.check_told(topic);
+            assert!(
+                before.is_none_or(|at| at + ANNOUNCE_AGAIN_AFTER <= now),
+                "{topic} is announced again too soon"
+            );
+            self.check_migration(topic);
         }
     }
 
-    /// Where a device is announced that was announced elsewhere, that one was told, unless the broker refused to.
-    fn check_told(&mut self, topic: &str) {
+    /// Asserts that the previous topics of an announced device hold a migration notice or nothing, unless the
+    /// broker refused a message.
+    fn check_migration(&mut self, topic: &str) {
         let i = topic[1..2].parse().unwrap();
-        let former = self.group(Kind::Discovery, i).former;
+        let previous = self.group(Kind::Discovery, i).previous;
         let refused = self.refused;
         let broker = self.broker();
-        for PreviousTopic { topic: old, .. } in former {
-            let stands = broker.stands.get(&old);
-            let is_told = matches!(stands, None | Some(Target::Moves));
-            assert!(is_told || refused, "{topic} is announced before {old} is told: {stands:?}");
+        for PreviousTopic { topic: old, .. } in previous {
+            let found = broker.retained.get(&old);
+            let is_notified = matches!(found, None | Some(Target::MigrationNotice));
+            assert!(is_notified || refused, "{topic} is announced before the notice on {old}: {found:?}");
         }
     }
 
-    /// Lets everything come to rest, with all going well.
+    /// Performs all remaining work, without any failure.
     fn settle(&mut self) {
         for _ in 0..10_000 {
             self.pump();
             if self.batch.is_some() {
-                self.rows(true);
-            } else if !self.flying.is_empty() {
-                let job = self.flying.remove(0);
+                self.finish_rows(true);
+            } else if !self.in_flight.is_empty() {
+                let job = self.in_flight.remove(0);
                 self.answer(&job, Some(true), true);
-            } else if let Some(due) = self.shelf.due() {
+            } else if let Some(due) = self.state.next_due() {
                 self.now = due;
             } else {
                 return;
             }
         }
-        panic!("it does not come to rest: {:#?}", self.shelf);
+        panic!("work remains after 10,000 steps: {:#?}", self.state);
     }
 
-    /// In the end: at this broker there stands what is to stand, and the table has it.
-    fn assert_in_step(&mut self, broker: usize) {
-        // What was refused is offered on the next link.
+    /// Asserts that this broker finally retains exactly what is wanted, with a matching table.
+    fn assert_converges(&mut self, broker: usize) {
+        // Refused messages are sent again on the next connection.
         if self.link != Some(broker) || self.refused || self.leaving {
             self.link_up(broker);
         }
         for owner in [Owner::Cameras, Owner::Discovery] {
-            if self.shelf.heard.len() < OWNERS {
+            if self.state.reported.len() < OWNERS {
                 self.put_all(owner);
             }
         }
@@ -431,31 +441,31 @@ impl World {
         let expected: BTreeMap<_, _> = wanted.into_iter().filter_map(content).collect();
         let broker = &self.brokers[broker];
         let ours = |topic: &String| !topic.starts_with("legacy") && topic != FOREIGN;
-        let stands: BTreeMap<_, _> = broker
-            .stands
+        let retained: BTreeMap<_, _> = broker
+            .retained
             .iter()
             .filter(|(topic, _)| ours(topic))
             .map(|(a, b)| (a.clone(), b.clone()))
             .collect();
-        assert_eq!(stands, expected);
+        assert_eq!(retained, expected);
         assert_eq!(broker.rows.keys().cloned().collect::<BTreeSet<_>>(), rows);
         for i in 0..CAMERAS {
-            let is_there = broker.stands.contains_key(&legacy(i));
-            let is_announced = self.looks[&(Kind::Discovery, i)] != Look::Absent;
-            assert!(!(is_there && is_announced), "what another program left is replaced");
+            let is_retained = broker.retained.contains_key(&legacy(i));
+            let is_announced = self.forms[&(Kind::Discovery, i)] != Form::Absent;
+            assert!(!(is_retained && is_announced), "the topic of another program is not replaced");
         }
-        assert!(self.shelf.open.is_empty());
+        assert!(self.state.active.is_empty());
     }
 
-    /// A broker that is left keeps nothing of ours.
-    fn assert_leaves(&mut self) {
+    /// Asserts that a broker that is left retains no message of this service.
+    fn assert_leaves_cleanly(&mut self) {
         self.leaving = true;
-        self.shelf.leave(self.now);
+        self.state.leave(self.now);
         self.settle();
-        assert!(self.shelf.has_left());
+        assert!(self.state.has_left());
         assert!(self.broker().ours.is_empty());
-        let others = |topic: &String| topic.starts_with('e') || topic == "status";
-        assert!(self.broker().rows.keys().all(others), "{:?}", self.broker().rows);
+        let external = |topic: &String| topic.starts_with('e') || topic == "status";
+        assert!(self.broker().rows.keys().all(external), "{:?}", self.broker().rows);
     }
 }
 
@@ -477,18 +487,20 @@ fn legacy(i: usize) -> String {
 }
 
 proptest! {
-    // `PROPTEST_CASES=20000` for a thorough look.
+    // Set `PROPTEST_CASES=20000` for a thorough run.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_in_the_end_the_right_things_stand(ops in prop::collection::vec(op(), 1..120)) {
-        let mut world = World::new();
-        for op in &ops {
-            world.happens(op);
+    fn every_sequence_of_steps_ends_with_exactly_the_wanted_messages_retained(
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut simulation = Simulation::new();
+        for step in &steps {
+            simulation.perform(step);
         }
         for broker in [1, 0] {
-            world.assert_in_step(broker);
+            simulation.assert_converges(broker);
         }
-        world.assert_leaves();
+        simulation.assert_leaves_cleanly();
     }
 }

@@ -1,4 +1,5 @@
-//! The wall clock as the besieged processes see it: libfaketime puts it forward and back, for them alone.
+//! The wall clock of the system under test. libfaketime moves it forwards and backwards, for these processes
+//! only.
 
 use std::{
     fs,
@@ -11,20 +12,21 @@ use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// The setting of the siege, in seconds.
+/// The setting `late_after_seconds` of the soak test.
 pub const LATE_AFTER: i64 = 60;
 
-/// The longest that an event is under way between the moment when its topic was chosen and its arrival: the outage of a
-/// broker or of the network, and some.
+/// Maximum time between the choice of an event's topic and the event's arrival: an outage of a broker or of
+/// the network, plus a margin.
 const TRANSIT: Duration = Duration::from_secs(90);
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
-/// By how many seconds the clock is wrong, and since when.
+/// A change of the clock to an offset from the right time.
 #[derive(Clone, Copy, Debug)]
 struct Jump {
     at: Instant,
     seconds: i64,
-    /// Whether no event was under way then, nor until the besieged saw it: none that came later was sent before.
+    /// Whether no event was in transit from the jump until the processes noticed it. An event that arrives
+    /// after such a jump was also sent after it.
     at_rest: bool,
 }
 
@@ -39,15 +41,15 @@ pub struct Clock {
 
 impl Clock {
     pub fn new() -> Self {
-        let dir = TempDir::with_prefix("siege-clock-").expect("a temporary directory can be made");
-        #[expect(clippy::disallowed_methods, reason = "what the test's own clock says")]
+        let dir = TempDir::with_prefix("soak-clock-").expect("a temporary directory can be made");
+        #[expect(clippy::disallowed_methods, reason = "the test needs its own clock's time")]
         let start = (Instant::now(), Utc::now());
         let clock = Self { dir, library: library(), start, jumps: Mutex::default() };
         clock.set(0, false);
         clock
     }
 
-    /// From now on (a second or so, until they look again) the clock is wrong by so much.
+    /// Sets the clock to this offset. The processes notice within a second or so.
     pub fn set(&self, seconds: i64, at_rest: bool) {
         let new = self.dir.path().join("new");
         fs::write(&new, format!("{seconds:+}\n")).expect("the clock can be written");
@@ -55,7 +57,7 @@ impl Clock {
         self.jumps().push(Jump { at: Instant::now(), seconds, at_rest });
     }
 
-    /// The environment of a process that goes by this clock.
+    /// Returns the environment variables that make a process use this clock.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let Some(library) = &self.library else { return Vec::new() };
         vec![
@@ -68,11 +70,12 @@ impl Clock {
         ]
     }
 
-    /// The least and the most that the age of an event can have been, in seconds, when its topic was chosen: some time
-    /// before it arrived.
+    /// Returns the minimum and maximum age, in seconds, that an event can have had when its topic was chosen,
+    /// which is some time before it arrived.
     pub fn ages(&self, happened: DateTime<Utc>, arrived: Instant) -> (i64, i64) {
         let jumps = self.jumps();
-        // The one that was in force at the beginning of that time, and all later ones. Each may be in force a little late.
+        // The jump that was in effect at the beginning of that time and all later ones count, because each
+        // may have taken effect a little late.
         let begin = arrived.checked_sub(TRANSIT).unwrap_or(self.start.0);
         let in_force = |jump: &Jump| jump.at <= begin || (jump.at_rest && jump.at <= arrived);
         let first = jumps.iter().rposition(in_force).unwrap_or(0);
@@ -88,10 +91,10 @@ impl Clock {
         (least.expect("a clock is set") - 2, most.expect("a clock is set") + 2)
     }
 
-    /// A process that was killed leaves what libfaketime shared with its children.
-    pub fn tidy(pid: u32) {
+    /// Removes the shared memory that libfaketime leaves behind when its process is killed.
+    pub fn remove_shared_memory(pid: u32) {
         for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
-            // It is not there when the process ended by itself.
+            // The file does not exist if the process exited normally.
             let _ = fs::remove_file(Path::new("/dev/shm").join(name));
         }
     }
@@ -105,7 +108,7 @@ impl Clock {
     }
 }
 
-/// `/usr/lib/…`, by the machine's architecture.
+/// Finds libfaketime in `/usr/lib/<architecture>`.
 fn library() -> Option<PathBuf> {
     let found = fs::read_dir("/usr/lib")
         .ok()?
@@ -113,7 +116,7 @@ fn library() -> Option<PathBuf> {
         .map(|entry| entry.path().join(LIBRARY))
         .find(|file| file.is_file());
     if found.is_none() {
-        println!("no clock can jump: libfaketime is not installed");
+        println!("SKIPPED: libfaketime is not installed, so the clock cannot jump");
     }
     found
 }

@@ -1,4 +1,4 @@
-//! What the real program answers over REST, and how long it takes.
+//! Measurements of the real program: its start, its responses over REST, and the delivery of a backlog.
 
 use std::time::Duration;
 
@@ -7,15 +7,20 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::figures::{Row, median, number};
+use crate::{
+    figures::Row,
+    stats::{median, millis, number, rate},
+};
 
-const TIMES: usize = 9;
+const REQUESTS: usize = 9;
 const STARTS: usize = 3;
 const POLL: Duration = Duration::from_millis(5);
-const PATIENCE: Duration = Duration::from_mins(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_mins(5);
+/// Time after which the memory that only the start needs has been returned.
+const STARTED_UP: Duration = Duration::from_secs(1);
 
-/// How long it takes from the start of the process until it lives, and how much memory it holds then.
-pub async fn start(service: &mut Service, row: &mut Row) {
+/// Measures the time from the start of the process until it is live, and its memory afterwards.
+pub async fn measure_start(service: &mut Service, row: &mut Row) {
     let mut times = Vec::new();
     for round in 0..STARTS {
         if round > 0 {
@@ -23,39 +28,38 @@ pub async fn start(service: &mut Service, row: &mut Row) {
         }
         let start = Instant::now();
         service.start().await;
-        times.push(start.elapsed());
+        times.push(millis(start.elapsed()));
     }
-    row.note_ms("start_ms", median(times));
-    // What belongs to the start alone is given back by then.
-    sleep(Duration::from_secs(1)).await;
-    row.note("idle_mib", mib(service));
+    row.record("start_ms", median(&times));
+    sleep(STARTED_UP).await;
+    row.record("idle_mib", mib(service));
 }
 
-/// How long a `GET` takes.
-pub async fn get(service: &Service, path: &str) -> Duration {
-    let mut times = Vec::with_capacity(TIMES);
-    for _ in 0..TIMES {
+/// Returns the median duration of a GET request, in milliseconds.
+async fn time_get(service: &Service, path: &str) -> f64 {
+    let mut times = Vec::with_capacity(REQUESTS);
+    for _ in 0..REQUESTS {
         let start = Instant::now();
-        let answer = service.request(Method::GET, path).send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{path}: {}", answer.status());
-        answer.bytes().await.expect("the whole answer");
-        times.push(start.elapsed());
+        let response = service.request(Method::GET, path).send().await.expect("a response");
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        response.bytes().await.expect("the whole response");
+        times.push(millis(start.elapsed()));
     }
-    median(times)
+    median(&times)
 }
 
-/// Pages of a log with so many settled events, and some that wait behind them. Every thousandth is dead; the second of the
-/// cameras has no dead one.
-pub async fn pages(service: &Service, size: usize, row: &mut Row) {
+/// Measures requests for pages of a log with `size` settled events, which are followed by pending ones. Every
+/// thousandth event is dead. `camera_1`, the second camera, has no dead events.
+pub async fn measure_pages(service: &Service, size: usize, row: &mut Row) {
     let events = |query: &str| format!("/api/v1/events?{query}");
     let middle = size / 2;
     let dead = service.get(&events(&format!("state=dead&limit=1&before={}", size / 2 + 1))).await.expect(200);
     if let Some(id) = dead["events"][0]["event_id"].as_str() {
-        // An old event that is to be sent again, behind all that were delivered since.
+        // An old event that will be sent again is pending although later events were delivered.
         let retry = format!("/api/v1/events/{id}/retry");
         let _ = service.post(&retry, &json!({})).await.expect(202);
     }
-    let asked = [
+    let queries = [
         ("first_ms", String::new()),
         ("middle_ms", format!("before={middle}")),
         ("end_ms", "before=60".to_owned()),
@@ -72,18 +76,19 @@ pub async fn pages(service: &Service, size: usize, row: &mut Row) {
         ("dead_camera_ms", "state=dead&camera_id=camera_0".to_owned()),
         ("dead_none_ms", "state=dead&camera_id=camera_1".to_owned()),
     ];
-    for (name, query) in asked {
-        row.note_ms(name, get(service, &events(&query)).await);
+    for (name, query) in queries {
+        row.record(name, time_get(service, &events(&query)).await);
     }
-    row.note_ms("status_ms", get(service, "/api/v1/integrations/mqtt/status").await);
-    row.note_ms("cameras_ms", get(service, "/api/v1/cameras").await);
+    row.record("status_ms", time_get(service, "/api/v1/integrations/mqtt/status").await);
+    row.record("cameras_ms", time_get(service, "/api/v1/cameras").await);
 }
 
-/// Connects it to a broker: how fast what waits goes out, and how long it takes until every device is announced.
-pub async fn drain(service: &Service, devices: usize, row: &mut Row) {
+/// Connects the service to a broker, and measures how fast pending events are sent and how long it takes
+/// until every device is announced.
+pub async fn measure_drain(service: &Service, devices: usize, row: &mut Row) {
     let broker = Mosquitto::start().await;
     let home = Subscriber::builder(broker.port()).filter("homeassistant/#").start().await;
-    let waiting = pending(&service.status().await);
+    let backlog = pending(&service.status().await);
     let settings = json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker.port() });
     let start = Instant::now();
     let _ = service.put_config(&settings).await.expect(200);
@@ -96,20 +101,20 @@ pub async fn drain(service: &Service, devices: usize, row: &mut Row) {
             announced = Some(start.elapsed());
         }
         assert!(
-            start.elapsed() < PATIENCE,
+            start.elapsed() < DRAIN_TIMEOUT,
             "{} of {devices} devices, {}",
             home.count(),
             service.status().await
         );
         sleep(POLL).await;
     }
-    row.note("drain_per_s", number(waiting) / drained.unwrap_or(PATIENCE).as_secs_f64());
-    row.note_ms("announced_ms", announced.unwrap_or(PATIENCE));
-    row.note("connected_mib", mib(service));
+    row.record("drain_per_s", rate(backlog, drained.unwrap_or(DRAIN_TIMEOUT)));
+    row.record("announced_ms", millis(announced.unwrap_or(DRAIN_TIMEOUT)));
+    row.record("connected_mib", mib(service));
 }
 
 fn pending(status: &Value) -> u64 {
-    status["outbox"]["pending"].as_u64().expect("the status tells what is pending")
+    status["outbox"]["pending"].as_u64().expect("the status has the number of pending events")
 }
 
 fn mib(service: &Service) -> f64 {

@@ -1,7 +1,7 @@
-//! A classifier with the service in its own process: the test binary, run once more.
+//! A classifier that embeds the service: the test binary, started a second time.
 //!
-//! It is told what to do on standard input (`rate 300`, `settings {…}`; its end: stop), and writes a line for each receipt
-//! to standard output: the event's number and its seq.
+//! It reads commands from standard input (`rate 300`, `settings {…}`) and stops at the end of the input. It
+//! writes a line for each receipt to standard output: the event's number and its seq.
 
 use std::{
     fs::{self, File},
@@ -20,31 +20,31 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{books::By, clock::Clock};
+use super::{clock::Clock, ledgers::Origin};
 
-const DIRECTORY: &str = "SIEGE_CLASSIFIER";
-const FIRST: &str = "SIEGE_FIRST_NUMBER";
-/// Numbers that one life of it may use.
-const NUMBERS: u64 = 100_000_000;
-const LOOK: Duration = Duration::from_millis(10);
-const AGAIN: Duration = Duration::from_millis(50);
-/// How many events may be without a receipt at once.
-const MOST_UNDER_WAY: usize = 400;
+const DIRECTORY: &str = "SOAK_CLASSIFIER_DIR";
+const FIRST_NUMBER: &str = "SOAK_FIRST_NUMBER";
+/// Range of event numbers that each run of the process may use.
+const NUMBERS_PER_RUN: u64 = 100_000_000;
+const POLL: Duration = Duration::from_millis(10);
+const RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Maximum number of events that wait for a receipt.
+const MAX_AWAITING: usize = 400;
 
 struct Classifier {
     publish: Recipient<PublishEvent>,
     next: u64,
     per_second: u32,
-    /// How many events are due, in thousandths.
+    /// Number of events that are due, in thousandths.
     due: u32,
-    under_way: usize,
+    awaiting_receipt: usize,
 }
 
 impl Actor for Classifier {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOK, Self::look);
+        ctx.run_interval(POLL, Self::send_due);
     }
 }
 
@@ -61,11 +61,11 @@ impl Handler<Rate> for Classifier {
 }
 
 impl Classifier {
-    fn look(&mut self, ctx: &mut Context<Self>) {
+    fn send_due(&mut self, ctx: &mut Context<Self>) {
         self.due = (self.due + self.per_second * 10).min(self.per_second.max(1) * 1000);
-        while self.due >= 1000 && self.under_way < MOST_UNDER_WAY {
+        while self.due >= 1000 && self.awaiting_receipt < MAX_AWAITING {
             self.due -= 1000;
-            self.under_way += 1;
+            self.awaiting_receipt += 1;
             self.next += 1;
             self.send(self.next, ctx);
         }
@@ -73,54 +73,55 @@ impl Classifier {
 
     fn send(&mut self, number: u64, ctx: &mut Context<Self>) {
         let sent = self.publish.send(PublishEvent::new(event(number))).into_actor(self);
-        ctx.spawn(sent.map(move |answer, actor, ctx| actor.answered(number, answer, ctx)));
+        ctx.spawn(sent.map(move |result, actor, ctx| actor.on_result(number, result, ctx)));
     }
 
-    fn answered(
+    fn on_result(
         &mut self,
         number: u64,
-        answer: Result<Result<Receipt, PublishError>, MailboxError>,
+        result: Result<Result<Receipt, PublishError>, MailboxError>,
         ctx: &mut Context<Self>,
     ) {
-        if let Ok(Ok(receipt)) = answer {
-            self.under_way -= 1;
+        if let Ok(Ok(receipt)) = result {
+            self.awaiting_receipt -= 1;
             println!("{number} {}", receipt.seq.0);
         } else {
-            ctx.run_later(AGAIN, move |actor, ctx| actor.send(number, ctx));
+            ctx.run_later(RETRY_DELAY, move |actor, ctx| actor.send(number, ctx));
         }
     }
 }
 
 fn event(number: u64) -> liveobject_actors::DetectionEvent {
     let input = EventInput {
-        event_id: Some(By::Actors.event_id(number)),
+        event_id: Some(Origin::Actors.event_id(number)),
         camera_id: format!("embedded-{}", number % 5),
         description: "Person at the door with a package".to_owned(),
         objects_detected: vec!["person".to_owned(), "package".to_owned()],
         confidence: 91,
         ..EventInput::default()
     };
-    input.validate().expect("a good event")
+    input.validate().expect("the event is valid")
 }
 
 #[actix::test]
-#[ignore = "the siege runs it in a process of its own"]
-async fn classifies_until_its_input_ends() {
+#[ignore = "the soak test runs it in its own process"]
+async fn classifier_process() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let first = std::env::var(FIRST).ok().and_then(|first| first.parse().ok()).expect("the first number");
+    let first = std::env::var(FIRST_NUMBER).ok().and_then(|number| number.parse().ok());
+    let first = first.expect("the parent process passes the first number");
     tracing_subscriber::fmt().json().with_max_level(tracing::Level::INFO).with_writer(std::io::stderr).init();
     let mut service = Service::start(ServiceOptions::in_dir(directory)).await.expect("the service starts");
     let handle = service.handle();
     let publish = handle.publish.clone();
-    let classifier = Classifier { publish, next: first, per_second: 0, due: 0, under_way: 0 }.start();
-    let mut orders = orders();
+    let classifier = Classifier { publish, next: first, per_second: 0, due: 0, awaiting_receipt: 0 }.start();
+    let mut commands = read_commands();
     loop {
-        let order = tokio::select! {
-            order = orders.recv() => order,
+        let command = tokio::select! {
+            command = commands.recv() => command,
             actor = service.crashed() => panic!("{actor} crashed"),
         };
-        let Some(order) = order else { break };
-        if let Some(settings) = order.strip_prefix("settings ") {
+        let Some(command) = command else { break };
+        if let Some(settings) = command.strip_prefix("settings ") {
             let settings: Value = serde_json::from_str(settings).expect("settings are JSON");
             while handle
                 .replace_settings
@@ -128,25 +129,25 @@ async fn classifies_until_its_input_ends() {
                 .await
                 .is_ok_and(|done| done.is_err())
             {
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
-        } else if let Some(rate) = order.strip_prefix("rate ") {
-            classifier.send(Rate(rate.parse().expect("a number"))).await.expect("the classifier lives");
+        } else if let Some(rate) = command.strip_prefix("rate ") {
+            classifier.send(Rate(rate.parse().expect("a number"))).await.expect("the classifier runs");
         }
     }
     service.stop().await;
 }
 
-fn orders() -> UnboundedReceiver<String> {
-    let (orders, inbox) = unbounded_channel();
+fn read_commands() -> UnboundedReceiver<String> {
+    let (sender, commands) = unbounded_channel();
     std::thread::spawn(move || {
-        // Nobody reads any more when the process ends.
-        std::io::stdin().lock().lines().map_while(Result::ok).all(|line| orders.send(line).is_ok())
+        // Sending fails when the process is stopping and the receiver is gone.
+        std::io::stdin().lock().lines().map_while(Result::ok).all(|line| sender.send(line).is_ok())
     });
-    inbox
+    commands
 }
 
-/// That process, from outside.
+/// The parent's handle to the classifier process.
 #[derive(Debug)]
 pub struct Embedded {
     data_dir: PathBuf,
@@ -154,63 +155,59 @@ pub struct Embedded {
     environment: Vec<(&'static str, String)>,
     settings: Value,
     per_second: u32,
-    lives: u64,
+    runs: u64,
+    /// Number of bytes of the output that were read.
     read: u64,
     running: Option<(Child, ChildStdin)>,
 }
 
 impl Embedded {
-    /// Without a data directory it has one of its own.
+    /// Creates a handle without starting the process. `None` uses a temporary data directory.
     pub fn new(data_dir: Option<PathBuf>, environment: Vec<(&'static str, String)>) -> Self {
-        let outputs = TempDir::with_prefix("siege-classifier-").expect("a temporary directory can be made");
+        let outputs = TempDir::with_prefix("soak-classifier-").expect("a temporary directory can be created");
         let data_dir = data_dir.unwrap_or_else(|| outputs.path().join("data"));
         let (settings, per_second) = (Value::Null, 0);
-        Self { data_dir, outputs, environment, settings, per_second, lives: 0, read: 0, running: None }
+        Self { data_dir, outputs, environment, settings, per_second, runs: 0, read: 0, running: None }
     }
 
     pub fn start(&mut self) {
-        assert!(self.running.is_none(), "the classifier runs already");
+        assert!(self.running.is_none(), "the classifier is already running");
         let append = |name: &str| {
             let file = File::options().create(true).append(true).open(self.outputs.path().join(name));
-            file.expect("a file for the output can be opened")
+            file.expect("the output file can be opened")
         };
         let mut child = Command::new(std::env::current_exe().expect("this binary has a path"))
-            .args([
-                "--exact",
-                "siege::classifier::classifies_until_its_input_ends",
-                "--ignored",
-                "--nocapture",
-            ])
+            .args(["--exact", "soak::classifier::classifier_process", "--ignored", "--nocapture"])
             .env(DIRECTORY, &self.data_dir)
-            .env(FIRST, (self.lives * NUMBERS).to_string())
+            .env(FIRST_NUMBER, (self.runs * NUMBERS_PER_RUN).to_string())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(append("stdout"))
             .stderr(append("stderr"))
             .spawn()
             .expect("the classifier can be started");
-        self.lives += 1;
-        let orders = child.stdin.take().expect("its input is ours");
-        self.running = Some((child, orders));
-        self.say();
+        self.runs += 1;
+        let stdin = child.stdin.take().expect("the input is a pipe");
+        self.running = Some((child, stdin));
+        self.send_commands();
     }
 
-    pub fn set(&mut self, settings: Value) {
+    pub fn set_settings(&mut self, settings: Value) {
         self.settings = settings;
-        self.say();
+        self.send_commands();
     }
 
-    pub fn rate(&mut self, per_second: u32) {
+    pub fn set_rate(&mut self, per_second: u32) {
         self.per_second = per_second;
-        self.say();
+        self.send_commands();
     }
 
-    /// Repeating what it knows does no harm.
-    fn say(&mut self) {
+    /// Sends both commands. Repeating one that did not change does no harm.
+    fn send_commands(&mut self) {
         let text = format!("settings {}\nrate {}\n", self.settings, self.per_second);
-        if let Some((_, orders)) = &mut self.running {
-            // It fails when the process has ended, which is seen elsewhere.
-            let _ = orders.write_all(text.as_bytes());
+        if let Some((_, stdin)) = &mut self.running {
+            // Writing fails if the process has ended, which `has_ended` reports.
+            let _ = stdin.write_all(text.as_bytes());
         }
     }
 
@@ -220,44 +217,44 @@ impl Embedded {
 
     pub fn kill9(&mut self) {
         if let Some((mut child, _)) = self.running.take() {
-            // Both fail only when it has ended already.
+            // Both fail only if the process has already ended.
             let _ = (child.kill(), child.wait());
-            Clock::tidy(child.id());
+            Clock::remove_shared_memory(child.id());
         }
     }
 
-    /// Ends it in good order; whether it did.
+    /// Stops the process gracefully. Returns whether it exited with success in time.
     pub async fn stop(&mut self) -> bool {
-        let Some((mut child, orders)) = self.running.take() else { return true };
-        drop(orders);
+        let Some((mut child, stdin)) = self.running.take() else { return true };
+        drop(stdin);
         for _ in 0..1500 {
-            if let Some(status) = child.try_wait().expect("it can be waited for") {
+            if let Some(status) = child.try_wait().expect("a child process can be waited for") {
                 return status.success();
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         let _ = (child.kill(), child.wait());
         false
     }
 
-    /// Whether it has ended by itself.
+    /// Returns whether the process exited although nothing stopped it.
     pub fn has_ended(&mut self) -> bool {
         self.running.as_mut().is_some_and(|(child, _)| child.try_wait().is_ok_and(|status| status.is_some()))
     }
 
-    /// The receipts since the last time: number and seq.
-    pub fn receipts(&mut self) -> Vec<(u64, u64)> {
+    /// Returns the receipts since the last call: number and seq.
+    pub fn new_receipts(&mut self) -> Vec<(u64, u64)> {
         let mut text = String::new();
-        let mut file = File::open(self.outputs.path().join("stdout")).expect("its output can be read");
-        file.seek(SeekFrom::Start(self.read)).expect("it can be read on");
-        file.read_to_string(&mut text).expect("it is text");
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        self.read += u64::try_from(whole).expect("small");
+        let mut file = File::open(self.outputs.path().join("stdout")).expect("the output can be read");
+        file.seek(SeekFrom::Start(self.read)).expect("a file can be read from any position");
+        file.read_to_string(&mut text).expect("the output is text");
+        let complete = text.rfind('\n').map_or(0, |end| end + 1);
+        self.read += u64::try_from(complete).expect("small");
         let receipt = |line: &str| {
             let (number, seq) = line.split_once(' ')?;
             Some((number.parse().ok()?, seq.parse().ok()?))
         };
-        text[..whole].lines().filter_map(receipt).collect()
+        text[..complete].lines().filter_map(receipt).collect()
     }
 
     pub fn log(&self) -> String {

@@ -1,10 +1,12 @@
-//! The bytes of every discovery message, in files under `golden`, and the rules that all messages follow.
+//! Compares every discovery message with the files under `golden`, and checks the rules of Home Assistant.
 //!
-//! Where a change is meant, `GOLDEN=write cargo nextest run golden` writes the files anew.
+//! After an intended change, update the files with `GOLDEN=write cargo nextest run golden`.
+
+mod schema;
 
 use std::{fmt::Write as _, path::Path};
 
-use super::{schema, *};
+use super::*;
 use crate::domain::{
     camera::{Camera, ImageType, Thumbnail},
     clock,
@@ -21,7 +23,7 @@ fn camera(id: &str) -> Camera {
     Camera::new(CameraId::parse(id).unwrap(), clock::from_micros(1_780_000_000_000_000))
 }
 
-/// A doorbell with everything that a camera can have.
+/// Returns a doorbell with all optional properties.
 fn doorbell() -> Camera {
     Camera {
         camera_name: "Front Door".to_owned(),
@@ -37,7 +39,7 @@ fn doorbell() -> Camera {
     }
 }
 
-/// A camera whose texts try to be something else.
+/// Returns a camera whose texts contain template and JSON syntax.
 fn hostile() -> Camera {
     Camera {
         camera_name: "\"{{ states }}\" 🦊 {% raw %}".to_owned(),
@@ -66,7 +68,7 @@ fn other_settings() -> MqttSettings {
     }
 }
 
-/// Compares with a file: for each message its topic, and its payload in lines.
+/// Compares the topic and the indented payload of each message with a file.
 fn golden(name: &str, device: &Device, settings: &MqttSettings) {
     let mut text = String::new();
     for device::Announcement { topic, payload } in device.announcements(settings) {
@@ -124,19 +126,19 @@ fn golden_the_service_with_other_settings() {
 }
 
 #[test]
-fn home_assistant_takes_every_message() {
-    let mut most = camera("most");
-    most.record_objects(&(0..40).map(|n| format!("{n}{}", "'".repeat(60))).collect::<Vec<_>>());
+fn home_assistant_accepts_every_message() {
+    let mut full = camera("most");
+    full.record_objects(&(0..40).map(|n| format!("{n}{}", "'".repeat(60))).collect::<Vec<_>>());
     for settings in [default_settings(), component_form(), other_settings()] {
         schema::check(&service_device(&settings, &about()), &settings);
-        for camera in [camera("yard"), doorbell(), hostile(), most.clone()] {
+        for camera in [camera("yard"), doorbell(), hostile(), full.clone()] {
             schema::check(&camera_device(&camera, &settings, &about()), &settings);
         }
     }
 }
 
 #[test]
-fn each_prefix_has_a_service_of_its_own() {
+fn each_topic_prefix_has_its_own_service_device() {
     let id = |prefix: &str| {
         let topic_prefix = TopicPrefix::parse(prefix).unwrap();
         service_device_id(&MqttSettings { topic_prefix, ..default_settings() })
@@ -147,8 +149,8 @@ fn each_prefix_has_a_service_of_its_own() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_from_elsewhere_is_not_told() {
-    for (url, told) in [
+fn an_address_that_other_machines_cannot_reach_is_omitted() {
+    for (url, is_announced) in [
         ("https://cameras.example.org/live", true),
         ("http://192.168.1.2:8080", true),
         ("http://127.0.0.1:8080", false),
@@ -159,12 +161,12 @@ fn a_link_that_leads_nowhere_from_elsewhere_is_not_told() {
         ("cameras.example.org", false),
     ] {
         let about = About { version: "1.2.3", public_url: url.to_owned() };
-        assert_eq!(about.configuration_url().is_some(), told, "{url}");
+        assert_eq!(about.configuration_url().is_some(), is_announced, "{url}");
     }
 }
 
 #[test]
-fn what_argusai_announced_is_known() {
+fn the_topics_of_argusai_are_known() {
     let settings = component_form();
     let legacy = legacy_topics(&settings.discovery_prefix, &CameraId::parse("front_door").unwrap());
     let topics: Vec<_> = legacy.iter().map(|legacy| (legacy.topic.as_str(), legacy.migrates)).collect();

@@ -1,7 +1,8 @@
-//! What Home Assistant accepts, as its documentation has it, and stricter: a key that it does not know is an error here.
+//! The messages that Home Assistant accepts according to its documentation. This check is stricter: an
+//! unknown key is an error.
 //!
-//! Source: <https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload> and the pages of the platforms
-//! `binary_sensor.mqtt`, `event.mqtt`, `image.mqtt` and `sensor.mqtt`; device and state classes:
+//! Source: <https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload> and the pages of the
+//! platforms `binary_sensor.mqtt`, `event.mqtt`, `image.mqtt` and `sensor.mqtt`; device and state classes:
 //! <https://developers.home-assistant.io/docs/core/entity/sensor/>.
 
 use std::collections::{BTreeMap, HashSet};
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::device::{Announcement, Device};
+use super::{Device, device::Announcement};
 use crate::domain::settings::MqttSettings;
 
 #[derive(Deserialize)]
@@ -60,7 +61,7 @@ enum EntityCategory {
     Diagnostic,
 }
 
-/// The keys that each platform has.
+/// The keys that all platforms share.
 #[derive(Deserialize)]
 struct Common {
     unique_id: String,
@@ -155,7 +156,7 @@ struct Absent {
     platform: String,
 }
 
-/// Panics where Home Assistant would refuse a message, pass over a part of it in silence, or warn.
+/// Panics if Home Assistant would refuse a message, silently ignore a part of it, or log a warning.
 pub fn check(device: &Device, settings: &MqttSettings) {
     let announcements = device.announcements(settings);
     assert!(!announcements.is_empty());
@@ -186,7 +187,10 @@ fn device_message(id: &str, message: Value, seen: &mut HashSet<String>) {
     assert_eq!(device.identifiers, [id]);
     assert!(!components.is_empty());
     for (key, component) in components {
-        assert!(is_word(&key), "a component whose key has a space is not removed with its device: {key}");
+        assert!(
+            is_word(&key),
+            "Home Assistant does not remove a component whose key contains a space: {key}"
+        );
         let Value::Object(mut keys) = component else { panic!("{key}") };
         if keys.len() == 1 {
             let absent: Absent = serde_json::from_value(Value::Object(keys)).unwrap();
@@ -237,7 +241,7 @@ fn check_component(
     assert!(is_object_id(object_id), "{object_id}");
     assert!(!common.name.is_empty() && !common.name.to_lowercase().starts_with(&device_name.to_lowercase()));
     assert!(common.icon.is_none_or(|icon| icon.starts_with("mdi:")));
-    // Without a mode, the latest message of any of them counts.
+    // Without a mode, the latest message on any of the topics counts.
     assert_eq!(common.availability.len() > 1, common.availability_mode.is_some());
     for availability in common.availability {
         assert_topic(&availability.topic);
@@ -251,7 +255,7 @@ fn check_component(
         "event" => check_event(&serde_json::from_value(own).unwrap()),
         "image" => check_image(&serde_json::from_value(own).unwrap()),
         "sensor" => check_sensor(&serde_json::from_value(own).unwrap()),
-        _ => panic!("no such platform: {platform}"),
+        _ => panic!("unknown platform: {platform}"),
     }
 }
 
@@ -264,7 +268,7 @@ fn check_binary_sensor(sensor: &BinarySensor) {
 
 fn check_event(event: &Event) {
     assert_topic(&event.state_topic);
-    assert!(event.state_topic.ends_with("/event"), "only what is live fires it");
+    assert!(event.state_topic.ends_with("/event"), "only live events may fire it");
     check_template(Some(&event.value_template));
     assert!(event.qos <= 2);
     assert!(!event.event_types.is_empty());
@@ -295,7 +299,7 @@ fn assert_topic(topic: &str) {
     assert!(!topic.is_empty() && !topic.contains(['+', '#', '\0']), "{topic}");
 }
 
-/// One expression, in which nothing but the two ends has a meaning to the template engine.
+/// Asserts that the template is one expression without any further delimiters inside.
 fn check_template(template: Option<&str>) {
     let Some(template) = template else { return };
     let inner = template.strip_prefix("{{ ").and_then(|rest| rest.strip_suffix(" }}"));
@@ -306,7 +310,7 @@ fn check_template(template: Option<&str>) {
 
 fn assert_no_null(value: &Value) {
     match value {
-        Value::Null => panic!("null is refused for most keys"),
+        Value::Null => panic!("Home Assistant refuses null for most keys"),
         Value::Array(items) => items.iter().for_each(assert_no_null),
         Value::Object(keys) => keys.values().for_each(assert_no_null),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

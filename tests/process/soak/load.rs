@@ -1,4 +1,4 @@
-//! Events over REST, one by one and in batches, at whatever rate is asked for.
+//! Events over REST, one by one and in batches, at a rate that can be changed at any time.
 
 use std::{
     sync::{
@@ -16,31 +16,32 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::books::{Books, By};
+use super::ledgers::{Ledgers, Origin};
 use crate::helpers::BATCH;
 
 const SINGLES: u64 = 24;
 const BATCHES: u64 = 4;
 const BATCH_EVENTS: u32 = 50;
 const TICK: Duration = Duration::from_millis(10);
-const AGAIN: Duration = Duration::from_millis(50);
-/// One sender in so many gives an event up when the first answer is not a receipt: nobody knows what became of it then.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
+/// One sender in this many gives up an event if the first response is not a receipt. Whether the event was
+/// accepted is then unknown.
 const IMPATIENT: u64 = 8;
-/// What may be due at once: a rate that was missed is made up for by so much.
-const MOST_DUE: usize = 2000;
+/// Maximum number of due events, and therefore the maximum burst that makes up for a missed rate.
+const MAX_DUE: usize = 2000;
 
-/// What the senders share.
+/// State that the senders share.
 #[derive(Debug)]
 struct Shared {
     api: Api,
-    books: Arc<Mutex<Books>>,
+    ledgers: Arc<Mutex<Ledgers>>,
     due: Semaphore,
     per_second: AtomicU32,
     next: AtomicU64,
     stopping: AtomicBool,
 }
 
-/// Senders at work.
+/// Running senders.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -48,15 +49,15 @@ pub struct Load {
     senders: JoinSet<()>,
 }
 
-pub fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
-    books.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn lock(ledgers: &Mutex<Ledgers>) -> MutexGuard<'_, Ledgers> {
+    ledgers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Load {
-    pub fn start(api: Api, books: Arc<Mutex<Books>>) -> Self {
+    pub fn start(api: Api, ledgers: Arc<Mutex<Ledgers>>) -> Self {
         let shared = Arc::new(Shared {
             api,
-            books,
+            ledgers,
             due: Semaphore::new(0),
             per_second: AtomicU32::new(0),
             next: AtomicU64::new(0),
@@ -70,11 +71,11 @@ impl Load {
         Self { shared, pacer, senders }
     }
 
-    pub fn rate(&self, per_second: u32) {
+    pub fn set_rate(&self, per_second: u32) {
         self.shared.per_second.store(per_second, Ordering::Relaxed);
     }
 
-    /// Sends nothing new, and waits for the receipts of what is under way.
+    /// Stops sending new events and waits for the receipts of those already sent.
     pub async fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.pacer.shutdown().await;
@@ -93,7 +94,7 @@ async fn pace(shared: Arc<Shared>) {
         let per_second = shared.per_second.load(Ordering::Relaxed);
         due += last.elapsed().as_secs_f64() * f64::from(per_second);
         last = Instant::now();
-        while due >= 1.0 && shared.due.available_permits() < MOST_DUE {
+        while due >= 1.0 && shared.due.available_permits() < MAX_DUE {
             shared.due.add_permits(1);
             due -= 1.0;
         }
@@ -104,7 +105,7 @@ async fn pace(shared: Arc<Shared>) {
 async fn send(shared: Arc<Shared>, sender: u64) {
     let is_patient = !sender.is_multiple_of(IMPATIENT);
     while !shared.stopping.load(Ordering::Relaxed) {
-        // Batches only when there is enough for one: they would keep the others waiting.
+        // A batch is sent only if enough events are due. Waiting for them would block the other senders.
         let count = if sender < SINGLES { 1 } else { BATCH_EVENTS };
         if sender >= SINGLES && shared.due.available_permits() < 100 {
             sleep(TICK).await;
@@ -114,71 +115,71 @@ async fn send(shared: Arc<Shared>, sender: u64) {
         permit.forget();
         let first = shared.next.fetch_add(count.into(), Ordering::Relaxed);
         if count == 1 {
-            one(&shared, first, is_patient).await;
+            send_one(&shared, first, is_patient).await;
         } else {
-            batch(&shared, first..first + u64::from(count), is_patient).await;
+            send_batch(&shared, first..first + u64::from(count), is_patient).await;
         }
     }
 }
 
-async fn one(shared: &Shared, number: u64, is_patient: bool) {
+async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
     let event = event(number);
     loop {
         let begin = Instant::now();
-        let answer = shared.api.try_post("/api/v1/events", &event).await;
-        match answer {
-            Ok(answer) if answer.status == 202 => {
-                let mut books = lock(&shared.books);
-                books.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
-                return enter(&mut books, number, &answer.body);
+        let response = shared.api.try_post("/api/v1/events", &event).await;
+        match response {
+            Ok(response) if response.status == 202 => {
+                let mut ledgers = lock(&shared.ledgers);
+                ledgers.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
+                return enter(&mut ledgers, number, &response.body);
             }
-            Ok(answer) => refused(shared, answer.status, &answer.body),
+            Ok(response) => refused(shared, response.status, &response.body),
             Err(_) => {}
         }
         if !is_patient {
             return;
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_DELAY).await;
     }
 }
 
-async fn batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool) {
+async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool) {
     let events: Vec<Value> = numbers.clone().map(event).collect();
     let events = Value::Array(events);
     loop {
         match shared.api.try_post(BATCH, &events).await {
-            Ok(answer) if answer.status == 202 => {
-                let receipts = answer.body["accepted"].as_array().expect("receipts");
-                let mut books = lock(&shared.books);
+            Ok(response) if response.status == 202 => {
+                let receipts = response.body["accepted"].as_array().expect("receipts");
+                let mut ledgers = lock(&shared.ledgers);
                 return numbers
                     .zip(receipts)
-                    .for_each(|(number, receipt)| enter(&mut books, number, receipt));
+                    .for_each(|(number, receipt)| enter(&mut ledgers, number, receipt));
             }
-            Ok(answer) => refused(shared, answer.status, &answer.body),
+            Ok(response) => refused(shared, response.status, &response.body),
             Err(_) => {}
         }
         if !is_patient {
             return;
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_DELAY).await;
     }
 }
 
-fn enter(books: &mut Books, number: u64, receipt: &Value) {
-    assert_eq!(receipt["event_id"], By::Rest.event_id(number), "a receipt for another event");
-    books.accepted(By::Rest, number, receipt["seq"].as_u64().expect("a seq"));
+fn enter(ledgers: &mut Ledgers, number: u64, receipt: &Value) {
+    assert_eq!(receipt["event_id"], Origin::Rest.event_id(number), "the receipt is for another event");
+    ledgers.accepted(Origin::Rest, number, receipt["seq"].as_u64().expect("a seq"));
 }
 
 fn refused(shared: &Shared, status: u16, body: &Value) {
-    assert!(status == 503 || status == 429, "a good event was answered {status}: {body}");
-    lock(&shared.books).refused += 1;
+    assert!(status == 503 || status == 429, "a valid event was refused with {status}: {body}");
+    lock(&shared.ledgers).refused += 1;
 }
 
 fn event(number: u64) -> Value {
     json!({
-        "event_id": By::Rest.event_id(number),
+        "event_id": Origin::Rest.event_id(number),
         "camera_id": format!("cam-{}", number % 20),
-        "description": "Person at the door with a package, seen for some seconds before it turned away and left",
+        "description": "Person at the door with a package, seen for some seconds before turning away",
         "objects_detected": ["person", "package"],
         "confidence": number % 101,
     })

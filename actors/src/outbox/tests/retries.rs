@@ -1,4 +1,4 @@
-//! Dead events that are sent again, or dismissed.
+//! Dead events that are retried or dismissed.
 
 use super::*;
 use crate::{
@@ -21,7 +21,7 @@ impl Fixture {
         self.answer(seqs.into_iter().map(|seq| (seq, refused.clone()))).await;
     }
 
-    /// Three events, of which the second is dead, and all of that is on disk.
+    /// Three events, all of them settled and noted. The second one is dead.
     async fn with_a_dead_event() -> Self {
         let mut it = Self::new().await;
         it.publish_many(1..=3).await;
@@ -29,7 +29,7 @@ impl Fixture {
         it.sent(3).await;
         it.refuse([2]).await;
         it.acknowledge([1, 3]).await;
-        it.noted(3).await;
+        it.wait_for_checkpoint(3).await;
         it
     }
 
@@ -53,7 +53,7 @@ impl Fixture {
 }
 
 #[actix::test]
-async fn a_dead_event_that_is_sent_again_is_delivered_in_the_end() {
+async fn a_retried_event_is_delivered_in_the_end() {
     let it = Fixture::with_a_dead_event().await;
     it.retry("e2").await;
     assert_eq!(it.delivery("e2").await.state, DeliveryState::Pending);
@@ -69,7 +69,7 @@ async fn a_dead_event_that_is_sent_again_is_delivered_in_the_end() {
     let status = it.status().await;
     assert_eq!((status.pending, status.dead, status.published), (0, 0, 3));
     let reason = crate::metrics::ReasonLabel { reason: "not_authorized" };
-    assert_eq!(it.metrics.events_dead.get_or_create(&reason).get(), 1, "deaths stay counted");
+    assert_eq!(it.metrics.events_dead.get_or_create(&reason).get(), 1, "the metric does not decrease");
     let mut it = it.reopen().await;
     assert_eq!(it.delivery("e2").await.state, DeliveryState::Delivered);
     it.link_up(100).await;
@@ -78,7 +78,7 @@ async fn a_dead_event_that_is_sent_again_is_delivered_in_the_end() {
 }
 
 #[actix::test]
-async fn invariant_2_what_is_to_be_sent_again_is_known_over_a_crash() {
+async fn invariant_2_retries_survive_a_crash() {
     let it = Fixture::with_a_dead_event().await;
     it.retry("e2").await;
     let mut it = it.reopen().await;
@@ -92,19 +92,20 @@ async fn invariant_2_what_is_to_be_sent_again_is_known_over_a_crash() {
     it.link_up(100).await;
     let mut again = it.sent_seqs(2).await;
     again.sort_unstable();
-    assert_eq!(again, [2, 4], "a lost link sends it once more");
+    assert_eq!(again, [2, 4], "it is sent again after a lost link");
     it.acknowledge([2, 4]).await;
     it.delivered("e2").await;
 }
 
 #[actix::test]
-async fn an_event_that_died_above_the_cursor_keeps_its_order() {
+async fn the_retry_of_an_event_above_the_cursor_keeps_the_order() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=4).await;
     it.link_up(100).await;
     it.sent(4).await;
     it.refuse([3]).await;
-    wait_until("the death is written", async || it.delivery("e3").await.state == DeliveryState::Dead).await;
+    wait_until("the dead event is written", async || it.delivery("e3").await.state == DeliveryState::Dead)
+        .await;
     it.link_down(None).await;
     it.retry("e3").await;
     assert_eq!(it.status().await.pending, 4);
@@ -116,13 +117,13 @@ async fn an_event_that_died_above_the_cursor_keeps_its_order() {
     assert_eq!(first_time, [1, 2, 4]);
     assert_eq!(sent.iter().filter(|seq| **seq == 3).count(), 1, "once: {sent:?}");
     it.acknowledge([1, 2, 3, 4]).await;
-    it.noted(4).await;
+    it.wait_for_checkpoint(4).await;
     it.delivered("e3").await;
     assert_eq!(it.status().await.pending, 0);
 }
 
 #[actix::test]
-async fn invariant_10_an_old_event_that_is_sent_again_goes_to_history() {
+async fn invariant_10_the_retry_of_an_old_event_goes_to_history() {
     let it = Fixture::with_a_dead_event().await;
     let aged =
         "UPDATE events SET received_at = received_at - 400000000, occurred_at = occurred_at - 400000000";
@@ -131,14 +132,14 @@ async fn invariant_10_an_old_event_that_is_sent_again_goes_to_history() {
     it.retry("e2").await;
     let sent = it.sent(1).await;
     assert_eq!(sent[0].topic, "liveobject/camera/door/history");
-    assert!(sent[0].expiry_seconds.is_some(), "the expiry counts from the decision");
+    assert!(sent[0].expiry_seconds.is_some(), "the expiry is counted from the decision");
     it.acknowledge([2]).await;
     it.delivered("e2").await;
     assert!(it.delivery("e2").await.late);
 }
 
 #[actix::test]
-async fn an_event_that_dies_again_is_dead_again_and_can_be_sent_once_more() {
+async fn an_event_that_dies_again_can_be_retried_again() {
     let it = Fixture::with_a_dead_event().await;
     for _ in 0..2 {
         it.retry("e2").await;
@@ -154,7 +155,7 @@ async fn an_event_that_dies_again_is_dead_again_and_can_be_sent_once_more() {
 }
 
 #[actix::test]
-async fn an_event_that_is_refused_for_now_is_sent_again_also_when_it_was_dead() {
+async fn a_deferred_retry_is_sent_again() {
     let it = Fixture::with_a_dead_event().await;
     it.retry("e2").await;
     it.sent(1).await;
@@ -166,7 +167,7 @@ async fn an_event_that_is_refused_for_now_is_sent_again_also_when_it_was_dead() 
 }
 
 #[actix::test]
-async fn a_dismissed_event_is_dead_and_neither_listed_nor_counted() {
+async fn a_dismissed_event_stays_dead_but_is_neither_listed_nor_counted() {
     let it = Fixture::with_a_dead_event().await;
     for _ in 0..2 {
         it.decide("e2", Decision::Dismiss).await.unwrap();
@@ -179,14 +180,14 @@ async fn a_dismissed_event_is_dead_and_neither_listed_nor_counted() {
     assert_eq!(it.status().await.dead, 0);
     it.link_up(100).await;
     it.retry("e2").await;
-    assert_eq!(it.sent_seqs(1).await, [2], "it may still be sent again");
+    assert_eq!(it.sent_seqs(1).await, [2], "it can still be retried");
     it.refuse([2]).await;
     wait_until("it is listed", async || it.listed(DeliveryState::Dead).await == [2]).await;
-    assert_eq!(it.status().await.dead, 1, "and is counted when it dies again");
+    assert_eq!(it.status().await.dead, 1, "it is counted again after it died again");
 }
 
 #[actix::test]
-async fn only_dead_events_are_decided_about() {
+async fn only_dead_events_can_be_retried_or_dismissed() {
     let it = Fixture::with_a_dead_event().await;
     it.publish(event("e4")).await.unwrap();
     for decision in [Decision::Retry, Decision::Dismiss] {
@@ -202,7 +203,7 @@ async fn only_dead_events_are_decided_about() {
 }
 
 #[actix::test]
-async fn what_waits_to_be_sent_again_is_not_swept() {
+async fn waiting_retries_are_not_swept() {
     let mut it = Fixture::with_a_dead_event().await;
     it.link_down(None).await;
     it.retry("e2").await;
@@ -216,18 +217,18 @@ async fn what_waits_to_be_sent_again_is_not_swept() {
     it.delivered("e2").await;
     let swept = it.store.sweep(later).await.unwrap();
     assert_eq!(swept.events, 1);
-    assert_eq!(it.store.retries_above(Seq(0)).await.unwrap(), [], "and nothing is left of it");
+    assert_eq!(it.store.retries_above(Seq(0)).await.unwrap(), [], "no row is left");
 }
 
 #[actix::test]
-async fn a_decision_whose_commit_failed_is_not_forgotten_if_it_was_written() {
+async fn a_decision_is_found_again_if_its_commit_failed_but_was_written() {
     let it = Fixture::with_a_dead_event().await;
-    // The commit that fails has written nothing, but nobody knows that: what is true is read again.
+    // The failed commit has written nothing, but the outbox cannot know that and reads the state again.
     let broken = "CREATE TRIGGER no BEFORE INSERT ON retries BEGIN SELECT RAISE(ABORT, 'no'); END";
     it.store.execute(broken).await.unwrap();
     assert!(matches!(it.decide("e2", Decision::Retry).await, Err(DecideError::Storage(_))));
-    let mended = "DROP TRIGGER no; DELETE FROM dead_events; INSERT INTO retries VALUES (2, 0, NULL, 0)";
-    it.store.execute(mended).await.unwrap();
+    let repaired = "DROP TRIGGER no; DELETE FROM dead_events; INSERT INTO retries VALUES (2, 0, NULL, 0)";
+    it.store.execute(repaired).await.unwrap();
     it.publish(event("e4")).await.unwrap();
     let mut sent = it.sent_seqs(2).await;
     sent.sort_unstable();

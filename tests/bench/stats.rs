@@ -1,8 +1,8 @@
-//! Medians, percentiles.
+//! Statistics that both benchmarks use.
 
 use std::time::Duration;
 
-/// The value below which that share of the values lies. `share` 0–1.
+/// Returns the quantile of the values, with `share` between 0 and 1, or NaN if there are no values.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -17,23 +17,22 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
-/// The middle value.
+/// Returns the median of the values, or NaN if there are none.
 pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// In milliseconds.
+/// Converts a duration to milliseconds.
 pub fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// So many in that time, a second.
-pub fn rate(count: usize, took: Duration) -> f64 {
+/// Returns how many per second these are.
+pub fn rate(count: impl TryInto<u32>, took: Duration) -> f64 {
     number(count) / took.as_secs_f64()
 }
 
-/// A count as a number to calculate with.
-#[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
-pub fn number(count: usize) -> f64 {
-    count as f64
+/// Converts a count to a floating-point number. All counts in the benchmarks are below 2³².
+pub fn number(count: impl TryInto<u32>) -> f64 {
+    count.try_into().map_or(f64::INFINITY, f64::from)
 }

@@ -1,0 +1,98 @@
+//! Publishing: sends the states of cameras to the `RetainedActor`, and changes to discovery.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{AsyncContext as _, Context};
+use tokio::time::Instant;
+
+use super::{CameraActor, state, tally::is_active};
+use crate::{
+    domain::{
+        clock::Timestamp,
+        ids::CameraId,
+        retained::{Content, Group, Kind, Owner, Wanted},
+    },
+    messages::{
+        discovery::CamerasChanged,
+        retained::{Retain, RetainAll},
+    },
+};
+
+/// Minimum time between two publications of changes by the events of one camera. The
+/// [`retained`](crate::retained) messages are rate-limited anyway; without this, each event would cause work
+/// under load.
+pub(super) const PUBLISH_EVERY: Duration = Duration::from_millis(200);
+
+impl CameraActor {
+    /// Returns the state of a camera. It is empty if the camera does not exist.
+    fn group(&mut self, id: &CameraId, now: Timestamp) -> Group {
+        let Some(known) = self.cameras.get_mut(id) else {
+            let name = Arc::from(id.as_str());
+            return Group { kind: Kind::State, name, wanted: Vec::new(), previous: Vec::new() };
+        };
+        let counts = known.tally.counts(self.calendar, now);
+        known.active = is_active(&known.camera, self.settings.activity_seconds, now);
+        state::group(&known.camera, counts, known.active, known.picture, &self.settings)
+    }
+
+    /// Publishes a change by an event: at once if the last one was at least [`PUBLISH_EVERY`] ago, otherwise
+    /// later, together with all changes until then.
+    pub(super) fn publish_soon(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let Some(known) = self.cameras.get_mut(id) else { return };
+        if known.published_at.is_none_or(|last| last + PUBLISH_EVERY <= now) {
+            known.published_at = Some(now);
+            self.publish(id);
+            return;
+        }
+        if self.unpublished.is_empty() {
+            ctx.run_later(PUBLISH_EVERY, Self::publish_waiting);
+        }
+        self.unpublished.insert(id.clone());
+    }
+
+    fn publish_waiting(&mut self, _: &mut Context<Self>) {
+        for id in std::mem::take(&mut self.unpublished) {
+            if let Some(known) = self.cameras.get_mut(&id) {
+                known.published_at = Some(Instant::now());
+                self.publish(&id);
+            }
+        }
+    }
+
+    /// Publishes the state of one camera.
+    pub(super) fn publish(&mut self, id: &CameraId) {
+        let group = self.group(id, (self.clock)());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one message for each changed camera, per commit, request or second"
+        )]
+        self.peers.retain.do_send(Retain { owner: Owner::Cameras, group });
+    }
+
+    /// Publishes the states of all cameras.
+    pub(super) fn publish_all(&mut self) {
+        let (now, ids) = ((self.clock)(), self.cameras.keys().cloned().collect::<Vec<_>>());
+        let mut groups: Vec<_> = ids.iter().map(|id| self.group(id, now)).collect();
+        // The connection publishes the availability. It is listed here so that an unused topic is cleared.
+        let (topic, content) =
+            (self.settings.availability_topic(), Content::External { kept_on_leave: true });
+        let availability = Wanted { topic, content };
+        let name = Arc::from("/availability");
+        groups.push(Group { kind: Kind::State, name, wanted: vec![availability], previous: Vec::new() });
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one message at the start, after each change of the settings and each day"
+        )]
+        self.peers.retain_all.do_send(RetainAll { owner: Owner::Cameras, groups });
+    }
+
+    /// Notifies discovery of changed or removed cameras.
+    pub(super) fn notify_discovery(&self, changes: CamerasChanged) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one message for each request or commit that changes a camera"
+        )]
+        self.peers.discovery.do_send(changes);
+    }
+}

@@ -1,0 +1,185 @@
+//! Pumping: sends what may be sent, reads ahead, and handles the outcomes.
+
+use std::time::Duration;
+
+use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use tokio::time::Instant;
+
+use super::{
+    OutboxActor,
+    delivery::{Deferral, NextBatch, Resumption},
+    read_ahead::{PAGE, PageRequest},
+};
+use crate::{
+    domain::{
+        clock,
+        delivery::{DeadReason, Outcome, Resent},
+        ids::{LinkId, Seq},
+    },
+    messages::{
+        connection::{Deliver, Outgoing},
+        link::LinkDown,
+    },
+};
+
+/// How long to wait before the log is read again after a failure.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How often to check whether everything in flight is acknowledged, so that a deferred event can be sent
+/// again.
+const RESUME_POLL: Duration = Duration::from_millis(100);
+
+impl OutboxActor {
+    /// Ends a link. Returns whether it was the current one.
+    pub(super) fn link_down(&mut self, link_down: LinkDown) -> bool {
+        let Some(lost) = self.delivery.link_down(link_down) else { return false };
+        if let Some((seq, topic)) = lost.blamed {
+            self.reporting.refused(DeadReason::RefusedRepeatedly.as_str());
+            self.died(seq, DeadReason::RefusedRepeatedly, topic);
+        }
+        true
+    }
+
+    /// Sends what may be sent, and reads ahead.
+    pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
+        if self.draining.is_some() || self.writer.has_too_many_notes() {
+            return;
+        }
+        let Some(link) = self.delivery.link().cloned() else { return };
+        let events = self.next_batch(ctx);
+        if !events.is_empty() {
+            #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
+            link.do_send(Deliver(events));
+        }
+        if let Some(request) = self.delivery.wanted_page(self.writer.last_seq()) {
+            self.read_page(request, ctx);
+        }
+        if let Some(wanted) = self.delivery.wanted_retries() {
+            self.read_retries(wanted, ctx);
+        }
+    }
+
+    fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
+        let NextBatch { events, expired, wait } =
+            self.delivery.next_batch(&self.settings, clock::now(), Instant::now());
+        for seq in expired {
+            self.died(seq, DeadReason::Expired, None);
+        }
+        if let Some(wait) = wait {
+            self.pump_later(wait, ctx);
+        }
+        self.note_progress(ctx);
+        events
+    }
+
+    fn pump_later(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        if self.pump_timer.is_none() {
+            self.pump_timer = Some(ctx.run_later(wait, |act, ctx| {
+                act.pump_timer = None;
+                act.pump(ctx);
+                act.report(ctx);
+            }));
+        }
+    }
+
+    fn read_page(&mut self, request: PageRequest, ctx: &mut Context<Self>) {
+        let store = self.store.clone();
+        let limit = u64::try_from(PAGE).unwrap_or(u64::MAX);
+        let read = async move { store.read_page(request.from, limit).await };
+        ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
+            Ok(rows) => {
+                act.delivery.page_read(request, Some(rows));
+                act.pump(ctx);
+                act.report(ctx);
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the event log could not be read; will retry in a second");
+                ctx.run_later(READ_AGAIN_AFTER, move |act, ctx| {
+                    act.delivery.page_read(request, None);
+                    act.pump(ctx);
+                });
+            }
+        }));
+    }
+
+    fn read_retries(&mut self, wanted: Vec<Seq>, ctx: &mut Context<Self>) {
+        let store = self.store.clone();
+        let seqs = wanted.clone();
+        let read = async move { store.read_retries(&seqs).await };
+        ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
+            Ok(read) => {
+                act.delivery.retries_read(wanted, read);
+                act.pump(ctx);
+                act.report(ctx);
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "events to be sent again could not be read; will retry in a second");
+                ctx.run_later(READ_AGAIN_AFTER, |act, ctx| {
+                    act.delivery.retries_failed();
+                    act.pump(ctx);
+                });
+            }
+        }));
+    }
+
+    /// Handles the outcome of one event.
+    pub(super) fn answered(&mut self, link: LinkId, seq: Seq, outcome: Outcome, ctx: &mut Context<Self>) {
+        match outcome {
+            Outcome::Delivered { unheard } => self.delivered(link, seq, unheard),
+            Outcome::Refused(reason) => {
+                if let Some(in_flight) = self.delivery.refused(link, seq) {
+                    self.reporting.refused(reason.as_str());
+                    self.died(seq, reason, Some(in_flight.topic));
+                }
+            }
+            Outcome::Deferred { reason, attempts } => {
+                if let Some(deferral) = self.delivery.deferred(link, seq, attempts) {
+                    self.reporting.refused(reason);
+                    self.deferred(seq, reason, deferral, ctx);
+                }
+            }
+        }
+    }
+
+    fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool) {
+        let Some(settled) = self.delivery.delivered(link, seq, Instant::now()) else { return };
+        if settled.again {
+            self.writer.queue.add_resent(Resent { seq, late: settled.note.late });
+        }
+        self.writer.count_delivered();
+        self.reporting.delivered(seq, settled.note, unheard, clock::now());
+    }
+
+    /// Records a dead event, which the delivery has settled: later ones are sent without it.
+    fn died(&mut self, seq: Seq, reason: DeadReason, topic: Option<String>) {
+        self.reporting.died(seq, reason, topic);
+        self.writer.add_dead(seq, reason, clock::now());
+    }
+
+    /// Resumes sending after a pause: the deferred event and those after it are then sent again, in order.
+    fn deferred(&mut self, seq: Seq, reason: &'static str, deferral: Deferral, ctx: &mut Context<Self>) {
+        let Deferral { wait, is_last } = deferral;
+        if is_last {
+            self.died(seq, DeadReason::RefusedRepeatedly, None);
+        } else {
+            tracing::warn!(seq = seq.0, reason, again_in_seconds = wait.as_secs(), "event refused for now");
+        }
+        if self.resume_timer.is_none() {
+            self.resume_timer = Some(ctx.run_later(wait, Self::resume));
+        }
+    }
+
+    fn resume(&mut self, ctx: &mut Context<Self>) {
+        self.resume_timer = None;
+        match self.delivery.resume() {
+            Resumption::Resumed => {
+                self.pump(ctx);
+                self.report(ctx);
+            }
+            Resumption::Waiting => self.resume_timer = Some(ctx.run_later(RESUME_POLL, Self::resume)),
+            Resumption::NotPaused => {}
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Writing: what waits for a commit, what is being committed, and what is on disk.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::commit_queue::{CommitQueue, InFlightCommit, MAX_QUEUED};
+use crate::{
+    domain::{
+        clock::Timestamp,
+        delivery::{DeadReason, SettledRange},
+        event_log::Position,
+        ids::Seq,
+    },
+    messages::outbox::PublishError,
+    store::{Batch, Committed, DeadEvent, StoreError, Unmerged},
+};
+
+/// How far a checkpoint may lag behind the acknowledgements. After a crash, at most this much is sent twice.
+pub const NOTE_WITHIN: Duration = Duration::from_millis(50);
+const NOTE_EVERY: usize = 500;
+
+/// While the database cannot store notes, this many are kept in memory; then delivery pauses.
+const MAX_NOTES: usize = 10_000;
+
+/// The state of the writing side of the log.
+///
+/// A *note* is anything in a commit that is not a new event or a decision: a checkpoint, a dead event, a
+/// delivered retry.
+#[derive(Debug)]
+pub struct Writer {
+    /// What waits for the next commit.
+    pub queue: CommitQueue,
+    /// Number of events in the running commit; `None` if no commit is running.
+    committing: Option<usize>,
+    /// The last seq that was assigned.
+    last_seq: Seq,
+    /// False after a commit with an unknown outcome.
+    last_seq_is_certain: bool,
+    /// The cursor, as it is on disk.
+    checkpoint: Seq,
+    /// While commits fail: how many events were refused for that reason. `None` while the database works.
+    refused_while_away: Option<u64>,
+    /// Number of settled events that are not in a checkpoint yet.
+    unnoted: usize,
+    /// Since when the oldest note has been waiting for a commit.
+    notes_wait_since: Option<Instant>,
+    unmerged: Unmerged,
+}
+
+/// What to do when a commit is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Start a commit.
+    Commit,
+    /// There is nothing to write, but the database failed last time: check whether it works again.
+    CheckDatabase,
+    /// Nothing: a commit is running, or there is nothing to write.
+    Nothing,
+}
+
+/// When to commit the waiting notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotesDue {
+    /// There are none.
+    Never,
+    /// Now.
+    Now,
+    /// After this time, unless new events are committed earlier.
+    After(Duration),
+}
+
+impl Writer {
+    /// Creates the state for a log that was recovered with this last seq and this cursor.
+    pub fn new(last_seq: Seq, cursor: Seq) -> Self {
+        Self {
+            queue: CommitQueue::default(),
+            committing: None,
+            last_seq,
+            last_seq_is_certain: true,
+            checkpoint: cursor,
+            refused_while_away: None,
+            unnoted: 0,
+            notes_wait_since: None,
+            unmerged: Unmerged::default(),
+        }
+    }
+
+    /// Returns the last seq that was assigned.
+    pub fn last_seq(&self) -> Seq {
+        self.last_seq
+    }
+
+    /// Returns the last seq that was assigned, or `None` if a failed commit may have assigned more.
+    pub fn certain_last_seq(&self) -> Option<Seq> {
+        self.last_seq_is_certain.then_some(self.last_seq)
+    }
+
+    /// Returns how far the log and its checkpoints go on disk.
+    pub fn position(&self) -> Position {
+        Position { seq: self.last_seq, noted: self.checkpoint }
+    }
+
+    /// Returns whether a commit is running.
+    pub fn is_committing(&self) -> bool {
+        self.committing.is_some()
+    }
+
+    /// Returns whether the last commit failed.
+    pub fn database_is_away(&self) -> bool {
+        self.refused_while_away.is_some()
+    }
+
+    /// Returns whether delivery must pause because too many notes are waiting.
+    pub fn has_too_many_notes(&self) -> bool {
+        self.queue.notes() > MAX_NOTES
+    }
+
+    /// Checks whether this many more events may be accepted, while `pending` events are in the log.
+    pub fn check_room(&self, events: usize, pending: u64, max_pending: u64) -> Result<(), PublishError> {
+        let queued = self.queue.events();
+        if queued > 0 && queued + events > MAX_QUEUED {
+            return Err(PublishError::Busy);
+        }
+        let waiting = self.committing.unwrap_or(0) + queued + events;
+        if pending + u64::try_from(waiting).unwrap_or(u64::MAX) > max_pending {
+            return Err(PublishError::Full { pending, max_pending });
+        }
+        Ok(())
+    }
+
+    /// Queues the ranges that the cursor has passed.
+    pub fn add_ranges(&mut self, ranges: Vec<SettledRange>) {
+        self.queue.add_ranges(ranges);
+    }
+
+    /// Queues a dead event.
+    pub fn add_dead(&mut self, seq: Seq, reason: DeadReason, at: Timestamp) {
+        self.unnoted += 1;
+        self.queue.add_dead(DeadEvent { seq, reason, at });
+    }
+
+    /// Counts a delivered event.
+    pub fn count_delivered(&mut self) {
+        self.unnoted += 1;
+    }
+
+    /// Decides whether to start a commit. After [`Start::Commit`] the caller must call [`Writer::take`].
+    pub fn start(&mut self) -> Start {
+        if self.committing.is_some() {
+            return Start::Nothing;
+        }
+        if self.queue.is_empty() {
+            return if self.database_is_away() { Start::CheckDatabase } else { Start::Nothing };
+        }
+        self.committing = Some(0);
+        Start::Commit
+    }
+
+    /// Takes the next commit from the queue. If there is none, no commit is running any more.
+    pub fn take(&mut self) -> Option<(Batch, InFlightCommit)> {
+        let commit = self.queue.take();
+        self.committing = commit.as_ref().map(|(batch, _)| batch.events.len());
+        if commit.is_some() {
+            self.unnoted = 0;
+            self.notes_wait_since = None;
+        }
+        commit
+    }
+
+    /// Records that the running commit succeeded.
+    pub fn succeeded(&mut self, committed: &Committed, commit: &InFlightCommit) {
+        self.committing = None;
+        self.database_works();
+        self.last_seq = committed.last_seq;
+        self.last_seq_is_certain = true;
+        self.unmerged.add(&committed.stored);
+        if let Some(range) = commit.ranges().last() {
+            self.checkpoint = self.checkpoint.max(range.up_to);
+        }
+    }
+
+    /// Records that the running commit failed. Its notes are queued again, and its requests are answered.
+    pub fn failed(&mut self, error: &StoreError, commit: InFlightCommit) {
+        self.committing = None;
+        self.last_seq_is_certain = false;
+        if !self.database_is_away() {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "the database is away: no events are accepted until it works again"
+            );
+        }
+        *self.refused_while_away.get_or_insert(0) += commit.events();
+        self.queue.failed(commit, error.fault());
+    }
+
+    /// Records that the database works, and logs it if it did not before.
+    pub fn database_works(&mut self) {
+        if let Some(refused) = self.refused_while_away.take() {
+            tracing::info!(
+                refused,
+                "the database works again; senders were asked to resend the refused events"
+            );
+        }
+    }
+
+    /// Returns when the waiting notes must be committed. Notes alone wait until they are worth a commit.
+    pub fn notes_due(&mut self, now: Instant) -> NotesDue {
+        if self.queue.notes() == 0 {
+            return NotesDue::Never;
+        }
+        self.notes_wait_since.get_or_insert(now);
+        if self.unnoted >= NOTE_EVERY && !self.database_is_away() {
+            NotesDue::Now
+        } else {
+            NotesDue::After(NOTE_WITHIN)
+        }
+    }
+
+    /// Returns how much longer the notes may wait when their timer fires, or `None` if they must be committed
+    /// now. They may wait longer if the notes for which the timer was set have been committed together with
+    /// events.
+    pub fn notes_may_wait(&self, now: Instant) -> Option<Duration> {
+        let since = self.notes_wait_since.filter(|_| !self.database_is_away())?;
+        NOTE_WITHIN.checked_sub(now.saturating_duration_since(since)).filter(|left| !left.is_zero())
+    }
+
+    /// Returns whether the write-ahead log should be merged now: enough was written, and no commit is
+    /// running.
+    pub fn is_merge_due(&mut self) -> bool {
+        self.committing.is_none() && self.unmerged.is_due()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        EventInput,
+        domain::{clock, event::DetectionEvent, store_fault::StoreFault},
+        outbox::commit_queue::Answer,
+    };
+
+    fn writer() -> Writer {
+        Writer::new(Seq(10), Seq(5))
+    }
+
+    fn events(count: usize) -> Vec<DetectionEvent> {
+        let input = EventInput { camera_id: "c".into(), description: "d".into(), ..EventInput::default() };
+        vec![input.validate().unwrap(); count]
+    }
+
+    fn range(up_to: i64) -> Vec<SettledRange> {
+        vec![SettledRange { up_to: Seq(up_to), late: false }]
+    }
+
+    fn committed(last_seq: i64) -> Committed {
+        Committed {
+            receipts: Vec::new(),
+            stored: Vec::new(),
+            last_seq: Seq(last_seq),
+            seen: Vec::new(),
+            unregistered: None,
+            decided: Vec::new(),
+            afterlife: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn notes_wait_for_events_to_be_committed_with_but_not_for_long() {
+        let mut writer = writer();
+        let start = Instant::now();
+        assert_eq!(writer.notes_due(start), NotesDue::Never);
+        assert_eq!(writer.notes_may_wait(start), None, "there are no notes");
+        writer.add_ranges(range(6));
+        assert_eq!(writer.notes_due(start), NotesDue::After(NOTE_WITHIN));
+        let left = |millis| writer.notes_may_wait(start + Duration::from_millis(millis));
+        assert_eq!(left(10), Some(Duration::from_millis(40)), "earlier notes were committed with an event");
+        assert_eq!(left(50), None);
+        assert_eq!(left(5000), None);
+    }
+
+    #[tokio::test]
+    async fn many_settled_events_are_noted_at_once() {
+        let mut writer = writer();
+        for _ in 0..NOTE_EVERY {
+            writer.count_delivered();
+        }
+        writer.add_ranges(range(6));
+        assert_eq!(writer.notes_due(Instant::now()), NotesDue::Now);
+        assert_eq!(writer.start(), Start::Commit);
+        writer.take().unwrap();
+        writer.add_ranges(range(7));
+        assert_eq!(writer.notes_due(Instant::now()), NotesDue::After(NOTE_WITHIN));
+    }
+
+    #[test]
+    fn one_commit_runs_at_a_time_and_moves_the_checkpoint() {
+        let mut writer = writer();
+        assert_eq!(writer.start(), Start::Nothing, "the queue is empty");
+        writer.add_ranges(range(8));
+        assert_eq!(writer.start(), Start::Commit);
+        assert_eq!(writer.start(), Start::Nothing, "a commit is running");
+        let (_, commit) = writer.take().unwrap();
+        assert!(writer.is_committing());
+        writer.succeeded(&committed(12), &commit);
+        assert!(!writer.is_committing());
+        assert_eq!(writer.position(), Position { seq: Seq(12), noted: Seq(8) });
+    }
+
+    #[test]
+    fn a_failed_commit_makes_the_last_seq_uncertain_until_one_succeeds() {
+        let mut writer = writer();
+        let (sender, mut receiver) = oneshot::channel();
+        writer.queue.add(events(3), Answer::Several(sender));
+        writer.add_ranges(range(8));
+        writer.start();
+        let (_, commit) = writer.take().unwrap();
+        writer.failed(&StoreError::timeout(), commit);
+        assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Storage(StoreFault::Locked)));
+        assert_eq!((writer.database_is_away(), writer.certain_last_seq()), (true, None));
+        assert_eq!(writer.start(), Start::Commit, "the notes are queued again");
+        let (batch, commit) = writer.take().unwrap();
+        assert_eq!((batch.events.len(), batch.ranges), (0, range(8)));
+        writer.succeeded(&committed(13), &commit);
+        assert_eq!((writer.database_is_away(), writer.certain_last_seq()), (false, Some(Seq(13))));
+    }
+
+    #[test]
+    fn an_idle_writer_checks_a_database_that_failed() {
+        let mut writer = writer();
+        writer.queue.add(events(1), Answer::Several(oneshot::channel().0));
+        writer.start();
+        let (_, commit) = writer.take().unwrap();
+        writer.failed(&StoreError::timeout(), commit);
+        assert_eq!(writer.start(), Start::CheckDatabase);
+        writer.database_works();
+        assert_eq!(writer.start(), Start::Nothing);
+    }
+
+    #[test]
+    fn room_counts_what_is_committed_queued_and_pending() {
+        let mut writer = writer();
+        writer.queue.add(events(3), Answer::Several(oneshot::channel().0));
+        writer.start();
+        writer.take().unwrap();
+        writer.queue.add(events(2), Answer::Several(oneshot::channel().0));
+        assert_eq!(writer.check_room(5, 10, 20), Ok(()));
+        let full = PublishError::Full { pending: 10, max_pending: 20 };
+        assert_eq!(writer.check_room(6, 10, 20), Err(full));
+        assert_eq!(writer.check_room(MAX_QUEUED, 0, u64::MAX), Err(PublishError::Busy));
+    }
+
+    #[test]
+    fn too_many_notes_pause_delivery() {
+        let mut writer = writer();
+        for seq in 0..=i64::try_from(MAX_NOTES).unwrap() {
+            assert!(!writer.has_too_many_notes());
+            writer.add_dead(Seq(seq), DeadReason::Expired, clock::from_micros(0));
+        }
+        assert!(writer.has_too_many_notes());
+    }
+}

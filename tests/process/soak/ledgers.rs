@@ -1,0 +1,366 @@
+//! The ledgers of the soak test: every event of both processes, on both brokers, in a few dozen bytes each.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use liveobject_test_support::{Disorder, Ledger, Message, PacketKind, TappedPacket, Wire};
+use serde::Deserialize;
+
+use super::clock::{Clock, LATE_AFTER};
+
+pub const BROKERS: usize = 2;
+
+/// The process that accepted an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The service, over REST.
+    Rest,
+    /// The actors inside the classifier.
+    Actors,
+}
+
+impl Origin {
+    pub const ALL: [Self; 2] = [Self::Rest, Self::Actors];
+
+    /// Returns `r17` or `a17`, so that a message shows its origin.
+    pub fn event_id(self, number: u64) -> String {
+        match self {
+            Self::Rest => format!("r{number}"),
+            Self::Actors => format!("a{number}"),
+        }
+    }
+
+    fn parse(event_id: &str) -> Option<(Self, u64)> {
+        let (letter, number) = event_id.split_at_checked(1)?;
+        let origin = if letter == "r" { Self::Rest } else { Self::Actors };
+        Some((origin, number.parse().ok()?))
+    }
+}
+
+/// The fields of an event's payload that the ledgers need.
+#[derive(Deserialize)]
+struct Payload<'a> {
+    event_id: &'a str,
+    seq: u64,
+    timestamp: DateTime<Utc>,
+    #[serde(default)]
+    late: bool,
+}
+
+/// The events of one process. Each broker has its own ledger, because there is no order between two brokers.
+#[derive(Debug, Default)]
+struct Account {
+    brokers: [Ledger<u64>; BROKERS],
+    deliveries: usize,
+    /// The traffic on the way to the first broker, before that broker could reorder it.
+    wire: Wire,
+}
+
+impl Account {
+    fn distinct(&self) -> usize {
+        self.accepted() - self.lost().len() + self.unconfirmed()
+    }
+
+    fn accepted(&self) -> usize {
+        self.brokers[0].accepted_count()
+    }
+
+    fn lost(&self) -> Vec<u64> {
+        let [one, other] = &self.brokers;
+        one.lost().into_iter().filter(|seq| !other.has_delivered(*seq)).collect()
+    }
+
+    fn unconfirmed(&self) -> usize {
+        self.brokers.iter().flat_map(Ledger::unconfirmed).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Returns the events that were overtaken, except those that the broker itself reordered.
+    ///
+    /// An event that the other broker has as well was sent there in between. On this broker it may then
+    /// arrive late, or be missing from a resend.
+    fn out_of_order(&self) -> Vec<String> {
+        let [one, other] = &self.brokers;
+        let wire = self.wire.overtaken().iter().filter(|case| !other.has_delivered(case.seq));
+        let wire = wire.map(|case| format!("on the wire: {case:?}"));
+        let first =
+            disorder_only_on(one, other).into_iter().filter(|case| !self.is_reordered_by_broker(*case));
+        let first = first.map(|case| self.describe(one, case));
+        let second = disorder_only_on(other, one).into_iter().map(|case| self.describe(other, case));
+        wire.chain(first).chain(second).collect()
+    }
+
+    /// Returns the events that reached the first broker in order but that it delivered out of order.
+    fn reordered_by_broker(&self) -> Vec<String> {
+        let [one, other] = &self.brokers;
+        let cases =
+            disorder_only_on(one, other).into_iter().filter(|case| self.is_reordered_by_broker(*case));
+        cases.map(|case| self.describe(one, case)).collect()
+    }
+
+    /// Returns whether each connection that carried the later event had carried the overtaken one before it.
+    fn is_reordered_by_broker(&self, case: Disorder) -> bool {
+        let (seq, later) = match case {
+            Disorder::Late { seq, after } => (seq, after),
+            Disorder::ResendOvertaken { seq, by } => (seq, by),
+        };
+        let carried = self.wire.carried(later);
+        let in_order = |connection| self.wire.carried(seq).contains(connection);
+        !carried.is_empty()
+            && carried.iter().all(in_order)
+            && !self.wire.overtaken().iter().any(|case| case.seq == seq)
+    }
+
+    fn describe(&self, ledger: &Ledger<u64>, case: Disorder) -> String {
+        let (seq, around) = (case.seq(), ledger.around(case.seq()));
+        format!("{case:?}, sent on the connections {:?}, in {around:?}", self.wire.carried(seq))
+    }
+}
+
+/// Returns the events that `here` delivered out of order and that `there` did not deliver at all.
+fn disorder_only_on(here: &Ledger<u64>, there: &Ledger<u64>) -> Vec<Disorder> {
+    here.out_of_order().into_iter().filter(|case| !there.has_delivered(case.seq())).collect()
+}
+
+/// The accounts of both processes, and what else was observed.
+#[derive(Debug, Default)]
+pub struct Ledgers {
+    accounts: [Account; 2],
+    /// The origin of each connection to the first broker.
+    connections: HashMap<usize, Origin>,
+    /// Number of messages that each broker delivered.
+    pub received: [usize; BROKERS],
+    late: usize,
+    /// Descriptions of events that were live although too old, or late although recent.
+    on_wrong_topic: Vec<String>,
+    /// Messages that neither process can have sent.
+    unexpected: Vec<String>,
+    /// Durations of the POST requests that returned a receipt, in microseconds.
+    pub posts: Vec<u32>,
+    /// Number of responses with status 503 or 429.
+    pub refused: usize,
+}
+
+/// The final figures of one origin.
+#[derive(Debug)]
+pub struct Balance {
+    pub origin: Origin,
+    pub accepted: usize,
+    pub delivered: usize,
+    pub unconfirmed: usize,
+    pub lost: Vec<u64>,
+    /// Number of events seen on the way to the first broker.
+    pub seen_on_wire: usize,
+    pub out_of_order: Vec<String>,
+    /// Also out of order, but through no fault of the system under test.
+    pub reordered_by_broker: Vec<String>,
+    pub duplicates: usize,
+    pub contradictions: Vec<String>,
+}
+
+impl Ledgers {
+    pub fn accepted(&mut self, origin: Origin, number: u64, seq: u64) {
+        for ledger in &mut self.accounts[origin as usize].brokers {
+            ledger.accepted(number, seq);
+        }
+    }
+
+    pub fn delivered(&mut self, broker: usize, message: &Message, clock: &Clock) {
+        self.received[broker] += 1;
+        if message.payload.is_empty() {
+            // This clears a retained event whose camera was deleted or whose topic prefix or setting changed.
+            return;
+        }
+        let payload: Result<Payload, _> = serde_json::from_slice(&message.payload);
+        let event = payload.as_ref().ok().and_then(|payload| Origin::parse(payload.event_id));
+        let (Ok(payload), Some((origin, number))) = (payload, event) else {
+            self.unexpected.push(message.text());
+            return;
+        };
+        let account = &mut self.accounts[origin as usize];
+        account.brokers[broker].delivered(number, payload.seq);
+        account.deliveries += 1;
+        self.late += usize::from(payload.late);
+        let (least, most) = clock.ages(payload.timestamp, message.at);
+        let on_history = message.topic.ends_with("/history");
+        let wrong = (!on_history && least > LATE_AFTER) || (on_history && most <= LATE_AFTER);
+        if wrong || payload.late != on_history {
+            let topic = &message.topic;
+            self.on_wrong_topic.push(format!("{} on {topic}, {least}..{most} s old", payload.event_id));
+        }
+    }
+
+    /// Records a packet on the way to the first broker. The first event on a connection identifies its
+    /// origin.
+    pub fn packet(&mut self, TappedPacket { connection, what }: &TappedPacket) {
+        // An empty payload clears a retained event and is not an event itself, so parsing it fails.
+        let read = |payload: &[u8]| {
+            let payload: Payload = serde_json::from_slice(payload).ok()?;
+            Some((Origin::parse(payload.event_id)?.0, payload.seq))
+        };
+        if let PacketKind::Event(publish) = what
+            && let Some((origin, _)) = read(&publish.payload)
+        {
+            self.connections.insert(*connection, origin);
+        }
+        if let Some(origin) = self.connections.get(connection) {
+            let seq = |payload: &[u8]| read(payload).map(|(_, seq)| seq);
+            self.accounts[*origin as usize].wire.record(*connection, what, seq);
+        }
+    }
+
+    pub fn accepted_count(&self) -> usize {
+        self.accounts.iter().map(Account::accepted).sum()
+    }
+
+    /// Returns the number of accepted events that were not delivered yet.
+    pub fn missing(&self, origin: Origin) -> usize {
+        self.accounts[origin as usize].lost().len()
+    }
+
+    pub fn late(&self) -> usize {
+        self.late
+    }
+
+    /// Describes every violation other than loss and disorder.
+    pub fn violations(&self) -> Vec<String> {
+        let describe = |what: &str, cases: &[String]| {
+            (!cases.is_empty()).then(|| format!("{} {what}: {:?}", cases.len(), &cases[..cases.len().min(5)]))
+        };
+        [
+            describe("events on the wrong topic for their age", &self.on_wrong_topic),
+            describe("unexpected messages", &self.unexpected),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    pub fn balance(&self, origin: Origin) -> Balance {
+        let account = &self.accounts[origin as usize];
+        let delivered = account.distinct();
+        let contradictions =
+            account.brokers.iter().flat_map(|ledger| ledger.contradictions().to_vec()).collect();
+        Balance {
+            origin,
+            accepted: account.accepted(),
+            delivered,
+            unconfirmed: account.unconfirmed(),
+            lost: account.lost(),
+            seen_on_wire: account.wire.count(),
+            out_of_order: account.out_of_order(),
+            reordered_by_broker: account.reordered_by_broker(),
+            duplicates: account.deliveries - delivered,
+            contradictions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::SecondsFormat;
+    use liveobject_test_support::mqtt5::Publish;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Ledgers of events that were accepted, `r1` to `r9`.
+    fn nine_accepted() -> Ledgers {
+        let mut ledgers = Ledgers::default();
+        (1..=9).for_each(|number| ledgers.accepted(Origin::Rest, number, number));
+        ledgers
+    }
+
+    fn deliver(ledgers: &mut Ledgers, clock: &Clock, broker: usize, numbers: &[u64]) {
+        for &number in numbers {
+            ledgers.delivered(broker, &message(number, Duration::ZERO, "event"), clock);
+        }
+    }
+
+    fn message(number: u64, age: Duration, topic: &str) -> Message {
+        #[expect(clippy::disallowed_methods, reason = "the message arrives now")]
+        let happened = (Utc::now() - age).to_rfc3339_opts(SecondsFormat::Micros, true);
+        let late = if topic == "history" { r#","late":true"# } else { "" };
+        let payload = format!(r#"{{"event_id":"r{number}","seq":{number},"timestamp":"{happened}"{late}}}"#);
+        Message {
+            order: 0,
+            at: Instant::now(),
+            topic: format!("liveobject/camera/door/{topic}"),
+            payload: payload.into(),
+            qos: 1,
+            retain: false,
+            dup: false,
+            message_expiry: None,
+        }
+    }
+
+    #[test]
+    fn an_event_that_reached_neither_broker_is_lost() {
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
+        deliver(&mut ledgers, &clock, 0, &[1, 2, 3, 7, 8]);
+        deliver(&mut ledgers, &clock, 1, &[4, 5, 6, 7]);
+        let balance = ledgers.balance(Origin::Rest);
+        assert_eq!((balance.accepted, balance.delivered, balance.duplicates), (9, 8, 1));
+        assert_eq!((balance.lost, balance.out_of_order), (vec![9], Vec::<String>::new()));
+    }
+
+    #[test]
+    fn an_overtaken_event_is_out_of_order_unless_the_other_broker_has_it() {
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
+        deliver(&mut ledgers, &clock, 0, &[1, 2, 5, 3, 4]);
+        deliver(&mut ledgers, &clock, 1, &[3]);
+        let expected = ["Late { seq: 4, after: 5 }, sent on the connections [], in [1, 2, 5, 3, 4]"];
+        assert_eq!(ledgers.balance(Origin::Rest).out_of_order, expected);
+    }
+
+    #[test]
+    fn events_sent_in_order_but_delivered_out_of_order_were_reordered_by_the_broker() {
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
+        let event = |number| {
+            let payload = message(number, Duration::ZERO, "event").payload;
+            PacketKind::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
+        };
+        // Event 5 is sent before event 4, on a second connection.
+        for (connection, number) in [(1, 1), (1, 2), (1, 3), (2, 5), (2, 4)] {
+            ledgers.packet(&TappedPacket { connection, what: event(number) });
+        }
+        deliver(&mut ledgers, &clock, 0, &[1, 3, 2, 5, 4]);
+        let balance = ledgers.balance(Origin::Rest);
+        let expected = "Late { seq: 2, after: 3 }, sent on the connections [1], in [1, 3, 2, 5, 4]";
+        assert_eq!((balance.seen_on_wire, balance.reordered_by_broker), (5, vec![expected.to_owned()]));
+        let ours = balance.out_of_order.iter().filter(|case| case.contains("seq: 4"));
+        assert_eq!(ours.count(), 2, "{:?}", balance.out_of_order);
+    }
+
+    #[test]
+    fn an_event_on_the_wrong_topic_for_its_age_is_a_violation() {
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
+        let hour = Duration::from_hours(1);
+        ledgers.delivered(0, &message(1, Duration::ZERO, "event"), &clock);
+        ledgers.delivered(0, &message(2, hour, "history"), &clock);
+        assert_eq!(ledgers.violations(), Vec::<String>::new());
+        ledgers.delivered(0, &message(3, hour, "event"), &clock);
+        ledgers.delivered(0, &message(4, Duration::ZERO, "history"), &clock);
+        assert!(
+            ledgers.violations()[0].starts_with("2 events on the wrong topic"),
+            "{:?}",
+            ledgers.violations()
+        );
+        // If the clock jumped a moment ago, both topics can have been right.
+        let (mut ledgers, ahead, back) = (nine_accepted(), Clock::new(), Clock::new());
+        ahead.set(3600, false);
+        ledgers.delivered(0, &message(4, Duration::ZERO, "history"), &ahead);
+        back.set(-3600, false);
+        ledgers.delivered(0, &message(3, hour, "event"), &back);
+        assert_eq!(ledgers.violations(), Vec::<String>::new());
+        // If no event was in transit during the jump, they cannot.
+        ahead.set(3600, true);
+        ledgers.delivered(0, &message(5, Duration::ZERO, "event"), &ahead);
+        assert!(
+            ledgers.violations()[0].starts_with("1 events on the wrong topic"),
+            "{:?}",
+            ledgers.violations()
+        );
+    }
+}

@@ -1,0 +1,380 @@
+//! The system under test: the service and the classifier that embeds the actors, and the faults of both.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use liveobject_test_support::{Api, Proxy, Service, wait_until};
+use serde_json::{Value, json};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{
+    classifier::Embedded,
+    clock::{Clock, LATE_AFTER},
+    fault_log::FaultLog,
+    ledgers::{BROKERS, Ledgers, Origin},
+    load::lock,
+    monitor::Monitor,
+    network::Network,
+};
+use crate::helpers::{Dice, LATER, SOON, SmallDisk, service};
+
+const CONFIG: &str = "/api/v1/integrations/mqtt/config";
+/// Offsets of the clock in seconds. None of them makes events old enough to be removed.
+const JUMPS: [i64; 8] = [0, 0, 90, -90, 600, -600, 3 * 3600, -5 * 3600];
+/// Maximum time that a misbehaving client stays connected.
+const MAX_CLIENT_STAY: Duration = Duration::from_secs(15);
+/// If no event arrives for this long, none is in transit.
+const QUIET: Duration = Duration::from_millis(800);
+/// Time after which both processes have noticed a clock jump: libfaketime reads its file again once more than
+/// one whole second has passed.
+const JUMP_NOTICED: Duration = Duration::from_secs(4);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Both processes and their environment.
+#[derive(Debug)]
+pub struct SystemUnderTest {
+    pub service: Service,
+    pub embedded: Embedded,
+    pub clock: Arc<Clock>,
+    pub monitor: Monitor,
+    /// Whether the load must be as high as possible, because otherwise a full disk goes unnoticed.
+    pub flood: Arc<AtomicBool>,
+    disk: Option<SmallDisk>,
+    /// Settings that connect to each of the brokers.
+    broker_settings: Vec<Value>,
+    proxies: Vec<Arc<Proxy>>,
+    /// Held by the fault that currently affects the network.
+    network_lock: Arc<tokio::sync::Mutex<()>>,
+    ledgers: Arc<Mutex<Ledgers>>,
+    clients: JoinSet<()>,
+    /// The process that is exempt from restarts, so that a memory leak has time to show.
+    pub exempt: Option<Origin>,
+}
+
+impl SystemUnderTest {
+    pub async fn start(disk: Option<SmallDisk>, clock: Arc<Clock>, network: &Network) -> Self {
+        let broker_settings = vec![network.settings(0), network.settings(1)];
+        let mut builder = service();
+        for (name, value) in clock.environment() {
+            builder = builder.env(name, value);
+        }
+        let embedded_dir = disk.as_ref().map(|disk| disk.data_dir().with_file_name("embedded"));
+        if let Some(disk) = &disk {
+            builder = builder.data_dir(disk.data_dir());
+        }
+        let service = builder.start().await;
+        let mut embedded = Embedded::new(embedded_dir, clock.environment());
+        embedded.set_settings(merged(&broker_settings[0], json!({ "late_after_seconds": LATE_AFTER })));
+        embedded.start();
+        let system = Self {
+            service,
+            embedded,
+            clock,
+            monitor: Monitor::start(),
+            flood: Arc::default(),
+            disk,
+            broker_settings,
+            proxies: network.proxies(),
+            network_lock: Arc::clone(&network.exclusive),
+            ledgers: Arc::clone(&network.ledgers),
+            clients: JoinSet::new(),
+            exempt: None,
+        };
+        system.update_pids();
+        system.put_settings(&system.plain_settings()).await;
+        system.service.wait_connected(LATER).await;
+        system
+    }
+
+    /// Injects a fault into one of the processes or its environment. When this returns, the fault is over,
+    /// except for a changed clock, changed settings and misbehaving clients.
+    pub async fn inject_fault(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
+        let (kind, pause) = (dice.below(20), dice.millis(0, 1500));
+        let restarts_rest = matches!(kind, 0..4);
+        let restarts_actors = matches!(kind, 4 | 5);
+        match kind {
+            _ if restarts_rest && self.exempt == Some(Origin::Rest) => {
+                self.connect_stuck_clients(dice, fault_log);
+            }
+            _ if restarts_actors && self.exempt == Some(Origin::Actors) => {
+                self.connect_stuck_clients(dice, fault_log);
+            }
+            0 => {
+                fault_log.record("service: restarted");
+                self.stop_service().await;
+                self.start_service().await;
+            }
+            1 | 2 => {
+                fault_log.record(&format!("service: kill -9, started again after {pause:?}"));
+                self.kill_service().await;
+                sleep(pause).await;
+                self.start_service().await;
+            }
+            3 => self.rotate_key(fault_log).await,
+            4 => {
+                fault_log.record("classifier: restarted");
+                assert!(
+                    self.embedded.stop().await,
+                    "the classifier did not stop: {}",
+                    tail(&self.embedded.log())
+                );
+                self.embedded.start();
+            }
+            5 => {
+                fault_log.record(&format!("classifier: kill -9, started again after {pause:?}"));
+                self.embedded.kill9();
+                sleep(pause).await;
+                self.embedded.start();
+            }
+            6 | 7 => self.set_clock_while_idle(dice, fault_log).await,
+            8 => {
+                let seconds = *dice.pick(&JUMPS);
+                fault_log.record(&format!("clock: set to {seconds:+} s from the right time"));
+                self.clock.set(seconds, false);
+            }
+            9 | 10 => self.fill_disk(dice, fault_log).await,
+            11 => {
+                fault_log.record(&format!("service: frozen for {pause:?}"));
+                self.service.freeze();
+                sleep(pause).await;
+                self.service.thaw();
+            }
+            12 | 13 => self.connect_stuck_clients(dice, fault_log),
+            14 => self.change_camera(dice, fault_log).await,
+            _ => self.change_settings(dice, fault_log).await,
+        }
+        self.update_pids();
+        assert!(!self.embedded.has_ended(), "the classifier has exited: {}", tail(&self.embedded.log()));
+        assert!(self.service.is_running(), "the service has exited: {}", tail(&self.service.log_text()));
+    }
+
+    /// Returns settings under which every event can be published to the first broker.
+    fn plain_settings(&self) -> Value {
+        merged(&self.broker_settings[0], json!({ "late_after_seconds": LATE_AFTER }))
+    }
+
+    /// Ends what outlasts a fault, so that every event can be published to the first broker.
+    pub async fn heal(&mut self) {
+        self.clients.shutdown().await;
+        self.put_settings(&self.plain_settings()).await;
+        self.embedded.set_settings(self.plain_settings());
+    }
+
+    fn update_pids(&self) {
+        self.monitor.set_pid(Origin::Rest, self.service.pid());
+        self.monitor.set_pid(Origin::Actors, self.embedded.pid());
+    }
+
+    async fn start_service(&mut self) {
+        self.service.start().await;
+        self.update_pids();
+    }
+
+    async fn stop_service(&mut self) {
+        self.service.sigterm();
+        assert_eq!(self.service.wait().await, 0, "{}", tail(&self.service.log_text()));
+    }
+
+    async fn kill_service(&mut self) {
+        let pid = self.service.pid();
+        self.service.kill9().await;
+        Clock::remove_shared_memory(pid);
+    }
+
+    async fn rotate_key(&mut self, fault_log: &FaultLog) {
+        fault_log.record("service: stopped, its key rotated, and started");
+        self.stop_service().await;
+        let finished = self.service.run(&["key", "rotate"]).await;
+        assert_eq!(finished.code, 0, "{finished:?}");
+        self.start_service().await;
+    }
+
+    /// Sets the clock while neither process can reach a broker, sometimes during a restart of the service.
+    /// All events that are pending then must be sent by the new time.
+    async fn set_clock_while_idle(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
+        let network_lock = Arc::clone(&self.network_lock);
+        let _network_lock = network_lock.lock().await;
+        let seconds = *dice.pick(&JUMPS);
+        let restarts = dice.below(2) == 0 && self.exempt != Some(Origin::Rest);
+        fault_log.record(&format!(
+            "clock: set to {seconds:+} s from the right time, while no broker is reachable"
+        ));
+        for proxy in &self.proxies {
+            proxy.refuse().await;
+            proxy.cut().await;
+        }
+        self.wait_until_idle().await;
+        if restarts {
+            fault_log.record("service: stopped and started during the clock change");
+            self.stop_service().await;
+        }
+        self.clock.set(seconds, true);
+        if restarts {
+            self.start_service().await;
+        }
+        sleep(JUMP_NOTICED).await;
+        for proxy in &self.proxies {
+            proxy.accept().await;
+        }
+    }
+
+    async fn wait_until_idle(&self) {
+        let (mut last, mut since) = ([0; BROKERS], Instant::now());
+        wait_until("no event is in transit", LATER, async || {
+            let received = lock(&self.ledgers).received;
+            if received != last {
+                (last, since) = (received, Instant::now());
+            }
+            since.elapsed() > QUIET
+        })
+        .await;
+    }
+
+    async fn fill_disk(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
+        let (pause, killed) = (dice.millis(500, 5000), dice.below(3) == 0);
+        let Some(disk) = &self.disk else { return };
+        disk.shrink();
+        self.flood.store(true, Ordering::Relaxed);
+        if killed && self.exempt != Some(Origin::Rest) {
+            fault_log.record(&format!("disk: full for {pause:?}; service: kill -9"));
+            sleep(pause / 2).await;
+            self.kill_service().await;
+            sleep(pause / 2).await;
+            self.free_disk();
+            self.start_service().await;
+        } else {
+            fault_log.record(&format!("disk: full for {pause:?}"));
+            sleep(pause).await;
+            self.free_disk();
+        }
+    }
+
+    fn free_disk(&self) {
+        self.flood.store(false, Ordering::Relaxed);
+        if let Some(disk) = &self.disk {
+            disk.grow();
+        }
+    }
+
+    /// Connects clients that send half a request, or that request the stream and do not read it.
+    fn connect_stuck_clients(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
+        let (count, reads_stream) = (dice.below(5) + 1, dice.below(2) == 0);
+        let (port, token) = (self.service.port(), self.service.token());
+        let stuck = if reads_stream { "do not read the stream" } else { "stop in the middle of a request" };
+        fault_log.record(&format!("clients: {count} that {stuck}"));
+        for _ in 0..count {
+            let head = format!("Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n");
+            let request = if reads_stream {
+                format!("GET /api/v1/stream HTTP/1.1\r\n{head}\r\n")
+            } else {
+                format!("POST /api/v1/events HTTP/1.1\r\n{head}Content-Length: 500\r\n\r\n{{\"camera_id\":")
+            };
+            let stay = dice.shorter_than(MAX_CLIENT_STAY);
+            self.clients.spawn(async move {
+                // The service may be down, or close the connection.
+                let Ok(mut client) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                let _ = client.write_all(request.as_bytes()).await;
+                sleep(stay).await;
+            });
+        }
+        while self.clients.try_join_next().is_some() {}
+    }
+
+    async fn change_camera(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
+        let camera = format!("cam-{}", dice.below(20));
+        let path = format!("/api/v1/cameras/{camera}");
+        let api = self.service.api();
+        let (what, request) = match dice.below(4) {
+            0 => ("deleted", api.request(reqwest::Method::DELETE, &path)),
+            1 => ("disabled", api.request(reqwest::Method::PUT, &path).json(&json!({ "enabled": false }))),
+            2 => ("enabled", api.request(reqwest::Method::PUT, &path).json(&json!({ "enabled": true }))),
+            _ => {
+                let name = json!({ "camera_name": format!("Camera {}", dice.below(1000)) });
+                ("renamed", api.request(reqwest::Method::PUT, &path).json(&name))
+            }
+        };
+        let response = Api::try_send(request).await;
+        fault_log.record(&format!("camera {camera}: {what}"));
+        let response = response.unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(matches!(response.status, 200 | 204 | 404 | 503), "{path}: {response:?}");
+    }
+
+    async fn change_settings(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
+        let origin = *dice.pick(&Origin::ALL);
+        let broker = dice.pick(&[0, 0, 1]).to_owned();
+        let changes = json!({
+            "late_after_seconds": LATE_AFTER,
+            "qos": dice.pick(&[1, 1, 2]),
+            "topic_prefix": dice.pick(&["liveobject", "cams", "house-1"]),
+            "protocol": dice.pick(&["auto", "5", "3.1.1"]),
+            "max_events_per_second": dice.pick(&[0, 0, 0, 3000, 800]),
+            "discovery_enabled": dice.below(3) != 0,
+            "retain_messages": dice.below(4) == 0,
+        });
+        let process = match origin {
+            Origin::Rest => "service",
+            Origin::Actors => "classifier",
+        };
+        fault_log.record(&format!("{process}: settings for broker {broker}, {changes}"));
+        let settings = merged(&self.broker_settings[broker], changes);
+        match origin {
+            Origin::Rest => self.put_settings(&settings).await,
+            Origin::Actors => self.embedded.set_settings(settings),
+        }
+    }
+
+    /// Replaces the settings of the service, and tries again while its disk is full.
+    async fn put_settings(&self, settings: &Value) {
+        let api = self.service.api();
+        wait_until("the settings are replaced", SOON, async || {
+            let response = Api::try_send(api.request(reqwest::Method::PUT, CONFIG).json(settings)).await;
+            match response {
+                Ok(response) if response.status == 200 => true,
+                Ok(response) if response.status < 500 => panic!("{settings} were refused: {response:?}"),
+                _ => {
+                    sleep(RETRY_DELAY).await;
+                    false
+                }
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for SystemUnderTest {
+    /// Saves the logs of both processes next to the fault log.
+    fn drop(&mut self) {
+        let Some(fault_log) = std::env::var_os("SOAK_LOG").map(PathBuf::from) else { return };
+        for (name, log) in [("service", self.service.log_text()), ("classifier", self.embedded.log())] {
+            if let Err(error) = fs::write(fault_log.with_extension(name), log) {
+                println!("cannot save the log of the {name}: {error}");
+            }
+        }
+    }
+}
+
+fn merged(settings: &Value, changes: Value) -> Value {
+    let (mut settings, Value::Object(changes)) = (settings.clone(), changes) else {
+        unreachable!("changes are an object")
+    };
+    settings.as_object_mut().expect("an object").extend(changes);
+    settings
+}
+
+/// Returns the last 20 lines of a log.
+pub fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().rev().take(20).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
