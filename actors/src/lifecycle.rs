@@ -1,10 +1,11 @@
-//! The end of an actor: by request, or by a panic.
+//! The end of an actor: on request, or by a panic.
 
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Reports the panic of the actor that owns it. The service then ends the process in order.
+/// Reports a panic of the actor that owns it, so that the service can shut down the process in order.
 ///
-/// An actor that panics is dropped while its thread unwinds; one that stops is dropped without unwinding.
+/// An actor that panics is dropped while its thread unwinds. An actor that stops is dropped without
+/// unwinding.
 #[derive(Debug)]
 pub(crate) struct CrashGuard {
     actor: &'static str,
@@ -12,7 +13,7 @@ pub(crate) struct CrashGuard {
 }
 
 impl CrashGuard {
-    /// Makes a guard that sends `actor`, the actor's name, to `crashed` when the actor panics.
+    /// Creates a guard that sends the name of the actor to `crashed` if the actor panics.
     pub(crate) fn new(actor: &'static str, crashed: UnboundedSender<&'static str>) -> Self {
         Self { actor, crashed }
     }
@@ -21,13 +22,13 @@ impl CrashGuard {
 impl Drop for CrashGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // The receiver is gone when the service is already stopping.
+            // The receiver no longer exists if the service is already stopping.
             let _stopping = self.crashed.send(self.actor);
         }
     }
 }
 
-/// Implements `Handler<Stop>` for actors that have nothing else to do at their end.
+/// Implements `Handler<Stop>` for an actor that has nothing to do before it stops.
 macro_rules! stops_on_request {
     ($actor:ty) => {
         impl actix::Handler<$crate::messages::service::Stop> for $actor {
@@ -52,7 +53,7 @@ mod tests {
     fn only_a_panic_is_reported() {
         let (crash, mut crashed) = mpsc::unbounded_channel();
         drop(CrashGuard::new("outbox", crash.clone()));
-        assert!(crashed.try_recv().is_err(), "an actor that stops did not crash");
+        assert!(crashed.try_recv().is_err(), "an actor that stops has not crashed");
         let panicked = std::panic::catch_unwind(move || {
             let _guard = CrashGuard::new("outbox", crash);
             panic!("on purpose");

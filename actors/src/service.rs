@@ -273,7 +273,7 @@ impl Service {
         let (crash, crashed) = mpsc::unbounded_channel();
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
-        let config = config.await.map_err(StartError::Settings)?;
+        let config = Box::pin(config).await.map_err(StartError::Settings)?;
         let key = thumbnails::load_or_create(data_dir.path())?;
         let links = Links::new(&options.public_url, options.retention_days, key);
         let files = Files::open(data_dir.path())?;
@@ -298,7 +298,7 @@ impl Service {
             },
             crash.clone(),
         );
-        let outbox_actor = outbox.await.map_err(StartError::Log)?;
+        let outbox_actor = Box::pin(outbox).await.map_err(StartError::Log)?;
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
@@ -321,7 +321,7 @@ impl Service {
         let (camera_store, camera_crash) = (store.clone(), crash.clone());
         let cameras =
             CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
-        let cameras = cameras_context.run(cameras.await.map_err(StartError::Cameras)?);
+        let cameras = cameras_context.run(Box::pin(cameras).await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
         let thumbnails = ThumbnailActor::new(store.clone(), files, recipient(&cameras), crash.clone());
         let thumbnails = thumbnails_context.run(thumbnails);
@@ -333,9 +333,8 @@ impl Service {
             answered: recipient(&outbox),
         };
         let factory = connections(listeners, options.window);
-        let supervisor = SupervisorActor::new(factory, metrics.clone(), crash.clone())
-            .saying_farewell(recipient(&retained))
-            .start();
+        let supervisor =
+            SupervisorActor::new(factory, recipient(&retained), metrics.clone(), crash.clone()).start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
         let listeners = SettingsListeners {
@@ -484,10 +483,11 @@ struct Listeners {
 
 /// Returns a factory of connections that deliver what the outbox sends.
 fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
-    Box::new(move |ConnectionStart { link, settings, approach, suspects, connected, ended }| {
+    Box::new(move |ConnectionStart { link, settings, version_policy, suspects, connected, ended }| {
         let Listeners { link_up, link_down, answered } = listeners.clone();
         let peers = Peers { connected, ended, link_up, link_down, answered };
-        let connection = ConnectionActor::new(link, settings, approach, suspects, window, peers).start();
+        let connection =
+            ConnectionActor::new(link, settings, version_policy, suspects, window, peers).start();
         Running { close: recipient(&connection), publish: recipient(&connection) }
     })
 }
@@ -538,7 +538,13 @@ mod tests {
     async fn a_panic_in_the_supervisor_is_escalated() {
         let (crash, mut crashed) = mpsc::unbounded_channel();
         let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings were sent"));
-        let supervisor = SupervisorActor::new(factory, Metrics::new(), crash).start();
+        let supervisor = SupervisorActor::new(
+            factory,
+            crate::testing::Recorder::start_new().0.recipient(),
+            Metrics::new(),
+            crash,
+        )
+        .start();
         let _closed = supervisor.send(Crash).await;
         assert_eq!(crashed.recv().await, Some("supervisor"));
     }

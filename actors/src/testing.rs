@@ -24,6 +24,18 @@ pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
+/// Waits until the condition is true; panics after five seconds. Checks it every five milliseconds.
+#[cfg(test)]
+pub(crate) async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("did not happen within 5 s: {what}");
+}
+
 /// Returns the context of a commit for tests. The time zone is UTC.
 pub(crate) fn commit_context() -> crate::store::CommitContext {
     let key = crate::domain::link_key::LinkKey::generate().expect("the system provides random bytes");

@@ -218,10 +218,7 @@ fn an_identity_comes_from_the_environment_or_else_from_systemd_or_else_from_a_fi
 #[test]
 fn an_invalid_identity_is_refused_with_its_place_and_not_repeated() {
     let faults = Case::file("").env("LIVEOBJECT_IDENTITY", &KEY[..40]).faults();
-    assert_eq!(
-        faults,
-        "LIVEOBJECT_IDENTITY: not a valid age identity: line 1: this is not AGE-SECRET-KEY-1…"
-    );
+    assert_eq!(faults, "LIVEOBJECT_IDENTITY: not a valid age identity: line 1: expected AGE-SECRET-KEY-1…");
     let credentials = tempfile::tempdir().unwrap();
     let path = credentials.path().join("liveobject-identity");
     fs::write(&path, "hunter2").unwrap();
@@ -229,7 +226,7 @@ fn an_invalid_identity_is_refused_with_its_place_and_not_repeated() {
         Case::file("").env("CREDENTIALS_DIRECTORY", &credentials.path().display().to_string()).faults();
     assert_eq!(
         faults,
-        format!("{}: not a valid age identity: line 1: this is not AGE-SECRET-KEY-1…", path.display())
+        format!("{}: not a valid age identity: line 1: expected AGE-SECRET-KEY-1…", path.display())
     );
 }
 
@@ -239,7 +236,7 @@ fn recipients_are_public_keys_and_a_secret_key_is_not_repeated() {
     assert_eq!(with(&format!("\"{PUBLIC}\"")).config().secrets.recipients.len(), 1);
     let faults = with(&format!("[\"{PUBLIC}\", \"{KEY}\"]")).faults();
     assert!(
-        faults.starts_with("config.toml:2: secrets.recipients: entry 2 is no age public key"),
+        faults.starts_with("config.toml:2: secrets.recipients: entry 2 is not an age public key"),
         "{faults}"
     );
     assert!(!faults.contains(KEY), "{faults}");

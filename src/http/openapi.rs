@@ -206,6 +206,9 @@ impl Modify for Schemas {
             if let RefOr::T(Schema::AllOf(parts)) = schema {
                 *schema = Schema::Object(merge(parts)).into();
             }
+            if let RefOr::T(Schema::Object(object)) = schema {
+                object.properties.values_mut().for_each(replace_none);
+            }
         }
         for input in INPUTS {
             object(components, input).additional_properties =
@@ -219,6 +222,13 @@ fn object<'a>(components: &'a mut Components, name: &str) -> &'a mut Object {
     match components.schemas.get_mut(name) {
         Some(RefOr::T(Schema::Object(object))) => object,
         _ => unreachable!("{name} is the schema of an object"),
+    }
+}
+
+/// Descriptions come from comments of Rust types, where `null` is called `None`.
+fn replace_none(property: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::Object(Object { description: Some(description), .. })) = property {
+        *description = description.replace("`None`", "`null`");
     }
 }
 
@@ -293,6 +303,14 @@ mod tests {
         for reference in text.split(r##""$ref":"#"##).skip(1) {
             let pointer = reference.split('"').next().unwrap();
             assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn descriptions_contain_nothing_that_only_rust_programmers_understand() {
+        let text = document().to_string();
+        for wrong in ["`None`", "[`", "```", "::"] {
+            assert!(!text.contains(wrong), "{wrong}");
         }
     }
 

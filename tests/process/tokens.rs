@@ -68,7 +68,7 @@ async fn duplicate_names_and_unknown_scopes_are_refused() {
     create(&service, "door", "read,events:write").await;
     let again = service.run(&["token", "create", "door", "--scope", "admin"]).await;
     assert_eq!(again.code, 1, "{again:?}");
-    assert!(again.stderr.contains("there is a token named door already"), "{again:?}");
+    assert!(again.stderr.contains("a token named door already exists"), "{again:?}");
     for arguments in
         [["token", "create", "a/b", "--scope", "read"], ["token", "create", "a", "--scope", "write"]]
     {
@@ -91,7 +91,7 @@ async fn a_token_created_over_the_api_is_shown_once_valid_at_once_and_in_no_file
     let _ = other.delete("/api/v1/tokens/admin-2").await;
     let _ = other.get(EVENTS).await.expect(401);
     let log = service.log_text();
-    for message in ["a token was made", "failed login: invalid token", "a token was revoked"] {
+    for message in ["created a token", "failed login: invalid token", "revoked a token"] {
         assert!(log.contains(message), "{message:?} is not in the log");
     }
     assert!(!log.contains(&token), "a token is in the log");

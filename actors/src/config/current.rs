@@ -1,10 +1,10 @@
-//! The settings in force, and what may be done with their secrets. Pure: no file, no database.
+//! The settings in effect, and the rules for their secrets. Pure: no file, no database.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::secrets::{Held, Secrets};
+use super::secrets::{Secrets, StoredSecret};
 use crate::{
     domain::{
         clock::Timestamp,
@@ -14,22 +14,22 @@ use crate::{
     messages::config::{SettingsChanged, SettingsView},
 };
 
-/// The settings in force.
+/// The settings in effect.
 #[derive(Debug, Clone)]
 pub(super) struct Current {
-    /// Made once per installation: what `client_id` is by default.
+    /// The default of `client_id`, generated once per installation.
     pub client_id: String,
-    /// Both secrets `None`.
+    /// The settings without the secrets: both are `None` here.
     pub settings: MqttSettings,
     pub secrets: Secrets,
-    /// When they were stored; `None` for defaults.
+    /// When the settings were stored; `None` for defaults.
     pub updated_at: Option<Timestamp>,
-    /// Why what is stored, or was to be stored at first, does not hold.
+    /// Why the stored settings, or the initial ones, cannot be used.
     pub broken: Option<String>,
 }
 
 impl Current {
-    /// What is shown.
+    /// Returns the settings as clients see them.
     pub(super) fn view(&self) -> SettingsView {
         SettingsView {
             settings: self.settings.clone(),
@@ -39,22 +39,23 @@ impl Current {
         }
     }
 
-    /// Returns the fact that other actors are notified of, secrets included.
+    /// Returns the notification for other actors, with the secrets.
     pub(super) fn to_changed(&self, change: SettingsChange) -> SettingsChanged {
         let unreadable = self.broken.clone().or_else(|| self.secrets.unreadable());
-        SettingsChanged { settings: Arc::new(self.complete()), change, unreadable }
+        SettingsChanged { settings: Arc::new(self.with_secrets()), change, unreadable }
     }
 
-    fn complete(&self) -> MqttSettings {
+    fn with_secrets(&self) -> MqttSettings {
         let mut settings = self.settings.clone();
         settings.password = self.secrets.password.known();
         settings.client_key = self.secrets.client_key.known();
         settings
     }
 
-    /// The settings of a trial connection: the ones in force when the object is absent or empty, else the object's, with a
-    /// stored secret only where it may be sent.
-    pub(super) fn trial(&self, object: Option<Value>) -> Result<MqttSettings, Invalid> {
+    /// Returns the settings for a connection test: the settings in effect if the object is absent or empty,
+    /// otherwise those of the object. A stored secret is used only for the destination that it was entered
+    /// for.
+    pub(super) fn test_settings(&self, object: Option<Value>) -> Result<MqttSettings, Invalid> {
         let empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
         let update = match object.filter(|value| !empty(value)) {
             Some(value) => MqttSettings::read(value, &self.client_id)?,
@@ -65,11 +66,11 @@ impl Current {
             faults.push("broker_host", "must not be empty");
         }
         let SettingsUpdate { mut settings, password, client_key } = update;
-        for (field, update, held) in [
+        for (field, update, stored) in [
             ("password", &password, &self.secrets.password),
             ("client_key", &client_key, &self.secrets.client_key),
         ] {
-            if let (SecretUpdate::Keep, Some(why), false) = (update, held.fault(), faults.has(field)) {
+            if let (SecretUpdate::Keep, Some(why), false) = (update, stored.fault(), faults.has(field)) {
                 faults.push(field, why);
             }
         }
@@ -84,51 +85,51 @@ impl Current {
         SettingsUpdate { settings: self.settings.clone(), password, client_key }
     }
 
-    /// What of an update does not go with what is stored.
+    /// Returns the faults of an update that depend on what is stored.
     pub(super) fn faults(&self, update: &SettingsUpdate) -> Faults {
         let mut faults = self.destination_faults(update);
         update.check_client_identity(self.secrets.client_key.is_stored(), &mut faults);
         faults
     }
 
-    /// A secret that is not mentioned stays where it was going: nobody can have it sent elsewhere.
+    /// A stored secret must be entered again if the destination changes, so that nobody can have it sent
+    /// elsewhere.
     fn destination_faults(&self, update: &SettingsUpdate) -> Faults {
         let mut faults = Faults::default();
         if self.settings.same_destination(&update.settings) {
             return faults;
         }
-        for (field, name, update, held) in [
+        for (field, name, update, stored) in [
             ("password", "password", &update.password, &self.secrets.password),
             ("client_key", "client key", &update.client_key, &self.secrets.client_key),
         ] {
-            if matches!(update, SecretUpdate::Keep) && held.is_stored() {
-                let why = "host, port, user or TLS settings have changed";
-                faults.push(field, format!("enter the {name} again: {why}"));
+            if matches!(update, SecretUpdate::Keep) && stored.is_stored() {
+                faults.push(field, format!("enter the {name} again, because the server settings changed"));
             }
         }
         faults
     }
 
-    /// The names of what an update changes; a secret that is set counts, whatever it was.
+    /// Returns the names of the fields that an update changes. A secret that is set always counts as changed.
     pub(super) fn changes(&self, update: &SettingsUpdate) -> Vec<&'static str> {
         let (old, new) = (fields(&self.settings), fields(&update.settings));
-        let secret = |update: &SecretUpdate, held: &Held| match update {
+        let secret_changes = |update: &SecretUpdate, stored: &StoredSecret| match update {
             SecretUpdate::Keep => false,
-            SecretUpdate::Clear => held.is_stored(),
+            SecretUpdate::Clear => stored.is_stored(),
             SecretUpdate::Set(_) => true,
         };
         let changed = |field: &&str| match *field {
-            "password" => secret(&update.password, &self.secrets.password),
-            "client_key" => secret(&update.client_key, &self.secrets.client_key),
+            "password" => secret_changes(&update.password, &self.secrets.password),
+            "client_key" => secret_changes(&update.client_key, &self.secrets.client_key),
             field => old.get(field) != new.get(field),
         };
         MqttSettings::FIELDS.into_iter().filter(changed).collect()
     }
 }
 
-/// The settings as JSON, without secrets.
+/// Returns the settings as JSON, without the secrets.
 pub(super) fn fields(settings: &MqttSettings) -> Value {
-    serde_json::to_value(settings).expect("settings are texts, numbers and truth values under text keys")
+    serde_json::to_value(settings).expect("settings consist of strings, numbers and booleans")
 }
 
 #[cfg(test)]
@@ -136,12 +137,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::identity_file::IdentityState;
+    use crate::config::identity_state::IdentityState;
 
     fn current(object: Value) -> Current {
         let settings = MqttSettings::read(object, "c").unwrap().settings;
         let identity = IdentityState::Unusable { reason: "none here".to_owned() };
-        let secrets = Secrets { identity, password: Held::Known("x".into()), client_key: Held::None };
+        let secrets =
+            Secrets { identity, password: StoredSecret::Known("x".into()), client_key: StoredSecret::Absent };
         Current { client_id: "c".to_owned(), settings, secrets, updated_at: None, broken: None }
     }
 
@@ -150,24 +152,24 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_by_name() {
+    fn the_names_of_changed_fields_are_reported() {
         assert_eq!(changes(json!({}), json!({})), Vec::<&str>::new());
         let to = json!({"qos": 0, "topic_prefix": "a/b", "password": "y", "client_key": null});
         assert_eq!(changes(json!({"qos": 2}), to), ["password", "topic_prefix", "qos"]);
         assert_eq!(changes(json!({"username": "u"}), json!({"password": null})), ["username", "password"]);
     }
 
-    /// With both secrets stored, over TLS.
-    fn holding(object: Value) -> Current {
+    /// Returns settings with both secrets stored.
+    fn with_both_secrets(object: Value) -> Current {
         let mut current = current(object);
-        current.secrets.client_key = Held::Unreadable("the identity is missing".to_owned());
+        current.secrets.client_key = StoredSecret::Unreadable("the identity is missing".to_owned());
         current
     }
 
-    fn at_fault(current: &Current, object: Value) -> Vec<String> {
+    fn faulty_fields(current: &Current, object: Value) -> Vec<String> {
         let update = MqttSettings::read(object, "c").unwrap();
-        let tested = current.faults(&update).finish();
-        let faults = tested.err().map(|Invalid(faults)| faults).unwrap_or_default();
+        let checked = current.faults(&update).finish();
+        let faults = checked.err().map(|Invalid(faults)| faults).unwrap_or_default();
         faults.into_iter().map(|fault| fault.field).collect()
     }
 
@@ -175,17 +177,18 @@ mod tests {
     const RSA: &str = include_str!("../domain/certificate/testdata/rsa.crt");
 
     #[test]
-    fn a_secret_is_bound_to_where_it_was_entered_for() {
-        let held = json!({
-            "broker_host": "a", "username": "u", "use_tls": true, "ca_certificate": EC, "client_certificate": EC,
+    fn a_secret_is_bound_to_the_destination_that_it_was_entered_for() {
+        let stored = json!({
+            "broker_host": "a", "username": "u", "use_tls": true, "ca_certificate": EC,
+            "client_certificate": EC,
         });
         let with = |field: &str, value: Value| {
-            let mut object = held.clone();
+            let mut object = stored.clone();
             object[field] = value;
             object
         };
-        let current = holding(held.clone());
-        assert!(at_fault(&current, with("qos", json!(2))).is_empty());
+        let current = with_both_secrets(stored.clone());
+        assert!(faulty_fields(&current, with("qos", json!(2))).is_empty());
         for (field, value) in [
             ("broker_host", json!("b")),
             ("broker_port", json!(1884)),
@@ -199,24 +202,24 @@ mod tests {
             ("client_certificate", json!(RSA)),
         ] {
             let object = with(field, value);
-            assert_eq!(at_fault(&current, object.clone()), ["password", "client_key"], "{field}");
-            assert!(current.trial(Some(object)).is_err(), "{field}");
+            assert_eq!(faulty_fields(&current, object.clone()), ["password", "client_key"], "{field}");
+            assert!(current.test_settings(Some(object)).is_err(), "{field}");
         }
         let plain = json!({"broker_host": "a", "username": "u"});
-        assert_eq!(at_fault(&current, plain.clone()), ["password", "client_key"]);
+        assert_eq!(faulty_fields(&current, plain.clone()), ["password", "client_key"]);
         let mut cleared = plain;
         cleared["password"] = Value::Null;
         cleared["client_key"] = Value::Null;
-        assert!(at_fault(&current, cleared).is_empty());
+        assert!(faulty_fields(&current, cleared).is_empty());
     }
 
     #[test]
-    fn a_stored_key_wants_its_certificate_even_when_it_cannot_be_read() {
-        let held = json!({"broker_host": "a", "use_tls": true, "client_certificate": EC});
-        let current = holding(held.clone());
-        assert!(at_fault(&current, held.clone()).is_empty());
-        let mut cleared = held;
+    fn a_stored_client_key_requires_its_certificate_even_if_the_key_is_unreadable() {
+        let stored = json!({"broker_host": "a", "use_tls": true, "client_certificate": EC});
+        let current = with_both_secrets(stored.clone());
+        assert!(faulty_fields(&current, stored.clone()).is_empty());
+        let mut cleared = stored;
         cleared["client_key"] = Value::Null;
-        assert_eq!(at_fault(&current, cleared), ["client_key"]);
+        assert_eq!(faulty_fields(&current, cleared), ["client_key"]);
     }
 }

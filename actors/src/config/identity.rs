@@ -1,7 +1,8 @@
 //! The age identity (X25519) that the secrets in the database are encrypted with.
 //!
-//! Ciphertexts are plain age files: `age --decrypt -i identity.age` reads them. Plain text is held only in buffers that
-//! are wiped, and never grows while it is written, because a buffer that moves leaves its old bytes behind.
+//! Ciphertexts are ordinary age files: `age --decrypt -i identity.age` decrypts them. Plaintext exists only
+//! in buffers that are wiped. These buffers never grow, because growing would leave a copy of the old bytes
+//! behind.
 
 use std::{
     collections::BTreeSet,
@@ -12,35 +13,37 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
-/// A key that encrypts and decrypts. Prints its public half only.
+/// A key pair that encrypts and decrypts. Its debug output contains only the public key.
 #[derive(Clone)]
 pub struct Identity(age::x25519::Identity);
 
 /// Why a ciphertext could not be decrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecryptError {
-    /// It was made for another key.
+    /// It was encrypted with another identity.
     #[error("it was encrypted with another identity")]
     OtherIdentity,
-    /// It is not what was once written.
+    /// Its bytes were changed.
     #[error("its ciphertext is damaged")]
     Damaged,
 }
 
-/// What is wrong with the text of an identity file; `0` for the text as a whole, else the line. Never contains its text.
+/// What is wrong with the text of an identity file. Never contains the text itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed {
+    /// The number of the line, or 0 for the text as a whole.
     pub line: usize,
     pub what: &'static str,
 }
 
 impl Identity {
-    /// A new key.
+    /// Generates a new identity.
     pub fn generate() -> Self {
         Self(age::x25519::Identity::generate())
     }
 
-    /// Reads the text of an identity file, as `age-keygen` writes it: comments, empty lines and exactly one key.
+    /// Parses the text of an identity file as `age-keygen` writes it: comments, empty lines and exactly one
+    /// key.
     pub(super) fn parse(text: &str) -> Result<Self, Malformed> {
         let mut found = None;
         for (line, content) in (1..).zip(text.lines()) {
@@ -48,18 +51,18 @@ impl Identity {
                 continue;
             }
             if content.starts_with("age-encryption.org/") || content.starts_with("-----BEGIN AGE") {
-                return Err(Malformed { line, what: "the file is encrypted with a passphrase itself" });
+                return Err(Malformed { line, what: "the file itself is encrypted with a passphrase" });
             }
             let key =
-                content.parse().map_err(|_| Malformed { line, what: "this is not AGE-SECRET-KEY-1…" })?;
+                content.parse().map_err(|_| Malformed { line, what: "expected AGE-SECRET-KEY-1…" })?;
             if found.replace(Self(key)).is_some() {
-                return Err(Malformed { line, what: "a second key, only one is possible" });
+                return Err(Malformed { line, what: "a second key, but only one is allowed" });
             }
         }
-        found.ok_or(Malformed { line: 0, what: "it holds no AGE-SECRET-KEY-1…" })
+        found.ok_or(Malformed { line: 0, what: "there is no line with AGE-SECRET-KEY-1…" })
     }
 
-    /// The text of an identity file.
+    /// Returns the text of an identity file.
     pub(super) fn to_text(&self, created: &str) -> Zeroizing<String> {
         let key = self.0.to_string();
         let public = self.0.to_public().to_string();
@@ -71,11 +74,12 @@ impl Identity {
         text
     }
 
-    /// Encrypts a secret, each time to other bytes; this identity reads it, and so do those of `others`.
+    /// Encrypts a secret to this identity and to `others`. The ciphertext is different each time.
     pub fn encrypt(&self, secret: &SecretString, others: &[PublicKey]) -> Result<Vec<u8>, age::EncryptError> {
         let own = self.0.to_public();
         let all = iter::once(&own).chain(others.iter().map(|other| &other.0));
-        let encryptor = age::Encryptor::with_recipients(all.map(|one| one as &dyn age::Recipient))?;
+        let encryptor =
+            age::Encryptor::with_recipients(all.map(|recipient| recipient as &dyn age::Recipient))?;
         let mut ciphertext = Vec::new();
         let mut writer = encryptor.wrap_output(&mut ciphertext)?;
         writer.write_all(secret.expose_secret().as_bytes())?;
@@ -83,7 +87,7 @@ impl Identity {
         Ok(ciphertext)
     }
 
-    /// Decrypts what [`encrypt`](Self::encrypt) made.
+    /// Decrypts the result of [`encrypt`](Self::encrypt).
     pub fn decrypt(&self, ciphertext: &[u8]) -> Result<SecretString, DecryptError> {
         let reader = age::Decryptor::new_buffered(ciphertext)
             .and_then(|decryptor| decryptor.decrypt(iter::once(&self.0 as &dyn age::Identity)));
@@ -91,7 +95,7 @@ impl Identity {
             age::DecryptError::NoMatchingKeys => DecryptError::OtherIdentity,
             _ => DecryptError::Damaged,
         })?;
-        // The plain text is shorter than the ciphertext, so the buffer never grows.
+        // The plaintext is shorter than the ciphertext, so the buffer never grows.
         let mut plain = Zeroizing::new(Vec::with_capacity(ciphertext.len()));
         reader.read_to_end(&mut plain).map_err(|_| DecryptError::Damaged)?;
         let text = str::from_utf8(&plain).map_err(|_| DecryptError::Damaged)?;
@@ -99,14 +103,16 @@ impl Identity {
     }
 }
 
-/// A public key (`age1…`), that secrets are encrypted to as well: who has the other half reads them.
+/// An additional recipient of the secrets: a public key (`age1…`). The owner of its private key can decrypt
+/// them.
 #[derive(Clone)]
 pub struct PublicKey(age::x25519::Recipient);
 
 impl PublicKey {
-    /// Reads a public key. A secret one, put here by mistake, is not repeated by the error.
+    /// Parses a public key. The error does not contain the text, which may be a private key by mistake.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = "is no age public key: age1 and 58 letters and digits, as age-keygen shows it";
+        let wrong =
+            "is not an age public key: expected age1 and 58 letters and digits, as age-keygen prints it";
         text.parse().map(Self).map_err(|_| wrong.to_owned())
     }
 }
@@ -123,8 +129,8 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// Recipients as the database notes them: sorted, each once, separated by commas.
-pub(super) fn noted(recipients: &[PublicKey]) -> String {
+/// Returns the recipients as the database stores them: sorted, without duplicates, separated by commas.
+pub(super) fn recipients_text(recipients: &[PublicKey]) -> String {
     let texts: BTreeSet<_> = recipients.iter().map(ToString::to_string).collect();
     texts.into_iter().collect::<Vec<_>>().join(",")
 }
@@ -149,21 +155,21 @@ mod tests {
     }
 
     #[test]
-    fn files_of_age_keygen_are_read() {
+    fn files_of_age_keygen_can_be_parsed() {
         let identity = Identity::parse(KEYGEN).unwrap();
         assert_eq!(*identity.to_text("2026-11-23T23:00:00Z"), KEYGEN);
     }
 
     #[test]
-    fn anything_else_is_refused_by_line() {
+    fn anything_else_is_rejected_with_the_line() {
         assert_eq!(fault("# nothing\n").0, 0);
-        assert_eq!(fault("# a\n\nAGE-SECRET-KEY-1AAAA\n"), (3, "this is not AGE-SECRET-KEY-1…"));
-        assert_eq!(fault(&KEYGEN.repeat(2)), (6, "a second key, only one is possible"));
+        assert_eq!(fault("# a\n\nAGE-SECRET-KEY-1AAAA\n"), (3, "expected AGE-SECRET-KEY-1…"));
+        assert_eq!(fault(&KEYGEN.repeat(2)), (6, "a second key, but only one is allowed"));
         assert!(fault("age-encryption.org/v1\n-> scrypt\n").1.contains("passphrase"));
     }
 
     #[test]
-    fn a_secret_comes_back_only_with_its_key() {
+    fn a_secret_can_be_decrypted_only_with_its_key() {
         let (one, other) = (Identity::generate(), Identity::generate());
         let ciphertext = one.encrypt(&SecretString::from("pässword"), &[]).unwrap();
         assert_eq!(one.decrypt(&ciphertext).unwrap().expose_secret(), "pässword");
@@ -176,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_named_beside_the_identity_reads_it_too() {
+    fn additional_recipients_can_decrypt_a_secret_too() {
         let (own, other, stranger) = (Identity::generate(), Identity::generate(), Identity::generate());
         let recipient = PublicKey::parse(&other.0.to_public().to_string()).unwrap();
         let ciphertext = own.encrypt(&SecretString::from("x"), std::slice::from_ref(&recipient)).unwrap();
@@ -185,14 +191,14 @@ mod tests {
         }
         assert_eq!(stranger.decrypt(&ciphertext).unwrap_err(), DecryptError::OtherIdentity);
         let again = PublicKey::parse(&recipient.to_string()).unwrap();
-        assert_eq!(noted(&[again, recipient.clone()]), recipient.to_string());
+        assert_eq!(recipients_text(&[again, recipient.clone()]), recipient.to_string());
         for wrong in ["", "age1", KEYGEN, "AGE-SECRET-KEY-1GQ9", "ssh-ed25519 AAAA"] {
             assert!(!PublicKey::parse(wrong).unwrap_err().contains("SECRET"), "{wrong}");
         }
     }
 
     #[test]
-    fn a_key_does_not_print() {
+    fn the_debug_output_contains_no_private_key() {
         let identity = Identity::parse(KEYGEN).unwrap();
         assert!(!format!("{identity:?}").contains("AGE-SECRET"));
     }

@@ -1,51 +1,57 @@
-//! What can be wrong with the identity file.
+//! The errors of the identity file.
 
 use std::{io, path::PathBuf};
 
-/// Why an identity file cannot be used, and what mends it.
+/// Why an identity file cannot be used, and how to fix that.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityFileError {
     /// Other users can read it.
-    #[error("the identity file {} can be read by others (mode {mode:03o}): run `chmod 600 {}`", path.display(), path.display())]
+    #[error(
+        "the identity file {} can be read by other users (mode {mode:03o}): run `chmod 600 {}`",
+        path.display(), path.display()
+    )]
     TooOpen {
         /// The file.
         path: PathBuf,
-        /// Its mode.
+        /// Its permission bits.
         mode: u32,
     },
-    /// It is not what `age-keygen` writes.
-    #[error("the identity file {} is not one that age-keygen writes{}: {what}; put the right file there", path.display(), at(*line))]
+    /// Its content is not what `age-keygen` writes.
+    #[error(
+        "the identity file {} is not a valid age-keygen file{}: {what}; put the right file there",
+        path.display(), in_line(*line)
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// The line; 0 for the file as a whole.
+        /// The number of the line, or 0 for the file as a whole.
         line: usize,
         /// What is wrong with it.
         what: &'static str,
     },
-    /// It is there, but cannot be read.
+    /// It exists but cannot be read.
     #[error("the identity file {} cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It cannot be made, moved or removed.
+    /// It cannot be created, renamed or removed.
     #[error("the identity file {} cannot be written", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
 impl IdentityFileError {
-    /// The error with its causes, in one line, for those who are told a text.
-    pub(super) fn full(&self) -> String {
+    /// Returns the message together with its cause, in one line.
+    pub(super) fn with_cause(&self) -> String {
         match self {
             Self::Read { source, .. } | Self::Write { source, .. } => format!("{self}: {source}"),
             Self::TooOpen { .. } | Self::Malformed { .. } => self.to_string(),
@@ -53,6 +59,6 @@ impl IdentityFileError {
     }
 }
 
-fn at(line: usize) -> String {
+fn in_line(line: usize) -> String {
     if line == 0 { String::new() } else { format!(" (line {line})") }
 }

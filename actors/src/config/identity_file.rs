@@ -1,46 +1,27 @@
-//! The file that the identity lies in: read only when nobody else can read it, made once, never overwritten.
+//! The identity file. It is created once, never overwritten, and used only if no other user can read it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use secrecy::zeroize::Zeroizing;
 
 use super::identity::{Identity, Malformed};
 pub use super::identity_error::IdentityFileError;
-use super::source::GivenIdentity;
+use super::identity_state::IdentityState;
 pub(super) use crate::private_file::{Access, with_suffix};
 use crate::{
     domain::clock,
     private_file::{self, ReadError},
 };
 
-/// Far above what `age-keygen` writes: room for comments.
+/// Much larger than what `age-keygen` writes, to allow for comments.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// What stands where the identity should be.
-#[derive(Debug, Clone)]
-pub enum IdentityState {
-    /// A usable identity.
-    Ready(Identity),
-    /// A usable identity that lies in no file.
-    Given(GivenIdentity),
-    /// No file.
-    Missing {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// A file that cannot be used.
-    Unusable {
-        /// What is wrong with it, and how to mend it.
-        reason: String,
-    },
-}
-
-/// Looks at the identity file.
+/// Loads the identity file.
 pub fn load(path: &Path) -> IdentityState {
     match read(path, Access::OwnerOnly) {
         Ok(Some(identity)) => IdentityState::Ready(identity),
         Ok(None) => IdentityState::Missing { path: path.to_owned() },
-        Err(error) => IdentityState::Unusable { reason: error.full() },
+        Err(error) => IdentityState::Unusable { reason: error.with_cause() },
     }
 }
 
@@ -66,8 +47,8 @@ pub(super) fn read(path: &Path, access: Access) -> Result<Option<Identity>, Iden
     };
     let malformed =
         |Malformed { line, what }| IdentityFileError::Malformed { path: path.to_owned(), line, what };
-    let text =
-        std::str::from_utf8(&text).map_err(|_| malformed(Malformed { line: 0, what: "it is not a text" }))?;
+    let text = std::str::from_utf8(&text)
+        .map_err(|_| malformed(Malformed { line: 0, what: "it is not a text file" }))?;
     Identity::parse(text).map(Some).map_err(malformed)
 }
 
@@ -104,6 +85,7 @@ mod tests {
     use std::{
         fs,
         os::unix::fs::{MetadataExt as _, PermissionsExt},
+        path::PathBuf,
     };
 
     use secrecy::SecretString;
@@ -124,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_private_complete_and_alone() {
+    fn a_new_file_is_private_and_complete_and_nothing_else_is_left() {
         let (_dir, path) = temporary();
         assert!(matches!(load(&path), IdentityState::Missing { .. }));
         let identity = create(&path).unwrap();
@@ -159,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_file_is_told_without_its_text() {
+    fn the_error_for_a_malformed_file_does_not_contain_its_text() {
         let (_dir, path) = temporary();
         create(&path).unwrap();
         fs::write(&path, "# mine\nhunter2\n").unwrap();

@@ -1,18 +1,23 @@
 //! The settings and their secrets.
 //!
-//! [`ConfigActor`] owns the one row of `mqtt_config`, the age identity, and the secrets in plain text, which exist only
-//! here and in what [`SettingsChanged`] carries. It promises: what is used is what is stored; a replacement is stored whole
-//! or not at all, and told only then; replacements take place one after the other, in the order in which they came; a
-//! stored secret is never sent where it was not entered for.
+//! [`ConfigActor`] owns the MQTT *settings*, which change while the service runs: the single row of
+//! `mqtt_config`, the age identity, and the decrypted secrets, which exist only here and in
+//! [`SettingsChanged`]. The *configuration*, which the process reads once from its file and the environment,
+//! belongs to the binary.
 //!
-//! It starts even when a secret cannot be read: what is wrong and how to mend it is then told instead, and neither the
-//! identity file nor a ciphertext is overwritten until somebody enters the secret again. It does not connect; a trial
-//! connection is the probe's work.
+//! It guarantees that the settings in effect are the stored ones; that a replacement is stored as a whole or
+//! not at all, and is reported only after that; that replacements are handled one at a time, in the order in
+//! which they arrive; and that a stored secret is never sent to another destination than it was entered for.
+//!
+//! It starts even if a secret cannot be read. It then reports what is wrong and how to fix it, and overwrites
+//! neither the identity file nor a ciphertext until someone enters the secret again. It does not connect:
+//! connection tests are run by the probe.
 
 mod current;
 pub mod identity;
 mod identity_error;
 pub mod identity_file;
+mod identity_state;
 mod open;
 mod recover;
 mod replace;
@@ -33,12 +38,15 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
-pub use source::{GivenIdentity, IdentitySource};
+pub use self::{
+    identity_state::{GivenIdentity, IdentityState},
+    source::IdentitySource,
+};
 
 use self::{
     current::Current,
     identity::PublicKey,
-    replace::{Place, Replaced},
+    replace::{Replacement, SecretsContext},
 };
 use crate::{
     domain::{
@@ -53,40 +61,43 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Trial connections at once: each may take ten seconds and a connection of the broker's. One more is refused.
-const MAX_TRIALS: usize = 2;
+/// Maximum number of concurrent connection tests. Each may take ten seconds and one of the broker's
+/// connections.
+const MAX_TESTS: usize = 2;
 
-/// Tries a connection with these settings; takes at most ten seconds.
+/// Tests a connection with these settings. Takes at most ten seconds.
 pub type Probe =
     fn(Arc<MqttSettings>, Option<UnboundedSender<TestProgress>>) -> LocalBoxFuture<'static, TestReport>;
 
-/// Where the settings lie, and whom the actor works with.
+/// What the config actor needs.
 pub struct ConfigOptions {
-    /// Holds the settings.
+    /// The database that stores the settings.
     pub store: Store,
-    /// The identity that secrets are encrypted with; a file is made when there is none and no ciphertext needs one.
+    /// The identity that encrypts the secrets. A missing file is created if no ciphertext needs a previous
+    /// one.
     pub identity: IdentitySource,
-    /// Who else can read the secrets; a change is made good at the start.
+    /// The additional recipients. If they differ from those of the stored secrets, these are encrypted again
+    /// at the start.
     pub recipients: Vec<PublicKey>,
-    /// The first settings, used and stored only while the database holds none.
+    /// The initial settings, which are stored and used only if the database contains no settings.
     pub initial: Option<Value>,
-    /// Tries a connection.
+    /// Tests a connection.
     pub probe: Probe,
-    /// Told the actor's name when it panics.
+    /// Receives the actor's name if it panics.
     pub crashed: UnboundedSender<&'static str>,
 }
 
 impl fmt::Debug for ConfigOptions {
-    /// Without the first settings, which may hold a password.
+    /// Omits the initial settings, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConfigOptions").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
-/// The actors that work by the settings, in the order in which they are notified.
+/// The actors that use the settings, in the order in which they are notified.
 #[derive(Debug, Clone)]
 pub struct SettingsListeners {
-    /// Stops delivering to a broker that is left.
+    /// Stops the delivery to the old broker.
     pub outbox: Recipient<SettingsChanged>,
     /// Drops the old connection before cameras and discovery send new state.
     pub retained: Recipient<SettingsChanged>,
@@ -94,8 +105,8 @@ pub struct SettingsListeners {
     pub cameras: Recipient<SettingsChanged>,
     /// Announces the entities with the new topics.
     pub discovery: Recipient<SettingsChanged>,
-    /// Connects with the new settings. It is the last one, so that all others know the settings that a new connection
-    /// belongs to.
+    /// Connects with the new settings. It is the last one, so that all others know the settings that a new
+    /// connection belongs to.
     pub supervisor: Recipient<SettingsChanged>,
 }
 
@@ -105,7 +116,7 @@ impl SettingsListeners {
         for listener in [outbox, retained, cameras, discovery, supervisor] {
             #[expect(
                 clippy::disallowed_methods,
-                reason = "one a replacement, and replacements are handled one at a time"
+                reason = "one per replacement, and replacements are handled one at a time"
             )]
             listener.do_send(changed.clone());
         }
@@ -115,51 +126,50 @@ impl SettingsListeners {
 /// The settings as read from the database, before the actor that owns them is started.
 #[derive(Debug)]
 pub struct StoredSettings {
-    place: Place,
+    context: SecretsContext,
     current: Current,
     probe: Probe,
     crashed: UnboundedSender<&'static str>,
 }
 
 impl StoredSettings {
-    /// Reads the settings. At the first start it makes the row and the identity; it also finishes a key rotation that was
-    /// interrupted. Fails only when the database does.
+    /// Reads the settings. Creates the row and the identity at the first start, and finishes or undoes a key
+    /// rotation that was interrupted. Fails only if the database does.
     pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
         let ConfigOptions { store, identity, recipients, initial, probe, crashed } = options;
-        let place = Place { store, identity, recipients: recipients.into() };
-        let current = open::open(&place, initial).await?;
-        Ok(Self { place, current, probe, crashed })
+        let context = SecretsContext { store, identity, recipients: recipients.into() };
+        let current = open::open(&context, initial).await?;
+        Ok(Self { context, current, probe, crashed })
     }
 
-    /// Returns the settings in force, secrets included.
+    /// Returns the settings in effect, with the secrets.
     pub fn settings(&self) -> Arc<MqttSettings> {
         self.current.to_changed(SettingsChange::Other).settings
     }
 
-    /// Tries a connection with these settings.
+    /// Tests a connection with these settings.
     pub async fn test_connection(&self) -> Result<TestReport, Invalid> {
-        let settings = self.current.trial(None)?;
+        let settings = self.current.test_settings(None)?;
         Ok(run_probe(self.probe, settings, None).await)
     }
 
-    /// Starts the actor. It notifies the listeners now, and after each replacement.
+    /// Starts the actor. It notifies the listeners at its start and after each replacement.
     pub fn start(self, listeners: SettingsListeners) -> Addr<ConfigActor> {
-        let Self { place, current, probe, crashed } = self;
-        let trials = Arc::new(Semaphore::new(MAX_TRIALS));
+        let Self { context, current, probe, crashed } = self;
+        let tests_in_progress = Arc::new(Semaphore::new(MAX_TESTS));
         let _crash_guard = CrashGuard::new("config", crashed);
-        ConfigActor { place, current, listeners, probe, trials, _crash_guard }.start()
+        ConfigActor { context, current, listeners, probe, tests_in_progress, _crash_guard }.start()
     }
 }
 
-/// Owns the MQTT *settings*, which change while the service runs. The *configuration*, which the process reads once from
-/// its file and environment, belongs to the binary.
+/// Owns the MQTT settings and their secrets; see the module's documentation.
 #[derive(Debug)]
 pub struct ConfigActor {
-    place: Place,
+    context: SecretsContext,
     current: Current,
     listeners: SettingsListeners,
     probe: Probe,
-    trials: Arc<Semaphore>,
+    tests_in_progress: Arc<Semaphore>,
     _crash_guard: CrashGuard,
 }
 
@@ -193,10 +203,10 @@ impl Handler<ReplaceSettings> for ConfigActor {
     type Result = AtomicResponse<Self, Result<SettingsView, ReplaceError>>;
 
     fn handle(&mut self, ReplaceSettings(value): ReplaceSettings, _: &mut Self::Context) -> Self::Result {
-        let (place, current) = (self.place.clone(), self.current.clone());
-        let replacing = async move { replace::replace(&place, current, value).await };
+        let (context, current) = (self.context.clone(), self.current.clone());
+        let replacing = async move { replace::replace(&context, current, value).await };
         AtomicResponse::new(Box::pin(replacing.into_actor(self).map(|replaced, act, _| {
-            let Replaced { current, changed } = replaced?;
+            let Replacement { current, changed } = replaced?;
             let change = act.current.settings.change_to(&current.settings);
             act.current = current;
             tracing::info!(changed = changed.join(","), "settings changed");
@@ -214,36 +224,38 @@ impl Handler<TestConnection> for ConfigActor {
         TestConnection { settings: object, watcher }: TestConnection,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let (settings, permit) = match (self.current.trial(object), self.trials.clone().try_acquire_owned()) {
-            (Ok(settings), Ok(permit)) => (settings, permit),
-            (Err(invalid), _) => return Box::pin(async move { Err(invalid) }),
-            (_, Err(_)) => {
-                let busy = format!("{MAX_TRIALS} tests are under way; try again in ten seconds");
-                return Box::pin(async move { Err(Invalid::one("", busy)) });
-            }
-        };
+        let (settings, permit) =
+            match (self.current.test_settings(object), self.tests_in_progress.clone().try_acquire_owned()) {
+                (Ok(settings), Ok(permit)) => (settings, permit),
+                (Err(invalid), _) => return Box::pin(async move { Err(invalid) }),
+                (_, Err(_)) => {
+                    let busy =
+                        format!("{MAX_TESTS} connection tests are already running; try again in ten seconds");
+                    return Box::pin(async move { Err(Invalid::one("", busy)) });
+                }
+            };
         let probe = self.probe;
         Box::pin(async move {
-            let _until_it_ends = permit;
+            let _permit = permit;
             Ok(run_probe(probe, settings, watcher).await)
         })
     }
 }
 
-/// Runs a connection test. A panic in it is the test's failure, not the settings'.
+/// Runs a connection test. A panic in it fails the test and does not affect the actor.
 async fn run_probe(
     probe: Probe,
     settings: MqttSettings,
     watcher: Option<UnboundedSender<TestProgress>>,
 ) -> TestReport {
-    let trial = AssertUnwindSafe(async move { probe(Arc::new(settings), watcher).await });
-    trial.catch_unwind().await.unwrap_or_else(|_| panicked())
+    let test = AssertUnwindSafe(async move { probe(Arc::new(settings), watcher).await });
+    test.catch_unwind().await.unwrap_or_else(|_| panicked())
 }
 
 fn panicked() -> TestReport {
     TestReport {
         success: false,
-        message: "the test was ended by a fault in this program; the log has more".to_owned(),
+        message: "the test failed because of a bug in liveobject; see the log for details".to_owned(),
         protocol: None,
         stages: Vec::new(),
     }

@@ -1,4 +1,4 @@
-//! The settings as they are found when the service starts.
+//! Reading the settings when the service starts.
 
 use std::path::Path;
 
@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{
     current::Current,
-    identity_file::{self, IdentityState},
-    replace::{Place, Replaced, SaveError, store},
+    identity_file,
+    identity_state::IdentityState,
+    replace::{Replacement, SaveError, SecretsContext, save},
     reseal,
     rotate::{self, Recovery},
     secrets::Secrets,
@@ -18,24 +19,26 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Reads the row, making it (and the identity) at the first start; finishes or undoes a key rotation that was cut short.
+/// Reads the row. Creates it, and the identity, at the first start. Finishes or undoes an interrupted key
+/// rotation.
 ///
-/// A fault of the identity, of a secret or of the settings is told in what is returned; only the database's is an error.
-pub(super) async fn open(place: &Place, initial: Option<Value>) -> Result<Current, StoreError> {
-    if let IdentitySource::File(path) = &place.identity {
-        recover(&place.store, path).await?;
+/// Faults of the identity, of a secret or of the settings are part of the result; only a failure of the
+/// database is an error.
+pub(super) async fn open(context: &SecretsContext, initial: Option<Value>) -> Result<Current, StoreError> {
+    if let IdentitySource::File(path) = &context.identity {
+        recover(&context.store, path).await?;
     }
-    let row = place.store.load_or_create_settings(MqttSettings::new_client_id).await?;
-    let mut identity = place.identity.load();
+    let row = context.store.load_or_create_settings(MqttSettings::new_client_id).await?;
+    let mut identity = context.identity.load();
     if let (IdentityState::Missing { path }, None, None) = (&identity, &row.password, &row.client_key) {
         identity = match identity_file::create(path) {
-            Ok(made) => IdentityState::Ready(made),
-            Err(error) => IdentityState::Unusable { reason: error.full() },
+            Ok(identity) => IdentityState::Ready(identity),
+            Err(error) => IdentityState::Unusable { reason: error.with_cause() },
         };
     }
-    let secrets = Secrets::unlock(identity, row.password.as_deref(), row.client_key.as_deref());
+    let secrets = Secrets::decrypt(identity, row.password.as_deref(), row.client_key.as_deref());
     if secrets.unreadable().is_none() {
-        reseal::reseal(place, &row, &secrets).await?;
+        reseal::reseal(context, &row, &secrets).await?;
     }
     let settings = MqttSettings::defaults(&row.client_id);
     let updated_at = row.updated_at.map(clock::from_micros);
@@ -45,19 +48,22 @@ pub(super) async fn open(place: &Place, initial: Option<Value>) -> Result<Curren
         return Ok(current);
     }
     match initial.filter(|value| !value.as_object().is_some_and(Map::is_empty)) {
-        Some(value) => first(place, current, value).await,
+        Some(value) => store_initial(context, current, value).await,
         None => Ok(current),
     }
 }
 
-/// Finishes or undoes a key rotation that was cut short.
+/// Finishes or undoes an interrupted key rotation.
 async fn recover(store: &Store, path: &Path) -> Result<(), StoreError> {
     match rotate::recover(store, path).await {
         Ok(Recovery::Nothing) => {}
-        Ok(found) => tracing::warn!(%found, "a key rotation had been cut short"),
+        Ok(outcome) => tracing::warn!(%outcome, "a key rotation was interrupted"),
         Err(rotate::RotateError::Store(error)) => return Err(error),
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a key rotation was cut short");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "an interrupted key rotation could not be finished or undone"
+            );
         }
     }
     Ok(())
@@ -71,25 +77,29 @@ fn read_stored(current: &mut Current, json: &str) {
         Ok(update) => current.settings = update.settings,
         Err(error) => {
             current.broken =
-                Some(format!("the stored MQTT settings cannot be read ({error}): enter them again"));
+                Some(format!("the stored MQTT settings cannot be read ({error}); enter them again"));
         }
     }
 }
 
-/// Stores the first settings, so that what is used is what is stored; uses them without their secrets, and says so, when the
-/// identity does not permit it.
-async fn first(place: &Place, mut current: Current, value: Value) -> Result<Current, StoreError> {
+/// Stores the initial settings, so that the settings in effect are the stored ones. Uses them without their
+/// secrets, and reports why, if the identity cannot be used.
+async fn store_initial(
+    context: &SecretsContext,
+    mut current: Current,
+    value: Value,
+) -> Result<Current, StoreError> {
     let read = MqttSettings::read(value, &current.client_id)
         .and_then(|update| current.faults(&update).finish().map(|()| update));
     let update = match read {
         Ok(update) => update,
         Err(error) => {
-            current.broken = Some(format!("the first MQTT settings, [mqtt], are not valid: {error}"));
+            current.broken = Some(format!("the initial MQTT settings in [mqtt] are invalid: {error}"));
             return Ok(current);
         }
     };
-    match store(place, current.clone(), update.clone()).await {
-        Ok(Replaced { current, .. }) => Ok(current),
+    match save(context, current.clone(), update.clone()).await {
+        Ok(Replacement { current, .. }) => Ok(current),
         Err(SaveError::Identity(reason)) => {
             current.settings = update.settings;
             current.broken =

@@ -1,4 +1,4 @@
-//! Finishing or undoing a change of the identity that was cut short.
+//! Finishing or undoing an interrupted key rotation.
 
 use std::{fmt, path::Path};
 
@@ -9,16 +9,17 @@ use super::{
 };
 use crate::store::{MqttConfigRow, Store};
 
-/// What was found at the start, and done about it.
+/// What a recovery found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
-    /// No change had been cut short.
+    /// No rotation was interrupted.
     Nothing,
-    /// The change had taken place: the new identity is the current one.
+    /// The rotation was committed: the new identity is now the current one.
     Finished,
-    /// The change had not taken place: the current identity stays, the new one is removed.
+    /// The rotation was not committed: the old identity is still the current one; the new one was removed.
     Undone,
-    /// No key at hand reads the database's secrets, or only the retired one beside a current one: no file was touched.
+    /// No available key decrypts the stored secrets, or only the old one does although there is a current
+    /// one. No file was changed.
     Undecided,
 }
 
@@ -26,33 +27,36 @@ impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => "nothing to do",
-            Self::Finished => "finished: the new identity holds",
-            Self::Undone => "undone: the old identity holds",
-            Self::Undecided => "left as it is: the current identity does not read the stored secrets",
+            Self::Finished => "finished: the new identity is in use",
+            Self::Undone => "undone: the old identity is in use",
+            Self::Undecided => {
+                "no file was changed: the current identity does not decrypt the stored secrets"
+            }
         })
     }
 }
 
-/// Tries which identity reads the secrets in the database (the current one, `.new`, `.bak`), makes that one the current
-/// one, and removes what is not needed any more. To be called at every start, before the identity is read.
+/// Finds out which identity decrypts the secrets in the database (the current one, `.new` or `.bak`), makes
+/// it the current one, and removes the others. Must be called at every start, before the identity is loaded.
 ///
-/// No key is removed or replaced unless another one has read every secret.
+/// A key is removed or replaced only after another one has decrypted every secret.
 pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError> {
-    // Left by a process that was killed while it made the first identity; no secret was ever encrypted for it.
+    // A process may have been killed while it created the first identity. No secret was encrypted with that
+    // one.
     identity_file::remove_unfinished(path)?;
     let (new, backup) = (with_suffix(path, NEW), with_suffix(path, BACKUP));
     if !exists(&new)? && !exists(&backup)? {
         return Ok(Recovery::Nothing);
     }
     let row = store.load_settings().await?;
-    let fits = |path| fits(path, row.as_ref());
-    if fits(path)? {
-        // The new key, if it is still there, was never used.
+    let decrypts_all = |path| decrypts_all(path, row.as_ref());
+    if decrypts_all(path)? {
+        // If the new key still exists, it was never used.
         let undone = identity_file::remove(&new)?;
         identity_file::remove(&backup)?;
         return Ok(if undone { Recovery::Undone } else { Recovery::Finished });
     }
-    if fits(&new)? {
+    if decrypts_all(&new)? {
         if exists(path)? {
             identity_file::rename(path, &backup)?;
         }
@@ -60,7 +64,7 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
         identity_file::remove(&backup)?;
         return Ok(Recovery::Finished);
     }
-    if !exists(path)? && fits(&backup)? {
+    if !exists(path)? && decrypts_all(&backup)? {
         identity_file::rename(&backup, path)?;
         identity_file::remove(&new)?;
         return Ok(Recovery::Undone);
@@ -68,19 +72,20 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
     Ok(Recovery::Undecided)
 }
 
-/// Whether this file holds a key that reads every secret of the row. How open the file is does not matter here.
-fn fits(path: &Path, row: Option<&MqttConfigRow>) -> Result<bool, RotateError> {
+/// Returns whether the key in this file decrypts every secret of the row. The permissions of the file do not
+/// matter here.
+fn decrypts_all(path: &Path, row: Option<&MqttConfigRow>) -> Result<bool, RotateError> {
     let identity = match identity_file::read(path, Access::Any) {
         Ok(Some(identity)) => identity,
-        // Half written, or none of ours.
+        // Written only in part, or a foreign file.
         Ok(None) | Err(IdentityFileError::Malformed { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    let reads = |ciphertext: &Option<Vec<u8>>| reads(&identity, ciphertext.as_deref());
-    Ok(row.is_none_or(|row| reads(&row.password) && reads(&row.client_key)))
+    let decrypts = |ciphertext: &Option<Vec<u8>>| decrypts(&identity, ciphertext.as_deref());
+    Ok(row.is_none_or(|row| decrypts(&row.password) && decrypts(&row.client_key)))
 }
 
-fn reads(identity: &Identity, ciphertext: Option<&[u8]>) -> bool {
+fn decrypts(identity: &Identity, ciphertext: Option<&[u8]>) -> bool {
     ciphertext.is_none_or(|ciphertext| identity.decrypt(ciphertext).is_ok())
 }
 

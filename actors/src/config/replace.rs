@@ -1,4 +1,4 @@
-//! Storing settings: one replacement from its JSON object to the commit.
+//! Replacing the settings: from the JSON object to the commit.
 
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::{
     current::{Current, fields},
     identity::{Identity, PublicKey},
-    identity_file::{self, IdentityState},
-    secrets::{Held, Secrets},
-    source::{GivenIdentity, IdentitySource},
+    identity_file,
+    identity_state::{GivenIdentity, IdentityState},
+    secrets::{Secrets, StoredSecret},
+    source::IdentitySource,
 };
 use crate::{
     domain::{
@@ -21,18 +22,19 @@ use crate::{
     store::{SecretColumn, Store, StoreError},
 };
 
-/// Where settings and secrets lie.
+/// Where the settings are stored, and what encrypts their secrets.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct SecretsContext {
     pub store: Store,
     pub identity: IdentitySource,
-    /// Who else can read the secrets.
+    /// The additional recipients of the secrets.
     pub recipients: Arc<[PublicKey]>,
 }
 
-/// What a replacement led to: the settings in force from now on, and the names of what has changed.
+/// The result of a replacement: the settings that are in effect from now on, and the names of the changed
+/// fields.
 #[derive(Debug)]
-pub(super) struct Replaced {
+pub(super) struct Replacement {
     pub current: Current,
     pub changed: Vec<&'static str>,
 }
@@ -57,105 +59,111 @@ impl From<SaveError> for ReplaceError {
 
 impl From<StoreError> for ReplaceError {
     fn from(error: StoreError) -> Self {
-        // The cause is the log's, not the client's.
+        // The cause goes to the log, not to the client.
         tracing::error!(error = &error as &dyn std::error::Error, "the settings could not be stored");
         Self::Storage(error.fault())
     }
 }
 
-/// Replaces the settings by a JSON object. A fault leaves everything as it was.
+/// Replaces the settings with a JSON object. After an error, everything is unchanged.
 pub(super) async fn replace(
-    place: &Place,
+    context: &SecretsContext,
     mut current: Current,
     value: Value,
-) -> Result<Replaced, ReplaceError> {
+) -> Result<Replacement, ReplaceError> {
     let update = MqttSettings::read(value, &current.client_id)?;
-    let sets = [&update.password, &update.client_key].iter().any(|s| matches!(s, SecretUpdate::Set(_)));
+    let sets =
+        [&update.password, &update.client_key].iter().any(|update| matches!(update, SecretUpdate::Set(_)));
     if sets || current.secrets.unreadable().is_some() {
-        // Somebody may have put the file right, or away, since it was last looked at.
-        current.secrets = look_again(place).await?;
+        // The identity file may have been fixed, replaced or removed since it was loaded.
+        current.secrets = reload_secrets(context).await?;
     }
     current.faults(&update).finish()?;
-    Ok(store(place, current, update).await?)
+    Ok(save(context, current, update).await?)
 }
 
-/// Stores an update that may be stored: secrets encrypted, all in one transaction.
-pub(super) async fn store(
-    place: &Place,
+/// Saves a valid update in one transaction, with encrypted secrets.
+pub(super) async fn save(
+    context: &SecretsContext,
     current: Current,
     update: SettingsUpdate,
-) -> Result<Replaced, SaveError> {
+) -> Result<Replacement, SaveError> {
     let changed = current.changes(&update);
     let SettingsUpdate { settings, password, client_key } = update;
     let Secrets { identity, password: old_password, client_key: old_client_key } = current.secrets;
     let keeps_unreadable = [(&password, &old_password), (&client_key, &old_client_key)]
         .iter()
-        .any(|(update, held)| matches!(update, SecretUpdate::Keep) && held.fault().is_some());
-    let recipients = Arc::clone(&place.recipients);
-    let mut key = Key { identity, recipients, may_be_made: !keeps_unreadable };
-    let (password_column, password) = key.settle(password, old_password)?;
-    let (client_key_column, client_key) = key.settle(client_key, old_client_key)?;
+        .any(|(update, stored)| matches!(update, SecretUpdate::Keep) && stored.fault().is_some());
+    let recipients = Arc::clone(&context.recipients);
+    let mut encryptor = SecretEncryptor { identity, recipients, may_create: !keeps_unreadable };
+    let (password_column, password) = encryptor.apply(password, old_password)?;
+    let (client_key_column, client_key) = encryptor.apply(client_key, old_client_key)?;
 
     let now = clock::now();
     let (json, at) = (fields(&settings).to_string(), clock::to_micros(now));
-    place.store.save_settings(json, password_column, client_key_column, at).await?;
-    let secrets = Secrets { identity: key.identity, password, client_key };
+    context.store.save_settings(json, password_column, client_key_column, at).await?;
+    let secrets = Secrets { identity: encryptor.identity, password, client_key };
     let client_id = current.client_id;
-    Ok(Replaced {
+    Ok(Replacement {
         current: Current { client_id, settings, secrets, updated_at: Some(now), broken: None },
         changed,
     })
 }
 
-async fn look_again(place: &Place) -> Result<Secrets, StoreError> {
-    let row = place.store.load_settings().await?;
+async fn reload_secrets(context: &SecretsContext) -> Result<Secrets, StoreError> {
+    let row = context.store.load_settings().await?;
     let (password, client_key) = row.map(|row| (row.password, row.client_key)).unwrap_or_default();
-    let identity = place.identity.load();
-    Ok(Secrets::unlock(identity, password.as_deref(), client_key.as_deref()))
+    let identity = context.identity.load();
+    Ok(Secrets::decrypt(identity, password.as_deref(), client_key.as_deref()))
 }
 
-/// The identity that new secrets are encrypted with.
-struct Key {
+/// Encrypts new secrets.
+struct SecretEncryptor {
     identity: IdentityState,
     recipients: Arc<[PublicKey]>,
-    /// Whether a missing identity may be replaced by a new one: nothing that stays needs the missing one.
-    may_be_made: bool,
+    /// Whether a missing identity may be created. It may not if a secret that is kept needs the missing one.
+    may_create: bool,
 }
 
-impl Key {
-    /// What is written of a secret, and how it is held from now on.
-    fn settle(&mut self, update: SecretUpdate, held: Held) -> Result<(SecretColumn, Held), SaveError> {
+impl SecretEncryptor {
+    /// Applies an update to a secret. Returns what to write to the database, and the new secret.
+    fn apply(
+        &mut self,
+        update: SecretUpdate,
+        stored: StoredSecret,
+    ) -> Result<(SecretColumn, StoredSecret), SaveError> {
         match update {
-            SecretUpdate::Keep => Ok((SecretColumn::Keep, held)),
-            SecretUpdate::Clear => Ok((SecretColumn::Write(None), Held::None)),
+            SecretUpdate::Keep => Ok((SecretColumn::Keep, stored)),
+            SecretUpdate::Clear => Ok((SecretColumn::Write(None), StoredSecret::Absent)),
             SecretUpdate::Set(secret) => {
                 let ciphertext = self.encrypt(&secret)?;
-                Ok((SecretColumn::Write(Some(ciphertext)), Held::Known(secret)))
+                Ok((SecretColumn::Write(Some(ciphertext)), StoredSecret::Known(secret)))
             }
         }
     }
 
     fn encrypt(&mut self, secret: &SecretString) -> Result<Vec<u8>, SaveError> {
-        self.usable()?
+        self.load_or_create()?
             .encrypt(secret, &self.recipients)
             .map_err(|error| SaveError::Identity(error.to_string()))
     }
 
-    fn usable(&mut self) -> Result<Identity, SaveError> {
+    fn load_or_create(&mut self) -> Result<Identity, SaveError> {
         match &self.identity {
             IdentityState::Ready(identity) | IdentityState::Given(GivenIdentity { identity, .. }) => {
                 Ok(identity.clone())
             }
             IdentityState::Unusable { reason } => Err(SaveError::Identity(reason.clone())),
-            IdentityState::Missing { path } if !self.may_be_made => Err(SaveError::Identity(format!(
-                "the identity file {} is missing and another stored secret needs it; put it back, or enter (or clear) \
-                 password and client key together",
+            IdentityState::Missing { path } if !self.may_create => Err(SaveError::Identity(format!(
+                "the identity file {} is missing, and another stored secret needs it; put it back, \
+                 or enter or clear the password and the client key together",
                 path.display()
             ))),
             IdentityState::Missing { path } => {
-                let made = identity_file::create(path).map_err(|error| SaveError::Identity(error.full()))?;
-                self.identity = IdentityState::Ready(made.clone());
-                Ok(made)
+                let created =
+                    identity_file::create(path).map_err(|error| SaveError::Identity(error.with_cause()))?;
+                self.identity = IdentityState::Ready(created.clone());
+                Ok(created)
             }
         }
     }

@@ -1,29 +1,27 @@
-//! Other recipients: every secret encrypted anew, to those that are configured now.
+//! Encrypting the secrets again after the configured recipients changed.
 
 use super::{
     identity::{self, Identity, PublicKey},
-    identity_file::IdentityState,
-    replace::Place,
-    secrets::{Held, Secrets},
-    source::GivenIdentity,
+    replace::SecretsContext,
+    secrets::{Secrets, StoredSecret},
 };
 use crate::store::{MqttConfigRow, SecretColumn, StoreError};
 
-/// Encrypts the secrets to the configured recipients, all in one transaction, where the row notes others. What a former
-/// recipient has read already it may have kept: only another password shuts it out.
+/// Encrypts the secrets to the configured recipients, in one transaction, if they are encrypted to others. A
+/// former recipient may have decrypted and kept the secrets before: only changing them locks it out.
 ///
-/// Does nothing when the settings were replaced meanwhile; the next start tries again.
-pub(super) async fn reseal(place: &Place, row: &MqttConfigRow, secrets: &Secrets) -> Result<(), StoreError> {
-    let recipients = identity::noted(&place.recipients);
-    let (IdentityState::Ready(identity) | IdentityState::Given(GivenIdentity { identity, .. })) =
-        &secrets.identity
-    else {
-        return Ok(());
-    };
+/// Does nothing if the settings are replaced at the same time; the next start tries again.
+pub(super) async fn reseal(
+    context: &SecretsContext,
+    row: &MqttConfigRow,
+    secrets: &Secrets,
+) -> Result<(), StoreError> {
+    let recipients = identity::recipients_text(&context.recipients);
+    let Some(identity) = secrets.identity.usable() else { return Ok(()) };
     if row.recipients == recipients {
         return Ok(());
     }
-    let seal = |held: &Held| seal(identity, &place.recipients, held);
+    let seal = |stored: &StoredSecret| seal(identity, &context.recipients, stored);
     let (password, client_key) = match (seal(&secrets.password), seal(&secrets.client_key)) {
         (Ok(password), Ok(client_key)) => (password, client_key),
         (Err(error), _) | (_, Err(error)) => {
@@ -31,9 +29,9 @@ pub(super) async fn reseal(place: &Place, row: &MqttConfigRow, secrets: &Secrets
             return Ok(());
         }
     };
-    if place.store.save_ciphertexts(row, password, client_key, recipients).await? {
-        let recipients = place.recipients.len();
-        tracing::info!(recipients, "the secrets are encrypted to other recipients from now on");
+    if context.store.save_ciphertexts(row, password, client_key, recipients).await? {
+        let recipients = context.recipients.len();
+        tracing::info!(recipients, "encrypted the secrets to the new recipients");
     }
     Ok(())
 }
@@ -41,9 +39,9 @@ pub(super) async fn reseal(place: &Place, row: &MqttConfigRow, secrets: &Secrets
 fn seal(
     identity: &Identity,
     recipients: &[PublicKey],
-    held: &Held,
+    stored: &StoredSecret,
 ) -> Result<SecretColumn, age::EncryptError> {
-    match held.known() {
+    match stored.known() {
         Some(secret) => Ok(SecretColumn::Write(Some(identity.encrypt(&secret, recipients)?))),
         None => Ok(SecretColumn::Keep),
     }

@@ -1,4 +1,4 @@
-//! Changing the identity: every secret encrypted anew, the old key gone.
+//! Key rotation: every secret is encrypted with a new identity, and the old one is removed.
 //!
 //! | step | current | `.new` | `.bak` | the database needs |
 //! | --- | --- | --- | --- | --- |
@@ -8,87 +8,97 @@
 //! | `Installed` | new | | old | new |
 //! | done | new | | | new |
 //!
-//! Each step is on the disk before the next begins. A process that is killed in between leaves one of these rows, and
-//! [`recover`] tells which by trying the keys on the database's secrets. The caller of either holds the data directory's
-//! lock: nobody else reads or changes these files meanwhile.
+//! Each step is synced to disk before the next one begins. A process that is killed in between leaves one
+//! of these states, and [`recover`] finds out which by trying the keys on the secrets in the database. The
+//! caller of either function holds the lock of the data directory, so that no other process reads or
+//! changes these files.
 
 use std::path::{Path, PathBuf};
 
 use super::{
     identity::{self, DecryptError, Identity, PublicKey},
-    identity_file::{self, IdentityFileError, IdentityState, with_suffix},
-    source::{GivenIdentity, IdentitySource},
+    identity_file::{self, IdentityFileError, with_suffix},
+    identity_state::{GivenIdentity, IdentityState},
+    source::IdentitySource,
 };
 use crate::store::{MqttConfigRow, SecretColumn, Store, StoreError};
 
 pub use super::recover::{Recovery, recover};
 
-/// The name of a key on its way in: `identity.age.new`.
+/// The suffix of the new key during a rotation: `identity.age.new`.
 pub(super) const NEW: &str = "new";
-/// The name of a key on its way out: `identity.age.bak`.
+/// The suffix of the old key during a rotation: `identity.age.bak`.
 pub(super) const BACKUP: &str = "bak";
 
-/// Why the identity was not changed; the old one holds, unless it says otherwise.
+/// Why the key was not rotated. The old identity is still in use, unless the variant states otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
-    /// There is no usable identity to begin with.
-    #[error("the identity cannot be changed: {0}")]
+    /// The current identity cannot be used.
+    #[error("the key cannot be rotated: {0}")]
     Identity(String),
-    /// A stored secret cannot be read, so it cannot be encrypted anew.
-    #[error(
-        "the stored {secret} cannot be read; enter it again (or clear it) before the identity is changed"
-    )]
+    /// The identity file does not exist.
+    #[error("no key yet at {}; start the service once first", path.display())]
+    NoKey {
+        /// The path of the file.
+        path: PathBuf,
+    },
+    /// A stored secret cannot be decrypted, and therefore cannot be encrypted again.
+    #[error("the stored {secret} cannot be read; enter it again (or clear it) before you rotate the key")]
     Secret {
-        /// Which one.
+        /// The name of the secret.
         secret: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: DecryptError,
     },
-    /// Encrypting failed.
+    /// The encryption failed.
     #[error("the {secret} cannot be encrypted")]
     Encrypt {
-        /// Which one.
+        /// The name of the secret.
         secret: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: age::EncryptError,
     },
-    /// A file could not be written, moved or removed; the next start finishes or undoes the change.
+    /// A file could not be written, renamed or removed. The next start finishes or undoes the rotation.
     #[error(transparent)]
     File(#[from] IdentityFileError),
-    /// The identity lies in no file, and nobody said which one is to come after it.
+    /// The identity does not come from a file, and no new identity was named.
     #[error(
-        "the identity comes from {from}, which this program cannot change: make a new one with `age-keygen -o new.age`, \
-         run `liveobject key rotate --new-identity new.age`, and put it into {from} before the next start"
+        "the identity comes from {from}, which liveobject cannot change: create a new one with \
+         `age-keygen -o new.age`, run `liveobject key rotate --new-identity new.age`, \
+         and put it into {from} before the next start"
     )]
-    Given {
+    NewIdentityRequired {
         /// Where the identity comes from.
         from: String,
     },
-    /// A new identity was named, but the present one lies in a file.
-    #[error("the identity lies in a file, {}: `liveobject key rotate` makes the new one itself, without --new-identity", path.display())]
-    InAFile {
+    /// A new identity was named, although the current one comes from a file.
+    #[error(
+        "the identity comes from the file {}: run `liveobject key rotate` without --new-identity",
+        path.display()
+    )]
+    NewIdentityNotAllowed {
         /// The file.
         path: PathBuf,
     },
-    /// Somebody else changed the settings.
-    #[error("the settings were replaced meanwhile: nothing was changed, try again")]
-    Meanwhile,
-    /// The database could not give or keep the ciphertexts.
+    /// The settings were replaced during the rotation.
+    #[error("the settings were replaced at the same time; nothing was changed, try again")]
+    Conflict,
+    /// The ciphertexts could not be read from or written to the database.
     #[error("the encrypted secrets could not be read or replaced")]
     Store(#[from] StoreError),
 }
 
-/// What a change of the identity did.
+/// The result of a key rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotated {
-    /// How many secrets were encrypted anew.
+    /// Number of secrets that were encrypted with the new identity.
     pub secrets: usize,
 }
 
 impl Rotated {
-    fn of(password: &SecretColumn, client_key: &SecretColumn) -> Self {
+    fn count(password: &SecretColumn, client_key: &SecretColumn) -> Self {
         Self {
             secrets: [password, client_key]
                 .into_iter()
@@ -98,7 +108,7 @@ impl Rotated {
     }
 }
 
-/// How far a change got.
+/// The steps of a rotation of the identity file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     Written,
@@ -108,8 +118,9 @@ pub(super) enum Step {
     Done,
 }
 
-/// Changes the identity, whatever it comes from: makes a new one where it lies in a file, else takes the one in the file
-/// `new`, which the administrator then puts in the old one's place. Every secret is encrypted to `recipients`, too.
+/// Rotates the key. If the identity comes from a file, creates a new one; otherwise uses the identity in the
+/// file `new`, which the administrator then puts in place of the old one. Also encrypts every secret to
+/// `recipients`.
 pub async fn rotate(
     store: &Store,
     source: &IdentitySource,
@@ -118,21 +129,26 @@ pub async fn rotate(
 ) -> Result<Rotated, RotateError> {
     match (source, new) {
         (IdentitySource::File(path), None) => rotate_file(store, path, recipients, Step::Done).await,
-        (IdentitySource::File(path), Some(_)) => Err(RotateError::InAFile { path: path.clone() }),
-        (IdentitySource::Given(given), None) => Err(RotateError::Given { from: given.from.clone() }),
+        (IdentitySource::File(path), Some(_)) => {
+            Err(RotateError::NewIdentityNotAllowed { path: path.clone() })
+        }
+        (IdentitySource::Given(given), None) => {
+            Err(RotateError::NewIdentityRequired { from: given.from.clone() })
+        }
         (IdentitySource::Given(given), Some(new)) => {
-            let new = usable(identity_file::load(new))?;
+            let new = require_usable(identity_file::load(new))?;
             let row = store.load_settings().await?;
-            let (password, client_key) = encrypt_anew(row.as_ref(), &given.identity, &new, recipients)?;
-            let rotated = Rotated::of(&password, &client_key);
+            let (password, client_key) = reencrypt(row.as_ref(), &given.identity, &new, recipients)?;
+            let rotated = Rotated::count(&password, &client_key);
             save(store, row.as_ref(), password, client_key, recipients).await?;
             Ok(rotated)
         }
     }
 }
 
-/// Makes a new identity, encrypts every secret for it in one transaction, and removes the old identity. What an earlier
-/// change left behind is finished or undone first. Goes as far as a process got that was killed right after `last`.
+/// Creates a new identity, encrypts every secret with it in one transaction, and removes the old identity.
+/// Finishes or undoes an interrupted rotation first. Returns after the step `last`, like a process that is
+/// killed there.
 pub(super) async fn rotate_file(
     store: &Store,
     path: &Path,
@@ -140,12 +156,12 @@ pub(super) async fn rotate_file(
     last: Step,
 ) -> Result<Rotated, RotateError> {
     recover(store, path).await?;
-    let old = usable(identity_file::load(path))?;
+    let old = require_usable(identity_file::load(path))?;
     let row = store.load_settings().await?;
     let new = Identity::generate();
-    // A secret that cannot be read is told before anything is written.
-    let (password, client_key) = encrypt_anew(row.as_ref(), &old, &new, recipients)?;
-    let rotated = Rotated::of(&password, &client_key);
+    // Fails for an unreadable secret before anything is written.
+    let (password, client_key) = reencrypt(row.as_ref(), &old, &new, recipients)?;
+    let rotated = Rotated::count(&password, &client_key);
     let (incoming, outgoing) = (with_suffix(path, NEW), with_suffix(path, BACKUP));
 
     identity_file::write_new(&incoming, &new)?;
@@ -164,17 +180,15 @@ pub(super) async fn rotate_file(
     Ok(rotated)
 }
 
-fn usable(state: IdentityState) -> Result<Identity, RotateError> {
+fn require_usable(state: IdentityState) -> Result<Identity, RotateError> {
     match state {
         IdentityState::Ready(identity) | IdentityState::Given(GivenIdentity { identity, .. }) => Ok(identity),
         IdentityState::Unusable { reason } => Err(RotateError::Identity(reason)),
-        IdentityState::Missing { path } => {
-            Err(RotateError::Identity(format!("there is no identity file {}", path.display())))
-        }
+        IdentityState::Missing { path } => Err(RotateError::NoKey { path }),
     }
 }
 
-/// Writes the new ciphertexts, all or none. Without a row there are none.
+/// Writes the new ciphertexts in one transaction. Without a row there are none.
 async fn save(
     store: &Store,
     row: Option<&MqttConfigRow>,
@@ -183,28 +197,28 @@ async fn save(
     recipients: &[PublicKey],
 ) -> Result<(), RotateError> {
     let Some(row) = row else { return Ok(()) };
-    let recipients = identity::noted(recipients);
+    let recipients = identity::recipients_text(recipients);
     let saved = store.save_ciphertexts(row, password, client_key, recipients).await?;
-    if saved { Ok(()) } else { Err(RotateError::Meanwhile) }
+    if saved { Ok(()) } else { Err(RotateError::Conflict) }
 }
 
-fn encrypt_anew(
+fn reencrypt(
     row: Option<&MqttConfigRow>,
     old: &Identity,
     new: &Identity,
     recipients: &[PublicKey],
 ) -> Result<(SecretColumn, SecretColumn), RotateError> {
-    let anew = |secret, ciphertext: Option<&Vec<u8>>| match ciphertext {
+    let reencrypt = |secret, ciphertext: Option<&Vec<u8>>| match ciphertext {
         None => Ok::<_, RotateError>(SecretColumn::Keep),
         Some(ciphertext) => {
             let plain = old.decrypt(ciphertext).map_err(|source| RotateError::Secret { secret, source })?;
-            let fresh = new.encrypt(&plain, recipients);
-            let fresh = fresh.map_err(|source| RotateError::Encrypt { secret, source })?;
-            Ok(SecretColumn::Write(Some(fresh)))
+            let encrypted = new.encrypt(&plain, recipients);
+            let encrypted = encrypted.map_err(|source| RotateError::Encrypt { secret, source })?;
+            Ok(SecretColumn::Write(Some(encrypted)))
         }
     };
     Ok((
-        anew("password", row.and_then(|row| row.password.as_ref()))?,
-        anew("client key", row.and_then(|row| row.client_key.as_ref()))?,
+        reencrypt("password", row.and_then(|row| row.password.as_ref()))?,
+        reencrypt("client key", row.and_then(|row| row.client_key.as_ref()))?,
     ))
 }

@@ -1,76 +1,80 @@
-//! The secrets as they are held in memory, and what is said when one cannot be read.
+//! The stored secrets in memory, and the error texts for secrets that cannot be read.
 
 use secrecy::SecretString;
 
-use super::{identity::DecryptError, identity_file::IdentityState, source::GivenIdentity};
+use super::{
+    identity::DecryptError,
+    identity_state::{GivenIdentity, IdentityState},
+};
 
-/// One secret.
+/// A secret that may be stored in the database.
 #[derive(Debug, Clone)]
-pub(super) enum Held {
-    /// There is none.
-    None,
-    /// There is one, and it is known.
+pub(super) enum StoredSecret {
+    /// No secret is stored.
+    Absent,
+    /// The secret is stored and was decrypted.
     Known(SecretString),
-    /// The database holds a ciphertext that cannot be decrypted; why, and how to mend it.
+    /// The secret is stored but cannot be decrypted. Contains why, and how to fix that.
     Unreadable(String),
 }
 
-impl Held {
-    /// Whether the database holds a ciphertext.
+impl StoredSecret {
+    /// Returns whether the database contains a ciphertext.
     pub(super) fn is_stored(&self) -> bool {
-        !matches!(self, Self::None)
+        !matches!(self, Self::Absent)
     }
 
-    /// The secret, if it is known.
+    /// Returns the secret if it is known.
     pub(super) fn known(&self) -> Option<SecretString> {
         match self {
             Self::Known(secret) => Some(secret.clone()),
-            Self::None | Self::Unreadable(_) => None,
+            Self::Absent | Self::Unreadable(_) => None,
         }
     }
 
-    /// Why it cannot be read.
+    /// Returns why the secret cannot be read.
     pub(super) fn fault(&self) -> Option<&str> {
         match self {
             Self::Unreadable(why) => Some(why),
-            Self::None | Self::Known(_) => None,
+            Self::Absent | Self::Known(_) => None,
         }
     }
 }
 
-/// Both secrets, and what they are encrypted with.
+/// Both secrets, and the identity that encrypts them.
 #[derive(Debug, Clone)]
 pub(super) struct Secrets {
     pub identity: IdentityState,
-    pub password: Held,
-    pub client_key: Held,
+    pub password: StoredSecret,
+    pub client_key: StoredSecret,
 }
 
 impl Secrets {
-    /// Decrypts what the row holds.
-    pub(super) fn unlock(
+    /// Decrypts the ciphertexts of the row.
+    pub(super) fn decrypt(
         identity: IdentityState,
         password: Option<&[u8]>,
         client_key: Option<&[u8]>,
     ) -> Self {
-        let open = |name, ciphertext| match ciphertext {
-            None => Held::None,
-            Some(ciphertext) => open(&identity, name, ciphertext),
+        let decrypt = |name, ciphertext| match ciphertext {
+            None => StoredSecret::Absent,
+            Some(ciphertext) => decrypt(&identity, name, ciphertext),
         };
-        let (password, client_key) = (open("password", password), open("client key", client_key));
+        let (password, client_key) = (decrypt("password", password), decrypt("client key", client_key));
         Self { identity, password, client_key }
     }
 
-    /// Why a stored secret cannot be read, and how to mend it; `None` when all can.
+    /// Returns why stored secrets cannot be read, and how to fix that; `None` if all can be read.
     pub(super) fn unreadable(&self) -> Option<String> {
-        let faults: Vec<_> = [&self.password, &self.client_key].into_iter().filter_map(Held::fault).collect();
+        let faults: Vec<_> =
+            [&self.password, &self.client_key].into_iter().filter_map(StoredSecret::fault).collect();
         (!faults.is_empty()).then(|| faults.join("; "))
     }
 }
 
-fn open(identity: &IdentityState, name: &str, ciphertext: &[u8]) -> Held {
-    let cannot = format!("the stored {name} cannot be read");
-    let again = format!("enter the {name} again");
+fn decrypt(identity: &IdentityState, name: &str, ciphertext: &[u8]) -> StoredSecret {
+    let problem = format!("the stored {name} cannot be read");
+    let remedy = format!("enter the {name} again");
     let (identity, other) = match identity {
         IdentityState::Ready(identity) => {
             (identity, "the one in the identity file; put the right file back and restart".to_owned())
@@ -80,19 +84,20 @@ fn open(identity: &IdentityState, name: &str, ciphertext: &[u8]) -> Held {
         }
         IdentityState::Missing { path } => {
             let path = path.display();
-            let why =
-                format!("{cannot}: the identity file {path} is missing; put it back and restart, or {again}");
-            return Held::Unreadable(why);
+            let why = format!(
+                "{problem}: the identity file {path} is missing; put it back and restart, or {remedy}"
+            );
+            return StoredSecret::Unreadable(why);
         }
         IdentityState::Unusable { reason } => {
-            return Held::Unreadable(format!("{cannot}: {reason}, and restart"));
+            return StoredSecret::Unreadable(format!("{problem}: {reason}, and restart"));
         }
     };
-    Held::Unreadable(match identity.decrypt(ciphertext) {
-        Ok(secret) => return Held::Known(secret),
+    StoredSecret::Unreadable(match identity.decrypt(ciphertext) {
+        Ok(secret) => return StoredSecret::Known(secret),
         Err(DecryptError::OtherIdentity) => {
-            format!("{cannot}: it was encrypted with another identity than {other}, or {again}")
+            format!("{problem}: it was encrypted with another identity than {other}, or {remedy}")
         }
-        Err(DecryptError::Damaged) => format!("{cannot}: its ciphertext is damaged; {again}"),
+        Err(DecryptError::Damaged) => format!("{problem}: its ciphertext is damaged; {remedy}"),
     })
 }

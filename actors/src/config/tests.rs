@@ -1,4 +1,4 @@
-//! The actor on a real database and real files, with a recorder as its peer.
+//! The actor with a real database and real files, and a recorder as its peer.
 
 mod actor;
 mod broken;
@@ -19,7 +19,7 @@ use crate::testing::{Recorded, Recorder};
 
 const PASSWORD: &str = "correct-horse-battery";
 
-/// A data directory, and an installation that is started in it again and again.
+/// A data directory in which the actor can be started several times.
 struct Home {
     dir: tempfile::TempDir,
     given: Option<GivenIdentity>,
@@ -28,7 +28,7 @@ struct Home {
 
 struct Running {
     addr: Addr<ConfigActor>,
-    told: Recorded<SettingsChanged>,
+    notified: Recorded<SettingsChanged>,
     store: Store,
     crashed: UnboundedReceiver<&'static str>,
     _listener: Addr<Recorder<SettingsChanged>>,
@@ -62,11 +62,11 @@ impl Home {
                 .map_or_else(|| IdentitySource::File(self.identity()), IdentitySource::Given),
             recipients: self.recipients.clone(),
             initial,
-            probe: |settings, _| Box::pin(repeat(settings)),
+            probe: |settings, _| Box::pin(echo(settings)),
             crashed: crash,
         };
         assert!(!format!("{options:?}").contains(PASSWORD));
-        let (listener, told) = Recorder::start_new();
+        let (listener, notified) = Recorder::start_new();
         let ignored = Recorder::start_new().0.recipient();
         let listeners = SettingsListeners {
             outbox: listener.clone().recipient(),
@@ -77,12 +77,13 @@ impl Home {
         };
         let config = StoredSettings::open(options).await.unwrap();
         assert!(!format!("{config:?}").contains(PASSWORD));
-        let running = Running { addr: config.start(listeners), told, store, crashed, _listener: listener };
+        let running =
+            Running { addr: config.start(listeners), notified, store, crashed, _listener: listener };
         running.view().await;
         running
     }
 
-    /// Every file of the directory.
+    /// Returns all files of the directory.
     fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<_> =
             fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -91,15 +92,15 @@ impl Home {
     }
 
     fn contains(&self, text: &str) -> bool {
-        let holds = |path: &Path| fs::read(path).unwrap().windows(text.len()).any(|w| w == text.as_bytes());
-        self.files().iter().any(|path| holds(path))
+        let file_contains =
+            |path: &Path| fs::read(path).unwrap().windows(text.len()).any(|w| w == text.as_bytes());
+        self.files().iter().any(|path| file_contains(path))
     }
 }
 
-/// A probe that answers with what it was to try. A broker of the name `fault` makes it panic; one of the name `slow` never
-/// answers.
-async fn repeat(settings: Arc<MqttSettings>) -> TestReport {
-    assert!(settings.broker_host != "fault", "as asked");
+/// A probe that returns its input. It panics for the broker `fault`, and never returns for the broker `slow`.
+async fn echo(settings: Arc<MqttSettings>) -> TestReport {
+    assert!(settings.broker_host != "fault", "panic on request");
     if settings.broker_host == "slow" {
         std::future::pending::<()>().await;
     }
@@ -116,14 +117,14 @@ impl Running {
         self.addr.send(ReplaceSettings(value)).await.unwrap()
     }
 
-    async fn try_out(&self, value: Value) -> Result<TestReport, Invalid> {
+    async fn test_connection(&self, value: Value) -> Result<TestReport, Invalid> {
         self.addr.send(TestConnection::new(Some(value))).await.unwrap()
     }
 
-    /// What was told last: the password, and what is unreadable.
-    async fn told(&self) -> (Option<String>, Option<String>) {
+    /// Returns the password, and why it is unreadable, of the last notification.
+    async fn last_notification(&self) -> (Option<String>, Option<String>) {
         crate::testing::settle().await;
-        let last = self.told.take().pop().expect("something was told");
+        let last = self.notified.take().pop().expect("a notification");
         (last.settings.exposed_password().map(str::to_owned), last.unreadable)
     }
 
@@ -137,7 +138,7 @@ fn broker() -> Value {
     json!({"enabled": true, "broker_host": "broker.lan", "username": "cam", "password": PASSWORD})
 }
 
-/// The same, with `password` left out.
+/// The same, without `password`.
 fn without_password() -> Value {
     let mut value = broker();
     value.as_object_mut().unwrap().remove("password");
@@ -150,7 +151,7 @@ fn secured() -> Value {
     with(secured_without_key(), "client_key", key)
 }
 
-/// The same, with `client_key` left out.
+/// The same, without `client_key`.
 fn secured_without_key() -> Value {
     let certificate = include_str!("../domain/certificate/testdata/ec.crt");
     with(with(broker(), "use_tls", true), "client_certificate", certificate)

@@ -11,7 +11,14 @@ const MAX_SOURCE_TYPE_BYTES: usize = 64;
 /// A requested change to a camera. A field that is `None` remains unchanged; in a new camera, it has its
 /// default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = CameraInput))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(
+        as = CameraInput,
+        description = "Changes to a camera. Omitted fields keep their value; in a new camera, they have their default."
+    )
+)]
 pub struct CameraUpdate {
     /// The camera's name, checked.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]

@@ -36,7 +36,11 @@ const PAYLOAD_BYTES: usize = 640;
 /// # Ok::<(), liveobject_actors::Invalid>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(description = "An event as a source submits it.")
+)]
 pub struct EventInput {
     /// The source's own id of the event, 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is generated if it
     /// is absent. An event that is sent again with the same id is not stored twice.

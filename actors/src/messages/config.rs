@@ -20,7 +20,8 @@ use crate::domain::{
 #[rtype(result = "SettingsView")]
 pub struct GetSettings;
 
-/// The settings as clients see them: without the secrets, but with the information whether each one is stored.
+/// The settings as clients see them: without the secrets, but with the information whether each one is
+/// stored.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = MqttSettings))]
 pub struct SettingsView {
@@ -37,8 +38,8 @@ pub struct SettingsView {
     pub updated_at: Option<Timestamp>,
 }
 
-/// From the HTTP layer: replaces the settings with this JSON object, and reconnects. Returns once the settings
-/// are stored. After an error they are unchanged.
+/// From the HTTP layer: replaces the settings with this JSON object, and reconnects. Returns once the
+/// settings are stored. After an error they are unchanged.
 #[derive(Message)]
 #[rtype(result = "Result<SettingsView, ReplaceError>")]
 pub struct ReplaceSettings(pub Value);
@@ -101,6 +102,7 @@ pub struct SettingsChanged {
     pub settings: Arc<MqttSettings>,
     /// What differs from the previous settings.
     pub change: SettingsChange,
-    /// Why the stored settings or secrets cannot be read, and how to fix that. No connection is attempted then.
+    /// Why the stored settings or secrets cannot be read, and how to fix that. No connection is attempted
+    /// then.
     pub unreadable: Option<String>,
 }

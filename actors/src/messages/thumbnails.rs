@@ -10,8 +10,8 @@ use crate::domain::{
     store_fault::StoreFault,
 };
 
-/// From the HTTP layer: stores the picture of an event, and replaces an earlier one. Returns once the picture is
-/// synced to disk.
+/// From the HTTP layer: stores the picture of an event, and replaces an earlier one. Returns once the picture
+/// is synced to disk.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), ThumbnailError>")]
 pub struct PutThumbnail {
@@ -21,9 +21,9 @@ pub struct PutThumbnail {
     pub image: Bytes,
 }
 
-/// From the outbox: stores the picture that came with a committed event. Returns once the picture is synced to
-/// disk; waits while too many others are being written. Keeps an earlier picture, because an event is accepted
-/// only once, and so is its picture.
+/// From the outbox: stores the picture that came with a committed event. Returns once the picture is synced
+/// to disk; waits while too many others are being written. Keeps an earlier picture, because an event is
+/// accepted only once, and so is its picture.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), ThumbnailError>")]
 pub struct StoreThumbnail {
@@ -33,7 +33,8 @@ pub struct StoreThumbnail {
     pub image: Bytes,
 }
 
-/// From the HTTP layer: returns the picture of an event, or `None` if the event or its picture does not exist.
+/// From the HTTP layer: returns the picture of an event, or `None` if the event or its picture does not
+/// exist.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnail(pub EventId);

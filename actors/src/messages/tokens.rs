@@ -16,8 +16,8 @@ use crate::domain::{
     },
 };
 
-/// From the HTTP layer, for every request: finds the token with this hash. Returns `None` if it does not exist or
-/// was revoked.
+/// From the HTTP layer, for every request: finds the token with this hash. Returns `None` if it does not
+/// exist or was revoked.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Option<TokenRecord>, TokensUnavailable>")]
 pub struct Authenticate(pub TokenHash);
@@ -29,7 +29,11 @@ pub struct ListTokens;
 
 /// From the HTTP layer: creates a token. Returns once it is stored; it is valid from then on.
 #[derive(Debug, Clone, Message)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = TokenInput))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(as = TokenInput, description = "A token to create.")
+)]
 #[rtype(result = "Result<NewToken, CreateTokenError>")]
 pub struct CreateToken {
     /// The name of the new token.

@@ -6,7 +6,8 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
 use crate::domain::store_fault::StoreFault;
 
-/// Why the database could not be opened. Nothing in it was changed, unless a migration was applied before the failure.
+/// Why the database could not be opened. It was not changed, unless a migration was applied before the
+/// failure.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL does not refer to a SQLite file.

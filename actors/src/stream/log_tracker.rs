@@ -12,8 +12,8 @@ use crate::{
     messages::stream::LogMoved,
 };
 
-/// Maximum number of events that one update reports individually. There are five updates a second; a source that
-/// is faster fills a page faster than anybody can read it.
+/// Maximum number of events that one update reports individually. There are five updates a second; a source
+/// that is faster fills a page faster than anybody can read it.
 pub const EVENTS_AT_ONCE: i64 = 250;
 
 /// Maximum number of deliveries that one update reports individually.
@@ -89,7 +89,8 @@ impl LogTracker {
         }
     }
 
-    /// Returns what to report now. Returns the same again until [`mark_reported`](Self::mark_reported) is called.
+    /// Returns what to report now. Returns the same again until [`mark_reported`](Self::mark_reported) is
+    /// called.
     pub fn next_update(&self, now: Instant) -> Update {
         let others = i64::try_from(self.others.len()).unwrap_or(i64::MAX);
         let events = self.end.seq.0 - self.reported.seq.0;

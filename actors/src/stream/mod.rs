@@ -1,12 +1,12 @@
 //! The event streams: clients that watch receive what happens as it happens.
 //!
-//! [`StreamActor`] owns the subscribers. While there is at least one, the outbox notifies it after each commit, and
-//! five times a second it reads what is new in the event log and asks for the status. While there is none, the other
-//! actors do no work for it.
+//! [`StreamActor`] owns the subscribers. While there is at least one, the outbox notifies it after each
+//! commit, and five times a second it reads what is new in the event log and asks for the status. While there
+//! is none, the other actors do no work for it.
 //!
-//! It guarantees that nobody waits for a subscriber (one that does not read is dropped), that it reports only what
-//! the log contains, and that it reports a reset where it leaves something out. It does not report each event of a
-//! burst: above a certain rate it only reports that much has happened.
+//! It guarantees that nobody waits for a subscriber (one that does not read is dropped), that it reports only
+//! what the log contains, and that it reports a reset where it leaves something out. It does not report each
+//! event of a burst: above a certain rate it only reports that much has happened.
 
 mod log_tracker;
 
@@ -29,6 +29,7 @@ use crate::{
     domain::{
         event_log::{LogPart, LogQuery, Position},
         ids::CameraId,
+        numbers::saturate,
     },
     lifecycle::CrashGuard,
     messages::{
@@ -43,8 +44,8 @@ use crate::{
 /// Maximum number of open streams.
 pub const MAX_STREAMS: usize = 32;
 
-/// Maximum number of queued messages for one client: enough for what it may have missed, and for some seconds of a
-/// busy log. A client with a full queue is dropped; it can reconnect and receive what it missed.
+/// Maximum number of queued messages for one client: enough for what it may have missed, and for some seconds
+/// of a busy log. A client with a full queue is dropped; it can reconnect and receive what it missed.
 pub const MAX_QUEUED_MESSAGES: usize = 1500;
 
 /// The interval between updates.
@@ -177,7 +178,7 @@ impl StreamActor {
     }
 
     fn set_gauge(&self) {
-        self.metrics.streams_open.set(i64::try_from(self.streams.len()).unwrap_or(i64::MAX));
+        self.metrics.streams_open.set(saturate(self.streams.len()));
     }
 
     /// Stops all work until the next stream is opened.
@@ -232,7 +233,8 @@ impl Broadcast {
         Self { message: Arc::new(message), cameras: None }
     }
 
-    /// Returns the message for a stream with this camera filter, or `None` if the message does not concern it.
+    /// Returns the message for a stream with this camera filter, or `None` if the message does not concern
+    /// it.
     fn for_stream(&self, camera_id: Option<&CameraId>) -> Option<Arc<StreamMessage>> {
         let (Some(camera_id), Some(cameras)) = (camera_id, &self.cameras) else {
             return Some(Arc::clone(&self.message));
@@ -247,8 +249,8 @@ impl Broadcast {
     }
 }
 
-/// Returns the messages for clients that know the log up to `before`: its new events, and then the deliveries up to
-/// `after`.
+/// Returns the messages for clients that know the log up to `before`: its new events, and then the deliveries
+/// up to `after`.
 fn broadcasts(LogPart { events, changes }: LogPart, before: Position, after: Position) -> Vec<Broadcast> {
     let mut broadcasts: Vec<_> = events
         .into_iter()

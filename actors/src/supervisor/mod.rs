@@ -56,7 +56,7 @@ pub struct ConnectionStart {
     /// The current settings.
     pub settings: Arc<MqttSettings>,
     /// Which MQTT versions to try.
-    pub approach: VersionPolicy,
+    pub version_policy: VersionPolicy,
     /// Messages that must be sent alone.
     pub suspects: Suspects,
     /// Notified when the broker accepts the login.
@@ -109,7 +109,7 @@ pub struct SupervisorActor {
     metrics: Metrics,
     _crash_guard: CrashGuard,
     /// Clears our retained messages on the old broker when another one is configured.
-    clear_broker: Option<Recipient<ClearBroker>>,
+    clear_broker: Recipient<ClearBroker>,
     settings: Option<Arc<MqttSettings>>,
     /// Why a stored secret cannot be read.
     unreadable: Option<String>,
@@ -137,12 +137,17 @@ impl fmt::Debug for SupervisorActor {
 
 impl SupervisorActor {
     /// Creates a supervisor that waits for its first settings.
-    pub fn new(start: ConnectionFactory, metrics: Metrics, crashed: UnboundedSender<&'static str>) -> Self {
+    pub fn new(
+        start: ConnectionFactory,
+        clear_broker: Recipient<ClearBroker>,
+        metrics: Metrics,
+        crashed: UnboundedSender<&'static str>,
+    ) -> Self {
         Self {
             start,
             metrics,
             _crash_guard: CrashGuard::new("supervisor", crashed),
-            clear_broker: None,
+            clear_broker,
             settings: None,
             unreadable: None,
             security: Security::default(),
@@ -158,22 +163,14 @@ impl SupervisorActor {
         }
     }
 
-    /// Sets who clears our retained messages on the old broker when another one is configured.
-    #[must_use]
-    pub fn saying_farewell(mut self, clear_broker: Recipient<ClearBroker>) -> Self {
-        self.clear_broker = Some(clear_broker);
-        self
-    }
-
     /// Has our retained messages cleared on the connected broker, then closes the connection. Returns
     /// `false`, and does nothing, if there is no connection.
     fn leave_broker(&mut self, ctx: &mut Context<Self>) -> bool {
-        let (Mode::Connected { link, running, .. }, Some(clear_broker)) = (&self.mode, &self.clear_broker)
-        else {
+        let Mode::Connected { link, running, .. } = &self.mode else {
             return false;
         };
         let (link, close) = (*link, running.close.clone());
-        let cleared = clear_broker.send(ClearBroker).timeout(CLEAR_PATIENCE).into_actor(self);
+        let cleared = self.clear_broker.send(ClearBroker).timeout(CLEAR_PATIENCE).into_actor(self);
         ctx.spawn(cleared.map(move |cleared, _, _| {
             if cleared.is_err() {
                 tracing::warn!(
@@ -210,7 +207,7 @@ impl SupervisorActor {
         tracing::debug!(link = link.0, broker = settings.broker(), "connecting");
         let start = ConnectionStart {
             link,
-            approach: self.broker_profile.version_policy(settings.protocol, Instant::now()),
+            version_policy: self.broker_profile.version_policy(settings.protocol, Instant::now()),
             suspects: std::mem::take(&mut self.suspects),
             settings,
             connected: ctx.address().recipient(),

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     domain::{mqtt_version::Refusal, settings::Protocol},
     messages::supervisor::{PublishTestMessage, TestMessageError},
-    testing::settle,
+    testing::{Recorder, settle},
 };
 
 /// Every connection that was started, and what was requested from it.
@@ -54,12 +54,18 @@ impl Fixture {
         let record = Rc::clone(&started);
         let factory = Box::new(move |start: ConnectionStart| {
             record.borrow_mut().links.push((start.link, start.connected, start.ended));
-            record.borrow_mut().policies.push(start.approach);
+            record.borrow_mut().policies.push(start.version_policy);
             let fake = FakeConnection(Rc::clone(&record)).start();
             Running { close: fake.clone().recipient(), publish: fake.recipient() }
         });
         let metrics = Metrics::new();
-        let supervisor = SupervisorActor::new(factory, metrics.clone(), mpsc::unbounded_channel().0).start();
+        let supervisor = SupervisorActor::new(
+            factory,
+            Recorder::start_new().0.recipient(),
+            metrics.clone(),
+            mpsc::unbounded_channel().0,
+        )
+        .start();
         Self { supervisor, started, metrics }
     }
 

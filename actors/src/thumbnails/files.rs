@@ -1,8 +1,9 @@
-//! The pictures on the disk: one file an event, named by its place in the log, a thousand to a directory.
+//! The picture files: one file per event, named by its position in the log, a thousand per directory.
 //!
-//! Every function here blocks. A file has its name only when it is whole and synced, so that a reader never sees half of
-//! one, and a replaced picture is the old or the new one, whatever happens meanwhile. The format is told by the content,
-//! not by the name: a PNG that takes the place of a JPEG is one rename.
+//! All functions block. A file gets its name only when it is complete and synced. Readers therefore never see
+//! a partial file, and a replaced picture is either the old or the new one, whatever happens in between. The
+//! format is detected from the content, not from the name, so that a PNG can replace a JPEG with a single
+//! rename.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -22,11 +23,12 @@ use crate::domain::{
 };
 
 const DIRECTORY: &str = "thumbnails";
-const HALF_DONE: &str = "tmp";
-/// Few enough for any file system, and the retention removes them all at once.
+/// The extension of a file that is still being written.
+const UNFINISHED: &str = "tmp";
+/// Small enough for any file system. The retention removes whole directories.
 const FILES_PER_SHARD: i64 = 1000;
 
-/// What the disk refused.
+/// Why a file operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// The directory of the pictures cannot be used.
@@ -34,16 +36,16 @@ pub enum FilesError {
     Open {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// There is no room for the picture.
-    #[error("the disk is full: no room for {}", path.display())]
+    /// There is no space for the picture.
+    #[error("the disk is full: no space for {}", path.display())]
     DiskFull {
         /// The picture.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -52,7 +54,7 @@ pub enum FilesError {
     Store {
         /// The picture.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -61,22 +63,22 @@ pub enum FilesError {
     Load {
         /// The picture.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// Old pictures cannot be removed.
     #[error("{} cannot be removed", path.display())]
     Remove {
-        /// The picture, or its directory.
+        /// The picture or its directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// The pictures. Cheap to clone; one process uses them at a time.
+/// The picture files. Cheap to clone. Only one process may use them at a time.
 #[derive(Debug, Clone)]
 pub struct Files {
     root: PathBuf,
@@ -97,38 +99,39 @@ impl FilesError {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Names half-done files.
+    /// Number of files written so far, used to name unfinished files.
     written: AtomicU64,
-    /// Held while a directory is made and synced: whoever finds it there may rely on it.
-    making: Mutex<()>,
+    /// Locked while a directory is created and synced, so that an existing directory is durable for other
+    /// threads.
+    creating: Mutex<()>,
 }
 
 impl Files {
-    /// The pictures in this data directory. Removes what a killed process left half done.
+    /// Opens the pictures in a data directory. Removes the unfinished files of a killed process.
     pub fn open(data_dir: &Path) -> Result<Self, FilesError> {
         let root = data_dir.join(DIRECTORY);
         let fail = |source| FilesError::Open { path: root.clone(), source };
-        make_directory(&root).map_err(fail)?;
+        create_directory(&root).map_err(fail)?;
         sync_directory(data_dir).map_err(fail)?;
         for entry in fs::read_dir(&root).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
-            if path.extension().is_some_and(|extension| extension == HALF_DONE) {
+            if path.extension().is_some_and(|extension| extension == UNFINISHED) {
                 fs::remove_file(&path).map_err(fail)?;
             }
         }
-        // Also what a killed process had made and not yet synced.
+        // Includes directories that a killed process created and did not sync.
         sync_directory(&root).map_err(fail)?;
         Ok(Self { root, shared: Arc::default() })
     }
 
-    /// Keeps the picture of this event, in the place of an earlier one. On the disk for good when this returns.
+    /// Stores the picture of an event, and replaces an earlier one. It is durable when this returns.
     pub fn store(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
         let path = self.path(seq);
-        let half_done = self.half_done();
-        let stored = write_synced(&half_done, image).and_then(|()| self.put_in_place(&half_done, &path));
+        let unfinished = self.unfinished();
+        let stored = write_synced(&unfinished, image).and_then(|()| self.move_into_place(&unfinished, &path));
         stored.map_err(|source| {
-            // Why it failed is worth more than that this fails too; the next start removes it.
-            let _left_over = fs::remove_file(&half_done);
+            // Reports the first error even if this fails too. The next start removes the file then.
+            let _removed = fs::remove_file(&unfinished);
             match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FilesError::DiskFull { path, source },
                 _ => FilesError::Store { path, source },
@@ -136,13 +139,13 @@ impl Files {
         })
     }
 
-    /// Whether there is a picture of this event.
+    /// Returns whether the event has a picture.
     pub fn has(&self, seq: Seq) -> Result<bool, FilesError> {
         let path = self.path(seq);
         fs::exists(&path).map_err(|source| FilesError::Load { path, source })
     }
 
-    /// The picture of this event; `None` when there is none, or something else lies in its place.
+    /// Returns the picture of an event; `None` if there is none, or if the file is not a picture.
     pub fn load(&self, seq: Seq) -> Result<Option<Picture>, FilesError> {
         let path = self.path(seq);
         let image = match read_bounded(&path) {
@@ -152,21 +155,21 @@ impl Files {
         };
         let format = detect_format(&image).filter(|_| image.len() <= MAX_THUMBNAIL_BYTES);
         if format.is_none() {
-            tracing::error!(path = %path.display(), "this file is damaged: it is not a picture that was stored");
+            tracing::error!(path = %path.display(), "this file is damaged: it does not contain a picture");
         }
         Ok(format.map(|format| Picture { format, image: image.into() }))
     }
 
-    /// Removes the pictures of all events up to this one; answers how many. What cannot be removed now is met again by
-    /// the next call.
+    /// Removes the pictures of all events up to this one. Returns their number. The next call tries again to
+    /// remove what cannot be removed now.
     pub fn remove_up_to(&self, up_to: Seq) -> Result<u64, FilesError> {
         let mut removed = 0;
-        for (shard, path) in numbered(&self.root)? {
+        for (shard, path) in numbered_entries(&self.root)? {
             let first = shard.saturating_mul(FILES_PER_SHARD);
             if first > up_to.0 {
                 continue;
             }
-            let files = numbered(&path)?;
+            let files = numbered_entries(&path)?;
             if first + (FILES_PER_SHARD - 1) <= up_to.0 {
                 fs::remove_dir_all(&path).map_err(|source| FilesError::Remove { path, source })?;
                 removed += files.len() as u64;
@@ -184,33 +187,33 @@ impl Files {
         self.root.join(seq.0.div_euclid(FILES_PER_SHARD).to_string()).join(seq.to_string())
     }
 
-    fn half_done(&self) -> PathBuf {
+    fn unfinished(&self) -> PathBuf {
         let number = self.shared.written.fetch_add(1, Ordering::Relaxed);
-        self.root.join(format!("{number}.{HALF_DONE}"))
+        self.root.join(format!("{number}.{UNFINISHED}"))
     }
 
-    fn put_in_place(&self, half_done: &Path, path: &Path) -> io::Result<()> {
+    fn move_into_place(&self, unfinished: &Path, path: &Path) -> io::Result<()> {
         let shard = path.parent().unwrap_or(&self.root);
-        self.make_shard(shard)?;
-        match fs::rename(half_done, path) {
+        self.create_shard(shard)?;
+        match fs::rename(unfinished, path) {
             // The retention has just removed the directory.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.make_shard(shard)?;
-                fs::rename(half_done, path)?;
+                self.create_shard(shard)?;
+                fs::rename(unfinished, path)?;
             }
             renamed => renamed?,
         }
         sync_directory(shard)
     }
 
-    fn make_shard(&self, shard: &Path) -> io::Result<()> {
-        let _making = self.shared.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if make_directory(shard)? { sync_directory(&self.root) } else { Ok(()) }
+    fn create_shard(&self, shard: &Path) -> io::Result<()> {
+        let _creating = self.shared.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        if create_directory(shard)? { sync_directory(&self.root) } else { Ok(()) }
     }
 }
 
-/// Makes a directory of mode 0700; whether there was none.
-fn make_directory(path: &Path) -> io::Result<bool> {
+/// Creates a directory with mode 0700. Returns `false` if it exists.
+fn create_directory(path: &Path) -> io::Result<bool> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
@@ -236,8 +239,8 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(image)
 }
 
-/// What has a number as its name; anything else in the directory is not ours.
-fn numbered(directory: &Path) -> Result<Vec<(i64, PathBuf)>, FilesError> {
+/// Lists the entries with a number as their name. Other files in the directory are not touched.
+fn numbered_entries(directory: &Path) -> Result<Vec<(i64, PathBuf)>, FilesError> {
     let fail = |source| FilesError::Remove { path: directory.to_owned(), source };
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(fail)? {
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_read_back_as_it_was_stored_also_after_a_restart() {
+    fn a_picture_is_read_back_unchanged_even_after_a_restart() {
         let (dir, files) = temporary();
         for (seq, image) in [(1, JPEG), (999, PNG), (1000, WEBP)] {
             files.store(Seq(seq), image).unwrap();
@@ -284,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_the_owners_alone() {
+    fn only_the_owner_can_read_the_pictures() {
         let (dir, files) = temporary();
         files.store(Seq(1), JPEG).unwrap();
         let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().mode() & 0o777;
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_replaced_and_leaves_nothing_behind() {
+    fn a_replaced_picture_leaves_no_files_behind() {
         let (dir, files) = temporary();
         files.store(Seq(1), JPEG).unwrap();
         files.store(Seq(1), PNG).unwrap();
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn half_done_files_are_removed_at_the_start() {
+    fn unfinished_files_are_removed_at_the_start() {
         let (dir, files) = temporary();
         files.store(Seq(1), JPEG).unwrap();
         fs::write(dir.path().join("thumbnails/7.tmp"), "half").unwrap();
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn old_pictures_are_removed_up_to_a_place() {
+    fn old_pictures_are_removed_up_to_a_position() {
         let (dir, files) = temporary();
         for seq in [1, 500, 999, 1000, 1500, 1501, 2000] {
             files.store(Seq(seq), JPEG).unwrap();
@@ -322,15 +325,15 @@ mod tests {
         let left: Vec<_> =
             [1, 999, 1000, 1500, 1501, 2000].into_iter().filter(|n| files.has(Seq(*n)).unwrap()).collect();
         assert_eq!(left, [1501, 2000]);
-        assert!(!dir.path().join("thumbnails/0").exists(), "whole directories go");
+        assert!(!dir.path().join("thumbnails/0").exists(), "whole directories are removed");
         assert_eq!(files.remove_up_to(Seq(1500)).unwrap(), 0);
         assert!(dir.path().join("thumbnails/notes.txt").exists());
         files.store(Seq(1), JPEG).unwrap();
-        assert!(files.has(Seq(1)).unwrap(), "a directory that is gone is made again");
+        assert!(files.has(Seq(1)).unwrap(), "a removed directory is created again");
     }
 
     #[test]
-    fn a_file_that_is_no_picture_is_not_served() {
+    fn a_file_that_is_not_a_picture_is_not_served() {
         let (dir, files) = temporary();
         files.store(Seq(1), JPEG).unwrap();
         for damaged in ["", "not a picture"] {
@@ -342,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_disk_refuses_is_told_with_its_path_and_leaves_nothing_behind() {
+    fn a_failed_write_is_reported_with_its_path_and_leaves_no_files_behind() {
         let (dir, files) = temporary();
         fs::write(dir.path().join("thumbnails/0"), "in the way").unwrap();
         let error = files.store(Seq(1), JPEG).unwrap_err();
@@ -352,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_come_at_once_are_all_kept() {
+    fn pictures_that_are_stored_concurrently_are_all_kept() {
         let (_dir, files) = temporary();
         std::thread::scope(|scope| {
             for n in 0..8 {

@@ -1,4 +1,5 @@
-//! The key of the links: made at the first start, kept in a file that only its owner can read.
+//! The key that signs links to pictures. It is created at the first start, in a file that only its owner can
+//! read.
 
 use std::{
     io,
@@ -14,55 +15,55 @@ use crate::{
 
 const FILE: &str = "thumbnail-key";
 
-/// Why there is no key.
+/// Why the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkKeyError {
     /// Other users can read it.
     #[error(
-        "the key of the thumbnail links {} can be read by others (mode {mode:03o}): run `chmod 600 {}`",
+        "the thumbnail link key {} can be read by other users (mode {mode:03o}): run `chmod 600 {}`",
         path.display(), path.display()
     )]
     TooOpen {
         /// The file.
         path: PathBuf,
-        /// Its mode.
+        /// Its permission bits.
         mode: u32,
     },
-    /// It is not a key.
+    /// Its content is not a key.
     #[error(
-        "the key of the thumbnail links {} is damaged: it must be {LINK_KEY_BYTES} bytes; remove the file to have a new key made \
-         at the next start (links that were given out then end)",
+        "the thumbnail link key {} is damaged: it must be {LINK_KEY_BYTES} bytes; remove the file, \
+         and the next start creates a new key (existing links then stop working)",
         path.display()
     )]
     Malformed {
         /// The file.
         path: PathBuf,
     },
-    /// It is there, but cannot be read.
-    #[error("the key of the thumbnail links {} cannot be read", path.display())]
+    /// It exists but cannot be read.
+    #[error("the thumbnail link key {} cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It cannot be made.
-    #[error("the key of the thumbnail links {} cannot be written", path.display())]
+    /// It cannot be created.
+    #[error("the thumbnail link key {} cannot be written", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The system has no random numbers.
-    #[error("the system gave no random numbers for the key of the thumbnail links")]
+    /// The operating system provided no random numbers.
+    #[error("the operating system provided no random numbers for the thumbnail link key")]
     Random(#[source] SysError),
 }
 
-/// Reads the key in `data_dir`, or makes one and writes it durably if there is none. An existing file is never replaced.
-/// The caller holds the directory's lock.
+/// Loads the key from `data_dir`. Creates it, durably, if it does not exist. Never replaces an existing file.
+/// The caller holds the lock of the directory.
 pub fn load_or_create(data_dir: &Path) -> Result<LinkKey, LinkKeyError> {
     let path = data_dir.join(FILE);
     if let Some(key) = load(&path)? {
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_is_made_once_and_for_the_owner_alone() {
+    fn the_key_is_created_once_and_only_its_owner_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thumbnail-key.tmp"), "half").unwrap();
         let first = load_or_create(dir.path()).unwrap();
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_read_is_refused_with_advice() {
+    fn a_key_that_other_users_can_read_is_rejected_with_advice() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         load_or_create(dir.path()).unwrap();
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_key_is_refused_and_kept() {
+    fn a_damaged_key_is_rejected_and_not_changed() {
         for damaged in [vec![], vec![1; LINK_KEY_BYTES - 1], vec![1; LINK_KEY_BYTES + 1], vec![1; 1000]] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(FILE);
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_read_is_named() {
+    fn an_unreadable_key_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(FILE)).unwrap();
         fs::set_permissions(dir.path().join(FILE), fs::Permissions::from_mode(0o700)).unwrap();

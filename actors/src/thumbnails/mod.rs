@@ -1,9 +1,9 @@
 //! The pictures of events.
 //!
-//! Owns the files of the pictures, and nothing of the log: whether an event is there, and where, it asks the database.
-//! Promises: a picture that is answered as stored is on disk for good; a replaced one is the old or the new one, never
-//! half of each; what is written at once is bounded. All work with files is done on threads of its own kind, so that no
-//! actor waits for the disk.
+//! [`ThumbnailActor`] owns the picture files, but not the event log: it asks the database whether an event
+//! exists, and at which position. It guarantees that a picture is durable when it is reported as stored; that
+//! a replaced picture is either the old or the new one, never a mixture; and that the number of concurrent
+//! writes is limited. All file work runs on blocking threads, so that no actor waits for the disk.
 
 mod files;
 mod key;
@@ -42,14 +42,15 @@ use crate::{
     store::{Place, Store, StoreError},
 };
 
-/// Requests that may wait in the mailbox: handlers answer at once, so it empties as fast as it fills.
+/// Maximum number of requests in the mailbox. Handlers do not block, so it empties as fast as it fills.
 const MAILBOX: usize = 256;
 
-/// Pictures that are written at once: 32 MiB at most, and more than a disk syncs side by side. Past it those from outside
-/// are asked to come again, and those from the outbox, which bounds them itself, wait.
-const WRITES: usize = 16;
+/// Maximum number of concurrent writes: at most 32 MiB, and more than a disk can sync in parallel. Above this
+/// limit, HTTP requests are rejected and must be retried, and the outbox, which has a limit of its own,
+/// waits.
+const MAX_WRITES: usize = 16;
 
-type Turn = OwnedSemaphorePermit;
+type WritePermit = OwnedSemaphorePermit;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -59,53 +60,54 @@ pub struct ThumbnailActor {
     /// Receives a fact for every picture that is stored.
     cameras: Recipient<ThumbnailStored>,
     _crash_guard: CrashGuard,
-    turns: Arc<Semaphore>,
-    /// Whose picture is being written: a second one at the same time would leave open which one is the newer.
+    write_permits: Arc<Semaphore>,
+    /// The events whose picture is being written. A second write at the same time is rejected, because the
+    /// result would be undefined.
     writing: HashSet<EventId>,
 }
 
-/// What becomes of a picture that the event has already.
+/// What to do with an existing picture of the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Earlier {
-    Replaced,
-    Kept,
+enum Existing {
+    Replace,
+    Keep,
 }
 
 impl ThumbnailActor {
-    /// Keeps pictures in `files` for the events of `store`.
+    /// Creates the actor that stores pictures in `files` for the events of `store`.
     pub fn new(
         store: Store,
         files: Files,
         cameras: Recipient<ThumbnailStored>,
         crashed: UnboundedSender<&'static str>,
     ) -> Self {
-        let turns = Arc::new(Semaphore::new(WRITES));
+        let write_permits = Arc::new(Semaphore::new(MAX_WRITES));
         Self {
             store,
             files,
             cameras,
             _crash_guard: CrashGuard::new("thumbnails", crashed),
-            turns,
+            write_permits,
             writing: HashSet::new(),
         }
     }
 
-    fn keep(
+    fn store_picture(
         &mut self,
         event_id: EventId,
         image: Bytes,
-        earlier: Earlier,
-        turn: impl Future<Output = Result<Turn, ThumbnailError>> + 'static,
+        existing: Existing,
+        permit: impl Future<Output = Result<WritePermit, ThumbnailError>> + 'static,
     ) -> ResponseActFuture<Self, Result<(), ThumbnailError>> {
         if !self.writing.insert(event_id.clone()) {
             return Box::pin(actix::fut::ready(Err(ThumbnailError::Busy)));
         }
         let (store, files) = (self.store.clone(), self.files.clone());
         let id = event_id.clone();
-        let kept = async move { keep(&store, files, &id, image, earlier, turn.await?).await };
-        Box::pin(kept.into_actor(self).map(move |kept, act, _| {
+        let storing = async move { store_picture(&store, files, &id, image, existing, permit.await?).await };
+        Box::pin(storing.into_actor(self).map(move |result, act, _| {
             act.writing.remove(&event_id);
-            if let Some(stored) = kept? {
+            if let Some(stored) = result? {
                 act.notify(stored);
             }
             Ok(())
@@ -115,29 +117,29 @@ impl ThumbnailActor {
     fn notify(&self, stored: ThumbnailStored) {
         #[expect(
             clippy::disallowed_methods,
-            reason = "bounded by the rate at which the disk takes pictures"
+            reason = "limited by the rate at which the disk stores pictures"
         )]
         self.cameras.do_send(stored);
     }
 }
 
-/// Stores a picture; `None` when the event's earlier one was kept.
-async fn keep(
+/// Stores a picture. Returns `None` if an existing picture was kept.
+async fn store_picture(
     store: &Store,
     files: Files,
     event_id: &EventId,
     image: Bytes,
-    earlier: Earlier,
-    turn: Turn,
+    existing: Existing,
+    permit: WritePermit,
 ) -> Result<Option<ThumbnailStored>, ThumbnailError> {
     let format = check(&image)?;
     let found =
         store.find_event(event_id).await.map_err(|error| ThumbnailError::Storage(unreadable(&error)))?;
     let Place { seq, camera_id, happened_at } = found.ok_or(ThumbnailError::UnknownEvent)?;
-    let stored = blocking(move || {
-        // Until the file is written, also when nobody waits for it any more.
-        let _turn = turn;
-        if earlier == Earlier::Kept && files.has(seq)? {
+    let stored = run_blocking(move || {
+        // Owned until the file is written, even if the sender no longer waits for the result.
+        let _permit = permit;
+        if existing == Existing::Keep && files.has(seq)? {
             return Ok(false);
         }
         files.store(seq, &image).map(|()| true)
@@ -153,17 +155,20 @@ fn unreadable(error: &StoreError) -> StoreFault {
 }
 
 /// Runs blocking file work on a thread that may wait. Logs the cause of an error and returns its kind.
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
 ) -> Result<T, StoreFault> {
     match spawn_blocking(work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "a picture's file failed");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a file operation for a picture failed"
+            );
             Err(error.fault())
         }
         Err(error) => {
-            tracing::error!(%error, "a panic beside a picture's file");
+            tracing::error!(%error, "a file operation for a picture panicked");
             Err(StoreFault::Other)
         }
     }
@@ -185,8 +190,8 @@ impl Handler<PutThumbnail> for ThumbnailActor {
         PutThumbnail { event_id, image }: PutThumbnail,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let turn = Arc::clone(&self.turns).try_acquire_owned().map_err(|_| ThumbnailError::Busy);
-        self.keep(event_id, image, Earlier::Replaced, std::future::ready(turn))
+        let permit = Arc::clone(&self.write_permits).try_acquire_owned().map_err(|_| ThumbnailError::Busy);
+        self.store_picture(event_id, image, Existing::Replace, std::future::ready(permit))
     }
 }
 
@@ -198,8 +203,10 @@ impl Handler<StoreThumbnail> for ThumbnailActor {
         StoreThumbnail { event_id, image }: StoreThumbnail,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let turn = Arc::clone(&self.turns).acquire_owned();
-        self.keep(event_id, image, Earlier::Kept, async move { turn.await.map_err(|_| ThumbnailError::Busy) })
+        let permit = Arc::clone(&self.write_permits).acquire_owned();
+        self.store_picture(event_id, image, Existing::Keep, async move {
+            permit.await.map_err(|_| ThumbnailError::Busy)
+        })
     }
 }
 
@@ -211,7 +218,7 @@ impl Handler<GetThumbnail> for ThumbnailActor {
         Box::pin(async move {
             let found = store.find_event(&event_id).await.map_err(|error| QueryError(unreadable(&error)))?;
             let Some(Place { seq, .. }) = found else { return Ok(None) };
-            blocking(move || files.load(seq)).await.map_err(QueryError)
+            run_blocking(move || files.load(seq)).await.map_err(QueryError)
         })
     }
 }
@@ -222,7 +229,9 @@ impl Handler<HaveThumbnails> for ThumbnailActor {
     fn handle(&mut self, HaveThumbnails(seqs): HaveThumbnails, _: &mut Self::Context) -> Self::Result {
         let files = self.files.clone();
         Box::pin(async move {
-            blocking(move || seqs.into_iter().map(|seq| files.has(seq)).collect()).await.map_err(QueryError)
+            run_blocking(move || seqs.into_iter().map(|seq| files.has(seq)).collect())
+                .await
+                .map_err(QueryError)
         })
     }
 }
@@ -232,7 +241,7 @@ impl Handler<GetThumbnailAt> for ThumbnailActor {
 
     fn handle(&mut self, GetThumbnailAt(seq): GetThumbnailAt, _: &mut Self::Context) -> Self::Result {
         let files = self.files.clone();
-        Box::pin(async move { blocking(move || files.load(seq)).await.map_err(QueryError) })
+        Box::pin(async move { run_blocking(move || files.load(seq)).await.map_err(QueryError) })
     }
 }
 
@@ -242,11 +251,11 @@ impl Handler<Sweep> for ThumbnailActor {
     fn handle(&mut self, Sweep { up_to }: Sweep, _: &mut Self::Context) -> Self::Result {
         let files = self.files.clone();
         Box::pin(async move {
-            match blocking(move || files.remove_up_to(up_to)).await {
+            match run_blocking(move || files.remove_up_to(up_to)).await {
                 Ok(0) => {}
                 Ok(pictures) => tracing::info!(pictures, "removed old pictures"),
                 Err(error) => {
-                    tracing::warn!(%error, "old pictures could not be removed; tried again in an hour");
+                    tracing::warn!(%error, "old pictures could not be removed; trying again in an hour");
                 }
             }
         })

@@ -25,7 +25,7 @@ use crate::{
 struct Fixture {
     store: Store,
     thumbnails: Addr<ThumbnailActor>,
-    told: Recorded<ThumbnailStored>,
+    stored: Recorded<ThumbnailStored>,
     crashed: UnboundedReceiver<&'static str>,
     dir: tempfile::TempDir,
 }
@@ -42,10 +42,10 @@ impl Fixture {
     async fn open(dir: tempfile::TempDir) -> Self {
         let store = Store::open_file(&dir.path().join("liveobject.db")).await.unwrap();
         let files = Files::open(dir.path()).unwrap();
-        let (recorder, told) = Recorder::start_new();
+        let (recorder, stored) = Recorder::start_new();
         let (crash, crashed) = mpsc::unbounded_channel();
         let thumbnails = ThumbnailActor::new(store.clone(), files, recorder.recipient(), crash).start();
-        Self { store, thumbnails, told, crashed, dir }
+        Self { store, thumbnails, stored, crashed, dir }
     }
 
     async fn restart(self) -> Self {
@@ -83,10 +83,10 @@ impl Fixture {
         self.thumbnails.send(GetThumbnailAt(Seq(seq))).await.unwrap().unwrap()
     }
 
-    async fn told(&self) -> Vec<(String, i64, ImageType)> {
+    async fn notifications(&self) -> Vec<(String, i64, ImageType)> {
         settle().await;
-        let told = self.told.take();
-        told.into_iter().map(|t| (t.camera_id.to_string(), t.thumbnail.seq.0, t.thumbnail.format)).collect()
+        let stored = self.stored.take();
+        stored.into_iter().map(|t| (t.camera_id.to_string(), t.thumbnail.seq.0, t.thumbnail.format)).collect()
     }
 }
 
@@ -95,7 +95,7 @@ fn picture(format: ImageType, image: &'static [u8]) -> Picture {
 }
 
 #[actix::test]
-async fn a_picture_is_found_by_its_event_also_after_a_restart() {
+async fn a_picture_is_found_by_its_event_even_after_a_restart() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
     it.event("..", "garden").await;
@@ -110,28 +110,31 @@ async fn a_picture_is_found_by_its_event_also_after_a_restart() {
 }
 
 #[actix::test]
-async fn each_stored_picture_is_told() {
+async fn each_stored_picture_is_reported() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
     it.put("a", JPEG).await.unwrap();
     it.put("a", PNG).await.unwrap();
-    let told = it.told().await;
-    assert_eq!(told, [("door".to_owned(), 1, ImageType::Jpeg), ("door".to_owned(), 1, ImageType::Png)]);
+    let notifications = it.notifications().await;
+    assert_eq!(
+        notifications,
+        [("door".to_owned(), 1, ImageType::Jpeg), ("door".to_owned(), 1, ImageType::Png)]
+    );
     assert_eq!(it.get("a").await, Some(picture(ImageType::Png, PNG)));
 }
 
 #[actix::test]
-async fn what_came_with_a_repeated_event_does_not_replace_a_picture() {
+async fn the_picture_of_a_repeated_event_does_not_replace_the_first_one() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
     it.store("a", JPEG).await.unwrap();
     it.store("a", PNG).await.unwrap();
     assert_eq!(it.get("a").await, Some(picture(ImageType::Jpeg, JPEG)));
-    assert_eq!(it.told().await.len(), 1);
+    assert_eq!(it.notifications().await.len(), 1);
 }
 
 #[actix::test]
-async fn what_is_not_kept_says_why() {
+async fn the_error_states_why_a_picture_was_not_stored() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
     assert_eq!(it.put("b", JPEG).await, Err(ThumbnailError::UnknownEvent));
@@ -140,13 +143,13 @@ async fn what_is_not_kept_says_why() {
     assert_eq!(it.put("a", large).await, Err(ImageError::TooLarge { bytes: large.len() }.into()));
     fs::write(it.dir.path().join("thumbnails/0"), "in the way").unwrap();
     assert_eq!(it.put("a", JPEG).await, Err(ThumbnailError::Storage(StoreFault::Other)));
-    assert_eq!(it.told().await, []);
+    assert_eq!(it.notifications().await, []);
     fs::remove_file(it.dir.path().join("thumbnails/0")).unwrap();
     it.put("a", JPEG).await.unwrap();
 }
 
 #[actix::test]
-async fn a_database_that_is_away_is_told() {
+async fn an_unavailable_database_is_an_error() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
     it.store.close().await;
@@ -155,7 +158,7 @@ async fn a_database_that_is_away_is_told() {
 }
 
 #[actix::test]
-async fn two_pictures_of_one_event_are_not_written_at_once() {
+async fn two_pictures_of_one_event_are_not_written_at_the_same_time() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
     let (one, two) = tokio::join!(it.put("a", JPEG), it.put("a", PNG));
@@ -165,22 +168,26 @@ async fn two_pictures_of_one_event_are_not_written_at_once() {
 }
 
 #[actix::test]
-async fn too_many_at_once_are_asked_to_come_again_but_those_of_the_outbox_wait() {
+async fn requests_above_the_limit_are_rejected_but_those_of_the_outbox_wait() {
     let it = Fixture::new().await;
-    let ids: Vec<_> = (0..3 * WRITES).map(|n| format!("e{n}")).collect();
+    let ids: Vec<_> = (0..3 * MAX_WRITES).map(|n| format!("e{n}")).collect();
     for id in &ids {
         it.event(id, "door").await;
     }
     let puts = futures_util::future::join_all(ids.iter().map(|id| it.put(id, JPEG))).await;
-    assert_eq!(puts.iter().filter(|put| **put == Err(ThumbnailError::Busy)).count(), 2 * WRITES, "{puts:?}");
-    assert_eq!(puts.iter().filter(|put| put.is_ok()).count(), WRITES);
+    assert_eq!(
+        puts.iter().filter(|put| **put == Err(ThumbnailError::Busy)).count(),
+        2 * MAX_WRITES,
+        "{puts:?}"
+    );
+    assert_eq!(puts.iter().filter(|put| put.is_ok()).count(), MAX_WRITES);
     let stores = futures_util::future::join_all(ids.iter().map(|id| it.store(id, JPEG))).await;
     assert!(stores.iter().all(Result::is_ok), "{stores:?}");
-    assert_eq!(it.told().await.len(), 3 * WRITES);
+    assert_eq!(it.notifications().await.len(), 3 * MAX_WRITES);
 }
 
 #[actix::test]
-async fn swept_pictures_are_gone() {
+async fn swept_pictures_are_removed() {
     let it = Fixture::new().await;
     for id in ["a", "b", "c"] {
         it.event(id, "door").await;
@@ -192,14 +199,14 @@ async fn swept_pictures_are_gone() {
 }
 
 #[actix::test]
-async fn a_panic_in_the_actor_is_escalated() {
+async fn a_panic_in_the_actor_is_reported() {
     let mut it = Fixture::new().await;
     let _closed = it.thumbnails.send(Crash).await;
     assert_eq!(it.crashed.recv().await, Some("thumbnails"));
 }
 
 #[actix::test]
-async fn a_panic_beside_a_file_is_an_error_of_the_request() {
-    let failed = blocking(|| -> Result<(), FilesError> { panic!("as asked") }).await;
+async fn a_panic_in_a_file_operation_fails_only_the_request() {
+    let failed = run_blocking(|| -> Result<(), FilesError> { panic!("panic on request") }).await;
     assert_eq!(failed, Err(StoreFault::Other));
 }

@@ -1,4 +1,4 @@
-//! What the table held when it was last read, and for how long that is believed. Pure.
+//! The tokens as they were last read from the table, and how long that remains valid. Pure.
 
 use std::time::Duration;
 
@@ -12,58 +12,60 @@ use crate::domain::{
     },
 };
 
-/// For how long what was read is believed: so long a token that another process revoked may still open.
-const BELIEVED: Duration = Duration::from_secs(1);
-/// How exactly the last use is noted: a write a minute for each token that is in use, not one for each call.
-const NOTED_EVERY: chrono::Duration = chrono::Duration::minutes(1);
+/// How long the cache is fresh. A token that another process revoked may be accepted for this long.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// How often the last use of a token is stored, so that there is one write per minute and token, not one per
+/// request.
+const USE_INTERVAL: chrono::Duration = chrono::Duration::minutes(1);
 
-/// The tokens, as they were read.
+/// The tokens as they were last read.
 #[derive(Debug, Default)]
 pub(super) struct TokenCache {
     tokens: Vec<(TokenHash, TokenRecord)>,
     read_at: Option<Instant>,
+    /// Number of known changes to the table.
     changes: u64,
 }
 
 impl TokenCache {
-    /// How many changes are known of; to be asked before the table is read.
+    /// Returns the number of known changes. Must be called before the table is read.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// This is what the table held. Passed over when it was changed since the reading began.
-    pub(super) fn read(&mut self, tokens: &[(TokenHash, TokenRecord)], changes: u64, now: Instant) {
+    /// Stores what was read from the table, unless the table was changed since the read began.
+    pub(super) fn fill(&mut self, tokens: &[(TokenHash, TokenRecord)], changes: u64, now: Instant) {
         if changes == self.changes {
             self.tokens = tokens.to_vec();
             self.read_at = Some(now);
         }
     }
 
-    /// The table was changed: it is to be read again.
-    pub(super) fn outdate(&mut self) {
+    /// Takes note that the table was changed and must be read again.
+    pub(super) fn invalidate(&mut self) {
         self.read_at = None;
         self.changes += 1;
     }
 
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        self.read_at.is_some_and(|at| now.duration_since(at) < BELIEVED)
+        self.read_at.is_some_and(|read_at| now.duration_since(read_at) < MAX_AGE)
     }
 
-    /// Whose token it is.
+    /// Returns the token with this hash.
     pub(super) fn find(&self, hash: &TokenHash) -> Option<&TokenRecord> {
         find(&self.tokens, hash)
     }
 
-    /// Forgets a token at once.
+    /// Removes a token immediately.
     pub(super) fn remove(&mut self, name: &TokenName) {
         self.tokens.retain(|(_, record)| record.name != *name);
     }
 
-    /// Notes that a token was shown; whether that is to be written down.
-    pub(super) fn note_use(&mut self, name: &TokenName, now: Timestamp) -> bool {
+    /// Takes note that a token was used. Returns whether the use should be stored.
+    pub(super) fn record_use(&mut self, name: &TokenName, now: Timestamp) -> bool {
         let record = self.tokens.iter_mut().map(|(_, record)| record).find(|record| record.name == *name);
         record.is_some_and(|record| {
-            let due = record.last_used_at.is_none_or(|last| now - last >= NOTED_EVERY || now < last);
+            let due = record.last_used_at.is_none_or(|last| now - last >= USE_INTERVAL || now < last);
             if due {
                 record.last_used_at = Some(now);
             }
@@ -72,7 +74,7 @@ impl TokenCache {
     }
 }
 
-/// Whose token it is. Takes the same time wherever it stands.
+/// Returns the token with this hash. Takes the same time wherever the token is in the list.
 pub(super) fn find<'a>(tokens: &'a [(TokenHash, TokenRecord)], hash: &TokenHash) -> Option<&'a TokenRecord> {
     tokens.iter().fold(None, |found, (known, record)| if known == hash { Some(record) } else { found })
 }
@@ -82,8 +84,8 @@ mod tests {
     use super::*;
     use crate::domain::{clock, token::scope::Scopes};
 
-    fn book(name: &str) -> (TokenCache, TokenName) {
-        let mut book = TokenCache::default();
+    fn cache_with(name: &str) -> (TokenCache, TokenName) {
+        let mut cache = TokenCache::default();
         let name = TokenName::parse(name).unwrap();
         let record = TokenRecord {
             name: name.clone(),
@@ -91,43 +93,43 @@ mod tests {
             created_at: clock::from_micros(0),
             last_used_at: None,
         };
-        book.read(&[(TokenHash::of("a"), record)], 0, Instant::now());
-        (book, name)
+        cache.fill(&[(TokenHash::of("a"), record)], 0, Instant::now());
+        (cache, name)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_read_is_believed_for_a_second() {
-        let (mut book, _) = book("a");
-        assert!(book.is_fresh(Instant::now()));
+    async fn the_cache_is_fresh_for_a_second() {
+        let (mut cache, _) = cache_with("a");
+        assert!(cache.is_fresh(Instant::now()));
         tokio::time::advance(Duration::from_millis(999)).await;
-        assert!(book.is_fresh(Instant::now()));
+        assert!(cache.is_fresh(Instant::now()));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(!book.is_fresh(Instant::now()));
-        book.read(&[], 0, Instant::now());
-        book.outdate();
-        assert!(!book.is_fresh(Instant::now()));
-        book.read(&[], 0, Instant::now());
-        assert!(!book.is_fresh(Instant::now()), "what was read before the change is not believed");
-        book.read(&[], book.changes(), Instant::now());
-        assert!(book.is_fresh(Instant::now()));
+        assert!(!cache.is_fresh(Instant::now()));
+        cache.fill(&[], 0, Instant::now());
+        cache.invalidate();
+        assert!(!cache.is_fresh(Instant::now()));
+        cache.fill(&[], 0, Instant::now());
+        assert!(!cache.is_fresh(Instant::now()), "what was read before the change is ignored");
+        cache.fill(&[], cache.changes(), Instant::now());
+        assert!(cache.is_fresh(Instant::now()));
     }
 
     #[tokio::test]
     async fn a_token_is_found_by_its_hash_until_it_is_removed() {
-        let (mut book, name) = book("a");
-        assert_eq!(book.find(&TokenHash::of("a")).unwrap().name, name);
-        assert_eq!(book.find(&TokenHash::of("b")), None);
-        book.remove(&name);
-        assert_eq!(book.find(&TokenHash::of("a")), None);
+        let (mut cache, name) = cache_with("a");
+        assert_eq!(cache.find(&TokenHash::of("a")).unwrap().name, name);
+        assert_eq!(cache.find(&TokenHash::of("b")), None);
+        cache.remove(&name);
+        assert_eq!(cache.find(&TokenHash::of("a")), None);
     }
 
     #[tokio::test]
-    async fn a_use_is_written_down_once_a_minute() {
-        let (mut book, name) = book("a");
-        let at = |seconds: i64| clock::from_micros(seconds * 1_000_000);
+    async fn the_use_of_a_token_is_stored_once_a_minute() {
+        let (mut cache, name) = cache_with("a");
+        let time = |seconds: i64| clock::from_micros(seconds * 1_000_000);
         let due: Vec<_> =
-            [100, 101, 159, 160, 161, 50].map(|seconds| book.note_use(&name, at(seconds))).to_vec();
+            [100, 101, 159, 160, 161, 50].map(|seconds| cache.record_use(&name, time(seconds))).to_vec();
         assert_eq!(due, [true, false, false, true, false, true]);
-        assert!(!book.note_use(&TokenName::parse("other").unwrap(), at(100)));
+        assert!(!cache.record_use(&TokenName::parse("other").unwrap(), time(100)));
     }
 }

@@ -1,11 +1,12 @@
-//! The tokens of the API, beside the administrator's own.
+//! The API tokens, except the administrator's own token.
 //!
-//! [`TokenActor`] owns the table of them, and promises: a token is told once, when it is made, and kept as a hash only; what
-//! was made or revoked by a message holds when that is answered; what another process did to the table (`liveobject token
-//! create`) holds at once for a new token, and within a second for a revoked one. While the database cannot be read, the
-//! tokens that were known last stay good: a source is not turned away because of a disk.
+//! [`TokenActor`] owns the table of tokens. It guarantees that a token is shown once, when it is created, and
+//! only its hash is stored; that what was created or revoked by a message is in effect when the message is
+//! answered; and that changes by another process (`liveobject token create`) are in effect immediately for a
+//! new token, and within a second for a revoked one. While the database cannot be read, the tokens that were
+//! known last remain valid, so that a source is not rejected because of a failing disk.
 //!
-//! It knows scopes, not routes: what needs which is the HTTP layer's.
+//! It knows scopes, but not routes: the HTTP layer decides which scope a route requires.
 
 mod cache;
 #[cfg(test)]
@@ -36,13 +37,13 @@ use crate::{
     store::{Inserted, Store, StoreError},
 };
 
-/// Requests wait here, not in memory without bound; a full mailbox is waited for by the HTTP layer.
+/// Maximum number of requests in the mailbox. The HTTP layer waits while it is full.
 const MAILBOX: usize = 1024;
 
-/// A database that takes longer is away: the callers wait.
-const READ_WITHIN: Duration = Duration::from_secs(1);
+/// A database that takes longer counts as unavailable, because requests wait for it.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Makes a token and stores its hash. A service that runs on the same database takes it at once.
+/// Creates a token and stores its hash. A service that uses the same database accepts it immediately.
 pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<NewToken, CreateTokenError> {
     let (secret, hash) = secret::generate().map_err(|error| {
         tracing::warn!(%error, "the system returned no random bytes for a token");
@@ -60,15 +61,15 @@ pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<Ne
     }
 }
 
-/// The tokens, in the order of their names.
+/// Returns the tokens, ordered by name.
 pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensUnavailable> {
-    match read(store.clone()).await {
+    match read_all(store.clone()).await {
         Ok(tokens) => Ok(tokens.into_iter().map(|(_, record)| record).collect()),
         Err(error) => Err(unavailable(&error)),
     }
 }
 
-/// Removes a token. A service that runs on the same database refuses it within a second.
+/// Revokes a token. A service that uses the same database refuses it within a second.
 pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenError> {
     match store.delete_token(&name).await {
         Ok(true) => Ok(()),
@@ -84,35 +85,38 @@ pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenErr
 #[derive(Debug)]
 pub struct TokenActor {
     store: Store,
-    book: TokenCache,
+    cache: TokenCache,
     _crash_guard: CrashGuard,
 }
 
 impl TokenActor {
-    /// The tokens in this store.
+    /// Creates the actor for the tokens in `store`.
     pub fn new(store: Store, crashed: UnboundedSender<&'static str>) -> Self {
-        Self { store, book: TokenCache::default(), _crash_guard: CrashGuard::new("tokens", crashed) }
+        Self { store, cache: TokenCache::default(), _crash_guard: CrashGuard::new("tokens", crashed) }
     }
 
-    /// Notes that a token was shown, and writes that down now and then. Nobody waits for it.
-    fn used(&mut self, name: &TokenName, ctx: &mut Context<Self>) {
+    /// Takes note that a token was used, and stores that from time to time, in the background.
+    fn record_use(&mut self, name: &TokenName, ctx: &mut Context<Self>) {
         let now = clock::now();
-        if !self.book.note_use(name, now) {
+        if !self.cache.record_use(name, now) {
             return;
         }
         let (store, name) = (self.store.clone(), name.clone());
-        let noting = async move { store.note_token_use(&name, now).await };
-        ctx.spawn(noting.into_actor(self).map(|noted, _, _| {
-            if let Err(error) = noted {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the use of a token was not noted");
+        let storing = async move { store.note_token_use(&name, now).await };
+        ctx.spawn(storing.into_actor(self).map(|stored, _, _| {
+            if let Err(error) = stored {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the use of a token was not stored"
+                );
             }
         }));
     }
 }
 
-/// Every token, or why they cannot be told in time.
-async fn read(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, StoreError> {
-    timeout(READ_WITHIN, store.list_tokens()).await.unwrap_or_else(|_| Err(StoreError::timeout()))
+/// Reads all tokens. Fails if that takes too long.
+async fn read_all(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, StoreError> {
+    timeout(READ_TIMEOUT, store.list_tokens()).await.unwrap_or_else(|_| Err(StoreError::timeout()))
 }
 
 /// Logs that the tokens could not be read.
@@ -133,35 +137,32 @@ impl Handler<Authenticate> for TokenActor {
     type Result = ResponseActFuture<Self, Result<Option<TokenRecord>, TokensUnavailable>>;
 
     fn handle(&mut self, Authenticate(hash): Authenticate, ctx: &mut Self::Context) -> Self::Result {
-        let known = self.book.find(&hash).cloned();
-        if let Some(found) = known.clone().filter(|_| self.book.is_fresh(Instant::now())) {
-            self.used(&found.name, ctx);
+        let known = self.cache.find(&hash).cloned();
+        if let Some(found) = known.clone().filter(|_| self.cache.is_fresh(Instant::now())) {
+            self.record_use(&found.name, ctx);
             return Box::pin(std::future::ready(Ok(Some(found))).into_actor(self));
         }
-        // One that is not known may have been made since. Not atomic: what else this actor does at the database would
-        // stand still meanwhile, and hold up the writers.
-        let changes = self.book.changes();
-        Box::pin(read(self.store.clone()).into_actor(self).map(move |read, act, ctx| {
+        // Another process may have created an unknown token. The response is not atomic, because an atomic one
+        // would suspend this actor's other database operations, and block the writers.
+        let changes = self.cache.changes();
+        Box::pin(read_all(self.store.clone()).into_actor(self).map(move |read, act, ctx| {
             let found = match read {
                 Ok(tokens) => {
-                    act.book.read(&tokens, changes, Instant::now());
+                    act.cache.fill(&tokens, changes, Instant::now());
                     cache::find(&tokens, &hash).cloned()
                 }
-                Err(away) => {
-                    // One that was revoked meanwhile is not in the book any more.
-                    let still_known = known.filter(|_| act.book.find(&hash).is_some());
+                Err(error) => {
+                    // A token that was revoked in the meantime is no longer in the cache.
+                    let still_known = known.filter(|_| act.cache.find(&hash).is_some());
                     if still_known.is_some() {
-                        let away = &away as &dyn std::error::Error;
-                        tracing::debug!(
-                            error = away,
-                            "the tokens could not be read; this one was valid before"
-                        );
+                        let error = &error as &dyn std::error::Error;
+                        tracing::debug!(error, "the tokens could not be read; this one was valid before");
                     }
-                    Some(still_known.ok_or_else(|| unavailable(&away))?)
+                    Some(still_known.ok_or_else(|| unavailable(&error))?)
                 }
             };
             if let Some(found) = &found {
-                act.used(&found.name, ctx);
+                act.record_use(&found.name, ctx);
             }
             Ok(found)
         }))
@@ -184,9 +185,9 @@ impl Handler<CreateToken> for TokenActor {
         let store = self.store.clone();
         let creating = async move { create(&store, name, scopes).await };
         Box::pin(creating.into_actor(self).map(|created, act, _| {
-            act.book.outdate();
+            act.cache.invalidate();
             if let Ok(NewToken { record, .. }) = &created {
-                tracing::info!(token = %record.name, scopes = %record.scopes, "a token was made");
+                tracing::info!(token = %record.name, scopes = %record.scopes, "created a token");
             }
             created
         }))
@@ -201,11 +202,11 @@ impl Handler<RevokeToken> for TokenActor {
         let revoking = async move { revoke(&store, name.clone()).map(|revoked| (name, revoked)).await };
         Box::pin(revoking.into_actor(self).map(|(name, revoked), act, _| {
             if revoked.is_ok() {
-                tracing::info!(token = %name, "a token was revoked");
-                // Also when the table cannot be read again.
-                act.book.remove(&name);
+                tracing::info!(token = %name, "revoked a token");
+                // In effect even if the table cannot be read again.
+                act.cache.remove(&name);
             }
-            act.book.outdate();
+            act.cache.invalidate();
             revoked
         }))
     }

@@ -1,11 +1,14 @@
-//! The actor on a real database, and another process beside it.
+//! The actor with a real database, which another process uses too.
 
 use actix::Addr;
 use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::{domain::token::scope::Scope, testing::Crash};
+use crate::{
+    domain::token::scope::Scope,
+    testing::{Crash, wait_until},
+};
 
 struct Running {
     dir: tempfile::TempDir,
@@ -23,8 +26,8 @@ impl Running {
         Self { dir, store, addr, crashed }
     }
 
-    /// What another process sees and does.
-    async fn elsewhere(&self) -> Store {
+    /// Opens the database like another process.
+    async fn open_elsewhere(&self) -> Store {
         Store::open_file(&self.dir.path().join("l.db")).await.unwrap()
     }
 
@@ -36,8 +39,8 @@ impl Running {
         self.addr.send(RevokeToken(name(text))).await.unwrap()
     }
 
-    /// The name of the one whose token it is.
-    async fn whose(&self, token: &str) -> Option<String> {
+    /// Returns the name and the scopes of a token.
+    async fn authenticate(&self, token: &str) -> Option<String> {
         let found = self.addr.send(Authenticate(TokenHash::of(token))).await.unwrap().unwrap();
         found.map(|record| format!("{} {}", record.name, record.scopes))
     }
@@ -56,36 +59,36 @@ fn only(scope: Scope) -> Scopes {
 }
 
 #[actix_rt::test]
-async fn a_token_opens_from_when_it_is_made_until_it_is_revoked() {
+async fn a_token_is_valid_from_its_creation_until_it_is_revoked() {
     let actor = Running::start().await;
     let made = actor.create("door", Scope::EventsWrite).await.unwrap();
     let token = made.secret.expose_secret();
-    assert_eq!(actor.whose(token).await.as_deref(), Some("door events:write"));
-    assert_eq!(actor.whose("lo_other").await, None);
-    assert_eq!(actor.whose("").await, None);
+    assert_eq!(actor.authenticate(token).await.as_deref(), Some("door events:write"));
+    assert_eq!(actor.authenticate("lo_other").await, None);
+    assert_eq!(actor.authenticate("").await, None);
     actor.revoke("door").await.unwrap();
-    assert_eq!(actor.whose(token).await, None);
+    assert_eq!(actor.authenticate(token).await, None);
     assert_eq!(actor.revoke("door").await, Err(RevokeTokenError::Unknown(name("door"))));
 }
 
 #[actix_rt::test]
-async fn what_another_process_makes_holds_at_once_and_what_it_revokes_within_a_second() {
+async fn a_token_of_another_process_is_valid_at_once_and_refused_within_a_second_of_its_revocation() {
     let actor = Running::start().await;
-    let elsewhere = actor.elsewhere().await;
-    assert_eq!(actor.whose("x").await, None);
+    let elsewhere = actor.open_elsewhere().await;
+    assert_eq!(actor.authenticate("x").await, None);
     let made = create(&elsewhere, name("door"), only(Scope::Read)).await.unwrap();
     let token = made.secret.expose_secret();
-    assert_eq!(actor.whose(token).await.as_deref(), Some("door read"));
+    assert_eq!(actor.authenticate(token).await.as_deref(), Some("door read"));
     let revoked = Instant::now();
     revoke(&elsewhere, name("door")).await.unwrap();
-    while actor.whose(token).await.is_some() {
-        assert!(revoked.elapsed().as_millis() < 1500, "it still opens");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    while actor.authenticate(token).await.is_some() {
+        assert!(revoked.elapsed().as_millis() < 1500, "it is still valid");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[actix_rt::test]
-async fn nothing_in_the_database_is_the_token() {
+async fn the_database_does_not_contain_the_token() {
     let actor = Running::start().await;
     let made = actor.create("door", Scope::Admin).await.unwrap();
     let token = made.secret.expose_secret().as_bytes().to_owned();
@@ -97,7 +100,7 @@ async fn nothing_in_the_database_is_the_token() {
 }
 
 #[actix_rt::test]
-async fn a_name_is_given_once_and_there_are_100_tokens_at_most() {
+async fn names_are_unique_and_there_are_at_most_100_tokens() {
     let actor = Running::start().await;
     for i in 0..MAX_TOKENS {
         actor.create(&format!("t{i}"), Scope::Read).await.unwrap();
@@ -110,44 +113,40 @@ async fn a_name_is_given_once_and_there_are_100_tokens_at_most() {
 }
 
 #[actix_rt::test]
-async fn the_list_tells_when_a_token_was_last_used() {
+async fn the_list_shows_when_a_token_was_last_used() {
     let actor = Running::start().await;
     let made = actor.create("b", Scope::Read).await.unwrap();
     actor.create("a", Scope::Admin).await.unwrap();
     let used: Vec<_> = actor.list().await.into_iter().map(|r| (r.name, r.last_used_at)).collect();
     assert_eq!(used, [(name("a"), None), (name("b"), None)]);
-    actor.whose(made.secret.expose_secret()).await.unwrap();
-    let deadline = Instant::now() + std::time::Duration::from_secs(5);
-    while actor.list().await[1].last_used_at.is_none() {
-        assert!(Instant::now() < deadline, "its use is not noted");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    actor.authenticate(made.secret.expose_secret()).await.unwrap();
+    wait_until("the use is stored", async || actor.list().await[1].last_used_at.is_some()).await;
     assert_eq!(actor.list().await[0].last_used_at, None);
 }
 
 #[actix_rt::test]
-async fn while_the_database_is_away_known_tokens_stay_good_and_others_are_not_decided() {
+async fn while_the_database_is_unavailable_known_tokens_stay_valid_and_others_get_an_error() {
     let actor = Running::start().await;
     let made = actor.create("door", Scope::Read).await.unwrap();
     let token = made.secret.expose_secret();
-    actor.whose(token).await.unwrap();
+    actor.authenticate(token).await.unwrap();
     actor.store.close().await;
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-    assert_eq!(actor.whose(token).await.as_deref(), Some("door read"));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(actor.authenticate(token).await.as_deref(), Some("door read"));
     let other = actor.addr.send(Authenticate(TokenHash::of("x"))).await.unwrap();
     assert!(matches!(other, Err(TokensUnavailable(_))), "{other:?}");
 }
 
 #[actix_rt::test]
-async fn a_row_that_is_not_understood_opens_nothing() {
+async fn a_row_with_unknown_scopes_is_not_a_valid_token() {
     let actor = Running::start().await;
     let made = actor.create("door", Scope::Admin).await.unwrap();
     actor.store.execute("UPDATE tokens SET scopes = 'events:fly'").await.unwrap();
-    assert_eq!(actor.whose(made.secret.expose_secret()).await, None);
+    assert_eq!(actor.authenticate(made.secret.expose_secret()).await, None);
 }
 
 #[actix_rt::test]
-async fn a_panic_is_told() {
+async fn a_panic_is_reported() {
     let mut actor = Running::start().await;
     let _closed = actor.addr.send(Crash).await;
     assert_eq!(actor.crashed.recv().await, Some("tokens"));

@@ -65,7 +65,7 @@ async fn measure_events(log: &mut Site, size: usize, is_last: bool) -> Row {
     let mut row = Row::new(size);
     let cut = log.fill(size, &mut row).await;
     row.record("disk_mib", log.mib());
-    measure(log, size, &mut row).await;
+    Box::pin(measure(log, size, &mut row)).await;
     log.sweep(cut, is_last, &mut row).await;
     row
 }
@@ -74,7 +74,7 @@ async fn measure_events(log: &mut Site, size: usize, is_last: bool) -> Row {
 async fn measure_cameras(cameras: usize) -> Row {
     let (mut row, mut log) = (Row::new(cameras), Site::new(cameras));
     log.fill(FIXED_EVENTS, &mut row).await;
-    measure(&mut log, FIXED_EVENTS, &mut row).await;
+    Box::pin(measure(&mut log, FIXED_EVENTS, &mut row)).await;
     row
 }
 

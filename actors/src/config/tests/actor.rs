@@ -1,4 +1,4 @@
-//! Getting, replacing and trying settings.
+//! Reading, replacing and testing settings.
 
 use super::*;
 
@@ -17,22 +17,22 @@ async fn a_fresh_installation_has_defaults_and_a_client_id_of_its_own() {
     let id = view.settings.client_id.clone();
     assert!(id.starts_with("liveobject-") && id.len() == 19, "{id}");
     assert_eq!((view.has_password, view.has_client_key, view.updated_at), (false, false, None));
-    assert_eq!(first.told().await, (None, None));
+    assert_eq!(first.last_notification().await, (None, None));
     first.stop().await;
     assert_eq!(home.start().await.view().await.settings.client_id, id);
 }
 
 #[actix_rt::test]
-async fn what_was_put_survives_a_restart() {
+async fn replaced_settings_survive_a_restart() {
     let home = Home::new();
     let first = home.start().await;
     let put = first.put(broker()).await.unwrap();
     assert!(put.has_password && put.updated_at.is_some());
-    assert_eq!(first.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(first.last_notification().await, (Some(PASSWORD.to_owned()), None));
     first.stop().await;
     let again = home.start().await;
     assert_eq!(serde_json::to_value(again.view().await).unwrap(), serde_json::to_value(put).unwrap());
-    assert_eq!(again.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(again.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -48,7 +48,7 @@ async fn no_byte_of_the_password_is_in_any_file_or_answer() {
             .contains(PASSWORD)
     );
     assert!(!serde_json::to_string(&put).unwrap().contains(PASSWORD));
-    assert!(!format!("{:?}", first.told.take()).contains(PASSWORD));
+    assert!(!format!("{:?}", first.notified.take()).contains(PASSWORD));
     first.stop().await;
     assert!(home.contains("broker.lan"));
     assert!(!home.contains(PASSWORD));
@@ -60,12 +60,12 @@ async fn a_password_is_kept_cleared_or_set() {
     let config = config.start().await;
     config.put(broker()).await.unwrap();
     config.put(with(without_password(), "qos", 2)).await.unwrap();
-    assert_eq!(config.told().await.0.as_deref(), Some(PASSWORD));
+    assert_eq!(config.last_notification().await.0.as_deref(), Some(PASSWORD));
     config.put(with(broker(), "password", "another")).await.unwrap();
-    assert_eq!(config.told().await.0.as_deref(), Some("another"));
+    assert_eq!(config.last_notification().await.0.as_deref(), Some("another"));
     let cleared = config.put(with(broker(), "password", Value::Null)).await.unwrap();
     assert!(!cleared.has_password);
-    assert_eq!(config.told().await, (None, None));
+    assert_eq!(config.last_notification().await, (None, None));
 }
 
 #[actix_rt::test]
@@ -81,21 +81,21 @@ async fn a_kept_secret_keeps_its_ciphertext() {
 }
 
 #[actix_rt::test]
-async fn another_destination_asks_for_the_secrets_again() {
+async fn a_new_destination_requires_the_secrets_again() {
     let home = Home::new();
     let config = home.start().await;
     config.put(secured()).await.unwrap();
-    config.told.take();
+    config.notified.take();
     let elsewhere = with(without_password(), "broker_host", "evil.example");
     let asked = fault(config.put(elsewhere.clone()).await);
     assert_eq!(
         asked,
-        "password: enter the password again: host, port, user or TLS settings have changed; \
-         client_key: enter the client key again: host, port, user or TLS settings have changed"
+        "password: enter the password again, because the server settings changed; \
+         client_key: enter the client key again, because the server settings changed"
     );
-    assert_eq!(config.try_out(elsewhere.clone()).await.unwrap_err().to_string(), asked);
+    assert_eq!(config.test_connection(elsewhere.clone()).await.unwrap_err().to_string(), asked);
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
-    assert!(config.told.take().is_empty());
+    assert!(config.notified.take().is_empty());
     for (field, value) in
         [("username", json!("other")), ("use_tls", json!(false)), ("broker_port", json!(1883))]
     {
@@ -103,89 +103,92 @@ async fn another_destination_asks_for_the_secrets_again() {
     }
     let entered = with(with(elsewhere, "password", "new"), "client_key", Value::Null);
     config.put(entered).await.unwrap();
-    assert_eq!(config.told().await.0.as_deref(), Some("new"));
+    assert_eq!(config.last_notification().await.0.as_deref(), Some("new"));
 }
 
 #[actix_rt::test]
-async fn invalid_settings_change_nothing_and_are_told_to_nobody() {
+async fn invalid_settings_change_nothing_and_notify_nobody() {
     let home = Home::new();
     let config = home.start().await;
     config.put(broker()).await.unwrap();
-    config.told.take();
+    config.notified.take();
     let bad = config.put(json!({"qos": 7, "colour": 1, "password": "xyzzy-xyzzy"})).await;
     let text = fault(bad);
     assert!(text.contains("qos") && text.contains("colour") && !text.contains("xyzzy"), "{text}");
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
     crate::testing::settle().await;
-    assert!(config.told.take().is_empty());
+    assert!(config.notified.take().is_empty());
 }
 
 #[actix_rt::test]
-async fn replacements_take_place_in_the_order_in_which_they_came() {
+async fn replacements_are_handled_in_the_order_in_which_they_arrive() {
     let home = Home::new();
     let config = home.start().await;
-    config.told.take();
+    config.notified.take();
     let hosts: Vec<_> = (0..10).map(|n| format!("host{n}")).collect();
     let puts = hosts.iter().map(|host| config.put(with(broker(), "broker_host", host.as_str())));
     for put in futures_util::future::join_all(puts).await {
         put.unwrap();
     }
-    let told = config.told.take();
-    assert_eq!(told.iter().map(|t| t.settings.broker_host.as_str()).collect::<Vec<_>>(), hosts);
+    let notified = config.notified.take();
+    assert_eq!(notified.iter().map(|t| t.settings.broker_host.as_str()).collect::<Vec<_>>(), hosts);
 }
 
 #[actix_rt::test]
-async fn the_first_settings_are_stored_once() {
+async fn the_initial_settings_are_stored_once() {
     let home = Home::new();
     let first = home.start_with(Some(broker())).await;
-    assert_eq!(first.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(first.last_notification().await, (Some(PASSWORD.to_owned()), None));
     assert!(first.view().await.updated_at.is_some());
     first.stop().await;
     assert!(!home.contains(PASSWORD));
     let again = home.start_with(Some(with(broker(), "broker_host", "other.lan"))).await;
     assert_eq!(again.view().await.settings.broker_host, "broker.lan");
-    assert_eq!(again.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(again.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
-async fn a_trial_uses_the_stored_password_only_where_it_belongs() {
+async fn a_connection_test_uses_the_stored_password_only_for_its_own_destination() {
     let home = Home::new();
     let config = home.start().await;
-    assert_eq!(config.try_out(json!({})).await.unwrap_err().to_string(), "broker_host: must not be empty");
+    assert_eq!(
+        config.test_connection(json!({})).await.unwrap_err().to_string(),
+        "broker_host: must not be empty"
+    );
     config.put(broker()).await.unwrap();
     let known = format!("broker.lan:1883 Some({PASSWORD:?})");
-    assert_eq!(config.try_out(json!({})).await.unwrap().message, known);
+    assert_eq!(config.test_connection(json!({})).await.unwrap().message, known);
     assert_eq!(config.addr.send(TestConnection::new(None)).await.unwrap().unwrap().message, known);
-    assert_eq!(config.try_out(with(without_password(), "qos", 0)).await.unwrap().message, known);
+    assert_eq!(config.test_connection(with(without_password(), "qos", 0)).await.unwrap().message, known);
     let other = json!({"broker_host": "x", "password": "typed"});
-    assert_eq!(config.try_out(other).await.unwrap().message, "x:1883 Some(\"typed\")");
+    assert_eq!(config.test_connection(other).await.unwrap().message, "x:1883 Some(\"typed\")");
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
 }
 
 #[actix_rt::test]
-async fn a_third_trial_at_once_is_refused_and_others_are_served_meanwhile() {
+async fn a_third_concurrent_test_is_refused_and_other_requests_are_served() {
     let home = Home::new();
     let config = home.start().await;
     let slow = || config.addr.send(TestConnection::new(Some(json!({"broker_host": "slow"}))));
     let (one, two) = (slow(), slow());
     let third = async {
-        let refused = config.try_out(json!({"broker_host": "x"})).await.unwrap_err();
-        assert!(refused.to_string().contains("2 tests are under way"), "{refused}");
+        let refused = config.test_connection(json!({"broker_host": "x"})).await.unwrap_err();
+        assert!(refused.to_string().contains("2 connection tests are already running"), "{refused}");
         config.put(broker()).await.unwrap();
     };
     tokio::select! {
-        _ = one => panic!("it never answers"),
-        _ = two => panic!("it never answers"),
+        _ = one => panic!("a slow test returned"),
+        _ = two => panic!("a slow test returned"),
         () = third => {}
     }
 }
 
 #[actix_rt::test]
-async fn a_panic_of_a_trial_is_the_trials_failure() {
+async fn a_panic_in_a_connection_test_fails_only_the_test() {
     let home = Home::new();
     let mut config = home.start().await;
-    let report = config.try_out(json!({"broker_host": "fault"})).await.unwrap();
-    assert!(!report.success && report.message.contains("fault in this program"));
+    let report = config.test_connection(json!({"broker_host": "fault"})).await.unwrap();
+    assert!(!report.success && report.message.contains("bug in liveobject"));
     config.put(broker()).await.unwrap();
     assert!(config.crashed.try_recv().is_err());
 }
@@ -198,7 +201,7 @@ async fn only_a_panic_is_reported_as_a_crash() {
     impl Handler<Fall> for ConfigActor {
         type Result = ();
         fn handle(&mut self, _: Fall, _: &mut Self::Context) {
-            panic!("as asked");
+            panic!("panic on request");
         }
     }
     let home = Home::new();

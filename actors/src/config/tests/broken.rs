@@ -1,11 +1,11 @@
-//! Identities that are missing, wrong or too open, and rows that cannot be read.
+//! Identities that are missing, wrong or readable by other users, and rows that cannot be read.
 
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::store::SecretColumn;
 
-/// A home where a password and a client key are stored, and nothing runs.
+/// Returns a home with a stored password and client key, in which nothing is running.
 async fn with_secrets() -> Home {
     let home = Home::new();
     let config = home.start().await;
@@ -27,13 +27,13 @@ async fn ciphertext(config: &Running) -> Option<Vec<u8>> {
 }
 
 async fn unreadable(config: &Running) -> String {
-    let (password, unreadable) = config.told().await;
+    let (password, unreadable) = config.last_notification().await;
     assert_eq!(password, None);
     unreadable.expect("something is unreadable")
 }
 
 #[actix_rt::test]
-async fn a_missing_identity_is_told_and_not_made_anew() {
+async fn a_missing_identity_is_reported_and_not_created_again() {
     let home = with_password().await;
     fs::remove_file(home.identity()).unwrap();
     let config = home.start().await;
@@ -43,26 +43,31 @@ async fn a_missing_identity_is_told_and_not_made_anew() {
     let why = unreadable(&config).await;
     assert!(why.contains("identity.age is missing") && why.contains("enter the password again"), "{why}");
     assert!(!home.identity().exists());
-    // Keeping what cannot be read is possible, trying it is not.
+    // A secret that cannot be read can be kept, but not tested.
     let before = ciphertext(&config).await;
     config.put(with(without_password(), "qos", 2)).await.unwrap();
     assert_eq!(ciphertext(&config).await, before);
     assert!(unreadable(&config).await.contains("missing"));
     assert!(
-        config.try_out(json!({})).await.unwrap_err().to_string().starts_with("password: the stored password")
+        config
+            .test_connection(json!({}))
+            .await
+            .unwrap_err()
+            .to_string()
+            .starts_with("password: the stored password")
     );
     assert!(!home.identity().exists());
 }
 
 #[actix_rt::test]
-async fn entering_the_password_again_mends_a_missing_identity() {
+async fn entering_the_password_again_replaces_a_missing_identity() {
     let home = with_password().await;
     fs::remove_file(home.identity()).unwrap();
     let config = home.start().await;
-    config.put(with(broker(), "password", "anew")).await.unwrap();
-    assert_eq!(config.told().await, (Some("anew".to_owned()), None));
+    config.put(with(broker(), "password", "new password")).await.unwrap();
+    assert_eq!(config.last_notification().await, (Some("new password".to_owned()), None));
     config.stop().await;
-    assert_eq!(home.start().await.told().await, (Some("anew".to_owned()), None));
+    assert_eq!(home.start().await.last_notification().await, (Some("new password".to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -71,27 +76,27 @@ async fn clearing_the_password_needs_no_identity() {
     fs::remove_file(home.identity()).unwrap();
     let config = home.start().await;
     config.put(with(broker(), "password", Value::Null)).await.unwrap();
-    assert_eq!(config.told().await, (None, None));
+    assert_eq!(config.last_notification().await, (None, None));
 }
 
 #[actix_rt::test]
-async fn no_new_identity_while_another_secret_needs_the_missing_one() {
+async fn no_identity_is_created_while_another_secret_needs_the_missing_one() {
     let home = with_secrets().await;
     fs::remove_file(home.identity()).unwrap();
     let config = home.start().await;
-    let refused = config.put(with(secured_without_key(), "password", "anew")).await.unwrap_err();
+    let refused = config.put(with(secured_without_key(), "password", "new password")).await.unwrap_err();
     assert!(
         matches!(&refused, ReplaceError::Identity(why) if why.contains("another stored secret")),
         "{refused}"
     );
     assert!(!home.identity().exists());
-    let both = with(with(broker(), "password", "anew"), "client_key", Value::Null);
+    let both = with(with(broker(), "password", "new password"), "client_key", Value::Null);
     config.put(both).await.unwrap();
-    assert_eq!(config.told().await, (Some("anew".to_owned()), None));
+    assert_eq!(config.last_notification().await, (Some("new password".to_owned()), None));
 }
 
 #[actix_rt::test]
-async fn an_identity_that_is_put_back_is_used_at_the_next_replacement() {
+async fn a_restored_identity_is_used_at_the_next_replacement() {
     let home = with_password().await;
     let aside = home.dir.path().join("aside");
     fs::rename(home.identity(), &aside).unwrap();
@@ -99,11 +104,11 @@ async fn an_identity_that_is_put_back_is_used_at_the_next_replacement() {
     assert!(unreadable(&config).await.contains("missing"));
     fs::rename(&aside, home.identity()).unwrap();
     config.put(with(without_password(), "qos", 2)).await.unwrap();
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
-async fn another_identity_is_told_and_used_for_what_is_entered_anew() {
+async fn a_different_identity_is_reported_and_used_for_new_secrets() {
     let home = with_secrets().await;
     fs::remove_file(home.identity()).unwrap();
     identity_file::create(&home.identity()).unwrap();
@@ -111,31 +116,31 @@ async fn another_identity_is_told_and_used_for_what_is_entered_anew() {
     let config = home.start().await;
     let why = unreadable(&config).await;
     assert!(why.contains("another identity") && why.contains("client key"), "{why}");
-    config.put(with(secured_without_key(), "password", "anew")).await.unwrap();
-    let (password, why) = config.told().await;
-    assert_eq!(password.as_deref(), Some("anew"));
+    config.put(with(secured_without_key(), "password", "new password")).await.unwrap();
+    let (password, why) = config.last_notification().await;
+    assert_eq!(password.as_deref(), Some("new password"));
     assert!(why.is_some_and(|why| why.contains("client key") && !why.contains("password")));
-    let cleared = with(with(broker(), "password", "anew"), "client_key", Value::Null);
+    let cleared = with(with(broker(), "password", "new password"), "client_key", Value::Null);
     config.put(cleared).await.unwrap();
-    assert_eq!(config.told().await, (Some("anew".to_owned()), None));
+    assert_eq!(config.last_notification().await, (Some("new password".to_owned()), None));
     assert_eq!(fs::read(home.identity()).unwrap(), file);
 }
 
 #[actix_rt::test]
-async fn an_identity_that_others_can_read_is_not_used() {
+async fn an_identity_that_other_users_can_read_is_not_used() {
     let home = with_password().await;
     fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o644)).unwrap();
     let config = home.start().await;
     assert!(unreadable(&config).await.contains("chmod 600"));
-    let refused = config.put(with(broker(), "password", "anew")).await.unwrap_err();
+    let refused = config.put(with(broker(), "password", "new password")).await.unwrap_err();
     assert!(matches!(&refused, ReplaceError::Identity(why) if why.contains("chmod 600")), "{refused}");
     fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o600)).unwrap();
     config.put(with(without_password(), "qos", 2)).await.unwrap();
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
-async fn first_settings_whose_password_cannot_be_stored_are_not_stored() {
+async fn initial_settings_whose_password_cannot_be_stored_are_not_stored() {
     let home = Home::new();
     fs::write(home.identity(), "not an identity").unwrap();
     fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o600)).unwrap();
@@ -146,28 +151,28 @@ async fn first_settings_whose_password_cannot_be_stored_are_not_stored() {
     assert_eq!(fs::read(home.identity()).unwrap(), b"not an identity");
     fs::remove_file(home.identity()).unwrap();
     let again = home.start_with(Some(broker())).await;
-    assert_eq!(again.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(again.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
-async fn invalid_first_settings_are_told() {
+async fn invalid_initial_settings_are_reported() {
     let home = Home::new();
     let config = home.start_with(Some(json!({"qos": 9}))).await;
     assert!(unreadable(&config).await.contains("qos: 9"));
     config.put(broker()).await.unwrap();
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
-async fn stored_settings_that_cannot_be_read_are_told_and_mended_by_new_ones() {
+async fn unreadable_stored_settings_are_reported_and_can_be_replaced() {
     let home = with_password().await;
     let store = home.store().await;
     let keep = || SecretColumn::Keep;
     store.save_settings("{\"later\": 1}".to_owned(), keep(), keep(), 1).await.unwrap();
     store.close().await;
     let config = home.start().await;
-    let (_, why) = config.told().await;
+    let (_, why) = config.last_notification().await;
     assert!(why.is_some_and(|why| why.contains("later: unknown field")));
     config.put(broker()).await.unwrap();
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }

@@ -1,4 +1,4 @@
-//! Who else can read the secrets, and an identity that lies in no file.
+//! Additional recipients, and identities that do not come from a file.
 
 use secrecy::ExposeSecret as _;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::store::MqttConfigRow;
 
-/// A key that an administrator keeps elsewhere, as the `age` command knows it.
+/// Returns a recovery key that an administrator keeps elsewhere, and its public key.
 fn recovery() -> (age::x25519::Identity, PublicKey) {
     let identity = age::x25519::Identity::generate();
     let recipient = PublicKey::parse(&identity.to_public().to_string()).unwrap();
@@ -26,7 +26,7 @@ async fn row(home: &Home) -> MqttConfigRow {
     row
 }
 
-/// What a key reads of the password's column, as the `age` command does.
+/// Decrypts the stored password with a key, like the `age` command.
 async fn read(home: &Home, key: &age::x25519::Identity) -> Option<String> {
     let ciphertext = row(home).await.password.unwrap();
     age::decrypt(key, &ciphertext).ok().map(|plain| String::from_utf8(plain).unwrap())
@@ -37,7 +37,7 @@ async fn start_and_stop(home: &Home) {
 }
 
 #[actix_rt::test]
-async fn a_recipient_reads_what_is_entered_and_what_was_entered_before_it_was_named() {
+async fn a_recipient_can_decrypt_secrets_that_were_entered_before_and_after_it_was_added() {
     let (key, recipient) = recovery();
     let mut home = Home::new();
     let config = home.start().await;
@@ -56,7 +56,7 @@ async fn a_recipient_reads_what_is_entered_and_what_was_entered_before_it_was_na
 }
 
 #[actix_rt::test]
-async fn a_recipient_that_is_not_named_any_more_reads_nothing_new() {
+async fn a_removed_recipient_cannot_decrypt_the_secrets_any_more() {
     let (key, recipient) = recovery();
     let mut home = Home::new();
     home.recipients = vec![recipient];
@@ -67,7 +67,7 @@ async fn a_recipient_that_is_not_named_any_more_reads_nothing_new() {
     start_and_stop(&home).await;
     assert_eq!(read(&home, &key).await, None);
     let config = home.start().await;
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
@@ -83,7 +83,7 @@ async fn the_same_recipients_change_nothing() {
 }
 
 #[actix_rt::test]
-async fn a_change_of_the_identity_keeps_the_recipients_whenever_it_is_killed() {
+async fn a_rotation_keeps_the_recipients_wherever_it_is_interrupted() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
         let (key, recipient) = recovery();
         let mut home = Home::new();
@@ -94,13 +94,13 @@ async fn a_change_of_the_identity_keeps_the_recipients_whenever_it_is_killed() {
         store.close().await;
         assert_eq!(read(&home, &key).await.as_deref(), Some(PASSWORD), "{last:?}");
         let config = home.start().await;
-        assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None), "{last:?}");
+        assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None), "{last:?}");
         config.stop().await;
     }
 }
 
 #[actix_rt::test]
-async fn secrets_that_cannot_be_read_are_left_as_they_are_for_other_recipients_too() {
+async fn unreadable_secrets_are_not_changed_for_new_recipients() {
     let mut home = Home::new();
     home.start_with(Some(broker())).await.stop().await;
     std::fs::remove_file(home.identity()).unwrap();
@@ -111,7 +111,7 @@ async fn secrets_that_cannot_be_read_are_left_as_they_are_for_other_recipients_t
 }
 
 #[actix_rt::test]
-async fn an_identity_that_is_given_needs_no_file_and_makes_none() {
+async fn a_given_identity_needs_no_file_and_creates_none() {
     let (key, _) = recovery();
     let mut home = Home::new();
     home.given = Some(given(&key));
@@ -119,34 +119,34 @@ async fn an_identity_that_is_given_needs_no_file_and_makes_none() {
     assert_eq!(read(&home, &key).await.as_deref(), Some(PASSWORD));
     assert!(!home.identity().exists());
     let config = home.start().await;
-    assert_eq!(config.told().await, (Some(PASSWORD.to_owned()), None));
+    assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
 #[actix_rt::test]
-async fn another_identity_than_the_one_that_was_given_is_told_by_its_place() {
+async fn the_error_for_a_wrong_given_identity_names_its_source() {
     let mut home = Home::new();
     home.given = Some(given(&recovery().0));
     home.start_with(Some(broker())).await.stop().await;
     home.given = Some(given(&recovery().0));
     let config = home.start().await;
-    let (password, unreadable) = config.told().await;
-    let told = unreadable.unwrap();
+    let (password, unreadable) = config.last_notification().await;
+    let reason = unreadable.unwrap();
     assert!(
-        password.is_none() && told.contains("than the one in $IDENTITY; put the right one there"),
-        "{told}"
+        password.is_none() && reason.contains("than the one in $IDENTITY; put the right one there"),
+        "{reason}"
     );
 }
 
 #[actix_rt::test]
-async fn an_identity_that_is_given_is_changed_for_one_that_the_administrator_made() {
+async fn a_given_identity_is_rotated_to_one_that_the_administrator_created() {
     let ((old, _), (new, _), (key, recipient)) = (recovery(), recovery(), recovery());
     let mut home = Home::new();
     home.given = Some(given(&old));
     home.start_with(Some(broker())).await.stop().await;
     let store = home.store().await;
     let source = IdentitySource::Given(given(&old));
-    let told = rotate(&store, &source, None, &[]).await.unwrap_err().to_string();
-    assert!(told.contains("comes from $IDENTITY") && told.contains("--new-identity"), "{told}");
+    let refused = rotate(&store, &source, None, &[]).await.unwrap_err().to_string();
+    assert!(refused.contains("comes from $IDENTITY") && refused.contains("--new-identity"), "{refused}");
 
     let file = home.dir.path().join("new.age");
     fs::write(&file, new.to_string().expose_secret()).unwrap();
@@ -159,11 +159,11 @@ async fn an_identity_that_is_given_is_changed_for_one_that_the_administrator_mad
     }
     let in_a_file =
         rotate(&home.store().await, &IdentitySource::File(home.identity()), Some(&file), &[]).await;
-    assert!(matches!(in_a_file, Err(RotateError::InAFile { .. })), "{in_a_file:?}");
+    assert!(matches!(in_a_file, Err(RotateError::NewIdentityNotAllowed { .. })), "{in_a_file:?}");
 }
 
 #[actix_rt::test]
-async fn what_is_given_is_read_as_age_keygen_writes_it_and_never_repeated() {
+async fn a_given_identity_may_have_comments_and_is_never_part_of_an_error() {
     let (key, _) = recovery();
     let text = key.to_string();
     let bare = text.expose_secret();

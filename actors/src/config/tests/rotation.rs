@@ -1,12 +1,12 @@
-//! Changing the identity, killed after each step.
+//! Key rotation, interrupted after each step.
 
 use super::{
     rotate::{Recovery, RotateError, Step, recover, rotate, rotate_file},
     *,
 };
 
-/// A home with a password, and its open database.
-async fn with_password() -> (Home, Store) {
+/// Returns a home with a stored password and client key, and its open database.
+async fn with_secrets() -> (Home, Store) {
     let home = Home::new();
     let config = home.start().await;
     config.put(secured()).await.unwrap();
@@ -15,9 +15,9 @@ async fn with_password() -> (Home, Store) {
     (home, store)
 }
 
-async fn password_of(home: &Home) -> String {
+async fn stored_password(home: &Home) -> String {
     let config = home.start().await;
-    let (password, unreadable) = config.told().await;
+    let (password, unreadable) = config.last_notification().await;
     assert_eq!(unreadable, None);
     config.stop().await;
     password.unwrap()
@@ -29,8 +29,8 @@ fn strays(home: &Home) -> Vec<PathBuf> {
 }
 
 #[actix_rt::test]
-async fn a_change_of_the_identity_keeps_the_secrets_and_drops_the_old_key() {
-    let (home, store) = with_password().await;
+async fn a_rotation_keeps_the_secrets_and_removes_the_old_key() {
+    let (home, store) = with_secrets().await;
     let (file, row) = (fs::read(home.identity()).unwrap(), store.load_settings().await.unwrap().unwrap());
     let rotated = rotate(&store, &IdentitySource::File(home.identity()), None, &[]).await.unwrap();
     assert_eq!(rotated.secrets, 2);
@@ -40,11 +40,11 @@ async fn a_change_of_the_identity_keeps_the_secrets_and_drops_the_old_key() {
     assert_eq!((now.settings, now.updated_at), (row.settings, row.updated_at));
     store.close().await;
     assert_eq!(strays(&home), Vec::<PathBuf>::new());
-    assert_eq!(password_of(&home).await, PASSWORD);
+    assert_eq!(stored_password(&home).await, PASSWORD);
 }
 
 #[actix_rt::test]
-async fn a_change_that_is_killed_after_any_step_is_finished_or_undone() {
+async fn a_rotation_that_is_interrupted_after_any_step_is_finished_or_undone() {
     for (last, outcome) in [
         (Step::Written, Recovery::Undone),
         (Step::Committed, Recovery::Finished),
@@ -52,43 +52,43 @@ async fn a_change_that_is_killed_after_any_step_is_finished_or_undone() {
         (Step::Installed, Recovery::Finished),
         (Step::Done, Recovery::Nothing),
     ] {
-        let (home, store) = with_password().await;
+        let (home, store) = with_secrets().await;
         rotate_file(&store, &home.identity(), &[], last).await.unwrap();
         assert_eq!(strays(&home).is_empty(), last == Step::Done, "{last:?}");
         assert_eq!(recover(&store, &home.identity()).await.unwrap(), outcome, "{last:?}");
         assert_eq!(recover(&store, &home.identity()).await.unwrap(), Recovery::Nothing, "{last:?}");
         store.close().await;
         assert_eq!(strays(&home), Vec::<PathBuf>::new(), "{last:?}");
-        assert_eq!(password_of(&home).await, PASSWORD, "{last:?}");
+        assert_eq!(stored_password(&home).await, PASSWORD, "{last:?}");
     }
 }
 
 #[actix_rt::test]
-async fn a_start_recovers_by_itself() {
+async fn an_interrupted_rotation_is_recovered_at_the_next_start() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed] {
-        let (home, store) = with_password().await;
+        let (home, store) = with_secrets().await;
         rotate_file(&store, &home.identity(), &[], last).await.unwrap();
         store.close().await;
-        assert_eq!(password_of(&home).await, PASSWORD, "{last:?}");
+        assert_eq!(stored_password(&home).await, PASSWORD, "{last:?}");
         assert_eq!(strays(&home), Vec::<PathBuf>::new(), "{last:?}");
     }
 }
 
 #[actix_rt::test]
-async fn a_recovery_that_is_killed_is_finished_by_the_next() {
-    let (home, store) = with_password().await;
+async fn an_interrupted_recovery_is_finished_by_the_next_one() {
+    let (home, store) = with_secrets().await;
     let path = home.identity();
     rotate_file(&store, &path, &[], Step::Committed).await.unwrap();
-    // What a recovery does first.
+    // The first step of a recovery.
     fs::rename(&path, home.dir.path().join("identity.age.bak")).unwrap();
     assert_eq!(recover(&store, &path).await.unwrap(), Recovery::Finished);
     store.close().await;
-    assert_eq!((strays(&home), password_of(&home).await.as_str()), (Vec::new(), PASSWORD));
+    assert_eq!((strays(&home), stored_password(&home).await.as_str()), (Vec::new(), PASSWORD));
 }
 
 #[actix_rt::test]
-async fn a_half_written_key_is_removed() {
-    let (home, store) = with_password().await;
+async fn a_partly_written_key_is_removed() {
+    let (home, store) = with_secrets().await;
     fs::write(home.dir.path().join("identity.age.new"), "# created").unwrap();
     fs::write(home.dir.path().join("identity.age.tmp"), "AGE-SECRET").unwrap();
     assert_eq!(recover(&store, &home.identity()).await.unwrap(), Recovery::Undone);
@@ -96,7 +96,7 @@ async fn a_half_written_key_is_removed() {
 }
 
 #[actix_rt::test]
-async fn without_secrets_a_change_works_too() {
+async fn a_rotation_works_without_secrets() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
         let home = Home::new();
         home.start().await.stop().await;
@@ -109,8 +109,8 @@ async fn without_secrets_a_change_works_too() {
 }
 
 #[actix_rt::test]
-async fn keys_that_read_nothing_are_left_alone() {
-    let (home, store) = with_password().await;
+async fn keys_that_decrypt_nothing_are_not_changed() {
+    let (home, store) = with_secrets().await;
     fs::remove_file(home.identity()).unwrap();
     identity_file::create(&home.identity()).unwrap();
     let stranger = home.dir.path().join("identity.age.new");
