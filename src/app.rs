@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     history::History,
     http::{
-        self, ApiState, HostRules,
+        self, ApiOptions, ApiState, HostRules,
         tls::{Certificates, TlsError},
     },
     token::{ApiToken, TokenError},
@@ -97,10 +97,14 @@ impl App {
         }
         let hosts = HostRules::new(&public_url, &config.http.allowed_hosts);
         let history = History::new(service.handle().metrics, calendar, service.delivered_today());
-        let state = ApiState::new(service.handle(), token.clone(), hosts)
-            .limiting(config.http.failed_logins_per_minute)
-            .at(&public_url)
-            .with_history(history.clone());
+        let state = ApiState::new(ApiOptions {
+            handle: service.handle(),
+            token: token.clone(),
+            hosts,
+            history: history.clone(),
+            public_url: public_url.clone(),
+            failed_logins_per_minute: config.http.failed_logins_per_minute,
+        });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");

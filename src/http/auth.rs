@@ -1,5 +1,5 @@
-//! Who may call: holders of a token, or of the cookie that stands for one (what it permits, under `/api`), or of a signed
-//! link (the one thing that it names), under a name that is this service's (every route).
+//! Access control. Requests under `/api` need a token with the right scope, the page's cookie instead of one,
+//! or a signed link to the requested picture. On every route, the request must name this service as its host.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,7 +12,7 @@ use actix_web::{
         header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN},
     },
     middleware::Next,
-    web::{Data, Query},
+    web::Data,
 };
 use liveobject_actors::{
     EventId,
@@ -26,24 +26,25 @@ use liveobject_actors::{
 use tokio::time::Instant;
 
 use super::{
+    access::Access,
+    cookie,
     limiter::{Gate, Notice},
     problem::Problem,
-    route::Access,
-    session,
+    query,
     state::{ApiState, ask},
     ticket::{self, Holder},
 };
 
-/// Who calls, once that is known. Lies with the request.
+/// An authenticated caller; stored in the extensions of the request.
 #[derive(Debug, Clone)]
 enum Caller {
-    /// Whoever holds a token with these scopes.
+    /// The holder of a token with these scopes.
     Holder(Scopes),
-    /// Whoever has a signed link to what is asked for.
+    /// The holder of a signed link to the requested resource.
     Link,
 }
 
-/// Middleware of `/api`: answers 401 to who has no token, whatever lies at the address.
+/// Middleware of `/api`: responds with 401 to requests without a valid token, whether or not the path exists.
 pub(super) async fn require_token<B: MessageBody + 'static>(
     state: Data<ApiState>,
     request: ServiceRequest,
@@ -55,22 +56,22 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
     }
 }
 
-/// Middleware of a route that signed links open as well: [`require_token`], but whoever only looks needs none with a link
-/// that was made for the event in the path and is still good.
+/// Middleware of a route that signed links can open: like [`require_token`], but a read needs no token if it
+/// has a valid link to the event in the path.
 pub(super) async fn require_token_or_link<B: MessageBody + 'static>(
     state: Data<ApiState>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let only_reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let event_id = request.match_info().get("event_id").unwrap_or_default();
-    if looks && opens(event_id, request.query_string(), &state.handle.links, clock::now()) {
+    if only_reads && is_link_to(event_id, request.query_string(), &state.handle.links, clock::now()) {
         return pass(Caller::Link, request, next).await;
     }
     require_token(state, request, next).await
 }
 
-/// Middleware of every endpoint: answers 403 to who holds a token that does not permit this.
+/// Middleware of every endpoint: responds with 403 to tokens without the required scope.
 pub(super) async fn require<B: MessageBody + 'static>(
     access: Access,
     request: ServiceRequest,
@@ -89,7 +90,7 @@ fn permits(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
         (Access::Holder(scope) | Access::HolderOrLink(scope), Some(Caller::Holder(scopes))) => {
             if scopes.allow(scope) { Ok(()) } else { Err(Problem::lacks(scope, scopes)) }
         }
-        // Nothing of ours gets here without being asked who it is; if it did, it would not be let in.
+        // Not reachable through the route table; denied in any case.
         (Access::Holder(_), Some(Caller::Link)) | (_, None) => Err(Problem::unauthorized()),
     }
 }
@@ -103,20 +104,20 @@ async fn pass<B: MessageBody + 'static>(
     Ok(next.call(request).await?.map_into_left_body())
 }
 
-/// What the caller may do, by a token in the header or else by the page's cookie; what to answer when there is neither, or
-/// none that is good.
+/// Returns the scopes of the token in the header, or else of the page's cookie. Fails if there is neither, or
+/// if it is not valid.
 async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<Scopes, Problem> {
     if let Some(token) = bearer(request.headers().get(AUTHORIZATION)) {
         return Ok(holder_of(state, address(request.peer_addr()), token).await?.1);
     }
     let scopes = signed_in(state, request.headers()).await?;
-    session::from_own_page(request.method(), request.headers())?;
+    cookie::check_own_page(request.method(), request.headers())?;
     Ok(scopes)
 }
 
-/// What the page's cookie permits.
+/// Returns the scopes of the page's cookie.
 pub(super) async fn signed_in(state: &ApiState, headers: &HeaderMap) -> Result<Scopes, Problem> {
-    let ticket = session::ticket_of(headers).ok_or_else(Problem::unauthorized)?;
+    let ticket = cookie::ticket(headers).ok_or_else(Problem::unauthorized)?;
     match ticket::open(&state.token, ticket, clock::now()).ok_or_else(Problem::unauthorized)? {
         Holder::Administrator => Ok(Scopes::admin()),
         Holder::Of(hash) => {
@@ -126,12 +127,13 @@ pub(super) async fn signed_in(state: &ApiState, headers: &HeaderMap) -> Result<S
     }
 }
 
-/// The address of the connection: what a proxy, or anybody, writes into a header is not believed.
+/// Returns the address of the connection. Headers that name another address are ignored, because any client
+/// can set them.
 pub(super) fn address(peer: Option<SocketAddr>) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
 }
 
-/// Whose token this is and what it permits. Wrong tokens are counted.
+/// Returns who holds this token, and its scopes. Counts invalid tokens.
 pub(super) async fn holder_of(
     state: &ApiState,
     from: IpAddr,
@@ -148,48 +150,48 @@ pub(super) async fn holder_of(
         found.map(|found| (Holder::Of(hash), found.scopes))
     };
     let Some(found) = found else {
-        failed(state, from);
+        count_failure(state, from);
         return Err(Problem::unauthorized());
     };
     state.limiter().succeeded(from, hash, Instant::now());
     Ok(found)
 }
 
-/// Counts a wrong token, and logs it once a burst.
-fn failed(state: &ApiState, from: IpAddr) {
+/// Counts a failed login, and logs it at most twice per burst.
+fn count_failure(state: &ApiState, from: IpAddr) {
     let notice = state.limiter().failed(from, Instant::now());
     match notice {
-        Some(Notice::First) => tracing::warn!(%from, "a call with a wrong token"),
+        Some(Notice::First) => tracing::warn!(%from, "failed login: invalid token"),
         Some(Notice::TooMany) => {
-            tracing::warn!(%from, "too many wrong tokens: others from this address are not looked at for a while");
+            tracing::warn!(%from, "too many failed logins; rejecting unknown tokens from there for a while");
         }
         None => {}
     }
 }
 
-/// Middleware of every route: answers 403 to requests that a web page elsewhere may have made a browser send.
+/// Middleware of every route: responds with 403 to requests that a foreign web page may have made a browser
+/// send.
 pub(super) async fn check_source<B: MessageBody + 'static>(
     state: Data<ApiState>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let host = text(&request, &HOST);
-    // Browsers always send a Host; what lacks it (HTTP/1.0 health checks) is no browser.
+    let host = header_text(&request, &HOST);
+    // Browsers always send `Host`. A request without one, such as an HTTP/1.0 health check, comes from
+    // another client.
     if host.is_some_and(|host| !state.hosts.is_own(host)) {
-        let detail =
-            "this service does not go by the name in `Host`; [http] allowed_hosts lists the names it goes by";
+        let detail = "unknown host name in `Host`; add it to [http] allowed_hosts";
         return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
     }
-    if text(&request, &ORIGIN).is_some_and(|origin| !state.hosts.is_same_origin(origin, host)) {
-        let detail =
-            "requests from this web page's `Origin` are not accepted; [http] allowed_hosts can name it";
+    if header_text(&request, &ORIGIN).is_some_and(|origin| !state.hosts.is_same_origin(origin, host)) {
+        let detail = "the web page in `Origin` is not allowed; add its host to [http] allowed_hosts";
         return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
     }
     Ok(next.call(request).await?.map_into_left_body())
 }
 
-/// A header's text; what is not ASCII counts as a text that nothing matches.
-fn text<'a>(request: &'a ServiceRequest, name: &HeaderName) -> Option<&'a str> {
+/// Returns the text of a header. A value that is not ASCII becomes an empty text, which matches nothing.
+fn header_text<'a>(request: &'a ServiceRequest, name: &HeaderName) -> Option<&'a str> {
     request.headers().get(name).map(|value| value.to_str().unwrap_or(""))
 }
 
@@ -197,18 +199,18 @@ fn refuse<B>(request: ServiceRequest, problem: &Problem) -> ServiceResponse<Eith
     request.into_response(problem.error_response()).map_into_right_body()
 }
 
-/// The token in a header (RFC 6750 section 2.1).
+/// Returns the token of a header (RFC 6750 section 2.1).
 fn bearer(authorization: Option<&HeaderValue>) -> Option<&str> {
     let (scheme, token) = authorization?.to_str().ok()?.split_once(' ')?;
     Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty())
 }
 
-/// Whether a query is that of a link to this event. What the path spells in another way than the link did (`%2E`) is
-/// not looked at further: an event's id has no such letters.
-fn opens(event_id: &str, query: &str, links: &Links, now: Timestamp) -> bool {
-    let pairs = Query::<Vec<(String, String)>>::from_query(query).map(Query::into_inner).unwrap_or_default();
+/// Whether the query string is that of a valid link to this event. The path must spell the id exactly as the
+/// link does: valid ids need no percent-encoding.
+fn is_link_to(event_id: &str, query: &str, links: &Links, now: Timestamp) -> bool {
+    let parameters = query::parameters(query).unwrap_or_default();
     let once = |name: &str| {
-        let mut values = pairs.iter().filter(|(n, _)| n == name).map(|(_, value)| value);
+        let mut values = parameters.iter().filter(|(n, _)| n == name).map(|(_, value)| value);
         values.next().filter(|_| values.next().is_none())
     };
     let (Ok(event_id), Some(expires), Some(signature)) =
@@ -226,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_links_own_query_opens() {
+    fn only_the_exact_query_of_a_link_is_accepted() {
         let links = Links::new("", 1, LinkKey::generate().unwrap());
         let id = EventId::parse("a").unwrap();
         let at = clock::from_micros(0);
@@ -234,7 +236,7 @@ mod tests {
         let query = url.split_once('?').unwrap().1;
         let (expires, signature) = query.split_once('&').unwrap();
         for right in [query.to_owned(), format!("{signature}&{expires}"), format!("{query}&t=1")] {
-            assert!(opens("a", &right, &links, at), "{right}");
+            assert!(is_link_to("a", &right, &links, at), "{right}");
         }
         for wrong in [
             String::new(),
@@ -249,28 +251,28 @@ mod tests {
             query.to_uppercase(),
             format!("{query}%00"),
         ] {
-            assert!(!opens("a", &wrong, &links, at), "{wrong}");
+            assert!(!is_link_to("a", &wrong, &links, at), "{wrong}");
         }
         for other in ["", "b", "%61", "a%2F..", "a/", "a "] {
-            assert!(!opens(other, query, &links, at), "{other}");
+            assert!(!is_link_to(other, query, &links, at), "{other}");
         }
     }
 
     #[test]
     fn only_a_bearer_header_carries_a_token() {
-        let carried = |header: &str| bearer(Some(&HeaderValue::from_str(header).unwrap())).map(str::to_owned);
+        let token = |header: &str| bearer(Some(&HeaderValue::from_str(header).unwrap())).map(str::to_owned);
         for right in ["Bearer abc", "bearer  abc ", "BEARER abc"] {
-            assert_eq!(carried(right).as_deref(), Some("abc"), "{right}");
+            assert_eq!(token(right).as_deref(), Some("abc"), "{right}");
         }
         for wrong in ["", "Bearer", "Bearer ", "abc", "Basic abc", "Bearerabc"] {
-            assert_eq!(carried(wrong), None, "{wrong}");
+            assert_eq!(token(wrong), None, "{wrong}");
         }
         assert_eq!(bearer(None), None);
         assert_eq!(bearer(Some(&HeaderValue::from_bytes(b"Bearer \xff").unwrap())), None);
     }
 
     #[test]
-    fn an_endpoint_is_open_to_its_scope_to_admin_and_where_it_says_so_to_links() {
+    fn an_endpoint_accepts_its_scope_admin_and_links_where_the_table_allows_them() {
         let holder = |scope| Caller::Holder(Scopes::of([scope]).unwrap());
         let status = |access, caller: Option<&Caller>| {
             permits(access, caller)

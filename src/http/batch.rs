@@ -1,4 +1,4 @@
-//! Reading a batch: all of its events are good, or every fault of every event is named.
+//! Reads a batch of events. Reports every error of every event, or returns all events.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use serde_json::value::RawValue;
 
 use super::{body::EVENT_BYTES, problem::Problem};
 
-/// How many events a batch may have.
+/// Maximum number of events in a batch.
 pub(super) const MAX_EVENTS: usize = 1000;
 
-/// Reads a JSON array of events. One event is turned into values at a time, so that a batch takes little more memory
-/// than its text.
+/// Reads a JSON array of events. Parses one event at a time, so that a batch needs little more memory than
+/// its text.
 pub(super) fn parse(body: &[u8]) -> Result<Vec<DetectionEvent>, Problem> {
     let Texts { first, count } = match serde_json::from_slice(body) {
         Ok(texts) => texts,
-        Err(e) => return Err(no_array(body, e)),
+        Err(e) => return Err(not_an_array(body, e)),
     };
     if !(1..=MAX_EVENTS).contains(&count) {
         return Err(Invalid::one("", format!("{count} events, must be 1 to {MAX_EVENTS}")).into());
@@ -26,20 +26,20 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<DetectionEvent>, Problem> {
     for (i, text) in first.into_iter().enumerate() {
         match event(text)? {
             Ok(event) => events.push(event),
-            Err(Invalid(errors)) => faults.extend(errors.into_iter().map(|e| of_event(i, e))),
+            Err(Invalid(errors)) => faults.extend(errors.into_iter().map(|e| prefix(i, e))),
         }
     }
     if faults.is_empty() { Ok(events) } else { Err(Invalid(faults).into()) }
 }
 
-/// What is no array may be no JSON either.
-fn no_array(body: &[u8], error: serde_json::Error) -> Problem {
+/// Distinguishes a body that is not an array from one that is not JSON.
+fn not_an_array(body: &[u8], error: serde_json::Error) -> Problem {
     let not_json =
         if error.is_data() { serde_json::from_slice::<IgnoredAny>(body).err() } else { Some(error) };
     not_json.map_or_else(|| Invalid::one("", "expected a JSON array of events").into(), Problem::not_json)
 }
 
-/// An event may not be larger in a batch than alone.
+/// Reads one event, with the same maximum size as for a single event.
 fn event(text: &RawValue) -> Result<Result<DetectionEvent, Invalid>, Problem> {
     let text = text.get();
     if text.len() > EVENT_BYTES {
@@ -49,12 +49,13 @@ fn event(text: &RawValue) -> Result<Result<DetectionEvent, Invalid>, Problem> {
     Ok(DetectionEvent::from_json(value))
 }
 
-fn of_event(i: usize, FieldError { field, message }: FieldError) -> FieldError {
+/// Prefixes the field with the position of the event in the batch.
+fn prefix(i: usize, FieldError { field, message }: FieldError) -> FieldError {
     let field = if field.is_empty() { format!("[{i}]") } else { format!("[{i}].{field}") };
     FieldError { field, message }
 }
 
-/// The texts of an array's elements: as many as a batch may have, and how many there are.
+/// The texts of the first [`MAX_EVENTS`] elements of an array, and the number of all elements.
 struct Texts<'a> {
     first: Vec<&'a RawValue>,
     count: usize,
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_every_event_is_named() {
+    fn every_error_of_every_event_is_reported() {
         let good = json!({"camera_id": "a", "description": "x"});
         let bad = json!({"camera_id": "a/b", "description": "x", "confidence": 101});
         let (status, errors) = refused(&json!([good, bad, 7]).to_string());
@@ -127,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_apart() {
+    fn invalid_json_is_a_400_and_not_a_422() {
         for text in ["", "[", "{", "7x", "[{]", "[1,]", r#"["\q"]"#, "[]x"] {
             assert_eq!(refused(text), (400, vec![]), "{text}");
         }
     }
 
     #[test]
-    fn an_event_may_not_be_larger_in_a_batch_than_alone() {
+    fn an_event_must_not_be_larger_in_a_batch_than_alone() {
         let event = json!({"camera_id": "a", "description": "x".repeat(EVENT_BYTES)});
         let (status, errors) = refused(&json!([event]).to_string());
         assert_eq!((status, errors[0].0.as_str()), (422, "[0]"));

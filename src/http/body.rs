@@ -1,5 +1,5 @@
-//! Reading a request's body: bounded in size and time, and JSON whatever the content type says. (A page elsewhere cannot
-//! use that: it has no token.)
+//! Reads request bodies, bounded in size and time. JSON bodies are accepted with any content type; a foreign
+//! web page cannot exploit that, because it has no token.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -13,32 +13,34 @@ use actix_web::{
     },
     web::{Bytes, Data},
 };
+use liveobject_actors::domain::image::MAX_THUMBNAIL_BYTES;
 use serde_json::Value;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use super::{problem::Problem, state::ApiState};
+use super::{
+    problem::Problem,
+    state::{ApiState, Work},
+};
 
-/// The most that one event may take.
+/// Maximum size of one event.
 pub(super) const EVENT_BYTES: usize = 64 * 1024;
-/// The most that one batch may take.
-pub(super) const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// The most that a picture may take.
-pub(super) const PICTURE_BYTES: usize = liveobject_actors::domain::image::MAX_THUMBNAIL_BYTES;
-/// The most that settings may take: they hold up to three PEM texts.
+/// Maximum size of a batch.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Maximum size of the settings, which contain up to three PEM texts.
 pub(super) const SETTINGS_BYTES: usize = 256 * 1024;
 
-// A sender that trickles must not hold its connection, or its turn among the batches, for ever.
+// A sender that trickles its body must not occupy a connection, or a batch permit, forever.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-type Reading<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
+type BodyFuture<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
 
-/// A body of at most `MAX` bytes that is JSON.
+/// A JSON body of at most `MAX` bytes.
 #[derive(Debug)]
 pub(super) struct Json<const MAX: usize>(pub(super) Value);
 
 impl<const MAX: usize> FromRequest for Json<MAX> {
     type Error = Problem;
-    type Future = Reading<Self>;
+    type Future = BodyFuture<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = read(request, payload, MAX);
@@ -46,13 +48,13 @@ impl<const MAX: usize> FromRequest for Json<MAX> {
     }
 }
 
-/// A body of at most `MAX` bytes that is JSON; `null` and none at all are the same.
+/// A JSON body of at most `MAX` bytes. `null` and an empty body both become `None`.
 #[derive(Debug)]
 pub(super) struct OptionalJson<const MAX: usize>(pub(super) Option<Value>);
 
 impl<const MAX: usize> FromRequest for OptionalJson<MAX> {
     type Error = Problem;
-    type Future = Reading<Self>;
+    type Future = BodyFuture<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = read(request, payload, MAX);
@@ -65,45 +67,53 @@ impl<const MAX: usize> FromRequest for OptionalJson<MAX> {
     }
 }
 
-/// A body of at most [`BATCH_BYTES`], unparsed; only a few of them exist at a time.
+/// A batch, unparsed.
 #[derive(Debug)]
-pub(super) struct BatchBody {
-    pub(super) bytes: Bytes,
-    _turn: OwnedSemaphorePermit,
-}
+pub(super) struct BatchBody(pub(super) LimitedBody);
 
 impl FromRequest for BatchBody {
     type Error = Problem;
-    type Future = Reading<Self>;
+    type Future = BodyFuture<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let state = request.app_data::<Data<ApiState>>().cloned().expect("the server was given its state");
-        let body = read(request, payload, BATCH_BYTES);
-        Box::pin(async move {
-            let turn = state.batch_turn().await?;
-            Ok(Self { bytes: body.await?, _turn: turn })
-        })
+        let body = read_with_permit(request, payload, BATCH_BYTES, Work::ReadBatch);
+        Box::pin(async move { body.await.map(Self) })
     }
 }
 
-/// A body of at most [`PICTURE_BYTES`]; only a few of them exist at a time.
+/// A picture.
 #[derive(Debug)]
-pub(super) struct PictureBody {
-    pub(super) bytes: Bytes,
-    _turn: OwnedSemaphorePermit,
-}
+pub(super) struct PictureBody(pub(super) LimitedBody);
 
 impl FromRequest for PictureBody {
     type Error = Problem;
-    type Future = Reading<Self>;
+    type Future = BodyFuture<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let state = request.app_data::<Data<ApiState>>().cloned().expect("the server was given its state");
-        let body = read(request, payload, PICTURE_BYTES);
-        Box::pin(async move {
-            let turn = state.upload_turn().await?;
-            Ok(Self { bytes: body.await?, _turn: turn })
-        })
+        let body = read_with_permit(request, payload, MAX_THUMBNAIL_BYTES, Work::ReceivePicture);
+        Box::pin(async move { body.await.map(Self) })
+    }
+}
+
+/// A large body. Only a few exist at a time; each holds a permit.
+#[derive(Debug)]
+pub(super) struct LimitedBody {
+    pub(super) bytes: Bytes,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Waits for a permit, and only then reads the body.
+fn read_with_permit(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    max: usize,
+    work: Work,
+) -> impl Future<Output = Result<LimitedBody, Problem>> + use<> {
+    let state = request.app_data::<Data<ApiState>>().cloned().expect("the server has its state");
+    let body = read(request, payload, max);
+    async move {
+        let permit = state.permit(work).await?;
+        Ok(LimitedBody { bytes: body.await?, _permit: permit })
     }
 }
 
@@ -111,19 +121,19 @@ fn parse(body: &[u8]) -> Result<Value, Problem> {
     serde_json::from_slice(body).map_err(Problem::not_json)
 }
 
-/// Nothing is read before the future is polled.
+/// Starts to read the body when the future is polled, not before.
 fn read(
     request: &HttpRequest,
     payload: &mut Payload,
     max: usize,
 ) -> impl Future<Output = Result<Bytes, Problem>> + use<> {
     let headers = request.headers();
-    let encoded =
+    let is_encoded =
         headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity"));
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let payload = BodyStream::new(payload.take());
     async move {
-        if encoded {
+        if is_encoded {
             let detail = "the body must not be compressed";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
@@ -136,7 +146,7 @@ fn read(
                 Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {cause}")))
             }
             Ok(Err(_)) => Err(Problem::too_large(max)),
-            Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+            Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body was not received in time")),
         }
     }
 }

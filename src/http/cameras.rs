@@ -1,4 +1,4 @@
-//! Cameras: who they are, how they stand, and forgetting them.
+//! The camera endpoints.
 
 use actix_web::{
     HttpResponse,
@@ -17,6 +17,7 @@ use liveobject_actors::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{
     body::{EVENT_BYTES, Json},
@@ -26,31 +27,43 @@ use super::{
     thumbnails,
 };
 
-/// A camera as the API tells of it.
-#[derive(Serialize)]
-struct View {
+/// A camera.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Camera)]
+pub(super) struct CameraBody {
+    #[schema(value_type = String)]
     camera_id: CameraId,
     camera_name: String,
     source_type: String,
     is_doorbell: bool,
     enabled: bool,
     status: CameraStatus,
-    last_event: Option<LastEventView>,
+    /// The latest event by the time at which it happened.
+    #[schema(required = true)]
+    last_event: Option<LastEventBody>,
+    /// Events that happened today, in the time zone of `[cameras]`.
     events_today: u64,
+    /// Events that happened since Monday.
     events_this_week: u64,
+    /// The event that the latest picture belongs to; `null` if the camera has no picture.
+    #[schema(required = true, value_type = Option<i64>, minimum = 1)]
     thumbnail_seq: Option<Seq>,
 }
 
-/// The newest event of a camera.
-#[derive(Serialize)]
-struct LastEventView {
+/// The latest event of a camera.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LastEvent)]
+pub(super) struct LastEventBody {
     event_id: String,
+    #[schema(format = DateTime)]
     timestamp: String,
+    /// The first 255 characters of the description.
     description: String,
+    #[schema(required = true)]
     smart_detection_type: Option<String>,
 }
 
-impl From<CameraView> for View {
+impl From<CameraView> for CameraBody {
     fn from(CameraView { camera, events_today, events_this_week }: CameraView) -> Self {
         Self {
             camera_id: camera.camera_id,
@@ -59,7 +72,7 @@ impl From<CameraView> for View {
             is_doorbell: camera.is_doorbell,
             enabled: camera.enabled,
             status: camera.status,
-            last_event: camera.last_event.map(LastEventView::from),
+            last_event: camera.last_event.map(LastEventBody::from),
             events_today,
             events_this_week,
             thumbnail_seq: camera.thumbnail.map(|thumbnail| thumbnail.seq),
@@ -67,7 +80,7 @@ impl From<CameraView> for View {
     }
 }
 
-impl From<LastEvent> for LastEventView {
+impl From<LastEvent> for LastEventBody {
     fn from(last: LastEvent) -> Self {
         Self {
             event_id: last.event_id.as_str().to_owned(),
@@ -78,47 +91,49 @@ impl From<LastEvent> for LastEventView {
     }
 }
 
-#[derive(Serialize)]
-struct All {
-    cameras: Vec<View>,
+/// All cameras.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cameras)]
+pub(super) struct CameraList {
+    cameras: Vec<CameraBody>,
 }
 
-/// Every camera, in the order of their ids.
+/// All cameras, ordered by id.
 #[utoipa::path(
     get, path = "/api/v1/cameras", tag = "cameras",
-    responses((status = 200, description = "The cameras", body = schema::Cameras)),
+    responses((status = 200, description = "The cameras", body = CameraList)),
 )]
 pub(super) async fn list(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let cameras = ask(&state.handle.list_cameras, ListCameras).await?;
-    Ok(HttpResponse::Ok().json(All { cameras: cameras.into_iter().map(View::from).collect() }))
+    Ok(HttpResponse::Ok().json(CameraList { cameras: cameras.into_iter().map(CameraBody::from).collect() }))
 }
 
 /// One camera.
 #[utoipa::path(
     get, path = "/api/v1/cameras/{camera_id}", tag = "cameras", params(schema::CameraPath),
     responses(
-        (status = 200, description = "The camera", body = schema::Camera),
+        (status = 200, description = "The camera", body = CameraBody),
         (status = 404, description = "No such camera"),
     ),
 )]
 pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
-    let id = named(id.into_inner())?;
+    let id = parse_id(id.into_inner())?;
     let camera = ask(&state.handle.get_camera, GetCamera(id)).await?.ok_or_else(missing)?;
-    Ok(HttpResponse::Ok().json(View::from(camera)))
+    Ok(respond(camera))
 }
 
-/// Register a camera, or change it.
+/// Register or update a camera.
 ///
-/// A field that is left out stays as it is. A camera that is not `enabled` has no state topics and is not announced to Home
-/// Assistant; its events are published all the same.
+/// Omitted fields keep their value. A camera that is not `enabled` has no state topics and is not announced
+/// to Home Assistant; its events are still published.
 #[utoipa::path(
     put, path = "/api/v1/cameras/{camera_id}", tag = "cameras", params(schema::CameraPath),
-    request_body = schema::CameraInput,
+    request_body = CameraUpdate,
     responses(
-        (status = 200, description = "The camera as it is now", body = schema::Camera),
-        (status = 409, description = "As many cameras are known as may be (`[cameras] max`)"),
-        (status = 422, description = "Fields are at fault; nothing was changed"),
-        (status = 503, description = "The database is away"),
+        (status = 200, description = "The updated camera", body = CameraBody),
+        (status = 409, description = "The camera limit is reached (`[cameras] max`)"),
+        (status = 422, description = "Some fields are invalid; nothing was changed"),
+        (status = 503, description = "The database is unavailable"),
     ),
 )]
 pub(super) async fn replace(
@@ -129,36 +144,36 @@ pub(super) async fn replace(
     let camera_id = CameraId::parse(id.into_inner()).map_err(|why| Invalid::one("camera_id", why))?;
     let update = CameraUpdate::from_json(body.0)?;
     let camera = ask(&state.handle.put_camera, PutCamera { camera_id, update }).await??;
-    Ok(HttpResponse::Ok().json(View::from(camera)))
+    Ok(respond(camera))
 }
 
-/// Forget a camera, and remove what stands of it at the broker and in Home Assistant.
+/// Delete a camera, and remove it from the broker and from Home Assistant.
 ///
-/// Its events stay in the log; a further one registers it anew. While the broker is away, what stands there is removed as
-/// soon as it is back.
+/// Its past events stay in the event log. A new event registers the camera again. If the broker is not
+/// connected, the camera's retained messages are removed as soon as it is.
 #[utoipa::path(
     delete, path = "/api/v1/cameras/{camera_id}", tag = "cameras", params(schema::CameraPath),
     responses(
-        (status = 204, description = "Forgotten"),
+        (status = 204, description = "Deleted"),
         (status = 404, description = "No such camera"),
-        (status = 503, description = "The database is away"),
+        (status = 503, description = "The database is unavailable"),
     ),
 )]
 pub(super) async fn delete(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
-    let id = named(id.into_inner())?;
+    let id = parse_id(id.into_inner())?;
     ask(&state.handle.delete_camera, DeleteCamera(id)).await??;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Say whether a camera works.
+/// Set the status of a camera.
 #[utoipa::path(
     put, path = "/api/v1/cameras/{camera_id}/status", tag = "cameras", params(schema::CameraPath),
     request_body = schema::CameraStatusInput,
     responses(
-        (status = 200, description = "The camera as it is now", body = schema::Camera),
+        (status = 200, description = "The updated camera", body = CameraBody),
         (status = 404, description = "No such camera"),
-        (status = 422, description = "Fields are at fault; nothing was changed"),
-        (status = 503, description = "The database is away"),
+        (status = 422, description = "Some fields are invalid; nothing was changed"),
+        (status = 503, description = "The database is unavailable"),
     ),
 )]
 pub(super) async fn set_status(
@@ -166,30 +181,34 @@ pub(super) async fn set_status(
     id: Path<String>,
     body: Json<EVENT_BYTES>,
 ) -> Result<HttpResponse, Problem> {
-    let camera_id = named(id.into_inner())?;
+    let camera_id = parse_id(id.into_inner())?;
     let status = status(body.0)?;
     let camera = ask(&state.handle.set_camera_status, SetCameraStatus { camera_id, status }).await??;
-    Ok(HttpResponse::Ok().json(View::from(camera)))
+    Ok(respond(camera))
 }
 
-/// The newest picture of a camera.
+/// The latest picture of a camera.
 #[utoipa::path(
     get, path = "/api/v1/cameras/{camera_id}/thumbnail", tag = "cameras", params(schema::CameraPath),
     responses(
         (
             status = 200, description = "The picture",
-            content((schema::Picture = "image/jpeg"), (schema::Picture = "image/png"), (schema::Picture = "image/webp")),
+            content(
+                (schema::Picture = "image/jpeg"),
+                (schema::Picture = "image/png"),
+                (schema::Picture = "image/webp"),
+            ),
         ),
         (status = 404, description = "No such camera, or it has no picture"),
-        (status = 503, description = "Busy, or the disk is away"),
+        (status = 503, description = "Busy, or the disk is unavailable"),
     ),
 )]
 pub(super) async fn thumbnail(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let none = || Problem::new(StatusCode::NOT_FOUND, "there is no such camera, or it has no picture");
     let id = CameraId::parse(id.into_inner()).map_err(|_| none())?;
     let camera = ask(&state.handle.get_camera, GetCamera(id)).await?.map(|view| view.camera);
-    let newest = camera.and_then(|camera| camera.thumbnail).ok_or_else(none)?;
-    thumbnails::picture_at(&state, newest.seq).await?.ok_or_else(none)
+    let latest = camera.and_then(|camera| camera.thumbnail).ok_or_else(none)?;
+    thumbnails::picture_at(&state, latest.seq).await?.ok_or_else(none)
 }
 
 fn status(body: Value) -> Result<CameraStatus, Invalid> {
@@ -203,8 +222,12 @@ fn status(body: Value) -> Result<CameraStatus, Invalid> {
     status.ok_or_else(|| Invalid::one("status", "is required"))
 }
 
-/// What cannot be a camera's id names no camera.
-fn named(id: String) -> Result<CameraId, Problem> {
+fn respond(camera: CameraView) -> HttpResponse {
+    HttpResponse::Ok().json(CameraBody::from(camera))
+}
+
+/// An invalid id gets the same response as an unknown one.
+fn parse_id(id: String) -> Result<CameraId, Problem> {
     CameraId::parse(id).map_err(|_| missing())
 }
 

@@ -1,5 +1,5 @@
-//! The headers of every answer, as OWASP recommends them for an API. A handler that sets one of them itself knows better:
-//! the page its own policy, pictures whom they may be shown to.
+//! The headers of every response, as OWASP recommends them for an API. A header that a handler sets itself is
+//! kept: the page has its own policy, and pictures may be embedded in other pages.
 
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, PERMISSIONS_POLICY,
@@ -9,12 +9,15 @@ use actix_web::http::header::{
 pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 
-/// What is said when a handler says nothing.
+/// Prevents nginx from buffering a streamed response.
+pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The headers that are added if a handler does not set them.
 const ALWAYS: [(HeaderName, &str); 10] = [
-    // Nothing that is answered here stays true for long.
+    // Responses become outdated quickly.
     (CACHE_CONTROL, "no-store"),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    // An answer that a browser shows as a page by mistake loads nothing and runs nothing.
+    // If a browser renders a response as a page by mistake, it loads and runs nothing.
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (X_FRAME_OPTIONS, "DENY"),
     (REFERRER_POLICY, "no-referrer"),
@@ -25,10 +28,10 @@ const ALWAYS: [(HeaderName, &str); 10] = [
     (HeaderName::from_static("x-dns-prefetch-control"), "off"),
 ];
 
-/// A year.
+/// One year.
 const ONLY_TLS: &str = "max-age=31536000";
 
-/// Adds what is missing. `only_tls`: browsers are to use TLS with this host for a year.
+/// Adds the missing headers. With `only_tls`, browsers use only TLS for this host for a year.
 pub(super) fn complete(headers: &mut HeaderMap, only_tls: bool) {
     let only_tls = only_tls.then_some((STRICT_TRANSPORT_SECURITY, ONLY_TLS));
     for (name, value) in ALWAYS.into_iter().chain(only_tls) {
@@ -38,9 +41,9 @@ pub(super) fn complete(headers: &mut HeaderMap, only_tls: bool) {
     }
 }
 
-/// Whether browsers may be told to use TLS only. They take that for the host, with all of its ports: on a machine where
-/// Home Assistant answers without TLS beside us, it would be locked out. So only where `public_url` is https without a
-/// port of its own, and the host's name thus ours.
+/// Whether browsers may be instructed to use only TLS. They apply that to all ports of the host, which would
+/// lock out a Home Assistant without TLS on the same machine. So this is allowed only if `public_url` uses
+/// https on the default port, which means that the host name belongs to this service.
 pub(super) fn owns_its_host(public_url: &str) -> bool {
     let authority = public_url.strip_prefix("https://").map(|rest| rest.split('/').next().unwrap_or(rest));
     authority.is_some_and(|authority| {
@@ -54,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handlers_own_header_wins() {
+    fn a_header_of_a_handler_is_kept() {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'self'"));
         complete(&mut headers, false);
@@ -66,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_serves_others_too_is_not_bound_to_tls() {
+    fn a_host_that_may_have_other_services_is_not_restricted_to_tls() {
         for own in ["https://cams.example.org", "https://cams.example.org:443/live", "https://[2001:db8::1]"]
         {
             assert!(owns_its_host(own), "{own}");

@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it can take events.
+//! Health checks: whether the process runs, and whether it accepts events.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::{
     state::{ApiState, ask_within},
 };
 
-// A log that answers later than this takes no events in useful time either.
+// If the outbox takes longer to reply, it does not accept events in reasonable time either.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
-/// That all is well.
+/// The service is healthy.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Health)]
 pub(super) struct HealthView {
@@ -23,21 +23,23 @@ pub(super) struct HealthView {
     status: &'static str,
 }
 
-/// Whether the process answers.
+/// Whether the process responds.
 #[utoipa::path(
     get, path = "/health/live", tag = "operation",
-    responses((status = 200, description = "It does", body = HealthView)),
+    responses((status = 200, description = "It responds", body = HealthView)),
 )]
 pub(super) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(HealthView { status: "live" })
 }
 
-/// Whether events can be taken. That does not depend on the broker.
+/// Whether the service accepts events.
+///
+/// This does not depend on the broker.
 #[utoipa::path(
     get, path = "/health/ready", tag = "operation",
     responses(
-        (status = 200, description = "They can", body = HealthView),
-        (status = 503, description = "Stopping, or the outbox does not answer"),
+        (status = 200, description = "It accepts events", body = HealthView),
+        (status = 503, description = "The service is stopping, or the outbox is not responding"),
     ),
 )]
 pub(super) async fn ready(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
@@ -46,7 +48,10 @@ pub(super) async fn ready(state: Data<ApiState>) -> Result<HttpResponse, Problem
     }
     let outbox = ask_within(READY_WITHIN, &state.handle.outbox, GetOutbox).await?;
     if outbox.database_is_away {
-        return Err(Problem::unavailable("the database takes no events at the moment; the log says why", 5));
+        return Err(Problem::unavailable(
+            "the database does not accept events at the moment; see the service's log",
+            5,
+        ));
     }
     Ok(HttpResponse::Ok().json(HealthView { status: "ready" }))
 }

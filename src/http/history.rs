@@ -1,4 +1,4 @@
-//! The last hour in numbers, for the page's charts.
+//! The data of the page's charts of the last hour.
 
 use actix_web::{HttpResponse, web::Data};
 use liveobject_actors::domain::clock::Timestamp;
@@ -12,31 +12,31 @@ use crate::history::{INTERVAL, Point};
 #[derive(Serialize, ToSchema)]
 #[schema(as = History)]
 pub(super) struct HistoryView {
-    /// How far points are apart.
+    /// The time between two points.
     #[schema(minimum = 1)]
     interval_seconds: u64,
-    /// Oldest first; at most 240. Empty until the process has run for one interval.
+    /// The points, oldest first; at most 240. Empty until the process has run for one interval.
     #[schema(max_items = 240)]
     points: Vec<PointView>,
 }
 
-/// The minute that ended at a moment; shorter right after the start.
+/// The minute that ended at `at`. Shorter directly after the start.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryPoint)]
 pub(super) struct PointView {
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// Events accepted within it.
+    /// Events accepted within the minute.
     #[schema(minimum = 0)]
     events_per_minute: u64,
-    /// The most events that waited in the interval that ended with it.
+    /// The maximum number of pending events in the interval that ended at `at`.
     #[schema(minimum = 0)]
     pending: u64,
-    /// From acceptance to acknowledgement: half of the deliveries took no longer, as the histogram's buckets tell it
-    /// (8.192: that or longer). `null`: none.
+    /// The median time from acceptance to acknowledgement, estimated from a histogram. 8.192 means that or
+    /// longer; `null` means that there were no deliveries.
     #[schema(required = true, minimum = 0)]
     delivery_p50_seconds: Option<f64>,
-    /// The same, of 95 in 100.
+    /// The 95th percentile of the same time.
     #[schema(required = true, minimum = 0)]
     delivery_p95_seconds: Option<f64>,
 }
@@ -53,7 +53,9 @@ impl From<Point> for PointView {
     }
 }
 
-/// The last hour in numbers, taken from the metrics every 15 s. Kept in memory only: it begins anew at each start.
+/// The last hour in numbers.
+///
+/// The numbers are sampled from the metrics every 15 s and kept in memory only.
 #[utoipa::path(
     get, path = "/api/v1/history", tag = "operation",
     responses((status = 200, description = "The last hour", body = HistoryView)),

@@ -1,8 +1,9 @@
-//! How often an address may show a wrong token, decided purely.
+//! Limits the failed logins per address. Pure.
 //!
-//! An address that showed too many may not try others for the rest of a minute. A token that has worked from there stays
-//! good meanwhile: behind one address there may be a whole network, or a proxy, and one caller with an old token must not
-//! lock out the others. Whoever guesses gains nothing by that: a guess is not looked at.
+//! After too many failed logins, new tokens from the address are rejected for the rest of a minute. Tokens
+//! that have worked from the address keep working: there may be a whole network or a proxy behind one
+//! address, and a client with an old token must not lock out the others. An attacker gains nothing from that,
+//! because guesses are rejected unchecked.
 
 use std::{
     collections::HashMap,
@@ -13,32 +14,32 @@ use std::{
 use liveobject_actors::domain::token::TokenHash;
 use tokio::time::Instant;
 
-/// What the limit counts in.
+/// The period of the limit.
 const WINDOW: Duration = Duration::from_mins(1);
-/// How many addresses are kept in mind, some 300 bytes each; the one that was quiet longest is forgotten first.
+/// Maximum number of addresses, about 300 bytes each. The one that was inactive longest is dropped first.
 const MAX_ADDRESSES: usize = 1024;
-/// How many tokens are kept in mind that worked from one address.
-const MAX_GOOD: usize = 8;
+/// Maximum number of known tokens per address.
+const MAX_KNOWN: usize = 8;
 
-/// Whether a token may be looked at.
+/// Whether a token may be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gate {
     Open,
-    /// Not for so long.
+    /// Not for this long.
     Closed {
         seconds: u32,
     },
 }
 
-/// What is worth a line in the log: the first wrong token of a burst, and that there were too many. A burst ends with a
-/// quiet minute.
+/// What to log: the first failed login of a burst, and reaching the limit. A burst ends with a minute without
+/// failed logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notice {
     First,
     TooMany,
 }
 
-/// What is known of every address.
+/// The recent logins of each address.
 #[derive(Debug)]
 pub(super) struct Limiter {
     per_window: u32,
@@ -49,37 +50,37 @@ pub(super) struct Limiter {
 struct Caller {
     window: Instant,
     failures: u32,
-    last_wrong: Option<Instant>,
+    last_failure: Option<Instant>,
     last_seen: Instant,
-    told_too_many: bool,
-    /// The newest last.
-    good: Vec<TokenHash>,
+    limit_reported: bool,
+    /// Tokens that have worked, the latest one last.
+    known: Vec<TokenHash>,
 }
 
 impl Limiter {
-    /// So many wrong tokens a minute, from each address.
+    /// Allows this many failed logins per minute from each address.
     pub(super) fn new(per_window: u32) -> Self {
         Self { per_window, callers: HashMap::new() }
     }
 
-    /// Whether this token may be looked at.
+    /// Returns whether this token may be checked.
     pub(super) fn gate(&mut self, from: IpAddr, token: &TokenHash, now: Instant) -> Gate {
         let Some(caller) = self.callers.get_mut(&network(from)) else { return Gate::Open };
-        let over = caller.window + WINDOW;
-        if caller.failures < self.per_window || now >= over || caller.good.contains(token) {
+        let end = caller.window + WINDOW;
+        if caller.failures < self.per_window || now >= end || caller.known.contains(token) {
             return Gate::Open;
         }
-        // Who goes on is not quiet.
-        caller.last_wrong = Some(now);
+        // Further attempts prolong the burst.
+        caller.last_failure = Some(now);
         caller.last_seen = now;
-        Gate::Closed { seconds: u32::try_from((over - now).as_secs()).unwrap_or(u32::MAX).saturating_add(1) }
+        Gate::Closed { seconds: u32::try_from((end - now).as_secs()).unwrap_or(u32::MAX).saturating_add(1) }
     }
 
-    /// This token was nobody's.
+    /// Records a failed login.
     pub(super) fn failed(&mut self, from: IpAddr, now: Instant) -> Option<Notice> {
         let per_window = self.per_window;
         let caller = self.caller(from, now);
-        let quiet = caller.last_wrong.is_none_or(|last| now.duration_since(last) >= WINDOW);
+        let is_new_burst = caller.last_failure.is_none_or(|last| now.duration_since(last) >= WINDOW);
         if now.duration_since(caller.window) >= WINDOW {
             (caller.window, caller.failures) = (now, 0);
         }
@@ -87,28 +88,28 @@ impl Limiter {
             caller.window = now;
         }
         caller.failures += 1;
-        caller.last_wrong = Some(now);
-        if quiet {
-            caller.told_too_many = false;
+        caller.last_failure = Some(now);
+        if is_new_burst {
+            caller.limit_reported = false;
         }
-        if caller.failures >= per_window && !caller.told_too_many {
-            caller.told_too_many = true;
+        if caller.failures >= per_window && !caller.limit_reported {
+            caller.limit_reported = true;
             return Some(Notice::TooMany);
         }
-        quiet.then_some(Notice::First)
+        is_new_burst.then_some(Notice::First)
     }
 
-    /// This token was somebody's.
+    /// Records a successful login.
     pub(super) fn succeeded(&mut self, from: IpAddr, token: TokenHash, now: Instant) {
         let caller = self.caller(from, now);
-        if caller.good.last() == Some(&token) {
+        if caller.known.last() == Some(&token) {
             return;
         }
-        caller.good.retain(|good| *good != token);
-        if caller.good.len() == MAX_GOOD {
-            caller.good.remove(0);
+        caller.known.retain(|known| *known != token);
+        if caller.known.len() == MAX_KNOWN {
+            caller.known.remove(0);
         }
-        caller.good.push(token);
+        caller.known.push(token);
     }
 
     fn caller(&mut self, from: IpAddr, now: Instant) -> &mut Caller {
@@ -120,10 +121,10 @@ impl Limiter {
         let new = || Caller {
             window: now,
             failures: 0,
-            last_wrong: None,
+            last_failure: None,
             last_seen: now,
-            told_too_many: false,
-            good: Vec::new(),
+            limit_reported: false,
+            known: Vec::new(),
         };
         let caller = self.callers.entry(from).or_insert_with(new);
         caller.last_seen = now;
@@ -131,8 +132,8 @@ impl Limiter {
     }
 }
 
-/// What one caller has: an IPv4 address, or an IPv6 network of 64 bits, in which every host has as many addresses as it
-/// likes.
+/// Returns what identifies one caller: an IPv4 address, or an IPv6 /64 network, in which each host can have
+/// any number of addresses.
 fn network(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
@@ -155,7 +156,7 @@ mod tests {
         start + Duration::from_secs(seconds)
     }
 
-    /// A limiter of 3 that has met 3 wrong tokens from here.
+    /// Returns a limiter with a limit of 3, after 3 failed logins from `HERE`.
     fn exhausted() -> (Limiter, Instant) {
         let (mut limiter, now) = (Limiter::new(3), Instant::now());
         let notices: Vec<_> = (0..3).map(|_| limiter.failed(HERE, now)).collect();
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_wrong_tokens_close_the_gate_for_the_rest_of_a_minute() {
+    fn too_many_failed_logins_close_the_gate_for_the_rest_of_a_minute() {
         let (mut limiter, start) = exhausted();
         let token = TokenHash::of("x");
         assert_eq!(limiter.gate(HERE, &token, after(start, 1)), Gate::Closed { seconds: 60 });
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_close_nothing() {
+    fn failed_logins_below_the_limit_close_nothing() {
         let (mut limiter, now) = (Limiter::new(3), Instant::now());
         for minute in 0..5 {
             for _ in 0..2 {
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_worked_from_there_stays_good() {
+    fn a_token_that_has_worked_from_the_address_keeps_working() {
         let (mut limiter, now) = (Limiter::new(3), Instant::now());
         let (good, guess) = (TokenHash::of("good"), TokenHash::of("guess"));
         limiter.succeeded(HERE, good, now);
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_told_twice_however_long_it_is() {
+    fn a_burst_is_logged_at_most_twice() {
         let (mut limiter, start) = exhausted();
         let token = TokenHash::of("x");
         for second in 1..600 {
@@ -206,7 +207,11 @@ mod tests {
                 assert_eq!(limiter.failed(HERE, now), None, "after {second} s");
             }
         }
-        assert_eq!(limiter.failed(HERE, after(start, 659)), Some(Notice::First), "after a quiet minute");
+        assert_eq!(
+            limiter.failed(HERE, after(start, 659)),
+            Some(Notice::First),
+            "after a minute without failed logins"
+        );
     }
 
     #[test]
@@ -217,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_in_mind_is_bounded() {
+    fn the_number_of_remembered_addresses_and_tokens_is_bounded() {
         let (mut limiter, start) = exhausted();
         let address = |i: u32| IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + i));
         for i in 0..5000 {
@@ -227,17 +232,17 @@ mod tests {
         assert_eq!(limiter.callers.len(), MAX_ADDRESSES);
         assert!(
             closed(limiter.gate(HERE, &TokenHash::of("x"), after(start, 2))),
-            "the busy one is not forgotten"
+            "an active address is not dropped"
         );
         for i in 0..100 {
             limiter.succeeded(THERE, TokenHash::of(&i.to_string()), start);
         }
-        assert_eq!(limiter.callers[&THERE].good.len(), MAX_GOOD);
-        assert!(limiter.callers[&THERE].good.contains(&TokenHash::of("99")));
+        assert_eq!(limiter.callers[&THERE].known.len(), MAX_KNOWN);
+        assert!(limiter.callers[&THERE].known.contains(&TokenHash::of("99")));
     }
 
     #[test]
-    fn an_ipv6_network_is_one_caller_and_ipv4_is_itself_in_any_form() {
+    fn an_ipv6_network_is_one_caller_and_a_mapped_ipv4_address_is_that_address() {
         let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
         assert_eq!(network(ip("2001:db8:1:2:3:4:5:6")), network(ip("2001:db8:1:2::1")));
         assert_ne!(network(ip("2001:db8:1:2::1")), network(ip("2001:db8:1:3::1")));

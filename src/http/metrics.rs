@@ -13,8 +13,11 @@ use super::{problem::Problem, state::ApiState};
 )]
 pub(super) async fn metrics(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let text = state.handle.metrics.encode().map_err(|error| {
-        tracing::error!(%error, "metrics not encoded");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written; the log says why")
+        tracing::error!(%error, "cannot encode the metrics");
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the metrics could not be encoded; see the service's log",
+        )
     })?;
     Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(text))
 }

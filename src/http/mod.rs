@@ -1,9 +1,12 @@
-//! The HTTP layer: requests become messages, answers become JSON. It knows no SQL and no MQTT.
+//! The HTTP layer: turns requests into messages and replies into JSON. It contains no SQL and no MQTT.
 
+mod access;
 mod auth;
 mod batch;
 mod body;
 mod cameras;
+mod connection_test;
+mod cookie;
 mod events;
 mod headers;
 mod health;
@@ -16,6 +19,7 @@ mod openapi;
 mod origin;
 mod page;
 mod problem;
+mod query;
 mod route;
 mod schema;
 mod server;
@@ -26,29 +30,29 @@ mod thumbnails;
 mod ticket;
 pub mod tls;
 mod tokens;
-mod trial;
 
 use actix_web::web::{self, ServiceConfig};
 use liveobject_actors::domain::token::Scope::{Admin, EventsWrite, Read};
 
-use self::route::{
-    Access::{Anyone, Holder, HolderOrLink},
-    Endpoint, delete, get, post, put,
+use self::{
+    access::Access::{Anyone, Holder, HolderOrLink},
+    route::{Endpoint, delete, get, post, put},
 };
 pub use self::{
     origin::HostRules,
     server::{serve, serve_all},
-    state::{ApiState, FAILED_LOGINS},
+    state::{ApiOptions, ApiState, FAILED_LOGINS},
 };
 
 const SESSION: &str = "/session";
 
-/// Every route, and who may call it; the OpenAPI document has exactly these.
+/// All routes, and who may call them. The OpenAPI document has exactly these.
 ///
-/// `events:write` is what a source needs: to hand in events and pictures, and to say whether its camera works. `read` is
-/// every look, but at the tokens. What changes something, or connects somewhere, needs `admin`.
+/// `events:write` allows a source to submit events and pictures, and to report the status of its camera.
+/// `read` allows every read except of tokens. Everything that changes something or opens a connection needs
+/// `admin`.
 ///
-/// Who signs in to the page has nothing but a token in hand, so that is open as well, and looks at the token itself.
+/// Signing in to the page is public because the token is in the body; the handler checks it.
 const ROUTES: &[Endpoint] = &[
     get("/", Anyone, || web::to(page::index)),
     get("/page/{file}", Anyone, || web::to(page::file)),
@@ -87,7 +91,7 @@ const ROUTES: &[Endpoint] = &[
     delete("/api/v1/tokens/{name}", Holder(Admin), || web::to(tokens::revoke)),
 ];
 
-/// Registers every route of the table, and the answers to what is not in it.
+/// Registers all routes of the table, and the responses to unknown paths and methods.
 pub fn configure(cfg: &mut ServiceConfig) {
     route::register(cfg, ROUTES);
 }
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_under_api_needs_a_scope_but_for_signing_in_and_nothing_else_does() {
+    fn everything_under_api_needs_a_scope_and_nothing_else_does() {
         for route in ROUTES {
             let open = !route.path.starts_with("/api/") || route.path == SESSION;
             assert_eq!(route.access == Anyone, open, "{}", route.path);
@@ -105,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn a_look_needs_read_and_a_change_admin_but_for_what_sources_and_administrators_do() {
-        let of_sources =
+    fn reads_need_read_and_changes_need_admin_except_for_sources_and_tokens() {
+        let source_paths =
             ["/events", "/events/batch", "/events/{event_id}/thumbnail", "/cameras/{camera_id}/status"];
         for route in ROUTES.iter().filter(|route| route.access != Anyone) {
             let (Holder(scope) | HolderOrLink(scope)) = route.access else { unreachable!() };
@@ -114,7 +118,7 @@ mod tests {
             let expected = match route.method.as_str() {
                 _ if path.starts_with("/tokens") => Admin,
                 "GET" => Read,
-                _ if of_sources.contains(&path) => EventsWrite,
+                _ if source_paths.contains(&path) => EventsWrite,
                 _ => Admin,
             };
             assert_eq!(scope, expected, "{} {path}", route.method);

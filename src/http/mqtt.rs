@@ -1,15 +1,15 @@
-//! The MQTT integration: its settings, how it stands, and trying it.
-
-use std::time::Duration;
+//! The endpoints of the MQTT integration: settings, status and tests.
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use liveobject_actors::{
     domain::{
         clock::Timestamp,
+        mqtt_version::Version,
+        probe_report::TestReport,
         status::{ConnectionState, LastError, Warning},
     },
     messages::{
-        config::{GetSettings, ReplaceSettings, TestConnection},
+        config::{GetSettings, ReplaceSettings, SettingsView, TestConnection},
         discovery::{DiscoveryError, DiscoveryPublished, PublishDiscovery},
         outbox::{GetOutbox, OutboxStatus},
         supervisor::{ConnectionStatus, GetStatus, PublishTestMessage},
@@ -20,34 +20,33 @@ use utoipa::ToSchema;
 
 use super::{
     body::{Json, OptionalJson, SETTINGS_BYTES},
+    connection_test,
     problem::Problem,
     schema,
-    state::{ApiState, ask, ask_within},
-    trial,
+    state::{ApiState, BROKER_PATIENCE, ask, ask_within},
 };
 
-// A trial takes at most 10 s by itself; a test message as long as a broker may take to acknowledge.
-pub(super) const TRIAL_PATIENCE: Duration = Duration::from_secs(15);
-
-/// The MQTT settings; the defaults when none are stored. Secrets are not shown, only whether there is one.
+/// The MQTT settings, or the defaults if none are stored.
+///
+/// Secrets are not included, only whether they are set.
 #[utoipa::path(
     get, path = "/api/v1/integrations/mqtt/config", tag = "mqtt",
-    responses((status = 200, description = "The settings", body = schema::Settings)),
+    responses((status = 200, description = "The settings", body = SettingsView)),
 )]
 pub(super) async fn config(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(ask(&state.handle.settings, GetSettings).await?))
 }
 
-/// Replace the MQTT settings, and connect anew.
+/// Replace the MQTT settings, and reconnect.
 ///
-/// A field that is left out takes its default; a secret that is left out is kept, as long as host, port, user and TLS
-/// settings stay; `null` clears it.
+/// Omitted fields take their default. An omitted secret is kept, provided that the host, port, user and TLS
+/// settings do not change; `null` clears it.
 #[utoipa::path(
     put, path = "/api/v1/integrations/mqtt/config", tag = "mqtt", request_body = schema::SettingsInput,
     responses(
-        (status = 200, description = "The settings that hold from now on", body = schema::Settings),
-        (status = 409, description = "Secrets cannot be stored; the detail says how to mend it"),
-        (status = 422, description = "Fields are at fault; nothing was changed"),
+        (status = 200, description = "The new settings, already in effect", body = SettingsView),
+        (status = 409, description = "Secrets cannot be stored; the detail explains how to fix that"),
+        (status = 422, description = "Some fields are invalid; nothing was changed"),
     ),
 )]
 pub(super) async fn replace_config(
@@ -58,57 +57,55 @@ pub(super) async fn replace_config(
     Ok(HttpResponse::Ok().json(view))
 }
 
-/// How the connection and the outbox stand.
+/// The status of the connection and the outbox.
 #[derive(Serialize, ToSchema)]
 #[schema(as = MqttStatus)]
 pub(super) struct StatusView {
-    /// Whether the state is `connected`: the broker answered lately.
+    /// Whether the state is `connected`.
     connected: bool,
-    #[schema(value_type = schema::ConnectionState)]
     state: ConnectionState,
     /// `host:port`.
     #[schema(required = true)]
     broker: Option<String>,
-    /// What the broker speaks, while connected.
-    #[schema(required = true, value_type = Option<schema::BrokerProtocol>)]
+    /// The MQTT version in use, while connected.
+    #[schema(required = true, value_type = Option<Version>)]
     protocol: Option<&'static str>,
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     last_connected_at: Option<Timestamp>,
     /// Events that the broker has acknowledged since the start.
     #[schema(minimum = 0)]
     messages_published: u64,
-    /// Answers of the broker that were refusals, since the start.
+    /// Messages that the broker has refused since the start.
     #[schema(minimum = 0)]
     publish_errors: u64,
-    #[schema(required = true, value_type = Option<schema::LastError>)]
+    #[schema(required = true)]
     last_error: Option<LastError>,
-    /// How many attempts have failed in a row.
+    /// Number of attempts that have failed in a row.
     #[schema(minimum = 0)]
     reconnect_attempt: u32,
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
     outbox: OutboxView,
-    #[schema(value_type = Vec<schema::Warning>)]
     warnings: Vec<Warning>,
 }
 
-/// How the log of events stands.
+/// The status of the outbox.
 #[derive(Serialize, ToSchema)]
 #[schema(as = OutboxStatus)]
 pub(super) struct OutboxView {
-    /// Accepted, and neither delivered nor dead.
+    /// Events that are accepted, but neither delivered nor dead.
     #[schema(minimum = 0)]
     pending: u64,
-    /// Those of them that are on their way to the broker.
+    /// Pending events that have been sent but not acknowledged.
     #[schema(minimum = 0)]
     in_flight: u64,
-    /// Will never be published, and nobody has dismissed them.
+    /// Events that will not be published and have not been dismissed.
     #[schema(minimum = 0)]
     dead: u64,
     /// When the oldest pending event was accepted.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     oldest_pending_at: Option<Timestamp>,
-    /// Acknowledged by the broker since midnight, in the time zone of `[cameras]`.
+    /// Events that the broker has acknowledged since midnight, in the time zone of `[cameras]`.
     #[schema(minimum = 0)]
     delivered_today: u64,
 }
@@ -135,7 +132,7 @@ impl StatusView {
     }
 }
 
-/// How the connection and the outbox stand.
+/// The status of the connection and the outbox.
 #[utoipa::path(
     get, path = "/api/v1/integrations/mqtt/status", tag = "mqtt",
     responses((status = 200, description = "The status", body = StatusView)),
@@ -147,17 +144,21 @@ pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Proble
     Ok(HttpResponse::Ok().json(StatusView::new(connection, outbox, state.history.delivered_today())))
 }
 
-/// Try a connection, stage by stage, without saving anything: with these settings, or with the stored ones when the body
-/// is empty. Takes at most 10 s.
+/// Test a connection, stage by stage, without saving anything.
 ///
-/// With `Accept: application/x-ndjson` each stage is told as it happens: lines `{"begun": name}` and `{"stage": {…}}`, and
-/// `{"report": {…}}` as the last one (`{"error": text}`: the trial was not finished).
+/// The test uses these settings, or the stored ones if the body is empty. It takes at most 10 s.
+///
+/// With `Accept: application/x-ndjson`, the progress is sent live: lines `{"begun": name}` and `{"stage":
+/// {…}}`, and `{"report": {…}}` as the last one, or `{"error": text}` if the test could not be completed.
 #[utoipa::path(
     post, path = "/api/v1/integrations/mqtt/test", tag = "mqtt",
     request_body = Option<schema::SettingsInput>,
     responses(
-        (status = 200, description = "How it went; `success` says whether it would work", content((schema::TestReport = "application/json"), (String = "application/x-ndjson"))),
-        (status = 422, description = "Fields are at fault"),
+        (
+            status = 200, description = "The result; `success` is whether the settings work",
+            content((TestReport = "application/json"), (String = "application/x-ndjson")),
+        ),
+        (status = 422, description = "Some fields are invalid"),
     ),
 )]
 pub(super) async fn test(
@@ -165,69 +166,69 @@ pub(super) async fn test(
     request: HttpRequest,
     body: OptionalJson<SETTINGS_BYTES>,
 ) -> Result<HttpResponse, Problem> {
-    if trial::is_wanted_live(request.headers()) {
-        return trial::live(state, body.0).await;
+    if connection_test::wants_progress(request.headers()) {
+        return connection_test::run_live(state, body.0).await;
     }
     let test = TestConnection::new(body.0);
-    Ok(HttpResponse::Ok().json(ask_within(TRIAL_PATIENCE, &state.handle.test_connection, test).await??))
+    Ok(HttpResponse::Ok().json(ask_within(BROKER_PATIENCE, &state.handle.test_connection, test).await??))
 }
 
-/// Whether it worked, in words too.
+/// The result of an action.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TestMessageResult)]
-pub(super) struct TestMessageView {
+pub(super) struct ActionResult {
     success: bool,
+    /// The result in words.
     message: String,
+}
+
+impl ActionResult {
+    fn new<T, E: ToString>(result: &Result<T, E>, describe: impl FnOnce(&T) -> String) -> Self {
+        Self { success: result.is_ok(), message: result.as_ref().map_or_else(E::to_string, describe) }
+    }
 }
 
 /// Publish a test message to `{prefix}/test`.
 ///
-/// 200 either way: who asks wants to know whether it works, and `success` says so.
+/// The status is 200 even if the broker refuses the message; see `success`.
 #[utoipa::path(
     post, path = "/api/v1/integrations/mqtt/test-message", tag = "mqtt",
-    responses((status = 200, description = "Whether the broker acknowledged it", body = TestMessageView)),
+    responses((status = 200, description = "The result", body = ActionResult)),
 )]
 pub(super) async fn test_message(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let view = match ask_within(TRIAL_PATIENCE, &state.handle.test_message, PublishTestMessage).await? {
-        Ok(sent) => TestMessageView {
-            success: true,
-            message: format!("the broker acknowledged a message to {}", sent.topic),
-        },
-        Err(error) => TestMessageView { success: false, message: error.to_string() },
-    };
-    Ok(HttpResponse::Ok().json(view))
+    let result = ask_within(BROKER_PATIENCE, &state.handle.test_message, PublishTestMessage).await?;
+    let result = ActionResult::new(&result, |sent| format!("Test message delivered to {}.", sent.topic));
+    Ok(HttpResponse::Ok().json(result))
 }
 
-/// Whether discovery was published, and for how many cameras.
+/// The result of publishing discovery.
 #[derive(Serialize, ToSchema)]
 #[schema(as = PublishDiscoveryResult)]
-pub(super) struct DiscoveryView {
-    success: bool,
-    message: String,
+pub(super) struct DiscoveryResult {
+    #[serde(flatten)]
+    #[schema(inline)]
+    result: ActionResult,
+    /// Number of cameras whose discovery the broker has acknowledged.
     cameras_published: usize,
 }
 
 /// Publish all Home Assistant discovery messages again.
 ///
-/// 200 either way: who asks wants to know whether it works, and `success` says so.
+/// The status is 200 even if the broker refuses a message; see `success`.
 #[utoipa::path(
     post, path = "/api/v1/integrations/mqtt/publish-discovery", tag = "mqtt",
-    responses((status = 200, description = "Whether the broker acknowledged all of it", body = DiscoveryView)),
+    responses((status = 200, description = "The result", body = DiscoveryResult)),
 )]
 pub(super) async fn publish_discovery(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let view = match ask_within(TRIAL_PATIENCE, &state.handle.publish_discovery, PublishDiscovery).await? {
-        Ok(DiscoveryPublished { cameras }) => DiscoveryView {
-            success: true,
-            message: format!("the broker acknowledged the discovery of {cameras} cameras"),
-            cameras_published: cameras,
-        },
-        Err(error) => {
-            let cameras = match error {
-                DiscoveryError::Refused { cameras, .. } | DiscoveryError::Unanswered { cameras } => cameras,
-                DiscoveryError::Disabled | DiscoveryError::NotConnected => 0,
-            };
-            DiscoveryView { success: false, message: error.to_string(), cameras_published: cameras }
-        }
+    let result = ask_within(BROKER_PATIENCE, &state.handle.publish_discovery, PublishDiscovery).await?;
+    let cameras_published = match &result {
+        Ok(DiscoveryPublished { cameras })
+        | Err(DiscoveryError::Refused { cameras, .. } | DiscoveryError::Unanswered { cameras }) => *cameras,
+        Err(DiscoveryError::Disabled | DiscoveryError::NotConnected) => 0,
     };
-    Ok(HttpResponse::Ok().json(view))
+    let result = ActionResult::new(&result, |_| match cameras_published {
+        1 => "Announced 1 camera to Home Assistant.".to_owned(),
+        n => format!("Announced {n} cameras to Home Assistant."),
+    });
+    Ok(HttpResponse::Ok().json(DiscoveryResult { result, cameras_published }))
 }

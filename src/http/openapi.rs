@@ -1,31 +1,41 @@
-//! The OpenAPI 3.1 document, made from the handlers and the schemas.
+//! The OpenAPI 3.1 document, generated from the handlers and from the types that they serve.
 
 use std::sync::LazyLock;
 
 use actix_web::{HttpResponse, http::Method, web::Bytes};
+use liveobject_actors::{
+    FieldError,
+    domain::{delivery::DeliveryChange, event::Label},
+};
 use utoipa::{
     Modify, OpenApi, ToSchema,
     openapi::{
-        ContentBuilder, HeaderBuilder, ObjectBuilder, OneOfBuilder, PathItem, Ref, RefOr, Response,
-        ResponseBuilder, Schema, Type,
+        Components, ContentBuilder, HeaderBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder, Schema,
         path::Operation,
-        schema::SchemaType,
+        schema::{AdditionalProperties, AllOf, Object},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
 use super::{
-    ROUTES, cameras, events, health, history, metrics, mqtt, page, problem::CONTENT_TYPE, route::Access,
+    ROUTES,
+    access::Access,
+    cameras, events, health, history, metrics, mqtt, page,
+    problem::{CONTENT_TYPE, ProblemBody},
     schema, session, stream, thumbnails, tokens,
 };
 
-/// The document's source: every handler, and what holds for all of them.
+/// The request bodies that are checked field by field, and that must not have other fields.
+const INPUTS: [&str; 5] = ["EventInput", "CameraInput", "CameraStatusInput", "SignIn", "TokenInput"];
+
+/// All handlers, and what applies to all of them.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "liveobject",
-        description = "Takes camera detection events, keeps them safe on disk, and publishes them over MQTT. A 5xx answer \
-                       means *not known to be accepted*: send the event again with the same `event_id`; it cannot double."
+        description = "Accepts camera detection events, stores them durably, and publishes them over MQTT. A 5xx \
+                       response means that it is *not known* whether an event was accepted: send it again with \
+                       the same `event_id`. It is never stored twice."
     ),
     paths(
         health::live,
@@ -63,13 +73,13 @@ use super::{
         tokens::create,
         tokens::revoke,
     ),
-    components(schemas(schema::Problem, schema::FieldError, schema::DeliveryChange)),
-    modifiers(&EveryCall),
+    components(schemas(ProblemBody, FieldError, DeliveryChange, Label)),
+    modifiers(&EveryOperation, &Schemas),
     tags(
-        (name = "events", description = "Accepting events, and telling what became of them"),
-        (name = "cameras", description = "The cameras, and how they stand"),
+        (name = "events", description = "Accepting events, and reading the event log"),
+        (name = "cameras", description = "The cameras and their status"),
         (name = "mqtt", description = "The connection to the broker"),
-        (name = "tokens", description = "Who may call, and what"),
+        (name = "tokens", description = "Access tokens"),
         (name = "session", description = "Signing in to the page"),
         (name = "page", description = "The web page"),
         (name = "operation", description = "Health and metrics"),
@@ -78,7 +88,7 @@ use super::{
 struct Document;
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-    Document::openapi().to_json().expect("a document of texts and numbers always serializes").into()
+    Document::openapi().to_json().expect("a document of texts and numbers can be serialized").into()
 });
 
 /// This document.
@@ -90,35 +100,32 @@ pub(super) async fn document() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(DOCUMENT.clone())
 }
 
-/// Adds what every call has: the answers to a foreign host and, under `/api`, to a caller without token or scope and by a
-/// service that is away; wherever a body is read, the answers to one that cannot be; and the form of all errors.
-struct EveryCall;
+/// Adds what all operations have in common: security, the responses to foreign hosts, to missing tokens and
+/// scopes, to an unavailable service and to unreadable bodies, and the form of all errors.
+struct EveryOperation;
 
-impl Modify for EveryCall {
+impl Modify for EveryOperation {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-            "The administrator's token, in `api-token`, or another one that has the scope which the call names: \
-             `events:write`, `read` or `admin`, which is all of them",
+            "The admin token in `api-token`, or another one with the scope that the operation requires: \
+             `events:write`, `read`, or `admin`, which includes the others",
         ));
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
         let cookie = ApiKeyValue::with_description(
             "liveobject_session",
-            "The page's own way: it signs in with a token and permits what that permits, for calls of the page itself",
+            "The cookie of the web page. It has the scopes of the token that was used to sign in, and is accepted \
+             only from the page itself",
         );
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         let link = ApiKeyValue::with_description(
             "signature",
-            "A link that was signed: `expires` and `signature` of an event's `thumbnail_url`",
+            "A signed link: `expires` and `signature` of an event's `thumbnail_url`",
         );
         components.add_security_scheme("link", SecurityScheme::ApiKey(ApiKey::Query(link)));
-        let settings = schema::SettingsInput::name();
-        if let Some(RefOr::T(Schema::Object(settings))) = components.schemas.get_mut(&*settings) {
-            settings.properties.values_mut().for_each(or_null);
-        }
         for (path, item) in &mut openapi.paths.paths {
             for (method, operation) in operations(item) {
-                let foreign = "`Host` or `Origin` is not this service's; see `[http] allowed_hosts`";
+                let foreign = "unknown `Host` or `Origin`; see `[http] allowed_hosts`";
                 let access = ROUTES.iter().find(|r| r.path == path && r.method == method).map(|r| r.access);
                 if let Some(Access::Holder(scope) | Access::HolderOrLink(scope)) = access {
                     let link = matches!(access, Some(Access::HolderOrLink(_))).then(|| needs("link", None));
@@ -126,21 +133,23 @@ impl Modify for EveryCall {
                         [needs("bearer", Some(scope.as_str())), needs("session", Some(scope.as_str()))];
                     let security = holder.into_iter().chain(link);
                     operation.security = Some(security.collect());
-                    answer(operation, "401", "No token, or a wrong one");
-                    answer(operation, "403", &format!("The token has not the scope `{scope}`; or {foreign}"));
-                    answer(operation, "429", "Too many wrong tokens from this address");
-                    answer(
+                    add_response(operation, "401", "No valid token");
+                    add_response(
                         operation,
-                        "503",
-                        "Stopping, or starting anew: ask again after `Retry-After` seconds",
+                        "403",
+                        &format!("The token lacks the scope `{scope}`; or {foreign}"),
                     );
+                    add_response(operation, "429", "Too many failed logins from this address");
+                    let stopping =
+                        "The service is stopping or restarting. Try again after `Retry-After` seconds";
+                    add_response(operation, "503", stopping);
                 }
-                answer(operation, "403", foreign);
+                add_response(operation, "403", "Unknown `Host` or `Origin`; see `[http] allowed_hosts`");
                 if operation.request_body.is_some() {
-                    answer(operation, "400", "The body is not JSON");
-                    answer(operation, "408", "The body did not come in time");
-                    answer(operation, "413", "The body is too large");
-                    answer(operation, "415", "The body is compressed");
+                    add_response(operation, "400", "The body is not valid JSON");
+                    add_response(operation, "408", "The body was not received in time");
+                    add_response(operation, "413", "The body is too large");
+                    add_response(operation, "415", "The body is compressed");
                 }
                 for (status, response) in &mut operation.responses.responses {
                     if let RefOr::T(response) = response
@@ -165,38 +174,17 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
         .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-/// Adds an answer, where the handler does not say more of it.
-fn answer(operation: &mut Operation, status: &str, description: &str) {
+/// Adds a response, unless the handler has documented its own.
+fn add_response(operation: &mut Operation, status: &str, description: &str) {
     let responses = &mut operation.responses.responses;
     responses
         .entry(status.to_owned())
         .or_insert_with(|| RefOr::T(ResponseBuilder::new().description(description).build()));
 }
 
-/// In what is written, `null` stands for a field that is left out.
-fn or_null(property: &mut RefOr<Schema>) {
-    match property {
-        RefOr::T(Schema::Object(object)) => {
-            if let SchemaType::Type(one) = &object.schema_type {
-                object.schema_type = SchemaType::from_iter([one.clone(), Type::Null]);
-            }
-        }
-        RefOr::Ref(reference) => {
-            let null = ObjectBuilder::new().schema_type(Type::Null);
-            let either = OneOfBuilder::new()
-                .item(null)
-                .item(Ref::new(&reference.ref_location))
-                .description(Some(&reference.description))
-                .default(reference.default.clone());
-            *property = either.into();
-        }
-        RefOr::T(_) => {}
-    }
-}
-
-/// Every error is a problem; some have a header that goes with their status.
+/// Documents an error response as a problem, with the header that belongs to its status.
 fn as_problem(status: &str, response: &mut Response) {
-    let problem = Ref::from_schema_name(schema::Problem::name());
+    let problem = Ref::from_schema_name(ProblemBody::name());
     let content = ContentBuilder::new().schema(Some(problem)).build();
     response.content.insert(CONTENT_TYPE.to_owned(), content.into());
     let (name, description) = match status {
@@ -208,11 +196,77 @@ fn as_problem(status: &str, response: &mut Response) {
     response.headers.insert(name.to_owned(), header.into());
 }
 
+/// Completes the derived schemas with what cannot be derived.
+struct Schemas;
+
+impl Modify for Schemas {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        for schema in components.schemas.values_mut() {
+            if let RefOr::T(Schema::AllOf(parts)) = schema {
+                *schema = Schema::Object(merge(parts)).into();
+            }
+            if let RefOr::T(Schema::Object(object)) = schema {
+                object.properties.values_mut().for_each(replace_none);
+            }
+        }
+        for input in INPUTS {
+            object(components, input).additional_properties =
+                Some(Box::new(AdditionalProperties::FreeForm(false)));
+        }
+        schema::insert_defaults(object(components, "MqttSettings"));
+    }
+}
+
+fn object<'a>(components: &'a mut Components, name: &str) -> &'a mut Object {
+    match components.schemas.get_mut(name) {
+        Some(RefOr::T(Schema::Object(object))) => object,
+        _ => unreachable!("{name} is the schema of an object"),
+    }
+}
+
+/// Descriptions come from comments of Rust types, where `null` is called `None`.
+fn replace_none(property: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::Object(Object { description: Some(description), .. })) = property {
+        *description = description.replace("`None`", "`null`");
+    }
+}
+
+/// Flattened fields are derived as `allOf`. One object with all fields is simpler for readers and generators.
+fn merge(parts: &AllOf) -> Object {
+    let mut merged = Object::default();
+    merged.description.clone_from(&parts.description);
+    for part in &parts.items {
+        let part = match part {
+            RefOr::T(Schema::Object(object)) => object.clone(),
+            // A flattened field with a description.
+            RefOr::T(Schema::AllOf(parts)) => merge(parts),
+            _ => unreachable!("a flattened field is inlined"),
+        };
+        merged.properties.extend(part.properties);
+        merged.required.extend(part.required);
+    }
+    merged
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use liveobject_actors::{EventInput, MqttSettings, domain::camera_update::CameraUpdate};
+    use liveobject_actors::{
+        EventInput, MqttSettings,
+        domain::{
+            camera::CameraStatus,
+            camera_update::CameraUpdate,
+            delivery::{DeadReason, DeliveryState},
+            mqtt_version::Version,
+            probe_report::Stage,
+            settings::{DiscoveryFormat, Protocol, Transport},
+            status::{ConnectionState, FailureKind, WarningKind},
+            token::Scope,
+        },
+    };
+    use serde::Serialize;
     use serde_json::{Value, json};
 
     use super::*;
@@ -242,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_openapi_3_1_and_every_reference_in_it_leads_somewhere() {
+    fn the_document_is_openapi_3_1_and_has_no_dangling_references() {
         let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         let text = document.to_string();
@@ -253,13 +307,21 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_under_api_needs_the_token_and_nothing_else_does() {
+    fn descriptions_contain_nothing_that_only_rust_programmers_understand() {
+        let text = document().to_string();
+        for wrong in ["`None`", "[`", "```", "::"] {
+            assert!(!text.contains(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn everything_under_api_needs_a_token_and_nothing_else_does() {
         for (path, item) in document()["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
-                let of = |r: &&crate::http::route::Endpoint| {
+                let is_route = |r: &&crate::http::route::Endpoint| {
                     r.path == path && r.method.as_str().eq_ignore_ascii_case(method)
                 };
-                let expected = match ROUTES.iter().find(of).unwrap().access {
+                let expected = match ROUTES.iter().find(is_route).unwrap().access {
                     Access::Anyone => Value::Null,
                     Access::Holder(scope) => json!([{"bearer": [scope]}, {"session": [scope]}]),
                     Access::HolderOrLink(scope) => {
@@ -267,9 +329,9 @@ mod tests {
                     }
                 };
                 assert_eq!(operation["security"], expected, "{method} {path}");
-                // Who signs in may have a wrong token too.
-                let secured = expected.is_array() || operation["operationId"] == "sign_in";
-                assert_eq!(operation["responses"]["401"].is_object(), secured, "{method} {path}");
+                // Signing in fails with 401, too.
+                let is_secured = expected.is_array() || operation["operationId"] == "sign_in";
+                assert_eq!(operation["responses"]["401"].is_object(), is_secured, "{method} {path}");
             }
         }
     }
@@ -287,15 +349,82 @@ mod tests {
     }
 
     #[test]
-    fn the_request_bodies_have_exactly_the_fields_that_are_read() {
+    fn request_bodies_have_exactly_the_fields_that_are_read_and_refuse_others() {
         assert_eq!(properties("EventInput"), EventInput::FIELDS.map(str::to_owned).into());
         assert_eq!(properties("CameraInput"), CameraUpdate::FIELDS.map(str::to_owned).into());
         assert_eq!(properties("MqttSettingsInput"), MqttSettings::FIELDS.map(str::to_owned).into());
+        let document = document();
+        for input in INPUTS.iter().chain(&["MqttSettingsInput"]) {
+            let schema = &document["components"]["schemas"][input];
+            assert_eq!(schema["additionalProperties"], json!(false), "{input}");
+        }
+    }
+
+    /// Returns the values of an enum in the document.
+    fn documented(schema: &str) -> BTreeSet<String> {
+        let document = document();
+        let values = document["components"]["schemas"][schema]["enum"].as_array().unwrap();
+        values.iter().map(|value| value.as_str().unwrap().to_owned()).collect()
+    }
+
+    fn served(values: &[impl Serialize]) -> BTreeSet<String> {
+        let name = |value| serde_json::to_value(value).unwrap().as_str().unwrap().to_owned();
+        values.iter().map(name).collect()
     }
 
     #[test]
-    fn the_defaults_of_the_settings_are_those_in_force() {
-        let defaults = serde_json::to_value(MqttSettings::defaults("made once")).unwrap();
+    fn the_values_of_every_enum_are_documented_as_they_are_served() {
+        use ConnectionState::{Connected, Connecting, Disabled, Waiting};
+        use FailureKind as F;
+        use Stage::{Connect, Login, Loopback, Publish, Resolve, Tls};
+        use WarningKind as W;
+        let failures = [
+            F::NameNotFound,
+            F::Unreachable,
+            F::Timeout,
+            F::Refused,
+            F::Busy,
+            F::BadCredentials,
+            F::NotAuthorized,
+            F::Protocol,
+            F::Tls,
+            F::TakenOver,
+            F::Stalled,
+            F::Closed,
+            F::Panicked,
+            F::SecretUnreadable,
+        ];
+        let warnings = [
+            W::NoSubscribers,
+            W::LateOnArrival,
+            W::TooManyCameras,
+            W::QosLowered,
+            W::RetainUnavailable,
+            W::ClientIdTakenOver,
+            W::TlsInsecure,
+            W::CertificateExpires,
+        ];
+        let cameras = [CameraStatus::Online, CameraStatus::Offline, CameraStatus::Unavailable];
+        let deliveries = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
+        let formats = [DiscoveryFormat::Device, DiscoveryFormat::Component];
+        let versions = [Version::V5, Version::V311].map(Version::as_str);
+        assert_eq!(documented("FailureKind"), served(&failures));
+        assert_eq!(documented("WarningKind"), served(&warnings));
+        assert_eq!(documented("DeadReason"), served(&DeadReason::ALL));
+        assert_eq!(documented("DeliveryState"), served(&deliveries));
+        assert_eq!(documented("ConnectionState"), served(&[Disabled, Connecting, Connected, Waiting]));
+        assert_eq!(documented("Stage"), served(&[Resolve, Connect, Tls, Login, Publish, Loopback]));
+        assert_eq!(documented("BrokerProtocol"), served(&versions));
+        assert_eq!(documented("CameraStatus"), served(&cameras));
+        assert_eq!(documented("Scope"), served(&Scope::ALL));
+        assert_eq!(documented("Protocol"), served(&[Protocol::Auto, Protocol::V5, Protocol::V311]));
+        assert_eq!(documented("Transport"), served(&[Transport::Tcp, Transport::Websocket]));
+        assert_eq!(documented("DiscoveryFormat"), served(&formats));
+    }
+
+    #[test]
+    fn the_settings_are_documented_with_their_defaults() {
+        let defaults = serde_json::to_value(MqttSettings::defaults("generated")).unwrap();
         let document = document();
         let fields = &document["components"]["schemas"]["MqttSettingsInput"]["properties"];
         for (name, default) in defaults.as_object().unwrap() {
@@ -306,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_are_answered_as_documented() {
+    fn the_settings_are_served_as_documented() {
         let mut answered: BTreeSet<_> = MqttSettings::FIELDS.map(str::to_owned).into();
         answered.remove("password");
         answered.remove("client_key");

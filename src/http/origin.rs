@@ -1,19 +1,20 @@
-//! Under which names this service is reached, decided purely.
+//! The host names of this service. Pure.
 //!
-//! A web page elsewhere can make a browser send requests to `localhost`, and by letting its own name resolve to 127.0.0.1
-//! it can even read the answers. The browser gives both away: by `Origin`, and by the page's own name in `Host`.
+//! A foreign web page can make a browser send requests to `localhost`. If the page's own name resolves to
+//! 127.0.0.1, it can even read the responses (DNS rebinding). Both are detectable: browsers send the page in
+//! `Origin`, and its host name in `Host`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The names that this service goes by. An IP address is always one: a name that was made to resolve elsewhere is none.
+/// The host names of this service. An IP address is always allowed, because DNS rebinding needs a name.
 #[derive(Debug, Clone, Default)]
 pub struct HostRules {
     allowed: Vec<Authority>,
 }
 
 impl HostRules {
-    /// `localhost`, every IP address, the host of `public_url`, and `allowed_hosts` (`name` with any port, or
-    /// `name:port`). An entry that is no such name matches nothing.
+    /// Allows `localhost`, every IP address, the host of `public_url`, and `allowed_hosts` (`name` for any
+    /// port, or `name:port`). An entry of another form matches nothing.
     pub fn new(public_url: &str, allowed_hosts: &[String]) -> Self {
         let public = public_url.split_once("://").and_then(|(scheme, rest)| {
             let authority = Authority::parse(rest.split(['/', '?', '#']).next()?)?;
@@ -25,7 +26,7 @@ impl HostRules {
 
     /// Whether a `Host` header names this service.
     ///
-    /// The port is not looked at: a proxy in front has its own, and a foreign name is foreign with any.
+    /// The port is ignored: a reverse proxy may use another one, and a foreign name is foreign on any port.
     pub fn is_own(&self, host: &str) -> bool {
         Authority::parse(host).is_some_and(|given| {
             given.host == "localhost"
@@ -34,20 +35,20 @@ impl HostRules {
         })
     }
 
-    /// Whether a page of this `Origin` may call under this `Host`: it was served from there, or from a name that is
-    /// allowed.
+    /// Whether a page with this `Origin` may send requests to this `Host`: it was served from there, or from
+    /// an allowed name.
     pub fn is_same_origin(&self, origin: &str, host: Option<&str>) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else {
             return false;
         };
-        let (Some(default), Some(page)) = (default_port(scheme), Authority::parse(authority)) else {
+        let (Some(default_port), Some(page)) = (default_port(scheme), Authority::parse(authority)) else {
             return false;
         };
-        let port = page.port.unwrap_or(default);
+        let port = page.port.unwrap_or(default_port);
         let matches = |own: &Authority, port_if_none: u16| {
             own.host == page.host && own.port.unwrap_or(port_if_none) == port
         };
-        host.and_then(Authority::parse).is_some_and(|own| matches(&own, default))
+        host.and_then(Authority::parse).is_some_and(|own| matches(&own, default_port))
             || self.allowed.iter().any(|own| matches(own, port))
     }
 }
@@ -60,7 +61,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// A host, in lower case and without a final dot, and the port if one is given.
+/// A host name in lower case without a final dot, and the port if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Authority {
     host: String,
@@ -69,15 +70,15 @@ struct Authority {
 
 impl Authority {
     fn parse(text: &str) -> Option<Self> {
-        // The colons of an IPv6 address stand in brackets.
+        // The colons of an IPv6 address are within brackets.
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
             _ => (text, None),
         };
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let plausible = !host.is_empty() && host.chars().all(of_name);
-        (plausible || is_bracketed_v6(&host)).then_some(Self { host, port })
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let is_name = !host.is_empty() && host.chars().all(is_allowed);
+        (is_name || is_bracketed_v6(&host)).then_some(Self { host, port })
     }
 
     fn is_address(&self) -> bool {
@@ -142,13 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn a_page_may_call_where_it_was_served_from() {
+    fn a_page_may_send_requests_to_where_it_was_served_from() {
         for (origin, host) in [
             ("http://localhost:8080", "localhost:8080"),
             ("http://localhost", "localhost:80"),
             ("https://box.lan", "box.lan"),
             ("http://[::1]:8080", "[::1]:8080"),
-            // Behind a proxy the Host may be another one than the page's.
+            // Behind a proxy, `Host` may differ from the page's host.
             ("https://cams.example.org", "127.0.0.1:8080"),
             ("https://nas:5001", "127.0.0.1:8080"),
             ("https://box.lan:8443", "127.0.0.1:8080"),
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_from_elsewhere_may_not_call() {
+    fn a_foreign_page_may_not_send_requests() {
         for origin in [
             "null",
             "",

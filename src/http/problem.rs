@@ -1,7 +1,7 @@
-//! The one place where an error becomes a status (RFC 9457).
+//! Converts every error into a response (RFC 9457). No other module chooses the status of an error.
 //!
-//! A status is chosen by what the reader will do: correct the request (4xx), or send it again later (503 with
-//! `Retry-After`). Causes that the reader cannot act on go to the log.
+//! The status depends on what the client should do: correct the request (4xx), or repeat it later (503 with
+//! `Retry-After`). Causes that the client cannot act on are logged and not sent.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -30,26 +30,28 @@ use liveobject_actors::{
     },
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
-// A hostile input has a fault in each of its thousands of fields; who mends it reads the first ones.
+// A hostile input can have errors in thousands of fields; the first ones are enough to correct an input.
 const MAX_ERRORS: usize = 100;
 const MAX_FIELD_CHARS: usize = 160;
 
-// Long enough for a broker to take some of the backlog, or for a database to come back.
+// Long enough for the broker to accept a part of the backlog, or for the database to recover.
 const RETRY_LATER: u32 = 5;
 const RETRY_SOON: u32 = 1;
 
-const NOT_KNOWN: &str = "not known to be accepted; send it again with the same event_id, it cannot double";
+const OUTCOME_UNKNOWN: &str =
+    "the request may have been processed; it is safe to send an event again with the same event_id";
 
-/// An error as the API answers it.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
-    /// The header that goes with the status.
+    /// A header that belongs to the status.
     header: Option<(HeaderName, Cow<'static, str>)>,
 }
 
@@ -59,12 +61,12 @@ impl Problem {
     }
 
     pub(super) fn not_json(cause: impl fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {cause}"))
+        Self::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {cause}"))
     }
 
     pub(super) fn unauthorized() -> Self {
-        let detail =
-            "this call needs the header `Authorization: Bearer TOKEN`; `liveobject token` shows the token";
+        let detail = "this request needs a valid token in the header `Authorization: Bearer TOKEN`; \
+                      `liveobject token` prints the admin token";
         Self::new(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, "Bearer")
     }
 
@@ -72,41 +74,40 @@ impl Problem {
         self.status == StatusCode::UNAUTHORIZED
     }
 
-    /// The token is good, but not for this.
+    /// The token is valid, but lacks the required scope.
     pub(super) fn lacks(scope: Scope, has: &Scopes) -> Self {
-        let detail = format!("this call needs a token with the scope `{scope}`; this one has `{has}`");
+        let detail = format!("this request needs a token with the scope `{scope}`; this one has `{has}`");
         Self::new(StatusCode::FORBIDDEN, detail)
             .with(WWW_AUTHENTICATE, format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""))
     }
 
-    /// This address showed too many wrong tokens.
+    /// Too many logins from this address have failed.
     pub(super) fn too_many_failures(seconds: u32) -> Self {
-        let detail = "too many wrong tokens from this address; no other one is looked at for now";
+        let detail = "too many failed logins from this address; try again later";
         Self::new(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, seconds.to_string())
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is nothing at this address")
+        Self::new(StatusCode::NOT_FOUND, "there is no resource at this path")
     }
 
     pub(super) fn method_not_allowed(allow: String) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not answer to this method")
-            .with(ALLOW, allow)
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method").with(ALLOW, allow)
     }
 
     pub(super) fn too_large(max: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max} bytes"))
     }
 
-    /// For now it cannot be done; after so many seconds it may.
+    /// The request cannot be processed now; it may succeed after this many seconds.
     pub(super) fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, retry_after.to_string())
     }
 
-    /// An actor took longer than `patience`.
-    pub(super) fn no_answer(message: &'static str, patience: Duration) -> Self {
-        tracing::warn!(message, patience_ms = patience.as_millis(), "an actor did not answer in time");
-        Self::unavailable(format!("no answer in time: {NOT_KNOWN}"), RETRY_LATER)
+    /// An actor did not reply within `patience`.
+    pub(super) fn no_response(message: &'static str, patience: Duration) -> Self {
+        tracing::warn!(message, patience_ms = patience.as_millis(), "an actor did not reply in time");
+        Self::unavailable(format!("no response in time: {OUTCOME_UNKNOWN}"), RETRY_LATER)
     }
 
     fn with(self, name: HeaderName, value: impl Into<Cow<'static, str>>) -> Self {
@@ -119,14 +120,14 @@ impl From<Invalid> for Problem {
         let more = errors.len().saturating_sub(MAX_ERRORS);
         errors.truncate(MAX_ERRORS);
         if more > 0 {
-            errors.push(FieldError { field: String::new(), message: format!("and {more} more faults") });
+            errors.push(FieldError { field: String::new(), message: format!("and {more} more errors") });
         }
         for error in &mut errors {
             if let Some((end, _)) = error.field.char_indices().nth(MAX_FIELD_CHARS) {
                 error.field.replace_range(end.., "…");
             }
         }
-        let detail = "fields are at fault; nothing was changed or accepted";
+        let detail = "some fields are invalid; nothing was changed or accepted";
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 }
@@ -140,7 +141,7 @@ impl From<PublishError> for Problem {
             PublishError::Busy => Self::unavailable(error.to_string(), RETRY_SOON),
             // The outbox logs the cause once, and at the end how many events were refused.
             PublishError::Storage(_) => {
-                Self::unavailable(format!("the database did not take it: {NOT_KNOWN}"), RETRY_LATER)
+                Self::unavailable(format!("the database could not store it: {OUTCOME_UNKNOWN}"), RETRY_LATER)
             }
             PublishError::Thumbnail(error) => error.into(),
         }
@@ -157,7 +158,7 @@ impl From<ThumbnailError> for Problem {
             }
             ThumbnailError::Busy => Self::unavailable(error.to_string(), RETRY_SOON),
             ThumbnailError::Storage(_) => {
-                Self::unavailable("the picture was not stored; the log says why", RETRY_LATER)
+                Self::unavailable("the picture could not be stored; see the service's log", RETRY_LATER)
             }
         }
     }
@@ -165,7 +166,7 @@ impl From<ThumbnailError> for Problem {
 
 impl From<QueryError> for Problem {
     fn from(_: QueryError) -> Self {
-        Self::unavailable("the database did not answer; the log says why", RETRY_LATER)
+        Self::unavailable("the database cannot be read; see the service's log", RETRY_LATER)
     }
 }
 
@@ -176,7 +177,7 @@ impl From<DecideError> for Problem {
             DecideError::NotDead => Self::new(StatusCode::CONFLICT, error.to_string()),
             DecideError::TooMany | DecideError::Stopping => Self::unavailable(error.to_string(), RETRY_LATER),
             DecideError::Storage(_) => {
-                let detail = "the database did not take the decision, or it is not known; the log says why";
+                let detail = "the change may not have been stored; see the service's log";
                 Self::unavailable(detail, RETRY_LATER)
             }
         }
@@ -193,10 +194,10 @@ impl From<ReplaceError> for Problem {
     fn from(error: ReplaceError) -> Self {
         match error {
             ReplaceError::Invalid(invalid) => invalid.into(),
-            // Nobody but the operator can mend it, and the text says how: sending it again would not help.
+            // Repeating the request does not help. The operator has to act; the text explains how.
             ReplaceError::Identity(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
             ReplaceError::Storage(_) => {
-                Self::unavailable("the database did not take the settings; the log says why", RETRY_LATER)
+                Self::unavailable("the settings could not be stored; see the service's log", RETRY_LATER)
             }
         }
     }
@@ -209,7 +210,7 @@ impl From<CameraError> for Problem {
             CameraError::Invalid(invalid) => invalid.into(),
             CameraError::TooMany { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
             CameraError::Storage(_) => {
-                Self::unavailable("the database did not take the change; the log says why", RETRY_LATER)
+                Self::unavailable("the change could not be stored; see the service's log", RETRY_LATER)
             }
         }
     }
@@ -217,7 +218,7 @@ impl From<CameraError> for Problem {
 
 impl From<TokensUnavailable> for Problem {
     fn from(_: TokensUnavailable) -> Self {
-        Self::unavailable("the database did not answer; the log says why", RETRY_LATER)
+        Self::unavailable("the database cannot be read; see the service's log", RETRY_LATER)
     }
 }
 
@@ -228,7 +229,7 @@ impl From<CreateTokenError> for Problem {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
             CreateTokenError::Random(_) | CreateTokenError::Storage(_) => {
-                Self::unavailable("the token was not made; the log says why", RETRY_LATER)
+                Self::unavailable("the token could not be created; see the service's log", RETRY_LATER)
             }
         }
     }
@@ -239,7 +240,8 @@ impl From<RevokeTokenError> for Problem {
         match error {
             RevokeTokenError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             RevokeTokenError::Storage(_) => {
-                Self::unavailable("the token may still hold: revoke it again; the log says why", RETRY_LATER)
+                let detail = "the token may still be valid; revoke it again, and see the service's log";
+                Self::unavailable(detail, RETRY_LATER)
             }
         }
     }
@@ -247,19 +249,26 @@ impl From<RevokeTokenError> for Problem {
 
 impl From<MailboxError> for Problem {
     fn from(error: MailboxError) -> Self {
-        tracing::warn!(%error, "an actor is gone");
-        Self::unavailable(format!("the service is stopping or starting anew: {NOT_KNOWN}"), RETRY_LATER)
+        tracing::warn!(%error, "an actor has stopped");
+        Self::unavailable(format!("the service is stopping or restarting: {OUTCOME_UNKNOWN}"), RETRY_LATER)
     }
 }
 
-/// The body of a problem. The status says what kind it is; there are no types beyond it.
-#[derive(Serialize)]
-struct Body<'a> {
+/// An error (RFC 9457). Its kind is given by the status alone.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    #[schema(example = "about:blank")]
     r#type: &'static str,
+    /// The status in words.
     title: &'static str,
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// What is wrong, and what to do about it.
     detail: &'a str,
+    /// The invalid fields: at most 100, followed by the number of further ones.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<FieldError>, max_items = 101)]
     errors: &'a [FieldError],
 }
 
@@ -279,7 +288,7 @@ impl ResponseError for Problem {
         if let Some((name, value)) = &self.header {
             response.insert_header((name, value.as_ref()));
         }
-        response.content_type(CONTENT_TYPE).json(Body {
+        response.content_type(CONTENT_TYPE).json(ProblemBody {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
@@ -302,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_says_when_to_come_back() {
+    fn temporary_failures_have_a_retry_after() {
         let full = PublishError::Full { pending: 7, max_pending: 7 };
         assert_eq!(retry_after(full), (503, "5".to_owned()));
         assert_eq!(retry_after(PublishError::Busy), (503, "1".to_owned()));
@@ -320,17 +329,17 @@ mod tests {
     }
 
     #[test]
-    fn causes_stay_in_the_log() {
+    fn causes_are_not_sent_to_clients() {
         let problem = Problem::from(PublishError::Storage(StoreFault::DiskFull));
         assert!(!problem.detail.contains("full"), "{problem}");
     }
 
     #[test]
-    fn the_list_of_faults_is_bounded_and_says_so() {
+    fn the_list_of_errors_is_bounded_and_ends_with_the_number_of_others() {
         let fault = FieldError { field: "ü".repeat(1000), message: "unknown field".to_owned() };
         let problem = Problem::from(Invalid(vec![fault; 250]));
         assert_eq!(problem.errors.len(), MAX_ERRORS + 1);
-        assert_eq!(problem.errors[MAX_ERRORS].message, "and 150 more faults");
+        assert_eq!(problem.errors[MAX_ERRORS].message, "and 150 more errors");
         assert_eq!(problem.errors[0].field.chars().count(), MAX_FIELD_CHARS + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Turns the table of routes into actix resources: one a path, with 404 and 405 as problems.
+//! Turns the table of routes into actix resources, one for each path, with 404 and 405 as problems.
 
 use actix_web::{
     HttpResponse, Resource, ResponseError, Route,
@@ -8,24 +8,11 @@ use actix_web::{
     web::{self, PathConfig, ServiceConfig},
 };
 
-use liveobject_actors::domain::token::Scope;
-
-use super::{auth, problem::Problem};
+use super::{access::Access, auth, problem::Problem};
 
 const API: &str = "/api";
 
-/// Who may call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Anyone; nothing under `/api`.
-    Anyone,
-    /// Whoever holds a token with this scope.
-    Holder(Scope),
-    /// [`Access::Holder`], and whoever has a signed link to it.
-    HolderOrLink(Scope),
-}
-
-/// One line of the table.
+/// One entry of the table.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) method: Method,
@@ -50,10 +37,10 @@ pub(super) const fn delete(path: &'static str, access: Access, handler: fn() -> 
     Endpoint { method: Method::DELETE, path, access, handler }
 }
 
-/// Registers a table. A token is asked for by the actix scope of `/api`, that is by whatever the router finds to lie there,
-/// so that no spelling of a path gets round it; what the token must permit is asked by the endpoint that the router found.
-/// What a signed link opens has its own guard, at its own resource: only what the router finds to be that resource gets
-/// there, and everything else falls to the scope.
+/// Registers the endpoints of a table. The actix scope of `/api` requires a token for every path that the
+/// router finds under it, so that no unusual spelling of a path bypasses the check. Each endpoint then checks
+/// the scopes of the token. A resource that signed links can open has its own guard: only requests that the
+/// router matches to that resource reach it.
 pub(super) fn register(cfg: &mut ServiceConfig, table: &[Endpoint]) {
     cfg.app_data(PathConfig::default().error_handler(|_, _| Problem::not_found().into()));
     let mut api = web::scope(API);
@@ -72,7 +59,7 @@ pub(super) fn register(cfg: &mut ServiceConfig, table: &[Endpoint]) {
     cfg.default_service(web::to(not_found));
 }
 
-/// The table's paths in its order, each with all of its endpoints.
+/// Groups the endpoints by path, in the order of the table.
 fn by_path(table: &[Endpoint]) -> Vec<(&'static str, Vec<&Endpoint>)> {
     let mut paths: Vec<(&'static str, Vec<&Endpoint>)> = Vec::new();
     for endpoint in table {
@@ -89,7 +76,7 @@ fn resource(path: &str, endpoints: &[&Endpoint]) -> Resource {
     let mut resource = web::resource(path);
     for endpoint in endpoints {
         let access = endpoint.access;
-        let route = (endpoint.handler)().guard(of_method(&endpoint.method));
+        let route = (endpoint.handler)().guard(method_guard(&endpoint.method));
         resource =
             resource.route(route.wrap(from_fn(move |request, next| auth::require(access, request, next))));
     }
@@ -99,13 +86,13 @@ fn resource(path: &str, endpoints: &[&Endpoint]) -> Resource {
     }))
 }
 
-/// Where GET is answered, HEAD is too (RFC 9110 section 9.1); the server leaves the body out.
-fn of_method(method: &Method) -> impl Guard + use<> {
+/// A GET endpoint also accepts HEAD (RFC 9110 section 9.1); the server omits the body.
+fn method_guard(method: &Method) -> impl Guard + use<> {
     let any = guard::Any(guard::Method(method.clone()));
     if *method == Method::GET { any.or(guard::Head()) } else { any }
 }
 
-/// The text of the `Allow` header.
+/// Returns the value of the `Allow` header.
 fn allow(endpoints: &[&Endpoint]) -> String {
     let methods: Vec<_> = endpoints
         .iter()

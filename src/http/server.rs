@@ -1,4 +1,4 @@
-//! The HTTP server and its bounds.
+//! The HTTP server and its limits.
 
 use std::{any::Any, io, net::TcpListener, time::Duration};
 
@@ -15,25 +15,25 @@ use socket2::SockRef;
 
 use super::{ApiState, auth, configure, observe};
 
-// Requests wait for the disk more than they compute.
+// Requests wait for the disk more than they use the CPU.
 const WORKERS: usize = 2;
-// A worker; further ones wait in the kernel's backlog.
+// Per worker. Further connections wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 512;
-const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
-// Longer than the minute that proxies and HTTP clients keep an idle connection for reuse.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+// Longer than the minute for which proxies and HTTP clients keep idle connections for reuse.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SHUTDOWN_SECONDS: u64 = 5;
-// A client that takes nothing for so long is gone, or will not read; a stream or a picture would wait for it for ever.
-const TAKES_NOTHING_FOR: Duration = Duration::from_secs(30);
+// A client that has not read for this long is gone or stuck; a stream or a picture would wait for it forever.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves the API on `listener`, without TLS. The server runs while the returned future is polled; its handle stops it:
-/// requests that have begun may end, within 5 s. It does not listen to signals.
+/// Serves the API on `listener`, without TLS. The server runs while the returned future is polled. Its handle
+/// stops it; requests in progress then have 5 s to complete. It does not handle signals.
 pub fn serve(listener: TcpListener, state: ApiState) -> io::Result<Server> {
     serve_all(vec![listener], state, None)
 }
 
-/// [`serve`], on several listeners, with TLS where there is a configuration for it.
+/// Like [`serve`], on several listeners, and with TLS if there is a configuration for it.
 pub fn serve_all(
     listeners: Vec<TcpListener>,
     state: ApiState,
@@ -50,12 +50,12 @@ pub fn serve_all(
     let mut server = HttpServer::new(app)
         .workers(WORKERS)
         .max_connections(MAX_CONNECTIONS)
-        .client_request_timeout(REQUEST_HEAD_WITHIN)
-        .tls_handshake_timeout(HANDSHAKE_WITHIN)
+        .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+        .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
         .keep_alive(KEEP_ALIVE)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .tcp_nodelay(true)
-        .on_connect(bound_writes)
+        .on_connect(limit_write_time)
         .disable_signals();
     for listener in listeners {
         server = match &tls {
@@ -66,12 +66,12 @@ pub fn serve_all(
     Ok(server.run())
 }
 
-/// The kernel ends a connection whose client takes nothing any more.
-fn bound_writes(connection: &dyn Any, _: &mut Extensions) {
+/// Makes the kernel close a connection whose client no longer reads.
+fn limit_write_time(connection: &dyn Any, _: &mut Extensions) {
     let encrypted = connection.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
     if let Some(stream) = connection.downcast_ref::<TcpStream>().or(encrypted)
-        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(TAKES_NOTHING_FOR))
+        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT))
     {
-        tracing::debug!(%error, "a connection's writes are not bounded");
+        tracing::debug!(%error, "cannot set a write timeout for a connection");
     }
 }

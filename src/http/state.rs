@@ -1,4 +1,5 @@
-//! What every request needs: the actors' addresses, who may call, and whether the service is stopping.
+//! What every request needs: the addresses of the actors, the access rules, and whether the service is
+//! stopping.
 
 use std::{
     sync::{
@@ -9,87 +10,107 @@ use std::{
 };
 
 use actix::{Message, Recipient};
-use liveobject_actors::{Handle, domain::calendar::Calendar};
+use liveobject_actors::{
+    Handle,
+    domain::{image::MAX_THUMBNAIL_BYTES, numbers::saturate},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-use super::{HostRules, body::PICTURE_BYTES, headers, limiter::Limiter, problem::Problem};
+use super::{HostRules, headers, limiter::Limiter, problem::Problem};
 use crate::{history::History, token::ApiToken};
 
-/// How long an actor may take. A sender's own patience is seldom longer.
+/// How long a request waits for an actor. Few clients wait longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many wrong tokens an address may show in a minute, unless it is set otherwise.
+/// How long a request waits for an action that itself waits for the broker. A connection test takes at most
+/// 10 s, and a test message as long as the broker may take to acknowledge it.
+pub(super) const BROKER_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Default number of failed logins that are allowed per address and minute.
 pub const FAILED_LOGINS: u32 = 10;
 
-// Batches that are read at once: together they hold at most 32 MiB. More of them wait their turn, unread.
-const BATCHES_AT_ONCE: usize = 4;
-// Pictures that are received at once: together they hold at most 32 MiB.
-const UPLOADS_AT_ONCE: usize = 16;
-// Pictures that are being sent hold at most so much, however slowly they are taken: hundreds of the usual size.
-const DOWNLOAD_BYTES: usize = 64 * 1024 * 1024;
-const TURN_WITHIN: Duration = Duration::from_secs(5);
+// Number of batches in memory at a time, 32 MiB in total. Further batches wait unread.
+const MAX_BATCHES: usize = 4;
+// Number of pictures that are received at a time, 32 MiB in total.
+const MAX_UPLOADS: usize = 16;
+// Total size of the pictures that are being sent, however slowly clients read them. Enough for hundreds of
+// usual size.
+const MAX_DOWNLOAD_BYTES: usize = 64 * 1024 * 1024;
+// How long a request waits for a permit.
+const PERMIT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What every request needs. Cheap to clone; clones share the readiness.
+/// What [`ApiState`] is made from.
+#[derive(Debug)]
+pub struct ApiOptions {
+    /// The actors.
+    pub handle: Handle,
+    /// The admin token.
+    pub token: ApiToken,
+    /// The host names of the service.
+    pub hosts: HostRules,
+    /// The charts of the last hour.
+    pub history: History,
+    /// The URL of the service as clients see it.
+    pub public_url: String,
+    /// Failed logins that are allowed per address and minute.
+    pub failed_logins_per_minute: u32,
+}
+
+/// What every request needs. Cheap to clone; clones share all limits.
 #[derive(Debug, Clone)]
 pub struct ApiState {
     pub(super) handle: Handle,
     pub(super) token: ApiToken,
     pub(super) hosts: HostRules,
     pub(super) history: History,
-    /// Whether browsers may be told that everything under this host's name uses TLS.
+    /// Whether browsers may be instructed to use TLS for everything on this host.
     pub(super) owns_host: bool,
     limiter: Arc<Mutex<Limiter>>,
     stopping: Arc<AtomicBool>,
     batches: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
-    downloads: Arc<Semaphore>,
+    download_bytes: Arc<Semaphore>,
+}
+
+/// Work that needs much memory, so that only a limited amount is in progress at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Work {
+    /// Reading and parsing a batch.
+    ReadBatch,
+    /// Receiving a picture.
+    ReceivePicture,
+    /// Sending a picture. The permit has one unit per byte, enough for the largest picture; the caller can
+    /// split off and return what it does not need.
+    SendPicture,
 }
 
 impl ApiState {
-    /// The API of the service behind `handle`, for holders of `token`, under the names of `hosts`.
-    pub fn new(handle: Handle, token: ApiToken, hosts: HostRules) -> Self {
-        let history = History::new(handle.metrics.clone(), Calendar::system().0, 0);
+    /// Creates the state of an API that is ready for requests.
+    pub fn new(options: ApiOptions) -> Self {
+        let ApiOptions { handle, token, hosts, history, public_url, failed_logins_per_minute } = options;
         Self {
             handle,
-            history,
             token,
             hosts,
-            owns_host: false,
-            limiter: Arc::new(Mutex::new(Limiter::new(FAILED_LOGINS))),
+            history,
+            owns_host: headers::owns_its_host(&public_url),
+            limiter: Arc::new(Mutex::new(Limiter::new(failed_logins_per_minute))),
             stopping: Arc::default(),
-            batches: Arc::new(Semaphore::new(BATCHES_AT_ONCE)),
-            uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
-            downloads: Arc::new(Semaphore::new(DOWNLOAD_BYTES)),
+            batches: Arc::new(Semaphore::new(MAX_BATCHES)),
+            uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
+            download_bytes: Arc::new(Semaphore::new(MAX_DOWNLOAD_BYTES)),
         }
     }
 
-    /// Lets an address show so many wrong tokens a minute.
-    #[must_use]
-    pub fn limiting(self, failed_logins: u32) -> Self {
-        Self { limiter: Arc::new(Mutex::new(Limiter::new(failed_logins))), ..self }
-    }
-
-    /// The service is reached there.
-    #[must_use]
-    pub fn at(self, public_url: &str) -> Self {
-        Self { owns_host: headers::owns_its_host(public_url), ..self }
-    }
-
-    /// Tells of the last hour by this.
-    #[must_use]
-    pub fn with_history(self, history: History) -> Self {
-        Self { history, ..self }
-    }
-
-    /// Who showed wrong tokens. Not to be kept over an `await`.
+    /// Locks the limiter of failed logins. Do not hold the guard across an `await`.
     pub(super) fn limiter(&self) -> MutexGuard<'_, Limiter> {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on the service is not ready: whoever balances the load sends nothing more.
+    /// Marks the service as not ready, so that load balancers send no more requests.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -98,55 +119,48 @@ impl ApiState {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// The permission to read one batch; it ends when it is dropped.
-    pub(super) async fn batch_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        turn(&self.batches, 1, "too many batches at once; send it again in a second").await
-    }
-
-    /// The permission to receive one picture; it ends when it is dropped.
-    pub(super) async fn upload_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        turn(&self.uploads, 1, "too many pictures at once; send it again in a second").await
-    }
-
-    /// The permission to hold one picture of the largest size, a permit a byte; what it has too many can be split off.
-    pub(super) async fn download_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        turn(&self.downloads, PICTURE_BYTES, "too many pictures at once; ask again in a second").await
-    }
-}
-
-async fn turn(
-    of: &Arc<Semaphore>,
-    permits: usize,
-    too_many: &'static str,
-) -> Result<OwnedSemaphorePermit, Problem> {
-    let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-    match timeout(TURN_WITHIN, Arc::clone(of).acquire_many_owned(permits)).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Problem::unavailable(too_many, 1)),
+    /// Waits a few seconds for a permit for this work. Dropping the permit returns it.
+    pub(super) async fn permit(&self, work: Work) -> Result<OwnedSemaphorePermit, Problem> {
+        let (permits, units, busy) = match work {
+            Work::ReadBatch => (&self.batches, 1, "too many batches at the same time; try again in a second"),
+            Work::ReceivePicture => {
+                (&self.uploads, 1, "too many pictures at the same time; try again in a second")
+            }
+            Work::SendPicture => (
+                &self.download_bytes,
+                saturate(MAX_THUMBNAIL_BYTES),
+                "too many pictures at the same time; try again in a second",
+            ),
+        };
+        match timeout(PERMIT_PATIENCE, Arc::clone(permits).acquire_many_owned(units)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Problem::unavailable(busy, 1)),
+        }
     }
 }
 
-/// Sends one message and awaits its answer. A full mailbox is waited for as well.
-pub(super) async fn ask<M>(to: &Recipient<M>, message: M) -> Result<M::Result, Problem>
+/// Sends a message and waits for the reply, also while the mailbox is full.
+pub(super) async fn ask<M>(recipient: &Recipient<M>, message: M) -> Result<M::Result, Problem>
 where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    ask_within(PATIENCE, to, message).await
+    ask_within(PATIENCE, recipient, message).await
 }
 
-/// [`ask`] with a patience of its own. It covers the wait for a full mailbox, which the request's own timeout does not.
+/// Like [`ask`], with another time limit. The limit includes the wait for a full mailbox, which the timeout
+/// of actix's requests does not.
 pub(super) async fn ask_within<M>(
     patience: Duration,
-    to: &Recipient<M>,
+    recipient: &Recipient<M>,
     message: M,
 ) -> Result<M::Result, Problem>
 where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    match timeout(patience, to.send(message)).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(Problem::no_answer(std::any::type_name::<M>(), patience)),
+    match timeout(patience, recipient.send(message)).await {
+        Ok(reply) => Ok(reply?),
+        Err(_) => Err(Problem::no_response(std::any::type_name::<M>(), patience)),
     }
 }

@@ -1,6 +1,6 @@
-//! What happens, as it happens: server-sent events for the page and whoever else watches.
+//! The event stream: server-sent events for the page and other clients.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, str::FromStr, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -8,12 +8,12 @@ use actix_web::{
         Method,
         header::{CACHE_CONTROL, HeaderName},
     },
-    web::{Bytes, Data, Query},
+    web::{Bytes, Data},
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use liveobject_actors::{
     CameraId, Invalid,
-    domain::{event_log::Position, fields::Faults},
+    domain::event_log::Position,
     messages::{
         stream::{OpenStream, StreamEvent, StreamMessage, Subscription},
         thumbnails::HaveThumbnails,
@@ -25,141 +25,138 @@ use tokio::time::timeout;
 
 use super::{
     events::RecordView,
+    headers::X_ACCEL_BUFFERING,
     mqtt::StatusView,
     problem::Problem,
-    schema,
+    query, schema,
     state::{ApiState, ask},
 };
 
-/// A comment after so long a silence keeps proxies from closing the connection, and tells who is gone.
+/// After this time without messages, a comment is sent. It prevents proxies from closing the connection, and
+/// detects clients that are gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const HEARTBEAT_TEXT: &[u8] = b": heartbeat\n\n";
 
-/// How long a client is asked to wait before it comes back.
+/// Asks clients to wait 2 s before they reconnect.
 const FIRST_TEXT: &[u8] = b"retry: 2000\n\n";
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 
-/// nginx would gather the messages.
-pub(super) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-/// What happens, as it happens (server-sent events).
+/// Live events (server-sent events).
 ///
-/// | event | data |
-/// | --- | --- |
-/// | `status` | as `GET /api/v1/integrations/mqtt/status` answers: first of all, and when something of it changes, at most five times a second |
-/// | `event` | an accepted event, as `GET /api/v1/events` lists it, with its delivery as it stands by then |
-/// | `delivery` | an array of `{event_id, seq, camera_id, delivery}`: what became of events, at most 500 at a time and in the order of `seq`. It says how they stand, not what changed: what is told twice is so twice |
-/// | `reset` | `{}`: more happened (250 events or 500 deliveries within a fifth of a second) or was missed (1,000) than is told one by one: ask for what is shown again. Then nothing of events for a second |
+/// Each message has one of these events:
 ///
-/// Every message has an `id`. Who comes back with it, as `Last-Event-ID` or `last_event_id`, is told what it missed: the
-/// events since, and how those stand whose delivery it does not know. To show a list, open the stream first and ask for the
-/// list then; an event may come in both, with the same `event_id`.
+/// - `status`: like `GET /api/v1/integrations/mqtt/status`. Sent first, and then on changes, at most five
+///   times a second.
+/// - `event`: an accepted event, like in `GET /api/v1/events`, with its current delivery.
+/// - `delivery`: an array of `{event_id, seq, camera_id, delivery}`, at most 500 and ordered by `seq`, with
+///   the current delivery of these events. Updates are idempotent: the same state may be sent twice.
+/// - `reset`: `{}`. Too much happened to send it one by one (250 events or 500 deliveries within a fifth of a
+///   second), or the client missed too much (1,000). Load what you show again. No events follow for a second.
 ///
-/// After 15 s of silence comes a comment. 1,500 messages wait for a client that does not read; then its stream ends. At most
-/// 32 streams are open.
+/// Every message has an `id`. A client that reconnects with it, as `Last-Event-ID` or `last_event_id`,
+/// receives what it missed: the events since then, and the deliveries that it does not know. To show a list,
+/// open the stream first and then load the list; an event may be in both, with the same `event_id`.
+///
+/// A comment is sent after 15 s without messages. The stream of a client that does not read ends after 1,500
+/// queued messages. At most 32 streams can be open.
 #[utoipa::path(
     get, path = "/api/v1/stream", tag = "events", params(schema::StreamQuery),
     responses(
-        (status = 200, description = "The stream; it has no end", content((schema::Stream = "text/event-stream"))),
-        (status = 422, description = "Parameters are at fault"),
-        (status = 503, description = "As many streams are open as may be, or the service is stopping"),
+        (
+            status = 200, description = "The stream; it does not end",
+            content((schema::Stream = "text/event-stream")),
+        ),
+        (status = 422, description = "Some parameters are invalid"),
+        (status = 503, description = "Too many streams are open, or the service is stopping"),
     ),
 )]
 pub(super) async fn open(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let header = request.headers().get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?"));
-    let query = query(request.query_string(), header)?;
+    let open = parse_query(request.query_string(), header)?;
     let mut response = HttpResponse::Ok();
     response
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((X_ACCEL_BUFFERING, "no"));
-    // A body without end cannot be left out.
+    // The server cannot omit a body that does not end.
     if *request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    let subscription = ask(&state.handle.open_stream, query).await??;
+    let subscription = ask(&state.handle.open_stream, open).await??;
     Ok(response.streaming(body(subscription, state)))
 }
 
 fn body(subscription: Subscription, state: Data<ApiState>) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let told = stream::unfold((subscription, state), |(mut subscription, state)| async move {
+    let messages = stream::unfold((subscription, state), |(mut subscription, state)| async move {
         let text = match timeout(HEARTBEAT, subscription.next()).await {
-            Ok(message) => told_by(&state, &*message?).await,
+            Ok(message) => encode(&state, &*message?).await,
             Err(_) => Bytes::from_static(HEARTBEAT_TEXT),
         };
         Some((Ok(text), (subscription, state)))
     });
-    stream::once(async { Ok(Bytes::from_static(FIRST_TEXT)) }).chain(told)
+    stream::once(async { Ok(Bytes::from_static(FIRST_TEXT)) }).chain(messages)
 }
 
-/// A message, with what only the API knows of it.
-async fn told_by(state: &ApiState, message: &StreamMessage) -> Bytes {
-    let mut also = Also { delivered_today: state.history.delivered_today(), has_thumbnail: None };
+/// Encodes a message, with the fields that the stream actor does not provide.
+async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
+    let mut extra = Extra { delivered_today: state.history.delivered_today(), has_thumbnail: None };
     if let StreamEvent::Event(record) = &message.event {
-        let asked = ask(&state.handle.have_thumbnails, HaveThumbnails(vec![record.seq])).await;
-        // Left out where the disk does not say.
-        also.has_thumbnail = asked.ok().and_then(Result::ok).and_then(|answers| answers.first().copied());
+        let reply = ask(&state.handle.have_thumbnails, HaveThumbnails(vec![record.seq])).await;
+        // Absent if the disk cannot be read.
+        extra.has_thumbnail = reply.ok().and_then(Result::ok).and_then(|pictures| pictures.first().copied());
     }
-    text_of(message, also)
+    format_message(message, extra)
 }
 
-/// What a message is told with.
+/// The fields that the stream actor does not provide.
 #[derive(Default)]
-struct Also {
+struct Extra {
     delivered_today: u64,
     has_thumbnail: Option<bool>,
 }
 
-/// A message as it goes over the wire. JSON has no line breaks: it is one line of data.
-fn text_of(StreamMessage { position, event: news }: &StreamMessage, also: Also) -> Bytes {
-    let (event, data) = match news {
+/// Formats a message as a server-sent event. The JSON contains no line breaks, so it is one line of data.
+fn format_message(StreamMessage { position, event }: &StreamMessage, extra: Extra) -> Bytes {
+    let (name, data) = match event {
         StreamEvent::Status(status) => {
             let (connection, outbox) = (**status).clone();
-            ("status", json_of(&StatusView::new(connection, outbox, also.delivered_today)))
+            ("status", to_json(&StatusView::new(connection, outbox, extra.delivered_today)))
         }
         StreamEvent::Event(record) => {
-            ("event", json_of(&RecordView::of((**record).clone(), also.has_thumbnail)))
+            ("event", to_json(&RecordView::new((**record).clone(), extra.has_thumbnail)))
         }
-        StreamEvent::Deliveries(changes) => ("delivery", json_of(changes)),
-        StreamEvent::Reset => ("reset", json_of(&json!({}))),
+        StreamEvent::Deliveries(changes) => ("delivery", to_json(changes)),
+        StreamEvent::Reset => ("reset", to_json(&json!({}))),
     };
-    format!("id: {position}\nevent: {event}\ndata: {data}\n\n").into()
+    format!("id: {position}\nevent: {name}\ndata: {data}\n\n").into()
 }
 
-fn json_of(view: &impl Serialize) -> String {
+fn to_json(view: &impl Serialize) -> String {
     serde_json::to_string(view).expect("texts and numbers always serialize")
 }
 
-/// Reads what is asked for; every fault is named. The header is the newer one: a browser keeps the address of its first
-/// request.
-fn query(text: &str, header: Option<&str>) -> Result<OpenStream, Invalid> {
-    let pairs = Query::<Vec<(String, String)>>::from_query(text)
-        .map_err(|_| Invalid::one("", "the query is not of the form name=value&name=value"))?;
+/// Reads the query string and the header. The header takes precedence, because a browser that reconnects
+/// repeats the URL of its first request.
+fn parse_query(text: &str, header: Option<&str>) -> Result<OpenStream, Invalid> {
     let mut open = OpenStream { camera_id: None, resume: None };
-    let mut faults = Faults::default();
-    let mut seen: Vec<String> = Vec::new();
-    for (name, value) in pairs.into_inner() {
-        if seen.contains(&name) {
-            faults.push(&name, "given more than once");
-            continue;
+    let mut faults = query::read(text, |name, value, faults| {
+        match name {
+            "camera_id" => open.camera_id = faults.check(name, CameraId::parse(value)),
+            LAST_EVENT_ID_PARAMETER => open.resume = faults.check(name, parse_position(&value)),
+            _ => return false,
         }
-        match name.as_str() {
-            "camera_id" => open.camera_id = faults.check(&name, CameraId::parse(value)),
-            LAST_EVENT_ID_PARAMETER => open.resume = faults.check(&name, position(&value)),
-            _ => faults.push(&name, "unknown parameter"),
-        }
-        seen.push(name);
-    }
+        true
+    })?;
     if let Some(header) = header {
-        open.resume = faults.check("Last-Event-ID", position(header));
+        open.resume = faults.check("Last-Event-ID", parse_position(header));
     }
     faults.finish().map(|()| open)
 }
 
-fn position(text: &str) -> Result<Position, String> {
-    text.parse().map_err(|error: liveobject_actors::domain::event_log::InvalidPosition| error.to_string())
+fn parse_position(text: &str) -> Result<Position, String> {
+    text.parse().map_err(|error: <Position as FromStr>::Err| error.to_string())
 }
 
 #[cfg(test)]
@@ -168,28 +165,31 @@ mod tests {
 
     use super::*;
 
-    fn at(seq: i64, noted: i64) -> Position {
+    fn position_at(seq: i64, noted: i64) -> Position {
         Position { seq: Seq(seq), noted: Seq(noted) }
     }
 
     #[test]
-    fn a_message_is_its_id_its_kind_and_one_line_of_data() {
-        let text = text_of(&StreamMessage { position: at(7, 3), event: StreamEvent::Reset }, Also::default());
+    fn a_message_has_its_id_its_kind_and_one_line_of_data() {
+        let text = format_message(
+            &StreamMessage { position: position_at(7, 3), event: StreamEvent::Reset },
+            Extra::default(),
+        );
         assert_eq!(&text[..], b"id: 7-3\nevent: reset\ndata: {}\n\n");
     }
 
     #[test]
-    fn the_header_goes_before_the_parameter() {
-        let open = query("camera_id=door&last_event_id=1-1", Some("7-3")).unwrap();
-        assert_eq!((open.camera_id.unwrap().as_str(), open.resume), ("door", Some(at(7, 3))));
-        assert_eq!(query("last_event_id=1-1", None).unwrap().resume, Some(at(1, 1)));
-        assert_eq!(query("", None).unwrap().resume, None);
+    fn the_header_overrides_the_parameter() {
+        let open = parse_query("camera_id=door&last_event_id=1-1", Some("7-3")).unwrap();
+        assert_eq!((open.camera_id.unwrap().as_str(), open.resume), ("door", Some(position_at(7, 3))));
+        assert_eq!(parse_query("last_event_id=1-1", None).unwrap().resume, Some(position_at(1, 1)));
+        assert_eq!(parse_query("", None).unwrap().resume, None);
     }
 
     #[test]
-    fn every_fault_is_named() {
+    fn every_error_is_reported() {
         let Invalid(errors) =
-            query("camera_id=a%2Fb&last_event_id=x&colour=red&colour=blue", Some("y")).unwrap_err();
+            parse_query("camera_id=a%2Fb&last_event_id=x&colour=red&colour=blue", Some("y")).unwrap_err();
         let fields: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
         assert_eq!(fields, ["camera_id", "last_event_id", "colour", "colour", "Last-Event-ID"]);
     }

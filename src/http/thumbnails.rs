@@ -1,4 +1,4 @@
-//! The pictures of events: taking them in, and showing them to holders of the token or of a signed link.
+//! The pictures of events: stores them, and sends them to holders of a token or of a signed link.
 
 use std::convert::Infallible;
 
@@ -24,31 +24,37 @@ use super::{
     headers::CROSS_ORIGIN_RESOURCE_POLICY,
     problem::Problem,
     schema,
-    state::{ApiState, ask},
+    state::{ApiState, Work, ask},
 };
 
-/// A picture is seldom replaced, and nobody else's cache may keep it.
+/// Pictures are rarely replaced. Shared caches must not store them.
 const CACHED: &str = "private, max-age=300";
 
-/// What the server copies at a time: no more of a picture than that waits beside it for a slow reader.
-const CHUNK: usize = 32 * 1024;
+/// How much the server copies at a time, so that a slow reader does not double the memory of a picture.
+const CHUNK_BYTES: usize = 32 * 1024;
 
-/// Keep the picture of an event.
+/// Store the picture of an event.
 ///
-/// 204: it is on disk. It replaces an earlier one, and is removed with its event. Its format is told by its content.
+/// 204 means that the picture is on disk. It replaces an earlier one, and it is removed together with its
+/// event. The format is detected from the content.
 #[utoipa::path(
     put, path = "/api/v1/events/{event_id}/thumbnail", tag = "events",
-    params(("event_id" = String, Path, description = "The id that its receipt has", min_length = 1, max_length = 128)),
+    params(schema::EventPath),
     request_body(
         description = "The picture, at most 2 MiB",
-        content((schema::Picture = "image/jpeg"), (schema::Picture = "image/png"), (schema::Picture = "image/webp")),
+        content(
+            (schema::Picture = "image/jpeg"),
+            (schema::Picture = "image/png"),
+            (schema::Picture = "image/webp"),
+        ),
     ),
     responses(
-        (status = 204, description = "Kept"),
+        (status = 204, description = "Stored"),
         (status = 400, description = "The body could not be read"),
-        (status = 404, description = "No such event (any more)"),
-        (status = 422, description = "Not a JPEG, PNG or WebP picture, or not a whole one"),
-        (status = 503, description = "Busy, or the disk or the database does not take it: send it again after `Retry-After` seconds"),
+        (status = 404, description = "No such event, or it has been removed"),
+        (status = 422, description = "Not a JPEG, PNG or WebP picture, or incomplete"),
+        (status = 503, description = "Busy, or the disk or the database is unavailable. \
+            Try again after `Retry-After` seconds"),
     ),
 )]
 pub(super) async fn store(
@@ -56,66 +62,69 @@ pub(super) async fn store(
     id: Path<String>,
     body: PictureBody,
 ) -> Result<HttpResponse, Problem> {
-    // What cannot be an event's id names no event.
+    // No event has an invalid id.
     let event_id = EventId::parse(id.into_inner()).map_err(|_| ThumbnailError::UnknownEvent)?;
-    let image = body.bytes.clone();
+    let image = body.0.bytes.clone();
     ask(&state.handle.put_thumbnail, PutThumbnail { event_id, image }).await??;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// The picture of an event.
 ///
-/// Shown to holders of the token, and to whoever has the event's `thumbnail_url`, which is good for as long as events are
-/// kept.
+/// Accepts a token, or the signature in the event's `thumbnail_url`, which is valid for as long as events are
+/// retained.
 #[utoipa::path(
     get, path = "/api/v1/events/{event_id}/thumbnail", tag = "events",
-    params(("event_id" = String, Path, description = "The id that its receipt has", min_length = 1, max_length = 128)),
+    params(schema::EventPath),
     responses(
         (
             status = 200, description = "The picture",
-            content((schema::Picture = "image/jpeg"), (schema::Picture = "image/png"), (schema::Picture = "image/webp")),
+            content(
+                (schema::Picture = "image/jpeg"),
+                (schema::Picture = "image/png"),
+                (schema::Picture = "image/webp"),
+            ),
         ),
-        (status = 404, description = "No such event (any more), or it has no picture"),
-        (status = 503, description = "Busy, or the disk or the database is away"),
+        (status = 404, description = "No such event, or it has no picture"),
+        (status = 503, description = "Busy, or the disk or the database is unavailable"),
     ),
 )]
 pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
-    let missing =
-        || Problem::new(StatusCode::NOT_FOUND, "there is no such event (any more), or it has no picture");
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such event, or it has no picture");
     let event_id = EventId::parse(id.into_inner()).map_err(|_| missing())?;
-    let turn = state.download_turn().await?;
+    let permit = state.permit(Work::SendPicture).await?;
     let found = ask(&state.handle.get_thumbnail, GetThumbnail(event_id)).await??;
-    let mut response = answer(found.ok_or_else(missing)?, turn);
-    // Home Assistant's pages show it, from another origin; who may see it the link says.
+    let mut response = respond(found.ok_or_else(missing)?, permit);
+    // Home Assistant shows the picture on pages of another origin. The link decides who may see it.
     response.headers_mut().insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     Ok(response)
 }
 
-/// The picture of the event at this place.
+/// Returns the picture of the event with this `seq`.
 pub(super) async fn picture_at(state: &ApiState, seq: Seq) -> Result<Option<HttpResponse>, Problem> {
-    let turn = state.download_turn().await?;
+    let permit = state.permit(Work::SendPicture).await?;
     let found = ask(&state.handle.get_thumbnail_at, GetThumbnailAt(seq)).await??;
-    Ok(found.map(|picture| answer(picture, turn)))
+    Ok(found.map(|picture| respond(picture, permit)))
 }
 
-fn answer(Picture { format, image }: Picture, turn: OwnedSemaphorePermit) -> HttpResponse {
+fn respond(Picture { format, image }: Picture, permit: OwnedSemaphorePermit) -> HttpResponse {
     HttpResponse::Ok()
         .content_type(format.media_type())
         .insert_header((CACHE_CONTROL, CACHED))
-        .body(sent(image, turn))
+        .body(chunked(image, permit))
 }
 
-/// A body that is sent piece by piece, and gives back the memory that it was granted when it has gone.
-fn sent(
+/// Returns a body that is sent in chunks. It returns its permit when it has been sent or dropped.
+fn chunked(
     image: Bytes,
-    mut turn: OwnedSemaphorePermit,
+    mut permit: OwnedSemaphorePermit,
 ) -> SizedStream<impl Stream<Item = Result<Bytes, Infallible>>> {
     let size = image.len();
-    // What the picture does not need is given back at once.
-    let needed = turn.split(size);
-    let pieces = stream::unfold((image, needed), |(mut rest, needed)| async move {
-        let piece = rest.split_to(rest.len().min(CHUNK));
-        (!piece.is_empty()).then(|| (Ok(piece), (rest, needed)))
+    // Returns what the picture does not need immediately.
+    let needed = permit.split(size);
+    let chunks = stream::unfold((image, needed), |(mut rest, needed)| async move {
+        let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
+        (!chunk.is_empty()).then(|| (Ok(chunk), (rest, needed)))
     });
-    SizedStream::new(size as u64, pieces)
+    SizedStream::new(size as u64, chunks)
 }

@@ -1,4 +1,4 @@
-//! The server's certificate: read from its files, and read again when they change.
+//! The server's TLS certificate: reads it from its files, and again when they change.
 
 use std::{
     fs, io,
@@ -20,41 +20,42 @@ use rustls::{
 };
 use tokio::{task::spawn_blocking, time::sleep};
 
-/// How often the files are looked at. A change is taken when a look finds it unchanged: both files are there then.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Far above any chain.
+/// How often the files are checked. A change is applied once the next check finds no further change, so that
+/// both files have been written.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Far more than any certificate chain needs.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Where the certificate and its key lie.
+/// The files of the certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate and those between it and its authority, PEM.
+    /// The certificate with its intermediate certificates, in PEM.
     pub certificate: PathBuf,
-    /// Its key, PEM, without a passphrase.
+    /// Its private key, in PEM, without a passphrase.
     pub key: PathBuf,
 }
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate's file.
+    /// The certificate file is not usable.
     #[error("{} {what}", path.display())]
     Certificate {
-        /// Where it lies.
+        /// Its path.
         path: PathBuf,
         /// What is wrong with it.
         what: String,
     },
-    /// The key's file.
+    /// The key file is not usable.
     #[error("{} {what}", path.display())]
     Key {
-        /// Where it lies.
+        /// Its path.
         path: PathBuf,
-        /// What is wrong with it. Never holds its text.
+        /// What is wrong with it. Never contains the key.
         what: String,
     },
-    /// TLS cannot be set up at all.
-    #[error("TLS cannot be set up")]
+    /// The TLS library rejects its configuration.
+    #[error("cannot set up TLS")]
     Setup(#[source] rustls::Error),
 }
 
@@ -74,7 +75,8 @@ impl Certificates {
         Ok(Self { files, current, provider })
     }
 
-    /// What the server needs: TLS 1.2 and 1.3, and whatever certificate is in use when a client comes.
+    /// Returns the server configuration: TLS 1.2 and 1.3, with the certificate that is current when a client
+    /// connects.
     pub fn server_config(&self) -> Result<ServerConfig, TlsError> {
         let config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
@@ -84,34 +86,34 @@ impl Certificates {
         Ok(config)
     }
 
-    /// Looks after the files for ever: a new certificate is used from the next connection on; one that cannot be used is
-    /// told once, and the old one stays.
+    /// Watches the files forever. A new certificate is used from the next connection on. One that is not
+    /// usable is logged once, and the old one stays in use.
     pub async fn watch(self) -> std::convert::Infallible {
-        let (mut used, mut seen) = (stamps(&self.files), None);
+        let (mut current, mut candidate) = (stamps(&self.files), None);
         loop {
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
             let files = self.files.clone();
             let now = spawn_blocking(move || stamps(&files)).await.unwrap_or_default();
-            if now == used || seen.replace(now) != Some(now) {
+            if now == current || candidate.replace(now) != Some(now) {
                 continue;
             }
-            used = now;
+            current = now;
             let certificates = self.clone();
-            match spawn_blocking(move || certificates.renew()).await {
+            match spawn_blocking(move || certificates.reload()).await {
                 Ok(Ok(())) => {
-                    tracing::info!(file = %self.files.certificate.display(), "new TLS certificate in use");
+                    tracing::info!(file = %self.files.certificate.display(), "using the new TLS certificate");
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the new TLS certificate cannot be used; the old one stays");
+                    tracing::warn!(%error, "the new TLS certificate is not usable; keeping the old one");
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a panic beside the TLS certificate; the old one stays");
+                    tracing::error!(%error, "panic while reading the TLS certificate; keeping the old one");
                 }
             }
         }
     }
 
-    fn renew(&self) -> Result<(), TlsError> {
+    fn reload(&self) -> Result<(), TlsError> {
         let new = Arc::new(read(&self.files, &self.provider)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -128,23 +130,24 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Tls
     let TlsFiles { certificate: path, key: key_path } = files;
     let certificate = |what: String| TlsError::Certificate { path: path.clone(), what };
     let key = |what: String| TlsError::Key { path: key_path.clone(), what };
-    let chain = text(path).map_err(certificate)?;
+    let chain = read_file(path).map_err(certificate)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
     let chain = chain.map_err(|error| certificate(format!("is not PEM: {error}")))?;
     if chain.is_empty() {
-        return Err(certificate("holds no certificate (-----BEGIN CERTIFICATE-----)".to_owned()));
+        return Err(certificate("contains no certificate (-----BEGIN CERTIFICATE-----)".to_owned()));
     }
-    let private = text(key_path).map_err(key)?;
+    let private = read_file(key_path).map_err(key)?;
     let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| {
         key(match error {
             pem::Error::NoItemsFound => {
-                "holds no private key (-----BEGIN PRIVATE KEY-----), or one with a passphrase".to_owned()
+                "contains no private key (-----BEGIN PRIVATE KEY-----), or one with a passphrase".to_owned()
             }
             _ => "is not PEM".to_owned(),
         })
     })?;
     let private = provider.key_provider.load_private_key(private).map_err(|_| {
-        key("holds a key that cannot be used: RSA from 2048 bits, ECDSA and Ed25519 can".to_owned())
+        key("contains a key that is not supported; use RSA with at least 2048 bits, ECDSA or Ed25519"
+            .to_owned())
     })?;
     let certified = CertifiedKey::new(chain, private);
     match certified.keys_match() {
@@ -152,11 +155,11 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Tls
             Err(key(format!("is not the key of the certificate in {}", path.display())))
         }
         Err(rustls::Error::InconsistentKeys(_)) | Ok(()) => Ok(certified),
-        Err(error) => Err(certificate(format!("holds a certificate that cannot be read: {error}"))),
+        Err(error) => Err(certificate(format!("contains a certificate that cannot be read: {error}"))),
     }
 }
 
-fn text(path: &Path) -> Result<secrecy::zeroize::Zeroizing<Vec<u8>>, String> {
+fn read_file(path: &Path) -> Result<secrecy::zeroize::Zeroizing<Vec<u8>>, String> {
     let read = || {
         let length = fs::metadata(path)?.len();
         if length > MAX_BYTES {
@@ -167,7 +170,7 @@ fn text(path: &Path) -> Result<secrecy::zeroize::Zeroizing<Vec<u8>>, String> {
     read().map(Into::into).map_err(|error| format!("cannot be read: {error}"))
 }
 
-/// What tells that a file is another one: device, inode, size, and when it was written.
+/// Detects whether a file has changed: its device, inode, size and modification time.
 type Stamp = (u64, u64, u64, i64, i64);
 
 fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
@@ -181,100 +184,100 @@ fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
 mod tests {
     use super::*;
 
-    struct Made {
+    struct Pair {
         dir: tempfile::TempDir,
         files: TlsFiles,
     }
 
-    fn made() -> Made {
+    fn pair() -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let files = TlsFiles { certificate: dir.path().join("c.pem"), key: dir.path().join("k.pem") };
-        let made = Made { dir, files };
-        made.write(&certificate("a.lan"));
-        made
+        let pair = Pair { dir, files };
+        pair.write(&certificate("a.lan"));
+        pair
     }
 
-    impl Made {
+    impl Pair {
         fn write(&self, (certificate, key): &(String, String)) {
             fs::write(&self.files.certificate, certificate).unwrap();
             fs::write(&self.files.key, key).unwrap();
         }
 
-        fn fault(&self) -> String {
+        fn error(&self) -> String {
             let error = Certificates::load(self.files.clone()).unwrap_err().to_string();
             error.replace(&format!("{}/", self.dir.path().display()), "")
         }
     }
 
     fn certificate(name: &str) -> (String, String) {
-        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-        (made.cert.pem(), made.signing_key.serialize_pem())
+        let generated = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        (generated.cert.pem(), generated.signing_key.serialize_pem())
     }
 
     #[test]
     fn a_certificate_and_its_key_are_used() {
-        let made = made();
-        Certificates::load(made.files.clone()).unwrap().server_config().unwrap();
+        let pair = pair();
+        Certificates::load(pair.files.clone()).unwrap().server_config().unwrap();
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_by_file_without_the_key() {
-        let made = made();
+    fn an_error_names_the_file_and_does_not_contain_the_key() {
+        let pair = pair();
         let (good, key) = certificate("a.lan");
         let (_, other_key) = certificate("a.lan");
-        for (certificate, key, fault) in [
+        for (certificate, key, expected) in [
             (good.as_str(), other_key.as_str(), "k.pem is not the key of the certificate in c.pem"),
-            ("", &key, "c.pem holds no certificate"),
-            (&key, &key, "c.pem holds no certificate"),
-            (&good, "", "k.pem holds no private key"),
-            (&good, &good, "k.pem holds no private key"),
+            ("", &key, "c.pem contains no certificate"),
+            (&key, &key, "c.pem contains no certificate"),
+            (&good, "", "k.pem contains no private key"),
+            (&good, &good, "k.pem contains no private key"),
             (
                 &good,
                 "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n",
-                "k.pem holds a key that cannot",
+                "k.pem contains a key that is not",
             ),
             (&good, "-----BEGIN PRIVATE KEY-----\nsecret", "k.pem"),
             (
                 "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
                 &key,
-                "c.pem holds a certificate that cannot be read",
+                "c.pem contains a certificate that cannot be read",
             ),
         ] {
-            made.write(&(certificate.to_owned(), key.to_owned()));
-            let told = made.fault();
-            assert!(told.starts_with(fault), "{told}");
-            assert!(!told.contains("secret"), "{told}");
+            pair.write(&(certificate.to_owned(), key.to_owned()));
+            let error = pair.error();
+            assert!(error.starts_with(expected), "{error}");
+            assert!(!error.contains("secret"), "{error}");
         }
-        fs::remove_file(&made.files.key).unwrap();
-        made.write(&(good, String::new()));
-        fs::remove_file(&made.files.key).unwrap();
-        assert!(made.fault().starts_with("k.pem cannot be read: No such file"), "{}", made.fault());
+        fs::remove_file(&pair.files.key).unwrap();
+        pair.write(&(good, String::new()));
+        fs::remove_file(&pair.files.key).unwrap();
+        assert!(pair.error().starts_with("k.pem cannot be read: No such file"), "{}", pair.error());
     }
 
     #[test]
-    fn a_file_that_was_written_or_replaced_is_another_one() {
-        let made = made();
-        let before = stamps(&made.files);
-        assert_eq!(stamps(&made.files), before);
-        let beside = made.dir.path().join("new");
-        fs::copy(&made.files.key, &beside).unwrap();
-        fs::rename(&beside, &made.files.key).unwrap();
-        assert_ne!(stamps(&made.files), before);
-        fs::remove_file(&made.files.key).unwrap();
-        assert_eq!(stamps(&made.files)[1], None);
+    fn a_replaced_or_removed_file_is_detected() {
+        let pair = pair();
+        let before = stamps(&pair.files);
+        assert_eq!(stamps(&pair.files), before);
+        let other = pair.dir.path().join("new");
+        fs::copy(&pair.files.key, &other).unwrap();
+        fs::rename(&other, &pair.files.key).unwrap();
+        assert_ne!(stamps(&pair.files), before);
+        fs::remove_file(&pair.files.key).unwrap();
+        assert_eq!(stamps(&pair.files)[1], None);
     }
 
     #[test]
-    fn a_new_pair_that_cannot_be_used_leaves_the_old_one() {
-        let made = made();
-        let certificates = Certificates::load(made.files.clone()).unwrap();
+    fn an_unusable_new_pair_leaves_the_old_one_in_use() {
+        let pair = pair();
+        let certificates = Certificates::load(pair.files.clone()).unwrap();
         let current = || certificates.current.read().unwrap().cert.clone();
         let before = current();
-        fs::write(&made.files.certificate, certificate("b.lan").0).unwrap();
-        assert!(certificates.renew().is_err());
+        fs::write(&pair.files.certificate, certificate("b.lan").0).unwrap();
+        assert!(certificates.reload().is_err());
         assert_eq!(current(), before);
-        made.write(&certificate("b.lan"));
-        certificates.renew().unwrap();
+        pair.write(&certificate("b.lan"));
+        certificates.reload().unwrap();
         assert_ne!(current(), before);
     }
 }

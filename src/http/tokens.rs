@@ -1,4 +1,4 @@
-//! The tokens of the API: making, listing and revoking them.
+//! The token endpoints.
 
 use actix_web::{
     HttpResponse,
@@ -16,37 +16,43 @@ use liveobject_actors::{
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{
     body::{EVENT_BYTES, Json},
     problem::Problem,
-    schema,
     state::{ApiState, ask},
 };
 
-/// A new token, with the token itself.
-#[derive(Serialize)]
-struct Created<'a> {
+/// A token that was just created.
+#[derive(Serialize, ToSchema)]
+#[schema(as = NewToken)]
+pub(super) struct CreatedToken<'a> {
     #[serde(flatten)]
+    #[schema(inline, value_type = TokenRecord)]
     record: &'a TokenRecord,
+    /// The token itself. It cannot be retrieved again.
     token: &'a str,
 }
 
-#[derive(Serialize)]
-struct All {
+/// All tokens.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tokens)]
+pub(super) struct TokenList {
     tokens: Vec<TokenRecord>,
 }
 
-/// Make a token.
+/// Create a token.
 ///
-/// Its text is in this answer and nowhere else: only a hash of it is kept. It holds at once.
+/// Only this response contains the token itself; the service stores a hash of it. The token is valid
+/// immediately.
 #[utoipa::path(
-    post, path = "/api/v1/tokens", tag = "tokens", request_body = schema::TokenInput,
+    post, path = "/api/v1/tokens", tag = "tokens", request_body = CreateToken,
     responses(
-        (status = 201, description = "Made", body = schema::NewToken,
-            headers(("Location" = String, description = "Where it can be revoked"))),
-        (status = 409, description = "There is one of this name, or there are as many as may be"),
-        (status = 422, description = "Fields are at fault; none was made"),
+        (status = 201, description = "Created", body = CreatedToken,
+            headers(("Location" = String, description = "The URL for revoking the token"))),
+        (status = 409, description = "A token with this name exists, or the token limit is reached"),
+        (status = 422, description = "Some fields are invalid; no token was created"),
     ),
 )]
 pub(super) async fn create(state: Data<ApiState>, body: Json<EVENT_BYTES>) -> Result<HttpResponse, Problem> {
@@ -54,23 +60,25 @@ pub(super) async fn create(state: Data<ApiState>, body: Json<EVENT_BYTES>) -> Re
     let NewToken { record, secret } = ask(&state.handle.create_token, message).await??;
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("/api/v1/tokens/{}", record.name)))
-        .json(Created { record: &record, token: secret.expose_secret() }))
+        .json(CreatedToken { record: &record, token: secret.expose_secret() }))
 }
 
-/// Every token, in the order of their names. The administrator's own, in `api-token`, is not among them.
+/// All tokens, ordered by name, without the admin token in `api-token`.
 #[utoipa::path(
     get, path = "/api/v1/tokens", tag = "tokens",
-    responses((status = 200, description = "The tokens", body = schema::Tokens)),
+    responses((status = 200, description = "The tokens", body = TokenList)),
 )]
 pub(super) async fn list(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let tokens = ask(&state.handle.list_tokens, ListTokens).await??;
-    Ok(HttpResponse::Ok().json(All { tokens }))
+    Ok(HttpResponse::Ok().json(TokenList { tokens }))
 }
 
-/// Revoke a token. It is refused from now on.
+/// Revoke a token.
+///
+/// It is rejected from now on.
 #[utoipa::path(
     delete, path = "/api/v1/tokens/{name}", tag = "tokens",
-    params(("name" = String, Path, description = "What it is called", min_length = 1, max_length = 64,
+    params(("name" = String, Path, description = "The name of the token", min_length = 1, max_length = 64,
         pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")),
     responses(
         (status = 204, description = "Revoked"),
@@ -78,7 +86,7 @@ pub(super) async fn list(state: Data<ApiState>) -> Result<HttpResponse, Problem>
     ),
 )]
 pub(super) async fn revoke(state: Data<ApiState>, name: Path<String>) -> Result<HttpResponse, Problem> {
-    // What cannot be a token's name names none.
+    // No token has an invalid name.
     let missing = |_| Problem::new(StatusCode::NOT_FOUND, "there is no such token");
     let name = TokenName::parse(name.into_inner()).map_err(missing)?;
     ask(&state.handle.revoke_token, RevokeToken(name)).await??;
@@ -110,18 +118,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_of_a_new_token_is_named() {
-        let made = read(json!({"name": "door", "scopes": ["read", "events:write"]})).unwrap();
-        assert_eq!((made.name.as_str(), made.scopes.to_string().as_str()), ("door", "events:write,read"));
-        let faults = |body: Value| -> Vec<String> {
-            read(body).unwrap_err().0.into_iter().map(|fault| fault.field).collect()
+    fn every_error_of_a_new_token_is_reported() {
+        let message = read(json!({"name": "door", "scopes": ["read", "events:write"]})).unwrap();
+        assert_eq!(
+            (message.name.as_str(), message.scopes.to_string().as_str()),
+            ("door", "events:write,read")
+        );
+        let fields = |body: Value| -> Vec<String> {
+            read(body).unwrap_err().0.into_iter().map(|error| error.field).collect()
         };
-        assert_eq!(faults(json!({})), ["name", "scopes"]);
-        assert_eq!(faults(json!({"name": "a b", "scopes": ["fly"], "x": 1})), ["name", "scopes", "x"]);
-        assert_eq!(faults(json!({"name": "a", "scopes": []})), ["scopes"]);
-        assert_eq!(faults(json!({"name": "a", "scopes": "read"})), ["scopes"]);
-        assert_eq!(faults(json!({"name": null, "scopes": ["read"]})), ["name"]);
-        assert_eq!(faults(json!({"name": "a", "scopes": null})), ["scopes"]);
-        assert_eq!(faults(json!([])), [""]);
+        assert_eq!(fields(json!({})), ["name", "scopes"]);
+        assert_eq!(fields(json!({"name": "a b", "scopes": ["fly"], "x": 1})), ["name", "scopes", "x"]);
+        assert_eq!(fields(json!({"name": "a", "scopes": []})), ["scopes"]);
+        assert_eq!(fields(json!({"name": "a", "scopes": "read"})), ["scopes"]);
+        assert_eq!(fields(json!({"name": null, "scopes": ["read"]})), ["name"]);
+        assert_eq!(fields(json!({"name": "a", "scopes": null})), ["scopes"]);
+        assert_eq!(fields(json!([])), [""]);
     }
 }

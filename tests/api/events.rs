@@ -46,7 +46,7 @@ async fn a_hostile_event_gets_a_response_of_limited_size() {
     let answer = app.post(EVENTS, &Value::Object(fields)).await;
     assert_eq!(answer.faults().len(), 101);
     assert!(answer.text.len() < 64 << 10, "{} bytes", answer.text.len());
-    assert!(answer.text.contains("more faults"), "{}", answer.text);
+    assert!(answer.text.contains("more errors"), "{}", answer.text);
     app.stop().await;
 }
 

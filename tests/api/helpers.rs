@@ -10,10 +10,14 @@ use std::{
 use actix::{Actor, Addr};
 use actix_web::dev::ServerHandle;
 use liveobject::{
-    http::{ApiState, HostRules, serve},
+    history::History,
+    http::{ApiOptions, ApiState, HostRules, serve},
     token::ApiToken,
 };
-use liveobject_actors::domain::token::{Scope, Scopes};
+use liveobject_actors::domain::{
+    calendar::Calendar,
+    token::{Scope, Scopes},
+};
 use liveobject_test_support::EventStream;
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
@@ -44,8 +48,15 @@ impl TestApp {
         let script = Arc::new(Mutex::new(Script::default()));
         let actors = Actors::new(&script).start();
         let hosts = HostRules::new("https://cams.example.org", &["nas.lan".to_owned()]);
-        let state =
-            ApiState::new(actors::handle(&actors, &script), token.clone(), hosts).limiting(failed_logins);
+        let handle = actors::handle(&actors, &script);
+        let state = ApiState::new(ApiOptions {
+            history: History::new(handle.metrics.clone(), Calendar::system().0, 0),
+            handle,
+            token: token.clone(),
+            hosts,
+            public_url: String::new(),
+            failed_logins_per_minute: failed_logins,
+        });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = serve(listener, state.clone()).unwrap();

@@ -165,10 +165,7 @@ async fn a_connection_test_streams_its_progress_as_json_lines_on_request() {
 async fn a_test_message_reports_whether_it_was_acknowledged() {
     let app = TestApp::start();
     let sent = app.post(TEST_MESSAGE, &Value::Null).await.expect(200);
-    assert_eq!(
-        sent,
-        json!({"success": true, "message": "the broker acknowledged a message to liveobject/test"})
-    );
+    assert_eq!(sent, json!({"success": true, "message": "Test message delivered to liveobject/test."}));
     let failure = Failure::new(FailureKind::NotAuthorized, "the broker does not permit it");
     for (error, message) in [
         (TestMessageError::NotConnected, "not connected to a broker"),

@@ -7,12 +7,13 @@ use std::{
 
 use actix_web::dev::ServerHandle;
 use liveobject::{
-    http::{ApiState, HostRules, serve},
+    history::History,
+    http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, serve},
     token::ApiToken,
 };
 use liveobject_actors::{
     EventId, Service, ServiceOptions,
-    domain::{clock, event_log::QueryError, links::Links, store_fault::StoreFault},
+    domain::{calendar::Calendar, clock, event_log::QueryError, links::Links, store_fault::StoreFault},
     messages::thumbnails::ThumbnailError,
     thumbnails,
 };
@@ -61,7 +62,15 @@ impl Live {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let options = ServiceOptions { public_url: base.clone(), ..ServiceOptions::in_dir(dir.path()) };
         let service = Service::start(options).await.unwrap();
-        let state = ApiState::new(service.handle(), token.clone(), HostRules::new(&base, &[]));
+        let handle = service.handle();
+        let state = ApiState::new(ApiOptions {
+            history: History::new(handle.metrics.clone(), Calendar::system().0, 0),
+            handle,
+            token: token.clone(),
+            hosts: HostRules::new(&base, &[]),
+            public_url: base.clone(),
+            failed_logins_per_minute: FAILED_LOGINS,
+        });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]

@@ -79,7 +79,7 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not
     assert!(try_get(port, &first, "/health/live", "").await.is_err(), "the old certificate is still served");
 
     fs::write(&pair.key, "-----BEGIN PRIVATE KEY-----\nhalf").unwrap();
-    let warning = "the new TLS certificate cannot be used; the old one stays";
+    let warning = "the new TLS certificate is not usable; keeping the old one";
     wait_until("the broken key is logged", SOON, async || service.log_text().contains(warning)).await;
     assert!(service.log_text().contains(&format!("{} ", pair.key.display())), "{}", service.log_text());
     assert_eq!(try_get(port, &second, "/health/live", "").await.unwrap().certificate, second);

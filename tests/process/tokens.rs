@@ -91,7 +91,7 @@ async fn a_token_created_over_the_api_is_shown_once_valid_at_once_and_in_no_file
     let _ = other.delete("/api/v1/tokens/admin-2").await;
     let _ = other.get(EVENTS).await.expect(401);
     let log = service.log_text();
-    for message in ["created a token", "a call with a wrong token", "revoked a token"] {
+    for message in ["created a token", "failed login: invalid token", "revoked a token"] {
         assert!(log.contains(message), "{message:?} is not in the log");
     }
     assert!(!log.contains(&token), "a token is in the log");
@@ -113,6 +113,6 @@ async fn wrong_tokens_are_rate_limited_and_logged_once_per_burst() {
     assert!(statuses[4..].iter().all(|status| *status == 429), "{statuses:?}");
     let _ = service.get(EVENTS).await.expect(200);
     let log = service.log_text();
-    assert_eq!(log.matches("wrong token").count(), 2, "{log}");
+    assert_eq!(log.matches("failed login").count(), 2, "{log}");
     assert!(log.contains("127.0.0.1") && !log.contains("guess"), "{log}");
 }

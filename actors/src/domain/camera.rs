@@ -21,6 +21,7 @@ pub const COMMON_EVENT_TYPES: [&str; 5] = ["person", "vehicle", "animal", "packa
 
 /// Whether a camera works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CameraStatus {
     /// The camera delivers frames.

@@ -11,10 +11,20 @@ const MAX_SOURCE_TYPE_BYTES: usize = 64;
 /// A requested change to a camera. A field that is `None` remains unchanged; in a new camera, it has its
 /// default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(
+        as = CameraInput,
+        description = "Changes to a camera. Omitted fields keep their value; in a new camera, they have their default."
+    )
+)]
 pub struct CameraUpdate {
     /// The camera's name, checked.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
     pub camera_name: Option<String>,
     /// The kind of source, checked.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64))]
     pub source_type: Option<String>,
     /// Whether the camera has a doorbell.
     pub is_doorbell: Option<bool>,

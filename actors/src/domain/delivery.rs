@@ -45,6 +45,7 @@ pub enum Outcome {
 
 /// Why an event will never be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DeadReason {
     /// The broker does not allow publishing to the topic.
@@ -87,6 +88,7 @@ impl DeadReason {
 
 /// The delivery state of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
     /// Accepted; not yet acknowledged by the broker.
@@ -100,14 +102,17 @@ pub enum DeliveryState {
 
 /// An event's delivery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Delivery {
     /// Its state.
     pub state: DeliveryState,
     /// When the broker acknowledged it, to about 50 ms (the time of the checkpoint).
+    #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<String>, format = DateTime))]
     pub delivered_at: Option<Timestamp>,
     /// Whether it went to the `history` topic or, while it is pending, would go there now.
     pub late: bool,
     /// Why it is dead.
+    #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<DeadReason>))]
     pub reason: Option<String>,
     /// Whether it is dead and was dismissed, so that it is not listed or counted as dead any more.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -116,12 +121,16 @@ pub struct Delivery {
 
 /// A change of an event's delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryChange {
     /// The event.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub event_id: EventId,
     /// Its seq.
+    #[cfg_attr(feature = "openapi", schema(value_type = i64, minimum = 1))]
     pub seq: Seq,
     /// The camera that saw it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub camera_id: CameraId,
     /// Its delivery after the change.
     pub delivery: Delivery,

@@ -36,42 +36,71 @@ const PAYLOAD_BYTES: usize = 640;
 /// # Ok::<(), liveobject_actors::Invalid>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(description = "An event as a source submits it.")
+)]
 pub struct EventInput {
     /// The source's own id of the event, 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is generated if it
     /// is absent. An event that is sent again with the same id is not stored twice.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_.:-]+$")
+    )]
     pub event_id: Option<String>,
     /// 1–128 characters of `A-Z a-z 0-9 _ -`.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$", example = "front_door")
+    )]
     pub camera_id: String,
     /// 1–100 characters, no control characters. If absent, the camera's known name, which is its id at first.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
     pub camera_name: Option<String>,
     /// What was seen, as a sentence: 1–4,096 bytes.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(min_length = 1, max_length = 4096, example = "Person at the door with a package")
+    )]
     pub description: String,
     /// Up to 64 names of 1–64 bytes each.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Label>>, max_items = 64))]
     pub objects_detected: Vec<String>,
     /// 0–100.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u8>, minimum = 0, maximum = 100, default = 0))]
     pub confidence: u8,
     /// The kind of source (`rtsp`, `usb`, `protect` …), up to 64 bytes. If absent, the camera's known source
     /// type, which is `unknown` at first.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64, default = "unknown"))]
     pub source_type: Option<String>,
     /// The camera's own classification, up to 64 bytes.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64))]
     pub smart_detection_type: Option<String>,
     /// When it happened. If absent, the time at which the event is checked.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub timestamp: Option<Timestamp>,
     /// Whether somebody rang the doorbell.
     pub is_doorbell_ring: Option<bool>,
     /// The confidence of the model that wrote the description, 0–100.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 100))]
     pub ai_confidence: Option<u8>,
     /// The model that wrote the description, up to 64 bytes.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64))]
     pub provider_used: Option<String>,
     /// How the pictures were analysed (`single_frame`, `multi_frame` …), up to 64 bytes.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64))]
     pub analysis_mode: Option<String>,
     /// Whether the description is uncertain.
     pub low_confidence: Option<bool>,
     /// An id that groups events in which several cameras saw the same thing, up to 128 bytes.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 128))]
     pub correlation_group_id: Option<String>,
     /// The carrier that delivered a parcel (`fedex`), up to 64 bytes.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64, example = "fedex"))]
     pub delivery_carrier: Option<String>,
     /// The carrier's display name (`FedEx`), up to 64 bytes.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64, example = "FedEx"))]
     pub delivery_carrier_display: Option<String>,
 }
 
@@ -373,35 +402,56 @@ impl DetectionEvent {
     }
 }
 
+/// The label of a detected object, for the OpenAPI document.
+#[cfg(feature = "openapi")]
+#[derive(Debug, utoipa::ToSchema)]
+#[schema(min_length = 1, max_length = 64, example = "person")]
+pub struct Label(pub String);
+
 /// The payload, in the documented order of fields. Fields of the second half that are `None` are left out.
-#[derive(Serialize)]
-struct Payload<'a> {
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Payload<'a> {
     event_id: &'a str,
     camera_id: &'a str,
     camera_name: &'a str,
     description: &'a str,
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Label>))]
     objects_detected: &'a [String],
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 100))]
     confidence: u8,
     source_type: &'a str,
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     smart_detection_type: Option<&'a str>,
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     timestamp: String,
+    #[cfg_attr(feature = "openapi", schema(format = "uri"))]
     thumbnail_url: &'a str,
+    #[cfg_attr(feature = "openapi", schema(value_type = i64, minimum = 1))]
     seq: Seq,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, minimum = 0, maximum = 100))]
     ai_confidence: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     is_doorbell_ring: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     provider_used: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     analysis_mode: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     low_confidence: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     correlation_group_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     delivery_carrier: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     delivery_carrier_display: Option<&'a str>,
 }
 

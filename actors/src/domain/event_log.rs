@@ -30,10 +30,13 @@ pub struct StoredEvent {
 
 /// The confirmation that an event is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Receipt {
     /// The event's id, from the source or generated.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub event_id: EventId,
     /// Its seq.
+    #[cfg_attr(feature = "openapi", schema(value_type = i64, minimum = 1))]
     pub seq: Seq,
     /// Whether the event was already in the log. The receipt then has the seq of the first one.
     pub duplicate: bool,

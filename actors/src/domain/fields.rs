@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 /// A fault of one field of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldError {
     /// The field's name as the sender wrote it, or `""` for the input as a whole.
     pub field: String,

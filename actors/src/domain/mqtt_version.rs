@@ -10,10 +10,13 @@ use crate::domain::settings::{Protocol, QoS};
 
 /// An MQTT version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = BrokerProtocol))]
 pub enum Version {
     /// MQTT 5.
+    #[cfg_attr(feature = "openapi", schema(rename = "5"))]
     V5,
     /// MQTT 3.1.1.
+    #[cfg_attr(feature = "openapi", schema(rename = "3.1.1"))]
     V311,
 }
 

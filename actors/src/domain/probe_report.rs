@@ -4,8 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+#[cfg(feature = "openapi")]
+use crate::domain::mqtt_version::Version;
+
 /// A step of a connection test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Resolve the broker's name.
@@ -55,12 +59,14 @@ pub enum TestProgress {
 
 /// The result of a connection test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TestReport {
     /// Whether no stage failed.
     pub success: bool,
     /// The result in words; for a failure, the cause and how to fix it.
     pub message: String,
     /// The MQTT version in use, `"5"` or `"3.1.1"`, once known.
+    #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<Version>))]
     pub protocol: Option<&'static str>,
     /// The stages that were tried, in order; the first failure is the last one.
     pub stages: Vec<TestStage>,
@@ -68,12 +74,15 @@ pub struct TestReport {
 
 /// One stage of a connection test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TestStage {
     /// Which stage it is.
     pub name: Stage,
     /// Whether it passed; `None` if that could not be determined.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub ok: Option<bool>,
     /// How long it took.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub duration_ms: u64,
     /// What was found, or what went wrong.
     pub detail: String,

@@ -8,6 +8,7 @@ use crate::domain::clock::Timestamp;
 
 /// The machine-readable cause of a failed or ended connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// The broker's name cannot be resolved.
@@ -88,17 +89,20 @@ impl Failure {
 
 /// The latest failure, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LastError {
     /// Its kind.
     pub kind: FailureKind,
     /// What happened, and how to fix it.
     pub message: String,
     /// When it happened.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub at: Timestamp,
 }
 
 /// The state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ConnectionState {
     /// The connection is disabled in the settings.
@@ -113,6 +117,7 @@ pub enum ConnectionState {
 
 /// The machine-readable cause of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WarningKind {
     /// The broker accepted the latest event, but nobody subscribes to its topic.
@@ -157,6 +162,7 @@ impl fmt::Display for WarningKind {
 
 /// Something that works, but not as configured or expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Warning {
     /// Its kind.
     pub kind: WarningKind,

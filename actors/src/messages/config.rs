@@ -23,15 +23,18 @@ pub struct GetSettings;
 /// The settings as clients see them: without the secrets, but with the information whether each one is
 /// stored.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = MqttSettings))]
 pub struct SettingsView {
     /// All settings except the secrets.
     #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(inline))]
     pub settings: MqttSettings,
     /// Whether a password is stored.
     pub has_password: bool,
     /// Whether a client key is stored.
     pub has_client_key: bool,
     /// When the settings were last replaced; `None` for defaults.
+    #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<String>, format = DateTime))]
     pub updated_at: Option<Timestamp>,
 }
 

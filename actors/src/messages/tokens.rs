@@ -5,6 +5,8 @@ use std::fmt;
 use actix::Message;
 use secrecy::SecretString;
 
+#[cfg(feature = "openapi")]
+use crate::domain::token::Scope;
 use crate::domain::{
     store_fault::StoreFault,
     token::{
@@ -27,11 +29,27 @@ pub struct ListTokens;
 
 /// From the HTTP layer: creates a token. Returns once it is stored; it is valid from then on.
 #[derive(Debug, Clone, Message)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(as = TokenInput, description = "A token to create.")
+)]
 #[rtype(result = "Result<NewToken, CreateTokenError>")]
 pub struct CreateToken {
     /// The name of the new token.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            value_type = String,
+            min_length = 1,
+            max_length = 64,
+            pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            example = "classifier-2"
+        )
+    )]
     pub name: TokenName,
     /// What the new token permits.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Scope>, min_items = 1))]
     pub scopes: Scopes,
 }
 

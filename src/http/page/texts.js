@@ -1,7 +1,7 @@
 // @ts-check
 // All texts of the page in one place. Texts that the server sends are shown as they come.
 
-/** @import { CameraStatus, ConnectionState, FieldGroup, SettingName, Stage } from "./types" */
+/** @import { CameraStatus, ConnectionState, DeadReason, FieldGroup, SettingName, Stage } from "./types" */
 
 /** @type {Record<ConnectionState, string>} */
 const connectionStates = {
@@ -11,7 +11,7 @@ const connectionStates = {
   disabled: "Not connected",
 };
 
-/** @type {Record<string, string | undefined>} */
+/** @type {Record<DeadReason, string>} */
 const deadReasons = {
   not_authorized: "The broker’s access rules refuse this topic. Allow it there, then send the event again.",
   topic_name_invalid: "The broker does not accept this topic. Try another topic prefix.",
@@ -150,8 +150,6 @@ export const texts = {
     lastError: "Last error",
     warning: "Warning",
     test: "Send a test message",
-    /** @param {string} message */
-    testDelivered: (message) => `Test message delivered: ${message}.`,
   },
 
   charts: {

@@ -17,13 +17,17 @@ export interface Session {
 
 export type DeliveryState = "pending" | "delivered" | "dead";
 
+export type DeadReason =
+  | "not_authorized" | "topic_name_invalid" | "payload_format_invalid" | "packet_too_large" | "expired"
+  | "refused_repeatedly";
+
 export interface Delivery {
   state: DeliveryState;
   delivered_at: Timestamp | null;
   /** Whether the event went, or would now go, to the `history` topic. */
   late: boolean;
   /** Why the event is dead. */
-  reason: string | null;
+  reason: DeadReason | null;
   /** Present only on dismissed events. */
   dismissed?: true;
 }
@@ -160,8 +164,8 @@ export type SettingsInput = Partial<Record<SettingName, SettingValue>>;
 export type ConnectionState = "disabled" | "connecting" | "connected" | "waiting";
 
 export type FailureKind =
-  | "name_not_found" | "unreachable" | "timeout" | "refused" | "bad_credentials" | "not_authorized" | "protocol"
-  | "tls" | "taken_over" | "stalled" | "closed" | "panicked" | "secret_unreadable";
+  | "name_not_found" | "unreachable" | "timeout" | "refused" | "busy" | "bad_credentials" | "not_authorized"
+  | "protocol" | "tls" | "taken_over" | "stalled" | "closed" | "panicked" | "secret_unreadable";
 
 export interface LastError {
   kind: FailureKind;
@@ -169,9 +173,12 @@ export interface LastError {
   at: Timestamp;
 }
 
+export type WarningKind =
+  | "no_subscribers" | "late_on_arrival" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
+  | "client_id_taken_over" | "tls_insecure" | "certificate_expires";
+
 export interface Warning {
-  /** A short name such as `no_subscribers`. */
-  kind: string;
+  kind: WarningKind;
   message: string;
 }
 

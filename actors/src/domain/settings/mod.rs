@@ -24,6 +24,7 @@ const MAX_CLIENT_ID_BYTES: usize = 128;
 
 /// The MQTT version to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Protocol {
     /// MQTT 5, or 3.1.1 if the broker rejects version 5.
     #[default]
@@ -39,6 +40,7 @@ pub enum Protocol {
 
 /// The transport that carries MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// A TCP connection, plain or with TLS.
@@ -88,6 +90,7 @@ impl Serialize for QoS {
 
 /// How Home Assistant discovery is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DiscoveryFormat {
     /// One message per device (Home Assistant 2024.11 and newer).
@@ -111,15 +114,19 @@ pub enum SettingsChange {
 /// The MQTT settings. The serialized form contains everything except the two secrets, in the documented
 /// order.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a documented setting")]
 pub struct MqttSettings {
     /// Whether to connect to the broker.
     pub enabled: bool,
     /// A host name or an IP address, 1–255 bytes. May be empty unless `enabled` is set.
+    #[cfg_attr(feature = "openapi", schema(max_length = 255, example = "homeassistant.local"))]
     pub broker_host: String,
     /// 1–65535.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 65535))]
     pub broker_port: u16,
     /// The user name for the broker.
+    #[cfg_attr(feature = "openapi", schema(required = true, max_length = 65535))]
     pub username: Option<String>,
     /// The password for the broker.
     #[serde(skip)]
@@ -129,53 +136,80 @@ pub struct MqttSettings {
     /// The transport that carries MQTT.
     pub transport: Transport,
     /// The path of the WebSocket's URL.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(min_length = 1, max_length = 256, pattern = "^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*$")
+    )]
     pub websocket_path: String,
     /// Whether to encrypt the connection.
     pub use_tls: bool,
     /// The certificate authorities (PEM) to trust instead of the system's.
+    #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, max_length = 65536))]
     pub ca_certificate: Option<String>,
     /// Our certificate (PEM), for brokers that require one.
+    #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, max_length = 65536))]
     pub client_certificate: Option<String>,
     /// The private key of our certificate (PEM).
     #[serde(skip)]
     pub client_key: Option<SecretString>,
     /// The name that the broker's certificate must contain, if it is not `broker_host`.
+    #[cfg_attr(feature = "openapi", schema(required = true, max_length = 255))]
     pub tls_server_name: Option<String>,
     /// Whether to skip the verification of the broker's certificate.
     pub tls_insecure: bool,
     /// 1–128 bytes, generated once per installation.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 128))]
     pub client_id: String,
     /// 5–65535.
+    #[cfg_attr(feature = "openapi", schema(minimum = 5, maximum = 65535))]
     pub keep_alive_seconds: u16,
     /// 1–60.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 60))]
     pub connect_timeout_seconds: u16,
     /// The prefix of all topics.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(value_type = String, min_length = 1, max_length = 100, pattern = "^[^+#$/]([^+#]*[^+#/])?$")
+    )]
     pub topic_prefix: TopicPrefix,
     /// The QoS of events.
+    #[cfg_attr(feature = "openapi", schema(value_type = u8, minimum = 0, maximum = 2))]
     pub qos: QoS,
     /// Whether events are retained. State is always retained.
     pub retain_messages: bool,
     /// How long a broker may keep an event for a subscriber: 0 (forever) or 60–604800. Needs MQTT 5.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 604_800))]
     pub message_expiry_seconds: u32,
     /// The age at which an event counts as late: 0 (never) or 5–604800.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 604_800))]
     pub late_after_seconds: u32,
     /// The maximum rate at which events are published. 0 means no limit.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub max_events_per_second: u32,
     /// How long the broker may send no acknowledgement while events are in flight: 5–600.
+    #[cfg_attr(feature = "openapi", schema(minimum = 5, maximum = 600))]
     pub ack_timeout_seconds: u16,
     /// If empty, `{prefix}/status` is used.
+    #[cfg_attr(feature = "openapi", schema(max_length = 256))]
     pub availability_topic: String,
     /// The message on the availability topic while we are connected.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     pub birth_message: String,
     /// The message on the availability topic while we are not connected.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     pub will_message: String,
     /// Whether to publish Home Assistant discovery.
     pub discovery_enabled: bool,
     /// The topic prefix on which Home Assistant listens for discovery.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(value_type = String, min_length = 1, max_length = 100, pattern = "^[^+#$/]([^+#]*[^+#/])?$")
+    )]
     pub discovery_prefix: TopicPrefix,
     /// How discovery is published.
     pub discovery_format: DiscoveryFormat,
     /// How long a camera's activity remains `ON` after an event: 5–86400.
+    #[cfg_attr(feature = "openapi", schema(minimum = 5, maximum = 86400))]
     pub activity_seconds: u32,
 }
 

@@ -6,12 +6,16 @@ use serde::{Serialize, Serializer};
 
 /// One thing that a token may permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Scope {
     /// Submitting what a source produces: events, their pictures and the status of its cameras.
+    #[cfg_attr(feature = "openapi", schema(rename = "events:write"))]
     EventsWrite,
     /// Reading everything except the tokens.
+    #[cfg_attr(feature = "openapi", schema(rename = "read"))]
     Read,
     /// Everything.
+    #[cfg_attr(feature = "openapi", schema(rename = "admin"))]
     Admin,
 }
 

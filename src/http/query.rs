@@ -1,0 +1,40 @@
+//! Reads query strings: every fault is reported by name, and no parameter is silently ignored.
+
+use std::{fmt::Display, str::FromStr};
+
+use actix_web::web::Query;
+use liveobject_actors::{Invalid, domain::fields::Faults};
+
+/// Returns the parameters of a query string, percent-decoded and in order.
+pub(super) fn parameters(text: &str) -> Result<Vec<(String, String)>, Invalid> {
+    Query::from_query(text)
+        .map(Query::into_inner)
+        .map_err(|_| Invalid::one("", "the query must have the form name=value&name=value"))
+}
+
+/// Calls `read` with the name and the value of each parameter; it returns whether it knows the name. A
+/// repeated parameter is a fault. Returns the faults found, so that the caller can add others.
+pub(super) fn read(
+    text: &str,
+    mut read: impl FnMut(&str, String, &mut Faults) -> bool,
+) -> Result<Faults, Invalid> {
+    let mut faults = Faults::default();
+    let mut seen: Vec<String> = Vec::new();
+    for (name, value) in parameters(text)? {
+        if seen.contains(&name) {
+            faults.push(&name, "given more than once");
+            continue;
+        }
+        if !read(&name, value, &mut faults) {
+            faults.push(&name, "unknown parameter");
+        }
+        seen.push(name);
+    }
+    Ok(faults)
+}
+
+/// Parses a whole number within bounds.
+pub(super) fn integer<T: FromStr + PartialOrd + Display>(text: &str, min: T, max: T) -> Result<T, String> {
+    let is_within = |n: &T| (&min..=&max).contains(&n);
+    text.parse().ok().filter(is_within).ok_or_else(|| format!("must be a whole number from {min} to {max}"))
+}
