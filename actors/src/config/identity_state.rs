@@ -1,10 +1,10 @@
-//! What was found where the identity is expected.
+//! The state of the identity: usable, missing or unusable.
 
 use std::path::PathBuf;
 
 use super::identity::Identity;
 
-/// What was found where the identity is expected.
+/// The state of the identity when it was loaded.
 #[derive(Debug, Clone)]
 pub enum IdentityState {
     /// A usable identity in a file.

@@ -10,15 +10,15 @@ use super::{
 /// Where the identity comes from.
 #[derive(Debug, Clone)]
 pub enum IdentitySource {
-    /// A file. It is created if it is missing and no ciphertext needs a previous one, and replaced by `key
-    /// rotate`.
+    /// A file. It is created if it is missing and no ciphertext needs a previous identity. `key rotate`
+    /// replaces it.
     File(PathBuf),
-    /// The environment or systemd, at the start of the process. No file is read or written.
+    /// The environment or systemd, read when the process starts. No file is read or written.
     Given(GivenIdentity),
 }
 
 impl IdentitySource {
-    /// Loads the identity as it is now.
+    /// Loads the current identity.
     pub(super) fn load(&self) -> IdentityState {
         match self {
             Self::File(path) => identity_file::load(path),

@@ -119,7 +119,7 @@ pub enum WarningKind {
     NoSubscribers,
     /// An event was old when it arrived.
     LateOnArrival,
-    /// A camera is beyond the limit and is not registered.
+    /// A camera was not registered, because the maximum number of cameras is reached.
     TooManyCameras,
     /// The broker does not support the configured QoS.
     QosLowered,
@@ -155,7 +155,7 @@ impl fmt::Display for WarningKind {
     }
 }
 
-/// Something that works, but not as configured or expected.
+/// A condition under which the service works, but not as configured or expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// Its kind.
