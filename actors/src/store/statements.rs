@@ -34,8 +34,8 @@ pub fn insert_statement<const COLUMNS: usize>(
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
 
-/// A transaction on the writing connection that needs few round trips. If it is dropped before its end or a
-/// statement has failed, the connection is closed, so that no unfinished transaction remains open on it.
+/// A transaction on the writing connection that needs few round trips. If it is dropped before it ends, or if
+/// a statement fails, the connection is closed, so that no unfinished transaction remains open on it.
 #[derive(Debug)]
 pub struct Transaction {
     connection: PoolConnection<Sqlite>,
