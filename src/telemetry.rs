@@ -1,7 +1,8 @@
 //! Logging: filter, format, and panics as log lines.
 //!
-//! Lines go to standard error. Libraries that use the `log` crate are included. Those that only repeat what
-//! this program logs are reduced to the levels in [`QUIET`], unless the filter names them.
+//! Lines go to standard error. Libraries that use the `log` crate are included. Libraries that log too much,
+//! or only repeat what this program logs, are reduced to the levels in [`QUIET`], unless the filter names
+//! them.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -136,7 +137,7 @@ fn level(part: &str) -> Option<LevelFilter> {
     part.parse().ok()
 }
 
-/// From now on each panic is one log line, and nothing else is printed.
+/// Installs a panic hook that logs each panic as one line and prints nothing else.
 fn log_panics() {
     panic::set_hook(Box::new(log_panic));
 }

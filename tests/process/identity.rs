@@ -92,8 +92,12 @@ async fn the_identity_of_another_installation_is_reported_and_never_overwritten(
     assert_ne!(own, foreign);
 
     service.start().await;
-    let parts =
-        ["password", "identity other than", "put the right file back and restart", "enter the password again"];
+    let parts = [
+        "password",
+        "identity other than",
+        "put the right file back and restart",
+        "enter the password again",
+    ];
     assert_reports(&service, &parts, ciphertext.as_deref()).await;
     assert_eq!(fs::read(file(&service)).expect("the file can be read"), foreign);
 
