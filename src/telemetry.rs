@@ -50,13 +50,13 @@ const QUIET: [(&str, LevelFilter); 8] = [
     ("rumqttc", LevelFilter::ERROR),
     // The demo stops its broker on purpose.
     ("rmqtt", LevelFilter::ERROR),
-    // They log each statement and each migration.
+    // These log each statement and each migration.
     ("sqlx", LevelFilter::WARN),
     ("sea_orm", LevelFilter::WARN),
     ("sea_orm_migration", LevelFilter::WARN),
     // Logs each invalid request as an error, so that any client could fill the log.
     ("actix_http", LevelFilter::OFF),
-    // They log the start and stop of each worker.
+    // These log the start and stop of each worker.
     ("actix_server", LevelFilter::WARN),
     ("mio", LevelFilter::WARN),
 ];

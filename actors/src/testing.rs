@@ -106,7 +106,7 @@ impl Handler<crate::messages::thumbnails::StoreThumbnail> for PictureSink {
     }
 }
 
-/// Makes an actor panic, to test how the crash is handled.
+/// From tests: makes an actor panic, to test how the crash is handled.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Crash;

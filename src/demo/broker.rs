@@ -42,8 +42,8 @@ const STOP_LIMIT: Duration = Duration::from_millis(250);
 /// Maximum. Well above the service's window.
 const MAX_INFLIGHT: NonZeroU16 = NonZeroU16::new(1_000).expect("not zero");
 
-/// Maximum number of messages queued for a slow subscriber; beyond it the oldest are dropped. Enough for
-/// minutes of events while the terminal is paused.
+/// Maximum number of messages queued for a slow subscriber; above this limit, the oldest ones are dropped.
+/// Enough for minutes of events while the terminal is paused.
 const MAX_QUEUED: usize = 10_000;
 
 /// Maximum number of connected clients, and of clients that are logging in. Far more than a demo needs.
@@ -111,7 +111,7 @@ impl Broker {
         self.running.is_some()
     }
 
-    /// Closes all connections and the port. When this returns, connections are refused. Blocks for some
+    /// Closes all connections and the port. When this returns, connections are refused. Blocks for a few
     /// milliseconds, at most for half a second. Does nothing if the broker is already stopped.
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {

@@ -37,7 +37,7 @@ impl IdentityState {
 #[derive(Debug, Clone)]
 pub struct GivenIdentity {
     pub(super) identity: Identity,
-    /// Where it comes from, in words that an administrator understands.
+    /// The source of the identity, in words that an administrator understands.
     pub(super) from: String,
 }
 

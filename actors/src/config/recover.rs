@@ -76,7 +76,7 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
 fn decrypts_all(path: &Path, row: Option<&MqttConfigRow>) -> Result<bool, RotateError> {
     let identity = match identity_file::read(path, Access::Any) {
         Ok(Some(identity)) => identity,
-        // Written only in part, or a foreign file.
+        // The file was only partly written, or is not an identity file.
         Ok(None) | Err(IdentityFileError::Malformed { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };

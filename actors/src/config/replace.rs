@@ -59,7 +59,7 @@ impl From<SaveError> for ReplaceError {
 
 impl From<StoreError> for ReplaceError {
     fn from(error: StoreError) -> Self {
-        // The cause goes to the log, not to the client.
+        // The cause is logged, but not sent to the client.
         tracing::error!(error = &error as &dyn std::error::Error, "the settings could not be stored");
         Self::Storage(error.fault())
     }

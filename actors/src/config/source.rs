@@ -1,4 +1,4 @@
-//! Where the identity comes from.
+//! The source of the identity: a file, the environment or systemd.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::{
     identity_state::{GivenIdentity, IdentityState},
 };
 
-/// Where the identity comes from.
+/// The source of the identity.
 #[derive(Debug, Clone)]
 pub enum IdentitySource {
     /// A file. It is created if it is missing and no ciphertext needs a previous identity. `key rotate`

@@ -190,7 +190,7 @@ impl Camera {
         }
     }
 
-    /// Remembers the names of objects that the camera saw. Names beyond the limit are ignored.
+    /// Remembers the names of objects that the camera saw. Names above the limit are ignored.
     pub fn record_objects(&mut self, objects: &[String]) {
         for object in objects {
             let known =

@@ -30,7 +30,7 @@ pub enum FailureKind {
     Tls,
     /// Another client connected with the same client id.
     TakenOver,
-    /// Connected, but the broker acknowledged nothing for too long.
+    /// The broker stayed connected, but acknowledged nothing for too long.
     Stalled,
     /// The connection was closed or lost.
     Closed,

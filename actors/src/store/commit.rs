@@ -224,8 +224,8 @@ async fn commit_with_queries(
     dead_events::insert(&txn, &batch.deaths).await?;
     retries::delete(&txn, batch.deaths.iter().map(|death| death.seq)).await?;
     retries::mark_delivered(&txn, &batch.resent, now).await?;
-    // Decisions come after the deaths: if the outcome of the previous commit is unknown, its deaths are
-    // written again, and a decision may be about one of them.
+    // Decisions are applied after the deaths are written: if the outcome of the previous commit is unknown,
+    // its deaths are written again, and a decision may be about one of them.
     for (event_id, decision) in &batch.decisions {
         committed.decided.push(decide::decide(&txn, event_id, *decision, now).await?);
     }

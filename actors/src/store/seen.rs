@@ -29,7 +29,7 @@ pub struct Cameras {
     known: BTreeMap<CameraId, CameraDraft>,
     /// The number of cameras that can still be registered.
     room: u64,
-    /// Cameras beyond the limit. Their events are stored and published, but the cameras themselves are not
+    /// Cameras above the limit. Their events are stored and published, but the cameras themselves are not
     /// stored.
     pub unregistered: BTreeSet<CameraId>,
 }

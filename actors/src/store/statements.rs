@@ -35,7 +35,8 @@ pub fn insert_statement<const COLUMNS: usize>(
 }
 
 /// A transaction on the writing connection that needs few round trips. If it is dropped before it ends, or if
-/// a statement fails, the connection is closed, so that no unfinished transaction remains open on it.
+/// a statement fails and leaves it open, the connection is closed, so that no later statement runs in an
+/// unfinished transaction.
 #[derive(Debug)]
 pub struct Transaction {
     connection: PoolConnection<Sqlite>,

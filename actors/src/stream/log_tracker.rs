@@ -32,7 +32,7 @@ pub struct LogTracker {
     reported: Position,
     /// The end of the log, as far as it is known.
     end: Position,
-    /// Events whose state changed without the checkpoint.
+    /// Events whose state changed independently of the checkpoint.
     others: BTreeSet<Seq>,
     /// Whether there were more of them than are remembered.
     too_many_others: bool,

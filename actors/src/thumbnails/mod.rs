@@ -45,9 +45,9 @@ use crate::{
 /// Maximum number of requests in the mailbox. Handlers do not block, so it empties as fast as it fills.
 const MAILBOX: usize = 256;
 
-/// Maximum number of concurrent writes. Their pictures use at most 32 MiB of memory, and there are more of
-/// them than a disk can sync in parallel. Above this limit, HTTP requests are rejected and must be retried,
-/// and the outbox, which has a limit of its own, waits.
+/// Maximum number of concurrent writes. This is more than a disk can sync in parallel, and their pictures use
+/// at most 32 MiB of memory. Above this limit, HTTP requests are rejected and must be retried, and the
+/// outbox, which has its own limit, waits.
 const MAX_WRITES: usize = 16;
 
 type WritePermit = OwnedSemaphorePermit;

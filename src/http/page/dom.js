@@ -164,7 +164,7 @@ export function openDialog(title, content, actions = []) {
 let toastTimer;
 
 /**
- * Shows a message for some seconds. Screen readers announce it.
+ * Shows a message for a few seconds. Screen readers announce it.
  * @param {string} text
  * @param {boolean} [isError]
  */

@@ -1,4 +1,5 @@
-// @ts-check The server's event stream. No other module uses it directly.
+// @ts-check
+// The server's event stream. No other module uses it directly.
 //
 // The stream resumes where it was interrupted. Scripts cannot see heartbeats, so a silent stream is checked with a
 // request.

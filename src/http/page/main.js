@@ -25,7 +25,7 @@ const VIEWS = ["events", "cameras", "settings"];
  */
 let leave = null;
 
-/** Takes the token out of the link, once, and removes it from the address bar and from the browser's history. */
+/** Returns the token in the link, if there is one, and removes it from the address bar and the browser's history. */
 function takeTokenFromLink() {
   const found = /^#token=(.+)$/.exec(location.hash);
   if (!found) return undefined;

@@ -1,4 +1,5 @@
-// @ts-check All texts of the page in one place. Texts from the server are shown unchanged.
+// @ts-check
+// All texts of the page in one place. Texts from the server are shown unchanged.
 
 /** @import { CameraStatus, ConnectionState, FieldGroup, SettingName, Stage } from "./types" */
 

@@ -163,7 +163,7 @@ pub struct MqttSettings {
     pub max_events_per_second: u32,
     /// The maximum time without an acknowledgement while events are in flight: 5–600.
     pub ack_timeout_seconds: u16,
-    /// The topic of the availability. If empty, `{prefix}/status` is used.
+    /// The availability topic. If empty, `{prefix}/status` is used.
     pub availability_topic: String,
     /// The message on the availability topic while we are connected.
     pub birth_message: String,
