@@ -22,8 +22,8 @@ use crate::{
     token::{ApiToken, TokenError},
 };
 
-/// After a crash, how long the HTTP server may take to stop. The process exits within five seconds, whatever
-/// the server still does.
+/// How long the HTTP server may take to stop after a crash. The process exits within five seconds, even if
+/// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why the service could not run.
@@ -52,7 +52,7 @@ pub enum AppError {
     Bind {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -180,8 +180,8 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, AppError> {
     config.http.bind.iter().map(bind).collect()
 }
 
-/// Ends without an orderly shutdown: after a crash no state in memory is trusted, and the next start
-/// recovers.
+/// Ends the process without an orderly shutdown: after a crash, no state in memory is trusted, and the next
+/// start recovers.
 async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
     tracing::error!(actor, "an actor crashed; exiting, so that the service manager restarts the service");
     if tokio::time::timeout(CRASH_STOP_LIMIT, server.stop(false)).await.is_err() {
@@ -198,7 +198,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. From now on these signals no longer end the process.
+    /// Installs the handlers. From then on, these signals no longer end the process.
     pub fn new() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn it_shuts_down_in_order_when_it_is_asked_to() {
+    async fn the_service_shuts_down_in_order_when_it_is_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let app = App::start(&config(dir.path())).await.unwrap();
         let ended = app.run_until(async { Signals::new().unwrap() }).await;

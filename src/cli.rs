@@ -51,7 +51,7 @@ pub enum Command {
     Key(KeyCommand),
 }
 
-/// The commands for tokens. A running service takes them into account: it accepts a new token immediately,
+/// The commands for tokens. They also take effect in a running service: it accepts a new token immediately,
 /// and refuses a revoked one within a second.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum TokenCommand {
@@ -125,7 +125,7 @@ fn demo_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses a whole number with a unit; without a unit it means seconds.
+/// Parses a whole number with a unit. Without a unit, the number means seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let invalid = || "must be a whole number with ms, s, m or h, such as 30s".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

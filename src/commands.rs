@@ -43,7 +43,7 @@ pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Ex
     done.map(|()| Exit::Ok)
 }
 
-/// Prints nothing but the token, for scripts.
+/// Creates a token and prints it. Prints nothing else, so that scripts can use the output.
 async fn create_token(store: &Store, name: TokenName, scopes: Vec<Scope>) -> anyhow::Result<()> {
     let scopes = Scopes::of(scopes).map_err(anyhow::Error::msg)?;
     let created = tokens::create(store, name, scopes).await?;
@@ -68,8 +68,8 @@ async fn revoke_token(store: &Store, name: TokenName) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Locks the data directory, so that no service starts in the meantime; `None` if a running service has the
-/// lock.
+/// Locks the data directory, so that no service starts in the meantime. Returns `None` if a running service
+/// has the lock.
 ///
 /// The callers only read, or change single rows, which does not disturb a running service.
 fn lock_unless_in_use(config: &Config) -> Result<Option<DataDir>, DataDirError> {

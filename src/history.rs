@@ -1,6 +1,6 @@
 //! The data behind the page's charts: figures of the last hour, and the number of events delivered today.
 //!
-//! Samples the metrics every 15 s. The samples are kept in memory only, so a restart begins with none.
+//! Samples the metrics every 15 s. The samples are kept in memory only, so they are lost on a restart.
 
 use std::{
     collections::VecDeque,
@@ -22,7 +22,7 @@ use liveobject_actors::{
 pub const INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often the number of pending events is sampled. A broker can restart within [`INTERVAL`], and the peak
-/// in between must show.
+/// in between must be visible.
 const PEAK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When the first sample is taken. Shorter than [`INTERVAL`], so that the first point soon appears after a
@@ -45,7 +45,7 @@ pub struct Point {
     pub pending: u64,
     /// Median delivery time in seconds, estimated from the histogram; `None` without deliveries.
     pub delivery_p50: Option<f64>,
-    /// 95th percentile of the delivery time, likewise.
+    /// 95th percentile of the delivery time, estimated in the same way.
     pub delivery_p95: Option<f64>,
 }
 
@@ -62,7 +62,7 @@ impl Ring {
         self.0.push_back((at, reading));
     }
 
-    /// Returns one point per sample. The first sample has none, since there is nothing to compare it with.
+    /// Returns one point per sample. The first sample has none, because there is nothing to compare it with.
     fn points(&self) -> Vec<Point> {
         let first = self.0.len().saturating_sub(POINTS).max(1);
         (first..self.0.len())
@@ -96,7 +96,7 @@ impl Today {
         self.earlier + counter.saturating_sub(self.counter)
     }
 
-    /// Starts a new count if `day` is another day.
+    /// Starts a new count if `day` is a different day.
     fn advance_to(&mut self, day: Day, counter: u64) {
         if day != self.day {
             *self = Self { day, earlier: 0, counter };
@@ -179,7 +179,7 @@ impl History {
         }
     }
 
-    /// The lock is only held to copy or count, never across an `await`.
+    /// Locks the state. Callers hold the lock only to copy or count, never across an `await`.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

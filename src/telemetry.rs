@@ -1,7 +1,8 @@
 //! Logging: filter, format, and panics as log lines.
 //!
-//! Lines go to standard error. Libraries that use the `log` crate are included. Those that only repeat what
-//! this program logs are reduced to the levels in [`QUIET`], unless the filter names them.
+//! Lines go to standard error. Libraries that use the `log` crate are included. Libraries that log too much,
+//! or only repeat what this program logs, are reduced to the levels in [`QUIET`], unless the filter names
+//! them.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -49,13 +50,13 @@ const QUIET: [(&str, LevelFilter); 8] = [
     ("rumqttc", LevelFilter::ERROR),
     // The demo stops its broker on purpose.
     ("rmqtt", LevelFilter::ERROR),
-    // They log each statement and each migration.
+    // These log each statement and each migration.
     ("sqlx", LevelFilter::WARN),
     ("sea_orm", LevelFilter::WARN),
     ("sea_orm_migration", LevelFilter::WARN),
     // Logs each invalid request as an error, so that any client could fill the log.
     ("actix_http", LevelFilter::OFF),
-    // They log the start and stop of each worker.
+    // These log the start and stop of each worker.
     ("actix_server", LevelFilter::WARN),
     ("mio", LevelFilter::WARN),
 ];
@@ -136,7 +137,7 @@ fn level(part: &str) -> Option<LevelFilter> {
     part.parse().ok()
 }
 
-/// From now on each panic is one log line, and nothing else is printed.
+/// Installs a panic hook that logs each panic as one line and prints nothing else.
 fn log_panics() {
     panic::set_hook(Box::new(log_panic));
 }

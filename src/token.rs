@@ -22,7 +22,7 @@ const FILE: &str = "api-token";
 const RANDOM_BYTES: usize = 32;
 /// Minimum length of a token that an administrator wrote into the file.
 const MIN_CHARACTERS: usize = 32;
-/// Maximum length; fits into a header with ease.
+/// Maximum length. A token of this length easily fits into an HTTP header.
 const MAX_CHARACTERS: usize = 512;
 
 /// Why there is no usable token.
@@ -37,10 +37,10 @@ pub enum TokenError {
     /// The operating system returned no random numbers.
     #[error("the operating system returned no random numbers for the API token")]
     Random(#[source] SysError),
-    /// Other users can access the file; its permission bits.
+    /// Other users can access the file. Contains its permission bits.
     #[error("the API token file {0} is accessible to other users (mode {1:03o}): run `chmod 600 {0}`")]
     Open(PathBuf, u32),
-    /// The file contains no valid token; what is wrong with it.
+    /// The file contains no valid token. Contains what is wrong with it.
     #[error("the API token file {0} {1}; remove it, and a new token is created at the next start")]
     Malformed(PathBuf, String),
 }
@@ -59,7 +59,7 @@ impl ApiToken {
         }
         match private_file::create_concurrently(&path, random()?.as_bytes()) {
             Ok(()) => {}
-            // Another process was faster: its token counts.
+            // Another process was faster, so its token is used.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(TokenError::Write(path, error)),
         }
@@ -88,7 +88,7 @@ fn load(path: &Path) -> Result<Option<ApiToken>, TokenError> {
     parse(&content).map(Some).map_err(|problem| TokenError::Malformed(path.to_owned(), problem))
 }
 
-/// Reads a token, with white space around it. The error never repeats the text.
+/// Parses a token. White space around it is ignored. The error never repeats the text.
 fn parse(content: &[u8]) -> Result<ApiToken, String> {
     let token = str::from_utf8(content).map_err(|_| "is not UTF-8 text")?.trim();
     if token.is_empty() {

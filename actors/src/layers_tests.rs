@@ -1,5 +1,5 @@
-//! Checks the layers of this crate: `domain`, `messages`, `store`, then the actors. A module imports only the
-//! layers before its own, and an actor never imports another actor.
+//! Checks the layers of this crate, from bottom to top: `domain`, `messages`, `store`, the actors. A module
+//! imports only its own layer and the layers below it, and an actor never imports another actor.
 
 use std::{
     fs,
@@ -55,7 +55,7 @@ fn imports(code: &str) -> Vec<(usize, &str)> {
 }
 
 #[test]
-fn every_module_imports_only_the_layers_before_its_own() {
+fn every_module_imports_only_its_own_layer_and_those_below() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut violations = Vec::new();
     for path in sources(&root) {

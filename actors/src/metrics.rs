@@ -60,7 +60,7 @@ fn durations() -> Histogram {
     Histogram::new(exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS))
 }
 
-/// Declares [`Metrics`]. Each entry of the table is the only place of its metric. The help text is also the
+/// Declares [`Metrics`]. Each metric is defined only by its entry in the table. The help text is also the
 /// documentation of the field.
 macro_rules! metrics {
     ($($visibility:vis $field:ident: $kind:ty = $value:expr, $name:literal, $help:literal;)*) => {

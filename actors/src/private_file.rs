@@ -1,8 +1,8 @@
-//! Private files: keys and tokens that only their owner may read.
+//! Private files: keys and tokens that only their owner may access.
 //!
 //! Files are created with mode 0600 and are complete and synced before they get their name, so that a crash
-//! or a power cut leaves the whole file or none. An existing file is never replaced. Files that other users
-//! can read are refused.
+//! or a power cut leaves the whole file or none. Creating a file never replaces an existing one. Files that
+//! other users can access are refused.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -51,7 +51,7 @@ pub fn read(path: &Path, access: Access, max_bytes: u64) -> Result<Option<Zeroiz
         return Err(ReadError::TooOpen { mode });
     }
     // The buffer never grows: growing would leave copies of the secret in freed memory. With a little spare
-    // capacity, `read_to_end` sees the end of the file without allocating.
+    // capacity, `read_to_end` detects the end of the file without allocating.
     let capacity = usize::try_from(max_bytes).unwrap_or(usize::MAX).saturating_add(64);
     let mut content = Zeroizing::new(Vec::with_capacity(capacity));
     file.take(max_bytes).read_to_end(&mut content)?;
@@ -60,7 +60,7 @@ pub fn read(path: &Path, access: Access, max_bytes: u64) -> Result<Option<Zeroiz
 
 /// Creates a file, and its directory with mode 0700 if that is missing. Fails if the file exists.
 ///
-/// Only one process may do this at a time: the caller holds the lock of the data directory. An unfinished
+/// Only one process may do this at a time: the caller must hold the lock of the data directory. An unfinished
 /// file that a killed process left behind is replaced.
 pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok() {
@@ -72,8 +72,8 @@ pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     rename(&unfinished, path)
 }
 
-/// Like [`create`], but several processes may do it at the same time: the file of one of them gets the name,
-/// the others fail with [`ErrorKind::AlreadyExists`].
+/// Like [`create`], but several processes may do it at the same time: one of them creates the file, and the
+/// others fail with [`ErrorKind::AlreadyExists`].
 pub fn create_concurrently(path: &Path, content: &[u8]) -> io::Result<()> {
     create_directory(path)?;
     let unfinished = with_suffix(path, &format!("{:016x}.{UNFINISHED}", rand::random::<u64>()));
@@ -84,7 +84,7 @@ pub fn create_concurrently(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_directory(path)
 }
 
-/// Gives a file its name unless the name is taken.
+/// Gives the unfinished file its final name, unless that name is taken.
 fn publish(unfinished: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(unfinished, path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
@@ -95,7 +95,7 @@ fn publish(unfinished: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes and syncs a file. Replaces what a killed process may have left under this name.
+/// Writes and syncs a file. Replaces a file that a killed process may have left under this name.
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     remove(path)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -119,7 +119,7 @@ pub fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes the unfinished file of a process that was killed within [`create`].
+/// Removes the unfinished file of a process that was killed during [`create`].
 pub fn remove_unfinished(path: &Path) -> io::Result<bool> {
     remove(&with_suffix(path, UNFINISHED))
 }

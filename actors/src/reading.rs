@@ -1,4 +1,4 @@
-//! Readings of some metrics at one point in time. The charts show the differences between two readings.
+//! Reads some metrics at one point in time. The charts show the differences between two readings.
 
 use std::fmt;
 
@@ -37,7 +37,8 @@ impl Reading {
 }
 
 impl Distribution {
-    /// Reads the histogram of delivery times. A histogram exposes its buckets only to an encoder.
+    /// Reads the histogram of delivery times. Parses the encoded text, because a histogram exposes its
+    /// buckets only to an encoder.
     fn of_deliveries(metrics: &Metrics) -> Result<Self, fmt::Error> {
         let mut registry = Registry::default();
         registry.register("d", "", metrics.event_delivery_seconds.clone());

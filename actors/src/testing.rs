@@ -60,7 +60,7 @@ pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
     }
 }
 
-/// The real actor of the pictures, for tests of the actors that work with it.
+/// The real thumbnail actor, for tests of the actors that use it.
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct PictureKeeper {
@@ -106,7 +106,7 @@ impl Handler<crate::messages::thumbnails::StoreThumbnail> for PictureSink {
     }
 }
 
-/// Makes an actor panic, to test how the crash is handled.
+/// From tests: makes an actor panic, to test how the crash is handled.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Crash;

@@ -36,6 +36,6 @@ impl MigrationTrait for Migration {
 #[derive(DeriveIden)]
 enum DeadEvents {
     Table,
-    /// The camera of the event, as in `events`; NULL if the event was deleted. This row is then deleted soon.
+    /// The camera of the event, as in `events`; NULL if the event was deleted. Such a row is deleted soon.
     CameraId,
 }

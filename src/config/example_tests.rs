@@ -8,7 +8,7 @@ use super::{keys, *};
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-/// Keys without a default that could be written down: the example shows them in a remark.
+/// Keys whose default cannot be written as a value: the example shows them in a remark.
 const WITHOUT_DEFAULT: [&str; 6] =
     ["ca_certificate", "client_certificate", "client_id", "time_zone", "tls_certificate", "tls_key"];
 
@@ -37,7 +37,7 @@ fn the_unchanged_example_gives_the_defaults() {
 fn the_values_in_the_example_are_the_defaults() {
     let mut shown = load(&uncommented());
     let defaults = Config::default();
-    // If these are not set, they follow from other keys.
+    // If these are not set, they are derived from other keys.
     assert_eq!(shown.http.public_url.take(), Some(defaults.service_options().public_url));
     assert_eq!(shown.database.url.take().as_deref(), Some("sqlite://data/liveobject.db"));
     assert_eq!(shown.secrets.identity_file.take(), Some(defaults.data_dir.join("identity.age")));

@@ -1,8 +1,8 @@
-//! Errors in the configuration, with the place of each.
+//! Errors in the configuration, each with its location.
 
 use std::fmt;
 
-/// Where a value was written. Ordered by line in the file, then by variable.
+/// Where a value was set. Ordered by line in the file, then by variable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
     /// A line of a file, or the file as a whole.

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::{tests::Case, *};
 
 #[test]
-fn all_faults_are_reported_at_once_with_their_places() {
+fn all_faults_are_reported_at_once_with_their_locations() {
     let case = Case::file(
         r#"
 data_dir = 7

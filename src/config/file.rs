@@ -19,7 +19,7 @@ use super::{
     source::{Source, to_json},
 };
 
-/// Far above the size of any real file. Keeps `--config /dev/zero` from filling the memory.
+/// Far above the size of any real file. Prevents `--config /dev/zero` from filling the memory.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// The text of the file. Wiped on drop, because it may contain a password.

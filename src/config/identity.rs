@@ -51,7 +51,7 @@ impl Variables {
     pub(super) fn identity(&self, faults: &mut Vec<Fault>) -> Option<GivenIdentity> {
         if let Some(text) = &self.identity {
             let parsed = GivenIdentity::parse(text, VARIABLE);
-            return note(parsed, Origin::Variable(VARIABLE.to_owned()), faults);
+            return valid_or_fault(parsed, Origin::Variable(VARIABLE.to_owned()), faults);
         }
         let path = Path::new(self.credentials.as_ref()?).join(CREDENTIAL);
         let parsed = match read(&path) {
@@ -60,11 +60,11 @@ impl Variables {
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => Err(format!("cannot be read: {error}")),
         };
-        note(parsed, whole(&path), faults)
+        valid_or_fault(parsed, whole(&path), faults)
     }
 }
 
-fn note(
+fn valid_or_fault(
     parsed: Result<GivenIdentity, String>,
     origin: Origin,
     faults: &mut Vec<Fault>,

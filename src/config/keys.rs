@@ -1,6 +1,6 @@
-//! The keys of the configuration: section, name, and how the text of an environment variable is read.
+//! The keys of the configuration: section, name, and how the text of an environment variable is parsed.
 //!
-//! Whether a value is valid is decided in [`read`](super::read).
+//! [`read`](super::read) validates the values.
 
 use std::fmt;
 
@@ -57,7 +57,7 @@ const KEYS: [Key; 17] = [
     LOG_FILTER,
 ];
 
-/// How the text of an environment variable is read.
+/// How the text of an environment variable is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// As a string, unchanged.
@@ -109,7 +109,7 @@ pub(super) fn dotted(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
-/// Returns all keys, those of the MQTT settings included.
+/// Returns all keys, including those of the MQTT settings.
 pub(super) fn all() -> Vec<Key> {
     let defaults = serde_json::to_value(MqttSettings::defaults("")).unwrap_or_default();
     let key = |name| match &defaults[name] {

@@ -14,7 +14,7 @@ use super::{
     values::{Config, SECRET_SETTINGS},
 };
 
-/// The file that is read if none is named and it exists.
+/// The file that is read if no other one is given, and if it exists.
 pub const DEFAULT_FILE: &str = "config.toml";
 
 /// Returns the environment variables that belong to the configuration. Invalid UTF-8 in them is replaced here
@@ -29,9 +29,9 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Config {
-    /// Loads the file and the environment. A file that is named must exist; without one, [`DEFAULT_FILE`] in
-    /// the working directory is read if it exists. Variables whose name does not start with `LIVEOBJECT__`
-    /// are ignored.
+    /// Loads the file and the environment. If `path` is given, the file must exist; otherwise,
+    /// [`DEFAULT_FILE`] in the working directory is read if it exists. Variables other than those of
+    /// [`environment`] are ignored.
     pub fn load(
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -94,7 +94,7 @@ fn world_readable(origin: &Origin, key: &str, path: &Path) -> String {
     format!("{origin}: {key}: every user of this machine can read it; run `chmod 600 {path}`")
 }
 
-/// Returns a warning if days begin in UTC only because the system's time zone is unknown.
+/// Returns a warning if UTC is used only because the system's time zone is unknown.
 fn unknown_time_zone(config: &Config) -> Option<String> {
     let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::system()) else { return None };
     Some(format!("cannot determine the system's time zone ({why}); using UTC. Set [cameras] time_zone"))

@@ -1,12 +1,12 @@
 //! The configuration of the process: valid values, from a TOML file and the environment.
 //!
-//! A missing key takes its default, and an environment variable overrides the file. Unknown keys and invalid
-//! values are refused, all at once, each with its place. The configuration is read once, at the start. What can
-//! change at run time are the *settings*, which belong to `ConfigActor`.
+//! A missing key has its default, and an environment variable overrides the file. Unknown keys and invalid
+//! values are reported all at once, each with its location. The configuration is read once, at startup. The
+//! *settings*, which can change at run time, belong to `ConfigActor`.
 //!
 //! - `values` defines the values and their defaults.
-//! - `keys` names the keys, `source` collects their values from `file` and environment.
-//! - `read` validates them, `load` brings it all together.
+//! - `keys` defines the keys, and `source` collects their values from `file` and the environment.
+//! - `read` validates them, and `load` combines these steps.
 
 mod fault;
 mod file;

@@ -35,7 +35,7 @@ const MAX_HOSTS: usize = 64;
 const MAX_RECIPIENTS: usize = 16;
 const MAX_HOST_BYTES: usize = 255;
 
-/// Returns the configuration in `source`. An invalid value keeps its default and adds a fault.
+/// Returns the configuration in `source`. For an invalid value, uses the default and adds a fault.
 pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     let mut config = Config::default();
     section(&mut source, "", faults, |f| {
@@ -72,7 +72,7 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     config
 }
 
-/// Reads one section, and adds its faults with their places.
+/// Reads one section, and adds its faults with their locations.
 fn section(source: &mut Source, name: &str, faults: &mut Vec<Fault>, read: impl FnOnce(&mut Fields)) {
     let (object, origins) = source.take_section(name);
     let checked = Fields::of(Value::Object(object)).and_then(|mut fields| {
@@ -111,7 +111,8 @@ fn add_faults(
         faults.push(match (origins.get(&field), origins.get("enabled")) {
             // The name of the variable already names the key.
             (Some(origin @ Origin::Variable(_)), _) => Fault::new(origin.clone(), "", message),
-            // A missing key has no place. It is missing because `enabled` requires it.
+            // A missing key has no location. It is only missing because `enabled` requires it, so the fault
+            // is reported there.
             (Some(origin), _) | (None, Some(origin)) => Fault::new(origin.clone(), &key, message),
             (None, None) => Fault::new(Origin::Variable(key), "", message),
         });
@@ -124,7 +125,7 @@ fn set<T>(target: &mut T, value: Option<T>) {
     }
 }
 
-/// The callers choose a `max` that fits into `T`, so the conversion never fails.
+/// Reads an integer. The callers choose a `max` that fits into `T`, so the conversion never fails.
 fn integer<T: TryFrom<u64>>(fields: &mut Fields, key: Key, min: u64, max: u64) -> Option<T> {
     fields.integer(key.name, min, max).and_then(|n| T::try_from(n).ok())
 }

@@ -1,4 +1,4 @@
-//! The values of the file and of the environment in one form, each with the place where it was written.
+//! The values of the file and of the environment in one form, each with its location.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{
     keys::{self, Key, Kind, PREFIX},
 };
 
-/// A value, and where it was written.
+/// A value, and where it was set.
 #[derive(Debug)]
 struct Entry {
     value: Value,
@@ -24,17 +24,17 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Sets a key, and overrides its earlier value.
+    /// Sets a key. Overrides an earlier value.
     pub(super) fn insert(&mut self, key: Key, value: Value, origin: Origin) {
         self.entries.insert((key.section, key.name), Entry { value, origin });
     }
 
-    /// Returns where a key was written.
+    /// Returns where a key was set.
     pub(super) fn origin(&self, section: &'static str, name: &'static str) -> Option<&Origin> {
         self.entries.get(&(section, name)).map(|entry| &entry.origin)
     }
 
-    /// Removes and returns the values of a section as a JSON object, and where each was written.
+    /// Removes and returns the values of a section as a JSON object, and where each was set.
     pub(super) fn take_section(&mut self, section: &str) -> (Map<String, Value>, BTreeMap<String, Origin>) {
         self.entries
             .extract_if(.., |(its_section, _), _| *its_section == section)
@@ -76,7 +76,7 @@ fn from_text(kind: Kind, text: String) -> Value {
     }
 }
 
-/// Converts a TOML value to JSON. Dates are refused: no key takes one.
+/// Converts a TOML value to JSON. Dates are refused, because no key accepts one.
 pub(super) fn to_json(value: &DeValue) -> Result<Value, String> {
     match value {
         DeValue::String(text) => Ok(Value::String(text.to_string())),

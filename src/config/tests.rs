@@ -1,4 +1,4 @@
-//! Tests of the values that a file and an environment result in.
+//! Tests of the values that result from a file and an environment.
 
 use std::{
     fs,
@@ -74,7 +74,7 @@ fn the_defaults_are_those_of_the_library() {
 }
 
 #[test]
-fn only_a_file_that_is_named_must_exist() {
+fn only_a_file_that_is_given_by_its_path_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     let config = Config::from_file(&path, false, std::iter::empty()).unwrap();
@@ -193,7 +193,7 @@ const KEY: &str = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GE
 const PUBLIC: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
 
 #[test]
-fn an_identity_comes_from_the_environment_or_else_from_systemd_or_else_from_a_file() {
+fn an_identity_from_the_environment_overrides_one_from_systemd_and_both_override_the_file() {
     let credentials = tempfile::tempdir().unwrap();
     let directory = credentials.path().display().to_string();
     let source = |case: Case| {
@@ -216,7 +216,7 @@ fn an_identity_comes_from_the_environment_or_else_from_systemd_or_else_from_a_fi
 }
 
 #[test]
-fn an_invalid_identity_is_refused_with_its_place_and_not_repeated() {
+fn the_error_for_an_invalid_identity_names_its_source_and_does_not_repeat_it() {
     let faults = Case::file("").env("LIVEOBJECT_IDENTITY", &KEY[..40]).faults();
     assert_eq!(faults, "LIVEOBJECT_IDENTITY: not a valid age identity: line 1: expected AGE-SECRET-KEY-1…");
     let credentials = tempfile::tempdir().unwrap();
@@ -277,7 +277,7 @@ fn with_a_certificate_the_public_url_is_https() {
 }
 
 #[test]
-fn an_unusable_certificate_is_refused_with_key_and_line() {
+fn the_error_for_an_unusable_certificate_names_the_key_and_the_line() {
     let (_dir, certificate, key) = certificate_and_key();
     let (_other, _, other_key) = certificate_and_key();
     let faults = |one: &str, other: &str| Case::file(&format!("[http]\n{one}\n{other}\n")).faults();

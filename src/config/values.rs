@@ -1,4 +1,4 @@
-//! The values of the configuration, their defaults, and what follows from them.
+//! The values of the configuration, their defaults, and the options derived from them.
 
 use std::{
     fmt, fs,
@@ -54,8 +54,8 @@ pub struct Http {
     pub bind: Vec<SocketAddr>,
     /// The URL of the service as clients see it, without a trailing `/`.
     pub public_url: Option<String>,
-    /// Allowed values of the `Host` header besides addresses and `localhost`: `name` or `name:port`, in lower
-    /// case.
+    /// Allowed values of the `Host` header in addition to addresses and `localhost`: `name` or `name:port`,
+    /// in lower case.
     pub allowed_hosts: Vec<String>,
     /// The certificate for HTTPS; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
@@ -70,7 +70,7 @@ pub struct Database {
     pub url: Option<String>,
 }
 
-/// `[secrets]`: what the secrets in the database are encrypted with.
+/// `[secrets]`: the keys that encrypt the secrets in the database.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
     /// The file of the age identity; `None` means `identity.age` in the data directory.
@@ -117,7 +117,7 @@ impl InitialSettings {
         Self(Value::Object(settings))
     }
 
-    /// Returns the settings as the JSON object that [`MqttSettings::read`] takes, secrets included.
+    /// Returns the settings as the JSON object that [`MqttSettings::read`] accepts, including the secrets.
     pub fn to_json(&self) -> Value {
         self.0.clone()
     }
@@ -189,7 +189,7 @@ impl Config {
         }
     }
 
-    /// Returns the URL of a service that listens on `bound`: `http.public_url` if it is set, else that
+    /// Returns the URL of a service that listens on `bound`: `http.public_url` if it is set, otherwise that
     /// address. An unspecified address (`0.0.0.0`, `::`) is replaced by the host name.
     pub fn public_url(&self, bound: SocketAddr) -> String {
         if let Some(url) = &self.http.public_url {

@@ -1,8 +1,8 @@
 //! Finds changes in a picture: compares it with the empty view and joins the changed cells into blobs.
 //!
 //! Cells of several pixels are compared instead of single pixels, which removes noise. The median of all
-//! differences counts as a change of the light, so a brighter view alone is no change. No state is kept
-//! between pictures.
+//! differences is taken as a change in lighting, so a uniformly brighter view does not count as a change. No
+//! state is kept between pictures.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -15,7 +15,7 @@ use image::GrayImage;
 
 /// Side length of a cell in pixels. Single noisy pixels do not change a cell.
 pub(super) const CELL: u32 = 4;
-/// A pixel has changed if, corrected for the light, it differs by more than this from the background.
+/// A pixel has changed if, corrected for the lighting, it differs from the background by more than this.
 const THRESHOLD: i32 = 24;
 /// A cell has changed if this many of its pixels have changed.
 const CELL_PIXELS: u32 = 6;
@@ -31,7 +31,7 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// Compares a picture with the background (one number per pixel, row by row), corrected for the light.
+    /// Compares a picture with the background (one number per pixel, row by row), corrected for the lighting.
     pub(super) fn changed(background: &[f32], picture: &GrayImage) -> Self {
         let pixels = picture.as_raw().iter().zip(background);
         let difference: Vec<i32> = pixels.map(|(pixel, known)| i32::from(*pixel) - *known as i32).collect();
@@ -105,7 +105,7 @@ impl Grid {
     }
 }
 
-/// A group of changed cells; all numbers are cells.
+/// A group of changed cells. All numbers are in cells.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Blob {
     pub(super) left: u32,
@@ -118,13 +118,13 @@ pub(super) struct Blob {
 }
 
 impl Blob {
-    /// Returns whether both have nearly the same width and height.
+    /// Returns whether both blobs have nearly the same width and height.
     pub(super) fn has_same_size_as(self, other: Self) -> bool {
         self.width.abs_diff(other.width) <= STEADY_CELLS && self.height.abs_diff(other.height) <= STEADY_CELLS
     }
 }
 
-/// Returns the median difference. While most of the view is empty, this is the change of the light.
+/// Returns the median difference. While most of the view is empty, this is the change in lighting.
 fn median(differences: &[i32]) -> i32 {
     let mut counts = [0_usize; 511];
     for difference in differences {
@@ -150,12 +150,12 @@ mod tests {
     }
 
     #[test]
-    fn single_pixels_make_no_blob() {
+    fn single_pixels_are_not_a_blob() {
         assert!(largest(|x, y| x % 4 == 0 && y % 4 == 0).is_none());
     }
 
     #[test]
-    fn two_parts_with_a_small_gap_are_one_blob_and_with_a_large_gap_two() {
+    fn two_parts_are_one_blob_if_the_gap_is_small_and_two_if_it_is_large() {
         let near = largest(|x, y| (20..32).contains(&y) && matches!(x, 8..=19 | 24..=35)).unwrap();
         assert_eq!((near.left, near.top, near.width, near.height, near.cells), (2, 5, 7, 3, 18));
         let far = largest(|x, y| (20..32).contains(&y) && matches!(x, 8..=19 | 32..=47)).unwrap();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_light_alone_is_no_change() {
+    fn a_change_in_lighting_alone_does_not_count_as_a_change() {
         let picture = GrayImage::from_pixel(80, 60, Luma([190]));
         let grid = Grid::changed(&vec![100.0; 80 * 60], &picture);
         assert_eq!((grid.percent(), grid.largest_blob().is_none()), (0, true));

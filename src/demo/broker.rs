@@ -25,8 +25,9 @@ use tokio::sync::oneshot;
 
 use super::retain::Retained;
 
-/// The range in which a free port is searched. It is below the ephemeral ports: otherwise a client that
-/// reconnects to a stopped broker could get the broker's port as its own source port, and occupy it.
+/// The first port of the range that is searched for a free port. The range is below the ephemeral ports:
+/// otherwise a client that reconnects to a stopped broker could get the broker's port as its own source port,
+/// and occupy it.
 const FIRST_PORT: u16 = 18_830;
 const PORTS: u16 = 1_000;
 
@@ -41,8 +42,8 @@ const STOP_LIMIT: Duration = Duration::from_millis(250);
 /// Maximum. Well above the service's window.
 const MAX_INFLIGHT: NonZeroU16 = NonZeroU16::new(1_000).expect("not zero");
 
-/// Maximum number of messages queued for a slow subscriber; beyond it the oldest are dropped. Enough for
-/// minutes of events while the terminal is paused.
+/// Maximum number of messages queued for a slow subscriber; above this limit, the oldest ones are dropped.
+/// Enough for minutes of events while the terminal is paused.
 const MAX_QUEUED: usize = 10_000;
 
 /// Maximum number of connected clients, and of clients that are logging in. Far more than a demo needs.
@@ -110,7 +111,7 @@ impl Broker {
         self.running.is_some()
     }
 
-    /// Closes all connections and the port. When this returns, connections are refused. Blocks for some
+    /// Closes all connections and the port. When this returns, connections are refused. Blocks for a few
     /// milliseconds, at most for half a second. Does nothing if the broker is already stopped.
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {
@@ -146,7 +147,7 @@ impl Running {
             .name("demo-broker".to_owned())
             .spawn(move || {
                 runtime.block_on(serve(port, started, stopped));
-                // The broker cannot be stopped otherwise: its tasks and sockets end with their runtime.
+                // There is no other way to stop the broker: its tasks and sockets end with their runtime.
                 runtime.shutdown_timeout(STOP_LIMIT);
             })
             .map_err(BrokerError::Thread)?;
@@ -168,7 +169,7 @@ impl Running {
 }
 
 /// Returns all ports of the range, starting at a different one for each process and each call. This avoids
-/// the port of another demo whose broker is only stopped for a moment.
+/// the port of another demo whose broker is only stopped temporarily.
 fn ports() -> impl Iterator<Item = u16> {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     let calls = u32::from(CALLS.fetch_add(1, Ordering::Relaxed));
@@ -189,7 +190,7 @@ async fn serve(port: u16, started: mpsc::SyncSender<Result<(), io::Error>>, stop
             return;
         }
     };
-    // The check for a busy system would refuse clients on a loaded machine, and costs time continuously.
+    // The check for a busy system would refuse clients on a loaded machine, and constantly uses CPU time.
     let context = ServerContext::new().busy_check_enable(false).build().await;
     *context.extends.retain_mut().await = Box::new(Retained::new());
     let server = MqttServer::new(context.clone()).listener(listener).build();
@@ -205,7 +206,7 @@ async fn serve(port: u16, started: mpsc::SyncSender<Result<(), io::Error>>, stop
 }
 
 /// Breaks the reference cycles between the context and two of its parts. Otherwise no session and no file
-/// descriptor of the runtime would ever be freed. Nothing of the broker runs afterwards.
+/// descriptor of the runtime would ever be freed. No part of the broker runs afterwards.
 async fn break_cycles(context: &ServerContext) {
     let mut shared = context.extends.shared_mut().await;
     let mut router = context.extends.router_mut().await;
@@ -226,8 +227,8 @@ fn listen(port: u16) -> Result<Listener, io::Error> {
         .max_handshaking_limit(MAX_CLIENTS)
         .max_inflight(MAX_INFLIGHT)
         .max_mqueue_len(MAX_QUEUED)
-        // Messages have no expiry but their own, and nothing is sent twice on one connection: MQTT 5 forbids
-        // that, and it would break the order.
+        // Messages expire only if their publisher set an expiry. Nothing is sent twice on one connection:
+        // MQTT 5 forbids that, and it would break the order.
         .message_expiry_interval(Duration::ZERO)
         .message_retry_interval(Duration::ZERO)
         .bind()
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn many_messages_at_once_arrive_once_and_in_order() {
+    fn many_messages_that_are_sent_at_once_arrive_exactly_once_and_in_order() {
         const MANY: u16 = 500;
         let broker = Broker::start().unwrap();
         let (mut publisher, mut subscriber) = (open(&broker).unwrap(), open(&broker).unwrap());
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn two_brokers_take_two_ports() {
+    fn two_brokers_use_different_ports() {
         let (one, two) = (Broker::start().unwrap(), Broker::start().unwrap());
         assert_ne!(one.port(), two.port());
     }

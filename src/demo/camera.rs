@@ -37,7 +37,7 @@ impl Camera {
         }
     }
 
-    /// Returns the visitors in their order; after the last one, the first one comes again.
+    /// Returns the visitors in the order of their appearance. After the last one, the sequence starts again.
     pub(super) const fn visitors(self) -> &'static [Visitor] {
         use Visitor::{Animal, Package, Person, Vehicle};
         match self {
@@ -47,7 +47,7 @@ impl Camera {
         }
     }
 
-    /// Returns when the first visitor comes. The times differ, so that the cameras take turns.
+    /// Returns when the first visitor appears. The times differ, so that the cameras take turns.
     pub(super) const fn first_visit(self) -> Duration {
         match self {
             Self::FrontDoor => Duration::from_secs(2),

@@ -15,7 +15,7 @@ use super::{
 };
 
 const PICTURE_EVERY: Duration = Duration::from_millis(150);
-/// Out of 100.
+/// On a scale from 1 to 100.
 const JPEG_QUALITY: u8 = 80;
 const SEED: u32 = 1;
 

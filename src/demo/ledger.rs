@@ -13,8 +13,8 @@ struct Entries {
     late: usize,
 }
 
-/// The ledger of all events, by their sequence numbers. Clones share it: the classifiers and the subscriber
-/// have one each.
+/// The ledger of all events, by their sequence numbers. The clones that the classifiers and the subscriber
+/// own share it.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger(Arc<Mutex<Entries>>);
 
@@ -28,8 +28,8 @@ impl Ledger {
         self.entries().accepted.insert(seq);
     }
 
-    /// Records an event that arrived at the subscriber. It counts as accepted too: it may come from elsewhere
-    /// (curl).
+    /// Records an event that arrived at the subscriber. It also counts as accepted, because it may have been
+    /// sent by another client, such as curl.
     pub fn record_arrived(&self, seq: i64, late: bool) {
         let mut entries = self.entries();
         entries.accepted.insert(seq);

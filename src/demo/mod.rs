@@ -1,8 +1,8 @@
 //! `liveobject demo`: the whole service on one terminal, with nothing to install.
 //!
 //! The demo runs the real service with a temporary data directory, an MQTT broker in the same process, three
-//! simulated cameras with a real motion classifier, and a subscriber that prints what it receives, Home
-//! Assistant discovery included. After a while it stops the broker for some seconds, to show that events are
+//! simulated cameras with a real motion classifier, and a subscriber that prints what it receives, including
+//! Home Assistant discovery. After a while, it stops the broker for a few seconds, to show that events are
 //! stored and delivered later.
 
 #![expect(clippy::print_stdout, reason = "the demo's output goes to the terminal")]

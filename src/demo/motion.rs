@@ -4,9 +4,9 @@
 //! reports the largest blob once: when it is completely in view and its size has been steady for a few
 //! pictures. It reports nothing more until the view has been quiet.
 //!
-//! Noise and changes of the light, slow or sudden, are not motion. The detector follows one object at a time,
-//! expects an empty view in the first picture, and makes an object that stays for about a minute part of the
-//! background. It has no clock: all times are counted in pictures, about ten per second.
+//! Noise and changes in lighting, slow or sudden, are not motion. The detector follows one object at a time,
+//! expects an empty view in the first picture, and treats an object that stays for about a minute as part of
+//! the background. It has no clock: all times are counted in pictures, about ten per second.
 
 use image::GrayImage;
 
@@ -22,7 +22,7 @@ const STEADY: u32 = 4;
 const PATIENCE: u32 = 60;
 /// The view is quiet after this many pictures without motion.
 const QUIET: u32 = 5;
-/// How fast the background follows the picture: this part of the difference per picture.
+/// How fast the background follows the picture: the fraction of the difference that is added per picture.
 const FOLLOW: f32 = 1.0 / 16.0;
 /// The same for cells that an object hides.
 const FOLLOW_HIDDEN: f32 = 1.0 / 512.0;
@@ -135,7 +135,8 @@ mod tests {
         })
     }
 
-    /// Shows an empty view, and then a rectangle that moves to the right by `speed` pixels per picture.
+    /// Shows the detector an empty view, and then a rectangle that moves to the right by `speed` pixels per
+    /// picture.
     fn crossing((x, y, width, height): (u32, u32, u32, u32), speed: u32) -> Vec<Detection> {
         let mut detector = Detector::new();
         detector.observe(&picture(140, None));

@@ -24,8 +24,8 @@ impl RetainStorage for Retained {
         true
     }
 
-    /// Stores a message; an empty one clears the topic. Without an expiry the message never expires; neither
-    /// does it with an expiry of zero, which the broker passes for messages without one.
+    /// Stores a message; an empty one clears the topic. A message without an expiry never expires. The broker
+    /// passes an expiry of zero for such a message.
     async fn set(&self, topic: &TopicName, message: Retain, expiry: Option<Duration>) -> rmqtt::Result<()> {
         let expiry = expiry.filter(|expiry| !expiry.is_zero());
         self.0.set_with_timeout(topic, message, expiry).await

@@ -29,7 +29,7 @@ const PERIOD: Duration = Duration::from_secs(12);
 const STAY: Duration = Duration::from_secs(5);
 /// Amplitude of the noise in the brightness of each pixel.
 const NOISE: i32 = 4;
-/// Amplitude of the drift of the light.
+/// Amplitude of the drift of the lighting.
 const DRIFT: f32 = 12.0;
 /// Period of the drift in seconds.
 const DRIFT_PERIOD: f32 = 45.0;
@@ -44,7 +44,7 @@ pub struct Scene {
 
 impl Scene {
     /// Returns the view of `camera`. The seed determines texture, noise and the paths of the visitors, but
-    /// not when they come.
+    /// not when they appear.
     #[must_use]
     pub fn new(camera: Camera, seed: u32) -> Self {
         let seed = hash(seed, camera as u32, 0);
@@ -100,14 +100,14 @@ const fn hash(a: u32, b: u32, c: u32) -> u32 {
 fn background(camera: Camera, seed: u32, x: u32, y: u32) -> u8 {
     let grain = |size: u32, depth: u32| hash(seed, x / size, y / size) % depth;
     let base = match camera {
-        // A brick wall with a door, and the step in front of it.
+        // A brick wall with a door, and a step in front of it.
         Camera::FrontDoor => match (x, y) {
             (200..=260, 40..=139) => 96,
             (_, 140..) => 120,
             _ if y.is_multiple_of(12) || (x + (y / 12 % 2) * 12).is_multiple_of(24) => 112,
             _ => 140,
         },
-        // Sky, a hedge, the paved drive.
+        // The sky, a hedge and the paved driveway.
         Camera::Driveway => match y {
             0..=59 => 165 - y / 3,
             60..=89 => 95 + grain(5, 14),
@@ -185,7 +185,7 @@ impl Pen<'_> {
         });
     }
 
-    /// Returns the coordinate `by` pixels ahead of `x` in walking direction.
+    /// Returns the coordinate `by` pixels ahead of `x` in the direction of movement.
     fn ahead(&self, x: f32, by: f32) -> f32 {
         if self.leftwards { x - by } else { x + by }
     }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn visitors_come_one_at_a_time_and_leave() {
+    fn every_visitor_appears_and_leaves_again() {
         for camera in Camera::ALL {
             let scene = Scene::new(camera, 7);
             let seen: Vec<_> = (0..600).map(|s| scene.visit(Duration::from_secs(s))).collect();

@@ -114,11 +114,12 @@ const PROTOTYPES: [Prototype; 4] = [
     Prototype { label: Label::Package, aspect: 1.1, share: 0.008, moves: false },
 ];
 
-/// How much aspect ratio and share vary within a kind, as logarithms, and what a wrong movement costs.
+/// How much aspect ratio and share vary within a kind, as logarithms, and the penalty for a movement that
+/// does not match.
 const ASPECT_SPREAD: f32 = 0.45;
 const SHARE_SPREAD: f32 = 0.7;
 const MOVEMENT_WEIGHT: f32 = 4.0;
-/// An object that fills less of its rectangle than this is rather a few scattered cells.
+/// An object that fills less of its rectangle than this is probably a few scattered cells.
 const SOLID: f32 = 0.45;
 
 /// Returns the most likely kind and the confidence, 1 to 99.

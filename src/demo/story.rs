@@ -1,4 +1,4 @@
-//! The course of the demo: the broker stops, events are queued, the broker returns, and the events arrive.
+//! The script of the demo: the broker stops, events are queued, the broker returns, and the events arrive.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const HEAD_START: Duration = Duration::from_millis(500);
 /// How long the demo waits for undelivered events at its end.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Runs the demo's course for `duration`, or forever.
+/// Runs the script for `duration`, or forever.
 pub async fn run(duration: Option<Duration>, broker: &mut Broker, handle: &Handle) {
     let start = Instant::now();
     let outage_after = duration.map_or(OUTAGE_AFTER, |duration| duration.mul_f64(0.4));

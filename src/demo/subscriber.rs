@@ -1,4 +1,4 @@
-//! An MQTT subscriber: prints each message of liveobject, Home Assistant discovery included, and records the
+//! An MQTT subscriber: prints each message of liveobject, including Home Assistant discovery, and records the
 //! events.
 
 use std::{io::IsTerminal as _, time::Duration};
@@ -99,7 +99,7 @@ impl StreamHandler<Result<Event, ConnectionError>> for Subscriber {
     }
 }
 
-/// Asks whether the subscription is active.
+/// From `wait_until_subscribed`: returns whether the subscription is active.
 #[derive(actix::Message)]
 #[rtype(result = "bool")]
 struct IsSubscribed;

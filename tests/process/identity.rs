@@ -92,8 +92,12 @@ async fn the_identity_of_another_installation_is_reported_and_never_overwritten(
     assert_ne!(own, foreign);
 
     service.start().await;
-    let parts =
-        ["password", "another identity", "put the right file back and restart", "enter the password again"];
+    let parts = [
+        "password",
+        "identity other than",
+        "put the right file back and restart",
+        "enter the password again",
+    ];
     assert_reports(&service, &parts, ciphertext.as_deref()).await;
     assert_eq!(fs::read(file(&service)).expect("the file can be read"), foreign);
 
@@ -171,7 +175,7 @@ async fn a_systemd_credential_is_used_as_the_key_and_can_be_rotated_to_a_key_fro
     assert!(rotated.stdout.starts_with("Re-encrypted 1 secret with the key in "), "{rotated:?}");
 
     service.start().await;
-    let parts = ["password", "another identity than the one in systemd's credential liveobject-identity"];
+    let parts = ["password", "identity other than the one in systemd's credential liveobject-identity"];
     assert_reports(&service, &parts, stored_password(&service).await.as_deref()).await;
     fs::rename(&new, &credential).expect("the file can be moved");
     service.restart().await;

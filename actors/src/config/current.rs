@@ -92,8 +92,8 @@ impl Current {
         faults
     }
 
-    /// A stored secret must be entered again if the destination changes, so that nobody can have it sent
-    /// elsewhere.
+    /// Returns a fault for each stored secret that must be entered again because the destination changes.
+    /// Otherwise, anyone could have the secret sent elsewhere.
     fn destination_faults(&self, update: &SettingsUpdate) -> Faults {
         let mut faults = Faults::default();
         if self.settings.same_destination(&update.settings) {

@@ -5,9 +5,9 @@ use std::{io, path::PathBuf};
 /// Why an identity file cannot be used, and how to fix that.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityFileError {
-    /// Other users can read it.
+    /// Other users have access to it.
     #[error(
-        "the identity file {} can be read by other users (mode {mode:03o}): run `chmod 600 {}`",
+        "the identity file {} is accessible to other users (mode {mode:03o}): run `chmod 600 {}`",
         path.display(), path.display()
     )]
     TooOpen {

@@ -1,4 +1,4 @@
-//! The identity file. It is created once, never overwritten, and used only if no other user can read it.
+//! The identity file. It is created once, never overwritten, and used only if no other user has access to it.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{
     private_file::{self, ReadError},
 };
 
-/// Much larger than what `age-keygen` writes, to allow for comments.
+/// Much larger than a file written by `age-keygen`, to allow for comments.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// Loads the identity file.
@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path, access: Access) -> Result<Option<Identity>, Iden
     Identity::parse(text).map(Some).map_err(malformed)
 }
 
-/// Writes an identity. Replaces what a killed process may have left under this name.
+/// Writes an identity. Replaces a file that a killed process may have left under this name.
 pub(super) fn write_new(path: &Path, identity: &Identity) -> Result<(), IdentityFileError> {
     private_file::write_new(path, text_of(identity).as_bytes()).map_err(write_error(path))
 }
@@ -67,7 +67,7 @@ pub(super) fn remove(path: &Path) -> Result<bool, IdentityFileError> {
     private_file::remove(path).map_err(write_error(path))
 }
 
-/// Removes what a process left behind that was killed while it created the file.
+/// Removes the unfinished file of a process that was killed while it created the identity file.
 pub(super) fn remove_unfinished(path: &Path) -> Result<bool, IdentityFileError> {
     private_file::remove_unfinished(path).map_err(write_error(path))
 }

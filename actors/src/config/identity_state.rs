@@ -1,10 +1,10 @@
-//! What was found where the identity is expected.
+//! The state of the identity: usable, missing or unusable.
 
 use std::path::PathBuf;
 
 use super::identity::Identity;
 
-/// What was found where the identity is expected.
+/// The state of the identity when it was loaded.
 #[derive(Debug, Clone)]
 pub enum IdentityState {
     /// A usable identity in a file.
@@ -37,7 +37,7 @@ impl IdentityState {
 #[derive(Debug, Clone)]
 pub struct GivenIdentity {
     pub(super) identity: Identity,
-    /// Where it comes from, in words that an administrator understands.
+    /// The source of the identity, in words that an administrator understands.
     pub(super) from: String,
 }
 

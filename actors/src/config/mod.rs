@@ -7,11 +7,11 @@
 //!
 //! It guarantees that the settings in effect are the stored ones; that a replacement is stored as a whole or
 //! not at all, and is reported only after that; that replacements are handled one at a time, in the order in
-//! which they arrive; and that a stored secret is never sent to another destination than it was entered for.
+//! which they arrive; and that a stored secret is sent only to the destination that it was entered for.
 //!
 //! It starts even if a secret cannot be read. It then reports what is wrong and how to fix it, and overwrites
-//! neither the identity file nor a ciphertext until someone enters the secret again. It does not connect:
-//! connection tests are run by the probe.
+//! neither the identity file nor a ciphertext until someone enters the secret again. It does not connect to
+//! the broker: the probe runs the connection tests.
 
 mod current;
 pub mod identity;
@@ -61,11 +61,11 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Maximum number of concurrent connection tests. Each may take ten seconds and one of the broker's
-/// connections.
+/// Maximum number of concurrent connection tests. Each may take ten seconds and uses one connection to the
+/// broker.
 const MAX_TESTS: usize = 2;
 
-/// Tests a connection with these settings. Takes at most ten seconds.
+/// A function that tests a connection with the given settings, in at most ten seconds.
 pub type Probe =
     fn(Arc<MqttSettings>, Option<UnboundedSender<TestProgress>>) -> LocalBoxFuture<'static, TestReport>;
 
@@ -74,10 +74,10 @@ pub struct ConfigOptions {
     /// The database that stores the settings.
     pub store: Store,
     /// The identity that encrypts the secrets. A missing file is created if no ciphertext needs a previous
-    /// one.
+    /// identity.
     pub identity: IdentitySource,
-    /// The additional recipients. If they differ from those of the stored secrets, these are encrypted again
-    /// at the start.
+    /// The additional recipients. If they differ from those of the stored secrets, the secrets are encrypted
+    /// again at startup.
     pub recipients: Vec<PublicKey>,
     /// The initial settings, which are stored and used only if the database contains no settings.
     pub initial: Option<Value>,
@@ -105,8 +105,8 @@ pub struct SettingsListeners {
     pub cameras: Recipient<SettingsChanged>,
     /// Announces the entities with the new topics.
     pub discovery: Recipient<SettingsChanged>,
-    /// Connects with the new settings. It is the last one, so that all others know the settings that a new
-    /// connection belongs to.
+    /// Connects with the new settings. It is the last one, so that all others know the new settings before a
+    /// connection is made with them.
     pub supervisor: Recipient<SettingsChanged>,
 }
 
@@ -153,7 +153,7 @@ impl StoredSettings {
         Ok(run_probe(self.probe, settings, None).await)
     }
 
-    /// Starts the actor. It notifies the listeners at its start and after each replacement.
+    /// Starts the actor. It notifies the listeners when it starts and after each replacement.
     pub fn start(self, listeners: SettingsListeners) -> Addr<ConfigActor> {
         let Self { context, current, probe, crashed } = self;
         let tests_in_progress = Arc::new(Semaphore::new(MAX_TESTS));

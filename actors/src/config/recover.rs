@@ -36,13 +36,12 @@ impl fmt::Display for Recovery {
     }
 }
 
-/// Finds out which identity decrypts the secrets in the database (the current one, `.new` or `.bak`), makes
+/// Determines which identity decrypts the secrets in the database (the current one, `.new` or `.bak`), makes
 /// it the current one, and removes the others. Must be called at every start, before the identity is loaded.
 ///
 /// A key is removed or replaced only after another one has decrypted every secret.
 pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError> {
-    // A process may have been killed while it created the first identity. No secret was encrypted with that
-    // one.
+    // A process may have been killed while it created the first identity. No secret was encrypted with it.
     identity_file::remove_unfinished(path)?;
     let (new, backup) = (with_suffix(path, NEW), with_suffix(path, BACKUP));
     if !exists(&new)? && !exists(&backup)? {
@@ -77,7 +76,7 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
 fn decrypts_all(path: &Path, row: Option<&MqttConfigRow>) -> Result<bool, RotateError> {
     let identity = match identity_file::read(path, Access::Any) {
         Ok(Some(identity)) => identity,
-        // Written only in part, or a foreign file.
+        // The file was only partly written, or is not an identity file.
         Ok(None) | Err(IdentityFileError::Malformed { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };

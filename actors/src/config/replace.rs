@@ -22,7 +22,7 @@ use crate::{
     store::{SecretColumn, Store, StoreError},
 };
 
-/// Where the settings are stored, and what encrypts their secrets.
+/// The database that stores the settings, and the keys that encrypt their secrets.
 #[derive(Debug, Clone)]
 pub(super) struct SecretsContext {
     pub store: Store,
@@ -59,22 +59,22 @@ impl From<SaveError> for ReplaceError {
 
 impl From<StoreError> for ReplaceError {
     fn from(error: StoreError) -> Self {
-        // The cause goes to the log, not to the client.
+        // The cause is logged, but not sent to the client.
         tracing::error!(error = &error as &dyn std::error::Error, "the settings could not be stored");
         Self::Storage(error.fault())
     }
 }
 
-/// Replaces the settings with a JSON object. After an error, everything is unchanged.
+/// Replaces the settings with those of a JSON object. If this fails, the settings in effect are unchanged.
 pub(super) async fn replace(
     context: &SecretsContext,
     mut current: Current,
     value: Value,
 ) -> Result<Replacement, ReplaceError> {
     let update = MqttSettings::read(value, &current.client_id)?;
-    let sets =
+    let sets_secret =
         [&update.password, &update.client_key].iter().any(|update| matches!(update, SecretUpdate::Set(_)));
-    if sets || current.secrets.unreadable().is_some() {
+    if sets_secret || current.secrets.unreadable().is_some() {
         // The identity file may have been fixed, replaced or removed since it was loaded.
         current.secrets = reload_secrets(context).await?;
     }
@@ -121,7 +121,7 @@ async fn reload_secrets(context: &SecretsContext) -> Result<Secrets, StoreError>
 struct SecretEncryptor {
     identity: IdentityState,
     recipients: Arc<[PublicKey]>,
-    /// Whether a missing identity may be created. It may not if a secret that is kept needs the missing one.
+    /// Whether a missing identity may be created. False if a secret that is kept needs the missing one.
     may_create: bool,
 }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::store::{MqttConfigRow, SecretColumn, StoreError};
 
 /// Encrypts the secrets to the configured recipients, in one transaction, if they are encrypted to others. A
-/// former recipient may have decrypted and kept the secrets before: only changing them locks it out.
+/// former recipient may have decrypted and kept the secrets before: only new secrets lock it out.
 ///
 /// Does nothing if the settings are replaced at the same time; the next start tries again.
 pub(super) async fn reseal(

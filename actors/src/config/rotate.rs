@@ -8,9 +8,9 @@
 //! | `Installed` | new | | old | new |
 //! | done | new | | | new |
 //!
-//! Each step is synced to disk before the next one begins. A process that is killed in between leaves one
-//! of these states, and [`recover`] finds out which by trying the keys on the secrets in the database. The
-//! caller of either function holds the lock of the data directory, so that no other process reads or
+//! Each step is synced to disk before the next one begins. A process that is killed in between leaves one of
+//! these states, and [`recover`] determines which one by trying the keys on the secrets in the database. The
+//! caller of either function must hold the lock of the data directory, so that no other process reads or
 //! changes these files.
 
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub enum RotateError {
     #[error("the key cannot be rotated: {0}")]
     Identity(String),
     /// The identity file does not exist.
-    #[error("no key yet at {}; start the service once first", path.display())]
+    #[error("there is no key at {} yet; start the service once first", path.display())]
     NoKey {
         /// The path of the file.
         path: PathBuf,
@@ -147,8 +147,8 @@ pub async fn rotate(
 }
 
 /// Creates a new identity, encrypts every secret with it in one transaction, and removes the old identity.
-/// Finishes or undoes an interrupted rotation first. Returns after the step `last`, like a process that is
-/// killed there.
+/// Finishes or undoes an interrupted rotation first. Stops after the step `last`, like a process that is
+/// killed at this point.
 pub(super) async fn rotate_file(
     store: &Store,
     path: &Path,
@@ -188,7 +188,7 @@ fn require_usable(state: IdentityState) -> Result<Identity, RotateError> {
     }
 }
 
-/// Writes the new ciphertexts in one transaction. Without a row there are none.
+/// Writes the new ciphertexts in one transaction. Does nothing if there is no row.
 async fn save(
     store: &Store,
     row: Option<&MqttConfigRow>,

@@ -96,7 +96,7 @@ fn decrypt(identity: &IdentityState, name: &str, ciphertext: &[u8]) -> StoredSec
     StoredSecret::Unreadable(match identity.decrypt(ciphertext) {
         Ok(secret) => return StoredSecret::Known(secret),
         Err(DecryptError::OtherIdentity) => {
-            format!("{problem}: it was encrypted with another identity than {other}, or {remedy}")
+            format!("{problem}: it was encrypted with an identity other than {other}, or {remedy}")
         }
         Err(DecryptError::Damaged) => format!("{problem}: its ciphertext is damaged; {remedy}"),
     })

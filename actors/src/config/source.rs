@@ -1,4 +1,4 @@
-//! Where the identity comes from.
+//! The source of the identity: a file, the environment or systemd.
 
 use std::path::PathBuf;
 
@@ -7,18 +7,18 @@ use super::{
     identity_state::{GivenIdentity, IdentityState},
 };
 
-/// Where the identity comes from.
+/// The source of the identity.
 #[derive(Debug, Clone)]
 pub enum IdentitySource {
-    /// A file. It is created if it is missing and no ciphertext needs a previous one, and replaced by `key
-    /// rotate`.
+    /// A file. It is created if it is missing and no ciphertext needs a previous identity. `key rotate`
+    /// replaces it.
     File(PathBuf),
-    /// The environment or systemd, at the start of the process. No file is read or written.
+    /// The environment or systemd, read when the process starts. No file is read or written.
     Given(GivenIdentity),
 }
 
 impl IdentitySource {
-    /// Loads the identity as it is now.
+    /// Loads the current identity.
     pub(super) fn load(&self) -> IdentityState {
         match self {
             Self::File(path) => identity_file::load(path),

@@ -10,7 +10,7 @@ use crate::domain::clock::Timestamp;
 /// A day in the local time zone.
 pub type Day = NaiveDate;
 
-/// The calendar of the time zone in which the cameras are.
+/// The calendar of the cameras' time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Calendar {
     zone: Tz,
@@ -68,7 +68,8 @@ impl Calendar {
             }
             MappedLocalTime::None => None,
         };
-        // Time zones have skipped up to a whole day, in recent decades always by a multiple of half an hour.
+        // Time zones have skipped as much as a whole day, in recent decades always a multiple of half an
+        // hour.
         (0..=48)
             .find_map(|half_hours| start(midnight + TimeDelta::minutes(30 * half_hours)))
             .unwrap_or_else(|| DateTime::from_naive_utc_and_offset(midnight, Utc))

@@ -172,7 +172,7 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// Creates a camera of which only the id is known.
+    /// Creates a camera about which only the id is known.
     pub fn new(camera_id: CameraId, now: Timestamp) -> Self {
         Self {
             camera_name: camera_id.as_str().chars().take(100).collect(),
@@ -191,7 +191,7 @@ impl Camera {
         }
     }
 
-    /// Remembers the names of objects that the camera saw. Names beyond the limit are ignored.
+    /// Remembers the names of objects that the camera saw. Names above the limit are ignored.
     pub fn record_objects(&mut self, objects: &[String]) {
         for object in objects {
             let known =
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_sources_are_accepted() {
+    fn common_words_for_a_status_are_accepted() {
         for (word, status) in [
             ("online", CameraStatus::Online),
             ("Connected", CameraStatus::Online),

@@ -1,4 +1,4 @@
-//! Certificates and keys: reads them from PEM and describes them in messages.
+//! Reads certificates and keys from PEM, and describes them in messages.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -37,7 +37,7 @@ impl Certificate {
     /// Reads a certificate. Returns `None` if it cannot be read. This does not decide whether the certificate
     /// is trusted; rustls decides that.
     pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
-        // Ignores what follows the certificate.
+        // Trailing bytes are ignored.
         let mut reader = SliceReader::new(der).ok()?;
         let certificate = x509_cert::Certificate::decode(&mut reader).ok()?;
         let tbs = certificate.tbs_certificate();
@@ -148,7 +148,7 @@ pub fn identity(chain: Vec<CertificateDer<'static>>, key: &PrivateKey) -> Result
     let key = ring::sign::any_supported_type(&key.0).map_err(|error| error.to_string())?;
     let identity = CertifiedKey::new(chain, key);
     match identity.keys_match() {
-        // If the keys cannot be compared, the broker finds a mismatch.
+        // If the keys cannot be compared, the broker will detect a mismatch.
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),
         Err(rustls::Error::InconsistentKeys(_)) => Err("does not match client_certificate".to_owned()),
         Err(_) => Err("cannot be used with client_certificate, which is damaged".to_owned()),

@@ -8,7 +8,7 @@ use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 /// A point in time, in UTC and with microsecond precision.
 pub type Timestamp = DateTime<Utc>;
 
-/// Returns the current time. This is [`now`], except in tests.
+/// A function that returns the current time: [`now`], except in tests.
 pub type Clock = fn() -> Timestamp;
 
 /// Returns the current time, truncated to microseconds.

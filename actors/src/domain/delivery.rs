@@ -106,15 +106,15 @@ pub enum DeliveryState {
 pub struct Delivery {
     /// Its state.
     pub state: DeliveryState,
-    /// When the broker acknowledged it, to about 50 ms (the time of the checkpoint).
+    /// When the broker acknowledged it, accurate to about 50 ms (the time of the checkpoint).
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<String>, format = DateTime))]
     pub delivered_at: Option<Timestamp>,
-    /// Whether it went to the `history` topic or, while it is pending, would go there now.
+    /// Whether it was published to the `history` topic or, while it is pending, would be published there now.
     pub late: bool,
     /// Why it is dead.
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<DeadReason>))]
     pub reason: Option<String>,
-    /// Whether it is dead and was dismissed, so that it is not listed or counted as dead any more.
+    /// Whether it is dead and was dismissed, so that it is no longer listed or counted as dead.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dismissed: bool,
 }
@@ -141,7 +141,7 @@ pub struct DeliveryChange {
 pub enum Decision {
     /// Send it again.
     Retry,
-    /// Do not list it any more; it stays dead.
+    /// Stop listing it. It remains dead.
     Dismiss,
 }
 
@@ -159,13 +159,13 @@ pub struct Decided {
 /// Why a decision was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecideError {
-    /// The event does not exist, or not any more.
+    /// The event does not exist, or no longer exists.
     #[error("there is no such event, or it has been removed")]
     Unknown,
     /// The event is pending or delivered.
     #[error("the event is not dead: it is waiting to be sent, or is delivered")]
     NotDead,
-    /// The maximum number of retries is waiting, or of decisions is being written.
+    /// Too many retries are waiting, or too many decisions are being written.
     #[error("too many dead events are waiting to be sent again; try again when some of them have been sent")]
     TooMany,
     /// The database failed; the decision may or may not be stored.
@@ -176,13 +176,13 @@ pub enum DecideError {
     Stopping,
 }
 
-/// A range of settled events, from the end of the previous range up to `up_to`. Either all of them were late
-/// or none.
+/// A range of settled events, from the end of the previous range up to `up_to`. Either all of them or none of
+/// them were late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettledRange {
     /// The last event of the range.
     pub up_to: Seq,
-    /// Whether they went to the `history` topic.
+    /// Whether they were published to the `history` topic.
     pub late: bool,
 }
 
@@ -191,6 +191,6 @@ pub struct SettledRange {
 pub struct Resent {
     /// The event.
     pub seq: Seq,
-    /// Whether it went to the `history` topic.
+    /// Whether it was published to the `history` topic.
     pub late: bool,
 }

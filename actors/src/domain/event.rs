@@ -369,8 +369,8 @@ impl DetectionEvent {
         self.source_type.as_ref().unwrap_or(&camera.source_type)
     }
 
-    /// Returns the JSON object that subscribers receive. Camera fields that the event does not contain come
-    /// from `camera`.
+    /// Returns the JSON object that subscribers receive. Camera fields that the event does not contain are
+    /// taken from `camera`.
     ///
     /// `thumbnail_url` is the link to the event's picture, whether or not there is one.
     pub fn payload(&self, camera: &Camera, seq: Seq, thumbnail_url: &str) -> Vec<u8> {
@@ -395,7 +395,7 @@ impl DetectionEvent {
             delivery_carrier: self.delivery_carrier.as_deref(),
             delivery_carrier_display: self.delivery_carrier_display.as_deref(),
         };
-        // Growing the buffer step by step would copy it several times.
+        // Without this capacity, the buffer would grow in steps and be copied several times.
         let mut json = Vec::with_capacity(PAYLOAD_BYTES + self.description.len());
         serde_json::to_writer(&mut json, &payload).expect("strings and numbers always serialize");
         json

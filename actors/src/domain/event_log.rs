@@ -104,7 +104,7 @@ impl FromStr for Position {
     }
 }
 
-/// Selects events of the log, newest first.
+/// A query for events of the log, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
     /// Only events of this camera.
@@ -117,7 +117,7 @@ pub struct EventQuery {
     pub limit: u64,
 }
 
-/// Selects new contents of the log. Each range excludes its first `seq` and includes its last.
+/// A query for new contents of the log. Each range excludes its first `seq` and includes its last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogQuery {
     /// Events in this range.
@@ -126,6 +126,6 @@ pub struct LogQuery {
     pub noted: (Seq, Seq),
     /// Deliveries of these events.
     pub others: Vec<Seq>,
-    /// Also the deliveries of events that died or were retried recently.
+    /// Whether to include the deliveries of events that recently died or were retried.
     pub afterlife: bool,
 }

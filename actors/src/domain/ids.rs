@@ -34,8 +34,8 @@ impl fmt::Display for CameraId {
     }
 }
 
-/// An event's id: 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is accepted once; if it is sent again, the
-/// sender gets the receipt of the first time.
+/// An event's id: 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is accepted once. If it is sent again, the
+/// sender gets the first receipt again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct EventId(String);

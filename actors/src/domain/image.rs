@@ -1,7 +1,8 @@
 //! Checks that bytes are a picture, by their content.
 //!
-//! The picture is not decoded. Its headers must be those of a JPEG, PNG or WebP file with a size, and its end
-//! must be present. This is enough to reject other files and pictures that were truncated in transit.
+//! The picture is not decoded. It must have the headers of a JPEG, PNG or WebP file with nonzero dimensions,
+//! and its end must be present. This is enough to reject other files and pictures that were truncated in
+//! transit.
 
 use bytes::Bytes;
 

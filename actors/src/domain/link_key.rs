@@ -11,12 +11,12 @@ use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox};
 /// Length of the key in bytes.
 pub const LINK_KEY_BYTES: usize = 32;
 
-/// The key that links are signed with. It is not printed, and is wiped when the last clone is dropped.
+/// The secret key that signs links. It is not printed, and is wiped when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct LinkKey(Arc<SecretBox<[u8; LINK_KEY_BYTES]>>);
 
 impl LinkKey {
-    /// Makes a new random key. Fails if the system provides no random numbers.
+    /// Generates a random key. Fails if the system provides no random numbers.
     pub fn generate() -> Result<Self, SysError> {
         let mut key = SecretBox::new(Box::new([0; LINK_KEY_BYTES]));
         SysRng.try_fill_bytes(key.expose_secret_mut())?;

@@ -45,8 +45,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// How a broker refused a login, if the reason may be the MQTT version. Nothing else casts doubt on the
-/// version: no timeout, no wrong password, no failed TLS handshake.
+/// How a broker refused a login, if the reason may be the MQTT version. Timeouts, wrong passwords and failed
+/// TLS handshakes have other reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// It reported that it does not support the version.
@@ -64,8 +64,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Which version a login tries first, and after which refusals it tries the other one, immediately and once.
-/// It also has the highest QoS to use with MQTT 3.1.1, where the broker cannot report its limits.
+/// The version that a login tries first, and the refusals after which it tries the other one, immediately and
+/// once. Also contains the highest QoS to use with MQTT 3.1.1, where the broker cannot report its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionPolicy {
     first: Version,

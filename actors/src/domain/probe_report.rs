@@ -27,7 +27,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The stage's name in the API and on the command line.
+    /// Returns the stage's name in the API and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
@@ -46,8 +46,8 @@ impl fmt::Display for Stage {
     }
 }
 
-/// The progress of a running connection test. If the broker has several addresses, stages can begin again
-/// with each.
+/// The progress of a running connection test. If the broker has several addresses, stages may be repeated for
+/// each of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TestProgress {

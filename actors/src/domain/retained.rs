@@ -47,7 +47,7 @@ pub enum Content {
     /// publishes it and only clears the topic when it is no longer wanted.
     External {
         /// Whether the message remains on a broker that is replaced by another one. This is true for the
-        /// availability, which then reads `offline`.
+        /// availability, which is then `offline`.
         kept_on_leave: bool,
     },
 }
@@ -69,7 +69,7 @@ pub struct PreviousTopic {
     /// Whether the entity migrates to its new topic and so keeps its history and settings in Home Assistant.
     /// Otherwise the topic is only cleared.
     pub migrates: bool,
-    /// Whether the topic may hold a message of another program that this service replaces.
+    /// Whether the topic may contain a message of another program that this service replaces.
     pub foreign: bool,
 }
 
@@ -80,14 +80,14 @@ pub struct Group {
     pub kind: Kind,
     /// The name of the group, unique within its kind. Messages of one group share a rate limit.
     pub name: Arc<str>,
-    /// All topics that should be retained; every other topic of the group is cleared.
+    /// All topics that should have a retained message. Every other topic of the group is cleared.
     pub wanted: Vec<Wanted>,
     /// Topics where the group may have been announced before.
     pub previous: Vec<PreviousTopic>,
 }
 
-/// An actor that decides what should be retained. Topics without a known owner are cleared only after every
-/// owner has reported its groups.
+/// An actor that decides which messages should be retained. Topics without a known owner are cleared only
+/// after every owner has reported its groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// The `CameraActor`.

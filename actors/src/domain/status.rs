@@ -31,7 +31,7 @@ pub enum FailureKind {
     Tls,
     /// Another client connected with the same client id.
     TakenOver,
-    /// Connected, but the broker acknowledged nothing for too long.
+    /// The broker stayed connected, but acknowledged nothing for too long.
     Stalled,
     /// The connection was closed or lost.
     Closed,
@@ -124,7 +124,7 @@ pub enum WarningKind {
     NoSubscribers,
     /// An event was old when it arrived.
     LateOnArrival,
-    /// A camera is beyond the limit and is not registered.
+    /// A camera was not registered, because the maximum number of cameras is reached.
     TooManyCameras,
     /// The broker does not support the configured QoS.
     QosLowered,
@@ -160,7 +160,7 @@ impl fmt::Display for WarningKind {
     }
 }
 
-/// Something that works, but not as configured or expected.
+/// A condition under which the service works, but not as configured or expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Warning {

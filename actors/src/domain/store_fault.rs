@@ -1,4 +1,4 @@
-//! Why the disk or the database failed, as far as a client can act on it.
+//! The kinds of storage failures that a client can act on.
 
 /// The kind of a storage failure. The cause is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

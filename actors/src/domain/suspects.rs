@@ -19,7 +19,7 @@ pub enum MessageRef {
 }
 
 /// The messages that were in flight when a connection ended with a protocol error, and that the broker has
-/// not acknowledged since. A state message is identified by its topic.
+/// not acknowledged since then. A state message is identified by its topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Suspects {
     events: BTreeSet<Seq>,

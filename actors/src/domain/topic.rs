@@ -27,57 +27,58 @@ impl TopicPrefix {
         &self.0
     }
 
-    /// The topic of the service's availability, `online` or `offline`.
+    /// Returns the topic of the service's availability, `online` or `offline`.
     pub fn status(&self) -> String {
         format!("{self}/status")
     }
 
-    /// The topic of test messages.
+    /// Returns the topic of test messages.
     pub fn test(&self) -> String {
         format!("{self}/test")
     }
 
-    /// The topic of the event log's state: how many events are pending or dead.
+    /// Returns the topic of the event log's state: how many events are pending or dead.
     pub fn outbox(&self) -> String {
         format!("{self}/outbox")
     }
 
-    /// The topic of a camera's status.
+    /// Returns the topic of a camera's status.
     pub fn camera_status(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/status")
     }
 
-    /// The topic of a camera's newest event.
+    /// Returns the topic of a camera's newest event.
     pub fn last_event(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/last_event")
     }
 
-    /// The topic of the newest event's description, shortened to the length of a Home Assistant state.
+    /// Returns the topic of the newest event's description, shortened to the length of a Home Assistant
+    /// state.
     pub fn description(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/description")
     }
 
-    /// The topic of a camera's number of events today and this week.
+    /// Returns the topic of a camera's number of events today and this week.
     pub fn counts(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/counts")
     }
 
-    /// The topic that states whether a camera had an event recently.
+    /// Returns the topic that states whether a camera had an event recently.
     pub fn activity(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/activity")
     }
 
-    /// The topic of a camera's newest picture.
+    /// Returns the topic of a camera's newest picture.
     pub fn thumbnail(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/thumbnail")
     }
 
-    /// The topic of a camera's live events, which may trigger automations.
+    /// Returns the topic of a camera's live events, which may trigger automations.
     pub fn event(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/event")
     }
 
-    /// The topic of a camera's late and replayed events, which must not trigger automations.
+    /// Returns the topic of a camera's late and replayed events, which must not trigger automations.
     pub fn history(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/history")
     }

@@ -1,4 +1,5 @@
-//! The methods of [`Store`], grouped by table. Each runs a query of the table's file on the right connection.
+//! The methods of [`Store`], grouped by table. Each runs a query from the file of its table on the right
+//! connection.
 //!
 //! Reads that may lag behind a commit in progress use the reading connections. Reads that must see the last
 //! commit, and all writes, use the writing one.
@@ -68,12 +69,12 @@ impl Store {
         Ok(dead_events::above(&self.read, cursor).await?)
     }
 
-    /// Returns the events above the cursor that were dead once and are, or were, sent again.
+    /// Returns the events above the cursor that were dead and were, or will be, sent again.
     pub(crate) async fn retries_above(&self, cursor: Seq) -> Result<Vec<Seq>, StoreError> {
         Ok(retries::above(&self.read, cursor).await?)
     }
 
-    /// Returns the number of dead events, and the events that wait to be sent again.
+    /// Returns the number of dead events, and the events that are waiting to be sent again.
     pub(crate) async fn dead_and_retrying(&self) -> Result<DeadAndRetrying, StoreError> {
         Ok(DeadAndRetrying::read(&self.read).await?)
     }
@@ -86,7 +87,7 @@ impl Store {
         Ok(page::read(&self.read, from, limit).await?)
     }
 
-    /// Returns those of these events that wait to be sent again, in order.
+    /// Returns the events at these positions that are waiting to be sent again, in order.
     pub(crate) async fn read_retries(&self, seqs: &[Seq]) -> Result<Vec<RetryingEvent>, StoreError> {
         Ok(retries::read(&self.read, seqs).await?)
     }
@@ -121,7 +122,7 @@ impl Store {
         Ok(event_log::get(&self.read, id, settings, now).await?)
     }
 
-    /// Returns what is new in the log.
+    /// Returns the new contents of the log.
     pub(crate) async fn read_log(
         &self,
         query: LogQuery,
@@ -144,13 +145,13 @@ impl Store {
         Ok(cameras::all(&self.read).await?)
     }
 
-    /// Returns those of these cameras that are registered, as of the last commit.
+    /// Returns the registered cameras among `ids`, as of the last commit.
     pub(crate) async fn find_cameras(&self, ids: &[CameraId]) -> Result<Vec<Camera>, StoreError> {
         Ok(cameras::find(&self.write, ids).await?)
     }
 
-    /// Changes one camera in a transaction. `change` gets the camera, or `None` if it is not registered, and
-    /// whether another one may be registered. Returns the camera as it is stored afterwards.
+    /// Changes one camera in a transaction. `change` receives the camera, or `None` if it is not registered,
+    /// and whether another one may be registered. Returns the camera as it is stored afterwards.
     pub(crate) async fn change_camera<E: From<StoreError>>(
         &self,
         id: &CameraId,
@@ -207,7 +208,7 @@ impl Store {
     }
 }
 
-/// Topics that may hold a retained message.
+/// Topics that may have a retained message.
 impl Store {
     /// Returns the topics on this broker.
     pub(crate) async fn list_topics(&self, broker: &str) -> Result<Vec<(String, Kind)>, StoreError> {
@@ -227,7 +228,7 @@ impl Store {
 
 /// MQTT settings.
 impl Store {
-    /// Returns the row of the settings. If there is none, creates it with this client id and nothing else.
+    /// Returns the row of the settings. If there is none, creates it with only this client id.
     pub(crate) async fn load_or_create_settings(
         &self,
         new_client_id: impl FnOnce() -> String,
@@ -271,7 +272,7 @@ impl Store {
         Ok(tokens::all(self).await?)
     }
 
-    /// Adds a token unless its name is taken or there are `max` tokens, in one transaction.
+    /// Adds a token in one transaction, unless its name is taken or there are already `max` tokens.
     pub(crate) async fn insert_token(
         &self,
         record: &TokenRecord,

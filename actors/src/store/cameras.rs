@@ -53,7 +53,7 @@ pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Camera>, DbErr> {
     Ok(rows.into_iter().filter_map(camera).collect())
 }
 
-/// Returns those of these cameras that are known.
+/// Returns the known cameras among `ids`.
 pub async fn find(db: &impl ConnectionTrait, ids: &[CameraId]) -> Result<Vec<Camera>, DbErr> {
     let mut found = Vec::new();
     for chunk in ids.chunks(IDS_PER_STATEMENT) {

@@ -1,4 +1,4 @@
-//! Commits: each one writes new events, deaths, checkpoints and decisions in one transaction.
+//! Commits: each one writes new events, dead events, checkpoints and decisions in one transaction.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ use crate::{
     store::dead_events::DeadEvent,
 };
 
-/// What one commit writes.
+/// The data that one commit writes.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// New events, in the order of their acceptance.
@@ -38,7 +38,7 @@ pub struct Batch {
     pub decisions: Vec<(EventId, Decision)>,
 }
 
-/// What a commit needs in addition to the batch.
+/// The parameters of a commit, in addition to the batch.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// Creates the links to pictures.
@@ -82,12 +82,12 @@ impl Committed {
     }
 }
 
-/// The dead events and those that wait for a retry, as stored in the database.
+/// The dead events and those that are waiting for a retry, as stored in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadAndRetrying {
     /// The number of dead events that are not dismissed.
     pub dead: u64,
-    /// The events that wait for a retry.
+    /// The events that are waiting for a retry.
     pub again: Vec<Seq>,
 }
 
@@ -105,7 +105,7 @@ impl Batch {
     }
 }
 
-/// Returns whether a commit of this many events is sent to the database in one call. For larger commits this
+/// Returns whether a commit of this many events is sent to the database in one call. For larger commits, this
 /// would gain little, and would need too many different statements to keep them all prepared.
 pub fn is_small(events: usize) -> bool {
     events <= MAX_SMALL
@@ -116,9 +116,9 @@ const MAX_SMALL: usize = 64;
 /// Writes the batch in one transaction, which is synced to disk when this returns. `last_seq` is the last seq
 /// that was assigned, or `None` after a commit with an unknown outcome: it is then read from the database.
 ///
-/// There are two ways, with the same result. Nearly all batches contain only new events of known cameras, and
-/// checkpoints: [`commit_without_queries`] commits these, unless it finds that a query is needed.
-/// [`commit_with_queries`] commits all others.
+/// There are two implementations with the same result. Nearly all batches contain only new events of known
+/// cameras, and checkpoints: [`commit_without_queries`] commits these, unless it turns out that a query is
+/// needed. [`commit_with_queries`] commits all others.
 pub async fn commit(
     store: &Store,
     batch: &Batch,
@@ -145,8 +145,8 @@ pub async fn commit(
 /// `None` and writes nothing if a query is needed, because a camera is not in memory or an event is already in
 /// the log. Both are rare.
 ///
-/// If the batch is small, everything from BEGIN to COMMIT is submitted in one go. A commit of one event then wakes
-/// the database's thread once instead of four times, which saves about 150 µs (50 µs per wake-up).
+/// If the batch is small, everything from BEGIN to COMMIT is submitted in one call. A commit of one event
+/// then wakes the database's thread once instead of four times, which saves about 150 µs (50 µs per wake-up).
 async fn commit_without_queries(
     store: &Store,
     batch: &Batch,
@@ -186,7 +186,7 @@ async fn commit_without_queries(
     }
 }
 
-/// Commits any batch: queries cameras and known event ids, and executes one statement after the other.
+/// Commits any batch: queries cameras and known event ids, and executes the statements one at a time.
 async fn commit_with_queries(
     store: &Store,
     batch: &Batch,
@@ -224,8 +224,8 @@ async fn commit_with_queries(
     dead_events::insert(&txn, &batch.deaths).await?;
     retries::delete(&txn, batch.deaths.iter().map(|death| death.seq)).await?;
     retries::mark_delivered(&txn, &batch.resent, now).await?;
-    // Decisions come after the deaths: if the outcome of the previous commit is unknown, its deaths are
-    // written again, and a decision may be about one of them.
+    // Decisions are applied after the deaths are written: if the outcome of the previous commit is unknown,
+    // its deaths are written again, and a decision may be about one of them.
     for (event_id, decision) in &batch.decisions {
         committed.decided.push(decide::decide(&txn, event_id, *decision, now).await?);
     }

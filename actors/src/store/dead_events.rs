@@ -80,7 +80,7 @@ pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, D
     Ok(rows.into_iter().map(Seq).collect())
 }
 
-/// The result of a step of removing dead events.
+/// The result of one step of the removal of dead events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
     /// The number of rows removed.

@@ -61,8 +61,8 @@ fn page_sql(state: Option<DeliveryState>, of_camera: bool) -> String {
 
 /// Returns the condition that selects the events of a page.
 ///
-/// If few of many events match, their positions are first found with an index, the newest first and at most
-/// as many as the page needs.
+/// If only a few of many events match, an index is used to find their positions first: the newest ones, and
+/// no more than the page needs.
 fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
     let camera = |alias: &str| if of_camera { format!(" AND {alias}.camera_id = ?3") } else { String::new() };
     match state {
@@ -74,8 +74,8 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
                ORDER BY n.seq DESC LIMIT ?2)",
             camera("n")
         ),
-        // Those after the cursor, and those before it that wait for a retry. The cross join prevents SQLite
-        // from examining all events of the camera.
+        // Pending events are those after the cursor, and those before it that are waiting for a retry. The
+        // cross join prevents SQLite from examining all events of the camera.
         Some(DeliveryState::Pending) => format!(
             "e.seq IN (\
                SELECT seq FROM (SELECT n.seq FROM events n \
@@ -121,7 +121,7 @@ pub async fn get(
     Ok(row.and_then(|row| row.into_record(settings, now)))
 }
 
-/// Returns the events and changes that are new.
+/// Returns the new events and delivery changes that `read` selects.
 pub async fn part(
     db: &impl ConnectionTrait,
     read: LogQuery,
@@ -141,7 +141,7 @@ pub async fn part(
         others.extend(recently_dead_or_retried(db).await?);
     }
     if noted.0 < noted.1 || !others.is_empty() {
-        // These are numbers, so that they can be part of the statement.
+        // These are numbers, so they can safely be part of the statement.
         let others: Vec<String> = others.iter().map(ToString::to_string).collect();
         let others = others.join(",");
         let sql = format!(
@@ -201,8 +201,8 @@ impl Row {
             // The contents of the table were checked when they were accepted.
             camera_id: CameraId::parse(self.camera_id).ok()?,
             received_at,
-            // We wrote it. If the database is damaged, the payload is shown as null instead of failing the
-            // page.
+            // The payload was written as valid JSON. If the database is damaged, the payload is shown as null
+            // instead of failing the whole page.
             payload: serde_json::from_slice(&self.payload).unwrap_or_default(),
             delivery,
         })

@@ -14,7 +14,7 @@ use crate::domain::{
     ids::{CameraId, EventId, Seq},
 };
 
-/// SQLite allows some 32,000 variables per statement, but more rows than this gain nothing.
+/// SQLite allows about 32,000 variables per statement, but more rows than this are not faster.
 const ROWS_PER_STATEMENT: usize = 256;
 const IDS_PER_STATEMENT: usize = 500;
 
@@ -56,7 +56,7 @@ pub fn insert_statements(events: &[StoredEvent], ids: &[&EventId]) -> impl Itera
     })
 }
 
-/// Finds those of these events that the log already contains. Returns their ids and positions.
+/// Finds the events that the log already contains. Returns their ids and positions.
 pub async fn find_ids(db: &impl ConnectionTrait, ids: &[EventId]) -> Result<Vec<(EventId, Seq)>, DbErr> {
     let mut found = Vec::new();
     for chunk in ids.chunks(IDS_PER_STATEMENT) {
@@ -73,7 +73,7 @@ pub async fn find_ids(db: &impl ConnectionTrait, ids: &[EventId]) -> Result<Vec<
     Ok(found)
 }
 
-/// The position of an event, its camera, and its time.
+/// The position, the camera and the time of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Its position in the event log.

@@ -1,7 +1,7 @@
 //! A cache of the cameras that recent commits used, so that the next commit need not query them.
 //!
-//! Only the holder of the writing connection reads or changes the cache, and does so before its transaction
-//! ends. The cache therefore agrees with the table.
+//! Only the owner of the writing connection reads or changes the cache, and does so before its transaction
+//! ends. The cache is therefore consistent with the table.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,8 @@ use std::{
 
 use crate::domain::{camera::Camera, ids::CameraId};
 
-/// The maximum number of cameras in the cache, of about 1 KiB each. More are rarely active at the same time.
+/// The maximum number of cameras in the cache, of about 1 KiB each. Rarely are more cameras active at the
+/// same time.
 const MAX_CAMERAS: usize = 256;
 
 /// The cache of cameras, see the module documentation. Cheap to clone.
@@ -46,7 +47,7 @@ impl KnownCameras {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CameraId, Camera>> {
-        // A thread that panicked cannot have left a camera half changed.
+        // A thread that panicked cannot have left a partly updated camera.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

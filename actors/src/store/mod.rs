@@ -73,8 +73,8 @@ const CACHE_KIB: &str = "-1024";
 /// The size to which the write-ahead log is truncated after a long read has delayed its reset.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
 /// The number of 4 KiB pages after which SQLite merges the write-ahead log into the file. A page that changes
-/// with every commit is merged only once, so merging less often is cheaper, but the start after a crash reads
-/// more. Usually the log has been merged before, see [`wal`].
+/// with every commit is merged only once, so merging less often is cheaper, but the start after a crash takes
+/// longer. Usually, [`wal`] has already merged the log.
 const CHECKPOINT_PAGES: &str = "4000";
 /// Capacity of the statement cache; higher than the number of statements in use.
 const STATEMENTS: usize = 64;
@@ -142,7 +142,7 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
-            // A file does not disconnect as a server might, and the test takes as long as a write.
+            // A file does not disconnect as a server might, and the test would take as long as a write.
             .test_before_acquire(false)
             .after_release(|connection, _| Box::pin(is_sound(connection)))
             .connect_with(writer)

@@ -10,7 +10,7 @@ use crate::domain::{
     ids::{CameraId, Seq},
 };
 
-/// Returns for each event a line of numbers, followed by the two columns whose lengths are in that line. The
+/// For each event, returns a line of numbers, followed by the two columns whose lengths are in that line. The
 /// result is a blob, because a payload need not be valid text for SQLite.
 const SQL: &str = "SELECT CAST(group_concat(\
         seq || ' ' || occurred_at || ' ' || received_at || ' ' \
@@ -33,7 +33,7 @@ pub async fn read(db: &impl ConnectionTrait, from: Seq, limit: u64) -> Result<Ve
 }
 
 /// Splits a page into its events. Returns `None` if the page does not have the format of [`SQL`]. Events with
-/// an invalid camera id are left out; they cannot exist, because ids are checked on acceptance.
+/// an invalid camera id are left out. They should not exist, because ids are checked on acceptance.
 fn unpack(mut page: Bytes) -> Option<Vec<StoredEvent>> {
     let mut events = Vec::new();
     while !page.is_empty() {

@@ -1,5 +1,5 @@
-//! The table `retries`: dead events that a user wants to be sent again. The row replaces the one in
-//! `dead_events`. While `acked_at` is null the event is pending, afterwards it is delivered. If it dies
+//! The table `retries`: dead events that a user wants to send again. The row replaces the one in
+//! `dead_events`. While `acked_at` is null, the event is pending; afterwards, it is delivered. If it dies
 //! again, the row is removed and the event returns to `dead_events`.
 
 use sea_orm::{
@@ -33,7 +33,7 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// An event that waits for a retry.
+/// An event that is waiting for a retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryingEvent {
     /// The event.
@@ -42,7 +42,7 @@ pub struct RetryingEvent {
     pub asked_at: Timestamp,
 }
 
-/// Adds an event that waits for a retry.
+/// Adds an event that is waiting for a retry.
 pub async fn insert(db: &impl ConnectionTrait, seq: Seq, asked_at: Timestamp) -> Result<(), DbErr> {
     let model = Model { seq: seq.0, asked_at: clock::to_micros(asked_at), acked_at: None, late: false };
     // An event that was delivered by an earlier retry cannot die again. If a row exists nevertheless, it is
@@ -83,7 +83,7 @@ pub async fn delete(db: &impl ConnectionTrait, dead: impl Iterator<Item = Seq>) 
     Ok(())
 }
 
-/// Returns the positions of the events that wait for a retry.
+/// Returns the positions of the events that are waiting for a retry.
 pub async fn waiting(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
     let rows = Entity::find()
         .select_only()
@@ -94,14 +94,14 @@ pub async fn waiting(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
     Ok(rows.into_iter().map(Seq).collect())
 }
 
-/// Returns the positions above `cursor` of all retried events, whether they wait or were delivered.
+/// Returns the positions above `cursor` of all retried events, both waiting and delivered.
 pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, DbErr> {
     let rows = Entity::find().select_only().column(Column::Seq).filter(Column::Seq.gt(cursor.0));
     let rows: Vec<i64> = rows.into_tuple().all(db).await?;
     Ok(rows.into_iter().map(Seq).collect())
 }
 
-/// Reads those of the events at these positions that wait for a retry, in order.
+/// Reads the events at these positions that are waiting for a retry, in order.
 pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<RetryingEvent>, DbErr> {
     let waiting = Entity::find()
         .filter(Column::Seq.is_in(seqs.iter().map(|seq| seq.0)))

@@ -1,5 +1,5 @@
-//! The cameras of a commit: their newest events and their number of events per day. They are written in the
-//! transaction of the commit, so that counts are exact.
+//! The cameras of a commit: their newest events, and the number of their events per day. They are written in
+//! the transaction of the commit, so that counts are exact.
 
 use std::{
     borrow::Cow,
@@ -29,7 +29,7 @@ pub struct Cameras {
     known: BTreeMap<CameraId, CameraDraft>,
     /// The number of cameras that can still be registered.
     room: u64,
-    /// Cameras beyond the limit. Their events are stored and published, but the cameras themselves are not
+    /// Cameras above the limit. Their events are stored and published, but the cameras themselves are not
     /// stored.
     pub unregistered: BTreeSet<CameraId>,
 }
@@ -60,7 +60,8 @@ impl Cameras {
         Ok(Self::new(known, room, calendar, now))
     }
 
-    /// Takes the cameras of these events from memory. Returns `None` unless all of them are known.
+    /// Reads the cameras of these events from the cache. Returns `None` unless the cache contains all of
+    /// them.
     pub fn known(
         known: &KnownCameras,
         events: &[DetectionEvent],

@@ -34,8 +34,9 @@ pub fn insert_statement<const COLUMNS: usize>(
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
 
-/// A transaction on the writing connection that needs few round trips. If it is dropped before its end or a
-/// statement has failed, the connection is closed, so that no unfinished transaction remains open on it.
+/// A transaction on the writing connection that needs few round trips. If it is dropped before it ends, or if
+/// a statement fails and leaves it open, the connection is closed, so that no later statement runs in an
+/// unfinished transaction.
 #[derive(Debug)]
 pub struct Transaction {
     connection: PoolConnection<Sqlite>,

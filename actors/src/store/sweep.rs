@@ -28,8 +28,8 @@ pub struct Swept {
     pub dead: u64,
 }
 
-/// Removes events that were settled before `before`, with their rows in the other tables. Events that wait
-/// for a retry are kept.
+/// Removes events that were settled before `before`, with their rows in the other tables. Events that are
+/// waiting for a retry are kept.
 pub async fn run(store: &Store, before: Timestamp) -> Result<Swept, DbErr> {
     let Some(up_to) = deliveries::settled_before(&store.read, before).await? else {
         return Ok(Swept::default());
@@ -62,8 +62,8 @@ pub async fn run(store: &Store, before: Timestamp) -> Result<Swept, DbErr> {
     Ok(swept)
 }
 
-/// Removes up to `limit` of the oldest events up to `up_to`, except those that wait for a retry. Returns
-/// their number.
+/// Removes up to `limit` of the oldest events up to `up_to`, except those that are waiting for a retry.
+/// Returns their number.
 async fn delete_events(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
     use events::{Column, Entity};
 

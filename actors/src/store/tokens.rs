@@ -48,15 +48,15 @@ pub async fn all(store: &Store) -> Result<Vec<(TokenHash, TokenRecord)>, DbErr> 
     Ok(rows.into_iter().filter_map(token).collect())
 }
 
-/// Adds a token unless `max` is reached, in its own transaction. Another process may add tokens at the same
-/// time.
+/// Adds a token in its own transaction, unless its name is taken or there are already `max` tokens. Another
+/// process may add tokens at the same time.
 pub async fn insert(
     store: &Store,
     record: &TokenRecord,
     hash: &TokenHash,
     max: u64,
 ) -> Result<Inserted, DbErr> {
-    // Takes the write lock before it reads.
+    // Takes the write lock before the reads, so that the checks and the insertion are atomic.
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()

@@ -12,8 +12,8 @@ use crate::{
     messages::stream::LogMoved,
 };
 
-/// Maximum number of events that one update reports individually. There are five updates a second; a source
-/// that is faster fills a page faster than anybody can read it.
+/// Maximum number of events that one update reports individually. There are five updates a second; a faster
+/// source fills a page faster than anyone can read it.
 pub const EVENTS_AT_ONCE: i64 = 250;
 
 /// Maximum number of deliveries that one update reports individually.
@@ -22,19 +22,19 @@ pub const DELIVERIES_AT_ONCE: i64 = 500;
 /// Maximum number of missed events, and of missed deliveries, that a client receives when it resumes.
 pub const MAX_MISSED: i64 = 1000;
 
-/// How long nothing is reported after a reset, so that clients have time to request everything they show.
+/// How long to report nothing after a reset, so that clients have time to request everything they show.
 const QUIET_AFTER_RESET: Duration = Duration::from_secs(1);
 
-/// How far the log was reported, and what changed since.
+/// The position up to which the log was reported, and the changes since.
 #[derive(Debug)]
 pub struct LogTracker {
     /// Everything up to this position was reported.
     reported: Position,
     /// The end of the log, as far as it is known.
     end: Position,
-    /// Events whose state changed without the checkpoint.
+    /// Events whose state changed independently of the checkpoint.
     others: BTreeSet<Seq>,
-    /// There were more of them than are remembered.
+    /// Whether there were more of them than are remembered.
     too_many_others: bool,
     /// Nothing is reported before this time.
     quiet_until: Option<Instant>,
@@ -47,7 +47,7 @@ pub enum Update {
     Nothing,
     /// Too much changed to report it individually.
     Reset,
-    /// Report what this query finds.
+    /// The results of this query must be reported.
     Read(LogQuery),
 }
 
@@ -78,7 +78,7 @@ impl LogTracker {
         self.reported
     }
 
-    /// Takes note of changes in the log.
+    /// Records changes in the log.
     pub fn log_moved(&mut self, LogMoved { position, others }: LogMoved) {
         self.end.seq = self.end.seq.max(position.seq);
         self.end.noted = self.end.noted.max(position.noted);
@@ -89,7 +89,7 @@ impl LogTracker {
         }
     }
 
-    /// Returns what to report now. Returns the same again until [`mark_reported`](Self::mark_reported) is
+    /// Returns what to report now. Returns the same result until [`mark_reported`](Self::mark_reported) is
     /// called.
     pub fn next_update(&self, now: Instant) -> Update {
         let others = i64::try_from(self.others.len()).unwrap_or(i64::MAX);
@@ -111,7 +111,7 @@ impl LogTracker {
         })
     }
 
-    /// Takes note that an update was reported.
+    /// Records that an update was reported.
     pub fn mark_reported(&mut self, update: &Update, now: Instant) {
         self.reported = self.end;
         self.others.clear();
@@ -119,7 +119,7 @@ impl LogTracker {
         self.quiet_until = (*update == Update::Reset).then(|| now + QUIET_AFTER_RESET);
     }
 
-    /// Returns what a client that resumes at `since` missed, up to what was reported.
+    /// Returns the update for a client that resumes at `since`: what it missed, up to the reported position.
     pub fn missed(&self, since: Position) -> Update {
         // The records of missed events already contain their delivery state.
         let noted = self.reported.noted.min(since.seq);

@@ -1,12 +1,12 @@
-//! The event streams: clients that watch receive what happens as it happens.
+//! The event streams: clients receive events and changes as they happen.
 //!
 //! [`StreamActor`] owns the subscribers. While there is at least one, the outbox notifies it after each
-//! commit, and five times a second it reads what is new in the event log and asks for the status. While there
-//! is none, the other actors do no work for it.
+//! commit, and five times a second it reads the new contents of the event log and requests the status. While
+//! there is none, the other actors do no work for it.
 //!
-//! It guarantees that nobody waits for a subscriber (one that does not read is dropped), that it reports only
-//! what the log contains, and that it reports a reset where it leaves something out. It does not report each
-//! event of a burst: above a certain rate it only reports that much has happened.
+//! It guarantees that no actor waits for a subscriber (a subscriber that does not read is dropped), that it
+//! reports only what the log contains, and that it reports a reset where it leaves something out. It does not
+//! report each event of a burst: above a certain rate, it only reports a reset.
 
 mod log_tracker;
 
@@ -44,8 +44,9 @@ use crate::{
 /// Maximum number of open streams.
 pub const MAX_STREAMS: usize = 32;
 
-/// Maximum number of queued messages for one client: enough for what it may have missed, and for some seconds
-/// of a busy log. A client with a full queue is dropped; it can reconnect and receive what it missed.
+/// Maximum number of queued messages for one client: enough for the messages that it may have missed, and for
+/// a few seconds of a busy log. A client with a full queue is dropped; it can reconnect and receive what it
+/// missed.
 pub const MAX_QUEUED_MESSAGES: usize = 1500;
 
 /// The interval between updates.
@@ -109,13 +110,13 @@ impl StreamActor {
         }
     }
 
-    /// Asks for the status and for a part of the log. Returns `None` if one of them is not available.
+    /// Requests the status and a part of the log. Returns `None` if one of them is not available.
     fn fetch(&self, query: Option<LogQuery>) -> impl Future<Output = Option<(Status, LogPart)>> + use<> {
         let StreamPeers { outbox, log, status } = self.peers.clone();
         async move {
             let connection = status.send(GetStatus).await.ok()?;
             let part = match query {
-                // What cannot be read now is read by the next update.
+                // If the read fails, the next update tries again.
                 Some(query) => log.send(ReadLog(query)).await.ok()?.ok()?,
                 None => LogPart::default(),
             };
@@ -123,7 +124,7 @@ impl StreamActor {
         }
     }
 
-    /// Reports what is new to all streams.
+    /// Reports all changes to the streams.
     fn update(&mut self, ctx: &mut Context<Self>) {
         self.streams.retain(|stream| !stream.messages.is_closed());
         self.set_gauge();
@@ -190,7 +191,7 @@ impl StreamActor {
         }
     }
 
-    /// Adds a stream. Its first messages are the status and what its client missed.
+    /// Adds a stream. Its first messages are the status and the messages that its client missed.
     fn add(
         &mut self,
         stream: Stream,
@@ -214,7 +215,7 @@ impl StreamActor {
         }
         first.extend(broadcasts(part, since, reported));
         for message in first.iter().filter_map(|first| first.for_stream(stream.camera_id.as_ref())) {
-            // The queue is new, and larger than all messages that a client can have missed.
+            // The queue is empty, and larger than the number of messages that a client can have missed.
             let _fits = stream.messages.try_send(message);
         }
         self.streams.push(stream);
@@ -284,7 +285,8 @@ impl Handler<OpenStream> for StreamActor {
             let too_many = Err(StreamError::TooMany { max: MAX_STREAMS });
             return AtomicResponse::new(Box::pin(async { too_many }.into_actor(self)));
         };
-        // Active before the end of the log is requested, so that nothing after it is missed.
+        // The watch must be active before the end of the log is requested, so that nothing after it is
+        // missed.
         self.watch.set_active(true);
         let fetched = self.fetch(None).into_actor(self).then(move |fetched, act: &mut Self, _| {
             let missed = fetched.map_or(Update::Nothing, |((_, outbox), _)| {

@@ -146,7 +146,7 @@ fn take(subscription: &mut Subscription) -> Vec<String> {
 }
 
 #[actix::test]
-async fn a_client_receives_the_status_first_and_then_what_happens() {
+async fn a_client_receives_the_status_first_and_then_the_changes() {
     tokio::time::pause();
     let it = Fixture::new(position(10, 8));
     let mut one = it.open(None, None).await.unwrap();
@@ -165,13 +165,13 @@ async fn a_client_receives_the_status_first_and_then_what_happens() {
 async fn a_client_that_resumes_receives_what_it_missed() {
     tokio::time::pause();
     let it = Fixture::new(position(10, 8));
-    let mut back = it.open(None, Some(position(8, 6))).await.unwrap();
-    assert_eq!(take(&mut back), ["8-6 status", "9-6 event 9", "10-6 event 10", "10-8 delivery 7,8"]);
-    let mut gone_long = it.open(None, Some(position(0, 0))).await.unwrap();
-    assert_eq!(take(&mut gone_long)[0], "0-0 status");
+    let mut resumed = it.open(None, Some(position(8, 6))).await.unwrap();
+    assert_eq!(take(&mut resumed), ["8-6 status", "9-6 event 9", "10-6 event 10", "10-8 delivery 7,8"]);
+    let mut long_absent = it.open(None, Some(position(0, 0))).await.unwrap();
+    assert_eq!(take(&mut long_absent)[0], "0-0 status");
     let it = Fixture::new(position(5000, 5000));
-    let mut gone_long = it.open(None, Some(position(0, 0))).await.unwrap();
-    assert_eq!(take(&mut gone_long), ["0-0 status", "5000-5000 reset"]);
+    let mut long_absent = it.open(None, Some(position(0, 0))).await.unwrap();
+    assert_eq!(take(&mut long_absent), ["0-0 status", "5000-5000 reset"]);
 }
 
 #[actix::test]
@@ -184,7 +184,7 @@ async fn a_burst_is_reported_as_a_reset() {
 }
 
 #[actix::test]
-async fn what_cannot_be_read_is_reported_later() {
+async fn events_that_cannot_be_read_are_reported_later() {
     tokio::time::pause();
     let it = Fixture::new(position(0, 0));
     let mut one = it.open(None, None).await.unwrap();
@@ -213,7 +213,7 @@ async fn a_client_that_does_not_read_is_dropped_and_the_others_are_served() {
     assert_eq!(take(&mut reads), [format!("{}-0 event {}", seq + 1, seq + 1)]);
     assert_eq!(received, usize::try_from(seq).unwrap() + 1, "every event, and the status");
     assert_eq!(take(&mut stuck).len(), MAX_QUEUED_MESSAGES);
-    assert!(stuck.next().await.is_none(), "it ends");
+    assert!(stuck.next().await.is_none(), "the stream ends");
 }
 
 #[actix::test]

@@ -14,7 +14,7 @@ use crate::{
 
 pub use crate::outbox::window::Window;
 
-/// An open event log that is written in the same way as by the outbox.
+/// An open event log. It is written by the same code as in the outbox.
 #[derive(Debug)]
 pub struct Log {
     store: Store,

@@ -25,7 +25,7 @@ use crate::domain::{
 const DIRECTORY: &str = "thumbnails";
 /// The extension of a file that is still being written.
 const UNFINISHED: &str = "tmp";
-/// Small enough for any file system. The retention removes whole directories.
+/// Small enough for any file system. The sweep removes whole directories.
 const FILES_PER_SHARD: i64 = 1000;
 
 /// Why a file operation failed.
@@ -119,7 +119,7 @@ impl Files {
                 fs::remove_file(&path).map_err(fail)?;
             }
         }
-        // Includes directories that a killed process created and did not sync.
+        // This includes directories that a killed process created but did not sync.
         sync_directory(&root).map_err(fail)?;
         Ok(Self { root, shared: Arc::default() })
     }
@@ -130,7 +130,7 @@ impl Files {
         let unfinished = self.unfinished();
         let stored = write_synced(&unfinished, image).and_then(|()| self.move_into_place(&unfinished, &path));
         stored.map_err(|source| {
-            // Reports the first error even if this fails too. The next start removes the file then.
+            // Reports the first error even if this fails too. In that case, the next start removes the file.
             let _removed = fs::remove_file(&unfinished);
             match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FilesError::DiskFull { path, source },
@@ -160,8 +160,8 @@ impl Files {
         Ok(format.map(|format| Picture { format, image: image.into() }))
     }
 
-    /// Removes the pictures of all events up to this one. Returns their number. The next call tries again to
-    /// remove what cannot be removed now.
+    /// Removes the pictures of all events up to this one. Returns their number. If this fails, the next call
+    /// removes the rest.
     pub fn remove_up_to(&self, up_to: Seq) -> Result<u64, FilesError> {
         let mut removed = 0;
         for (shard, path) in numbered_entries(&self.root)? {
@@ -196,7 +196,7 @@ impl Files {
         let shard = path.parent().unwrap_or(&self.root);
         self.create_shard(shard)?;
         match fs::rename(unfinished, path) {
-            // The retention has just removed the directory.
+            // The sweep has just removed the directory.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.create_shard(shard)?;
                 fs::rename(unfinished, path)?;

@@ -1,5 +1,5 @@
 //! The key that signs links to pictures. It is created at the first start, in a file that only its owner can
-//! read.
+//! access.
 
 use std::{
     io,
@@ -18,9 +18,9 @@ const FILE: &str = "thumbnail-key";
 /// Why the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkKeyError {
-    /// Other users can read it.
+    /// Other users have access to it.
     #[error(
-        "the thumbnail link key {} can be read by other users (mode {mode:03o}): run `chmod 600 {}`",
+        "the thumbnail link key {} is accessible to other users (mode {mode:03o}): run `chmod 600 {}`",
         path.display(), path.display()
     )]
     TooOpen {
@@ -63,7 +63,7 @@ pub enum LinkKeyError {
 }
 
 /// Loads the key from `data_dir`. Creates it, durably, if it does not exist. Never replaces an existing file.
-/// The caller holds the lock of the directory.
+/// The caller must hold the lock of the directory.
 pub fn load_or_create(data_dir: &Path) -> Result<LinkKey, LinkKeyError> {
     let path = data_dir.join(FILE);
     if let Some(key) = load(&path)? {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_other_users_can_read_is_rejected_with_advice() {
+    fn a_key_that_other_users_can_access_is_rejected_with_advice() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         load_or_create(dir.path()).unwrap();

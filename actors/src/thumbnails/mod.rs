@@ -45,9 +45,9 @@ use crate::{
 /// Maximum number of requests in the mailbox. Handlers do not block, so it empties as fast as it fills.
 const MAILBOX: usize = 256;
 
-/// Maximum number of concurrent writes: at most 32 MiB, and more than a disk can sync in parallel. Above this
-/// limit, HTTP requests are rejected and must be retried, and the outbox, which has a limit of its own,
-/// waits.
+/// Maximum number of concurrent writes. This is more than a disk can sync in parallel, and their pictures use
+/// at most 32 MiB of memory. Above this limit, HTTP requests are rejected and must be retried, and the
+/// outbox, which has its own limit, waits.
 const MAX_WRITES: usize = 16;
 
 type WritePermit = OwnedSemaphorePermit;
@@ -57,7 +57,7 @@ type WritePermit = OwnedSemaphorePermit;
 pub struct ThumbnailActor {
     store: Store,
     files: Files,
-    /// Receives a fact for every picture that is stored.
+    /// Is notified of every picture that is stored.
     cameras: Recipient<ThumbnailStored>,
     _crash_guard: CrashGuard,
     write_permits: Arc<Semaphore>,
@@ -137,7 +137,7 @@ async fn store_picture(
         store.find_event(event_id).await.map_err(|error| ThumbnailError::Storage(unreadable(&error)))?;
     let Place { seq, camera_id, happened_at } = found.ok_or(ThumbnailError::UnknownEvent)?;
     let stored = run_blocking(move || {
-        // Owned until the file is written, even if the sender no longer waits for the result.
+        // Held until the file is written, even if the sender no longer waits for the result.
         let _permit = permit;
         if existing == Existing::Keep && files.has(seq)? {
             return Ok(false);
@@ -148,7 +148,7 @@ async fn store_picture(
     Ok(stored.then_some(ThumbnailStored { camera_id, thumbnail: Thumbnail { seq, happened_at, format } }))
 }
 
-/// Logs that the event log could not be read.
+/// Logs that the event log could not be read. Returns the kind of failure.
 fn unreadable(error: &StoreError) -> StoreFault {
     tracing::error!(error = error as &dyn std::error::Error, "the event log could not be read");
     error.fault()

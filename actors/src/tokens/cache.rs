@@ -1,4 +1,4 @@
-//! The tokens as they were last read from the table, and how long that remains valid. Pure.
+//! The tokens as they were last read from the table, and how long they may be used. Pure.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl TokenCache {
         }
     }
 
-    /// Takes note that the table was changed and must be read again.
+    /// Records that the table was changed and must be read again.
     pub(super) fn invalidate(&mut self) {
         self.read_at = None;
         self.changes += 1;
@@ -61,7 +61,7 @@ impl TokenCache {
         self.tokens.retain(|(_, record)| record.name != *name);
     }
 
-    /// Takes note that a token was used. Returns whether the use should be stored.
+    /// Records that a token was used. Returns whether the use should be stored.
     pub(super) fn record_use(&mut self, name: &TokenName, now: Timestamp) -> bool {
         let record = self.tokens.iter_mut().map(|(_, record)| record).find(|record| record.name == *name);
         record.is_some_and(|record| {

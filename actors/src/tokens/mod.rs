@@ -1,10 +1,10 @@
 //! The API tokens, except the administrator's own token.
 //!
 //! [`TokenActor`] owns the table of tokens. It guarantees that a token is shown once, when it is created, and
-//! only its hash is stored; that what was created or revoked by a message is in effect when the message is
-//! answered; and that changes by another process (`liveobject token create`) are in effect immediately for a
-//! new token, and within a second for a revoked one. While the database cannot be read, the tokens that were
-//! known last remain valid, so that a source is not rejected because of a failing disk.
+//! only its hash is stored; that a creation or revocation is in effect when its message is answered; and that
+//! changes by another process (`liveobject token create`) are in effect immediately for a new token, and
+//! within a second for a revoked one. While the database cannot be read, the tokens that were known last
+//! remain valid, so that a source is not rejected because of a failing disk.
 //!
 //! It knows scopes, but not routes: the HTTP layer decides which scope a route requires.
 
@@ -40,7 +40,7 @@ use crate::{
 /// Maximum number of requests in the mailbox. The HTTP layer waits while it is full.
 const MAILBOX: usize = 1024;
 
-/// A database that takes longer counts as unavailable, because requests wait for it.
+/// The time after which the database counts as unavailable. It is short, because requests wait for it.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Creates a token and stores its hash. A service that uses the same database accepts it immediately.
@@ -95,7 +95,7 @@ impl TokenActor {
         Self { store, cache: TokenCache::default(), _crash_guard: CrashGuard::new("tokens", crashed) }
     }
 
-    /// Takes note that a token was used, and stores that from time to time, in the background.
+    /// Records that a token was used, and stores that from time to time, in the background.
     fn record_use(&mut self, name: &TokenName, ctx: &mut Context<Self>) {
         let now = clock::now();
         if !self.cache.record_use(name, now) {
@@ -119,7 +119,7 @@ async fn read_all(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, StoreEr
     timeout(READ_TIMEOUT, store.list_tokens()).await.unwrap_or_else(|_| Err(StoreError::timeout()))
 }
 
-/// Logs that the tokens could not be read.
+/// Logs that the tokens could not be read. Returns the error for the client.
 fn unavailable(error: &StoreError) -> TokensUnavailable {
     tracing::warn!(error = error as &dyn std::error::Error, "the tokens could not be read");
     TokensUnavailable(error.fault())
@@ -203,7 +203,7 @@ impl Handler<RevokeToken> for TokenActor {
         Box::pin(revoking.into_actor(self).map(|(name, revoked), act, _| {
             if revoked.is_ok() {
                 tracing::info!(token = %name, "revoked a token");
-                // In effect even if the table cannot be read again.
+                // The revocation is in effect even if the table cannot be read again.
                 act.cache.remove(&name);
             }
             act.cache.invalidate();

@@ -20,12 +20,12 @@ export class Problem extends Error {
 }
 
 /**
- * Returns the message of anything that was thrown.
+ * Returns the message of an error, or of any other value that was thrown.
  * @param {unknown} error
  */
 export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
 
-/** The session is not below `api/v1`: its callers have no token yet. */
+/** The session is not under `api/v1`, because its callers have no token yet. */
 const SESSION = "session";
 
 const DEFAULT_TIMEOUT_MS = 15_000;

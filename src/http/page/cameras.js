@@ -26,7 +26,7 @@ function thumbnail(camera) {
 }
 
 /**
- * What a card shows of a camera.
+ * Creates the content of a camera's card.
  * @param {Camera} camera
  */
 function facts(camera) {
@@ -147,7 +147,7 @@ export function camerasView(canChange, onCameras) {
   }
 
   /**
-   * Shows these cards. An unchanged list stays untouched, so that it keeps the keyboard focus.
+   * Shows these cards. An unchanged list is left as it is, so that it keeps the keyboard focus.
    * @param {HTMLElement[]} wanted
    */
   function show(wanted) {

@@ -18,7 +18,7 @@ import { texts } from "./texts.js";
 
 const labels = texts.charts;
 const HOUR_MS = 3_600_000;
-// Right after the start of the service the charts cover a shorter time.
+// Right after the start of the service, the charts cover a shorter time.
 const SHORTEST_MS = 300_000;
 const REFRESH_MS = 15_000;
 const RETRY_EMPTY_MS = 3000;
@@ -59,7 +59,7 @@ export function charts() {
   const note = html("p", { class: "help" }, labels.empty);
   const body = html("div", { class: "charts" }, note, all.map((one) => one.element),
     html("p", { class: "axis", "aria-hidden": "true" }, start, html("span", {}, labels.to)));
-  // On a phone the events come first.
+  // On a phone, the charts are collapsed, so that the events are nearer to the top.
   const open = matchMedia("(min-width: 60rem)").matches;
   const element = html("details", { class: "hour", open, ontoggle: () => refresh() },
     html("summary", {}, html("h3", {}, labels.title)), body);

@@ -49,7 +49,7 @@ function counts(outbox) {
 }
 
 /**
- * The last error and the warnings.
+ * Creates the notes: the last error and the warnings.
  * @param {MqttStatus} status
  */
 function notes({ connected, last_error: error, warnings }) {

@@ -10,7 +10,7 @@ import { texts } from "./texts.js";
 const labels = texts.settings;
 
 /**
- * Creates the control of a field. The element that is edited gets `props`.
+ * Creates the control of a field. The editable element receives `props`.
  * @param {Field} field
  * @param {Props} props
  * @param {string} label

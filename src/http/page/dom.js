@@ -64,7 +64,7 @@ let ids = 0;
 export const newId = () => `id-${++ids}`;
 
 /**
- * Creates an element for text from outside, which may be long, broken or hostile. It keeps its own writing direction.
+ * Creates an element for untrusted text, which may be long, malformed or hostile. It keeps its own writing direction.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
  * @param {Props} props
@@ -164,7 +164,7 @@ export function openDialog(title, content, actions = []) {
 let toastTimer;
 
 /**
- * Shows a message for some seconds. Screen readers announce it.
+ * Shows a message for a few seconds. Screen readers announce it.
  * @param {string} text
  * @param {boolean} [isError]
  */
@@ -178,7 +178,7 @@ export function toast(text, isError = false) {
 }
 
 /**
- * Copies a text to the clipboard, also on pages without TLS, where browsers offer no clipboard API.
+ * Copies a text to the clipboard. Also works on pages without TLS, where browsers offer no clipboard API.
  * @param {string} text
  */
 export async function copy(text) {

@@ -36,7 +36,7 @@ function deliveryText({ received_at, delivery: { state, delivered_at, dismissed 
 }
 
 /**
- * The delivery state of an event, in a few words.
+ * Creates a short description of an event's delivery state.
  * @param {EventRecord} event
  */
 function mark(event) {
@@ -46,7 +46,7 @@ function mark(event) {
 }
 
 /**
- * The detected objects and the confidence.
+ * Creates the list of the detected objects and the confidence.
  * @param {EventRecord} event
  * @param {...Child} more
  */
@@ -69,7 +69,7 @@ function timeFact(label, timestamp) {
 
 /**
  * @param {string} text
- * @param {string} label What is copied.
+ * @param {string} label The name of the text that is copied.
  */
 function copyButton(text, label) {
   const copyText = async () => {
@@ -231,7 +231,7 @@ export function eventsView(canChange) {
   }
 
   /**
-   * Shows a new event on top.
+   * Shows a new event at the top.
    * @param {EventRecord} event
    */
   function addEvent(event) {

@@ -1,6 +1,6 @@
 // @ts-check
-// The fields of the settings form: their groups, their kinds, and the server's limits, so that mistakes show while
-// typing. The server checks everything again.
+// The fields of the settings form: their groups, their kinds, and the server's limits, so that mistakes are shown while
+// the user types. The server checks everything again.
 
 /** @import { Check, ChoiceField, Field, FieldGroup, FormValues, PlainSettingName, Settings } from "./types" */
 /** @import { FlagField, NumberField, TextField } from "./types" */

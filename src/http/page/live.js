@@ -1,7 +1,8 @@
 // @ts-check
-// The server's event stream. Only this module knows about it.
+// The server's event stream. No other module uses it directly.
 //
-// The stream resumes where it broke off. Scripts cannot see heartbeats, so a silent stream is checked with a request.
+// The stream resumes where it was interrupted. Scripts cannot see heartbeats, so a silent stream is checked with a
+// request.
 
 /** @import { StreamListener, StreamMessages } from "./types" */
 
@@ -48,7 +49,7 @@ export function listen(listener) {
   }
 
   /**
-   * Passes one kind of messages on to the listener.
+   * Passes messages of one kind on to the listener.
    * @template {keyof StreamMessages} Kind
    * @param {EventSource} opened
    * @param {Kind} kind
@@ -96,7 +97,7 @@ export function listen(listener) {
       return;
     }
     listener.status(status);
-    // The last id may be meaningless if the server was set up again.
+    // The last id may be meaningless if the server was reinstalled.
     lastId = undefined;
     listener.reset({});
     open();

@@ -25,7 +25,7 @@ const VIEWS = ["events", "cameras", "settings"];
  */
 let leave = null;
 
-/** Takes the token out of the link, once, and removes it from the address bar and from the browser's history. */
+/** Returns the token in the link, if there is one, and removes it from the address bar and the browser's history. */
 function takeTokenFromLink() {
   const found = /^#token=(.+)$/.exec(location.hash);
   if (!found) return undefined;
@@ -109,7 +109,7 @@ function showSignIn(message = "") {
 /** @type {GuideStep[]} */
 const GUIDE_STEPS = ["broker", "test", "save", "message"];
 
-/** Creates the guide to the first connection. It ticks the steps off as they are done. */
+/** Creates the guide to the first connection. It ticks off the steps as they are completed. */
 function guide() {
   const labels = texts.guide;
   const steps = GUIDE_STEPS.map((name) => ({ name, item: html("li", {}, labels[name]) }));
@@ -241,7 +241,7 @@ function createParts(canChange) {
   const settings = settingsView(canChange, settingsListener);
   const views = { events: events.element, cameras: cameras.element, settings: settings.element };
   const nav = navigation(views, (name) => name === "cameras" && cameras.refresh());
-  // A connection that is established needs no test.
+  // An established connection needs no test.
   const onConnected = () => firstSteps?.complete("test");
   return { connection, events, cameras, settings, nav, views, guidePlace, onConnected };
 }
@@ -249,7 +249,7 @@ function createParts(canChange) {
 /**
  * Passes the stream's messages to the parts of the page. Returns a function that stops it.
  * @param {ReturnType<typeof createParts>} parts
- * @param {HTMLElement} lost Shows whether the server is lost.
+ * @param {HTMLElement} lost Shows that the connection to the server is lost.
  */
 function followStream({ connection, events, cameras, settings, onConnected }, lost) {
   return listen({

@@ -50,7 +50,7 @@ function createField(field) {
 }
 
 /**
- * Returns what a field shows of the stored settings.
+ * Returns the stored value that a field shows.
  * @param {Field} field
  * @param {Settings} settings
  */
@@ -60,7 +60,7 @@ function storedValue(field, settings) {
 }
 
 /**
- * Returns the text of a test stage.
+ * Creates the name of a test stage.
  * @param {Stage} name
  */
 const stageName = (name) => html("span", { class: "name" }, labels.stages[name] ?? name);
@@ -173,7 +173,7 @@ export function settingsView(canChange, listener) {
     return isRequired?.(values) && text === "" ? texts.checks.needsHost : check(text);
   }
 
-  /** Checks all values and shows the errors. Returns the first invalid field. */
+  /** Checks all values and shows the errors. Returns the first invalid field, if there is one. */
   function validate() {
     const values = formValues();
     /** @type {FieldInput | undefined} */
@@ -218,7 +218,7 @@ export function settingsView(canChange, listener) {
     stored = settings;
     for (const field of FIELDS) inputs[field.name].set(storedValue(field, settings));
     currentDefaultPort = defaultPort(settings);
-    // The first broker is used as soon as it is saved. This is not a change that the user made.
+    // The first broker is used as soon as it is saved. Presetting the switch does not count as an unsaved change.
     const isFirst = !settings.broker_host;
     if (isFirst && canChange) inputs.enabled.set(true);
     storedValues = JSON.stringify(formValues());

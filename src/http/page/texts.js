@@ -1,5 +1,5 @@
 // @ts-check
-// All texts of the page in one place. Texts that the server sends are shown as they come.
+// All texts of the page in one place. Texts from the server are shown unchanged.
 
 /** @import { CameraStatus, ConnectionState, DeadReason, FieldGroup, SettingName, Stage } from "./types" */
 

@@ -1,4 +1,4 @@
-// The types of all data that the server sends and accepts, and of what the page's modules pass to each other.
+// The types of all data that the server sends and accepts, and of the data that the page's modules exchange.
 //
 // Only the type check in tests/run reads this file; it is not part of the served page.
 
@@ -24,7 +24,7 @@ export type DeadReason =
 export interface Delivery {
   state: DeliveryState;
   delivered_at: Timestamp | null;
-  /** Whether the event went, or would now go, to the `history` topic. */
+  /** Whether the event was published, or would now be published, to the `history` topic. */
   late: boolean;
   /** Why the event is dead. */
   reason: DeadReason | null;
@@ -321,7 +321,7 @@ export type FormValues = Record<SettingName, SettingValue>;
 interface FieldBase {
   name: PlainSettingName;
   check?: Check;
-  /** Whether the field is of use with these values. */
+  /** Whether the field applies to these values. */
   isShown?: (values: FormValues) => boolean;
   /** Whether the field must be filled in. */
   isRequired?: (values: FormValues) => boolean;
@@ -385,7 +385,7 @@ export interface Control {
   get: () => SettingValue;
   /** Returns the text to check. */
   raw?: () => string;
-  /** Shows a stored value. For a secret this is whether one is stored. */
+  /** Shows a stored value. For a secret, the value is whether one is stored. */
   set: (value: SettingValue) => void;
 }
 

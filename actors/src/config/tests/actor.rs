@@ -36,7 +36,7 @@ async fn replaced_settings_survive_a_restart() {
 }
 
 #[actix_rt::test]
-async fn no_byte_of_the_password_is_in_any_file_or_answer() {
+async fn no_byte_of_the_password_is_in_any_file_or_response() {
     let home = Home::new();
     let first = home.start().await;
     let put = first.put(broker()).await.unwrap();
@@ -87,13 +87,13 @@ async fn a_new_destination_requires_the_secrets_again() {
     config.put(secured()).await.unwrap();
     config.notified.take();
     let elsewhere = with(without_password(), "broker_host", "evil.example");
-    let asked = fault(config.put(elsewhere.clone()).await);
+    let message = fault(config.put(elsewhere.clone()).await);
     assert_eq!(
-        asked,
+        message,
         "password: enter the password again, because the server settings changed; \
          client_key: enter the client key again, because the server settings changed"
     );
-    assert_eq!(config.test_connection(elsewhere.clone()).await.unwrap_err().to_string(), asked);
+    assert_eq!(config.test_connection(elsewhere.clone()).await.unwrap_err().to_string(), message);
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
     assert!(config.notified.take().is_empty());
     for (field, value) in
@@ -197,16 +197,16 @@ async fn a_panic_in_a_connection_test_fails_only_the_test() {
 async fn only_a_panic_is_reported_as_a_crash() {
     #[derive(actix::Message)]
     #[rtype(result = "()")]
-    struct Fall;
-    impl Handler<Fall> for ConfigActor {
+    struct Panic;
+    impl Handler<Panic> for ConfigActor {
         type Result = ();
-        fn handle(&mut self, _: Fall, _: &mut Self::Context) {
+        fn handle(&mut self, _: Panic, _: &mut Self::Context) {
             panic!("panic on request");
         }
     }
     let home = Home::new();
     let Running { addr, mut crashed, .. } = home.start().await;
-    assert!(addr.send(Fall).await.is_err());
+    assert!(addr.send(Panic).await.is_err());
     assert_eq!(crashed.recv().await, Some("config"));
     let Running { addr, mut crashed, .. } = home.start().await;
     drop(addr);
@@ -239,7 +239,7 @@ async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
         retained: listener("retained"),
         outbox: listener("outbox"),
     };
-    // An actor first runs in the order of the starts, which is the reverse one here.
+    // Actors begin to run in the order in which they were started, which is reversed here.
     crate::testing::settle().await;
     listeners.notify(&SettingsChanged {
         settings: Arc::new(MqttSettings::defaults("c")),

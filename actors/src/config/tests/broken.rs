@@ -115,7 +115,7 @@ async fn a_different_identity_is_reported_and_used_for_new_secrets() {
     let file = fs::read(home.identity()).unwrap();
     let config = home.start().await;
     let why = unreadable(&config).await;
-    assert!(why.contains("another identity") && why.contains("client key"), "{why}");
+    assert!(why.contains("identity other than") && why.contains("client key"), "{why}");
     config.put(with(secured_without_key(), "password", "new password")).await.unwrap();
     let (password, why) = config.last_notification().await;
     assert_eq!(password.as_deref(), Some("new password"));

@@ -23,7 +23,7 @@ async fn stored_password(home: &Home) -> String {
     password.unwrap()
 }
 
-fn strays(home: &Home) -> Vec<PathBuf> {
+fn leftovers(home: &Home) -> Vec<PathBuf> {
     let secret = |path: &PathBuf| path.to_string_lossy().contains("identity.age.");
     home.files().into_iter().filter(secret).collect()
 }
@@ -39,7 +39,7 @@ async fn a_rotation_keeps_the_secrets_and_removes_the_old_key() {
     assert!(now.password != row.password && now.client_key != row.client_key);
     assert_eq!((now.settings, now.updated_at), (row.settings, row.updated_at));
     store.close().await;
-    assert_eq!(strays(&home), Vec::<PathBuf>::new());
+    assert_eq!(leftovers(&home), Vec::<PathBuf>::new());
     assert_eq!(stored_password(&home).await, PASSWORD);
 }
 
@@ -54,11 +54,11 @@ async fn a_rotation_that_is_interrupted_after_any_step_is_finished_or_undone() {
     ] {
         let (home, store) = with_secrets().await;
         rotate_file(&store, &home.identity(), &[], last).await.unwrap();
-        assert_eq!(strays(&home).is_empty(), last == Step::Done, "{last:?}");
+        assert_eq!(leftovers(&home).is_empty(), last == Step::Done, "{last:?}");
         assert_eq!(recover(&store, &home.identity()).await.unwrap(), outcome, "{last:?}");
         assert_eq!(recover(&store, &home.identity()).await.unwrap(), Recovery::Nothing, "{last:?}");
         store.close().await;
-        assert_eq!(strays(&home), Vec::<PathBuf>::new(), "{last:?}");
+        assert_eq!(leftovers(&home), Vec::<PathBuf>::new(), "{last:?}");
         assert_eq!(stored_password(&home).await, PASSWORD, "{last:?}");
     }
 }
@@ -70,7 +70,7 @@ async fn an_interrupted_rotation_is_recovered_at_the_next_start() {
         rotate_file(&store, &home.identity(), &[], last).await.unwrap();
         store.close().await;
         assert_eq!(stored_password(&home).await, PASSWORD, "{last:?}");
-        assert_eq!(strays(&home), Vec::<PathBuf>::new(), "{last:?}");
+        assert_eq!(leftovers(&home), Vec::<PathBuf>::new(), "{last:?}");
     }
 }
 
@@ -83,7 +83,7 @@ async fn an_interrupted_recovery_is_finished_by_the_next_one() {
     fs::rename(&path, home.dir.path().join("identity.age.bak")).unwrap();
     assert_eq!(recover(&store, &path).await.unwrap(), Recovery::Finished);
     store.close().await;
-    assert_eq!((strays(&home), stored_password(&home).await.as_str()), (Vec::new(), PASSWORD));
+    assert_eq!((leftovers(&home), stored_password(&home).await.as_str()), (Vec::new(), PASSWORD));
 }
 
 #[actix_rt::test]
@@ -92,7 +92,7 @@ async fn a_partly_written_key_is_removed() {
     fs::write(home.dir.path().join("identity.age.new"), "# created").unwrap();
     fs::write(home.dir.path().join("identity.age.tmp"), "AGE-SECRET").unwrap();
     assert_eq!(recover(&store, &home.identity()).await.unwrap(), Recovery::Undone);
-    assert_eq!(strays(&home), Vec::<PathBuf>::new());
+    assert_eq!(leftovers(&home), Vec::<PathBuf>::new());
 }
 
 #[actix_rt::test]
@@ -104,7 +104,7 @@ async fn a_rotation_works_without_secrets() {
         assert_eq!(rotate_file(&store, &home.identity(), &[], last).await.unwrap().secrets, 0);
         store.close().await;
         home.start().await.stop().await;
-        assert!(home.identity().exists() && strays(&home).is_empty(), "{last:?}");
+        assert!(home.identity().exists() && leftovers(&home).is_empty(), "{last:?}");
     }
 }
 

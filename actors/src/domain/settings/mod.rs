@@ -53,9 +53,9 @@ pub enum Transport {
 /// MQTT's quality of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum QoS {
-    /// At most once: done when it was written to the socket.
+    /// At most once: complete when the message has been written to the socket.
     AtMostOnce,
-    /// At least once: done when the broker has acknowledged it.
+    /// At least once: complete when the broker has acknowledged the message.
     #[default]
     AtLeastOnce,
     /// Exactly once, within one session.
@@ -107,7 +107,7 @@ pub enum SettingsChange {
     Broker,
     /// The broker is the same, but the topic prefix differs.
     Topics,
-    /// Neither of these differs. Also sent at the start, when nothing has changed yet.
+    /// Neither of these differs. Also sent at startup, when nothing has changed yet.
     Other,
 }
 
@@ -186,10 +186,10 @@ pub struct MqttSettings {
     /// The maximum rate at which events are published. 0 means no limit.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub max_events_per_second: u32,
-    /// How long the broker may send no acknowledgement while events are in flight: 5–600.
+    /// The maximum time without an acknowledgement while events are in flight: 5–600.
     #[cfg_attr(feature = "openapi", schema(minimum = 5, maximum = 600))]
     pub ack_timeout_seconds: u16,
-    /// If empty, `{prefix}/status` is used.
+    /// The availability topic. If empty, `{prefix}/status` is used.
     #[cfg_attr(feature = "openapi", schema(max_length = 256))]
     pub availability_topic: String,
     /// The message on the availability topic while we are connected.
@@ -464,8 +464,8 @@ fn set<T>(target: &mut T, value: Option<T>) {
     }
 }
 
-/// Converts to a narrower integer type. `Fields::integer` has checked the bounds, so that the conversion
-/// never fails.
+/// Converts to a narrower integer type. `Fields::integer` has checked the bounds, so the conversion never
+/// fails.
 fn narrow<T: TryFrom<u64>>(value: Option<u64>) -> Option<T> {
     value.and_then(|n| T::try_from(n).ok())
 }

@@ -11,7 +11,7 @@ pub use self::{
 };
 use crate::domain::clock::Timestamp;
 
-/// What the service knows about a token. It does not know the token itself.
+/// The properties of a token. The service does not know the token itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenRecord {
@@ -29,5 +29,6 @@ pub struct TokenRecord {
     pub last_used_at: Option<Timestamp>,
 }
 
-/// The maximum number of tokens. Each caller has its own token, and every request compares all of them.
+/// The maximum number of tokens. Each caller has its own token, and every request is compared with all of
+/// them.
 pub const MAX_TOKENS: u64 = 100;

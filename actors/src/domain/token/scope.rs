@@ -79,7 +79,7 @@ impl Scopes {
     }
 }
 
-/// Separated by commas, always in the same order.
+/// Formats the scopes separated by commas, always in the same order.
 impl fmt::Display for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, scope) in self.0.iter().enumerate() {

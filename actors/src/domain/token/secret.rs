@@ -1,4 +1,4 @@
-//! Tokens: how they are generated, and what is stored of them.
+//! Generates tokens, and computes the hashes that are stored.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ use subtle::ConstantTimeEq;
 
 use crate::domain::hex;
 
-/// 256 bits cannot be guessed, so that a plain hash reveals nothing about them.
+/// 256 random bits cannot be guessed, so a plain hash reveals nothing about them.
 const RANDOM_BYTES: usize = 32;
-/// Identifies a leaked token as one of liveobject's.
+/// Identifies a leaked token as a token of liveobject.
 const PREFIX: &str = "lo_";
 const MAX_NAME: usize = 64;
 
