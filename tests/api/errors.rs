@@ -1,4 +1,4 @@
-//! Every error has the same form and says what to do.
+//! Every error has the same form and states what to do.
 
 use reqwest::Method;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! A late event never fires a live automation.
+//! Late events never trigger automations.
 
 use liveobject_test_support::{Ledger, Subscriber, wait_until};
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ async fn events_that_waited_too_long_go_to_history_and_newer_ones_do_not() {
     assert_eq!(ids_on(&scene.subscriber, EVENT), expected(&["fresh-1", "fresh-2"], &Value::Null));
     assert_metrics(&scene.service, &[("events_late_total", 2.0)]).await;
     let status = scene.service.status().await;
-    assert!(warnings(&status).is_empty(), "neither a clock nor a source is to blame: {status}");
+    assert!(warnings(&status).is_empty(), "neither a clock nor a source is wrong: {status}");
 }
 
 #[tokio::test]

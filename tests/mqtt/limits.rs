@@ -57,7 +57,7 @@ async fn events_in_flight_do_not_exceed_the_window() {
 }
 
 #[tokio::test]
-async fn an_event_above_the_maximum_packet_size_is_dead_and_the_connection_stays() {
+async fn an_event_above_the_maximum_packet_size_becomes_dead_and_the_connection_stays_up() {
     let connack = ConnAck { maximum_packet_size: Some(1000), ..ConnAck::default() };
     let (broker, service) = limited(connack, &json!({})).await;
     let mut ledger = Ledger::new();
@@ -74,7 +74,7 @@ async fn an_event_above_the_maximum_packet_size_is_dead_and_the_connection_stays
 }
 
 #[tokio::test]
-async fn the_maximum_packet_size_of_a_real_broker_makes_an_event_dead_too() {
+async fn an_event_above_the_maximum_packet_size_of_a_real_broker_becomes_dead() {
     let broker = Mosquitto::builder().max_packet_size(1000).start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     let service = connected_service(broker.port(), &json!({})).await;

@@ -16,20 +16,20 @@ use crate::helpers::{
     service, submit, submit_batch, wait_for_dead, wait_for_event,
 };
 
-/// What a user perceives as immediate.
+/// Maximum delay that a user perceives as immediate.
 const IMMEDIATE: Duration = Duration::from_secs(1);
 
-/// The service would wait longer than this for a stream that it does not close.
+/// If the service did not close open streams, it would wait for them for longer than this.
 const STOP: Duration = Duration::from_secs(4);
 
-/// Attempts of which at least one must be immediate: a busy machine may delay the others.
+/// Number of attempts. At least one must be immediate; a busy machine may delay the others.
 const ATTEMPTS: usize = 5;
 
 fn is_event(message: &Sse, event_id: &str) -> bool {
     message.event == "event" && message.data["event_id"] == event_id
 }
 
-/// Returns the delivery state of the event if the message carries it.
+/// Returns the delivery state of the event if the message contains it.
 fn delivery_of(message: &Sse, event_id: &str) -> Option<Value> {
     let concerns_event = |change: &Value| change["event_id"] == event_id;
     match message.event.as_str() {
@@ -186,8 +186,9 @@ async fn a_client_that_does_not_read_is_dropped_and_does_not_block_others() {
     drop(stuck);
 }
 
-/// Forbids publishing to the camera `door`.
-const DENY: &str = "topic deny liveobject/camera/door/event\ntopic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
+/// Access rules that forbid publishing the events of the camera `door`.
+const DENY: &str = "topic deny liveobject/camera/door/event\n\
+    topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 const PERMIT: &str = "topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 
 /// Starts a broker that refuses the events of the camera `door`, and a service whose only event is dead.

@@ -30,8 +30,8 @@ fn row(
     Row { what, settings, stage, kind, words }
 }
 
-/// Tests and applies the configuration of each row. All mismatches are reported at once.
-#[expect(clippy::print_stdout, reason = "the messages, for those who read the test's output")]
+/// Tests and applies the configuration of each row. Reports all mismatches at once.
+#[expect(clippy::print_stdout, reason = "prints the messages for readers of the test's output")]
 async fn check(service: &Service, rows: Vec<Row>) {
     let count = rows.len();
     let mut mismatches = Vec::new();
@@ -189,7 +189,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
                 "tls",
                 "Set use_tls to true",
             ),
-            row("TLS to a port without", ca(broker.port()), "tls", "tls", "does not seem to support TLS"),
+            row("TLS to a port without TLS", ca(broker.port()), "tls", "tls", "does not seem to support TLS"),
             row(
                 "TLS to an HTTP server",
                 ca(service.port()),
@@ -199,7 +199,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
             ),
             row("TLS to an SSH server", ca(ssh.port()), "tls", "protocol", "SSH-2.0-OpenSSH_9.2p1"),
             row(
-                "TLS to a server that replies without",
+                "TLS to a server that replies without TLS",
                 ca(other.port()),
                 "tls",
                 "tls",
@@ -222,7 +222,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
             ),
             row("self-signed", systems(port(1)), "tls", "tls", "is self-signed and therefore not trusted"),
             row(
-                "self-signed, another one configured",
+                "self-signed, another certificate configured",
                 ca(port(1)),
                 "tls",
                 "tls",
@@ -273,21 +273,21 @@ async fn wrong_client_certificates_are_reported() {
             row("no client certificate, TLS 1.3", none(0), "login", "tls", "requires a client certificate"),
             row("no client certificate, TLS 1.2", none(1), "tls", "tls", "requires a client certificate"),
             row(
-                "another authority's, TLS 1.3",
+                "another authority's certificate, TLS 1.3",
                 own(0, strange()),
                 "login",
                 "tls",
                 "does not accept our client certificate",
             ),
             row(
-                "another authority's, TLS 1.2",
+                "another authority's certificate, TLS 1.2",
                 own(1, strange()),
                 "tls",
                 "tls",
                 "does not accept our client certificate",
             ),
-            row("an expired one, TLS 1.3", own(0, expired()), "login", "tls", "it expired on 20"),
-            row("an expired one, TLS 1.2", own(1, expired()), "tls", "tls", "it expired on 20"),
+            row("an expired certificate, TLS 1.3", own(0, expired()), "login", "tls", "it expired on 20"),
+            row("an expired certificate, TLS 1.2", own(1, expired()), "tls", "tls", "it expired on 20"),
             row(
                 "no client certificate, WebSocket",
                 with(none(2), json!({ "transport": "websocket" })),
@@ -336,7 +336,7 @@ async fn wrong_websocket_settings_are_reported() {
                 "(401 Unauthorized)",
             ),
             row("an unavailable broker", websocket(away.port()), "login", "refused", "502"),
-            row("a redirection", websocket(moved.port()), "login", "protocol", "https://broker.lan/ws"),
+            row("a redirect", websocket(moved.port()), "login", "protocol", "https://broker.lan/ws"),
             row(
                 "a web server that requires an upgrade",
                 websocket(upgrade.port()),
@@ -350,7 +350,13 @@ async fn wrong_websocket_settings_are_reported() {
             row("an SSH server", websocket(ssh.port()), "login", "protocol", "SSH-2.0-OpenSSH_9.2p1"),
             row("a port with TLS", websocket(broker.listener(1)), "login", "tls", "Set use_tls to true"),
             row("a port that asks for HTTPS", websocket(https.port()), "login", "tls", "Set use_tls to true"),
-            row("TLS to a port without", encrypted(broker.listener(0)), "tls", "tls", "Set use_tls to false"),
+            row(
+                "TLS to a port without TLS",
+                encrypted(broker.listener(0)),
+                "tls",
+                "tls",
+                "Set use_tls to false",
+            ),
             row(
                 "MQTT over TCP to a WebSocket port",
                 settings(broker.listener(0), &json!({})),

@@ -16,14 +16,14 @@ use crate::helpers::{
 /// well within this time.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Skips the wait before the next attempt: applying settings connects at once.
+/// Skips the wait before the next attempt by applying settings, which makes the service connect at once.
 async fn skip_wait(service: &Service, port: u16) {
     if service.status().await["state"] == "waiting" {
         let _ = service.put_config(&settings(port, &json!({}))).await.expect(200);
     }
 }
 
-/// Waits until a connection lasts, whatever ended the earlier ones.
+/// Waits until a connection is stable, regardless of what ended the earlier ones.
 async fn skip_waits_until_stable(service: &Service, port: u16) {
     let is_stable = async || {
         skip_wait(service, port).await;
@@ -93,7 +93,7 @@ async fn a_state_above_a_real_brokers_size_limit_makes_no_event_dead() {
     assert_all_arrive(&service, &[&subscriber], &mut ledger).await;
 }
 
-/// Tests the same with a broker that reacts to the poison event like this.
+/// Tests that the other events are delivered if a broker replies to the poison event like this.
 async fn poisoned(reply: Reply) {
     let broker = ScriptedBroker::start().await;
     broker.rule(Rule::event("poison", reply));

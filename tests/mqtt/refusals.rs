@@ -8,8 +8,9 @@ use crate::helpers::{
     event_of, events_received, logged, scripted_broker, submit, submit_batch, wait_for_dead,
 };
 
-/// Forbids publishing the events of the camera `safe`.
-const ACL: &str = "topic deny liveobject/camera/safe/event\ntopic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
+/// Access rules that forbid publishing the events of the camera `safe`.
+const ACL: &str = "topic deny liveobject/camera/safe/event\n\
+    topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 
 fn forbidden(event_id: &str) -> Value {
     event_of("safe", event_id)
@@ -60,7 +61,8 @@ async fn with_qos_2_forbidden_events_are_dead_and_the_others_arrive() {
     acl_refusal(2).await;
 }
 
-/// Lets the broker refuse the second of five events twice with this reason: all are delivered in the end.
+/// Lets the broker refuse the second of five events twice with this reason, and asserts that all five are
+/// delivered.
 async fn refused_twice(reason: u8, name: &str, qos: u8) {
     let (broker, service) = scripted_broker(&json!({ "qos": qos })).await;
     broker.rule(Rule::event("e-2", Reply::Reason(reason)).times(2));

@@ -1,4 +1,4 @@
-//! TLS and WebSockets with real brokers: correct settings work, in the connection test and for events alike.
+//! TLS and WebSockets with real brokers: correct settings work both in the connection test and for events.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,8 @@ fn server(authority: &Authority) -> Identity {
     authority.issue(&CertificateSpec::server(&["127.0.0.1", "broker.lan"]))
 }
 
-/// Tests and applies these settings: every stage passes and an event arrives. Returns the details of the
-/// stages.
+/// Tests and applies these settings, and asserts that every stage passes and that an event arrives. Returns
+/// the details of the stages.
 async fn assert_works(service: &Service, witness: &Subscriber, settings: &Value) -> BTreeMap<String, String> {
     let report = service.post(&format!("{MQTT}/test"), settings).await.expect(200);
     assert_eq!(report["success"], true, "{report}");

@@ -1,4 +1,4 @@
-//! MQTT 5 or 3.1.1: what the broker refuses, what is tried next, and what is remembered.
+//! MQTT 5 or 3.1.1: which version the service tries after a refusal, and which refusals it remembers.
 
 use liveobject_test_support::{
     Refusal, ScriptedBroker, Service,
@@ -20,7 +20,7 @@ const UNSUPPORTED: &[u8] = &[0x20, 3, 0, 0x84, 0];
 const UNACCEPTABLE: &[u8] = &[0x20, 2, 0, 1];
 const UNACCEPTABLE_IN_5: &[u8] = &[0x20, 3, 0, 1, 0];
 
-/// Every way in which brokers refuse MQTT 5.
+/// The ways in which brokers refuse MQTT 5.
 const REFUSALS: [Refusal; 5] = [
     Refusal::Answer(UNSUPPORTED),
     Refusal::Answer(UNACCEPTABLE),
@@ -73,7 +73,7 @@ async fn an_explicit_refusal_of_mqtt_5_is_remembered_until_the_settings_change()
     assert_eq!(versions(&broker), [V5, V311, V311]);
     broker.refuse_nobody();
     reconnect(&broker, &service).await;
-    assert_eq!(protocol(&service).await, "3.1.1", "an upgrade is not noticed automatically so soon");
+    assert_eq!(protocol(&service).await, "3.1.1", "an upgrade of the broker is not detected this soon");
     let _ =
         service.put_config(&settings(broker.port(), &json!({ "keep_alive_seconds": 50 }))).await.expect(200);
     let modern = |status: &Value| status["protocol"] == "5";

@@ -11,7 +11,7 @@ use crate::helpers::{
     scripted_broker, service, wait_for_event, wait_for_ids,
 };
 
-/// Long enough that at least two whole seconds are missing from the expiry of an event that waited.
+/// Long enough to shorten the expiry of an event that waited by at least two whole seconds.
 const WAIT: Duration = Duration::from_millis(2100);
 
 const DOOR: &str = "liveobject/camera/door/event";

@@ -47,7 +47,7 @@ async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
 async fn a_database_with_a_damaged_schema_is_refused_and_not_changed() {
     let mut service = stopped().await;
     let mut bytes = fs::read(file(&service)).expect("the database can be read");
-    // The header stays intact, so that the file is still recognised as a database. The schema behind it is
+    // The header stays intact, so that the file is still recognized as a database. The schema behind it is
     // damaged.
     bytes[100..PAGE].fill(0xa5);
     fs::write(file(&service), bytes).expect("the database can be written");

@@ -94,7 +94,7 @@ async fn the_token_command_prints_a_token_that_works() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_others_can_read_is_refused_with_a_hint_how_to_fix_it() {
+async fn a_token_file_that_others_can_read_is_refused_with_a_hint_on_how_to_fix_it() {
     let mut service = service().build();
     assert_eq!(service.run(&["token"]).await.code, 0);
     let file = service.data_dir().join("api-token");

@@ -28,7 +28,7 @@ const IMMEDIATE_STOP_MAX: Duration = Duration::from_millis(2500);
 /// Time after a signal in which a service that does not wait for acknowledgements would have exited.
 const STILL_WAITING: Duration = Duration::from_secs(3);
 /// Time after which the service has handled the first of two signals. It is short compared with
-/// [`STOP_WAIT`], so that most of the wait still remains when the second signal comes.
+/// [`STOP_WAIT`], so that most of the wait still remains when the second signal arrives.
 const SIGNAL_HANDLED: Duration = Duration::from_millis(500);
 /// Time after which the service has read the beginning of a request. Nothing shows this from outside.
 const REQUEST_BEGUN: Duration = Duration::from_millis(300);
@@ -123,7 +123,7 @@ async fn a_stop_waits_a_limited_time_for_acknowledgements() {
 }
 
 #[tokio::test]
-async fn acknowledgements_that_arrive_during_the_stop_count() {
+async fn acknowledgements_that_arrive_during_the_stop_are_recorded() {
     let (broker, mut service) = in_flight().await;
     service.sigterm();
     sleep(STILL_WAITING).await;

@@ -95,7 +95,7 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_fit_is_named_with_key_and_line_and_exits_with_2() {
+async fn a_tls_key_of_another_certificate_is_reported_with_its_line_and_exit_code_2() {
     let (pair, other) = (Pair::new(), Pair::new());
     fs::copy(&other.key, &pair.key).unwrap();
     let mut service = service().config(&pair.config()).build();

@@ -22,7 +22,7 @@
 //! | proof that nothing was lost or reordered | [`Ledger`] |
 //! | proof of whether the publisher or its broker reordered events | [`Wire`] |
 
-#![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
+#![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and the like are MQTT terms, not Rust names")]
 
 mod canned;
 mod child;
