@@ -59,7 +59,7 @@ async fn every_invalid_setting_is_reported() {
 }
 
 #[actix_web::test]
-async fn settings_that_cannot_be_stored_report_the_remedy_or_when_to_retry() {
+async fn a_failure_to_store_settings_reports_the_remedy_or_when_to_retry() {
     let app = TestApp::start();
     app.script().replace_error =
         Some(ReplaceError::Identity("identity.age is missing; put it back".to_owned()));

@@ -155,7 +155,7 @@ async fn a_burst_of_one_camera_neither_floods_the_broker_nor_lags_behind() {
     let messages = watcher.messages();
 
     let last = messages.iter().find(|message| counted(message)).expect("the wait succeeded");
-    // On a slow machine, accepting the events takes long as well.
+    // On a slow machine, accepting the events takes a long time as well.
     let limit = PROMPT.max(accepted - started);
     let lag = last.at.saturating_duration_since(accepted);
     assert!(lag < limit, "the last count arrived {lag:?} after the last response");

@@ -231,12 +231,18 @@ pub async fn settle(service: &Service, subscribers: &[&Subscriber], ledger: &mut
     service.wait_outbox_empty(LATER).await;
     let missing = || {
         let mut preview = ledger.clone();
-        subscribers.iter().flat_map(|one| one.events()).for_each(|event| preview.delivered_event(&event));
+        subscribers
+            .iter()
+            .flat_map(|subscriber| subscriber.events())
+            .for_each(|event| preview.delivered_event(&event));
         preview.lost()
     };
     let seen = async || missing().is_empty();
     wait_until("every accepted event has been seen", SOON, seen).await;
-    subscribers.iter().flat_map(|one| one.events()).for_each(|event| ledger.delivered_event(&event));
+    subscribers
+        .iter()
+        .flat_map(|subscriber| subscriber.events())
+        .for_each(|event| ledger.delivered_event(&event));
 }
 
 /// Calls [`settle`], and asserts that no event was lost or overtaken.

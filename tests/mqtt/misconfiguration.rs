@@ -176,7 +176,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
     std::fs::write(&system, stranger.pem()).expect("a file");
     let service = service().env("SSL_CERT_FILE", system.display()).start().await;
     let ca = |port| tls_settings(port, authority.pem());
-    let systems = |port| settings(port, &json!({ "use_tls": true }));
+    let system_trust = |port| settings(port, &json!({ "use_tls": true }));
     let named = |port, name: &str| with(ca(port), json!({ "tls_server_name": name }));
     let impatient = with(ca(silent.port()), json!({ "connect_timeout_seconds": 1 }));
     check(
@@ -208,7 +208,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
             row("TLS to a silent server", impatient, "tls", "timeout", "TLS handshake"),
             row(
                 "an authority that the system does not know",
-                systems(port(0)),
+                system_trust(port(0)),
                 "tls",
                 "tls",
                 "which this system does not",
@@ -220,7 +220,13 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
                 "tls",
                 "CN=Test authority",
             ),
-            row("self-signed", systems(port(1)), "tls", "tls", "is self-signed and therefore not trusted"),
+            row(
+                "self-signed",
+                system_trust(port(1)),
+                "tls",
+                "tls",
+                "is self-signed and therefore not trusted",
+            ),
             row(
                 "self-signed, another certificate configured",
                 ca(port(1)),
@@ -265,7 +271,7 @@ async fn wrong_client_certificates_are_reported() {
         with(tls_settings(ports[place], authority.pem()), own)
     };
     let none = |place: usize| with(tls_settings(ports[place], authority.pem()), json!({}));
-    let strange = || stranger.issue(&CertificateSpec::client("stranger"));
+    let foreign = || stranger.issue(&CertificateSpec::client("stranger"));
     let expired = || authority.issue(&CertificateSpec::client("camera").valid(-30, -3));
     check(
         &service,
@@ -274,14 +280,14 @@ async fn wrong_client_certificates_are_reported() {
             row("no client certificate, TLS 1.2", none(1), "tls", "tls", "requires a client certificate"),
             row(
                 "another authority's certificate, TLS 1.3",
-                own(0, strange()),
+                own(0, foreign()),
                 "login",
                 "tls",
                 "does not accept our client certificate",
             ),
             row(
                 "another authority's certificate, TLS 1.2",
-                own(1, strange()),
+                own(1, foreign()),
                 "tls",
                 "tls",
                 "does not accept our client certificate",

@@ -53,7 +53,7 @@ async fn a_broker_that_lost_its_state_gets_everything_again() {
         let last = messages.last().expect("messages").at;
         durations.push(last - online);
     }
-    // The faster round counts: a busy machine may delay one of them.
+    // Only the faster round counts, because a busy machine may delay one of them.
     let fastest = durations.iter().min().expect("two rounds");
     assert!(*fastest < AT_ONCE, "the last state arrived {durations:?} after the connection");
 }

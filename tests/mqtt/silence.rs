@@ -8,13 +8,13 @@ use crate::helpers::{
     wait_for_error, wait_for_event,
 };
 
-fn impatient() -> Value {
+fn impatient_settings() -> Value {
     json!({ "ack_timeout_seconds": SHORTEST, "connect_timeout_seconds": 1 })
 }
 
 #[tokio::test]
 async fn a_hanging_broker_is_reported_as_stalled_and_everything_arrives_when_it_resumes() {
-    let mut scene = Scene::with(&impatient()).await;
+    let mut scene = Scene::with(&impatient_settings()).await;
     let mut ledger = Ledger::new();
     submit_batch(&scene.service, &mut ledger, "before", 20).await;
     scene.service.wait_outbox_empty(SOON).await;
@@ -35,7 +35,7 @@ async fn a_hanging_broker_is_reported_as_stalled_and_everything_arrives_when_it_
 #[tokio::test]
 async fn a_broker_that_responds_only_to_pings_is_reported_as_stalled() {
     use liveobject_test_support::Acks;
-    let (broker, service) = scripted_broker(&impatient()).await;
+    let (broker, service) = scripted_broker(&impatient_settings()).await;
     broker.set_acks(Acks::Withhold);
     let mut ledger = Ledger::new();
     submit_batch(&service, &mut ledger, "e", 3).await;
@@ -43,18 +43,19 @@ async fn a_broker_that_responds_only_to_pings_is_reported_as_stalled() {
     broker.set_acks(Acks::All);
     service.wait_outbox_empty(LATER).await;
     let received = crate::helpers::events_received(&broker);
-    let sent: Vec<_> = received.iter().map(|one| (one.connection, crate::helpers::event_id(one))).collect();
+    let sent: Vec<_> =
+        received.iter().map(|event| (event.connection, crate::helpers::event_id(event))).collect();
     let expected = [(0, "e-1"), (0, "e-2"), (0, "e-3"), (1, "e-1"), (1, "e-2"), (1, "e-3")];
     assert_eq!(sent, expected.map(|(connection, id)| (connection, id.to_owned())));
     assert!(
-        received.iter().all(|one| !one.publish.dup),
+        received.iter().all(|event| !event.publish.dup),
         "in a new session, no message may be marked as a duplicate"
     );
 }
 
 #[tokio::test]
 async fn an_idle_connection_is_checked_by_pings() {
-    let mut idle = impatient();
+    let mut idle = impatient_settings();
     idle["keep_alive_seconds"] = SHORTEST.into();
     let (broker, service) = scripted_broker(&idle).await;
     broker.wait_for("a ping", SOON, |broker| broker.pings() == 1).await;
@@ -78,7 +79,7 @@ async fn a_vanished_peer_is_detected_and_nothing_is_lost() {
 async fn assert_detects_stall(fault: impl Fn(&Proxy)) {
     let scene = Scene::start().await;
     let proxy = Proxy::start(scene.broker.port()).await;
-    connect(&scene.service, proxy.port(), &impatient()).await;
+    connect(&scene.service, proxy.port(), &impatient_settings()).await;
     let mut ledger = Ledger::new();
     submit_batch(&scene.service, &mut ledger, "before", 20).await;
     wait_for_event(&scene.subscriber, "before-20").await;

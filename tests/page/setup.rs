@@ -49,7 +49,7 @@ async fn the_stages_of_a_connection_test_are_shown_as_they_happen() {
 }
 
 #[tokio::test]
-async fn errors_are_shown_at_their_fields_and_nothing_is_saved() {
+async fn errors_are_shown_next_to_their_fields_and_nothing_is_saved() {
     let service = service().await;
     let browser = signed_in(&service).await;
     let fault = |field: &str| {

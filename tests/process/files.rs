@@ -34,7 +34,7 @@ async fn only_the_owner_can_access_the_data_directory() {
     for name in
         ["api-token", "identity.age", "liveobject.db", "liveobject.db-wal", "thumbnail-key", "thumbnails"]
     {
-        assert!(names.iter().any(|one| one == name), "{name} is not among {names:?}");
+        assert!(names.iter().any(|present| present == name), "{name} is not among {names:?}");
     }
     service.restart().await;
     check();

@@ -291,7 +291,8 @@ handlers! {
     ListCameras, |_script, ListCameras| Vec::new();
     GetCamera, |_script, GetCamera(id)| known_camera(id);
     PutCamera, |_script, PutCamera { .. }| Err(CameraError::TooMany { max: 7 });
-    SetCameraStatus, |_script, SetCameraStatus { camera_id, .. }| known_camera(camera_id).ok_or(CameraError::Unknown);
+    SetCameraStatus, |_script, SetCameraStatus { camera_id, .. }|
+        known_camera(camera_id).ok_or(CameraError::Unknown);
     DeleteCamera, |_script, DeleteCamera(id)| known_camera(id).map(|_| ()).ok_or(CameraError::Unknown);
     PublishDiscovery, |_script, PublishDiscovery| Err(DiscoveryError::NotConnected);
     PublishTestMessage, |script, PublishTestMessage| {

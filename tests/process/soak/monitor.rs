@@ -61,7 +61,8 @@ pub struct Monitor {
 pub struct Usage {
     pub runs: usize,
     pub max_kib: u64,
-    /// Duration of the longest run. The `first_…` and `last_…` fields are medians of its first and last quarter.
+    /// Duration of the longest run. The `first_…` and `last_…` fields are medians of its first and last
+    /// quarter.
     pub longest: Duration,
     pub first_kib: u64,
     pub last_kib: u64,

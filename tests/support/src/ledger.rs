@@ -194,7 +194,8 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
     #[must_use]
     pub fn summary(&self) -> String {
         format!(
-            "accepted {}, delivered {}, lost {}, out of order {}, duplicates {}, resends {}, unconfirmed {}, dead {}",
+            "accepted {}, delivered {}, lost {}, out of order {}, duplicates {}, resends {}, unconfirmed {}, \
+             dead {}",
             self.accepted.len(),
             self.first.len(),
             self.lost().len(),

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | a broker that can be stopped, killed, frozen and started again | [`Mosquitto`] |
 //! | a broker that speaks MQTT 3.1.1 only | [`Nats`], [`RabbitMq`] |
-//! | a certificate authority, and valid or deliberately wrong certificates | [`Authority`], [`CertificateSpec`] |
+//! | a certificate authority, and valid or faulty certificates | [`Authority`], [`CertificateSpec`] |
 //! | a network that cuts, stalls, refuses, swallows or delays connections | [`Proxy`] |
 //! | a server that is not a broker | [`CannedServer`] |
 //! | a broker that breaks the protocol | [`HostileBroker`] |

@@ -80,7 +80,7 @@ impl ScriptedBroker {
     }
 
     /// Accepts both versions from now on.
-    pub fn refuse_nobody(&self) {
+    pub fn accept_both_versions(&self) {
         self.shared.change(|state| state.script.refused.clear());
     }
 

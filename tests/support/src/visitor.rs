@@ -50,7 +50,8 @@ pub async fn publish(port: u16, topic: &str, payload: &str, retain: bool) {
 pub async fn retained(port: u16) -> BTreeMap<String, Vec<u8>> {
     within_timeout("read the retained messages", async {
         let mut visitor = Visitor::connect(port).await;
-        // With QoS 0 the broker waits for no acknowledgements: its response to a ping follows the last message.
+        // With QoS 0 the broker does not wait for acknowledgements, so its response to a ping follows the
+        // last message.
         visitor.send(&MQTT.subscribe(PACKET_ID, &["#".to_owned()], 0)).await;
         let (mut retained, mut subscribed) = (BTreeMap::new(), false);
         loop {
