@@ -73,7 +73,7 @@ fn window(c: &mut Criterion) {
     group.finish();
 }
 
-/// Commits to a database file on disk, with sync.
+/// Measures commits to a database file on disk, with sync.
 fn append(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let dir = tempfile::tempdir().expect("a temporary directory");

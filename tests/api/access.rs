@@ -176,7 +176,7 @@ async fn clients_without_a_token_cannot_tell_which_paths_exist() {
     ] {
         Answer::send(app.anonymous(Method::GET, path)).await.problem(401);
     }
-    // A path under /api that the router does not know does not exist for holders of the token either.
+    // None of these paths matches a route, so a 404 reveals nothing either.
     for path in ["//api/v1/events", "/API/v1/events", "/apis", "/x/../../api"] {
         let status = Answer::send(app.anonymous(Method::GET, path)).await.status;
         assert!([401, 404].contains(&status), "{path}: {status}");

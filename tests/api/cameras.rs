@@ -33,7 +33,7 @@ async fn every_invalid_field_of_a_camera_is_reported() {
 }
 
 #[actix_web::test]
-async fn a_camera_above_the_limit_is_a_conflict_that_states_the_limit() {
+async fn a_camera_above_the_limit_gets_409_with_the_limit() {
     let app = TestApp::start();
     let problem = app.put("/api/v1/cameras/door", &json!({})).await.problem(409);
     assert!(problem["detail"].as_str().unwrap().contains("limit of 7 cameras"), "{problem}");

@@ -1,4 +1,4 @@
-//! Every error has the same form and says what to do.
+//! Every error has the same form and states what to do.
 
 use reqwest::Method;
 use serde_json::json;
@@ -10,7 +10,7 @@ const BATCH: &str = "/api/v1/events/batch";
 const CONFIG: &str = "/api/v1/integrations/mqtt/config";
 
 #[actix_web::test]
-async fn a_body_that_is_not_json_is_a_400() {
+async fn a_body_that_is_not_json_gets_400() {
     let app = TestApp::start();
     for path in [EVENTS, BATCH, "/api/v1/integrations/mqtt/test"] {
         for body in ["{", "nonsense", "{\"a\":}", "\u{1}"] {
@@ -25,7 +25,7 @@ async fn a_body_that_is_not_json_is_a_400() {
 }
 
 #[actix_web::test]
-async fn a_deeply_nested_body_is_a_400() {
+async fn a_deeply_nested_body_gets_400() {
     let app = TestApp::start();
     for path in [EVENTS, BATCH] {
         Answer::send(app.request(Method::POST, path).body("[".repeat(60_000))).await.problem(400);
@@ -47,7 +47,7 @@ async fn the_content_type_does_not_matter_but_compression_does() {
 }
 
 #[actix_web::test]
-async fn an_unknown_path_is_a_404() {
+async fn an_unknown_path_gets_404() {
     let app = TestApp::start();
     for path in
         ["/page", "/page/", "/nothing", "/api/v1/nothing", "/api/v1/events/", "/api/v1/events/a/b", "/health"]
@@ -58,7 +58,7 @@ async fn an_unknown_path_is_a_404() {
 }
 
 #[actix_web::test]
-async fn a_wrong_method_is_a_405_that_lists_the_allowed_ones() {
+async fn a_wrong_method_gets_405_with_the_allowed_ones() {
     let app = TestApp::start();
     for (method, path, allow) in [
         (Method::DELETE, EVENTS, "POST, GET, HEAD"),
@@ -83,7 +83,7 @@ async fn head_is_served_wherever_get_is() {
 }
 
 #[actix_web::test]
-async fn a_body_above_the_size_limit_is_a_413() {
+async fn a_body_above_the_size_limit_gets_413() {
     let app = TestApp::start();
     for (method, path, bound) in [
         (Method::POST, EVENTS, 64 << 10),

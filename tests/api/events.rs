@@ -81,7 +81,7 @@ async fn a_batch_contains_1_to_1000_events() {
 }
 
 #[actix_web::test]
-async fn a_temporary_failure_is_a_503_with_retry_after() {
+async fn a_request_during_a_temporary_failure_gets_503_with_retry_after() {
     let app = TestApp::start();
     let full = PublishError::Full { pending: 10, max_pending: 10 };
     for (error, seconds) in [
@@ -145,7 +145,7 @@ async fn an_event_is_returned_as_published_with_its_delivery_state() {
 }
 
 #[actix_web::test]
-async fn an_unknown_event_is_a_404() {
+async fn an_unknown_event_gets_404() {
     let app = TestApp::start();
     for id in ["nothing", "a%20b", "%00", "%FF", &"x".repeat(129)] {
         app.get(&format!("{EVENTS}/{id}")).await.problem(404);
@@ -164,7 +164,7 @@ async fn every_invalid_query_parameter_is_reported() {
 }
 
 #[actix_web::test]
-async fn an_unavailable_database_is_a_503_that_hides_its_cause() {
+async fn a_query_of_an_unavailable_database_gets_503_without_the_cause() {
     let app = TestApp::start();
     app.script().query_error = Some(QueryError(StoreFault::Locked));
     for path in [EVENTS.to_owned(), format!("{EVENTS}/a")] {

@@ -25,7 +25,7 @@ use serde_json::Value;
 pub use self::actors::KNOWN_CAMERA;
 use self::actors::{Actors, Script, StopActors};
 
-/// A running server, with a client and access to the scripted actor behind live.
+/// A running server, with a client and access to the scripted actor behind it.
 pub struct TestApp {
     pub address: SocketAddr,
     pub token: String,

@@ -1,4 +1,4 @@
-//! The API over real HTTP, in front of actors that respond as a test scripts them.
+//! The API over real HTTP, with actors that respond as each test scripts them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -40,9 +40,9 @@ async fn the_settings_are_returned_as_documented() {
     let app = TestApp::start();
     let document = app.get("/openapi.json").await.expect(200);
     let schema = &document["components"]["schemas"]["MqttSettings"];
-    let answered = app.get(CONFIG).await.expect(200);
+    let returned = app.get(CONFIG).await.expect(200);
     let documented: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
-    assert_eq!(answered.as_object().unwrap().keys().collect::<Vec<_>>(), documented);
+    assert_eq!(returned.as_object().unwrap().keys().collect::<Vec<_>>(), documented);
     app.stop().await;
 }
 
@@ -59,7 +59,7 @@ async fn every_invalid_setting_is_reported() {
 }
 
 #[actix_web::test]
-async fn settings_that_cannot_be_stored_report_the_remedy_or_when_to_retry() {
+async fn a_failure_to_store_settings_reports_the_remedy_or_when_to_retry() {
     let app = TestApp::start();
     app.script().replace_error =
         Some(ReplaceError::Identity("identity.age is missing; put it back".to_owned()));
@@ -118,7 +118,10 @@ async fn the_status_combines_connection_and_outbox() {
     assert_eq!((&status["messages_published"], &status["publish_errors"]), (&json!(9), &json!(4)));
     assert_eq!(status["last_connected_at"], "2026-05-01T12:00:00Z");
     assert_eq!(status["last_error"]["kind"], "bad_credentials");
-    let outbox = json!({"pending": 3, "in_flight": 2, "dead": 1, "oldest_pending_at": "2026-05-01T12:00:00Z", "delivered_today": 0});
+    let outbox = json!({
+        "pending": 3, "in_flight": 2, "dead": 1, "oldest_pending_at": "2026-05-01T12:00:00Z",
+        "delivered_today": 0,
+    });
     assert_eq!(status["outbox"], outbox);
     let kinds: Vec<_> =
         status["warnings"].as_array().unwrap().iter().map(|w| w["kind"].as_str().unwrap()).collect();

@@ -36,7 +36,7 @@ async fn a_dismissal_returns_no_content() {
 }
 
 #[actix_web::test]
-async fn deciding_about_a_live_event_is_a_conflict_and_about_an_unknown_one_a_404() {
+async fn a_decision_gets_409_for_an_event_that_is_not_dead_and_404_for_an_unknown_one() {
     let app = app_with_event().await;
     for (method, path) in [(Method::POST, RETRY), (Method::DELETE, DEAD)] {
         for (fails, status) in [

@@ -9,7 +9,7 @@ use crate::helpers::{Answer, TestApp};
 const SESSION: &str = "/session";
 const EVENTS: &str = "/api/v1/events";
 
-/// Builds a request as the page sends live.
+/// Builds a request as the page sends it.
 fn page_request(app: &TestApp, method: Method, path: &str) -> RequestBuilder {
     app.anonymous(method, path).header("Origin", format!("http://{}", app.address))
 }

@@ -85,7 +85,7 @@ impl Live {
         Self::open(self.dir).await
     }
 
-    /// Stops everything, so that it does not compete with the next test for the processor.
+    /// Stops everything, so that it does not compete with the next test for CPU time.
     async fn stop(self) {
         self.server.stop(false).await;
         self.service.stop().await;
@@ -121,7 +121,7 @@ impl Live {
         (answer.status().as_u16(), answer.headers().clone(), answer.bytes().await.unwrap().to_vec())
     }
 
-    /// Returns the status for a path exactly as written: HTTP clients would normalize live.
+    /// Returns the status for a path exactly as written: HTTP clients would normalize it.
     async fn raw_status(&self, path: &str) -> u16 {
         let address = self.base.strip_prefix("http://").unwrap().to_owned();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

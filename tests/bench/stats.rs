@@ -27,7 +27,7 @@ pub fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// Returns how many per second these are.
+/// Returns the rate per second.
 pub fn rate(count: impl TryInto<u32>, took: Duration) -> f64 {
     number(count) / took.as_secs_f64()
 }

@@ -16,7 +16,7 @@ const ACTIVITY_SECONDS: u32 = 5;
 
 const DISCOVERY: &str = "homeassistant/device/liveobject_door/config";
 
-/// Returns an event of the camera `door` that carries camera metadata.
+/// Returns an event of the camera `door` with camera metadata.
 fn event_with_metadata(event_id: &str, name: &str, description: &str) -> Value {
     json!({
         "event_id": event_id,
@@ -29,7 +29,7 @@ fn event_with_metadata(event_id: &str, name: &str, description: &str) -> Value {
     })
 }
 
-/// Removes the time fields, after checking only that they are times.
+/// Removes `last_updated` after checking that it is a time.
 fn without_last_updated(mut state: Value) -> Value {
     let updated = state.as_object_mut().and_then(|state| state.remove("last_updated"));
     let is_time =
@@ -39,7 +39,7 @@ fn without_last_updated(mut state: Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_first_event_registers_a_camera_and_newer_ones_change_it() {
+async fn the_first_event_registers_a_camera_and_newer_ones_update_it() {
     let scene = Scene::start().await;
     let port = scene.broker.port();
     let long = format!("{} at the door", "Person ".repeat(40));
@@ -81,7 +81,7 @@ async fn the_first_event_registers_a_camera_and_newer_ones_change_it() {
 }
 
 #[tokio::test]
-async fn an_old_event_counts_but_is_not_the_newest() {
+async fn an_older_event_is_counted_but_does_not_replace_the_newest() {
     let scene = Scene::start().await;
     let _ = scene.service.post_event(&event_with_metadata("new", "New", "Now")).await.expect(202);
     let mut old = event_with_metadata("old", "Old", "Long ago");
@@ -154,14 +154,14 @@ async fn a_disabled_camera_disappears_and_its_events_are_still_published() {
 
     let _ = scene.service.put(DOOR, &json!({"enabled": false})).await.expect(200);
     let gone = |snapshot: &Retained| snapshot.camera_topics("door").is_empty();
-    Retained::wait_for(port, "nothing of the camera", gone).await;
+    Retained::wait_for(port, "no messages of the camera", gone).await;
     let _ = scene.service.post_event(&event("e2")).await.expect(202);
     wait_for_event(&scene.subscriber, "e2").await;
     assert!(gone(&Retained::read(port).await));
 
     let _ = scene.service.put(DOOR, &json!({"enabled": true})).await.expect(200);
     let back = |snapshot: &Retained| snapshot.topics() == before.topics();
-    let snapshot = Retained::wait_for(port, "all of the camera again", back).await;
+    let snapshot = Retained::wait_for(port, "all messages of the camera again", back).await;
     assert_eq!(snapshot.json(&state_topic("door", "counts"))["events_today"], 2);
     assert_eq!(snapshot.json(&state_topic("door", "last_event"))["event_id"], "e2");
     assert_eq!(
@@ -171,7 +171,7 @@ async fn a_disabled_camera_disappears_and_its_events_are_still_published() {
 }
 
 #[tokio::test]
-async fn nothing_is_retained_of_a_removed_camera_until_another_event_registers_it_again() {
+async fn no_messages_of_a_removed_camera_are_retained_until_an_event_registers_it_again() {
     let scene = Scene::start().await;
     let port = scene.broker.port();
     for id in ["e1", "e2"] {
@@ -182,14 +182,16 @@ async fn nothing_is_retained_of_a_removed_camera_until_another_event_registers_i
         snapshot.json(&state_topic("door", "counts"))["events_today"] == 2
             && snapshot.camera_topics("door").len() == STATES.len() + 2
     };
-    Retained::wait_for(port, "all of the camera", counted).await;
+    Retained::wait_for(port, "all messages of the camera", counted).await;
     let before = scene.subscriber.count();
 
     let answer = scene.service.delete(DOOR).await;
     assert!((200..300).contains(&answer.status), "{answer:?}");
     let _ = scene.service.get(DOOR).await.expect(404);
-    Retained::wait_for(port, "nothing of the camera", |snapshot| snapshot.camera_topics("door").is_empty())
-        .await;
+    Retained::wait_for(port, "no messages of the camera", |snapshot| {
+        snapshot.camera_topics("door").is_empty()
+    })
+    .await;
     let is_cleared = |topic: &str| is_discovery_of(topic, "door") || is_state_of(topic, "door");
     let cleared = messages_since(&scene.subscriber, before, is_cleared);
     assert!(cleared.iter().all(|message| message.payload.is_empty()), "{cleared:#?}");
@@ -216,8 +218,10 @@ async fn the_retained_event_of_a_removed_camera_is_cleared_too() {
     };
     Retained::wait_for(port, "the retained event", matches).await;
     let _ = scene.service.delete(DOOR).await;
-    Retained::wait_for(port, "nothing of the camera", |snapshot| snapshot.camera_topics("door").is_empty())
-        .await;
+    Retained::wait_for(port, "no messages of the camera", |snapshot| {
+        snapshot.camera_topics("door").is_empty()
+    })
+    .await;
     assert_eq!(scene.subscriber.on(&retained).last().map(|message| message.payload.len()), Some(0));
 }
 
@@ -230,8 +234,10 @@ async fn the_retained_event_of_a_disabled_camera_is_cleared_on_removal() {
     scene.service.wait_until_delivered("e1", SOON).await;
     assert_eq!(Retained::read(port).await.camera_topics("door"), [state_topic("door", "event")]);
     let _ = scene.service.delete(DOOR).await;
-    Retained::wait_for(port, "nothing of the camera", |snapshot| snapshot.camera_topics("door").is_empty())
-        .await;
+    Retained::wait_for(port, "no messages of the camera", |snapshot| {
+        snapshot.camera_topics("door").is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Cameras come and go, settings change, and broker and service stop and start, in random order: in the end
+//! Cameras come and go, settings change, and broker and service stop and start, in random order. Afterwards
 //! exactly the right messages are retained. A failure reports the random seed; `MQTT_SEED` sets it.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -16,10 +16,10 @@ const STEPS: usize = 40;
 const CAMERAS: [&str; 3] = ["door", "yard", "pool"];
 const PAUSES_MS: [u64; 6] = [0, 0, 0, 20, 300, 1200];
 
-/// The states that a camera has only from its first event on.
+/// The states that a camera has only after its first event.
 const EVENT_STATES: [&str; 2] = ["last_event", "description"];
 
-/// The expected state of a camera camera.
+/// The expected state of a camera.
 #[derive(Clone, Copy, Debug)]
 struct ExpectedCamera {
     enabled: bool,

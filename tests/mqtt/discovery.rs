@@ -15,11 +15,12 @@ const PUBLISH_DISCOVERY: &str = "/api/v1/integrations/mqtt/publish-discovery";
 const BIRTH: &str = "homeassistant/status";
 const CAMERAS: [&str; 2] = ["door", "yard"];
 
-/// A device that was announced less than this long ago is not announced again: the tests wait for it to pass.
+/// The service does not announce a device again within this time, so the tests wait for it to pass.
 const REANNOUNCE_AFTER: Duration = Duration::from_secs(5);
 
-/// After a birth message, the service waits for a random time before it publishes discovery. The minimum is
-/// asserted with a margin. The test for silence waits for longer than the maximum of three seconds.
+/// After a birth message, the service waits for a random time before it publishes discovery. The tests assert
+/// the minimum with a margin. The test that expects no discovery waits for longer than the maximum of three
+/// seconds.
 const MIN_BIRTH_DELAY: Duration = Duration::from_millis(400);
 const LONGER_THAN_BIRTH_DELAY: Duration = Duration::from_secs(4);
 
@@ -145,7 +146,7 @@ async fn refused_discovery_messages_are_reported() {
     let message = answer["message"].as_str().expect("a message");
     assert!(message.contains("2 devices") && message.contains("liveobject-service"), "{answer}");
     let states = |snapshot: &Retained| snapshot.below("liveobject/camera/yard").len() == STATES.len();
-    Retained::wait_for(broker.port(), "the states nevertheless", states).await;
+    Retained::wait_for(broker.port(), "the states, which are permitted", states).await;
 }
 
 #[tokio::test]
@@ -176,7 +177,7 @@ async fn entities_survive_the_migration_to_the_other_format_and_back() {
     wait_for_cameras(port, &CAMERAS).await;
 }
 
-/// Returns whether all cameras have discovery topics, and none of the old ones.
+/// Returns whether every camera has new discovery topics and none of its old ones.
 fn has_moved(old: &Retained, snapshot: &Retained) -> bool {
     CAMERAS.iter().all(|id| {
         let (old, new) = (old.camera_discovery(id), snapshot.camera_discovery(id));

@@ -40,7 +40,7 @@ const JPEG: &[u8] = &[
     0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 1, 0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, 0xff, 0xda, 0, 8, 1,
     1, 0, 0, 63, 0, 0x7f, 0xff, 0x00, 0xff, 0xd9,
 ];
-/// The index of a byte in it that no decoder reads.
+/// The index of a byte in [`JPEG`] that no decoder reads.
 const VARIANT_OFFSET: usize = 7;
 
 /// Returns a builder for the service.
@@ -69,8 +69,9 @@ impl Scene {
         Self { broker, subscriber, service }
     }
 
-    /// Restarts the broker twice while events keep coming in; afterwards all have arrived, in order.
-    pub async fn outlive_restarts(&mut self) -> Ledger {
+    /// Restarts the broker twice while events keep arriving, and asserts that all of them are delivered in
+    /// order.
+    pub async fn restart_broker_under_load(&mut self) -> Ledger {
         let stream = Stream::start(&self.service);
         for _ in 0..2 {
             stream.wait_for_more(50).await;
@@ -85,7 +86,7 @@ impl Scene {
         ledger
     }
 
-    /// Waits until the outbox is empty and every accepted event has been seen: none lost, none overtaken.
+    /// Waits until the outbox is empty, and asserts that every accepted event has arrived in order.
     pub async fn assert_all_arrive(&self, ledger: &mut Ledger) {
         assert_all_arrive(&self.service, &[&self.subscriber], ledger).await;
     }
@@ -129,7 +130,7 @@ pub async fn fails_with(service: &Service, settings: &Value, kind: &str) -> Valu
     wait_for_error(service, kind).await
 }
 
-/// Waits until the last error has this kind.
+/// Waits until the last error has this kind, and returns the status.
 pub async fn wait_for_error(service: &Service, kind: &str) -> Value {
     let what = format!("last_error.kind {kind}");
     service.wait_status(&what, SOON, |status| status["last_error"]["kind"] == kind).await
@@ -189,7 +190,7 @@ pub async fn put_picture(service: &Service, event_id: &str, variant: u8) -> Vec<
     put_large_picture(service, event_id, variant, 0).await
 }
 
-/// Stores a picture that is larger by this many bytes.
+/// Stores a picture that is this many bytes larger.
 pub async fn put_large_picture(service: &Service, event_id: &str, variant: u8, more: usize) -> Vec<u8> {
     let mut picture = JPEG.to_vec();
     picture[VARIANT_OFFSET] = variant;
@@ -230,27 +231,33 @@ pub async fn settle(service: &Service, subscribers: &[&Subscriber], ledger: &mut
     service.wait_outbox_empty(LATER).await;
     let missing = || {
         let mut preview = ledger.clone();
-        subscribers.iter().flat_map(|one| one.events()).for_each(|event| preview.delivered_event(&event));
+        subscribers
+            .iter()
+            .flat_map(|subscriber| subscriber.events())
+            .for_each(|event| preview.delivered_event(&event));
         preview.lost()
     };
     let seen = async || missing().is_empty();
     wait_until("every accepted event has been seen", SOON, seen).await;
-    subscribers.iter().flat_map(|one| one.events()).for_each(|event| ledger.delivered_event(&event));
+    subscribers
+        .iter()
+        .flat_map(|subscriber| subscriber.events())
+        .for_each(|event| ledger.delivered_event(&event));
 }
 
-/// Settles, and asserts that nothing was lost or overtaken.
+/// Calls [`settle`], and asserts that no event was lost or overtaken.
 pub async fn assert_all_arrive(service: &Service, subscribers: &[&Subscriber], ledger: &mut Ledger) {
     settle(service, subscribers, ledger).await;
     ledger.assert_nothing_lost();
     ledger.assert_in_order();
 }
 
-/// Waits for the event with this id, and returns the first message that carries it.
+/// Waits for the event with this id, and returns the first message that contains it.
 pub async fn wait_for_event(subscriber: &Subscriber, event_id: &str) -> Message {
-    let carries = |message: &Message| message.is_event() && message.json()["event_id"] == event_id;
+    let is_wanted = |message: &Message| message.is_event() && message.json()["event_id"] == event_id;
     let what = format!("event {event_id}");
-    let messages = subscriber.wait_for(|messages| messages.iter().any(carries), &what, SOON).await;
-    messages.into_iter().find(carries).expect("the wait succeeded")
+    let messages = subscriber.wait_for(|messages| messages.iter().any(is_wanted), &what, SOON).await;
+    messages.into_iter().find(is_wanted).expect("the wait succeeded")
 }
 
 /// Waits until a scripted broker has received all of these events, and returns all events that it has

@@ -12,8 +12,8 @@ use crate::helpers::{LATER, SOON, assert_all_arrive, connect, service, settings,
 /// An idle debug build uses about 37 MiB.
 const MAX_MIB: u64 = 64;
 
-/// Waits that let an attack take effect before the check that it did no harm. A repeated attack lasts up to
-/// three seconds, in which memory would grow.
+/// Time for an attack to take effect before the test checks that it did no harm. A repeated attack lasts up
+/// to three seconds, in which memory would grow.
 const SINGLE_ATTACK: Duration = Duration::from_millis(300);
 const REPEATED_ATTACK: Duration = Duration::from_millis(1500);
 

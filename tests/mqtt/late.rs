@@ -1,4 +1,4 @@
-//! A late event never fires a live automation.
+//! Late events never trigger automations.
 
 use liveobject_test_support::{Ledger, Subscriber, wait_until};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::helpers::{
 const EVENT: &str = "liveobject/camera/door/event";
 const HISTORY: &str = "liveobject/camera/door/history";
 
-fn strict() -> Value {
+fn strict_settings() -> Value {
     json!({ "late_after_seconds": SHORTEST, "retain_messages": true })
 }
 
@@ -29,7 +29,7 @@ fn expected(ids: &[&str], late: &Value) -> Vec<(String, Value)> {
 
 #[tokio::test]
 async fn an_event_that_is_already_old_when_accepted_goes_to_history_and_raises_a_warning() {
-    let scene = Scene::with(&strict()).await;
+    let scene = Scene::with(&strict_settings()).await;
     let mut ledger = Ledger::new();
     let events = [event("new-1"), old_event("old-1", 60), old_event("old-2", 3600), event("new-2")];
     submit(&scene.service, &mut ledger, events).await;
@@ -48,7 +48,7 @@ async fn an_event_that_is_already_old_when_accepted_goes_to_history_and_raises_a
 
 #[tokio::test]
 async fn a_late_event_is_never_retained() {
-    let scene = Scene::with(&strict()).await;
+    let scene = Scene::with(&strict_settings()).await;
     let mut ledger = Ledger::new();
     submit(&scene.service, &mut ledger, [event("new"), old_event("old", 60)]).await;
     scene.assert_all_arrive(&mut ledger).await;
@@ -62,21 +62,21 @@ async fn a_late_event_is_never_retained() {
 
 #[tokio::test]
 async fn events_that_waited_too_long_go_to_history_and_newer_ones_do_not() {
-    let scene = Scene::with(&strict()).await;
-    disable(&scene.service, scene.broker.port(), &strict()).await;
+    let scene = Scene::with(&strict_settings()).await;
+    disable(&scene.service, scene.broker.port(), &strict_settings()).await;
     let mut ledger = Ledger::new();
     submit(&scene.service, &mut ledger, [event("waited-1"), event("waited-2")]).await;
     assert_eq!(delivery(&scene.service, "waited-2").await["late"], false);
     let late = async || delivery(&scene.service, "waited-2").await["late"] == true;
     wait_until("the events are late", SOON, late).await;
     submit(&scene.service, &mut ledger, [event("fresh-1"), event("fresh-2")]).await;
-    connect(&scene.service, scene.broker.port(), &strict()).await;
+    connect(&scene.service, scene.broker.port(), &strict_settings()).await;
     scene.assert_all_arrive(&mut ledger).await;
     assert_eq!(ids_on(&scene.subscriber, HISTORY), expected(&["waited-1", "waited-2"], &true.into()));
     assert_eq!(ids_on(&scene.subscriber, EVENT), expected(&["fresh-1", "fresh-2"], &Value::Null));
     assert_metrics(&scene.service, &[("events_late_total", 2.0)]).await;
     let status = scene.service.status().await;
-    assert!(warnings(&status).is_empty(), "neither a clock nor a source is to blame: {status}");
+    assert!(warnings(&status).is_empty(), "neither a clock nor a source is wrong: {status}");
 }
 
 #[tokio::test]

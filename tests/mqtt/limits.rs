@@ -9,7 +9,7 @@ use crate::helpers::{
     warnings,
 };
 
-async fn limited(connack: ConnAck, other: &Value) -> (ScriptedBroker, Service) {
+async fn connected_with_limits(connack: ConnAck, other: &Value) -> (ScriptedBroker, Service) {
     let broker = ScriptedBroker::start().await;
     broker.set_connack(connack);
     let service = connected_service(broker.port(), other).await;
@@ -20,7 +20,7 @@ async fn limited(connack: ConnAck, other: &Value) -> (ScriptedBroker, Service) {
 async fn events_in_flight_do_not_exceed_the_receive_maximum() {
     for (qos, receive_maximum) in [(1, 1), (1, 5), (2, 3)] {
         let connack = ConnAck { receive_maximum: Some(receive_maximum), ..ConnAck::default() };
-        let (broker, mut service) = limited(connack, &json!({ "qos": qos })).await;
+        let (broker, mut service) = connected_with_limits(connack, &json!({ "qos": qos })).await;
         broker.set_acks(Acks::Withhold);
         let mut ledger = Ledger::new();
         submit_batch(&service, &mut ledger, "e", 60).await;
@@ -57,9 +57,9 @@ async fn events_in_flight_do_not_exceed_the_window() {
 }
 
 #[tokio::test]
-async fn an_event_above_the_maximum_packet_size_is_dead_and_the_connection_stays() {
+async fn an_event_above_the_maximum_packet_size_becomes_dead_and_the_connection_stays_up() {
     let connack = ConnAck { maximum_packet_size: Some(1000), ..ConnAck::default() };
-    let (broker, service) = limited(connack, &json!({})).await;
+    let (broker, service) = connected_with_limits(connack, &json!({})).await;
     let mut ledger = Ledger::new();
     submit(&service, &mut ledger, [event("a"), large_event("large", 1000), event("b")]).await;
     service.wait_outbox_empty(SOON).await;
@@ -74,7 +74,7 @@ async fn an_event_above_the_maximum_packet_size_is_dead_and_the_connection_stays
 }
 
 #[tokio::test]
-async fn the_maximum_packet_size_of_a_real_broker_makes_an_event_dead_too() {
+async fn an_event_above_the_maximum_packet_size_of_a_real_broker_becomes_dead() {
     let broker = Mosquitto::builder().max_packet_size(1000).start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     let service = connected_service(broker.port(), &json!({})).await;
@@ -89,7 +89,7 @@ async fn the_maximum_packet_size_of_a_real_broker_makes_an_event_dead_too() {
 async fn events_are_sent_with_the_highest_qos_that_the_broker_supports() {
     for (maximum, warned) in [(Some(0), true), (Some(1), true), (None, false)] {
         let connack = ConnAck { maximum_qos: maximum, ..ConnAck::default() };
-        let (broker, service) = limited(connack, &json!({ "qos": 2 })).await;
+        let (broker, service) = connected_with_limits(connack, &json!({ "qos": 2 })).await;
         let _ = service.post_event(&event("a")).await.expect(202);
         service.wait_until_delivered("a", SOON).await;
         let received = wait_for_ids(&broker, &["a".to_owned()]).await;
@@ -104,7 +104,7 @@ async fn events_are_sent_with_the_highest_qos_that_the_broker_supports() {
 #[tokio::test]
 async fn the_last_message_respects_the_brokers_limits_too() {
     let connack = ConnAck { maximum_qos: Some(0), retain_available: Some(false), ..ConnAck::default() };
-    let (broker, mut service) = limited(connack, &json!({})).await;
+    let (broker, mut service) = connected_with_limits(connack, &json!({})).await;
     service.sigterm();
     assert_eq!(service.wait().await, 0);
     broker.wait_for("the end of the connection", SOON, |broker| broker.open() == 0).await;
@@ -117,7 +117,7 @@ async fn the_last_message_respects_the_brokers_limits_too() {
 #[tokio::test]
 async fn a_broker_without_retained_messages_raises_a_warning_and_gets_events_without_retain() {
     let connack = ConnAck { retain_available: Some(false), ..ConnAck::default() };
-    let (broker, service) = limited(connack, &json!({ "retain_messages": true })).await;
+    let (broker, service) = connected_with_limits(connack, &json!({ "retain_messages": true })).await;
     let _ = service.post_event(&event("a")).await.expect(202);
     service.wait_until_delivered("a", SOON).await;
     assert!(broker.received().iter().all(|received| !received.publish.retain));
@@ -126,7 +126,7 @@ async fn a_broker_without_retained_messages_raises_a_warning_and_gets_events_wit
     assert_eq!(broker.violations(), [""; 0]);
 }
 
-async fn real_broker_with_max_qos(qos: u8) {
+async fn assert_uses_maximum_qos(qos: u8) {
     let broker = Mosquitto::builder().max_qos(qos).start().await;
     let subscriber = Subscriber::builder(broker.port()).qos(qos).start().await;
     let service = connected_service(broker.port(), &json!({ "qos": 2 })).await;
@@ -138,12 +138,12 @@ async fn real_broker_with_max_qos(qos: u8) {
 
 #[tokio::test]
 async fn a_real_broker_limited_to_qos_1_gets_events_with_qos_1() {
-    real_broker_with_max_qos(1).await;
+    assert_uses_maximum_qos(1).await;
 }
 
 #[tokio::test]
 async fn a_real_broker_limited_to_qos_0_gets_events_with_qos_0() {
-    real_broker_with_max_qos(0).await;
+    assert_uses_maximum_qos(0).await;
 }
 
 #[tokio::test]

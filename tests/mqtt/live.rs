@@ -16,20 +16,20 @@ use crate::helpers::{
     service, submit, submit_batch, wait_for_dead, wait_for_event,
 };
 
-/// What a user perceives as immediate.
+/// Maximum delay that a user perceives as immediate.
 const IMMEDIATE: Duration = Duration::from_secs(1);
 
-/// The service would wait longer than this for a stream that it does not close.
+/// If the service did not close open streams, it would wait for them for longer than this.
 const STOP: Duration = Duration::from_secs(4);
 
-/// Attempts of which at least one must be immediate: a busy machine may delay the others.
+/// Number of attempts. At least one must be immediate; a busy machine may delay the others.
 const ATTEMPTS: usize = 5;
 
 fn is_event(message: &Sse, event_id: &str) -> bool {
     message.event == "event" && message.data["event_id"] == event_id
 }
 
-/// Returns the delivery state of the event if the message carries it.
+/// Returns the delivery state of the event if the message contains it.
 fn delivery_of(message: &Sse, event_id: &str) -> Option<Value> {
     let concerns_event = |change: &Value| change["event_id"] == event_id;
     match message.event.as_str() {
@@ -133,7 +133,7 @@ async fn a_graceful_stop_closes_open_streams_without_waiting_for_them() {
     stream.wait_for("the status", SOON, |message| message.event == "status").await;
     let with_stream = stop(&mut scene.service).await;
     while stream.next(SOON).await.is_some() {}
-    // On a slow machine, stopping without a stream takes long as well.
+    // On a slow machine, stopping without a stream takes a long time as well.
     let limit = STOP.max(10 * without_stream);
     assert!(with_stream < limit, "{with_stream:?}, and {without_stream:?} without a stream");
 }
@@ -186,12 +186,13 @@ async fn a_client_that_does_not_read_is_dropped_and_does_not_block_others() {
     drop(stuck);
 }
 
-/// Forbids publishing to the camera `door`.
-const DENY: &str = "topic deny liveobject/camera/door/event\ntopic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
+/// Access rules that forbid publishing the events of the camera `door`.
+const DENY: &str = "topic deny liveobject/camera/door/event\n\
+    topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 const PERMIT: &str = "topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 
 /// Starts a broker that refuses the events of the camera `door`, and a service whose only event is dead.
-async fn refused() -> (Mosquitto, Service, EventStream) {
+async fn with_refused_event() -> (Mosquitto, Service, EventStream) {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().acl(DENY).start().await;
     let service = connected_service(broker.port(), &json!({})).await;
     let mut stream = service.stream("").await;
@@ -208,7 +209,7 @@ async fn retry(service: &Service, event_id: &str) {
 
 #[tokio::test]
 async fn a_refused_event_arrives_when_retried_after_the_access_rules_permit_it() {
-    let (mut broker, service, mut stream) = refused().await;
+    let (mut broker, service, mut stream) = with_refused_event().await;
     retry(&service, "a").await;
     let dead = "events_dead_total{reason=\"not_authorized\"}";
     wait_until("the event is dead again", SOON, async || metric(&service, dead).await > 1.0).await;
@@ -230,7 +231,7 @@ async fn a_refused_event_arrives_when_retried_after_the_access_rules_permit_it()
 
 #[tokio::test]
 async fn a_requested_retry_survives_a_kill() {
-    let (mut broker, mut service, _stream) = refused().await;
+    let (mut broker, mut service, _stream) = with_refused_event().await;
     disable(&service, broker.port(), &json!({})).await;
     service.wait_status("not connected", SOON, |status| status["state"] == "disabled").await;
     retry(&service, "a").await;
@@ -248,7 +249,7 @@ async fn a_requested_retry_survives_a_kill() {
 
 #[tokio::test]
 async fn a_dismissed_event_is_no_longer_listed_as_dead() {
-    let (_broker, mut service, mut stream) = refused().await;
+    let (_broker, mut service, mut stream) = with_refused_event().await;
     let _ = service.delete("/api/v1/events/a/dead").await.expect(204);
     let dismissed =
         |message: &Sse| delivery_of(message, "a").is_some_and(|delivery| delivery["dismissed"] == true);

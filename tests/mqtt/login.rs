@@ -27,7 +27,7 @@ async fn a_wrong_password_is_reported_and_corrected_settings_connect_at_once() {
     let next_attempt = time(&waiting["next_attempt_at"]);
     assert!(
         next_attempt > clock::now() + Duration::from_secs(1),
-        "the next attempt must be far enough away to tell: {waiting}"
+        "the next attempt must be far enough away to detect an early one: {waiting}"
     );
 
     let right = settings(broker.port(), &json!({ "username": "camera", "password": "right" }));
@@ -36,7 +36,7 @@ async fn a_wrong_password_is_reported_and_corrected_settings_connect_at_once() {
     let connected = service.status().await;
     assert!(
         time(&connected["last_connected_at"]) < next_attempt,
-        "it waited for the next attempt: {waiting}, then {connected}"
+        "the service waited for the next attempt: {waiting}, then {connected}"
     );
     assert_eq!((&connected["last_error"], &connected["reconnect_attempt"]), (&Value::Null, &0.into()));
     let failures = logged(&service, "WARN");
@@ -98,7 +98,7 @@ async fn every_login_refusal_is_reported_as_the_right_failure_kind() {
 }
 
 #[tokio::test]
-async fn a_broker_that_does_not_respond_to_the_login_is_a_timeout() {
+async fn a_broker_that_does_not_respond_to_the_login_is_reported_as_a_timeout() {
     let broker = ScriptedBroker::start().await;
     broker.answer_connect(false);
     let service = service().start().await;
@@ -130,7 +130,7 @@ async fn a_broker_that_drops_each_connection_is_not_retried_in_a_tight_loop() {
         let counted = |status: &Value| status["reconnect_attempt"] == attempt;
         service.wait_status(&format!("failure {attempt} in a row"), SOON, counted).await;
     }
-    // This looks as if another client used the same id.
+    // To the service, this looks as if another client used the same id.
     assert_eq!(wait_for_error(&service, "taken_over").await["state"], "waiting");
     assert_eq!(broker.connects().len(), 3);
     assert_metrics(&service, &[("mqtt_reconnect_attempts_total", 2.0)]).await;

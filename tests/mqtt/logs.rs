@@ -1,4 +1,4 @@
-//! What is logged, and that secrets never are.
+//! The log: which lines it contains, and that it never contains secrets.
 
 use std::{fs, path::Path};
 
@@ -117,7 +117,7 @@ async fn passwords_never_appear_in_logs_files_or_responses() {
         assert!(!service.log_text().contains(secret), "in the log");
         assert!(!service.stdout_text().contains(secret), "on standard output");
         for answer in &answers {
-            assert!(!answer.to_string().contains(secret), "in the answer {answer}");
+            assert!(!answer.to_string().contains(secret), "in the response {answer}");
         }
         for (path, bytes) in &on_disk {
             assert!(!contains(bytes, secret), "in {}", path.display());

@@ -30,8 +30,8 @@ fn row(
     Row { what, settings, stage, kind, words }
 }
 
-/// Tests and applies the configuration of each row. All mismatches are reported at once.
-#[expect(clippy::print_stdout, reason = "the messages, for those who read the test's output")]
+/// Tests and applies the configuration of each row. Reports all mismatches at once.
+#[expect(clippy::print_stdout, reason = "prints the messages for readers of the test's output")]
 async fn check(service: &Service, rows: Vec<Row>) {
     let count = rows.len();
     let mut mismatches = Vec::new();
@@ -176,7 +176,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
     std::fs::write(&system, stranger.pem()).expect("a file");
     let service = service().env("SSL_CERT_FILE", system.display()).start().await;
     let ca = |port| tls_settings(port, authority.pem());
-    let systems = |port| settings(port, &json!({ "use_tls": true }));
+    let system_trust = |port| settings(port, &json!({ "use_tls": true }));
     let named = |port, name: &str| with(ca(port), json!({ "tls_server_name": name }));
     let impatient = with(ca(silent.port()), json!({ "connect_timeout_seconds": 1 }));
     check(
@@ -189,7 +189,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
                 "tls",
                 "Set use_tls to true",
             ),
-            row("TLS to a port without", ca(broker.port()), "tls", "tls", "does not seem to support TLS"),
+            row("TLS to a port without TLS", ca(broker.port()), "tls", "tls", "does not seem to support TLS"),
             row(
                 "TLS to an HTTP server",
                 ca(service.port()),
@@ -200,16 +200,28 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
             row("TLS to an SSH server", ca(ssh.port()), "tls", "protocol", "SSH-2.0-OpenSSH_9.2p1"),
             row("a server without TLS", ca(other.port()), "tls", "tls", "responds without TLS"),
             row("TLS to a silent server", impatient, "tls", "timeout", "TLS handshake"),
-            row("unknown authority", systems(port(0)), "tls", "tls", "which this system does not"),
+            row("an unknown authority", system_trust(port(0)), "tls", "tls", "which this system does not"),
             row(
-                "another authority",
+                "another authority configured",
                 tls_settings(port(0), stranger.pem()),
                 "tls",
                 "tls",
                 "CN=Test authority",
             ),
-            row("self-signed", systems(port(1)), "tls", "tls", "is self-signed and therefore not trusted"),
-            row("another pinned", ca(port(1)), "tls", "tls", "not the one in ca_certificate"),
+            row(
+                "self-signed",
+                system_trust(port(1)),
+                "tls",
+                "tls",
+                "is self-signed and therefore not trusted",
+            ),
+            row(
+                "self-signed, another configured",
+                ca(port(1)),
+                "tls",
+                "tls",
+                "not the one in ca_certificate",
+            ),
             row("expired", ca(port(2)), "tls", "tls", "expired on 20"),
             row("not yet valid", ca(port(3)), "tls", "tls", "clock"),
             row("another name", ca(port(4)), "tls", "tls", "broker.lan, 10.0.0.1, not for 127.0.0.1"),
@@ -247,7 +259,7 @@ async fn wrong_client_certificates_are_reported() {
         with(tls_settings(ports[place], authority.pem()), own)
     };
     let none = |place: usize| with(tls_settings(ports[place], authority.pem()), json!({}));
-    let strange = || stranger.issue(&CertificateSpec::client("stranger"));
+    let foreign = || stranger.issue(&CertificateSpec::client("stranger"));
     let expired = || authority.issue(&CertificateSpec::client("camera").valid(-30, -3));
     check(
         &service,
@@ -255,21 +267,21 @@ async fn wrong_client_certificates_are_reported() {
             row("no client certificate, TLS 1.3", none(0), "login", "tls", "requires a client certificate"),
             row("no client certificate, TLS 1.2", none(1), "tls", "tls", "requires a client certificate"),
             row(
-                "another authority's, TLS 1.3",
-                own(0, strange()),
+                "another authority's certificate, TLS 1.3",
+                own(0, foreign()),
                 "login",
                 "tls",
                 "does not accept our client certificate",
             ),
             row(
-                "another authority's, TLS 1.2",
-                own(1, strange()),
+                "another authority's certificate, TLS 1.2",
+                own(1, foreign()),
                 "tls",
                 "tls",
                 "does not accept our client certificate",
             ),
-            row("an expired one, TLS 1.3", own(0, expired()), "login", "tls", "it expired on 20"),
-            row("an expired one, TLS 1.2", own(1, expired()), "tls", "tls", "it expired on 20"),
+            row("an expired certificate, TLS 1.3", own(0, expired()), "login", "tls", "it expired on 20"),
+            row("an expired certificate, TLS 1.2", own(1, expired()), "tls", "tls", "it expired on 20"),
             row(
                 "no client certificate, WebSocket",
                 with(none(2), json!({ "transport": "websocket" })),
@@ -318,7 +330,7 @@ async fn wrong_websocket_settings_are_reported() {
                 "(401 Unauthorized)",
             ),
             row("an unavailable broker", websocket(away.port()), "login", "refused", "502"),
-            row("a redirection", websocket(moved.port()), "login", "protocol", "https://broker.lan/ws"),
+            row("a redirect", websocket(moved.port()), "login", "protocol", "https://broker.lan/ws"),
             row(
                 "a web server that requires an upgrade",
                 websocket(upgrade.port()),
@@ -332,7 +344,13 @@ async fn wrong_websocket_settings_are_reported() {
             row("an SSH server", websocket(ssh.port()), "login", "protocol", "SSH-2.0-OpenSSH_9.2p1"),
             row("a port with TLS", websocket(broker.listener(1)), "login", "tls", "Set use_tls to true"),
             row("a port that asks for HTTPS", websocket(https.port()), "login", "tls", "Set use_tls to true"),
-            row("TLS to a port without", encrypted(broker.listener(0)), "tls", "tls", "Set use_tls to false"),
+            row(
+                "TLS to a port without TLS",
+                encrypted(broker.listener(0)),
+                "tls",
+                "tls",
+                "Set use_tls to false",
+            ),
             row(
                 "MQTT over TCP to a WebSocket port",
                 settings(broker.listener(0), &json!({})),

@@ -30,7 +30,7 @@ async fn events_of_each_qos_arrive_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn login_and_messages_equal_those_of_mqtt_5_without_its_properties() {
+async fn login_and_messages_are_those_of_mqtt_5_without_its_properties() {
     let other = json!({
         "username": "camera", "password": "hush", "client_id": "eye", "keep_alive_seconds": 7, "qos": 2,
         "message_expiry_seconds": 60, "will_message": "gone", "retain_messages": true,
@@ -56,12 +56,12 @@ async fn login_and_messages_equal_those_of_mqtt_5_without_its_properties() {
 #[tokio::test]
 async fn nothing_is_lost_or_reordered_when_the_broker_restarts() {
     let mut scene = Scene::with(&mqtt_3_1_1(&json!({}))).await;
-    scene.outlive_restarts().await;
+    scene.restart_broker_under_load().await;
     assert_eq!(scene.service.status().await["protocol"], "3.1.1");
 }
 
 #[tokio::test]
-async fn reordered_acknowledgements_and_a_cut_neither_lose_nor_reorder_events() {
+async fn reordered_acknowledgements_and_a_cut_connection_neither_lose_nor_reorder_events() {
     let (broker, service) = scripted_broker(&mqtt_3_1_1(&json!({}))).await;
     broker.set_acks(Acks::ReverseWithin(50));
     let mut ledger = Ledger::new();
@@ -91,7 +91,7 @@ async fn reordered_acknowledgements_and_a_cut_neither_lose_nor_reorder_events() 
 }
 
 #[tokio::test]
-async fn a_connection_to_an_unresponsive_broker_is_given_up_and_replaced() {
+async fn a_connection_to_an_unresponsive_broker_is_closed_and_replaced() {
     let (broker, service) = scripted_broker(&mqtt_3_1_1(&json!({ "ack_timeout_seconds": SHORTEST }))).await;
     broker.set_acks(Acks::Withhold);
     let _ = service.post_event(&event("a")).await.expect(202);
@@ -198,8 +198,7 @@ async fn a_close_on_the_test_message_suggests_a_missing_permission() {
 }
 
 #[tokio::test]
-async fn the_birth_message_of_home_assistant_is_subscribed_to_over_3_1_1() {
-    // The service's subscription works with MQTT 3.1.1 as well, and its messages do no harm.
+async fn the_service_subscribes_to_home_assistants_birth_message_over_3_1_1() {
     let (broker, service) = scripted_broker(&mqtt_3_1_1(&json!({}))).await;
     broker.wait_for("a subscription", SOON, |broker| !broker.subscriptions().is_empty()).await;
     assert_eq!(broker.subscriptions()[0].0, "homeassistant/status");

@@ -37,15 +37,15 @@ async fn nats_is_detected_as_mqtt_3_1_1() {
 async fn events_arrive_in_order_and_states_are_retained() {
     let broker = Nats::start().await;
     for qos in [0, 1] {
-        let witness = subscriber(&broker, &format!("witness-{qos}")).await;
+        let observer = subscriber(&broker, &format!("observer-{qos}")).await;
         let service = connected_service(broker.port(), &json!({ "qos": qos })).await;
         let mut ledger = Ledger::new();
         submit_batch(&service, &mut ledger, &format!("qos{qos}"), 300).await;
-        assert_all_arrive(&service, &[&witness], &mut ledger).await;
+        assert_all_arrive(&service, &[&observer], &mut ledger).await;
         let counted = |message: &Message| {
             message.topic == "liveobject/camera/door/counts" && message.json()["events_today"] == 300
         };
-        witness.wait_for(|messages| messages.iter().any(counted), "the counts", SOON).await;
+        observer.wait_for(|messages| messages.iter().any(counted), "the counts", SOON).await;
         let newcomer = subscriber(&broker, &format!("newcomer-{qos}")).await;
         let has_states = |messages: &[Message]| {
             ["liveobject/status", "liveobject/camera/door/status", "liveobject/camera/door/counts"]
@@ -59,7 +59,7 @@ async fn events_arrive_in_order_and_states_are_retained() {
 #[tokio::test]
 async fn nothing_is_lost_or_reordered_when_nats_restarts_or_the_network_is_cut() {
     let mut broker = Nats::start().await;
-    let witness = subscriber(&broker, "witness").await;
+    let observer = subscriber(&broker, "observer").await;
     let proxy = Proxy::start(broker.port()).await;
     let service = connected_service(proxy.port(), &json!({})).await;
     let mut ledger = Ledger::new();
@@ -67,20 +67,20 @@ async fn nothing_is_lost_or_reordered_when_nats_restarts_or_the_network_is_cut()
         // NATS itself may lose messages that it acknowledges while stopping, so it stops while nothing is in
         // flight.
         submit_batch(&service, &mut ledger, &format!("before-{round}"), 50).await;
-        assert_all_arrive(&service, &[&witness], &mut ledger.clone()).await;
+        assert_all_arrive(&service, &[&observer], &mut ledger.clone()).await;
         broker.stop().await;
         submit_batch(&service, &mut ledger, &format!("during-{round}"), 200).await;
         broker.resume().await;
         service.wait_connected(LATER).await;
     }
-    assert_all_arrive(&service, &[&witness], &mut ledger.clone()).await;
+    assert_all_arrive(&service, &[&observer], &mut ledger.clone()).await;
     let stream = Stream::start(&service);
     for _ in 0..3 {
         stream.wait_for_more(60).await;
         proxy.reset().await;
     }
     let mut streamed = stream.stop().await;
-    assert_all_arrive(&service, &[&witness], &mut streamed).await;
+    assert_all_arrive(&service, &[&observer], &mut streamed).await;
 }
 
 #[tokio::test]
@@ -90,21 +90,21 @@ async fn nats_reports_a_wrong_password_and_publishes_the_will() {
     let wrong = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
     fails_with(&service, &wrong, "not_authorized").await;
     connect(&service, broker.port(), &json!({ "username": "camera", "password": "right" })).await;
-    let witness = Subscriber::builder(broker.port()).version(Version::V311).login("camera", "right").qos(1);
-    let witness = witness.filter("liveobject/status").start().await;
+    let observer = Subscriber::builder(broker.port()).version(Version::V311).login("camera", "right").qos(1);
+    let observer = observer.filter("liveobject/status").start().await;
     service.kill9().await;
     let offline = |messages: &[Message]| messages.iter().any(|message| message.text() == "offline");
-    witness.wait_for(offline, "the will", SOON).await;
+    observer.wait_for(offline, "the will", SOON).await;
 }
 
 #[tokio::test]
 async fn nats_is_detected_as_lacking_qos_2_and_gets_the_events_with_qos_1() {
     let broker = Nats::start().await;
-    let witness = subscriber(&broker, "witness").await;
+    let observer = subscriber(&broker, "observer").await;
     let service = connected_service(broker.port(), &json!({ "qos": 2 })).await;
     let mut ledger = Ledger::new();
     submit_batch(&service, &mut ledger, "event", 100).await;
-    assert_all_arrive(&service, &[&witness], &mut ledger).await;
+    assert_all_arrive(&service, &[&observer], &mut ledger).await;
     assert!(warnings(&service.status().await).contains(&"qos_lowered"), "{}", service.status().await);
     assert_eq!(logged(&service, "WARN").iter().filter(|line| line["message"] == "disconnected").count(), 2);
 }

@@ -11,7 +11,7 @@ use crate::helpers::{
 };
 
 #[tokio::test]
-async fn cuts_and_resets_in_mid_stream_lose_nothing() {
+async fn connections_that_are_cut_or_reset_under_load_lose_nothing() {
     let scene = Scene::start().await;
     let proxy = Proxy::start(scene.broker.port()).await;
     connect(&scene.service, proxy.port(), &json!({})).await;
@@ -78,9 +78,9 @@ async fn an_unknown_host_name_is_reported() {
 
 #[tokio::test]
 async fn a_port_that_closes_at_once_is_reported_as_closed() {
-    // Nothing listens behind the proxy, so it accepts and closes.
-    let nobody = liveobject_test_support::free_port();
-    let proxy = Proxy::start(nobody).await;
+    // Nothing listens behind the proxy, so the proxy accepts connections and closes them.
+    let unused_port = liveobject_test_support::free_port();
+    let proxy = Proxy::start(unused_port).await;
     let service = service().start().await;
     let status = fails_with(&service, &settings(proxy.port(), &json!({})), "closed").await;
     assert!(status["last_error"]["message"].as_str().is_some_and(|text| text.contains("login")), "{status}");

@@ -1,5 +1,5 @@
-//! QoS 2 while connection and broker come and go under load: nothing is overtaken, neither before nor behind
-//! the broker.
+//! QoS 2 while connection and broker restart under load: no event is overtaken, neither on the way to the
+//! broker nor on the way to the subscriber.
 
 use std::{
     sync::{
@@ -72,7 +72,7 @@ async fn with_qos_2_nothing_is_overtaken_while_the_broker_restarts_under_load() 
         service.wait_connected(SOON).await;
     }
     stop.store(true, Ordering::SeqCst);
-    let mut ledger = source.join_next().await.expect("one source").expect("it did not panic");
+    let mut ledger = source.join_next().await.expect("one source").expect("the source did not panic");
     settle(&service, &[&subscriber], &mut ledger).await;
     {
         let wire = wire.lock().expect("no panic while locked");

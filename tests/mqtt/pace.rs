@@ -7,7 +7,7 @@ use crate::helpers::{Scene, connect, disable, submit_batch};
 
 const RATE: u16 = 25;
 const EVENTS: u16 = 76;
-/// Events that may be sent at once, and that a busy machine may bunch up.
+/// Number of events that may be sent at once, or that a busy machine may bunch up.
 const SLACK: u16 = 10;
 /// The slowest acceptable pace, as a multiple of the ideal time between events.
 const SLOWEST: f64 = 2.0;
@@ -31,7 +31,8 @@ async fn a_backlog_is_sent_no_faster_than_the_rate() {
             "event {before} arrived {after} s after the first one, at {RATE} events per second"
         );
     }
-    // The median of windows rather than the total: a busy machine that pauses once still passes.
+    // This is the median of windows rather than the total, so that the test still passes if a busy machine
+    // pauses once.
     let mut windows: Vec<_> = arrived
         .windows(usize::from(SLACK) + 1)
         .map(|window| (window[usize::from(SLACK)].at - window[0].at).as_secs_f64())

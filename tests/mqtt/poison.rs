@@ -16,14 +16,14 @@ use crate::helpers::{
 /// well within this time.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Skips the wait before the next attempt: applying settings connects at once.
+/// Skips the wait before the next attempt by applying settings, which makes the service connect at once.
 async fn skip_wait(service: &Service, port: u16) {
     if service.status().await["state"] == "waiting" {
         let _ = service.put_config(&settings(port, &json!({}))).await.expect(200);
     }
 }
 
-/// Waits until a connection lasts, whatever ended the earlier ones.
+/// Waits until a connection is stable, regardless of what ended the earlier ones.
 async fn skip_waits_until_stable(service: &Service, port: u16) {
     let is_stable = async || {
         skip_wait(service, port).await;
@@ -48,7 +48,7 @@ async fn skip_waits_until_dead(service: &Service, port: u16, event_id: &str) {
     skip_wait(service, port).await;
 }
 
-fn with_neighbours(poison: Value) -> Vec<Value> {
+fn with_neighbors(poison: Value) -> Vec<Value> {
     let mut events: Vec<_> = event_ids("e", 6).iter().map(|id| event(id)).collect();
     events.insert(3, poison);
     events
@@ -60,7 +60,7 @@ async fn an_event_above_a_real_brokers_size_limit_does_not_block_the_others() {
     let subscriber = Subscriber::start(broker.port()).await;
     let service = connected_service(broker.port(), &json!({})).await;
     let mut ledger = Ledger::new();
-    submit(&service, &mut ledger, with_neighbours(large_event("poison", 1000))).await;
+    submit(&service, &mut ledger, with_neighbors(large_event("poison", 1000))).await;
     wait_for_error(&service, "protocol").await;
     skip_waits_until_dead(&service, broker.port(), "poison").await;
     assert_eq!(delivery(&service, "poison").await["reason"], "refused_repeatedly");
@@ -72,7 +72,7 @@ async fn an_event_above_a_real_brokers_size_limit_does_not_block_the_others() {
 }
 
 #[tokio::test]
-async fn a_state_above_a_real_brokers_size_limit_makes_no_event_dead() {
+async fn a_state_above_a_real_brokers_size_limit_causes_no_dead_event() {
     let broker = Mosquitto::builder().message_size_limit(1000).upgrade_outgoing_qos().start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     let service = connected_service(broker.port(), &json!({})).await;
@@ -93,34 +93,34 @@ async fn a_state_above_a_real_brokers_size_limit_makes_no_event_dead() {
     assert_all_arrive(&service, &[&subscriber], &mut ledger).await;
 }
 
-/// Tests the same with a broker that reacts to the poison event like this.
-async fn poisoned(reply: Reply) {
+/// Tests that the other events are delivered if a broker replies to the poison event like this.
+async fn assert_others_are_delivered(reply: Reply) {
     let broker = ScriptedBroker::start().await;
     broker.rule(Rule::event("poison", reply));
     let service = connected_service(broker.port(), &json!({})).await;
     let mut ledger = Ledger::new();
-    submit(&service, &mut ledger, with_neighbours(event("poison"))).await;
+    submit(&service, &mut ledger, with_neighbors(event("poison"))).await;
     skip_waits_until_dead(&service, broker.port(), "poison").await;
     service.wait_outbox_empty(LATER).await;
     for id in event_ids("e", 6) {
         service.wait_until_delivered(&id, LATER).await;
     }
-    let poison = events_received(&broker).iter().filter(|one| event_id(one) == "poison").count();
+    let poison = events_received(&broker).iter().filter(|received| event_id(received) == "poison").count();
     assert!((5..=7).contains(&poison), "sent {poison} times");
 }
 
 #[tokio::test]
 async fn an_unknown_reason_code_is_eventually_attributed_to_the_event() {
-    poisoned(Reply::Reason(0x95)).await;
+    assert_others_are_delivered(Reply::Reason(0x95)).await;
 }
 
 #[tokio::test]
 async fn repeated_disconnects_are_eventually_attributed_to_the_event() {
-    poisoned(Reply::Disconnect(0x95)).await;
+    assert_others_are_delivered(Reply::Disconnect(0x95)).await;
 }
 
 #[tokio::test]
-async fn a_broker_that_closes_connections_for_a_while_makes_no_event_dead() {
+async fn a_broker_that_closes_connections_for_a_while_causes_no_dead_event() {
     let broker = ScriptedBroker::start().await;
     broker.rule(Rule::event("e-1", Reply::Close).times(8));
     let service = connected_service(broker.port(), &json!({})).await;
@@ -136,7 +136,7 @@ async fn a_broker_that_closes_connections_for_a_while_makes_no_event_dead() {
 }
 
 #[tokio::test]
-async fn a_network_that_resets_connections_for_a_while_makes_no_event_dead() {
+async fn a_network_that_resets_connections_for_a_while_causes_no_dead_event() {
     let broker = ScriptedBroker::start().await;
     broker.rule(Rule::event("e-1", Reply::Withhold).times(8));
     let proxy = Proxy::start(broker.port()).await;

@@ -14,14 +14,14 @@ async fn rabbitmq_is_detected_as_3_1_1_gets_every_event_and_publishes_the_will()
     let login = |password: &str, qos: u8| json!({ "username": "camera", "password": password, "qos": qos });
     fails_with(&service, &settings(broker.port(), &login("wrong", 1)), "bad_credentials").await;
 
-    let witness = Subscriber::builder(broker.port()).version(Version::V311).login("camera", "right").qos(1);
-    let witness = witness.filter("liveobject/#").start().await;
+    let observer = Subscriber::builder(broker.port()).version(Version::V311).login("camera", "right").qos(1);
+    let observer = observer.filter("liveobject/#").start().await;
     let mut ledger = Ledger::new();
     for qos in [0, 1, 2] {
         connect(&service, broker.port(), &login("right", qos)).await;
         assert_eq!(service.status().await["protocol"], "3.1.1");
         submit_batch(&service, &mut ledger, &format!("qos{qos}"), 100).await;
-        settle(&service, &[&witness], &mut ledger.clone()).await;
+        settle(&service, &[&observer], &mut ledger.clone()).await;
     }
     let failures = logged(&service, "WARN");
     assert!(failures.iter().all(|line| line["kind"] == "bad_credentials"), "{failures:?}");
@@ -33,9 +33,9 @@ async fn rabbitmq_is_detected_as_3_1_1_gets_every_event_and_publishes_the_will()
     stream.wait_for_more(50).await;
     service.wait_connected(LATER).await;
     let mut streamed = stream.stop().await;
-    settle(&service, &[&witness], &mut streamed).await;
+    settle(&service, &[&observer], &mut streamed).await;
     let of_the_stream = |id: &str| id.starts_with("stream");
-    assert!(witness.events().iter().any(|event| event["event_id"].as_str().is_some_and(of_the_stream)));
+    assert!(observer.events().iter().any(|event| event["event_id"].as_str().is_some_and(of_the_stream)));
 
     service.kill9().await;
     let offline = |messages: &[Message]| {
@@ -45,5 +45,5 @@ async fn rabbitmq_is_detected_as_3_1_1_gets_every_event_and_publishes_the_will()
             .find(|message| message.topic == "liveobject/status")
             .is_some_and(|message| message.text() == "offline")
     };
-    witness.wait_for(offline, "the will", SOON).await;
+    observer.wait_for(offline, "the will", SOON).await;
 }

@@ -8,14 +8,15 @@ use crate::helpers::{
     event_of, events_received, logged, scripted_broker, submit, submit_batch, wait_for_dead,
 };
 
-/// Forbids publishing the events of the camera `safe`.
-const ACL: &str = "topic deny liveobject/camera/safe/event\ntopic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
+/// Access rules that forbid publishing the events of the camera `safe`.
+const ACL: &str = "topic deny liveobject/camera/safe/event\n\
+    topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 
 fn forbidden(event_id: &str) -> Value {
     event_of("safe", event_id)
 }
 
-async fn acl_refusal(qos: u8) {
+async fn assert_forbidden_events_are_dead(qos: u8) {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().acl(ACL).start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     let service = connected_service(broker.port(), &json!({ "qos": qos })).await;
@@ -52,16 +53,17 @@ async fn acl_refusal(qos: u8) {
 
 #[tokio::test]
 async fn with_qos_1_forbidden_events_are_dead_and_the_others_arrive() {
-    acl_refusal(1).await;
+    assert_forbidden_events_are_dead(1).await;
 }
 
 #[tokio::test]
 async fn with_qos_2_forbidden_events_are_dead_and_the_others_arrive() {
-    acl_refusal(2).await;
+    assert_forbidden_events_are_dead(2).await;
 }
 
-/// Lets the broker refuse the second of five events twice with this reason: all are delivered in the end.
-async fn refused_twice(reason: u8, name: &str, qos: u8) {
+/// Lets the broker refuse the second of five events twice with this reason, and asserts that all five are
+/// delivered.
+async fn assert_retried_after_two_refusals(reason: u8, name: &str, qos: u8) {
     let (broker, service) = scripted_broker(&json!({ "qos": qos })).await;
     broker.rule(Rule::event("e-2", Reply::Reason(reason)).times(2));
     let mut ledger = Ledger::new();
@@ -82,7 +84,7 @@ async fn refused_twice(reason: u8, name: &str, qos: u8) {
 
 #[tokio::test]
 async fn an_event_that_exceeds_a_quota_is_retried() {
-    refused_twice(0x97, "quota_exceeded", 1).await;
+    assert_retried_after_two_refusals(0x97, "quota_exceeded", 1).await;
 }
 
 #[tokio::test]
@@ -104,12 +106,12 @@ async fn a_state_that_exceeds_a_quota_is_retried() {
 
 #[tokio::test]
 async fn with_qos_2_an_event_that_exceeds_a_quota_is_retried() {
-    refused_twice(0x97, "quota_exceeded", 2).await;
+    assert_retried_after_two_refusals(0x97, "quota_exceeded", 2).await;
 }
 
 #[tokio::test]
 async fn an_unspecified_error_is_retried() {
-    refused_twice(0x80, "unspecified_error", 1).await;
+    assert_retried_after_two_refusals(0x80, "unspecified_error", 1).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Retained messages are removed even at a broker that was down at the time of the removal.
+//! Retained messages are removed even from a broker that was down when the camera was removed.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::helpers::{
 
 const DOOR: &str = "/api/v1/cameras/door";
 
-/// Within this time after a connection everything is published again. The service's periodic work takes
-/// longer.
+/// Time after connecting within which the service publishes everything again. Its periodic work runs at
+/// longer intervals.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// The setting `activity_seconds`, and how long the service is down, so that the activity ends in the
+/// The setting `activity_seconds`. The service is down for the same time, so that the activity ends in the
 /// meantime.
 const ACTIVITY: Duration = Duration::from_secs(5);
 
@@ -53,7 +53,7 @@ async fn a_broker_that_lost_its_state_gets_everything_again() {
         let last = messages.last().expect("messages").at;
         durations.push(last - online);
     }
-    // The faster round counts: a busy machine may delay one of them.
+    // Only the faster round counts, because a busy machine may delay one of them.
     let fastest = durations.iter().min().expect("two rounds");
     assert!(*fastest < AT_ONCE, "the last state arrived {durations:?} after the connection");
 }
@@ -127,7 +127,7 @@ async fn a_camera_disabled_while_the_broker_is_down_is_cleared_when_it_returns()
 async fn a_restarted_service_publishes_the_same_states() {
     let mut scene = Scene::start().await;
     let before = with_two_cameras(&scene).await;
-    // After a restart the time of the last change of the counts is less exact: that of the event, not of its
+    // After a restart, `last_updated` of the counts is less exact: it is the time of the event, not of its
     // commit.
     let without_times = |snapshot: Retained| snapshot.without_fields(&["last_updated"]);
     scene.service.restart().await;

@@ -9,7 +9,7 @@ use crate::helpers::{SOON, Scene, assert_metrics, logged, metric, submit_batch, 
 #[tokio::test]
 async fn events_accepted_while_the_broker_restarts_arrive_in_order() {
     let mut scene = Scene::start().await;
-    let ledger = scene.outlive_restarts().await;
+    let ledger = scene.restart_broker_under_load().await;
     assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
 }
 

@@ -1,4 +1,4 @@
-//! New settings take effect at once, and lose nothing.
+//! New settings take effect at once, and no event is lost.
 
 use liveobject_test_support::{Acks, Ledger, Message, ScriptedBroker, Subscriber};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::helpers::{
 };
 
 #[tokio::test]
-async fn changing_prefix_and_qos_in_mid_stream_loses_nothing() {
+async fn changing_the_prefix_and_qos_under_load_loses_nothing() {
     let scene = Scene::start().await;
     let port = scene.broker.port();
     let stream = Stream::start(&scene.service);
@@ -40,7 +40,7 @@ async fn changing_prefix_and_qos_in_mid_stream_loses_nothing() {
 }
 
 #[tokio::test]
-async fn switching_to_another_broker_in_mid_stream_loses_nothing() {
+async fn switching_to_another_broker_under_load_loses_nothing() {
     let old = Scene::start().await;
     let new = Scene::start().await;
     let stream = Stream::start(&old.service);

@@ -1,4 +1,4 @@
-//! A connected broker that does not respond: *connected* is only reported while it is proven.
+//! A connected broker that does not respond: the service reports *connected* only while the broker responds.
 
 use liveobject_test_support::{Ledger, Proxy};
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use crate::helpers::{
     wait_for_error, wait_for_event,
 };
 
-fn impatient() -> Value {
+fn impatient_settings() -> Value {
     json!({ "ack_timeout_seconds": SHORTEST, "connect_timeout_seconds": 1 })
 }
 
 #[tokio::test]
 async fn a_hanging_broker_is_reported_as_stalled_and_everything_arrives_when_it_resumes() {
-    let mut scene = Scene::with(&impatient()).await;
+    let mut scene = Scene::with(&impatient_settings()).await;
     let mut ledger = Ledger::new();
     submit_batch(&scene.service, &mut ledger, "before", 20).await;
     scene.service.wait_outbox_empty(SOON).await;
@@ -23,7 +23,7 @@ async fn a_hanging_broker_is_reported_as_stalled_and_everything_arrives_when_it_
     let stalled = wait_for_error(&scene.service, "stalled").await;
     assert_eq!((&stalled["connected"], &stalled["outbox"]["pending"]), (&false.into(), &20.into()));
     assert_eq!(stalled["outbox"]["in_flight"], 0);
-    // The service tries to reconnect, which gets no response either.
+    // The service tries to reconnect, but gets no response either.
     wait_for_error(&scene.service, "timeout").await;
     submit_batch(&scene.service, &mut ledger, "later", 20).await;
     scene.broker.thaw();
@@ -33,9 +33,9 @@ async fn a_hanging_broker_is_reported_as_stalled_and_everything_arrives_when_it_
 }
 
 #[tokio::test]
-async fn a_broker_that_answers_only_pings_is_reported_as_stalled() {
+async fn a_broker_that_responds_only_to_pings_is_reported_as_stalled() {
     use liveobject_test_support::Acks;
-    let (broker, service) = scripted_broker(&impatient()).await;
+    let (broker, service) = scripted_broker(&impatient_settings()).await;
     broker.set_acks(Acks::Withhold);
     let mut ledger = Ledger::new();
     submit_batch(&service, &mut ledger, "e", 3).await;
@@ -43,15 +43,19 @@ async fn a_broker_that_answers_only_pings_is_reported_as_stalled() {
     broker.set_acks(Acks::All);
     service.wait_outbox_empty(LATER).await;
     let received = crate::helpers::events_received(&broker);
-    let sent: Vec<_> = received.iter().map(|one| (one.connection, crate::helpers::event_id(one))).collect();
+    let sent: Vec<_> =
+        received.iter().map(|event| (event.connection, crate::helpers::event_id(event))).collect();
     let expected = [(0, "e-1"), (0, "e-2"), (0, "e-3"), (1, "e-1"), (1, "e-2"), (1, "e-3")];
     assert_eq!(sent, expected.map(|(connection, id)| (connection, id.to_owned())));
-    assert!(received.iter().all(|one| !one.publish.dup), "on a new session nothing is a duplicate");
+    assert!(
+        received.iter().all(|event| !event.publish.dup),
+        "in a new session, no message may be marked as a duplicate"
+    );
 }
 
 #[tokio::test]
 async fn an_idle_connection_is_checked_by_pings() {
-    let mut idle = impatient();
+    let mut idle = impatient_settings();
     idle["keep_alive_seconds"] = SHORTEST.into();
     let (broker, service) = scripted_broker(&idle).await;
     broker.wait_for("a ping", SOON, |broker| broker.pings() == 1).await;
@@ -64,18 +68,18 @@ async fn an_idle_connection_is_checked_by_pings() {
 
 #[tokio::test]
 async fn a_stalled_network_is_detected_and_nothing_is_lost() {
-    stalls_with(Proxy::stall).await;
+    assert_detects_stall(Proxy::stall).await;
 }
 
 #[tokio::test]
 async fn a_vanished_peer_is_detected_and_nothing_is_lost() {
-    stalls_with(Proxy::half_open).await;
+    assert_detects_stall(Proxy::half_open).await;
 }
 
-async fn stalls_with(fault: impl Fn(&Proxy)) {
+async fn assert_detects_stall(fault: impl Fn(&Proxy)) {
     let scene = Scene::start().await;
     let proxy = Proxy::start(scene.broker.port()).await;
-    connect(&scene.service, proxy.port(), &impatient()).await;
+    connect(&scene.service, proxy.port(), &impatient_settings()).await;
     let mut ledger = Ledger::new();
     submit_batch(&scene.service, &mut ledger, "before", 20).await;
     wait_for_event(&scene.subscriber, "before-20").await;

@@ -57,7 +57,7 @@ async fn each_disconnect_reason_is_reported_as_the_right_failure_kind() {
 async fn a_second_client_that_keeps_reconnecting_is_detected_even_if_the_broker_does_not_report_it() {
     for protocol in ["5", "3.1.1"] {
         let scene = Scene::with(&json!({ "client_id": "twin", "protocol": protocol })).await;
-        // Like many clients, it reconnects within a moment each time.
+        // Like many clients, it reconnects almost immediately each time.
         let _twin =
             Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
         let suspected = |status: &Value| status["last_error"]["kind"] == "taken_over";

@@ -1,4 +1,4 @@
-//! What was delivered today, and the history of the last hour.
+//! The count of events delivered today, and the history of the last hour.
 
 use serde_json::{Value, json};
 

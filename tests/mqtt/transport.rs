@@ -1,4 +1,4 @@
-//! TLS and WebSockets with real brokers: correct settings work, in the connection test and for events alike.
+//! TLS and WebSockets with real brokers: correct settings work both in the connection test and for events.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,13 @@ fn server(authority: &Authority) -> Identity {
     authority.issue(&CertificateSpec::server(&["127.0.0.1", "broker.lan"]))
 }
 
-/// Tests and applies these settings: every stage passes and an event arrives. Returns the details of the
-/// stages.
-async fn assert_works(service: &Service, witness: &Subscriber, settings: &Value) -> BTreeMap<String, String> {
+/// Tests and applies these settings, and asserts that every stage passes and that an event arrives. Returns
+/// the details of the stages.
+async fn assert_works(
+    service: &Service,
+    observer: &Subscriber,
+    settings: &Value,
+) -> BTreeMap<String, String> {
     let report = service.post(&format!("{MQTT}/test"), settings).await.expect(200);
     assert_eq!(report["success"], true, "{report}");
     let stages = report["stages"].as_array().expect("stages");
@@ -45,7 +49,7 @@ async fn assert_works(service: &Service, witness: &Subscriber, settings: &Value)
     let id =
         format!("e-{}", report["stages"][1]["detail"]).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let _ = service.post_event(&event(&id)).await.expect(202);
-    wait_for_event(witness, &id).await;
+    wait_for_event(observer, &id).await;
     let command = service.run(&["check"]).await;
     assert!(command.code == 0 && !command.stdout.contains("FAILED"), "{command:?}");
     let text = |stage: &Value, key: &str| stage[key].as_str().expect("a text").to_owned();
@@ -70,33 +74,33 @@ async fn every_valid_way_to_reach_a_broker_passes_the_test_and_delivers_events()
         .listener(Listener::tls(&nameless))
         .start()
         .await;
-    let witness = Subscriber::start(broker.port()).await;
+    let observer = Subscriber::start(broker.port()).await;
     let service = service().start().await;
     let ca = tls(authority.pem());
     let websocket = json!({ "transport": "websocket" });
     let to = |place: usize, other: &Value| settings(broker.listener(place), other);
 
-    let found = assert_works(&service, &witness, &to(0, &ca)).await;
+    let found = assert_works(&service, &observer, &to(0, &ca)).await;
     assert!(found["connect"].starts_with("connected to 127.0.0.1:"), "{found:?}");
     let certificate = "certificate of CN=Test broker, issued by CN=Test authority, valid until 20";
     assert!(found["tls"].starts_with(&format!("TLS 1.3; {certificate}")), "{found:?}");
     assert!(found["login"].contains("in flight"), "{found:?}");
 
-    let found = assert_works(&service, &witness, &to(1, &websocket)).await;
+    let found = assert_works(&service, &observer, &to(1, &websocket)).await;
     assert!(found["login"].starts_with("WebSocket at /mqtt; MQTT 5"), "{found:?}");
-    assert_works(&service, &witness, &to(2, &with(ca.clone(), websocket))).await;
-    assert_works(&service, &witness, &to(3, &ca)).await;
-    assert_works(&service, &witness, &to(4, &with(ca.clone(), json!({ "tls_server_name": "broker.lan" }))))
+    assert_works(&service, &observer, &to(2, &with(ca.clone(), websocket))).await;
+    assert_works(&service, &observer, &to(3, &ca)).await;
+    assert_works(&service, &observer, &to(4, &with(ca.clone(), json!({ "tls_server_name": "broker.lan" }))))
         .await;
     let bundle = format!("{}{}", Authority::new("Another").pem(), authority.pem());
-    assert_works(&service, &witness, &to(0, &tls(&bundle))).await;
-    assert_works(&service, &witness, &to(5, &tls(&pinned.certificate))).await;
-    assert_works(&service, &witness, &to(6, &tls(&nameless.certificate))).await;
+    assert_works(&service, &observer, &to(0, &tls(&bundle))).await;
+    assert_works(&service, &observer, &to(5, &tls(&pinned.certificate))).await;
+    assert_works(&service, &observer, &to(6, &tls(&nameless.certificate))).await;
 
     let older =
         Mosquitto::builder().openssl("MaxProtocol = TLSv1.2").listener(Listener::tls(&server)).start().await;
-    let witness = Subscriber::start(older.port()).await;
-    let found = assert_works(&service, &witness, &settings(older.listener(0), &ca)).await;
+    let observer = Subscriber::start(older.port()).await;
+    let found = assert_works(&service, &observer, &settings(older.listener(0), &ca)).await;
     assert!(found["tls"].starts_with("TLS 1.2; "), "{found:?}");
     assert_eq!(logged(&service, "WARN"), Vec::<Value>::new());
 }
@@ -112,7 +116,7 @@ async fn a_client_certificate_works_with_every_key_format() {
         .listener(Listener::tls(&server).for_clients_of(authority.pem()).and_websockets())
         .start()
         .await;
-    let witness = Subscriber::start(broker.port()).await;
+    let observer = Subscriber::start(broker.port()).await;
     let service = service().start().await;
     for (place, pkcs8, key) in [
         (0, EC_PKCS8, EC_PKCS8),
@@ -126,7 +130,7 @@ async fn a_client_certificate_works_with_every_key_format() {
         let own =
             json!({ "client_certificate": ours.certificate, "client_key": key, "transport": transport });
         let settings = settings(broker.listener(place), &with(tls(authority.pem()), own));
-        let found = assert_works(&service, &witness, &settings).await;
+        let found = assert_works(&service, &observer, &settings).await;
         assert!(found["tls"].ends_with("presented the client certificate"), "{found:?}");
     }
     let shown = service.get(&format!("{MQTT}/config")).await.expect(200);
@@ -138,11 +142,11 @@ async fn a_client_certificate_works_with_every_key_format() {
 async fn the_system_authorities_are_trusted_by_default() {
     let authority = authority();
     let broker = Mosquitto::builder().listener(Listener::tls(&server(&authority))).start().await;
-    let witness = Subscriber::start(broker.port()).await;
+    let observer = Subscriber::start(broker.port()).await;
     let file = broker.dir().join("system.pem");
     std::fs::write(&file, authority.pem()).expect("a file");
     let service = service().env("SSL_CERT_FILE", file.display()).start().await;
-    assert_works(&service, &witness, &settings(broker.listener(0), &json!({ "use_tls": true }))).await;
+    assert_works(&service, &observer, &settings(broker.listener(0), &json!({ "use_tls": true }))).await;
 }
 
 #[tokio::test]
@@ -151,10 +155,10 @@ async fn an_unverified_broker_works_and_logs_a_warning_at_each_connection() {
         .listener(Listener::tls(&CertificateSpec::server(&["other"]).valid(-9, -2).self_signed()))
         .start()
         .await;
-    let witness = Subscriber::start(broker.port()).await;
+    let observer = Subscriber::start(broker.port()).await;
     let service = service().start().await;
     let insecure = settings(broker.listener(0), &json!({ "use_tls": true, "tls_insecure": true }));
-    let found = assert_works(&service, &witness, &insecure).await;
+    let found = assert_works(&service, &observer, &insecure).await;
     assert!(found["tls"].contains("NOT VERIFIED"), "{found:?}");
     let status = service.status().await;
     assert!(warnings(&status).contains(&"tls_insecure"), "{status}");

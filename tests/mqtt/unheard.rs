@@ -8,7 +8,7 @@ use crate::helpers::{
 };
 
 #[tokio::test]
-async fn a_lack_of_subscribers_is_a_warning_until_one_appears() {
+async fn a_lack_of_subscribers_raises_a_warning_until_one_subscribes() {
     let broker = Mosquitto::start().await;
     let service = connected_service(broker.port(), &json!({})).await;
     let _ = service.post_event(&event("unheard")).await.expect(202);
@@ -29,7 +29,7 @@ async fn a_lack_of_subscribers_is_a_warning_until_one_appears() {
 }
 
 #[tokio::test]
-async fn with_qos_2_a_lack_of_subscribers_is_a_warning_too() {
+async fn with_qos_2_a_lack_of_subscribers_raises_a_warning_too() {
     let (broker, service) = scripted_broker(&json!({ "qos": 2 })).await;
     broker.rule(Rule::event("unheard", Reply::Reason(0x10)));
     let _ = service.post_event(&event("unheard")).await.expect(202);

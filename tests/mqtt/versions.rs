@@ -1,4 +1,4 @@
-//! MQTT 5 or 3.1.1: what the broker refuses, what is tried next, and what is remembered.
+//! MQTT 5 or 3.1.1: which version the service tries after a refusal, and which refusals it remembers.
 
 use liveobject_test_support::{
     Refusal, ScriptedBroker, Service,
@@ -20,7 +20,7 @@ const UNSUPPORTED: &[u8] = &[0x20, 3, 0, 0x84, 0];
 const UNACCEPTABLE: &[u8] = &[0x20, 2, 0, 1];
 const UNACCEPTABLE_IN_5: &[u8] = &[0x20, 3, 0, 1, 0];
 
-/// Every way in which brokers refuse MQTT 5.
+/// The ways in which brokers refuse MQTT 5.
 const REFUSALS: [Refusal; 5] = [
     Refusal::Answer(UNSUPPORTED),
     Refusal::Answer(UNACCEPTABLE),
@@ -71,9 +71,9 @@ async fn an_explicit_refusal_of_mqtt_5_is_remembered_until_the_settings_change()
     let service = connected_service(broker.port(), &json!({})).await;
     reconnect(&broker, &service).await;
     assert_eq!(versions(&broker), [V5, V311, V311]);
-    broker.refuse_nobody();
+    broker.accept_both_versions();
     reconnect(&broker, &service).await;
-    assert_eq!(protocol(&service).await, "3.1.1", "an upgrade is not noticed automatically so soon");
+    assert_eq!(protocol(&service).await, "3.1.1", "an upgrade of the broker is not detected this soon");
     let _ =
         service.put_config(&settings(broker.port(), &json!({ "keep_alive_seconds": 50 }))).await.expect(200);
     let modern = |status: &Value| status["protocol"] == "5";
@@ -100,7 +100,7 @@ async fn a_restart_during_a_login_does_not_cause_a_fallback_from_mqtt_5() {
     broker.close();
     wait_for_error(&service, "closed").await;
     broker.wait_for("the login that fails", SOON, |broker| broker.connects().len() == 2).await;
-    broker.refuse_nobody();
+    broker.accept_both_versions();
     service.wait_connected(SOON).await;
     assert_eq!(protocol(&service).await, "5");
     assert_eq!(versions(&broker), [V5, V5, V5], "a broker that accepted MQTT 5 before still supports it");
@@ -122,7 +122,7 @@ async fn a_broker_that_no_longer_accepts_3_1_1_gets_mqtt_5_at_once() {
     let broker = ScriptedBroker::start().await;
     broker.refuse(V5, Refusal::Answer(UNACCEPTABLE_IN_5));
     let service = connected_service(broker.port(), &json!({})).await;
-    broker.refuse_nobody();
+    broker.accept_both_versions();
     broker.refuse(V311, Refusal::Answer(UNACCEPTABLE));
     reconnect(&broker, &service).await;
     assert_eq!(versions(&broker), [V5, V311, V311, V5]);
@@ -176,7 +176,7 @@ async fn login_failures_over_3_1_1_are_reported_as_the_right_failure_kind() {
         (4, "bad_credentials", "password"),
         (5, "not_authorized", "camera"),
     ] {
-        broker.refuse_nobody();
+        broker.accept_both_versions();
         broker.refuse(V5, Refusal::Answer(UNACCEPTABLE));
         broker.set_connack(ConnAck { reason: code, ..ConnAck::default() });
         for protocol in ["auto", "3.1.1"] {

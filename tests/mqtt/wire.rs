@@ -11,7 +11,7 @@ use crate::helpers::{
     scripted_broker, service, wait_for_event, wait_for_ids,
 };
 
-/// Long enough that at least two whole seconds are missing from the expiry of an event that waited.
+/// Long enough to shorten the expiry of an event that waited by at least two whole seconds.
 const WAIT: Duration = Duration::from_millis(2100);
 
 const DOOR: &str = "liveobject/camera/door/event";
@@ -44,7 +44,7 @@ async fn qos_and_retain_follow_the_settings_at_the_time_of_sending() {
     service.wait_until_delivered("b", SOON).await;
     let received = wait_for_ids(&broker, &["a".to_owned(), "b".to_owned()]).await;
     let seen: Vec<_> =
-        received.iter().map(|one| (event_id(one), one.publish.qos, one.publish.retain)).collect();
+        received.iter().map(|event| (event_id(event), event.publish.qos, event.publish.retain)).collect();
     assert_eq!(seen, [("a".to_owned(), 2, true), ("b".to_owned(), 0, false)]);
     assert_eq!(broker.violations(), [""; 0]);
 }
@@ -77,7 +77,7 @@ async fn the_message_expiry_counts_from_acceptance() {
     let fresh = fresh.expect("the fresh event expires");
     assert!((40..=58).contains(&waited), "{waited} s left");
     assert!(fresh <= 60 && fresh >= waited + 2, "{fresh} s left, and {waited} s for the one that waited");
-    let status = broker.received().into_iter().find(|one| one.publish.topic == "liveobject/status");
+    let status = broker.received().into_iter().find(|message| message.publish.topic == "liveobject/status");
     assert_eq!(status.expect("a status").publish.message_expiry, None, "states must not expire");
 }
 

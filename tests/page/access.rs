@@ -17,7 +17,7 @@ async fn a_wrong_token_is_rejected_and_the_right_one_opens_the_page_until_signin
     browser.enter("input[name=token]", &service.token()).await;
     browser.click("form button").await;
     browser.wait_for_text("Sign out").await;
-    // The session outlasts the visit.
+    // The session survives loading the page again.
     browser.open(&page(&service)).await;
     browser.wait_for_text("Sign out").await;
     browser.press("Sign out").await;

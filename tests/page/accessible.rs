@@ -60,7 +60,9 @@ async fn with_events() -> (Service, Mosquitto, Browser) {
     }
     put_picture(&service, "e1").await;
     let browser = signed_in(&service).await;
-    browser.run("for (const one of document.querySelectorAll('details')) one.open = true", json!([])).await;
+    browser
+        .run("for (const details of document.querySelectorAll('details')) details.open = true", json!([]))
+        .await;
     (service, broker, browser)
 }
 

@@ -1,4 +1,4 @@
-//! The checks of the form while typing agree with those of the server.
+//! The checks that the form performs while the user types agree with those of the server.
 
 use serde_json::{Value, json};
 

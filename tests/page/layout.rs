@@ -19,7 +19,9 @@ async fn nothing_is_wider_than_the_window() {
     }
     let browser = signed_in(&service).await;
     browser.wait_for_text("Delivered in").await;
-    browser.run("for (const one of document.querySelectorAll('details')) one.open = true", json!([])).await;
+    browser
+        .run("for (const details of document.querySelectorAll('details')) details.open = true", json!([]))
+        .await;
     let screenshots = std::env::var_os("PAGE_SCREENSHOTS").map(PathBuf::from);
     for (width, height) in [(375, 800), (768, 1000), (1440, 900)] {
         browser.resize(width, height).await;

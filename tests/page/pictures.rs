@@ -24,7 +24,7 @@ const VIEWS: [(&str, &str, &str); 4] = [
 
 #[tokio::test]
 #[ignore = "run by tests/screenshots: needs PAGE_LINK, a link that signs in, and PAGE_PICTURES, a directory"]
-async fn every_view_is_taken() {
+async fn every_view_is_saved_as_a_screenshot() {
     let link = std::env::var("PAGE_LINK").unwrap();
     let directory = PathBuf::from(std::env::var_os("PAGE_PICTURES").unwrap());
     let browser = Browser::start().await;

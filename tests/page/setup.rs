@@ -1,4 +1,4 @@
-//! Setting up a broker, starting without settings.
+//! Setting up a broker in a service without settings.
 
 use liveobject_test_support::{Mosquitto, Service};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ async fn config(service: &Service) -> Value {
 }
 
 #[tokio::test]
-async fn a_first_start_leads_to_a_delivered_test_message() {
+async fn a_broker_can_be_set_up_and_receives_a_test_message() {
     let service = service().await;
     let broker = Mosquitto::builder().user("ann", "correct horse").start().await;
     let browser = signed_in(&service).await;
@@ -49,7 +49,7 @@ async fn the_stages_of_a_connection_test_are_shown_as_they_happen() {
 }
 
 #[tokio::test]
-async fn errors_are_shown_at_their_fields_and_nothing_is_saved() {
+async fn errors_are_shown_next_to_their_fields_and_nothing_is_saved() {
     let service = service().await;
     let browser = signed_in(&service).await;
     let fault = |field: &str| {
@@ -72,7 +72,7 @@ async fn errors_are_shown_at_their_fields_and_nothing_is_saved() {
 }
 
 #[tokio::test]
-async fn the_page_shows_live_that_the_broker_stops_and_returns() {
+async fn the_page_shows_without_a_reload_that_the_broker_stops_and_returns() {
     let (service, mut broker) = connected().await;
     let browser = signed_in(&service).await;
     browser.wait_for_text("Connected").await;

@@ -54,7 +54,7 @@ async fn drain(service: &Service) -> u64 {
 }
 
 #[tokio::test]
-async fn a_large_backlog_costs_neither_a_slow_start_nor_memory() {
+async fn a_service_with_a_large_backlog_starts_fast_and_uses_little_memory() {
     let mut service = service().start().await;
     sleep(STARTED_UP).await;
     let idle = service.rss_kib();

@@ -26,21 +26,21 @@ struct World {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_and_nothing_overtakes_in_chaos() {
+async fn no_event_is_lost_or_overtaken_in_chaos() {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let port = broker.port();
     chaos(broker, port, json!({}), SECONDS).await;
 }
 
 #[tokio::test]
-async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_3_1_1() {
+async fn no_event_is_lost_or_overtaken_in_chaos_over_3_1_1() {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let port = broker.port();
     chaos(broker, port, json!({ "protocol": "3.1.1" }), SECONDS_VARIANT).await;
 }
 
 #[tokio::test]
-async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_tls() {
+async fn no_event_is_lost_or_overtaken_in_chaos_over_tls() {
     let authority = Authority::new("Test authority");
     let server = authority.issue(&CertificateSpec::server(&["127.0.0.1"]));
     let ours = authority.issue(&CertificateSpec::client("camera"));
@@ -55,7 +55,7 @@ async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_tls() {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_and_nothing_overtakes_in_chaos_over_web_sockets_and_tls() {
+async fn no_event_is_lost_or_overtaken_in_chaos_over_web_sockets_and_tls() {
     let authority = Authority::new("Test authority");
     let server = authority.issue(&CertificateSpec::server(&["127.0.0.1"]));
     let encrypted = Listener::tls(&server).and_websockets();
@@ -89,7 +89,8 @@ async fn chaos(broker: Mosquitto, port: u16, connection: Value, seconds: u64) {
         faults += 1;
     }
     let (mut ledger, accepted) = load.stop().await;
-    // After this many failures the next automatic attempt may be a minute away. New settings connect at once.
+    // After many failures the next automatic attempt may be a minute away. With new settings the service
+    // connects at once.
     connect(&world).await;
     settle(&world.service, &subscriber, &mut ledger, accepted).await;
     println!("{faults} faults in {seconds} s");

@@ -14,13 +14,13 @@ async fn assert_refused(builder: ServiceBuilder, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_named_with_file_and_line() {
+async fn an_unknown_key_is_reported_with_its_file_and_line() {
     let config = "[outbox]\nwindow = 10\nmax_pendings = 5\n";
     assert_refused(service().config(config), &["config.toml:3", "outbox.max_pendings", "unknown"]).await;
 }
 
 #[tokio::test]
-async fn an_invalid_value_is_named_with_file_and_line() {
+async fn an_invalid_value_is_reported_with_its_file_and_line() {
     let config = "[outbox]\n\nwindow = 0\n";
     assert_refused(service().config(config), &["config.toml:3", "outbox.window", "1 to 10000"]).await;
 }
@@ -33,12 +33,12 @@ async fn all_errors_are_reported_at_once() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_toml_is_named_with_the_line() {
+async fn a_file_that_is_not_toml_is_reported_with_the_line() {
     assert_refused(service().config("[outbox]\nwindow =\n"), &["config.toml:2"]).await;
 }
 
 #[tokio::test]
-async fn unknown_and_invalid_variables_are_named() {
+async fn unknown_and_invalid_variables_are_reported_by_name() {
     let builder =
         service().env("LIVEOBJECT__OUTBOX__MAX_PENDINGS", 5).env("LIVEOBJECT__OUTBOX__WINDOW", "many");
     assert_refused(builder, &["LIVEOBJECT__OUTBOX__MAX_PENDINGS", "unknown", "LIVEOBJECT__OUTBOX__WINDOW"])

@@ -15,7 +15,7 @@ fn file(service: &Service) -> PathBuf {
 }
 
 /// Returns a service that has accepted a few events and was stopped gracefully.
-async fn stopped() -> Service {
+async fn stopped_service() -> Service {
     let mut service = service().start().await;
     let _ledger = accept(&service, ids("kept", 50)).await;
     stop(&mut service).await;
@@ -45,9 +45,9 @@ async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
 
 #[tokio::test]
 async fn a_database_with_a_damaged_schema_is_refused_and_not_changed() {
-    let mut service = stopped().await;
+    let mut service = stopped_service().await;
     let mut bytes = fs::read(file(&service)).expect("the database can be read");
-    // The header stays intact, so that the file is still recognised as a database. The schema behind it is
+    // The header stays intact, so that the file is still recognized as a database. The schema behind it is
     // damaged.
     bytes[100..PAGE].fill(0xa5);
     fs::write(file(&service), bytes).expect("the database can be written");
@@ -56,7 +56,7 @@ async fn a_database_with_a_damaged_schema_is_refused_and_not_changed() {
 
 #[tokio::test]
 async fn a_database_with_damaged_tables_is_refused_and_not_changed() {
-    let mut service = stopped().await;
+    let mut service = stopped_service().await;
     let mut bytes = fs::read(file(&service)).expect("the database can be read");
     bytes[PAGE..].fill(0xa5);
     fs::write(file(&service), bytes).expect("the database can be written");
@@ -65,7 +65,7 @@ async fn a_database_with_damaged_tables_is_refused_and_not_changed() {
 
 #[tokio::test]
 async fn a_truncated_database_is_refused_and_not_changed() {
-    let mut service = stopped().await;
+    let mut service = stopped_service().await;
     let bytes = fs::read(file(&service)).expect("the database can be read");
     fs::write(file(&service), &bytes[..2 * PAGE]).expect("the database can be written");
     assert_refuses(&mut service, &DAMAGED).await;
@@ -73,7 +73,7 @@ async fn a_truncated_database_is_refused_and_not_changed() {
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused_and_not_changed() {
-    let mut service = stopped().await;
+    let mut service = stopped_service().await;
     let database = Database::open(&service).await;
     database.execute("INSERT INTO seaql_migrations VALUES ('m20990101_000001_teleport', 4070908800)").await;
     database.close().await;

@@ -1,4 +1,4 @@
-//! A full disk: the tests fill up a small file system that they mount.
+//! A full disk. The tests mount a small file system and fill it up.
 
 use std::time::Duration;
 

@@ -34,7 +34,7 @@ async fn only_the_owner_can_access_the_data_directory() {
     for name in
         ["api-token", "identity.age", "liveobject.db", "liveobject.db-wal", "thumbnail-key", "thumbnails"]
     {
-        assert!(names.iter().any(|one| one == name), "{name} is not among {names:?}");
+        assert!(names.iter().any(|present| present == name), "{name} is not among {names:?}");
     }
     service.restart().await;
     check();
@@ -94,7 +94,7 @@ async fn the_token_command_prints_a_token_that_works() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_others_can_read_is_refused_with_a_hint_how_to_fix_it() {
+async fn a_token_file_that_others_can_read_is_refused_with_a_hint_on_how_to_fix_it() {
     let mut service = service().build();
     assert_eq!(service.run(&["token"]).await.code, 0);
     let file = service.data_dir().join("api-token");

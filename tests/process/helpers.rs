@@ -22,10 +22,10 @@ pub use self::{
 pub const BATCH: &str = "/api/v1/events/batch";
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// Timeout for what normally takes a moment. It is generous, for a busy machine.
+/// Timeout for operations that normally complete at once. It is generous because the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// Timeout for what normally takes a while, such as sending a backlog.
+/// Timeout for operations that normally take a while, such as sending a backlog.
 pub const LATER: Duration = Duration::from_secs(100);
 
 /// A red pixel, the smallest picture.

@@ -14,7 +14,7 @@ use crate::helpers::{
 };
 
 /// Returns a broker that requires a password, and a stopped service that stores it.
-async fn stopped() -> (Mosquitto, Service) {
+async fn with_stopped_service() -> (Mosquitto, Service) {
     let (broker, mut service) = connected_with_login(service()).await;
     stop(&mut service).await;
     (broker, service)
@@ -50,7 +50,7 @@ async fn stored_password(service: &Service) -> Option<Vec<u8>> {
 
 #[tokio::test]
 async fn a_missing_identity_is_reported_and_not_replaced_until_it_is_put_back() {
-    let (_broker, mut service) = stopped().await;
+    let (_broker, mut service) = with_stopped_service().await;
     let ciphertext = stored_password(&service).await;
     let elsewhere = service.data_dir().with_file_name("elsewhere");
     fs::rename(file(&service), &elsewhere).expect("the file can be moved");
@@ -68,7 +68,7 @@ async fn a_missing_identity_is_reported_and_not_replaced_until_it_is_put_back() 
 
 #[tokio::test]
 async fn entering_the_password_again_replaces_a_missing_identity() {
-    let (broker, mut service) = stopped().await;
+    let (broker, mut service) = with_stopped_service().await;
     let ciphertext = stored_password(&service).await;
     fs::remove_file(file(&service)).expect("the file can be removed");
     service.start().await;
@@ -83,7 +83,7 @@ async fn entering_the_password_again_replaces_a_missing_identity() {
 
 #[tokio::test]
 async fn the_identity_of_another_installation_is_reported_and_never_overwritten() {
-    let (broker, mut service) = stopped().await;
+    let (broker, mut service) = with_stopped_service().await;
     let ciphertext = stored_password(&service).await;
     let own = fs::read(file(&service)).expect("the file can be read");
     let other = crate::helpers::service().start().await;
@@ -110,7 +110,7 @@ async fn the_identity_of_another_installation_is_reported_and_never_overwritten(
 
 #[tokio::test]
 async fn an_identity_that_others_can_read_is_not_used_until_its_mode_is_fixed() {
-    let (_broker, mut service) = stopped().await;
+    let (_broker, mut service) = with_stopped_service().await;
     let ciphertext = stored_password(&service).await;
     let before = fs::read(file(&service)).expect("the file can be read");
     fs::set_permissions(file(&service), Permissions::from_mode(0o644)).expect("the mode can be changed");
@@ -125,7 +125,7 @@ async fn an_identity_that_others_can_read_is_not_used_until_its_mode_is_fixed() 
 
 #[tokio::test]
 async fn an_unreadable_identity_file_is_reported_and_not_changed() {
-    let (_broker, mut service) = stopped().await;
+    let (_broker, mut service) = with_stopped_service().await;
     let ciphertext = stored_password(&service).await;
     fs::write(file(&service), "# key\nnot-a-key-but-perhaps-a-secret\n").expect("the file can be written");
     service.start().await;

@@ -47,7 +47,7 @@ async fn every_accepted_event_arrives_in_order_over_20_kills_in_a_row() {
     println!("{KILLS} kills: {}", ledger.summary());
     assert_kept(&ledger);
     assert!(accepted > KILLS * 10, "too few events were accepted for a meaningful test: {accepted}");
-    assert!(ledger.resends() >= 1, "no kill came while an event was in flight: {}", ledger.summary());
+    assert!(ledger.resends() >= 1, "no kill happened while an event was in flight: {}", ledger.summary());
 }
 
 fn picture(n: usize) -> Vec<u8> {
@@ -88,11 +88,11 @@ async fn a_stored_picture_is_complete_after_a_kill() {
             let path = format!("/api/v1/events/p{}/thumbnail", n % 2);
             let response = service.request(Method::GET, &path).send().await.expect("a response");
             let image = response.bytes().await.expect("a picture");
-            // The unconfirmed picture has replaced the older one, or it has not.
+            // The unconfirmed picture may or may not have replaced the older one.
             assert!(image == picture(n) || (Some(n) != last && image == picture(n + 2)), "{n} of {last:?}");
         }
         let left = names(&service.data_dir().join("thumbnails"));
-        assert_eq!(left, ["0"], "a temporary file is left");
+        assert_eq!(left, ["0"], "a temporary file was left behind");
         next = last.map_or(next, |n| n + 2);
         stored += count;
     }

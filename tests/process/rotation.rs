@@ -94,7 +94,8 @@ async fn a_rotation_that_is_killed_at_any_moment_leaves_a_password_that_can_be_d
         service.kill9().await;
     }
     println!(
-        "one rotation takes {whole:?}; of {KILLS} kills, {unfinished} came in time and {strays} left two keys"
+        "one rotation takes {whole:?}; of {KILLS} kills, \
+         {unfinished} interrupted a rotation and {strays} left two keys"
     );
     assert!(unfinished > 0, "every rotation finished before it was killed");
 }

@@ -28,7 +28,7 @@ const IMMEDIATE_STOP_MAX: Duration = Duration::from_millis(2500);
 /// Time after a signal in which a service that does not wait for acknowledgements would have exited.
 const STILL_WAITING: Duration = Duration::from_secs(3);
 /// Time after which the service has handled the first of two signals. It is short compared with
-/// [`STOP_WAIT`], so that most of the wait still remains when the second signal comes.
+/// [`STOP_WAIT`], so that most of the wait still remains when the second signal arrives.
 const SIGNAL_HANDLED: Duration = Duration::from_millis(500);
 /// Time after which the service has read the beginning of a request. Nothing shows this from outside.
 const REQUEST_BEGUN: Duration = Duration::from_millis(300);
@@ -100,7 +100,7 @@ async fn a_stop_under_load_loses_nothing_and_sends_nothing_twice() {
 }
 
 /// Returns a service with three events in flight, and a broker that does not acknowledge them.
-async fn in_flight() -> (ScriptedBroker, Service) {
+async fn with_events_in_flight() -> (ScriptedBroker, Service) {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     service.connect_to(broker.port()).await;
@@ -112,7 +112,7 @@ async fn in_flight() -> (ScriptedBroker, Service) {
 
 #[tokio::test]
 async fn a_stop_waits_a_limited_time_for_acknowledgements() {
-    let (broker, mut service) = in_flight().await;
+    let (broker, mut service) = with_events_in_flight().await;
     let (code, took) = timed_stop(&mut service).await;
     println!("a service with unacknowledged events stopped in {took:?}");
     assert_eq!(code, 0);
@@ -123,8 +123,8 @@ async fn a_stop_waits_a_limited_time_for_acknowledgements() {
 }
 
 #[tokio::test]
-async fn acknowledgements_that_arrive_during_the_stop_count() {
-    let (broker, mut service) = in_flight().await;
+async fn acknowledgements_that_arrive_during_the_stop_are_recorded() {
+    let (broker, mut service) = with_events_in_flight().await;
     service.sigterm();
     sleep(STILL_WAITING).await;
     assert!(service.is_running());
@@ -139,7 +139,7 @@ async fn acknowledgements_that_arrive_during_the_stop_count() {
 
 #[tokio::test]
 async fn a_second_signal_stops_the_service_immediately() {
-    let (_broker, mut service) = in_flight().await;
+    let (_broker, mut service) = with_events_in_flight().await;
     service.sigterm();
     sleep(SIGNAL_HANDLED).await;
     assert!(service.is_running());

@@ -61,7 +61,7 @@ async fn no_event_is_lost_or_overtaken_under_random_faults() {
         (Arc::<Mutex<Ledgers>>::default(), Arc::new(Clock::new()), FaultLog::start());
     let mut network = Network::start(Arc::clone(&ledgers), Arc::clone(&clock)).await;
     let mut system = SystemUnderTest::start(SmallDisk::mount(DISK_BYTES), clock, &network).await;
-    // A handle without a fixed token would find none while the service starts.
+    // Without a fixed token, the handle would send none while the service starts.
     let api = system.service.api().with_token(&system.service.token());
     let load = Load::start(api, Arc::clone(&ledgers));
 

@@ -35,7 +35,7 @@ async fn a_killed_instance_leaves_no_lock_behind() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named_with_a_hint_how_to_fix_it() {
+async fn a_port_in_use_is_reported_with_a_hint_on_how_to_fix_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address");
     let mut service = service().port(address.port()).build();
@@ -51,7 +51,7 @@ async fn a_port_in_use_is_named_with_a_hint_how_to_fix_it() {
 }
 
 #[tokio::test]
-async fn a_data_directory_that_cannot_be_created_is_named() {
+async fn a_data_directory_that_cannot_be_created_is_reported() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be created");
     let directory = file.path().join("data");
     let mut service = service().data_dir(&directory).build();

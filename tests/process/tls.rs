@@ -12,7 +12,7 @@ use tokio::{
 use crate::helpers::{Pair, SOON, TlsResponse, assert_exits, service, stop, try_get, try_send};
 
 /// Starts the service with a certificate from this pair and with more lines in the section `[http]`.
-async fn started(pair: &Pair, more_config: &str) -> (Service, CertificateDer<'static>) {
+async fn start(pair: &Pair, more_config: &str) -> (Service, CertificateDer<'static>) {
     let certificate = pair.renew();
     let mut service = service().config(&format!("{}{more_config}", pair.config())).build();
     service.spawn();
@@ -32,7 +32,7 @@ async fn get(service: &Service, trusted: &CertificateDer<'static>, path: &str) -
 #[tokio::test]
 async fn everything_is_served_over_tls_and_nothing_without_it() {
     let pair = Pair::new();
-    let (mut service, certificate) = started(&pair, "").await;
+    let (mut service, certificate) = start(&pair, "").await;
     for path in ["/health/live", "/health/ready", "/metrics", "/openapi.json", "/api/v1/events"] {
         let response = get(&service, &certificate, path).await;
         assert!(response.text.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {}", response.text);
@@ -60,7 +60,7 @@ async fn everything_is_served_over_tls_and_nothing_without_it() {
 #[tokio::test]
 async fn a_public_url_on_the_default_port_enables_hsts() {
     let pair = Pair::new();
-    let (service, certificate) = started(&pair, "public_url = \"https://cams.example.org\"\n").await;
+    let (service, certificate) = start(&pair, "public_url = \"https://cams.example.org\"\n").await;
     let response = get(&service, &certificate, "/api/v1/events").await;
     assert!(response.text.contains("strict-transport-security: max-age=31536000\r\n"), "{}", response.text);
 }
@@ -68,7 +68,7 @@ async fn a_public_url_on_the_default_port_enables_hsts() {
 #[tokio::test]
 async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not() {
     let pair = Pair::new();
-    let (service, first) = started(&pair, "").await;
+    let (service, first) = start(&pair, "").await;
     let (pid, port) = (service.pid(), service.port());
 
     let second = pair.renew();
@@ -95,7 +95,7 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_fit_is_named_with_key_and_line_and_exits_with_2() {
+async fn a_tls_key_of_another_certificate_is_reported_with_its_line_and_exit_code_2() {
     let (pair, other) = (Pair::new(), Pair::new());
     fs::copy(&other.key, &pair.key).unwrap();
     let mut service = service().config(&pair.config()).build();
@@ -106,7 +106,7 @@ async fn a_key_that_does_not_fit_is_named_with_key_and_line_and_exits_with_2() {
 #[tokio::test]
 async fn picture_links_use_https() {
     let pair = Pair::new();
-    let (service, certificate) = started(&pair, "").await;
+    let (service, certificate) = start(&pair, "").await;
     let body = crate::helpers::event("e").to_string();
     let token = service.token();
     let post = format!(

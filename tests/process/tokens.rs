@@ -1,4 +1,4 @@
-//! Further tokens: created, used, listed and revoked on the command line, while the service runs or is
+//! Additional tokens: created, used, listed and revoked on the command line, while the service runs or is
 //! stopped.
 
 use std::time::Duration;
@@ -78,7 +78,7 @@ async fn duplicate_names_and_unknown_scopes_are_refused() {
 }
 
 #[tokio::test]
-async fn a_token_created_over_the_api_is_shown_once_valid_at_once_and_in_no_file_or_log() {
+async fn a_token_created_over_the_api_works_at_once_is_shown_once_and_is_in_no_file_or_log() {
     let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
     let created =
         service.post("/api/v1/tokens", &json!({"name": "admin-2", "scopes": ["admin"]})).await.expect(201);

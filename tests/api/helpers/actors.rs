@@ -44,27 +44,27 @@ use serde_json::{Value, json};
 pub struct Script {
     /// Every accepted event, in order.
     pub accepted: Vec<DetectionEvent>,
-    /// The error of publishing.
+    /// Error that publishing returns, if any.
     pub publish_error: Option<PublishError>,
-    /// The error of database queries.
+    /// Error that database queries return, if any.
     pub query_error: Option<QueryError>,
-    /// The error of a decision about a dead event.
+    /// Error that a decision about a dead event returns, if any.
     pub decide_error: Option<DecideError>,
     /// The decisions made so far.
     pub decided: Vec<Decide>,
-    /// Notified of every event.
+    /// Receives a notification for every event.
     notifier: Option<LogWatch>,
-    /// The error of storing a picture.
+    /// Error that storing a picture returns, if any.
     pub put_thumbnail_error: Option<ThumbnailError>,
-    /// The error of replacing the settings.
+    /// Error that replacing the settings returns, if any.
     pub replace_error: Option<ReplaceError>,
-    /// The error of a test message.
+    /// Error that a test message returns, if any.
     pub test_message_error: Option<TestMessageError>,
     /// Whether the outbox accepts messages but never responds.
     pub outbox_hangs: bool,
     /// The latest list query.
     pub listed: Option<EventQuery>,
-    /// The settings that each connection test was given.
+    /// The settings that each connection test received.
     pub tested: Vec<Option<Value>>,
     /// The connection status.
     pub connection: ConnectionStatus,
@@ -236,9 +236,11 @@ macro_rules! handlers {
 }
 
 handlers! {
-    PublishEvent, |script, PublishEvent { event, .. }| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
+    PublishEvent, |script, PublishEvent { event, .. }|
+        script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
     PublishBatch, |script, PublishBatch(events)| script.publish(events);
-    GetEvent, |script, GetEvent(id)| script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
+    GetEvent, |script, GetEvent(id)|
+        script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
     ReadLog, |script, ReadLog(query)| script.read(&query);
     Decide, |script, decide| script.decide(decide);
     PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_error.clone().map_or(Ok(()), Err);
@@ -269,7 +271,11 @@ handlers! {
         report
     };
     Authenticate, |script, Authenticate(hash)| script.authenticate(hash);
-    ListTokens, |script, ListTokens| if script.tokens_unavailable { Err(TokensUnavailable(StoreFault::Locked)) } else { Ok(Vec::new()) };
+    ListTokens, |script, ListTokens| if script.tokens_unavailable {
+        Err(TokensUnavailable(StoreFault::Locked))
+    } else {
+        Ok(Vec::new())
+    };
     CreateToken, |script, CreateToken { name, scopes }| {
         if name.as_str() == "taken" {
             Err(CreateTokenError::Exists(name))
@@ -285,7 +291,8 @@ handlers! {
     ListCameras, |_script, ListCameras| Vec::new();
     GetCamera, |_script, GetCamera(id)| known_camera(id);
     PutCamera, |_script, PutCamera { .. }| Err(CameraError::TooMany { max: 7 });
-    SetCameraStatus, |_script, SetCameraStatus { camera_id, .. }| known_camera(camera_id).ok_or(CameraError::Unknown);
+    SetCameraStatus, |_script, SetCameraStatus { camera_id, .. }|
+        known_camera(camera_id).ok_or(CameraError::Unknown);
     DeleteCamera, |_script, DeleteCamera(id)| known_camera(id).map(|_| ()).ok_or(CameraError::Unknown);
     PublishDiscovery, |_script, PublishDiscovery| Err(DiscoveryError::NotConnected);
     PublishTestMessage, |script, PublishTestMessage| {

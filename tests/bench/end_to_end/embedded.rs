@@ -33,8 +33,8 @@ impl Actor for Classifier {
     type Context = Context<Self>;
 }
 
-/// Publishes these events, one per `every`, or as fast as possible if that is zero. Returns when each paced
-/// event was sent.
+/// Publishes these events, one per `every`, or as fast as possible if that is zero. Returns the time at which
+/// each paced event was sent.
 #[derive(Message)]
 #[rtype(result = "Vec<Instant>")]
 struct Classify {
@@ -130,7 +130,7 @@ impl Embedded {
         started.elapsed()
     }
 
-    /// Publishes these events at a steady pace. Returns when each was sent.
+    /// Publishes these events at a steady pace. Returns the time at which each was sent.
     pub async fn publish_paced(&self, numbers: std::ops::Range<usize>, every: Duration) -> Vec<Instant> {
         self.classify(numbers, every).await
     }

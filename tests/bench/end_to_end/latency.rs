@@ -19,8 +19,8 @@ use crate::{
 
 const EVERY: Duration = Duration::from_millis(10);
 
-/// Number of events per turn of a path, which is two seconds. A disk or another process that is slow for some
-/// seconds therefore affects all paths.
+/// Number of events per turn of a path. A turn takes two seconds, so that a disk or another process that is
+/// slow for some seconds affects all paths.
 const TURN: usize = 200;
 
 /// Minimum number of bytes that one write to the log takes: two pages.
@@ -86,7 +86,8 @@ fn differences(sent_at: &[Instant], arrived: &[Instant]) -> Vec<f64> {
     pairs.map(|(sent, arrived)| millis(arrived.saturating_duration_since(*sent))).collect()
 }
 
-/// Posts these events one at a time. Returns when each was sent, and the milliseconds until its response.
+/// Posts these events one at a time. Returns the time at which each was sent, and the milliseconds until its
+/// response.
 async fn post_paced(
     running: &Running,
     connection: &mut Connection,

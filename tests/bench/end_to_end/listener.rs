@@ -78,7 +78,7 @@ impl Listener {
         Self { arrivals, payload, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Waits until all of these events have arrived. Returns when each arrived.
+    /// Waits until all of these events have arrived. Returns the time at which each arrived.
     pub async fn wait_for(&self, numbers: std::ops::Range<usize>) -> Vec<Instant> {
         loop {
             let arrived: Option<Vec<_>> = lock(&self.arrivals)[numbers.clone()].iter().copied().collect();

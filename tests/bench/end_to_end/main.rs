@@ -35,7 +35,7 @@ use throughput::{Counts, PATHS, Samples};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The amount of measurements.
+/// How much to measure.
 struct Extent {
     rounds: usize,
     /// Number of rounds with another QoS or with a subscriber.

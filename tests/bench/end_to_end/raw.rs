@@ -91,7 +91,7 @@ impl Publisher {
         std::mem::take(&mut self.in_flight[usize::from(id)])
     }
 
-    /// Publishes these events at a steady pace, one per `every`. Returns when each was sent.
+    /// Publishes these events at a steady pace, one per `every`. Returns the time at which each was sent.
     pub async fn publish_paced(&mut self, numbers: std::ops::Range<usize>, every: Duration) -> Vec<Instant> {
         let mut sent_at = Vec::new();
         let mut clock = tokio::time::interval(every);

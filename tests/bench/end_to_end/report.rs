@@ -79,7 +79,7 @@ impl Report {
         let what = format!("memory with {} pending events, MiB", self.cost.pending);
         targets.push(Target::at_most(what, memory, 64.0));
         targets.push(Target::at_most("idle CPU time, %", self.cost.idle_cpu_percent, 0.2));
-        targets.push(Target::at_most("start with them, s", self.cost.start_seconds, 1.0));
+        targets.push(Target::at_most("start with pending events, s", self.cost.start_seconds, 1.0));
         targets
     }
 
@@ -101,7 +101,7 @@ impl Report {
             "\n**With slow clients or a slow broker**: events accepted by single calls, relative to the \
              speed without them\n",
         );
-        line(&mut text, "| alongside | ratio |\n| --- | --- |");
+        line(&mut text, "| condition | ratio |\n| --- | --- |");
         for (what, ratio) in self.slow_peers.ratios() {
             line(&mut text, &format!("| {what} | {ratio:.2} |"));
         }
@@ -154,7 +154,7 @@ impl Report {
                         (path.to_owned(), value)
                     })
                     .collect();
-                json!({ "qos": qos, "subscriber": subscriber, "ratios": ratios(samples), "ways": paths })
+                json!({ "qos": qos, "subscriber": subscriber, "ratios": ratios(samples), "paths": paths })
             })
             .collect();
         let Latencies { raw, in_process, rest, sync, .. } = &self.latencies;
@@ -171,16 +171,16 @@ impl Report {
                 "sync_p50": median(sync), "sync_p99": quantile(sync, 0.99),
             },
             "memory_mib": {
-                "idle": cost.idle_mib, "million_waiting": cost.accepted_mib.max(cost.pending_mib),
+                "idle": cost.idle_mib, "million_pending": cost.accepted_mib.max(cost.pending_mib),
                 "draining": cost.draining_mib,
             },
-            "waiting_events": cost.pending,
+            "pending_events": cost.pending,
             "idle_cpu_percent": cost.idle_cpu_percent,
-            "start_seconds_million_waiting": cost.start_seconds,
+            "start_seconds_million_pending": cost.start_seconds,
             "disk_bytes_per_event": cost.disk_bytes_per_event,
-            "share_beside_slow_ones": slow_peers,
+            "ratio_with_slow_peers": slow_peers,
             "throughput": throughput,
-            "targets_hold": self.meets_targets(),
+            "targets_met": self.meets_targets(),
         })
     }
 

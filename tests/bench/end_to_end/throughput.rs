@@ -163,7 +163,7 @@ async fn rest(broker: &Mosquitto, qos: u8, count: usize, batches: bool) -> Sampl
     meter.sample(count, started.elapsed())
 }
 
-/// Stores all events before a broker is configured, and measures from the moment when one is.
+/// Stores all events before a broker is configured, and starts measuring when one is configured.
 async fn drain(broker: &Mosquitto, qos: u8, count: usize) -> Sample {
     let running = Running::start().await;
     running.fill(count).await;

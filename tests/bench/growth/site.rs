@@ -24,7 +24,7 @@ use crate::{
     stats::{median, millis, number, quantile, rate},
 };
 
-/// One event in this many is dead. If there are ten cameras, all dead events are of the first one.
+/// One in this many events is dead. With ten cameras, all dead events belong to the first one.
 pub const DEAD_EVERY: usize = 1000;
 
 const BATCH: usize = 1000;
@@ -48,7 +48,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Creates an empty data directory, whose events will be of this many cameras.
+    /// Creates an empty data directory for events of this many cameras.
     pub fn new(cameras: usize) -> Self {
         let dir = TempDir::with_prefix("liveobject-growth-").expect("a temporary directory can be created");
         Self { dir, cameras, filled: 0 }
@@ -68,8 +68,8 @@ impl Site {
         number(bytes / 1024) / 1024.0
     }
 
-    /// Fills the log up to `size` settled events without waiting for the disk. Returns the time when nine in
-    /// ten of them were settled.
+    /// Fills the log up to `size` settled events without waiting for the disk. Returns the time by which nine
+    /// in ten of them were settled.
     pub async fn fill(&mut self, size: usize, row: &mut Row) -> Timestamp {
         let mut log = Log::open(&self.database()).await.expect("the log opens");
         log.disable_sync().await.expect("the database accepts a pragma");
@@ -142,7 +142,7 @@ impl Site {
         row.record("calm_longest_ms", quantile(&calm, 1.0));
         let (sweep, start) = (Box::pin(log.sweep(cut)), Instant::now());
         let done = async {
-            // A large sweep is observed for a while only, not until it ends.
+            // A large sweep is observed only for a limited time, not until it ends.
             if let Ok(result) = timeout(MAX_SWEEP, sweep).await {
                 result.expect("the sweep succeeds");
             }
@@ -183,8 +183,8 @@ impl Site {
     }
 }
 
-/// Syncs what was written without waiting for the disk. Otherwise a later, measured sync would have to wait
-/// for it.
+/// Syncs the data that was written without waiting for the disk. Otherwise a later, measured sync would have
+/// to wait for that data.
 fn sync(file: &Path) {
     File::open(file).and_then(|file| file.sync_all()).expect("the database can be synced");
 }

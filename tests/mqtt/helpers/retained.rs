@@ -132,7 +132,7 @@ pub fn is_discovery_of(topic: &str, id: &str) -> bool {
     topic.ends_with("/config") && topic.split('/').any(names_camera)
 }
 
-/// The states that a camera has from its first event on, below `liveobject/camera/{id}/`.
+/// The states that a camera has after its first event, below `liveobject/camera/{id}/`.
 pub const STATES: [&str; 5] = ["activity", "counts", "description", "last_event", "status"];
 
 /// Returns the topic of a camera's state, with the default prefix.
@@ -162,7 +162,7 @@ pub async fn wait_for_cameras(port: u16, ids: &[&str]) -> Retained {
     .await
 }
 
-/// Returns the messages from index `from` on that a subscriber received on matching topics.
+/// Returns the messages on matching topics that a subscriber has received, starting at index `from`.
 pub fn messages_since(subscriber: &Subscriber, from: usize, on: impl Fn(&str) -> bool) -> Vec<Message> {
     subscriber.messages().into_iter().skip(from).filter(|message| on(&message.topic)).collect()
 }

@@ -15,7 +15,7 @@ use super::{SOON, event};
 
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// A source that sends up to 200 events a second, one after the other.
+/// A source that sends up to 200 events per second, one after the other.
 pub struct Stream {
     stop: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,

@@ -20,7 +20,7 @@ impl Dice {
         Self { seed, random: StdRng::seed_from_u64(seed) }
     }
 
-    /// Returns further dice with a seed that depends only on this seed and `number`, for concurrent tasks.
+    /// Returns another source for a concurrent task. Its seed depends only on this seed and `number`.
     pub fn sibling(&self, number: u64) -> Self {
         let seed = self.seed.wrapping_add(number << 24);
         Self { seed, random: StdRng::seed_from_u64(seed) }

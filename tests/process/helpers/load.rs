@@ -27,10 +27,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends this many events per second to the service, across kills and restarts. Events that are missed
+    /// Sends this many events per second to the service, across kills and restarts. The events that are due
     /// while the service is down are sent afterwards.
     pub fn start(service: &Service, per_second: u32) -> Self {
-        // A handle without a fixed token would find none while the service starts.
+        // Without a fixed token, the handle would send none while the service starts.
         let api = service.api().with_token(&service.token());
         let stop = Arc::<AtomicBool>::default();
         let mut senders = JoinSet::new();

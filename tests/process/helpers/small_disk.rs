@@ -53,14 +53,15 @@ impl SmallDisk {
         fs::remove_file(self.filler()).expect("the filler can be removed");
     }
 
-    /// Removes all free space without writing to it, which suits a large disk, until [`SmallDisk::grow`].
+    /// Removes all free space until [`SmallDisk::grow`]. It shrinks the disk instead of writing to it, which
+    /// is faster for a large disk.
     pub fn shrink(&self) {
         let used =
             Command::new("df").args(["-k", "--output=used"]).arg(self.dir.path()).output().expect("df runs");
         let used = String::from_utf8_lossy(&used.stdout);
         let used =
             used.split_whitespace().last().and_then(|kib| kib.parse::<usize>().ok()).expect("a number");
-        // Shrinking fails if something was written in the meantime. A slightly larger size serves as well.
+        // Shrinking fails if something was written in the meantime, so larger sizes are tried as well.
         let shrunk = (0..64).any(|more| self.resize((used << 10) + (more << 17)));
         assert!(shrunk, "the disk cannot be made smaller");
     }

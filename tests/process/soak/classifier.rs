@@ -202,7 +202,7 @@ impl Embedded {
         self.send_commands();
     }
 
-    /// Sends both commands. Repeating one that did not change does no harm.
+    /// Sends both commands. Repeating an unchanged command has no effect.
     fn send_commands(&mut self) {
         let text = format!("settings {}\nrate {}\n", self.settings, self.per_second);
         if let Some((_, stdin)) = &mut self.running {
@@ -237,7 +237,7 @@ impl Embedded {
         false
     }
 
-    /// Returns whether the process exited although nothing stopped it.
+    /// Returns whether the process exited although the parent did not stop it.
     pub fn has_ended(&mut self) -> bool {
         self.running.as_mut().is_some_and(|(child, _)| child.try_wait().is_ok_and(|status| status.is_some()))
     }

@@ -76,7 +76,7 @@ impl Account {
 
     /// Returns the events that were overtaken, except those that the broker itself reordered.
     ///
-    /// An event that the other broker has as well was sent there in between. On this broker it may then
+    /// An event that the other broker also delivered was sent there in between. On this broker it may then
     /// arrive late, or be missing from a resend.
     fn out_of_order(&self) -> Vec<String> {
         let [one, other] = &self.brokers;
@@ -121,7 +121,7 @@ fn disorder_only_on(here: &Ledger<u64>, there: &Ledger<u64>) -> Vec<Disorder> {
     here.out_of_order().into_iter().filter(|case| !there.has_delivered(case.seq())).collect()
 }
 
-/// The accounts of both processes, and what else was observed.
+/// The accounts of both processes, and all other observations.
 #[derive(Debug, Default)]
 pub struct Ledgers {
     accounts: [Account; 2],
@@ -265,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    /// Ledgers of events that were accepted, `r1` to `r9`.
+    /// Returns ledgers in which the events `r1` to `r9` are accepted.
     fn nine_accepted() -> Ledgers {
         let mut ledgers = Ledgers::default();
         (1..=9).for_each(|number| ledgers.accepted(Origin::Rest, number, number));
@@ -347,14 +347,14 @@ mod tests {
             "{:?}",
             ledgers.violations()
         );
-        // If the clock jumped a moment ago, both topics can have been right.
+        // If the clock has just jumped, either topic may be right.
         let (mut ledgers, ahead, back) = (nine_accepted(), Clock::new(), Clock::new());
         ahead.set(3600, false);
         ledgers.delivered(0, &message(4, Duration::ZERO, "history"), &ahead);
         back.set(-3600, false);
         ledgers.delivered(0, &message(3, hour, "event"), &back);
         assert_eq!(ledgers.violations(), Vec::<String>::new());
-        // If no event was in transit during the jump, they cannot.
+        // If no event was in transit during the jump, only one topic is right.
         ahead.set(3600, true);
         ledgers.delivered(0, &message(5, Duration::ZERO, "event"), &ahead);
         assert!(

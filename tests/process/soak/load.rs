@@ -24,10 +24,10 @@ const BATCHES: u64 = 4;
 const BATCH_EVENTS: u32 = 50;
 const TICK: Duration = Duration::from_millis(10);
 const RETRY_DELAY: Duration = Duration::from_millis(50);
-/// One sender in this many gives up an event if the first response is not a receipt. Whether the event was
+/// One sender in this many gives up on an event if the first response is not a receipt. Whether the event was
 /// accepted is then unknown.
 const IMPATIENT: u64 = 8;
-/// Maximum number of due events, and therefore the maximum burst that makes up for a missed rate.
+/// Maximum number of due events, and therefore the maximum burst after the service was slow or down.
 const MAX_DUE: usize = 2000;
 
 /// State that the senders share.
@@ -131,7 +131,7 @@ async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
             Ok(response) if response.status == 202 => {
                 let mut ledgers = lock(&shared.ledgers);
                 ledgers.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
-                return enter(&mut ledgers, number, &response.body);
+                return record_receipt(&mut ledgers, number, &response.body);
             }
             Ok(response) => refused(shared, response.status, &response.body),
             Err(_) => {}
@@ -153,7 +153,7 @@ async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: 
                 let mut ledgers = lock(&shared.ledgers);
                 return numbers
                     .zip(receipts)
-                    .for_each(|(number, receipt)| enter(&mut ledgers, number, receipt));
+                    .for_each(|(number, receipt)| record_receipt(&mut ledgers, number, receipt));
             }
             Ok(response) => refused(shared, response.status, &response.body),
             Err(_) => {}
@@ -165,7 +165,7 @@ async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: 
     }
 }
 
-fn enter(ledgers: &mut Ledgers, number: u64, receipt: &Value) {
+fn record_receipt(ledgers: &mut Ledgers, number: u64, receipt: &Value) {
     assert_eq!(receipt["event_id"], Origin::Rest.event_id(number), "the receipt is for another event");
     ledgers.accepted(Origin::Rest, number, receipt["seq"].as_u64().expect("a seq"));
 }

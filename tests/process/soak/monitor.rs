@@ -18,7 +18,8 @@ use tokio::{
 use super::ledgers::Origin;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
-/// Samples younger than this do not count: what a process allocates at its start is not growth.
+/// Samples from the first seconds of a run are ignored, because memory that a process allocates at its start
+/// is not growth.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// Tolerated growth within one run: caches, and memory that the allocator keeps.
 const TOLERATED_GROWTH_KIB: u64 = 16 << 10;
@@ -60,7 +61,8 @@ pub struct Monitor {
 pub struct Usage {
     pub runs: usize,
     pub max_kib: u64,
-    /// Duration of the longest run. The `first_…` and `last_…` fields are medians of its first and last quarter.
+    /// Duration of the longest run. The `first_…` and `last_…` fields are medians of its first and last
+    /// quarter.
     pub longest: Duration,
     pub first_kib: u64,
     pub last_kib: u64,

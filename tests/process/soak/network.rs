@@ -174,9 +174,9 @@ impl Network {
 
     /// Kills a broker with SIGKILL, and restarts it without its stored state.
     ///
-    /// Messages that a broker has acknowledged but not delivered are lost with it, and that is the broker's
-    /// loss, not the service's. The network is therefore stalled first, and the broker is killed only after
-    /// it has delivered everything. The network flows again once the subscriber is back.
+    /// Messages that a broker has acknowledged but not delivered are lost with it, which is not the service's
+    /// fault. The network is therefore stalled first, and the broker is killed only after it has delivered
+    /// everything. The network resumes once the subscriber is connected again.
     async fn kill(&mut self, index: usize, pause: Duration) {
         self.sites[index].proxy.stall();
         self.wait_until_quiet(index).await;

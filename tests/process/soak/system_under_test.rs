@@ -165,7 +165,7 @@ impl SystemUnderTest {
         merged(&self.broker_settings[0], json!({ "late_after_seconds": LATE_AFTER }))
     }
 
-    /// Ends what outlasts a fault, so that every event can be published to the first broker.
+    /// Reverts the changes that outlast a fault, so that every event can be published to the first broker.
     pub async fn heal(&mut self) {
         self.clients.shutdown().await;
         self.put_settings(&self.plain_settings()).await;
@@ -202,7 +202,7 @@ impl SystemUnderTest {
     }
 
     /// Sets the clock while neither process can reach a broker, sometimes during a restart of the service.
-    /// All events that are pending then must be sent by the new time.
+    /// The new time must determine whether the pending events are late.
     async fn set_clock_while_idle(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
         let network_lock = Arc::clone(&self.network_lock);
         let _network_lock = network_lock.lock().await;

@@ -62,7 +62,7 @@ impl Answer {
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(
             self.status, status,
-            "the service answered {} instead of {status}: {}",
+            "the service responded with {} instead of {status}: {}",
             self.status, self.body
         );
         self.body
@@ -108,7 +108,7 @@ impl Api {
     }
 
     /// Builds a request for the caller to complete, for example with other headers or a body that is not
-    /// JSON. The request carries the token.
+    /// JSON. The request contains the token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         let request = target.client.request(method, format!("http://127.0.0.1:{}{path}", target.port));
@@ -283,5 +283,5 @@ impl Api {
 
 fn client() -> Client {
     // A proxy set in the environment must not apply to loopback connections.
-    Client::builder().no_proxy().timeout(REQUEST).build().expect("an HTTP client without TLS can be made")
+    Client::builder().no_proxy().timeout(REQUEST).build().expect("an HTTP client without TLS can be built")
 }

@@ -52,7 +52,7 @@ impl Browser {
     ///
     /// # Panics
     ///
-    /// When it does not start within 30 s.
+    /// Panics if it does not start within 30 s.
     pub async fn start() -> Self {
         let profile = TempDir::with_prefix("chromium-").expect("a temporary directory can be created");
         let port = free_port();
@@ -106,7 +106,7 @@ impl Browser {
     ///
     /// # Panics
     ///
-    /// When the page does not show it within 15 s. The message contains what it shows instead.
+    /// Panics with the text that the page shows instead if this takes longer than 15 s.
     pub async fn wait_for_text(&self, text: &str) {
         let deadline = tokio::time::Instant::now() + PAGE_TIMEOUT;
         loop {
@@ -123,7 +123,7 @@ impl Browser {
     ///
     /// # Panics
     ///
-    /// When it does not within 15 s.
+    /// Panics if it does not return true within 15 s.
     pub async fn wait_until(&self, script: &str) {
         wait_until(script, PAGE_TIMEOUT, async || self.run(script, json!([])).await == json!(true)).await;
     }
@@ -139,12 +139,12 @@ impl Browser {
     }
 
     /// Scrolls the element to the middle of the window, where the sticky bars do not cover it, and clicks it.
-    /// Looks for the element again when the page has replaced it in the meantime.
+    /// Looks for the element again if the page has replaced it in the meantime.
     async fn click_by(&self, using: &str, selector: &str) {
-        let centre = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
+        let scroll_script = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
         for _ in 0..5 {
             let element = self.find_by(using, selector).await;
-            let scroll = json!({"script": centre, "args": [element]});
+            let scroll = json!({"script": scroll_script, "args": [element]});
             let click = self.path(&format!("/element/{}/click", id_of(&element)));
             let clicked = match self.try_send(Method::POST, &self.path("/execute/sync"), &scroll).await {
                 Ok(_) => self.try_send(Method::POST, &click, &json!({})).await,
@@ -238,7 +238,7 @@ impl Drop for Browser {
 
 /// Returns the id of an element, which is the only value of the object.
 fn id_of(element: &Value) -> &str {
-    let id = element.as_object().and_then(|one| one.values().next());
+    let id = element.as_object().and_then(|object| object.values().next());
     id.and_then(Value::as_str).expect("an element has an id")
 }
 

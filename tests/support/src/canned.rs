@@ -32,7 +32,7 @@ impl CannedServer {
         Self::start(Ipv4Addr::LOCALHOST.into(), 0, Behavior::Bytes(bytes.into())).await
     }
 
-    /// Starts the same on a given address and port.
+    /// Starts a server like [`Self::replying`] on this address and port.
     pub async fn replying_at(address: IpAddr, port: u16, bytes: impl Into<Bytes>) -> Self {
         Self::start(address, port, Behavior::Bytes(bytes.into())).await
     }

@@ -27,10 +27,10 @@ pub struct Sse {
 /// An open event stream.
 #[derive(Debug)]
 pub struct EventStream {
-    /// The response, of which only the head has been read.
+    /// The response. Only its head has been read.
     pub response: Response,
     text: String,
-    /// The id of the last message that carried one.
+    /// The id of the last message that had one.
     pub last_id: String,
 }
 
@@ -41,7 +41,7 @@ impl EventStream {
     ///
     /// Panics if there is no response.
     pub async fn open(request: RequestBuilder) -> Self {
-        let response = request.timeout(OPEN).send().await.expect("an answer");
+        let response = request.timeout(OPEN).send().await.expect("a response");
         Self { response, text: String::new(), last_id: String::new() }
     }
 
@@ -65,7 +65,7 @@ impl EventStream {
             let chunk = chunk.unwrap_or_else(|_| panic!("no message within {timeout:?}"));
             // A cut connection ends the stream as well.
             let chunk = chunk.ok().flatten()?;
-            self.text.push_str(std::str::from_utf8(&chunk).expect("a chunk holds whole characters"));
+            self.text.push_str(std::str::from_utf8(&chunk).expect("a chunk contains whole characters"));
         }
     }
 

@@ -81,7 +81,7 @@ impl HostileBroker {
         self.port
     }
 
-    /// Sets the attack for the connections to come.
+    /// Sets the attack for future connections.
     pub fn set_attack(&self, attack: Attack) {
         *self.attack.lock().unwrap_or_else(PoisonError::into_inner) = attack;
     }

@@ -6,7 +6,7 @@
 //! deliveries is split into runs: a run continues while `seq` increases, and a step back (a resend) begins
 //! the next run. The stream is in order if both rules are met:
 //!
-//! 1. First deliveries come in the order of their `seq`.
+//! 1. First deliveries are in the order of their `seq`.
 //! 2. A resend begins at the first unacknowledged event and continues from there. A run may therefore skip
 //!    an earlier event only if that event had been acknowledged. If the next run begins later and still
 //!    delivers a skipped event, a later event has overtaken it.
@@ -101,7 +101,7 @@ impl Ledger {
 }
 
 impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
-    /// Records that the service accepted this event. A repeated receipt must carry the same seq.
+    /// Records that the service accepted this event. A repeated receipt must have the same seq.
     pub fn accepted(&mut self, event: impl Into<Id>, seq: u64) {
         self.check_identity(event.into(), seq, "receipt");
         self.accepted.insert(seq);
@@ -183,7 +183,8 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         seqs.into_iter().filter(|seq| !self.accepted.contains(seq)).collect()
     }
 
-    /// Describes each event with two seqs and each seq with two events. Neither is ever permitted.
+    /// Returns descriptions of the events with two seqs and of the seqs with two events. Neither is ever
+    /// permitted.
     #[must_use]
     pub fn contradictions(&self) -> &[String] {
         &self.contradictions
@@ -193,7 +194,8 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
     #[must_use]
     pub fn summary(&self) -> String {
         format!(
-            "accepted {}, delivered {}, lost {}, out of order {}, duplicates {}, resends {}, unconfirmed {}, dead {}",
+            "accepted {}, delivered {}, lost {}, out of order {}, duplicates {}, resends {}, unconfirmed {}, \
+             dead {}",
             self.accepted.len(),
             self.first.len(),
             self.lost().len(),
@@ -291,7 +293,7 @@ fn identity(json: &Value) -> (&str, u64) {
     (event_id, seq)
 }
 
-/// Returns enough of a long list to see what is wrong.
+/// Returns the beginning of a long list, which is enough to see what is wrong.
 fn first_few<T>(list: &[T]) -> &[T] {
     &list[..list.len().min(10)]
 }

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | a broker that can be stopped, killed, frozen and started again | [`Mosquitto`] |
 //! | a broker that speaks MQTT 3.1.1 only | [`Nats`], [`RabbitMq`] |
-//! | a certificate authority, and valid or deliberately wrong certificates | [`Authority`], [`CertificateSpec`] |
+//! | a certificate authority, and valid or faulty certificates | [`Authority`], [`CertificateSpec`] |
 //! | a network that cuts, stalls, refuses, swallows or delays connections | [`Proxy`] |
 //! | a server that is not a broker | [`CannedServer`] |
 //! | a broker that breaks the protocol | [`HostileBroker`] |
@@ -22,7 +22,7 @@
 //! | proof that nothing was lost or reordered | [`Ledger`] |
 //! | proof of whether the publisher or its broker reordered events | [`Wire`] |
 
-#![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and their like are words of MQTT, not of Rust")]
+#![allow(clippy::doc_markdown, reason = "QoS, PUBLISH and the like are MQTT terms, not Rust names")]
 
 mod canned;
 mod child;

@@ -228,7 +228,7 @@ fn read(file: &Path) -> String {
     fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// Servers are often installed in directories that only root has in its PATH.
+/// Finds a program. Servers are often installed in directories that only root has in its PATH.
 pub(crate) fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let file = std::env::split_paths(&path)

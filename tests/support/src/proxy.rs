@@ -89,7 +89,7 @@ impl Proxy {
         self.port
     }
 
-    /// Closes all open connections with FIN, as a process does, and keeps accepting new ones.
+    /// Closes all open connections with FIN, like a process that exits, and keeps accepting new ones.
     pub async fn cut(&self) {
         self.command(Command::Cut { reset: false }).await;
     }
@@ -113,7 +113,7 @@ impl Proxy {
         self.command(Command::Accept).await;
     }
 
-    /// Forwards in both directions (again). Connections that lost bytes to [`Proxy::half_open`] are closed.
+    /// Resumes forwarding in both directions. Connections that lost bytes to [`Proxy::half_open`] are closed.
     pub fn flow(&self) {
         self.treatment.send_modify(|treatment| treatment.mode = Mode::Flow);
     }

@@ -89,8 +89,8 @@ fn name_server(_: &Path, port: u16) -> Command {
 impl Setup {
     fn server(&self, dir: &Path, port: u16) -> Command {
         let config = format!(
-            "listeners.tcp.1 = 127.0.0.1:{}\nmqtt.listeners.tcp.1 = 127.0.0.1:{port}\nmqtt.allow_anonymous = false\n\
-             default_user = {}\ndefault_pass = {}\nlog.console = true\n",
+            "listeners.tcp.1 = 127.0.0.1:{}\nmqtt.listeners.tcp.1 = 127.0.0.1:{port}\n\
+             mqtt.allow_anonymous = false\ndefault_user = {}\ndefault_pass = {}\nlog.console = true\n",
             free_port(),
             self.username,
             self.password,

@@ -2,8 +2,8 @@
 //! disconnects clients, and stops responding. It routes nothing to subscribers; it records what publishers
 //! send, in order.
 //!
-//! The script may change at any time and applies to everything received from then on. The broker records what
-//! a client must never do (see [`ScriptedBroker::violations`]).
+//! The script may change at any time and applies to everything received from then on. The broker records
+//! every violation of the protocol (see [`ScriptedBroker::violations`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -80,7 +80,7 @@ impl ScriptedBroker {
     }
 
     /// Accepts both versions from now on.
-    pub fn refuse_nobody(&self) {
+    pub fn accept_both_versions(&self) {
         self.shared.change(|state| state.script.refused.clear());
     }
 
@@ -104,8 +104,8 @@ impl ScriptedBroker {
         self.shared.change(|state| state.script.answer_pubrel = answer);
     }
 
-    /// Sets how to acknowledge messages that no rule matches. [`Acks::All`] also releases what was withheld
-    /// so far.
+    /// Sets how to acknowledge messages that no rule matches. [`Acks::All`] also releases the
+    /// acknowledgements that were withheld so far.
     pub fn set_acks(&self, acks: Acks) {
         self.shared.change(|state| {
             state.script.acks = acks;
@@ -115,7 +115,7 @@ impl ScriptedBroker {
         });
     }
 
-    /// Adds a rule. The first matching rule decides about a PUBLISH.
+    /// Adds a rule. The first matching rule determines the reply to a PUBLISH.
     pub fn rule(&self, rule: Rule) {
         self.shared.change(|state| state.script.rules.push(rule));
     }
@@ -136,7 +136,7 @@ impl ScriptedBroker {
     }
 
     /// Disconnects all clients with a DISCONNECT of this reason, such as 0x8E (session taken over). MQTT
-    /// 3.1.1 clients get none.
+    /// 3.1.1 clients get no DISCONNECT.
     pub fn disconnect(&self, reason: u8) {
         self.shared.change(|state| state.end_all(Some(reason)));
     }
@@ -198,9 +198,9 @@ impl ScriptedBroker {
         self.shared.read().connections.len()
     }
 
-    /// Describes what clients did against the protocol or against the CONNACK: malformed packets, more
-    /// messages in flight than the Receive Maximum, a packet id reused before it was free, or a QoS, size or
-    /// retain flag that was not allowed.
+    /// Returns descriptions of everything that clients did in violation of the protocol or of the CONNACK:
+    /// malformed packets, more messages in flight than the Receive Maximum, a packet id reused before it was
+    /// free, or a QoS, size or retain flag that was not allowed.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         self.shared.read().violations.clone()

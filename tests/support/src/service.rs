@@ -48,14 +48,14 @@ pub struct Service {
 pub struct Finished {
     /// The exit code, or the negative signal number if a signal ended it.
     pub code: i32,
-    /// What the command wrote to standard output.
+    /// The standard output of the command.
     pub stdout: String,
-    /// What the command wrote to standard error.
+    /// The standard error of the command.
     pub stderr: String,
 }
 
 impl Service {
-    /// Returns a builder for a service of this binary, such as `env!("CARGO_BIN_EXE_liveobject")`.
+    /// Returns a builder for a service that runs this binary, such as `env!("CARGO_BIN_EXE_liveobject")`.
     pub fn builder(binary: impl Into<PathBuf>) -> ServiceBuilder {
         ServiceBuilder::new(binary.into())
     }
@@ -83,7 +83,7 @@ impl Service {
     }
 
     /// Starts the service without waiting, for a start that is expected to fail. [`Service::wait`] returns
-    /// how it ended.
+    /// its exit code.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the service is already running");
         self.log_before = fs::metadata(self.stderr_file()).map_or(0, |file| file.len());
@@ -107,7 +107,7 @@ impl Service {
         self.child = None;
     }
 
-    /// Sends SIGTERM. [`Service::wait`] returns how the service ended.
+    /// Sends SIGTERM. [`Service::wait`] returns the exit code.
     pub fn sigterm(&mut self) {
         self.running().signal(Signal::TERM);
     }

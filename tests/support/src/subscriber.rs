@@ -2,7 +2,7 @@
 //! message.
 //!
 //! It implements MQTT itself. A client library that acknowledges a message before its user has seen it loses
-//! the message if the connection ends at that moment; a test witness must not.
+//! the message if the connection ends at that moment. This subscriber must not lose messages.
 //!
 //! Thanks to the session, the broker keeps messages while the subscriber is away. A message that never
 //! arrives was therefore not published (or was lost by the broker). A message is delivered with the lower QoS
@@ -43,7 +43,7 @@ pub struct Message {
     pub retain: bool,
     /// Whether the *broker* marks it as a possible duplicate for this subscriber.
     pub dup: bool,
-    /// The rest of its Message Expiry Interval, in seconds.
+    /// The remaining Message Expiry Interval, in seconds.
     pub message_expiry: Option<u32>,
 }
 
@@ -261,12 +261,16 @@ impl Subscriber {
         what: &str,
         timeout: Duration,
     ) -> Vec<Message> {
-        self.until(timeout, |seen| condition(&seen.messages), |seen| {
-            let newest: Vec<_> = seen.messages.iter().rev().take(5).map(|message| (&message.topic, message.text())).collect();
+        let describe = |seen: &Seen| {
+            let newest = seen.messages.iter().rev().take(5);
+            let newest: Vec<_> = newest.map(|message| (&message.topic, message.text())).collect();
             let (count, fault) = (seen.messages.len(), &seen.fault);
-            format!("no {what} within {timeout:?}; {count} messages, the newest {newest:?}; last fault: {fault:?}")
-        })
-        .await;
+            format!(
+                "no {what} within {timeout:?}; {count} messages, the newest {newest:?}; \
+                 last fault: {fault:?}"
+            )
+        };
+        self.until(timeout, |seen| condition(&seen.messages), describe).await;
         self.messages()
     }
 
@@ -282,7 +286,7 @@ impl Subscriber {
         &self,
         timeout: Duration,
         mut condition: impl FnMut(&Seen) -> bool,
-        complaint: impl FnOnce(&Seen) -> String,
+        describe: impl FnOnce(&Seen) -> String,
     ) {
         let deadline = Instant::now() + timeout;
         let mut changed = self.shared.changed.subscribe();
@@ -291,7 +295,7 @@ impl Subscriber {
                 return;
             }
             let in_time = timeout_at(deadline, changed.changed()).await.is_ok();
-            assert!(in_time, "{}", complaint(&self.shared.read()));
+            assert!(in_time, "{}", describe(&self.shared.read()));
             sleep(CHECK_INTERVAL).await;
             changed.mark_unchanged();
         }

@@ -23,7 +23,7 @@ const MQTT: Encoder = Encoder(Version::V5);
 ///
 /// # Panics
 ///
-/// When the broker does not acknowledge it within 20 s.
+/// Panics if the broker does not acknowledge it within 20 s.
 pub async fn publish(port: u16, topic: &str, payload: &str, retain: bool) {
     let publish = Publish {
         topic: topic.to_owned(),
@@ -46,11 +46,12 @@ pub async fn publish(port: u16, topic: &str, payload: &str, retain: bool) {
 ///
 /// # Panics
 ///
-/// When the broker does not send them within 20 s.
+/// Panics if the broker does not send them within 20 s.
 pub async fn retained(port: u16) -> BTreeMap<String, Vec<u8>> {
     within_timeout("read the retained messages", async {
         let mut visitor = Visitor::connect(port).await;
-        // With QoS 0 the broker waits for no acknowledgements: its response to a ping follows the last message.
+        // With QoS 0 the broker does not wait for acknowledgements, so its response to a ping follows the
+        // last message.
         visitor.send(&MQTT.subscribe(PACKET_ID, &["#".to_owned()], 0)).await;
         let (mut retained, mut subscribed) = (BTreeMap::new(), false);
         loop {

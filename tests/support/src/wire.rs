@@ -1,10 +1,10 @@
-//! The order in which events leave their publisher, judged connection by connection.
+//! The order in which events leave their publisher, checked connection by connection.
 //!
 //! This module does no I/O. Unlike the events that a subscriber sees, these have not passed the broker. They
 //! are in order if, on one connection, each event is later than the one before, and none is sent ahead of an
 //! earlier event that a previous connection carried without an acknowledgement. With QoS 2 a broker may
 //! forward a message when it is released, so releases must follow the order of the broker's PUBRECs. The
-//! rules do not apply to publishers whose broker defers events, because those may step back.
+//! rules do not apply if the broker defers events, because the publisher may then step back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -46,7 +46,7 @@ impl Wire {
         let is_new = carried.is_empty();
         carried.push(connection);
         if connection < self.connection {
-            // Leftovers that a stalled network delivered from an abandoned connection.
+            // These are leftovers that a stalled network delivered from an abandoned connection.
             return;
         }
         if connection > self.connection {
@@ -71,7 +71,7 @@ impl Wire {
         self.highest = self.highest.max(seq);
     }
 
-    /// Records a packet; `seq` extracts an event's seq if the event counts.
+    /// Records a packet; `seq` extracts the seq of an event, or returns `None` for an event to ignore.
     pub fn record(&mut self, connection: usize, packet: &PacketKind, seq: impl FnOnce(&[u8]) -> Option<u64>) {
         match packet {
             PacketKind::Event(publish) => {
@@ -130,7 +130,7 @@ impl Wire {
 mod tests {
     use super::*;
 
-    /// Connection 1 with the events 1 to 4, of which 1 and 2 are acknowledged.
+    /// Returns connection 1 with the events 1 to 4. The events 1 and 2 are acknowledged.
     fn wire() -> Wire {
         let mut wire = Wire::default();
         (1..=4).for_each(|number| wire.sent(1, number, number.into()));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_back_within_a_connection_is_an_overtaking() {
+    fn an_event_sent_after_a_later_one_on_the_same_connection_is_overtaken() {
         let mut wire = wire();
         wire.sent(1, 5, 6);
         wire.sent(1, 6, 5);

@@ -48,7 +48,7 @@ fn the_failure_names_the_overtaken_event() {
 }
 
 #[test]
-fn resends_from_the_first_unacknowledged_are_in_order() {
+fn resends_from_the_first_unacknowledged_event_are_in_order() {
     assert_eq!(disorder(&[1, 2, 3, 4, 2, 3, 4, 5]), []);
     assert_eq!(disorder(&[1, 2, 3, 4, 2, 3, 3, 4, 5, 6]), []);
     assert_eq!(disorder(&[1, 2, 3, 3, 4]), []);
@@ -70,7 +70,7 @@ fn an_overtaking_resend_is_detected() {
 }
 
 #[test]
-fn a_crash_that_loses_acknowledgements_is_in_order() {
+fn resends_after_a_crash_that_loses_acknowledgements_are_in_order() {
     assert_eq!(disorder(&[1, 2, 3, 4, 3, 4, 5, 2, 3, 4, 5]), []);
 }
 

@@ -1,5 +1,5 @@
-//! Observes the events and acknowledgements that pass through a proxy, in order: the proof of who reordered
-//! them.
+//! Observes the events and acknowledgements that pass through a proxy, in order, to prove which side
+//! reordered them.
 //!
 //! Only unencrypted connections can be parsed. A connection that does not begin with an MQTT CONNECT is
 //! ignored.
@@ -31,11 +31,11 @@ pub struct TappedPacket {
 pub enum PacketKind {
     /// The client published an event. It is recorded once it has left the client, even if it does not arrive.
     Event(Publish),
-    /// The target received what was published with QoS 2 under this packet id: PUBREC.
+    /// The target received the QoS 2 message with this packet id: PUBREC.
     Received(u16),
     /// The client released the message with this packet id: PUBREL.
     Released(u16),
-    /// The target acknowledged the message with this packet id for good: PUBACK or PUBCOMP.
+    /// The target completed the message with this packet id: PUBACK or PUBCOMP.
     Settled(u16),
 }
 
@@ -69,7 +69,7 @@ impl Tap {
         }
     }
 
-    /// Parses what has been received. Returns `None` if it cannot be parsed.
+    /// Parses the received bytes. Returns `None` if it cannot be parsed.
     fn parse(&mut self) -> Option<()> {
         let to = self.to.clone()?;
         if self.version.get().is_none() && self.received.first() != Some(&CONNECT) {

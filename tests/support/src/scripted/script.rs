@@ -20,7 +20,7 @@ pub enum Acks {
 /// What happens to a message that a [`Rule`] matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Acknowledge with this reason code: 0 success, 0x10 no matching subscribers, 0x87 not authorised, 0x97
+    /// Acknowledge with this reason code: 0 success, 0x10 no matching subscribers, 0x87 not authorized, 0x97
     /// quota exceeded, …
     Reason(u8),
     /// Withhold the acknowledgement until released.
@@ -31,7 +31,7 @@ pub enum Reply {
     Close,
 }
 
-/// How to refuse a CONNECT of a version that the broker does not speak.
+/// How to refuse a CONNECT of a version that the broker does not support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Send these bytes and close the connection.
@@ -99,7 +99,7 @@ impl Rule {
 }
 
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the broker's behaviour")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the broker's behavior")]
 pub(super) struct Script {
     pub(super) refused: Vec<(Version, Refusal)>,
     pub(super) connack: ConnAck,

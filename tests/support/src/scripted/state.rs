@@ -196,7 +196,7 @@ impl State {
             return;
         };
         connection.in_flight.remove(&packet_id);
-        // A client that resumes a session may release what an earlier connection received.
+        // A client that resumes a session may release a message of an earlier connection.
         let known = connection.awaiting_release.remove(&packet_id);
         let reason = if known { 0 } else { PACKET_ID_NOT_FOUND };
         self.send(id, self.encoder(id).answer(PUBCOMP, packet_id, reason));
@@ -217,7 +217,7 @@ impl State {
         }
     }
 
-    /// Records what the client must not do.
+    /// Records the violations in this PUBLISH.
     fn check(&mut self, id: usize, publish: &Publish) {
         let allowed = &self.script.connack;
         let mut faults = Vec::new();

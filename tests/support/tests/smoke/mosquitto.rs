@@ -49,7 +49,7 @@ async fn limits_are_announced_in_the_connack() {
     assert_eq!(properties.max_packet_size, Some(2000));
 }
 
-/// Raw bytes: MQTT 5 does not define reason 0x95 for PUBACK, and a client library may reject it.
+/// Uses raw bytes because MQTT 5 does not define reason 0x95 for PUBACK, and a client library may reject it.
 #[tokio::test]
 async fn a_message_over_the_size_limit_is_refused() {
     let broker = Mosquitto::builder().message_size_limit(2).start().await;

@@ -28,7 +28,7 @@ async fn ack_ids(client: &mut Client, count: usize) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn it_records_packets_and_acknowledges_each_qos() {
+async fn the_broker_records_packets_and_acknowledges_each_qos() {
     let broker = ScriptedBroker::start().await;
     let mut settings = options(broker.port());
     settings.set_credentials("ann", "secret");
@@ -140,7 +140,7 @@ async fn rules_refuse_disconnect_and_close() {
 }
 
 #[tokio::test]
-async fn it_acknowledges_subscriptions_answers_pings_and_sends_messages() {
+async fn the_broker_acknowledges_subscriptions_responds_to_pings_and_sends_messages() {
     let broker = ScriptedBroker::start().await;
     let mut client = Client::connect(broker.port()).await;
     client.queue.subscribe("a/#", QoS::ExactlyOnce).await.expect("queued");

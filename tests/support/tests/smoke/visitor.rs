@@ -1,4 +1,4 @@
-//! What a visitor receives, and what it publishes.
+//! The messages that a visitor receives and publishes.
 
 use liveobject_test_support::{Mosquitto, Subscriber, visitor};
 
