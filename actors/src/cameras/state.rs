@@ -48,7 +48,7 @@ struct Activity<'a> {
     last_event_at: Option<String>,
 }
 
-/// Returns all retained messages of a camera's state. If the camera is disabled, that is at most its latest
+/// Returns all retained messages of a camera's state. A disabled camera has none, except possibly its latest
 /// event.
 ///
 /// `picture` is the version of its picture, which changes when the same event gets another one.

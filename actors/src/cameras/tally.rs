@@ -1,4 +1,4 @@
-//! The event counts of a camera, and whether it is active. Time is passed in.
+//! The event counts of a camera, and whether it is active. Pure: the time is an argument.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,5 +1,4 @@
-//! What is decided when an event is sent: topic, QoS, retain, expiry, and whether it is late. No clock, no
-//! I/O.
+//! Decides how an event is sent: topic, QoS, retain, expiry, and whether it is late. No clock, no I/O.
 
 use crate::{
     domain::{
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earlier_of_both_timestamps_decides() {
+    fn the_earlier_of_the_two_timestamps_decides() {
         assert!(topic(&sent(&event(-400, 0), &settings(), 1)).0.ends_with("history"), "old when it arrived");
         assert!(
             topic(&sent(&event(3600, 0), &settings(), 301)).0.ends_with("history"),

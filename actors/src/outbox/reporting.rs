@@ -129,7 +129,7 @@ impl Reporting {
         self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
-    /// Subtracts events that are not dead any more, or not listed.
+    /// Subtracts events that are no longer dead, or no longer listed as dead.
     pub fn subtract_dead(&mut self, events: u64) {
         self.dead = self.dead.saturating_sub(events);
     }

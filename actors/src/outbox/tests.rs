@@ -88,7 +88,7 @@ impl Fixture {
         Self { store, outbox, metrics, delivered: None, links: 0, dir: None }
     }
 
-    /// Stops the actor like a crash: nothing more is written.
+    /// Stops the actor as a crash would: nothing more is written.
     async fn crash(self) -> Option<tempfile::TempDir> {
         self.outbox.send(Stop).await.unwrap();
         self.store.close().await;
@@ -479,7 +479,7 @@ async fn the_write_ahead_log_is_merged_between_commits_when_there_is_time() {
     let file = it.dir.as_ref().unwrap().path().join("liveobject.db");
     let size = || std::fs::metadata(&file).unwrap().len();
     let before = size();
-    // Half of what SQLite waits for before it merges during a commit.
+    // Half of the size at which SQLite merges the log during a commit.
     for n in 0..230 {
         it.publish(event(&format!("e{n}"))).await.unwrap();
     }

@@ -136,7 +136,7 @@ fn device(name: &str) -> Group {
     group(Kind::Discovery, name, &[&format!("d/{name}")])
 }
 
-/// The broker retains everything.
+/// Returns a scene in which the broker retains everything.
 async fn published_scene() -> Scene {
     let mut scene = Scene::new().await;
     scene.retain_all(Owner::Cameras, &[states()]).await;

@@ -170,7 +170,7 @@ async fn a_broker_that_accepts_connections_and_drops_them_is_not_retried_in_a_ti
 }
 
 #[actix::test]
-async fn a_panic_in_the_connection_is_one_more_failed_attempt() {
+async fn a_panic_in_the_connection_counts_as_a_failed_attempt() {
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;
@@ -205,7 +205,7 @@ async fn new_settings_end_a_wait() {
 }
 
 #[actix::test]
-async fn disabling_closes_and_stays_closed() {
+async fn disabling_closes_the_connection_and_opens_no_other() {
     let it = Fixture::new();
     it.settings(true).await;
     it.connect().await;
