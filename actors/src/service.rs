@@ -454,7 +454,7 @@ impl ServiceOptions {
         }
     }
 
-    /// Returns where the identity comes from. A given identity takes precedence over a file.
+    /// Returns the source of the identity. A given identity takes precedence over a file.
     pub fn identity_source(&self) -> IdentitySource {
         let default = || self.data_dir.join("identity.age");
         match &self.identity {

@@ -400,7 +400,8 @@ impl Handler<DeleteCamera> for CameraActor {
                 return Err(CameraError::Unknown);
             }
             act.cameras.remove(&id);
-            // Discovery comes first, so that Home Assistant no longer uses the states when they are cleared.
+            // Discovery is notified first, so that Home Assistant no longer uses the states when they are
+            // cleared.
             act.notify_discovery(CamerasChanged { gone: vec![id.clone()], ..CamerasChanged::default() });
             act.publish(&id);
             tracing::info!(camera_id = %id, "camera removed");

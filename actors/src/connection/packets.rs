@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn qos_0_is_answered_when_it_is_sent() {
+    async fn a_qos_0_message_is_complete_when_it_is_sent() {
         let now = Instant::now();
         let mut packets = Packets::default();
         packets.submitted("a", now);

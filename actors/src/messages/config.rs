@@ -97,7 +97,7 @@ impl fmt::Debug for TestConnection {
 pub struct SettingsChanged {
     /// The settings, secrets included.
     pub settings: Arc<MqttSettings>,
-    /// What differs from the previous settings.
+    /// The differences from the previous settings.
     pub change: SettingsChange,
     /// Why the stored settings or secrets cannot be read, and how to fix that. In this case, no connection is
     /// attempted.

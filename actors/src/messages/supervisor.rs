@@ -75,7 +75,7 @@ pub struct Connected {
     pub link: LinkId,
     /// The MQTT version in use.
     pub version: Version,
-    /// How the broker refused the other version before, if it did.
+    /// How the broker refused the other version earlier, if it did.
     pub refused: Option<Refusal>,
     /// Settings that the broker does not support.
     pub warnings: Vec<Warning>,

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_a_failed_commit_come_first_in_the_next() {
+    fn notes_of_a_failed_commit_are_first_in_the_next_one() {
         let range = |up_to, late| SettledRange { up_to: Seq(up_to), late };
         let mut queue = CommitQueue::default();
         queue.add_ranges(vec![range(1, false), range(2, true)]);

@@ -48,7 +48,7 @@ pub struct InFlight {
     pub late: bool,
 }
 
-/// The state of delivery.
+/// The delivery side of the outbox.
 #[derive(Debug)]
 pub struct Delivery {
     window: Window<InFlight>,
@@ -80,7 +80,7 @@ enum NextUp {
     Unread,
 }
 
-/// What [`Delivery::next_batch`] returns.
+/// The result of [`Delivery::next_batch`].
 #[derive(Debug, Default)]
 pub struct NextBatch {
     /// The events to send now.

@@ -10,7 +10,7 @@ const FAST: Duration = Duration::from_millis(100);
 pub struct InFlightLimit {
     /// Number of unacknowledged events that the broker accepts.
     unacknowledged: usize,
-    /// The same plus the events that may wait in the MQTT client.
+    /// `unacknowledged` plus the number of events that may wait in the MQTT client.
     with_queued: usize,
 }
 

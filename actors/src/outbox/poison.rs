@@ -15,12 +15,13 @@ use crate::domain::ids::Seq;
 /// alone, before that event is blamed.
 const STRIKES: u32 = 5;
 
-/// The suspects.
+/// The state of the detection.
 #[derive(Debug, Default)]
 pub struct PoisonDetector {
     /// Number of events that are still sent one at a time.
     one_at_a_time: usize,
-    /// The event that was in flight alone when the last such link ended, and how often in a row.
+    /// The event that was in flight alone when the last such link ended, and the number of such links in a
+    /// row.
     suspect: Option<(Seq, u32)>,
 }
 

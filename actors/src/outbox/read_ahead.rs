@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn just_committed_events_are_not_read_back() {
+    fn events_that_were_just_committed_are_not_read_back() {
         let mut read_ahead = ReadAhead::new(Seq(5));
         read_ahead.offer(&events(5..8));
         assert_eq!(read_ahead.wants(Seq(7)), None);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn just_committed_events_are_buffered_up_to_the_capacity() {
+    fn events_that_were_just_committed_are_buffered_up_to_the_capacity() {
         let capacity = i64::try_from(CAPACITY).unwrap();
         let last = capacity + 2000;
         let mut read_ahead = ReadAhead::new(Seq(1));

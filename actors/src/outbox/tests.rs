@@ -293,7 +293,7 @@ async fn a_deferred_event_is_sent_again_before_later_ones() {
 }
 
 #[actix::test]
-async fn an_event_that_is_deferred_repeatedly_is_dead_in_the_end() {
+async fn an_event_that_is_deferred_too_often_dies() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=2).await;
     it.link_up(1).await;
@@ -502,7 +502,7 @@ async fn draining_refuses_new_events_and_waits_for_those_in_flight() {
 }
 
 #[actix::test]
-async fn draining_ends_when_its_patience_is_over() {
+async fn draining_ends_after_its_timeout() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=3).await;
     it.link_up(5).await;

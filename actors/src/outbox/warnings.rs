@@ -90,7 +90,7 @@ impl Warnings {
             shown.push(Warning {
                 kind: WarningKind::LateOnArrival,
                 message: format!(
-                    "An event of camera {camera_id} was {} old when it arrived, and went to the history \
+                    "An event of camera {camera_id} was {} old when it arrived, and was sent to the history \
                      topic. Either a clock is wrong (here or at the source) or the source is slow.",
                     age(*seconds)
                 ),
@@ -104,7 +104,7 @@ impl Warnings {
                 message: format!(
                     "Camera {camera_id} is not registered, because the limit of {max} cameras is reached. \
                      Its events are published, but it has no state and is not announced to Home Assistant. \
-                     Delete cameras that do not exist any more, or raise [cameras] max."
+                     Delete cameras that no longer exist, or raise [cameras] max."
                 ),
             });
         }

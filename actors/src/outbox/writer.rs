@@ -20,10 +20,10 @@ use crate::{
 pub const NOTE_WITHIN: Duration = Duration::from_millis(50);
 const NOTE_EVERY: usize = 500;
 
-/// While the database cannot store notes, this many are kept in memory; then delivery pauses.
+/// Maximum number of notes in memory while the database cannot store them. Above it, delivery pauses.
 const MAX_NOTES: usize = 10_000;
 
-/// The state of writing.
+/// The write side of the outbox.
 ///
 /// A *note* is anything in a commit that is not a new event or a decision: a checkpoint, a dead event, a
 /// delivered retry.
@@ -40,7 +40,7 @@ pub struct Writer {
     /// The cursor, as it is on disk.
     checkpoint: Seq,
     /// How many events were refused because commits fail. `None` while the database works.
-    refused_while_away: Option<u64>,
+    refused_while_failing: Option<u64>,
     /// Number of settled events that are not in a checkpoint yet.
     unnoted: usize,
     /// When the oldest note that waits for a commit was queued.
@@ -48,7 +48,7 @@ pub struct Writer {
     unmerged: Unmerged,
 }
 
-/// What to do when a commit is wanted.
+/// What to do when a commit is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// Start a commit.
@@ -79,7 +79,7 @@ impl Writer {
             last_seq,
             last_seq_is_certain: true,
             checkpoint: cursor,
-            refused_while_away: None,
+            refused_while_failing: None,
             unnoted: 0,
             notes_wait_since: None,
             unmerged: Unmerged::default(),
@@ -108,7 +108,7 @@ impl Writer {
 
     /// Returns whether the last commit failed.
     pub fn database_is_away(&self) -> bool {
-        self.refused_while_away.is_some()
+        self.refused_while_failing.is_some()
     }
 
     /// Returns whether delivery must pause because too many notes are waiting.
@@ -190,13 +190,13 @@ impl Writer {
                 "the database does not work: no events are accepted until it works again"
             );
         }
-        *self.refused_while_away.get_or_insert(0) += commit.events();
+        *self.refused_while_failing.get_or_insert(0) += commit.events();
         self.queue.failed(commit, error.fault());
     }
 
     /// Records that the database works, and logs it if it did not before.
     pub fn database_works(&mut self) {
-        if let Some(refused) = self.refused_while_away.take() {
+        if let Some(refused) = self.refused_while_failing.take() {
             tracing::info!(
                 refused,
                 "the database works again; senders were asked to resend the refused events"
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn notes_wait_for_events_to_be_committed_with_but_not_for_long() {
+    async fn notes_wait_briefly_to_be_committed_together_with_events() {
         let mut writer = writer();
         let start = Instant::now();
         assert_eq!(writer.notes_due(start), NotesDue::Never);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn room_counts_what_is_committed_queued_and_pending() {
+    fn room_includes_committing_queued_and_pending_events() {
         let mut writer = writer();
         writer.queue.add(events(3), Answer::Several(oneshot::channel().0));
         writer.start();

@@ -118,7 +118,7 @@ pub struct SupervisorActor {
     links: u64,
     /// Failures in a row since the settings changed or a connection was stable.
     failures: u32,
-    /// What is known about the configured broker.
+    /// What earlier connections have shown about the configured broker.
     broker_profile: BrokerProfile,
     takeover_detector: TakeoverDetector,
     /// Messages that may have broken earlier connections.
@@ -363,7 +363,7 @@ impl Handler<Connected> for SupervisorActor {
         let Connected { link, version, refused, warnings, certificate_ends } = msg;
         let running = match &self.mode {
             Mode::Connecting { link: current, running } if *current == link => running.clone(),
-            // It was asked to close in the meantime.
+            // The connection was asked to close in the meantime.
             _ => return,
         };
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();

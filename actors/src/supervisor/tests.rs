@@ -12,7 +12,7 @@ use crate::{
     testing::{Recorder, settle},
 };
 
-/// Every connection that was started, and what was requested from it.
+/// The connections that were started, and the requests that they received.
 #[derive(Default)]
 struct Started {
     links: Vec<(LinkId, Recipient<Connected>, Recipient<ConnectionEnded>)>,
@@ -216,7 +216,7 @@ async fn disabling_closes_the_connection_and_opens_no_other() {
 }
 
 #[actix::test]
-async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_tried() {
+async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_attempted() {
     let it = Fixture::new();
     let settings = MqttSettings { enabled: true, ..MqttSettings::defaults("c") };
     let unreadable = Some("put it back".to_owned());
@@ -230,7 +230,7 @@ async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_tried() {
 }
 
 #[actix::test]
-async fn shutdown_answers_when_the_connection_is_closed() {
+async fn shutdown_returns_when_the_connection_is_closed() {
     let it = Fixture::new();
     it.settings(true).await;
     it.connect().await;

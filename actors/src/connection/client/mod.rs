@@ -109,7 +109,7 @@ pub struct Accepted {
     pub client: Client,
     /// The MQTT version in use.
     pub version: Version,
-    /// How the broker refused the other version before, if it did.
+    /// How the broker refused the other version earlier, if it did.
     pub refused: Option<Refusal>,
     /// The broker's limits.
     pub limits: Limits,

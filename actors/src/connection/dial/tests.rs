@@ -161,7 +161,7 @@ async fn a_port_that_closes_without_a_response_is_checked_for_tls() {
 }
 
 #[actix_rt::test]
-async fn an_unexplained_end_is_passed_to_the_client_unchanged() {
+async fn a_closed_connection_without_explanation_is_passed_to_the_client_unchanged() {
     let mut tasks = JoinSet::new();
     let closes = server(&mut tasks, closing).await;
     match login_at(closes).await {
