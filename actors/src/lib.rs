@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  classifier actors ──PublishEvent──┐
-//!  HTTP layer ──PublishEvent, PublishBatch, ListEvents …──┐      HTTP layer ──GetSettings, ReplaceSettings …──┐
-//!                                    ▼                    ▼                                                  ▼
-//!                                  OutboxActor ◀───────────────SettingsChanged──────────────────────── ConfigActor
-//!                                   │   ▲                                                                    │
-//!                             Deliver   Answered, LinkUp, LinkDown                                SettingsChanged
-//!                                   ▼   │                                                                    ▼
-//!                                ConnectionActor ◀──starts, closes── SupervisorActor ◀──────────────────────┘
-//!                                       └──Connected, ConnectionEnded──▶
+//!  HTTP layer ──PublishEvent, PublishBatch, ListEvents …──┐   HTTP layer ──ReplaceSettings, …──────────┐
+//!                                    ▼                    ▼                                            ▼
+//!                                  OutboxActor ◀───────────────SettingsChanged────────────────── ConfigActor
+//!                                   │   ▲                                                              │
+//!                             Deliver   Answered, LinkUp, LinkDown                          SettingsChanged
+//!                                   ▼   │                                                              ▼
+//!                                ConnectionActor ◀──starts, closes── SupervisorActor ◀────────────────┘
+//!                                       └──Connected, ConnectionEnded──▶ SupervisorActor
 //!
 //!  OutboxActor ──CamerasSeen─────────┐
 //!  ThumbnailActor ──ThumbnailStored──┤        HTTP layer ──PublishDiscovery──┐
@@ -21,34 +21,46 @@
 //!                                                           │
 //!                                                      PublishState
 //!                                                           ▼
-//!                                                    ConnectionActor ──LinkUp, LinkDown──▶ Outbox, Retained, Discovery
+//!                                                    ConnectionActor ──LinkUp──▶ Outbox, Retained, Discovery
+//!                                                           └──LinkDown──▶ OutboxActor, RetainedActor
 //!
 //!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer
-//!                                └──ReadLog, GetOutbox──▶ OutboxActor      └──GetStatus──▶ SupervisorActor
+//!                                ├──ReadLog, GetOutbox──▶ OutboxActor
+//!                                └──GetStatus──▶ SupervisorActor
+//!
+//!  OutboxActor ──StoreThumbnail, Sweep──▶ ThumbnailActor ◀──GetThumbnailAt── RetainedActor
+//!  HTTP layer ──PutThumbnail …─────────────┘
+//!
+//!  SupervisorActor ──ClearBroker──▶ RetainedActor
+//!
+//!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
 //! ```
+//!
+//! The diagram omits `SettingsChanged` to the `CameraActor`, the `DiscoveryActor` and the `RetainedActor`.
 //!
 //! The crate has four layers. Each one imports only the layers before it, and no actor imports another actor:
 //!
 //! - [`domain`] contains types that are valid by construction. It does no I/O and uses neither actix nor SQL.
 //! - [`messages`] is the protocol: all messages between actors, one file per actor that handles them.
-//! - [`store`] contains all SQL. It does not know the actors.
+//! - [`store`] contains all SQL. It is independent of the actors.
 //! - The actors, one module each:
 //!   - [`outbox`] owns the event log, and delivers pending events to the broker.
 //!   - [`connection`] owns one MQTT session over one network connection, and stops when the session ends.
 //!   - [`supervisor`] owns the connection: it starts it, replaces it after a pause, and reports its status.
 //!   - [`cameras`] owns the state of each camera: status, counts, activity.
 //!   - [`discovery`] decides what is announced to Home Assistant.
-//!   - [`retained`] publishes retained state for both, and clears topics that are no longer used.
+//!   - [`retained`] publishes the retained messages of cameras and discovery, and clears topics that are no
+//!     longer used.
 //!   - [`stream`] sends changes of the event log to the clients that follow it.
 //!   - [`thumbnails`] owns the pictures of events.
 //!   - [`tokens`] owns the API tokens.
 //!   - [`config`] owns the MQTT settings and their secrets.
 //!
-//! [`service`] is the only module that knows every actor: it starts them and returns their addresses. An
-//! embedder calls only this module. [`metrics`], [`reading`] and [`data_dir`] belong to no actor.
+//! [`service`] is the only module that depends on every actor: it starts them and returns their addresses. An
+//! application that embeds this crate calls only this module. [`metrics`], [`reading`], [`data_dir`] and
+//! [`private_file`] belong to no actor.
 //!
-//! Requests go down the diagram and are awaited. Facts go up, and their senders do not wait. Actors do not
-//! know HTTP.
+//! Senders of requests wait for the response; senders of facts do not wait. No actor depends on HTTP.
 
 pub mod cameras;
 pub mod config;

@@ -1,4 +1,5 @@
-//! The wiring: starts every actor, connects them, and returns their addresses. The only file that knows every actor.
+//! The wiring: starts every actor, connects them, and returns their addresses. This is the only file that
+//! depends on every actor.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -41,17 +42,19 @@ use crate::{
 /// How long to wait for acknowledgements on shutdown.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long to wait for an actor that is asked to stop. One that takes longer is broken and is left behind.
+/// How long to wait for an actor that is asked to stop. An actor that takes longer is broken, and the
+/// shutdown continues without it.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
-/// Where the service lives and what its bounds are.
+/// The options of the service: its paths, its limits and its initial settings.
 #[derive(Clone)]
 pub struct ServiceOptions {
     /// Directory of the database, the identity and the lock. It is created with mode 0700 if it is missing.
     pub data_dir: PathBuf,
     /// `sqlite://PATH`, or `None` for `liveobject.db` in the data directory.
     pub database_url: Option<String>,
-    /// File of the age identity that secrets are encrypted with, or `None` for `identity.age` in the data directory.
+    /// File of the age identity that encrypts the secrets, or `None` for `identity.age` in the data
+    /// directory.
     pub identity_file: Option<PathBuf>,
     /// The identity itself, if it is not stored in a file. It takes precedence over `identity_file`.
     pub identity: Option<GivenIdentity>,
@@ -67,7 +70,7 @@ pub struct ServiceOptions {
     pub retention_days: u32,
     /// Maximum number of known cameras.
     pub max_cameras: u32,
-    /// Calendar of the time zone in which the cameras are.
+    /// Calendar of the cameras' time zone.
     pub calendar: Calendar,
     /// Initial MQTT settings, used only while the database contains none.
     pub initial_mqtt: Option<Value>,
@@ -196,8 +199,8 @@ pub enum StartError {
     Thumbnails(#[from] FilesError),
 }
 
-/// The running actors. [`Service::stop`] stops them in order; a service that is dropped instead keeps running until its
-/// actix system ends.
+/// The running actors. [`Service::stop`] stops them in order; a service that is dropped instead keeps running
+/// until its actix system ends.
 ///
 /// It must be started within an actix system. All actors share its main thread.
 #[derive(Debug)]
@@ -206,12 +209,12 @@ pub struct Service {
     outbox: Addr<OutboxActor>,
     supervisor: Addr<SupervisorActor>,
     streams: Addr<StreamActor>,
-    /// These actors hold each other's addresses, so that each must be stopped by a message.
+    /// These actors hold each other's addresses, so each must be stopped by a message.
     others: Vec<Recipient<Stop>>,
     crashed: UnboundedReceiver<&'static str>,
     store: Store,
     delivered_today: u64,
-    /// Holds the lock of the data directory.
+    /// Keeps the data directory locked.
     _data_dir: DataDir,
 }
 
@@ -263,7 +266,8 @@ impl Actors {
 }
 
 impl Service {
-    /// Locks the data directory, recovers the event log, and starts every actor. Events are accepted once this returns.
+    /// Locks the data directory, recovers the event log, and starts every actor. Events are accepted once it
+    /// returns.
     pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
         let data_dir = DataDir::lock(&options.data_dir)?;
         let store = options.open_store().await?;
@@ -374,13 +378,13 @@ impl Service {
         self.handle.clone()
     }
 
-    /// Returns how many events had been delivered, on the day of the start, before the service started.
+    /// Returns how many events had been delivered on the day of the start before the service started.
     pub fn delivered_today(&self) -> u64 {
         self.delivered_today
     }
 
-    /// Waits for an actor to panic and returns its name. The service must not be used after that: end the process and
-    /// start it again.
+    /// Waits for an actor to panic and returns its name. The service must not be used after that: end the
+    /// process and start it again.
     pub async fn crashed(&mut self) -> &'static str {
         match self.crashed.recv().await {
             Some(actor) => actor,
@@ -389,7 +393,7 @@ impl Service {
         }
     }
 
-    /// Makes an actor panic that is not restarted.
+    /// Makes the outbox panic, so that [`crashed`](Self::crashed) returns.
     #[cfg(any(test, feature = "testing"))]
     pub async fn crash_an_actor(&self) {
         // The actor is gone before it can reply.
@@ -404,13 +408,13 @@ impl Service {
         let drain = self.outbox.send(Drain { patience: DRAIN_PATIENCE });
         if drain.timeout(STOP_PATIENCE).await.is_err() {
             tracing::warn!(
-                "the outbox did not stop in time; events without a checkpoint are sent again at the next start"
+                "the outbox did not stop in time; events without a checkpoint are sent again after a restart"
             );
         }
         if self.supervisor.send(Shutdown).timeout(STOP_PATIENCE).await.is_err() {
             tracing::warn!("the connection did not close in time; the broker publishes the last will");
         }
-        // It may have stopped already.
+        // The outbox may already have stopped.
         let _ended = self.outbox.send(Stop).timeout(STOP_PATIENCE).await;
         for other in &self.others {
             let _ended = other.send(Stop).timeout(STOP_PATIENCE).await;
@@ -450,7 +454,7 @@ impl ServiceOptions {
         }
     }
 
-    /// Returns where the identity comes from. A given identity takes precedence over a file.
+    /// Returns the source of the identity. A given identity takes precedence over a file.
     pub fn identity_source(&self) -> IdentitySource {
         let default = || self.data_dir.join("identity.age");
         match &self.identity {
@@ -481,7 +485,7 @@ struct Listeners {
     answered: Recipient<Answered>,
 }
 
-/// Returns a factory of connections that deliver what the outbox sends.
+/// Returns a factory of connections that report to these listeners.
 fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
     Box::new(move |ConnectionStart { link, settings, version_policy, suspects, connected, ended }| {
         let Listeners { link_up, link_down, answered } = listeners.clone();

@@ -1,4 +1,4 @@
-//! Changes of a camera by people and sources: first in the database, then in memory.
+//! Changes of a camera by users and classifiers: first in the database, then in memory.
 
 use actix::{ActorFutureExt as _, AtomicResponse, WrapFuture as _};
 
@@ -37,7 +37,7 @@ pub(super) fn storage_error(error: StoreError) -> CameraError {
 
 impl CameraActor {
     /// Changes a camera in the database, then in memory. `change` gets the camera, if it exists, and whether
-    /// the camera limit leaves room for a new one.
+    /// the camera limit allows a new one.
     pub(super) fn change(
         &mut self,
         id: CameraId,

@@ -1,8 +1,8 @@
 //! Cameras: their metadata, their last event, their event counts and their activity.
 //!
-//! The `CameraActor` owns what is known about each camera, in memory and in the database. The outbox writes
-//! what an event changes in the event's own commit; this actor writes what people and sources change. It does
-//! not publish states itself: it sends what should be retained to the `RetainedActor`.
+//! The `CameraActor` owns the data of each camera, in memory and in the database. The outbox writes the
+//! changes by an event in the event's own commit; this actor writes the changes by users and classifiers. It
+//! does not publish states itself: it sends them to the `RetainedActor`.
 //!
 //! It guarantees:
 //!
@@ -60,7 +60,7 @@ const MAILBOX: usize = 256;
 /// How often to check whether an activity or the day has ended.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many days of counts are kept. Only those of this week are used; the others are for people who read the
+/// How many days of counts are kept. Only those of this week are used; the others are for users who query the
 /// database.
 const KEEP_DAYS: u64 = 31;
 
@@ -75,7 +75,7 @@ pub struct CameraPeers {
     pub discovery: Recipient<CamerasChanged>,
 }
 
-/// A camera with its counts and what was published last.
+/// A camera with its counts and the values that were last published.
 #[derive(Debug)]
 struct Known {
     camera: Camera,
@@ -110,8 +110,8 @@ pub struct CameraActor {
 }
 
 impl CameraActor {
-    /// Reads all cameras from the database. The time this takes depends on the number of cameras, not of
-    /// events.
+    /// Reads all cameras from the database. The time this takes depends on the number of cameras, not on the
+    /// number of events.
     pub async fn open(
         store: Store,
         settings: Arc<MqttSettings>,
@@ -152,8 +152,8 @@ impl CameraActor {
         Some(CameraView { camera, events_today: counts.today, events_this_week: counts.this_week })
     }
 
-    /// Applies a camera as the database had it at some time, unless a newer revision is known. Returns the
-    /// camera whose state must be published.
+    /// Applies a camera at one revision of the database, unless a newer revision is known. Returns the camera
+    /// whose state must be published.
     fn apply(&mut self, camera: Camera, days: &[(Day, u64)]) -> Option<CameraId> {
         let now = (self.clock)();
         let id = camera.camera_id.clone();
@@ -184,8 +184,8 @@ impl CameraActor {
         self.notify_discovery(CamerasChanged { changed: vec![camera], ..CamerasChanged::default() });
     }
 
-    /// Adds the new cameras of a commit as the database has them now: a camera may have been removed since
-    /// the commit, or removed and registered again.
+    /// Reads the new cameras of a commit from the database and adds them: a camera may have been removed
+    /// since the commit, or removed and registered again.
     fn register_new(&mut self, new: Vec<CameraSighting>, ctx: &mut Context<Self>) {
         let (store, monday) = (self.store.clone(), Calendar::monday(self.today));
         let ids: Vec<_> = new.iter().map(|seen| seen.camera.camera_id.clone()).collect();
@@ -195,7 +195,8 @@ impl CameraActor {
         };
         ctx.wait(found.into_actor(self).map(|found, act, _| {
             let (found, mut days) = found.unwrap_or_else(|error| {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot check whether new cameras still exist; assuming that they do");
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot check whether new cameras still exist; assuming that they do");
                 let as_seen = |CameraSighting { camera, days }: CameraSighting| {
                     let id = camera.camera_id.clone();
                     (camera, (id, days.into_iter().collect()))
@@ -204,7 +205,8 @@ impl CameraActor {
             });
             for camera in found {
                 let days = days.remove(&camera.camera_id).unwrap_or_default();
-                tracing::info!(camera_id = %camera.camera_id, camera_name = camera.camera_name, "camera registered");
+                let Camera { camera_id, camera_name, .. } = &camera;
+                tracing::info!(%camera_id, camera_name, "camera registered");
                 act.register(camera, days);
             }
         }));
@@ -398,7 +400,8 @@ impl Handler<DeleteCamera> for CameraActor {
                 return Err(CameraError::Unknown);
             }
             act.cameras.remove(&id);
-            // Discovery comes first, so that Home Assistant no longer uses the states when they are cleared.
+            // Discovery is notified first, so that Home Assistant no longer uses the states when they are
+            // cleared.
             act.notify_discovery(CamerasChanged { gone: vec![id.clone()], ..CamerasChanged::default() });
             act.publish(&id);
             tracing::info!(camera_id = %id, "camera removed");

@@ -35,8 +35,8 @@ impl CameraActor {
         state::group(&known.camera, counts, known.active, known.picture, &self.settings)
     }
 
-    /// Publishes a change by an event: at once if the last one was at least [`PUBLISH_EVERY`] ago, otherwise
-    /// later, together with all changes until then.
+    /// Publishes a change by an event: at once if the previous one was at least [`PUBLISH_EVERY`] ago,
+    /// otherwise later, together with all changes in the meantime.
     pub(super) fn publish_soon(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let Some(known) = self.cameras.get_mut(id) else { return };

@@ -48,10 +48,10 @@ struct Activity<'a> {
     last_event_at: Option<String>,
 }
 
-/// Returns all retained messages of a camera's state. If the camera is disabled, that is at most its latest
+/// Returns all retained messages of a camera's state. A disabled camera has none, except possibly its latest
 /// event.
 ///
-/// `picture` is the version of its picture, which changes when the same event gets another one.
+/// `picture` is the version of its picture, which changes when the picture of an event is replaced.
 pub fn group(camera: &Camera, counts: Counts, active: bool, picture: u64, settings: &MqttSettings) -> Group {
     let mut wanted =
         if camera.enabled { wanted(camera, counts, active, picture, settings) } else { Vec::new() };

@@ -1,4 +1,4 @@
-//! The event counts of a camera, and whether it is active. Time is passed in.
+//! The event counts of a camera, and whether it is active. Pure: the time is an argument.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -67,21 +67,21 @@ mod tests {
 
     use super::*;
 
-    fn at(text: &str) -> Timestamp {
+    fn timestamp(text: &str) -> Timestamp {
         DateTime::parse_from_rfc3339(text).unwrap().with_timezone(&Utc)
     }
 
     fn tally(calendar: Calendar, events: &[&str]) -> Tally {
         let mut days = BTreeMap::new();
         for event in events {
-            *days.entry(calendar.day(at(event))).or_default() += 1;
+            *days.entry(calendar.day(timestamp(event))).or_default() += 1;
         }
         Tally::new(days, None)
     }
 
     fn counts(zone: &str, events: &[&str], now: &str) -> (u64, u64) {
         let calendar = Calendar::named(zone).unwrap();
-        let counts = tally(calendar, events).counts(calendar, at(now));
+        let counts = tally(calendar, events).counts(calendar, timestamp(now));
         (counts.today, counts.this_week)
     }
 
@@ -120,8 +120,8 @@ mod tests {
     fn a_late_event_counts_on_the_day_when_it_happened() {
         let calendar = Calendar::named("UTC").unwrap();
         let mut tally = tally(calendar, &["2026-11-24T10:00:00Z"]);
-        tally.count(&[("2026-11-23".parse().unwrap(), 3)], at("2026-11-24T12:00:00Z"));
-        let counts = tally.counts(calendar, at("2026-11-24T12:00:01Z"));
+        tally.count(&[("2026-11-23".parse().unwrap(), 3)], timestamp("2026-11-24T12:00:00Z"));
+        let counts = tally.counts(calendar, timestamp("2026-11-24T12:00:01Z"));
         assert_eq!((counts.today, counts.this_week), (1, 4));
     }
 
@@ -129,8 +129,14 @@ mod tests {
     fn the_time_of_change_is_that_of_the_last_count_or_midnight() {
         let calendar = Calendar::named("UTC").unwrap();
         let mut tally = Tally::default();
-        tally.count(&[("2026-11-24".parse().unwrap(), 1)], at("2026-11-24T12:00:00Z"));
-        assert_eq!(tally.counts(calendar, at("2026-11-24T13:00:00Z")).changed_at, at("2026-11-24T12:00:00Z"));
-        assert_eq!(tally.counts(calendar, at("2026-11-25T13:00:00Z")).changed_at, at("2026-11-25T00:00:00Z"));
+        tally.count(&[("2026-11-24".parse().unwrap(), 1)], timestamp("2026-11-24T12:00:00Z"));
+        assert_eq!(
+            tally.counts(calendar, timestamp("2026-11-24T13:00:00Z")).changed_at,
+            timestamp("2026-11-24T12:00:00Z")
+        );
+        assert_eq!(
+            tally.counts(calendar, timestamp("2026-11-25T13:00:00Z")).changed_at,
+            timestamp("2026-11-25T00:00:00Z")
+        );
     }
 }

@@ -31,7 +31,7 @@ fn test_clock() -> Timestamp {
     NOW.get()
 }
 
-fn at(text: &str) -> Timestamp {
+fn timestamp(text: &str) -> Timestamp {
     DateTime::parse_from_rfc3339(text).unwrap().with_timezone(&Utc)
 }
 
@@ -64,7 +64,7 @@ impl Home {
     }
 
     async fn start(&self, now: &str) -> Scene {
-        NOW.set(at(now));
+        NOW.set(timestamp(now));
         let (retain, states) = Recorder::start_new();
         let (retain_all, all_states) = Recorder::start_new();
         let (discovery_recorder, discovery) = Recorder::start_new();
@@ -90,7 +90,7 @@ impl Home {
             camera_id: "door".to_owned(),
             camera_name: Some(format!("Door of {event_id}")),
             description: "Person".to_owned(),
-            timestamp: Some(at(happened_at)),
+            timestamp: Some(timestamp(happened_at)),
             ..EventInput::default()
         };
         let batch = Batch { events: vec![event.validate().unwrap()], ..Batch::default() };
@@ -132,7 +132,7 @@ fn payload(group: &Group, name: &str) -> Option<Value> {
 }
 
 #[actix::test]
-async fn a_start_publishes_the_states_in_the_database() {
+async fn the_states_in_the_database_are_published_at_the_start() {
     let home = Home::new().await;
     // A Sunday, a Monday and a Tuesday.
     for (event, happened_at) in [
@@ -168,7 +168,7 @@ async fn counts_restart_at_local_midnight_and_on_the_local_monday() {
     ] {
         let mut home = Home::new().await;
         home.calendar = Calendar::named(zone).unwrap();
-        let (monday, tuesday) = (at(monday), at(tuesday));
+        let (monday, tuesday) = (timestamp(monday), timestamp(tuesday));
         let second = TimeDelta::seconds(1);
         home.commit("e1", &(monday - second).to_rfc3339()).await;
         home.commit("e2", &monday.to_rfc3339()).await;
@@ -197,7 +197,7 @@ async fn old_counts_are_removed_and_those_of_this_week_are_kept() {
     home.commit("old", "2025-05-01T12:00:00Z").await;
     home.commit("e1", "2025-06-02T12:00:00Z").await;
     let scene = home.start("2025-06-02T23:59:59Z").await;
-    NOW.set(at("2025-06-03T00:00:00Z"));
+    NOW.set(timestamp("2025-06-03T00:00:00Z"));
     let day = |text: &str| text.parse::<Day>().unwrap();
     let forgotten = || async {
         let days = home.store.days_since(day("2025-01-01")).await.unwrap();
@@ -213,7 +213,7 @@ async fn an_activity_ends_without_another_event() {
     let scene = home.start("2025-06-03T12:00:00Z").await;
     scene.apply(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
     assert_eq!(scene.published("activity").unwrap()["state"], "ON");
-    NOW.set(at("2025-06-03T12:05:00Z"));
+    NOW.set(timestamp("2025-06-03T12:05:00Z"));
     let over = || async { scene.published("activity").is_some_and(|activity| activity["state"] == "OFF") };
     wait_until("OFF is published", over).await;
     tokio::time::sleep(TICK).await;
@@ -310,7 +310,7 @@ async fn setting_the_same_status_again_changes_nothing() {
     scene.apply(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
     let set = |status| SetCameraStatus { camera_id: id("door"), status };
     let first = scene.actor.send(set(CameraStatus::Offline)).await.unwrap().unwrap().camera;
-    NOW.set(at("2025-06-03T13:00:00Z"));
+    NOW.set(timestamp("2025-06-03T13:00:00Z"));
     let second = scene.actor.send(set(CameraStatus::Offline)).await.unwrap().unwrap().camera;
     assert_eq!((first.status, first), (CameraStatus::Offline, second));
     let unknown = SetCameraStatus { camera_id: id("yard"), status: CameraStatus::Offline };

@@ -2,8 +2,8 @@
 //!
 //! The actor owns the MQTT client for the duration of the session. It never reconnects: when the connection
 //! is lost, the broker stops responding, or the client fails or panics, the actor reports the reason and
-//! ends. No state survives. It publishes `online` after the login, and `offline` before it closes on request.
-//! When the connection is lost, the broker publishes `offline` (the will).
+//! ends. Its state ends with it. It publishes `online` after the login, and `offline` before it closes on
+//! request. When the connection is lost, the broker publishes `offline` (the will).
 
 pub(crate) mod client;
 pub(crate) mod dial;
@@ -46,8 +46,8 @@ use crate::{
     },
 };
 
-/// Maximum number of client events that are handled together: their acknowledgements go to the outbox in one
-/// message.
+/// Maximum number of client events that are handled together. Their acknowledgements are sent to the outbox
+/// in one message.
 const EVENTS_AT_ONCE: usize = 256;
 
 /// How often to check whether the broker still responds.
@@ -67,7 +67,7 @@ const MAX_SUBSCRIPTIONS: usize = 8;
 /// State and test messages are always acknowledged, whatever the QoS of events.
 const STATE_QOS: QoS = QoS::AtLeastOnce;
 
-/// Whom a connection notifies.
+/// The actors that a connection notifies.
 #[derive(Debug, Clone)]
 pub struct Peers {
     /// Notified when the broker accepts the login.
@@ -104,7 +104,7 @@ pub struct ConnectionActor {
     subscribers: Vec<Subscribe>,
     closing: bool,
     failure: Option<Failure>,
-    /// Whether the broker closed it without giving a reason.
+    /// Whether the broker closed the connection without giving a reason.
     closed_by_broker: bool,
 }
 
@@ -139,7 +139,7 @@ impl ConnectionActor {
     }
 
     fn end(&mut self, failure: Failure, ctx: &mut Context<Self>) {
-        // While closing, the loss of the connection is no failure.
+        // While closing, the loss of the connection is not a failure.
         if !self.closing {
             self.failure.get_or_insert(failure);
         }
@@ -179,7 +179,7 @@ impl ConnectionActor {
         let certificate_ends =
             self.transport.secured().and_then(|secured| Some(secured.certificate?.not_after));
         let connected = Connected { link, version, refused, warnings, certificate_ends };
-        #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+        #[expect(clippy::disallowed_methods, reason = "one message per connection")]
         self.peers.connected.do_send(connected);
         for peer in &self.peers.link_up {
             let me = ctx.address();
@@ -192,12 +192,13 @@ impl ConnectionActor {
                 publish: me.clone().recipient(),
                 subscribe: me.recipient(),
             };
-            #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+            #[expect(clippy::disallowed_methods, reason = "one message per connection")]
             peer.do_send(link_up);
         }
     }
 
-    /// Handles an event of the client. Returns the outcome if the broker answered an event of the event log.
+    /// Handles an event of the client. Returns the event and its outcome if the broker answered an event of
+    /// the event log.
     fn handle_event(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<(Seq, Outcome)> {
         let now = Instant::now();
         let answered = match event {
@@ -277,12 +278,13 @@ impl ConnectionActor {
         }
     }
 
-    /// Forwards a message to those who subscribed to its topic.
+    /// Forwards a message to the subscribers of its topic.
     fn forward(&self, topic: &[u8], payload: Bytes) {
         let Ok(topic) = std::str::from_utf8(topic) else { return };
         for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.topic == topic) {
             let arrived = Arrived { link: self.link, topic: topic.to_owned(), payload: payload.clone() };
-            // A subscriber with a full mailbox has received enough messages like this one.
+            // Dropping it is harmless: a subscriber with a full mailbox has enough of these messages to
+            // handle.
             let _full = subscriber.to.try_send(arrived);
         }
     }
@@ -333,11 +335,11 @@ impl Actor for ConnectionActor {
         let suspects = quarantine.into_suspects();
         let link = self.link;
         for peer in &self.peers.link_down {
-            #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+            #[expect(clippy::disallowed_methods, reason = "one message per connection")]
             peer.do_send(LinkDown { link, failure: kind, sole_suspect: sole_suspect.clone() });
         }
         let closed = self.closed_by_broker;
-        #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+        #[expect(clippy::disallowed_methods, reason = "one message per connection")]
         self.peers.ended.do_send(ConnectionEnded { link, failure, closed, closed_on_qos2, suspects });
     }
 }

@@ -1,5 +1,5 @@
-//! Which message has which packet id, and how long the broker has not responded. Pure: the time is an
-//! argument.
+//! Tracks which message has which packet id, and for how long the broker has not responded. Pure: the time is
+//! an argument.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,7 +22,7 @@ struct InFlight<T> {
 pub struct Packets<T> {
     unsent: VecDeque<T>,
     in_flight: HashMap<u16, InFlight<T>>,
-    /// Since when messages have waited without any answer from the broker.
+    /// The time of the last answer (or of the first submission) while messages wait for an answer.
     silent_since: Option<Instant>,
     /// When the unanswered ping was sent.
     ping_since: Option<Instant>,
@@ -41,7 +41,7 @@ impl<T> Packets<T> {
         self.silent_since.get_or_insert(now);
     }
 
-    /// Records that the oldest unsent message was sent. With packet id 0 (QoS 0) no answer follows: the
+    /// Records that the oldest unsent message was sent. Packet id 0 means QoS 0: no answer follows, so the
     /// message is returned.
     pub fn sent(&mut self, packet_id: u16, now: Instant) -> Option<T> {
         let message = self.unsent.pop_front()?;
@@ -82,7 +82,7 @@ impl<T> Packets<T> {
         self.unsent.len() + self.in_flight.len()
     }
 
-    /// Returns how many messages that match wait for an answer.
+    /// Returns how many of the messages that wait for an answer match.
     pub fn count(&self, matches: impl Fn(&T) -> bool) -> usize {
         self.all().filter(|message| matches(message)).count()
     }
@@ -97,7 +97,7 @@ impl<T> Packets<T> {
         self.ping_since = None;
     }
 
-    /// Returns how long the broker has not answered, be it messages or a ping.
+    /// Returns for how long the broker has not answered any message, or has not answered a ping.
     pub fn silent_for(&self, now: Instant) -> Duration {
         let since = [self.silent_since, self.ping_since].into_iter().flatten().min();
         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn qos_0_is_answered_when_it_is_sent() {
+    async fn a_qos_0_message_is_complete_when_it_is_sent() {
         let now = Instant::now();
         let mut packets = Packets::default();
         packets.submitted("a", now);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn qos_2_remembers_that_nobody_heard() {
+    async fn a_qos_2_message_is_unheard_if_only_the_first_answer_reports_it() {
         let now = Instant::now();
         let mut packets = Packets::default();
         packets.submitted("a", now);

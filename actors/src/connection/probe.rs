@@ -76,7 +76,7 @@ async fn run_stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result
     stages.begin(Stage::Loopback);
     match session.receive_back().await? {
         Loopback::Received => stages.pass("received the test message back"),
-        // With MQTT 5, an acknowledgement proves that publishing is allowed; only reading is not.
+        // With MQTT 5, an acknowledgement proves that publishing is allowed, so only reading is forbidden.
         Loopback::NotReceived if session.version == Version::V5 => {
             stages.end(
                 None,
@@ -93,7 +93,7 @@ async fn run_stages(settings: &Arc<MqttSettings>, report: &mut Report) -> Result
     Ok(())
 }
 
-/// With MQTT 3.1.1, the broker acknowledged the test message but did not deliver it.
+/// Explains that an MQTT 3.1.1 broker acknowledged the test message but did not deliver it.
 fn dropped(settings: &MqttSettings, topic: &str) -> Failure {
     Failure::new(
         FailureKind::NotAuthorized,
@@ -112,7 +112,7 @@ fn event_or_failure(event: Option<Result<Event, Ended>>) -> Result<Event, Failur
     event.ok_or_else(ended)?.map_err(|ended| ended.failure)
 }
 
-/// The fate of the test message after the broker acknowledged it.
+/// Whether the test message came back after the broker acknowledged it.
 enum Loopback {
     Received,
     NotReceived,

@@ -1,12 +1,12 @@
 //! Decides which messages are sent alone. Pure.
 //!
 //! A broker may end the connection because of a single message; mosquitto does this with a message above its
-//! size limit. Which message it was can only be seen if nothing else was in flight. So when a link ends with
-//! a protocol error, all messages in flight become suspects. On the following links, each suspect is sent
-//! alone: only when nothing else is in flight, and nothing else is sent until the broker has answered it.
-//! Messages behind a suspect wait, so the order is kept. An answer clears the suspect. A suspect that was
-//! alone when the link ended is reported, and the outbox (`PoisonDetector`) and the retained actor
-//! (`SizeBans`) decide when to give it up: see docs/architecture.md, Poison messages.
+//! size limit. The message that caused it can only be identified if nothing else was in flight. So when a
+//! link ends with a protocol error, all messages in flight become suspects. On the following links, each
+//! suspect is sent alone: it waits until nothing else is in flight, and nothing else is sent until the broker
+//! has answered it. Messages behind a suspect wait, so the order is kept. An answer clears the suspect. A
+//! suspect that was alone when the link ended is reported, and the outbox (`PoisonDetector`) and the retained
+//! actor (`SizeBans`) decide when to give it up: see docs/architecture.md, Poison messages.
 
 use std::collections::VecDeque;
 
@@ -27,7 +27,8 @@ impl<T> Quarantine<T> {
         Self { suspects, is_suspect_in_flight: false, waiting: VecDeque::new() }
     }
 
-    /// Returns whether there is no suspect and nothing waits: every message can be sent right away.
+    /// Returns whether there is no suspect and no message waits, so that every message can be sent
+    /// immediately.
     pub fn is_empty(&self) -> bool {
         self.suspects.is_empty() && self.waiting.is_empty()
     }
@@ -37,8 +38,8 @@ impl<T> Quarantine<T> {
         self.waiting.iter().map(|(_, message)| message)
     }
 
-    /// Returns the message if it can be sent now, while `in_flight` messages are in flight. Otherwise holds
-    /// it back.
+    /// Returns the message if it can be sent while `in_flight` messages are in flight. Otherwise holds it
+    /// back.
     pub fn admit(&mut self, message_ref: MessageRef, message: T, in_flight: usize) -> Option<T> {
         if self.waiting.is_empty() && self.may_send(&message_ref, in_flight) {
             return Some(message);
@@ -47,7 +48,7 @@ impl<T> Quarantine<T> {
         None
     }
 
-    /// Returns the next message that was held back, if it can be sent now, while `in_flight` messages are in
+    /// Returns the next message that was held back, if it can be sent while `in_flight` messages are in
     /// flight.
     pub fn release_next(&mut self, in_flight: usize) -> Option<T> {
         let (message_ref, message) = self.waiting.pop_front()?;
@@ -74,8 +75,8 @@ impl<T> Quarantine<T> {
         self.is_suspect_in_flight = false;
     }
 
-    /// Suspects everything that was in flight when the link ended with a protocol error. Returns the message
-    /// if it was the only one.
+    /// Makes suspects of all messages that were in flight when the link ended with a protocol error. Returns
+    /// the message if it was the only one.
     pub fn link_broke(&mut self, mut in_flight: Vec<MessageRef>) -> Option<MessageRef> {
         for message_ref in &in_flight {
             self.suspects.insert(message_ref);

@@ -1,4 +1,4 @@
-//! Why a connection failed or ended, with advice that an administrator can act on. Pure.
+//! Describes why a connection failed or ended, with advice that an administrator can act on. Pure.
 
 use std::{fmt, io};
 
@@ -35,7 +35,7 @@ pub fn io_error(error: &io::Error, broker: &str) -> Failure {
     Failure::new(kind, message)
 }
 
-/// There was no response within the timeout, in this stage.
+/// Explains that there was no response within the timeout, in this stage.
 pub fn timed_out(broker: &str, seconds: u16, stage: Option<Stage>) -> Failure {
     let message = match stage {
         Some(Stage::Tls) => format!(
@@ -58,7 +58,7 @@ pub fn timed_out(broker: &str, seconds: u16, stage: Option<Stage>) -> Failure {
     Failure::new(FailureKind::Timeout, message)
 }
 
-/// The broker's name cannot be resolved.
+/// Explains that the broker's name cannot be resolved.
 pub fn name_not_found(host: &str, error: &dyn fmt::Display) -> Failure {
     Failure::new(
         FailureKind::NameNotFound,
@@ -66,7 +66,7 @@ pub fn name_not_found(host: &str, error: &dyn fmt::Display) -> Failure {
     )
 }
 
-/// The broker is connected but acknowledged nothing for too long.
+/// Explains that the broker is connected but has acknowledged nothing for too long.
 pub fn stalled(broker: &str, seconds: u16) -> Failure {
     Failure::new(
         FailureKind::Stalled,
@@ -74,7 +74,7 @@ pub fn stalled(broker: &str, seconds: u16) -> Failure {
     )
 }
 
-/// The connection actor panicked.
+/// Explains that the connection actor panicked.
 pub fn panicked() -> Failure {
     Failure::new(
         FailureKind::Panicked,
@@ -82,7 +82,7 @@ pub fn panicked() -> Failure {
     )
 }
 
-/// The broker closed the connection instead of answering the login.
+/// Explains that the broker closed the connection instead of answering the login.
 pub fn closed_at_login(settings: &MqttSettings) -> Failure {
     let broker = settings.broker();
     let question = match settings.protocol {
@@ -102,12 +102,12 @@ pub fn closed_at_login(settings: &MqttSettings) -> Failure {
     )
 }
 
-/// The broker closed the connection after the login without giving a reason.
+/// Explains that the broker closed the connection after the login without giving a reason.
 pub fn closed(broker: &str) -> Failure {
     Failure::new(FailureKind::Closed, format!("{broker} closed the connection. Was the broker restarted?"))
 }
 
-/// The broker did not answer a ping.
+/// Explains that the broker did not answer a ping.
 pub fn ping_unanswered(broker: &str) -> Failure {
     Failure::new(
         FailureKind::Stalled,
@@ -115,7 +115,7 @@ pub fn ping_unanswered(broker: &str) -> Failure {
     )
 }
 
-/// The broker did not acknowledge everything before a clean disconnect.
+/// Explains that the broker did not acknowledge everything before a clean disconnect.
 pub fn disconnect_timed_out(broker: &str) -> Failure {
     Failure::new(
         FailureKind::Closed,
@@ -123,12 +123,12 @@ pub fn disconnect_timed_out(broker: &str) -> Failure {
     )
 }
 
-/// An error of the client without a better explanation.
+/// Describes a client error that has no better explanation.
 pub fn failed(broker: &str, error: &dyn fmt::Display) -> Failure {
     Failure::new(FailureKind::Closed, format!("The connection to {broker} failed: {error}."))
 }
 
-/// The server's response violates MQTT.
+/// Explains that the server's response violates MQTT.
 pub fn not_mqtt(broker: &str, version: Version, error: &dyn fmt::Display) -> Failure {
     Failure::new(
         FailureKind::Protocol,
@@ -139,7 +139,7 @@ pub fn not_mqtt(broker: &str, version: Version, error: &dyn fmt::Display) -> Fai
     )
 }
 
-/// The broker reported that it does not support this MQTT version.
+/// Explains that the broker does not support this MQTT version.
 pub fn version_refused(settings: &MqttSettings, version: Version) -> Failure {
     let broker = settings.broker();
     let message = match settings.protocol {
@@ -154,7 +154,7 @@ pub fn version_refused(settings: &MqttSettings, version: Version) -> Failure {
     Failure::new(FailureKind::Protocol, message)
 }
 
-/// The broker reported that the user name or password is wrong.
+/// Explains that the broker rejected the user name or password.
 pub fn bad_credentials(settings: &MqttSettings) -> Failure {
     let (broker, user) = (settings.broker(), settings.username.as_deref().unwrap_or(""));
     Failure::new(
@@ -163,7 +163,7 @@ pub fn bad_credentials(settings: &MqttSettings) -> Failure {
     )
 }
 
-/// The broker reported that this login is not allowed.
+/// Explains that the broker does not allow this login.
 pub fn login_refused(settings: &MqttSettings) -> Failure {
     let broker = settings.broker();
     let message = match settings.username.as_deref().unwrap_or("") {
@@ -178,7 +178,7 @@ pub fn login_refused(settings: &MqttSettings) -> Failure {
     Failure::new(FailureKind::NotAuthorized, message)
 }
 
-/// The broker reported that it does not accept the client id.
+/// Explains that the broker does not accept the client id.
 pub fn client_id_refused(settings: &MqttSettings) -> Failure {
     Failure::new(
         FailureKind::Protocol,
@@ -190,7 +190,7 @@ pub fn client_id_refused(settings: &MqttSettings) -> Failure {
     )
 }
 
-/// The broker reported that it accepts no connections at the moment.
+/// Explains that the broker accepts no connections at the moment.
 pub fn unavailable(broker: &str, reason: &str) -> Failure {
     Failure::new(FailureKind::Refused, format!("{broker} refuses connections at the moment ({reason})."))
 }

@@ -62,7 +62,7 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
-    /// Converts to the failure that the sender of a state message gets.
+    /// Converts the error to the failure that the sender of a state message receives.
     pub fn to_failure(self, broker: &str) -> Failure {
         match self {
             Self::TooLarge => {
@@ -76,7 +76,7 @@ impl SubmitError {
     }
 }
 
-/// Converts the broker's answer to the result that the sender of a state message gets.
+/// Converts the broker's answer to the result that the sender of a state message receives.
 pub fn state_result(answer: Answer, broker: &str) -> Result<(), Failure> {
     let reason = match answer {
         Answer::Accepted { .. } => return Ok(()),

@@ -63,7 +63,7 @@ async fn a_panic_is_reported_as_a_failed_connection() {
 }
 
 #[actix::test]
-async fn a_broker_that_does_not_answer_the_login_is_a_timeout() {
+async fn a_login_that_the_broker_does_not_answer_times_out() {
     let it = connect_to_silent_server().await;
     let failure = next_fact(&it.ended).await.failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Timeout);

@@ -1,8 +1,9 @@
 //! Home Assistant discovery: which devices and entities exist.
 //!
-//! The `DiscoveryActor` keeps the entities in Home Assistant in step with the cameras. It decides what the
-//! discovery topics should retain, and has everything published again when Home Assistant comes online. The
-//! messages themselves are pure functions of a camera and the settings, in `payload`.
+//! The `DiscoveryActor` keeps the entities in Home Assistant in step with the cameras. It decides which
+//! messages the discovery topics should retain, and requests that all of them are published again when Home
+//! Assistant comes online. The messages themselves are pure functions of a camera and the settings, in
+//! `payload`.
 
 mod payload;
 #[cfg(test)]
@@ -43,7 +44,7 @@ use crate::{
 const MAILBOX: usize = 256;
 
 /// How long to wait before everything is announced again to a Home Assistant that has just started. It is
-/// busy then, and every service with MQTT discovery announces its devices at the same time. The delay is
+/// busy at that time, and every service with MQTT discovery announces its devices. The delay is
 /// `ANNOUNCE_AFTER` plus a random part of `ANNOUNCE_JITTER`.
 const ANNOUNCE_AFTER: Duration = Duration::from_millis(500);
 const ANNOUNCE_JITTER: Duration = Duration::from_millis(2500);

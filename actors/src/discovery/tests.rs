@@ -12,7 +12,7 @@ use crate::{
 
 const BIRTH: &str = "homeassistant/status";
 
-/// Stands in for the `RetainedActor`: records the requests, and replies as the test has set.
+/// Stands in for the `RetainedActor`: records the requests, and replies with the value that the test has set.
 struct Broker {
     reply: Option<Republished>,
     requested: Vec<Instant>,
@@ -32,7 +32,7 @@ impl Handler<Republish> for Broker {
     }
 }
 
-/// From a test: sets the reply, and returns when requests came since the last `SetReply`.
+/// From a test: sets the reply, and returns the times of the requests since the last `SetReply`.
 #[derive(actix::Message)]
 #[rtype(result = "Vec<Instant>")]
 struct SetReply(Option<Republished>);
@@ -119,7 +119,7 @@ fn camera(id: &str) -> Camera {
     Camera::new(CameraId::parse(id).unwrap(), clock::from_micros(0))
 }
 
-/// Returns the names of the groups that want something.
+/// Returns the names of the groups that want at least one topic.
 fn wanted_groups(all: &[RetainAll]) -> Vec<String> {
     let groups = all.iter().flat_map(|all| &all.groups).filter(|group| !group.wanted.is_empty());
     groups.map(|group| group.name.to_string()).collect()
@@ -231,8 +231,8 @@ async fn publish_discovery_returns_the_answers_of_the_broker() {
     assert_eq!(error, DiscoveryError::Refused { devices: 1, example, prefix, cameras: 1 });
     assert_eq!(
         error.to_string(),
-        "The broker refused to announce the device liveobject_yard. Let this user publish to `homeassistant/#`; \
-         liveobject retries on the next connection."
+        "The broker refused to announce the device liveobject_yard. Let this user publish to \
+         `homeassistant/#`; liveobject retries on the next connection."
     );
     let unanswered = names(&["liveobject_yard"]);
     let slow = Republished { acknowledged, unanswered, ..Republished::default() };

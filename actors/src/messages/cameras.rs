@@ -41,7 +41,7 @@ pub struct PutCamera {
     pub update: CameraUpdate,
 }
 
-/// From the HTTP layer and from sources: sets whether a camera works.
+/// From classifiers and the HTTP layer: sets the status of a camera.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<CameraView, CameraError>")]
 pub struct SetCameraStatus {

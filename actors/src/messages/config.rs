@@ -20,8 +20,8 @@ use crate::domain::{
 #[rtype(result = "SettingsView")]
 pub struct GetSettings;
 
-/// The settings as clients see them: without the secrets, but with the information whether each one is
-/// stored.
+/// The settings as clients see them: without the secrets, but with a flag for each one that shows whether it
+/// is stored.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = MqttSettings))]
 pub struct SettingsView {
@@ -39,7 +39,7 @@ pub struct SettingsView {
 }
 
 /// From the HTTP layer: replaces the settings with this JSON object, and reconnects. Returns once the
-/// settings are stored. After an error they are unchanged.
+/// settings are stored. If that fails, the settings are unchanged.
 #[derive(Message)]
 #[rtype(result = "Result<SettingsView, ReplaceError>")]
 pub struct ReplaceSettings(pub Value);
@@ -100,9 +100,9 @@ impl fmt::Debug for TestConnection {
 pub struct SettingsChanged {
     /// The settings, secrets included.
     pub settings: Arc<MqttSettings>,
-    /// What differs from the previous settings.
+    /// The differences from the previous settings.
     pub change: SettingsChange,
-    /// Why the stored settings or secrets cannot be read, and how to fix that. No connection is attempted
-    /// then.
+    /// Why the stored settings or secrets cannot be read, and how to fix that. In this case, no connection is
+    /// attempted.
     pub unreadable: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! The messages that the [`ConnectionActor`](crate::connection::ConnectionActor) handles, and what it
-//! forwards.
+//! The messages that the [`ConnectionActor`](crate::connection::ConnectionActor) handles, and the messages
+//! that it forwards.
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
@@ -46,7 +46,7 @@ pub struct PublishState {
     pub retain: bool,
 }
 
-/// From the discovery actor: subscribes to a topic, and forwards what arrives there while the link lasts.
+/// From the discovery actor: subscribes to a topic, and forwards its messages until the link ends.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Subscribe {

@@ -7,8 +7,8 @@ use crate::{
     messages::retained::REPUBLISH_PATIENCE,
 };
 
-/// From the HTTP layer: publishes every discovery message again. The reply comes when the broker has answered
-/// all of them, or when the time for that is over.
+/// From the HTTP layer: publishes every discovery message again. The response arrives when the broker has
+/// answered all of them, or after [`REPUBLISH_PATIENCE`].
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<DiscoveryPublished, DiscoveryError>")]
 pub struct PublishDiscovery;
@@ -31,8 +31,8 @@ pub enum DiscoveryError {
     NotConnected,
     /// The broker refused at least one message.
     #[error(
-        "The broker refused to announce {}. Let this user publish to `{prefix}/#`; liveobject retries on the next \
-         connection.",
+        "The broker refused to announce {}. Let this user publish to `{prefix}/#`; liveobject retries on the \
+         next connection.",
         describe_devices(*devices, example)
     )]
     Refused {

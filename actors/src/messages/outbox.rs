@@ -43,7 +43,7 @@ pub enum PublishError {
     Thumbnail(ThumbnailError),
 }
 
-/// From classifiers and the HTTP layer: stores this event and publishes it. Answered when the event and its
+/// From classifiers and the HTTP layer: stores this event and publishes it. Returns once the event and its
 /// picture are synced to disk, without waiting for the broker. The event is sent as soon as it is committed,
 /// so a subscriber may request the picture a few milliseconds before it is available.
 #[derive(Debug, Message)]
@@ -51,8 +51,8 @@ pub enum PublishError {
 pub struct PublishEvent {
     /// The event.
     pub event: DetectionEvent,
-    /// Its picture: JPEG, PNG or WebP, at most 2 MiB. If the event was accepted before and has a picture,
-    /// that one is kept.
+    /// Its picture: JPEG, PNG or WebP, at most 2 MiB. If the event was accepted before and has a picture, the
+    /// existing picture is kept.
     pub thumbnail: Option<Bytes>,
 }
 
@@ -83,23 +83,23 @@ pub struct GetOutbox;
 /// The status of the outbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutboxStatus {
-    /// Events that are accepted and neither delivered nor dead.
+    /// Number of accepted events that are neither delivered nor dead.
     pub pending: u64,
-    /// The part of them that was sent to the broker and is not acknowledged.
+    /// Number of pending events that were sent to the broker and are not yet acknowledged.
     pub in_flight: u64,
-    /// Dead events that are not dismissed, within the retention.
+    /// Number of dead events that are not dismissed, within the retention period.
     pub dead: u64,
     /// When the oldest pending event was accepted.
     pub oldest_pending_at: Option<Timestamp>,
-    /// Events that the broker has acknowledged since the start.
+    /// Number of events that the broker has acknowledged since the start.
     pub published: u64,
-    /// Refusals by the broker since the start.
+    /// Number of refusals by the broker since the start.
     pub refused: u64,
     /// Whether the last commit failed. No events are accepted until the database works again.
     pub database_is_away: bool,
     /// Current warnings.
     pub warnings: Vec<Warning>,
-    /// How far the log goes on disk.
+    /// The end of the log and of its checkpoints on disk.
     pub position: Position,
 }
 
@@ -108,20 +108,20 @@ pub struct OutboxStatus {
 #[rtype(result = "Result<Vec<EventRecord>, QueryError>")]
 pub struct ListEvents(pub EventQuery);
 
-/// From the HTTP layer: returns one event of the log, or `None` if it does not exist, or not any more.
+/// From the HTTP layer: returns one event of the log, or `None` if it does not exist or was removed.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<EventRecord>, QueryError>")]
 pub struct GetEvent(pub EventId);
 
-/// From the stream actor: reads new contents of the log.
+/// From the stream actor: reads changes of the log since a position.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "Result<LogPart, QueryError>")]
 pub struct ReadLog(pub LogQuery);
 
-/// From the HTTP layer: retries or dismisses a dead event. Answered when the decision is synced to disk.
+/// From the HTTP layer: retries or dismisses a dead event. Returns once the decision is synced to disk.
 ///
 /// A retried event is pending again. Retries are sent in order, before events that were never sent. An old
-/// event is late and goes to the `history` topic, but `message_expiry_seconds` counts from the decision. A
+/// event is late and is sent to the `history` topic, but `message_expiry_seconds` counts from the decision. A
 /// dismissed event can still be retried; dismissing it twice has no effect.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Decided, DecideError>")]
@@ -132,7 +132,7 @@ pub struct Decide {
     pub decision: Decision,
 }
 
-/// From the service when it stops: accepts and sends no more events, and finishes the commit. Answered when
+/// From the service when it stops: accepts and sends no more events, and finishes the commit. Returns once
 /// everything in flight is acknowledged and noted, or after `patience`.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]

@@ -30,8 +30,8 @@ pub struct Retain {
 
 /// From the `DiscoveryActor`: publishes all messages of a kind again, whether or not the broker has them.
 ///
-/// The reply comes when the broker has answered all of them, at the latest after [`REPUBLISH_PATIENCE`]. It
-/// is `None` if there is no connection or if the connection ends before that.
+/// The response arrives when the broker has answered all of them, or after [`REPUBLISH_PATIENCE`]. It is
+/// `None` if there is no connection, or if the connection ends earlier.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Option<Republished>")]
 pub struct Republish(pub Kind);
@@ -48,7 +48,7 @@ pub struct Republished {
 }
 
 /// From the supervisor, before it leaves a broker for another one: clears everything that the service has
-/// published there. The reply comes when that is done.
+/// published there. The response arrives when that is done.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct ClearBroker;

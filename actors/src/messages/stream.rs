@@ -17,7 +17,7 @@ use crate::{
     messages::{outbox::OutboxStatus, supervisor::ConnectionStatus},
 };
 
-/// From the HTTP layer: subscribes to what happens from now on, and to what was missed since `resume`.
+/// From the HTTP layer: subscribes to future events, and to those that were missed since `resume`.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Subscription, StreamError>")]
 pub struct OpenStream {
@@ -50,16 +50,17 @@ pub struct StreamMessage {
     pub event: StreamEvent,
 }
 
-/// What a stream reports.
+/// The kinds of messages in a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StreamEvent {
     /// The status of the connection or of the outbox changed.
     Status(Box<(ConnectionStatus, OutboxStatus)>),
     /// An event was accepted. The record contains its current delivery state.
     Event(Box<EventRecord>),
-    /// The delivery state of events changed. In the order of their positions; never empty.
+    /// The delivery state of these events changed. The list is in the order of their positions and never
+    /// empty.
     Deliveries(Vec<DeliveryChange>),
-    /// More happened than is reported event by event. Clients that show events should request them again.
+    /// Too much happened to report each event. Clients that show events should request them again.
     Reset,
 }
 
@@ -72,7 +73,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Waits for the next message. Returns `None` at the end. Cancel safe.
+    /// Waits for the next message. Returns `None` at the end of the stream. This method is cancel safe.
     pub async fn next(&mut self) -> Option<Arc<StreamMessage>> {
         self.messages.recv().await
     }
@@ -107,7 +108,7 @@ impl LogWatch {
         self.active.store(active, Ordering::Relaxed);
     }
 
-    /// Sends the message that `moved` creates. Does not call it while the watch is inactive.
+    /// Sends the message that `moved` creates. While the watch is inactive, `moved` is not called.
     pub fn notify(&self, moved: impl FnOnce() -> LogMoved) {
         if self.active.load(Ordering::Relaxed) {
             #[expect(clippy::disallowed_methods, reason = "one message per commit")]

@@ -75,7 +75,7 @@ pub struct Connected {
     pub link: LinkId,
     /// The MQTT version in use.
     pub version: Version,
-    /// How the broker refused the other version before, if it did.
+    /// How the broker refused the other version earlier, if it did.
     pub refused: Option<Refusal>,
     /// Settings that the broker does not support.
     pub warnings: Vec<Warning>,
@@ -83,7 +83,7 @@ pub struct Connected {
     pub certificate_ends: Option<Timestamp>,
 }
 
-/// Fact, from the connection: it has ended. Sent exactly once, whatever the cause.
+/// Fact, from the connection: the connection has ended. It is sent exactly once, whatever the cause.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct ConnectionEnded {
@@ -94,7 +94,7 @@ pub struct ConnectionEnded {
     /// Whether the broker closed it cleanly after the login, without giving a reason.
     pub closed: bool,
     /// MQTT 3.1.1: whether the broker closed the connection instead of acknowledging the first QoS 2 event. A
-    /// broker without QoS 2 has no other way to refuse it.
+    /// broker that does not support QoS 2 has no other way to refuse it.
     pub closed_on_qos2: bool,
     /// Messages that the next connection must send alone.
     pub suspects: Suspects,

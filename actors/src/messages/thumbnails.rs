@@ -22,8 +22,8 @@ pub struct PutThumbnail {
 }
 
 /// From the outbox: stores the picture that came with a committed event. Returns once the picture is synced
-/// to disk; waits while too many others are being written. Keeps an earlier picture, because an event is
-/// accepted only once, and so is its picture.
+/// to disk, and waits while too many others are being written. An existing picture is kept, because an event
+/// and its picture are accepted only once.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), ThumbnailError>")]
 pub struct StoreThumbnail {
@@ -49,8 +49,8 @@ pub struct HaveThumbnails(pub Vec<Seq>);
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnailAt(pub Seq);
 
-/// From the outbox: removes the pictures of all events up to a position, because the events were removed. The
-/// next sweep tries again to remove what cannot be removed now.
+/// From the outbox: removes the pictures of all events up to a position, because the events were removed.
+/// Pictures that cannot be removed now are removed by the next sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct Sweep {
@@ -64,10 +64,11 @@ pub enum ThumbnailError {
     /// The event does not exist, or was removed.
     #[error("there is no such event; it may have been removed")]
     UnknownEvent,
-    /// The bytes are not a supported picture, or there are too many.
+    /// The bytes are not a supported picture, or the picture is too large.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The maximum number of pictures is being written, or another picture of the same event is.
+    /// The maximum number of pictures is being written, or another picture of the same event is being
+    /// written.
     #[error("too many pictures are being stored; try again in a second")]
     Busy,
     /// The disk or the database could not store it.

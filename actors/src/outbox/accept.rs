@@ -24,9 +24,8 @@ use crate::{
 /// How long to wait before notes are written again after a commit has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Runs a large commit on another thread than the actors'. The payloads are serialized there, and a commit
-/// that takes several round trips to the database does not wait for other actors in between. Propagates
-/// panics.
+/// Runs a large commit on a thread that no actor uses. The payloads are serialized there, and other actors do
+/// not delay the commit between its round trips to the database. Propagates panics.
 async fn run_on_another_thread<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let runtime = Handle::current();
     match spawn_blocking(move || runtime.block_on(work)).await {
@@ -106,7 +105,7 @@ impl OutboxActor {
             self.reporting.camera_not_registered(camera_id, self.limits.commit.max_cameras);
         }
         if !committed.seen.is_empty() {
-            #[expect(clippy::disallowed_methods, reason = "one message a commit")]
+            #[expect(clippy::disallowed_methods, reason = "one message per commit")]
             self.peers.cameras.do_send(CamerasSeen(committed.seen));
         }
         self.delivery.offer(&committed.stored);
@@ -115,7 +114,8 @@ impl OutboxActor {
     fn commit_failed(&mut self, error: &StoreError, commit: InFlightCommit, ctx: &mut Context<Self>) {
         self.writer.failed(error, commit);
         if let Some(draining) = self.draining.as_mut().filter(|draining| draining.patience_is_over) {
-            // The service is stopping. What could not be noted is sent again after the next start.
+            // The service is stopping. Events whose outcome was not noted are sent again after the next
+            // start.
             draining.answer.take();
         }
         if self.writer.queue.has_requests() {
@@ -143,8 +143,8 @@ impl OutboxActor {
         }));
     }
 
-    /// Checks whether the database works again although nothing waits to be written: some senders send events
-    /// only to a service that is ready.
+    /// Checks whether the database works again, even if nothing waits to be written: some senders send events
+    /// only to a service that reports that it is ready.
     fn check_database(&mut self, ctx: &mut Context<Self>) {
         let store = self.store.clone();
         let check = async move { store.check_writable().await };
@@ -154,7 +154,7 @@ impl OutboxActor {
         }));
     }
 
-    /// Queues a checkpoint for what the cursor has passed.
+    /// Queues a checkpoint for the events that the cursor has passed.
     pub(super) fn note_progress(&mut self, ctx: &mut Context<Self>) {
         self.writer.add_ranges(self.delivery.take_ranges());
         self.commit_notes(ctx);
@@ -168,7 +168,7 @@ impl OutboxActor {
         }
     }
 
-    /// Commits what was queued during a commit.
+    /// Commits the requests and notes that were queued during a commit.
     fn commit_more(&mut self, ctx: &mut Context<Self>) {
         if self.writer.queue.has_requests() || self.draining.is_some() {
             self.commit(ctx);

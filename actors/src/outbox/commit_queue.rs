@@ -1,5 +1,5 @@
-//! Group commit: what arrives during a commit is queued for the next one. Holds the reply channels of the
-//! requests, and answers them; it does no other I/O.
+//! Group commit: what arrives during a commit is queued for the next one. It owns the reply channels of the
+//! requests and sends the replies; it does no other I/O.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -69,14 +69,14 @@ impl ReplySlot {
     }
 }
 
-/// One request. Its events are in the same commit, and are answered together.
+/// One request. Its events are in the same commit, and are answered in one reply.
 #[derive(Debug)]
 struct Request {
     events: Vec<DetectionEvent>,
     answer: Answer,
 }
 
-/// What waits for the next commit.
+/// The requests and notes that wait for the next commit.
 #[derive(Debug, Default)]
 pub struct CommitQueue {
     requests: std::collections::VecDeque<Request>,
@@ -87,7 +87,7 @@ pub struct CommitQueue {
     decisions: Vec<(Decide, DecisionAnswer)>,
 }
 
-/// The commit that is running: who must be answered, and what must be queued again if it fails.
+/// The running commit: the requests to answer, and the notes to queue again if it fails.
 #[derive(Debug)]
 pub struct InFlightCommit {
     answers: Vec<(usize, Answer)>,
@@ -154,7 +154,8 @@ impl CommitQueue {
         self.dead.len() + self.ranges.len() + self.resent.len()
     }
 
-    /// Returns whether a request or a decision is queued, so that a sender waits for the next commit.
+    /// Returns whether a request or a decision is queued, which means that a sender waits for the next
+    /// commit.
     pub fn has_requests(&self) -> bool {
         !self.requests.is_empty() || !self.decisions.is_empty()
     }
@@ -196,8 +197,8 @@ impl CommitQueue {
         Some((batch, in_flight))
     }
 
-    /// Sends the error to the requests of a failed commit, and queues its notes again, before those that were
-    /// added since.
+    /// Sends the error to the requests of a failed commit, and queues its notes again, ahead of those that
+    /// were added in the meantime.
     pub fn failed(&mut self, commit: InFlightCommit, fault: StoreFault) {
         let InFlightCommit { answers, decision_answers, mut dead, ranges, mut resent } = commit;
         dead.append(&mut self.dead);
@@ -227,7 +228,7 @@ impl InFlightCommit {
         &self.ranges
     }
 
-    /// Returns the events whose state this commit changed in another way.
+    /// Returns the other events whose state this commit changed, such as retried or dismissed ones.
     pub fn others(&self, committed: &Committed) -> Vec<Seq> {
         let dead = self.dead.iter().map(|dead| dead.seq);
         let resent = self.resent.iter().map(|resent| resent.seq);
@@ -248,7 +249,7 @@ impl InFlightCommit {
 }
 
 fn reply<T>(sender: oneshot::Sender<T>, result: T) {
-    // The receiver may have been dropped; the request is carried out nevertheless.
+    // The receiver may have been dropped; the request has been carried out nevertheless.
     let _gone = sender.send(result);
 }
 
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_a_failed_commit_come_first_in_the_next() {
+    fn notes_of_a_failed_commit_are_first_in_the_next_one() {
         let range = |up_to, late| SettledRange { up_to: Seq(up_to), late };
         let mut queue = CommitQueue::default();
         queue.add_ranges(vec![range(1, false), range(2, true)]);

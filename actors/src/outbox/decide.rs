@@ -13,7 +13,7 @@ use crate::{
 type DecisionReceiver = oneshot::Receiver<Result<Decided, DecideError>>;
 
 impl OutboxActor {
-    /// Adds the decision to the next commit, or returns why not.
+    /// Adds the decision to the next commit, or returns why that is not possible.
     fn queue_decision(
         &mut self,
         decide: Decide,

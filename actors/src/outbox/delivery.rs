@@ -1,4 +1,4 @@
-//! Delivery: which event is sent next, what is in flight, and what an outcome means for both.
+//! Delivery: decides which event is sent next, and tracks the events in flight and their outcomes.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -35,7 +35,7 @@ use crate::{
 const DEFER_FIRST: Duration = Duration::from_secs(1);
 const DEFER_LONGEST: Duration = Duration::from_mins(1);
 
-/// What is remembered about an event in flight.
+/// An event in flight.
 #[derive(Debug)]
 pub struct InFlight {
     /// When it was accepted.
@@ -48,7 +48,7 @@ pub struct InFlight {
     pub late: bool,
 }
 
-/// The state of the delivering side of the log.
+/// The delivery side of the outbox.
 #[derive(Debug)]
 pub struct Delivery {
     window: Window<InFlight>,
@@ -72,42 +72,43 @@ enum NextUp {
     New(StoredEvent),
     /// A retry.
     Again(RetryingEvent),
-    /// This event is settled already.
+    /// This event is already settled.
     Settled(Seq),
-    /// The events from the first seq up to the one before the second were removed from the database.
+    /// The events from the first seq (inclusive) to the second (exclusive) were removed from the database.
     Gap(Seq, Seq),
     /// The next event has not been read from the database yet.
     Unread,
 }
 
-/// What [`Delivery::next_batch`] returns.
+/// The result of [`Delivery::next_batch`].
 #[derive(Debug, Default)]
 pub struct NextBatch {
     /// The events to send now.
     pub events: Vec<Outgoing>,
     /// Events that have waited longer than `message_expiry_seconds`. They are settled, but not noted as dead.
     pub expired: Vec<Seq>,
-    /// If the rate limit allows no more events now: how long to wait.
+    /// How long to wait if the rate limit allows no more events now.
     pub wait: Option<Duration>,
 }
 
-/// The link was lost.
+/// The effects of a lost link.
 #[derive(Debug)]
 pub struct LinkLost {
-    /// The event that is blamed for it and its topic. It is settled, but not noted as dead.
+    /// The event that is blamed for the loss, and its topic. The event is settled, but not noted as dead.
     pub blamed: Option<(Seq, Option<String>)>,
 }
 
-/// The broker has refused an event for now.
+/// A temporary refusal of an event by the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deferral {
     /// How long to wait before sending resumes.
     pub wait: Duration,
-    /// Whether the event has been deferred as often as it may be. It is then settled, but not noted as dead.
+    /// Whether the event has reached the maximum number of attempts. If so, it is settled, but not noted as
+    /// dead.
     pub is_last: bool,
 }
 
-/// What an attempt to resume after a deferral led to.
+/// The result of an attempt to resume after a deferral.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumption {
     /// Sending has been resumed.
@@ -261,7 +262,7 @@ impl Delivery {
         batch
     }
 
-    /// Takes the next event. A retry that has not been read yet does not delay others.
+    /// Takes the next event. A retry that has not been read yet does not delay new events.
     fn next_up(&mut self) -> NextUp {
         let again = self.window.next_again().next();
         if let Some(retry) = again.and_then(|seq| self.retries.take(seq)) {
@@ -278,7 +279,7 @@ impl Delivery {
         }
     }
 
-    /// Settles events whose rows were removed from the database, as there is nothing to send.
+    /// Settles events whose rows were removed from the database, because there is nothing to send.
     fn skip_gap(&mut self, from: Seq, end: Seq) {
         tracing::error!(from = from.0, to = end.previous().0, "events are missing in the database");
         let mut seq = from;
@@ -309,8 +310,8 @@ impl Delivery {
         Some(settled.note)
     }
 
-    /// Pauses sending because the broker has refused an event for now, which may happen `attempts` times to
-    /// one event. Returns `None` if it was not in flight on this link.
+    /// Pauses sending because the broker has temporarily refused an event, which is allowed `attempts` times
+    /// per event. Returns `None` if it was not in flight on this link.
     pub fn deferred(&mut self, link: LinkId, seq: Seq, attempts: Option<u32>) -> Option<Deferral> {
         if !self.window.defer(link, seq) {
             return None;
@@ -360,7 +361,7 @@ impl Delivery {
         self.read_ahead.wants(last_seq)
     }
 
-    /// Takes in a page that was read; `rows` is `None` if that failed.
+    /// Adds a page that was read; `rows` is `None` if the read failed.
     pub fn page_read(&mut self, request: PageRequest, rows: Option<Vec<StoredEvent>>) {
         self.read_ahead.page(request, rows);
     }
@@ -370,7 +371,7 @@ impl Delivery {
         self.retries.wants(self.window.next_again())
     }
 
-    /// Takes in the retries that were read. Retries whose events are missing in the database are dropped.
+    /// Adds the retries that were read. Retries whose events are missing in the database are dropped.
     pub fn retries_read(&mut self, wanted: Vec<Seq>, read: Vec<RetryingEvent>) {
         for missing in self.retries.page(wanted, read) {
             tracing::error!(seq = missing.0, "an event to be sent again is missing in the database");
@@ -425,7 +426,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn what_is_in_flight_is_pending_until_it_is_delivered() {
+    async fn an_event_in_flight_is_pending_until_it_is_delivered() {
         let mut delivery = delivery(1..=3);
         assert_eq!(sent(&mut delivery), [1, 2, 3]);
         assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (3, 3));

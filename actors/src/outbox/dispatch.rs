@@ -1,5 +1,4 @@
-//! What is decided when an event is sent: topic, QoS, retain, expiry, and whether it is late. No clock, no
-//! I/O.
+//! Decides how an event is sent: topic, QoS, retain, expiry, and whether it is late. No clock, no I/O.
 
 use crate::{
     domain::{
@@ -16,7 +15,7 @@ pub enum Plan {
     Send {
         /// The message.
         outgoing: Outgoing,
-        /// Whether it goes to the `history` topic.
+        /// Whether it is sent to the `history` topic.
         late: bool,
     },
     /// It has waited longer than `message_expiry_seconds`.
@@ -95,13 +94,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_not_late_goes_to_event_unchanged() {
+    fn an_event_that_is_not_late_goes_to_the_event_topic_unchanged() {
         let plan = sent(&event(0, 0), &settings(), 300);
         assert_eq!(topic(&plan), ("liveobject/camera/door/event", true, br#"{"seq":7}"#.as_slice()));
     }
 
     #[test]
-    fn the_earlier_of_both_timestamps_decides() {
+    fn the_earlier_of_the_two_timestamps_decides() {
         assert!(topic(&sent(&event(-400, 0), &settings(), 1)).0.ends_with("history"), "old when it arrived");
         assert!(
             topic(&sent(&event(3600, 0), &settings(), 301)).0.ends_with("history"),
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_expiry_of_a_retry_counts_from_its_request_but_lateness_does_not() {
+    fn the_expiry_of_a_retry_counts_from_the_request_but_its_lateness_does_not() {
         let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
         let (event, requested_at) = (event(0, 0), clock::from_micros(NOON) + Duration::from_hours(1));
         let planned =

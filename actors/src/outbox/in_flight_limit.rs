@@ -10,13 +10,13 @@ const FAST: Duration = Duration::from_millis(100);
 pub struct InFlightLimit {
     /// Number of unacknowledged events that the broker accepts.
     unacknowledged: usize,
-    /// The same plus the events that may wait in the MQTT client.
+    /// `unacknowledged` plus the number of events that may wait in the MQTT client.
     with_queued: usize,
 }
 
 impl InFlightLimit {
-    /// Creates a limit that never exceeds `window`. `may_queue`: the MQTT client queues what the broker does
-    /// not accept yet.
+    /// Creates a limit that never exceeds `window`. `may_queue`: whether the MQTT client queues events beyond
+    /// `receive_maximum`.
     pub fn new(window: u16, receive_maximum: u16, may_queue: bool) -> Self {
         let unacknowledged = window.min(receive_maximum).into();
         Self { unacknowledged, with_queued: if may_queue { window.into() } else { unacknowledged } }
@@ -29,8 +29,8 @@ impl InFlightLimit {
 
     /// Returns the limit after an acknowledgement that took this long. With a fast broker, further events
     /// wait in the client, which sends the next one on each acknowledgement without going through the actors.
-    /// With a slow broker, events would wait in the client for long. They might then be late when they are
-    /// sent, although they were not when their topic was chosen.
+    /// With a slow broker, events would wait in the client for a long time. They might be late when the
+    /// client sends them, although they were not late when their topic was chosen.
     pub fn after(&self, took: Duration) -> usize {
         if took < FAST { self.with_queued } else { self.unacknowledged }
     }

@@ -6,7 +6,8 @@
 //! - Each event ends up delivered or dead; none is lost.
 //! - Memory use does not depend on the number of pending events.
 //!
-//! The outbox does not know about networks: a link is a recipient that comes and goes.
+//! The outbox does no networking: a link is only a recipient of messages, which exists while a connection is
+//! up.
 //!
 //! The actor is a driver. It runs the database operations and the timers, and sends the messages. Three plain
 //! structs make the decisions: [`Writer`] (what is committed when), [`Delivery`] (what is sent when) and
@@ -80,18 +81,18 @@ pub struct OutboxLimits {
     pub window: u16,
     /// How many days delivered and dead events are kept.
     pub retention_days: u32,
-    /// What a commit needs to know.
+    /// The parameters of a commit.
     pub commit: CommitContext,
 }
 
 /// The actors that the outbox sends messages to, apart from the connections.
 #[derive(Debug, Clone)]
 pub struct OutboxPeers {
-    /// Receives what the events of a commit changed about their cameras.
+    /// Receives the changes that the events of a commit made to their cameras.
     pub cameras: Recipient<CamerasSeen>,
     /// Receives the pictures of events.
     pub thumbnails: ThumbnailPeer,
-    /// Is notified of each change of the log.
+    /// Notified of each change of the log.
     pub log_watch: LogWatch,
 }
 
@@ -107,7 +108,7 @@ pub struct ThumbnailPeer {
 #[derive(Debug)]
 struct Draining {
     answer: Option<oneshot::Sender<()>>,
-    /// Set when acknowledgements are not awaited any longer.
+    /// Whether the time to wait for acknowledgements is over.
     patience_is_over: bool,
 }
 
@@ -223,11 +224,11 @@ impl OutboxActor {
         }));
     }
 
-    /// Includes the pictures of events that an earlier sweep removed: that sweep may have been interrupted,
-    /// or a picture may have been stored in the meantime.
+    /// Removes the pictures of removed events. This includes events that an earlier sweep removed: that sweep
+    /// may have been interrupted, or a picture may have been stored in the meantime.
     fn sweep_pictures(&self, up_to: Option<Seq>) {
         if let Some(up_to) = up_to {
-            #[expect(clippy::disallowed_methods, reason = "one an hour")]
+            #[expect(clippy::disallowed_methods, reason = "one message per hour")]
             self.peers.thumbnails.sweep.do_send(Sweep { up_to });
         }
     }
@@ -347,7 +348,7 @@ impl Handler<GetEvent> for OutboxActor {
     }
 }
 
-/// Logs that the event log could not be read.
+/// Logs the error of a failed read, and converts it for the sender of the request.
 fn unreadable(error: StoreError) -> QueryError {
     tracing::error!(error = &error as &dyn std::error::Error, "the event log could not be read");
     QueryError(error.fault())

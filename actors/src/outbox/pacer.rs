@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The size of a burst after a pause, as the time that it takes at the rate. Short, so that the rate is
-/// respected in every second, but longer than the granularity of timers, so that the rate is reached.
+/// The size of a burst after a pause, as the time that it takes at the configured rate. It is short, so that
+/// the rate is not exceeded in any second, but longer than the granularity of timers, so that the rate is
+/// reached.
 const BURST: Duration = Duration::from_millis(50);
 
 /// A token bucket.

@@ -47,7 +47,7 @@ pub struct HeldPicture {
 }
 
 impl HeldPicture {
-    /// Has the picture stored, after its event was committed.
+    /// Sends the picture to the thumbnail actor, after its event was committed.
     pub async fn store(
         self,
         thumbnails: Recipient<StoreThumbnail>,

@@ -11,21 +11,23 @@
 
 use crate::domain::ids::Seq;
 
-/// Number of links in a row that must end with a protocol error while the same event is in flight alone.
+/// Number of links in a row that must end with a protocol error, each while the same event is in flight
+/// alone, before that event is blamed.
 const STRIKES: u32 = 5;
 
-/// The suspects.
+/// The state of the detection.
 #[derive(Debug, Default)]
 pub struct PoisonDetector {
     /// Number of events that are still sent one at a time.
     one_at_a_time: usize,
-    /// The event that was in flight alone when the last such link ended, and how often in a row.
+    /// The event that was in flight alone when the last such link ended, and the number of such links in a
+    /// row.
     suspect: Option<(Seq, u32)>,
 }
 
 impl PoisonDetector {
     /// Records that a link ended with a protocol error. `alone` is the event that was in flight alone,
-    /// without any other message. Returns the event to blame, once that is clear.
+    /// without any other message. Returns the event to blame after `STRIKES` such links in a row.
     pub fn link_ended(&mut self, alone: Option<Seq>, in_flight: usize) -> Option<Seq> {
         self.one_at_a_time = self.one_at_a_time.max(in_flight);
         let alone = alone?;

@@ -1,4 +1,4 @@
-//! Pumping: sends what may be sent, reads ahead, and handles the outcomes.
+//! Pumping: sends the events that may be sent, reads ahead, and handles the outcomes.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl OutboxActor {
         true
     }
 
-    /// Sends what may be sent, and reads ahead.
+    /// Sends the events that may be sent now, and reads ahead.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         if self.draining.is_some() || self.writer.has_too_many_notes() {
             return;
@@ -152,13 +152,14 @@ impl OutboxActor {
         self.reporting.delivered(seq, settled.note, unheard, clock::now());
     }
 
-    /// Records a dead event, which the delivery has settled: later ones are sent without it.
+    /// Records a dead event. [`Delivery`](super::delivery::Delivery) has already settled it, so it does not
+    /// block later events.
     fn died(&mut self, seq: Seq, reason: DeadReason, topic: Option<String>) {
         self.reporting.died(seq, reason, topic);
         self.writer.add_dead(seq, reason, clock::now());
     }
 
-    /// Resumes sending after a pause: the deferred event and those after it are then sent again, in order.
+    /// Schedules the end of a pause. The deferred event and those after it are then sent again, in order.
     fn deferred(&mut self, seq: Seq, reason: &'static str, deferral: Deferral, ctx: &mut Context<Self>) {
         let Deferral { wait, is_last } = deferral;
         if is_last {

@@ -8,9 +8,9 @@ use crate::domain::{event_log::StoredEvent, ids::Seq};
 /// Number of events per page.
 pub const PAGE: usize = 256;
 
-/// Maximum number of buffered events, and maximum size of their payloads. Just committed events beyond these
-/// limits are read back from the database later, which costs CPU time when there is already a lot to do.
-/// Therefore a burst should fit.
+/// Maximum number of buffered events, and maximum size of their payloads. New events beyond these limits are
+/// read back from the database later, which costs CPU time when the load is already high. Therefore the
+/// limits should be large enough for a burst.
 const CAPACITY: usize = 16_384;
 const CAPACITY_BYTES: usize = 16 * 1024 * 1024;
 
@@ -22,7 +22,7 @@ pub struct ReadAhead {
     bytes: usize,
     next_read: Seq,
     reading: bool,
-    /// Number of restarts, to recognize pages that were requested before the last one.
+    /// Number of restarts, to recognize pages that were requested before the latest restart.
     generation: u64,
 }
 
@@ -41,7 +41,7 @@ pub struct PageRequest {
 pub enum Next {
     /// This event.
     Event(StoredEvent),
-    /// Nothing up to the one before this seq, because rows were removed from the database.
+    /// No event before this seq, because rows were removed from the database.
     Gap(Seq),
     /// Not known yet.
     Unread,
@@ -59,7 +59,7 @@ impl ReadAhead {
         *self = Self { generation, ..Self::new(from) };
     }
 
-    /// Takes in events that were just committed, as far as there is room, if they are the next ones.
+    /// Adds events that were just committed if they are the next ones, up to the capacity.
     pub fn offer(&mut self, committed: &[StoredEvent]) {
         let follows = committed.first().is_some_and(|event| event.seq == self.next_read);
         if !follows || self.reading {
@@ -98,7 +98,7 @@ impl ReadAhead {
         Some(PageRequest { from: self.next_read, last, generation: self.generation })
     }
 
-    /// Takes in a page; `rows` is `None` if it could not be read.
+    /// Adds a page; `rows` is `None` if it could not be read.
     pub fn page(&mut self, request: PageRequest, rows: Option<Vec<StoredEvent>>) {
         if request.generation != self.generation {
             return;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn just_committed_events_are_not_read_back() {
+    fn events_that_were_just_committed_are_not_read_back() {
         let mut read_ahead = ReadAhead::new(Seq(5));
         read_ahead.offer(&events(5..8));
         assert_eq!(read_ahead.wants(Seq(7)), None);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn just_committed_events_are_buffered_up_to_the_capacity() {
+    fn events_that_were_just_committed_are_buffered_up_to_the_capacity() {
         let capacity = i64::try_from(CAPACITY).unwrap();
         let last = capacity + 2000;
         let mut read_ahead = ReadAhead::new(Seq(1));
@@ -178,7 +178,7 @@ mod tests {
         read_ahead.offer(&events(2001..last));
         assert_eq!(read_ahead.ready.len(), CAPACITY);
         read_ahead.offer(&events(last..=last));
-        assert_eq!(read_ahead.ready.len(), CAPACITY, "an event that does not follow is not taken");
+        assert_eq!(read_ahead.ready.len(), CAPACITY, "an event that is not the next one is not buffered");
         for seq in 1..=capacity {
             assert_eq!(read_ahead.wants(Seq(last)), None);
             assert_eq!(seq_of(&read_ahead.at(Seq(seq))), Some(seq));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_do_not_follow_are_read_from_the_database() {
+    fn events_that_are_not_the_next_ones_are_read_from_the_database() {
         let mut read_ahead = ReadAhead::new(Seq(1));
         read_ahead.offer(&events(5..8));
         let request = read_ahead.wants(Seq(7)).unwrap();

@@ -129,7 +129,7 @@ impl Reporting {
         self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
-    /// Subtracts events that are not dead any more, or not listed.
+    /// Subtracts events that are no longer dead, or no longer listed as dead.
     pub fn subtract_dead(&mut self, events: u64) {
         self.dead = self.dead.saturating_sub(events);
     }
@@ -178,7 +178,7 @@ mod tests {
         Reporting::new(Metrics::new(), 0)
     }
 
-    fn at(micros: i64) -> Timestamp {
+    fn timestamp(micros: i64) -> Timestamp {
         clock::from_micros(micros)
     }
 
@@ -188,11 +188,11 @@ mod tests {
         assert!(!reporting.update_oldest(Seq(1), Seq(0), || None), "nothing is pending");
         assert!(reporting.update_oldest(Seq(1), Seq(5), || None));
         assert!(!reporting.update_oldest(Seq(1), Seq(5), || None), "the lookup is running");
-        reporting.oldest_found(Seq(1), Some(at(7)));
+        reporting.oldest_found(Seq(1), Some(timestamp(7)));
         assert!(!reporting.update_oldest(Seq(1), Seq(5), || None), "it is known");
-        assert_eq!(reporting.oldest_pending_at(), Some(at(7)));
-        assert!(!reporting.update_oldest(Seq(2), Seq(5), || Some(at(8))));
-        assert_eq!(reporting.oldest_pending_at(), Some(at(8)));
+        assert_eq!(reporting.oldest_pending_at(), Some(timestamp(7)));
+        assert!(!reporting.update_oldest(Seq(2), Seq(5), || Some(timestamp(8))));
+        assert_eq!(reporting.oldest_pending_at(), Some(timestamp(8)));
         assert!(!reporting.update_oldest(Seq(6), Seq(5), || None));
         assert_eq!(reporting.oldest_pending_at(), None);
     }
@@ -208,14 +208,18 @@ mod tests {
     #[tokio::test]
     async fn a_delivered_event_is_counted_and_its_topic_checked_for_subscribers() {
         let mut reporting = reporting();
-        let in_flight =
-            |late| InFlight { received_at: at(0), sent_at: Instant::now(), topic: "a/b".to_owned(), late };
-        reporting.delivered(Seq(1), in_flight(true), true, at(1));
+        let in_flight = |late| InFlight {
+            received_at: timestamp(0),
+            sent_at: Instant::now(),
+            topic: "a/b".to_owned(),
+            late,
+        };
+        reporting.delivered(Seq(1), in_flight(true), true, timestamp(1));
         assert_eq!(
             reporting.warnings(Instant::now())[0].kind,
             crate::domain::status::WarningKind::NoSubscribers
         );
-        reporting.delivered(Seq(2), in_flight(false), false, at(1));
+        reporting.delivered(Seq(2), in_flight(false), false, timestamp(1));
         assert_eq!(reporting.warnings(Instant::now()), []);
         let metrics = &reporting.metrics;
         assert_eq!((reporting.published, metrics.mqtt_messages_published.get()), (2, 2));
@@ -223,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_events_are_counted_until_they_are_not_listed_any_more() {
+    fn dead_events_are_counted_until_they_are_no_longer_listed() {
         let mut reporting = reporting();
         reporting.died(Seq(1), DeadReason::Expired, None);
         reporting.died(Seq(2), DeadReason::Expired, None);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{domain::ids::Seq, store::RetryingEvent};
 
-/// Maximum number of waiting retries. Only their seqs are in memory.
+/// Maximum number of waiting retries. Most of them are in memory only as seqs.
 pub const MAX_RETRIES: usize = 10_000;
 
 /// Number of events per page.
@@ -33,7 +33,7 @@ impl RetryPrefetch {
         self.reading.then_some(wanted)
     }
 
-    /// Takes in a page. Returns which of the wanted events are missing in the database.
+    /// Adds a page. Returns which of the wanted events are missing in the database.
     pub fn page(&mut self, wanted: Vec<Seq>, read: Vec<RetryingEvent>) -> Vec<Seq> {
         self.reading = false;
         self.ready.extend(read.into_iter().map(|retry| (retry.event.seq, retry)));

@@ -78,7 +78,7 @@ impl Fixture {
         Self { store, outbox, metrics, delivered: None, links: 0, dir: None }
     }
 
-    /// Stops the actor like a crash: nothing more is written.
+    /// Stops the actor as a crash would: nothing more is written.
     async fn crash(self) -> Option<tempfile::TempDir> {
         self.outbox.send(Stop).await.unwrap();
         self.store.close().await;
@@ -283,7 +283,7 @@ async fn a_deferred_event_is_sent_again_before_later_ones() {
 }
 
 #[actix::test]
-async fn an_event_that_is_deferred_repeatedly_is_dead_in_the_end() {
+async fn an_event_that_is_deferred_too_often_dies() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=2).await;
     it.link_up(1).await;
@@ -469,7 +469,7 @@ async fn the_write_ahead_log_is_merged_between_commits_when_there_is_time() {
     let file = it.dir.as_ref().unwrap().path().join("liveobject.db");
     let size = || std::fs::metadata(&file).unwrap().len();
     let before = size();
-    // Half of what SQLite waits for before it merges during a commit.
+    // Half of the size at which SQLite merges the log during a commit.
     for n in 0..230 {
         it.publish(event(&format!("e{n}"))).await.unwrap();
     }
@@ -492,7 +492,7 @@ async fn draining_refuses_new_events_and_waits_for_those_in_flight() {
 }
 
 #[actix::test]
-async fn draining_ends_when_its_patience_is_over() {
+async fn draining_ends_after_its_timeout() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=3).await;
     it.link_up(5).await;

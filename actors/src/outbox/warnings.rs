@@ -12,7 +12,7 @@ use crate::domain::{
 /// How long a warning is shown, and the minimum time between its log lines.
 const SHOWN_FOR: Duration = Duration::from_mins(10);
 
-/// What the outbox currently warns about.
+/// The current warnings of the outbox.
 #[derive(Debug, Default)]
 pub struct Warnings {
     /// The topic on which the newest acknowledged event had no subscriber.
@@ -43,8 +43,8 @@ impl Warnings {
         self.unheard_on = unheard_on;
     }
 
-    /// Records that an event was late when it arrived. Returns whether to log it, which is at most once in
-    /// ten minutes.
+    /// Records that an event was late when it arrived. Returns whether to log it, which happens at most once
+    /// in ten minutes.
     pub fn late_on_arrival(&mut self, camera_id: &CameraId, seconds: i64, now: Instant) -> bool {
         let logged_at = self
             .late_arrival
@@ -60,7 +60,7 @@ impl Warnings {
         logged_at.is_none()
     }
 
-    /// Records that a camera is above the limit. Returns whether to log it, which is at most once in ten
+    /// Records that a camera is above the limit. Returns whether to log it, which happens at most once in ten
     /// minutes.
     pub fn too_many_cameras(&mut self, camera_id: CameraId, max: u32, now: Instant) -> bool {
         let logged_at = self
@@ -90,7 +90,7 @@ impl Warnings {
             shown.push(Warning {
                 kind: WarningKind::LateOnArrival,
                 message: format!(
-                    "An event of camera {camera_id} was {} old when it arrived, and went to the history \
+                    "An event of camera {camera_id} was {} old when it arrived, and was sent to the history \
                      topic. Either a clock is wrong (here or at the source) or the source is slow.",
                     age(*seconds)
                 ),
@@ -104,7 +104,7 @@ impl Warnings {
                 message: format!(
                     "Camera {camera_id} is not registered, because the limit of {max} cameras is reached. \
                      Its events are published, but it has no state and is not announced to Home Assistant. \
-                     Delete cameras that do not exist any more, or raise [cameras] max."
+                     Delete cameras that no longer exist, or raise [cameras] max."
                 ),
             });
         }

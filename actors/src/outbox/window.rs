@@ -157,8 +157,8 @@ impl<T> Window<T> {
         self.link.as_ref().map(|link| link.next)
     }
 
-    /// Starts a new link that allows up to `limit` events in flight. Forgets what was in flight before;
-    /// sending starts at the first event that is not settled.
+    /// Starts a new link that allows up to `limit` events in flight. Forgets the events that were in flight
+    /// before; sending starts at the first event that is not settled.
     pub fn link_up(&mut self, id: LinkId, limit: usize) {
         self.link = Some(Link {
             id,
@@ -177,7 +177,7 @@ impl<T> Window<T> {
         }
     }
 
-    /// Ends the link if it is the current one. Returns the notes of what was in flight, or `None` for an
+    /// Ends the link if it is the current one. Returns the notes of the events in flight, or `None` for an
     /// earlier link.
     pub fn link_down(&mut self, id: LinkId) -> Option<BTreeMap<Seq, T>> {
         self.link.take_if(|link| link.id == id).map(|link| link.in_flight)
@@ -228,8 +228,8 @@ impl<T> Window<T> {
         }
     }
 
-    /// Pauses sending after the broker has refused an event for now; [`Window::resume`] will send it again.
-    /// Returns `false` and changes nothing if the event was not in flight on this link.
+    /// Pauses sending after the broker has temporarily refused an event, which is sent again after
+    /// [`Window::resume`]. Returns `false` and changes nothing if the event was not in flight on this link.
     pub fn defer(&mut self, id: LinkId, seq: Seq) -> bool {
         let again = self.again.contains(&seq);
         let Some(link) = self.current(id) else { return false };

@@ -1,4 +1,4 @@
-//! Writing: what waits for a commit, what is being committed, and what is on disk.
+//! Writing: the queue for the next commit, the running commit, and the state on disk.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ use crate::{
 pub const NOTE_WITHIN: Duration = Duration::from_millis(50);
 const NOTE_EVERY: usize = 500;
 
-/// While the database cannot store notes, this many are kept in memory; then delivery pauses.
+/// Maximum number of notes in memory while the database cannot store them. Above it, delivery pauses.
 const MAX_NOTES: usize = 10_000;
 
-/// The state of the writing side of the log.
+/// The write side of the outbox.
 ///
 /// A *note* is anything in a commit that is not a new event or a decision: a checkpoint, a dead event, a
 /// delivered retry.
 #[derive(Debug)]
 pub struct Writer {
-    /// What waits for the next commit.
+    /// The requests and notes that wait for the next commit.
     pub queue: CommitQueue,
     /// Number of events in the running commit; `None` if no commit is running.
     committing: Option<usize>,
@@ -39,16 +39,16 @@ pub struct Writer {
     last_seq_is_certain: bool,
     /// The cursor, as it is on disk.
     checkpoint: Seq,
-    /// While commits fail: how many events were refused for that reason. `None` while the database works.
-    refused_while_away: Option<u64>,
+    /// How many events were refused because commits fail. `None` while the database works.
+    refused_while_failing: Option<u64>,
     /// Number of settled events that are not in a checkpoint yet.
     unnoted: usize,
-    /// Since when the oldest note has been waiting for a commit.
+    /// When the oldest note that waits for a commit was queued.
     notes_wait_since: Option<Instant>,
     unmerged: Unmerged,
 }
 
-/// What to do when a commit is wanted.
+/// What to do when a commit is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// Start a commit.
@@ -79,7 +79,7 @@ impl Writer {
             last_seq,
             last_seq_is_certain: true,
             checkpoint: cursor,
-            refused_while_away: None,
+            refused_while_failing: None,
             unnoted: 0,
             notes_wait_since: None,
             unmerged: Unmerged::default(),
@@ -96,7 +96,7 @@ impl Writer {
         self.last_seq_is_certain.then_some(self.last_seq)
     }
 
-    /// Returns how far the log and its checkpoints go on disk.
+    /// Returns the end of the log and of its checkpoints on disk.
     pub fn position(&self) -> Position {
         Position { seq: self.last_seq, noted: self.checkpoint }
     }
@@ -108,7 +108,7 @@ impl Writer {
 
     /// Returns whether the last commit failed.
     pub fn database_is_away(&self) -> bool {
-        self.refused_while_away.is_some()
+        self.refused_while_failing.is_some()
     }
 
     /// Returns whether delivery must pause because too many notes are waiting.
@@ -157,7 +157,7 @@ impl Writer {
         Start::Commit
     }
 
-    /// Takes the next commit from the queue. If there is none, no commit is running any more.
+    /// Takes the next commit from the queue. If the queue is empty, the writer is idle afterwards.
     pub fn take(&mut self) -> Option<(Batch, InFlightCommit)> {
         let commit = self.queue.take();
         self.committing = commit.as_ref().map(|(batch, _)| batch.events.len());
@@ -187,16 +187,16 @@ impl Writer {
         if !self.database_is_away() {
             tracing::error!(
                 error = error as &dyn std::error::Error,
-                "the database is away: no events are accepted until it works again"
+                "the database does not work: no events are accepted until it works again"
             );
         }
-        *self.refused_while_away.get_or_insert(0) += commit.events();
+        *self.refused_while_failing.get_or_insert(0) += commit.events();
         self.queue.failed(commit, error.fault());
     }
 
     /// Records that the database works, and logs it if it did not before.
     pub fn database_works(&mut self) {
-        if let Some(refused) = self.refused_while_away.take() {
+        if let Some(refused) = self.refused_while_failing.take() {
             tracing::info!(
                 refused,
                 "the database works again; senders were asked to resend the refused events"
@@ -204,7 +204,8 @@ impl Writer {
         }
     }
 
-    /// Returns when the waiting notes must be committed. Notes alone wait until they are worth a commit.
+    /// Returns when the waiting notes must be committed. Without new events, notes wait until a commit is
+    /// worthwhile.
     pub fn notes_due(&mut self, now: Instant) -> NotesDue {
         if self.queue.notes() == 0 {
             return NotesDue::Never;
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn notes_wait_for_events_to_be_committed_with_but_not_for_long() {
+    async fn notes_wait_briefly_to_be_committed_together_with_events() {
         let mut writer = writer();
         let start = Instant::now();
         assert_eq!(writer.notes_due(start), NotesDue::Never);
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn room_counts_what_is_committed_queued_and_pending() {
+    fn room_includes_committing_queued_and_pending_events() {
         let mut writer = writer();
         writer.queue.add(events(3), Answer::Several(oneshot::channel().0));
         writer.start();

@@ -1,14 +1,15 @@
 //! Retained messages: keeps what the broker retains equal to what the cameras and discovery want.
 //!
 //! The `RetainedActor` owns the table of topics that may hold a message of this service, and decides in which
-//! order and at which pace states and discovery are published. It knows neither cameras nor Home Assistant.
+//! order and at which rate states and discovery are published. It does not depend on cameras or Home
+//! Assistant.
 //!
 //! It guarantees:
 //!
 //! - The newest content wins; nothing is queued.
 //! - After each new connection, everything is published again.
 //! - A topic that is no longer wanted is cleared as soon as its broker can be reached, even after a crash.
-//! - Only topics of this service are cleared, and topics of a program that it replaces.
+//! - Only topics of this service, and of a program that it replaces, are cleared.
 //!
 //! `state` decides what to send; this module sends it, and `rows` keeps the table up to date.
 
@@ -125,8 +126,8 @@ pub struct RetainedActor {
     store: Store,
     state: RetainedState,
     link: Option<Link>,
-    /// Kinds of messages that the broker has refused on this connection, each of which was logged once as a
-    /// warning.
+    /// Kinds of messages that the broker has refused on this connection. A warning was logged once for each
+    /// of them.
     refused: BTreeSet<Kind>,
     size_bans: SizeBans,
     peers: RetainedPeers,
@@ -212,8 +213,8 @@ impl RetainedActor {
                         topic,
                         kind,
                         reason,
-                        "the broker refused a retained message; further refusals of this connection are logged at \
-                         debug level"
+                        "the broker refused a retained message; further refusals of this connection are \
+                         logged at debug level"
                     );
                 } else {
                     tracing::debug!(topic, kind, reason, "the broker refused a retained message");
@@ -235,8 +236,8 @@ impl RetainedActor {
                 topic,
                 bytes,
                 minutes,
-                "the broker ends the connection over this message; messages of this length are not sent to the topic \
-                 for a while. Does the broker limit the message size?"
+                "the broker ends the connection because of this message; messages of this length are not \
+                 sent to the topic for a while. Does the broker limit the message size?"
             );
         }
     }
@@ -397,7 +398,7 @@ impl Handler<ClearBroker> for RetainedActor {
         self.state.leave(Instant::now());
         self.pump(ctx);
         Box::pin(async {
-            // The reply is dropped if the actor stops; there is nothing more to clear then.
+            // If the actor stops, it drops the sender. Then there is nothing more to wait for.
             let _ended = left.await;
         })
     }

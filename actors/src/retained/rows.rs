@@ -1,5 +1,5 @@
-//! The table of topics that may hold a message of this service. Only one read or write runs at a time; a
-//! failed one is tried again.
+//! The table of topics that may hold a message of this service. Only one read or write runs at a time. A
+//! failed one is retried.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl RetainedActor {
     /// Reads the rows of the broker after a new connection. Later, removes the rows of topics that were
-    /// cleared, and writes those of topics that will be published.
+    /// cleared, and adds the rows of topics that will be published.
     pub(super) fn sync_rows(&mut self, ctx: &mut Context<Self>) {
         let Some(link) = self.link.as_ref().filter(|_| !self.rows_busy) else { return };
         let (id, broker) = (link.id, link.broker.clone());

@@ -1,5 +1,5 @@
-//! The part of the poison rule that applies to state messages: it stops sending a message over which the
-//! broker ends the connection. See docs/architecture.md, Poison messages.
+//! The part of the poison rule that applies to state messages: it stops sending a message because of which
+//! the broker ends the connection. See docs/architecture.md, Poison messages.
 //!
 //! If two connections end with a protocol error while the same topic is alone in flight, messages to that
 //! topic are banned for an hour when they are at least as long as the shortest one that ended a connection.
@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// Number of connections that must end before a topic is banned. A single one may be chance; a higher number
-/// would delay events for the sake of a state.
+/// Number of connections that must end before a topic is banned. A single one may be a coincidence; a higher
+/// number would delay events for the sake of a state.
 const STRIKES: u32 = 2;
 
 /// How long a ban lasts. By then, somebody may have changed the limits of the broker.
@@ -22,8 +22,7 @@ pub const BAN_DURATION: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 struct SizeBan {
     strikes: u32,
-    /// Length of the shortest payload that ended a connection. The limit of a broker is usually a limit of
-    /// size.
+    /// Length of the shortest payload that ended a connection. Brokers usually limit the size of messages.
     bytes: usize,
     /// When the ban ends; `None` until there are enough strikes.
     until: Option<Instant>,
@@ -88,7 +87,7 @@ mod tests {
         let mut bans = SizeBans::default();
         bans.link_up("broker:1883");
         assert!(!bans.link_ended("picture", 2000, now));
-        assert!(!bans.is_banned("picture", 2000, now), "once may be chance");
+        assert!(!bans.is_banned("picture", 2000, now), "once may be a coincidence");
         assert!(bans.link_ended("picture", 1500, now));
         bans
     }

@@ -125,7 +125,7 @@ fn device(name: &str) -> Group {
     group(Kind::Discovery, name, &[&format!("d/{name}")])
 }
 
-/// The broker retains everything.
+/// Returns a scene in which the broker retains everything.
 async fn published_scene() -> Scene {
     let mut scene = Scene::new().await;
     scene.retain_all(Owner::Cameras, &[states()]).await;
@@ -187,7 +187,7 @@ async fn everything_is_published_again_after_a_lost_connection() {
 }
 
 #[actix::test]
-async fn a_failed_read_or_write_of_the_table_is_tried_again() {
+async fn a_failed_read_or_write_of_the_table_is_retried() {
     let mut scene = Scene::new().await;
     scene.retain_all(Owner::Cameras, &[states()]).await;
     let rename = |from: &str, to: &str| {
@@ -228,7 +228,7 @@ async fn a_picture_is_published_and_kept_if_its_successor_is_gone() {
 }
 
 #[actix::test]
-async fn republish_returns_what_the_broker_acknowledged() {
+async fn republish_returns_the_groups_that_the_broker_acknowledged() {
     let scene = published_scene().await;
     let _before = scene.connection.published.take();
     let names = |republished: &Republished| {

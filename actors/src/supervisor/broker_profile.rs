@@ -1,9 +1,9 @@
-//! What experience shows about the broker: which MQTT versions it supports, and whether it supports QoS 2.
-//! Pure: the time is an argument.
+//! What earlier connections have shown about the broker: which MQTT versions it supports, and whether it
+//! supports QoS 2. Pure: the time is an argument.
 //!
-//! A broker without MQTT 5 is therefore not asked for it at every login, and an upgrade of the broker is
-//! still noticed. A profile belongs to one broker. It is discarded when the settings change or the process
-//! ends.
+//! The profile avoids a futile MQTT 5 login on each connection to a broker without MQTT 5. An upgrade of the
+//! broker is still noticed. A profile belongs to one broker. It is discarded when the settings change or the
+//! process ends.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ const MAX_QOS2_CLOSES: u32 = 2;
 enum Versions {
     #[default]
     Unknown,
-    /// It closed the connection on MQTT 5 and then accepted 3.1.1. It may have been restarting; only a second
-    /// time counts.
+    /// It closed the connection on MQTT 5 and then accepted 3.1.1. It may have been restarting, so only the
+    /// second time counts.
     PerhapsOnlyV311,
     V5,
     OnlyV311 {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broker_that_reports_no_mqtt_5_is_tried_with_it_again_a_day_later() {
+    async fn mqtt_5_is_tried_again_a_day_after_the_broker_refused_it() {
         let now = Instant::now();
         let mut broker = BrokerProfile::default();
         assert_eq!(broker.version_policy(Protocol::Auto, now), VersionPolicy::of_protocol(Protocol::Auto));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broker_that_closes_on_qos_2_twice_in_a_row_is_not_sent_it_again() {
+    async fn qos_2_is_not_used_after_the_broker_closed_two_connections_in_a_row_on_it() {
         let now = Instant::now();
         let mut broker = BrokerProfile::default();
         let maximum_qos = |broker: &BrokerProfile| broker.version_policy(Protocol::Auto, now).maximum_qos();

@@ -1,4 +1,4 @@
-//! The supervisor: owns the connection, and is the only place that knows its status.
+//! The supervisor: owns the connection, and is the only actor that knows its status.
 //!
 //! It starts a connection from the current settings. When the connection ends, it waits and starts a new one.
 //! The new connection is a new actor, so no state of a failed connection remains. New settings take effect
@@ -118,7 +118,7 @@ pub struct SupervisorActor {
     links: u64,
     /// Failures in a row since the settings changed or a connection was stable.
     failures: u32,
-    /// What is known about the configured broker.
+    /// What earlier connections have shown about the configured broker.
     broker_profile: BrokerProfile,
     takeover_detector: TakeoverDetector,
     /// Messages that may have broken earlier connections.
@@ -163,8 +163,8 @@ impl SupervisorActor {
         }
     }
 
-    /// Has our retained messages cleared on the connected broker, then closes the connection. Returns
-    /// `false`, and does nothing, if there is no connection.
+    /// Requests that our retained messages on the connected broker are cleared, then closes the connection.
+    /// Returns `false`, and does nothing, if there is no connection.
     fn leave_broker(&mut self, ctx: &mut Context<Self>) -> bool {
         let Mode::Connected { link, running, .. } = &self.mode else {
             return false;
@@ -186,7 +186,7 @@ impl SupervisorActor {
         true
     }
 
-    /// Connects if the current settings ask for it. Called only while there is no connection.
+    /// Connects if the current settings enable the connection. Called only while there is no connection.
     fn apply_settings(&mut self, ctx: &mut Context<Self>) {
         self.mode = Mode::Idle;
         if let Some(waiting) = &mut self.stopping {
@@ -222,7 +222,7 @@ impl SupervisorActor {
         self.metrics.mqtt_connection_status.set(0);
         match std::mem::replace(&mut self.mode, Mode::Idle) {
             Mode::Connecting { link, running } | Mode::Connected { link, running, .. } => {
-                #[expect(clippy::disallowed_methods, reason = "one message a connection")]
+                #[expect(clippy::disallowed_methods, reason = "one message per connection")]
                 running.close.do_send(Close);
                 self.mode = Mode::Closing { link };
             }
@@ -363,7 +363,7 @@ impl Handler<Connected> for SupervisorActor {
         let Connected { link, version, refused, warnings, certificate_ends } = msg;
         let running = match &self.mode {
             Mode::Connecting { link: current, running } if *current == link => running.clone(),
-            // It was asked to close in the meantime.
+            // The connection was asked to close in the meantime.
             _ => return,
         };
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();

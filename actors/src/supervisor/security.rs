@@ -16,7 +16,7 @@ use crate::{
 /// How long before its expiry a certificate causes a warning.
 const EXPIRES_SOON: TimeDelta = TimeDelta::days(14);
 
-/// What is known about the connection's security.
+/// The known facts about the connection's security.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Security {
     is_insecure: bool,

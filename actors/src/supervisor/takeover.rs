@@ -15,7 +15,7 @@ use crate::domain::{
     status::{Failure, FailureKind},
 };
 
-/// This many connections in a row that are closed soon after the login indicate a takeover.
+/// Number of connections in a row that must be closed soon after the login to indicate a takeover.
 const MIN_CLOSED_IN_A_ROW: u32 = 3;
 
 /// Counts the connections in a row that were closed soon after the login.
@@ -24,7 +24,7 @@ pub struct TakeoverDetector(u32);
 
 impl TakeoverDetector {
     /// Records that a connection ended. `closed`: the broker closed it cleanly, without a reason. `up`: how
-    /// long it was up. Returns whether another client has probably taken it over.
+    /// long it was up. Returns whether another client has probably taken over the connection.
     pub fn connection_ended(&mut self, closed: bool, up: Duration) -> bool {
         let is_sign = closed && up < STABLE_AFTER;
         self.0 = if is_sign { self.0.saturating_add(1) } else { 0 };
@@ -37,7 +37,7 @@ impl TakeoverDetector {
     }
 }
 
-/// The failure to report when another client has probably taken over the connection.
+/// Returns the failure to report when another client has probably taken over the connection.
 pub fn probable_takeover(settings: &MqttSettings) -> Failure {
     let (broker, client_id) = (settings.broker(), &settings.client_id);
     Failure::new(
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ends_in_another_way_is_no_sign() {
+    fn a_connection_that_ends_in_another_way_does_not_count() {
         let mut detector = TakeoverDetector::default();
         for _ in 0..5 {
             assert!(!close(&mut detector, SOON) && !close(&mut detector, SOON));

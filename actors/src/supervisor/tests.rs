@@ -12,7 +12,7 @@ use crate::{
     testing::{Recorder, settle},
 };
 
-/// Every connection that was started, and what was requested from it.
+/// The connections that were started, and the requests that they received.
 #[derive(Default)]
 struct Started {
     links: Vec<(LinkId, Recipient<Connected>, Recipient<ConnectionEnded>)>,
@@ -170,7 +170,7 @@ async fn a_broker_that_accepts_connections_and_drops_them_is_not_retried_in_a_ti
 }
 
 #[actix::test]
-async fn a_panic_in_the_connection_is_one_more_failed_attempt() {
+async fn a_panic_in_the_connection_counts_as_a_failed_attempt() {
     time::pause();
     let it = Fixture::new();
     it.settings(true).await;
@@ -205,7 +205,7 @@ async fn new_settings_end_a_wait() {
 }
 
 #[actix::test]
-async fn disabling_closes_and_stays_closed() {
+async fn disabling_closes_the_connection_and_opens_no_other() {
     let it = Fixture::new();
     it.settings(true).await;
     it.connect().await;
@@ -216,7 +216,7 @@ async fn disabling_closes_and_stays_closed() {
 }
 
 #[actix::test]
-async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_tried() {
+async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_attempted() {
     let it = Fixture::new();
     let settings = MqttSettings { enabled: true, ..MqttSettings::defaults("c") };
     let unreadable = Some("put it back".to_owned());
@@ -230,7 +230,7 @@ async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_tried() {
 }
 
 #[actix::test]
-async fn shutdown_answers_when_the_connection_is_closed() {
+async fn shutdown_returns_when_the_connection_is_closed() {
     let it = Fixture::new();
     it.settings(true).await;
     it.connect().await;

@@ -20,7 +20,7 @@ pub struct Ended {
     /// How the broker refused the MQTT version, if it did.
     pub refusal: Option<Refusal>,
     /// Whether the broker closed the connection cleanly after the login, without giving a reason. A failing
-    /// network does not look like this.
+    /// network does not end a connection in this way.
     pub closed: bool,
 }
 
@@ -31,8 +31,8 @@ impl From<Failure> for Ended {
 }
 
 impl Ended {
-    /// The broker closed the connection without giving a reason. `accepted`: whether it had accepted the
-    /// login.
+    /// Explains that the broker closed the connection without giving a reason. `accepted`: whether it had
+    /// accepted the login.
     pub fn closed(settings: &MqttSettings, accepted: bool) -> Self {
         if accepted {
             return Self { closed: true, ..reason::closed(&settings.broker()).into() };
@@ -40,17 +40,17 @@ impl Ended {
         Self { refusal: Some(Refusal::Closed), ..reason::closed_at_login(settings).into() }
     }
 
-    /// The broker reported that it does not support this version.
+    /// Explains that the broker does not support this version.
     pub fn version_refused(settings: &MqttSettings, version: Version) -> Self {
         Self { refusal: Some(Refusal::Reported), ..reason::version_refused(settings, version).into() }
     }
 
-    /// The broker did not answer the login in time.
+    /// Explains that the broker did not answer the login in time.
     pub fn login_timed_out(settings: &MqttSettings) -> Self {
         reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, Some(Stage::Login)).into()
     }
 
-    /// Converts an I/O error. A failure that `dial` found is inside the error and is returned as it is.
+    /// Converts an I/O error. A failure that `dial` found is inside the error and is returned unchanged.
     pub fn from_io(error: &io::Error, settings: &MqttSettings, accepted: bool) -> Self {
         use io::ErrorKind as E;
         if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
@@ -64,7 +64,7 @@ impl Ended {
         }
     }
 
-    /// Adjusts the message if the broker closed the connection for both versions. `refusal`: how it refused
+    /// Adjusts the message if the broker closed the connection with both versions. `refusal`: how it refused
     /// the other version.
     pub fn after_refusal(mut self, refusal: Option<Refusal>, broker: &str) -> Self {
         if (refusal, self.refusal) == (Some(Refusal::Closed), Some(Refusal::Closed)) {

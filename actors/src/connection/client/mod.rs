@@ -1,9 +1,9 @@
-//! The MQTT client behind one interface: the rest of the code does not know whether MQTT 5 or 3.1.1 is used.
+//! The MQTT client. Its interface is the same for MQTT 5 and 3.1.1.
 //!
-//! [`Events`] is the stream of everything that happens, in order, up to how the session [`Ended`]. With the
-//! accepted login it provides the [`Client`], which sends messages. Both belong to one session over one
-//! network connection, which never reconnects. If the broker refuses the first MQTT version, the login is
-//! tried once more with the other one (see [`VersionPolicy`]).
+//! [`Events`] is the stream of everything that happens, in order. The last item describes how the session
+//! [`Ended`]. The event of the accepted login contains the [`Client`], which sends messages. Both belong to
+//! one session over one network connection, which never reconnects. If the broker refuses the first MQTT
+//! version, the login is tried once more with the other one (see [`VersionPolicy`]).
 
 mod ended;
 mod v4;
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Batch size of requests and reads; the fastest one in measurements.
+/// Batch size of requests and reads. This value was the fastest in measurements.
 const BATCH: usize = 64;
 
 /// Room in the client's queue for the birth message, states and test messages, in addition to the events.
@@ -109,7 +109,7 @@ pub struct Accepted {
     pub client: Client,
     /// The MQTT version in use.
     pub version: Version,
-    /// How the broker refused the other version before, if it did.
+    /// How the broker refused the other version earlier, if it did.
     pub refused: Option<Refusal>,
     /// The broker's limits.
     pub limits: Limits,
@@ -134,7 +134,7 @@ pub enum Event {
     Answered(u16, Answer),
     /// The client sent a ping.
     Ping,
-    /// The broker answered a subscription; whether it was granted.
+    /// The broker's answer to a subscription: whether it was granted.
     Subscribed(bool),
     /// A message arrived on a subscribed topic.
     Arrived {
@@ -145,7 +145,7 @@ pub enum Event {
     },
     /// Another packet arrived, so the broker is alive.
     Alive,
-    /// Something without significance here.
+    /// An event without significance here.
     Ignored,
 }
 

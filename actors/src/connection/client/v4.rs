@@ -127,7 +127,8 @@ impl Session {
 
     fn on_accepted(&mut self) -> Event {
         let Some(client) = self.client.take() else { return Event::Alive };
-        // From now on it limits how long the broker may read nothing; the silence check triggers earlier.
+        // From now on, this timeout limits for how long the broker may stop reading. The silence check
+        // triggers earlier.
         let patience = u64::from(self.settings.ack_timeout_seconds) * 2;
         self.event_loop.network_options.set_connection_timeout(patience);
         let (client, limits) = (super::Client::V311(client), limits(self.settings.qos, self.maximum_qos));

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_closed_during_the_login_may_be_a_version_refusal_but_not_one_closed_later() {
+    fn a_connection_closed_during_the_login_may_be_a_version_refusal_but_one_closed_later_is_not() {
         for (accepted, refusal) in [(false, Some(Refusal::Closed)), (true, None)] {
             for error in [
                 StateError::ConnectionAborted,

@@ -111,7 +111,7 @@ impl Session {
 
 /// Reduces the will to what the broker supports. A broker reports its limits only after the login, and it
 /// refuses a login with a will beyond them (MQTT 5 section 3.2.2.2). Returns whether the login should be
-/// tried again; at most once per reason.
+/// tried again, which happens at most once per reason.
 fn lower_will(options: &mut MqttOptions, code: ConnectReturnCode) -> bool {
     let Some(mut will) = options.last_will() else { return false };
     match code {

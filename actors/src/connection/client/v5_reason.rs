@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_password_is_never_a_timeout_and_casts_no_doubt_on_the_version() {
+    fn a_wrong_password_is_neither_a_timeout_nor_a_version_refusal() {
         for (code, kind) in [
             (ConnectReturnCode::BadUserNamePassword, FailureKind::BadCredentials),
             (ConnectReturnCode::NotAuthorized, FailureKind::NotAuthorized),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_found_while_dialing_passes_through_the_client_and_casts_no_doubt_on_the_version() {
+    fn a_failure_found_while_dialing_passes_through_the_client_and_is_not_a_version_refusal() {
         for kind in [FailureKind::NameNotFound, FailureKind::Tls, FailureKind::Closed] {
             let dialled = Failure::new(kind, "why");
             let ended = at_login(ConnectionError::Io(io::Error::other(dialled.clone())));

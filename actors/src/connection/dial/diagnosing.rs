@@ -2,8 +2,8 @@
 //! responses.
 //!
 //! A client that gets *connection reset by peer* cannot know that the port expects TLS, or that the broker
-//! requires a client certificate. This stream sees the bytes and can determine it. It puts the result, a
-//! [`Failure`], inside the I/O error, so that every client passes it on.
+//! requires a client certificate. This stream sees the bytes and can determine the cause. It puts the result,
+//! a [`Failure`], inside the I/O error, so that every client passes it on.
 
 use std::{
     fmt,
@@ -42,12 +42,12 @@ pub struct Route {
     pub address: SocketAddr,
     /// The TLS handshake; `None` if the connection is not encrypted.
     pub handshake: Option<Handshake>,
-    /// Whether MQTT is sent over a WebSocket; the kind of the port is known then.
+    /// Whether MQTT is sent over a WebSocket. In this case, the kind of port is already known.
     pub is_websocket: bool,
 }
 
 impl Route {
-    /// The port expects TLS, but the connection is not encrypted.
+    /// Explains that the port expects TLS but the connection is not encrypted.
     pub fn tls_expected(&self) -> Failure {
         let message = format!(
             "{} expects TLS on this port. Set use_tls to true, or use the port without TLS.",
@@ -69,7 +69,7 @@ impl Route {
             .then(|| self.tls_expected())
     }
 
-    /// Explains an error of TLS.
+    /// Explains a TLS error.
     fn explain(&self, error: &io::Error) -> Option<Failure> {
         let handshake = self.handshake.as_ref()?;
         tls_error(error).map(|error| tls_reason::explain(error, handshake))
@@ -220,7 +220,7 @@ impl AsyncRead for DiagnosingStream {
 }
 
 impl DiagnosingStream {
-    /// Hides write errors until something was read: before that, the reading side determines the cause.
+    /// Hides write errors until something has been read. Before that, the reading side determines the cause.
     fn hide_early_error<T>(&self, result: io::Result<T>, fallback: T) -> io::Result<T> {
         match self.state {
             State::PassThrough => result,

@@ -56,7 +56,7 @@ impl PeerKind {
             }
             // RFC 8446 section 5.1: alert (21) or handshake (22), and a version that begins with 3.
             [0x15 | 0x16, 0x03, ..] => Self::Tls,
-            // A CONNACK of MQTT begins with a space, which is not graphic.
+            // An MQTT CONNACK begins with the byte of a space, which is not graphic.
             [first, ..] if first.is_ascii_graphic() => match greeting(bytes) {
                 Some(greeting) => Self::Text(greeting),
                 None => Self::Other,

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::domain::certificate::Certificate;
 
-/// What the handshake was started with, and what the broker presented.
+/// The parameters of the handshake, and what the broker presented.
 #[derive(Debug, Clone)]
 pub struct Handshake {
     /// `host:port` of the broker.

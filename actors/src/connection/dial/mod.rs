@@ -1,5 +1,5 @@
-//! Opens the stream to the broker: TCP, optionally TLS, optionally a WebSocket. Each kind of failure has a
-//! type and an explanation.
+//! Opens the stream to the broker: TCP, optionally TLS, optionally a WebSocket. Each failure has a kind and
+//! an explanation.
 //!
 //! All addresses of the name are tried, in the resolver's order, through all these layers. An address that
 //! accepts connections but fails in TLS or the WebSocket upgrade does not hide another one that works. The
@@ -47,7 +47,7 @@ pub trait Wire: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin> Wire for T {}
 
-/// A stream to the broker, of any layers.
+/// A stream to the broker, through any combination of layers.
 pub type Stream = Box<dyn Wire>;
 
 /// The network connection of one session: a stream that was opened in advance, if any, and its TLS
@@ -77,8 +77,8 @@ impl SessionTransport {
     }
 }
 
-/// Opens a stream for the MQTT client, or takes the one opened in advance. A [`Failure`] is inside the I/O
-/// error.
+/// Opens a stream for the MQTT client, or takes the one opened in advance. An I/O error contains a
+/// [`Failure`].
 pub async fn dial(settings: &MqttSettings, transport: &SessionTransport) -> Result<Stream, io::Error> {
     let ready = transport.lock().ready.take();
     if let Some(stream) = ready {
@@ -205,7 +205,7 @@ fn no_address(settings: &MqttSettings) -> Failure {
     reason::name_not_found(&settings.broker_host, &"the name server returned no address")
 }
 
-/// The stage in progress timed out.
+/// Explains that the stage in progress timed out.
 pub fn timed_out(settings: &MqttSettings, stage: Option<Stage>) -> Failure {
     reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, stage)
 }

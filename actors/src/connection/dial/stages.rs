@@ -1,4 +1,4 @@
-//! The stages of connecting to a broker: what has passed, and what is in progress.
+//! The stages of connecting to a broker: those that have ended, and the one in progress.
 
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 

@@ -14,7 +14,7 @@ use crate::domain::{certificate, status::FailureKind};
 const CERTIFICATE: &str = include_str!("../../domain/certificate/testdata/ec.crt");
 const KEY: &str = include_str!("../../domain/certificate/testdata/ec.pkcs8.key");
 
-/// Starts a server that does this with every connection, until the test ends.
+/// Starts a server that calls `serve` with every connection, until the test ends.
 async fn server<F: Future<Output = ()> + Send + 'static>(
     tasks: &mut JoinSet<()>,
     serve: impl Fn(TcpStream) -> F + Send + 'static,
@@ -123,7 +123,7 @@ async fn a_stream_opened_in_advance_is_used_once() {
     assert_eq!(failure.kind, FailureKind::Refused);
 }
 
-/// A TLS server that closes the connection without a response to anything but TLS.
+/// A TLS server. It closes connections that do not start with TLS, without a response.
 async fn tls_only(mut stream: TcpStream) {
     let mut first = [0; 1];
     if stream.read_exact(&mut first).await.is_ok() && first == [0x16] {
@@ -161,7 +161,7 @@ async fn a_port_that_closes_without_a_response_is_checked_for_tls() {
 }
 
 #[actix_rt::test]
-async fn an_unexplained_end_is_passed_to_the_client_unchanged() {
+async fn a_closed_connection_without_explanation_is_passed_to_the_client_unchanged() {
     let mut tasks = JoinSet::new();
     let closes = server(&mut tasks, closing).await;
     match login_at(closes).await {

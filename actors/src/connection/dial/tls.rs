@@ -1,4 +1,4 @@
-//! TLS: whom we trust, our client certificate, and the handshake.
+//! TLS: the trusted certificates, our client certificate, and the handshake.
 
 use std::{fmt, sync::Arc};
 
@@ -45,9 +45,9 @@ pub struct Tls {
 /// Which certificates are trusted.
 #[derive(Clone)]
 enum Trust {
-    /// Those that these authorities signed, and the certificates in `given` themselves.
+    /// Certificates that these authorities signed, and the certificates in `given` themselves.
     Authorities { roots: Arc<RootCertStore>, given: Arc<[CertificateDer<'static>]> },
-    /// All: `tls_insecure`.
+    /// All certificates (`tls_insecure`).
     Anyone,
 }
 
@@ -167,7 +167,7 @@ fn given_authorities(pem: &str) -> Result<Trust, String> {
     Ok(Trust::Authorities { roots, given })
 }
 
-/// Trusts the system's authorities, which are read each time.
+/// Trusts the system's authorities, which are read on each call.
 async fn system_authorities() -> Result<Trust, Failure> {
     let mut roots = RootCertStore::empty();
     // This reads about a hundred small files.

@@ -136,8 +136,8 @@ fn alert_failure(alert: AlertDescription, handshake: &Handshake) -> Failure {
     }
 }
 
-/// The broker requested a client certificate and rejected ours, or there is none. `alert`: the broker's
-/// reason, if it reported one.
+/// Explains that the broker requires a client certificate and rejected ours, or that none is configured.
+/// `alert`: the broker's reason, if it reported one.
 pub fn client_certificate_rejected(alert: Option<AlertDescription>, handshake: &Handshake) -> Failure {
     use AlertDescription as A;
     let broker = &handshake.broker;

@@ -35,7 +35,8 @@ const SUBPROTOCOL: &str = "mqtt";
 /// Maximum size of an incoming frame or message; far more than acknowledgements and subscribed messages need.
 const MAX_MESSAGE: usize = 1024 * 1024;
 
-/// Small, because incoming messages are small and outgoing ones are written in batches.
+/// Size of the buffers. It is small, because incoming messages are small and outgoing ones are written in
+/// batches.
 const BUFFER: usize = 16 * 1024;
 
 /// Upgrades the stream to a WebSocket at the configured path.
@@ -156,7 +157,7 @@ fn status_failure(response: &Response<Option<Vec<u8>>>, settings: &MqttSettings)
 #[derive(Debug)]
 pub struct Frames {
     socket: WebSocketStream<Recorded<Stream>>,
-    /// The part of a frame that was not read yet.
+    /// The part of a frame that has not been read yet.
     unread: Bytes,
 }
 

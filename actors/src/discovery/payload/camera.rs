@@ -87,8 +87,8 @@ impl Entities<'_> {
     fn doorbell(self) -> Component {
         // Home Assistant ignores a message that renders to an empty text.
         let template = format!(
-            "{{{{ (dict(value_json, event_type='{RING}') | to_json) if value_json.is_doorbell_ring | default(false) \
-             else '' }}}}"
+            "{{{{ (dict(value_json, event_type='{RING}') | to_json) if value_json.is_doorbell_ring \
+             | default(false) else '' }}}}"
         );
         Component {
             device_class: Some("doorbell"),

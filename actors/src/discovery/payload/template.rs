@@ -1,4 +1,4 @@
-//! Texts in templates and entity ids of Home Assistant.
+//! Formats texts for templates and entity ids of Home Assistant.
 
 use std::fmt::Write as _;
 

@@ -53,7 +53,7 @@ impl Fixture {
 }
 
 #[actix::test]
-async fn a_retried_event_is_delivered_in_the_end() {
+async fn a_retried_event_is_eventually_delivered() {
     let it = Fixture::with_a_dead_event().await;
     it.retry("e2").await;
     assert_eq!(it.delivery("e2").await.state, DeliveryState::Pending);

@@ -20,7 +20,7 @@ pub(super) const STATES_PER_INTERVAL: usize = 5;
 pub(super) const PACE_INTERVAL: Duration = Duration::from_millis(1050);
 
 /// Minimum time between two announcements of the same device. Home Assistant loses parts of a device message
-/// that comes right after another one, while it still loads what the first one needs.
+/// that arrives while it is still loading what the previous one needs.
 pub(super) const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// How long Home Assistant has to process discovery changes before the states that its entities used are
@@ -37,7 +37,7 @@ pub(super) enum Action {
     QueuePicture,
     /// Wait for another message; its answer schedules the topic again.
     Blocked,
-    /// Nothing: the topic is as it should be, or cannot be changed on this connection.
+    /// Nothing: the topic is up to date, or cannot be changed on this connection.
     Nothing,
 }
 

@@ -38,7 +38,7 @@ impl RetainedState {
         }
     }
 
-    /// Notes that these topics have a row now.
+    /// Records that these topics now have a row.
     pub fn rows_written(&mut self, topics: &[(String, Kind)], now: Instant) {
         let mut unwanted = false;
         for (topic, kind) in topics {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
 
 /// Topics that must be examined, each with its due time. A topic is queued at most once. Topics that are due
-/// at the same time come out in the order in which they were added.
+/// at the same time are returned in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct DueQueue {
     by_time: BTreeMap<(Instant, u64), String>,
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topics_come_out_once_each_and_the_earliest_first() {
+    fn each_topic_is_returned_once_and_the_earliest_first() {
         let now = Instant::now();
         let after = |seconds| now + Duration::from_secs(seconds);
         let mut queue = DueQueue::default();

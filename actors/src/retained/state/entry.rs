@@ -1,4 +1,5 @@
-//! The state of one topic: what it should hold, and what the broker is known to retain.
+//! The state of one topic: the message that it should hold, and the message that the broker is known to
+//! retain.
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub(super) struct Entry {
     pub(super) group: GroupKey,
     /// The wanted content; `None` if the topic must be cleared.
     pub(super) wanted: Option<Content>,
-    /// Whether Home Assistant gets a migration notice before the topic is cleared.
+    /// Whether a migration notice is sent to Home Assistant before the topic is cleared.
     pub(super) migrates: bool,
     /// Whether the broker has answered the migration notice. A refusal counts, because it must not block the
     /// migration.

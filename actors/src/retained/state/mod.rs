@@ -1,5 +1,6 @@
-//! The state machine behind the `RetainedActor`. It compares what each topic should hold with what the broker
-//! is known to retain, and returns the messages that make both equal. Time is passed in; there is no I/O.
+//! The state machine behind the `RetainedActor`. It compares the message that each topic should hold with the
+//! one that the broker is known to retain, and returns the messages that remove the differences. Time is
+//! passed in; there is no I/O.
 //!
 //! # How it works
 //!
@@ -16,13 +17,13 @@
 //!
 //! The database has a table with one row for each topic that may hold a message of this service. A wanted
 //! topic without a row is *unrecorded*: its row is written first. A row whose topic is not in any group is
-//! *orphaned*: it is cleared once every owner has reported what it wants.
+//! *orphaned*: it is cleared once every owner has reported its groups.
 //!
 //! # What it guarantees
 //!
 //! - A message is sent only after its topic has a row, so the topic can be cleared later, even after a crash.
 //! - The newest content wins; content in between is skipped, not queued.
-//! - At most [`STATES_PER_INTERVAL`] states of a group leave in each
+//! - At most [`STATES_PER_INTERVAL`] states of a group are sent in each
 //!   [`PACE_INTERVAL`](action::PACE_INTERVAL).
 //! - A device is not announced again within [`ANNOUNCE_AGAIN_AFTER`](action::ANNOUNCE_AGAIN_AFTER).
 //! - Entities migrate in order: the migration notice on the old topic, the announcement on the new one, then
@@ -136,7 +137,7 @@ impl RetainedState {
         self.linked
     }
 
-    /// Ends the connection, and discards what was known about its broker.
+    /// Ends the connection, and discards the state of its broker.
     pub fn link_down(&mut self) {
         (self.linked, self.leaving) = (false, false);
         self.orphaned.clear();
@@ -160,8 +161,8 @@ impl RetainedState {
         self.groups.values().flat_map(|members| members.topics.iter().cloned()).collect()
     }
 
-    /// Starts to clear everything on this broker, which the service leaves for another one. What owners want
-    /// from now on applies to the next broker.
+    /// Starts to clear everything on this broker, which the service leaves for another one. Later requests of
+    /// the owners apply to the next broker.
     pub fn leave(&mut self, now: Instant) {
         self.leaving = true;
         self.unrecorded.clear();
@@ -267,7 +268,7 @@ impl RetainedState {
         None
     }
 
-    /// Returns when [`next_job`](Self::next_job) must be called again, if no other call comes before that.
+    /// Returns when [`next_job`](Self::next_job) must be called again, unless another call is made earlier.
     pub fn next_due(&self) -> Option<Instant> {
         self.due_queue.first().filter(|_| self.linked && self.in_flight < MAX_IN_FLIGHT)
     }
@@ -321,7 +322,7 @@ impl RetainedState {
         }
     }
 
-    /// Notes that the broker no longer retains a message on the topic.
+    /// Records that the broker no longer retains a message on the topic.
     fn topic_cleared(&mut self, topic: &str) {
         let Some(entry) = self.entries.get_mut(topic) else { return };
         if self.leaving && entry.is_external() {
@@ -381,7 +382,7 @@ impl RetainedState {
         }
     }
 
-    /// Notes that the topic has nothing to send.
+    /// Records that the topic has nothing to send.
     fn deactivate(&mut self, topic: &str) {
         if let Some(entry) = self.entries.get(topic) {
             self.active.remove(&(entry.group.0, topic.to_owned()));

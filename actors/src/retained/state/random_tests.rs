@@ -1,5 +1,5 @@
 //! Random sequences of steps: the guarantees of the state machine are checked after each step. In the end,
-//! each broker must retain exactly what is wanted, with a matching table.
+//! each broker must retain exactly the wanted messages, with a matching table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ const BROKERS: usize = 2;
 /// A topic of an unrelated program, which must never be touched.
 const FOREIGN: &str = "foreign/config";
 
-/// What is wanted for one camera, or for its device.
+/// The wanted state of one camera, or of its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Absent,
@@ -196,7 +196,7 @@ impl Simulation {
         self.state.put_all(owner, groups, self.now);
     }
 
-    /// A camera that is removed and comes back counts as a new one, with a rate limit that starts again.
+    /// A camera that is removed and added again counts as a new one, and its rate limit starts again.
     fn set_form(&mut self, kind: Kind, i: usize, form: Form) {
         self.forms.insert((kind, i), form);
         if kind == Kind::State && form == Form::Absent {
@@ -417,7 +417,7 @@ impl Simulation {
         panic!("work remains after 10,000 steps: {:#?}", self.state);
     }
 
-    /// Asserts that this broker finally retains exactly what is wanted, with a matching table.
+    /// Asserts that this broker finally retains exactly the wanted messages, with a matching table.
     fn assert_converges(&mut self, broker: usize) {
         // Refused messages are sent again on the next connection.
         if self.link != Some(broker) || self.refused || self.leaving {

@@ -137,7 +137,7 @@ fn a_broker_that_is_left_keeps_only_the_availability() {
     bench.run(A_WHILE);
     bench.state.leave(bench.now);
     assert!(!bench.state.has_left());
-    // What is wanted now applies to the next broker.
+    // This request applies to the next broker.
     bench.put(state("door", &[("s", "later")]));
     assert_eq!(bench.run_and_take_sent(A_WHILE), ["d: nothing", "s: nothing", "event: nothing"]);
     assert!(bench.state.has_left());

@@ -1,4 +1,4 @@
-//! The state machine with given times, and a broker that answers at once.
+//! The state machine with times that the tests set, and a broker that answers at once.
 
 mod clearing;
 mod migration;

@@ -84,7 +84,7 @@ fn a_row_that_was_requested_twice_is_written_once() {
 }
 
 #[test]
-fn everything_is_published_again_at_whatever_step_the_connection_ended() {
+fn everything_is_published_again_after_the_connection_ends_at_any_step() {
     for steps in 0..12 {
         let mut bench = Bench::new();
         bench.put(state("door", &[("s1", "a"), ("s2", "b")]));
