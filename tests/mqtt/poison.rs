@@ -84,7 +84,7 @@ async fn a_state_above_a_real_brokers_size_limit_causes_no_dead_event() {
     assert_all_arrive(&service, &[&subscriber], &mut ledger).await;
     assert_eq!(service.status().await["outbox"]["dead"], 0);
     let blamed =
-        |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("over this message"));
+        |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("because of this message"));
     let topics: Vec<_> =
         service.log_lines().into_iter().filter(blamed).map(|line| line["topic"].clone()).collect();
     assert!(topics.contains(&json!("homeassistant/device/liveobject_door/config")), "{topics:?}");
