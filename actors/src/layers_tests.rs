@@ -77,3 +77,20 @@ fn every_module_imports_only_its_own_layer_and_those_below() {
     }
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
+
+#[test]
+fn the_documentation_shows_the_same_diagram_as_the_crate() {
+    let diagram = |text: &str| {
+        let (_, diagram) = text.split_once("```text\n classifier actors").expect("a diagram");
+        diagram.split_once("```").expect("the end of the diagram").0.to_owned()
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crate_docs = fs::read_to_string(root.join("src/lib.rs")).unwrap();
+    let crate_docs: Vec<&str> = crate_docs
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .collect();
+    let page = fs::read_to_string(root.join("../docs/architecture.md")).unwrap();
+    assert_eq!(diagram(&crate_docs.join("\n")), diagram(&page));
+}

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  classifier actors ──PublishEvent──┐
-//!  HTTP layer ──PublishEvent, PublishBatch, ListEvents …──┐   HTTP layer ──ReplaceSettings, …──────────┐
+//!  HTTP layer ──PublishEvent, PublishBatch, ListEvents …──┐   HTTP layer ──ReplaceSettings …───────────┐
 //!                                    ▼                    ▼                                            ▼
 //!                                  OutboxActor ◀───────────────SettingsChanged────────────────── ConfigActor
 //!                                   │   ▲                                                              │
 //!                             Deliver   Answered, LinkUp, LinkDown                          SettingsChanged
 //!                                   ▼   │                                                              ▼
-//!                                ConnectionActor ◀──starts, closes── SupervisorActor ◀────────────────┘
-//!                                       └──Connected, ConnectionEnded──▶ SupervisorActor
+//!                                ConnectionActor ◀──starts, Close──────────────────────── SupervisorActor
+//!                                       └──────────Connected, ConnectionEnded───────────────────▶
 //!
 //!  OutboxActor ──CamerasSeen─────────┐
 //!  ThumbnailActor ──ThumbnailStored──┤        HTTP layer ──PublishDiscovery──┐
@@ -21,18 +21,19 @@
 //!                                                           │
 //!                                                      PublishState
 //!                                                           ▼
-//!                                                    ConnectionActor ──LinkUp──▶ Outbox, Retained, Discovery
-//!                                                           └──LinkDown──▶ OutboxActor, RetainedActor
+//!                                                    ConnectionActor
+//!
+//!  ConnectionActor ──LinkUp──▶ OutboxActor, RetainedActor, DiscoveryActor
+//!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor
+//!  SupervisorActor ──ClearBroker──▶ RetainedActor
+//!  DiscoveryActor ──Subscribe──▶ ConnectionActor
 //!
 //!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer
 //!                                ├──ReadLog, GetOutbox──▶ OutboxActor
 //!                                └──GetStatus──▶ SupervisorActor
 //!
 //!  OutboxActor ──StoreThumbnail, Sweep──▶ ThumbnailActor ◀──GetThumbnailAt── RetainedActor
-//!  HTTP layer ──PutThumbnail …─────────────┘
-//!
-//!  SupervisorActor ──ClearBroker──▶ RetainedActor
-//!
+//!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
 //! ```
 //!
