@@ -1,5 +1,5 @@
-//! Access control. Requests under `/api` need a token with the right scope, the page's cookie instead of one,
-//! or a signed link to the requested picture. On every route, the request must name this service as its host.
+//! Access control. Requests under `/api` need a token with the required scope, the page's cookie, or a signed
+//! link to the requested picture. On every route, the request must name this service as its host.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -44,7 +44,8 @@ enum Caller {
     Link,
 }
 
-/// Middleware of `/api`: responds with 401 to requests without a valid token, whether or not the path exists.
+/// Middleware for `/api`: responds with 401 to requests without a valid token, whether or not the path
+/// exists.
 pub(super) async fn require_token<B: MessageBody + 'static>(
     state: Data<ApiState>,
     request: ServiceRequest,
@@ -56,7 +57,7 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
     }
 }
 
-/// Middleware of a route that signed links can open: like [`require_token`], but a read needs no token if it
+/// Middleware for a route that signed links can open: like [`require_token`], but a read needs no token if it
 /// has a valid link to the event in the path.
 pub(super) async fn require_token_or_link<B: MessageBody + 'static>(
     state: Data<ApiState>,
@@ -71,7 +72,7 @@ pub(super) async fn require_token_or_link<B: MessageBody + 'static>(
     require_token(state, request, next).await
 }
 
-/// Middleware of every endpoint: responds with 403 to tokens without the required scope.
+/// Middleware for every endpoint: responds with 403 to tokens without the required scope.
 pub(super) async fn require<B: MessageBody + 'static>(
     access: Access,
     request: ServiceRequest,
@@ -90,7 +91,7 @@ fn permits(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
         (Access::Holder(scope) | Access::HolderOrLink(scope), Some(Caller::Holder(scopes))) => {
             if scopes.allow(scope) { Ok(()) } else { Err(Problem::lacks(scope, scopes)) }
         }
-        // Not reachable through the route table; denied in any case.
+        // Unreachable through the route table; denied anyway.
         (Access::Holder(_), Some(Caller::Link)) | (_, None) => Err(Problem::unauthorized()),
     }
 }
@@ -104,8 +105,8 @@ async fn pass<B: MessageBody + 'static>(
     Ok(next.call(request).await?.map_into_left_body())
 }
 
-/// Returns the scopes of the token in the header, or else of the page's cookie. Fails if there is neither, or
-/// if it is not valid.
+/// Returns the scopes of the token in the header, or those of the page's cookie if there is no token. Fails
+/// if both are missing, or if the one that is used is not valid.
 async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<Scopes, Problem> {
     if let Some(token) = bearer(request.headers().get(AUTHORIZATION)) {
         return Ok(holder_of(state, address(request.peer_addr()), token).await?.1);
@@ -163,13 +164,16 @@ fn count_failure(state: &ApiState, from: IpAddr) {
     match notice {
         Some(Notice::First) => tracing::warn!(%from, "failed login: invalid token"),
         Some(Notice::TooMany) => {
-            tracing::warn!(%from, "too many failed logins; rejecting unknown tokens from there for a while");
+            tracing::warn!(
+                %from,
+                "too many failed logins; rejecting unknown tokens from this address for a while"
+            );
         }
         None => {}
     }
 }
 
-/// Middleware of every route: responds with 403 to requests that a foreign web page may have made a browser
+/// Middleware for every route: responds with 403 to requests that another website may have made a browser
 /// send.
 pub(super) async fn check_source<B: MessageBody + 'static>(
     state: Data<ApiState>,
@@ -190,7 +194,7 @@ pub(super) async fn check_source<B: MessageBody + 'static>(
     Ok(next.call(request).await?.map_into_left_body())
 }
 
-/// Returns the text of a header. A value that is not ASCII becomes an empty text, which matches nothing.
+/// Returns the text of a header. A value that is not ASCII becomes an empty string, which matches nothing.
 fn header_text<'a>(request: &'a ServiceRequest, name: &HeaderName) -> Option<&'a str> {
     request.headers().get(name).map(|value| value.to_str().unwrap_or(""))
 }
@@ -205,8 +209,8 @@ fn bearer(authorization: Option<&HeaderValue>) -> Option<&str> {
     Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty())
 }
 
-/// Whether the query string is that of a valid link to this event. The path must spell the id exactly as the
-/// link does: valid ids need no percent-encoding.
+/// Returns whether the query string is that of a valid link to this event. The path must spell the id exactly
+/// as the link does: valid ids need no percent-encoding.
 fn is_link_to(event_id: &str, query: &str, links: &Links, now: Timestamp) -> bool {
     let parameters = query::parameters(query).unwrap_or_default();
     let once = |name: &str| {
@@ -235,10 +239,10 @@ mod tests {
         let url = links.url(&id, at);
         let query = url.split_once('?').unwrap().1;
         let (expires, signature) = query.split_once('&').unwrap();
-        for right in [query.to_owned(), format!("{signature}&{expires}"), format!("{query}&t=1")] {
-            assert!(is_link_to("a", &right, &links, at), "{right}");
+        for valid in [query.to_owned(), format!("{signature}&{expires}"), format!("{query}&t=1")] {
+            assert!(is_link_to("a", &valid, &links, at), "{valid}");
         }
-        for wrong in [
+        for invalid in [
             String::new(),
             expires.to_owned(),
             signature.to_owned(),
@@ -251,7 +255,7 @@ mod tests {
             query.to_uppercase(),
             format!("{query}%00"),
         ] {
-            assert!(!is_link_to("a", &wrong, &links, at), "{wrong}");
+            assert!(!is_link_to("a", &invalid, &links, at), "{invalid}");
         }
         for other in ["", "b", "%61", "a%2F..", "a/", "a "] {
             assert!(!is_link_to(other, query, &links, at), "{other}");
@@ -261,11 +265,11 @@ mod tests {
     #[test]
     fn only_a_bearer_header_carries_a_token() {
         let token = |header: &str| bearer(Some(&HeaderValue::from_str(header).unwrap())).map(str::to_owned);
-        for right in ["Bearer abc", "bearer  abc ", "BEARER abc"] {
-            assert_eq!(token(right).as_deref(), Some("abc"), "{right}");
+        for valid in ["Bearer abc", "bearer  abc ", "BEARER abc"] {
+            assert_eq!(token(valid).as_deref(), Some("abc"), "{valid}");
         }
-        for wrong in ["", "Bearer", "Bearer ", "abc", "Basic abc", "Bearerabc"] {
-            assert_eq!(token(wrong), None, "{wrong}");
+        for invalid in ["", "Bearer", "Bearer ", "abc", "Basic abc", "Bearerabc"] {
+            assert_eq!(token(invalid), None, "{invalid}");
         }
         assert_eq!(bearer(None), None);
         assert_eq!(bearer(Some(&HeaderValue::from_bytes(b"Bearer \xff").unwrap())), None);

@@ -22,8 +22,8 @@ async fn an_unknown_camera_is_not_found() {
 #[actix_web::test]
 async fn every_invalid_field_of_a_camera_is_reported() {
     let app = TestApp::start();
-    let wrong = json!({"camera_name": "a\nb", "source_type": "", "is_doorbell": "yes", "colour": 1});
-    let answer = app.put("/api/v1/cameras/door", &wrong).await;
+    let invalid = json!({"camera_name": "a\nb", "source_type": "", "is_doorbell": "yes", "colour": 1});
+    let answer = app.put("/api/v1/cameras/door", &invalid).await;
     assert_eq!(answer.faults(), ["camera_name", "source_type", "is_doorbell", "colour"]);
     assert_eq!(app.put("/api/v1/cameras/a.b", &json!({})).await.faults(), ["camera_id"]);
     let status = "/api/v1/cameras/door/status";

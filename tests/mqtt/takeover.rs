@@ -24,8 +24,8 @@ async fn a_second_client_with_the_same_id_causes_no_loss() {
     scene.service.wait_until_delivered("a", SOON).await;
 }
 
-/// Waits until the service has sent everything that it sends after connecting. If it were still sending, a
-/// failed write could be reported instead of the DISCONNECT.
+/// Waits until the service has sent all of its initial messages. If it were still sending, a failed write
+/// could be reported instead of the DISCONNECT.
 async fn wait_for_first_messages(broker: &ScriptedBroker) {
     let all_sent = |broker: &ScriptedBroker| {
         let received = broker.received();

@@ -1,6 +1,6 @@
-//! The web page in a real browser, in front of the real service and a real broker.
+//! The web page in a real browser, with the real service and a real broker.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod access;
 mod accessible;

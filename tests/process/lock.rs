@@ -12,7 +12,7 @@ async fn events_are_refused_while_another_process_holds_the_lock_and_accepted_af
     service.connect_to(broker.port()).await;
     let mut ledger = accept(&service, ids("before", 3)).await;
     let other = Database::open(&service).await;
-    let held = other.lock().await;
+    let lock = other.lock().await;
 
     let refused = service.post_event(&event("during-outage")).await;
     assert_eq!(refused.header("content-type"), "application/problem+json");
@@ -22,7 +22,7 @@ async fn events_are_refused_while_another_process_holds_the_lock_and_accepted_af
     assert_eq!(service.get("/api/v1/events/before-0").await.expect(200)["event_id"], "before-0");
     assert_error_logged(&service, "locked");
 
-    held.rollback().await.expect("the lock can be released");
+    lock.rollback().await.expect("the lock can be released");
     ledger.accepted_receipt(&service.submit(&event("during-outage"), SOON).await);
     settle(&service, &subscriber, &mut ledger, 4).await;
     assert_kept(&ledger);
@@ -34,12 +34,12 @@ async fn the_service_does_not_start_while_another_process_has_locked_the_databas
     let _ledger = accept(&service, ids("kept", 3)).await;
     stop(&mut service).await;
     let other = Database::open(&service).await;
-    let held = other.lock().await;
+    let lock = other.lock().await;
 
     let parts = ["liveobject.db", "is locked by another process", "fuser", "stop it and start again"];
     assert_exits(&mut service, 1, &parts).await;
 
-    held.rollback().await.expect("the lock can be released");
+    lock.rollback().await.expect("the lock can be released");
     service.start().await;
     assert_eq!(service.status().await["outbox"]["pending"], 3);
 }

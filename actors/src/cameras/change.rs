@@ -1,4 +1,4 @@
-//! Changes of a camera by users and classifiers: first in the database, then in memory.
+//! Changes to a camera by users and classifiers: first in the database, then in memory.
 
 use actix::{ActorFutureExt as _, AtomicResponse, WrapFuture as _};
 
@@ -9,7 +9,7 @@ use crate::{
     store::StoreError,
 };
 
-/// The reason why a change failed.
+/// Why a change failed.
 enum ChangeError {
     Camera(CameraError),
     Database(StoreError),
@@ -31,7 +31,7 @@ impl From<ChangeError> for CameraError {
 }
 
 pub(super) fn storage_error(error: StoreError) -> CameraError {
-    tracing::error!(error = &error as &dyn std::error::Error, "cannot write a camera");
+    tracing::error!(error = &error as &dyn std::error::Error, "the camera could not be stored");
     CameraError::Storage(QueryError(error.fault()))
 }
 
@@ -46,9 +46,9 @@ impl CameraActor {
         let (store, max, monday) = (self.store.clone(), self.max_cameras, Calendar::monday(self.today));
         let is_known = self.cameras.contains_key(&id);
         let changed = async move {
-            let change = |known, room| change(known, room).map_err(ChangeError::Camera);
+            let change = |known, has_room| change(known, has_room).map_err(ChangeError::Camera);
             let camera = store.change_camera(&id, max, change).await?;
-            // The database may already have a camera of which this actor has not been notified.
+            // The database may already have a camera that this actor has not been notified of yet.
             let days = if is_known {
                 None
             } else {

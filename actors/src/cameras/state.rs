@@ -51,7 +51,7 @@ struct Activity<'a> {
 /// Returns all retained messages of a camera's state. A disabled camera has none, except possibly its latest
 /// event.
 ///
-/// `picture` is the version of its picture, which changes when the picture of an event is replaced.
+/// `picture` is the version of the camera's picture. It changes when the picture of an event is replaced.
 pub fn group(camera: &Camera, counts: Counts, active: bool, picture: u64, settings: &MqttSettings) -> Group {
     let mut wanted =
         if camera.enabled { wanted(camera, counts, active, picture, settings) } else { Vec::new() };
@@ -118,16 +118,16 @@ fn counts_payload(camera: &Camera, counts: Counts) -> CountsPayload<'_> {
 }
 
 fn activity(camera: &Camera, active: bool) -> Activity<'_> {
-    let happened: Option<Timestamp> = camera.last_event.as_ref().map(|last| last.timestamp);
+    let happened_at: Option<Timestamp> = camera.last_event.as_ref().map(|last| last.timestamp);
     Activity {
         camera_id: camera.camera_id.as_str(),
         state: if active { "ON" } else { "OFF" },
-        last_event_at: happened.map(clock::rfc3339),
+        last_event_at: happened_at.map(clock::rfc3339),
     }
 }
 
 fn json(payload: &impl Serialize) -> Content {
-    let text = serde_json::to_vec(payload).expect("texts and numbers always serialize");
+    let text = serde_json::to_vec(payload).expect("strings and numbers always serialize");
     // The payload is kept in memory until the next one, so drop the spare capacity.
     Content::Bytes(text.into_boxed_slice().into())
 }

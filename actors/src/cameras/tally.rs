@@ -57,8 +57,8 @@ impl Tally {
 
 /// Returns whether the camera had an event within the last `activity_seconds` before `now`.
 pub fn is_active(camera: &Camera, activity_seconds: u32, now: Timestamp) -> bool {
-    let lasts = Duration::from_secs(activity_seconds.into());
-    camera.last_event.as_ref().is_some_and(|last| last.happened_at + lasts > now)
+    let period = Duration::from_secs(activity_seconds.into());
+    camera.last_event.as_ref().is_some_and(|last| last.happened_at + period > now)
 }
 
 #[cfg(test)]
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn days_begin_at_the_local_midnight() {
+    fn days_begin_at_local_midnight() {
         let events = ["2026-11-24T22:30:00Z", "2026-11-24T23:30:00Z"];
         assert_eq!(counts("UTC", &events, "2026-11-24T23:59:59Z"), (2, 2));
         assert_eq!(counts("Europe/Berlin", &events, "2026-11-24T23:59:59Z"), (1, 2));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn weeks_begin_on_the_local_monday() {
+    fn weeks_begin_on_monday_at_local_midnight() {
         // Sunday evening in New York, Monday in Tokyo.
         let events = ["2026-11-22T20:00:00Z", "2026-11-23T01:00:00Z"];
         assert_eq!(counts("America/New_York", &events, "2026-11-23T02:00:00Z"), (2, 2));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn days_of_23_and_25_hours_are_one_day() {
+    fn days_with_23_or_25_hours_count_as_one_day() {
         // Summer time begins on 29 March, a Sunday, and ends on 25 October.
         let spring = ["2026-03-28T23:00:00Z", "2026-03-29T21:59:59Z"];
         assert_eq!(counts("Europe/Berlin", &spring, "2026-03-29T21:59:59Z"), (2, 2));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_event_counts_on_the_day_when_it_happened() {
+    fn a_late_event_counts_on_the_day_it_happened() {
         let calendar = Calendar::named("UTC").unwrap();
         let mut tally = tally(calendar, &["2026-11-24T10:00:00Z"]);
         tally.count(&[("2026-11-23".parse().unwrap(), 3)], timestamp("2026-11-24T12:00:00Z"));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_change_is_that_of_the_last_count_or_midnight() {
+    fn counts_last_changed_at_the_last_count_or_at_midnight() {
         let calendar = Calendar::named("UTC").unwrap();
         let mut tally = Tally::default();
         tally.count(&[("2026-11-24".parse().unwrap(), 1)], timestamp("2026-11-24T12:00:00Z"));

@@ -1,5 +1,5 @@
 //! The actor with a real database, a clock that the test sets, and recorders as peers. All events are in the
-//! past, where a commit does not change their time.
+//! past, because a commit changes times in the future.
 
 use std::cell::Cell;
 
@@ -39,7 +39,7 @@ fn id(text: &str) -> CameraId {
     CameraId::parse(text).unwrap()
 }
 
-/// An actor, and the messages that it sent.
+/// An actor, and recordings of the messages that it sends.
 struct Scene {
     actor: Addr<CameraActor>,
     states: Recorded<Retain>,
@@ -104,7 +104,7 @@ impl Scene {
         self.actor.send(GetCamera(id("door"))).await.unwrap()
     }
 
-    /// Returns the camera's events of today and of this week.
+    /// Returns the camera's event counts for today and this week.
     async fn counts(&self) -> (u64, u64) {
         let view = self.view().await.unwrap();
         (view.events_today, view.events_this_week)
@@ -112,7 +112,7 @@ impl Scene {
 
     async fn apply(&self, seen: CamerasSeen) {
         self.actor.send(seen).await.unwrap();
-        // Wait until it has read new cameras from the database.
+        // Wait until the actor has read new cameras from the database.
         self.view().await;
         settle().await;
     }
@@ -132,7 +132,7 @@ fn payload(group: &Group, name: &str) -> Option<Value> {
 }
 
 #[actix::test]
-async fn the_states_in_the_database_are_published_at_the_start() {
+async fn the_states_in_the_database_are_published_at_startup() {
     let home = Home::new().await;
     // A Sunday, a Monday and a Tuesday.
     for (event, happened_at) in [
@@ -159,7 +159,7 @@ async fn the_states_in_the_database_are_published_at_the_start() {
 
 #[actix::test]
 async fn counts_restart_at_local_midnight_and_on_the_local_monday() {
-    // In Berlin that Sunday had 23 hours.
+    // In Berlin, that Sunday had 23 hours.
     for (zone, monday, tuesday) in [
         ("UTC", "2025-03-31T00:00:00Z", "2025-04-01T00:00:00Z"),
         ("Europe/Berlin", "2025-03-30T22:00:00Z", "2025-03-31T22:00:00Z"),
@@ -199,16 +199,16 @@ async fn old_counts_are_removed_and_those_of_this_week_are_kept() {
     let scene = home.start("2025-06-02T23:59:59Z").await;
     NOW.set(timestamp("2025-06-03T00:00:00Z"));
     let day = |text: &str| text.parse::<Day>().unwrap();
-    let forgotten = || async {
+    let removed = || async {
         let days = home.store.days_since(day("2025-01-01")).await.unwrap();
         days[&id("door")] == BTreeMap::from([(day("2025-06-02"), 1)])
     };
-    wait_until("counts older than a month are removed", forgotten).await;
+    wait_until("counts older than a month are removed", removed).await;
     assert_eq!(scene.counts().await, (0, 1));
 }
 
 #[actix::test]
-async fn an_activity_ends_without_another_event() {
+async fn activity_ends_without_another_event() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
     scene.apply(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
@@ -250,7 +250,7 @@ async fn a_new_name_is_published_and_an_older_state_is_not() {
     scene.apply(second).await;
     assert_eq!(scene.published("status").unwrap()["camera_name"], "Gate");
     assert_eq!(names(), ["Gate"]);
-    assert_eq!(scene.counts().await, (2, 2), "but the event counts");
+    assert_eq!(scene.counts().await, (2, 2), "the older event is counted");
     scene.apply(first).await;
     let again = || async { scene.published("status").is_some_and(|status| status["camera_name"] == "Gate") };
     wait_until("the state is published again with the new name", again).await;
@@ -327,7 +327,7 @@ async fn no_camera_is_registered_above_the_limit() {
     assert!(put("a").await.unwrap().is_ok());
     assert!(put("b").await.unwrap().is_ok());
     assert_eq!(put("c").await.unwrap(), Err(CameraError::TooMany { max: 2 }));
-    assert!(put("b").await.unwrap().is_ok(), "it is registered already");
+    assert!(put("b").await.unwrap().is_ok(), "it is already registered");
     scene.actor.send(DeleteCamera(id("a"))).await.unwrap().unwrap();
     assert!(put("c").await.unwrap().is_ok());
     let known = scene.actor.send(ListCameras).await.unwrap();
@@ -387,7 +387,7 @@ async fn late_reports_of_a_removed_camera_do_not_affect_a_new_one_with_its_id() 
 }
 
 #[actix::test]
-async fn new_settings_publish_everything_again() {
+async fn a_settings_change_publishes_everything_again() {
     let home = Home::new().await;
     home.commit("e1", "2025-06-03T12:00:00Z").await;
     let scene = home.start("2025-06-03T12:00:30Z").await;

@@ -109,11 +109,12 @@ impl Identity {
 pub struct PublicKey(age::x25519::Recipient);
 
 impl PublicKey {
-    /// Parses a public key. The error does not contain the text, which may be a private key by mistake.
+    /// Parses a public key. The error does not contain the text, which may be a private key entered by
+    /// mistake.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong =
+        let message =
             "is not an age public key: expected age1 and 58 letters and digits, as age-keygen prints it";
-        text.parse().map(Self).map_err(|_| wrong.to_owned())
+        text.parse().map(Self).map_err(|_| message.to_owned())
     }
 }
 
@@ -155,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn files_of_age_keygen_can_be_parsed() {
+    fn a_file_written_by_age_keygen_can_be_parsed() {
         let identity = Identity::parse(KEYGEN).unwrap();
         assert_eq!(*identity.to_text("2026-11-23T23:00:00Z"), KEYGEN);
     }
 
     #[test]
-    fn anything_else_is_rejected_with_the_line() {
+    fn anything_else_is_rejected_with_the_line_number() {
         assert_eq!(fault("# nothing\n").0, 0);
         assert_eq!(fault("# a\n\nAGE-SECRET-KEY-1AAAA\n"), (3, "expected AGE-SECRET-KEY-1…"));
         assert_eq!(fault(&KEYGEN.repeat(2)), (6, "a second key, but only one is allowed"));
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn additional_recipients_can_decrypt_a_secret_too() {
+    fn additional_recipients_can_also_decrypt_a_secret() {
         let (own, other, stranger) = (Identity::generate(), Identity::generate(), Identity::generate());
         let recipient = PublicKey::parse(&other.0.to_public().to_string()).unwrap();
         let ciphertext = own.encrypt(&SecretString::from("x"), std::slice::from_ref(&recipient)).unwrap();
@@ -192,8 +193,8 @@ mod tests {
         assert_eq!(stranger.decrypt(&ciphertext).unwrap_err(), DecryptError::OtherIdentity);
         let again = PublicKey::parse(&recipient.to_string()).unwrap();
         assert_eq!(recipients_text(&[again, recipient.clone()]), recipient.to_string());
-        for wrong in ["", "age1", KEYGEN, "AGE-SECRET-KEY-1GQ9", "ssh-ed25519 AAAA"] {
-            assert!(!PublicKey::parse(wrong).unwrap_err().contains("SECRET"), "{wrong}");
+        for invalid in ["", "age1", KEYGEN, "AGE-SECRET-KEY-1GQ9", "ssh-ed25519 AAAA"] {
+            assert!(!PublicKey::parse(invalid).unwrap_err().contains("SECRET"), "{invalid}");
         }
     }
 

@@ -49,8 +49,8 @@ pub(super) enum SaveError {
 }
 
 impl From<SaveError> for ReplaceError {
-    fn from(fault: SaveError) -> Self {
-        match fault {
+    fn from(error: SaveError) -> Self {
+        match error {
             SaveError::Identity(reason) => Self::Identity(reason),
             SaveError::Database(error) => error.into(),
         }
@@ -65,7 +65,7 @@ impl From<StoreError> for ReplaceError {
     }
 }
 
-/// Replaces the settings with those of a JSON object. If this fails, the settings in effect are unchanged.
+/// Replaces the settings with those in a JSON object. If this fails, the settings in effect are unchanged.
 pub(super) async fn replace(
     context: &SecretsContext,
     mut current: Current,
@@ -121,7 +121,7 @@ async fn reload_secrets(context: &SecretsContext) -> Result<Secrets, StoreError>
 struct SecretEncryptor {
     identity: IdentityState,
     recipients: Arc<[PublicKey]>,
-    /// Whether a missing identity may be created. False if a secret that is kept needs the missing one.
+    /// Whether a missing identity may be created. False if a secret that is kept was encrypted with it.
     may_create: bool,
 }
 

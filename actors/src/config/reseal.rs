@@ -1,4 +1,4 @@
-//! Encrypting the secrets again after the configured recipients changed.
+//! Encrypting the secrets again after the configured recipients have changed.
 
 use super::{
     identity::{self, Identity, PublicKey},
@@ -7,8 +7,8 @@ use super::{
 };
 use crate::store::{MqttConfigRow, SecretColumn, StoreError};
 
-/// Encrypts the secrets to the configured recipients, in one transaction, if they are encrypted to others. A
-/// former recipient may have decrypted and kept the secrets before: only new secrets lock it out.
+/// Encrypts the secrets to the configured recipients, in one transaction, if they are encrypted to different
+/// ones. A former recipient may already have decrypted and kept the secrets: only new secrets lock it out.
 ///
 /// Does nothing if the settings are replaced at the same time; the next start tries again.
 pub(super) async fn reseal(

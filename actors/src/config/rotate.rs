@@ -63,7 +63,7 @@ pub enum RotateError {
     /// A file could not be written, renamed or removed. The next start finishes or undoes the rotation.
     #[error(transparent)]
     File(#[from] IdentityFileError),
-    /// The identity does not come from a file, and no new identity was named.
+    /// The identity does not come from a file, and no new identity was given.
     #[error(
         "the identity comes from {from}, which liveobject cannot change: create a new one with \
          `age-keygen -o new.age`, run `liveobject key rotate --new-identity new.age`, \
@@ -73,7 +73,7 @@ pub enum RotateError {
         /// Where the identity comes from.
         from: String,
     },
-    /// A new identity was named, although the current one comes from a file.
+    /// A new identity was given, although the current one comes from a file.
     #[error(
         "the identity comes from the file {}: run `liveobject key rotate` without --new-identity",
         path.display()
@@ -147,8 +147,8 @@ pub async fn rotate(
 }
 
 /// Creates a new identity, encrypts every secret with it in one transaction, and removes the old identity.
-/// Finishes or undoes an interrupted rotation first. Stops after the step `last`, like a process that is
-/// killed at this point.
+/// Finishes or undoes an interrupted rotation first. Stops after the step `last`, as if the process had
+/// been killed at this point.
 pub(super) async fn rotate_file(
     store: &Store,
     path: &Path,
@@ -159,7 +159,7 @@ pub(super) async fn rotate_file(
     let old = require_usable(identity_file::load(path))?;
     let row = store.load_settings().await?;
     let new = Identity::generate();
-    // Fails for an unreadable secret before anything is written.
+    // If a secret is unreadable, this fails before anything is written.
     let (password, client_key) = reencrypt(row.as_ref(), &old, &new, recipients)?;
     let rotated = Rotated::count(&password, &client_key);
     let (incoming, outgoing) = (with_suffix(path, NEW), with_suffix(path, BACKUP));

@@ -83,7 +83,7 @@ impl Home {
         running
     }
 
-    /// Returns all files of the directory.
+    /// Returns all files in the directory.
     fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<_> =
             fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -121,7 +121,7 @@ impl Running {
         self.addr.send(TestConnection::new(Some(value))).await.unwrap()
     }
 
-    /// Returns the password, and why it is unreadable, of the last notification.
+    /// Returns the password in the last notification, and why it is unreadable, if it is.
     async fn last_notification(&self) -> (Option<String>, Option<String>) {
         crate::testing::settle().await;
         let last = self.notified.take().pop().expect("a notification");

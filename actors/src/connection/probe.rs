@@ -1,5 +1,5 @@
-//! The connection test: tries a connection stage by stage, and reports for each stage the result and the
-//! duration.
+//! The connection test: tries a connection stage by stage, and reports the result and the duration of each
+//! stage.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ const MAX_DURATION: Duration = Duration::from_secs(MAX_SECONDS as u64);
 const MAX_SECONDS: u16 = 10;
 
 /// How long to wait for the test message to come back once it was acknowledged.
-const LOOPBACK_PATIENCE: Duration = Duration::from_secs(2);
+const LOOPBACK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Tries to connect, log in, publish a message and receive it back. The service's connection is not
 /// disturbed: the test uses a different client id and has no will.
@@ -256,7 +256,7 @@ impl Session {
         if !self.may_subscribe {
             return Ok(Loopback::CannotSubscribe);
         }
-        let deadline = Instant::now() + LOOPBACK_PATIENCE;
+        let deadline = Instant::now() + LOOPBACK_TIMEOUT;
         while !self.is_received {
             match tokio::time::timeout_at(deadline, pin!(self.next())).await {
                 Ok(event) => event?,

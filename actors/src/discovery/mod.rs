@@ -1,7 +1,7 @@
 //! Home Assistant discovery: which devices and entities exist.
 //!
-//! The `DiscoveryActor` keeps the entities in Home Assistant in step with the cameras. It decides which
-//! messages the discovery topics should retain, and requests that all of them are published again when Home
+//! The `DiscoveryActor` keeps the entities in Home Assistant in sync with the cameras. It decides which
+//! messages the discovery topics should retain, and requests that all of them be published again when Home
 //! Assistant comes online. The messages themselves are pure functions of a camera and the settings, in
 //! `payload`.
 
@@ -40,11 +40,11 @@ use crate::{
     },
 };
 
-/// Maximum number of requests in the mailbox. Facts are limited by their senders.
+/// Maximum number of requests in the mailbox. Facts bypass this limit; their senders limit their number.
 const MAILBOX: usize = 256;
 
-/// How long to wait before everything is announced again to a Home Assistant that has just started. It is
-/// busy at that time, and every service with MQTT discovery announces its devices. The delay is
+/// How long to wait before everything is announced again to a Home Assistant instance that has just started.
+/// It is busy then, because every service with MQTT discovery announces its devices. The delay is
 /// `ANNOUNCE_AFTER` plus a random part of `ANNOUNCE_JITTER`.
 const ANNOUNCE_AFTER: Duration = Duration::from_millis(500);
 const ANNOUNCE_JITTER: Duration = Duration::from_millis(2500);
@@ -68,7 +68,7 @@ pub struct DiscoveryPeers {
     pub outbox: Recipient<GetOutbox>,
 }
 
-/// See the module's documentation.
+/// See the module documentation.
 #[derive(Debug)]
 pub struct DiscoveryActor {
     settings: Arc<MqttSettings>,
@@ -79,14 +79,14 @@ pub struct DiscoveryActor {
     complete: bool,
     /// The latest event counts: pending and dead.
     outbox_counts: Option<(u64, u64)>,
-    /// The scheduled announcement to a Home Assistant that has just started.
+    /// The scheduled announcement to a Home Assistant instance that has just started.
     announcement: Option<SpawnHandle>,
     _crash_guard: CrashGuard,
 }
 
 impl DiscoveryActor {
-    /// Returns an actor that waits for the cameras. `public_url` is the address of this service for other
-    /// machines.
+    /// Returns an actor that waits for the cameras. `public_url` is the URL at which other machines reach
+    /// this service.
     pub fn new(
         settings: Arc<MqttSettings>,
         public_url: String,
@@ -161,7 +161,7 @@ impl DiscoveryActor {
         groups.push(self.outbox_group());
         #[expect(
             clippy::disallowed_methods,
-            reason = "one message at the start and after each change of the settings"
+            reason = "one message at startup and after each settings change"
         )]
         self.peers.retain_all.do_send(RetainAll { owner: Owner::Discovery, groups });
     }
@@ -178,8 +178,8 @@ impl DiscoveryActor {
     }
 
     fn poll_outbox(&mut self, ctx: &mut Context<Self>) {
-        let asked = self.peers.outbox.send(GetOutbox).into_actor(self);
-        ctx.spawn(asked.map(|answer, act, _| {
+        let status = self.peers.outbox.send(GetOutbox).into_actor(self);
+        ctx.spawn(status.map(|answer, act, _| {
             // An outbox that does not reply is stopping.
             let Ok(OutboxStatus { pending, dead, .. }) = answer else { return };
             if act.outbox_counts.replace((pending, dead)) != Some((pending, dead)) && act.complete {

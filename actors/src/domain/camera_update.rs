@@ -8,22 +8,22 @@ use crate::domain::{
 
 const MAX_SOURCE_TYPE_BYTES: usize = 64;
 
-/// A requested change to a camera. A field that is `None` remains unchanged; in a new camera, it has its
-/// default.
+/// A requested change to a camera. Its values are validated. A field that is `None` remains unchanged; in a
+/// new camera, it gets its default value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "openapi",
     derive(utoipa::ToSchema),
     schema(
         as = CameraInput,
-        description = "Changes to a camera. Omitted fields keep their value; in a new camera, they have their default."
+        description = "Changes to a camera. Omitted fields keep their value; in a new camera, they get their default."
     )
 )]
 pub struct CameraUpdate {
-    /// The camera's name, checked.
+    /// The camera's name.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
     pub camera_name: Option<String>,
-    /// The kind of source, checked.
+    /// The kind of source.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64))]
     pub source_type: Option<String>,
     /// Whether the camera has a doorbell.
@@ -36,7 +36,7 @@ impl CameraUpdate {
     /// The names of all fields that [`CameraUpdate::from_json`] accepts.
     pub const FIELDS: [&'static str; 4] = ["camera_name", "source_type", "is_doorbell", "enabled"];
 
-    /// Reads an update from a JSON object. The error reports every fault: wrong types, values out of bounds
+    /// Reads an update from a JSON object. The error lists every problem: wrong types, values out of range
     /// and unknown fields.
     pub fn from_json(value: serde_json::Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(value)?;

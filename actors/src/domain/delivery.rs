@@ -23,7 +23,7 @@ pub fn is_late(
         && (now - happened).num_milliseconds() > i64::from(settings.late_after_seconds) * 1000
 }
 
-/// The broker's answer to an event.
+/// The broker's response to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Acknowledged; with QoS 0, written to the socket.
@@ -31,14 +31,14 @@ pub enum Outcome {
         /// Whether the broker reported that nobody subscribes to the topic.
         unheard: bool,
     },
-    /// Refused for good: sending it again would have the same result.
+    /// Refused permanently: sending it again would have the same result.
     Refused(DeadReason),
-    /// Refused for now: it is sent again later.
+    /// Refused temporarily: it is sent again later.
     Deferred {
         /// The broker's reason.
         reason: &'static str,
-        /// How often this may happen to one event before it counts as refused for good. `None` means no
-        /// limit, because the cause is the broker and not the event.
+        /// How many times this may happen to an event before it counts as permanently refused. `None` means
+        /// no limit, because the cause is the broker and not the event.
         attempts: Option<u32>,
     },
 }
@@ -119,7 +119,7 @@ pub struct Delivery {
     pub dismissed: bool,
 }
 
-/// A change of an event's delivery.
+/// A change to an event's delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryChange {
@@ -129,7 +129,7 @@ pub struct DeliveryChange {
     /// Its seq.
     #[cfg_attr(feature = "openapi", schema(value_type = i64, minimum = 1))]
     pub seq: Seq,
-    /// The camera that saw it.
+    /// The camera that it came from.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub camera_id: CameraId,
     /// Its delivery after the change.

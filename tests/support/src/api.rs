@@ -2,7 +2,7 @@
 //!
 //! An [`Api`] is cheap to clone and follows its service across restarts, so that tasks can keep sending
 //! events while the test kills and restarts the service. Methods that start with `try_` return transport
-//! errors; the others panic on them. A response of any status is a success here.
+//! errors; the others panic on them. A response with any status counts as success.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::wait::POLL;
 
 /// The path prefix of the MQTT endpoints.
 pub const MQTT: &str = "/api/v1/integrations/mqtt";
-const REQUEST: Duration = Duration::from_secs(15);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A handle to the REST API.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Api {
 
 #[derive(Clone, Debug)]
 enum Token {
-    OfTheService,
+    OfService,
     Other(String),
     None,
 }
@@ -78,7 +78,7 @@ impl Answer {
 impl Api {
     pub(crate) fn new() -> Self {
         let target = Target { client: client(), port: 0, token: None };
-        Self { target: Arc::new(Mutex::new(target)), token: Token::OfTheService }
+        Self { target: Arc::new(Mutex::new(target)), token: Token::OfService }
     }
 
     /// Returns a handle to any server that listens on this loopback port, using this token.
@@ -113,8 +113,8 @@ impl Api {
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         let request = target.client.request(method, format!("http://127.0.0.1:{}{path}", target.port));
         match (&self.token, &target.token) {
-            (Token::Other(token), _) | (Token::OfTheService, Some(token)) => request.bearer_auth(token),
-            (Token::OfTheService, None) | (Token::None, _) => request,
+            (Token::Other(token), _) | (Token::OfService, Some(token)) => request.bearer_auth(token),
+            (Token::OfService, None) | (Token::None, _) => request,
         }
     }
 
@@ -178,7 +178,7 @@ impl Api {
         self.post("/api/v1/events", event).await
     }
 
-    /// Submits one event until it is accepted, retrying after connection errors, kills and 5xx responses as a
+    /// Submits one event until it is accepted, retrying after connection errors, 429 and 5xx responses as a
     /// well-behaved sender does. The event must have an `event_id`. Returns the receipt.
     ///
     /// # Panics
@@ -283,5 +283,9 @@ impl Api {
 
 fn client() -> Client {
     // A proxy set in the environment must not apply to loopback connections.
-    Client::builder().no_proxy().timeout(REQUEST).build().expect("an HTTP client without TLS can be built")
+    Client::builder()
+        .no_proxy()
+        .timeout(REQUEST_TIMEOUT)
+        .build()
+        .expect("an HTTP client without TLS can be built")
 }

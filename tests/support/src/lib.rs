@@ -2,8 +2,9 @@
 //! scripted broker, a recording subscriber, and the real service as a child process.
 //!
 //! Nothing in this crate mocks liveobject. Every server listens on a private loopback port and works in its
-//! own directory, so that tests can run side by side. Everything ends when its value is dropped. A failed
-//! wait panics with a sentence that names what was awaited and what was seen instead. Every wait is bounded.
+//! own directory, so that tests can run in parallel. Servers and processes stop when their handles are
+//! dropped. Every wait has a timeout. A wait that times out panics with a message that states what was
+//! expected and what was seen instead.
 //!
 //! | for | use |
 //! | --- | --- |
@@ -18,7 +19,7 @@
 //! | the retained messages that a starting Home Assistant receives | [`visitor::retained`] |
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
 //! | the live event stream that a page reads | [`EventStream`] |
-//! | what a user sees of the page | [`Browser`] |
+//! | what a user sees on the page | [`Browser`] |
 //! | proof that nothing was lost or reordered | [`Ledger`] |
 //! | proof of whether the publisher or its broker reordered events | [`Wire`] |
 

@@ -31,8 +31,8 @@ impl From<Failure> for Ended {
 }
 
 impl Ended {
-    /// Explains that the broker closed the connection without giving a reason. `accepted`: whether it had
-    /// accepted the login.
+    /// Explains that the broker closed the connection without giving a reason. `accepted` states whether it
+    /// had accepted the login.
     pub fn closed(settings: &MqttSettings, accepted: bool) -> Self {
         if accepted {
             return Self { closed: true, ..reason::closed(&settings.broker()).into() };
@@ -45,12 +45,12 @@ impl Ended {
         Self { refusal: Some(Refusal::Reported), ..reason::version_refused(settings, version).into() }
     }
 
-    /// Explains that the broker did not answer the login in time.
+    /// Explains that the broker did not respond to the login in time.
     pub fn login_timed_out(settings: &MqttSettings) -> Self {
         reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, Some(Stage::Login)).into()
     }
 
-    /// Converts an I/O error. A failure that `dial` found is inside the error and is returned unchanged.
+    /// Converts an I/O error. A failure from `dial` is wrapped in the error and is returned unchanged.
     pub fn from_io(error: &io::Error, settings: &MqttSettings, accepted: bool) -> Self {
         use io::ErrorKind as E;
         if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
@@ -64,8 +64,8 @@ impl Ended {
         }
     }
 
-    /// Adjusts the message if the broker closed the connection with both versions. `refusal`: how it refused
-    /// the other version.
+    /// Adjusts the message if the broker closed the connection with both versions. `refusal` states how it
+    /// refused the other version.
     pub fn after_refusal(mut self, refusal: Option<Refusal>, broker: &str) -> Self {
         if (refusal, self.refusal) == (Some(Refusal::Closed), Some(Refusal::Closed)) {
             self.failure = Failure::new(

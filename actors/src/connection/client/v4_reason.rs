@@ -11,7 +11,7 @@ use crate::{
     domain::{mqtt_version::Version, settings::MqttSettings},
 };
 
-/// Explains why the client's event loop ended. `accepted`: whether the login had been accepted.
+/// Explains why the client's event loop ended. `accepted` states whether the login was accepted.
 pub fn connection_error(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Ended {
     let broker = settings.broker();
     match error {
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_failure_found_while_dialing_passes_through_the_client() {
-        let dialled = Failure::new(FailureKind::NameNotFound, "no such name");
-        let error = ConnectionError::Io(io::Error::other(dialled.clone()));
-        assert_eq!(connection_error(&error, &settings(Protocol::Auto), false), dialled.into());
+        let failure = Failure::new(FailureKind::NameNotFound, "no such name");
+        let error = ConnectionError::Io(io::Error::other(failure.clone()));
+        assert_eq!(connection_error(&error, &settings(Protocol::Auto), false), failure.into());
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Client(AsyncClient);
 
-/// A session. It makes progress while it is polled, until it ends.
+/// A session. It makes progress only while it is polled.
 pub struct Session {
     event_loop: Box<EventLoop>,
     /// Taken when the login is accepted.
@@ -44,8 +44,8 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
     // The outbox knows what must be sent again; the broker's session is not needed.
     options.set_clean_start(true);
     options.set_keep_alive(settings.keep_alive_seconds);
-    // Once for the network connection and once for the login. `dial` has its own timeout, with a better
-    // message.
+    // One timeout for the network connection and one for the login. `dial` has its own timeout, with a
+    // better message.
     options.set_connect_timeout(dial::connect_timeout(settings) * 2);
     options.set_max_request_batch(BATCH);
     options.set_read_batch_size(BATCH);
@@ -76,7 +76,8 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
 }
 
 impl Session {
-    /// Returns the next event. It must not be called again after an error: the event loop would reconnect.
+    /// Returns the next event. Must not be called again after an error, because the event loop would
+    /// reconnect.
     pub async fn next(&mut self) -> Option<Result<Event, Ended>> {
         loop {
             match self.event_loop.poll().await {
@@ -179,7 +180,7 @@ impl Client {
         self.0.try_subscribe(topic, mqttbytes::QoS::AtLeastOnce).map_err(|_| Overrun)
     }
 
-    pub fn disconnect(&self, patience: Duration) -> Result<(), Overrun> {
-        self.0.try_disconnect_with_timeout(patience).map_err(|_| Overrun)
+    pub fn disconnect(&self, timeout: Duration) -> Result<(), Overrun> {
+        self.0.try_disconnect_with_timeout(timeout).map_err(|_| Overrun)
     }
 }

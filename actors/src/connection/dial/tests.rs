@@ -1,4 +1,4 @@
-//! Dialing several addresses, and the failures that are reported.
+//! Dialing several addresses, and which failures are reported.
 
 use rustls::{ServerConfig, pki_types::PrivateKeyDer, pki_types::pem::PemObject as _};
 use tokio::{
@@ -74,16 +74,16 @@ async fn open_these(addresses: &[SocketAddr]) -> (Result<Stream, Failure>, Sessi
 #[actix_rt::test]
 async fn an_address_that_fails_in_tls_does_not_hide_one_that_works() {
     let mut tasks = JoinSet::new();
-    let (wrong, right) = (server(&mut tasks, plain).await, server(&mut tasks, encrypted).await);
+    let (without_tls, with_tls) = (server(&mut tasks, plain).await, server(&mut tasks, encrypted).await);
     let unused = unused_address().await;
-    let (opened, transport, stages) = open_these(&[unused, wrong, right]).await;
+    let (opened, transport, stages) = open_these(&[unused, without_tls, with_tls]).await;
     let mut greeting = [0; 5];
     opened.unwrap().read_exact(&mut greeting).await.unwrap();
     assert_eq!(greeting, [0x20, 3, 0, 0, 0]);
     let stages = stages.finish();
-    let named: Vec<_> = stages.iter().map(|stage| (stage.name, stage.ok)).collect();
-    assert_eq!(named, [(Stage::Connect, Some(true)), (Stage::Tls, Some(true))]);
-    let detail = format!("connected to {right} (after {unused}: refused, {wrong}: protocol)");
+    let results: Vec<_> = stages.iter().map(|stage| (stage.name, stage.ok)).collect();
+    assert_eq!(results, [(Stage::Connect, Some(true)), (Stage::Tls, Some(true))]);
+    let detail = format!("connected to {with_tls} (after {unused}: refused, {without_tls}: protocol)");
     assert_eq!(stages[0].detail, detail);
     let secured = transport.secured().unwrap();
     assert_eq!((secured.version, secured.is_verified), ("TLS 1.3", true));
@@ -93,8 +93,8 @@ async fn an_address_that_fails_in_tls_does_not_hide_one_that_works() {
 #[actix_rt::test]
 async fn if_all_addresses_fail_the_failure_of_the_most_advanced_one_is_reported() {
     let mut tasks = JoinSet::new();
-    let wrong = server(&mut tasks, plain).await;
-    for addresses in [[wrong, unused_address().await], [unused_address().await, wrong]] {
+    let without_tls = server(&mut tasks, plain).await;
+    for addresses in [[without_tls, unused_address().await], [unused_address().await, without_tls]] {
         let (opened, transport, mut stages) = open_these(&addresses).await;
         let failure = opened.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Protocol, "{failure}");
@@ -108,8 +108,8 @@ async fn if_all_addresses_fail_the_failure_of_the_most_advanced_one_is_reported(
 #[actix_rt::test]
 async fn a_stream_opened_in_advance_is_used_once() {
     let mut tasks = JoinSet::new();
-    let right = server(&mut tasks, encrypted).await;
-    let (opened, transport, _) = open_these(&[right]).await;
+    let address = server(&mut tasks, encrypted).await;
+    let (opened, transport, _) = open_these(&[address]).await;
     transport.keep(opened.unwrap());
     let settings = MqttSettings {
         broker_host: "127.0.0.1".to_owned(),
@@ -161,7 +161,7 @@ async fn a_port_that_closes_without_a_response_is_checked_for_tls() {
 }
 
 #[actix_rt::test]
-async fn a_closed_connection_without_explanation_is_passed_to_the_client_unchanged() {
+async fn an_unexplained_connection_close_is_passed_to_the_client_unchanged() {
     let mut tasks = JoinSet::new();
     let closes = server(&mut tasks, closing).await;
     match login_at(closes).await {

@@ -1,4 +1,4 @@
-//! TLS: the trusted certificates, our client certificate, and the handshake.
+//! TLS: the trusted certificates, the client certificate, and the handshake.
 
 use std::{fmt, sync::Arc};
 
@@ -66,7 +66,9 @@ impl Tls {
             .map_err(|_| failure(format!("{name:?} is not a valid TLS server name. Set tls_server_name.")))?;
         let trust = match &settings.ca_certificate {
             _ if settings.tls_insecure => Trust::Anyone,
-            Some(pem) => given_authorities(pem).map_err(|why| failure(format!("ca_certificate {why}.")))?,
+            Some(pem) => {
+                given_authorities(pem).map_err(|error| failure(format!("ca_certificate {error}.")))?
+            }
             None => system_authorities().await?,
         };
         let identity = client_identity(settings).map_err(failure)?.map(Arc::new);
@@ -198,12 +200,12 @@ fn client_identity(settings: &MqttSettings) -> Result<Option<CertifiedKey>, Stri
             return Err("client_key requires client_certificate. Set both or neither.".to_owned());
         }
     };
-    let chain = certificate::certificates(chain).map_err(|why| format!("client_certificate {why}."))?;
+    let chain = certificate::certificates(chain).map_err(|error| format!("client_certificate {error}."))?;
     let identity = certificate::private_key(key).and_then(|key| certificate::identity(chain, &key));
-    identity.map(Some).map_err(|why| format!("client_key {why}."))
+    identity.map(Some).map_err(|error| format!("client_key {error}."))
 }
 
-/// Presents our client certificate, and records that it was requested.
+/// Presents the client certificate, and records that it was requested.
 #[derive(Debug)]
 struct ClientCertResolver {
     identity: Option<Arc<CertifiedKey>>,

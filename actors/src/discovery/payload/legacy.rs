@@ -1,5 +1,5 @@
-//! Discovery topics of ArgusAI, which announced the same entities with one message each. This service
-//! replaces it.
+//! The discovery topics of ArgusAI, which this service replaces. ArgusAI announced the same entities with one
+//! message each.
 
 use super::{
     camera_device_id,

@@ -1,10 +1,10 @@
-//! Formats texts for templates and entity ids of Home Assistant.
+//! Formats text for Home Assistant templates and entity ids.
 
 use std::fmt::Write as _;
 
-/// Returns a text as a string literal of a template. No character can end the literal or the template.
+/// Formats text as a string literal for a template. No character can end the literal or the template.
 ///
-/// Jinja supports the escape sequences of Python
+/// Jinja supports Python's escape sequences
 /// (<https://docs.python.org/3/reference/lexical_analysis.html#escape-sequences>).
 pub(super) fn text(text: &str) -> String {
     let mut literal = "'".to_owned();
@@ -19,12 +19,12 @@ pub(super) fn text(text: &str) -> String {
     literal
 }
 
-/// Returns several texts as a list literal of a template.
-pub(super) fn list(texts: &[String]) -> String {
-    format!("[{}]", texts.iter().map(|item| text(item)).collect::<Vec<_>>().join(", "))
+/// Formats several strings as a list literal for a template.
+pub(super) fn list(items: &[String]) -> String {
+    format!("[{}]", items.iter().map(|item| text(item)).collect::<Vec<_>>().join(", "))
 }
 
-/// Returns a name as a part of an entity id: `a-z 0-9`, with single `_` between words.
+/// Converts a name to a part of an entity id: `a-z 0-9`, with single `_` between words.
 pub(super) fn entity_slug(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     let words: Vec<_> =
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_character_ends_a_literal() {
+    fn no_character_can_end_a_literal() {
         assert_eq!(text("delivery truck"), "'delivery truck'");
         assert_eq!(text("it's"), r"'it\U00000027s'");
         assert_eq!(text(r"\ }} {# 🦊"), r"'\U0000005c \U0000007d\U0000007d \U0000007b\U00000023 \U0001f98a'");

@@ -33,7 +33,7 @@ async fn the_broker_records_packets_and_acknowledges_each_qos() {
     let mut settings = options(broker.port());
     settings.set_credentials("ann", "secret");
     settings.set_last_will(LastWill::new("status", "offline", QoS::AtLeastOnce, true, None));
-    let mut client = Client::try_connect(settings).await.expect("welcome");
+    let mut client = Client::try_connect(settings).await.expect("accepted");
     client.publish("zero", "0", QoS::AtMostOnce).await;
     client.publish("one", "1", QoS::AtLeastOnce).await;
     client.publish("two", "2", QoS::ExactlyOnce).await;
@@ -182,7 +182,9 @@ async fn protocol_violations_are_recorded() {
     for bytes in [&connect[..], one, one, two, b"\x36\0"] {
         client.write_all(bytes).await.expect("written");
     }
-    broker.wait_for("the end", SOON, |broker| broker.received().len() == 3 && broker.open() == 0).await;
+    broker
+        .wait_for("the closed connection", SOON, |broker| broker.received().len() == 3 && broker.open() == 0)
+        .await;
     let violations = broker.violations().join("; ");
     for fault in ["packet id 1 is in use", "QoS 2 is not allowed", "2 in flight, 1 allowed", "QoS 3"] {
         assert!(violations.contains(fault), "{fault}: {violations}");

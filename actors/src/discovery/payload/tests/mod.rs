@@ -1,6 +1,6 @@
 //! Compares every discovery message with the files under `golden`, and checks the rules of Home Assistant.
 //!
-//! After an intended change, update the files with `GOLDEN=write cargo nextest run golden`.
+//! After an intentional change, update the files with `GOLDEN=write cargo nextest run golden`.
 
 mod schema;
 
@@ -39,7 +39,7 @@ fn doorbell() -> Camera {
     }
 }
 
-/// Returns a camera whose texts contain template and JSON syntax.
+/// Returns a camera whose name and event types contain template and JSON syntax.
 fn hostile() -> Camera {
     Camera {
         camera_name: "\"{{ states }}\" 🦊 {% raw %}".to_owned(),
@@ -52,7 +52,7 @@ fn default_settings() -> MqttSettings {
     MqttSettings::defaults("liveobject-00000000")
 }
 
-fn component_form() -> MqttSettings {
+fn component_settings() -> MqttSettings {
     MqttSettings { discovery_format: DiscoveryFormat::Component, ..default_settings() }
 }
 
@@ -94,8 +94,8 @@ fn golden_a_doorbell() {
 }
 
 #[test]
-fn golden_a_doorbell_in_components() {
-    let settings = component_form();
+fn golden_a_doorbell_in_component_format() {
+    let settings = component_settings();
     golden("doorbell_components.txt", &camera_device(&doorbell(), &settings, &about()), &settings);
 }
 
@@ -116,8 +116,8 @@ fn golden_the_service() {
 }
 
 #[test]
-fn golden_the_service_in_components() {
-    golden("service_components.txt", &service_device(&component_form(), &about()), &component_form());
+fn golden_the_service_in_component_format() {
+    golden("service_components.txt", &service_device(&component_settings(), &about()), &component_settings());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn golden_the_service_with_other_settings() {
 fn home_assistant_accepts_every_message() {
     let mut full = camera("most");
     full.record_objects(&(0..40).map(|n| format!("{n}{}", "'".repeat(60))).collect::<Vec<_>>());
-    for settings in [default_settings(), component_form(), other_settings()] {
+    for settings in [default_settings(), component_settings(), other_settings()] {
         schema::check(&service_device(&settings, &about()), &settings);
         for camera in [camera("yard"), doorbell(), hostile(), full.clone()] {
             schema::check(&camera_device(&camera, &settings, &about()), &settings);
@@ -166,8 +166,8 @@ fn an_address_that_other_machines_cannot_reach_is_omitted() {
 }
 
 #[test]
-fn the_topics_of_argusai_are_known() {
-    let settings = component_form();
+fn the_discovery_topics_of_argusai_are_known() {
+    let settings = component_settings();
     let legacy = legacy_topics(&settings.discovery_prefix, &CameraId::parse("front_door").unwrap());
     let topics: Vec<_> = legacy.iter().map(|legacy| (legacy.topic.as_str(), legacy.migrates)).collect();
     let expected = [
