@@ -179,7 +179,7 @@ impl Client {
         self.0.try_subscribe(topic, mqttbytes::QoS::AtLeastOnce).map_err(|_| Overrun)
     }
 
-    pub fn disconnect(&self, patience: Duration) -> Result<(), Overrun> {
-        self.0.try_disconnect_with_timeout(patience).map_err(|_| Overrun)
+    pub fn disconnect(&self, timeout: Duration) -> Result<(), Overrun> {
+        self.0.try_disconnect_with_timeout(timeout).map_err(|_| Overrun)
     }
 }
