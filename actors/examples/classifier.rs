@@ -35,7 +35,7 @@ impl Handler<Frame> for Classifier {
         let publish = self.publish.clone();
         Box::pin(async move {
             match input.validate() {
-                // The receipt arrives once the event is on disk, without waiting for the broker.
+                // The receipt arrives once the event is on disk; it does not depend on the broker.
                 Ok(event) => println!("{:?}", publish.send(PublishEvent::new(event)).await),
                 Err(invalid) => eprintln!("{invalid}"),
             }

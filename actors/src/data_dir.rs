@@ -21,9 +21,9 @@ pub enum DataDirError {
         #[source]
         source: io::Error,
     },
-    /// Another process uses the directory.
+    /// Another process is using the directory.
     #[error(
-        "another liveobject process uses the data directory {}; \
+        "another liveobject process is using the data directory {}; \
          stop it first, or configure another data directory",
         path.display()
     )]

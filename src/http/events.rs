@@ -1,4 +1,4 @@
-//! The event endpoints: accepting events, reading the event log, and deciding about dead events.
+//! The event endpoints: accepting events, reading the event log, and retrying or dismissing dead events.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -53,13 +53,13 @@ pub(super) async fn publish(state: Data<ApiState>, body: Json<EVENT_BYTES>) -> R
     Ok(HttpResponse::Accepted().json(receipt))
 }
 
-/// The receipts of a batch, in its order.
+/// The receipts for a batch, in the same order.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Accepted {
     accepted: Vec<Receipt>,
 }
 
-/// Accept several events in this order: either all or none.
+/// Accept several events in the given order, all or none.
 #[utoipa::path(
     post, path = "/api/v1/events/batch", tag = "events", request_body = schema::Batch,
     responses(
@@ -75,7 +75,7 @@ pub(super) async fn publish_batch(state: Data<ApiState>, body: BatchBody) -> Res
     Ok(HttpResponse::Accepted().json(Accepted { accepted }))
 }
 
-/// An event of the log: its payload, as subscribers receive it, and its delivery.
+/// An event in the log: its payload, as subscribers receive it, and its delivery.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventRecord)]
 pub(super) struct RecordView {
@@ -86,7 +86,7 @@ pub(super) struct RecordView {
     #[schema(value_type = String, format = DateTime)]
     received_at: Timestamp,
     delivery: Delivery,
-    /// Whether the event has a picture now; a picture may still arrive later. Absent in the stream if it is
+    /// Whether the event has a picture now; a picture may still arrive later. Absent from the stream if it is
     /// not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -100,7 +100,7 @@ impl RecordView {
     }
 }
 
-/// Adds whether each event has a picture.
+/// Adds `has_thumbnail` to each event.
 async fn with_pictures(state: &ApiState, records: Vec<EventRecord>) -> Result<Vec<RecordView>, Problem> {
     let seqs = records.iter().map(|record| record.seq).collect();
     let pictures = ask(&state.handle.have_thumbnails, HaveThumbnails(seqs)).await??;
@@ -117,12 +117,12 @@ async fn with_picture(state: &ApiState, record: EventRecord) -> Result<RecordVie
 #[schema(as = EventPage)]
 pub(super) struct Page {
     events: Vec<RecordView>,
-    /// The `before` of the next page; `null` on the last page.
+    /// The `before` value for the next page; `null` on the last page.
     #[schema(required = true, value_type = Option<i64>, minimum = 1)]
     next_before: Option<Seq>,
 }
 
-/// Events of the log, newest first.
+/// The events in the log, newest first.
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "events", params(schema::EventQuery),
     responses(
@@ -141,7 +141,7 @@ pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<
     Ok(HttpResponse::Ok().json(Page { events, next_before }))
 }
 
-/// One event of the log.
+/// One event in the log.
 #[utoipa::path(
     get, path = "/api/v1/events/{event_id}", tag = "events",
     params(schema::EventPath),
@@ -159,8 +159,8 @@ pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<Http
 
 /// Send a dead event again.
 ///
-/// The event becomes pending, also after a restart, and is sent before events that have not been sent yet. If
-/// it is late, it goes to the `history` topic. 202 means that the decision is on disk; the response is the
+/// The event becomes pending, even across a restart, and is sent before events that have not been sent yet.
+/// If it is late, it goes to the `history` topic. 202 means that the decision is on disk; the response is the
 /// event.
 #[utoipa::path(
     post, path = "/api/v1/events/{event_id}/retry", tag = "events",
@@ -183,7 +183,7 @@ pub(super) async fn retry(state: Data<ApiState>, id: Path<String>) -> Result<Htt
 
 /// Dismiss a dead event.
 ///
-/// The event stays in the log, dead and `dismissed`, but it is no longer counted, nor listed with
+/// The event stays in the log, dead and `dismissed`, but it is no longer counted or listed with
 /// `state=dead`. It can still be sent again. Dismissing it again has no effect.
 #[utoipa::path(
     delete, path = "/api/v1/events/{event_id}/dead", tag = "events",
@@ -210,7 +210,7 @@ fn parse_id(id: Path<String>) -> Result<EventId, Problem> {
     EventId::parse(id.into_inner()).map_err(|_| missing())
 }
 
-/// Reads the query string of a list.
+/// Parses the query string of a list request.
 fn parse_query(text: &str) -> Result<EventQuery, Invalid> {
     let mut list = EventQuery { limit: DEFAULT_LIMIT, ..EventQuery::default() };
     let faults = query::read(text, |name, value, faults| {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_of_a_query_is_reported() {
+    fn every_error_in_a_query_is_reported() {
         let Invalid(errors) =
             parse_query("camera_id=a%2Fb&state=lost&before=0&limit=501&colour=red&colour=blue").unwrap_err();
         let fields: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();

@@ -122,7 +122,7 @@ async fn wrong_addresses_ports_and_logins_are_reported() {
                 plain(other.port()),
                 "login",
                 "protocol",
-                "did not respond as an MQTT",
+                "did not respond like an MQTT",
             ),
             row("a server that closes", plain(closing.port()), "login", "closed", "without giving a reason"),
             row("a silent server", impatient(plain(silent.port())), "login", "timeout", "MQTT login"),

@@ -1,4 +1,4 @@
-//! The broker restarts, and status and metrics report it.
+//! Broker restarts, and how status and metrics report them.
 
 use liveobject_actors::domain::clock;
 use liveobject_test_support::Ledger;
@@ -14,7 +14,7 @@ async fn events_accepted_while_the_broker_restarts_arrive_in_order() {
 }
 
 #[tokio::test]
-async fn status_and_metrics_follow_a_broker_that_stops_and_returns() {
+async fn status_and_metrics_follow_a_broker_that_stops_and_restarts() {
     let mut scene = Scene::start().await;
     let up = scene.service.status().await;
     assert_eq!((&up["state"], &up["protocol"]), (&"connected".into(), &"5".into()));
@@ -34,7 +34,7 @@ async fn status_and_metrics_follow_a_broker_that_stops_and_returns() {
     let (error, next) = (&down["last_error"], time(&down["next_attempt_at"]));
     assert!(time(&error["at"]) > time(&up["last_connected_at"]), "{down}");
     let wait = (next - time(&error["at"])).as_seconds_f64();
-    assert!((3.1..=4.1).contains(&wait), "the third wait must be 4 s, or up to a fifth less: {down}");
+    assert!((3.1..=4.1).contains(&wait), "the third wait must be 4 s, minus at most a fifth: {down}");
     assert!(next <= clock::now() + std::time::Duration::from_secs(4), "{down}");
     assert!(error["message"].as_str().is_some_and(|text| text.contains("broker")), "{down}");
 

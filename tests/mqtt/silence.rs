@@ -23,7 +23,7 @@ async fn a_hanging_broker_is_reported_as_stalled_and_everything_arrives_when_it_
     let stalled = wait_for_error(&scene.service, "stalled").await;
     assert_eq!((&stalled["connected"], &stalled["outbox"]["pending"]), (&false.into(), &20.into()));
     assert_eq!(stalled["outbox"]["in_flight"], 0);
-    // The service tries to reconnect, but gets no response either.
+    // The service tries to reconnect, but the broker does not respond to that either.
     wait_for_error(&scene.service, "timeout").await;
     submit_batch(&scene.service, &mut ledger, "later", 20).await;
     scene.broker.thaw();

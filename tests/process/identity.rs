@@ -95,7 +95,7 @@ async fn the_identity_of_another_installation_is_reported_and_never_overwritten(
     let parts = [
         "password",
         "identity other than",
-        "put the right file back and restart",
+        "restore the correct file and restart",
         "enter the password again",
     ];
     assert_reports(&service, &parts, ciphertext.as_deref()).await;
@@ -129,7 +129,7 @@ async fn an_unreadable_identity_file_is_reported_and_not_changed() {
     let ciphertext = stored_password(&service).await;
     fs::write(file(&service), "# key\nnot-a-key-but-perhaps-a-secret\n").expect("the file can be written");
     service.start().await;
-    let parts = ["identity.age", "(line 2)", "put the right file"];
+    let parts = ["identity.age", "(line 2)", "replace it with the correct file"];
     assert_reports(&service, &parts, ciphertext.as_deref()).await;
     assert!(!service.log_text().contains("not-a-key"), "the file's content is in the log");
 }

@@ -42,7 +42,7 @@ async fn a_key_is_not_rotated_while_the_service_runs() {
     let finished = service.run(&["key", "rotate"]).await;
     assert_eq!(finished.code, 1, "{finished:?}");
     for part in
-        ["another liveobject process uses the data directory", &service.data_dir().display().to_string()]
+        ["another liveobject process is using the data directory", &service.data_dir().display().to_string()]
     {
         assert!(finished.stderr.contains(part), "{finished:?}");
     }

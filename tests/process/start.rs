@@ -16,7 +16,7 @@ async fn a_second_instance_on_the_same_data_directory_is_refused_and_the_first_i
 
     let mut second = service().data_dir(first.data_dir()).build();
     let directory = first.data_dir().display().to_string();
-    let parts = ["another liveobject process uses the data directory", &directory, "stop it first"];
+    let parts = ["another liveobject process is using the data directory", &directory, "stop it first"];
     assert_exits(&mut second, 1, &parts).await;
 
     ledger.accepted_receipt(&first.post_event(&event("after")).await.expect(202));

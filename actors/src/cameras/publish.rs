@@ -1,4 +1,4 @@
-//! Publishing: sends the states of cameras to the `RetainedActor`, and changes to discovery.
+//! Publishing: sends camera states to the `RetainedActor`, and notifies discovery of changes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,9 +18,9 @@ use crate::{
     },
 };
 
-/// Minimum time between two publications of changes by the events of one camera. The
-/// [`retained`](crate::retained) messages are rate-limited anyway; without this, each event would cause work
-/// under load.
+/// Minimum time between two publications that events of the same camera cause. The
+/// [`retained`](crate::retained) messages are rate-limited anyway, but without this, each event would cause
+/// additional work under load.
 pub(super) const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 
 impl CameraActor {
@@ -35,8 +35,8 @@ impl CameraActor {
         state::group(&known.camera, counts, known.active, known.picture, &self.settings)
     }
 
-    /// Publishes a change by an event: at once if the previous one was at least [`PUBLISH_EVERY`] ago,
-    /// otherwise later, together with all changes in the meantime.
+    /// Publishes a change that an event caused: immediately if the previous one was at least
+    /// [`PUBLISH_EVERY`] ago, otherwise later, together with all changes in the meantime.
     pub(super) fn publish_soon(&mut self, id: &CameraId, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let Some(known) = self.cameras.get_mut(id) else { return };
@@ -82,7 +82,7 @@ impl CameraActor {
         groups.push(Group { kind: Kind::State, name, wanted: vec![availability], previous: Vec::new() });
         #[expect(
             clippy::disallowed_methods,
-            reason = "one message at the start, after each change of the settings and each day"
+            reason = "one message on startup, after each change to the settings, and every day"
         )]
         self.peers.retain_all.do_send(RetainAll { owner: Owner::Cameras, groups });
     }

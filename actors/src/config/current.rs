@@ -53,7 +53,7 @@ impl Current {
     }
 
     /// Returns the settings for a connection test: the settings in effect if the object is absent or empty,
-    /// otherwise those of the object. A stored secret is used only for the destination that it was entered
+    /// otherwise those in the object. A stored secret is used only for the destination that it was entered
     /// for.
     pub(super) fn test_settings(&self, object: Option<Value>) -> Result<MqttSettings, Invalid> {
         let empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);

@@ -1,8 +1,8 @@
-//! The errors of the identity file.
+//! Errors about the identity file.
 
 use std::{io, path::PathBuf};
 
-/// Why an identity file cannot be used, and how to fix that.
+/// Why an identity file cannot be used, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityFileError {
     /// Other users have access to it.
@@ -16,15 +16,15 @@ pub enum IdentityFileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Its content is not what `age-keygen` writes.
+    /// It is not in the format that `age-keygen` writes.
     #[error(
-        "the identity file {} is not a valid age-keygen file{}: {what}; put the right file there",
+        "the identity file {} is not a valid age-keygen file{}: {what}; replace it with the correct file",
         path.display(), in_line(*line)
     )]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// The number of the line, or 0 for the file as a whole.
+        /// The line number, or 0 for the file as a whole.
         line: usize,
         /// What is wrong with it.
         what: &'static str,
@@ -50,7 +50,7 @@ pub enum IdentityFileError {
 }
 
 impl IdentityFileError {
-    /// Returns the message together with its cause, in one line.
+    /// Returns the message together with its cause, on one line.
     pub(super) fn with_cause(&self) -> String {
         match self {
             Self::Read { source, .. } | Self::Write { source, .. } => format!("{self}: {source}"),

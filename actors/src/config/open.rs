@@ -19,11 +19,11 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Reads the row. Creates it, and the identity, at the first start. Finishes or undoes an interrupted key
+/// Reads the row. Creates it, and the identity, on the first start. Finishes or undoes an interrupted key
 /// rotation.
 ///
-/// Faults of the identity, of a secret or of the settings are part of the result; only a failure of the
-/// database is an error.
+/// Faults in the identity, a secret or the settings are part of the result; only a database failure is an
+/// error.
 pub(super) async fn open(context: &SecretsContext, initial: Option<Value>) -> Result<Current, StoreError> {
     if let IdentitySource::File(path) = &context.identity {
         recover(&context.store, path).await?;

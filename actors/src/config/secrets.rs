@@ -14,7 +14,7 @@ pub(super) enum StoredSecret {
     Absent,
     /// The secret is stored and was decrypted.
     Known(SecretString),
-    /// The secret is stored but cannot be decrypted. Contains why, and how to fix that.
+    /// The secret is stored but cannot be decrypted. Contains the reason and how to fix it.
     Unreadable(String),
 }
 
@@ -64,7 +64,7 @@ impl Secrets {
         Self { identity, password, client_key }
     }
 
-    /// Returns why stored secrets cannot be read, and how to fix that; `None` if all can be read.
+    /// Returns why stored secrets cannot be read and how to fix it, or `None` if all of them can be read.
     pub(super) fn unreadable(&self) -> Option<String> {
         let faults: Vec<_> =
             [&self.password, &self.client_key].into_iter().filter_map(StoredSecret::fault).collect();
@@ -77,10 +77,10 @@ fn decrypt(identity: &IdentityState, name: &str, ciphertext: &[u8]) -> StoredSec
     let remedy = format!("enter the {name} again");
     let (identity, other) = match identity {
         IdentityState::Ready(identity) => {
-            (identity, "the one in the identity file; put the right file back and restart".to_owned())
+            (identity, "the one in the identity file; restore the correct file and restart".to_owned())
         }
         IdentityState::Given(GivenIdentity { identity, from }) => {
-            (identity, format!("the one in {from}; put the right one there and restart"))
+            (identity, format!("the one in {from}; put the correct one there and restart"))
         }
         IdentityState::Missing { path } => {
             let path = path.display();

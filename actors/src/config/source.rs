@@ -10,7 +10,7 @@ use super::{
 /// The source of the identity.
 #[derive(Debug, Clone)]
 pub enum IdentitySource {
-    /// A file. It is created if it is missing and no ciphertext needs a previous identity. `key rotate`
+    /// A file. It is created if it is missing and no ciphertext depends on a previous identity. `key rotate`
     /// replaces it.
     File(PathBuf),
     /// The environment or systemd, read when the process starts. No file is read or written.

@@ -55,7 +55,7 @@ const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long closing may take, including the messages in flight and the `offline` message. After that the
 /// socket is dropped, and the broker publishes the will.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of state and test messages that wait for the broker. The client's queue has room for them
 /// in addition to the events.
@@ -197,7 +197,7 @@ impl ConnectionActor {
         }
     }
 
-    /// Handles an event of the client. Returns the event and its outcome if the broker answered an event of
+    /// Handles an event of the client. Returns the event and its outcome if the broker answered an event from
     /// the event log.
     fn handle_event(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<(Seq, Outcome)> {
         let now = Instant::now();
@@ -228,7 +228,7 @@ impl ConnectionActor {
                 self.packets.alive();
                 if !granted {
                     tracing::warn!(
-                        "the broker refused a subscription; Home Assistant's start will not be noticed"
+                        "the broker refused a subscription; Home Assistant restarts will go unnoticed"
                     );
                 }
                 None
@@ -262,7 +262,7 @@ impl ConnectionActor {
             }
             Submission::Offline => {
                 if let Some((client, _)) = &self.session
-                    && let Err(error) = client.disconnect(CLOSE_PATIENCE)
+                    && let Err(error) = client.disconnect(CLOSE_TIMEOUT)
                 {
                     tracing::debug!(%error, "no room for a clean disconnect");
                 }
@@ -283,8 +283,7 @@ impl ConnectionActor {
         let Ok(topic) = std::str::from_utf8(topic) else { return };
         for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.topic == topic) {
             let arrived = Arrived { link: self.link, topic: topic.to_owned(), payload: payload.clone() };
-            // Dropping it is harmless: a subscriber with a full mailbox has enough of these messages to
-            // handle.
+            // Dropping it is harmless: a subscriber with a full mailbox already has plenty of these messages.
             let _full = subscriber.to.try_send(arrived);
         }
     }
@@ -321,8 +320,8 @@ impl Actor for ConnectionActor {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        // Runs at every end, also after a panic. This is the only place that reports the end; it must not
-        // panic itself.
+        // Runs however the actor ends, even after a panic. This is the only place that reports the end; it
+        // must not panic itself.
         let failure = if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
         let closed_on_qos2 = self.closed_on_qos2(failure.as_ref());
         let kind = failure.as_ref().map(|failure| failure.kind);
@@ -443,7 +442,7 @@ impl Handler<Close> for ConnectionActor {
         if self.submit(offline, Submission::Offline).is_err() {
             return ctx.stop();
         }
-        ctx.run_later(CLOSE_PATIENCE, |_, ctx| ctx.stop());
+        ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
     }
 }
 

@@ -6,7 +6,7 @@
 //! suspect is sent alone: it waits until nothing else is in flight, and nothing else is sent until the broker
 //! has answered it. Messages behind a suspect wait, so the order is kept. An answer clears the suspect. A
 //! suspect that was alone when the link ended is reported, and the outbox (`PoisonDetector`) and the retained
-//! actor (`SizeBans`) decide when to give it up: see docs/architecture.md, Poison messages.
+//! actor (`SizeBans`) decide when to give up on it: see docs/architecture.md, Poison messages.
 
 use std::collections::VecDeque;
 
@@ -27,7 +27,7 @@ impl<T> Quarantine<T> {
         Self { suspects, is_suspect_in_flight: false, waiting: VecDeque::new() }
     }
 
-    /// Returns whether there is no suspect and no message waits, so that every message can be sent
+    /// Returns whether there are no suspects and no waiting messages, so that every message can be sent
     /// immediately.
     pub fn is_empty(&self) -> bool {
         self.suspects.is_empty() && self.waiting.is_empty()
@@ -75,8 +75,8 @@ impl<T> Quarantine<T> {
         self.is_suspect_in_flight = false;
     }
 
-    /// Makes suspects of all messages that were in flight when the link ended with a protocol error. Returns
-    /// the message if it was the only one.
+    /// Marks all messages that were in flight when the link ended with a protocol error as suspects. Returns
+    /// the message if there was only one.
     pub fn link_broke(&mut self, mut in_flight: Vec<MessageRef>) -> Option<MessageRef> {
         for message_ref in &in_flight {
             self.suspects.insert(message_ref);

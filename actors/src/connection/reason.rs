@@ -20,7 +20,7 @@ pub fn io_error(error: &io::Error, broker: &str) -> Failure {
         E::TimedOut => (
             FailureKind::Timeout,
             format!(
-                "{broker} does not respond. Is the address correct, and does a firewall block the connection?"
+                "{broker} does not respond. Is the address correct? Is a firewall blocking the connection?"
             ),
         ),
         E::HostUnreachable | E::NetworkUnreachable | E::NetworkDown | E::AddrNotAvailable => (
@@ -35,23 +35,23 @@ pub fn io_error(error: &io::Error, broker: &str) -> Failure {
     Failure::new(kind, message)
 }
 
-/// Explains that there was no response within the timeout, in this stage.
+/// Explains that there was no response in this stage within the timeout.
 pub fn timed_out(broker: &str, seconds: u16, stage: Option<Stage>) -> Failure {
     let message = match stage {
         Some(Stage::Tls) => format!(
             "{broker} accepts connections but did not answer the TLS handshake within {seconds} s. Is this \
-             the port for TLS (usually 8883; for WebSockets 443)?"
+             the TLS port (usually 8883, or 443 for WebSockets)?"
         ),
         Some(Stage::Login) => format!(
             "{broker} accepts connections but did not answer the MQTT login within {seconds} s. Is it an \
-             MQTT broker, and does the port expect TLS or WebSockets?"
+             MQTT broker? Does the port expect TLS or WebSockets?"
         ),
         Some(Stage::Publish | Stage::Loopback) => format!(
             "{broker} accepted the MQTT login but did not complete the test within {seconds} s. Is the \
              broker overloaded?"
         ),
         Some(Stage::Resolve | Stage::Connect) | None => format!(
-            "{broker} did not respond within {seconds} s. Is the address correct, and does a firewall block \
+            "{broker} did not respond within {seconds} s. Is the address correct? Is a firewall blocking \
              the connection?"
         ),
     };
@@ -86,13 +86,13 @@ pub fn panicked() -> Failure {
 pub fn closed_at_login(settings: &MqttSettings) -> Failure {
     let broker = settings.broker();
     let question = match settings.protocol {
-        Protocol::Auto => "Is it restarting, and does the port expect TLS or WebSockets?",
+        Protocol::Auto => "Is it restarting, or does the port expect TLS or WebSockets?",
         Protocol::V5 => {
-            "Does it support MQTT 5 (protocol \"auto\" detects the version), and does the port expect TLS or \
+            "Does it support MQTT 5 (protocol \"auto\" detects the version)? Does the port expect TLS or \
              WebSockets?"
         }
         Protocol::V311 => {
-            "Does it support MQTT 3.1.1 (protocol \"auto\" detects the version), and does the port expect \
+            "Does it support MQTT 3.1.1 (protocol \"auto\" detects the version)? Does the port expect \
              TLS or WebSockets?"
         }
     };
@@ -133,8 +133,8 @@ pub fn not_mqtt(broker: &str, version: Version, error: &dyn fmt::Display) -> Fai
     Failure::new(
         FailureKind::Protocol,
         format!(
-            "{broker} did not respond as an MQTT {version} broker ({error}). Is this the port of an MQTT \
-             broker, and does it expect TLS?"
+            "{broker} did not respond like an MQTT {version} broker ({error}). Is this the port of an MQTT \
+             broker? Does it expect TLS?"
         ),
     )
 }
@@ -190,9 +190,12 @@ pub fn client_id_refused(settings: &MqttSettings) -> Failure {
     )
 }
 
-/// Explains that the broker accepts no connections at the moment.
+/// Explains that the broker is not accepting connections at the moment.
 pub fn unavailable(broker: &str, reason: &str) -> Failure {
-    Failure::new(FailureKind::Refused, format!("{broker} refuses connections at the moment ({reason})."))
+    Failure::new(
+        FailureKind::Refused,
+        format!("{broker} is not accepting connections at the moment ({reason})."),
+    )
 }
 
 #[cfg(test)]
@@ -200,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_io_error_has_its_failure_kind() {
+    fn each_io_error_maps_to_a_failure_kind() {
         for (error, kind) in [
             (io::ErrorKind::ConnectionRefused, FailureKind::Refused),
             (io::ErrorKind::TimedOut, FailureKind::Timeout),

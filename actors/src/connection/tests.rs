@@ -55,24 +55,24 @@ async fn next_fact<M>(recorded: &Recorded<M>) -> M {
 
 #[actix::test]
 async fn a_panic_is_reported_as_a_failed_connection() {
-    let it = connect_to_silent_server().await;
-    let _closed = it.connection.send(Crash).await;
-    let ended = next_fact(&it.ended).await;
+    let fixture = connect_to_silent_server().await;
+    let _closed = fixture.connection.send(Crash).await;
+    let ended = next_fact(&fixture.ended).await;
     assert_eq!(ended.failure.unwrap().kind, FailureKind::Panicked);
-    assert_eq!(next_fact(&it.link_down).await.failure, Some(FailureKind::Panicked));
+    assert_eq!(next_fact(&fixture.link_down).await.failure, Some(FailureKind::Panicked));
 }
 
 #[actix::test]
 async fn a_login_that_the_broker_does_not_answer_times_out() {
-    let it = connect_to_silent_server().await;
-    let failure = next_fact(&it.ended).await.failure.unwrap();
+    let fixture = connect_to_silent_server().await;
+    let failure = next_fact(&fixture.ended).await.failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Timeout);
     assert!(failure.message.contains("accepts connections"), "{}", failure.message);
 }
 
 #[actix::test]
 async fn closing_during_a_connection_attempt_ends_it_immediately() {
-    let it = connect_to_silent_server().await;
-    it.connection.send(Close).await.unwrap();
-    assert!(next_fact(&it.ended).await.failure.is_none());
+    let fixture = connect_to_silent_server().await;
+    fixture.connection.send(Close).await.unwrap();
+    assert!(next_fact(&fixture.ended).await.failure.is_none());
 }

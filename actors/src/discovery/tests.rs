@@ -32,7 +32,7 @@ impl Handler<Republish> for Broker {
     }
 }
 
-/// From a test: sets the reply, and returns the times of the requests since the last `SetReply`.
+/// Sent by a test: sets the reply, and returns the times of the requests since the last `SetReply`.
 #[derive(actix::Message)]
 #[rtype(result = "Vec<Instant>")]
 struct SetReply(Option<Republished>);
@@ -108,7 +108,7 @@ impl Scene {
         self.actor.send(arrived).await.unwrap();
     }
 
-    /// Returns the result of `PublishDiscovery` when the `RetainedActor` replies with this.
+    /// Returns the result of `PublishDiscovery` when the `RetainedActor` sends this reply.
     async fn published(&self, reply: Option<Republished>) -> Result<DiscoveryPublished, DiscoveryError> {
         self.broker.send(SetReply(reply)).await.unwrap();
         self.actor.send(PublishDiscovery).await.unwrap()
@@ -214,7 +214,7 @@ async fn everything_is_announced_once_shortly_after_home_assistant_starts() {
 }
 
 #[actix::test]
-async fn publish_discovery_returns_the_answers_of_the_broker() {
+async fn publish_discovery_returns_the_answers_from_the_broker() {
     let scene = Scene::start(&[camera("door"), camera("yard")]).await;
     let acknowledged = names(&["liveobject-service", "liveobject_door"]);
     assert_eq!(scene.published(None).await, Err(DiscoveryError::NotConnected));
@@ -231,7 +231,7 @@ async fn publish_discovery_returns_the_answers_of_the_broker() {
     assert_eq!(error, DiscoveryError::Refused { devices: 1, example, prefix, cameras: 1 });
     assert_eq!(
         error.to_string(),
-        "The broker refused to announce the device liveobject_yard. Let this user publish to \
+        "The broker refused the announcement of the device liveobject_yard. Let this user publish to \
          `homeassistant/#`; liveobject retries on the next connection."
     );
     let unanswered = names(&["liveobject_yard"]);

@@ -1,4 +1,4 @@
-//! The contents of the event log, and its queries.
+//! The contents of the event log, and the queries for them.
 
 use std::{fmt, str::FromStr};
 
@@ -18,7 +18,7 @@ use crate::domain::{
 pub struct StoredEvent {
     /// Its seq.
     pub seq: Seq,
-    /// The camera that saw it.
+    /// The camera that detected it.
     pub camera_id: CameraId,
     /// When it happened, according to its source.
     pub occurred_at: Timestamp,
@@ -38,16 +38,16 @@ pub struct Receipt {
     /// Its seq.
     #[cfg_attr(feature = "openapi", schema(value_type = i64, minimum = 1))]
     pub seq: Seq,
-    /// Whether the event was already in the log. The receipt then has the seq of the first one.
+    /// Whether the event was already in the log. If so, `seq` is that of the first one.
     pub duplicate: bool,
 }
 
-/// One event of the log.
+/// An event in the log, with its delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRecord {
     /// Its seq.
     pub seq: Seq,
-    /// The camera that saw it.
+    /// The camera that detected it.
     pub camera_id: CameraId,
     /// When it was accepted.
     pub received_at: Timestamp,
@@ -74,9 +74,9 @@ pub struct QueryError(pub StoreFault);
 /// A position in the log, from which a client can resume a stream. As text: `seq-noted`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Position {
-    /// Events up to this one.
+    /// The client has the events up to this one.
     pub seq: Seq,
-    /// Deliveries up to this event.
+    /// The client has the deliveries of the events up to this one.
     pub noted: Seq,
 }
 
@@ -104,7 +104,7 @@ impl FromStr for Position {
     }
 }
 
-/// A query for events of the log, newest first.
+/// A query for events in the log, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
     /// Only events of this camera.

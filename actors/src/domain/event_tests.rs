@@ -110,14 +110,14 @@ fn a_late_payload_is_the_stored_one_with_late_set() {
 #[test]
 fn every_listed_field_is_read() {
     for field in EventInput::FIELDS {
-        // No field accepts an object, so that each field that is read reports a fault.
+        // No field accepts an object, so every field that is read reports a fault.
         assert!(fault(with(field, json!({}))).starts_with(&format!("{field}: expected")), "{field}");
     }
     assert_eq!(fault(with("colour", json!("red"))), "colour: unknown field");
 }
 
 #[test]
-fn each_bound_has_a_clear_error() {
+fn each_limit_has_a_clear_error() {
     let long = |n| "x".repeat(n);
     for (field, value, message) in [
         ("camera_id", json!("a b"), "camera_id: may contain only A-Z a-z 0-9 _ -, found ' '"),
@@ -169,7 +169,7 @@ fn bounds_are_inclusive() {
 }
 
 #[test]
-fn input_from_within_the_process_is_checked_too() {
+fn input_from_the_same_process_is_validated_too() {
     let input = EventInput { camera_id: "a b".into(), confidence: 101, ..EventInput::default() };
     let message = input.validate().unwrap_err().to_string();
     assert!(

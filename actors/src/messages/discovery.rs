@@ -31,8 +31,8 @@ pub enum DiscoveryError {
     NotConnected,
     /// The broker refused at least one message.
     #[error(
-        "The broker refused to announce {}. Let this user publish to `{prefix}/#`; liveobject retries on the \
-         next connection.",
+        "The broker refused the announcement of {}. Let this user publish to `{prefix}/#`; liveobject \
+         retries on the next connection.",
         describe_devices(*devices, example)
     )]
     Refused {

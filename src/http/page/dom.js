@@ -1,5 +1,5 @@
 // @ts-check
-// Helpers that build elements. Texts are always set as text, never as markup, so events cannot inject HTML.
+// Helpers that build elements. Text is always inserted as text, never as markup, so events cannot inject HTML.
 
 /** @import { Child, Props, Timestamp } from "./types" */
 
@@ -64,7 +64,8 @@ let ids = 0;
 export const newId = () => `id-${++ids}`;
 
 /**
- * Creates an element for untrusted text, which may be long, malformed or hostile. It keeps its own writing direction.
+ * Creates an element for untrusted text, which may be long, malformed or hostile. The text keeps its own writing
+ * direction.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
  * @param {Props} props
@@ -76,7 +77,7 @@ export const foreign = (tag, props, text) => html(tag, { dir: "auto", ...props }
 const UNITS = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 /**
- * Formats seconds as one number with a unit.
+ * Formats a number of seconds as a single number with a unit.
  * @param {number} seconds
  */
 export function duration(seconds) {
@@ -96,7 +97,7 @@ const exactTime = (timestamp) =>
   new Date(timestamp).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /**
- * Formats the time between two moments.
+ * Formats the time between two timestamps.
  * @param {Timestamp} from
  * @param {Timestamp} to
  */
@@ -128,7 +129,7 @@ setInterval(() => {
 export const blank = (className) => html("span", { class: `${className} blank`, "aria-hidden": "true" });
 
 /**
- * Creates a picture. A placeholder replaces it when the picture has been deleted.
+ * Creates a picture. A placeholder replaces it if the picture has been deleted.
  * @param {string} path
  * @param {string} alt
  * @param {string} className
@@ -178,7 +179,7 @@ export function toast(text, isError = false) {
 }
 
 /**
- * Copies a text to the clipboard. Also works on pages without TLS, where browsers offer no clipboard API.
+ * Copies text to the clipboard. Also works on pages without TLS, where browsers offer no clipboard API.
  * @param {string} text
  */
 export async function copy(text) {

@@ -69,7 +69,7 @@ function timeFact(label, timestamp) {
 
 /**
  * @param {string} text
- * @param {string} label The name of the text that is copied.
+ * @param {string} label The name of the text to copy.
  */
 function copyButton(text, label) {
   const copyText = async () => {
@@ -94,7 +94,7 @@ function actionButton(label, className, work) {
 }
 
 /**
- * Returns the payload as it is published, as JSON.
+ * Returns the published payload as formatted JSON.
  * @param {EventRecord} event
  */
 function payloadOf(event) {
@@ -257,14 +257,14 @@ export function eventsView(canChange) {
   const awaited = new Set();
   /** @type {number | undefined} */
   let pictureTimer;
-  let isCheckSoon = false;
+  let isFirstCheckPending = false;
 
   /** @param {string} id */
   function awaitPicture(id) {
     awaited.add(id);
     // Further events must not postpone the first check.
-    if (isCheckSoon) return;
-    isCheckSoon = true;
+    if (isFirstCheckPending) return;
+    isFirstCheckPending = true;
     clearTimeout(pictureTimer);
     checkPictures([...PICTURE_RETRY_MS]);
   }
@@ -279,7 +279,7 @@ export function eventsView(canChange) {
       return;
     }
     pictureTimer = setTimeout(async () => {
-      isCheckSoon = false;
+      isFirstCheckPending = false;
       const page = await get(`events?limit=${PAGE_SIZE}`).catch(() => undefined);
       for (const { event_id, has_thumbnail } of page?.events ?? []) {
         if (has_thumbnail && awaited.delete(event_id)) showPicture(event_id);
@@ -333,7 +333,7 @@ export function eventsView(canChange) {
   }
 
   /**
-   * Fills the delivery part of the details: the state, the reason and, for dead events, the buttons.
+   * Fills the delivery section of the details: the state, the reason and, for dead events, the buttons.
    * @param {Element} element
    * @param {EventRecord} event
    */

@@ -1,4 +1,4 @@
-//! The events that fill the log. The payload of each is about 600 bytes long.
+//! The events that fill the log. Each payload is about 600 bytes long.
 
 use liveobject_actors::{DetectionEvent, EventInput};
 

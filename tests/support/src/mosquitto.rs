@@ -59,7 +59,7 @@ impl Mosquitto {
     }
 
     async fn start_with(settings: MosquittoBuilder) -> Self {
-        let dir = TempDir::with_prefix("mosquitto-").expect("a temporary directory can be made");
+        let dir = TempDir::with_prefix("mosquitto-").expect("a temporary directory can be created");
         settings.write_users(dir.path());
         let mut broker = Self { settings, dir, port: 0, ports: Vec::new(), child: None };
         for _ in 0..PORT_ATTEMPTS {
@@ -72,7 +72,7 @@ impl Mosquitto {
         panic!("mosquitto found no free port in {PORT_ATTEMPTS} attempts: {}", broker.log());
     }
 
-    /// Stops the broker if it runs, and starts it again on the same port.
+    /// Stops the broker if it is running, and starts it again on the same port.
     ///
     /// # Panics
     ///
@@ -86,7 +86,7 @@ impl Mosquitto {
     ///
     /// # Panics
     ///
-    /// Panics if it is running already, or does not accept connections within 10 s.
+    /// Panics if it is already running, or does not accept connections within 10 s.
     pub async fn resume(&mut self) {
         assert!(self.child.is_none(), "mosquitto is already running");
         let deadline = Instant::now() + START;
@@ -103,8 +103,8 @@ impl Mosquitto {
         };
         child.signal(Signal::CONT);
         child.signal(Signal::TERM);
-        let ended = child.wait(STOP).await.is_some();
-        assert!(ended, "mosquitto did not end within {STOP:?} of SIGTERM: {}", self.log());
+        let exited = child.wait(STOP).await.is_some();
+        assert!(exited, "mosquitto did not exit within {STOP:?} of SIGTERM: {}", self.log());
     }
 
     /// Kills the broker with SIGKILL.
@@ -147,8 +147,8 @@ impl Mosquitto {
 
     /// Returns the port of an additional listener by its index in the builder.
     #[must_use]
-    pub fn listener(&self, place: usize) -> u16 {
-        self.ports[place]
+    pub fn listener(&self, index: usize) -> u16 {
+        self.ports[index]
     }
 
     /// Returns the process id.
@@ -203,7 +203,7 @@ impl Mosquitto {
             let log = self.log();
             let new = log.get(log_before..).unwrap_or_default();
             if let Some(status) = child.exited() {
-                assert!(new.contains("Address already in use"), "mosquitto ended ({status}): {new}");
+                assert!(new.contains("Address already in use"), "mosquitto exited ({status}): {new}");
                 return Start::PortTaken;
             }
             if new.contains(" running") && accepts_connections(self.port).await {
@@ -213,7 +213,7 @@ impl Mosquitto {
             let port = self.port;
             assert!(
                 Instant::now() < deadline,
-                "mosquitto did not accept on port {port} within {START:?}: {log}"
+                "mosquitto did not accept connections on port {port} within {START:?}: {log}"
             );
             sleep(POLL).await;
         }

@@ -33,7 +33,7 @@ async fn unreadable(config: &Running) -> String {
 }
 
 #[actix_rt::test]
-async fn a_missing_identity_is_reported_and_not_created_again() {
+async fn a_missing_identity_is_reported_and_not_recreated() {
     let home = with_password().await;
     fs::remove_file(home.identity()).unwrap();
     let config = home.start().await;

@@ -56,7 +56,7 @@ async fn a_recipient_can_decrypt_secrets_that_were_entered_before_and_after_it_w
 }
 
 #[actix_rt::test]
-async fn a_removed_recipient_cannot_decrypt_the_secrets_any_more() {
+async fn a_removed_recipient_can_no_longer_decrypt_the_secrets() {
     let (key, recipient) = recovery();
     let mut home = Home::new();
     home.recipients = vec![recipient];
@@ -71,7 +71,7 @@ async fn a_removed_recipient_cannot_decrypt_the_secrets_any_more() {
 }
 
 #[actix_rt::test]
-async fn the_same_recipients_change_nothing() {
+async fn reordering_the_recipients_changes_nothing() {
     let ((_, one), (_, other)) = (recovery(), recovery());
     let mut home = Home::new();
     home.recipients = vec![one.clone(), other.clone()];
@@ -100,7 +100,7 @@ async fn a_rotation_keeps_the_recipients_wherever_it_is_interrupted() {
 }
 
 #[actix_rt::test]
-async fn unreadable_secrets_are_not_changed_for_new_recipients() {
+async fn new_recipients_do_not_change_unreadable_secrets() {
     let mut home = Home::new();
     home.start_with(Some(broker())).await.stop().await;
     std::fs::remove_file(home.identity()).unwrap();
@@ -132,7 +132,7 @@ async fn the_error_for_a_wrong_given_identity_names_its_source() {
     let (password, unreadable) = config.last_notification().await;
     let reason = unreadable.unwrap();
     assert!(
-        password.is_none() && reason.contains("than the one in $IDENTITY; put the right one there"),
+        password.is_none() && reason.contains("than the one in $IDENTITY; put the correct one there"),
         "{reason}"
     );
 }

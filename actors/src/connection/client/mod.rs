@@ -1,9 +1,9 @@
 //! The MQTT client. Its interface is the same for MQTT 5 and 3.1.1.
 //!
 //! [`Events`] is the stream of everything that happens, in order. The last item describes how the session
-//! [`Ended`]. The event of the accepted login contains the [`Client`], which sends messages. Both belong to
-//! one session over one network connection, which never reconnects. If the broker refuses the first MQTT
-//! version, the login is tried once more with the other one (see [`VersionPolicy`]).
+//! [`Ended`]. [`Event::Accepted`] contains the [`Client`], which sends messages. Both belong to one session
+//! over one network connection, which never reconnects. If the broker refuses the first MQTT version,
+//! the login is retried once with the other one (see [`VersionPolicy`]).
 
 mod ended;
 mod v4;
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Batch size of requests and reads. This value was the fastest in measurements.
+/// Batch size for requests and reads. This value was the fastest in measurements.
 const BATCH: usize = 64;
 
 /// Room in the client's queue for the birth message, states and test messages, in addition to the events.
@@ -43,7 +43,7 @@ pub struct Message {
     pub qos: QoS,
     /// Whether the broker retains it.
     pub retain: bool,
-    /// After how many seconds the broker discards it (MQTT 5).
+    /// The number of seconds after which the broker discards it (MQTT 5).
     pub expiry_seconds: Option<u32>,
 }
 
@@ -93,11 +93,11 @@ pub enum Answer {
     },
     /// The broker refused it permanently.
     Refused(DeadReason),
-    /// The broker refused it for now.
+    /// The broker refused it temporarily.
     Deferred {
         /// The broker's reason.
         reason: &'static str,
-        /// How often the message is tried before it is given up; `None`: without limit.
+        /// Maximum number of attempts to send the message; `None` means no limit.
         attempts: Option<u32>,
     },
 }
@@ -145,7 +145,7 @@ pub enum Event {
     },
     /// Another packet arrived, so the broker is alive.
     Alive,
-    /// An event without significance here.
+    /// An event that does not matter here.
     Ignored,
 }
 
@@ -207,7 +207,7 @@ impl Session {
     }
 }
 
-/// A session, with everything that a second attempt with the other version needs.
+/// A session, and everything that is needed to retry with the other version.
 struct Attempt {
     session: Session,
     version: Version,
@@ -271,12 +271,12 @@ impl Client {
         }
     }
 
-    /// Disconnects cleanly once everything in flight is answered, or after `patience`. After a clean
+    /// Disconnects cleanly once everything in flight is acknowledged, or after `timeout`. After a clean
     /// disconnect, the broker does not publish the will.
-    pub fn disconnect(&self, patience: Duration) -> Result<(), Overrun> {
+    pub fn disconnect(&self, timeout: Duration) -> Result<(), Overrun> {
         match self {
-            Self::V5(client) => client.disconnect(patience),
-            Self::V311(client) => client.disconnect(patience),
+            Self::V5(client) => client.disconnect(timeout),
+            Self::V311(client) => client.disconnect(timeout),
         }
     }
 }

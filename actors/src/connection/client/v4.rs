@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 with rumqttc. The protocol has no reason codes and no message expiry, and a broker cannot
+//! MQTT 3.1.1, using rumqttc. The protocol has no reason codes and no message expiry, and a broker cannot
 //! report its limits.
 
 use std::{sync::Arc, time::Duration};
@@ -28,9 +28,9 @@ const MAX_PACKET_SIZE: usize = 268_435_455;
 /// for MQTT 5.
 const MAX_INCOMING_SIZE: usize = 10 * 1024;
 
-/// Returns conservative limits, because the broker cannot report its own. Exceeding `max_inflight_messages`
-/// of Mosquitto, which can be as low as 1, loses messages: it acknowledges QoS 2 messages above that limit
-/// and drops them. So at most one QoS 2 message is in flight.
+/// Returns conservative limits, because the broker cannot report its own. Exceeding Mosquitto's
+/// `max_inflight_messages`, which can be as low as 1, loses messages: Mosquitto acknowledges QoS 2 messages
+/// above that limit and drops them. So at most one QoS 2 message is in flight.
 fn limits(qos: QoS, maximum_qos: QoS) -> Limits {
     Limits {
         receive_maximum: if qos.min(maximum_qos) == QoS::ExactlyOnce { 1 } else { u16::MAX },
@@ -44,7 +44,7 @@ fn limits(qos: QoS, maximum_qos: QoS) -> Limits {
 #[derive(Debug)]
 pub struct Client(AsyncClient);
 
-/// A session. It makes progress while it is polled, until it ends.
+/// A session. It makes progress only while it is polled.
 pub struct Session {
     event_loop: Box<EventLoop>,
     /// Taken when the login is accepted.
@@ -57,8 +57,8 @@ pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, maximum_qos: 
     let capacity = options.queue_capacity();
     let mqtt = mqtt_options(settings, options, capacity);
     let (client, mut event_loop) = AsyncClient::builder(mqtt).capacity(capacity.into()).build();
-    // Once for the network connection and once for the login. `dial` has its own timeout, with a better
-    // message.
+    // Allows one timeout for the network connection and one for the login. `dial` has its own timeout, with a
+    // better message.
     let timeout = dial::connect_timeout(settings) * 2;
     event_loop.network_options.set_connection_timeout(timeout.as_secs());
     let (event_loop, settings) = (Box::new(event_loop), Arc::clone(settings));
@@ -127,10 +127,10 @@ impl Session {
 
     fn on_accepted(&mut self) -> Event {
         let Some(client) = self.client.take() else { return Event::Alive };
-        // From now on, this timeout limits for how long the broker may stop reading. The silence check
+        // From now on, this timeout limits how long the broker may stop reading. The silence check
         // triggers earlier.
-        let patience = u64::from(self.settings.ack_timeout_seconds) * 2;
-        self.event_loop.network_options.set_connection_timeout(patience);
+        let timeout = u64::from(self.settings.ack_timeout_seconds) * 2;
+        self.event_loop.network_options.set_connection_timeout(timeout);
         let (client, limits) = (super::Client::V311(client), limits(self.settings.qos, self.maximum_qos));
         Event::Accepted(Accepted { client, version: Version::V311, refused: None, limits })
     }
@@ -168,8 +168,8 @@ impl Client {
         self.0.try_subscribe(topic, mqttbytes::QoS::AtLeastOnce).map_err(|_| Overrun)
     }
 
-    pub fn disconnect(&self, patience: Duration) -> Result<(), Overrun> {
-        self.0.try_disconnect_with_timeout(patience).map_err(|_| Overrun)
+    pub fn disconnect(&self, timeout: Duration) -> Result<(), Overrun> {
+        self.0.try_disconnect_with_timeout(timeout).map_err(|_| Overrun)
     }
 }
 

@@ -2,8 +2,8 @@
 //! responses.
 //!
 //! A client that gets *connection reset by peer* cannot know that the port expects TLS, or that the broker
-//! requires a client certificate. This stream sees the bytes and can determine the cause. It puts the result,
-//! a [`Failure`], inside the I/O error, so that every client passes it on.
+//! requires a client certificate. This stream sees the bytes and can determine the cause. It wraps the
+//! result, a [`Failure`], in the I/O error, so that every client passes it on.
 
 use std::{
     fmt,
@@ -57,7 +57,7 @@ impl Route {
     }
 
     /// Checks whether a port that closed the connection without a response expects TLS, by sending it the
-    /// beginning of a handshake on a new connection. Returns `None` if the connection was encrypted already.
+    /// beginning of a handshake on a new connection. Returns `None` if the connection was already encrypted.
     pub async fn check_tls_expected(&self) -> Option<Failure> {
         if self.handshake.is_some() {
             return None;
@@ -147,7 +147,7 @@ impl fmt::Debug for DiagnosingStream {
 }
 
 impl DiagnosingStream {
-    /// Wraps a stream that was opened in this way.
+    /// Wraps a stream that was opened as `route` describes.
     pub fn new(inner: Stream, route: Route) -> Self {
         Self { inner, route, state: State::Waiting }
     }
@@ -165,15 +165,15 @@ impl DiagnosingStream {
     /// Reads the first bytes. Returns `None` if the connection ended and the cause must be checked.
     fn read_first(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Option<io::Result<()>>> {
         let before = buf.filled().len();
-        let ended = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
+        let result = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
         let first = &buf.filled()[before..];
-        if ended.is_ok() && !first.is_empty() {
+        if result.is_ok() && !first.is_empty() {
             self.state = State::PassThrough;
             return Poll::Ready(Some(
                 self.route.not_mqtt(first).map_or(Ok(()), |failure| Err(io::Error::other(failure))),
             ));
         }
-        let error = match ended.err().map(|error| (self.route.explain_early(&error), error)) {
+        let error = match result.err().map(|error| (self.route.explain_early(&error), error)) {
             Some((Some(failure), _)) => {
                 self.state = State::PassThrough;
                 return Poll::Ready(Some(Err(io::Error::other(failure))));
@@ -204,8 +204,8 @@ impl AsyncRead for DiagnosingStream {
             match &mut self.state {
                 State::PassThrough => return self.pass_through(cx, buf),
                 State::Checking(check, error) => {
-                    let found = ready!(check.as_mut().poll(cx));
-                    let error = found.map(io::Error::other).or(error.take());
+                    let failure = ready!(check.as_mut().poll(cx));
+                    let error = failure.map(io::Error::other).or(error.take());
                     self.state = State::PassThrough;
                     return Poll::Ready(error.map_or(Ok(()), Err));
                 }
@@ -220,7 +220,7 @@ impl AsyncRead for DiagnosingStream {
 }
 
 impl DiagnosingStream {
-    /// Hides write errors until something has been read. Before that, the reading side determines the cause.
+    /// Hides write errors until something has been read. Until then, the read side determines the cause.
     fn hide_early_error<T>(&self, result: io::Result<T>, fallback: T) -> io::Result<T> {
         match self.state {
             State::PassThrough => result,

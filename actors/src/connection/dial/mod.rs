@@ -1,7 +1,7 @@
 //! Opens the stream to the broker: TCP, optionally TLS, optionally a WebSocket. Each failure has a kind and
 //! an explanation.
 //!
-//! All addresses of the name are tried, in the resolver's order, through all these layers. An address that
+//! All addresses of the broker are tried, in the resolver's order, through all these layers. An address that
 //! accepts connections but fails in TLS or the WebSocket upgrade does not hide another one that works. The
 //! MQTT login is not repeated for other addresses, since a wrong password is wrong at every address. If all
 //! addresses fail, the failure of the address that completed the most stages is reported.
@@ -77,7 +77,7 @@ impl SessionTransport {
     }
 }
 
-/// Opens a stream for the MQTT client, or takes the one opened in advance. An I/O error contains a
+/// Opens a stream for the MQTT client, or takes the one opened in advance. The I/O error contains a
 /// [`Failure`].
 pub async fn dial(settings: &MqttSettings, transport: &SessionTransport) -> Result<Stream, io::Error> {
     let ready = transport.lock().ready.take();
@@ -99,7 +99,7 @@ pub async fn open(
     open_any(settings, &addresses, deadline, transport, stages).await
 }
 
-/// Returns the stream to the first of these addresses that works.
+/// Opens a stream to the first of these addresses that works.
 async fn open_any(
     settings: &MqttSettings,
     addresses: &[SocketAddr],
@@ -146,7 +146,7 @@ async fn resolve(settings: &MqttSettings, stages: &mut Stages) -> Result<Vec<Soc
     Ok(addresses)
 }
 
-/// Opens all layers to one address. `tried`: the addresses before it, with their failures.
+/// Opens all layers to one address. `tried` contains the previous addresses and their failures.
 async fn open_address(
     settings: &MqttSettings,
     address: SocketAddr,
@@ -194,7 +194,7 @@ async fn open_address(
 async fn connect(settings: &MqttSettings, address: SocketAddr) -> Result<TcpStream, Failure> {
     let stream =
         TcpStream::connect(address).await.map_err(|error| reason::io_error(&error, &settings.broker()))?;
-    // Without this, small messages wait for the delayed acknowledgement of the peer.
+    // Without this, small messages wait for the peer's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -210,7 +210,7 @@ pub fn timed_out(settings: &MqttSettings, stage: Option<Stage>) -> Failure {
     reason::timed_out(&settings.broker(), settings.connect_timeout_seconds, stage)
 }
 
-/// Returns the connect timeout of the settings.
+/// Returns the connect timeout from the settings.
 pub fn connect_timeout(settings: &MqttSettings) -> Duration {
     Duration::from_secs(settings.connect_timeout_seconds.into())
 }

@@ -28,7 +28,7 @@ impl Stages {
         }
     }
 
-    /// Begins a stage, unless it is in progress already.
+    /// Begins a stage, unless it is already in progress.
     pub fn begin(&mut self, stage: Stage) {
         if self.current() != Some(stage) {
             self.current = Some((stage, Instant::now()));

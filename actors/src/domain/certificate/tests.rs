@@ -36,7 +36,7 @@ fn every_key_format_is_read_and_matches_only_its_own_certificate() {
 }
 
 #[test]
-fn a_pem_text_may_contain_a_chain_a_key_and_other_text() {
+fn pem_input_may_contain_a_chain_a_key_and_other_text() {
     let text = format!("subject: me\n{EC}\n{RSA}\n{EC_SEC1}");
     assert_eq!(certificates(&text).unwrap().len(), 2);
     private_key(&text).unwrap();

@@ -10,13 +10,13 @@ use super::{Listener, Mosquitto, program};
 /// More messages than any test queues.
 const MAX_QUEUED: u32 = 10_000_000;
 
-/// The log types that are enabled unless all are.
+/// The log types that are enabled by default; [`MosquittoBuilder::log_packets`] enables all.
 const DEFAULT_LOG_TYPES: [&str; 6] =
     ["error", "warning", "notice", "information", "subscribe", "unsubscribe"];
 
 /// Settings for starting a [`Mosquitto`].
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the broker's own configuration")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch in the broker's own configuration")]
 pub struct MosquittoBuilder {
     users: Vec<(String, String)>,
     pub(super) acl: Option<String>,
@@ -66,14 +66,14 @@ impl MosquittoBuilder {
 
     /// Sets the ACL file, such as `user ann\ntopic readwrite liveobject/#`. Lines before the first `user`
     /// apply to anonymous clients. MQTT 5 publishers receive a refusal (reason 0x87); messages that a
-    /// subscriber may not read are silently omitted.
+    /// subscriber is not allowed to read are silently dropped.
     #[must_use]
     pub fn acl(mut self, rules: &str) -> Self {
         self.acl = Some(rules.to_owned());
         self
     }
 
-    /// Sets whether retained messages and sessions are stored in a file across restarts (default: yes).
+    /// Sets whether retained messages and sessions are stored in a file across restarts (default: true).
     #[must_use]
     pub fn persistence(mut self, persistence: bool) -> Self {
         self.persistence = persistence;
@@ -188,7 +188,7 @@ impl MosquittoBuilder {
         let text = format!(
             "openssl_conf = main\n[main]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n[tls]\n{lines}\n"
         );
-        fs::write(&file, text).expect("the configuration of OpenSSL can be written");
+        fs::write(&file, text).expect("OpenSSL's configuration can be written");
         Some(file)
     }
 

@@ -26,7 +26,7 @@ impl ServiceBuilder {
         Self { binary, config: None, environment: Vec::new(), data_dir: None, port: None, umask: None }
     }
 
-    /// Sets the text of the configuration file. Environment variables override it.
+    /// Sets the contents of the configuration file. Environment variables override it.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         self.config = Some(toml.to_owned());
@@ -64,10 +64,10 @@ impl ServiceBuilder {
         self
     }
 
-    /// Returns the service with its directories, not started yet.
+    /// Builds the service and its directories without starting it.
     #[must_use]
     pub fn build(self) -> Service {
-        let dir = TempDir::with_prefix("liveobject-").expect("a temporary directory can be made");
+        let dir = TempDir::with_prefix("liveobject-").expect("a temporary directory can be created");
         let data_dir = self.data_dir.clone().unwrap_or_else(|| dir.path().join("data"));
         if let Some(config) = &self.config {
             fs::write(dir.path().join("config.toml"), config).expect("the configuration file can be written");
@@ -76,7 +76,7 @@ impl ServiceBuilder {
         Service { settings: self, dir, data_dir, port, log_before: 0, child: None, api: Api::new() }
     }
 
-    /// Returns the service, started.
+    /// Builds and starts the service.
     ///
     /// # Panics
     ///

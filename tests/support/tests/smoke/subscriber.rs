@@ -1,4 +1,4 @@
-//! The subscriber, throughout restarts and network failures of its broker.
+//! The subscriber, including restarts and network failures of its broker.
 
 use liveobject_test_support::{Ledger, Mosquitto, Proxy, Subscriber};
 use rumqttc::QoS;
@@ -47,12 +47,13 @@ async fn the_subscriber_can_log_in() {
     let subscriber = Subscriber::builder(broker.port()).login("ann", "secret").start().await;
     let mut login = options(broker.port());
     login.set_credentials("ann", "secret");
-    Client::try_connect(login).await.expect("welcome").publish("a", "x", QoS::ExactlyOnce).await;
+    let mut client = Client::try_connect(login).await.expect("the login is accepted");
+    client.publish("a", "x", QoS::ExactlyOnce).await;
     subscriber.wait_for(|messages| messages.len() == 1, "the message", SOON).await;
 }
 
 #[tokio::test]
-async fn cuts_and_broker_restarts_cause_neither_loss_nor_duplicates() {
+async fn lost_connections_and_broker_restarts_cause_neither_loss_nor_duplicates() {
     let mut broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let proxy = Proxy::start(broker.port()).await;
     let subscriber = Subscriber::start(proxy.port()).await;
