@@ -111,6 +111,9 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
     let config_options = options.config_options(store.clone(), mpsc::unbounded_channel().0);
     let stored = StoredSettings::open(config_options).await?;
     let settings = stored.settings();
+    if let Some(why) = stored.unreadable() {
+        tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
+    }
     if settings.broker_host.is_empty() {
         println!("No broker configured. Set one on the page ({}),", options.public_url);
         println!("with PUT /api/v1/integrations/mqtt/config,");

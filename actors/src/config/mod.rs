@@ -147,6 +147,11 @@ impl StoredSettings {
         self.current.to_changed(SettingsChange::Other).settings
     }
 
+    /// Returns why these settings cannot be used to connect, if they cannot.
+    pub fn unreadable(&self) -> Option<String> {
+        self.current.to_changed(SettingsChange::Other).unreadable
+    }
+
     /// Tests a connection with these settings.
     pub async fn test_connection(&self) -> Result<TestReport, Invalid> {
         let settings = self.current.test_settings(None)?;
