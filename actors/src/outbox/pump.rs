@@ -165,7 +165,7 @@ impl OutboxActor {
         if is_last {
             self.died(seq, DeadReason::RefusedRepeatedly, None);
         } else {
-            tracing::warn!(seq = seq.0, reason, again_in_seconds = wait.as_secs(), "event refused for now");
+            tracing::warn!(seq = seq.0, reason, retry_in_seconds = wait.as_secs(), "event refused for now");
         }
         if self.resume_timer.is_none() {
             self.resume_timer = Some(ctx.run_later(wait, Self::resume));

@@ -631,4 +631,22 @@ mod tests {
         assert!(!format!("{settings:?}").contains("hunter2"));
         assert!(!serde_json::to_string(&settings).unwrap().contains("hunter2"));
     }
+
+    #[test]
+    fn a_change_of_broker_outranks_one_of_topics_and_the_host_name_ignores_case() {
+        let change = |broker_host: &str, broker_port, prefix| {
+            let old = MqttSettings { broker_host: "broker".to_owned(), ..MqttSettings::defaults("c") };
+            old.change_to(&MqttSettings {
+                broker_host: broker_host.to_owned(),
+                broker_port,
+                topic_prefix: TopicPrefix::parse(prefix).unwrap(),
+                qos: QoS::ExactlyOnce,
+                ..old.clone()
+            })
+        };
+        assert_eq!(change("BROKER", 1883, "liveobject"), SettingsChange::Other);
+        assert_eq!(change("broker", 1883, "house"), SettingsChange::Topics);
+        assert_eq!(change("other", 1883, "house"), SettingsChange::Broker);
+        assert_eq!(change("broker", 1884, "liveobject"), SettingsChange::Broker);
+    }
 }
