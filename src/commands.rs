@@ -97,7 +97,7 @@ pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<E
         (IdentitySource::Given(_), new) => {
             let new = new.unwrap_or(Path::new("")).display();
             println!("Re-encrypted {secrets} with the key in {new}.");
-            println!("Replace the old key with it before the next start of the service.");
+            println!("Replace the old key with it before you start the service again.");
         }
     }
     Ok(Exit::Ok)

@@ -48,7 +48,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     }
 }
 
-/// Prints the address of the page if the output is a terminal. Redirected output may end up in a log, where
+/// Prints the page's address if the output is a terminal. Redirected output may end up in a log, where
 /// the token in the address must not appear.
 #[expect(clippy::print_stderr, reason = "for the user at the terminal, not for the log")]
 fn greet(app: &App) {

@@ -74,7 +74,7 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// Checks a filter. Stricter than [`EnvFilter`], which takes a misspelt level for the name of a target and
+/// Checks a filter. Stricter than [`EnvFilter`], which takes a misspelt level for a target name and
 /// then silences all other targets.
 pub fn check_filter(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {

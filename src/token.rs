@@ -1,4 +1,4 @@
-//! The API's admin token: created at the first start, stored in a private file, compared in constant time.
+//! The API's admin token: created on first start, stored in a private file, compared in constant time.
 
 use std::{
     io::{self, ErrorKind},
@@ -41,7 +41,7 @@ pub enum TokenError {
     #[error("the API token file {0} is accessible to other users (mode {1:03o}): run `chmod 600 {0}`")]
     Open(PathBuf, u32),
     /// The file contains no valid token. Contains what is wrong with it.
-    #[error("the API token file {0} {1}; remove it, and a new token is created at the next start")]
+    #[error("the API token file {0} {1}; remove it, and a new token is created on the next start")]
     Malformed(PathBuf, String),
 }
 
@@ -181,10 +181,10 @@ mod tests {
         write(dir.path(), &format!("{}\n", "k".repeat(32)), 0o600);
         let token = ApiToken::load_or_create(dir.path()).unwrap();
         assert!(token.matches(&"k".repeat(32)));
-        for wrong in
+        for invalid in
             ["", "k", &"k".repeat(31), &"k".repeat(33), &"K".repeat(32), &format!("{}\n", "k".repeat(32))]
         {
-            assert!(!token.matches(wrong), "{wrong:?}");
+            assert!(!token.matches(invalid), "{invalid:?}");
         }
     }
 

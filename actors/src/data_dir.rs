@@ -77,16 +77,16 @@ mod tests {
     fn only_one_process_at_a_time_uses_the_directory() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("data");
-        let held = DataDir::lock(&path).unwrap();
+        let data_dir = DataDir::lock(&path).unwrap();
         assert!(matches!(DataDir::lock(&path), Err(DataDirError::InUse { .. })));
-        drop(held);
+        drop(data_dir);
         assert!(DataDir::lock(&path).is_ok());
     }
 
     #[test]
     fn other_users_cannot_access_the_directory() {
         let parent = tempfile::tempdir().unwrap();
-        let held = DataDir::lock(&parent.path().join("a/b")).unwrap();
-        assert_eq!(held.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let data_dir = DataDir::lock(&parent.path().join("a/b")).unwrap();
+        assert_eq!(data_dir.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

@@ -13,7 +13,7 @@ const SHARED: [&str; 9] =
 /// Modules above the actors. They may import everything.
 const WIRING: [&str; 4] = ["lib", "service", "testing", "layers_tests"];
 
-/// Returns what a file in the top-level module `module` may import from this crate, and which texts it must
+/// Returns what a file in the top-level module `module` may import from this crate, and which strings it must
 /// not contain.
 fn rules(module: &str) -> (Vec<&str>, &'static [&'static str]) {
     match module {

@@ -52,7 +52,7 @@
 //!   - [`discovery`] decides what is announced to Home Assistant.
 //!   - [`retained`] publishes the retained messages of cameras and discovery, and clears topics that are no
 //!     longer used.
-//!   - [`stream`] sends changes of the event log to the clients that follow it.
+//!   - [`stream`] sends changes to the event log to the clients that follow it.
 //!   - [`thumbnails`] owns the pictures of events.
 //!   - [`tokens`] owns the API tokens.
 //!   - [`config`] owns the MQTT settings and their secrets.

@@ -13,7 +13,7 @@ pub(crate) struct CrashGuard {
 }
 
 impl CrashGuard {
-    /// Creates a guard that sends the name of the actor to `crashed` if the actor panics.
+    /// Creates a guard that sends the actor's name to `crashed` if the actor panics.
     pub(crate) fn new(actor: &'static str, crashed: UnboundedSender<&'static str>) -> Self {
         Self { actor, crashed }
     }

@@ -31,7 +31,7 @@ pub enum ReadError {
     /// Other users have access to the file.
     #[error("other users have access (mode {mode:03o})")]
     TooOpen {
-        /// The permission bits of the file.
+        /// The file's permission bits.
         mode: u32,
     },
     /// The file exists but cannot be read.

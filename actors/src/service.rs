@@ -40,16 +40,16 @@ use crate::{
 };
 
 /// How long to wait for acknowledgements on shutdown.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait for an actor that is asked to stop. An actor that takes longer is broken, and the
 /// shutdown continues without it.
-const STOP_PATIENCE: Duration = Duration::from_secs(8);
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The options of the service: its paths, its limits and its initial settings.
+/// The service's options: its paths, its limits and its initial settings.
 #[derive(Clone)]
 pub struct ServiceOptions {
-    /// Directory of the database, the identity and the lock. It is created with mode 0700 if it is missing.
+    /// Directory for the database, the identity and the lock. It is created with mode 0700 if it is missing.
     pub data_dir: PathBuf,
     /// `sqlite://PATH`, or `None` for `liveobject.db` in the data directory.
     pub database_url: Option<String>,
@@ -194,7 +194,7 @@ pub enum StartError {
     /// The key that signs links to pictures cannot be used.
     #[error(transparent)]
     LinkKey(#[from] LinkKeyError),
-    /// The directory of the pictures cannot be used.
+    /// The picture directory cannot be used.
     #[error(transparent)]
     Thumbnails(#[from] FilesError),
 }
@@ -373,7 +373,7 @@ impl Service {
         })
     }
 
-    /// Returns the addresses of the service.
+    /// Returns the service's addresses.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -404,20 +404,20 @@ impl Service {
     /// acknowledgements, publishes `offline`, and closes the database.
     pub async fn stop(self) {
         // Open streams would keep the HTTP server from stopping.
-        let _ended = self.streams.send(Stop).timeout(STOP_PATIENCE).await;
-        let drain = self.outbox.send(Drain { patience: DRAIN_PATIENCE });
-        if drain.timeout(STOP_PATIENCE).await.is_err() {
+        let _ended = self.streams.send(Stop).timeout(STOP_TIMEOUT).await;
+        let drain = self.outbox.send(Drain { timeout: DRAIN_TIMEOUT });
+        if drain.timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!(
                 "the outbox did not stop in time; events without a checkpoint are sent again after a restart"
             );
         }
-        if self.supervisor.send(Shutdown).timeout(STOP_PATIENCE).await.is_err() {
+        if self.supervisor.send(Shutdown).timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!("the connection did not close in time; the broker publishes the last will");
         }
         // The outbox may already have stopped.
-        let _ended = self.outbox.send(Stop).timeout(STOP_PATIENCE).await;
+        let _ended = self.outbox.send(Stop).timeout(STOP_TIMEOUT).await;
         for other in &self.others {
-            let _ended = other.send(Stop).timeout(STOP_PATIENCE).await;
+            let _ended = other.send(Stop).timeout(STOP_TIMEOUT).await;
         }
         self.store.close().await;
     }

@@ -17,7 +17,7 @@ use super::{
 /// The variable that contains an identity. It overrides the systemd credential, which overrides
 /// `identity_file`.
 const VARIABLE: &str = "LIVEOBJECT_IDENTITY";
-/// The variable with the directory of the systemd credentials (`LoadCredential=`).
+/// The variable that names the directory of the systemd credentials (`LoadCredential=`).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// The name of our credential in that directory.
 const CREDENTIAL: &str = "liveobject-identity";

@@ -96,6 +96,6 @@ fn world_readable(origin: &Origin, key: &str, path: &Path) -> String {
 
 /// Returns a warning if UTC is used only because the system's time zone is unknown.
 fn unknown_time_zone(config: &Config) -> Option<String> {
-    let (None, (_, Some(why))) = (config.cameras.time_zone, Calendar::system()) else { return None };
-    Some(format!("cannot determine the system's time zone ({why}); using UTC. Set [cameras] time_zone"))
+    let (None, (_, Some(reason))) = (config.cameras.time_zone, Calendar::system()) else { return None };
+    Some(format!("cannot determine the system's time zone ({reason}); using UTC. Set [cameras] time_zone"))
 }

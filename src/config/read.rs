@@ -109,7 +109,7 @@ fn add_faults(
     for FieldError { field, message } in errors {
         let key = keys::dotted(section, &field);
         faults.push(match (origins.get(&field), origins.get("enabled")) {
-            // The name of the variable already names the key.
+            // The variable's name already names the key.
             (Some(origin @ Origin::Variable(_)), _) => Fault::new(origin.clone(), "", message),
             // A missing key has no location. It is only missing because `enabled` requires it, so the fault
             // is reported there.

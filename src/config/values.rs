@@ -19,7 +19,7 @@ use crate::{
     telemetry::Log,
 };
 
-/// The port of the API and of the page, unless configured.
+/// The port of the API and the page, unless configured.
 pub const DEFAULT_PORT: u16 = 8080;
 
 const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
@@ -27,7 +27,7 @@ const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST)
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The directory of the database, the identity, the API token and the lock.
+    /// The directory for the database, the identity, the API token and the lock.
     pub data_dir: PathBuf,
     /// `[http]`
     pub http: Http,
@@ -169,7 +169,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the options of the service. Their `public_url` is that of the first address in `http.bind`; if
+    /// Returns the service's options. Their `public_url` is that of the first address in `http.bind`; if
     /// its port is 0, call [`Config::public_url`] again once the port is known.
     pub fn service_options(&self) -> ServiceOptions {
         let bind = self.http.bind.first().copied().unwrap_or(DEFAULT_BIND);

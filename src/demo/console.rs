@@ -50,7 +50,7 @@ pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, co
 }
 
 /// Returns the text in one line of at most `limit` characters. White space becomes single spaces, characters
-/// that a terminal could interpret or hide become `·`, and a truncated text ends with `…`.
+/// that a terminal could interpret or hide become `·`, and a truncated line ends with `…`.
 fn clean(text: &str, limit: usize) -> String {
     let mut line = String::new();
     let mut room = limit;

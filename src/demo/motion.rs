@@ -19,7 +19,7 @@ const WHOLE_VIEW: usize = 50;
 /// A blob is reported after this many pictures in a row with the same size.
 const STEADY: u32 = 4;
 /// A blob that stays at the edge is reported after this many pictures.
-const PATIENCE: u32 = 60;
+const MAX_PICTURES_AT_EDGE: u32 = 60;
 /// The view is quiet after this many pictures without motion.
 const QUIET: u32 = 5;
 /// How fast the background follows the picture: the fraction of the difference that is added per picture.
@@ -103,7 +103,7 @@ impl Phase {
             (Self::Entering { pictures, steady, last, from }, Some(blob)) => {
                 let (steady, from) =
                     if blob.complete && blob.has_same_size_as(last) { (steady + 1, from) } else { (0, blob) };
-                if steady >= STEADY || pictures >= PATIENCE {
+                if steady >= STEADY || pictures >= MAX_PICTURES_AT_EDGE {
                     return (Self::Reported { quiet: 0 }, Some((blob, from)));
                 }
                 (Self::Entering { pictures: pictures + 1, steady, last: blob, from }, None)

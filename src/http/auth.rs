@@ -128,7 +128,7 @@ pub(super) async fn signed_in(state: &ApiState, headers: &HeaderMap) -> Result<S
     }
 }
 
-/// Returns the address of the connection. Headers that name another address are ignored, because any client
+/// Returns the connection's peer address. Headers that name another address are ignored, because any client
 /// can set them.
 pub(super) fn address(peer: Option<SocketAddr>) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())

@@ -55,7 +55,7 @@ fn prefix(i: usize, FieldError { field, message }: FieldError) -> FieldError {
     FieldError { field, message }
 }
 
-/// The texts of the first [`MAX_EVENTS`] elements of an array, and the number of all elements.
+/// The JSON of the first [`MAX_EVENTS`] elements of an array, and the number of all elements.
 struct Texts<'a> {
     first: Vec<&'a RawValue>,
     count: usize,

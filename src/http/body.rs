@@ -24,9 +24,9 @@ use super::{
 
 /// Maximum size of one event.
 pub(super) const EVENT_BYTES: usize = 64 * 1024;
-/// Maximum size of a batch.
+/// Maximum batch size.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// Maximum size of the settings, which contain up to three PEM texts.
+/// Maximum size of the settings, which contain up to three PEM strings.
 pub(super) const SETTINGS_BYTES: usize = 256 * 1024;
 
 // A sender that trickles its body must not occupy a connection, or a batch permit, forever.

@@ -141,7 +141,7 @@ pub(super) async fn replace(
     id: Path<String>,
     body: Json<EVENT_BYTES>,
 ) -> Result<HttpResponse, Problem> {
-    let camera_id = CameraId::parse(id.into_inner()).map_err(|why| Invalid::one("camera_id", why))?;
+    let camera_id = CameraId::parse(id.into_inner()).map_err(|reason| Invalid::one("camera_id", reason))?;
     let update = CameraUpdate::from_json(body.0)?;
     let camera = ask(&state.handle.put_camera, PutCamera { camera_id, update }).await??;
     Ok(respond(camera))

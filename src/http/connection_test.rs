@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::{
     headers::X_ACCEL_BUFFERING,
     problem::Problem,
-    state::{ApiState, BROKER_PATIENCE, ask_within},
+    state::{ApiState, BROKER_TIMEOUT, ask_within},
 };
 
 const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -43,7 +43,7 @@ pub(super) async fn run_live(
     let request = TestConnection::watched(settings, watcher);
     let mut test: Test =
         Box::pin(
-            async move { Ok(ask_within(BROKER_PATIENCE, &state.handle.test_connection, request).await??) },
+            async move { Ok(ask_within(BROKER_TIMEOUT, &state.handle.test_connection, request).await??) },
         );
     let progress = tokio::select! {
         biased;

@@ -107,8 +107,8 @@ mod tests {
             |content_type, length| [own.clone(), (CONTENT_TYPE, content_type), (CONTENT_LENGTH, length)];
         assert_eq!(status(Method::PUT, &with("application/json; charset=utf-8", "2")), 200);
         assert_eq!(status(Method::POST, &with("", "0")), 200);
-        for wrong in ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
-            assert_eq!(status(Method::PUT, &with(wrong, "2")), 415, "{wrong}");
+        for invalid in ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+            assert_eq!(status(Method::PUT, &with(invalid, "2")), 415, "{invalid}");
         }
         assert_eq!(status(Method::PUT, &[own, (TRANSFER_ENCODING, "chunked")]), 415);
     }

@@ -260,10 +260,10 @@ mod tests {
             parse_query("camera_id=a%2Fb&state=lost&before=0&limit=501&colour=red&colour=blue").unwrap_err();
         let fields: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
         assert_eq!(fields, ["camera_id", "state", "before", "limit", "colour", "colour"]);
-        for wrong in
+        for invalid in
             ["limit=", "limit=0", "limit=-1", "limit=x", "before=9223372036854775808", "limit", "camera_id="]
         {
-            assert!(parse_query(wrong).is_err(), "{wrong}");
+            assert!(parse_query(invalid).is_err(), "{invalid}");
         }
     }
 }

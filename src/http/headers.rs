@@ -42,8 +42,8 @@ pub(super) fn complete(headers: &mut HeaderMap, only_tls: bool) {
 }
 
 /// Whether browsers may be instructed to use only TLS. They apply that to all ports of the host, which would
-/// lock out a Home Assistant without TLS on the same machine. So this is allowed only if `public_url` uses
-/// https on the default port, which means that the host name belongs to this service.
+/// lock out a Home Assistant instance without TLS on the same machine. So this is allowed only if
+/// `public_url` uses https on the default port, which means that the host name belongs to this service.
 pub(super) fn owns_its_host(public_url: &str) -> bool {
     let authority = public_url.strip_prefix("https://").map(|rest| rest.split('/').next().unwrap_or(rest));
     authority.is_some_and(|authority| {

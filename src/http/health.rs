@@ -47,7 +47,7 @@ pub(super) async fn ready(state: Data<ApiState>) -> Result<HttpResponse, Problem
         return Err(Problem::unavailable("the service is stopping", 5));
     }
     let outbox = ask_within(READY_WITHIN, &state.handle.outbox, GetOutbox).await?;
-    if outbox.database_is_away {
+    if outbox.database_unavailable {
         return Err(Problem::unavailable(
             "the database does not accept events at the moment; see the service's log",
             5,

@@ -20,7 +20,7 @@ pub(super) struct HistoryView {
     points: Vec<PointView>,
 }
 
-/// The minute that ended at `at`. Shorter directly after the start.
+/// The minute that ended at `at`. Shorter directly after startup.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryPoint)]
 pub(super) struct PointView {

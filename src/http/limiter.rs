@@ -1,4 +1,4 @@
-//! Limits the failed logins per address. Pure.
+//! Limits the failed logins per address. Performs no I/O.
 //!
 //! After too many failed logins, new tokens from the address are rejected for the rest of a minute. Tokens
 //! that have worked from the address keep working: there may be a whole network or a proxy behind one

@@ -23,7 +23,7 @@ use super::{
     connection_test,
     problem::Problem,
     schema,
-    state::{ApiState, BROKER_PATIENCE, ask, ask_within},
+    state::{ApiState, BROKER_TIMEOUT, ask, ask_within},
 };
 
 /// The MQTT settings, or the defaults if none are stored.
@@ -72,10 +72,10 @@ pub(super) struct StatusView {
     protocol: Option<&'static str>,
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     last_connected_at: Option<Timestamp>,
-    /// Events that the broker has acknowledged since the start.
+    /// Events that the broker has acknowledged since startup.
     #[schema(minimum = 0)]
     messages_published: u64,
-    /// Messages that the broker has refused since the start.
+    /// Messages that the broker has refused since startup.
     #[schema(minimum = 0)]
     publish_errors: u64,
     #[schema(required = true)]
@@ -170,7 +170,7 @@ pub(super) async fn test(
         return connection_test::run_live(state, body.0).await;
     }
     let test = TestConnection::new(body.0);
-    Ok(HttpResponse::Ok().json(ask_within(BROKER_PATIENCE, &state.handle.test_connection, test).await??))
+    Ok(HttpResponse::Ok().json(ask_within(BROKER_TIMEOUT, &state.handle.test_connection, test).await??))
 }
 
 /// The result of an action.
@@ -196,7 +196,7 @@ impl ActionResult {
     responses((status = 200, description = "The result", body = ActionResult)),
 )]
 pub(super) async fn test_message(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let result = ask_within(BROKER_PATIENCE, &state.handle.test_message, PublishTestMessage).await?;
+    let result = ask_within(BROKER_TIMEOUT, &state.handle.test_message, PublishTestMessage).await?;
     let result = ActionResult::new(&result, |sent| format!("Test message delivered to {}.", sent.topic));
     Ok(HttpResponse::Ok().json(result))
 }
@@ -220,7 +220,7 @@ pub(super) struct DiscoveryResult {
     responses((status = 200, description = "The result", body = DiscoveryResult)),
 )]
 pub(super) async fn publish_discovery(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let result = ask_within(BROKER_PATIENCE, &state.handle.publish_discovery, PublishDiscovery).await?;
+    let result = ask_within(BROKER_TIMEOUT, &state.handle.publish_discovery, PublishDiscovery).await?;
     let cameras_published = match &result {
         Ok(DiscoveryPublished { cameras })
         | Err(DiscoveryError::Refused { cameras, .. } | DiscoveryError::Unanswered { cameras }) => *cameras,

@@ -88,7 +88,7 @@ const INPUTS: [&str; 5] = ["EventInput", "CameraInput", "CameraStatusInput", "Si
 struct Document;
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-    Document::openapi().to_json().expect("a document of texts and numbers can be serialized").into()
+    Document::openapi().to_json().expect("a document of strings and numbers can be serialized").into()
 });
 
 /// This document.
@@ -309,8 +309,8 @@ mod tests {
     #[test]
     fn descriptions_contain_nothing_that_only_rust_programmers_understand() {
         let text = document().to_string();
-        for wrong in ["`None`", "[`", "```", "::"] {
-            assert!(!text.contains(wrong), "{wrong}");
+        for forbidden in ["`None`", "[`", "```", "::"] {
+            assert!(!text.contains(forbidden), "{forbidden}");
         }
     }
 

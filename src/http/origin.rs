@@ -1,4 +1,4 @@
-//! The host names of this service. Pure.
+//! The host names of this service.
 //!
 //! A foreign web page can make a browser send requests to `localhost`. If the page's own name resolves to
 //! 127.0.0.1, it can even read the responses (DNS rebinding). Both are detectable: browsers send the page in

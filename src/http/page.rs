@@ -155,15 +155,15 @@ mod tests {
             assert!(attributes.contains("src=\"page/"), "{attributes}");
             assert!(rest.starts_with("</script>"), "{rest}");
         }
-        for wrong in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
-            assert!(!html.contains(wrong), "{wrong}");
+        for forbidden in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
+            assert!(!html.contains(forbidden), "{forbidden}");
         }
         for file in FILES {
             // Comments that import types load nothing, and the SVG namespace is only a name.
             let lines = file.text.lines().filter(|line| !is_type_import(line));
             let text = lines.collect::<Vec<_>>().join("\n").replace("http://www.w3.org/2000/svg", "");
-            for wrong in ["http://", "https://", "@import"] {
-                assert!(!text.contains(wrong), "{}: {wrong}", file.name);
+            for forbidden in ["http://", "https://", "@import"] {
+                assert!(!text.contains(forbidden), "{}: {forbidden}", file.name);
             }
         }
     }
@@ -171,9 +171,10 @@ mod tests {
     #[test]
     fn text_from_outside_never_becomes_markup() {
         for file in FILES.iter().filter(|file| file.media_type == SCRIPT) {
-            for wrong in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc"]
+            for forbidden in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc"]
             {
-                assert!(!file.text.contains(wrong), "{}: {wrong}", file.name);
+                assert!(!file.text.contains(forbidden), "{}: {forbidden}", file.name);
             }
         }
     }

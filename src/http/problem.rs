@@ -104,9 +104,9 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, retry_after.to_string())
     }
 
-    /// An actor did not reply within `patience`.
-    pub(super) fn no_response(message: &'static str, patience: Duration) -> Self {
-        tracing::warn!(message, patience_ms = patience.as_millis(), "an actor did not reply in time");
+    /// An actor did not reply within `timeout`.
+    pub(super) fn no_response(message: &'static str, timeout: Duration) -> Self {
+        tracing::warn!(message, timeout_ms = timeout.as_millis(), "an actor did not reply in time");
         Self::unavailable(format!("no response in time: {OUTCOME_UNKNOWN}"), RETRY_LATER)
     }
 

@@ -39,7 +39,7 @@ pub(super) const fn delete(path: &'static str, access: Access, handler: fn() -> 
 
 /// Registers the endpoints of a table. The actix scope of `/api` requires a token for every path that the
 /// router finds under it, so that no unusual spelling of a path bypasses the check. Each endpoint then checks
-/// the scopes of the token. A resource that signed links can open has its own guard: only requests that the
+/// the token's scopes. A resource that signed links can open has its own guard: only requests that the
 /// router matches to that resource reach it.
 pub(super) fn register(cfg: &mut ServiceConfig, table: &[Endpoint]) {
     cfg.app_data(PathConfig::default().error_handler(|_, _| Problem::not_found().into()));

@@ -23,11 +23,11 @@ use super::{HostRules, headers, limiter::Limiter, problem::Problem};
 use crate::{history::History, token::ApiToken};
 
 /// How long a request waits for an actor. Few clients wait longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a request waits for an action that itself waits for the broker. A connection test takes at most
 /// 10 s, and a test message as long as the broker may take to acknowledge it.
-pub(super) const BROKER_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Default number of failed logins that are allowed per address and minute.
 pub const FAILED_LOGINS: u32 = 10;
@@ -40,7 +40,7 @@ const MAX_UPLOADS: usize = 16;
 // usual size.
 const MAX_DOWNLOAD_BYTES: usize = 64 * 1024 * 1024;
 // How long a request waits for a permit.
-const PERMIT_PATIENCE: Duration = Duration::from_secs(5);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What [`ApiState`] is made from.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub struct ApiOptions {
     pub handle: Handle,
     /// The admin token.
     pub token: ApiToken,
-    /// The host names of the service.
+    /// The service's host names.
     pub hosts: HostRules,
     /// The charts of the last hour.
     pub history: History,
@@ -132,7 +132,7 @@ impl ApiState {
                 "too many pictures at the same time; try again in a second",
             ),
         };
-        match timeout(PERMIT_PATIENCE, Arc::clone(permits).acquire_many_owned(units)).await {
+        match timeout(PERMIT_TIMEOUT, Arc::clone(permits).acquire_many_owned(units)).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(Problem::unavailable(busy, 1)),
         }
@@ -145,13 +145,13 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    ask_within(PATIENCE, recipient, message).await
+    ask_within(TIMEOUT, recipient, message).await
 }
 
 /// Like [`ask`], with another time limit. The limit includes the wait for a full mailbox, which the timeout
 /// of actix's requests does not.
 pub(super) async fn ask_within<M>(
-    patience: Duration,
+    limit: Duration,
     recipient: &Recipient<M>,
     message: M,
 ) -> Result<M::Result, Problem>
@@ -159,8 +159,8 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    match timeout(patience, recipient.send(message)).await {
+    match timeout(limit, recipient.send(message)).await {
         Ok(reply) => Ok(reply?),
-        Err(_) => Err(Problem::no_response(std::any::type_name::<M>(), patience)),
+        Err(_) => Err(Problem::no_response(std::any::type_name::<M>(), limit)),
     }
 }

@@ -134,7 +134,7 @@ fn format_message(StreamMessage { position, event }: &StreamMessage, extra: Extr
 }
 
 fn to_json(view: &impl Serialize) -> String {
-    serde_json::to_string(view).expect("texts and numbers always serialize")
+    serde_json::to_string(view).expect("strings and numbers always serialize")
 }
 
 /// Reads the query string and the header. The header takes precedence, because a browser that reconnects
@@ -165,8 +165,8 @@ mod tests {
 
     use super::*;
 
-    fn position_at(seq: i64, noted: i64) -> Position {
-        Position { seq: Seq(seq), noted: Seq(noted) }
+    fn position_at(seq: i64, checkpoint: i64) -> Position {
+        Position { seq: Seq(seq), checkpoint: Seq(checkpoint) }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The contents of the page's cookie: who is signed in, and until when, with a signature. Pure.
+//! The contents of the page's cookie: who is signed in, and until when, with a signature.
 //!
 //! The server stores no sessions, so a restart signs nobody out. The signing key is the admin token;
 //! replacing it ends all sessions. For other tokens, the ticket contains the token's hash, which every
@@ -108,10 +108,10 @@ mod tests {
         let later = ticket.replacen(&LIFETIME_SECONDS.to_string(), "9999999999", 1);
         let admin = format!("{LIFETIME_SECONDS}.admin.{signature}");
         let short = &ticket[..ticket.len() - 2];
-        for wrong in
+        for invalid in
             ["", "..", "1.admin.", &later, &admin, short, &format!("{ticket}.x"), &ticket.to_uppercase()]
         {
-            assert_eq!(open(&key, wrong, second(0)), None, "{wrong}");
+            assert_eq!(open(&key, invalid, second(0)), None, "{invalid}");
         }
     }
 }

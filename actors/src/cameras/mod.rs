@@ -54,13 +54,13 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Maximum number of requests in the mailbox. Facts are limited by their senders.
+/// Maximum number of requests in the mailbox. Facts bypass this limit; their senders limit their number.
 const MAILBOX: usize = 256;
 
 /// How often to check whether an activity or the day has ended.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many days of counts are kept. Only those of this week are used; the others are for users who query the
+/// How many days of counts are kept. Only this week's are used; the others are for users who query the
 /// database.
 const KEEP_DAYS: u64 = 31;
 
@@ -83,7 +83,7 @@ struct Known {
     /// The revision at which the camera and its counts were read. An earlier revision is already included in
     /// them, or belongs to a removed camera with the same id.
     read_at: i64,
-    /// The version of the picture, which changes with every new picture, even one of the same event.
+    /// The picture's version, which changes with every new picture, even one of the same event.
     picture: u64,
     /// The activity that was published last.
     active: bool,
@@ -393,8 +393,8 @@ impl Handler<DeleteCamera> for CameraActor {
     type Result = AtomicResponse<Self, Result<(), CameraError>>;
 
     fn handle(&mut self, DeleteCamera(id): DeleteCamera, _: &mut Self::Context) -> Self::Result {
-        let (store, gone) = (self.store.clone(), id.clone());
-        let deleted = async move { store.delete_camera(&gone).await.map_err(storage_error) };
+        let (store, camera_id) = (self.store.clone(), id.clone());
+        let deleted = async move { store.delete_camera(&camera_id).await.map_err(storage_error) };
         AtomicResponse::new(Box::pin(deleted.into_actor(self).map(move |deleted, act, _| {
             if !deleted? {
                 return Err(CameraError::Unknown);

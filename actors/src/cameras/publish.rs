@@ -24,7 +24,7 @@ use crate::{
 pub(super) const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 
 impl CameraActor {
-    /// Returns the state of a camera. It is empty if the camera does not exist.
+    /// Returns a camera's state. It is empty if the camera does not exist.
     fn group(&mut self, id: &CameraId, now: Timestamp) -> Group {
         let Some(known) = self.cameras.get_mut(id) else {
             let name = Arc::from(id.as_str());

@@ -51,7 +51,7 @@ struct Activity<'a> {
 /// Returns all retained messages of a camera's state. A disabled camera has none, except possibly its latest
 /// event.
 ///
-/// `picture` is the version of the camera's picture. It changes when the picture of an event is replaced.
+/// `picture` is the version of the camera's picture. It changes when an event's picture is replaced.
 pub fn group(camera: &Camera, counts: Counts, active: bool, picture: u64, settings: &MqttSettings) -> Group {
     let mut wanted =
         if camera.enabled { wanted(camera, counts, active, picture, settings) } else { Vec::new() };

@@ -83,7 +83,7 @@ impl Home {
         Scene { actor, states, all_states, discovery }
     }
 
-    /// Commits an event of the camera `door` with this id and time.
+    /// Commits an event from the camera `door` with this id and time.
     async fn commit(&self, event_id: &str, happened_at: &str) -> CamerasSeen {
         let event = EventInput {
             event_id: Some(event_id.to_owned()),

@@ -70,8 +70,8 @@ impl Current {
             ("password", &password, &self.secrets.password),
             ("client_key", &client_key, &self.secrets.client_key),
         ] {
-            if let (SecretUpdate::Keep, Some(why), false) = (update, stored.fault(), faults.has(field)) {
-                faults.push(field, why);
+            if let (SecretUpdate::Keep, Some(reason), false) = (update, stored.fault(), faults.has(field)) {
+                faults.push(field, reason);
             }
         }
         faults.finish()?;

@@ -13,7 +13,7 @@ pub enum IdentityState {
     Given(GivenIdentity),
     /// The file does not exist.
     Missing {
-        /// The path of the file.
+        /// The file's path.
         path: PathBuf,
     },
     /// The file cannot be used.

@@ -133,7 +133,7 @@ pub struct StoredSettings {
 }
 
 impl StoredSettings {
-    /// Reads the settings. Creates the row and the identity at the first start, and finishes or undoes a key
+    /// Reads the settings. Creates the row and the identity on first start, and finishes or undoes a key
     /// rotation that was interrupted. Fails only if the database does.
     pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
         let ConfigOptions { store, identity, recipients, initial, probe, crashed } = options;
@@ -188,8 +188,8 @@ pub struct ConfigActor {
 impl ConfigActor {
     fn notify(&self, change: SettingsChange) {
         let changed = self.current.to_changed(change);
-        if let Some(why) = &changed.unreadable {
-            tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
+        if let Some(reason) = &changed.unreadable {
+            tracing::warn!(%reason, "the stored settings cannot be used to connect to the broker");
         }
         self.listeners.notify(&changed);
     }

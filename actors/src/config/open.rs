@@ -19,7 +19,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Reads the row. Creates it, and the identity, on the first start. Finishes or undoes an interrupted key
+/// Reads the row. Creates it, and the identity, on first start. Finishes or undoes an interrupted key
 /// rotation.
 ///
 /// Faults in the identity, a secret or the settings are part of the result; only a database failure is an

@@ -71,7 +71,7 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
     Ok(Recovery::Undecided)
 }
 
-/// Returns whether the key in this file decrypts every secret of the row. The permissions of the file do not
+/// Returns whether the key in this file decrypts every secret in the row. The file's permissions do not
 /// matter here.
 fn decrypts_all(path: &Path, row: Option<&MqttConfigRow>) -> Result<bool, RotateError> {
     let identity = match identity_file::read(path, Access::Any) {

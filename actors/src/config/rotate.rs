@@ -39,13 +39,13 @@ pub enum RotateError {
     /// The identity file does not exist.
     #[error("there is no key at {} yet; start the service once first", path.display())]
     NoKey {
-        /// The path of the file.
+        /// The file's path.
         path: PathBuf,
     },
     /// A stored secret cannot be decrypted, and therefore cannot be encrypted again.
     #[error("the stored {secret} cannot be read; enter it again (or clear it) before you rotate the key")]
     Secret {
-        /// The name of the secret.
+        /// The secret's name.
         secret: &'static str,
         /// The cause.
         #[source]
@@ -54,7 +54,7 @@ pub enum RotateError {
     /// The encryption failed.
     #[error("the {secret} cannot be encrypted")]
     Encrypt {
-        /// The name of the secret.
+        /// The secret's name.
         secret: &'static str,
         /// The cause.
         #[source]

@@ -1,4 +1,4 @@
-//! The stored secrets in memory, and the error texts for secrets that cannot be read.
+//! The stored secrets in memory, and the error messages for secrets that cannot be read.
 
 use secrecy::SecretString;
 
@@ -35,7 +35,7 @@ impl StoredSecret {
     /// Returns why the secret cannot be read.
     pub(super) fn fault(&self) -> Option<&str> {
         match self {
-            Self::Unreadable(why) => Some(why),
+            Self::Unreadable(reason) => Some(reason),
             Self::Absent | Self::Known(_) => None,
         }
     }
@@ -50,7 +50,7 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// Decrypts the ciphertexts of the row.
+    /// Decrypts the ciphertexts in the row.
     pub(super) fn decrypt(
         identity: IdentityState,
         password: Option<&[u8]>,
@@ -84,10 +84,10 @@ fn decrypt(identity: &IdentityState, name: &str, ciphertext: &[u8]) -> StoredSec
         }
         IdentityState::Missing { path } => {
             let path = path.display();
-            let why = format!(
+            let reason = format!(
                 "{problem}: the identity file {path} is missing; put it back and restart, or {remedy}"
             );
-            return StoredSecret::Unreadable(why);
+            return StoredSecret::Unreadable(reason);
         }
         IdentityState::Unusable { reason } => {
             return StoredSecret::Unreadable(format!("{problem}: {reason}, and restart"));

@@ -171,8 +171,8 @@ impl ConnectionActor {
         self.session = Some((client, limits));
         self.version = version;
         let birth = self.availability(&self.settings.birth_message);
-        if let Err(why) = self.submit_state(birth, None) {
-            tracing::warn!(?why, "could not publish the birth message");
+        if let Err(reason) = self.submit_state(birth, None) {
+            tracing::warn!(?reason, "could not publish the birth message");
         }
         let warnings = warnings::unsupported(&self.settings, limits);
         let link = self.link;

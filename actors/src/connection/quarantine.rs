@@ -1,4 +1,4 @@
-//! Decides which messages are sent alone. Pure.
+//! Decides which messages are sent alone. Performs no I/O.
 //!
 //! A broker may end the connection because of a single message; mosquitto does this with a message above its
 //! size limit. The message that caused it can only be identified if nothing else was in flight. So when a

@@ -1,4 +1,4 @@
-//! Describes why a connection failed or ended, with advice that an administrator can act on. Pure.
+//! Describes why a connection failed or ended, with advice that an administrator can act on. Performs no I/O.
 
 use std::{fmt, io};
 

@@ -1,4 +1,4 @@
-//! Warnings about settings that the broker does not support. Pure.
+//! Warnings about settings that the broker does not support.
 
 use super::client::Limits;
 use crate::domain::{

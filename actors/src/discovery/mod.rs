@@ -52,7 +52,7 @@ const ANNOUNCE_JITTER: Duration = Duration::from_millis(2500);
 /// How often to read the event counts of the outbox.
 const POLL_OUTBOX_EVERY: Duration = Duration::from_secs(2);
 
-/// The group with the event counts. The id of a camera never contains a `/`.
+/// The group with the event counts. A camera id never contains a `/`.
 const OUTBOX_GROUP: &str = "/outbox";
 
 /// The actors that the `DiscoveryActor` sends messages to.

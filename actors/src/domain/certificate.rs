@@ -94,17 +94,17 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Reads the certificates in a PEM text. Fails if there are none.
+/// Reads the certificates in a PEM string. Fails if there are none.
 pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let found = read.map_err(|_| "is damaged: its PEM text cannot be read".to_owned())?;
+    let found = read.map_err(|_| "is damaged: its PEM encoding cannot be read".to_owned())?;
     if found.is_empty() {
         return Err("contains no certificate (-----BEGIN CERTIFICATE-----)".to_owned());
     }
     Ok(found)
 }
 
-/// Reads a PEM text into a store that trusts only the authorities in it.
+/// Reads a PEM string into a store that trusts only the authorities in it.
 pub fn authorities(pem: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for (i, certificate) in certificates(pem)?.into_iter().enumerate() {
@@ -129,7 +129,7 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// Reads the private key in a PEM text: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), without a passphrase.
+/// Reads the private key in a PEM string: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), without a passphrase.
 pub fn private_key(pem: &str) -> Result<PrivateKey, String> {
     if pem.contains("ENCRYPTED") {
         let command = "openssl pkey -in KEY -out PLAIN";

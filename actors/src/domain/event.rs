@@ -18,7 +18,7 @@ const MAX_LABEL_BYTES: usize = 64;
 const MAX_CAMERA_NAME_CHARS: usize = 100;
 const MAX_CORRELATION_BYTES: usize = 128;
 
-/// The usual size of a payload without the description.
+/// The typical size of a payload without its description.
 const PAYLOAD_BYTES: usize = 640;
 
 /// An event as a source submits it, unchecked. [`EventInput::validate`] turns it into a [`DetectionEvent`].
@@ -42,7 +42,7 @@ const PAYLOAD_BYTES: usize = 640;
     schema(description = "An event as a source submits it.")
 )]
 pub struct EventInput {
-    /// The source's own id of the event, 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is generated if it
+    /// The source's own id for the event, 1–128 characters of `A-Z a-z 0-9 _ - . :`. An id is generated if it
     /// is absent. An event that is sent again with the same id is not stored twice.
     #[cfg_attr(
         feature = "openapi",

@@ -71,22 +71,22 @@ pub struct LogPart {
 #[error("the database could not be read: {0}")]
 pub struct QueryError(pub StoreFault);
 
-/// A position in the log, from which a client can resume a stream. As text: `seq-noted`.
+/// A position in the log, from which a client can resume a stream. Its text form is `seq-checkpoint`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Position {
     /// The client has the events up to this one.
     pub seq: Seq,
     /// The client has the deliveries of the events up to this one.
-    pub noted: Seq,
+    pub checkpoint: Seq,
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.seq, self.noted)
+        write!(f, "{}-{}", self.seq, self.checkpoint)
     }
 }
 
-/// The text is not a position.
+/// The string is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be the id of a message of this stream")]
 pub struct InvalidPosition;
@@ -95,12 +95,12 @@ impl FromStr for Position {
     type Err = InvalidPosition;
 
     fn from_str(text: &str) -> Result<Self, InvalidPosition> {
-        let (seq, noted) = text.split_once('-').ok_or(InvalidPosition)?;
+        let (seq, checkpoint) = text.split_once('-').ok_or(InvalidPosition)?;
         let parse = |digits: &str| {
             let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
             digits.parse().ok().filter(|_| plain).map(Seq).ok_or(InvalidPosition)
         };
-        Ok(Self { seq: parse(seq)?, noted: parse(noted)? })
+        Ok(Self { seq: parse(seq)?, checkpoint: parse(checkpoint)? })
     }
 }
 
@@ -122,10 +122,10 @@ pub struct EventQuery {
 pub struct LogQuery {
     /// Events in this range.
     pub events: (Seq, Seq),
-    /// Deliveries of the events in this range.
-    pub noted: (Seq, Seq),
+    /// Deliveries of the events that the checkpoint has passed, in this range.
+    pub checkpoint: (Seq, Seq),
     /// Deliveries of these events.
     pub others: Vec<Seq>,
     /// Whether to include the deliveries of events that recently died or were retried.
-    pub afterlife: bool,
+    pub dead_and_retrying: bool,
 }

@@ -37,8 +37,8 @@ mod tests {
         assert!(text.starts_with("070f17") && text.len() == 64, "{text}");
         assert_eq!(read(&text), Some(bytes));
         assert_eq!(read(&text.to_uppercase()), Some(bytes));
-        for wrong in [&text[1..], &format!("{text}0"), &text.replacen('0', "+", 1), &"ä".repeat(32), ""] {
-            assert_eq!(read(wrong), None, "{wrong}");
+        for invalid in [&text[1..], &format!("{text}0"), &text.replacen('0', "+", 1), &"ä".repeat(32), ""] {
+            assert_eq!(read(invalid), None, "{invalid}");
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::domain::camera::ImageType;
 
-/// The maximum size of a picture.
+/// The maximum picture size.
 pub const MAX_THUMBNAIL_BYTES: usize = 2 * 1024 * 1024;
 
 /// A picture.

@@ -35,7 +35,7 @@ impl fmt::Debug for Links {
 
 impl Links {
     /// Creates links to the service at `public_url` (without a trailing `/`). They are valid for
-    /// `retention_days` after the acceptance of the event.
+    /// `retention_days` after the event was accepted.
     pub fn new(public_url: &str, retention_days: u32, key: LinkKey) -> Self {
         let lifetime = i64::from(retention_days) * SECONDS_PER_DAY;
         Self(Arc::new(Inner { public_url: public_url.to_owned(), lifetime, key }))
@@ -124,8 +124,8 @@ mod tests {
             assert!(!links.verify(&id("a"), expires, std::str::from_utf8(&altered).unwrap(), now), "{i}");
         }
         let not_ascii = format!("{}é", &signature[..62]);
-        for wrong in ["", "0", &signature[1..], &format!("{signature}0"), &"g".repeat(64), &not_ascii] {
-            assert!(!links.verify(&id("a"), expires, wrong, now), "{wrong}");
+        for invalid in ["", "0", &signature[1..], &format!("{signature}0"), &"g".repeat(64), &not_ascii] {
+            assert!(!links.verify(&id("a"), expires, invalid, now), "{invalid}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which MQTT version to try first, and when to try the other one. Pure.
+//! Which MQTT version to try first, and when to try the other one.
 //!
 //! Some brokers close the connection instead of reporting that they do not support a version. But a broker
 //! that is restarting closes connections too. A broker that is known to support a version therefore has to

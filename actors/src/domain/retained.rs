@@ -73,12 +73,12 @@ pub struct PreviousTopic {
     pub foreign: bool,
 }
 
-/// All retained messages of one thing: the state of a camera, or the discovery of a device.
+/// All retained messages of one thing: a camera's state, or a device's discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// The purpose of the messages.
     pub kind: Kind,
-    /// The name of the group, unique within its kind. Messages of one group share a rate limit.
+    /// The group's name, unique within its kind. Messages of one group share a rate limit.
     pub name: Arc<str>,
     /// All topics that should have a retained message. Every other topic of the group is cleared.
     pub wanted: Vec<Wanted>,

@@ -100,7 +100,7 @@ pub struct LastError {
     pub at: Timestamp,
 }
 
-/// The state of the connection.
+/// The connection state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]

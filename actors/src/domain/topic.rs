@@ -27,38 +27,38 @@ impl TopicPrefix {
         &self.0
     }
 
-    /// Returns the topic of the service's availability, `online` or `offline`.
+    /// Returns the topic for the service's availability, `online` or `offline`.
     pub fn status(&self) -> String {
         format!("{self}/status")
     }
 
-    /// Returns the topic of test messages.
+    /// Returns the topic for test messages.
     pub fn test(&self) -> String {
         format!("{self}/test")
     }
 
-    /// Returns the topic of the event log's state: how many events are pending or dead.
+    /// Returns the topic for the event log's state: how many events are pending or dead.
     pub fn outbox(&self) -> String {
         format!("{self}/outbox")
     }
 
-    /// Returns the topic of a camera's status.
+    /// Returns the topic for a camera's status.
     pub fn camera_status(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/status")
     }
 
-    /// Returns the topic of a camera's newest event.
+    /// Returns the topic for a camera's newest event.
     pub fn last_event(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/last_event")
     }
 
-    /// Returns the topic of the newest event's description, shortened to the length of a Home Assistant
+    /// Returns the topic for the newest event's description, shortened to the length of a Home Assistant
     /// state.
     pub fn description(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/description")
     }
 
-    /// Returns the topic of a camera's number of events today and this week.
+    /// Returns the topic for a camera's number of events today and this week.
     pub fn counts(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/counts")
     }
@@ -68,17 +68,17 @@ impl TopicPrefix {
         format!("{self}/camera/{camera}/activity")
     }
 
-    /// Returns the topic of a camera's newest picture.
+    /// Returns the topic for a camera's newest picture.
     pub fn thumbnail(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/thumbnail")
     }
 
-    /// Returns the topic of a camera's live events, which may trigger automations.
+    /// Returns the topic for a camera's live events, which may trigger automations.
     pub fn event(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/event")
     }
 
-    /// Returns the topic of a camera's late and replayed events, which must not trigger automations.
+    /// Returns the topic for a camera's late and replayed events, which must not trigger automations.
     pub fn history(&self, camera: &CameraId) -> String {
         format!("{self}/camera/{camera}/history")
     }
@@ -90,8 +90,8 @@ impl fmt::Display for TopicPrefix {
     }
 }
 
-/// Checks the name of a topic to publish to (MQTT 5 section 4.7): no wildcards, no control characters, and
-/// not one of the broker's own topics, which start with `$`.
+/// Checks a topic name for publishing (MQTT 5 section 4.7): no wildcards, no control characters, and not
+/// one of the broker's own topics, which start with `$`.
 pub fn topic_name(text: String, max: usize) -> Result<String, String> {
     let text = bytes_within(text, 1, max)?;
     if let Some(c) = text.chars().find(|c| matches!(c, '+' | '#') || c.is_control()) {

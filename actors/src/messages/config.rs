@@ -71,7 +71,7 @@ pub enum ReplaceError {
 pub struct TestConnection {
     /// The settings to test; the stored settings if this is `None` or an empty object.
     pub settings: Option<Value>,
-    /// Receives a message when a stage begins and when it ends: about ten for each address of the broker.
+    /// Receives a message when a stage begins and when it ends: about ten for each broker address.
     pub watcher: Option<UnboundedSender<TestProgress>>,
 }
 

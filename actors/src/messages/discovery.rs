@@ -4,11 +4,11 @@ use actix::Message;
 
 use crate::{
     domain::{camera::Camera, ids::CameraId, topic::TopicPrefix},
-    messages::retained::REPUBLISH_PATIENCE,
+    messages::retained::REPUBLISH_TIMEOUT,
 };
 
 /// From the HTTP layer: publishes every discovery message again. The response arrives when the broker has
-/// answered all of them, or after [`REPUBLISH_PATIENCE`].
+/// answered all of them, or after [`REPUBLISH_TIMEOUT`].
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<DiscoveryPublished, DiscoveryError>")]
 pub struct PublishDiscovery;
@@ -48,7 +48,7 @@ pub enum DiscoveryError {
     /// The broker did not answer in time.
     #[error(
         "The broker did not acknowledge every message within {} s. The others are still being sent.",
-        REPUBLISH_PATIENCE.as_secs()
+        REPUBLISH_TIMEOUT.as_secs()
     )]
     Unanswered {
         /// Number of cameras of which every message was acknowledged.

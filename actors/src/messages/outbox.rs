@@ -91,12 +91,12 @@ pub struct OutboxStatus {
     pub dead: u64,
     /// When the oldest pending event was accepted.
     pub oldest_pending_at: Option<Timestamp>,
-    /// Number of events that the broker has acknowledged since the start.
+    /// Number of events that the broker has acknowledged since startup.
     pub published: u64,
-    /// Number of refusals by the broker since the start.
+    /// Number of refusals by the broker since startup.
     pub refused: u64,
     /// Whether the last commit failed. No events are accepted until the database works again.
-    pub database_is_away: bool,
+    pub database_unavailable: bool,
     /// Current warnings.
     pub warnings: Vec<Warning>,
     /// The end of the log and of its checkpoints on disk.
@@ -113,7 +113,7 @@ pub struct ListEvents(pub EventQuery);
 #[rtype(result = "Result<Option<EventRecord>, QueryError>")]
 pub struct GetEvent(pub EventId);
 
-/// From the stream actor: reads changes of the log since a position.
+/// From the stream actor: reads changes to the log since a position.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "Result<LogPart, QueryError>")]
 pub struct ReadLog(pub LogQuery);
@@ -133,10 +133,10 @@ pub struct Decide {
 }
 
 /// From the service when it stops: accepts and sends no more events, and finishes the commit. Returns once
-/// everything in flight is acknowledged and noted, or after `patience`.
+/// everything in flight is acknowledged and recorded, or after `timeout`.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Drain {
     /// How long to wait for acknowledgements.
-    pub patience: std::time::Duration,
+    pub timeout: std::time::Duration,
 }

@@ -30,7 +30,7 @@ pub struct Retain {
 
 /// From the `DiscoveryActor`: publishes all messages of a kind again, whether or not the broker has them.
 ///
-/// The response arrives when the broker has answered all of them, or after [`REPUBLISH_PATIENCE`]. It is
+/// The response arrives when the broker has answered all of them, or after [`REPUBLISH_TIMEOUT`]. It is
 /// `None` if there is no connection, or if the connection ends earlier.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Option<Republished>")]
@@ -55,4 +55,4 @@ pub struct ClearBroker;
 
 /// How long a [`Republish`] waits for the broker. This is longer than the minimum interval between two
 /// announcements of the same device.
-pub const REPUBLISH_PATIENCE: Duration = Duration::from_secs(8);
+pub const REPUBLISH_TIMEOUT: Duration = Duration::from_secs(8);

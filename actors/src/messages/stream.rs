@@ -53,7 +53,7 @@ pub struct StreamMessage {
 /// The kinds of messages in a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StreamEvent {
-    /// The status of the connection or of the outbox changed.
+    /// The connection status or the outbox status changed.
     Status(Box<(ConnectionStatus, OutboxStatus)>),
     /// An event was accepted. The record contains its current delivery state.
     Event(Box<EventRecord>),

@@ -10,15 +10,15 @@ use crate::domain::{
     suspects::Suspects,
 };
 
-/// From the HTTP layer and the stream: returns the status of the connection.
+/// From the HTTP layer and the stream: returns the connection status.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "ConnectionStatus")]
 pub struct GetStatus;
 
-/// The status of the connection.
+/// The connection status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionStatus {
-    /// The state of the connection.
+    /// The connection state.
     pub state: ConnectionState,
     /// `host:port` of the broker; `None` if none is configured.
     pub broker: Option<String>,

@@ -36,7 +36,7 @@ pub struct ListTokens;
 )]
 #[rtype(result = "Result<NewToken, CreateTokenError>")]
 pub struct CreateToken {
-    /// The name of the new token.
+    /// The new token's name.
     #[cfg_attr(
         feature = "openapi",
         schema(

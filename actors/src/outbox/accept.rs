@@ -99,7 +99,7 @@ impl OutboxActor {
         self.writer.succeeded(&committed, &commit);
         let position = self.writer.position();
         self.peers.log_watch.notify(|| LogMoved { position, others: commit.others(&committed) });
-        self.decided(&committed.decided, committed.afterlife.as_ref());
+        self.decided(&committed.decided, committed.dead_and_retrying.as_ref());
         commit.succeeded(&committed);
         if let Some(camera_id) = committed.unregistered {
             self.reporting.camera_not_registered(camera_id, self.limits.commit.max_cameras);
@@ -113,8 +113,8 @@ impl OutboxActor {
 
     fn commit_failed(&mut self, error: &StoreError, commit: InFlightCommit, ctx: &mut Context<Self>) {
         self.writer.failed(error, commit);
-        if let Some(draining) = self.draining.as_mut().filter(|draining| draining.patience_is_over) {
-            // The service is stopping. Events whose outcome was not noted are sent again after the next
+        if let Some(draining) = self.draining.as_mut().filter(|draining| draining.timed_out) {
+            // The service is stopping. Events whose outcome was not recorded are sent again after the next
             // start.
             draining.answer.take();
         }
@@ -193,7 +193,7 @@ impl OutboxActor {
     /// acknowledged.
     pub(super) fn check_drained(&mut self, ctx: &mut Context<Self>) {
         let Some(draining) = &self.draining else { return };
-        let all_answered = self.delivery.in_flight() == 0 || draining.patience_is_over;
+        let all_answered = self.delivery.in_flight() == 0 || draining.timed_out;
         if self.writer.is_committing() || !all_answered {
             return;
         }

@@ -85,7 +85,8 @@ enum NextUp {
 pub struct NextBatch {
     /// The events to send now.
     pub events: Vec<Outgoing>,
-    /// Events that have waited longer than `message_expiry_seconds`. They are settled, but not noted as dead.
+    /// Events that have waited longer than `message_expiry_seconds`. They are settled, but not recorded as
+    /// dead.
     pub expired: Vec<Seq>,
     /// How long to wait if the rate limit allows no more events now.
     pub wait: Option<Duration>,
@@ -94,7 +95,7 @@ pub struct NextBatch {
 /// The effects of a lost link.
 #[derive(Debug)]
 pub struct LinkLost {
-    /// The event that is blamed for the loss, and its topic. The event is settled, but not noted as dead.
+    /// The event that is blamed for the loss, and its topic. The event is settled, but not recorded as dead.
     pub blamed: Option<(Seq, Option<String>)>,
 }
 
@@ -103,8 +104,8 @@ pub struct LinkLost {
 pub struct Deferral {
     /// How long to wait before sending resumes.
     pub wait: Duration,
-    /// Whether the event has reached the maximum number of attempts. If so, it is settled, but not noted as
-    /// dead.
+    /// Whether the event has reached the maximum number of attempts. If so, it is settled, but not recorded
+    /// as dead.
     pub is_last: bool,
 }
 
@@ -141,7 +142,7 @@ impl Delivery {
         self.link.as_ref()
     }
 
-    /// Returns the id of the current link.
+    /// Returns the current link's id.
     pub fn link_id(&self) -> Option<LinkId> {
         self.window.link()
     }

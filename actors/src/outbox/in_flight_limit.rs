@@ -15,8 +15,8 @@ pub struct InFlightLimit {
 }
 
 impl InFlightLimit {
-    /// Creates a limit that never exceeds `window`. `may_queue`: whether the MQTT client queues events beyond
-    /// `receive_maximum`.
+    /// Creates a limit that never exceeds `window`. `may_queue` states whether the MQTT client queues
+    /// events beyond `receive_maximum`.
     pub fn new(window: u16, receive_maximum: u16, may_queue: bool) -> Self {
         let unacknowledged = window.min(receive_maximum).into();
         Self { unacknowledged, with_queued: if may_queue { window.into() } else { unacknowledged } }

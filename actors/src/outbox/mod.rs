@@ -68,7 +68,7 @@ use crate::{
 /// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills.
 const MAILBOX: usize = 1024;
 
-/// The first sweep runs soon after the start, so that a service that is restarted every day is swept as well.
+/// The first sweep runs soon after startup, so that a service that is restarted every day is swept as well.
 const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
@@ -92,7 +92,7 @@ pub struct OutboxPeers {
     pub cameras: Recipient<CamerasSeen>,
     /// Receives the pictures of events.
     pub thumbnails: ThumbnailPeer,
-    /// Notified of each change of the log.
+    /// Notified of each change to the log.
     pub log_watch: LogWatch,
 }
 
@@ -108,8 +108,8 @@ pub struct ThumbnailPeer {
 #[derive(Debug)]
 struct Draining {
     answer: Option<oneshot::Sender<()>>,
-    /// Whether the time to wait for acknowledgements is over.
-    patience_is_over: bool,
+    /// Whether the timeout for acknowledgements has expired.
+    timed_out: bool,
 }
 
 /// See the module's documentation.
@@ -314,7 +314,7 @@ impl Handler<GetOutbox> for OutboxActor {
             oldest_pending_at: self.reporting.oldest_pending_at(),
             published: self.reporting.published,
             refused: self.reporting.refused,
-            database_is_away: self.writer.database_is_away(),
+            database_unavailable: self.writer.database_unavailable(),
             warnings: self.reporting.warnings(Instant::now()),
             position: self.writer.position(),
         })
@@ -357,12 +357,12 @@ fn unreadable(error: StoreError) -> QueryError {
 impl Handler<Drain> for OutboxActor {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, Drain { patience }: Drain, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Drain { timeout }: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (answer, drained) = oneshot::channel();
-        self.draining = Some(Draining { answer: Some(answer), patience_is_over: false });
-        ctx.run_later(patience, |act, ctx| {
+        self.draining = Some(Draining { answer: Some(answer), timed_out: false });
+        ctx.run_later(timeout, |act, ctx| {
             if let Some(draining) = &mut act.draining {
-                draining.patience_is_over = true;
+                draining.timed_out = true;
             }
             act.check_drained(ctx);
         });

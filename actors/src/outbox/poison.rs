@@ -15,7 +15,7 @@ use crate::domain::ids::Seq;
 /// alone, before that event is blamed.
 const STRIKES: u32 = 5;
 
-/// The state of the detection.
+/// The detection state.
 #[derive(Debug, Default)]
 pub struct PoisonDetector {
     /// Number of events that are still sent one at a time.

@@ -23,9 +23,9 @@ pub struct Reporting {
     metrics: Metrics,
     /// Number of dead events that are not dismissed.
     pub dead: u64,
-    /// Number of events that the broker has acknowledged since the start.
+    /// Number of events that the broker has acknowledged since startup.
     pub published: u64,
-    /// Number of refusals by the broker since the start.
+    /// Number of refusals by the broker since startup.
     pub refused: u64,
     /// The first pending event, and when it was accepted.
     oldest: Option<(Seq, Timestamp)>,
@@ -99,7 +99,7 @@ impl Reporting {
         self.metrics.events_accepted.inc_by(u64::try_from(events).unwrap_or(0));
     }
 
-    /// Records an event that the broker has acknowledged. `unheard`: it had no subscriber.
+    /// Records an event that the broker has acknowledged. `unheard` states whether it had no subscriber.
     pub fn delivered(&mut self, seq: Seq, in_flight: InFlight, unheard: bool, now: Timestamp) {
         let InFlight { received_at, topic, late, .. } = in_flight;
         self.published += 1;

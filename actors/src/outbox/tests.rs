@@ -482,7 +482,7 @@ async fn draining_refuses_new_events_and_waits_for_those_in_flight() {
     it.publish_many(1..=20).await;
     it.link_up(5).await;
     it.sent(5).await;
-    let drain = it.outbox.send(Drain { patience: Duration::from_secs(5) });
+    let drain = it.outbox.send(Drain { timeout: Duration::from_secs(5) });
     let mut drain = Box::pin(drain);
     assert!(tokio::time::timeout(Duration::from_millis(50), &mut drain).await.is_err());
     assert_eq!(it.publish(event("x")).await.unwrap_err(), PublishError::Stopping);
@@ -497,7 +497,7 @@ async fn draining_ends_after_its_timeout() {
     it.publish_many(1..=3).await;
     it.link_up(5).await;
     it.sent(3).await;
-    it.outbox.send(Drain { patience: Duration::from_millis(100) }).await.unwrap();
+    it.outbox.send(Drain { timeout: Duration::from_millis(100) }).await.unwrap();
 }
 
 #[actix::test]

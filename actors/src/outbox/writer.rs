@@ -98,7 +98,7 @@ impl Writer {
 
     /// Returns the end of the log and of its checkpoints on disk.
     pub fn position(&self) -> Position {
-        Position { seq: self.last_seq, noted: self.checkpoint }
+        Position { seq: self.last_seq, checkpoint: self.checkpoint }
     }
 
     /// Returns whether a commit is running.
@@ -107,7 +107,7 @@ impl Writer {
     }
 
     /// Returns whether the last commit failed.
-    pub fn database_is_away(&self) -> bool {
+    pub fn database_unavailable(&self) -> bool {
         self.refused_while_failing.is_some()
     }
 
@@ -151,7 +151,7 @@ impl Writer {
             return Start::Nothing;
         }
         if self.queue.is_empty() {
-            return if self.database_is_away() { Start::CheckDatabase } else { Start::Nothing };
+            return if self.database_unavailable() { Start::CheckDatabase } else { Start::Nothing };
         }
         self.committing = Some(0);
         Start::Commit
@@ -184,7 +184,7 @@ impl Writer {
     pub fn failed(&mut self, error: &StoreError, commit: InFlightCommit) {
         self.committing = None;
         self.last_seq_is_certain = false;
-        if !self.database_is_away() {
+        if !self.database_unavailable() {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 "the database does not work: no events are accepted until it works again"
@@ -211,7 +211,7 @@ impl Writer {
             return NotesDue::Never;
         }
         self.notes_wait_since.get_or_insert(now);
-        if self.unnoted >= NOTE_EVERY && !self.database_is_away() {
+        if self.unnoted >= NOTE_EVERY && !self.database_unavailable() {
             NotesDue::Now
         } else {
             NotesDue::After(NOTE_WITHIN)
@@ -222,7 +222,7 @@ impl Writer {
     /// now. They may wait longer if the notes for which the timer was set have been committed together with
     /// events.
     pub fn notes_may_wait(&self, now: Instant) -> Option<Duration> {
-        let since = self.notes_wait_since.filter(|_| !self.database_is_away())?;
+        let since = self.notes_wait_since.filter(|_| !self.database_unavailable())?;
         NOTE_WITHIN.checked_sub(now.saturating_duration_since(since)).filter(|left| !left.is_zero())
     }
 
@@ -268,7 +268,7 @@ mod tests {
             seen: Vec::new(),
             unregistered: None,
             decided: Vec::new(),
-            afterlife: None,
+            dead_and_retrying: None,
         }
     }
 
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_settled_events_are_noted_at_once() {
+    async fn many_settled_events_are_recorded_at_once() {
         let mut writer = writer();
         for _ in 0..NOTE_EVERY {
             writer.count_delivered();
@@ -311,7 +311,7 @@ mod tests {
         assert!(writer.is_committing());
         writer.succeeded(&committed(12), &commit);
         assert!(!writer.is_committing());
-        assert_eq!(writer.position(), Position { seq: Seq(12), noted: Seq(8) });
+        assert_eq!(writer.position(), Position { seq: Seq(12), checkpoint: Seq(8) });
     }
 
     #[test]
@@ -324,12 +324,12 @@ mod tests {
         let (_, commit) = writer.take().unwrap();
         writer.failed(&StoreError::timeout(), commit);
         assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Storage(StoreFault::Locked)));
-        assert_eq!((writer.database_is_away(), writer.certain_last_seq()), (true, None));
+        assert_eq!((writer.database_unavailable(), writer.certain_last_seq()), (true, None));
         assert_eq!(writer.start(), Start::Commit, "the notes are queued again");
         let (batch, commit) = writer.take().unwrap();
         assert_eq!((batch.events.len(), batch.ranges), (0, range(8)));
         writer.succeeded(&committed(13), &commit);
-        assert_eq!((writer.database_is_away(), writer.certain_last_seq()), (false, Some(Seq(13))));
+        assert_eq!((writer.database_unavailable(), writer.certain_last_seq()), (false, Some(Seq(13))));
     }
 
     #[test]

@@ -50,13 +50,13 @@ use crate::{
         config::SettingsChanged,
         connection::PublishState,
         link::{LinkDown, LinkUp},
-        retained::{ClearBroker, REPUBLISH_PATIENCE, Republish, Republished, Retain, RetainAll},
+        retained::{ClearBroker, REPUBLISH_TIMEOUT, Republish, Republished, Retain, RetainAll},
         thumbnails::GetThumbnailAt,
     },
     store::Store,
 };
 
-/// Maximum number of requests in the mailbox. Facts are limited by their senders.
+/// Maximum number of requests in the mailbox. Facts bypass this limit; their senders limit their number.
 const MAILBOX: usize = 256;
 
 /// Notifies Home Assistant that an entity migrates to another discovery topic.
@@ -158,7 +158,7 @@ impl RetainedActor {
     }
 
     /// Sends everything that can be sent now, and replies to requests that are complete. Sends nothing until
-    /// the rows of the broker have been read.
+    /// the broker's rows have been read.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.sync_rows(ctx);
         while let Some(job) = self.state.next_job(Instant::now()) {
@@ -343,7 +343,7 @@ impl Handler<Republish> for RetainedActor {
         let groups = self.state.republish(kind, now);
         let unanswered = groups.values().flatten().cloned().collect();
         let (reply, replied) = oneshot::channel();
-        let until = now + REPUBLISH_PATIENCE;
+        let until = now + REPUBLISH_TIMEOUT;
         self.republishing.push(Republishing { groups, unanswered, until, reply });
         self.pump(ctx);
         Box::pin(async { replied.await.unwrap_or(None) })
@@ -379,7 +379,7 @@ impl Handler<SettingsChanged> for RetainedActor {
     type Result = ();
 
     fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, ctx: &mut Self::Context) {
-        // Every change of the settings ends the connection. A message sent in its last moments might be lost
+        // Every change to the settings ends the connection. A message sent in its last moments might be lost
         // and would be sent twice; Home Assistant warns about a device that is removed twice. A broker that
         // is left for another one keeps its connection, because it must still be cleared.
         let leaves = |link: &Link| settings.enabled && !settings.is_broker(&link.broker);

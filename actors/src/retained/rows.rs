@@ -13,7 +13,7 @@ use crate::domain::{ids::LinkId, retained::Kind};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl RetainedActor {
-    /// Reads the rows of the broker after a new connection. Later, removes the rows of topics that were
+    /// Reads the broker's rows after a new connection. Later, removes the rows of topics that were
     /// cleared, and adds the rows of topics that will be published.
     pub(super) fn sync_rows(&mut self, ctx: &mut Context<Self>) {
         let Some(link) = self.link.as_ref().filter(|_| !self.rows_busy) else { return };

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// number would delay events for the sake of a state.
 const STRIKES: u32 = 2;
 
-/// How long a ban lasts. By then, somebody may have changed the limits of the broker.
+/// How long a ban lasts. By then, somebody may have changed the broker's limits.
 pub const BAN_DURATION: Duration = Duration::from_hours(1);
 
 #[derive(Debug)]

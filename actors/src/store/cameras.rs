@@ -142,7 +142,7 @@ pub async fn note_pictures(
 ) -> Result<Vec<Camera>, DbErr> {
     let txn = store.write.begin().await?;
     let ids: Vec<_> = pictures.keys().cloned().collect();
-    let mut noted = Vec::new();
+    let mut cameras = Vec::new();
     for mut camera in find(&txn, &ids).await? {
         let Some(picture) = pictures.get(&camera.camera_id) else { continue };
         if camera.thumbnail.is_some_and(|known| picture.is_older_than(&known)) {
@@ -153,10 +153,10 @@ pub async fn note_pictures(
             store.known.forget(&camera.camera_id);
             write(&txn, &camera).await?;
         }
-        noted.push(camera);
+        cameras.push(camera);
     }
     txn.commit().await?;
-    Ok(noted)
+    Ok(cameras)
 }
 
 /// Removes a camera and its counts. Returns whether it existed.
@@ -183,7 +183,7 @@ fn camera(row: Model) -> Option<Camera> {
     };
     let format = row.thumbnail_format.as_deref().and_then(ImageType::from_media_type);
     Some(Camera {
-        // The contents of the table were checked when they were accepted.
+        // The table's contents were checked when they were accepted.
         camera_id: CameraId::parse(row.camera_id).ok()?,
         camera_name: row.camera_name,
         source_type: row.source_type,

@@ -65,7 +65,7 @@ pub struct Committed {
     /// One result for each decision of the batch, in the same order.
     pub decided: Vec<Result<Decided, DecideError>>,
     /// The dead and the retrying events. Read only if the outcome of the previous commit was unknown.
-    pub afterlife: Option<DeadAndRetrying>,
+    pub dead_and_retrying: Option<DeadAndRetrying>,
 }
 
 impl Committed {
@@ -77,7 +77,7 @@ impl Committed {
             seen: Vec::new(),
             unregistered: None,
             decided: Vec::with_capacity(batch.decisions.len()),
-            afterlife: None,
+            dead_and_retrying: None,
         }
     }
 }
@@ -230,7 +230,7 @@ async fn commit_with_queries(
         committed.decided.push(decide::decide(&txn, event_id, *decision, now).await?);
     }
     if last_seq.is_none() {
-        committed.afterlife = Some(DeadAndRetrying::read(&txn).await?);
+        committed.dead_and_retrying = Some(DeadAndRetrying::read(&txn).await?);
     }
     txn.commit().await?;
     Ok(committed)

@@ -128,7 +128,7 @@ pub async fn part(
     settings: &MqttSettings,
     now: Timestamp,
 ) -> Result<LogPart, DbErr> {
-    let LogQuery { events, noted, mut others, afterlife } = read;
+    let LogQuery { events, checkpoint, mut others, dead_and_retrying } = read;
     let mut part = LogPart::default();
     if events.0 < events.1 {
         let sql = format!("{SELECT}{DELIVERY_COLUMNS} WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq");
@@ -137,10 +137,10 @@ pub async fn part(
         let rows = Row::find_by_statement(statement).all(db).await?;
         part.events = rows.into_iter().filter_map(|row| row.into_record(settings, now)).collect();
     }
-    if afterlife {
+    if dead_and_retrying {
         others.extend(recently_dead_or_retried(db).await?);
     }
-    if noted.0 < noted.1 || !others.is_empty() {
+    if checkpoint.0 < checkpoint.1 || !others.is_empty() {
         // These are numbers, so they can safely be part of the statement.
         let others: Vec<String> = others.iter().map(ToString::to_string).collect();
         let others = others.join(",");
@@ -149,7 +149,7 @@ pub async fn part(
              WHERE e.seq IN (SELECT seq FROM events WHERE seq > ? AND seq <= ? \
                UNION SELECT seq FROM events WHERE seq IN ({others})) ORDER BY e.seq"
         );
-        let bounds = [noted.0.0.into(), noted.1.0.into()];
+        let bounds = [checkpoint.0.0.into(), checkpoint.1.0.into()];
         let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, bounds);
         let rows = Change::find_by_statement(statement).all(db).await?;
         part.changes = rows.into_iter().filter_map(|row| row.into_change(settings, now)).collect();
@@ -182,7 +182,7 @@ impl Change {
         let (occurred_at, received_at) =
             (clock::from_micros(self.occurred_at), clock::from_micros(self.received_at));
         Some(DeliveryChange {
-            // The contents of the table were checked when they were accepted.
+            // The table's contents were checked when they were accepted.
             event_id: EventId::parse(self.event_id).ok()?,
             seq: Seq(self.seq),
             camera_id: CameraId::parse(self.camera_id).ok()?,
@@ -198,7 +198,7 @@ impl Row {
         let delivery = self.delivery.into_delivery(late_now);
         Some(EventRecord {
             seq: Seq(self.seq),
-            // The contents of the table were checked when they were accepted.
+            // The table's contents were checked when they were accepted.
             camera_id: CameraId::parse(self.camera_id).ok()?,
             received_at,
             // The payload was written as valid JSON. If the database is damaged, the payload is shown as null

@@ -67,7 +67,7 @@ pub async fn find_ids(db: &impl ConnectionTrait, ids: &[EventId]) -> Result<Vec<
             .into_tuple()
             .all(db)
             .await?;
-        // The contents of the table were checked when they were accepted.
+        // The table's contents were checked when they were accepted.
         found.extend(rows.into_iter().filter_map(|(id, seq)| Some((EventId::parse(id).ok()?, Seq(seq)))));
     }
     Ok(found)
@@ -93,7 +93,7 @@ pub async fn find(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<Plac
         .into_tuple()
         .one(db)
         .await?;
-    // The contents of the table were checked when they were accepted.
+    // The table's contents were checked when they were accepted.
     Ok(row.and_then(|(seq, camera_id, occurred_at, received_at)| {
         let camera_id = CameraId::parse(camera_id).ok()?;
         let happened_at = clock::from_micros(occurred_at.min(received_at));
@@ -154,7 +154,7 @@ async fn read_all(select: Select<Entity>, db: &impl ConnectionTrait) -> Result<V
     let stored = |(seq, camera_id, occurred_at, received_at, payload): (_, _, _, _, Vec<u8>)| {
         Some(StoredEvent {
             seq: Seq(seq),
-            // The contents of the table were checked when they were accepted.
+            // The table's contents were checked when they were accepted.
             camera_id: CameraId::parse(camera_id).ok()?,
             occurred_at: clock::from_micros(occurred_at),
             received_at: clock::from_micros(received_at),

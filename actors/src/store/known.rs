@@ -41,7 +41,7 @@ impl KnownCameras {
         self.lock().remove(id);
     }
 
-    /// Removes all cameras, because the contents of the table are uncertain.
+    /// Removes all cameras, because the table's contents are uncertain.
     pub fn forget_all(&self) {
         self.lock().clear();
     }

@@ -38,7 +38,7 @@ pub(super) fn prepare(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // SQLite creates the -wal and -shm files with the mode of the database file.
+    // SQLite creates the -wal and -shm files with the database file's mode.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => {
             file.sync_all()?;

@@ -5,7 +5,7 @@ use sea_orm::{TransactionTrait, entity::Set, entity::prelude::*};
 
 use super::{Store, StoreError};
 
-/// The id of the only row.
+/// The only row's id.
 const ROW: i32 = 1;
 
 /// The only row of the table.

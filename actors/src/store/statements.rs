@@ -1,4 +1,4 @@
-//! Fast execution of statements. There are few different SQL texts, so that they remain prepared, and several
+//! Fast execution of statements. There are few distinct SQL strings, so that they remain prepared. Several
 //! statements are sent in one call, because a round trip to the database's thread takes longer than a small
 //! statement.
 
@@ -17,7 +17,7 @@ use sea_orm::{
 };
 
 /// Returns the statement that inserts these rows. `into` is the start of the statement, `tail` its end. To
-/// limit the number of different SQL texts, the rows are padded to the next power of two with null rows that
+/// limit the number of distinct SQL strings, the rows are padded to the next power of two with null rows that
 /// are skipped. The first column of real rows is never null.
 pub fn insert_statement<const COLUMNS: usize>(
     into: &str,

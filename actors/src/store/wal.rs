@@ -12,7 +12,7 @@ const PAGE_BYTES: usize = 4096;
 const PAGES_PER_COMMIT: usize = 8;
 /// The size of an event without its payload: its columns and its entries in the indexes.
 const EVENT_BYTES: usize = 250;
-/// Half of SQLite's own limit, because the size of a commit is only an estimate.
+/// Half of SQLite's own limit, because the commit size is only an estimate.
 const ENOUGH_PAGES: usize = 2000;
 
 /// An estimate of the pages that were written to the write-ahead log since the last merge.

@@ -81,7 +81,7 @@ impl LogTracker {
     /// Records changes in the log.
     pub fn log_moved(&mut self, LogMoved { position, others }: LogMoved) {
         self.end.seq = self.end.seq.max(position.seq);
-        self.end.noted = self.end.noted.max(position.noted);
+        self.end.checkpoint = self.end.checkpoint.max(position.checkpoint);
         self.others.extend(others);
         if self.others.len() > usize::try_from(DELIVERIES_AT_ONCE).unwrap_or(usize::MAX) {
             self.others.clear();
@@ -94,7 +94,7 @@ impl LogTracker {
     pub fn next_update(&self, now: Instant) -> Update {
         let others = i64::try_from(self.others.len()).unwrap_or(i64::MAX);
         let events = self.end.seq.0 - self.reported.seq.0;
-        let deliveries = self.end.noted.0 - self.reported.noted.0 + others;
+        let deliveries = self.end.checkpoint.0 - self.reported.checkpoint.0 + others;
         if self.quiet_until.is_some_and(|until| now < until)
             || (events, deliveries) == (0, 0) && !self.too_many_others
         {
@@ -105,9 +105,9 @@ impl LogTracker {
         }
         Update::Read(LogQuery {
             events: (self.reported.seq, self.end.seq),
-            noted: (self.reported.noted, self.end.noted),
+            checkpoint: (self.reported.checkpoint, self.end.checkpoint),
             others: self.others.iter().copied().collect(),
-            afterlife: false,
+            dead_and_retrying: false,
         })
     }
 
@@ -122,18 +122,22 @@ impl LogTracker {
     /// Returns the update for a client that resumes at `since`: what it missed, up to the reported position.
     pub fn missed(&self, since: Position) -> Update {
         // The records of missed events already contain their delivery state.
-        let noted = self.reported.noted.min(since.seq);
-        let (events, deliveries) = (self.reported.seq.0 - since.seq.0, noted.0 - since.noted.0);
+        let checkpoint = self.reported.checkpoint.min(since.seq);
+        let (events, deliveries) = (self.reported.seq.0 - since.seq.0, checkpoint.0 - since.checkpoint.0);
         // A position beyond the end of the log belongs to another log.
-        if events < 0 || since.noted > self.reported.noted || events > MAX_MISSED || deliveries > MAX_MISSED {
+        if events < 0
+            || since.checkpoint > self.reported.checkpoint
+            || events > MAX_MISSED
+            || deliveries > MAX_MISSED
+        {
             return Update::Reset;
         }
-        let noted = (since.noted, noted.max(since.noted));
+        let checkpoint = (since.checkpoint, checkpoint.max(since.checkpoint));
         Update::Read(LogQuery {
             events: (since.seq, self.reported.seq),
-            noted,
+            checkpoint,
             others: Vec::new(),
-            afterlife: true,
+            dead_and_retrying: true,
         })
     }
 }
@@ -142,18 +146,23 @@ impl LogTracker {
 mod tests {
     use super::*;
 
-    fn position(seq: i64, noted: i64) -> Position {
-        Position { seq: Seq(seq), noted: Seq(noted) }
+    fn position(seq: i64, checkpoint: i64) -> Position {
+        Position { seq: Seq(seq), checkpoint: Seq(checkpoint) }
     }
 
-    fn moved(seq: i64, noted: i64, others: impl IntoIterator<Item = i64>) -> LogMoved {
-        LogMoved { position: position(seq, noted), others: others.into_iter().map(Seq).collect() }
+    fn moved(seq: i64, checkpoint: i64, others: impl IntoIterator<Item = i64>) -> LogMoved {
+        LogMoved { position: position(seq, checkpoint), others: others.into_iter().map(Seq).collect() }
     }
 
-    fn read(events: (i64, i64), noted: (i64, i64), others: &[i64], afterlife: bool) -> Update {
+    fn read(events: (i64, i64), checkpoint: (i64, i64), others: &[i64], dead_and_retrying: bool) -> Update {
         let range = |(from, to)| (Seq(from), Seq(to));
         let others = others.iter().copied().map(Seq).collect();
-        Update::Read(LogQuery { events: range(events), noted: range(noted), others, afterlife })
+        Update::Read(LogQuery {
+            events: range(events),
+            checkpoint: range(checkpoint),
+            others,
+            dead_and_retrying,
+        })
     }
 
     #[tokio::test]
@@ -181,7 +190,7 @@ mod tests {
             assert_eq!(update, Update::Reset);
             tracker.mark_reported(&update, now);
             let reported = tracker.reported();
-            tracker.log_moved(moved(reported.seq.0 + 1, reported.noted.0, []));
+            tracker.log_moved(moved(reported.seq.0 + 1, reported.checkpoint.0, []));
             assert_eq!(tracker.next_update(now), Update::Nothing);
             assert!(matches!(tracker.next_update(now + QUIET_AFTER_RESET), Update::Read(_)));
         }
@@ -203,8 +212,9 @@ mod tests {
     fn a_position_can_be_written_as_text_and_parsed() {
         assert_eq!(position(12, 7).to_string(), "12-7");
         assert_eq!("12-7".parse(), Ok(position(12, 7)));
-        for wrong in ["", "12", "-", "12-", "-7", "a-b", "+1-2", "1--2", "1-2-3", "99999999999999999999-1"] {
-            assert!(wrong.parse::<Position>().is_err(), "{wrong}");
+        for invalid in ["", "12", "-", "12-", "-7", "a-b", "+1-2", "1--2", "1-2-3", "99999999999999999999-1"]
+        {
+            assert!(invalid.parse::<Position>().is_err(), "{invalid}");
         }
     }
 }

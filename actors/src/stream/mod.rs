@@ -55,11 +55,11 @@ const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 /// The actors that the streams query.
 #[derive(Debug, Clone)]
 pub struct StreamPeers {
-    /// Returns the state of the outbox.
+    /// Returns the outbox's state.
     pub outbox: Recipient<GetOutbox>,
     /// Reads a part of the event log.
     pub log: Recipient<ReadLog>,
-    /// Returns the status of the connection.
+    /// Returns the connection status.
     pub status: Recipient<GetStatus>,
 }
 
@@ -256,7 +256,7 @@ fn broadcasts(LogPart { events, changes }: LogPart, before: Position, after: Pos
     let mut broadcasts: Vec<_> = events
         .into_iter()
         .map(|record| {
-            let position = Position { seq: record.seq, noted: before.noted };
+            let position = Position { seq: record.seq, checkpoint: before.checkpoint };
             let cameras = Some(vec![record.camera_id.clone()]);
             let event = StreamEvent::Event(Box::new(record));
             Broadcast { message: Arc::new(StreamMessage { position, event }), cameras }

@@ -76,7 +76,7 @@ impl Handler<ReadLog> for Peers {
             camera_id: camera_id(seq),
             delivery: Delivery::default(),
         };
-        let changes = range(read.noted).chain(read.others).map(change).collect();
+        let changes = range(read.checkpoint).chain(read.others).map(change).collect();
         Ok(LogPart { events: range(read.events).map(event).collect(), changes })
     }
 }
@@ -115,16 +115,16 @@ impl Fixture {
         self.streams.send(OpenStream { camera_id, resume }).await.unwrap()
     }
 
-    async fn moved(&self, seq: i64, noted: i64, others: &[i64]) {
+    async fn moved(&self, seq: i64, checkpoint: i64, others: &[i64]) {
         let others = others.iter().copied().map(Seq).collect();
-        self.watch.notify(|| LogMoved { position: position(seq, noted), others });
+        self.watch.notify(|| LogMoved { position: position(seq, checkpoint), others });
         tokio::time::sleep(UPDATE_INTERVAL * 2).await;
         settle().await;
     }
 }
 
-fn position(seq: i64, noted: i64) -> Position {
-    Position { seq: Seq(seq), noted: Seq(noted) }
+fn position(seq: i64, checkpoint: i64) -> Position {
+    Position { seq: Seq(seq), checkpoint: Seq(checkpoint) }
 }
 
 /// Takes the queued messages, in a short notation.

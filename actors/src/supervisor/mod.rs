@@ -46,7 +46,7 @@ use crate::{
 const SECURITY_LOG_INTERVAL: Duration = Duration::from_hours(24);
 
 /// How long clearing the retained messages on the old broker may take when another broker is configured.
-const CLEAR_PATIENCE: Duration = Duration::from_secs(5);
+const CLEAR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that a new connection needs.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub struct Running {
 /// Starts a new connection.
 pub type ConnectionFactory = Box<dyn Fn(ConnectionStart) -> Running>;
 
-/// The state of the connection, with its data.
+/// The connection state, with its data.
 #[derive(Debug)]
 enum Mode {
     /// There are no settings yet, the connection is disabled, or a secret cannot be read.
@@ -170,7 +170,7 @@ impl SupervisorActor {
             return false;
         };
         let (link, close) = (*link, running.close.clone());
-        let cleared = self.clear_broker.send(ClearBroker).timeout(CLEAR_PATIENCE).into_actor(self);
+        let cleared = self.clear_broker.send(ClearBroker).timeout(CLEAR_TIMEOUT).into_actor(self);
         ctx.spawn(cleared.map(move |cleared, _, _| {
             if cleared.is_err() {
                 tracing::warn!(

@@ -1,4 +1,4 @@
-//! Detects another client with the same client id when the broker does not report it. Pure.
+//! Detects another client with the same client id when the broker does not report it. Performs no I/O.
 //!
 //! With MQTT 5, a broker can report why it closes a connection, but not every broker does (Mosquitto 2.0.11
 //! does not); with 3.1.1, none can. When two clients have the same id, the broker closes the older
@@ -23,8 +23,8 @@ const MIN_CLOSED_IN_A_ROW: u32 = 3;
 pub struct TakeoverDetector(u32);
 
 impl TakeoverDetector {
-    /// Records that a connection ended. `closed`: the broker closed it cleanly, without a reason. `up`: how
-    /// long it was up. Returns whether another client has probably taken over the connection.
+    /// Records that a connection ended after it was up for `up`. `closed` states whether the broker closed
+    /// it cleanly, without a reason. Returns whether another client has probably taken over the connection.
     pub fn connection_ended(&mut self, closed: bool, up: Duration) -> bool {
         let is_sign = closed && up < STABLE_AFTER;
         self.0 = if is_sign { self.0.saturating_add(1) } else { 0 };

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long to wait for the broker to acknowledge the test message.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn publish(
     publish: Recipient<PublishState>,
@@ -28,7 +28,7 @@ async fn publish(
         "timestamp": clock::rfc3339(clock::now()),
     });
     let message = PublishState { topic: topic.clone(), payload: payload.to_string().into(), retain: false };
-    match publish.send(message).timeout(PATIENCE).await {
+    match publish.send(message).timeout(TIMEOUT).await {
         Ok(acknowledged) => acknowledged?,
         Err(actix::MailboxError::Closed) => return Err(TestMessageError::NotConnected),
         Err(actix::MailboxError::Timeout) => {

@@ -31,7 +31,7 @@ const FILES_PER_SHARD: i64 = 1000;
 /// Why a file operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
-    /// The directory of the pictures cannot be used.
+    /// The picture directory cannot be used.
     #[error("the directory {} cannot be used", path.display())]
     Open {
         /// The directory.

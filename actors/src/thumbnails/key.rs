@@ -1,4 +1,4 @@
-//! The key that signs links to pictures. It is created at the first start, in a file that only its owner can
+//! The key that signs links to pictures. It is created on first start, in a file that only its owner can
 //! access.
 
 use std::{

@@ -1,4 +1,4 @@
-//! The tokens as they were last read from the table, and how long they may be used. Pure.
+//! The tokens as they were last read from the table, and how long they may be used.
 
 use std::time::Duration;
 

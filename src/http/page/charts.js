@@ -18,7 +18,7 @@ import { texts } from "./texts.js";
 
 const labels = texts.charts;
 const HOUR_MS = 3_600_000;
-// Right after the start of the service, the charts cover a shorter time.
+// Right after the service has started, the charts cover a shorter time.
 const SHORTEST_MS = 300_000;
 const REFRESH_MS = 15_000;
 const RETRY_EMPTY_MS = 3000;

@@ -1,5 +1,5 @@
 // @ts-check
-// The controls of the settings form, one for each kind of field.
+// The controls in the settings form, one for each kind of field.
 
 /** @import { ChoiceField, Control, Field, NumberField, Props, TextField } from "./types" */
 
@@ -10,7 +10,7 @@ import { texts } from "./texts.js";
 const labels = texts.settings;
 
 /**
- * Creates the control of a field. The editable element receives `props`.
+ * Creates the control for a field. The editable element receives `props`.
  * @param {Field} field
  * @param {Props} props
  * @param {string} label
@@ -138,7 +138,7 @@ const notifyOfInput = (element) => element.dispatchEvent(new Event("input", { bu
 /** @typedef {"keep" | "replace" | "clear"} SecretMode */
 
 /**
- * Creates the control of a secret. A stored secret can be kept, replaced or cleared; it is never shown.
+ * Creates the control for a secret. A stored secret can be kept, replaced or cleared; it is never shown.
  * @param {string} label
  * @param {{ element: HTMLElement, input: HTMLInputElement | HTMLTextAreaElement, get: Control["get"] }} entry
  * @returns {Control}

@@ -46,7 +46,7 @@ function mark(event) {
 }
 
 /**
- * Creates the list of the detected objects and the confidence.
+ * Creates the list of detected objects and the confidence.
  * @param {EventRecord} event
  * @param {...Child} more
  */
@@ -146,7 +146,7 @@ export function eventsView(canChange) {
     (!stateFilter.value || event.delivery.state === stateFilter.value);
 
   /**
-   * Creates the row of an event.
+   * Creates the row for an event.
    * @param {EventRecord} event
    */
   function addRow(event) {

@@ -1,5 +1,5 @@
 // @ts-check
-// The fields of the settings form: their groups, their kinds, and the server's limits, so that mistakes are shown while
+// The fields in the settings form: their groups, their kinds, and the server's limits, so that mistakes are shown while
 // the user types. The server checks everything again.
 
 /** @import { Check, ChoiceField, Field, FieldGroup, FormValues, PlainSettingName, Settings } from "./types" */

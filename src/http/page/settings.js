@@ -89,7 +89,7 @@ function finishedStage({ name, ok, duration_ms, detail }) {
 }
 
 /**
- * Opens the group of a field, if it is collapsed, and moves the focus to the field.
+ * Opens a field's group, if it is collapsed, and moves the focus to the field.
  * @param {FieldInput | undefined} input
  */
 function focus(input) {
@@ -269,7 +269,7 @@ export function settingsView(canChange, listener) {
     return !invalid;
   }
 
-  /** Tests the connection with the values of the form, and shows each stage as it happens. */
+  /** Tests the connection with the form's values, and shows each stage as it happens. */
   async function runTest() {
     fill(testResult);
     if (!isValid(labels.invalidTest)) return;

@@ -1,5 +1,5 @@
 // @ts-check
-// All texts of the page in one place. Texts from the server are shown unchanged.
+// All text on the page, in one place. Text from the server is shown unchanged.
 
 /** @import { CameraStatus, ConnectionState, DeadReason, FieldGroup, SettingName, Stage } from "./types" */
 

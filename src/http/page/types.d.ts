@@ -157,7 +157,7 @@ export type Secret = "password" | "client_key";
 export type PlainSettingName = Exclude<keyof Settings, `has_${Secret}` | "updated_at">;
 export type SettingName = PlainSettingName | Secret;
 
-/** What a field of the form sends: `undefined` leaves it out; text is sent as typed when it is not a number. */
+/** What a form field sends: `undefined` leaves it out; text is sent as typed when it is not a number. */
 export type SettingValue = string | number | boolean | null | undefined;
 export type SettingsInput = Partial<Record<SettingName, SettingValue>>;
 
@@ -312,7 +312,7 @@ export type StreamListener = {
   [Kind in keyof StreamMessages]: (data: StreamMessages[Kind]) => void;
 } & { lost: (isLost: boolean) => void };
 
-/** Returns what is wrong with a text, or an empty string. */
+/** Returns what is wrong with an input, or an empty string. */
 export type Check = (text: string) => string;
 
 /** What the form contains at the moment. */
@@ -389,7 +389,7 @@ export interface Control {
   set: (value: SettingValue) => void;
 }
 
-/** A field of the form on the page. */
+/** A form field on the page. */
 export interface FieldInput extends Control {
   /** Shows what is wrong with the field; an empty string clears it. */
   showError: (message: string) => void;

@@ -56,7 +56,7 @@ impl PartialSchema for SettingsInput {
             (
                 "protocol",
                 "`auto` is MQTT 5, or 3.1.1 if the broker rejects version 5. Version 5 is tried again a day \
-                 later, when the settings change, and at the start.",
+                 later, when the settings change, and at startup.",
             ),
             ("transport", "Use `websocket` for a broker behind a web proxy."),
             ("use_tls", "Whether to encrypt the connection. The other TLS settings require it."),

@@ -166,7 +166,7 @@ impl Script {
     }
 
     fn position(&self) -> Position {
-        Position { seq: Seq(i64::try_from(self.accepted.len()).unwrap()), noted: Seq(0) }
+        Position { seq: Seq(i64::try_from(self.accepted.len()).unwrap()), checkpoint: Seq(0) }
     }
 
     fn read(&self, read: &LogQuery) -> Result<LogPart, QueryError> {

@@ -1,4 +1,4 @@
-//! The retained messages of a broker, as a Home Assistant that starts at that moment receives them.
+//! The retained messages of a broker, as a Home Assistant instance that starts at that moment receives them.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 

@@ -40,8 +40,11 @@ async fn a_missing_identity_is_reported_and_not_recreated() {
     let view = config.view().await;
     assert!(view.has_password);
     assert_eq!(view.settings.broker_host, "broker.lan");
-    let why = unreadable(&config).await;
-    assert!(why.contains("identity.age is missing") && why.contains("enter the password again"), "{why}");
+    let reason = unreadable(&config).await;
+    assert!(
+        reason.contains("identity.age is missing") && reason.contains("enter the password again"),
+        "{reason}"
+    );
     assert!(!home.identity().exists());
     // A secret that cannot be read can be kept, but not tested.
     let before = ciphertext(&config).await;
@@ -86,7 +89,7 @@ async fn no_identity_is_created_while_another_secret_needs_the_missing_one() {
     let config = home.start().await;
     let refused = config.put(with(secured_without_key(), "password", "new password")).await.unwrap_err();
     assert!(
-        matches!(&refused, ReplaceError::Identity(why) if why.contains("another stored secret")),
+        matches!(&refused, ReplaceError::Identity(reason) if reason.contains("another stored secret")),
         "{refused}"
     );
     assert!(!home.identity().exists());
@@ -114,12 +117,12 @@ async fn a_different_identity_is_reported_and_used_for_new_secrets() {
     identity_file::create(&home.identity()).unwrap();
     let file = fs::read(home.identity()).unwrap();
     let config = home.start().await;
-    let why = unreadable(&config).await;
-    assert!(why.contains("identity other than") && why.contains("client key"), "{why}");
+    let reason = unreadable(&config).await;
+    assert!(reason.contains("identity other than") && reason.contains("client key"), "{reason}");
     config.put(with(secured_without_key(), "password", "new password")).await.unwrap();
-    let (password, why) = config.last_notification().await;
+    let (password, reason) = config.last_notification().await;
     assert_eq!(password.as_deref(), Some("new password"));
-    assert!(why.is_some_and(|why| why.contains("client key") && !why.contains("password")));
+    assert!(reason.is_some_and(|reason| reason.contains("client key") && !reason.contains("password")));
     let cleared = with(with(broker(), "password", "new password"), "client_key", Value::Null);
     config.put(cleared).await.unwrap();
     assert_eq!(config.last_notification().await, (Some("new password".to_owned()), None));
@@ -133,7 +136,7 @@ async fn an_identity_that_other_users_can_read_is_not_used() {
     let config = home.start().await;
     assert!(unreadable(&config).await.contains("chmod 600"));
     let refused = config.put(with(broker(), "password", "new password")).await.unwrap_err();
-    assert!(matches!(&refused, ReplaceError::Identity(why) if why.contains("chmod 600")), "{refused}");
+    assert!(matches!(&refused, ReplaceError::Identity(reason) if reason.contains("chmod 600")), "{refused}");
     fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o600)).unwrap();
     config.put(with(without_password(), "qos", 2)).await.unwrap();
     assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
@@ -171,8 +174,8 @@ async fn unreadable_stored_settings_are_reported_and_can_be_replaced() {
     store.save_settings("{\"later\": 1}".to_owned(), keep(), keep(), 1).await.unwrap();
     store.close().await;
     let config = home.start().await;
-    let (_, why) = config.last_notification().await;
-    assert!(why.is_some_and(|why| why.contains("later: unknown field")));
+    let (_, reason) = config.last_notification().await;
+    assert!(reason.is_some_and(|reason| reason.contains("later: unknown field")));
     config.put(broker()).await.unwrap();
     assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }

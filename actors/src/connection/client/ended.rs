@@ -1,4 +1,4 @@
-//! How a session ended, with either MQTT client. Pure.
+//! How a session ended, with either MQTT client.
 
 use std::io;
 

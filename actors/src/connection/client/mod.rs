@@ -79,7 +79,7 @@ pub struct Limits {
     pub maximum_qos: QoS,
     /// Whether retained messages are supported.
     pub retain_available: bool,
-    /// Maximum size of a packet, in bytes.
+    /// Maximum packet size, in bytes.
     pub maximum_packet_size: Option<u32>,
 }
 

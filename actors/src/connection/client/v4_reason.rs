@@ -1,4 +1,4 @@
-//! Explains the return codes of MQTT 3.1.1 (section 3.2.2.3) and the client's errors. Pure.
+//! Explains the return codes of MQTT 3.1.1 (section 3.2.2.3) and the client's errors. Performs no I/O.
 
 use rumqttc_v4::{
     ConnectionError, StateError,

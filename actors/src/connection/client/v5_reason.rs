@@ -1,4 +1,4 @@
-//! Explains the reason codes of MQTT 5 (section 2.4) and the client's errors. Pure.
+//! Explains the reason codes of MQTT 5 (section 2.4) and the client's errors. Performs no I/O.
 
 use rumqttc::{
     ConnectionError, StateError,
@@ -58,7 +58,7 @@ pub fn pubrec_answer(reason: PubRecReason) -> Answer {
     })
 }
 
-/// Explains why the client's event loop ended. `accepted`: whether the login had been accepted.
+/// Explains why the client's event loop ended. `accepted` states whether the login was accepted.
 pub fn connection_error(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Ended {
     match error {
         ConnectionError::Timeout(_) => Ended::login_timed_out(settings),
@@ -244,9 +244,9 @@ mod tests {
     #[test]
     fn a_failure_found_while_dialing_passes_through_the_client_and_is_not_a_version_refusal() {
         for kind in [FailureKind::NameNotFound, FailureKind::Tls, FailureKind::Closed] {
-            let dialled = Failure::new(kind, "why");
-            let ended = at_login(ConnectionError::Io(io::Error::other(dialled.clone())));
-            assert_eq!((ended.failure, ended.refusal), (dialled, None));
+            let dial_failure = Failure::new(kind, "why");
+            let ended = at_login(ConnectionError::Io(io::Error::other(dial_failure.clone())));
+            assert_eq!((ended.failure, ended.refusal), (dial_failure, None));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Explains TLS errors to the administrator. Pure.
+//! Explains TLS errors to the administrator. Performs no I/O.
 
 use std::io;
 
@@ -21,7 +21,7 @@ fn failure(message: impl Into<String>) -> Failure {
     Failure::new(FailureKind::Tls, message)
 }
 
-/// Explains why the handshake failed. `first`: the first bytes from the server, if any.
+/// Explains why the handshake failed. `first` contains the first bytes from the server, if any.
 pub fn explain_handshake(error: &io::Error, first: &[u8], handshake: &Handshake) -> Failure {
     let broker = &handshake.broker;
     if let Some(failure) = not_tls(first, handshake) {
@@ -137,7 +137,7 @@ fn alert_failure(alert: AlertDescription, handshake: &Handshake) -> Failure {
 }
 
 /// Explains that the broker requires a client certificate and rejected ours, or that none is configured.
-/// `alert`: the broker's reason, if it reported one.
+/// `alert` is the broker's reason, if it reported one.
 pub fn client_certificate_rejected(alert: Option<AlertDescription>, handshake: &Handshake) -> Failure {
     use AlertDescription as A;
     let broker = &handshake.broker;

@@ -12,7 +12,7 @@ use crate::domain::{
     settings::MqttSettings,
 };
 
-/// The event type of objects that are not among the event types of the camera.
+/// The event type of objects that are not among the camera's event types.
 const OTHER: &str = "other";
 /// Home Assistant's event type of a doorbell.
 const RING: &str = "ring";
@@ -85,7 +85,7 @@ impl Entities<'_> {
     }
 
     fn doorbell(self) -> Component {
-        // Home Assistant ignores a message that renders to an empty text.
+        // Home Assistant ignores a message that renders to an empty string.
         let template = format!(
             "{{{{ (dict(value_json, event_type='{RING}') | to_json) if value_json.is_doorbell_ring \
              | default(false) else '' }}}}"

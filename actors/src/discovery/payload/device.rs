@@ -254,7 +254,7 @@ pub(super) fn component_topic(prefix: &TopicPrefix, platform: Platform, unique_i
 }
 
 fn json(message: &impl Serialize) -> Bytes {
-    let text = serde_json::to_vec(message).expect("texts and numbers always serialize");
+    let text = serde_json::to_vec(message).expect("strings and numbers always serialize");
     // The message is kept in memory while it is retained, so drop the spare capacity.
     text.into_boxed_slice().into()
 }

@@ -29,7 +29,7 @@ pub struct About {
 }
 
 impl About {
-    /// Returns the address of the service's page, if it is reachable from another machine.
+    /// Returns the service page's address, if it is reachable from another machine.
     fn configuration_url(&self) -> Option<&str> {
         let rest = ["http://", "https://"].iter().find_map(|scheme| self.public_url.strip_prefix(scheme))?;
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();

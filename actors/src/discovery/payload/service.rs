@@ -1,4 +1,4 @@
-//! The device of the service itself.
+//! The device that represents the service itself.
 
 use std::fmt::Write as _;
 
@@ -29,7 +29,7 @@ pub fn service_device_id(settings: &MqttSettings) -> String {
     id
 }
 
-/// Returns the device of the service with its entities.
+/// Returns the service's device with its entities.
 pub fn service_device(settings: &MqttSettings, about: &About) -> Device {
     let entities = Entities { settings };
     let components = vec![

@@ -103,7 +103,7 @@ pub enum DiscoveryFormat {
 /// The part of a change to the settings that other actors react to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingsChange {
-    /// The host or the port of the broker differs.
+    /// The broker's host or port differs.
     Broker,
     /// The broker is the same, but the topic prefix differs.
     Topics,
@@ -155,7 +155,7 @@ pub struct MqttSettings {
     /// The name that the broker's certificate must contain, if it is not `broker_host`.
     #[cfg_attr(feature = "openapi", schema(required = true, max_length = 255))]
     pub tls_server_name: Option<String>,
-    /// Whether to skip the verification of the broker's certificate.
+    /// Whether to skip verification of the broker's certificate.
     pub tls_insecure: bool,
     /// 1–128 bytes, generated once per installation.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 128))]

@@ -111,8 +111,8 @@ mod tests {
             assert_eq!(Scopes::parse(text.split(',')).unwrap().to_string(), text);
         }
         assert_eq!(Scopes::parse(["read", "events:write", "read"]).unwrap().to_string(), "events:write,read");
-        for wrong in ["", "Read", "write", "read ", "*"] {
-            assert!(Scopes::parse([wrong]).is_err(), "{wrong}");
+        for invalid in ["", "Read", "write", "read ", "*"] {
+            assert!(Scopes::parse([invalid]).is_err(), "{invalid}");
         }
         assert!(Scopes::parse([]).is_err());
     }

@@ -14,7 +14,7 @@ use crate::{
     testing::PictureKeeper,
 };
 
-/// Starts an outbox and the actor that stores its pictures. Also returns the directory of the pictures.
+/// Starts an outbox and the actor that stores its pictures. Also returns the picture directory.
 async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, PictureKeeper, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let keeper = PictureKeeper::start(store.clone(), dir.path());

@@ -21,7 +21,7 @@ impl Fixture {
         self.answer(seqs.into_iter().map(|seq| (seq, refused.clone()))).await;
     }
 
-    /// Three events, all of them settled and noted. The second one is dead.
+    /// Three events, all of them settled and recorded. The second one is dead.
     async fn with_a_dead_event() -> Self {
         let mut it = Self::new().await;
         it.publish_many(1..=3).await;

@@ -81,7 +81,8 @@ impl Entry {
         (self.published, self.in_flight, self.refused) = (None, None, None);
     }
 
-    /// Returns the message that the topic should hold. `leaving`: the service is leaving this broker.
+    /// Returns the message that the topic should hold. `leaving` states whether the service is leaving this
+    /// broker.
     pub(super) fn target(&self, leaving: bool) -> Target {
         match &self.wanted {
             Some(content) if !leaving || *content == KEPT_ON_LEAVE => Target::Content(content.clone()),

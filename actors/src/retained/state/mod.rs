@@ -314,7 +314,7 @@ impl RetainedState {
         }
         if group.0 == Kind::Discovery {
             self.discovery_answered_at = Some(now);
-            // Other topics of the group may have waited for this answer.
+            // Other topics in the group may have waited for this answer.
             let topics = self.groups.get(&group).map(|members| members.topics.clone()).unwrap_or_default();
             for topic in topics {
                 self.schedule(&topic, now);
