@@ -5,10 +5,14 @@ use std::time::Duration;
 use liveobject_actors::domain::clock;
 use liveobject_test_support::{Mosquitto, ScriptedBroker, mqtt5::ConnAck};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::helpers::{
     LATER, SOON, assert_metrics, error_message, fails_with, logged, service, settings, time, wait_for_error,
 };
+
+/// Time without a message after which the service has sent everything that follows a login.
+const QUIET: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn a_wrong_password_is_reported_and_corrected_settings_connect_at_once() {
@@ -118,6 +122,16 @@ async fn a_port_with_another_protocol_is_reported_as_no_broker() {
     assert!(failed["last_error"]["message"].as_str().is_some_and(|text| text.contains("MQTT")), "{failed}");
 }
 
+/// Waits until the service has sent everything that follows a login. A broker that closes the connection while
+/// messages are on their way resets it, which is not the clean close that the test needs.
+async fn wait_until_quiet(broker: &ScriptedBroker) {
+    let mut received = usize::MAX;
+    while received != broker.received().len() {
+        received = broker.received().len();
+        sleep(QUIET).await;
+    }
+}
+
 #[tokio::test]
 async fn a_broker_that_drops_each_connection_is_not_retried_in_a_tight_loop() {
     let broker = ScriptedBroker::start().await;
@@ -126,6 +140,7 @@ async fn a_broker_that_drops_each_connection_is_not_retried_in_a_tight_loop() {
     for attempt in 1..=3 {
         broker.wait_for("a connection", SOON, |broker| broker.open() == 1).await;
         service.wait_connected(SOON).await;
+        wait_until_quiet(&broker).await;
         broker.close();
         let counted = |status: &Value| status["reconnect_attempt"] == attempt;
         service.wait_status(&format!("failure {attempt} in a row"), SOON, counted).await;
