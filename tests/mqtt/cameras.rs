@@ -6,7 +6,7 @@ use liveobject_actors::domain::clock;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    EVENTS, Retained, SOON, STATES, Scene, connect, event, is_discovery_of, is_state_of, messages_since,
+    EVENTS, Retained, STATES, Scene, TIMEOUT, connect, event, is_discovery_of, is_state_of, messages_since,
     put_picture, state_topic, wait_for_cameras, wait_for_event,
 };
 
@@ -231,7 +231,7 @@ async fn the_retained_event_of_a_disabled_camera_is_cleared_on_removal() {
     let port = scene.broker.port();
     let _ = scene.service.put(DOOR, &json!({"enabled": false})).await.expect(200);
     let _ = scene.service.post_event(&event("e1")).await.expect(202);
-    scene.service.wait_until_delivered("e1", SOON).await;
+    scene.service.wait_until_delivered("e1", TIMEOUT).await;
     assert_eq!(Retained::read(port).await.camera_topics("door"), [state_topic("door", "event")]);
     let _ = scene.service.delete(DOOR).await;
     Retained::wait_for(port, "no messages of the camera", |snapshot| {

@@ -7,7 +7,7 @@ use liveobject_test_support::{
 };
 use serde_json::{Value, json};
 
-use crate::helpers::{SOON, service, settings, tls, with};
+use crate::helpers::{TIMEOUT, service, settings, tls, with};
 
 /// A wrong configuration.
 struct Row {
@@ -44,7 +44,7 @@ async fn check(service: &Service, rows: Vec<Row>) {
         let report = service.post(&format!("{MQTT}/test"), &row.settings).await.expect(200);
         let _ = service.put_config(&row.settings).await.expect(200);
         let failed = |status: &Value| !status["last_error"].is_null();
-        let status = service.wait_status(row.what, SOON, failed).await;
+        let status = service.wait_status(row.what, TIMEOUT, failed).await;
         let (error, message) = (&status["last_error"], &report["message"]);
         let last = report["stages"].as_array().and_then(|stages| stages.last()).cloned().unwrap_or_default();
         let contains_words = |text: &Value| text.as_str().is_some_and(|text| text.contains(row.words));

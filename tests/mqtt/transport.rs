@@ -9,8 +9,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, Stream, assert_all_arrive, connect, event, logged, metric, service, settings, tls, wait_for_event,
-    warnings, with,
+    Stream, TIMEOUT, assert_all_arrive, connect, event, logged, metric, service, settings, tls,
+    wait_for_event, warnings, with,
 };
 
 const RSA_PKCS8: &str = include_str!("testdata/rsa.pkcs8.key");
@@ -45,7 +45,7 @@ async fn assert_works(
     };
     assert_eq!(names, expected);
     let _ = service.put_config(settings).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let id =
         format!("e-{}", report["stages"][1]["detail"]).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let _ = service.post_event(&event(&id)).await.expect(202);
@@ -172,7 +172,7 @@ async fn an_unverified_broker_works_and_logs_a_warning_at_each_connection() {
     broker.restart().await;
     let newer =
         |now: &Value| now["connected"] == true && now["last_connected_at"] != status["last_connected_at"];
-    let _ = service.wait_status("connected again", SOON, newer).await;
+    let _ = service.wait_status("connected again", TIMEOUT, newer).await;
     assert!(unverified() > before);
 }
 
@@ -241,9 +241,9 @@ async fn restarts_cuts_and_resets_lose_nothing_over_tls_and_websockets() {
                 _ => broker.restart().await,
             }
             let lost = |status: &Value| status["connected"] == false;
-            let status = service.wait_status("the connection is lost", SOON, lost).await;
+            let status = service.wait_status("the connection is lost", TIMEOUT, lost).await;
             assert_eq!(status["last_error"]["kind"], "closed", "{status}");
-            service.wait_connected(SOON).await;
+            service.wait_connected(TIMEOUT).await;
         }
         stream.wait_for_more(50).await;
         let mut ledger = stream.stop().await;
@@ -266,7 +266,7 @@ async fn stored_secrets_are_used_only_for_the_same_destination() {
         json!({ "client_certificate": ours.certificate, "client_key": ours.key, "password": "hush-hush" }),
     );
     let _ = service.put_config(&own).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     for secret in ["client_key", "password"] {
         own.as_object_mut().expect("an object").remove(secret);
     }

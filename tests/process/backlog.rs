@@ -10,7 +10,7 @@ use liveobject_test_support::{Ledger, Service, Subscriber};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{BATCH, LATER, assert_kept, broker_and_subscriber, event, service, settle};
+use crate::helpers::{BATCH, LONG_TIMEOUT, assert_kept, broker_and_subscriber, event, service, settle};
 
 struct Bounds {
     batches: usize,
@@ -40,7 +40,7 @@ fn mib(kib: u64) -> f64 {
 
 /// Waits until the outbox is empty. Returns the maximum memory in that time, in KiB.
 async fn drain(service: &Service) -> u64 {
-    let deadline = Instant::now() + LATER;
+    let deadline = Instant::now() + LONG_TIMEOUT;
     let mut max = 0;
     loop {
         max = max.max(service.rss_kib());
@@ -48,7 +48,7 @@ async fn drain(service: &Service) -> u64 {
         if status["outbox"]["pending"] == 0 {
             return max;
         }
-        assert!(Instant::now() < deadline, "not drained within {LATER:?}: {status}");
+        assert!(Instant::now() < deadline, "not drained within {LONG_TIMEOUT:?}: {status}");
         sleep(Duration::from_millis(20)).await;
     }
 }

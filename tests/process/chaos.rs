@@ -9,7 +9,7 @@ use liveobject_test_support::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{Dice, LATER, Load, assert_kept, service, settle};
+use crate::helpers::{Dice, LONG_TIMEOUT, Load, assert_kept, service, settle};
 
 const EVENTS_PER_SECOND: u32 = 300;
 const SECONDS: u64 = 20;
@@ -77,7 +77,7 @@ async fn chaos(broker: Mosquitto, port: u16, connection: Value, seconds: u64) {
     let service = service().start().await;
     let mut world = World { dice, broker, proxy, service, connection };
     connect(&world).await;
-    world.service.wait_connected(LATER).await;
+    world.service.wait_connected(LONG_TIMEOUT).await;
 
     let load = Load::start(&world.service, EVENTS_PER_SECOND);
     let end = Instant::now() + Duration::from_secs(seconds);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::helpers::{
-    BATCH, SOON, SmallDisk, assert_error_logged, assert_kept, broker_and_subscriber, event, service, settle,
+    BATCH, SmallDisk, TIMEOUT, assert_error_logged, assert_kept, broker_and_subscriber, event, service,
+    settle,
 };
 
 const DISK_BYTES: usize = 16 << 20;
@@ -121,7 +122,7 @@ async fn the_service_is_not_ready_while_its_disk_is_full() {
     let _ = service.get("/health/ready").await.expect(503);
     disk.remove_filler();
     disk.remove_ballast();
-    wait_until("ready again", SOON, async || service.get("/health/ready").await.status == 200).await;
+    wait_until("ready again", TIMEOUT, async || service.get("/health/ready").await.status == 200).await;
 }
 
 #[tokio::test]
@@ -137,7 +138,7 @@ async fn events_are_delivered_while_the_disk_is_full() {
     disk.remove_ballast();
     service.connect_to(broker.port()).await;
     disk.fill_up();
-    subscriber.wait_for_events(accepted, SOON).await;
+    subscriber.wait_for_events(accepted, TIMEOUT).await;
 
     service.kill9().await;
     service.spawn();

@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::helpers::{
-    PNG, SOON, accept, assert_exits, contains_bytes, event, ids, mode, names, service, stop,
+    PNG, TIMEOUT, accept, assert_exits, contains_bytes, event, ids, mode, names, service, stop,
 };
 
 const PASSWORD: &str = "correct-horse-battery-staple";
@@ -112,13 +112,13 @@ async fn no_secret_is_in_a_file_the_log_a_response_or_the_process_list() {
         "username": "ann", "password": format!("{PASSWORD}-wrong"),
     });
     let _ = service.put_config(&settings).await.expect(200);
-    service.wait_status("a failed login", SOON, |status| !status["last_error"].is_null()).await;
+    service.wait_status("a failed login", TIMEOUT, |status| !status["last_error"].is_null()).await;
     settings["password"] = json!(PASSWORD);
     let _ = service.post("/api/v1/integrations/mqtt/test", &settings).await.expect(200);
     let _ = service.put_config(&settings).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let _ = service.post_event(&event("e")).await.expect(202);
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     settings["password"] = json!([PASSWORD]);
     let _ = service.put_config(&settings).await.expect(422);
 
@@ -149,7 +149,7 @@ async fn no_secret_is_in_a_file_the_log_a_response_or_the_process_list() {
     }
     assert_clean(service.data_dir());
     service.restart().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     assert_clean(service.data_dir());
     stop(&mut service).await;
     assert_clean(service.data_dir());

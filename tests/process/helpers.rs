@@ -23,10 +23,10 @@ pub const BATCH: &str = "/api/v1/events/batch";
 pub const PASSWORD: &str = "correct horse battery staple";
 
 /// Timeout for operations that normally complete at once. It is generous because the machine may be busy.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Timeout for operations that normally take a while, such as sending a backlog.
-pub const LATER: Duration = Duration::from_secs(100);
+pub const LONG_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A red pixel, the smallest picture.
 pub const PNG: &[u8] = &[
@@ -57,7 +57,7 @@ pub async fn connected_with_login(builder: ServiceBuilder) -> (Mosquitto, Servic
     let broker = broker_with_login().await;
     let service = builder.start().await;
     let _ = service.put_config(&login_settings(&broker)).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     (broker, service)
 }
 
@@ -121,7 +121,7 @@ pub async fn broker_and_subscriber() -> (Mosquitto, Subscriber) {
 /// Waits until the outbox is empty and the subscriber has received every accepted event, and records these
 /// deliveries in the ledger.
 pub async fn settle(service: &Service, subscriber: &Subscriber, ledger: &mut Ledger, accepted: usize) {
-    service.wait_outbox_empty(LATER).await;
+    service.wait_outbox_empty(LONG_TIMEOUT).await;
     let mut seen = std::collections::HashSet::new();
     let mut read = 0;
     subscriber
@@ -133,7 +133,7 @@ pub async fn settle(service: &Service, subscriber: &Subscriber, ledger: &mut Led
                 seen.len() >= accepted
             },
             &format!("{accepted} different events"),
-            SOON,
+            TIMEOUT,
         )
         .await;
     subscriber.events().iter().for_each(|event| ledger.delivered_event(event));

@@ -1,7 +1,7 @@
 //! A database that another process has locked, such as a backup or a shell.
 
 use crate::helpers::{
-    Database, SOON, accept, assert_error_logged, assert_exits, assert_kept, broker_and_subscriber, event,
+    Database, TIMEOUT, accept, assert_error_logged, assert_exits, assert_kept, broker_and_subscriber, event,
     ids, service, settle, stop,
 };
 
@@ -23,7 +23,7 @@ async fn events_are_refused_while_another_process_holds_the_lock_and_accepted_af
     assert_error_logged(&service, "locked");
 
     lock.rollback().await.expect("the lock can be released");
-    ledger.accepted_receipt(&service.submit(&event("during-outage"), SOON).await);
+    ledger.accepted_receipt(&service.submit(&event("during-outage"), TIMEOUT).await);
     settle(&service, &subscriber, &mut ledger, 4).await;
     assert_kept(&ledger);
 }

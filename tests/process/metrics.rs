@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::helpers::{SOON, accept, broker_and_subscriber, event, ids, service};
+use crate::helpers::{TIMEOUT, accept, broker_and_subscriber, event, ids, service};
 
 const PROMTOOL: &str = "promtool";
 
@@ -67,7 +67,7 @@ async fn promtool_accepts_the_metrics_of_a_new_and_of_a_busy_service() {
     let _ = service.post_event(&event("not/an/id")).await.expect(422);
     service.connect_to(broker.port()).await;
     let _ledger = accept(&service, ids("e", 20)).await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     let busy = service.get("/metrics").await;
     for response in [fresh, busy] {
         assert_eq!(
@@ -103,7 +103,7 @@ async fn the_metrics_count_accepted_and_published_events() {
     let lines = ["outbox_pending_events 7", "mqtt_connection_status 0"];
     assert_contains_lines(&service.get("/metrics").await.expect(200), &lines);
     service.connect_to(broker.port()).await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     assert_eq!(service.post_event(&event("e-0")).await.expect(202)["duplicate"], true);
     let lines = [
         "events_accepted_total 7",

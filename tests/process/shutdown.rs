@@ -10,7 +10,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::helpers::{Load, SOON, accept, assert_kept, broker_and_subscriber, event, ids, service, settle};
+use crate::helpers::{
+    Load, TIMEOUT, accept, assert_kept, broker_and_subscriber, event, ids, service, settle,
+};
 
 /// Time for which a stop waits for acknowledgements and for requests that are not finished. The contract
 /// states it, so the bounds below have to be times.
@@ -48,7 +50,7 @@ async fn wait_for_offline(subscriber: &Subscriber) {
     let is_offline = |messages: &[Message]| {
         messages.iter().rfind(|m| m.topic == "liveobject/status").is_some_and(|m| m.text() == "offline")
     };
-    subscriber.wait_for(is_offline, "the status `offline`", SOON).await;
+    subscriber.wait_for(is_offline, "the status `offline`", TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -57,7 +59,7 @@ async fn an_idle_service_stops_immediately_even_with_open_connections() {
     let mut service = service().start().await;
     service.connect_to(broker.port()).await;
     let _ledger = accept(&service, ids("e", 3)).await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     let mut fresh = TcpStream::connect(("127.0.0.1", service.port())).await.expect("a connection");
     let mut used = TcpStream::connect(("127.0.0.1", service.port())).await.expect("a connection");
     used.write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
@@ -91,7 +93,7 @@ async fn a_stop_under_load_loses_nothing_and_sends_nothing_twice() {
         wait_for_offline(&subscriber).await;
         service.start().await;
     }
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let (mut ledger, accepted) = load.stop().await;
     settle(&service, &subscriber, &mut ledger, accepted).await;
     println!("{}", ledger.summary());
@@ -106,7 +108,7 @@ async fn with_events_in_flight() -> (ScriptedBroker, Service) {
     service.connect_to(broker.port()).await;
     broker.set_acks(Acks::Withhold);
     let _ledger = accept(&service, ids("e", 3)).await;
-    broker.wait_for_publishes(3, SOON).await;
+    broker.wait_for_publishes(3, TIMEOUT).await;
     (broker, service)
 }
 
@@ -119,7 +121,7 @@ async fn a_stop_waits_a_limited_time_for_acknowledgements() {
     assert!((WAITING_STOP_MIN..WAITING_STOP_MAX).contains(&took), "{took:?}");
     broker.set_acks(Acks::All);
     service.start().await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -132,7 +134,7 @@ async fn acknowledgements_that_arrive_during_the_stop_are_recorded() {
     assert_eq!(service.wait().await, 0);
     let sent = broker.received().len();
     service.start().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     assert_eq!(service.status().await["outbox"]["pending"], 0);
     assert_eq!(broker.received().iter().filter(|r| r.publish.is_event()).count(), 3, "after {sent}");
 }

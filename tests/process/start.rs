@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 
 use crate::helpers::{
-    SOON, accept, assert_exits, assert_kept, broker_and_subscriber, event, ids, service, settle,
+    TIMEOUT, accept, assert_exits, assert_kept, broker_and_subscriber, event, ids, service, settle,
 };
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_port_in_use_is_reported_with_a_hint_on_how_to_fix_it() {
     drop(taken);
     service.start().await;
     let _ = service.post_event(&event("taken")).await.expect(202);
-    liveobject_test_support::wait_until("ready", SOON, async || {
+    liveobject_test_support::wait_until("ready", TIMEOUT, async || {
         service.get("/health/ready").await.status == 200
     })
     .await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use liveobject_test_support::{Service, wait_until};
 use serde_json::json;
 
-use crate::helpers::{SOON, contains_bytes, event, names, service, stop};
+use crate::helpers::{TIMEOUT, contains_bytes, event, names, service, stop};
 
 const EVENTS: &str = "/api/v1/events";
 /// Time within which the running service refuses a revoked token.
@@ -35,7 +35,7 @@ async fn a_token_can_be_created_used_listed_and_revoked_while_the_service_runs()
     let by_api = service.get("/api/v1/tokens").await.expect(200);
     assert_eq!(by_api["tokens"][0]["name"], "classifier-2");
     assert_eq!(by_api["tokens"].as_array().map(Vec::len), Some(1), "{by_api}");
-    wait_until("the token's last use is listed", SOON, async || {
+    wait_until("the token's last use is listed", TIMEOUT, async || {
         service.get("/api/v1/tokens").await.expect(200)["tokens"][0]["last_used_at"].is_string()
     })
     .await;

@@ -6,7 +6,7 @@ use liveobject_test_support::{Message, Subscriber, visitor};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::SOON;
+use super::TIMEOUT;
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -25,7 +25,7 @@ impl Retained {
 
     /// Waits until the retained messages of the broker on this port satisfy `condition`.
     pub async fn wait_for(port: u16, what: &str, condition: impl FnMut(&Self) -> bool) -> Self {
-        Self::wait_within(SOON, port, what, condition).await
+        Self::wait_within(TIMEOUT, port, what, condition).await
     }
 
     /// Waits with another time limit.

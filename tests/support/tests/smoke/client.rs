@@ -8,7 +8,7 @@ use rumqttc::{
 };
 use tokio::time::timeout;
 
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Client {
     pub(crate) queue: AsyncClient,
@@ -78,5 +78,5 @@ impl Client {
 }
 
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(SOON, future).await.expect("within 10 s")
+    timeout(TIMEOUT, future).await.expect("within 10 s")
 }

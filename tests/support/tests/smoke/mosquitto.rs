@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::{Client, SOON, options, soon};
+use crate::client::{Client, TIMEOUT, options, soon};
 
 #[tokio::test]
 async fn configured_users_exclude_all_others() {
@@ -71,7 +71,8 @@ async fn a_restart_keeps_the_port_and_retained_messages() {
     broker.restart().await;
     assert_eq!(broker.port(), port);
     let subscriber = Subscriber::start(port).await;
-    let messages = subscriber.wait_for(|messages| !messages.is_empty(), "the retained message", SOON).await;
+    let messages =
+        subscriber.wait_for(|messages| !messages.is_empty(), "the retained message", TIMEOUT).await;
     assert_eq!((messages[0].text().as_str(), messages[0].retain), ("yes", true));
     broker.kill().await;
     assert!(Client::try_connect(options(port)).await.is_err());
@@ -86,7 +87,7 @@ async fn without_persistence_a_restart_loses_retained_messages() {
     broker.restart().await;
     let subscriber = Subscriber::start(broker.port()).await;
     Client::connect(broker.port()).await.publish("new", "1", QoS::AtLeastOnce).await;
-    let messages = subscriber.wait_for(|messages| !messages.is_empty(), "the new message", SOON).await;
+    let messages = subscriber.wait_for(|messages| !messages.is_empty(), "the new message", TIMEOUT).await;
     assert_eq!(messages[0].topic, "new");
 }
 

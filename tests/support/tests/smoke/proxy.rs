@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
-use crate::client::{Client, SOON, options, soon};
+use crate::client::{Client, TIMEOUT, options, soon};
 
 /// The delay under test, and how long the tests wait for bytes that must not arrive. Over loopback they would
 /// arrive within a few milliseconds.
@@ -41,7 +41,7 @@ async fn bytes_and_closes_are_forwarded_both_ways() {
     assert_passes(&mut target, &mut client, "still here").await;
     drop(target);
     assert_eq!(soon(client.read(&mut [0])).await.expect("an end"), 0);
-    wait_until("the connection is over", SOON, async || proxy.open() == 0).await;
+    wait_until("the connection is over", TIMEOUT, async || proxy.open() == 0).await;
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn a_cut_ends_connections_and_new_ones_are_accepted() {
     assert_eq!(soon(target.read(&mut [0])).await.expect("an end"), 0);
     assert_eq!(proxy.open(), 0);
     TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("accepted");
-    wait_until("accepted", SOON, async || proxy.accepted() == 2).await;
+    wait_until("accepted", TIMEOUT, async || proxy.accepted() == 2).await;
 }
 
 #[tokio::test]
