@@ -34,8 +34,8 @@ async fn the_stream_has_the_headers_that_proxies_need() {
 async fn the_stream_needs_a_token_and_valid_parameters() {
     let app = TestApp::start();
     Answer::send(app.anonymous(Method::GET, "/api/v1/stream")).await.problem(401);
-    let wrong = app.get("/api/v1/stream?camera_id=a%2Fb&last_event_id=x&colour=red").await;
-    assert_eq!(wrong.faults(), ["camera_id", "last_event_id", "colour"]);
+    let invalid = app.get("/api/v1/stream?camera_id=a%2Fb&last_event_id=x&colour=red").await;
+    assert_eq!(invalid.faults(), ["camera_id", "last_event_id", "colour"]);
     let header = app.request(Method::GET, "/api/v1/stream").header("last-event-id", "x");
     assert_eq!(Answer::send(header).await.faults(), ["Last-Event-ID"]);
 }

@@ -7,15 +7,15 @@ use crate::helpers::{Scene, TIMEOUT, connected_service, scripted_broker};
 
 const STATUS: &str = "liveobject/status";
 
-fn texts(messages: &[Message], topic: &str) -> Vec<String> {
+fn payloads(messages: &[Message], topic: &str) -> Vec<String> {
     messages.iter().filter(|message| message.topic == topic).map(Message::text).collect()
 }
 
-/// Waits until exactly these texts have arrived on the topic.
+/// Waits until exactly these payloads have arrived on the topic.
 async fn wait_for_texts(subscriber: &Subscriber, topic: &str, expected: &[&str]) {
-    let reached = |messages: &[Message]| texts(messages, topic).len() >= expected.len();
+    let reached = |messages: &[Message]| payloads(messages, topic).len() >= expected.len();
     let messages = subscriber.wait_for(reached, &format!("{expected:?} on {topic}"), TIMEOUT).await;
-    assert_eq!(texts(&messages, topic), expected);
+    assert_eq!(payloads(&messages, topic), expected);
 }
 
 /// Returns the retained message that a new subscriber with this client id receives at once.

@@ -121,11 +121,11 @@ async fn cameras_can_be_named_and_their_status_set() {
     let camera = json!({"camera_name": "Bell", "source_type": "protect", "is_doorbell": true});
     let answer = scene.service.put(DOOR, &camera).await.expect(200);
     assert_eq!((&answer["is_doorbell"], &answer["status"]), (&json!(true), &json!("online")));
-    let named = |snapshot: &Retained| {
+    let has_name = |snapshot: &Retained| {
         let status = snapshot.json(&state_topic("door", "status"));
         status["camera_name"] == "Bell" && status["source_type"] == "protect"
     };
-    let snapshot = Retained::wait_for(port, "the camera", named).await;
+    let snapshot = Retained::wait_for(port, "the camera", has_name).await;
     assert_eq!(snapshot.json(&state_topic("door", "activity"))["state"], "OFF");
     assert_eq!(snapshot.get(&state_topic("door", "last_event")), None);
     for (word, status) in [

@@ -19,7 +19,7 @@ const PAUSES_MS: [u64; 6] = [0, 0, 0, 20, 300, 1200];
 /// The states that a camera has only after its first event.
 const EVENT_STATES: [&str; 2] = ["last_event", "description"];
 
-/// The expected state of a camera.
+/// A camera's expected state.
 #[derive(Clone, Copy, Debug)]
 struct ExpectedCamera {
     enabled: bool,

@@ -304,7 +304,7 @@ pub async fn assert_metrics(service: &Service, expected: &[(&str, f64)]) {
     }
 }
 
-/// Returns the delivery state of an event: `delivery` in the API.
+/// Returns an event's delivery state (`delivery` in the API).
 pub async fn delivery(service: &Service, event_id: &str) -> Value {
     service.get(&format!("{EVENTS}/{event_id}")).await.expect(200)["delivery"].clone()
 }

@@ -106,12 +106,13 @@ async fn assert_survives(version: &str) {
     let attacks = attacks(version);
     let hostile = HostileBroker::start(attacks[0].clone()).await;
     // Short timeouts, so that silent connections do not prolong the test.
-    let impatient = json!({ "protocol": version, "connect_timeout_seconds": 1, "ack_timeout_seconds": 5 });
+    let short_timeout =
+        json!({ "protocol": version, "connect_timeout_seconds": 1, "ack_timeout_seconds": 5 });
     for (i, attack) in attacks.into_iter().enumerate() {
         let (name, then) = (attack.name, attack.then);
         hostile.set_attack(attack);
         let before = hostile.attacked();
-        let _ = service.put_config(&settings(hostile.port(), &impatient)).await.expect(200);
+        let _ = service.put_config(&settings(hostile.port(), &short_timeout)).await.expect(200);
         submit_batch(&service, &mut ledger, &format!("e{i}"), 3).await;
         wait_until(name, TIMEOUT, async || hostile.attacked() > before).await;
         sleep(if then == Then::Repeat { REPEATED_ATTACK } else { SINGLE_ATTACK }).await;

@@ -29,7 +29,7 @@ fn is_event(message: &Sse, event_id: &str) -> bool {
     message.event == "event" && message.data["event_id"] == event_id
 }
 
-/// Returns the delivery state of the event if the message contains it.
+/// Returns the event's delivery state if the message contains it.
 fn delivery_of(message: &Sse, event_id: &str) -> Option<Value> {
     let concerns_event = |change: &Value| change["event_id"] == event_id;
     match message.event.as_str() {

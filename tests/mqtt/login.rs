@@ -15,8 +15,8 @@ use crate::helpers::{
 async fn a_wrong_password_is_reported_and_corrected_settings_connect_at_once() {
     let broker = Mosquitto::builder().user("camera", "right").start().await;
     let service = service().start().await;
-    let wrong = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
-    let _ = service.put_config(&wrong).await.expect(200);
+    let wrong_password = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
+    let _ = service.put_config(&wrong_password).await.expect(200);
     let third = |status: &Value| status["reconnect_attempt"] == 3 && status["state"] == "waiting";
     let waiting = service.wait_status("the third failure", LONG_TIMEOUT, third).await;
     assert_eq!(waiting["last_error"]["kind"], "not_authorized");
@@ -31,8 +31,8 @@ async fn a_wrong_password_is_reported_and_corrected_settings_connect_at_once() {
         "the next attempt must be far enough away to detect an early one: {waiting}"
     );
 
-    let right = settings(broker.port(), &json!({ "username": "camera", "password": "right" }));
-    let _ = service.put_config(&right).await.expect(200);
+    let correct_password = settings(broker.port(), &json!({ "username": "camera", "password": "right" }));
+    let _ = service.put_config(&correct_password).await.expect(200);
     service.wait_connected(TIMEOUT).await;
     let connected = service.status().await;
     assert!(
@@ -104,8 +104,8 @@ async fn a_broker_that_does_not_respond_to_the_login_is_reported_as_a_timeout() 
     let broker = ScriptedBroker::start().await;
     broker.answer_connect(false);
     let service = service().start().await;
-    let impatient = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
-    let failed = fails_with(&service, &impatient, "timeout").await;
+    let short_timeout = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
+    let failed = fails_with(&service, &short_timeout, "timeout").await;
     let message = error_message(&failed);
     assert!(message.contains("login"), "{message}");
     broker.answer_connect(true);

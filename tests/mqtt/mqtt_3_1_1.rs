@@ -135,12 +135,12 @@ async fn the_client_does_not_limit_the_size_of_events_and_pictures() {
 #[tokio::test]
 async fn offline_is_published_by_the_will_after_a_kill_and_by_the_service_on_a_clean_stop() {
     let mut scene = Scene::with(&mqtt_3_1_1(&json!({}))).await;
-    let texts = |messages: &[Message]| {
+    let payloads = |messages: &[Message]| {
         let of_status = messages.iter().filter(|message| message.topic == "liveobject/status");
         of_status.map(Message::text).collect::<Vec<_>>()
     };
     scene.service.kill9().await;
-    let count_reached = |count| move |messages: &[Message]| texts(messages).len() >= count;
+    let count_reached = |count| move |messages: &[Message]| payloads(messages).len() >= count;
     scene.subscriber.wait_for(count_reached(2), "the will", TIMEOUT).await;
     scene.service.start().await;
     scene.service.wait_connected(TIMEOUT).await;
@@ -148,7 +148,7 @@ async fn offline_is_published_by_the_will_after_a_kill_and_by_the_service_on_a_c
     assert_eq!(scene.service.wait().await, 0);
     let messages =
         scene.subscriber.wait_for(count_reached(4), "the message before the disconnect", TIMEOUT).await;
-    assert_eq!(texts(&messages), ["online", "offline", "online", "offline"]);
+    assert_eq!(payloads(&messages), ["online", "offline", "online", "offline"]);
 }
 
 #[tokio::test]

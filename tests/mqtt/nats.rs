@@ -87,8 +87,8 @@ async fn nothing_is_lost_or_reordered_when_nats_restarts_or_the_network_is_cut()
 async fn nats_reports_a_wrong_password_and_publishes_the_will() {
     let broker = Nats::with_login("camera", "right").await;
     let mut service = service().start().await;
-    let wrong = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
-    fails_with(&service, &wrong, "not_authorized").await;
+    let wrong_password = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
+    fails_with(&service, &wrong_password, "not_authorized").await;
     connect(&service, broker.port(), &json!({ "username": "camera", "password": "right" })).await;
     let observer = Subscriber::builder(broker.port()).version(Version::V311).login("camera", "right").qos(1);
     let observer = observer.filter("liveobject/status").start().await;

@@ -52,7 +52,7 @@ async fn assert_works(
     wait_for_event(observer, &id).await;
     let command = service.run(&["check"]).await;
     assert!(command.code == 0 && !command.stdout.contains("FAILED"), "{command:?}");
-    let text = |stage: &Value, key: &str| stage[key].as_str().expect("a text").to_owned();
+    let text = |stage: &Value, key: &str| stage[key].as_str().expect("a string").to_owned();
     stages.iter().map(|stage| (text(stage, "name"), text(stage, "detail"))).collect()
 }
 
@@ -61,7 +61,7 @@ async fn every_valid_way_to_reach_a_broker_passes_the_test_and_delivers_events()
     let authority = authority();
     let server = server(&authority);
     let intermediate = authority.intermediate("Intermediate").issue(&CertificateSpec::server(&["127.0.0.1"]));
-    let named = authority.issue(&CertificateSpec::server(&["broker.lan"]));
+    let host_certificate = authority.issue(&CertificateSpec::server(&["broker.lan"]));
     let pinned = CertificateSpec::server(&["127.0.0.1"]).authority().self_signed();
     let nameless = CertificateSpec::server(&[]).self_signed();
     let broker = Mosquitto::builder()
@@ -69,7 +69,7 @@ async fn every_valid_way_to_reach_a_broker_passes_the_test_and_delivers_events()
         .listener(Listener::websockets())
         .listener(Listener::tls(&server).and_websockets())
         .listener(Listener::tls(&intermediate))
-        .listener(Listener::tls(&named))
+        .listener(Listener::tls(&host_certificate))
         .listener(Listener::tls(&pinned))
         .listener(Listener::tls(&nameless))
         .start()
@@ -125,10 +125,10 @@ async fn a_client_certificate_works_with_every_key_format() {
         (0, RSA_PKCS8, RSA_PKCS1),
         (1, EC_PKCS8, EC_SEC1),
     ] {
-        let ours = authority.issue_for(&CertificateSpec::client("camera"), pkcs8);
+        let client = authority.issue_for(&CertificateSpec::client("camera"), pkcs8);
         let transport = if place == 1 { "websocket" } else { "tcp" };
         let own =
-            json!({ "client_certificate": ours.certificate, "client_key": key, "transport": transport });
+            json!({ "client_certificate": client.certificate, "client_key": key, "transport": transport });
         let settings = settings(broker.listener(place), &with(tls(authority.pem()), own));
         let found = assert_works(&service, &observer, &settings).await;
         assert!(found["tls"].ends_with("presented the client certificate"), "{found:?}");
@@ -180,20 +180,20 @@ async fn an_unverified_broker_works_and_logs_a_warning_at_each_connection() {
 async fn certificates_that_expire_soon_raise_warnings_and_set_metrics() {
     let authority = authority();
     let (days, names) = (13, &["127.0.0.1"]);
-    let soon = authority.issue(&CertificateSpec::server(names).valid(-1, days));
-    let ours = authority.issue(&CertificateSpec::client("camera").valid(-1, 2));
+    let expiring = authority.issue(&CertificateSpec::server(names).valid(-1, days));
+    let client = authority.issue(&CertificateSpec::client("camera").valid(-1, 2));
     let broker = Mosquitto::builder()
-        .listener(Listener::tls(&soon).for_clients_of(authority.pem()))
+        .listener(Listener::tls(&expiring).for_clients_of(authority.pem()))
         .listener(Listener::tls(&authority.issue(&CertificateSpec::server(names).valid(-1, 15))))
         .start()
         .await;
     let service = service().start().await;
-    let own = json!({ "client_certificate": ours.certificate, "client_key": ours.key });
+    let own = json!({ "client_certificate": client.certificate, "client_key": client.key });
     connect(&service, broker.listener(0), &with(tls(authority.pem()), own)).await;
     let status = service.status().await;
     let listed: Vec<_> = status["warnings"].as_array().expect("a list").iter().collect();
     assert_eq!(warnings(&status), ["certificate_expires", "certificate_expires"], "{status}");
-    let text = |place: usize| listed[place]["message"].as_str().expect("a text");
+    let text = |place: usize| listed[place]["message"].as_str().expect("a string");
     assert!(text(0).contains("expires in 13 days"), "{status}");
     assert!(text(1).starts_with("The client certificate expires in 2 days"), "{status}");
     let now = liveobject_actors::domain::clock::now().timestamp();
@@ -260,10 +260,10 @@ async fn stored_secrets_are_used_only_for_the_same_destination() {
     let elsewhere =
         Mosquitto::builder().listener(Listener::tls(&server).for_clients_of(authority.pem())).start().await;
     let service = service().start().await;
-    let ours = authority.issue(&CertificateSpec::client("camera"));
+    let client = authority.issue(&CertificateSpec::client("camera"));
     let mut own = with(
         settings(broker.listener(0), &tls(authority.pem())),
-        json!({ "client_certificate": ours.certificate, "client_key": ours.key, "password": "hush-hush" }),
+        json!({ "client_certificate": client.certificate, "client_key": client.key, "password": "hush-hush" }),
     );
     let _ = service.put_config(&own).await.expect(200);
     service.wait_connected(TIMEOUT).await;

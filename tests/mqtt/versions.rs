@@ -133,7 +133,7 @@ async fn a_broker_that_no_longer_accepts_3_1_1_gets_mqtt_5_at_once() {
 async fn failures_unrelated_to_the_version_do_not_cause_a_fallback() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
-    let impatient = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
+    let short_timeout = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
     for (reason, kind) in [
         (0x86, "bad_credentials"),
         (0x87, "not_authorized"),
@@ -144,10 +144,10 @@ async fn failures_unrelated_to_the_version_do_not_cause_a_fallback() {
         (0x9f, "refused"),
     ] {
         broker.set_connack(ConnAck { reason, ..ConnAck::default() });
-        fails_with(&service, &impatient, kind).await;
+        fails_with(&service, &short_timeout, kind).await;
     }
     broker.answer_connect(false);
-    fails_with(&service, &impatient, "timeout").await;
+    fails_with(&service, &short_timeout, "timeout").await;
     assert!(versions(&broker).iter().all(|version| *version == V5), "{:?}", versions(&broker));
 }
 

@@ -21,7 +21,7 @@ struct World {
     broker: Mosquitto,
     proxy: Proxy,
     service: Service,
-    /// Further settings of the connection to the broker.
+    /// Additional settings for the broker connection.
     connection: Value,
 }
 

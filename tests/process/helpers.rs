@@ -147,7 +147,7 @@ pub fn assert_kept(ledger: &Ledger) {
     assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
 }
 
-/// Returns the permissions of a file or directory.
+/// Returns the mode of a file or directory.
 pub fn mode(path: &Path) -> u32 {
     let metadata = fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     metadata.permissions().mode() & 0o777

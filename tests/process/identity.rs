@@ -1,4 +1,4 @@
-//! The key that encrypts the password: missing, not the right one, or readable by others.
+//! The key that encrypts the password: missing, incorrect, or readable by others.
 
 use std::{
     fs::{self, Permissions},
@@ -198,7 +198,7 @@ async fn a_recipient_can_decrypt_the_password_without_the_identity() {
     let recovered = async |service: &Service| {
         let ciphertext = stored_password(service).await.expect("a password");
         let password = age::decrypt(&recovery, &ciphertext).expect("the recipient's key fits");
-        String::from_utf8(password).expect("a text")
+        String::from_utf8(password).expect("a string")
     };
     assert_eq!(recovered(&service).await, PASSWORD);
     stop(&mut service).await;

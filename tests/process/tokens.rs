@@ -86,8 +86,8 @@ async fn a_token_created_over_the_api_works_at_once_is_shown_once_and_is_in_no_f
     let other = service.with_token(&token);
     let listed = other.get("/api/v1/tokens").await.expect(200);
     assert!(!listed.to_string().contains(&token));
-    let wrong = format!("{token}-wrong");
-    let _ = service.with_token(&wrong).get(EVENTS).await.expect(401);
+    let invalid = format!("{token}-wrong");
+    let _ = service.with_token(&invalid).get(EVENTS).await.expect(401);
     let _ = other.delete("/api/v1/tokens/admin-2").await;
     let _ = other.get(EVENTS).await.expect(401);
     let log = service.log_text();

@@ -61,17 +61,17 @@ impl Running {
         self.service.pid()
     }
 
-    /// Sends this many events, 100 per call over 4 connections. Returns the time until all were accepted.
+    /// Sends this many events, 100 per request over 4 connections. Returns the time until all were accepted.
     pub async fn post_batches(&self, count: usize) -> Duration {
         self.post_all(count, 4, 100, BATCH, events::batch).await
     }
 
-    /// Fills the log with this many events, 1,000 per call over 4 connections.
+    /// Fills the log with this many events, 1,000 per request over 4 connections.
     pub async fn fill(&self, count: usize) -> Duration {
         self.post_all(count, 4, 1000, BATCH, events::batch).await
     }
 
-    /// Sends this many events, one per call over 64 connections.
+    /// Sends this many events, one per request over 64 connections.
     pub async fn post_singles(&self, count: usize) -> Duration {
         self.post_all(count, 64, 1, EVENTS, |number, _| events::json(number)).await
     }

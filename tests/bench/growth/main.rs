@@ -48,8 +48,8 @@ async fn main() {
 
 /// Returns the sizes in an environment variable, or all sizes, in ascending order.
 fn sizes(variable: &str, all: &[usize]) -> Vec<usize> {
-    let Ok(named) = std::env::var(variable) else { return all.to_vec() };
-    let numbers = named.split(',').filter(|text| !text.is_empty()).map(|text| {
+    let Ok(list) = std::env::var(variable) else { return all.to_vec() };
+    let numbers = list.split(',').filter(|text| !text.is_empty()).map(|text| {
         text.trim()
             .replace('_', "")
             .parse()

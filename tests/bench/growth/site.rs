@@ -62,7 +62,7 @@ impl Site {
         self.dir.path().join("liveobject.db")
     }
 
-    /// Returns the size of the database in MiB.
+    /// Returns the database size in MiB.
     pub fn mib(&self) -> f64 {
         let bytes = fs::metadata(self.database()).map_or(0, |file| file.len());
         number(bytes / 1024) / 1024.0

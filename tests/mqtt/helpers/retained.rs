@@ -1,4 +1,4 @@
-//! The retained messages of a broker, as a Home Assistant that starts at that moment receives them.
+//! The retained messages of a broker, as a Home Assistant instance that starts at that moment receives them.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -10,7 +10,7 @@ use super::TIMEOUT;
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The discovery topic of the service itself, in device format.
+/// The service's own discovery topic, in device format.
 pub const SERVICE_DEVICE: &str = "homeassistant/device/liveobject-service/config";
 
 /// The retained payloads by topic.
@@ -135,7 +135,7 @@ pub fn is_discovery_of(topic: &str, id: &str) -> bool {
 /// The states that a camera has after its first event, below `liveobject/camera/{id}/`.
 pub const STATES: [&str; 5] = ["activity", "counts", "description", "last_event", "status"];
 
-/// Returns the topic of a camera's state, with the default prefix.
+/// Returns a camera's state topic, with the default prefix.
 pub fn state_topic(id: &str, name: &str) -> String {
     format!("liveobject/camera/{id}/{name}")
 }

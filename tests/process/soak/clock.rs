@@ -20,7 +20,7 @@ pub const LATE_AFTER: i64 = 60;
 const TRANSIT: Duration = Duration::from_secs(90);
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
-/// A change of the clock to an offset from the right time.
+/// A clock change to an offset from the true time.
 #[derive(Clone, Copy, Debug)]
 struct Jump {
     at: Instant,

@@ -335,7 +335,7 @@ impl SystemUnderTest {
         }
     }
 
-    /// Replaces the settings of the service, and tries again while its disk is full.
+    /// Replaces the service's settings, retrying while its disk is full.
     async fn put_settings(&self, settings: &Value) {
         let api = self.service.api();
         wait_until("the settings are replaced", TIMEOUT, async || {

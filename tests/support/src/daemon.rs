@@ -18,7 +18,7 @@ use crate::wait::POLL;
 const PORT_ATTEMPTS: usize = 10;
 const STOP: Duration = Duration::from_secs(20);
 
-/// The name of a server, and how to recognize that it is ready.
+/// A server's name, and how to recognize that it is ready.
 #[derive(Debug)]
 pub(crate) struct DaemonKind {
     pub(crate) name: &'static str,

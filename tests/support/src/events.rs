@@ -30,7 +30,7 @@ pub struct EventStream {
     /// The response. Only its head has been read.
     pub response: Response,
     text: String,
-    /// The id of the last message that had one.
+    /// Id of the last message that had one.
     pub last_id: String,
 }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::{Client, TIMEOUT, options, soon};
+use crate::client::{Client, TIMEOUT, in_time, options};
 
 #[tokio::test]
 async fn configured_users_exclude_all_others() {
@@ -59,7 +59,7 @@ async fn a_message_over_the_size_limit_is_refused() {
     stream.write_all(&[&connect[..], too_large].concat()).await.expect("written");
     let mut received = Vec::new();
     while !received.ends_with(b"\x40\x03\0\x01\x95") {
-        assert!(soon(stream.read_buf(&mut received)).await.expect("read") > 0, "{received:x?}");
+        assert!(in_time(stream.read_buf(&mut received)).await.expect("read") > 0, "{received:x?}");
     }
 }
 
