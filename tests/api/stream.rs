@@ -102,9 +102,9 @@ async fn a_stream_above_the_limit_gets_503_with_retry_after() {
     for _ in 0..32 {
         open.push(app.stream("").await);
     }
-    let refused = app.get("/api/v1/stream").await;
-    assert!(refused.problem(503)["detail"].as_str().unwrap().contains("32"));
-    assert_eq!(refused.header("retry-after"), "5");
+    let response = app.get("/api/v1/stream").await;
+    assert!(response.problem(503)["detail"].as_str().unwrap().contains("32"));
+    assert_eq!(response.header("retry-after"), "5");
 }
 
 #[actix_web::test]

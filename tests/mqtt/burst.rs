@@ -109,8 +109,8 @@ async fn the_states_of_five_hundred_cameras_do_not_delay_events() {
     let _ = service.post_event(&event("during")).await.expect(202);
     let accepted = watcher.count();
     let is_event = |message: &Message| message.topic == EVENT;
-    let seen = watcher.wait_for(|messages| messages.iter().any(is_event), "the event", TIMEOUT).await;
-    let arrived = seen.iter().position(is_event).expect("the wait succeeded");
+    let messages = watcher.wait_for(|messages| messages.iter().any(is_event), "the event", TIMEOUT).await;
+    let arrived = messages.iter().position(is_event).expect("the wait succeeded");
     let again = wait_for_all(&watcher, 1).await;
     let baseline = measure_events(&service, &watcher).await;
     let ahead = arrived.saturating_sub(accepted);

@@ -153,11 +153,11 @@ async fn a_disabled_camera_disappears_and_its_events_are_still_published() {
     let before = Retained::wait_for(port, "states, picture and discovery", with_picture).await;
 
     let _ = scene.service.put(DOOR, &json!({"enabled": false})).await.expect(200);
-    let gone = |snapshot: &Retained| snapshot.camera_topics("door").is_empty();
-    Retained::wait_for(port, "no messages of the camera", gone).await;
+    let is_cleared = |snapshot: &Retained| snapshot.camera_topics("door").is_empty();
+    Retained::wait_for(port, "no messages of the camera", is_cleared).await;
     let _ = scene.service.post_event(&event("e2")).await.expect(202);
     wait_for_event(&scene.subscriber, "e2").await;
-    assert!(gone(&Retained::read(port).await));
+    assert!(is_cleared(&Retained::read(port).await));
 
     let _ = scene.service.put(DOOR, &json!({"enabled": true})).await.expect(200);
     let back = |snapshot: &Retained| snapshot.topics() == before.topics();

@@ -237,8 +237,8 @@ pub async fn settle(service: &Service, subscribers: &[&Subscriber], ledger: &mut
             .for_each(|event| preview.delivered_event(&event));
         preview.lost()
     };
-    let seen = async || missing().is_empty();
-    wait_until("every accepted event has been seen", TIMEOUT, seen).await;
+    let all_seen = async || missing().is_empty();
+    wait_until("every accepted event has been seen", TIMEOUT, all_seen).await;
     subscribers
         .iter()
         .flat_map(|subscriber| subscriber.events())

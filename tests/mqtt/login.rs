@@ -67,7 +67,7 @@ async fn user_name_and_password_reach_the_broker_unchanged() {
 }
 
 #[tokio::test]
-async fn every_login_refusal_is_reported_as_the_right_failure_kind() {
+async fn every_login_refusal_is_reported_as_the_correct_failure_kind() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     for (reason, kind) in [

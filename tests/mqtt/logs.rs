@@ -91,10 +91,10 @@ async fn passwords_never_appear_in_logs_files_or_responses() {
     }
     service.wait_connected(TIMEOUT).await;
     assert_eq!(answers[2]["has_password"], true);
-    let mut refused = login(PASSWORD);
-    refused["password"] = json!([PASSWORD]);
-    refused["username"] = json!(7);
-    answers.push(service.put_config(&refused).await.expect(422));
+    let mut invalid = login(PASSWORD);
+    invalid["password"] = json!([PASSWORD]);
+    invalid["username"] = json!(7);
+    answers.push(service.put_config(&invalid).await.expect(422));
     let _ = service.post_event(&event("a")).await.expect(202);
     service.wait_until_delivered("a", TIMEOUT).await;
     let settings = login(PASSWORD);

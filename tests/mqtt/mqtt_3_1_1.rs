@@ -126,10 +126,10 @@ async fn the_client_does_not_limit_the_size_of_events_and_pictures() {
     let picture = put_large_picture(&scene.service, "large", 1, 1_000_000).await;
     scene.assert_all_arrive(&mut ledger).await;
     let topic = "liveobject/camera/door/thumbnail";
-    let shown = |messages: &[Message]| {
+    let has_picture = |messages: &[Message]| {
         messages.iter().any(|message| message.topic == topic && message.payload == picture)
     };
-    scene.subscriber.wait_for(shown, "the picture", TIMEOUT).await;
+    scene.subscriber.wait_for(has_picture, "the picture", TIMEOUT).await;
 }
 
 #[tokio::test]

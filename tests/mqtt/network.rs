@@ -23,8 +23,8 @@ async fn connections_that_are_cut_or_reset_under_load_lose_nothing() {
         } else {
             proxy.cut().await;
         }
-        let lost = |status: &serde_json::Value| status["connected"] == false;
-        let status = scene.service.wait_status("the connection is lost", TIMEOUT, lost).await;
+        let is_disconnected = |status: &serde_json::Value| status["connected"] == false;
+        let status = scene.service.wait_status("the connection is lost", TIMEOUT, is_disconnected).await;
         assert_eq!(status["last_error"]["kind"], "closed", "{status}");
         scene.service.wait_connected(TIMEOUT).await;
     }

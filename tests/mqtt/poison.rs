@@ -35,7 +35,7 @@ async fn skip_waits_until_stable(service: &Service, port: u16) {
         tokio::time::sleep(STABLE_AFTER).await;
         since.is_some() && since == connected().await
     };
-    wait_until("a connection lasts", LONG_TIMEOUT, is_stable).await;
+    wait_until("a connection stays open", LONG_TIMEOUT, is_stable).await;
 }
 
 /// Waits until the event is dead and the next connection attempt has begun.
@@ -147,8 +147,8 @@ async fn a_network_that_resets_connections_for_a_while_causes_no_dead_event() {
         let sent = |broker: &ScriptedBroker| events_received(broker).len() == times;
         broker.wait_for(&format!("the event, {times} times"), LONG_TIMEOUT, sent).await;
         proxy.reset().await;
-        let lost = |status: &Value| status["state"] == "waiting";
-        let status = service.wait_status("the connection is lost", LONG_TIMEOUT, lost).await;
+        let is_waiting = |status: &Value| status["state"] == "waiting";
+        let status = service.wait_status("the connection is lost", LONG_TIMEOUT, is_waiting).await;
         assert_eq!(status["last_error"]["kind"], "closed", "{status}");
         skip_wait(&service, proxy.port()).await;
     }

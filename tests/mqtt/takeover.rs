@@ -13,8 +13,8 @@ async fn a_second_client_with_the_same_id_causes_no_loss() {
     let scene = Scene::with(&json!({ "client_id": "twin" })).await;
     let other_client =
         Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
-    let lost = |status: &Value| status["connected"] == false;
-    let status = scene.service.wait_status("the connection is lost", TIMEOUT, lost).await;
+    let is_disconnected = |status: &Value| status["connected"] == false;
+    let status = scene.service.wait_status("the connection is lost", TIMEOUT, is_disconnected).await;
     // Not every broker version reports why it closes the older connection.
     let kind = status["last_error"]["kind"].as_str().expect("a kind");
     assert!(["taken_over", "closed"].contains(&kind), "{status}");

@@ -133,8 +133,8 @@ async fn a_client_certificate_works_with_every_key_format() {
         let found = assert_works(&service, &observer, &settings).await;
         assert!(found["tls"].ends_with("presented the client certificate"), "{found:?}");
     }
-    let shown = service.get(&format!("{MQTT}/config")).await.expect(200);
-    assert_eq!((&shown["has_client_key"], shown.get("client_key")), (&true.into(), None));
+    let config = service.get(&format!("{MQTT}/config")).await.expect(200);
+    assert_eq!((&config["has_client_key"], config.get("client_key")), (&true.into(), None));
     assert!(!service.log_text().contains("PRIVATE KEY"));
 }
 
@@ -191,18 +191,18 @@ async fn certificates_that_expire_soon_raise_warnings_and_set_metrics() {
     let own = json!({ "client_certificate": client.certificate, "client_key": client.key });
     connect(&service, broker.listener(0), &with(tls(authority.pem()), own)).await;
     let status = service.status().await;
-    let listed: Vec<_> = status["warnings"].as_array().expect("a list").iter().collect();
+    let entries: Vec<_> = status["warnings"].as_array().expect("a list").iter().collect();
     assert_eq!(warnings(&status), ["certificate_expires", "certificate_expires"], "{status}");
-    let text = |place: usize| listed[place]["message"].as_str().expect("a string");
+    let text = |place: usize| entries[place]["message"].as_str().expect("a string");
     assert!(text(0).contains("expires in 13 days"), "{status}");
     assert!(text(1).starts_with("The client certificate expires in 2 days"), "{status}");
     let now = liveobject_actors::domain::clock::now().timestamp();
-    for (whose, days) in [("broker", 13), ("client", 2)] {
-        let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{whose}\"}}");
+    for (certificate, days) in [("broker", 13), ("client", 2)] {
+        let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{certificate}\"}}");
         let end = metric(&service, &name).await;
         #[expect(clippy::cast_possible_truncation, reason = "a time in seconds")]
-        let left = end as i64 - now;
-        assert!((days * 86_400..days * 86_400 + 3_700).contains(&left), "{whose}: {left} s");
+        let remaining = end as i64 - now;
+        assert!((days * 86_400..days * 86_400 + 3_700).contains(&remaining), "{certificate}: {remaining} s");
     }
     let logged = logged(&service, "WARN");
     assert_eq!(logged.iter().filter(|line| line["kind"] == "certificate_expires").count(), 2, "{logged:?}");
@@ -240,8 +240,8 @@ async fn restarts_cuts_and_resets_lose_nothing_over_tls_and_websockets() {
                 1 => proxy.reset().await,
                 _ => broker.restart().await,
             }
-            let lost = |status: &Value| status["connected"] == false;
-            let status = service.wait_status("the connection is lost", TIMEOUT, lost).await;
+            let is_disconnected = |status: &Value| status["connected"] == false;
+            let status = service.wait_status("the connection is lost", TIMEOUT, is_disconnected).await;
             assert_eq!(status["last_error"]["kind"], "closed", "{status}");
             service.wait_connected(TIMEOUT).await;
         }

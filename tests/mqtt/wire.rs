@@ -43,9 +43,9 @@ async fn qos_and_retain_follow_the_settings_at_the_time_of_sending() {
     let _ = service.post_event(&event("b")).await.expect(202);
     service.wait_until_delivered("b", TIMEOUT).await;
     let received = wait_for_ids(&broker, &["a".to_owned(), "b".to_owned()]).await;
-    let seen: Vec<_> =
+    let received: Vec<_> =
         received.iter().map(|event| (event_id(event), event.publish.qos, event.publish.retain)).collect();
-    assert_eq!(seen, [("a".to_owned(), 2, true), ("b".to_owned(), 0, false)]);
+    assert_eq!(received, [("a".to_owned(), 2, true), ("b".to_owned(), 0, false)]);
     assert_eq!(broker.violations(), [""; 0]);
 }
 

@@ -43,13 +43,13 @@ async fn no_event_is_lost_or_overtaken_in_chaos_over_3_1_1() {
 async fn no_event_is_lost_or_overtaken_in_chaos_over_tls() {
     let authority = Authority::new("Test authority");
     let server = authority.issue(&CertificateSpec::server(&["127.0.0.1"]));
-    let ours = authority.issue(&CertificateSpec::client("camera"));
+    let client = authority.issue(&CertificateSpec::client("camera"));
     let encrypted = Listener::tls(&server).for_clients_of(authority.pem());
     let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
     let port = broker.listener(0);
     let connection = json!({
         "use_tls": true, "ca_certificate": authority.pem(),
-        "client_certificate": ours.certificate, "client_key": ours.key,
+        "client_certificate": client.certificate, "client_key": client.key,
     });
     chaos(broker, port, connection, SECONDS_VARIANT).await;
 }

@@ -74,10 +74,10 @@ async fn a_full_disk_loses_no_event_and_events_are_accepted_again_once_there_is_
     let mut service = service().data_dir(disk.data_dir()).start().await;
     let mut ledger = Ledger::new();
     disk.add_ballast(BALLAST_BYTES);
-    let (refused, number) = fill(&service, &mut ledger, 0).await;
-    assert_eq!(refused.header("content-type"), "application/problem+json");
-    assert!(!refused.header("retry-after").is_empty());
-    let _ = refused.expect(503);
+    let (response, number) = fill(&service, &mut ledger, 0).await;
+    assert_eq!(response.header("content-type"), "application/problem+json");
+    assert!(!response.header("retry-after").is_empty());
+    let _ = response.expect(503);
     disk.fill_up();
     fill_with_single_events(&service, &mut ledger).await;
     let accepted = ledger.lost().len();

@@ -122,15 +122,16 @@ pub async fn broker_and_subscriber() -> (Mosquitto, Subscriber) {
 /// deliveries in the ledger.
 pub async fn settle(service: &Service, subscriber: &Subscriber, ledger: &mut Ledger, accepted: usize) {
     service.wait_outbox_empty(LONG_TIMEOUT).await;
-    let mut seen = std::collections::HashSet::new();
+    let mut event_ids = std::collections::HashSet::new();
     let mut read = 0;
     subscriber
         .wait_for(
             |messages| {
                 let new = messages[read..].iter().filter(|message| message.is_event());
-                seen.extend(new.filter_map(|message| message.json()["event_id"].as_str().map(str::to_owned)));
+                event_ids
+                    .extend(new.filter_map(|message| message.json()["event_id"].as_str().map(str::to_owned)));
                 read = messages.len();
-                seen.len() >= accepted
+                event_ids.len() >= accepted
             },
             &format!("{accepted} different events"),
             TIMEOUT,

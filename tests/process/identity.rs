@@ -164,9 +164,9 @@ async fn a_systemd_credential_is_used_as_the_key_and_can_be_rotated_to_a_key_fro
         connected_with_login(service().env("CREDENTIALS_DIRECTORY", directory)).await;
     stop(&mut service).await;
 
-    let refused = service.run(&["key", "rotate"]).await;
-    assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("liveobject key rotate --new-identity new.age"), "{refused:?}");
+    let output = service.run(&["key", "rotate"]).await;
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("liveobject key rotate --new-identity new.age"), "{output:?}");
     let new = credentials.path().join("new.age");
     fs::write(&new, other_key().await).expect("the file can be written");
     fs::set_permissions(&new, Permissions::from_mode(0o600)).expect("the mode can be changed");

@@ -14,10 +14,10 @@ async fn events_are_refused_while_another_process_holds_the_lock_and_accepted_af
     let other = Database::open(&service).await;
     let lock = other.lock().await;
 
-    let refused = service.post_event(&event("during-outage")).await;
-    assert_eq!(refused.header("content-type"), "application/problem+json");
-    assert!(!refused.header("retry-after").is_empty());
-    let _ = refused.expect(503);
+    let response = service.post_event(&event("during-outage")).await;
+    assert_eq!(response.header("content-type"), "application/problem+json");
+    assert!(!response.header("retry-after").is_empty());
+    let _ = response.expect(503);
     let _ = service.get("/health/live").await.expect(200);
     assert_eq!(service.get("/api/v1/events/before-0").await.expect(200)["event_id"], "before-0");
     assert_error_logged(&service, "locked");

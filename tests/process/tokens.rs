@@ -72,8 +72,8 @@ async fn duplicate_names_and_unknown_scopes_are_refused() {
     for arguments in
         [["token", "create", "a/b", "--scope", "read"], ["token", "create", "a", "--scope", "write"]]
     {
-        let refused = service.run(&arguments).await;
-        assert_eq!(refused.code, 2, "{refused:?}");
+        let output = service.run(&arguments).await;
+        assert_eq!(output.code, 2, "{output:?}");
     }
 }
 

@@ -329,8 +329,8 @@ mod tests {
         let balance = ledgers.balance(Origin::Rest);
         let expected = "Late { seq: 2, after: 3 }, sent on the connections [1], in [1, 3, 2, 5, 4]";
         assert_eq!((balance.seen_on_wire, balance.reordered_by_broker), (5, vec![expected.to_owned()]));
-        let ours = balance.out_of_order.iter().filter(|case| case.contains("seq: 4"));
-        assert_eq!(ours.count(), 2, "{:?}", balance.out_of_order);
+        let matching = balance.out_of_order.iter().filter(|case| case.contains("seq: 4"));
+        assert_eq!(matching.count(), 2, "{:?}", balance.out_of_order);
     }
 
     #[test]

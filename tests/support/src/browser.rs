@@ -110,11 +110,14 @@ impl Browser {
     pub async fn wait_for_text(&self, text: &str) {
         let deadline = tokio::time::Instant::now() + PAGE_TIMEOUT;
         loop {
-            let shown = self.text().await;
-            if shown.contains(text) {
+            let page_text = self.text().await;
+            if page_text.contains(text) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "the page does not show {text:?} but: {shown}");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the page does not show {text:?} but: {page_text}"
+            );
             sleep(POLL).await;
         }
     }

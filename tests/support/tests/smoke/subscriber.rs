@@ -15,9 +15,9 @@ async fn each_message_arrives_with_its_qos() {
         client.publish(topic, "x", qos).await;
     }
     let messages = subscriber.wait_for(|messages| messages.len() == 3, "three messages", TIMEOUT).await;
-    let seen: Vec<_> =
+    let received: Vec<_> =
         messages.iter().map(|message| (message.topic.as_str(), message.qos, message.order)).collect();
-    assert_eq!(seen, [("a", 0, 0), ("b", 1, 1), ("c", 2, 2)]);
+    assert_eq!(received, [("a", 0, 0), ("b", 1, 1), ("c", 2, 2)]);
 }
 
 #[tokio::test]
