@@ -185,7 +185,7 @@ async fn clients_without_a_token_cannot_tell_which_paths_exist() {
 }
 
 #[actix_web::test]
-async fn a_wrong_token_permits_nothing() {
+async fn an_invalid_token_permits_nothing() {
     let app = TestApp::start();
     let half = &app.token[..app.token.len() / 2];
     for token in ["", "x", half, &format!("{}x", app.token)] {

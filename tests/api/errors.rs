@@ -58,7 +58,7 @@ async fn an_unknown_path_gets_404() {
 }
 
 #[actix_web::test]
-async fn a_wrong_method_gets_405_with_the_allowed_ones() {
+async fn an_unsupported_method_gets_405_with_the_allowed_methods() {
     let app = TestApp::start();
     for (method, path, allow) in [
         (Method::DELETE, EVENTS, "POST, GET, HEAD"),

@@ -16,7 +16,7 @@ const ACTIVITY_SECONDS: u32 = 5;
 
 const DISCOVERY: &str = "homeassistant/device/liveobject_door/config";
 
-/// Returns an event of the camera `door` with camera metadata.
+/// Returns an event from the camera `door` with camera metadata.
 fn event_with_metadata(event_id: &str, name: &str, description: &str) -> Value {
     json!({
         "event_id": event_id,

@@ -153,20 +153,20 @@ pub fn error_message(status: &Value) -> &str {
     status["last_error"]["message"].as_str().expect("an error message")
 }
 
-/// Parses a time of the API.
+/// Parses a time from the API.
 pub fn time(value: &Value) -> DateTime<FixedOffset> {
     let text = value.as_str().unwrap_or_else(|| panic!("{value} is not a time"));
     DateTime::parse_from_rfc3339(text).expect("RFC 3339")
 }
 
-/// Returns an event of this camera with this id.
+/// Returns an event from this camera with this id.
 pub fn event_of(camera_id: &str, event_id: &str) -> Value {
     let mut event = event(event_id);
     event["camera_id"] = camera_id.into();
     event
 }
 
-/// Returns an event of the camera `door` with this id.
+/// Returns an event from the camera `door` with this id.
 pub fn event(event_id: &str) -> Value {
     json!({ "event_id": event_id, "camera_id": "door", "description": "Person at the door with a package" })
 }
@@ -314,10 +314,10 @@ pub async fn wait_for_dead(service: &Service, count: usize) -> Vec<Value> {
     let list = async || service.get(&format!("{EVENTS}?state=dead")).await.expect(200)["events"].clone();
     let listed = async || list().await.as_array().is_some_and(|dead| dead.len() == count);
     wait_until(&format!("{count} dead events"), LONG_TIMEOUT, listed).await;
-    list().await.as_array().expect("a list").clone()
+    list().await.as_array().expect("an array").clone()
 }
 
-/// Returns the log lines of a level, such as `WARN`.
+/// Returns the log lines with this level, such as `WARN`.
 pub fn logged(service: &Service, level: &str) -> Vec<Value> {
     service.log_lines().into_iter().filter(|line| line["level"] == level).collect()
 }

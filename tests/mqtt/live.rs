@@ -186,12 +186,12 @@ async fn a_client_that_does_not_read_is_dropped_and_does_not_block_others() {
     drop(stuck);
 }
 
-/// Access rules that forbid publishing the events of the camera `door`.
+/// Access rules that forbid publishing the events from the camera `door`.
 const DENY: &str = "topic deny liveobject/camera/door/event\n\
     topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 const PERMIT: &str = "topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 
-/// Starts a broker that refuses the events of the camera `door`, and a service whose only event is dead.
+/// Starts a broker that refuses the events from the camera `door`, and a service whose only event is dead.
 async fn with_refused_event() -> (Mosquitto, Service, EventStream) {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().acl(DENY).start().await;
     let service = connected_service(broker.port(), &json!({})).await;

@@ -8,7 +8,7 @@ use crate::helpers::{
     event_of, events_received, logged, scripted_broker, submit, submit_batch, wait_for_dead,
 };
 
-/// Access rules that forbid publishing the events of the camera `safe`.
+/// Access rules that forbid publishing the events from the camera `safe`.
 const ACL: &str = "topic deny liveobject/camera/safe/event\n\
     topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 

@@ -20,7 +20,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 /// meantime.
 const ACTIVITY: Duration = Duration::from_secs(5);
 
-/// Submits events of two cameras, `door` and `yard`, and waits until all of their messages are retained.
+/// Submits events from two cameras, `door` and `yard`, and waits until all of their messages are retained.
 async fn with_two_cameras(scene: &Scene) -> Retained {
     let yard = event_of("yard", "yard-1");
     for event in [event("door-1"), yard] {
@@ -163,7 +163,7 @@ async fn a_restarted_service_continues_its_counts() {
 }
 
 #[tokio::test]
-async fn an_activity_that_ended_while_the_service_was_down_is_cleared_at_its_start() {
+async fn an_activity_that_ended_while_the_service_was_down_is_cleared_at_startup() {
     let scene = Scene::with(&json!({"activity_seconds": ACTIVITY.as_secs()})).await;
     let Scene { broker, mut service, .. } = scene;
     let _ = service.post_event(&event("e1")).await.expect(202);

@@ -117,7 +117,7 @@ async fn settings_survive_a_kill() {
 }
 
 #[tokio::test]
-async fn the_first_settings_come_from_the_configuration_file() {
+async fn the_initial_settings_come_from_the_configuration_file() {
     let scene = Scene::start().await;
     let port = scene.broker.port();
     let config = format!(

@@ -36,7 +36,7 @@ async fn wait_for_first_messages(broker: &ScriptedBroker) {
 }
 
 #[tokio::test]
-async fn each_disconnect_reason_is_reported_as_the_right_failure_kind() {
+async fn each_disconnect_reason_is_reported_as_the_correct_failure_kind() {
     for (reason, kind) in [
         (0x8e, "taken_over"),
         (0x87, "not_authorized"),

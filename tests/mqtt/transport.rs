@@ -191,7 +191,7 @@ async fn certificates_that_expire_soon_raise_warnings_and_set_metrics() {
     let own = json!({ "client_certificate": client.certificate, "client_key": client.key });
     connect(&service, broker.listener(0), &with(tls(authority.pem()), own)).await;
     let status = service.status().await;
-    let entries: Vec<_> = status["warnings"].as_array().expect("a list").iter().collect();
+    let entries: Vec<_> = status["warnings"].as_array().expect("an array").iter().collect();
     assert_eq!(warnings(&status), ["certificate_expires", "certificate_expires"], "{status}");
     let text = |place: usize| entries[place]["message"].as_str().expect("a string");
     assert!(text(0).contains("expires in 13 days"), "{status}");
@@ -263,7 +263,9 @@ async fn stored_secrets_are_used_only_for_the_same_destination() {
     let client = authority.issue(&CertificateSpec::client("camera"));
     let mut own = with(
         settings(broker.listener(0), &tls(authority.pem())),
-        json!({ "client_certificate": client.certificate, "client_key": client.key, "password": "hush-hush" }),
+        json!({
+            "client_certificate": client.certificate, "client_key": client.key, "password": "hush-hush",
+        }),
     );
     let _ = service.put_config(&own).await.expect(200);
     service.wait_connected(TIMEOUT).await;
@@ -286,7 +288,7 @@ async fn stored_secrets_are_used_only_for_the_same_destination() {
             let request = service.request(method, &format!("{MQTT}/{path}")).json(&changed);
             let refused =
                 liveobject_test_support::Api::try_send(request).await.expect("a response").expect(422);
-            let faults = refused["errors"].as_array().expect("a list");
+            let faults = refused["errors"].as_array().expect("an array");
             let fields: Vec<_> =
                 faults.iter().map(|fault| fault["field"].as_str().expect("a name")).collect();
             assert_eq!(fields, ["password", "client_key"], "{field}: {refused}");

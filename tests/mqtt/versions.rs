@@ -167,7 +167,7 @@ async fn a_broker_that_closes_on_every_login_is_tried_with_both_versions_per_att
 }
 
 #[tokio::test]
-async fn login_failures_over_3_1_1_are_reported_as_the_right_failure_kind() {
+async fn login_failures_over_3_1_1_are_reported_as_the_correct_failure_kind() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     for (code, kind, words) in [

@@ -37,7 +37,7 @@ async fn a_link_with_the_token_signs_in_and_leaves_no_token_behind() {
 }
 
 #[tokio::test]
-async fn a_lost_server_is_reported_and_the_page_reconnects_automatically() {
+async fn an_unreachable_server_is_reported_and_the_page_reconnects_automatically() {
     let mut service = service().await;
     let browser = signed_in(&service).await;
     browser.wait_for_text("Not connected").await;

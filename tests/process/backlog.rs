@@ -1,4 +1,4 @@
-//! A large backlog: how fast the service starts with it, and how much memory it takes.
+//! A large backlog: how fast the service starts with it, and how much memory it uses.
 //!
 //! The guarantee is for a release build with 100,000 events: live within a second, at most 30 MiB idle and 60
 //! MiB while the backlog drains. Run `cargo test --release --test process backlog -- --nocapture` to check
@@ -26,7 +26,7 @@ const BOUNDS: Bounds = if cfg!(debug_assertions) {
     Bounds { batches: 100, live_within: Duration::from_secs(1), idle_mib: 30, draining_mib: 60 }
 };
 const BATCH_EVENTS: usize = 1000;
-/// Time after the start in which the service returns the memory that only the start needs. The test measures
+/// Time after startup within which the service releases the memory that only startup needs. The test measures
 /// idle memory after it.
 const STARTED_UP: Duration = Duration::from_secs(1);
 

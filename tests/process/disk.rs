@@ -13,7 +13,7 @@ use crate::helpers::{
 
 const DISK_BYTES: usize = 16 << 20;
 const BALLAST_BYTES: usize = 9 << 20;
-/// Time in which a start on a full disk either fails or has succeeded.
+/// Time within which startup on a full disk has either failed or succeeded.
 const START_OBSERVED: Duration = Duration::from_millis(1500);
 /// Far more batches than fit on the disk.
 const MAX_BATCHES: usize = 500;
@@ -156,7 +156,7 @@ async fn events_are_delivered_while_the_disk_is_full() {
     assert_kept(&ledger);
 }
 
-/// Returns the exit code if the process exits while its start is observed, or `None` if it keeps running.
+/// Returns the exit code if the process exits while its startup is observed, or `None` if it keeps running.
 async fn wait_or_run(service: &mut Service) -> Option<i32> {
     let end = Instant::now() + START_OBSERVED;
     while Instant::now() < end {

@@ -67,7 +67,7 @@ pub async fn stop(service: &mut Service) {
     assert_eq!(service.wait().await, 0, "{}", service.log_text());
 }
 
-/// Starts the service, and asserts that it exits with this code and that its log of this start contains every
+/// Starts the service, and asserts that it exits with this code and that its log of this run contains every
 /// part. Returns that log.
 pub async fn assert_exits(service: &mut Service, code: i32, parts: &[&str]) -> String {
     let before = service.log_text().len();

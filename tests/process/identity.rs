@@ -183,7 +183,7 @@ async fn a_systemd_credential_is_used_as_the_key_and_can_be_rotated_to_a_key_fro
 }
 
 #[tokio::test]
-async fn an_invalid_key_stops_the_start_with_exit_code_2_and_is_not_repeated_in_the_log() {
+async fn an_invalid_key_prevents_startup_with_exit_code_2_and_is_not_repeated_in_the_log() {
     let mut service = service().env("LIVEOBJECT_IDENTITY", "AGE-SECRET-KEY-1OOPS").build();
     let log = assert_exits(&mut service, 2, &["LIVEOBJECT_IDENTITY: not a valid age identity"]).await;
     assert!(!log.contains("OOPS"), "{log}");

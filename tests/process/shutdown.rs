@@ -1,4 +1,4 @@
-//! The graceful stop: its duration, its exit code, the last message to the broker, and that no event is lost
+//! Graceful shutdown: its duration, its exit code, the last message to the broker, and that no event is lost
 //! or repeated.
 
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::helpers::{
     Load, TIMEOUT, accept, assert_kept, broker_and_subscriber, event, ids, service, settle,
 };
 
-/// Time for which a stop waits for acknowledgements and for requests that are not finished. The contract
+/// Time for which a shutdown waits for acknowledgements and for requests that are not finished. The contract
 /// states it, so the bounds below have to be times.
 const STOP_WAIT: Duration = Duration::from_secs(5);
-/// Maximum duration of a stop that waits in vain. The margin is for the commit, the last message and a busy
-/// machine.
+/// Maximum duration of a shutdown that waits in vain. The margin is for the commit, the last message and a
+/// busy machine.
 const WAITING_STOP_MAX: Duration = STOP_WAIT.saturating_add(Duration::from_secs(3));
-/// Minimum duration of a stop that waits in vain. The margin allows for timers that started before the
+/// Minimum duration of a shutdown that waits in vain. The margin allows for timers that started before the
 /// signal.
 const WAITING_STOP_MIN: Duration = STOP_WAIT.saturating_sub(Duration::from_secs(1));
-/// Maximum duration of a stop that has nothing to wait for. It only has to differ clearly from [`STOP_WAIT`],
-/// and half of that leaves room for a busy machine.
+/// Maximum duration of a shutdown that has nothing to wait for. It only has to differ clearly from
+/// [`STOP_WAIT`], and half of that leaves room for a busy machine.
 const IMMEDIATE_STOP_MAX: Duration = Duration::from_millis(2500);
 
 /// Time after a signal in which a service that does not wait for acknowledgements would have exited.
@@ -34,7 +34,7 @@ const STILL_WAITING: Duration = Duration::from_secs(3);
 const SIGNAL_HANDLED: Duration = Duration::from_millis(500);
 /// Time after which the service has read the beginning of a request. Nothing shows this from outside.
 const REQUEST_BEGUN: Duration = Duration::from_millis(300);
-/// Duration of the load before each stop.
+/// Duration of the load before each shutdown.
 const LOAD_BETWEEN_STOPS: Duration = Duration::from_millis(700);
 
 /// Sends SIGTERM and waits for the exit. Returns the exit code and the duration.

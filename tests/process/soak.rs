@@ -2,8 +2,8 @@
 //! disk and both processes fail at random and settings, keys and cameras change. It ends with an account of
 //! every event.
 //!
-//! The system under test has two processes: the service, and a classifier that embeds the same actors. Both
-//! publish to two brokers. QoS 0 is left out because it guarantees nothing that a ledger could check.
+//! The system under test consists of two processes: the service, and a classifier that embeds the same actors.
+//! Both publish to two brokers. QoS 0 is left out because it guarantees nothing that a ledger could check.
 //! `tests/soak` runs the test for half an hour.
 
 mod classifier;

@@ -102,7 +102,7 @@ async fn a_token_created_over_the_api_works_at_once_is_shown_once_and_is_in_no_f
 }
 
 #[tokio::test]
-async fn wrong_tokens_are_rate_limited_and_logged_once_per_burst() {
+async fn invalid_tokens_are_rate_limited_and_logged_once_per_burst() {
     let service = service().env("LIVEOBJECT__HTTP__FAILED_LOGINS_PER_MINUTE", 4).start().await;
     let _ = service.get(EVENTS).await.expect(200);
     let mut statuses = Vec::new();

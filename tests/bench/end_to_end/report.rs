@@ -1,4 +1,4 @@
-//! The tables for people and the file for programs.
+//! The tables for people and the JSON file for programs.
 
 use std::{fmt::Write as _, fs, iter, path::PathBuf};
 

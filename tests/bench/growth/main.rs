@@ -70,7 +70,7 @@ async fn measure_events(log: &mut Site, size: usize, is_last: bool) -> Row {
     row
 }
 
-/// Measures the costs of a log with events of this many cameras.
+/// Measures the costs of a log with events from this many cameras.
 async fn measure_cameras(cameras: usize) -> Row {
     let (mut row, mut log) = (Row::new(cameras), Site::new(cameras));
     log.fill(FIXED_EVENTS, &mut row).await;

@@ -48,7 +48,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Creates an empty data directory for events of this many cameras.
+    /// Creates an empty data directory for events from this many cameras.
     pub fn new(cameras: usize) -> Self {
         let dir = TempDir::with_prefix("liveobject-growth-").expect("a temporary directory can be created");
         Self { dir, cameras, filled: 0 }

@@ -41,7 +41,7 @@ pub struct Clock {
 
 impl Clock {
     pub fn new() -> Self {
-        let dir = TempDir::with_prefix("soak-clock-").expect("a temporary directory can be made");
+        let dir = TempDir::with_prefix("soak-clock-").expect("a temporary directory can be created");
         #[expect(clippy::disallowed_methods, reason = "the test needs its own clock's time")]
         let start = (Instant::now(), Utc::now());
         let clock = Self { dir, library: library(), start, jumps: Mutex::default() };

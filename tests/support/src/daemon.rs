@@ -44,7 +44,8 @@ enum Start {
 
 impl Daemon {
     pub(crate) fn new(kind: &'static DaemonKind) -> Self {
-        let dir = TempDir::with_prefix(format!("{}-", kind.name)).expect("a temporary directory can be made");
+        let dir =
+            TempDir::with_prefix(format!("{}-", kind.name)).expect("a temporary directory can be created");
         Self { kind, dir, child: None }
     }
 
