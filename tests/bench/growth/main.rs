@@ -3,7 +3,7 @@
 //!
 //! The benchmark uses real files, the real program and a real broker. `GROWTH_EVENTS=1000,10000` and
 //! `GROWTH_CAMERAS=1,10` choose the sizes, and an empty value skips that part. A run of all sizes takes about
-//! 20 minutes and 15 GB in `TMPDIR`, and writes its tables to `docs/performance.md`. All figures are written
+//! six minutes and 15 GB in `TMPDIR`, and writes its tables to `docs/performance.md`. All figures are written
 //! to `target/bench/growth.json`, and to standard error as they are measured.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
