@@ -1,4 +1,4 @@
-//! Creates `discovery_topics`: the topics, per broker, on which one of our messages may be retained.
+//! Creates `discovery_topics`: the topics, per broker, on which a message from the service may be retained.
 
 use sea_orm_migration::prelude::*;
 

@@ -25,9 +25,9 @@ async fn every_api_route_returns_401_without_a_valid_token_for_any_method() {
     assert!(paths.len() > 10, "{paths:?}");
     for path in &paths {
         for method in methods() {
-            let wrong = app.anonymous(method.clone(), path).bearer_auth("lo_wrong");
+            let invalid = app.anonymous(method.clone(), path).bearer_auth("lo_wrong");
             let stale = app.anonymous(method.clone(), &format!("{path}?expires=1&signature=00"));
-            for request in [app.anonymous(method.clone(), path), wrong, stale] {
+            for request in [app.anonymous(method.clone(), path), invalid, stale] {
                 let answer = Answer::send(request).await;
                 assert_eq!(answer.status, 401, "{method} {path}");
                 assert_eq!(answer.header("www-authenticate"), "Bearer");
@@ -81,8 +81,8 @@ async fn a_token_permits_exactly_the_routes_of_its_scopes() {
             } else {
                 let answer = Answer::send(request).await;
                 let problem = answer.problem(403);
-                let named = format!("needs a token with the scope `{needed}`");
-                assert!(problem["detail"].as_str().unwrap().contains(&named), "{problem}");
+                let expected = format!("needs a token with the scope `{needed}`");
+                assert!(problem["detail"].as_str().unwrap().contains(&expected), "{problem}");
                 assert!(answer.header("www-authenticate").contains(&format!("scope=\"{needed}\"")));
             }
         }
@@ -185,7 +185,7 @@ async fn clients_without_a_token_cannot_tell_which_paths_exist() {
 }
 
 #[actix_web::test]
-async fn a_wrong_token_permits_nothing() {
+async fn an_invalid_token_permits_nothing() {
     let app = TestApp::start();
     let half = &app.token[..app.token.len() / 2];
     for token in ["", "x", half, &format!("{}x", app.token)] {

@@ -58,7 +58,7 @@ async fn an_unknown_path_gets_404() {
 }
 
 #[actix_web::test]
-async fn a_wrong_method_gets_405_with_the_allowed_ones() {
+async fn an_unsupported_method_gets_405_with_the_allowed_methods() {
     let app = TestApp::start();
     for (method, path, allow) in [
         (Method::DELETE, EVENTS, "POST, GET, HEAD"),
@@ -113,8 +113,8 @@ async fn a_valid_request_id_is_kept_and_others_are_replaced() {
         assert_eq!(answer.header("x-request-id").len(), 36, "{sent}");
     }
     // Refused requests have an id, too.
-    let refused = Answer::send(app.anonymous(Method::GET, EVENTS).header("Host", "evil.example")).await;
-    assert_eq!(refused.header("x-request-id").len(), 36);
+    let response = Answer::send(app.anonymous(Method::GET, EVENTS).header("Host", "evil.example")).await;
+    assert_eq!(response.header("x-request-id").len(), 36);
     app.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! The API over real HTTP, with actors that respond as each test scripts them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod access;
 mod cameras;

@@ -133,12 +133,12 @@ async fn the_status_combines_connection_and_outbox() {
 async fn a_connection_test_uses_the_stored_or_the_given_settings() {
     let app = TestApp::start();
     app.post(TEST, &Value::Null).await.expect(200);
-    let stored = Answer::send(app.request(Method::POST, TEST)).await.expect(200);
+    let report = Answer::send(app.request(Method::POST, TEST)).await.expect(200);
     let stage = json!({"name": "resolve", "ok": true, "duration_ms": 1, "detail": "127.0.0.1"});
-    assert_eq!(stored, json!({"success": true, "message": "it works", "protocol": "5", "stages": [stage]}));
-    let given = json!({"broker_host": "broker.lan"});
-    app.post(TEST, &given).await.expect(200);
-    assert_eq!(app.script().tested, [None, None, Some(given)]);
+    assert_eq!(report, json!({"success": true, "message": "it works", "protocol": "5", "stages": [stage]}));
+    let settings = json!({"broker_host": "broker.lan"});
+    app.post(TEST, &settings).await.expect(200);
+    assert_eq!(app.script().tested, [None, None, Some(settings)]);
     assert_eq!(app.post(TEST, &json!({"qos": 3})).await.faults(), ["qos"]);
     app.stop().await;
 }

@@ -35,8 +35,8 @@ async fn a_file_that_a_browser_has_cached_is_not_sent_again() {
     let first = Answer::send(app.anonymous(Method::GET, "/")).await;
     assert_eq!(first.header("cache-control"), "no-cache");
     let tag = first.header("etag").to_owned();
-    for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}")] {
-        let again = Answer::send(app.anonymous(Method::GET, "/").header("If-None-Match", known)).await;
+    for etag in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}")] {
+        let again = Answer::send(app.anonymous(Method::GET, "/").header("If-None-Match", etag)).await;
         assert_eq!((again.status, again.text.as_str(), again.header("etag")), (304, "", tag.as_str()));
     }
     let other = Answer::send(app.anonymous(Method::GET, "/").header("If-None-Match", "\"x\"")).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::helpers::{Answer, TestApp};
 
-const SOON: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn event(event_id: &str, camera_id: &str) -> Value {
     json!({ "event_id": event_id, "camera_id": camera_id, "description": "Somebody" })
@@ -34,8 +34,8 @@ async fn the_stream_has_the_headers_that_proxies_need() {
 async fn the_stream_needs_a_token_and_valid_parameters() {
     let app = TestApp::start();
     Answer::send(app.anonymous(Method::GET, "/api/v1/stream")).await.problem(401);
-    let wrong = app.get("/api/v1/stream?camera_id=a%2Fb&last_event_id=x&colour=red").await;
-    assert_eq!(wrong.faults(), ["camera_id", "last_event_id", "colour"]);
+    let invalid = app.get("/api/v1/stream?camera_id=a%2Fb&last_event_id=x&colour=red").await;
+    assert_eq!(invalid.faults(), ["camera_id", "last_event_id", "colour"]);
     let header = app.request(Method::GET, "/api/v1/stream").header("last-event-id", "x");
     assert_eq!(Answer::send(header).await.faults(), ["Last-Event-ID"]);
 }
@@ -44,12 +44,12 @@ async fn the_stream_needs_a_token_and_valid_parameters() {
 async fn the_stream_begins_with_the_status_as_the_status_endpoint_returns_it() {
     let app = TestApp::start();
     let mut stream = app.stream("").await;
-    assert_eq!(stream.next(SOON).await.unwrap().retry, "2000");
-    let status = stream.next(SOON).await.unwrap();
+    assert_eq!(stream.next(TIMEOUT).await.unwrap().retry, "2000");
+    let status = stream.next(TIMEOUT).await.unwrap();
     assert_eq!((status.event.as_str(), status.id.as_str()), ("status", "0-0"));
     assert_eq!(status.data, app.get("/api/v1/integrations/mqtt/status").await.expect(200));
     app.script().outbox.pending = 7;
-    let status = stream.next(SOON).await.unwrap();
+    let status = stream.next(TIMEOUT).await.unwrap();
     assert_eq!((status.event.as_str(), &status.data["outbox"]["pending"]), ("status", &json!(7)));
 }
 
@@ -61,7 +61,7 @@ async fn an_event_is_streamed_as_the_list_returns_it_and_filtered_by_camera() {
         app.post("/api/v1/events", &event(id, camera)).await.expect(202);
     }
     for id in ["a", "b"] {
-        let event = all.wait_for("an event", SOON, |message| message.event == "event").await;
+        let event = all.wait_for("an event", TIMEOUT, |message| message.event == "event").await;
         assert_eq!(event.data["event_id"], id);
         let mut listed = app.get(&format!("/api/v1/events/{id}")).await.expect(200);
         // The list is rendered for each request, so its times differ.
@@ -70,7 +70,7 @@ async fn an_event_is_streamed_as_the_list_returns_it_and_filtered_by_camera() {
         }
         assert_eq!(event.data, listed);
     }
-    let event = door.wait_for("an event", SOON, |message| message.event == "event").await;
+    let event = door.wait_for("an event", TIMEOUT, |message| message.event == "event").await;
     assert_eq!((event.data["event_id"].as_str(), event.id.as_str()), (Some("b"), "2-0"));
 }
 
@@ -85,13 +85,13 @@ async fn a_returning_client_receives_what_it_missed() {
     let mut by_header = liveobject_test_support::EventStream::open(by_header).await;
     for stream in [&mut by_header, &mut app.stream("?last_event_id=1-0").await] {
         for id in ["b", "c"] {
-            let event = stream.wait_for("an event", SOON, |message| message.event == "event").await;
+            let event = stream.wait_for("an event", TIMEOUT, |message| message.event == "event").await;
             assert_eq!(event.data["event_id"], id);
         }
         assert_eq!(stream.last_id, "3-0");
     }
     let mut from_another_log = app.stream("?last_event_id=9-0").await;
-    let reset = from_another_log.wait_for("a reset", SOON, |message| message.event == "reset").await;
+    let reset = from_another_log.wait_for("a reset", TIMEOUT, |message| message.event == "reset").await;
     assert_eq!((reset.data, reset.id.as_str()), (json!({}), "3-0"));
 }
 
@@ -102,9 +102,9 @@ async fn a_stream_above_the_limit_gets_503_with_retry_after() {
     for _ in 0..32 {
         open.push(app.stream("").await);
     }
-    let refused = app.get("/api/v1/stream").await;
-    assert!(refused.problem(503)["detail"].as_str().unwrap().contains("32"));
-    assert_eq!(refused.header("retry-after"), "5");
+    let response = app.get("/api/v1/stream").await;
+    assert!(response.problem(503)["detail"].as_str().unwrap().contains("32"));
+    assert_eq!(response.header("retry-after"), "5");
 }
 
 #[actix_web::test]

@@ -269,9 +269,9 @@ async fn a_refused_picture_reports_why() {
     live.event("a").await;
     assert_eq!(live.put("nothing", JPEG).await.status(), 404);
     for other in [b"".as_slice(), b"GIF89a", b"<svg/>", &JPEG[..30]] {
-        let refused = live.put("a", other).await;
-        assert_eq!(refused.status(), 422, "{}", other.escape_ascii());
-        let problem: Value = refused.json().await.unwrap();
+        let response = live.put("a", other).await;
+        assert_eq!(response.status(), 422, "{}", other.escape_ascii());
+        let problem: Value = response.json().await.unwrap();
         assert_eq!(problem["errors"][0]["field"], "thumbnail", "{problem}");
     }
     let mut large = PNG.to_vec();

@@ -4,7 +4,9 @@ use liveobject_actors::domain::clock;
 use liveobject_test_support::Ledger;
 use serde_json::{Value, json};
 
-use crate::helpers::{SOON, Scene, assert_metrics, event, event_ids, submit, submit_batch, wait_for_event};
+use crate::helpers::{
+    Scene, TIMEOUT, assert_metrics, event, event_ids, submit, submit_batch, wait_for_event,
+};
 
 const TOPIC: &str = "liveobject/camera/front_door/event";
 
@@ -101,10 +103,10 @@ async fn events_arrive_once_and_in_the_order_of_acceptance() {
 async fn a_resubmitted_event_does_not_arrive_again() {
     let scene = Scene::start().await;
     let first = scene.service.post_event(&event("a")).await.expect(202);
-    scene.service.wait_until_delivered("a", SOON).await;
+    scene.service.wait_until_delivered("a", TIMEOUT).await;
     let again = scene.service.post_event(&event("a")).await.expect(202);
     assert_eq!((&again["seq"], &again["duplicate"]), (&first["seq"], &json!(true)));
     let _ = scene.service.post_event(&event("b")).await.expect(202);
-    let events = scene.subscriber.wait_for_events(2, SOON).await;
+    let events = scene.subscriber.wait_for_events(2, TIMEOUT).await;
     assert_eq!(events.iter().map(|event| &event["event_id"]).collect::<Vec<_>>(), ["a", "b"]);
 }

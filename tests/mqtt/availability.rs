@@ -3,25 +3,25 @@
 use liveobject_test_support::{Message, Mosquitto, Subscriber};
 use serde_json::json;
 
-use crate::helpers::{SOON, Scene, connected_service, scripted_broker};
+use crate::helpers::{Scene, TIMEOUT, connected_service, scripted_broker};
 
 const STATUS: &str = "liveobject/status";
 
-fn texts(messages: &[Message], topic: &str) -> Vec<String> {
+fn payloads(messages: &[Message], topic: &str) -> Vec<String> {
     messages.iter().filter(|message| message.topic == topic).map(Message::text).collect()
 }
 
-/// Waits until exactly these texts have arrived on the topic.
+/// Waits until exactly these payloads have arrived on the topic.
 async fn wait_for_texts(subscriber: &Subscriber, topic: &str, expected: &[&str]) {
-    let reached = |messages: &[Message]| texts(messages, topic).len() >= expected.len();
-    let messages = subscriber.wait_for(reached, &format!("{expected:?} on {topic}"), SOON).await;
-    assert_eq!(texts(&messages, topic), expected);
+    let reached = |messages: &[Message]| payloads(messages, topic).len() >= expected.len();
+    let messages = subscriber.wait_for(reached, &format!("{expected:?} on {topic}"), TIMEOUT).await;
+    assert_eq!(payloads(&messages, topic), expected);
 }
 
 /// Returns the retained message that a new subscriber with this client id receives at once.
 async fn first_retained(broker: &Mosquitto, topic: &str, client_id: &str) -> String {
     let newcomer = Subscriber::builder(broker.port()).client_id(client_id).filter(topic).start().await;
-    let messages = newcomer.wait_for(|messages| !messages.is_empty(), "retained message", SOON).await;
+    let messages = newcomer.wait_for(|messages| !messages.is_empty(), "retained message", TIMEOUT).await;
     assert!(messages[0].retain, "{:?} was not retained", messages[0]);
     messages[0].text()
 }
@@ -44,7 +44,7 @@ async fn the_will_publishes_offline_for_a_killed_service() {
     wait_for_texts(&scene.subscriber, STATUS, &["online", "offline"]).await;
     assert_eq!(first_retained(&scene.broker, STATUS, "newcomer").await, "offline");
     scene.service.start().await;
-    scene.service.wait_connected(SOON).await;
+    scene.service.wait_connected(TIMEOUT).await;
     wait_for_texts(&scene.subscriber, STATUS, &["online", "offline", "online"]).await;
 }
 
@@ -70,7 +70,7 @@ async fn a_clean_stop_publishes_offline_without_the_will() {
     assert_eq!((will.topic.as_str(), &will.payload[..], will.retain), (STATUS, b"offline".as_slice(), true));
     service.sigterm();
     assert_eq!(service.wait().await, 0);
-    broker.wait_for("the end of the connection", SOON, |broker| broker.open() == 0).await;
+    broker.wait_for("the end of the connection", TIMEOUT, |broker| broker.open() == 0).await;
     assert_eq!(broker.disconnects(), [0], "a normal disconnect, which discards the will");
     let received = broker.received();
     let published =
@@ -84,7 +84,7 @@ async fn a_clean_stop_publishes_offline_without_the_will() {
 async fn the_client_id_survives_restarts_and_differs_between_installations() {
     let (broker, mut service) = scripted_broker(&json!({})).await;
     service.restart().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let _other = connected_service(broker.port(), &json!({})).await;
     let ids: Vec<_> = broker.connects().into_iter().map(|connect| connect.client_id).collect();
     assert_eq!(ids.len(), 3, "{ids:?}");

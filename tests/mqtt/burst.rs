@@ -7,7 +7,9 @@ use liveobject_test_support::{Message, Mosquitto, Service, Subscriber};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{BATCH, LATER, SOON, connect, connected_service, event, event_of, service, state_topic};
+use crate::helpers::{
+    BATCH, LONG_TIMEOUT, TIMEOUT, connect, connected_service, event, event_of, service, state_topic,
+};
 
 const CAMERAS: usize = 500;
 const STATES_OF_ALL: usize = CAMERAS * 5;
@@ -56,7 +58,7 @@ async fn wait_for_all(watcher: &Subscriber, nth: usize) -> Duration {
         };
         count("/camera/cam") >= STATES_OF_ALL && count("/liveobject_cam") >= CAMERAS
     };
-    let messages = watcher.wait_for(is_complete, "all states and all discovery", LATER).await;
+    let messages = watcher.wait_for(is_complete, "all states and all discovery", LONG_TIMEOUT).await;
     let online = online(&messages, nth).expect("the wait succeeded");
     let mut topics = HashSet::new();
     let mut last = online;
@@ -87,7 +89,7 @@ async fn measure_events(service: &Service, watcher: &Subscriber) -> Duration {
         messages.iter().skip(before).filter(is_baseline).map(|message| message.at).collect()
     };
     let all = |messages: &[Message]| times(messages).len() >= count;
-    let times = times(&watcher.wait_for(all, "the baseline", LATER).await);
+    let times = times(&watcher.wait_for(all, "the baseline", LONG_TIMEOUT).await);
     times[count - 1] - times[0]
 }
 
@@ -99,16 +101,16 @@ async fn the_states_of_five_hundred_cameras_do_not_delay_events() {
     let service = service().start().await;
     register(&service).await;
     connect(&service, broker.port(), &json!({})).await;
-    service.wait_outbox_empty(LATER).await;
+    service.wait_outbox_empty(LONG_TIMEOUT).await;
     let first = wait_for_all(&watcher, 0).await;
 
     broker.restart().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let _ = service.post_event(&event("during")).await.expect(202);
     let accepted = watcher.count();
     let is_event = |message: &Message| message.topic == EVENT;
-    let seen = watcher.wait_for(|messages| messages.iter().any(is_event), "the event", SOON).await;
-    let arrived = seen.iter().position(is_event).expect("the wait succeeded");
+    let messages = watcher.wait_for(|messages| messages.iter().any(is_event), "the event", TIMEOUT).await;
+    let arrived = messages.iter().position(is_event).expect("the wait succeeded");
     let again = wait_for_all(&watcher, 1).await;
     let baseline = measure_events(&service, &watcher).await;
     let ahead = arrived.saturating_sub(accepted);
@@ -150,7 +152,7 @@ async fn a_burst_of_one_camera_neither_floods_the_broker_nor_lags_behind() {
     let counts = state_topic("door", "counts");
     let counted = |message: &Message| message.topic == counts && message.json()["events_today"] == EVENTS;
     let all = |messages: &[Message]| messages.iter().any(counted);
-    watcher.wait_for(all, "all events counted", SOON).await;
+    watcher.wait_for(all, "all events counted", TIMEOUT).await;
     sleep(SURPLUS).await;
     let messages = watcher.messages();
 
@@ -170,5 +172,5 @@ async fn a_burst_of_one_camera_neither_floods_the_broker_nor_lags_behind() {
     };
     let newest = format!("burst-{}-{}", EVENTS / BATCH_SIZE - 1, BATCH_SIZE - 1);
     assert_eq!(newest_field("last_event", "event_id"), Some(json!(newest)));
-    service.wait_outbox_empty(LATER).await;
+    service.wait_outbox_empty(LONG_TIMEOUT).await;
 }

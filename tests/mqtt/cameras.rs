@@ -6,7 +6,7 @@ use liveobject_actors::domain::clock;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    EVENTS, Retained, SOON, STATES, Scene, connect, event, is_discovery_of, is_state_of, messages_since,
+    EVENTS, Retained, STATES, Scene, TIMEOUT, connect, event, is_discovery_of, is_state_of, messages_since,
     put_picture, state_topic, wait_for_cameras, wait_for_event,
 };
 
@@ -16,7 +16,7 @@ const ACTIVITY_SECONDS: u32 = 5;
 
 const DISCOVERY: &str = "homeassistant/device/liveobject_door/config";
 
-/// Returns an event of the camera `door` with camera metadata.
+/// Returns an event from the camera `door` with camera metadata.
 fn event_with_metadata(event_id: &str, name: &str, description: &str) -> Value {
     json!({
         "event_id": event_id,
@@ -121,11 +121,11 @@ async fn cameras_can_be_named_and_their_status_set() {
     let camera = json!({"camera_name": "Bell", "source_type": "protect", "is_doorbell": true});
     let answer = scene.service.put(DOOR, &camera).await.expect(200);
     assert_eq!((&answer["is_doorbell"], &answer["status"]), (&json!(true), &json!("online")));
-    let named = |snapshot: &Retained| {
+    let has_name = |snapshot: &Retained| {
         let status = snapshot.json(&state_topic("door", "status"));
         status["camera_name"] == "Bell" && status["source_type"] == "protect"
     };
-    let snapshot = Retained::wait_for(port, "the camera", named).await;
+    let snapshot = Retained::wait_for(port, "the camera", has_name).await;
     assert_eq!(snapshot.json(&state_topic("door", "activity"))["state"], "OFF");
     assert_eq!(snapshot.get(&state_topic("door", "last_event")), None);
     for (word, status) in [
@@ -153,11 +153,11 @@ async fn a_disabled_camera_disappears_and_its_events_are_still_published() {
     let before = Retained::wait_for(port, "states, picture and discovery", with_picture).await;
 
     let _ = scene.service.put(DOOR, &json!({"enabled": false})).await.expect(200);
-    let gone = |snapshot: &Retained| snapshot.camera_topics("door").is_empty();
-    Retained::wait_for(port, "no messages of the camera", gone).await;
+    let is_cleared = |snapshot: &Retained| snapshot.camera_topics("door").is_empty();
+    Retained::wait_for(port, "no messages of the camera", is_cleared).await;
     let _ = scene.service.post_event(&event("e2")).await.expect(202);
     wait_for_event(&scene.subscriber, "e2").await;
-    assert!(gone(&Retained::read(port).await));
+    assert!(is_cleared(&Retained::read(port).await));
 
     let _ = scene.service.put(DOOR, &json!({"enabled": true})).await.expect(200);
     let back = |snapshot: &Retained| snapshot.topics() == before.topics();
@@ -231,7 +231,7 @@ async fn the_retained_event_of_a_disabled_camera_is_cleared_on_removal() {
     let port = scene.broker.port();
     let _ = scene.service.put(DOOR, &json!({"enabled": false})).await.expect(200);
     let _ = scene.service.post_event(&event("e1")).await.expect(202);
-    scene.service.wait_until_delivered("e1", SOON).await;
+    scene.service.wait_until_delivered("e1", TIMEOUT).await;
     assert_eq!(Retained::read(port).await.camera_topics("door"), [state_topic("door", "event")]);
     let _ = scene.service.delete(DOOR).await;
     Retained::wait_for(port, "no messages of the camera", |snapshot| {

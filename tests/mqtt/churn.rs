@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::helpers::{
-    Retained, SOON, connect, event_of, expected_topics, is_discovery_of, is_state_of, service, settings,
+    Retained, TIMEOUT, connect, event_of, expected_topics, is_discovery_of, is_state_of, service, settings,
 };
 
 const STEPS: usize = 40;
@@ -19,7 +19,7 @@ const PAUSES_MS: [u64; 6] = [0, 0, 0, 20, 300, 1200];
 /// The states that a camera has only after its first event.
 const EVENT_STATES: [&str; 2] = ["last_event", "description"];
 
-/// The expected state of a camera.
+/// A camera's expected state.
 #[derive(Clone, Copy, Debug)]
 struct ExpectedCamera {
     enabled: bool,
@@ -130,7 +130,7 @@ impl Churn {
         };
         let what = format!("{expected:#?} and the counts of {:?} after {:#?}", self.cameras, self.steps);
         let matches = |snapshot: &Retained| snapshot.topics() == expected && is_counted(snapshot);
-        Retained::wait_within(SOON, self.broker.port(), &what, matches).await;
+        Retained::wait_within(TIMEOUT, self.broker.port(), &what, matches).await;
     }
 
     fn expected(&self) -> Vec<String> {

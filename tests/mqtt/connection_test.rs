@@ -3,7 +3,7 @@
 use liveobject_test_support::{Mosquitto, Service, Subscriber, api::MQTT, free_port};
 use serde_json::{Value, json};
 
-use crate::helpers::{SOON, Scene, connect, connected_service, service, settings};
+use crate::helpers::{Scene, TIMEOUT, connect, connected_service, service, settings};
 
 /// Tests these settings. Returns the report, and the name and outcome of each stage.
 async fn run_test(service: &Service, settings: &Value) -> (Value, Vec<(String, Value)>) {
@@ -102,10 +102,10 @@ async fn a_test_message_arrives_on_its_topic_and_is_not_retained() {
     let arrived = |messages: &[liveobject_test_support::Message]| {
         messages.iter().any(|message| message.topic == "house/test")
     };
-    scene.subscriber.wait_for(arrived, "test message", SOON).await;
+    scene.subscriber.wait_for(arrived, "test message", TIMEOUT).await;
     let newcomer = Subscriber::builder(scene.broker.port()).client_id("newcomer").start().await;
     let status = |messages: &[liveobject_test_support::Message]| !messages.is_empty();
-    newcomer.wait_for(status, "retained status", SOON).await;
+    newcomer.wait_for(status, "retained status", TIMEOUT).await;
     assert!(newcomer.on("house/test").is_empty());
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::helpers::{
-    Retained, SERVICE_DEVICE, SOON, STATES, Scene, connect, connected_service, event, event_of,
+    Retained, SERVICE_DEVICE, STATES, Scene, TIMEOUT, connect, connected_service, event, event_of,
     is_discovery_of, messages_since, state_topic, wait_for_cameras,
 };
 
@@ -68,7 +68,7 @@ async fn all_discovery_is_published_when_home_assistant_starts() {
             |topic: &String| messages.iter().skip(before).any(|message| message.topic == *topic);
         expected.iter().all(is_published)
     };
-    scene.subscriber.wait_for(all_published, "all discovery", SOON).await;
+    scene.subscriber.wait_for(all_published, "all discovery", TIMEOUT).await;
     for message in announced(&scene, before) {
         // No upper limit: when the messages arrive also depends on how busy the machine is.
         let after = message.at.duration_since(born);
@@ -99,7 +99,7 @@ async fn the_birth_message_of_home_assistant_is_read_below_the_discovery_prefix(
     let all_published = |messages: &[Message]| {
         messages.iter().skip(before).filter(|message| message.topic.ends_with("/config")).count() == 3
     };
-    scene.subscriber.wait_for(all_published, "all discovery", SOON).await;
+    scene.subscriber.wait_for(all_published, "all discovery", TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn discovery_is_published_again_on_request() {
         let is_published = |topic: &str| messages.iter().skip(before).any(|message| message.topic == topic);
         is_published(&device("door")) && is_published(SERVICE_DEVICE)
     };
-    scene.subscriber.wait_for(all_published, "discovery", SOON).await;
+    scene.subscriber.wait_for(all_published, "discovery", TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_request_reports_why_discovery_was_not_published() {
     assert_eq!(publish_discovery(&scene).await, refusal("discovery is switched off (discovery_enabled)"));
     connect(&scene.service, port, &json!({})).await;
     scene.broker.stop().await;
-    scene.service.wait_status("disconnected", SOON, |status| status["connected"] == false).await;
+    scene.service.wait_status("disconnected", TIMEOUT, |status| status["connected"] == false).await;
     assert_eq!(publish_discovery(&scene).await, refusal("not connected to a broker"));
 }
 

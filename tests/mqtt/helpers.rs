@@ -27,10 +27,10 @@ pub const EVENTS: &str = "/api/v1/events";
 pub const BATCH: &str = "/api/v1/events/batch";
 
 /// Time limit for a short operation, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time limit for several connection attempts, with the waits between them.
-pub const LATER: Duration = Duration::from_mins(1);
+pub const LONG_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The minimum of `ack_timeout_seconds` and of `late_after_seconds`.
 pub const SHORTEST: u64 = 5;
@@ -78,7 +78,7 @@ impl Scene {
             self.broker.stop().await;
             stream.wait_for_more(50).await;
             self.broker.resume().await;
-            self.service.wait_connected(SOON).await;
+            self.service.wait_connected(TIMEOUT).await;
         }
         stream.wait_for_more(50).await;
         let mut ledger = stream.stop().await;
@@ -110,7 +110,7 @@ pub async fn connected_service(port: u16, other: &Value) -> Service {
 /// Applies settings and waits until the service is connected.
 pub async fn connect(service: &Service, port: u16, other: &Value) {
     let _ = service.put_config(&settings(port, other)).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
 }
 
 /// Applies the same settings with the connection disabled.
@@ -133,7 +133,7 @@ pub async fn fails_with(service: &Service, settings: &Value, kind: &str) -> Valu
 /// Waits until the last error has this kind, and returns the status.
 pub async fn wait_for_error(service: &Service, kind: &str) -> Value {
     let what = format!("last_error.kind {kind}");
-    service.wait_status(&what, SOON, |status| status["last_error"]["kind"] == kind).await
+    service.wait_status(&what, TIMEOUT, |status| status["last_error"]["kind"] == kind).await
 }
 
 /// Returns these settings with some changed.
@@ -153,20 +153,20 @@ pub fn error_message(status: &Value) -> &str {
     status["last_error"]["message"].as_str().expect("an error message")
 }
 
-/// Parses a time of the API.
+/// Parses a time from the API.
 pub fn time(value: &Value) -> DateTime<FixedOffset> {
     let text = value.as_str().unwrap_or_else(|| panic!("{value} is not a time"));
     DateTime::parse_from_rfc3339(text).expect("RFC 3339")
 }
 
-/// Returns an event of this camera with this id.
+/// Returns an event from this camera with this id.
 pub fn event_of(camera_id: &str, event_id: &str) -> Value {
     let mut event = event(event_id);
     event["camera_id"] = camera_id.into();
     event
 }
 
-/// Returns an event of the camera `door` with this id.
+/// Returns an event from the camera `door` with this id.
 pub fn event(event_id: &str) -> Value {
     json!({ "event_id": event_id, "camera_id": "door", "description": "Person at the door with a package" })
 }
@@ -228,7 +228,7 @@ pub async fn submit_batch(service: &Service, ledger: &mut Ledger, prefix: &str, 
 /// Waits until the outbox is empty and the subscribers have seen every accepted event that is not dead. Then
 /// records what they saw, one subscriber after the other.
 pub async fn settle(service: &Service, subscribers: &[&Subscriber], ledger: &mut Ledger) {
-    service.wait_outbox_empty(LATER).await;
+    service.wait_outbox_empty(LONG_TIMEOUT).await;
     let missing = || {
         let mut preview = ledger.clone();
         subscribers
@@ -237,8 +237,8 @@ pub async fn settle(service: &Service, subscribers: &[&Subscriber], ledger: &mut
             .for_each(|event| preview.delivered_event(&event));
         preview.lost()
     };
-    let seen = async || missing().is_empty();
-    wait_until("every accepted event has been seen", SOON, seen).await;
+    let all_seen = async || missing().is_empty();
+    wait_until("every accepted event has been seen", TIMEOUT, all_seen).await;
     subscribers
         .iter()
         .flat_map(|subscriber| subscriber.events())
@@ -256,7 +256,7 @@ pub async fn assert_all_arrive(service: &Service, subscribers: &[&Subscriber], l
 pub async fn wait_for_event(subscriber: &Subscriber, event_id: &str) -> Message {
     let is_wanted = |message: &Message| message.is_event() && message.json()["event_id"] == event_id;
     let what = format!("event {event_id}");
-    let messages = subscriber.wait_for(|messages| messages.iter().any(is_wanted), &what, SOON).await;
+    let messages = subscriber.wait_for(|messages| messages.iter().any(is_wanted), &what, TIMEOUT).await;
     messages.into_iter().find(is_wanted).expect("the wait succeeded")
 }
 
@@ -267,7 +267,7 @@ pub async fn wait_for_ids(broker: &ScriptedBroker, ids: &[String]) -> Vec<Receiv
         let received: HashSet<_> = events_received(broker).iter().map(event_id).collect();
         ids.iter().all(|id| received.contains(id))
     };
-    broker.wait_for(&format!("{} events", ids.len()), LATER, all).await;
+    broker.wait_for(&format!("{} events", ids.len()), LONG_TIMEOUT, all).await;
     events_received(broker)
 }
 
@@ -304,7 +304,7 @@ pub async fn assert_metrics(service: &Service, expected: &[(&str, f64)]) {
     }
 }
 
-/// Returns the delivery state of an event: `delivery` in the API.
+/// Returns an event's delivery state (`delivery` in the API).
 pub async fn delivery(service: &Service, event_id: &str) -> Value {
     service.get(&format!("{EVENTS}/{event_id}")).await.expect(200)["delivery"].clone()
 }
@@ -313,11 +313,11 @@ pub async fn delivery(service: &Service, event_id: &str) -> Value {
 pub async fn wait_for_dead(service: &Service, count: usize) -> Vec<Value> {
     let list = async || service.get(&format!("{EVENTS}?state=dead")).await.expect(200)["events"].clone();
     let listed = async || list().await.as_array().is_some_and(|dead| dead.len() == count);
-    wait_until(&format!("{count} dead events"), LATER, listed).await;
-    list().await.as_array().expect("a list").clone()
+    wait_until(&format!("{count} dead events"), LONG_TIMEOUT, listed).await;
+    list().await.as_array().expect("an array").clone()
 }
 
-/// Returns the log lines of a level, such as `WARN`.
+/// Returns the log lines with this level, such as `WARN`.
 pub fn logged(service: &Service, level: &str) -> Vec<Value> {
     service.log_lines().into_iter().filter(|line| line["level"] == level).collect()
 }

@@ -7,7 +7,7 @@ use liveobject_test_support::{
 use serde_json::json;
 use tokio::time::{Duration, sleep};
 
-use crate::helpers::{LATER, SOON, assert_all_arrive, connect, service, settings, submit_batch};
+use crate::helpers::{LONG_TIMEOUT, TIMEOUT, assert_all_arrive, connect, service, settings, submit_batch};
 
 /// An idle debug build uses about 37 MiB.
 const MAX_MIB: u64 = 64;
@@ -106,14 +106,15 @@ async fn assert_survives(version: &str) {
     let attacks = attacks(version);
     let hostile = HostileBroker::start(attacks[0].clone()).await;
     // Short timeouts, so that silent connections do not prolong the test.
-    let impatient = json!({ "protocol": version, "connect_timeout_seconds": 1, "ack_timeout_seconds": 5 });
+    let short_timeout =
+        json!({ "protocol": version, "connect_timeout_seconds": 1, "ack_timeout_seconds": 5 });
     for (i, attack) in attacks.into_iter().enumerate() {
         let (name, then) = (attack.name, attack.then);
         hostile.set_attack(attack);
         let before = hostile.attacked();
-        let _ = service.put_config(&settings(hostile.port(), &impatient)).await.expect(200);
+        let _ = service.put_config(&settings(hostile.port(), &short_timeout)).await.expect(200);
         submit_batch(&service, &mut ledger, &format!("e{i}"), 3).await;
-        wait_until(name, SOON, async || hostile.attacked() > before).await;
+        wait_until(name, TIMEOUT, async || hostile.attacked() > before).await;
         sleep(if then == Then::Repeat { REPEATED_ATTACK } else { SINGLE_ATTACK }).await;
         let live = service.get("/health/live").await;
         assert_eq!(live.status, 200, "after {name}: {live:?}");
@@ -123,7 +124,7 @@ async fn assert_survives(version: &str) {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().start().await;
     let subscriber = Subscriber::start(broker.port()).await;
     connect(&service, broker.port(), &json!({ "protocol": version })).await;
-    service.wait_outbox_empty(LATER).await;
+    service.wait_outbox_empty(LONG_TIMEOUT).await;
     assert_all_arrive(&service, &[&subscriber], &mut ledger).await;
 }
 

@@ -4,7 +4,7 @@ use liveobject_test_support::{Ledger, Subscriber, wait_until};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SHORTEST, SOON, Scene, assert_metrics, connect, delivery, disable, event, logged, old_event, submit,
+    SHORTEST, Scene, TIMEOUT, assert_metrics, connect, delivery, disable, event, logged, old_event, submit,
     wait_for_event, warnings,
 };
 
@@ -40,8 +40,8 @@ async fn an_event_that_is_already_old_when_accepted_goes_to_history_and_raises_a
     let status = scene.service.status().await;
     assert_eq!(warnings(&status), ["late_on_arrival"], "{status}");
     assert_eq!(logged(&scene.service, "WARN").len(), 1, "one line, not one per event");
-    scene.service.wait_until_delivered("old-1", SOON).await;
-    scene.service.wait_until_delivered("new-1", SOON).await;
+    scene.service.wait_until_delivered("old-1", TIMEOUT).await;
+    scene.service.wait_until_delivered("new-1", TIMEOUT).await;
     assert_eq!(delivery(&scene.service, "old-1").await["late"], true);
     assert_eq!(delivery(&scene.service, "new-1").await["late"], false);
 }
@@ -68,7 +68,7 @@ async fn events_that_waited_too_long_go_to_history_and_newer_ones_do_not() {
     submit(&scene.service, &mut ledger, [event("waited-1"), event("waited-2")]).await;
     assert_eq!(delivery(&scene.service, "waited-2").await["late"], false);
     let late = async || delivery(&scene.service, "waited-2").await["late"] == true;
-    wait_until("the events are late", SOON, late).await;
+    wait_until("the events are late", TIMEOUT, late).await;
     submit(&scene.service, &mut ledger, [event("fresh-1"), event("fresh-2")]).await;
     connect(&scene.service, scene.broker.port(), &strict_settings()).await;
     scene.assert_all_arrive(&mut ledger).await;

@@ -4,7 +4,7 @@ use liveobject_test_support::{Acks, Ledger, Mosquitto, ScriptedBroker, Service, 
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, assert_metrics, connect, connected_service, event, event_id, event_ids, events_received,
+    TIMEOUT, assert_metrics, connect, connected_service, event, event_id, event_ids, events_received,
     large_event, logged, service, submit, submit_batch, wait_for_dead, wait_for_event, wait_for_ids,
     warnings,
 };
@@ -25,14 +25,14 @@ async fn events_in_flight_do_not_exceed_the_receive_maximum() {
         let mut ledger = Ledger::new();
         submit_batch(&service, &mut ledger, "e", 60).await;
         let maximum = usize::from(receive_maximum);
-        broker.wait_for("a full window", SOON, |broker| broker.withheld() == maximum).await;
+        broker.wait_for("a full window", TIMEOUT, |broker| broker.withheld() == maximum).await;
         let status = service.status().await;
         assert_eq!(
             (&status["outbox"]["in_flight"], &status["outbox"]["pending"]),
             (&maximum.into(), &60.into())
         );
         broker.set_acks(Acks::All);
-        service.wait_outbox_empty(SOON).await;
+        service.wait_outbox_empty(TIMEOUT).await;
         assert_eq!(events_received(&broker).iter().map(event_id).collect::<Vec<_>>(), event_ids("e", 60));
         service.sigterm();
         assert_eq!(service.wait().await, 0);
@@ -49,10 +49,10 @@ async fn events_in_flight_do_not_exceed_the_window() {
     let mut ledger = Ledger::new();
     submit_batch(&service, &mut ledger, "e", 60).await;
     // States are withheld too, but only events count towards the window.
-    broker.wait_for("a full window", SOON, |broker| events_received(broker).len() == 7).await;
+    broker.wait_for("a full window", TIMEOUT, |broker| events_received(broker).len() == 7).await;
     assert_metrics(&service, &[("outbox_in_flight_events", 7.0), ("outbox_pending_events", 60.0)]).await;
     broker.set_acks(Acks::All);
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     assert_eq!(events_received(&broker).len(), 60);
 }
 
@@ -62,7 +62,7 @@ async fn an_event_above_the_maximum_packet_size_becomes_dead_and_the_connection_
     let (broker, service) = connected_with_limits(connack, &json!({})).await;
     let mut ledger = Ledger::new();
     submit(&service, &mut ledger, [event("a"), large_event("large", 1000), event("b")]).await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     let dead = &wait_for_dead(&service, 1).await[0];
     assert_eq!(
         (&dead["event_id"], &dead["delivery"]["reason"]),
@@ -91,7 +91,7 @@ async fn events_are_sent_with_the_highest_qos_that_the_broker_supports() {
         let connack = ConnAck { maximum_qos: maximum, ..ConnAck::default() };
         let (broker, service) = connected_with_limits(connack, &json!({ "qos": 2 })).await;
         let _ = service.post_event(&event("a")).await.expect(202);
-        service.wait_until_delivered("a", SOON).await;
+        service.wait_until_delivered("a", TIMEOUT).await;
         let received = wait_for_ids(&broker, &["a".to_owned()]).await;
         assert_eq!(received[0].publish.qos, maximum.unwrap_or(2));
         let status = service.status().await;
@@ -107,7 +107,7 @@ async fn the_last_message_respects_the_brokers_limits_too() {
     let (broker, mut service) = connected_with_limits(connack, &json!({})).await;
     service.sigterm();
     assert_eq!(service.wait().await, 0);
-    broker.wait_for("the end of the connection", SOON, |broker| broker.open() == 0).await;
+    broker.wait_for("the end of the connection", TIMEOUT, |broker| broker.open() == 0).await;
     let received = broker.received();
     let last = &received.last().expect("a message").publish;
     assert_eq!((&last.payload[..], last.qos, last.retain), (b"offline".as_slice(), 0, false));
@@ -119,7 +119,7 @@ async fn a_broker_without_retained_messages_raises_a_warning_and_gets_events_wit
     let connack = ConnAck { retain_available: Some(false), ..ConnAck::default() };
     let (broker, service) = connected_with_limits(connack, &json!({ "retain_messages": true })).await;
     let _ = service.post_event(&event("a")).await.expect(202);
-    service.wait_until_delivered("a", SOON).await;
+    service.wait_until_delivered("a", TIMEOUT).await;
     assert!(broker.received().iter().all(|received| !received.publish.retain));
     let status = service.status().await;
     assert_eq!(warnings(&status), ["retain_unavailable"], "{status}");

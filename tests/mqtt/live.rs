@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::helpers::{
-    BATCH, EVENTS, LATER, SOON, Scene, connect, connected_service, disable, event, event_ids, metric,
-    service, submit, submit_batch, wait_for_dead, wait_for_event,
+    BATCH, EVENTS, LONG_TIMEOUT, Scene, TIMEOUT, connect, connected_service, disable, event, event_ids,
+    metric, service, submit, submit_batch, wait_for_dead, wait_for_event,
 };
 
 /// Maximum delay that a user perceives as immediate.
@@ -29,7 +29,7 @@ fn is_event(message: &Sse, event_id: &str) -> bool {
     message.event == "event" && message.data["event_id"] == event_id
 }
 
-/// Returns the delivery state of the event if the message contains it.
+/// Returns the event's delivery state if the message contains it.
 fn delivery_of(message: &Sse, event_id: &str) -> Option<Value> {
     let concerns_event = |change: &Value| change["event_id"] == event_id;
     match message.event.as_str() {
@@ -51,7 +51,7 @@ async fn wait_for_state(stream: &mut EventStream, event_id: &str, state: &str) -
             true
         })
     };
-    stream.wait_for(&format!("{event_id} is {state}"), SOON, has_state).await;
+    stream.wait_for(&format!("{event_id} is {state}"), TIMEOUT, has_state).await;
     found
 }
 
@@ -59,12 +59,12 @@ async fn wait_for_state(stream: &mut EventStream, event_id: &str, state: &str) -
 async fn an_event_and_its_delivery_are_streamed_immediately() {
     let scene = Scene::start().await;
     let mut stream = scene.service.stream("").await;
-    stream.wait_for("the status", SOON, |message| message.event == "status").await;
+    stream.wait_for("the status", TIMEOUT, |message| message.event == "status").await;
     let mut durations = Vec::new();
     for id in event_ids("e", ATTEMPTS) {
         let sent = Instant::now();
         let _ = scene.service.post_event(&event(&id)).await.expect(202);
-        let streamed = stream.wait_for("the event", SOON, |message| is_event(message, &id)).await;
+        let streamed = stream.wait_for("the event", TIMEOUT, |message| is_event(message, &id)).await;
         let delivery = if streamed.data["delivery"]["state"] == "delivered" {
             streamed.data["delivery"].clone()
         } else {
@@ -89,14 +89,14 @@ async fn the_stream_follows_a_restart_of_the_broker() {
     let status_is = |state: &'static str| {
         move |message: &Sse| message.event == "status" && message.data["state"] == state
     };
-    stream.wait_for("connected", SOON, status_is("connected")).await;
+    stream.wait_for("connected", TIMEOUT, status_is("connected")).await;
     scene.broker.stop().await;
-    let waiting = stream.wait_for("waiting", SOON, status_is("waiting")).await;
+    let waiting = stream.wait_for("waiting", TIMEOUT, status_is("waiting")).await;
     assert!(waiting.data["next_attempt_at"].is_string(), "{waiting:?}");
     let _ = scene.service.post_event(&event("a")).await.expect(202);
-    stream.wait_for("the event", SOON, |message| is_event(message, "a")).await;
+    stream.wait_for("the event", TIMEOUT, |message| is_event(message, "a")).await;
     scene.broker.resume().await;
-    stream.wait_for("connected", LATER, status_is("connected")).await;
+    stream.wait_for("connected", LONG_TIMEOUT, status_is("connected")).await;
     wait_for_state(&mut stream, "a", "delivered").await;
 }
 
@@ -106,19 +106,19 @@ async fn a_client_that_reconnects_after_a_restart_receives_what_it_missed() {
     let mut stream = scene.service.stream("").await;
     scene.broker.stop().await;
     let _ = scene.service.post_event(&event("waits")).await.expect(202);
-    stream.wait_for("the event", SOON, |message| is_event(message, "waits")).await;
+    stream.wait_for("the event", TIMEOUT, |message| is_event(message, "waits")).await;
     let last_id = stream.last_id.clone();
     scene.service.sigterm();
-    while stream.next(SOON).await.is_some() {}
+    while stream.next(TIMEOUT).await.is_some() {}
     assert_eq!(scene.service.wait().await, 0);
     scene.service.start().await;
     let _ = scene.service.post_event(&event("missed")).await.expect(202);
     scene.broker.resume().await;
-    scene.service.wait_outbox_empty(LATER).await;
-    scene.service.wait_until_delivered("missed", SOON).await;
+    scene.service.wait_outbox_empty(LONG_TIMEOUT).await;
+    scene.service.wait_until_delivered("missed", TIMEOUT).await;
     let request = scene.service.request(Method::GET, "/api/v1/stream").header("last-event-id", last_id);
     let mut stream = EventStream::open(request).await;
-    let missed = stream.wait_for("the event", SOON, |message| message.event == "event").await;
+    let missed = stream.wait_for("the event", TIMEOUT, |message| message.event == "event").await;
     assert_eq!(missed.data["event_id"], "missed");
     wait_for_state(&mut stream, "waits", "delivered").await;
 }
@@ -128,11 +128,11 @@ async fn a_graceful_stop_closes_open_streams_without_waiting_for_them() {
     let mut scene = Scene::start().await;
     let without_stream = stop(&mut scene.service).await;
     scene.service.start().await;
-    scene.service.wait_connected(SOON).await;
+    scene.service.wait_connected(TIMEOUT).await;
     let mut stream = scene.service.stream("").await;
-    stream.wait_for("the status", SOON, |message| message.event == "status").await;
+    stream.wait_for("the status", TIMEOUT, |message| message.event == "status").await;
     let with_stream = stop(&mut scene.service).await;
-    while stream.next(SOON).await.is_some() {}
+    while stream.next(TIMEOUT).await.is_some() {}
     // On a slow machine, stopping without a stream takes a long time as well.
     let limit = STOP.max(10 * without_stream);
     assert!(with_stream < limit, "{with_stream:?}, and {without_stream:?} without a stream");
@@ -179,19 +179,19 @@ async fn a_client_that_does_not_read_is_dropped_and_does_not_block_others() {
         // If the stuck client blocked the service, this request and the other stream would time out.
         let _ = service.post(BATCH, &Value::from(events)).await.expect(202);
         let last = format!("x-{batches}-99");
-        stream.wait_for("the last event of the batch", SOON, |message| is_event(message, &last)).await;
+        stream.wait_for("the last event of the batch", TIMEOUT, |message| is_event(message, &last)).await;
         batches += 1;
     }
     assert!((metric(&service, "streams_open").await - 1.0).abs() < f64::EPSILON);
     drop(stuck);
 }
 
-/// Access rules that forbid publishing the events of the camera `door`.
+/// Access rules that forbid publishing the events from the camera `door`.
 const DENY: &str = "topic deny liveobject/camera/door/event\n\
     topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 const PERMIT: &str = "topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 
-/// Starts a broker that refuses the events of the camera `door`, and a service whose only event is dead.
+/// Starts a broker that refuses the events from the camera `door`, and a service whose only event is dead.
 async fn with_refused_event() -> (Mosquitto, Service, EventStream) {
     let broker = Mosquitto::builder().upgrade_outgoing_qos().acl(DENY).start().await;
     let service = connected_service(broker.port(), &json!({})).await;
@@ -212,7 +212,7 @@ async fn a_refused_event_arrives_when_retried_after_the_access_rules_permit_it()
     let (mut broker, service, mut stream) = with_refused_event().await;
     retry(&service, "a").await;
     let dead = "events_dead_total{reason=\"not_authorized\"}";
-    wait_until("the event is dead again", SOON, async || metric(&service, dead).await > 1.0).await;
+    wait_until("the event is dead again", TIMEOUT, async || metric(&service, dead).await > 1.0).await;
     wait_for_state(&mut stream, "a", "dead").await;
     wait_for_dead(&service, 1).await;
     broker.set_acl(PERMIT).await;
@@ -233,7 +233,7 @@ async fn a_refused_event_arrives_when_retried_after_the_access_rules_permit_it()
 async fn a_requested_retry_survives_a_kill() {
     let (mut broker, mut service, _stream) = with_refused_event().await;
     disable(&service, broker.port(), &json!({})).await;
-    service.wait_status("not connected", SOON, |status| status["state"] == "disabled").await;
+    service.wait_status("not connected", TIMEOUT, |status| status["state"] == "disabled").await;
     retry(&service, "a").await;
     service.kill9().await;
     service.start().await;
@@ -242,7 +242,7 @@ async fn a_requested_retry_survives_a_kill() {
     broker.set_acl(PERMIT).await;
     let subscriber = Subscriber::start(broker.port()).await;
     connect(&service, broker.port(), &json!({})).await;
-    service.wait_until_delivered("a", SOON).await;
+    service.wait_until_delivered("a", TIMEOUT).await;
     wait_for_event(&subscriber, "a").await;
     assert_eq!(service.status().await["outbox"]["dead"], 0);
 }
@@ -253,7 +253,7 @@ async fn a_dismissed_event_is_no_longer_listed_as_dead() {
     let _ = service.delete("/api/v1/events/a/dead").await.expect(204);
     let dismissed =
         |message: &Sse| delivery_of(message, "a").is_some_and(|delivery| delivery["dismissed"] == true);
-    stream.wait_for("the dismissal", SOON, dismissed).await;
+    stream.wait_for("the dismissal", TIMEOUT, dismissed).await;
     for _ in 0..2 {
         let dead = service.get("/api/v1/events?state=dead").await.expect(200);
         assert_eq!(dead["events"], json!([]));
@@ -278,8 +278,8 @@ async fn the_delivery_of_a_backlog_resets_the_stream() {
     }
     let mut stream = scene.service.stream("").await;
     scene.broker.resume().await;
-    stream.wait_for("a reset", LATER, |message| message.event == "reset").await;
+    stream.wait_for("a reset", LONG_TIMEOUT, |message| message.event == "reset").await;
     let empty = |message: &Sse| message.event == "status" && message.data["outbox"]["pending"] == 0;
-    stream.wait_for("an empty outbox", LATER, empty).await;
-    wait_until("all events have arrived", SOON, async || scene.subscriber.events().len() >= 3000).await;
+    stream.wait_for("an empty outbox", LONG_TIMEOUT, empty).await;
+    wait_until("all events have arrived", TIMEOUT, async || scene.subscriber.events().len() >= 3000).await;
 }

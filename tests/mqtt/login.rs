@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::helpers::{
-    LATER, SOON, assert_metrics, error_message, fails_with, logged, service, settings, time, wait_for_error,
+    LONG_TIMEOUT, TIMEOUT, assert_metrics, error_message, fails_with, logged, service, settings, time,
+    wait_for_error,
 };
 
 /// Time without a message after which the service has sent everything that follows a login.
@@ -18,10 +19,10 @@ const QUIET: Duration = Duration::from_millis(300);
 async fn a_wrong_password_is_reported_and_corrected_settings_connect_at_once() {
     let broker = Mosquitto::builder().user("camera", "right").start().await;
     let service = service().start().await;
-    let wrong = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
-    let _ = service.put_config(&wrong).await.expect(200);
+    let wrong_password = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
+    let _ = service.put_config(&wrong_password).await.expect(200);
     let third = |status: &Value| status["reconnect_attempt"] == 3 && status["state"] == "waiting";
-    let waiting = service.wait_status("the third failure", LATER, third).await;
+    let waiting = service.wait_status("the third failure", LONG_TIMEOUT, third).await;
     assert_eq!(waiting["last_error"]["kind"], "not_authorized");
     let message = error_message(&waiting);
     assert!(
@@ -34,9 +35,9 @@ async fn a_wrong_password_is_reported_and_corrected_settings_connect_at_once() {
         "the next attempt must be far enough away to detect an early one: {waiting}"
     );
 
-    let right = settings(broker.port(), &json!({ "username": "camera", "password": "right" }));
-    let _ = service.put_config(&right).await.expect(200);
-    service.wait_connected(SOON).await;
+    let correct_password = settings(broker.port(), &json!({ "username": "camera", "password": "right" }));
+    let _ = service.put_config(&correct_password).await.expect(200);
+    service.wait_connected(TIMEOUT).await;
     let connected = service.status().await;
     assert!(
         time(&connected["last_connected_at"]) < next_attempt,
@@ -63,14 +64,14 @@ async fn user_name_and_password_reach_the_broker_unchanged() {
     let service = service().start().await;
     let login = json!({ "username": "ca\u{fc}mera", "password": "p\u{e4}ss \"w\\ord\" \u{1f511}" });
     let _ = service.put_config(&settings(broker.port(), &login)).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let connect = &broker.connects()[0];
     assert_eq!(connect.username.as_deref(), login["username"].as_str());
     assert_eq!(connect.password.as_deref(), login["password"].as_str().map(str::as_bytes));
 }
 
 #[tokio::test]
-async fn every_login_refusal_is_reported_as_the_right_failure_kind() {
+async fn every_login_refusal_is_reported_as_the_correct_failure_kind() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     for (reason, kind) in [
@@ -92,13 +93,14 @@ async fn every_login_refusal_is_reported_as_the_right_failure_kind() {
     ] {
         broker.set_connack(ConnAck { reason, ..ConnAck::default() });
         let _ = service.put_config(&settings(broker.port(), &json!({}))).await.expect(200);
-        let failed = service.wait_status("a failure", SOON, |status| !status["last_error"].is_null()).await;
+        let failed =
+            service.wait_status("a failure", TIMEOUT, |status| !status["last_error"].is_null()).await;
         assert_eq!(failed["last_error"]["kind"], kind, "reason {reason:#x}: {failed}");
         assert_eq!(failed["connected"], false);
     }
     broker.set_connack(ConnAck::default());
     let _ = service.put_config(&settings(broker.port(), &json!({}))).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -106,12 +108,12 @@ async fn a_broker_that_does_not_respond_to_the_login_is_reported_as_a_timeout() 
     let broker = ScriptedBroker::start().await;
     broker.answer_connect(false);
     let service = service().start().await;
-    let impatient = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
-    let failed = fails_with(&service, &impatient, "timeout").await;
+    let short_timeout = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
+    let failed = fails_with(&service, &short_timeout, "timeout").await;
     let message = error_message(&failed);
     assert!(message.contains("login"), "{message}");
     broker.answer_connect(true);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -138,12 +140,12 @@ async fn a_broker_that_drops_each_connection_is_not_retried_in_a_tight_loop() {
     let service = service().start().await;
     let _ = service.put_config(&settings(broker.port(), &json!({}))).await.expect(200);
     for attempt in 1..=3 {
-        broker.wait_for("a connection", SOON, |broker| broker.open() == 1).await;
-        service.wait_connected(SOON).await;
+        broker.wait_for("a connection", TIMEOUT, |broker| broker.open() == 1).await;
+        service.wait_connected(TIMEOUT).await;
         wait_until_quiet(&broker).await;
         broker.close();
         let counted = |status: &Value| status["reconnect_attempt"] == attempt;
-        service.wait_status(&format!("failure {attempt} in a row"), SOON, counted).await;
+        service.wait_status(&format!("failure {attempt} in a row"), TIMEOUT, counted).await;
     }
     // To the service, this looks as if another client used the same id.
     assert_eq!(wait_for_error(&service, "taken_over").await["state"], "waiting");

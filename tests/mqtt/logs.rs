@@ -5,7 +5,9 @@ use std::{fs, path::Path};
 use liveobject_test_support::{Mosquitto, Service, Subscriber, api::MQTT};
 use serde_json::{Value, json};
 
-use crate::helpers::{EVENTS, SOON, connect, event, fails_with, logged, service, settings, wait_for_event};
+use crate::helpers::{
+    EVENTS, TIMEOUT, connect, event, fails_with, logged, service, settings, wait_for_event,
+};
 
 const PASSWORD: &str = "Correct-Horse-7291-Battery";
 const WRONG: &str = "Staple-4482-Incorrect-Horse";
@@ -55,7 +57,7 @@ async fn failures_are_logged_as_warnings() {
     fails_with(&service, &settings(broker.port(), &login(WRONG)), "not_authorized").await;
     connect(&service, broker.port(), &login(PASSWORD)).await;
     broker.stop().await;
-    service.wait_status("disconnected", SOON, |status| status["connected"] == false).await;
+    service.wait_status("disconnected", TIMEOUT, |status| status["connected"] == false).await;
     let warned = messages(&service, "WARN");
     assert!(warned.len() >= 2, "{warned:?}");
     let last =
@@ -85,19 +87,19 @@ async fn passwords_never_appear_in_logs_files_or_responses() {
         answers.push(service.put_config(&login(password)).await.body);
         answers.push(service.get(&format!("{MQTT}/config")).await.body);
         let tried = |status: &Value| status["connected"] == true || !status["last_error"].is_null();
-        answers.push(service.wait_status("an outcome", SOON, tried).await);
+        answers.push(service.wait_status("an outcome", TIMEOUT, tried).await);
     }
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     assert_eq!(answers[2]["has_password"], true);
-    let mut refused = login(PASSWORD);
-    refused["password"] = json!([PASSWORD]);
-    refused["username"] = json!(7);
-    answers.push(service.put_config(&refused).await.expect(422));
+    let mut invalid = login(PASSWORD);
+    invalid["password"] = json!([PASSWORD]);
+    invalid["username"] = json!(7);
+    answers.push(service.put_config(&invalid).await.expect(422));
     let _ = service.post_event(&event("a")).await.expect(202);
-    service.wait_until_delivered("a", SOON).await;
+    service.wait_until_delivered("a", TIMEOUT).await;
     let settings = login(PASSWORD);
     broker.stop().await;
-    answers.push(service.wait_status("lost", SOON, |status| status["connected"] == false).await);
+    answers.push(service.wait_status("lost", TIMEOUT, |status| status["connected"] == false).await);
     answers.push(service.post(&format!("{MQTT}/test"), &settings).await.body);
     for path in ["/metrics", EVENTS, "/openapi.json", "/health/ready"] {
         answers.push(service.get(path).await.body);

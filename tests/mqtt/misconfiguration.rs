@@ -1,4 +1,4 @@
-//! A table of wrong configurations. For each, the connection test names the stage, and the connection test,
+//! A table of misconfigurations. For each, the connection test names the stage, and the connection test,
 //! the status and the command `check` report the same kind and cause.
 
 use liveobject_test_support::{
@@ -7,9 +7,9 @@ use liveobject_test_support::{
 };
 use serde_json::{Value, json};
 
-use crate::helpers::{SOON, service, settings, tls, with};
+use crate::helpers::{TIMEOUT, service, settings, tls, with};
 
-/// A wrong configuration.
+/// A misconfiguration.
 struct Row {
     what: &'static str,
     settings: Value,
@@ -44,7 +44,7 @@ async fn check(service: &Service, rows: Vec<Row>) {
         let report = service.post(&format!("{MQTT}/test"), &row.settings).await.expect(200);
         let _ = service.put_config(&row.settings).await.expect(200);
         let failed = |status: &Value| !status["last_error"].is_null();
-        let status = service.wait_status(row.what, SOON, failed).await;
+        let status = service.wait_status(row.what, TIMEOUT, failed).await;
         let (error, message) = (&status["last_error"], &report["message"]);
         let last = report["stages"].as_array().and_then(|stages| stages.last()).cloned().unwrap_or_default();
         let contains_words = |text: &Value| text.as_str().is_some_and(|text| text.contains(row.words));
@@ -101,14 +101,14 @@ async fn wrong_addresses_ports_and_logins_are_reported() {
     let silent = CannedServer::silent().await;
     let service = service().start().await;
     let plain = |port| settings(port, &json!({}));
-    let impatient = |settings| with(settings, json!({ "connect_timeout_seconds": 1 }));
+    let short_timeout = |settings| with(settings, json!({ "connect_timeout_seconds": 1 }));
     let login = |name: &str, password: &str| json!({ "username": name, "password": password });
     check(
         &service,
         vec![
             row(
                 "an unknown host name",
-                impatient(settings(1883, &json!({ "broker_host": "no-such-host.invalid" }))),
+                short_timeout(settings(1883, &json!({ "broker_host": "no-such-host.invalid" }))),
                 "resolve",
                 "name_not_found",
                 "no-such-host.invalid",
@@ -125,7 +125,7 @@ async fn wrong_addresses_ports_and_logins_are_reported() {
                 "did not respond like an MQTT",
             ),
             row("a server that closes", plain(closing.port()), "login", "closed", "without giving a reason"),
-            row("a silent server", impatient(plain(silent.port())), "login", "timeout", "MQTT login"),
+            row("a silent server", short_timeout(plain(silent.port())), "login", "timeout", "MQTT login"),
             row(
                 "a wrong password",
                 settings(broker.port(), &login("camera", "wrong")),
@@ -141,6 +141,7 @@ async fn wrong_addresses_ports_and_logins_are_reported() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one row per fault")]
 async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
     let authority = Authority::new("Test authority");
     let stranger = Authority::new("Stranger");
@@ -177,8 +178,8 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
     let service = service().env("SSL_CERT_FILE", system.display()).start().await;
     let ca = |port| tls_settings(port, authority.pem());
     let system_trust = |port| settings(port, &json!({ "use_tls": true }));
-    let named = |port, name: &str| with(ca(port), json!({ "tls_server_name": name }));
-    let impatient = with(ca(silent.port()), json!({ "connect_timeout_seconds": 1 }));
+    let with_server_name = |port, name: &str| with(ca(port), json!({ "tls_server_name": name }));
+    let short_timeout = with(ca(silent.port()), json!({ "connect_timeout_seconds": 1 }));
     check(
         &service,
         vec![
@@ -199,7 +200,7 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
             ),
             row("TLS to an SSH server", ca(ssh.port()), "tls", "protocol", "SSH-2.0-OpenSSH_9.2p1"),
             row("a server without TLS", ca(other.port()), "tls", "tls", "responds without TLS"),
-            row("TLS to a silent server", impatient, "tls", "timeout", "TLS handshake"),
+            row("TLS to a silent server", short_timeout, "tls", "timeout", "TLS handshake"),
             row("an unknown authority", system_trust(port(0)), "tls", "tls", "which this system does not"),
             row(
                 "another authority configured",
@@ -225,7 +226,13 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
             row("expired", ca(port(2)), "tls", "tls", "expired on 20"),
             row("not yet valid", ca(port(3)), "tls", "tls", "clock"),
             row("another name", ca(port(4)), "tls", "tls", "broker.lan, 10.0.0.1, not for 127.0.0.1"),
-            row("another tls_server_name", named(port(0), "wrong.lan"), "tls", "tls", "not for wrong.lan"),
+            row(
+                "another tls_server_name",
+                with_server_name(port(0), "wrong.lan"),
+                "tls",
+                "tls",
+                "not for wrong.lan",
+            ),
             row("a certificate without names", ca(port(5)), "tls", "tls", "contains no server name"),
             row(
                 "a CA certificate",

@@ -8,7 +8,7 @@ use crate::helpers::{
     wait_for_cameras,
 };
 
-/// Messages of other clients in the same topic trees as ours.
+/// Messages from other clients in the service's topic trees.
 const FOREIGN: [&str; 5] = [
     "homeassistant/sensor/other/config",
     "homeassistant/device/other/config",
@@ -23,7 +23,7 @@ async fn with_foreign_messages(port: u16) {
     }
 }
 
-/// Returns our topics, after checking that the foreign messages are all retained.
+/// Returns the service's topics, after checking that the foreign messages are all retained.
 fn our_topics(snapshot: &Retained) -> Vec<String> {
     for topic in FOREIGN {
         assert_eq!(snapshot.text(topic), "foreign", "{topic}");
@@ -55,7 +55,7 @@ fn service_device(topic_prefix: &str) -> String {
 }
 
 #[tokio::test]
-async fn changing_the_prefixes_moves_all_our_messages_and_no_others() {
+async fn changing_the_prefixes_moves_all_messages_of_the_service_and_no_others() {
     let scene = Scene::start().await;
     let port = scene.broker.port();
     with_foreign_messages(port).await;

@@ -4,7 +4,7 @@ use liveobject_test_support::{Acks, Ledger, Message, Mosquitto, Reply, Rule, api
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SHORTEST, SOON, Scene, connected_service, event, event_id, event_ids, events_received, large_event,
+    SHORTEST, Scene, TIMEOUT, connected_service, event, event_id, event_ids, events_received, large_event,
     logged, put_large_picture, scripted_broker, service, settings, submit, submit_batch, wait_for_error,
     wait_for_ids, warnings, with,
 };
@@ -68,13 +68,13 @@ async fn reordered_acknowledgements_and_a_cut_connection_neither_lose_nor_reorde
     submit_batch(&service, &mut ledger, "reversed", 500).await;
     wait_for_ids(&broker, &event_ids("reversed", 500)).await;
     broker.set_acks(Acks::All);
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     broker.set_acks(Acks::Withhold);
     submit_batch(&service, &mut ledger, "unacknowledged", 20).await;
     wait_for_ids(&broker, &event_ids("unacknowledged", 20)).await;
     broker.close();
     broker.set_acks(Acks::All);
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     for received in events_received(&broker) {
         ledger.delivered_event(&serde_json::from_slice(&received.publish.payload).expect("JSON"));
     }
@@ -97,12 +97,12 @@ async fn a_connection_to_an_unresponsive_broker_is_closed_and_replaced() {
     let _ = service.post_event(&event("a")).await.expect(202);
     wait_for_error(&service, "stalled").await;
     broker.set_acks(Acks::All);
-    service.wait_until_delivered("a", SOON).await;
+    service.wait_until_delivered("a", TIMEOUT).await;
 
     broker.answer_pings(false);
     let quiet = mqtt_3_1_1(&json!({ "ack_timeout_seconds": SHORTEST, "keep_alive_seconds": 5 }));
     let _ = service.put_config(&settings(broker.port(), &quiet)).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     wait_for_error(&service, "stalled").await;
 }
 
@@ -126,29 +126,29 @@ async fn the_client_does_not_limit_the_size_of_events_and_pictures() {
     let picture = put_large_picture(&scene.service, "large", 1, 1_000_000).await;
     scene.assert_all_arrive(&mut ledger).await;
     let topic = "liveobject/camera/door/thumbnail";
-    let shown = |messages: &[Message]| {
+    let has_picture = |messages: &[Message]| {
         messages.iter().any(|message| message.topic == topic && message.payload == picture)
     };
-    scene.subscriber.wait_for(shown, "the picture", SOON).await;
+    scene.subscriber.wait_for(has_picture, "the picture", TIMEOUT).await;
 }
 
 #[tokio::test]
 async fn offline_is_published_by_the_will_after_a_kill_and_by_the_service_on_a_clean_stop() {
     let mut scene = Scene::with(&mqtt_3_1_1(&json!({}))).await;
-    let texts = |messages: &[Message]| {
+    let payloads = |messages: &[Message]| {
         let of_status = messages.iter().filter(|message| message.topic == "liveobject/status");
         of_status.map(Message::text).collect::<Vec<_>>()
     };
     scene.service.kill9().await;
-    let count_reached = |count| move |messages: &[Message]| texts(messages).len() >= count;
-    scene.subscriber.wait_for(count_reached(2), "the will", SOON).await;
+    let count_reached = |count| move |messages: &[Message]| payloads(messages).len() >= count;
+    scene.subscriber.wait_for(count_reached(2), "the will", TIMEOUT).await;
     scene.service.start().await;
-    scene.service.wait_connected(SOON).await;
+    scene.service.wait_connected(TIMEOUT).await;
     scene.service.sigterm();
     assert_eq!(scene.service.wait().await, 0);
     let messages =
-        scene.subscriber.wait_for(count_reached(4), "the message before the disconnect", SOON).await;
-    assert_eq!(texts(&messages), ["online", "offline", "online", "offline"]);
+        scene.subscriber.wait_for(count_reached(4), "the message before the disconnect", TIMEOUT).await;
+    assert_eq!(payloads(&messages), ["online", "offline", "online", "offline"]);
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn a_close_on_the_test_message_suggests_a_missing_permission() {
 #[tokio::test]
 async fn the_service_subscribes_to_home_assistants_birth_message_over_3_1_1() {
     let (broker, service) = scripted_broker(&mqtt_3_1_1(&json!({}))).await;
-    broker.wait_for("a subscription", SOON, |broker| !broker.subscriptions().is_empty()).await;
+    broker.wait_for("a subscription", TIMEOUT, |broker| !broker.subscriptions().is_empty()).await;
     assert_eq!(broker.subscriptions()[0].0, "homeassistant/status");
     let connected = connected_service(broker.port(), &json!({ "protocol": "auto" })).await;
     assert_eq!(connected.status().await["protocol"], "5");

@@ -4,8 +4,8 @@ use liveobject_test_support::{Ledger, Message, Nats, Proxy, Subscriber, api::MQT
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    LATER, SOON, Stream, assert_all_arrive, assert_metrics, connect, connected_service, error_message,
-    fails_with, logged, service, settings, submit_batch, warnings,
+    LONG_TIMEOUT, Stream, TIMEOUT, assert_all_arrive, assert_metrics, connect, connected_service,
+    error_message, fails_with, logged, service, settings, submit_batch, warnings,
 };
 
 async fn subscriber(broker: &Nats, client_id: &str) -> Subscriber {
@@ -45,14 +45,14 @@ async fn events_arrive_in_order_and_states_are_retained() {
         let counted = |message: &Message| {
             message.topic == "liveobject/camera/door/counts" && message.json()["events_today"] == 300
         };
-        observer.wait_for(|messages| messages.iter().any(counted), "the counts", SOON).await;
+        observer.wait_for(|messages| messages.iter().any(counted), "the counts", TIMEOUT).await;
         let newcomer = subscriber(&broker, &format!("newcomer-{qos}")).await;
         let has_states = |messages: &[Message]| {
             ["liveobject/status", "liveobject/camera/door/status", "liveobject/camera/door/counts"]
                 .iter()
                 .all(|topic| messages.iter().any(|message| message.topic == **topic && message.retain))
         };
-        newcomer.wait_for(has_states, "the states", SOON).await;
+        newcomer.wait_for(has_states, "the states", TIMEOUT).await;
     }
 }
 
@@ -71,7 +71,7 @@ async fn nothing_is_lost_or_reordered_when_nats_restarts_or_the_network_is_cut()
         broker.stop().await;
         submit_batch(&service, &mut ledger, &format!("during-{round}"), 200).await;
         broker.resume().await;
-        service.wait_connected(LATER).await;
+        service.wait_connected(LONG_TIMEOUT).await;
     }
     assert_all_arrive(&service, &[&observer], &mut ledger.clone()).await;
     let stream = Stream::start(&service);
@@ -87,14 +87,14 @@ async fn nothing_is_lost_or_reordered_when_nats_restarts_or_the_network_is_cut()
 async fn nats_reports_a_wrong_password_and_publishes_the_will() {
     let broker = Nats::with_login("camera", "right").await;
     let mut service = service().start().await;
-    let wrong = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
-    fails_with(&service, &wrong, "not_authorized").await;
+    let wrong_password = settings(broker.port(), &json!({ "username": "camera", "password": "wrong" }));
+    fails_with(&service, &wrong_password, "not_authorized").await;
     connect(&service, broker.port(), &json!({ "username": "camera", "password": "right" })).await;
     let observer = Subscriber::builder(broker.port()).version(Version::V311).login("camera", "right").qos(1);
     let observer = observer.filter("liveobject/status").start().await;
     service.kill9().await;
     let offline = |messages: &[Message]| messages.iter().any(|message| message.text() == "offline");
-    observer.wait_for(offline, "the will", SOON).await;
+    observer.wait_for(offline, "the will", TIMEOUT).await;
 }
 
 #[tokio::test]

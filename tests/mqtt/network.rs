@@ -6,8 +6,8 @@ use liveobject_test_support::{Proxy, wait_until};
 use serde_json::json;
 
 use crate::helpers::{
-    LATER, SOON, Scene, Stream, assert_all_arrive, connect, error_message, fails_with, service, settings,
-    wait_for_error,
+    LONG_TIMEOUT, Scene, Stream, TIMEOUT, assert_all_arrive, connect, error_message, fails_with, service,
+    settings, wait_for_error,
 };
 
 #[tokio::test]
@@ -23,10 +23,10 @@ async fn connections_that_are_cut_or_reset_under_load_lose_nothing() {
         } else {
             proxy.cut().await;
         }
-        let lost = |status: &serde_json::Value| status["connected"] == false;
-        let status = scene.service.wait_status("the connection is lost", SOON, lost).await;
+        let is_disconnected = |status: &serde_json::Value| status["connected"] == false;
+        let status = scene.service.wait_status("the connection is lost", TIMEOUT, is_disconnected).await;
         assert_eq!(status["last_error"]["kind"], "closed", "{status}");
-        scene.service.wait_connected(SOON).await;
+        scene.service.wait_connected(TIMEOUT).await;
     }
     stream.wait_for_more(50).await;
     let mut ledger = stream.stop().await;
@@ -47,7 +47,7 @@ async fn refused_connections_are_reported_and_nothing_is_lost() {
     assert_eq!(status["connected"], false);
     stream.wait_for_more(50).await;
     proxy.accept().await;
-    scene.service.wait_connected(LATER).await;
+    scene.service.wait_connected(LONG_TIMEOUT).await;
     let mut ledger = stream.stop().await;
     assert_all_arrive(&scene.service, &[&scene.subscriber], &mut ledger).await;
 }
@@ -84,5 +84,5 @@ async fn a_port_that_closes_at_once_is_reported_as_closed() {
     let service = service().start().await;
     let status = fails_with(&service, &settings(proxy.port(), &json!({})), "closed").await;
     assert!(status["last_error"]["message"].as_str().is_some_and(|text| text.contains("login")), "{status}");
-    wait_until("the next attempt", SOON, async || proxy.unreachable() >= 2).await;
+    wait_until("the next attempt", TIMEOUT, async || proxy.unreachable() >= 2).await;
 }

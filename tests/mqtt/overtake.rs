@@ -13,7 +13,7 @@ use liveobject_test_support::{Api, Ledger, Mosquitto, Proxy, Subscriber, TappedP
 use serde_json::{Value, json};
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet, time::interval};
 
-use crate::helpers::{BATCH, SOON, connected_service, event, settings, settle};
+use crate::helpers::{BATCH, TIMEOUT, connected_service, event, settings, settle};
 
 /// Events per batch, at 25 batches per second.
 const BATCH_SIZE: usize = 20;
@@ -66,10 +66,10 @@ async fn with_qos_2_nothing_is_overtaken_while_the_broker_restarts_under_load() 
         let changed = settings(proxy.port(), &with_version(["5", "3.1.1"][round % 2]));
         let _ = service.put_config(&changed).await.expect(200);
         proxy.flow();
-        service.wait_connected(SOON).await;
-        subscriber.wait_for_events(subscriber.count() + 50, SOON).await;
+        service.wait_connected(TIMEOUT).await;
+        subscriber.wait_for_events(subscriber.count() + 50, TIMEOUT).await;
         broker.restart().await;
-        service.wait_connected(SOON).await;
+        service.wait_connected(TIMEOUT).await;
     }
     stop.store(true, Ordering::SeqCst);
     let mut ledger = source.join_next().await.expect("one source").expect("the source did not panic");

@@ -8,7 +8,7 @@ use liveobject_test_support::{
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    LATER, assert_all_arrive, assert_metrics, connected_service, delivery, event, event_id, event_ids,
+    LONG_TIMEOUT, assert_all_arrive, assert_metrics, connected_service, delivery, event, event_id, event_ids,
     events_received, large_event, settings, submit, wait_for_error,
 };
 
@@ -35,7 +35,7 @@ async fn skip_waits_until_stable(service: &Service, port: u16) {
         tokio::time::sleep(STABLE_AFTER).await;
         since.is_some() && since == connected().await
     };
-    wait_until("a connection lasts", LATER, is_stable).await;
+    wait_until("a connection stays open", LONG_TIMEOUT, is_stable).await;
 }
 
 /// Waits until the event is dead and the next connection attempt has begun.
@@ -44,7 +44,7 @@ async fn skip_waits_until_dead(service: &Service, port: u16, event_id: &str) {
         skip_wait(service, port).await;
         delivery(service, event_id).await["state"] == "dead"
     };
-    wait_until("the event that breaks every connection is dead", LATER, is_dead).await;
+    wait_until("the event that breaks every connection is dead", LONG_TIMEOUT, is_dead).await;
     skip_wait(service, port).await;
 }
 
@@ -101,9 +101,9 @@ async fn assert_others_are_delivered(reply: Reply) {
     let mut ledger = Ledger::new();
     submit(&service, &mut ledger, with_neighbors(event("poison"))).await;
     skip_waits_until_dead(&service, broker.port(), "poison").await;
-    service.wait_outbox_empty(LATER).await;
+    service.wait_outbox_empty(LONG_TIMEOUT).await;
     for id in event_ids("e", 6) {
-        service.wait_until_delivered(&id, LATER).await;
+        service.wait_until_delivered(&id, LONG_TIMEOUT).await;
     }
     let poison = events_received(&broker).iter().filter(|received| event_id(received) == "poison").count();
     assert!((5..=7).contains(&poison), "sent {poison} times");
@@ -130,7 +130,7 @@ async fn a_broker_that_closes_connections_for_a_while_causes_no_dead_event() {
         skip_wait(&service, broker.port()).await;
         delivery(&service, "e-1").await["state"] == "delivered"
     };
-    wait_until("the event is delivered", LATER, delivered).await;
+    wait_until("the event is delivered", LONG_TIMEOUT, delivered).await;
     assert_eq!(events_received(&broker).len(), 9);
     assert_eq!(service.status().await["outbox"]["dead"], 0);
 }
@@ -145,13 +145,13 @@ async fn a_network_that_resets_connections_for_a_while_causes_no_dead_event() {
     submit(&service, &mut ledger, [event("e-1")]).await;
     for times in 1..=8 {
         let sent = |broker: &ScriptedBroker| events_received(broker).len() == times;
-        broker.wait_for(&format!("the event, {times} times"), LATER, sent).await;
+        broker.wait_for(&format!("the event, {times} times"), LONG_TIMEOUT, sent).await;
         proxy.reset().await;
-        let lost = |status: &Value| status["state"] == "waiting";
-        let status = service.wait_status("the connection is lost", LATER, lost).await;
+        let is_waiting = |status: &Value| status["state"] == "waiting";
+        let status = service.wait_status("the connection is lost", LONG_TIMEOUT, is_waiting).await;
         assert_eq!(status["last_error"]["kind"], "closed", "{status}");
         skip_wait(&service, proxy.port()).await;
     }
-    service.wait_until_delivered("e-1", LATER).await;
+    service.wait_until_delivered("e-1", LONG_TIMEOUT).await;
     assert_eq!(service.status().await["outbox"]["dead"], 0);
 }

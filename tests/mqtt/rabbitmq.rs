@@ -4,7 +4,7 @@ use liveobject_test_support::{Ledger, Message, RabbitMq, Subscriber, mqtt5::Vers
 use serde_json::json;
 
 use crate::helpers::{
-    LATER, SOON, Stream, connect, fails_with, logged, service, settings, settle, submit_batch,
+    LONG_TIMEOUT, Stream, TIMEOUT, connect, fails_with, logged, service, settings, settle, submit_batch,
 };
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn rabbitmq_is_detected_as_3_1_1_gets_every_event_and_publishes_the_will()
     stream.wait_for_more(50).await;
     broker.restart().await;
     stream.wait_for_more(50).await;
-    service.wait_connected(LATER).await;
+    service.wait_connected(LONG_TIMEOUT).await;
     let mut streamed = stream.stop().await;
     settle(&service, &[&observer], &mut streamed).await;
     let of_the_stream = |id: &str| id.starts_with("stream");
@@ -45,5 +45,5 @@ async fn rabbitmq_is_detected_as_3_1_1_gets_every_event_and_publishes_the_will()
             .find(|message| message.topic == "liveobject/status")
             .is_some_and(|message| message.text() == "offline")
     };
-    observer.wait_for(offline, "the will", SOON).await;
+    observer.wait_for(offline, "the will", TIMEOUT).await;
 }

@@ -4,11 +4,11 @@ use liveobject_test_support::{Acks, Ledger, Mosquitto, Reply, Rule, ScriptedBrok
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, assert_all_arrive, assert_metrics, connected_service, delivery, event, event_id, event_ids,
+    TIMEOUT, assert_all_arrive, assert_metrics, connected_service, delivery, event, event_id, event_ids,
     event_of, events_received, logged, scripted_broker, submit, submit_batch, wait_for_dead,
 };
 
-/// Access rules that forbid publishing the events of the camera `safe`.
+/// Access rules that forbid publishing the events from the camera `safe`.
 const ACL: &str = "topic deny liveobject/camera/safe/event\n\
     topic write liveobject/#\ntopic write homeassistant/#\ntopic read #";
 
@@ -68,9 +68,9 @@ async fn assert_retried_after_two_refusals(reason: u8, name: &str, qos: u8) {
     broker.rule(Rule::event("e-2", Reply::Reason(reason)).times(2));
     let mut ledger = Ledger::new();
     submit_batch(&service, &mut ledger, "e", 5).await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     for id in event_ids("e", 5) {
-        service.wait_until_delivered(&id, SOON).await;
+        service.wait_until_delivered(&id, TIMEOUT).await;
     }
     let sent: Vec<_> = events_received(&broker).iter().map(event_id).collect();
     assert_eq!(sent.iter().filter(|id| *id == "e-2").count(), 3, "{sent:?}");
@@ -99,7 +99,7 @@ async fn a_state_that_exceeds_a_quota_is_retried() {
         let sent = |broker: &ScriptedBroker| {
             broker.received().iter().filter(|received| received.publish.topic.ends_with(end)).count()
         };
-        broker.wait_for(&format!("{end}, twice refused"), SOON, |broker| sent(broker) == 3).await;
+        broker.wait_for(&format!("{end}, twice refused"), TIMEOUT, |broker| sent(broker) == 3).await;
     }
     assert!(logged(&service, "WARN").is_empty());
 }
@@ -129,7 +129,7 @@ async fn each_permanent_refusal_makes_the_event_dead_with_its_reason() {
         assert_eq!(delivery(&service, name).await["reason"], name);
         assert_metrics(&service, &[(&format!("events_dead_total{{reason=\"{name}\"}}"), 1.0)]).await;
     }
-    service.wait_until_delivered("last", SOON).await;
+    service.wait_until_delivered("last", TIMEOUT).await;
     assert_eq!(events_received(&broker).len(), 4, "none was sent twice");
     assert_eq!(broker.connects().len(), 1);
 }
@@ -141,11 +141,11 @@ async fn a_dead_event_stays_dead_after_a_restart() {
     let mut ledger = Ledger::new();
     submit(&service, &mut ledger, [event("a"), event("bad"), event("b")]).await;
     wait_for_dead(&service, 1).await;
-    service.wait_until_delivered("b", SOON).await;
+    service.wait_until_delivered("b", TIMEOUT).await;
     service.restart().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     submit(&service, &mut ledger, [event("c")]).await;
-    service.wait_until_delivered("c", SOON).await;
+    service.wait_until_delivered("c", TIMEOUT).await;
     assert_eq!(delivery(&service, "bad").await["reason"], "not_authorized");
     let sent: Vec<_> = events_received(&broker).iter().map(event_id).collect();
     assert_eq!(sent, ["a", "bad", "b", "c"], "nothing was sent again");
@@ -158,13 +158,13 @@ async fn acknowledgements_may_arrive_in_any_order() {
         broker.set_acks(Acks::ReverseWithin(10));
         let mut ledger = Ledger::new();
         submit_batch(&service, &mut ledger, "e", 50).await;
-        service.wait_outbox_empty(SOON).await;
+        service.wait_outbox_empty(TIMEOUT).await;
         // Acknowledgements survive a restart: nothing is sent again.
         broker.set_acks(Acks::All);
         service.restart().await;
-        service.wait_connected(SOON).await;
+        service.wait_connected(TIMEOUT).await;
         submit(&service, &mut ledger, [event("last")]).await;
-        service.wait_until_delivered("last", SOON).await;
+        service.wait_until_delivered("last", TIMEOUT).await;
         let mut expected = event_ids("e", 50);
         expected.push("last".to_owned());
         assert_eq!(events_received(&broker).iter().map(event_id).collect::<Vec<_>>(), expected);

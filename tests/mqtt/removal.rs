@@ -6,7 +6,7 @@ use liveobject_test_support::{Mosquitto, Subscriber};
 use serde_json::json;
 
 use crate::helpers::{
-    Retained, SOON, Scene, connect, connected_service, event, event_of, messages_since, put_picture,
+    Retained, Scene, TIMEOUT, connect, connected_service, event, event_of, messages_since, put_picture,
     state_topic, wait_for_cameras,
 };
 
@@ -20,7 +20,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 /// meantime.
 const ACTIVITY: Duration = Duration::from_secs(5);
 
-/// Submits events of two cameras, `door` and `yard`, and waits until all of their messages are retained.
+/// Submits events from two cameras, `door` and `yard`, and waits until all of their messages are retained.
 async fn with_two_cameras(scene: &Scene) -> Retained {
     let yard = event_of("yard", "yard-1");
     for event in [event("door-1"), yard] {
@@ -44,7 +44,7 @@ async fn a_broker_that_lost_its_state_gets_everything_again() {
     for _ in 0..2 {
         let seen_before = scene.subscriber.count();
         scene.broker.restart().await;
-        scene.service.wait_connected(SOON).await;
+        scene.service.wait_connected(TIMEOUT).await;
         Retained::wait_for(port, "all topics", |snapshot| snapshot.topics() == before.topics())
             .await
             .assert_same(&before);
@@ -63,10 +63,10 @@ async fn a_broker_that_kept_its_state_has_the_same_messages_as_before() {
     let mut scene = Scene::start().await;
     let before = with_two_cameras(&scene).await;
     scene.broker.restart().await;
-    scene.service.wait_connected(SOON).await;
+    scene.service.wait_connected(TIMEOUT).await;
     scene.broker.kill().await;
     scene.broker.resume().await;
-    scene.service.wait_connected(SOON).await;
+    scene.service.wait_connected(TIMEOUT).await;
     wait_for_cameras(scene.broker.port(), &["door", "yard"]).await.assert_same(&before);
 }
 
@@ -131,7 +131,7 @@ async fn a_restarted_service_publishes_the_same_states() {
     // commit.
     let without_times = |snapshot: Retained| snapshot.without_fields(&["last_updated"]);
     scene.service.restart().await;
-    scene.service.wait_connected(SOON).await;
+    scene.service.wait_connected(TIMEOUT).await;
     without_times(wait_for_cameras(scene.broker.port(), &["door", "yard"]).await)
         .assert_same(&without_times(before.clone()));
     // With a broker that has lost everything, only the service's own state remains.
@@ -163,7 +163,7 @@ async fn a_restarted_service_continues_its_counts() {
 }
 
 #[tokio::test]
-async fn an_activity_that_ended_while_the_service_was_down_is_cleared_at_its_start() {
+async fn an_activity_that_ended_while_the_service_was_down_is_cleared_at_startup() {
     let scene = Scene::with(&json!({"activity_seconds": ACTIVITY.as_secs()})).await;
     let Scene { broker, mut service, .. } = scene;
     let _ = service.post_event(&event("e1")).await.expect(202);

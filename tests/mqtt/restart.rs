@@ -4,7 +4,7 @@ use liveobject_actors::domain::clock;
 use liveobject_test_support::Ledger;
 use serde_json::Value;
 
-use crate::helpers::{SOON, Scene, assert_metrics, logged, metric, submit_batch, time};
+use crate::helpers::{Scene, TIMEOUT, assert_metrics, logged, metric, submit_batch, time};
 
 #[tokio::test]
 async fn events_accepted_while_the_broker_restarts_arrive_in_order() {
@@ -29,7 +29,7 @@ async fn status_and_metrics_follow_a_broker_that_stops_and_restarts() {
             && status["last_error"]["kind"] == "refused"
             && status["reconnect_attempt"] == 3
     };
-    let down = scene.service.wait_status("waiting after two refusals", SOON, refused_twice).await;
+    let down = scene.service.wait_status("waiting after two refusals", TIMEOUT, refused_twice).await;
     assert_eq!((&down["connected"], &down["protocol"]), (&false.into(), &Value::Null));
     let (error, next) = (&down["last_error"], time(&down["next_attempt_at"]));
     assert!(time(&error["at"]) > time(&up["last_connected_at"]), "{down}");
@@ -53,7 +53,7 @@ async fn status_and_metrics_follow_a_broker_that_stops_and_restarts() {
     assert!(metric(&scene.service, "outbox_oldest_pending_seconds").await > 0.0);
 
     scene.broker.resume().await;
-    scene.service.wait_connected(SOON).await;
+    scene.service.wait_connected(TIMEOUT).await;
     scene.assert_all_arrive(&mut ledger).await;
     let again = scene.service.status().await;
     assert!(time(&again["last_connected_at"]) > time(&error["at"]), "{again}");

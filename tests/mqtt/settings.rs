@@ -4,7 +4,7 @@ use liveobject_test_support::{Acks, Ledger, Message, ScriptedBroker, Subscriber}
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, Scene, Stream, assert_all_arrive, assert_metrics, connect, connected_service, disable, event,
+    Scene, Stream, TIMEOUT, assert_all_arrive, assert_metrics, connect, connected_service, disable, event,
     event_ids, logged, scripted_broker, settings, submit_batch, wait_for_event, wait_for_ids,
 };
 
@@ -63,10 +63,10 @@ async fn offline_is_published_to_the_old_broker_before_the_new_one_is_connected(
     let offline = |broker: &ScriptedBroker| {
         broker.received().last().is_some_and(|received| received.publish.payload == "offline")
     };
-    old.wait_for("offline", SOON, offline).await;
+    old.wait_for("offline", TIMEOUT, offline).await;
     assert!(new.connects().is_empty(), "the old broker has not acknowledged yet");
     old.set_acks(Acks::All);
-    new.wait_for("online", SOON, |broker| broker.received().len() == 1).await;
+    new.wait_for("online", TIMEOUT, |broker| broker.received().len() == 1).await;
     assert_eq!(old.disconnects(), [0]);
     let online = &new.received()[0].publish;
     assert_eq!((online.topic.as_str(), &online.payload[..]), ("liveobject/status", b"online".as_slice()));
@@ -76,18 +76,18 @@ async fn offline_is_published_to_the_old_broker_before_the_new_one_is_connected(
 async fn disabling_the_connection_ends_it_cleanly_and_events_stay_pending() {
     let (broker, service) = scripted_broker(&json!({})).await;
     disable(&service, broker.port(), &json!({})).await;
-    broker.wait_for("the end of the connection", SOON, |broker| broker.open() == 0).await;
+    broker.wait_for("the end of the connection", TIMEOUT, |broker| broker.open() == 0).await;
     assert_eq!(broker.disconnects(), [0]);
     assert_eq!(&broker.received().last().expect("a message").publish.payload[..], b"offline");
     let disabled = |status: &Value| status["state"] == "disabled" && status["connected"] == false;
-    let status = service.wait_status("disabled", SOON, disabled).await;
+    let status = service.wait_status("disabled", TIMEOUT, disabled).await;
     assert_eq!((&status["last_error"], &status["next_attempt_at"]), (&Value::Null, &Value::Null));
     assert_metrics(&service, &[("mqtt_connection_status", 0.0)]).await;
     let mut ledger = Ledger::new();
     submit_batch(&service, &mut ledger, "e", 5).await;
     assert_eq!(service.status().await["outbox"]["pending"], 5);
     connect(&service, broker.port(), &json!({})).await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     assert_eq!(broker.connects().len(), 2);
 }
 
@@ -111,20 +111,20 @@ async fn settings_survive_a_kill() {
     let mut service = connected_service(scene.broker.port(), &other).await;
     service.kill9().await;
     service.start().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let _ = service.post_event(&event("a")).await.expect(202);
     assert_eq!(wait_for_event(&scene.subscriber, "a").await.topic, "house/camera/door/event");
 }
 
 #[tokio::test]
-async fn the_first_settings_come_from_the_configuration_file() {
+async fn the_initial_settings_come_from_the_configuration_file() {
     let scene = Scene::start().await;
     let port = scene.broker.port();
     let config = format!(
         "[mqtt]\nenabled = true\nbroker_host = \"127.0.0.1\"\nbroker_port = {port}\ntopic_prefix = \"file\"\n"
     );
     let service = crate::helpers::service().config(&config).start().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let subscriber = Subscriber::builder(port).client_id("second").filter("file/#").start().await;
     let _ = service.post_event(&event("a")).await.expect(202);
     wait_for_event(&subscriber, "a").await;

@@ -4,8 +4,8 @@ use liveobject_test_support::{Ledger, Proxy};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    LATER, SHORTEST, SOON, Scene, assert_all_arrive, connect, logged, scripted_broker, submit_batch,
-    wait_for_error, wait_for_event,
+    LONG_TIMEOUT, SHORTEST, Scene, TIMEOUT, assert_all_arrive, connect, logged, scripted_broker,
+    submit_batch, wait_for_error, wait_for_event,
 };
 
 fn impatient_settings() -> Value {
@@ -17,7 +17,7 @@ async fn a_hanging_broker_is_reported_as_stalled_and_everything_arrives_when_it_
     let mut scene = Scene::with(&impatient_settings()).await;
     let mut ledger = Ledger::new();
     submit_batch(&scene.service, &mut ledger, "before", 20).await;
-    scene.service.wait_outbox_empty(SOON).await;
+    scene.service.wait_outbox_empty(TIMEOUT).await;
     scene.broker.freeze();
     submit_batch(&scene.service, &mut ledger, "during", 20).await;
     let stalled = wait_for_error(&scene.service, "stalled").await;
@@ -27,7 +27,7 @@ async fn a_hanging_broker_is_reported_as_stalled_and_everything_arrives_when_it_
     wait_for_error(&scene.service, "timeout").await;
     submit_batch(&scene.service, &mut ledger, "later", 20).await;
     scene.broker.thaw();
-    scene.service.wait_connected(LATER).await;
+    scene.service.wait_connected(LONG_TIMEOUT).await;
     scene.assert_all_arrive(&mut ledger).await;
     assert_eq!(logged(&scene.service, "WARN")[0]["kind"], "stalled");
 }
@@ -41,7 +41,7 @@ async fn a_broker_that_responds_only_to_pings_is_reported_as_stalled() {
     submit_batch(&service, &mut ledger, "e", 3).await;
     wait_for_error(&service, "stalled").await;
     broker.set_acks(Acks::All);
-    service.wait_outbox_empty(LATER).await;
+    service.wait_outbox_empty(LONG_TIMEOUT).await;
     let received = crate::helpers::events_received(&broker);
     let sent: Vec<_> =
         received.iter().map(|event| (event.connection, crate::helpers::event_id(event))).collect();
@@ -58,12 +58,12 @@ async fn an_idle_connection_is_checked_by_pings() {
     let mut idle = impatient_settings();
     idle["keep_alive_seconds"] = SHORTEST.into();
     let (broker, service) = scripted_broker(&idle).await;
-    broker.wait_for("a ping", SOON, |broker| broker.pings() == 1).await;
+    broker.wait_for("a ping", TIMEOUT, |broker| broker.pings() == 1).await;
     assert_eq!(service.status().await["connected"], true);
     broker.answer_pings(false);
     wait_for_error(&service, "stalled").await;
     broker.answer_pings(true);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -87,6 +87,6 @@ async fn assert_detects_stall(fault: impl Fn(&Proxy)) {
     submit_batch(&scene.service, &mut ledger, "during", 20).await;
     wait_for_error(&scene.service, "stalled").await;
     proxy.flow();
-    scene.service.wait_connected(LATER).await;
+    scene.service.wait_connected(LONG_TIMEOUT).await;
     assert_all_arrive(&scene.service, &[&scene.subscriber], &mut ledger).await;
 }

@@ -4,7 +4,7 @@ use liveobject_test_support::{ScriptedBroker, Subscriber};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SERVICE_DEVICE, SOON, Scene, error_message, event, scripted_broker, wait_for_error, wait_for_event,
+    SERVICE_DEVICE, Scene, TIMEOUT, error_message, event, scripted_broker, wait_for_error, wait_for_event,
     warnings,
 };
 
@@ -13,15 +13,15 @@ async fn a_second_client_with_the_same_id_causes_no_loss() {
     let scene = Scene::with(&json!({ "client_id": "twin" })).await;
     let other_client =
         Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
-    let lost = |status: &Value| status["connected"] == false;
-    let status = scene.service.wait_status("the connection is lost", SOON, lost).await;
+    let is_disconnected = |status: &Value| status["connected"] == false;
+    let status = scene.service.wait_status("the connection is lost", TIMEOUT, is_disconnected).await;
     // Not every broker version reports why it closes the older connection.
     let kind = status["last_error"]["kind"].as_str().expect("a kind");
     assert!(["taken_over", "closed"].contains(&kind), "{status}");
     let _ = scene.service.post_event(&event("a")).await.expect(202);
     drop(other_client);
     wait_for_event(&scene.subscriber, "a").await;
-    scene.service.wait_until_delivered("a", SOON).await;
+    scene.service.wait_until_delivered("a", TIMEOUT).await;
 }
 
 /// Waits until the service has sent all of its initial messages. If it were still sending, a failed write
@@ -32,11 +32,11 @@ async fn wait_for_first_messages(broker: &ScriptedBroker) {
         let has = |topic: &str| received.iter().any(|received| received.publish.topic == topic);
         has(SERVICE_DEVICE) && has("liveobject/outbox") && !broker.subscriptions().is_empty()
     };
-    broker.wait_for("the first messages", SOON, all_sent).await;
+    broker.wait_for("the first messages", TIMEOUT, all_sent).await;
 }
 
 #[tokio::test]
-async fn each_disconnect_reason_is_reported_as_the_right_failure_kind() {
+async fn each_disconnect_reason_is_reported_as_the_correct_failure_kind() {
     for (reason, kind) in [
         (0x8e, "taken_over"),
         (0x87, "not_authorized"),
@@ -48,7 +48,7 @@ async fn each_disconnect_reason_is_reported_as_the_right_failure_kind() {
         let (broker, service) = scripted_broker(&json!({})).await;
         wait_for_first_messages(&broker).await;
         broker.disconnect(reason);
-        let status = service.wait_status("an error", SOON, |status| !status["last_error"].is_null()).await;
+        let status = service.wait_status("an error", TIMEOUT, |status| !status["last_error"].is_null()).await;
         assert_eq!(status["last_error"]["kind"], kind, "reason {reason:#x}: {status}");
     }
 }
@@ -61,7 +61,7 @@ async fn a_second_client_that_keeps_reconnecting_is_detected_even_if_the_broker_
         let _twin =
             Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
         let suspected = |status: &Value| status["last_error"]["kind"] == "taken_over";
-        let status = scene.service.wait_status("a takeover", SOON, suspected).await;
+        let status = scene.service.wait_status("a takeover", TIMEOUT, suspected).await;
         let message = error_message(&status);
         assert!(message.contains("nother client") && message.contains("client_id"), "{message}");
     }
@@ -71,14 +71,14 @@ async fn a_second_client_that_keeps_reconnecting_is_detected_even_if_the_broker_
 async fn a_suspected_takeover_raises_a_warning_while_connected() {
     let (broker, service) = scripted_broker(&json!({ "protocol": "3.1.1", "client_id": "twin" })).await;
     for attempt in 1..=3 {
-        service.wait_connected(SOON).await;
+        service.wait_connected(TIMEOUT).await;
         broker.close();
         let counted = |status: &Value| status["reconnect_attempt"] == attempt;
-        service.wait_status(&format!("failure {attempt} in a row"), SOON, counted).await;
+        service.wait_status(&format!("failure {attempt} in a row"), TIMEOUT, counted).await;
     }
     let status = wait_for_error(&service, "taken_over").await;
     let message = error_message(&status);
     assert!(message.contains("probably another client") && message.contains("\"twin\""), "{message}");
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     assert_eq!(warnings(&service.status().await), ["client_id_taken_over"]);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helpers::{SOON, Scene};
+use crate::helpers::{Scene, TIMEOUT};
 
 fn event(id: &str) -> Value {
     json!({"event_id": id, "camera_id": "door", "description": "Somebody"})
@@ -15,14 +15,14 @@ async fn the_count_of_events_delivered_today_survives_a_restart() {
     for i in 0..3 {
         let _ = scene.service.post_event(&event(&format!("e{i}"))).await.expect(202);
     }
-    scene.service.wait_status("three delivered today", SOON, |status| counted(status, 3)).await;
-    scene.service.wait_outbox_empty(SOON).await;
+    scene.service.wait_status("three delivered today", TIMEOUT, |status| counted(status, 3)).await;
+    scene.service.wait_outbox_empty(TIMEOUT).await;
     scene.service.restart().await;
-    scene.service.wait_connected(SOON).await;
+    scene.service.wait_connected(TIMEOUT).await;
     let status = scene.service.status().await;
     assert!(counted(&status, 3) && status["messages_published"] == 0, "{status}");
     let _ = scene.service.post_event(&event("e3")).await.expect(202);
-    scene.service.wait_status("four delivered today", SOON, |status| counted(status, 4)).await;
+    scene.service.wait_status("four delivered today", TIMEOUT, |status| counted(status, 4)).await;
 }
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn the_history_contains_points_of_the_last_hour() {
         let _ = scene.service.post_event(&event(&format!("e{i}"))).await.expect(202);
     }
     let first = async || scene.service.get("/api/v1/history").await.expect(200)["points"][0].clone();
-    liveobject_test_support::wait_until("a first point", SOON, async || first().await.is_object()).await;
+    liveobject_test_support::wait_until("a first point", TIMEOUT, async || first().await.is_object()).await;
     let point = first().await;
     assert_eq!(point["events_per_minute"], 3, "{point}");
     assert!(point["pending"].as_u64().is_some_and(|pending| pending <= 3), "{point}");

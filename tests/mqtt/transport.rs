@@ -9,8 +9,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, Stream, assert_all_arrive, connect, event, logged, metric, service, settings, tls, wait_for_event,
-    warnings, with,
+    Stream, TIMEOUT, assert_all_arrive, connect, event, logged, metric, service, settings, tls,
+    wait_for_event, warnings, with,
 };
 
 const RSA_PKCS8: &str = include_str!("testdata/rsa.pkcs8.key");
@@ -45,14 +45,14 @@ async fn assert_works(
     };
     assert_eq!(names, expected);
     let _ = service.put_config(settings).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let id =
         format!("e-{}", report["stages"][1]["detail"]).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let _ = service.post_event(&event(&id)).await.expect(202);
     wait_for_event(observer, &id).await;
     let command = service.run(&["check"]).await;
     assert!(command.code == 0 && !command.stdout.contains("FAILED"), "{command:?}");
-    let text = |stage: &Value, key: &str| stage[key].as_str().expect("a text").to_owned();
+    let text = |stage: &Value, key: &str| stage[key].as_str().expect("a string").to_owned();
     stages.iter().map(|stage| (text(stage, "name"), text(stage, "detail"))).collect()
 }
 
@@ -61,7 +61,7 @@ async fn every_valid_way_to_reach_a_broker_passes_the_test_and_delivers_events()
     let authority = authority();
     let server = server(&authority);
     let intermediate = authority.intermediate("Intermediate").issue(&CertificateSpec::server(&["127.0.0.1"]));
-    let named = authority.issue(&CertificateSpec::server(&["broker.lan"]));
+    let host_certificate = authority.issue(&CertificateSpec::server(&["broker.lan"]));
     let pinned = CertificateSpec::server(&["127.0.0.1"]).authority().self_signed();
     let nameless = CertificateSpec::server(&[]).self_signed();
     let broker = Mosquitto::builder()
@@ -69,7 +69,7 @@ async fn every_valid_way_to_reach_a_broker_passes_the_test_and_delivers_events()
         .listener(Listener::websockets())
         .listener(Listener::tls(&server).and_websockets())
         .listener(Listener::tls(&intermediate))
-        .listener(Listener::tls(&named))
+        .listener(Listener::tls(&host_certificate))
         .listener(Listener::tls(&pinned))
         .listener(Listener::tls(&nameless))
         .start()
@@ -125,16 +125,16 @@ async fn a_client_certificate_works_with_every_key_format() {
         (0, RSA_PKCS8, RSA_PKCS1),
         (1, EC_PKCS8, EC_SEC1),
     ] {
-        let ours = authority.issue_for(&CertificateSpec::client("camera"), pkcs8);
+        let client = authority.issue_for(&CertificateSpec::client("camera"), pkcs8);
         let transport = if place == 1 { "websocket" } else { "tcp" };
         let own =
-            json!({ "client_certificate": ours.certificate, "client_key": key, "transport": transport });
+            json!({ "client_certificate": client.certificate, "client_key": key, "transport": transport });
         let settings = settings(broker.listener(place), &with(tls(authority.pem()), own));
         let found = assert_works(&service, &observer, &settings).await;
         assert!(found["tls"].ends_with("presented the client certificate"), "{found:?}");
     }
-    let shown = service.get(&format!("{MQTT}/config")).await.expect(200);
-    assert_eq!((&shown["has_client_key"], shown.get("client_key")), (&true.into(), None));
+    let config = service.get(&format!("{MQTT}/config")).await.expect(200);
+    assert_eq!((&config["has_client_key"], config.get("client_key")), (&true.into(), None));
     assert!(!service.log_text().contains("PRIVATE KEY"));
 }
 
@@ -172,7 +172,7 @@ async fn an_unverified_broker_works_and_logs_a_warning_at_each_connection() {
     broker.restart().await;
     let newer =
         |now: &Value| now["connected"] == true && now["last_connected_at"] != status["last_connected_at"];
-    let _ = service.wait_status("connected again", SOON, newer).await;
+    let _ = service.wait_status("connected again", TIMEOUT, newer).await;
     assert!(unverified() > before);
 }
 
@@ -180,29 +180,29 @@ async fn an_unverified_broker_works_and_logs_a_warning_at_each_connection() {
 async fn certificates_that_expire_soon_raise_warnings_and_set_metrics() {
     let authority = authority();
     let (days, names) = (13, &["127.0.0.1"]);
-    let soon = authority.issue(&CertificateSpec::server(names).valid(-1, days));
-    let ours = authority.issue(&CertificateSpec::client("camera").valid(-1, 2));
+    let expiring = authority.issue(&CertificateSpec::server(names).valid(-1, days));
+    let client = authority.issue(&CertificateSpec::client("camera").valid(-1, 2));
     let broker = Mosquitto::builder()
-        .listener(Listener::tls(&soon).for_clients_of(authority.pem()))
+        .listener(Listener::tls(&expiring).for_clients_of(authority.pem()))
         .listener(Listener::tls(&authority.issue(&CertificateSpec::server(names).valid(-1, 15))))
         .start()
         .await;
     let service = service().start().await;
-    let own = json!({ "client_certificate": ours.certificate, "client_key": ours.key });
+    let own = json!({ "client_certificate": client.certificate, "client_key": client.key });
     connect(&service, broker.listener(0), &with(tls(authority.pem()), own)).await;
     let status = service.status().await;
-    let listed: Vec<_> = status["warnings"].as_array().expect("a list").iter().collect();
+    let entries: Vec<_> = status["warnings"].as_array().expect("an array").iter().collect();
     assert_eq!(warnings(&status), ["certificate_expires", "certificate_expires"], "{status}");
-    let text = |place: usize| listed[place]["message"].as_str().expect("a text");
+    let text = |place: usize| entries[place]["message"].as_str().expect("a string");
     assert!(text(0).contains("expires in 13 days"), "{status}");
     assert!(text(1).starts_with("The client certificate expires in 2 days"), "{status}");
     let now = liveobject_actors::domain::clock::now().timestamp();
-    for (whose, days) in [("broker", 13), ("client", 2)] {
-        let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{whose}\"}}");
+    for (certificate, days) in [("broker", 13), ("client", 2)] {
+        let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{certificate}\"}}");
         let end = metric(&service, &name).await;
         #[expect(clippy::cast_possible_truncation, reason = "a time in seconds")]
-        let left = end as i64 - now;
-        assert!((days * 86_400..days * 86_400 + 3_700).contains(&left), "{whose}: {left} s");
+        let remaining = end as i64 - now;
+        assert!((days * 86_400..days * 86_400 + 3_700).contains(&remaining), "{certificate}: {remaining} s");
     }
     let logged = logged(&service, "WARN");
     assert_eq!(logged.iter().filter(|line| line["kind"] == "certificate_expires").count(), 2, "{logged:?}");
@@ -240,10 +240,10 @@ async fn restarts_cuts_and_resets_lose_nothing_over_tls_and_websockets() {
                 1 => proxy.reset().await,
                 _ => broker.restart().await,
             }
-            let lost = |status: &Value| status["connected"] == false;
-            let status = service.wait_status("the connection is lost", SOON, lost).await;
+            let is_disconnected = |status: &Value| status["connected"] == false;
+            let status = service.wait_status("the connection is lost", TIMEOUT, is_disconnected).await;
             assert_eq!(status["last_error"]["kind"], "closed", "{status}");
-            service.wait_connected(SOON).await;
+            service.wait_connected(TIMEOUT).await;
         }
         stream.wait_for_more(50).await;
         let mut ledger = stream.stop().await;
@@ -260,13 +260,15 @@ async fn stored_secrets_are_used_only_for_the_same_destination() {
     let elsewhere =
         Mosquitto::builder().listener(Listener::tls(&server).for_clients_of(authority.pem())).start().await;
     let service = service().start().await;
-    let ours = authority.issue(&CertificateSpec::client("camera"));
+    let client = authority.issue(&CertificateSpec::client("camera"));
     let mut own = with(
         settings(broker.listener(0), &tls(authority.pem())),
-        json!({ "client_certificate": ours.certificate, "client_key": ours.key, "password": "hush-hush" }),
+        json!({
+            "client_certificate": client.certificate, "client_key": client.key, "password": "hush-hush",
+        }),
     );
     let _ = service.put_config(&own).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     for secret in ["client_key", "password"] {
         own.as_object_mut().expect("an object").remove(secret);
     }
@@ -286,7 +288,7 @@ async fn stored_secrets_are_used_only_for_the_same_destination() {
             let request = service.request(method, &format!("{MQTT}/{path}")).json(&changed);
             let refused =
                 liveobject_test_support::Api::try_send(request).await.expect("a response").expect(422);
-            let faults = refused["errors"].as_array().expect("a list");
+            let faults = refused["errors"].as_array().expect("an array");
             let fields: Vec<_> =
                 faults.iter().map(|fault| fault["field"].as_str().expect("a name")).collect();
             assert_eq!(fields, ["password", "client_key"], "{field}: {refused}");

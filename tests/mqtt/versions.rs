@@ -8,7 +8,7 @@ use liveobject_test_support::{
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SOON, assert_metrics, connected_service, error_message, fails_with, logged, service, settings,
+    TIMEOUT, assert_metrics, connected_service, error_message, fails_with, logged, service, settings,
     wait_for_error,
 };
 use Version::{V5, V311};
@@ -41,8 +41,8 @@ async fn protocol(service: &Service) -> Value {
 async fn reconnect(broker: &ScriptedBroker, service: &Service) {
     let connects = broker.connects().len();
     broker.close();
-    broker.wait_for("a new login", SOON, |broker| broker.connects().len() > connects).await;
-    service.wait_connected(SOON).await;
+    broker.wait_for("a new login", TIMEOUT, |broker| broker.connects().len() > connects).await;
+    service.wait_connected(TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn an_explicit_refusal_of_mqtt_5_is_remembered_until_the_settings_change()
     let _ =
         service.put_config(&settings(broker.port(), &json!({ "keep_alive_seconds": 50 }))).await.expect(200);
     let modern = |status: &Value| status["protocol"] == "5";
-    service.wait_status("MQTT 5", SOON, modern).await;
+    service.wait_status("MQTT 5", TIMEOUT, modern).await;
 }
 
 #[tokio::test]
@@ -99,9 +99,9 @@ async fn a_restart_during_a_login_does_not_cause_a_fallback_from_mqtt_5() {
     broker.refuse(V5, Refusal::Close);
     broker.close();
     wait_for_error(&service, "closed").await;
-    broker.wait_for("the login that fails", SOON, |broker| broker.connects().len() == 2).await;
+    broker.wait_for("the login that fails", TIMEOUT, |broker| broker.connects().len() == 2).await;
     broker.accept_both_versions();
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     assert_eq!(protocol(&service).await, "5");
     assert_eq!(versions(&broker), [V5, V5, V5], "a broker that accepted MQTT 5 before still supports it");
 }
@@ -113,7 +113,7 @@ async fn an_older_broker_at_the_same_address_is_eventually_detected() {
     broker.refuse(V5, Refusal::Close);
     broker.close();
     let old = |status: &Value| status["protocol"] == "3.1.1";
-    service.wait_status("MQTT 3.1.1", SOON, old).await;
+    service.wait_status("MQTT 3.1.1", TIMEOUT, old).await;
     assert_eq!(versions(&broker), [V5, V5, V5, V311]);
 }
 
@@ -133,7 +133,7 @@ async fn a_broker_that_no_longer_accepts_3_1_1_gets_mqtt_5_at_once() {
 async fn failures_unrelated_to_the_version_do_not_cause_a_fallback() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
-    let impatient = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
+    let short_timeout = settings(broker.port(), &json!({ "connect_timeout_seconds": 1 }));
     for (reason, kind) in [
         (0x86, "bad_credentials"),
         (0x87, "not_authorized"),
@@ -144,10 +144,10 @@ async fn failures_unrelated_to_the_version_do_not_cause_a_fallback() {
         (0x9f, "refused"),
     ] {
         broker.set_connack(ConnAck { reason, ..ConnAck::default() });
-        fails_with(&service, &impatient, kind).await;
+        fails_with(&service, &short_timeout, kind).await;
     }
     broker.answer_connect(false);
-    fails_with(&service, &impatient, "timeout").await;
+    fails_with(&service, &short_timeout, "timeout").await;
     assert!(versions(&broker).iter().all(|version| *version == V5), "{:?}", versions(&broker));
 }
 
@@ -161,13 +161,13 @@ async fn a_broker_that_closes_on_every_login_is_tried_with_both_versions_per_att
     let message = error_message(&failed);
     assert!(message.contains("with both MQTT 5 and MQTT 3.1.1"), "{message}");
     let third = |status: &Value| status["reconnect_attempt"] == 3;
-    service.wait_status("three failures", SOON, third).await;
+    service.wait_status("three failures", TIMEOUT, third).await;
     assert_eq!(versions(&broker), [V5, V311, V5, V311, V5, V311]);
     assert_eq!(logged(&service, "WARN").len(), 3, "one for each attempt");
 }
 
 #[tokio::test]
-async fn login_failures_over_3_1_1_are_reported_as_the_right_failure_kind() {
+async fn login_failures_over_3_1_1_are_reported_as_the_correct_failure_kind() {
     let broker = ScriptedBroker::start().await;
     let service = service().start().await;
     for (code, kind, words) in [

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::helpers::{event, page, service, signed_in};
 
 #[tokio::test]
-async fn a_wrong_token_is_rejected_and_the_right_one_opens_the_page_until_signing_out() {
+async fn an_invalid_token_is_rejected_and_a_valid_one_opens_the_page_until_signing_out() {
     let service = service().await;
     let browser = Browser::start().await;
     browser.open(&page(&service)).await;
@@ -30,14 +30,14 @@ async fn a_wrong_token_is_rejected_and_the_right_one_opens_the_page_until_signin
 async fn a_link_with_the_token_signs_in_and_leaves_no_token_behind() {
     let service = service().await;
     let browser = signed_in(&service).await;
-    let left =
+    let storage =
         browser.run("return location.href + document.cookie + JSON.stringify(localStorage)", json!([])).await;
-    assert!(!left.to_string().contains(&service.token()), "{left}");
+    assert!(!storage.to_string().contains(&service.token()), "{storage}");
     assert_eq!(browser.run("return document.cookie", json!([])).await, "", "scripts cannot see the cookie");
 }
 
 #[tokio::test]
-async fn a_lost_server_is_reported_and_the_page_reconnects_automatically() {
+async fn an_unreachable_server_is_reported_and_the_page_reconnects_automatically() {
     let mut service = service().await;
     let browser = signed_in(&service).await;
     browser.wait_for_text("Not connected").await;

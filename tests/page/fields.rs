@@ -7,7 +7,7 @@ use crate::helpers::{service, signed_in};
 /// Values at and beyond every limit, except those that only the server can check, such as certificates.
 fn samples() -> Vec<(&'static str, Value)> {
     let numbers = |field, values: &[u64]| values.iter().map(|n| (field, json!(n))).collect::<Vec<_>>();
-    let texts = |field, values: &[&str]| values.iter().map(|t| (field, json!(t))).collect::<Vec<_>>();
+    let strings = |field, values: &[&str]| values.iter().map(|t| (field, json!(t))).collect::<Vec<_>>();
     let (long, longer) = ("x".repeat(100), "é".repeat(51));
     let (host, path) = ("h".repeat(256), format!("/{}", "p".repeat(256)));
     let (id, message) = ("i".repeat(129), "m".repeat(257));
@@ -21,18 +21,18 @@ fn samples() -> Vec<(&'static str, Value)> {
         numbers("late_after_seconds", &[0, 1, 4, 5, 604_800, 604_801]),
         numbers("max_events_per_second", &[0, 1, 1_000_000, 1_000_001]),
         numbers("activity_seconds", &[4, 5, 86_400, 86_401]),
-        texts("broker_host", &["", "a.lan", "::1", "[::1]", "a b", "a/b", "mqtt://a", &host[1..], &host]),
-        texts("username", &["", "ann", "a\u{1}b"]),
-        texts("websocket_path", &["/", "/mqtt?a=b", "mqtt", "/a b", "/é", &path[..256], &path]),
-        texts("topic_prefix", &prefixes),
-        texts("discovery_prefix", &prefixes),
-        texts(
+        strings("broker_host", &["", "a.lan", "::1", "[::1]", "a b", "a/b", "mqtt://a", &host[1..], &host]),
+        strings("username", &["", "ann", "a\u{1}b"]),
+        strings("websocket_path", &["/", "/mqtt?a=b", "mqtt", "/a b", "/é", &path[..256], &path]),
+        strings("topic_prefix", &prefixes),
+        strings("discovery_prefix", &prefixes),
+        strings(
             "availability_topic",
             &["", "a/b", "/a", "a/", "a+", "#", "$SYS", "a\u{1}", &message, &message[1..]],
         ),
-        texts("birth_message", &["", "on", &message[1..], &message]),
-        texts("will_message", &["", "off", &message[1..], &message]),
-        texts("client_id", &["", "a", "a\u{2}", &id[1..], &id]),
+        strings("birth_message", &["", "on", &message[1..], &message]),
+        strings("will_message", &["", "off", &message[1..], &message]),
+        strings("client_id", &["", "a", "a\u{2}", &id[1..], &id]),
     ]
     .concat()
 }

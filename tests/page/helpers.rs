@@ -45,7 +45,7 @@ pub async fn put_picture(service: &Service, event_id: &str) {
     assert_eq!(put.send().await.unwrap().status(), 204);
 }
 
-/// Returns an event of the camera `front_door`.
+/// Returns an event from the camera `front_door`.
 pub fn event(event_id: &str, description: &str) -> Value {
     json!({"event_id": event_id, "camera_id": "front_door", "camera_name": "Front Door",
         "description": description, "objects_detected": ["person"], "confidence": 93})

@@ -1,6 +1,6 @@
 //! The web page in a real browser, with the real service and a real broker.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod access;
 mod accessible;

@@ -1,4 +1,4 @@
-//! A large backlog: how fast the service starts with it, and how much memory it takes.
+//! A large backlog: how fast the service starts with it, and how much memory it uses.
 //!
 //! The guarantee is for a release build with 100,000 events: live within a second, at most 30 MiB idle and 60
 //! MiB while the backlog drains. Run `cargo test --release --test process backlog -- --nocapture` to check
@@ -10,7 +10,7 @@ use liveobject_test_support::{Ledger, Service, Subscriber};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{BATCH, LATER, assert_kept, broker_and_subscriber, event, service, settle};
+use crate::helpers::{BATCH, LONG_TIMEOUT, assert_kept, broker_and_subscriber, event, service, settle};
 
 struct Bounds {
     batches: usize,
@@ -26,7 +26,7 @@ const BOUNDS: Bounds = if cfg!(debug_assertions) {
     Bounds { batches: 100, live_within: Duration::from_secs(1), idle_mib: 30, draining_mib: 60 }
 };
 const BATCH_EVENTS: usize = 1000;
-/// Time after the start in which the service returns the memory that only the start needs. The test measures
+/// Time after startup within which the service releases the memory that only startup needs. The test measures
 /// idle memory after it.
 const STARTED_UP: Duration = Duration::from_secs(1);
 
@@ -40,7 +40,7 @@ fn mib(kib: u64) -> f64 {
 
 /// Waits until the outbox is empty. Returns the maximum memory in that time, in KiB.
 async fn drain(service: &Service) -> u64 {
-    let deadline = Instant::now() + LATER;
+    let deadline = Instant::now() + LONG_TIMEOUT;
     let mut max = 0;
     loop {
         max = max.max(service.rss_kib());
@@ -48,7 +48,7 @@ async fn drain(service: &Service) -> u64 {
         if status["outbox"]["pending"] == 0 {
             return max;
         }
-        assert!(Instant::now() < deadline, "not drained within {LATER:?}: {status}");
+        assert!(Instant::now() < deadline, "not drained within {LONG_TIMEOUT:?}: {status}");
         sleep(Duration::from_millis(20)).await;
     }
 }

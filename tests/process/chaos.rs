@@ -9,7 +9,7 @@ use liveobject_test_support::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{Dice, LATER, Load, assert_kept, service, settle};
+use crate::helpers::{Dice, LONG_TIMEOUT, Load, assert_kept, service, settle};
 
 const EVENTS_PER_SECOND: u32 = 300;
 const SECONDS: u64 = 20;
@@ -21,7 +21,7 @@ struct World {
     broker: Mosquitto,
     proxy: Proxy,
     service: Service,
-    /// Further settings of the connection to the broker.
+    /// Additional settings for the broker connection.
     connection: Value,
 }
 
@@ -43,13 +43,13 @@ async fn no_event_is_lost_or_overtaken_in_chaos_over_3_1_1() {
 async fn no_event_is_lost_or_overtaken_in_chaos_over_tls() {
     let authority = Authority::new("Test authority");
     let server = authority.issue(&CertificateSpec::server(&["127.0.0.1"]));
-    let ours = authority.issue(&CertificateSpec::client("camera"));
+    let client = authority.issue(&CertificateSpec::client("camera"));
     let encrypted = Listener::tls(&server).for_clients_of(authority.pem());
     let broker = Mosquitto::builder().upgrade_outgoing_qos().listener(encrypted).start().await;
     let port = broker.listener(0);
     let connection = json!({
         "use_tls": true, "ca_certificate": authority.pem(),
-        "client_certificate": ours.certificate, "client_key": ours.key,
+        "client_certificate": client.certificate, "client_key": client.key,
     });
     chaos(broker, port, connection, SECONDS_VARIANT).await;
 }
@@ -77,7 +77,7 @@ async fn chaos(broker: Mosquitto, port: u16, connection: Value, seconds: u64) {
     let service = service().start().await;
     let mut world = World { dice, broker, proxy, service, connection };
     connect(&world).await;
-    world.service.wait_connected(LATER).await;
+    world.service.wait_connected(LONG_TIMEOUT).await;
 
     let load = Load::start(&world.service, EVENTS_PER_SECOND);
     let end = Instant::now() + Duration::from_secs(seconds);

@@ -1,4 +1,4 @@
-//! A wrong configuration or command line: exit code 2, and an error message that shows what to change and
+//! An invalid configuration or command line: exit code 2, and an error message that shows what to change and
 //! where.
 
 use liveobject_test_support::ServiceBuilder;

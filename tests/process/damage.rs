@@ -72,7 +72,7 @@ async fn a_truncated_database_is_refused_and_not_changed() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_refused_and_not_changed() {
+async fn a_database_from_a_newer_version_is_refused_and_not_changed() {
     let mut service = stopped_service().await;
     let database = Database::open(&service).await;
     database.execute("INSERT INTO seaql_migrations VALUES ('m20990101_000001_teleport', 4070908800)").await;

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::helpers::{
-    BATCH, SOON, SmallDisk, assert_error_logged, assert_kept, broker_and_subscriber, event, service, settle,
+    BATCH, SmallDisk, TIMEOUT, assert_error_logged, assert_kept, broker_and_subscriber, event, service,
+    settle,
 };
 
 const DISK_BYTES: usize = 16 << 20;
 const BALLAST_BYTES: usize = 9 << 20;
-/// Time in which a start on a full disk either fails or has succeeded.
+/// Time within which startup on a full disk has either failed or succeeded.
 const START_OBSERVED: Duration = Duration::from_millis(1500);
 /// Far more batches than fit on the disk.
 const MAX_BATCHES: usize = 500;
@@ -73,10 +74,10 @@ async fn a_full_disk_loses_no_event_and_events_are_accepted_again_once_there_is_
     let mut service = service().data_dir(disk.data_dir()).start().await;
     let mut ledger = Ledger::new();
     disk.add_ballast(BALLAST_BYTES);
-    let (refused, number) = fill(&service, &mut ledger, 0).await;
-    assert_eq!(refused.header("content-type"), "application/problem+json");
-    assert!(!refused.header("retry-after").is_empty());
-    let _ = refused.expect(503);
+    let (response, number) = fill(&service, &mut ledger, 0).await;
+    assert_eq!(response.header("content-type"), "application/problem+json");
+    assert!(!response.header("retry-after").is_empty());
+    let _ = response.expect(503);
     disk.fill_up();
     fill_with_single_events(&service, &mut ledger).await;
     let accepted = ledger.lost().len();
@@ -121,7 +122,7 @@ async fn the_service_is_not_ready_while_its_disk_is_full() {
     let _ = service.get("/health/ready").await.expect(503);
     disk.remove_filler();
     disk.remove_ballast();
-    wait_until("ready again", SOON, async || service.get("/health/ready").await.status == 200).await;
+    wait_until("ready again", TIMEOUT, async || service.get("/health/ready").await.status == 200).await;
 }
 
 #[tokio::test]
@@ -137,7 +138,7 @@ async fn events_are_delivered_while_the_disk_is_full() {
     disk.remove_ballast();
     service.connect_to(broker.port()).await;
     disk.fill_up();
-    subscriber.wait_for_events(accepted, SOON).await;
+    subscriber.wait_for_events(accepted, TIMEOUT).await;
 
     service.kill9().await;
     service.spawn();
@@ -155,7 +156,7 @@ async fn events_are_delivered_while_the_disk_is_full() {
     assert_kept(&ledger);
 }
 
-/// Returns the exit code if the process exits while its start is observed, or `None` if it keeps running.
+/// Returns the exit code if the process exits while its startup is observed, or `None` if it keeps running.
 async fn wait_or_run(service: &mut Service) -> Option<i32> {
     let end = Instant::now() + START_OBSERVED;
     while Instant::now() < end {

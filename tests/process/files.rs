@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::helpers::{
-    PNG, SOON, accept, assert_exits, contains_bytes, event, ids, mode, names, service, stop,
+    PNG, TIMEOUT, accept, assert_exits, contains_bytes, event, ids, mode, names, service, stop,
 };
 
 const PASSWORD: &str = "correct-horse-battery-staple";
@@ -58,8 +58,8 @@ async fn others_can_access_nothing_even_if_the_umask_would_permit_it() {
     let mut service = service().umask(0).start().await;
     let _ = accept(&service, ids("e", 3)).await;
     let picture = service.request(Method::PUT, "/api/v1/events/e-1/thumbnail").body(PNG);
-    let stored = Api::try_send(picture).await.expect("a response");
-    assert_eq!(stored.status, 204, "{stored:?}");
+    let response = Api::try_send(picture).await.expect("a response");
+    assert_eq!(response.status, 204, "{response:?}");
     assert_eq!(service.run(&["token", "create", "door", "--scope", "read"]).await.code, 0);
     let directory = service.data_dir().to_owned();
     let check = || {
@@ -112,13 +112,13 @@ async fn no_secret_is_in_a_file_the_log_a_response_or_the_process_list() {
         "username": "ann", "password": format!("{PASSWORD}-wrong"),
     });
     let _ = service.put_config(&settings).await.expect(200);
-    service.wait_status("a failed login", SOON, |status| !status["last_error"].is_null()).await;
+    service.wait_status("a failed login", TIMEOUT, |status| !status["last_error"].is_null()).await;
     settings["password"] = json!(PASSWORD);
     let _ = service.post("/api/v1/integrations/mqtt/test", &settings).await.expect(200);
     let _ = service.put_config(&settings).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let _ = service.post_event(&event("e")).await.expect(202);
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     settings["password"] = json!([PASSWORD]);
     let _ = service.put_config(&settings).await.expect(422);
 
@@ -132,7 +132,7 @@ async fn no_secret_is_in_a_file_the_log_a_response_or_the_process_list() {
     let (_, signature) = link.split_once("signature=").expect("a signature");
     let proc = format!("/proc/{}", service.pid());
     let token = service.token();
-    let shown = [format!("{proc}/cmdline"), format!("{proc}/environ"), format!("{proc}/comm")];
+    let proc_files = [format!("{proc}/cmdline"), format!("{proc}/environ"), format!("{proc}/comm")];
     let assert_clean = |directory: &Path| {
         for name in names(directory) {
             let file = directory.join(&name);
@@ -143,13 +143,13 @@ async fn no_secret_is_in_a_file_the_log_a_response_or_the_process_list() {
             );
         }
     };
-    for file in shown {
+    for file in proc_files {
         assert!(!contains_bytes(file.as_ref(), PASSWORD.as_bytes()), "the password is in {file}");
         assert!(!contains_bytes(file.as_ref(), token.as_bytes()), "the token is in {file}");
     }
     assert_clean(service.data_dir());
     service.restart().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     assert_clean(service.data_dir());
     stop(&mut service).await;
     assert_clean(service.data_dir());

@@ -23,10 +23,10 @@ pub const BATCH: &str = "/api/v1/events/batch";
 pub const PASSWORD: &str = "correct horse battery staple";
 
 /// Timeout for operations that normally complete at once. It is generous because the machine may be busy.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Timeout for operations that normally take a while, such as sending a backlog.
-pub const LATER: Duration = Duration::from_secs(100);
+pub const LONG_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A red pixel, the smallest picture.
 pub const PNG: &[u8] = &[
@@ -57,7 +57,7 @@ pub async fn connected_with_login(builder: ServiceBuilder) -> (Mosquitto, Servic
     let broker = broker_with_login().await;
     let service = builder.start().await;
     let _ = service.put_config(&login_settings(&broker)).await.expect(200);
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     (broker, service)
 }
 
@@ -67,7 +67,7 @@ pub async fn stop(service: &mut Service) {
     assert_eq!(service.wait().await, 0, "{}", service.log_text());
 }
 
-/// Starts the service, and asserts that it exits with this code and that its log of this start contains every
+/// Starts the service, and asserts that it exits with this code and that its log of this run contains every
 /// part. Returns that log.
 pub async fn assert_exits(service: &mut Service, code: i32, parts: &[&str]) -> String {
     let before = service.log_text().len();
@@ -121,19 +121,20 @@ pub async fn broker_and_subscriber() -> (Mosquitto, Subscriber) {
 /// Waits until the outbox is empty and the subscriber has received every accepted event, and records these
 /// deliveries in the ledger.
 pub async fn settle(service: &Service, subscriber: &Subscriber, ledger: &mut Ledger, accepted: usize) {
-    service.wait_outbox_empty(LATER).await;
-    let mut seen = std::collections::HashSet::new();
+    service.wait_outbox_empty(LONG_TIMEOUT).await;
+    let mut event_ids = std::collections::HashSet::new();
     let mut read = 0;
     subscriber
         .wait_for(
             |messages| {
                 let new = messages[read..].iter().filter(|message| message.is_event());
-                seen.extend(new.filter_map(|message| message.json()["event_id"].as_str().map(str::to_owned)));
+                event_ids
+                    .extend(new.filter_map(|message| message.json()["event_id"].as_str().map(str::to_owned)));
                 read = messages.len();
-                seen.len() >= accepted
+                event_ids.len() >= accepted
             },
             &format!("{accepted} different events"),
-            SOON,
+            TIMEOUT,
         )
         .await;
     subscriber.events().iter().for_each(|event| ledger.delivered_event(event));
@@ -147,7 +148,7 @@ pub fn assert_kept(ledger: &Ledger) {
     assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
 }
 
-/// Returns the permissions of a file or directory.
+/// Returns the mode of a file or directory.
 pub fn mode(path: &Path) -> u32 {
     let metadata = fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     metadata.permissions().mode() & 0o777

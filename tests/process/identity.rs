@@ -1,4 +1,4 @@
-//! The key that encrypts the password: missing, not the right one, or readable by others.
+//! The key that encrypts the password: missing, incorrect, or readable by others.
 
 use std::{
     fs::{self, Permissions},
@@ -9,7 +9,7 @@ use std::{
 use liveobject_test_support::{Mosquitto, Service};
 
 use crate::helpers::{
-    Database, PASSWORD, SOON, assert_exits, connected_with_login, contains_bytes, event, login_settings,
+    Database, PASSWORD, TIMEOUT, assert_exits, connected_with_login, contains_bytes, event, login_settings,
     mode, names, service, stop,
 };
 
@@ -30,7 +30,7 @@ async fn assert_reports(service: &Service, parts: &[&str], ciphertext: Option<&[
     let receipt = service.post_event(&event("during-outage")).await.expect(202);
     assert_eq!(receipt["seq"], 1, "{receipt}");
     let kind = "secret_unreadable";
-    let status = service.wait_status(kind, SOON, |status| status["last_error"]["kind"] == kind).await;
+    let status = service.wait_status(kind, TIMEOUT, |status| status["last_error"]["kind"] == kind).await;
     assert_eq!(status["connected"], false);
     let message = status["last_error"]["message"].as_str().expect("a message");
     for part in parts {
@@ -63,7 +63,7 @@ async fn a_missing_identity_is_reported_and_not_replaced_until_it_is_put_back() 
     stop(&mut service).await;
     fs::rename(&elsewhere, file(&service)).expect("the file can be moved back");
     service.start().await;
-    service.wait_until_delivered("during-outage", SOON).await;
+    service.wait_until_delivered("during-outage", TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -75,10 +75,10 @@ async fn entering_the_password_again_replaces_a_missing_identity() {
     assert_reports(&service, &["missing"], ciphertext.as_deref()).await;
 
     let _ = service.put_config(&login_settings(&broker)).await.expect(200);
-    service.wait_until_delivered("during-outage", SOON).await;
+    service.wait_until_delivered("during-outage", TIMEOUT).await;
     assert_eq!(mode(&file(&service)), 0o600);
     service.restart().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -102,10 +102,10 @@ async fn the_identity_of_another_installation_is_reported_and_never_overwritten(
     assert_eq!(fs::read(file(&service)).expect("the file can be read"), foreign);
 
     let _ = service.put_config(&login_settings(&broker)).await.expect(200);
-    service.wait_until_delivered("during-outage", SOON).await;
+    service.wait_until_delivered("during-outage", TIMEOUT).await;
     assert_eq!(fs::read(file(&service)).expect("the file can be read"), foreign);
     service.restart().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn an_identity_that_others_can_read_is_not_used_until_its_mode_is_fixed() 
 
     fs::set_permissions(file(&service), Permissions::from_mode(0o600)).expect("the mode can be changed");
     service.restart().await;
-    service.wait_until_delivered("during-outage", SOON).await;
+    service.wait_until_delivered("during-outage", TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn a_key_from_the_environment_is_used_and_never_written_to_a_file_or_the_l
     let key = other_key().await;
     let (_broker, mut service) = connected_with_login(service().env("LIVEOBJECT_IDENTITY", &key)).await;
     service.restart().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     assert!(!file(&service).exists());
     let secret = key.lines().find(|line| line.starts_with("AGE-SECRET-KEY-1")).expect("a key");
     assert!(!service.log_text().contains(secret));
@@ -164,9 +164,9 @@ async fn a_systemd_credential_is_used_as_the_key_and_can_be_rotated_to_a_key_fro
         connected_with_login(service().env("CREDENTIALS_DIRECTORY", directory)).await;
     stop(&mut service).await;
 
-    let refused = service.run(&["key", "rotate"]).await;
-    assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("liveobject key rotate --new-identity new.age"), "{refused:?}");
+    let output = service.run(&["key", "rotate"]).await;
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("liveobject key rotate --new-identity new.age"), "{output:?}");
     let new = credentials.path().join("new.age");
     fs::write(&new, other_key().await).expect("the file can be written");
     fs::set_permissions(&new, Permissions::from_mode(0o600)).expect("the mode can be changed");
@@ -179,11 +179,11 @@ async fn a_systemd_credential_is_used_as_the_key_and_can_be_rotated_to_a_key_fro
     assert_reports(&service, &parts, stored_password(&service).await.as_deref()).await;
     fs::rename(&new, &credential).expect("the file can be moved");
     service.restart().await;
-    service.wait_until_delivered("during-outage", SOON).await;
+    service.wait_until_delivered("during-outage", TIMEOUT).await;
 }
 
 #[tokio::test]
-async fn an_invalid_key_stops_the_start_with_exit_code_2_and_is_not_repeated_in_the_log() {
+async fn an_invalid_key_prevents_startup_with_exit_code_2_and_is_not_repeated_in_the_log() {
     let mut service = service().env("LIVEOBJECT_IDENTITY", "AGE-SECRET-KEY-1OOPS").build();
     let log = assert_exits(&mut service, 2, &["LIVEOBJECT_IDENTITY: not a valid age identity"]).await;
     assert!(!log.contains("OOPS"), "{log}");
@@ -198,7 +198,7 @@ async fn a_recipient_can_decrypt_the_password_without_the_identity() {
     let recovered = async |service: &Service| {
         let ciphertext = stored_password(service).await.expect("a password");
         let password = age::decrypt(&recovery, &ciphertext).expect("the recipient's key fits");
-        String::from_utf8(password).expect("a text")
+        String::from_utf8(password).expect("a string")
     };
     assert_eq!(recovered(&service).await, PASSWORD);
     stop(&mut service).await;

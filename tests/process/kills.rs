@@ -91,8 +91,8 @@ async fn a_stored_picture_is_complete_after_a_kill() {
             // The unconfirmed picture may or may not have replaced the older one.
             assert!(image == picture(n) || (Some(n) != last && image == picture(n + 2)), "{n} of {last:?}");
         }
-        let left = names(&service.data_dir().join("thumbnails"));
-        assert_eq!(left, ["0"], "a temporary file was left behind");
+        let files = names(&service.data_dir().join("thumbnails"));
+        assert_eq!(files, ["0"], "a temporary file was left behind");
         next = last.map_or(next, |n| n + 2);
         stored += count;
     }

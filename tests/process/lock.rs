@@ -1,7 +1,7 @@
 //! A database that another process has locked, such as a backup or a shell.
 
 use crate::helpers::{
-    Database, SOON, accept, assert_error_logged, assert_exits, assert_kept, broker_and_subscriber, event,
+    Database, TIMEOUT, accept, assert_error_logged, assert_exits, assert_kept, broker_and_subscriber, event,
     ids, service, settle, stop,
 };
 
@@ -14,16 +14,16 @@ async fn events_are_refused_while_another_process_holds_the_lock_and_accepted_af
     let other = Database::open(&service).await;
     let lock = other.lock().await;
 
-    let refused = service.post_event(&event("during-outage")).await;
-    assert_eq!(refused.header("content-type"), "application/problem+json");
-    assert!(!refused.header("retry-after").is_empty());
-    let _ = refused.expect(503);
+    let response = service.post_event(&event("during-outage")).await;
+    assert_eq!(response.header("content-type"), "application/problem+json");
+    assert!(!response.header("retry-after").is_empty());
+    let _ = response.expect(503);
     let _ = service.get("/health/live").await.expect(200);
     assert_eq!(service.get("/api/v1/events/before-0").await.expect(200)["event_id"], "before-0");
     assert_error_logged(&service, "locked");
 
     lock.rollback().await.expect("the lock can be released");
-    ledger.accepted_receipt(&service.submit(&event("during-outage"), SOON).await);
+    ledger.accepted_receipt(&service.submit(&event("during-outage"), TIMEOUT).await);
     settle(&service, &subscriber, &mut ledger, 4).await;
     assert_kept(&ledger);
 }

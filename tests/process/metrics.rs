@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::helpers::{SOON, accept, broker_and_subscriber, event, ids, service};
+use crate::helpers::{TIMEOUT, accept, broker_and_subscriber, event, ids, service};
 
 const PROMTOOL: &str = "promtool";
 
@@ -67,7 +67,7 @@ async fn promtool_accepts_the_metrics_of_a_new_and_of_a_busy_service() {
     let _ = service.post_event(&event("not/an/id")).await.expect(422);
     service.connect_to(broker.port()).await;
     let _ledger = accept(&service, ids("e", 20)).await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     let busy = service.get("/metrics").await;
     for response in [fresh, busy] {
         assert_eq!(
@@ -75,7 +75,7 @@ async fn promtool_accepts_the_metrics_of_a_new_and_of_a_busy_service() {
             "application/openmetrics-text; version=1.0.0; charset=utf-8"
         );
         let body = response.expect(200);
-        let text = body.as_str().expect("a text");
+        let text = body.as_str().expect("a string");
         assert!(text.ends_with("# EOF\n"), "{text}");
         let (accepted, output) = promtool(&to_text_format(text));
         assert!(accepted && output.is_empty(), "{output}\n{text}");
@@ -86,12 +86,13 @@ async fn promtool_accepts_the_metrics_of_a_new_and_of_a_busy_service() {
 async fn promtool_rejects_invalid_metrics() {
     let service = service().start().await;
     let metrics = service.get("/metrics").await.expect(200);
-    let text = to_text_format(metrics.as_str().expect("a text"));
-    for (right, wrong) in [("_total 0", "_total zero"), ("# HELP events_late_total", "# HELP nothing_total")]
+    let text = to_text_format(metrics.as_str().expect("a string"));
+    for (valid, invalid) in
+        [("_total 0", "_total zero"), ("# HELP events_late_total", "# HELP nothing_total")]
     {
-        assert!(text.contains(right), "{text}");
-        let (accepted, output) = promtool(&text.replace(right, wrong));
-        assert!(!accepted && !output.is_empty(), "{wrong} was accepted");
+        assert!(text.contains(valid), "{text}");
+        let (accepted, output) = promtool(&text.replace(valid, invalid));
+        assert!(!accepted && !output.is_empty(), "{invalid} was accepted");
     }
 }
 
@@ -103,7 +104,7 @@ async fn the_metrics_count_accepted_and_published_events() {
     let lines = ["outbox_pending_events 7", "mqtt_connection_status 0"];
     assert_contains_lines(&service.get("/metrics").await.expect(200), &lines);
     service.connect_to(broker.port()).await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     assert_eq!(service.post_event(&event("e-0")).await.expect(202)["duplicate"], true);
     let lines = [
         "events_accepted_total 7",
@@ -121,7 +122,7 @@ async fn the_metrics_count_accepted_and_published_events() {
 
 #[track_caller]
 fn assert_contains_lines(metrics: &serde_json::Value, lines: &[&str]) {
-    let text = metrics.as_str().expect("a text");
+    let text = metrics.as_str().expect("a string");
     for line in lines {
         assert!(text.lines().any(|present| present == *line), "{line} is not in\n{text}");
     }

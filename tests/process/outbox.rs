@@ -39,7 +39,7 @@ async fn a_full_outbox_keeps_pending_events_and_accepts_events_again_once_there_
 
     let receipt = service.post_event(&event("refused")).await.expect(202);
     assert_eq!(receipt["duplicate"], false, "the refused event had been accepted: {receipt}");
-    service.wait_until_delivered("refused", crate::helpers::SOON).await;
+    service.wait_until_delivered("refused", crate::helpers::TIMEOUT).await;
 }
 
 #[tokio::test]

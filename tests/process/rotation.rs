@@ -10,7 +10,7 @@ use std::{
 use liveobject_test_support::Service;
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{Dice, SOON, connected_with_login, event, mode, names, service, stop};
+use crate::helpers::{Dice, TIMEOUT, connected_with_login, event, mode, names, service, stop};
 
 const KILLS: usize = 20;
 
@@ -31,7 +31,7 @@ async fn a_rotated_key_decrypts_the_password_and_the_old_key_is_gone() {
     assert_eq!(mode(&file), 0o600);
     assert_eq!(key_files(service.data_dir()), ["identity.age"]);
     service.start().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn a_key_is_not_rotated_while_the_service_runs() {
     }
     assert_eq!(fs::read(&file).expect("the file can be read"), before);
     let _ = service.post_event(&event("undisturbed")).await.expect(202);
-    service.wait_until_delivered("undisturbed", SOON).await;
+    service.wait_until_delivered("undisturbed", TIMEOUT).await;
 }
 
 fn spawn_rotation(service: &Service) -> Child {
@@ -89,7 +89,7 @@ async fn a_rotation_that_is_killed_at_any_moment_leaves_a_password_that_can_be_d
         unfinished += usize::from(!status.success());
         strays += usize::from(key_files(service.data_dir()).len() > 1);
         service.start().await;
-        service.wait_connected(SOON).await;
+        service.wait_connected(TIMEOUT).await;
         assert_eq!(key_files(service.data_dir()), ["identity.age"]);
         service.kill9().await;
     }

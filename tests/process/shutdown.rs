@@ -1,4 +1,4 @@
-//! The graceful stop: its duration, its exit code, the last message to the broker, and that no event is lost
+//! Graceful shutdown: its duration, its exit code, the last message to the broker, and that no event is lost
 //! or repeated.
 
 use std::time::Duration;
@@ -10,15 +10,17 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::helpers::{Load, SOON, accept, assert_kept, broker_and_subscriber, event, ids, service, settle};
+use crate::helpers::{
+    Load, TIMEOUT, accept, assert_kept, broker_and_subscriber, event, ids, service, settle,
+};
 
-/// Time for which a stop waits for acknowledgements and for requests that are not finished. The contract
+/// Time for which a shutdown waits for acknowledgements and for requests that are not finished. The contract
 /// states it, so the bounds below have to be times.
 const STOP_WAIT: Duration = Duration::from_secs(5);
-/// Maximum duration of a stop that waits in vain. The margin is for the commit, the last message and a busy
-/// machine.
+/// Maximum duration of a shutdown that waits in vain. The margin is for the commit, the last message and a
+/// busy machine.
 const WAITING_STOP_MAX: Duration = STOP_WAIT.saturating_add(Duration::from_secs(3));
-/// Minimum duration of a stop that waits in vain. The margin allows for timers that started before the
+/// Minimum duration of a shutdown that waits in vain. The margin allows for timers that started before the
 /// signal.
 const WAITING_STOP_MIN: Duration = STOP_WAIT.saturating_sub(Duration::from_secs(1));
 /// Maximum duration of a stop that has nothing to wait for. It is well below [`STOP_WAIT`].
@@ -33,7 +35,7 @@ const STILL_WAITING: Duration = Duration::from_secs(3);
 const SIGNAL_HANDLED: Duration = Duration::from_millis(500);
 /// Time after which the service has read the beginning of a request. Nothing shows this from outside.
 const REQUEST_BEGUN: Duration = Duration::from_millis(300);
-/// Duration of the load before each stop.
+/// Duration of the load before each shutdown.
 const LOAD_BETWEEN_STOPS: Duration = Duration::from_millis(700);
 
 /// Sends SIGTERM and waits for the exit. Returns the exit code and the duration.
@@ -49,7 +51,7 @@ async fn wait_for_offline(subscriber: &Subscriber) {
     let is_offline = |messages: &[Message]| {
         messages.iter().rfind(|m| m.topic == "liveobject/status").is_some_and(|m| m.text() == "offline")
     };
-    subscriber.wait_for(is_offline, "the status `offline`", SOON).await;
+    subscriber.wait_for(is_offline, "the status `offline`", TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -58,7 +60,7 @@ async fn an_idle_service_stops_immediately_even_with_open_connections() {
     let mut service = service().start().await;
     service.connect_to(broker.port()).await;
     let _ledger = accept(&service, ids("e", 3)).await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
     let mut fresh = TcpStream::connect(("127.0.0.1", service.port())).await.expect("a connection");
     let mut used = TcpStream::connect(("127.0.0.1", service.port())).await.expect("a connection");
     used.write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
@@ -92,7 +94,7 @@ async fn a_stop_under_load_loses_nothing_and_sends_nothing_twice() {
         wait_for_offline(&subscriber).await;
         service.start().await;
     }
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     let (mut ledger, accepted) = load.stop().await;
     settle(&service, &subscriber, &mut ledger, accepted).await;
     println!("{}", ledger.summary());
@@ -107,7 +109,7 @@ async fn with_events_in_flight() -> (ScriptedBroker, Service) {
     service.connect_to(broker.port()).await;
     broker.set_acks(Acks::Withhold);
     let _ledger = accept(&service, ids("e", 3)).await;
-    broker.wait_for_publishes(3, SOON).await;
+    broker.wait_for_publishes(3, TIMEOUT).await;
     (broker, service)
 }
 
@@ -120,7 +122,7 @@ async fn a_stop_waits_a_limited_time_for_acknowledgements() {
     assert!((WAITING_STOP_MIN..WAITING_STOP_MAX).contains(&took), "{took:?}");
     broker.set_acks(Acks::All);
     service.start().await;
-    service.wait_outbox_empty(SOON).await;
+    service.wait_outbox_empty(TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -133,7 +135,7 @@ async fn acknowledgements_that_arrive_during_the_stop_are_recorded() {
     assert_eq!(service.wait().await, 0);
     let sent = broker.received().len();
     service.start().await;
-    service.wait_connected(SOON).await;
+    service.wait_connected(TIMEOUT).await;
     assert_eq!(service.status().await["outbox"]["pending"], 0);
     assert_eq!(broker.received().iter().filter(|r| r.publish.is_event()).count(), 3, "after {sent}");
 }

@@ -2,8 +2,8 @@
 //! disk and both processes fail at random and settings, keys and cameras change. It ends with an account of
 //! every event.
 //!
-//! The system under test has two processes: the service, and a classifier that embeds the same actors. Both
-//! publish to two brokers. QoS 0 is left out because it guarantees nothing that a ledger could check.
+//! The system under test consists of two processes: the service, and a classifier that embeds the same actors.
+//! Both publish to two brokers. QoS 0 is left out because it guarantees nothing that a ledger could check.
 //! `tests/soak` runs the test for half an hour.
 
 mod classifier;
@@ -36,7 +36,7 @@ use self::{
     report::Report,
     system_under_test::SystemUnderTest,
 };
-use crate::helpers::{Dice, LATER, SmallDisk};
+use crate::helpers::{Dice, LONG_TIMEOUT, SmallDisk};
 
 const SECONDS: u64 = 25;
 /// More than all events need. Only the part in use takes memory.
@@ -173,7 +173,7 @@ async fn vary_rates(
 /// were not delivered in time.
 async fn settle(system: &mut SystemUnderTest, ledgers: &Mutex<Ledgers>) {
     system.embedded.set_rate(0);
-    let deadline = Instant::now() + LATER * 2;
+    let deadline = Instant::now() + LONG_TIMEOUT * 2;
     loop {
         sleep(POLL).await;
         record_receipts(&mut system.embedded, ledgers);

@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 
 use crate::helpers::{
-    SOON, accept, assert_exits, assert_kept, broker_and_subscriber, event, ids, service, settle,
+    TIMEOUT, accept, assert_exits, assert_kept, broker_and_subscriber, event, ids, service, settle,
 };
 
 #[tokio::test]
@@ -36,15 +36,15 @@ async fn a_killed_instance_leaves_no_lock_behind() {
 
 #[tokio::test]
 async fn a_port_in_use_is_reported_with_a_hint_on_how_to_fix_it() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
     let mut service = service().port(address.port()).build();
     let parts = [&address.to_string(), "[http] bind", "already in use. Is another program running there?"];
     assert_exits(&mut service, 1, &parts).await;
-    drop(taken);
+    drop(listener);
     service.start().await;
     let _ = service.post_event(&event("taken")).await.expect(202);
-    liveobject_test_support::wait_until("ready", SOON, async || {
+    liveobject_test_support::wait_until("ready", TIMEOUT, async || {
         service.get("/health/ready").await.status == 200
     })
     .await;

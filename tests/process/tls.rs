@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::helpers::{Pair, SOON, TlsResponse, assert_exits, service, stop, try_get, try_send};
+use crate::helpers::{Pair, TIMEOUT, TlsResponse, assert_exits, service, stop, try_get, try_send};
 
 /// Starts the service with a certificate from this pair and with more lines in the section `[http]`.
 async fn start(pair: &Pair, more_config: &str) -> (Service, CertificateDer<'static>) {
@@ -17,7 +17,7 @@ async fn start(pair: &Pair, more_config: &str) -> (Service, CertificateDer<'stat
     let mut service = service().config(&format!("{}{more_config}", pair.config())).build();
     service.spawn();
     let port = service.port();
-    wait_until("the service responds over TLS", SOON, async || {
+    wait_until("the service responds over TLS", TIMEOUT, async || {
         try_get(port, &certificate, "/health/live", "").await.is_ok()
     })
     .await;
@@ -72,7 +72,7 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not
     let (pid, port) = (service.pid(), service.port());
 
     let second = pair.renew();
-    wait_until("the new certificate is served", SOON, async || {
+    wait_until("the new certificate is served", TIMEOUT, async || {
         try_get(port, &second, "/health/live", "").await.is_ok_and(|response| response.certificate == second)
     })
     .await;
@@ -80,12 +80,12 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not
 
     fs::write(&pair.key, "-----BEGIN PRIVATE KEY-----\nhalf").unwrap();
     let warning = "the new TLS certificate is not usable; keeping the old one";
-    wait_until("the broken key is logged", SOON, async || service.log_text().contains(warning)).await;
+    wait_until("the broken key is logged", TIMEOUT, async || service.log_text().contains(warning)).await;
     assert!(service.log_text().contains(&format!("{} ", pair.key.display())), "{}", service.log_text());
     assert_eq!(try_get(port, &second, "/health/live", "").await.unwrap().certificate, second);
 
     let third = pair.renew();
-    wait_until("the third certificate is served", SOON, async || {
+    wait_until("the third certificate is served", TIMEOUT, async || {
         try_get(port, &third, "/health/live", "").await.is_ok()
     })
     .await;

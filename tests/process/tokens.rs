@@ -6,7 +6,7 @@ use std::time::Duration;
 use liveobject_test_support::{Service, wait_until};
 use serde_json::json;
 
-use crate::helpers::{SOON, contains_bytes, event, names, service, stop};
+use crate::helpers::{TIMEOUT, contains_bytes, event, names, service, stop};
 
 const EVENTS: &str = "/api/v1/events";
 /// Time within which the running service refuses a revoked token.
@@ -35,7 +35,7 @@ async fn a_token_can_be_created_used_listed_and_revoked_while_the_service_runs()
     let by_api = service.get("/api/v1/tokens").await.expect(200);
     assert_eq!(by_api["tokens"][0]["name"], "classifier-2");
     assert_eq!(by_api["tokens"].as_array().map(Vec::len), Some(1), "{by_api}");
-    wait_until("the token's last use is listed", SOON, async || {
+    wait_until("the token's last use is listed", TIMEOUT, async || {
         service.get("/api/v1/tokens").await.expect(200)["tokens"][0]["last_used_at"].is_string()
     })
     .await;
@@ -72,8 +72,8 @@ async fn duplicate_names_and_unknown_scopes_are_refused() {
     for arguments in
         [["token", "create", "a/b", "--scope", "read"], ["token", "create", "a", "--scope", "write"]]
     {
-        let refused = service.run(&arguments).await;
-        assert_eq!(refused.code, 2, "{refused:?}");
+        let output = service.run(&arguments).await;
+        assert_eq!(output.code, 2, "{output:?}");
     }
 }
 
@@ -86,8 +86,8 @@ async fn a_token_created_over_the_api_works_at_once_is_shown_once_and_is_in_no_f
     let other = service.with_token(&token);
     let listed = other.get("/api/v1/tokens").await.expect(200);
     assert!(!listed.to_string().contains(&token));
-    let wrong = format!("{token}-wrong");
-    let _ = service.with_token(&wrong).get(EVENTS).await.expect(401);
+    let invalid = format!("{token}-wrong");
+    let _ = service.with_token(&invalid).get(EVENTS).await.expect(401);
     let _ = other.delete("/api/v1/tokens/admin-2").await;
     let _ = other.get(EVENTS).await.expect(401);
     let log = service.log_text();
@@ -102,7 +102,7 @@ async fn a_token_created_over_the_api_works_at_once_is_shown_once_and_is_in_no_f
 }
 
 #[tokio::test]
-async fn wrong_tokens_are_rate_limited_and_logged_once_per_burst() {
+async fn invalid_tokens_are_rate_limited_and_logged_once_per_burst() {
     let service = service().env("LIVEOBJECT__HTTP__FAILED_LOGINS_PER_MINUTE", 4).start().await;
     let _ = service.get(EVENTS).await.expect(200);
     let mut statuses = Vec::new();

@@ -21,11 +21,11 @@ pub struct Cost {
     pub pending: usize,
     /// Memory after the events were accepted.
     pub accepted_mib: f64,
-    /// Memory after a start with the events pending.
+    /// Memory after startup with the events pending.
     pub pending_mib: f64,
     /// Peak memory while the events were delivered.
     pub draining_mib: f64,
-    /// Time from the start of the process until it responds that it is live.
+    /// Time from process start until the service reports that it is live.
     pub start_seconds: f64,
     /// Time from setting the broker until the broker acknowledged the first event.
     pub first_delivered_seconds: f64,

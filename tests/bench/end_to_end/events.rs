@@ -2,7 +2,7 @@
 
 use liveobject_actors::EventInput;
 
-/// The size of a published payload, in bytes; checked by [`check_payload`].
+/// Size of a published payload in bytes; checked by [`check_payload`].
 pub const PAYLOAD_BYTES: usize = 600;
 
 pub const CAMERAS: usize = 4;
@@ -60,7 +60,7 @@ pub fn batch(first: usize, count: usize) -> String {
     format!("[{}]", events.join(","))
 }
 
-/// Returns the topic of the bare publisher, which is as long as the service's topic.
+/// Returns the bare publisher's topic, which is as long as the service's topic.
 pub fn topic(number: usize) -> String {
     format!("bareclient/camera/{}/event", camera(number))
 }

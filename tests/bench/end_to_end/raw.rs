@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::events;
 
-/// The batch size of the service.
+/// The service's batch size.
 const BATCH: usize = 64;
 
 /// A connected publisher.

@@ -1,4 +1,4 @@
-//! The tables for people and the file for programs.
+//! The tables for people and the JSON file for programs.
 
 use std::{fmt::Write as _, fs, iter, path::PathBuf};
 
@@ -98,7 +98,7 @@ impl Report {
         self.cost_table(&mut text);
         line(
             &mut text,
-            "\n**With slow clients or a slow broker**: events accepted by single calls, relative to the \
+            "\n**With slow clients or a slow broker**: events accepted in single requests, relative to the \
              speed without them\n",
         );
         line(&mut text, "| condition | ratio |\n| --- | --- |");

@@ -61,17 +61,17 @@ impl Running {
         self.service.pid()
     }
 
-    /// Sends this many events, 100 per call over 4 connections. Returns the time until all were accepted.
+    /// Sends this many events, 100 per request over 4 connections. Returns the time until all were accepted.
     pub async fn post_batches(&self, count: usize) -> Duration {
         self.post_all(count, 4, 100, BATCH, events::batch).await
     }
 
-    /// Fills the log with this many events, 1,000 per call over 4 connections.
+    /// Fills the log with this many events, 1,000 per request over 4 connections.
     pub async fn fill(&self, count: usize) -> Duration {
         self.post_all(count, 4, 1000, BATCH, events::batch).await
     }
 
-    /// Sends this many events, one per call over 64 connections.
+    /// Sends this many events, one per request over 64 connections.
     pub async fn post_singles(&self, count: usize) -> Duration {
         self.post_all(count, 64, 1, EVENTS, |number, _| events::json(number)).await
     }
@@ -80,25 +80,25 @@ impl Running {
         &self,
         count: usize,
         connections: usize,
-        per_call: usize,
+        per_request: usize,
         path: &str,
         body: impl Fn(usize, usize) -> String,
     ) -> Duration {
         let (port, token) = (self.service.port(), self.service.token());
         let each = count / connections;
         assert_eq!(each * connections, count, "the events cannot be split evenly between the connections");
-        assert_eq!(each % per_call, 0, "the events of a connection cannot be split evenly between its calls");
+        assert_eq!(each % per_request, 0, "the events of a connection cannot be split evenly into requests");
         let mut tasks = Vec::new();
         for number in 0..connections {
             // Requests are prepared in advance and reused, so that only the service is measured.
-            let prepared = (each / per_call).min(64);
+            let prepared = (each / per_request).min(64);
             let first = number * each;
             let requests: Vec<_> = (0..prepared)
-                .map(|call| client::post(path, &token, &body(first + call * per_call, per_call)))
+                .map(|call| client::post(path, &token, &body(first + call * per_request, per_request)))
                 .collect();
             let mut connection = Connection::open(port).await;
             tasks.push(async move {
-                for call in 0..each / per_call {
+                for call in 0..each / per_request {
                     connection.send_accepted(&requests[call % requests.len()]).await;
                 }
             });

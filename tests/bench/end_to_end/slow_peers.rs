@@ -12,7 +12,7 @@ use crate::{
 /// Number of connections that send half a request, or that request a stream and do not read it.
 const STUCK: usize = 50;
 
-/// Events per second that were accepted by single calls.
+/// Events per second that were accepted in single requests.
 #[derive(Debug, Default)]
 pub struct SlowPeers {
     /// Without slow clients or a slow broker.

@@ -42,7 +42,7 @@ impl Counts {
         Self { raw: 100_000, in_process: 40_000, batch: 40_000, single: 16_000, drain: 50_000 };
 
     pub fn divided(self, by: usize) -> Self {
-        // The counts must be divisible by the numbers of connections and of events per call.
+        // The counts must be divisible by the number of connections and the number of events per request.
         let part = |count: usize| (count / by).div_ceil(6400) * 6400;
         Self {
             raw: part(self.raw),

@@ -1,4 +1,4 @@
-//! The resources that a process uses, from `proc(5)`.
+//! A process's resource usage, from `proc(5)`.
 
 use std::{fs, path::Path, time::Duration};
 

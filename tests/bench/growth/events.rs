@@ -2,7 +2,7 @@
 
 use liveobject_actors::{DetectionEvent, EventInput};
 
-/// Returns the id of a camera.
+/// Returns a camera's id.
 pub fn camera_id(camera: usize) -> String {
     format!("camera_{camera}")
 }

@@ -3,7 +3,7 @@
 //!
 //! The benchmark uses real files, the real program and a real broker. `GROWTH_EVENTS=1000,10000` and
 //! `GROWTH_CAMERAS=1,10` choose the sizes, and an empty value skips that part. A run of all sizes takes about
-//! 20 minutes and 15 GB in `TMPDIR`, and writes its tables to `docs/performance.md`. All figures are written
+//! six minutes and 15 GB in `TMPDIR`, and writes its tables to `docs/performance.md`. All figures are written
 //! to `target/bench/growth.json`, and to standard error as they are measured.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
@@ -48,8 +48,8 @@ async fn main() {
 
 /// Returns the sizes in an environment variable, or all sizes, in ascending order.
 fn sizes(variable: &str, all: &[usize]) -> Vec<usize> {
-    let Ok(named) = std::env::var(variable) else { return all.to_vec() };
-    let numbers = named.split(',').filter(|text| !text.is_empty()).map(|text| {
+    let Ok(list) = std::env::var(variable) else { return all.to_vec() };
+    let numbers = list.split(',').filter(|text| !text.is_empty()).map(|text| {
         text.trim()
             .replace('_', "")
             .parse()
@@ -70,7 +70,7 @@ async fn measure_events(log: &mut Site, size: usize, is_last: bool) -> Row {
     row
 }
 
-/// Measures the costs of a log with events of this many cameras.
+/// Measures the costs of a log with events from this many cameras.
 async fn measure_cameras(cameras: usize) -> Row {
     let (mut row, mut log) = (Row::new(cameras), Site::new(cameras));
     log.fill(FIXED_EVENTS, &mut row).await;

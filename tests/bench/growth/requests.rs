@@ -16,7 +16,7 @@ const REQUESTS: usize = 9;
 const STARTS: usize = 3;
 const POLL: Duration = Duration::from_millis(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_mins(5);
-/// Time after which the memory that only the start needs has been returned.
+/// Time after which the memory that only startup needs has been released.
 const STARTED_UP: Duration = Duration::from_secs(1);
 
 /// Measures the time from the start of the process until it is live, and its memory afterwards.

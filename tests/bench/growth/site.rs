@@ -48,7 +48,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Creates an empty data directory for events of this many cameras.
+    /// Creates an empty data directory for events from this many cameras.
     pub fn new(cameras: usize) -> Self {
         let dir = TempDir::with_prefix("liveobject-growth-").expect("a temporary directory can be created");
         Self { dir, cameras, filled: 0 }
@@ -62,7 +62,7 @@ impl Site {
         self.dir.path().join("liveobject.db")
     }
 
-    /// Returns the size of the database in MiB.
+    /// Returns the database size in MiB.
     pub fn mib(&self) -> f64 {
         let bytes = fs::metadata(self.database()).map_or(0, |file| file.len());
         number(bytes / 1024) / 1024.0

@@ -6,11 +6,11 @@ use liveobject_test_support::{Message, Subscriber, visitor};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::SOON;
+use super::TIMEOUT;
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The discovery topic of the service itself, in device format.
+/// The service's own discovery topic, in device format.
 pub const SERVICE_DEVICE: &str = "homeassistant/device/liveobject-service/config";
 
 /// The retained payloads by topic.
@@ -25,7 +25,7 @@ impl Retained {
 
     /// Waits until the retained messages of the broker on this port satisfy `condition`.
     pub async fn wait_for(port: u16, what: &str, condition: impl FnMut(&Self) -> bool) -> Self {
-        Self::wait_within(SOON, port, what, condition).await
+        Self::wait_within(TIMEOUT, port, what, condition).await
     }
 
     /// Waits with another time limit.
@@ -135,7 +135,7 @@ pub fn is_discovery_of(topic: &str, id: &str) -> bool {
 /// The states that a camera has after its first event, below `liveobject/camera/{id}/`.
 pub const STATES: [&str; 5] = ["activity", "counts", "description", "last_event", "status"];
 
-/// Returns the topic of a camera's state, with the default prefix.
+/// Returns a camera's state topic, with the default prefix.
 pub fn state_topic(id: &str, name: &str) -> String {
     format!("liveobject/camera/{id}/{name}")
 }

@@ -11,7 +11,7 @@ use std::{
 use liveobject_test_support::{Api, Ledger, Service, wait_until};
 use tokio::{task::JoinSet, time::interval};
 
-use super::{SOON, event};
+use super::{TIMEOUT, event};
 
 const PERIOD: Duration = Duration::from_millis(5);
 
@@ -34,7 +34,7 @@ impl Stream {
     pub async fn wait_for_more(&self, events: usize) {
         let goal = self.accepted.load(Ordering::SeqCst) + events;
         let reached = async || self.accepted.load(Ordering::SeqCst) >= goal;
-        wait_until("the service accepts events regardless of the connection", SOON, reached).await;
+        wait_until("the service accepts events regardless of the connection", TIMEOUT, reached).await;
     }
 
     /// Stops sending, and returns the ledger.

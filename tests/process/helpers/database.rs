@@ -6,7 +6,7 @@ use sea_orm::{
     QueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait as _,
 };
 
-/// A connection to the database of a service.
+/// A connection to a service's database.
 #[derive(Debug)]
 pub struct Database {
     connection: DatabaseConnection,

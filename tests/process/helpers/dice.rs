@@ -13,9 +13,9 @@ pub struct Dice {
 impl Dice {
     /// Starts with `PROCESS_SEED` if it is set, or with a random seed, and prints the seed.
     pub fn new(test: &str) -> Self {
-        let given =
+        let from_env =
             std::env::var("PROCESS_SEED").ok().map(|text| text.parse().expect("PROCESS_SEED is a number"));
-        let seed = given.unwrap_or_else(|| rand::random_range(0..1_000_000));
+        let seed = from_env.unwrap_or_else(|| rand::random_range(0..1_000_000));
         println!("{test}: PROCESS_SEED={seed}");
         Self { seed, random: StdRng::seed_from_u64(seed) }
     }

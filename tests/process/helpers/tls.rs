@@ -52,7 +52,7 @@ impl Pair {
         new.cert.der().clone()
     }
 
-    /// Returns the section of the configuration that names the files.
+    /// Returns the configuration section that names the files.
     pub fn config(&self) -> String {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         format!("[http]\ntls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n")

@@ -20,7 +20,7 @@ pub const LATE_AFTER: i64 = 60;
 const TRANSIT: Duration = Duration::from_secs(90);
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
-/// A change of the clock to an offset from the right time.
+/// A clock change to an offset from the true time.
 #[derive(Clone, Copy, Debug)]
 struct Jump {
     at: Instant,
@@ -41,7 +41,7 @@ pub struct Clock {
 
 impl Clock {
     pub fn new() -> Self {
-        let dir = TempDir::with_prefix("soak-clock-").expect("a temporary directory can be made");
+        let dir = TempDir::with_prefix("soak-clock-").expect("a temporary directory can be created");
         #[expect(clippy::disallowed_methods, reason = "the test needs its own clock's time")]
         let start = (Instant::now(), Utc::now());
         let clock = Self { dir, library: library(), start, jumps: Mutex::default() };

@@ -37,7 +37,7 @@ impl Origin {
     }
 }
 
-/// The fields of an event's payload that the ledgers need.
+/// The payload fields that the ledgers need.
 #[derive(Deserialize)]
 struct Payload<'a> {
     event_id: &'a str,
@@ -182,8 +182,8 @@ impl Ledgers {
         self.late += usize::from(payload.late);
         let (least, most) = clock.ages(payload.timestamp, message.at);
         let on_history = message.topic.ends_with("/history");
-        let wrong = (!on_history && least > LATE_AFTER) || (on_history && most <= LATE_AFTER);
-        if wrong || payload.late != on_history {
+        let misplaced = (!on_history && least > LATE_AFTER) || (on_history && most <= LATE_AFTER);
+        if misplaced || payload.late != on_history {
             let topic = &message.topic;
             self.on_wrong_topic.push(format!("{} on {topic}, {least}..{most} s old", payload.event_id));
         }
@@ -329,8 +329,8 @@ mod tests {
         let balance = ledgers.balance(Origin::Rest);
         let expected = "Late { seq: 2, after: 3 }, sent on the connections [1], in [1, 3, 2, 5, 4]";
         assert_eq!((balance.seen_on_wire, balance.reordered_by_broker), (5, vec![expected.to_owned()]));
-        let ours = balance.out_of_order.iter().filter(|case| case.contains("seq: 4"));
-        assert_eq!(ours.count(), 2, "{:?}", balance.out_of_order);
+        let matching = balance.out_of_order.iter().filter(|case| case.contains("seq: 4"));
+        assert_eq!(matching.count(), 2, "{:?}", balance.out_of_order);
     }
 
     #[test]
@@ -347,14 +347,14 @@ mod tests {
             "{:?}",
             ledgers.violations()
         );
-        // If the clock has just jumped, either topic may be right.
+        // If the clock has just jumped, either topic may be correct.
         let (mut ledgers, ahead, back) = (nine_accepted(), Clock::new(), Clock::new());
         ahead.set(3600, false);
         ledgers.delivered(0, &message(4, Duration::ZERO, "history"), &ahead);
         back.set(-3600, false);
         ledgers.delivered(0, &message(3, hour, "event"), &back);
         assert_eq!(ledgers.violations(), Vec::<String>::new());
-        // If no event was in transit during the jump, only one topic is right.
+        // If no event was in transit during the jump, only one topic is correct.
         ahead.set(3600, true);
         ledgers.delivered(0, &message(5, Duration::ZERO, "event"), &ahead);
         assert!(

@@ -133,7 +133,7 @@ async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
                 ledgers.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
                 return record_receipt(&mut ledgers, number, &response.body);
             }
-            Ok(response) => refused(shared, response.status, &response.body),
+            Ok(response) => record_refusal(shared, response.status, &response.body),
             Err(_) => {}
         }
         if !is_patient {
@@ -155,7 +155,7 @@ async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: 
                     .zip(receipts)
                     .for_each(|(number, receipt)| record_receipt(&mut ledgers, number, receipt));
             }
-            Ok(response) => refused(shared, response.status, &response.body),
+            Ok(response) => record_refusal(shared, response.status, &response.body),
             Err(_) => {}
         }
         if !is_patient {
@@ -170,7 +170,7 @@ fn record_receipt(ledgers: &mut Ledgers, number: u64, receipt: &Value) {
     ledgers.accepted(Origin::Rest, number, receipt["seq"].as_u64().expect("a seq"));
 }
 
-fn refused(shared: &Shared, status: u16, body: &Value) {
+fn record_refusal(shared: &Shared, status: u16, body: &Value) {
     assert!(status == 503 || status == 429, "a valid event was refused with {status}: {body}");
     lock(&shared.ledgers).refused += 1;
 }

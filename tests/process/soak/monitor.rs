@@ -85,7 +85,7 @@ impl Monitor {
         Self { watched, _task: task }
     }
 
-    /// Sets the pid of the process that runs now, or 0 if none does.
+    /// Sets the pid of the running process, or 0 if there is none.
     pub fn set_pid(&self, origin: Origin, pid: u32) {
         self.watched[origin as usize].pid.store(pid, Ordering::Relaxed);
     }

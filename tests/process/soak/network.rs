@@ -22,7 +22,7 @@ use super::{
     ledgers::{BROKERS, Ledgers},
     load::lock,
 };
-use crate::helpers::{Dice, SOON};
+use crate::helpers::{Dice, TIMEOUT};
 
 pub const USER: &str = "ann";
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -188,14 +188,14 @@ impl Network {
         sleep(pause).await;
         broker.resume().await;
         let is_back = async || subscriber.connections() > connections && subscriber.is_subscribed();
-        wait_until("the subscriber is back", SOON, is_back).await;
+        wait_until("the subscriber is back", TIMEOUT, is_back).await;
         proxy.cut().await;
         proxy.flow();
     }
 
     async fn wait_until_quiet(&self, index: usize) {
         let (mut last, mut since) = (0, Instant::now());
-        wait_until("the broker has delivered everything", SOON * 3, async || {
+        wait_until("the broker has delivered everything", TIMEOUT * 3, async || {
             let count = lock(&self.ledgers).received[index] + self.sites[index].subscriber.count();
             if count != last {
                 (last, since) = (count, Instant::now());

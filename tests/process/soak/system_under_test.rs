@@ -28,7 +28,7 @@ use super::{
     monitor::Monitor,
     network::Network,
 };
-use crate::helpers::{Dice, LATER, SOON, SmallDisk, service};
+use crate::helpers::{Dice, LONG_TIMEOUT, SmallDisk, TIMEOUT, service};
 
 const CONFIG: &str = "/api/v1/integrations/mqtt/config";
 /// Offsets of the clock in seconds. None of them makes events old enough to be removed.
@@ -94,7 +94,7 @@ impl SystemUnderTest {
         };
         system.update_pids();
         system.put_settings(&system.plain_settings()).await;
-        system.service.wait_connected(LATER).await;
+        system.service.wait_connected(LONG_TIMEOUT).await;
         system
     }
 
@@ -232,7 +232,7 @@ impl SystemUnderTest {
 
     async fn wait_until_idle(&self) {
         let (mut last, mut since) = ([0; BROKERS], Instant::now());
-        wait_until("no event is in transit", LATER, async || {
+        wait_until("no event is in transit", LONG_TIMEOUT, async || {
             let received = lock(&self.ledgers).received;
             if received != last {
                 (last, since) = (received, Instant::now());
@@ -335,10 +335,10 @@ impl SystemUnderTest {
         }
     }
 
-    /// Replaces the settings of the service, and tries again while its disk is full.
+    /// Replaces the service's settings, retrying while its disk is full.
     async fn put_settings(&self, settings: &Value) {
         let api = self.service.api();
-        wait_until("the settings are replaced", SOON, async || {
+        wait_until("the settings are replaced", TIMEOUT, async || {
             let response = Api::try_send(api.request(reqwest::Method::PUT, CONFIG).json(settings)).await;
             match response {
                 Ok(response) if response.status == 200 => true,

@@ -20,7 +20,7 @@ use crate::ports::free_port;
 use crate::wait::{POLL, wait_until};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a change of the page may take on a busy machine.
+/// Time limit for a change to the page, on a busy machine.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -83,7 +83,7 @@ impl Browser {
         self.command("/execute/sync", &json!({"script": script, "args": arguments})).await
     }
 
-    /// Sets the size of the window, for example to that of a phone.
+    /// Sets the window size, for example to that of a phone.
     pub async fn resize(&self, width: u32, height: u32) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", &size).await;
@@ -102,7 +102,7 @@ impl Browser {
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until the page shows a text.
+    /// Waits until the page shows the given text.
     ///
     /// # Panics
     ///
@@ -110,11 +110,14 @@ impl Browser {
     pub async fn wait_for_text(&self, text: &str) {
         let deadline = tokio::time::Instant::now() + PAGE_TIMEOUT;
         loop {
-            let shown = self.text().await;
-            if shown.contains(text) {
+            let page_text = self.text().await;
+            if page_text.contains(text) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "the page does not show {text:?} but: {shown}");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the page does not show {text:?} but: {page_text}"
+            );
             sleep(POLL).await;
         }
     }
@@ -158,7 +161,7 @@ impl Browser {
         panic!("the page keeps replacing {selector}");
     }
 
-    /// Replaces the content of a field by typing.
+    /// Replaces a field's content by typing.
     pub async fn enter(&self, selector: &str, text: &str) {
         let element = self.find(selector).await;
         let element = id_of(&element);
@@ -236,7 +239,7 @@ impl Drop for Browser {
     }
 }
 
-/// Returns the id of an element, which is the only value of the object.
+/// Returns an element's id, which is the object's only value.
 fn id_of(element: &Value) -> &str {
     let id = element.as_object().and_then(|object| object.values().next());
     id.and_then(Value::as_str).expect("an element has an id")

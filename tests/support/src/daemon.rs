@@ -18,7 +18,7 @@ use crate::wait::POLL;
 const PORT_ATTEMPTS: usize = 10;
 const STOP: Duration = Duration::from_secs(20);
 
-/// The name of a server, and how to recognize that it is ready.
+/// A server's name, and how to recognize that it is ready.
 #[derive(Debug)]
 pub(crate) struct DaemonKind {
     pub(crate) name: &'static str,
@@ -44,7 +44,8 @@ enum Start {
 
 impl Daemon {
     pub(crate) fn new(kind: &'static DaemonKind) -> Self {
-        let dir = TempDir::with_prefix(format!("{}-", kind.name)).expect("a temporary directory can be made");
+        let dir =
+            TempDir::with_prefix(format!("{}-", kind.name)).expect("a temporary directory can be created");
         Self { kind, dir, child: None }
     }
 

@@ -30,7 +30,7 @@ pub struct EventStream {
     /// The response. Only its head has been read.
     pub response: Response,
     text: String,
-    /// The id of the last message that had one.
+    /// Id of the last message that had one.
     pub last_id: String,
 }
 
@@ -83,9 +83,9 @@ impl EventStream {
         let deadline = Instant::now() + timeout;
         let mut skipped = Vec::new();
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{what}: not within {timeout:?}; received {skipped:?}");
-            let message = self.next(left).await;
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            assert!(!remaining.is_zero(), "{what}: not within {timeout:?}; received {skipped:?}");
+            let message = self.next(remaining).await;
             let message = message.unwrap_or_else(|| panic!("{what}: the stream ended after {skipped:?}"));
             if condition(&message) {
                 return message;

@@ -84,7 +84,7 @@ impl Ledger {
         Self::default()
     }
 
-    /// Records a receipt of the REST API: `{event_id, seq, …}`.
+    /// Records a receipt from the REST API: `{event_id, seq, …}`.
     pub fn accepted_receipt(&mut self, receipt: &Value) {
         let (event_id, seq) = identity(receipt);
         self.accepted(event_id, seq);

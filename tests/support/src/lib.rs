@@ -15,8 +15,8 @@
 //! | a server that is not a broker | [`CannedServer`] |
 //! | a broker that breaks the protocol | [`HostileBroker`] |
 //! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
-//! | what a running Home Assistant would have received | [`Subscriber`] |
-//! | the retained messages that a starting Home Assistant receives | [`visitor::retained`] |
+//! | what a running Home Assistant instance would have received | [`Subscriber`] |
+//! | the retained messages that Home Assistant receives at startup | [`visitor::retained`] |
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
 //! | the live event stream that a page reads | [`EventStream`] |
 //! | what a user sees on the page | [`Browser`] |

@@ -125,7 +125,7 @@ pub struct Publish {
     pub packet_id: u16,
     /// Message Expiry Interval in seconds, if present.
     pub message_expiry: Option<u32>,
-    /// The size of the whole packet in bytes.
+    /// Size of the whole packet in bytes.
     pub packet_size: usize,
 }
 

@@ -67,7 +67,7 @@ impl CertificateSpec {
     #[must_use]
     pub fn self_signed(self) -> Identity {
         let key = key();
-        let certificate = self.params().self_signed(&key).expect("a certificate can be made");
+        let certificate = self.params().self_signed(&key).expect("a certificate can be created");
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
@@ -97,7 +97,7 @@ impl Authority {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let (key, params) = (key(), authority(name));
-        let pem = params.self_signed(&key).expect("a certificate can be made").pem();
+        let pem = params.self_signed(&key).expect("a certificate can be created").pem();
         Self { issuer: Issuer::new(params, key), pem, chain: String::new() }
     }
 
@@ -105,7 +105,7 @@ impl Authority {
     #[must_use]
     pub fn intermediate(&self, name: &str) -> Self {
         let (key, params) = (key(), authority(name));
-        let pem = params.signed_by(&key, &self.issuer).expect("a certificate can be made").pem();
+        let pem = params.signed_by(&key, &self.issuer).expect("a certificate can be created").pem();
         Self { issuer: Issuer::new(params, key), chain: pem.clone() + &self.chain, pem }
     }
 
@@ -133,7 +133,7 @@ impl Authority {
     }
 
     fn certify(&self, spec: &CertificateSpec, key: &KeyPair) -> Identity {
-        let certificate = spec.params().signed_by(key, &self.issuer).expect("a certificate can be made");
+        let certificate = spec.params().signed_by(key, &self.issuer).expect("a certificate can be created");
         Identity { certificate: certificate.pem() + &self.chain, key: key.serialize_pem() }
     }
 }

@@ -148,7 +148,7 @@ impl Service {
     ///
     /// Panics if it does not end within 60 s.
     pub async fn run(&self, arguments: &[&str]) -> Finished {
-        let dir = TempDir::new_in(self.dir.path()).expect("a temporary directory can be made");
+        let dir = TempDir::new_in(self.dir.path()).expect("a temporary directory can be created");
         let (stdout, stderr) = (dir.path().join("stdout"), dir.path().join("stderr"));
         let mut command = self.settings.command(arguments, self.dir.path(), &self.data_dir, self.port);
         command.stdout(append(&stdout)).stderr(append(&stderr));

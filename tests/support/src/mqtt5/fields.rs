@@ -43,7 +43,7 @@ impl Fields {
     }
 
     pub(super) fn text(&mut self) -> io::Result<String> {
-        String::from_utf8(self.binary()?.into()).map_err(|_| invalid("a text that is not UTF-8"))
+        String::from_utf8(self.binary()?.into()).map_err(|_| invalid("a string that is not UTF-8"))
     }
 
     pub(super) fn rest(&mut self) -> Bytes {

@@ -212,8 +212,8 @@ impl State {
         if reversed {
             now.reverse();
         }
-        for held in now {
-            self.acknowledge(held.connection, held.packet_id, held.qos, 0);
+        for message in now {
+            self.acknowledge(message.connection, message.packet_id, message.qos, 0);
         }
     }
 

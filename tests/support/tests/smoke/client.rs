@@ -8,7 +8,7 @@ use rumqttc::{
 };
 use tokio::time::timeout;
 
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Client {
     pub(crate) queue: AsyncClient,
@@ -30,7 +30,7 @@ impl Client {
     pub(crate) async fn try_connect(options: MqttOptions) -> Result<Self, ConnectionError> {
         let (client, mut events) = AsyncClient::builder(options).capacity(1000).build();
         loop {
-            if let Event::Incoming(Packet::ConnAck(connack)) = soon(events.poll()).await? {
+            if let Event::Incoming(Packet::ConnAck(connack)) = in_time(events.poll()).await? {
                 return Ok(Self { queue: client, events, connack });
             }
         }
@@ -60,7 +60,7 @@ impl Client {
 
     pub(crate) async fn until(&mut self, mut wanted: impl FnMut(&Event) -> bool) -> Event {
         loop {
-            let event = soon(self.events.poll()).await.expect("the connection lasts");
+            let event = in_time(self.events.poll()).await.expect("the connection stays open");
             if wanted(&event) {
                 return event;
             }
@@ -70,13 +70,13 @@ impl Client {
     /// Polls until the connection ends.
     pub(crate) async fn end(&mut self) -> ConnectionError {
         loop {
-            if let Err(error) = soon(self.events.poll()).await {
+            if let Err(error) = in_time(self.events.poll()).await {
                 return error;
             }
         }
     }
 }
 
-pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(SOON, future).await.expect("within 10 s")
+pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    timeout(TIMEOUT, future).await.expect("within 10 s")
 }

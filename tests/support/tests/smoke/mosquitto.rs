@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::{Client, SOON, options, soon};
+use crate::client::{Client, TIMEOUT, in_time, options};
 
 #[tokio::test]
 async fn configured_users_exclude_all_others() {
@@ -59,7 +59,7 @@ async fn a_message_over_the_size_limit_is_refused() {
     stream.write_all(&[&connect[..], too_large].concat()).await.expect("written");
     let mut received = Vec::new();
     while !received.ends_with(b"\x40\x03\0\x01\x95") {
-        assert!(soon(stream.read_buf(&mut received)).await.expect("read") > 0, "{received:x?}");
+        assert!(in_time(stream.read_buf(&mut received)).await.expect("read") > 0, "{received:x?}");
     }
 }
 
@@ -71,7 +71,8 @@ async fn a_restart_keeps_the_port_and_retained_messages() {
     broker.restart().await;
     assert_eq!(broker.port(), port);
     let subscriber = Subscriber::start(port).await;
-    let messages = subscriber.wait_for(|messages| !messages.is_empty(), "the retained message", SOON).await;
+    let messages =
+        subscriber.wait_for(|messages| !messages.is_empty(), "the retained message", TIMEOUT).await;
     assert_eq!((messages[0].text().as_str(), messages[0].retain), ("yes", true));
     broker.kill().await;
     assert!(Client::try_connect(options(port)).await.is_err());
@@ -86,7 +87,7 @@ async fn without_persistence_a_restart_loses_retained_messages() {
     broker.restart().await;
     let subscriber = Subscriber::start(broker.port()).await;
     Client::connect(broker.port()).await.publish("new", "1", QoS::AtLeastOnce).await;
-    let messages = subscriber.wait_for(|messages| !messages.is_empty(), "the new message", SOON).await;
+    let messages = subscriber.wait_for(|messages| !messages.is_empty(), "the new message", TIMEOUT).await;
     assert_eq!(messages[0].topic, "new");
 }
 

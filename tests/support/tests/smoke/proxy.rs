@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
-use crate::client::{Client, SOON, options, soon};
+use crate::client::{Client, TIMEOUT, in_time, options};
 
 /// The delay under test, and how long the tests wait for bytes that must not arrive. Over loopback they would
 /// arrive within a few milliseconds.
@@ -19,14 +19,14 @@ async fn pair() -> (Proxy, TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let proxy = Proxy::start(listener.local_addr().expect("an address").port()).await;
     let client = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("the proxy accepts");
-    let (target, _) = soon(listener.accept()).await.expect("the proxy connects");
+    let (target, _) = in_time(listener.accept()).await.expect("the proxy connects");
     (proxy, client, target)
 }
 
 async fn assert_passes(from: &mut TcpStream, to: &mut TcpStream, text: &str) {
     from.write_all(text.as_bytes()).await.expect("written");
     let mut bytes = vec![0; text.len()];
-    soon(to.read_exact(&mut bytes)).await.expect("read");
+    in_time(to.read_exact(&mut bytes)).await.expect("read");
     assert_eq!(bytes, text.as_bytes());
 }
 
@@ -37,11 +37,11 @@ async fn bytes_and_closes_are_forwarded_both_ways() {
     assert_passes(&mut target, &mut client, "back").await;
     assert_eq!((proxy.accepted(), proxy.open()), (1, 1));
     client.shutdown().await.expect("shut down");
-    assert_eq!(soon(target.read(&mut [0])).await.expect("an end"), 0);
+    assert_eq!(in_time(target.read(&mut [0])).await.expect("an end"), 0);
     assert_passes(&mut target, &mut client, "still here").await;
     drop(target);
-    assert_eq!(soon(client.read(&mut [0])).await.expect("an end"), 0);
-    wait_until("the connection is over", SOON, async || proxy.open() == 0).await;
+    assert_eq!(in_time(client.read(&mut [0])).await.expect("an end"), 0);
+    wait_until("the connection is over", TIMEOUT, async || proxy.open() == 0).await;
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_stall_delays_bytes_without_losing_them() {
     let mut bytes = [0; 5];
     assert!(timeout(SILENCE, target.read_exact(&mut bytes)).await.is_err());
     proxy.flow();
-    soon(target.read_exact(&mut bytes)).await.expect("read");
+    in_time(target.read_exact(&mut bytes)).await.expect("read");
     assert_eq!(&bytes, b"later");
     assert_passes(&mut target, &mut client, "on").await;
 }
@@ -70,7 +70,7 @@ async fn a_stalled_writer_blocks() {
     proxy.flow();
     client.shutdown().await.expect("shut down");
     let mut all = Vec::new();
-    soon(target.read_to_end(&mut all)).await.expect("read");
+    in_time(target.read_to_end(&mut all)).await.expect("read");
     assert_eq!(all.len(), written);
 }
 
@@ -82,18 +82,18 @@ async fn a_half_open_connection_swallows_bytes_and_never_recovers() {
     assert!(timeout(SILENCE, target.read(&mut [0])).await.is_err());
     assert!(timeout(SILENCE, client.read(&mut [0])).await.is_err());
     proxy.flow();
-    assert!(matches!(soon(client.read(&mut [0])).await, Ok(0) | Err(_)));
+    assert!(matches!(in_time(client.read(&mut [0])).await, Ok(0) | Err(_)));
 }
 
 #[tokio::test]
 async fn a_cut_ends_connections_and_new_ones_are_accepted() {
     let (proxy, mut client, mut target) = pair().await;
     proxy.cut().await;
-    assert_eq!(soon(client.read(&mut [0])).await.expect("an end"), 0);
-    assert_eq!(soon(target.read(&mut [0])).await.expect("an end"), 0);
+    assert_eq!(in_time(client.read(&mut [0])).await.expect("an end"), 0);
+    assert_eq!(in_time(target.read(&mut [0])).await.expect("an end"), 0);
     assert_eq!(proxy.open(), 0);
     TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("accepted");
-    wait_until("accepted", SOON, async || proxy.accepted() == 2).await;
+    wait_until("accepted", TIMEOUT, async || proxy.accepted() == 2).await;
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_stalled_connection_can_be_reset() {
     let (proxy, mut client, _target) = pair().await;
     proxy.stall();
     proxy.reset().await;
-    let error = soon(client.read(&mut [0])).await.expect_err("a reset");
+    let error = in_time(client.read(&mut [0])).await.expect_err("a reset");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
@@ -130,7 +130,7 @@ async fn delays_do_not_add_up() {
         client.write_all(b"x").await.expect("written");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    soon(target.read_exact(&mut [0; 5])).await.expect("read");
+    in_time(target.read_exact(&mut [0; 5])).await.expect("read");
     let five = start.elapsed();
     assert!(five >= SILENCE, "{five:?}");
     assert!(five < one * 4, "delays must not add up: {one:?} for one byte, {five:?} for five");
@@ -142,9 +142,9 @@ async fn a_throttled_connection_is_limited_to_the_given_rate() {
     proxy.throttle(Some(1000));
     let start = Instant::now();
     client.write_all(&[b'x'; 300]).await.expect("written");
-    soon(target.read_exact(&mut [0; 300])).await.expect("read");
+    in_time(target.read_exact(&mut [0; 300])).await.expect("read");
     client.write_all(b"y").await.expect("written");
-    soon(target.read_exact(&mut [0; 1])).await.expect("read");
+    in_time(target.read_exact(&mut [0; 1])).await.expect("read");
     assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
     proxy.throttle(None);
     assert_passes(&mut client, &mut target, "without a limit").await;
@@ -154,7 +154,7 @@ async fn a_throttled_connection_is_limited_to_the_given_rate() {
 async fn an_unreachable_target_ends_the_connection_and_is_counted() {
     let proxy = Proxy::start(liveobject_test_support::free_port()).await;
     let mut client = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("accepted");
-    assert!(matches!(soon(client.read(&mut [0])).await, Ok(0) | Err(_)));
+    assert!(matches!(in_time(client.read(&mut [0])).await, Ok(0) | Err(_)));
     assert_eq!((proxy.unreachable(), proxy.open()), (1, 0));
 }
 

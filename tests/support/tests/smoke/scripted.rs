@@ -7,7 +7,7 @@ use liveobject_test_support::{Acks, Reply, Rule, ScriptedBroker};
 use rumqttc::{Event, LastWill, Packet, PublishOptions, PublishProperties, QoS};
 use tokio::time::timeout;
 
-use crate::client::{Client, SOON, options};
+use crate::client::{Client, TIMEOUT, options};
 
 /// How long the tests wait for packets that must not arrive. Over loopback they would arrive within a few
 /// milliseconds.
@@ -42,7 +42,7 @@ async fn the_broker_records_packets_and_acknowledges_each_qos() {
     client.queue.publish("kept", "3", options).await.expect("queued");
     client.until(is_ack).await;
     let received: Vec<Publish> =
-        broker.wait_for_publishes(4, SOON).await.into_iter().map(|received| received.publish).collect();
+        broker.wait_for_publishes(4, TIMEOUT).await.into_iter().map(|received| received.publish).collect();
     let topics: Vec<_> = received.iter().map(|publish| (publish.topic.as_str(), publish.qos)).collect();
     assert_eq!(topics, [("zero", 0), ("one", 1), ("two", 2), ("kept", 1)]);
     assert_eq!((received[3].message_expiry, received[3].retain, received[2].retain), (Some(90), true, false));
@@ -60,7 +60,9 @@ async fn the_broker_records_packets_and_acknowledges_each_qos() {
     );
     client.queue.disconnect().await.expect("queued");
     client.end().await;
-    broker.wait_for("a DISCONNECT", SOON, |broker| broker.disconnects() == [0] && broker.open() == 0).await;
+    broker
+        .wait_for("a DISCONNECT", TIMEOUT, |broker| broker.disconnects() == [0] && broker.open() == 0)
+        .await;
     assert!(broker.violations().is_empty(), "{:?}", broker.violations());
 }
 
@@ -99,7 +101,7 @@ async fn acknowledgements_are_withheld_and_released_in_either_order() {
         client.queue("t", payload, QoS::AtLeastOnce).await;
     }
     assert!(timeout(SILENCE, client.until(is_ack)).await.is_err());
-    broker.wait_for("three withheld", SOON, |broker| broker.withheld() == 3).await;
+    broker.wait_for("three withheld", TIMEOUT, |broker| broker.withheld() == 3).await;
     broker.release_reversed();
     assert_eq!(ack_ids(&mut client, 3).await, [3, 2, 1]);
     broker.set_acks(Acks::ReverseWithin(2));
@@ -183,7 +185,9 @@ async fn protocol_violations_are_recorded() {
         client.write_all(bytes).await.expect("written");
     }
     broker
-        .wait_for("the closed connection", SOON, |broker| broker.received().len() == 3 && broker.open() == 0)
+        .wait_for("the closed connection", TIMEOUT, |broker| {
+            broker.received().len() == 3 && broker.open() == 0
+        })
         .await;
     let violations = broker.violations().join("; ");
     for fault in ["packet id 1 is in use", "QoS 2 is not allowed", "2 in flight, 1 allowed", "QoS 3"] {

@@ -4,7 +4,7 @@ use liveobject_test_support::{Ledger, Mosquitto, Proxy, Subscriber};
 use rumqttc::QoS;
 use serde_json::json;
 
-use crate::client::{Client, SOON, options};
+use crate::client::{Client, TIMEOUT, options};
 
 #[tokio::test]
 async fn each_message_arrives_with_its_qos() {
@@ -14,10 +14,10 @@ async fn each_message_arrives_with_its_qos() {
     for (topic, qos) in [("a", QoS::AtMostOnce), ("b", QoS::AtLeastOnce), ("c", QoS::ExactlyOnce)] {
         client.publish(topic, "x", qos).await;
     }
-    let messages = subscriber.wait_for(|messages| messages.len() == 3, "three messages", SOON).await;
-    let seen: Vec<_> =
+    let messages = subscriber.wait_for(|messages| messages.len() == 3, "three messages", TIMEOUT).await;
+    let received: Vec<_> =
         messages.iter().map(|message| (message.topic.as_str(), message.qos, message.order)).collect();
-    assert_eq!(seen, [("a", 0, 0), ("b", 1, 1), ("c", 2, 2)]);
+    assert_eq!(received, [("a", 0, 0), ("b", 1, 1), ("c", 2, 2)]);
 }
 
 #[tokio::test]
@@ -32,9 +32,9 @@ async fn events_are_parsed_and_other_topics_are_ignored() {
             .publish(topic, &json!({ "event_id": seq.to_string(), "seq": seq }).to_string(), QoS::AtLeastOnce)
             .await;
     }
-    subscriber.wait_for(|messages| messages.len() == 4, "four messages", SOON).await;
+    subscriber.wait_for(|messages| messages.len() == 4, "four messages", TIMEOUT).await;
     let seqs: Vec<_> =
-        subscriber.wait_for_events(2, SOON).await.iter().map(|event| event["seq"].clone()).collect();
+        subscriber.wait_for_events(2, TIMEOUT).await.iter().map(|event| event["seq"].clone()).collect();
     assert_eq!(seqs, [1, 2]);
     assert_eq!(subscriber.on("p/status").len(), 1);
     subscriber.clear();
@@ -49,7 +49,7 @@ async fn the_subscriber_can_log_in() {
     login.set_credentials("ann", "secret");
     let mut client = Client::try_connect(login).await.expect("the login is accepted");
     client.publish("a", "x", QoS::ExactlyOnce).await;
-    subscriber.wait_for(|messages| messages.len() == 1, "the message", SOON).await;
+    subscriber.wait_for(|messages| messages.len() == 1, "the message", TIMEOUT).await;
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn lost_connections_and_broker_restarts_cause_neither_loss_nor_duplicates(
         client.publish("camera/event", &event.to_string(), QoS::AtLeastOnce).await;
         ledger.accepted_receipt(&event);
     }
-    subscriber.wait_for_events(300, SOON).await.iter().for_each(|event| ledger.delivered_event(event));
+    subscriber.wait_for_events(300, TIMEOUT).await.iter().for_each(|event| ledger.delivered_event(event));
     ledger.assert_nothing_lost();
     ledger.assert_in_order();
     assert_eq!(ledger.duplicates(), 0, "{}", ledger.summary());

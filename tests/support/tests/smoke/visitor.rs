@@ -2,7 +2,7 @@
 
 use liveobject_test_support::{Mosquitto, Subscriber, visitor};
 
-use crate::client::{Client, SOON};
+use crate::client::{Client, TIMEOUT};
 
 #[tokio::test]
 async fn a_visitor_receives_exactly_the_retained_messages() {
@@ -26,6 +26,6 @@ async fn a_visitor_publishes_with_and_without_retain() {
     let subscriber = Subscriber::start(broker.port()).await;
     visitor::publish(broker.port(), "a", "live", false).await;
     visitor::publish(broker.port(), "b", "kept", true).await;
-    subscriber.wait_for(|messages| messages.len() == 2, "two messages", SOON).await;
+    subscriber.wait_for(|messages| messages.len() == 2, "two messages", TIMEOUT).await;
     assert_eq!(visitor::retained(broker.port()).await.into_keys().collect::<Vec<_>>(), ["b"]);
 }
