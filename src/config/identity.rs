@@ -47,7 +47,7 @@ impl Variables {
         (taken, others)
     }
 
-    /// Returns the identity; `None` if it is in the identity file.
+    /// Returns the identity, or `None` if it is in the identity file.
     pub(super) fn identity(&self, faults: &mut Vec<Fault>) -> Option<GivenIdentity> {
         if let Some(text) = &self.identity {
             let parsed = GivenIdentity::parse(text, VARIABLE);

@@ -204,7 +204,7 @@ impl Config {
     }
 }
 
-/// Returns the host name; `None` if it is unknown or not valid in a URL.
+/// Returns the host name, or `None` if it is unknown or not valid in a URL.
 fn host_name() -> Option<String> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name = name.trim();

@@ -35,7 +35,7 @@ pub(super) fn issue(key: &ApiToken, holder: Holder, now: Timestamp) -> String {
     format!("{expires}.{name}.{signature}")
 }
 
-/// Returns the holder of this ticket; `None` if it was not issued here or has expired. The signature is
+/// Returns the holder of this ticket, or `None` if it was not issued here or has expired. The signature is
 /// compared in constant time.
 pub(super) fn open(key: &ApiToken, ticket: &str, now: Timestamp) -> Option<Holder> {
     let mut parts = ticket.split('.');

@@ -32,7 +32,7 @@ pub enum Submission {
 }
 
 impl Submission {
-    /// Returns how the quarantine identifies the message; `None` if the message is exempt from it.
+    /// Returns how the quarantine identifies the message, or `None` if the message is exempt from it.
     pub fn message_ref(&self) -> Option<MessageRef> {
         match self {
             Self::Event(seq) => Some(MessageRef::Event(*seq)),

@@ -110,7 +110,7 @@ impl VersionPolicy {
         self.first
     }
 
-    /// Returns the version to try after `tried` was refused; `None` if there is none.
+    /// Returns the version to try after `tried` was refused, or `None` if there is none.
     pub fn fallback(self, tried: Version, refusal: Refusal) -> Option<Version> {
         (tried == self.first && self.falls_back_on.contains(&refusal)).then(|| tried.other())
     }

@@ -102,7 +102,7 @@ pub struct SettingsChanged {
     pub settings: Arc<MqttSettings>,
     /// The differences from the previous settings.
     pub change: SettingsChange,
-    /// Why the stored settings or secrets cannot be read, and how to fix that. In this case, no connection is
+    /// Why the stored settings or secrets cannot be read, and how to fix it. In this case, no connection is
     /// attempted.
     pub unreadable: Option<String>,
 }

@@ -103,12 +103,12 @@ pub struct OutboxStatus {
     pub position: Position,
 }
 
-/// From the HTTP layer: lists events of the log, newest first.
+/// From the HTTP layer: lists events in the log, newest first.
 #[derive(Debug, Clone, Default, Message)]
 #[rtype(result = "Result<Vec<EventRecord>, QueryError>")]
 pub struct ListEvents(pub EventQuery);
 
-/// From the HTTP layer: returns one event of the log, or `None` if it does not exist or was removed.
+/// From the HTTP layer: returns one event from the log, or `None` if it does not exist or was removed.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<EventRecord>, QueryError>")]
 pub struct GetEvent(pub EventId);

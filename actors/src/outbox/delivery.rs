@@ -60,7 +60,7 @@ pub struct Delivery {
     /// Maximum number of events in flight on this link, unless one of them is suspected.
     limit: InFlightLimit,
     poison: PoisonDetector,
-    /// How often each deferred event was deferred.
+    /// The number of deferrals of each deferred event.
     deferrals: HashMap<Seq, u32>,
     pacer: Pacer,
 }

@@ -1,4 +1,4 @@
-//! The next events of the log, read one page ahead, so that memory use does not depend on the backlog. No
+//! The next events in the log, read one page ahead, so that memory use does not depend on the backlog. No
 //! I/O.
 
 use std::collections::VecDeque;

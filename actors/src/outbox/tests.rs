@@ -198,7 +198,7 @@ async fn invariant_4_a_repeated_event_gets_the_first_receipt() {
     let dir = it.crash().await.unwrap();
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
     let again = it.publish(event("a")).await.unwrap();
-    assert_eq!((again.seq, again.duplicate), (Seq(1), true), "also after a restart");
+    assert_eq!((again.seq, again.duplicate), (Seq(1), true), "even after a restart");
     assert_eq!(it.publish(event("d")).await.unwrap().seq, Seq(4));
 }
 
@@ -268,7 +268,7 @@ async fn a_refused_event_is_dead_and_later_ones_are_still_delivered() {
     assert_eq!((status.pending, status.dead, status.published, status.refused), (0, 1, 2, 1));
     let dir = it.crash().await.unwrap();
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
-    assert_eq!((it.status().await.pending, it.status().await.dead), (0, 1), "also after a restart");
+    assert_eq!((it.status().await.pending, it.status().await.dead), (0, 1), "even after a restart");
 }
 
 #[actix::test]

@@ -228,7 +228,7 @@ impl Store {
 
 /// MQTT settings.
 impl Store {
-    /// Returns the row of the settings. If there is none, creates it with only this client id.
+    /// Returns the settings row. If there is none, creates it with only this client id.
     pub(crate) async fn load_or_create_settings(
         &self,
         new_client_id: impl FnOnce() -> String,
@@ -236,7 +236,7 @@ impl Store {
         mqtt_config::load_or_create(self, new_client_id).await
     }
 
-    /// Returns the row of the settings as of the last commit, or `None` if there is none yet.
+    /// Returns the settings row as of the last commit, or `None` if there is none yet.
     pub(crate) async fn load_settings(&self) -> Result<Option<MqttConfigRow>, StoreError> {
         mqtt_config::load(self).await
     }

@@ -145,7 +145,7 @@ impl Files {
         fs::exists(&path).map_err(|source| FilesError::Load { path, source })
     }
 
-    /// Returns the picture of an event; `None` if there is none, or if the file is not a picture.
+    /// Returns the picture of an event, or `None` if there is none, or if the file is not a picture.
     pub fn load(&self, seq: Seq) -> Result<Option<Picture>, FilesError> {
         let path = self.path(seq);
         let image = match read_bounded(&path) {

@@ -139,7 +139,7 @@ impl Authority {
 }
 
 fn key() -> KeyPair {
-    KeyPair::generate().expect("a key can be made")
+    KeyPair::generate().expect("a key can be created")
 }
 
 fn params(subject: &str, names: &[String]) -> CertificateParams {

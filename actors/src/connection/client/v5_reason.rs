@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// How often a message is tried when the broker's refusal does not show whether it is permanent.
+/// Maximum number of attempts for a message when the broker's refusal does not show whether it is permanent.
 const MAX_ATTEMPTS: u32 = 10;
 
 /// Converts the reason code of a PUBACK.

@@ -37,7 +37,7 @@ pub struct TlsObservations {
 }
 
 impl TlsObservations {
-    /// Returns the broker's certificate; `None` if there is none yet or it cannot be parsed.
+    /// Returns the broker's certificate, or `None` if there is none yet or it cannot be parsed.
     pub fn certificate(&self) -> Option<Certificate> {
         Certificate::read(self.certificate.get()?)
     }

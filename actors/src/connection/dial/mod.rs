@@ -71,7 +71,7 @@ impl SessionTransport {
         self.lock().ready = Some(stream);
     }
 
-    /// Returns how the latest stream is encrypted; `None` if it is not.
+    /// Returns how the latest stream is encrypted, or `None` if it is not.
     pub fn secured(&self) -> Option<Secured> {
         self.lock().secured.clone()
     }
