@@ -8,7 +8,7 @@ use crate::domain::{
     clock::Timestamp,
 };
 
-/// The number of events of a camera per day, since Monday of this week.
+/// A camera's number of events per day, since Monday of this week.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     days: BTreeMap<Day, u64>,

@@ -197,7 +197,7 @@ impl ConnectionActor {
         }
     }
 
-    /// Handles an event of the client. Returns the event and its outcome if the broker answered an event from
+    /// Handles a client event. Returns the event and its outcome if the broker answered an event from
     /// the event log.
     fn handle_event(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<(Seq, Outcome)> {
         let now = Instant::now();

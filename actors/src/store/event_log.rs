@@ -75,7 +75,7 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
             camera("n")
         ),
         // Pending events are those after the cursor, and those before it that are waiting for a retry. The
-        // cross join prevents SQLite from examining all events of the camera.
+        // cross join prevents SQLite from examining all events from the camera.
         Some(DeliveryState::Pending) => format!(
             "e.seq IN (\
                SELECT seq FROM (SELECT n.seq FROM events n \

@@ -1,10 +1,10 @@
 //! Opens the stream to the broker: TCP, optionally TLS, optionally a WebSocket. Each failure has a kind and
 //! an explanation.
 //!
-//! All of the broker's addresses are tried, in the resolver's order, through all these layers. An address that
-//! accepts connections but fails in TLS or the WebSocket upgrade does not hide another one that works. The
-//! MQTT login is not repeated for other addresses, since a wrong password is wrong at every address. If all
-//! addresses fail, the failure of the address that completed the most stages is reported.
+//! All of the broker's addresses are tried, in the resolver's order, through all these layers. An address
+//! that accepts connections but fails in TLS or the WebSocket upgrade does not hide another one that works.
+//! The MQTT login is not repeated for other addresses, since a wrong password is wrong at every address. If
+//! all addresses fail, the failure of the address that completed the most stages is reported.
 
 mod diagnosing;
 mod first_bytes;
