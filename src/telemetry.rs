@@ -1,7 +1,7 @@
 //! Logging: filter, format, and panics as log lines.
 //!
 //! Lines go to standard error. Libraries that use the `log` crate are included. Libraries that log too much,
-//! or only repeat what this program logs, are reduced to the levels in [`QUIET`], unless the filter names
+//! or only repeat what this program logs, are reduced to the levels in `QUIET`, unless the filter names
 //! them.
 
 use std::{

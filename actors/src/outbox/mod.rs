@@ -10,8 +10,8 @@
 //! up.
 //!
 //! The actor is a driver. It runs the database operations and the timers, and sends the messages. Three plain
-//! structs make the decisions: [`Writer`] (what is committed when), [`Delivery`] (what is sent when) and
-//! [`Reporting`] (counts, metrics and warnings). `accept` drives the first one, `pump` the second.
+//! structs make the decisions: `Writer` (what is committed when), `Delivery` (what is sent when) and
+//! `Reporting` (counts, metrics and warnings). `accept` drives the first one, `pump` the second.
 
 mod accept;
 mod commit_queue;
