@@ -49,7 +49,7 @@ const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 ///
 /// - `status`: like `GET /api/v1/integrations/mqtt/status`. Sent first, and then on changes, at most five
 ///   times a second.
-/// - `event`: an accepted event, like in `GET /api/v1/events`, with its current delivery.
+/// - `event`: an accepted event, as in `GET /api/v1/events`, with its current delivery.
 /// - `delivery`: an array of `{event_id, seq, camera_id, delivery}`, at most 500 and ordered by `seq`, with
 ///   the current delivery of these events. Updates are idempotent: the same state may be sent twice.
 /// - `reset`: `{}`. Too much happened to send it one by one (250 events or 500 deliveries within a fifth of a

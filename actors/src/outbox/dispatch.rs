@@ -47,6 +47,7 @@ pub fn plan(event: &StoredEvent, waiting_since: Timestamp, settings: &MqttSettin
 
 #[cfg(test)]
 mod tests {
+    // A test named `invariant_N_…` proves an invariant of docs/architecture.md.
     use std::time::Duration;
 
     use super::*;

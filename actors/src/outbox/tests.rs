@@ -1,4 +1,5 @@
 //! The actor with a real database, and recorders as its link and peers.
+//! Tests named `invariant_N_…` prove the invariants of docs/architecture.md.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
 //! The window alone: examples, and random operations compared with a simple model.
+//! Tests named `invariant_N_…` prove the invariants of docs/architecture.md.
 
 use proptest::prelude::*;
 

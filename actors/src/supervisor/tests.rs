@@ -1,4 +1,5 @@
 //! The supervisor with fake connections that the tests control.
+//! Tests named `invariant_N_…` prove the invariants of docs/architecture.md.
 
 use std::{cell::RefCell, rc::Rc};
 

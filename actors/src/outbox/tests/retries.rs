@@ -1,4 +1,5 @@
 //! Dead events that are retried or dismissed.
+//! Tests named `invariant_N_…` prove the invariants of docs/architecture.md.
 
 use super::*;
 use crate::{
