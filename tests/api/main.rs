@@ -1,4 +1,4 @@
-//! The API over real HTTP, with actors that respond as each test scripts them.
+//! The API over real HTTP, with stand-ins for the actors, whose responses each test scripts.
 
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 

@@ -62,7 +62,7 @@ async fn failures_are_logged_as_warnings() {
     assert!(warned.len() >= 2, "{warned:?}");
     let last =
         warned.iter().rposition(|message| message == "disconnected").expect("the disconnection is logged");
-    assert!(warned.iter().take(last).all(|message| message == "connecting failed"), "{warned:?}");
+    assert!(warned.iter().take(last).all(|message| message == "connection attempt failed"), "{warned:?}");
     assert_eq!(logged(&service, "ERROR"), Vec::<Value>::new());
 }
 
@@ -81,45 +81,45 @@ async fn passwords_never_appear_in_logs_files_or_responses() {
     let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
     let login =
         |password: &str| settings(broker.port(), &json!({ "username": "camera", "password": password }));
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for password in [WRONG, PASSWORD] {
-        answers.push(service.post(&format!("{MQTT}/test"), &login(password)).await.body);
-        answers.push(service.put_config(&login(password)).await.body);
-        answers.push(service.get(&format!("{MQTT}/config")).await.body);
+        responses.push(service.post(&format!("{MQTT}/test"), &login(password)).await.body);
+        responses.push(service.put_config(&login(password)).await.body);
+        responses.push(service.get(&format!("{MQTT}/config")).await.body);
         let tried = |status: &Value| status["connected"] == true || !status["last_error"].is_null();
-        answers.push(service.wait_status("an outcome", TIMEOUT, tried).await);
+        responses.push(service.wait_status("an outcome", TIMEOUT, tried).await);
     }
     service.wait_connected(TIMEOUT).await;
-    assert_eq!(answers[2]["has_password"], true);
+    assert_eq!(responses[2]["has_password"], true);
     let mut invalid = login(PASSWORD);
     invalid["password"] = json!([PASSWORD]);
     invalid["username"] = json!(7);
-    answers.push(service.put_config(&invalid).await.expect(422));
+    responses.push(service.put_config(&invalid).await.expect(422));
     let _ = service.post_event(&event("a")).await.expect(202);
     service.wait_until_delivered("a", TIMEOUT).await;
     let settings = login(PASSWORD);
     broker.stop().await;
-    answers.push(service.wait_status("lost", TIMEOUT, |status| status["connected"] == false).await);
-    answers.push(service.post(&format!("{MQTT}/test"), &settings).await.body);
+    responses.push(service.wait_status("lost", TIMEOUT, |status| status["connected"] == false).await);
+    responses.push(service.post(&format!("{MQTT}/test"), &settings).await.body);
     for path in ["/metrics", EVENTS, "/openapi.json", "/health/ready"] {
-        answers.push(service.get(path).await.body);
+        responses.push(service.get(path).await.body);
     }
     let mut on_disk = Vec::new();
     for path in files(service.data_dir()) {
-        on_disk.push((path.clone(), fs::read(&path).expect("a file of the service")));
+        on_disk.push((path.clone(), fs::read(&path).expect("the service's files can be read")));
     }
     service.sigterm();
     assert_eq!(service.wait().await, 0);
     for path in files(service.data_dir()) {
-        on_disk.push((path.clone(), fs::read(&path).expect("a file of the service")));
+        on_disk.push((path.clone(), fs::read(&path).expect("the service's files can be read")));
     }
     assert!(on_disk.iter().any(|(path, _)| path.ends_with("liveobject.db")), "{on_disk:?}");
     assert!(service.log_text().contains("TRACE"), "everything is logged");
     for secret in [PASSWORD, WRONG] {
         assert!(!service.log_text().contains(secret), "in the log");
         assert!(!service.stdout_text().contains(secret), "on standard output");
-        for answer in &answers {
-            assert!(!answer.to_string().contains(secret), "in the response {answer}");
+        for response in &responses {
+            assert!(!response.to_string().contains(secret), "in the response {response}");
         }
         for (path, bytes) in &on_disk {
             assert!(!contains(bytes, secret), "in {}", path.display());

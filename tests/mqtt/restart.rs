@@ -69,6 +69,6 @@ async fn status_and_metrics_follow_a_broker_that_stops_and_restarts() {
 
     let warned = logged(&scene.service, "WARN");
     let log: Vec<_> = warned.iter().map(|line| (&line["message"], &line["kind"])).collect();
-    let failed = (&"connecting failed".into(), &"refused".into());
+    let failed = (&"connection attempt failed".into(), &"refused".into());
     assert_eq!(log, [(&"disconnected".into(), &"closed".into()), failed, failed]);
 }

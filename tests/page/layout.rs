@@ -1,6 +1,6 @@
-//! The page on a phone, a tablet and a desktop, light and dark.
+//! The page on a phone, a tablet and a desktop, light and dark mode.
 //!
-//! `PAGE_SCREENSHOTS` names a directory for screenshots.
+//! If `PAGE_SCREENSHOTS` is set, screenshots are saved in that directory.
 
 use std::path::PathBuf;
 

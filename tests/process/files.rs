@@ -1,4 +1,4 @@
-//! The files in the data directory, their permissions, and the absence of secrets wherever they do not
+//! The files in the data directory and their permissions. Also checks that secrets appear only where they
 //! belong.
 
 use std::{
@@ -54,7 +54,7 @@ fn all_entries(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn others_can_access_nothing_even_if_the_umask_would_permit_it() {
+async fn other_users_have_no_access_even_if_the_umask_would_allow_it() {
     let mut service = service().umask(0).start().await;
     let _ = accept(&service, ids("e", 3)).await;
     let picture = service.request(Method::PUT, "/api/v1/events/e-1/thumbnail").body(PNG);
@@ -71,7 +71,7 @@ async fn others_can_access_nothing_even_if_the_umask_would_permit_it() {
         }
         all.len()
     };
-    // api-token, identity, lock, database with -wal and -shm, the key for links, thumbnails/0/2.
+    // api-token, identity, lock file, database with -wal and -shm, thumbnail-key, and thumbnails/0/2.
     assert!(check() >= 10, "{:?}", all_entries(&directory));
     stop(&mut service).await;
     assert_eq!(service.run(&["key", "rotate"]).await.code, 0);
@@ -104,7 +104,7 @@ async fn a_token_file_that_others_can_read_is_refused_with_a_hint_on_how_to_fix_
 }
 
 #[tokio::test]
-async fn no_secret_is_in_a_file_the_log_a_response_or_the_process_list() {
+async fn secrets_never_appear_in_files_the_log_responses_or_the_process_list() {
     let broker = Mosquitto::builder().user("ann", PASSWORD).start().await;
     let mut service = service().env("LIVEOBJECT__LOG__FILTER", "trace,actix_http=trace").start().await;
     let mut settings = json!({

@@ -19,10 +19,10 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Reads the row. Creates it, and the identity, on first start. Finishes or undoes an interrupted key
+/// Reads the settings row. Creates the row and the identity on first start. Finishes or undoes an interrupted key
 /// rotation.
 ///
-/// Faults in the identity, a secret or the settings are part of the result; only a database failure is an
+/// Problems with the identity, a secret or the settings are part of the result; only a database failure is an
 /// error.
 pub(super) async fn open(context: &SecretsContext, initial: Option<Value>) -> Result<Current, StoreError> {
     if let IdentitySource::File(path) = &context.identity {
@@ -102,8 +102,9 @@ async fn store_initial(
         Ok(Replacement { current, .. }) => Ok(current),
         Err(SaveError::Identity(reason)) => {
             current.settings = update.settings;
-            current.broken =
-                Some(format!("the password or client key in [mqtt] cannot be stored: {reason}, and restart"));
+            current.broken = Some(format!(
+                "the password or client key in [mqtt] cannot be stored: {reason}; fix this and restart"
+            ));
             Ok(current)
         }
         Err(SaveError::Database(error)) => Err(error),

@@ -6,11 +6,11 @@
 //! | `Committed` | old | new | | new |
 //! | `Retired` | | new | old | new |
 //! | `Installed` | new | | old | new |
-//! | done | new | | | new |
+//! | `Done` | new | | | new |
 //!
 //! Each step is synced to disk before the next one begins. A process that is killed in between leaves one of
-//! these states, and [`recover`] determines which one by trying the keys on the secrets in the database. The
-//! caller of either function must hold the lock of the data directory, so that no other process reads or
+//! these states, and [`recover`] determines which one by trying the keys on the secrets in the database. Callers
+//! of [`rotate`] and [`recover`] must hold the lock on the data directory, so that no other process reads or
 //! changes these files.
 
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ pub enum RotateError {
     #[error(
         "the identity comes from {from}, which liveobject cannot change: create a new one with \
          `age-keygen -o new.age`, run `liveobject key rotate --new-identity new.age`, \
-         and put it into {from} before the next start"
+         and put the new identity into {from} before the next start"
     )]
     NewIdentityRequired {
         /// Where the identity comes from.
@@ -83,7 +83,7 @@ pub enum RotateError {
         path: PathBuf,
     },
     /// The settings were replaced during the rotation.
-    #[error("the settings were replaced at the same time; nothing was changed, try again")]
+    #[error("the settings were replaced during the rotation, so the key was not rotated; try again")]
     Conflict,
     /// The ciphertexts could not be read from or written to the database.
     #[error("the encrypted secrets could not be read or replaced")]

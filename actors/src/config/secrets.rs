@@ -90,7 +90,7 @@ fn decrypt(identity: &IdentityState, name: &str, ciphertext: &[u8]) -> StoredSec
             return StoredSecret::Unreadable(reason);
         }
         IdentityState::Unusable { reason } => {
-            return StoredSecret::Unreadable(format!("{problem}: {reason}, and restart"));
+            return StoredSecret::Unreadable(format!("{problem}: {reason}; fix this and restart"));
         }
     };
     StoredSecret::Unreadable(match identity.decrypt(ciphertext) {

@@ -269,7 +269,7 @@ impl SupervisorActor {
         if matches!(self.mode, Mode::Connected { .. }) {
             tracing::warn!(broker, kind, reason, retry_in_seconds, "disconnected");
         } else {
-            tracing::warn!(broker, kind, reason, attempt, retry_in_seconds, "connecting failed");
+            tracing::warn!(broker, kind, reason, attempt, retry_in_seconds, "connection attempt failed");
         }
         self.set_last_error(failure);
         let timer = ctx.run_later(wait, |act, ctx| {

@@ -129,7 +129,7 @@ export const GROUPS = [
   { name: "security", fields: security },
   { name: "topics", fields: topics },
   { name: "ha", fields: homeAssistant },
-  { name: "advanced", folded: true, fields: advanced },
+  { name: "advanced", collapsed: true, fields: advanced },
 ];
 
 /**

@@ -136,12 +136,12 @@ export function settingsView(canChange, listener) {
   const element = html("section", { "aria-label": texts.views.settings }, form);
 
   /** @param {FieldGroup} group */
-  function createGroup({ name, fields, folded }) {
+  function createGroup({ name, fields, collapsed }) {
     const title = labels.groups[name];
     const body = html("div", { class: "grid" },
       fields.map((field) => inputs[field.name].element),
       name === "ha" && canChange && html("div", { class: "field wide" }, html("div", {}, announce)));
-    return folded
+    return collapsed
       ? html("details", { class: "card" }, html("summary", {}, html("h2", {}, title)), body)
       : html("section", { class: "card", "aria-label": title }, html("h2", {}, title), body);
   }

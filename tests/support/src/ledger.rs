@@ -19,7 +19,7 @@ use std::hash::Hash;
 
 use serde_json::Value;
 
-/// How many deliveries before and after an event a report shows.
+/// The number of deliveries that a report shows before and after an event.
 const CONTEXT: usize = 20;
 
 /// An event that was overtaken.
@@ -36,7 +36,7 @@ pub enum Disorder {
     ResendOvertaken {
         /// The overtaken event.
         seq: u64,
-        /// The event that was resent first.
+        /// The later event that was resent before it.
         by: u64,
     },
 }
@@ -126,8 +126,8 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         self.first.contains_key(&seq)
     }
 
-    /// Returns the deliveries around the first delivery of this event, which show whether it was a resend or
-    /// a swap.
+    /// Returns the deliveries around the first delivery of this event, which show whether it was resent or
+    /// overtaken.
     #[must_use]
     pub fn around(&self, seq: u64) -> &[u64] {
         let Some(&place) = self.first.get(&seq) else { return &[] };
@@ -161,22 +161,22 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         self.delivered.len() - self.first.len()
     }
 
-    /// Returns how many resends (steps back) there were. Each needs a cause: a lost connection, a killed
-    /// service, or the broker.
+    /// Returns how many resends (steps back) there were. Each must be explained by a lost connection, or by
+    /// a service or broker that was killed.
     #[must_use]
     pub fn resends(&self) -> usize {
         self.runs().len().saturating_sub(1)
     }
 
     /// Returns how many resends began before the start of the preceding resend. A running service never
-    /// forgets an acknowledgement, so each of these needs a killed service or broker.
+    /// forgets an acknowledgement, so each of these means that the service or the broker was killed.
     #[must_use]
-    pub fn setbacks(&self) -> usize {
+    pub fn resend_regressions(&self) -> usize {
         self.runs().windows(2).filter(|pair| self.delivered[pair[1]] < self.delivered[pair[0]]).count()
     }
 
-    /// Returns the events that were delivered without a receipt: accepted, but the response did not reach the
-    /// sender. This is permitted.
+    /// Returns the events that were delivered without a receipt: they were accepted, but the response did
+    /// not reach the sender. This is permitted.
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<u64> {
         let seqs: BTreeSet<u64> = self.delivered.iter().copied().collect();

@@ -1,8 +1,8 @@
 //! A real NATS server as an MQTT broker.
 //!
-//! NATS speaks only MQTT 3.1.1 and reports that with CONNACK return code 1. It stores retained messages and
-//! sessions on disk (JetStream). The highest QoS that it supports is 1: it closes the connection on a QoS 2
-//! message. A topic must not contain a dot.
+//! NATS speaks only MQTT 3.1.1 and rejects other versions with CONNACK return code 1. It stores retained messages and
+//! sessions on disk (JetStream). The highest QoS that it supports is 1: it closes the connection when it
+//! receives a QoS 2 message. A topic must not contain a dot.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ static KIND: DaemonKind = DaemonKind {
     start: Duration::from_secs(20),
 };
 
-/// A NATS server, running or stopped. It is killed when dropped. Port and data survive a stop.
+/// A NATS server, running or stopped. It is killed when dropped. Its port and data survive a stop.
 #[derive(Debug)]
 pub struct Nats {
     daemon: Daemon,

@@ -99,7 +99,7 @@ async fn no_identity_is_created_while_another_secret_needs_the_missing_one() {
 }
 
 #[actix_rt::test]
-async fn a_restored_identity_is_used_at_the_next_replacement() {
+async fn a_restored_identity_is_used_when_the_settings_are_next_replaced() {
     let home = with_password().await;
     let aside = home.dir.path().join("aside");
     fs::rename(home.identity(), &aside).unwrap();

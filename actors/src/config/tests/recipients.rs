@@ -26,7 +26,7 @@ async fn row(home: &Home) -> MqttConfigRow {
     row
 }
 
-/// Decrypts the stored password with a key, like the `age` command.
+/// Decrypts the stored password with a key, as the `age` command would.
 async fn read(home: &Home, key: &age::x25519::Identity) -> Option<String> {
     let ciphertext = row(home).await.password.unwrap();
     age::decrypt(key, &ciphertext).ok().map(|plain| String::from_utf8(plain).unwrap())
@@ -163,7 +163,7 @@ async fn a_given_identity_is_rotated_to_one_that_the_administrator_created() {
 }
 
 #[actix_rt::test]
-async fn a_given_identity_may_have_comments_and_is_never_part_of_an_error() {
+async fn a_given_identity_may_contain_comments_and_never_appears_in_an_error() {
     let (key, _) = recovery();
     let text = key.to_string();
     let bare = text.expose_secret();

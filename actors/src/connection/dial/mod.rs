@@ -2,7 +2,7 @@
 //! an explanation.
 //!
 //! All of the broker's addresses are tried, in the resolver's order, through all these layers. An address
-//! that accepts connections but fails in TLS or the WebSocket upgrade does not hide another one that works.
+//! that accepts connections but fails in TLS or the WebSocket upgrade does not prevent a later one from being used.
 //! The MQTT login is not repeated for other addresses, since a wrong password is wrong at every address. If
 //! all addresses fail, the failure of the address that completed the most stages is reported.
 
@@ -146,7 +146,7 @@ async fn resolve(settings: &MqttSettings, stages: &mut Stages) -> Result<Vec<Soc
     Ok(addresses)
 }
 
-/// Opens all layers to one address. `tried` contains the previous addresses and their failures.
+/// Opens a stream to one address, through all layers. `tried` contains the previous addresses and their failures.
 async fn open_address(
     settings: &MqttSettings,
     address: SocketAddr,

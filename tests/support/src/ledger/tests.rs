@@ -24,7 +24,7 @@ fn an_undisturbed_stream_is_complete_and_in_order() {
     let ledger = ledger(&[1, 2, 3], &[1, 2, 3]);
     ledger.assert_nothing_lost();
     ledger.assert_in_order();
-    assert_eq!((ledger.duplicates(), ledger.resends(), ledger.setbacks()), (0, 0, 0));
+    assert_eq!((ledger.duplicates(), ledger.resends(), ledger.resend_regressions()), (0, 0, 0));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn resends_from_the_first_unacknowledged_event_are_in_order() {
     assert_eq!(disorder(&[1, 2, 3, 4, 2, 3, 3, 4, 5, 6]), []);
     assert_eq!(disorder(&[1, 2, 3, 3, 4]), []);
     let ledger = ledger(&[], &[1, 2, 3, 4, 2, 3, 3, 4, 1, 2, 3, 4, 5]);
-    assert_eq!((ledger.duplicates(), ledger.resends(), ledger.setbacks()), (8, 3, 1));
+    assert_eq!((ledger.duplicates(), ledger.resends(), ledger.resend_regressions()), (8, 3, 1));
 }
 
 #[test]
