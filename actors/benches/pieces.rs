@@ -7,7 +7,12 @@ use std::{hint::black_box, time::Duration};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use liveobject_actors::{
     DetectionEvent, EventInput, Seq,
-    domain::{camera::Camera, clock, event::marked_late, ids::LinkId},
+    domain::{
+        camera::Camera,
+        clock::{self, Moment},
+        event::marked_late,
+        ids::LinkId,
+    },
     testing::log::{Log, Window},
 };
 
@@ -31,7 +36,7 @@ fn event(camera: usize) -> DetectionEvent {
 
 fn payload(c: &mut Criterion) {
     let event = event(1);
-    let camera = Camera::new(event.camera_id().clone(), clock::now());
+    let camera = Camera::new(event.camera_id().clone(), Moment::at(clock::now()));
     let bytes = event.payload(&camera, Seq(1_000_000), URL);
     let mut group = c.benchmark_group("payload");
     group.throughput(Throughput::Bytes(bytes.len().try_into().expect("a small number")));

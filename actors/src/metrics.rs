@@ -60,6 +60,8 @@ fn durations() -> Histogram {
     Histogram::new(exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS))
 }
 
+const NONE_PENDING: i64 = i64::MAX;
+
 /// Declares [`Metrics`]. Each metric is defined only by its entry in the table. The help text is also the
 /// documentation of the field.
 macro_rules! metrics {
@@ -69,8 +71,8 @@ macro_rules! metrics {
         pub struct Metrics {
             registry: Arc<Registry>,
             $(#[doc = $help] $visibility $field: $kind,)*
-            /// When the oldest pending event was accepted, in microseconds since 1970. 0 if no event is
-            /// pending.
+            /// The uptime at which the oldest pending event was accepted, in microseconds. `NONE_PENDING` if no
+            /// event is pending.
             oldest_pending_at: Arc<AtomicI64>,
         }
 
@@ -84,7 +86,7 @@ macro_rules! metrics {
                     let $field: $kind = $value;
                     registry.register($name, $help, $field.clone());
                 )*
-                Self { registry: Arc::new(registry), $($field,)* oldest_pending_at: Arc::default() }
+                Self { registry: Arc::new(registry), $($field,)* oldest_pending_at: Arc::new(NONE_PENDING.into()) }
             }
         }
     };
@@ -143,9 +145,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Sets when the oldest pending event was accepted, or `None` if no event is pending.
-    pub fn set_oldest_pending(&self, accepted_at: Option<Timestamp>) {
-        self.oldest_pending_at.store(accepted_at.map_or(0, clock::to_micros), Ordering::Relaxed);
+    /// Sets the age of the oldest pending event, or `None` if no event is pending. From now on, it increases.
+    pub fn set_oldest_pending(&self, age: Option<Duration>) {
+        let micros = |age: Duration| i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        let at = age.map_or(NONE_PENDING, |age| clock::uptime().saturating_sub(micros(age)));
+        self.oldest_pending_at.store(at, Ordering::Relaxed);
     }
 
     /// Sets when the certificate of the `broker` or the `client` expires, or `None` if there is no
@@ -170,8 +174,8 @@ impl Metrics {
     /// Encodes all metrics in the OpenMetrics text format, [`CONTENT_TYPE`].
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let waiting = match self.oldest_pending_at.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            micros => (clock::now() - clock::from_micros(micros)).to_std().unwrap_or_default(),
+            NONE_PENDING => Duration::ZERO,
+            at => Duration::from_micros(u64::try_from(clock::uptime() - at).unwrap_or(0)),
         };
         self.oldest_pending_seconds.set(waiting.as_secs_f64());
         let mut text = String::new();
@@ -218,7 +222,7 @@ mod tests {
     #[test]
     fn the_age_of_the_oldest_pending_event_increases() {
         let metrics = Metrics::new();
-        metrics.set_oldest_pending(Some(clock::now() - Duration::from_secs(90)));
+        metrics.set_oldest_pending(Some(Duration::from_secs(90)));
         let text = metrics.encode().unwrap();
         assert!(text.contains("outbox_oldest_pending_seconds 90."), "{text}");
     }

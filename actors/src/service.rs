@@ -16,7 +16,11 @@ use crate::{
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
     discovery::{DiscoveryActor, DiscoveryPeers},
-    domain::{calendar::Calendar, clock, links::Links},
+    domain::{
+        calendar::Calendar,
+        clock::{self, Clock},
+        links::Links,
+    },
     messages::{
         cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
         config::{GetSettings, ReplaceSettings, TestConnection},
@@ -169,6 +173,8 @@ pub struct Handle {
     pub revoke_token: Recipient<RevokeToken>,
     /// Verifies signed links to pictures.
     pub links: Links,
+    /// The clock by which their age is measured.
+    pub clock: Clock,
     /// All metrics.
     pub metrics: Metrics,
 }
@@ -231,7 +237,7 @@ struct Actors {
 }
 
 impl Actors {
-    fn handle(&self, links: Links, metrics: Metrics) -> Handle {
+    fn handle(&self, links: Links, clock: Clock, metrics: Metrics) -> Handle {
         Handle {
             publish: recipient(&self.outbox),
             publish_batch: recipient(&self.outbox),
@@ -260,6 +266,7 @@ impl Actors {
             create_token: recipient(&self.tokens),
             revoke_token: recipient(&self.tokens),
             links,
+            clock,
             metrics,
         }
     }
@@ -271,7 +278,7 @@ impl Service {
     pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
         let data_dir = DataDir::lock(&options.data_dir)?;
         let store = options.open_store().await?;
-        let metrics = Metrics::new();
+        let (metrics, clock) = (Metrics::new(), store.clock());
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
         let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
         let (crash, crashed) = mpsc::unbounded_channel();
@@ -324,7 +331,7 @@ impl Service {
         let (calendar, max_cameras) = (options.calendar, options.max_cameras);
         let (camera_store, camera_crash) = (store.clone(), crash.clone());
         let cameras =
-            CameraActor::open(camera_store, settings, calendar, clock::now, max_cameras, peers, camera_crash);
+            CameraActor::open(camera_store, settings, calendar, clock, max_cameras, peers, camera_crash);
         let cameras = cameras_context.run(Box::pin(cameras).await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
         let thumbnails = ThumbnailActor::new(store.clone(), files, recipient(&cameras), crash.clone());
@@ -351,7 +358,7 @@ impl Service {
         let config = config.start(listeners);
 
         let actors = Actors { outbox, streams, cameras, discovery, supervisor, config, thumbnails, tokens };
-        let handle = actors.handle(links, metrics);
+        let handle = actors.handle(links, clock, metrics);
         let Actors { outbox, streams, cameras, discovery, supervisor, thumbnails, tokens, .. } = actors;
         let others = vec![
             recipient(&cameras),

@@ -19,6 +19,7 @@ mod m20261124_000020_create_retries;
 mod m20261124_000021_dismiss_dead_events;
 mod m20261125_000022_find_dead_events;
 mod m20261125_000023_find_retries;
+mod m20261128_000024_create_log_clock;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000021_dismiss_dead_events::Migration),
             Box::new(m20261125_000022_find_dead_events::Migration),
             Box::new(m20261125_000023_find_retries::Migration),
+            Box::new(m20261128_000024_create_log_clock::Migration),
         ]
     }
 }

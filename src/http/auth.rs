@@ -17,7 +17,7 @@ use actix_web::{
 use liveobject_actors::{
     EventId,
     domain::{
-        clock::{self, Timestamp},
+        clock::{self, LogTime},
         links::Links,
         token::{Scopes, TokenHash},
     },
@@ -66,7 +66,9 @@ pub(super) async fn require_token_or_link<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let only_reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let event_id = request.match_info().get("event_id").unwrap_or_default();
-    if only_reads && is_link_to(event_id, request.query_string(), &state.handle.links, clock::now()) {
+    if only_reads
+        && is_link_to(event_id, request.query_string(), &state.handle.links, state.handle.clock.now().log)
+    {
         return pass(Caller::Link, request, next).await;
     }
     require_token(state, request, next).await
@@ -211,7 +213,7 @@ fn bearer(authorization: Option<&HeaderValue>) -> Option<&str> {
 
 /// Returns whether the query string is that of a valid link to this event. The path must spell the id exactly
 /// as the link does: valid ids need no percent-encoding.
-fn is_link_to(event_id: &str, query: &str, links: &Links, now: Timestamp) -> bool {
+fn is_link_to(event_id: &str, query: &str, links: &Links, now: LogTime) -> bool {
     let parameters = query::parameters(query).unwrap_or_default();
     let once = |name: &str| {
         let mut values = parameters.iter().filter(|(n, _)| n == name).map(|(_, value)| value);
@@ -235,7 +237,7 @@ mod tests {
     fn only_the_exact_query_of_a_link_is_accepted() {
         let links = Links::new("", 1, LinkKey::generate().unwrap());
         let id = EventId::parse("a").unwrap();
-        let at = clock::from_micros(0);
+        let at = LogTime(0);
         let url = links.url(&id, at);
         let query = url.split_once('?').unwrap().1;
         let (expires, signature) = query.split_once('&').unwrap();

@@ -397,6 +397,7 @@ mod tests {
         let warnings = [
             W::NoSubscribers,
             W::LateOnArrival,
+            W::ClockJumped,
             W::TooManyCameras,
             W::QosLowered,
             W::RetainUnavailable,

@@ -13,7 +13,7 @@ use liveobject::{
 };
 use liveobject_actors::{
     EventId, Service, ServiceOptions,
-    domain::{calendar::Calendar, clock, event_log::QueryError, links::Links, store_fault::StoreFault},
+    domain::{calendar::Calendar, event_log::QueryError, links::Links, store_fault::StoreFault},
     messages::thumbnails::ThumbnailError,
     thumbnails,
 };
@@ -232,8 +232,9 @@ async fn an_altered_or_expired_link_permits_nothing() {
         assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, "Bearer"), "{altered}");
     }
     let links = Links::new(&live.base, 7, thumbnails::load_or_create(live.dir.path()).unwrap());
+    let now = live.service.handle().clock.now().log;
     let link_expired_for = |seconds_ago: i64| {
-        let issued_at = clock::now() - chrono::Duration::seconds(7 * 86_400 + seconds_ago);
+        let issued_at = now.before(chrono::Duration::seconds(7 * 86_400 + seconds_ago));
         links.url(&EventId::parse("a").unwrap(), issued_at).strip_prefix(&live.base).unwrap().to_owned()
     };
     assert_eq!(live.status(&link_expired_for(-60)).await, 200);

@@ -6,6 +6,7 @@ mod availability;
 mod burst;
 mod cameras;
 mod churn;
+mod clock;
 mod connection_test;
 mod discovery;
 mod helpers;

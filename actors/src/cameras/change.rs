@@ -4,7 +4,7 @@ use actix::{ActorFutureExt as _, AtomicResponse, WrapFuture as _};
 
 use super::CameraActor;
 use crate::{
-    domain::{calendar::Calendar, camera::Camera, event_log::QueryError, ids::CameraId},
+    domain::{camera::Camera, event_log::QueryError, ids::CameraId},
     messages::cameras::{CameraError, CameraView},
     store::StoreError,
 };
@@ -43,7 +43,7 @@ impl CameraActor {
         id: CameraId,
         change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, CameraError> + 'static,
     ) -> AtomicResponse<Self, Result<CameraView, CameraError>> {
-        let (store, max, monday) = (self.store.clone(), self.max_cameras, Calendar::monday(self.today));
+        let (store, max, first_day) = (self.store.clone(), self.max_cameras, self.first_day());
         let is_known = self.cameras.contains_key(&id);
         let changed = async move {
             let change = |known, has_room| change(known, has_room).map_err(ChangeError::Camera);
@@ -52,7 +52,7 @@ impl CameraActor {
             let days = if is_known {
                 None
             } else {
-                let counts = store.days_of_cameras(std::slice::from_ref(&id), monday).await?;
+                let counts = store.days_of_cameras(std::slice::from_ref(&id), first_day).await?;
                 Some(counts.into_values().next().unwrap_or_default())
             };
             Ok::<_, ChangeError>((camera, days))

@@ -37,7 +37,7 @@ use crate::{
     domain::{
         calendar::{Calendar, Day},
         camera::{Camera, CameraSighting, Thumbnail},
-        clock::Clock,
+        clock::{self, Clock},
         ids::CameraId,
         settings::MqttSettings,
     },
@@ -121,8 +121,8 @@ impl CameraActor {
         peers: CameraPeers,
         crashed: UnboundedSender<&'static str>,
     ) -> Result<Self, StoreError> {
-        let today = calendar.day(clock());
-        let mut days = store.days_since(Calendar::monday(today)).await?;
+        let today = calendar.day(clock.now().wall);
+        let mut days = store.days_since(today - Days::new(KEEP_DAYS)).await?;
         let known = |camera: Camera| {
             let counted_at = camera.last_event.as_ref().map(|last| last.happened_at);
             let tally = Tally::new(days.remove(&camera.camera_id).unwrap_or_default(), counted_at);
@@ -145,9 +145,14 @@ impl CameraActor {
         })
     }
 
-    fn view(&mut self, id: &CameraId) -> Option<CameraView> {
-        let known = self.cameras.get_mut(id)?;
-        let counts = known.tally.counts(self.calendar, (self.clock)());
+    /// Returns the first day whose counts are read from the database.
+    fn first_day(&self) -> Day {
+        self.today - Days::new(KEEP_DAYS)
+    }
+
+    fn view(&self, id: &CameraId) -> Option<CameraView> {
+        let known = self.cameras.get(id)?;
+        let counts = known.tally.counts(self.calendar, self.clock.now().wall);
         let camera = known.camera.clone();
         Some(CameraView { camera, events_today: counts.today, events_this_week: counts.this_week })
     }
@@ -155,7 +160,7 @@ impl CameraActor {
     /// Applies a camera at one revision of the database, unless a newer revision is known. Returns the camera
     /// whose state must be published.
     fn apply(&mut self, camera: Camera, days: &[(Day, u64)]) -> Option<CameraId> {
-        let now = (self.clock)();
+        let now = self.clock.now().wall;
         let id = camera.camera_id.clone();
         let known = self.cameras.get_mut(&id)?;
         if camera.revision < known.read_at {
@@ -178,7 +183,7 @@ impl CameraActor {
     /// Adds a camera that this actor did not know.
     fn register(&mut self, camera: Camera, days: BTreeMap<Day, u64>) {
         let id = camera.camera_id.clone();
-        let tally = Tally::new(days, Some((self.clock)()));
+        let tally = Tally::new(days, Some(self.clock.now().wall));
         self.cameras.insert(id.clone(), Known::new(camera.clone(), tally));
         self.publish(&id);
         self.notify_discovery(CamerasChanged { changed: vec![camera], ..CamerasChanged::default() });
@@ -187,11 +192,11 @@ impl CameraActor {
     /// Reads the new cameras of a commit from the database and adds them: a camera may have been removed
     /// since the commit, or removed and registered again.
     fn register_new(&mut self, new: Vec<CameraSighting>, ctx: &mut Context<Self>) {
-        let (store, monday) = (self.store.clone(), Calendar::monday(self.today));
+        let (store, first_day) = (self.store.clone(), self.first_day());
         let ids: Vec<_> = new.iter().map(|seen| seen.camera.camera_id.clone()).collect();
         let found = async move {
             let found = store.find_cameras(&ids).await?;
-            Ok::<_, StoreError>((found, store.days_of_cameras(&ids, monday).await?))
+            Ok::<_, StoreError>((found, store.days_of_cameras(&ids, first_day).await?))
         };
         ctx.wait(found.into_actor(self).map(|found, act, _| {
             let (found, mut days) = found.unwrap_or_else(|error| {
@@ -238,8 +243,8 @@ impl CameraActor {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        let now = (self.clock)();
-        let today = self.calendar.day(now);
+        let now = self.clock.now();
+        let today = self.calendar.day(now.wall);
         if today != self.today {
             self.today = today;
             self.publish_all();
@@ -256,7 +261,9 @@ impl CameraActor {
     }
 
     fn forget_old_days(&mut self, ctx: &mut Context<Self>) {
-        let (store, before) = (self.store.clone(), self.today - Days::new(KEEP_DAYS));
+        // Whichever clock is behind decides: a wall clock that is wrong for a while removes nothing.
+        let log_day = self.calendar.day(clock::from_micros(self.clock.now().log.0));
+        let (store, before) = (self.store.clone(), self.today.min(log_day) - Days::new(KEEP_DAYS));
         let forget = async move { store.delete_days_before(before).await };
         ctx.spawn(forget.into_actor(self).map(|deleted, _, _| {
             if let Err(error) = deleted {
@@ -277,9 +284,23 @@ impl Known {
 
 /// Returns whether discovery announces the same for both.
 fn same_announcement(a: &Camera, b: &Camera) -> bool {
-    let format = |camera: &Camera| camera.thumbnail.map(|thumbnail| thumbnail.format);
-    (&a.camera_name, &a.source_type, a.is_doorbell, a.enabled, &a.event_types, format(a))
-        == (&b.camera_name, &b.source_type, b.is_doorbell, b.enabled, &b.event_types, format(b))
+    // Without `..`, so that each new field needs a decision.
+    let Camera {
+        camera_id: _,
+        camera_name,
+        source_type,
+        is_doorbell,
+        enabled,
+        status: _,
+        status_at: _,
+        last_event: _,
+        event_types,
+        thumbnail,
+        revision: _,
+    } = a;
+    let format = |thumbnail: &Option<Thumbnail>| thumbnail.map(|thumbnail| thumbnail.format);
+    (camera_name, source_type, is_doorbell, enabled, event_types, format(thumbnail))
+        == (&b.camera_name, &b.source_type, &b.is_doorbell, &b.enabled, &b.event_types, format(&b.thumbnail))
 }
 
 impl Actor for CameraActor {
@@ -360,7 +381,7 @@ impl Handler<PutCamera> for CameraActor {
     type Result = AtomicResponse<Self, Result<CameraView, CameraError>>;
 
     fn handle(&mut self, PutCamera { camera_id, update }: PutCamera, _: &mut Self::Context) -> Self::Result {
-        let (id, max, now) = (camera_id.clone(), self.max_cameras, (self.clock)());
+        let (id, max, now) = (camera_id.clone(), self.max_cameras, self.clock.now());
         self.change(camera_id, move |known, room| {
             let mut camera = match known {
                 Some(camera) => camera,
@@ -378,7 +399,7 @@ impl Handler<SetCameraStatus> for CameraActor {
 
     fn handle(&mut self, msg: SetCameraStatus, _: &mut Self::Context) -> Self::Result {
         let SetCameraStatus { camera_id, status } = msg;
-        let now = (self.clock)();
+        let now = self.clock.now().wall;
         self.change(camera_id, move |known, _| {
             let mut camera = known.ok_or(CameraError::Unknown)?;
             if camera.status != status {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{CameraActor, state, tally::is_active};
 use crate::{
     domain::{
-        clock::Timestamp,
+        clock::Moment,
         ids::CameraId,
         retained::{Content, Group, Kind, Owner, Wanted},
     },
@@ -25,12 +25,12 @@ pub(super) const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 
 impl CameraActor {
     /// Returns a camera's state. It is empty if the camera does not exist.
-    fn group(&mut self, id: &CameraId, now: Timestamp) -> Group {
+    fn group(&mut self, id: &CameraId, now: Moment) -> Group {
         let Some(known) = self.cameras.get_mut(id) else {
             let name = Arc::from(id.as_str());
             return Group { kind: Kind::State, name, wanted: Vec::new(), previous: Vec::new() };
         };
-        let counts = known.tally.counts(self.calendar, now);
+        let counts = known.tally.counts(self.calendar, now.wall);
         known.active = is_active(&known.camera, self.settings.activity_seconds, now);
         state::group(&known.camera, counts, known.active, known.picture, &self.settings)
     }
@@ -62,7 +62,7 @@ impl CameraActor {
 
     /// Publishes the state of one camera.
     pub(super) fn publish(&mut self, id: &CameraId) {
-        let group = self.group(id, (self.clock)());
+        let group = self.group(id, self.clock.now());
         #[expect(
             clippy::disallowed_methods,
             reason = "one message for each changed camera, per commit, request or second"
@@ -72,7 +72,7 @@ impl CameraActor {
 
     /// Publishes the states of all cameras.
     pub(super) fn publish_all(&mut self) {
-        let (now, ids) = ((self.clock)(), self.cameras.keys().cloned().collect::<Vec<_>>());
+        let (now, ids) = (self.clock.now(), self.cameras.keys().cloned().collect::<Vec<_>>());
         let mut groups: Vec<_> = ids.iter().map(|id| self.group(id, now)).collect();
         // The connection publishes the availability. It is listed here so that an unused topic is cleared.
         let (topic, content) =

@@ -136,13 +136,16 @@ fn json(payload: &impl Serialize) -> Content {
 mod tests {
     use super::*;
     use crate::domain::{
+        clock::Moment,
         event::EventInput,
         ids::{CameraId, Seq},
     };
 
     fn camera() -> Camera {
-        let mut camera =
-            Camera::new(CameraId::parse("front_door").unwrap(), clock::from_micros(1_780_000_000_000_000));
+        let mut camera = Camera::new(
+            CameraId::parse("front_door").unwrap(),
+            Moment::at(clock::from_micros(1_780_000_000_000_000)),
+        );
         let input = EventInput {
             event_id: Some("e1".to_owned()),
             camera_id: "front_door".to_owned(),
@@ -152,8 +155,8 @@ mod tests {
             timestamp: Some(clock::from_micros(1_780_000_100_000_000)),
             ..EventInput::default()
         };
-        let received_at = clock::from_micros(1_780_000_101_000_000);
-        input.validate().unwrap().update_camera(&mut camera, Seq(7), received_at);
+        let now = Moment::at(clock::from_micros(1_780_000_101_000_000));
+        input.validate().unwrap().update_camera(&mut camera, Seq(7), now);
         camera
     }
 
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_camera_without_events_has_no_last_event() {
-        let camera = Camera::new(CameraId::parse("c").unwrap(), clock::from_micros(0));
+        let camera = Camera::new(CameraId::parse("c").unwrap(), Moment::at(clock::from_micros(0)));
         let topics: Vec<_> =
             payloads(&camera, &MqttSettings::defaults("c")).into_iter().map(|(topic, _)| topic).collect();
         assert_eq!(

@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::domain::{
     calendar::{Calendar, Day},
     camera::Camera,
-    clock::Timestamp,
+    clock::{Moment, Timestamp},
 };
 
-/// A camera's number of events per day, since Monday of this week.
+/// The maximum number of days with events in memory.
+const MAX_DAYS: usize = 62;
+
+/// A camera's number of events per day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     days: BTreeMap<Day, u64>,
@@ -38,27 +41,31 @@ impl Tally {
         for (day, count) in days {
             self.days.insert(*day, *count);
         }
-        self.counted_at = self.counted_at.max(Some(at));
+        // Days of earlier weeks are kept for a while: the clock may be set back.
+        while self.days.len() > MAX_DAYS {
+            self.days.pop_first();
+        }
+        self.counted_at = Some(at);
     }
 
-    /// Returns the counts at `now`, and discards the days before Monday of this week.
-    pub fn counts(&mut self, calendar: Calendar, now: Timestamp) -> Counts {
+    /// Returns the counts at `now`.
+    pub fn counts(&self, calendar: Calendar, now: Timestamp) -> Counts {
         let today = calendar.day(now);
         let monday = Calendar::monday(today);
-        self.days = self.days.split_off(&monday);
         let started = calendar.start(today);
         Counts {
             today: self.days.get(&today).copied().unwrap_or(0),
-            this_week: self.days.range(..=today).map(|(_, count)| count).sum(),
+            this_week: self.days.range(monday..=today).map(|(_, count)| count).sum(),
             changed_at: self.counted_at.map_or(started, |at| at.max(started)),
         }
     }
 }
 
 /// Returns whether the camera had an event within the last `activity_seconds` before `now`.
-pub fn is_active(camera: &Camera, activity_seconds: u32, now: Timestamp) -> bool {
+pub fn is_active(camera: &Camera, activity_seconds: u32, now: Moment) -> bool {
     let period = Duration::from_secs(activity_seconds.into());
-    camera.last_event.as_ref().is_some_and(|last| last.happened_at + period > now)
+    let age = camera.last_event.as_ref().and_then(|last| now.age(last.happened));
+    age.is_some_and(|age| age < period)
 }
 
 #[cfg(test)]
@@ -114,6 +121,17 @@ mod tests {
         let autumn = ["2026-10-24T22:00:00Z", "2026-10-25T22:59:59Z"];
         assert_eq!(counts("Europe/Berlin", &autumn, "2026-10-25T22:59:59Z"), (2, 2));
         assert_eq!(counts("Europe/Berlin", &autumn, "2026-10-25T23:00:00Z"), (0, 0));
+    }
+
+    #[test]
+    fn the_counts_of_this_week_survive_a_clock_that_is_wrong_for_a_while() {
+        let calendar = Calendar::named("UTC").unwrap();
+        let mut tally = tally(calendar, &["2026-11-23T10:00:00Z", "2026-11-24T10:00:00Z"]);
+        let wrong = timestamp("2027-11-24T12:00:00Z");
+        tally.count(&[(calendar.day(wrong), 1)], wrong);
+        assert_eq!(tally.counts(calendar, wrong).this_week, 1);
+        let counts = tally.counts(calendar, timestamp("2026-11-24T12:00:00Z"));
+        assert_eq!((counts.today, counts.this_week), (1, 2));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     domain::{
         camera::CameraStatus,
         camera_update::CameraUpdate,
-        clock::Timestamp,
+        clock::{self, Clock, Timestamp},
         event::EventInput,
         retained::{Content, Group},
         settings::SettingsChange,
@@ -27,8 +27,8 @@ thread_local! {
     static NOW: Cell<Timestamp> = const { Cell::new(DateTime::UNIX_EPOCH) };
 }
 
-fn test_clock() -> Timestamp {
-    NOW.get()
+fn test_clock() -> Clock {
+    Clock::following(|| (NOW.get(), clock::to_micros(NOW.get())))
 }
 
 fn timestamp(text: &str) -> Timestamp {
@@ -77,7 +77,7 @@ impl Home {
         let crashed = mpsc::unbounded_channel().0;
         let (calendar, max) = (self.calendar, self.max_cameras);
         let actor =
-            CameraActor::open(self.store.clone(), settings, calendar, test_clock, max, peers, crashed);
+            CameraActor::open(self.store.clone(), settings, calendar, test_clock(), max, peers, crashed);
         let actor = actor.await.unwrap().start();
         settle().await;
         Scene { actor, states, all_states, discovery }

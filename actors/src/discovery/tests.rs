@@ -5,7 +5,11 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::*;
 use crate::{
-    domain::{clock, ids::LinkId, settings::SettingsChange},
+    domain::{
+        clock::{self, Moment},
+        ids::LinkId,
+        settings::SettingsChange,
+    },
     messages::retained::Republished,
     testing::{FakeConnection, Recorded, Recorder, settle},
 };
@@ -116,7 +120,7 @@ impl Scene {
 }
 
 fn camera(id: &str) -> Camera {
-    Camera::new(CameraId::parse(id).unwrap(), clock::from_micros(0))
+    Camera::new(CameraId::parse(id).unwrap(), Moment::at(clock::from_micros(0)))
 }
 
 /// Returns the names of the groups that want at least one topic.

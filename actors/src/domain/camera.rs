@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::domain::{
     calendar::Day,
-    clock::{self, Timestamp},
+    clock::{LogTime, Moment, Timestamp},
     ids::{CameraId, EventId, Seq},
 };
 
@@ -74,6 +74,8 @@ pub struct LastEvent {
     /// When it happened, or when it was accepted if that was earlier. A source whose clock is ahead therefore
     /// does not hide later events.
     pub happened_at: Timestamp,
+    /// The log time at which it happened, by which events are compared.
+    pub happened: LogTime,
     /// What was seen, as a sentence of at most 255 characters.
     pub description: String,
     /// The camera's own classification.
@@ -128,8 +130,8 @@ impl ImageType {
 pub struct Thumbnail {
     /// The event that the picture belongs to.
     pub seq: Seq,
-    /// When that event happened, or when it was accepted if that was earlier.
-    pub happened_at: Timestamp,
+    /// The log time at which that event happened.
+    pub happened: LogTime,
     /// Its format.
     pub format: ImageType,
 }
@@ -138,7 +140,7 @@ impl Thumbnail {
     /// Returns whether this picture's event happened before the other picture's event. Events of the same
     /// time are compared by their position.
     pub fn is_older_than(&self, other: &Self) -> bool {
-        (self.happened_at, self.seq) < (other.happened_at, other.seq)
+        (self.happened, self.seq) < (other.happened, other.seq)
     }
 }
 
@@ -173,7 +175,7 @@ pub struct Camera {
 
 impl Camera {
     /// Creates a camera about which only the id is known.
-    pub fn new(camera_id: CameraId, now: Timestamp) -> Self {
+    pub fn new(camera_id: CameraId, now: Moment) -> Self {
         Self {
             camera_name: camera_id.as_str().chars().take(100).collect(),
             camera_id,
@@ -181,13 +183,13 @@ impl Camera {
             is_doorbell: false,
             enabled: true,
             status: CameraStatus::Online,
-            status_at: now,
+            status_at: now.wall,
             last_event: None,
             event_types: Vec::new(),
             thumbnail: None,
             // A removed camera with the same id has a lower revision, because no camera changes once per
             // microsecond.
-            revision: clock::to_micros(now),
+            revision: now.log.0,
         }
     }
 
@@ -206,6 +208,7 @@ impl Camera {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::clock;
 
     #[test]
     fn common_words_for_a_status_are_accepted() {
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_number_of_remembered_object_names_is_limited() {
-        let mut camera = Camera::new(CameraId::parse("c").unwrap(), clock::from_micros(0));
+        let mut camera = Camera::new(CameraId::parse("c").unwrap(), Moment::at(clock::from_micros(0)));
         camera.record_objects(&["person".to_owned(), "crow".to_owned(), "crow".to_owned()]);
         assert_eq!(camera.event_types, ["crow"]);
         camera.record_objects(&(0..100).map(|n| format!("object {n}")).collect::<Vec<_>>());

@@ -1,26 +1,53 @@
 //! The delivery state of an event: pending, delivered or dead; and when an event is late.
 
+use std::time::Duration;
+
+use chrono::TimeDelta;
 use serde::Serialize;
 
 use crate::domain::{
-    clock::Timestamp,
+    clock::{LogTime, Moment, Timestamp},
     ids::{CameraId, EventId, Seq},
     settings::MqttSettings,
     store_fault::StoreFault,
 };
 
-/// Returns whether an event that happened at `occurred_at` and was accepted at `received_at` is late at
-/// `now`. The earlier of the two decides, so that a source whose clock is ahead cannot make an old event look
-/// new.
-pub fn is_late(
-    settings: &MqttSettings,
-    occurred_at: Timestamp,
-    received_at: Timestamp,
-    now: Timestamp,
-) -> bool {
-    let happened = occurred_at.min(received_at);
-    settings.late_after_seconds != 0
-        && (now - happened).num_milliseconds() > i64::from(settings.late_after_seconds) * 1000
+/// When an event happened and when it was accepted. The age of an event on arrival is the difference of two
+/// readings of the wall clock at the same moment; from then on, its age is measured in log time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTimes {
+    /// When it happened, according to the source.
+    pub occurred_at: Timestamp,
+    /// When it was accepted, according to the wall clock.
+    pub received_at: Timestamp,
+    /// The log time at which it was accepted.
+    pub accepted: LogTime,
+}
+
+impl EventTimes {
+    /// Returns the times of an event that is accepted at `now`.
+    pub fn new(occurred_at: Timestamp, now: Moment) -> Self {
+        Self { occurred_at, received_at: now.wall, accepted: now.log }
+    }
+
+    /// Returns how old the event was when it was accepted. Zero if the source's clock is ahead, so that it
+    /// cannot make an old event look new.
+    pub fn age_on_arrival(&self) -> TimeDelta {
+        (self.received_at - self.occurred_at).max(TimeDelta::zero())
+    }
+
+    /// Returns the log time at which the event happened.
+    pub fn happened(&self) -> LogTime {
+        self.accepted.before(self.age_on_arrival())
+    }
+}
+
+/// Returns whether an event is late at `now`. An event of unknown age is late.
+pub fn is_late(settings: &MqttSettings, event: EventTimes, now: Moment) -> bool {
+    let limit = Duration::from_secs(settings.late_after_seconds.into());
+    let age_on_arrival = event.age_on_arrival().to_std().unwrap_or_default();
+    let is_in_time = |waited: Duration| waited + age_on_arrival <= limit;
+    !limit.is_zero() && !now.age(event.accepted).is_some_and(is_in_time)
 }
 
 /// The broker's response to an event.

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::domain::{
     camera::{Camera, LastEvent},
-    clock::{self, Timestamp},
+    clock::{self, Moment, Timestamp},
+    delivery::EventTimes,
     fields::{Faults, Fields, Invalid, bytes_within, no_control},
     ids::{CameraId, EventId, Seq},
     numbers::saturate,
@@ -335,14 +336,20 @@ impl DetectionEvent {
         self.timestamp.min(received_at)
     }
 
-    /// Updates `camera` with this event, which was accepted at position `seq`. An event that happened before
-    /// the camera's newest known event changes neither the newest event nor the camera's name and source
-    /// type.
-    pub fn update_camera(&self, camera: &mut Camera, seq: Seq, received_at: Timestamp) {
-        let happened_at = self.happened_at(received_at);
+    /// Returns the times of the event if it is accepted at `now`.
+    pub fn times(&self, now: Moment) -> EventTimes {
+        EventTimes::new(self.timestamp, now)
+    }
+
+    /// Updates `camera` with this event, which was accepted at `now` at position `seq`. An event that happened
+    /// before the camera's newest known event changes neither the newest event nor the camera's name and
+    /// source type.
+    pub fn update_camera(&self, camera: &mut Camera, seq: Seq, now: Moment) {
+        let (happened, happened_at) = (self.times(now).happened(), self.happened_at(now.wall));
         camera.record_objects(&self.objects_detected);
         camera.is_doorbell |= self.is_doorbell_ring == Some(true);
-        if camera.last_event.as_ref().is_some_and(|last| last.happened_at > happened_at) {
+        if camera.last_event.as_ref().is_some_and(|last| last.happened > happened && last.happened <= now.log)
+        {
             return;
         }
         if let Some(name) = &self.camera_name {
@@ -356,6 +363,7 @@ impl DetectionEvent {
             seq,
             timestamp: self.timestamp,
             happened_at,
+            happened,
             description: LastEvent::shortened(&self.description),
             smart_detection_type: self.smart_detection_type.clone(),
         });

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::domain::{
     clock::Timestamp,
-    delivery::{Delivery, DeliveryChange, DeliveryState},
+    delivery::{Delivery, DeliveryChange, DeliveryState, EventTimes},
     ids::{CameraId, EventId, Seq},
     store_fault::StoreFault,
 };
@@ -20,10 +20,8 @@ pub struct StoredEvent {
     pub seq: Seq,
     /// The camera that detected it.
     pub camera_id: CameraId,
-    /// When it happened, according to its source.
-    pub occurred_at: Timestamp,
-    /// When it was accepted.
-    pub received_at: Timestamp,
+    /// When it happened and when it was accepted.
+    pub times: EventTimes,
     /// The payload, as subscribers receive it.
     pub payload: Bytes,
 }

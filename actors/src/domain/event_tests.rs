@@ -8,7 +8,7 @@ const URL: &str = "http://nvr.local:8080/api/v1/events/e/thumbnail?expires=1&sig
 
 fn payload(value: Value) -> String {
     let event = DetectionEvent::from_json(value).unwrap();
-    let camera = Camera::new(event.camera_id().clone(), clock::now());
+    let camera = Camera::new(event.camera_id().clone(), Moment::at(clock::now()));
     String::from_utf8(event.payload(&camera, Seq(42), URL)).unwrap()
 }
 

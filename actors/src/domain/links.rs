@@ -9,7 +9,7 @@ use std::{
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::domain::{clock::Timestamp, hex, ids::EventId, link_key::LinkKey};
+use crate::domain::{clock::LogTime, hex, ids::EventId, link_key::LinkKey};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -41,10 +41,11 @@ impl Links {
         Self(Arc::new(Inner { public_url: public_url.to_owned(), lifetime, key }))
     }
 
-    /// Returns the link to the picture of an event. The link of an event is always the same.
-    pub fn url(&self, event_id: &EventId, accepted_at: Timestamp) -> String {
+    /// Returns the link to the picture of an event that was accepted at this log time. The link of an event is
+    /// always the same.
+    pub fn url(&self, event_id: &EventId, accepted: LogTime) -> String {
         let Inner { public_url, lifetime, .. } = &*self.0;
-        let expires = accepted_at.timestamp().saturating_add(*lifetime);
+        let expires = accepted.seconds().saturating_add(*lifetime);
         let mut url = String::with_capacity(public_url.len() + event_id.as_str().len() + REST_OF_URL);
         // Writing to a string does not fail.
         let _ = write!(url, "{public_url}/api/v1/events/{event_id}/thumbnail?expires={expires}&signature=");
@@ -52,12 +53,12 @@ impl Links {
         url
     }
 
-    /// Returns whether a link with this expiry time (seconds since 1970) and signature (hex digits) was
+    /// Returns whether a link with this expiry time (log time in seconds) and signature (hex digits) was
     /// created here for this event and has not expired. Compares the signatures in constant time.
-    pub fn verify(&self, event_id: &EventId, expires: i64, signature: &str, now: Timestamp) -> bool {
+    pub fn verify(&self, event_id: &EventId, expires: i64, signature: &str, now: LogTime) -> bool {
         let is_authentic = hex::read(signature)
             .is_some_and(|given| self.mac(event_id, expires).verify(&given.into()).is_ok());
-        is_authentic && now.timestamp() < expires
+        is_authentic && now.seconds() < expires
     }
 
     /// Computes the signature. Neither part can contain the line break that separates them, so that no two
@@ -75,7 +76,6 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::clock;
 
     const DAY: i64 = 86_400_000_000;
 
@@ -96,21 +96,21 @@ mod tests {
     #[test]
     fn a_link_is_valid_until_the_picture_is_removed() {
         let links = links();
-        let accepted_at = clock::from_micros(1_000_000);
-        let url = links.url(&id("a"), accepted_at);
+        let accepted = LogTime(1_000_000);
+        let url = links.url(&id("a"), accepted);
         assert!(url.starts_with("http://nvr.local:8080/api/v1/events/a/thumbnail?expires=604801&signature="));
-        assert_eq!(url, links.url(&id("a"), accepted_at), "the link is the same each time");
+        assert_eq!(url, links.url(&id("a"), accepted), "the link is the same each time");
         let (expires, signature) = parts(&url);
-        let is_valid = |micros: i64| links.verify(&id("a"), expires, &signature, clock::from_micros(micros));
+        let is_valid = |micros: i64| links.verify(&id("a"), expires, &signature, LogTime(micros));
         assert!(is_valid(1_000_000) && is_valid(1_000_000 + 7 * DAY - 1));
         assert!(!is_valid(1_000_000 + 7 * DAY));
-        assert!(links.clone().verify(&id("a"), expires, &signature.to_uppercase(), accepted_at));
+        assert!(links.clone().verify(&id("a"), expires, &signature.to_uppercase(), accepted));
     }
 
     #[test]
     fn an_altered_link_is_invalid() {
         let links = links();
-        let now = clock::from_micros(0);
+        let now = LogTime(0);
         let (expires, signature) = parts(&links.url(&id("a"), now));
         for other in ["b", "A", "a.", "aa"] {
             assert!(!links.verify(&id(other), expires, &signature, now), "{other}");
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_link_of_another_installation_is_invalid() {
-        let now = clock::from_micros(0);
+        let now = LogTime(0);
         let (expires, signature) = parts(&links().url(&id("a"), now));
         assert!(!links().verify(&id("a"), expires, &signature, now));
     }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn signatures_do_not_change_between_versions() {
         let links = Links::new("", 0, LinkKey::from_bytes([7; 32]));
-        let (_, signature) = parts(&links.url(&id("evt-1"), clock::from_micros(0)));
+        let (_, signature) = parts(&links.url(&id("evt-1"), LogTime(0)));
         assert_eq!(signature, "3a29d045e33883d9fafa4c02fd5ea1cb4c02a816c7d075ffc722c26a7cbcae41");
     }
 }

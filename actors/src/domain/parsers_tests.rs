@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::{
     camera::Camera,
-    clock,
+    clock::{self, Moment},
     event::{DetectionEvent, EventInput},
     ids::Seq,
     settings::{MqttSettings, SecretUpdate, SettingsUpdate},
@@ -130,7 +130,7 @@ fn object(fields: &'static [&'static str], required: Value) -> impl Strategy<Val
 }
 
 fn payload(event: &DetectionEvent) -> Value {
-    let camera = Camera::new(event.camera_id().clone(), clock::from_micros(0));
+    let camera = Camera::new(event.camera_id().clone(), Moment::at(clock::from_micros(0)));
     serde_json::from_slice(&event.payload(&camera, Seq(7), "http://here")).unwrap()
 }
 

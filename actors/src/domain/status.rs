@@ -126,6 +126,8 @@ pub enum WarningKind {
     LateOnArrival,
     /// A camera was not registered, because the maximum number of cameras is reached.
     TooManyCameras,
+    /// The wall clock of the machine was set.
+    ClockJumped,
     /// The broker does not support the configured QoS.
     QosLowered,
     /// The broker does not support retained messages.
@@ -145,6 +147,7 @@ impl WarningKind {
             Self::NoSubscribers => "no_subscribers",
             Self::LateOnArrival => "late_on_arrival",
             Self::TooManyCameras => "too_many_cameras",
+            Self::ClockJumped => "clock_jumped",
             Self::QosLowered => "qos_lowered",
             Self::RetainUnavailable => "retain_unavailable",
             Self::ClientIdTakenOver => "client_id_taken_over",
@@ -181,6 +184,7 @@ mod tests {
             K::NoSubscribers,
             K::LateOnArrival,
             K::TooManyCameras,
+            K::ClockJumped,
             K::QosLowered,
             K::RetainUnavailable,
             K::ClientIdTakenOver,

@@ -1,5 +1,7 @@
 //! The messages that `ThumbnailActor` handles.
 
+use std::collections::BTreeSet;
+
 use actix::Message;
 use bytes::Bytes;
 
@@ -51,11 +53,13 @@ pub struct GetThumbnailAt(pub Seq);
 
 /// From the outbox: removes the pictures of all events up to a position, because the events were removed.
 /// Pictures that cannot be removed now are removed by the next sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct Sweep {
     /// The position of the last event that was removed.
     pub up_to: Seq,
+    /// The events up to there that were not removed.
+    pub kept: BTreeSet<Seq>,
 }
 
 /// Why a picture was not stored.

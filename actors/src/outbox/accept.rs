@@ -16,7 +16,7 @@ use super::{
     writer::{NotesDue, Start},
 };
 use crate::{
-    domain::{clock, event::DetectionEvent},
+    domain::event::DetectionEvent,
     messages::{cameras::CamerasSeen, outbox::PublishError, stream::LogMoved},
     store::{Committed, StoreError, is_small},
 };
@@ -50,7 +50,7 @@ impl OutboxActor {
             return Err(PublishError::Stopping);
         }
         self.writer.check_room(events.len(), self.pending(), self.limits.max_pending)?;
-        self.reporting.check_late_arrivals(&events, &self.settings, clock::now());
+        self.reporting.check_late_arrivals(&events, &self.settings, self.clock.now());
         self.writer.queue.add(events, answer);
         self.commit(ctx);
         Ok(())

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     domain::{
-        clock::Timestamp,
-        delivery::SettledRange,
+        clock::Moment,
+        delivery::{EventTimes, SettledRange},
         event_log::StoredEvent,
         ids::{LinkId, Seq},
         settings::MqttSettings,
@@ -38,8 +38,8 @@ const DEFER_LONGEST: Duration = Duration::from_mins(1);
 /// An event in flight.
 #[derive(Debug)]
 pub struct InFlight {
-    /// When it was accepted.
-    pub received_at: Timestamp,
+    /// When it happened and when it was accepted.
+    pub times: EventTimes,
     /// When it was sent.
     pub sent_at: Instant,
     /// The topic it was sent to.
@@ -170,9 +170,9 @@ impl Delivery {
     }
 
     /// Returns when an event was accepted, if it is in flight or the next one to be sent.
-    pub fn received_at(&self, seq: Seq) -> Option<Timestamp> {
-        let next = || self.read_ahead.front().filter(|event| event.seq == seq).map(|event| event.received_at);
-        self.window.note(seq).map(|in_flight| in_flight.received_at).or_else(next)
+    pub fn times(&self, seq: Seq) -> Option<EventTimes> {
+        let next = || self.read_ahead.front().filter(|event| event.seq == seq).map(|event| event.times);
+        self.window.note(seq).map(|in_flight| in_flight.times).or_else(next)
     }
 
     /// Takes the ranges that the cursor has passed since the last call.
@@ -212,7 +212,7 @@ impl Delivery {
     }
 
     /// Takes the events that may be sent now. The caller must send them.
-    pub fn next_batch(&mut self, settings: &MqttSettings, now: Timestamp, sent_at: Instant) -> NextBatch {
+    pub fn next_batch(&mut self, settings: &MqttSettings, now: Moment, sent_at: Instant) -> NextBatch {
         let mut batch = NextBatch::default();
         let mut allowance = self.pacer.allowance(sent_at);
         while self.window.room() > 0 {
@@ -222,10 +222,10 @@ impl Delivery {
             }
             let (event, waiting_since, again) = match self.next_up() {
                 NextUp::New(event) => {
-                    let received_at = event.received_at;
-                    (event, received_at, false)
+                    let accepted = event.times.accepted;
+                    (event, accepted, false)
                 }
-                NextUp::Again(RetryingEvent { event, asked_at }) => (event, asked_at, true),
+                NextUp::Again(RetryingEvent { event, asked }) => (event, asked, true),
                 NextUp::Settled(seq) => {
                     self.window.skipped(seq);
                     continue;
@@ -250,7 +250,7 @@ impl Delivery {
                     self.pacer.spend();
                     tracing::debug!(seq = seq.0, topic = outgoing.topic, late, "event sent");
                     let topic = outgoing.topic.clone();
-                    let in_flight = InFlight { received_at: event.received_at, sent_at, topic, late };
+                    let in_flight = InFlight { times: event.times, sent_at, topic, late };
                     if again {
                         self.window.sent_again(seq, in_flight);
                     } else {
@@ -400,7 +400,12 @@ mod tests {
     fn event(seq: i64) -> StoredEvent {
         let at = clock::from_micros(NOON);
         let camera_id = CameraId::parse("door").unwrap();
-        StoredEvent { seq: Seq(seq), camera_id, occurred_at: at, received_at: at, payload: "{}".into() }
+        StoredEvent {
+            seq: Seq(seq),
+            camera_id,
+            times: EventTimes::new(at, Moment::at(at)),
+            payload: "{}".into(),
+        }
     }
 
     /// A link is up, and these events are ready.
@@ -417,7 +422,7 @@ mod tests {
     }
 
     fn batch_after(delivery: &mut Delivery, seconds: u64, settings: &MqttSettings) -> NextBatch {
-        let now = clock::from_micros(NOON) + Duration::from_secs(seconds);
+        let now = Moment::at(clock::from_micros(NOON) + Duration::from_secs(seconds));
         delivery.next_batch(settings, now, Instant::now())
     }
 
@@ -431,7 +436,7 @@ mod tests {
         let mut delivery = delivery(1..=3);
         assert_eq!(sent(&mut delivery), [1, 2, 3]);
         assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (3, 3));
-        assert_eq!(delivery.received_at(Seq(2)), Some(clock::from_micros(NOON)));
+        assert_eq!(delivery.times(Seq(2)).unwrap().received_at, clock::from_micros(NOON));
         let settled = delivery.delivered(LINK, Seq(1), Instant::now()).unwrap();
         assert_eq!((settled.again, settled.note.topic.as_str()), (false, "liveobject/camera/door/event"));
         assert!(delivery.delivered(LINK, Seq(1), Instant::now()).is_none(), "once");

@@ -2,7 +2,10 @@
 
 use crate::{
     domain::{
-        clock::Timestamp, delivery::is_late, event::marked_late, event_log::StoredEvent,
+        clock::{LogTime, Moment},
+        delivery::is_late,
+        event::marked_late,
+        event_log::StoredEvent,
         settings::MqttSettings,
     },
     messages::connection::Outgoing,
@@ -22,19 +25,20 @@ pub enum Plan {
     Expired,
 }
 
-/// Returns how to send the event with these settings, if it has been waiting since `waiting_since`.
-pub fn plan(event: &StoredEvent, waiting_since: Timestamp, settings: &MqttSettings, now: Timestamp) -> Plan {
+/// Returns how to send the event with these settings, if it has been waiting since `waiting_since`. An event
+/// that has been waiting for an unknown time does not expire: it is sent as a late one.
+pub fn plan(event: &StoredEvent, waiting_since: LogTime, settings: &MqttSettings, now: Moment) -> Plan {
     let expiry_seconds = match settings.message_expiry_seconds {
         0 => None,
         expiry => {
-            let waited = (now - waiting_since).num_seconds().max(0);
-            match u32::try_from(i64::from(expiry) - waited) {
-                Ok(left) if left > 0 => Some(left),
+            let waited = now.age(waiting_since).unwrap_or_default().as_secs();
+            match u64::from(expiry).checked_sub(waited).and_then(|left| u32::try_from(left).ok()) {
+                Some(left) if left > 0 => Some(left),
                 _ => return Plan::Expired,
             }
         }
     };
-    let late = is_late(settings, event.occurred_at, event.received_at, now);
+    let late = is_late(settings, event.times, now);
     let prefix = &settings.topic_prefix;
     let (topic, payload, retain) = if late {
         (prefix.history(&event.camera_id), marked_late(event.payload.to_vec()).into(), false)
@@ -52,9 +56,11 @@ mod tests {
 
     use super::*;
     use bytes::Bytes;
+    use chrono::TimeDelta;
 
     use crate::domain::{
         clock,
+        delivery::EventTimes,
         ids::{CameraId, Seq},
     };
 
@@ -64,10 +70,17 @@ mod tests {
         StoredEvent {
             seq: Seq(7),
             camera_id: CameraId::parse("door").unwrap(),
-            occurred_at: clock::from_micros(NOON + occurred * 1_000_000),
-            received_at: clock::from_micros(NOON + received * 1_000_000),
+            times: EventTimes {
+                occurred_at: clock::from_micros(NOON + occurred * 1_000_000),
+                received_at: clock::from_micros(NOON + received * 1_000_000),
+                accepted: LogTime(NOON + received * 1_000_000),
+            },
             payload: Bytes::from_static(br#"{"seq":7}"#),
         }
+    }
+
+    fn moment(seconds: u64) -> Moment {
+        Moment::at(clock::from_micros(NOON) + Duration::from_secs(seconds))
     }
 
     fn settings() -> MqttSettings {
@@ -75,7 +88,7 @@ mod tests {
     }
 
     fn sent(event: &StoredEvent, settings: &MqttSettings, after: u64) -> Plan {
-        plan(event, event.received_at, settings, clock::from_micros(NOON) + Duration::from_secs(after))
+        plan(event, event.times.accepted, settings, moment(after))
     }
 
     fn topic(plan: &Plan) -> (&str, bool, &[u8]) {
@@ -116,6 +129,34 @@ mod tests {
     }
 
     #[test]
+    fn invariant_10_setting_the_clock_makes_no_event_late_or_live() {
+        let event = event(0, 0);
+        for (after, late) in [(299, false), (301, true)] {
+            for hours in [-720, -1, 0, 1, 720] {
+                let wall = clock::from_micros(NOON) + TimeDelta::hours(hours);
+                let now = Moment { wall, ..moment(after) };
+                let Plan::Send { late: is_late, .. } = plan(&event, event.times.accepted, &settings(), now)
+                else {
+                    panic!("expired");
+                };
+                assert_eq!(is_late, late, "{after} s, {hours} h");
+            }
+        }
+    }
+
+    #[test]
+    fn invariant_10_an_event_of_unknown_age_is_late_and_does_not_expire() {
+        let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
+        let event = event(0, 0);
+        let rebooted = Moment { boot_began: LogTime(NOON + 1), ..moment(100) };
+        let ahead = Moment { log: LogTime(NOON - 1), ..moment(0) };
+        for now in [rebooted, ahead] {
+            let plan = plan(&event, event.times.accepted, &settings, now);
+            assert!(topic(&plan).0.ends_with("history"), "{now:?}");
+        }
+    }
+
+    #[test]
     fn the_expiry_counts_from_acceptance() {
         let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
         let expiry = |after| match sent(&event(-30, 0), &settings, after) {
@@ -130,9 +171,8 @@ mod tests {
     #[test]
     fn the_expiry_of_a_retry_counts_from_the_request_but_its_lateness_does_not() {
         let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
-        let (event, requested_at) = (event(0, 0), clock::from_micros(NOON) + Duration::from_hours(1));
-        let planned =
-            |after| plan(&event, requested_at, &settings, requested_at + Duration::from_secs(after));
+        let event = event(0, 0);
+        let planned = |after: u64| plan(&event, moment(3600).log, &settings, moment(3600 + after));
         assert_eq!(topic(&planned(1)).0, "liveobject/camera/door/history");
         assert_eq!(planned(60), Plan::Expired);
     }

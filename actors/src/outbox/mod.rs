@@ -37,6 +37,7 @@ use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
     WrapFuture as _,
 };
+use chrono::TimeDelta;
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot},
     time::Instant,
@@ -47,7 +48,7 @@ use self::{
 };
 use crate::{
     domain::{
-        clock,
+        clock::{Clock, JumpDetector},
         event_log::{EventRecord, LogPart, QueryError},
         ids::Seq,
         settings::{MqttSettings, SettingsChange},
@@ -62,7 +63,7 @@ use crate::{
         thumbnails::{StoreThumbnail, Sweep},
     },
     metrics::Metrics,
-    store::{CommitContext, DeadAndRetrying, Store, StoreError},
+    store::{CommitContext, DeadAndRetrying, Store, StoreError, Swept},
 };
 
 /// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills.
@@ -71,6 +72,9 @@ const MAILBOX: usize = 1024;
 /// The first sweep runs soon after startup, so that a service that is restarted every day is swept as well.
 const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
+/// How often the wall clock is compared with the log time.
+const CHECK_CLOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// The bounds of the outbox.
 #[derive(Debug, Clone)]
@@ -116,6 +120,8 @@ struct Draining {
 #[derive(Debug)]
 pub struct OutboxActor {
     store: Store,
+    clock: Clock,
+    jumps: JumpDetector,
     limits: OutboxLimits,
     settings: Arc<MqttSettings>,
     peers: OutboxPeers,
@@ -153,6 +159,8 @@ impl OutboxActor {
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting: Reporting::new(metrics, dead),
             pictures: PictureBudget::default(),
+            clock: store.clock(),
+            jumps: store.jumps(),
             store,
             limits,
             settings,
@@ -173,19 +181,19 @@ impl OutboxActor {
     fn report(&mut self, ctx: &mut Context<Self>) {
         self.reporting.set_gauges(self.pending(), self.delivery.in_flight());
         let first = self.delivery.first_open();
-        let received_at = || self.delivery.received_at(first);
-        if self.reporting.update_oldest(first, self.writer.last_seq(), received_at) {
+        let (times, now) = (|| self.delivery.times(first), self.clock.now());
+        if self.reporting.update_oldest(first, self.writer.last_seq(), times, now) {
             self.look_up_oldest(first, ctx);
         }
     }
 
     fn look_up_oldest(&mut self, first: Seq, ctx: &mut Context<Self>) {
         let store = self.store.clone();
-        let lookup = async move { store.received_at(first).await };
+        let lookup = async move { store.event_times(first).await };
         ctx.spawn(lookup.into_actor(self).map(move |found, act, ctx| {
-            let at = found.ok().flatten();
-            act.reporting.oldest_found(first, at);
-            if at.is_some() {
+            let times = found.ok().flatten();
+            act.reporting.oldest_found(first, times);
+            if times.is_some() {
                 act.report(ctx);
             }
         }));
@@ -206,13 +214,13 @@ impl OutboxActor {
     }
 
     fn sweep(&mut self, ctx: &mut Context<Self>) {
-        let before = clock::now() - Duration::from_secs(u64::from(self.limits.retention_days) * 86_400);
+        let before = self.clock.now().log.before(TimeDelta::days(self.limits.retention_days.into()));
         let store = self.store.clone();
         let sweep = async move { store.sweep(before).await };
         ctx.spawn(sweep.into_actor(self).map(|swept, act, _| match swept {
             Ok(swept) => {
                 act.reporting.subtract_dead(swept.dead);
-                act.sweep_pictures(swept.up_to);
+                act.sweep_pictures(&swept);
                 if swept.events > 0 {
                     tracing::info!(events = swept.events, dead = swept.dead, "removed old events");
                 }
@@ -226,11 +234,31 @@ impl OutboxActor {
 
     /// Removes the pictures of removed events. This includes events that an earlier sweep removed: that sweep
     /// may have been interrupted, or a picture may have been stored in the meantime.
-    fn sweep_pictures(&self, up_to: Option<Seq>) {
-        if let Some(up_to) = up_to {
+    fn sweep_pictures(&self, swept: &Swept) {
+        if let Some(up_to) = swept.up_to {
             #[expect(clippy::disallowed_methods, reason = "one message per hour")]
-            self.peers.thumbnails.sweep.do_send(Sweep { up_to });
+            self.peers.thumbnails.sweep.do_send(Sweep { up_to, kept: swept.kept.clone() });
         }
+    }
+
+    /// Compares the wall clock with the log time. Stores both after a change, so that it is reported once.
+    fn check_clock(&mut self, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        if let Some(jump) = self.jumps.check(now) {
+            self.reporting.clock_jumped(jump);
+            self.note_clock(ctx);
+        }
+    }
+
+    fn note_clock(&mut self, ctx: &mut Context<Self>) {
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let noted = async move { store.note_clock(now).await };
+        ctx.spawn(noted.into_actor(self).map(|noted, _, _| {
+            if let Err(error) = noted {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "the clocks were not stored; will retry in an hour");
+            }
+        }));
     }
 }
 
@@ -241,8 +269,13 @@ impl Actor for OutboxActor {
         ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_later(FIRST_SWEEP_AFTER, |act, ctx| {
             act.sweep(ctx);
-            ctx.run_interval(SWEEP_EVERY, Self::sweep);
+            ctx.run_interval(SWEEP_EVERY, |act, ctx| {
+                act.note_clock(ctx);
+                act.sweep(ctx);
+            });
         });
+        self.check_clock(ctx);
+        ctx.run_interval(CHECK_CLOCK_EVERY, Self::check_clock);
         self.report(ctx);
         tracing::info!(
             pending = self.pending(),
@@ -311,7 +344,7 @@ impl Handler<GetOutbox> for OutboxActor {
             pending: self.pending(),
             in_flight: u64::try_from(self.delivery.in_flight()).unwrap_or(u64::MAX),
             dead: self.reporting.dead,
-            oldest_pending_at: self.reporting.oldest_pending_at(),
+            oldest_pending_at: self.reporting.oldest_pending_at(self.clock.now()),
             published: self.reporting.published,
             refused: self.reporting.refused,
             database_unavailable: self.writer.database_unavailable(),
@@ -325,8 +358,8 @@ impl Handler<ListEvents> for OutboxActor {
     type Result = ResponseFuture<Result<Vec<EventRecord>, QueryError>>;
 
     fn handle(&mut self, ListEvents(query): ListEvents, _: &mut Self::Context) -> Self::Result {
-        let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { store.list_events(&query, &settings, clock::now()).await.map_err(unreadable) })
+        let (store, settings, now) = (self.store.clone(), Arc::clone(&self.settings), self.clock.now());
+        Box::pin(async move { store.list_events(&query, &settings, now).await.map_err(unreadable) })
     }
 }
 
@@ -334,8 +367,8 @@ impl Handler<ReadLog> for OutboxActor {
     type Result = ResponseFuture<Result<LogPart, QueryError>>;
 
     fn handle(&mut self, ReadLog(query): ReadLog, _: &mut Self::Context) -> Self::Result {
-        let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { store.read_log(query, &settings, clock::now()).await.map_err(unreadable) })
+        let (store, settings, now) = (self.store.clone(), Arc::clone(&self.settings), self.clock.now());
+        Box::pin(async move { store.read_log(query, &settings, now).await.map_err(unreadable) })
     }
 }
 
@@ -343,8 +376,8 @@ impl Handler<GetEvent> for OutboxActor {
     type Result = ResponseFuture<Result<Option<EventRecord>, QueryError>>;
 
     fn handle(&mut self, GetEvent(id): GetEvent, _: &mut Self::Context) -> Self::Result {
-        let (store, settings) = (self.store.clone(), Arc::clone(&self.settings));
-        Box::pin(async move { store.get_event(&id, &settings, clock::now()).await.map_err(unreadable) })
+        let (store, settings, now) = (self.store.clone(), Arc::clone(&self.settings), self.clock.now());
+        Box::pin(async move { store.get_event(&id, &settings, now).await.map_err(unreadable) })
     }
 }
 

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     domain::{
-        clock,
         delivery::{DeadReason, Outcome, Resent},
         ids::{LinkId, Seq},
     },
@@ -61,7 +60,7 @@ impl OutboxActor {
 
     fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
         let NextBatch { events, expired, wait } =
-            self.delivery.next_batch(&self.settings, clock::now(), Instant::now());
+            self.delivery.next_batch(&self.settings, self.clock.now(), Instant::now());
         for seq in expired {
             self.died(seq, DeadReason::Expired, None);
         }
@@ -149,14 +148,14 @@ impl OutboxActor {
             self.writer.queue.add_resent(Resent { seq, late: settled.note.late });
         }
         self.writer.count_delivered();
-        self.reporting.delivered(seq, settled.note, unheard, clock::now());
+        self.reporting.delivered(seq, settled.note, unheard, self.clock.now());
     }
 
     /// Records a dead event. [`Delivery`](super::delivery::Delivery) has already settled it, so it does not
     /// block later events.
     fn died(&mut self, seq: Seq, reason: DeadReason, topic: Option<String>) {
         self.reporting.died(seq, reason, topic);
-        self.writer.add_dead(seq, reason, clock::now());
+        self.writer.add_dead(seq, reason, self.clock.now());
     }
 
     /// Schedules the end of a pause. The deferred event and those after it are then sent again, in order.

@@ -140,15 +140,18 @@ impl ReadAhead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{clock, ids::CameraId};
+    use crate::domain::{
+        clock::{self, Moment},
+        delivery::EventTimes,
+        ids::CameraId,
+    };
 
     fn events(seqs: impl IntoIterator<Item = i64>) -> Vec<StoredEvent> {
-        let camera_id = CameraId::parse("c").unwrap();
+        let (camera_id, at) = (CameraId::parse("c").unwrap(), clock::from_micros(0));
         let event = |seq| StoredEvent {
             seq: Seq(seq),
             camera_id: camera_id.clone(),
-            occurred_at: clock::from_micros(0),
-            received_at: clock::from_micros(0),
+            times: EventTimes::new(at, Moment::at(at)),
             payload: "{}".into(),
         };
         seqs.into_iter().map(event).collect()

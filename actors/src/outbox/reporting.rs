@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::time::Instant;
 
 use super::{delivery::InFlight, warnings::Warnings};
 use crate::{
     domain::{
-        clock::Timestamp,
-        delivery::{DeadReason, is_late},
+        clock::{Jump, Moment, Timestamp},
+        delivery::{DeadReason, EventTimes, is_late},
         event::DetectionEvent,
         ids::{CameraId, Seq},
         settings::MqttSettings,
@@ -28,7 +29,7 @@ pub struct Reporting {
     /// Number of refusals by the broker since startup.
     pub refused: u64,
     /// The first pending event, and when it was accepted.
-    oldest: Option<(Seq, Timestamp)>,
+    oldest: Option<(Seq, EventTimes)>,
     looking_up_oldest: bool,
     warnings: Warnings,
 }
@@ -47,9 +48,13 @@ impl Reporting {
         }
     }
 
-    /// Returns when the oldest pending event was accepted.
-    pub fn oldest_pending_at(&self) -> Option<Timestamp> {
-        self.oldest.map(|(_, at)| at)
+    /// Returns when the oldest pending event was accepted, as the wall clock would have shown it if it had
+    /// not been set since.
+    pub fn oldest_pending_at(&self, now: Moment) -> Option<Timestamp> {
+        self.oldest.map(|(_, times)| match now.age(times.accepted) {
+            Some(age) if !is_close(now.wall - age, times.received_at) => now.wall - age,
+            _ => times.received_at,
+        })
     }
 
     /// Returns the current warnings.
@@ -70,26 +75,28 @@ impl Reporting {
         &mut self,
         first: Seq,
         last_seq: Seq,
-        received_at: impl FnOnce() -> Option<Timestamp>,
+        times: impl FnOnce() -> Option<EventTimes>,
+        now: Moment,
     ) -> bool {
         let mut must_look_up = false;
         if first > last_seq {
             self.oldest = None;
         } else if self.oldest.is_none_or(|(seq, _)| seq != first) {
-            match received_at() {
-                Some(at) => self.oldest = Some((first, at)),
+            match times() {
+                Some(times) => self.oldest = Some((first, times)),
                 None => must_look_up = !std::mem::replace(&mut self.looking_up_oldest, true),
             }
         }
-        self.metrics.set_oldest_pending(self.oldest_pending_at());
+        let age = |(_, times): (Seq, EventTimes)| now.estimated_age(times.accepted, times.received_at);
+        self.metrics.set_oldest_pending(self.oldest.map(age));
         must_look_up
     }
 
-    /// Records the result of the lookup; `at` is `None` if it failed or the event is gone.
-    pub fn oldest_found(&mut self, seq: Seq, at: Option<Timestamp>) {
+    /// Records the result of the lookup; `times` is `None` if it failed or the event is gone.
+    pub fn oldest_found(&mut self, seq: Seq, times: Option<EventTimes>) {
         self.looking_up_oldest = false;
-        if let Some(at) = at {
-            self.oldest = Some((seq, at));
+        if let Some(times) = times {
+            self.oldest = Some((seq, times));
         }
     }
 
@@ -100,11 +107,11 @@ impl Reporting {
     }
 
     /// Records an event that the broker has acknowledged. `unheard` states whether it had no subscriber.
-    pub fn delivered(&mut self, seq: Seq, in_flight: InFlight, unheard: bool, now: Timestamp) {
-        let InFlight { received_at, topic, late, .. } = in_flight;
+    pub fn delivered(&mut self, seq: Seq, in_flight: InFlight, unheard: bool, now: Moment) {
+        let InFlight { times, topic, late, .. } = in_flight;
         self.published += 1;
         self.metrics.mqtt_messages_published.inc();
-        let waited = (now - received_at).to_std().unwrap_or_default();
+        let waited = now.estimated_age(times.accepted, times.received_at);
         self.metrics.event_delivery_seconds.observe(waited.as_secs_f64());
         if late {
             self.metrics.events_late.inc();
@@ -135,17 +142,13 @@ impl Reporting {
     }
 
     /// Warns about events that are late when they arrive.
-    pub fn check_late_arrivals(
-        &mut self,
-        events: &[DetectionEvent],
-        settings: &MqttSettings,
-        now: Timestamp,
-    ) {
+    pub fn check_late_arrivals(&mut self, events: &[DetectionEvent], settings: &MqttSettings, now: Moment) {
         for event in events {
-            if !is_late(settings, event.timestamp(), now, now) {
+            let times = event.times(now);
+            if !is_late(settings, times, now) {
                 continue;
             }
-            let seconds = (now - event.timestamp()).num_seconds();
+            let seconds = times.age_on_arrival().num_seconds();
             if self.warnings.late_on_arrival(event.camera_id(), seconds, Instant::now()) {
                 tracing::warn!(
                     camera_id = %event.camera_id(),
@@ -163,10 +166,25 @@ impl Reporting {
         }
     }
 
+    /// Warns about a wall clock that was set.
+    pub fn clock_jumped(&mut self, jump: Jump) {
+        tracing::warn!(
+            seconds = jump.by.num_seconds(),
+            now = %jump.to.format("%F %T UTC"),
+            "the clock of this machine was set; the ages of events are not affected"
+        );
+        self.warnings.clock_jumped(jump, Instant::now());
+    }
+
     /// Drops the warning about missing subscribers, because events go to other topics from now on.
     pub fn topics_changed(&mut self) {
         self.warnings.acknowledged(None);
     }
+}
+
+/// Returns whether two times differ by so little that the wall clock cannot have been set in between.
+fn is_close(a: Timestamp, b: Timestamp) -> bool {
+    (a - b).abs() < TimeDelta::seconds(2)
 }
 
 #[cfg(test)]
@@ -178,48 +196,58 @@ mod tests {
         Reporting::new(Metrics::new(), 0)
     }
 
-    fn timestamp(micros: i64) -> Timestamp {
-        clock::from_micros(micros)
+    fn moment(micros: i64) -> Moment {
+        Moment::at(clock::from_micros(micros))
+    }
+
+    fn times(micros: i64) -> EventTimes {
+        EventTimes::new(clock::from_micros(micros), moment(micros))
     }
 
     #[test]
     fn the_oldest_pending_event_is_looked_up_once_if_it_is_not_in_memory() {
         let mut reporting = reporting();
-        assert!(!reporting.update_oldest(Seq(1), Seq(0), || None), "nothing is pending");
-        assert!(reporting.update_oldest(Seq(1), Seq(5), || None));
-        assert!(!reporting.update_oldest(Seq(1), Seq(5), || None), "the lookup is running");
-        reporting.oldest_found(Seq(1), Some(timestamp(7)));
-        assert!(!reporting.update_oldest(Seq(1), Seq(5), || None), "it is known");
-        assert_eq!(reporting.oldest_pending_at(), Some(timestamp(7)));
-        assert!(!reporting.update_oldest(Seq(2), Seq(5), || Some(timestamp(8))));
-        assert_eq!(reporting.oldest_pending_at(), Some(timestamp(8)));
-        assert!(!reporting.update_oldest(Seq(6), Seq(5), || None));
-        assert_eq!(reporting.oldest_pending_at(), None);
+        assert!(!reporting.update_oldest(Seq(1), Seq(0), || None, moment(9)), "nothing is pending");
+        assert!(reporting.update_oldest(Seq(1), Seq(5), || None, moment(9)));
+        assert!(!reporting.update_oldest(Seq(1), Seq(5), || None, moment(9)), "the lookup is running");
+        reporting.oldest_found(Seq(1), Some(times(7)));
+        assert!(!reporting.update_oldest(Seq(1), Seq(5), || None, moment(9)), "it is known");
+        assert_eq!(reporting.oldest_pending_at(moment(9)), Some(clock::from_micros(7)));
+        assert!(!reporting.update_oldest(Seq(2), Seq(5), || Some(times(8)), moment(9)));
+        assert_eq!(reporting.oldest_pending_at(moment(9)), Some(clock::from_micros(8)));
+        assert!(!reporting.update_oldest(Seq(6), Seq(5), || None, moment(9)));
+        assert_eq!(reporting.oldest_pending_at(moment(9)), None);
+    }
+
+    #[test]
+    fn the_age_of_the_oldest_pending_event_is_not_affected_by_a_changed_clock() {
+        let mut reporting = reporting();
+        reporting.update_oldest(Seq(1), Seq(5), || Some(times(0)), moment(9));
+        let hour_later = 3_600_000_000;
+        let set_forward = Moment { wall: clock::from_micros(10 * hour_later), ..moment(hour_later) };
+        assert_eq!(reporting.oldest_pending_at(moment(hour_later)), Some(clock::from_micros(0)));
+        assert_eq!(reporting.oldest_pending_at(set_forward), Some(clock::from_micros(9 * hour_later)));
     }
 
     #[test]
     fn a_failed_lookup_is_repeated() {
         let mut reporting = reporting();
-        assert!(reporting.update_oldest(Seq(1), Seq(5), || None));
+        assert!(reporting.update_oldest(Seq(1), Seq(5), || None, moment(9)));
         reporting.oldest_found(Seq(1), None);
-        assert!(reporting.update_oldest(Seq(1), Seq(5), || None));
+        assert!(reporting.update_oldest(Seq(1), Seq(5), || None, moment(9)));
     }
 
     #[tokio::test]
     async fn a_delivered_event_is_counted_and_its_topic_checked_for_subscribers() {
         let mut reporting = reporting();
-        let in_flight = |late| InFlight {
-            received_at: timestamp(0),
-            sent_at: Instant::now(),
-            topic: "a/b".to_owned(),
-            late,
-        };
-        reporting.delivered(Seq(1), in_flight(true), true, timestamp(1));
+        let in_flight =
+            |late| InFlight { times: times(0), sent_at: Instant::now(), topic: "a/b".to_owned(), late };
+        reporting.delivered(Seq(1), in_flight(true), true, moment(1));
         assert_eq!(
             reporting.warnings(Instant::now())[0].kind,
             crate::domain::status::WarningKind::NoSubscribers
         );
-        reporting.delivered(Seq(2), in_flight(false), false, timestamp(1));
+        reporting.delivered(Seq(2), in_flight(false), false, moment(1));
         assert_eq!(reporting.warnings(Instant::now()), []);
         let metrics = &reporting.metrics;
         assert_eq!((reporting.published, metrics.mqtt_messages_published.get()), (2, 2));

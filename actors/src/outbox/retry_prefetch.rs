@@ -53,14 +53,23 @@ impl RetryPrefetch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{clock, event_log::StoredEvent, ids::CameraId};
+    use crate::domain::{
+        clock::{self, Moment},
+        delivery::EventTimes,
+        event_log::StoredEvent,
+        ids::CameraId,
+    };
 
     fn retry(seq: i64) -> RetryingEvent {
         let at = clock::from_micros(0);
         let camera_id = CameraId::parse("c").unwrap();
-        let event =
-            StoredEvent { seq: Seq(seq), camera_id, occurred_at: at, received_at: at, payload: "{}".into() };
-        RetryingEvent { event, asked_at: at }
+        let event = StoredEvent {
+            seq: Seq(seq),
+            camera_id,
+            times: EventTimes::new(at, Moment::at(at)),
+            payload: "{}".into(),
+        };
+        RetryingEvent { event, asked: Moment::at(at).log }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     domain::{
+        clock,
         delivery::{DeadReason, Delivery, DeliveryState, Outcome},
         event::{DetectionEvent, EventInput},
         event_log::{EventQuery, Receipt},
@@ -26,8 +27,6 @@ use crate::{
 
 mod pictures;
 mod retries;
-
-const DAY: i64 = 86_400;
 
 fn event(id: &str) -> DetectionEvent {
     event_of(id, 0)
@@ -379,7 +378,7 @@ async fn an_expired_event_is_dead_and_not_sent() {
     let mut it = it.await;
     it.publish(event("a")).await.unwrap();
     it.publish(event("b")).await.unwrap();
-    let aged = "UPDATE events SET received_at = received_at - 61000000 WHERE event_id = 'a'";
+    let aged = "UPDATE events SET log_time = log_time - 61000000 WHERE event_id = 'a'";
     it.store.execute(aged).await.unwrap();
     it.link_up(100).await;
     let sent = it.sent(1).await;
@@ -510,8 +509,7 @@ async fn old_events_are_removed_and_seqs_are_never_reused() {
     it.answer([(1, Outcome::Refused(DeadReason::NotAuthorized))]).await;
     it.acknowledge(2..=3).await;
     it.wait_for_checkpoint(3).await;
-    let later = clock::now() + chrono::Duration::seconds(8 * DAY);
-    let swept = it.store.sweep(later - chrono::Duration::seconds(7 * DAY)).await.unwrap();
+    let swept = it.store.sweep(it.store.clock().now().log.before(TimeDelta::days(-1))).await.unwrap();
     assert_eq!((swept.events, swept.dead), (3, 1));
     let left = it.store.read_page(Seq(0), 10).await.unwrap();
     assert_eq!(left.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [4, 5], "pending events are kept");

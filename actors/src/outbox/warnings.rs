@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::time::Instant;
 
 use crate::domain::{
+    clock::Jump,
     ids::CameraId,
     status::{Warning, WarningKind},
 };
+
+/// How long a changed wall clock is reported.
+const JUMP_SHOWN_FOR: Duration = Duration::from_hours(1);
 
 /// How long a warning is shown, and the minimum time between its log lines.
 const SHOWN_FOR: Duration = Duration::from_mins(10);
@@ -19,6 +24,7 @@ pub struct Warnings {
     unheard_on: Option<String>,
     late_arrival: Option<LateArrival>,
     unregistered: Option<Unregistered>,
+    clock_jump: Option<(Jump, Instant)>,
 }
 
 #[derive(Debug)]
@@ -73,6 +79,11 @@ impl Warnings {
         logged_at.is_none()
     }
 
+    /// Records that the wall clock was set.
+    pub fn clock_jumped(&mut self, jump: Jump, now: Instant) {
+        self.clock_jump = Some((jump, now));
+    }
+
     /// Returns the current warnings.
     pub fn shown(&self, now: Instant) -> Vec<Warning> {
         let mut shown = Vec::new();
@@ -108,6 +119,21 @@ impl Warnings {
                 ),
             });
         }
+        if let Some((Jump { by, to }, at)) = self.clock_jump
+            && now.saturating_duration_since(at) < JUMP_SHOWN_FOR
+        {
+            let direction = if by < TimeDelta::zero() { "back" } else { "forward" };
+            shown.push(Warning {
+                kind: WarningKind::ClockJumped,
+                message: format!(
+                    "The clock of this machine was set {direction} by {}, to {}. The ages of events are \
+                     measured independently of it, but times that were recorded before may be wrong. \
+                     Synchronize the clock with NTP, and start the service after it is synchronized.",
+                    age((by.abs() + TimeDelta::milliseconds(500)).num_seconds()),
+                    to.format("%F %T UTC"),
+                ),
+            });
+        }
         shown
     }
 }
@@ -136,6 +162,18 @@ mod tests {
         assert_eq!(warnings.shown(start + 10 * minute)[0].kind, WarningKind::LateOnArrival);
         assert!(warnings.late_on_arrival(&camera, 400, start + 10 * minute));
         assert_eq!(warnings.shown(start + 20 * minute), []);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_set_is_reported_for_an_hour() {
+        let (start, minute) = (Instant::now(), Duration::from_mins(1));
+        let mut warnings = Warnings::default();
+        let to = crate::domain::clock::from_micros(1_780_000_000_000_000);
+        warnings.clock_jumped(Jump { by: TimeDelta::days(-3), to }, start);
+        let shown = warnings.shown(start + 59 * minute);
+        assert_eq!(shown[0].kind, WarningKind::ClockJumped);
+        assert!(shown[0].message.contains("set back by 3 days, to 2026-05-28 20:26:40 UTC"), "{shown:?}");
+        assert_eq!(warnings.shown(start + 60 * minute), []);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::commit_queue::{CommitQueue, InFlightCommit, MAX_QUEUED};
 use crate::{
     domain::{
-        clock::Timestamp,
+        clock::Moment,
         delivery::{DeadReason, SettledRange},
         event_log::Position,
         ids::Seq,
@@ -135,7 +135,7 @@ impl Writer {
     }
 
     /// Queues a dead event.
-    pub fn add_dead(&mut self, seq: Seq, reason: DeadReason, at: Timestamp) {
+    pub fn add_dead(&mut self, seq: Seq, reason: DeadReason, at: Moment) {
         self.unnoted += 1;
         self.queue.add_dead(DeadEvent { seq, reason, at });
     }
@@ -362,7 +362,7 @@ mod tests {
         let mut writer = writer();
         for seq in 0..=i64::try_from(MAX_NOTES).unwrap() {
             assert!(!writer.has_too_many_notes());
-            writer.add_dead(Seq(seq), DeadReason::Expired, clock::from_micros(0));
+            writer.add_dead(Seq(seq), DeadReason::Expired, Moment::at(clock::from_micros(0)));
         }
         assert!(writer.has_too_many_notes());
     }

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use super::{
     Batch, CommitContext, Committed, DeadAndRetrying, Inserted, MqttConfigRow, Place, RetryingEvent,
     SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit, dead_events, deliveries,
-    discovery_topics, event_log, events, mqtt_config, page, retries, sweep, tokens, wal,
+    discovery_topics, event_log, events, log_clock, mqtt_config, page, retries, sweep, tokens, wal,
 };
 use crate::domain::{
     calendar::Day,
     camera::{Camera, Thumbnail},
-    clock::Timestamp,
+    clock::{Clock, JumpDetector, LogTime, Moment, Timestamp},
+    delivery::EventTimes,
     event_log::{EventQuery, EventRecord, LogPart, LogQuery, StoredEvent},
     ids::{CameraId, EventId, Seq},
     retained::Kind,
@@ -24,6 +25,24 @@ use crate::domain::{
         secret::{TokenHash, TokenName},
     },
 };
+
+/// The clock.
+impl Store {
+    /// Returns the clock, whose log time continues that of the previous run.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clocks.clock
+    }
+
+    /// Returns the detector of changes to the wall clock since the previous run.
+    pub(crate) fn jumps(&self) -> JumpDetector {
+        self.clocks.jumps
+    }
+
+    /// Stores both clocks, so that the next run can continue from here.
+    pub(crate) async fn note_clock(&self, now: Moment) -> Result<(), StoreError> {
+        Ok(log_clock::note(&self.write, now).await?)
+    }
+}
 
 /// The event log: writing and recovery.
 impl Store {
@@ -50,7 +69,7 @@ impl Store {
     }
 
     /// Removes events that were settled before `before`.
-    pub(crate) async fn sweep(&self, before: Timestamp) -> Result<Swept, StoreError> {
+    pub(crate) async fn sweep(&self, before: LogTime) -> Result<Swept, StoreError> {
         Ok(sweep::run(self, before).await?)
     }
 
@@ -92,9 +111,9 @@ impl Store {
         Ok(retries::read(&self.read, seqs).await?)
     }
 
-    /// Returns when an event was accepted.
-    pub(crate) async fn received_at(&self, seq: Seq) -> Result<Option<Timestamp>, StoreError> {
-        Ok(events::received_at(&self.read, seq).await?)
+    /// Returns when an event happened and when it was accepted.
+    pub(crate) async fn event_times(&self, seq: Seq) -> Result<Option<EventTimes>, StoreError> {
+        Ok(events::times_of(&self.read, seq).await?)
     }
 
     /// Returns an event's seq, its camera and when it happened.
@@ -107,7 +126,7 @@ impl Store {
         &self,
         query: &EventQuery,
         settings: &MqttSettings,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<Vec<EventRecord>, StoreError> {
         Ok(event_log::list(&self.read, query, settings, now).await?)
     }
@@ -117,7 +136,7 @@ impl Store {
         &self,
         id: &EventId,
         settings: &MqttSettings,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<Option<EventRecord>, StoreError> {
         Ok(event_log::get(&self.read, id, settings, now).await?)
     }
@@ -127,7 +146,7 @@ impl Store {
         &self,
         query: LogQuery,
         settings: &MqttSettings,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<LogPart, StoreError> {
         Ok(event_log::part(&self.read, query, settings, now).await?)
     }

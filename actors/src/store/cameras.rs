@@ -10,12 +10,12 @@ use sea_orm::{
 use super::{Store, camera_days, statements::insert_statement};
 use crate::domain::{
     camera::{Camera, CameraStatus, ImageType, LastEvent, Thumbnail},
-    clock,
+    clock::{self, LogTime},
     ids::{CameraId, EventId, Seq},
 };
 
 const IDS_PER_STATEMENT: usize = 500;
-/// Each row has 18 columns.
+/// Each row has 20 columns.
 const ROWS_PER_STATEMENT: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -40,6 +40,8 @@ pub struct Model {
     pub thumbnail_happened_at: Option<i64>,
     pub thumbnail_format: Option<String>,
     pub revision: i64,
+    pub last_log_time: Option<i64>,
+    pub thumbnail_log_time: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -86,7 +88,7 @@ pub fn upsert_statements(cameras: &[Camera]) -> impl Iterator<Item = Statement> 
 }
 
 /// Returns the values of a row, in the order of the columns.
-fn row(camera: &Camera) -> [Value; 18] {
+fn row(camera: &Camera) -> [Value; 20] {
     let last = camera.last_event.as_ref();
     [
         camera.camera_id.as_str().into(),
@@ -104,9 +106,11 @@ fn row(camera: &Camera) -> [Value; 18] {
         last.and_then(|event| event.smart_detection_type.as_deref()).into(),
         serde_json::to_string(&camera.event_types).expect("strings always serialize").into(),
         camera.thumbnail.map(|thumbnail| thumbnail.seq.0).into(),
-        camera.thumbnail.map(|thumbnail| clock::to_micros(thumbnail.happened_at)).into(),
+        camera.thumbnail.map(|thumbnail| thumbnail.happened.0).into(),
         camera.thumbnail.map(|thumbnail| thumbnail.format.media_type()).into(),
         camera.revision.into(),
+        last.map(|event| event.happened.0).into(),
+        camera.thumbnail.map(|thumbnail| thumbnail.happened.0).into(),
     ]
 }
 
@@ -176,6 +180,7 @@ fn camera(row: Model) -> Option<Camera> {
             seq: Seq(seq),
             timestamp: clock::from_micros(timestamp),
             happened_at: clock::from_micros(happened_at),
+            happened: LogTime(row.last_log_time.unwrap_or(happened_at)),
             description: row.last_description.unwrap_or_default(),
             smart_detection_type: row.last_detection_type,
         }),
@@ -195,7 +200,8 @@ fn camera(row: Model) -> Option<Camera> {
         event_types: serde_json::from_str(&row.event_types).unwrap_or_default(),
         thumbnail: match (row.thumbnail_seq, row.thumbnail_happened_at, format) {
             (Some(seq), Some(happened_at), Some(format)) => {
-                Some(Thumbnail { seq: Seq(seq), happened_at: clock::from_micros(happened_at), format })
+                let happened = LogTime(row.thumbnail_log_time.unwrap_or(happened_at));
+                Some(Thumbnail { seq: Seq(seq), happened, format })
             }
             _ => None,
         },

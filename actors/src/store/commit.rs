@@ -13,7 +13,7 @@ use crate::{
     domain::{
         calendar::Calendar,
         camera::CameraSighting,
-        clock::{self, Timestamp},
+        clock::Moment,
         delivery::{DecideError, Decided, Decision, Resent, SettledRange},
         event::DetectionEvent,
         event_log::{Receipt, StoredEvent},
@@ -154,7 +154,7 @@ async fn commit_without_queries(
     context: &Context,
 ) -> Result<Option<Committed>, DbErr> {
     let mut transaction = Transaction::new(&store.write).await?;
-    let now = clock::now();
+    let now = store.clock().now();
     let Some(mut cameras) = Cameras::known(&store.known, &batch.events, context.calendar, now) else {
         return Ok(None);
     };
@@ -194,7 +194,7 @@ async fn commit_with_queries(
     context: &Context,
 ) -> Result<Committed, DbErr> {
     let txn = store.write.begin().await?;
-    let now = clock::now();
+    let now = store.clock().now();
     let last = match last_seq {
         Some(seq) => seq,
         None => events::last_seq(&txn).await?,
@@ -243,7 +243,7 @@ fn assign_positions<'a>(
     batch: &'a [DetectionEvent],
     known: &HashMap<EventId, Seq>,
     cameras: &mut Cameras,
-    now: Timestamp,
+    now: Moment,
     links: &Links,
 ) -> Vec<&'a EventId> {
     let mut new = Vec::with_capacity(batch.len());
@@ -256,13 +256,12 @@ fn assign_positions<'a>(
         }
         let seq = committed.last_seq.next();
         committed.last_seq = seq;
-        let payload = event.payload(&cameras.of_event(event), seq, &links.url(event_id, now));
+        let payload = event.payload(&cameras.of_event(event), seq, &links.url(event_id, now.log));
         cameras.record(event, seq);
         committed.stored.push(StoredEvent {
             seq,
             camera_id: event.camera_id().clone(),
-            occurred_at: event.timestamp(),
-            received_at: now,
+            times: event.times(now),
             payload: payload.into(),
         });
         assigned.insert(event_id, seq);

@@ -7,10 +7,9 @@ use sea_orm::{
 
 use super::events;
 use crate::domain::{
-    clock::{self, Timestamp},
+    clock::{self, Moment},
     delivery::DeadReason,
     ids::Seq,
-    numbers::saturate,
 };
 
 const ROWS_PER_STATEMENT: usize = 200;
@@ -26,6 +25,7 @@ pub struct Model {
     pub dismissed_at: Option<i64>,
     /// The same as in `events`, to find the dead events of a camera.
     pub camera_id: Option<String>,
+    pub log_time: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -41,7 +41,7 @@ pub struct DeadEvent {
     /// Why it died.
     pub reason: DeadReason,
     /// When it died.
-    pub at: Timestamp,
+    pub at: Moment,
 }
 
 /// Adds dead events.
@@ -51,7 +51,8 @@ pub async fn insert(db: &impl ConnectionTrait, deaths: &[DeadEvent]) -> Result<(
         let models = chunk.iter().map(|death| ActiveModel {
             seq: Set(death.seq.0),
             reason: Set(death.reason.as_str().to_owned()),
-            at: Set(clock::to_micros(death.at)),
+            at: Set(clock::to_micros(death.at.wall)),
+            log_time: Set(Some(death.at.log.0)),
             dismissed_at: Set(None),
             camera_id: Set(cameras.remove(&death.seq)),
         });
@@ -78,30 +79,4 @@ pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, D
         .all(db)
         .await?;
     Ok(rows.into_iter().map(Seq).collect())
-}
-
-/// The result of one step of the removal of dead events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// The number of rows removed.
-    pub rows: u64,
-    /// The number of rows among them that were not dismissed.
-    pub listed: u64,
-}
-
-/// Removes up to `limit` rows up to `up_to`. Must be called in a transaction.
-pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<Removed, DbErr> {
-    let rows: Vec<(i64, Option<i64>)> = Entity::find()
-        .select_only()
-        .columns([Column::Seq, Column::DismissedAt])
-        .filter(Column::Seq.lte(up_to.0))
-        .order_by_asc(Column::Seq)
-        .limit(limit)
-        .into_tuple()
-        .all(db)
-        .await?;
-    let Some((last, _)) = rows.last() else { return Ok(Removed::default()) };
-    Entity::delete_many().filter(Column::Seq.lte(*last)).exec(db).await?;
-    let listed = rows.iter().filter(|(_, dismissed_at)| dismissed_at.is_none()).count();
-    Ok(Removed { rows: saturate(rows.len()), listed: saturate(listed) })
 }

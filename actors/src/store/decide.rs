@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, entity::prelude:
 
 use super::{dead_events, events, retries};
 use crate::domain::{
-    clock::{self, Timestamp},
+    clock::{self, Moment},
     delivery::{DecideError, Decided, Decision},
     ids::EventId,
 };
@@ -14,7 +14,7 @@ pub async fn decide(
     db: &impl ConnectionTrait,
     event_id: &EventId,
     decision: Decision,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<Result<Decided, DecideError>, DbErr> {
     let Some(place) = events::find(db, event_id).await? else { return Ok(Err(DecideError::Unknown)) };
     let seq = place.seq;
@@ -29,7 +29,7 @@ pub async fn decide(
             retries::insert(db, seq, now).await?;
         }
         Decision::Dismiss if was_listed => {
-            let dismissed_at = Expr::value(clock::to_micros(now));
+            let dismissed_at = Expr::value(clock::to_micros(now.wall));
             let column = dead_events::Column::DismissedAt;
             dead_events::Entity::update_many()
                 .col_expr(column, dismissed_at)

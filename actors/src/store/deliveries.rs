@@ -8,7 +8,7 @@ use sea_orm::{
 
 use super::statements;
 use crate::domain::{
-    clock::{self, Timestamp},
+    clock::{self, LogTime, Moment, Timestamp},
     delivery::SettledRange,
     ids::Seq,
 };
@@ -21,6 +21,7 @@ pub struct Model {
     pub acked_at: i64,
     /// Whether the events that the row covers were published to the history topic.
     pub late: bool,
+    pub log_time: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -29,11 +30,14 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 /// Returns the statement that records that the cursor has passed these ranges, if there are any.
-pub fn insert_statement(ranges: &[SettledRange], acked_at: Timestamp) -> Option<Statement> {
+pub fn insert_statement(ranges: &[SettledRange], now: Moment) -> Option<Statement> {
     // A commit with an unknown outcome is repeated, so that the rows may already exist.
-    const INTO: &str = "INSERT OR IGNORE INTO deliveries (up_to_seq, acked_at, late)";
-    let acked_at = clock::to_micros(acked_at);
-    let rows = ranges.iter().map(|range| [Value::from(range.up_to.0), acked_at.into(), range.late.into()]);
+    const INTO: &str = "INSERT OR IGNORE INTO deliveries (up_to_seq, acked_at, late, log_time)";
+    let (acked_at, log_time) = (clock::to_micros(now.wall), now.log.0);
+    let row = |range: &SettledRange| {
+        [Value::from(range.up_to.0), acked_at.into(), range.late.into(), log_time.into()]
+    };
+    let rows = ranges.iter().map(row);
     (!ranges.is_empty()).then(|| statements::insert_statement(INTO, rows, ""))
 }
 
@@ -44,16 +48,16 @@ pub async fn cursor(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
     Ok(Seq(last.flatten().unwrap_or(0)))
 }
 
-/// Returns the last position that was settled before `time`.
-pub async fn settled_before(db: &impl ConnectionTrait, time: Timestamp) -> Result<Option<Seq>, DbErr> {
-    let last: Option<Option<i64>> = Entity::find()
-        .select_only()
-        .column_as(Column::UpToSeq.max(), "last")
-        .filter(Column::AckedAt.lt(clock::to_micros(time)))
-        .into_tuple()
-        .one(db)
-        .await?;
-    Ok(last.flatten().map(Seq))
+/// Returns the last position such that it and all before it were settled before `time`. Only rows that were
+/// written before log times were stored can be out of order; their wall-clock time counts.
+pub async fn settled_before(db: &impl ConnectionTrait, time: LogTime) -> Result<Option<Seq>, DbErr> {
+    const SQL: &str = "SELECT MAX(up_to_seq) AS last FROM deliveries WHERE up_to_seq < COALESCE( \
+        (SELECT up_to_seq FROM deliveries WHERE COALESCE(log_time, acked_at) >= ? ORDER BY up_to_seq LIMIT 1), \
+        9223372036854775807)";
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [time.0.into()]);
+    let row = db.query_one_raw(statement).await?;
+    let last: Option<i64> = row.map(|row| row.try_get("", "last")).transpose()?.flatten();
+    Ok(last.map(Seq))
 }
 
 /// Returns the number of events that were delivered since `time`. Because positions have no gaps, this reads

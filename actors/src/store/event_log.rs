@@ -2,8 +2,9 @@
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 
+use super::events;
 use crate::domain::{
-    clock::{self, Timestamp},
+    clock::{self, Moment},
     delivery::{Delivery, DeliveryChange, DeliveryState, is_late},
     event_log::{EventQuery, EventRecord, LogPart, LogQuery},
     ids::{CameraId, EventId, Seq},
@@ -18,6 +19,7 @@ struct Row {
     camera_id: String,
     occurred_at: i64,
     received_at: i64,
+    log_time: Option<i64>,
     payload: Vec<u8>,
     #[sea_orm(nested)]
     delivery: DeliveryColumns,
@@ -35,7 +37,7 @@ struct DeliveryColumns {
     late_again: Option<bool>,
 }
 
-const SELECT: &str = "SELECT e.seq, e.camera_id, e.occurred_at, e.received_at, e.payload";
+const SELECT: &str = "SELECT e.seq, e.camera_id, e.occurred_at, e.received_at, e.log_time, e.payload";
 
 const DELIVERY_COLUMNS: &str = ", d.acked_at, d.late, x.reason, x.dismissed_at, \
     r.asked_at, r.acked_at AS acked_again_at, r.late AS late_again \
@@ -96,7 +98,7 @@ pub async fn list(
     db: &impl ConnectionTrait,
     query: &EventQuery,
     settings: &MqttSettings,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<Vec<EventRecord>, DbErr> {
     let before = query.before.map_or(i64::MAX, |before| before.0);
     let limit: i64 = saturate(query.limit);
@@ -113,7 +115,7 @@ pub async fn get(
     db: &impl ConnectionTrait,
     id: &EventId,
     settings: &MqttSettings,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<Option<EventRecord>, DbErr> {
     let sql = format!("{SELECT}{DELIVERY_COLUMNS} WHERE e.event_id = ?");
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [id.as_str().into()]);
@@ -126,7 +128,7 @@ pub async fn part(
     db: &impl ConnectionTrait,
     read: LogQuery,
     settings: &MqttSettings,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<LogPart, DbErr> {
     let LogQuery { events, checkpoint, mut others, dead_and_retrying } = read;
     let mut part = LogPart::default();
@@ -145,7 +147,7 @@ pub async fn part(
         let others: Vec<String> = others.iter().map(ToString::to_string).collect();
         let others = others.join(",");
         let sql = format!(
-            "SELECT e.seq, e.event_id, e.camera_id, e.occurred_at, e.received_at{DELIVERY_COLUMNS} \
+            "SELECT e.seq, e.event_id, e.camera_id, e.occurred_at, e.received_at, e.log_time{DELIVERY_COLUMNS} \
              WHERE e.seq IN (SELECT seq FROM events WHERE seq > ? AND seq <= ? \
                UNION SELECT seq FROM events WHERE seq IN ({others})) ORDER BY e.seq"
         );
@@ -173,34 +175,33 @@ struct Change {
     camera_id: String,
     occurred_at: i64,
     received_at: i64,
+    log_time: Option<i64>,
     #[sea_orm(nested)]
     delivery: DeliveryColumns,
 }
 
 impl Change {
-    fn into_change(self, settings: &MqttSettings, now: Timestamp) -> Option<DeliveryChange> {
-        let (occurred_at, received_at) =
-            (clock::from_micros(self.occurred_at), clock::from_micros(self.received_at));
+    fn into_change(self, settings: &MqttSettings, now: Moment) -> Option<DeliveryChange> {
+        let times = events::times(self.occurred_at, self.received_at, self.log_time);
         Some(DeliveryChange {
             // The table's contents were checked when they were accepted.
             event_id: EventId::parse(self.event_id).ok()?,
             seq: Seq(self.seq),
             camera_id: CameraId::parse(self.camera_id).ok()?,
-            delivery: self.delivery.into_delivery(|| is_late(settings, occurred_at, received_at, now)),
+            delivery: self.delivery.into_delivery(|| is_late(settings, times, now)),
         })
     }
 }
 
 impl Row {
-    fn into_record(self, settings: &MqttSettings, now: Timestamp) -> Option<EventRecord> {
-        let received_at = clock::from_micros(self.received_at);
-        let late_now = || is_late(settings, clock::from_micros(self.occurred_at), received_at, now);
-        let delivery = self.delivery.into_delivery(late_now);
+    fn into_record(self, settings: &MqttSettings, now: Moment) -> Option<EventRecord> {
+        let times = events::times(self.occurred_at, self.received_at, self.log_time);
+        let delivery = self.delivery.into_delivery(|| is_late(settings, times, now));
         Some(EventRecord {
             seq: Seq(self.seq),
             // The table's contents were checked when they were accepted.
             camera_id: CameraId::parse(self.camera_id).ok()?,
-            received_at,
+            received_at: times.received_at,
             // The payload was written as valid JSON. If the database is damaged, the payload is shown as null
             // instead of failing the whole page.
             payload: serde_json::from_slice(&self.payload).unwrap_or_default(),

@@ -32,7 +32,7 @@ async fn example_log() -> (tempfile::TempDir, Store) {
     for statement in statements {
         store.write.execute_unprepared(&statement).await.unwrap();
     }
-    let at = clock::from_micros(1);
+    let at = Moment::at(clock::from_micros(1));
     let deaths = [4, 8, 20, 35].map(|seq| DeadEvent { seq: Seq(seq), reason: DeadReason::Expired, at });
     dead_events::insert(&store.write, &deaths).await.unwrap();
     store.write.execute_unprepared("UPDATE dead_events SET dismissed_at = 3 WHERE seq = 8").await.unwrap();
@@ -46,7 +46,7 @@ fn query(camera: Option<&str>, state: DeliveryState) -> EventQuery {
 
 async fn page(store: &Store, query: EventQuery) -> Vec<i64> {
     let settings = MqttSettings::defaults("c");
-    let page = list(&store.read, &query, &settings, clock::now()).await.unwrap();
+    let page = list(&store.read, &query, &settings, Moment::at(clock::now())).await.unwrap();
     if let Some(state) = query.state {
         assert!(page.iter().all(|record| record.delivery.state == state), "{page:?}");
     }

@@ -9,7 +9,8 @@ use sea_orm::{
 
 use super::statements::insert_statement;
 use crate::domain::{
-    clock::{self, Timestamp},
+    clock::{self, LogTime},
+    delivery::EventTimes,
     event_log::StoredEvent,
     ids::{CameraId, EventId, Seq},
 };
@@ -28,6 +29,8 @@ pub struct Model {
     pub occurred_at: i64,
     pub received_at: i64,
     pub payload: Vec<u8>,
+    /// The log time at which the event was accepted. NULL in rows of earlier versions.
+    pub log_time: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -38,8 +41,8 @@ impl ActiveModelBehavior for ActiveModel {}
 /// Returns statements that insert events with these ids. The positions of the events follow [`last_seq`]. If
 /// the log already contains one of the events, the statement fails and the transaction is rolled back.
 pub fn insert_statements(events: &[StoredEvent], ids: &[&EventId]) -> impl Iterator<Item = Statement> {
-    const INTO: &str =
-        "INSERT OR ROLLBACK INTO events (seq, event_id, camera_id, occurred_at, received_at, payload)";
+    const INTO: &str = "INSERT OR ROLLBACK INTO events \
+        (seq, event_id, camera_id, occurred_at, received_at, payload, log_time)";
     let chunks = events.chunks(ROWS_PER_STATEMENT).zip(ids.chunks(ROWS_PER_STATEMENT));
     chunks.map(|(events, ids)| {
         let rows = events.iter().zip(ids).map(|(event, event_id)| {
@@ -47,9 +50,10 @@ pub fn insert_statements(events: &[StoredEvent], ids: &[&EventId]) -> impl Itera
                 Value::from(event.seq.0),
                 event_id.as_str().into(),
                 event.camera_id.as_str().into(),
-                clock::to_micros(event.occurred_at).into(),
-                clock::to_micros(event.received_at).into(),
+                clock::to_micros(event.times.occurred_at).into(),
+                clock::to_micros(event.times.received_at).into(),
                 event.payload.to_vec().into(),
+                event.times.accepted.0.into(),
             ]
         });
         insert_statement(INTO, rows, "")
@@ -80,24 +84,24 @@ pub struct Place {
     pub seq: Seq,
     /// The camera that saw it.
     pub camera_id: CameraId,
-    /// When it happened, or when it was accepted if that was earlier.
-    pub happened_at: Timestamp,
+    /// When it happened and when it was accepted.
+    pub times: EventTimes,
 }
 
 /// Finds an event.
 pub async fn find(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<Place>, DbErr> {
-    let row: Option<(i64, String, i64, i64)> = Entity::find()
+    let row: Option<(i64, String, i64, i64, Option<i64>)> = Entity::find()
         .select_only()
-        .columns([Column::Seq, Column::CameraId, Column::OccurredAt, Column::ReceivedAt])
+        .columns([Column::Seq, Column::CameraId])
+        .columns(TIMES)
         .filter(Column::EventId.eq(id.as_str()))
         .into_tuple()
         .one(db)
         .await?;
     // The table's contents were checked when they were accepted.
-    Ok(row.and_then(|(seq, camera_id, occurred_at, received_at)| {
+    Ok(row.and_then(|(seq, camera_id, occurred_at, received_at, log_time)| {
         let camera_id = CameraId::parse(camera_id).ok()?;
-        let happened_at = clock::from_micros(occurred_at.min(received_at));
-        Some(Place { seq: Seq(seq), camera_id, happened_at })
+        Some(Place { seq: Seq(seq), camera_id, times: times(occurred_at, received_at, log_time) })
     }))
 }
 
@@ -114,11 +118,22 @@ pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
     Ok(Seq(row.map_or(Ok(0), |row| row.try_get("", "last"))?))
 }
 
-/// Returns when the event at this position was accepted.
-pub async fn received_at(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<clock::Timestamp>, DbErr> {
-    let micros: Option<i64> =
-        Entity::find_by_id(seq.0).select_only().column(Column::ReceivedAt).into_tuple().one(db).await?;
-    Ok(micros.map(clock::from_micros))
+const TIMES: [Column; 3] = [Column::OccurredAt, Column::ReceivedAt, Column::LogTime];
+
+/// Converts the columns [`TIMES`].
+pub fn times(occurred_at: i64, received_at: i64, log_time: Option<i64>) -> EventTimes {
+    EventTimes {
+        occurred_at: clock::from_micros(occurred_at),
+        received_at: clock::from_micros(received_at),
+        accepted: LogTime(log_time.unwrap_or(received_at)),
+    }
+}
+
+/// Returns when the event at this position happened and when it was accepted.
+pub async fn times_of(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<EventTimes>, DbErr> {
+    let row: Option<(i64, i64, Option<i64>)> =
+        Entity::find_by_id(seq.0).select_only().columns(TIMES).into_tuple().one(db).await?;
+    Ok(row.map(|(occurred_at, received_at, log_time)| times(occurred_at, received_at, log_time)))
 }
 
 /// Reads the events at these positions, in order.
@@ -145,19 +160,21 @@ pub async fn cameras_at(
 /// Selects the columns that [`read_all`] reads, in order of position. The columns are read by index: looking
 /// up their names would take longer than everything else.
 fn select_stored() -> Select<Entity> {
-    let columns = [Column::Seq, Column::CameraId, Column::OccurredAt, Column::ReceivedAt, Column::Payload];
-    Entity::find().select_only().columns(columns).order_by_asc(Column::Seq)
+    let columns = [Column::Seq, Column::CameraId, Column::Payload];
+    Entity::find().select_only().columns(columns).columns(TIMES).order_by_asc(Column::Seq)
 }
 
+/// The columns of [`select_stored`].
+type StoredRow = (i64, String, Vec<u8>, i64, i64, Option<i64>);
+
 async fn read_all(select: Select<Entity>, db: &impl ConnectionTrait) -> Result<Vec<StoredEvent>, DbErr> {
-    let rows: Vec<(i64, String, i64, i64, Vec<u8>)> = select.into_tuple().all(db).await?;
-    let stored = |(seq, camera_id, occurred_at, received_at, payload): (_, _, _, _, Vec<u8>)| {
+    let rows: Vec<StoredRow> = select.into_tuple().all(db).await?;
+    let stored = |(seq, camera_id, payload, occurred_at, received_at, log_time): (_, _, Vec<u8>, _, _, _)| {
         Some(StoredEvent {
             seq: Seq(seq),
             // The table's contents were checked when they were accepted.
             camera_id: CameraId::parse(camera_id).ok()?,
-            occurred_at: clock::from_micros(occurred_at),
-            received_at: clock::from_micros(received_at),
+            times: times(occurred_at, received_at, log_time),
             payload: payload.into(),
         })
     };

@@ -55,10 +55,10 @@ impl KnownCameras {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::clock;
+    use crate::domain::clock::{self, Moment};
 
     fn camera(number: usize) -> Camera {
-        Camera::new(CameraId::parse(format!("c{number}")).unwrap(), clock::from_micros(0))
+        Camera::new(CameraId::parse(format!("c{number}")).unwrap(), Moment::at(clock::from_micros(0)))
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod event_log;
 mod events;
 mod known;
 mod location;
+mod log_clock;
 mod mqtt_config;
 mod page;
 mod retries;
@@ -46,6 +47,7 @@ use sea_orm::{
 
 pub use error::{OpenError, StoreError};
 use known::KnownCameras;
+use log_clock::Clocks;
 
 pub(crate) use self::{
     commit::{Batch, Committed, Context as CommitContext, DeadAndRetrying, is_small},
@@ -87,6 +89,7 @@ pub struct Store {
     /// Read-only connections, opened on demand.
     read: DatabaseConnection,
     known: KnownCameras,
+    clocks: Clocks,
 }
 
 impl Store {
@@ -101,8 +104,8 @@ impl Store {
     /// Like [`open`](Self::open), for a path.
     pub async fn open_file(path: &Path) -> Result<Self, OpenError> {
         location::prepare(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
-        let store = Self::connect(path).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
-        match store.migrate(path).await {
+        let mut store = Self::connect(path).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
+        match store.prepare(path).await {
             Ok(()) => Ok(store),
             Err(error) => {
                 store.close().await;
@@ -154,7 +157,19 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(READER_IDLE)
             .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { write: write.into(), read: read.into(), known: KnownCameras::default() })
+        Ok(Self {
+            write: write.into(),
+            read: read.into(),
+            known: KnownCameras::default(),
+            clocks: Clocks::default(),
+        })
+    }
+
+    async fn prepare(&mut self, path: &Path) -> Result<(), OpenError> {
+        self.migrate(path).await?;
+        let resumed = log_clock::resume(&self.write).await;
+        self.clocks = resumed.map_err(|error| OpenError::of(path.to_owned(), error))?;
+        Ok(())
     }
 
     /// Applies pending migrations, after checking that this binary knows the schema and can write.

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use crate::domain::{
-    clock,
+    clock::{self, LogTime},
+    delivery::EventTimes,
     event_log::StoredEvent,
     ids::{CameraId, Seq},
 };
@@ -13,7 +14,7 @@ use crate::domain::{
 /// For each event, returns a line of numbers, followed by the two columns whose lengths are in that line. The
 /// result is a blob, because a payload need not be valid text for SQLite.
 const SQL: &str = "SELECT CAST(group_concat(\
-        seq || ' ' || occurred_at || ' ' || received_at || ' ' \
+        seq || ' ' || occurred_at || ' ' || received_at || ' ' || COALESCE(log_time, received_at) || ' ' \
         || octet_length(camera_id) || ' ' || octet_length(payload) || char(10) \
         || camera_id || CAST(payload AS TEXT), '') AS BLOB) \
     FROM (SELECT * FROM events WHERE seq >= ? ORDER BY seq LIMIT ?)";
@@ -41,7 +42,7 @@ fn unpack(mut page: Bytes) -> Option<Vec<StoredEvent>> {
         let line = page.split_to(end + 1);
         let mut numbers = std::str::from_utf8(&line).ok()?.trim_end().split(' ').map(str::parse::<i64>);
         let mut number = || numbers.next()?.ok();
-        let (seq, occurred_at, received_at) = (number()?, number()?, number()?);
+        let (seq, occurred_at, received_at, log_time) = (number()?, number()?, number()?, number()?);
         let mut column = || {
             let length = usize::try_from(number()?).ok()?;
             (length <= page.len()).then(|| page.split_to(length))
@@ -51,8 +52,11 @@ fn unpack(mut page: Bytes) -> Option<Vec<StoredEvent>> {
         events.extend(camera_id.map(|camera_id| StoredEvent {
             seq: Seq(seq),
             camera_id,
-            occurred_at: clock::from_micros(occurred_at),
-            received_at: clock::from_micros(received_at),
+            times: EventTimes {
+                occurred_at: clock::from_micros(occurred_at),
+                received_at: clock::from_micros(received_at),
+                accepted: LogTime(log_time),
+            },
             payload,
         }));
     }
@@ -75,8 +79,9 @@ mod tests {
 
     fn seen(page: &[StoredEvent]) -> Vec<(i64, &str, i64, i64, &[u8])> {
         let micros = clock::to_micros;
-        let row =
-            |event: &'_ StoredEvent| (event.seq.0, micros(event.occurred_at), micros(event.received_at));
+        let row = |event: &'_ StoredEvent| {
+            (event.seq.0, micros(event.times.occurred_at), micros(event.times.received_at))
+        };
         page.iter()
             .map(|event| {
                 let (seq, occurred_at, received_at) = row(event);
@@ -100,6 +105,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_event_without_a_log_time_has_that_of_its_wall_clock() {
+        let (_dir, store) = store_of("(1,'a','c',1,2,x''), (2,'b','c',1,2,x'')").await;
+        store.write.execute_unprepared("UPDATE events SET log_time = 7 WHERE seq = 2").await.unwrap();
+        let all = read(&store.read, Seq(0), 10).await.unwrap();
+        assert_eq!(all.iter().map(|event| event.times.accepted.0).collect::<Vec<_>>(), [2, 7]);
+    }
+
+    #[tokio::test]
     async fn payloads_may_contain_any_bytes() {
         let (_dir, store) = store_of("(1,'a','c',1,1,x'00ff0a0031203120310a'), (2,'b','c',1,1,x'0a')").await;
         let all = read(&store.read, Seq(0), 10).await.unwrap();
@@ -117,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_malformed_page_is_rejected() {
-        for text in ["1", "1 2\n", "1 2 3 1 1\nc", "1 2 3 1 -1\nc", "1 2 x 0 0\n"] {
+        for text in ["1", "1 2\n", "1 2 3 4 1 1\nc", "1 2 3 4 1 -1\nc", "1 2 3 x 0 0\n"] {
             assert_eq!(unpack(Bytes::from_static(text.as_bytes())), None, "{text:?}");
         }
     }

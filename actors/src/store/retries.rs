@@ -3,14 +3,14 @@
 //! again, the row is removed and the event returns to `dead_events`.
 
 use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ConnectionTrait, DbErr, EntityTrait, Iterable as _, QueryFilter, QueryOrder, QuerySelect,
     entity::prelude::*,
     sea_query::{Expr, OnConflict},
 };
 
 use super::events;
 use crate::domain::{
-    clock::{self, Timestamp},
+    clock::{self, LogTime, Moment},
     delivery::Resent,
     event_log::StoredEvent,
     ids::Seq,
@@ -26,6 +26,8 @@ pub struct Model {
     pub asked_at: i64,
     pub acked_at: Option<i64>,
     pub late: bool,
+    pub asked_log_time: Option<i64>,
+    pub acked_log_time: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -39,16 +41,23 @@ pub struct RetryingEvent {
     /// The event.
     pub event: StoredEvent,
     /// When the retry was requested.
-    pub asked_at: Timestamp,
+    pub asked: LogTime,
 }
 
 /// Adds an event that is waiting for a retry.
-pub async fn insert(db: &impl ConnectionTrait, seq: Seq, asked_at: Timestamp) -> Result<(), DbErr> {
-    let model = Model { seq: seq.0, asked_at: clock::to_micros(asked_at), acked_at: None, late: false };
+pub async fn insert(db: &impl ConnectionTrait, seq: Seq, now: Moment) -> Result<(), DbErr> {
+    let model = Model {
+        seq: seq.0,
+        asked_at: clock::to_micros(now.wall),
+        acked_at: None,
+        late: false,
+        asked_log_time: Some(now.log.0),
+        acked_log_time: None,
+    };
     // An event that was delivered by an earlier retry cannot die again. If a row exists nevertheless, it is
     // replaced.
     let replace = OnConflict::column(Column::Seq)
-        .update_columns([Column::AskedAt, Column::AckedAt, Column::Late])
+        .update_columns(Column::iter().filter(|column| !matches!(column, Column::Seq)))
         .to_owned();
     Entity::insert(ActiveModel::from(model).reset_all())
         .on_conflict(replace)
@@ -58,14 +67,11 @@ pub async fn insert(db: &impl ConnectionTrait, seq: Seq, asked_at: Timestamp) ->
 }
 
 /// Marks retried events as acknowledged.
-pub async fn mark_delivered(
-    db: &impl ConnectionTrait,
-    resent: &[Resent],
-    acked_at: Timestamp,
-) -> Result<(), DbErr> {
+pub async fn mark_delivered(db: &impl ConnectionTrait, resent: &[Resent], now: Moment) -> Result<(), DbErr> {
     for Resent { seq, late } in resent {
         Entity::update_many()
-            .col_expr(Column::AckedAt, Expr::value(clock::to_micros(acked_at)))
+            .col_expr(Column::AckedAt, Expr::value(clock::to_micros(now.wall)))
+            .col_expr(Column::AckedLogTime, Expr::value(now.log.0))
             .col_expr(Column::Late, Expr::value(*late))
             .filter(Column::Seq.eq(seq.0))
             .exec(db)
@@ -111,27 +117,9 @@ pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<Retryin
         .await?;
     let positions: Vec<Seq> = waiting.iter().map(|row| Seq(row.seq)).collect();
     let events = events::at(db, &positions).await?;
-    let asked_at = |seq: Seq| waiting.iter().find(|row| row.seq == seq.0).map(|row| row.asked_at);
     let retrying = |event: StoredEvent| {
-        Some(RetryingEvent { asked_at: clock::from_micros(asked_at(event.seq)?), event })
+        let row = waiting.iter().find(|row| row.seq == event.seq.0)?;
+        Some(RetryingEvent { asked: LogTime(row.asked_log_time.unwrap_or(row.asked_at)), event })
     };
     Ok(events.into_iter().filter_map(retrying).collect())
-}
-
-/// Removes up to `limit` delivered rows up to `up_to`. Returns their number.
-pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
-    let rows: Vec<i64> = Entity::find()
-        .select_only()
-        .column(Column::Seq)
-        .filter(Column::Seq.lte(up_to.0))
-        .filter(Column::AckedAt.is_not_null())
-        .order_by_asc(Column::Seq)
-        .limit(limit)
-        .into_tuple()
-        .all(db)
-        .await?;
-    let Some(last) = rows.last() else { return Ok(0) };
-    let delivered =
-        Entity::delete_many().filter(Column::Seq.lte(*last)).filter(Column::AckedAt.is_not_null());
-    Ok(delivered.exec(db).await?.rows_affected)
 }

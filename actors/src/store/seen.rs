@@ -16,7 +16,7 @@ use super::{
 use crate::domain::{
     calendar::{Calendar, Day},
     camera::{Camera, CameraSighting},
-    clock::Timestamp,
+    clock::Moment,
     event::DetectionEvent,
     ids::{CameraId, Seq},
 };
@@ -25,7 +25,7 @@ use crate::domain::{
 #[derive(Debug)]
 pub struct Cameras {
     calendar: Calendar,
-    now: Timestamp,
+    now: Moment,
     known: BTreeMap<CameraId, CameraDraft>,
     /// The number of cameras that can still be registered.
     room: u64,
@@ -48,7 +48,7 @@ impl Cameras {
         events: &[DetectionEvent],
         calendar: Calendar,
         max_cameras: u32,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<Self, DbErr> {
         let ids: Vec<CameraId> = ids(events).into_iter().cloned().collect();
         let known = cameras::find(db, &ids).await?;
@@ -66,12 +66,12 @@ impl Cameras {
         known: &KnownCameras,
         events: &[DetectionEvent],
         calendar: Calendar,
-        now: Timestamp,
+        now: Moment,
     ) -> Option<Self> {
         Some(Self::new(known.all(ids(events).into_iter())?, 0, calendar, now))
     }
 
-    fn new(known: Vec<Camera>, room: u64, calendar: Calendar, now: Timestamp) -> Self {
+    fn new(known: Vec<Camera>, room: u64, calendar: Calendar, now: Moment) -> Self {
         let draft = |camera: Camera| {
             let stored = Some(camera.clone());
             (camera.camera_id.clone(), CameraDraft { camera, stored, days: BTreeMap::new() })
@@ -99,7 +99,7 @@ impl Cameras {
     pub fn record(&mut self, event: &DetectionEvent, seq: Seq) {
         let Some(draft) = self.known.get_mut(event.camera_id()) else { return };
         event.update_camera(&mut draft.camera, seq, self.now);
-        *draft.days.entry(self.calendar.day(event.happened_at(self.now))).or_default() += 1;
+        *draft.days.entry(self.calendar.day(event.happened_at(self.now.wall))).or_default() += 1;
     }
 
     /// Returns the statements that write the changes. There are few of them even if there are many cameras: a

@@ -1,15 +1,12 @@
 //! Removes events that are settled and older than the retention period. Works in small steps, so that commits
 //! are not delayed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, QueryTrait as _, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DbErr, Statement, TransactionTrait};
 
-use super::{Store, dead_events, deliveries, events, retries};
-use crate::domain::{clock::Timestamp, ids::Seq};
+use super::{Store, deliveries};
+use crate::domain::{clock::LogTime, ids::Seq, numbers::saturate};
 
 /// Rows per step. A step occupies the writing connection for a few milliseconds.
 const STEP: u64 = 500;
@@ -17,75 +14,161 @@ const STEP: u64 = 500;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The result of a sweep.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// All events up to this position are removed, by this or by an earlier sweep. `None` if no event is old
-    /// enough.
+    /// All events up to this position are removed, by this or by an earlier sweep, except for those in `kept`.
+    /// `None` if no event is old enough.
     pub up_to: Option<Seq>,
+    /// The events up to there that are kept: they are waiting for a retry, or were retried or died later.
+    pub kept: BTreeSet<Seq>,
     /// The number of events removed.
     pub events: u64,
     /// The number of dead events among them that were not dismissed.
     pub dead: u64,
 }
 
+/// Selects the events up to `?1` that can be removed. An event that died or was retried counts from
+/// that time on, which is later than that of its checkpoint.
+const OLD: &str = "SELECT seq FROM (SELECT seq FROM events WHERE seq <= ?1 \
+        UNION SELECT seq FROM dead_events WHERE seq <= ?1 UNION SELECT seq FROM retries WHERE seq <= ?1) o \
+    WHERE NOT EXISTS (SELECT 1 FROM dead_events x WHERE x.seq = o.seq AND COALESCE(x.log_time, x.at) >= ?2) \
+      AND NOT EXISTS (SELECT 1 FROM retries r WHERE r.seq = o.seq \
+        AND (r.acked_at IS NULL OR COALESCE(r.acked_log_time, r.acked_at) >= ?2)) \
+    ORDER BY seq LIMIT ?3";
+
 /// Removes events that were settled before `before`, with their rows in the other tables. Events that are
 /// waiting for a retry are kept.
-pub async fn run(store: &Store, before: Timestamp) -> Result<Swept, DbErr> {
+pub async fn run(store: &Store, before: LogTime) -> Result<Swept, DbErr> {
     let Some(up_to) = deliveries::settled_before(&store.read, before).await? else {
         return Ok(Swept::default());
     };
     let mut swept = Swept { up_to: Some(up_to), ..Swept::default() };
-    loop {
-        let step = delete_events(&store.write, up_to, STEP).await?;
-        swept.events += step;
-        if step == 0 {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    loop {
-        let txn = store.write.begin().await?;
-        let step = dead_events::delete_up_to(&txn, up_to, STEP).await?;
-        txn.commit().await?;
-        swept.dead += step.listed;
-        if step.rows == 0 {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    while retries::delete_up_to(&store.write, up_to, STEP).await? > 0 {
+    while step(store, up_to, before, &mut swept).await? {
         tokio::time::sleep(PAUSE).await;
     }
     while deliveries::delete_before(&store.write, up_to, STEP).await? > 0 {
         tokio::time::sleep(PAUSE).await;
     }
+    swept.kept = remaining(store, up_to).await?;
     Ok(swept)
 }
 
-/// Removes up to `limit` of the oldest events up to `up_to`, except those that are waiting for a retry.
-/// Returns their number.
-async fn delete_events(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
-    use events::{Column, Entity};
+/// Removes some events with all their rows in one transaction. An event that lost only its row in
+/// `dead_events` would count as delivered. Returns whether there was anything to remove.
+async fn step(store: &Store, up_to: Seq, before: LogTime, swept: &mut Swept) -> Result<bool, DbErr> {
+    let txn = store.write.begin().await?;
+    let backend = txn.get_database_backend();
+    let values = [up_to.0.into(), before.0.into(), saturate::<_, i64>(STEP).into()];
+    let rows = txn.query_all_raw(Statement::from_sql_and_values(backend, OLD, values)).await?;
+    if rows.is_empty() {
+        return Ok(false);
+    }
+    let seqs = rows.iter().map(|row| row.try_get_by_index::<i64>(0).map(|seq| seq.to_string()));
+    // These are numbers, so they can safely be part of the statements.
+    let seqs = seqs.collect::<Result<Vec<_>, _>>()?.join(",");
+    let delete = async |from: &str, condition: &str| {
+        let sql = format!("DELETE FROM {from} WHERE seq IN ({seqs}){condition}");
+        txn.execute_unprepared(&sql).await.map(|done| done.rows_affected())
+    };
+    let dead = delete("dead_events", " AND dismissed_at IS NULL").await?;
+    delete("dead_events", "").await?;
+    delete("retries", "").await?;
+    let events = delete("events", "").await?;
+    txn.commit().await?;
+    swept.dead += dead;
+    swept.events += events;
+    Ok(true)
+}
 
-    let retrying = retries::Entity::find()
-        .select_only()
-        .column(retries::Column::Seq)
-        .filter(retries::Column::AckedAt.is_null())
-        .into_query();
-    let last: Option<i64> = Entity::find()
-        .select_only()
-        .column(Column::Seq)
-        .filter(Column::Seq.lte(up_to.0))
-        .filter(Column::Seq.not_in_subquery(retrying.clone()))
-        .order_by_asc(Column::Seq)
-        .limit(limit)
-        .into_tuple()
-        .all(db)
-        .await?
-        .into_iter()
-        .last();
-    let Some(last) = last else { return Ok(0) };
-    let old =
-        Entity::delete_many().filter(Column::Seq.lte(last)).filter(Column::Seq.not_in_subquery(retrying));
-    Ok(old.exec(db).await?.rows_affected)
+/// Returns the events up to `up_to` that are still in the log.
+async fn remaining(store: &Store, up_to: Seq) -> Result<BTreeSet<Seq>, DbErr> {
+    const SQL: &str = "SELECT seq FROM events WHERE seq <= ?";
+    let backend = store.read.get_database_backend();
+    let rows =
+        store.read.query_all_raw(Statement::from_sql_and_values(backend, SQL, [up_to.0.into()])).await?;
+    rows.iter().map(|row| row.try_get_by_index(0).map(Seq)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ConnectionTrait as _;
+
+    use super::*;
+
+    const DAY: i64 = 86_400_000_000;
+    const NOW: i64 = 1_780_000_000_000_000;
+
+    /// Opens a log of five events, and executes these statements.
+    async fn log_of(statements: &[String]) -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+        let events = (1..=5).map(|seq| {
+            format!(
+                "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) \
+                 VALUES ({seq}, 'e{seq}', 'c', 1, 1, x'')"
+            )
+        });
+        for statement in events.chain(statements.iter().cloned()) {
+            store.write.execute_unprepared(&statement).await.unwrap();
+        }
+        (dir, store)
+    }
+
+    /// A checkpoint that was written this many days ago, according to the wall clock and in log time.
+    fn checkpoint(up_to: i64, wall: i64, log: Option<i64>) -> String {
+        let log = log.map_or("NULL".to_owned(), |days| (NOW - days * DAY).to_string());
+        format!("INSERT INTO deliveries VALUES ({up_to}, {}, 0, {log})", NOW - wall * DAY)
+    }
+
+    fn dead(seq: i64, days_ago: i64) -> String {
+        format!(
+            "INSERT INTO dead_events (seq, reason, at, log_time) VALUES ({seq}, 'expired', 0, {})",
+            NOW - days_ago * DAY
+        )
+    }
+
+    /// Removes what is older than seven days. Returns the result and the events that are left.
+    async fn sweep(store: &Store) -> (Swept, Vec<i64>) {
+        let swept = run(store, LogTime(NOW - 7 * DAY)).await.unwrap();
+        let left = remaining(store, Seq(i64::MAX)).await.unwrap();
+        (swept, left.into_iter().map(|seq| seq.0).collect())
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_behind_or_ahead_removes_nothing_early_and_keeps_nothing() {
+        let checkpoints = [checkpoint(2, -30, Some(8)), checkpoint(4, 30, Some(1))];
+        let (_dir, store) = log_of(&checkpoints).await;
+        let (swept, left) = sweep(&store).await;
+        assert_eq!((swept.up_to, swept.events), (Some(Seq(2)), 2));
+        assert_eq!(left, [3, 4, 5]);
+    }
+
+    #[tokio::test]
+    async fn one_old_checkpoint_among_newer_ones_removes_nothing() {
+        let checkpoints = [checkpoint(1, 1, None), checkpoint(2, 10, None), checkpoint(4, 1, None)];
+        let (_dir, store) = log_of(&checkpoints).await;
+        let (swept, left) = sweep(&store).await;
+        assert_eq!((swept, left), (Swept::default(), vec![1, 2, 3, 4, 5]));
+    }
+
+    #[tokio::test]
+    async fn an_event_that_died_or_was_retried_later_is_kept_from_that_time_on() {
+        let retried = "INSERT INTO retries (seq, asked_at, acked_at, late, asked_log_time, acked_log_time) \
+                       VALUES (3, 0, 0, 0, 0, ";
+        let statements = [
+            checkpoint(5, 8, Some(8)),
+            dead(1, 8),
+            dead(2, 6),
+            format!("{retried}{})", NOW - 6 * DAY),
+            "INSERT INTO retries (seq, asked_at, late) VALUES (4, 0, 0)".to_owned(),
+        ];
+        let (_dir, store) = log_of(&statements).await;
+        let (swept, left) = sweep(&store).await;
+        assert_eq!((swept.events, swept.dead), (2, 1));
+        assert_eq!(left, [2, 3, 4]);
+        assert_eq!(swept.kept, [Seq(2), Seq(3), Seq(4)].into());
+        assert_eq!(super::super::dead_events::count(&store.read).await.unwrap(), 1, "it is still dead");
+        let later = run(&store, LogTime(NOW)).await.unwrap();
+        assert_eq!((later.events, later.dead, later.kept), (2, 1, [Seq(4)].into()), "4 is waiting");
+    }
 }

@@ -45,7 +45,8 @@ pub async fn merge(store: &Store) -> Result<(), DbErr> {
 mod tests {
     use super::*;
     use crate::domain::{
-        clock,
+        clock::{self, Moment},
+        delivery::EventTimes,
         ids::{CameraId, Seq},
     };
 
@@ -54,8 +55,7 @@ mod tests {
         StoredEvent {
             seq: Seq(1),
             camera_id: CameraId::parse("door".to_owned()).unwrap(),
-            occurred_at: now,
-            received_at: now,
+            times: EventTimes::new(now, Moment::at(now)),
             payload: vec![b' '; bytes].into(),
         }
     }

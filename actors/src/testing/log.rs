@@ -4,7 +4,7 @@ use std::{error::Error, path::Path};
 
 use crate::{
     domain::{
-        clock::{self, Timestamp},
+        clock::LogTime,
         delivery::{DeadReason, SettledRange},
         event::DetectionEvent,
         ids::Seq,
@@ -53,7 +53,7 @@ impl Log {
         events: Vec<DetectionEvent>,
         is_dead: impl Fn(Seq) -> bool,
     ) -> Result<(), StoreError> {
-        let (mut up_to, at, mut deaths) = (self.last_seq, clock::now(), Vec::new());
+        let (mut up_to, at, mut deaths) = (self.last_seq, self.store.clock().now(), Vec::new());
         for _ in &events {
             up_to = up_to.next();
             if is_dead(up_to) {
@@ -75,9 +75,14 @@ impl Log {
         self.store.execute("PRAGMA synchronous = OFF").await
     }
 
+    /// Returns the current log time.
+    pub fn now(&self) -> LogTime {
+        self.store.clock().now().log
+    }
+
     /// Removes the events that were settled before `before`, as the outbox does once an hour. Returns their
     /// number.
-    pub fn sweep(&self, before: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + use<> {
+    pub fn sweep(&self, before: LogTime) -> impl Future<Output = Result<u64, StoreError>> + use<> {
         let store = self.store.clone();
         async move { Ok(store.sweep(before).await?.events) }
     }

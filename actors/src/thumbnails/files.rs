@@ -6,6 +6,7 @@
 //! rename.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -162,7 +163,7 @@ impl Files {
 
     /// Removes the pictures of all events up to this one. Returns their number. If this fails, the next call
     /// removes the rest.
-    pub fn remove_up_to(&self, up_to: Seq) -> Result<u64, FilesError> {
+    pub fn remove_up_to(&self, up_to: Seq, kept: &BTreeSet<Seq>) -> Result<u64, FilesError> {
         let mut removed = 0;
         for (shard, path) in numbered_entries(&self.root)? {
             let first = shard.saturating_mul(FILES_PER_SHARD);
@@ -170,12 +171,15 @@ impl Files {
                 continue;
             }
             let files = numbered_entries(&path)?;
-            if first + (FILES_PER_SHARD - 1) <= up_to.0 {
+            let last = first + (FILES_PER_SHARD - 1);
+            if last <= up_to.0 && kept.range(Seq(first)..=Seq(last)).next().is_none() {
                 fs::remove_dir_all(&path).map_err(|source| FilesError::Remove { path, source })?;
                 removed += files.len() as u64;
                 continue;
             }
-            for (_, path) in files.into_iter().filter(|(seq, _)| *seq <= up_to.0) {
+            for (_, path) in
+                files.into_iter().filter(|(seq, _)| *seq <= up_to.0 && !kept.contains(&Seq(*seq)))
+            {
                 fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
                 removed += 1;
             }
@@ -321,12 +325,14 @@ mod tests {
             files.store(Seq(seq), JPEG).unwrap();
         }
         fs::write(dir.path().join("thumbnails/notes.txt"), "mine").unwrap();
-        assert_eq!(files.remove_up_to(Seq(1500)).unwrap(), 5);
-        let left: Vec<_> =
-            [1, 999, 1000, 1500, 1501, 2000].into_iter().filter(|n| files.has(Seq(*n)).unwrap()).collect();
-        assert_eq!(left, [1501, 2000]);
+        let all = [1, 500, 999, 1000, 1500, 1501, 2000];
+        let left = || all.into_iter().filter(|n| files.has(Seq(*n)).unwrap()).collect::<Vec<_>>();
+        assert_eq!(files.remove_up_to(Seq(1500), &[Seq(500), Seq(1000)].into()).unwrap(), 3);
+        assert_eq!(left(), [500, 1000, 1501, 2000]);
+        assert_eq!(files.remove_up_to(Seq(1500), &BTreeSet::new()).unwrap(), 2);
+        assert_eq!(left(), [1501, 2000]);
         assert!(!dir.path().join("thumbnails/0").exists(), "whole directories are removed");
-        assert_eq!(files.remove_up_to(Seq(1500)).unwrap(), 0);
+        assert_eq!(files.remove_up_to(Seq(1500), &BTreeSet::new()).unwrap(), 0);
         assert!(dir.path().join("thumbnails/notes.txt").exists());
         files.store(Seq(1), JPEG).unwrap();
         assert!(files.has(Seq(1)).unwrap(), "a removed directory is created again");

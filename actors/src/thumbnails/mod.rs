@@ -135,7 +135,7 @@ async fn store_picture(
     let format = check(&image)?;
     let found =
         store.find_event(event_id).await.map_err(|error| ThumbnailError::Storage(unreadable(&error)))?;
-    let Place { seq, camera_id, happened_at } = found.ok_or(ThumbnailError::UnknownEvent)?;
+    let Place { seq, camera_id, times } = found.ok_or(ThumbnailError::UnknownEvent)?;
     let stored = run_blocking(move || {
         // Held until the file is written, even if the sender no longer waits for the result.
         let _permit = permit;
@@ -145,7 +145,10 @@ async fn store_picture(
         files.store(seq, &image).map(|()| true)
     });
     let stored = stored.await.map_err(ThumbnailError::Storage)?;
-    Ok(stored.then_some(ThumbnailStored { camera_id, thumbnail: Thumbnail { seq, happened_at, format } }))
+    Ok(stored.then_some(ThumbnailStored {
+        camera_id,
+        thumbnail: Thumbnail { seq, happened: times.happened(), format },
+    }))
 }
 
 /// Logs that the event log could not be read. Returns the kind of failure.
@@ -248,10 +251,10 @@ impl Handler<GetThumbnailAt> for ThumbnailActor {
 impl Handler<Sweep> for ThumbnailActor {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, Sweep { up_to }: Sweep, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Sweep { up_to, kept }: Sweep, _: &mut Self::Context) -> Self::Result {
         let files = self.files.clone();
         Box::pin(async move {
-            match run_blocking(move || files.remove_up_to(up_to)).await {
+            match run_blocking(move || files.remove_up_to(up_to, &kept)).await {
                 Ok(0) => {}
                 Ok(pictures) => tracing::info!(pictures, "removed old pictures"),
                 Err(error) => {

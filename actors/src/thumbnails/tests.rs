@@ -1,6 +1,6 @@
 //! The actor with a real database and real files.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use actix::Addr;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -193,7 +193,7 @@ async fn swept_pictures_are_removed() {
         it.event(id, "door").await;
         it.put(id, JPEG).await.unwrap();
     }
-    it.thumbnails.send(Sweep { up_to: Seq(2) }).await.unwrap();
+    it.thumbnails.send(Sweep { up_to: Seq(2), kept: BTreeSet::new() }).await.unwrap();
     assert_eq!((it.get_at(1).await, it.get_at(2).await), (None, None));
     assert!(it.get("c").await.is_some());
 }

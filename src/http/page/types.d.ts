@@ -174,7 +174,7 @@ export interface LastError {
 }
 
 export type WarningKind =
-  | "no_subscribers" | "late_on_arrival" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
+  | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "tls_insecure" | "certificate_expires";
 
 export interface Warning {
@@ -374,7 +374,7 @@ export type Field = TextField | NumberField | FlagField | ChoiceField | FileFiel
 export interface FieldGroup {
   name: "broker" | "security" | "topics" | "ha" | "advanced";
   /** Whether the group is collapsed at first. */
-  folded?: boolean;
+  collapsed?: boolean;
   fields: Field[];
 }
 

@@ -9,7 +9,7 @@ use liveobject_actors::{
     CameraId, DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
     domain::{
         camera::{Camera, ImageType, Thumbnail},
-        clock,
+        clock::{self, Clock, Moment},
         delivery::{DecideError, Decided, Delivery},
         event_log::{EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
         image::Picture,
@@ -116,8 +116,8 @@ impl Default for Script {
 pub const KNOWN_CAMERA: &str = "known";
 
 fn known_camera(id: CameraId) -> Option<CameraView> {
-    let now = clock::now();
-    let thumbnail = Thumbnail { seq: Seq(1), happened_at: now, format: ImageType::Jpeg };
+    let now = Moment::at(clock::now());
+    let thumbnail = Thumbnail { seq: Seq(1), happened: now.log, format: ImageType::Jpeg };
     let camera =
         (id.as_str() == KNOWN_CAMERA).then(|| Camera { thumbnail: Some(thumbnail), ..Camera::new(id, now) });
     camera.map(|camera| CameraView { camera, events_today: 0, events_this_week: 0 })
@@ -149,7 +149,7 @@ impl Script {
         let delivery = Delivery::default();
         let record = |(i, event): (usize, &DetectionEvent)| {
             let seq = Seq(i64::try_from(i).unwrap() + 1);
-            let camera = Camera::new(event.camera_id().clone(), clock::now());
+            let camera = Camera::new(event.camera_id().clone(), Moment::at(clock::now()));
             let payload = serde_json::from_slice(&event.payload(&camera, seq, "http://here")).unwrap();
             let camera_id = event.camera_id().clone();
             EventRecord { seq, camera_id, received_at: clock::now(), payload, delivery: delivery.clone() }
@@ -377,6 +377,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         create_token: actors().recipient(),
         revoke_token: actors().recipient(),
         links: Links::new("http://here", 7, LinkKey::generate().unwrap()),
+        clock: Clock::following(|| (clock::now(), clock::to_micros(clock::now()))),
         metrics: Metrics::new(),
     }
 }

@@ -10,8 +10,7 @@ use std::{
 
 use futures_util::{StreamExt as _, future::join, stream};
 use liveobject_actors::{
-    DetectionEvent, PublishBatch, PublishEvent, Seq, Service, ServiceOptions,
-    domain::clock::{self, Timestamp},
+    DetectionEvent, PublishBatch, PublishEvent, Seq, Service, ServiceOptions, domain::clock::LogTime,
     testing::log::Log,
 };
 use liveobject_test_support as support;
@@ -70,7 +69,7 @@ impl Site {
 
     /// Fills the log up to `size` settled events without waiting for the disk. Returns the time by which nine
     /// in ten of them were settled.
-    pub async fn fill(&mut self, size: usize, row: &mut Row) -> Timestamp {
+    pub async fn fill(&mut self, size: usize, row: &mut Row) -> LogTime {
         let mut log = Log::open(&self.database()).await.expect("the log opens");
         log.disable_sync().await.expect("the database accepts a pragma");
         let (batch, start, before) = ((size / 10).min(BATCH), Instant::now(), self.filled);
@@ -81,13 +80,14 @@ impl Site {
             log.append_settled(events(self.filled, count, self.cameras), dead).await.expect("a commit");
             self.filled += count;
             if cut.is_none() && self.filled >= size / 10 * 9 {
-                cut = Some(clock::now());
+                cut = Some(log.now());
             }
         }
         row.record("fill_per_s", rate(self.filled - before, start.elapsed()));
+        let cut = cut.unwrap_or_else(|| log.now());
         log.close().await;
         sync(&self.database());
-        cut.unwrap_or_else(clock::now)
+        cut
     }
 
     /// Returns the real program for this directory without starting it.
@@ -124,7 +124,7 @@ impl Site {
     /// Measures appends while nothing else happens, and while a sweep removes the events that were settled
     /// before `cut`. It works on a copy of the database, unless this is the last measurement of this
     /// directory.
-    pub async fn sweep(&self, cut: Timestamp, is_last: bool, row: &mut Row) {
+    pub async fn sweep(&self, cut: LogTime, is_last: bool, row: &mut Row) {
         let copy = TempDir::with_prefix("liveobject-growth-").expect("a temporary directory can be created");
         let path = if is_last { self.database() } else { copy.path().join("liveobject.db") };
         if !is_last {

@@ -16,11 +16,12 @@ use liveobject_actors::{
     EventInput, PublishError, PublishEvent, Receipt, Service, ServiceOptions,
     messages::config::ReplaceSettings,
 };
+use liveobject_test_support::FakeClock;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{clock::Clock, ledgers::Origin};
+use super::ledgers::Origin;
 
 const DIRECTORY: &str = "SOAK_CLASSIFIER_DIR";
 const FIRST_NUMBER: &str = "SOAK_FIRST_NUMBER";
@@ -219,7 +220,7 @@ impl Embedded {
         if let Some((mut child, _)) = self.running.take() {
             // Both fail only if the process has already ended.
             let _ = (child.kill(), child.wait());
-            Clock::remove_shared_memory(child.id());
+            FakeClock::remove_shared_memory(child.id());
         }
     }
 

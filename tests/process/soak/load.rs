@@ -124,6 +124,7 @@ async fn send(shared: Arc<Shared>, sender: u64) {
 
 async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
     let event = event(number);
+    lock(&shared.ledgers).sent(Origin::Rest, number);
     loop {
         let begin = Instant::now();
         let response = shared.api.try_post("/api/v1/events", &event).await;
@@ -146,6 +147,7 @@ async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
 async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool) {
     let events: Vec<Value> = numbers.clone().map(event).collect();
     let events = Value::Array(events);
+    numbers.clone().for_each(|number| lock(&shared.ledgers).sent(Origin::Rest, number));
     loop {
         match shared.api.try_post(BATCH, &events).await {
             Ok(response) if response.status == 202 => {

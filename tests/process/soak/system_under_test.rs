@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use liveobject_test_support::{Api, Proxy, Service, wait_until};
+use liveobject_test_support::{Api, FakeClock, Proxy, Service, wait_until};
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt as _,
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     classifier::Embedded,
-    clock::{Clock, LATE_AFTER},
+    clock::{Clock, LATE_AFTER, NOTICED_WITHIN},
     fault_log::FaultLog,
     ledgers::{BROKERS, Ledgers, Origin},
     load::lock,
@@ -31,15 +31,14 @@ use super::{
 use crate::helpers::{Dice, LONG_TIMEOUT, SmallDisk, TIMEOUT, service};
 
 const CONFIG: &str = "/api/v1/integrations/mqtt/config";
-/// Offsets of the clock in seconds. None of them makes events old enough to be removed.
-const JUMPS: [i64; 8] = [0, 0, 90, -90, 600, -600, 3 * 3600, -5 * 3600];
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+/// Offsets of the clock in seconds. The last one is about 1970.
+const JUMPS: [i64; 9] = [0, 0, 90, -90, HOUR, -HOUR, 30 * DAY, -30 * DAY, -20_400 * DAY];
 /// Maximum time that a misbehaving client stays connected.
 const MAX_CLIENT_STAY: Duration = Duration::from_secs(15);
 /// If no event arrives for this long, none is in transit.
 const QUIET: Duration = Duration::from_millis(800);
-/// Time after which both processes have noticed a clock jump: libfaketime reads its file again once more than
-/// one whole second has passed.
-const JUMP_NOTICED: Duration = Duration::from_secs(4);
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Both processes and their environment.
@@ -76,7 +75,8 @@ impl SystemUnderTest {
         }
         let service = builder.start().await;
         let mut embedded = Embedded::new(embedded_dir, clock.environment());
-        embedded.set_settings(merged(&broker_settings[0], json!({ "late_after_seconds": LATE_AFTER })));
+        embedded
+            .set_settings(merged(&broker_settings[0], json!({ "late_after_seconds": LATE_AFTER.as_secs() })));
         embedded.start();
         let system = Self {
             service,
@@ -142,7 +142,7 @@ impl SystemUnderTest {
             8 => {
                 let seconds = *dice.pick(&JUMPS);
                 fault_log.record(&format!("clock: set to {seconds:+} s from the right time"));
-                self.clock.set(seconds, false);
+                self.clock.set(seconds);
             }
             9 | 10 => self.fill_disk(dice, fault_log).await,
             11 => {
@@ -162,7 +162,7 @@ impl SystemUnderTest {
 
     /// Returns settings under which every event can be published to the first broker.
     fn plain_settings(&self) -> Value {
-        merged(&self.broker_settings[0], json!({ "late_after_seconds": LATE_AFTER }))
+        merged(&self.broker_settings[0], json!({ "late_after_seconds": LATE_AFTER.as_secs() }))
     }
 
     /// Reverts the changes that outlast a fault, so that every event can be published to the first broker.
@@ -190,7 +190,7 @@ impl SystemUnderTest {
     async fn kill_service(&mut self) {
         let pid = self.service.pid();
         self.service.kill9().await;
-        Clock::remove_shared_memory(pid);
+        FakeClock::remove_shared_memory(pid);
     }
 
     async fn rotate_key(&mut self, fault_log: &FaultLog) {
@@ -220,11 +220,11 @@ impl SystemUnderTest {
             fault_log.record("service: stopped and started during the clock change");
             self.stop_service().await;
         }
-        self.clock.set(seconds, true);
+        self.clock.set(seconds);
         if restarts {
             self.start_service().await;
         }
-        sleep(JUMP_NOTICED).await;
+        sleep(NOTICED_WITHIN).await;
         for proxy in &self.proxies {
             proxy.accept().await;
         }
@@ -315,7 +315,7 @@ impl SystemUnderTest {
         let origin = *dice.pick(&Origin::ALL);
         let broker = dice.pick(&[0, 0, 1]).to_owned();
         let changes = json!({
-            "late_after_seconds": LATE_AFTER,
+            "late_after_seconds": LATE_AFTER.as_secs(),
             "qos": dice.pick(&[1, 1, 2]),
             "topic_prefix": dice.pick(&["liveobject", "cams", "house-1"]),
             "protocol": dice.pick(&["auto", "5", "3.1.1"]),

@@ -12,6 +12,7 @@
 //! | a broker that speaks MQTT 3.1.1 only | [`Nats`], [`RabbitMq`] |
 //! | a certificate authority, and valid or faulty certificates | [`Authority`], [`CertificateSpec`] |
 //! | a network that cuts, stalls, refuses, swallows or delays connections | [`Proxy`] |
+//! | a wall clock that jumps | [`FakeClock`] |
 //! | a server that is not a broker | [`CannedServer`] |
 //! | a broker that breaks the protocol | [`HostileBroker`] |
 //! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
@@ -34,6 +35,7 @@ mod wait;
 pub mod api;
 pub mod browser;
 pub mod events;
+pub mod fake_clock;
 pub mod hostile;
 pub mod ledger;
 pub mod memory;
@@ -53,6 +55,7 @@ pub use api::{Answer, Api};
 pub use browser::Browser;
 pub use canned::CannedServer;
 pub use events::{EventStream, Sse};
+pub use fake_clock::FakeClock;
 pub use hostile::{Attack, HostileBroker, Then};
 pub use ledger::{Disorder, Ledger};
 pub use mosquitto::{Listener, Mosquitto, MosquittoBuilder};

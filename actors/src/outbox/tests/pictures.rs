@@ -105,7 +105,7 @@ async fn pictures_are_removed_with_their_events() {
     it.sent(3).await;
     it.acknowledge([1, 2]).await;
     it.wait_for_checkpoint(2).await;
-    let aged = "UPDATE deliveries SET acked_at = acked_at - 8 * 86400000000";
+    let aged = "UPDATE deliveries SET log_time = log_time - 8 * 86400000000";
     it.store.execute(aged).await.unwrap();
     it.outbox.send(SweepNow).await.unwrap();
     wait_until("the pictures are gone", || async {
@@ -136,14 +136,14 @@ impl Handler<SweepNow> for OutboxActor {
 #[actix::test]
 async fn the_payload_contains_a_valid_link_to_the_picture() {
     let it = Fixture::new().await;
-    let (context, now) = (commit_context(), clock::now());
+    let (context, now) = (commit_context(), it.store.clock().now());
     let batch = Batch { events: vec![event("a")], ..Batch::default() };
     let committed = it.store.commit(&batch, None, &context).await.unwrap();
     let payload: serde_json::Value = serde_json::from_slice(&committed.stored[0].payload).unwrap();
     let url = payload["thumbnail_url"].as_str().unwrap();
     let id = EventId::parse("a").unwrap();
-    assert_eq!(url, context.links.url(&id, committed.stored[0].received_at));
+    assert_eq!(url, context.links.url(&id, committed.stored[0].times.accepted));
     let (_, query) = url.split_once("?expires=").unwrap();
     let (expires, signature) = query.split_once("&signature=").unwrap();
-    assert!(context.links.verify(&id, expires.parse().unwrap(), signature, now));
+    assert!(context.links.verify(&id, expires.parse().unwrap(), signature, now.log));
 }

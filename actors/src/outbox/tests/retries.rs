@@ -126,8 +126,7 @@ async fn the_retry_of_an_event_above_the_cursor_keeps_the_order() {
 #[actix::test]
 async fn invariant_10_the_retry_of_an_old_event_goes_to_history() {
     let it = Fixture::with_a_dead_event().await;
-    let aged =
-        "UPDATE events SET received_at = received_at - 400000000, occurred_at = occurred_at - 400000000";
+    let aged = "UPDATE events SET log_time = log_time - 400000000";
     it.store.execute(aged).await.unwrap();
     it.change(MqttSettings { message_expiry_seconds: 60, ..MqttSettings::defaults("c") }).await;
     it.retry("e2").await;
@@ -208,7 +207,7 @@ async fn waiting_retries_are_not_swept() {
     let mut it = Fixture::with_a_dead_event().await;
     it.link_down(None).await;
     it.retry("e2").await;
-    let later = clock::now() + chrono::Duration::seconds(DAY);
+    let later = it.store.clock().now().log.before(TimeDelta::days(-1));
     let swept = it.store.sweep(later).await.unwrap();
     assert_eq!((swept.events, swept.dead), (2, 0));
     assert_eq!(it.delivery("e2").await.state, DeliveryState::Pending);
@@ -228,7 +227,8 @@ async fn a_decision_is_found_again_if_its_commit_failed_but_was_written() {
     let broken = "CREATE TRIGGER no BEFORE INSERT ON retries BEGIN SELECT RAISE(ABORT, 'no'); END";
     it.store.execute(broken).await.unwrap();
     assert!(matches!(it.decide("e2", Decision::Retry).await, Err(DecideError::Storage(_))));
-    let repaired = "DROP TRIGGER no; DELETE FROM dead_events; INSERT INTO retries VALUES (2, 0, NULL, 0)";
+    let repaired = "DROP TRIGGER no; DELETE FROM dead_events; \
+                    INSERT INTO retries (seq, asked_at, late) VALUES (2, 0, 0)";
     it.store.execute(repaired).await.unwrap();
     it.publish(event("e4")).await.unwrap();
     let mut sent = it.sent_seqs(2).await;

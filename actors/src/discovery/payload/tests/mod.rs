@@ -9,7 +9,7 @@ use std::{fmt::Write as _, path::Path};
 use super::*;
 use crate::domain::{
     camera::{Camera, ImageType, Thumbnail},
-    clock,
+    clock::{self, LogTime, Moment},
     ids::{CameraId, Seq},
     settings::{DiscoveryFormat, MqttSettings, QoS},
     topic::TopicPrefix,
@@ -20,7 +20,7 @@ fn about() -> About {
 }
 
 fn camera(id: &str) -> Camera {
-    Camera::new(CameraId::parse(id).unwrap(), clock::from_micros(1_780_000_000_000_000))
+    Camera::new(CameraId::parse(id).unwrap(), Moment::at(clock::from_micros(1_780_000_000_000_000)))
 }
 
 /// Returns a doorbell with all optional properties.
@@ -32,7 +32,7 @@ fn doorbell() -> Camera {
         event_types: vec!["crow".to_owned(), "delivery truck".to_owned()],
         thumbnail: Some(Thumbnail {
             seq: Seq(7),
-            happened_at: clock::from_micros(1_780_000_000_000_000),
+            happened: LogTime(1_780_000_000_000_000),
             format: ImageType::Png,
         }),
         ..camera("front_door")

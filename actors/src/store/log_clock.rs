@@ -1,0 +1,186 @@
+//! The table `log_clock`: one row, which ties the log time to the machine's uptime.
+
+use sea_orm::{
+    ActiveValue::{Set, Unchanged},
+    ConnectionTrait, DbErr, EntityTrait, Iterable as _,
+    entity::prelude::*,
+    sea_query::OnConflict,
+};
+
+use crate::domain::clock::{self, Clock, JumpDetector, LogTime, Moment};
+
+/// How much of the time between two boots is added to the log time. The wall clock of a machine that was off
+/// may be wrong by years, and must not make everything in the log old at once.
+const MAX_OFF_MICROS: i64 = 86_400_000_000;
+
+/// The row's only id.
+const ID: i64 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "log_clock")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: i64,
+    pub boot_id: String,
+    pub uptime_offset: i64,
+    pub boot_began: i64,
+    pub last_log: i64,
+    pub last_wall: i64,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// The service's clock, and the detector that continues where the last run ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// The clock.
+    pub clock: Clock,
+    /// Reports changes of the wall clock since the last run, too.
+    pub jumps: JumpDetector,
+}
+
+impl Default for Clocks {
+    /// Returns the clocks of a database that has never been used.
+    fn default() -> Self {
+        Self { clock: Clock::new(0, LogTime(i64::MIN)), jumps: JumpDetector::new(0) }
+    }
+}
+
+/// Continues the log time of the last run, and stores how it relates to the current boot.
+pub async fn resume(db: &impl ConnectionTrait) -> Result<Clocks, DbErr> {
+    let previous = Entity::find_by_id(ID).one(db).await?;
+    let row = resumed(previous.clone(), &boot_id(), clock::to_micros(clock::now()), clock::uptime());
+    let clock = Clock::new(row.uptime_offset, LogTime(row.boot_began));
+    let jumps = JumpDetector::new(compared_with(previous.as_ref(), &row).difference());
+    let replace = OnConflict::column(Column::Id)
+        .update_columns(Column::iter().filter(|column| !matches!(column, Column::Id)))
+        .to_owned();
+    Entity::insert(ActiveModel::from(row).reset_all())
+        .on_conflict(replace)
+        .exec_without_returning(db)
+        .await?;
+    Ok(Clocks { clock, jumps })
+}
+
+/// Returns the row with which the clocks are compared at the start: that of the last run, unless the machine
+/// may have been off for longer than the log time has advanced.
+fn compared_with<'a>(previous: Option<&'a Model>, row: &'a Model) -> &'a Model {
+    let is_new_boot = row.last_log == row.boot_began;
+    previous.filter(|previous| !is_new_boot || row.last_wall < previous.last_wall).unwrap_or(row)
+}
+
+impl Model {
+    fn difference(&self) -> i64 {
+        self.last_wall.saturating_sub(self.last_log)
+    }
+}
+
+/// Returns the row for a run that starts now.
+fn resumed(previous: Option<Model>, boot_id: &str, wall: i64, uptime: i64) -> Model {
+    let Some(previous) = previous else {
+        // The first start. Rows without a log time have only a wall-clock time, which counts as one.
+        let (boot_id, uptime_offset) = (boot_id.to_owned(), wall.saturating_sub(uptime));
+        return Model {
+            id: ID,
+            boot_id,
+            uptime_offset,
+            boot_began: i64::MIN,
+            last_log: wall,
+            last_wall: wall,
+        };
+    };
+    let log = uptime.saturating_add(previous.uptime_offset);
+    if previous.boot_id == boot_id && log >= previous.last_log {
+        return Model { last_log: log, last_wall: wall, ..previous };
+    }
+    let off = wall.saturating_sub(previous.last_wall).clamp(1, MAX_OFF_MICROS);
+    let log = previous.last_log.saturating_add(off);
+    Model {
+        id: ID,
+        boot_id: boot_id.to_owned(),
+        uptime_offset: log.saturating_sub(uptime),
+        boot_began: log,
+        last_log: log,
+        last_wall: wall,
+    }
+}
+
+/// Stores both clocks, so that the next boot continues from here.
+pub async fn note(db: &impl ConnectionTrait, now: Moment) -> Result<(), DbErr> {
+    let changed = ActiveModel {
+        id: Unchanged(ID),
+        last_log: Set(now.log.0),
+        last_wall: Set(clock::to_micros(now.wall)),
+        ..<ActiveModel as ActiveModelTrait>::default()
+    };
+    Entity::update(changed).exec(db).await.map(drop)
+}
+
+/// Returns the id of the machine's current boot. Without one, each run counts as a boot of its own.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map_or_else(|_| uuid::Uuid::now_v7().to_string(), |id| id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000;
+    const WALL: i64 = 1_780_000_000_000_000;
+
+    #[test]
+    fn the_log_time_begins_as_the_wall_clock_time() {
+        let row = resumed(None, "a", WALL, 5 * HOUR);
+        assert_eq!((row.last_log, row.uptime_offset), (WALL, WALL - 5 * HOUR));
+    }
+
+    #[test]
+    fn a_restart_in_the_same_boot_ignores_the_wall_clock() {
+        let first = resumed(None, "a", WALL, 5 * HOUR);
+        for wall in [0, WALL - 24 * HOUR, WALL + 720 * HOUR] {
+            let row = resumed(Some(first.clone()), "a", wall, 6 * HOUR);
+            assert_eq!((row.last_log, row.uptime_offset), (WALL + HOUR, first.uptime_offset));
+            assert_eq!(row.boot_began, i64::MIN);
+        }
+    }
+
+    #[test]
+    fn after_a_reboot_the_log_time_continues_and_ages_from_before_are_unknown() {
+        let first = resumed(None, "a", WALL, 5 * HOUR);
+        let log_after = |wall| resumed(Some(first.clone()), "b", wall, HOUR).last_log;
+        assert_eq!(log_after(WALL + 2 * HOUR), WALL + 2 * HOUR);
+        assert_eq!(log_after(0), WALL + 1, "it never goes back");
+        assert_eq!(log_after(WALL + 7200 * HOUR), WALL + 24 * HOUR, "a wrong clock makes nothing old");
+        let row = resumed(Some(first), "b", WALL + HOUR, HOUR);
+        assert_eq!(row.boot_began, row.last_log);
+        let later = resumed(Some(row.clone()), "b", 0, 3 * HOUR);
+        assert_eq!((later.boot_began, later.last_log), (row.boot_began, row.last_log + 2 * HOUR));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_between_two_runs_is_noticed_but_a_long_rest_is_not() {
+        let first = resumed(None, "a", WALL, 5 * HOUR);
+        let jump_of = |boot_id, wall| {
+            let row = resumed(Some(first.clone()), boot_id, wall, 6 * HOUR);
+            let log = LogTime(row.last_log);
+            let now = Moment { wall: clock::from_micros(wall), log, boot_began: LogTime(row.boot_began) };
+            let jump = JumpDetector::new(compared_with(Some(&first), &row).difference()).check(now);
+            jump.map(|jump| jump.by.num_hours())
+        };
+        assert_eq!(jump_of("a", WALL + HOUR), None);
+        assert_eq!(jump_of("a", WALL - 2 * HOUR), Some(-3));
+        assert_eq!(jump_of("a", WALL + 3 * HOUR), Some(2));
+        assert_eq!(jump_of("b", WALL + 7200 * HOUR), None);
+        assert_eq!(jump_of("b", WALL - 2 * HOUR), Some(-2));
+    }
+
+    #[test]
+    fn an_uptime_that_went_back_is_another_boot() {
+        let row = resumed(Some(resumed(None, "a", WALL, 5 * HOUR)), "a", WALL + HOUR, HOUR);
+        assert_eq!((row.boot_began, row.last_log), (WALL + HOUR, WALL + HOUR));
+    }
+}
