@@ -53,5 +53,11 @@ pub(super) async fn ready(state: Data<ApiState>) -> Result<HttpResponse, Problem
             5,
         ));
     }
+    if outbox.database_damaged {
+        return Err(Problem::unavailable(
+            "events in the database are damaged or missing; see the status",
+            60,
+        ));
+    }
     Ok(HttpResponse::Ok().json(HealthView { status: "ready" }))
 }

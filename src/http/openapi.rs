@@ -398,6 +398,8 @@ mod tests {
             W::NoSubscribers,
             W::LateOnArrival,
             W::ClockJumped,
+            W::EventsUnreadable,
+            W::EventsMissing,
             W::TooManyCameras,
             W::QosLowered,
             W::RetainUnavailable,

@@ -3,9 +3,12 @@
 
 use std::{fs, path::PathBuf};
 
-use liveobject_test_support::Service;
+use liveobject_test_support::{Message, Service};
+use serde_json::json;
 
-use crate::helpers::{Database, accept, assert_exits, ids, service, stop};
+use crate::helpers::{
+    Database, TIMEOUT, accept, assert_exits, broker_and_subscriber, event, ids, service, stop,
+};
 
 /// SQLite's page size.
 const PAGE: usize = 4096;
@@ -86,4 +89,38 @@ async fn a_database_from_a_newer_version_is_refused_and_not_changed() {
     database.close().await;
     service.start().await;
     assert_eq!(service.status().await["outbox"]["pending"], 50);
+}
+
+/// Overwrites the page that contains these bytes.
+fn damage_page_with(service: &Service, content: &[u8]) {
+    let mut bytes = fs::read(file(service)).expect("the database can be read");
+    let at = bytes.windows(content.len()).position(|part| part == content).expect("the content is there");
+    let page = at / PAGE * PAGE;
+    bytes[page..page + 64].fill(0xa5);
+    fs::write(file(service), bytes).expect("the database can be written");
+}
+
+#[tokio::test]
+async fn invariant_12_only_the_events_on_a_damaged_page_are_not_delivered() {
+    let (broker, subscriber) = broker_and_subscriber().await;
+    let mut service = service().start().await;
+    let _ledger = accept(&service, ids("kept", 400)).await;
+    stop(&mut service).await;
+    damage_page_with(&service, br#""event_id":"kept-200""#);
+    service.start().await;
+    let settings = json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker.port() });
+    let _ = service.put_config(&settings).await.expect(200);
+    service.wait_outbox_empty(TIMEOUT).await;
+    let status = service.status().await;
+    let dead = status["outbox"]["dead"].as_u64().expect("a number");
+    assert!((1..20).contains(&dead), "a page contains a few events: {status}");
+    assert_eq!(status["warnings"][0]["kind"], "events_unreadable", "{status}");
+    let expected = 400 - usize::try_from(dead).expect("small");
+    subscriber
+        .wait_for(|all| all.iter().filter(|m| m.is_event()).count() == expected, "the rest", TIMEOUT)
+        .await;
+    assert_eq!(service.get("/health/ready").await.status, 503);
+    let _ = service.post_event(&event("new")).await.expect(202);
+    let delivered = |all: &[Message]| all.iter().any(|m| m.is_event() && m.json()["event_id"] == "new");
+    subscriber.wait_for(delivered, "a new event", TIMEOUT).await;
 }

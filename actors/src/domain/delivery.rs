@@ -87,17 +87,20 @@ pub enum DeadReason {
     Expired,
     /// The broker refused it repeatedly without a clear reason.
     RefusedRepeatedly,
+    /// Its row in the database is damaged.
+    Unreadable,
 }
 
 impl DeadReason {
     /// All reasons, for parsing.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NotAuthorized,
         Self::TopicNameInvalid,
         Self::PayloadFormatInvalid,
         Self::PacketTooLarge,
         Self::Expired,
         Self::RefusedRepeatedly,
+        Self::Unreadable,
     ];
 
     /// Returns the name that is used in the API, the log, the metrics and the database.
@@ -109,6 +112,7 @@ impl DeadReason {
             Self::PacketTooLarge => "packet_too_large",
             Self::Expired => "expired",
             Self::RefusedRepeatedly => "refused_repeatedly",
+            Self::Unreadable => "unreadable",
         }
     }
 }

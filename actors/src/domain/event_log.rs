@@ -26,6 +26,42 @@ pub struct StoredEvent {
     pub payload: Bytes,
 }
 
+/// A row of the event log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogRow {
+    /// A readable one.
+    Event(StoredEvent),
+    /// A damaged one.
+    Unreadable(Seq),
+}
+
+impl LogRow {
+    /// Returns the row's seq.
+    pub fn seq(&self) -> Seq {
+        match self {
+            Self::Event(event) => event.seq,
+            Self::Unreadable(seq) => *seq,
+        }
+    }
+
+    /// Returns the size of the payload.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Event(event) => event.payload.len(),
+            Self::Unreadable(_) => 0,
+        }
+    }
+}
+
+/// A contiguous part of the event log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventPage {
+    /// All rows of this part, in order.
+    pub rows: Vec<LogRow>,
+    /// The last seq of this part, or `None` if it extends to the end of the log.
+    pub end: Option<Seq>,
+}
+
 /// The confirmation that an event is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

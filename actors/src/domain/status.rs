@@ -128,6 +128,10 @@ pub enum WarningKind {
     TooManyCameras,
     /// The wall clock of the machine was set.
     ClockJumped,
+    /// Events in the database are damaged.
+    EventsUnreadable,
+    /// Events are missing in the database.
+    EventsMissing,
     /// The broker does not support the configured QoS.
     QosLowered,
     /// The broker does not support retained messages.
@@ -148,6 +152,8 @@ impl WarningKind {
             Self::LateOnArrival => "late_on_arrival",
             Self::TooManyCameras => "too_many_cameras",
             Self::ClockJumped => "clock_jumped",
+            Self::EventsUnreadable => "events_unreadable",
+            Self::EventsMissing => "events_missing",
             Self::QosLowered => "qos_lowered",
             Self::RetainUnavailable => "retain_unavailable",
             Self::ClientIdTakenOver => "client_id_taken_over",
@@ -185,6 +191,8 @@ mod tests {
             K::LateOnArrival,
             K::TooManyCameras,
             K::ClockJumped,
+            K::EventsUnreadable,
+            K::EventsMissing,
             K::QosLowered,
             K::RetainUnavailable,
             K::ClientIdTakenOver,

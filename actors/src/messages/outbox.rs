@@ -97,6 +97,8 @@ pub struct OutboxStatus {
     pub refused: u64,
     /// Whether the last commit failed. No events are accepted until the database works again.
     pub database_unavailable: bool,
+    /// Whether events in the database are damaged or missing.
+    pub database_damaged: bool,
     /// Current warnings.
     pub warnings: Vec<Warning>,
     /// The end of the log and of its checkpoints on disk.

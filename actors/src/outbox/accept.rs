@@ -83,7 +83,7 @@ impl OutboxActor {
             match result {
                 Ok(committed) => {
                     act.reporting.committed(committed.stored.len(), started.elapsed());
-                    act.committed(committed, in_flight);
+                    act.committed(committed, in_flight, ctx);
                     act.commit_more(ctx);
                 }
                 Err(error) => act.commit_failed(&error, in_flight, ctx),
@@ -95,11 +95,14 @@ impl OutboxActor {
         }));
     }
 
-    fn committed(&mut self, committed: Committed, commit: InFlightCommit) {
+    fn committed(&mut self, committed: Committed, commit: InFlightCommit, ctx: &mut Context<Self>) {
         self.writer.succeeded(&committed, &commit);
         let position = self.writer.position();
         self.peers.log_watch.notify(|| LogMoved { position, others: commit.others(&committed) });
         self.decided(&committed.decided, committed.dead_and_retrying.as_ref());
+        if !committed.decided.is_empty() {
+            self.count_unreadable(ctx);
+        }
         commit.succeeded(&committed);
         if let Some(camera_id) = committed.unregistered {
             self.reporting.camera_not_registered(camera_id, self.limits.commit.max_cameras);

@@ -18,7 +18,7 @@ use crate::{
     domain::{
         clock::Moment,
         delivery::{EventTimes, SettledRange},
-        event_log::StoredEvent,
+        event_log::{EventPage, StoredEvent},
         ids::{LinkId, Seq},
         settings::MqttSettings,
         status::FailureKind,
@@ -72,6 +72,8 @@ enum NextUp {
     New(StoredEvent),
     /// A retry.
     Again(RetryingEvent),
+    /// This event's row cannot be read.
+    Unreadable(Seq),
     /// This event is already settled.
     Settled(Seq),
     /// The events from the first seq (inclusive) to the second (exclusive) were removed from the database.
@@ -88,6 +90,10 @@ pub struct NextBatch {
     /// Events that have waited longer than `message_expiry_seconds`. They are settled, but not recorded as
     /// dead.
     pub expired: Vec<Seq>,
+    /// Events whose rows cannot be read. They are settled, but not recorded as dead.
+    pub unreadable: Vec<Seq>,
+    /// The number of events whose rows are missing. They are settled.
+    pub missing: u64,
     /// How long to wait if the rate limit allows no more events now.
     pub wait: Option<Duration>,
 }
@@ -230,8 +236,14 @@ impl Delivery {
                     self.window.skipped(seq);
                     continue;
                 }
+                NextUp::Unreadable(seq) => {
+                    self.window.skipped(seq);
+                    self.settle_dead(seq);
+                    batch.unreadable.push(seq);
+                    continue;
+                }
                 NextUp::Gap(from, end) => {
-                    self.skip_gap(from, end);
+                    batch.missing += self.skip_gap(from, end);
                     continue;
                 }
                 NextUp::Unread => break,
@@ -275,13 +287,15 @@ impl Delivery {
         }
         match self.read_ahead.at(seq) {
             Next::Event(event) => NextUp::New(event),
+            Next::Unreadable => NextUp::Unreadable(seq),
             Next::Gap(end) => NextUp::Gap(seq, end),
             Next::Unread => NextUp::Unread,
         }
     }
 
-    /// Settles events whose rows were removed from the database, because there is nothing to send.
-    fn skip_gap(&mut self, from: Seq, end: Seq) {
+    /// Settles events whose rows were removed from the database, because there is nothing to send. Returns
+    /// their number.
+    fn skip_gap(&mut self, from: Seq, end: Seq) -> u64 {
         tracing::error!(from = from.0, to = end.previous().0, "events are missing in the database");
         let mut seq = from;
         while seq < end && self.window.next() == Some(seq) {
@@ -289,6 +303,7 @@ impl Delivery {
             self.window.settle_unsent(seq, false);
             seq = seq.next();
         }
+        u64::try_from(seq.0 - from.0).unwrap_or(0)
     }
 
     /// Settles an event that the broker has acknowledged. Returns `None` if it was not in flight on this
@@ -362,9 +377,9 @@ impl Delivery {
         self.read_ahead.wants(last_seq)
     }
 
-    /// Adds a page that was read; `rows` is `None` if the read failed.
-    pub fn page_read(&mut self, request: PageRequest, rows: Option<Vec<StoredEvent>>) {
-        self.read_ahead.page(request, rows);
+    /// Adds a page that was read; `page` is `None` if the read failed.
+    pub fn page_read(&mut self, request: PageRequest, page: Option<EventPage>) {
+        self.read_ahead.page(request, page);
     }
 
     /// Returns the retries to read from the database now, if any are needed.
@@ -372,12 +387,15 @@ impl Delivery {
         self.retries.wants(self.window.next_again())
     }
 
-    /// Adds the retries that were read. Retries whose events are missing in the database are dropped.
-    pub fn retries_read(&mut self, wanted: Vec<Seq>, read: Vec<RetryingEvent>) {
-        for missing in self.retries.page(wanted, read) {
-            tracing::error!(seq = missing.0, "an event to be sent again is missing in the database");
-            self.window.forget_again(missing);
+    /// Adds the retries that were read. Returns those whose rows cannot be read; they are settled, but not
+    /// recorded as dead.
+    #[must_use]
+    pub fn retries_read(&mut self, wanted: Vec<Seq>, read: Vec<RetryingEvent>) -> Vec<Seq> {
+        let unreadable = self.retries.page(wanted, read);
+        for seq in &unreadable {
+            self.settle_dead(*seq);
         }
+        unreadable
     }
 
     /// Records that the retries could not be read.
@@ -390,7 +408,7 @@ impl Delivery {
 mod tests {
     use super::*;
     use crate::{
-        domain::{clock, ids::CameraId},
+        domain::{clock, event_log::LogRow, ids::CameraId},
         testing::FakeConnection,
     };
 
@@ -406,6 +424,11 @@ mod tests {
             times: EventTimes::new(at, Moment::at(at)),
             payload: "{}".into(),
         }
+    }
+
+    /// The last events in the log.
+    fn page(events: impl IntoIterator<Item = StoredEvent>) -> EventPage {
+        EventPage { rows: events.into_iter().map(LogRow::Event).collect(), end: None }
     }
 
     /// A link is up, and these events are ready.
@@ -457,7 +480,7 @@ mod tests {
     async fn a_gap_is_skipped_and_settled() {
         let mut delivery = delivery([]);
         let request = delivery.wanted_page(Seq(4)).unwrap();
-        delivery.page_read(request, Some(vec![event(3), event(4)]));
+        delivery.page_read(request, Some(page([event(3), event(4)])));
         assert_eq!(sent(&mut delivery), [3, 4]);
         assert_eq!(delivery.pending(Seq(4)), 2);
     }
@@ -481,7 +504,7 @@ mod tests {
             assert_eq!(deferral, expected);
             assert_eq!(delivery.resume(), Resumption::Resumed);
             if let Some(request) = delivery.wanted_page(Seq(1)) {
-                delivery.page_read(request, Some(vec![event(1)]));
+                delivery.page_read(request, Some(page([event(1)])));
             }
         }
         assert_eq!(delivery.pending(Seq(1)), 0, "it is settled");

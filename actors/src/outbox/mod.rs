@@ -154,10 +154,12 @@ impl OutboxActor {
         settled.extend(store.retries_above(cursor).await?);
         let DeadAndRetrying { dead, again } = store.dead_and_retrying().await?;
         let window = Window::new(cursor, settled, again);
+        let mut reporting = Reporting::new(metrics, dead);
+        reporting.set_unreadable(store.count_unreadable().await?);
         Ok(Self {
             writer: Writer::new(store.last_seq().await?, cursor),
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
-            reporting: Reporting::new(metrics, dead),
+            reporting,
             pictures: PictureBudget::default(),
             clock: store.clock(),
             jumps: store.jumps(),
@@ -217,9 +219,10 @@ impl OutboxActor {
         let before = self.clock.now().log.before(TimeDelta::days(self.limits.retention_days.into()));
         let store = self.store.clone();
         let sweep = async move { store.sweep(before).await };
-        ctx.spawn(sweep.into_actor(self).map(|swept, act, _| match swept {
+        ctx.spawn(sweep.into_actor(self).map(|swept, act, ctx| match swept {
             Ok(swept) => {
                 act.reporting.subtract_dead(swept.dead);
+                act.count_unreadable(ctx);
                 act.sweep_pictures(&swept);
                 if swept.events > 0 {
                     tracing::info!(events = swept.events, dead = swept.dead, "removed old events");
@@ -239,6 +242,20 @@ impl OutboxActor {
             #[expect(clippy::disallowed_methods, reason = "one message per hour")]
             self.peers.thumbnails.sweep.do_send(Sweep { up_to, kept: swept.kept.clone() });
         }
+    }
+
+    /// Counts the unreadable events again if some may have been dismissed, sent again or removed.
+    fn count_unreadable(&self, ctx: &mut Context<Self>) {
+        if !self.reporting.has_unreadable() {
+            return;
+        }
+        let store = self.store.clone();
+        let count = async move { store.count_unreadable().await };
+        ctx.spawn(count.into_actor(self).map(|count, act, _| {
+            if let Ok(count) = count {
+                act.reporting.set_unreadable(count);
+            }
+        }));
     }
 
     /// Compares the wall clock with the log time. Stores both after a change, so that it is reported once.
@@ -348,6 +365,7 @@ impl Handler<GetOutbox> for OutboxActor {
             published: self.reporting.published,
             refused: self.reporting.refused,
             database_unavailable: self.writer.database_unavailable(),
+            database_damaged: self.reporting.is_damaged(),
             warnings: self.reporting.warnings(Instant::now()),
             position: self.writer.position(),
         })

@@ -59,11 +59,13 @@ impl OutboxActor {
     }
 
     fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
-        let NextBatch { events, expired, wait } =
+        let NextBatch { events, expired, unreadable, missing, wait } =
             self.delivery.next_batch(&self.settings, self.clock.now(), Instant::now());
         for seq in expired {
             self.died(seq, DeadReason::Expired, None);
         }
+        self.died_unreadable(unreadable);
+        self.reporting.missing(missing);
         if let Some(wait) = wait {
             self.pump_later(wait, ctx);
         }
@@ -84,10 +86,10 @@ impl OutboxActor {
     fn read_page(&mut self, request: PageRequest, ctx: &mut Context<Self>) {
         let store = self.store.clone();
         let limit = u64::try_from(PAGE).unwrap_or(u64::MAX);
-        let read = async move { store.read_page(request.from, limit).await };
+        let read = async move { store.read_page(request.from, limit, request.last).await };
         ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
-            Ok(rows) => {
-                act.delivery.page_read(request, Some(rows));
+            Ok(page) => {
+                act.delivery.page_read(request, Some(page));
                 act.pump(ctx);
                 act.report(ctx);
             }
@@ -108,7 +110,8 @@ impl OutboxActor {
         let read = async move { store.read_retries(&seqs).await };
         ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
             Ok(read) => {
-                act.delivery.retries_read(wanted, read);
+                let unreadable = act.delivery.retries_read(wanted, read);
+                act.died_unreadable(unreadable);
                 act.pump(ctx);
                 act.report(ctx);
             }
@@ -156,6 +159,12 @@ impl OutboxActor {
     fn died(&mut self, seq: Seq, reason: DeadReason, topic: Option<String>) {
         self.reporting.died(seq, reason, topic);
         self.writer.add_dead(seq, reason, self.clock.now());
+    }
+
+    fn died_unreadable(&mut self, seqs: Vec<Seq>) {
+        for seq in seqs {
+            self.died(seq, DeadReason::Unreadable, None);
+        }
     }
 
     /// Schedules the end of a pause. The deferred event and those after it are then sent again, in order.

@@ -3,7 +3,10 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{event_log::StoredEvent, ids::Seq};
+use crate::domain::{
+    event_log::{EventPage, LogRow, StoredEvent},
+    ids::Seq,
+};
 
 /// Number of events per page.
 pub const PAGE: usize = 256;
@@ -17,7 +20,7 @@ const CAPACITY_BYTES: usize = 16 * 1024 * 1024;
 /// The events that are ready to be sent, in order, and where the next page starts.
 #[derive(Debug)]
 pub struct ReadAhead {
-    ready: VecDeque<StoredEvent>,
+    ready: VecDeque<LogRow>,
     /// Total payload size of `ready`.
     bytes: usize,
     next_read: Seq,
@@ -41,6 +44,8 @@ pub struct PageRequest {
 pub enum Next {
     /// This event.
     Event(StoredEvent),
+    /// A row that cannot be read.
+    Unreadable,
     /// No event before this seq, because rows were removed from the database.
     Gap(Seq),
     /// Not known yet.
@@ -70,23 +75,23 @@ impl ReadAhead {
                 break;
             }
             self.next_read = event.seq.next();
-            self.push(event.clone());
+            self.push(LogRow::Event(event.clone()));
         }
     }
 
-    fn push(&mut self, event: StoredEvent) {
-        self.bytes += event.payload.len();
-        self.ready.push_back(event);
+    fn push(&mut self, row: LogRow) {
+        self.bytes += row.bytes();
+        self.ready.push_back(row);
     }
 
-    fn drop_first(&mut self) -> Option<StoredEvent> {
-        let event = self.ready.pop_front()?;
-        self.bytes -= event.payload.len();
+    fn drop_first(&mut self) -> Option<LogRow> {
+        let row = self.ready.pop_front()?;
+        self.bytes -= row.bytes();
         if self.ready.is_empty() {
             // Release the memory that a burst needed.
             self.ready.shrink_to(PAGE);
         }
-        Some(event)
+        Some(row)
     }
 
     /// Returns the page to read now, if one is needed; `last` is the last committed seq.
@@ -98,33 +103,35 @@ impl ReadAhead {
         Some(PageRequest { from: self.next_read, last, generation: self.generation })
     }
 
-    /// Adds a page; `rows` is `None` if it could not be read.
-    pub fn page(&mut self, request: PageRequest, rows: Option<Vec<StoredEvent>>) {
+    /// Adds a page, or `None` if it could not be read.
+    pub fn page(&mut self, request: PageRequest, page: Option<EventPage>) {
         if request.generation != self.generation {
             return;
         }
         self.reading = false;
-        if let Some(rows) = rows {
-            let is_last = rows.len() < PAGE;
-            for event in rows {
-                self.push(event);
+        if let Some(EventPage { rows, end }) = page {
+            for row in rows {
+                self.push(row);
             }
-            self.next_read =
-                if is_last { request.last.next().max(self.after_ready()) } else { self.after_ready() };
+            self.next_read = end.unwrap_or(request.last).next().max(self.after_ready());
         }
     }
 
     fn after_ready(&self) -> Seq {
-        self.ready.back().map_or(self.next_read, |event| event.seq.next())
+        self.ready.back().map_or(self.next_read, |row| row.seq().next())
     }
 
     /// Takes the event at `seq`; drops the events before it.
     pub fn at(&mut self, seq: Seq) -> Next {
-        while self.ready.front().is_some_and(|event| event.seq < seq) {
+        while self.ready.front().is_some_and(|row| row.seq() < seq) {
             self.drop_first();
         }
-        match self.ready.front().map(|event| event.seq) {
-            Some(first) if first == seq => self.drop_first().map_or(Next::Unread, Next::Event),
+        match self.ready.front().map(LogRow::seq) {
+            Some(first) if first == seq => match self.drop_first() {
+                Some(LogRow::Event(event)) => Next::Event(event),
+                Some(LogRow::Unreadable(_)) => Next::Unreadable,
+                None => Next::Unread,
+            },
             Some(first) => Next::Gap(first),
             None if !self.reading && self.next_read > seq => Next::Gap(self.next_read),
             None => Next::Unread,
@@ -133,7 +140,10 @@ impl ReadAhead {
 
     /// Returns the first event that is ready.
     pub fn front(&self) -> Option<&StoredEvent> {
-        self.ready.front()
+        match self.ready.front()? {
+            LogRow::Event(event) => Some(event),
+            LogRow::Unreadable(_) => None,
+        }
     }
 }
 
@@ -155,6 +165,11 @@ mod tests {
             payload: "{}".into(),
         };
         seqs.into_iter().map(event).collect()
+    }
+
+    /// The rest of the log.
+    fn whole(seqs: impl IntoIterator<Item = i64>) -> EventPage {
+        EventPage { rows: events(seqs).into_iter().map(LogRow::Event).collect(), end: None }
     }
 
     fn seq_of(next: &Next) -> Option<i64> {
@@ -212,7 +227,7 @@ mod tests {
         let request = read_ahead.wants(Seq(7)).unwrap();
         assert_eq!(request.from, Seq(1));
         assert_eq!(read_ahead.wants(Seq(7)), None, "one page at a time");
-        read_ahead.page(request, Some(events(1..8)));
+        read_ahead.page(request, Some(whole(1..8)));
         assert_eq!(seq_of(&read_ahead.at(Seq(1))), Some(1));
         assert_eq!(read_ahead.wants(Seq(7)), None, "everything is read");
     }
@@ -225,7 +240,8 @@ mod tests {
         while seq <= last {
             if let Some(request) = read_ahead.wants(last) {
                 let end = (request.from.0 + i64::try_from(PAGE).unwrap() - 1).min(last.0);
-                read_ahead.page(request, Some(events(request.from.0..=end)));
+                read_ahead
+                    .page(request, Some(EventPage { end: Some(Seq(end)), ..whole(request.from.0..=end) }));
             }
             assert!(read_ahead.ready.len() <= 2 * PAGE);
             assert_eq!(seq_of(&read_ahead.at(seq)), Some(seq.0));
@@ -237,7 +253,7 @@ mod tests {
     fn missing_rows_are_a_gap() {
         let mut read_ahead = ReadAhead::new(Seq(1));
         let request = read_ahead.wants(Seq(9)).unwrap();
-        read_ahead.page(request, Some(events([3, 4])));
+        read_ahead.page(request, Some(whole([3, 4])));
         assert_eq!(read_ahead.at(Seq(1)), Next::Gap(Seq(3)));
         read_ahead.at(Seq(3));
         read_ahead.at(Seq(4));
@@ -245,11 +261,25 @@ mod tests {
     }
 
     #[test]
+    fn invariant_12_an_unreadable_row_does_not_hide_the_rows_after_it() {
+        let mut read_ahead = ReadAhead::new(Seq(1));
+        let request = read_ahead.wants(Seq(9)).unwrap();
+        let mut page = EventPage { end: Some(Seq(3)), ..whole([1, 3]) };
+        page.rows.insert(1, LogRow::Unreadable(Seq(2)));
+        read_ahead.page(request, Some(page));
+        assert_eq!(seq_of(&read_ahead.at(Seq(1))), Some(1));
+        assert_eq!(read_ahead.at(Seq(2)), Next::Unreadable);
+        assert_eq!(seq_of(&read_ahead.at(Seq(3))), Some(3));
+        assert_eq!(read_ahead.at(Seq(4)), Next::Unread, "the page ended there");
+        assert_eq!(read_ahead.wants(Seq(9)).unwrap().from, Seq(4));
+    }
+
+    #[test]
     fn a_page_that_was_requested_before_a_restart_is_dropped() {
         let mut read_ahead = ReadAhead::new(Seq(1));
         let request = read_ahead.wants(Seq(9)).unwrap();
         read_ahead.restart(Seq(4));
-        read_ahead.page(request, Some(events(1..10)));
+        read_ahead.page(request, Some(whole(1..10)));
         assert_eq!(read_ahead.wants(Seq(9)).unwrap().from, Seq(4));
     }
 }

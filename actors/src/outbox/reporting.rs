@@ -131,9 +131,35 @@ impl Reporting {
 
     /// Records a dead event.
     pub fn died(&mut self, seq: Seq, reason: DeadReason, topic: Option<String>) {
+        if reason == DeadReason::Unreadable {
+            self.warnings.unreadable += 1;
+        }
         tracing::warn!(seq = seq.0, reason = reason.as_str(), topic, "event is dead");
         self.dead += 1;
         self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// Returns whether dead events are listed whose rows are damaged.
+    pub fn has_unreadable(&self) -> bool {
+        self.warnings.unreadable > 0
+    }
+
+    /// Sets the number of dead events whose rows are damaged and that are not dismissed.
+    pub fn set_unreadable(&mut self, events: u64) {
+        self.warnings.unreadable = events;
+    }
+
+    /// Returns whether events in the database are damaged or missing.
+    pub fn is_damaged(&self) -> bool {
+        self.warnings.unreadable > 0 || self.warnings.missing > 0
+    }
+
+    /// Records that the rows of this many events are missing in the database.
+    pub fn missing(&mut self, events: u64) {
+        if events > 0 {
+            self.metrics.events_dead.get_or_create(&ReasonLabel { reason: "missing" }).inc_by(events);
+            self.warnings.missing += events;
+        }
     }
 
     /// Subtracts events that are no longer dead, or no longer listed as dead.

@@ -12,7 +12,7 @@ use crate::{
         clock,
         delivery::{DeadReason, Delivery, DeliveryState, Outcome},
         event::{DetectionEvent, EventInput},
-        event_log::{EventQuery, Receipt},
+        event_log::{EventQuery, LogRow, Receipt},
         ids::{CameraId, EventId, LinkId},
         status::{FailureKind, WarningKind},
         suspects::MessageRef,
@@ -177,9 +177,10 @@ async fn invariant_1_an_event_with_a_receipt_is_in_the_database() {
     let it = Fixture::new().await;
     let receipt = it.publish(event("a")).await.unwrap();
     assert_eq!((receipt.seq, receipt.duplicate), (Seq(1), false));
-    let rows = it.store.read_page(Seq(1), 10).await.unwrap();
+    let rows = it.store.read_page(Seq(1), 10, Seq(1)).await.unwrap().rows;
     assert_eq!(rows.len(), 1);
-    assert!(std::str::from_utf8(&rows[0].payload).unwrap().contains("\"seq\":1"));
+    let LogRow::Event(event) = &rows[0] else { panic!("{rows:?}") };
+    assert!(std::str::from_utf8(&event.payload).unwrap().contains("\"seq\":1"));
 }
 
 #[actix::test]
@@ -511,8 +512,8 @@ async fn old_events_are_removed_and_seqs_are_never_reused() {
     it.wait_for_checkpoint(3).await;
     let swept = it.store.sweep(it.store.clock().now().log.before(TimeDelta::days(-1))).await.unwrap();
     assert_eq!((swept.events, swept.dead), (3, 1));
-    let left = it.store.read_page(Seq(0), 10).await.unwrap();
-    assert_eq!(left.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [4, 5], "pending events are kept");
+    let left = it.store.read_page(Seq(0), 10, Seq(5)).await.unwrap().rows;
+    assert_eq!(left.iter().map(|row| row.seq().0).collect::<Vec<_>>(), [4, 5], "pending events are kept");
     let dir = it.crash().await.unwrap();
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
     assert_eq!(it.publish(event("new")).await.unwrap().seq, Seq(6));
@@ -528,5 +529,8 @@ async fn rows_that_were_removed_from_the_database_do_not_block_later_events() {
     assert_eq!(it.sent_seqs(3).await, [1, 4, 5]);
     it.acknowledge([1, 4, 5]).await;
     it.wait_for_checkpoint(6).await;
-    assert_eq!(it.status().await.pending, 0);
+    let status = it.status().await;
+    assert_eq!((status.pending, status.published, status.database_damaged), (0, 3, true));
+    assert_eq!(status.warnings[0].kind, WarningKind::EventsMissing);
+    assert!(status.warnings[0].message.starts_with("3 pending events"), "{status:?}");
 }

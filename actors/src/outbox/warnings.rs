@@ -25,6 +25,10 @@ pub struct Warnings {
     late_arrival: Option<LateArrival>,
     unregistered: Option<Unregistered>,
     clock_jump: Option<(Jump, Instant)>,
+    /// Number of dead events whose rows are damaged and that are not dismissed.
+    pub unreadable: u64,
+    /// Number of events whose rows are missing in the database.
+    pub missing: u64,
 }
 
 #[derive(Debug)]
@@ -116,6 +120,29 @@ impl Warnings {
                     "Camera {camera_id} is not registered, because the limit of {max} cameras is reached. \
                      Its events are published, but it has no state and is not announced to Home Assistant. \
                      Delete cameras that no longer exist, or raise [cameras] max."
+                ),
+            });
+        }
+        if self.unreadable > 0 {
+            shown.push(Warning {
+                kind: WarningKind::EventsUnreadable,
+                message: format!(
+                    "{} events cannot be read because the database is damaged, and are dead. Stop the service \
+                     and restore a backup, or repair the file with `sqlite3 FILE .recover`; then send them \
+                     again. To give them up, dismiss the dead events with the reason unreadable.",
+                    self.unreadable
+                ),
+            });
+        }
+        if self.missing > 0 {
+            shown.push(Warning {
+                kind: WarningKind::EventsMissing,
+                message: format!(
+                    "{} pending events are no longer in the database, although this service did not remove \
+                     them. They cannot be delivered. Another program has changed the database, or it is \
+                     damaged: stop the service and check it with `sqlite3 FILE \"PRAGMA integrity_check\"`, or \
+                     restore a backup. This warning is shown until the service is restarted.",
+                    self.missing
                 ),
             });
         }

@@ -16,7 +16,7 @@ use crate::domain::{
     camera::{Camera, Thumbnail},
     clock::{Clock, JumpDetector, LogTime, Moment, Timestamp},
     delivery::EventTimes,
-    event_log::{EventQuery, EventRecord, LogPart, LogQuery, StoredEvent},
+    event_log::{EventPage, EventQuery, EventRecord, LogPart, LogQuery},
     ids::{CameraId, EventId, Seq},
     retained::Kind,
     settings::MqttSettings,
@@ -93,6 +93,11 @@ impl Store {
         Ok(retries::above(&self.read, cursor).await?)
     }
 
+    /// Returns the number of dead events whose rows are damaged and that are not dismissed.
+    pub(crate) async fn count_unreadable(&self) -> Result<u64, StoreError> {
+        Ok(dead_events::count_unreadable(&self.write).await?)
+    }
+
     /// Returns the number of dead events, and the events that are waiting to be sent again.
     pub(crate) async fn dead_and_retrying(&self) -> Result<DeadAndRetrying, StoreError> {
         Ok(DeadAndRetrying::read(&self.read).await?)
@@ -101,14 +106,15 @@ impl Store {
 
 /// The event log: queries.
 impl Store {
-    /// Returns up to `limit` events in order, starting at `from`.
-    pub(crate) async fn read_page(&self, from: Seq, limit: u64) -> Result<Vec<StoredEvent>, StoreError> {
-        Ok(page::read(&self.read, from, limit).await?)
+    /// Returns up to `limit` rows in order, starting at `from`; `last` is the last position in the log.
+    pub(crate) async fn read_page(&self, from: Seq, limit: u64, last: Seq) -> Result<EventPage, StoreError> {
+        page::read(&self.read, from, limit, last).await
     }
 
-    /// Returns the events at these positions that are waiting to be sent again, in order.
+    /// Returns the events at these positions that are waiting to be sent again, in order. Leaves out those that
+    /// are damaged or missing.
     pub(crate) async fn read_retries(&self, seqs: &[Seq]) -> Result<Vec<RetryingEvent>, StoreError> {
-        Ok(retries::read(&self.read, seqs).await?)
+        retries::read(&self.read, seqs).await
     }
 
     /// Returns when an event happened and when it was accepted.

@@ -47,7 +47,9 @@ pub struct DeadEvent {
 /// Adds dead events.
 pub async fn insert(db: &impl ConnectionTrait, deaths: &[DeadEvent]) -> Result<(), DbErr> {
     for chunk in deaths.chunks(ROWS_PER_STATEMENT) {
-        let mut cameras = events::cameras_at(db, chunk.iter().map(|death| death.seq)).await?;
+        // The rows of unreadable events may be damaged so badly that this would fail.
+        let readable = chunk.iter().filter(|death| death.reason != DeadReason::Unreadable);
+        let mut cameras = events::cameras_at(db, readable.map(|death| death.seq)).await?;
         let models = chunk.iter().map(|death| ActiveModel {
             seq: Set(death.seq.0),
             reason: Set(death.reason.as_str().to_owned()),
@@ -66,6 +68,12 @@ pub async fn insert(db: &impl ConnectionTrait, deaths: &[DeadEvent]) -> Result<(
 /// Returns the number of dead events that are not dismissed.
 pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     Entity::find().filter(Column::DismissedAt.is_null()).count(db).await
+}
+
+/// Returns the number of dead events whose rows are damaged and that are not dismissed.
+pub async fn count_unreadable(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
+    let unreadable = Column::Reason.eq(DeadReason::Unreadable.as_str());
+    Entity::find().filter(Column::DismissedAt.is_null()).filter(unreadable).count(db).await
 }
 
 /// Returns the positions of the dead events above `cursor`.

@@ -16,8 +16,7 @@ pub async fn decide(
     decision: Decision,
     now: Moment,
 ) -> Result<Result<Decided, DecideError>, DbErr> {
-    let Some(place) = events::find(db, event_id).await? else { return Ok(Err(DecideError::Unknown)) };
-    let seq = place.seq;
+    let Some(seq) = events::find_seq(db, event_id).await? else { return Ok(Err(DecideError::Unknown)) };
     let Some(dead) = dead_events::Entity::find_by_id(seq.0).one(db).await? else {
         return Ok(Err(DecideError::NotDead));
     };

@@ -119,6 +119,12 @@ impl StoreError {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into()
     }
 
+    /// Returns whether SQLite found damaged contents. Other rows may still be readable.
+    pub(super) fn is_corruption(&self) -> bool {
+        const CORRUPT: i32 = 11;
+        matches!(self, Self::Damaged(error) if sqlite_code(error).is_some_and(|code| code & 0xff == CORRUPT))
+    }
+
     /// Returns the kind of this error, for clients.
     pub fn fault(&self) -> StoreFault {
         match self {

@@ -11,7 +11,7 @@ use super::statements::insert_statement;
 use crate::domain::{
     clock::{self, LogTime},
     delivery::EventTimes,
-    event_log::StoredEvent,
+    event_log::{LogRow, StoredEvent},
     ids::{CameraId, EventId, Seq},
 };
 
@@ -88,6 +88,12 @@ pub struct Place {
     pub times: EventTimes,
 }
 
+/// Finds the position of an event. Reads only the index, so that this works even if the row is damaged.
+pub async fn find_seq(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<Seq>, DbErr> {
+    let found = find_ids(db, std::slice::from_ref(id)).await?;
+    Ok(found.into_iter().map(|(_, seq)| seq).next())
+}
+
 /// Finds an event.
 pub async fn find(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<Place>, DbErr> {
     let row: Option<(i64, String, i64, i64, Option<i64>)> = Entity::find()
@@ -137,7 +143,7 @@ pub async fn times_of(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<Even
 }
 
 /// Reads the events at these positions, in order.
-pub async fn at(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<StoredEvent>, DbErr> {
+pub async fn at(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<LogRow>, DbErr> {
     let positions = seqs.iter().map(|seq| seq.0);
     read_all(select_stored().filter(Column::Seq.is_in(positions)), db).await
 }
@@ -167,16 +173,16 @@ fn select_stored() -> Select<Entity> {
 /// The columns of [`select_stored`].
 type StoredRow = (i64, String, Vec<u8>, i64, i64, Option<i64>);
 
-async fn read_all(select: Select<Entity>, db: &impl ConnectionTrait) -> Result<Vec<StoredEvent>, DbErr> {
+async fn read_all(select: Select<Entity>, db: &impl ConnectionTrait) -> Result<Vec<LogRow>, DbErr> {
     let rows: Vec<StoredRow> = select.into_tuple().all(db).await?;
     let stored = |(seq, camera_id, payload, occurred_at, received_at, log_time): (_, _, Vec<u8>, _, _, _)| {
-        Some(StoredEvent {
+        let Ok(camera_id) = CameraId::parse(camera_id) else { return LogRow::Unreadable(Seq(seq)) };
+        LogRow::Event(StoredEvent {
             seq: Seq(seq),
-            // The table's contents were checked when they were accepted.
-            camera_id: CameraId::parse(camera_id).ok()?,
+            camera_id,
             times: times(occurred_at, received_at, log_time),
             payload: payload.into(),
         })
     };
-    Ok(rows.into_iter().filter_map(stored).collect())
+    Ok(rows.into_iter().map(stored).collect())
 }

@@ -8,11 +8,11 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 
-use super::events;
+use super::{StoreError, page};
 use crate::domain::{
     clock::{self, LogTime, Moment},
     delivery::Resent,
-    event_log::StoredEvent,
+    event_log::{LogRow, StoredEvent},
     ids::Seq,
 };
 
@@ -107,19 +107,21 @@ pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<Seq>, D
     Ok(rows.into_iter().map(Seq).collect())
 }
 
-/// Reads the events at these positions that are waiting for a retry, in order.
-pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<RetryingEvent>, DbErr> {
+/// Reads the events at these positions that are waiting for a retry, in order. Leaves out those that are
+/// damaged or missing.
+pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<RetryingEvent>, StoreError> {
     let waiting = Entity::find()
         .filter(Column::Seq.is_in(seqs.iter().map(|seq| seq.0)))
         .filter(Column::AckedAt.is_null())
         .order_by_asc(Column::Seq)
         .all(db)
         .await?;
-    let positions: Vec<Seq> = waiting.iter().map(|row| Seq(row.seq)).collect();
-    let events = events::at(db, &positions).await?;
-    let retrying = |event: StoredEvent| {
-        let row = waiting.iter().find(|row| row.seq == event.seq.0)?;
-        Some(RetryingEvent { asked: LogTime(row.asked_log_time.unwrap_or(row.asked_at)), event })
-    };
-    Ok(events.into_iter().filter_map(retrying).collect())
+    let mut retrying = Vec::new();
+    for row in waiting {
+        if let Some(LogRow::Event(event)) = page::read_one(db, Seq(row.seq)).await? {
+            retrying
+                .push(RetryingEvent { asked: LogTime(row.asked_log_time.unwrap_or(row.asked_at)), event });
+        }
+    }
+    Ok(retrying)
 }

@@ -7,6 +7,7 @@ use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 use super::*;
 use crate::domain::{
     event::{DetectionEvent, EventInput},
+    event_log::LogRow,
     ids::Seq,
 };
 
@@ -166,9 +167,10 @@ async fn batches_of_every_size_are_written_completely_and_in_order() {
         assert_eq!(last_seq, Seq(i64::try_from(written).unwrap()));
         assert_eq!(days, if size < 3 { size as u64 } else { written as u64 }, "after {size}");
     }
-    let page = page::read(&store.read, Seq(1), 10_000).await.unwrap();
-    assert_eq!(page.len(), written);
-    for (number, event) in page.iter().enumerate() {
+    let page = page::read(&store.read, Seq(1), 10_000, last_seq).await.unwrap();
+    assert_eq!(page.rows.len(), written);
+    for (number, row) in page.rows.iter().enumerate() {
+        let LogRow::Event(event) = row else { panic!("{row:?}") };
         let payload: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
         assert_eq!(
             (&payload["event_id"], &payload["seq"]),

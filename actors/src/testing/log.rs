@@ -7,6 +7,7 @@ use crate::{
         clock::LogTime,
         delivery::{DeadReason, SettledRange},
         event::DetectionEvent,
+        event_log::LogRow,
         ids::Seq,
     },
     store::{Batch, CommitContext, DeadEvent, Store, StoreError},
@@ -37,8 +38,8 @@ impl Log {
 
     /// Returns the position of the oldest event.
     pub async fn first_seq(&self) -> Result<Seq, StoreError> {
-        let first = self.store.read_page(Seq(0), 1).await?;
-        Ok(first.first().map_or(self.last_seq.next(), |event| event.seq))
+        let first = self.store.read_page(Seq(0), 1, self.last_seq).await?.rows;
+        Ok(first.first().map_or(self.last_seq.next(), LogRow::seq))
     }
 
     /// Commits pending events.

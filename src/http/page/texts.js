@@ -19,6 +19,7 @@ const deadReasons = {
   packet_too_large:
     "The event is larger than the broker accepts. Raise the broker’s limit, then send the event again.",
   expired: "The event was queued for longer than the event expiry in the settings.",
+  unreadable: "Its row in the database is damaged. Restore a backup, then send it again.",
   refused_repeatedly: "The broker refused the event repeatedly without giving a reason. Check the broker’s log.",
 };
 

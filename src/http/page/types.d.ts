@@ -19,7 +19,7 @@ export type DeliveryState = "pending" | "delivered" | "dead";
 
 export type DeadReason =
   | "not_authorized" | "topic_name_invalid" | "payload_format_invalid" | "packet_too_large" | "expired"
-  | "refused_repeatedly";
+  | "refused_repeatedly" | "unreadable";
 
 export interface Delivery {
   state: DeliveryState;
@@ -174,7 +174,7 @@ export interface LastError {
 }
 
 export type WarningKind =
-  | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
+  | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "events_unreadable" | "events_missing" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "tls_insecure" | "certificate_expires";
 
 export interface Warning {

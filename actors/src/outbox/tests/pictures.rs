@@ -117,7 +117,7 @@ async fn pictures_are_removed_with_their_events() {
         Some(ImageType::Jpeg),
         "the picture of a pending event is kept"
     );
-    assert_eq!(it.store.read_page(Seq(0), 10).await.unwrap().len(), 1);
+    assert_eq!(it.store.read_page(Seq(0), 10, Seq(3)).await.unwrap().rows.len(), 1);
 }
 
 /// Runs the hourly sweep.

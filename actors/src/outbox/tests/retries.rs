@@ -237,3 +237,25 @@ async fn a_decision_is_found_again_if_its_commit_failed_but_was_written() {
     let status = it.status().await;
     assert_eq!((status.pending, status.dead), (2, 0));
 }
+
+#[actix::test]
+async fn invariant_12_an_unreadable_row_is_dead_and_only_that_row() {
+    let it = Fixture::new().await;
+    it.publish_many(1..=9).await;
+    it.store.execute("UPDATE events SET camera_id = 'no id' WHERE seq IN (2, 5)").await.unwrap();
+    let mut it = it.reopen().await;
+    it.link_up(1000).await;
+    let sent = it.sent_seqs(7).await;
+    assert!(!sent.contains(&2) && !sent.contains(&5) && sent.contains(&9));
+    let status = it.status().await;
+    assert_eq!((status.dead, status.database_damaged), (2, true));
+    assert_eq!(status.warnings[0].kind, WarningKind::EventsUnreadable);
+    it.acknowledge(sent).await;
+    it.wait_for_checkpoint(9).await;
+    assert_eq!(it.decide("e2", Decision::Dismiss).await.map(|done| done.seq), Ok(Seq(2)));
+    it.store.execute("UPDATE events SET camera_id = 'door' WHERE seq = 5").await.unwrap();
+    it.retry("e5").await;
+    assert_eq!(it.sent_seqs(1).await, [5], "it was repaired");
+    wait_until("the database is sound", async || !it.status().await.database_damaged).await;
+    assert_eq!(it.status().await.warnings, []);
+}
