@@ -21,6 +21,15 @@ pub enum DataDirError {
         #[source]
         source: io::Error,
     },
+    /// Another process is using the database.
+    #[error(
+        "another liveobject process is using the database {}; stop it first, or configure another [database] url",
+        path.display()
+    )]
+    DatabaseInUse {
+        /// The database file.
+        path: PathBuf,
+    },
     /// Another process is using the directory.
     #[error(
         "another liveobject process is using the data directory {}; \
@@ -40,6 +49,8 @@ pub struct DataDir {
     path: PathBuf,
     /// Holds the lock.
     _lock: File,
+    /// Holds the lock on the database.
+    database_lock: Option<File>,
 }
 
 impl DataDir {
@@ -47,18 +58,25 @@ impl DataDir {
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.join(LOCK_FILE))
-            .map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+        match lock_file(&path.join(LOCK_FILE)) {
+            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock, database_lock: None }),
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(unusable(source)),
         }
+    }
+
+    /// Locks the database file, which may be outside of the directory, with a file next to it.
+    pub fn lock_database(&mut self, database: &Path) -> Result<(), DataDirError> {
+        // The same file for everybody, even if some use a link.
+        let canonical = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+        let mut path = canonical.into_os_string();
+        path.push(".lock");
+        let lock = lock_file(Path::new(&path)).map_err(|error| match error {
+            TryLockError::WouldBlock => DataDirError::DatabaseInUse { path: database.to_owned() },
+            TryLockError::Error(source) => DataDirError::Unusable { path: path.into(), source },
+        })?;
+        self.database_lock = Some(lock);
+        Ok(())
     }
 
     /// Returns the path of the directory.
@@ -67,11 +85,33 @@ impl DataDir {
     }
 }
 
+/// Creates a file if it is missing, and locks it.
+fn lock_file(path: &Path) -> Result<File, TryLockError> {
+    let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).clone();
+    let file = options.open(path).map_err(TryLockError::Error)?;
+    file.try_lock().map(|()| file)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn only_one_process_at_a_time_uses_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, link) = (dir.path().join("l.db"), dir.path().join("link.db"));
+        std::fs::write(&database, "").unwrap();
+        std::os::unix::fs::symlink(&database, &link).unwrap();
+        let mut data_dirs = ["a", "b"].map(|name| DataDir::lock(&dir.path().join(name)).unwrap());
+        data_dirs[0].lock_database(&database).unwrap();
+        let error = data_dirs[1].lock_database(&link).unwrap_err();
+        assert!(error.to_string().contains("another liveobject process is using the database"), "{error}");
+        let [first, mut second] = data_dirs;
+        drop(first);
+        second.lock_database(&link).unwrap();
+    }
 
     #[test]
     fn only_one_process_at_a_time_uses_the_directory() {

@@ -398,6 +398,7 @@ mod tests {
             W::NoSubscribers,
             W::LateOnArrival,
             W::ClockJumped,
+            W::DatabaseUnavailable,
             W::EventsUnreadable,
             W::EventsMissing,
             W::TooManyCameras,

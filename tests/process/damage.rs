@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use liveobject_test_support::{Message, Service};
+use liveobject_test_support::{Message, Service, wait_until};
 use serde_json::json;
 
 use crate::helpers::{
@@ -123,4 +123,33 @@ async fn invariant_12_only_the_events_on_a_damaged_page_are_not_delivered() {
     let _ = service.post_event(&event("new")).await.expect(202);
     let delivered = |all: &[Message]| all.iter().any(|m| m.is_event() && m.json()["event_id"] == "new");
     subscriber.wait_for(delivered, "a new event", TIMEOUT).await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_replaced_under_the_service_accepts_no_events_until_it_is_back() {
+    let service = service().start().await;
+    let _ledger = accept(&service, ids("kept", 5)).await;
+    let is_ready = async || service.get("/health/ready").await.status == 200;
+    let moved = service.data_dir().join("moved.db");
+    let others = ["moved", "deleted", "restored"];
+    for what in others {
+        fs::rename(file(&service), &moved).expect("the file can be moved");
+        if what == "restored" {
+            fs::copy(&moved, file(&service)).expect("the file can be copied");
+        }
+        if what == "deleted" {
+            // Nothing is written, but the service notices.
+            wait_until("the service is not ready", TIMEOUT, async || !is_ready().await).await;
+        }
+        let answer = service.post_event(&event(what)).await;
+        assert_eq!(answer.status, 503, "{what}: {answer:?}");
+        let status = service.status().await;
+        assert_eq!(status["warnings"][0]["kind"], "database_unavailable", "{what}: {status}");
+        let message = status["warnings"][0]["message"].as_str().expect("a message");
+        assert!(message.contains("moved, deleted or replaced"), "{message}");
+        fs::rename(&moved, file(&service)).expect("the file can be moved back");
+        wait_until("the service is ready", TIMEOUT, is_ready).await;
+        let _ = service.post_event(&event(&format!("after {what}").replace(' ', "-"))).await.expect(202);
+        assert_eq!(service.status().await["warnings"], json!([]), "{what}");
+    }
 }

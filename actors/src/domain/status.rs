@@ -128,6 +128,8 @@ pub enum WarningKind {
     TooManyCameras,
     /// The wall clock of the machine was set.
     ClockJumped,
+    /// The database cannot be written to, so that no events are accepted.
+    DatabaseUnavailable,
     /// Events in the database are damaged.
     EventsUnreadable,
     /// Events are missing in the database.
@@ -152,6 +154,7 @@ impl WarningKind {
             Self::LateOnArrival => "late_on_arrival",
             Self::TooManyCameras => "too_many_cameras",
             Self::ClockJumped => "clock_jumped",
+            Self::DatabaseUnavailable => "database_unavailable",
             Self::EventsUnreadable => "events_unreadable",
             Self::EventsMissing => "events_missing",
             Self::QosLowered => "qos_lowered",
@@ -191,6 +194,7 @@ mod tests {
             K::LateOnArrival,
             K::TooManyCameras,
             K::ClockJumped,
+            K::DatabaseUnavailable,
             K::EventsUnreadable,
             K::EventsMissing,
             K::QosLowered,

@@ -9,10 +9,34 @@ pub enum StoreFault {
     /// Another process has locked the database, or it is too busy. Storing works again later.
     #[error("the database is locked or busy")]
     Locked,
-    /// The database file is damaged, or was moved or replaced while the service was running.
+    /// The database file is damaged.
     #[error("the database is damaged")]
     Damaged,
+    /// The database file was moved, deleted or replaced while the service was running.
+    #[error("the database file was moved, deleted or replaced")]
+    Replaced,
     /// Any other failure.
     #[error("the storage failed unexpectedly")]
     Other,
+}
+
+impl StoreFault {
+    /// Returns what to do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::DiskFull => "Free some space on the disk of the data directory.",
+            Self::Locked => {
+                "Another program may have locked the database: find it with `fuser`, and stop it. The disk may \
+                 also be too slow."
+            }
+            Self::Damaged => {
+                "Stop the service, and restore a backup of the database, or repair it with `sqlite3 FILE .recover`."
+            }
+            Self::Replaced => {
+                "Put the file back, with its -wal and -shm files. To use another one, stop the service first; \
+                 events that were accepted since the last backup are then missing."
+            }
+            Self::Other => "See the log of the service for the cause.",
+        }
+    }
 }

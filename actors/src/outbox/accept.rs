@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long to wait before notes are written again after a commit has failed.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs a large commit on a thread that no actor uses. The payloads are serialized there, and other actors do
 /// not delay the commit between its round trips to the database. Propagates panics.
@@ -180,7 +180,7 @@ impl OutboxActor {
         }
     }
 
-    fn commit_later(&mut self, delay: Duration, ctx: &mut Context<Self>) {
+    pub(super) fn commit_later(&mut self, delay: Duration, ctx: &mut Context<Self>) {
         if self.commit_timer.is_none() {
             self.commit_timer = Some(ctx.run_later(delay, |act, ctx| {
                 act.commit_timer = None;

@@ -44,7 +44,8 @@ use tokio::{
 };
 
 use self::{
-    delivery::Delivery, pictures::PictureBudget, reporting::Reporting, window::Window, writer::Writer,
+    accept::RETRY_AFTER, delivery::Delivery, pictures::PictureBudget, reporting::Reporting, window::Window,
+    writer::Writer,
 };
 use crate::{
     domain::{
@@ -73,8 +74,8 @@ const MAILBOX: usize = 1024;
 const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
-/// How often the wall clock is compared with the log time.
-const CHECK_CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// How often the wall clock is compared with the log time, and the database file is checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The bounds of the outbox.
 #[derive(Debug, Clone)]
@@ -258,6 +259,18 @@ impl OutboxActor {
         }));
     }
 
+    /// Checks whether the database file is still in place, so that the status reports it even if
+    /// nothing is written.
+    fn check_file(&mut self, ctx: &mut Context<Self>) {
+        if self.writer.is_committing() || self.writer.database_unavailable() {
+            return;
+        }
+        if let Err(error) = self.store.check_file() {
+            self.writer.database_fails(&error, 0);
+            self.commit_later(RETRY_AFTER, ctx);
+        }
+    }
+
     /// Compares the wall clock with the log time. Stores both after a change, so that it is reported once.
     fn check_clock(&mut self, ctx: &mut Context<Self>) {
         let now = self.clock.now();
@@ -292,7 +305,10 @@ impl Actor for OutboxActor {
             });
         });
         self.check_clock(ctx);
-        ctx.run_interval(CHECK_CLOCK_EVERY, Self::check_clock);
+        ctx.run_interval(CHECK_EVERY, |act, ctx| {
+            act.check_clock(ctx);
+            act.check_file(ctx);
+        });
         self.report(ctx);
         tracing::info!(
             pending = self.pending(),
@@ -366,7 +382,7 @@ impl Handler<GetOutbox> for OutboxActor {
             refused: self.reporting.refused,
             database_unavailable: self.writer.database_unavailable(),
             database_damaged: self.reporting.is_damaged(),
-            warnings: self.reporting.warnings(Instant::now()),
+            warnings: self.reporting.warnings(self.writer.fault(), Instant::now()),
             position: self.writer.position(),
         })
     }

@@ -13,7 +13,8 @@ use crate::{
         event::DetectionEvent,
         ids::{CameraId, Seq},
         settings::MqttSettings,
-        status::Warning,
+        status::{Warning, WarningKind},
+        store_fault::StoreFault,
     },
     metrics::{Metrics, ReasonLabel},
 };
@@ -57,9 +58,13 @@ impl Reporting {
         })
     }
 
-    /// Returns the current warnings.
-    pub fn warnings(&self, now: Instant) -> Vec<Warning> {
-        self.warnings.shown(now)
+    /// Returns the current warnings. `fault` is why the database does not work, if it does not.
+    pub fn warnings(&self, fault: Option<StoreFault>, now: Instant) -> Vec<Warning> {
+        let unavailable = fault.map(|fault| Warning {
+            kind: WarningKind::DatabaseUnavailable,
+            message: format!("No events are accepted, because {fault}. {}", fault.remedy()),
+        });
+        unavailable.into_iter().chain(self.warnings.shown(now)).collect()
     }
 
     /// Sets the gauges.
@@ -270,11 +275,11 @@ mod tests {
             |late| InFlight { times: times(0), sent_at: Instant::now(), topic: "a/b".to_owned(), late };
         reporting.delivered(Seq(1), in_flight(true), true, moment(1));
         assert_eq!(
-            reporting.warnings(Instant::now())[0].kind,
+            reporting.warnings(None, Instant::now())[0].kind,
             crate::domain::status::WarningKind::NoSubscribers
         );
         reporting.delivered(Seq(2), in_flight(false), false, moment(1));
-        assert_eq!(reporting.warnings(Instant::now()), []);
+        assert_eq!(reporting.warnings(None, Instant::now()), []);
         let metrics = &reporting.metrics;
         assert_eq!((reporting.published, metrics.mqtt_messages_published.get()), (2, 2));
         assert_eq!((metrics.events_late.get(), metrics.events_unheard.get()), (1, 1));

@@ -11,6 +11,7 @@ use crate::{
         delivery::{DeadReason, SettledRange},
         event_log::Position,
         ids::Seq,
+        store_fault::StoreFault,
     },
     messages::outbox::PublishError,
     store::{Batch, Committed, DeadEvent, StoreError, Unmerged},
@@ -39,13 +40,19 @@ pub struct Writer {
     last_seq_is_certain: bool,
     /// The cursor, as it is on disk.
     checkpoint: Seq,
-    /// How many events were refused because commits fail. `None` while the database works.
-    refused_while_failing: Option<u64>,
+    /// Why commits fail, and how many events were refused because of that. `None` while the database works.
+    failing: Option<Failing>,
     /// Number of settled events that are not in a checkpoint yet.
     unnoted: usize,
     /// When the oldest note that waits for a commit was queued.
     notes_wait_since: Option<Instant>,
     unmerged: Unmerged,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    fault: StoreFault,
+    refused: u64,
 }
 
 /// What to do when a commit is requested.
@@ -79,7 +86,7 @@ impl Writer {
             last_seq,
             last_seq_is_certain: true,
             checkpoint: cursor,
-            refused_while_failing: None,
+            failing: None,
             unnoted: 0,
             notes_wait_since: None,
             unmerged: Unmerged::default(),
@@ -108,7 +115,12 @@ impl Writer {
 
     /// Returns whether the last commit failed.
     pub fn database_unavailable(&self) -> bool {
-        self.refused_while_failing.is_some()
+        self.failing.is_some()
+    }
+
+    /// Returns why the database does not work, if it does not.
+    pub fn fault(&self) -> Option<StoreFault> {
+        self.failing.map(|failing| failing.fault)
     }
 
     /// Returns whether delivery must pause because too many notes are waiting.
@@ -184,19 +196,27 @@ impl Writer {
     pub fn failed(&mut self, error: &StoreError, commit: InFlightCommit) {
         self.committing = None;
         self.last_seq_is_certain = false;
-        if !self.database_unavailable() {
+        self.database_fails(error, commit.events());
+        self.queue.failed(commit, error.fault());
+    }
+
+    /// Records that the database does not work, and logs the cause if it is a new one.
+    pub fn database_fails(&mut self, error: &StoreError, refused: u64) {
+        let fault = error.fault();
+        if self.fault() != Some(fault) {
             tracing::error!(
                 error = error as &dyn std::error::Error,
+                remedy = fault.remedy(),
                 "the database does not work: no events are accepted until it works again"
             );
         }
-        *self.refused_while_failing.get_or_insert(0) += commit.events();
-        self.queue.failed(commit, error.fault());
+        let before = self.failing.map_or(0, |failing| failing.refused);
+        self.failing = Some(Failing { fault, refused: before + refused });
     }
 
     /// Records that the database works, and logs it if it did not before.
     pub fn database_works(&mut self) {
-        if let Some(refused) = self.refused_while_failing.take() {
+        if let Some(Failing { refused, .. }) = self.failing.take() {
             tracing::info!(
                 refused,
                 "the database works again; senders were asked to resend the refused events"

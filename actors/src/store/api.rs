@@ -55,12 +55,21 @@ impl Store {
         last_seq: Option<Seq>,
         context: &CommitContext,
     ) -> Result<Committed, StoreError> {
-        Ok(commit::commit(self, batch, last_seq, context).await?)
+        let committed = commit::commit(self, batch, last_seq, context).await?;
+        // Afterwards, because the file may be replaced at any time before.
+        self.check_file()?;
+        Ok(committed)
     }
 
     /// Checks that the database can be written to, without changing anything.
     pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
-        Ok(mqtt_config::touch(&self.write).await?)
+        mqtt_config::touch(&self.write).await?;
+        self.check_file()
+    }
+
+    /// Checks that the database file is still where it was opened.
+    pub(crate) fn check_file(&self) -> Result<(), StoreError> {
+        if self.file.is_in_place() { Ok(()) } else { Err(StoreError::Replaced) }
     }
 
     /// Copies the contents of the write-ahead log into the database file, without waiting for readers.

@@ -36,8 +36,8 @@ pub enum OpenError {
     },
     /// The file is damaged or is not a database.
     #[error(
-        "the database {} is damaged or not a SQLite database: restore it from a backup; or move the file \
-         away together with its -wal and -shm files, and start with a new database (pending events are then \
+        "the database {} is damaged or not a SQLite database: restore it from a backup, after removing \
+         its -wal and -shm files; or move the file away together with its -wal and -shm files, and start with a new database (pending events are then \
          lost, and the MQTT settings must be entered again)",
         path.display()
     )]
@@ -91,6 +91,7 @@ impl OpenError {
             StoreError::Locked(source) => Self::Locked { path, source },
             StoreError::Damaged(source) => Self::Damaged { path, source },
             StoreError::Other(source) => Self::Other { path, source },
+            StoreError::Replaced => Self::File { path, source: std::io::ErrorKind::NotFound.into() },
         }
     }
 }
@@ -105,9 +106,13 @@ pub enum StoreError {
     /// Another process has locked the database, or this process is too busy. Operations succeed again later.
     #[error("the database is locked or busy")]
     Locked(#[source] DbErr),
-    /// The file is damaged, or was moved or replaced while the service was running.
+    /// The file is damaged.
     #[error("the database is damaged")]
     Damaged(#[source] DbErr),
+    /// The file was moved, deleted or replaced while the service was running. What is written now is lost when
+    /// the process ends.
+    #[error("the database file was moved, deleted or replaced")]
+    Replaced,
     /// Any other error.
     #[error("the database operation failed")]
     Other(#[source] DbErr),
@@ -131,6 +136,7 @@ impl StoreError {
             Self::DiskFull(_) => StoreFault::DiskFull,
             Self::Locked(_) => StoreFault::Locked,
             Self::Damaged(_) => StoreFault::Damaged,
+            Self::Replaced => StoreFault::Replaced,
             Self::Other(_) => StoreFault::Other,
         }
     }
@@ -145,6 +151,7 @@ impl From<DbErr> for StoreError {
             StoreFault::DiskFull => Self::DiskFull(error),
             StoreFault::Locked => Self::Locked(error),
             StoreFault::Damaged => Self::Damaged(error),
+            StoreFault::Replaced => Self::Replaced,
             StoreFault::Other => Self::Other(error),
         }
     }
@@ -161,7 +168,7 @@ fn fault_of_code(extended: i32) -> StoreFault {
     const FULL: i32 = 13;
     const NOTADB: i32 = 26;
     match extended {
-        READONLY_DBMOVED => return StoreFault::Damaged,
+        READONLY_DBMOVED => return StoreFault::Replaced,
         IOERR_SHMSIZE => return StoreFault::DiskFull,
         _ => {}
     }
@@ -204,7 +211,7 @@ mod tests {
             (11, StoreFault::Damaged),
             (779, StoreFault::Damaged),
             (26, StoreFault::Damaged),
-            (1032, StoreFault::Damaged),
+            (1032, StoreFault::Replaced),
             (8, StoreFault::Other),
             (2067, StoreFault::Other),
         ] {

@@ -18,6 +18,7 @@ mod discovery_topics;
 mod error;
 mod event_log;
 mod events;
+mod file;
 mod known;
 mod location;
 mod log_clock;
@@ -32,7 +33,7 @@ mod tests;
 mod tokens;
 mod wal;
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use liveobject_migration::{Migrator, MigratorTrait};
 use sea_orm::{
@@ -46,6 +47,7 @@ use sea_orm::{
 };
 
 pub use error::{OpenError, StoreError};
+use file::OpenFile;
 use known::KnownCameras;
 use log_clock::Clocks;
 
@@ -90,6 +92,7 @@ pub struct Store {
     read: DatabaseConnection,
     known: KnownCameras,
     clocks: Clocks,
+    file: Arc<OpenFile>,
 }
 
 impl Store {
@@ -103,8 +106,10 @@ impl Store {
 
     /// Like [`open`](Self::open), for a path.
     pub async fn open_file(path: &Path) -> Result<Self, OpenError> {
-        location::prepare(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
-        let mut store = Self::connect(path).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
+        let cannot_open = |source| OpenError::File { path: path.to_owned(), source };
+        let file = location::prepare(path).and_then(|()| OpenFile::at(path)).map_err(cannot_open)?;
+        let mut store =
+            Self::connect(path, file).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
         match store.prepare(path).await {
             Ok(()) => Ok(store),
             Err(error) => {
@@ -112,6 +117,11 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Returns the path of the database file.
+    pub fn path(&self) -> &Path {
+        self.file.path()
     }
 
     /// Closes all connections after running operations have finished, and merges the write-ahead log into the
@@ -123,7 +133,7 @@ impl Store {
         }
     }
 
-    async fn connect(path: &Path) -> Result<Self, DbErr> {
+    async fn connect(path: &Path, file: OpenFile) -> Result<Self, DbErr> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(false)
@@ -162,6 +172,7 @@ impl Store {
             read: read.into(),
             known: KnownCameras::default(),
             clocks: Clocks::default(),
+            file: Arc::new(file),
         })
     }
 

@@ -203,7 +203,7 @@ async fn a_duplicate_among_new_events_keeps_its_position() {
 async fn the_upgrade_of_an_older_database_adds_the_cameras_of_dead_events() {
     let (_dir, path) = temporary();
     location::prepare(&path).unwrap();
-    let store = Store::connect(&path).await.unwrap();
+    let store = Store::connect(&path, OpenFile::at(&path).unwrap()).await.unwrap();
     let before = Migrator::migrations().iter().position(|m| m.name() == "m20261125_000022_find_dead_events");
     Migrator::up(&store.write, before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
     for statement in [
