@@ -36,9 +36,9 @@ pub enum OpenError {
     },
     /// The file is damaged or is not a database.
     #[error(
-        "the database {} is damaged or not a SQLite database: restore it from a backup, after removing \
-         its -wal and -shm files; or move the file away together with its -wal and -shm files, and start with a new database (pending events are then \
-         lost, and the MQTT settings must be entered again)",
+        "the database {} is damaged or not a SQLite database: restore it from a backup, and remove its -wal \
+         and -shm files first; or move the file away together with its -wal and -shm files, and start with a \
+         new database (pending events are then lost, and the MQTT settings must be entered again)",
         path.display()
     )]
     Damaged {
