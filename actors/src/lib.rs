@@ -68,6 +68,7 @@ pub mod config;
 pub mod connection;
 pub mod data_dir;
 pub mod discovery;
+mod disk;
 pub mod domain;
 #[cfg(test)]
 mod layers_tests;

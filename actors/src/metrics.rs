@@ -123,6 +123,8 @@ metrics! {
         "outbox_oldest_pending_seconds", "How long the oldest pending event has been waiting";
     pub outbox_in_flight: Gauge = Gauge::default(),
         "outbox_in_flight_events", "Events sent to the broker but not acknowledged yet";
+    pub disk_free: Gauge = Gauge::default(),
+        "disk_free_bytes", "Free space on the disk of the database";
     pub outbox_commit_seconds: Histogram = durations(),
         "outbox_commit_seconds", "Duration of a commit, including the sync to disk";
     pub event_delivery_seconds: Histogram = durations(),
@@ -211,6 +213,7 @@ mod tests {
             "events_late_total 0",
             "events_unheard_total 0",
             "events_dead_total{reason=\"expired\"} 1",
+            "disk_free_bytes 0",
             "outbox_commit_seconds_count 0",
             "event_delivery_seconds_count 0",
             "# EOF",

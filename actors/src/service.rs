@@ -74,6 +74,8 @@ pub struct ServiceOptions {
     pub retention_days: u32,
     /// Maximum number of known cameras.
     pub max_cameras: u32,
+    /// Maximum size of all pictures, in bytes.
+    pub max_picture_bytes: u64,
     /// Calendar of the cameras' time zone.
     pub calendar: Calendar,
     /// Initial MQTT settings, used only while the database contains none.
@@ -94,6 +96,8 @@ impl ServiceOptions {
     pub const WINDOW: u16 = 500;
     /// Default of [`retention_days`](Self::retention_days).
     pub const RETENTION_DAYS: u32 = 7;
+    /// Default of [`max_picture_bytes`](Self::max_picture_bytes): 2 GiB.
+    pub const MAX_PICTURE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
     /// Default of [`max_cameras`](Self::max_cameras).
     pub const MAX_CAMERAS: u32 = 1000;
 
@@ -110,6 +114,7 @@ impl ServiceOptions {
             window: Self::WINDOW,
             retention_days: Self::RETENTION_DAYS,
             max_cameras: Self::MAX_CAMERAS,
+            max_picture_bytes: Self::MAX_PICTURE_BYTES,
             calendar: Calendar::system().0,
             initial_mqtt: None,
         }
@@ -286,9 +291,7 @@ impl Service {
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
         let config = Box::pin(config).await.map_err(StartError::Settings)?;
-        let key = thumbnails::load_or_create(data_dir.path())?;
-        let links = Links::new(&options.public_url, options.retention_days, key);
-        let files = Files::open(data_dir.path())?;
+        let (files, links) = open_pictures(&options, &store).await?;
         // These actors refer to each other, so their addresses are needed before they start.
         let (thumbnails_context, cameras_context, streams_context) =
             (Context::new(), Context::new(), Context::new());
@@ -305,6 +308,7 @@ impl Service {
                 thumbnails: ThumbnailPeer {
                     store: recipient(&thumbnails_addr),
                     sweep: recipient(&thumbnails_addr),
+                    free_space: recipient(&thumbnails_addr),
                 },
                 log_watch: watch.clone(),
             },
@@ -429,6 +433,20 @@ impl Service {
         }
         self.store.close().await;
     }
+}
+
+/// Opens the pictures, and reads the key of the links to them. Removes pictures of events that the log does not
+/// contain yet: the database was replaced by an older one, and new events get their positions.
+async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<(Files, Links), StartError> {
+    let key = thumbnails::load_or_create(&options.data_dir)?;
+    let links = Links::new(&options.public_url, options.retention_days, key);
+    let files = Files::open(&options.data_dir, options.max_picture_bytes)?;
+    let last_seq = store.last_seq().await.map_err(StartError::Log)?;
+    let pictures = files.remove_above(last_seq)?;
+    if pictures > 0 {
+        tracing::warn!(pictures, "removed pictures of events that are not in the database");
+    }
+    Ok((files, links))
 }
 
 impl ServiceOptions {

@@ -55,6 +55,7 @@ pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
         thumbnails: crate::outbox::ThumbnailPeer {
             store: pictures.recipient(),
             sweep: Recorder::start_new().0.recipient(),
+            free_space: Recorder::start_new().0.recipient(),
         },
         log_watch: crate::messages::stream::LogWatch::new(Recorder::start_new().0.recipient()),
     }
@@ -70,17 +71,24 @@ pub(crate) struct PictureKeeper {
     pub get: actix::Recipient<crate::messages::thumbnails::GetThumbnailAt>,
     /// Removes pictures.
     pub sweep: actix::Recipient<crate::messages::thumbnails::Sweep>,
+    /// Removes the oldest pictures.
+    pub free_space: actix::Recipient<crate::messages::thumbnails::FreeSpace>,
 }
 
 #[cfg(test)]
 impl PictureKeeper {
     /// Starts the actor with a directory for the pictures.
     pub(crate) fn start(store: crate::store::Store, dir: &std::path::Path) -> Self {
-        let files = crate::thumbnails::Files::open(dir).expect("the directory can be used");
+        let files = crate::thumbnails::Files::open(dir, u64::MAX).expect("the directory can be used");
         let crashed = tokio::sync::mpsc::unbounded_channel().0;
         let cameras = Recorder::start_new().0.recipient();
         let actor = crate::thumbnails::ThumbnailActor::new(store, files, cameras, crashed).start();
-        Self { store: actor.clone().recipient(), get: actor.clone().recipient(), sweep: actor.recipient() }
+        Self {
+            store: actor.clone().recipient(),
+            get: actor.clone().recipient(),
+            sweep: actor.clone().recipient(),
+            free_space: actor.recipient(),
+        }
     }
 }
 

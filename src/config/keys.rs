@@ -15,6 +15,7 @@ pub(super) const DATABASE: &str = "database";
 pub(super) const SECRETS: &str = "secrets";
 pub(super) const OUTBOX: &str = "outbox";
 pub(super) const CAMERAS: &str = "cameras";
+pub(super) const PICTURES: &str = "pictures";
 pub(super) const LOG: &str = "log";
 /// The section with the initial MQTT settings. Its keys are the fields of [`MqttSettings`].
 pub(super) const MQTT: &str = "mqtt";
@@ -34,10 +35,11 @@ pub(super) const WINDOW: Key = Key::plain(OUTBOX, "window");
 pub(super) const RETENTION_DAYS: Key = Key::plain(OUTBOX, "retention_days");
 pub(super) const TIME_ZONE: Key = Key::text(CAMERAS, "time_zone");
 pub(super) const MAX_CAMERAS: Key = Key::plain(CAMERAS, "max");
+pub(super) const MAX_PICTURE_BYTES: Key = Key::plain(PICTURES, "max_bytes");
 pub(super) const LOG_FORMAT: Key = Key::text(LOG, "format");
 pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 
-const KEYS: [Key; 17] = [
+const KEYS: [Key; 18] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -53,6 +55,7 @@ const KEYS: [Key; 17] = [
     RETENTION_DAYS,
     TIME_ZONE,
     MAX_CAMERAS,
+    MAX_PICTURE_BYTES,
     LOG_FORMAT,
     LOG_FILTER,
 ];

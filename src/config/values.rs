@@ -39,6 +39,8 @@ pub struct Config {
     pub outbox: Outbox,
     /// `[cameras]`
     pub cameras: Cameras,
+    /// `[pictures]`
+    pub pictures: Pictures,
     /// `[log]`
     pub log: Log,
     /// `[mqtt]`, unless it is empty.
@@ -101,6 +103,13 @@ pub struct Cameras {
     pub max: u32,
 }
 
+/// `[pictures]`
+#[derive(Debug, Clone, Copy)]
+pub struct Pictures {
+    /// Maximum size of all pictures, 10 MB to 10 TB.
+    pub max_bytes: u64,
+}
+
 /// The MQTT settings for the first start, validated. They may contain secrets, so their `Debug` output is
 /// redacted and the secrets are wiped on drop.
 #[derive(Clone)]
@@ -161,6 +170,7 @@ impl Default for Config {
                 retention_days: ServiceOptions::RETENTION_DAYS,
             },
             cameras: Cameras { time_zone: None, max: ServiceOptions::MAX_CAMERAS },
+            pictures: Pictures { max_bytes: ServiceOptions::MAX_PICTURE_BYTES },
             log: Log::default(),
             mqtt: None,
             warnings: Vec::new(),
@@ -184,6 +194,7 @@ impl Config {
             window: self.outbox.window,
             retention_days: self.outbox.retention_days,
             max_cameras: self.cameras.max,
+            max_picture_bytes: self.pictures.max_bytes,
             calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::system().0),
             initial_mqtt: self.mqtt.as_ref().map(InitialSettings::to_json),
         }

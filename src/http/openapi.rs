@@ -399,6 +399,7 @@ mod tests {
             W::LateOnArrival,
             W::ClockJumped,
             W::DatabaseUnavailable,
+            W::DiskAlmostFull,
             W::EventsUnreadable,
             W::EventsMissing,
             W::TooManyCameras,

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Answer, Ledger, Service, wait_until};
+use liveobject_test_support::{Answer, Api, Ledger, Service, wait_until};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::helpers::{
-    BATCH, SmallDisk, TIMEOUT, assert_error_logged, assert_kept, broker_and_subscriber, event, service,
-    settle,
+    BATCH, PNG, SmallDisk, TIMEOUT, accept, assert_error_logged, assert_kept, broker_and_subscriber, event,
+    ids, service, settle,
 };
 
 const DISK_BYTES: usize = 16 << 20;
@@ -166,4 +166,44 @@ async fn wait_or_run(service: &mut Service) -> Option<i32> {
         sleep(Duration::from_millis(15)).await;
     }
     None
+}
+
+/// Stores a picture of this size for an event.
+async fn put_picture(service: &Service, event_id: &str, bytes: usize) -> u16 {
+    let mut picture = PNG.to_vec();
+    picture.resize(bytes, 0);
+    let path = format!("/api/v1/events/{event_id}/thumbnail");
+    let request = service.request(reqwest::Method::PUT, &path).header("content-type", "image/png");
+    Api::try_send(request.body(picture)).await.expect("a response").status
+}
+
+#[tokio::test]
+async fn pictures_leave_room_for_events_and_make_room_when_the_disk_is_full() {
+    let Some(disk) = SmallDisk::mount(DISK_BYTES) else { return };
+    let service = service().data_dir(disk.data_dir()).start().await;
+    let has_picture = async |number: usize| {
+        service.get(&format!("/api/v1/events/p-{number}/thumbnail")).await.status == 200
+    };
+    for number in 0..40 {
+        let id = format!("p-{number}");
+        let _ = service.post_event(&event(&id)).await.expect(202);
+        assert_eq!(put_picture(&service, &id, 1_000_000).await, 204, "{number}");
+    }
+    assert!(!has_picture(0).await, "the oldest pictures made room");
+    assert!(has_picture(39).await);
+    let status = service.status().await;
+    assert_eq!(status["warnings"][0]["kind"], "disk_almost_full", "{status}");
+    let _ledger = accept(&service, ids("accepted", 50)).await;
+
+    // Something else takes the rest of the disk.
+    disk.fill_up();
+    let mut refused = 0;
+    for number in 0..300 {
+        refused += usize::from(service.post_event(&event(&format!("full-{number}"))).await.status == 503);
+    }
+    println!("{refused} events were refused");
+    let is_accepted = async || service.post_event(&event("last")).await.status == 202;
+    wait_until("events are accepted again", TIMEOUT, is_accepted).await;
+    let log = service.log_text();
+    assert!(!log.contains("panicked"), "{log}");
 }

@@ -130,6 +130,8 @@ pub enum WarningKind {
     ClockJumped,
     /// The database cannot be written to, so that no events are accepted.
     DatabaseUnavailable,
+    /// The disk of the database is almost full.
+    DiskAlmostFull,
     /// Events in the database are damaged.
     EventsUnreadable,
     /// Events are missing in the database.
@@ -155,6 +157,7 @@ impl WarningKind {
             Self::TooManyCameras => "too_many_cameras",
             Self::ClockJumped => "clock_jumped",
             Self::DatabaseUnavailable => "database_unavailable",
+            Self::DiskAlmostFull => "disk_almost_full",
             Self::EventsUnreadable => "events_unreadable",
             Self::EventsMissing => "events_missing",
             Self::QosLowered => "qos_lowered",
@@ -195,6 +198,7 @@ mod tests {
             K::TooManyCameras,
             K::ClockJumped,
             K::DatabaseUnavailable,
+            K::DiskAlmostFull,
             K::EventsUnreadable,
             K::EventsMissing,
             K::QosLowered,

@@ -51,6 +51,14 @@ pub struct HaveThumbnails(pub Vec<Seq>);
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnailAt(pub Seq);
 
+/// From the outbox, when the disk is full: removes the oldest pictures, so that events can be accepted again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct FreeSpace {
+    /// How many bytes to free at least.
+    pub bytes: u64,
+}
+
 /// From the outbox: removes the pictures of all events up to a position, because the events were removed.
 /// Pictures that cannot be removed now are removed by the next sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

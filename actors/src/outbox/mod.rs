@@ -53,6 +53,7 @@ use crate::{
         event_log::{EventRecord, LogPart, QueryError},
         ids::Seq,
         settings::{MqttSettings, SettingsChange},
+        store_fault::StoreFault,
     },
     lifecycle::{CrashGuard, stops_on_request},
     messages::{
@@ -61,10 +62,10 @@ use crate::{
         link::{Answered, LinkDown, LinkUp},
         outbox::{Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         stream::LogWatch,
-        thumbnails::{StoreThumbnail, Sweep},
+        thumbnails::{FreeSpace, StoreThumbnail, Sweep},
     },
     metrics::Metrics,
-    store::{CommitContext, DeadAndRetrying, Store, StoreError, Swept},
+    store::{CommitContext, DeadAndRetrying, OldEvents, Store, StoreError},
 };
 
 /// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills.
@@ -72,9 +73,12 @@ const MAILBOX: usize = 1024;
 
 /// The first sweep runs soon after startup, so that a service that is restarted every day is swept as well.
 const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
+/// How much space the oldest pictures make for events each second while the disk is full.
+const FREE_BYTES: u64 = 8 * 1024 * 1024;
+
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
-/// How often the wall clock is compared with the log time, and the database file is checked.
+/// How often the wall clock is compared with the log time, and the database file and the disk are checked.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The bounds of the outbox.
@@ -108,6 +112,8 @@ pub struct ThumbnailPeer {
     pub store: Recipient<StoreThumbnail>,
     /// Removes the pictures of removed events.
     pub sweep: Recipient<Sweep>,
+    /// Removes the oldest pictures when the disk is full.
+    pub free_space: Recipient<FreeSpace>,
 }
 
 #[derive(Debug)]
@@ -216,33 +222,36 @@ impl OutboxActor {
         }
     }
 
+    /// Removes old events, and first their pictures: if the disk is full, this makes room for the rest.
     fn sweep(&mut self, ctx: &mut Context<Self>) {
         let before = self.clock.now().log.before(TimeDelta::days(self.limits.retention_days.into()));
         let store = self.store.clone();
-        let sweep = async move { store.sweep(before).await };
-        ctx.spawn(sweep.into_actor(self).map(|swept, act, ctx| match swept {
+        let find = async move { store.find_old(before).await };
+        ctx.spawn(find.into_actor(self).map(|old, act, ctx| match old {
+            Ok(Some(old)) => act.remove(old, ctx),
+            Ok(None) => {}
+            Err(error) => not_removed(&error),
+        }));
+    }
+
+    fn remove(&mut self, old: OldEvents, ctx: &mut Context<Self>) {
+        // This includes the pictures of events that an earlier sweep removed: that sweep may have been
+        // interrupted, or a picture may have been stored in the meantime.
+        let pictures = Sweep { up_to: old.up_to, kept: old.kept.clone() };
+        #[expect(clippy::disallowed_methods, reason = "one message per hour")]
+        self.peers.thumbnails.sweep.do_send(pictures);
+        let store = self.store.clone();
+        let remove = async move { store.remove_old(&old).await };
+        ctx.spawn(remove.into_actor(self).map(|swept, act, ctx| match swept {
             Ok(swept) => {
                 act.reporting.subtract_dead(swept.dead);
                 act.count_unreadable(ctx);
-                act.sweep_pictures(&swept);
                 if swept.events > 0 {
                     tracing::info!(events = swept.events, dead = swept.dead, "removed old events");
                 }
             }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "old events could not be removed; will retry in an hour");
-            }
+            Err(error) => not_removed(&error),
         }));
-    }
-
-    /// Removes the pictures of removed events. This includes events that an earlier sweep removed: that sweep
-    /// may have been interrupted, or a picture may have been stored in the meantime.
-    fn sweep_pictures(&self, swept: &Swept) {
-        if let Some(up_to) = swept.up_to {
-            #[expect(clippy::disallowed_methods, reason = "one message per hour")]
-            self.peers.thumbnails.sweep.do_send(Sweep { up_to, kept: swept.kept.clone() });
-        }
     }
 
     /// Counts the unreadable events again if some may have been dismissed, sent again or removed.
@@ -257,6 +266,14 @@ impl OutboxActor {
                 act.reporting.set_unreadable(count);
             }
         }));
+    }
+
+    fn check_disk(&mut self) {
+        self.reporting.disk_space(self.store.disk_space());
+        if self.writer.fault() == Some(StoreFault::DiskFull) {
+            #[expect(clippy::disallowed_methods, reason = "one message per second")]
+            self.peers.thumbnails.free_space.do_send(FreeSpace { bytes: FREE_BYTES });
+        }
     }
 
     /// Checks whether the database file is still in place, so that the status reports it even if
@@ -305,9 +322,11 @@ impl Actor for OutboxActor {
             });
         });
         self.check_clock(ctx);
+        self.check_disk();
         ctx.run_interval(CHECK_EVERY, |act, ctx| {
             act.check_clock(ctx);
             act.check_file(ctx);
+            act.check_disk();
         });
         self.report(ctx);
         tracing::info!(
@@ -413,6 +432,11 @@ impl Handler<GetEvent> for OutboxActor {
         let (store, settings, now) = (self.store.clone(), Arc::clone(&self.settings), self.clock.now());
         Box::pin(async move { store.get_event(&id, &settings, now).await.map_err(unreadable) })
     }
+}
+
+fn not_removed(error: &StoreError) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(error, "old events could not be removed; will retry in an hour");
 }
 
 /// Logs the error of a failed read, and converts it for the sender of the request.

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{delivery::InFlight, warnings::Warnings};
 use crate::{
+    disk::DiskSpace,
     domain::{
         clock::{Jump, Moment, Timestamp},
         delivery::{DeadReason, EventTimes, is_late},
@@ -142,6 +143,13 @@ impl Reporting {
         tracing::warn!(seq = seq.0, reason = reason.as_str(), topic, "event is dead");
         self.dead += 1;
         self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// Records the space on the disk.
+    pub fn disk_space(&mut self, space: Option<DiskSpace>) {
+        let Some(space) = space else { return };
+        self.metrics.disk_free.set(i64::try_from(space.free).unwrap_or(i64::MAX));
+        self.warnings.low_disk = space.is_low().then_some(space);
     }
 
     /// Returns whether dead events are listed whose rows are damaged.

@@ -510,7 +510,8 @@ async fn old_events_are_removed_and_seqs_are_never_reused() {
     it.answer([(1, Outcome::Refused(DeadReason::NotAuthorized))]).await;
     it.acknowledge(2..=3).await;
     it.wait_for_checkpoint(3).await;
-    let swept = it.store.sweep(it.store.clock().now().log.before(TimeDelta::days(-1))).await.unwrap();
+    let old = it.store.find_old(it.store.clock().now().log.before(TimeDelta::days(-1))).await.unwrap();
+    let swept = it.store.remove_old(&old.unwrap()).await.unwrap();
     assert_eq!((swept.events, swept.dead), (3, 1));
     let left = it.store.read_page(Seq(0), 10, Seq(5)).await.unwrap().rows;
     assert_eq!(left.iter().map(|row| row.seq().0).collect::<Vec<_>>(), [4, 5], "pending events are kept");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio::time::Instant;
 
+use crate::disk::DiskSpace;
 use crate::domain::{
     clock::Jump,
     ids::CameraId,
@@ -25,6 +26,8 @@ pub struct Warnings {
     late_arrival: Option<LateArrival>,
     unregistered: Option<Unregistered>,
     clock_jump: Option<(Jump, Instant)>,
+    /// The space on the disk, if it is almost full.
+    pub low_disk: Option<DiskSpace>,
     /// Number of dead events whose rows are damaged and that are not dismissed.
     pub unreadable: u64,
     /// Number of events whose rows are missing in the database.
@@ -120,6 +123,19 @@ impl Warnings {
                     "Camera {camera_id} is not registered, because the limit of {max} cameras is reached. \
                      Its events are published, but it has no state and is not announced to Home Assistant. \
                      Delete cameras that no longer exist, or raise [cameras] max."
+                ),
+            });
+        }
+        if let Some(DiskSpace { free, total }) = self.low_disk {
+            let mib = |bytes: u64| bytes / (1024 * 1024);
+            shown.push(Warning {
+                kind: WarningKind::DiskAlmostFull,
+                message: format!(
+                    "The disk of the database is almost full: {} of {} MiB are free. When it is full, the oldest \
+                     pictures are removed first, and then no events are accepted. Free some space, or lower \
+                     [pictures] max_bytes or [outbox] retention_days.",
+                    mib(free),
+                    mib(total)
                 ),
             });
         }

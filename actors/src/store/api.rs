@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Batch, CommitContext, Committed, DeadAndRetrying, Inserted, MqttConfigRow, Place, RetryingEvent,
-    SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit, dead_events, deliveries,
-    discovery_topics, event_log, events, log_clock, mqtt_config, page, retries, sweep, tokens, wal,
+    Batch, CommitContext, Committed, DeadAndRetrying, Inserted, MqttConfigRow, OldEvents, Place,
+    RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit, dead_events,
+    deliveries, discovery_topics, event_log, events, log_clock, mqtt_config, page, retries, sweep, tokens,
+    wal,
 };
+use crate::disk::{DiskSpace, disk_space};
 use crate::domain::{
     calendar::Day,
     camera::{Camera, Thumbnail},
@@ -67,6 +69,11 @@ impl Store {
         self.check_file()
     }
 
+    /// Returns the space on the disk of the database.
+    pub(crate) fn disk_space(&self) -> Option<DiskSpace> {
+        disk_space(self.path())
+    }
+
     /// Checks that the database file is still where it was opened.
     pub(crate) fn check_file(&self) -> Result<(), StoreError> {
         if self.file.is_in_place() { Ok(()) } else { Err(StoreError::Replaced) }
@@ -77,9 +84,14 @@ impl Store {
         Ok(wal::merge(self).await?)
     }
 
-    /// Removes events that were settled before `before`.
-    pub(crate) async fn sweep(&self, before: LogTime) -> Result<Swept, StoreError> {
-        Ok(sweep::run(self, before).await?)
+    /// Returns which events were settled before `before`, or `None` if there are none.
+    pub(crate) async fn find_old(&self, before: LogTime) -> Result<Option<OldEvents>, StoreError> {
+        Ok(sweep::find(self, before).await?)
+    }
+
+    /// Removes these events.
+    pub(crate) async fn remove_old(&self, old: &OldEvents) -> Result<Swept, StoreError> {
+        Ok(sweep::remove(self, old).await?)
     }
 
     /// Returns the cursor: every event up to it is settled.

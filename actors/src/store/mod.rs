@@ -57,7 +57,7 @@ pub(crate) use self::{
     events::Place,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
     retries::RetryingEvent,
-    sweep::Swept,
+    sweep::{OldEvents, Swept},
     tokens::Inserted,
     wal::Unmerged,
 };

@@ -13,14 +13,19 @@ const STEP: u64 = 500;
 /// The pause between two steps, in which the writing connection is free for commits.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The result of a sweep.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// All events up to this position are removed, by this or by an earlier sweep, except for those in `kept`.
-    /// `None` if no event is old enough.
-    pub up_to: Option<Seq>,
+/// What a sweep removes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldEvents {
+    /// All events up to this position, except for those in `kept`.
+    pub up_to: Seq,
     /// The events up to there that are kept: they are waiting for a retry, or were retried or died later.
     pub kept: BTreeSet<Seq>,
+    before: LogTime,
+}
+
+/// The result of a sweep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
     /// The number of events removed.
     pub events: u64,
     /// The number of dead events among them that were not dismissed.
@@ -36,20 +41,31 @@ const OLD: &str = "SELECT seq FROM (SELECT seq FROM events WHERE seq <= ?1 \
         AND (r.acked_at IS NULL OR COALESCE(r.acked_log_time, r.acked_at) >= ?2)) \
     ORDER BY seq LIMIT ?3";
 
-/// Removes events that were settled before `before`, with their rows in the other tables. Events that are
-/// waiting for a retry are kept.
-pub async fn run(store: &Store, before: LogTime) -> Result<Swept, DbErr> {
-    let Some(up_to) = deliveries::settled_before(&store.read, before).await? else {
-        return Ok(Swept::default());
-    };
-    let mut swept = Swept { up_to: Some(up_to), ..Swept::default() };
-    while step(store, up_to, before, &mut swept).await? {
+/// Selects the events up to `?1` that are kept.
+const KEPT: &str = "SELECT seq FROM dead_events WHERE seq <= ?1 AND COALESCE(log_time, at) >= ?2 \
+    UNION SELECT seq FROM retries WHERE seq <= ?1 \
+        AND (acked_at IS NULL OR COALESCE(acked_log_time, acked_at) >= ?2)";
+
+/// Returns which events were settled before `before`, or `None` if there are none. Events that are waiting
+/// for a retry are kept.
+pub async fn find(store: &Store, before: LogTime) -> Result<Option<OldEvents>, DbErr> {
+    let Some(up_to) = deliveries::settled_before(&store.read, before).await? else { return Ok(None) };
+    let backend = store.read.get_database_backend();
+    let values = [up_to.0.into(), before.0.into()];
+    let rows = store.read.query_all_raw(Statement::from_sql_and_values(backend, KEPT, values)).await?;
+    let kept = rows.iter().map(|row| row.try_get_by_index(0).map(Seq)).collect::<Result<_, _>>()?;
+    Ok(Some(OldEvents { up_to, kept, before }))
+}
+
+/// Removes these events, with their rows in the other tables.
+pub async fn remove(store: &Store, old: &OldEvents) -> Result<Swept, DbErr> {
+    let mut swept = Swept::default();
+    while step(store, old.up_to, old.before, &mut swept).await? {
         tokio::time::sleep(PAUSE).await;
     }
-    while deliveries::delete_before(&store.write, up_to, STEP).await? > 0 {
+    while deliveries::delete_before(&store.write, old.up_to, STEP).await? > 0 {
         tokio::time::sleep(PAUSE).await;
     }
-    swept.kept = remaining(store, up_to).await?;
     Ok(swept)
 }
 
@@ -78,15 +94,6 @@ async fn step(store: &Store, up_to: Seq, before: LogTime, swept: &mut Swept) -> 
     swept.dead += dead;
     swept.events += events;
     Ok(true)
-}
-
-/// Returns the events up to `up_to` that are still in the log.
-async fn remaining(store: &Store, up_to: Seq) -> Result<BTreeSet<Seq>, DbErr> {
-    const SQL: &str = "SELECT seq FROM events WHERE seq <= ?";
-    let backend = store.read.get_database_backend();
-    let rows =
-        store.read.query_all_raw(Statement::from_sql_and_values(backend, SQL, [up_to.0.into()])).await?;
-    rows.iter().map(|row| row.try_get_by_index(0).map(Seq)).collect()
 }
 
 #[cfg(test)]
@@ -127,19 +134,25 @@ mod tests {
         )
     }
 
-    /// Removes what is older than seven days. Returns the result and the events that are left.
-    async fn sweep(store: &Store) -> (Swept, Vec<i64>) {
-        let swept = run(store, LogTime(NOW - 7 * DAY)).await.unwrap();
-        let left = remaining(store, Seq(i64::MAX)).await.unwrap();
-        (swept, left.into_iter().map(|seq| seq.0).collect())
+    /// Removes what is older than seven days. Returns what was found and removed, and the events that are
+    /// left.
+    async fn sweep(store: &Store) -> (Option<OldEvents>, Swept, Vec<i64>) {
+        let found = find(store, LogTime(NOW - 7 * DAY)).await.unwrap();
+        let swept = match &found {
+            Some(old) => remove(store, old).await.unwrap(),
+            None => Swept::default(),
+        };
+        let left = Statement::from_string(store.read.get_database_backend(), "SELECT seq FROM events");
+        let rows = store.read.query_all_raw(left).await.unwrap();
+        (found, swept, rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect())
     }
 
     #[tokio::test]
     async fn a_clock_that_was_behind_or_ahead_removes_nothing_early_and_keeps_nothing() {
         let checkpoints = [checkpoint(2, -30, Some(8)), checkpoint(4, 30, Some(1))];
         let (_dir, store) = log_of(&checkpoints).await;
-        let (swept, left) = sweep(&store).await;
-        assert_eq!((swept.up_to, swept.events), (Some(Seq(2)), 2));
+        let (found, swept, left) = sweep(&store).await;
+        assert_eq!((found.unwrap().up_to, swept.events), (Seq(2), 2));
         assert_eq!(left, [3, 4, 5]);
     }
 
@@ -147,8 +160,8 @@ mod tests {
     async fn one_old_checkpoint_among_newer_ones_removes_nothing() {
         let checkpoints = [checkpoint(1, 1, None), checkpoint(2, 10, None), checkpoint(4, 1, None)];
         let (_dir, store) = log_of(&checkpoints).await;
-        let (swept, left) = sweep(&store).await;
-        assert_eq!((swept, left), (Swept::default(), vec![1, 2, 3, 4, 5]));
+        let (found, _, left) = sweep(&store).await;
+        assert_eq!((found, left), (None, vec![1, 2, 3, 4, 5]));
     }
 
     #[tokio::test]
@@ -163,12 +176,13 @@ mod tests {
             "INSERT INTO retries (seq, asked_at, late) VALUES (4, 0, 0)".to_owned(),
         ];
         let (_dir, store) = log_of(&statements).await;
-        let (swept, left) = sweep(&store).await;
+        let (found, swept, left) = sweep(&store).await;
         assert_eq!((swept.events, swept.dead), (2, 1));
         assert_eq!(left, [2, 3, 4]);
-        assert_eq!(swept.kept, [Seq(2), Seq(3), Seq(4)].into());
+        assert_eq!(found.unwrap().kept, [Seq(2), Seq(3), Seq(4)].into());
         assert_eq!(super::super::dead_events::count(&store.read).await.unwrap(), 1, "it is still dead");
-        let later = run(&store, LogTime(NOW)).await.unwrap();
-        assert_eq!((later.events, later.dead, later.kept), (2, 1, [Seq(4)].into()), "4 is waiting");
+        let later = find(&store, LogTime(NOW)).await.unwrap().unwrap();
+        assert_eq!(later.kept, [Seq(4)].into(), "it is waiting");
+        assert_eq!(remove(&store, &later).await.unwrap(), Swept { events: 2, dead: 1 });
     }
 }

@@ -85,7 +85,12 @@ impl Log {
     /// number.
     pub fn sweep(&self, before: LogTime) -> impl Future<Output = Result<u64, StoreError>> + use<> {
         let store = self.store.clone();
-        async move { Ok(store.sweep(before).await?.events) }
+        async move {
+            match store.find_old(before).await? {
+                Some(old) => Ok(store.remove_old(&old).await?.events),
+                None => Ok(0),
+            }
+        }
     }
 
     /// Closes the event log.

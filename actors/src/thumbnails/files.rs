@@ -17,15 +17,21 @@ use std::{
     },
 };
 
-use crate::domain::{
-    ids::Seq,
-    image::{MAX_THUMBNAIL_BYTES, Picture, detect_format},
-    store_fault::StoreFault,
+use crate::{
+    disk::disk_space,
+    domain::{
+        ids::Seq,
+        image::{MAX_THUMBNAIL_BYTES, Picture, detect_format},
+        numbers::saturate,
+        store_fault::StoreFault,
+    },
 };
 
 const DIRECTORY: &str = "thumbnails";
 /// The extension of a file that is still being written.
 const UNFINISHED: &str = "tmp";
+/// How much is removed at least when the disk is full, so that not every picture removes another one.
+const ROOM_BYTES: u64 = 1024 * 1024;
 /// Small enough for any file system. The sweep removes whole directories.
 const FILES_PER_SHARD: i64 = 1000;
 
@@ -79,10 +85,20 @@ pub enum FilesError {
     },
 }
 
+/// What was removed to make room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Number of pictures.
+    pub pictures: u64,
+    /// Their size.
+    pub bytes: u64,
+}
+
 /// The picture files. Cheap to clone. Only one process may use them at a time.
 #[derive(Debug, Clone)]
 pub struct Files {
     root: PathBuf,
+    max_bytes: u64,
     shared: Arc<Shared>,
 }
 
@@ -100,6 +116,10 @@ impl FilesError {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// The size of all pictures, from the first [`Files::measure`] on.
+    bytes: AtomicU64,
+    /// Locked while pictures are removed to make room.
+    making_room: Mutex<()>,
     /// Number of files written so far, used to name unfinished files.
     written: AtomicU64,
     /// Locked while a directory is created and synced, so that an existing directory is durable for other
@@ -109,7 +129,9 @@ struct Shared {
 
 impl Files {
     /// Opens the pictures in a data directory. Removes the unfinished files of a killed process.
-    pub fn open(data_dir: &Path) -> Result<Self, FilesError> {
+    ///
+    /// When the pictures together exceed `max_bytes`, the oldest ones are removed.
+    pub fn open(data_dir: &Path, max_bytes: u64) -> Result<Self, FilesError> {
         let root = data_dir.join(DIRECTORY);
         let fail = |source| FilesError::Open { path: root.clone(), source };
         create_directory(&root).map_err(fail)?;
@@ -122,11 +144,96 @@ impl Files {
         }
         // This includes directories that a killed process created but did not sync.
         sync_directory(&root).map_err(fail)?;
-        Ok(Self { root, shared: Arc::default() })
+        Ok(Self { root, max_bytes, shared: Arc::default() })
     }
 
-    /// Stores the picture of an event, and replaces an earlier one. It is durable when this returns.
+    /// Stores the picture of an event, and replaces an earlier one. It is durable when this returns. Removes
+    /// the oldest pictures if there is not enough space.
     pub fn store(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
+        let size = saturate::<_, u64>(image.len());
+        self.make_room(size)?;
+        match self.write(seq, image) {
+            Err(FilesError::DiskFull { .. }) if self.remove_oldest(size.max(ROOM_BYTES))?.pictures > 0 => {
+                self.write(seq, image)
+            }
+            written => written,
+        }?;
+        self.shared.bytes.fetch_add(size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes old pictures until another one of this size fits into the limit, and into the disk without its
+    /// last bytes, which are reserved for events.
+    fn make_room(&self, size: u64) -> Result<(), FilesError> {
+        let over = (self.shared.bytes.load(Ordering::Relaxed) + size).saturating_sub(self.max_bytes);
+        if over > 0 {
+            // Somewhat more, so that not every picture removes another one.
+            self.remove_oldest(over + self.max_bytes / 20)?;
+        }
+        let Some(space) = disk_space(&self.root) else { return Ok(()) };
+        let missing = (space.reserve() + size).saturating_sub(space.free);
+        if missing > 0 && self.remove_oldest(missing)?.pictures == 0 {
+            let (path, source) = (self.root.clone(), ErrorKind::StorageFull.into());
+            return Err(FilesError::DiskFull { path, source });
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest pictures, of at least this size together. Returns what was removed.
+    pub fn remove_oldest(&self, bytes: u64) -> Result<Freed, FilesError> {
+        let _alone = self.shared.making_room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut freed = Freed::default();
+        for (_, shard) in sorted_entries(&self.root)? {
+            for (_, path) in sorted_entries(&shard)? {
+                if freed.bytes >= bytes {
+                    return Ok(freed);
+                }
+                let size = fs::metadata(&path).map_or(0, |file| file.len());
+                fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
+                freed.bytes += size;
+                freed.pictures += 1;
+                self.forget_bytes(size);
+            }
+            // Fails if a picture has just been added.
+            let _not_empty = fs::remove_dir(&shard);
+        }
+        Ok(freed)
+    }
+
+    /// Removes the pictures of all events after this one. Returns their number. They belong to a log that was
+    /// replaced by an older or empty one, and would be taken for the pictures of new events.
+    pub fn remove_above(&self, last: Seq) -> Result<u64, FilesError> {
+        let mut removed = 0;
+        for (shard, path) in numbered_entries(&self.root)? {
+            if shard.saturating_mul(FILES_PER_SHARD) + (FILES_PER_SHARD - 1) <= last.0 {
+                continue;
+            }
+            for (_, path) in numbered_entries(&path)?.into_iter().filter(|(seq, _)| *seq > last.0) {
+                fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Determines the size of all pictures, which takes a while if there are many.
+    pub fn measure(&self) -> Result<(), FilesError> {
+        let mut bytes = 0;
+        for (_, shard) in numbered_entries(&self.root)? {
+            for (_, path) in numbered_entries(&shard)? {
+                bytes += fs::metadata(&path).map_or(0, |file| file.len());
+            }
+        }
+        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn forget_bytes(&self, size: u64) {
+        let less = |bytes: u64| Some(bytes.saturating_sub(size));
+        let _never_fails = self.shared.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    fn write(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
         let path = self.path(seq);
         let unfinished = self.unfinished();
         let stored = write_synced(&unfinished, image).and_then(|()| self.move_into_place(&unfinished, &path));
@@ -173,6 +280,8 @@ impl Files {
             let files = numbered_entries(&path)?;
             let last = first + (FILES_PER_SHARD - 1);
             if last <= up_to.0 && kept.range(Seq(first)..=Seq(last)).next().is_none() {
+                let sizes = files.iter().map(|(_, path)| fs::metadata(path).map_or(0, |file| file.len()));
+                self.forget_bytes(sizes.sum());
                 fs::remove_dir_all(&path).map_err(|source| FilesError::Remove { path, source })?;
                 removed += files.len() as u64;
                 continue;
@@ -180,6 +289,7 @@ impl Files {
             for (_, path) in
                 files.into_iter().filter(|(seq, _)| *seq <= up_to.0 && !kept.contains(&Seq(*seq)))
             {
+                self.forget_bytes(fs::metadata(&path).map_or(0, |file| file.len()));
                 fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
                 removed += 1;
             }
@@ -214,6 +324,17 @@ impl Files {
         let _creating = self.shared.creating.lock().unwrap_or_else(PoisonError::into_inner);
         if create_directory(shard)? { sync_directory(&self.root) } else { Ok(()) }
     }
+}
+
+/// Like [`numbered_entries`], sorted.
+fn sorted_entries(directory: &Path) -> Result<Vec<(i64, PathBuf)>, FilesError> {
+    let mut entries = match numbered_entries(directory) {
+        // The sweep has just removed the directory.
+        Err(FilesError::Remove { source, .. }) if source.kind() == ErrorKind::NotFound => Vec::new(),
+        entries => entries?,
+    };
+    entries.sort_unstable();
+    Ok(entries)
 }
 
 /// Creates a directory with mode 0700. Returns `false` if it exists.
@@ -268,7 +389,7 @@ mod tests {
 
     fn temporary() -> (tempfile::TempDir, Files) {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::open(dir.path()).unwrap();
+        let files = Files::open(dir.path(), u64::MAX).unwrap();
         (dir, files)
     }
 
@@ -282,7 +403,7 @@ mod tests {
         for (seq, image) in [(1, JPEG), (999, PNG), (1000, WEBP)] {
             files.store(Seq(seq), image).unwrap();
         }
-        let files = Files::open(dir.path()).unwrap();
+        let files = Files::open(dir.path(), u64::MAX).unwrap();
         for (seq, image) in [(1, JPEG), (999, PNG), (1000, WEBP)] {
             assert_eq!(files.load(Seq(seq)).unwrap().unwrap().image, image);
         }
@@ -313,7 +434,7 @@ mod tests {
         let (dir, files) = temporary();
         files.store(Seq(1), JPEG).unwrap();
         fs::write(dir.path().join("thumbnails/7.tmp"), "half").unwrap();
-        let files = Files::open(dir.path()).unwrap();
+        let files = Files::open(dir.path(), u64::MAX).unwrap();
         assert!(!dir.path().join("thumbnails/7.tmp").exists());
         assert_eq!(format(&files, 1), Some(ImageType::Jpeg));
     }
@@ -336,6 +457,39 @@ mod tests {
         assert!(dir.path().join("thumbnails/notes.txt").exists());
         files.store(Seq(1), JPEG).unwrap();
         assert!(files.has(Seq(1)).unwrap(), "a removed directory is created again");
+    }
+
+    fn stored(files: &Files, seqs: impl IntoIterator<Item = i64>) -> Vec<i64> {
+        seqs.into_iter().filter(|seq| files.has(Seq(*seq)).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_oldest_pictures_are_removed_above_the_size_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = JPEG.len() as u64;
+        let files = Files::open(dir.path(), 100 * size).unwrap();
+        for seq in 950..1050 {
+            files.store(Seq(seq), JPEG).unwrap();
+        }
+        assert_eq!(stored(&files, 950..1050).len(), 100);
+        files.store(Seq(1050), JPEG).unwrap();
+        assert_eq!(stored(&files, 940..1060), (956..=1050).collect::<Vec<_>>(), "and five more");
+        // The size is known after a restart, too.
+        let files = Files::open(dir.path(), 10 * size).unwrap();
+        files.measure().unwrap();
+        files.store(Seq(2000), JPEG).unwrap();
+        assert!((8..=10).contains(&stored(&files, 940..2001).len()));
+    }
+
+    #[test]
+    fn pictures_of_events_that_are_not_in_the_log_are_removed() {
+        let (_dir, files) = temporary();
+        for seq in [5, 999, 1000, 1001, 2500] {
+            files.store(Seq(seq), JPEG).unwrap();
+        }
+        assert_eq!(files.remove_above(Seq(1000)).unwrap(), 2);
+        assert_eq!(stored(&files, [5, 999, 1000, 1001, 2500]), [5, 999, 1000]);
+        assert_eq!(files.remove_above(Seq(0)).unwrap(), 3);
     }
 
     #[test]

@@ -11,8 +11,8 @@ mod key;
 use std::{collections::HashSet, sync::Arc};
 
 use actix::{
-    Actor, ActorFutureExt as _, Context, Handler, Recipient, ResponseActFuture, ResponseFuture,
-    WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseActFuture,
+    ResponseFuture, WrapFuture as _,
 };
 use bytes::Bytes;
 use tokio::{
@@ -20,6 +20,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
+use self::files::Freed;
 pub use self::{
     files::{Files, FilesError},
     key::{LinkKeyError, load_or_create},
@@ -36,7 +37,8 @@ use crate::{
     messages::{
         cameras::ThumbnailStored,
         thumbnails::{
-            GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, StoreThumbnail, Sweep, ThumbnailError,
+            FreeSpace, GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, StoreThumbnail, Sweep,
+            ThumbnailError,
         },
     },
     store::{Place, Store, StoreError},
@@ -182,6 +184,10 @@ impl Actor for ThumbnailActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        let files = self.files.clone();
+        let measured = run_blocking(move || files.measure());
+        // An error is logged there; without the size, only the free space limits the pictures.
+        ctx.spawn(measured.into_actor(self).map(|_logged, _, _| ()));
     }
 }
 
@@ -245,6 +251,21 @@ impl Handler<GetThumbnailAt> for ThumbnailActor {
     fn handle(&mut self, GetThumbnailAt(seq): GetThumbnailAt, _: &mut Self::Context) -> Self::Result {
         let files = self.files.clone();
         Box::pin(async move { run_blocking(move || files.load(seq)).await.map_err(QueryError) })
+    }
+}
+
+impl Handler<FreeSpace> for ThumbnailActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, FreeSpace { bytes }: FreeSpace, _: &mut Self::Context) -> Self::Result {
+        let files = self.files.clone();
+        Box::pin(async move {
+            if let Ok(Freed { pictures, bytes }) = run_blocking(move || files.remove_oldest(bytes)).await
+                && pictures > 0
+            {
+                tracing::warn!(pictures, bytes, "removed the oldest pictures because the disk is full");
+            }
+        })
     }
 }
 

@@ -41,7 +41,7 @@ impl Fixture {
 
     async fn open(dir: tempfile::TempDir) -> Self {
         let store = Store::open_file(&dir.path().join("liveobject.db")).await.unwrap();
-        let files = Files::open(dir.path()).unwrap();
+        let files = Files::open(dir.path(), u64::MAX).unwrap();
         let (recorder, stored) = Recorder::start_new();
         let (crash, crashed) = mpsc::unbounded_channel();
         let thumbnails = ThumbnailActor::new(store.clone(), files, recorder.recipient(), crash).start();

@@ -174,7 +174,7 @@ export interface LastError {
 }
 
 export type WarningKind =
-  | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "events_unreadable" | "events_missing" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
+  | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full" | "events_unreadable" | "events_missing" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "tls_insecure" | "certificate_expires";
 
 export interface Warning {

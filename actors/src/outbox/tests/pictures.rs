@@ -20,7 +20,11 @@ async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, PictureKeeper, tem
     let keeper = PictureKeeper::start(store.clone(), dir.path());
     let limits = OutboxLimits { max_pending: 100, window: 10, retention_days: 7, commit: commit_context() };
     let settings = Arc::new(MqttSettings::defaults("c"));
-    let peer = ThumbnailPeer { store: keeper.store.clone(), sweep: keeper.sweep.clone() };
+    let peer = ThumbnailPeer {
+        store: keeper.store.clone(),
+        sweep: keeper.sweep.clone(),
+        free_space: keeper.free_space.clone(),
+    };
     let peers = OutboxPeers { thumbnails: peer, ..outbox_peers() };
     let crashed = mpsc::unbounded_channel().0;
     let outbox = OutboxActor::recover(store, Metrics::new(), limits, settings, peers, crashed).await;
@@ -117,7 +121,8 @@ async fn pictures_are_removed_with_their_events() {
         Some(ImageType::Jpeg),
         "the picture of a pending event is kept"
     );
-    assert_eq!(it.store.read_page(Seq(0), 10, Seq(3)).await.unwrap().rows.len(), 1);
+    let rows = async || it.store.read_page(Seq(0), 10, Seq(3)).await.unwrap().rows.len();
+    wait_until("the events are gone", async || rows().await == 1).await;
 }
 
 /// Runs the hourly sweep.

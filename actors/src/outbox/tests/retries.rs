@@ -208,14 +208,16 @@ async fn waiting_retries_are_not_swept() {
     it.link_down(None).await;
     it.retry("e2").await;
     let later = it.store.clock().now().log.before(TimeDelta::days(-1));
-    let swept = it.store.sweep(later).await.unwrap();
+    let old = it.store.find_old(later).await.unwrap().unwrap();
+    let swept = it.store.remove_old(&old).await.unwrap();
     assert_eq!((swept.events, swept.dead), (2, 0));
     assert_eq!(it.delivery("e2").await.state, DeliveryState::Pending);
     it.link_up(100).await;
     assert_eq!(it.sent_seqs(1).await, [2]);
     it.acknowledge([2]).await;
     it.delivered("e2").await;
-    let swept = it.store.sweep(later).await.unwrap();
+    let old = it.store.find_old(later).await.unwrap().unwrap();
+    let swept = it.store.remove_old(&old).await.unwrap();
     assert_eq!(swept.events, 1);
     assert_eq!(it.store.retries_above(Seq(0)).await.unwrap(), [], "no row is left");
 }
