@@ -191,8 +191,8 @@ async fn pictures_leave_room_for_events_and_make_room_when_the_disk_is_full() {
     }
     assert!(!has_picture(0).await, "the oldest pictures made room");
     assert!(has_picture(39).await);
-    let status = service.status().await;
-    assert_eq!(status["warnings"][0]["kind"], "disk_almost_full", "{status}");
+    let warns = |status: &Value| status["warnings"][0]["kind"] == "disk_almost_full";
+    service.wait_status("the warning", TIMEOUT, warns).await;
     let _ledger = accept(&service, ids("accepted", 50)).await;
 
     // Something else takes the rest of the disk.
