@@ -38,8 +38,8 @@ export interface EventRecord {
   camera_name: string;
   description: string;
   objects_detected: string[];
-  /** A percentage. */
-  confidence: number;
+  /** A percentage; `null` if the source did not report one. */
+  confidence: number | null;
   source_type: string;
   smart_detection_type: string | null;
   /** When the event happened. */
