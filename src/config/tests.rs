@@ -60,6 +60,12 @@ fn an_empty_file_gives_the_defaults() {
 }
 
 #[test]
+fn a_byte_order_mark_before_the_file_is_ignored() {
+    let config = Case::file("\u{feff}data_dir = \"elsewhere\"\n").config();
+    assert_eq!(config.data_dir, Path::new("elsewhere"));
+}
+
+#[test]
 fn the_defaults_are_those_of_the_library() {
     let options = Config::default().service_options();
     let library = ServiceOptions::in_dir("data");
