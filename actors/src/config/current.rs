@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_renewed_client_certificate_keeps_both_secrets() {
-        let with = |certificate: &str| json!({"broker_host": "a", "username": "u", "use_tls": true, "client_certificate": certificate});
+        let with = |certificate: &str| json!({"broker_host": "a", "use_tls": true, "client_certificate": certificate});
         let current = with_both_secrets(with(EC));
         assert!(faulty_fields(&current, with(EC_RENEWED)).is_empty());
         assert!(faulty_fields(&current, with(&EC.replace('\n', "\r\n"))).is_empty());
