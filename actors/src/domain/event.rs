@@ -260,7 +260,7 @@ fn timestamp(fields: &mut Fields) -> Option<Timestamp> {
 }
 
 /// Adds what RFC 3339 requires to an offset from UTC in the other notations of ISO 8601: `+0200` and `+02`
-/// become `+02:00`. Python (`%z`), PostgreSQL and `date` write them.
+/// become `+02:00`. Python (`%z`), databases and `date` write them.
 fn with_colon_in_offset(text: &str) -> Cow<'_, str> {
     /// The length of `2026-05-01T12:00:00`. A sign before it belongs to the date.
     const MIN_TIME: usize = 19;
