@@ -16,7 +16,7 @@ use crate::{
     connection::{ConnectionActor, Peers, probe},
     data_dir::{DataDir, DataDirError},
     discovery::{DiscoveryActor, DiscoveryPeers},
-    domain::{calendar::Calendar, clock, links::Links},
+    domain::{calendar::Calendar, clock, link_key::LinkKey, links::Links},
     messages::{
         cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
         config::{GetSettings, ReplaceSettings, TestConnection},
@@ -58,6 +58,8 @@ pub struct ServiceOptions {
     pub identity_file: Option<PathBuf>,
     /// The identity itself, if it is not stored in a file. It takes precedence over `identity_file`.
     pub identity: Option<GivenIdentity>,
+    /// The key that signs links to pictures, if it is not stored in a file.
+    pub link_key: Option<LinkKey>,
     /// Additional keys that can decrypt the secrets.
     pub recipients: Vec<PublicKey>,
     /// URL under which clients reach this service (used in `thumbnail_url`), without a trailing `/`.
@@ -100,6 +102,7 @@ impl ServiceOptions {
             database_url: None,
             identity_file: None,
             identity: None,
+            link_key: None,
             recipients: Vec::new(),
             public_url: "http://127.0.0.1:8080".to_owned(),
             max_pending: Self::MAX_PENDING,
@@ -278,8 +281,7 @@ impl Service {
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
         let config = Box::pin(config).await.map_err(StartError::Settings)?;
-        let key = thumbnails::load_or_create(data_dir.path())?;
-        let links = Links::new(&options.public_url, options.retention_days, key);
+        let links = options.links(&data_dir)?;
         let files = Files::open(data_dir.path())?;
         // These actors refer to each other, so their addresses are needed before they start.
         let (thumbnails_context, cameras_context, streams_context) =
@@ -347,6 +349,7 @@ impl Service {
             cameras: recipient(&cameras),
             discovery: recipient(&discovery),
             supervisor: recipient(&supervisor),
+            status: recipient(&supervisor),
         };
         let config = config.start(listeners);
 
@@ -424,6 +427,15 @@ impl Service {
 }
 
 impl ServiceOptions {
+    /// Returns the file of the database.
+    pub fn database_file(&self) -> PathBuf {
+        let url = self.database_url.as_deref().and_then(|url| url.strip_prefix("sqlite://"));
+        match url.and_then(|path| path.split('?').next()) {
+            Some(path) => PathBuf::from(path),
+            None => self.data_dir.join("liveobject.db"),
+        }
+    }
+
     /// Opens the database.
     pub async fn open_store(&self) -> Result<Store, OpenError> {
         match &self.database_url {
@@ -442,6 +454,15 @@ impl ServiceOptions {
             probe: |settings, watcher| Box::pin(probe::run(settings, watcher)),
             crashed,
         }
+    }
+
+    /// Returns what signs links to pictures. Creates the key at the first start.
+    fn links(&self, data_dir: &DataDir) -> Result<Links, LinkKeyError> {
+        let key = match &self.link_key {
+            Some(given) => given.clone(),
+            None => thumbnails::load_or_create(data_dir.path())?,
+        };
+        Ok(Links::new(&self.public_url, self.retention_days, key))
     }
 
     fn outbox_limits(&self, links: &Links) -> OutboxLimits {

@@ -96,17 +96,23 @@ impl Certificates {
                 continue;
             }
             current = now;
-            let certificates = self.clone();
-            match spawn_blocking(move || certificates.reload()).await {
-                Ok(Ok(())) => {
-                    tracing::info!(file = %self.files.certificate.display(), "using the new TLS certificate");
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "the new TLS certificate is not usable; keeping the old one");
-                }
-                Err(error) => {
-                    tracing::error!(%error, "panic while reading the TLS certificate; keeping the old one");
-                }
+            self.reload_and_log().await;
+        }
+    }
+
+    /// Reads the files again, and uses the certificate from the next connection on. One that is not usable is
+    /// logged, and the old one stays in use.
+    pub async fn reload_and_log(&self) {
+        let certificates = self.clone();
+        match spawn_blocking(move || certificates.reload()).await {
+            Ok(Ok(())) => {
+                tracing::info!(file = %self.files.certificate.display(), "using the new TLS certificate");
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the new TLS certificate is not usable; keeping the old one");
+            }
+            Err(error) => {
+                tracing::error!(%error, "panic while reading the TLS certificate; keeping the old one");
             }
         }
     }

@@ -326,7 +326,7 @@ impl MqttSettings {
             tls_server_name: None,
             tls_insecure: false,
             client_id: client_id.to_owned(),
-            keep_alive_seconds: 60,
+            keep_alive_seconds: 25,
             connect_timeout_seconds: 10,
             topic_prefix: prefix("liveobject"),
             qos: QoS::default(),
