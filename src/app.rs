@@ -202,11 +202,12 @@ async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
 
 /// Reads the files of the TLS certificate again. Everything else in the configuration needs a restart.
 async fn reload(certificates: Option<Certificates>) {
-    match certificates {
-        Some(certificates) => certificates.reload_and_log().await,
-        None => tracing::info!(
+    if let Some(certificates) = certificates {
+        certificates.reload_and_log().await;
+    } else {
+        tracing::info!(
             "SIGHUP: there is no TLS certificate to read again; the configuration needs a restart"
-        ),
+        );
     }
 }
 
@@ -247,10 +248,9 @@ impl Signals {
             _ = self.terminate.recv() => Received::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Received::Stop("SIGINT"),
             // A terminal that was closed is no longer one.
-            _ = self.hangup.recv() => match self.has_terminal && !is_on_terminal() {
-                true => Received::Stop("SIGHUP"),
-                false => Received::Reload,
-            },
+            _ = self.hangup.recv() => {
+                if self.has_terminal && !is_on_terminal() { Received::Stop("SIGHUP") } else { Received::Reload }
+            }
         }
     }
 

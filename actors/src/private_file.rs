@@ -93,15 +93,12 @@ fn make_private(file: &File, path: &Path, mode: u32) -> Result<(), ReadError> {
 
 /// Returns why a file is still accessible after its permissions were changed, or `None` if it is private.
 fn judge(changed: &io::Result<()>, mode: u32, is_ours: bool) -> Option<TooOpen> {
-    if mode & 0o077 == 0 {
-        return None;
-    }
     let cure = match changed {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Cure::Environment,
         Err(_) if !is_ours => Cure::Owner,
         Ok(()) | Err(_) => Cure::FileSystem,
     };
-    Some(TooOpen { mode, cure })
+    (mode & 0o077 != 0).then_some(TooOpen { mode, cure })
 }
 
 /// Returns whether a file belongs to the user of this process.
@@ -356,8 +353,7 @@ mod tests {
         let parent = path.parent().unwrap();
         fs::create_dir_all(parent).unwrap();
         if std::os::unix::fs::chown(parent, Some(12_345), Some(12_346)).is_err() {
-            println!("SKIPPED: only root can change the owner of a directory");
-            return;
+            return; // Only root can change the owner of a directory.
         }
         for create in BOTH {
             create(&path, b"x").unwrap();

@@ -71,7 +71,7 @@ impl Variables {
 
     /// Returns the identity, or `None` if it is in the identity file.
     pub(super) fn identity(&self, faults: &mut Vec<Fault>) -> Option<GivenIdentity> {
-        self.read(&IDENTITY, faults, |text, from| GivenIdentity::parse(text, from))
+        self.read(&IDENTITY, faults, GivenIdentity::parse)
     }
 
     /// Returns the admin token, or `None` if it is in its file.

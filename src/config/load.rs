@@ -17,8 +17,8 @@ use super::{
 /// The file that is read if no other one is given, and if it exists.
 pub const DEFAULT_FILE: &str = "config.toml";
 
-/// Returns the environment variables that belong to the configuration, and those that probably should. Invalid UTF-8 in them is replaced here
-/// and refused later; in other variables it does no harm.
+/// Returns the environment variables that belong to the configuration, and those that probably should. Invalid
+/// UTF-8 in them is replaced here and refused later; in other variables it does no harm.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter(|(name, _)| {

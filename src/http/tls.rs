@@ -248,7 +248,7 @@ mod tests {
         for notation in [
             |pem: &str| format!("\u{feff}{pem}"),
             |pem: &str| pem.replace('\n', "\r\n"),
-            |pem: &str| pem.lines().map(|line| format!("  {line}\n")).collect(),
+            |pem: &str| pem.replace('\n', "\n  "),
         ] {
             let chain = notation(&format!("{good}{}", certificate("b.lan").0));
             pair.write(&(chain, notation(&key)));

@@ -104,7 +104,7 @@ async fn the_demo_ends_when_nobody_reads_its_output() {
 }
 
 #[tokio::test]
-async fn a_command_that_cannot_write_its_output_fails_and_says_so() {
+async fn a_command_that_cannot_write_its_output_fails_with_a_message() {
     let mut service = service().start().await;
     stop(&mut service).await;
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("the device exists");
@@ -114,7 +114,7 @@ async fn a_command_that_cannot_write_its_output_fails_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_command_without_data_says_where_it_looked_and_creates_nothing() {
+async fn a_command_without_data_reports_where_it_looked_and_creates_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let data_dir = dir.path().join("data");
     for exists in [false, true] {

@@ -131,7 +131,7 @@ mod tests {
             PEM.replace('\n', "\\r\\n"),
             PEM.replace('\n', " "),
             PEM.replace('\n', ""),
-            PEM.lines().map(|line| format!("    \t{line}  \n")).collect(),
+            PEM.replace('\n', "  \n    \t"),
             format!("\"{}\"", PEM.replace('\n', "\\n")),
             format!("subject=CN = a-b\n{PEM}trailing text"),
             PEM.trim_matches(['-', '\n']).replace("BEGIN", "-BEGIN"),

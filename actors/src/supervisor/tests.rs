@@ -182,8 +182,8 @@ async fn repeated_cuts_at_the_same_idle_time_name_the_keep_alive_setting() {
     it.settings(true).await;
     for cut in 1..=3 {
         it.connect().await;
-        time::sleep(Duration::from_secs(60)).await;
-        it.end_after_idle(Some(closed()), Duration::from_secs(60)).await;
+        time::sleep(Duration::from_mins(1)).await;
+        it.end_after_idle(Some(closed()), Duration::from_mins(1)).await;
         let error = it.status().await.last_error.unwrap();
         assert_eq!(error.kind, FailureKind::Closed);
         let named = error.message.contains("Set keep_alive_seconds to 30 (now 25)");

@@ -51,7 +51,7 @@ fn certificates_and_keys_are_read_however_they_were_pasted() {
             format!("\u{feff}{pem}"),
             pem.replace('\n', "\r\n"),
             pem.replace('\n', "\\n"),
-            pem.lines().map(|line| format!("        {line}\n")).collect(),
+            pem.replace('\n', "\n        "),
         ]
     };
     for (one, other) in pasted(EC).iter().zip(pasted(RSA)) {
