@@ -1,7 +1,7 @@
 //! The running process: starts the service and the HTTP server, and stops both on a signal.
 
 use std::{
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, IsTerminal as _},
     net::{SocketAddr, TcpListener},
     time::Duration,
 };
@@ -82,7 +82,10 @@ pub struct App {
 impl App {
     /// Starts the actors and the HTTP server, within an actix system. When this returns, events are accepted.
     pub async fn start(config: &Config) -> Result<Self, AppError> {
-        let token = ApiToken::load_or_create(&config.data_dir)?;
+        let token = match &config.secrets.api_token {
+            Some(given) => given.clone(),
+            None => ApiToken::load_or_create(&config.data_dir)?,
+        };
         let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
         let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
         let listeners = listen(config)?;
@@ -123,10 +126,17 @@ impl App {
     /// process immediately.
     pub async fn run_until_stopped(self) -> Result<Exit, AppError> {
         let mut signals = Signals::new().map_err(AppError::Signals)?;
+        let certificates = self.certificates.clone();
         self.run_until(async move {
-            let name = signals.next().await;
-            tracing::info!(signal = name, "stopping");
-            signals
+            loop {
+                match signals.next().await {
+                    Received::Stop(signal) => {
+                        tracing::info!(signal, "stopping");
+                        return signals;
+                    }
+                    Received::Reload => reload(certificates.clone()).await,
+                }
+            }
         })
         .await
     }
@@ -158,7 +168,7 @@ impl App {
         let stopping = join(join(handle.stop(true), service.stop()), server);
         tokio::select! {
             _ = stopping => tracing::info!("stopped"),
-            name = signals.next() => {
+            name = signals.stop() => {
                 tracing::warn!(signal = name, "second signal; exiting immediately");
                 std::process::exit(i32::from(Exit::Failed as u8));
             }
@@ -190,26 +200,73 @@ async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
     Exit::Crashed
 }
 
-/// Receives SIGTERM and SIGINT.
+/// Reads the files of the TLS certificate again. Everything else in the configuration needs a restart.
+async fn reload(certificates: Option<Certificates>) {
+    if let Some(certificates) = certificates {
+        certificates.reload_and_log().await;
+    } else {
+        tracing::info!(
+            "SIGHUP: there is no TLS certificate to read again; the configuration needs a restart"
+        );
+    }
+}
+
+/// A signal, by its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// The process must stop. Contains the name of the signal.
+    Stop(&'static str),
+    /// The certificates must be read again.
+    Reload,
+}
+
+/// Receives SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    /// Whether the process was started on a terminal.
+    has_terminal: bool,
 }
 
 impl Signals {
     /// Installs the handlers. From then on, these signals no longer end the process.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            has_terminal: is_on_terminal(),
+        })
     }
 
-    /// Waits for the next signal and returns its name.
-    pub async fn next(&mut self) -> &'static str {
+    /// Waits for the next signal. SIGHUP has two meanings: the terminal was closed, which ends programs, or an
+    /// administrator requests a reload.
+    pub async fn next(&mut self) -> Received {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Received::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Received::Stop("SIGINT"),
+            // A terminal that was closed is no longer one.
+            _ = self.hangup.recv() => {
+                if self.has_terminal && !is_on_terminal() { Received::Stop("SIGHUP") } else { Received::Reload }
+            }
         }
     }
+
+    /// Waits for the next signal that stops the process, and returns its name.
+    pub async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Received::Stop(name) = self.next().await {
+                return name;
+            }
+        }
+    }
+}
+
+/// Returns whether the input or the output is a terminal.
+fn is_on_terminal() -> bool {
+    io::stdin().is_terminal() || io::stdout().is_terminal()
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! The commands other than `serve` and `demo`: `check`, `token …`, `key rotate`.
 
-#![expect(clippy::print_stdout, reason = "the result of a command goes to standard output")]
-
-use std::path::Path;
+use std::path::{self, Path, PathBuf};
 
 use liveobject_actors::{
     config::{IdentitySource, StoredSettings, rotate},
@@ -21,17 +19,57 @@ use tokio::sync::mpsc;
 use crate::{
     cli::{Exit, TokenCommand},
     config::Config,
-    token::ApiToken,
+    output::{OutputError, line},
+    token::{self, ApiToken},
 };
 
-/// Prints the admin token. Creates it if there is none yet.
+/// The data of a service was not found.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "there is no data of a liveobject service in {}: {file} is missing. Run this command with the configuration of \
+     the service: in its working directory, or with the same --config or LIVEOBJECT__DATA_DIR. The first start of \
+     `liveobject serve` creates the data.",
+    directory.display()
+)]
+pub struct NoData {
+    /// The directory that was searched.
+    directory: PathBuf,
+    /// The file that is missing.
+    file: String,
+}
+
+impl NoData {
+    fn in_directory(directory: &Path, file: impl Into<String>) -> Self {
+        let directory = path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        Self { directory, file: file.into() }
+    }
+}
+
+/// Fails if there is no database. Commands other than `serve` and `demo` create nothing: in the wrong directory,
+/// their result would be about data that no service uses, and as another user, they would create files that the
+/// service cannot read.
+fn require_database(config: &Config) -> Result<(), NoData> {
+    let database = config.service_options().database_file();
+    if database.exists() {
+        return Ok(());
+    }
+    Err(NoData::in_directory(&config.data_dir, database.display().to_string()))
+}
+
+/// Prints the admin token.
 pub fn token(config: &Config) -> anyhow::Result<Exit> {
-    println!("{}", ApiToken::load_or_create(&config.data_dir)?.expose());
+    let token = match &config.secrets.api_token {
+        Some(given) => Some(given.clone()),
+        None => ApiToken::load(&config.data_dir)?,
+    };
+    let token = token.ok_or_else(|| NoData::in_directory(&config.data_dir, token::FILE))?;
+    line(format_args!("{}", token.expose()))?;
     Ok(Exit::Ok)
 }
 
 /// Creates, lists and revokes tokens, whether or not the service is running.
 pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Exit> {
+    require_database(config)?;
     let _lock = lock_unless_in_use(config)?;
     let store = config.service_options().open_store().await?;
     let done = match command {
@@ -47,24 +85,24 @@ pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Ex
 async fn create_token(store: &Store, name: TokenName, scopes: Vec<Scope>) -> anyhow::Result<()> {
     let scopes = Scopes::of(scopes).map_err(anyhow::Error::msg)?;
     let created = tokens::create(store, name, scopes).await?;
-    println!("{}", created.secret.expose_secret());
+    line(format_args!("{}", created.secret.expose_secret()))?;
     Ok(())
 }
 
 async fn list_tokens(store: &Store) -> anyhow::Result<()> {
     let minute = |time: Timestamp| time.format("%Y-%m-%d %H:%M").to_string();
-    println!("{:<24}  {:<24}  {:<16}  LAST USED (UTC)", "NAME", "SCOPES", "CREATED (UTC)");
+    line(format_args!("{:<24}  {:<24}  {:<16}  LAST USED (UTC)", "NAME", "SCOPES", "CREATED (UTC)"))?;
     for TokenRecord { name, scopes, created_at, last_used_at } in tokens::list(store).await? {
         let (name, scopes) = (name.to_string(), scopes.to_string());
         let used = last_used_at.map_or_else(|| "never".to_owned(), minute);
-        println!("{name:<24}  {scopes:<24}  {:<16}  {used}", minute(created_at));
+        line(format_args!("{name:<24}  {scopes:<24}  {:<16}  {used}", minute(created_at)))?;
     }
     Ok(())
 }
 
 async fn revoke_token(store: &Store, name: TokenName) -> anyhow::Result<()> {
     tokens::revoke(store, name.clone()).await?;
-    println!("Token {name} revoked.");
+    line(format_args!("Token {name} revoked."))?;
     Ok(())
 }
 
@@ -82,6 +120,7 @@ fn lock_unless_in_use(config: &Config) -> Result<Option<DataDir>, DataDirError> 
 
 /// Re-encrypts every secret with a new key. Fails if the service is running.
 pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<Exit> {
+    require_database(config)?;
     let _lock = DataDir::lock(&config.data_dir)?;
     let options = config.service_options();
     let store = options.open_store().await?;
@@ -92,12 +131,15 @@ pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<E
     let secrets = if secrets == 1 { "1 secret".to_owned() } else { format!("{secrets} secrets") };
     match (source, new) {
         (IdentitySource::File(path), _) => {
-            println!("Created a new key in {} and re-encrypted {secrets} with it.", path.display());
+            line(format_args!(
+                "Created a new key in {} and re-encrypted {secrets} with it.",
+                path.display()
+            ))?;
         }
         (IdentitySource::Given(_), new) => {
             let new = new.unwrap_or(Path::new("")).display();
-            println!("Re-encrypted {secrets} with the key in {new}.");
-            println!("Replace the old key with it before you start the service again.");
+            line(format_args!("Re-encrypted {secrets} with the key in {new}."))?;
+            line(format_args!("Replace the old key with it before you start the service again."))?;
         }
     }
     Ok(Exit::Ok)
@@ -105,6 +147,7 @@ pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<E
 
 /// Tests the broker connection with the saved settings, and prints each stage.
 pub async fn check(config: &Config) -> anyhow::Result<Exit> {
+    require_database(config)?;
     let _lock = lock_unless_in_use(config)?;
     let options = config.service_options();
     let store = options.open_store().await?;
@@ -115,30 +158,31 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
         tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
     }
     if settings.broker_host.is_empty() {
-        println!("No broker configured. Set one on the page ({}),", options.public_url);
-        println!("with PUT /api/v1/integrations/mqtt/config,");
-        println!("or in [mqtt] of the configuration file before the first start.");
+        line(format_args!("No broker configured. Set one on the page ({}),", options.public_url))?;
+        line(format_args!("with PUT /api/v1/integrations/mqtt/config,"))?;
+        line(format_args!("or in [mqtt] of the configuration file before the first start."))?;
         return Ok(Exit::Failed);
     }
-    println!("Testing {}", settings.broker());
+    line(format_args!("Testing {}", settings.broker()))?;
     let report = stored.test_connection().await?;
     store.close().await;
-    print_stages(&report);
+    print_stages(&report)?;
     if report.success {
-        println!("OK: {} accepted the login and a test message.", settings.broker());
+        line(format_args!("OK: {} accepted the login and a test message.", settings.broker()))?;
     } else {
-        println!("Failed: {}", report.message);
+        line(format_args!("Failed: {}", report.message))?;
     }
     Ok(if report.success { Exit::Ok } else { Exit::Failed })
 }
 
-fn print_stages(report: &TestReport) {
+fn print_stages(report: &TestReport) -> Result<(), OutputError> {
     for stage in &report.stages {
         let mark = match stage.ok {
             Some(true) => "ok    ",
             Some(false) => "FAILED",
             None => "?     ",
         };
-        println!("  {mark} {:<9}{:>6} ms  {}", stage.name, stage.duration_ms, stage.detail);
+        line(format_args!("  {mark} {:<9}{:>6} ms  {}", stage.name, stage.duration_ms, stage.detail))?;
     }
+    Ok(())
 }

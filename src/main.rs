@@ -1,6 +1,10 @@
 //! The entry point: parses the command line, runs the command, and maps its outcome to an exit code.
 
-use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser as _;
 use liveobject::{
@@ -8,7 +12,7 @@ use liveobject::{
     cli::{Cli, Command, Exit, KeyCommand},
     commands,
     config::{self, Config},
-    telemetry,
+    output, telemetry,
 };
 
 #[global_allocator]
@@ -26,6 +30,7 @@ async fn main() -> ExitCode {
     };
     match run(cli.command, config).await {
         Ok(exit) => exit.into(),
+        Err(error) if output::is_closed_pipe(&error) => Exit::Ok.into(),
         Err(error) => fail(&error, Exit::Failed),
     }
 }
@@ -50,10 +55,9 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
 
 /// Prints the page's address if the output is a terminal. Redirected output may end up in a log, where
 /// the token in the address must not appear.
-#[expect(clippy::print_stderr, reason = "for the user at the terminal, not for the log")]
 fn greet(app: &App) {
     if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
-        eprintln!("Open {} in a browser.", app.sign_in_link());
+        let _closed = writeln!(io::stderr(), "Open {} in a browser.", app.sign_in_link());
     }
 }
 
@@ -70,8 +74,8 @@ async fn demo(_: Option<Duration>) -> ExitCode {
 }
 
 /// Prints an error. It does not go to the log, which may be what failed.
-#[expect(clippy::print_stderr, reason = "the error message of a command")]
 fn fail(error: &anyhow::Error, exit: Exit) -> ExitCode {
-    eprintln!("liveobject: {error:#}");
+    // If nobody reads the message, the exit code remains.
+    let _closed = writeln!(io::stderr(), "liveobject: {error:#}");
     exit.into()
 }

@@ -7,7 +7,7 @@ use std::{
 
 use liveobject_actors::{
     domain::hex,
-    private_file::{self, Access, ReadError},
+    private_file::{self, Access, ReadError, TooOpen},
 };
 use rand::{
     TryRng,
@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use subtle::ConstantTimeEq;
 
 /// The file's name in the data directory.
-const FILE: &str = "api-token";
+pub const FILE: &str = "api-token";
 /// 256 bits cannot be guessed.
 const RANDOM_BYTES: usize = 32;
 /// Minimum length of a token that an administrator wrote into the file.
@@ -37,9 +37,9 @@ pub enum TokenError {
     /// The operating system returned no random numbers.
     #[error("the operating system returned no random numbers for the API token")]
     Random(#[source] SysError),
-    /// Other users can access the file. Contains its permission bits.
-    #[error("the API token file {0} is accessible to other users (mode {1:03o}): run `chmod 600 {0}`")]
-    Open(PathBuf, u32),
+    /// Other users can access the file. Contains why, and what helps.
+    #[error("the API token file {0} {1}")]
+    Open(PathBuf, TooOpen),
     /// The file contains no valid token. Contains what is wrong with it.
     #[error("the API token file {0} {1}; remove it, and a new token is created on the next start")]
     Malformed(PathBuf, String),
@@ -50,13 +50,18 @@ pub enum TokenError {
 pub struct ApiToken(SecretString);
 
 impl ApiToken {
+    /// Reads the token in `data_dir`. Returns `None` if there is none.
+    pub fn load(data_dir: &Path) -> Result<Option<Self>, TokenError> {
+        load(&data_dir.join(FILE))
+    }
+
     /// Reads the token in `data_dir`. If there is none, creates it, and the directory if that is missing. An
     /// existing token is never replaced, not even when two processes start at the same time.
     pub fn load_or_create(data_dir: &Path) -> Result<Self, TokenError> {
-        let path = data_dir.join(FILE);
-        if let Some(token) = load(&path)? {
+        if let Some(token) = Self::load(data_dir)? {
             return Ok(token);
         }
+        let path = data_dir.join(FILE);
         match private_file::create_concurrently(&path, random()?.as_bytes()) {
             Ok(()) => {}
             // Another process was faster, so its token is used.
@@ -82,14 +87,14 @@ fn load(path: &Path) -> Result<Option<ApiToken>, TokenError> {
     let content = match private_file::read(path, Access::OwnerOnly, 2 * MAX_CHARACTERS as u64) {
         Ok(Some(content)) => content,
         Ok(None) => return Ok(None),
-        Err(ReadError::TooOpen { mode }) => return Err(TokenError::Open(path.to_owned(), mode)),
+        Err(ReadError::TooOpen(too_open)) => return Err(TokenError::Open(path.to_owned(), too_open)),
         Err(ReadError::Io(error)) => return Err(TokenError::Read(path.to_owned(), error)),
     };
     parse(&content).map(Some).map_err(|problem| TokenError::Malformed(path.to_owned(), problem))
 }
 
 /// Parses a token. White space around it is ignored. The error never repeats the text.
-fn parse(content: &[u8]) -> Result<ApiToken, String> {
+pub fn parse(content: &[u8]) -> Result<ApiToken, String> {
     let token = str::from_utf8(content).map_err(|_| "is not UTF-8 text")?.trim();
     if token.is_empty() {
         return Err("is empty".to_owned());
@@ -189,14 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_other_users_can_access_is_refused_with_advice() {
+    fn a_file_that_other_users_can_access_is_made_private() {
         for mode in [0o644, 0o640, 0o604, 0o660] {
-            let message = refusal(&"k".repeat(64), mode);
-            let expected = format!(
-                "the API token file data/api-token is accessible to other users (mode {mode:o}): \
-                 run `chmod 600 data/api-token`"
-            );
-            assert_eq!(message, expected);
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), &"k".repeat(64), mode);
+            assert!(ApiToken::load_or_create(dir.path()).unwrap().matches(&"k".repeat(64)));
+            let now = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode() & 0o777;
+            assert_eq!(now, 0o600);
         }
     }
 

@@ -26,7 +26,7 @@ fn event(camera: usize) -> DetectionEvent {
         description: "A person in a red jacket walks up to the door, puts down a package and rings the bell"
             .into(),
         objects_detected: vec!["person".into(), "package".into()],
-        confidence: 91,
+        confidence: Some(91),
         source_type: Some("rtsp".into()),
         smart_detection_type: Some("person".into()),
         ..EventInput::default()

@@ -29,7 +29,7 @@ impl Handler<Frame> for Classifier {
             camera_name: Some("Front Door".into()),
             description: "Person at the door with a package".into(),
             objects_detected: vec!["person".into(), "package".into()],
-            confidence: 91,
+            confidence: Some(91),
             ..EventInput::default()
         };
         let publish = self.publish.clone();

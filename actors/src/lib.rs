@@ -26,6 +26,7 @@
 //!  ConnectionActor ──LinkUp──▶ OutboxActor, RetainedActor, DiscoveryActor
 //!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
+//!  ConfigActor ──SettingsIgnored──▶ SupervisorActor
 //!  DiscoveryActor ──Subscribe──▶ ConnectionActor
 //!
 //!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer

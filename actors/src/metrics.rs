@@ -21,10 +21,29 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::domain::clock::{self, Timestamp};
+use crate::domain::{
+    clock::{self, Timestamp},
+    delivery::{DEFERRAL_REASONS, DeadReason},
+};
 
-/// The media type of [`Metrics::encode`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A text format of the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The text format of Prometheus, which every collector reads.
+    Prometheus,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// Returns its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 const FIRST_BUCKET_SECONDS: f64 = 0.000_25;
 const BUCKETS: u16 = 16;
@@ -60,6 +79,10 @@ fn durations() -> Histogram {
     Histogram::new(exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS))
 }
 
+/// The reason in `events_dead_total` for events whose rows another program removed.
+pub const MISSING: &str = "missing";
+
+/// The value of `oldest_pending_at` if no event is pending.
 const NONE_PENDING: i64 = i64::MAX;
 
 /// Declares [`Metrics`]. Each metric is defined only by its entry in the table. The help text is also the
@@ -86,7 +109,10 @@ macro_rules! metrics {
                     let $field: $kind = $value;
                     registry.register($name, $help, $field.clone());
                 )*
-                Self { registry: Arc::new(registry), $($field,)* oldest_pending_at: Arc::new(NONE_PENDING.into()) }
+                let metrics =
+                    Self { registry: Arc::new(registry), $($field,)* oldest_pending_at: Arc::new(NONE_PENDING.into()) };
+                metrics.create_known_labels();
+                metrics
             }
         }
     };
@@ -147,6 +173,20 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Creates the counters of all known reasons, with 0. Otherwise, a query for an error that has not occurred
+    /// yet finds nothing, and `increase` misses the first error.
+    fn create_known_labels(&self) {
+        for reason in DeadReason::ALL.map(DeadReason::as_str).into_iter().chain([MISSING]) {
+            drop(self.events_dead.get_or_create(&ReasonLabel { reason }));
+        }
+        // An expired or unreadable event is not sent, and a repeated refusal is counted with the broker's reasons.
+        let not_refusals = [DeadReason::Expired, DeadReason::RefusedRepeatedly, DeadReason::Unreadable];
+        let refusals = DeadReason::ALL.into_iter().filter(|reason| !not_refusals.contains(reason));
+        for reason in refusals.map(DeadReason::as_str).chain(DEFERRAL_REASONS) {
+            drop(self.mqtt_publish_errors.get_or_create(&ReasonLabel { reason }));
+        }
+    }
+
     /// Sets the age of the oldest pending event, or `None` if no event is pending. From now on, it increases.
     pub fn set_oldest_pending(&self, age: Option<Duration>) {
         let micros = |age: Duration| i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
@@ -173,8 +213,8 @@ impl Metrics {
         self.mqtt_publish_errors.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Encodes all metrics in the OpenMetrics text format, [`CONTENT_TYPE`].
-    pub fn encode(&self) -> Result<String, fmt::Error> {
+    /// Encodes all metrics.
+    pub fn encode(&self, format: Format) -> Result<String, fmt::Error> {
         let waiting = match self.oldest_pending_at.load(Ordering::Relaxed) {
             NONE_PENDING => Duration::ZERO,
             at => Duration::from_micros(u64::try_from(clock::uptime() - at).unwrap_or(0)),
@@ -182,8 +222,43 @@ impl Metrics {
         self.oldest_pending_seconds.set(waiting.as_secs_f64());
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
-        Ok(text)
+        Ok(match format {
+            Format::OpenMetrics => text,
+            Format::Prometheus => to_prometheus(&text),
+        })
     }
+}
+
+/// Converts OpenMetrics to the older format of Prometheus. As far as our metrics are concerned, they differ in
+/// three ways: the older format has no type `info`; it names counters and infos with their suffix in `HELP`
+/// and `TYPE`, too; and it has no end marker.
+fn to_prometheus(text: &str) -> String {
+    let mut converted = String::with_capacity(text.len() + 1024);
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let mut words = line.splitn(4, ' ');
+        let (Some("#"), Some(keyword @ ("HELP" | "TYPE")), Some(name), Some(rest)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            if line != "# EOF" {
+                converted.extend([line, "\n"]);
+            }
+            continue;
+        };
+        // The type follows the help of the same metric.
+        let kind = match keyword {
+            "TYPE" => rest,
+            _ => lines.peek().and_then(|next| next.rsplit(' ').next()).unwrap_or_default(),
+        };
+        let (suffix, rest) = match (kind, keyword) {
+            ("counter", _) => ("_total", rest),
+            ("info", "TYPE") => ("_info", "gauge"),
+            ("info", _) => ("_info", rest),
+            _ => ("", rest),
+        };
+        converted.extend(["# ", keyword, " ", name, suffix, " ", rest, "\n"]);
+    }
+    converted
 }
 
 #[cfg(test)]
@@ -198,7 +273,7 @@ mod tests {
         metrics.set_certificate_ends("broker", Some(clock::from_micros(1_777_636_800_500_000)));
         metrics.set_certificate_ends("client", Some(clock::now()));
         metrics.set_certificate_ends("client", None);
-        let text = metrics.encode().unwrap();
+        let text = metrics.encode(Format::OpenMetrics).unwrap();
         assert!(!text.contains("certificate=\"client\""), "{text}");
         for line in [
             "mqtt_certificate_expiry_timestamp_seconds{certificate=\"broker\"} 1777636800",
@@ -223,10 +298,44 @@ mod tests {
     }
 
     #[test]
+    fn every_known_reason_is_counted_from_zero() {
+        let text = Metrics::new().encode(Format::OpenMetrics).unwrap();
+        for reason in ["not_authorized", "packet_too_large", "quota_exceeded", "unspecified_error"] {
+            let line = format!("mqtt_publish_errors_total{{reason=\"{reason}\"}} 0");
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        for reason in DeadReason::ALL.map(DeadReason::as_str) {
+            let line = format!("events_dead_total{{reason=\"{reason}\"}} 0");
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_format_of_prometheus_has_the_same_samples_and_the_names_with_suffixes() {
+        let metrics = Metrics::new();
+        let samples = |text: &str| -> Vec<_> {
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+        };
+        let text = metrics.encode(Format::Prometheus).unwrap();
+        assert_eq!(samples(&text), samples(&metrics.encode(Format::OpenMetrics).unwrap()));
+        for line in [
+            "# HELP liveobject_build_info The version of liveobject.",
+            "# TYPE liveobject_build_info gauge",
+            "# HELP events_accepted_total Accepted events, without duplicates.",
+            "# TYPE events_accepted_total counter",
+            "# TYPE outbox_pending_events gauge",
+            "# TYPE outbox_commit_seconds histogram",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("EOF"), "{text}");
+    }
+
+    #[test]
     fn the_age_of_the_oldest_pending_event_increases() {
         let metrics = Metrics::new();
         metrics.set_oldest_pending(Some(Duration::from_secs(90)));
-        let text = metrics.encode().unwrap();
+        let text = metrics.encode(Format::Prometheus).unwrap();
         assert!(text.contains("outbox_oldest_pending_seconds 90."), "{text}");
     }
 }

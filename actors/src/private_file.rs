@@ -2,12 +2,13 @@
 //!
 //! Files are created with mode 0600 and are complete and synced before they get their name, so that a crash
 //! or a power cut leaves the whole file or none. Creating a file never replaces an existing one. Files that
-//! other users can access are refused.
+//! other users can access are made private, or refused if that is not possible.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fmt,
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
     io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -28,18 +29,85 @@ pub enum Access {
 /// Why a private file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Other users have access to the file.
-    #[error("other users have access (mode {mode:03o})")]
-    TooOpen {
-        /// The file's permission bits.
-        mode: u32,
-    },
+    /// Other users have access to the file, and this cannot be changed here.
+    #[error(transparent)]
+    TooOpen(#[from] TooOpen),
     /// The file exists but cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Reads at most `max_bytes` of a file; returns `None` if the file does not exist.
+/// Other users have access to a file. The message continues a sentence that begins with the name of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is accessible to other users (mode {mode:03o}): {cure}")]
+pub struct TooOpen {
+    /// The file's permission bits.
+    pub mode: u32,
+    /// What helps.
+    pub cure: Cure,
+}
+
+/// What helps if the permissions of a file cannot be changed by this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cure {
+    /// The file belongs to another user.
+    Owner,
+    /// The file system does not store permissions.
+    FileSystem,
+    /// The file system is read-only.
+    Environment,
+}
+
+impl fmt::Display for Cure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Owner => "it belongs to another user, who must run `chmod 600` on it",
+            Self::FileSystem => {
+                "its file system does not store permissions (such as CIFS or exFAT); mount it with umask=077, or for \
+                 CIFS with file_mode=0600,dir_mode=0700, or provide the secret in an environment variable or as a \
+                 systemd credential instead"
+            }
+            Self::Environment => {
+                "its file system is read-only; change the mode at its source to 400, or provide the secret in an \
+                 environment variable or as a systemd credential instead"
+            }
+        })
+    }
+}
+
+/// Removes the access of other users to a file, with a warning. Kubernetes grants it to the group `fsGroup` at each
+/// start, and restored backups often do. Fails if the file is still accessible.
+fn make_private(file: &File, path: &Path, mode: u32) -> Result<(), ReadError> {
+    let changed = file.set_permissions(Permissions::from_mode(mode & 0o700));
+    let now = file.metadata()?;
+    if let Some(too_open) = judge(&changed, now.mode() & 0o777, is_ours(&now)) {
+        return Err(too_open.into());
+    }
+    tracing::warn!(
+        file = %path.display(),
+        mode = format!("{mode:03o}"),
+        "removed the access of other users to a private file; if they may have read it, replace its content"
+    );
+    Ok(())
+}
+
+/// Returns why a file is still accessible after its permissions were changed, or `None` if it is private.
+fn judge(changed: &io::Result<()>, mode: u32, is_ours: bool) -> Option<TooOpen> {
+    let cure = match changed {
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Cure::Environment,
+        Err(_) if !is_ours => Cure::Owner,
+        Ok(()) | Err(_) => Cure::FileSystem,
+    };
+    (mode & 0o077 != 0).then_some(TooOpen { mode, cure })
+}
+
+/// Returns whether a file belongs to the user of this process.
+fn is_ours(file: &Metadata) -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == file.uid())
+}
+
+/// Reads at most `max_bytes` of a file; returns `None` if the file does not exist. With [`Access::OwnerOnly`], the
+/// access of other users is removed first.
 pub fn read(path: &Path, access: Access, max_bytes: u64) -> Result<Option<Zeroizing<Vec<u8>>>, ReadError> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -48,7 +116,7 @@ pub fn read(path: &Path, access: Access, max_bytes: u64) -> Result<Option<Zeroiz
     };
     let mode = file.metadata()?.mode() & 0o777;
     if access == Access::OwnerOnly && mode & 0o077 != 0 {
-        return Err(ReadError::TooOpen { mode });
+        make_private(&file, path, mode)?;
     }
     // The buffer never grows: growing would leave copies of the secret in freed memory. With a little spare
     // capacity, `read_to_end` detects the end of the file without allocating.
@@ -99,9 +167,21 @@ fn publish(unfinished: &Path, path: &Path) -> io::Result<()> {
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     remove(path)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    give_to_owner_of_directory(&file, path)?;
     file.write_all(content)?;
     file.sync_all()?;
     sync_directory(path)
+}
+
+/// Gives a new file to the owner of its directory. An administrator who runs a command as root in the directory of
+/// the service would otherwise create a file that the service cannot read.
+fn give_to_owner_of_directory(file: &File, path: &Path) -> io::Result<()> {
+    let (directory, created) = (fs::metadata(directory(path))?, file.metadata()?);
+    if directory.uid() != created.uid() {
+        // Only root is allowed to do it; others keep the file.
+        let _refused = fchown(file, Some(directory.uid()), Some(directory.gid()));
+    }
+    Ok(())
 }
 
 /// Renames a file within its directory, durably.
@@ -149,10 +229,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        os::unix::fs::{PermissionsExt, symlink},
-        thread,
-    };
+    use std::{os::unix::fs::symlink, thread};
 
     use super::*;
 
@@ -239,14 +316,50 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_other_users_can_access_is_refused() {
+    fn a_file_that_other_users_can_access_is_made_private() {
         let (_dir, path) = temporary();
         create(&path, b"x").unwrap();
         for open in [0o640, 0o604, 0o620, 0o601, 0o666] {
-            fs::set_permissions(&path, PermissionsExt::from_mode(open)).unwrap();
-            let refused = read(&path, Access::OwnerOnly, 100).unwrap_err();
-            assert!(matches!(refused, ReadError::TooOpen { mode } if mode == open), "{refused:?}");
+            fs::set_permissions(&path, Permissions::from_mode(open)).unwrap();
             assert!(read(&path, Access::Any, 100).unwrap().is_some());
+            assert_eq!(mode(&path), open);
+            assert_eq!(read_owned(&path), b"x");
+            assert_eq!(mode(&path), 0o600);
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o440)).unwrap();
+        assert_eq!((read_owned(&path), mode(&path)), (b"x".to_vec(), 0o400), "no access is added");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_private_is_refused_with_what_helps() {
+        let failed = |kind: ErrorKind| Err(io::Error::from(kind));
+        let cure = |changed, is_ours| judge(&changed, 0o755, is_ours).map(|too_open| too_open.cure);
+        assert_eq!(cure(Ok(()), true), Some(Cure::FileSystem), "CIFS ignores the change");
+        assert_eq!(
+            cure(failed(ErrorKind::PermissionDenied), true),
+            Some(Cure::FileSystem),
+            "exFAT refuses it"
+        );
+        assert_eq!(cure(failed(ErrorKind::PermissionDenied), false), Some(Cure::Owner));
+        assert_eq!(cure(failed(ErrorKind::ReadOnlyFilesystem), true), Some(Cure::Environment));
+        assert_eq!(judge(&Ok(()), 0o600, true), None);
+        let message = judge(&Ok(()), 0o755, true).unwrap().to_string();
+        assert!(message.contains("(mode 755)") && message.contains("umask=077"), "{message}");
+    }
+
+    #[test]
+    fn a_file_belongs_to_the_owner_of_its_directory() {
+        let (_dir, path) = temporary();
+        let parent = path.parent().unwrap();
+        fs::create_dir_all(parent).unwrap();
+        if std::os::unix::fs::chown(parent, Some(12_345), Some(12_346)).is_err() {
+            return; // Only root can change the owner of a directory.
+        }
+        for create in BOTH {
+            create(&path, b"x").unwrap();
+            let file = fs::metadata(&path).unwrap();
+            assert_eq!((file.uid(), file.gid(), mode(&path)), (12_345, 12_346, 0o600));
+            remove(&path).unwrap();
         }
     }
 
@@ -261,7 +374,7 @@ mod tests {
     fn a_directory_in_place_of_the_file_is_an_error() {
         let (_dir, path) = temporary();
         fs::create_dir_all(&path).unwrap();
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
         assert!(matches!(read(&path, Access::OwnerOnly, 100), Err(ReadError::Io(_))));
         for create in BOTH {
             assert!(create(&path, b"x").is_err());

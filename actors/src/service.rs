@@ -19,6 +19,7 @@ use crate::{
     domain::{
         calendar::Calendar,
         clock::{self, Clock},
+        link_key::LinkKey,
         links::Links,
     },
     messages::{
@@ -62,6 +63,8 @@ pub struct ServiceOptions {
     pub identity_file: Option<PathBuf>,
     /// The identity itself, if it is not stored in a file. It takes precedence over `identity_file`.
     pub identity: Option<GivenIdentity>,
+    /// The key that signs links to pictures, if it is not stored in a file.
+    pub link_key: Option<LinkKey>,
     /// Additional keys that can decrypt the secrets.
     pub recipients: Vec<PublicKey>,
     /// URL under which clients reach this service (used in `thumbnail_url`), without a trailing `/`.
@@ -108,6 +111,7 @@ impl ServiceOptions {
             database_url: None,
             identity_file: None,
             identity: None,
+            link_key: None,
             recipients: Vec::new(),
             public_url: "http://127.0.0.1:8080".to_owned(),
             max_pending: Self::MAX_PENDING,
@@ -291,7 +295,7 @@ impl Service {
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
         let config = Box::pin(config).await.map_err(StartError::Settings)?;
-        let (files, links) = open_pictures(&options, &store).await?;
+        let (files, links) = open_pictures(&options, &store, &data_dir).await?;
         // These actors refer to each other, so their addresses are needed before they start.
         let (thumbnails_context, cameras_context, streams_context) =
             (Context::new(), Context::new(), Context::new());
@@ -359,6 +363,7 @@ impl Service {
             cameras: recipient(&cameras),
             discovery: recipient(&discovery),
             supervisor: recipient(&supervisor),
+            status: recipient(&supervisor),
         };
         let config = config.start(listeners);
 
@@ -437,9 +442,12 @@ impl Service {
 
 /// Opens the pictures, and reads the key of the links to them. Removes pictures of events that the log does not
 /// contain yet: the database was replaced by an older one, and new events get their positions.
-async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<(Files, Links), StartError> {
-    let key = thumbnails::load_or_create(&options.data_dir)?;
-    let links = Links::new(&options.public_url, options.retention_days, key);
+async fn open_pictures(
+    options: &ServiceOptions,
+    store: &Store,
+    data_dir: &DataDir,
+) -> Result<(Files, Links), StartError> {
+    let links = options.links(data_dir)?;
     let files = Files::open(&options.data_dir, options.max_picture_bytes)?;
     let last_seq = store.last_seq().await.map_err(StartError::Log)?;
     let pictures = files.remove_above(last_seq)?;
@@ -450,6 +458,15 @@ async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<(Files
 }
 
 impl ServiceOptions {
+    /// Returns the file of the database.
+    pub fn database_file(&self) -> PathBuf {
+        let url = self.database_url.as_deref().and_then(|url| url.strip_prefix("sqlite://"));
+        match url.and_then(|path| path.split('?').next()) {
+            Some(path) => PathBuf::from(path),
+            None => self.data_dir.join("liveobject.db"),
+        }
+    }
+
     /// Opens the database.
     pub async fn open_store(&self) -> Result<Store, OpenError> {
         match &self.database_url {
@@ -468,6 +485,15 @@ impl ServiceOptions {
             probe: |settings, watcher| Box::pin(probe::run(settings, watcher)),
             crashed,
         }
+    }
+
+    /// Returns what signs links to pictures. Creates the key at the first start.
+    fn links(&self, data_dir: &DataDir) -> Result<Links, LinkKeyError> {
+        let key = match &self.link_key {
+            Some(given) => given.clone(),
+            None => thumbnails::load_or_create(data_dir.path())?,
+        };
+        Ok(Links::new(&self.public_url, self.retention_days, key))
     }
 
     fn outbox_limits(&self, links: &Links) -> OutboxLimits {

@@ -7,6 +7,8 @@ use std::fmt;
 use liveobject_actors::MqttSettings;
 use serde_json::Value;
 
+/// The beginning of variables that are meant for this program.
+pub(super) const PROGRAM: &str = "LIVEOBJECT_";
 /// The prefix of all variables.
 pub(super) const PREFIX: &str = "LIVEOBJECT__";
 
@@ -110,6 +112,14 @@ impl fmt::Display for Key {
 /// Returns `section.name`, or `name` outside of all sections.
 pub(super) fn dotted(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
+}
+
+/// Returns the key that a misspelt variable probably means: one whose variable differs only in underscores and
+/// case.
+pub(super) fn similar(keys: &[Key], variable: &str) -> Option<Key> {
+    let letters = |name: &str| name.replace('_', "").to_uppercase();
+    let meant = letters(variable);
+    keys.iter().copied().find(|key| letters(&key.variable()) == meant)
 }
 
 /// Returns all keys, including those of the MQTT settings.

@@ -7,8 +7,8 @@ use liveobject_actors::domain::calendar::Calendar;
 use super::{
     fault::{ConfigError, Fault, Origin},
     file::{self, Text},
-    identity::{self, Variables},
-    keys::{self, MQTT, PREFIX, TLS_KEY},
+    given::{self, Variables},
+    keys::{self, MQTT, TLS_KEY},
     read,
     source::Source,
     values::{Config, SECRET_SETTINGS},
@@ -17,13 +17,13 @@ use super::{
 /// The file that is read if no other one is given, and if it exists.
 pub const DEFAULT_FILE: &str = "config.toml";
 
-/// Returns the environment variables that belong to the configuration. Invalid UTF-8 in them is replaced here
-/// and refused later; in other variables it does no harm.
+/// Returns the environment variables that belong to the configuration, and those that probably should. Invalid
+/// UTF-8 in them is replaced here and refused later; in other variables it does no harm.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter(|(name, _)| {
-            name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
-                || identity::VARIABLES.iter().any(|known| name == known)
+            name.as_encoded_bytes().to_ascii_uppercase().starts_with(keys::PROGRAM.as_bytes())
+                || given::VARIABLES.iter().any(|known| name == known)
         })
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
@@ -55,11 +55,13 @@ impl Config {
             let is_world_readable = text.as_ref().is_some_and(|text| text.is_world_readable);
             text.map_or(Ok(()), |text| text.parse(&mut source, &mut faults)).map(|()| is_world_readable)
         });
-        source.read_environment(env.into_iter(), &mut faults);
+        let mut warnings = source.read_environment(env.into_iter(), &mut faults);
         // Without the file, checks that involve several values would report false faults.
         let is_world_readable =
             file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
-        let mut warnings = if is_world_readable { world_readable_secrets(&source, path) } else { Vec::new() };
+        if is_world_readable {
+            warnings.extend(world_readable_secrets(&source, path));
+        }
         let tls_key = source.origin(TLS_KEY.section, TLS_KEY.name).cloned();
         let mut config = read::read(source, &mut faults);
         if let (Some(tls), Some(origin)) = (&config.http.tls, tls_key) {
@@ -67,6 +69,8 @@ impl Config {
         }
         config.warnings = warnings;
         config.secrets.identity = variables.identity(&mut faults);
+        config.secrets.api_token = variables.api_token(&mut faults);
+        config.secrets.link_key = variables.link_key(&mut faults);
         config.warnings.extend(unknown_time_zone(&config));
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::new(faults)) }
     }

@@ -10,7 +10,7 @@
 
 mod fault;
 mod file;
-mod identity;
+mod given;
 mod keys;
 mod load;
 mod read;

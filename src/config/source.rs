@@ -42,25 +42,49 @@ impl Source {
             .unzip()
     }
 
-    /// Adds the values of the environment variables, which override those of the file.
+    /// Adds the values of the environment variables, which override those of the file. Returns a warning for each
+    /// variable that is not ours but looks as if it was meant for us.
     pub(super) fn read_environment(
         &mut self,
         variables: impl Iterator<Item = (String, String)>,
         faults: &mut Vec<Fault>,
-    ) {
+    ) -> Vec<String> {
         let keys = keys::all();
-        for (name, text) in variables.filter(|(name, _)| name.starts_with(PREFIX)) {
+        let mut warnings = Vec::new();
+        for (name, text) in variables {
             let origin = Origin::Variable(name.escape_debug().to_string());
             let key = keys.iter().find(|key| key.variable() == name);
-            match key {
-                None => faults.push(Fault::new(origin, "", "unknown variable")),
-                Some(_) if text.contains(char::REPLACEMENT_CHARACTER) => {
+            match (key, keys::similar(&keys, &name)) {
+                (None, Some(similar)) => {
+                    let message = format!("unknown variable; did you mean {}?", similar.variable());
+                    faults.push(Fault::new(origin, "", message));
+                }
+                (None, None) if name.starts_with(PREFIX) => {
+                    faults.push(Fault::new(origin, "", "unknown variable"));
+                }
+                (None, None) if is_from_kubernetes(&name, &text) => {}
+                (None, None) => warnings.push(format!(
+                    "{origin}: unknown variable; it has no effect. Variables of the configuration are called \
+                     LIVEOBJECT__SECTION__KEY, such as {}",
+                    keys::BIND.variable()
+                )),
+                (Some(_), _) if text.contains(char::REPLACEMENT_CHARACTER) => {
                     faults.push(Fault::new(origin, "", "must be UTF-8 text"));
                 }
-                Some(key) => self.insert(*key, from_text(key.kind, text), origin),
+                (Some(key), _) => self.insert(*key, from_text(key.kind, text), origin),
             }
         }
+        warnings
     }
+}
+
+/// Returns whether Kubernetes sets this variable for a service whose name begins with `liveobject`, such as
+/// `LIVEOBJECT_SERVICE_HOST` or `LIVEOBJECT_PORT=tcp://10.0.0.1:8080`.
+fn is_from_kubernetes(name: &str, text: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.rsplit_once("_PORT_").is_some_and(|(_, port)| port.starts_with(|c: char| c.is_ascii_digit()))
+        || (name.ends_with("_PORT") && text.contains("://"))
 }
 
 /// Returns the value of a variable. Text that does not parse stays a string: a key that expects another type

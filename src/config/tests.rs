@@ -60,6 +60,12 @@ fn an_empty_file_gives_the_defaults() {
 }
 
 #[test]
+fn a_byte_order_mark_before_the_file_is_ignored() {
+    let config = Case::file("\u{feff}data_dir = \"elsewhere\"\n").config();
+    assert_eq!(config.data_dir, Path::new("elsewhere"));
+}
+
+#[test]
 fn the_defaults_are_those_of_the_library() {
     let options = Config::default().service_options();
     let library = ServiceOptions::in_dir("data");
@@ -139,7 +145,6 @@ fn the_environment_overrides_the_file() {
         .env("LIVEOBJECT__MQTT__PASSWORD", "[0")
         .env("LIVEOBJECT__MQTT__PROTOCOL", "5")
         .env("LIVEOBJECT__MQTT__ENABLED", "true")
-        .env("LIVEOBJECT_HTTP_BIND", "ignored")
         .config();
     assert_eq!(config.data_dir, Path::new("42"));
     assert_eq!(config.http.bind, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
@@ -149,6 +154,40 @@ fn the_environment_overrides_the_file() {
         config.mqtt.as_ref().unwrap().to_json(),
         json!({"broker_host": "env", "qos": 0, "password": "[0", "protocol": "5", "enabled": true})
     );
+}
+
+#[test]
+fn a_misspelt_variable_is_reported_with_the_right_name() {
+    for (name, meant) in [
+        ("LIVEOBJECT_HTTP_BIND", "LIVEOBJECT__HTTP__BIND"),
+        ("LIVEOBJECT__HTTP_BIND", "LIVEOBJECT__HTTP__BIND"),
+        ("liveobject__http__bind", "LIVEOBJECT__HTTP__BIND"),
+        ("LIVEOBJECT_DATA_DIR", "LIVEOBJECT__DATA_DIR"),
+        ("LIVEOBJECT_MQTT_BROKER_HOST", "LIVEOBJECT__MQTT__BROKER_HOST"),
+    ] {
+        let faults = Case::file("").env(name, "x").faults();
+        assert_eq!(faults, format!("{name}: unknown variable; did you mean {meant}?"));
+    }
+    assert_eq!(
+        Case::file("").env("LIVEOBJECT__HTTP__BINT", "x").faults(),
+        "LIVEOBJECT__HTTP__BINT: unknown variable"
+    );
+    let warnings = Case::file("").env("LIVEOBJECT_COLOUR", "red").config().warnings;
+    assert!(warnings[0].starts_with("LIVEOBJECT_COLOUR: unknown variable; it has no effect"), "{warnings:?}");
+    assert!(!warnings[0].contains("red"), "it may be a secret");
+}
+
+#[test]
+fn the_variables_that_kubernetes_sets_for_a_service_cause_no_warning() {
+    let case = Case::file("")
+        .env("LIVEOBJECT_SERVICE_HOST", "10.0.0.1")
+        .env("LIVEOBJECT_SERVICE_PORT", "8080")
+        .env("LIVEOBJECT_SERVICE_PORT_HTTP", "8080")
+        .env("LIVEOBJECT_PORT", "tcp://10.0.0.1:8080")
+        .env("LIVEOBJECT_PORT_8080_TCP", "tcp://10.0.0.1:8080")
+        .env("LIVEOBJECT_PORT_8080_TCP_ADDR", "10.0.0.1")
+        .env("LIVEOBJECT_HTTP_PORT", "tcp://10.0.0.2:80");
+    assert_eq!(case.config().warnings, Vec::<String>::new());
 }
 
 #[test]
@@ -213,6 +252,35 @@ fn an_identity_from_the_environment_overrides_one_from_systemd_and_both_override
     assert!(credential.contains("systemd's credential") && credential.contains(PUBLIC), "{credential}");
     let both = file().env("CREDENTIALS_DIRECTORY", &directory).env("LIVEOBJECT_IDENTITY", KEY);
     assert!(source(both).contains("\"LIVEOBJECT_IDENTITY\""));
+}
+
+#[test]
+fn the_token_and_the_link_key_can_come_from_the_environment_or_from_systemd() {
+    let credentials = tempfile::tempdir().unwrap();
+    let directory = credentials.path().display().to_string();
+    let (token, key) = ("t".repeat(32), "0a".repeat(32));
+    fs::write(credentials.path().join("liveobject-api-token"), format!("{token}\n")).unwrap();
+    fs::write(credentials.path().join("liveobject-thumbnail-key"), &key).unwrap();
+    let config = Case::file("").env("CREDENTIALS_DIRECTORY", &directory).config();
+    assert!(config.secrets.api_token.as_ref().unwrap().matches(&token));
+    assert!(config.service_options().link_key.is_some());
+    assert!(!format!("{config:?}").contains("tttt"));
+    let other = "u".repeat(32);
+    let config = Case::file("")
+        .env("CREDENTIALS_DIRECTORY", &directory)
+        .env("LIVEOBJECT_API_TOKEN", &other)
+        .env("LIVEOBJECT_THUMBNAIL_KEY", &key)
+        .config();
+    assert!(config.secrets.api_token.unwrap().matches(&other), "the variable overrides the credential");
+    let faults = Case::file("")
+        .env("LIVEOBJECT_API_TOKEN", "hunter2")
+        .env("LIVEOBJECT_THUMBNAIL_KEY", "hunter2")
+        .faults();
+    assert_eq!(
+        faults,
+        "LIVEOBJECT_API_TOKEN: not a valid API token: has 7 characters, must have 32 to 512\n\
+         LIVEOBJECT_THUMBNAIL_KEY: not a valid key: must be 64 hexadecimal digits (`openssl rand -hex 32`)"
+    );
 }
 
 #[test]

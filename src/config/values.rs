@@ -9,7 +9,7 @@ use std::{
 use liveobject_actors::{
     Invalid, MqttSettings, ServiceOptions,
     config::{GivenIdentity, identity::PublicKey},
-    domain::calendar::Calendar,
+    domain::{calendar::Calendar, link_key::LinkKey},
 };
 use secrecy::zeroize::Zeroize;
 use serde_json::{Map, Value};
@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::{
     http::{FAILED_LOGINS, tls::TlsFiles},
     telemetry::Log,
+    token::ApiToken,
 };
 
 /// The port of the API and the page, unless configured.
@@ -79,6 +80,10 @@ pub struct Secrets {
     pub identity_file: Option<PathBuf>,
     /// An age identity from the environment or from systemd. It overrides the file.
     pub identity: Option<GivenIdentity>,
+    /// The admin token from the environment or from systemd. It overrides the file.
+    pub api_token: Option<ApiToken>,
+    /// The key that signs links to pictures, from the environment or from systemd. It overrides the file.
+    pub link_key: Option<LinkKey>,
     /// Additional keys that can decrypt the secrets, at most 16.
     pub recipients: Vec<PublicKey>,
 }
@@ -188,6 +193,7 @@ impl Config {
             database_url: self.database.url.clone(),
             identity_file: self.secrets.identity_file.clone(),
             identity: self.secrets.identity.clone(),
+            link_key: self.secrets.link_key.clone(),
             recipients: self.secrets.recipients.clone(),
             public_url: self.public_url(bind),
             max_pending: self.outbox.max_pending,

@@ -62,7 +62,7 @@ fn event(camera: Camera, detection: &Detection) -> EventInput {
         camera_name: Some(camera.name().to_owned()),
         description: describe(camera, detection.label),
         objects_detected: vec![label.to_owned()],
-        confidence: detection.confidence.min(100),
+        confidence: Some(detection.confidence.min(100)),
         source_type: Some("demo".to_owned()),
         smart_detection_type: Some(label.to_owned()),
         ..EventInput::default()

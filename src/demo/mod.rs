@@ -5,8 +5,6 @@
 //! Home Assistant discovery. After a while, it stops the broker for a few seconds, to show that events are
 //! stored and delivered later.
 
-#![expect(clippy::print_stdout, reason = "the demo's output goes to the terminal")]
-
 mod blob;
 mod broker;
 mod camera;
@@ -32,6 +30,7 @@ use crate::{
     app::{App, Signals},
     cli::Exit,
     config::{Config, DEFAULT_PORT, InitialSettings},
+    output::{self, demo_line},
     telemetry::{self, Log, LogFormat},
 };
 
@@ -53,7 +52,8 @@ pub async fn run(duration: Option<Duration>) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     let story = async {
         tokio::select! {
-            _ = signals.next() => println!("\nStopping."),
+            _ = signals.stop() => demo_line(format_args!("\nStopping.")),
+            () = output::closed() => {}
             () = story::run(duration, &mut broker, &handle) => {}
         }
         for arbiter in &arbiters {
@@ -63,7 +63,7 @@ pub async fn run(duration: Option<Duration>) -> anyhow::Result<Exit> {
         signals
     };
     let exit = app.run_until(story).await?;
-    println!("\nEvents: {ledger}");
+    demo_line(format_args!("\nEvents: {ledger}"));
     Ok(if ledger.missing() == 0 { exit } else { Exit::Failed })
 }
 
@@ -84,23 +84,25 @@ fn config(data_dir: &Path, broker_port: u16) -> anyhow::Result<Config> {
 
 fn print_introduction(app: &App, broker_port: u16) {
     let (url, token) = (&app.public_url, app.token.expose());
-    println!(
+    demo_line(format_args!(
         "liveobject {}: the real service with three simulated cameras and a built-in MQTT broker.",
         env!("CARGO_PKG_VERSION")
-    );
-    println!();
-    println!("  Page    {}", app.sign_in_link());
-    println!("  API     {url}/api/v1   (described in {url}/openapi.json)");
-    println!("  Token   {token}");
-    println!("  Broker  mqtt://127.0.0.1:{broker_port}");
-    println!();
-    println!("Press Ctrl-C to stop. To send your own event, run this in another terminal:");
-    println!();
-    println!("  curl {url}/api/v1/events -H 'Authorization: Bearer {token}' \\");
-    println!("    -d '{{\"camera_id\": \"my_camera\", \"description\": \"Hello from curl\"}}'");
-    println!();
-    println!("MQTT messages on liveobject/# and homeassistant/device/#:");
-    println!();
+    ));
+    demo_line(format_args!(""));
+    demo_line(format_args!("  Page    {}", app.sign_in_link()));
+    demo_line(format_args!("  API     {url}/api/v1   (described in {url}/openapi.json)"));
+    demo_line(format_args!("  Token   {token}"));
+    demo_line(format_args!("  Broker  mqtt://127.0.0.1:{broker_port}"));
+    demo_line(format_args!(""));
+    demo_line(format_args!("Press Ctrl-C to stop. To send your own event, run this in another terminal:"));
+    demo_line(format_args!(""));
+    demo_line(format_args!("  curl {url}/api/v1/events -H 'Authorization: Bearer {token}' \\"));
+    demo_line(format_args!(
+        "    -d '{{\"camera_id\": \"my_camera\", \"description\": \"Hello from curl\"}}'"
+    ));
+    demo_line(format_args!(""));
+    demo_line(format_args!("MQTT messages on liveobject/# and homeassistant/device/#:"));
+    demo_line(format_args!(""));
 }
 
 /// Starts the cameras. Each has its own thread, so that its pictures do not slow down the service.

@@ -13,6 +13,7 @@ use liveobject_actors::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{broker::Broker, ledger::Ledger};
+use crate::output::demo_line;
 
 /// When the broker stops, in a demo without a time limit.
 const OUTAGE_AFTER: Duration = Duration::from_secs(20);
@@ -96,5 +97,5 @@ async fn outbox(handle: &Handle) -> OutboxStatus {
 }
 
 fn print_note(text: &str) {
-    println!("  ── {text}");
+    demo_line(format_args!("  ── {text}"));
 }

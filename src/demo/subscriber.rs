@@ -17,6 +17,7 @@ use rumqttc::{
 use serde::Deserialize;
 
 use super::{console, ledger::Ledger};
+use crate::output::demo_line;
 
 const TOPICS: [&str; 2] = ["liveobject/#", "homeassistant/device/#"];
 
@@ -42,7 +43,10 @@ impl Subscriber {
 
     fn print(&self, message: &Publish) {
         let topic = String::from_utf8_lossy(&message.topic);
-        println!("  {}", console::line(Local::now(), &topic, &message.payload, message.retain, self.color));
+        demo_line(format_args!(
+            "  {}",
+            console::line(Local::now(), &topic, &message.payload, message.retain, self.color)
+        ));
         if let Ok(Arrival { seq, late }) = serde_json::from_slice(&message.payload) {
             self.ledger.record_arrived(seq, late);
         }

@@ -35,7 +35,7 @@ enum Known<'a> {
         camera_name: Cow<'a, str>,
         #[serde(borrow)]
         description: Cow<'a, str>,
-        confidence: u8,
+        confidence: Option<u8>,
         #[serde(default)]
         objects_detected: Vec<Cow<'a, str>>,
         #[serde(default)]
@@ -115,9 +115,14 @@ impl Known<'_> {
                 tone = Tone::Event;
                 let flags = [(late, "late"), (replay, "replay")].into_iter();
                 marks = flags.filter_map(|(is_set, mark)| is_set.then_some(mark)).collect();
-                let separator = if objects_detected.is_empty() { "" } else { ", " };
-                let objects = objects_detected.join(", ");
-                format!("{camera_name}: {description} ({confidence}%{separator}{objects})")
+                let confidence = confidence.map(|percent| format!("{percent}%"));
+                let facts: Vec<_> = confidence
+                    .iter()
+                    .map(String::as_str)
+                    .chain(objects_detected.iter().map(Cow::as_ref))
+                    .collect();
+                let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
+                format!("{camera_name}: {description}{facts}")
             }
             Self::Counts { events_today, events_this_week } => {
                 format!("events today: {events_today}, this week: {events_this_week}")
@@ -151,6 +156,16 @@ mod tests {
     fn summarize(payload: &str) -> (String, Tone) {
         let Summary { text, tone, .. } = Summary::of(payload.as_bytes());
         (text, tone)
+    }
+
+    #[test]
+    fn an_event_without_a_confidence_is_summarized_without_one() {
+        let event = |objects: &str| {
+            let fields = r#""camera_name":"Door","description":"Seen","confidence":null"#;
+            summarize(&format!(r#"{{{fields},"objects_detected":{objects}}}"#))
+        };
+        assert_eq!(event(r#"["person"]"#), ("Door: Seen (person)".to_owned(), Tone::Event));
+        assert_eq!(event("[]"), ("Door: Seen".to_owned(), Tone::Event));
     }
 
     #[test]

@@ -6,7 +6,10 @@ use liveobject_actors::{DetectionEvent, FieldError, Invalid};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{body::EVENT_BYTES, problem::Problem};
+use super::{
+    body::{EVENT_BYTES, without_bom},
+    problem::Problem,
+};
 
 /// Maximum number of events in a batch.
 pub(super) const MAX_EVENTS: usize = 1000;
@@ -14,6 +17,7 @@ pub(super) const MAX_EVENTS: usize = 1000;
 /// Reads a JSON array of events. Parses one event at a time, so that a batch needs little more memory than
 /// its text.
 pub(super) fn parse(body: &[u8]) -> Result<Vec<DetectionEvent>, Problem> {
+    let body = without_bom(body);
     let Texts { first, count } = match serde_json::from_slice(body) {
         Ok(texts) => texts,
         Err(e) => return Err(not_an_array(body, e)),
@@ -132,6 +136,15 @@ mod tests {
         for text in ["", "[", "{", "7x", "[{]", "[1,]", r#"["\q"]"#, "[]x"] {
             assert_eq!(refused(text), (400, vec![]), "{text}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_ignored() {
+        assert_eq!(
+            parse("\u{feff}[{\"camera_id\": \"a\", \"description\": \"x\"}]".as_bytes()).unwrap().len(),
+            1
+        );
+        assert_eq!(refused("[\u{feff}{}]"), (400, vec![]), "it is only ignored at the beginning");
     }
 
     #[test]

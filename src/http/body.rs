@@ -60,7 +60,7 @@ impl<const MAX: usize> FromRequest for OptionalJson<MAX> {
         let body = read(request, payload, MAX);
         Box::pin(async move {
             let body = body.await?;
-            let none = body.trim_ascii().is_empty();
+            let none = without_bom(&body).trim_ascii().is_empty();
             let value = if none { Value::Null } else { parse(&body)? };
             Ok(Self(Some(value).filter(|value| !value.is_null())))
         })
@@ -118,7 +118,13 @@ fn read_with_permit(
 }
 
 fn parse(body: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(body).map_err(Problem::not_json)
+    serde_json::from_slice(without_bom(body)).map_err(Problem::not_json)
+}
+
+/// Removes the byte order mark that some Windows programs put before UTF-8. A parser may ignore it (RFC 8259,
+/// section 8.1).
+pub(super) fn without_bom(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// Starts to read the body when the future is polled, not before.

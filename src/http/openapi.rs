@@ -408,6 +408,7 @@ mod tests {
             W::ClientIdTakenOver,
             W::TlsInsecure,
             W::CertificateExpires,
+            W::SettingsIgnored,
         ];
         let cameras = [CameraStatus::Online, CameraStatus::Offline, CameraStatus::Unavailable];
         let deliveries = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];

@@ -8,16 +8,14 @@ use std::{
     time::Duration,
 };
 
+use liveobject_actors::domain::certificate::{certificates_in_file, private_key};
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring},
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject},
-    },
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
+use secrecy::zeroize::Zeroizing;
 use tokio::{task::spawn_blocking, time::sleep};
 
 /// How often the files are checked. A change is applied once the next check finds no further change, so that
@@ -98,17 +96,23 @@ impl Certificates {
                 continue;
             }
             current = now;
-            let certificates = self.clone();
-            match spawn_blocking(move || certificates.reload()).await {
-                Ok(Ok(())) => {
-                    tracing::info!(file = %self.files.certificate.display(), "using the new TLS certificate");
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "the new TLS certificate is not usable; keeping the old one");
-                }
-                Err(error) => {
-                    tracing::error!(%error, "panic while reading the TLS certificate; keeping the old one");
-                }
+            self.reload_and_log().await;
+        }
+    }
+
+    /// Reads the files again, and uses the certificate from the next connection on. One that is not usable is
+    /// logged, and the old one stays in use.
+    pub async fn reload_and_log(&self) {
+        let certificates = self.clone();
+        match spawn_blocking(move || certificates.reload()).await {
+            Ok(Ok(())) => {
+                tracing::info!(file = %self.files.certificate.display(), "using the new TLS certificate");
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the new TLS certificate is not usable; keeping the old one");
+            }
+            Err(error) => {
+                tracing::error!(%error, "panic while reading the TLS certificate; keeping the old one");
             }
         }
     }
@@ -130,26 +134,9 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Tls
     let TlsFiles { certificate: path, key: key_path } = files;
     let certificate = |what: String| TlsError::Certificate { path: path.clone(), what };
     let key = |what: String| TlsError::Key { path: key_path.clone(), what };
-    let chain = read_file(path).map_err(certificate)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
-    let chain = chain.map_err(|error| certificate(format!("is not PEM: {error}")))?;
-    if chain.is_empty() {
-        return Err(certificate("contains no certificate (-----BEGIN CERTIFICATE-----)".to_owned()));
-    }
-    let private = read_file(key_path).map_err(key)?;
-    let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| {
-        key(match error {
-            pem::Error::NoItemsFound => {
-                "contains no private key (-----BEGIN PRIVATE KEY-----), or one with a passphrase".to_owned()
-            }
-            _ => "is not PEM".to_owned(),
-        })
-    })?;
-    let private = provider.key_provider.load_private_key(private).map_err(|_| {
-        key("contains a key that is not supported; use RSA with at least 2048 bits, ECDSA or Ed25519"
-            .to_owned())
-    })?;
-    let certified = CertifiedKey::new(chain, private);
+    let chain = read_file(path).and_then(|text| certificates_in_file(&text)).map_err(certificate)?;
+    let private = read_file(key_path).and_then(|text| private_key(&text)).map_err(key)?;
+    let certified = CertifiedKey::new(chain, private.signing_key(provider).map_err(key)?);
     match certified.keys_match() {
         Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
             Err(key(format!("is not the key of the certificate in {}", path.display())))
@@ -159,13 +146,13 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Tls
     }
 }
 
-fn read_file(path: &Path) -> Result<secrecy::zeroize::Zeroizing<Vec<u8>>, String> {
+fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
     let read = || {
         let length = fs::metadata(path)?.len();
         if length > MAX_BYTES {
             return Err(io::Error::other(format!("it is larger than {MAX_BYTES} bytes")));
         }
-        fs::read(path)
+        fs::read_to_string(path)
     };
     read().map(Into::into).map_err(|error| format!("cannot be read: {error}"))
 }
@@ -234,7 +221,7 @@ mod tests {
             (
                 &good,
                 "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n",
-                "k.pem contains a key that is not",
+                "k.pem is not a supported key",
             ),
             (&good, "-----BEGIN PRIVATE KEY-----\nsecret", "k.pem"),
             (
@@ -252,6 +239,27 @@ mod tests {
         pair.write(&(good, String::new()));
         fs::remove_file(&pair.files.key).unwrap();
         assert!(pair.error().starts_with("k.pem cannot be read: No such file"), "{}", pair.error());
+    }
+
+    #[test]
+    fn files_are_read_however_they_were_written_and_no_certificate_is_left_out() {
+        let pair = pair();
+        let (good, key) = certificate("a.lan");
+        for notation in [
+            |pem: &str| format!("\u{feff}{pem}"),
+            |pem: &str| pem.replace('\n', "\r\n"),
+            |pem: &str| pem.replace('\n', "\n  "),
+        ] {
+            let chain = notation(&format!("{good}{}", certificate("b.lan").0));
+            pair.write(&(chain, notation(&key)));
+            let certificates = Certificates::load(pair.files.clone()).unwrap();
+            assert_eq!(certificates.current.read().unwrap().cert.len(), 2);
+        }
+        pair.write(&(format!("{good}{key}"), format!("{good}{key}")));
+        Certificates::load(pair.files.clone()).expect("both may be in one file");
+        let odd = certificate("b.lan").0.replace("-----END", "END");
+        pair.write(&(format!("{good}{odd}"), key));
+        assert_eq!(pair.error(), "c.pem is damaged: block 2 of 2 is incomplete");
     }
 
     #[test]

@@ -4,9 +4,10 @@ use liveobject_actors::{
     PublishError,
     domain::{event_log::QueryError, store_fault::StoreFault},
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::helpers::TestApp;
+use crate::helpers::{Answer, TestApp};
 
 const EVENTS: &str = "/api/v1/events";
 const BATCH: &str = "/api/v1/events/batch";
@@ -35,6 +36,22 @@ async fn every_invalid_field_of_an_event_is_reported() {
     assert_eq!(faults, ["camera_id", "colour", "confidence", "description", "objects_detected"]);
     assert_eq!(app.post(EVENTS, &json!([])).await.faults(), [""]);
     assert!(app.script().accepted.is_empty());
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn events_are_accepted_as_common_programs_write_them() {
+    let app = TestApp::start();
+    let event = r#"{"camera_id": "gate", "description": "Two\nlines", "confidence": 91.0,
+        "timestamp": "2026-05-01T12:00:00+0200"}"#;
+    for (path, body) in [(EVENTS, format!("\u{feff}{event}")), (BATCH, format!("\u{feff}[{event}]\r\n"))] {
+        Answer::send(app.request(Method::POST, path).body(body)).await.expect(202);
+    }
+    let faults = app.post(EVENTS, &json!({"camera_id": "gate", "description": "a\u{0}b"})).await.faults();
+    assert_eq!(faults, ["description"]);
+    let faults = app.put("/api/v1/cameras/gate", &json!({"source_type": "rt\u{1b}sp"})).await.faults();
+    assert_eq!(faults, ["source_type"]);
+    assert_eq!(app.script().accepted.len(), 2);
     app.stop().await;
 }
 

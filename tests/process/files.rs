@@ -6,13 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use liveobject_test_support::{Api, Mosquitto};
+use liveobject_test_support::{Api, Mosquitto, wait_until};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::helpers::{
-    PNG, TIMEOUT, accept, assert_exits, contains_bytes, event, ids, mode, names, service, stop,
-};
+use crate::helpers::{PNG, TIMEOUT, accept, contains_bytes, event, ids, mode, names, service, stop};
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 
@@ -80,7 +78,8 @@ async fn other_users_have_no_access_even_if_the_umask_would_allow_it() {
 
 #[tokio::test]
 async fn the_token_command_prints_a_token_that_works() {
-    let mut service = service().build();
+    let mut service = service().start().await;
+    stop(&mut service).await;
     let printed = service.run(&["token"]).await;
     assert_eq!((printed.code, printed.stderr.as_str()), (0, ""), "{printed:?}");
     let token = printed.stdout.trim();
@@ -94,13 +93,44 @@ async fn the_token_command_prints_a_token_that_works() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_others_can_read_is_refused_with_a_hint_on_how_to_fix_it() {
-    let mut service = service().build();
-    assert_eq!(service.run(&["token"]).await.code, 0);
-    let file = service.data_dir().join("api-token");
-    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640))
-        .expect("the mode can be changed");
-    assert_exits(&mut service, 1, &[&format!("chmod 600 {}", file.display())]).await;
+async fn files_to_which_the_group_was_given_access_are_made_private_with_a_warning() {
+    let mut service = service().start().await;
+    stop(&mut service).await;
+    let files = ["api-token", "identity.age", "thumbnail-key"].map(|name| service.data_dir().join(name));
+    for file in &files {
+        // As Kubernetes does for `fsGroup`.
+        fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o660))
+            .expect("the mode can be changed");
+    }
+    service.start().await;
+    for file in &files {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+        let path = file.display().to_string();
+        let warned =
+            service.log_lines().into_iter().any(|line| line["level"] == "WARN" && line["file"] == path);
+        assert!(warned, "{}", service.log_text());
+    }
+}
+
+#[tokio::test]
+async fn all_secrets_can_come_from_the_environment_and_then_no_file_is_created() {
+    let token = "t".repeat(40);
+    let key = age::x25519::Identity::generate().to_string();
+    let mut service = service()
+        .env("LIVEOBJECT_IDENTITY", age::secrecy::ExposeSecret::expose_secret(&key))
+        .env("LIVEOBJECT_API_TOKEN", &token)
+        .env("LIVEOBJECT_THUMBNAIL_KEY", "0a".repeat(32))
+        .build();
+    service.spawn();
+    let api = Api::on_port(service.port(), &token);
+    let is_live = async || api.try_get("/health/live").await.is_ok_and(|answer| answer.status == 200);
+    wait_until("the service responds", TIMEOUT, is_live).await;
+    let _ = api.get("/api/v1/events").await.expect(200);
+    assert_eq!(service.run(&["token"]).await.stdout.trim(), token);
+    let files = names(service.data_dir());
+    for name in ["api-token", "identity.age", "thumbnail-key"] {
+        assert!(!files.iter().any(|file| file == name), "{files:?}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod kills;
 mod lock;
 mod metrics;
 mod outbox;
+mod program;
 mod rotation;
 mod shutdown;
 mod soak;

@@ -1,40 +1,45 @@
-//! The metrics, checked with Prometheus's own parser.
-//!
-//! The service returns OpenMetrics, but `promtool check metrics` reads the older text format. The formats
-//! differ in three ways that matter here: the older one has no type `info`, it names counters with `_total`
-//! in `HELP` and `TYPE` as well, and it treats `# EOF` as a comment. [`to_text_format`] converts these and
-//! nothing else.
+//! The metrics, checked with Prometheus's own parsers of both text formats.
 
 use std::{
-    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
     io::Write as _,
     path::PathBuf,
     process::{Command, Stdio},
 };
 
+use liveobject_test_support::{Answer, Api};
+use reqwest::{Method, header::ACCEPT};
+
 use crate::helpers::{TIMEOUT, accept, broker_and_subscriber, event, ids, service};
 
 const PROMTOOL: &str = "promtool";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-fn to_text_format(text: &str) -> String {
-    let names_of_type = |wanted: &str| -> BTreeSet<String> {
-        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-        types.filter(|(_, kind)| *kind == wanted).map(|(name, _)| name.to_owned()).collect()
-    };
-    let (counters, infos) = (names_of_type("counter"), names_of_type("info"));
-    let line = |line: &str| {
-        let Some((keyword, rest)) = line.strip_prefix("# ").and_then(|rest| rest.split_once(' ')) else {
-            return format!("{line}\n");
-        };
-        let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-        match name {
-            _ if counters.contains(name) => format!("# {keyword} {name}_total {rest}\n"),
-            _ if infos.contains(name) && keyword == "TYPE" => format!("# TYPE {name}_info gauge\n"),
-            _ if infos.contains(name) => format!("# {keyword} {name}_info {rest}\n"),
-            _ => format!("{line}\n"),
-        }
-    };
-    text.lines().map(line).collect()
+/// Requests the metrics as OpenMetrics.
+async fn openmetrics(api: &Api) -> Answer {
+    let request = api.request(Method::GET, "/metrics").header(ACCEPT, OPENMETRICS);
+    Api::try_send(request).await.expect("a response")
+}
+
+/// Imports OpenMetrics with promtool. Returns whether it accepted them, and its output.
+fn import(metrics: &str) -> (bool, String) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("metrics");
+    // The import needs the time of each sample.
+    let mut stamped = String::new();
+    for line in metrics.lines() {
+        let stamp = if line.starts_with('#') { "" } else { " 1700000000" };
+        writeln!(stamped, "{line}{stamp}").expect("a string");
+    }
+    fs::write(&file, stamped).expect("the directory is writable");
+    let output = Command::new(PROMTOOL)
+        .args(["tsdb", "create-blocks-from", "openmetrics"])
+        .args([file, dir.path().join("blocks")])
+        .output()
+        .expect("promtool can be run");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// Runs `promtool check metrics`. Returns whether it accepted the metrics, and its output.
@@ -64,21 +69,25 @@ async fn promtool_accepts_the_metrics_of_a_new_and_of_a_busy_service() {
     let (broker, _subscriber) = broker_and_subscriber().await;
     let service = service().start().await;
     let fresh = service.get("/metrics").await;
+    let fresh_openmetrics = openmetrics(&service).await;
     let _ = service.post_event(&event("not/an/id")).await.expect(422);
     service.connect_to(broker.port()).await;
     let _ledger = accept(&service, ids("e", 20)).await;
     service.wait_outbox_empty(TIMEOUT).await;
     let busy = service.get("/metrics").await;
     for response in [fresh, busy] {
-        assert_eq!(
-            response.header("content-type"),
-            "application/openmetrics-text; version=1.0.0; charset=utf-8"
-        );
+        assert_eq!(response.header("content-type"), PROMETHEUS);
+        let body = response.expect(200);
+        let (accepted, output) = promtool(body.as_str().expect("a string"));
+        assert!(accepted && output.is_empty(), "{output}\n{body}");
+    }
+    for response in [fresh_openmetrics, openmetrics(&service).await] {
+        assert_eq!(response.header("content-type"), OPENMETRICS);
         let body = response.expect(200);
         let text = body.as_str().expect("a string");
         assert!(text.ends_with("# EOF\n"), "{text}");
-        let (accepted, output) = promtool(&to_text_format(text));
-        assert!(accepted && output.is_empty(), "{output}\n{text}");
+        let (accepted, output) = import(text);
+        assert!(accepted, "{output}\n{text}");
     }
 }
 
@@ -86,12 +95,19 @@ async fn promtool_accepts_the_metrics_of_a_new_and_of_a_busy_service() {
 async fn promtool_rejects_invalid_metrics() {
     let service = service().start().await;
     let metrics = service.get("/metrics").await.expect(200);
-    let text = to_text_format(metrics.as_str().expect("a string"));
+    let text = metrics.as_str().expect("a string");
     for (valid, invalid) in
         [("_total 0", "_total zero"), ("# HELP events_late_total", "# HELP nothing_total")]
     {
         assert!(text.contains(valid), "{text}");
         let (accepted, output) = promtool(&text.replace(valid, invalid));
+        assert!(!accepted && !output.is_empty(), "{invalid} was accepted");
+    }
+    let metrics = openmetrics(&service).await.expect(200);
+    let text = metrics.as_str().expect("a string");
+    for (valid, invalid) in [("_total 0", "_total zero"), ("# EOF\n", "")] {
+        assert!(text.contains(valid), "{text}");
+        let (accepted, output) = import(&text.replace(valid, invalid));
         assert!(!accepted && !output.is_empty(), "{invalid} was accepted");
     }
 }

@@ -52,8 +52,9 @@ async fn a_token_can_be_created_used_listed_and_revoked_while_the_service_runs()
 }
 
 #[tokio::test]
-async fn a_token_created_before_the_first_start_is_valid_after_it_and_after_a_restart() {
-    let mut service = service().build();
+async fn a_token_created_while_the_service_is_stopped_is_valid_after_a_restart() {
+    let mut service = service().start().await;
+    stop(&mut service).await;
     let token = create(&service, "panel", "read").await;
     service.start().await;
     let _ = service.with_token(&token).get(EVENTS).await.expect(200);
@@ -64,7 +65,8 @@ async fn a_token_created_before_the_first_start_is_valid_after_it_and_after_a_re
 
 #[tokio::test]
 async fn duplicate_names_and_unknown_scopes_are_refused() {
-    let service = service().build();
+    let mut service = service().start().await;
+    stop(&mut service).await;
     create(&service, "door", "read,events:write").await;
     let again = service.run(&["token", "create", "door", "--scope", "admin"]).await;
     assert_eq!(again.code, 1, "{again:?}");

@@ -88,6 +88,9 @@ impl Current {
     /// Returns the faults of an update that depend on what is stored.
     pub(super) fn faults(&self, update: &SettingsUpdate) -> Faults {
         let mut faults = self.destination_faults(update);
+        if self.needs_another_key(update) && !faults.has("client_key") {
+            faults.push("client_key", "enter the client key too, because the certificate has another key");
+        }
         update.check_client_identity(self.secrets.client_key.is_stored(), &mut faults);
         faults
     }
@@ -108,6 +111,13 @@ impl Current {
             }
         }
         faults
+    }
+
+    /// Returns whether the update keeps the stored client key, but contains the certificate of another one.
+    fn needs_another_key(&self, update: &SettingsUpdate) -> bool {
+        matches!(update.client_key, SecretUpdate::Keep)
+            && self.secrets.client_key.is_stored()
+            && !self.settings.keeps_client_key(&update.settings)
     }
 
     /// Returns the names of the fields that an update changes. A secret that is set always counts as changed.
@@ -174,6 +184,7 @@ mod tests {
     }
 
     const EC: &str = include_str!("../domain/certificate/testdata/ec.crt");
+    const EC_RENEWED: &str = include_str!("../domain/certificate/testdata/ec.renewed.crt");
     const RSA: &str = include_str!("../domain/certificate/testdata/rsa.crt");
 
     #[test]
@@ -199,7 +210,6 @@ mod tests {
             ("tls_server_name", json!("b")),
             ("ca_certificate", Value::Null),
             ("ca_certificate", json!(RSA)),
-            ("client_certificate", json!(RSA)),
         ] {
             let object = with(field, value);
             assert_eq!(faulty_fields(&current, object.clone()), ["password", "client_key"], "{field}");
@@ -211,6 +221,24 @@ mod tests {
         cleared["password"] = Value::Null;
         cleared["client_key"] = Value::Null;
         assert!(faulty_fields(&current, cleared).is_empty());
+    }
+
+    #[test]
+    fn a_renewed_client_certificate_keeps_both_secrets() {
+        let with = |certificate: &str| json!({"broker_host": "a", "use_tls": true, "client_certificate": certificate});
+        let current = with_both_secrets(with(EC));
+        assert!(faulty_fields(&current, with(EC_RENEWED)).is_empty());
+        assert!(faulty_fields(&current, with(&EC.replace('\n', "\r\n"))).is_empty());
+        assert_eq!(faulty_fields(&current, with(RSA)), ["client_key"], "the certificate of another key");
+    }
+
+    #[test]
+    fn the_same_authority_in_another_notation_is_the_same_destination() {
+        let with =
+            |certificate: &str| json!({"broker_host": "a", "use_tls": true, "ca_certificate": certificate});
+        let mut current = with_both_secrets(with(EC));
+        current.secrets.client_key = StoredSecret::Absent;
+        assert!(faulty_fields(&current, with(&EC.replace('\n', "\r\n"))).is_empty());
     }
 
     #[test]

@@ -2,19 +2,18 @@
 
 use std::{io, path::PathBuf};
 
+use crate::private_file::TooOpen;
+
 /// Why an identity file cannot be used, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityFileError {
     /// Other users have access to it.
-    #[error(
-        "the identity file {} is accessible to other users (mode {mode:03o}): run `chmod 600 {}`",
-        path.display(), path.display()
-    )]
+    #[error("the identity file {} {too_open}", path.display())]
     TooOpen {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
+        /// Why, and what helps.
+        too_open: TooOpen,
     },
     /// It is not in the format that `age-keygen` writes.
     #[error(

@@ -18,6 +18,7 @@ pub mod identity;
 mod identity_error;
 pub mod identity_file;
 mod identity_state;
+mod initial;
 mod open;
 mod recover;
 mod replace;
@@ -46,6 +47,7 @@ pub use self::{
 use self::{
     current::Current,
     identity::PublicKey,
+    initial::Initial,
     replace::{Replacement, SecretsContext},
 };
 use crate::{
@@ -55,8 +57,9 @@ use crate::{
         settings::{MqttSettings, SettingsChange},
     },
     lifecycle::CrashGuard,
-    messages::config::{
-        GetSettings, ReplaceError, ReplaceSettings, SettingsChanged, SettingsView, TestConnection,
+    messages::{
+        config::{GetSettings, ReplaceError, ReplaceSettings, SettingsChanged, SettingsView, TestConnection},
+        supervisor::SettingsIgnored,
     },
     store::{Store, StoreError},
 };
@@ -108,11 +111,13 @@ pub struct SettingsListeners {
     /// Connects with the new settings. It is the last one, so that all others know the new settings before a
     /// connection is made with them.
     pub supervisor: Recipient<SettingsChanged>,
+    /// Reports in the status which initial settings are ignored.
+    pub status: Recipient<SettingsIgnored>,
 }
 
 impl SettingsListeners {
     fn notify(&self, changed: &SettingsChanged) {
-        let Self { outbox, retained, cameras, discovery, supervisor } = self;
+        let Self { outbox, retained, cameras, discovery, supervisor, status: _ } = self;
         for listener in [outbox, retained, cameras, discovery, supervisor] {
             #[expect(
                 clippy::disallowed_methods,
@@ -128,6 +133,7 @@ impl SettingsListeners {
 pub struct StoredSettings {
     context: SecretsContext,
     current: Current,
+    initial: Option<Initial>,
     probe: Probe,
     crashed: UnboundedSender<&'static str>,
 }
@@ -138,8 +144,9 @@ impl StoredSettings {
     pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
         let ConfigOptions { store, identity, recipients, initial, probe, crashed } = options;
         let context = SecretsContext { store, identity, recipients: recipients.into() };
-        let current = open::open(&context, initial).await?;
-        Ok(Self { context, current, probe, crashed })
+        let current = open::open(&context, initial.clone()).await?;
+        let initial = initial.and_then(|value| Initial::read(value, &current.client_id));
+        Ok(Self { context, current, initial, probe, crashed })
     }
 
     /// Returns the settings in effect, with the secrets.
@@ -160,11 +167,12 @@ impl StoredSettings {
 
     /// Starts the actor. It notifies the listeners when it starts and after each replacement.
     pub fn start(self, listeners: SettingsListeners) -> Addr<ConfigActor> {
-        let Self { context, current, probe, crashed } = self;
+        let Self { context, current, initial, probe, crashed } = self;
         let tests_in_progress = Arc::new(Semaphore::new(MAX_TESTS));
         ConfigActor {
             context,
             current,
+            initial,
             listeners,
             probe,
             tests_in_progress,
@@ -179,6 +187,8 @@ impl StoredSettings {
 pub struct ConfigActor {
     context: SecretsContext,
     current: Current,
+    /// Read only at the first start. Later, it is compared with the settings in effect.
+    initial: Option<Initial>,
     listeners: SettingsListeners,
     probe: Probe,
     tests_in_progress: Arc<Semaphore>,
@@ -192,6 +202,16 @@ impl ConfigActor {
             tracing::warn!(%reason, "the stored settings cannot be used to connect to the broker");
         }
         self.listeners.notify(&changed);
+        let ignored = self.ignored();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one per replacement, and replacements are handled one at a time"
+        )]
+        self.listeners.status.do_send(SettingsIgnored(ignored));
+    }
+
+    fn ignored(&self) -> Vec<&'static str> {
+        self.initial.as_ref().map(|initial| initial.ignored(&self.current)).unwrap_or_default()
     }
 }
 
@@ -200,6 +220,13 @@ impl Actor for ConfigActor {
 
     fn started(&mut self, _: &mut Self::Context) {
         self.notify(SettingsChange::Other);
+        let fields = self.ignored();
+        if !fields.is_empty() {
+            tracing::warn!(
+                settings = fields.join(","),
+                "initial MQTT settings are ignored, because settings are already stored"
+            );
+        }
     }
 }
 

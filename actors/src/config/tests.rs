@@ -74,6 +74,7 @@ impl Home {
             cameras: ignored.clone(),
             discovery: ignored.clone(),
             supervisor: ignored,
+            status: Recorder::start_new().0.recipient(),
         };
         let config = StoredSettings::open(options).await.unwrap();
         assert!(!format!("{config:?}").contains(PASSWORD));

@@ -97,6 +97,8 @@ pub struct ConnectionActor {
     version: Version,
     /// Whether the broker has answered any event.
     answered_event: bool,
+    /// When something was last received.
+    heard_at: Instant,
     transport: SessionTransport,
     packets: Packets<Submission>,
     quarantine: Quarantine<(Message, Submission)>,
@@ -128,6 +130,7 @@ impl ConnectionActor {
             session: None,
             version: version_policy.first(),
             answered_event: false,
+            heard_at: Instant::now(),
             transport: SessionTransport::default(),
             packets: Packets::default(),
             quarantine: Quarantine::new(suspects),
@@ -201,6 +204,9 @@ impl ConnectionActor {
     /// the event log.
     fn handle_event(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<(Seq, Outcome)> {
         let now = Instant::now();
+        if !matches!(event, Event::Sent(_) | Event::Ping | Event::Ignored) {
+            self.heard_at = now;
+        }
         let answered = match event {
             Event::Accepted(accepted) => {
                 self.on_accepted(accepted, ctx);
@@ -339,7 +345,14 @@ impl Actor for ConnectionActor {
         }
         let closed = self.closed_by_broker;
         #[expect(clippy::disallowed_methods, reason = "one message per connection")]
-        self.peers.ended.do_send(ConnectionEnded { link, failure, closed, closed_on_qos2, suspects });
+        self.peers.ended.do_send(ConnectionEnded {
+            link,
+            failure,
+            closed,
+            idle: self.heard_at.elapsed(),
+            closed_on_qos2,
+            suspects,
+        });
     }
 }
 

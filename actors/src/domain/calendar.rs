@@ -1,5 +1,9 @@
 //! Calendar days and weeks in the local time zone. A week starts on Monday.
 
+mod system_zone;
+
+use std::sync::OnceLock;
+
 use chrono::{
     DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveTime, TimeDelta, TimeZone as _, Utc,
 };
@@ -29,18 +33,16 @@ impl Calendar {
         })
     }
 
-    /// Returns the calendar of the system's time zone. If the zone cannot be determined, returns UTC and the
-    /// reason.
+    /// Returns the calendar of the system's time zone, as determined by the first call. If the zone cannot be
+    /// determined, returns UTC and the reason.
     pub fn system() -> (Self, Option<String>) {
-        let name = std::env::var("TZ").ok().map(|name| name.trim_start_matches(':').to_owned());
-        let name = match name.filter(|name| !name.is_empty()) {
-            Some(name) => Ok(name),
-            None => iana_time_zone::get_timezone().map_err(|error| error.to_string()),
-        };
-        match name.and_then(|name| Self::named(&name)) {
-            Ok(calendar) => (calendar, None),
-            Err(reason) => (Self::new(Tz::UTC), Some(reason)),
-        }
+        static SYSTEM: OnceLock<(Calendar, Option<String>)> = OnceLock::new();
+        SYSTEM
+            .get_or_init(|| match system_zone::detect() {
+                Ok(zone) => (Self::new(zone), None),
+                Err(reason) => (Self::new(Tz::UTC), Some(reason)),
+            })
+            .clone()
     }
 
     /// Returns the zone's IANA name.

@@ -3,7 +3,7 @@
 use crate::domain::{
     camera::Camera,
     event,
-    fields::{Fields, Invalid, bytes_within},
+    fields::{Fields, Invalid, bytes_within, no_control},
 };
 
 const MAX_SOURCE_TYPE_BYTES: usize = 64;
@@ -45,7 +45,8 @@ impl CameraUpdate {
             camera_name.and_then(|name| fields.faults.check("camera_name", event::camera_name(name)));
         let source_type = fields.text("source_type");
         let source_type = source_type.and_then(|text| {
-            fields.faults.check("source_type", bytes_within(text, 1, MAX_SOURCE_TYPE_BYTES))
+            let checked = bytes_within(text, 1, MAX_SOURCE_TYPE_BYTES).and_then(no_control);
+            fields.faults.check("source_type", checked)
         });
         let (is_doorbell, enabled) = (fields.boolean("is_doorbell"), fields.boolean("enabled"));
         fields.finish().finish()?;

@@ -6,17 +6,23 @@ use rustls::{
     RootCertStore,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    sign::CertifiedKey,
+    sign::{CertifiedKey, SigningKey},
 };
 use secrecy::zeroize::Zeroize as _;
 use x509_cert::{
     TbsCertificate,
-    der::{Decode as _, SliceReader},
+    der::{Decode as _, Encode as _, SliceReader},
     ext::pkix::{SubjectAltName, name::GeneralName},
     time::Time,
 };
 
-use crate::domain::clock::{self, Timestamp};
+use crate::domain::{
+    clock::{self, Timestamp},
+    pem::{self, Block},
+};
+
+/// The label of a certificate in PEM.
+const CERTIFICATE: &str = "CERTIFICATE";
 
 /// The contents of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,14 +100,55 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Reads the certificates in a PEM string. Fails if there are none.
+/// Reads the certificates in a PEM string. Fails if there are none, or if any block of the text is something
+/// else: a certificate that is silently left out would be missed only when a connection fails. A private key
+/// must not be there, because certificates are stored and shown in plain text.
 pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let found = read.map_err(|_| "is damaged: its PEM encoding cannot be read".to_owned())?;
-    if found.is_empty() {
+    let blocks = pem::blocks(pem)?;
+    if let Some(key) = blocks.iter().find(|block| block.is_private_key()) {
+        return Err(format!("must not contain a private key (block {} of {})", key.number, blocks.len()));
+    }
+    chain(&blocks)
+}
+
+/// Reads the certificates in the text of a file, which may also contain their private key.
+pub fn certificates_in_file(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut blocks = pem::blocks(pem)?;
+    blocks.retain(|block| !block.is_private_key() && !block.label.ends_with("PARAMETERS"));
+    chain(&blocks)
+}
+
+fn chain(blocks: &[Block]) -> Result<Vec<CertificateDer<'static>>, String> {
+    if !blocks.iter().any(|block| block.label == CERTIFICATE) {
         return Err("contains no certificate (-----BEGIN CERTIFICATE-----)".to_owned());
     }
-    Ok(found)
+    let certificate = |block: &Block| {
+        let Block { number, label, text } = block;
+        if label != CERTIFICATE {
+            return Err(format!("must contain only certificates, but block {number} is a {label}"));
+        }
+        CertificateDer::from_pem_slice(text.as_bytes())
+            .map_err(|_| format!("is damaged: the encoding of block {number} cannot be read"))
+    };
+    blocks.iter().map(certificate).collect()
+}
+
+/// Returns whether two PEM strings contain the same certificates in the same order.
+pub fn are_same(one: &str, other: &str) -> bool {
+    one == other || matches!((certificates(one), certificates(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Returns whether the first certificates of two PEM strings are for the same key, as after a renewal.
+pub fn have_same_key(one: &str, other: &str) -> bool {
+    matches!((public_key(one), public_key(other)), (Some(one), Some(other)) if one == other)
+}
+
+/// Returns the public key of the first certificate, in DER.
+fn public_key(pem: &str) -> Option<Vec<u8>> {
+    let chain = certificates(pem).ok()?;
+    let mut reader = SliceReader::new(chain.first()?).ok()?;
+    let certificate = x509_cert::Certificate::decode(&mut reader).ok()?;
+    certificate.tbs_certificate().subject_public_key_info().to_der().ok()
 }
 
 /// Reads a PEM string into a store that trusts only the authorities in it.
@@ -114,12 +161,21 @@ pub fn authorities(pem: &str) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+const NOT_SUPPORTED: &str = "is not a supported key: RSA (at least 2048 bits), EC (P-256, P-384) or Ed25519";
+
 /// A private key, wiped when it is dropped.
 pub struct PrivateKey(PrivateKeyDer<'static>);
 
 impl Drop for PrivateKey {
     fn drop(&mut self) {
         self.0.zeroize();
+    }
+}
+
+impl PrivateKey {
+    /// Returns the key as `provider` uses it for signatures.
+    pub fn signing_key(&self, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, String> {
+        provider.key_provider.load_private_key(self.0.clone_key()).map_err(|_| NOT_SUPPORTED.to_owned())
     }
 }
 
@@ -135,11 +191,16 @@ pub fn private_key(pem: &str) -> Result<PrivateKey, String> {
         let command = "openssl pkey -in KEY -out PLAIN";
         return Err(format!("has a passphrase, which is not supported; remove it with `{command}`"));
     }
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| "contains no private key (-----BEGIN PRIVATE KEY-----)".to_owned())?;
-    let key = PrivateKey(key);
-    ring::sign::any_supported_type(&key.0)
-        .map_err(|_| "is not a supported key: RSA (at least 2048 bits), EC (P-256, P-384) or Ed25519")?;
+    let mut keys = pem::blocks(pem)?;
+    keys.retain(Block::is_private_key);
+    let key = match keys.as_slice() {
+        [] => return Err("contains no private key (-----BEGIN PRIVATE KEY-----)".to_owned()),
+        [key] => key,
+        keys => return Err(format!("contains {} private keys, must contain one", keys.len())),
+    };
+    let unreadable = |_| format!("is damaged: the encoding of block {} cannot be read", key.number);
+    let key = PrivateKey(PrivateKeyDer::from_pem_slice(key.text.as_bytes()).map_err(unreadable)?);
+    ring::sign::any_supported_type(&key.0).map_err(|_| NOT_SUPPORTED)?;
     Ok(key)
 }
 

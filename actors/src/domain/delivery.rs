@@ -70,6 +70,10 @@ pub enum Outcome {
     },
 }
 
+/// The reasons for which a broker may refuse an event temporarily.
+pub const DEFERRAL_REASONS: [&str; 4] =
+    ["quota_exceeded", "packet_identifier_in_use", "unspecified_error", "implementation_specific_error"];
+
 /// Why an event will never be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -1,5 +1,7 @@
 //! Detection events: the unchecked input, the checked event, and the payload that subscribers receive.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -8,7 +10,7 @@ use crate::domain::{
     camera::{Camera, LastEvent},
     clock::{self, Moment, Timestamp},
     delivery::EventTimes,
-    fields::{Faults, Fields, Invalid, bytes_within, no_control},
+    fields::{Faults, Fields, Invalid, bytes_within, no_control, no_control_except_lines},
     ids::{CameraId, EventId, Seq},
     numbers::saturate,
 };
@@ -30,7 +32,7 @@ const PAYLOAD_BYTES: usize = 640;
 ///     camera_id: "front_door".into(),
 ///     description: "Person at the door with a package".into(),
 ///     objects_detected: vec!["person".into(), "package".into()],
-///     confidence: 91,
+///     confidence: Some(91),
 ///     ..EventInput::default()
 /// }
 /// .validate()?;
@@ -59,18 +61,18 @@ pub struct EventInput {
     /// 1–100 characters, no control characters. If absent, the camera's known name, which is its id at first.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
     pub camera_name: Option<String>,
-    /// What was seen, as a sentence: 1–4,096 bytes.
+    /// What was seen, as a sentence: 1–4,096 bytes, no control characters other than line endings and tabs.
     #[cfg_attr(
         feature = "openapi",
         schema(min_length = 1, max_length = 4096, example = "Person at the door with a package")
     )]
     pub description: String,
-    /// Up to 64 names of 1–64 bytes each.
+    /// Up to 64 names of 1–64 bytes each. Like all other texts, they contain no control characters.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Label>>, max_items = 64))]
     pub objects_detected: Vec<String>,
-    /// 0–100.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<u8>, minimum = 0, maximum = 100, default = 0))]
-    pub confidence: u8,
+    /// How certain the detection is, 0–100. Absent if the source does not know.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 100))]
+    pub confidence: Option<u8>,
     /// The kind of source (`rtsp`, `usb`, `protect` …), up to 64 bytes. If absent, the camera's known source
     /// type, which is `unknown` at first.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64, default = "unknown"))]
@@ -78,7 +80,8 @@ pub struct EventInput {
     /// The camera's own classification, up to 64 bytes.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64))]
     pub smart_detection_type: Option<String>,
-    /// When it happened. If absent, the time at which the event is checked.
+    /// When it happened (RFC 3339; `+0200` and `+02` are accepted as offsets too). If absent, the time at
+    /// which the event is checked.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub timestamp: Option<Timestamp>,
     /// Whether somebody rang the doorbell.
@@ -146,7 +149,7 @@ impl EventInput {
             camera_name: fields.text("camera_name"),
             description: fields.text("description").unwrap_or_default(),
             objects_detected: fields.texts("objects_detected").unwrap_or_default(),
-            confidence: fields.integer("confidence", 0, 100).map_or(0, percent),
+            confidence: fields.integer("confidence", 0, 100).map(percent),
             source_type: fields.text("source_type"),
             smart_detection_type: fields.text("smart_detection_type"),
             timestamp: timestamp(fields),
@@ -171,22 +174,17 @@ impl EventInput {
             Some(name) => check.field("camera_name", camera_name(name)),
             None => None,
         };
-        let description =
-            check.field("description", bytes_within(self.description, 1, MAX_DESCRIPTION_BYTES));
+        let description = bytes_within(self.description, 1, MAX_DESCRIPTION_BYTES);
+        let description = check.field("description", description.and_then(no_control_except_lines));
         let objects_detected = check.field("objects_detected", objects(self.objects_detected));
-        if self.confidence > 100 {
-            check.field::<()>("confidence", Err(format!("{}, must be 0 to 100", self.confidence)));
-        }
-        if self.ai_confidence.is_some_and(|n| n > 100) {
-            check.field::<()>("ai_confidence", Err("must be 0 to 100".to_owned()));
-        }
+        check.percent("confidence", self.confidence);
+        check.percent("ai_confidence", self.ai_confidence);
         let source_type = check.label("source_type", self.source_type);
         let smart_detection_type = check.label("smart_detection_type", self.smart_detection_type);
         let provider_used = check.label("provider_used", self.provider_used);
         let analysis_mode = check.label("analysis_mode", self.analysis_mode);
-        let correlation_group_id = self
-            .correlation_group_id
-            .and_then(|t| check.field("correlation_group_id", bytes_within(t, 1, MAX_CORRELATION_BYTES)));
+        let correlation_group_id =
+            check.name("correlation_group_id", self.correlation_group_id, MAX_CORRELATION_BYTES);
         let delivery_carrier = check.label("delivery_carrier", self.delivery_carrier);
         let delivery_carrier_display = check.label("delivery_carrier_display", self.delivery_carrier_display);
         let timestamp = check.field("timestamp", within_years(self.timestamp.unwrap_or(now)));
@@ -233,14 +231,24 @@ impl Check {
         }
     }
 
+    fn percent(&mut self, field: &str, value: Option<u8>) {
+        if let Some(n) = value.filter(|n| *n > 100) {
+            self.field::<()>(field, Err(format!("{n}, must be 0 to 100")));
+        }
+    }
+
     fn label(&mut self, field: &str, text: Option<String>) -> Option<String> {
-        text.and_then(|t| self.field(field, bytes_within(t, 1, MAX_LABEL_BYTES)))
+        self.name(field, text, MAX_LABEL_BYTES)
+    }
+
+    fn name(&mut self, field: &str, text: Option<String>, max_bytes: usize) -> Option<String> {
+        text.and_then(|t| self.field(field, bytes_within(t, 1, max_bytes).and_then(no_control)))
     }
 }
 
 fn timestamp(fields: &mut Fields) -> Option<Timestamp> {
     let text = fields.text("timestamp")?;
-    match DateTime::parse_from_rfc3339(&text) {
+    match DateTime::parse_from_rfc3339(&with_colon_in_offset(&text)) {
         Ok(time) => Some(time.with_timezone(&Utc)),
         Err(error) => {
             fields.faults.push(
@@ -249,6 +257,20 @@ fn timestamp(fields: &mut Fields) -> Option<Timestamp> {
             );
             None
         }
+    }
+}
+
+/// Adds what RFC 3339 requires to an offset from UTC in the other notations of ISO 8601: `+0200` and `+02`
+/// become `+02:00`. Python (`%z`), databases and `date` write them.
+fn with_colon_in_offset(text: &str) -> Cow<'_, str> {
+    /// The length of `2026-05-01T12:00:00`. A sign before it belongs to the date.
+    const MIN_TIME: usize = 19;
+    let sign = text.rfind(['+', '-']).filter(|at| *at >= MIN_TIME);
+    let Some((time, offset)) = sign.and_then(|at| text.split_at_checked(at)) else { return text.into() };
+    match (offset.split_at_checked(3), offset.len()) {
+        (Some((hours, minutes)), 5) => format!("{time}{hours}:{minutes}").into(),
+        (Some((hours, _)), 3) => format!("{time}{hours}:00").into(),
+        _ => text.into(),
     }
 }
 
@@ -278,10 +300,13 @@ fn objects(list: Vec<String>) -> Result<Vec<String>, String> {
     if list.len() > MAX_OBJECTS {
         return Err(format!("{} objects, must be at most {MAX_OBJECTS}", list.len()));
     }
-    match list.iter().position(|o| o.is_empty() || o.len() > MAX_LABEL_BYTES) {
-        Some(i) => Err(format!("object {i} has {} bytes, must be 1 to {MAX_LABEL_BYTES}", list[i].len())),
-        None => Ok(list),
+    if let Some(i) = list.iter().position(|o| o.is_empty() || o.len() > MAX_LABEL_BYTES) {
+        return Err(format!("object {i} has {} bytes, must be 1 to {MAX_LABEL_BYTES}", list[i].len()));
     }
+    if let Some(i) = list.iter().position(|o| o.chars().any(char::is_control)) {
+        return Err(format!("object {i} must not contain control characters"));
+    }
+    Ok(list)
 }
 
 /// A checked event. Every field is within its documented bounds.
@@ -292,7 +317,7 @@ pub struct DetectionEvent {
     camera_name: Option<String>,
     description: String,
     objects_detected: Vec<String>,
-    confidence: u8,
+    confidence: Option<u8>,
     source_type: Option<String>,
     smart_detection_type: Option<String>,
     timestamp: Timestamp,
@@ -426,8 +451,8 @@ pub struct Payload<'a> {
     description: &'a str,
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<Label>))]
     objects_detected: &'a [String],
-    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 100))]
-    confidence: u8,
+    #[cfg_attr(feature = "openapi", schema(required = true, minimum = 0, maximum = 100))]
+    confidence: Option<u8>,
     source_type: &'a str,
     #[cfg_attr(feature = "openapi", schema(required = true))]
     smart_detection_type: Option<&'a str>,

@@ -67,7 +67,7 @@ fn golden_a_minimal_event() {
     });
     let golden = concat!(
         r#"{"event_id":"evt-2","camera_id":"door","camera_name":"door","description":"Somebody","#,
-        r#""objects_detected":[],"confidence":0,"source_type":"unknown","smart_detection_type":null,"#,
+        r#""objects_detected":[],"confidence":null,"source_type":"unknown","smart_detection_type":null,"#,
         r#""timestamp":"2026-05-01T12:30:00Z","#,
         r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/e/thumbnail?expires=1&signature=00","seq":42}"#,
     );
@@ -81,15 +81,15 @@ fn golden_a_hostile_event() {
         "event_id": "evt:3.a",
         "camera_id": "door",
         "camera_name": "\"Tür\" \u{1F6AA}",
-        "description": format!("\"\\/\u{0}\u{1b}[31m\n\u{2028}\u{1F4E6}<b>{filler}"),
+        "description": format!("\"\\/\t\t[31m\n\u{2028}\u{1F4E6}<b>{filler}"),
         "objects_detected": ["a\"b", "\u{202e}evil"],
         "timestamp": "1970-01-01T00:00:00Z",
     });
     let golden = format!(
         concat!(
             r#"{{"event_id":"evt:3.a","camera_id":"door","camera_name":"\"Tür\" 🚪","#,
-            r#""description":"\"\\/\u0000\u001b[31m\n{}📦<b>{}","objects_detected":["a\"b","{}evil"],"#,
-            r#""confidence":0,"source_type":"unknown","smart_detection_type":null,"#,
+            r#""description":"\"\\/\t\t[31m\n{}📦<b>{}","objects_detected":["a\"b","{}evil"],"#,
+            r#""confidence":null,"source_type":"unknown","smart_detection_type":null,"#,
             r#""timestamp":"1970-01-01T00:00:00Z","#,
             r#""thumbnail_url":"http://nvr.local:8080/api/v1/events/e/thumbnail?expires=1&signature=00","seq":42}}"#,
         ),
@@ -144,6 +144,16 @@ fn each_limit_has_a_clear_error() {
             "timestamp: must be in the years 1970 to 9999 (UTC)",
         ),
         ("source_type", json!(long(65)), "source_type: 65 bytes, must be 1 to 64"),
+        (
+            "description",
+            json!("a\u{1b}[2Jb"),
+            "description: must not contain control characters other than line endings and tabs",
+        ),
+        (
+            "objects_detected",
+            json!(["person", "a\nb"]),
+            "objects_detected: object 1 must not contain control characters",
+        ),
     ] {
         assert_eq!(fault(with(field, value)), message);
     }
@@ -152,6 +162,55 @@ fn each_limit_has_a_clear_error() {
     );
     assert_eq!(fault(json!({})), "camera_id: is required; description: is required");
     assert_eq!(fault(json!([])), "expected a JSON object, found an array");
+}
+
+#[test]
+fn no_text_field_accepts_control_characters() {
+    for field in EventInput::FIELDS {
+        let refused =
+            DetectionEvent::from_json(with(field, json!("a\u{0}b"))).map(drop).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("{field}: ")), "{refused}");
+    }
+}
+
+#[test]
+fn a_description_may_have_several_lines() {
+    for text in ["Two people:\n\t- one\n\t- another\n", "Windows\r\nlines"] {
+        assert!(payload(with("description", json!(text))).contains(&json!(text).to_string()), "{text:?}");
+    }
+}
+
+#[test]
+fn offsets_from_utc_are_accepted_in_every_common_notation() {
+    for (text, utc) in [
+        ("2026-05-01T12:00:00Z", "2026-05-01T12:00:00Z"),
+        ("2026-05-01T12:00:00z", "2026-05-01T12:00:00Z"),
+        ("2026-05-01 12:00:00Z", "2026-05-01T12:00:00Z"),
+        ("2026-05-01T12:00:00+02:00", "2026-05-01T10:00:00Z"),
+        ("2026-05-01T12:00:00+0200", "2026-05-01T10:00:00Z"),
+        ("2026-05-01T12:00:00.250+0530", "2026-05-01T06:30:00.250Z"),
+        ("2026-05-01T12:00:00-03", "2026-05-01T15:00:00Z"),
+        ("2026-05-01T12:00:00-0330", "2026-05-01T15:30:00Z"),
+    ] {
+        let event = DetectionEvent::from_json(with("timestamp", json!(text))).unwrap();
+        assert_eq!(clock::rfc3339(event.timestamp()), utc, "{text}");
+    }
+    for text in [
+        "2026-05-01T12:00:00",
+        "2026-05-01T12:00:00+",
+        "2026-05-01T12:00:00+2",
+        "2026-05-01T12:00:00+020",
+        "2026-05-01T12:00:00+02000",
+        "2026-05-01T12:00:00+02é",
+        "2026-05-01T12:00:00+2460",
+        "2026-05-01",
+        "+0200",
+    ] {
+        assert!(
+            fault(with("timestamp", json!(text))).starts_with("timestamp: not an RFC 3339 time"),
+            "{text}"
+        );
+    }
 }
 
 #[test]
@@ -170,7 +229,7 @@ fn bounds_are_inclusive() {
 
 #[test]
 fn input_from_the_same_process_is_validated_too() {
-    let input = EventInput { camera_id: "a b".into(), confidence: 101, ..EventInput::default() };
+    let input = EventInput { camera_id: "a b".into(), confidence: Some(101), ..EventInput::default() };
     let message = input.validate().unwrap_err().to_string();
     assert!(
         message.contains("camera_id: may contain only") && message.contains("description: must not be empty")

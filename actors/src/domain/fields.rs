@@ -125,14 +125,14 @@ impl Fields {
         self.typed(field, "true or false", |value| value.as_bool().ok_or(value))
     }
 
-    /// Takes a whole number within `min..=max`. Returns `None` if it is absent, `null` or anything else,
-    /// which is a fault.
+    /// Takes a whole number within `min..=max`; `91.0` is one, as in JSON Schema. Returns `None` if it is
+    /// absent, `null` or anything else, which is a fault.
     pub fn integer(&mut self, field: &str, min: u64, max: u64) -> Option<u64> {
         let value = self.take(field)?;
         if value.is_null() {
             return None;
         }
-        match value.as_u64() {
+        match whole(&value) {
             Some(n) if (min..=max).contains(&n) => Some(n),
             _ if value.is_number() => {
                 self.faults.push(field, format!("{value} is not a whole number from {min} to {max}"));
@@ -164,6 +164,20 @@ impl Fields {
     }
 }
 
+/// Returns the value of a whole number. Many languages write a number with a fraction of zero, such as `91.0`
+/// or `9.1e1`, after rounding it.
+fn whole(value: &Value) -> Option<u64> {
+    /// Up to this number, every whole number is exact as a floating-point number.
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the number is whole and within 0..=2^53"
+    )]
+    let from_float = |n: f64| ((0.0..=MAX_EXACT).contains(&n) && n.fract() == 0.0).then_some(n as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(from_float))
+}
+
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -193,6 +207,14 @@ pub fn no_control(text: String) -> Result<String, String> {
     Ok(text)
 }
 
+/// Checks that a string of one or more lines contains no control characters other than line endings and tabs.
+pub fn no_control_except_lines(text: String) -> Result<String, String> {
+    if text.replace("\r\n", "\n").chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err("must not contain control characters other than line endings and tabs".to_owned());
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -216,6 +238,45 @@ mod tests {
                 ("d", "unknown field"),
             ]
         );
+    }
+
+    #[test]
+    fn a_number_with_a_fraction_of_zero_is_a_whole_number() {
+        let integer = |number: &str| {
+            let value = serde_json::from_str(&format!(r#"{{"a": {number}}}"#)).unwrap();
+            let mut fields = Fields::of(value).unwrap();
+            let found = fields.integer("a", 0, 100);
+            fields.finish().finish().map(|()| found.unwrap()).map_err(|error| error.to_string())
+        };
+        for (number, expected) in [("91.0", 91), ("9.1e1", 91), ("1E2", 100), ("0.0", 0), ("-0.0", 0)] {
+            assert_eq!(integer(number), Ok(expected), "{number}");
+        }
+        for number in ["91.5", "100.00001", "101.0", "-1.0", "1e300", "18446744073709551616"] {
+            let error = integer(number).unwrap_err();
+            assert!(error.ends_with(" is not a whole number from 0 to 100"), "{number}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_texts_of_several_lines_may_contain_line_endings_and_tabs() {
+        for text in ["", "a b", "é\u{200d}"] {
+            assert!(
+                no_control(text.into()).is_ok() && no_control_except_lines(text.into()).is_ok(),
+                "{text:?}"
+            );
+        }
+        for text in ["a\nb", "a\r\nb\r\n", "\ta"] {
+            assert!(
+                no_control(text.into()).is_err() && no_control_except_lines(text.into()).is_ok(),
+                "{text:?}"
+            );
+        }
+        for text in ["\0", "a\u{1b}[2J", "a\rb", "\r", "\u{7f}", "\u{85}"] {
+            assert!(
+                no_control(text.into()).is_err() && no_control_except_lines(text.into()).is_err(),
+                "{text:?}"
+            );
+        }
     }
 
     #[test]

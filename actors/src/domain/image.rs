@@ -42,17 +42,17 @@ pub fn check(image: &[u8]) -> Result<ImageType, ImageError> {
         return Err(ImageError::TooLarge { bytes: image.len() });
     }
     let format = detect_format(image).ok_or(ImageError::NotAPicture)?;
-    let size = imagesize::blob_size(image).map_err(|_| ImageError::NotAPicture)?;
-    let complete = match format {
+    let accepted = match format {
         ImageType::Jpeg => jpeg_is_complete(image),
-        ImageType::Png => png_is_complete(image),
-        ImageType::WebP => webp_is_complete(image),
+        ImageType::Png => png_is_complete(image).map(|complete| complete && has_size(image)),
+        ImageType::WebP => webp_is_complete(image).map(|complete| complete && has_size(image)),
     };
-    if complete == Some(true) && size.width > 0 && size.height > 0 {
-        Ok(format)
-    } else {
-        Err(ImageError::NotAPicture)
-    }
+    if accepted == Some(true) { Ok(format) } else { Err(ImageError::NotAPicture) }
+}
+
+/// Returns whether neither dimension is zero.
+fn has_size(image: &[u8]) -> bool {
+    imagesize::blob_size(image).is_ok_and(|size| size.width > 0 && size.height > 0)
 }
 
 /// Detects the format from the first bytes.
@@ -65,21 +65,38 @@ pub fn detect_format(image: &[u8]) -> Option<ImageType> {
     }
 }
 
-/// Checks the segments up to the image data, and that an end marker (`FF D9`) follows. Those bytes have no
-/// other meaning within the data. The marker need not be at the end, because cameras append data of their
-/// own.
+/// Checks the segments up to the image data, one of which declares the dimensions, and that an end marker
+/// (`FF D9`) follows. Those bytes have no other meaning within the data. The marker need not be at the end,
+/// because cameras append data of their own.
+///
+/// This does not use `imagesize`, which does not know fill bytes.
 fn jpeg_is_complete(image: &[u8]) -> Option<bool> {
     const START_OF_SCAN: u8 = 0xda;
     let mut rest = image.get(2..)?;
+    let mut has_size = false;
     loop {
         let (&[marker, kind], segment) = rest.split_first_chunk()?;
         if marker != 0xff {
             return Some(false);
         }
+        match kind {
+            // Any number of fill bytes may precede a marker (ISO/IEC 10918-1, section B.1.1.2).
+            0xff => {
+                rest = rest.get(1..)?;
+                continue;
+            }
+            // A frame header, unlike the tables DHT (C4), JPG (C8) and DAC (CC): the height and the width follow
+            // the length and the precision.
+            0xc0..=0xcf if !matches!(kind, 0xc4 | 0xc8 | 0xcc) => {
+                let [height @ .., w1, w0] = *segment.get(3..)?.first_chunk::<4>()?;
+                has_size = height != [0, 0] && [w1, w0] != [0, 0];
+            }
+            _ => {}
+        }
         let length = usize::from(u16::from_be_bytes(*segment.first_chunk()?));
         rest = segment.get(length.max(2)..)?;
         if kind == START_OF_SCAN {
-            return Some(rest.windows(2).any(|pair| pair == [0xff, 0xd9]));
+            return Some(has_size && rest.windows(2).any(|pair| pair == [0xff, 0xd9]));
         }
     }
 }
@@ -166,6 +183,31 @@ mod tests {
     fn appended_bytes_are_accepted() {
         for (image, format) in ALL {
             assert_eq!(check(&[image, b"appended".as_slice()].concat()), Ok(format));
+        }
+    }
+
+    #[test]
+    fn fill_bytes_before_markers_are_accepted() {
+        let mut image = JPEG[..2].to_vec();
+        // The markers of the three segments, and their starts in the sample.
+        for (start, end) in [(2, 8), (8, 21), (21, JPEG.len())] {
+            image.extend([0xff; 3]);
+            image.extend(&JPEG[start..end]);
+        }
+        assert_eq!(check(&image), Ok(ImageType::Jpeg));
+        for length in 0..image.len() {
+            assert_eq!(check(&image[..length]), Err(ImageError::NotAPicture), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_jpeg_without_a_frame_or_a_size_is_rejected() {
+        let without_frame = [&JPEG[..8], &JPEG[21..]].concat();
+        assert_eq!(check(&without_frame), Err(ImageError::NotAPicture));
+        for at in [14, 16] {
+            let mut image = JPEG.to_vec();
+            image[at] = 0;
+            assert_eq!(check(&image), Err(ImageError::NotAPicture), "{at}");
         }
     }
 

@@ -18,6 +18,7 @@ pub mod mqtt_version;
 pub mod numbers;
 #[cfg(test)]
 mod parsers_tests;
+pub mod pem;
 pub mod probe_report;
 pub mod retained;
 pub mod settings;

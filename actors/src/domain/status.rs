@@ -146,6 +146,8 @@ pub enum WarningKind {
     TlsInsecure,
     /// A certificate has expired or expires soon.
     CertificateExpires,
+    /// The configuration contains MQTT settings that differ from the stored ones, which are in effect.
+    SettingsIgnored,
 }
 
 impl WarningKind {
@@ -165,6 +167,7 @@ impl WarningKind {
             Self::ClientIdTakenOver => "client_id_taken_over",
             Self::TlsInsecure => "tls_insecure",
             Self::CertificateExpires => "certificate_expires",
+            Self::SettingsIgnored => "settings_ignored",
         }
     }
 }
@@ -206,6 +209,7 @@ mod tests {
             K::ClientIdTakenOver,
             K::TlsInsecure,
             K::CertificateExpires,
+            K::SettingsIgnored,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::domain::{fields::bytes_within, ids::CameraId};
 
 /// The prefix of all topics: 1–100 bytes without `+`, `#`, NUL or other control characters. It does not start
-/// or end with `/` and does not start with `$`.
+/// or end with `/`, a space or a quotation mark, and does not start with `$`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct TopicPrefix(String);
@@ -18,6 +18,13 @@ impl TopicPrefix {
         let text = topic_name(text.into(), 100)?;
         if text.starts_with('/') || text.ends_with('/') {
             return Err("must not start or end with /".to_owned());
+        }
+        // MQTT permits them, but they are a mistake in an environment file or a form.
+        if text.starts_with(is_quotation_mark) || text.ends_with(is_quotation_mark) {
+            return Err("must not start or end with a quotation mark".to_owned());
+        }
+        if text.trim() != text {
+            return Err("must not start or end with a space".to_owned());
         }
         Ok(Self(text))
     }
@@ -90,6 +97,11 @@ impl fmt::Display for TopicPrefix {
     }
 }
 
+/// Returns whether a character is a quotation mark, straight or typographic.
+pub fn is_quotation_mark(c: char) -> bool {
+    matches!(c, '"' | '\'' | '`' | '‘' | '’' | '“' | '”' | '„' | '«' | '»')
+}
+
 /// Checks a topic name for publishing (MQTT 5 section 4.7): no wildcards, no control characters, and not
 /// one of the broker's own topics, which start with `$`.
 pub fn topic_name(text: String, max: usize) -> Result<String, String> {
@@ -109,10 +121,13 @@ mod tests {
 
     #[test]
     fn prefixes_are_checked() {
-        for good in ["liveobject", "home/cameras", "é"] {
+        for good in ["liveobject", "home/cameras", "é", "bob's/cams"] {
             assert!(TopicPrefix::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "/a", "a/", "a/+/b", "#", "a\0b", "$SYS/x", &"x".repeat(101)] {
+        let quoted = ["\"cams\"", "'cams'", "“cams”", "cams\"", " cams", "cams "];
+        for bad in
+            ["", "/a", "a/", "a/+/b", "#", "a\0b", "$SYS/x", &"x".repeat(101)].into_iter().chain(quoted)
+        {
             assert!(TopicPrefix::parse(bad).is_err(), "{bad}");
         }
     }

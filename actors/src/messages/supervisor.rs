@@ -1,5 +1,7 @@
 //! The messages that the [`SupervisorActor`](crate::supervisor::SupervisorActor) handles, and its responses.
 
+use std::time::Duration;
+
 use actix::Message;
 
 use crate::domain::{
@@ -67,6 +69,12 @@ pub enum TestMessageError {
 #[rtype(result = "()")]
 pub struct Shutdown;
 
+/// Fact, from the config actor: these fields of the initial settings differ from the settings in effect. Empty if
+/// none do.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct SettingsIgnored(pub Vec<&'static str>);
+
 /// Fact, from the connection: the broker accepted the login.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
@@ -93,6 +101,8 @@ pub struct ConnectionEnded {
     pub failure: Option<Failure>,
     /// Whether the broker closed it cleanly after the login, without giving a reason.
     pub closed: bool,
+    /// For how long nothing had been received when it ended.
+    pub idle: Duration,
     /// MQTT 3.1.1: whether the broker closed the connection instead of acknowledging the first QoS 2 event. A
     /// broker that does not support QoS 2 has no other way to refuse it.
     pub closed_on_qos2: bool,

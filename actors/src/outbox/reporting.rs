@@ -17,7 +17,7 @@ use crate::{
         status::{Warning, WarningKind},
         store_fault::StoreFault,
     },
-    metrics::{Metrics, ReasonLabel},
+    metrics::{MISSING, Metrics, ReasonLabel},
 };
 
 /// What the outbox reports about itself.
@@ -170,7 +170,7 @@ impl Reporting {
     /// Records that the rows of this many events are missing in the database.
     pub fn missing(&mut self, events: u64) {
         if events > 0 {
-            self.metrics.events_dead.get_or_create(&ReasonLabel { reason: "missing" }).inc_by(events);
+            self.metrics.events_dead.get_or_create(&ReasonLabel { reason: MISSING }).inc_by(events);
             self.warnings.missing += events;
         }
     }

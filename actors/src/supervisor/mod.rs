@@ -6,6 +6,7 @@
 
 mod backoff;
 mod broker_profile;
+mod idle_cuts;
 mod security;
 mod takeover;
 mod test_message;
@@ -22,7 +23,9 @@ use tokio::{
 };
 
 pub use self::backoff::STABLE_AFTER;
-use self::{broker_profile::BrokerProfile, security::Security, takeover::TakeoverDetector};
+use self::{
+    broker_profile::BrokerProfile, idle_cuts::IdleCuts, security::Security, takeover::TakeoverDetector,
+};
 use crate::{
     domain::{
         clock::{self, Timestamp},
@@ -37,7 +40,7 @@ use crate::{
         config::SettingsChanged,
         connection::{Close, PublishState},
         retained::ClearBroker,
-        supervisor::{Connected, ConnectionEnded, ConnectionStatus, GetStatus, Shutdown},
+        supervisor::{Connected, ConnectionEnded, ConnectionStatus, GetStatus, SettingsIgnored, Shutdown},
     },
     metrics::Metrics,
 };
@@ -114,6 +117,8 @@ pub struct SupervisorActor {
     /// Why a stored secret cannot be read.
     unreadable: Option<String>,
     security: Security,
+    /// The initial settings that differ from the current ones.
+    ignored: Vec<&'static str>,
     mode: Mode,
     links: u64,
     /// Failures in a row since the settings changed or a connection was stable.
@@ -121,6 +126,7 @@ pub struct SupervisorActor {
     /// What earlier connections have shown about the configured broker.
     broker_profile: BrokerProfile,
     takeover_detector: TakeoverDetector,
+    idle_cuts: IdleCuts,
     /// Messages that may have broken earlier connections.
     suspects: Suspects,
     last_connected_at: Option<Timestamp>,
@@ -151,11 +157,13 @@ impl SupervisorActor {
             settings: None,
             unreadable: None,
             security: Security::default(),
+            ignored: Vec::new(),
             mode: Mode::Idle,
             links: 0,
             failures: 0,
             broker_profile: BrokerProfile::default(),
             takeover_detector: TakeoverDetector::default(),
+            idle_cuts: IdleCuts::default(),
             suspects: Suspects::default(),
             last_connected_at: None,
             last_error: None,
@@ -239,9 +247,8 @@ impl SupervisorActor {
         self.last_error = Some(LastError { kind, message, at: clock::now() });
     }
 
-    /// Updates the broker profile and the takeover detector after a connection ended, and returns the failure
-    /// to report.
-    fn diagnose(&mut self, failure: Failure, closed: bool) -> Failure {
+    /// Updates the broker profile and the detectors after a connection ended, and returns the failure to report.
+    fn diagnose(&mut self, failure: Failure, closed: bool, idle: Duration) -> Failure {
         let Mode::Connected { since, .. } = &self.mode else {
             self.takeover_detector.reset();
             if failure.kind == FailureKind::Closed {
@@ -252,8 +259,12 @@ impl SupervisorActor {
         if since.elapsed() >= STABLE_AFTER {
             self.failures = 0;
         }
-        match (self.takeover_detector.connection_ended(closed, since.elapsed()), &self.settings) {
-            (true, Some(settings)) => takeover::probable_takeover(settings),
+        let up = since.elapsed();
+        let is_taken_over = self.takeover_detector.connection_ended(closed, up);
+        let is_idle_cut = self.idle_cuts.connection_ended(failure.kind == FailureKind::Closed, up, idle);
+        match &self.settings {
+            Some(settings) if is_taken_over => takeover::probable_takeover(settings),
+            Some(settings) if is_idle_cut => idle_cuts::probable_idle_timeout(settings, idle),
             _ => failure,
         }
     }
@@ -287,6 +298,20 @@ impl SupervisorActor {
         Some(Warning { kind: WarningKind::ClientIdTakenOver, message: message.clone() })
     }
 
+    /// Returns the warning that values in the configuration have no effect.
+    fn ignored_warning(&self) -> Option<Warning> {
+        if self.ignored.is_empty() {
+            return None;
+        }
+        let fields = self.ignored.join(", ");
+        let message = format!(
+            "The configuration ([mqtt] in the file, or LIVEOBJECT__MQTT__ variables) contains other values than the \
+             stored settings for {fields}. It applies only to the first start. To use its values, save them in the \
+             settings; to keep the stored ones, remove these values from the configuration and restart."
+        );
+        Some(Warning { kind: WarningKind::SettingsIgnored, message })
+    }
+
     fn status(&self) -> ConnectionStatus {
         let enabled = self.settings.as_ref().is_some_and(|settings| settings.enabled);
         let (state, protocol, warnings, next_attempt_at) = match &self.mode {
@@ -315,7 +340,11 @@ impl SupervisorActor {
             last_error: self.last_error.clone(),
             reconnect_attempt: if state == ConnectionState::Connected { 0 } else { self.failures },
             next_attempt_at,
-            warnings: warnings.into_iter().chain(self.security.warnings(clock::now())).collect(),
+            warnings: warnings
+                .into_iter()
+                .chain(self.security.warnings(clock::now()))
+                .chain(self.ignored_warning())
+                .collect(),
         }
     }
 
@@ -350,9 +379,18 @@ impl Handler<SettingsChanged> for SupervisorActor {
         self.last_error = None;
         self.broker_profile = BrokerProfile::default();
         self.takeover_detector.reset();
+        self.idle_cuts.reset();
         if self.stopping.is_none() && !(moves && self.leave_broker(ctx)) {
             self.restart(ctx);
         }
+    }
+}
+
+impl Handler<SettingsIgnored> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, SettingsIgnored(fields): SettingsIgnored, _: &mut Self::Context) {
+        self.ignored = fields;
     }
 }
 
@@ -396,7 +434,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
-        let ConnectionEnded { link, failure, closed, closed_on_qos2, suspects } = ended;
+        let ConnectionEnded { link, failure, closed, idle, closed_on_qos2, suspects } = ended;
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
                 self.suspects = suspects;
@@ -409,7 +447,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
                 self.suspects = suspects;
                 self.broker_profile.ended(closed_on_qos2);
                 let unknown = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
-                let failure = self.diagnose(failure.unwrap_or_else(unknown), closed);
+                let failure = self.diagnose(failure.unwrap_or_else(unknown), closed, idle);
                 self.retry_later(failure, ctx);
             }
             _ => tracing::debug!(link = link.0, "an earlier connection ended"),

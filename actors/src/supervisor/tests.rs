@@ -98,10 +98,15 @@ impl Fixture {
     }
 
     async fn end(&self, failure: Option<Failure>) {
+        self.end_after_idle(failure, Duration::ZERO).await;
+    }
+
+    async fn end_after_idle(&self, failure: Option<Failure>, idle: Duration) {
         let (link, _, ended) = self.started.borrow().links.last().unwrap().clone();
         let closed = failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Closed);
         let suspects = Suspects::default();
-        ended.send(ConnectionEnded { link, failure, closed, closed_on_qos2: false, suspects }).await.unwrap();
+        let ended_now = ConnectionEnded { link, failure, closed, idle, closed_on_qos2: false, suspects };
+        ended.send(ended_now).await.unwrap();
         settle().await;
     }
 
@@ -169,6 +174,23 @@ async fn a_broker_that_accepts_connections_and_drops_them_is_not_retried_in_a_ti
     assert_eq!(it.status().await.last_error, None, "the connection is stable");
     it.end(Some(refused())).await;
     assert_eq!(it.status().await.reconnect_attempt, 1, "and the wait starts again at the shortest");
+}
+
+#[actix::test]
+async fn repeated_cuts_at_the_same_idle_time_name_the_keep_alive_setting() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    for cut in 1..=3 {
+        it.connect().await;
+        time::sleep(Duration::from_mins(1)).await;
+        it.end_after_idle(Some(closed()), Duration::from_mins(1)).await;
+        let error = it.status().await.last_error.unwrap();
+        assert_eq!(error.kind, FailureKind::Closed);
+        let named = error.message.contains("Set keep_alive_seconds to 30 (now 25)");
+        assert_eq!(named, cut == 3, "{cut}: {}", error.message);
+        time::sleep(Duration::from_secs(61)).await;
+    }
 }
 
 #[actix::test]

@@ -10,7 +10,7 @@ use rand::rngs::SysError;
 
 use crate::{
     domain::link_key::{LINK_KEY_BYTES, LinkKey},
-    private_file::{self, Access, ReadError},
+    private_file::{self, Access, ReadError, TooOpen},
 };
 
 const FILE: &str = "thumbnail-key";
@@ -19,15 +19,12 @@ const FILE: &str = "thumbnail-key";
 #[derive(Debug, thiserror::Error)]
 pub enum LinkKeyError {
     /// Other users have access to it.
-    #[error(
-        "the thumbnail link key {} is accessible to other users (mode {mode:03o}): run `chmod 600 {}`",
-        path.display(), path.display()
-    )]
+    #[error("the thumbnail link key {} {too_open}", path.display())]
     TooOpen {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
+        /// Why, and what helps.
+        too_open: TooOpen,
     },
     /// Its content is not a key.
     #[error(
@@ -79,8 +76,8 @@ fn load(path: &Path) -> Result<Option<LinkKey>, LinkKeyError> {
     let bytes = match private_file::read(path, Access::OwnerOnly, LINK_KEY_BYTES as u64 + 1) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(None),
-        Err(ReadError::TooOpen { mode }) => {
-            return Err(LinkKeyError::TooOpen { path: path.to_owned(), mode });
+        Err(ReadError::TooOpen(too_open)) => {
+            return Err(LinkKeyError::TooOpen { path: path.to_owned(), too_open });
         }
         Err(ReadError::Io(source)) => return Err(LinkKeyError::Read { path: path.to_owned(), source }),
     };
@@ -113,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_other_users_can_access_is_rejected_with_advice() {
+    fn a_key_that_other_users_can_access_is_made_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
-        load_or_create(dir.path()).unwrap();
+        let key = load_or_create(dir.path()).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let error = load_or_create(dir.path()).unwrap_err().to_string();
-        assert!(error.ends_with(&format!("(mode 640): run `chmod 600 {}`", path.display())), "{error}");
+        assert_eq!(load_or_create(dir.path()).unwrap().expose(), key.expose());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]

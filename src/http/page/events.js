@@ -53,7 +53,7 @@ function mark(event) {
 function tags(event, ...more) {
   return html("p", { class: "tags" },
     event.objects_detected.map((object) => foreign("span", { class: "tag" }, object)),
-    html("span", { class: "confidence" }, labels.confidence(event.confidence)),
+    event.confidence !== null && html("span", { class: "confidence" }, labels.confidence(event.confidence)),
     more);
 }
 

@@ -83,7 +83,7 @@ const fields = {
   activity_seconds: ["Activity stays on for (seconds)", "How long a camera is shown as active after an event"],
   protocol: ["MQTT version", ""],
   client_id: ["Client ID", "Must be unique on this broker"],
-  keep_alive_seconds: ["Keep-alive (seconds)", ""],
+  keep_alive_seconds: ["Keep-alive (seconds)", "Shorter than the idle timeout of a proxy in between"],
   connect_timeout_seconds: ["Connection timeout (seconds)", ""],
   ack_timeout_seconds: [
     "Acknowledgement timeout (seconds)",

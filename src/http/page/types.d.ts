@@ -38,8 +38,8 @@ export interface EventRecord {
   camera_name: string;
   description: string;
   objects_detected: string[];
-  /** A percentage. */
-  confidence: number;
+  /** A percentage; `null` if the source did not report one. */
+  confidence: number | null;
   source_type: string;
   smart_detection_type: string | null;
   /** When the event happened. */
@@ -174,8 +174,9 @@ export interface LastError {
 }
 
 export type WarningKind =
-  | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full" | "events_unreadable" | "events_missing" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
-  | "client_id_taken_over" | "tls_insecure" | "certificate_expires";
+  | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
+  | "events_unreadable" | "events_missing" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
+  | "client_id_taken_over" | "tls_insecure" | "certificate_expires" | "settings_ignored";
 
 export interface Warning {
   kind: WarningKind;

@@ -35,7 +35,7 @@ pub fn input(number: usize) -> EventInput {
         camera_id: camera(number),
         description: description(number),
         objects_detected: vec!["person".into(), "package".into()],
-        confidence: 91,
+        confidence: Some(91),
         source_type: Some("rtsp".into()),
         smart_detection_type: Some("person".into()),
         ..EventInput::default()

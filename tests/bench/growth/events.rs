@@ -18,7 +18,7 @@ pub fn event(number: usize, cameras: usize) -> DetectionEvent {
              and rings the bell"
         ),
         objects_detected: vec!["person".into(), "package".into()],
-        confidence: 91,
+        confidence: Some(91),
         source_type: Some("rtsp".into()),
         smart_detection_type: Some("person".into()),
         provider_used: Some("vision-large".into()),

@@ -98,7 +98,7 @@ fn event(number: u64) -> liveobject_actors::DetectionEvent {
         camera_id: format!("embedded-{}", number % 5),
         description: "Person at the door with a package".to_owned(),
         objects_detected: vec!["person".to_owned(), "package".to_owned()],
-        confidence: 91,
+        confidence: Some(91),
         ..EventInput::default()
     };
     input.validate().expect("the event is valid")

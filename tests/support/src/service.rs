@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::ops::Deref;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -112,6 +112,11 @@ impl Service {
         self.running().signal(Signal::TERM);
     }
 
+    /// Sends SIGHUP.
+    pub fn sighup(&mut self) {
+        self.running().signal(Signal::HUP);
+    }
+
     /// Suspends the process (SIGSTOP) until [`Service::thaw`].
     pub fn freeze(&mut self) {
         self.running().signal(Signal::STOP);
@@ -148,10 +153,20 @@ impl Service {
     ///
     /// Panics if it does not end within 60 s.
     pub async fn run(&self, arguments: &[&str]) -> Finished {
+        self.run_with_output(arguments, None).await
+    }
+
+    /// Like [`Service::run`], with this standard output instead of one that is returned.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not end within 60 s.
+    pub async fn run_with_output(&self, arguments: &[&str], output: Option<Stdio>) -> Finished {
         let dir = TempDir::new_in(self.dir.path()).expect("a temporary directory can be created");
         let (stdout, stderr) = (dir.path().join("stdout"), dir.path().join("stderr"));
         let mut command = self.settings.command(arguments, self.dir.path(), &self.data_dir, self.port);
-        command.stdout(append(&stdout)).stderr(append(&stderr));
+        let output = output.unwrap_or_else(|| append(&stdout).into());
+        command.stdout(output).stderr(append(&stderr));
         let mut child = ChildProcess::spawn("liveobject", &mut command);
         let status = child.wait(COMMAND).await;
         let (stdout, stderr) = (read(&stdout), read(&stderr));

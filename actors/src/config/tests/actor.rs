@@ -238,6 +238,7 @@ async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
         cameras: listener("cameras"),
         retained: listener("retained"),
         outbox: listener("outbox"),
+        status: crate::testing::Recorder::start_new().0.recipient(),
     };
     // Actors begin to run in the order in which they were started, which is reversed here.
     crate::testing::settle().await;

@@ -176,7 +176,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::domain::mqtt_version::Refusal;
+    use crate::domain::{delivery::DEFERRAL_REASONS, mqtt_version::Refusal};
 
     fn settings() -> MqttSettings {
         MqttSettings {
@@ -282,6 +282,19 @@ mod tests {
         };
         let ended = connection_error(&ConnectionError::MqttState(error), &settings(), true);
         assert_eq!(ended.failure.kind, FailureKind::TakenOver);
+    }
+
+    #[test]
+    fn the_reason_of_every_temporary_refusal_is_listed() {
+        use PubAckReason as R;
+        for code in
+            [R::QuotaExceeded, R::PacketIdentifierInUse, R::UnspecifiedError, R::ImplementationSpecificError]
+        {
+            let Answer::Deferred { reason, .. } = puback_answer(code) else {
+                panic!("{code:?} is permanent")
+            };
+            assert!(DEFERRAL_REASONS.contains(&reason), "{reason}");
+        }
     }
 
     #[test]

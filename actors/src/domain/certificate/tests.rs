@@ -1,6 +1,8 @@
 use super::*;
 
 const EC: &str = include_str!("testdata/ec.crt");
+/// Another certificate for the key of `EC`.
+const EC_RENEWED: &str = include_str!("testdata/ec.renewed.crt");
 const RSA: &str = include_str!("testdata/rsa.crt");
 const EC_SEC1: &str = include_str!("testdata/ec.sec1.key");
 const EC_PKCS8: &str = include_str!("testdata/ec.pkcs8.key");
@@ -36,16 +38,60 @@ fn every_key_format_is_read_and_matches_only_its_own_certificate() {
 }
 
 #[test]
-fn pem_input_may_contain_a_chain_a_key_and_other_text() {
+fn a_file_may_contain_a_chain_a_key_and_other_text() {
     let text = format!("subject: me\n{EC}\n{RSA}\n{EC_SEC1}");
-    assert_eq!(certificates(&text).unwrap().len(), 2);
+    assert_eq!(certificates_in_file(&text).unwrap().len(), 2);
     private_key(&text).unwrap();
-    assert_eq!(authorities(&text).unwrap().len(), 2);
+}
+
+#[test]
+fn certificates_and_keys_are_read_however_they_were_pasted() {
+    let pasted = |pem: &str| {
+        [
+            format!("\u{feff}{pem}"),
+            pem.replace('\n', "\r\n"),
+            pem.replace('\n', "\\n"),
+            pem.replace('\n', "\n        "),
+        ]
+    };
+    for (one, other) in pasted(EC).iter().zip(pasted(RSA)) {
+        assert_eq!(authorities(&format!("{one}{other}")).unwrap().len(), 2);
+        assert!(are_same(one, EC) && !are_same(one, &other));
+    }
+    for key in pasted(EC_SEC1) {
+        pair(EC, &key).unwrap();
+    }
+}
+
+#[test]
+fn a_block_of_a_bundle_that_is_not_a_certificate_is_named() {
+    let trusted = RSA.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+    for (odd, message) in [
+        (EC_SEC1.to_owned(), "must not contain a private key (block 2 of 3)"),
+        (trusted, "must contain only certificates, but block 2 is a TRUSTED CERTIFICATE"),
+        (RSA.replace("-----END", "END"), "is damaged: block 2 of 3 is incomplete"),
+        (RSA.replacen("MII", "MI*", 1), "is damaged: block 2 of 3 is incomplete"),
+        (RSA.replacen("MII", "MIIA", 1), "is damaged: the encoding of block 2 cannot be read"),
+    ] {
+        assert_eq!(certificates(&format!("{EC}{odd}{EC}")).unwrap_err(), message);
+    }
+}
+
+#[test]
+fn a_key_must_be_the_only_one() {
+    assert_eq!(private_key(&EC_SEC1.repeat(2)).unwrap_err(), "contains 2 private keys, must contain one");
+}
+
+#[test]
+fn a_renewed_certificate_has_the_same_key() {
+    assert!(!are_same(EC, EC_RENEWED) && have_same_key(EC, EC_RENEWED));
+    assert!(!have_same_key(EC, RSA));
 }
 
 #[test]
 fn errors_describe_what_is_wrong_and_reveal_no_key() {
-    assert!(certificates(EC_SEC1).unwrap_err().contains("contains no certificate"));
+    assert!(certificates("x").unwrap_err().contains("contains no certificate"));
+    assert!(certificates_in_file(EC_SEC1).unwrap_err().contains("contains no certificate"));
     assert!(private_key(EC).unwrap_err().contains("contains no private key"));
     assert!(private_key(ENCRYPTED).unwrap_err().contains("passphrase"));
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";

@@ -6,13 +6,16 @@
 
 mod tls;
 
+use std::net::Ipv6Addr;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::{
+    certificate,
     fields::{Fields, Invalid, bytes_within, no_control},
-    topic::{TopicPrefix, topic_name},
+    topic::{TopicPrefix, is_quotation_mark, topic_name},
 };
 
 const MAX_TOPIC_BYTES: usize = 256;
@@ -169,7 +172,7 @@ pub struct MqttSettings {
     /// The prefix of all topics.
     #[cfg_attr(
         feature = "openapi",
-        schema(value_type = String, min_length = 1, max_length = 100, pattern = "^[^+#$/]([^+#]*[^+#/])?$")
+        schema(value_type = String, min_length = 1, max_length = 100, pattern = "^[^+#$/ \"'`]([^+#]*[^+#/ \"'`])?$")
     )]
     pub topic_prefix: TopicPrefix,
     /// The QoS of events.
@@ -203,7 +206,7 @@ pub struct MqttSettings {
     /// The topic prefix on which Home Assistant listens for discovery.
     #[cfg_attr(
         feature = "openapi",
-        schema(value_type = String, min_length = 1, max_length = 100, pattern = "^[^+#$/]([^+#]*[^+#/])?$")
+        schema(value_type = String, min_length = 1, max_length = 100, pattern = "^[^+#$/ \"'`]([^+#]*[^+#/ \"'`])?$")
     )]
     pub discovery_prefix: TopicPrefix,
     /// How discovery is published.
@@ -323,7 +326,7 @@ impl MqttSettings {
             tls_server_name: None,
             tls_insecure: false,
             client_id: client_id.to_owned(),
-            keep_alive_seconds: 60,
+            keep_alive_seconds: 25,
             connect_timeout_seconds: 10,
             topic_prefix: prefix("liveobject"),
             qos: QoS::default(),
@@ -383,7 +386,7 @@ impl MqttSettings {
 
     /// Returns whether a secret that is stored for `self` may be sent to the destination of `other`: host,
     /// port, user and TLS settings must be the same, so that nobody can redirect the secret to another
-    /// server.
+    /// server. Our own certificate has no influence on who the server is, and it is renewed regularly.
     pub fn same_destination(&self, other: &Self) -> bool {
         self.broker_host == other.broker_host
             && self.broker_port == other.broker_port
@@ -391,10 +394,18 @@ impl MqttSettings {
             && self.transport == other.transport
             && self.websocket_path == other.websocket_path
             && self.use_tls == other.use_tls
-            && self.ca_certificate == other.ca_certificate
-            && self.client_certificate == other.client_certificate
+            && same_certificates(self.ca_certificate.as_deref(), other.ca_certificate.as_deref())
             && self.tls_server_name == other.tls_server_name
             && self.tls_insecure == other.tls_insecure
+    }
+
+    /// Returns whether the client key that is stored for `self` may still belong to the client certificate of
+    /// `other`: the certificate is the same or was renewed for the same key, or there is none to compare.
+    pub fn keeps_client_key(&self, other: &Self) -> bool {
+        match (&self.client_certificate, &other.client_certificate) {
+            (Some(one), Some(other)) => one == other || certificate::have_same_key(one, other),
+            _ => true,
+        }
     }
 
     /// Reads settings from a JSON object. Absent fields get their defaults. The error reports every fault.
@@ -458,6 +469,13 @@ impl MqttSettings {
     }
 }
 
+fn same_certificates(one: Option<&str>, other: Option<&str>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => certificate::are_same(one, other),
+        (one, other) => one == other,
+    }
+}
+
 fn set<T>(target: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *target = value;
@@ -488,16 +506,38 @@ fn zero_or(fields: &mut Fields, field: &str, min: u64, max: u64) -> Option<u32> 
     narrow(Some(n))
 }
 
+/// Checks a host name or an IP address. Returns an IPv6 address without its brackets.
+///
+/// Common mistakes get an error that explains them: the connection would fail only later, because the name
+/// cannot be resolved.
 fn host(text: String) -> Result<String, String> {
-    let text = text.trim().to_owned();
+    const A_HOST: &str = "must be a host name or an IP address";
+    let text = text.trim();
     if let Some((scheme, _)) = text.split_once("://") {
-        return Err(format!("must be a host name or an IP address, without {scheme}://"));
+        return Err(format!("{A_HOST}, without {scheme}://"));
     }
-    let text = text.trim_start_matches('[').trim_end_matches(']').to_owned();
-    if text.chars().any(|c| c.is_whitespace() || c == '/' || c.is_control()) {
-        return Err("must be a host name or an IP address, without spaces or /".to_owned());
+    if text.contains(is_quotation_mark) {
+        return Err(format!("{A_HOST}, without quotation marks"));
     }
-    bytes_within(text, 0, 255)
+    if text.contains('@') {
+        return Err(format!("{A_HOST}, without @: the user name belongs in username"));
+    }
+    if text.contains(|c: char| c.is_whitespace() || c == '/' || c.is_control()) {
+        return Err(format!("{A_HOST}, without spaces or /"));
+    }
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (name, behind) = bracketed.unwrap_or((text, ""));
+    // An IPv6 address may name the network interface: fe80::1%eth0.
+    let is_v6 = name.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    if behind.starts_with(':') || (!is_v6 && name.contains(':')) {
+        return Err(format!("{A_HOST}, without a port: the port belongs in broker_port"));
+    }
+    // Names that the system resolves may be in any language, and underscores are common.
+    let is_name = |c: char| c.is_alphanumeric() || "-._".contains(c) || !c.is_ascii();
+    if !behind.is_empty() || (bracketed.is_some() && !is_v6) || !(is_v6 || name.chars().all(is_name)) {
+        return Err(A_HOST.to_owned());
+    }
+    bytes_within(name.to_owned(), 0, 255)
 }
 
 fn protocol(text: String) -> Result<Protocol, String> {
@@ -534,7 +574,7 @@ fn availability_topic(text: String) -> Result<String, String> {
 }
 
 fn message(text: String) -> Result<String, String> {
-    bytes_within(text, 1, MAX_MESSAGE_BYTES)
+    bytes_within(text, 1, MAX_MESSAGE_BYTES).and_then(no_control)
 }
 
 #[cfg(test)]
@@ -599,10 +639,68 @@ mod tests {
                 json!({"broker_host": "mqtt://x"}),
                 "broker_host: must be a host name or an IP address, without mqtt://",
             ),
+            (
+                json!({"broker_host": "broker.lan:1883"}),
+                "broker_host: must be a host name or an IP address, without a port: \
+                 the port belongs in broker_port",
+            ),
+            (
+                json!({"broker_host": "\"broker.lan\""}),
+                "broker_host: must be a host name or an IP address, without quotation marks",
+            ),
+            (
+                json!({"broker_host": "me@broker.lan"}),
+                "broker_host: must be a host name or an IP address, without @: \
+                 the user name belongs in username",
+            ),
+            (
+                json!({"topic_prefix": "\"cams\""}),
+                "topic_prefix: must not start or end with a quotation mark",
+            ),
+            (json!({"birth_message": "on\u{0}"}), "birth_message: must not contain control characters"),
             (json!({"colour": 1}), "colour: unknown field"),
             (json!({"protocol": "4"}), "protocol: must be \"auto\", \"5\" or \"3.1.1\""),
         ] {
             assert_eq!(fault(value), message);
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_nothing_else() {
+        for (text, host) in [
+            ("broker", "broker"),
+            (" homeassistant.local ", "homeassistant.local"),
+            ("core_mosquitto", "core_mosquitto"),
+            ("bücher.example", "bücher.example"),
+            ("192.168.1.20", "192.168.1.20"),
+            ("::1", "::1"),
+            ("[fd00::1]", "fd00::1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("", ""),
+        ] {
+            assert_eq!(super::host(text.to_owned()).as_deref(), Ok(host), "{text}");
+        }
+        for text in [
+            "broker:1883",
+            "[::1]:1883",
+            "192.168.1.20:8883",
+            "broker:",
+            "::1:x",
+            "[broker]",
+            "[::1",
+            "a,b",
+            "a b",
+            "a/b",
+            "'broker'",
+            "“broker”",
+            "`broker`",
+            "tcp://broker",
+            "u:p@broker",
+            "a\u{0}b",
+            "broker?",
+            "<broker>",
+        ] {
+            assert!(super::host(text.to_owned()).is_err(), "{text}");
         }
     }
 

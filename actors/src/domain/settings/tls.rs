@@ -146,7 +146,10 @@ mod tests {
                 json!({"ca_certificate": "x"}),
                 "ca_certificate: contains no certificate (-----BEGIN CERTIFICATE-----)",
             ),
-            (json!({"client_certificate": KEY}), "client_certificate: contains no certificate"),
+            (
+                json!({"client_certificate": KEY}),
+                "client_certificate: must not contain a private key (block 1 of 1)",
+            ),
             (json!({"client_key": CERTIFICATE}), "client_key: contains no private key"),
             (
                 json!({"client_certificate": CERTIFICATE, "client_key": OTHER_KEY}),

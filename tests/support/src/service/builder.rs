@@ -35,7 +35,7 @@ impl ServiceBuilder {
 
     /// Sets an environment variable, such as `LIVEOBJECT__OUTBOX__MAX_PENDING`. By default,
     /// `LIVEOBJECT__DATA_DIR`, `LIVEOBJECT__HTTP__BIND` and `LIVEOBJECT__LOG__FORMAT` are set; the test's own
-    /// `LIVEOBJECT__…` variables are not inherited.
+    /// `LIVEOBJECT_…` variables are not inherited.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
@@ -101,7 +101,7 @@ impl ServiceBuilder {
             command.arg("--config").arg(dir.join("config.toml"));
         }
         for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"LIVEOBJECT__") {
+            if name.as_encoded_bytes().starts_with(b"LIVEOBJECT_") {
                 command.env_remove(name);
             }
         }

@@ -1,0 +1,44 @@
+//! The standard output of the commands and of the demo. A reader that closes the pipe early, such as `head`, ends
+//! the program quietly; `println!` would panic.
+
+use std::{
+    fmt,
+    io::{self, ErrorKind, Write as _},
+};
+
+use tokio::sync::Notify;
+
+/// Notified when the demo finds that nobody reads its output any more.
+static CLOSED: Notify = Notify::const_new();
+
+/// Standard output cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output")]
+pub struct OutputError(#[from] io::Error);
+
+/// Writes a line to standard output.
+pub fn line(text: fmt::Arguments<'_>) -> Result<(), OutputError> {
+    let mut output = io::stdout().lock();
+    output.write_fmt(text)?;
+    output.write_all(b"\n")?;
+    Ok(output.flush()?)
+}
+
+/// Writes a line of the demo. If that fails, [`closed`] returns.
+pub fn demo_line(text: fmt::Arguments<'_>) {
+    if line(text).is_err() {
+        CLOSED.notify_one();
+    }
+}
+
+/// Waits until a line of the demo cannot be written.
+pub async fn closed() {
+    CLOSED.notified().await;
+}
+
+/// Returns whether a command failed only because the reader of its output closed the pipe.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<OutputError>()
+        .is_some_and(|OutputError(cause)| cause.kind() == ErrorKind::BrokenPipe)
+}
