@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     history::History,
     http::{
-        self, ApiOptions, ApiState, HostRules,
+        self, ApiOptions, ApiState, HostRules, Limits,
         tls::{Certificates, TlsError},
     },
     token::{ApiToken, TokenError},
@@ -104,6 +104,11 @@ impl App {
             history: history.clone(),
             public_url: public_url.clone(),
             failed_logins_per_minute: config.http.failed_logins_per_minute,
+            limits: Limits {
+                max_connections: config.http.max_connections,
+                max_connections_per_address: config.http.max_connections_per_address,
+                ..Limits::default()
+            },
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -148,6 +153,7 @@ impl App {
             actor = service.crashed() => return Ok(crashed(actor, &handle).await),
             never = renewing => match never {},
             never = history.run() => match never {},
+            never = http::watch_connections(state.clone()) => match never {},
             ended = &mut server => {
                 service.stop().await;
                 return ended.map(|()| Exit::Failed).map_err(AppError::Server);

@@ -1,7 +1,7 @@
 //! Reads request bodies, bounded in size and time. JSON bodies are accepted with any content type; a foreign
 //! web page cannot exploit that, because it has no token.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use actix_web::{
     FromRequest, HttpRequest,
@@ -15,9 +15,13 @@ use actix_web::{
 };
 use liveobject_actors::domain::image::MAX_THUMBNAIL_BYTES;
 use serde_json::Value;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
 
 use super::{
+    connections::Connection,
     problem::Problem,
     state::{ApiState, Work},
 };
@@ -28,9 +32,6 @@ pub(super) const EVENT_BYTES: usize = 64 * 1024;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum size of the settings, which contain up to three PEM strings.
 pub(super) const SETTINGS_BYTES: usize = 256 * 1024;
-
-// A sender that trickles its body must not occupy a connection, or a batch permit, forever.
-const READ_WITHIN: Duration = Duration::from_secs(30);
 
 type BodyFuture<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
 
@@ -132,6 +133,10 @@ fn read(
         headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity"));
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let payload = BodyStream::new(payload.take());
+    let connection = request.conn_data::<Arc<Connection>>().cloned();
+    let state = request.app_data::<Data<ApiState>>().expect("the server has its state");
+    // A sender that trickles its body must not occupy a connection, or a batch permit, forever.
+    let within = state.connections.limits().body_timeout;
     async move {
         if is_encoded {
             let detail = "the body must not be compressed";
@@ -140,7 +145,14 @@ fn read(
         if announced.is_some_and(|length| length > max as u64) {
             return Err(Problem::too_large(max));
         }
-        match timeout(READ_WITHIN, to_bytes_limited(payload, max)).await {
+        if let Some(connection) = &connection {
+            connection.begin_body(Instant::now());
+        }
+        let received = timeout(within, to_bytes_limited(payload, max)).await;
+        if let Some(connection) = &connection {
+            connection.end_body(matches!(received, Ok(Ok(Ok(_)))), Instant::now());
+        }
+        match received {
             Ok(Ok(Ok(bytes))) => Ok(bytes),
             Ok(Ok(Err(cause))) => {
                 Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {cause}")))

@@ -6,6 +6,7 @@ mod batch;
 mod body;
 mod cameras;
 mod connection_test;
+mod connections;
 mod cookie;
 mod events;
 mod headers;
@@ -30,6 +31,7 @@ mod thumbnails;
 mod ticket;
 pub mod tls;
 mod tokens;
+mod transport;
 
 use actix_web::web::{self, ServiceConfig};
 use liveobject_actors::domain::token::Scope::{Admin, EventsWrite, Read};
@@ -39,8 +41,9 @@ use self::{
     route::{Endpoint, delete, get, post, put},
 };
 pub use self::{
+    connections::Limits,
     origin::HostRules,
-    server::{serve, serve_all},
+    server::{serve, serve_all, watch_connections},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };
 

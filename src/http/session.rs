@@ -1,6 +1,8 @@
 //! Signing in to the page and out of it: exchanges a token for a cookie that scripts cannot read and that
 //! other sites cannot send.
 
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, HttpResponse, http::header::SET_COOKIE, web::Data};
 use liveobject_actors::{
     Invalid,
@@ -18,6 +20,7 @@ use utoipa::ToSchema;
 use super::{
     auth,
     body::{EVENT_BYTES, Json},
+    connections::Connection,
     cookie,
     problem::Problem,
     schema,
@@ -109,5 +112,7 @@ fn read(body: Value) -> Result<SecretString, Invalid> {
 /// Whether the browser uses TLS, with this service or with a proxy that reports it. A client that forges the
 /// header affects only its own session.
 fn is_encrypted(request: &HttpRequest) -> bool {
-    request.connection_info().scheme() == "https"
+    let connection = request.conn_data::<Arc<Connection>>();
+    connection.is_some_and(|connection| connection.is_encrypted)
+        || request.connection_info().scheme() == "https"
 }

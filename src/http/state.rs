@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{HostRules, headers, limiter::Limiter, problem::Problem};
+use super::{HostRules, Limits, connections::Connections, headers, limiter::Limiter, problem::Problem};
 use crate::{history::History, token::ApiToken};
 
 /// How long a request waits for an actor. Few clients wait longer.
@@ -57,6 +57,8 @@ pub struct ApiOptions {
     pub public_url: String,
     /// Failed logins that are allowed per address and minute.
     pub failed_logins_per_minute: u32,
+    /// The limits of connections.
+    pub limits: Limits,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -68,6 +70,7 @@ pub struct ApiState {
     pub(super) history: History,
     /// Whether browsers may be instructed to use TLS for everything on this host.
     pub(super) owns_host: bool,
+    pub(super) connections: Connections,
     limiter: Arc<Mutex<Limiter>>,
     stopping: Arc<AtomicBool>,
     batches: Arc<Semaphore>,
@@ -90,13 +93,15 @@ pub(super) enum Work {
 impl ApiState {
     /// Creates the state of an API that is ready for requests.
     pub fn new(options: ApiOptions) -> Self {
-        let ApiOptions { handle, token, hosts, history, public_url, failed_logins_per_minute } = options;
+        let ApiOptions { handle, token, hosts, history, public_url, failed_logins_per_minute, limits } =
+            options;
         Self {
             handle,
             token,
             hosts,
             history,
             owns_host: headers::owns_its_host(&public_url),
+            connections: Connections::new(limits),
             limiter: Arc::new(Mutex::new(Limiter::new(failed_logins_per_minute))),
             stopping: Arc::default(),
             batches: Arc::new(Semaphore::new(MAX_BATCHES)),

@@ -11,7 +11,7 @@ use actix::{Actor, Addr};
 use actix_web::dev::ServerHandle;
 use liveobject::{
     history::History,
-    http::{ApiOptions, ApiState, HostRules, serve},
+    http::{ApiOptions, ApiState, HostRules, Limits, serve, watch_connections},
     token::ApiToken,
 };
 use liveobject_actors::domain::{
@@ -43,6 +43,15 @@ impl TestApp {
 
     /// Starts a server that allows this many failed logins per minute.
     pub fn with_login_limit(failed_logins: u32) -> Self {
+        Self::with(failed_logins, Limits::default())
+    }
+
+    /// Starts a server with these limits of connections.
+    pub fn with_limits(limits: Limits) -> Self {
+        Self::with(10, limits)
+    }
+
+    fn with(failed_logins: u32, limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token = ApiToken::load_or_create(directory.path()).unwrap();
         let script = Arc::new(Mutex::new(Script::default()));
@@ -56,6 +65,7 @@ impl TestApp {
             hosts,
             public_url: String::new(),
             failed_logins_per_minute: failed_logins,
+            limits,
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -63,6 +73,8 @@ impl TestApp {
         let handle = server.handle();
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         actix_web::rt::spawn(server);
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+        actix_web::rt::spawn(watch_connections(state.clone()));
         // A proxy set in the environment must not apply to loopback connections.
         let client = Client::builder().no_proxy().build().unwrap();
         Self { address, token: token.expose().to_owned(), state, client, actors, script, server: handle }

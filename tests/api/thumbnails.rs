@@ -8,7 +8,7 @@ use std::{
 use actix_web::dev::ServerHandle;
 use liveobject::{
     history::History,
-    http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, serve},
+    http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, Limits, serve},
     token::ApiToken,
 };
 use liveobject_actors::{
@@ -70,6 +70,12 @@ impl Live {
             hosts: HostRules::new(&base, &[]),
             public_url: base.clone(),
             failed_logins_per_minute: FAILED_LOGINS,
+            // Some tests open many connections at once.
+            limits: Limits {
+                max_connections_per_address: 256,
+                max_loopback_connections: 256,
+                ..Limits::default()
+            },
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();

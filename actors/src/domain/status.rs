@@ -136,6 +136,8 @@ pub enum WarningKind {
     TlsInsecure,
     /// A certificate has expired or expires soon.
     CertificateExpires,
+    /// A client has the maximum number of HTTP connections open, or all connections are in use.
+    TooManyConnections,
 }
 
 impl WarningKind {
@@ -150,6 +152,7 @@ impl WarningKind {
             Self::ClientIdTakenOver => "client_id_taken_over",
             Self::TlsInsecure => "tls_insecure",
             Self::CertificateExpires => "certificate_expires",
+            Self::TooManyConnections => "too_many_connections",
         }
     }
 }
@@ -186,6 +189,7 @@ mod tests {
             K::ClientIdTakenOver,
             K::TlsInsecure,
             K::CertificateExpires,
+            K::TooManyConnections,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

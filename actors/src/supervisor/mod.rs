@@ -37,7 +37,7 @@ use crate::{
         config::SettingsChanged,
         connection::{Close, PublishState},
         retained::ClearBroker,
-        supervisor::{Connected, ConnectionEnded, ConnectionStatus, GetStatus, Shutdown},
+        supervisor::{Connected, ConnectionEnded, ConnectionStatus, GetStatus, ReportWarnings, Shutdown},
     },
     metrics::Metrics,
 };
@@ -125,6 +125,8 @@ pub struct SupervisorActor {
     suspects: Suspects,
     last_connected_at: Option<Timestamp>,
     last_error: Option<LastError>,
+    /// The warnings of the HTTP layer.
+    reported: Vec<Warning>,
     /// While stopping: notified when the connection is closed.
     stopping: Option<Vec<oneshot::Sender<()>>>,
 }
@@ -159,6 +161,7 @@ impl SupervisorActor {
             suspects: Suspects::default(),
             last_connected_at: None,
             last_error: None,
+            reported: Vec::new(),
             stopping: None,
         }
     }
@@ -315,7 +318,11 @@ impl SupervisorActor {
             last_error: self.last_error.clone(),
             reconnect_attempt: if state == ConnectionState::Connected { 0 } else { self.failures },
             next_attempt_at,
-            warnings: warnings.into_iter().chain(self.security.warnings(clock::now())).collect(),
+            warnings: warnings
+                .into_iter()
+                .chain(self.security.warnings(clock::now()))
+                .chain(self.reported.iter().cloned())
+                .collect(),
         }
     }
 
@@ -422,6 +429,14 @@ impl Handler<GetStatus> for SupervisorActor {
 
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.status())
+    }
+}
+
+impl Handler<ReportWarnings> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, ReportWarnings(warnings): ReportWarnings, _: &mut Self::Context) {
+        self.reported = warnings;
     }
 }
 

@@ -175,7 +175,7 @@ export interface LastError {
 
 export type WarningKind =
   | "no_subscribers" | "late_on_arrival" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
-  | "client_id_taken_over" | "tls_insecure" | "certificate_expires";
+  | "client_id_taken_over" | "tls_insecure" | "certificate_expires" | "too_many_connections";
 
 export interface Warning {
   kind: WarningKind;
