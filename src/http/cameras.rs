@@ -1,7 +1,7 @@
 //! The camera endpoints.
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::StatusCode,
     web::{Data, Path},
 };
@@ -203,12 +203,16 @@ pub(super) async fn set_status(
         (status = 503, description = "Busy, or the disk is unavailable"),
     ),
 )]
-pub(super) async fn thumbnail(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn thumbnail(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     let none = || Problem::new(StatusCode::NOT_FOUND, "there is no such camera, or it has no picture");
     let id = CameraId::parse(id.into_inner()).map_err(|_| none())?;
     let camera = ask(&state.handle.get_camera, GetCamera(id)).await?.map(|view| view.camera);
     let latest = camera.and_then(|camera| camera.thumbnail).ok_or_else(none)?;
-    thumbnails::picture_at(&state, latest.seq).await?.ok_or_else(none)
+    thumbnails::picture_at(&state, latest.seq, &request).await?.ok_or_else(none)
 }
 
 fn status(body: Value) -> Result<CameraStatus, Invalid> {

@@ -165,7 +165,7 @@ impl Connection {
     }
 
     /// Closes the connection: its next read or write fails, and its task is woken.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.task.wake();
     }

@@ -4,6 +4,7 @@ mod access;
 mod auth;
 mod batch;
 mod body;
+mod budget;
 mod cameras;
 mod connection_test;
 mod connections;

@@ -99,6 +99,11 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max} bytes"))
     }
 
+    /// The body arrived too slowly while others waited.
+    pub(super) fn too_slow() -> Self {
+        Self::unavailable("the body arrived too slowly while other clients waited; try again", RETRY_LATER)
+    }
+
     /// The request cannot be processed now; it may succeed after this many seconds.
     pub(super) fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, retry_after.to_string())

@@ -10,16 +10,17 @@ use std::{
 };
 
 use actix::{Message, Recipient};
-use liveobject_actors::{
-    Handle,
-    domain::{image::MAX_THUMBNAIL_BYTES, numbers::saturate},
-};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use liveobject_actors::Handle;
+use tokio::time::timeout;
 
-use super::{HostRules, Limits, connections::Connections, headers, limiter::Limiter, problem::Problem};
+use super::{
+    HostRules, Limits,
+    budget::{Budget, Share},
+    connections::Connections,
+    headers,
+    limiter::Limiter,
+    problem::Problem,
+};
 use crate::{history::History, token::ApiToken};
 
 /// How long a request waits for an actor. Few clients wait longer.
@@ -32,15 +33,13 @@ pub(super) const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Default number of failed logins that are allowed per address and minute.
 pub const FAILED_LOGINS: u32 = 10;
 
-// Number of batches in memory at a time, 32 MiB in total. Further batches wait unread.
-const MAX_BATCHES: usize = 4;
-// Number of pictures that are received at a time, 32 MiB in total.
-const MAX_UPLOADS: usize = 16;
+// Total size of the batches in memory: four of the largest ones. Further batches wait unread.
+const MAX_BATCH_BYTES: usize = 32 * 1024 * 1024;
+// Total size of the pictures that are being received: 16 of the largest ones.
+const MAX_UPLOAD_BYTES: usize = 32 * 1024 * 1024;
 // Total size of the pictures that are being sent, however slowly clients read them. Enough for hundreds of
 // usual size.
 const MAX_DOWNLOAD_BYTES: usize = 64 * 1024 * 1024;
-// How long a request waits for a permit.
-const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What [`ApiState`] is made from.
 #[derive(Debug)]
@@ -73,9 +72,9 @@ pub struct ApiState {
     pub(super) connections: Connections,
     limiter: Arc<Mutex<Limiter>>,
     stopping: Arc<AtomicBool>,
-    batches: Arc<Semaphore>,
-    uploads: Arc<Semaphore>,
-    download_bytes: Arc<Semaphore>,
+    batches: Arc<Budget>,
+    uploads: Arc<Budget>,
+    downloads: Arc<Budget>,
 }
 
 /// Work that needs much memory, so that only a limited amount is in progress at a time.
@@ -85,8 +84,7 @@ pub(super) enum Work {
     ReadBatch,
     /// Receiving a picture.
     ReceivePicture,
-    /// Sending a picture. The permit has one unit per byte, enough for the largest picture; the caller can
-    /// split off and return what it does not need.
+    /// Sending a picture.
     SendPicture,
 }
 
@@ -104,9 +102,9 @@ impl ApiState {
             connections: Connections::new(limits),
             limiter: Arc::new(Mutex::new(Limiter::new(failed_logins_per_minute))),
             stopping: Arc::default(),
-            batches: Arc::new(Semaphore::new(MAX_BATCHES)),
-            uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
-            download_bytes: Arc::new(Semaphore::new(MAX_DOWNLOAD_BYTES)),
+            batches: Arc::new(Budget::new(MAX_BATCH_BYTES)),
+            uploads: Arc::new(Budget::new(MAX_UPLOAD_BYTES)),
+            downloads: Arc::new(Budget::new(MAX_DOWNLOAD_BYTES)),
         }
     }
 
@@ -124,23 +122,18 @@ impl ApiState {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Waits a few seconds for a permit for this work. Dropping the permit returns it.
-    pub(super) async fn permit(&self, work: Work) -> Result<OwnedSemaphorePermit, Problem> {
-        let (permits, units, busy) = match work {
-            Work::ReadBatch => (&self.batches, 1, "too many batches at the same time; try again in a second"),
+    /// Waits a few seconds for memory for this work. Dropping the share returns it.
+    pub(super) async fn share(&self, work: Work, bytes: usize) -> Result<Share, Problem> {
+        let (budget, busy) = match work {
+            Work::ReadBatch => (&self.batches, "too many batches at the same time; try again in a second"),
             Work::ReceivePicture => {
-                (&self.uploads, 1, "too many pictures at the same time; try again in a second")
+                (&self.uploads, "too many pictures at the same time; try again in a second")
             }
-            Work::SendPicture => (
-                &self.download_bytes,
-                saturate(MAX_THUMBNAIL_BYTES),
-                "too many pictures at the same time; try again in a second",
-            ),
+            Work::SendPicture => {
+                (&self.downloads, "too many pictures at the same time; try again in a second")
+            }
         };
-        match timeout(PERMIT_TIMEOUT, Arc::clone(permits).acquire_many_owned(units)).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Problem::unavailable(busy, 1)),
-        }
+        budget.share(bytes).await.ok_or_else(|| Problem::unavailable(busy, 1))
     }
 }
 

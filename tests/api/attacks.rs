@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use liveobject::http::Limits;
 use reqwest::Method;
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -151,5 +152,39 @@ async fn while_all_connections_of_an_address_are_busy_health_checks_work_and_oth
     answer.problem(503);
     assert_eq!((answer.header("retry-after"), answer.header("connection")), ("1", "close"));
     drop(streams);
+    app.stop().await;
+}
+
+/// Sends the head of a request and one byte of its body.
+async fn stuck_body(app: &TestApp, method: &str, path: &str, length: usize) -> TcpStream {
+    let mut stream = connect_from("127.0.0.2", app.address).await;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: {length}\r\n\r\n[",
+        app.token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[actix_web::test]
+async fn senders_that_are_stuck_in_a_body_do_not_hold_the_turns_of_others() {
+    const MIB: usize = 1024 * 1024;
+    let app = TestApp::start();
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        stuck.push(stuck_body(&app, "POST", "/api/v1/events/batch", 8 * MIB).await);
+    }
+    for _ in 0..32 {
+        stuck.push(stuck_body(&app, "PUT", "/api/v1/events/a/thumbnail", 2 * MIB).await);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_live(&app).await;
+    let events = json!([{"camera_id": "a", "description": "x"}]);
+    let batch = app.post("/api/v1/events/batch", &events);
+    timeout(Duration::from_secs(3), batch).await.expect("a response").expect(202);
+    let picture = app.request(Method::PUT, "/api/v1/events/a/thumbnail").body(vec![0; 2 * MIB]);
+    let stored = timeout(Duration::from_secs(3), Answer::send(picture)).await.expect("a response");
+    assert_eq!(stored.status, 204, "{stored:?}");
     app.stop().await;
 }
