@@ -59,7 +59,7 @@ pub struct Http {
     pub allowed_hosts: Vec<String>,
     /// The certificate for HTTPS; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Maximum number of wrong tokens per client address and minute, 1–10,000.
+    /// Number of wrong tokens per client address and minute after which it is asked to wait, 1–10,000.
     pub failed_logins_per_minute: u32,
     /// Maximum number of connections from other machines, 16–100,000.
     pub max_connections: usize,

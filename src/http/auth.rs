@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use super::{
     access::Access,
     cookie,
-    limiter::{Gate, Notice},
+    limiter::{Failure, Notice},
     problem::Problem,
     query,
     state::{ApiState, ask},
@@ -140,37 +140,28 @@ pub(super) async fn holder_of(
     from: IpAddr,
     token: &str,
 ) -> Result<(Holder, Scopes), Problem> {
-    let hash = TokenHash::of(token);
-    if let Gate::Closed { seconds } = state.limiter().gate(from, &hash, Instant::now()) {
-        return Err(Problem::too_many_failures(seconds));
+    if state.token.matches(token) {
+        return Ok((Holder::Administrator, Scopes::admin()));
     }
-    let found = if state.token.matches(token) {
-        Some((Holder::Administrator, Scopes::admin()))
-    } else {
-        let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
-        found.map(|found| (Holder::Of(hash), found.scopes))
-    };
-    let Some(found) = found else {
-        count_failure(state, from);
-        return Err(Problem::unauthorized());
-    };
-    state.limiter().succeeded(from, hash, Instant::now());
-    Ok(found)
+    let hash = TokenHash::of(token);
+    match ask(&state.handle.authenticate, Authenticate(hash)).await?? {
+        Some(found) => Ok((Holder::Of(hash), found.scopes)),
+        None => Err(failed_login(state, from)),
+    }
 }
 
 /// Counts a failed login, and logs it at most twice per burst.
-fn count_failure(state: &ApiState, from: IpAddr) {
-    let notice = state.limiter().failed(from, Instant::now());
-    match notice {
-        Some(Notice::First) => tracing::warn!(%from, "failed login: invalid token"),
-        Some(Notice::TooMany) => {
-            tracing::warn!(
-                %from,
-                "too many failed logins; rejecting unknown tokens from this address for a while"
-            );
+fn failed_login(state: &ApiState, from: IpAddr) -> Problem {
+    let failure = state.limiter().failed(from, Instant::now());
+    match failure {
+        Failure::TooMany { seconds } => return Problem::too_many_failures(seconds),
+        Failure::Counted(Some(Notice::First)) => tracing::warn!(%from, "failed login: invalid token"),
+        Failure::Counted(Some(Notice::TooMany)) => {
+            tracing::warn!(%from, "too many failed logins; not logging those of this address for a while");
         }
-        None => {}
+        Failure::Counted(None) => {}
     }
+    Problem::unauthorized()
 }
 
 /// Middleware for every route: responds with 403 to requests that another website may have made a browser

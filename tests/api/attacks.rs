@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use liveobject::http::Limits;
+use liveobject_actors::domain::token::Scope;
 use reqwest::Method;
 use serde_json::json;
 use tokio::{
@@ -186,5 +187,21 @@ async fn senders_that_are_stuck_in_a_body_do_not_hold_the_turns_of_others() {
     let picture = app.request(Method::PUT, "/api/v1/events/a/thumbnail").body(vec![0; 2 * MIB]);
     let stored = timeout(Duration::from_secs(3), Answer::send(picture)).await.expect("a response");
     assert_eq!(stored.status, 204, "{stored:?}");
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn wrong_tokens_never_shut_out_good_ones_and_the_limit_holds_for_requests_at_once() {
+    let app = TestApp::with_login_limit(10);
+    let good: Vec<_> = Scope::ALL.iter().map(|scope| app.token_for(&[*scope])).collect();
+    let guess = |i: usize| app.anonymous(Method::GET, "/api/v1/events").bearer_auth(format!("guess-{i}"));
+    let answers = futures_util::future::join_all((0..40).map(|i| Answer::send(guess(i)))).await;
+    let count = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((count(401), count(429)), (10, 30));
+    for token in good.iter().chain([&app.token]) {
+        let answer = Answer::send(app.anonymous(Method::GET, "/api/v1/none").bearer_auth(token)).await;
+        assert_eq!(answer.status, 404, "the token is valid, the path is not");
+    }
+    assert_live(&app).await;
     app.stop().await;
 }
