@@ -30,12 +30,23 @@ pub fn token(config: &Config) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Creates, lists and revokes tokens, whether or not the service is running.
+/// Replaces the admin token and prints the new one. A running service reads it within seconds.
+fn rotate_token(config: &Config) -> anyhow::Result<Exit> {
+    println!("{}", ApiToken::rotate(&config.data_dir)?.expose());
+    Ok(Exit::Ok)
+}
+
+/// Creates, lists, rotates and revokes tokens, whether or not the service is running.
 pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Exit> {
+    if command == TokenCommand::Rotate {
+        return rotate_token(config);
+    }
     let _lock = lock_unless_in_use(config)?;
     let store = config.service_options().open_store().await?;
     let done = match command {
         TokenCommand::Create { name, scopes } => create_token(&store, name, scopes).await,
+        // It does not use the database.
+        TokenCommand::Rotate => Ok(()),
         TokenCommand::List => list_tokens(&store).await,
         TokenCommand::Revoke { name } => revoke_token(&store, name).await,
     };

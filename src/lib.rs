@@ -8,5 +8,6 @@ pub mod config;
 pub mod demo;
 pub mod history;
 pub mod http;
+pub mod sessions;
 pub mod telemetry;
 pub mod token;

@@ -48,12 +48,12 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     }
 }
 
-/// Prints the page's address if the output is a terminal. Redirected output may end up in a log, where
-/// the token in the address must not appear.
+/// Prints a link that signs in if the output is a terminal. Redirected output may end up in a log, where the
+/// code in the link must not appear.
 #[expect(clippy::print_stderr, reason = "for the user at the terminal, not for the log")]
 fn greet(app: &App) {
     if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
-        eprintln!("Open {} in a browser.", app.sign_in_link());
+        eprintln!("Open {} in a browser (works once, within 10 minutes).", app.sign_in_link());
     }
 }
 

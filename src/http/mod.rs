@@ -26,6 +26,7 @@ mod route;
 mod schema;
 mod server;
 mod session;
+mod sign_in_code;
 mod state;
 mod stream;
 mod thumbnails;

@@ -10,8 +10,11 @@ use std::{
 };
 
 use actix::{Message, Recipient};
-use liveobject_actors::Handle;
-use tokio::time::timeout;
+use liveobject_actors::{
+    Handle,
+    domain::{hex, token::TokenHash},
+};
+use tokio::time::{Instant, timeout};
 
 use super::{
     HostRules, Limits,
@@ -20,8 +23,9 @@ use super::{
     headers,
     limiter::Limiter,
     problem::Problem,
+    sign_in_code::SignInCodes,
 };
-use crate::{history::History, token::ApiToken};
+use crate::{history::History, sessions::Sessions, token::AdminToken};
 
 /// How long a request waits for an actor. Few clients wait longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,7 +51,9 @@ pub struct ApiOptions {
     /// The actors.
     pub handle: Handle,
     /// The admin token.
-    pub token: ApiToken,
+    pub token: AdminToken,
+    /// The sessions of the page.
+    pub sessions: Sessions,
     /// The service's host names.
     pub hosts: HostRules,
     /// The charts of the last hour.
@@ -64,13 +70,17 @@ pub struct ApiOptions {
 #[derive(Debug, Clone)]
 pub struct ApiState {
     pub(super) handle: Handle,
-    pub(super) token: ApiToken,
+    pub(super) token: AdminToken,
+    pub(super) sessions: Sessions,
     pub(super) hosts: HostRules,
     pub(super) history: History,
     /// Whether browsers may be instructed to use TLS for everything on this host.
     pub(super) owns_host: bool,
     pub(super) connections: Connections,
+    /// Whether `public_url` uses https.
+    pub(super) is_public_https: bool,
     limiter: Arc<Mutex<Limiter>>,
+    sign_in_codes: Arc<Mutex<SignInCodes>>,
     stopping: Arc<AtomicBool>,
     batches: Arc<Budget>,
     uploads: Arc<Budget>,
@@ -91,15 +101,26 @@ pub(super) enum Work {
 impl ApiState {
     /// Creates the state of an API that is ready for requests.
     pub fn new(options: ApiOptions) -> Self {
-        let ApiOptions { handle, token, hosts, history, public_url, failed_logins_per_minute, limits } =
-            options;
+        let ApiOptions {
+            handle,
+            token,
+            sessions,
+            hosts,
+            history,
+            public_url,
+            failed_logins_per_minute,
+            limits,
+        } = options;
         Self {
             handle,
             token,
+            sessions,
             hosts,
             history,
             owns_host: headers::owns_its_host(&public_url),
             connections: Connections::new(limits),
+            is_public_https: public_url.starts_with("https://"),
+            sign_in_codes: Arc::default(),
             limiter: Arc::new(Mutex::new(Limiter::new(failed_logins_per_minute))),
             stopping: Arc::default(),
             batches: Arc::new(Budget::new(MAX_BATCH_BYTES)),
@@ -111,6 +132,29 @@ impl ApiState {
     /// Locks the limiter of failed logins. Do not hold the guard across an `await`.
     pub(super) fn limiter(&self) -> MutexGuard<'_, Limiter> {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a new code that signs in to the page once, within ten minutes.
+    pub fn new_sign_in_code(&self) -> String {
+        let code: [u8; 16] = rand::random();
+        let mut text = String::with_capacity(32);
+        hex::push(&mut text, &code);
+        self.sign_in_codes().add(&text, self.admin_hash(), Instant::now());
+        text
+    }
+
+    /// Uses a code up. Returns whether it was valid.
+    pub(super) fn take_sign_in_code(&self, code: &str) -> bool {
+        self.sign_in_codes().take(code, self.admin_hash(), Instant::now())
+    }
+
+    fn sign_in_codes(&self) -> MutexGuard<'_, SignInCodes> {
+        self.sign_in_codes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the hash of the admin token.
+    pub(super) fn admin_hash(&self) -> TokenHash {
+        TokenHash::of(self.token.current().expose())
     }
 
     /// Marks the service as not ready, so that load balancers send no more requests.

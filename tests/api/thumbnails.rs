@@ -10,7 +10,8 @@ use actix_web::dev::ServerHandle;
 use liveobject::{
     history::History,
     http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, Limits, serve},
-    token::ApiToken,
+    sessions::Sessions,
+    token::AdminToken,
 };
 use liveobject_actors::{
     EventId, Service, ServiceOptions,
@@ -58,7 +59,7 @@ impl Live {
     }
 
     async fn open(dir: tempfile::TempDir) -> Self {
-        let token = ApiToken::load_or_create(dir.path()).unwrap();
+        let token = AdminToken::load_or_create(dir.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let options = ServiceOptions { public_url: base.clone(), ..ServiceOptions::in_dir(dir.path()) };
@@ -68,6 +69,7 @@ impl Live {
             history: History::new(handle.metrics.clone(), Calendar::system().0, 0),
             handle,
             token: token.clone(),
+            sessions: Sessions::load_or_create(dir.path()).unwrap(),
             hosts: HostRules::new(&base, &[]),
             public_url: base.clone(),
             failed_logins_per_minute: FAILED_LOGINS,
@@ -83,7 +85,7 @@ impl Live {
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         actix_web::rt::spawn(server);
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { service, server: handle, base, token: token.expose().to_owned(), client, dir }
+        Self { service, server: handle, base, token: token.current().expose().to_owned(), client, dir }
     }
 
     async fn restart(self) -> Self {
