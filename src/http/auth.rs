@@ -22,7 +22,7 @@ use liveobject_actors::{
     domain::{
         clock::{self, Timestamp},
         links::Links,
-        token::{Scopes, TokenHash},
+        token::{Scope, Scopes, TokenHash},
     },
     messages::tokens::Authenticate,
 };
@@ -100,6 +100,14 @@ fn permits(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
         }
         // Unreachable through the route table; denied anyway.
         (Access::Holder(_), Some(Caller::Link)) | (_, None) => Err(Problem::unauthorized()),
+    }
+}
+
+/// Returns whether the caller of this request has this scope.
+pub(super) fn may(request: &HttpRequest, scope: Scope) -> bool {
+    match request.extensions().get::<Caller>() {
+        Some(Caller::Holder(scopes)) => scopes.allow(scope),
+        Some(Caller::Link) | None => false,
     }
 }
 
@@ -300,7 +308,7 @@ fn is_link_to(event_id: &str, query: &str, links: &Links, now: Timestamp) -> boo
 
 #[cfg(test)]
 mod tests {
-    use liveobject_actors::domain::{link_key::LinkKey, token::Scope};
+    use liveobject_actors::domain::link_key::LinkKey;
 
     use super::*;
 
