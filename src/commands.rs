@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::{
     cli::{Exit, TokenCommand},
     config::Config,
+    terminal::escape_line,
     token::ApiToken,
 };
 
@@ -131,14 +132,14 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
         println!("or in [mqtt] of the configuration file before the first start.");
         return Ok(Exit::Failed);
     }
-    println!("Testing {}", settings.broker());
+    println!("Testing {}", escape_line(&settings.broker()));
     let report = stored.test_connection().await?;
     store.close().await;
     print_stages(&report);
     if report.success {
-        println!("OK: {} accepted the login and a test message.", settings.broker());
+        println!("OK: {} accepted the login and a test message.", escape_line(&settings.broker()));
     } else {
-        println!("Failed: {}", report.message);
+        println!("Failed: {}", escape_line(&report.message));
     }
     Ok(if report.success { Exit::Ok } else { Exit::Failed })
 }
@@ -150,6 +151,6 @@ fn print_stages(report: &TestReport) {
             Some(false) => "FAILED",
             None => "?     ",
         };
-        println!("  {mark} {:<9}{:>6} ms  {}", stage.name, stage.duration_ms, stage.detail);
+        println!("  {mark} {:<9}{:>6} ms  {}", stage.name, stage.duration_ms, escape_line(&stage.detail));
     }
 }

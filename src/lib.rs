@@ -10,4 +10,5 @@ pub mod history;
 pub mod http;
 pub mod sessions;
 pub mod telemetry;
+pub mod terminal;
 pub mod token;

@@ -8,7 +8,7 @@ use liveobject::{
     cli::{Cli, Command, Exit, KeyCommand},
     commands,
     config::{self, Config},
-    telemetry,
+    telemetry, terminal,
 };
 
 #[global_allocator]
@@ -72,6 +72,6 @@ async fn demo(_: Option<Duration>) -> ExitCode {
 /// Prints an error. It does not go to the log, which may be what failed.
 #[expect(clippy::print_stderr, reason = "the error message of a command")]
 fn fail(error: &anyhow::Error, exit: Exit) -> ExitCode {
-    eprintln!("liveobject: {error:#}");
+    eprintln!("liveobject: {}", terminal::escape(&format!("{error:#}")));
     exit.into()
 }
