@@ -287,7 +287,7 @@ impl Connections {
         }
         if table.full_at.is_some() {
             messages.push(format!(
-                "All {max_connections} connections are in use. If so many clients are expected, raise [http] \
+                "All {max_connections} connections are in use. If you expect this number of clients, raise [http] \
                  max_connections; otherwise restrict who can reach this service."
             ));
         }
@@ -464,7 +464,9 @@ mod tests {
     fn while_all_connections_of_an_address_are_busy_a_new_one_may_only_ask_for_health() {
         let (connections, now) = (Connections::new(limits()), Instant::now());
         let places: Vec<_> = (0..3).map(|_| admit(&connections, HERE, now)).collect();
-        places.iter().for_each(|place| begin(place, now));
+        for place in &places {
+            begin(place, now);
+        }
         let health: Vec<_> = (0..3).map(|i| admit(&connections, HERE, after(now, i))).collect();
         assert!(health.iter().all(|place| place.connection.is_health_only));
         assert!(health[0].connection.is_closed() && !health[1].connection.is_closed());
@@ -488,7 +490,9 @@ mod tests {
     fn connections_from_this_machine_have_their_own_places() {
         let (connections, now) = (Connections::new(limits()), Instant::now());
         let public: Vec<_> = (0..6).map(|i| admit(&connections, [10, 0, 0, i], now)).collect();
-        public.iter().for_each(|place| begin(place, now));
+        for place in &public {
+            begin(place, now);
+        }
         assert!(admit(&connections, HERE, now).connection.is_health_only);
         assert!(!admit(&connections, [127, 0, 0, 1], now).connection.is_health_only);
     }

@@ -27,7 +27,7 @@ use super::connections::{Connection, Connections, Place};
 /// A client that has not read for this long is gone or stuck; a stream or a picture would wait for it forever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After this time without data, the kernel checks whether the client still exists.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Gives a new connection a place, and performs the TLS handshake if there is an acceptor.
@@ -132,11 +132,11 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(cx, |stream, cx| stream.poll_flush(cx))
+        self.poll(cx, AsyncWrite::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(cx, |stream, cx| stream.poll_shutdown(cx))
+        self.poll(cx, AsyncWrite::poll_shutdown)
     }
 
     fn poll_write_vectored(

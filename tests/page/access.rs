@@ -44,11 +44,11 @@ async fn the_link_of_the_demo_signs_in_once_and_leaves_no_secret_behind() {
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     let (mut link, mut token) = (String::new(), String::new());
     while token.is_empty() {
-        let line = lines.next_line().await.unwrap().expect("the demo prints a link and a token");
-        if let Some(found) = line.trim().strip_prefix("Page ") {
+        let printed = lines.next_line().await.unwrap().expect("the demo prints a link and a token");
+        if let Some(found) = printed.trim().strip_prefix("Page ") {
             found.trim().clone_into(&mut link);
         }
-        if let Some(found) = line.trim().strip_prefix("Token ") {
+        if let Some(found) = printed.trim().strip_prefix("Token ") {
             found.trim().clone_into(&mut token);
         }
     }

@@ -127,8 +127,8 @@ impl TokenActor {
         }
     }
 
-    /// Reads the table for these requests. There is one read at a time, however many requests wait: whoever
-    /// sends invalid tokens causes little work.
+    /// Reads the table for these requests. There is one read at a time, however many requests wait, so that
+    /// invalid tokens cause little work.
     fn read(&mut self, lookups: Vec<Lookup>, ctx: &mut Context<Self>) {
         #[cfg(test)]
         {
