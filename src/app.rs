@@ -16,10 +16,11 @@ use crate::{
     config::Config,
     history::History,
     http::{
-        self, ApiOptions, ApiState, HostRules,
+        self, ApiOptions, ApiState, HostRules, Limits,
         tls::{Certificates, TlsError},
     },
-    token::{ApiToken, TokenError},
+    sessions::{Sessions, SessionsError},
+    token::{AdminToken, TokenError},
 };
 
 /// How long the HTTP server may take to stop after a crash. The process exits within five seconds, even if
@@ -32,6 +33,9 @@ pub enum AppError {
     /// The API token cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// There is no key for the page's sessions.
+    #[error(transparent)]
+    Sessions(#[from] SessionsError),
     /// The actors did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -72,7 +76,7 @@ pub struct App {
     /// The URL of the API as clients see it, without a trailing `/`.
     pub public_url: String,
     /// The admin token.
-    pub token: ApiToken,
+    pub token: AdminToken,
     state: ApiState,
     server: actix_web::dev::Server,
     certificates: Option<Certificates>,
@@ -83,8 +87,8 @@ impl App {
     /// Starts the actors and the HTTP server, within an actix system. When this returns, events are accepted.
     pub async fn start(config: &Config) -> Result<Self, AppError> {
         let token = match &config.secrets.api_token {
-            Some(given) => given.clone(),
-            None => ApiToken::load_or_create(&config.data_dir)?,
+            Some(given) => AdminToken::given(given.clone()),
+            None => AdminToken::load_or_create(&config.data_dir)?,
         };
         let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
         let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
@@ -95,6 +99,8 @@ impl App {
         }
         let (public_url, calendar) = (options.public_url.clone(), options.calendar);
         let service = Service::start(options).await?;
+        // The service holds the lock of the data directory.
+        let sessions = Sessions::load_or_create(&config.data_dir)?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -103,10 +109,16 @@ impl App {
         let state = ApiState::new(ApiOptions {
             handle: service.handle(),
             token: token.clone(),
+            sessions,
             hosts,
             history: history.clone(),
             public_url: public_url.clone(),
             failed_logins_per_minute: config.http.failed_logins_per_minute,
+            limits: Limits {
+                max_connections: config.http.max_connections,
+                max_connections_per_address: config.http.max_connections_per_address,
+                ..Limits::default()
+            },
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -116,10 +128,10 @@ impl App {
         Ok(Self { service, public_url, token, state, server, certificates, history })
     }
 
-    /// Returns a link that opens the page and signs in. It contains the token: print it to a terminal, never
-    /// to a log.
+    /// Returns a link that opens the page and signs in, once and within ten minutes. Print it to a terminal,
+    /// never to a log.
     pub fn sign_in_link(&self) -> String {
-        format!("{}/#token={}", self.public_url, self.token.expose())
+        format!("{}/#code={}", self.public_url, self.state.new_sign_in_code())
     }
 
     /// Runs until a signal arrives or something fails, and then shuts down in order. A second signal ends the
@@ -144,7 +156,7 @@ impl App {
     /// Runs until `stop` completes or something fails, and then shuts down in order. A signal during the
     /// shutdown, from the [`Signals`] that `stop` returned, ends the process immediately.
     pub async fn run_until(self, stop: impl Future<Output = Signals>) -> Result<Exit, AppError> {
-        let Self { mut service, state, server, certificates, history, .. } = self;
+        let Self { mut service, token, state, server, certificates, history, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
         let renewing = async {
@@ -158,6 +170,8 @@ impl App {
             actor = service.crashed() => return Ok(crashed(actor, &handle).await),
             never = renewing => match never {},
             never = history.run() => match never {},
+            never = token.watch() => match never {},
+            never = http::watch_connections(state.clone()) => match never {},
             ended = &mut server => {
                 service.stop().await;
                 return ended.map(|()| Exit::Failed).map_err(AppError::Server);

@@ -71,6 +71,8 @@ pub enum TokenCommand {
         )]
         scopes: Vec<Scope>,
     },
+    /// Replace the admin token and print the new one; the old one and its sessions end within seconds
+    Rotate,
     /// List all tokens with their scopes, creation time and last use
     List,
     /// Revoke a token
@@ -179,6 +181,7 @@ mod tests {
                 "token create --scope=read,admin door",
                 token(TokenCommand::Create { name: name(), scopes: vec![Scope::Read, Scope::Admin] }),
             ),
+            ("token rotate", token(TokenCommand::Rotate)),
             ("token list", token(TokenCommand::List)),
             ("token revoke door", token(TokenCommand::Revoke { name: name() })),
             ("key rotate", Command::Key(KeyCommand::Rotate { new_identity: None })),

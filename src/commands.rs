@@ -20,6 +20,7 @@ use crate::{
     cli::{Exit, TokenCommand},
     config::Config,
     output::{OutputError, line},
+    terminal::escape_line,
     token::{self, ApiToken},
 };
 
@@ -67,13 +68,31 @@ pub fn token(config: &Config) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Creates, lists and revokes tokens, whether or not the service is running.
+/// Replaces the admin token and prints the new one. A running service reads it within seconds.
+fn rotate_token(config: &Config) -> anyhow::Result<Exit> {
+    anyhow::ensure!(
+        config.secrets.api_token.is_none(),
+        "the admin token is given in the environment; replace it there, and restart the service"
+    );
+    if ApiToken::load(&config.data_dir)?.is_none() {
+        return Err(NoData::in_directory(&config.data_dir, token::FILE).into());
+    }
+    line(format_args!("{}", ApiToken::rotate(&config.data_dir)?.expose()))?;
+    Ok(Exit::Ok)
+}
+
+/// Creates, lists, rotates and revokes tokens, whether or not the service is running.
 pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Exit> {
+    if command == TokenCommand::Rotate {
+        return rotate_token(config);
+    }
     require_database(config)?;
     let _lock = lock_unless_in_use(config)?;
     let store = config.service_options().open_store().await?;
     let done = match command {
         TokenCommand::Create { name, scopes } => create_token(&store, name, scopes).await,
+        // It does not use the database.
+        TokenCommand::Rotate => Ok(()),
         TokenCommand::List => list_tokens(&store).await,
         TokenCommand::Revoke { name } => revoke_token(&store, name).await,
     };
@@ -163,14 +182,14 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
         line(format_args!("or in [mqtt] of the configuration file before the first start."))?;
         return Ok(Exit::Failed);
     }
-    line(format_args!("Testing {}", settings.broker()))?;
+    line(format_args!("Testing {}", escape_line(&settings.broker())))?;
     let report = stored.test_connection().await?;
     store.close().await;
     print_stages(&report)?;
     if report.success {
-        line(format_args!("OK: {} accepted the login and a test message.", settings.broker()))?;
+        line(format_args!("OK: {} accepted the login and a test message.", escape_line(&settings.broker())))?;
     } else {
-        line(format_args!("Failed: {}", report.message))?;
+        line(format_args!("Failed: {}", escape_line(&report.message)))?;
     }
     Ok(if report.success { Exit::Ok } else { Exit::Failed })
 }
@@ -182,7 +201,8 @@ fn print_stages(report: &TestReport) -> Result<(), OutputError> {
             Some(false) => "FAILED",
             None => "?     ",
         };
-        line(format_args!("  {mark} {:<9}{:>6} ms  {}", stage.name, stage.duration_ms, stage.detail))?;
+        let detail = escape_line(&stage.detail);
+        line(format_args!("  {mark} {:<9}{:>6} ms  {detail}", stage.name, stage.duration_ms))?;
     }
     Ok(())
 }

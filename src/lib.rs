@@ -9,5 +9,7 @@ pub mod demo;
 pub mod history;
 pub mod http;
 pub mod output;
+pub mod sessions;
 pub mod telemetry;
+pub mod terminal;
 pub mod token;

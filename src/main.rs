@@ -12,7 +12,7 @@ use liveobject::{
     cli::{Cli, Command, Exit, KeyCommand},
     commands,
     config::{self, Config},
-    output, telemetry,
+    output, telemetry, terminal,
 };
 
 #[global_allocator]
@@ -28,7 +28,7 @@ async fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error.into(), Exit::Usage),
     };
-    match run(cli.command, config).await {
+    match Box::pin(run(cli.command, config)).await {
         Ok(exit) => exit.into(),
         Err(error) if output::is_closed_pipe(&error) => Exit::Ok.into(),
         Err(error) => fail(&error, Exit::Failed),
@@ -53,11 +53,12 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     }
 }
 
-/// Prints the page's address if the output is a terminal. Redirected output may end up in a log, where
-/// the token in the address must not appear.
+/// Prints a link that signs in if the output is a terminal. Redirected output may end up in a log, where the
+/// code in the link must not appear.
 fn greet(app: &App) {
     if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
-        let _closed = writeln!(io::stderr(), "Open {} in a browser.", app.sign_in_link());
+        let link = app.sign_in_link();
+        let _closed = writeln!(io::stderr(), "Open {link} in a browser (works once, within 10 minutes).");
     }
 }
 
@@ -76,6 +77,6 @@ async fn demo(_: Option<Duration>) -> ExitCode {
 /// Prints an error. It does not go to the log, which may be what failed.
 fn fail(error: &anyhow::Error, exit: Exit) -> ExitCode {
     // If nobody reads the message, the exit code remains.
-    let _closed = writeln!(io::stderr(), "liveobject: {error:#}");
+    let _closed = writeln!(io::stderr(), "liveobject: {}", terminal::escape(&format!("{error:#}")));
     exit.into()
 }

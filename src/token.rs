@@ -1,8 +1,11 @@
 //! The API's admin token: created on first start, stored in a private file, compared in constant time.
 
 use std::{
+    convert::Infallible,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use liveobject_actors::{
@@ -15,6 +18,7 @@ use rand::{
 };
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use subtle::ConstantTimeEq;
+use tokio::{task::spawn_blocking, time::sleep};
 
 /// The file's name in the data directory.
 pub const FILE: &str = "api-token";
@@ -22,6 +26,10 @@ pub const FILE: &str = "api-token";
 const RANDOM_BYTES: usize = 32;
 /// Minimum length of a token that an administrator wrote into the file.
 const MIN_CHARACTERS: usize = 32;
+/// How often a running service checks whether the file has changed.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The suffix of the file that replaces the token's file.
+const UNFINISHED: &str = "new";
 /// Maximum length. A token of this length easily fits into an HTTP header.
 const MAX_CHARACTERS: usize = 512;
 
@@ -71,6 +79,18 @@ impl ApiToken {
         load(&path)?.ok_or_else(|| TokenError::Read(path, ErrorKind::NotFound.into()))
     }
 
+    /// Replaces the token in `data_dir` by a new one, which is returned. A running service uses it within
+    /// seconds.
+    pub fn rotate(data_dir: &Path) -> Result<Self, TokenError> {
+        let path = data_dir.join(FILE);
+        let content = random()?;
+        let unfinished = private_file::with_suffix(&path, UNFINISHED);
+        let replaced = private_file::write_new(&unfinished, content.as_bytes())
+            .and_then(|()| private_file::rename(&unfinished, &path));
+        replaced.map_err(|error| TokenError::Write(path.clone(), error))?;
+        load(&path)?.ok_or_else(|| TokenError::Read(path, ErrorKind::NotFound.into()))
+    }
+
     /// Returns whether `text` is the token. The time this takes does not depend on where the two differ;
     /// their lengths are not secret.
     pub fn matches(&self, text: &str) -> bool {
@@ -80,6 +100,75 @@ impl ApiToken {
     /// Returns the token in plain text, for the terminal.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
+    }
+}
+
+/// The admin token of a running service, which follows the changes of its file. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AdminToken(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The file, unless the token was given in the environment.
+    path: Option<PathBuf>,
+    current: RwLock<ApiToken>,
+}
+
+impl AdminToken {
+    /// Like [`ApiToken::load_or_create`].
+    pub fn load_or_create(data_dir: &Path) -> Result<Self, TokenError> {
+        let current = RwLock::new(ApiToken::load_or_create(data_dir)?);
+        Ok(Self(Arc::new(Shared { path: Some(data_dir.join(FILE)), current })))
+    }
+
+    /// Uses a token that was given in the environment, and that therefore does not change.
+    pub fn given(token: ApiToken) -> Self {
+        Self(Arc::new(Shared { path: None, current: RwLock::new(token) }))
+    }
+
+    /// Returns the token that is valid now.
+    pub fn current(&self) -> ApiToken {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns whether `text` is the token that is valid now.
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).matches(text)
+    }
+
+    /// Watches the file forever. A new token is valid, and the old one invalid, within about a second. While
+    /// the file cannot be used, the last token stays valid; the log has one warning.
+    pub async fn watch(self) -> Infallible {
+        let mut last_failure = None;
+        loop {
+            sleep(CHECK_INTERVAL).await;
+            let token = self.clone();
+            let failure = match spawn_blocking(move || token.reload()).await {
+                Ok(Ok(is_new)) => {
+                    if is_new {
+                        tracing::info!("using the new admin token; sessions of the old one have ended");
+                    }
+                    None
+                }
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(reason) = failure.as_ref().filter(|_| failure != last_failure) {
+                tracing::warn!(reason, "the admin token cannot be read again; the last one stays valid");
+            }
+            last_failure = failure;
+        }
+    }
+
+    /// Reads the file. Returns whether it contains another token.
+    fn reload(&self) -> Result<bool, TokenError> {
+        let Some(path) = &self.0.path else { return Ok(false) };
+        let read = load(path)?.ok_or_else(|| TokenError::Read(path.clone(), ErrorKind::NotFound.into()))?;
+        if self.matches(read.expose()) {
+            return Ok(false);
+        }
+        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(true)
     }
 }
 
@@ -169,6 +258,27 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
         assert!(tokens.iter().all(|token| token.matches(start().expose())));
+    }
+
+    #[test]
+    fn a_rotated_token_replaces_the_old_one_also_in_a_running_service() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = AdminToken::load_or_create(dir.path()).unwrap();
+        let old = running.current();
+        assert!(!running.reload().unwrap());
+        let new = ApiToken::rotate(dir.path()).unwrap();
+        assert!(!new.matches(old.expose()) && running.matches(old.expose()));
+        assert!(running.reload().unwrap());
+        assert!(running.matches(new.expose()) && !running.matches(old.expose()));
+        let path = dir.path().join(FILE);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left behind");
+        for damage in ["short", ""] {
+            fs::write(&path, damage).unwrap();
+            assert!(running.reload().is_err() && running.matches(new.expose()));
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(running.reload().is_err() && running.matches(new.expose()));
     }
 
     #[test]

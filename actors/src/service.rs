@@ -30,7 +30,7 @@ use crate::{
         outbox::{Decide, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
         service::Stop,
         stream::{LogWatch, OpenStream},
-        supervisor::{GetStatus, PublishTestMessage, Shutdown},
+        supervisor::{GetStatus, PublishTestMessage, ReportWarnings, Shutdown},
         thumbnails::{GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail},
         tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
@@ -156,6 +156,8 @@ pub struct Handle {
     pub publish_discovery: Recipient<PublishDiscovery>,
     /// Returns the connection status.
     pub status: Recipient<GetStatus>,
+    /// Replaces the warnings of the HTTP layer in the status.
+    pub report_warnings: Recipient<ReportWarnings>,
     /// Publishes a test message.
     pub test_message: Recipient<PublishTestMessage>,
     /// Returns the settings.
@@ -262,6 +264,7 @@ impl Actors {
             delete_camera: recipient(&self.cameras),
             publish_discovery: recipient(&self.discovery),
             status: recipient(&self.supervisor),
+            report_warnings: recipient(&self.supervisor),
             test_message: recipient(&self.supervisor),
             settings: recipient(&self.config),
             replace_settings: recipient(&self.config),

@@ -29,6 +29,8 @@ pub(super) const ALLOWED_HOSTS: Key = Key::list(HTTP, "allowed_hosts");
 pub(super) const TLS_CERTIFICATE: Key = Key::text(HTTP, "tls_certificate");
 pub(super) const TLS_KEY: Key = Key::text(HTTP, "tls_key");
 pub(super) const FAILED_LOGINS_PER_MINUTE: Key = Key::plain(HTTP, "failed_logins_per_minute");
+pub(super) const MAX_CONNECTIONS: Key = Key::plain(HTTP, "max_connections");
+pub(super) const MAX_CONNECTIONS_PER_ADDRESS: Key = Key::plain(HTTP, "max_connections_per_address");
 pub(super) const DATABASE_URL: Key = Key::text(DATABASE, "url");
 pub(super) const IDENTITY_FILE: Key = Key::text(SECRETS, "identity_file");
 pub(super) const RECIPIENTS: Key = Key::list(SECRETS, "recipients");
@@ -41,7 +43,7 @@ pub(super) const MAX_PICTURE_BYTES: Key = Key::plain(PICTURES, "max_bytes");
 pub(super) const LOG_FORMAT: Key = Key::text(LOG, "format");
 pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 
-const KEYS: [Key; 18] = [
+const KEYS: [Key; 20] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -49,6 +51,8 @@ const KEYS: [Key; 18] = [
     TLS_CERTIFICATE,
     TLS_KEY,
     FAILED_LOGINS_PER_MINUTE,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_ADDRESS,
     DATABASE_URL,
     IDENTITY_FILE,
     RECIPIENTS,

@@ -47,6 +47,9 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.http.allowed_hosts, hosts(f, keys::ALLOWED_HOSTS));
         config.http.tls = tls(f);
         set(&mut config.http.failed_logins_per_minute, integer(f, keys::FAILED_LOGINS_PER_MINUTE, 1, 10_000));
+        set(&mut config.http.max_connections, integer(f, keys::MAX_CONNECTIONS, 16, 100_000));
+        let per_address = integer(f, keys::MAX_CONNECTIONS_PER_ADDRESS, 4, 100_000);
+        set(&mut config.http.max_connections_per_address, per_address);
     });
     section(&mut source, keys::DATABASE, faults, |f| {
         config.database.url = text(f, keys::DATABASE_URL, database_url);

@@ -15,7 +15,7 @@ use secrecy::zeroize::Zeroize;
 use serde_json::{Map, Value};
 
 use crate::{
-    http::{FAILED_LOGINS, tls::TlsFiles},
+    http::{FAILED_LOGINS, Limits, tls::TlsFiles},
     telemetry::Log,
     token::ApiToken,
 };
@@ -62,8 +62,12 @@ pub struct Http {
     pub allowed_hosts: Vec<String>,
     /// The certificate for HTTPS; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Maximum number of wrong tokens per client address and minute, 1–10,000.
+    /// Number of wrong tokens per client address and minute after which it is asked to wait, 1–10,000.
     pub failed_logins_per_minute: u32,
+    /// Maximum number of connections from other machines, 16–100,000.
+    pub max_connections: usize,
+    /// Maximum number of connections from one address, 4–100,000.
+    pub max_connections_per_address: usize,
 }
 
 /// `[database]`
@@ -166,6 +170,8 @@ impl Default for Config {
                 allowed_hosts: Vec::new(),
                 tls: None,
                 failed_logins_per_minute: FAILED_LOGINS,
+                max_connections: Limits::MAX_CONNECTIONS,
+                max_connections_per_address: Limits::MAX_CONNECTIONS_PER_ADDRESS,
             },
             database: Database::default(),
             secrets: Secrets::default(),

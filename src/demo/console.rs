@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local};
 
 use super::summary::{Summary, Tone};
+use crate::terminal::is_harmless;
 
 /// Maximum number of characters that are shown of a topic.
 const TOPIC_LIMIT: usize = 80;
@@ -67,15 +68,6 @@ fn clean(text: &str, limit: usize) -> String {
         }
     }
     line
-}
-
-/// Returns whether a character is visible, and neither a control character nor one that changes the text
-/// direction.
-fn is_harmless(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

@@ -83,7 +83,8 @@ fn config(data_dir: &Path, broker_port: u16) -> anyhow::Result<Config> {
 }
 
 fn print_introduction(app: &App, broker_port: u16) {
-    let (url, token) = (&app.public_url, app.token.expose());
+    let (url, admin) = (&app.public_url, app.token.current());
+    let token = admin.expose();
     demo_line(format_args!(
         "liveobject {}: the real service with three simulated cameras and a built-in MQTT broker.",
         env!("CARGO_PKG_VERSION")

@@ -1,15 +1,18 @@
 //! Access control. Requests under `/api` need a token with the required scope, the page's cookie, or a signed
 //! link to the requested picture. On every route, the request must name this service as its host.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use actix_web::{
-    Error, HttpMessage, ResponseError,
+    Error, HttpMessage, HttpRequest, ResponseError,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method, StatusCode,
-        header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN},
+        header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN},
     },
     middleware::Next,
     web::Data,
@@ -17,9 +20,9 @@ use actix_web::{
 use liveobject_actors::{
     EventId,
     domain::{
-        clock::{self, LogTime},
+        clock::LogTime,
         links::Links,
-        token::{Scopes, TokenHash},
+        token::{Scope, Scopes, TokenHash},
     },
     messages::tokens::Authenticate,
 };
@@ -27,12 +30,13 @@ use tokio::time::Instant;
 
 use super::{
     access::Access,
+    connections::Connection,
     cookie,
-    limiter::{Gate, Notice},
+    limiter::{Failure, Notice},
     problem::Problem,
     query,
     state::{ApiState, ask},
-    ticket::{self, Holder},
+    ticket::{self, Holder, Session},
 };
 
 /// An authenticated caller; stored in the extensions of the request.
@@ -52,7 +56,10 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     match holder(&state, &request).await {
-        Ok(scopes) => pass(Caller::Holder(scopes), request, next).await,
+        Ok((credential, scopes)) => {
+            request.extensions_mut().insert(credential);
+            pass(Caller::Holder(scopes), request, next).await
+        }
         Err(problem) => Ok(refuse(request, &problem)),
     }
 }
@@ -98,6 +105,14 @@ fn permits(access: Access, caller: Option<&Caller>) -> Result<(), Problem> {
     }
 }
 
+/// Returns whether the caller of this request has this scope.
+pub(super) fn may(request: &HttpRequest, scope: Scope) -> bool {
+    match request.extensions().get::<Caller>() {
+        Some(Caller::Holder(scopes)) => scopes.allow(scope),
+        Some(Caller::Link) | None => false,
+    }
+}
+
 async fn pass<B: MessageBody + 'static>(
     caller: Caller,
     request: ServiceRequest,
@@ -107,27 +122,90 @@ async fn pass<B: MessageBody + 'static>(
     Ok(next.call(request).await?.map_into_left_body())
 }
 
-/// Returns the scopes of the token in the header, or those of the page's cookie if there is no token. Fails
-/// if both are missing, or if the one that is used is not valid.
-async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<Scopes, Problem> {
-    if let Some(token) = bearer(request.headers().get(AUTHORIZATION)) {
-        return Ok(holder_of(state, address(request.peer_addr()), token).await?.1);
-    }
-    let scopes = signed_in(state, request.headers()).await?;
-    cookie::check_own_page(request.method(), request.headers())?;
-    Ok(scopes)
+/// What a request was authenticated with; stored in the extensions of the request. It may become invalid while
+/// a response is being sent.
+#[derive(Debug, Clone)]
+pub(super) struct Credential {
+    holder: Holder,
+    /// The hash of the admin token at the time.
+    admin: TokenHash,
+    /// The session of the page's cookie, if there was no token.
+    session: Option<Session>,
 }
 
-/// Returns the scopes of the page's cookie.
-pub(super) async fn signed_in(state: &ApiState, headers: &HeaderMap) -> Result<Scopes, Problem> {
-    let ticket = cookie::ticket(headers).ok_or_else(Problem::unauthorized)?;
-    match ticket::open(&state.token, ticket, clock::now()).ok_or_else(Problem::unauthorized)? {
-        Holder::Administrator => Ok(Scopes::admin()),
-        Holder::Of(hash) => {
-            let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
-            found.map(|found| found.scopes).ok_or_else(Problem::unauthorized)
+impl Credential {
+    /// Returns whether the credential is still valid. While the tokens cannot be read, it is.
+    pub(super) async fn is_valid(&self, state: &ApiState, now: LogTime) -> bool {
+        if self.session.as_ref().is_some_and(|session| ticket::has_ended(&state.sessions, session, now)) {
+            return false;
+        }
+        match self.holder {
+            Holder::Administrator => state.admin_hash() == self.admin,
+            Holder::Of(hash) => {
+                let found = ask(&state.handle.authenticate, Authenticate(hash)).await;
+                !matches!(found, Ok(Ok(None)))
+            }
         }
     }
+}
+
+/// Returns the token in the header, or the page's cookie if there is no token, and its scopes. Fails if both
+/// are missing, or if the one that is used is not valid.
+async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<(Credential, Scopes), Problem> {
+    if let Some(token) = bearer(request.headers().get(AUTHORIZATION)) {
+        let admin = state.admin_hash();
+        let (holder, scopes) = holder_of(state, address(request.peer_addr()), token).await?;
+        return Ok((Credential { holder, admin, session: None }, scopes));
+    }
+    let (credential, scopes) = signed_in(state, request.request(), state.handle.clock.now().log).await?;
+    cookie::check_own_page(request.method(), request.headers())?;
+    Ok((credential, scopes))
+}
+
+/// Returns the session of the page's cookie and its scopes. If there are several cookies, returns the first
+/// one that is valid.
+pub(super) async fn signed_in(
+    state: &ApiState,
+    request: &HttpRequest,
+    now: LogTime,
+) -> Result<(Credential, Scopes), Problem> {
+    let admin = state.admin_hash();
+    for session in sessions(state, request, now) {
+        let scopes = match session.holder {
+            Holder::Administrator => Some(Scopes::admin()),
+            Holder::Of(hash) => {
+                ask(&state.handle.authenticate, Authenticate(hash)).await??.map(|found| found.scopes)
+            }
+        };
+        if let Some(scopes) = scopes {
+            let holder = session.holder;
+            return Ok((Credential { holder, admin, session: Some(session) }, scopes));
+        }
+    }
+    Err(Problem::unauthorized())
+}
+
+/// Returns the sessions of the page's cookies.
+pub(super) fn sessions(state: &ApiState, request: &HttpRequest, now: LogTime) -> Vec<Session> {
+    let admin = state.token.current();
+    cookie::tickets(request.headers(), state.sessions.instance(), is_encrypted(request))
+        .filter_map(|ticket| ticket::open(&state.sessions, &admin, ticket, now))
+        .collect()
+}
+
+/// Returns whether the client uses TLS, with this service or with a proxy that reports it. A client that forges
+/// the header affects only its own session.
+fn is_encrypted(request: &HttpRequest) -> bool {
+    let connection = request.conn_data::<Arc<Connection>>();
+    connection.is_some_and(|connection| connection.is_encrypted)
+        || request.connection_info().scheme() == "https"
+}
+
+/// Returns whether the cookie of this browser must be restricted to TLS. If neither the connection nor a proxy
+/// shows that the page uses TLS, its `Origin` does, or `public_url`.
+pub(super) fn is_secure(state: &ApiState, request: &HttpRequest) -> bool {
+    let origin = request.headers().get(ORIGIN).map(HeaderValue::as_bytes);
+    is_encrypted(request) || origin.map_or(state.is_public_https, |origin| origin.starts_with(b"https://"))
 }
 
 /// Returns the connection's peer address. Headers that name another address are ignored, because any client
@@ -142,37 +220,40 @@ pub(super) async fn holder_of(
     from: IpAddr,
     token: &str,
 ) -> Result<(Holder, Scopes), Problem> {
-    let hash = TokenHash::of(token);
-    if let Gate::Closed { seconds } = state.limiter().gate(from, &hash, Instant::now()) {
-        return Err(Problem::too_many_failures(seconds));
+    if state.token.matches(token) {
+        return Ok((Holder::Administrator, Scopes::admin()));
     }
-    let found = if state.token.matches(token) {
-        Some((Holder::Administrator, Scopes::admin()))
-    } else {
-        let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
-        found.map(|found| (Holder::Of(hash), found.scopes))
-    };
-    let Some(found) = found else {
-        count_failure(state, from);
-        return Err(Problem::unauthorized());
-    };
-    state.limiter().succeeded(from, hash, Instant::now());
-    Ok(found)
+    let hash = TokenHash::of(token);
+    match ask(&state.handle.authenticate, Authenticate(hash)).await?? {
+        Some(found) => Ok((Holder::Of(hash), found.scopes)),
+        None => Err(failed_login(state, from)),
+    }
+}
+
+/// Returns whose one-time code this is, and uses it up. Counts invalid codes.
+pub(super) fn holder_of_code(
+    state: &ApiState,
+    from: IpAddr,
+    code: &str,
+) -> Result<(Holder, Scopes), Problem> {
+    if state.take_sign_in_code(code) {
+        return Ok((Holder::Administrator, Scopes::admin()));
+    }
+    Err(failed_login(state, from))
 }
 
 /// Counts a failed login, and logs it at most twice per burst.
-fn count_failure(state: &ApiState, from: IpAddr) {
-    let notice = state.limiter().failed(from, Instant::now());
-    match notice {
-        Some(Notice::First) => tracing::warn!(%from, "failed login: invalid token"),
-        Some(Notice::TooMany) => {
-            tracing::warn!(
-                %from,
-                "too many failed logins; rejecting unknown tokens from this address for a while"
-            );
+fn failed_login(state: &ApiState, from: IpAddr) -> Problem {
+    let failure = state.limiter().failed(from, Instant::now());
+    match failure {
+        Failure::TooMany { seconds } => return Problem::too_many_failures(seconds),
+        Failure::Counted(Some(Notice::First)) => tracing::warn!(%from, "failed login: invalid token"),
+        Failure::Counted(Some(Notice::TooMany)) => {
+            tracing::warn!(%from, "too many failed logins; not logging those of this address for a while");
         }
-        None => {}
+        Failure::Counted(None) => {}
     }
+    Problem::unauthorized()
 }
 
 /// Middleware for every route: responds with 403 to requests that another website may have made a browser
@@ -229,7 +310,7 @@ fn is_link_to(event_id: &str, query: &str, links: &Links, now: LogTime) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use liveobject_actors::domain::{link_key::LinkKey, token::Scope};
+    use liveobject_actors::domain::link_key::LinkKey;
 
     use super::*;
 

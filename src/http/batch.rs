@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     body::{EVENT_BYTES, without_bom},
-    problem::Problem,
+    problem::{self, Problem},
 };
 
 /// Maximum number of events in a batch.
@@ -26,14 +26,23 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<DetectionEvent>, Problem> {
         return Err(Invalid::one("", format!("{count} events, must be 1 to {MAX_EVENTS}")).into());
     }
     let mut events = Vec::with_capacity(count);
-    let mut faults = Vec::new();
+    // A batch of nothing but faults can have hundreds of thousands of them.
+    let (mut faults, mut more) = (Vec::new(), 0);
     for (i, text) in first.into_iter().enumerate() {
         match event(text)? {
-            Ok(event) => events.push(event),
-            Err(Invalid(errors)) => faults.extend(errors.into_iter().map(|e| prefix(i, e))),
+            Ok(event) if faults.is_empty() => events.push(event),
+            // The batch is refused.
+            Ok(_) => {}
+            Err(Invalid(errors)) => {
+                events = Vec::new();
+                let room = problem::MAX_ERRORS - faults.len();
+                more += errors.len().saturating_sub(room);
+                faults
+                    .extend(errors.into_iter().take(room).map(|error| prefix(i, problem::shortened(error))));
+            }
         }
     }
-    if faults.is_empty() { Ok(events) } else { Err(Invalid(faults).into()) }
+    if faults.is_empty() { Ok(events) } else { Err(Problem::invalid(faults, more)) }
 }
 
 /// Distinguishes a body that is not an array from one that is not JSON.
@@ -129,6 +138,19 @@ mod tests {
         assert_eq!(refused(&json!(vec![&event; 1001]).to_string()), whole("1001 events, must be 1 to 1000"));
         assert_eq!(refused("[]"), whole("0 events, must be 1 to 1000"));
         assert_eq!(refused("{}"), whole("expected a JSON array of events"));
+    }
+
+    #[test]
+    fn a_batch_of_nothing_but_faults_keeps_a_bounded_number_of_them() {
+        let fields: serde_json::Map<_, _> =
+            (0..2000).map(|i| (format!("{i}{}", "x".repeat(20)), json!(1))).collect();
+        let batch = json!(vec![fields; 100]).to_string();
+        let problem = parse(batch.as_bytes()).unwrap_err();
+        assert_eq!(problem.number_of_errors(), problem::MAX_ERRORS + 1);
+        let (status, errors) = refused(&batch);
+        let last = &errors[problem::MAX_ERRORS].1;
+        // Two required fields are missing in each event.
+        assert_eq!((status, last.as_str()), (422, "and 200100 more errors"));
     }
 
     #[test]

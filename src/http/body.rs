@@ -1,23 +1,28 @@
 //! Reads request bodies, bounded in size and time. JSON bodies are accepted with any content type; a foreign
 //! web page cannot exploit that, because it has no token.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use actix_web::{
     FromRequest, HttpRequest,
-    body::{BodyStream, to_bytes_limited},
     dev::Payload,
     http::{
         StatusCode,
         header::{CONTENT_ENCODING, CONTENT_LENGTH},
     },
-    web::{Bytes, Data},
+    web::{Bytes, BytesMut, Data},
 };
+use futures_util::StreamExt as _;
 use liveobject_actors::domain::image::MAX_THUMBNAIL_BYTES;
 use serde_json::Value;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
+    budget::{Progress, Share},
+    connections::Connection,
     problem::Problem,
     state::{ApiState, Work},
 };
@@ -28,9 +33,6 @@ pub(super) const EVENT_BYTES: usize = 64 * 1024;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum size of the settings, which contain up to three PEM strings.
 pub(super) const SETTINGS_BYTES: usize = 256 * 1024;
-
-// A sender that trickles its body must not occupy a connection, or a batch permit, forever.
-const READ_WITHIN: Duration = Duration::from_secs(30);
 
 type BodyFuture<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
 
@@ -43,7 +45,7 @@ impl<const MAX: usize> FromRequest for Json<MAX> {
     type Future = BodyFuture<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = read(request, payload, MAX);
+        let body = Incoming::new(request, payload, MAX).read();
         Box::pin(async move { parse(&body.await?).map(Self) })
     }
 }
@@ -57,7 +59,7 @@ impl<const MAX: usize> FromRequest for OptionalJson<MAX> {
     type Future = BodyFuture<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = read(request, payload, MAX);
+        let body = Incoming::new(request, payload, MAX).read();
         Box::pin(async move {
             let body = body.await?;
             let none = without_bom(&body).trim_ascii().is_empty();
@@ -76,7 +78,7 @@ impl FromRequest for BatchBody {
     type Future = BodyFuture<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = read_with_permit(request, payload, BATCH_BYTES, Work::ReadBatch);
+        let body = Incoming::new(request, payload, BATCH_BYTES).read_for(Work::ReadBatch);
         Box::pin(async move { body.await.map(Self) })
     }
 }
@@ -90,31 +92,16 @@ impl FromRequest for PictureBody {
     type Future = BodyFuture<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = read_with_permit(request, payload, MAX_THUMBNAIL_BYTES, Work::ReceivePicture);
+        let body = Incoming::new(request, payload, MAX_THUMBNAIL_BYTES).read_for(Work::ReceivePicture);
         Box::pin(async move { body.await.map(Self) })
     }
 }
 
-/// A large body. Only a few exist at a time; each holds a permit.
+/// A large body. It holds a share of the memory for such bodies, unless it is empty.
 #[derive(Debug)]
 pub(super) struct LimitedBody {
     pub(super) bytes: Bytes,
-    _permit: OwnedSemaphorePermit,
-}
-
-/// Waits for a permit, and only then reads the body.
-fn read_with_permit(
-    request: &HttpRequest,
-    payload: &mut Payload,
-    max: usize,
-    work: Work,
-) -> impl Future<Output = Result<LimitedBody, Problem>> + use<> {
-    let state = request.app_data::<Data<ApiState>>().cloned().expect("the server has its state");
-    let body = read(request, payload, max);
-    async move {
-        let permit = state.permit(work).await?;
-        Ok(LimitedBody { bytes: body.await?, _permit: permit })
-    }
+    _share: Option<Share>,
 }
 
 fn parse(body: &[u8]) -> Result<Value, Problem> {
@@ -127,32 +114,113 @@ pub(super) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// Starts to read the body when the future is polled, not before.
-fn read(
-    request: &HttpRequest,
-    payload: &mut Payload,
+/// A body that has not been read yet.
+struct Incoming {
+    state: Data<ApiState>,
+    connection: Option<Arc<Connection>>,
+    payload: Payload,
     max: usize,
-) -> impl Future<Output = Result<Bytes, Problem>> + use<> {
-    let headers = request.headers();
-    let is_encoded =
-        headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity"));
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    let payload = BodyStream::new(payload.take());
-    async move {
-        if is_encoded {
+    is_encoded: bool,
+    /// The value of `Content-Length`.
+    announced: Option<u64>,
+}
+
+impl Incoming {
+    fn new(request: &HttpRequest, payload: &mut Payload, max: usize) -> Self {
+        let headers = request.headers();
+        let encoding = headers.get(CONTENT_ENCODING);
+        Self {
+            state: request.app_data::<Data<ApiState>>().cloned().expect("the server has its state"),
+            connection: request.conn_data::<Arc<Connection>>().cloned(),
+            payload: payload.take(),
+            max,
+            is_encoded: encoding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")),
+            announced: headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
+        }
+    }
+
+    async fn read(self) -> Result<Bytes, Problem> {
+        Ok(self.receive_in_time(None).await?.bytes)
+    }
+
+    /// Reads a body that needs a share of the memory for `work`. The share is taken when the first bytes
+    /// arrive, and given up if the sender is stuck while others wait.
+    async fn read_for(self, work: Work) -> Result<LimitedBody, Problem> {
+        self.receive_in_time(Some(work)).await
+    }
+
+    async fn receive_in_time(mut self, work: Option<Work>) -> Result<LimitedBody, Problem> {
+        if self.is_encoded {
             let detail = "the body must not be compressed";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        if announced.is_some_and(|length| length > max as u64) {
-            return Err(Problem::too_large(max));
+        if self.announced.is_some_and(|length| length > self.max as u64) {
+            return Err(Problem::too_large(self.max));
         }
-        match timeout(READ_WITHIN, to_bytes_limited(payload, max)).await {
-            Ok(Ok(Ok(bytes))) => Ok(bytes),
-            Ok(Ok(Err(cause))) => {
-                Err(Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {cause}")))
-            }
-            Ok(Err(_)) => Err(Problem::too_large(max)),
-            Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body was not received in time")),
+        if let Some(connection) = &self.connection {
+            connection.begin_body(Instant::now());
         }
+        // A sender that trickles its body must not occupy a connection forever.
+        let within = self.state.connections.limits().body_timeout;
+        let received = timeout(within, self.receive(work)).await.unwrap_or_else(|_| {
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body was not received in time"))
+        });
+        if let Some(connection) = &self.connection {
+            connection.end_body(received.is_ok(), Instant::now());
+        }
+        received
     }
+
+    async fn receive(&mut self, work: Option<Work>) -> Result<LimitedBody, Problem> {
+        let mut bytes = BytesMut::new();
+        let mut held: Option<Held> = None;
+        loop {
+            let chunk = match &mut held {
+                Some(held) => tokio::select! {
+                    biased;
+                    _ = &mut held.revoked => return Err(Problem::too_slow()),
+                    chunk = self.payload.next() => chunk,
+                },
+                None => self.payload.next().await,
+            };
+            let Some(chunk) = chunk else { break };
+            let chunk = chunk.map_err(|cause| {
+                Problem::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {cause}"))
+            })?;
+            if bytes.len() + chunk.len() > self.max {
+                return Err(Problem::too_large(self.max));
+            }
+            if let (Some(work), None) = (work, &held) {
+                held = Some(self.take_share(work).await?);
+            }
+            if let Some(held) = &held {
+                held.progress.add(chunk.len(), Instant::now());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let share = held.map(|held| held.share);
+        if let Some(share) = &share {
+            share.forbid_revocation();
+        }
+        Ok(LimitedBody { bytes: bytes.freeze(), _share: share })
+    }
+
+    /// Takes a share for the announced size of the body, or for the largest one.
+    async fn take_share(&self, work: Work) -> Result<Held, Problem> {
+        let announced = self.announced.and_then(|length| usize::try_from(length).ok());
+        let share = self.state.share(work, announced.unwrap_or(self.max)).await?;
+        let (revoke, revoked) = oneshot::channel();
+        share.allow_revocation(move || {
+            // The sender may be done.
+            let _gone = revoke.send(());
+        });
+        Ok(Held { progress: share.progress(), share, revoked })
+    }
+}
+
+/// A share that is held while the body arrives.
+struct Held {
+    share: Share,
+    progress: Progress,
+    revoked: oneshot::Receiver<()>,
 }

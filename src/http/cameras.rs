@@ -1,17 +1,18 @@
 //! The camera endpoints.
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::StatusCode,
     web::{Data, Path},
 };
 use liveobject_actors::{
     CameraId, Invalid, Seq,
     domain::{
-        camera::{CameraStatus, LastEvent},
+        camera::{Camera, CameraStatus, LastEvent},
         camera_update::CameraUpdate,
         clock,
         fields::Fields,
+        token::Scope,
     },
     messages::cameras::{CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
 };
@@ -20,6 +21,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
+    auth,
     body::{EVENT_BYTES, Json},
     problem::Problem,
     schema,
@@ -165,12 +167,32 @@ pub(super) async fn delete(state: Data<ApiState>, id: Path<String>) -> Result<Ht
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// The status of a camera.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CameraStatusSet)]
+pub(super) struct StatusBody {
+    #[schema(value_type = String)]
+    camera_id: CameraId,
+    status: CameraStatus,
+}
+
+/// A camera, for a token that may read it, or only its status.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = UpdatedCamera)]
+pub(super) enum UpdatedCamera {
+    Camera(Box<CameraBody>),
+    Status(StatusBody),
+}
+
 /// Set the status of a camera.
+///
+/// Only a token with the scope `read` or `admin` receives the whole camera.
 #[utoipa::path(
     put, path = "/api/v1/cameras/{camera_id}/status", tag = "cameras", params(schema::CameraPath),
     request_body = schema::CameraStatusInput,
     responses(
-        (status = 200, description = "The updated camera", body = CameraBody),
+        (status = 200, description = "The updated camera", body = UpdatedCamera),
         (status = 404, description = "No such camera"),
         (status = 422, description = "Some fields are invalid; nothing was changed"),
         (status = 503, description = "The database is unavailable"),
@@ -178,13 +200,20 @@ pub(super) async fn delete(state: Data<ApiState>, id: Path<String>) -> Result<Ht
 )]
 pub(super) async fn set_status(
     state: Data<ApiState>,
+    request: HttpRequest,
     id: Path<String>,
     body: Json<EVENT_BYTES>,
 ) -> Result<HttpResponse, Problem> {
     let camera_id = parse_id(id.into_inner())?;
     let status = status(body.0)?;
     let camera = ask(&state.handle.set_camera_status, SetCameraStatus { camera_id, status }).await??;
-    Ok(respond(camera))
+    let updated = if auth::may(&request, Scope::Read) {
+        UpdatedCamera::Camera(Box::new(camera.into()))
+    } else {
+        let Camera { camera_id, status, .. } = camera.camera;
+        UpdatedCamera::Status(StatusBody { camera_id, status })
+    };
+    Ok(HttpResponse::Ok().json(updated))
 }
 
 /// The latest picture of a camera.
@@ -203,12 +232,16 @@ pub(super) async fn set_status(
         (status = 503, description = "Busy, or the disk is unavailable"),
     ),
 )]
-pub(super) async fn thumbnail(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn thumbnail(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     let none = || Problem::new(StatusCode::NOT_FOUND, "there is no such camera, or it has no picture");
     let id = CameraId::parse(id.into_inner()).map_err(|_| none())?;
     let camera = ask(&state.handle.get_camera, GetCamera(id)).await?.map(|view| view.camera);
     let latest = camera.and_then(|camera| camera.thumbnail).ok_or_else(none)?;
-    thumbnails::picture_at(&state, latest.seq).await?.ok_or_else(none)
+    thumbnails::picture_at(&state, latest.seq, &request).await?.ok_or_else(none)
 }
 
 fn status(body: Value) -> Result<CameraStatus, Invalid> {

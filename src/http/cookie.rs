@@ -4,30 +4,48 @@
 
 use actix_web::http::{
     Method, StatusCode,
-    header::{
-        CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING,
-    },
+    header::{CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN},
 };
 
 use super::problem::Problem;
 
-const NAME: &str = "liveobject_session";
+const NAME: &str = "liveobject_session_";
+/// With this prefix, browsers accept the cookie only over TLS and only from this host itself.
+const HOST_PREFIX: &str = "__Host-";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Returns the cookie's name. Browsers share cookies between all ports of a host, so that each installation
+/// has its own name.
+fn name(instance: &str, is_secure: bool) -> String {
+    format!("{}{NAME}{instance}", if is_secure { HOST_PREFIX } else { "" })
+}
 
 /// Returns the `Set-Cookie` header for this value. Scripts cannot read the cookie, and browsers do not send
 /// it from pages of other sites.
-pub(super) fn set(value: &str, max_age: i64, secure: bool) -> String {
-    let secure = if secure { "; Secure" } else { "" };
-    format!("{NAME}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}")
+pub(super) fn set(instance: &str, value: &str, max_age: i64, is_secure: bool) -> String {
+    let (name, secure) = (name(instance, is_secure), if is_secure { "; Secure" } else { "" });
+    format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}")
 }
 
-/// Returns the ticket among the cookies of a request.
-pub(super) fn ticket(headers: &HeaderMap) -> Option<&str> {
+/// Returns the tickets among the cookies of a request. There may be several: other services on the host can
+/// set cookies of our name, except of the one for TLS. A request over TLS needs that one.
+pub(super) fn tickets<'a>(
+    headers: &'a HeaderMap,
+    instance: &str,
+    is_encrypted: bool,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let (secure, plain) = (name(instance, true), (!is_encrypted).then(|| name(instance, false)));
     let cookies = headers.get_all(COOKIE).filter_map(|value| value.to_str().ok());
     cookies
         .flat_map(|text| text.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(NAME)?.strip_prefix('='))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(move |(name, _)| *name == secure || plain.as_ref().is_some_and(|plain| plain == name))
+        .map(|(_, ticket)| ticket)
+        .take(MAX_TICKETS)
 }
+
+/// Maximum number of tickets that are tried for a request.
+const MAX_TICKETS: usize = 8;
 
 /// Checks that a request with the cookie comes from our own page. A request that changes something must prove
 /// it; a request that only reads must not show the opposite. `Origin` itself has been checked before.
@@ -45,16 +63,12 @@ pub(super) fn check_own_page(method: &Method, headers: &HeaderMap) -> Result<(),
         let detail = "a request with the page's cookie must come from the page; other clients use a token";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
-    if !only_reads && has_body(headers) && !is_json(headers) {
+    // Also without a body: pages on other ports of the host cannot send this without our permission.
+    if !only_reads && !is_json(headers) {
         let detail = "a request with the page's cookie must have the content type application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     Ok(())
-}
-
-fn has_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
-    headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != b"0")
 }
 
 /// HTML forms of other pages cannot send this content type.
@@ -77,15 +91,17 @@ mod tests {
         check_own_page(&method, &map).map_or_else(|problem| problem.status_code().as_u16(), |()| 200)
     }
 
+    const JSON: (HeaderName, &str) = (CONTENT_TYPE, "application/json");
+
     #[test]
     fn a_change_must_prove_that_it_comes_from_the_page() {
         let own = (SEC_FETCH_SITE, "same-origin");
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
-            assert_eq!(status(method.clone(), &[]), 403, "{method}");
-            assert_eq!(status(method.clone(), std::slice::from_ref(&own)), 200);
-            assert_eq!(status(method.clone(), &[(ORIGIN, "http://nas:8080")]), 200);
+            assert_eq!(status(method.clone(), &[JSON]), 403, "{method}");
+            assert_eq!(status(method.clone(), &[JSON, own.clone()]), 200);
+            assert_eq!(status(method.clone(), &[JSON, (ORIGIN, "http://nas:8080")]), 200);
             for site in ["same-site", "cross-site", "none", ""] {
-                let headers = [(SEC_FETCH_SITE, site), (ORIGIN, "http://nas:8080")];
+                let headers = [JSON, (SEC_FETCH_SITE, site), (ORIGIN, "http://nas:8080")];
                 assert_eq!(status(method.clone(), &headers), 403, "{method} {site}");
             }
         }
@@ -101,32 +117,39 @@ mod tests {
     }
 
     #[test]
-    fn a_body_must_be_declared_as_json() {
+    fn a_change_must_be_declared_as_json_even_without_a_body() {
         let own = (SEC_FETCH_SITE, "same-origin");
-        let with =
-            |content_type, length| [own.clone(), (CONTENT_TYPE, content_type), (CONTENT_LENGTH, length)];
-        assert_eq!(status(Method::PUT, &with("application/json; charset=utf-8", "2")), 200);
-        assert_eq!(status(Method::POST, &with("", "0")), 200);
+        let with = |content_type| [own.clone(), (CONTENT_TYPE, content_type)];
+        assert_eq!(status(Method::PUT, &with("application/json; charset=utf-8")), 200);
         for invalid in ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
-            assert_eq!(status(Method::PUT, &with(invalid, "2")), 415, "{invalid}");
+            assert_eq!(status(Method::PUT, &with(invalid)), 415, "{invalid}");
         }
-        assert_eq!(status(Method::PUT, &[own, (TRANSFER_ENCODING, "chunked")]), 415);
+        assert_eq!(status(Method::POST, &[own]), 415);
     }
 
     #[test]
-    fn the_cookie_is_found_among_others() {
+    fn all_cookies_of_the_installation_are_found_and_no_others() {
         let mut headers = HeaderMap::new();
-        assert_eq!(ticket(&headers), None);
-        headers.append(COOKIE, HeaderValue::from_static("a=b; liveobject_session2=x"));
-        assert_eq!(ticket(&headers), None);
-        headers.append(COOKIE, HeaderValue::from_static("c=d;liveobject_session=1.admin.ab; e=f"));
-        assert_eq!(ticket(&headers), Some("1.admin.ab"));
+        let found = |headers: &HeaderMap, is_secure| {
+            tickets(headers, "ab", is_secure).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(found(&headers, false).is_empty());
+        headers.append(
+            COOKIE,
+            HeaderValue::from_static("a=b; liveobject_session_cd=x; liveobject_session_ab2=y"),
+        );
+        assert!(found(&headers, false).is_empty());
+        let several =
+            "c=d;liveobject_session_ab=1.admin; e=f; liveobject_session_ab=2; __Host-liveobject_session_ab=3";
+        headers.append(COOKIE, HeaderValue::from_static(several));
+        assert_eq!(found(&headers, false), ["1.admin", "2", "3"]);
+        assert_eq!(found(&headers, true), ["3"]);
     }
 
     #[test]
     fn scripts_and_other_sites_do_not_get_the_cookie() {
-        let plain = set("t", 5, false);
-        assert_eq!(plain, "liveobject_session=t; Path=/; Max-Age=5; HttpOnly; SameSite=Strict");
-        assert_eq!(set("t", 5, true), format!("{plain}; Secure"));
+        let plain = set("ab", "t", 5, false);
+        assert_eq!(plain, "liveobject_session_ab=t; Path=/; Max-Age=5; HttpOnly; SameSite=Strict");
+        assert_eq!(set("ab", "t", 5, true), format!("__Host-{plain}; Secure"));
     }
 }

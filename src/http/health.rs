@@ -12,6 +12,9 @@ use super::{
     state::{ApiState, ask_within},
 };
 
+/// The beginning of the paths of the health checks.
+pub(super) const PREFIX: &str = "/health/";
+
 // If the outbox takes longer to reply, it does not accept events in reasonable time either.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 

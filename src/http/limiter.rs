@@ -1,34 +1,27 @@
 //! Limits the failed logins per address. Performs no I/O.
 //!
-//! After too many failed logins, new tokens from the address are rejected for the rest of a minute. Tokens
-//! that have worked from the address keep working: there may be a whole network or a proxy behind one
-//! address, and a client with an old token must not lock out the others. An attacker gains nothing from that,
-//! because guesses are rejected unchecked.
+//! A valid token is always accepted: there may be a whole network or a proxy behind one address, and a client
+//! with an old token must not lock out the others. After too many failed logins, the address is asked to wait
+//! for the rest of a minute, and its failures are no longer logged.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use liveobject_actors::domain::token::TokenHash;
 use tokio::time::Instant;
+
+use super::connections::network;
 
 /// The period of the limit.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Maximum number of addresses, about 300 bytes each. The one that was inactive longest is dropped first.
 const MAX_ADDRESSES: usize = 1024;
-/// Maximum number of known tokens per address.
-const MAX_KNOWN: usize = 8;
 
-/// Whether a token may be checked.
+/// How to answer a failed login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gate {
-    Open,
-    /// Not for this long.
-    Closed {
-        seconds: u32,
-    },
+pub(super) enum Failure {
+    /// The token is invalid.
+    Counted(Option<Notice>),
+    /// The address has to wait for this long.
+    TooMany { seconds: u32 },
 }
 
 /// What to log: the first failed login of a burst, and reaching the limit. A burst ends with a minute without
@@ -53,8 +46,6 @@ struct Caller {
     last_failure: Option<Instant>,
     last_seen: Instant,
     limit_reported: bool,
-    /// Tokens that have worked, the latest one last.
-    known: Vec<TokenHash>,
 }
 
 impl Limiter {
@@ -63,53 +54,30 @@ impl Limiter {
         Self { per_window, callers: HashMap::new() }
     }
 
-    /// Returns whether this token may be checked.
-    pub(super) fn gate(&mut self, from: IpAddr, token: &TokenHash, now: Instant) -> Gate {
-        let Some(caller) = self.callers.get_mut(&network(from)) else { return Gate::Open };
-        let end = caller.window + WINDOW;
-        if caller.failures < self.per_window || now >= end || caller.known.contains(token) {
-            return Gate::Open;
-        }
-        // Further attempts prolong the burst.
-        caller.last_failure = Some(now);
-        caller.last_seen = now;
-        Gate::Closed { seconds: u32::try_from((end - now).as_secs()).unwrap_or(u32::MAX).saturating_add(1) }
-    }
-
-    /// Records a failed login.
-    pub(super) fn failed(&mut self, from: IpAddr, now: Instant) -> Option<Notice> {
+    /// Records a failed login. Logins that fail at the same time are counted one after the other.
+    pub(super) fn failed(&mut self, from: IpAddr, now: Instant) -> Failure {
         let per_window = self.per_window;
         let caller = self.caller(from, now);
         let is_new_burst = caller.last_failure.is_none_or(|last| now.duration_since(last) >= WINDOW);
-        if now.duration_since(caller.window) >= WINDOW {
+        // Further attempts prolong the burst.
+        caller.last_failure = Some(now);
+        let end = caller.window + WINDOW;
+        if caller.failures >= per_window && now < end {
+            let seconds = u32::try_from((end - now).as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+            return Failure::TooMany { seconds };
+        }
+        if caller.failures == 0 || now >= end {
             (caller.window, caller.failures) = (now, 0);
         }
-        if caller.failures == 0 {
-            caller.window = now;
-        }
         caller.failures += 1;
-        caller.last_failure = Some(now);
         if is_new_burst {
             caller.limit_reported = false;
         }
         if caller.failures >= per_window && !caller.limit_reported {
             caller.limit_reported = true;
-            return Some(Notice::TooMany);
+            return Failure::Counted(Some(Notice::TooMany));
         }
-        is_new_burst.then_some(Notice::First)
-    }
-
-    /// Records a successful login.
-    pub(super) fn succeeded(&mut self, from: IpAddr, token: TokenHash, now: Instant) {
-        let caller = self.caller(from, now);
-        if caller.known.last() == Some(&token) {
-            return;
-        }
-        caller.known.retain(|known| *known != token);
-        if caller.known.len() == MAX_KNOWN {
-            caller.known.remove(0);
-        }
-        caller.known.push(token);
+        Failure::Counted(is_new_burst.then_some(Notice::First))
     }
 
     fn caller(&mut self, from: IpAddr, now: Instant) -> &mut Caller {
@@ -118,26 +86,11 @@ impl Limiter {
             let oldest = self.callers.iter().min_by_key(|(_, caller)| caller.last_seen).map(|(ip, _)| *ip);
             oldest.and_then(|oldest| self.callers.remove(&oldest));
         }
-        let new = || Caller {
-            window: now,
-            failures: 0,
-            last_failure: None,
-            last_seen: now,
-            limit_reported: false,
-            known: Vec::new(),
-        };
+        let new =
+            || Caller { window: now, failures: 0, last_failure: None, last_seen: now, limit_reported: false };
         let caller = self.callers.entry(from).or_insert_with(new);
         caller.last_seen = now;
         caller
-    }
-}
-
-/// Returns what identifies one caller: an IPv4 address, or an IPv6 /64 network, in which each host can have
-/// any number of addresses.
-fn network(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -148,105 +101,68 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 20));
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 21));
 
-    fn closed(gate: Gate) -> bool {
-        matches!(gate, Gate::Closed { .. })
-    }
-
     fn after(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)
+    }
+
+    fn is_closed(failure: Failure) -> bool {
+        matches!(failure, Failure::TooMany { .. })
     }
 
     /// Returns a limiter with a limit of 3, after 3 failed logins from `HERE`.
     fn exhausted() -> (Limiter, Instant) {
         let (mut limiter, now) = (Limiter::new(3), Instant::now());
-        let notices: Vec<_> = (0..3).map(|_| limiter.failed(HERE, now)).collect();
-        assert_eq!(notices, [Some(Notice::First), None, Some(Notice::TooMany)]);
+        let failures: Vec<_> = (0..3).map(|_| limiter.failed(HERE, now)).collect();
+        assert_eq!(failures, [Some(Notice::First), None, Some(Notice::TooMany)].map(Failure::Counted));
         (limiter, now)
     }
 
     #[test]
-    fn too_many_failed_logins_close_the_gate_for_the_rest_of_a_minute() {
+    fn too_many_failed_logins_are_refused_for_the_rest_of_a_minute() {
         let (mut limiter, start) = exhausted();
-        let token = TokenHash::of("x");
-        assert_eq!(limiter.gate(HERE, &token, after(start, 1)), Gate::Closed { seconds: 60 });
-        assert!(closed(limiter.gate(HERE, &token, after(start, 59))));
-        assert_eq!(limiter.gate(HERE, &token, after(start, 60)), Gate::Open);
-        assert_eq!(limiter.gate(THERE, &token, start), Gate::Open, "another address is another caller");
+        assert_eq!(limiter.failed(HERE, after(start, 1)), Failure::TooMany { seconds: 60 });
+        assert!(is_closed(limiter.failed(HERE, after(start, 59))));
+        assert_eq!(limiter.failed(THERE, start), Failure::Counted(Some(Notice::First)));
+        assert!(!is_closed(limiter.failed(HERE, after(start, 60))));
     }
 
     #[test]
-    fn failed_logins_below_the_limit_close_nothing() {
+    fn failed_logins_below_the_limit_are_counted_for_a_minute_only() {
         let (mut limiter, now) = (Limiter::new(3), Instant::now());
         for minute in 0..5 {
             for _ in 0..2 {
-                limiter.failed(HERE, after(now, minute * 60));
+                assert!(!is_closed(limiter.failed(HERE, after(now, minute * 60))));
             }
-            assert_eq!(limiter.gate(HERE, &TokenHash::of("x"), after(now, minute * 60)), Gate::Open);
         }
-    }
-
-    #[test]
-    fn a_token_that_has_worked_from_the_address_keeps_working() {
-        let (mut limiter, now) = (Limiter::new(3), Instant::now());
-        let (good, guess) = (TokenHash::of("good"), TokenHash::of("guess"));
-        limiter.succeeded(HERE, good, now);
-        for _ in 0..3 {
-            limiter.failed(HERE, now);
-        }
-        assert_eq!(limiter.gate(HERE, &good, now), Gate::Open);
-        assert!(closed(limiter.gate(HERE, &guess, now)));
     }
 
     #[test]
     fn a_burst_is_logged_at_most_twice() {
         let (mut limiter, start) = exhausted();
-        let token = TokenHash::of("x");
         for second in 1..600 {
-            let now = after(start, second);
-            if limiter.gate(HERE, &token, now) == Gate::Open {
-                assert_eq!(limiter.failed(HERE, now), None, "after {second} s");
-            }
+            let failure = limiter.failed(HERE, after(start, second));
+            assert!(is_closed(failure) || failure == Failure::Counted(None), "after {second} s");
         }
-        assert_eq!(
-            limiter.failed(HERE, after(start, 659)),
-            Some(Notice::First),
-            "after a minute without failed logins"
-        );
+        let later = limiter.failed(HERE, after(start, 659));
+        assert_eq!(later, Failure::Counted(Some(Notice::First)), "after a minute without failed logins");
     }
 
     #[test]
-    fn a_limit_of_one_closes_with_the_first() {
+    fn a_limit_of_one_is_reached_with_the_first() {
         let (mut limiter, now) = (Limiter::new(1), Instant::now());
-        assert_eq!(limiter.failed(HERE, now), Some(Notice::TooMany));
-        assert!(closed(limiter.gate(HERE, &TokenHash::of("x"), now)));
+        assert_eq!(limiter.failed(HERE, now), Failure::Counted(Some(Notice::TooMany)));
+        assert!(is_closed(limiter.failed(HERE, now)));
     }
 
     #[test]
-    fn the_number_of_remembered_addresses_and_tokens_is_bounded() {
+    fn the_number_of_remembered_addresses_is_bounded() {
         let (mut limiter, start) = exhausted();
         let address = |i: u32| IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + i));
         for i in 0..5000 {
             limiter.failed(address(i), start);
-            limiter.gate(HERE, &TokenHash::of("x"), after(start, 1));
+            limiter.failed(HERE, after(start, 1));
         }
         assert_eq!(limiter.callers.len(), MAX_ADDRESSES);
-        assert!(
-            closed(limiter.gate(HERE, &TokenHash::of("x"), after(start, 2))),
-            "an active address is not dropped"
-        );
-        for i in 0..100 {
-            limiter.succeeded(THERE, TokenHash::of(&i.to_string()), start);
-        }
-        assert_eq!(limiter.callers[&THERE].known.len(), MAX_KNOWN);
-        assert!(limiter.callers[&THERE].known.contains(&TokenHash::of("99")));
-    }
-
-    #[test]
-    fn an_ipv6_network_is_one_caller_and_a_mapped_ipv4_address_is_that_address() {
-        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
-        assert_eq!(network(ip("2001:db8:1:2:3:4:5:6")), network(ip("2001:db8:1:2::1")));
-        assert_ne!(network(ip("2001:db8:1:2::1")), network(ip("2001:db8:1:3::1")));
-        assert_eq!(network(ip("::ffff:192.168.1.20")), HERE);
-        assert_ne!(network(HERE), network(THERE));
+        assert!(is_closed(limiter.failed(HERE, after(start, 2))), "an active address is not dropped");
     }
 }

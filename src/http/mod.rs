@@ -4,8 +4,10 @@ mod access;
 mod auth;
 mod batch;
 mod body;
+mod budget;
 mod cameras;
 mod connection_test;
+mod connections;
 mod cookie;
 mod events;
 mod headers;
@@ -24,12 +26,14 @@ mod route;
 mod schema;
 mod server;
 mod session;
+mod sign_in_code;
 mod state;
 mod stream;
 mod thumbnails;
 mod ticket;
 pub mod tls;
 mod tokens;
+mod transport;
 
 use actix_web::web::{self, ServiceConfig};
 use liveobject_actors::domain::token::Scope::{Admin, EventsWrite, Read};
@@ -39,8 +43,9 @@ use self::{
     route::{Endpoint, delete, get, post, put},
 };
 pub use self::{
+    connections::Limits,
     origin::HostRules,
-    server::{serve, serve_all},
+    server::{serve, serve_all, watch_connections},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };
 

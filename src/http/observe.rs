@@ -1,23 +1,30 @@
-//! Applied to every request: an id for its log lines, a measurement of its duration, and the common response
-//! headers.
+//! Applied to every request: an id for its log lines, a measurement of its duration, the common response
+//! headers, and a note in the table of connections while it is in progress.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use actix_web::{
-    Error,
-    body::MessageBody,
+    Error, ResponseError as _,
+    body::{BodySize, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        Method,
-        header::{HeaderMap, HeaderName, HeaderValue},
+        ConnectionType, Method,
+        header::{HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING},
     },
     middleware::Next,
-    web::Data,
+    web::{Bytes, Data},
 };
 use liveobject_actors::metrics::RequestLabels;
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use super::{headers, state::ApiState};
+use super::{connections::Connection, headers, health, problem::Problem, state::ApiState};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
@@ -27,19 +34,66 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     state: Data<ApiState>,
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
+) -> Result<ServiceResponse<Tracked<EitherBody<B>>>, Error> {
     let started = Instant::now();
+    let connection = request.conn_data::<Arc<Connection>>().cloned();
+    let progress = connection.as_ref().map(|connection| {
+        connection.begin(request.headers().contains_key(TRANSFER_ENCODING), started);
+        InProgress(Arc::clone(connection))
+    });
     let id = request_id(request.headers());
     let method = method(request.method());
-    let only_tls = state.owns_host && request.app_config().secure();
+    let is_encrypted = connection.as_ref().is_some_and(|connection| connection.is_encrypted);
+    let only_tls = state.owns_host && is_encrypted;
+    let is_health_only = connection.is_some_and(|connection| connection.is_health_only);
     // At the highest level, so that no log filter removes the id from the lines within the span.
     let span = tracing::error_span!("request", request_id = id);
-    let mut response = next.call(request).instrument(span.clone()).await?;
+    let mut response = if is_health_only && !request.path().starts_with(health::PREFIX) {
+        let detail =
+            "too many connections are open; see [http] max_connections_per_address and max_connections";
+        let refusal = Problem::unavailable(detail, 1).error_response();
+        request.into_response(refusal).map_into_right_body()
+    } else {
+        next.call(request).instrument(span.clone()).await?.map_into_left_body()
+    };
+    if is_health_only {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let id = HeaderValue::from_str(&id).expect("a request id has only safe characters");
     response.headers_mut().insert(REQUEST_ID, id);
     headers::complete(response.headers_mut(), only_tls);
     record(&state, &span, method, &response, started);
-    Ok(response)
+    Ok(response.map_body(|_, body| Tracked { body, _progress: progress }))
+}
+
+/// A request in progress; dropping it marks the connection as idle.
+struct InProgress(Arc<Connection>);
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.end(Instant::now());
+    }
+}
+
+pin_project! {
+    /// The body of a response. The request is in progress until it is dropped.
+    pub(super) struct Tracked<B> {
+        #[pin]
+        body: B,
+        _progress: Option<InProgress>,
+    }
+}
+
+impl<B: MessageBody> MessageBody for Tracked<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
+        self.project().body.poll_next(cx)
+    }
 }
 
 /// Logs a response and adds its duration to the metrics.

@@ -114,8 +114,9 @@ impl Modify for EveryOperation {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
         let cookie = ApiKeyValue::with_description(
             "liveobject_session",
-            "The cookie of the web page. It has the scopes of the token that was used to sign in, and is accepted \
-             only from the page itself",
+            "The cookie of the web page. Its name ends with an id of the installation, and begins with `__Host-` \
+             over TLS. It has the scopes of the token that was used to sign in, and is accepted only from the \
+             page itself",
         );
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         let link = ApiKeyValue::with_description(
@@ -409,6 +410,7 @@ mod tests {
             W::TlsInsecure,
             W::CertificateExpires,
             W::SettingsIgnored,
+            W::TooManyConnections,
         ];
         let cameras = [CameraStatus::Online, CameraStatus::Offline, CameraStatus::Unavailable];
         let deliveries = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];

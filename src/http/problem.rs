@@ -35,7 +35,7 @@ use utoipa::ToSchema;
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
 // A hostile input can have errors in thousands of fields; the first ones are enough to correct an input.
-const MAX_ERRORS: usize = 100;
+pub(super) const MAX_ERRORS: usize = 100;
 const MAX_FIELD_CHARS: usize = 160;
 
 // Long enough for the broker to accept a part of the backlog, or for the database to recover.
@@ -99,6 +99,11 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {max} bytes"))
     }
 
+    /// The body arrived too slowly while others waited.
+    pub(super) fn too_slow() -> Self {
+        Self::unavailable("the body arrived too slowly while other clients waited; try again", RETRY_LATER)
+    }
+
     /// The request cannot be processed now; it may succeed after this many seconds.
     pub(super) fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, retry_after.to_string())
@@ -110,6 +115,20 @@ impl Problem {
         Self::unavailable(format!("no response in time: {OUTCOME_UNKNOWN}"), RETRY_LATER)
     }
 
+    /// Some fields are invalid: these, at most [`MAX_ERRORS`], and this many more.
+    pub(super) fn invalid(mut errors: Vec<FieldError>, more: usize) -> Self {
+        if more > 0 {
+            errors.push(FieldError { field: String::new(), message: format!("and {more} more errors") });
+        }
+        let detail = "some fields are invalid; nothing was changed or accepted";
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn number_of_errors(&self) -> usize {
+        self.errors.len()
+    }
+
     fn with(self, name: HeaderName, value: impl Into<Cow<'static, str>>) -> Self {
         Self { header: Some((name, value.into())), ..self }
     }
@@ -119,17 +138,18 @@ impl From<Invalid> for Problem {
     fn from(Invalid(mut errors): Invalid) -> Self {
         let more = errors.len().saturating_sub(MAX_ERRORS);
         errors.truncate(MAX_ERRORS);
-        if more > 0 {
-            errors.push(FieldError { field: String::new(), message: format!("and {more} more errors") });
-        }
-        for error in &mut errors {
-            if let Some((end, _)) = error.field.char_indices().nth(MAX_FIELD_CHARS) {
-                error.field.replace_range(end.., "…");
-            }
-        }
-        let detail = "some fields are invalid; nothing was changed or accepted";
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+        Self::invalid(errors.into_iter().map(shortened).collect(), more)
     }
+}
+
+/// Returns the error with a name of bounded length.
+pub(super) fn shortened(mut error: FieldError) -> FieldError {
+    if let Some((end, _)) = error.field.char_indices().nth(MAX_FIELD_CHARS) {
+        error.field.replace_range(end.., "…");
+        // The name may be much longer than what is kept of it.
+        error.field.shrink_to_fit();
+    }
+    error
 }
 
 impl From<PublishError> for Problem {

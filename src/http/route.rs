@@ -49,6 +49,9 @@ pub(super) fn register(cfg: &mut ServiceConfig, table: &[Endpoint]) {
             Some(_) if endpoints.iter().any(|e| matches!(e.access, Access::HolderOrLink(_))) => {
                 cfg.service(resource(path, &endpoints).wrap(from_fn(auth::require_token_or_link)));
             }
+            Some(below) if is_special_case(path, table) => {
+                api = api.service(resource(below, &endpoints).guard(methods_guard(&endpoints)));
+            }
             Some(below) => api = api.service(resource(below, &endpoints)),
             None => {
                 cfg.service(resource(path, &endpoints));
@@ -69,6 +72,22 @@ fn by_path(table: &[Endpoint]) -> Vec<(&'static str, Vec<&Endpoint>)> {
         }
     }
     paths
+}
+
+/// Returns whether another path of the table has a parameter where this one has a name. Other methods are then
+/// left to that path: an event may have the id `batch`.
+fn is_special_case(path: &str, table: &[Endpoint]) -> bool {
+    let segments = || path.split('/');
+    table.iter().filter(|endpoint| endpoint.path != path).any(|endpoint| {
+        let mut others = endpoint.path.split('/');
+        segments().all(|own| others.next().is_some_and(|other| other == own || other.starts_with('{')))
+            && others.next().is_none()
+    })
+}
+
+fn methods_guard(endpoints: &[&Endpoint]) -> impl Guard + use<> {
+    let methods: Vec<_> = endpoints.iter().map(|endpoint| endpoint.method.clone()).collect();
+    guard::fn_guard(move |ctx| methods.contains(&ctx.head().method))
 }
 
 fn resource(path: &str, endpoints: &[&Endpoint]) -> Resource {

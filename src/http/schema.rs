@@ -21,12 +21,15 @@ pub(super) struct Batch(Vec<EventInput>);
 #[schema(value_type = String, format = Binary)]
 pub(super) struct Picture(Vec<u8>);
 
-/// Credentials for signing in.
+/// Credentials for signing in: a token or a code.
 #[derive(ToSchema)]
 pub(super) struct SignIn {
     /// The admin token, or another one.
     #[schema(min_length = 1, max_length = 512, write_only)]
-    token: String,
+    token: Option<String>,
+    /// The one-time code of the link that the service prints at startup.
+    #[schema(min_length = 1, max_length = 512, write_only)]
+    code: Option<String>,
 }
 
 /// The new status of a camera.

@@ -1,77 +1,108 @@
 //! The HTTP server and its limits.
 
-use std::{any::Any, io, net::TcpListener, time::Duration};
+use std::{convert::Infallible, io, net::TcpListener, sync::Arc, time::Duration};
 
-use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_http::HttpService;
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::{
-    App, HttpServer,
-    dev::{Extensions, Server},
+    App, Error,
+    dev::{AppConfig, Server},
     middleware::from_fn,
     rt::net::TcpStream,
     web::Data,
 };
+use liveobject_actors::messages::supervisor::ReportWarnings;
 use rustls::ServerConfig;
-use socket2::SockRef;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
 
-use super::{ApiState, auth, configure, observe};
+use super::{
+    ApiState, auth, configure, observe,
+    transport::{self, Transport},
+};
 
 // Requests wait for the disk more than they use the CPU.
 const WORKERS: usize = 2;
-// Per worker. Further connections wait in the kernel's backlog.
-const MAX_CONNECTIONS: usize = 512;
-const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-// Longer than the minute for which proxies and HTTP clients keep idle connections for reuse.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a client may take to close its side after a response that ends the connection.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const SHUTDOWN_SECONDS: u64 = 5;
-// A client that has not read for this long is gone or stuck; a stream or a picture would wait for it forever.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often connections are checked for their deadlines.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Serves the API on `listener`, without TLS. The server runs while the returned future is polled. Its handle
-/// stops it; requests in progress then have 5 s to complete. It does not handle signals.
+/// stops it; requests in progress then have 5 s to complete. It does not handle signals. Run
+/// [`watch_connections`] at the same time.
 pub fn serve(listener: TcpListener, state: ApiState) -> io::Result<Server> {
     serve_all(vec![listener], state, None)
 }
 
 /// Like [`serve`], on several listeners, and with TLS if there is a configuration for it.
+///
+/// This does what `actix_web::HttpServer` does, with connections of our own type, which can be counted before
+/// the TLS handshake and ended at any time.
 pub fn serve_all(
     listeners: Vec<TcpListener>,
     state: ApiState,
     tls: Option<ServerConfig>,
 ) -> io::Result<Server> {
-    let state = Data::new(state);
-    let app = move || {
-        App::new()
-            .app_data(state.clone())
-            .wrap(from_fn(auth::check_source))
-            .wrap(from_fn(observe::observe))
-            .configure(configure)
-    };
-    let mut server = HttpServer::new(app)
+    let acceptor = tls.map(|mut config| {
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    });
+    let limits = *state.connections.limits();
+    let mut builder = Server::build()
         .workers(WORKERS)
-        .max_connections(MAX_CONNECTIONS)
-        .client_request_timeout(REQUEST_HEAD_TIMEOUT)
-        .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
-        .keep_alive(KEEP_ALIVE)
+        // `Connections` limits them. In the kernel's backlog, new ones would wait behind stuck ones.
+        .max_concurrent_connections(usize::MAX - 1)
         .shutdown_timeout(SHUTDOWN_SECONDS)
-        .tcp_nodelay(true)
-        .on_connect(limit_write_time)
         .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let state = Data::new(state);
     for listener in listeners {
-        server = match &tls {
-            Some(config) => server.listen_rustls_0_23(listener, config.clone())?,
-            None => server.listen(listener)?,
-        };
+        let (state, acceptor, stopping) = (state.clone(), acceptor.clone(), stopping.clone());
+        builder = builder.listen("api", listener, move || {
+            let app = App::new()
+                .app_data(state.clone())
+                .wrap(from_fn(auth::check_source))
+                .wrap(from_fn(observe::observe))
+                .configure(configure);
+            let app = app.into_factory().map_err(|error: Error| error.error_response());
+            let stopping = stopping.clone();
+            let http = HttpService::build()
+                .keep_alive(limits.keep_alive)
+                .client_request_timeout(limits.head_timeout)
+                .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .on_connect_ext(|transport: &Transport, data| {
+                    data.insert(Arc::clone(transport.connection()));
+                })
+                .finish(map_config(app, |()| AppConfig::default()));
+            let (connections, acceptor) = (state.connections.clone(), acceptor.clone());
+            fn_service(move |stream: TcpStream| {
+                transport::accept(connections.clone(), stream, acceptor.clone())
+            })
+            .and_then(http)
+        })?;
     }
-    Ok(server.run())
+    Ok(builder.run())
 }
 
-/// Makes the kernel close a connection whose client no longer reads.
-fn limit_write_time(connection: &dyn Any, _: &mut Extensions) {
-    let encrypted = connection.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
-    if let Some(stream) = connection.downcast_ref::<TcpStream>().or(encrypted)
-        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT))
-    {
-        tracing::debug!(%error, "cannot set a write timeout for a connection");
+/// Ends connections whose deadline has passed, and reports addresses with too many connections in the status.
+/// Runs forever.
+pub async fn watch_connections(state: ApiState) -> Infallible {
+    let mut reported = Vec::new();
+    loop {
+        sleep(SWEEP_INTERVAL).await;
+        let now = Instant::now();
+        state.connections.sweep(now);
+        let warnings = state.connections.warnings(now);
+        if warnings != reported
+            && state.handle.report_warnings.try_send(ReportWarnings(warnings.clone())).is_ok()
+        {
+            reported = warnings;
+        }
     }
 }

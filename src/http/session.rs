@@ -1,11 +1,14 @@
 //! Signing in to the page and out of it: exchanges a token for a cookie that scripts cannot read and that
 //! other sites cannot send.
 
-use actix_web::{HttpRequest, HttpResponse, http::header::SET_COOKIE, web::Data};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::SET_COOKIE,
+    web::{self, Data},
+};
 use liveobject_actors::{
     Invalid,
     domain::{
-        clock,
         fields::Fields,
         token::{Scope, Scopes},
     },
@@ -37,15 +40,16 @@ pub(super) struct SessionView {
 
 /// Sign in with a token.
 ///
-/// This sets the session cookie. The cookie has the scopes of the token. It is valid for 30 days, until the
-/// token is revoked, or until the admin token is replaced. Scripts cannot read it, and a request with it must
-/// come from the service's own page.
+/// This sets the session cookie. The cookie has the scopes of the token, or those of the admin token for a
+/// one-time code. It is valid for 30 days, until somebody signs out with it, until the token is revoked, or
+/// until the admin token is replaced. Scripts cannot read it, and a request with it must come from the
+/// service's own page.
 #[utoipa::path(
     post, path = "/session", tag = "session", request_body = schema::SignIn,
     responses(
         (status = 200, description = "Signed in", body = SessionView,
             headers(("Set-Cookie" = String, description = "The session"))),
-        (status = 401, description = "The token is not valid"),
+        (status = 401, description = "The token or the code is not valid"),
         (status = 422, description = "Some fields are invalid"),
         (status = 429, description = "Too many failed logins from this address"),
         (status = 503, description = "The database is unavailable"),
@@ -57,11 +61,14 @@ pub(super) async fn sign_in(
     body: Json<EVENT_BYTES>,
 ) -> Result<HttpResponse, Problem> {
     cookie::check_own_page(request.method(), request.headers())?;
-    let token = read(body.0)?;
-    let (holder, scopes) =
-        auth::holder_of(&state, auth::address(request.peer_addr()), token.expose_secret()).await?;
-    let ticket = ticket::issue(&state.token, holder, clock::now());
-    let cookie = cookie::set(&ticket, ticket::LIFETIME_SECONDS, is_encrypted(&request));
+    let from = auth::address(request.peer_addr());
+    let (holder, scopes) = match read(body.0)? {
+        Proof::Token(token) => auth::holder_of(&state, from, token.expose_secret()).await?,
+        Proof::Code(code) => auth::holder_of_code(&state, from, code.expose_secret())?,
+    };
+    let ticket = ticket::issue(&state.sessions, &state.token.current(), holder, state.handle.clock.now().log);
+    let is_secure = auth::is_secure(&state, &request);
+    let cookie = cookie::set(state.sessions.instance(), &ticket, ticket::LIFETIME_SECONDS, is_secure);
     Ok(HttpResponse::Ok()
         .insert_header((SET_COOKIE, cookie))
         .json(SessionView { signed_in: true, scopes: Some(scopes) }))
@@ -76,38 +83,56 @@ pub(super) async fn sign_in(
     ),
 )]
 pub(super) async fn look(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let scopes = match auth::signed_in(&state, request.headers()).await {
-        Ok(scopes) => Some(scopes),
+    let scopes = match auth::signed_in(&state, &request, state.handle.clock.now().log).await {
+        Ok((_, scopes)) => Some(scopes),
         Err(problem) if problem.is_unauthorized() => None,
         Err(problem) => return Err(problem),
     };
     Ok(HttpResponse::Ok().json(SessionView { signed_in: scopes.is_some(), scopes }))
 }
 
-/// Sign out, and remove the session cookie.
+/// Sign out: end the session, and remove its cookie.
 #[utoipa::path(
     delete, path = "/session", tag = "session",
     responses((status = 204, description = "Signed out",
         headers(("Set-Cookie" = String, description = "Removes the cookie")))),
 )]
-pub(super) async fn sign_out(request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub(super) async fn sign_out(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     cookie::check_own_page(request.method(), request.headers())?;
-    let cookie = cookie::set("", 0, is_encrypted(&request));
+    let (is_secure, now) = (auth::is_secure(&state, &request), state.handle.clock.now().log);
+    let mut has_ended = false;
+    for session in auth::sessions(&state, &request, now) {
+        state.sessions.end(&session.id, session.expires, now);
+        has_ended = true;
+    }
+    if has_ended {
+        let sessions = state.sessions.clone();
+        // Fails only if the server stops; the session has ended in any case.
+        let _stored = web::block(move || sessions.store()).await;
+    }
+    let cookie = cookie::set(state.sessions.instance(), "", 0, is_secure);
     Ok(HttpResponse::NoContent().insert_header((SET_COOKIE, cookie)).finish())
 }
 
-fn read(body: Value) -> Result<SecretString, Invalid> {
-    let mut fields = Fields::of(body)?;
-    let token = fields.text("token");
-    if token.is_none() && !fields.faults.has("token") {
-        fields.faults.push("token", "is required");
-    }
-    fields.finish().finish()?;
-    token.map(|token| SecretString::from(token.trim())).ok_or_else(|| Invalid::one("token", "is required"))
+/// What somebody signs in with.
+enum Proof {
+    Token(SecretString),
+    /// The one-time code of a link.
+    Code(SecretString),
 }
 
-/// Whether the browser uses TLS, with this service or with a proxy that reports it. A client that forges the
-/// header affects only its own session.
-fn is_encrypted(request: &HttpRequest) -> bool {
-    request.connection_info().scheme() == "https"
+fn read(body: Value) -> Result<Proof, Invalid> {
+    let mut fields = Fields::of(body)?;
+    let [token, code] =
+        ["token", "code"].map(|name| fields.text(name).map(|text| SecretString::from(text.trim())));
+    match (&token, &code) {
+        (None, None) if !fields.faults.has("token") && !fields.faults.has("code") => {
+            fields.faults.push("token", "is required, unless there is a code");
+        }
+        (Some(_), Some(_)) => fields.faults.push("code", "must not be given together with a token"),
+        _ => {}
+    }
+    fields.finish().finish()?;
+    let proof = token.map(Proof::Token).or(code.map(Proof::Code));
+    proof.ok_or_else(|| Invalid::one("token", "is required, unless there is a code"))
 }

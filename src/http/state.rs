@@ -12,15 +12,20 @@ use std::{
 use actix::{Message, Recipient};
 use liveobject_actors::{
     Handle,
-    domain::{image::MAX_THUMBNAIL_BYTES, numbers::saturate},
+    domain::{hex, token::TokenHash},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::{Instant, timeout};
 
-use super::{HostRules, headers, limiter::Limiter, problem::Problem};
-use crate::{history::History, token::ApiToken};
+use super::{
+    HostRules, Limits,
+    budget::{Budget, Share},
+    connections::Connections,
+    headers,
+    limiter::Limiter,
+    problem::Problem,
+    sign_in_code::SignInCodes,
+};
+use crate::{history::History, sessions::Sessions, token::AdminToken};
 
 /// How long a request waits for an actor. Few clients wait longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,15 +37,13 @@ pub(super) const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Default number of failed logins that are allowed per address and minute.
 pub const FAILED_LOGINS: u32 = 10;
 
-// Number of batches in memory at a time, 32 MiB in total. Further batches wait unread.
-const MAX_BATCHES: usize = 4;
-// Number of pictures that are received at a time, 32 MiB in total.
-const MAX_UPLOADS: usize = 16;
+// Total size of the batches in memory: four of the largest ones. Further batches wait unread.
+const MAX_BATCH_BYTES: usize = 32 * 1024 * 1024;
+// Total size of the pictures that are being received: 16 of the largest ones.
+const MAX_UPLOAD_BYTES: usize = 32 * 1024 * 1024;
 // Total size of the pictures that are being sent, however slowly clients read them. Enough for hundreds of
 // usual size.
 const MAX_DOWNLOAD_BYTES: usize = 64 * 1024 * 1024;
-// How long a request waits for a permit.
-const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What [`ApiState`] is made from.
 #[derive(Debug)]
@@ -48,7 +51,9 @@ pub struct ApiOptions {
     /// The actors.
     pub handle: Handle,
     /// The admin token.
-    pub token: ApiToken,
+    pub token: AdminToken,
+    /// The sessions of the page.
+    pub sessions: Sessions,
     /// The service's host names.
     pub hosts: HostRules,
     /// The charts of the last hour.
@@ -57,22 +62,29 @@ pub struct ApiOptions {
     pub public_url: String,
     /// Failed logins that are allowed per address and minute.
     pub failed_logins_per_minute: u32,
+    /// The limits of connections.
+    pub limits: Limits,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
 #[derive(Debug, Clone)]
 pub struct ApiState {
     pub(super) handle: Handle,
-    pub(super) token: ApiToken,
+    pub(super) token: AdminToken,
+    pub(super) sessions: Sessions,
     pub(super) hosts: HostRules,
     pub(super) history: History,
     /// Whether browsers may be instructed to use TLS for everything on this host.
     pub(super) owns_host: bool,
+    pub(super) connections: Connections,
+    /// Whether `public_url` uses https.
+    pub(super) is_public_https: bool,
     limiter: Arc<Mutex<Limiter>>,
+    sign_in_codes: Arc<Mutex<SignInCodes>>,
     stopping: Arc<AtomicBool>,
-    batches: Arc<Semaphore>,
-    uploads: Arc<Semaphore>,
-    download_bytes: Arc<Semaphore>,
+    batches: Arc<Budget>,
+    uploads: Arc<Budget>,
+    downloads: Arc<Budget>,
 }
 
 /// Work that needs much memory, so that only a limited amount is in progress at a time.
@@ -82,32 +94,67 @@ pub(super) enum Work {
     ReadBatch,
     /// Receiving a picture.
     ReceivePicture,
-    /// Sending a picture. The permit has one unit per byte, enough for the largest picture; the caller can
-    /// split off and return what it does not need.
+    /// Sending a picture.
     SendPicture,
 }
 
 impl ApiState {
     /// Creates the state of an API that is ready for requests.
     pub fn new(options: ApiOptions) -> Self {
-        let ApiOptions { handle, token, hosts, history, public_url, failed_logins_per_minute } = options;
+        let ApiOptions {
+            handle,
+            token,
+            sessions,
+            hosts,
+            history,
+            public_url,
+            failed_logins_per_minute,
+            limits,
+        } = options;
         Self {
             handle,
             token,
+            sessions,
             hosts,
             history,
             owns_host: headers::owns_its_host(&public_url),
+            connections: Connections::new(limits),
+            is_public_https: public_url.starts_with("https://"),
+            sign_in_codes: Arc::default(),
             limiter: Arc::new(Mutex::new(Limiter::new(failed_logins_per_minute))),
             stopping: Arc::default(),
-            batches: Arc::new(Semaphore::new(MAX_BATCHES)),
-            uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
-            download_bytes: Arc::new(Semaphore::new(MAX_DOWNLOAD_BYTES)),
+            batches: Arc::new(Budget::new(MAX_BATCH_BYTES)),
+            uploads: Arc::new(Budget::new(MAX_UPLOAD_BYTES)),
+            downloads: Arc::new(Budget::new(MAX_DOWNLOAD_BYTES)),
         }
     }
 
     /// Locks the limiter of failed logins. Do not hold the guard across an `await`.
     pub(super) fn limiter(&self) -> MutexGuard<'_, Limiter> {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a new code that signs in to the page once, within ten minutes.
+    pub fn new_sign_in_code(&self) -> String {
+        let code: [u8; 16] = rand::random();
+        let mut text = String::with_capacity(32);
+        hex::push(&mut text, &code);
+        self.sign_in_codes().add(&text, self.admin_hash(), Instant::now());
+        text
+    }
+
+    /// Uses a code up. Returns whether it was valid.
+    pub(super) fn take_sign_in_code(&self, code: &str) -> bool {
+        self.sign_in_codes().take(code, self.admin_hash(), Instant::now())
+    }
+
+    fn sign_in_codes(&self) -> MutexGuard<'_, SignInCodes> {
+        self.sign_in_codes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the hash of the admin token.
+    pub(super) fn admin_hash(&self) -> TokenHash {
+        TokenHash::of(self.token.current().expose())
     }
 
     /// Marks the service as not ready, so that load balancers send no more requests.
@@ -119,23 +166,18 @@ impl ApiState {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Waits a few seconds for a permit for this work. Dropping the permit returns it.
-    pub(super) async fn permit(&self, work: Work) -> Result<OwnedSemaphorePermit, Problem> {
-        let (permits, units, busy) = match work {
-            Work::ReadBatch => (&self.batches, 1, "too many batches at the same time; try again in a second"),
+    /// Waits a few seconds for memory for this work. Dropping the share returns it.
+    pub(super) async fn share(&self, work: Work, bytes: usize) -> Result<Share, Problem> {
+        let (budget, busy) = match work {
+            Work::ReadBatch => (&self.batches, "too many batches at the same time; try again in a second"),
             Work::ReceivePicture => {
-                (&self.uploads, 1, "too many pictures at the same time; try again in a second")
+                (&self.uploads, "too many pictures at the same time; try again in a second")
             }
-            Work::SendPicture => (
-                &self.download_bytes,
-                saturate(MAX_THUMBNAIL_BYTES),
-                "too many pictures at the same time; try again in a second",
-            ),
+            Work::SendPicture => {
+                (&self.downloads, "too many pictures at the same time; try again in a second")
+            }
         };
-        match timeout(PERMIT_TIMEOUT, Arc::clone(permits).acquire_many_owned(units)).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Problem::unavailable(busy, 1)),
-        }
+        budget.share(bytes).await.ok_or_else(|| Problem::unavailable(busy, 1))
     }
 }
 

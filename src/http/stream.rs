@@ -3,7 +3,7 @@
 use std::{convert::Infallible, str::FromStr, time::Duration};
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpMessage as _, HttpRequest, HttpResponse,
     http::{
         Method,
         header::{CACHE_CONTROL, HeaderName},
@@ -21,9 +21,10 @@ use liveobject_actors::{
 };
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
+    auth::Credential,
     events::RecordView,
     headers::X_ACCEL_BUFFERING,
     mqtt::StatusView,
@@ -35,6 +36,8 @@ use super::{
 /// After this time without messages, a comment is sent. It prevents proxies from closing the connection, and
 /// detects clients that are gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often a stream checks whether its token or session is still valid.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const HEARTBEAT_TEXT: &[u8] = b": heartbeat\n\n";
 
 /// Asks clients to wait 2 s before they reconnect.
@@ -53,14 +56,16 @@ const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 /// - `delivery`: an array of `{event_id, seq, camera_id, delivery}`, at most 500 and ordered by `seq`, with
 ///   the current delivery of these events. Updates are idempotent: the same state may be sent twice.
 /// - `reset`: `{}`. Too much happened to send it one by one (250 events or 500 deliveries within a fifth of a
-///   second), or the client missed too much (1,000). Load what you show again. No events follow for a second.
+///   second), or the client missed too much (1,000, or more than fits
+///   into memory). Load what you show again. No events follow for a second.
 ///
 /// Every message has an `id`. A client that reconnects with it, as `Last-Event-ID` or `last_event_id`,
 /// receives what it missed: the events since then, and the deliveries that it does not know. To show a list,
 /// open the stream first and then load the list; an event may be in both, with the same `event_id`.
 ///
 /// A comment is sent after 15 s without messages. The stream of a client that does not read ends after 1,500
-/// queued messages. At most 32 streams can be open.
+/// queued messages. At most 32 streams can be open. A stream ends within seconds when its token is revoked or
+/// its session ends.
 #[utoipa::path(
     get, path = "/api/v1/stream", tag = "events", params(schema::StreamQuery),
     responses(
@@ -84,18 +89,50 @@ pub(super) async fn open(state: Data<ApiState>, request: HttpRequest) -> Result<
     if *request.method() == Method::HEAD {
         return Ok(response.finish());
     }
+    let credential = request.extensions().get::<Credential>().cloned().ok_or_else(Problem::unauthorized)?;
     let subscription = ask(&state.handle.open_stream, open).await??;
-    Ok(response.streaming(body(subscription, state)))
+    let now = Instant::now();
+    let open = Open { subscription, state, credential, checked_at: now, sent_at: now };
+    Ok(response.streaming(body(open)))
 }
 
-fn body(subscription: Subscription, state: Data<ApiState>) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let messages = stream::unfold((subscription, state), |(mut subscription, state)| async move {
-        let text = match timeout(HEARTBEAT, subscription.next()).await {
-            Ok(message) => encode(&state, &*message?).await,
-            Err(_) => Bytes::from_static(HEARTBEAT_TEXT),
-        };
-        Some((Ok(text), (subscription, state)))
-    });
+/// An open stream.
+struct Open {
+    subscription: Subscription,
+    state: Data<ApiState>,
+    /// What the client was authenticated with.
+    credential: Credential,
+    checked_at: Instant,
+    sent_at: Instant,
+}
+
+impl Open {
+    /// Returns the next text to send, or `None` at the end of the stream: when the client is too slow, the
+    /// service stops, or the client's token or session is no longer valid.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let now = Instant::now();
+            if now >= self.checked_at + CHECK_INTERVAL {
+                if !self.credential.is_valid(&self.state, self.state.handle.clock.now().log).await {
+                    return None;
+                }
+                self.checked_at = now;
+            }
+            let heartbeat_at = self.sent_at + HEARTBEAT;
+            let text =
+                match timeout_at(heartbeat_at.min(now + CHECK_INTERVAL), self.subscription.next()).await {
+                    Ok(message) => encode(&self.state, &*message?).await,
+                    Err(_) if Instant::now() >= heartbeat_at => Bytes::from_static(HEARTBEAT_TEXT),
+                    Err(_) => continue,
+                };
+            self.sent_at = Instant::now();
+            return Some(text);
+        }
+    }
+}
+
+fn body(open: Open) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let messages = stream::unfold(open, |mut open| async move { Some((Ok(open.next().await?), open)) });
     stream::once(async { Ok(Bytes::from_static(FIRST_TEXT)) }).chain(messages)
 }
 

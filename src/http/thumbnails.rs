@@ -1,9 +1,12 @@
 //! The pictures of events: stores them, and sends them to holders of a token or of a signed link.
 
-use std::convert::Infallible;
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     body::SizedStream,
     http::{
         StatusCode,
@@ -14,13 +17,15 @@ use actix_web::{
 use futures_util::{Stream, stream};
 use liveobject_actors::{
     EventId, Seq,
-    domain::image::Picture,
+    domain::image::{MAX_THUMBNAIL_BYTES, Picture},
     messages::thumbnails::{GetThumbnail, GetThumbnailAt, PutThumbnail, ThumbnailError},
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::{
     body::PictureBody,
+    budget::Share,
+    connections::Connection,
     headers::CROSS_ORIGIN_RESOURCE_POLICY,
     problem::Problem,
     schema,
@@ -89,42 +94,70 @@ pub(super) async fn store(
         (status = 503, description = "Busy, or the disk or the database is unavailable"),
     ),
 )]
-pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn find(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such event, or it has no picture");
     let event_id = EventId::parse(id.into_inner()).map_err(|_| missing())?;
-    let permit = state.permit(Work::SendPicture).await?;
+    let share = state.share(Work::SendPicture, MAX_THUMBNAIL_BYTES).await?;
     let found = ask(&state.handle.get_thumbnail, GetThumbnail(event_id)).await??;
-    let mut response = respond(found.ok_or_else(missing)?, permit);
+    let mut response = respond(found.ok_or_else(missing)?, share, &request);
     // Home Assistant shows the picture on pages of another origin. The link decides who may see it.
     response.headers_mut().insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     Ok(response)
 }
 
 /// Returns the picture of the event with this `seq`.
-pub(super) async fn picture_at(state: &ApiState, seq: Seq) -> Result<Option<HttpResponse>, Problem> {
-    let permit = state.permit(Work::SendPicture).await?;
+pub(super) async fn picture_at(
+    state: &ApiState,
+    seq: Seq,
+    request: &HttpRequest,
+) -> Result<Option<HttpResponse>, Problem> {
+    let share = state.share(Work::SendPicture, MAX_THUMBNAIL_BYTES).await?;
     let found = ask(&state.handle.get_thumbnail_at, GetThumbnailAt(seq)).await??;
-    Ok(found.map(|picture| respond(picture, permit)))
+    Ok(found.map(|picture| respond(picture, share, request)))
 }
 
-fn respond(Picture { format, image }: Picture, permit: OwnedSemaphorePermit) -> HttpResponse {
+fn respond(Picture { format, image }: Picture, share: Share, request: &HttpRequest) -> HttpResponse {
+    let connection = request.conn_data::<Arc<Connection>>().cloned();
     HttpResponse::Ok()
         .content_type(format.media_type())
         .insert_header((CACHE_CONTROL, CACHED))
-        .body(chunked(image, permit))
+        .body(chunked(image, share, connection))
 }
 
-/// Returns a body that is sent in chunks. It returns its permit when it has been sent or dropped.
+/// Returns a body that is sent in chunks. It returns its share when it has been sent or dropped, or when its
+/// reader is stuck while others wait; the connection is closed then.
 fn chunked(
     image: Bytes,
-    mut permit: OwnedSemaphorePermit,
-) -> SizedStream<impl Stream<Item = Result<Bytes, Infallible>>> {
+    mut share: Share,
+    connection: Option<Arc<Connection>>,
+) -> SizedStream<impl Stream<Item = Result<Bytes, io::Error>>> {
     let size = image.len();
-    // Returns what the picture does not need immediately.
-    let needed = permit.split(size);
-    let chunks = stream::unfold((image, needed), |(mut rest, needed)| async move {
-        let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
-        (!chunk.is_empty()).then(|| (Ok(chunk), (rest, needed)))
+    share.shrink_to(size);
+    let progress = share.progress();
+    let rest = Arc::new(Mutex::new(None));
+    let revoked = Arc::clone(&rest);
+    share.allow_revocation(move || {
+        revoked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(connection) = connection {
+            connection.close();
+        }
+    });
+    *rest.lock().unwrap_or_else(PoisonError::into_inner) = Some((image, share));
+    let chunks = stream::unfold((rest, size), move |(rest, left)| {
+        let chunk = (left > 0).then(|| {
+            let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some((image, _)) = rest.as_mut() else {
+                return Err(io::Error::other("the client did not read"));
+            };
+            Ok(image.split_to(image.len().min(CHUNK_BYTES)))
+        });
+        let sent = chunk.as_ref().map_or(0, |chunk| chunk.as_ref().map_or(left, Bytes::len));
+        progress.add(sent, Instant::now());
+        std::future::ready(chunk.map(|chunk| (chunk, (rest, left - sent))))
     });
     SizedStream::new(size as u64, chunks)
 }

@@ -118,7 +118,7 @@ async fn an_address_with_too_many_failed_logins_gets_429_with_retry_after() {
         let seconds: u32 = answer.header("retry-after").parse().unwrap();
         assert!((1..=60).contains(&seconds), "{seconds}");
     }
-    assert_eq!(Answer::send(with_token(&new)).await.status, 429, "even a valid token is not checked");
+    assert_eq!(Answer::send(with_token(&new)).await.status, 200, "a valid token is never shut out");
     assert_eq!(
         Answer::send(with_token(&known)).await.status,
         200,

@@ -1,9 +1,10 @@
 //! Cameras: which requests are refused, and with which errors.
 
+use liveobject_actors::domain::token::Scope;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::helpers::{Answer, TestApp};
+use crate::helpers::{Answer, KNOWN_CAMERA, TestApp};
 
 #[actix_web::test]
 async fn an_unknown_camera_is_not_found() {
@@ -48,5 +49,22 @@ async fn publish_discovery_returns_200_even_if_nothing_was_published() {
         answer,
         json!({"success": false, "message": "not connected to a broker", "cameras_published": 0})
     );
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_token_that_may_only_write_does_not_read_the_camera_when_it_sets_the_status() {
+    let app = TestApp::start();
+    let path = format!("/api/v1/cameras/{KNOWN_CAMERA}/status");
+    let set = async |token: &str| {
+        let request = app.anonymous(Method::PUT, &path).bearer_auth(token);
+        Answer::send(request.json(&json!({"status": "online"}))).await.expect(200)
+    };
+    let writer = set(&app.token_for(&[Scope::EventsWrite])).await;
+    let names: Vec<_> = writer.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, ["camera_id", "status"], "{writer}");
+    for token in [app.token.clone(), app.token_for(&[Scope::EventsWrite, Scope::Read])] {
+        assert!(set(&token).await.get("last_event").is_some());
+    }
     app.stop().await;
 }

@@ -192,3 +192,19 @@ async fn a_query_of_an_unavailable_database_gets_503_without_the_cause() {
     }
     app.stop().await;
 }
+
+#[actix_web::test]
+async fn every_event_that_is_accepted_can_be_addressed() {
+    let app = TestApp::start();
+    let event = |id: &str| json!({"event_id": id, "camera_id": "a", "description": "x"});
+    for id in [".", ".."] {
+        assert_eq!(app.post(EVENTS, &event(id)).await.faults(), ["event_id"], "{id}");
+        assert_eq!(app.post("/api/v1/events/batch", &json!([event(id)])).await.faults(), ["[0].event_id"]);
+    }
+    for id in ["batch", "...", ".a", "retry", "a:b"] {
+        app.post(EVENTS, &event(id)).await.expect(202);
+        let found = app.get(&format!("{EVENTS}/{id}")).await.expect(200);
+        assert_eq!(found["event_id"], id);
+    }
+    app.stop().await;
+}

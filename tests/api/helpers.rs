@@ -11,8 +11,9 @@ use actix::{Actor, Addr};
 use actix_web::dev::ServerHandle;
 use liveobject::{
     history::History,
-    http::{ApiOptions, ApiState, HostRules, serve},
-    token::ApiToken,
+    http::{ApiOptions, ApiState, HostRules, Limits, serve, watch_connections},
+    sessions::Sessions,
+    token::AdminToken,
 };
 use liveobject_actors::domain::{
     calendar::Calendar,
@@ -43,8 +44,22 @@ impl TestApp {
 
     /// Starts a server that allows this many failed logins per minute.
     pub fn with_login_limit(failed_logins: u32) -> Self {
+        Self::with(failed_logins, Limits::default(), String::new())
+    }
+
+    /// Starts a server with these limits of connections.
+    pub fn with_limits(limits: Limits) -> Self {
+        Self::with(10, limits, String::new())
+    }
+
+    /// Starts a server that clients reach under this URL.
+    pub fn with_public_url(public_url: &str) -> Self {
+        Self::with(10, Limits::default(), public_url.to_owned())
+    }
+
+    fn with(failed_logins: u32, limits: Limits, public_url: String) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let token = ApiToken::load_or_create(directory.path()).unwrap();
+        let token = AdminToken::load_or_create(directory.path()).unwrap();
         let script = Arc::new(Mutex::new(Script::default()));
         let actors = Actors::new(&script).start();
         let hosts = HostRules::new("https://cams.example.org", &["nas.lan".to_owned()]);
@@ -53,9 +68,11 @@ impl TestApp {
             history: History::new(handle.metrics.clone(), Calendar::system().0, 0),
             handle,
             token: token.clone(),
+            sessions: Sessions::load_or_create(directory.path()).unwrap(),
             hosts,
-            public_url: String::new(),
+            public_url,
             failed_logins_per_minute: failed_logins,
+            limits,
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -63,9 +80,19 @@ impl TestApp {
         let handle = server.handle();
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         actix_web::rt::spawn(server);
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+        actix_web::rt::spawn(watch_connections(state.clone()));
         // A proxy set in the environment must not apply to loopback connections.
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { address, token: token.expose().to_owned(), state, client, actors, script, server: handle }
+        Self {
+            address,
+            token: token.current().expose().to_owned(),
+            state,
+            client,
+            actors,
+            script,
+            server: handle,
+        }
     }
 
     /// Locks the script of the actors. Do not hold the guard across an `await`.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod access;
+mod attacks;
 mod cameras;
 mod errors;
 mod events;

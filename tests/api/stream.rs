@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use liveobject_actors::domain::token::Scope;
+use liveobject_test_support::EventStream;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::helpers::{Answer, TestApp};
 
+const STREAM: &str = "/api/v1/stream";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn event(event_id: &str, camera_id: &str) -> Value {
@@ -114,4 +117,32 @@ async fn an_idle_stream_sends_a_heartbeat_every_15_seconds() {
     let heartbeat =
         stream.wait_for("a heartbeat", Duration::from_secs(25), |message| !message.comment.is_empty()).await;
     assert_eq!(heartbeat.comment, "heartbeat");
+}
+
+#[actix_web::test]
+async fn a_stream_ends_when_its_token_is_revoked_or_its_session_ends() {
+    let app = TestApp::start();
+    let token = app.token_for(&[Scope::Read]);
+    let mut of_token = EventStream::open(app.anonymous(Method::GET, STREAM).bearer_auth(&token)).await;
+    let origin = format!("http://{}", app.address);
+    let sign_in = app.anonymous(Method::POST, "/session").header("Origin", &origin);
+    let answer = Answer::send(sign_in.json(&json!({"token": app.token}))).await;
+    let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
+    let mut of_session =
+        EventStream::open(app.anonymous(Method::GET, STREAM).header("Cookie", &cookie)).await;
+    let mut of_admin = app.stream("").await;
+    for stream in [&mut of_token, &mut of_session, &mut of_admin] {
+        assert!(stream.next(TIMEOUT).await.is_some());
+        assert!(stream.next(TIMEOUT).await.is_some());
+    }
+    app.script().tokens.clear();
+    let sign_out = app.anonymous(Method::DELETE, "/session").header("Origin", &origin);
+    let sign_out = sign_out.header("Cookie", &cookie).header("Content-Type", "application/json");
+    assert_eq!(Answer::send(sign_out).await.status, 204);
+    let within = Duration::from_secs(4);
+    assert_eq!(of_token.next(within).await, None);
+    assert_eq!(of_session.next(within).await, None);
+    app.post("/api/v1/events", &event("e", "a")).await.expect(202);
+    of_admin.wait_for("the event", TIMEOUT, |message| message.event == "event").await;
+    app.stop().await;
 }

@@ -3,13 +3,15 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    time::Duration,
 };
 
 use actix_web::dev::ServerHandle;
 use liveobject::{
     history::History,
-    http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, serve},
-    token::ApiToken,
+    http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, Limits, serve},
+    sessions::Sessions,
+    token::AdminToken,
 };
 use liveobject_actors::{
     EventId, Service, ServiceOptions,
@@ -19,7 +21,7 @@ use liveobject_actors::{
 };
 use reqwest::{Client, Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
+use tokio::{io::AsyncWriteExt as _, net::TcpSocket, task::spawn_blocking, time::timeout};
 
 use crate::helpers::{Answer, TestApp};
 
@@ -57,7 +59,7 @@ impl Live {
     }
 
     async fn open(dir: tempfile::TempDir) -> Self {
-        let token = ApiToken::load_or_create(dir.path()).unwrap();
+        let token = AdminToken::load_or_create(dir.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let options = ServiceOptions { public_url: base.clone(), ..ServiceOptions::in_dir(dir.path()) };
@@ -67,16 +69,23 @@ impl Live {
             history: History::new(handle.metrics.clone(), Calendar::system().0, 0),
             handle,
             token: token.clone(),
+            sessions: Sessions::load_or_create(dir.path()).unwrap(),
             hosts: HostRules::new(&base, &[]),
             public_url: base.clone(),
             failed_logins_per_minute: FAILED_LOGINS,
+            // Some tests open many connections at once.
+            limits: Limits {
+                max_connections_per_address: 256,
+                max_loopback_connections: 256,
+                ..Limits::default()
+            },
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         actix_web::rt::spawn(server);
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { service, server: handle, base, token: token.expose().to_owned(), client, dir }
+        Self { service, server: handle, base, token: token.current().expose().to_owned(), client, dir }
     }
 
     async fn restart(self) -> Self {
@@ -297,6 +306,32 @@ async fn many_pictures_are_read_at_once() {
     for (status, _, image) in all {
         assert_eq!((status, image.len()), (200, MAX_BYTES));
     }
+    live.stop().await;
+}
+
+#[actix_web::test]
+async fn readers_that_are_stuck_in_a_picture_do_not_hold_the_turns_of_others() {
+    let live = Live::start().await;
+    let link = live.event("a").await;
+    let mut large = PNG.to_vec();
+    large.resize(MAX_BYTES, 0);
+    assert_eq!(live.put("a", large).await.status(), 204);
+    let address = live.base.strip_prefix("http://").unwrap().parse().unwrap();
+    let mut stuck = Vec::new();
+    for _ in 0..66 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        let request = format!("GET {link} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stuck.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let live_check =
+        timeout(Duration::from_secs(1), live.client.get(format!("{}/health/live", live.base)).send());
+    assert_eq!(live_check.await.expect("a response within a second").unwrap().status(), 200);
+    let read = timeout(Duration::from_secs(5), live.get_link(Method::GET, &link)).await;
+    assert_eq!(read.expect("a response").0, 200);
     live.stop().await;
 }
 

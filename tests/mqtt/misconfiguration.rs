@@ -148,6 +148,9 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
     let here = &["127.0.0.1"];
     let good = authority.issue(&CertificateSpec::server(here));
     let own = CertificateSpec::server(here).self_signed();
+    let nameless = CertificateSpec::server(&[]).self_signed();
+    let leaf = CertificateSpec::server(&["leaf.lan"]).named("Leaf").self_signed();
+    let issued_by_leaf = Authority::pretended("Leaf", &leaf).issue(&CertificateSpec::server(here));
     let listener = |spec: CertificateSpec| Listener::tls(&authority.issue(&spec));
     let broker = Mosquitto::builder()
         .listener(Listener::tls(&good))
@@ -158,6 +161,8 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
         .listener(listener(CertificateSpec::server(&[])))
         .listener(listener(CertificateSpec::server(here).authority()))
         .listener(listener(CertificateSpec::client("not a server")))
+        .listener(Listener::tls(&nameless))
+        .listener(Listener::tls(&issued_by_leaf))
         .start()
         .await;
     let openssl = |lines: &str| Mosquitto::builder().openssl(lines);
@@ -234,6 +239,23 @@ async fn wrong_tls_settings_are_reported_and_never_fall_back_to_plain_text() {
                 "not for wrong.lan",
             ),
             row("a certificate without names", ca(port(5)), "tls", "tls", "contains no server name"),
+            row(
+                "tls_server_name and a given certificate without names",
+                with(
+                    tls_settings(port(8), &nameless.certificate),
+                    json!({ "tls_server_name": "broker.lan" }),
+                ),
+                "tls",
+                "tls",
+                "contains no server name (subjectAltName), so that tls_server_name (broker.lan)",
+            ),
+            row(
+                "a certificate issued by a given certificate that is no authority",
+                tls_settings(port(9), &leaf.certificate),
+                "tls",
+                "tls",
+                "was issued by CN=Leaf, not by an authority in ca_certificate",
+            ),
             row(
                 "a CA certificate",
                 ca(port(6)),
@@ -375,4 +397,23 @@ async fn wrong_websocket_settings_are_reported() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn check_prints_nothing_from_a_certificate_that_a_terminal_interprets() {
+    let evil = CertificateSpec::server(&["other.lan"])
+        .named("\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31mEvil")
+        .self_signed();
+    let broker = Mosquitto::builder().listener(Listener::tls(&evil)).start().await;
+    let service = service().start().await;
+    for settings in [
+        tls_settings(broker.listener(0), &evil.certificate),
+        settings(broker.listener(0), &json!({ "use_tls": true, "tls_insecure": true })),
+    ] {
+        let _ = service.put_config(&settings).await.expect(200);
+        let command = service.run(&["check"]).await;
+        let output = format!("{}{}", command.stdout, command.stderr);
+        assert!(output.contains("Evil"), "{output:?}");
+        assert!(output.chars().all(|c| c == '\n' || !c.is_control()), "{output:?}");
+    }
 }

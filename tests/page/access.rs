@@ -1,7 +1,13 @@
 //! Signing in and out.
 
+use std::process::Stdio;
+
 use liveobject_test_support::Browser;
 use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 use crate::helpers::{event, page, service, signed_in};
 
@@ -27,13 +33,41 @@ async fn an_invalid_token_is_rejected_and_a_valid_one_opens_the_page_until_signi
 }
 
 #[tokio::test]
-async fn a_link_with_the_token_signs_in_and_leaves_no_token_behind() {
-    let service = service().await;
-    let browser = signed_in(&service).await;
+async fn the_link_of_the_demo_signs_in_once_and_leaves_no_secret_behind() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_liveobject"))
+        .args(["demo", "--for", "2m"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let (mut link, mut token) = (String::new(), String::new());
+    while token.is_empty() {
+        let printed = lines.next_line().await.unwrap().expect("the demo prints a link and a token");
+        if let Some(found) = printed.trim().strip_prefix("Page ") {
+            found.trim().clone_into(&mut link);
+        }
+        if let Some(found) = printed.trim().strip_prefix("Token ") {
+            found.trim().clone_into(&mut token);
+        }
+    }
+    assert!(link.contains("#code=") && !link.contains(&token), "{link}");
+    let browser = Browser::start().await;
+    browser.open(&link).await;
+    browser.wait_for_text("Sign out").await;
     let storage =
         browser.run("return location.href + document.cookie + JSON.stringify(localStorage)", json!([])).await;
-    assert!(!storage.to_string().contains(&service.token()), "{storage}");
+    assert!(!storage.to_string().contains("code="), "{storage}");
     assert_eq!(browser.run("return document.cookie", json!([])).await, "", "scripts cannot see the cookie");
+    // A browser that is signed in stays so.
+    browser.open("about:blank").await;
+    browser.open(&link).await;
+    browser.wait_for_text("Sign out").await;
+    let other = Browser::start().await;
+    other.open(&link).await;
+    other.wait_for_text("This link has expired or was already used").await;
+    demo.kill().await.unwrap();
 }
 
 #[tokio::test]

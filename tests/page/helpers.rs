@@ -20,10 +20,13 @@ pub fn page(service: &Service) -> String {
     format!("http://127.0.0.1:{}/", service.port())
 }
 
-/// Starts a browser and signs in with the link.
+/// Starts a browser and signs in with the token.
 pub async fn signed_in(service: &Service) -> Browser {
     let browser = Browser::start().await;
-    browser.open(&format!("{}#token={}", page(service), service.token())).await;
+    browser.open(&page(service)).await;
+    browser.wait_until("return document.querySelector('input[name=token]') !== null").await;
+    browser.enter("input[name=token]", &service.token()).await;
+    browser.click("form button").await;
     browser.wait_for_text("Sign out").await;
     browser
 }

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Ledger, Service, Subscriber};
-use serde_json::Value;
+use liveobject_test_support::{Ledger, Service, Subscriber, memory};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::helpers::{BATCH, LONG_TIMEOUT, assert_kept, broker_and_subscriber, event, service, settle};
@@ -100,4 +100,18 @@ async fn check(service: &Service, subscriber: &Subscriber, mut ledger: Ledger, e
     settle(service, subscriber, &mut ledger, events).await;
     assert_kept(&ledger);
     assert_eq!(ledger.duplicates(), 0, "{}", ledger.summary());
+}
+
+#[tokio::test]
+async fn a_batch_of_nothing_but_faults_takes_little_memory() {
+    const BATCH_BYTES: usize = 8 * 1024 * 1024 - 100_000;
+    let service = service().start().await;
+    let fields: serde_json::Map<_, _> = (0..5000).map(|i| (format!("f{i}"), json!(0))).collect();
+    let fields = json!(fields);
+    let count = BATCH_BYTES / fields.to_string().len();
+    let before = memory::peak_kib(service.pid()).expect("it runs");
+    let answer = service.post("/api/v1/events/batch", &json!(vec![fields; count])).await;
+    let _ = answer.expect(422);
+    let took = memory::peak_kib(service.pid()).expect("it runs") - before;
+    assert!(took < 64 * 1024, "{took} KiB");
 }

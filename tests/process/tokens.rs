@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use liveobject_test_support::{Service, wait_until};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::helpers::{TIMEOUT, contains_bytes, event, names, service, stop};
@@ -117,4 +118,38 @@ async fn invalid_tokens_are_rate_limited_and_logged_once_per_burst() {
     let log = service.log_text();
     assert_eq!(log.matches("failed login").count(), 2, "{log}");
     assert!(log.contains("127.0.0.1") && !log.contains("guess"), "{log}");
+}
+
+#[tokio::test]
+async fn a_rotated_admin_token_ends_the_old_one_its_sessions_and_its_streams_while_the_service_runs() {
+    let service = service().start().await;
+    let old = service.token();
+    let with_old = service.with_token(&old);
+    let origin = format!("http://127.0.0.1:{}", service.port());
+    let sign_in = service.without_token().request(Method::POST, "/session").header("Origin", &origin);
+    let signed_in = sign_in.json(&json!({"token": old})).send().await.unwrap();
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let with_cookie = || {
+        let request = service.without_token().request(Method::GET, EVENTS).header("Cookie", &cookie);
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    assert_eq!(with_cookie().await, 200);
+    let mut stream = with_old.stream("").await;
+    assert!(stream.next(TIMEOUT).await.is_some());
+
+    let rotated = service.run(&["token", "rotate"]).await;
+    assert_eq!((rotated.code, rotated.stderr.as_str()), (0, ""), "{rotated:?}");
+    let new = rotated.stdout.trim().to_owned();
+    assert_ne!(new, old);
+    assert_eq!(service.token(), new, "the file contains it");
+    wait_until("the old token is refused", Duration::from_secs(4), async || {
+        with_old.get(EVENTS).await.status == 401
+    })
+    .await;
+    let _ = service.with_token(&new).get(EVENTS).await.expect(200);
+    assert_eq!(with_cookie().await, 401);
+    let ended = async { while stream.next(TIMEOUT).await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(4), ended).await.expect("the stream ends");
+    let log = service.log_text();
+    assert!(log.contains("new admin token") && !log.contains(&new) && !log.contains(&old), "{log}");
 }

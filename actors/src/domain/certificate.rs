@@ -11,8 +11,9 @@ use rustls::{
 use secrecy::zeroize::Zeroize as _;
 use x509_cert::{
     TbsCertificate,
+    certificate::Version,
     der::{Decode as _, Encode as _, SliceReader},
-    ext::pkix::{SubjectAltName, name::GeneralName},
+    ext::pkix::{BasicConstraints, SubjectAltName, name::GeneralName},
     time::Time,
 };
 
@@ -95,6 +96,20 @@ fn names(tbs: &TbsCertificate) -> Vec<String> {
     names.into_iter().filter_map(name).collect()
 }
 
+/// Returns whether a certificate is that of an authority. One of X.509 version 1 cannot tell, and may be an old
+/// authority.
+fn is_authority(der: &CertificateDer<'_>) -> bool {
+    let certificate =
+        SliceReader::new(der).and_then(|mut reader| x509_cert::Certificate::decode(&mut reader));
+    let Ok(certificate) = certificate else { return false };
+    let tbs = certificate.tbs_certificate();
+    match tbs.get_extension::<BasicConstraints>() {
+        Ok(Some((_, constraints))) => constraints.ca,
+        Ok(None) => tbs.version() == Version::V1,
+        Err(_) => false,
+    }
+}
+
 /// Returns the cryptography provider that all TLS connections use.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -151,12 +166,15 @@ fn public_key(pem: &str) -> Option<Vec<u8>> {
     certificate.tbs_certificate().subject_public_key_info().to_der().ok()
 }
 
-/// Reads a PEM string into a store that trusts only the authorities in it.
+/// Reads a PEM string into a store that trusts only the authorities in it. Certificates of servers in it are
+/// checked, but do not become authorities for others.
 pub fn authorities(pem: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for (i, certificate) in certificates(pem)?.into_iter().enumerate() {
         let damaged = |_| format!("is damaged: certificate {} in it cannot be read", i + 1);
-        roots.add(certificate).map_err(damaged)?;
+        let authority = is_authority(&certificate);
+        let target = if authority { &mut roots } else { &mut RootCertStore::empty() };
+        target.add(certificate).map_err(damaged)?;
     }
     Ok(roots)
 }

@@ -168,7 +168,7 @@ impl EventInput {
         let mut check = Check { faults: earlier };
         let event_id = self
             .event_id
-            .map_or_else(|| Some(EventId::generate()), |id| check.field("event_id", EventId::parse(id)));
+            .map_or_else(|| Some(EventId::generate()), |id| check.field("event_id", EventId::parse_new(id)));
         let camera_id = check.field("camera_id", CameraId::parse(self.camera_id));
         let camera_name = match self.camera_name {
             Some(name) => check.field("camera_name", camera_name(name)),

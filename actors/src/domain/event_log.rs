@@ -100,6 +100,26 @@ pub struct LogPart {
     pub changes: Vec<DeliveryChange>,
 }
 
+impl LogPart {
+    /// Returns about how much memory this takes, in bytes.
+    pub fn approximate_bytes(&self) -> usize {
+        let events: usize = self.events.iter().map(|event| approximate_bytes(&event.payload)).sum();
+        events + size_of::<EventRecord>() * self.events.len() + 256 * self.changes.len()
+    }
+}
+
+fn approximate_bytes(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(approximate_bytes).sum(),
+            Value::Object(fields) => {
+                fields.iter().map(|(name, value)| 64 + name.len() + approximate_bytes(value)).sum()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}
+
 /// The database could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the database could not be read: {0}")]

@@ -50,6 +50,13 @@ impl EventId {
         }
     }
 
+    /// Like [`parse`](Self::parse), for a new event: refuses `.` and `..` too. In a URL, these mean the current
+    /// and the parent path, so that nobody could ask for such an event.
+    pub fn parse_new(text: impl Into<String>) -> Result<Self, String> {
+        let id = Self::parse(text)?;
+        if matches!(id.as_str(), "." | "..") { Err("must not be . or ..".to_owned()) } else { Ok(id) }
+    }
+
     /// Generates an id: a `UUIDv7`. These increase with time, which makes insertions into the index cheap.
     pub fn generate() -> Self {
         Self(uuid::Uuid::now_v7().to_string())

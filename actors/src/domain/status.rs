@@ -148,6 +148,8 @@ pub enum WarningKind {
     CertificateExpires,
     /// The configuration contains MQTT settings that differ from the stored ones, which are in effect.
     SettingsIgnored,
+    /// A client has the maximum number of HTTP connections open, or all connections are in use.
+    TooManyConnections,
 }
 
 impl WarningKind {
@@ -168,6 +170,7 @@ impl WarningKind {
             Self::TlsInsecure => "tls_insecure",
             Self::CertificateExpires => "certificate_expires",
             Self::SettingsIgnored => "settings_ignored",
+            Self::TooManyConnections => "too_many_connections",
         }
     }
 }
@@ -210,6 +213,7 @@ mod tests {
             K::TlsInsecure,
             K::CertificateExpires,
             K::SettingsIgnored,
+            K::TooManyConnections,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

@@ -64,10 +64,18 @@ pub enum StreamEvent {
     Reset,
 }
 
+/// A message in the queue of one client.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) message: Arc<StreamMessage>,
+    /// The memory of the messages that this client missed; returned with the last of them.
+    pub(crate) _missed: Option<Arc<OwnedSemaphorePermit>>,
+}
+
 /// The messages for one client. They end when the client is too slow or the service stops.
 #[derive(Debug)]
 pub struct Subscription {
-    pub(crate) messages: mpsc::Receiver<Arc<StreamMessage>>,
+    pub(crate) messages: mpsc::Receiver<Queued>,
     /// Counts this stream until the client drops it.
     pub(crate) _slot: OwnedSemaphorePermit,
 }
@@ -75,7 +83,7 @@ pub struct Subscription {
 impl Subscription {
     /// Waits for the next message. Returns `None` at the end of the stream. This method is cancel safe.
     pub async fn next(&mut self) -> Option<Arc<StreamMessage>> {
-        self.messages.recv().await
+        Some(self.messages.recv().await?.message)
     }
 }
 

@@ -17,6 +17,11 @@ use crate::domain::{
 #[rtype(result = "ConnectionStatus")]
 pub struct GetStatus;
 
+/// From the HTTP layer: replaces its warnings in the status.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct ReportWarnings(pub Vec<Warning>);
+
 /// The connection status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionStatus {

@@ -35,7 +35,9 @@ use crate::{
     messages::{
         outbox::{GetOutbox, OutboxStatus, ReadLog},
         service::Stop,
-        stream::{LogMoved, LogWatch, OpenStream, StreamError, StreamEvent, StreamMessage, Subscription},
+        stream::{
+            LogMoved, LogWatch, OpenStream, Queued, StreamError, StreamEvent, StreamMessage, Subscription,
+        },
         supervisor::{ConnectionStatus, GetStatus},
     },
     metrics::Metrics,
@@ -48,6 +50,10 @@ pub const MAX_STREAMS: usize = 32;
 /// a few seconds of a busy log. A client with a full queue is dropped; it can reconnect and receive what it
 /// missed.
 pub const MAX_QUEUED_MESSAGES: usize = 1500;
+
+/// Maximum size of the messages that clients missed and have not read yet, for all of them together. A client
+/// for whose messages there is no room receives a reset.
+const MAX_MISSED_BYTES: usize = 16 * 1024 * 1024;
 
 /// The interval between updates.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
@@ -69,7 +75,7 @@ type Status = (ConnectionStatus, OutboxStatus);
 #[derive(Debug)]
 struct Stream {
     camera_id: Option<CameraId>,
-    messages: mpsc::Sender<Arc<StreamMessage>>,
+    messages: mpsc::Sender<Queued>,
 }
 
 /// See the module's documentation.
@@ -81,6 +87,8 @@ pub struct StreamActor {
     _crash_guard: CrashGuard,
     /// Each subscription owns a permit until the client drops it, even if the stream was dropped here.
     slots: Arc<Semaphore>,
+    /// One permit for each byte of [`MAX_MISSED_BYTES`].
+    missed_bytes: Arc<Semaphore>,
     streams: Vec<Stream>,
     /// `None` while no stream is open.
     tracker: Option<LogTracker>,
@@ -103,6 +111,7 @@ impl StreamActor {
             metrics,
             _crash_guard: CrashGuard::new("stream", crashed),
             slots: Arc::new(Semaphore::new(MAX_STREAMS)),
+            missed_bytes: Arc::new(Semaphore::new(MAX_MISSED_BYTES)),
             streams: Vec::new(),
             tracker: None,
             status: None,
@@ -168,7 +177,8 @@ impl StreamActor {
     fn send(&mut self, broadcast: &Broadcast) {
         self.streams.retain(|stream| {
             let Some(message) = broadcast.for_stream(stream.camera_id.as_ref()) else { return true };
-            let full = matches!(stream.messages.try_send(message), Err(mpsc::error::TrySendError::Full(_)));
+            let queued = Queued { message, _missed: None };
+            let full = matches!(stream.messages.try_send(queued), Err(mpsc::error::TrySendError::Full(_)));
             if full {
                 tracing::info!(queued = MAX_QUEUED_MESSAGES, "dropped a stream: its client does not read");
                 self.metrics.streams_dropped.inc();
@@ -210,13 +220,19 @@ impl StreamActor {
             position: since,
             event: StreamEvent::Status(Box::new(status)),
         })];
-        if *missed == Update::Reset {
+        let bytes = part.approximate_bytes();
+        let share = Arc::clone(&self.missed_bytes).try_acquire_many_owned(saturate(bytes)).ok();
+        let has_room = share.is_some();
+        if *missed == Update::Reset || !has_room {
             first.push(Broadcast::to_all(StreamMessage { position: reported, event: StreamEvent::Reset }));
         }
-        first.extend(broadcasts(part, since, reported));
+        if has_room {
+            first.extend(broadcasts(part, since, reported));
+        }
+        let share = share.filter(|_| bytes > 0).map(Arc::new);
         for message in first.iter().filter_map(|first| first.for_stream(stream.camera_id.as_ref())) {
             // The queue is empty, and larger than the number of messages that a client can have missed.
-            let _fits = stream.messages.try_send(message);
+            let _fits = stream.messages.try_send(Queued { message, _missed: share.clone() });
         }
         self.streams.push(stream);
         self.set_gauge();

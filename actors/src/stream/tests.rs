@@ -21,6 +21,7 @@ use crate::{
 struct Script {
     outbox: OutboxStatus,
     read_fails: bool,
+    payload_bytes: usize,
 }
 
 struct Peers(Arc<Mutex<Script>>);
@@ -61,13 +62,14 @@ impl Handler<ReadLog> for Peers {
         if self.0.lock().unwrap().read_fails {
             return Err(QueryError(crate::domain::store_fault::StoreFault::Locked));
         }
+        let payload_bytes = self.0.lock().unwrap().payload_bytes;
         let range = |(after, to): (Seq, Seq)| (after.0 + 1..=to.0).map(Seq);
         let camera_id = |seq: Seq| CameraId::parse(if seq.0 % 2 == 0 { "door" } else { "yard" }).unwrap();
         let event = |seq| EventRecord {
             seq,
             camera_id: camera_id(seq),
             received_at: clock::from_micros(0),
-            payload: serde_json::Value::Null,
+            payload: "x".repeat(payload_bytes).into(),
             delivery: Delivery::default(),
         };
         let change = |seq: Seq| DeliveryChange {
@@ -130,7 +132,7 @@ fn position(seq: i64, checkpoint: i64) -> Position {
 /// Takes the queued messages, in a short notation.
 fn take(subscription: &mut Subscription) -> Vec<String> {
     let mut messages = Vec::new();
-    while let Ok(message) = subscription.messages.try_recv() {
+    while let Ok(Queued { message, .. }) = subscription.messages.try_recv() {
         let event = match &message.event {
             StreamEvent::Status(_) => "status".to_owned(),
             StreamEvent::Event(record) => format!("event {}", record.seq),
@@ -172,6 +174,24 @@ async fn a_client_that_resumes_receives_what_it_missed() {
     let it = Fixture::new(position(5000, 5000));
     let mut long_absent = it.open(None, Some(position(0, 0))).await.unwrap();
     assert_eq!(take(&mut long_absent), ["0-0 status", "5000-5000 reset"]);
+}
+
+#[actix::test]
+async fn clients_that_resume_and_do_not_read_take_a_bounded_amount_of_memory() {
+    tokio::time::pause();
+    let it = Fixture::new(position(100, 100));
+    it.script.lock().unwrap().payload_bytes = MAX_MISSED_BYTES / 150;
+    let resume = || it.open(None, Some(position(0, 100)));
+    let mut first = resume().await.unwrap();
+    let mut second = resume().await.unwrap();
+    assert_eq!(take(&mut second), ["0-100 status", "100-100 reset"], "there is no room for its events");
+    let mut received = take(&mut first);
+    assert_eq!((received.len(), received.pop().as_deref()), (101, Some("100-100 event 100")));
+    let mut third = resume().await.unwrap();
+    assert_eq!(take(&mut third).len(), 101, "the first one has read its events");
+    it.script.lock().unwrap().payload_bytes = MAX_MISSED_BYTES / 50;
+    let mut fourth = resume().await.unwrap();
+    assert_eq!(take(&mut fourth), ["0-100 status", "100-100 reset"]);
 }
 
 #[actix::test]

@@ -40,7 +40,10 @@ use crate::{
         config::SettingsChanged,
         connection::{Close, PublishState},
         retained::ClearBroker,
-        supervisor::{Connected, ConnectionEnded, ConnectionStatus, GetStatus, SettingsIgnored, Shutdown},
+        supervisor::{
+            Connected, ConnectionEnded, ConnectionStatus, GetStatus, ReportWarnings, SettingsIgnored,
+            Shutdown,
+        },
     },
     metrics::Metrics,
 };
@@ -131,6 +134,8 @@ pub struct SupervisorActor {
     suspects: Suspects,
     last_connected_at: Option<Timestamp>,
     last_error: Option<LastError>,
+    /// The warnings of the HTTP layer.
+    reported: Vec<Warning>,
     /// While stopping: notified when the connection is closed.
     stopping: Option<Vec<oneshot::Sender<()>>>,
 }
@@ -167,6 +172,7 @@ impl SupervisorActor {
             suspects: Suspects::default(),
             last_connected_at: None,
             last_error: None,
+            reported: Vec::new(),
             stopping: None,
         }
     }
@@ -344,6 +350,7 @@ impl SupervisorActor {
                 .into_iter()
                 .chain(self.security.warnings(clock::now()))
                 .chain(self.ignored_warning())
+                .chain(self.reported.iter().cloned())
                 .collect(),
         }
     }
@@ -460,6 +467,14 @@ impl Handler<GetStatus> for SupervisorActor {
 
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.status())
+    }
+}
+
+impl Handler<ReportWarnings> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, ReportWarnings(warnings): ReportWarnings, _: &mut Self::Context) {
+        self.reported = warnings;
     }
 }
 

@@ -19,7 +19,7 @@ use actix::{
 };
 use futures_util::FutureExt;
 use tokio::{
-    sync::mpsc::UnboundedSender,
+    sync::{mpsc::UnboundedSender, oneshot},
     time::{Instant, timeout},
 };
 
@@ -27,6 +27,7 @@ use self::cache::TokenCache;
 use crate::{
     domain::{
         clock,
+        store_fault::StoreFault,
         token::{MAX_TOKENS, Scopes, TokenHash, TokenName, TokenRecord, secret},
     },
     lifecycle::{CrashGuard, stops_on_request},
@@ -86,13 +87,87 @@ pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenErr
 pub struct TokenActor {
     store: Store,
     cache: TokenCache,
+    /// The read in progress.
+    reading: Option<Reading>,
+    /// Number of reads so far.
+    #[cfg(test)]
+    reads: u64,
     _crash_guard: CrashGuard,
+}
+
+type AuthenticateResult = Result<Option<TokenRecord>, TokensUnavailable>;
+type Reply = oneshot::Sender<AuthenticateResult>;
+
+/// A request that waits for a read.
+#[derive(Debug)]
+struct Lookup {
+    hash: TokenHash,
+    reply: Reply,
+}
+
+/// A read of the table, and who waits for it.
+#[derive(Debug)]
+struct Reading {
+    current: Vec<Lookup>,
+    /// Requests that need a read that begins later.
+    next: Vec<Lookup>,
 }
 
 impl TokenActor {
     /// Creates the actor for the tokens in `store`.
     pub fn new(store: Store, crashed: UnboundedSender<&'static str>) -> Self {
-        Self { store, cache: TokenCache::default(), _crash_guard: CrashGuard::new("tokens", crashed) }
+        let crash_guard = CrashGuard::new("tokens", crashed);
+        Self {
+            store,
+            cache: TokenCache::default(),
+            reading: None,
+            #[cfg(test)]
+            reads: 0,
+            _crash_guard: crash_guard,
+        }
+    }
+
+    /// Reads the table for these requests. There is one read at a time, however many requests wait, so that
+    /// invalid tokens cause little work.
+    fn read(&mut self, lookups: Vec<Lookup>, ctx: &mut Context<Self>) {
+        #[cfg(test)]
+        {
+            self.reads += 1;
+        }
+        self.reading = Some(Reading { current: lookups, next: Vec::new() });
+        let changes = self.cache.changes();
+        // Not atomic: that would suspend this actor's other database operations, and block the writers.
+        ctx.spawn(read_all(self.store.clone()).into_actor(self).map(move |read, act, ctx| {
+            let Some(Reading { current, next }) = act.reading.take() else { return };
+            match read {
+                Ok(tokens) => {
+                    act.cache.fill(&tokens, changes, Instant::now());
+                    for Lookup { hash, reply } in current {
+                        let found = cache::find(&tokens, &hash).cloned();
+                        act.reply(reply, Ok(found), ctx);
+                    }
+                }
+                Err(error) => {
+                    let unavailable = unavailable(&error);
+                    for Lookup { hash, reply } in current {
+                        // A token that was valid before stays valid, unless it was revoked here.
+                        let found = act.cache.find(&hash).cloned();
+                        act.reply(reply, found.map(Some).ok_or_else(|| unavailable.clone()), ctx);
+                    }
+                }
+            }
+            if !next.is_empty() {
+                act.read(next, ctx);
+            }
+        }));
+    }
+
+    fn reply(&mut self, reply: Reply, found: AuthenticateResult, ctx: &mut Context<Self>) {
+        if let Ok(Some(found)) = &found {
+            self.record_use(&found.name, ctx);
+        }
+        // The request may have been cancelled.
+        let _gone = reply.send(found);
     }
 
     /// Records that a token was used, and stores that from time to time, in the background.
@@ -134,7 +209,7 @@ impl Actor for TokenActor {
 }
 
 impl Handler<Authenticate> for TokenActor {
-    type Result = ResponseActFuture<Self, Result<Option<TokenRecord>, TokensUnavailable>>;
+    type Result = ResponseActFuture<Self, AuthenticateResult>;
 
     fn handle(&mut self, Authenticate(hash): Authenticate, ctx: &mut Self::Context) -> Self::Result {
         let known = self.cache.find(&hash).cloned();
@@ -142,30 +217,15 @@ impl Handler<Authenticate> for TokenActor {
             self.record_use(&found.name, ctx);
             return Box::pin(std::future::ready(Ok(Some(found))).into_actor(self));
         }
-        // Another process may have created an unknown token. The response is not atomic, because an atomic one
-        // would suspend this actor's other database operations, and block the writers.
-        let changes = self.cache.changes();
-        Box::pin(read_all(self.store.clone()).into_actor(self).map(move |read, act, ctx| {
-            let found = match read {
-                Ok(tokens) => {
-                    act.cache.fill(&tokens, changes, Instant::now());
-                    cache::find(&tokens, &hash).cloned()
-                }
-                Err(error) => {
-                    // A token that was revoked in the meantime is no longer in the cache.
-                    let still_known = known.filter(|_| act.cache.find(&hash).is_some());
-                    if still_known.is_some() {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::debug!(error, "the tokens could not be read; this one was valid before");
-                    }
-                    Some(still_known.ok_or_else(|| unavailable(&error))?)
-                }
-            };
-            if let Some(found) = &found {
-                act.record_use(&found.name, ctx);
-            }
-            Ok(found)
-        }))
+        let (reply, found) = oneshot::channel();
+        let lookup = Lookup { hash, reply };
+        match &mut self.reading {
+            // Another process may have created an unknown token after this read began.
+            Some(reading) if known.is_none() => reading.next.push(lookup),
+            Some(reading) => reading.current.push(lookup),
+            None => self.read(vec![lookup], ctx),
+        }
+        Box::pin(async { found.await.unwrap_or(Err(TokensUnavailable(StoreFault::Other))) }.into_actor(self))
     }
 }
 

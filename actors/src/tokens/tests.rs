@@ -1,6 +1,6 @@
 //! The actor with a real database, which another process uses too.
 
-use actix::Addr;
+use actix::{Addr, Message};
 use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
 
@@ -9,6 +9,19 @@ use crate::{
     domain::token::scope::Scope,
     testing::{Crash, wait_until},
 };
+
+/// Returns how often the table was read.
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct CountReads;
+
+impl Handler<CountReads> for TokenActor {
+    type Result = u64;
+
+    fn handle(&mut self, _: CountReads, _: &mut Self::Context) -> u64 {
+        self.reads
+    }
+}
 
 struct Running {
     dir: tempfile::TempDir,
@@ -150,4 +163,17 @@ async fn a_panic_is_reported() {
     let mut actor = Running::start().await;
     let _closed = actor.addr.send(Crash).await;
     assert_eq!(actor.crashed.recv().await, Some("tokens"));
+}
+
+#[actix_rt::test]
+async fn invalid_tokens_that_arrive_together_share_a_read() {
+    let actor = Running::start().await;
+    let made = actor.create("door", Scope::Read).await.unwrap();
+    let before = actor.addr.send(CountReads).await.unwrap();
+    let guesses: Vec<_> = (0..300).map(|i| format!("guess-{i}")).collect();
+    let all = futures_util::future::join_all(guesses.iter().map(|guess| actor.authenticate(guess))).await;
+    assert!(all.iter().all(Option::is_none));
+    let reads = actor.addr.send(CountReads).await.unwrap() - before;
+    assert!(reads <= 3, "{reads} reads");
+    assert_eq!(actor.authenticate(made.secret.expose_secret()).await.as_deref(), Some("door read"));
 }

@@ -71,7 +71,8 @@ async function send(method, path, body, timeout, headers = {}) {
   try {
     response = await fetch(path === SESSION ? path : `api/v1/${path}`, {
       method,
-      headers: body === undefined ? headers : { ...headers, "Content-Type": "application/json" },
+      // The server requires the content type of every change, so that pages on other ports cannot make one.
+      headers: method === "GET" ? headers : { ...headers, "Content-Type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
       signal: AbortSignal.timeout(timeout),
     });
@@ -156,5 +157,7 @@ export const session = {
   check: () => get(SESSION),
   /** @param {string} token */
   signIn: (token) => call("POST", SESSION, { token }),
+  /** @param {string} code */
+  signInWithCode: (code) => call("POST", SESSION, { code }),
   signOut: () => call("DELETE", SESSION),
 };

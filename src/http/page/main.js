@@ -25,16 +25,15 @@ const VIEWS = ["events", "cameras", "settings"];
  */
 let leave = null;
 
-/** Returns the token in the link, if there is one, and removes it from the address bar and the browser's history. */
-function takeTokenFromLink() {
-  const found = /^#token=(.+)$/.exec(location.hash);
+/** The one-time code in a link that signs in. */
+const CODE = /^#code=(\w+)$/;
+
+/** Returns the code in the link, if there is one, and removes it from the address bar. */
+function takeCodeFromLink() {
+  const found = CODE.exec(location.hash);
   if (!found) return undefined;
   history.replaceState(null, "", location.pathname + location.search);
-  try {
-    return decodeURIComponent(found[1]);
-  } catch {
-    return found[1];
-  }
+  return found[1];
 }
 
 /** @param {Scope[]} scopes */
@@ -44,12 +43,27 @@ const canRead = (scopes) => scopes.includes("read") || scopes.includes("admin");
 const signInError = (error) =>
   error instanceof Problem && error.status === 401 ? texts.signIn.wrong : messageOf(error);
 
-async function start() {
-  const token = takeTokenFromLink();
+/**
+ * Signs in with the code of a link. Returns a message if that failed.
+ * @param {string} code
+ */
+async function signInWithCode(code) {
   try {
-    const { scopes } = token ? await session.signIn(token) : await session.check();
+    await session.signInWithCode(code);
+    return "";
+  } catch (error) {
+    return error instanceof Problem && error.status === 401 ? texts.signIn.linkUsed : messageOf(error);
+  }
+}
+
+async function start() {
+  const code = takeCodeFromLink();
+  const failure = code ? await signInWithCode(code) : "";
+  try {
+    // The browser may be signed in even if the link was used before.
+    const { scopes } = await session.check();
     if (scopes && canRead(scopes)) showPage(scopes);
-    else showSignIn(scopes ? texts.signIn.sendOnly : "");
+    else showSignIn(scopes ? texts.signIn.sendOnly : failure);
   } catch (error) {
     showSignIn(signInError(error));
   }
@@ -311,5 +325,5 @@ function showPage(scopes) {
 }
 
 document.addEventListener("signed-out", () => leave && showSignIn());
-window.addEventListener("hashchange", () => /^#token=/.test(location.hash) && start());
+window.addEventListener("hashchange", () => CODE.test(location.hash) && start());
 start();

@@ -121,6 +121,7 @@ export const texts = {
     wrong:
       "This token isn’t valid here. Check that it is complete, and that “liveobject token” ran in the " +
       "service’s folder.",
+    linkUsed: "This link has expired or was already used. Sign in with the token.",
     empty: "Paste the token first.",
     signOut: "Sign out",
     sendOnly: "This token can only send events. Sign in with a “read” or “admin” token.",

@@ -176,7 +176,7 @@ export interface LastError {
 export type WarningKind =
   | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
   | "events_unreadable" | "events_missing" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
-  | "client_id_taken_over" | "tls_insecure" | "certificate_expires" | "settings_ignored";
+  | "client_id_taken_over" | "tls_insecure" | "certificate_expires" | "settings_ignored" | "too_many_connections";
 
 export interface Warning {
   kind: WarningKind;

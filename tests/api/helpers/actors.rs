@@ -28,7 +28,10 @@ use liveobject_actors::{
         discovery::{DiscoveryError, PublishDiscovery},
         outbox::{Decide, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         stream::{LogMoved, LogWatch},
-        supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, TestMessageError, TestMessageSent},
+        supervisor::{
+            ConnectionStatus, GetStatus, PublishTestMessage, ReportWarnings, TestMessageError,
+            TestMessageSent,
+        },
         thumbnails::{GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, ThumbnailError},
         tokens::{
             Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
@@ -258,6 +261,7 @@ handlers! {
         records
     };
     GetStatus, |script, GetStatus| script.connection.clone();
+    ReportWarnings, |script, ReportWarnings(warnings)| script.connection.warnings = warnings;
     GetSettings, |script, GetSettings| script.view();
     ReplaceSettings, |script, ReplaceSettings(value)| script.replace(value);
     TestConnection, |script, TestConnection { settings: value, watcher }| {
@@ -365,6 +369,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         delete_camera: actors().recipient(),
         publish_discovery: actors().recipient(),
         test_message: actors().recipient(),
+        report_warnings: actors().recipient(),
         settings: actors().recipient(),
         replace_settings: actors().recipient(),
         test_connection: actors().recipient(),

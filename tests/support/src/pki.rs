@@ -48,6 +48,13 @@ impl CertificateSpec {
         Self { subject: name.to_owned(), purpose, ..Self::server(&[]) }
     }
 
+    /// Sets the subject's common name.
+    #[must_use]
+    pub fn named(mut self, subject: &str) -> Self {
+        subject.clone_into(&mut self.subject);
+        self
+    }
+
     /// Sets the validity period in days relative to now. Negative values are in the past.
     #[must_use]
     pub fn valid(mut self, from: i64, until: i64) -> Self {
@@ -107,6 +114,18 @@ impl Authority {
         let (key, params) = (key(), authority(name));
         let pem = params.signed_by(&key, &self.issuer).expect("a certificate can be created").pem();
         Self { issuer: Issuer::new(params, key), chain: pem.clone() + &self.chain, pem }
+    }
+
+    /// Uses a certificate with this common name, and its key, as an authority, even if it is none.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the key cannot be read.
+    #[must_use]
+    pub fn pretended(name: &str, identity: &Identity) -> Self {
+        let key = KeyPair::from_pem(&identity.key).expect("a key");
+        let pem = identity.certificate.clone();
+        Self { issuer: Issuer::new(params(name, &[]), key), chain: String::new(), pem }
     }
 
     /// Returns the authority's certificate.

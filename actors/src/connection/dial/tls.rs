@@ -37,6 +37,8 @@ use crate::domain::{
 pub struct Tls {
     broker: String,
     name: ServerName<'static>,
+    /// Whether `name` comes from `tls_server_name`, and must be in the certificate in any case.
+    has_server_name: bool,
     is_websocket: bool,
     trust: Trust,
     identity: Option<Arc<CertifiedKey>>,
@@ -73,7 +75,8 @@ impl Tls {
         };
         let identity = client_identity(settings).map_err(failure)?.map(Arc::new);
         let is_websocket = settings.transport == Transport::Websocket;
-        Ok(Self { broker: settings.broker(), name, is_websocket, trust, identity })
+        let has_server_name = settings.tls_server_name.is_some();
+        Ok(Self { broker: settings.broker(), name, has_server_name, is_websocket, trust, identity })
     }
 
     /// Performs the handshake on the stream.
@@ -118,8 +121,12 @@ impl Tls {
     fn client_config(&self, observations: &Arc<TlsObservations>) -> Result<ClientConfig, rustls::Error> {
         let provider = certificate::provider();
         let algorithms = provider.signature_verification_algorithms;
-        let verifier =
-            Verifier { trust: self.trust.clone(), algorithms, observations: Arc::clone(observations) };
+        let verifier = Verifier {
+            trust: self.trust.clone(),
+            needs_name: self.has_server_name,
+            algorithms,
+            observations: Arc::clone(observations),
+        };
         let resolver =
             ClientCertResolver { identity: self.identity.clone(), observations: Arc::clone(observations) };
         Ok(ClientConfig::builder_with_provider(provider)
@@ -227,6 +234,8 @@ impl ResolvesClientCert for ClientCertResolver {
 #[derive(Debug)]
 struct Verifier {
     trust: Trust,
+    /// Whether a certificate without names is refused, even if it is the given one.
+    needs_name: bool,
     algorithms: WebPkiSupportedAlgorithms,
     observations: Arc<TlsObservations>,
 }
@@ -249,6 +258,9 @@ impl ServerCertVerifier for Verifier {
             // This exact certificate is trusted; no authority is needed.
             check_validity(end_entity)?;
             if Certificate::read(end_entity).is_some_and(|certificate| certificate.names.is_empty()) {
+                if self.needs_name {
+                    return Err(CertificateError::NotValidForName.into());
+                }
                 return Ok(ServerCertVerified::assertion());
             }
         } else {

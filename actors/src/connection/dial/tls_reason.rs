@@ -185,11 +185,12 @@ fn certificate_failure(error: &CertificateError, handshake: &Handshake) -> Failu
                  clock correct?"
             )
         }
-        E::NotValidForName | E::NotValidForNameContext { .. } => wrong_name(
-            &whose,
-            presented.as_ref().map_or(&[], |certificate| &certificate.names),
-            &handshake.name,
-        ),
+        E::NotValidForName | E::NotValidForNameContext { .. } => {
+            let may_be_given =
+                handshake.has_ca_certificate && presented.as_ref().is_some_and(Certificate::is_self_signed);
+            let names = presented.as_ref().map_or(&[][..], |certificate| &certificate.names);
+            wrong_name(&whose, names, &handshake.name, may_be_given)
+        }
         E::Revoked => format!("{whose} was revoked. Install a new one on the broker."),
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
             format!(
@@ -208,6 +209,10 @@ fn certificate_failure(error: &CertificateError, handshake: &Handshake) -> Failu
                     )
                 }
             }
+            text if text.contains("EndEntityUsedAsCa") => format!(
+                "{whose} was issued with a certificate that is not that of an authority. Issue it with one that \
+                 has basicConstraints CA:TRUE."
+            ),
             text if text.contains("UnsupportedCertVersion") => format!(
                 "{whose} has an old format (X.509 version 1) that cannot contain server names. Create a new \
                  one with the broker's name as subjectAltName (openssl x509 -req … -extfile)."
@@ -232,7 +237,7 @@ fn unknown_issuer(whose: &str, presented: Option<&Certificate>, has_ca_certifica
         }
         Some(presented) if has_ca_certificate => format!(
             "{whose} was issued by {}, not by an authority in ca_certificate. Set the certificate of that \
-             issuer as ca_certificate.",
+             issuer as ca_certificate; it must be that of an authority (CA:TRUE).",
             presented.issuer
         ),
         Some(presented) => format!(
@@ -247,12 +252,17 @@ fn unknown_issuer(whose: &str, presented: Option<&Certificate>, has_ca_certifica
     }
 }
 
-fn wrong_name(whose: &str, names: &[String], expected: &str) -> String {
+/// Explains that the certificate is for other names. `may_be_given`: it may be the one in `ca_certificate`.
+fn wrong_name(whose: &str, names: &[String], expected: &str, may_be_given: bool) -> String {
     // A longer list would not help.
     const MAX_NAMES: usize = 5;
     let listed = names.iter().take(MAX_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if names.len() > MAX_NAMES { " …" } else { "" };
     match names {
+        [] if may_be_given => format!(
+            "{whose} contains no server name (subjectAltName), so that tls_server_name ({expected}) cannot be \
+             checked. Remove tls_server_name, or create a new certificate with this name."
+        ),
         [] => format!(
             "{whose} contains no server name (subjectAltName; the common name is not used). Create a new one \
              with the name {expected}."
