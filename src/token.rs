@@ -9,7 +9,7 @@ use std::{
 };
 
 use liveobject_actors::{
-    domain::hex,
+    domain::{hex, token::TokenHash},
     private_file::{self, Access, ReadError, TooOpen},
 };
 use rand::{
@@ -111,29 +111,35 @@ pub struct AdminToken(Arc<Shared>);
 struct Shared {
     /// The file, unless the token was given in the environment.
     path: Option<PathBuf>,
-    current: RwLock<ApiToken>,
+    /// The token, and its hash, which every request needs.
+    current: RwLock<(ApiToken, TokenHash)>,
 }
 
 impl AdminToken {
     /// Like [`ApiToken::load_or_create`].
     pub fn load_or_create(data_dir: &Path) -> Result<Self, TokenError> {
-        let current = RwLock::new(ApiToken::load_or_create(data_dir)?);
+        let current = RwLock::new(with_hash(ApiToken::load_or_create(data_dir)?));
         Ok(Self(Arc::new(Shared { path: Some(data_dir.join(FILE)), current })))
     }
 
     /// Uses a token that was given in the environment, and that therefore does not change.
     pub fn given(token: ApiToken) -> Self {
-        Self(Arc::new(Shared { path: None, current: RwLock::new(token) }))
+        Self(Arc::new(Shared { path: None, current: RwLock::new(with_hash(token)) }))
     }
 
     /// Returns the token that is valid now.
     pub fn current(&self) -> ApiToken {
-        self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// Returns the hash of the token that is valid now.
+    pub fn hash(&self) -> TokenHash {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).1
     }
 
     /// Returns whether `text` is the token that is valid now.
     pub fn matches(&self, text: &str) -> bool {
-        self.0.current.read().unwrap_or_else(PoisonError::into_inner).matches(text)
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).0.matches(text)
     }
 
     /// Watches the file forever. A new token is valid, and the old one invalid, within about a second. While
@@ -167,9 +173,14 @@ impl AdminToken {
         if self.matches(read.expose()) {
             return Ok(false);
         }
-        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = read;
+        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = with_hash(read);
         Ok(true)
     }
+}
+
+fn with_hash(token: ApiToken) -> (ApiToken, TokenHash) {
+    let hash = TokenHash::of(token.expose());
+    (token, hash)
 }
 
 fn load(path: &Path) -> Result<Option<ApiToken>, TokenError> {

@@ -36,6 +36,7 @@
 //!  OutboxActor ──StoreThumbnail, Sweep──▶ ThumbnailActor ◀──GetThumbnailAt── RetainedActor
 //!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
+//!  HTTP layer ──ReportWarnings──▶ SupervisorActor
 //! ```
 //!
 //! The diagram omits `SettingsChanged` to the `CameraActor`, the `DiscoveryActor` and the `RetainedActor`.

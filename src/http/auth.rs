@@ -140,7 +140,7 @@ impl Credential {
             return false;
         }
         match self.holder {
-            Holder::Administrator => state.admin_hash() == self.admin,
+            Holder::Administrator => state.token.hash() == self.admin,
             Holder::Of(hash) => {
                 let found = ask(&state.handle.authenticate, Authenticate(hash)).await;
                 !matches!(found, Ok(Ok(None)))
@@ -153,7 +153,7 @@ impl Credential {
 /// are missing, or if the one that is used is not valid.
 async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<(Credential, Scopes), Problem> {
     if let Some(token) = bearer(request.headers().get(AUTHORIZATION)) {
-        let admin = state.admin_hash();
+        let admin = state.token.hash();
         let (holder, scopes) = holder_of(state, address(request.peer_addr()), token).await?;
         return Ok((Credential { holder, admin, session: None }, scopes));
     }
@@ -169,7 +169,7 @@ pub(super) async fn signed_in(
     request: &HttpRequest,
     now: LogTime,
 ) -> Result<(Credential, Scopes), Problem> {
-    let admin = state.admin_hash();
+    let admin = state.token.hash();
     for session in sessions(state, request, now) {
         let scopes = match session.holder {
             Holder::Administrator => Some(Scopes::admin()),

@@ -10,10 +10,7 @@ use std::{
 };
 
 use actix::{Message, Recipient};
-use liveobject_actors::{
-    Handle,
-    domain::{hex, token::TokenHash},
-};
+use liveobject_actors::{Handle, domain::hex};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -139,22 +136,17 @@ impl ApiState {
         let code: [u8; 16] = rand::random();
         let mut text = String::with_capacity(32);
         hex::push(&mut text, &code);
-        self.sign_in_codes().add(&text, self.admin_hash(), Instant::now());
+        self.sign_in_codes().add(&text, self.token.hash(), Instant::now());
         text
     }
 
     /// Uses a code up. Returns whether it was valid.
     pub(super) fn take_sign_in_code(&self, code: &str) -> bool {
-        self.sign_in_codes().take(code, self.admin_hash(), Instant::now())
+        self.sign_in_codes().take(code, self.token.hash(), Instant::now())
     }
 
     fn sign_in_codes(&self) -> MutexGuard<'_, SignInCodes> {
         self.sign_in_codes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the hash of the admin token.
-    pub(super) fn admin_hash(&self) -> TokenHash {
-        TokenHash::of(self.token.current().expose())
     }
 
     /// Marks the service as not ready, so that load balancers send no more requests.

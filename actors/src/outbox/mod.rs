@@ -48,6 +48,7 @@ use self::{
     writer::Writer,
 };
 use crate::{
+    disk::disk_space,
     domain::{
         clock::{Clock, JumpDetector},
         event_log::{EventRecord, LogPart, QueryError},
@@ -269,7 +270,7 @@ impl OutboxActor {
     }
 
     fn check_disk(&mut self) {
-        self.reporting.disk_space(self.store.disk_space());
+        self.reporting.disk_space(disk_space(self.store.path()));
         if self.writer.fault() == Some(StoreFault::DiskFull) {
             #[expect(clippy::disallowed_methods, reason = "one message per second")]
             self.peers.thumbnails.free_space.do_send(FreeSpace { bytes: FREE_BYTES });

@@ -12,7 +12,6 @@ use super::{
     deliveries, discovery_topics, event_log, events, log_clock, mqtt_config, page, retries, sweep, tokens,
     wal,
 };
-use crate::disk::{DiskSpace, disk_space};
 use crate::domain::{
     calendar::Day,
     camera::{Camera, Thumbnail},
@@ -67,11 +66,6 @@ impl Store {
     pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
         mqtt_config::touch(&self.write).await?;
         self.check_file()
-    }
-
-    /// Returns the space on the disk of the database.
-    pub(crate) fn disk_space(&self) -> Option<DiskSpace> {
-        disk_space(self.path())
     }
 
     /// Checks that the database file is still where it was opened.
