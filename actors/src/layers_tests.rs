@@ -7,8 +7,18 @@ use std::{
 };
 
 /// Modules that every actor may import.
-const SHARED: [&str; 9] =
-    ["domain", "messages", "store", "metrics", "reading", "data_dir", "private_file", "lifecycle", "testing"];
+const SHARED: [&str; 9] = [
+    "domain",
+    "messages",
+    "store",
+    "metrics",
+    "reading",
+    "data_dir",
+    "disk",
+    "private_file",
+    "lifecycle",
+    "testing",
+];
 
 /// Modules above the actors. They may import everything.
 const WIRING: [&str; 4] = ["lib", "service", "testing", "layers_tests"];
