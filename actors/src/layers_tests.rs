@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Modules that every actor may import.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 10] = [
     "domain",
     "messages",
     "store",

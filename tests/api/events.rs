@@ -1,4 +1,4 @@
-//! Events: accepted, refused field by field, and read back.
+//! Publishing events, the errors for each invalid field, and reading events.
 
 use liveobject_actors::{
     PublishError,
@@ -181,7 +181,7 @@ async fn every_invalid_query_parameter_is_reported() {
 }
 
 #[actix_web::test]
-async fn a_query_of_an_unavailable_database_gets_503_without_the_cause() {
+async fn a_query_while_the_database_is_unavailable_gets_503_without_the_cause() {
     let app = TestApp::start();
     app.script().query_error = Some(QueryError(StoreFault::Locked));
     for path in [EVENTS.to_owned(), format!("{EVENTS}/a")] {

@@ -1,4 +1,4 @@
-//! NATS as the broker, which speaks only MQTT 3.1.1 and reports that.
+//! NATS as the broker. It supports only MQTT 3.1.1 and rejects MQTT 5 with a return code.
 
 use liveobject_test_support::{Ledger, Message, Nats, Proxy, Subscriber, api::MQTT, mqtt5::Version};
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ async fn nats_reports_a_wrong_password_and_publishes_the_will() {
 }
 
 #[tokio::test]
-async fn nats_is_detected_as_lacking_qos_2_and_gets_the_events_with_qos_1() {
+async fn missing_qos_2_support_in_nats_is_detected_and_events_are_sent_with_qos_1() {
     let broker = Nats::start().await;
     let observer = subscriber(&broker, "observer").await;
     let service = connected_service(broker.port(), &json!({ "qos": 2 })).await;

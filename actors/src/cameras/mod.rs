@@ -57,7 +57,7 @@ use crate::{
 /// Maximum number of requests in the mailbox. Facts bypass this limit; their senders limit their number.
 const MAILBOX: usize = 256;
 
-/// How often to check whether an activity or the day has ended.
+/// How often to check whether a camera's activity or the day has ended.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How many days of counts are kept. Only this week's are used; the others are for users who query the
@@ -85,9 +85,9 @@ struct Known {
     read_at: i64,
     /// The picture's version, which changes with every new picture, even one of the same event.
     picture: u64,
-    /// The activity that was published last.
+    /// Whether the camera was last published as active.
     active: bool,
-    /// When a change by an event was last published.
+    /// When a change caused by an event was last published.
     published_at: Option<Instant>,
 }
 
@@ -261,7 +261,7 @@ impl CameraActor {
     }
 
     fn forget_old_days(&mut self, ctx: &mut Context<Self>) {
-        // Whichever clock is behind decides: a wall clock that is wrong for a while removes nothing.
+        // The earlier of the two days, so that a wall clock that is wrong for a while deletes no counts.
         let log_day = self.calendar.day(clock::from_micros(self.clock.now().log.0));
         let (store, before) = (self.store.clone(), self.today.min(log_day) - Days::new(KEEP_DAYS));
         let forget = async move { store.delete_days_before(before).await };
@@ -282,7 +282,7 @@ impl Known {
     }
 }
 
-/// Returns whether discovery announces the same for both.
+/// Returns whether both cameras have the same discovery announcement.
 fn same_announcement(a: &Camera, b: &Camera) -> bool {
     // Without `..`, so that each new field needs a decision.
     let Camera {

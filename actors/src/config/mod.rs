@@ -6,7 +6,7 @@
 //! belongs to the binary.
 //!
 //! It guarantees that the settings in effect are the stored ones; that a replacement is stored as a whole or
-//! not at all, and is reported only after that; that replacements are handled one at a time, in the order in
+//! not at all, and is reported only after it is stored; that replacements are handled one at a time, in the order in
 //! which they arrive; and that a stored secret is sent only to the destination that it was entered for.
 //!
 //! It starts even if a secret cannot be read. It then reports what is wrong and how to fix it, and overwrites

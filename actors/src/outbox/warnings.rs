@@ -1,4 +1,4 @@
-//! The warnings of the outbox in the status. No I/O.
+//! The warnings that the outbox adds to the status. No I/O.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::domain::{
     status::{Warning, WarningKind},
 };
 
-/// How long a changed wall clock is reported.
+/// How long a jump of the wall clock is reported.
 const JUMP_SHOWN_FOR: Duration = Duration::from_hours(1);
 
 /// How long a warning is shown, and the minimum time between its log lines.
@@ -108,7 +108,7 @@ impl Warnings {
             shown.push(Warning {
                 kind: WarningKind::LateOnArrival,
                 message: format!(
-                    "An event of camera {camera_id} was {} old when it arrived, and was sent to the history \
+                    "An event from camera {camera_id} was {} old when it arrived, and was sent to the history \
                      topic. Either a clock is wrong (here or at the source) or the source is slow.",
                     age(*seconds)
                 ),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_age_of_a_late_arrival_is_rounded_for_people() {
+    async fn the_age_of_a_late_arrival_is_rounded() {
         for (seconds, words) in [(119, "119 s"), (400, "6 min"), (26 * 3600, "26 h"), (200_000, "2 days")] {
             let mut warnings = Warnings::default();
             warnings.late_on_arrival(&CameraId::parse("door").unwrap(), seconds, Instant::now());
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_warning_about_missing_subscribers_ends_with_the_first_subscriber() {
+    async fn the_warning_about_missing_subscribers_ends_once_an_event_has_a_subscriber() {
         let mut warnings = Warnings::default();
         warnings.acknowledged(Some("a/b".to_owned()));
         assert_eq!(warnings.shown(Instant::now())[0].kind, WarningKind::NoSubscribers);

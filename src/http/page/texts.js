@@ -55,7 +55,7 @@ const fields = {
   broker_port: ["Port", "Leave empty for the default"],
   username: ["User name", "Leave empty for anonymous access"],
   password: ["Password", ""],
-  transport: ["Transport", "Use WebSocket for a broker behind a web proxy"],
+  transport: ["Transport", "Use WebSocket for a broker behind a reverse proxy"],
   websocket_path: ["WebSocket path", ""],
   use_tls: ["Encrypt the connection (TLS)", ""],
   ca_certificate: [

@@ -30,8 +30,9 @@ impl PartialSchema for SettingsInput {
         let RefOr::T(Schema::Object(mut input)) = MqttSettings::schema() else {
             unreachable!("the schema of a struct without flattened fields is an object");
         };
-        input.description =
-            Some("MQTT settings. Omitted fields take their default; omitted secrets are kept.".to_owned());
+        input.description = Some(
+            "MQTT settings. Omitted fields take their default values; omitted secrets are kept.".to_owned(),
+        );
         for (name, max_length, description) in [
             ("password", 65_535, "If absent, the stored one is kept; `null` removes it. Never returned."),
             (
@@ -58,7 +59,7 @@ impl PartialSchema for SettingsInput {
                 "`auto` is MQTT 5, or 3.1.1 if the broker rejects version 5. Version 5 is tried again a day \
                  later, when the settings change, and at startup.",
             ),
-            ("transport", "Use `websocket` for a broker behind a web proxy."),
+            ("transport", "Use `websocket` for a broker behind an HTTP reverse proxy."),
             ("use_tls", "Whether to encrypt the connection. The other TLS settings require it."),
         ] {
             describe(input.properties.get_mut(name), description);
@@ -92,7 +93,7 @@ fn describe(property: Option<&mut RefOr<Schema>>, description: &str) {
     }
 }
 
-/// In a request, `null` has the same meaning as an absent field.
+/// Allows `null`. For a setting, it means the same as an absent field; for a secret, it removes the stored one.
 fn allow_null(property: &mut RefOr<Schema>) {
     match property {
         RefOr::T(Schema::Object(object)) => {

@@ -10,7 +10,7 @@ use liveobject_test_support::memory;
 /// The resolution is 10 ms; [`fine_cpu`] is finer.
 pub fn cpu(pid: u32) -> Duration {
     let stat = read(&format!("/proc/{pid}/stat"));
-    // The name in parentheses may contain anything. User and system time are the 12th and 13th field after
+    // The name in parentheses may contain anything. User and system time are the 12th and 13th fields after
     // it.
     let after_name = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks: u64 =
@@ -18,7 +18,7 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Returns the CPU time of the threads that the process has now, with a resolution of a nanosecond.
+/// Returns the CPU time of the process's current threads, with nanosecond resolution.
 pub fn fine_cpu(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a running process has threads");
     let schedstat = |task: fs::DirEntry| read(&task.path().join("schedstat").to_string_lossy());
@@ -32,7 +32,7 @@ pub fn resident_mib(pid: u32) -> f64 {
     mib(memory::resident_kib(pid))
 }
 
-/// Returns the peak of the resident memory in MiB.
+/// Returns the peak resident memory in MiB.
 pub fn peak_mib(pid: u32) -> f64 {
     mib(memory::peak_kib(pid))
 }

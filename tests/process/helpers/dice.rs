@@ -11,7 +11,7 @@ pub struct Dice {
 }
 
 impl Dice {
-    /// Starts with `PROCESS_SEED` if it is set, or with a random seed, and prints the seed.
+    /// Creates a source with the seed `PROCESS_SEED`, or with a random one, and prints the seed.
     pub fn new(test: &str) -> Self {
         let from_env =
             std::env::var("PROCESS_SEED").ok().map(|text| text.parse().expect("PROCESS_SEED is a number"));

@@ -72,7 +72,7 @@ async fn open_these(addresses: &[SocketAddr]) -> (Result<Stream, Failure>, Sessi
 }
 
 #[actix_rt::test]
-async fn an_address_that_fails_in_tls_does_not_hide_one_that_works() {
+async fn an_address_that_fails_the_tls_handshake_does_not_hide_one_that_works() {
     let mut tasks = JoinSet::new();
     let (without_tls, with_tls) = (server(&mut tasks, plain).await, server(&mut tasks, encrypted).await);
     let unused = unused_address().await;
@@ -91,7 +91,7 @@ async fn an_address_that_fails_in_tls_does_not_hide_one_that_works() {
 }
 
 #[actix_rt::test]
-async fn if_all_addresses_fail_the_failure_of_the_most_advanced_one_is_reported() {
+async fn if_all_addresses_fail_the_failure_of_the_one_that_got_furthest_is_reported() {
     let mut tasks = JoinSet::new();
     let without_tls = server(&mut tasks, plain).await;
     for addresses in [[without_tls, unused_address().await], [unused_address().await, without_tls]] {
@@ -142,7 +142,7 @@ async fn login_at(address: SocketAddr) -> io::Result<usize> {
     let (transport, mut stages) = (SessionTransport::default(), Stages::default());
     let deadline = Instant::now() + connect_timeout(&settings);
     let mut stream = open_any(&settings, &[address], deadline, &transport, &mut stages).await.unwrap();
-    // Several writes, so that one of them happens after the end of the connection.
+    // Several writes, so that one of them happens after the connection is closed.
     for _ in 0..3 {
         stream.write_all(b"\x10 a login").await.unwrap();
         stream.flush().await.unwrap();
@@ -151,7 +151,7 @@ async fn login_at(address: SocketAddr) -> io::Result<usize> {
 }
 
 #[actix_rt::test]
-async fn a_port_that_closes_without_a_response_is_checked_for_tls() {
+async fn a_port_that_closes_connections_without_a_response_is_checked_for_tls() {
     let mut tasks = JoinSet::new();
     let expects_tls = server(&mut tasks, tls_only).await;
     let error = login_at(expects_tls).await.unwrap_err();

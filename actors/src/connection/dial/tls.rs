@@ -189,7 +189,7 @@ async fn system_authorities() -> Result<Trust, Failure> {
     if roots.is_empty() {
         return Err(Failure::new(
             FailureKind::Tls,
-            "This system has no certificate authorities. Install them (the package ca-certificates), or set \
+            "This system trusts no certificate authorities. Install the package ca-certificates, or set \
              the broker's authority as ca_certificate.",
         ));
     }

@@ -40,7 +40,7 @@ pub fn explain_handshake(error: &io::Error, first: &[u8], handshake: &Handshake)
         {
             failure(format!(
                 "{broker} closed the connection instead of answering the TLS handshake: this port does not \
-                 seem to support TLS. The port with TLS is usually 8883 (for WebSockets 443). Check \
+                 seem to support TLS. The TLS port is usually 8883 (443 for WebSockets). Check \
                  broker_port and use_tls."
             ))
         }
@@ -60,7 +60,7 @@ fn not_tls(first: &[u8], handshake: &Handshake) -> Option<Failure> {
         PeerKind::Tls => None,
         PeerKind::Other if first.is_empty() => None,
         PeerKind::Http { .. } if handshake.is_websocket => Some(failure(format!(
-            "{broker} responds without TLS. Set use_tls to false, or use the port with TLS (usually 443)."
+            "{broker} responds without TLS. Set use_tls to false, or use the TLS port (usually 443)."
         ))),
         PeerKind::Http { .. } => Some(Failure::new(
             FailureKind::Protocol,
@@ -74,7 +74,7 @@ fn not_tls(first: &[u8], handshake: &Handshake) -> Option<Failure> {
             format!("{broker} is not an MQTT broker: it responds with {greeting:?}. Check broker_port."),
         )),
         PeerKind::Other => Some(failure(format!(
-            "{broker} responds without TLS. Set use_tls to false, or use the port with TLS (usually 8883)."
+            "{broker} responds without TLS. Set use_tls to false, or use the TLS port (usually 8883)."
         ))),
     }
 }
@@ -110,7 +110,7 @@ fn alert_failure(alert: AlertDescription, handshake: &Handshake) -> Failure {
     match alert {
         A::ProtocolVersion => too_old(broker),
         A::UnrecognisedName => failure(format!(
-            "{broker} does not recognize the name {:?}. Connect by the name in the broker's certificate, or \
+            "{broker} does not recognize the name {:?}. Connect using the name in the broker's certificate, or \
              set tls_server_name to it.",
             handshake.name
         )),
@@ -268,7 +268,7 @@ fn wrong_name(whose: &str, names: &[String], expected: &str, may_be_given: bool)
              with the name {expected}."
         ),
         _ => format!(
-            "{whose} is for {listed}{more}, not for {expected}. Connect by one of these names, or set \
+            "{whose} is for {listed}{more}, not for {expected}. Connect using one of these names, or set \
              tls_server_name to one."
         ),
     }
