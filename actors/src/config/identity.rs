@@ -112,7 +112,8 @@ impl PublicKey {
     /// Parses a public key. The error does not contain the text, which may be a private key entered by
     /// mistake.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let message = "is not an age public key: expected age1 followed by 58 letters and digits, as printed by age-keygen";
+        let message = "is not an age public key: expected age1 followed by 58 letters and digits, as printed by \
+                       age-keygen";
         text.parse().map(Self).map_err(|_| message.to_owned())
     }
 }

@@ -394,8 +394,8 @@ mod tests {
     #[test]
     fn an_event_that_was_accepted_while_the_clock_changed_may_be_late() {
         let (mut ledgers, clock) = (nine_accepted(), Clock::new());
-        born(&mut ledgers, 1, Duration::ZERO);
         clock.set(3600);
+        born(&mut ledgers, 1, Duration::ZERO);
         ledgers.delivered(0, &message(1, "history"), &clock);
         assert_eq!(ledgers.violations(), Vec::<String>::new());
     }
