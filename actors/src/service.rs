@@ -20,6 +20,7 @@ use crate::{
         calendar::Calendar,
         clock::{self, Clock},
         links::Links,
+        settings::MqttSettings,
     },
     messages::{
         cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
@@ -297,7 +298,7 @@ impl Service {
         let outbox = OutboxActor::recover(
             store.clone(),
             metrics.clone(),
-            options.outbox_limits(&links),
+            options.outbox_limits(&links, &settings),
             Arc::clone(&settings),
             OutboxPeers {
                 cameras: recipient(&cameras_context.address()),
@@ -451,13 +452,18 @@ impl ServiceOptions {
         }
     }
 
-    fn outbox_limits(&self, links: &Links) -> OutboxLimits {
+    fn outbox_limits(&self, links: &Links, settings: &MqttSettings) -> OutboxLimits {
         let (calendar, max_cameras) = (self.calendar, self.max_cameras);
         OutboxLimits {
             max_pending: self.max_pending,
             window: self.window,
             retention_days: self.retention_days,
-            commit: CommitContext { links: links.clone(), calendar, max_cameras },
+            commit: CommitContext {
+                links: links.clone(),
+                calendar,
+                max_cameras,
+                late_after_seconds: settings.late_after_seconds,
+            },
         }
     }
 

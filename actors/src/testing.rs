@@ -43,6 +43,7 @@ pub(crate) fn commit_context() -> crate::store::CommitContext {
         links: crate::domain::links::Links::new("http://here", 7, key),
         calendar: crate::domain::calendar::Calendar::new(chrono_tz::Tz::UTC),
         max_cameras: 1000,
+        late_after_seconds: 300,
     }
 }
 

@@ -44,7 +44,12 @@ impl EventTimes {
 
 /// Returns whether an event is late at `now`. An event of unknown age is late.
 pub fn is_late(settings: &MqttSettings, event: EventTimes, now: Moment) -> bool {
-    let limit = Duration::from_secs(settings.late_after_seconds.into());
+    is_late_after(settings.late_after_seconds, event, now)
+}
+
+/// Like [`is_late`], with this value of the setting `late_after_seconds`.
+pub fn is_late_after(late_after_seconds: u32, event: EventTimes, now: Moment) -> bool {
+    let limit = Duration::from_secs(late_after_seconds.into());
     let age_on_arrival = event.age_on_arrival().to_std().unwrap_or_default();
     let is_in_time = |waited: Duration| waited + age_on_arrival <= limit;
     !limit.is_zero() && !now.age(event.accepted).is_some_and(is_in_time)

@@ -108,6 +108,9 @@ impl OutboxActor {
             #[expect(clippy::disallowed_methods, reason = "one message per commit")]
             self.peers.cameras.do_send(CamerasSeen(committed.seen));
         }
+        if committed.came_online {
+            self.head_start.give(Instant::now());
+        }
         self.delivery.offer(&committed.stored);
     }
 

@@ -18,6 +18,7 @@ mod commit_queue;
 mod decide;
 mod delivery;
 mod dispatch;
+mod head_start;
 mod in_flight_limit;
 mod pacer;
 mod pictures;
@@ -44,7 +45,8 @@ use tokio::{
 };
 
 use self::{
-    delivery::Delivery, pictures::PictureBudget, reporting::Reporting, window::Window, writer::Writer,
+    delivery::Delivery, head_start::HeadStart, pictures::PictureBudget, reporting::Reporting, window::Window,
+    writer::Writer,
 };
 use crate::{
     domain::{
@@ -135,6 +137,8 @@ pub struct OutboxActor {
     commit_timer: Option<SpawnHandle>,
     pump_timer: Option<SpawnHandle>,
     resume_timer: Option<SpawnHandle>,
+    /// Delays events until the status of a camera that has come online is published.
+    head_start: HeadStart,
     draining: Option<Draining>,
 }
 
@@ -169,6 +173,7 @@ impl OutboxActor {
             commit_timer: None,
             pump_timer: None,
             resume_timer: None,
+            head_start: HeadStart::default(),
             draining: None,
         })
     }
@@ -332,6 +337,7 @@ impl Handler<SettingsChanged> for OutboxActor {
         if change != SettingsChange::Other {
             self.reporting.topics_changed();
         }
+        self.limits.commit.late_after_seconds = settings.late_after_seconds;
         self.settings = settings;
     }
 }

@@ -45,6 +45,10 @@ impl OutboxActor {
             return;
         }
         let Some(link) = self.delivery.link().cloned() else { return };
+        if let Some(wait) = self.head_start.remaining(Instant::now()) {
+            self.pump_later(wait, ctx);
+            return;
+        }
         let events = self.next_batch(ctx);
         if !events.is_empty() {
             #[expect(clippy::disallowed_methods, reason = "bounded by the window")]

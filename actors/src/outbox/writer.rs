@@ -266,6 +266,7 @@ mod tests {
             stored: Vec::new(),
             last_seq: Seq(last_seq),
             seen: Vec::new(),
+            came_online: false,
             unregistered: None,
             decided: Vec::new(),
             dead_and_retrying: None,
