@@ -241,7 +241,7 @@ impl Store {
         cleared: &[String],
         new: &[(String, Kind)],
     ) -> Result<(), StoreError> {
-        Ok(discovery_topics::change(&self.write, broker, cleared, new).await?)
+        Ok(discovery_topics::change(self, broker, cleared, new).await?)
     }
 }
 
@@ -324,6 +324,6 @@ impl Store {
     /// Occupies the writing connection until the returned guard is dropped.
     #[cfg(test)]
     pub(crate) async fn occupy_writer(&self) -> Result<impl Sized + use<>, StoreError> {
-        Ok(sea_orm::TransactionTrait::begin(&self.write).await?)
+        Ok(self.begin().await?)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DbErr, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use super::{
     Store, dead_events, decide, deliveries, events, retries,
@@ -199,7 +199,7 @@ async fn commit_with_queries(
     last_seq: Option<Seq>,
     context: &Context,
 ) -> Result<Committed, DbErr> {
-    let txn = store.write.begin().await?;
+    let txn = store.begin().await?;
     let now = store.clock().now();
     let last = match last_seq {
         Some(seq) => seq,

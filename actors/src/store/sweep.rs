@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sea_orm::{ConnectionTrait, DbErr, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use super::{Store, deliveries};
 use crate::domain::{clock::LogTime, ids::Seq, numbers::saturate};
@@ -56,7 +56,7 @@ pub async fn run(store: &Store, before: LogTime) -> Result<Swept, DbErr> {
 /// Removes some events with all their rows in one transaction. An event that lost only its row in
 /// `dead_events` would count as delivered. Returns whether there was anything to remove.
 async fn step(store: &Store, up_to: Seq, before: LogTime, swept: &mut Swept) -> Result<bool, DbErr> {
-    let txn = store.write.begin().await?;
+    let txn = store.begin().await?;
     let backend = txn.get_database_backend();
     let values = [up_to.0.into(), before.0.into(), saturate::<_, i64>(STEP).into()];
     let rows = txn.query_all_raw(Statement::from_sql_and_values(backend, OLD, values)).await?;

@@ -122,6 +122,42 @@ async fn a_locked_database_is_reported_and_writes_succeed_afterwards() {
     assert!(delete().await.is_ok());
 }
 
+/// Holds the write lock of the database, as another process would, for a time that is shorter than the busy
+/// timeout.
+async fn lock_briefly(path: &Path) -> tokio::task::JoinHandle<()> {
+    let other = Store::open_file(path).await.unwrap();
+    other.write.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
+    tokio::spawn(async move {
+        tokio::time::sleep(BUSY_TIMEOUT / 8).await;
+        // Whoever reads before this commit and writes after it would have to start again.
+        other
+            .write
+            .execute_unprepared("INSERT INTO dead_events(seq, reason, at) VALUES(99, '', 0)")
+            .await
+            .unwrap();
+        other.write.execute_unprepared("DELETE FROM dead_events").await.unwrap();
+        other.write.execute_unprepared("COMMIT").await.unwrap();
+    })
+}
+
+#[tokio::test]
+async fn a_transaction_that_begins_with_a_read_waits_for_a_lock_of_another_process_too() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let lock = lock_briefly(&path).await;
+    let (batch, context) =
+        (Batch { events: events(0..1), ..Batch::default() }, crate::testing::commit_context());
+    let committed = store.commit(&batch, None, &context).await.unwrap();
+    assert_eq!(committed.receipts.len(), 1, "the event of a new camera");
+    lock.await.unwrap();
+    let lock = lock_briefly(&path).await;
+    assert!(store.delete_camera(&batch.events[0].camera_id().clone()).await.unwrap());
+    lock.await.unwrap();
+    let lock = lock_briefly(&path).await;
+    store.sweep(crate::domain::clock::LogTime(i64::MAX)).await.unwrap();
+    lock.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_full_disk_is_reported_and_writes_succeed_afterwards() {
     let (_dir, path) = temporary();
