@@ -505,7 +505,11 @@ fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
         let peers = Peers { connected, ended, link_up, link_down, answered };
         let connection =
             ConnectionActor::new(link, settings, version_policy, suspects, window, peers).start();
-        Running { close: recipient(&connection), publish: recipient(&connection) }
+        Running {
+            close: recipient(&connection),
+            publish: recipient(&connection),
+            subscribe: recipient(&connection),
+        }
     })
 }
 

@@ -402,6 +402,7 @@ mod tests {
             W::QosLowered,
             W::RetainUnavailable,
             W::ClientIdTakenOver,
+            W::AvailabilityOverwritten,
             W::TlsInsecure,
             W::CertificateExpires,
         ];

@@ -134,6 +134,8 @@ pub enum WarningKind {
     RetainUnavailable,
     /// Another client connects with the same client id.
     ClientIdTakenOver,
+    /// Somebody else publishes to the availability topic.
+    AvailabilityOverwritten,
     /// The broker's certificate is not verified.
     TlsInsecure,
     /// A certificate has expired or expires soon.
@@ -151,6 +153,7 @@ impl WarningKind {
             Self::QosLowered => "qos_lowered",
             Self::RetainUnavailable => "retain_unavailable",
             Self::ClientIdTakenOver => "client_id_taken_over",
+            Self::AvailabilityOverwritten => "availability_overwritten",
             Self::TlsInsecure => "tls_insecure",
             Self::CertificateExpires => "certificate_expires",
         }
@@ -188,6 +191,7 @@ mod tests {
             K::QosLowered,
             K::RetainUnavailable,
             K::ClientIdTakenOver,
+            K::AvailabilityOverwritten,
             K::TlsInsecure,
             K::CertificateExpires,
         ] {
