@@ -223,6 +223,7 @@ impl FakeConnection {
             link,
             receive_maximum: u16::MAX,
             may_queue: false,
+            reports_subscribers: true,
             deliver: self.addr.clone().recipient(),
             broker: broker.to_owned(),
             publish: self.addr.clone().recipient(),

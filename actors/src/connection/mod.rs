@@ -187,6 +187,7 @@ impl ConnectionActor {
                 link,
                 receive_maximum: limits.receive_maximum,
                 may_queue: limits.client_queues_excess,
+                reports_subscribers: version == Version::V5 && limits.maximum_qos != QoS::AtMostOnce,
                 deliver: me.clone().recipient(),
                 broker: self.settings.broker(),
                 publish: me.clone().recipient(),

@@ -143,6 +143,10 @@ pub struct Delivery {
     pub delivered_at: Option<Timestamp>,
     /// Whether it was published to the `history` topic or, while it is pending, would be published there now.
     pub late: bool,
+    /// Whether at least one subscriber matched when the broker acknowledged it. `null` while it is not
+    /// delivered, and if the broker does not report this: only MQTT 5 brokers do, with QoS 1 and 2.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub heard: Option<bool>,
     /// Why it is dead.
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<DeadReason>))]
     pub reason: Option<String>,
@@ -208,14 +212,23 @@ pub enum DecideError {
     Stopping,
 }
 
-/// A range of settled events, from the end of the previous range up to `up_to`. Either all of them or none of
-/// them were late.
+/// A range of settled events, from the end of the previous range up to `up_to`. `late` and `heard` are the same
+/// for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettledRange {
     /// The last event of the range.
     pub up_to: Seq,
     /// Whether they were published to the `history` topic.
     pub late: bool,
+    /// Whether they had a subscriber; `None` if that is not known.
+    pub heard: Option<bool>,
+}
+
+impl SettledRange {
+    /// Returns whether the events of both ranges were settled in the same way.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.late, self.heard) == (other.late, other.heard)
+    }
 }
 
 /// A dead event that was delivered after a retry.
@@ -225,4 +238,6 @@ pub struct Resent {
     pub seq: Seq,
     /// Whether it was published to the `history` topic.
     pub late: bool,
+    /// Whether it had a subscriber; `None` if that is not known.
+    pub heard: Option<bool>,
 }

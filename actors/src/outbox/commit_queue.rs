@@ -118,7 +118,7 @@ impl CommitQueue {
     pub fn add_ranges(&mut self, ranges: Vec<SettledRange>) {
         for range in ranges {
             match self.ranges.last_mut() {
-                Some(last) if last.late == range.late => last.up_to = range.up_to,
+                Some(last) if last.is_like(&range) => *last = range,
                 _ => self.ranges.push(range),
             }
         }
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn notes_of_a_failed_commit_are_first_in_the_next_one() {
-        let range = |up_to, late| SettledRange { up_to: Seq(up_to), late };
+        let range = |up_to, late| SettledRange { up_to: Seq(up_to), late, heard: None };
         let mut queue = CommitQueue::default();
         queue.add_ranges(vec![range(1, false), range(2, true)]);
         let (_, commit) = queue.take().unwrap();

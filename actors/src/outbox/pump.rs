@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     OutboxActor,
-    delivery::{Deferral, NextBatch, Resumption},
+    delivery::{Deferral, InFlight, NextBatch, Resumption},
     read_ahead::{PAGE, PageRequest},
 };
 use crate::{
@@ -147,9 +147,10 @@ impl OutboxActor {
     }
 
     fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool) {
-        let Some(settled) = self.delivery.delivered(link, seq, Instant::now()) else { return };
+        let Some(settled) = self.delivery.delivered(link, seq, unheard, Instant::now()) else { return };
         if settled.again {
-            self.writer.queue.add_resent(Resent { seq, late: settled.note.late });
+            let InFlight { late, .. } = settled.note;
+            self.writer.queue.add_resent(Resent { seq, late, heard: settled.note.heard(unheard) });
         }
         self.writer.count_delivered();
         self.reporting.delivered(seq, settled.note, unheard, self.clock.now());

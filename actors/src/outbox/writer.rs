@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn range(up_to: i64) -> Vec<SettledRange> {
-        vec![SettledRange { up_to: Seq(up_to), late: false }]
+        vec![SettledRange { up_to: Seq(up_to), late: false, heard: None }]
     }
 
     fn committed(last_seq: i64) -> Committed {

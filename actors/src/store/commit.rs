@@ -176,7 +176,7 @@ async fn commit_without_queries(
         }
     }
     last.append(&mut writes.statements);
-    last.extend(deliveries::insert_statement(&batch.ranges, now));
+    last.extend(deliveries::insert_statements(&batch.ranges, now));
     store.known.learn(writes.cameras());
     match transaction.execute_and_commit(last).await {
         Ok(rows) => {
@@ -224,7 +224,7 @@ async fn commit_with_queries(
         committed.came_online = writes.came_online;
         committed.seen = writes.into_sightings(&rows)?;
     }
-    if let Some(ranges) = deliveries::insert_statement(&batch.ranges, now) {
+    for ranges in deliveries::insert_statements(&batch.ranges, now) {
         txn.execute_raw(ranges).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;

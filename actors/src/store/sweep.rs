@@ -117,7 +117,10 @@ mod tests {
     /// A checkpoint that was written this many days ago, according to the wall clock and in log time.
     fn checkpoint(up_to: i64, wall: i64, log: Option<i64>) -> String {
         let log = log.map_or("NULL".to_owned(), |days| (NOW - days * DAY).to_string());
-        format!("INSERT INTO deliveries VALUES ({up_to}, {}, 0, {log})", NOW - wall * DAY)
+        format!(
+            "INSERT INTO deliveries (up_to_seq, acked_at, late, log_time) VALUES ({up_to}, {}, 0, {log})",
+            NOW - wall * DAY
+        )
     }
 
     fn dead(seq: i64, days_ago: i64) -> String {

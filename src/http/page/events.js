@@ -40,9 +40,10 @@ function deliveryText({ received_at, delivery: { state, delivered_at, dismissed 
  * @param {EventRecord} event
  */
 function mark(event) {
-  const { state, late } = event.delivery;
+  const { state, late, heard } = event.delivery;
   return html("span", { class: `mark ${state}` }, deliveryText(event),
-    late && html("span", { class: "late", title: labels.lateHelp }, ` · ${labels.late}`));
+    late && html("span", { class: "late", title: labels.lateHelp }, ` · ${labels.late}`),
+    heard === false && html("span", { class: "late", title: labels.unheardHelp }, ` · ${labels.unheard}`));
 }
 
 /**

@@ -187,6 +187,8 @@ export const texts = {
     dismissed: "Dismissed",
     late: "late",
     lateHelp: "Too old to count as live; sent to the history topic",
+    unheard: "no subscriber",
+    unheardHelp: "The broker accepted the event, but nobody subscribed to its topic",
     none: "No events yet. They appear here as soon as a camera sends one.",
     noMatch: "No events match these filters.",
     more: "Show older events",

@@ -26,6 +26,8 @@ export interface Delivery {
   delivered_at: Timestamp | null;
   /** Whether the event was published, or would now be published, to the `history` topic. */
   late: boolean;
+  /** Whether a subscriber received the event; null while that is not known. */
+  heard: boolean | null;
   /** Why the event is dead. */
   reason: DeadReason | null;
   /** Present only on dismissed events. */
@@ -175,7 +177,7 @@ export interface LastError {
 
 export type WarningKind =
   | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
-  | "client_id_taken_over" | "tls_insecure" | "certificate_expires";
+  | "client_id_taken_over" | "availability_overwritten" | "tls_insecure" | "certificate_expires";
 
 export interface Warning {
   kind: WarningKind;
