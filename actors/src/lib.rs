@@ -26,7 +26,7 @@
 //!  ConnectionActor ──LinkUp──▶ OutboxActor, RetainedActor, DiscoveryActor
 //!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
-//!  DiscoveryActor ──Subscribe──▶ ConnectionActor
+//!  DiscoveryActor, SupervisorActor ──Subscribe──▶ ConnectionActor
 //!
 //!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer
 //!                                ├──ReadLog, GetOutbox──▶ OutboxActor

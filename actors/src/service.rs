@@ -27,7 +27,7 @@ use crate::{
         config::{GetSettings, ReplaceSettings, TestConnection},
         discovery::PublishDiscovery,
         link::{Answered, LinkDown, LinkUp},
-        outbox::{Decide, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
+        outbox::{Decide, DecideAll, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
         service::Stop,
         stream::{LogWatch, OpenStream},
         supervisor::{GetStatus, PublishTestMessage, Shutdown},
@@ -130,6 +130,8 @@ pub struct Handle {
     pub get_event: Recipient<GetEvent>,
     /// Sends a dead event again, or dismisses it.
     pub decide: Recipient<Decide>,
+    /// Retries or dismisses all dead events that match a filter.
+    pub decide_all: Recipient<DecideAll>,
     /// Opens a live stream of changes.
     pub open_stream: Recipient<OpenStream>,
     /// Returns the status of the outbox.
@@ -245,6 +247,7 @@ impl Actors {
             list_events: recipient(&self.outbox),
             get_event: recipient(&self.outbox),
             decide: recipient(&self.outbox),
+            decide_all: recipient(&self.outbox),
             open_stream: recipient(&self.streams),
             outbox: recipient(&self.outbox),
             list_cameras: recipient(&self.cameras),

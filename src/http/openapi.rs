@@ -53,6 +53,8 @@ const INPUTS: [&str; 5] = ["EventInput", "CameraInput", "CameraStatusInput", "Si
         events::find,
         events::retry,
         events::dismiss,
+        events::retry_all,
+        events::dismiss_all,
         stream::open,
         history::history,
         thumbnails::store,

@@ -229,7 +229,8 @@ impl ConnectionActor {
                 self.packets.alive();
                 if !granted {
                     tracing::warn!(
-                        "the broker refused a subscription; Home Assistant restarts will go unnoticed"
+                        "the broker refused a subscription; restarts of Home Assistant, or foreign messages on the \
+                         availability topic, will go unnoticed"
                     );
                 }
                 None

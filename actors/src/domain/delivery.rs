@@ -105,6 +105,14 @@ impl DeadReason {
         Self::RefusedRepeatedly,
     ];
 
+    /// Parses the name of a reason.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|reason| reason.as_str()).collect();
+            format!("must be one of {}", names.join(", "))
+        })
+    }
+
     /// Returns the name that is used in the API, the log, the metrics and the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -170,6 +178,27 @@ pub struct DeliveryChange {
     pub camera_id: CameraId,
     /// Its delivery after the change.
     pub delivery: Delivery,
+}
+
+/// Selects dead events that are not dismissed. Each condition that is present must be met.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadFilter {
+    /// The camera that they came from.
+    pub camera_id: Option<CameraId>,
+    /// Why they are dead.
+    pub reason: Option<DeadReason>,
+    /// The position before which they are.
+    pub before: Option<Seq>,
+}
+
+/// The result of a decision about several dead events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DecidedAll {
+    /// The number of events for which the decision was carried out.
+    pub events: u64,
+    /// Whether these were all events that match. If not, send the request again.
+    pub complete: bool,
 }
 
 /// A user's decision about a dead event.

@@ -38,7 +38,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    fn send(self, result: Result<Vec<Receipt>, PublishError>) {
+    /// Sends the receipts, or the reason why the events were not accepted.
+    pub fn send(self, result: Result<Vec<Receipt>, PublishError>) {
         match self {
             Self::One(slot) => slot.answer(result.and_then(|receipts| {
                 // A commit returns one receipt per event.

@@ -279,11 +279,15 @@ impl Delivery {
         batch
     }
 
-    /// Takes the next event. A retry that has not been read yet does not delay new events.
+    /// Takes the next event. New events wait until the retries before them have been read, unless they cannot
+    /// be read.
     fn next_up(&mut self) -> NextUp {
-        let again = self.window.next_again().next();
-        if let Some(retry) = again.and_then(|seq| self.retries.take(seq)) {
-            return NextUp::Again(retry);
+        if let Some(seq) = self.window.next_again().next() {
+            match self.retries.take(seq) {
+                Some(retry) => return NextUp::Again(retry),
+                None if !self.retries.has_failed() => return NextUp::Unread,
+                None => {}
+            }
         }
         let Some(seq) = self.window.next() else { return NextUp::Unread };
         if self.window.is_settled(seq) {

@@ -133,6 +133,8 @@ pub struct OutboxActor {
     delivery: Delivery,
     reporting: Reporting,
     pictures: PictureBudget,
+    /// Number of requests whose events are being looked up, because the outbox is full.
+    lookups: usize,
 
     commit_timer: Option<SpawnHandle>,
     pump_timer: Option<SpawnHandle>,
@@ -163,6 +165,7 @@ impl OutboxActor {
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting: Reporting::new(metrics, dead),
             pictures: PictureBudget::default(),
+            lookups: 0,
             clock: store.clock(),
             jumps: store.jumps(),
             store,

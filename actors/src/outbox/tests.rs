@@ -572,3 +572,30 @@ async fn rows_that_were_removed_from_the_database_do_not_block_later_events() {
     it.wait_for_checkpoint(6).await;
     assert_eq!(it.status().await.pending, 0);
 }
+
+#[actix::test]
+async fn invariant_4_a_repeated_event_gets_its_receipt_while_the_outbox_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
+    it.publish_many(1..=3).await;
+    let full = PublishError::Full { pending: 3, max_pending: 3 };
+    assert_eq!(it.publish(event("e4")).await.unwrap_err(), full);
+    let again = it.publish(event("e2")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate), (Seq(2), true));
+    let batch = async |ids: [&str; 2]| it.outbox.send(PublishBatch(ids.map(event).to_vec())).await.unwrap();
+    let seqs: Vec<_> = batch(["e3", "e1"]).await.unwrap().iter().map(|receipt| receipt.seq.0).collect();
+    assert_eq!(seqs, [3, 1]);
+    assert_eq!(batch(["e1", "e4"]).await.unwrap_err(), full);
+    assert_eq!(it.status().await.pending, 3);
+}
+
+#[actix::test]
+async fn a_batch_needs_room_only_for_its_new_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
+    it.publish_many(1..=2).await;
+    let batch = ["e1", "e2", "e3"].map(event).to_vec();
+    let receipts = it.outbox.send(PublishBatch(batch)).await.unwrap().unwrap();
+    let receipts: Vec<_> = receipts.iter().map(|receipt| (receipt.seq.0, receipt.duplicate)).collect();
+    assert_eq!(receipts, [(1, true), (2, true), (3, false)]);
+}

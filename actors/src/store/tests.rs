@@ -129,7 +129,7 @@ async fn lock_briefly(path: &Path) -> tokio::task::JoinHandle<()> {
     other.write.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
     tokio::spawn(async move {
         tokio::time::sleep(BUSY_TIMEOUT / 8).await;
-        // Whoever reads before this commit and writes after it would have to start again.
+        // A transaction that reads before this commit and writes after it would fail.
         other
             .write
             .execute_unprepared("INSERT INTO dead_events(seq, reason, at) VALUES(99, '', 0)")

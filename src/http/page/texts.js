@@ -208,6 +208,8 @@ export const texts = {
     reasons: deadReasons,
     retry: "Send again",
     dismiss: "Dismiss",
+    retryAll: "Send all again",
+    dismissAll: "Dismiss all",
     /** @param {string} description */
     open: (description) => `Details: ${description}`,
   },

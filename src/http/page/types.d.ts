@@ -34,6 +34,13 @@ export interface Delivery {
   dismissed?: true;
 }
 
+/** The result of a decision about several dead events. */
+export interface DecidedAll {
+  events: number;
+  /** Whether these were all. If not, the request must be repeated. */
+  complete: boolean;
+}
+
 export interface EventRecord {
   event_id: string;
   camera_id: string;
@@ -282,6 +289,8 @@ export interface Responses {
   [list: `GET events?${string}`]: EventPage;
   [retry: `POST events/${string}/retry`]: EventRecord;
   [dismiss: `DELETE events/${string}/dead`]: null;
+  [retryAll: `POST events/dead/retry?${string}`]: DecidedAll;
+  [dismissAll: `DELETE events/dead?${string}`]: DecidedAll;
   "GET history": History;
   "GET integrations/mqtt/status": MqttStatus;
   "GET integrations/mqtt/config": Settings;
