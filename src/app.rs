@@ -258,7 +258,7 @@ mod tests {
 
     /// Set in the process that [`a_thread_that_hangs_does_not_delay_the_exit_after_a_crash`] starts.
     const CHILD: &str = "LIVEOBJECT_TEST_CRASH_WITH_A_HUNG_THREAD";
-    const HUNG_FOR: Duration = Duration::from_secs(60);
+    const HUNG_FOR: Duration = Duration::from_mins(1);
 
     #[test]
     fn a_thread_that_hangs_does_not_delay_the_exit_after_a_crash() {

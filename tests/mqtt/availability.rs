@@ -117,7 +117,7 @@ async fn a_foreign_offline_is_corrected_and_reported() {
     let status = scene.service.status().await;
     assert_eq!(warnings(&status), ["availability_overwritten"], "{status}");
     let message = status["warnings"][0]["message"].as_str().expect("a message");
-    assert!(message.contains(r#"liveobject/status once since"#), "{message}");
+    assert!(message.contains("liveobject/status once since"), "{message}");
     assert!(message.contains(r#""offline""#) && message.contains("topic_prefix"), "{message}");
     visitor::publish(port, STATUS, "offline", true).await;
     wait_for_online(port).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use liveobject_actors::domain::clock;
+use liveobject_test_support::Message;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -172,7 +173,7 @@ async fn an_event_of_an_offline_camera_arrives_after_the_camera_is_online_again(
         let online = arrived
             .iter()
             .position(|message| message.topic == status_topic && message.json()["status"] == "online");
-        let event = arrived.iter().position(|message| message.is_event());
+        let event = arrived.iter().position(Message::is_event);
         assert!(online < event && online.is_some(), "the status must come first: {arrived:#?}");
     }
 }

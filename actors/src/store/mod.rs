@@ -194,7 +194,6 @@ impl Store {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        #[expect(clippy::disallowed_methods, reason = "the only place that begins a transaction")]
         self.write.begin_with_options(options).await
     }
 

@@ -130,7 +130,7 @@ impl Cameras {
         let statements = cameras::upsert_statements(&changed)
             .chain(camera_days::increment_statements(&increments))
             .collect();
-        PendingWrites { statements, cameras, came_online }
+        PendingWrites { statements, came_online, cameras }
     }
 }
 
