@@ -148,6 +148,6 @@ async fn two_services_with_different_birth_messages_do_not_correct_each_other_in
     tokio::time::sleep(2 * CORRECT_AGAIN_AFTER).await;
     let messages = subscriber.on(STATUS).len();
     assert!(messages > 2, "each corrects the other");
-    // Two births, then at most one correction by each service at once and one in each period.
+    // Two births, then at most one correction by each service after a second and one in each period.
     assert!(messages <= 2 + 2 * 3, "{messages} messages");
 }

@@ -12,6 +12,11 @@ use crate::domain::{
     status::{Warning, WarningKind},
 };
 
+/// How long a foreign message must stay uncorrected by anybody else, on a connection that stays up, before the
+/// service corrects it. A broker that stops publishes the last wills of its clients before it closes their
+/// connections.
+const CORRECT_AFTER: Duration = Duration::from_secs(1);
+
 /// Minimum time between two corrections.
 const CORRECT_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -19,7 +24,7 @@ const CORRECT_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const MAX_PER_HOUR: usize = 10;
 const HOUR: Duration = Duration::from_hours(1);
 
-/// How long the warning is shown after the last foreign message.
+/// How long the warning is shown after the last correction.
 const SHOWN_FOR: Duration = HOUR;
 
 /// A broker may close the connection because the subscription is not allowed. After this many connections in a
@@ -30,7 +35,7 @@ const UNSUBSCRIBED_FOR: Duration = HOUR;
 /// Maximum length of a foreign message in the warning.
 const SHOWN_CHARS: usize = 32;
 
-/// Messages on the availability topic that are not the birth message.
+/// Messages on the availability topic that the service has corrected.
 #[derive(Debug)]
 struct Foreign {
     count: u64,
@@ -43,8 +48,8 @@ struct Foreign {
 #[derive(Debug, Default)]
 pub struct Availability {
     foreign: Option<Foreign>,
-    /// Whether a correction is due, now or later.
-    must_correct: bool,
+    /// The newest foreign message, while its correction is due.
+    to_correct: Option<String>,
     /// The corrections of the last hour.
     corrections: VecDeque<Instant>,
     /// Whether nothing has arrived yet on the current connection, if it subscribes to the topic.
@@ -57,14 +62,14 @@ impl Availability {
     /// Returns whether the new connection subscribes to the topic.
     pub fn connected(&mut self, now: Instant) -> bool {
         self.subscribe_again_at.take_if(|at| *at <= now);
-        self.must_correct = false;
+        self.to_correct = None;
         self.is_unconfirmed = self.subscribe_again_at.is_none();
         self.is_unconfirmed
     }
 
     /// Records that the connection ended, but not on request.
     pub fn ended(&mut self, now: Instant) {
-        self.must_correct = false;
+        self.to_correct = None;
         if std::mem::take(&mut self.is_unconfirmed) {
             self.unconfirmed_in_a_row += 1;
             if self.unconfirmed_in_a_row >= MAX_UNCONFIRMED {
@@ -76,29 +81,14 @@ impl Availability {
 
     /// Records a message on the topic. Returns after which time to call [`Availability::take_correction`], if
     /// the message is not the birth message and no correction is due yet.
-    pub fn arrived(
-        &mut self,
-        payload: &[u8],
-        birth: &str,
-        now: Instant,
-        wall: Timestamp,
-    ) -> Option<Duration> {
+    pub fn arrived(&mut self, payload: &[u8], birth: &str, now: Instant) -> Option<Duration> {
         (self.is_unconfirmed, self.unconfirmed_in_a_row) = (false, 0);
         if payload == birth.as_bytes() {
-            self.must_correct = false;
+            self.to_correct = None;
             return None;
         }
-        let is_current = |foreign: &Foreign| now.saturating_duration_since(foreign.at) < SHOWN_FOR;
-        let (count, since) = match self.foreign.take().filter(is_current) {
-            Some(Foreign { count, since, .. }) => (count.saturating_add(1), since),
-            None => (1, wall),
-        };
-        let newest = String::from_utf8_lossy(payload).chars().take(SHOWN_CHARS).collect();
-        self.foreign = Some(Foreign { count, since, newest, at: now });
-        if std::mem::replace(&mut self.must_correct, true) {
-            return None;
-        }
-        Some(self.wait(now))
+        let text = String::from_utf8_lossy(payload).chars().take(SHOWN_CHARS).collect();
+        self.to_correct.replace(text).is_none().then(|| self.wait(now))
     }
 
     /// Returns how long to wait before the next correction.
@@ -109,18 +99,23 @@ impl Availability {
         let is_full = self.corrections.len() >= MAX_PER_HOUR;
         let hourly = self.corrections.front().filter(|_| is_full).map(|at| *at + HOUR);
         let soonest = self.corrections.back().map(|at| *at + CORRECT_AGAIN_AFTER);
-        soonest.max(hourly).map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+        let limited = soonest.max(hourly).map(|at| at.saturating_duration_since(now));
+        limited.unwrap_or_default().max(CORRECT_AFTER)
     }
 
-    /// Returns whether to publish the birth message now. If so, it counts as a correction.
-    pub fn take_correction(&mut self, now: Instant) -> bool {
-        if !std::mem::take(&mut self.must_correct) {
-            return false;
-        }
+    /// Returns whether to publish the birth message now. If so, this is recorded as a correction.
+    pub fn take_correction(&mut self, now: Instant, wall: Timestamp) -> bool {
+        let Some(newest) = self.to_correct.take() else { return false };
         self.corrections.push_back(now);
         if self.corrections.len() > MAX_PER_HOUR {
             self.corrections.pop_front();
         }
+        let is_current = |foreign: &Foreign| now.saturating_duration_since(foreign.at) < SHOWN_FOR;
+        let (count, since) = match self.foreign.take().filter(is_current) {
+            Some(Foreign { count, since, .. }) => (count.saturating_add(1), since),
+            None => (1, wall),
+        };
+        self.foreign = Some(Foreign { count, since, newest, at: now });
         true
     }
 
@@ -153,24 +148,40 @@ mod tests {
     const MINUTE: Duration = Duration::from_mins(1);
 
     fn arrived(availability: &mut Availability, payload: &str, now: Instant) -> Option<Duration> {
-        availability.arrived(payload.as_bytes(), "online", now, clock::from_micros(0))
+        availability.arrived(payload.as_bytes(), "online", now)
+    }
+
+    fn corrects(availability: &mut Availability, now: Instant) -> bool {
+        availability.take_correction(now, clock::from_micros(0))
     }
 
     #[tokio::test]
-    async fn a_foreign_message_is_corrected_at_once_and_then_at_most_every_five_seconds() {
+    async fn a_foreign_message_is_corrected_soon_and_then_at_most_every_five_seconds() {
         let (mut availability, start) = (Availability::default(), Instant::now());
+        let at = |seconds| start + seconds * SECOND;
         assert!(availability.connected(start));
         assert_eq!(arrived(&mut availability, "online", start), None);
-        assert_eq!(arrived(&mut availability, "offline", start), Some(Duration::ZERO));
-        assert!(availability.take_correction(start));
-        assert_eq!(arrived(&mut availability, "online", start), None, "our own message");
-        assert_eq!(arrived(&mut availability, "", start + SECOND), Some(4 * SECOND));
-        assert_eq!(arrived(&mut availability, "offline", start + SECOND), None, "the correction is planned");
-        assert!(availability.take_correction(start + 5 * SECOND));
-        assert!(!availability.take_correction(start + 5 * SECOND), "once");
-        assert_eq!(arrived(&mut availability, "offline", start + 6 * SECOND), Some(4 * SECOND));
-        assert_eq!(arrived(&mut availability, "online", start + 7 * SECOND), None);
-        assert!(!availability.take_correction(start + 10 * SECOND), "somebody else has corrected it");
+        assert_eq!(arrived(&mut availability, "offline", start), Some(SECOND));
+        assert!(corrects(&mut availability, at(1)));
+        assert_eq!(arrived(&mut availability, "online", at(1)), None, "our own message");
+        assert_eq!(arrived(&mut availability, "", at(2)), Some(4 * SECOND));
+        assert_eq!(arrived(&mut availability, "offline", at(2)), None, "the correction is planned");
+        assert!(corrects(&mut availability, at(6)));
+        assert!(!corrects(&mut availability, at(6)), "once");
+        assert_eq!(arrived(&mut availability, "offline", at(7)), Some(4 * SECOND));
+        assert_eq!(arrived(&mut availability, "online", at(8)), None);
+        assert!(!corrects(&mut availability, at(11)), "somebody else has corrected it");
+    }
+
+    #[tokio::test]
+    async fn our_own_last_will_at_the_end_of_the_connection_is_not_a_foreign_message() {
+        let (mut availability, start) = (Availability::default(), Instant::now());
+        availability.connected(start);
+        assert_eq!(arrived(&mut availability, "offline", start), Some(SECOND));
+        availability.ended(start);
+        assert!(availability.connected(start));
+        assert!(!corrects(&mut availability, start + SECOND));
+        assert_eq!(availability.warning("a/status", start + SECOND), None);
     }
 
     #[tokio::test]
@@ -180,7 +191,7 @@ mod tests {
         while now < start + HOUR {
             if let Some(wait) = arrived(&mut availability, "up", now) {
                 now += wait;
-                corrections += usize::from(availability.take_correction(now));
+                corrections += usize::from(corrects(&mut availability, now));
             }
             now += SECOND;
         }
@@ -188,13 +199,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_warning_ends_an_hour_after_the_last_foreign_message() {
+    async fn the_warning_ends_an_hour_after_the_last_correction() {
         let (mut availability, start) = (Availability::default(), Instant::now());
         assert_eq!(availability.warning("a/status", start), None);
         arrived(&mut availability, "offline", start);
+        corrects(&mut availability, start);
         let warning = availability.warning("a/status", start).unwrap();
         assert!(warning.message.contains("topic a/status once since 1970-01-01 00:00:00 UTC"), "{warning:?}");
         arrived(&mut availability, "offline", start + MINUTE);
+        corrects(&mut availability, start + MINUTE);
         let warning = availability.warning("a/status", start + HOUR).unwrap();
         assert!(warning.message.contains("2 times since 1970-01-01"), "{warning:?}");
         assert_eq!(availability.warning("a/status", start + MINUTE + HOUR), None);

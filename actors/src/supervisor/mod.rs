@@ -308,7 +308,7 @@ impl SupervisorActor {
     fn correct_availability(&mut self, link: LinkId, ctx: &mut Context<Self>) {
         let Mode::Connected { link: current, running, .. } = &self.mode else { return };
         let Some(settings) = self.settings.as_ref().filter(|_| *current == link) else { return };
-        if !self.availability.take_correction(Instant::now()) {
+        if !self.availability.take_correction(Instant::now(), clock::now()) {
             return;
         }
         let (topic, birth) = (settings.availability_topic(), settings.birth_message.clone());
@@ -476,7 +476,7 @@ impl Handler<Arrived> for SupervisorActor {
             return;
         }
         let birth = &settings.birth_message;
-        if let Some(wait) = self.availability.arrived(&payload, birth, Instant::now(), clock::now()) {
+        if let Some(wait) = self.availability.arrived(&payload, birth, Instant::now()) {
             ctx.run_later(wait, move |act, ctx| act.correct_availability(link, ctx));
         }
     }

@@ -344,11 +344,14 @@ async fn availability_arrives(it: &Fixture, payload: &'static str) {
     let link = it.started.borrow().links.last().unwrap().0;
     let Subscribe { topic, to } = it.started.borrow().subscribed.last().unwrap().clone();
     to.send(Arrived { link, topic, payload: payload.into() }).await.unwrap();
+    // Longer than the wait before a correction.
+    time::sleep(Duration::from_secs(2)).await;
     settle().await;
 }
 
 #[actix::test]
 async fn the_birth_message_is_published_again_only_while_connected() {
+    time::pause();
     let it = Fixture::new();
     it.settings(true).await;
     it.connect().await;
