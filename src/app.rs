@@ -27,6 +27,10 @@ use crate::{
 /// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long after a crash the process ends, even if a thread hangs, for example while it syncs a file to a disk
+/// that does not respond.
+const CRASH_EXIT_LIMIT: Duration = Duration::from_secs(4);
+
 /// Why the service could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -81,6 +85,8 @@ pub struct App {
     server: actix_web::dev::Server,
     certificates: Option<Certificates>,
     history: History,
+    /// Called after a crash; ensures that the process ends.
+    on_crash: fn(),
 }
 
 impl App {
@@ -125,7 +131,8 @@ impl App {
             tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
         }
         let server = http::serve_all(listeners, state.clone(), tls).map_err(AppError::Server)?;
-        Ok(Self { service, public_url, token, state, server, certificates, history })
+        let on_crash = exit_soon;
+        Ok(Self { service, public_url, token, state, server, certificates, history, on_crash })
     }
 
     /// Returns a link that opens the page and signs in, once and within ten minutes. Print it to a terminal,
@@ -156,7 +163,7 @@ impl App {
     /// Runs until `stop` completes or something fails, and then shuts down in order. A signal during the
     /// shutdown, from the [`Signals`] that `stop` returned, ends the process immediately.
     pub async fn run_until(self, stop: impl Future<Output = Signals>) -> Result<Exit, AppError> {
-        let Self { mut service, token, state, server, certificates, history, .. } = self;
+        let Self { mut service, token, state, server, certificates, history, on_crash, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
         let renewing = async {
@@ -167,7 +174,10 @@ impl App {
         };
         let mut signals = tokio::select! {
             signals = stop => signals,
-            actor = service.crashed() => return Ok(crashed(actor, &handle).await),
+            actor = service.crashed() => {
+                on_crash();
+                return Ok(crashed(actor, &handle).await);
+            }
             never = renewing => match never {},
             never = history.run() => match never {},
             never = token.watch() => match never {},
@@ -212,6 +222,19 @@ async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
         tracing::warn!("the HTTP server did not stop in time");
     }
     Exit::Crashed
+}
+
+/// Ends the process after [`CRASH_EXIT_LIMIT`], from a thread of its own: the end of `main` would wait for
+/// threads that hang.
+fn exit_soon() {
+    let exit = || {
+        std::thread::sleep(CRASH_EXIT_LIMIT);
+        std::process::exit(i32::from(Exit::Crashed as u8));
+    };
+    if let Err(error) = std::thread::Builder::new().name("crash-exit".to_owned()).spawn(exit) {
+        tracing::error!(%error, "cannot start a thread; exiting immediately");
+        std::process::exit(i32::from(Exit::Crashed as u8));
+    }
 }
 
 /// Reads the files of the TLS certificate again. Everything else in the configuration needs a restart.
@@ -296,10 +319,43 @@ mod tests {
     #[actix::test]
     async fn a_crashed_actor_ends_the_process_with_exit_code_70_within_5_s() {
         let dir = tempfile::tempdir().unwrap();
-        let app = App::start(&config(dir.path())).await.unwrap();
+        let mut app = App::start(&config(dir.path())).await.unwrap();
+        // Without this, the process of the test would end.
+        app.on_crash = || {};
         app.service.crash_an_actor().await;
         let ended = tokio::time::timeout(Duration::from_secs(5), app.run_until_stopped()).await;
         assert_eq!(ended.unwrap().unwrap(), Exit::Crashed);
+    }
+
+    /// Set in the process that [`a_thread_that_hangs_does_not_delay_the_exit_after_a_crash`] starts.
+    const CHILD: &str = "LIVEOBJECT_TEST_CRASH_WITH_A_HUNG_THREAD";
+    const HUNG_FOR: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn a_thread_that_hangs_does_not_delay_the_exit_after_a_crash() {
+        if std::env::var_os(CHILD).is_some() {
+            return crash_with_a_hung_thread();
+        }
+        let name = "app::tests::a_thread_that_hangs_does_not_delay_the_exit_after_a_crash";
+        let started = tokio::time::Instant::now();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
+            .status()
+            .unwrap();
+        assert_eq!(child.code(), Some(70), "{child:?}");
+        assert!(started.elapsed() < HUNG_FOR / 2, "{:?}", started.elapsed());
+    }
+
+    fn crash_with_a_hung_thread() {
+        actix::System::new().block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let app = App::start(&config(dir.path())).await.unwrap();
+            // The end of the runtime waits for this thread, as for one that syncs a file.
+            let _hung = tokio::task::spawn_blocking(|| std::thread::sleep(HUNG_FOR));
+            app.service.crash_an_actor().await;
+            app.run_until_stopped().await.unwrap()
+        });
     }
 
     #[actix::test]

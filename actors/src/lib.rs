@@ -27,7 +27,7 @@
 //!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
 //!  ConfigActor ──SettingsIgnored──▶ SupervisorActor
-//!  DiscoveryActor ──Subscribe──▶ ConnectionActor
+//!  DiscoveryActor, SupervisorActor ──Subscribe──▶ ConnectionActor
 //!
 //!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer
 //!                                ├──ReadLog, GetOutbox──▶ OutboxActor

@@ -21,13 +21,14 @@ use crate::{
         clock::{self, Clock},
         link_key::LinkKey,
         links::Links,
+        settings::MqttSettings,
     },
     messages::{
         cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
         config::{GetSettings, ReplaceSettings, TestConnection},
         discovery::PublishDiscovery,
         link::{Answered, LinkDown, LinkUp},
-        outbox::{Decide, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
+        outbox::{Decide, DecideAll, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
         service::Stop,
         stream::{LogWatch, OpenStream},
         supervisor::{GetStatus, PublishTestMessage, ReportWarnings, Shutdown},
@@ -138,6 +139,8 @@ pub struct Handle {
     pub get_event: Recipient<GetEvent>,
     /// Sends a dead event again, or dismisses it.
     pub decide: Recipient<Decide>,
+    /// Retries or dismisses all dead events that match a filter.
+    pub decide_all: Recipient<DecideAll>,
     /// Opens a live stream of changes.
     pub open_stream: Recipient<OpenStream>,
     /// Returns the status of the outbox.
@@ -255,6 +258,7 @@ impl Actors {
             list_events: recipient(&self.outbox),
             get_event: recipient(&self.outbox),
             decide: recipient(&self.outbox),
+            decide_all: recipient(&self.outbox),
             open_stream: recipient(&self.streams),
             outbox: recipient(&self.outbox),
             list_cameras: recipient(&self.cameras),
@@ -308,7 +312,7 @@ impl Service {
         let outbox = OutboxActor::recover(
             store.clone(),
             metrics.clone(),
-            options.outbox_limits(&links),
+            options.outbox_limits(&links, &settings),
             Arc::clone(&settings),
             OutboxPeers {
                 cameras: recipient(&cameras_context.address()),
@@ -499,13 +503,18 @@ impl ServiceOptions {
         Ok(Links::new(&self.public_url, self.retention_days, key))
     }
 
-    fn outbox_limits(&self, links: &Links) -> OutboxLimits {
+    fn outbox_limits(&self, links: &Links, settings: &MqttSettings) -> OutboxLimits {
         let (calendar, max_cameras) = (self.calendar, self.max_cameras);
         OutboxLimits {
             max_pending: self.max_pending,
             window: self.window,
             retention_days: self.retention_days,
-            commit: CommitContext { links: links.clone(), calendar, max_cameras },
+            commit: CommitContext {
+                links: links.clone(),
+                calendar,
+                max_cameras,
+                late_after_seconds: settings.late_after_seconds,
+            },
         }
     }
 
@@ -547,7 +556,11 @@ fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
         let peers = Peers { connected, ended, link_up, link_down, answered };
         let connection =
             ConnectionActor::new(link, settings, version_policy, suspects, window, peers).start();
-        Running { close: recipient(&connection), publish: recipient(&connection) }
+        Running {
+            close: recipient(&connection),
+            publish: recipient(&connection),
+            subscribe: recipient(&connection),
+        }
     })
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn commit_context() -> crate::store::CommitContext {
         links: crate::domain::links::Links::new("http://here", 7, key),
         calendar: crate::domain::calendar::Calendar::new(chrono_tz::Tz::UTC),
         max_cameras: 1000,
+        late_after_seconds: 300,
     }
 }
 
@@ -230,6 +231,7 @@ impl FakeConnection {
             link,
             receive_maximum: u16::MAX,
             may_queue: false,
+            reports_subscribers: true,
             deliver: self.addr.clone().recipient(),
             broker: broker.to_owned(),
             publish: self.addr.clone().recipient(),

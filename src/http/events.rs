@@ -9,12 +9,12 @@ use liveobject_actors::{
     CameraId, DetectionEvent, EventId, EventInput, Invalid, PublishBatch, PublishEvent, Receipt, Seq,
     domain::{
         clock::Timestamp,
-        delivery::{Decision, Delivery, DeliveryState},
+        delivery::{DeadFilter, DeadReason, DecidedAll, Decision, Delivery, DeliveryState},
         event::Payload,
         event_log::{EventQuery, EventRecord},
     },
     messages::{
-        outbox::{Decide, GetEvent, ListEvents},
+        outbox::{Decide, DecideAll, GetEvent, ListEvents},
         thumbnails::HaveThumbnails,
     },
 };
@@ -201,6 +201,53 @@ pub(super) async fn dismiss(state: Data<ApiState>, id: Path<String>) -> Result<H
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// Send all dead events that match again.
+///
+/// They become pending, even across a restart, and are sent in order, before events that have not been sent
+/// yet. One request applies to at most 2,000 events: repeat it while `complete` is false.
+#[utoipa::path(
+    post, path = "/api/v1/events/dead/retry", tag = "events", params(schema::DeadQuery),
+    responses(
+        (status = 202, description = "The events are pending again", body = DecidedAll),
+        (status = 422, description = "Some parameters are invalid"),
+        (status = 503, description = "The database is unavailable, or 10,000 dead events are \
+            already waiting to be sent again"),
+    ),
+)]
+pub(super) async fn retry_all(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let decided = decide_all(&state, &request, Decision::Retry).await?;
+    Ok(HttpResponse::Accepted().json(decided))
+}
+
+/// Dismiss all dead events that match.
+///
+/// They stay in the log, but are no longer counted or listed with `state=dead`. One request applies to at most
+/// 2,000 events: repeat it while `complete` is false.
+#[utoipa::path(
+    delete, path = "/api/v1/events/dead", tag = "events", params(schema::DeadQuery),
+    responses(
+        (status = 200, description = "Dismissed", body = DecidedAll),
+        (status = 422, description = "Some parameters are invalid"),
+        (status = 503, description = "The database is unavailable"),
+    ),
+)]
+pub(super) async fn dismiss_all(
+    state: Data<ApiState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let decided = decide_all(&state, &request, Decision::Dismiss).await?;
+    Ok(HttpResponse::Ok().json(decided))
+}
+
+async fn decide_all(
+    state: &ApiState,
+    request: &HttpRequest,
+    decision: Decision,
+) -> Result<DecidedAll, Problem> {
+    let filter = parse_dead_filter(request.query_string())?;
+    Ok(ask(&state.handle.decide_all, DecideAll { filter, decision }).await??)
+}
+
 fn missing() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no such event, or it has been removed")
 }
@@ -228,6 +275,21 @@ fn parse_query(text: &str) -> Result<EventQuery, Invalid> {
     faults.finish().map(|()| list)
 }
 
+/// Parses the query string of a decision about several dead events.
+fn parse_dead_filter(text: &str) -> Result<DeadFilter, Invalid> {
+    let mut filter = DeadFilter::default();
+    let faults = query::read(text, |name, value, faults| {
+        match name {
+            "camera_id" => filter.camera_id = faults.check(name, CameraId::parse(value)),
+            "reason" => filter.reason = faults.check(name, DeadReason::parse(&value)),
+            "before" => filter.before = faults.check(name, integer(&value, 1, i64::MAX)).map(Seq),
+            _ => return false,
+        }
+        true
+    })?;
+    faults.finish().map(|()| filter)
+}
+
 fn parse_state(text: &str) -> Result<DeliveryState, String> {
     match text {
         "pending" => Ok(DeliveryState::Pending),
@@ -252,6 +314,17 @@ mod tests {
         let list = parse_query("camera_id=front_door&state=dead&before=7&limit=500").unwrap();
         assert_eq!(list.camera_id.unwrap().as_str(), "front_door");
         assert_eq!((list.state, list.before, list.limit), (Some(DeliveryState::Dead), Some(Seq(7)), 500));
+    }
+
+    #[test]
+    fn dead_events_are_selected_by_camera_reason_and_position() {
+        let filter = parse_dead_filter("camera_id=door&reason=not_authorized&before=7").unwrap();
+        assert_eq!(filter.camera_id.unwrap().as_str(), "door");
+        assert_eq!((filter.reason, filter.before), (Some(DeadReason::NotAuthorized), Some(Seq(7))));
+        assert_eq!(parse_dead_filter("").unwrap(), DeadFilter::default());
+        let Invalid(errors) = parse_dead_filter("reason=boredom&before=x&state=dead").unwrap_err();
+        let fields: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
+        assert_eq!(fields, ["reason", "before", "state"]);
     }
 
     #[test]

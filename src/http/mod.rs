@@ -72,6 +72,8 @@ const ROUTES: &[Endpoint] = &[
     get("/api/v1/events", Holder(Read), || web::to(events::list)),
     // Before `{event_id}`, which would match it too.
     post("/api/v1/events/batch", Holder(EventsWrite), || web::to(events::publish_batch)),
+    post("/api/v1/events/dead/retry", Holder(Admin), || web::to(events::retry_all)),
+    delete("/api/v1/events/dead", Holder(Admin), || web::to(events::dismiss_all)),
     get("/api/v1/events/{event_id}", Holder(Read), || web::to(events::find)),
     post("/api/v1/events/{event_id}/retry", Holder(Admin), || web::to(events::retry)),
     delete("/api/v1/events/{event_id}/dead", Holder(Admin), || web::to(events::dismiss)),

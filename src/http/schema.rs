@@ -6,7 +6,10 @@
 
 mod settings;
 
-use liveobject_actors::{EventInput, domain::delivery::DeliveryState};
+use liveobject_actors::{
+    EventInput,
+    domain::delivery::{DeadReason, DeliveryState},
+};
 use utoipa::{IntoParams, ToSchema};
 
 pub(super) use self::settings::{SettingsInput, insert_defaults};
@@ -78,6 +81,21 @@ pub(super) struct StreamQuery {
     /// The `id` of the last message that was received, for clients that cannot send `Last-Event-ID`.
     #[param(pattern = "^[0-9]+-[0-9]+$")]
     last_event_id: Option<String>,
+}
+
+/// Selects dead events that are not dismissed; all of them without parameters.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeadQuery {
+    /// Only events of this camera.
+    #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
+    camera_id: Option<String>,
+    /// Only events that are dead for this reason.
+    #[param(inline)]
+    reason: Option<DeadReason>,
+    /// Only events before this `seq`.
+    #[param(minimum = 1)]
+    before: Option<i64>,
 }
 
 /// Selects events.

@@ -148,7 +148,7 @@ async fn an_event_is_returned_as_published_with_its_delivery_state() {
     assert!(found["received_at"].as_str().unwrap().ends_with('Z'), "{found}");
     assert_eq!(
         found["delivery"],
-        json!({"state": "pending", "delivered_at": null, "late": false, "reason": null})
+        json!({"state": "pending", "delivered_at": null, "late": false, "heard": null, "reason": null})
     );
     let document = app.get("/openapi.json").await.expect(200);
     let schema = &document["components"]["schemas"]["EventRecord"];

@@ -1,7 +1,7 @@
 //! Retrying and dismissing dead events.
 
 use liveobject_actors::domain::{
-    delivery::{DecideError, Decision},
+    delivery::{DeadReason, DecideError, Decision},
     store_fault::StoreFault,
 };
 use reqwest::Method;
@@ -55,4 +55,22 @@ async fn a_decision_gets_409_for_an_event_that_is_not_dead_and_404_for_an_unknow
         let path = path.replace("/a/", "/no%20id/");
         Answer::send(app.request(method, &path)).await.problem(404);
     }
+}
+
+#[actix_web::test]
+async fn all_dead_events_that_match_are_retried_or_dismissed_at_once() {
+    let app = TestApp::start();
+    let send = async |method, path: &str| Answer::send(app.request(method, path)).await;
+    let path = "/api/v1/events/dead/retry?camera_id=door&before=9";
+    let answer = send(Method::POST, path).await.expect(202);
+    assert_eq!(answer, json!({"events": 3, "complete": true}));
+    let path = "/api/v1/events/dead?reason=not_authorized";
+    let answer = send(Method::DELETE, path).await.expect(200);
+    assert_eq!(answer, json!({"events": 3, "complete": true}));
+    let decided = app.script().decided_all.clone();
+    assert_eq!((decided[0].decision, decided[1].decision), (Decision::Retry, Decision::Dismiss));
+    assert_eq!(decided[0].filter.camera_id.as_ref().unwrap().as_str(), "door");
+    assert_eq!(decided[1].filter.reason, Some(DeadReason::NotAuthorized));
+    send(Method::DELETE, "/api/v1/events/dead?reason=boredom").await.expect(422);
+    app.stop().await;
 }

@@ -1,11 +1,18 @@
 //! `online` and `offline`: the birth message, the last will, and the message before a clean disconnect.
 
-use liveobject_test_support::{Message, Mosquitto, Subscriber};
+use std::time::Duration;
+
+use liveobject_test_support::{Message, Mosquitto, Subscriber, visitor};
 use serde_json::json;
 
-use crate::helpers::{Scene, TIMEOUT, connected_service, scripted_broker};
+use crate::helpers::{
+    Retained, Scene, TIMEOUT, connect, connected_service, scripted_broker, service, warnings,
+};
 
 const STATUS: &str = "liveobject/status";
+
+/// The birth message is published again at most this often.
+const CORRECT_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 fn payloads(messages: &[Message], topic: &str) -> Vec<String> {
     messages.iter().filter(|message| message.topic == topic).map(Message::text).collect()
@@ -92,4 +99,55 @@ async fn the_client_id_survives_restarts_and_differs_between_installations() {
     assert_ne!(ids[0], ids[2]);
     let digits = ids[0].strip_prefix("liveobject-").expect("the default client id");
     assert!(digits.len() == 8 && digits.bytes().all(|c| c.is_ascii_hexdigit()), "{ids:?}");
+}
+
+async fn wait_for_online(port: u16) {
+    let is_online = |snapshot: &Retained| snapshot.text(STATUS) == "online";
+    Retained::wait_for(port, "online", is_online).await;
+}
+
+#[tokio::test]
+async fn a_foreign_offline_is_corrected_and_reported() {
+    let scene = Scene::start().await;
+    let port = scene.broker.port();
+    wait_for_online(port).await;
+    assert!(warnings(&scene.service.status().await).is_empty());
+    visitor::publish(port, STATUS, "offline", true).await;
+    wait_for_online(port).await;
+    let status = scene.service.status().await;
+    assert_eq!(warnings(&status), ["availability_overwritten"], "{status}");
+    let message = status["warnings"][0]["message"].as_str().expect("a message");
+    assert!(message.contains("liveobject/status once since"), "{message}");
+    assert!(message.contains(r#""offline""#) && message.contains("topic_prefix"), "{message}");
+    visitor::publish(port, STATUS, "offline", true).await;
+    wait_for_online(port).await;
+}
+
+#[tokio::test]
+async fn a_second_service_that_leaves_does_not_make_the_first_one_unavailable() {
+    let broker = Mosquitto::start().await;
+    let port = broker.port();
+    let first = connected_service(port, &json!({})).await;
+    let mut second = service().start().await;
+    connect(&second, port, &json!({})).await;
+    second.sigterm();
+    assert_eq!(second.wait().await, 0);
+    wait_for_online(port).await;
+    first
+        .wait_status("the warning", TIMEOUT, |status| warnings(status).contains(&"availability_overwritten"))
+        .await;
+}
+
+#[tokio::test]
+async fn two_services_with_different_birth_messages_do_not_correct_each_other_in_a_loop() {
+    let broker = Mosquitto::start().await;
+    let port = broker.port();
+    let subscriber = Subscriber::builder(port).filter(STATUS).start().await;
+    let _first = connected_service(port, &json!({})).await;
+    let _second = connected_service(port, &json!({ "birth_message": "up" })).await;
+    tokio::time::sleep(2 * CORRECT_AGAIN_AFTER).await;
+    let messages = subscriber.on(STATUS).len();
+    assert!(messages > 2, "each corrects the other");
+    // Two births, then at most one correction by each service after a second and one in each period.
+    assert!(messages <= 2 + 2 * 3, "{messages} messages");
 }

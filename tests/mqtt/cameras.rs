@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use liveobject_actors::domain::clock;
+use liveobject_test_support::Message;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::helpers::{
     EVENTS, Retained, STATES, Scene, TIMEOUT, connect, event, is_discovery_of, is_state_of, messages_since,
-    put_picture, state_topic, wait_for_cameras, wait_for_event,
+    old_event, put_picture, state_topic, wait_for_cameras, wait_for_event,
 };
 
 const DOOR: &str = "/api/v1/cameras/door";
 /// The setting `activity_seconds`. The service checks for ended activities once a second.
 const ACTIVITY_SECONDS: u32 = 5;
+
+/// States of a camera that change often wait for up to this long.
+const STATES_PACED: Duration = Duration::from_millis(1200);
 
 const DISCOVERY: &str = "homeassistant/device/liveobject_door/config";
 
@@ -140,6 +145,36 @@ async fn cameras_can_be_named_and_their_status_set() {
         assert_eq!(answer["status"], status, "{word}");
         let matches = |snapshot: &Retained| snapshot.json(&state_topic("door", "status"))["status"] == status;
         Retained::wait_for(port, word, matches).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_an_offline_camera_arrives_after_the_camera_is_online_again() {
+    let scene = Scene::start().await;
+    let status_topic = state_topic("door", "status");
+    for (round, word) in ["offline", "unavailable"].into_iter().enumerate() {
+        let _ = scene.service.put(DOOR, &json!({})).await.expect(200);
+        let _ = scene.service.put(&format!("{DOOR}/status"), &json!({"status": word})).await.expect(200);
+        let is_set = |snapshot: &Retained| snapshot.json(&status_topic)["status"] == word;
+        Retained::wait_for(scene.broker.port(), word, is_set).await;
+        let before = scene.subscriber.count();
+        let late = old_event(&format!("late-{round}"), 3600);
+        let _ = scene.service.post_event(&late).await.expect(202);
+        scene.service.wait_until_delivered(&format!("late-{round}"), TIMEOUT).await;
+        assert_eq!(scene.service.get(DOOR).await.expect(200)["status"], word, "a late event proves nothing");
+        sleep(STATES_PACED).await;
+
+        let id = format!("now-{round}");
+        let _ = scene.service.post_event(&event(&id)).await.expect(202);
+        wait_for_event(&scene.subscriber, &id).await;
+        assert_eq!(scene.service.get(DOOR).await.expect(200)["status"], "online");
+        let is_relevant = |topic: &str| topic == status_topic || topic == state_topic("door", "event");
+        let arrived = messages_since(&scene.subscriber, before, is_relevant);
+        let online = arrived
+            .iter()
+            .position(|message| message.topic == status_topic && message.json()["status"] == "online");
+        let event = arrived.iter().position(Message::is_event);
+        assert!(online < event && online.is_some(), "the status must come first: {arrived:#?}");
     }
 }
 

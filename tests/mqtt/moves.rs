@@ -1,11 +1,13 @@
 //! States and discovery move to other topics or to another broker.
 
+use std::collections::BTreeSet;
+
 use liveobject_test_support::{Mosquitto, visitor};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::helpers::{
-    Retained, SERVICE_DEVICE, STATES, Scene, connect, disable, event, event_of, expected_topics, settings,
-    wait_for_cameras,
+    Retained, SERVICE_DEVICE, STATES, Scene, connect, connected_service, disable, event, event_of,
+    expected_topics, settings, wait_for_cameras,
 };
 
 /// Messages from other clients in the service's topic trees.
@@ -16,6 +18,8 @@ const FOREIGN: [&str; 5] = [
     "liveobject/camera/other/status",
     "house/other",
 ];
+
+const DOOR_DEVICE: &str = "homeassistant/device/liveobject_door/config";
 
 async fn with_foreign_messages(port: u16) {
     for topic in FOREIGN {
@@ -33,10 +37,16 @@ fn our_topics(snapshot: &Retained) -> Vec<String> {
 
 /// Returns the retained topics of the camera `door` under another topic prefix and another discovery prefix.
 fn with_prefixes(topic_prefix: &str, discovery_prefix: &str) -> Vec<String> {
+    let encoded = topic_prefix.replace('/', "_2f");
+    let device = |default: &str, other: &str| {
+        let id = if topic_prefix == "liveobject" { default } else { other };
+        format!("homeassistant/device/{id}/config")
+    };
     let rename = |topic: String| {
         let topic = match topic.as_str() {
-            // Each prefix has its own service device.
-            SERVICE_DEVICE => service_device(topic_prefix),
+            // Each prefix has its own devices.
+            SERVICE_DEVICE => device("liveobject-service", &format!("liveobject-service-{encoded}")),
+            DOOR_DEVICE => device("liveobject_door", &format!("liveobject-{encoded}__door")),
             topic => topic.replacen("liveobject/", &format!("{topic_prefix}/"), 1),
         };
         topic.replacen("homeassistant/", &format!("{discovery_prefix}/"), 1)
@@ -44,14 +54,6 @@ fn with_prefixes(topic_prefix: &str, discovery_prefix: &str) -> Vec<String> {
     let mut topics: Vec<_> = expected_topics(&["door"]).into_iter().map(rename).collect();
     topics.sort();
     topics
-}
-
-fn service_device(topic_prefix: &str) -> String {
-    let id = match topic_prefix {
-        "liveobject" => "liveobject-service".to_owned(),
-        other => format!("liveobject-service-{}", other.replace('/', "_2f")),
-    };
-    format!("homeassistant/device/{id}/config")
 }
 
 #[tokio::test]
@@ -181,4 +183,57 @@ async fn disabling_the_connection_keeps_the_retained_messages() {
     let _ = scene.service.delete("/api/v1/cameras/door").await;
     connect(&scene.service, port, &json!({})).await;
     wait_for_cameras(port, &[]).await;
+}
+
+#[tokio::test]
+async fn services_with_different_prefixes_have_different_devices_for_the_same_camera() {
+    let first = Scene::start().await;
+    let port = first.broker.port();
+    let house = json!({"topic_prefix": "house"});
+    let second = connected_service(port, &house).await;
+    for service in [&first.service, &second] {
+        let _ = service.post_event(&event("e1")).await.expect(202);
+    }
+    let house_device = "homeassistant/device/liveobject-house__door/config";
+    let both =
+        |snapshot: &Retained| [DOOR_DEVICE, house_device].iter().all(|topic| snapshot.get(topic).is_some());
+    let snapshot = Retained::wait_for(port, "two devices", both).await;
+    let identifiers = |topic| snapshot.json(topic)["device"]["identifiers"].clone();
+    assert_ne!(identifiers(DOOR_DEVICE), identifiers(house_device));
+    let ids = |topic| {
+        let components = snapshot.json(topic)["components"].clone();
+        components.as_object().expect("components").keys().cloned().collect::<BTreeSet<_>>()
+    };
+    assert!(ids(DOOR_DEVICE).is_disjoint(&ids(house_device)), "{snapshot:?}");
+
+    let _ = second.delete("/api/v1/cameras/door").await;
+    Retained::wait_for(port, "one device", |snapshot| snapshot.get(house_device).is_none()).await;
+    assert!(Retained::read(port).await.get(DOOR_DEVICE).is_some());
+}
+
+#[tokio::test]
+async fn cameras_x_and_x_last_have_different_entities_in_each_format() {
+    for format in ["device", "component"] {
+        let scene = Scene::with(&json!({"discovery_format": format})).await;
+        for id in ["x_last", "x"] {
+            let _ = scene.service.post_event(&event_of(id, id)).await.expect(202);
+        }
+        let mut ids = BTreeSet::new();
+        let all = |snapshot: &Retained| {
+            ids.clear();
+            let mut entities = 0;
+            for topic in snapshot.below("homeassistant") {
+                let message = snapshot.json(topic);
+                let unique_id = |entity: &Value| entity["unique_id"].as_str().map(str::to_owned);
+                let of_device = message["components"].as_object().into_iter().flat_map(Map::values);
+                let found: Vec<_> = of_device.chain([&message]).filter_map(unique_id).collect();
+                entities += found.len();
+                ids.extend(found);
+            }
+            // Eight of each camera and four of the service.
+            entities == 20
+        };
+        Retained::wait_for(scene.broker.port(), "all entities", all).await;
+        assert_eq!(ids.len(), 20, "{format}: some ids are used twice: {ids:#?}");
+    }
 }

@@ -99,6 +99,35 @@ async fn a_dead_event_shows_the_reason_and_can_be_sent_again_or_dismissed() {
 }
 
 #[tokio::test]
+async fn all_dead_events_can_be_sent_again_or_dismissed_at_once() {
+    let rules = "topic readwrite liveobject/status\ntopic readwrite liveobject/camera/other/#\n";
+    let (service, broker) = (service().await, Mosquitto::builder().acl(rules).start().await);
+    service.connect_to(broker.port()).await;
+    for id in ["d1", "d2", "d3"] {
+        let _ = service.post_event(&event(id, "Person at the gate")).await.expect(202);
+    }
+    let refusals = async |count: u64| {
+        let refused = async || service.status().await["publish_errors"] == count;
+        wait_until("the broker refuses them", Duration::from_secs(15), refused).await;
+    };
+    refusals(3).await;
+    let browser = signed_in(&service).await;
+    let choose = "
+        const select = [...document.querySelectorAll('.filters select')][1];
+        select.value = 'dead';
+        select.dispatchEvent(new Event('change'));";
+    browser.run(choose, json!([])).await;
+    browser.press("Send all again").await;
+    refusals(6).await;
+    let dead = async || service.status().await["outbox"]["dead"] == 3;
+    wait_until("they are dead again", Duration::from_secs(15), dead).await;
+    browser.press("Dismiss all").await;
+    let none = async || service.status().await["outbox"]["dead"] == 0;
+    wait_until("they are dismissed", Duration::from_secs(15), none).await;
+    browser.wait_until("return document.querySelectorAll('.events li').length === 0").await;
+}
+
+#[tokio::test]
 async fn hostile_text_is_shown_as_text() {
     let (service, _broker) = connected().await;
     let browser = signed_in(&service).await;

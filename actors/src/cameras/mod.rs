@@ -325,8 +325,14 @@ impl Handler<CamerasSeen> for CameraActor {
         let is_known = |seen: &CameraSighting| self.cameras.contains_key(&seen.camera.camera_id);
         let (known, new): (Vec<_>, Vec<_>) = seen.into_iter().partition(is_known);
         for CameraSighting { camera, days } in known {
-            if let Some(id) = self.apply(camera, &days) {
-                self.publish_soon(&id, ctx);
+            let status = |act: &Self| act.cameras.get(&camera.camera_id).map(|known| known.camera.status);
+            let before = status(self);
+            let (after, id) = (camera.status, self.apply(camera, &days));
+            match id {
+                // The outbox holds the camera's events back until the new status is published.
+                Some(id) if before != Some(after) => self.publish(&id),
+                Some(id) => self.publish_soon(&id, ctx),
+                None => {}
             }
         }
         if !new.is_empty() {

@@ -156,7 +156,7 @@ mod tests {
             ..EventInput::default()
         };
         let now = Moment::at(clock::from_micros(1_780_000_101_000_000));
-        input.validate().unwrap().update_camera(&mut camera, Seq(7), now);
+        input.validate().unwrap().update_camera(&mut camera, Seq(7), now, 300);
         camera
     }
 

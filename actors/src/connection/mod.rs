@@ -190,6 +190,7 @@ impl ConnectionActor {
                 link,
                 receive_maximum: limits.receive_maximum,
                 may_queue: limits.client_queues_excess,
+                reports_subscribers: version == Version::V5 && limits.maximum_qos != QoS::AtMostOnce,
                 deliver: me.clone().recipient(),
                 broker: self.settings.broker(),
                 publish: me.clone().recipient(),
@@ -234,7 +235,8 @@ impl ConnectionActor {
                 self.packets.alive();
                 if !granted {
                     tracing::warn!(
-                        "the broker refused a subscription; Home Assistant restarts will go unnoticed"
+                        "the broker refused a subscription; restarts of Home Assistant, or foreign messages on the \
+                         availability topic, will go unnoticed"
                     );
                 }
                 None

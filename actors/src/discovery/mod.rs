@@ -110,14 +110,14 @@ impl DiscoveryActor {
     /// Returns the discovery of a camera. It is empty if the camera is unknown or disabled, or if discovery
     /// is off.
     fn camera_group(&self, id: &CameraId) -> Group {
-        let name: Arc<str> = Arc::from(payload::camera_device_id(id));
+        let name: Arc<str> = Arc::from(payload::camera_device_id(&self.settings.topic_prefix, id));
         let camera = self.cameras.get(id).filter(|camera| camera.enabled && self.settings.discovery_enabled);
         match camera {
             None => Group { kind: Kind::Discovery, name, wanted: Vec::new(), previous: Vec::new() },
             Some(camera) => {
                 let device = |settings: &MqttSettings| payload::camera_device(camera, settings, &self.about);
                 let mut group = self.device_group(name, device);
-                let legacy = payload::legacy_topics(&self.settings.discovery_prefix, id).into_iter();
+                let legacy = payload::legacy_topics(&self.settings, id).into_iter();
                 group.previous.extend(legacy.map(|legacy| PreviousTopic {
                     topic: legacy.topic,
                     migrates: legacy.migrates,
@@ -211,7 +211,8 @@ impl DiscoveryActor {
     fn outcome(&self, republished: &Republished) -> Result<DiscoveryPublished, DiscoveryError> {
         let Republished { acknowledged, refused, unanswered } = republished;
         let devices: BTreeSet<&str> = acknowledged.iter().map(|name| &**name).collect();
-        let is_announced = |id: &&CameraId| devices.contains(payload::camera_device_id(id).as_str());
+        let prefix = &self.settings.topic_prefix;
+        let is_announced = |id: &&CameraId| devices.contains(payload::camera_device_id(prefix, id).as_str());
         let cameras = self.cameras.keys().filter(is_announced).count();
         match (refused.first(), unanswered.is_empty()) {
             (None, true) => Ok(DiscoveryPublished { cameras }),

@@ -44,7 +44,12 @@ impl EventTimes {
 
 /// Returns whether an event is late at `now`. An event of unknown age is late.
 pub fn is_late(settings: &MqttSettings, event: EventTimes, now: Moment) -> bool {
-    let limit = Duration::from_secs(settings.late_after_seconds.into());
+    is_late_after(settings.late_after_seconds, event, now)
+}
+
+/// Like [`is_late`], with this value of the setting `late_after_seconds`.
+pub fn is_late_after(late_after_seconds: u32, event: EventTimes, now: Moment) -> bool {
+    let limit = Duration::from_secs(late_after_seconds.into());
     let age_on_arrival = event.age_on_arrival().to_std().unwrap_or_default();
     let is_in_time = |waited: Duration| waited + age_on_arrival <= limit;
     !limit.is_zero() && !now.age(event.accepted).is_some_and(is_in_time)
@@ -107,6 +112,14 @@ impl DeadReason {
         Self::Unreadable,
     ];
 
+    /// Parses the name of a reason.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|reason| reason.as_str()).collect();
+            format!("must be one of {}", names.join(", "))
+        })
+    }
+
     /// Returns the name that is used in the API, the log, the metrics and the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -146,6 +159,10 @@ pub struct Delivery {
     pub delivered_at: Option<Timestamp>,
     /// Whether it was published to the `history` topic or, while it is pending, would be published there now.
     pub late: bool,
+    /// Whether at least one subscriber matched when the broker acknowledged it. `null` while it is not
+    /// delivered, and if the broker does not report this: only MQTT 5 brokers do, with QoS 1 and 2.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub heard: Option<bool>,
     /// Why it is dead.
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<DeadReason>))]
     pub reason: Option<String>,
@@ -169,6 +186,27 @@ pub struct DeliveryChange {
     pub camera_id: CameraId,
     /// Its delivery after the change.
     pub delivery: Delivery,
+}
+
+/// Selects dead events that are not dismissed. Each condition that is present must be met.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadFilter {
+    /// The camera that they came from.
+    pub camera_id: Option<CameraId>,
+    /// Why they are dead.
+    pub reason: Option<DeadReason>,
+    /// The position before which they are.
+    pub before: Option<Seq>,
+}
+
+/// The result of a decision about several dead events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DecidedAll {
+    /// The number of events for which the decision was carried out.
+    pub events: u64,
+    /// Whether these were all events that match. If not, send the request again.
+    pub complete: bool,
 }
 
 /// A user's decision about a dead event.
@@ -211,14 +249,23 @@ pub enum DecideError {
     Stopping,
 }
 
-/// A range of settled events, from the end of the previous range up to `up_to`. Either all of them or none of
-/// them were late.
+/// A range of settled events, from the end of the previous range up to `up_to`. `late` and `heard` are the same
+/// for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettledRange {
     /// The last event of the range.
     pub up_to: Seq,
     /// Whether they were published to the `history` topic.
     pub late: bool,
+    /// Whether they had a subscriber; `None` if that is not known.
+    pub heard: Option<bool>,
+}
+
+impl SettledRange {
+    /// Returns whether the events of both ranges were settled in the same way.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.late, self.heard) == (other.late, other.heard)
+    }
 }
 
 /// A dead event that was delivered after a retry.
@@ -228,4 +275,6 @@ pub struct Resent {
     pub seq: Seq,
     /// Whether it was published to the `history` topic.
     pub late: bool,
+    /// Whether it had a subscriber; `None` if that is not known.
+    pub heard: Option<bool>,
 }

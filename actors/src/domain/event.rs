@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::{
-    camera::{Camera, LastEvent},
+    camera::{Camera, CameraStatus, LastEvent},
     clock::{self, Moment, Timestamp},
-    delivery::EventTimes,
+    delivery::{EventTimes, is_late_after},
     fields::{Faults, Fields, Invalid, bytes_within, no_control, no_control_except_lines},
     ids::{CameraId, EventId, Seq},
     numbers::saturate,
@@ -369,8 +369,19 @@ impl DetectionEvent {
     /// Updates `camera` with this event, which was accepted at `now` at position `seq`. An event that happened
     /// before the camera's newest known event changes neither the newest event nor the camera's name and
     /// source type.
-    pub fn update_camera(&self, camera: &mut Camera, seq: Seq, now: Moment) {
+    ///
+    /// An event that is not late, with this value of `late_after_seconds`, proves that the camera works: it
+    /// sets the camera online, unless the event happened before the camera's status was set.
+    pub fn update_camera(&self, camera: &mut Camera, seq: Seq, now: Moment, late_after_seconds: u32) {
         let (happened, happened_at) = (self.times(now).happened(), self.happened_at(now.wall));
+        // A status that seems to have been set in the future was set under another clock.
+        let is_newer = happened_at >= camera.status_at || camera.status_at > now.wall;
+        if camera.status != CameraStatus::Online
+            && is_newer
+            && !is_late_after(late_after_seconds, self.times(now), now)
+        {
+            (camera.status, camera.status_at) = (CameraStatus::Online, now.wall);
+        }
         camera.record_objects(&self.objects_detected);
         camera.is_doorbell |= self.is_doorbell_ring == Some(true);
         if camera.last_event.as_ref().is_some_and(|last| last.happened > happened && last.happened <= now.log)

@@ -236,3 +236,27 @@ fn input_from_the_same_process_is_validated_too() {
     );
     assert!(message.contains("confidence: 101, must be 0 to 100"));
 }
+
+/// Returns the status of a camera after an event that happened this many seconds ago, if its status was set to
+/// offline this many seconds ago.
+fn status_after(happened_seconds_ago: i64, set_seconds_ago: i64) -> CameraStatus {
+    let now = Moment::at(clock::now());
+    let ago = |seconds| now.wall - chrono::TimeDelta::seconds(seconds);
+    let event =
+        DetectionEvent::from_json(with("timestamp", clock::rfc3339(ago(happened_seconds_ago)).into()))
+            .unwrap();
+    let mut camera = Camera::new(event.camera_id().clone(), now);
+    (camera.status, camera.status_at) = (CameraStatus::Offline, ago(set_seconds_ago));
+    event.update_camera(&mut camera, Seq(1), now, 300);
+    camera.status
+}
+
+#[test]
+fn only_an_event_that_happens_now_and_after_the_status_was_set_proves_that_a_camera_works() {
+    assert_eq!(status_after(0, 3600), CameraStatus::Online);
+    assert_eq!(status_after(300, 3600), CameraStatus::Online);
+    assert_eq!(status_after(301, 3600), CameraStatus::Offline, "it is late");
+    assert_eq!(status_after(10, 5), CameraStatus::Offline, "the camera was set offline after it");
+    assert_eq!(status_after(10, -3600), CameraStatus::Online, "the status was set under another clock");
+    assert_eq!(status_after(-3600, 10), CameraStatus::Online, "the clock of the source is ahead");
+}

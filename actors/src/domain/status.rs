@@ -142,6 +142,8 @@ pub enum WarningKind {
     RetainUnavailable,
     /// Another client connects with the same client id.
     ClientIdTakenOver,
+    /// Somebody else publishes to the availability topic.
+    AvailabilityOverwritten,
     /// The broker's certificate is not verified.
     TlsInsecure,
     /// A certificate has expired or expires soon.
@@ -167,6 +169,7 @@ impl WarningKind {
             Self::QosLowered => "qos_lowered",
             Self::RetainUnavailable => "retain_unavailable",
             Self::ClientIdTakenOver => "client_id_taken_over",
+            Self::AvailabilityOverwritten => "availability_overwritten",
             Self::TlsInsecure => "tls_insecure",
             Self::CertificateExpires => "certificate_expires",
             Self::SettingsIgnored => "settings_ignored",
@@ -210,6 +213,7 @@ mod tests {
             K::QosLowered,
             K::RetainUnavailable,
             K::ClientIdTakenOver,
+            K::AvailabilityOverwritten,
             K::TlsInsecure,
             K::CertificateExpires,
             K::SettingsIgnored,

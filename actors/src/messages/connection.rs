@@ -46,7 +46,7 @@ pub struct PublishState {
     pub retain: bool,
 }
 
-/// From the discovery actor: subscribes to a topic, and forwards its messages until the link ends.
+/// From the discovery and supervisor actors: subscribes to a topic, and forwards its messages until the link ends.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Subscribe {

@@ -22,6 +22,8 @@ pub struct LinkUp {
     pub receive_maximum: u16,
     /// Whether the client queues messages beyond `receive_maximum`.
     pub may_queue: bool,
+    /// Whether the broker reports, for QoS 1 and 2, that a message has no subscribers (MQTT 5).
+    pub reports_subscribers: bool,
     /// Sends events.
     pub deliver: Recipient<Deliver>,
     /// `host:port` of the broker.

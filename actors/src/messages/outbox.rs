@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::{
     domain::{
         clock::Timestamp,
-        delivery::{DecideError, Decided, Decision},
+        delivery::{DeadFilter, DecideError, Decided, DecidedAll, Decision},
         event::DetectionEvent,
         event_log::{EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError, Receipt},
         ids::EventId,
@@ -133,6 +133,20 @@ pub struct Decide {
     /// The decision.
     pub decision: Decision,
 }
+
+/// From the HTTP layer: retries or dismisses all dead events that match, oldest first, but at most
+/// [`MAX_DECIDED_AT_ONCE`]. Returns once the decisions are synced to disk.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<DecidedAll, DecideError>")]
+pub struct DecideAll {
+    /// Which events.
+    pub filter: DeadFilter,
+    /// The decision.
+    pub decision: Decision,
+}
+
+/// Maximum number of events that one [`DecideAll`] applies to.
+pub const MAX_DECIDED_AT_ONCE: u64 = 2000;
 
 /// From the service when it stops: accepts and sends no more events, and finishes the commit. Returns once
 /// everything in flight is acknowledged and recorded, or after `timeout`.

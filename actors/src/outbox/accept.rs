@@ -1,6 +1,6 @@
 //! Accepting: from a request to a commit that is synced to disk.
 
-use std::{panic::resume_unwind, time::Duration};
+use std::{collections::HashMap, panic::resume_unwind, time::Duration};
 
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use futures_util::future::Either;
@@ -16,10 +16,17 @@ use super::{
     writer::{NotesDue, Start},
 };
 use crate::{
-    domain::event::DetectionEvent,
+    domain::{
+        event::DetectionEvent,
+        event_log::Receipt,
+        ids::{EventId, Seq},
+    },
     messages::{cameras::CamerasSeen, outbox::PublishError, stream::LogMoved},
     store::{Committed, StoreError, is_small},
 };
+
+/// Maximum number of requests whose events are looked up while the outbox is full.
+const MAX_LOOKUPS: usize = 64;
 
 /// How long to wait before notes are written again after a commit has failed.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -49,10 +56,55 @@ impl OutboxActor {
         if self.draining.is_some() {
             return Err(PublishError::Stopping);
         }
-        self.writer.check_room(events.len(), self.pending(), self.limits.max_pending)?;
+        match self.writer.check_room(events.len(), self.pending(), self.limits.max_pending) {
+            Ok(()) => self.enqueue(events, answer, ctx),
+            Err(full @ PublishError::Full { .. }) => self.accept_repeated(events, answer, full, ctx)?,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, events: Vec<DetectionEvent>, answer: Answer, ctx: &mut Context<Self>) {
         self.reporting.check_late_arrivals(&events, &self.settings, self.clock.now());
         self.writer.queue.add(events, answer);
         self.commit(ctx);
+    }
+
+    /// Looks up which of the events were accepted before: they need no room. `full` is the answer if there is
+    /// no room for the others.
+    fn accept_repeated(
+        &mut self,
+        events: Vec<DetectionEvent>,
+        answer: Answer,
+        full: PublishError,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), PublishError> {
+        if self.lookups >= MAX_LOOKUPS {
+            return Err(full);
+        }
+        self.lookups += 1;
+        let (store, ids) = (self.store.clone(), events.iter().map(|event| event.event_id().clone()));
+        let ids: Vec<EventId> = ids.collect();
+        let lookup = async move { store.find_seqs(&ids).await };
+        ctx.spawn(lookup.into_actor(self).map(move |known, act, ctx| {
+            act.lookups -= 1;
+            let known: HashMap<EventId, Seq> = known.unwrap_or_default().into_iter().collect();
+            let repeated = |event: &DetectionEvent| {
+                let (event_id, seq) = known.get_key_value(event.event_id())?;
+                Some(Receipt { event_id: event_id.clone(), seq: *seq, duplicate: true })
+            };
+            let receipts: Vec<Receipt> = events.iter().filter_map(repeated).collect();
+            let new = events.len() - receipts.len();
+            if new == 0 {
+                answer.send(Ok(receipts));
+            } else if act.draining.is_none()
+                && act.writer.check_room(new, act.pending(), act.limits.max_pending).is_ok()
+            {
+                act.enqueue(events, answer, ctx);
+            } else {
+                answer.send(Err(full));
+            }
+        }));
         Ok(())
     }
 
@@ -110,6 +162,9 @@ impl OutboxActor {
         if !committed.seen.is_empty() {
             #[expect(clippy::disallowed_methods, reason = "one message per commit")]
             self.peers.cameras.do_send(CamerasSeen(committed.seen));
+        }
+        if committed.came_online {
+            self.head_start.give(Instant::now());
         }
         self.delivery.offer(&committed.stored);
     }

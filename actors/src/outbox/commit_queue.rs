@@ -38,7 +38,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    fn send(self, result: Result<Vec<Receipt>, PublishError>) {
+    /// Sends the receipts, or the reason why the events were not accepted.
+    pub fn send(self, result: Result<Vec<Receipt>, PublishError>) {
         match self {
             Self::One(slot) => slot.answer(result.and_then(|receipts| {
                 // A commit returns one receipt per event.
@@ -118,7 +119,7 @@ impl CommitQueue {
     pub fn add_ranges(&mut self, ranges: Vec<SettledRange>) {
         for range in ranges {
             match self.ranges.last_mut() {
-                Some(last) if last.late == range.late => last.up_to = range.up_to,
+                Some(last) if last.is_like(&range) => *last = range,
                 _ => self.ranges.push(range),
             }
         }
@@ -277,7 +278,7 @@ mod tests {
 
     #[test]
     fn notes_of_a_failed_commit_are_first_in_the_next_one() {
-        let range = |up_to, late| SettledRange { up_to: Seq(up_to), late };
+        let range = |up_to, late| SettledRange { up_to: Seq(up_to), late, heard: None };
         let mut queue = CommitQueue::default();
         queue.add_ranges(vec![range(1, false), range(2, true)]);
         let (_, commit) = queue.take().unwrap();

@@ -1,14 +1,21 @@
 //! Decisions about dead events: to send them again, or to dismiss them.
 
-use actix::{Context, Handler, ResponseFuture};
+use actix::{AsyncContext as _, Context, Handler, Recipient, ResponseFuture};
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::{OutboxActor, commit_queue::MAX_DECISIONS, retry_prefetch::MAX_RETRIES};
 use crate::{
-    domain::delivery::{DecideError, Decided, Decision},
-    messages::outbox::Decide,
-    store::DeadAndRetrying,
+    domain::{
+        delivery::{DecideError, Decided, DecidedAll, Decision},
+        ids::Seq,
+    },
+    messages::outbox::{Decide, DecideAll, MAX_DECIDED_AT_ONCE},
+    store::{DeadAndRetrying, Store},
 };
+
+/// Number of decisions in a step of [`decide_all`]. Two requests fit into the queue of decisions.
+const STEP: u64 = 100;
 
 type DecisionReceiver = oneshot::Receiver<Result<Decided, DecideError>>;
 
@@ -40,15 +47,20 @@ impl OutboxActor {
         decided: &[Result<Decided, DecideError>],
         stored: Option<&DeadAndRetrying>,
     ) {
+        let (mut retried, mut dismissed) = (0, 0);
         for Decided { seq, decision, was_listed } in decided.iter().flatten() {
+            tracing::debug!(seq = seq.0, ?decision, "a dead event is sent again or dismissed");
             match decision {
                 Decision::Retry => {
-                    tracing::info!(seq = seq.0, "a dead event is sent again");
+                    retried += 1;
                     self.delivery.send_again(*seq);
                 }
-                Decision::Dismiss => tracing::info!(seq = seq.0, "a dead event was dismissed"),
+                Decision::Dismiss => dismissed += 1,
             }
             self.reporting.subtract_dead(u64::from(*was_listed));
+        }
+        if retried + dismissed > 0 {
+            tracing::info!(retried, dismissed, "dead events are sent again or were dismissed");
         }
         let Some(DeadAndRetrying { dead, again }) = stored else { return };
         let queue = &self.writer.queue;
@@ -59,6 +71,46 @@ impl OutboxActor {
             }
         }
     }
+}
+
+impl Handler<DecideAll> for OutboxActor {
+    type Result = ResponseFuture<Result<DecidedAll, DecideError>>;
+
+    fn handle(&mut self, msg: DecideAll, ctx: &mut Self::Context) -> Self::Result {
+        Box::pin(decide_all(self.store.clone(), ctx.address().recipient(), msg))
+    }
+}
+
+/// Applies the decision in steps. New events are committed together with a step, and between two steps.
+async fn decide_all(
+    store: Store,
+    outbox: Recipient<Decide>,
+    DecideAll { filter, decision }: DecideAll,
+) -> Result<DecidedAll, DecideError> {
+    let (mut after, mut events) = (Seq(0), 0);
+    while events < MAX_DECIDED_AT_ONCE {
+        let found = store.find_dead(&filter, after, STEP.min(MAX_DECIDED_AT_ONCE - events)).await;
+        let found = found.map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "dead events could not be read");
+            DecideError::Storage(error.fault())
+        })?;
+        let Some((last, _)) = found.last() else { return Ok(DecidedAll { events, complete: true }) };
+        after = *last;
+        let decide = |(_, event_id)| outbox.send(Decide { event_id, decision });
+        for decided in join_all(found.into_iter().map(decide)).await {
+            match decided.unwrap_or(Err(DecideError::Stopping)) {
+                Ok(_) => events += 1,
+                // Somebody else has decided in the meantime, or a sweep has removed it.
+                Err(DecideError::Unknown | DecideError::NotDead) => {}
+                Err(DecideError::TooMany) if events > 0 => {
+                    return Ok(DecidedAll { events, complete: false });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let rest = store.find_dead(&filter, after, 1).await;
+    Ok(DecidedAll { events, complete: rest.is_ok_and(|rest| rest.is_empty()) })
 }
 
 impl Handler<Decide> for OutboxActor {

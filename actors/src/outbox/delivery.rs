@@ -20,7 +20,7 @@ use crate::{
         delivery::{EventTimes, SettledRange},
         event_log::{EventPage, StoredEvent},
         ids::{LinkId, Seq},
-        settings::MqttSettings,
+        settings::{MqttSettings, QoS},
         status::FailureKind,
         suspects::MessageRef,
     },
@@ -46,6 +46,16 @@ pub struct InFlight {
     pub topic: String,
     /// Whether that is the `history` topic.
     pub late: bool,
+    /// Whether the broker reports if the message had a subscriber.
+    pub reports_subscribers: bool,
+}
+
+impl InFlight {
+    /// Returns whether the message had a subscriber, given what the broker reported; `None` if it does not
+    /// report this.
+    pub fn heard(&self, unheard: bool) -> Option<bool> {
+        self.reports_subscribers.then_some(!unheard)
+    }
 }
 
 /// The delivery side of the outbox.
@@ -55,6 +65,8 @@ pub struct Delivery {
     read_ahead: ReadAhead,
     retries: RetryPrefetch,
     link: Option<Recipient<Deliver>>,
+    /// Whether the broker on this link reports missing subscribers.
+    reports_subscribers: bool,
     /// Maximum number of events in flight, from the configuration.
     max_in_flight: u16,
     /// Maximum number of events in flight on this link, unless one of them is suspected.
@@ -135,6 +147,7 @@ impl Delivery {
             window,
             retries: RetryPrefetch::default(),
             link: None,
+            reports_subscribers: false,
             max_in_flight,
             limit: InFlightLimit::default(),
             poison: PoisonDetector::default(),
@@ -192,7 +205,9 @@ impl Delivery {
     }
 
     /// Starts a new link.
-    pub fn link_up(&mut self, LinkUp { link, receive_maximum, may_queue, deliver, .. }: LinkUp) {
+    pub fn link_up(&mut self, link_up: LinkUp) {
+        let LinkUp { link, receive_maximum, may_queue, reports_subscribers, deliver, .. } = link_up;
+        self.reports_subscribers = reports_subscribers;
         self.limit = InFlightLimit::new(self.max_in_flight, receive_maximum, may_queue);
         self.window.link_up(link, self.poison.limit(self.limit.at_first()));
         self.read_ahead.restart(self.window.cursor().next());
@@ -261,8 +276,9 @@ impl Delivery {
                     allowance -= 1;
                     self.pacer.spend();
                     tracing::debug!(seq = seq.0, topic = outgoing.topic, late, "event sent");
-                    let topic = outgoing.topic.clone();
-                    let in_flight = InFlight { times: event.times, sent_at, topic, late };
+                    let reports_subscribers = self.reports_subscribers && outgoing.qos != QoS::AtMostOnce;
+                    let (times, topic) = (event.times, outgoing.topic.clone());
+                    let in_flight = InFlight { times, sent_at, topic, late, reports_subscribers };
                     if again {
                         self.window.sent_again(seq, in_flight);
                     } else {
@@ -275,11 +291,15 @@ impl Delivery {
         batch
     }
 
-    /// Takes the next event. A retry that has not been read yet does not delay new events.
+    /// Takes the next event. New events wait until the retries before them have been read, unless they cannot
+    /// be read.
     fn next_up(&mut self) -> NextUp {
-        let again = self.window.next_again().next();
-        if let Some(retry) = again.and_then(|seq| self.retries.take(seq)) {
-            return NextUp::Again(retry);
+        if let Some(seq) = self.window.next_again().next() {
+            match self.retries.take(seq) {
+                Some(retry) => return NextUp::Again(retry),
+                None if !self.retries.has_failed() => return NextUp::Unread,
+                None => {}
+            }
         }
         let Some(seq) = self.window.next() else { return NextUp::Unread };
         if self.window.is_settled(seq) {
@@ -306,11 +326,18 @@ impl Delivery {
         u64::try_from(seq.0 - from.0).unwrap_or(0)
     }
 
-    /// Settles an event that the broker has acknowledged. Returns `None` if it was not in flight on this
-    /// link.
-    pub fn delivered(&mut self, link: LinkId, seq: Seq, now: Instant) -> Option<Settled<InFlight>> {
-        let late = self.window.note(seq).is_some_and(|in_flight| in_flight.late);
-        let settled = self.window.settle(link, seq, late)?;
+    /// Settles an event that the broker has acknowledged; `unheard` states whether it reported that nobody
+    /// subscribes to the topic. Returns `None` if the event was not in flight on this link.
+    pub fn delivered(
+        &mut self,
+        link: LinkId,
+        seq: Seq,
+        unheard: bool,
+        now: Instant,
+    ) -> Option<Settled<InFlight>> {
+        let note = self.window.note(seq);
+        let (late, heard) = note.map(|note| (note.late, note.heard(unheard))).unwrap_or_default();
+        let settled = self.window.settle_heard(link, seq, late, heard)?;
         self.poison.acknowledged();
         self.deferrals.remove(&seq);
         let took = now.saturating_duration_since(settled.note.sent_at);
@@ -460,11 +487,11 @@ mod tests {
         assert_eq!(sent(&mut delivery), [1, 2, 3]);
         assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (3, 3));
         assert_eq!(delivery.times(Seq(2)).unwrap().received_at, clock::from_micros(NOON));
-        let settled = delivery.delivered(LINK, Seq(1), Instant::now()).unwrap();
+        let settled = delivery.delivered(LINK, Seq(1), false, Instant::now()).unwrap();
         assert_eq!((settled.again, settled.note.topic.as_str()), (false, "liveobject/camera/door/event"));
-        assert!(delivery.delivered(LINK, Seq(1), Instant::now()).is_none(), "once");
+        assert!(delivery.delivered(LINK, Seq(1), false, Instant::now()).is_none(), "once");
         assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (2, 2));
-        assert_eq!(delivery.take_ranges(), [SettledRange { up_to: Seq(1), late: false }]);
+        assert_eq!(delivery.take_ranges(), [SettledRange { up_to: Seq(1), late: false, heard: Some(true) }]);
     }
 
     #[actix::test]

@@ -18,6 +18,7 @@ mod commit_queue;
 mod decide;
 mod delivery;
 mod dispatch;
+mod head_start;
 mod in_flight_limit;
 mod pacer;
 mod pictures;
@@ -44,8 +45,8 @@ use tokio::{
 };
 
 use self::{
-    accept::RETRY_AFTER, delivery::Delivery, pictures::PictureBudget, reporting::Reporting, window::Window,
-    writer::Writer,
+    accept::RETRY_AFTER, delivery::Delivery, head_start::HeadStart, pictures::PictureBudget,
+    reporting::Reporting, window::Window, writer::Writer,
 };
 use crate::{
     disk::disk_space,
@@ -139,10 +140,14 @@ pub struct OutboxActor {
     delivery: Delivery,
     reporting: Reporting,
     pictures: PictureBudget,
+    /// Number of requests whose events are being looked up, because the outbox is full.
+    lookups: usize,
 
     commit_timer: Option<SpawnHandle>,
     pump_timer: Option<SpawnHandle>,
     resume_timer: Option<SpawnHandle>,
+    /// Delays events until the status of a camera that has come online is published.
+    head_start: HeadStart,
     draining: Option<Draining>,
 }
 
@@ -169,6 +174,7 @@ impl OutboxActor {
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting,
             pictures: PictureBudget::default(),
+            lookups: 0,
             clock: store.clock(),
             jumps: store.jumps(),
             store,
@@ -179,6 +185,7 @@ impl OutboxActor {
             commit_timer: None,
             pump_timer: None,
             resume_timer: None,
+            head_start: HeadStart::default(),
             draining: None,
         })
     }
@@ -385,6 +392,7 @@ impl Handler<SettingsChanged> for OutboxActor {
         if change != SettingsChange::Other {
             self.reporting.topics_changed();
         }
+        self.limits.commit.late_after_seconds = settings.late_after_seconds;
         self.settings = settings;
     }
 }

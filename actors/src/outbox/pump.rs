@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     OutboxActor,
-    delivery::{Deferral, NextBatch, Resumption},
+    delivery::{Deferral, InFlight, NextBatch, Resumption},
     read_ahead::{PAGE, PageRequest},
 };
 use crate::{
@@ -45,6 +45,10 @@ impl OutboxActor {
             return;
         }
         let Some(link) = self.delivery.link().cloned() else { return };
+        if let Some(wait) = self.head_start.remaining(Instant::now()) {
+            self.pump_later(wait, ctx);
+            return;
+        }
         let events = self.next_batch(ctx);
         if !events.is_empty() {
             #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
@@ -146,9 +150,10 @@ impl OutboxActor {
     }
 
     fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool) {
-        let Some(settled) = self.delivery.delivered(link, seq, Instant::now()) else { return };
+        let Some(settled) = self.delivery.delivered(link, seq, unheard, Instant::now()) else { return };
         if settled.again {
-            self.writer.queue.add_resent(Resent { seq, late: settled.note.late });
+            let InFlight { late, .. } = settled.note;
+            self.writer.queue.add_resent(Resent { seq, late, heard: settled.note.heard(unheard) });
         }
         self.writer.count_delivered();
         self.reporting.delivered(seq, settled.note, unheard, self.clock.now());

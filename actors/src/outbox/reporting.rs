@@ -126,7 +126,11 @@ impl Reporting {
             self.metrics.events_unheard.inc();
         }
         tracing::debug!(seq = seq.0, topic, late, unheard, "event acknowledged");
-        self.warnings.acknowledged(unheard.then_some(topic));
+        if unheard {
+            self.warnings.unheard(topic, late, Instant::now(), now.wall);
+        } else {
+            self.warnings.heard(&topic, late);
+        }
     }
 
     /// Records a refusal by the broker.
@@ -217,7 +221,7 @@ impl Reporting {
 
     /// Drops the warning about missing subscribers, because events go to other topics from now on.
     pub fn topics_changed(&mut self) {
-        self.warnings.acknowledged(None);
+        self.warnings.topics_changed();
     }
 }
 
@@ -279,13 +283,15 @@ mod tests {
     #[tokio::test]
     async fn a_delivered_event_is_counted_and_its_topic_checked_for_subscribers() {
         let mut reporting = reporting();
-        let in_flight =
-            |late| InFlight { times: times(0), sent_at: Instant::now(), topic: "a/b".to_owned(), late };
+        let in_flight = |late| InFlight {
+            times: times(0),
+            sent_at: Instant::now(),
+            topic: "a/b".to_owned(),
+            late,
+            reports_subscribers: true,
+        };
         reporting.delivered(Seq(1), in_flight(true), true, moment(1));
-        assert_eq!(
-            reporting.warnings(None, Instant::now())[0].kind,
-            crate::domain::status::WarningKind::NoSubscribers
-        );
+        assert_eq!(reporting.warnings(None, Instant::now()), [], "nobody needs to subscribe to late events");
         reporting.delivered(Seq(2), in_flight(false), false, moment(1));
         assert_eq!(reporting.warnings(None, Instant::now()), []);
         let metrics = &reporting.metrics;

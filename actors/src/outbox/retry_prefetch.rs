@@ -15,6 +15,8 @@ pub const PAGE: usize = 64;
 pub struct RetryPrefetch {
     ready: BTreeMap<Seq, RetryingEvent>,
     reading: bool,
+    /// Whether the last read failed.
+    has_failed: bool,
 }
 
 impl RetryPrefetch {
@@ -35,7 +37,7 @@ impl RetryPrefetch {
 
     /// Adds a page. Returns which of the wanted events are missing in the database.
     pub fn page(&mut self, wanted: Vec<Seq>, read: Vec<RetryingEvent>) -> Vec<Seq> {
-        self.reading = false;
+        (self.reading, self.has_failed) = (false, false);
         self.ready.extend(read.into_iter().map(|retry| (retry.event.seq, retry)));
         let missing = wanted.into_iter().filter(|seq| !self.ready.contains_key(seq)).collect();
         while self.ready.len() > 2 * PAGE {
@@ -46,7 +48,12 @@ impl RetryPrefetch {
 
     /// Records that a page could not be read.
     pub fn failed(&mut self) {
-        self.reading = false;
+        (self.reading, self.has_failed) = (false, true);
+    }
+
+    /// Returns whether the last read failed.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
     }
 }
 

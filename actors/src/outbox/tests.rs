@@ -14,6 +14,7 @@ use crate::{
         event::{DetectionEvent, EventInput},
         event_log::{EventQuery, LogRow, Receipt},
         ids::{CameraId, EventId, LinkId},
+        settings::QoS,
         status::{FailureKind, WarningKind},
         suspects::MessageRef,
     },
@@ -101,12 +102,17 @@ impl Fixture {
     }
 
     async fn link_up(&mut self, receive_maximum: u16) {
+        self.link_up_with(receive_maximum, true).await;
+    }
+
+    async fn link_up_with(&mut self, receive_maximum: u16, reports_subscribers: bool) {
         self.links += 1;
         let (recorder, messages) = Recorder::start_new();
         let link = LinkId(self.links);
         let mut link_up = FakeConnection::start_new().link_up(link, "broker:1883");
         link_up.deliver = recorder.recipient();
         link_up.receive_maximum = receive_maximum;
+        link_up.reports_subscribers = reports_subscribers;
         self.outbox.send(link_up).await.unwrap();
         self.delivered = Some((link, messages));
     }
@@ -431,7 +437,43 @@ async fn events_without_subscribers_are_counted_and_reported() {
     assert_eq!(it.status().await.warnings[0].kind, WarningKind::NoSubscribers);
     assert_eq!(it.metrics.events_unheard.get(), 1);
     it.acknowledge([2]).await;
-    assert_eq!(it.status().await.warnings, []);
+    let status = it.status().await;
+    assert!(status.warnings[0].message.contains("Somebody subscribes to it again"), "{status:?}");
+    it.wait_for_checkpoint(2).await;
+    assert_eq!((it.delivery("e1").await.heard, it.delivery("e2").await.heard), (Some(false), Some(true)));
+}
+
+#[actix::test]
+async fn whether_events_were_heard_is_unknown_if_the_broker_does_not_report_it() {
+    for (qos, reports_subscribers) in [(QoS::AtMostOnce, true), (QoS::AtLeastOnce, false)] {
+        let mut it = Fixture::with(MqttSettings { qos, ..MqttSettings::defaults("c") }).await;
+        it.publish_many(1..=2).await;
+        it.link_up_with(100, reports_subscribers).await;
+        it.sent(2).await;
+        assert_eq!(it.delivery("e1").await.heard, None, "it is pending");
+        it.acknowledge(1..=2).await;
+        it.wait_for_checkpoint(2).await;
+        assert_eq!(it.delivery("e1").await.heard, None);
+    }
+}
+
+#[actix::test]
+async fn whether_each_event_was_heard_is_stored() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=600).await;
+    it.link_up(100).await;
+    let mut answered = 0;
+    while answered < 600 {
+        let sent = it.sent_seqs(1).await;
+        answered += sent.len();
+        it.answer(sent.into_iter().map(|seq| (seq, Outcome::Delivered { unheard: seq % 2 == 0 }))).await;
+    }
+    it.wait_for_checkpoint(600).await;
+    let dir = it.crash().await.unwrap();
+    let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await;
+    for seq in [1, 2, 299, 300, 599, 600] {
+        assert_eq!(it.delivery(&format!("e{seq}")).await.heard, Some(seq % 2 == 1), "{seq}");
+    }
 }
 
 #[actix::test]
@@ -534,4 +576,31 @@ async fn rows_that_were_removed_from_the_database_do_not_block_later_events() {
     assert_eq!((status.pending, status.published, status.database_damaged), (0, 3, true));
     assert_eq!(status.warnings[0].kind, WarningKind::EventsMissing);
     assert!(status.warnings[0].message.starts_with("3 pending events"), "{status:?}");
+}
+
+#[actix::test]
+async fn invariant_4_a_repeated_event_gets_its_receipt_while_the_outbox_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
+    it.publish_many(1..=3).await;
+    let full = PublishError::Full { pending: 3, max_pending: 3 };
+    assert_eq!(it.publish(event("e4")).await.unwrap_err(), full);
+    let again = it.publish(event("e2")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate), (Seq(2), true));
+    let batch = async |ids: [&str; 2]| it.outbox.send(PublishBatch(ids.map(event).to_vec())).await.unwrap();
+    let seqs: Vec<_> = batch(["e3", "e1"]).await.unwrap().iter().map(|receipt| receipt.seq.0).collect();
+    assert_eq!(seqs, [3, 1]);
+    assert_eq!(batch(["e1", "e4"]).await.unwrap_err(), full);
+    assert_eq!(it.status().await.pending, 3);
+}
+
+#[actix::test]
+async fn a_batch_needs_room_only_for_its_new_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
+    it.publish_many(1..=2).await;
+    let batch = ["e1", "e2", "e3"].map(event).to_vec();
+    let receipts = it.outbox.send(PublishBatch(batch)).await.unwrap().unwrap();
+    let receipts: Vec<_> = receipts.iter().map(|receipt| (receipt.seq.0, receipt.duplicate)).collect();
+    assert_eq!(receipts, [(1, true), (2, true), (3, false)]);
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::disk::DiskSpace;
 use crate::domain::{
-    clock::Jump,
+    clock::{Jump, Timestamp},
     ids::CameraId,
     status::{Warning, WarningKind},
 };
@@ -21,8 +21,9 @@ const SHOWN_FOR: Duration = Duration::from_mins(10);
 /// The current warnings of the outbox.
 #[derive(Debug, Default)]
 pub struct Warnings {
-    /// The topic on which the newest acknowledged event had no subscriber.
-    unheard_on: Option<String>,
+    unheard: Option<Unheard>,
+    /// Whether anybody subscribed to a `history` topic when an event was sent there.
+    history_was_heard: bool,
     late_arrival: Option<LateArrival>,
     unregistered: Option<Unregistered>,
     clock_jump: Option<(Jump, Instant)>,
@@ -32,6 +33,18 @@ pub struct Warnings {
     pub unreadable: u64,
     /// Number of events whose rows are missing in the database.
     pub missing: u64,
+}
+
+/// Events that had no subscriber.
+#[derive(Debug)]
+struct Unheard {
+    count: u64,
+    since: Timestamp,
+    /// The topic of the newest one.
+    topic: String,
+    at: Instant,
+    /// Whether a later event on the same topic had a subscriber.
+    heard_again: bool,
 }
 
 #[derive(Debug)]
@@ -51,9 +64,32 @@ struct LateArrival {
 }
 
 impl Warnings {
-    /// Records that the broker has acknowledged an event. `unheard_on` is its topic if it had no subscriber.
-    pub fn acknowledged(&mut self, unheard_on: Option<String>) {
-        self.unheard_on = unheard_on;
+    /// Records that the broker has acknowledged an event that had a subscriber. `late` states whether its
+    /// topic is a `history` topic.
+    pub fn heard(&mut self, topic: &str, late: bool) {
+        self.history_was_heard |= late;
+        if let Some(unheard) = &mut self.unheard {
+            unheard.heard_again |= unheard.topic == topic;
+        }
+    }
+
+    /// Records that the broker has acknowledged an event that had no subscriber. Nobody needs to subscribe to
+    /// `history`, so this is a fault there only if somebody did before.
+    pub fn unheard(&mut self, topic: String, late: bool, now: Instant, wall: Timestamp) {
+        if late && !self.history_was_heard {
+            return;
+        }
+        let is_current = |unheard: &Unheard| now.saturating_duration_since(unheard.at) < SHOWN_FOR;
+        let (count, since) = match self.unheard.take().filter(is_current) {
+            Some(Unheard { count, since, .. }) => (count + 1, since),
+            None => (1, wall),
+        };
+        self.unheard = Some(Unheard { count, since, topic, at: now, heard_again: false });
+    }
+
+    /// Forgets which topics had subscribers, because events go to other topics from now on.
+    pub fn topics_changed(&mut self) {
+        (self.unheard, self.history_was_heard) = (None, false);
     }
 
     /// Records that an event was late when it arrived. Returns whether to log it, which happens at most once
@@ -94,15 +130,7 @@ impl Warnings {
     /// Returns the current warnings.
     pub fn shown(&self, now: Instant) -> Vec<Warning> {
         let mut shown = Vec::new();
-        if let Some(topic) = &self.unheard_on {
-            shown.push(Warning {
-                kind: WarningKind::NoSubscribers,
-                message: format!(
-                    "The broker has accepted the newest event, but nobody subscribes to {topic}. \
-                     Check the topic prefix and the subscriber."
-                ),
-            });
-        }
+        shown.extend(self.no_subscribers(now));
         let arrival = self.late_arrival.as_ref().filter(|a| now.saturating_duration_since(a.at) < SHOWN_FOR);
         if let Some(LateArrival { camera_id, seconds, .. }) = arrival {
             shown.push(Warning {
@@ -181,6 +209,25 @@ impl Warnings {
     }
 }
 
+impl Warnings {
+    fn no_subscribers(&self, now: Instant) -> Option<Warning> {
+        let unheard = self.unheard.as_ref();
+        let unheard = unheard.filter(|unheard| now.saturating_duration_since(unheard.at) < SHOWN_FOR)?;
+        let Unheard { count, since, topic, heard_again, .. } = unheard;
+        let (events, since) = (if *count == 1 { "event" } else { "events" }, since.format("%F %T UTC"));
+        let advice = if *heard_again {
+            "Somebody subscribes to it again. Automations have missed these events."
+        } else {
+            "Check that the subscriber is connected, and that it uses the same topic prefix."
+        };
+        let message = format!(
+            "The broker has accepted {count} {events} since {since} for which there was no subscriber, the newest \
+             on {topic}. {advice}"
+        );
+        Some(Warning { kind: WarningKind::NoSubscribers, message })
+    }
+}
+
 /// Formats a duration for people: `26 h`, `3 days`.
 fn age(seconds: i64) -> String {
     match seconds {
@@ -229,12 +276,47 @@ mod tests {
         }
     }
 
+    fn no_subscribers(warnings: &Warnings, now: Instant) -> Option<String> {
+        warnings.no_subscribers(now).map(|warning| warning.message)
+    }
+
     #[tokio::test]
-    async fn the_warning_about_missing_subscribers_ends_once_an_event_has_a_subscriber() {
+    async fn missing_subscribers_are_reported_with_a_count_until_ten_minutes_after_the_last_such_event() {
+        let (start, minute) = (Instant::now(), Duration::from_mins(1));
+        let wall = crate::domain::clock::from_micros(1_780_000_000_000_000);
         let mut warnings = Warnings::default();
-        warnings.acknowledged(Some("a/b".to_owned()));
-        assert_eq!(warnings.shown(Instant::now())[0].kind, WarningKind::NoSubscribers);
-        warnings.acknowledged(None);
-        assert_eq!(warnings.shown(Instant::now()), []);
+        warnings.unheard("a/event".to_owned(), false, start, wall);
+        let later = start + 9 * minute;
+        warnings.unheard("b/event".to_owned(), false, later, wall + TimeDelta::minutes(9));
+        let shown = no_subscribers(&warnings, later + 9 * minute).unwrap();
+        assert!(shown.contains("accepted 2 events since 2026-05-28 20:26:40 UTC"), "{shown}");
+        assert!(shown.contains("newest on b/event. Check that the subscriber"), "{shown}");
+        warnings.heard("a/event", false);
+        assert_eq!(no_subscribers(&warnings, later).unwrap(), shown, "that is another topic");
+        warnings.heard("b/event", false);
+        let shown = no_subscribers(&warnings, later).unwrap();
+        assert!(shown.contains("newest on b/event. Somebody subscribes to it again."), "{shown}");
+        assert_eq!(no_subscribers(&warnings, later + 10 * minute), None);
+        let next = later + 11 * minute;
+        warnings.unheard("a/event".to_owned(), false, next, wall + TimeDelta::minutes(20));
+        let shown = no_subscribers(&warnings, next).unwrap();
+        assert!(shown.contains("accepted 1 event since 2026-05-28 20:46:40 UTC"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_history_topic_without_subscribers_is_reported_only_if_it_had_one_before() {
+        let (now, wall) = (Instant::now(), crate::domain::clock::from_micros(0));
+        let mut warnings = Warnings::default();
+        let unheard = |warnings: &mut Warnings| {
+            warnings.unheard("a/history".to_owned(), true, now, wall);
+            no_subscribers(warnings, now).is_some()
+        };
+        assert!(!unheard(&mut warnings), "Home Assistant does not need it");
+        warnings.heard("a/event", false);
+        assert!(!unheard(&mut warnings));
+        warnings.heard("b/history", true);
+        assert!(unheard(&mut warnings), "somebody wants late events");
+        warnings.topics_changed();
+        assert!(!unheard(&mut warnings), "these are other topics");
     }
 }

@@ -53,8 +53,8 @@ struct Link<T> {
 #[derive(Debug)]
 pub struct Window<T> {
     cursor: Seq,
-    /// The settled events above the cursor, and whether each was late.
-    settled: BTreeMap<Seq, bool>,
+    /// The settled events above the cursor: whether each was late, and whether it was heard.
+    settled: BTreeMap<Seq, (bool, Option<bool>)>,
     /// Dead events that must be sent again.
     again: BTreeSet<Seq>,
     link: Option<Link<T>>,
@@ -70,7 +70,8 @@ impl<T> Window<T> {
         settled: impl IntoIterator<Item = Seq>,
         again: impl IntoIterator<Item = Seq>,
     ) -> Self {
-        let settled = settled.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, false)).collect();
+        let settled =
+            settled.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, (false, None))).collect();
         let again = again.into_iter().collect();
         let mut window = Self { cursor, settled, again, link: None, ranges: Vec::new() };
         window.advance();
@@ -212,18 +213,33 @@ impl<T> Window<T> {
     /// Settles an event after the broker's final answer. Returns `None` and changes nothing if the event was
     /// not in flight on this link.
     pub fn settle(&mut self, id: LinkId, seq: Seq, late: bool) -> Option<Settled<T>> {
+        self.settle_heard(id, seq, late, None)
+    }
+
+    /// Like [`Window::settle`], and records whether the event had a subscriber.
+    pub fn settle_heard(
+        &mut self,
+        id: LinkId,
+        seq: Seq,
+        late: bool,
+        heard: Option<bool>,
+    ) -> Option<Settled<T>> {
         let note = self.current(id)?.in_flight.remove(&seq)?;
         let again = self.again.remove(&seq);
         if !again {
-            self.settle_unsent(seq, late);
+            self.settle_above_cursor(seq, (late, heard));
         }
         Some(Settled { again, note })
     }
 
     /// Settles an event that is not in flight.
     pub fn settle_unsent(&mut self, seq: Seq, late: bool) {
+        self.settle_above_cursor(seq, (late, None));
+    }
+
+    fn settle_above_cursor(&mut self, seq: Seq, late_and_heard: (bool, Option<bool>)) {
         if seq > self.cursor {
-            self.settled.entry(seq).or_insert(late);
+            self.settled.entry(seq).or_insert(late_and_heard);
             self.advance();
         }
     }
@@ -270,11 +286,12 @@ impl<T> Window<T> {
     }
 
     fn advance(&mut self) {
-        while let Some(late) = self.settled.remove(&self.cursor.next()) {
+        while let Some((late, heard)) = self.settled.remove(&self.cursor.next()) {
             self.cursor = self.cursor.next();
+            let range = SettledRange { up_to: self.cursor, late, heard };
             match self.ranges.last_mut() {
-                Some(range) if range.late == late => range.up_to = self.cursor,
-                _ => self.ranges.push(SettledRange { up_to: self.cursor, late }),
+                Some(last) if last.is_like(&range) => *last = range,
+                _ => self.ranges.push(range),
             }
         }
     }

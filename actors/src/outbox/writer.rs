@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn range(up_to: i64) -> Vec<SettledRange> {
-        vec![SettledRange { up_to: Seq(up_to), late: false }]
+        vec![SettledRange { up_to: Seq(up_to), late: false, heard: None }]
     }
 
     fn committed(last_seq: i64) -> Committed {
@@ -286,6 +286,7 @@ mod tests {
             stored: Vec::new(),
             last_seq: Seq(last_seq),
             seen: Vec::new(),
+            came_online: false,
             unregistered: None,
             decided: Vec::new(),
             dead_and_retrying: None,

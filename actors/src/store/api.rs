@@ -16,7 +16,7 @@ use crate::domain::{
     calendar::Day,
     camera::{Camera, Thumbnail},
     clock::{Clock, JumpDetector, LogTime, Moment, Timestamp},
-    delivery::EventTimes,
+    delivery::{DeadFilter, EventTimes},
     event_log::{EventPage, EventQuery, EventRecord, LogPart, LogQuery},
     ids::{CameraId, EventId, Seq},
     retained::Kind,
@@ -137,7 +137,23 @@ impl Store {
         Ok(events::times_of(&self.read, seq).await?)
     }
 
-    /// Returns an event's seq, its camera and when it happened.
+    /// Returns the positions of those events that are in the log.
+    pub(crate) async fn find_seqs(&self, ids: &[EventId]) -> Result<Vec<(EventId, Seq)>, StoreError> {
+        Ok(events::find_ids(&self.read, ids).await?)
+    }
+
+    /// Returns some of the dead events after this position that match the filter, in order. Dismissed ones do
+    /// not match.
+    pub(crate) async fn find_dead(
+        &self,
+        filter: &DeadFilter,
+        after: Seq,
+        limit: u64,
+    ) -> Result<Vec<(Seq, EventId)>, StoreError> {
+        Ok(dead_events::find(&self.read, filter, after, limit).await?)
+    }
+
+    /// Returns the position, the camera and the times of an event.
     pub(crate) async fn find_event(&self, id: &EventId) -> Result<Option<Place>, StoreError> {
         Ok(events::find(&self.read, id).await?)
     }
@@ -262,7 +278,7 @@ impl Store {
         cleared: &[String],
         new: &[(String, Kind)],
     ) -> Result<(), StoreError> {
-        Ok(discovery_topics::change(&self.write, broker, cleared, new).await?)
+        Ok(discovery_topics::change(self, broker, cleared, new).await?)
     }
 }
 
@@ -345,6 +361,6 @@ impl Store {
     /// Occupies the writing connection until the returned guard is dropped.
     #[cfg(test)]
     pub(crate) async fn occupy_writer(&self) -> Result<impl Sized + use<>, StoreError> {
-        Ok(sea_orm::TransactionTrait::begin(&self.write).await?)
+        Ok(self.begin().await?)
     }
 }

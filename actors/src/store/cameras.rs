@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::{
     ConnectionTrait, DbErr, EntityTrait, Iterable as _, PaginatorTrait as _, QueryFilter, QueryOrder,
-    Statement, TransactionTrait, Value, entity::prelude::*,
+    Statement, Value, entity::prelude::*,
 };
 
 use super::{Store, camera_days, statements::insert_statement};
@@ -123,7 +123,7 @@ pub async fn change<E: From<DbErr>>(
     max_cameras: u32,
     change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, E>,
 ) -> Result<Camera, E> {
-    let txn = store.write.begin().await?;
+    let txn = store.begin().await?;
     let known = find(&txn, std::slice::from_ref(id)).await?.pop();
     let room = known.is_some() || count(&txn).await? < u64::from(max_cameras);
     let unchanged = known.clone();
@@ -144,7 +144,7 @@ pub async fn note_pictures(
     store: &Store,
     pictures: &BTreeMap<CameraId, Thumbnail>,
 ) -> Result<Vec<Camera>, DbErr> {
-    let txn = store.write.begin().await?;
+    let txn = store.begin().await?;
     let ids: Vec<_> = pictures.keys().cloned().collect();
     let mut cameras = Vec::new();
     for mut camera in find(&txn, &ids).await? {
@@ -165,7 +165,7 @@ pub async fn note_pictures(
 
 /// Removes a camera and its counts. Returns whether it existed.
 pub async fn delete(store: &Store, id: &CameraId) -> Result<bool, DbErr> {
-    let txn = store.write.begin().await?;
+    let txn = store.begin().await?;
     store.known.forget(id);
     let deleted = Entity::delete_by_id(id.as_str()).exec(&txn).await?.rows_affected;
     camera_days::delete_camera(&txn, id).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DbErr, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use super::{
     Store, dead_events, decide, deliveries, events, retries,
@@ -47,6 +47,8 @@ pub struct Context {
     pub calendar: Calendar,
     /// The maximum number of cameras.
     pub max_cameras: u32,
+    /// The setting `late_after_seconds`. An event that is not late sets its camera online.
+    pub late_after_seconds: u32,
 }
 
 /// The result of a commit.
@@ -60,6 +62,8 @@ pub struct Committed {
     pub last_seq: Seq,
     /// The cameras of the new events, as these events changed them.
     pub seen: Vec<CameraSighting>,
+    /// Whether the new events set a camera online that was not.
+    pub came_online: bool,
     /// A camera that could not be registered because the maximum number of cameras was reached.
     pub unregistered: Option<CameraId>,
     /// One result for each decision of the batch, in the same order.
@@ -75,6 +79,7 @@ impl Committed {
             stored: Vec::with_capacity(batch.events.len()),
             last_seq,
             seen: Vec::new(),
+            came_online: false,
             unregistered: None,
             decided: Vec::with_capacity(batch.decisions.len()),
             dead_and_retrying: None,
@@ -155,7 +160,7 @@ async fn commit_without_queries(
 ) -> Result<Option<Committed>, DbErr> {
     let mut transaction = Transaction::new(&store.write).await?;
     let now = store.clock().now();
-    let Some(mut cameras) = Cameras::known(&store.known, &batch.events, context.calendar, now) else {
+    let Some(mut cameras) = Cameras::known(&store.known, &batch.events, context, now) else {
         return Ok(None);
     };
     let mut committed = Committed::new(batch, last_seq);
@@ -171,10 +176,11 @@ async fn commit_without_queries(
         }
     }
     last.append(&mut writes.statements);
-    last.extend(deliveries::insert_statement(&batch.ranges, now));
+    last.extend(deliveries::insert_statements(&batch.ranges, now));
     store.known.learn(writes.cameras());
     match transaction.execute_and_commit(last).await {
         Ok(rows) => {
+            committed.came_online = writes.came_online;
             committed.seen = writes.into_sightings(&rows)?;
             Ok(Some(committed))
         }
@@ -193,7 +199,7 @@ async fn commit_with_queries(
     last_seq: Option<Seq>,
     context: &Context,
 ) -> Result<Committed, DbErr> {
-    let txn = store.write.begin().await?;
+    let txn = store.begin().await?;
     let now = store.clock().now();
     let last = match last_seq {
         Some(seq) => seq,
@@ -203,8 +209,7 @@ async fn commit_with_queries(
     if !batch.events.is_empty() {
         let ids: Vec<EventId> = batch.events.iter().map(|event| event.event_id().clone()).collect();
         let known = events::find_ids(&txn, &ids).await?.into_iter().collect();
-        let mut cameras =
-            Cameras::load(&txn, &batch.events, context.calendar, context.max_cameras, now).await?;
+        let mut cameras = Cameras::load(&txn, &batch.events, context, now).await?;
         let new = assign_positions(&mut committed, &batch.events, &known, &mut cameras, now, &context.links);
         committed.unregistered = cameras.unregistered.first().cloned();
         for events in events::insert_statements(&committed.stored, &new) {
@@ -216,9 +221,10 @@ async fn commit_with_queries(
             rows.extend(txn.query_all_raw(statement).await?);
         }
         store.known.learn(writes.cameras());
+        committed.came_online = writes.came_online;
         committed.seen = writes.into_sightings(&rows)?;
     }
-    if let Some(ranges) = deliveries::insert_statement(&batch.ranges, now) {
+    for ranges in deliveries::insert_statements(&batch.ranges, now) {
         txn.execute_raw(ranges).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;

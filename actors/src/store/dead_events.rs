@@ -8,8 +8,8 @@ use sea_orm::{
 use super::events;
 use crate::domain::{
     clock::{self, Moment},
-    delivery::DeadReason,
-    ids::Seq,
+    delivery::{DeadFilter, DeadReason},
+    ids::{EventId, Seq},
 };
 
 const ROWS_PER_STATEMENT: usize = 200;
@@ -74,6 +74,34 @@ pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
 pub async fn count_unreadable(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     let unreadable = Column::Reason.eq(DeadReason::Unreadable.as_str());
     Entity::find().filter(Column::DismissedAt.is_null()).filter(unreadable).count(db).await
+}
+
+/// Returns the first dead events after this position that match the filter and are not dismissed, in order.
+pub async fn find(
+    db: &impl ConnectionTrait,
+    filter: &DeadFilter,
+    after: Seq,
+    limit: u64,
+) -> Result<Vec<(Seq, EventId)>, DbErr> {
+    let DeadFilter { camera_id, reason, before } = filter;
+    let mut dead = Entity::find()
+        .select_only()
+        .column(Column::Seq)
+        .filter(Column::DismissedAt.is_null())
+        .filter(Column::Seq.gt(after.0))
+        .order_by_asc(Column::Seq)
+        .limit(limit);
+    if let Some(camera_id) = camera_id {
+        dead = dead.filter(Column::CameraId.eq(camera_id.as_str()));
+    }
+    if let Some(reason) = reason {
+        dead = dead.filter(Column::Reason.eq(reason.as_str()));
+    }
+    if let Some(before) = before {
+        dead = dead.filter(Column::Seq.lt(before.0));
+    }
+    let seqs: Vec<i64> = dead.into_tuple().all(db).await?;
+    events::ids_at(db, &seqs).await
 }
 
 /// Returns the positions of the dead events above `cursor`.

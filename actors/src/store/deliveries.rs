@@ -13,6 +13,9 @@ use crate::domain::{
     ids::Seq,
 };
 
+/// SQLite limits the number of parameters of a statement.
+const ROWS_PER_STATEMENT: usize = 256;
+
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "deliveries")]
 pub struct Model {
@@ -22,6 +25,8 @@ pub struct Model {
     /// Whether the events that the row covers were published to the history topic.
     pub late: bool,
     pub log_time: Option<i64>,
+    /// Whether they had a subscriber; null if that is not known.
+    pub heard: Option<bool>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -29,16 +34,16 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Returns the statement that records that the cursor has passed these ranges, if there are any.
-pub fn insert_statement(ranges: &[SettledRange], now: Moment) -> Option<Statement> {
+/// Returns the statements that record that the cursor has passed these ranges; none if there are no ranges.
+pub fn insert_statements(ranges: &[SettledRange], now: Moment) -> impl Iterator<Item = Statement> {
     // A commit with an unknown outcome is repeated, so that the rows may already exist.
-    const INTO: &str = "INSERT OR IGNORE INTO deliveries (up_to_seq, acked_at, late, log_time)";
+    const INTO: &str = "INSERT OR IGNORE INTO deliveries (up_to_seq, acked_at, late, log_time, heard)";
     let (acked_at, log_time) = (clock::to_micros(now.wall), now.log.0);
-    let row = |range: &SettledRange| {
-        [Value::from(range.up_to.0), acked_at.into(), range.late.into(), log_time.into()]
+    let row = move |range: &SettledRange| {
+        [Value::from(range.up_to.0), acked_at.into(), range.late.into(), log_time.into(), range.heard.into()]
     };
-    let rows = ranges.iter().map(row);
-    (!ranges.is_empty()).then(|| statements::insert_statement(INTO, rows, ""))
+    let chunks = ranges.chunks(ROWS_PER_STATEMENT);
+    chunks.map(move |chunk| statements::insert_statement(INTO, chunk.iter().map(row), ""))
 }
 
 /// Returns the position up to which all events are settled.

@@ -3,10 +3,11 @@
 //! cleared.
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QuerySelect,
-    TransactionTrait, entity::prelude::*, sea_query::OnConflict,
+    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, entity::prelude::*,
+    sea_query::OnConflict,
 };
 
+use super::Store;
 use crate::domain::retained::Kind;
 
 const ROWS_PER_STATEMENT: usize = 200;
@@ -41,12 +42,12 @@ pub async fn of_broker(db: &impl ConnectionTrait, broker: &str) -> Result<Vec<(S
 /// Removes topics that are cleared, then adds topics that are about to be published. A topic may be in both
 /// lists.
 pub async fn change(
-    db: &DatabaseConnection,
+    store: &Store,
     broker: &str,
     cleared: &[String],
     new: &[(String, Kind)],
 ) -> Result<(), DbErr> {
-    let txn = db.begin().await?;
+    let txn = store.begin().await?;
     for chunk in cleared.chunks(ROWS_PER_STATEMENT) {
         Entity::delete_many()
             .filter(Column::Broker.eq(broker))

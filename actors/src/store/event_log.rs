@@ -30,17 +30,19 @@ struct Row {
 struct DeliveryColumns {
     acked_at: Option<i64>,
     late: Option<bool>,
+    heard: Option<bool>,
     reason: Option<String>,
     dismissed_at: Option<i64>,
     asked_at: Option<i64>,
     acked_again_at: Option<i64>,
     late_again: Option<bool>,
+    heard_again: Option<bool>,
 }
 
 const SELECT: &str = "SELECT e.seq, e.camera_id, e.occurred_at, e.received_at, e.log_time, e.payload";
 
-const DELIVERY_COLUMNS: &str = ", d.acked_at, d.late, x.reason, x.dismissed_at, \
-    r.asked_at, r.acked_at AS acked_again_at, r.late AS late_again \
+const DELIVERY_COLUMNS: &str = ", d.acked_at, d.late, d.heard, x.reason, x.dismissed_at, \
+    r.asked_at, r.acked_at AS acked_again_at, r.late AS late_again, r.heard AS heard_again \
     FROM events e \
     LEFT JOIN dead_events x ON x.seq = e.seq \
     LEFT JOIN retries r ON r.seq = e.seq \
@@ -217,15 +219,16 @@ impl DeliveryColumns {
             let dismissed = self.dismissed_at.is_some();
             return Delivery { state: DeliveryState::Dead, reason: Some(reason), dismissed, ..pending };
         }
-        let (acked_at, late) = match self.asked_at {
-            Some(_) => (self.acked_again_at, self.late_again),
-            None => (self.acked_at, self.late),
+        let (acked_at, late, heard) = match self.asked_at {
+            Some(_) => (self.acked_again_at, self.late_again, self.heard_again),
+            None => (self.acked_at, self.late, self.heard),
         };
         match acked_at {
             Some(acked_at) => Delivery {
                 state: DeliveryState::Delivered,
                 delivered_at: Some(clock::from_micros(acked_at)),
                 late: late.unwrap_or(false),
+                heard,
                 ..pending
             },
             None => Delivery { late: late_now(), ..pending },

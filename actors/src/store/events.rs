@@ -77,6 +77,23 @@ pub async fn find_ids(db: &impl ConnectionTrait, ids: &[EventId]) -> Result<Vec<
     Ok(found)
 }
 
+/// Returns the ids of the events at these positions, in order.
+pub async fn ids_at(db: &impl ConnectionTrait, seqs: &[i64]) -> Result<Vec<(Seq, EventId)>, DbErr> {
+    let mut found = Vec::with_capacity(seqs.len());
+    for chunk in seqs.chunks(IDS_PER_STATEMENT) {
+        let rows: Vec<(i64, String)> = Entity::find()
+            .select_only()
+            .columns([Column::Seq, Column::EventId])
+            .filter(Column::Seq.is_in(chunk.iter().copied()))
+            .order_by_asc(Column::Seq)
+            .into_tuple()
+            .all(db)
+            .await?;
+        found.extend(rows.into_iter().filter_map(|(seq, id)| Some((Seq(seq), EventId::parse(id).ok()?))));
+    }
+    Ok(found)
+}
+
 /// The position, the camera and the time of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {

@@ -37,7 +37,8 @@ use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use liveobject_migration::{Migrator, MigratorTrait};
 use sea_orm::{
-    DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
     sqlx::{
         self, ConnectOptions, Connection as _,
         sqlite::{
@@ -192,13 +193,19 @@ impl Store {
         }
         // Takes and releases the write lock, so that a lock held by another process is reported now and not
         // at the first event.
+        self.begin().await.map_err(fail)?.rollback().await.map_err(fail)?;
+        let pending = Migrator::get_pending_migrations_read_only(&self.write).await.map_err(fail)?;
+        if pending.is_empty() { Ok(()) } else { Migrator::up(&self.write, None).await.map_err(fail) }
+    }
+
+    /// Begins a transaction that writes. It takes the write lock at once, and waits for another process that
+    /// holds it (see [`BUSY_TIMEOUT`]): SQLite does not wait if a transaction begins with a read.
+    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        self.write.begin_with_options(options).await.map_err(fail)?.rollback().await.map_err(fail)?;
-        let pending = Migrator::get_pending_migrations_read_only(&self.write).await.map_err(fail)?;
-        if pending.is_empty() { Ok(()) } else { Migrator::up(&self.write, None).await.map_err(fail) }
+        self.write.begin_with_options(options).await
     }
 
     async fn unknown_migrations(&self) -> Result<Vec<String>, DbErr> {

@@ -1,7 +1,7 @@
 //! The table `mqtt_config`: a single row with the MQTT settings as JSON, their secrets as age ciphertext, and
 //! the client id of this installation.
 
-use sea_orm::{TransactionTrait, entity::Set, entity::prelude::*};
+use sea_orm::{entity::Set, entity::prelude::*};
 
 use super::{Store, StoreError};
 
@@ -110,7 +110,7 @@ pub async fn save_ciphertexts(
 }
 
 async fn write(store: &Store, row: ActiveModel) -> Result<(), StoreError> {
-    let transaction = store.write.begin().await?;
+    let transaction = store.begin().await?;
     Entity::update(row).exec(&transaction).await?;
     Ok(transaction.commit().await?)
 }

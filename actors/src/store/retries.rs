@@ -28,6 +28,7 @@ pub struct Model {
     pub late: bool,
     pub asked_log_time: Option<i64>,
     pub acked_log_time: Option<i64>,
+    pub heard: Option<bool>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -53,6 +54,7 @@ pub async fn insert(db: &impl ConnectionTrait, seq: Seq, now: Moment) -> Result<
         late: false,
         asked_log_time: Some(now.log.0),
         acked_log_time: None,
+        heard: None,
     };
     // An event that was delivered by an earlier retry cannot die again. If a row exists nevertheless, it is
     // replaced.
@@ -68,11 +70,12 @@ pub async fn insert(db: &impl ConnectionTrait, seq: Seq, now: Moment) -> Result<
 
 /// Marks retried events as acknowledged.
 pub async fn mark_delivered(db: &impl ConnectionTrait, resent: &[Resent], now: Moment) -> Result<(), DbErr> {
-    for Resent { seq, late } in resent {
+    for Resent { seq, late, heard } in resent {
         Entity::update_many()
             .col_expr(Column::AckedAt, Expr::value(clock::to_micros(now.wall)))
             .col_expr(Column::AckedLogTime, Expr::value(now.log.0))
             .col_expr(Column::Late, Expr::value(*late))
+            .col_expr(Column::Heard, Expr::value(*heard))
             .filter(Column::Seq.eq(seq.0))
             .exec(db)
             .await?;

@@ -11,11 +11,12 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
 use super::{
     camera_days::{self, DayIncrement},
     cameras,
+    commit::Context,
     known::KnownCameras,
 };
 use crate::domain::{
     calendar::{Calendar, Day},
-    camera::{Camera, CameraSighting},
+    camera::{Camera, CameraSighting, CameraStatus},
     clock::Moment,
     event::DetectionEvent,
     ids::{CameraId, Seq},
@@ -25,6 +26,7 @@ use crate::domain::{
 #[derive(Debug)]
 pub struct Cameras {
     calendar: Calendar,
+    late_after_seconds: u32,
     now: Moment,
     known: BTreeMap<CameraId, CameraDraft>,
     /// The number of cameras that can still be registered.
@@ -46,8 +48,7 @@ impl Cameras {
     pub async fn load(
         db: &impl ConnectionTrait,
         events: &[DetectionEvent],
-        calendar: Calendar,
-        max_cameras: u32,
+        context: &Context,
         now: Moment,
     ) -> Result<Self, DbErr> {
         let ids: Vec<CameraId> = ids(events).into_iter().cloned().collect();
@@ -55,9 +56,9 @@ impl Cameras {
         let room = if known.len() == ids.len() {
             0
         } else {
-            u64::from(max_cameras).saturating_sub(cameras::count(db).await?)
+            u64::from(context.max_cameras).saturating_sub(cameras::count(db).await?)
         };
-        Ok(Self::new(known, room, calendar, now))
+        Ok(Self::new(known, room, context, now))
     }
 
     /// Reads the cameras of these events from the cache. Returns `None` unless the cache contains all of
@@ -65,19 +66,20 @@ impl Cameras {
     pub fn known(
         known: &KnownCameras,
         events: &[DetectionEvent],
-        calendar: Calendar,
+        context: &Context,
         now: Moment,
     ) -> Option<Self> {
-        Some(Self::new(known.all(ids(events).into_iter())?, 0, calendar, now))
+        Some(Self::new(known.all(ids(events).into_iter())?, 0, context, now))
     }
 
-    fn new(known: Vec<Camera>, room: u64, calendar: Calendar, now: Moment) -> Self {
+    fn new(known: Vec<Camera>, room: u64, context: &Context, now: Moment) -> Self {
         let draft = |camera: Camera| {
             let stored = Some(camera.clone());
             (camera.camera_id.clone(), CameraDraft { camera, stored, days: BTreeMap::new() })
         };
         let known = known.into_iter().map(draft).collect();
-        Self { calendar, now, known, room, unregistered: BTreeSet::new() }
+        let Context { calendar, late_after_seconds, .. } = *context;
+        Self { calendar, late_after_seconds, now, known, room, unregistered: BTreeSet::new() }
     }
 
     /// Returns the camera of an event, as it was before this event. Registers the camera if it is new.
@@ -98,7 +100,7 @@ impl Cameras {
     /// Updates the event's camera and counts the event.
     pub fn record(&mut self, event: &DetectionEvent, seq: Seq) {
         let Some(draft) = self.known.get_mut(event.camera_id()) else { return };
-        event.update_camera(&mut draft.camera, seq, self.now);
+        event.update_camera(&mut draft.camera, seq, self.now, self.late_after_seconds);
         *draft.days.entry(self.calendar.day(event.happened_at(self.now.wall))).or_default() += 1;
     }
 
@@ -106,10 +108,13 @@ impl Cameras {
     /// commit of a thousand events can have a thousand cameras.
     pub fn into_writes(self) -> PendingWrites {
         let (mut cameras, mut changed, mut increments) = (Vec::new(), Vec::new(), Vec::new());
+        let mut came_online = false;
         for CameraDraft { mut camera, stored, days } in self.known.into_values() {
             if days.is_empty() {
                 continue;
             }
+            let was_online = stored.as_ref().is_none_or(|stored| stored.status == CameraStatus::Online);
+            came_online |= !was_online && camera.status == CameraStatus::Online;
             if stored.as_ref() != Some(&camera) {
                 camera.revision += 1;
                 changed.push(camera.clone());
@@ -125,7 +130,7 @@ impl Cameras {
         let statements = cameras::upsert_statements(&changed)
             .chain(camera_days::increment_statements(&increments))
             .collect();
-        PendingWrites { statements, cameras }
+        PendingWrites { statements, came_online, cameras }
     }
 }
 
@@ -139,6 +144,8 @@ pub struct PendingWrites {
     /// The statements, in the order of execution. Their rows are the input of
     /// [`PendingWrites::into_sightings`].
     pub statements: Vec<Statement>,
+    /// Whether the events set a camera online that was not.
+    pub came_online: bool,
     cameras: Vec<Camera>,
 }
 

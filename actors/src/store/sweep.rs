@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sea_orm::{ConnectionTrait, DbErr, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use super::{Store, deliveries};
 use crate::domain::{clock::LogTime, ids::Seq, numbers::saturate};
@@ -72,7 +72,7 @@ pub async fn remove(store: &Store, old: &OldEvents) -> Result<Swept, DbErr> {
 /// Removes some events with all their rows in one transaction. An event that lost only its row in
 /// `dead_events` would count as delivered. Returns whether there was anything to remove.
 async fn step(store: &Store, up_to: Seq, before: LogTime, swept: &mut Swept) -> Result<bool, DbErr> {
-    let txn = store.write.begin().await?;
+    let txn = store.begin().await?;
     let backend = txn.get_database_backend();
     let values = [up_to.0.into(), before.0.into(), saturate::<_, i64>(STEP).into()];
     let rows = txn.query_all_raw(Statement::from_sql_and_values(backend, OLD, values)).await?;
@@ -124,7 +124,10 @@ mod tests {
     /// A checkpoint that was written this many days ago, according to the wall clock and in log time.
     fn checkpoint(up_to: i64, wall: i64, log: Option<i64>) -> String {
         let log = log.map_or("NULL".to_owned(), |days| (NOW - days * DAY).to_string());
-        format!("INSERT INTO deliveries VALUES ({up_to}, {}, 0, {log})", NOW - wall * DAY)
+        format!(
+            "INSERT INTO deliveries (up_to_seq, acked_at, late, log_time) VALUES ({up_to}, {}, 0, {log})",
+            NOW - wall * DAY
+        )
     }
 
     fn dead(seq: i64, days_ago: i64) -> String {

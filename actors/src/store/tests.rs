@@ -123,6 +123,41 @@ async fn a_locked_database_is_reported_and_writes_succeed_afterwards() {
     assert!(delete().await.is_ok());
 }
 
+/// Runs `work` while another process holds the write lock of the database, for a time that is shorter than the
+/// busy timeout.
+async fn during_a_brief_lock<T>(path: &Path, work: impl Future<Output = T>) -> T {
+    let other = Store::open_file(path).await.unwrap();
+    other.write.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
+    let unlock = async {
+        tokio::time::sleep(BUSY_TIMEOUT / 8).await;
+        // A transaction that reads before this commit and writes after it would fail.
+        for sql in [
+            "INSERT INTO dead_events(seq, reason, at) VALUES(99, '', 0)",
+            "DELETE FROM dead_events",
+            "COMMIT",
+        ] {
+            other.write.execute_unprepared(sql).await.unwrap();
+        }
+    };
+    tokio::join!(work, unlock).0
+}
+
+#[tokio::test]
+async fn a_transaction_that_begins_with_a_read_waits_for_a_lock_of_another_process_too() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let (batch, context) =
+        (Batch { events: events(0..1), ..Batch::default() }, crate::testing::commit_context());
+    let committed = during_a_brief_lock(&path, store.commit(&batch, None, &context)).await.unwrap();
+    assert_eq!(committed.receipts.len(), 1, "the event of a new camera");
+    let camera = batch.events[0].camera_id();
+    assert!(during_a_brief_lock(&path, store.delete_camera(camera)).await.unwrap());
+    let everything = crate::domain::clock::LogTime(i64::MAX);
+    store.execute("INSERT INTO deliveries (up_to_seq, acked_at, late) VALUES (1, 1, 0)").await.unwrap();
+    let old = store.find_old(everything).await.unwrap().unwrap();
+    during_a_brief_lock(&path, store.remove_old(&old)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_full_disk_is_reported_and_writes_succeed_afterwards() {
     let (_dir, path) = temporary();

@@ -1,9 +1,6 @@
 //! The table `tokens`: a record and a hash for each API token. The tokens themselves are not stored.
 
-use sea_orm::{
-    ActiveValue::Set, DbErr, EntityTrait, PaginatorTrait as _, QueryOrder, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait, entity::prelude::*,
-};
+use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, PaginatorTrait as _, QueryOrder, entity::prelude::*};
 
 use super::Store;
 use crate::domain::{
@@ -57,11 +54,7 @@ pub async fn insert(
     max: u64,
 ) -> Result<Inserted, DbErr> {
     // Takes the write lock before the reads, so that the checks and the insertion are atomic.
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
-    };
-    let txn = store.write.begin_with_options(options).await?;
+    let txn = store.begin().await?;
     if Entity::find_by_id(record.name.as_str()).one(&txn).await?.is_some() {
         return Ok(Inserted::Exists);
     }

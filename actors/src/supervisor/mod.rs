@@ -4,6 +4,7 @@
 //! The new connection is a new actor, so no state of a failed connection remains. New settings take effect
 //! immediately; the old connection is closed first, because both have the same client id.
 
+mod availability;
 mod backoff;
 mod broker_profile;
 mod idle_cuts;
@@ -24,7 +25,8 @@ use tokio::{
 
 pub use self::backoff::STABLE_AFTER;
 use self::{
-    broker_profile::BrokerProfile, idle_cuts::IdleCuts, security::Security, takeover::TakeoverDetector,
+    availability::Availability, broker_profile::BrokerProfile, idle_cuts::IdleCuts, security::Security,
+    takeover::TakeoverDetector,
 };
 use crate::{
     domain::{
@@ -38,7 +40,7 @@ use crate::{
     lifecycle::CrashGuard,
     messages::{
         config::SettingsChanged,
-        connection::{Close, PublishState},
+        connection::{Arrived, Close, PublishState, Subscribe},
         retained::ClearBroker,
         supervisor::{
             Connected, ConnectionEnded, ConnectionStatus, GetStatus, ReportWarnings, SettingsIgnored,
@@ -78,6 +80,8 @@ pub struct Running {
     pub close: Recipient<Close>,
     /// Publishes messages that are not events.
     pub publish: Recipient<PublishState>,
+    /// Subscribes to a topic.
+    pub subscribe: Recipient<Subscribe>,
 }
 
 /// Starts a new connection.
@@ -130,6 +134,7 @@ pub struct SupervisorActor {
     broker_profile: BrokerProfile,
     takeover_detector: TakeoverDetector,
     idle_cuts: IdleCuts,
+    availability: Availability,
     /// Messages that may have broken earlier connections.
     suspects: Suspects,
     last_connected_at: Option<Timestamp>,
@@ -169,6 +174,7 @@ impl SupervisorActor {
             broker_profile: BrokerProfile::default(),
             takeover_detector: TakeoverDetector::default(),
             idle_cuts: IdleCuts::default(),
+            availability: Availability::default(),
             suspects: Suspects::default(),
             last_connected_at: None,
             last_error: None,
@@ -318,6 +324,41 @@ impl SupervisorActor {
         Some(Warning { kind: WarningKind::SettingsIgnored, message })
     }
 
+    /// Subscribes to our own availability topic.
+    fn watch_availability(&mut self, running: &Running, ctx: &Context<Self>) {
+        let Some(settings) = &self.settings else { return };
+        if self.availability.connected(Instant::now()) {
+            let (topic, to) = (settings.availability_topic(), ctx.address().recipient());
+            #[expect(clippy::disallowed_methods, reason = "one message per connection")]
+            running.subscribe.do_send(Subscribe { topic, to });
+        }
+    }
+
+    /// Publishes the birth message again if somebody else has overwritten it and the connection is still up.
+    fn correct_availability(&mut self, link: LinkId, ctx: &mut Context<Self>) {
+        let Mode::Connected { link: current, running, .. } = &self.mode else { return };
+        let Some(settings) = self.settings.as_ref().filter(|_| *current == link) else { return };
+        if !self.availability.take_correction(Instant::now(), clock::now()) {
+            return;
+        }
+        let (topic, birth) = (settings.availability_topic(), settings.birth_message.clone());
+        tracing::warn!(
+            topic,
+            "somebody else has published to the availability topic; publishing the birth message again"
+        );
+        let message = PublishState { topic, payload: birth.into(), retain: true };
+        ctx.spawn(running.publish.send(message).into_actor(self).map(|published, _, _| {
+            if let Ok(Err(Failure { message, .. })) = published {
+                tracing::warn!(reason = message, "the birth message could not be published again");
+            }
+        }));
+    }
+
+    fn availability_warning(&self) -> Option<Warning> {
+        let settings = self.settings.as_ref()?;
+        self.availability.warning(&settings.availability_topic(), Instant::now())
+    }
+
     fn status(&self) -> ConnectionStatus {
         let enabled = self.settings.as_ref().is_some_and(|settings| settings.enabled);
         let (state, protocol, warnings, next_attempt_at) = match &self.mode {
@@ -330,7 +371,9 @@ impl SupervisorActor {
                 (ConnectionState::Connecting, None, Vec::new(), None)
             }
             Mode::Connected { version, warnings, .. } => {
-                let warnings = warnings.iter().cloned().chain(self.takeover_warning()).collect();
+                let warnings = warnings.iter().cloned();
+                let warnings =
+                    warnings.chain(self.takeover_warning()).chain(self.availability_warning()).collect();
                 (ConnectionState::Connected, Some(version.as_str()), warnings, None)
             }
             Mode::Waiting { next_attempt_at, .. } => {
@@ -387,6 +430,7 @@ impl Handler<SettingsChanged> for SupervisorActor {
         self.broker_profile = BrokerProfile::default();
         self.takeover_detector.reset();
         self.idle_cuts.reset();
+        self.availability = Availability::default();
         if self.stopping.is_none() && !(moves && self.leave_broker(ctx)) {
             self.restart(ctx);
         }
@@ -427,6 +471,7 @@ impl Handler<Connected> for SupervisorActor {
         self.last_connected_at = Some(clock::now());
         let since = Instant::now();
         self.broker_profile.accepted(version, refused, since);
+        self.watch_availability(&running, ctx);
         self.mode = Mode::Connected { link, running, since, version, warnings };
         ctx.run_later(STABLE_AFTER, move |act, _| {
             if matches!(&act.mode, Mode::Connected { link: current, .. } if *current == link) {
@@ -442,6 +487,9 @@ impl Handler<ConnectionEnded> for SupervisorActor {
 
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
         let ConnectionEnded { link, failure, closed, idle, closed_on_qos2, suspects } = ended;
+        if matches!(&self.mode, Mode::Connected { link: current, .. } if *current == link) {
+            self.availability.ended(Instant::now());
+        }
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
                 self.suspects = suspects;
@@ -458,6 +506,22 @@ impl Handler<ConnectionEnded> for SupervisorActor {
                 self.retry_later(failure, ctx);
             }
             _ => tracing::debug!(link = link.0, "an earlier connection ended"),
+        }
+    }
+}
+
+impl Handler<Arrived> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, Arrived { link, topic, payload }: Arrived, ctx: &mut Self::Context) {
+        let Mode::Connected { link: current, .. } = &self.mode else { return };
+        let Some(settings) = self.settings.as_ref().filter(|_| *current == link) else { return };
+        if topic != settings.availability_topic() {
+            return;
+        }
+        let birth = &settings.birth_message;
+        if let Some(wait) = self.availability.arrived(&payload, birth, Instant::now()) {
+            ctx.run_later(wait, move |act, ctx| act.correct_availability(link, ctx));
         }
     }
 }

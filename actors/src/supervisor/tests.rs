@@ -18,6 +18,8 @@ use crate::{
 struct Started {
     links: Vec<(LinkId, Recipient<Connected>, Recipient<ConnectionEnded>)>,
     policies: Vec<VersionPolicy>,
+    subscribed: Vec<Subscribe>,
+    published: Vec<PublishState>,
     closed: usize,
 }
 
@@ -38,8 +40,17 @@ impl Handler<Close> for FakeConnection {
 impl Handler<PublishState> for FakeConnection {
     type Result = ResponseFuture<Result<(), Failure>>;
 
-    fn handle(&mut self, _: PublishState, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, msg: PublishState, _: &mut Self::Context) -> Self::Result {
+        self.0.borrow_mut().published.push(msg);
         Box::pin(async { Ok(()) })
+    }
+}
+
+impl Handler<Subscribe> for FakeConnection {
+    type Result = ();
+
+    fn handle(&mut self, msg: Subscribe, _: &mut Self::Context) {
+        self.0.borrow_mut().subscribed.push(msg);
     }
 }
 
@@ -57,7 +68,11 @@ impl Fixture {
             record.borrow_mut().links.push((start.link, start.connected, start.ended));
             record.borrow_mut().policies.push(start.version_policy);
             let fake = FakeConnection(Rc::clone(&record)).start();
-            Running { close: fake.clone().recipient(), publish: fake.recipient() }
+            Running {
+                close: fake.clone().recipient(),
+                publish: fake.clone().recipient(),
+                subscribe: fake.recipient(),
+            }
         });
         let metrics = Metrics::new();
         let supervisor = SupervisorActor::new(
@@ -344,4 +359,34 @@ async fn connections_that_are_closed_soon_after_each_login_are_reported_as_a_pro
     assert_eq!(kinds(it.status().await), [WarningKind::ClientIdTakenOver]);
     time::sleep(Duration::from_secs(31)).await;
     assert_eq!(kinds(it.status().await), Vec::<WarningKind>::new(), "the other client is gone");
+}
+
+/// Delivers a message on the availability topic.
+async fn availability_arrives(it: &Fixture, payload: &'static str) {
+    let link = it.started.borrow().links.last().unwrap().0;
+    let Subscribe { topic, to } = it.started.borrow().subscribed.last().unwrap().clone();
+    to.send(Arrived { link, topic, payload: payload.into() }).await.unwrap();
+    // Longer than the wait before a correction.
+    time::sleep(Duration::from_secs(2)).await;
+    settle().await;
+}
+
+#[actix::test]
+async fn the_birth_message_is_published_again_only_while_connected() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.connect().await;
+    settle().await;
+    availability_arrives(&it, "online").await;
+    assert_eq!(it.started.borrow().published.len(), 0);
+    availability_arrives(&it, "offline").await;
+    let published = it.started.borrow().published.clone();
+    let [PublishState { topic, payload, retain: true }] = &published[..] else { panic!("{published:?}") };
+    assert_eq!((topic.as_str(), &payload[..]), ("liveobject/status", &b"online"[..]));
+    assert_eq!(it.status().await.warnings[0].kind, WarningKind::AvailabilityOverwritten);
+
+    it.settings(false).await;
+    availability_arrives(&it, "offline").await;
+    assert_eq!(it.started.borrow().published.len(), 1, "this is our own message");
 }

@@ -61,7 +61,7 @@ impl Log {
                 deaths.push(DeadEvent { seq: up_to, reason: DeadReason::RefusedRepeatedly, at });
             }
         }
-        let ranges = vec![SettledRange { up_to, late: false }];
+        let ranges = vec![SettledRange { up_to, late: false, heard: None }];
         self.commit(Batch { events, deaths, ranges, ..Batch::default() }).await
     }
 

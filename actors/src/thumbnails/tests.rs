@@ -199,6 +199,18 @@ async fn swept_pictures_are_removed() {
 }
 
 #[actix::test]
+async fn the_picture_of_an_event_that_is_kept_is_not_swept() {
+    let it = Fixture::new().await;
+    for id in ["a", "b", "c"] {
+        it.event(id, "door").await;
+        it.put(id, JPEG).await.unwrap();
+    }
+    it.thumbnails.send(Sweep { up_to: Seq(3), kept: [Seq(2)].into() }).await.unwrap();
+    assert_eq!((it.get_at(1).await, it.get_at(3).await), (None, None));
+    assert!(it.get("b").await.is_some(), "it waits to be sent again");
+}
+
+#[actix::test]
 async fn a_panic_in_the_actor_is_reported() {
     let mut it = Fixture::new().await;
     let _closed = it.thumbnails.send(Crash).await;

@@ -40,9 +40,10 @@ function deliveryText({ received_at, delivery: { state, delivered_at, dismissed 
  * @param {EventRecord} event
  */
 function mark(event) {
-  const { state, late } = event.delivery;
+  const { state, late, heard } = event.delivery;
   return html("span", { class: `mark ${state}` }, deliveryText(event),
-    late && html("span", { class: "late", title: labels.lateHelp }, ` · ${labels.late}`));
+    late && html("span", { class: "late", title: labels.lateHelp }, ` · ${labels.late}`),
+    heard === false && html("span", { class: "late", title: labels.unheardHelp }, ` · ${labels.unheard}`));
 }
 
 /**
@@ -129,12 +130,15 @@ export function eventsView(canChange) {
   const stateFilter = html("select", { id: newId(), onchange: () => reload() },
     html("option", { value: "" }, labels.anyState),
     STATES.map((state) => html("option", { value: state }, labels.states[state])));
+  const decisions = html("div", { class: "row", hidden: true },
+    actionButton(labels.retryAll, "", () => decideAll("POST events/dead/retry")),
+    actionButton(labels.dismissAll, "", () => decideAll("DELETE events/dead")));
   const list = html("ol", { class: "events" });
   const note = html("p", { class: "empty", role: "status" });
   const more = html("button", { type: "button", class: "more", hidden: true, onclick: () => load() }, labels.more);
   const element = html("section", { "aria-label": texts.views.events },
     html("div", { class: "filters" }, filter(labels.camera, cameraFilter), filter(labels.state, stateFilter)),
-    list, note, more);
+    decisions, list, note, more);
   const loadWhenVisible = new IntersectionObserver((entries) => {
     if (entries.some((entry) => entry.isIntersecting) && !more.hidden) load();
   }, { rootMargin: "400px" });
@@ -206,7 +210,24 @@ export function eventsView(canChange) {
     if (failure) note.textContent = failure;
   }
 
+  /**
+   * Retries or dismisses all dead events of the chosen camera.
+   * @param {"POST events/dead/retry" | "DELETE events/dead"} request
+   */
+  async function decideAll(request) {
+    const query = new URLSearchParams(cameraFilter.value ? { camera_id: cameraFilter.value } : {});
+    let isComplete = false;
+    while (!isComplete) {
+      const { complete } = request === "DELETE events/dead"
+        ? await call("DELETE", `events/dead?${query}`)
+        : await call("POST", `events/dead/retry?${query}`);
+      isComplete = complete;
+    }
+    reload();
+  }
+
   function reload() {
+    decisions.hidden = !canChange || stateFilter.value !== "dead";
     generation++;
     isLoading = false;
     nextBefore = null;

@@ -189,6 +189,8 @@ export const texts = {
     dismissed: "Dismissed",
     late: "late",
     lateHelp: "Too old to count as live; sent to the history topic",
+    unheard: "no subscriber",
+    unheardHelp: "The broker accepted the event, but nobody subscribed to its topic",
     none: "No events yet. They appear here as soon as a camera sends one.",
     noMatch: "No events match these filters.",
     more: "Show older events",
@@ -208,6 +210,8 @@ export const texts = {
     reasons: deadReasons,
     retry: "Send again",
     dismiss: "Dismiss",
+    retryAll: "Send all again",
+    dismissAll: "Dismiss all",
     /** @param {string} description */
     open: (description) => `Details: ${description}`,
   },

@@ -26,10 +26,19 @@ export interface Delivery {
   delivered_at: Timestamp | null;
   /** Whether the event was published, or would now be published, to the `history` topic. */
   late: boolean;
+  /** Whether a subscriber received the event; null while that is not known. */
+  heard: boolean | null;
   /** Why the event is dead. */
   reason: DeadReason | null;
   /** Present only on dismissed events. */
   dismissed?: true;
+}
+
+/** The result of a decision about several dead events. */
+export interface DecidedAll {
+  events: number;
+  /** Whether these were all. If not, the request must be repeated. */
+  complete: boolean;
 }
 
 export interface EventRecord {
@@ -176,7 +185,8 @@ export interface LastError {
 export type WarningKind =
   | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
   | "events_unreadable" | "events_missing" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
-  | "client_id_taken_over" | "tls_insecure" | "certificate_expires" | "settings_ignored" | "too_many_connections";
+  | "client_id_taken_over" | "availability_overwritten" | "tls_insecure" | "certificate_expires"
+  | "settings_ignored" | "too_many_connections";
 
 export interface Warning {
   kind: WarningKind;
@@ -281,6 +291,8 @@ export interface Responses {
   [list: `GET events?${string}`]: EventPage;
   [retry: `POST events/${string}/retry`]: EventRecord;
   [dismiss: `DELETE events/${string}/dead`]: null;
+  [retryAll: `POST events/dead/retry?${string}`]: DecidedAll;
+  [dismissAll: `DELETE events/dead?${string}`]: DecidedAll;
   "GET history": History;
   "GET integrations/mqtt/status": MqttStatus;
   "GET integrations/mqtt/config": Settings;

@@ -10,7 +10,7 @@ use liveobject_actors::{
     domain::{
         camera::{Camera, ImageType, Thumbnail},
         clock::{self, Clock, Moment},
-        delivery::{DecideError, Decided, Delivery},
+        delivery::{DecideError, Decided, DecidedAll, Delivery},
         event_log::{EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
         image::Picture,
         link_key::LinkKey,
@@ -26,7 +26,7 @@ use liveobject_actors::{
         },
         config::{GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection},
         discovery::{DiscoveryError, PublishDiscovery},
-        outbox::{Decide, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        outbox::{Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         stream::{LogMoved, LogWatch},
         supervisor::{
             ConnectionStatus, GetStatus, PublishTestMessage, ReportWarnings, TestMessageError,
@@ -55,6 +55,8 @@ pub struct Script {
     pub decide_error: Option<DecideError>,
     /// The decisions made so far.
     pub decided: Vec<Decide>,
+    /// The decisions about several dead events.
+    pub decided_all: Vec<DecideAll>,
     /// Receives a notification for every event.
     notifier: Option<LogWatch>,
     /// Error that storing a picture returns, if any.
@@ -99,6 +101,7 @@ impl Default for Script {
             query_error: None,
             decide_error: None,
             decided: Vec::new(),
+            decided_all: Vec::new(),
             notifier: None,
             put_thumbnail_error: None,
             replace_error: None,
@@ -180,6 +183,12 @@ impl Script {
         Ok(LogPart { events, changes: Vec::new() })
     }
 
+    fn decide_all(&mut self, decide: DecideAll) -> Result<DecidedAll, DecideError> {
+        self.decide_error.clone().map_or(Ok(()), Err)?;
+        self.decided_all.push(decide);
+        Ok(DecidedAll { events: 3, complete: true })
+    }
+
     fn decide(&mut self, decide: Decide) -> Result<Decided, DecideError> {
         self.decide_error.clone().map_or(Ok(()), Err)?;
         let place = self.accepted.iter().position(|event| *event.event_id() == decide.event_id);
@@ -246,6 +255,7 @@ handlers! {
         script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
     ReadLog, |script, ReadLog(query)| script.read(&query);
     Decide, |script, decide| script.decide(decide);
+    DecideAll, |script, decide| script.decide_all(decide);
     PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_error.clone().map_or(Ok(()), Err);
     GetThumbnail, |script, GetThumbnail(_)| script.query_error.clone().map_or(Ok(Some(picture())), Err);
     GetThumbnailAt, |script, GetThumbnailAt(_)| script.query_error.clone().map_or(Ok(Some(picture())), Err);
@@ -359,6 +369,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         list_events: actors().recipient(),
         get_event: actors().recipient(),
         decide: actors().recipient(),
+        decide_all: actors().recipient(),
         open_stream: streams.recipient(),
         outbox: actors().recipient(),
         status: actors().recipient(),

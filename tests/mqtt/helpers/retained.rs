@@ -125,7 +125,10 @@ pub fn is_state_of(topic: &str, id: &str) -> bool {
 /// Returns whether a topic announces this camera or one of its entities.
 pub fn is_discovery_of(topic: &str, id: &str) -> bool {
     let names_camera = |part: &str| {
-        part.strip_prefix("liveobject_")
+        let default = part.strip_prefix("liveobject_");
+        let other = || part.strip_prefix("liveobject-")?.split_once("__").map(|(_, camera)| camera);
+        default
+            .or_else(other)
             .and_then(|part| part.strip_prefix(id))
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     };

@@ -3,6 +3,7 @@
 use super::{
     About,
     device::{Availability, Component, Device, DeviceInfo, Origin, Platform},
+    prefix::encoded,
     service::service_device_id,
     template::{self, entity_slug},
 };
@@ -10,6 +11,7 @@ use crate::domain::{
     camera::{COMMON_EVENT_TYPES, Camera, ImageType},
     ids::CameraId,
     settings::MqttSettings,
+    topic::TopicPrefix,
 };
 
 /// The event type of objects that are not among the camera's event types.
@@ -19,9 +21,24 @@ const RING: &str = "ring";
 
 const EVENTS: Option<&str> = Some("events");
 
-/// Returns the identifier of a camera's device, which is also its level in discovery topics.
-pub fn camera_device_id(camera: &CameraId) -> String {
-    format!("liveobject_{camera}")
+/// The end of camera ids for which [`description_kind`] returns another kind.
+const LAST: &str = "_last";
+
+/// Returns the identifier of a camera's device, which is also its level in discovery topics. It contains the
+/// topic prefix, unless that is the default one: another service on the same broker may have a camera with the
+/// same id.
+pub fn camera_device_id(prefix: &TopicPrefix, camera: &CameraId) -> String {
+    match encoded(prefix) {
+        None => format!("liveobject_{camera}"),
+        // The service's own device has no two `_` in a row at this position.
+        Some(prefix) => format!("liveobject-{prefix}__{camera}"),
+    }
+}
+
+/// Returns the end of the unique id of the description. It is `event`, except for cameras whose id ends with
+/// `_last`: there it would be the same as that of the last event of the camera whose id lacks that end.
+pub(super) fn description_kind(camera: &CameraId) -> &'static str {
+    if camera.as_str().ends_with(LAST) { "description" } else { "event" }
 }
 
 /// Returns the device of a camera with all its entities.
@@ -38,17 +55,21 @@ pub fn camera_device(camera: &Camera, settings: &MqttSettings, about: &About) ->
         entities.thumbnail(),
     ];
     let doorbell = entities.doorbell();
-    let absent = if camera.is_doorbell {
+    let mut absent = Vec::new();
+    if camera.is_doorbell {
         components.push(doorbell);
-        Vec::new()
     } else {
-        vec![(doorbell.unique_id, doorbell.platform)]
-    };
+        absent.push((doorbell.unique_id, doorbell.platform));
+    }
     let model = match camera.source_type.as_str() {
         "unknown" => "Camera".to_owned(),
         source_type => format!("Camera ({source_type})"),
     };
-    let id = camera_device_id(&camera.camera_id);
+    let id = camera_device_id(&settings.topic_prefix, &camera.camera_id);
+    if description_kind(&camera.camera_id) != "event" {
+        // Earlier versions announced the description under this id.
+        absent.push((format!("{id}_event"), Platform::Sensor));
+    }
     let info = DeviceInfo {
         identifiers: [id.clone()],
         name: camera.camera_name.clone(),
@@ -113,7 +134,7 @@ impl Entities<'_> {
             icon: Some("mdi:text"),
             state_topic: Some(prefix.description(id)),
             json_attributes_topic: Some(prefix.last_event(id)),
-            ..self.entity(Platform::Sensor, "event", "description", "Description")
+            ..self.entity(Platform::Sensor, description_kind(id), "description", "Description")
         }
     }
 
@@ -174,7 +195,7 @@ impl Entities<'_> {
     /// Returns an entity that is available while the service is connected and the camera is online.
     fn entity(self, platform: Platform, kind: &str, entity: &str, name: &'static str) -> Component {
         let id = &self.camera.camera_id;
-        let unique_id = format!("{}_{kind}", camera_device_id(id));
+        let unique_id = format!("{}_{kind}", camera_device_id(&self.settings.topic_prefix, id));
         Component::new(platform, unique_id, &format!("{}_{entity}", entity_slug(id.as_str())), name)
             .available([
                 Availability::service(self.settings),

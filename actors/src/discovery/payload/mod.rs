@@ -7,6 +7,7 @@
 mod camera;
 mod device;
 mod legacy;
+mod prefix;
 mod service;
 mod template;
 #[cfg(test)]

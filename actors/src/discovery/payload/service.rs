@@ -1,32 +1,20 @@
 //! The device that represents the service itself.
 
-use std::fmt::Write as _;
-
 use super::{
     About,
     device::{Availability, Component, Device, DeviceInfo, Origin, Platform},
+    prefix::{DEFAULT_PREFIX, encoded},
     template::{self, entity_slug},
 };
 use crate::domain::settings::MqttSettings;
 
-const DEFAULT_PREFIX: &str = "liveobject";
-
 /// Returns the identifier of the service's device. It differs for each topic prefix, so that several services
 /// can share a broker.
 pub fn service_device_id(settings: &MqttSettings) -> String {
-    let prefix = settings.topic_prefix.as_str();
-    let mut id = "liveobject-service".to_owned();
-    if prefix != DEFAULT_PREFIX {
-        id.push('-');
-        for byte in prefix.bytes() {
-            if byte.is_ascii_alphanumeric() || byte == b'-' {
-                id.push(char::from(byte));
-            } else {
-                let _infallible = write!(id, "_{byte:02x}");
-            }
-        }
+    match encoded(&settings.topic_prefix) {
+        None => "liveobject-service".to_owned(),
+        Some(prefix) => format!("liveobject-service-{prefix}"),
     }
-    id
 }
 
 /// Returns the service's device with its entities.

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::{
-    domain::delivery::{DecideError, Decided, Decision},
-    messages::outbox::Decide,
+    domain::delivery::{DeadFilter, DecideError, Decided, DecidedAll, Decision},
+    messages::outbox::{Decide, DecideAll},
 };
 
 impl Fixture {
@@ -260,4 +260,99 @@ async fn invariant_12_an_unreadable_row_is_dead_and_only_that_row() {
     assert_eq!(it.sent_seqs(1).await, [5], "it was repaired");
     wait_until("the database is sound", async || !it.status().await.database_damaged).await;
     assert_eq!(it.status().await.warnings, []);
+}
+
+#[actix::test]
+async fn a_retry_is_sent_before_a_backlog_of_events_that_were_never_sent() {
+    let mut it = Fixture::with_a_dead_event().await;
+    it.link_down(None).await;
+    it.retry("e2").await;
+    it.publish_many(4..=500).await;
+    it.link_up(500).await;
+    assert_eq!(it.sent_seqs(1).await[0], 2);
+    let mut it = it.reopen().await;
+    it.link_up(500).await;
+    assert_eq!(it.sent_seqs(1).await[0], 2, "after a restart, too");
+}
+
+#[actix::test]
+async fn retries_that_cannot_be_read_do_not_hold_up_new_events() {
+    let mut it = Fixture::with_a_dead_event().await;
+    it.link_down(None).await;
+    it.retry("e2").await;
+    it.publish(event("e4")).await.unwrap();
+    it.store.execute("ALTER TABLE retries RENAME TO gone").await.unwrap();
+    it.link_up(500).await;
+    assert_eq!(it.sent_seqs(1).await, [4]);
+}
+
+/// 300 dead events of the camera `door`, and one of the camera `yard`, which has expired.
+async fn many_dead_events() -> Fixture {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=300).await;
+    let yard = EventInput { camera_id: "yard".into(), description: "d".into(), ..EventInput::default() };
+    it.publish(yard.validate().unwrap()).await.unwrap();
+    it.link_up(500).await;
+    let mut refused = 0;
+    while refused < 301 {
+        let sent = it.sent_seqs(1).await;
+        refused += sent.len();
+        it.refuse(sent).await;
+    }
+    it.wait_for_checkpoint(301).await;
+    it.store.execute("UPDATE dead_events SET reason = 'expired' WHERE seq = 301").await.unwrap();
+    it.link_down(None).await;
+    it
+}
+
+#[actix::test]
+async fn all_dead_events_that_match_are_retried_or_dismissed() {
+    let it = many_dead_events().await;
+    let decide = async |filter: DeadFilter, decision| {
+        it.outbox.send(DecideAll { filter, decision }).await.unwrap().unwrap()
+    };
+    let all = |events| DecidedAll { events, complete: true };
+    let expired = DeadFilter { reason: Some(DeadReason::Expired), ..DeadFilter::default() };
+    assert_eq!(decide(expired, Decision::Dismiss).await, all(1));
+    let pool = DeadFilter { camera_id: CameraId::parse("pool").ok(), ..DeadFilter::default() };
+    assert_eq!(decide(pool, Decision::Retry).await, all(0));
+    let first = DeadFilter { before: Some(Seq(251)), ..DeadFilter::default() };
+    assert_eq!(decide(first, Decision::Retry).await, all(250));
+    assert_eq!((it.status().await.pending, it.status().await.dead), (250, 50));
+    let door = DeadFilter { camera_id: CameraId::parse("door").ok(), ..DeadFilter::default() };
+    assert_eq!(decide(door, Decision::Dismiss).await, all(50));
+    assert_eq!(decide(DeadFilter::default(), Decision::Retry).await, all(0), "the others are dismissed");
+    let mut it = it.reopen().await;
+    it.link_up(500).await;
+    assert_eq!(it.sent_seqs(10).await[..10], (1..=10).collect::<Vec<_>>());
+}
+
+#[actix::test]
+async fn events_are_accepted_while_many_dead_events_are_retried() {
+    let it = many_dead_events().await;
+    let retry = it.outbox.send(DecideAll { filter: DeadFilter::default(), decision: Decision::Retry });
+    let (decided, receipt) = tokio::join!(retry, it.publish(event("now")));
+    assert_eq!(decided.unwrap().unwrap().events, 301);
+    assert_eq!(receipt.unwrap().seq, Seq(302));
+}
+
+#[actix::test]
+async fn a_retried_event_that_dies_again_during_a_sweep_is_never_reported_as_delivered() {
+    let mut it = many_dead_events().await;
+    let all = DecideAll { filter: DeadFilter::default(), decision: Decision::Retry };
+    it.outbox.send(all).await.unwrap().unwrap();
+    it.link_up(500).await;
+    let mut refused = 0;
+    while refused < 301 {
+        let sent = it.sent_seqs(1).await;
+        refused += sent.len();
+        let everything = it.store.clock().now().log.before(TimeDelta::days(-1));
+        let sweep = async {
+            if let Some(old) = it.store.find_old(everything).await.unwrap() {
+                it.store.remove_old(&old).await.unwrap();
+            }
+        };
+        tokio::join!(sweep, it.refuse(sent));
+        assert_eq!(it.listed(DeliveryState::Delivered).await, [0i64; 0]);
+    }
 }

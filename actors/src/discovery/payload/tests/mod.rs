@@ -4,7 +4,7 @@
 
 mod schema;
 
-use std::{fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use super::*;
 use crate::domain::{
@@ -168,7 +168,7 @@ fn an_address_that_other_machines_cannot_reach_is_omitted() {
 #[test]
 fn the_discovery_topics_of_argusai_are_known() {
     let settings = component_settings();
-    let legacy = legacy_topics(&settings.discovery_prefix, &CameraId::parse("front_door").unwrap());
+    let legacy = legacy_topics(&settings, &CameraId::parse("front_door").unwrap());
     let topics: Vec<_> = legacy.iter().map(|legacy| (legacy.topic.as_str(), legacy.migrates)).collect();
     let expected = [
         ("homeassistant/sensor/liveobject_front_door_event/config", true),
@@ -183,4 +183,49 @@ fn the_discovery_topics_of_argusai_are_known() {
     for legacy in legacy {
         assert_eq!(legacy.migrates, ours.iter().any(|ours| ours.topic == legacy.topic), "{legacy:?}");
     }
+}
+
+#[test]
+fn no_two_cameras_share_an_id_whatever_their_topic_prefixes() {
+    let cameras =
+        ["x", "x_last", "x_last_last", "last", "_last", "_", "x_events", "x_", "x__y", "y", "service"];
+    let prefixes =
+        ["liveobject", "home", "home/x", "home__x", "home_", "service", "service-x", "a/b__c", "a/b"];
+    let mut owners = BTreeMap::new();
+    for prefix in prefixes {
+        let settings =
+            MqttSettings { topic_prefix: TopicPrefix::parse(prefix).unwrap(), ..component_settings() };
+        let service = [("the service".to_owned(), service_device(&settings, &about()))];
+        let devices = cameras.map(|id| (id.to_owned(), camera_device(&camera(id), &settings, &about())));
+        for (name, device) in service.into_iter().chain(devices) {
+            let unique_ids = device.components.iter().map(|component| component.unique_id.clone());
+            let topics = device.announcements(&settings).into_iter().map(|message| message.topic);
+            for id in unique_ids.chain(topics).chain([format!("device {}", device.id)]) {
+                let owner = (prefix, name.clone());
+                let other = owners.insert(id.clone(), owner.clone());
+                assert_eq!(other, None, "{id} is also used by {owner:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_description_of_a_camera_that_ends_with_last_has_another_id() {
+    let ids = |id: &str| {
+        let device = camera_device(&camera(id), &default_settings(), &about());
+        let absent = device.absent.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        (device.components.iter().map(|c| c.unique_id.clone()).collect::<Vec<_>>(), absent)
+    };
+    let (ordinary, absent) = ids("x");
+    assert_eq!(ordinary[1..4], ["liveobject_x_event", "liveobject_x_status", "liveobject_x_last_event"]);
+    assert_eq!(absent, ["liveobject_x_doorbell"]);
+    let (last, absent) = ids("x_last");
+    assert_eq!(last[1], "liveobject_x_last_description");
+    assert_eq!(
+        absent,
+        ["liveobject_x_last_doorbell", "liveobject_x_last_event"],
+        "the old entity is removed"
+    );
+    let legacy = legacy_topics(&default_settings(), &CameraId::parse("x_last").unwrap());
+    assert!(!legacy.iter().any(|legacy| legacy.topic.ends_with("/liveobject_x_last_event/config")));
 }
