@@ -221,7 +221,7 @@ impl FakeConnection {
         LinkUp {
             link,
             receive_maximum: u16::MAX,
-            may_queue: false,
+            suspected_events: 0,
             deliver: self.addr.clone().recipient(),
             broker: broker.to_owned(),
             publish: self.addr.clone().recipient(),

@@ -8,6 +8,8 @@ mod cameras;
 mod churn;
 mod connection_test;
 mod discovery;
+mod endings;
+mod handover;
 mod helpers;
 mod hostile;
 mod late;

@@ -41,6 +41,9 @@ pub enum Outcome {
         /// no limit, because the cause is the broker and not the event.
         attempts: Option<u32>,
     },
+    /// Not sent: it waited too long for its turn on this link, or a message before it was deferred. It is
+    /// planned again.
+    Returned,
 }
 
 /// Why an event will never be published.
@@ -60,17 +63,23 @@ pub enum DeadReason {
     Expired,
     /// The broker refused it repeatedly without a clear reason.
     RefusedRepeatedly,
+    /// The broker ends the connection over it.
+    ConnectionClosedByBroker,
+    /// The broker acknowledges other events but not this one.
+    IgnoredByBroker,
 }
 
 impl DeadReason {
     /// All reasons, for parsing.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::NotAuthorized,
         Self::TopicNameInvalid,
         Self::PayloadFormatInvalid,
         Self::PacketTooLarge,
         Self::Expired,
         Self::RefusedRepeatedly,
+        Self::ConnectionClosedByBroker,
+        Self::IgnoredByBroker,
     ];
 
     /// Returns the name that is used in the API, the log, the metrics and the database.
@@ -82,6 +91,8 @@ impl DeadReason {
             Self::PacketTooLarge => "packet_too_large",
             Self::Expired => "expired",
             Self::RefusedRepeatedly => "refused_repeatedly",
+            Self::ConnectionClosedByBroker => "connection_closed_by_broker",
+            Self::IgnoredByBroker => "ignored_by_broker",
         }
     }
 }

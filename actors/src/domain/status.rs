@@ -136,6 +136,10 @@ pub enum WarningKind {
     TlsInsecure,
     /// A certificate has expired or expires soon.
     CertificateExpires,
+    /// The broker does not allow a retained message, such as the availability or a discovery message.
+    TopicRefused,
+    /// Messages are left out because the broker ends the connection over them or does not acknowledge them.
+    MessagesLeftOut,
 }
 
 impl WarningKind {
@@ -150,6 +154,8 @@ impl WarningKind {
             Self::ClientIdTakenOver => "client_id_taken_over",
             Self::TlsInsecure => "tls_insecure",
             Self::CertificateExpires => "certificate_expires",
+            Self::TopicRefused => "topic_refused",
+            Self::MessagesLeftOut => "messages_left_out",
         }
     }
 }
@@ -186,6 +192,8 @@ mod tests {
             K::ClientIdTakenOver,
             K::TlsInsecure,
             K::CertificateExpires,
+            K::TopicRefused,
+            K::MessagesLeftOut,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

@@ -6,8 +6,8 @@ use crate::domain::{
     clock::Timestamp,
     ids::LinkId,
     mqtt_version::{Refusal, Version},
+    poison::Poison,
     status::{ConnectionState, Failure, LastError, Warning},
-    suspects::Suspects,
 };
 
 /// From the HTTP layer and the stream: returns the connection status.
@@ -83,6 +83,16 @@ pub struct Connected {
     pub certificate_ends: Option<Timestamp>,
 }
 
+/// Fact, from the connection: the broker refuses other topics than before.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct TopicsRefused {
+    /// The link.
+    pub link: LinkId,
+    /// A warning for each of them.
+    pub warnings: Vec<Warning>,
+}
+
 /// Fact, from the connection: the connection has ended. It is sent exactly once, whatever the cause.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
@@ -93,9 +103,13 @@ pub struct ConnectionEnded {
     pub failure: Option<Failure>,
     /// Whether the broker closed it cleanly after the login, without giving a reason.
     pub closed: bool,
+    /// Whether the broker had not answered every message. Then one of them may be the reason.
+    pub unanswered: bool,
     /// MQTT 3.1.1: whether the broker closed the connection instead of acknowledging the first QoS 2 event. A
     /// broker that does not support QoS 2 has no other way to refuse it.
     pub closed_on_qos2: bool,
-    /// Messages that the next connection must send alone.
-    pub suspects: Suspects,
+    /// What the connections so far have shown about messages.
+    pub poison: Poison,
+    /// Whether the next connection should follow soon, because it will show which message is at fault.
+    pub retry_soon: bool,
 }

@@ -21,7 +21,6 @@ mod dispatch;
 mod in_flight_limit;
 mod pacer;
 mod pictures;
-mod poison;
 mod publish;
 mod pump;
 mod read_ahead;
@@ -199,7 +198,7 @@ impl OutboxActor {
 
     fn leave_link(&mut self, ctx: &mut Context<Self>) {
         if let Some(link) = self.delivery.link_id()
-            && self.link_down(LinkDown { link, failure: None, sole_suspect: None })
+            && self.link_down(LinkDown { link })
         {
             self.link_gone(ctx);
         }

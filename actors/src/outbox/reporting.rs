@@ -208,12 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_delivered_event_is_counted_and_its_topic_checked_for_subscribers() {
         let mut reporting = reporting();
-        let in_flight = |late| InFlight {
-            received_at: timestamp(0),
-            sent_at: Instant::now(),
-            topic: "a/b".to_owned(),
-            late,
-        };
+        let in_flight = |late| InFlight { received_at: timestamp(0), topic: "a/b".to_owned(), late };
         reporting.delivered(Seq(1), in_flight(true), true, timestamp(1));
         assert_eq!(
             reporting.warnings(Instant::now())[0].kind,

@@ -28,16 +28,16 @@ use crate::{
         clock::{self, Timestamp},
         ids::LinkId,
         mqtt_version::{Version, VersionPolicy},
+        poison::{LeftOut, Poison},
         settings::{MqttSettings, SettingsChange},
         status::{ConnectionState, Failure, FailureKind, LastError, Warning, WarningKind},
-        suspects::Suspects,
     },
     lifecycle::CrashGuard,
     messages::{
         config::SettingsChanged,
         connection::{Close, PublishState},
         retained::ClearBroker,
-        supervisor::{Connected, ConnectionEnded, ConnectionStatus, GetStatus, Shutdown},
+        supervisor::{Connected, ConnectionEnded, ConnectionStatus, GetStatus, Shutdown, TopicsRefused},
     },
     metrics::Metrics,
 };
@@ -57,10 +57,12 @@ pub struct ConnectionStart {
     pub settings: Arc<MqttSettings>,
     /// Which MQTT versions to try.
     pub version_policy: VersionPolicy,
-    /// Messages that must be sent alone.
-    pub suspects: Suspects,
+    /// What earlier connections have shown about messages.
+    pub poison: Poison,
     /// Notified when the broker accepts the login.
     pub connected: Recipient<Connected>,
+    /// Notified when the broker refuses other topics than before.
+    pub refused: Recipient<TopicsRefused>,
     /// Notified when the connection has ended.
     pub ended: Recipient<ConnectionEnded>,
 }
@@ -92,6 +94,8 @@ enum Mode {
         since: Instant,
         version: Version,
         warnings: Vec<Warning>,
+        /// Warnings about topics that the broker refuses.
+        refusals: Vec<Warning>,
     },
     Waiting {
         next_attempt_at: Timestamp,
@@ -121,8 +125,10 @@ pub struct SupervisorActor {
     /// What earlier connections have shown about the configured broker.
     broker_profile: BrokerProfile,
     takeover_detector: TakeoverDetector,
-    /// Messages that may have broken earlier connections.
-    suspects: Suspects,
+    /// What earlier connections have shown about messages. The current connection has it, and returns it.
+    poison: Poison,
+    /// The messages that are left out.
+    left_out: Vec<LeftOut>,
     last_connected_at: Option<Timestamp>,
     last_error: Option<LastError>,
     /// While stopping: notified when the connection is closed.
@@ -156,7 +162,8 @@ impl SupervisorActor {
             failures: 0,
             broker_profile: BrokerProfile::default(),
             takeover_detector: TakeoverDetector::default(),
-            suspects: Suspects::default(),
+            poison: Poison::default(),
+            left_out: Vec::new(),
             last_connected_at: None,
             last_error: None,
             stopping: None,
@@ -208,9 +215,10 @@ impl SupervisorActor {
         let start = ConnectionStart {
             link,
             version_policy: self.broker_profile.version_policy(settings.protocol, Instant::now()),
-            suspects: std::mem::take(&mut self.suspects),
+            poison: std::mem::take(&mut self.poison),
             settings,
             connected: ctx.address().recipient(),
+            refused: ctx.address().recipient(),
             ended: ctx.address().recipient(),
         };
         let running = (self.start)(start);
@@ -241,7 +249,7 @@ impl SupervisorActor {
 
     /// Updates the broker profile and the takeover detector after a connection ended, and returns the failure
     /// to report.
-    fn diagnose(&mut self, failure: Failure, closed: bool) -> Failure {
+    fn diagnose(&mut self, failure: Failure, closed: bool, unanswered: bool) -> Failure {
         let Mode::Connected { since, .. } = &self.mode else {
             self.takeover_detector.reset();
             if failure.kind == FailureKind::Closed {
@@ -252,17 +260,23 @@ impl SupervisorActor {
         if since.elapsed() >= STABLE_AFTER {
             self.failures = 0;
         }
+        if closed && unanswered {
+            // A message is a more likely reason than another client.
+            return failure;
+        }
         match (self.takeover_detector.connection_ended(closed, since.elapsed()), &self.settings) {
             (true, Some(settings)) => takeover::probable_takeover(settings),
             _ => failure,
         }
     }
 
-    /// Logs and counts the failure, and schedules the next attempt.
-    fn retry_later(&mut self, failure: Failure, ctx: &mut Context<Self>) {
+    /// Logs and counts the failure, and schedules the next attempt. `soon` states whether the next connection
+    /// will show which message is at fault.
+    fn retry_later(&mut self, failure: Failure, soon: bool, ctx: &mut Context<Self>) {
         self.metrics.mqtt_connection_status.set(0);
         self.failures = self.failures.saturating_add(1);
-        let wait = backoff::wait_after(self.failures, rand::random());
+        let step = if soon { 1 } else { self.failures };
+        let wait = backoff::wait_after(step, rand::random());
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
         let (kind, reason) = (failure.kind.as_str(), failure.message.as_str());
         let (attempt, retry_in_seconds) = (self.failures, (wait.as_secs_f64() * 10.0).round() / 10.0);
@@ -298,8 +312,9 @@ impl SupervisorActor {
             Mode::Connecting { .. } | Mode::Closing { .. } => {
                 (ConnectionState::Connecting, None, Vec::new(), None)
             }
-            Mode::Connected { version, warnings, .. } => {
-                let warnings = warnings.iter().cloned().chain(self.takeover_warning()).collect();
+            Mode::Connected { version, warnings, refusals, .. } => {
+                let of_connection = warnings.iter().chain(refusals).cloned();
+                let warnings = of_connection.chain(self.takeover_warning()).collect();
                 (ConnectionState::Connected, Some(version.as_str()), warnings, None)
             }
             Mode::Waiting { next_attempt_at, .. } => {
@@ -315,8 +330,20 @@ impl SupervisorActor {
             last_error: self.last_error.clone(),
             reconnect_attempt: if state == ConnectionState::Connected { 0 } else { self.failures },
             next_attempt_at,
-            warnings: warnings.into_iter().chain(self.security.warnings(clock::now())).collect(),
+            warnings: warnings
+                .into_iter()
+                .chain(self.left_out_warnings())
+                .chain(self.security.warnings(clock::now()))
+                .collect(),
         }
+    }
+
+    fn left_out_warnings(&self) -> impl Iterator<Item = Warning> {
+        let now = Instant::now();
+        let availability = self.settings.as_ref().map(|settings| settings.availability_topic());
+        let availability = availability.unwrap_or_default();
+        let current = self.left_out.iter().filter(move |left_out| now < left_out.until);
+        current.map(move |left_out| left_out.warning(&availability))
     }
 
     /// Logs the security warnings of the status. A connection may stay up for weeks, so this is repeated
@@ -350,6 +377,9 @@ impl Handler<SettingsChanged> for SupervisorActor {
         self.last_error = None;
         self.broker_profile = BrokerProfile::default();
         self.takeover_detector.reset();
+        // Whoever saves settings wants everything to be tried again.
+        self.poison = self.settings.as_deref().map(Poison::new).unwrap_or_default();
+        self.left_out.clear();
         if self.stopping.is_none() && !(moves && self.leave_broker(ctx)) {
             self.restart(ctx);
         }
@@ -382,7 +412,7 @@ impl Handler<Connected> for SupervisorActor {
         self.last_connected_at = Some(clock::now());
         let since = Instant::now();
         self.broker_profile.accepted(version, refused, since);
-        self.mode = Mode::Connected { link, running, since, version, warnings };
+        self.mode = Mode::Connected { link, running, since, version, warnings, refusals: Vec::new() };
         ctx.run_later(STABLE_AFTER, move |act, _| {
             if matches!(&act.mode, Mode::Connected { link: current, .. } if *current == link) {
                 act.failures = 0;
@@ -392,25 +422,37 @@ impl Handler<Connected> for SupervisorActor {
     }
 }
 
+impl Handler<TopicsRefused> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, TopicsRefused { link, warnings }: TopicsRefused, _: &mut Self::Context) {
+        if let Mode::Connected { link: current, refusals, .. } = &mut self.mode
+            && *current == link
+        {
+            *refusals = warnings;
+        }
+    }
+}
+
 impl Handler<ConnectionEnded> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
-        let ConnectionEnded { link, failure, closed, closed_on_qos2, suspects } = ended;
+        let ConnectionEnded { link, failure, closed, unanswered, closed_on_qos2, poison, retry_soon } = ended;
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
-                self.suspects = suspects;
                 tracing::info!("disconnected on request");
                 self.apply_settings(ctx);
             }
             Mode::Connecting { link: current, .. } | Mode::Connected { link: current, .. }
                 if *current == link =>
             {
-                self.suspects = suspects;
+                self.left_out = poison.left_out(Instant::now());
+                self.poison = poison;
                 self.broker_profile.ended(closed_on_qos2);
                 let unknown = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
-                let failure = self.diagnose(failure.unwrap_or_else(unknown), closed);
-                self.retry_later(failure, ctx);
+                let failure = self.diagnose(failure.unwrap_or_else(unknown), closed, unanswered);
+                self.retry_later(failure, retry_soon, ctx);
             }
             _ => tracing::debug!(link = link.0, "an earlier connection ended"),
         }

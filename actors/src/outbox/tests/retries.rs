@@ -89,7 +89,7 @@ async fn invariant_2_retries_survive_a_crash() {
     it.publish(event("e4")).await.unwrap();
     it.link_up(100).await;
     it.sent(2).await;
-    it.link_down(None).await;
+    it.link_down().await;
     it.link_up(100).await;
     let mut again = it.sent_seqs(2).await;
     again.sort_unstable();
@@ -107,7 +107,7 @@ async fn the_retry_of_an_event_above_the_cursor_keeps_the_order() {
     it.refuse([3]).await;
     wait_until("the dead event is written", async || it.delivery("e3").await.state == DeliveryState::Dead)
         .await;
-    it.link_down(None).await;
+    it.link_down().await;
     it.retry("e3").await;
     assert_eq!(it.status().await.pending, 4);
     let mut it = it.reopen().await;
@@ -206,7 +206,7 @@ async fn only_dead_events_can_be_retried_or_dismissed() {
 #[actix::test]
 async fn waiting_retries_are_not_swept() {
     let mut it = Fixture::with_a_dead_event().await;
-    it.link_down(None).await;
+    it.link_down().await;
     it.retry("e2").await;
     let later = clock::now() + chrono::Duration::seconds(DAY);
     let swept = it.store.sweep(later).await.unwrap();
