@@ -106,7 +106,7 @@ async fn a_picture_on_a_slow_line_is_sent_once_and_the_connection_stays() {
 async fn a_picture_on_a_slow_line_delays_an_event_by_a_bounded_time() {
     let broker = Mosquitto::start().await;
     let proxy = Proxy::start(broker.port()).await;
-    let service = connected_service(proxy.port(), &json!({ "ack_timeout_seconds": SHORTEST })).await;
+    let service = connected_service(proxy.port(), &json!({ "ack_timeout_seconds": 15 })).await;
     let mut ledger = Ledger::new();
     submit(&service, &mut ledger, [event("with-picture")]).await;
     service.wait_until_delivered("with-picture", TIMEOUT).await;

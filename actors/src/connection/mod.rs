@@ -12,6 +12,7 @@ pub mod probe;
 pub(crate) mod reason;
 mod send_queue;
 mod sending;
+mod slow_line;
 mod warnings;
 
 use std::{sync::Arc, time::Duration};
@@ -29,6 +30,7 @@ use self::{
     packets::Packets,
     send_queue::SendQueue,
     sending::{Purpose, Submission, SubmitError},
+    slow_line::SlowLine,
     warnings::Refusals,
 };
 use crate::{
@@ -104,8 +106,7 @@ pub struct ConnectionActor {
     packets: Packets<Submission>,
     queue: SendQueue<(Message, Submission)>,
     traffic: Traffic,
-    /// [`Traffic::late_bytes`] at the last check.
-    late_bytes: u64,
+    slow_line: SlowLine,
     /// Since when the first unsent message has been delaying events.
     delaying_since: Option<Instant>,
     /// Whether the broker has accepted any message.
@@ -113,6 +114,8 @@ pub struct ConnectionActor {
     /// The last answered message, if the broker refused it.
     last_refused: Option<(MessageRef, DeadReason)>,
     refusals: Refusals,
+    /// Whether the availability is left out at the moment.
+    birth_left_out: bool,
     /// At most [`MAX_SUBSCRIPTIONS`].
     subscribers: Vec<Subscribe>,
     closing: bool,
@@ -146,11 +149,12 @@ impl ConnectionActor {
             packets: Packets::default(),
             queue: SendQueue::new(poison, Instant::now()),
             traffic: Traffic::default(),
-            late_bytes: 0,
+            slow_line: SlowLine::default(),
             delaying_since: None,
             accepted_any: false,
             last_refused: None,
             refusals: Refusals::default(),
+            birth_left_out: false,
             subscribers: Vec::new(),
             closing: false,
             failure: None,
@@ -187,16 +191,22 @@ impl ConnectionActor {
         }
     }
 
+    fn publish_birth(&mut self) {
+        let birth = self.availability(&self.settings.birth_message);
+        let submitted = self.submit(birth, Purpose::Birth);
+        self.birth_left_out = matches!(submitted, Err(SubmitError::LeftOut(_)));
+        if let Err(reason) = submitted {
+            tracing::debug!(?reason, "the availability is not published");
+        }
+    }
+
     fn on_accepted(&mut self, accepted: Accepted, ctx: &mut Context<Self>) {
         let Accepted { client, version, refused, limits, traffic } = accepted;
         self.queue.accepted(self.client_limit(limits), Instant::now());
         self.session = Some((client, limits));
         self.version = version;
         self.traffic = traffic;
-        let birth = self.availability(&self.settings.birth_message);
-        if let Err(reason) = self.submit(birth, Purpose::Birth) {
-            tracing::warn!(?reason, "the availability is not published");
-        }
+        self.publish_birth();
         self.release(ctx);
         let warnings = warnings::unsupported(&self.settings, limits);
         let link = self.link;
@@ -272,7 +282,7 @@ impl ConnectionActor {
     fn learn(&mut self, message: &MessageRef, answer: Answer, now: Instant) {
         let accepted = matches!(answer, Answer::Accepted { .. });
         self.accepted_any |= accepted;
-        self.queue.answered(message, accepted, now);
+        let permitted = self.queue.answered(message, accepted, now);
         self.last_refused = match answer {
             Answer::Refused(reason) => Some((message.clone(), reason)),
             _ => None,
@@ -285,10 +295,11 @@ impl ConnectionActor {
             Answer::Accepted { .. } => self.refusals.accepted(&message.topic),
             _ => false,
         };
-        if changed {
+        if changed || permitted {
             let (link, warnings) = (self.link, self.refusals.warnings());
+            let left_out = self.queue.poison.left_out();
             #[expect(clippy::disallowed_methods, reason = "at most one message per topic family and change")]
-            self.peers.refused.do_send(TopicsRefused { link, warnings });
+            self.peers.refused.do_send(TopicsRefused { link, warnings, left_out });
         }
     }
 
@@ -328,6 +339,10 @@ impl ConnectionActor {
         self.check_silence(ctx);
         if self.session.is_some() {
             self.check_delay(ctx);
+            if self.birth_left_out && !self.closing {
+                // It may be permitted again.
+                self.publish_birth();
+            }
             let stale = self.queue.take_stale(Instant::now());
             self.give_back(stale);
             self.release(ctx);
@@ -337,23 +352,23 @@ impl ConnectionActor {
     fn check_silence(&mut self, ctx: &mut Context<Self>) {
         let (now, seconds) = (Instant::now(), self.settings.ack_timeout_seconds);
         let bound = Duration::from_secs(seconds.into());
-        let late_bytes = self.traffic.late_bytes();
-        if std::mem::replace(&mut self.late_bytes, late_bytes) != late_bytes {
-            self.packets.sending(now);
+        if let Some(drained_in) = self.slow_line.check(self.traffic.late_bytes(), now) {
+            self.packets.sending(now + drained_in);
         }
         let silent_for = self.packets.silent_for(now);
+        if let Some(alone) = self.packets.sole().filter(|_| self.accepted_any) {
+            let message = alone.message_ref.clone();
+            let patience = self.queue.poison.patience(&message).map(|patience| patience.min(bound));
+            let is_overtaken = self.packets.overtaken(now).is_some();
+            if patience.or(is_overtaken.then_some(bound)).is_some_and(|patience| silent_for >= patience) {
+                let failure = reason::ignored(&self.settings.broker(), &message.topic, silent_for.as_secs());
+                self.at_fault = Some(End::Ignored(message));
+                return self.end(failure, ctx);
+            }
+        }
         if silent_for >= bound {
             self.at_fault = Some(End::Stalled);
             return self.end(reason::stalled(&self.settings.broker(), seconds), ctx);
-        }
-        if let Some(alone) = self.packets.sole()
-            && self.accepted_any
-            && self.queue.poison.patience(&alone.message_ref).is_some_and(|patience| silent_for >= patience)
-        {
-            let message = alone.message_ref.clone();
-            let failure = reason::ignored(&self.settings.broker(), &message.topic, silent_for.as_secs());
-            self.at_fault = Some(End::Ignored(message));
-            return self.end(failure, ctx);
         }
         let Some((Submission { message_ref, .. }, waited)) = self.packets.overtaken(now) else { return };
         let is_watched = self.queue.poison.treatment(message_ref) == Treatment::Watched;

@@ -88,12 +88,11 @@ impl<T: Queued> SendQueue<T> {
         self.waiting.pop_front().map(|(_, message)| message)
     }
 
-    /// Records the broker's answer to a message.
-    pub fn answered(&mut self, message: &MessageRef, accepted: bool, now: Instant) {
-        if !self.poison.is_empty() {
-            self.poison.answered(message, accepted);
-        }
+    /// Records the broker's answer to a message. Returns whether messages that were left out are permitted
+    /// again.
+    pub fn answered(&mut self, message: &MessageRef, accepted: bool, now: Instant) -> bool {
         (self.alone, self.quiet_since) = (false, now);
+        !self.poison.is_empty() && self.poison.answered(message, accepted)
     }
 
     /// Gives back the events that wait, if the first of them has waited too long.

@@ -94,7 +94,7 @@ pub enum End {
     AfterRefusal(MessageRef, DeadReason),
     /// The broker acknowledged later messages but not this one.
     Ignored(MessageRef),
-    /// Sending this message took so long that it delayed events.
+    /// This message was sent too slowly and delayed events.
     TooSlow(MessageRef),
     /// The broker acknowledged nothing any more.
     Stalled,
@@ -312,8 +312,9 @@ impl Poison {
         self.condemned.remove(&seq);
     }
 
-    /// Records the broker's answer to a message, and whether it accepted the message.
-    pub fn answered(&mut self, message: &MessageRef, accepted: bool) {
+    /// Records the broker's answer to a message, and whether it accepted the message. Returns whether messages
+    /// that were left out are permitted again.
+    pub fn answered(&mut self, message: &MessageRef, accepted: bool) -> bool {
         self.at_network_end.remove(&message.key());
         let was_suspected = self.suspects.remove(&message.key()).is_some();
         if let (Some(seq), true) = (message.seq, was_suspected) {
@@ -323,8 +324,9 @@ impl Poison {
             });
         }
         if !accepted || self.topics.is_empty() {
-            return;
+            return false;
         }
+        let before = (self.topics.len(), self.families.len());
         if self.topics.get(&message.topic).is_some_and(|record| message.bytes >= record.shortest) {
             self.topics.remove(&message.topic);
         }
@@ -333,6 +335,7 @@ impl Poison {
         {
             self.families.remove(&name);
         }
+        before != (self.topics.len(), self.families.len())
     }
 
     /// Learns from the end of a connection. Returns whether the next connection should follow soon, because
@@ -500,23 +503,20 @@ impl Poison {
         }
     }
 
-    /// Returns what is left out now, for the status.
-    pub fn left_out(&self, now: Instant) -> Vec<LeftOut> {
-        let is_active = |record: &&Record| now < record.until;
+    /// Returns what is left out, for the status: states until the broker accepts one, events for as long as
+    /// they are dead at once.
+    pub fn left_out(&self) -> Vec<LeftOut> {
         let families = self.families.iter().filter_map(|(name, family)| {
-            let record = family.record.as_ref().filter(is_active)?;
+            let record = family.record.as_ref()?;
             Some(LeftOut::new(name, record))
         });
         let is_in_family = |topic: &String| {
             let message = MessageRef { seq: None, topic: topic.clone(), bytes: 0 };
             let family = self.families_of.family_of(&message).and_then(|name| self.families.get(&name));
-            family.is_some_and(|family| family.record.as_ref().is_some_and(|record| now < record.until))
+            family.is_some_and(|family| family.record.is_some())
         };
-        let topics = self
-            .topics
-            .iter()
-            .filter(|(topic, record)| is_active(record) && (record.events || !is_in_family(topic)));
-        families.chain(topics.map(|(topic, record)| LeftOut::new(topic, record))).collect()
+        let alone = self.topics.iter().filter(|(topic, record)| record.events || !is_in_family(topic));
+        families.chain(alone.map(|(topic, record)| LeftOut::new(topic, record))).collect()
     }
 }
 
@@ -536,6 +536,11 @@ pub struct LeftOut {
 impl LeftOut {
     fn new(topic: &str, record: &Record) -> Self {
         Self { topic: topic.to_owned(), cause: record.cause, events: record.events, until: record.until }
+    }
+
+    /// Returns whether the status still shows it. Whether a state is accepted again shows only when it is sent.
+    pub fn is_current(&self, now: Instant) -> bool {
+        !self.events || now < self.until
     }
 
     /// Returns the warning for the status. `availability` is the topic of the availability.

@@ -6,7 +6,7 @@ use crate::domain::{
     clock::Timestamp,
     ids::LinkId,
     mqtt_version::{Refusal, Version},
-    poison::Poison,
+    poison::{LeftOut, Poison},
     status::{ConnectionState, Failure, LastError, Warning},
 };
 
@@ -83,14 +83,17 @@ pub struct Connected {
     pub certificate_ends: Option<Timestamp>,
 }
 
-/// Fact, from the connection: the broker refuses other topics than before.
+/// Fact, from the connection: the broker refuses other topics than before, or accepts messages again that were
+/// left out.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct TopicsRefused {
     /// The link.
     pub link: LinkId,
-    /// A warning for each of them.
+    /// A warning for each refused topic.
     pub warnings: Vec<Warning>,
+    /// The messages that are left out.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Fact, from the connection: the connection has ended. It is sent exactly once, whatever the cause.

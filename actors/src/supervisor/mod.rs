@@ -342,7 +342,7 @@ impl SupervisorActor {
         let now = Instant::now();
         let availability = self.settings.as_ref().map(|settings| settings.availability_topic());
         let availability = availability.unwrap_or_default();
-        let current = self.left_out.iter().filter(move |left_out| now < left_out.until);
+        let current = self.left_out.iter().filter(move |left_out| left_out.is_current(now));
         current.map(move |left_out| left_out.warning(&availability))
     }
 
@@ -377,7 +377,7 @@ impl Handler<SettingsChanged> for SupervisorActor {
         self.last_error = None;
         self.broker_profile = BrokerProfile::default();
         self.takeover_detector.reset();
-        // Whoever saves settings wants everything to be tried again.
+        // New settings may have removed the cause, so everything is tried again.
         self.poison = self.settings.as_deref().map(Poison::new).unwrap_or_default();
         self.left_out.clear();
         if self.stopping.is_none() && !(moves && self.leave_broker(ctx)) {
@@ -425,11 +425,13 @@ impl Handler<Connected> for SupervisorActor {
 impl Handler<TopicsRefused> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, TopicsRefused { link, warnings }: TopicsRefused, _: &mut Self::Context) {
+    fn handle(&mut self, msg: TopicsRefused, _: &mut Self::Context) {
+        let TopicsRefused { link, warnings, left_out } = msg;
         if let Mode::Connected { link: current, refusals, .. } = &mut self.mode
             && *current == link
         {
             *refusals = warnings;
+            self.left_out = left_out;
         }
     }
 }
@@ -447,7 +449,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
             Mode::Connecting { link: current, .. } | Mode::Connected { link: current, .. }
                 if *current == link =>
             {
-                self.left_out = poison.left_out(Instant::now());
+                self.left_out = poison.left_out();
                 self.poison = poison;
                 self.broker_profile.ended(closed_on_qos2);
                 let unknown = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");

@@ -25,7 +25,8 @@ pub struct TakeoverDetector(u32);
 
 impl TakeoverDetector {
     /// Records that a connection ended after it was up for `up`, while no message was unanswered. `closed`
-    /// states whether the broker closed it cleanly, without a reason. Returns whether another client has probably taken over the connection.
+    /// states whether the broker closed it cleanly, without a reason. Returns whether another client has
+    /// probably taken over the connection.
     pub fn connection_ended(&mut self, closed: bool, up: Duration) -> bool {
         let is_sign = closed && up < STABLE_AFTER;
         self.0 = if is_sign { self.0.saturating_add(1) } else { 0 };

@@ -405,9 +405,9 @@ async fn topics_that_the_broker_refuses_raise_warnings_on_this_connection() {
     let link = it.started.borrow().links.last().unwrap().0;
     let warning = Warning { kind: WarningKind::TopicRefused, message: "no".to_owned() };
     for (warnings, of) in [(vec![warning.clone()], link), (vec![], LinkId(99))] {
-        it.supervisor.send(TopicsRefused { link: of, warnings }).await.unwrap();
+        it.supervisor.send(TopicsRefused { link: of, warnings, left_out: vec![] }).await.unwrap();
     }
     assert_eq!(it.status().await.warnings, [warning]);
-    it.supervisor.send(TopicsRefused { link, warnings: vec![] }).await.unwrap();
+    it.supervisor.send(TopicsRefused { link, warnings: vec![], left_out: vec![] }).await.unwrap();
     assert_eq!(it.status().await.warnings, []);
 }

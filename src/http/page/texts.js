@@ -20,6 +20,10 @@ const deadReasons = {
     "The event is larger than the broker accepts. Raise the broker’s limit, then send the event again.",
   expired: "The event was queued for longer than the event expiry in the settings.",
   refused_repeatedly: "The broker refused the event repeatedly without giving a reason. Check the broker’s log.",
+  connection_closed_by_broker:
+    "The broker ends the connection over this event. Check its access rules and limits, then send the event again.",
+  ignored_by_broker:
+    "The broker acknowledges other events but not this one. Check the broker’s log, then send the event again.",
 };
 
 /** @type {Record<CameraStatus, string>} */

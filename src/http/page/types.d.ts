@@ -19,7 +19,7 @@ export type DeliveryState = "pending" | "delivered" | "dead";
 
 export type DeadReason =
   | "not_authorized" | "topic_name_invalid" | "payload_format_invalid" | "packet_too_large" | "expired"
-  | "refused_repeatedly";
+  | "refused_repeatedly" | "connection_closed_by_broker" | "ignored_by_broker";
 
 export interface Delivery {
   state: DeliveryState;
@@ -175,7 +175,7 @@ export interface LastError {
 
 export type WarningKind =
   | "no_subscribers" | "late_on_arrival" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
-  | "client_id_taken_over" | "tls_insecure" | "certificate_expires";
+  | "client_id_taken_over" | "tls_insecure" | "certificate_expires" | "topic_refused" | "messages_left_out";
 
 export interface Warning {
   kind: WarningKind;
