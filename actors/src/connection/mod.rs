@@ -38,7 +38,7 @@ use crate::{
         delivery::{DeadReason, Outcome},
         ids::{LinkId, Seq},
         mqtt_version::{Version, VersionPolicy},
-        poison::{End, Ending, LARGE, MAX_DELAY, MessageRef, PATIENCE, Poison, Treatment},
+        poison::{Cause, End, Ending, LARGE, MAX_DELAY, MessageRef, PATIENCE, Poison, Treatment},
         settings::{MqttSettings, QoS},
         status::{Failure, FailureKind},
     },
@@ -89,6 +89,7 @@ pub struct Peers {
 
 /// See the module's documentation.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct ConnectionActor {
     link: LinkId,
     settings: Arc<MqttSettings>,
@@ -438,6 +439,12 @@ impl ConnectionActor {
     }
 }
 
+fn log_left_out(message: &MessageRef, cause: Cause) {
+    let MessageRef { seq, topic, bytes } = message;
+    let (seq, reason) = (seq.map(|seq| seq.0), cause.dead_reason().as_str());
+    tracing::warn!(topic, seq, bytes, reason, "the connection ended because of this message; it is left out");
+}
+
 fn to_outcome(answer: Answer) -> Outcome {
     match answer {
         Answer::Accepted { unheard } => Outcome::Delivered { unheard },
@@ -473,7 +480,11 @@ impl Actor for ConnectionActor {
             let ending = self.ending(kind, closed_on_qos2);
             unanswered = !ending.in_flight.is_empty();
             failure = failure.map(|failure| reason::with_evidence(failure, &ending, &self.settings.broker()));
-            retry_soon = poison.ended(ending, Instant::now());
+            let lesson = poison.ended(ending, Instant::now());
+            retry_soon = lesson.retry_soon;
+            if let Some((message, cause)) = lesson.found {
+                log_left_out(&message, cause);
+            }
         }
         let link = self.link;
         for peer in &self.peers.link_down {

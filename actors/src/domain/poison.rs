@@ -232,6 +232,17 @@ pub struct Poison {
     families: BTreeMap<String, Family>,
     /// What was in flight when the network last failed.
     at_network_end: BTreeSet<Key>,
+    /// The message that the current end shows to be at fault.
+    found: Option<(MessageRef, Cause)>,
+}
+
+/// What the end of a connection shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lesson {
+    /// Whether the next connection should follow soon, because it will show which message is at fault.
+    pub retry_soon: bool,
+    /// The message that is now known to be at fault, and why.
+    pub found: Option<(MessageRef, Cause)>,
 }
 
 impl Poison {
@@ -338,14 +349,14 @@ impl Poison {
         before != (self.topics.len(), self.families.len())
     }
 
-    /// Learns from the end of a connection. Returns whether the next connection should follow soon, because
-    /// it will show which message is at fault.
-    pub fn ended(&mut self, ending: Ending, now: Instant) -> bool {
+    /// Learns from the end of a connection.
+    pub fn ended(&mut self, ending: Ending, now: Instant) -> Lesson {
         let Ending { end, in_flight, accepted_any } = ending;
         if end != End::Network {
             self.at_network_end.clear();
         }
-        match end {
+        self.found = None;
+        let retry_soon = match end {
             End::AfterRefusal(message, reason) => {
                 self.suspects.remove(&message.key());
                 self.condemn(&message, Cause::Refuses(reason), now);
@@ -363,7 +374,8 @@ impl Poison {
             End::Stalled => self.stalled(&in_flight, accepted_any, now),
             End::Network => self.network_failed(&in_flight, now),
             End::Unrelated => false,
-        }
+        };
+        Lesson { retry_soon, found: self.found.take() }
     }
 
     fn ended_by_broker(&mut self, in_flight: &[MessageRef], accepted_any: bool, now: Instant) -> bool {
@@ -388,24 +400,26 @@ impl Poison {
     /// something before, the messages in flight travel alone from then on, and the one that is still not
     /// acknowledged is ignored.
     fn stalled(&mut self, in_flight: &[MessageRef], accepted_any: bool, now: Instant) -> bool {
-        if let Some(soon) = self.large_at_fault(in_flight, now) {
+        if let Some(soon) = self.large_at_fault(in_flight, Cause::Slow, now) {
             return soon;
         }
         if accepted_any {
             self.suspect(in_flight.iter().map(MessageRef::key));
             for message in in_flight {
-                self.suspects.entry(message.key()).or_default().silent = true;
+                // Several ignored messages hide each other, so they no longer travel together.
+                let suspicion = self.suspects.entry(message.key()).or_default();
+                (suspicion.silent, suspicion.ignored) = (true, false);
             }
         }
         false
     }
 
     /// A large message that ends two connections is left out, even if it looks like a network failure.
-    fn large_at_fault(&mut self, in_flight: &[MessageRef], now: Instant) -> Option<bool> {
+    fn large_at_fault(&mut self, in_flight: &[MessageRef], cause: Cause, now: Instant) -> Option<bool> {
         if let [alone] = in_flight
             && alone.bytes >= LARGE
         {
-            self.strike(alone, FULL, Cause::Closes, now);
+            self.strike(alone, FULL, cause, now);
             return Some(true);
         }
         let large: Vec<_> = in_flight.iter().filter(|message| message.bytes >= LARGE).collect();
@@ -417,7 +431,7 @@ impl Poison {
     /// everything looks like this, but not if it has nothing more to read. And a large message that ends two
     /// connections is left out.
     fn network_failed(&mut self, in_flight: &[MessageRef], now: Instant) -> bool {
-        if let Some(soon) = self.large_at_fault(in_flight, now) {
+        if let Some(soon) = self.large_at_fault(in_flight, Cause::Closes, now) {
             return soon;
         }
         if in_flight.is_empty() {
@@ -453,13 +467,7 @@ impl Poison {
     fn condemn(&mut self, message: &MessageRef, cause: Cause, now: Instant) {
         let (topic, bytes) = (message.topic.as_str(), message.bytes);
         let events = message.seq.is_some();
-        tracing::warn!(
-            topic,
-            seq = message.seq.map(|seq| seq.0),
-            bytes,
-            reason = cause.dead_reason().as_str(),
-            "the broker ends the connection because of this message; it is left out"
-        );
+        self.found = Some((message.clone(), cause));
         // An event that the broker refused is dead already.
         if let Some(seq) = message.seq
             && !matches!(cause, Cause::Refuses(_))

@@ -38,7 +38,7 @@ impl Fixture {
     }
 
     fn ended(&mut self, ending: Ending) -> bool {
-        self.poison.ended(ending, self.now)
+        self.poison.ended(ending, self.now).retry_soon
     }
 
     fn verdict(&self, message: &MessageRef) -> Option<Cause> {
@@ -169,9 +169,13 @@ async fn a_family_is_left_out_after_three_of_its_topics() {
 async fn a_refusal_before_the_end_is_sufficient() {
     let mut it = Fixture::new();
     let birth = state("liveobject/status");
-    let refused = End::AfterRefusal(birth.clone(), DeadReason::NotAuthorized);
-    assert!(it.ended(of(refused, &[event(1)])));
-    assert_eq!(it.verdict(&birth), Some(Cause::Refuses(DeadReason::NotAuthorized)));
+    let (refused, cause) = (
+        End::AfterRefusal(birth.clone(), DeadReason::NotAuthorized),
+        Cause::Refuses(DeadReason::NotAuthorized),
+    );
+    let lesson = it.poison.ended(of(refused, &[event(1)]), it.now);
+    assert_eq!(lesson, Lesson { retry_soon: true, found: Some((birth.clone(), cause)) });
+    assert_eq!(it.verdict(&birth), Some(cause));
     assert!(it.poison.suspects_nobody(), "the refusal explains the end");
     let [left_out] = it.poison.left_out().try_into().unwrap();
     let warning = left_out.warning("liveobject/status");

@@ -99,6 +99,7 @@ pub struct TopicsRefused {
 /// Fact, from the connection: the connection has ended. It is sent exactly once, whatever the cause.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct ConnectionEnded {
     /// The link.
     pub link: LinkId,

@@ -211,7 +211,8 @@ fn run(broker: &Broker, events: &[MessageRef]) -> Outcomes {
         }
         let Session { mut queue, in_flight, accepted_any, now: ended_at, .. } = session;
         let Some(end) = end else { return outcomes };
-        let soon = queue.poison.ended(Ending { end, in_flight: in_flight.into(), accepted_any }, ended_at);
+        let ending = Ending { end, in_flight: in_flight.into(), accepted_any };
+        let soon = queue.poison.ended(ending, ended_at).retry_soon;
         poison = queue.poison;
         failures = if ended_at - now >= Duration::from_secs(30) { 1 } else { failures + 1 };
         let wait = if soon { 1 } else { 2u64.pow(failures.min(7) - 1).min(60) };
@@ -268,7 +269,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_event_dies_that_the_broker_would_accept_and_all_others_are_delivered((broker, events) in any_case()) {

@@ -158,7 +158,9 @@ impl State {
         self.check(id, &publish);
         let reply = self.script.reply(&publish);
         let (packet_id, qos) = (publish.packet_id, publish.qos);
-        self.received.push(Received { connection: id, publish, at: SystemTime::now() });
+        #[expect(clippy::disallowed_methods, reason = "independent of the clock under test")]
+        let at = SystemTime::now();
+        self.received.push(Received { connection: id, publish, at });
         match reply {
             Some(Reply::Disconnect(reason)) => self.end(id, Some(&self.encoder(id).disconnect(reason))),
             Some(Reply::ShortDisconnect(reason)) => self.end(id, Some(&Bytes::from(vec![0xE0, 1, reason]))),

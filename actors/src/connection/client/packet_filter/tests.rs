@@ -77,7 +77,7 @@ async fn filter_after(ids: &[u16], reads: Vec<io::Result<Vec<u8>>>) -> PacketFil
 }
 
 /// Reads as the client does: everything that is ready, then a pause. Returns the parts, up to the end.
-async fn parts(filter: &mut PacketFilter<Scripted>) -> (Vec<Vec<u8>>, io::Result<usize>) {
+fn parts(filter: &mut PacketFilter<Scripted>) -> (Vec<Vec<u8>>, io::Result<usize>) {
     let mut parts = Vec::new();
     loop {
         let mut part = Vec::new();
@@ -103,17 +103,17 @@ async fn acknowledgements_are_delivered_before_the_end_that_arrives_with_them() 
     let acks = [puback(1), puback(2)].concat();
     let closed = vec![Ok(acks.clone()), Ok(Vec::new())];
     let mut filter = filter_after(&[1, 2], closed).await;
-    let (read, end) = parts(&mut filter).await;
+    let (read, end) = parts(&mut filter);
     assert_eq!((read, end.unwrap()), (vec![acks.clone()], 0));
 
     let reset = vec![Ok(acks.clone()), Err(io::ErrorKind::ConnectionReset.into())];
     let mut filter = filter_after(&[1, 2], reset).await;
-    let (read, end) = parts(&mut filter).await;
+    let (read, end) = parts(&mut filter);
     assert_eq!((read, end.unwrap_err().kind()), (vec![acks.clone()], io::ErrorKind::ConnectionReset));
 
     let disconnect = vec![Ok([acks.clone(), vec![0xE0, 2, 0x8B, 0]].concat()), Ok(Vec::new())];
     let mut filter = filter_after(&[1, 2], disconnect).await;
-    let (read, end) = parts(&mut filter).await;
+    let (read, end) = parts(&mut filter);
     assert_eq!((read, end.unwrap()), (vec![acks, vec![0xE0, 2, 0x8B, 0]], 0));
 }
 
@@ -127,7 +127,7 @@ async fn a_disconnect_without_a_property_length_gets_one_wherever_it_is_cut() {
                 let reads =
                     chunks.into_iter().filter(|chunk| !chunk.is_empty()).map(|chunk| Ok(chunk.to_vec()));
                 let mut filter = filter_after(&[1], reads.collect()).await;
-                let (read, _) = parts(&mut filter).await;
+                let (read, _) = parts(&mut filter);
                 assert_eq!(read, [puback(1), vec![0xE0, 2, reason, 0]], "cut at {cut} and {second}");
             }
         }
@@ -139,19 +139,19 @@ async fn other_disconnects_pass_unchanged() {
     let with_text = [&[0xE0, 8, 0x82, 6, 0x1F, 0, 3][..], b"why"].concat();
     for sent in [vec![0xE0, 0], vec![0xE0, 2, 0x95, 0], with_text] {
         let mut filter = filter_after(&[], vec![Ok(sent.clone())]).await;
-        assert_eq!(parts(&mut filter).await.0, [sent]);
+        assert_eq!(parts(&mut filter).0, [sent]);
     }
 }
 
 #[tokio::test]
 async fn a_reason_that_mqtt_5_does_not_define_becomes_an_unspecified_error() {
     let mut filter = filter_after(&[], vec![Ok(vec![0xE0, 1, 0x01])]).await;
-    assert_eq!(parts(&mut filter).await.0, [vec![0xE0, 2, 0x80, 0]]);
+    assert_eq!(parts(&mut filter).0, [vec![0xE0, 2, 0x80, 0]]);
 
     let acks = vec![0x40, 3, 0, 1, 0x95, 0x40, 3, 0, 2, 0x92, 0x40, 4, 0, 3, 0x87, 0];
     let mut filter = filter_after(&[1, 2, 3], vec![Ok(acks)]).await;
     let replaced = vec![0x40, 3, 0, 1, 0x80, 0x40, 3, 0, 2, 0x80, 0x40, 4, 0, 3, 0x87, 0];
-    assert_eq!(parts(&mut filter).await.0, [replaced]);
+    assert_eq!(parts(&mut filter).0, [replaced]);
     let too_large: Vec<_> = (1..=3).filter(|id| filter.traffic.take_too_large(*id)).collect();
     assert_eq!(too_large, [1]);
 }
@@ -163,7 +163,7 @@ async fn an_acknowledgement_that_no_message_waits_for_is_dropped_wherever_it_is_
         let reads = [&sent[..cut], &sent[cut..]].map(|chunk| Ok(chunk.to_vec()));
         let reads = reads.into_iter().filter(|read| read.as_ref().is_ok_and(|chunk| !chunk.is_empty()));
         let mut filter = filter_after(&[1, 2], reads.collect()).await;
-        assert_eq!(parts(&mut filter).await.0.concat(), [puback(1), puback(2)].concat(), "cut at {cut}");
+        assert_eq!(parts(&mut filter).0.concat(), [puback(1), puback(2)].concat(), "cut at {cut}");
     }
 }
 
@@ -177,7 +177,7 @@ async fn each_step_of_qos_2_is_expected_once() {
         Traffic::default(),
     );
     filter.write_all(&publish(1, 2, b"{}")).await.unwrap();
-    assert_eq!(parts(&mut filter).await.0, [[pubrec, pubcomp].concat()]);
+    assert_eq!(parts(&mut filter).0, [[pubrec, pubcomp].concat()]);
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn the_read_side_reports_the_end_after_a_failed_write() {
     filter.inner.write_error = Some(io::ErrorKind::BrokenPipe);
     filter.write_all(&publish(2, 1, b"{}")).await.unwrap();
     filter.flush().await.unwrap();
-    let (read, end) = parts(&mut filter).await;
+    let (read, end) = parts(&mut filter);
     assert_eq!((read, end.unwrap()), (vec![puback(1), vec![0xE0, 2, 0x95, 0]], 0));
 }
 
@@ -212,7 +212,7 @@ async fn a_reset_that_a_write_has_noticed_is_reported_as_a_reset() {
         let mut filter = filter_after(&[], reads).await;
         filter.inner.write_error = Some(io::ErrorKind::ConnectionReset);
         filter.write_all(&publish(1, 1, b"{}")).await.unwrap();
-        assert_eq!(parts(&mut filter).await.1.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(parts(&mut filter).1.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 }
 
@@ -225,7 +225,7 @@ async fn pass(sent: &[u8], chunk: usize) -> Vec<u8> {
         drop(broker);
     };
     let mut read = Vec::new();
-    let (_, count) = tokio::join!(sender, filter.read_to_end(&mut read));
+    let ((), count) = tokio::join!(sender, filter.read_to_end(&mut read));
     count.unwrap();
     read
 }
