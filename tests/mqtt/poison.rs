@@ -288,3 +288,19 @@ async fn a_network_that_resets_connections_for_a_while_causes_no_dead_event() {
     service.wait_until_delivered("e-1", LONG_TIMEOUT).await;
     assert_eq!(service.status().await["outbox"]["dead"], 0);
 }
+
+#[tokio::test]
+async fn a_refusal_long_before_the_broker_closes_is_not_the_reason() {
+    let broker = ScriptedBroker::start().await;
+    broker.rule(Rule::topic(AVAILABILITY, Reply::Reason(0x87)).times(1));
+    let service = connected_service(broker.port(), &json!({ "discovery_enabled": false })).await;
+    wait_for_warning(&service, "topic_refused", AVAILABILITY).await;
+    // The broker restarts later.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    broker.close();
+    let published_again = |broker: &ScriptedBroker| {
+        broker.received().iter().filter(|received| received.publish.topic == AVAILABILITY).count() == 2
+    };
+    broker.wait_for("the availability, twice", TIMEOUT, published_again).await;
+    assert!(warned(&service, "messages_left_out").await.is_empty());
+}

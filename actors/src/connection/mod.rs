@@ -67,6 +67,9 @@ const MAX_STATE_MESSAGES: usize = 32;
 /// Maximum number of subscriptions; more than the service uses.
 const MAX_SUBSCRIPTIONS: usize = 8;
 
+/// A broker that ends the connection because of a message that it has refused does so within this time.
+const AFTER_REFUSAL: Duration = Duration::from_secs(2);
+
 /// State and test messages are always acknowledged, whatever the QoS of events.
 const STATE_QOS: QoS = QoS::AtLeastOnce;
 
@@ -112,8 +115,8 @@ pub struct ConnectionActor {
     delaying_since: Option<Instant>,
     /// Whether the broker has accepted any message.
     accepted_any: bool,
-    /// The last answered message, if the broker refused it.
-    last_refused: Option<(MessageRef, DeadReason)>,
+    /// The last answered message, if the broker refused it, and when.
+    last_refused: Option<(MessageRef, DeadReason, Instant)>,
     refusals: Refusals,
     /// Whether the availability is left out at the moment.
     birth_left_out: bool,
@@ -285,7 +288,7 @@ impl ConnectionActor {
         self.accepted_any |= accepted;
         let permitted = self.queue.answered(message, accepted, now);
         self.last_refused = match answer {
-            Answer::Refused(reason) => Some((message.clone(), reason)),
+            Answer::Refused(reason) => Some((message.clone(), reason, now)),
             _ => None,
         };
         let changed = match answer {
@@ -411,7 +414,9 @@ impl ConnectionActor {
         let end = match (self.at_fault.take(), self.last_refused.take()) {
             _ if kind.is_none() || kind == Some(FailureKind::Panicked) || closed_on_qos2 => End::Unrelated,
             (Some(end), _) => end,
-            (None, Some((message, reason))) if by_broker => End::AfterRefusal(message, reason),
+            (None, Some((message, reason, at))) if by_broker && at.elapsed() < AFTER_REFUSAL => {
+                End::AfterRefusal(message, reason)
+            }
             (None, _) if by_broker => End::ByBroker,
             _ if self.ended_by == By::BrokerUnrelated => End::Unrelated,
             _ => End::Network,
@@ -480,7 +485,7 @@ impl Actor for ConnectionActor {
             let ending = self.ending(kind, closed_on_qos2);
             unanswered = !ending.in_flight.is_empty();
             failure = failure.map(|failure| reason::with_evidence(failure, &ending, &self.settings.broker()));
-            let lesson = poison.ended(ending, Instant::now());
+            let lesson = poison.ended(ending, Instant::now().into_std());
             retry_soon = lesson.retry_soon;
             if let Some((message, cause)) = lesson.found {
                 log_left_out(&message, cause);

@@ -139,7 +139,7 @@ mod tests {
     fn after_end(in_flight: &[Test], limit: usize, now: Instant) -> SendQueue<Test> {
         let in_flight = in_flight.iter().map(|message| message.0.clone()).collect();
         let mut poison = Poison::default();
-        poison.ended(Ending { end: End::ByBroker, in_flight, accepted_any: true }, now);
+        poison.ended(Ending { end: End::ByBroker, in_flight, accepted_any: true }, now.into_std());
         let mut queue = SendQueue::new(poison, now);
         queue.accepted(limit, now);
         queue

@@ -134,7 +134,7 @@ impl ConnectionActor {
         let submission = Submission::new(purpose, &message);
         let now = Instant::now();
         if !self.queue.poison.is_empty()
-            && let Some(cause) = self.queue.poison.verdict(&submission.message_ref, now)
+            && let Some(cause) = self.queue.poison.verdict(&submission.message_ref, now.into_std())
         {
             return Err(SubmitError::LeftOut(cause));
         }

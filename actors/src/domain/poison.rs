@@ -7,10 +7,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
-
-use tokio::time::Instant;
 
 use crate::domain::{
     delivery::DeadReason,

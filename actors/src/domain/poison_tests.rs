@@ -34,7 +34,9 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { poison: Poison::new(&MqttSettings::defaults("c")), now: Instant::now() }
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = Instant::now();
+        Self { poison: Poison::new(&MqttSettings::defaults("c")), now }
     }
 
     fn ended(&mut self, ending: Ending) -> bool {
@@ -57,8 +59,8 @@ impl Fixture {
     }
 }
 
-#[tokio::test]
-async fn an_event_that_is_alone_at_three_ends_in_a_row_is_at_fault() {
+#[test]
+fn an_event_that_is_alone_at_three_ends_in_a_row_is_at_fault() {
     let mut it = Fixture::new();
     assert!(it.ended(by_broker(&[event(1), event(2), state("s")])), "soon: the suspects travel alone");
     assert_eq!(it.poison.suspected_events(), 2);
@@ -77,8 +79,8 @@ async fn an_event_that_is_alone_at_three_ends_in_a_row_is_at_fault() {
     assert_eq!(it.verdict(&event(2)).map(Cause::dead_reason), Some(DeadReason::ConnectionClosedByBroker));
 }
 
-#[tokio::test]
-async fn an_answer_clears_a_message() {
+#[test]
+fn an_answer_clears_a_message() {
     let mut it = Fixture::new();
     it.ended(by_broker(&[event(1)]));
     it.ended(by_broker(&[event(1)]));
@@ -87,8 +89,8 @@ async fn an_answer_clears_a_message() {
     it.condemn(&event(1));
 }
 
-#[tokio::test]
-async fn a_broker_that_ends_connections_without_a_message_accuses_nobody() {
+#[test]
+fn a_broker_that_ends_connections_without_a_message_accuses_nobody() {
     let mut it = Fixture::new();
     it.ended(by_broker(&[event(1)]));
     it.ended(by_broker(&[event(1)]));
@@ -96,8 +98,8 @@ async fn a_broker_that_ends_connections_without_a_message_accuses_nobody() {
     it.condemn(&event(1));
 }
 
-#[tokio::test]
-async fn a_broker_that_accepts_nothing_at_all_needs_twice_as_many_ends() {
+#[test]
+fn a_broker_that_accepts_nothing_at_all_needs_twice_as_many_ends() {
     let mut it = Fixture::new();
     for _ in 0..5 {
         assert!(!it.ended(Ending { accepted_any: false, ..by_broker(&[event(1)]) }), "with the usual wait");
@@ -107,8 +109,8 @@ async fn a_broker_that_accepts_nothing_at_all_needs_twice_as_many_ends() {
     assert_eq!(it.verdict(&event(1)), Some(Cause::Closes));
 }
 
-#[tokio::test]
-async fn after_two_dead_events_the_topic_is_at_fault_for_a_minute() {
+#[test]
+fn after_two_dead_events_the_topic_is_at_fault_for_a_minute() {
     let mut it = Fixture::new();
     it.condemn(&event(1));
     assert_eq!(it.verdict(&event(2)), None, "it may have been the event");
@@ -127,8 +129,8 @@ async fn after_two_dead_events_the_topic_is_at_fault_for_a_minute() {
     assert!(it.poison.is_empty());
 }
 
-#[tokio::test]
-async fn a_state_is_left_out_for_an_hour_after_two_ends() {
+#[test]
+fn a_state_is_left_out_for_an_hour_after_two_ends() {
     let mut it = Fixture::new();
     let picture = sized("liveobject/camera/door/thumbnail", 5000);
     it.condemn(&picture);
@@ -145,8 +147,8 @@ async fn a_state_is_left_out_for_an_hour_after_two_ends() {
     it.condemn(&picture);
 }
 
-#[tokio::test]
-async fn a_family_is_left_out_after_three_of_its_topics() {
+#[test]
+fn a_family_is_left_out_after_three_of_its_topics() {
     let mut it = Fixture::new();
     let device = |n: u32| state(&format!("homeassistant/device/liveobject_{n}/config"));
     for n in 1..=3 {
@@ -165,8 +167,8 @@ async fn a_family_is_left_out_after_three_of_its_topics() {
     assert_eq!(left_out(&it).len(), 3, "of the others, this is not known");
 }
 
-#[tokio::test]
-async fn a_refusal_before_the_end_is_sufficient() {
+#[test]
+fn a_refusal_before_the_end_is_sufficient() {
     let mut it = Fixture::new();
     let birth = state("liveobject/status");
     let (refused, cause) = (
@@ -182,8 +184,8 @@ async fn a_refusal_before_the_end_is_sufficient() {
     assert!(warning.message.contains("liveobject/status") && warning.message.contains("availability"));
 }
 
-#[tokio::test]
-async fn a_failing_network_accuses_nobody() {
+#[test]
+fn a_failing_network_accuses_nobody() {
     let mut it = Fixture::new();
     for _ in 0..20 {
         assert!(!it.ended(of(End::Network, &[])));
@@ -195,8 +197,8 @@ async fn a_failing_network_accuses_nobody() {
     assert!(it.poison.is_empty());
 }
 
-#[tokio::test]
-async fn a_large_message_that_ends_two_connections_is_left_out_even_if_it_looks_like_a_network_failure() {
+#[test]
+fn a_large_message_that_ends_two_connections_is_left_out_even_if_it_looks_like_a_network_failure() {
     let mut it = Fixture::new();
     let picture = sized("liveobject/camera/door/thumbnail", 2_000_000);
     assert!(it.ended(of(End::Network, &[event(1), picture.clone()])));
@@ -208,8 +210,8 @@ async fn a_large_message_that_ends_two_connections_is_left_out_even_if_it_looks_
     assert_eq!(it.verdict(&picture), Some(Cause::Closes));
 }
 
-#[tokio::test]
-async fn an_ignored_event_is_watched_and_at_fault_after_three_times() {
+#[test]
+fn an_ignored_event_is_watched_and_at_fault_after_three_times() {
     let mut it = Fixture::new();
     for _ in 0..3 {
         assert_eq!(it.verdict(&event(1)), None);
@@ -221,8 +223,8 @@ async fn an_ignored_event_is_watched_and_at_fault_after_three_times() {
     assert_eq!(it.poison.suspected_events(), 0, "others travel with it");
 }
 
-#[tokio::test]
-async fn a_stall_accuses_nobody_unless_the_broker_has_acknowledged_something_before() {
+#[test]
+fn a_stall_accuses_nobody_unless_the_broker_has_acknowledged_something_before() {
     let mut it = Fixture::new();
     for _ in 0..20 {
         it.ended(Ending { accepted_any: false, ..of(End::Stalled, &[state("liveobject/status"), event(1)]) });
@@ -237,16 +239,16 @@ async fn a_stall_accuses_nobody_unless_the_broker_has_acknowledged_something_bef
     assert!(it.poison.is_empty());
 }
 
-#[tokio::test]
-async fn suspects_that_are_settled_in_another_way_are_forgotten() {
+#[test]
+fn suspects_that_are_settled_in_another_way_are_forgotten() {
     let mut it = Fixture::new();
     it.ended(by_broker(&[event(1), event(2), event(3)]));
     it.poison.answered(&event(2), true);
     assert_eq!(it.poison.suspected_events(), 1, "event 1 has expired");
 }
 
-#[tokio::test]
-async fn what_is_remembered_is_bounded() {
+#[test]
+fn what_is_remembered_is_bounded() {
     let mut it = Fixture::new();
     for n in 0..MAX_TOPICS + 10 {
         let refused = End::AfterRefusal(state(&format!("topic/{n}")), DeadReason::NotAuthorized);

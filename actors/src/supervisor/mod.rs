@@ -339,7 +339,7 @@ impl SupervisorActor {
     }
 
     fn left_out_warnings(&self) -> impl Iterator<Item = Warning> {
-        let now = Instant::now();
+        let now = Instant::now().into_std();
         let availability = self.settings.as_ref().map(|settings| settings.availability_topic());
         let availability = availability.unwrap_or_default();
         let current = self.left_out.iter().filter(move |left_out| left_out.is_current(now));

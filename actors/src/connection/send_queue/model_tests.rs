@@ -81,7 +81,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn submit(&mut self, message: &MessageRef) {
-        let Some(cause) = self.queue.poison.verdict(message, self.now) else {
+        let Some(cause) = self.queue.poison.verdict(message, self.now.into_std()) else {
             return self.queue.push(message.clone(), self.now);
         };
         match message.seq {
@@ -212,7 +212,7 @@ fn run(broker: &Broker, events: &[MessageRef]) -> Outcomes {
         let Session { mut queue, in_flight, accepted_any, now: ended_at, .. } = session;
         let Some(end) = end else { return outcomes };
         let ending = Ending { end, in_flight: in_flight.into(), accepted_any };
-        let soon = queue.poison.ended(ending, ended_at).retry_soon;
+        let soon = queue.poison.ended(ending, ended_at.into_std()).retry_soon;
         poison = queue.poison;
         failures = if ended_at - now >= Duration::from_secs(30) { 1 } else { failures + 1 };
         let wait = if soon { 1 } else { 2u64.pow(failures.min(7) - 1).min(60) };
