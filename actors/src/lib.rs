@@ -25,6 +25,7 @@
 //!
 //!  ConnectionActor ──LinkUp──▶ OutboxActor, RetainedActor, DiscoveryActor
 //!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor
+//!  ConnectionActor ──TopicsRefused──▶ SupervisorActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
 //!  ConfigActor ──SettingsIgnored──▶ SupervisorActor
 //!  DiscoveryActor, SupervisorActor ──Subscribe──▶ ConnectionActor

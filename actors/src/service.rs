@@ -551,11 +551,10 @@ struct Listeners {
 
 /// Returns a factory of connections that report to these listeners.
 fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
-    Box::new(move |ConnectionStart { link, settings, version_policy, suspects, connected, ended }| {
+    Box::new(move |ConnectionStart { link, settings, version_policy, poison, connected, refused, ended }| {
         let Listeners { link_up, link_down, answered } = listeners.clone();
-        let peers = Peers { connected, ended, link_up, link_down, answered };
-        let connection =
-            ConnectionActor::new(link, settings, version_policy, suspects, window, peers).start();
+        let peers = Peers { connected, ended, refused, link_up, link_down, answered };
+        let connection = ConnectionActor::new(link, settings, version_policy, poison, window, peers).start();
         Running {
             close: recipient(&connection),
             publish: recipient(&connection),

@@ -230,8 +230,8 @@ impl FakeConnection {
         LinkUp {
             link,
             receive_maximum: u16::MAX,
-            may_queue: false,
             reports_subscribers: true,
+            suspected_events: 0,
             deliver: self.addr.clone().recipient(),
             broker: broker.to_owned(),
             publish: self.addr.clone().recipient(),

@@ -9,6 +9,8 @@ mod churn;
 mod clock;
 mod connection_test;
 mod discovery;
+mod endings;
+mod handover;
 mod helpers;
 mod hostile;
 mod late;

@@ -1,5 +1,7 @@
 //! Another client with the same client id.
 
+use std::time::Duration;
+
 use liveobject_test_support::{ScriptedBroker, Subscriber};
 use serde_json::{Value, json};
 
@@ -7,6 +9,9 @@ use crate::helpers::{
     SERVICE_DEVICE, Scene, TIMEOUT, error_message, event, scripted_broker, wait_for_error, wait_for_event,
     warnings,
 };
+
+/// In this time, a broker on the same machine answers everything that a new connection sends.
+const ALL_ANSWERED: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_second_client_with_the_same_id_causes_no_loss() {
@@ -72,6 +77,8 @@ async fn a_suspected_takeover_raises_a_warning_while_connected() {
     let (broker, service) = scripted_broker(&json!({ "protocol": "3.1.1", "client_id": "twin" })).await;
     for attempt in 1..=3 {
         service.wait_connected(TIMEOUT).await;
+        // A message that the broker has not answered would be a more likely reason.
+        tokio::time::sleep(ALL_ANSWERED).await;
         broker.close();
         let counted = |status: &Value| status["reconnect_attempt"] == attempt;
         service.wait_status(&format!("failure {attempt} in a row"), TIMEOUT, counted).await;

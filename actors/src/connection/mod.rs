@@ -9,9 +9,10 @@ pub(crate) mod client;
 pub(crate) mod dial;
 mod packets;
 pub mod probe;
-mod quarantine;
 pub(crate) mod reason;
+mod send_queue;
 mod sending;
+mod slow_line;
 mod warnings;
 
 use std::{sync::Arc, time::Duration};
@@ -24,25 +25,27 @@ use futures_util::StreamExt as _;
 use tokio::{sync::oneshot, time::Instant};
 
 use self::{
-    client::{Accepted, Answer, Client, Ended, Event, Limits, Message, SessionOptions},
+    client::{Accepted, Answer, By, Client, Ended, Event, Limits, Message, SessionOptions, Traffic},
     dial::SessionTransport,
     packets::Packets,
-    quarantine::Quarantine,
-    sending::{Submission, SubmitError},
+    send_queue::SendQueue,
+    sending::{Purpose, Submission, SubmitError},
+    slow_line::SlowLine,
+    warnings::Refusals,
 };
 use crate::{
     domain::{
         delivery::{DeadReason, Outcome},
         ids::{LinkId, Seq},
         mqtt_version::{Version, VersionPolicy},
+        poison::{Cause, End, Ending, LARGE, MAX_DELAY, MessageRef, PATIENCE, Poison, Treatment},
         settings::{MqttSettings, QoS},
         status::{Failure, FailureKind},
-        suspects::Suspects,
     },
     messages::{
         connection::{Arrived, Close, Deliver, Outgoing, PublishState, Subscribe},
         link::{Answered, LinkDown, LinkUp},
-        supervisor::{Connected, ConnectionEnded},
+        supervisor::{Connected, ConnectionEnded, TopicsRefused},
     },
 };
 
@@ -50,8 +53,8 @@ use crate::{
 /// in one message.
 const EVENTS_AT_ONCE: usize = 256;
 
-/// How often to check whether the broker still responds.
-const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often to check whether the broker still responds, and whether messages have waited too long.
+const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long closing may take, including the messages in flight and the `offline` message. After that the
 /// socket is dropped, and the broker publishes the will.
@@ -64,6 +67,9 @@ const MAX_STATE_MESSAGES: usize = 32;
 /// Maximum number of subscriptions; more than the service uses.
 const MAX_SUBSCRIPTIONS: usize = 8;
 
+/// A broker that ends the connection because of a message that it has refused does so within this time.
+const AFTER_REFUSAL: Duration = Duration::from_secs(2);
+
 /// State and test messages are always acknowledged, whatever the QoS of events.
 const STATE_QOS: QoS = QoS::AtLeastOnce;
 
@@ -74,6 +80,8 @@ pub struct Peers {
     pub connected: Recipient<Connected>,
     /// Notified, once, when the connection has ended.
     pub ended: Recipient<ConnectionEnded>,
+    /// Notified when the broker refuses or accepts other topics than before.
+    pub refused: Recipient<TopicsRefused>,
     /// Notified when events can be delivered.
     pub link_up: Vec<Recipient<LinkUp>>,
     /// Notified when events can no longer be delivered.
@@ -84,6 +92,7 @@ pub struct Peers {
 
 /// See the module's documentation.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct ConnectionActor {
     link: LinkId,
     settings: Arc<MqttSettings>,
@@ -101,23 +110,35 @@ pub struct ConnectionActor {
     heard_at: Instant,
     transport: SessionTransport,
     packets: Packets<Submission>,
-    quarantine: Quarantine<(Message, Submission)>,
+    queue: SendQueue<(Message, Submission)>,
+    traffic: Traffic,
+    slow_line: SlowLine,
+    /// Since when the first unsent message has been delaying events.
+    delaying_since: Option<Instant>,
+    /// Whether the broker has accepted any message.
+    accepted_any: bool,
+    /// The last answered message, if the broker refused it, and when.
+    last_refused: Option<(MessageRef, DeadReason, Instant)>,
+    refusals: Refusals,
+    /// Whether the availability is left out at the moment.
+    birth_left_out: bool,
     /// At most [`MAX_SUBSCRIPTIONS`].
     subscribers: Vec<Subscribe>,
     closing: bool,
     failure: Option<Failure>,
-    /// Whether the broker closed the connection without giving a reason.
-    closed_by_broker: bool,
+    ended_by: By,
+    /// The message because of which this actor ends the connection, and how.
+    at_fault: Option<End>,
 }
 
 impl ConnectionActor {
-    /// Creates a connection; it connects when the actor is started. `suspects` are messages that may have
-    /// broken earlier connections.
+    /// Creates a connection; it connects when the actor is started. `poison` is what earlier connections have
+    /// shown.
     pub fn new(
         link: LinkId,
         settings: Arc<MqttSettings>,
         version_policy: VersionPolicy,
-        suspects: Suspects,
+        poison: Poison,
         window: u16,
         peers: Peers,
     ) -> Self {
@@ -133,11 +154,19 @@ impl ConnectionActor {
             heard_at: Instant::now(),
             transport: SessionTransport::default(),
             packets: Packets::default(),
-            quarantine: Quarantine::new(suspects),
+            queue: SendQueue::new(poison, Instant::now()),
+            traffic: Traffic::default(),
+            slow_line: SlowLine::default(),
+            delaying_since: None,
+            accepted_any: false,
+            last_refused: None,
+            refusals: Refusals::default(),
+            birth_left_out: false,
             subscribers: Vec::new(),
             closing: false,
             failure: None,
-            closed_by_broker: false,
+            ended_by: By::Network,
+            at_fault: None,
         }
     }
 
@@ -169,14 +198,23 @@ impl ConnectionActor {
         }
     }
 
+    fn publish_birth(&mut self) {
+        let birth = self.availability(&self.settings.birth_message);
+        let submitted = self.submit(birth, Purpose::Birth);
+        self.birth_left_out = matches!(submitted, Err(SubmitError::LeftOut(_)));
+        if let Err(reason) = submitted {
+            tracing::debug!(?reason, "the availability is not published");
+        }
+    }
+
     fn on_accepted(&mut self, accepted: Accepted, ctx: &mut Context<Self>) {
-        let Accepted { client, version, refused, limits } = accepted;
+        let Accepted { client, version, refused, limits, traffic } = accepted;
+        self.queue.accepted(self.client_limit(limits), Instant::now());
         self.session = Some((client, limits));
         self.version = version;
-        let birth = self.availability(&self.settings.birth_message);
-        if let Err(reason) = self.submit_state(birth, None) {
-            tracing::warn!(?reason, "could not publish the birth message");
-        }
+        self.traffic = traffic;
+        self.publish_birth();
+        self.release(ctx);
         let warnings = warnings::unsupported(&self.settings, limits);
         let link = self.link;
         let certificate_ends =
@@ -189,8 +227,8 @@ impl ConnectionActor {
             let link_up = LinkUp {
                 link,
                 receive_maximum: limits.receive_maximum,
-                may_queue: limits.client_queues_excess,
                 reports_subscribers: version == Version::V5 && limits.maximum_qos != QoS::AtMostOnce,
+                suspected_events: self.queue.poison.suspected_events(),
                 deliver: me.clone().recipient(),
                 broker: self.settings.broker(),
                 publish: me.clone().recipient(),
@@ -248,42 +286,152 @@ impl ConnectionActor {
             Event::Ignored => None,
         };
         let (submission, answer) = answered?;
-        // `offline` must be the last message.
-        if !self.quarantine.is_empty() && !self.closing {
-            self.release(&submission, ctx);
-        }
+        self.learn(&submission.message_ref, answer, now);
         self.on_answer(submission, answer)
     }
 
+    /// Records what the answer shows about the broker.
+    fn learn(&mut self, message: &MessageRef, answer: Answer, now: Instant) {
+        let accepted = matches!(answer, Answer::Accepted { .. });
+        self.accepted_any |= accepted;
+        let permitted = self.queue.answered(message, accepted, now);
+        self.last_refused = match answer {
+            Answer::Refused(reason) => Some((message.clone(), reason, now)),
+            _ => None,
+        };
+        let changed = match answer {
+            Answer::Refused(reason) if message.seq.is_none() => {
+                let family = self.queue.poison.family_of(message);
+                self.refusals.refused(&message.topic, family, reason, &self.settings)
+            }
+            Answer::Accepted { .. } => self.refusals.accepted(&message.topic),
+            _ => false,
+        };
+        if changed || permitted {
+            let (link, warnings) = (self.link, self.refusals.warnings());
+            let left_out = self.queue.poison.left_out();
+            #[expect(clippy::disallowed_methods, reason = "at most one message per topic family and change")]
+            self.peers.refused.do_send(TopicsRefused { link, warnings, left_out });
+        }
+    }
+
     fn on_answer(&mut self, submission: Submission, answer: Answer) -> Option<(Seq, Outcome)> {
-        match submission {
-            Submission::Event(seq) => {
+        match submission.purpose {
+            Purpose::Event(seq) => {
                 self.answered_event = true;
-                Some((seq, to_outcome(answer)))
+                return Some((seq, to_outcome(answer)));
             }
-            Submission::State { reply, .. } => {
-                if let Some(reply) = reply {
-                    // The sender may have stopped waiting.
-                    let _gone = reply.send(sending::state_result(answer, &self.settings.broker()));
-                }
-                None
+            Purpose::State(reply) => {
+                // The sender may have stopped waiting.
+                let _gone = reply.send(sending::state_result(answer, &self.settings.broker()));
             }
-            Submission::Offline => {
-                if let Some((client, _)) = &self.session
-                    && let Err(error) = client.disconnect(CLOSE_TIMEOUT)
+            Purpose::Birth => {
+                if let Err(Failure { message: reason, .. }) =
+                    sending::state_result(answer, &self.settings.broker())
                 {
-                    tracing::debug!(%error, "no room for a clean disconnect");
+                    let topic = submission.message_ref.topic;
+                    tracing::warn!(topic, reason, "the broker refused the availability");
                 }
-                None
             }
+            Purpose::Offline => self.disconnect(),
+        }
+        None
+    }
+
+    fn disconnect(&self) {
+        if let Some((client, _)) = &self.session
+            && let Err(error) = client.disconnect(CLOSE_TIMEOUT)
+        {
+            tracing::debug!(%error, "no room for a clean disconnect");
+        }
+    }
+
+    /// Checks what only time shows.
+    fn check(&mut self, ctx: &mut Context<Self>) {
+        self.check_silence(ctx);
+        if self.session.is_some() {
+            self.check_delay(ctx);
+            if self.birth_left_out && !self.closing {
+                // It may be permitted again.
+                self.publish_birth();
+            }
+            let stale = self.queue.take_stale(Instant::now());
+            self.give_back(stale);
+            self.release(ctx);
         }
     }
 
     fn check_silence(&mut self, ctx: &mut Context<Self>) {
-        let bound = self.settings.ack_timeout_seconds;
-        if self.packets.silent_for(Instant::now()) >= Duration::from_secs(bound.into()) {
-            self.end(reason::stalled(&self.settings.broker(), bound), ctx);
+        let (now, seconds) = (Instant::now(), self.settings.ack_timeout_seconds);
+        let bound = Duration::from_secs(seconds.into());
+        if let Some(drained_in) = self.slow_line.check(self.traffic.late_bytes(), now) {
+            self.packets.sending(now + drained_in);
         }
+        let silent_for = self.packets.silent_for(now);
+        if let Some(alone) = self.packets.sole().filter(|_| self.accepted_any) {
+            let message = alone.message_ref.clone();
+            let patience = self.queue.poison.patience(&message).map(|patience| patience.min(bound));
+            let is_overtaken = self.packets.overtaken(now).is_some();
+            if patience.or(is_overtaken.then_some(bound)).is_some_and(|patience| silent_for >= patience) {
+                let failure = reason::ignored(&self.settings.broker(), &message.topic, silent_for.as_secs());
+                self.at_fault = Some(End::Ignored(message));
+                return self.end(failure, ctx);
+            }
+        }
+        if silent_for >= bound {
+            self.at_fault = Some(End::Stalled);
+            return self.end(reason::stalled(&self.settings.broker(), seconds), ctx);
+        }
+        let Some((Submission { message_ref, .. }, waited)) = self.packets.overtaken(now) else { return };
+        let is_watched = self.queue.poison.treatment(message_ref) == Treatment::Watched;
+        if waited >= if is_watched { PATIENCE.min(bound) } else { bound } {
+            let message = message_ref.clone();
+            let failure = reason::ignored(&self.settings.broker(), &message.topic, waited.as_secs());
+            self.at_fault = Some(End::Ignored(message));
+            self.end(failure, ctx);
+        }
+    }
+
+    /// Ends the connection if a large message delays events for too long. It cannot be interrupted otherwise.
+    fn check_delay(&mut self, ctx: &mut Context<Self>) {
+        let first = self.packets.first_unsent().filter(|first| first.message_ref.bytes >= LARGE);
+        let large = first.map(|first| first.message_ref.clone());
+        let delays_events = self.queue.waiting().any(|(_, submission)| submission.is_event())
+            || self.packets.count(Submission::is_event) > 0;
+        let Some(message) = large.filter(|_| delays_events) else {
+            self.delaying_since = None;
+            return;
+        };
+        let since = *self.delaying_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= MAX_DELAY {
+            let failure =
+                reason::too_slow(&self.settings.broker(), &message.topic, message.bytes, MAX_DELAY.as_secs());
+            self.at_fault = Some(End::TooSlow(message));
+            self.end(failure, ctx);
+        }
+    }
+
+    /// Gives events that were not sent back to the outbox.
+    fn give_back(&self, events: Vec<Seq>) {
+        self.report_answers(events.into_iter().map(|seq| (seq, Outcome::Returned)).collect());
+    }
+
+    /// Returns how the connection ended, as evidence for the poison rule.
+    fn ending(&mut self, kind: Option<FailureKind>, closed_on_qos2: bool) -> Ending {
+        let by_broker = matches!(self.ended_by, By::Broker | By::BrokerSilently);
+        let end = match (self.at_fault.take(), self.last_refused.take()) {
+            _ if kind.is_none() || kind == Some(FailureKind::Panicked) || closed_on_qos2 => End::Unrelated,
+            (Some(end), _) => end,
+            (None, Some((message, reason, at))) if by_broker && at.elapsed() < AFTER_REFUSAL => {
+                End::AfterRefusal(message, reason)
+            }
+            (None, _) if by_broker => End::ByBroker,
+            _ if self.ended_by == By::BrokerUnrelated => End::Unrelated,
+            _ => End::Network,
+        };
+        let in_flight = self.packets.all().filter(|submission| !submission.is_offline());
+        let in_flight = in_flight.map(|submission| submission.message_ref.clone()).collect();
+        Ending { end, in_flight, accepted_any: self.accepted_any }
     }
 
     /// Forwards a message to the subscribers of its topic.
@@ -302,6 +450,12 @@ impl ConnectionActor {
             self.peers.answered.do_send(Answered { link: self.link, outcomes });
         }
     }
+}
+
+fn log_left_out(message: &MessageRef, cause: Cause) {
+    let MessageRef { seq, topic, bytes } = message;
+    let (seq, reason) = (seq.map(|seq| seq.0), cause.dead_reason().as_str());
+    tracing::warn!(topic, seq, bytes, reason, "the connection ended because of this message; it is left out");
 }
 
 fn to_outcome(answer: Answer) -> Outcome {
@@ -324,7 +478,7 @@ impl Actor for ConnectionActor {
         };
         let events = client::open(&self.settings, options, self.version_policy);
         ctx.add_stream(events.ready_chunks(EVENTS_AT_ONCE));
-        ctx.run_interval(SILENCE_CHECK_INTERVAL, Self::check_silence);
+        ctx.run_interval(SILENCE_CHECK_INTERVAL, Self::check);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -333,27 +487,34 @@ impl Actor for ConnectionActor {
         let failure = if std::thread::panicking() { Some(reason::panicked()) } else { self.failure.take() };
         let closed_on_qos2 = self.closed_on_qos2(failure.as_ref());
         let kind = failure.as_ref().map(|failure| failure.kind);
-        let mut quarantine = std::mem::replace(&mut self.quarantine, Quarantine::new(Suspects::default()));
-        let mut sole_suspect = None;
-        if self.session.is_some() && kind == Some(FailureKind::Protocol) {
-            let in_flight = self.packets.all().filter_map(Submission::message_ref).collect();
-            sole_suspect = quarantine.link_broke(in_flight);
+        let mut poison = std::mem::take(&mut self.queue.poison);
+        let (mut failure, mut retry_soon, mut unanswered) = (failure, false, false);
+        if self.session.is_some() {
+            let ending = self.ending(kind, closed_on_qos2);
+            unanswered = !ending.in_flight.is_empty();
+            failure = failure.map(|failure| reason::with_evidence(failure, &ending, &self.settings.broker()));
+            let lesson = poison.ended(ending, Instant::now().into_std());
+            retry_soon = lesson.retry_soon;
+            if let Some((message, cause)) = lesson.found {
+                log_left_out(&message, cause);
+            }
         }
-        let suspects = quarantine.into_suspects();
         let link = self.link;
         for peer in &self.peers.link_down {
             #[expect(clippy::disallowed_methods, reason = "one message per connection")]
-            peer.do_send(LinkDown { link, failure: kind, sole_suspect: sole_suspect.clone() });
+            peer.do_send(LinkDown { link });
         }
-        let closed = self.closed_by_broker;
+        let closed = self.ended_by == By::BrokerSilently;
         #[expect(clippy::disallowed_methods, reason = "one message per connection")]
         self.peers.ended.do_send(ConnectionEnded {
             link,
             failure,
             closed,
             idle: self.heard_at.elapsed(),
+            unanswered,
             closed_on_qos2,
-            suspects,
+            poison,
+            retry_soon,
         });
     }
 }
@@ -368,12 +529,18 @@ impl StreamHandler<Vec<Result<Event, Ended>>> for ConnectionActor {
                 Err(ended) => end = Some(ended),
             }
         }
+        // Nothing that has not been sent may overtake a deferred event.
+        if outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Deferred { .. })) {
+            let waiting = self.queue.take_events();
+            outcomes.extend(waiting.into_iter().map(|seq| (seq, Outcome::Returned)));
+        }
         // Answers that arrived before the end still count.
         self.report_answers(outcomes);
-        if let Some(Ended { failure, closed, .. }) = end {
-            self.closed_by_broker = closed;
-            self.end(failure, ctx);
+        if let Some(Ended { failure, by, .. }) = end {
+            self.ended_by = by;
+            return self.end(failure, ctx);
         }
+        self.release(ctx);
     }
 }
 
@@ -388,33 +555,36 @@ impl Handler<Deliver> for ConnectionActor {
         for event in events {
             let Outgoing { seq, topic, payload, qos, retain, expiry_seconds } = event;
             let message = Message { topic, payload, qos, retain, expiry_seconds };
-            match self.submit(message, Submission::Event(seq)) {
+            match self.submit(message, Purpose::Event(seq)).map_err(SubmitError::dead_reason) {
                 Ok(()) => {}
-                Err(SubmitError::TooLarge) => {
-                    refused.push((seq, Outcome::Refused(DeadReason::PacketTooLarge)));
+                Err(Some(reason)) => {
+                    self.queue.poison.executed(seq);
+                    refused.push((seq, Outcome::Refused(reason)));
                 }
-                Err(SubmitError::Overrun) => {
+                Err(None) => {
                     self.overran(ctx);
                     break;
                 }
             }
         }
         self.report_answers(refused);
+        self.release(ctx);
     }
 }
 
 impl Handler<PublishState> for ConnectionActor {
     type Result = ResponseFuture<Result<(), Failure>>;
 
-    fn handle(&mut self, msg: PublishState, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, msg: PublishState, ctx: &mut Self::Context) -> Self::Result {
         let (reply, result) = oneshot::channel();
         let PublishState { topic, payload, retain } = msg;
         let message = Message { topic, payload, qos: STATE_QOS, retain, expiry_seconds: None };
         let submitted = if self.state_count() >= MAX_STATE_MESSAGES {
             Err(SubmitError::Overrun)
         } else {
-            self.submit_state(message, Some(reply))
+            self.submit(message, Purpose::State(reply))
         };
+        self.release(ctx);
         if let Err(error) = submitted {
             let failure = error.to_failure(&self.settings.broker());
             return Box::pin(async { Err(failure) });
@@ -454,8 +624,10 @@ impl Handler<Close> for ConnectionActor {
             return ctx.stop();
         }
         let offline = self.availability(&self.settings.will_message);
-        if self.submit(offline, Submission::Offline).is_err() {
-            return ctx.stop();
+        match self.submit(offline, Purpose::Offline) {
+            Ok(()) => {}
+            Err(SubmitError::LeftOut(_)) => self.disconnect(),
+            Err(SubmitError::TooLarge | SubmitError::Overrun) => return ctx.stop(),
         }
         ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
     }

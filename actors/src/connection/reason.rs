@@ -3,7 +3,9 @@
 use std::{fmt, io};
 
 use crate::domain::{
+    delivery::DeadReason,
     mqtt_version::Version,
+    poison::{End, Ending, MessageRef},
     probe_report::Stage,
     settings::{MqttSettings, Protocol},
     status::{Failure, FailureKind},
@@ -72,6 +74,52 @@ pub fn stalled(broker: &str, seconds: u16) -> Failure {
         FailureKind::Stalled,
         format!("{broker} is connected but has acknowledged nothing for {seconds} s. Reconnecting."),
     )
+}
+
+/// Explains that the broker acknowledges other messages but not the one on this topic.
+pub fn ignored(broker: &str, topic: &str, seconds: u64) -> Failure {
+    Failure::new(
+        FailureKind::Stalled,
+        format!(
+            "{broker} has not acknowledged a message on {topic} for {seconds} s, although it acknowledged \
+             others. Reconnecting."
+        ),
+    )
+}
+
+/// Explains that a large message delays events for too long.
+pub fn too_slow(broker: &str, topic: &str, bytes: usize, seconds: u64) -> Failure {
+    Failure::new(
+        FailureKind::Stalled,
+        format!(
+            "The connection to {broker} is too slow for a message of {} KiB on {topic}: events have waited for \
+             {seconds} s. Reconnecting without it.",
+            bytes / 1024
+        ),
+    )
+}
+
+/// Adds to a failure which message the broker was answering, if that is known.
+pub fn with_evidence(failure: Failure, ending: &Ending, broker: &str) -> Failure {
+    match (&ending.end, ending.in_flight.as_slice()) {
+        (End::AfterRefusal(MessageRef { topic, .. }, reason), _) => {
+            let kind = match reason {
+                DeadReason::NotAuthorized => FailureKind::NotAuthorized,
+                _ => failure.kind,
+            };
+            let message = format!(
+                "{broker} refused a message on {topic} ({}) and closed the connection. Let this user publish \
+                 to this topic.",
+                reason.as_str()
+            );
+            Failure::new(kind, message)
+        }
+        (End::ByBroker, [MessageRef { topic, .. }]) => {
+            let message = format!("{} The only unanswered message was on {topic}.", failure.message);
+            Failure::new(failure.kind, message)
+        }
+        _ => failure,
+    }
 }
 
 /// Explains that the connection actor panicked.

@@ -1,4 +1,4 @@
-//! Submits messages to the MQTT client, in order, within the broker's limits and the quarantine.
+//! Submits messages to the MQTT client, in order, within the broker's limits and the poison rule.
 
 use actix::Context;
 use tokio::{sync::oneshot, time::Instant};
@@ -6,49 +6,58 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     ConnectionActor,
     client::{self, Answer, Message},
+    send_queue::Queued,
 };
 use crate::domain::{
     delivery::DeadReason,
     ids::Seq,
+    poison::{Cause, MessageRef},
+    settings::QoS,
     status::{Failure, FailureKind},
-    suspects::MessageRef,
 };
 
 /// Receives the result of publishing a state message.
 pub type ReplySender = oneshot::Sender<Result<(), Failure>>;
 
-/// A message that was submitted to the client.
+/// What is done with the broker's answer.
 #[derive(Debug)]
-pub enum Submission {
+pub enum Purpose {
+    /// It settles an event.
     Event(Seq),
-    State {
-        topic: String,
-        bytes: usize,
-        /// Receives the result.
-        reply: Option<ReplySender>,
-    },
-    /// The last message before a clean disconnect.
+    /// It is passed to the sender of a state or test message.
+    State(ReplySender),
+    /// It completes the login.
+    Birth,
+    /// The connection is closed: this is the last message before a clean disconnect.
     Offline,
 }
 
+/// A message that was submitted to the client.
+#[derive(Debug)]
+pub struct Submission {
+    pub purpose: Purpose,
+    pub message_ref: MessageRef,
+}
+
 impl Submission {
-    /// Returns how the quarantine identifies the message, or `None` if the message is exempt from it.
-    pub fn message_ref(&self) -> Option<MessageRef> {
-        match self {
-            Self::Event(seq) => Some(MessageRef::Event(*seq)),
-            Self::State { topic, bytes, .. } => {
-                Some(MessageRef::State { topic: topic.clone(), bytes: *bytes })
-            }
-            Self::Offline => None,
-        }
+    pub fn new(purpose: Purpose, message: &Message) -> Self {
+        let seq = if let Purpose::Event(seq) = purpose { Some(seq) } else { None };
+        let (topic, bytes) = (message.topic.clone(), message.payload.len());
+        Self { purpose, message_ref: MessageRef { seq, topic, bytes } }
     }
 
     pub fn is_event(&self) -> bool {
-        matches!(self, Self::Event(_))
+        self.message_ref.seq.is_some()
     }
 
-    pub fn is_state(&self) -> bool {
-        matches!(self, Self::State { .. })
+    pub fn is_offline(&self) -> bool {
+        matches!(self.purpose, Purpose::Offline)
+    }
+}
+
+impl Queued for (Message, Submission) {
+    fn message_ref(&self) -> &MessageRef {
+        &self.1.message_ref
     }
 }
 
@@ -57,6 +66,8 @@ impl Submission {
 pub enum SubmitError {
     /// It is larger than the broker accepts.
     TooLarge,
+    /// It is left out, for this reason.
+    LeftOut(Cause),
     /// The client's queue is full.
     Overrun,
 }
@@ -68,10 +79,26 @@ impl SubmitError {
             Self::TooLarge => {
                 Failure::new(FailureKind::Refused, format!("The message is larger than {broker} accepts."))
             }
+            Self::LeftOut(_) => Failure::new(
+                FailureKind::Refused,
+                format!(
+                    "The message is left out, because {broker} ends the connection over it or does not \
+                     acknowledge it."
+                ),
+            ),
             Self::Overrun => {
                 let message = "Too many messages are waiting for the broker. Try again in a second.";
                 Failure::new(FailureKind::Busy, message)
             }
+        }
+    }
+
+    /// Returns why an event that was not submitted is dead, unless it can be sent on the next connection.
+    pub fn dead_reason(self) -> Option<DeadReason> {
+        match self {
+            Self::TooLarge => Some(DeadReason::PacketTooLarge),
+            Self::LeftOut(cause) => Some(cause.dead_reason()),
+            Self::Overrun => None,
         }
     }
 }
@@ -95,8 +122,8 @@ pub fn state_result(answer: Answer, broker: &str) -> Result<(), Failure> {
 }
 
 impl ConnectionActor {
-    /// Sends the message within the broker's limits, now or when the quarantine releases it.
-    pub(super) fn submit(&mut self, mut message: Message, submission: Submission) -> Result<(), SubmitError> {
+    /// Sends the message within the broker's limits, now or when it is its turn.
+    pub(super) fn submit(&mut self, mut message: Message, purpose: Purpose) -> Result<(), SubmitError> {
         let Some((_, limits)) = &self.session else { return Err(SubmitError::Overrun) };
         message.qos = message.qos.min(limits.maximum_qos);
         message.retain &= limits.retain_available;
@@ -104,24 +131,27 @@ impl ConnectionActor {
         if client::packet_size(&message) > max {
             return Err(SubmitError::TooLarge);
         }
-        if self.quarantine.is_empty() {
+        let submission = Submission::new(purpose, &message);
+        let now = Instant::now();
+        if !self.queue.poison.is_empty()
+            && let Some(cause) = self.queue.poison.verdict(&submission.message_ref, now.into_std())
+        {
+            return Err(SubmitError::LeftOut(cause));
+        }
+        let is_last = matches!(submission.purpose, Purpose::Offline);
+        if is_last || self.queue.is_open(self.packets.len()) {
             return self.send_to_client(message, submission);
         }
-        let Some(message_ref) = submission.message_ref() else {
-            return self.send_to_client(message, submission);
-        };
-        match self.quarantine.admit(message_ref, (message, submission), self.packets.len()) {
-            Some((message, submission)) => self.send_to_client(message, submission),
-            None => Ok(()),
-        }
+        self.queue.push((message, submission), now);
+        Ok(())
     }
 
-    /// Sends messages that were held back, after the broker answered one.
-    pub(super) fn release(&mut self, answered: &Submission, ctx: &mut Context<Self>) {
-        if let Some(message_ref) = answered.message_ref() {
-            self.quarantine.clear(&message_ref);
-        }
-        while let Some((message, submission)) = self.quarantine.release_next(self.packets.len()) {
+    /// Sends the messages whose turn it is.
+    pub(super) fn release(&mut self, ctx: &mut Context<Self>) {
+        // `offline` must be the last message.
+        while !self.closing
+            && let Some((message, submission)) = self.queue.next(self.packets.len(), Instant::now())
+        {
             if self.send_to_client(message, submission).is_err() {
                 return self.overran(ctx);
             }
@@ -141,18 +171,18 @@ impl ConnectionActor {
         Ok(())
     }
 
-    pub(super) fn submit_state(
-        &mut self,
-        message: Message,
-        reply: Option<ReplySender>,
-    ) -> Result<(), SubmitError> {
-        let (topic, bytes) = (message.topic.clone(), message.payload.len());
-        self.submit(message, Submission::State { topic, bytes, reply })
+    /// Returns how many messages the client may have. Without acknowledgements (QoS 0), the socket is the
+    /// limit; the client writes several messages at once.
+    pub(super) fn client_limit(&self, limits: client::Limits) -> usize {
+        let limit = usize::from(limits.receive_maximum);
+        let is_unacknowledged = self.settings.qos.min(limits.maximum_qos) == QoS::AtMostOnce;
+        if is_unacknowledged { limit.max(client::BATCH) } else { limit }
     }
 
     /// Returns how many state and test messages wait for the broker.
     pub(super) fn state_count(&self) -> usize {
-        let waiting = self.quarantine.waiting().filter(|(_, submission)| submission.is_state());
-        self.packets.count(Submission::is_state) + waiting.count()
+        let is_state = |submission: &Submission| !submission.is_event();
+        let waiting = self.queue.waiting().filter(|(_, submission)| is_state(submission));
+        self.packets.count(is_state) + waiting.count()
     }
 }

@@ -30,16 +30,18 @@ async fn connect_to_silent_server() -> Fixture {
     let (link_up, _) = Recorder::start_new();
     let (link_down_to, link_down) = Recorder::start_new();
     let (answered, _) = Recorder::start_new();
+    let (refused, _) = Recorder::start_new();
     let peers = Peers {
         connected: connected.recipient(),
         ended: ended_to.recipient(),
+        refused: refused.recipient(),
         link_up: vec![link_up.recipient()],
         link_down: vec![link_down_to.recipient()],
         answered: answered.recipient(),
     };
     let (settings, version_policy) = (Arc::new(settings), VersionPolicy::of_protocol(Protocol::Auto));
     let connection =
-        ConnectionActor::new(LinkId(1), settings, version_policy, Suspects::default(), 10, peers).start();
+        ConnectionActor::new(LinkId(1), settings, version_policy, Poison::default(), 10, peers).start();
     Fixture { connection, ended, link_down, _silent: silent }
 }
 
@@ -59,7 +61,7 @@ async fn a_panic_is_reported_as_a_failed_connection() {
     let _closed = fixture.connection.send(Crash).await;
     let ended = next_fact(&fixture.ended).await;
     assert_eq!(ended.failure.unwrap().kind, FailureKind::Panicked);
-    assert_eq!(next_fact(&fixture.link_down).await.failure, Some(FailureKind::Panicked));
+    assert_eq!(next_fact(&fixture.link_down).await.link, LinkId(1));
 }
 
 #[actix::test]

@@ -73,6 +73,9 @@ pub enum Outcome {
         /// no limit, because the cause is the broker and not the event.
         attempts: Option<u32>,
     },
+    /// Not sent: it waited too long for its turn on this link, or a message before it was deferred. It is
+    /// planned again.
+    Returned,
 }
 
 /// The reasons for which a broker may refuse an event temporarily.
@@ -96,19 +99,25 @@ pub enum DeadReason {
     Expired,
     /// The broker refused it repeatedly without a clear reason.
     RefusedRepeatedly,
+    /// The broker ends the connection over it.
+    ConnectionClosedByBroker,
+    /// The broker acknowledges other events but not this one.
+    IgnoredByBroker,
     /// Its row in the database is damaged.
     Unreadable,
 }
 
 impl DeadReason {
     /// All reasons, for parsing.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NotAuthorized,
         Self::TopicNameInvalid,
         Self::PayloadFormatInvalid,
         Self::PacketTooLarge,
         Self::Expired,
         Self::RefusedRepeatedly,
+        Self::ConnectionClosedByBroker,
+        Self::IgnoredByBroker,
         Self::Unreadable,
     ];
 
@@ -129,6 +138,8 @@ impl DeadReason {
             Self::PacketTooLarge => "packet_too_large",
             Self::Expired => "expired",
             Self::RefusedRepeatedly => "refused_repeatedly",
+            Self::ConnectionClosedByBroker => "connection_closed_by_broker",
+            Self::IgnoredByBroker => "ignored_by_broker",
             Self::Unreadable => "unreadable",
         }
     }

@@ -19,11 +19,11 @@ pub mod numbers;
 #[cfg(test)]
 mod parsers_tests;
 pub mod pem;
+pub mod poison;
 pub mod probe_report;
 pub mod retained;
 pub mod settings;
 pub mod status;
 pub mod store_fault;
-pub mod suspects;
 pub mod token;
 pub mod topic;

@@ -152,6 +152,10 @@ pub enum WarningKind {
     SettingsIgnored,
     /// A client has the maximum number of HTTP connections open, or all connections are in use.
     TooManyConnections,
+    /// The broker does not allow a retained message, such as the availability or a discovery message.
+    TopicRefused,
+    /// Messages are left out because the broker ends the connection over them or does not acknowledge them.
+    MessagesLeftOut,
 }
 
 impl WarningKind {
@@ -174,6 +178,8 @@ impl WarningKind {
             Self::CertificateExpires => "certificate_expires",
             Self::SettingsIgnored => "settings_ignored",
             Self::TooManyConnections => "too_many_connections",
+            Self::TopicRefused => "topic_refused",
+            Self::MessagesLeftOut => "messages_left_out",
         }
     }
 }
@@ -218,6 +224,8 @@ mod tests {
             K::CertificateExpires,
             K::SettingsIgnored,
             K::TooManyConnections,
+            K::TopicRefused,
+            K::MessagesLeftOut,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

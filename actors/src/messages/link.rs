@@ -6,8 +6,6 @@ use crate::{
     domain::{
         delivery::Outcome,
         ids::{LinkId, Seq},
-        status::FailureKind,
-        suspects::MessageRef,
     },
     messages::connection::{Deliver, PublishState, Subscribe},
 };
@@ -20,10 +18,10 @@ pub struct LinkUp {
     pub link: LinkId,
     /// How many unacknowledged events the broker accepts (MQTT 5 Receive Maximum).
     pub receive_maximum: u16,
-    /// Whether the client queues messages beyond `receive_maximum`.
-    pub may_queue: bool,
     /// Whether the broker reports, for QoS 1 and 2, that a message has no subscribers (MQTT 5).
     pub reports_subscribers: bool,
+    /// How many of the next events must be sent alone, because they may have ended earlier connections.
+    pub suspected_events: usize,
     /// Sends events.
     pub deliver: Recipient<Deliver>,
     /// `host:port` of the broker.
@@ -40,10 +38,6 @@ pub struct LinkUp {
 pub struct LinkDown {
     /// The link.
     pub link: LinkId,
-    /// Why it ended; `None` if it was closed on request.
-    pub failure: Option<FailureKind>,
-    /// The message that was alone in flight when the link ended with a protocol error.
-    pub sole_suspect: Option<MessageRef>,
 }
 
 /// Fact, from the connection: the broker's answers, in the order in which they arrived.

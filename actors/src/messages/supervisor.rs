@@ -8,8 +8,8 @@ use crate::domain::{
     clock::Timestamp,
     ids::LinkId,
     mqtt_version::{Refusal, Version},
+    poison::{LeftOut, Poison},
     status::{ConnectionState, Failure, LastError, Warning},
-    suspects::Suspects,
 };
 
 /// From the HTTP layer and the stream: returns the connection status.
@@ -96,9 +96,23 @@ pub struct Connected {
     pub certificate_ends: Option<Timestamp>,
 }
 
+/// Fact, from the connection: the broker refuses other topics than before, or accepts messages again that were
+/// left out.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct TopicsRefused {
+    /// The link.
+    pub link: LinkId,
+    /// A warning for each refused topic.
+    pub warnings: Vec<Warning>,
+    /// The messages that are left out.
+    pub left_out: Vec<LeftOut>,
+}
+
 /// Fact, from the connection: the connection has ended. It is sent exactly once, whatever the cause.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct ConnectionEnded {
     /// The link.
     pub link: LinkId,
@@ -108,9 +122,13 @@ pub struct ConnectionEnded {
     pub closed: bool,
     /// For how long nothing had been received when it ended.
     pub idle: Duration,
+    /// Whether the broker had not answered every message. Then one of them may be the reason.
+    pub unanswered: bool,
     /// MQTT 3.1.1: whether the broker closed the connection instead of acknowledging the first QoS 2 event. A
     /// broker that does not support QoS 2 has no other way to refuse it.
     pub closed_on_qos2: bool,
-    /// Messages that the next connection must send alone.
-    pub suspects: Suspects,
+    /// What the connections so far have shown about messages.
+    pub poison: Poison,
+    /// Whether the next connection should follow soon, because it will show which message is at fault.
+    pub retry_soon: bool,
 }

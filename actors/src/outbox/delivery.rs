@@ -9,7 +9,6 @@ use super::{
     dispatch::{Plan, plan},
     in_flight_limit::InFlightLimit,
     pacer::Pacer,
-    poison::PoisonDetector,
     read_ahead::{Next, PageRequest, ReadAhead},
     retry_prefetch::RetryPrefetch,
     window::{Settled, Window},
@@ -21,8 +20,6 @@ use crate::{
         event_log::{EventPage, StoredEvent},
         ids::{LinkId, Seq},
         settings::{MqttSettings, QoS},
-        status::FailureKind,
-        suspects::MessageRef,
     },
     messages::{
         connection::{Deliver, Outgoing},
@@ -40,8 +37,6 @@ const DEFER_LONGEST: Duration = Duration::from_mins(1);
 pub struct InFlight {
     /// When it happened and when it was accepted.
     pub times: EventTimes,
-    /// When it was sent.
-    pub sent_at: Instant,
     /// The topic it was sent to.
     pub topic: String,
     /// Whether that is the `history` topic.
@@ -71,7 +66,9 @@ pub struct Delivery {
     max_in_flight: u16,
     /// Maximum number of events in flight on this link, unless one of them is suspected.
     limit: InFlightLimit,
-    poison: PoisonDetector,
+    /// How many of the next events may have ended earlier connections. They are sent one at a time, so that
+    /// lateness is decided for each of them when it is actually sent.
+    suspected_events: usize,
     /// The number of deferrals of each deferred event.
     deferrals: HashMap<Seq, u32>,
     pacer: Pacer,
@@ -110,13 +107,6 @@ pub struct NextBatch {
     pub wait: Option<Duration>,
 }
 
-/// The effects of a lost link.
-#[derive(Debug)]
-pub struct LinkLost {
-    /// The event that is blamed for the loss, and its topic. The event is settled, but not recorded as dead.
-    pub blamed: Option<(Seq, Option<String>)>,
-}
-
 /// A temporary refusal of an event by the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deferral {
@@ -150,7 +140,7 @@ impl Delivery {
             reports_subscribers: false,
             max_in_flight,
             limit: InFlightLimit::default(),
-            poison: PoisonDetector::default(),
+            suspected_events: 0,
             deferrals: HashMap::new(),
             pacer: Pacer::new(rate),
         }
@@ -206,30 +196,27 @@ impl Delivery {
 
     /// Starts a new link.
     pub fn link_up(&mut self, link_up: LinkUp) {
-        let LinkUp { link, receive_maximum, may_queue, reports_subscribers, deliver, .. } = link_up;
+        let LinkUp { link, receive_maximum, suspected_events, reports_subscribers, deliver, .. } = link_up;
         self.reports_subscribers = reports_subscribers;
-        self.limit = InFlightLimit::new(self.max_in_flight, receive_maximum, may_queue);
-        self.window.link_up(link, self.poison.limit(self.limit.at_first()));
+        self.limit = InFlightLimit::new(self.max_in_flight, receive_maximum);
+        self.suspected_events = suspected_events;
+        self.window.link_up(link, self.limit());
         self.read_ahead.restart(self.window.cursor().next());
         self.link = Some(deliver);
     }
 
-    /// Ends the link. Returns `None` if it was not the current one.
-    pub fn link_down(&mut self, LinkDown { link, failure, sole_suspect }: LinkDown) -> Option<LinkLost> {
-        let mut in_flight = self.window.link_down(link)?;
-        self.link = None;
-        if failure != Some(FailureKind::Protocol) {
-            return Some(LinkLost { blamed: None });
+    /// Returns how many events may be in flight.
+    fn limit(&self) -> usize {
+        if self.suspected_events > 0 { 1 } else { self.limit.get() }
+    }
+
+    /// Ends the link. Returns whether it was the current one.
+    pub fn link_down(&mut self, LinkDown { link }: LinkDown) -> bool {
+        let was_current = self.window.link_down(link).is_some();
+        if was_current {
+            self.link = None;
         }
-        let alone = match sole_suspect {
-            Some(MessageRef::Event(seq)) => Some(seq),
-            Some(MessageRef::State { .. }) | None => None,
-        };
-        let blamed = self.poison.link_ended(alone, in_flight.len()).map(|seq| {
-            self.settle_dead(seq);
-            (seq, in_flight.remove(&seq).map(|in_flight| in_flight.topic))
-        });
-        Some(LinkLost { blamed })
+        was_current
     }
 
     /// Takes the events that may be sent now. The caller must send them.
@@ -278,7 +265,7 @@ impl Delivery {
                     tracing::debug!(seq = seq.0, topic = outgoing.topic, late, "event sent");
                     let reports_subscribers = self.reports_subscribers && outgoing.qos != QoS::AtMostOnce;
                     let (times, topic) = (event.times, outgoing.topic.clone());
-                    let in_flight = InFlight { times, sent_at, topic, late, reports_subscribers };
+                    let in_flight = InFlight { times, topic, late, reports_subscribers };
                     if again {
                         self.window.sent_again(seq, in_flight);
                     } else {
@@ -338,11 +325,15 @@ impl Delivery {
         let note = self.window.note(seq);
         let (late, heard) = note.map(|note| (note.late, note.heard(unheard))).unwrap_or_default();
         let settled = self.window.settle_heard(link, seq, late, heard)?;
-        self.poison.acknowledged();
         self.deferrals.remove(&seq);
-        let took = now.saturating_duration_since(settled.note.sent_at);
-        self.window.set_limit(self.poison.limit(self.limit.after(took)));
+        self.limit.acknowledged(now);
+        self.answered_one();
         Some(settled)
+    }
+
+    fn answered_one(&mut self) {
+        self.suspected_events = self.suspected_events.saturating_sub(1);
+        self.window.set_limit(self.limit());
     }
 
     /// Settles an event that the broker has refused for good. Returns `None` if it was not in flight on this
@@ -350,6 +341,7 @@ impl Delivery {
     pub fn refused(&mut self, link: LinkId, seq: Seq) -> Option<InFlight> {
         let settled = self.window.settle(link, seq, false)?;
         self.settle_dead(seq);
+        self.answered_one();
         Some(settled.note)
     }
 
@@ -367,6 +359,12 @@ impl Delivery {
             self.settle_dead(seq);
         }
         Some(Deferral { wait, is_last })
+    }
+
+    /// Takes an event back that the connection has not sent. Sending resumes with it when nothing is in flight.
+    /// Returns `false` if it was not in flight on this link.
+    pub fn returned(&mut self, link: LinkId, seq: Seq) -> bool {
+        self.window.defer(link, seq)
     }
 
     /// Resumes after a deferral if nothing is in flight any more.
@@ -539,25 +537,40 @@ mod tests {
     }
 
     #[actix::test]
-    async fn an_event_that_breaks_five_links_alone_is_blamed_and_settled() {
-        let mut delivery = delivery(1..=1);
-        for attempt in 1..=5 {
-            assert_eq!(sent(&mut delivery), [1]);
-            let (failure, sole_suspect) = (Some(FailureKind::Protocol), Some(MessageRef::Event(Seq(1))));
-            let lost = delivery.link_down(LinkDown { link: LinkId(attempt), failure, sole_suspect }).unwrap();
-            let topic = "liveobject/camera/door/event".to_owned();
-            assert_eq!(lost.blamed, (attempt == 5).then_some((Seq(1), Some(topic))));
-            up(&mut delivery, LinkId(attempt + 1));
-            delivery.offer(&[event(1)]);
-        }
-        assert_eq!(delivery.pending(Seq(1)), 0);
+    async fn suspected_events_are_sent_one_at_a_time() {
+        let mut delivery = delivery([]);
+        let link_up =
+            LinkUp { suspected_events: 2, ..FakeConnection::start_new().link_up(LINK, "broker:1883") };
+        delivery.link_up(link_up);
+        delivery.offer(&[event(1), event(2), event(3), event(4)]);
+        assert_eq!(sent(&mut delivery), [1]);
+        delivery.refused(LINK, Seq(1)).unwrap();
+        assert_eq!(sent(&mut delivery), [2]);
+        delivery.delivered(LINK, Seq(2), false, Instant::now()).unwrap();
+        assert_eq!(sent(&mut delivery), [3, 4]);
+    }
+
+    #[actix::test]
+    async fn returned_events_are_planned_again_when_nothing_is_in_flight() {
+        let mut delivery = delivery(1..=4);
+        assert_eq!(sent(&mut delivery), [1, 2, 3, 4]);
+        assert!(delivery.returned(LINK, Seq(3)) && delivery.returned(LINK, Seq(4)));
+        assert_eq!(delivery.resume(), Resumption::Waiting);
+        delivery.delivered(LINK, Seq(1), false, Instant::now()).unwrap();
+        delivery.delivered(LINK, Seq(2), false, Instant::now()).unwrap();
+        assert_eq!(delivery.resume(), Resumption::Resumed);
+        let request = delivery.wanted_page(Seq(4)).unwrap();
+        delivery.page_read(request, Some(page([event(3), event(4)])));
+        let batch = batch_after(&mut delivery, 301, &MqttSettings::defaults("c"));
+        let topics: Vec<_> = batch.events.iter().map(|outgoing| outgoing.topic.as_str()).collect();
+        assert_eq!(topics, ["liveobject/camera/door/history"; 2], "they are late now");
     }
 
     #[actix::test]
     async fn the_end_of_an_earlier_link_is_ignored() {
         let mut delivery = delivery(1..=1);
         up(&mut delivery, LinkId(2));
-        assert!(delivery.link_down(LinkDown { link: LINK, failure: None, sole_suspect: None }).is_none());
+        assert!(!delivery.link_down(LinkDown { link: LINK }));
         assert_eq!(delivery.link_id(), Some(LinkId(2)));
     }
 }

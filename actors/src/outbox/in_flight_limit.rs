@@ -2,37 +2,49 @@
 
 use std::time::Duration;
 
-/// A broker that acknowledges an event within this time is fast.
-const FAST: Duration = Duration::from_millis(100);
+use tokio::time::Instant;
 
-/// The limit of one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How much may wait in the connection: what leaves in this time at the measured rate.
+const AHEAD: Duration = Duration::from_millis(50);
+
+/// The limit of one connection: what the broker may have unanswered, and a little more, so that the next
+/// event is at hand when the broker answers one. It is only a little, because an event that waits becomes
+/// older after its topic was chosen.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct InFlightLimit {
-    /// Number of unacknowledged events that the broker accepts.
-    unacknowledged: usize,
-    /// `unacknowledged` plus the number of events that may wait in the MQTT client.
-    with_queued: usize,
+    window: usize,
+    /// Number of unanswered events that the broker accepts.
+    unanswered: usize,
+    /// The number of acknowledgements in the last complete interval of [`AHEAD`].
+    rate: usize,
+    /// The beginning of the current interval, and the number of acknowledgements in it.
+    interval: Option<(Instant, usize)>,
 }
 
 impl InFlightLimit {
-    /// Creates a limit that never exceeds `window`. `may_queue` states whether the MQTT client queues
-    /// events beyond `receive_maximum`.
-    pub fn new(window: u16, receive_maximum: u16, may_queue: bool) -> Self {
-        let unacknowledged = window.min(receive_maximum).into();
-        Self { unacknowledged, with_queued: if may_queue { window.into() } else { unacknowledged } }
+    /// Creates a limit that never exceeds `window`.
+    pub fn new(window: u16, receive_maximum: u16) -> Self {
+        let unanswered = window.min(receive_maximum).into();
+        Self { window: window.into(), unanswered, rate: 0, interval: None }
     }
 
-    /// Returns the limit before the first acknowledgement: what the broker accepts.
-    pub fn at_first(&self) -> usize {
-        self.unacknowledged
+    /// Returns the current limit.
+    pub fn get(&self) -> usize {
+        let current = self.interval.map_or(0, |(_, count)| count);
+        (self.unanswered + self.rate.max(current)).min(self.window)
     }
 
-    /// Returns the limit after an acknowledgement that took this long. With a fast broker, further events
-    /// wait in the client, which sends the next one on each acknowledgement without going through the actors.
-    /// With a slow broker, events would wait in the client for a long time. They might be late when the
-    /// client sends them, although they were not late when their topic was chosen.
-    pub fn after(&self, took: Duration) -> usize {
-        if took < FAST { self.with_queued } else { self.unacknowledged }
+    /// Records an acknowledgement.
+    pub fn acknowledged(&mut self, now: Instant) {
+        let (since, count) = self.interval.unwrap_or((now, 0));
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed < AHEAD {
+            self.interval = Some((since, count + 1));
+            return;
+        }
+        let intervals = usize::try_from(elapsed.as_millis() / AHEAD.as_millis()).unwrap_or(usize::MAX);
+        self.rate = (count + 1) / intervals.max(1);
+        self.interval = Some((now, 0));
     }
 }
 
@@ -40,23 +52,39 @@ impl InFlightLimit {
 mod tests {
     use super::*;
 
-    const SLOW: Duration = Duration::from_millis(100);
-
-    #[test]
-    fn more_events_wait_in_the_client_if_the_broker_is_fast() {
-        let limit = InFlightLimit::new(500, 20, true);
-        assert_eq!((limit.at_first(), limit.after(Duration::ZERO), limit.after(SLOW)), (20, 500, 20));
+    /// The limit after this many acknowledgements at this interval.
+    fn after(mut limit: InFlightLimit, count: u32, interval: Duration) -> usize {
+        let start = Instant::now();
+        for i in 1..=count {
+            limit.acknowledged(start + interval * i);
+        }
+        limit.get()
     }
 
-    #[test]
-    fn no_events_wait_in_a_client_that_does_not_queue() {
-        let limit = InFlightLimit::new(500, 1, false);
-        assert_eq!((limit.at_first(), limit.after(Duration::ZERO), limit.after(SLOW)), (1, 1, 1));
+    #[tokio::test]
+    async fn what_leaves_within_50_ms_may_wait_in_the_connection() {
+        let limit = InFlightLimit::new(500, 20);
+        assert_eq!(limit.get(), 20, "nothing is known yet");
+        assert_eq!(after(limit, 1, Duration::ZERO), 21);
+        let at_1000_a_second = after(limit, 1000, Duration::from_millis(1));
+        assert!((65..=75).contains(&at_1000_a_second), "{at_1000_a_second}");
+        assert_eq!(after(limit, 20, Duration::from_millis(500)), 20);
     }
 
-    #[test]
-    fn the_window_is_never_exceeded() {
-        let limit = InFlightLimit::new(10, u16::MAX, true);
-        assert_eq!((limit.at_first(), limit.after(Duration::ZERO), limit.after(SLOW)), (10, 10, 10));
+    #[tokio::test]
+    async fn a_broker_that_becomes_slow_gets_no_more_than_it_accepts() {
+        let (mut limit, start) = (InFlightLimit::new(500, 1), Instant::now());
+        for _ in 0..400 {
+            limit.acknowledged(start);
+        }
+        assert_eq!(limit.get(), 401);
+        limit.acknowledged(start + Duration::from_secs(30));
+        assert_eq!(limit.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_window_is_never_exceeded() {
+        let limit = InFlightLimit::new(10, u16::MAX);
+        assert_eq!((limit.get(), after(limit, 100, Duration::ZERO)), (10, 10));
     }
 }

@@ -22,7 +22,6 @@ mod head_start;
 mod in_flight_limit;
 mod pacer;
 mod pictures;
-mod poison;
 mod publish;
 mod pump;
 mod read_ahead;
@@ -224,7 +223,7 @@ impl OutboxActor {
 
     fn leave_link(&mut self, ctx: &mut Context<Self>) {
         if let Some(link) = self.delivery.link_id()
-            && self.link_down(LinkDown { link, failure: None, sole_suspect: None })
+            && self.link_down(LinkDown { link })
         {
             self.link_gone(ctx);
         }

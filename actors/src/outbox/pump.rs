@@ -31,12 +31,7 @@ const RESUME_POLL: Duration = Duration::from_millis(100);
 impl OutboxActor {
     /// Ends a link. Returns whether it was the current one.
     pub(super) fn link_down(&mut self, link_down: LinkDown) -> bool {
-        let Some(lost) = self.delivery.link_down(link_down) else { return false };
-        if let Some((seq, topic)) = lost.blamed {
-            self.reporting.refused(DeadReason::RefusedRepeatedly.as_str());
-            self.died(seq, DeadReason::RefusedRepeatedly, topic);
-        }
-        true
+        self.delivery.link_down(link_down)
     }
 
     /// Sends the events that may be sent now, and reads ahead.
@@ -144,6 +139,11 @@ impl OutboxActor {
                 if let Some(deferral) = self.delivery.deferred(link, seq, attempts) {
                     self.reporting.refused(reason);
                     self.deferred(seq, reason, deferral, ctx);
+                }
+            }
+            Outcome::Returned => {
+                if self.delivery.returned(link, seq) && self.resume_timer.is_none() {
+                    self.resume_timer = Some(ctx.run_later(Duration::ZERO, Self::resume));
                 }
             }
         }

@@ -14,7 +14,6 @@
 //! `state` decides what to send; this module sends it, and `rows` keeps the table up to date.
 
 mod rows;
-mod size_bans;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -34,16 +33,12 @@ use tokio::{
     time::Instant,
 };
 
-use self::{
-    size_bans::SizeBans,
-    state::{Job, RetainedState, Target},
-};
+use self::state::{Job, RetainedState, Target};
 use crate::{
     domain::{
         ids::LinkId,
         retained::{Content, Kind},
         status::{Failure, FailureKind},
-        suspects::MessageRef,
     },
     lifecycle::{CrashGuard, stops_on_request},
     messages::{
@@ -82,7 +77,7 @@ enum Outcome {
     Accepted,
     /// The broker refused the message for good.
     Refused(Failure),
-    /// There is nothing to publish, or the message is banned because the broker ends the connection over it.
+    /// There is nothing to publish.
     Unpublishable,
     Unknown,
 }
@@ -129,7 +124,6 @@ pub struct RetainedActor {
     /// Kinds of messages that the broker has refused on this connection. A warning was logged once for each
     /// of them.
     refused: BTreeSet<Kind>,
-    size_bans: SizeBans,
     peers: RetainedPeers,
     /// Whether a read or write of the table is running, or must wait after an error.
     rows_busy: bool,
@@ -147,7 +141,6 @@ impl RetainedActor {
             state: RetainedState::default(),
             link: None,
             refused: BTreeSet::new(),
-            size_bans: SizeBans::default(),
             peers,
             rows_busy: false,
             timer: None,
@@ -173,38 +166,27 @@ impl RetainedActor {
         let (link, publish, thumbnails) = (*id, publish.clone(), self.peers.thumbnails.clone());
         let (target, topic) = (job.target.clone(), job.topic.clone());
         let payload = async move { payload(&target, &thumbnails).await };
-        let sent = payload.into_actor(self).then(move |payload, act: &mut Self, _| {
-            let is_allowed =
-                |payload: &Bytes| !act.size_bans.is_banned(&topic, payload.len(), Instant::now());
-            let payload = payload.filter(is_allowed);
-            async move {
-                let Some(payload) = payload else { return (0, Outcome::Unpublishable) };
-                let bytes = payload.len();
-                let outcome = match publish.send(PublishState { topic, payload, retain: true }).await {
-                    Ok(Ok(())) => Outcome::Accepted,
-                    Ok(Err(failure)) if is_permanent(failure.kind) => Outcome::Refused(failure),
-                    // The broker accepts no more messages at the moment, or the connection has ended, which
-                    // `LinkDown` reports.
-                    Ok(Err(_)) | Err(_) => Outcome::Unknown,
-                };
-                (bytes, outcome)
+        let sent = async move {
+            let Some(payload) = payload.await else { return Outcome::Unpublishable };
+            match publish.send(PublishState { topic, payload, retain: true }).await {
+                Ok(Ok(())) => Outcome::Accepted,
+                Ok(Err(failure)) if is_permanent(failure.kind) => Outcome::Refused(failure),
+                // The broker accepts no more messages at the moment, or the connection has ended, which
+                // `LinkDown` reports.
+                Ok(Err(_)) | Err(_) => Outcome::Unknown,
             }
-            .into_actor(act)
-        });
-        ctx.spawn(sent.map(move |(bytes, outcome), act, ctx| {
+        };
+        ctx.spawn(sent.into_actor(self).map(move |outcome, act, ctx| {
             if act.link.as_ref().is_some_and(|current| current.id == link) {
-                act.answered(&job, bytes, outcome);
+                act.answered(&job, outcome);
                 act.pump(ctx);
             }
         }));
     }
 
-    fn answered(&mut self, job: &Job, bytes: usize, outcome: Outcome) {
+    fn answered(&mut self, job: &Job, outcome: Outcome) {
         let accepted = match outcome {
-            Outcome::Accepted => {
-                self.size_bans.accepted(&job.topic, bytes);
-                Some(true)
-            }
+            Outcome::Accepted => Some(true),
             Outcome::Unpublishable => Some(false),
             Outcome::Refused(Failure { kind, message }) => {
                 let (topic, kind, reason) = (&job.topic, kind.as_str(), message);
@@ -224,22 +206,6 @@ impl RetainedActor {
             Outcome::Unknown => None,
         };
         self.state.answered(job, accepted, Instant::now());
-    }
-
-    /// Counts a connection that ended with a protocol error while only this message was in flight.
-    fn link_ended_over(&mut self, topic: &str, bytes: usize) {
-        let state = &self.state;
-        self.size_bans.retain(|topic| state.contains(topic));
-        if state.contains(topic) && self.size_bans.link_ended(topic, bytes, Instant::now()) {
-            let minutes = size_bans::BAN_DURATION.as_secs() / 60;
-            tracing::warn!(
-                topic,
-                bytes,
-                minutes,
-                "the broker ends the connection because of this message; messages of this length are not \
-                 sent to the topic for a while. Does the broker limit the message size?"
-            );
-        }
     }
 
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
@@ -356,7 +322,6 @@ impl Handler<LinkUp> for RetainedActor {
     fn handle(&mut self, LinkUp { link, broker, publish, .. }: LinkUp, ctx: &mut Self::Context) {
         self.state.link_down();
         self.refused.clear();
-        self.size_bans.link_up(&broker);
         self.link = Some(Link { id: link, broker, publish });
         self.pump(ctx);
     }
@@ -365,11 +330,8 @@ impl Handler<LinkUp> for RetainedActor {
 impl Handler<LinkDown> for RetainedActor {
     type Result = ();
 
-    fn handle(&mut self, LinkDown { link, sole_suspect, .. }: LinkDown, ctx: &mut Self::Context) {
+    fn handle(&mut self, LinkDown { link }: LinkDown, ctx: &mut Self::Context) {
         if self.link.as_ref().is_some_and(|current| current.id == link) {
-            if let Some(MessageRef::State { topic, bytes }) = sole_suspect {
-                self.link_ended_over(&topic, bytes);
-            }
             self.drop_link(ctx);
         }
     }

@@ -78,7 +78,7 @@ impl Scene {
     }
 
     async fn link_down(&self, link: u64) {
-        self.actor.send(LinkDown { link: LinkId(link), failure: None, sole_suspect: None }).await.unwrap();
+        self.actor.send(LinkDown { link: LinkId(link) }).await.unwrap();
     }
 
     async fn rows(&self, broker: &str) -> Vec<String> {

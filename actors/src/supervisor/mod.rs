@@ -33,9 +33,9 @@ use crate::{
         clock::{self, Timestamp},
         ids::LinkId,
         mqtt_version::{Version, VersionPolicy},
+        poison::{LeftOut, Poison},
         settings::{MqttSettings, SettingsChange},
         status::{ConnectionState, Failure, FailureKind, LastError, Warning, WarningKind},
-        suspects::Suspects,
     },
     lifecycle::CrashGuard,
     messages::{
@@ -44,7 +44,7 @@ use crate::{
         retained::ClearBroker,
         supervisor::{
             Connected, ConnectionEnded, ConnectionStatus, GetStatus, ReportWarnings, SettingsIgnored,
-            Shutdown,
+            Shutdown, TopicsRefused,
         },
     },
     metrics::Metrics,
@@ -65,10 +65,12 @@ pub struct ConnectionStart {
     pub settings: Arc<MqttSettings>,
     /// Which MQTT versions to try.
     pub version_policy: VersionPolicy,
-    /// Messages that must be sent alone.
-    pub suspects: Suspects,
+    /// What earlier connections have shown about messages.
+    pub poison: Poison,
     /// Notified when the broker accepts the login.
     pub connected: Recipient<Connected>,
+    /// Notified when the broker refuses other topics than before.
+    pub refused: Recipient<TopicsRefused>,
     /// Notified when the connection has ended.
     pub ended: Recipient<ConnectionEnded>,
 }
@@ -102,6 +104,8 @@ enum Mode {
         since: Instant,
         version: Version,
         warnings: Vec<Warning>,
+        /// Warnings about topics that the broker refuses.
+        refusals: Vec<Warning>,
     },
     Waiting {
         next_attempt_at: Timestamp,
@@ -135,8 +139,10 @@ pub struct SupervisorActor {
     takeover_detector: TakeoverDetector,
     idle_cuts: IdleCuts,
     availability: Availability,
-    /// Messages that may have broken earlier connections.
-    suspects: Suspects,
+    /// What earlier connections have shown about messages. The current connection has it, and returns it.
+    poison: Poison,
+    /// The messages that are left out.
+    left_out: Vec<LeftOut>,
     last_connected_at: Option<Timestamp>,
     last_error: Option<LastError>,
     /// The warnings of the HTTP layer.
@@ -175,7 +181,8 @@ impl SupervisorActor {
             takeover_detector: TakeoverDetector::default(),
             idle_cuts: IdleCuts::default(),
             availability: Availability::default(),
-            suspects: Suspects::default(),
+            poison: Poison::default(),
+            left_out: Vec::new(),
             last_connected_at: None,
             last_error: None,
             reported: Vec::new(),
@@ -228,9 +235,10 @@ impl SupervisorActor {
         let start = ConnectionStart {
             link,
             version_policy: self.broker_profile.version_policy(settings.protocol, Instant::now()),
-            suspects: std::mem::take(&mut self.suspects),
+            poison: std::mem::take(&mut self.poison),
             settings,
             connected: ctx.address().recipient(),
+            refused: ctx.address().recipient(),
             ended: ctx.address().recipient(),
         };
         let running = (self.start)(start);
@@ -260,7 +268,7 @@ impl SupervisorActor {
     }
 
     /// Updates the broker profile and the detectors after a connection ended, and returns the failure to report.
-    fn diagnose(&mut self, failure: Failure, closed: bool, idle: Duration) -> Failure {
+    fn diagnose(&mut self, failure: Failure, closed: bool, unanswered: bool, idle: Duration) -> Failure {
         let Mode::Connected { since, .. } = &self.mode else {
             self.takeover_detector.reset();
             if failure.kind == FailureKind::Closed {
@@ -270,6 +278,10 @@ impl SupervisorActor {
         };
         if since.elapsed() >= STABLE_AFTER {
             self.failures = 0;
+        }
+        if closed && unanswered {
+            // A message is a more likely reason than another client.
+            return failure;
         }
         let up = since.elapsed();
         let is_taken_over = self.takeover_detector.connection_ended(closed, up);
@@ -281,11 +293,13 @@ impl SupervisorActor {
         }
     }
 
-    /// Logs and counts the failure, and schedules the next attempt.
-    fn retry_later(&mut self, failure: Failure, ctx: &mut Context<Self>) {
+    /// Logs and counts the failure, and schedules the next attempt. `soon` states whether the next connection
+    /// will show which message is at fault.
+    fn retry_later(&mut self, failure: Failure, soon: bool, ctx: &mut Context<Self>) {
         self.metrics.mqtt_connection_status.set(0);
         self.failures = self.failures.saturating_add(1);
-        let wait = backoff::wait_after(self.failures, rand::random());
+        let step = if soon { 1 } else { self.failures };
+        let wait = backoff::wait_after(step, rand::random());
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
         let (kind, reason) = (failure.kind.as_str(), failure.message.as_str());
         let (attempt, retry_in_seconds) = (self.failures, (wait.as_secs_f64() * 10.0).round() / 10.0);
@@ -370,10 +384,10 @@ impl SupervisorActor {
             Mode::Connecting { .. } | Mode::Closing { .. } => {
                 (ConnectionState::Connecting, None, Vec::new(), None)
             }
-            Mode::Connected { version, warnings, .. } => {
-                let warnings = warnings.iter().cloned();
+            Mode::Connected { version, warnings, refusals, .. } => {
+                let of_connection = warnings.iter().chain(refusals).cloned();
                 let warnings =
-                    warnings.chain(self.takeover_warning()).chain(self.availability_warning()).collect();
+                    of_connection.chain(self.takeover_warning()).chain(self.availability_warning()).collect();
                 (ConnectionState::Connected, Some(version.as_str()), warnings, None)
             }
             Mode::Waiting { next_attempt_at, .. } => {
@@ -391,11 +405,20 @@ impl SupervisorActor {
             next_attempt_at,
             warnings: warnings
                 .into_iter()
+                .chain(self.left_out_warnings())
                 .chain(self.security.warnings(clock::now()))
                 .chain(self.ignored_warning())
                 .chain(self.reported.iter().cloned())
                 .collect(),
         }
+    }
+
+    fn left_out_warnings(&self) -> impl Iterator<Item = Warning> {
+        let now = Instant::now().into_std();
+        let availability = self.settings.as_ref().map(|settings| settings.availability_topic());
+        let availability = availability.unwrap_or_default();
+        let current = self.left_out.iter().filter(move |left_out| left_out.is_current(now));
+        current.map(move |left_out| left_out.warning(&availability))
     }
 
     /// Logs the security warnings of the status. A connection may stay up for weeks, so this is repeated
@@ -431,6 +454,9 @@ impl Handler<SettingsChanged> for SupervisorActor {
         self.takeover_detector.reset();
         self.idle_cuts.reset();
         self.availability = Availability::default();
+        // New settings may have removed the cause, so everything is tried again.
+        self.poison = self.settings.as_deref().map(Poison::new).unwrap_or_default();
+        self.left_out.clear();
         if self.stopping.is_none() && !(moves && self.leave_broker(ctx)) {
             self.restart(ctx);
         }
@@ -472,7 +498,7 @@ impl Handler<Connected> for SupervisorActor {
         let since = Instant::now();
         self.broker_profile.accepted(version, refused, since);
         self.watch_availability(&running, ctx);
-        self.mode = Mode::Connected { link, running, since, version, warnings };
+        self.mode = Mode::Connected { link, running, since, version, warnings, refusals: Vec::new() };
         ctx.run_later(STABLE_AFTER, move |act, _| {
             if matches!(&act.mode, Mode::Connected { link: current, .. } if *current == link) {
                 act.failures = 0;
@@ -482,28 +508,43 @@ impl Handler<Connected> for SupervisorActor {
     }
 }
 
+impl Handler<TopicsRefused> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: TopicsRefused, _: &mut Self::Context) {
+        let TopicsRefused { link, warnings, left_out } = msg;
+        if let Mode::Connected { link: current, refusals, .. } = &mut self.mode
+            && *current == link
+        {
+            *refusals = warnings;
+            self.left_out = left_out;
+        }
+    }
+}
+
 impl Handler<ConnectionEnded> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
-        let ConnectionEnded { link, failure, closed, idle, closed_on_qos2, suspects } = ended;
+        let ConnectionEnded { link, failure, closed, idle, unanswered, closed_on_qos2, poison, retry_soon } =
+            ended;
         if matches!(&self.mode, Mode::Connected { link: current, .. } if *current == link) {
             self.availability.ended(Instant::now());
         }
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
-                self.suspects = suspects;
                 tracing::info!("disconnected on request");
                 self.apply_settings(ctx);
             }
             Mode::Connecting { link: current, .. } | Mode::Connected { link: current, .. }
                 if *current == link =>
             {
-                self.suspects = suspects;
+                self.left_out = poison.left_out();
+                self.poison = poison;
                 self.broker_profile.ended(closed_on_qos2);
                 let unknown = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
-                let failure = self.diagnose(failure.unwrap_or_else(unknown), closed, idle);
-                self.retry_later(failure, ctx);
+                let failure = self.diagnose(failure.unwrap_or_else(unknown), closed, unanswered, idle);
+                self.retry_later(failure, retry_soon, ctx);
             }
             _ => tracing::debug!(link = link.0, "an earlier connection ended"),
         }

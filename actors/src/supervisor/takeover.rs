@@ -3,9 +3,10 @@
 //! With MQTT 5, a broker can report why it closes a connection, but not every broker does (Mosquitto 2.0.11
 //! does not); with 3.1.1, none can. When two clients have the same id, the broker closes the older
 //! connection. That client reconnects and displaces the other one, and so on. What can be observed is a
-//! broker that accepts every login and soon closes the connection, again and again. A broker that restarts
-//! refuses logins in between, and a failing network does not close connections cleanly. But a broker that
-//! forbids something may look the same, so a takeover is only reported as probable.
+//! broker that accepts every login and soon closes the connection, again and again, while no message is
+//! unanswered. (If one is, it may be the reason; see docs/architecture.md, Poison messages.) A broker that
+//! restarts refuses logins in between, and a failing network does not close connections cleanly. But a broker
+//! that forbids something may look the same, so a takeover is only reported as probable.
 
 use std::time::Duration;
 
@@ -23,8 +24,9 @@ const MIN_CLOSED_IN_A_ROW: u32 = 3;
 pub struct TakeoverDetector(u32);
 
 impl TakeoverDetector {
-    /// Records that a connection ended after it was up for `up`. `closed` states whether the broker closed
-    /// it cleanly, without a reason. Returns whether another client has probably taken over the connection.
+    /// Records that a connection ended after it was up for `up`, while no message was unanswered. `closed`
+    /// states whether the broker closed it cleanly, without a reason. Returns whether another client has
+    /// probably taken over the connection.
     pub fn connection_ended(&mut self, closed: bool, up: Duration) -> bool {
         let is_sign = closed && up < STABLE_AFTER;
         self.0 = if is_sign { self.0.saturating_add(1) } else { 0 };
@@ -45,8 +47,7 @@ pub fn probable_takeover(settings: &MqttSettings) -> Failure {
         format!(
             "{broker} accepts each login but closes the connection soon after. There is probably another \
              client with the same client id {client_id:?}; the two displace each other. Give each client its \
-             own client_id. If there is no other client, look for the reason in the broker's log; a message \
-             that is not allowed can also be the cause."
+             own client_id. If there is no other client, look for the reason in the broker's log."
         ),
     )
 }

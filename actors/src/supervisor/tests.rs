@@ -1,14 +1,22 @@
 //! The supervisor with fake connections that the tests control.
 //! Tests named `invariant_N_…` prove the invariants of docs/architecture.md.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use actix::Addr;
 use tokio::{sync::mpsc, time};
 
 use super::*;
 use crate::{
-    domain::{mqtt_version::Refusal, settings::Protocol},
+    domain::{
+        delivery::DeadReason,
+        mqtt_version::Refusal,
+        poison::{End, Ending, MessageRef},
+        settings::Protocol,
+    },
     messages::supervisor::{PublishTestMessage, TestMessageError},
     testing::{Recorder, settle},
 };
@@ -58,6 +66,10 @@ struct Fixture {
     supervisor: Addr<SupervisorActor>,
     started: Rc<RefCell<Started>>,
     metrics: Metrics,
+    /// What the next connection that ends reports.
+    poison: RefCell<Poison>,
+    retry_soon: Cell<bool>,
+    unanswered: Cell<bool>,
 }
 
 impl Fixture {
@@ -82,7 +94,14 @@ impl Fixture {
             mpsc::unbounded_channel().0,
         )
         .start();
-        Self { supervisor, started, metrics }
+        Self {
+            supervisor,
+            started,
+            metrics,
+            poison: RefCell::default(),
+            retry_soon: Cell::new(false),
+            unanswered: Cell::new(false),
+        }
     }
 
     async fn settings(&self, enabled: bool) {
@@ -119,9 +138,11 @@ impl Fixture {
     async fn end_after_idle(&self, failure: Option<Failure>, idle: Duration) {
         let (link, _, ended) = self.started.borrow().links.last().unwrap().clone();
         let closed = failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Closed);
-        let suspects = Suspects::default();
-        let ended_now = ConnectionEnded { link, failure, closed, idle, closed_on_qos2: false, suspects };
-        ended.send(ended_now).await.unwrap();
+        let (poison, retry_soon) = (self.poison.borrow().clone(), self.retry_soon.get());
+        let (unanswered, closed_on_qos2) = (self.unanswered.get(), false);
+        let ended_connection =
+            ConnectionEnded { link, failure, closed, idle, unanswered, closed_on_qos2, poison, retry_soon };
+        ended.send(ended_connection).await.unwrap();
         settle().await;
     }
 
@@ -389,4 +410,71 @@ async fn the_birth_message_is_published_again_only_while_connected() {
     it.settings(false).await;
     availability_arrives(&it, "offline").await;
     assert_eq!(it.started.borrow().published.len(), 1, "this is our own message");
+}
+
+#[actix::test]
+async fn connections_that_end_while_a_message_is_unanswered_are_not_reported_as_a_takeover() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.unanswered.set(true);
+    for _ in 0..5 {
+        it.connect().await;
+        it.end(Some(closed())).await;
+        assert_eq!(it.status().await.last_error.unwrap().kind, FailureKind::Closed);
+        time::sleep(Duration::from_secs(61)).await;
+    }
+}
+
+#[actix::test]
+async fn the_next_connection_follows_soon_while_it_shows_which_message_is_at_fault() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.retry_soon.set(true);
+    for n in 1..=6 {
+        it.connect().await;
+        it.end(Some(closed())).await;
+        assert_eq!(it.status().await.reconnect_attempt, n);
+        time::sleep(Duration::from_millis(1050)).await;
+        assert_eq!(it.count(), n as usize + 1);
+    }
+}
+
+#[actix::test]
+async fn messages_that_are_left_out_raise_a_warning_until_the_settings_are_saved() {
+    time::pause();
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.connect().await;
+    let birth = MessageRef { seq: None, topic: "liveobject/status".to_owned(), bytes: 6 };
+    let end = End::AfterRefusal(birth, DeadReason::NotAuthorized);
+    let ending = Ending { end, in_flight: Vec::new(), accepted_any: false };
+    it.poison.borrow_mut().ended(ending, Instant::now().into_std());
+    it.end(Some(closed())).await;
+    let left_out = async || {
+        let warnings = it.status().await.warnings;
+        warnings
+            .into_iter()
+            .filter(|warning| warning.kind == WarningKind::MessagesLeftOut)
+            .collect::<Vec<_>>()
+    };
+    assert!(left_out().await[0].message.contains("liveobject/status"));
+    it.settings(true).await;
+    assert_eq!(left_out().await, []);
+}
+
+#[actix::test]
+async fn topics_that_the_broker_refuses_raise_warnings_on_this_connection() {
+    let it = Fixture::new();
+    it.settings(true).await;
+    it.connect().await;
+    let link = it.started.borrow().links.last().unwrap().0;
+    let warning = Warning { kind: WarningKind::TopicRefused, message: "no".to_owned() };
+    for (warnings, of) in [(vec![warning.clone()], link), (vec![], LinkId(99))] {
+        it.supervisor.send(TopicsRefused { link: of, warnings, left_out: vec![] }).await.unwrap();
+    }
+    assert_eq!(it.status().await.warnings, [warning]);
+    it.supervisor.send(TopicsRefused { link, warnings: vec![], left_out: vec![] }).await.unwrap();
+    assert_eq!(it.status().await.warnings, []);
 }

@@ -21,6 +21,10 @@ const deadReasons = {
   expired: "The event was queued for longer than the event expiry in the settings.",
   unreadable: "Its row in the database is damaged. Restore a backup, then send it again.",
   refused_repeatedly: "The broker refused the event repeatedly without giving a reason. Check the broker’s log.",
+  connection_closed_by_broker:
+    "The broker ends the connection over this event. Check its access rules and limits, then send the event again.",
+  ignored_by_broker:
+    "The broker acknowledges other events but not this one. Check the broker’s log, then send the event again.",
 };
 
 /** @type {Record<CameraStatus, string>} */

@@ -19,7 +19,7 @@ export type DeliveryState = "pending" | "delivered" | "dead";
 
 export type DeadReason =
   | "not_authorized" | "topic_name_invalid" | "payload_format_invalid" | "packet_too_large" | "expired"
-  | "refused_repeatedly" | "unreadable";
+  | "refused_repeatedly" | "connection_closed_by_broker" | "ignored_by_broker" | "unreadable";
 
 export interface Delivery {
   state: DeliveryState;
@@ -186,7 +186,7 @@ export type WarningKind =
   | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
   | "events_unreadable" | "events_missing" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "availability_overwritten" | "tls_insecure" | "certificate_expires"
-  | "settings_ignored" | "too_many_connections";
+  | "settings_ignored" | "too_many_connections" | "topic_refused" | "messages_left_out";
 
 export interface Warning {
   kind: WarningKind;

@@ -130,6 +130,11 @@ impl ScriptedBroker {
         self.shared.change(|state| state.release(false));
     }
 
+    /// Sends the oldest withheld acknowledgement.
+    pub fn release_one(&self) {
+        self.shared.change(State::release_one);
+    }
+
     /// Sends the withheld acknowledgements of connections that are still open, newest first.
     pub fn release_reversed(&self) {
         self.shared.change(|state| state.release(true));

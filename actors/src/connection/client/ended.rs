@@ -19,14 +19,27 @@ pub struct Ended {
     pub failure: Failure,
     /// How the broker refused the MQTT version, if it did.
     pub refusal: Option<Refusal>,
-    /// Whether the broker closed the connection cleanly after the login, without giving a reason. A failing
-    /// network does not end a connection in this way.
-    pub closed: bool,
+    /// Who ended it.
+    pub by: By,
+}
+
+/// Who ended a session, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The broker closed the connection cleanly after the login, without giving a reason. A failing network
+    /// does not end a connection in this way.
+    BrokerSilently,
+    /// The broker gave a reason that may concern a message, or violated the protocol.
+    Broker,
+    /// The broker gave a reason that concerns no message.
+    BrokerUnrelated,
+    /// The network failed, or the login did.
+    Network,
 }
 
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
-        Self { failure, refusal: None, closed: false }
+        Self { failure, refusal: None, by: By::Network }
     }
 }
 
@@ -35,9 +48,14 @@ impl Ended {
     /// had accepted the login.
     pub fn closed(settings: &MqttSettings, accepted: bool) -> Self {
         if accepted {
-            return Self { closed: true, ..reason::closed(&settings.broker()).into() };
+            return Self { by: By::BrokerSilently, ..reason::closed(&settings.broker()).into() };
         }
         Self { refusal: Some(Refusal::Closed), ..reason::closed_at_login(settings).into() }
+    }
+
+    /// Explains a failure that the broker caused.
+    pub fn by_broker(failure: Failure) -> Self {
+        Self { by: By::Broker, ..failure.into() }
     }
 
     /// Explains that the broker does not support this version.

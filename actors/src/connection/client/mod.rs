@@ -6,6 +6,7 @@
 //! the login is retried once with the other one (see [`VersionPolicy`]).
 
 mod ended;
+mod packet_filter;
 mod v4;
 mod v4_reason;
 mod v5;
@@ -16,7 +17,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 
-pub use self::ended::Ended;
+pub use self::{
+    ended::{By, Ended},
+    packet_filter::Traffic,
+};
 use crate::{
     connection::dial::SessionTransport,
     domain::{
@@ -27,7 +31,7 @@ use crate::{
 };
 
 /// Batch size for requests and reads. This value was the fastest in measurements.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 
 /// Room in the client's queue for the birth message, states and test messages, in addition to the events.
 const SPARE_CAPACITY: u16 = 64;
@@ -73,8 +77,6 @@ impl SessionOptions {
 pub struct Limits {
     /// Maximum number of unacknowledged messages.
     pub receive_maximum: u16,
-    /// Whether the client enforces `receive_maximum` and queues messages beyond it.
-    pub client_queues_excess: bool,
     /// The highest supported QoS.
     pub maximum_qos: QoS,
     /// Whether retained messages are supported.
@@ -105,6 +107,8 @@ pub enum Answer {
 /// The result of an accepted login.
 #[derive(Debug)]
 pub struct Accepted {
+    /// What passes over the network connection.
+    pub traffic: Traffic,
     /// Sends messages.
     pub client: Client,
     /// The MQTT version in use.

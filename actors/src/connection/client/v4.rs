@@ -11,7 +11,11 @@ use rumqttc_v4::{
     },
 };
 
-use super::{Accepted, Answer, BATCH, Ended, Event, Limits, Message, Overrun, SessionOptions, v4_reason};
+use super::{
+    Accepted, Answer, BATCH, Ended, Event, Limits, Message, Overrun, SessionOptions,
+    packet_filter::{PacketFilter, Traffic},
+    v4_reason,
+};
 use crate::{
     connection::dial,
     domain::{
@@ -24,6 +28,9 @@ use crate::{
 /// report it.
 const MAX_PACKET_SIZE: usize = 268_435_455;
 
+/// How long it may take to send the messages that the client has, while there is progress.
+const SEND_TIMEOUT: Duration = Duration::from_hours(1);
+
 /// Incoming messages are small: Home Assistant's status and our test messages. The client has the same limit
 /// for MQTT 5.
 const MAX_INCOMING_SIZE: usize = 10 * 1024;
@@ -34,7 +41,6 @@ const MAX_INCOMING_SIZE: usize = 10 * 1024;
 fn limits(qos: QoS, maximum_qos: QoS) -> Limits {
     Limits {
         receive_maximum: if qos.min(maximum_qos) == QoS::ExactlyOnce { 1 } else { u16::MAX },
-        client_queues_excess: false,
         maximum_qos,
         retain_available: true,
         maximum_packet_size: None,
@@ -51,21 +57,28 @@ pub struct Session {
     client: Option<Client>,
     settings: Arc<MqttSettings>,
     maximum_qos: QoS,
+    traffic: Traffic,
 }
 
 pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions, maximum_qos: QoS) -> Session {
     let capacity = options.queue_capacity();
-    let mqtt = mqtt_options(settings, options, capacity);
+    let traffic = Traffic::default();
+    let mqtt = mqtt_options(settings, options, capacity, &traffic);
     let (client, mut event_loop) = AsyncClient::builder(mqtt).capacity(capacity.into()).build();
     // Allows one timeout for the network connection and one for the login. `dial` has its own timeout, with a
     // better message.
     let timeout = dial::connect_timeout(settings) * 2;
     event_loop.network_options.set_connection_timeout(timeout.as_secs());
     let (event_loop, settings) = (Box::new(event_loop), Arc::clone(settings));
-    Session { event_loop, client: Some(Client(client)), settings, maximum_qos }
+    Session { event_loop, client: Some(Client(client)), settings, maximum_qos, traffic }
 }
 
-fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity: u16) -> MqttOptions {
+fn mqtt_options(
+    settings: &Arc<MqttSettings>,
+    session: SessionOptions,
+    capacity: u16,
+    traffic: &Traffic,
+) -> MqttOptions {
     let broker = (settings.broker_host.clone(), settings.broker_port);
     let mut options = MqttOptions::new(session.client_id, broker);
     // The outbox knows what must be sent again; the broker's session is not needed.
@@ -94,10 +107,13 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
             will.retain,
         ));
     }
-    let connector = (Arc::clone(settings), session.transport);
+    let connector = (Arc::clone(settings), session.transport, traffic.clone());
     options.set_socket_connector(move |_, _| {
-        let (settings, transport) = connector.clone();
-        async move { dial::dial(&settings, &transport).await }
+        let (settings, transport, traffic) = connector.clone();
+        async move {
+            let stream = dial::dial(&settings, &transport).await?;
+            Ok(PacketFilter::new(stream, Version::V311, traffic))
+        }
     });
     options
 }
@@ -127,12 +143,12 @@ impl Session {
 
     fn on_accepted(&mut self) -> Event {
         let Some(client) = self.client.take() else { return Event::Alive };
-        // From now on, this timeout limits how long the broker may stop reading. The silence check
-        // triggers earlier.
-        let timeout = u64::from(self.settings.ack_timeout_seconds) * 2;
-        self.event_loop.network_options.set_connection_timeout(timeout);
+        // From now on, this timeout limits how long the client may take to send what it has, which can be a
+        // picture on a slow line. The connection checks whether it makes progress.
+        self.event_loop.network_options.set_connection_timeout(SEND_TIMEOUT.as_secs());
         let (client, limits) = (super::Client::V311(client), limits(self.settings.qos, self.maximum_qos));
-        Event::Accepted(Accepted { client, version: Version::V311, refused: None, limits })
+        let traffic = self.traffic.clone();
+        Event::Accepted(Accepted { client, version: Version::V311, refused: None, limits, traffic })
     }
 }
 

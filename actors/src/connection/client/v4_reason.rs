@@ -33,7 +33,7 @@ fn state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -> E
         }
         StateError::ConnectionAborted => Ended::closed(settings, accepted),
         StateError::AwaitPingResp => reason::ping_unanswered(&settings.broker()).into(),
-        error => reason::not_mqtt(&settings.broker(), Version::V311, error).into(),
+        error => Ended::by_broker(reason::not_mqtt(&settings.broker(), Version::V311, error)),
     }
 }
 
@@ -54,7 +54,7 @@ fn connack_refusal(code: ConnectReturnCode, settings: &MqttSettings) -> Ended {
 mod tests {
     use std::io;
 
-    use super::*;
+    use super::{super::By, *};
     use crate::domain::{
         mqtt_version::Refusal,
         settings::Protocol,
@@ -129,11 +129,10 @@ mod tests {
 
     #[test]
     fn a_broker_that_closes_the_connection_is_distinguished_from_a_network_failure() {
-        let closed = |error| {
-            connection_error(&ConnectionError::MqttState(error), &settings(Protocol::Auto), true).closed
-        };
-        assert!(closed(StateError::ConnectionAborted));
-        assert!(!closed(StateError::Io(io::ErrorKind::ConnectionReset.into())));
+        let closed =
+            |error| connection_error(&ConnectionError::MqttState(error), &settings(Protocol::Auto), true).by;
+        assert_eq!(closed(StateError::ConnectionAborted), By::BrokerSilently);
+        assert_eq!(closed(StateError::Io(io::ErrorKind::ConnectionReset.into())), By::Network);
     }
 
     #[test]

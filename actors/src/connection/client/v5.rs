@@ -10,7 +10,11 @@ use rumqttc::{
     },
 };
 
-use super::{Accepted, Answer, BATCH, Ended, Event, Limits, Message, Overrun, SessionOptions, v5_reason};
+use super::{
+    Accepted, Answer, BATCH, Ended, Event, Limits, Message, Overrun, SessionOptions,
+    packet_filter::{PacketFilter, Traffic},
+    v5_reason,
+};
 use crate::{
     connection::dial,
     domain::{
@@ -28,17 +32,24 @@ pub struct Session {
     /// Taken when the login is accepted.
     client: Option<Client>,
     settings: Arc<MqttSettings>,
+    traffic: Traffic,
 }
 
 pub fn open(settings: &Arc<MqttSettings>, options: SessionOptions) -> Session {
     let capacity = options.queue_capacity();
-    let mqtt = mqtt_options(settings, options, capacity);
+    let traffic = Traffic::default();
+    let mqtt = mqtt_options(settings, options, capacity, &traffic);
     let (client, event_loop) = AsyncClient::builder(mqtt).capacity(capacity.into()).build();
     let (event_loop, settings) = (Box::new(event_loop), Arc::clone(settings));
-    Session { event_loop, client: Some(Client(client)), settings }
+    Session { event_loop, client: Some(Client(client)), settings, traffic }
 }
 
-fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity: u16) -> MqttOptions {
+fn mqtt_options(
+    settings: &Arc<MqttSettings>,
+    session: SessionOptions,
+    capacity: u16,
+    traffic: &Traffic,
+) -> MqttOptions {
     let mut options =
         MqttOptions::new(session.client_id, (settings.broker_host.clone(), settings.broker_port));
     // The outbox knows what must be sent again; the broker's session is not needed.
@@ -67,10 +78,13 @@ fn mqtt_options(settings: &Arc<MqttSettings>, session: SessionOptions, capacity:
             LastWill::new(will.topic, will.payload.to_vec(), to_client_qos(will.qos), will.retain, None);
         options.set_last_will(will);
     }
-    let connector = (Arc::clone(settings), session.transport);
+    let connector = (Arc::clone(settings), session.transport, traffic.clone());
     options.set_socket_connector(move |_, _| {
-        let (settings, transport) = connector.clone();
-        async move { dial::dial(&settings, &transport).await }
+        let (settings, transport, traffic) = connector.clone();
+        async move {
+            let stream = dial::dial(&settings, &transport).await?;
+            Ok(PacketFilter::new(stream, Version::V5, traffic))
+        }
     });
     options
 }
@@ -98,7 +112,7 @@ impl Session {
             rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(packet_id)) => Event::Sent(packet_id),
             rumqttc::Event::Outgoing(rumqttc::Outgoing::PingReq) => Event::Ping,
             rumqttc::Event::Incoming(Packet::ConnAck(ack)) => self.on_accepted(&ack),
-            rumqttc::Event::Incoming(packet) => packet_to_event(packet),
+            rumqttc::Event::Incoming(packet) => packet_to_event(packet, &self.traffic),
             rumqttc::Event::Outgoing(_) | rumqttc::Event::Auth(_) => Event::Ignored,
         }
     }
@@ -106,7 +120,8 @@ impl Session {
     fn on_accepted(&mut self, ack: &ConnAck) -> Event {
         let Some(client) = self.client.take() else { return Event::Alive };
         let (client, limits) = (super::Client::V5(client), limits(ack));
-        Event::Accepted(Accepted { client, version: Version::V5, refused: None, limits })
+        let traffic = self.traffic.clone();
+        Event::Accepted(Accepted { client, version: Version::V5, refused: None, limits, traffic })
     }
 }
 
@@ -126,13 +141,19 @@ fn lower_will(options: &mut MqttOptions, code: ConnectReturnCode) -> bool {
     true
 }
 
-fn packet_to_event(packet: Packet) -> Event {
+fn packet_to_event(packet: Packet, traffic: &Traffic) -> Event {
+    let too_large = |packet_id| traffic.take_too_large(packet_id);
     match packet {
-        Packet::PubAck(ack) => Event::Answered(ack.pkid, v5_reason::puback_answer(ack.reason)),
-        Packet::PubRec(rec) => match v5_reason::pubrec_answer(rec.reason) {
-            Answer::Accepted { unheard } => Event::Received { packet_id: rec.pkid, unheard },
-            refused => Event::Answered(rec.pkid, refused),
-        },
+        Packet::PubAck(ack) => {
+            let answer = v5_reason::puback_answer(ack.reason);
+            Event::Answered(ack.pkid, v5_reason::explained(answer, || too_large(ack.pkid)))
+        }
+        Packet::PubRec(rec) => {
+            match v5_reason::explained(v5_reason::pubrec_answer(rec.reason), || too_large(rec.pkid)) {
+                Answer::Accepted { unheard } => Event::Received { packet_id: rec.pkid, unheard },
+                refused => Event::Answered(rec.pkid, refused),
+            }
+        }
         // The reason code does not matter: the broker already has the message.
         Packet::PubComp(comp) => Event::Answered(comp.pkid, Answer::Accepted { unheard: false }),
         Packet::SubAck(ack) => Event::Subscribed(
@@ -147,7 +168,6 @@ fn limits(ack: &ConnAck) -> Limits {
     let properties = ack.properties.as_ref();
     Limits {
         receive_maximum: properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX),
-        client_queues_excess: true,
         maximum_qos: properties
             .and_then(|p| p.max_qos)
             .map_or(QoS::ExactlyOnce, |level| QoS::from_level(level.into())),

@@ -8,7 +8,7 @@ use rumqttc::{
     },
 };
 
-use super::{Answer, Ended};
+use super::{Answer, By, Ended};
 use crate::{
     connection::reason,
     domain::{
@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// Maximum number of attempts for a message when the broker's refusal does not show whether it is permanent.
-const MAX_ATTEMPTS: u32 = 10;
+/// With the pauses in between, this takes 15 s, during which no other message is sent.
+const MAX_ATTEMPTS: u32 = 5;
 
 /// Converts the reason code of a PUBACK.
 pub fn puback_answer(reason: PubAckReason) -> Answer {
@@ -58,6 +59,17 @@ pub fn pubrec_answer(reason: PubRecReason) -> Answer {
     })
 }
 
+/// Returns a more specific answer for a message that the broker refused as too large. It uses a reason code
+/// that MQTT 5 does not define for this answer, so the client does not know it.
+pub fn explained(answer: Answer, is_too_large: impl FnOnce() -> bool) -> Answer {
+    match answer {
+        Answer::Deferred { attempts: Some(_), .. } if is_too_large() => {
+            Answer::Refused(DeadReason::PacketTooLarge)
+        }
+        answer => answer,
+    }
+}
+
 /// Explains why the client's event loop ended. `accepted` states whether the login was accepted.
 pub fn connection_error(error: &ConnectionError, settings: &MqttSettings, accepted: bool) -> Ended {
     match error {
@@ -84,10 +96,26 @@ fn state_error(error: &StateError, settings: &MqttSettings, accepted: bool) -> E
         }
         StateError::ConnFail { reason } => connack_refusal(*reason, settings),
         StateError::ServerDisconnect { reason_code, reason_string } => {
-            disconnect_failure(*reason_code, reason_string.as_deref(), &broker).into()
+            let failure = disconnect_failure(*reason_code, reason_string.as_deref(), &broker);
+            Ended { by: who_disconnects(*reason_code), ..failure.into() }
         }
         StateError::AwaitPingResp => reason::ping_unanswered(&broker).into(),
-        error => reason::not_mqtt(&broker, Version::V5, error).into(),
+        error => Ended::by_broker(reason::not_mqtt(&broker, Version::V5, error)),
+    }
+}
+
+/// Returns whether a DISCONNECT with this reason may concern a message.
+fn who_disconnects(code: DisconnectReasonCode) -> By {
+    use DisconnectReasonCode as D;
+    match code {
+        D::SessionTakenOver
+        | D::ServerShuttingDown
+        | D::KeepAliveTimeout
+        | D::UseAnotherServer
+        | D::ServerMoved
+        | D::ConnectionRateExceeded
+        | D::MaximumConnectTime => By::BrokerUnrelated,
+        _ => By::Broker,
     }
 }
 

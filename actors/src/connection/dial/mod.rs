@@ -23,7 +23,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::{TcpSocket, TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -41,6 +41,10 @@ use crate::domain::{
 
 /// Maximum number of addresses that are tried.
 const MAX_ADDRESSES: usize = 16;
+
+/// The size of the socket's send buffer, in bytes. By default it may grow to megabytes, and a whole picture would
+/// disappear in it. With a small one, what the socket accepts shows how fast the network is.
+const SEND_BUFFER: u32 = 128 * 1024;
 
 /// A connection that can carry MQTT.
 pub trait Wire: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {}
@@ -192,8 +196,13 @@ async fn open_address(
 }
 
 async fn connect(settings: &MqttSettings, address: SocketAddr) -> Result<TcpStream, Failure> {
-    let stream =
-        TcpStream::connect(address).await.map_err(|error| reason::io_error(&error, &settings.broker()))?;
+    let explain = |error: io::Error| reason::io_error(&error, &settings.broker());
+    let socket =
+        if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(explain)?;
+    if let Err(error) = socket.set_send_buffer_size(SEND_BUFFER) {
+        tracing::debug!(%error, "cannot set the size of the send buffer");
+    }
+    let stream = socket.connect(address).await.map_err(explain)?;
     // Without this, small messages wait for the peer's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");

@@ -89,7 +89,7 @@ async fn invariant_2_retries_survive_a_crash() {
     it.publish(event("e4")).await.unwrap();
     it.link_up(100).await;
     it.sent(2).await;
-    it.link_down(None).await;
+    it.link_down().await;
     it.link_up(100).await;
     let mut again = it.sent_seqs(2).await;
     again.sort_unstable();
@@ -107,7 +107,7 @@ async fn the_retry_of_an_event_above_the_cursor_keeps_the_order() {
     it.refuse([3]).await;
     wait_until("the dead event is written", async || it.delivery("e3").await.state == DeliveryState::Dead)
         .await;
-    it.link_down(None).await;
+    it.link_down().await;
     it.retry("e3").await;
     assert_eq!(it.status().await.pending, 4);
     let mut it = it.reopen().await;
@@ -205,7 +205,7 @@ async fn only_dead_events_can_be_retried_or_dismissed() {
 #[actix::test]
 async fn waiting_retries_are_not_swept() {
     let mut it = Fixture::with_a_dead_event().await;
-    it.link_down(None).await;
+    it.link_down().await;
     it.retry("e2").await;
     let later = it.store.clock().now().log.before(TimeDelta::days(-1));
     let old = it.store.find_old(later).await.unwrap().unwrap();
@@ -265,7 +265,7 @@ async fn invariant_12_an_unreadable_row_is_dead_and_only_that_row() {
 #[actix::test]
 async fn a_retry_is_sent_before_a_backlog_of_events_that_were_never_sent() {
     let mut it = Fixture::with_a_dead_event().await;
-    it.link_down(None).await;
+    it.link_down().await;
     it.retry("e2").await;
     it.publish_many(4..=500).await;
     it.link_up(500).await;
@@ -278,7 +278,7 @@ async fn a_retry_is_sent_before_a_backlog_of_events_that_were_never_sent() {
 #[actix::test]
 async fn retries_that_cannot_be_read_do_not_hold_up_new_events() {
     let mut it = Fixture::with_a_dead_event().await;
-    it.link_down(None).await;
+    it.link_down().await;
     it.retry("e2").await;
     it.publish(event("e4")).await.unwrap();
     it.store.execute("ALTER TABLE retries RENAME TO gone").await.unwrap();
@@ -301,7 +301,7 @@ async fn many_dead_events() -> Fixture {
     }
     it.wait_for_checkpoint(301).await;
     it.store.execute("UPDATE dead_events SET reason = 'expired' WHERE seq = 301").await.unwrap();
-    it.link_down(None).await;
+    it.link_down().await;
     it
 }
 

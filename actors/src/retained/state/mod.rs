@@ -236,11 +236,6 @@ impl RetainedState {
         groups
     }
 
-    /// Returns whether the topic is a member of a group.
-    pub fn contains(&self, topic: &str) -> bool {
-        self.entries.contains_key(topic)
-    }
-
     /// Returns whether the broker accepted the topic's target: `Some(true)` if it is published, `Some(false)`
     /// if it was refused, and `None` if that is not known yet.
     pub fn acceptance(&self, topic: &str) -> Option<bool> {

@@ -18,6 +18,11 @@ use super::tap::Tap;
 const QUEUED_CHUNKS: usize = 256;
 const CHUNK: usize = 16 * 1024;
 
+/// Maximum number of chunks queued while the throughput is limited. A slow line takes little at once, so the
+/// sender notices that it is slow.
+const QUEUED_CHUNKS_THROTTLED: usize = 2;
+const THROTTLE_CHECK: Duration = Duration::from_millis(20);
+
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) enum Mode {
     #[default]
@@ -113,6 +118,11 @@ async fn read(
         } else {
             let chunk = (Instant::now() + delay, buffer.split().freeze());
             queue.send(chunk).await.map_err(io::Error::other)?;
+            while treatment.borrow().bytes_per_second.is_some()
+                && queue.capacity() < QUEUED_CHUNKS - QUEUED_CHUNKS_THROTTLED
+            {
+                sleep(THROTTLE_CHECK).await;
+            }
         }
     }
 }

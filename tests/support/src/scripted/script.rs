@@ -27,8 +27,16 @@ pub enum Reply {
     Withhold,
     /// Disconnect the client with a DISCONNECT of this reason code.
     Disconnect(u8),
+    /// Disconnect the client with a DISCONNECT that consists of this reason code only, without properties.
+    ShortDisconnect(u8),
     /// Close the connection without a DISCONNECT.
     Close,
+    /// Acknowledge with this reason code and close the connection, in one packet of the network.
+    AcknowledgeAndClose(u8),
+    /// Acknowledge and disconnect with a DISCONNECT of this reason code, in one packet of the network.
+    AcknowledgeAndDisconnect(u8),
+    /// Acknowledge twice.
+    AcknowledgeTwice,
 }
 
 /// How to refuse a CONNECT of a version that the broker does not support.

@@ -2,6 +2,7 @@
 //! how it responds. It contains no sockets, so that it reads as a set of rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
@@ -22,6 +23,8 @@ pub struct Received {
     pub connection: usize,
     /// The packet.
     pub publish: Publish,
+    /// When it arrived.
+    pub at: SystemTime,
 }
 
 #[derive(Debug)]
@@ -155,11 +158,27 @@ impl State {
         self.check(id, &publish);
         let reply = self.script.reply(&publish);
         let (packet_id, qos) = (publish.packet_id, publish.qos);
-        self.received.push(Received { connection: id, publish });
+        #[expect(clippy::disallowed_methods, reason = "independent of the clock under test")]
+        let at = SystemTime::now();
+        self.received.push(Received { connection: id, publish, at });
         match reply {
             Some(Reply::Disconnect(reason)) => self.end(id, Some(&self.encoder(id).disconnect(reason))),
+            Some(Reply::ShortDisconnect(reason)) => self.end(id, Some(&Bytes::from(vec![0xE0, 1, reason]))),
             Some(Reply::Close) => self.end(id, None),
             _ if qos == 0 => {}
+            Some(Reply::AcknowledgeAndClose(reason)) => {
+                let answer = self.first_answer(id, packet_id, qos, reason);
+                self.end(id, Some(&answer));
+            }
+            Some(Reply::AcknowledgeAndDisconnect(reason)) => {
+                let answer = self.first_answer(id, packet_id, qos, 0);
+                let both = [answer, self.encoder(id).disconnect(reason)].concat();
+                self.end(id, Some(&Bytes::from(both)));
+            }
+            Some(Reply::AcknowledgeTwice) => {
+                self.acknowledge(id, packet_id, qos, 0);
+                self.send(id, self.first_answer(id, packet_id, qos, 0));
+            }
             Some(Reply::Reason(reason)) => self.acknowledge(id, packet_id, qos, reason),
             None if self.script.acks == Acks::All => self.acknowledge(id, packet_id, qos, 0),
             Some(Reply::Withhold) | None => self.hold(id, packet_id, qos),
@@ -176,8 +195,7 @@ impl State {
     }
 
     fn acknowledge(&mut self, id: usize, packet_id: u16, qos: u8, reason: u8) {
-        let kind = if qos == 1 { PUBACK } else { PUBREC };
-        self.send(id, self.encoder(id).answer(kind, packet_id, reason));
+        self.send(id, self.first_answer(id, packet_id, qos, reason));
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -186,6 +204,12 @@ impl State {
         } else {
             connection.in_flight.remove(&packet_id);
         }
+    }
+
+    /// Returns a PUBACK or PUBREC.
+    fn first_answer(&self, id: usize, packet_id: u16, qos: u8, reason: u8) -> Bytes {
+        let kind = if qos == 1 { PUBACK } else { PUBREC };
+        self.encoder(id).answer(kind, packet_id, reason)
     }
 
     fn pubrel(&mut self, id: usize, packet_id: u16) {
@@ -204,6 +228,14 @@ impl State {
 
     pub(super) fn release(&mut self, reversed: bool) {
         self.release_where(reversed, |_| true);
+    }
+
+    /// Sends the oldest withheld acknowledgement.
+    pub(super) fn release_one(&mut self) {
+        if !self.held.is_empty() {
+            let Held { connection, packet_id, qos } = self.held.remove(0);
+            self.acknowledge(connection, packet_id, qos, 0);
+        }
     }
 
     fn release_where(&mut self, reversed: bool, chosen: impl Fn(&Held) -> bool) {
