@@ -414,6 +414,8 @@ mod tests {
             W::CertificateExpires,
             W::SettingsIgnored,
             W::TooManyConnections,
+            W::TopicRefused,
+            W::MessagesLeftOut,
         ];
         let cameras = [CameraStatus::Online, CameraStatus::Offline, CameraStatus::Unavailable];
         let deliveries = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
