@@ -290,6 +290,19 @@ async fn a_network_that_resets_connections_for_a_while_causes_no_dead_event() {
 }
 
 #[tokio::test]
+async fn a_state_that_the_broker_refuses_before_it_resets_the_connection_is_left_out() {
+    let broker = ScriptedBroker::start().await;
+    broker.rule(Rule::topic("liveobject/outbox", Reply::AcknowledgeAndReset(0x87)));
+    let service = connected_service(broker.port(), &json!({})).await;
+    let mut ledger = Ledger::new();
+    submit(&service, &mut ledger, with_neighbors(event("e"))).await;
+    service.wait_outbox_empty(TIMEOUT).await;
+    wait_for_warning(&service, "messages_left_out", "liveobject/outbox").await;
+    let connects = broker.connects().len();
+    assert!(connects <= 3, "{connects} connections");
+}
+
+#[tokio::test]
 async fn a_refusal_long_before_the_broker_closes_is_not_the_reason() {
     let broker = ScriptedBroker::start().await;
     broker.rule(Rule::topic(AVAILABILITY, Reply::Reason(0x87)).times(1));

@@ -422,7 +422,10 @@ impl ConnectionActor {
         let end = match (self.at_fault.take(), self.last_refused.take()) {
             _ if kind.is_none() || kind == Some(FailureKind::Panicked) || closed_on_qos2 => End::Unrelated,
             (Some(end), _) => end,
-            (None, Some((message, reason, at))) if by_broker && at.elapsed() < AFTER_REFUSAL => {
+            // The connection is reset if the broker closes it before it has read everything.
+            (None, Some((message, reason, at)))
+                if (by_broker || self.ended_by == By::Network) && at.elapsed() < AFTER_REFUSAL =>
+            {
                 End::AfterRefusal(message, reason)
             }
             (None, _) if by_broker => End::ByBroker,

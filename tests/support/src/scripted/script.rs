@@ -33,6 +33,9 @@ pub enum Reply {
     Close,
     /// Acknowledge with this reason code and close the connection, in one packet of the network.
     AcknowledgeAndClose(u8),
+    /// Acknowledge with this reason code and reset the connection, as a broker does that closes it before it has
+    /// read everything.
+    AcknowledgeAndReset(u8),
     /// Acknowledge and disconnect with a DISCONNECT of this reason code, in one packet of the network.
     AcknowledgeAndDisconnect(u8),
     /// Acknowledge twice.

@@ -170,6 +170,10 @@ impl State {
                 let answer = self.first_answer(id, packet_id, qos, reason);
                 self.end(id, Some(&answer));
             }
+            Some(Reply::AcknowledgeAndReset(reason)) => {
+                self.send(id, self.first_answer(id, packet_id, qos, reason));
+                self.out(id, Out::Reset);
+            }
             Some(Reply::AcknowledgeAndDisconnect(reason)) => {
                 let answer = self.first_answer(id, packet_id, qos, 0);
                 let both = [answer, self.encoder(id).disconnect(reason)].concat();
