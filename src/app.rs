@@ -27,7 +27,8 @@ use crate::{
 /// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after a crash the process ends, even if a thread hangs, for example while it syncs a file to a disk
+/// How long after a crash the process ends, even if a thread hangs, for example while it syncs a file to a
+/// disk
 /// that does not respond.
 const CRASH_EXIT_LIMIT: Duration = Duration::from_secs(4);
 
@@ -243,7 +244,7 @@ async fn reload(certificates: Option<Certificates>) {
         certificates.reload_and_log().await;
     } else {
         tracing::info!(
-            "SIGHUP: there is no TLS certificate to read again; the configuration needs a restart"
+            "SIGHUP: there is no TLS certificate to reload; restart to apply changes to the configuration"
         );
     }
 }
@@ -278,7 +279,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal. SIGHUP has two meanings: the terminal was closed, which ends programs, or an
+    /// Waits for the next signal. SIGHUP has two meanings: the terminal was closed, which ends programs, or
+    /// an
     /// administrator requests a reload.
     pub async fn next(&mut self) -> Received {
         tokio::select! {

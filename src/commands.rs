@@ -46,8 +46,10 @@ impl NoData {
     }
 }
 
-/// Fails if there is no database. Commands other than `serve` and `demo` create nothing: in the wrong directory,
-/// their result would be about data that no service uses, and as another user, they would create files that the
+/// Fails if there is no database. Commands other than `serve` and `demo` create nothing: in the wrong
+/// directory,
+/// their result would be about data that no service uses, and as another user, they would create files that
+/// the
 /// service cannot read.
 fn require_database(config: &Config) -> Result<(), NoData> {
     let database = config.service_options().database_file();
@@ -72,7 +74,7 @@ pub fn token(config: &Config) -> anyhow::Result<Exit> {
 fn rotate_token(config: &Config) -> anyhow::Result<Exit> {
     anyhow::ensure!(
         config.secrets.api_token.is_none(),
-        "the admin token is given in the environment; replace it there, and restart the service"
+        "the admin token comes from LIVEOBJECT_API_TOKEN or a systemd credential; replace it there and restart"
     );
     if ApiToken::load(&config.data_dir)?.is_none() {
         return Err(NoData::in_directory(&config.data_dir, token::FILE).into());

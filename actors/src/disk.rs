@@ -17,7 +17,7 @@ pub struct DiskSpace {
 }
 
 impl DiskSpace {
-    /// Returns how many bytes pictures leave to events: 64 MiB, on small disks a tenth.
+    /// Returns how many bytes are reserved for events: 64 MiB, or a tenth of a small disk.
     pub fn reserve(&self) -> u64 {
         RESERVE_BYTES.min(self.total / 10)
     }

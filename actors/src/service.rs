@@ -447,8 +447,8 @@ impl Service {
     }
 }
 
-/// Opens the pictures, and reads the key of the links to them. Removes pictures of events that the log does not
-/// contain yet: the database was replaced by an older one, and new events get their positions.
+/// Opens the pictures, and reads the key of the links to them. Removes pictures whose positions are above the
+/// end of the log: the database was replaced by an older one, and new events would reuse these positions.
 async fn open_pictures(
     options: &ServiceOptions,
     store: &Store,

@@ -13,7 +13,7 @@ use crate::domain::settings::{MqttSettings, SecretUpdate, SettingsUpdate};
 #[derive(Debug)]
 pub(super) struct Initial {
     update: SettingsUpdate,
-    /// The fields that were given. The others have their defaults, which say nothing.
+    /// The fields that were given. The others have default values and are not compared.
     given: Vec<&'static str>,
 }
 
@@ -24,7 +24,8 @@ impl Initial {
         MqttSettings::read(value, client_id).ok().map(|update| Self { update, given })
     }
 
-    /// Returns the fields that were given and differ from the settings in effect. A stored secret that cannot be
+    /// Returns the fields that were given and differ from the settings in effect. A stored secret that cannot
+    /// be
     /// read does not count.
     pub(super) fn ignored(&self, current: &Current) -> Vec<&'static str> {
         let (initial, stored) = (fields(&self.update.settings), fields(&current.settings));

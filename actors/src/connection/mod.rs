@@ -346,7 +346,7 @@ impl ConnectionActor {
         }
     }
 
-    /// Checks what only time shows.
+    /// Runs the checks that depend on elapsed time.
     fn check(&mut self, ctx: &mut Context<Self>) {
         self.check_silence(ctx);
         if self.session.is_some() {

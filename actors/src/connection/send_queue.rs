@@ -1,7 +1,7 @@
 //! Decides when each message is passed to the MQTT client. No I/O.
 //!
-//! What the client has got cannot be taken back. So it gets no more than the broker may have unanswered, and the
-//! other messages wait here, in order:
+//! A message that was passed to the client cannot be taken back. So the client gets only as many messages as
+//! the broker accepts without an acknowledgement, and the others wait here, in order:
 //!
 //! - *Events do not wait long.* An event that has waited for [`STALE_AFTER`] is given back, with all events
 //!   behind it: it may have become late in the meantime, and must be planned again.
@@ -18,7 +18,8 @@ use crate::domain::{
     poison::{MessageRef, Poison, QUIET, Treatment},
 };
 
-/// How long an event may wait. Events are late a second after `late_after_seconds` at the latest.
+/// How long an event may wait. Short enough that no event reaches a live topic more than a second after it
+/// became late.
 pub const STALE_AFTER: Duration = Duration::from_millis(500);
 
 /// A message that waits here.

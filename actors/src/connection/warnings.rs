@@ -40,7 +40,7 @@ impl Refusals {
             )
         } else if topic.starts_with(&format!("{}/", settings.discovery_prefix)) {
             format!(
-                "Home Assistant does not learn of the cameras. Let this user publish to {name}, or set \
+                "Home Assistant cannot discover the cameras. Let this user publish to {name}, or set \
                  discovery_enabled to false."
             )
         } else {

@@ -96,8 +96,8 @@ fn names(tbs: &TbsCertificate) -> Vec<String> {
     names.into_iter().filter_map(name).collect()
 }
 
-/// Returns whether a certificate is that of an authority. One of X.509 version 1 cannot tell, and may be an old
-/// authority.
+/// Returns whether a certificate is a CA certificate. X.509 version 1 cannot express this, so such
+/// certificates count as CA certificates.
 fn is_authority(der: &CertificateDer<'_>) -> bool {
     let certificate =
         SliceReader::new(der).and_then(|mut reader| x509_cert::Certificate::decode(&mut reader));

@@ -165,7 +165,7 @@ impl Cause {
             Self::Closes => "ends the connection over",
             Self::Refuses(_) => "refuses, and then ends the connection over,",
             Self::Ignores => "does not acknowledge",
-            Self::Slow => "receives too slowly",
+            Self::Slow => "has a connection that is too slow for",
         }
     }
 }
@@ -292,7 +292,8 @@ impl Poison {
         }
     }
 
-    /// Returns how long a message may remain unacknowledged while it is the only one in flight, on a connection
+    /// Returns how long a message may remain unacknowledged while it is the only one in flight, on a
+    /// connection
     /// on which the broker has accepted another one. `None` means: as long as any other.
     pub fn patience(&self, message: &MessageRef) -> Option<Duration> {
         let suspicion = self.suspects.get(&message.key())?;
@@ -321,7 +322,8 @@ impl Poison {
         self.condemned.remove(&seq);
     }
 
-    /// Records the broker's answer to a message, and whether it accepted the message. Returns whether messages
+    /// Records the broker's answer to a message, and whether it accepted the message. Returns whether
+    /// messages
     /// that were left out are permitted again.
     pub fn answered(&mut self, message: &MessageRef, accepted: bool) -> bool {
         self.at_network_end.remove(&message.key());
@@ -424,9 +426,10 @@ impl Poison {
         (!large.is_empty()).then(|| self.suspect(large.into_iter().map(MessageRef::key)))
     }
 
-    /// A failing network accuses nobody, with two exceptions. If it fails twice while the same messages are in
+    /// A failing network accuses nobody, with two exceptions. If it fails twice while the same messages are
+    /// in
     /// flight, they travel alone from then on: a broker that closes a connection before it has read
-    /// everything looks like this, but not if it has nothing more to read. And a large message that ends two
+    /// everything causes a reset, which looks like a network failure. And a large message that ends two
     /// connections is left out.
     fn network_failed(&mut self, in_flight: &[MessageRef], now: Instant) -> bool {
         if let Some(soon) = self.large_at_fault(in_flight, Cause::Closes, now) {
@@ -544,7 +547,8 @@ impl LeftOut {
         Self { topic: topic.to_owned(), cause: record.cause, events: record.events, until: record.until }
     }
 
-    /// Returns whether the status still shows it. Whether a state is accepted again shows only when it is sent.
+    /// Returns whether the status still shows it. Whether a state is accepted again shows only when it is
+    /// sent.
     pub fn is_current(&self, now: Instant) -> bool {
         !self.events || now < self.until
     }

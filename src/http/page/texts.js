@@ -22,7 +22,7 @@ const deadReasons = {
   unreadable: "Its row in the database is damaged. Restore a backup, then send it again.",
   refused_repeatedly: "The broker refused the event repeatedly without giving a reason. Check the broker’s log.",
   connection_closed_by_broker:
-    "The broker ends the connection over this event. Check its access rules and limits, then send the event again.",
+    "The broker ends the connection over this event. Check the broker’s access rules and limits, then send it again.",
   ignored_by_broker:
     "The broker acknowledges other events but not this one. Check the broker’s log, then send the event again.",
 };
@@ -87,7 +87,7 @@ const fields = {
   activity_seconds: ["Activity stays on for (seconds)", "How long a camera is shown as active after an event"],
   protocol: ["MQTT version", ""],
   client_id: ["Client ID", "Must be unique on this broker"],
-  keep_alive_seconds: ["Keep-alive (seconds)", "Shorter than the idle timeout of a proxy in between"],
+  keep_alive_seconds: ["Keep-alive (seconds)", "Must be shorter than the idle timeout of any proxy in between"],
   connect_timeout_seconds: ["Connection timeout (seconds)", ""],
   ack_timeout_seconds: [
     "Acknowledgement timeout (seconds)",
@@ -194,7 +194,7 @@ export const texts = {
     late: "late",
     lateHelp: "Too old to count as live; sent to the history topic",
     unheard: "no subscriber",
-    unheardHelp: "The broker accepted the event, but nobody subscribed to its topic",
+    unheardHelp: "The broker accepted the event, but nobody was subscribed to its topic",
     none: "No events yet. They appear here as soon as a camera sends one.",
     noMatch: "No events match these filters.",
     more: "Show older events",
