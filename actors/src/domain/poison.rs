@@ -466,7 +466,10 @@ impl Poison {
     }
 
     fn condemn(&mut self, message: &MessageRef, cause: Cause, now: Instant) {
-        let (topic, bytes) = (message.topic.as_str(), message.bytes);
+        let topic = message.topic.as_str();
+        // A shorter message may be accepted, unless the broker refuses them for another reason than their size.
+        let is_sized = !matches!(cause, Cause::Refuses(reason) if reason != DeadReason::PacketTooLarge);
+        let bytes = if is_sized { message.bytes } else { 0 };
         let events = message.seq.is_some();
         self.found = Some((message.clone(), cause));
         // An event that the broker refused is dead already.
@@ -486,15 +489,15 @@ impl Poison {
         record.verdicts = record.verdicts.saturating_add(1);
         (record.cause, record.until) = (cause, until);
         record.shortest = record.shortest.min(bytes);
-        self.condemn_family(message, cause, until);
+        self.condemn_family(message, bytes, cause, until);
         self.forget_some();
     }
 
-    fn condemn_family(&mut self, message: &MessageRef, cause: Cause, until: Instant) {
+    fn condemn_family(&mut self, message: &MessageRef, bytes: usize, cause: Cause, until: Instant) {
         let Some(name) = self.families_of.family_of(message) else { return };
         let family = self.families.entry(name).or_default();
         let is_first = family.topics.is_empty();
-        family.shortest = if is_first { message.bytes } else { family.shortest.min(message.bytes) };
+        family.shortest = if is_first { bytes } else { family.shortest.min(bytes) };
         if family.topics.len() < FAMILY_TOPICS {
             family.topics.insert(message.topic.clone());
         }

@@ -178,6 +178,7 @@ fn a_refusal_before_the_end_is_sufficient() {
     let lesson = it.poison.ended(of(refused, &[event(1)]), it.now);
     assert_eq!(lesson, Lesson { retry_soon: true, found: Some((birth.clone(), cause)) });
     assert_eq!(it.verdict(&birth), Some(cause));
+    assert_eq!(it.verdict(&sized("liveobject/status", 0)), Some(cause), "of any length");
     assert!(it.poison.suspects_nobody(), "the refusal explains the end");
     let [left_out] = it.poison.left_out().try_into().unwrap();
     let warning = left_out.warning("liveobject/status");

@@ -134,6 +134,8 @@ pub struct SupervisorActor {
     links: u64,
     /// Failures in a row since the settings changed or a connection was stable.
     failures: u32,
+    /// Those of them that decide how long to wait: the latest ones that did not show anything new.
+    backoff_step: u32,
     /// What earlier connections have shown about the configured broker.
     broker_profile: BrokerProfile,
     takeover_detector: TakeoverDetector,
@@ -177,6 +179,7 @@ impl SupervisorActor {
             mode: Mode::Idle,
             links: 0,
             failures: 0,
+            backoff_step: 0,
             broker_profile: BrokerProfile::default(),
             takeover_detector: TakeoverDetector::default(),
             idle_cuts: IdleCuts::default(),
@@ -277,7 +280,7 @@ impl SupervisorActor {
             return failure;
         };
         if since.elapsed() >= STABLE_AFTER {
-            self.failures = 0;
+            (self.failures, self.backoff_step) = (0, 0);
         }
         if closed && unanswered {
             // A message is a more likely reason than another client.
@@ -298,8 +301,8 @@ impl SupervisorActor {
     fn retry_later(&mut self, failure: Failure, soon: bool, ctx: &mut Context<Self>) {
         self.metrics.mqtt_connection_status.set(0);
         self.failures = self.failures.saturating_add(1);
-        let step = if soon { 1 } else { self.failures };
-        let wait = backoff::wait_after(step, rand::random());
+        self.backoff_step = if soon { 0 } else { self.backoff_step.saturating_add(1) };
+        let wait = backoff::wait_after(self.backoff_step, rand::random());
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
         let (kind, reason) = (failure.kind.as_str(), failure.message.as_str());
         let (attempt, retry_in_seconds) = (self.failures, (wait.as_secs_f64() * 10.0).round() / 10.0);
@@ -448,7 +451,7 @@ impl Handler<SettingsChanged> for SupervisorActor {
         self.unreadable = unreadable;
         self.security = self.settings.as_deref().map(Security::from_settings).unwrap_or_default();
         self.security.update_metrics(&self.metrics);
-        self.failures = 0;
+        (self.failures, self.backoff_step) = (0, 0);
         self.last_error = None;
         self.broker_profile = BrokerProfile::default();
         self.takeover_detector.reset();
@@ -501,7 +504,7 @@ impl Handler<Connected> for SupervisorActor {
         self.mode = Mode::Connected { link, running, since, version, warnings, refusals: Vec::new() };
         ctx.run_later(STABLE_AFTER, move |act, _| {
             if matches!(&act.mode, Mode::Connected { link: current, .. } if *current == link) {
-                act.failures = 0;
+                (act.failures, act.backoff_step) = (0, 0);
                 act.last_error = None;
             }
         });

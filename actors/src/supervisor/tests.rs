@@ -439,6 +439,13 @@ async fn the_next_connection_follows_soon_while_it_shows_which_message_is_at_fau
         time::sleep(Duration::from_millis(1050)).await;
         assert_eq!(it.count(), n as usize + 1);
     }
+    it.retry_soon.set(false);
+    for n in [7, 8] {
+        it.connect().await;
+        it.end(Some(closed())).await;
+        time::sleep(Duration::from_millis(if n == 7 { 1050 } else { 2050 })).await;
+        assert_eq!(it.count(), n + 1, "then the waits grow from the shortest");
+    }
 }
 
 #[actix::test]

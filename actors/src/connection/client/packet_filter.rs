@@ -27,10 +27,14 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 use self::{
     incoming::{Packet, Parsed},
@@ -40,6 +44,9 @@ use crate::domain::mqtt_version::Version;
 
 /// How much is read at once. What a broker sends are mostly acknowledgements of four bytes.
 const READ_SIZE: usize = 8 * 1024;
+
+/// How long the read side may take, after a failed write, to report what the broker sent last and the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// One bit for each packet id.
 #[derive(Debug)]
@@ -116,7 +123,8 @@ pub struct PacketFilter<S> {
     /// Whether the client has got bytes since the last pause.
     fed: bool,
     end: Option<End>,
-    write_error: Option<io::Error>,
+    /// Why a write failed, and until when the read side may report the end.
+    write_error: Option<(io::Error, Pin<Box<Sleep>>)>,
     /// Whether the network connection could accept no more bytes.
     was_full: bool,
     outgoing: Outgoing,
@@ -227,6 +235,12 @@ impl<S> PacketFilter<S> {
         Poll::Pending
     }
 
+    fn write_failed(&mut self, error: io::Error, cx: &Context<'_>) {
+        // The read side may be waiting, and must set its timer.
+        cx.waker().wake_by_ref();
+        self.write_error = Some((error, Box::pin(sleep(LAST_WORDS))));
+    }
+
     fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
         let count = self.ready.len().min(buf.remaining());
         buf.put_slice(&self.ready[..count]);
@@ -237,7 +251,9 @@ impl<S> PacketFilter<S> {
     fn take_end(&mut self) -> io::Result<()> {
         match (self.end.take(), self.write_error.take()) {
             // The connection was reset, and the write has consumed the error.
-            (Some(End::Closed), Some(error)) if error.kind() == io::ErrorKind::ConnectionReset => Err(error),
+            (Some(End::Closed), Some((error, _))) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(error)
+            }
             (Some(End::Failed(error)), _) => Err(error),
             _ => Ok(()),
         }
@@ -251,11 +267,12 @@ impl<S: AsyncRead + Unpin> PacketFilter<S> {
             Poll::Ready(Ok(())) if read.filled().is_empty() => self.end = Some(End::Closed),
             Poll::Ready(Ok(())) => self.arrived.extend_from_slice(read.filled()),
             Poll::Ready(Err(error)) => self.end = Some(End::Failed(error)),
-            Poll::Pending => match self.write_error.take() {
-                // Nothing more will arrive.
-                Some(error) => self.end = Some(End::Failed(error)),
-                None => return Poll::Pending,
-            },
+            Poll::Pending => {
+                // After a failed write, what has arrived may not have been noticed yet.
+                let Some((_, timeout)) = &mut self.write_error else { return Poll::Pending };
+                ready!(timeout.as_mut().poll(cx));
+                self.end = self.write_error.take().map(|(error, _)| End::Failed(error));
+            }
         }
         Poll::Ready(())
     }
@@ -309,9 +326,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PacketFilter<S> {
             }
             Poll::Ready(Ok(count)) => count,
             Poll::Ready(Err(error)) => {
-                // The reading task may wait for this.
-                cx.waker().wake_by_ref();
-                this.write_error = Some(error);
+                this.write_failed(error, cx);
                 buf.len()
             }
         };
@@ -328,8 +343,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PacketFilter<S> {
         if this.write_error.is_none()
             && let Err(error) = ready!(Pin::new(&mut this.inner).poll_flush(cx))
         {
-            cx.waker().wake_by_ref();
-            this.write_error = Some(error);
+            this.write_failed(error, cx);
         }
         Poll::Ready(Ok(()))
     }

@@ -208,12 +208,29 @@ async fn the_read_side_reports_the_end_after_a_failed_write() {
 
 #[tokio::test]
 async fn a_reset_that_a_write_has_noticed_is_reported_as_a_reset() {
-    for reads in [vec![], vec![Ok(Vec::new())]] {
-        let mut filter = filter_after(&[], reads).await;
-        filter.inner.write_error = Some(io::ErrorKind::ConnectionReset);
-        filter.write_all(&publish(1, 1, b"{}")).await.unwrap();
-        assert_eq!(parts(&mut filter).1.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    }
+    let mut filter = filter_after(&[], vec![Ok(Vec::new())]).await;
+    filter.inner.write_error = Some(io::ErrorKind::ConnectionReset);
+    filter.write_all(&publish(1, 1, b"{}")).await.unwrap();
+    assert_eq!(parts(&mut filter).1.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn what_arrived_before_a_failed_write_is_read_even_if_it_is_noticed_later() {
+    let mut filter = filter_after(&[1], Vec::new()).await;
+    filter.inner.write_error = Some(io::ErrorKind::ConnectionReset);
+    filter.write_all(&publish(2, 1, b"{}")).await.unwrap();
+    assert_eq!(parts(&mut filter).1.unwrap(), usize::MAX, "it waits");
+    filter.inner.reads.extend([Ok(puback(1)), Ok(Vec::new())]);
+    let (read, end) = parts(&mut filter);
+    assert_eq!((read, end.unwrap_err().kind()), (vec![puback(1)], io::ErrorKind::ConnectionReset));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_write_ends_the_connection_even_if_the_read_side_does_not_report_it() {
+    let mut filter = filter_after(&[], Vec::new()).await;
+    filter.inner.write_error = Some(io::ErrorKind::TimedOut);
+    filter.write_all(&publish(1, 1, b"{}")).await.unwrap();
+    assert_eq!(filter.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
 /// Copies random packets through the filter in random chunks.
