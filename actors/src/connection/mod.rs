@@ -355,6 +355,8 @@ impl ConnectionActor {
                 // It may be permitted again.
                 self.publish_birth();
             }
+            // First, so that an event that has waited for a quiet time is sent and not given back.
+            self.release(ctx);
             let stale = self.queue.take_stale(Instant::now());
             self.give_back(stale);
             self.release(ctx);

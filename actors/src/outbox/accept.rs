@@ -207,7 +207,10 @@ impl OutboxActor {
         let store = self.store.clone();
         let check = async move { store.check_writable().await };
         ctx.spawn(check.into_actor(self).map(|result, act, ctx| match result {
-            Ok(()) => act.writer.database_works(),
+            Ok(()) => {
+                act.writer.database_works();
+                act.pump(ctx);
+            }
             Err(_) => act.commit_later(RETRY_AFTER, ctx),
         }));
     }

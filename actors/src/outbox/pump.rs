@@ -14,6 +14,7 @@ use crate::{
     domain::{
         delivery::{DeadReason, Outcome, Resent},
         ids::{LinkId, Seq},
+        store_fault::StoreFault,
     },
     messages::{
         connection::{Deliver, Outgoing},
@@ -36,7 +37,9 @@ impl OutboxActor {
 
     /// Sends the events that may be sent now, and reads ahead.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
-        if self.draining.is_some() || self.writer.has_too_many_notes() {
+        // Another file at the same path may be missing events that are in this one.
+        let is_replaced = self.writer.fault() == Some(StoreFault::Replaced);
+        if self.draining.is_some() || self.writer.has_too_many_notes() || is_replaced {
             return;
         }
         let Some(link) = self.delivery.link().cloned() else { return };
@@ -88,7 +91,8 @@ impl OutboxActor {
         let read = async move { store.read_page(request.from, limit, request.last).await };
         ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
             Ok(page) => {
-                act.delivery.page_read(request, Some(page));
+                let is_ours = act.store.check_file().is_ok();
+                act.delivery.page_read(request, Some(page).filter(|_| is_ours));
                 act.pump(ctx);
                 act.report(ctx);
             }

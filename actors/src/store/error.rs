@@ -124,6 +124,21 @@ impl StoreError {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout).into()
     }
 
+    /// Returns whether a row cannot be read because of its contents: SQLite found damage, or a column has another
+    /// type than it was written with.
+    pub(super) fn is_damaged_row(&self) -> bool {
+        let is_sqlx = |cause: &RuntimeErr| {
+            matches!(cause, RuntimeErr::SqlxError(cause) if matches!(
+                cause.as_ref(), sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)))
+        };
+        self.is_corruption()
+            || match self {
+                Self::Other(DbErr::Type(_) | DbErr::TryIntoErr { .. }) => true,
+                Self::Other(DbErr::Query(cause) | DbErr::Exec(cause)) => is_sqlx(cause),
+                _ => false,
+            }
+    }
+
     /// Returns whether SQLite found damaged contents. Other rows may still be readable.
     pub(super) fn is_corruption(&self) -> bool {
         const CORRUPT: i32 = 11;

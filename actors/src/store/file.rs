@@ -21,7 +21,8 @@ pub struct OpenFile {
 impl OpenFile {
     /// Remembers which file is at this path.
     pub fn at(path: &Path) -> io::Result<Self> {
-        let mut write_ahead_log = path.as_os_str().to_owned();
+        // SQLite follows links before it names this file.
+        let mut write_ahead_log = fs::canonicalize(path)?.into_os_string();
         write_ahead_log.push("-wal");
         Ok(Self { path: path.to_owned(), write_ahead_log: write_ahead_log.into(), id: id(path)? })
     }
@@ -45,6 +46,16 @@ fn id(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_linked_file_is_in_place_if_its_write_ahead_log_is_next_to_the_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target.db"), dir.path().join("link.db"));
+        fs::write(&target, "").unwrap();
+        fs::write(dir.path().join("target.db-wal"), "").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(OpenFile::at(&link).unwrap().is_in_place());
+    }
 
     #[test]
     fn a_moved_deleted_or_replaced_file_is_not_in_place() {

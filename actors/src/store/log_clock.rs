@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
-    ConnectionTrait, DbErr, EntityTrait, Iterable as _,
+    ConnectionTrait, DbErr, EntityTrait, Iterable as _, Statement,
     entity::prelude::*,
     sea_query::OnConflict,
 };
@@ -52,7 +52,8 @@ impl Default for Clocks {
 /// Continues the log time of the last run, and stores how it relates to the current boot.
 pub async fn resume(db: &impl ConnectionTrait) -> Result<Clocks, DbErr> {
     let previous = Entity::find_by_id(ID).one(db).await?;
-    let row = resumed(previous.clone(), &boot_id(), clock::to_micros(clock::now()), clock::uptime());
+    let (now, newest) = (clock::to_micros(clock::now()), newest(db).await?);
+    let row = resumed(previous.clone(), &boot_id(), now, clock::uptime(), newest);
     let clock = Clock::new(row.uptime_offset, LogTime(row.boot_began));
     let jumps = JumpDetector::new(compared_with(previous.as_ref(), &row).difference());
     let replace = OnConflict::column(Column::Id)
@@ -78,8 +79,20 @@ impl Model {
     }
 }
 
-/// Returns the row for a run that starts now.
-fn resumed(previous: Option<Model>, boot_id: &str, wall: i64, uptime: i64) -> Model {
+/// Returns the newest log time in the event log, which may be later than the clocks were last stored. In rows
+/// without one, the wall-clock time counts.
+async fn newest(db: &impl ConnectionTrait) -> Result<i64, DbErr> {
+    const SQL: &str = "SELECT MAX(\
+        COALESCE((SELECT COALESCE(log_time, received_at) FROM events ORDER BY seq DESC LIMIT 1), 0), \
+        COALESCE((SELECT COALESCE(log_time, acked_at) FROM deliveries ORDER BY up_to_seq DESC LIMIT 1), 0), \
+        COALESCE((SELECT MAX(COALESCE(log_time, at)) FROM dead_events), 0), \
+        COALESCE((SELECT MAX(COALESCE(asked_log_time, asked_at)) FROM retries), 0)) AS newest";
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), SQL)).await?;
+    row.map_or(Ok(0), |row| row.try_get("", "newest"))
+}
+
+/// Returns the row for a run that starts now. `newest` is the newest log time in the event log.
+fn resumed(previous: Option<Model>, boot_id: &str, wall: i64, uptime: i64, newest: i64) -> Model {
     let Some(previous) = previous else {
         // The first start. Rows without a log time have only a wall-clock time, which counts as one.
         let (boot_id, uptime_offset) = (boot_id.to_owned(), wall.saturating_sub(uptime));
@@ -97,7 +110,7 @@ fn resumed(previous: Option<Model>, boot_id: &str, wall: i64, uptime: i64) -> Mo
         return Model { last_log: log, last_wall: wall, ..previous };
     }
     let off = wall.saturating_sub(previous.last_wall).clamp(1, MAX_OFF_MICROS);
-    let log = previous.last_log.saturating_add(off);
+    let log = previous.last_log.saturating_add(off).max(newest.saturating_add(1));
     Model {
         id: ID,
         boot_id: boot_id.to_owned(),
@@ -134,15 +147,15 @@ mod tests {
 
     #[test]
     fn the_log_time_begins_as_the_wall_clock_time() {
-        let row = resumed(None, "a", WALL, 5 * HOUR);
+        let row = resumed(None, "a", WALL, 5 * HOUR, 0);
         assert_eq!((row.last_log, row.uptime_offset), (WALL, WALL - 5 * HOUR));
     }
 
     #[test]
     fn a_restart_in_the_same_boot_ignores_the_wall_clock() {
-        let first = resumed(None, "a", WALL, 5 * HOUR);
+        let first = resumed(None, "a", WALL, 5 * HOUR, 0);
         for wall in [0, WALL - 24 * HOUR, WALL + 720 * HOUR] {
-            let row = resumed(Some(first.clone()), "a", wall, 6 * HOUR);
+            let row = resumed(Some(first.clone()), "a", wall, 6 * HOUR, 0);
             assert_eq!((row.last_log, row.uptime_offset), (WALL + HOUR, first.uptime_offset));
             assert_eq!(row.boot_began, i64::MIN);
         }
@@ -150,22 +163,22 @@ mod tests {
 
     #[test]
     fn after_a_reboot_the_log_time_continues_and_ages_from_before_are_unknown() {
-        let first = resumed(None, "a", WALL, 5 * HOUR);
-        let log_after = |wall| resumed(Some(first.clone()), "b", wall, HOUR).last_log;
+        let first = resumed(None, "a", WALL, 5 * HOUR, 0);
+        let log_after = |wall| resumed(Some(first.clone()), "b", wall, HOUR, 0).last_log;
         assert_eq!(log_after(WALL + 2 * HOUR), WALL + 2 * HOUR);
         assert_eq!(log_after(0), WALL + 1, "it never goes back");
         assert_eq!(log_after(WALL + 7200 * HOUR), WALL + 24 * HOUR, "a wrong clock makes nothing old");
-        let row = resumed(Some(first), "b", WALL + HOUR, HOUR);
+        let row = resumed(Some(first), "b", WALL + HOUR, HOUR, 0);
         assert_eq!(row.boot_began, row.last_log);
-        let later = resumed(Some(row.clone()), "b", 0, 3 * HOUR);
+        let later = resumed(Some(row.clone()), "b", 0, 3 * HOUR, 0);
         assert_eq!((later.boot_began, later.last_log), (row.boot_began, row.last_log + 2 * HOUR));
     }
 
     #[test]
     fn a_clock_that_was_set_between_two_runs_is_noticed_but_a_long_rest_is_not() {
-        let first = resumed(None, "a", WALL, 5 * HOUR);
+        let first = resumed(None, "a", WALL, 5 * HOUR, 0);
         let jump_of = |boot_id, wall| {
-            let row = resumed(Some(first.clone()), boot_id, wall, 6 * HOUR);
+            let row = resumed(Some(first.clone()), boot_id, wall, 6 * HOUR, 0);
             let log = LogTime(row.last_log);
             let now = Moment { wall: clock::from_micros(wall), log, boot_began: LogTime(row.boot_began) };
             let jump = JumpDetector::new(compared_with(Some(&first), &row).difference()).check(now);
@@ -179,8 +192,18 @@ mod tests {
     }
 
     #[test]
+    fn every_event_from_before_a_boot_is_of_unknown_age_even_if_the_clocks_were_stored_long_before() {
+        let first = resumed(None, "a", WALL, 5 * HOUR, 0);
+        let newest = WALL + HOUR / 2;
+        for wall in [0, WALL + 1, WALL + HOUR / 4] {
+            let row = resumed(Some(first.clone()), "b", wall, HOUR, newest);
+            assert!(row.boot_began > newest, "{row:?}");
+        }
+    }
+
+    #[test]
     fn an_uptime_that_went_back_is_another_boot() {
-        let row = resumed(Some(resumed(None, "a", WALL, 5 * HOUR)), "a", WALL + HOUR, HOUR);
+        let row = resumed(Some(resumed(None, "a", WALL, 5 * HOUR, 0)), "a", WALL + HOUR, HOUR, 0);
         assert_eq!((row.boot_began, row.last_log), (WALL + HOUR, WALL + HOUR));
     }
 }

@@ -79,7 +79,7 @@ async fn read_one_by_one(
 pub async fn read_one(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<LogRow>, StoreError> {
     match events::at(db, &[seq]).await.map_err(StoreError::from) {
         Ok(rows) => Ok(rows.into_iter().next()),
-        Err(error) if error.is_corruption() => Ok(Some(LogRow::Unreadable(seq))),
+        Err(error) if error.is_damaged_row() => Ok(Some(LogRow::Unreadable(seq))),
         Err(error) => Err(error),
     }
 }
