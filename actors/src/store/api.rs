@@ -150,7 +150,7 @@ impl Store {
         after: Seq,
         limit: u64,
     ) -> Result<Vec<(Seq, EventId)>, StoreError> {
-        Ok(dead_events::find(&self.read, filter, after, limit).await?)
+        dead_events::find(&self.read, filter, after, limit).await
     }
 
     /// Returns the position, the camera and the times of an event.

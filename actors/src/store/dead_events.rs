@@ -5,7 +5,7 @@ use sea_orm::{
     QuerySelect, entity::prelude::*, sea_query::OnConflict,
 };
 
-use super::events;
+use super::{StoreError, events};
 use crate::domain::{
     clock::{self, Moment},
     delivery::{DeadFilter, DeadReason},
@@ -82,7 +82,7 @@ pub async fn find(
     filter: &DeadFilter,
     after: Seq,
     limit: u64,
-) -> Result<Vec<(Seq, EventId)>, DbErr> {
+) -> Result<Vec<(Seq, EventId)>, StoreError> {
     let DeadFilter { camera_id, reason, before } = filter;
     let mut dead = Entity::find()
         .select_only()

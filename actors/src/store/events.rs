@@ -7,7 +7,7 @@ use sea_orm::{
     entity::prelude::*,
 };
 
-use super::statements::insert_statement;
+use super::{StoreError, statements::insert_statement};
 use crate::domain::{
     clock::{self, LogTime},
     delivery::EventTimes,
@@ -78,20 +78,38 @@ pub async fn find_ids(db: &impl ConnectionTrait, ids: &[EventId]) -> Result<Vec<
 }
 
 /// Returns the ids of the events at these positions, in order.
-pub async fn ids_at(db: &impl ConnectionTrait, seqs: &[i64]) -> Result<Vec<(Seq, EventId)>, DbErr> {
+pub async fn ids_at(db: &impl ConnectionTrait, seqs: &[i64]) -> Result<Vec<(Seq, EventId)>, StoreError> {
     let mut found = Vec::with_capacity(seqs.len());
     for chunk in seqs.chunks(IDS_PER_STATEMENT) {
-        let rows: Vec<(i64, String)> = Entity::find()
+        let rows: Result<Vec<(i64, String)>, DbErr> = Entity::find()
             .select_only()
             .columns([Column::Seq, Column::EventId])
             .filter(Column::Seq.is_in(chunk.iter().copied()))
             .order_by_asc(Column::Seq)
             .into_tuple()
             .all(db)
-            .await?;
+            .await;
+        let rows = match rows.map_err(StoreError::from) {
+            Ok(rows) => rows,
+            Err(error) if error.is_corruption() => ids_from_index(db, chunk).await?,
+            Err(error) => return Err(error),
+        };
         found.extend(rows.into_iter().filter_map(|(seq, id)| Some((Seq(seq), EventId::parse(id).ok()?))));
     }
     Ok(found)
+}
+
+/// Reads the ids at these positions from the index alone, because rows are damaged. This reads the whole index.
+async fn ids_from_index(db: &impl ConnectionTrait, seqs: &[i64]) -> Result<Vec<(i64, String)>, StoreError> {
+    // These are numbers, so they can safely be part of the statement.
+    let seqs: Vec<String> = seqs.iter().map(ToString::to_string).collect();
+    let sql = format!(
+        "SELECT seq, event_id FROM events INDEXED BY sqlite_autoindex_events_1 WHERE seq IN ({}) ORDER BY seq",
+        seqs.join(",")
+    );
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    let ids = rows.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
+    Ok(ids.collect::<Result<_, DbErr>>()?)
 }
 
 /// The position, the camera and the time of an event.
