@@ -51,12 +51,12 @@ impl NoData {
 /// their result would be about data that no service uses, and as another user, they would create files that
 /// the
 /// service cannot read.
-fn require_database(config: &Config) -> Result<(), NoData> {
-    let database = config.service_options().database_file();
+fn require_database(config: &Config) -> anyhow::Result<()> {
+    let database = config.service_options().database_file()?;
     if database.exists() {
         return Ok(());
     }
-    Err(NoData::in_directory(&config.data_dir, database.display().to_string()))
+    Err(NoData::in_directory(&config.data_dir, database.display().to_string()).into())
 }
 
 /// Prints the admin token.

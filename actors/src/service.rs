@@ -466,20 +466,16 @@ async fn open_pictures(
 
 impl ServiceOptions {
     /// Returns the file of the database.
-    pub fn database_file(&self) -> PathBuf {
-        let url = self.database_url.as_deref().and_then(|url| url.strip_prefix("sqlite://"));
-        match url.and_then(|path| path.split('?').next()) {
-            Some(path) => PathBuf::from(path),
-            None => self.data_dir.join("liveobject.db"),
+    pub fn database_file(&self) -> Result<PathBuf, OpenError> {
+        match &self.database_url {
+            Some(url) => Store::path_in(url),
+            None => Ok(self.data_dir.join("liveobject.db")),
         }
     }
 
     /// Opens the database.
     pub async fn open_store(&self) -> Result<Store, OpenError> {
-        match &self.database_url {
-            Some(url) => Store::open(url).await,
-            None => Store::open_file(&self.data_dir.join("liveobject.db")).await,
-        }
+        Store::open_file(&self.database_file()?).await
     }
 
     /// Returns the options of the config actor.

@@ -33,7 +33,12 @@ mod tests;
 mod tokens;
 mod wal;
 
-use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use liveobject_migration::{Migrator, MigratorTrait};
 use sea_orm::{
@@ -102,7 +107,12 @@ impl Store {
     /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of
     /// the data directory.
     pub async fn open(url_or_path: &str) -> Result<Self, OpenError> {
-        Self::open_file(&location::parse(url_or_path)?).await
+        Self::open_file(&Self::path_in(url_or_path)?).await
+    }
+
+    /// Returns the path in a URL, see [`open`](Self::open).
+    pub fn path_in(url_or_path: &str) -> Result<PathBuf, OpenError> {
+        location::parse(url_or_path)
     }
 
     /// Like [`open`](Self::open), for a path.

@@ -7,8 +7,6 @@ use sea_orm::{ConnectionTrait, Statement};
 use super::{StoreError, events};
 
 use crate::domain::{
-    clock::{self, LogTime},
-    delivery::EventTimes,
     event_log::{EventPage, LogRow, StoredEvent},
     ids::{CameraId, Seq},
 };
@@ -75,8 +73,22 @@ async fn read_one_by_one(
     Ok(EventPage { rows, end: Some(end).filter(|end| *end < last) })
 }
 
+/// Reads the rows at these positions, in order. Missing rows are left out.
+pub async fn read_at(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<LogRow>, StoreError> {
+    match events::at(db, seqs).await.map_err(StoreError::from) {
+        Err(error) if error.is_damaged_row() => {
+            let mut rows = Vec::new();
+            for seq in seqs {
+                rows.extend(read_one(db, *seq).await?);
+            }
+            Ok(rows)
+        }
+        rows => rows,
+    }
+}
+
 /// Reads the row at a position. Returns `None` if there is none.
-pub async fn read_one(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<LogRow>, StoreError> {
+async fn read_one(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<LogRow>, StoreError> {
     match events::at(db, &[seq]).await.map_err(StoreError::from) {
         Ok(rows) => Ok(rows.into_iter().next()),
         Err(error) if error.is_damaged_row() => Ok(Some(LogRow::Unreadable(seq))),
@@ -103,11 +115,7 @@ fn unpack(mut page: Bytes) -> Option<Vec<LogRow>> {
         let event = camera_id.map(|camera_id| StoredEvent {
             seq: Seq(seq),
             camera_id,
-            times: EventTimes {
-                occurred_at: clock::from_micros(occurred_at),
-                received_at: clock::from_micros(received_at),
-                accepted: LogTime(log_time),
-            },
+            times: events::times(occurred_at, received_at, Some(log_time)),
             payload,
         });
         rows.push(event.map_or(LogRow::Unreadable(Seq(seq)), LogRow::Event));
@@ -118,6 +126,7 @@ fn unpack(mut page: Bytes) -> Option<Vec<LogRow>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::clock;
     use crate::store::Store;
 
     async fn store_of(rows: &str) -> (tempfile::TempDir, Store) {

@@ -119,12 +119,11 @@ pub async fn read(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<Retryin
         .order_by_asc(Column::Seq)
         .all(db)
         .await?;
-    let mut retrying = Vec::new();
-    for row in waiting {
-        if let Some(LogRow::Event(event)) = page::read_one(db, Seq(row.seq)).await? {
-            retrying
-                .push(RetryingEvent { asked: LogTime(row.asked_log_time.unwrap_or(row.asked_at)), event });
-        }
-    }
-    Ok(retrying)
+    let positions: Vec<Seq> = waiting.iter().map(|row| Seq(row.seq)).collect();
+    let retrying = |row: LogRow| {
+        let LogRow::Event(event) = row else { return None };
+        let retry = waiting.iter().find(|retry| retry.seq == event.seq.0)?;
+        Some(RetryingEvent { asked: LogTime(retry.asked_log_time.unwrap_or(retry.asked_at)), event })
+    };
+    Ok(page::read_at(db, &positions).await?.into_iter().filter_map(retrying).collect())
 }

@@ -188,11 +188,8 @@ impl Files {
                 if freed.bytes >= bytes {
                     return Ok(freed);
                 }
-                let size = fs::metadata(&path).map_or(0, |file| file.len());
-                fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
-                freed.bytes += size;
+                freed.bytes += self.remove(path)?;
                 freed.pictures += 1;
-                self.forget_bytes(size);
             }
             // Fails if a picture has just been added.
             let _not_empty = fs::remove_dir(&shard);
@@ -209,7 +206,7 @@ impl Files {
                 continue;
             }
             for (_, path) in numbered_entries(&path)?.into_iter().filter(|(seq, _)| *seq > last.0) {
-                fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
+                self.remove(path)?;
                 removed += 1;
             }
         }
@@ -221,11 +218,19 @@ impl Files {
         let mut bytes = 0;
         for (_, shard) in numbered_entries(&self.root)? {
             for (_, path) in numbered_entries(&shard)? {
-                bytes += fs::metadata(&path).map_or(0, |file| file.len());
+                bytes += size_of(&path);
             }
         }
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Removes one picture. Returns its size.
+    fn remove(&self, path: PathBuf) -> Result<u64, FilesError> {
+        let size = size_of(&path);
+        fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
+        self.forget_bytes(size);
+        Ok(size)
     }
 
     fn forget_bytes(&self, size: u64) {
@@ -280,7 +285,7 @@ impl Files {
             let files = numbered_entries(&path)?;
             let last = first + (FILES_PER_SHARD - 1);
             if last <= up_to.0 && kept.range(Seq(first)..=Seq(last)).next().is_none() {
-                let sizes = files.iter().map(|(_, path)| fs::metadata(path).map_or(0, |file| file.len()));
+                let sizes = files.iter().map(|(_, path)| size_of(path));
                 self.forget_bytes(sizes.sum());
                 fs::remove_dir_all(&path).map_err(|source| FilesError::Remove { path, source })?;
                 removed += files.len() as u64;
@@ -289,8 +294,7 @@ impl Files {
             for (_, path) in
                 files.into_iter().filter(|(seq, _)| *seq <= up_to.0 && !kept.contains(&Seq(*seq)))
             {
-                self.forget_bytes(fs::metadata(&path).map_or(0, |file| file.len()));
-                fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
+                self.remove(path)?;
                 removed += 1;
             }
         }
@@ -324,6 +328,11 @@ impl Files {
         let _creating = self.shared.creating.lock().unwrap_or_else(PoisonError::into_inner);
         if create_directory(shard)? { sync_directory(&self.root) } else { Ok(()) }
     }
+}
+
+/// Returns the size of a file; 0 if it is gone.
+fn size_of(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
 }
 
 /// Like [`numbered_entries`], sorted.
