@@ -39,10 +39,18 @@ pub enum PacketKind {
     Settled(u16),
 }
 
+/// The sender of the packets that a tap observes.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Client,
+    Target,
+}
+
 /// The observer of one direction of a connection.
 #[derive(Debug)]
 pub(super) struct Tap {
     connection: usize,
+    from: Side,
     version: Arc<OnceLock<Version>>,
     received: BytesMut,
     /// `None` if this direction is not (or no longer) observed.
@@ -53,9 +61,13 @@ impl Tap {
     /// Returns the observers of both directions of a connection.
     pub(super) fn pair(connection: usize, to: Option<UnboundedSender<TappedPacket>>) -> [Self; 2] {
         let version = Arc::<OnceLock<Version>>::default();
-        let tap =
-            || Self { connection, version: Arc::clone(&version), received: BytesMut::new(), to: to.clone() };
-        [tap(), tap()]
+        [Side::Client, Side::Target].map(|from| Self {
+            connection,
+            from,
+            version: Arc::clone(&version),
+            received: BytesMut::new(),
+            to: to.clone(),
+        })
     }
 
     pub(super) fn observe(&mut self, bytes: &[u8]) {
@@ -77,20 +89,44 @@ impl Tap {
         }
         loop {
             let version = self.version.get().copied().unwrap_or_default();
-            let what = match take_packet(version, &mut self.received).ok()? {
-                None => return Some(()),
-                Some(Packet::Connect(connect)) => {
+            let Some(packet) = take_packet(version, &mut self.received).ok()? else { return Some(()) };
+            // Each side numbers its own messages, so an answer belongs to a message of the other side.
+            let what = match (self.from, packet) {
+                (Side::Client, Packet::Connect(connect)) => {
                     let _known = self.version.set(connect.version);
                     continue;
                 }
-                Some(Packet::Publish(publish)) if publish.is_event() => PacketKind::Event(publish),
-                Some(Packet::Answer { kind: PUBREC, packet_id }) => PacketKind::Received(packet_id),
-                Some(Packet::PubRel { packet_id }) => PacketKind::Released(packet_id),
-                Some(Packet::Answer { kind: PUBACK | PUBCOMP, packet_id }) => PacketKind::Settled(packet_id),
-                Some(_) => continue,
+                (Side::Client, Packet::Publish(publish)) if publish.is_event() => PacketKind::Event(publish),
+                (Side::Client, Packet::PubRel { packet_id }) => PacketKind::Released(packet_id),
+                (Side::Target, Packet::Answer { kind: PUBREC, packet_id }) => PacketKind::Received(packet_id),
+                (Side::Target, Packet::Answer { kind: PUBACK | PUBCOMP, packet_id }) => {
+                    PacketKind::Settled(packet_id)
+                }
+                _ => continue,
             };
             // The receiver may have been dropped.
             let _gone = to.send(TappedPacket { connection: self.connection, what });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_of_the_client_does_not_settle_its_own_message_with_the_same_id() {
+        let connect = [CONNECT, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 0];
+        let puback = [PUBACK << 4, 2, 0, 7];
+        let (to, mut passed) = tokio::sync::mpsc::unbounded_channel();
+        let [mut client, mut target] = Tap::pair(1, Some(to));
+        client.observe(&connect);
+        client.observe(&puback);
+        assert!(passed.try_recv().is_err());
+        target.observe(&puback);
+        assert!(matches!(
+            passed.try_recv(),
+            Ok(TappedPacket { connection: 1, what: PacketKind::Settled(7) })
+        ));
     }
 }
