@@ -7,11 +7,12 @@ use tokio::time::Instant;
 
 use super::{
     OutboxActor,
-    delivery::{Deferral, InFlight, NextBatch, Resumption},
+    delivery::{Deferral, NextBatch, Resumption},
     read_ahead::{PAGE, PageRequest},
 };
 use crate::{
     domain::{
+        clock::Moment,
         delivery::{DeadReason, Outcome, Resent},
         ids::{LinkId, Seq},
         store_fault::StoreFault,
@@ -113,7 +114,7 @@ impl OutboxActor {
         let read = async move { store.read_retries(&seqs).await };
         ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
             Ok(read) => {
-                let unreadable = act.delivery.retries_read(wanted, read);
+                let unreadable = act.delivery.retries_read(wanted, read, act.clock.now());
                 act.died_unreadable(unreadable);
                 act.pump(ctx);
                 act.report(ctx);
@@ -131,16 +132,17 @@ impl OutboxActor {
 
     /// Handles the outcome of one event.
     pub(super) fn answered(&mut self, link: LinkId, seq: Seq, outcome: Outcome, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
         match outcome {
-            Outcome::Delivered { unheard } => self.delivered(link, seq, unheard),
+            Outcome::Delivered { unheard } => self.delivered(link, seq, unheard, now),
             Outcome::Refused(reason) => {
-                if let Some(in_flight) = self.delivery.refused(link, seq) {
+                if let Some(in_flight) = self.delivery.refused(link, seq, now) {
                     self.reporting.refused(reason.as_str());
                     self.died(seq, reason, Some(in_flight.topic));
                 }
             }
             Outcome::Deferred { reason, attempts } => {
-                if let Some(deferral) = self.delivery.deferred(link, seq, attempts) {
+                if let Some(deferral) = self.delivery.deferred(link, seq, attempts, now) {
                     self.reporting.refused(reason);
                     self.deferred(seq, reason, deferral, ctx);
                 }
@@ -153,14 +155,14 @@ impl OutboxActor {
         }
     }
 
-    fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool) {
-        let Some(settled) = self.delivery.delivered(link, seq, unheard, Instant::now()) else { return };
+    fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool, now: Moment) {
+        let delivered = self.delivery.delivered(link, seq, unheard, now, Instant::now());
+        let Some((settled, settlement)) = delivered else { return };
         if settled.again {
-            let InFlight { late, .. } = settled.note;
-            self.writer.queue.add_resent(Resent { seq, late, heard: settled.note.heard(unheard) });
+            self.writer.queue.add_resent(Resent { seq, settlement });
         }
         self.writer.count_delivered();
-        self.reporting.delivered(seq, settled.note, unheard, self.clock.now());
+        self.reporting.delivered(seq, settled.note, unheard, now);
     }
 
     /// Records a dead event. [`Delivery`](super::delivery::Delivery) has already settled it, so it does not
