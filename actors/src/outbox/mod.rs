@@ -144,7 +144,8 @@ pub struct OutboxActor {
 
     commit_timer: Option<SpawnHandle>,
     pump_timer: Option<SpawnHandle>,
-    resume_timer: Option<SpawnHandle>,
+    /// When a pause ends, and the timer for it.
+    resume_timer: Option<(Instant, SpawnHandle)>,
     /// Delays events until the status of a camera that has come online is published.
     head_start: HeadStart,
     draining: Option<Draining>,
@@ -357,6 +358,7 @@ impl Handler<LinkUp> for OutboxActor {
 
     fn handle(&mut self, msg: LinkUp, ctx: &mut Self::Context) {
         self.delivery.link_up(msg);
+        self.cancel_pause(ctx);
         self.pump(ctx);
         self.report(ctx);
     }

@@ -148,8 +148,8 @@ impl OutboxActor {
                 }
             }
             Outcome::Returned => {
-                if self.delivery.returned(link, seq) && self.resume_timer.is_none() {
-                    self.resume_timer = Some(ctx.run_later(Duration::ZERO, Self::resume));
+                if self.delivery.returned(link, seq) {
+                    self.resume_after(Duration::ZERO, ctx);
                 }
             }
         }
@@ -186,8 +186,22 @@ impl OutboxActor {
         } else {
             tracing::warn!(seq = seq.0, reason, retry_in_seconds = wait.as_secs(), "event refused for now");
         }
-        if self.resume_timer.is_none() {
-            self.resume_timer = Some(ctx.run_later(wait, Self::resume));
+        self.resume_after(wait, ctx);
+    }
+
+    /// Schedules the end of a pause. If there are several, the one that ends last counts.
+    fn resume_after(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        let at = Instant::now() + wait;
+        if self.resume_timer.is_none_or(|(other, _)| other < at) {
+            self.cancel_pause(ctx);
+            self.resume_timer = Some((at, ctx.run_later(wait, Self::resume)));
+        }
+    }
+
+    /// Cancels the pause of an earlier link.
+    pub(super) fn cancel_pause(&mut self, ctx: &mut Context<Self>) {
+        if let Some((_, timer)) = self.resume_timer.take() {
+            ctx.cancel_future(timer);
         }
     }
 
@@ -198,7 +212,7 @@ impl OutboxActor {
                 self.pump(ctx);
                 self.report(ctx);
             }
-            Resumption::Waiting => self.resume_timer = Some(ctx.run_later(RESUME_POLL, Self::resume)),
+            Resumption::Waiting => self.resume_after(RESUME_POLL, ctx),
             Resumption::NotPaused => {}
         }
     }

@@ -295,6 +295,23 @@ async fn a_deferred_event_is_sent_again_before_later_ones() {
     assert_eq!(it.sent_seqs(3).await[..3], [1, 4, 5]);
 }
 
+/// Less than the shortest pause after a deferral, and more than the delay after which returned events are sent.
+const DURING_PAUSE: Duration = Duration::from_millis(600);
+
+#[actix::test]
+async fn a_returned_event_does_not_shorten_the_pause_after_a_deferral() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=3).await;
+    it.link_up(3).await;
+    it.sent(3).await;
+    it.answer([(3, Outcome::Returned)]).await;
+    it.answer([(1, Outcome::Deferred { reason: "quota_exceeded", attempts: None })]).await;
+    it.acknowledge([2]).await;
+    tokio::time::sleep(DURING_PAUSE).await;
+    assert!(it.sent_seqs(0).await.is_empty(), "the pause lasts a second");
+    assert_eq!(it.sent_seqs(2).await, [1, 3]);
+}
+
 #[actix::test]
 async fn an_event_that_is_deferred_too_often_dies() {
     let mut it = Fixture::new().await;
