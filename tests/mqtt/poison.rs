@@ -114,6 +114,23 @@ async fn a_topic_over_which_the_broker_closes_does_not_block_other_topics() {
     wait_for_warning(&service, "messages_left_out", "liveobject/camera/yard/event").await;
 }
 
+/// With the default time-out, and with more events of the topic than may be in flight.
+#[tokio::test]
+async fn a_topic_that_the_broker_ignores_does_not_block_other_topics() {
+    let broker = ScriptedBroker::start().await;
+    broker.rule(Rule::topic("liveobject/camera/yard/event", Reply::Withhold));
+    let service = service().config("[outbox]\nwindow = 10\n").start().await;
+    connect(&service, broker.port(), &json!({})).await;
+    let (mut ledger, start) = (Ledger::new(), Instant::now());
+    let both = |i: usize| [event_of("yard", &format!("y-{i}")), event_of("door", &format!("d-{i}"))];
+    submit(&service, &mut ledger, (1..=100).flat_map(both)).await;
+    service.wait_until_delivered("d-100", LONG_TIMEOUT).await;
+    assert!(start.elapsed() < LONG_TIMEOUT, "{:?}", start.elapsed());
+    let all_dead = |status: &Value| status["outbox"]["dead"] == 100 && status["outbox"]["pending"] == 0;
+    service.wait_status("100 dead events, all of the other camera", LONG_TIMEOUT, all_dead).await;
+    wait_for_warning(&service, "messages_left_out", "liveobject/camera/yard/event").await;
+}
+
 #[tokio::test]
 async fn discovery_over_which_the_broker_closes_is_left_out_and_events_flow() {
     for protocol in ["5", "3.1.1"] {

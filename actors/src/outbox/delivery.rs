@@ -273,7 +273,8 @@ impl Delivery {
                     self.settle_dead(seq, now);
                     batch.expired.push(seq);
                 }
-                Plan::Send { outgoing, late } => {
+                Plan::Send { mut outgoing, late } => {
+                    outgoing.asked = again.then_some(waiting_since);
                     allowance -= 1;
                     self.pacer.spend();
                     tracing::debug!(seq = seq.0, topic = outgoing.topic, late, "event sent");
