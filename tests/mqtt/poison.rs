@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::helpers::{
-    LONG_TIMEOUT, SHORTEST, TIMEOUT, assert_all_arrive, assert_metrics, connect, connected_service, delivery,
+    EVENTS, LONG_TIMEOUT, SHORTEST, TIMEOUT, assert_all_arrive, assert_metrics, connect, connected_service, delivery,
     event, event_id, event_ids, event_of, events_received, large_event, metric, put_large_picture, service,
     settings, submit, wait_for_dead, wait_for_error, warnings,
 };
@@ -66,6 +66,21 @@ async fn an_event_over_which_the_broker_closes_does_not_block_the_others() {
         let reason = "connection_closed_by_broker";
         assert_one_event_does_not_block_the_others(Reply::Close, &protocol, reason).await;
     }
+}
+
+#[tokio::test]
+async fn an_event_that_is_sent_again_gets_all_its_attempts_and_can_die_again() {
+    let broker = ScriptedBroker::start().await;
+    broker.rule(Rule::event("poison", Reply::Close));
+    let service = connected_service(broker.port(), &json!({})).await;
+    let mut ledger = Ledger::new();
+    submit(&service, &mut ledger, [event("poison")]).await;
+    wait_for_dead(&service, 1).await;
+    let before = events_received(&broker).len();
+    let _ = service.post(&format!("{EVENTS}/poison/retry"), &Value::Null).await.expect(202);
+    wait_for_dead(&service, 1).await;
+    let again = events_received(&broker).len() - before;
+    assert!((3..=6).contains(&again), "sent {again} times");
 }
 
 #[tokio::test]

@@ -322,7 +322,7 @@ impl Delivery {
         let mut seq = from;
         while seq < end && self.window.next() == Some(seq) {
             self.window.skipped(seq);
-            self.window.settle_unsent(seq, Settlement::unpublished(now));
+            self.settle_dead(seq, now);
             seq = seq.next();
         }
         u64::try_from(seq.0 - from.0).unwrap_or(0)

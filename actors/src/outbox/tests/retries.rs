@@ -59,6 +59,7 @@ async fn a_retried_event_is_eventually_delivered() {
     assert_eq!(it.listed(DeliveryState::Dead).await, [0i64; 0]);
     let sent = it.sent(1).await;
     assert_eq!((sent[0].seq, sent[0].topic.as_str()), (Seq(2), "liveobject/camera/door/event"));
+    assert!(sent[0].asked.is_some(), "its earlier attempts do not count");
     it.acknowledge([2]).await;
     it.wait_until_recorded("e2", DeliveryState::Delivered).await;
     assert_eq!(it.listed(DeliveryState::Delivered).await, [3, 2, 1]);
