@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::helpers::{
-    EVENTS, LONG_TIMEOUT, SHORTEST, TIMEOUT, assert_all_arrive, assert_metrics, connect, connected_service, delivery,
-    event, event_id, event_ids, event_of, events_received, large_event, metric, put_large_picture, service,
-    settings, submit, wait_for_dead, wait_for_error, warnings,
+    EVENTS, LONG_TIMEOUT, SHORTEST, TIMEOUT, assert_all_arrive, assert_metrics, connect, connected_service,
+    delivery, event, event_id, event_ids, event_of, events_received, large_event, metric, put_large_picture,
+    service, settings, submit, wait_for_dead, wait_for_error, warnings,
 };
 
 const AVAILABILITY: &str = "liveobject/status";

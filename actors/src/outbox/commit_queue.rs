@@ -23,8 +23,8 @@ pub const MAX_QUEUED: usize = 8192;
 /// Maximum number of events in a commit. Larger commits are not more efficient, and delay the next one.
 const MAX_COMMIT: usize = 2000;
 
-/// Maximum number of ranges that are kept apart because of their times alone: those of ten seconds. There are
-/// only so many while the database cannot store them.
+/// Maximum number of ranges that are kept apart because of their times alone: those of ten seconds. There can be
+/// more only while the database cannot store them.
 const MAX_TIMED_RANGES: usize = 1000;
 
 /// Maximum number of queued decisions.

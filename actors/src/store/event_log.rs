@@ -104,7 +104,8 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
                SELECT seq FROM (SELECT n.seq FROM events n \
                    LEFT JOIN dead_events x ON x.seq = n.seq LEFT JOIN retries r ON r.seq = n.seq \
                  WHERE n.seq > MAX(?4, (SELECT COALESCE(MAX(up_to_seq), 0) FROM deliveries)) \
-                   AND n.seq < ?1{of_camera} AND n.seq NOT IN (SELECT value FROM json_each(?5)) AND x.seq IS NULL AND r.seq IS NULL ORDER BY n.seq DESC LIMIT ?2) \
+                   AND n.seq < ?1{of_camera} AND n.seq NOT IN (SELECT value FROM json_each(?5)) \
+                   AND x.seq IS NULL AND r.seq IS NULL ORDER BY n.seq DESC LIMIT ?2) \
                UNION ALL \
                SELECT seq FROM (SELECT r.seq FROM retries r CROSS JOIN events n ON n.seq = r.seq{of_camera} \
                  WHERE r.acked_at IS NULL AND r.seq < ?1 \
