@@ -138,7 +138,7 @@ fn page_values(query: &EventQuery, unwritten: &Unwritten) -> [Value; 8] {
 }
 
 fn json(seqs: impl Iterator<Item = i64>) -> Value {
-    serde_json::Value::from_iter(seqs).to_string().into()
+    seqs.collect::<serde_json::Value>().to_string().into()
 }
 
 /// Returns a page of events, newest first.
