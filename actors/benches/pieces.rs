@@ -10,6 +10,7 @@ use liveobject_actors::{
     domain::{
         camera::Camera,
         clock::{self, Moment},
+        delivery::Settlement,
         event::marked_late,
         ids::LinkId,
     },
@@ -51,7 +52,8 @@ fn payload(c: &mut Criterion) {
 /// those in flight at a time.
 fn pass(events: u64, limit: usize) -> Window<()> {
     let link = LinkId(1);
-    let mut window = Window::new(Seq(0), [], []);
+    let settlement = Settlement::unpublished(Moment::at(clock::from_micros(0)));
+    let mut window = Window::new(Seq(0), [], [], settlement.at);
     window.link_up(link, limit);
     let last = Seq(i64::try_from(events).expect("a small number"));
     let mut acknowledged = Seq(0);
@@ -61,7 +63,7 @@ fn pass(events: u64, limit: usize) -> Window<()> {
         }
         for _ in 0..window.in_flight().div_ceil(2) {
             acknowledged = acknowledged.next();
-            window.settle(link, acknowledged, false);
+            window.settle(link, acknowledged, settlement);
         }
         black_box(window.take_ranges());
     }

@@ -5,7 +5,7 @@ use liveobject_test_support::Ledger;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    Scene, TIMEOUT, assert_metrics, event, event_ids, submit, submit_batch, wait_for_event,
+    EVENTS, Scene, TIMEOUT, assert_metrics, event, event_ids, submit, submit_batch, time, wait_for_event,
 };
 
 const TOPIC: &str = "liveobject/camera/front_door/event";
@@ -97,6 +97,22 @@ async fn events_arrive_once_and_in_the_order_of_acceptance() {
     let expected = [("events_accepted_total", 1350.0), ("mqtt_messages_published_total", 1350.0)];
     assert_metrics(&scene.service, &expected).await;
     assert_eq!(scene.service.status().await["messages_published"], 1350);
+}
+
+#[tokio::test]
+async fn an_event_is_delivered_as_soon_as_the_status_reports_that_nothing_is_pending() {
+    let scene = Scene::start().await;
+    for id in event_ids("e", 50) {
+        let _ = scene.service.post_event(&event(&id)).await.expect(202);
+        while scene.service.status().await["outbox"]["pending"] != 0 {}
+        let record = scene.service.get(&format!("{EVENTS}/{id}")).await.expect(200);
+        assert_eq!(record["delivery"]["state"], "delivered", "{record}");
+        let (received_at, delivered_at) =
+            (time(&record["received_at"]), time(&record["delivery"]["delivered_at"]));
+        assert!(received_at <= delivered_at && delivered_at <= clock::now(), "{record}");
+        let listed = scene.service.get(&format!("{EVENTS}?state=delivered&limit=1")).await.expect(200);
+        assert_eq!(listed["events"][0], record);
+    }
 }
 
 #[tokio::test]

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::helpers::{
-    LONG_TIMEOUT, SHORTEST, TIMEOUT, assert_all_arrive, assert_metrics, connect, connected_service, delivery,
-    event, event_id, event_ids, event_of, events_received, large_event, metric, put_large_picture, service,
-    settings, submit, wait_for_dead, wait_for_error, warnings,
+    EVENTS, LONG_TIMEOUT, SHORTEST, TIMEOUT, assert_all_arrive, assert_metrics, connect, connected_service,
+    delivery, event, event_id, event_ids, event_of, events_received, large_event, metric, put_large_picture,
+    service, settings, submit, wait_for_dead, wait_for_error, warnings,
 };
 
 const AVAILABILITY: &str = "liveobject/status";
@@ -69,6 +69,21 @@ async fn an_event_over_which_the_broker_closes_does_not_block_the_others() {
 }
 
 #[tokio::test]
+async fn an_event_that_is_sent_again_gets_all_its_attempts_and_can_die_again() {
+    let broker = ScriptedBroker::start().await;
+    broker.rule(Rule::event("poison", Reply::Close));
+    let service = connected_service(broker.port(), &json!({})).await;
+    let mut ledger = Ledger::new();
+    submit(&service, &mut ledger, [event("poison")]).await;
+    wait_for_dead(&service, 1).await;
+    let before = events_received(&broker).len();
+    let _ = service.post(&format!("{EVENTS}/poison/retry"), &Value::Null).await.expect(202);
+    wait_for_dead(&service, 1).await;
+    let again = events_received(&broker).len() - before;
+    assert!((3..=6).contains(&again), "sent {again} times");
+}
+
+#[tokio::test]
 async fn an_event_over_which_the_broker_disconnects_does_not_block_the_others() {
     for reply in [Reply::Disconnect(0x95), Reply::Disconnect(0x97), Reply::ShortDisconnect(0x87)] {
         assert_one_event_does_not_block_the_others(reply, &json!({}), "connection_closed_by_broker").await;
@@ -111,6 +126,23 @@ async fn a_topic_over_which_the_broker_closes_does_not_block_other_topics() {
     assert!(dead.iter().all(|event| event["camera_id"] == "yard"));
     let connects = broker.connects().len();
     assert!(connects <= 12, "{connects} connections");
+    wait_for_warning(&service, "messages_left_out", "liveobject/camera/yard/event").await;
+}
+
+/// With the default time-out, and with more events of the topic than may be in flight.
+#[tokio::test]
+async fn a_topic_that_the_broker_ignores_does_not_block_other_topics() {
+    let broker = ScriptedBroker::start().await;
+    broker.rule(Rule::topic("liveobject/camera/yard/event", Reply::Withhold));
+    let service = service().config("[outbox]\nwindow = 10\n").start().await;
+    connect(&service, broker.port(), &json!({})).await;
+    let (mut ledger, start) = (Ledger::new(), Instant::now());
+    let both = |i: usize| [event_of("yard", &format!("y-{i}")), event_of("door", &format!("d-{i}"))];
+    submit(&service, &mut ledger, (1..=100).flat_map(both)).await;
+    service.wait_until_delivered("d-100", LONG_TIMEOUT).await;
+    assert!(start.elapsed() < LONG_TIMEOUT, "{:?}", start.elapsed());
+    let all_dead = |status: &Value| status["outbox"]["dead"] == 100 && status["outbox"]["pending"] == 0;
+    service.wait_status("100 dead events, all of the other camera", LONG_TIMEOUT, all_dead).await;
     wait_for_warning(&service, "messages_left_out", "liveobject/camera/yard/event").await;
 }
 

@@ -558,7 +558,10 @@ impl Handler<Deliver> for ConnectionActor {
         }
         let mut refused = Vec::new();
         for event in events {
-            let Outgoing { seq, topic, payload, qos, retain, expiry_seconds } = event;
+            let Outgoing { seq, topic, payload, qos, retain, expiry_seconds, asked } = event;
+            if let Some(asked) = asked {
+                self.queue.poison.sent_again(seq, asked);
+            }
             let message = Message { topic, payload, qos, retain, expiry_seconds };
             match self.submit(message, Purpose::Event(seq)).map_err(SubmitError::dead_reason) {
                 Ok(()) => {}

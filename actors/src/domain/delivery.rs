@@ -165,13 +165,14 @@ pub enum DeliveryState {
 pub struct Delivery {
     /// Its state.
     pub state: DeliveryState,
-    /// When the broker acknowledged it, accurate to about 50 ms (the time of the checkpoint).
+    /// When the broker acknowledged it. If it acknowledged later events soon after, up to 10 ms later.
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<String>, format = DateTime))]
     pub delivered_at: Option<Timestamp>,
     /// Whether it was published to the `history` topic or, while it is pending, would be published there now.
     pub late: bool,
     /// Whether at least one subscriber matched when the broker acknowledged it. `null` while it is not
-    /// delivered, and if the broker does not report this: only MQTT 5 brokers do, with QoS 1 and 2.
+    /// delivered, and if the broker cannot report this: only MQTT 5 brokers can, with QoS 1 and 2. They need not;
+    /// an event counts as heard unless the broker reports that it had no subscriber.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub heard: Option<bool>,
     /// Why it is dead.
@@ -260,22 +261,100 @@ pub enum DecideError {
     Stopping,
 }
 
-/// A range of settled events, from the end of the previous range up to `up_to`. `late` and `heard` are the same
-/// for all of them.
+/// How an event was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// When the broker acknowledged it, or when it died.
+    pub at: Moment,
+    /// Whether it was published to the `history` topic.
+    pub late: bool,
+    /// Whether it had a subscriber; `None` if that is not known.
+    pub heard: Option<bool>,
+}
+
+impl Settlement {
+    /// Returns the settlement of an event that was not published.
+    pub fn unpublished(at: Moment) -> Self {
+        Self { at, late: false, heard: None }
+    }
+}
+
+/// Acknowledgements within the same 10 ms, in microseconds, share a range and its time.
+const SAME_TIME: i64 = 10_000;
+
+/// A range of settled events, from the end of the previous range up to `up_to`. They were settled in the same
+/// way, and less than 10 ms before the range's time, but never after it: an event that is acknowledged alone has
+/// its exact time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettledRange {
     /// The last event of the range.
     pub up_to: Seq,
-    /// Whether they were published to the `history` topic.
-    pub late: bool,
-    /// Whether they had a subscriber; `None` if that is not known.
-    pub heard: Option<bool>,
+    /// How the events were settled. The time is that of the latest of them.
+    pub settlement: Settlement,
 }
 
 impl SettledRange {
-    /// Returns whether the events of both ranges were settled in the same way.
-    pub fn is_like(&self, other: &Self) -> bool {
-        (self.late, self.heard) == (other.late, other.heard)
+    /// Adds a range to those before it. It is merged with the last one if their events were settled in the same
+    /// way and at about the same time. If there are already `max_ranges`, the time does not matter.
+    pub fn append(self, ranges: &mut Vec<Self>, max_ranges: usize) {
+        let is_full = ranges.len() >= max_ranges;
+        match ranges.last_mut() {
+            Some(last) if last.is_like(&self) && (is_full || last.is_close_to(&self)) => {
+                let at = last.settlement.at;
+                *last = self;
+                if at.log > last.settlement.at.log {
+                    last.settlement.at = at;
+                }
+            }
+            _ => ranges.push(self),
+        }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let way = |settlement: Settlement| (settlement.late, settlement.heard);
+        way(self.settlement) == way(other.settlement)
+    }
+
+    fn is_close_to(&self, other: &Self) -> bool {
+        let slot = |settlement: Settlement| settlement.at.log.0.div_euclid(SAME_TIME);
+        slot(self.settlement) == slot(other.settlement)
+    }
+}
+
+/// The deliveries that are known but not yet in the database.
+#[derive(Debug, Clone, Default)]
+pub struct Unwritten {
+    /// Every event up to this one is settled.
+    pub cursor: Seq,
+    /// The ranges up to the cursor, in order.
+    pub ranges: Vec<SettledRange>,
+    /// The settled events above the cursor, in order.
+    pub above: Vec<(Seq, Settlement)>,
+    /// The events that died, and why.
+    pub dead: Vec<(Seq, DeadReason)>,
+    /// The dead events that were delivered after a retry.
+    pub resent: Vec<Resent>,
+}
+
+impl Unwritten {
+    /// Returns the delivery of an event that is pending according to the database, or `None` if it is. `again`
+    /// is whether it is waiting for a retry.
+    pub fn delivery(&self, seq: Seq, again: bool) -> Option<Delivery> {
+        if let Some((_, reason)) = self.dead.iter().rfind(|(dead, _)| *dead == seq) {
+            let reason = Some(reason.as_str().to_owned());
+            return Some(Delivery { state: DeliveryState::Dead, reason, ..Delivery::default() });
+        }
+        let Settlement { at, late, heard } = if again {
+            self.resent.iter().rfind(|resent| resent.seq == seq)?.settlement
+        } else if seq <= self.cursor {
+            let range = self.ranges.partition_point(|range| range.up_to < seq);
+            self.ranges.get(range)?.settlement
+        } else {
+            let place = self.above.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
+            self.above.get(place)?.1
+        };
+        let delivered_at = Some(at.wall);
+        Some(Delivery { state: DeliveryState::Delivered, delivered_at, late, heard, ..Delivery::default() })
     }
 }
 
@@ -284,8 +363,6 @@ impl SettledRange {
 pub struct Resent {
     /// The event.
     pub seq: Seq,
-    /// Whether it was published to the `history` topic.
-    pub late: bool,
-    /// Whether it had a subscriber; `None` if that is not known.
-    pub heard: Option<bool>,
+    /// How it was settled.
+    pub settlement: Settlement,
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::domain::{
+    clock::LogTime,
     delivery::DeadReason,
     ids::Seq,
     settings::MqttSettings,
@@ -42,8 +43,10 @@ const FAMILY_TOPICS: usize = 3;
 /// every connection does so in this time as well.
 pub const QUIET: Duration = Duration::from_millis(500);
 
-/// How long a message that was ignored once may remain unacknowledged while later ones are acknowledged.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a message that was ignored once may remain unacknowledged while later ones are acknowledged, or while
+/// it is the only one in flight. Short enough that a topic that the broker ignores delays others by less than a
+/// minute: `ack_timeout_seconds` (30 s), and then four messages that are sent alone.
+pub const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A broker that refuses a message of this size closes the connection while it is still being sent, and this
 /// looks like a network failure. It is larger than any event.
@@ -226,6 +229,8 @@ pub struct Poison {
     families_of: Families,
     suspects: BTreeMap<Key, Suspicion>,
     condemned: BTreeMap<Seq, Cause>,
+    /// The events that were dead and are sent again, and when a user asked for it.
+    asked: BTreeMap<Seq, LogTime>,
     topics: BTreeMap<String, Record>,
     families: BTreeMap<String, Family>,
     /// What was in flight when the network last failed.
@@ -262,6 +267,7 @@ impl Poison {
     pub fn is_empty(&self) -> bool {
         self.suspects.is_empty()
             && self.condemned.is_empty()
+            && self.asked.is_empty()
             && self.topics.is_empty()
             && self.families.is_empty()
             && self.at_network_end.is_empty()
@@ -317,9 +323,19 @@ impl Poison {
         of_topic().or_else(of_family).map(|record| record.cause)
     }
 
+    /// Records that an event that was dead is sent again because a user asked for it at this time. What is known
+    /// from before that time does not count: the event may have died for another reason, such as its age.
+    pub fn sent_again(&mut self, seq: Seq, asked: LogTime) {
+        if self.asked.insert(seq, asked) != Some(asked) {
+            self.suspects.remove(&Key::Event(seq));
+            self.condemned.remove(&seq);
+        }
+    }
+
     /// Records that an event is settled because of its verdict.
     pub fn executed(&mut self, seq: Seq) {
         self.condemned.remove(&seq);
+        self.asked.remove(&seq);
     }
 
     /// Records the broker's answer to a message, and whether it accepted the message. Returns whether
@@ -327,12 +343,14 @@ impl Poison {
     /// that were left out are permitted again.
     pub fn answered(&mut self, message: &MessageRef, accepted: bool) -> bool {
         self.at_network_end.remove(&message.key());
-        let was_suspected = self.suspects.remove(&message.key()).is_some();
-        if let (Some(seq), true) = (message.seq, was_suspected) {
-            // Suspects are sent in order, so those before it were settled in another way.
+        self.suspects.remove(&message.key());
+        if let Some(seq) = message.seq {
+            self.asked.remove(&seq);
+            // Events are handed over in order, so those before it were settled in another way.
             self.suspects.retain(|key, suspicion| {
                 suspicion.ignored || !matches!(key, Key::Event(other) if *other < seq)
             });
+            self.condemned = self.condemned.split_off(&seq);
         }
         if !accepted || self.topics.is_empty() {
             return false;
@@ -367,7 +385,7 @@ impl Poison {
                 true
             }
             End::Ignored(message) => {
-                self.strike(&message, FULL, Cause::Ignores, now);
+                self.ignored(&message, &in_flight, now);
                 true
             }
             End::ByBroker => self.ended_by_broker(&in_flight, accepted_any, now),
@@ -375,6 +393,8 @@ impl Poison {
             End::Network => self.network_failed(&in_flight, now),
             End::Unrelated => false,
         };
+        let Self { asked, suspects, condemned, .. } = self;
+        asked.retain(|seq, _| suspects.contains_key(&Key::Event(*seq)) || condemned.contains_key(seq));
         Lesson { retry_soon, found: self.found.take() }
     }
 
@@ -396,6 +416,25 @@ impl Poison {
         }
     }
 
+    /// If other events of its topic are in flight, the broker may ignore the whole topic. They would soon be all
+    /// that is in flight, so they travel alone from then on.
+    fn ignored(&mut self, message: &MessageRef, in_flight: &[MessageRef], now: Instant) {
+        self.strike(message, FULL, Cause::Ignores, now);
+        let others = || in_flight.iter().filter(|other| other.topic == message.topic && *other != message);
+        if others().next().is_some() {
+            let is_condemned = !self.suspects.contains_key(&message.key());
+            self.suspect_of_silence(others().chain((!is_condemned).then_some(message)));
+        }
+    }
+
+    /// Several ignored messages hide each other, so they no longer travel together.
+    fn suspect_of_silence<'a>(&mut self, messages: impl Iterator<Item = &'a MessageRef>) {
+        for message in messages {
+            let suspicion = self.suspects.entry(message.key()).or_default();
+            (suspicion.silent, suspicion.ignored) = (true, false);
+        }
+    }
+
     /// A broker that acknowledges nothing on the whole connection accuses nobody. If it has acknowledged
     /// something before, the messages in flight travel alone from then on, and the one that is still not
     /// acknowledged is ignored.
@@ -404,12 +443,7 @@ impl Poison {
             return soon;
         }
         if accepted_any {
-            self.suspect(in_flight.iter().map(MessageRef::key));
-            for message in in_flight {
-                // Several ignored messages hide each other, so they no longer travel together.
-                let suspicion = self.suspects.entry(message.key()).or_default();
-                (suspicion.silent, suspicion.ignored) = (true, false);
-            }
+            self.suspect_of_silence(in_flight.iter());
         }
         false
     }
@@ -457,8 +491,12 @@ impl Poison {
         let suspicion = self.suspects.entry(message.key()).or_default();
         suspicion.strikes += weight;
         suspicion.ignored = cause == Cause::Ignores;
-        // A topic that was left out for an hour gets one more chance.
-        let again = message.seq.is_none() && self.topics.contains_key(&message.topic);
+        // A topic that was left out for an hour gets one more chance, and so does the second event in a row that
+        // is ignored on a topic: each chance takes as long as a time-out.
+        let again = self.topics.get(&message.topic).is_some_and(|record| match message.seq {
+            Some(_) => (cause, record.cause) == (Cause::Ignores, Cause::Ignores),
+            None => true,
+        });
         if suspicion.strikes >= message.required_strikes() || again {
             self.suspects.remove(&message.key());
             self.condemn(message, cause, now);

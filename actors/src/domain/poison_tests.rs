@@ -2,6 +2,7 @@
 //! brokers.
 
 use super::*;
+use crate::domain::clock::LogTime;
 
 fn event(seq: i64) -> MessageRef {
     event_of(seq, "liveobject/camera/door/event", 300)
@@ -214,14 +215,36 @@ fn a_large_message_that_ends_two_connections_is_left_out_even_if_it_looks_like_a
 #[test]
 fn an_ignored_event_is_watched_and_at_fault_after_three_times() {
     let mut it = Fixture::new();
+    let other = event_of(2, "liveobject/camera/yard/event", 300);
     for _ in 0..3 {
         assert_eq!(it.verdict(&event(1)), None);
-        it.ended(of(End::Ignored(event(1)), &[event(1), event(2)]));
+        it.ended(of(End::Ignored(event(1)), &[event(1), other.clone()]));
     }
     assert_eq!(it.verdict(&event(1)).map(Cause::dead_reason), Some(DeadReason::IgnoredByBroker));
-    it.ended(of(End::Ignored(event(3)), &[]));
-    assert_eq!(it.poison.treatment(&event(3)), Treatment::Watched);
+    it.ended(of(End::Ignored(other.clone()), std::slice::from_ref(&other)));
+    assert_eq!(it.poison.treatment(&other), Treatment::Watched);
     assert_eq!(it.poison.suspected_events(), 0, "others travel with it");
+}
+
+#[test]
+fn if_the_broker_ignores_a_topic_its_events_travel_alone_and_the_second_one_needs_one_time() {
+    let mut it = Fixture::new();
+    let others = [event(2), event_of(3, "liveobject/camera/yard/event", 300)];
+    it.ended(of(End::Ignored(event(1)), &[event(1), others[0].clone(), others[1].clone()]));
+    for suspect in [event(1), event(2)] {
+        assert_eq!(it.poison.patience(&suspect), Some(PATIENCE));
+    }
+    assert_eq!(it.poison.treatment(&event(1)), Treatment::AloneAfterQuiet);
+    assert_eq!(it.poison.treatment(&event(2)), Treatment::Alone);
+    assert_eq!(it.poison.treatment(&others[1]), Treatment::Normal);
+    for _ in 0..2 {
+        assert_eq!(it.verdict(&event(1)), None);
+        it.ended(of(End::Ignored(event(1)), &[event(1)]));
+    }
+    assert_eq!(it.verdict(&event(1)), Some(Cause::Ignores));
+    it.poison.executed(Seq(1));
+    it.ended(of(End::Ignored(event(2)), &[event(2)]));
+    assert_eq!(it.verdict(&event(3)), Some(Cause::Ignores), "the topic is at fault");
 }
 
 #[test]
@@ -246,6 +269,44 @@ fn suspects_that_are_settled_in_another_way_are_forgotten() {
     it.ended(by_broker(&[event(1), event(2), event(3)]));
     it.poison.answered(&event(2), true);
     assert_eq!(it.poison.suspected_events(), 1, "event 1 has expired");
+}
+
+#[test]
+fn an_event_that_is_sent_again_gets_all_its_attempts() {
+    let asked = LogTime(1);
+    for strikes in 1..=3 {
+        let mut it = Fixture::new();
+        for _ in 0..strikes {
+            it.ended(by_broker(&[event(1)]));
+        }
+        // It expires before it is sent once more. A user asks for it to be sent again.
+        it.poison.sent_again(Seq(1), asked);
+        assert_eq!(it.poison.suspected_events(), 0);
+        for _ in 0..3 {
+            it.poison.sent_again(Seq(1), asked);
+            assert_eq!(it.verdict(&event(1)), None, "after {strikes} strikes");
+            it.ended(by_broker(&[event(1)]));
+        }
+        it.poison.sent_again(Seq(1), asked);
+        assert_eq!(it.verdict(&event(1)), Some(Cause::Closes));
+        it.now += EVENTS_LEFT_OUT_FOR;
+        it.poison.sent_again(Seq(1), LogTime(2));
+        assert_eq!(it.verdict(&event(1)), None, "it is asked for again");
+    }
+}
+
+#[test]
+fn what_is_known_about_an_event_is_forgotten_when_a_later_one_is_answered() {
+    let mut it = Fixture::new();
+    for _ in 0..3 {
+        it.ended(by_broker(&[event(1)]));
+    }
+    it.ended(by_broker(&[event(2)]));
+    it.poison.sent_again(Seq(3), LogTime(1));
+    // Both have expired.
+    it.poison.answered(&event(4), true);
+    it.ended(of(End::Unrelated, &[]));
+    assert!(it.poison.is_empty());
 }
 
 #[test]

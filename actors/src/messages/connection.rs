@@ -5,6 +5,7 @@ use actix::{Message, Recipient};
 use bytes::Bytes;
 
 use crate::domain::{
+    clock::LogTime,
     ids::{LinkId, Seq},
     settings::QoS,
     status::Failure,
@@ -25,6 +26,8 @@ pub struct Outgoing {
     pub retain: bool,
     /// After how many seconds the broker discards it (MQTT 5).
     pub expiry_seconds: Option<u32>,
+    /// If it was dead, when a user asked to send it again.
+    pub asked: Option<LogTime>,
 }
 
 /// From the outbox: sends these events, in this order. For each, an

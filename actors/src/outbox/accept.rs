@@ -148,9 +148,9 @@ impl OutboxActor {
     }
 
     fn committed(&mut self, committed: Committed, commit: InFlightCommit, ctx: &mut Context<Self>) {
-        self.writer.succeeded(&committed, &commit);
+        let notes = self.writer.succeeded(&committed);
         let position = self.writer.position();
-        self.peers.log_watch.notify(|| LogMoved { position, others: commit.others(&committed) });
+        self.peers.log_watch.notify(|| LogMoved { position, others: notes.others(&committed) });
         self.decided(&committed.decided, committed.dead_and_retrying.as_ref());
         if !committed.decided.is_empty() {
             self.count_unreadable(ctx);

@@ -23,6 +23,10 @@ pub const MAX_QUEUED: usize = 8192;
 /// Maximum number of events in a commit. Larger commits are not more efficient, and delay the next one.
 const MAX_COMMIT: usize = 2000;
 
+/// Maximum number of ranges that are kept apart because of their times alone: those of ten seconds. There can be
+/// more only while the database cannot store them.
+const MAX_TIMED_RANGES: usize = 1000;
+
 /// Maximum number of queued decisions.
 pub const MAX_DECISIONS: usize = 256;
 
@@ -82,20 +86,52 @@ struct Request {
 pub struct CommitQueue {
     requests: std::collections::VecDeque<Request>,
     events: usize,
-    dead: Vec<DeadEvent>,
-    ranges: Vec<SettledRange>,
-    resent: Vec<Resent>,
+    notes: Notes,
+    /// The notes of the running commit. They are queued again if it fails.
+    committing: Notes,
     decisions: Vec<(Decide, DecisionAnswer)>,
 }
 
-/// The running commit: the requests to answer, and the notes to queue again if it fails.
+/// What a commit records, apart from new events and decisions.
+#[derive(Debug, Clone, Default)]
+pub struct Notes {
+    /// Events that died.
+    pub dead: Vec<DeadEvent>,
+    /// The ranges that the cursor has passed.
+    pub ranges: Vec<SettledRange>,
+    /// Dead events that were delivered after a retry.
+    pub resent: Vec<Resent>,
+}
+
+impl Notes {
+    fn count(&self) -> usize {
+        self.dead.len() + self.ranges.len() + self.resent.len()
+    }
+
+    /// Returns the other events whose state a commit of these notes changed, such as retried or
+    /// dismissed ones.
+    pub fn others(&self, committed: &Committed) -> Vec<Seq> {
+        let dead = self.dead.iter().map(|dead| dead.seq);
+        let resent = self.resent.iter().map(|resent| resent.seq);
+        let decided = committed.decided.iter().flatten().map(|decided| decided.seq);
+        dead.chain(resent).chain(decided).collect()
+    }
+
+    /// Adds later notes.
+    fn append(&mut self, mut later: Self) {
+        self.dead.append(&mut later.dead);
+        self.resent.append(&mut later.resent);
+        for range in later.ranges {
+            range.append(&mut self.ranges, MAX_TIMED_RANGES);
+        }
+    }
+}
+
+/// The requests of the running commit, which must be answered.
 #[derive(Debug)]
 pub struct InFlightCommit {
     answers: Vec<(usize, Answer)>,
     decision_answers: Vec<DecisionAnswer>,
-    dead: Vec<DeadEvent>,
-    ranges: Vec<SettledRange>,
-    resent: Vec<Resent>,
 }
 
 impl CommitQueue {
@@ -112,22 +148,19 @@ impl CommitQueue {
 
     /// Adds a dead event.
     pub fn add_dead(&mut self, dead: DeadEvent) {
-        self.dead.push(dead);
+        self.notes.dead.push(dead);
     }
 
     /// Adds ranges that the cursor has passed.
     pub fn add_ranges(&mut self, ranges: Vec<SettledRange>) {
         for range in ranges {
-            match self.ranges.last_mut() {
-                Some(last) if last.is_like(&range) => *last = range,
-                _ => self.ranges.push(range),
-            }
+            range.append(&mut self.notes.ranges, MAX_TIMED_RANGES);
         }
     }
 
     /// Adds a dead event that was delivered after a retry.
     pub fn add_resent(&mut self, resent: Resent) {
-        self.resent.push(resent);
+        self.notes.resent.push(resent);
     }
 
     /// Adds a decision.
@@ -142,17 +175,23 @@ impl CommitQueue {
 
     /// Returns the number of queued dead events.
     pub fn dead_events(&self) -> usize {
-        self.dead.len()
+        self.notes.dead.len()
     }
 
     /// Returns whether the outcome of a retry is queued.
     pub fn has_outcome_of(&self, seq: Seq) -> bool {
-        self.resent.iter().any(|resent| resent.seq == seq) || self.dead.iter().any(|dead| dead.seq == seq)
+        let Notes { dead, resent, .. } = &self.notes;
+        resent.iter().any(|resent| resent.seq == seq) || dead.iter().any(|dead| dead.seq == seq)
     }
 
     /// Returns the number of queued notes: dead events, ranges and delivered retries.
     pub fn notes(&self) -> usize {
-        self.dead.len() + self.ranges.len() + self.resent.len()
+        self.notes.count()
+    }
+
+    /// Returns the notes of the running commit, and those that are queued.
+    pub fn unwritten(&self) -> [&Notes; 2] {
+        [&self.committing, &self.notes]
     }
 
     /// Returns whether a request or a decision is queued, which means that a sender waits for the next
@@ -176,13 +215,9 @@ impl CommitQueue {
             .into_iter()
             .map(|(Decide { event_id, decision }, answer)| ((event_id, decision), answer))
             .unzip();
-        let mut batch = Batch {
-            events: Vec::new(),
-            deaths: std::mem::take(&mut self.dead),
-            ranges: std::mem::take(&mut self.ranges),
-            resent: std::mem::take(&mut self.resent),
-            decisions,
-        };
+        self.committing = std::mem::take(&mut self.notes);
+        let Notes { dead, ranges, resent } = self.committing.clone();
+        let mut batch = Batch { events: Vec::new(), deaths: dead, ranges, resent, decisions };
         let mut answers = Vec::new();
         while let Some(request) = self.requests.front() {
             if !batch.events.is_empty() && batch.events.len() + request.events.len() > MAX_COMMIT {
@@ -193,27 +228,25 @@ impl CommitQueue {
             answers.push((request.events.len(), request.answer));
             batch.events.extend(request.events);
         }
-        let (dead, ranges, resent) = (batch.deaths.clone(), batch.ranges.clone(), batch.resent.clone());
-        let in_flight = InFlightCommit { answers, decision_answers, dead, ranges, resent };
-        Some((batch, in_flight))
+        Some((batch, InFlightCommit { answers, decision_answers }))
     }
 
     /// Sends the error to the requests of a failed commit, and queues its notes again, ahead of those that
     /// were added in the meantime.
     pub fn failed(&mut self, commit: InFlightCommit, fault: StoreFault) {
-        let InFlightCommit { answers, decision_answers, mut dead, ranges, mut resent } = commit;
-        dead.append(&mut self.dead);
-        self.dead = dead;
-        resent.append(&mut self.resent);
-        self.resent = resent;
-        let later = std::mem::replace(&mut self.ranges, ranges);
-        self.add_ranges(later);
-        for (_, answer) in answers {
+        let later = std::mem::replace(&mut self.notes, std::mem::take(&mut self.committing));
+        self.notes.append(later);
+        for (_, answer) in commit.answers {
             answer.send(Err(PublishError::Storage(fault)));
         }
-        for answer in decision_answers {
+        for answer in commit.decision_answers {
             reply(answer, Err(DecideError::Storage(fault)));
         }
+    }
+
+    /// Records that the running commit succeeded. Returns its notes.
+    pub fn succeeded(&mut self) -> Notes {
+        std::mem::take(&mut self.committing)
     }
 }
 
@@ -222,19 +255,6 @@ impl InFlightCommit {
     pub fn events(&self) -> u64 {
         let events = self.answers.iter().map(|(events, _)| events).sum::<usize>();
         u64::try_from(events).unwrap_or(u64::MAX)
-    }
-
-    /// Returns the ranges that the cursor passes with this commit.
-    pub fn ranges(&self) -> &[SettledRange] {
-        &self.ranges
-    }
-
-    /// Returns the other events whose state this commit changed, such as retried or dismissed ones.
-    pub fn others(&self, committed: &Committed) -> Vec<Seq> {
-        let dead = self.dead.iter().map(|dead| dead.seq);
-        let resent = self.resent.iter().map(|resent| resent.seq);
-        let decided = committed.decided.iter().flatten().map(|decided| decided.seq);
-        dead.chain(resent).chain(decided).collect()
     }
 
     /// Sends every request its receipts after the commit succeeded.
@@ -257,7 +277,12 @@ fn reply<T>(sender: oneshot::Sender<T>, result: T) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{event::EventInput, ids::Seq};
+    use crate::domain::{
+        clock::{self, Moment},
+        delivery::Settlement,
+        event::EventInput,
+        ids::Seq,
+    };
 
     fn event() -> DetectionEvent {
         EventInput { camera_id: "c".into(), description: "d".into(), ..EventInput::default() }
@@ -278,7 +303,11 @@ mod tests {
 
     #[test]
     fn notes_of_a_failed_commit_are_first_in_the_next_one() {
-        let range = |up_to, late| SettledRange { up_to: Seq(up_to), late, heard: None };
+        let at = Moment::at(clock::from_micros(0));
+        let range = |up_to, late| SettledRange {
+            up_to: Seq(up_to),
+            settlement: Settlement { at, late, heard: None },
+        };
         let mut queue = CommitQueue::default();
         queue.add_ranges(vec![range(1, false), range(2, true)]);
         let (_, commit) = queue.take().unwrap();

@@ -4,13 +4,17 @@ use actix::{AsyncContext as _, Context, Handler, Recipient, ResponseFuture};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::{OutboxActor, commit_queue::MAX_DECISIONS, retry_prefetch::MAX_RETRIES};
+use super::{
+    OutboxActor,
+    commit_queue::{Answer, MAX_DECISIONS},
+    retry_prefetch::MAX_RETRIES,
+};
 use crate::{
     domain::{
         delivery::{DecideError, Decided, DecidedAll, Decision},
         ids::Seq,
     },
-    messages::outbox::{Decide, DecideAll, MAX_DECIDED_AT_ONCE},
+    messages::outbox::{Decide, DecideAll, MAX_DECIDED_AT_ONCE, PublishError},
     store::{DeadAndRetrying, Store},
 };
 
@@ -77,7 +81,18 @@ impl Handler<DecideAll> for OutboxActor {
     type Result = ResponseFuture<Result<DecidedAll, DecideError>>;
 
     fn handle(&mut self, msg: DecideAll, ctx: &mut Self::Context) -> Self::Result {
-        Box::pin(decide_all(self.store.clone(), ctx.address().recipient(), msg))
+        // A request without events is answered when all that is known is in the database.
+        let (answer, recorded) = oneshot::channel();
+        self.writer.queue.add(Vec::new(), Answer::Several(answer));
+        self.commit(ctx);
+        let decided = decide_all(self.store.clone(), ctx.address().recipient(), msg);
+        Box::pin(async move {
+            match recorded.await {
+                Ok(Ok(_)) => decided.await,
+                Ok(Err(PublishError::Storage(fault))) => Err(DecideError::Storage(fault)),
+                Ok(Err(_)) | Err(_) => Err(DecideError::Stopping),
+            }
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use actix::Recipient;
 use tokio::time::Instant;
 
 use super::{
+    commit_queue::Notes,
     dispatch::{Plan, plan},
     in_flight_limit::InFlightLimit,
     pacer::Pacer,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     domain::{
         clock::Moment,
-        delivery::{EventTimes, SettledRange},
+        delivery::{EventTimes, SettledRange, Settlement, Unwritten},
         event_log::{EventPage, StoredEvent},
         ids::{LinkId, Seq},
         settings::{MqttSettings, QoS},
@@ -184,6 +185,19 @@ impl Delivery {
         self.window.note(seq).map(|in_flight| in_flight.times).or_else(next)
     }
 
+    /// Returns what is known about deliveries and not in the database: these notes, and what is settled above
+    /// the cursor.
+    pub fn unwritten(&self, notes: [&Notes; 2]) -> Unwritten {
+        let notes = || notes.into_iter();
+        Unwritten {
+            cursor: self.window.cursor(),
+            ranges: notes().flat_map(|notes| &notes.ranges).copied().collect(),
+            above: self.window.above_cursor().collect(),
+            dead: notes().flat_map(|notes| &notes.dead).map(|dead| (dead.seq, dead.reason)).collect(),
+            resent: notes().flat_map(|notes| &notes.resent).copied().collect(),
+        }
+    }
+
     /// Takes the ranges that the cursor has passed since the last call.
     pub fn take_ranges(&mut self) -> Vec<SettledRange> {
         self.window.take_ranges()
@@ -240,12 +254,12 @@ impl Delivery {
                 }
                 NextUp::Unreadable(seq) => {
                     self.window.skipped(seq);
-                    self.settle_dead(seq);
+                    self.settle_dead(seq, now);
                     batch.unreadable.push(seq);
                     continue;
                 }
                 NextUp::Gap(from, end) => {
-                    batch.missing += self.skip_gap(from, end);
+                    batch.missing += self.skip_gap(from, end, now);
                     continue;
                 }
                 NextUp::Unread => break,
@@ -256,10 +270,11 @@ impl Delivery {
                     if !again {
                         self.window.skipped(seq);
                     }
-                    self.settle_dead(seq);
+                    self.settle_dead(seq, now);
                     batch.expired.push(seq);
                 }
-                Plan::Send { outgoing, late } => {
+                Plan::Send { mut outgoing, late } => {
+                    outgoing.asked = again.then_some(waiting_since);
                     allowance -= 1;
                     self.pacer.spend();
                     tracing::debug!(seq = seq.0, topic = outgoing.topic, late, "event sent");
@@ -302,12 +317,12 @@ impl Delivery {
 
     /// Settles events whose rows were removed from the database, because there is nothing to send. Returns
     /// their number.
-    fn skip_gap(&mut self, from: Seq, end: Seq) -> u64 {
+    fn skip_gap(&mut self, from: Seq, end: Seq, now: Moment) -> u64 {
         tracing::error!(from = from.0, to = end.previous().0, "events are missing in the database");
         let mut seq = from;
         while seq < end && self.window.next() == Some(seq) {
             self.window.skipped(seq);
-            self.window.settle_unsent(seq, false);
+            self.settle_dead(seq, now);
             seq = seq.next();
         }
         u64::try_from(seq.0 - from.0).unwrap_or(0)
@@ -320,15 +335,16 @@ impl Delivery {
         link: LinkId,
         seq: Seq,
         unheard: bool,
+        at: Moment,
         now: Instant,
-    ) -> Option<Settled<InFlight>> {
-        let note = self.window.note(seq);
-        let (late, heard) = note.map(|note| (note.late, note.heard(unheard))).unwrap_or_default();
-        let settled = self.window.settle_heard(link, seq, late, heard)?;
+    ) -> Option<(Settled<InFlight>, Settlement)> {
+        let note = self.window.note(seq)?;
+        let settlement = Settlement { at, late: note.late, heard: note.heard(unheard) };
+        let settled = self.window.settle(link, seq, settlement)?;
         self.deferrals.remove(&seq);
         self.limit.acknowledged(now);
         self.answered_one();
-        Some(settled)
+        Some((settled, settlement))
     }
 
     fn answered_one(&mut self) {
@@ -338,16 +354,22 @@ impl Delivery {
 
     /// Settles an event that the broker has refused for good. Returns `None` if it was not in flight on this
     /// link.
-    pub fn refused(&mut self, link: LinkId, seq: Seq) -> Option<InFlight> {
-        let settled = self.window.settle(link, seq, false)?;
-        self.settle_dead(seq);
+    pub fn refused(&mut self, link: LinkId, seq: Seq, at: Moment) -> Option<InFlight> {
+        let settled = self.window.settle(link, seq, Settlement::unpublished(at))?;
+        self.settle_dead(seq, at);
         self.answered_one();
         Some(settled.note)
     }
 
     /// Pauses sending because the broker has temporarily refused an event, which is allowed `attempts` times
     /// per event. Returns `None` if it was not in flight on this link.
-    pub fn deferred(&mut self, link: LinkId, seq: Seq, attempts: Option<u32>) -> Option<Deferral> {
+    pub fn deferred(
+        &mut self,
+        link: LinkId,
+        seq: Seq,
+        attempts: Option<u32>,
+        at: Moment,
+    ) -> Option<Deferral> {
         if !self.window.defer(link, seq) {
             return None;
         }
@@ -356,7 +378,7 @@ impl Delivery {
         let wait = DEFER_LONGEST.min(DEFER_FIRST * 2u32.saturating_pow((*count).min(10) - 1));
         let is_last = attempts.is_some_and(|attempts| *count >= attempts);
         if is_last {
-            self.settle_dead(seq);
+            self.settle_dead(seq, at);
         }
         Some(Deferral { wait, is_last })
     }
@@ -379,10 +401,10 @@ impl Delivery {
         }
     }
 
-    fn settle_dead(&mut self, seq: Seq) {
+    fn settle_dead(&mut self, seq: Seq, at: Moment) {
         self.deferrals.remove(&seq);
         self.window.forget_again(seq);
-        self.window.settle_unsent(seq, false);
+        self.window.settle_unsent(seq, Settlement::unpublished(at));
     }
 
     /// Schedules a dead event to be sent again.
@@ -415,10 +437,10 @@ impl Delivery {
     /// Adds the retries that were read. Returns those whose rows cannot be read; they are settled, but not
     /// recorded as dead.
     #[must_use]
-    pub fn retries_read(&mut self, wanted: Vec<Seq>, read: Vec<RetryingEvent>) -> Vec<Seq> {
+    pub fn retries_read(&mut self, wanted: Vec<Seq>, read: Vec<RetryingEvent>, at: Moment) -> Vec<Seq> {
         let unreadable = self.retries.page(wanted, read);
         for seq in &unreadable {
-            self.settle_dead(*seq);
+            self.settle_dead(*seq, at);
         }
         unreadable
     }
@@ -458,7 +480,7 @@ mod tests {
 
     /// A link is up, and these events are ready.
     fn delivery(events: impl IntoIterator<Item = i64>) -> Delivery {
-        let mut delivery = Delivery::new(Window::new(Seq(0), [], []), 10, 0);
+        let mut delivery = Delivery::new(Window::new(Seq(0), [], [], noon()), 10, 0);
         up(&mut delivery, LINK);
         let events: Vec<_> = events.into_iter().map(event).collect();
         delivery.offer(&events);
@@ -467,6 +489,14 @@ mod tests {
 
     fn up(delivery: &mut Delivery, link: LinkId) {
         delivery.link_up(FakeConnection::start_new().link_up(link, "broker:1883"));
+    }
+
+    fn noon() -> Moment {
+        Moment::at(clock::from_micros(NOON))
+    }
+
+    fn delivered(delivery: &mut Delivery, seq: i64) -> Option<(Settled<InFlight>, Settlement)> {
+        delivery.delivered(LINK, Seq(seq), false, noon(), Instant::now())
     }
 
     fn batch_after(delivery: &mut Delivery, seconds: u64, settings: &MqttSettings) -> NextBatch {
@@ -485,11 +515,12 @@ mod tests {
         assert_eq!(sent(&mut delivery), [1, 2, 3]);
         assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (3, 3));
         assert_eq!(delivery.times(Seq(2)).unwrap().received_at, clock::from_micros(NOON));
-        let settled = delivery.delivered(LINK, Seq(1), false, Instant::now()).unwrap();
+        let (settled, settlement) = delivered(&mut delivery, 1).unwrap();
         assert_eq!((settled.again, settled.note.topic.as_str()), (false, "liveobject/camera/door/event"));
-        assert!(delivery.delivered(LINK, Seq(1), false, Instant::now()).is_none(), "once");
+        assert_eq!(settlement, Settlement { at: noon(), late: false, heard: Some(true) });
+        assert!(delivered(&mut delivery, 1).is_none(), "once");
         assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (2, 2));
-        assert_eq!(delivery.take_ranges(), [SettledRange { up_to: Seq(1), late: false, heard: Some(true) }]);
+        assert_eq!(delivery.take_ranges(), [SettledRange { up_to: Seq(1), settlement }]);
     }
 
     #[actix::test]
@@ -524,7 +555,7 @@ mod tests {
         let mut delivery = delivery(1..=1);
         for (attempt, seconds) in [(1, 1), (2, 2), (3, 4)] {
             assert_eq!(sent(&mut delivery), [1]);
-            let deferral = delivery.deferred(LINK, Seq(1), Some(3)).unwrap();
+            let deferral = delivery.deferred(LINK, Seq(1), Some(3), noon()).unwrap();
             let expected = Deferral { wait: Duration::from_secs(seconds), is_last: attempt == 3 };
             assert_eq!(deferral, expected);
             assert_eq!(delivery.resume(), Resumption::Resumed);
@@ -544,9 +575,9 @@ mod tests {
         delivery.link_up(link_up);
         delivery.offer(&[event(1), event(2), event(3), event(4)]);
         assert_eq!(sent(&mut delivery), [1]);
-        delivery.refused(LINK, Seq(1)).unwrap();
+        delivery.refused(LINK, Seq(1), noon()).unwrap();
         assert_eq!(sent(&mut delivery), [2]);
-        delivery.delivered(LINK, Seq(2), false, Instant::now()).unwrap();
+        delivered(&mut delivery, 2).unwrap();
         assert_eq!(sent(&mut delivery), [3, 4]);
     }
 
@@ -556,8 +587,8 @@ mod tests {
         assert_eq!(sent(&mut delivery), [1, 2, 3, 4]);
         assert!(delivery.returned(LINK, Seq(3)) && delivery.returned(LINK, Seq(4)));
         assert_eq!(delivery.resume(), Resumption::Waiting);
-        delivery.delivered(LINK, Seq(1), false, Instant::now()).unwrap();
-        delivery.delivered(LINK, Seq(2), false, Instant::now()).unwrap();
+        delivered(&mut delivery, 1).unwrap();
+        delivered(&mut delivery, 2).unwrap();
         assert_eq!(delivery.resume(), Resumption::Resumed);
         let request = delivery.wanted_page(Seq(4)).unwrap();
         delivery.page_read(request, Some(page([event(3), event(4)])));

@@ -45,7 +45,8 @@ pub fn plan(event: &StoredEvent, waiting_since: LogTime, settings: &MqttSettings
     } else {
         (prefix.event(&event.camera_id), event.payload.clone(), settings.retain_messages)
     };
-    let outgoing = Outgoing { seq: event.seq, topic, payload, qos: settings.qos, retain, expiry_seconds };
+    let (seq, qos, asked) = (event.seq, settings.qos, None);
+    let outgoing = Outgoing { seq, topic, payload, qos, retain, expiry_seconds, asked };
     Plan::Send { outgoing, late }
 }
 

@@ -66,7 +66,7 @@ use crate::{
         thumbnails::{FreeSpace, StoreThumbnail, Sweep},
     },
     metrics::Metrics,
-    store::{CommitContext, DeadAndRetrying, OldEvents, Store, StoreError},
+    store::{CommitContext, DeadAndRetrying, OldEvents, QueryContext, Store, StoreError},
 };
 
 /// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills.
@@ -144,7 +144,8 @@ pub struct OutboxActor {
 
     commit_timer: Option<SpawnHandle>,
     pump_timer: Option<SpawnHandle>,
-    resume_timer: Option<SpawnHandle>,
+    /// When a pause ends, and the timer for it.
+    resume_timer: Option<(Instant, SpawnHandle)>,
     /// Delays events until the status of a camera that has come online is published.
     head_start: HeadStart,
     draining: Option<Draining>,
@@ -165,7 +166,7 @@ impl OutboxActor {
         let mut settled = store.dead_above(cursor).await?;
         settled.extend(store.retries_above(cursor).await?);
         let DeadAndRetrying { dead, again } = store.dead_and_retrying().await?;
-        let window = Window::new(cursor, settled, again);
+        let window = Window::new(cursor, settled, again, store.clock().now());
         let mut reporting = Reporting::new(metrics, dead);
         reporting.set_unreadable(store.count_unreadable().await?);
         Ok(Self {
@@ -213,6 +214,13 @@ impl OutboxActor {
                 act.report(ctx);
             }
         }));
+    }
+
+    /// Returns what a query needs in addition to the database, which is up to 50 ms behind, or longer if it cannot
+    /// be written to.
+    fn query_context(&self) -> QueryContext {
+        let unwritten = self.delivery.unwritten(self.writer.queue.unwritten());
+        QueryContext { settings: Arc::clone(&self.settings), now: self.clock.now(), unwritten }
     }
 
     fn link_gone(&mut self, ctx: &mut Context<Self>) {
@@ -350,6 +358,7 @@ impl Handler<LinkUp> for OutboxActor {
 
     fn handle(&mut self, msg: LinkUp, ctx: &mut Self::Context) {
         self.delivery.link_up(msg);
+        self.cancel_pause(ctx);
         self.pump(ctx);
         self.report(ctx);
     }
@@ -419,8 +428,8 @@ impl Handler<ListEvents> for OutboxActor {
     type Result = ResponseFuture<Result<Vec<EventRecord>, QueryError>>;
 
     fn handle(&mut self, ListEvents(query): ListEvents, _: &mut Self::Context) -> Self::Result {
-        let (store, settings, now) = (self.store.clone(), Arc::clone(&self.settings), self.clock.now());
-        Box::pin(async move { store.list_events(&query, &settings, now).await.map_err(unreadable) })
+        let (store, context) = (self.store.clone(), self.query_context());
+        Box::pin(async move { store.list_events(&query, &context).await.map_err(unreadable) })
     }
 }
 
@@ -428,8 +437,8 @@ impl Handler<ReadLog> for OutboxActor {
     type Result = ResponseFuture<Result<LogPart, QueryError>>;
 
     fn handle(&mut self, ReadLog(query): ReadLog, _: &mut Self::Context) -> Self::Result {
-        let (store, settings, now) = (self.store.clone(), Arc::clone(&self.settings), self.clock.now());
-        Box::pin(async move { store.read_log(query, &settings, now).await.map_err(unreadable) })
+        let (store, context) = (self.store.clone(), self.query_context());
+        Box::pin(async move { store.read_log(query, &context).await.map_err(unreadable) })
     }
 }
 
@@ -437,8 +446,8 @@ impl Handler<GetEvent> for OutboxActor {
     type Result = ResponseFuture<Result<Option<EventRecord>, QueryError>>;
 
     fn handle(&mut self, GetEvent(id): GetEvent, _: &mut Self::Context) -> Self::Result {
-        let (store, settings, now) = (self.store.clone(), Arc::clone(&self.settings), self.clock.now());
-        Box::pin(async move { store.get_event(&id, &settings, now).await.map_err(unreadable) })
+        let (store, context) = (self.store.clone(), self.query_context());
+        Box::pin(async move { store.get_event(&id, &context).await.map_err(unreadable) })
     }
 }
 

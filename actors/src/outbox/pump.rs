@@ -7,11 +7,12 @@ use tokio::time::Instant;
 
 use super::{
     OutboxActor,
-    delivery::{Deferral, InFlight, NextBatch, Resumption},
+    delivery::{Deferral, NextBatch, Resumption},
     read_ahead::{PAGE, PageRequest},
 };
 use crate::{
     domain::{
+        clock::Moment,
         delivery::{DeadReason, Outcome, Resent},
         ids::{LinkId, Seq},
         store_fault::StoreFault,
@@ -113,7 +114,7 @@ impl OutboxActor {
         let read = async move { store.read_retries(&seqs).await };
         ctx.spawn(read.into_actor(self).map(move |result, act, ctx| match result {
             Ok(read) => {
-                let unreadable = act.delivery.retries_read(wanted, read);
+                let unreadable = act.delivery.retries_read(wanted, read, act.clock.now());
                 act.died_unreadable(unreadable);
                 act.pump(ctx);
                 act.report(ctx);
@@ -131,36 +132,37 @@ impl OutboxActor {
 
     /// Handles the outcome of one event.
     pub(super) fn answered(&mut self, link: LinkId, seq: Seq, outcome: Outcome, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
         match outcome {
-            Outcome::Delivered { unheard } => self.delivered(link, seq, unheard),
+            Outcome::Delivered { unheard } => self.delivered(link, seq, unheard, now),
             Outcome::Refused(reason) => {
-                if let Some(in_flight) = self.delivery.refused(link, seq) {
+                if let Some(in_flight) = self.delivery.refused(link, seq, now) {
                     self.reporting.refused(reason.as_str());
                     self.died(seq, reason, Some(in_flight.topic));
                 }
             }
             Outcome::Deferred { reason, attempts } => {
-                if let Some(deferral) = self.delivery.deferred(link, seq, attempts) {
+                if let Some(deferral) = self.delivery.deferred(link, seq, attempts, now) {
                     self.reporting.refused(reason);
                     self.deferred(seq, reason, deferral, ctx);
                 }
             }
             Outcome::Returned => {
-                if self.delivery.returned(link, seq) && self.resume_timer.is_none() {
-                    self.resume_timer = Some(ctx.run_later(Duration::ZERO, Self::resume));
+                if self.delivery.returned(link, seq) {
+                    self.resume_after(Duration::ZERO, ctx);
                 }
             }
         }
     }
 
-    fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool) {
-        let Some(settled) = self.delivery.delivered(link, seq, unheard, Instant::now()) else { return };
+    fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool, now: Moment) {
+        let delivered = self.delivery.delivered(link, seq, unheard, now, Instant::now());
+        let Some((settled, settlement)) = delivered else { return };
         if settled.again {
-            let InFlight { late, .. } = settled.note;
-            self.writer.queue.add_resent(Resent { seq, late, heard: settled.note.heard(unheard) });
+            self.writer.queue.add_resent(Resent { seq, settlement });
         }
         self.writer.count_delivered();
-        self.reporting.delivered(seq, settled.note, unheard, self.clock.now());
+        self.reporting.delivered(seq, settled.note, unheard, now);
     }
 
     /// Records a dead event. [`Delivery`](super::delivery::Delivery) has already settled it, so it does not
@@ -184,8 +186,22 @@ impl OutboxActor {
         } else {
             tracing::warn!(seq = seq.0, reason, retry_in_seconds = wait.as_secs(), "event refused for now");
         }
-        if self.resume_timer.is_none() {
-            self.resume_timer = Some(ctx.run_later(wait, Self::resume));
+        self.resume_after(wait, ctx);
+    }
+
+    /// Schedules the end of a pause. If there are several, the one that ends last counts.
+    fn resume_after(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        let at = Instant::now() + wait;
+        if self.resume_timer.is_none_or(|(other, _)| other < at) {
+            self.cancel_pause(ctx);
+            self.resume_timer = Some((at, ctx.run_later(wait, Self::resume)));
+        }
+    }
+
+    /// Cancels the pause of an earlier link.
+    pub(super) fn cancel_pause(&mut self, ctx: &mut Context<Self>) {
+        if let Some((_, timer)) = self.resume_timer.take() {
+            ctx.cancel_future(timer);
         }
     }
 
@@ -196,7 +212,7 @@ impl OutboxActor {
                 self.pump(ctx);
                 self.report(ctx);
             }
-            Resumption::Waiting => self.resume_timer = Some(ctx.run_later(RESUME_POLL, Self::resume)),
+            Resumption::Waiting => self.resume_after(RESUME_POLL, ctx),
             Resumption::NotPaused => {}
         }
     }

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     domain::{
         clock,
-        delivery::{DeadReason, Delivery, DeliveryState, Outcome},
+        delivery::{DeadReason, Delivery, DeliveryState, Outcome, Unwritten},
         event::{DetectionEvent, EventInput},
         event_log::{EventQuery, LogRow, Receipt},
         ids::{CameraId, EventId, LinkId},
@@ -162,6 +162,20 @@ impl Fixture {
         self.outbox.send(GetEvent(id)).await.unwrap().unwrap().unwrap().delivery
     }
 
+    /// Returns the delivery that the database contains.
+    async fn recorded(&self, id: &str) -> Delivery {
+        let settings = Arc::new(MqttSettings::defaults("c"));
+        let context =
+            QueryContext { settings, now: self.store.clock().now(), unwritten: Unwritten::default() };
+        let id = EventId::parse(id).unwrap();
+        self.store.get_event(&id, &context).await.unwrap().unwrap().delivery
+    }
+
+    async fn wait_until_recorded(&self, id: &str, state: DeliveryState) {
+        let what = format!("{id} is recorded as {state:?}");
+        wait_until(&what, async || self.recorded(id).await.state == state).await;
+    }
+
     async fn wait_for_checkpoint(&self, cursor: i64) {
         wait_until("the checkpoint is written", || async {
             self.store.cursor().await.unwrap() == Seq(cursor)
@@ -279,6 +293,23 @@ async fn a_deferred_event_is_sent_again_before_later_ones() {
     it.answer([(1, Outcome::Deferred { reason: "quota_exceeded", attempts: None })]).await;
     it.acknowledge([2, 3]).await;
     assert_eq!(it.sent_seqs(3).await[..3], [1, 4, 5]);
+}
+
+/// Less than the shortest pause after a deferral, and more than the delay after which returned events are sent.
+const DURING_PAUSE: Duration = Duration::from_millis(600);
+
+#[actix::test]
+async fn a_returned_event_does_not_shorten_the_pause_after_a_deferral() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=3).await;
+    it.link_up(3).await;
+    it.sent(3).await;
+    it.answer([(3, Outcome::Returned)]).await;
+    it.answer([(1, Outcome::Deferred { reason: "quota_exceeded", attempts: None })]).await;
+    it.acknowledge([2]).await;
+    tokio::time::sleep(DURING_PAUSE).await;
+    assert!(it.sent_seqs(0).await.is_empty(), "the pause lasts a second");
+    assert_eq!(it.sent_seqs(2).await, [1, 3]);
 }
 
 #[actix::test]
@@ -482,6 +513,59 @@ async fn events_are_listed_newest_first_by_camera_and_state() {
     }
     let elsewhere = Some(CameraId::parse("garden").unwrap());
     assert_eq!(list(EventQuery { camera_id: elsewhere, ..all }).await, [0i64; 0]);
+}
+
+#[actix::test]
+async fn an_event_is_delivered_when_the_broker_acknowledges_it_even_if_this_is_recorded_later() {
+    let mut it = Fixture::new().await;
+    it.publish(event("a")).await.unwrap();
+    it.link_up(100).await;
+    it.sent(1).await;
+    let occupied = it.store.occupy_writer().await.unwrap();
+    let before = clock::now();
+    it.acknowledge([1]).await;
+    let acknowledged = before..=clock::now();
+    tokio::time::sleep(writer::NOTE_WITHIN * 2).await;
+    assert_eq!(it.store.cursor().await.unwrap(), Seq(0), "nothing is recorded");
+    let known = it.delivery("a").await;
+    assert_eq!(known.state, DeliveryState::Delivered);
+    drop(occupied);
+    it.wait_for_checkpoint(1).await;
+    let recorded = it.recorded("a").await;
+    assert!(acknowledged.contains(&recorded.delivered_at.unwrap()), "{acknowledged:?} {recorded:?}");
+    assert_eq!(known, recorded);
+}
+
+#[actix::test]
+async fn an_event_is_reported_as_delivered_or_dead_as_soon_as_the_outbox_knows_it() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=5).await;
+    it.link_up(100).await;
+    it.sent(5).await;
+    let _occupied = it.store.occupy_writer().await.unwrap();
+    let unheard = Outcome::Delivered { unheard: true };
+    let refused = Outcome::Refused(DeadReason::NotAuthorized);
+    it.answer([(1, unheard.clone()), (3, unheard), (4, refused)]).await;
+    let status = it.status().await;
+    assert_eq!((status.pending, status.dead), (2, 1));
+    for (seq, state, heard) in [
+        (1, DeliveryState::Delivered, Some(false)),
+        (2, DeliveryState::Pending, None),
+        (3, DeliveryState::Delivered, Some(false)),
+        (4, DeliveryState::Dead, None),
+    ] {
+        let delivery = it.delivery(&format!("e{seq}")).await;
+        assert_eq!((delivery.state, delivery.heard), (state, heard), "{seq}");
+    }
+    for (state, expected) in [
+        (DeliveryState::Pending, vec![5, 2]),
+        (DeliveryState::Delivered, vec![3, 1]),
+        (DeliveryState::Dead, vec![4]),
+    ] {
+        let query = ListEvents(EventQuery { state: Some(state), limit: 10, ..EventQuery::default() });
+        let listed = it.outbox.send(query).await.unwrap().unwrap();
+        assert_eq!(listed.iter().map(|record| record.seq.0).collect::<Vec<_>>(), expected, "{state:?}");
+    }
 }
 
 #[actix::test]

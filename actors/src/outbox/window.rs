@@ -17,7 +17,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    delivery::SettledRange,
+    clock::Moment,
+    delivery::{SettledRange, Settlement},
     ids::{LinkId, Seq},
 };
 
@@ -53,8 +54,8 @@ struct Link<T> {
 #[derive(Debug)]
 pub struct Window<T> {
     cursor: Seq,
-    /// The settled events above the cursor: whether each was late, and whether it was heard.
-    settled: BTreeMap<Seq, (bool, Option<bool>)>,
+    /// The settled events above the cursor.
+    settled: BTreeMap<Seq, Settlement>,
     /// Dead events that must be sent again.
     again: BTreeSet<Seq>,
     link: Option<Link<T>>,
@@ -64,14 +65,15 @@ pub struct Window<T> {
 
 impl<T> Window<T> {
     /// Creates a window without a link. Everything up to `cursor` is settled, and so are the events in
-    /// `settled`, including those that were dead once. The events in `again` must be sent again.
+    /// `settled`, all of which were dead once. The events in `again` must be sent again.
     pub fn new(
         cursor: Seq,
         settled: impl IntoIterator<Item = Seq>,
         again: impl IntoIterator<Item = Seq>,
+        now: Moment,
     ) -> Self {
-        let settled =
-            settled.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, (false, None))).collect();
+        let how = Settlement::unpublished(now);
+        let settled = settled.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, how)).collect();
         let again = again.into_iter().collect();
         let mut window = Self { cursor, settled, again, link: None, ranges: Vec::new() };
         window.advance();
@@ -91,6 +93,11 @@ impl<T> Window<T> {
     /// Returns the number of settled events above the cursor.
     pub fn settled_above_cursor(&self) -> usize {
         self.settled.len()
+    }
+
+    /// Returns the settled events above the cursor, in order.
+    pub fn above_cursor(&self) -> impl Iterator<Item = (Seq, Settlement)> {
+        self.settled.iter().map(|(seq, settlement)| (*seq, *settlement))
     }
 
     /// Returns the number of retries that are waiting or in flight.
@@ -212,34 +219,19 @@ impl<T> Window<T> {
 
     /// Settles an event after the broker's final answer. Returns `None` and changes nothing if the event was
     /// not in flight on this link.
-    pub fn settle(&mut self, id: LinkId, seq: Seq, late: bool) -> Option<Settled<T>> {
-        self.settle_heard(id, seq, late, None)
-    }
-
-    /// Like [`Window::settle`], and records whether the event had a subscriber.
-    pub fn settle_heard(
-        &mut self,
-        id: LinkId,
-        seq: Seq,
-        late: bool,
-        heard: Option<bool>,
-    ) -> Option<Settled<T>> {
+    pub fn settle(&mut self, id: LinkId, seq: Seq, settlement: Settlement) -> Option<Settled<T>> {
         let note = self.current(id)?.in_flight.remove(&seq)?;
         let again = self.again.remove(&seq);
         if !again {
-            self.settle_above_cursor(seq, (late, heard));
+            self.settle_unsent(seq, settlement);
         }
         Some(Settled { again, note })
     }
 
     /// Settles an event that is not in flight.
-    pub fn settle_unsent(&mut self, seq: Seq, late: bool) {
-        self.settle_above_cursor(seq, (late, None));
-    }
-
-    fn settle_above_cursor(&mut self, seq: Seq, late_and_heard: (bool, Option<bool>)) {
+    pub fn settle_unsent(&mut self, seq: Seq, settlement: Settlement) {
         if seq > self.cursor {
-            self.settled.entry(seq).or_insert(late_and_heard);
+            self.settled.entry(seq).or_insert(settlement);
             self.advance();
         }
     }
@@ -286,13 +278,9 @@ impl<T> Window<T> {
     }
 
     fn advance(&mut self) {
-        while let Some((late, heard)) = self.settled.remove(&self.cursor.next()) {
+        while let Some(settlement) = self.settled.remove(&self.cursor.next()) {
             self.cursor = self.cursor.next();
-            let range = SettledRange { up_to: self.cursor, late, heard };
-            match self.ranges.last_mut() {
-                Some(last) if last.is_like(&range) => *last = range,
-                _ => self.ranges.push(range),
-            }
+            SettledRange { up_to: self.cursor, settlement }.append(&mut self.ranges, usize::MAX);
         }
     }
 }

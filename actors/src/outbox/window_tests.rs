@@ -4,8 +4,25 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::clock;
 
 const LINK: LinkId = LinkId(1);
+
+fn window() -> Window<()> {
+    Window::new(Seq(0), [], [], moment(0))
+}
+
+fn moment(millis: i64) -> Moment {
+    Moment::at(clock::from_micros(millis * 1000))
+}
+
+fn at(late: bool) -> Settlement {
+    settled_at(0, late)
+}
+
+fn settled_at(millis: i64, late: bool) -> Settlement {
+    Settlement { at: moment(millis), late, heard: None }
+}
 
 fn send(window: &mut Window<()>, count: usize) -> Vec<i64> {
     let mut sent = Vec::new();
@@ -27,34 +44,34 @@ fn send(window: &mut Window<()>, count: usize) -> Vec<i64> {
 
 #[test]
 fn at_most_the_limit_is_in_flight() {
-    let mut window = Window::new(Seq(0), [], []);
+    let mut window = window();
     assert_eq!(window.room(), 0, "there is no link");
     window.link_up(LINK, 3);
     assert_eq!(send(&mut window, 10), [1, 2, 3]);
-    assert!(window.settle(LINK, Seq(2), false).is_some());
+    assert!(window.settle(LINK, Seq(2), at(false)).is_some());
     assert_eq!(send(&mut window, 10), [4]);
 }
 
 #[test]
 fn the_cursor_stays_before_the_first_unacknowledged_event() {
-    let mut window = Window::new(Seq(0), [], []);
+    let mut window = window();
     window.link_up(LINK, 10);
     send(&mut window, 4);
     for seq in [2, 4, 3] {
-        window.settle(LINK, Seq(seq), false);
+        window.settle(LINK, Seq(seq), at(false));
     }
     assert_eq!((window.cursor(), window.settled_above_cursor()), (Seq(0), 3));
-    window.settle(LINK, Seq(1), false);
+    window.settle(LINK, Seq(1), at(false));
     assert_eq!((window.cursor(), window.settled_above_cursor()), (Seq(4), 0));
 }
 
 #[test]
 fn a_resend_starts_at_the_first_unacknowledged_event_and_skips_acknowledged_ones() {
-    let mut window = Window::new(Seq(0), [], []);
+    let mut window = window();
     window.link_up(LINK, 10);
     send(&mut window, 5);
     for seq in [1, 3, 5] {
-        window.settle(LINK, Seq(seq), false);
+        window.settle(LINK, Seq(seq), at(false));
     }
     assert!(window.link_down(LINK).is_some());
     window.link_up(LinkId(2), 10);
@@ -63,51 +80,63 @@ fn a_resend_starts_at_the_first_unacknowledged_event_and_skips_acknowledged_ones
 
 #[test]
 fn outcomes_of_an_earlier_link_are_ignored() {
-    let mut window = Window::new(Seq(0), [], []);
+    let mut window = window();
     window.link_up(LINK, 10);
     send(&mut window, 2);
     window.link_up(LinkId(2), 10);
     send(&mut window, 2);
-    assert!(window.settle(LINK, Seq(1), false).is_none());
+    assert!(window.settle(LINK, Seq(1), at(false)).is_none());
     assert!(window.link_down(LINK).is_none());
     assert_eq!(window.in_flight(), 2);
 }
 
 #[test]
 fn a_deferred_event_stops_sending_until_nothing_is_in_flight() {
-    let mut window = Window::new(Seq(0), [], []);
+    let mut window = window();
     window.link_up(LINK, 10);
     send(&mut window, 3);
     assert!(window.defer(LINK, Seq(1)));
     assert_eq!(window.room(), 0);
     assert!(!window.resume(), "two are still in flight");
-    window.settle(LINK, Seq(2), false);
-    window.settle(LINK, Seq(3), false);
+    window.settle(LINK, Seq(2), at(false));
+    window.settle(LINK, Seq(3), at(false));
     assert!(window.resume());
     assert_eq!(send(&mut window, 2), [1, 4]);
 }
 
 #[test]
 fn ranges_separate_late_events_from_others() {
-    let mut window = Window::new(Seq(0), [], []);
+    let mut window = window();
     window.link_up(LINK, 10);
     send(&mut window, 5);
     for (seq, late) in [(1, true), (2, true), (4, false), (3, false), (5, true)] {
-        window.settle(LINK, Seq(seq), late);
+        window.settle(LINK, Seq(seq), at(late));
     }
-    let ranges: Vec<_> = window.take_ranges().iter().map(|r| (r.up_to.0, r.late)).collect();
+    let ranges: Vec<_> = window.take_ranges().iter().map(|r| (r.up_to.0, r.settlement.late)).collect();
     assert_eq!(ranges, [(2, true), (4, false), (5, true)]);
     assert_eq!(window.take_ranges(), []);
 }
 
 #[test]
+fn a_range_has_the_time_of_its_acknowledgements_and_not_that_of_the_events_before_it() {
+    let mut window = window();
+    window.link_up(LINK, 10);
+    send(&mut window, 5);
+    for (seq, millis) in [(1, 0), (2, 9), (4, 20), (5, 21), (3, 500)] {
+        window.settle(LINK, Seq(seq), settled_at(millis, false));
+    }
+    let ranges: Vec<_> = window.take_ranges().iter().map(|r| (r.up_to.0, r.settlement.at)).collect();
+    assert_eq!(ranges, [(2, moment(9)), (3, moment(500)), (5, moment(21))]);
+}
+
+#[test]
 fn one_unacknowledged_event_does_not_let_memory_grow() {
-    let mut window = Window::new(Seq(0), [], []);
+    let mut window = window();
     window.link_up(LINK, 2);
     send(&mut window, 1);
     for _ in 0..100 {
         for seq in send(&mut window, 1) {
-            window.settle(LINK, Seq(seq), false);
+            window.settle(LINK, Seq(seq), at(false));
         }
     }
     assert_eq!(window.room(), 0);
@@ -116,19 +145,19 @@ fn one_unacknowledged_event_does_not_let_memory_grow() {
 
 #[test]
 fn retries_are_sent_before_events_that_were_never_sent() {
-    let mut window = Window::new(Seq(0), [], []);
+    let mut window = window();
     window.link_up(LINK, 10);
     send(&mut window, 4);
     for seq in 1..=4 {
-        window.settle(LINK, Seq(seq), false);
+        window.settle(LINK, Seq(seq), at(false));
     }
     for seq in [3, 2] {
         window.send_again(Seq(seq));
     }
     assert_eq!((window.to_send_again(), window.first_open(), window.cursor()), (2, Seq(2), Seq(4)));
     assert_eq!(send(&mut window, 3), [2, 3, 5]);
-    assert_eq!(window.settle(LINK, Seq(2), true), Some(Settled { again: true, note: () }));
-    assert_eq!(window.settle(LINK, Seq(2), true), None);
+    assert_eq!(window.settle(LINK, Seq(2), at(true)), Some(Settled { again: true, note: () }));
+    assert_eq!(window.settle(LINK, Seq(2), at(true)), None);
     let again = window.to_send_again();
     window.link_up(LinkId(2), 10);
     assert_eq!((again, send(&mut window, 2)), (1, vec![3, 5]), "an unacknowledged retry is sent once more");
@@ -171,7 +200,7 @@ proptest! {
     /// are settled. The limit is never exceeded. A retry is sent once until it is answered.
     #[test]
     fn invariant_3_a_resend_never_overtakes(ops in proptest::collection::vec(op(), 1..200)) {
-        let mut window = Window::new(Seq(0), [], []);
+        let mut window = window();
         let mut settled = BTreeSet::new();
         let mut dead: Vec<i64> = Vec::new();
         let mut again: BTreeSet<i64> = BTreeSet::new();
@@ -215,14 +244,14 @@ proptest! {
                     let was_again = again.remove(&seq);
                     prop_assert_eq!(settled.insert(seq), !was_again);
                     let expected = Settled { again: was_again, note: () };
-                    prop_assert_eq!(window.settle(link, Seq(seq), false), Some(expected));
+                    prop_assert_eq!(window.settle(link, Seq(seq), at(false)), Some(expected));
                 }
                 Op::Die(n) if n < in_flight.len() => {
                     let seq = in_flight.remove(n);
                     again.remove(&seq);
                     settled.insert(seq);
                     dead.push(seq);
-                    prop_assert!(window.settle(link, Seq(seq), false).is_some());
+                    prop_assert!(window.settle(link, Seq(seq), at(false)).is_some());
                 }
                 Op::Retry(n) if n < dead.len() => {
                     let seq = dead.remove(n);
@@ -239,7 +268,7 @@ proptest! {
                     }
                 }
                 Op::Stale(seq) => {
-                    prop_assert!(window.settle(LinkId(u64::MAX), Seq(seq), false).is_none());
+                    prop_assert!(window.settle(LinkId(u64::MAX), Seq(seq), at(false)).is_none());
                 }
                 Op::Settle(_) | Op::Defer(_) | Op::Die(_) | Op::Retry(_) => {}
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::commit_queue::{CommitQueue, InFlightCommit, MAX_QUEUED};
+use super::commit_queue::{CommitQueue, InFlightCommit, MAX_QUEUED, Notes};
 use crate::{
     domain::{
         clock::Moment,
@@ -180,16 +180,18 @@ impl Writer {
         commit
     }
 
-    /// Records that the running commit succeeded.
-    pub fn succeeded(&mut self, committed: &Committed, commit: &InFlightCommit) {
+    /// Records that the running commit succeeded. Returns its notes.
+    pub fn succeeded(&mut self, committed: &Committed) -> Notes {
+        let notes = self.queue.succeeded();
         self.committing = None;
         self.database_works();
         self.last_seq = committed.last_seq;
         self.last_seq_is_certain = true;
         self.unmerged.add(&committed.stored);
-        if let Some(range) = commit.ranges().last() {
+        if let Some(range) = notes.ranges.last() {
             self.checkpoint = self.checkpoint.max(range.up_to);
         }
+        notes
     }
 
     /// Records that the running commit failed. Its notes are queued again, and its requests are answered.
@@ -261,6 +263,7 @@ mod tests {
     use crate::{
         domain::{
             clock,
+            delivery::Settlement,
             event::{DetectionEvent, EventInput},
             store_fault::StoreFault,
         },
@@ -277,7 +280,8 @@ mod tests {
     }
 
     fn range(up_to: i64) -> Vec<SettledRange> {
-        vec![SettledRange { up_to: Seq(up_to), late: false, heard: None }]
+        let settlement = Settlement::unpublished(Moment::at(clock::from_micros(0)));
+        vec![SettledRange { up_to: Seq(up_to), settlement }]
     }
 
     fn committed(last_seq: i64) -> Committed {
@@ -328,9 +332,9 @@ mod tests {
         writer.add_ranges(range(8));
         assert_eq!(writer.start(), Start::Commit);
         assert_eq!(writer.start(), Start::Nothing, "a commit is running");
-        let (_, commit) = writer.take().unwrap();
+        writer.take().unwrap();
         assert!(writer.is_committing());
-        writer.succeeded(&committed(12), &commit);
+        writer.succeeded(&committed(12));
         assert!(!writer.is_committing());
         assert_eq!(writer.position(), Position { seq: Seq(12), checkpoint: Seq(8) });
     }
@@ -347,9 +351,9 @@ mod tests {
         assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Storage(StoreFault::Locked)));
         assert_eq!((writer.database_unavailable(), writer.certain_last_seq()), (true, None));
         assert_eq!(writer.start(), Start::Commit, "the notes are queued again");
-        let (batch, commit) = writer.take().unwrap();
+        let (batch, _) = writer.take().unwrap();
         assert_eq!((batch.events.len(), batch.ranges), (0, range(8)));
-        writer.succeeded(&committed(13), &commit);
+        writer.succeeded(&committed(13));
         assert_eq!((writer.database_unavailable(), writer.certain_last_seq()), (false, Some(Seq(13))));
     }
 

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use super::{
     Batch, CommitContext, Committed, DeadAndRetrying, Inserted, MqttConfigRow, OldEvents, Place,
-    RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit, dead_events,
-    deliveries, discovery_topics, event_log, events, log_clock, mqtt_config, page, retries, sweep, tokens,
-    wal,
+    QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit,
+    dead_events, deliveries, discovery_topics, event_log, events, log_clock, mqtt_config, page, retries,
+    sweep, tokens, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -20,7 +20,6 @@ use crate::domain::{
     event_log::{EventPage, EventQuery, EventRecord, LogPart, LogQuery},
     ids::{CameraId, EventId, Seq},
     retained::Kind,
-    settings::MqttSettings,
     token::{
         TokenRecord,
         secret::{TokenHash, TokenName},
@@ -162,30 +161,27 @@ impl Store {
     pub(crate) async fn list_events(
         &self,
         query: &EventQuery,
-        settings: &MqttSettings,
-        now: Moment,
+        context: &QueryContext,
     ) -> Result<Vec<EventRecord>, StoreError> {
-        Ok(event_log::list(&self.read, query, settings, now).await?)
+        Ok(event_log::list(&self.read, query, context).await?)
     }
 
     /// Returns one event.
     pub(crate) async fn get_event(
         &self,
         id: &EventId,
-        settings: &MqttSettings,
-        now: Moment,
+        context: &QueryContext,
     ) -> Result<Option<EventRecord>, StoreError> {
-        Ok(event_log::get(&self.read, id, settings, now).await?)
+        Ok(event_log::get(&self.read, id, context).await?)
     }
 
     /// Returns the new contents of the log.
     pub(crate) async fn read_log(
         &self,
         query: LogQuery,
-        settings: &MqttSettings,
-        now: Moment,
+        context: &QueryContext,
     ) -> Result<LogPart, StoreError> {
-        Ok(event_log::part(&self.read, query, settings, now).await?)
+        Ok(event_log::part(&self.read, query, context).await?)
     }
 
     /// Returns how many events were delivered since `at`.

@@ -176,7 +176,7 @@ async fn commit_without_queries(
         }
     }
     last.append(&mut writes.statements);
-    last.extend(deliveries::insert_statements(&batch.ranges, now));
+    last.extend(deliveries::insert_statements(&batch.ranges));
     store.known.learn(writes.cameras());
     match transaction.execute_and_commit(last).await {
         Ok(rows) => {
@@ -224,12 +224,12 @@ async fn commit_with_queries(
         committed.came_online = writes.came_online;
         committed.seen = writes.into_sightings(&rows)?;
     }
-    for ranges in deliveries::insert_statements(&batch.ranges, now) {
+    for ranges in deliveries::insert_statements(&batch.ranges) {
         txn.execute_raw(ranges).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
     retries::delete(&txn, batch.deaths.iter().map(|death| death.seq)).await?;
-    retries::mark_delivered(&txn, &batch.resent, now).await?;
+    retries::mark_delivered(&txn, &batch.resent).await?;
     // Decisions are applied after the deaths are written: if the outcome of the previous commit is unknown,
     // its deaths are written again, and a decision may be about one of them.
     for (event_id, decision) in &batch.decisions {

@@ -1,5 +1,6 @@
 //! The table `deliveries`: the checkpoints of the cursor. A row covers the events after the previous row's
-//! `up_to_seq`, up to its own.
+//! `up_to_seq`, up to its own. Its time is that of the acknowledgements. It can be earlier than that of the row
+//! before it, because a broker may acknowledge events in any order.
 
 use sea_orm::{
     ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement, Value,
@@ -8,8 +9,8 @@ use sea_orm::{
 
 use super::statements;
 use crate::domain::{
-    clock::{self, LogTime, Moment, Timestamp},
-    delivery::SettledRange,
+    clock::{self, LogTime, Timestamp},
+    delivery::{SettledRange, Settlement},
     ids::Seq,
 };
 
@@ -35,12 +36,12 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 /// Returns the statements that record that the cursor has passed these ranges; none if there are no ranges.
-pub fn insert_statements(ranges: &[SettledRange], now: Moment) -> impl Iterator<Item = Statement> {
+pub fn insert_statements(ranges: &[SettledRange]) -> impl Iterator<Item = Statement> {
     // A commit with an unknown outcome is repeated, so that the rows may already exist.
     const INTO: &str = "INSERT OR IGNORE INTO deliveries (up_to_seq, acked_at, late, log_time, heard)";
-    let (acked_at, log_time) = (clock::to_micros(now.wall), now.log.0);
-    let row = move |range: &SettledRange| {
-        [Value::from(range.up_to.0), acked_at.into(), range.late.into(), log_time.into(), range.heard.into()]
+    let row = |SettledRange { up_to, settlement: Settlement { at, late, heard } }: &SettledRange| {
+        let (acked_at, log_time) = (clock::to_micros(at.wall), at.log.0);
+        [Value::from(up_to.0), acked_at.into(), (*late).into(), log_time.into(), (*heard).into()]
     };
     let chunks = ranges.chunks(ROWS_PER_STATEMENT);
     chunks.map(move |chunk| statements::insert_statement(INTO, chunk.iter().map(row), ""))
@@ -53,8 +54,8 @@ pub async fn cursor(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
     Ok(Seq(last.flatten().unwrap_or(0)))
 }
 
-/// Returns the last position such that it and all before it were settled before `time`. Only rows that were
-/// written before log times were stored can be out of order; their wall-clock time counts.
+/// Returns the last position such that it and all before it were settled before `time`. Of rows that were
+/// written before log times were stored, the wall-clock time counts.
 pub async fn settled_before(db: &impl ConnectionTrait, time: LogTime) -> Result<Option<Seq>, DbErr> {
     const SQL: &str = "SELECT MAX(up_to_seq) AS last FROM deliveries WHERE up_to_seq < COALESCE( \
         (SELECT up_to_seq FROM deliveries WHERE COALESCE(log_time, acked_at) >= ? ORDER BY up_to_seq LIMIT 1), \
@@ -66,7 +67,8 @@ pub async fn settled_before(db: &impl ConnectionTrait, time: LogTime) -> Result<
 }
 
 /// Returns the number of events that were delivered since `time`. Because positions have no gaps, this reads
-/// only the checkpoints, deaths and retries since then, and no events.
+/// only the checkpoints, deaths and retries since then, and no events. Events that the broker acknowledged out
+/// of order around `time` may be missing.
 pub async fn delivered_since(db: &impl ConnectionTrait, time: Timestamp) -> Result<u64, DbErr> {
     const SQL: &str = "WITH passed(first, last) AS (SELECT \
         COALESCE((SELECT up_to_seq FROM deliveries WHERE acked_at < ?1 ORDER BY up_to_seq DESC LIMIT 1), 0), \

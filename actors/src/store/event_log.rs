@@ -1,11 +1,13 @@
 //! Reads the event log: each event with the state of its delivery.
 
+use std::sync::Arc;
+
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 
 use super::events;
 use crate::domain::{
     clock::{self, Moment},
-    delivery::{Delivery, DeliveryChange, DeliveryState, is_late},
+    delivery::{Delivery, DeliveryChange, DeliveryState, EventTimes, Unwritten, is_late},
     event_log::{EventQuery, EventRecord, LogPart, LogQuery},
     ids::{CameraId, EventId, Seq},
     numbers::saturate,
@@ -49,16 +51,29 @@ const DELIVERY_COLUMNS: &str = ", d.acked_at, d.late, d.heard, x.reason, x.dismi
     LEFT JOIN deliveries d \
       ON d.up_to_seq = (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= e.seq)";
 
-/// The condition for delivered events. None of them is after the cursor unless it was retried, so that
-/// pending events need not be examined. This bound is combined with that of the page, because SQLite would
-/// use only one of two.
-const DELIVERED: &str = "x.seq IS NULL \
-    AND e.seq <= MIN(?1 - 1, MAX(COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
-      COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0))) \
-    AND CASE WHEN r.seq IS NULL THEN d.up_to_seq IS NOT NULL ELSE r.acked_at IS NOT NULL END";
+/// What is known at the time of a query, apart from the database.
+#[derive(Debug)]
+pub struct QueryContext {
+    /// The MQTT settings.
+    pub settings: Arc<MqttSettings>,
+    /// The current time.
+    pub now: Moment,
+    /// The deliveries that are not in the database yet.
+    pub unwritten: Unwritten,
+}
 
-/// Returns the statement for a page. Its parameters are `?1`, the position before which the page ends, `?2`,
-/// the maximum number of events, and `?3`, the camera, if `of_camera` is set.
+/// The condition for delivered events. None of them is after the cursor or the last known delivery unless it was
+/// retried, so that pending events need not be examined. This bound is combined with that of the page, because
+/// SQLite would use only one of two.
+const DELIVERED: &str = "x.seq IS NULL AND e.seq NOT IN (SELECT value FROM json_each(?6)) \
+    AND e.seq <= MIN(?1 - 1, MAX(?8, COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
+      COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0))) \
+    AND CASE WHEN r.seq IS NULL \
+      THEN d.up_to_seq IS NOT NULL OR e.seq <= ?4 OR e.seq IN (SELECT value FROM json_each(?5)) \
+      ELSE r.acked_at IS NOT NULL OR e.seq IN (SELECT value FROM json_each(?7)) END";
+
+/// Returns the statement for a page. Its parameters are those of [`page_values`]; it uses `?3` only if `of_camera`
+/// is set.
 fn page_sql(state: Option<DeliveryState>, of_camera: bool) -> String {
     format!("{SELECT}{DELIVERY_COLUMNS} WHERE {} ORDER BY e.seq DESC LIMIT ?2", condition(state, of_camera))
 }
@@ -74,9 +89,13 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
         Some(DeliveryState::Delivered) => format!("{DELIVERED}{}", camera("e")),
         // Dismissed events are dead, but not listed as such.
         Some(DeliveryState::Dead) => format!(
-            "e.seq IN (SELECT n.seq FROM dead_events n WHERE n.dismissed_at IS NULL AND n.seq < ?1{} \
-               ORDER BY n.seq DESC LIMIT ?2)",
-            camera("n")
+            "e.seq IN (\
+               SELECT seq FROM (SELECT n.seq FROM dead_events n \
+                 WHERE n.dismissed_at IS NULL AND n.seq < ?1{} ORDER BY n.seq DESC LIMIT ?2) \
+               UNION SELECT value FROM json_each(?6) WHERE value < ?1){}",
+            camera("n"),
+            // The plus prevents SQLite from examining all events from the camera.
+            camera("+e")
         ),
         // Pending events are those after the cursor, and those before it that are waiting for a retry. The
         // cross join prevents SQLite from examining all events from the camera.
@@ -84,53 +103,74 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
             "e.seq IN (\
                SELECT seq FROM (SELECT n.seq FROM events n \
                    LEFT JOIN dead_events x ON x.seq = n.seq LEFT JOIN retries r ON r.seq = n.seq \
-                 WHERE n.seq > (SELECT COALESCE(MAX(up_to_seq), 0) FROM deliveries) AND n.seq < ?1{of_camera} \
+                 WHERE n.seq > MAX(?4, (SELECT COALESCE(MAX(up_to_seq), 0) FROM deliveries)) \
+                   AND n.seq < ?1{of_camera} AND n.seq NOT IN (SELECT value FROM json_each(?5)) \
                    AND x.seq IS NULL AND r.seq IS NULL ORDER BY n.seq DESC LIMIT ?2) \
                UNION ALL \
                SELECT seq FROM (SELECT r.seq FROM retries r CROSS JOIN events n ON n.seq = r.seq{of_camera} \
-                 WHERE r.acked_at IS NULL AND r.seq < ?1 ORDER BY r.seq DESC LIMIT ?2) \
+                 WHERE r.acked_at IS NULL AND r.seq < ?1 \
+                   AND r.seq NOT IN (SELECT value FROM json_each(?6)) \
+                   AND r.seq NOT IN (SELECT value FROM json_each(?7)) ORDER BY r.seq DESC LIMIT ?2) \
                ORDER BY seq DESC LIMIT ?2)",
             of_camera = camera("n")
         ),
     }
 }
 
+/// Returns the parameters of a page: `?1`, the position before which it ends; `?2`, the maximum number of events;
+/// `?3`, the camera; and of the deliveries that are not in the database, `?4`, the cursor; `?5`, the settled events
+/// above it; `?6`, those that died; `?7`, those that were delivered after a retry; and `?8`, the last one.
+fn page_values(query: &EventQuery, unwritten: &Unwritten) -> [Value; 8] {
+    let Unwritten { cursor, above, dead, resent, .. } = unwritten;
+    let above = || above.iter().map(|(seq, _)| seq.0);
+    let last = above().next_back().unwrap_or(0).max(cursor.0);
+    let last = resent.iter().map(|resent| resent.seq.0).fold(last, i64::max);
+    [
+        query.before.map_or(i64::MAX, |before| before.0).into(),
+        saturate::<_, i64>(query.limit).into(),
+        query.camera_id.as_ref().map(|camera_id| camera_id.as_str().to_owned()).into(),
+        cursor.0.into(),
+        json(above()),
+        json(dead.iter().map(|(seq, _)| seq.0)),
+        json(resent.iter().map(|resent| resent.seq.0)),
+        last.into(),
+    ]
+}
+
+fn json(seqs: impl Iterator<Item = i64>) -> Value {
+    seqs.collect::<serde_json::Value>().to_string().into()
+}
+
 /// Returns a page of events, newest first.
 pub async fn list(
     db: &impl ConnectionTrait,
     query: &EventQuery,
-    settings: &MqttSettings,
-    now: Moment,
+    context: &QueryContext,
 ) -> Result<Vec<EventRecord>, DbErr> {
-    let before = query.before.map_or(i64::MAX, |before| before.0);
-    let limit: i64 = saturate(query.limit);
-    let mut values: Vec<Value> = vec![before.into(), limit.into()];
-    values.extend(query.camera_id.iter().map(|camera_id| camera_id.as_str().into()));
+    let values = page_values(query, &context.unwritten);
     let sql = page_sql(query.state, query.camera_id.is_some());
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
     let rows = Row::find_by_statement(statement).all(db).await?;
-    Ok(rows.into_iter().filter_map(|row| row.into_record(settings, now)).collect())
+    Ok(rows.into_iter().filter_map(|row| row.into_record(context)).collect())
 }
 
 /// Returns one event.
 pub async fn get(
     db: &impl ConnectionTrait,
     id: &EventId,
-    settings: &MqttSettings,
-    now: Moment,
+    context: &QueryContext,
 ) -> Result<Option<EventRecord>, DbErr> {
     let sql = format!("{SELECT}{DELIVERY_COLUMNS} WHERE e.event_id = ?");
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [id.as_str().into()]);
     let row = Row::find_by_statement(statement).one(db).await?;
-    Ok(row.and_then(|row| row.into_record(settings, now)))
+    Ok(row.and_then(|row| row.into_record(context)))
 }
 
 /// Returns the new events and delivery changes that `read` selects.
 pub async fn part(
     db: &impl ConnectionTrait,
     read: LogQuery,
-    settings: &MqttSettings,
-    now: Moment,
+    context: &QueryContext,
 ) -> Result<LogPart, DbErr> {
     let LogQuery { events, checkpoint, mut others, dead_and_retrying } = read;
     let mut part = LogPart::default();
@@ -139,7 +179,7 @@ pub async fn part(
         let places = [events.0.0.into(), events.1.0.into()];
         let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, places);
         let rows = Row::find_by_statement(statement).all(db).await?;
-        part.events = rows.into_iter().filter_map(|row| row.into_record(settings, now)).collect();
+        part.events = rows.into_iter().filter_map(|row| row.into_record(context)).collect();
     }
     if dead_and_retrying {
         others.extend(recently_dead_or_retried(db).await?);
@@ -156,7 +196,7 @@ pub async fn part(
         let bounds = [checkpoint.0.0.into(), checkpoint.1.0.into()];
         let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, bounds);
         let rows = Change::find_by_statement(statement).all(db).await?;
-        part.changes = rows.into_iter().filter_map(|row| row.into_change(settings, now)).collect();
+        part.changes = rows.into_iter().filter_map(|row| row.into_change(context)).collect();
     }
     Ok(part)
 }
@@ -183,22 +223,22 @@ struct Change {
 }
 
 impl Change {
-    fn into_change(self, settings: &MqttSettings, now: Moment) -> Option<DeliveryChange> {
+    fn into_change(self, context: &QueryContext) -> Option<DeliveryChange> {
         let times = events::times(self.occurred_at, self.received_at, self.log_time);
         Some(DeliveryChange {
             // The table's contents were checked when they were accepted.
             event_id: EventId::parse(self.event_id).ok()?,
             seq: Seq(self.seq),
             camera_id: CameraId::parse(self.camera_id).ok()?,
-            delivery: self.delivery.into_delivery(|| is_late(settings, times, now)),
+            delivery: self.delivery.into_delivery(Seq(self.seq), times, context),
         })
     }
 }
 
 impl Row {
-    fn into_record(self, settings: &MqttSettings, now: Moment) -> Option<EventRecord> {
+    fn into_record(self, context: &QueryContext) -> Option<EventRecord> {
         let times = events::times(self.occurred_at, self.received_at, self.log_time);
-        let delivery = self.delivery.into_delivery(|| is_late(settings, times, now));
+        let delivery = self.delivery.into_delivery(Seq(self.seq), times, context);
         Some(EventRecord {
             seq: Seq(self.seq),
             // The table's contents were checked when they were accepted.
@@ -213,15 +253,18 @@ impl Row {
 }
 
 impl DeliveryColumns {
-    fn into_delivery(self, late_now: impl FnOnce() -> bool) -> Delivery {
+    fn into_delivery(self, seq: Seq, times: EventTimes, context: &QueryContext) -> Delivery {
+        let QueryContext { settings, now, unwritten } = context;
         let pending = Delivery { state: DeliveryState::Pending, ..Delivery::default() };
         if let Some(reason) = self.reason {
             let dismissed = self.dismissed_at.is_some();
             return Delivery { state: DeliveryState::Dead, reason: Some(reason), dismissed, ..pending };
         }
-        let (acked_at, late, heard) = match self.asked_at {
-            Some(_) => (self.acked_again_at, self.late_again, self.heard_again),
-            None => (self.acked_at, self.late, self.heard),
+        let is_retry = self.asked_at.is_some();
+        let (acked_at, late, heard) = if is_retry {
+            (self.acked_again_at, self.late_again, self.heard_again)
+        } else {
+            (self.acked_at, self.late, self.heard)
         };
         match acked_at {
             Some(acked_at) => Delivery {
@@ -231,7 +274,9 @@ impl DeliveryColumns {
                 heard,
                 ..pending
             },
-            None => Delivery { late: late_now(), ..pending },
+            None => unwritten
+                .delivery(seq, is_retry)
+                .unwrap_or_else(|| Delivery { late: is_late(settings, times, *now), ..pending }),
         }
     }
 }

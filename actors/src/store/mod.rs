@@ -60,6 +60,7 @@ use log_clock::Clocks;
 pub(crate) use self::{
     commit::{Batch, Committed, Context as CommitContext, DeadAndRetrying, is_small},
     dead_events::DeadEvent,
+    event_log::QueryContext,
     events::Place,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
     retries::RetryingEvent,

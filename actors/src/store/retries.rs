@@ -11,7 +11,7 @@ use sea_orm::{
 use super::{StoreError, page};
 use crate::domain::{
     clock::{self, LogTime, Moment},
-    delivery::Resent,
+    delivery::{Resent, Settlement},
     event_log::{LogRow, StoredEvent},
     ids::Seq,
 };
@@ -69,11 +69,11 @@ pub async fn insert(db: &impl ConnectionTrait, seq: Seq, now: Moment) -> Result<
 }
 
 /// Marks retried events as acknowledged.
-pub async fn mark_delivered(db: &impl ConnectionTrait, resent: &[Resent], now: Moment) -> Result<(), DbErr> {
-    for Resent { seq, late, heard } in resent {
+pub async fn mark_delivered(db: &impl ConnectionTrait, resent: &[Resent]) -> Result<(), DbErr> {
+    for Resent { seq, settlement: Settlement { at, late, heard } } in resent {
         Entity::update_many()
-            .col_expr(Column::AckedAt, Expr::value(clock::to_micros(now.wall)))
-            .col_expr(Column::AckedLogTime, Expr::value(now.log.0))
+            .col_expr(Column::AckedAt, Expr::value(clock::to_micros(at.wall)))
+            .col_expr(Column::AckedLogTime, Expr::value(at.log.0))
             .col_expr(Column::Late, Expr::value(*late))
             .col_expr(Column::Heard, Expr::value(*heard))
             .filter(Column::Seq.eq(seq.0))

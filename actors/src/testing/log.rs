@@ -5,7 +5,7 @@ use std::{error::Error, path::Path};
 use crate::{
     domain::{
         clock::LogTime,
-        delivery::{DeadReason, SettledRange},
+        delivery::{DeadReason, SettledRange, Settlement},
         event::DetectionEvent,
         event_log::LogRow,
         ids::Seq,
@@ -61,7 +61,7 @@ impl Log {
                 deaths.push(DeadEvent { seq: up_to, reason: DeadReason::RefusedRepeatedly, at });
             }
         }
-        let ranges = vec![SettledRange { up_to, late: false, heard: None }];
+        let ranges = vec![SettledRange { up_to, settlement: Settlement::unpublished(at) }];
         self.commit(Batch { events, deaths, ranges, ..Batch::default() }).await
     }
 

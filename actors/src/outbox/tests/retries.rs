@@ -46,11 +46,6 @@ impl Fixture {
         let events = self.outbox.send(list).await.unwrap().unwrap();
         events.iter().map(|record| record.seq.0).collect()
     }
-
-    async fn delivered(&self, id: &str) {
-        let what = format!("{id} is delivered");
-        wait_until(&what, async || self.delivery(id).await.state == DeliveryState::Delivered).await;
-    }
 }
 
 #[actix::test]
@@ -64,8 +59,9 @@ async fn a_retried_event_is_eventually_delivered() {
     assert_eq!(it.listed(DeliveryState::Dead).await, [0i64; 0]);
     let sent = it.sent(1).await;
     assert_eq!((sent[0].seq, sent[0].topic.as_str()), (Seq(2), "liveobject/camera/door/event"));
+    assert!(sent[0].asked.is_some(), "its earlier attempts do not count");
     it.acknowledge([2]).await;
-    it.delivered("e2").await;
+    it.wait_until_recorded("e2", DeliveryState::Delivered).await;
     assert_eq!(it.listed(DeliveryState::Delivered).await, [3, 2, 1]);
     let status = it.status().await;
     assert_eq!((status.pending, status.dead, status.published), (0, 0, 3));
@@ -95,7 +91,7 @@ async fn invariant_2_retries_survive_a_crash() {
     again.sort_unstable();
     assert_eq!(again, [2, 4], "it is sent again after a lost link");
     it.acknowledge([2, 4]).await;
-    it.delivered("e2").await;
+    it.wait_until_recorded("e2", DeliveryState::Delivered).await;
 }
 
 #[actix::test]
@@ -105,8 +101,7 @@ async fn the_retry_of_an_event_above_the_cursor_keeps_the_order() {
     it.link_up(100).await;
     it.sent(4).await;
     it.refuse([3]).await;
-    wait_until("the dead event is written", async || it.delivery("e3").await.state == DeliveryState::Dead)
-        .await;
+    it.wait_until_recorded("e3", DeliveryState::Dead).await;
     it.link_down().await;
     it.retry("e3").await;
     assert_eq!(it.status().await.pending, 4);
@@ -119,7 +114,7 @@ async fn the_retry_of_an_event_above_the_cursor_keeps_the_order() {
     assert_eq!(sent.iter().filter(|seq| **seq == 3).count(), 1, "once: {sent:?}");
     it.acknowledge([1, 2, 3, 4]).await;
     it.wait_for_checkpoint(4).await;
-    it.delivered("e3").await;
+    it.wait_until_recorded("e3", DeliveryState::Delivered).await;
     assert_eq!(it.status().await.pending, 0);
 }
 
@@ -134,7 +129,7 @@ async fn invariant_10_the_retry_of_an_old_event_goes_to_history() {
     assert_eq!(sent[0].topic, "liveobject/camera/door/history");
     assert!(sent[0].expiry_seconds.is_some(), "the expiry is counted from the decision");
     it.acknowledge([2]).await;
-    it.delivered("e2").await;
+    it.wait_until_recorded("e2", DeliveryState::Delivered).await;
     assert!(it.delivery("e2").await.late);
 }
 
@@ -145,7 +140,7 @@ async fn an_event_that_dies_again_can_be_retried_again() {
         it.retry("e2").await;
         assert_eq!(it.sent_seqs(1).await, [2]);
         it.refuse([2]).await;
-        wait_until("it is dead", async || it.delivery("e2").await.state == DeliveryState::Dead).await;
+        it.wait_until_recorded("e2", DeliveryState::Dead).await;
         let status = it.status().await;
         assert_eq!((status.pending, status.dead), (0, 1));
     }
@@ -215,7 +210,7 @@ async fn waiting_retries_are_not_swept() {
     it.link_up(100).await;
     assert_eq!(it.sent_seqs(1).await, [2]);
     it.acknowledge([2]).await;
-    it.delivered("e2").await;
+    it.wait_until_recorded("e2", DeliveryState::Delivered).await;
     let old = it.store.find_old(later).await.unwrap().unwrap();
     let swept = it.store.remove_old(&old).await.unwrap();
     assert_eq!(swept.events, 1);
@@ -355,4 +350,38 @@ async fn a_retried_event_that_dies_again_during_a_sweep_is_never_reported_as_del
         tokio::join!(sweep, it.refuse(sent));
         assert_eq!(it.listed(DeliveryState::Delivered).await, [0i64; 0]);
     }
+}
+
+#[actix::test]
+async fn a_retry_is_reported_as_delivered_when_the_broker_acknowledges_it() {
+    let it = Fixture::with_a_dead_event().await;
+    it.retry("e2").await;
+    it.sent(1).await;
+    let occupied = it.store.occupy_writer().await.unwrap();
+    let before = clock::now();
+    it.acknowledge([2]).await;
+    let acknowledged = before..=clock::now();
+    let known = it.delivery("e2").await;
+    assert_eq!(known.state, DeliveryState::Delivered);
+    assert_eq!(it.listed(DeliveryState::Delivered).await, [3, 2, 1]);
+    assert_eq!(it.listed(DeliveryState::Pending).await, [0i64; 0]);
+    tokio::time::sleep(super::writer::NOTE_WITHIN * 2).await;
+    drop(occupied);
+    it.wait_until_recorded("e2", DeliveryState::Delivered).await;
+    let recorded = it.recorded("e2").await;
+    assert!(acknowledged.contains(&recorded.delivered_at.unwrap()), "{acknowledged:?} {recorded:?}");
+    assert_eq!(it.delivery("e2").await, known);
+}
+
+#[actix::test]
+async fn a_decision_about_all_dead_events_applies_to_those_that_are_not_recorded_yet() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=2).await;
+    it.link_up(100).await;
+    it.sent(2).await;
+    it.refuse([1, 2]).await;
+    assert_eq!(it.listed(DeliveryState::Dead).await, [2, 1]);
+    let all = DecideAll { filter: DeadFilter::default(), decision: Decision::Dismiss };
+    let decided = it.outbox.send(all).await.unwrap().unwrap();
+    assert_eq!(decided, DecidedAll { events: 2, complete: true });
 }
