@@ -145,6 +145,8 @@ impl Store {
     }
 
     async fn connect(path: &Path, file: OpenFile) -> Result<Self, DbErr> {
+        let file = Arc::new(file);
+        let opened = Arc::clone(&file);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(false)
@@ -168,6 +170,10 @@ impl Store {
             .max_lifetime(None)
             // A file does not disconnect as a server might, and the test would take as long as a write.
             .test_before_acquire(false)
+            .after_connect(move |_, _| {
+                opened.writer_connected();
+                Box::pin(async { Ok(()) })
+            })
             .after_release(|connection, _| Box::pin(is_sound(connection)))
             .connect_with(writer)
             .await
@@ -183,7 +189,7 @@ impl Store {
             read: read.into(),
             known: KnownCameras::default(),
             clocks: Clocks::default(),
-            file: Arc::new(file),
+            file,
         })
     }
 
