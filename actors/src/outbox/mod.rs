@@ -256,6 +256,12 @@ impl OutboxActor {
                 if swept.events > 0 {
                     tracing::info!(events = swept.events, dead = swept.dead, "removed old events");
                 }
+                if swept.damaged > 0 {
+                    tracing::warn!(
+                        events = swept.damaged,
+                        "old events could not be removed because the database is damaged; all others were"
+                    );
+                }
             }
             Err(error) => not_removed(&error),
         }));

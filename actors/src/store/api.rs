@@ -85,7 +85,7 @@ impl Store {
 
     /// Removes these events.
     pub(crate) async fn remove_old(&self, old: &OldEvents) -> Result<Swept, StoreError> {
-        Ok(sweep::remove(self, old).await?)
+        sweep::remove(self, old).await
     }
 
     /// Returns the cursor: every event up to it is settled.
