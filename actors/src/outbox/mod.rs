@@ -435,7 +435,14 @@ impl Handler<ReadLog> for OutboxActor {
 
     fn handle(&mut self, ReadLog(query): ReadLog, _: &mut Self::Context) -> Self::Result {
         let (store, settings, now) = (self.store.clone(), Arc::clone(&self.settings), self.clock.now());
-        Box::pin(async move { store.read_log(query, &settings, now).await.map_err(unreadable) })
+        Box::pin(async move {
+            let part = store.read_log(query, &settings, now).await;
+            part.map_err(|error| {
+                // The sender logs it, once.
+                tracing::debug!(error = &error as &dyn std::error::Error, "the event log could not be read");
+                QueryError(error.fault())
+            })
+        })
     }
 }
 
