@@ -27,6 +27,7 @@ mod pump;
 mod read_ahead;
 mod reporting;
 mod retry_prefetch;
+mod unconfirmed;
 mod warnings;
 pub(crate) mod window;
 mod writer;
@@ -45,7 +46,7 @@ use tokio::{
 
 use self::{
     accept::RETRY_AFTER, delivery::Delivery, head_start::HeadStart, pictures::PictureBudget,
-    reporting::Reporting, window::Window, writer::Writer,
+    reporting::Reporting, unconfirmed::Unconfirmed, window::Window, writer::Writer,
 };
 use crate::{
     disk::disk_space,
@@ -145,9 +146,12 @@ pub struct OutboxActor {
     commit_timer: Option<SpawnHandle>,
     pump_timer: Option<SpawnHandle>,
     resume_timer: Option<SpawnHandle>,
+    unconfirmed: Unconfirmed,
     /// Delays events until the status of a camera that has come online is published.
     head_start: HeadStart,
     draining: Option<Draining>,
+    /// Whether the unreadable events must be counted after the next commit.
+    recount_unreadable: bool,
 }
 
 impl OutboxActor {
@@ -184,7 +188,9 @@ impl OutboxActor {
             commit_timer: None,
             pump_timer: None,
             resume_timer: None,
+            unconfirmed: Unconfirmed::default(),
             head_start: HeadStart::default(),
+            recount_unreadable: false,
             draining: None,
         })
     }
@@ -267,15 +273,20 @@ impl OutboxActor {
         }));
     }
 
-    /// Counts the unreadable events again if some may have been dismissed, sent again or removed.
-    fn count_unreadable(&self, ctx: &mut Context<Self>) {
-        if !self.reporting.has_unreadable() {
+    /// Counts the unreadable events again if some may have been dismissed, sent again or removed. Waits until all
+    /// of them are written.
+    fn count_unreadable(&mut self, ctx: &mut Context<Self>) {
+        self.recount_unreadable = self.writer.is_committing() || self.writer.queue.has_unreadable();
+        if self.recount_unreadable || !self.reporting.has_unreadable() {
             return;
         }
         let store = self.store.clone();
         let count = async move { store.count_unreadable().await };
-        ctx.spawn(count.into_actor(self).map(|count, act, _| {
-            if let Ok(count) = count {
+        let before = self.reporting.unreadable_found();
+        ctx.spawn(count.into_actor(self).map(move |count, act, ctx| {
+            if act.reporting.unreadable_found() != before {
+                act.count_unreadable(ctx);
+            } else if let Ok(count) = count {
                 act.reporting.set_unreadable(count);
             }
         }));

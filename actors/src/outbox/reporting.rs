@@ -33,6 +33,8 @@ pub struct Reporting {
     /// The first pending event, and when it was accepted.
     oldest: Option<(Seq, EventTimes)>,
     looking_up_oldest: bool,
+    /// Number of damaged rows found since startup.
+    unreadable_found: u64,
     warnings: Warnings,
 }
 
@@ -46,6 +48,7 @@ impl Reporting {
             refused: 0,
             oldest: None,
             looking_up_oldest: false,
+            unreadable_found: 0,
             warnings: Warnings::default(),
         }
     }
@@ -143,6 +146,7 @@ impl Reporting {
     pub fn died(&mut self, seq: Seq, reason: DeadReason, topic: Option<String>) {
         if reason == DeadReason::Unreadable {
             self.warnings.unreadable += 1;
+            self.unreadable_found += 1;
         }
         tracing::warn!(seq = seq.0, reason = reason.as_str(), topic, "event is dead");
         self.dead += 1;
@@ -159,6 +163,11 @@ impl Reporting {
     /// Returns whether dead events are listed whose rows are damaged.
     pub fn has_unreadable(&self) -> bool {
         self.warnings.unreadable > 0
+    }
+
+    /// Returns the number of damaged rows that were found since startup.
+    pub fn unreadable_found(&self) -> u64 {
+        self.unreadable_found
     }
 
     /// Sets the number of dead events whose rows are damaged and that are not dismissed.

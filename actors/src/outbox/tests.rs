@@ -22,7 +22,7 @@ use crate::{
         outbox::{PublishBatch, PublishError, PublishEvent},
         service::Stop,
     },
-    testing::{FakeConnection, Recorded, Recorder, commit_context, outbox_peers, wait_until},
+    testing::{FakeConnection, Recorded, Recorder, commit_context, outbox_peers, settle, wait_until},
 };
 
 mod pictures;
@@ -68,11 +68,15 @@ impl Fixture {
     }
 
     async fn open(dir: &Path, settings: MqttSettings, max_pending: u64) -> Self {
+        Self::open_with(dir, settings, max_pending, outbox_peers()).await
+    }
+
+    async fn open_with(dir: &Path, settings: MqttSettings, max_pending: u64, peers: OutboxPeers) -> Self {
         let store = Store::open_file(&dir.join("liveobject.db")).await.unwrap();
         let metrics = Metrics::new();
         let limits = OutboxLimits { max_pending, window: 10, retention_days: 7, commit: commit_context() };
         let crashed = mpsc::unbounded_channel().0;
-        let (settings, peers) = (Arc::new(settings), outbox_peers());
+        let settings = Arc::new(settings);
         let outbox = OutboxActor::recover(store.clone(), metrics.clone(), limits, settings, peers, crashed);
         let outbox = outbox.await.unwrap().start();
         Self { store, outbox, metrics, delivered: None, links: 0, dir: None }
@@ -554,6 +558,33 @@ async fn rows_that_were_removed_from_the_database_do_not_block_later_events() {
     assert_eq!((status.pending, status.published, status.database_damaged), (0, 3, true));
     assert_eq!(status.warnings[0].kind, WarningKind::EventsMissing);
     assert!(status.warnings[0].message.starts_with("3 pending events"), "{status:?}");
+}
+
+#[actix::test]
+async fn events_that_were_written_while_the_file_was_away_are_known_and_counted_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cameras, seen) = Recorder::<CamerasSeen>::start_new();
+    let peers = OutboxPeers { cameras: cameras.recipient(), ..outbox_peers() };
+    let it = Fixture::open_with(dir.path(), MqttSettings::defaults("c"), 100, peers).await;
+    it.publish(event("e1")).await.unwrap();
+    settle().await;
+    seen.take();
+    let (path, moved) = (dir.path().join("liveobject.db"), dir.path().join("moved"));
+    std::fs::rename(&path, &moved).unwrap();
+    for id in ["e2", "e3"] {
+        let refused = it.publish(event(id)).await.unwrap_err();
+        assert_eq!(refused, PublishError::Storage(StoreFault::Replaced));
+    }
+    settle().await;
+    assert!(seen.take().is_empty(), "nothing is reported that may be lost");
+    std::fs::rename(&moved, &path).unwrap();
+    let again = it.publish(event("e2")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate), (Seq(2), true));
+    settle().await;
+    let seen: Vec<_> = seen.take().into_iter().flat_map(|CamerasSeen(seen)| seen).collect();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen[0].days.iter().map(|(_, events)| events).sum::<u64>(), 3, "{seen:?}");
+    assert_eq!(it.status().await.pending, 3);
 }
 
 #[actix::test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Batch, CommitContext, Committed, DeadAndRetrying, Inserted, MqttConfigRow, OldEvents, Place,
+    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Inserted, MqttConfigRow, OldEvents, Place,
     RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit, dead_events,
     deliveries, discovery_topics, event_log, events, log_clock, mqtt_config, page, retries, sweep, tokens,
     wal,
@@ -55,11 +55,13 @@ impl Store {
         batch: &Batch,
         last_seq: Option<Seq>,
         context: &CommitContext,
-    ) -> Result<Committed, StoreError> {
-        let committed = commit::commit(self, batch, last_seq, context).await?;
+    ) -> Result<Committed, CommitError> {
+        let committed = commit::commit(self, batch, last_seq, context).await.map_err(StoreError::from)?;
         // Afterwards, because the file may be replaced at any time before.
-        self.check_file()?;
-        Ok(committed)
+        match self.check_file() {
+            Ok(()) => Ok(committed),
+            Err(error) => Err(CommitError { error, written: Some(Box::new(committed)) }),
+        }
     }
 
     /// Checks that the database can be written to, without changing anything.

@@ -58,7 +58,7 @@ use known::KnownCameras;
 use log_clock::Clocks;
 
 pub(crate) use self::{
-    commit::{Batch, Committed, Context as CommitContext, DeadAndRetrying, is_small},
+    commit::{Batch, CommitError, Committed, Context as CommitContext, DeadAndRetrying, is_small},
     dead_events::DeadEvent,
     events::Place,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
