@@ -140,6 +140,9 @@ impl OutboxActor {
                     act.commit_more(ctx);
                 }
                 Err(CommitError { error, written }) => {
+                    if written.is_some() && act.writer.fault() != Some(error.fault()) {
+                        act.merge_now(ctx);
+                    }
                     act.unconfirmed.extend(written.map(|written| written.seen));
                     act.commit_failed(&error, in_flight, ctx);
                 }
@@ -194,9 +197,13 @@ impl OutboxActor {
 
     /// Merges the write-ahead log into the database file if that is due and nothing waits for a commit.
     fn merge_wal(&mut self, ctx: &mut Context<Self>) {
-        if !self.writer.is_merge_due() {
-            return;
+        if self.writer.is_merge_due() {
+            self.merge_now(ctx);
         }
+    }
+
+    /// Merges the write-ahead log. Also called when it was deleted: its contents would be lost with this process.
+    pub(super) fn merge_now(&mut self, ctx: &mut Context<Self>) {
         let store = self.store.clone();
         let merged = async move { store.merge_wal().await };
         ctx.spawn(merged.into_actor(self).map(|merged, _, _| {

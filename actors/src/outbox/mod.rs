@@ -308,6 +308,7 @@ impl OutboxActor {
         }
         if let Err(error) = self.store.check_file() {
             self.writer.database_fails(&error, 0);
+            self.merge_now(ctx);
             self.commit_later(RETRY_AFTER, ctx);
         }
     }

@@ -18,12 +18,20 @@ pub struct OpenFile {
     path: PathBuf,
     write_ahead_log: PathBuf,
     id: FileId,
-    /// The write-ahead log that the writing connection uses; `None` if it is not known yet.
-    write_ahead_log_id: Mutex<Option<FileId>>,
+    known: Mutex<Known>,
 }
 
 /// Device and inode.
 type FileId = (u64, u64);
+
+/// What is known about the write-ahead log.
+#[derive(Debug, Default)]
+struct Known {
+    /// The file that the writing connection uses; `None` if it is not known yet.
+    id: Option<FileId>,
+    /// Whether another program has replaced it.
+    is_replaced: bool,
+}
 
 impl OpenFile {
     /// Remembers which file is at this path.
@@ -35,7 +43,7 @@ impl OpenFile {
             path: path.to_owned(),
             write_ahead_log: write_ahead_log.into(),
             id: id(path)?,
-            write_ahead_log_id: Mutex::new(None),
+            known: Mutex::default(),
         })
     }
 
@@ -45,19 +53,22 @@ impl OpenFile {
     }
 
     /// Remembers which file is the write-ahead log. Called when a writing connection has opened it: SQLite
-    /// removes the file with the last connection, so that the next one creates another.
+    /// removes the file with the last connection, so that the next one creates another. A file that another program
+    /// has created is not accepted: other connections may still use the first one.
     pub fn writer_connected(&self) {
-        let mut known = self.write_ahead_log_id.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = id(&self.write_ahead_log).ok();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.is_replaced {
+            known.id = id(&self.write_ahead_log).ok();
+        }
     }
 
     /// Returns whether the same files are still at their paths: the database, and its write-ahead log, which
     /// exists from the first write on.
     pub fn is_in_place(&self) -> bool {
         let Ok(write_ahead_log) = id(&self.write_ahead_log) else { return false };
-        let mut known = self.write_ahead_log_id.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = *known.get_or_insert(write_ahead_log);
-        known == write_ahead_log && id(&self.path).is_ok_and(|id| id == self.id)
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.is_replaced = *known.id.get_or_insert(write_ahead_log) != write_ahead_log;
+        !known.is_replaced && id(&self.path).is_ok_and(|id| id == self.id)
     }
 }
 
@@ -112,8 +123,12 @@ mod tests {
         file.writer_connected();
         fs::rename(&log, dir.path().join("old")).unwrap();
         fs::write(&log, "").unwrap();
+        file.writer_connected();
+        assert!(file.is_in_place(), "SQLite has removed the first one");
+        fs::rename(&log, dir.path().join("older")).unwrap();
+        fs::write(&log, "").unwrap();
         assert!(!file.is_in_place());
         file.writer_connected();
-        assert!(file.is_in_place());
+        assert!(!file.is_in_place(), "another program has replaced it");
     }
 }

@@ -138,6 +138,10 @@ impl Store {
     /// Closes all connections after running operations have finished, and merges the write-ahead log into the
     /// file. Later calls fail.
     pub async fn close(&self) {
+        if !self.file.is_in_place() {
+            // If another program has deleted the write-ahead log, closing may not merge it.
+            let _merged = wal::merge(self).await;
+        }
         for connections in [&self.read, &self.write] {
             // Fails only for connections that do not belong to a pool, but these do.
             let _ = connections.close_by_ref().await;
