@@ -41,6 +41,7 @@ use actix::{
 use chrono::TimeDelta;
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot},
+    task::spawn_blocking,
     time::Instant,
 };
 
@@ -79,6 +80,9 @@ const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
 const FREE_BYTES: u64 = 8 * 1024 * 1024;
 
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
+/// How often the file with the last seq is synced to disk.
+const SYNC_SEQ_EVERY: Duration = Duration::from_mins(1);
 
 /// How often the wall clock is compared with the log time, and the database file and the disk are checked.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -155,7 +159,7 @@ pub struct OutboxActor {
 }
 
 impl OutboxActor {
-    /// Recovers the log: the cursor, the dead events above it, and the last seq that was assigned. The time
+    /// Recovers the log: the last seq that was assigned, the cursor, and the dead events and gaps above it. The time
     /// this takes does not depend on the number of pending events.
     pub async fn recover(
         store: Store,
@@ -165,12 +169,16 @@ impl OutboxActor {
         peers: OutboxPeers,
         crashed: UnboundedSender<&'static str>,
     ) -> Result<Self, StoreError> {
+        let restored = store.resume_positions().await?;
         let cursor = store.cursor().await?;
         let mut settled = store.dead_above(cursor).await?;
         settled.extend(store.retries_above(cursor).await?);
         let DeadAndRetrying { dead, again } = store.dead_and_retrying().await?;
-        let window = Window::new(cursor, settled, again);
+        let window = Window::new(cursor, settled, again).with_gaps(store.gaps_above(cursor).await?);
         let mut reporting = Reporting::new(metrics, dead);
+        if let Some(gap) = restored {
+            reporting.database_restored(gap);
+        }
         reporting.set_unreadable(store.count_unreadable().await?);
         Ok(Self {
             writer: Writer::new(store.last_seq().await?, cursor),
@@ -294,10 +302,17 @@ impl OutboxActor {
 
     fn check_disk(&mut self) {
         self.reporting.disk_space(disk_space(self.store.path()));
+        self.reporting.set_failed_seq_file(self.store.failed_mark());
         if self.writer.fault() == Some(StoreFault::DiskFull) {
             #[expect(clippy::disallowed_methods, reason = "one message per second")]
             self.peers.thumbnails.free_space.do_send(FreeSpace { bytes: FREE_BYTES });
         }
+    }
+
+    fn sync_mark(&self) {
+        let store = self.store.clone();
+        // Nothing waits for it: the next time, it is synced again.
+        let _synced = spawn_blocking(move || store.sync_mark());
     }
 
     /// Checks whether the database file is still in place, so that the status reports it even if
@@ -353,6 +368,8 @@ impl Actor for OutboxActor {
             act.check_file(ctx);
             act.check_disk();
         });
+        ctx.run_interval(SYNC_SEQ_EVERY, |act, _| act.sync_mark());
+        self.note_progress(ctx);
         self.report(ctx);
         tracing::info!(
             pending = self.pending(),

@@ -3,7 +3,8 @@
 //! An event is *settled* when nothing more is done for it: the broker has acknowledged it, or it is dead. The
 //! *cursor* is the highest seq up to which all events are settled. Settled events above the cursor are
 //! tracked individually, so that they are not sent again. A dead event can be *retried*: it stays settled, so
-//! that the cursor does not move back, and is tracked separately.
+//! that the cursor does not move back, and is tracked separately. A *gap* is a range of positions without events;
+//! the cursor and the next position skip it.
 //!
 //! Guarantees:
 //! - Events are sent in the order of their seqs.
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
     delivery::SettledRange,
+    event_log::SeqGap,
     ids::{LinkId, Seq},
 };
 
@@ -55,6 +57,8 @@ pub struct Window<T> {
     cursor: Seq,
     /// The settled events above the cursor: whether each was late, and whether it was heard.
     settled: BTreeMap<Seq, (bool, Option<bool>)>,
+    /// The gaps above the cursor: the first and the last of positions at which there are no events.
+    gaps: BTreeMap<Seq, Seq>,
     /// Dead events that must be sent again.
     again: BTreeSet<Seq>,
     link: Option<Link<T>>,
@@ -73,9 +77,19 @@ impl<T> Window<T> {
         let settled =
             settled.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, (false, None))).collect();
         let again = again.into_iter().collect();
-        let mut window = Self { cursor, settled, again, link: None, ranges: Vec::new() };
+        let (gaps, ranges) = (BTreeMap::new(), Vec::new());
+        let mut window = Self { cursor, settled, gaps, again, link: None, ranges };
         window.advance();
         window
+    }
+
+    /// Adds positions at which there are no events. They are neither sent nor pending.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: impl IntoIterator<Item = SeqGap>) -> Self {
+        let above = gaps.into_iter().filter(|gap| gap.last > self.cursor);
+        self.gaps = above.map(|gap| (gap.first.max(self.cursor.next()), gap.last)).collect();
+        self.advance();
+        self
     }
 
     /// Returns the current link.
@@ -91,6 +105,11 @@ impl<T> Window<T> {
     /// Returns the number of settled events above the cursor.
     pub fn settled_above_cursor(&self) -> usize {
         self.settled.len()
+    }
+
+    /// Returns the number of positions above the cursor at which there are no events.
+    pub fn in_gaps(&self) -> u64 {
+        self.gaps.iter().map(|(first, last)| last.since(first.previous())).sum()
     }
 
     /// Returns the number of retries that are waiting or in flight.
@@ -188,7 +207,8 @@ impl<T> Window<T> {
     pub fn room(&self) -> usize {
         let Some(link) = self.link.as_ref().filter(|link| !link.paused) else { return 0 };
         let limit = i64::try_from(link.limit).unwrap_or(i64::MAX);
-        let span = link.next.0 - self.cursor.next().0;
+        let in_gaps: i64 = self.gaps.range(..link.next).map(|(first, last)| last.0 - first.0 + 1).sum();
+        let span = link.next.0 - self.cursor.next().0 - in_gaps;
         let span_left = usize::try_from(limit.saturating_mul(SPAN_WINDOWS) - span).unwrap_or(0);
         link.limit.saturating_sub(link.in_flight.len()).min(span_left)
     }
@@ -198,7 +218,7 @@ impl<T> Window<T> {
         if let Some(link) = &mut self.link {
             debug_assert_eq!(link.next, seq, "events are sent in order");
             link.in_flight.insert(seq, note);
-            link.next = seq.next();
+            link.next = after_gaps(&self.gaps, seq.next());
         }
     }
 
@@ -206,7 +226,7 @@ impl<T> Window<T> {
     pub fn skipped(&mut self, seq: Seq) {
         if let Some(link) = &mut self.link {
             debug_assert_eq!(link.next, seq, "events are skipped in order");
-            link.next = seq.next();
+            link.next = after_gaps(&self.gaps, seq.next());
         }
     }
 
@@ -286,15 +306,34 @@ impl<T> Window<T> {
     }
 
     fn advance(&mut self) {
-        while let Some((late, heard)) = self.settled.remove(&self.cursor.next()) {
-            self.cursor = self.cursor.next();
-            let range = SettledRange { up_to: self.cursor, late, heard };
-            match self.ranges.last_mut() {
-                Some(last) if last.is_like(&range) => *last = range,
-                _ => self.ranges.push(range),
+        loop {
+            let next = self.cursor.next();
+            if let Some(last) = self.gaps.remove(&next) {
+                self.cursor = last;
+                match self.ranges.last_mut() {
+                    Some(range) => range.up_to = last,
+                    None => self.ranges.push(SettledRange { up_to: last, late: false, heard: None }),
+                }
+            } else if let Some((late, heard)) = self.settled.remove(&next) {
+                self.cursor = next;
+                let range = SettledRange { up_to: next, late, heard };
+                match self.ranges.last_mut() {
+                    Some(last) if last.is_like(&range) => *last = range,
+                    _ => self.ranges.push(range),
+                }
+            } else {
+                return;
             }
         }
     }
+}
+
+/// Returns this position, or the first one after the gaps that begin there.
+fn after_gaps(gaps: &BTreeMap<Seq, Seq>, mut seq: Seq) -> Seq {
+    while let Some(last) = gaps.get(&seq) {
+        seq = last.next();
+    }
+    seq
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ mod mqtt_config;
 mod page;
 mod retries;
 mod seen;
+mod seq_gaps;
+mod seq_mark;
 mod statements;
 mod sweep;
 #[cfg(test)]
@@ -36,7 +38,7 @@ mod wal;
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -56,6 +58,7 @@ pub use error::{OpenError, StoreError};
 use file::OpenFile;
 use known::KnownCameras;
 use log_clock::Clocks;
+use seq_mark::SeqMark;
 
 pub(crate) use self::{
     commit::{Batch, CommitError, Committed, Context as CommitContext, DeadAndRetrying, is_small},
@@ -99,6 +102,8 @@ pub struct Store {
     known: KnownCameras,
     clocks: Clocks,
     file: Arc<OpenFile>,
+    /// Set by the service that assigns positions.
+    mark: Arc<OnceLock<SeqMark>>,
 }
 
 impl Store {
@@ -135,8 +140,8 @@ impl Store {
         self.file.path()
     }
 
-    /// Closes all connections after running operations have finished, and merges the write-ahead log into the
-    /// file. Later calls fail.
+    /// Closes all connections after running operations have finished, merges the write-ahead log into the file,
+    /// and syncs the mark. Later calls fail.
     pub async fn close(&self) {
         if !self.file.is_in_place() {
             // If another program has deleted the write-ahead log, closing may not merge it.
@@ -146,6 +151,9 @@ impl Store {
             // Fails only for connections that do not belong to a pool, but these do.
             let _ = connections.close_by_ref().await;
         }
+        let store = self.clone();
+        // Fails only if the runtime is shutting down.
+        let _synced = tokio::task::spawn_blocking(move || store.sync_mark()).await;
     }
 
     async fn connect(path: &Path, file: OpenFile) -> Result<Self, DbErr> {
@@ -193,6 +201,7 @@ impl Store {
             read: read.into(),
             known: KnownCameras::default(),
             clocks: Clocks::default(),
+            mark: Arc::default(),
             file,
         })
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
-use super::{Store, StoreError, deliveries};
+use super::{Store, StoreError, deliveries, seq_gaps};
 use crate::domain::{clock::LogTime, ids::Seq, numbers::saturate};
 
 /// Rows per step. A step occupies the writing connection for a few milliseconds.
@@ -97,6 +97,7 @@ pub async fn remove(store: &Store, old: &OldEvents) -> Result<Swept, StoreError>
     while deliveries::delete_before(&store.write, old.up_to, STEP).await? > 0 {
         tokio::time::sleep(PAUSE).await;
     }
+    seq_gaps::delete_before(&store.write, old.up_to).await?;
     Ok(swept)
 }
 
