@@ -21,6 +21,7 @@ mod m20261125_000022_find_dead_events;
 mod m20261125_000023_find_retries;
 mod m20261128_000024_create_log_clock;
 mod m20261128_000030_record_heard;
+mod m20261128_000031_create_seq_gaps;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000023_find_retries::Migration),
             Box::new(m20261128_000024_create_log_clock::Migration),
             Box::new(m20261128_000030_record_heard::Migration),
+            Box::new(m20261128_000031_create_seq_gaps::Migration),
         ]
     }
 }

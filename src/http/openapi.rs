@@ -405,6 +405,8 @@ mod tests {
             W::DiskAlmostFull,
             W::EventsUnreadable,
             W::EventsMissing,
+            W::DatabaseRestored,
+            W::SeqFileFailed,
             W::TooManyCameras,
             W::QosLowered,
             W::RetainUnavailable,

@@ -132,6 +132,27 @@ async fn invariant_12_only_the_events_on_a_damaged_page_are_not_delivered() {
 }
 
 #[tokio::test]
+async fn a_write_ahead_log_that_is_deleted_under_the_service_is_noticed_even_if_a_reader_creates_another() {
+    let mut service = service().start().await;
+    let mut ledger = accept(&service, ids("kept", 5)).await;
+    fs::remove_file(service.data_dir().join("liveobject.db-wal")).expect("the log can be removed");
+    Database::visit(&service).await;
+    assert!(service.data_dir().join("liveobject.db-wal").exists(), "the reader has created it");
+    let is_ready = async || service.get("/health/ready").await.status == 200;
+    wait_until("the service is not ready", TIMEOUT, async || !is_ready().await).await;
+    assert_eq!(service.post_event(&event("lost")).await.status, 503);
+    let status = service.status().await;
+    assert_eq!(status["warnings"][0]["kind"], "database_unavailable", "{status}");
+    let message = status["warnings"][0]["message"].as_str().expect("a message");
+    assert!(message.contains("restart the service"), "{message}");
+    service.restart().await;
+    ledger.accepted_receipt(&service.post_event(&event("new")).await.expect(202));
+    for id in ids("kept", 5) {
+        let _ = service.get(&format!("/api/v1/events/{id}")).await.expect(200);
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_is_replaced_under_the_service_accepts_no_events_until_it_is_back() {
     let service = service().start().await;
     let _ledger = accept(&service, ids("kept", 5)).await;

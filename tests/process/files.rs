@@ -29,9 +29,15 @@ async fn only_the_owner_can_access_the_data_directory() {
         names
     };
     let names = check();
-    for name in
-        ["api-token", "identity.age", "liveobject.db", "liveobject.db-wal", "thumbnail-key", "thumbnails"]
-    {
+    for name in [
+        "api-token",
+        "identity.age",
+        "liveobject.db",
+        "liveobject.db-wal",
+        "liveobject.db.seq",
+        "thumbnail-key",
+        "thumbnails",
+    ] {
         assert!(names.iter().any(|present| present == name), "{name} is not among {names:?}");
     }
     service.restart().await;

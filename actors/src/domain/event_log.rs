@@ -62,6 +62,23 @@ pub struct EventPage {
     pub end: Option<Seq>,
 }
 
+/// Positions that were given to events that are not in the log, because the database is older than the one that was
+/// used last. Nothing is pending there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeqGap {
+    /// The first of them.
+    pub first: Seq,
+    /// The last of them.
+    pub last: Seq,
+}
+
+impl SeqGap {
+    /// Returns the number of positions.
+    pub fn events(self) -> u64 {
+        self.last.since(self.first.previous())
+    }
+}
+
 /// The confirmation that an event is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -136,6 +136,10 @@ pub enum WarningKind {
     EventsUnreadable,
     /// Events are missing in the database.
     EventsMissing,
+    /// The database is older than the one that was used last.
+    DatabaseRestored,
+    /// The file with the last seq cannot be written.
+    SeqFileFailed,
     /// The broker does not support the configured QoS.
     QosLowered,
     /// The broker does not support retained messages.
@@ -170,6 +174,8 @@ impl WarningKind {
             Self::DiskAlmostFull => "disk_almost_full",
             Self::EventsUnreadable => "events_unreadable",
             Self::EventsMissing => "events_missing",
+            Self::DatabaseRestored => "database_restored",
+            Self::SeqFileFailed => "seq_file_failed",
             Self::QosLowered => "qos_lowered",
             Self::RetainUnavailable => "retain_unavailable",
             Self::ClientIdTakenOver => "client_id_taken_over",
@@ -216,6 +222,8 @@ mod tests {
             K::DiskAlmostFull,
             K::EventsUnreadable,
             K::EventsMissing,
+            K::DatabaseRestored,
+            K::SeqFileFailed,
             K::QosLowered,
             K::RetainUnavailable,
             K::ClientIdTakenOver,

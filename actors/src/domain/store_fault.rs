@@ -12,8 +12,8 @@ pub enum StoreFault {
     /// The database file is damaged.
     #[error("the database is damaged")]
     Damaged,
-    /// The database file was moved, deleted or replaced while the service was running.
-    #[error("the database file was moved, deleted or replaced")]
+    /// The database file, or its `-wal` file, was moved, deleted or replaced while the service was running.
+    #[error("the database file, or its -wal file, was moved, deleted or replaced")]
     Replaced,
     /// Any other failure.
     #[error("the storage failed unexpectedly")]
@@ -33,8 +33,9 @@ impl StoreFault {
                 "Stop the service, and restore a backup of the database, or repair it with `sqlite3 FILE .recover`."
             }
             Self::Replaced => {
-                "Put the file back, with its -wal and -shm files. To use another one, stop the service first; \
-                 events that were accepted since the last backup are then missing."
+                "Put the file back, with its -wal and -shm files. If only the -wal file was deleted, restart the \
+                 service. To use another database, stop the service first; events that were accepted since the \
+                 last backup are then missing."
             }
             Self::Other => "See the log of the service for the cause.",
         }

@@ -17,12 +17,13 @@ use super::{
 };
 use crate::{
     domain::{
+        camera::CameraSighting,
         event::DetectionEvent,
         event_log::Receipt,
         ids::{EventId, Seq},
     },
     messages::{cameras::CamerasSeen, outbox::PublishError, stream::LogMoved},
-    store::{Committed, StoreError, is_small},
+    store::{CommitError, Committed, StoreError, is_small},
 };
 
 /// Maximum number of requests whose events are looked up while the outbox is full.
@@ -138,7 +139,13 @@ impl OutboxActor {
                     act.committed(committed, in_flight, ctx);
                     act.commit_more(ctx);
                 }
-                Err(error) => act.commit_failed(&error, in_flight, ctx),
+                Err(CommitError { error, written }) => {
+                    if written.is_some() && act.writer.fault() != Some(error.fault()) {
+                        act.merge_now(ctx);
+                    }
+                    act.unconfirmed.extend(written.map(|written| written.seen));
+                    act.commit_failed(&error, in_flight, ctx);
+                }
             }
             act.pump(ctx);
             act.report(ctx);
@@ -152,21 +159,26 @@ impl OutboxActor {
         let position = self.writer.position();
         self.peers.log_watch.notify(|| LogMoved { position, others: notes.others(&committed) });
         self.decided(&committed.decided, committed.dead_and_retrying.as_ref());
-        if !committed.decided.is_empty() {
+        if !committed.decided.is_empty() || self.recount_unreadable {
             self.count_unreadable(ctx);
         }
         commit.succeeded(&committed);
         if let Some(camera_id) = committed.unregistered {
             self.reporting.camera_not_registered(camera_id, self.limits.commit.max_cameras);
         }
-        if !committed.seen.is_empty() {
-            #[expect(clippy::disallowed_methods, reason = "one message per commit")]
-            self.peers.cameras.do_send(CamerasSeen(committed.seen));
-        }
+        self.cameras_seen(committed.seen);
         if committed.came_online {
             self.head_start.give(Instant::now());
         }
         self.delivery.offer(&committed.stored);
+    }
+
+    /// Reports the cameras of a commit, and first those of earlier ones that turned out to be written.
+    fn cameras_seen(&mut self, seen: Vec<CameraSighting>) {
+        for seen in self.unconfirmed.take().into_iter().chain([seen]).filter(|seen| !seen.is_empty()) {
+            #[expect(clippy::disallowed_methods, reason = "one or two messages per commit")]
+            self.peers.cameras.do_send(CamerasSeen(seen));
+        }
     }
 
     fn commit_failed(&mut self, error: &StoreError, commit: InFlightCommit, ctx: &mut Context<Self>) {
@@ -185,9 +197,13 @@ impl OutboxActor {
 
     /// Merges the write-ahead log into the database file if that is due and nothing waits for a commit.
     fn merge_wal(&mut self, ctx: &mut Context<Self>) {
-        if !self.writer.is_merge_due() {
-            return;
+        if self.writer.is_merge_due() {
+            self.merge_now(ctx);
         }
+    }
+
+    /// Merges the write-ahead log. Also called when it was deleted: its contents would be lost with this process.
+    pub(super) fn merge_now(&mut self, ctx: &mut Context<Self>) {
         let store = self.store.clone();
         let merged = async move { store.merge_wal().await };
         ctx.spawn(merged.into_actor(self).map(|merged, _, _| {
@@ -209,6 +225,7 @@ impl OutboxActor {
         ctx.spawn(check.into_actor(self).map(|result, act, ctx| match result {
             Ok(()) => {
                 act.writer.database_works();
+                act.cameras_seen(Vec::new());
                 act.pump(ctx);
             }
             Err(_) => act.commit_later(RETRY_AFTER, ctx),

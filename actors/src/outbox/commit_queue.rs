@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     domain::{
-        delivery::{DecideError, Decided, Resent, SettledRange},
+        delivery::{DeadReason, DecideError, Decided, Resent, SettledRange},
         event::DetectionEvent,
         event_log::Receipt,
         ids::Seq,
@@ -176,6 +176,11 @@ impl CommitQueue {
     /// Returns the number of queued dead events.
     pub fn dead_events(&self) -> usize {
         self.notes.dead.len()
+    }
+
+    /// Returns whether an event is queued that is dead because it cannot be read.
+    pub fn has_unreadable(&self) -> bool {
+        self.notes.dead.iter().any(|dead| dead.reason == DeadReason::Unreadable)
     }
 
     /// Returns whether the outcome of a retry is queued.

@@ -170,7 +170,8 @@ impl Delivery {
     /// Returns the number of pending events, given the last seq that was assigned.
     pub fn pending(&self, last_seq: Seq) -> u64 {
         let settled = i64::try_from(self.window.settled_above_cursor()).unwrap_or(i64::MAX);
-        let first_time = u64::try_from(last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0);
+        let above = u64::try_from(last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0);
+        let first_time = above.saturating_sub(self.window.in_gaps());
         first_time + u64::try_from(self.window.to_send_again()).unwrap_or(u64::MAX)
     }
 
@@ -316,16 +317,16 @@ impl Delivery {
     }
 
     /// Settles events whose rows were removed from the database, because there is nothing to send. Returns
-    /// their number.
+    /// their number, which does not include known gaps.
     fn skip_gap(&mut self, from: Seq, end: Seq, now: Moment) -> u64 {
-        tracing::error!(from = from.0, to = end.previous().0, "events are missing in the database");
-        let mut seq = from;
-        while seq < end && self.window.next() == Some(seq) {
+        let mut missing = 0;
+        while let Some(seq) = self.window.next().filter(|seq| *seq < end) {
             self.window.skipped(seq);
             self.settle_dead(seq, now);
-            seq = seq.next();
+            missing += 1;
         }
-        u64::try_from(seq.0 - from.0).unwrap_or(0)
+        tracing::error!(missing, from = from.0, to = end.previous().0, "events are missing in the database");
+        missing
     }
 
     /// Settles an event that the broker has acknowledged; `unheard` states whether it reported that nobody
@@ -421,6 +422,9 @@ impl Delivery {
 
     /// Returns the page to read from the database now, if one is needed.
     pub fn wanted_page(&mut self, last_seq: Seq) -> Option<PageRequest> {
+        if let Some(next) = self.window.next() {
+            self.read_ahead.skip_to(next);
+        }
         self.read_ahead.wants(last_seq)
     }
 

@@ -27,6 +27,7 @@ mod pump;
 mod read_ahead;
 mod reporting;
 mod retry_prefetch;
+mod unconfirmed;
 mod warnings;
 pub(crate) mod window;
 mod writer;
@@ -40,12 +41,13 @@ use actix::{
 use chrono::TimeDelta;
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot},
+    task::spawn_blocking,
     time::Instant,
 };
 
 use self::{
     accept::RETRY_AFTER, delivery::Delivery, head_start::HeadStart, pictures::PictureBudget,
-    reporting::Reporting, window::Window, writer::Writer,
+    reporting::Reporting, unconfirmed::Unconfirmed, window::Window, writer::Writer,
 };
 use crate::{
     disk::disk_space,
@@ -78,6 +80,9 @@ const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
 const FREE_BYTES: u64 = 8 * 1024 * 1024;
 
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
+/// How often the file with the last seq is synced to disk.
+const SYNC_SEQ_EVERY: Duration = Duration::from_mins(1);
 
 /// How often the wall clock is compared with the log time, and the database file and the disk are checked.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -146,13 +151,16 @@ pub struct OutboxActor {
     pump_timer: Option<SpawnHandle>,
     /// When a pause ends, and the timer for it.
     resume_timer: Option<(Instant, SpawnHandle)>,
+    unconfirmed: Unconfirmed,
     /// Delays events until the status of a camera that has come online is published.
     head_start: HeadStart,
     draining: Option<Draining>,
+    /// Whether the unreadable events must be counted after the next commit.
+    recount_unreadable: bool,
 }
 
 impl OutboxActor {
-    /// Recovers the log: the cursor, the dead events above it, and the last seq that was assigned. The time
+    /// Recovers the log: the last seq that was assigned, the cursor, and the dead events and gaps above it. The time
     /// this takes does not depend on the number of pending events.
     pub async fn recover(
         store: Store,
@@ -162,12 +170,17 @@ impl OutboxActor {
         peers: OutboxPeers,
         crashed: UnboundedSender<&'static str>,
     ) -> Result<Self, StoreError> {
+        let restored = store.resume_positions().await?;
         let cursor = store.cursor().await?;
         let mut settled = store.dead_above(cursor).await?;
         settled.extend(store.retries_above(cursor).await?);
         let DeadAndRetrying { dead, again } = store.dead_and_retrying().await?;
-        let window = Window::new(cursor, settled, again, store.clock().now());
+        let (gaps, now) = (store.gaps_above(cursor).await?, store.clock().now());
+        let window = Window::new(cursor, settled, again, now).with_gaps(gaps);
         let mut reporting = Reporting::new(metrics, dead);
+        if let Some(gap) = restored {
+            reporting.database_restored(gap);
+        }
         reporting.set_unreadable(store.count_unreadable().await?);
         Ok(Self {
             writer: Writer::new(store.last_seq().await?, cursor),
@@ -185,7 +198,9 @@ impl OutboxActor {
             commit_timer: None,
             pump_timer: None,
             resume_timer: None,
+            unconfirmed: Unconfirmed::default(),
             head_start: HeadStart::default(),
+            recount_unreadable: false,
             draining: None,
         })
     }
@@ -264,20 +279,31 @@ impl OutboxActor {
                 if swept.events > 0 {
                     tracing::info!(events = swept.events, dead = swept.dead, "removed old events");
                 }
+                if swept.damaged > 0 {
+                    tracing::warn!(
+                        events = swept.damaged,
+                        "old events could not be removed because the database is damaged; all others were"
+                    );
+                }
             }
             Err(error) => not_removed(&error),
         }));
     }
 
-    /// Counts the unreadable events again if some may have been dismissed, sent again or removed.
-    fn count_unreadable(&self, ctx: &mut Context<Self>) {
-        if !self.reporting.has_unreadable() {
+    /// Counts the unreadable events again if some may have been dismissed, sent again or removed. Waits until all
+    /// of them are written.
+    fn count_unreadable(&mut self, ctx: &mut Context<Self>) {
+        self.recount_unreadable = self.writer.is_committing() || self.writer.queue.has_unreadable();
+        if self.recount_unreadable || !self.reporting.has_unreadable() {
             return;
         }
         let store = self.store.clone();
         let count = async move { store.count_unreadable().await };
-        ctx.spawn(count.into_actor(self).map(|count, act, _| {
-            if let Ok(count) = count {
+        let before = self.reporting.unreadable_found();
+        ctx.spawn(count.into_actor(self).map(move |count, act, ctx| {
+            if act.reporting.unreadable_found() != before {
+                act.count_unreadable(ctx);
+            } else if let Ok(count) = count {
                 act.reporting.set_unreadable(count);
             }
         }));
@@ -285,10 +311,17 @@ impl OutboxActor {
 
     fn check_disk(&mut self) {
         self.reporting.disk_space(disk_space(self.store.path()));
+        self.reporting.set_failed_seq_file(self.store.failed_mark());
         if self.writer.fault() == Some(StoreFault::DiskFull) {
             #[expect(clippy::disallowed_methods, reason = "one message per second")]
             self.peers.thumbnails.free_space.do_send(FreeSpace { bytes: FREE_BYTES });
         }
+    }
+
+    fn sync_mark(&self) {
+        let store = self.store.clone();
+        // Nothing waits for it: the next time, it is synced again.
+        let _synced = spawn_blocking(move || store.sync_mark());
     }
 
     /// Checks whether the database file is still in place, so that the status reports it even if
@@ -299,6 +332,7 @@ impl OutboxActor {
         }
         if let Err(error) = self.store.check_file() {
             self.writer.database_fails(&error, 0);
+            self.merge_now(ctx);
             self.commit_later(RETRY_AFTER, ctx);
         }
     }
@@ -343,6 +377,8 @@ impl Actor for OutboxActor {
             act.check_file(ctx);
             act.check_disk();
         });
+        ctx.run_interval(SYNC_SEQ_EVERY, |act, _| act.sync_mark());
+        self.note_progress(ctx);
         self.report(ctx);
         tracing::info!(
             pending = self.pending(),
@@ -438,7 +474,14 @@ impl Handler<ReadLog> for OutboxActor {
 
     fn handle(&mut self, ReadLog(query): ReadLog, _: &mut Self::Context) -> Self::Result {
         let (store, context) = (self.store.clone(), self.query_context());
-        Box::pin(async move { store.read_log(query, &context).await.map_err(unreadable) })
+        Box::pin(async move {
+            let part = store.read_log(query, &context).await;
+            part.map_err(|error| {
+                // The sender logs it, once.
+                tracing::debug!(error = &error as &dyn std::error::Error, "the event log could not be read");
+                QueryError(error.fault())
+            })
+        })
     }
 }
 

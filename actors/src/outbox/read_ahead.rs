@@ -94,6 +94,13 @@ impl ReadAhead {
         Some(row)
     }
 
+    /// Continues at `next`, because nothing before it is needed.
+    pub fn skip_to(&mut self, next: Seq) {
+        if !self.reading && self.ready.is_empty() {
+            self.next_read = self.next_read.max(next);
+        }
+    }
+
     /// Returns the page to read now, if one is needed; `last` is the last committed seq.
     pub fn wants(&mut self, last: Seq) -> Option<PageRequest> {
         if self.reading || self.ready.len() >= PAGE || self.next_read > last {
@@ -247,6 +254,18 @@ mod tests {
             assert_eq!(seq_of(&read_ahead.at(seq)), Some(seq.0));
             seq = seq.next();
         }
+    }
+
+    #[test]
+    fn positions_before_the_next_event_are_not_read() {
+        let mut read_ahead = ReadAhead::new(Seq(1));
+        read_ahead.skip_to(Seq(1_000));
+        let request = read_ahead.wants(Seq(1_001)).unwrap();
+        assert_eq!(request.from, Seq(1_000));
+        read_ahead.skip_to(Seq(2_000));
+        read_ahead.page(request, Some(whole([1_000, 1_001])));
+        read_ahead.skip_to(Seq(2_000));
+        assert_eq!(seq_of(&read_ahead.at(Seq(1_000))), Some(1_000), "what was read is not dropped");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reporting: the counts, metrics, warnings and log lines of the outbox.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use chrono::TimeDelta;
 use tokio::time::Instant;
@@ -12,6 +12,7 @@ use crate::{
         clock::{Jump, Moment, Timestamp},
         delivery::{DeadReason, EventTimes, is_late},
         event::DetectionEvent,
+        event_log::SeqGap,
         ids::{CameraId, Seq},
         settings::MqttSettings,
         status::{Warning, WarningKind},
@@ -33,6 +34,8 @@ pub struct Reporting {
     /// The first pending event, and when it was accepted.
     oldest: Option<(Seq, EventTimes)>,
     looking_up_oldest: bool,
+    /// Number of damaged rows found since startup.
+    unreadable_found: u64,
     warnings: Warnings,
 }
 
@@ -46,6 +49,7 @@ impl Reporting {
             refused: 0,
             oldest: None,
             looking_up_oldest: false,
+            unreadable_found: 0,
             warnings: Warnings::default(),
         }
     }
@@ -143,10 +147,30 @@ impl Reporting {
     pub fn died(&mut self, seq: Seq, reason: DeadReason, topic: Option<String>) {
         if reason == DeadReason::Unreadable {
             self.warnings.unreadable += 1;
+            self.unreadable_found += 1;
         }
         tracing::warn!(seq = seq.0, reason = reason.as_str(), topic, "event is dead");
         self.dead += 1;
         self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// Warns about a database that is older than the one that was used last.
+    pub fn database_restored(&mut self, gap: SeqGap) {
+        tracing::warn!(
+            events = gap.events(),
+            from = gap.first.0,
+            to = gap.last.0,
+            "the database is older than the one that was used last: events that had been accepted are not in it; the \
+             seqs of new events follow theirs"
+        );
+        self.warnings.restored = Some(gap);
+    }
+
+    /// Sets the path of the file with the last seq, if it cannot be written.
+    pub fn set_failed_seq_file(&mut self, path: Option<&Path>) {
+        if self.warnings.failed_seq_file.as_deref() != path {
+            self.warnings.failed_seq_file = path.map(Path::to_owned);
+        }
     }
 
     /// Records the space on the disk.
@@ -159,6 +183,11 @@ impl Reporting {
     /// Returns whether dead events are listed whose rows are damaged.
     pub fn has_unreadable(&self) -> bool {
         self.warnings.unreadable > 0
+    }
+
+    /// Returns the number of damaged rows that were found since startup.
+    pub fn unreadable_found(&self) -> u64 {
+        self.unreadable_found
     }
 
     /// Sets the number of dead events whose rows are damaged and that are not dismissed.

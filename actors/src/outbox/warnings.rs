@@ -1,6 +1,9 @@
 //! The warnings that the outbox adds to the status. No I/O.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use tokio::time::Instant;
@@ -8,6 +11,7 @@ use tokio::time::Instant;
 use crate::disk::DiskSpace;
 use crate::domain::{
     clock::{Jump, Timestamp},
+    event_log::SeqGap,
     ids::CameraId,
     status::{Warning, WarningKind},
 };
@@ -33,6 +37,10 @@ pub struct Warnings {
     pub unreadable: u64,
     /// Number of events whose rows are missing in the database.
     pub missing: u64,
+    /// The events that are not in the database because it is older than the one that was used last.
+    pub restored: Option<SeqGap>,
+    /// The file with the last seq, if it cannot be written.
+    pub failed_seq_file: Option<PathBuf>,
 }
 
 /// Events that had no subscriber.
@@ -190,6 +198,8 @@ impl Warnings {
                 ),
             });
         }
+        shown.extend(self.restored.map(database_restored));
+        shown.extend(self.failed_seq_file.as_deref().map(seq_file_failed));
         if let Some((Jump { by, to }, at)) = self.clock_jump
             && now.saturating_duration_since(at) < JUMP_SHOWN_FOR
         {
@@ -225,6 +235,33 @@ impl Warnings {
              on {topic}. {advice}"
         );
         Some(Warning { kind: WarningKind::NoSubscribers, message })
+    }
+}
+
+fn database_restored(gap: SeqGap) -> Warning {
+    let (events, are) = if gap.events() == 1 { ("event", "is") } else { ("events", "are") };
+    Warning {
+        kind: WarningKind::DatabaseRestored,
+        message: format!(
+            "The database is older than the one that was used last: {} {events} that had been accepted (seq {} to \
+             {}) {are} not in it. New events follow them. If this is not intended, stop the service and restore a \
+             newer backup. This warning is shown until the service is restarted.",
+            gap.events(),
+            gap.first,
+            gap.last
+        ),
+    }
+}
+
+fn seq_file_failed(path: &Path) -> Warning {
+    Warning {
+        kind: WarningKind::SeqFileFailed,
+        message: format!(
+            "The file {} cannot be written. Events are accepted and delivered, but if the database is restored from \
+             a backup or deleted, seqs may be given again. Check the permissions of the file and its directory, and \
+             the space on the disk.",
+            path.display()
+        ),
     }
 }
 

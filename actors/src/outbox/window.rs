@@ -3,7 +3,8 @@
 //! An event is *settled* when nothing more is done for it: the broker has acknowledged it, or it is dead. The
 //! *cursor* is the highest seq up to which all events are settled. Settled events above the cursor are
 //! tracked individually, so that they are not sent again. A dead event can be *retried*: it stays settled, so
-//! that the cursor does not move back, and is tracked separately.
+//! that the cursor does not move back, and is tracked separately. A *gap* is a range of positions without events;
+//! the cursor and the next position skip it.
 //!
 //! Guarantees:
 //! - Events are sent in the order of their seqs.
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::{
     clock::Moment,
     delivery::{SettledRange, Settlement},
+    event_log::SeqGap,
     ids::{LinkId, Seq},
 };
 
@@ -56,6 +58,10 @@ pub struct Window<T> {
     cursor: Seq,
     /// The settled events above the cursor.
     settled: BTreeMap<Seq, Settlement>,
+    /// The gaps above the cursor: the first and the last of positions at which there are no events.
+    gaps: BTreeMap<Seq, Seq>,
+    /// How a gap is recorded that no event precedes.
+    gap: Settlement,
     /// Dead events that must be sent again.
     again: BTreeSet<Seq>,
     link: Option<Link<T>>,
@@ -75,9 +81,19 @@ impl<T> Window<T> {
         let how = Settlement::unpublished(now);
         let settled = settled.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, how)).collect();
         let again = again.into_iter().collect();
-        let mut window = Self { cursor, settled, again, link: None, ranges: Vec::new() };
+        let (gaps, ranges) = (BTreeMap::new(), Vec::new());
+        let mut window = Self { cursor, settled, gaps, gap: how, again, link: None, ranges };
         window.advance();
         window
+    }
+
+    /// Adds positions at which there are no events. They are neither sent nor pending.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: impl IntoIterator<Item = SeqGap>) -> Self {
+        let above = gaps.into_iter().filter(|gap| gap.last > self.cursor);
+        self.gaps = above.map(|gap| (gap.first.max(self.cursor.next()), gap.last)).collect();
+        self.advance();
+        self
     }
 
     /// Returns the current link.
@@ -98,6 +114,11 @@ impl<T> Window<T> {
     /// Returns the settled events above the cursor, in order.
     pub fn above_cursor(&self) -> impl Iterator<Item = (Seq, Settlement)> {
         self.settled.iter().map(|(seq, settlement)| (*seq, *settlement))
+    }
+
+    /// Returns the number of positions above the cursor at which there are no events.
+    pub fn in_gaps(&self) -> u64 {
+        self.gaps.iter().map(|(first, last)| last.since(first.previous())).sum()
     }
 
     /// Returns the number of retries that are waiting or in flight.
@@ -195,7 +216,8 @@ impl<T> Window<T> {
     pub fn room(&self) -> usize {
         let Some(link) = self.link.as_ref().filter(|link| !link.paused) else { return 0 };
         let limit = i64::try_from(link.limit).unwrap_or(i64::MAX);
-        let span = link.next.0 - self.cursor.next().0;
+        let in_gaps: i64 = self.gaps.range(..link.next).map(|(first, last)| last.0 - first.0 + 1).sum();
+        let span = link.next.0 - self.cursor.next().0 - in_gaps;
         let span_left = usize::try_from(limit.saturating_mul(SPAN_WINDOWS) - span).unwrap_or(0);
         link.limit.saturating_sub(link.in_flight.len()).min(span_left)
     }
@@ -205,7 +227,7 @@ impl<T> Window<T> {
         if let Some(link) = &mut self.link {
             debug_assert_eq!(link.next, seq, "events are sent in order");
             link.in_flight.insert(seq, note);
-            link.next = seq.next();
+            link.next = after_gaps(&self.gaps, seq.next());
         }
     }
 
@@ -213,7 +235,7 @@ impl<T> Window<T> {
     pub fn skipped(&mut self, seq: Seq) {
         if let Some(link) = &mut self.link {
             debug_assert_eq!(link.next, seq, "events are skipped in order");
-            link.next = seq.next();
+            link.next = after_gaps(&self.gaps, seq.next());
         }
     }
 
@@ -278,11 +300,30 @@ impl<T> Window<T> {
     }
 
     fn advance(&mut self) {
-        while let Some(settlement) = self.settled.remove(&self.cursor.next()) {
-            self.cursor = self.cursor.next();
-            SettledRange { up_to: self.cursor, settlement }.append(&mut self.ranges, usize::MAX);
+        loop {
+            let next = self.cursor.next();
+            if let Some(last) = self.gaps.remove(&next) {
+                self.cursor = last;
+                match self.ranges.last_mut() {
+                    Some(range) => range.up_to = last,
+                    None => self.ranges.push(SettledRange { up_to: last, settlement: self.gap }),
+                }
+            } else if let Some(settlement) = self.settled.remove(&next) {
+                self.cursor = next;
+                SettledRange { up_to: next, settlement }.append(&mut self.ranges, usize::MAX);
+            } else {
+                return;
+            }
         }
     }
+}
+
+/// Returns this position, or the first one after the gaps that begin there.
+fn after_gaps(gaps: &BTreeMap<Seq, Seq>, mut seq: Seq) -> Seq {
+    while let Some(last) = gaps.get(&seq) {
+        seq = last.next();
+    }
+    seq
 }
 
 #[cfg(test)]

@@ -65,6 +65,32 @@ fn the_cursor_stays_before_the_first_unacknowledged_event() {
     assert_eq!((window.cursor(), window.settled_above_cursor()), (Seq(4), 0));
 }
 
+fn gap(first: i64, last: i64) -> SeqGap {
+    SeqGap { first: Seq(first), last: Seq(last) }
+}
+
+#[test]
+fn a_gap_is_neither_sent_nor_pending_and_the_cursor_skips_it() {
+    let mut window = Window::new(Seq(1), [Seq(2)], [], moment(0))
+        .with_gaps([gap(4, 1_000_000), gap(1_000_001, 1_000_003)]);
+    assert_eq!((window.cursor(), window.in_gaps()), (Seq(2), 1_000_000));
+    window.link_up(LINK, 3);
+    assert_eq!(send(&mut window, 3), [3, 1_000_004, 1_000_005]);
+    window.settle(LINK, Seq(1_000_004), at(true));
+    assert_eq!((window.cursor(), window.in_gaps()), (Seq(2), 1_000_000));
+    window.settle(LINK, Seq(3), at(false));
+    assert_eq!((window.cursor(), window.in_gaps()), (Seq(1_000_004), 0));
+    let range = |up_to, late| SettledRange { up_to: Seq(up_to), settlement: at(late) };
+    assert_eq!(window.take_ranges(), [range(1_000_003, false), range(1_000_004, true)]);
+}
+
+#[test]
+fn a_gap_right_after_the_cursor_is_passed_at_once() {
+    let mut window: Window<()> = Window::new(Seq(10), [], [], moment(0)).with_gaps([gap(2, 5), gap(11, 15)]);
+    assert_eq!((window.cursor(), window.in_gaps(), window.first_open()), (Seq(15), 0, Seq(16)));
+    assert_eq!(window.take_ranges(), [SettledRange { up_to: Seq(15), settlement: at(false) }]);
+}
+
 #[test]
 fn a_resend_starts_at_the_first_unacknowledged_event_and_skips_acknowledged_ones() {
     let mut window = window();
@@ -199,9 +225,12 @@ proptest! {
     /// never sent before an event with a lower seq. Settled events are not sent. All events below the cursor
     /// are settled. The limit is never exceeded. A retry is sent once until it is answered.
     #[test]
-    fn invariant_3_a_resend_never_overtakes(ops in proptest::collection::vec(op(), 1..200)) {
-        let mut window = window();
-        let mut settled = BTreeSet::new();
+    fn invariant_3_a_resend_never_overtakes(
+        ops in proptest::collection::vec(op(), 1..200),
+        gaps in proptest::collection::btree_set(1i64..60, 0..20),
+    ) {
+        let mut window = window().with_gaps(gaps.iter().map(|seq| gap(*seq, *seq)));
+        let mut settled = gaps.clone();
         let mut dead: Vec<i64> = Vec::new();
         let mut again: BTreeSet<i64> = BTreeSet::new();
         let mut in_flight: Vec<i64> = Vec::new();
@@ -226,6 +255,7 @@ proptest! {
                 }
                 Op::Send(n) => {
                     for seq in send(&mut window, n) {
+                        prop_assert!(!gaps.contains(&seq), "there is no event at {seq}");
                         prop_assert!(up, "nothing is sent without a link");
                         prop_assert!(!in_flight.contains(&seq), "{seq} is in flight");
                         if again.contains(&seq) {
@@ -277,7 +307,8 @@ proptest! {
             let first_open = (1..=i64::MAX).find(|n| !settled.contains(n)).unwrap();
             prop_assert_eq!(window.cursor().0, first_open - 1);
             let above = settled.iter().filter(|n| **n > window.cursor().0).count();
-            prop_assert_eq!(window.settled_above_cursor(), above);
+            let in_gaps = usize::try_from(window.in_gaps()).unwrap();
+            prop_assert_eq!(window.settled_above_cursor() + in_gaps, above);
             prop_assert_eq!(window.to_send_again(), again.len());
             prop_assert_eq!(window.first_open().0, again.first().map_or(first_open, |n| first_open.min(*n)));
         }

@@ -4,20 +4,20 @@
 //! Reads that may lag behind a commit in progress use the reading connections. Reads that must see the last
 //! commit, and all writes, use the writing one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    Batch, CommitContext, Committed, DeadAndRetrying, Inserted, MqttConfigRow, OldEvents, Place,
+    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Inserted, MqttConfigRow, OldEvents, Place,
     QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit,
     dead_events, deliveries, discovery_topics, event_log, events, log_clock, mqtt_config, page, retries,
-    sweep, tokens, wal,
+    seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
 };
 use crate::domain::{
     calendar::Day,
     camera::{Camera, Thumbnail},
     clock::{Clock, JumpDetector, LogTime, Moment, Timestamp},
     delivery::{DeadFilter, EventTimes},
-    event_log::{EventPage, EventQuery, EventRecord, LogPart, LogQuery},
+    event_log::{EventPage, EventQuery, EventRecord, LogPart, LogQuery, SeqGap},
     ids::{CameraId, EventId, Seq},
     retained::Kind,
     token::{
@@ -54,11 +54,18 @@ impl Store {
         batch: &Batch,
         last_seq: Option<Seq>,
         context: &CommitContext,
-    ) -> Result<Committed, StoreError> {
-        let committed = commit::commit(self, batch, last_seq, context).await?;
+    ) -> Result<Committed, CommitError> {
+        let committed = commit::commit(self, batch, last_seq, context).await.map_err(StoreError::from)?;
         // Afterwards, because the file may be replaced at any time before.
-        self.check_file()?;
-        Ok(committed)
+        match self.check_file() {
+            Ok(()) => {
+                if let Some(mark) = self.mark.get() {
+                    mark.raise(committed.last_seq);
+                }
+                Ok(committed)
+            }
+            Err(error) => Err(CommitError { error, written: Some(Box::new(committed)) }),
+        }
     }
 
     /// Checks that the database can be written to, without changing anything.
@@ -84,7 +91,42 @@ impl Store {
 
     /// Removes these events.
     pub(crate) async fn remove_old(&self, old: &OldEvents) -> Result<Swept, StoreError> {
-        Ok(sweep::remove(self, old).await?)
+        sweep::remove(self, old).await
+    }
+
+    /// Continues after the last position that was ever given to an event, even if this database is older than the
+    /// one that was used last. Returns the positions of the events that are then not in the log. Called once, before
+    /// the first commit.
+    pub(crate) async fn resume_positions(&self) -> Result<Option<SeqGap>, StoreError> {
+        let last = events::last_seq(&self.write).await?;
+        let (mark, marked) = SeqMark::open(self.path());
+        let gap =
+            marked.filter(|marked| *marked > last).map(|marked| SeqGap { first: last.next(), last: marked });
+        if let Some(gap) = gap {
+            seq_gaps::insert(&self.write, gap).await?;
+        }
+        mark.raise(last);
+        mark.sync();
+        // It is set already if several outboxes use the same database one after the other, as some tests do.
+        let _only_once = self.mark.set(mark);
+        Ok(gap)
+    }
+
+    /// Returns the gaps in the log above the cursor.
+    pub(crate) async fn gaps_above(&self, cursor: Seq) -> Result<Vec<SeqGap>, StoreError> {
+        Ok(seq_gaps::above(&self.read, cursor).await?)
+    }
+
+    /// Syncs the file with the last position to disk. Blocks.
+    pub(crate) fn sync_mark(&self) {
+        if let Some(mark) = self.mark.get() {
+            mark.sync();
+        }
+    }
+
+    /// Returns the path of the file with the last position if it could not be written.
+    pub(crate) fn failed_mark(&self) -> Option<&Path> {
+        self.mark.get()?.failed()
     }
 
     /// Returns the cursor: every event up to it is settled.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use super::{
-    Store, dead_events, decide, deliveries, events, retries,
+    Store, StoreError, dead_events, decide, deliveries, events, retries,
     seen::Cameras,
     statements::{Transaction, is_duplicate},
 };
@@ -70,6 +70,22 @@ pub struct Committed {
     pub decided: Vec<Result<Decided, DecideError>>,
     /// The dead and the retrying events. Read only if the outcome of the previous commit was unknown.
     pub dead_and_retrying: Option<DeadAndRetrying>,
+}
+
+/// Why a commit failed.
+#[derive(Debug)]
+pub struct CommitError {
+    /// The cause.
+    pub error: StoreError,
+    /// What was written, if the commit itself succeeded, but the database file is not in place. It is lost unless
+    /// the file is put back.
+    pub written: Option<Box<Committed>>,
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        Self { error, written: None }
+    }
 }
 
 impl Committed {

@@ -153,7 +153,8 @@ pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
         db.get_database_backend(),
         "SELECT MAX(\
            COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), \
-           COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0)) AS last",
+           COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
+           COALESCE((SELECT MAX(last_seq) FROM seq_gaps), 0)) AS last",
     );
     let row = db.query_one_raw(statement).await?;
     Ok(Seq(row.map_or(Ok(0), |row| row.try_get("", "last"))?))

@@ -1,12 +1,15 @@
-//! The database file: notices when it is moved, deleted or replaced under the running service.
+//! The database file and its write-ahead log: notices when one of them is moved, deleted or replaced under the
+//! running service.
 //!
-//! SQLite does not notice in WAL mode: it goes on writing to the file that it opened, and everything is lost
-//! with it at the end of the process.
+//! SQLite does not notice in WAL mode: it goes on writing to the files that it opened, and everything is lost
+//! with them at the end of the process. If the write-ahead log is deleted, any program that reads the database
+//! creates another one.
 
 use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// A database file that is open.
@@ -14,8 +17,20 @@ use std::{
 pub struct OpenFile {
     path: PathBuf,
     write_ahead_log: PathBuf,
-    /// Device and inode.
-    id: (u64, u64),
+    id: FileId,
+    known: Mutex<Known>,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+/// What is known about the write-ahead log.
+#[derive(Debug, Default)]
+struct Known {
+    /// The file that the writing connection uses; `None` if it is not known yet.
+    id: Option<FileId>,
+    /// Whether another program has replaced it.
+    is_replaced: bool,
 }
 
 impl OpenFile {
@@ -24,7 +39,12 @@ impl OpenFile {
         // SQLite follows links before it names this file.
         let mut write_ahead_log = fs::canonicalize(path)?.into_os_string();
         write_ahead_log.push("-wal");
-        Ok(Self { path: path.to_owned(), write_ahead_log: write_ahead_log.into(), id: id(path)? })
+        Ok(Self {
+            path: path.to_owned(),
+            write_ahead_log: write_ahead_log.into(),
+            id: id(path)?,
+            known: Mutex::default(),
+        })
     }
 
     /// Returns the path.
@@ -32,14 +52,27 @@ impl OpenFile {
         &self.path
     }
 
-    /// Returns whether the same file is still at the path, with its write-ahead log, which exists from the
-    /// first write on.
+    /// Remembers which file is the write-ahead log. Called when a writing connection has opened it: SQLite
+    /// removes the file with the last connection, so that the next one creates another. A file that another program
+    /// has created is not accepted: other connections may still use the first one.
+    pub fn writer_connected(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.is_replaced {
+            known.id = id(&self.write_ahead_log).ok();
+        }
+    }
+
+    /// Returns whether the same files are still at their paths: the database, and its write-ahead log, which
+    /// exists from the first write on.
     pub fn is_in_place(&self) -> bool {
-        id(&self.path).is_ok_and(|id| id == self.id) && self.write_ahead_log.exists()
+        let Ok(write_ahead_log) = id(&self.write_ahead_log) else { return false };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.is_replaced = *known.id.get_or_insert(write_ahead_log) != write_ahead_log;
+        !known.is_replaced && id(&self.path).is_ok_and(|id| id == self.id)
     }
 }
 
-fn id(path: &Path) -> io::Result<(u64, u64)> {
+fn id(path: &Path) -> io::Result<FileId> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
@@ -72,7 +105,30 @@ mod tests {
         assert!(!file.is_in_place(), "a copy is another file");
         fs::rename(&elsewhere, &path).unwrap();
         assert!(file.is_in_place(), "it was moved back");
-        fs::remove_file(&log).unwrap();
+        fs::rename(&log, &elsewhere).unwrap();
         assert!(!file.is_in_place());
+        fs::write(&log, "").unwrap();
+        assert!(!file.is_in_place(), "a reader has created another log");
+        fs::rename(&elsewhere, &log).unwrap();
+        assert!(file.is_in_place(), "it was moved back");
+    }
+
+    #[test]
+    fn a_new_connection_may_create_another_write_ahead_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, log) = (dir.path().join("l.db"), dir.path().join("l.db-wal"));
+        fs::write(&path, "").unwrap();
+        fs::write(&log, "").unwrap();
+        let file = OpenFile::at(&path).unwrap();
+        file.writer_connected();
+        fs::rename(&log, dir.path().join("old")).unwrap();
+        fs::write(&log, "").unwrap();
+        file.writer_connected();
+        assert!(file.is_in_place(), "SQLite has removed the first one");
+        fs::rename(&log, dir.path().join("older")).unwrap();
+        fs::write(&log, "").unwrap();
+        assert!(!file.is_in_place());
+        file.writer_connected();
+        assert!(!file.is_in_place(), "another program has replaced it");
     }
 }

@@ -7,11 +7,15 @@ use sea_orm::{
     sea_query::OnConflict,
 };
 
+use super::StoreError;
 use crate::domain::clock::{self, Clock, JumpDetector, LogTime, Moment};
 
 /// How much of the time between two boots is added to the log time. The wall clock of a machine that was off
 /// may be wrong by years, and must not make everything in the log old at once.
 const MAX_OFF_MICROS: i64 = 86_400_000_000;
+
+/// How far what is stored may lag behind.
+const NOTED_MICROS: i64 = 3_600_000_000 + 60_000_000;
 
 /// The row's only id.
 const ID: i64 = 1;
@@ -52,7 +56,16 @@ impl Default for Clocks {
 /// Continues the log time of the last run, and stores how it relates to the current boot.
 pub async fn resume(db: &impl ConnectionTrait) -> Result<Clocks, DbErr> {
     let previous = Entity::find_by_id(ID).one(db).await?;
-    let (now, newest) = (clock::to_micros(clock::now()), newest(db).await?);
+    let newest = match newest(db, NEWEST_EVENT).await {
+        // The newest event is damaged. Both clocks are stored once an hour, so it was accepted before this time.
+        Err(error) if StoreError::from(error.clone()).is_corruption() => {
+            let latest =
+                previous.as_ref().map_or(0, |previous| previous.last_log.saturating_add(NOTED_MICROS));
+            newest(db, "0").await?.max(latest)
+        }
+        newest => newest?,
+    };
+    let now = clock::to_micros(clock::now());
     let row = resumed(previous.clone(), &boot_id(), now, clock::uptime(), newest);
     let clock = Clock::new(row.uptime_offset, LogTime(row.boot_began));
     let jumps = JumpDetector::new(compared_with(previous.as_ref(), &row).difference());
@@ -79,29 +92,35 @@ impl Model {
     }
 }
 
+/// Selects the log time of the newest event.
+const NEWEST_EVENT: &str =
+    "COALESCE((SELECT COALESCE(log_time, received_at) FROM events ORDER BY seq DESC LIMIT 1), 0)";
+
 /// Returns the newest log time in the event log, which may be later than the clocks were last stored. In rows
-/// without one, the wall-clock time counts.
-async fn newest(db: &impl ConnectionTrait) -> Result<i64, DbErr> {
-    const SQL: &str = "SELECT MAX(\
-        COALESCE((SELECT COALESCE(log_time, received_at) FROM events ORDER BY seq DESC LIMIT 1), 0), \
+/// without one, the wall-clock time counts. `newest_event` selects that of the newest event.
+async fn newest(db: &impl ConnectionTrait, newest_event: &str) -> Result<i64, DbErr> {
+    let sql = format!(
+        "SELECT MAX({newest_event}, \
         COALESCE((SELECT COALESCE(log_time, acked_at) FROM deliveries ORDER BY up_to_seq DESC LIMIT 1), 0), \
         COALESCE((SELECT MAX(COALESCE(log_time, at)) FROM dead_events), 0), \
-        COALESCE((SELECT MAX(COALESCE(asked_log_time, asked_at)) FROM retries), 0)) AS newest";
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), SQL)).await?;
+        COALESCE((SELECT MAX(COALESCE(asked_log_time, asked_at)) FROM retries), 0)) AS newest"
+    );
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
     row.map_or(Ok(0), |row| row.try_get("", "newest"))
 }
 
 /// Returns the row for a run that starts now. `newest` is the newest log time in the event log.
 fn resumed(previous: Option<Model>, boot_id: &str, wall: i64, uptime: i64, newest: i64) -> Model {
     let Some(previous) = previous else {
-        // The first start. Rows without a log time have only a wall-clock time, which counts as one.
-        let (boot_id, uptime_offset) = (boot_id.to_owned(), wall.saturating_sub(uptime));
+        // The first start. Rows without a log time have only a wall-clock time, which counts as one. If they are
+        // ahead of the wall clock, it is wrong, and their ages are unknown.
+        let log = wall.max(newest.saturating_add(1));
         return Model {
             id: ID,
-            boot_id,
-            uptime_offset,
-            boot_began: i64::MIN,
-            last_log: wall,
+            boot_id: boot_id.to_owned(),
+            uptime_offset: log.saturating_sub(uptime),
+            boot_began: if log > wall { log } else { i64::MIN },
+            last_log: log,
             last_wall: wall,
         };
     };
@@ -149,6 +168,18 @@ mod tests {
     fn the_log_time_begins_as_the_wall_clock_time() {
         let row = resumed(None, "a", WALL, 5 * HOUR, 0);
         assert_eq!((row.last_log, row.uptime_offset), (WALL, WALL - 5 * HOUR));
+    }
+
+    #[test]
+    fn after_an_upgrade_under_a_clock_that_is_behind_the_log_time_begins_after_everything_in_the_log() {
+        let newest = WALL + 100 * HOUR;
+        let row = resumed(None, "a", WALL, 5 * HOUR, newest);
+        assert_eq!((row.last_log, row.boot_began), (newest + 1, newest + 1), "older ages are unknown");
+        assert_eq!(row.uptime_offset, newest + 1 - 5 * HOUR);
+        let later = resumed(Some(row), "a", WALL + 100 * HOUR, 6 * HOUR, newest);
+        assert_eq!(later.last_log, newest + 1 + HOUR);
+        let row = resumed(None, "a", newest + 1, 5 * HOUR, newest);
+        assert_eq!((row.last_log, row.boot_began), (newest + 1, i64::MIN), "the clock is not behind");
     }
 
     #[test]

@@ -26,6 +26,8 @@ mod mqtt_config;
 mod page;
 mod retries;
 mod seen;
+mod seq_gaps;
+mod seq_mark;
 mod statements;
 mod sweep;
 #[cfg(test)]
@@ -36,7 +38,7 @@ mod wal;
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -56,9 +58,10 @@ pub use error::{OpenError, StoreError};
 use file::OpenFile;
 use known::KnownCameras;
 use log_clock::Clocks;
+use seq_mark::SeqMark;
 
 pub(crate) use self::{
-    commit::{Batch, Committed, Context as CommitContext, DeadAndRetrying, is_small},
+    commit::{Batch, CommitError, Committed, Context as CommitContext, DeadAndRetrying, is_small},
     dead_events::DeadEvent,
     event_log::QueryContext,
     events::Place,
@@ -100,6 +103,8 @@ pub struct Store {
     known: KnownCameras,
     clocks: Clocks,
     file: Arc<OpenFile>,
+    /// Set by the service that assigns positions.
+    mark: Arc<OnceLock<SeqMark>>,
 }
 
 impl Store {
@@ -136,16 +141,25 @@ impl Store {
         self.file.path()
     }
 
-    /// Closes all connections after running operations have finished, and merges the write-ahead log into the
-    /// file. Later calls fail.
+    /// Closes all connections after running operations have finished, merges the write-ahead log into the file,
+    /// and syncs the mark. Later calls fail.
     pub async fn close(&self) {
+        if !self.file.is_in_place() {
+            // If another program has deleted the write-ahead log, closing may not merge it.
+            let _merged = wal::merge(self).await;
+        }
         for connections in [&self.read, &self.write] {
             // Fails only for connections that do not belong to a pool, but these do.
             let _ = connections.close_by_ref().await;
         }
+        let store = self.clone();
+        // Fails only if the runtime is shutting down.
+        let _synced = tokio::task::spawn_blocking(move || store.sync_mark()).await;
     }
 
     async fn connect(path: &Path, file: OpenFile) -> Result<Self, DbErr> {
+        let file = Arc::new(file);
+        let opened = Arc::clone(&file);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(false)
@@ -169,6 +183,10 @@ impl Store {
             .max_lifetime(None)
             // A file does not disconnect as a server might, and the test would take as long as a write.
             .test_before_acquire(false)
+            .after_connect(move |_, _| {
+                opened.writer_connected();
+                Box::pin(async { Ok(()) })
+            })
             .after_release(|connection, _| Box::pin(is_sound(connection)))
             .connect_with(writer)
             .await
@@ -184,7 +202,8 @@ impl Store {
             read: read.into(),
             known: KnownCameras::default(),
             clocks: Clocks::default(),
-            file: Arc::new(file),
+            mark: Arc::default(),
+            file,
         })
     }
 

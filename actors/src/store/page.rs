@@ -12,11 +12,12 @@ use crate::domain::{
 };
 
 /// For each event, returns a line of numbers, followed by the two columns whose lengths are in that line. The
-/// result is a blob, because a payload need not be valid text for SQLite.
-const SQL: &str = "SELECT CAST(group_concat(\
+/// result is a blob, because a payload need not be valid text for SQLite. A row with a column that is NULL would
+/// be left out silently; instead it makes the page malformed.
+const SQL: &str = "SELECT CAST(group_concat(COALESCE(\
         seq || ' ' || occurred_at || ' ' || received_at || ' ' || COALESCE(log_time, received_at) || ' ' \
         || octet_length(camera_id) || ' ' || octet_length(payload) || char(10) \
-        || camera_id || CAST(payload AS TEXT), '') AS BLOB) \
+        || camera_id || CAST(payload AS TEXT), 'damaged'), '') AS BLOB) \
     FROM (SELECT * FROM events WHERE seq >= ? ORDER BY seq LIMIT ?)";
 
 /// Reads up to `limit` rows from the position `from` on, in order. Their payloads share one allocation.
@@ -209,6 +210,26 @@ mod tests {
         assert_eq!(read_one_by_one(&store.read, Seq(1), 10, Seq(9)).await.unwrap(), all);
         let part = read_one_by_one(&store.read, Seq(1), 3, Seq(9)).await.unwrap();
         assert_eq!((part.rows.as_slice(), part.end), (&all.rows[..2], Some(Seq(3))));
+    }
+
+    #[tokio::test]
+    async fn invariant_12_a_row_with_a_missing_column_is_unreadable() {
+        for column in ["camera_id", "occurred_at", "received_at", "payload"] {
+            let rows = "(1,'a','c',1,1,x'31'), (2,'b','c',1,1,x'32'), (3,'c','c',1,1,x'33')";
+            let (_dir, store) = store_of(rows).await;
+            // As if the file was damaged: the schema does not permit it.
+            let damage = format!(
+                "PRAGMA writable_schema = ON; \
+                 UPDATE sqlite_schema SET sql = replace(sql, 'NOT NULL', '') WHERE name = 'events'; \
+                 PRAGMA writable_schema = RESET; UPDATE events SET {column} = NULL WHERE seq = 2"
+            );
+            store.write.execute_unprepared(&damage).await.unwrap();
+            let page = read(&store.read, Seq(0), 10, Seq(3)).await.unwrap();
+            assert!(
+                matches!(&page.rows[..], [LogRow::Event(_), LogRow::Unreadable(Seq(2)), LogRow::Event(_)]),
+                "{column}: {page:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Removes events that are settled and older than the retention period. Works in small steps, so that commits
-//! are not delayed.
+//! are not delayed. Damaged rows that cannot be removed are left.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
-use super::{Store, deliveries};
+use super::{Store, StoreError, deliveries, seq_gaps};
 use crate::domain::{clock::LogTime, ids::Seq, numbers::saturate};
 
 /// Rows per step. A step occupies the writing connection for a few milliseconds.
@@ -30,16 +30,36 @@ pub struct Swept {
     pub events: u64,
     /// The number of dead events among them that were not dismissed.
     pub dead: u64,
+    /// The number of events that could not be removed because the database is damaged there.
+    pub damaged: u64,
 }
 
-/// Selects the events up to `?1` that can be removed. An event that died or was retried counts from
-/// that time on, which is later than that of its checkpoint.
-const OLD: &str = "SELECT seq FROM (SELECT seq FROM events WHERE seq <= ?1 \
-        UNION SELECT seq FROM dead_events WHERE seq <= ?1 UNION SELECT seq FROM retries WHERE seq <= ?1) o \
-    WHERE NOT EXISTS (SELECT 1 FROM dead_events x WHERE x.seq = o.seq AND COALESCE(x.log_time, x.at) >= ?2) \
-      AND NOT EXISTS (SELECT 1 FROM retries r WHERE r.seq = o.seq \
-        AND (r.acked_at IS NULL OR COALESCE(r.acked_log_time, r.acked_at) >= ?2)) \
-    ORDER BY seq LIMIT ?3";
+/// The result of a step.
+enum Step {
+    /// There was nothing to remove.
+    Nothing,
+    /// Everything up to this position was removed.
+    Removed(Seq),
+    /// Nothing was removed, because the database is damaged at one of several positions, beginning with this one.
+    Damaged(Seq),
+}
+
+/// Returns the statement that selects the events after `?4` and up to `?1` that can be removed. An event that died
+/// or was retried counts from that time on, which is later than that of its checkpoint. Each part has a limit of its
+/// own, so that nothing after the first rows is read.
+fn old_sql(events: &str) -> String {
+    let part = |from: &str| {
+        format!(
+            "SELECT seq FROM (SELECT o.seq FROM {from} WHERE o.seq > ?4 AND o.seq <= ?1 \
+               AND NOT EXISTS (SELECT 1 FROM dead_events x WHERE x.seq = o.seq AND COALESCE(x.log_time, x.at) >= ?2) \
+               AND NOT EXISTS (SELECT 1 FROM retries r WHERE r.seq = o.seq \
+                 AND (r.acked_at IS NULL OR COALESCE(r.acked_log_time, r.acked_at) >= ?2)) \
+               ORDER BY o.seq LIMIT ?3)"
+        )
+    };
+    let parts = [events, "dead_events o", "retries o"].map(part).join(" UNION ");
+    format!("{parts} ORDER BY seq LIMIT ?3")
+}
 
 /// Selects the events up to `?1` that are kept.
 const KEPT: &str = "SELECT seq FROM dead_events WHERE seq <= ?1 AND COALESCE(log_time, at) >= ?2 \
@@ -57,31 +77,84 @@ pub async fn find(store: &Store, before: LogTime) -> Result<Option<OldEvents>, D
     Ok(Some(OldEvents { up_to, kept, before }))
 }
 
-/// Removes these events, with their rows in the other tables.
-pub async fn remove(store: &Store, old: &OldEvents) -> Result<Swept, DbErr> {
+/// Removes these events, with their rows in the other tables. Leaves out those that cannot be removed because the
+/// database is damaged there, and goes on with the others.
+pub async fn remove(store: &Store, old: &OldEvents) -> Result<Swept, StoreError> {
     let mut swept = Swept::default();
-    while step(store, old.up_to, old.before, &mut swept).await? {
+    let (mut after, mut limit) = (Seq(0), STEP);
+    loop {
+        match step(store, after, limit, old, &mut swept).await? {
+            Step::Nothing => break,
+            Step::Removed(last) => (after, limit) = (last, STEP.min(limit * 2)),
+            Step::Damaged(_) if limit > 1 => limit /= 2,
+            Step::Damaged(first) => {
+                after = first;
+                swept.damaged += 1;
+            }
+        }
         tokio::time::sleep(PAUSE).await;
     }
     while deliveries::delete_before(&store.write, old.up_to, STEP).await? > 0 {
         tokio::time::sleep(PAUSE).await;
     }
+    seq_gaps::delete_before(&store.write, old.up_to).await?;
     Ok(swept)
 }
 
-/// Removes some events with all their rows in one transaction. An event that lost only its row in
-/// `dead_events` would count as delivered. Returns whether there was anything to remove.
-async fn step(store: &Store, up_to: Seq, before: LogTime, swept: &mut Swept) -> Result<bool, DbErr> {
-    let txn = store.begin().await?;
-    let backend = txn.get_database_backend();
-    let values = [up_to.0.into(), before.0.into(), saturate::<_, i64>(STEP).into()];
-    let rows = txn.query_all_raw(Statement::from_sql_and_values(backend, OLD, values)).await?;
-    if rows.is_empty() {
-        return Ok(false);
+/// Removes the first events after this position with all their rows in one transaction. An event that lost only
+/// its row in `dead_events` would count as delivered.
+async fn step(
+    store: &Store,
+    after: Seq,
+    limit: u64,
+    old: &OldEvents,
+    swept: &mut Swept,
+) -> Result<Step, StoreError> {
+    let mut txn = store.begin().await?;
+    let seqs = match select(&txn, "events o", after, limit, old).await.map_err(StoreError::from) {
+        // The index has all positions, too, but must be read as a whole. SQLite executes nothing else in a
+        // transaction that has found damage.
+        Err(error) if error.is_corruption() => {
+            txn.rollback().await?;
+            txn = store.begin().await?;
+            select(&txn, "events o INDEXED BY sqlite_autoindex_events_1", after, limit, old).await?
+        }
+        seqs => seqs?,
+    };
+    let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Step::Nothing) };
+    match delete(&txn, &seqs).await.map_err(StoreError::from) {
+        Ok(deleted) => {
+            txn.commit().await?;
+            swept.dead += deleted.dead;
+            swept.events += deleted.events;
+            Ok(Step::Removed(Seq(*last)))
+        }
+        Err(error) if error.is_corruption() => {
+            txn.rollback().await?;
+            Ok(Step::Damaged(Seq(*first)))
+        }
+        Err(error) => Err(error),
     }
-    let seqs = rows.iter().map(|row| row.try_get_by_index::<i64>(0).map(|seq| seq.to_string()));
+}
+
+/// Returns the positions of the first events after `after` that can be removed. `events` is the table, or an index
+/// of it.
+async fn select(
+    db: &impl ConnectionTrait,
+    events: &str,
+    after: Seq,
+    limit: u64,
+    old: &OldEvents,
+) -> Result<Vec<i64>, DbErr> {
+    let values = [old.up_to.0.into(), old.before.0.into(), saturate::<_, i64>(limit).into(), after.0.into()];
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), old_sql(events), values);
+    let rows = db.query_all_raw(statement).await?;
+    rows.iter().map(|row| row.try_get_by_index(0)).collect()
+}
+
+async fn delete(txn: &impl ConnectionTrait, seqs: &[i64]) -> Result<Swept, DbErr> {
     // These are numbers, so they can safely be part of the statements.
-    let seqs = seqs.collect::<Result<Vec<_>, _>>()?.join(",");
+    let seqs = seqs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let delete = async |from: &str, condition: &str| {
         let sql = format!("DELETE FROM {from} WHERE seq IN ({seqs}){condition}");
         txn.execute_unprepared(&sql).await.map(|done| done.rows_affected())
@@ -90,10 +163,7 @@ async fn step(store: &Store, up_to: Seq, before: LogTime, swept: &mut Swept) -> 
     delete("dead_events", "").await?;
     delete("retries", "").await?;
     let events = delete("events", "").await?;
-    txn.commit().await?;
-    swept.dead += dead;
-    swept.events += events;
-    Ok(true)
+    Ok(Swept { events, dead, damaged: 0 })
 }
 
 #[cfg(test)]
@@ -115,9 +185,8 @@ mod tests {
                  VALUES ({seq}, 'e{seq}', 'c', 1, 1, x'')"
             )
         });
-        for statement in events.chain(statements.iter().cloned()) {
-            store.write.execute_unprepared(&statement).await.unwrap();
-        }
+        let all: Vec<_> = events.chain(statements.iter().cloned()).collect();
+        store.write.execute_unprepared(&format!("BEGIN; {}; COMMIT", all.join("; "))).await.unwrap();
         (dir, store)
     }
 
@@ -168,6 +237,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_damaged_page_does_not_end_the_sweep() {
+        let more = (6..=2000).map(|seq| {
+            format!(
+                "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) \
+                 VALUES ({seq}, 'e{seq}', 'c', 1, 1, CAST('payload-{seq}-' || hex(zeroblob(200)) AS BLOB))"
+            )
+        });
+        let statements: Vec<_> = more.chain([checkpoint(2000, 8, Some(8)), dead(700, 8)]).collect();
+        let (dir, store) = log_of(&statements).await;
+        store.close().await;
+        let path = dir.path().join("l.db");
+        let mut bytes = std::fs::read(&path).unwrap();
+        for content in ["payload-300-", "payload-1000-", "payload-2000-"] {
+            let at = bytes.windows(content.len()).position(|part| part == content.as_bytes()).unwrap();
+            let page = at / 4096 * 4096;
+            bytes[page..page + 64].fill(0xa5);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let store = Store::open_file(&path).await.unwrap();
+        let old = find(&store, LogTime(NOW - 7 * DAY)).await.unwrap().unwrap();
+        let swept = remove(&store, &old).await.unwrap();
+        assert!((3..60).contains(&swept.damaged), "three pages contain a few events: {swept:?}");
+        assert_eq!((swept.events + swept.damaged, swept.dead), (2000, 1));
+    }
+
+    #[tokio::test]
     async fn an_event_that_died_or_was_retried_later_is_kept_from_that_time_on() {
         let retried = "INSERT INTO retries (seq, asked_at, acked_at, late, asked_log_time, acked_log_time) \
                        VALUES (3, 0, 0, 0, 0, ";
@@ -186,6 +281,6 @@ mod tests {
         assert_eq!(super::super::dead_events::count(&store.read).await.unwrap(), 1, "it is still dead");
         let later = find(&store, LogTime(NOW)).await.unwrap().unwrap();
         assert_eq!(later.kept, [Seq(4)].into(), "it is waiting");
-        assert_eq!(remove(&store, &later).await.unwrap(), Swept { events: 2, dead: 1 });
+        assert_eq!(remove(&store, &later).await.unwrap(), Swept { events: 2, dead: 1, damaged: 0 });
     }
 }

@@ -27,7 +27,7 @@ use tokio::{
 use self::log_tracker::{LogTracker, Update};
 use crate::{
     domain::{
-        event_log::{LogPart, LogQuery, Position},
+        event_log::{LogPart, Position, QueryError},
         ids::CameraId,
         numbers::saturate,
     },
@@ -71,6 +71,16 @@ pub struct StreamPeers {
 
 type Status = (ConnectionStatus, OutboxStatus);
 
+/// What the other actors returned for an update.
+struct Fetched {
+    status: Status,
+    /// What to report: the requested update, or a reset.
+    update: Update,
+    part: LogPart,
+    /// Whether the log could be read; `None` if that was not necessary.
+    read: Option<Result<(), QueryError>>,
+}
+
 /// An open stream of one client.
 #[derive(Debug)]
 struct Stream {
@@ -94,6 +104,8 @@ pub struct StreamActor {
     tracker: Option<LogTracker>,
     /// The status that was reported last.
     status: Option<Status>,
+    /// Whether the last read of the log failed.
+    read_failed: bool,
     timer: Option<SpawnHandle>,
 }
 
@@ -115,21 +127,36 @@ impl StreamActor {
             streams: Vec::new(),
             tracker: None,
             status: None,
+            read_failed: false,
             timer: None,
         }
     }
 
-    /// Requests the status and a part of the log. Returns `None` if one of them is not available.
-    fn fetch(&self, query: Option<LogQuery>) -> impl Future<Output = Option<(Status, LogPart)>> + use<> {
+    /// Requests the status, and the part of the log that an update reports. If the log cannot be read, the update
+    /// becomes a reset: the same range would fail again. Returns `None` if an actor does not respond.
+    fn fetch(&self, update: Update) -> impl Future<Output = Option<Fetched>> + use<> {
         let StreamPeers { outbox, log, status } = self.peers.clone();
         async move {
             let connection = status.send(GetStatus).await.ok()?;
-            let part = match query {
-                // If the read fails, the next update tries again.
-                Some(query) => log.send(ReadLog(query)).await.ok()?.ok()?,
-                None => LogPart::default(),
+            let (update, part, read) = match update.query() {
+                Some(query) => match log.send(ReadLog(query)).await.ok()? {
+                    Ok(part) => (update, part, Some(Ok(()))),
+                    Err(error) => (Update::Reset, LogPart::default(), Some(Err(error))),
+                },
+                None => (update, LogPart::default(), None),
             };
-            Some(((connection, outbox.send(GetOutbox).await.ok()?), part))
+            Some(Fetched { status: (connection, outbox.send(GetOutbox).await.ok()?), update, part, read })
+        }
+    }
+
+    /// Logs that the log could not be read, once until it can be read again.
+    fn check_read(&mut self, read: Option<Result<(), QueryError>>) {
+        let Some(read) = read else { return };
+        let failed_before = std::mem::replace(&mut self.read_failed, read.is_err());
+        if let Err(error) = read
+            && !failed_before
+        {
+            tracing::error!(%error, "changes to the event log could not be read; clients of streams must reload");
         }
     }
 
@@ -142,10 +169,11 @@ impl StreamActor {
             return;
         };
         let update = tracker.next_update(Instant::now());
-        let fetch = self.fetch(update.query()).into_actor(self);
+        let fetch = self.fetch(update).into_actor(self);
         // The actor waits for the result, so that the messages stay in order.
         ctx.wait(fetch.map(move |fetched, act, _| {
-            if let Some((status, part)) = fetched {
+            if let Some(Fetched { status, update, part, read }) = fetched {
+                act.check_read(read);
                 act.report(&update, status, part);
             }
         }));
@@ -304,20 +332,21 @@ impl Handler<OpenStream> for StreamActor {
         // The watch must be active before the end of the log is requested, so that nothing after it is
         // missed.
         self.watch.set_active(true);
-        let fetched = self.fetch(None).into_actor(self).then(move |fetched, act: &mut Self, _| {
-            let missed = fetched.map_or(Update::Nothing, |((_, outbox), _)| {
+        let fetched = self.fetch(Update::Nothing).into_actor(self).then(move |fetched, act: &mut Self, _| {
+            let missed = fetched.map_or(Update::Nothing, |Fetched { status: (_, outbox), .. }| {
                 let tracker = act.tracker.get_or_insert_with(|| LogTracker::new(outbox.position));
                 resume.map_or(Update::Nothing, |since| tracker.missed(since))
             });
-            act.fetch(missed.query()).into_actor(act).map(|fetched, _, _| (missed, fetched))
+            act.fetch(missed).into_actor(act)
         });
-        let opened = fetched.map(move |(missed, fetched), act, ctx: &mut Context<Self>| {
+        let opened = fetched.map(move |fetched, act, ctx: &mut Context<Self>| {
             if act.timer.is_none() {
                 act.timer = Some(ctx.run_interval(UPDATE_INTERVAL, Self::update));
             }
-            let (status, part) = fetched.ok_or(StreamError::Unavailable)?;
+            let Fetched { status, update, part, read } = fetched.ok_or(StreamError::Unavailable)?;
+            act.check_read(read);
             let (sender, messages) = mpsc::channel(MAX_QUEUED_MESSAGES);
-            act.add(Stream { camera_id, messages: sender }, &missed, resume, status, part);
+            act.add(Stream { camera_id, messages: sender }, &update, resume, status, part);
             Ok(Subscription { messages, _slot: slot })
         });
         AtomicResponse::new(Box::pin(opened))

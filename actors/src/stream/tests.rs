@@ -21,6 +21,7 @@ use crate::{
 struct Script {
     outbox: OutboxStatus,
     read_fails: bool,
+    reads: usize,
     payload_bytes: usize,
 }
 
@@ -59,6 +60,7 @@ impl Handler<ReadLog> for Peers {
     type Result = Result<LogPart, QueryError>;
 
     fn handle(&mut self, ReadLog(read): ReadLog, _: &mut Self::Context) -> Self::Result {
+        self.0.lock().unwrap().reads += 1;
         if self.0.lock().unwrap().read_fails {
             return Err(QueryError(crate::domain::store_fault::StoreFault::Locked));
         }
@@ -204,16 +206,24 @@ async fn a_burst_is_reported_as_a_reset() {
 }
 
 #[actix::test]
-async fn events_that_cannot_be_read_are_reported_later() {
+async fn events_that_cannot_be_read_are_reported_as_a_reset_and_the_stream_goes_on() {
     tokio::time::pause();
     let it = Fixture::new(position(0, 0));
     let mut one = it.open(None, None).await.unwrap();
     it.script.lock().unwrap().read_fails = true;
     it.moved(1, 0, &[]).await;
-    assert_eq!(take(&mut one), ["0-0 status"]);
-    it.script.lock().unwrap().read_fails = false;
+    assert_eq!(take(&mut one), ["0-0 status", "1-0 reset"]);
     it.moved(1, 0, &[]).await;
-    assert_eq!(take(&mut one), ["1-0 event 1"]);
+    assert_eq!(it.script.lock().unwrap().reads, 1, "the same range is not read again");
+    it.script.lock().unwrap().outbox.pending = 7;
+    it.moved(1, 0, &[]).await;
+    assert_eq!(take(&mut one), ["1-0 status"]);
+    let mut resumed = it.open(None, Some(position(0, 0))).await.unwrap();
+    assert_eq!(take(&mut resumed), ["0-0 status", "1-0 reset"]);
+    it.script.lock().unwrap().read_fails = false;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    it.moved(2, 0, &[]).await;
+    assert_eq!(take(&mut one), ["2-0 event 2"]);
 }
 
 #[actix::test]

@@ -66,7 +66,8 @@ impl Log {
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let committed = self.store.commit(&batch, Some(self.last_seq), &self.context).await?;
+        let committed = self.store.commit(&batch, Some(self.last_seq), &self.context).await;
+        let committed = committed.map_err(|failed| failed.error)?;
         self.last_seq = committed.last_seq;
         Ok(())
     }

@@ -152,6 +152,7 @@ impl Files {
     pub fn store(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
         let size = saturate::<_, u64>(image.len());
         self.make_room(size)?;
+        let replaced = size_of(&self.path(seq));
         match self.write(seq, image) {
             Err(FilesError::DiskFull { .. }) if self.remove_oldest(size.max(ROOM_BYTES))?.pictures > 0 => {
                 self.write(seq, image)
@@ -159,6 +160,7 @@ impl Files {
             written => written,
         }?;
         self.shared.bytes.fetch_add(size, Ordering::Relaxed);
+        self.forget_bytes(replaced);
         Ok(())
     }
 
@@ -205,7 +207,7 @@ impl Files {
             if shard.saturating_mul(FILES_PER_SHARD) + (FILES_PER_SHARD - 1) <= last.0 {
                 continue;
             }
-            for (_, path) in numbered_entries(&path)?.into_iter().filter(|(seq, _)| *seq > last.0) {
+            for (_, path) in existing_entries(&path)?.into_iter().filter(|(seq, _)| *seq > last.0) {
                 self.remove(path)?;
                 removed += 1;
             }
@@ -217,7 +219,7 @@ impl Files {
     pub fn measure(&self) -> Result<(), FilesError> {
         let mut bytes = 0;
         for (_, shard) in numbered_entries(&self.root)? {
-            for (_, path) in numbered_entries(&shard)? {
+            for (_, path) in existing_entries(&shard)? {
                 bytes += size_of(&path);
             }
         }
@@ -225,12 +227,18 @@ impl Files {
         Ok(())
     }
 
-    /// Removes one picture. Returns its size.
+    /// Removes one picture. Returns its size, or 0 if it is gone: the sweep, and what makes room on the disk, may
+    /// run at the same time.
     fn remove(&self, path: PathBuf) -> Result<u64, FilesError> {
         let size = size_of(&path);
-        fs::remove_file(&path).map_err(|source| FilesError::Remove { path, source })?;
-        self.forget_bytes(size);
-        Ok(size)
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                self.forget_bytes(size);
+                Ok(size)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            Err(source) => Err(FilesError::Remove { path, source }),
+        }
     }
 
     fn forget_bytes(&self, size: u64) {
@@ -282,20 +290,19 @@ impl Files {
             if first > up_to.0 {
                 continue;
             }
-            let files = numbered_entries(&path)?;
-            let last = first + (FILES_PER_SHARD - 1);
-            if last <= up_to.0 && kept.range(Seq(first)..=Seq(last)).next().is_none() {
-                let sizes = files.iter().map(|(_, path)| size_of(path));
-                self.forget_bytes(sizes.sum());
-                fs::remove_dir_all(&path).map_err(|source| FilesError::Remove { path, source })?;
-                removed += files.len() as u64;
-                continue;
-            }
-            for (_, path) in
-                files.into_iter().filter(|(seq, _)| *seq <= up_to.0 && !kept.contains(&Seq(*seq)))
-            {
+            let old = |seq: i64| seq <= up_to.0 && !kept.contains(&Seq(seq));
+            for (_, path) in existing_entries(&path)?.into_iter().filter(|(seq, _)| old(*seq)) {
                 self.remove(path)?;
                 removed += 1;
+            }
+            let last = first + (FILES_PER_SHARD - 1);
+            if last <= up_to.0 && kept.range(Seq(first)..=Seq(last)).next().is_none() {
+                match fs::remove_dir_all(&path) {
+                    Err(source) if source.kind() != ErrorKind::NotFound => {
+                        return Err(FilesError::Remove { path, source });
+                    }
+                    _removed => {}
+                }
             }
         }
         Ok(removed)
@@ -337,13 +344,17 @@ fn size_of(path: &Path) -> u64 {
 
 /// Like [`numbered_entries`], sorted.
 fn sorted_entries(directory: &Path) -> Result<Vec<(i64, PathBuf)>, FilesError> {
-    let mut entries = match numbered_entries(directory) {
-        // The sweep has just removed the directory.
-        Err(FilesError::Remove { source, .. }) if source.kind() == ErrorKind::NotFound => Vec::new(),
-        entries => entries?,
-    };
+    let mut entries = existing_entries(directory)?;
     entries.sort_unstable();
     Ok(entries)
+}
+
+/// Like [`numbered_entries`]; empty if the directory has just been removed.
+fn existing_entries(directory: &Path) -> Result<Vec<(i64, PathBuf)>, FilesError> {
+    match numbered_entries(directory) {
+        Err(FilesError::Remove { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries,
+    }
 }
 
 /// Creates a directory with mode 0700. Returns `false` if it exists.
@@ -488,6 +499,35 @@ mod tests {
         files.measure().unwrap();
         files.store(Seq(2000), JPEG).unwrap();
         assert!((8..=10).contains(&stored(&files, 940..2001).len()));
+    }
+
+    #[test]
+    fn a_replaced_picture_is_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path(), 20 * JPEG.len() as u64).unwrap();
+        for _ in 0..50 {
+            files.store(Seq(2), JPEG).unwrap();
+            files.store(Seq(1), PNG).unwrap();
+        }
+        assert_eq!(stored(&files, 1..3), [1, 2], "there is room for both");
+        assert_eq!(files.shared.bytes.load(Ordering::Relaxed), (JPEG.len() + PNG.len()) as u64);
+    }
+
+    #[test]
+    fn pictures_that_are_removed_from_two_sides_at_once_are_removed_without_an_error() {
+        let (_dir, files) = temporary();
+        for _ in 0..20 {
+            for seq in (0..4000).step_by(20) {
+                files.store(Seq(seq), JPEG).unwrap();
+            }
+            std::thread::scope(|scope| {
+                scope.spawn(|| files.remove_oldest(u64::MAX).unwrap());
+                scope.spawn(|| files.remove_up_to(Seq(5000), &BTreeSet::new()).unwrap());
+                scope.spawn(|| files.remove_above(Seq(-1)).unwrap());
+            });
+            assert_eq!(stored(&files, 0..4000), [0i64; 0]);
+            assert_eq!(files.shared.bytes.load(Ordering::Relaxed), 0);
+        }
     }
 
     #[test]

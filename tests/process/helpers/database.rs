@@ -3,7 +3,7 @@
 use liveobject_test_support::Service;
 use sea_orm::{
     ConnectOptions, ConnectionTrait as _, Database as Connect, DatabaseConnection, DatabaseTransaction,
-    QueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait as _,
+    DbErr, QueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait as _,
 };
 
 /// A connection to a service's database.
@@ -15,11 +15,21 @@ pub struct Database {
 impl Database {
     /// Opens the database, whether the service runs or not.
     pub async fn open(service: &Service) -> Self {
+        Self { connection: Self::connect(service).await.expect("the database can be opened") }
+    }
+
+    /// Opens the database and closes it, as another program may do, even if it looks damaged.
+    pub async fn visit(service: &Service) {
+        if let Ok(connection) = Self::connect(service).await {
+            let _closed = connection.close().await;
+        }
+    }
+
+    async fn connect(service: &Service) -> Result<DatabaseConnection, DbErr> {
         let file = service.data_dir().join("liveobject.db");
         let mut options = ConnectOptions::new(format!("sqlite://{}", file.display()));
         options.max_connections(1).sqlx_logging(false);
-        let connection = Connect::connect(options).await.expect("the database can be opened");
-        Self { connection }
+        Connect::connect(options).await
     }
 
     /// Prevents all others from writing until the transaction ends.

@@ -258,6 +258,37 @@ async fn invariant_12_an_unreadable_row_is_dead_and_only_that_row() {
 }
 
 #[actix::test]
+async fn an_unreadable_row_that_is_not_recorded_yet_is_not_forgotten_by_a_count() {
+    let it = Fixture::new().await;
+    it.publish_many(1..=1).await;
+    it.store.execute("UPDATE events SET camera_id = 'no id'").await.unwrap();
+    let mut it = it.reopen().await;
+    it.link_up(1000).await;
+    it.wait_for_checkpoint(1).await;
+    it.link_down().await;
+    it.publish_many(2..=2).await;
+    it.store.execute("UPDATE events SET camera_id = 'no id'").await.unwrap();
+    let mut it = it.reopen().await;
+    let writer = it.store.occupy_writer().await.unwrap();
+    let id = EventId::parse("e1").unwrap();
+    let dismissed = it.outbox.send(Decide { event_id: id, decision: Decision::Dismiss });
+    let found = async {
+        // While the decision waits for the database.
+        settle().await;
+        it.link_up(1000).await;
+        wait_until("the second row is found", async || it.status().await.dead == 2).await;
+        drop(writer);
+    };
+    let (dismissed, ()) = tokio::join!(dismissed, found);
+    dismissed.unwrap().unwrap();
+    it.wait_for_checkpoint(2).await;
+    settle().await;
+    let status = it.status().await;
+    assert_eq!((status.dead, status.database_damaged), (1, true));
+    assert!(status.warnings[0].message.starts_with("1 events"), "{status:?}");
+}
+
+#[actix::test]
 async fn a_retry_is_sent_before_a_backlog_of_events_that_were_never_sent() {
     let mut it = Fixture::with_a_dead_event().await;
     it.link_down().await;
