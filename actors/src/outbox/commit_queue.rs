@@ -10,7 +10,7 @@ use crate::{
         delivery::{DecideError, Decided, Resent, SettledRange},
         event::DetectionEvent,
         event_log::Receipt,
-        ids::Seq,
+        ids::{EventId, Seq},
         store_fault::StoreFault,
     },
     messages::outbox::{Decide, PublishError},
@@ -35,6 +35,9 @@ pub enum Answer {
     One(ReplySlot),
     /// To the sender of several events.
     Several(oneshot::Sender<Result<Vec<Receipt>, PublishError>>),
+    /// To the sender of events whose pictures could not be stored: this error, although the events are
+    /// accepted.
+    WithoutPictures(oneshot::Sender<Result<Vec<Receipt>, PublishError>>, PublishError),
 }
 
 impl Answer {
@@ -46,6 +49,7 @@ impl Answer {
                 receipts.into_iter().next().ok_or(PublishError::Storage(StoreFault::Other))
             })),
             Self::Several(answer) => reply(answer, result),
+            Self::WithoutPictures(answer, error) => reply(answer, result.and(Err(error))),
         }
     }
 }
@@ -55,17 +59,32 @@ type OneAnswer = oneshot::Sender<Result<Receipt, PublishError>>;
 /// The reply channel of a request with one event. actix hands over the channel only after the handler has
 /// returned, so this slot is filled later. Answering from the commit itself saves one task per event.
 #[derive(Debug, Clone, Default)]
-pub struct ReplySlot(Rc<RefCell<Option<OneAnswer>>>);
+pub struct ReplySlot(Rc<RefCell<Slot>>);
+
+#[derive(Debug, Default)]
+enum Slot {
+    #[default]
+    Empty,
+    Sender(OneAnswer),
+    /// The request was refused before the handler returned.
+    Result(Result<Receipt, PublishError>),
+}
 
 impl ReplySlot {
     /// Sets the channel.
     pub fn set(&self, sender: OneAnswer) {
-        self.0.replace(Some(sender));
+        if let Slot::Result(result) = self.0.replace(Slot::Empty) {
+            reply(sender, result);
+        } else {
+            self.0.replace(Slot::Sender(sender));
+        }
     }
 
     fn answer(self, result: Result<Receipt, PublishError>) {
-        if let Some(sender) = self.0.take() {
+        if let Slot::Sender(sender) = self.0.take() {
             reply(sender, result);
+        } else {
+            self.0.replace(Slot::Result(result));
         }
     }
 }
@@ -74,6 +93,8 @@ impl ReplySlot {
 #[derive(Debug)]
 struct Request {
     events: Vec<DetectionEvent>,
+    /// The events whose pictures are staged.
+    staged: Vec<EventId>,
     answer: Answer,
 }
 
@@ -88,10 +109,18 @@ pub struct CommitQueue {
     decisions: Vec<(Decide, DecisionAnswer)>,
 }
 
+/// The answer to a request whose events are being committed.
+#[derive(Debug)]
+struct RequestAnswer {
+    events: usize,
+    staged: Vec<EventId>,
+    answer: Answer,
+}
+
 /// The running commit: the requests to answer, and the notes to queue again if it fails.
 #[derive(Debug)]
 pub struct InFlightCommit {
-    answers: Vec<(usize, Answer)>,
+    answers: Vec<RequestAnswer>,
     decision_answers: Vec<DecisionAnswer>,
     dead: Vec<DeadEvent>,
     ranges: Vec<SettledRange>,
@@ -104,10 +133,10 @@ impl CommitQueue {
         self.events
     }
 
-    /// Adds a request.
-    pub fn add(&mut self, events: Vec<DetectionEvent>, answer: Answer) {
+    /// Adds a request. The pictures of the events in `staged` are staged.
+    pub fn add(&mut self, events: Vec<DetectionEvent>, staged: Vec<EventId>, answer: Answer) {
         self.events += events.len();
-        self.requests.push_back(Request { events, answer });
+        self.requests.push_back(Request { events, staged, answer });
     }
 
     /// Adds a dead event.
@@ -190,8 +219,9 @@ impl CommitQueue {
             }
             let Some(request) = self.requests.pop_front() else { break };
             self.events -= request.events.len();
-            answers.push((request.events.len(), request.answer));
-            batch.events.extend(request.events);
+            let Request { events, staged, answer } = request;
+            answers.push(RequestAnswer { events: events.len(), staged, answer });
+            batch.events.extend(events);
         }
         let (dead, ranges, resent) = (batch.deaths.clone(), batch.ranges.clone(), batch.resent.clone());
         let in_flight = InFlightCommit { answers, decision_answers, dead, ranges, resent };
@@ -208,7 +238,7 @@ impl CommitQueue {
         self.resent = resent;
         let later = std::mem::replace(&mut self.ranges, ranges);
         self.add_ranges(later);
-        for (_, answer) in answers {
+        for RequestAnswer { answer, .. } in answers {
             answer.send(Err(PublishError::Storage(fault)));
         }
         for answer in decision_answers {
@@ -220,8 +250,13 @@ impl CommitQueue {
 impl InFlightCommit {
     /// Returns the number of events in this commit.
     pub fn events(&self) -> u64 {
-        let events = self.answers.iter().map(|(events, _)| events).sum::<usize>();
+        let events = self.answers.iter().map(|request| request.events).sum::<usize>();
         u64::try_from(events).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the events whose pictures are staged.
+    pub fn staged(&self) -> Vec<EventId> {
+        self.answers.iter().flat_map(|request| request.staged.iter().cloned()).collect()
     }
 
     /// Returns the ranges that the cursor passes with this commit.
@@ -237,11 +272,13 @@ impl InFlightCommit {
         dead.chain(resent).chain(decided).collect()
     }
 
-    /// Sends every request its receipts after the commit succeeded.
-    pub fn succeeded(self, committed: &Committed) {
+    /// Sends every request its receipts after the commit succeeded, or an error if its pictures could not be
+    /// adopted.
+    pub fn succeeded(self, committed: &Committed, adopted: &Result<(), PublishError>) {
         let mut receipts = committed.receipts.iter().cloned();
-        for (count, answer) in self.answers {
-            answer.send(Ok(receipts.by_ref().take(count).collect()));
+        for RequestAnswer { events, staged, answer } in self.answers {
+            let receipts = receipts.by_ref().take(events).collect();
+            answer.send(if staged.is_empty() { Ok(receipts) } else { adopted.clone().map(|()| receipts) });
         }
         for (answer, decided) in self.decision_answers.into_iter().zip(&committed.decided) {
             reply(answer, decided.clone());
@@ -269,7 +306,7 @@ mod tests {
     fn a_request_is_never_split_over_two_commits() {
         let mut queue = CommitQueue::default();
         for count in [1500, 1000, 10] {
-            queue.add(vec![event(); count], Answer::Several(oneshot::channel().0));
+            queue.add(vec![event(); count], Vec::new(), Answer::Several(oneshot::channel().0));
         }
         let sizes: Vec<_> = std::iter::from_fn(|| queue.take()).map(|(b, _)| b.events.len()).collect();
         assert_eq!(sizes, [1500, 1010]);
@@ -292,7 +329,7 @@ mod tests {
     fn a_failed_commit_answers_its_requests() {
         let mut queue = CommitQueue::default();
         let (sender, mut receiver) = oneshot::channel();
-        queue.add(vec![event()], Answer::Several(sender));
+        queue.add(vec![event()], Vec::new(), Answer::Several(sender));
         let (_, commit) = queue.take().unwrap();
         queue.failed(commit, StoreFault::Locked);
         assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Storage(StoreFault::Locked)));
