@@ -24,7 +24,7 @@ use crate::{
         settings::MqttSettings,
     },
     messages::{
-        cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
+        cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus, ThumbnailStored},
         config::{GetSettings, ReplaceSettings, TestConnection},
         discovery::PublishDiscovery,
         link::{Answered, LinkDown, LinkUp},
@@ -41,7 +41,7 @@ use crate::{
     store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
-    thumbnails::{self, Files, FilesError, LinkKeyError, ThumbnailActor},
+    thumbnails::{self, Files, FilesError, LinkKeyError, RecoverError, ThumbnailActor, recover_staged},
     tokens::TokenActor,
 };
 
@@ -219,6 +219,15 @@ pub enum StartError {
     Thumbnails(#[from] FilesError),
 }
 
+impl From<RecoverError> for StartError {
+    fn from(error: RecoverError) -> Self {
+        match error {
+            RecoverError::Files(error) => Self::Thumbnails(error),
+            RecoverError::Log(error) => Self::Log(error),
+        }
+    }
+}
+
 /// The running actors. [`Service::stop`] stops them in order; a service that is dropped instead keeps running
 /// until its actix system ends.
 ///
@@ -302,7 +311,7 @@ impl Service {
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
         let config = Box::pin(config).await.map_err(StartError::Settings)?;
-        let (files, links) = open_pictures(&options, &store, &data_dir).await?;
+        let (files, recovered, links) = open_pictures(&options, &store, &data_dir).await?;
         // These actors refer to each other, so their addresses are needed before they start.
         let (thumbnails_context, cameras_context, streams_context) =
             (Context::new(), Context::new(), Context::new());
@@ -317,7 +326,9 @@ impl Service {
             OutboxPeers {
                 cameras: recipient(&cameras_context.address()),
                 thumbnails: ThumbnailPeer {
-                    store: recipient(&thumbnails_addr),
+                    stage: recipient(&thumbnails_addr),
+                    adopt: recipient(&thumbnails_addr),
+                    discard: recipient(&thumbnails_addr),
                     sweep: recipient(&thumbnails_addr),
                     free_space: recipient(&thumbnails_addr),
                 },
@@ -350,7 +361,8 @@ impl Service {
             CameraActor::open(camera_store, settings, calendar, clock, max_cameras, peers, camera_crash);
         let cameras = cameras_context.run(Box::pin(cameras).await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
-        let thumbnails = ThumbnailActor::new(store.clone(), files, recipient(&cameras), crash.clone());
+        let thumbnails = ThumbnailActor::new(store.clone(), files, recipient(&cameras), crash.clone())
+            .with_recovered(recovered);
         let thumbnails = thumbnails_context.run(thumbnails);
         let outbox = outbox_context.run(outbox_actor);
 
@@ -449,11 +461,12 @@ impl Service {
 
 /// Opens the pictures, and reads the key of the links to them. Removes pictures whose positions are above the
 /// end of the log: the database was replaced by an older one, and new events would reuse these positions.
+/// Recovers the pictures whose events were being committed when the service crashed.
 async fn open_pictures(
     options: &ServiceOptions,
     store: &Store,
     data_dir: &DataDir,
-) -> Result<(Files, Links), StartError> {
+) -> Result<(Files, Vec<ThumbnailStored>, Links), StartError> {
     let links = options.links(data_dir)?;
     let files = Files::open(&options.data_dir, options.max_picture_bytes)?;
     let last_seq = store.last_seq().await.map_err(StartError::Log)?;
@@ -461,7 +474,8 @@ async fn open_pictures(
     if pictures > 0 {
         tracing::warn!(pictures, "removed pictures of events that are not in the database");
     }
-    Ok((files, links))
+    let recovered = recover_staged(store, &files).await?;
+    Ok((files, recovered, links))
 }
 
 impl ServiceOptions {

@@ -54,7 +54,9 @@ pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
     crate::outbox::OutboxPeers {
         cameras: Recorder::start_new().0.recipient(),
         thumbnails: crate::outbox::ThumbnailPeer {
-            store: pictures.recipient(),
+            stage: pictures.clone().recipient(),
+            adopt: pictures.recipient(),
+            discard: Recorder::start_new().0.recipient(),
             sweep: Recorder::start_new().0.recipient(),
             free_space: Recorder::start_new().0.recipient(),
         },
@@ -66,8 +68,12 @@ pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct PictureKeeper {
-    /// Stores pictures.
-    pub store: actix::Recipient<crate::messages::thumbnails::StoreThumbnail>,
+    /// Stages pictures.
+    pub stage: actix::Recipient<crate::messages::thumbnails::StageThumbnail>,
+    /// Adopts staged pictures.
+    pub adopt: actix::Recipient<crate::messages::thumbnails::AdoptThumbnails>,
+    /// Discards staged pictures.
+    pub discard: actix::Recipient<crate::messages::thumbnails::DiscardThumbnails>,
     /// Finds pictures.
     pub get: actix::Recipient<crate::messages::thumbnails::GetThumbnailAt>,
     /// Removes pictures.
@@ -85,7 +91,9 @@ impl PictureKeeper {
         let cameras = Recorder::start_new().0.recipient();
         let actor = crate::thumbnails::ThumbnailActor::new(store, files, cameras, crashed).start();
         Self {
-            store: actor.clone().recipient(),
+            stage: actor.clone().recipient(),
+            adopt: actor.clone().recipient(),
+            discard: actor.clone().recipient(),
             get: actor.clone().recipient(),
             sweep: actor.clone().recipient(),
             free_space: actor.recipient(),
@@ -103,12 +111,25 @@ impl Actor for PictureSink {
 }
 
 #[cfg(test)]
-impl Handler<crate::messages::thumbnails::StoreThumbnail> for PictureSink {
+impl Handler<crate::messages::thumbnails::StageThumbnail> for PictureSink {
     type Result = Result<(), crate::messages::thumbnails::ThumbnailError>;
 
     fn handle(
         &mut self,
-        _: crate::messages::thumbnails::StoreThumbnail,
+        _: crate::messages::thumbnails::StageThumbnail,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Handler<crate::messages::thumbnails::AdoptThumbnails> for PictureSink {
+    type Result = Result<(), crate::messages::thumbnails::ThumbnailError>;
+
+    fn handle(
+        &mut self,
+        _: crate::messages::thumbnails::AdoptThumbnails,
         _: &mut Self::Context,
     ) -> Self::Result {
         Ok(())

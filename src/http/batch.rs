@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use liveobject_actors::{DetectionEvent, FieldError, Invalid};
+use liveobject_actors::{FieldError, Invalid, PublishEvent};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
     body::{EVENT_BYTES, without_bom},
     problem::{self, Problem},
+    submission,
 };
 
 /// Maximum number of events in a batch.
@@ -16,7 +17,7 @@ pub(super) const MAX_EVENTS: usize = 1000;
 
 /// Reads a JSON array of events. Parses one event at a time, so that a batch needs little more memory than
 /// its text.
-pub(super) fn parse(body: &[u8]) -> Result<Vec<DetectionEvent>, Problem> {
+pub(super) fn parse(body: &[u8]) -> Result<Vec<PublishEvent>, Problem> {
     let body = without_bom(body);
     let Texts { first, count } = match serde_json::from_slice(body) {
         Ok(texts) => texts,
@@ -53,13 +54,14 @@ fn not_an_array(body: &[u8], error: serde_json::Error) -> Problem {
 }
 
 /// Reads one event, with the same maximum size as for a single event.
-fn event(text: &RawValue) -> Result<Result<DetectionEvent, Invalid>, Problem> {
+fn event(text: &RawValue) -> Result<Result<PublishEvent, Invalid>, Problem> {
     let text = text.get();
-    if text.len() > EVENT_BYTES {
-        return Ok(Err(Invalid::one("", format!("{} bytes, must be at most {EVENT_BYTES}", text.len()))));
+    let bytes = submission::bytes_without_picture(text.as_bytes())?;
+    if bytes > EVENT_BYTES {
+        return Ok(Err(Invalid::one("", format!("{bytes} bytes, must be at most {EVENT_BYTES}"))));
     }
     let value = serde_json::from_str(text).map_err(Problem::not_json)?;
-    Ok(DetectionEvent::from_json(value))
+    Ok(submission::from_json(value))
 }
 
 /// Prefixes the field with the position of the event in the batch.

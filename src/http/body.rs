@@ -97,6 +97,24 @@ impl FromRequest for PictureBody {
     }
 }
 
+/// Maximum size of an event with its picture: 2 MiB in base64, and the event.
+const SUBMISSION_BYTES: usize = 3 * 1024 * 1024;
+
+/// An event, unparsed, perhaps with its picture. An event alone needs no share of the memory for pictures.
+#[derive(Debug)]
+pub(super) struct SubmissionBody(pub(super) LimitedBody);
+
+impl FromRequest for SubmissionBody {
+    type Error = Problem;
+    type Future = BodyFuture<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = Incoming::new(request, payload, SUBMISSION_BYTES);
+        let body = body.receive_in_time(Some(Work::ReceivePicture), EVENT_BYTES);
+        Box::pin(async move { body.await.map(Self) })
+    }
+}
+
 /// A large body. It holds a share of the memory for such bodies, unless it is empty.
 #[derive(Debug)]
 pub(super) struct LimitedBody {
@@ -104,7 +122,7 @@ pub(super) struct LimitedBody {
     _share: Option<Share>,
 }
 
-fn parse(body: &[u8]) -> Result<Value, Problem> {
+pub(super) fn parse(body: &[u8]) -> Result<Value, Problem> {
     serde_json::from_slice(without_bom(body)).map_err(Problem::not_json)
 }
 
@@ -140,16 +158,17 @@ impl Incoming {
     }
 
     async fn read(self) -> Result<Bytes, Problem> {
-        Ok(self.receive_in_time(None).await?.bytes)
+        Ok(self.receive_in_time(None, 0).await?.bytes)
     }
 
     /// Reads a body that needs a share of the memory for `work`. The share is taken when the first bytes
     /// arrive, and given up if the sender is stuck while others wait.
     async fn read_for(self, work: Work) -> Result<LimitedBody, Problem> {
-        self.receive_in_time(Some(work)).await
+        self.receive_in_time(Some(work), 0).await
     }
 
-    async fn receive_in_time(mut self, work: Option<Work>) -> Result<LimitedBody, Problem> {
+    /// Like [`read_for`](Self::read_for), but the share is taken when more than `free` bytes have arrived.
+    async fn receive_in_time(mut self, work: Option<Work>, free: usize) -> Result<LimitedBody, Problem> {
         if self.is_encoded {
             let detail = "the body must not be compressed";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
@@ -162,7 +181,7 @@ impl Incoming {
         }
         // A sender that trickles its body must not occupy a connection forever.
         let within = self.state.connections.limits().body_timeout;
-        let received = timeout(within, self.receive(work)).await.unwrap_or_else(|_| {
+        let received = timeout(within, self.receive(work, free)).await.unwrap_or_else(|_| {
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body was not received in time"))
         });
         if let Some(connection) = &self.connection {
@@ -171,7 +190,7 @@ impl Incoming {
         received
     }
 
-    async fn receive(&mut self, work: Option<Work>) -> Result<LimitedBody, Problem> {
+    async fn receive(&mut self, work: Option<Work>, free: usize) -> Result<LimitedBody, Problem> {
         let mut bytes = BytesMut::new();
         let mut held: Option<Held> = None;
         loop {
@@ -190,7 +209,9 @@ impl Incoming {
             if bytes.len() + chunk.len() > self.max {
                 return Err(Problem::too_large(self.max));
             }
-            if let (Some(work), None) = (work, &held) {
+            if let (Some(work), None) = (work, &held)
+                && bytes.len() + chunk.len() > free
+            {
                 held = Some(self.take_share(work).await?);
             }
             if let Some(held) = &held {

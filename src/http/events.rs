@@ -6,7 +6,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use liveobject_actors::{
-    CameraId, DetectionEvent, EventId, EventInput, Invalid, PublishBatch, PublishEvent, Receipt, Seq,
+    CameraId, EventId, Invalid, PublishBatch, Receipt, Seq,
     domain::{
         clock::Timestamp,
         delivery::{DeadFilter, DeadReason, DecidedAll, Decision, Delivery, DeliveryState},
@@ -24,32 +24,43 @@ use utoipa::ToSchema;
 
 use super::{
     batch,
-    body::{BatchBody, EVENT_BYTES, Json},
+    body::{BatchBody, SubmissionBody},
     problem::Problem,
     query::{self, integer},
     schema,
     state::{ApiState, ask},
+    submission,
 };
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 500;
 
-/// Accept one event.
+/// Accept one event, with its picture if it has one.
 ///
-/// 202 means that the event is on disk and will be published. Sending it again with the same `event_id`
-/// returns the first receipt.
+/// 202 means that the event and its picture are on disk, and that the event will be published. The link in
+/// `thumbnail_url` works when the event arrives. Sending the event again with the same `event_id` returns the
+/// first receipt.
 #[utoipa::path(
-    post, path = "/api/v1/events", tag = "events", request_body = EventInput,
+    post, path = "/api/v1/events", tag = "events",
+    request_body(content(
+        (schema::Submission = "application/json"),
+        (schema::Form = "multipart/form-data"),
+    )),
     responses(
         (status = 202, description = "Accepted: stored on disk", body = Receipt),
+        (status = 400, description = "The body is not valid JSON or not a valid form"),
         (status = 422, description = "Some fields are invalid"),
         (status = 503, description = "The outbox is full, or the database is unavailable. \
             Send the event again after `Retry-After` seconds"),
     ),
 )]
-pub(super) async fn publish(state: Data<ApiState>, body: Json<EVENT_BYTES>) -> Result<HttpResponse, Problem> {
-    let event = DetectionEvent::from_json(body.0)?;
-    let receipt = ask(&state.handle.publish, PublishEvent::new(event)).await??;
+pub(super) async fn publish(
+    state: Data<ApiState>,
+    request: HttpRequest,
+    body: SubmissionBody,
+) -> Result<HttpResponse, Problem> {
+    let event = submission::read(request.headers(), &body.0.bytes).await?;
+    let receipt = ask(&state.handle.publish, event).await??;
     Ok(HttpResponse::Accepted().json(receipt))
 }
 

@@ -29,6 +29,7 @@ mod session;
 mod sign_in_code;
 mod state;
 mod stream;
+mod submission;
 mod thumbnails;
 mod ticket;
 pub mod tls;

@@ -17,7 +17,27 @@ pub(super) use self::settings::{SettingsInput, insert_defaults};
 /// Several events, in the order in which they are accepted.
 #[derive(ToSchema)]
 #[schema(min_items = 1, max_items = 1000)]
-pub(super) struct Batch(Vec<EventInput>);
+pub(super) struct Batch(Vec<Submission>);
+
+/// An event, and its picture if it has one.
+#[derive(ToSchema)]
+pub(super) struct Submission {
+    #[serde(flatten)]
+    #[schema(inline)]
+    event: EventInput,
+    /// The picture in base64, with or without a `data:` prefix: JPEG, PNG or WebP, at most 2 MiB.
+    thumbnail: Option<String>,
+}
+
+/// An event, and its picture if it has one, as the parts of a form.
+#[derive(ToSchema)]
+pub(super) struct Form {
+    /// The event, as JSON.
+    event: EventInput,
+    /// The picture: JPEG, PNG or WebP, at most 2 MiB.
+    #[schema(value_type = Option<String>, format = Binary)]
+    thumbnail: Option<Vec<u8>>,
+}
 
 /// The bytes of a picture.
 #[derive(ToSchema)]

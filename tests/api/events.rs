@@ -208,3 +208,110 @@ async fn every_event_that_is_accepted_can_be_addressed() {
     }
     app.stop().await;
 }
+
+/// A grey pixel.
+const JPEG: &[u8] = &[
+    0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 1, 0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, 0xff, 0xda, 0, 8, 1,
+    1, 0, 0, 63, 0, 0x7f, 0xff, 0x00, 0xff, 0xd9,
+];
+const JPEG_BASE64: &str = "/9j/4AAEAQH/wAALCAABAAEBAREA/9oACAEBAAA/AH//AP/Z";
+
+fn form(app: &TestApp, parts: &[(&str, &[u8])]) -> reqwest::RequestBuilder {
+    let mut body = Vec::new();
+    for (name, content) in parts {
+        body.extend_from_slice(
+            format!("--cut\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n").as_bytes(),
+        );
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--cut--\r\n");
+    let content_type = "multipart/form-data; boundary=cut";
+    app.request(Method::POST, EVENTS).header("Content-Type", content_type).body(body)
+}
+
+fn with_picture(id: &str, picture: impl Into<Value>) -> Value {
+    let mut event = event(id);
+    event["thumbnail"] = picture.into();
+    event
+}
+
+#[actix_web::test]
+async fn an_event_is_accepted_with_its_picture_as_a_form_and_in_json() {
+    let app = TestApp::start();
+    let text = event("form").to_string();
+    Answer::send(form(&app, &[("event", text.as_bytes()), ("thumbnail", JPEG)])).await.expect(202);
+    let broken =
+        JPEG_BASE64.as_bytes().chunks(20).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\r\n");
+    let accepted = [
+        ("plain", JPEG_BASE64.to_owned()),
+        ("url", format!("data:image/jpeg;base64,{JPEG_BASE64}")),
+        ("lines", broken),
+    ];
+    for (id, picture) in &accepted {
+        app.post(EVENTS, &with_picture(id, picture.as_str())).await.expect(202);
+    }
+    app.post(EVENTS, &with_picture("null", Value::Null)).await.expect(202);
+    app.post(BATCH, &json!([event("first"), with_picture("second", JPEG_BASE64)])).await.expect(202);
+    let without = form(&app, &[("event", event("alone").to_string().as_bytes())]);
+    Answer::send(without).await.expect(202);
+    let script = app.script();
+    let pictures: Vec<_> =
+        script.thumbnails.iter().map(|(id, image)| (id.as_str(), image.as_ref() == JPEG)).collect();
+    let expected = ["form", "plain", "url", "lines", "second"].map(|id| (id, true));
+    assert_eq!(pictures, expected);
+    assert_eq!(script.accepted.len(), 8);
+    drop(script);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn an_event_with_an_invalid_picture_is_refused_with_all_its_faults() {
+    let app = TestApp::start();
+    for picture in [json!("GIF89a"), json!("R0lGODlh"), json!(""), json!(7), json!("data:image/jpeg,x")] {
+        assert_eq!(app.post(EVENTS, &with_picture("a", picture.clone())).await.faults(), ["thumbnail"]);
+        let batch = json!([event("b"), with_picture("c", picture)]);
+        assert_eq!(app.post(BATCH, &batch).await.faults(), ["[1].thumbnail"]);
+    }
+    let mut invalid = with_picture("a", "R0lGODlh");
+    invalid["confidence"] = 101.into();
+    assert_eq!(app.post(EVENTS, &invalid).await.faults(), ["confidence", "thumbnail"]);
+    let text = event("a").to_string();
+    let text = text.as_bytes();
+    let (large_picture, large_event) =
+        ([JPEG, &vec![0; 2 * 1024 * 1024]].concat(), vec![b' '; 64 * 1024 + 1]);
+    for (parts, fault) in [
+        (vec![("thumbnail", JPEG)], "event"),
+        (vec![("event", text), ("thumbnail", b"GIF89a")], "thumbnail"),
+        (vec![("event", text), ("thumbnail", &large_picture)], "thumbnail"),
+        (vec![("event", &large_event)], "event"),
+        (vec![("event", text), ("image", JPEG)], "image"),
+        (vec![("event", text), ("event", text)], "event"),
+    ] {
+        assert_eq!(Answer::send(form(&app, &parts)).await.faults(), [fault]);
+    }
+    assert!(app.script().accepted.is_empty());
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn the_size_of_an_event_and_of_its_picture_is_limited() {
+    let app = TestApp::start();
+    let image = [JPEG, &vec![0; 2 * 1024 * 1024 - JPEG.len()]].concat();
+    let text = event("a").to_string();
+    let parts: [(&str, &[u8]); 2] = [("event", text.as_bytes()), ("thumbnail", &image)];
+    Answer::send(form(&app, &parts)).await.expect(202);
+    let mut large = with_picture("b", JPEG_BASE64);
+    large["description"] = "x".repeat(64 * 1024).into();
+    app.post(EVENTS, &large).await.problem(413);
+    assert_eq!(app.post(BATCH, &json!([large])).await.faults(), ["[0]"]);
+    app.post(EVENTS, &with_picture("b", "A".repeat(3 * 1024 * 1024))).await.problem(413);
+    let malformed = app.request(Method::POST, EVENTS).header("Content-Type", "multipart/form-data");
+    Answer::send(malformed.body("x")).await.problem(400);
+    let unfinished = "--cut\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n{";
+    let unfinished = app.request(Method::POST, EVENTS).body(unfinished);
+    let unfinished = unfinished.header("Content-Type", "multipart/form-data; boundary=cut");
+    Answer::send(unfinished).await.problem(400);
+    assert_eq!(app.script().accepted.len(), 1);
+    app.stop().await;
+}

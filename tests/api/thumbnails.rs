@@ -172,6 +172,26 @@ async fn a_link_opens_its_picture_without_the_token() {
 }
 
 #[actix_web::test]
+async fn the_link_of_an_event_that_was_accepted_with_its_picture_works_at_once() {
+    let live = Live::start().await;
+    let event = json!({"event_id": "a", "camera_id": "door", "description": "Somebody"}).to_string();
+    let body = [
+        b"--cut\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n".as_slice(),
+        event.as_bytes(),
+        b"\r\n--cut\r\nContent-Disposition: form-data; name=\"thumbnail\"; filename=\"a.jpg\"\r\n",
+        b"Content-Type: image/jpeg\r\n\r\n",
+        JPEG,
+        b"\r\n--cut--\r\n",
+    ];
+    let request = live.client.post(format!("{}/api/v1/events", live.base)).bearer_auth(&live.token);
+    let request = request.header("Content-Type", "multipart/form-data; boundary=cut").body(body.concat());
+    assert_eq!(request.send().await.unwrap().status(), 202);
+    let link = live.link("a").await;
+    assert_eq!(live.get_link(Method::GET, &link).await.2, JPEG);
+    live.stop().await;
+}
+
+#[actix_web::test]
 async fn a_link_permits_nothing_else() {
     let live = Live::start().await;
     let link = live.event("a").await;

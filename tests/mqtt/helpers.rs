@@ -36,7 +36,7 @@ pub const LONG_TIMEOUT: Duration = Duration::from_mins(1);
 pub const SHORTEST: u64 = 5;
 
 /// A grey pixel.
-const JPEG: &[u8] = &[
+pub const JPEG: &[u8] = &[
     0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 1, 0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, 0xff, 0xda, 0, 8, 1,
     1, 0, 0, 63, 0, 0x7f, 0xff, 0x00, 0xff, 0xd9,
 ];

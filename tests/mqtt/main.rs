@@ -25,6 +25,7 @@ mod nats;
 mod network;
 mod overtake;
 mod pace;
+mod pictures;
 mod poison;
 mod rabbitmq;
 mod refusals;

@@ -36,16 +36,16 @@ pub enum PublishError {
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
-    /// The picture was not accepted. If it is too large or not a picture, the event is not stored either.
-    /// Otherwise the event is stored without its picture; sending it again with the same `event_id` adds the
-    /// picture.
+    /// The picture was not accepted, and the event was not either. The exception is
+    /// [`ThumbnailError::Storage`], after which the event may be stored without its picture; sending it again
+    /// with the same `event_id` adds the picture.
     #[error("thumbnail: {0}")]
     Thumbnail(ThumbnailError),
 }
 
 /// From classifiers and the HTTP layer: stores this event and publishes it. Returns once the event and its
-/// picture are synced to disk, without waiting for the broker. The event is sent as soon as it is committed,
-/// so a subscriber may request the picture a few milliseconds before it is available.
+/// picture are synced to disk, without waiting for the broker. The event is not sent before its picture is
+/// available.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Receipt, PublishError>")]
 pub struct PublishEvent {
@@ -70,10 +70,18 @@ impl PublishEvent {
     }
 }
 
-/// From the HTTP layer: stores and publishes all of these events in this order, or none of them.
+/// From the HTTP layer: stores and publishes all of these events in this order, with their pictures, or none
+/// of them.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<Receipt>, PublishError>")]
-pub struct PublishBatch(pub Vec<DetectionEvent>);
+pub struct PublishBatch(pub Vec<PublishEvent>);
+
+impl PublishBatch {
+    /// Creates a message without pictures.
+    pub fn new(events: impl IntoIterator<Item = DetectionEvent>) -> Self {
+        Self(events.into_iter().map(PublishEvent::new).collect())
+    }
+}
 
 /// From the HTTP layer, the stream actor and the discovery actor: returns the status of the outbox.
 #[derive(Debug, Clone, Copy, Message)]

@@ -23,17 +23,28 @@ pub struct PutThumbnail {
     pub image: Bytes,
 }
 
-/// From the outbox: stores the picture that came with a committed event. Returns once the picture is synced
-/// to disk, and waits while too many others are being written. An existing picture is kept, because an event
-/// and its picture are accepted only once.
+/// From the outbox: stages the picture of an event that is about to be committed. Returns once the picture is
+/// synced to disk, and waits while too many others are being written. It becomes the event's picture with
+/// [`AdoptThumbnails`], or at the next start if the event was committed.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), ThumbnailError>")]
-pub struct StoreThumbnail {
+pub struct StageThumbnail {
     /// The event that the picture belongs to.
     pub event_id: EventId,
     /// The picture.
     pub image: Bytes,
 }
+
+/// From the outbox: these events are committed, so their staged pictures become available. An existing
+/// picture is kept, because an event and its picture are accepted only once.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), ThumbnailError>")]
+pub struct AdoptThumbnails(pub Vec<EventId>);
+
+/// From the outbox: these events were not committed, so their staged pictures are removed.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct DiscardThumbnails(pub Vec<EventId>);
 
 /// From the HTTP layer: returns the picture of an event, or `None` if the event or its picture does not
 /// exist.

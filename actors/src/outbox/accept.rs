@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, panic::resume_unwind, time::Duration};
 
-use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use actix::{ActorFutureExt as _, AsyncContext as _, Context, Recipient, WrapFuture as _};
 use futures_util::future::Either;
 use tokio::{
     runtime::Handle,
@@ -22,7 +22,12 @@ use crate::{
         event_log::Receipt,
         ids::{EventId, Seq},
     },
-    messages::{cameras::CamerasSeen, outbox::PublishError, stream::LogMoved},
+    messages::{
+        cameras::CamerasSeen,
+        outbox::PublishError,
+        stream::LogMoved,
+        thumbnails::{AdoptThumbnails, DiscardThumbnails},
+    },
     store::{CommitError, Committed, StoreError, is_small},
 };
 
@@ -46,29 +51,60 @@ async fn run_on_another_thread<T: Send + 'static>(work: impl Future<Output = T> 
     }
 }
 
+/// Makes the staged pictures of committed events available.
+async fn adopt_pictures(
+    thumbnails: &Recipient<AdoptThumbnails>,
+    staged: Vec<EventId>,
+) -> Result<(), PublishError> {
+    let adopted = thumbnails.send(AdoptThumbnails(staged)).await.map_err(|_| PublishError::Stopping)?;
+    adopted.map_err(PublishError::Thumbnail)
+}
+
 impl OutboxActor {
-    /// Adds the events to the next commit, or returns why they are not accepted.
+    /// Adds the events to the next commit, or answers why they are not accepted. The pictures of the events in
+    /// `staged` are staged; they are discarded if the events are not accepted.
     pub(super) fn accept(
         &mut self,
         events: Vec<DetectionEvent>,
+        staged: Vec<EventId>,
         answer: Answer,
         ctx: &mut Context<Self>,
-    ) -> Result<(), PublishError> {
-        if self.draining.is_some() {
-            return Err(PublishError::Stopping);
+    ) {
+        let room = if self.draining.is_some() {
+            Err(PublishError::Stopping)
+        } else {
+            self.writer.check_room(events.len(), self.pending(), self.limits.max_pending)
+        };
+        match room {
+            Ok(()) => self.enqueue(events, staged, answer, ctx),
+            Err(full @ PublishError::Full { .. }) if self.lookups < MAX_LOOKUPS => {
+                self.accept_repeated(events, staged, answer, full, ctx);
+            }
+            Err(error) => {
+                self.discard(staged);
+                answer.send(Err(error));
+            }
         }
-        match self.writer.check_room(events.len(), self.pending(), self.limits.max_pending) {
-            Ok(()) => self.enqueue(events, answer, ctx),
-            Err(full @ PublishError::Full { .. }) => self.accept_repeated(events, answer, full, ctx)?,
-            Err(error) => return Err(error),
-        }
-        Ok(())
     }
 
-    fn enqueue(&mut self, events: Vec<DetectionEvent>, answer: Answer, ctx: &mut Context<Self>) {
+    fn enqueue(
+        &mut self,
+        events: Vec<DetectionEvent>,
+        staged: Vec<EventId>,
+        answer: Answer,
+        ctx: &mut Context<Self>,
+    ) {
         self.reporting.check_late_arrivals(&events, &self.settings, self.clock.now());
-        self.writer.queue.add(events, answer);
+        self.writer.queue.add(events, staged, answer);
         self.commit(ctx);
+    }
+
+    /// Removes the staged pictures of events that were not committed.
+    pub(super) fn discard(&self, staged: Vec<EventId>) {
+        if !staged.is_empty() {
+            #[expect(clippy::disallowed_methods, reason = "at most one message per stored picture")]
+            self.peers.thumbnails.discard.do_send(DiscardThumbnails(staged));
+        }
     }
 
     /// Looks up which of the events were accepted before: they need no room. `full` is the answer if there is
@@ -76,13 +112,11 @@ impl OutboxActor {
     fn accept_repeated(
         &mut self,
         events: Vec<DetectionEvent>,
+        staged: Vec<EventId>,
         answer: Answer,
         full: PublishError,
         ctx: &mut Context<Self>,
-    ) -> Result<(), PublishError> {
-        if self.lookups >= MAX_LOOKUPS {
-            return Err(full);
-        }
+    ) {
         self.lookups += 1;
         let (store, ids) = (self.store.clone(), events.iter().map(|event| event.event_id().clone()));
         let ids: Vec<EventId> = ids.collect();
@@ -96,17 +130,17 @@ impl OutboxActor {
             };
             let receipts: Vec<Receipt> = events.iter().filter_map(repeated).collect();
             let new = events.len() - receipts.len();
-            if new == 0 {
+            if new == 0 && staged.is_empty() {
                 answer.send(Ok(receipts));
             } else if act.draining.is_none()
                 && act.writer.check_room(new, act.pending(), act.limits.max_pending).is_ok()
             {
-                act.enqueue(events, answer, ctx);
+                act.enqueue(events, staged, answer, ctx);
             } else {
+                act.discard(staged);
                 answer.send(Err(full));
             }
         }));
-        Ok(())
     }
 
     /// Starts the next commit, unless one is running or nothing is queued. Yields first, so that the other
@@ -129,14 +163,21 @@ impl OutboxActor {
         let last_seq = self.writer.certain_last_seq();
         let context = self.limits.commit.clone();
         let started = Instant::now();
-        let commit = async move { store.commit(&batch, last_seq, &context).await };
+        let (staged, adopt) = (in_flight.staged(), self.peers.thumbnails.adopt.clone());
+        let commit = async move {
+            let committed = store.commit(&batch, last_seq, &context).await?;
+            let took = started.elapsed();
+            // No event is sent before its picture is available.
+            let adopted = if staged.is_empty() { Ok(()) } else { adopt_pictures(&adopt, staged).await };
+            Ok((committed, adopted, took))
+        };
         let commit =
             if is_small { Either::Left(commit) } else { Either::Right(run_on_another_thread(commit)) };
         ctx.spawn(commit.into_actor(self).map(move |result, act, ctx| {
             match result {
-                Ok(committed) => {
-                    act.reporting.committed(committed.stored.len(), started.elapsed());
-                    act.committed(committed, in_flight, ctx);
+                Ok((committed, adopted, took)) => {
+                    act.reporting.committed(committed.stored.len(), took);
+                    act.committed(committed, in_flight, &adopted, ctx);
                     act.commit_more(ctx);
                 }
                 Err(CommitError { error, written }) => {
@@ -154,7 +195,13 @@ impl OutboxActor {
         }));
     }
 
-    fn committed(&mut self, committed: Committed, commit: InFlightCommit, ctx: &mut Context<Self>) {
+    fn committed(
+        &mut self,
+        committed: Committed,
+        commit: InFlightCommit,
+        adopted: &Result<(), PublishError>,
+        ctx: &mut Context<Self>,
+    ) {
         let notes = self.writer.succeeded(&committed);
         let position = self.writer.position();
         self.peers.log_watch.notify(|| LogMoved { position, others: notes.others(&committed) });
@@ -162,7 +209,7 @@ impl OutboxActor {
         if !committed.decided.is_empty() || self.recount_unreadable {
             self.count_unreadable(ctx);
         }
-        commit.succeeded(&committed);
+        commit.succeeded(&committed, adopted);
         if let Some(camera_id) = committed.unregistered {
             self.reporting.camera_not_registered(camera_id, self.limits.commit.max_cameras);
         }
@@ -182,6 +229,7 @@ impl OutboxActor {
     }
 
     fn commit_failed(&mut self, error: &StoreError, commit: InFlightCommit, ctx: &mut Context<Self>) {
+        self.discard(commit.staged());
         self.writer.failed(error, commit);
         if let Some(draining) = self.draining.as_mut().filter(|draining| draining.timed_out) {
             // The service is stopping. Events whose outcome was not recorded are sent again after the next

@@ -10,7 +10,7 @@ use crate::{
         delivery::{DeadReason, DecideError, Decided, Resent, SettledRange},
         event::DetectionEvent,
         event_log::Receipt,
-        ids::Seq,
+        ids::{EventId, Seq},
         store_fault::StoreFault,
     },
     messages::outbox::{Decide, PublishError},
@@ -39,6 +39,9 @@ pub enum Answer {
     One(ReplySlot),
     /// To the sender of several events.
     Several(oneshot::Sender<Result<Vec<Receipt>, PublishError>>),
+    /// To the sender of events whose pictures could not be stored: this error, although the events are
+    /// accepted.
+    WithoutPictures(oneshot::Sender<Result<Vec<Receipt>, PublishError>>, PublishError),
 }
 
 impl Answer {
@@ -50,6 +53,7 @@ impl Answer {
                 receipts.into_iter().next().ok_or(PublishError::Storage(StoreFault::Other))
             })),
             Self::Several(answer) => reply(answer, result),
+            Self::WithoutPictures(answer, error) => reply(answer, result.and(Err(error))),
         }
     }
 }
@@ -59,17 +63,32 @@ type OneAnswer = oneshot::Sender<Result<Receipt, PublishError>>;
 /// The reply channel of a request with one event. actix hands over the channel only after the handler has
 /// returned, so this slot is filled later. Answering from the commit itself saves one task per event.
 #[derive(Debug, Clone, Default)]
-pub struct ReplySlot(Rc<RefCell<Option<OneAnswer>>>);
+pub struct ReplySlot(Rc<RefCell<Slot>>);
+
+#[derive(Debug, Default)]
+enum Slot {
+    #[default]
+    Empty,
+    Sender(OneAnswer),
+    /// The request was refused before the handler returned.
+    Result(Result<Receipt, PublishError>),
+}
 
 impl ReplySlot {
     /// Sets the channel.
     pub fn set(&self, sender: OneAnswer) {
-        self.0.replace(Some(sender));
+        if let Slot::Result(result) = self.0.replace(Slot::Empty) {
+            reply(sender, result);
+        } else {
+            self.0.replace(Slot::Sender(sender));
+        }
     }
 
     fn answer(self, result: Result<Receipt, PublishError>) {
-        if let Some(sender) = self.0.take() {
+        if let Slot::Sender(sender) = self.0.take() {
             reply(sender, result);
+        } else {
+            self.0.replace(Slot::Result(result));
         }
     }
 }
@@ -78,6 +97,8 @@ impl ReplySlot {
 #[derive(Debug)]
 struct Request {
     events: Vec<DetectionEvent>,
+    /// The events whose pictures are staged.
+    staged: Vec<EventId>,
     answer: Answer,
 }
 
@@ -127,10 +148,18 @@ impl Notes {
     }
 }
 
+/// The answer to a request whose events are being committed.
+#[derive(Debug)]
+struct RequestAnswer {
+    events: usize,
+    staged: Vec<EventId>,
+    answer: Answer,
+}
+
 /// The requests of the running commit, which must be answered.
 #[derive(Debug)]
 pub struct InFlightCommit {
-    answers: Vec<(usize, Answer)>,
+    answers: Vec<RequestAnswer>,
     decision_answers: Vec<DecisionAnswer>,
 }
 
@@ -140,10 +169,10 @@ impl CommitQueue {
         self.events
     }
 
-    /// Adds a request.
-    pub fn add(&mut self, events: Vec<DetectionEvent>, answer: Answer) {
+    /// Adds a request. The pictures of the events in `staged` are staged.
+    pub fn add(&mut self, events: Vec<DetectionEvent>, staged: Vec<EventId>, answer: Answer) {
         self.events += events.len();
-        self.requests.push_back(Request { events, answer });
+        self.requests.push_back(Request { events, staged, answer });
     }
 
     /// Adds a dead event.
@@ -230,8 +259,9 @@ impl CommitQueue {
             }
             let Some(request) = self.requests.pop_front() else { break };
             self.events -= request.events.len();
-            answers.push((request.events.len(), request.answer));
-            batch.events.extend(request.events);
+            let Request { events, staged, answer } = request;
+            answers.push(RequestAnswer { events: events.len(), staged, answer });
+            batch.events.extend(events);
         }
         Some((batch, InFlightCommit { answers, decision_answers }))
     }
@@ -241,7 +271,7 @@ impl CommitQueue {
     pub fn failed(&mut self, commit: InFlightCommit, fault: StoreFault) {
         let later = std::mem::replace(&mut self.notes, std::mem::take(&mut self.committing));
         self.notes.append(later);
-        for (_, answer) in commit.answers {
+        for RequestAnswer { answer, .. } in commit.answers {
             answer.send(Err(PublishError::Storage(fault)));
         }
         for answer in commit.decision_answers {
@@ -258,15 +288,22 @@ impl CommitQueue {
 impl InFlightCommit {
     /// Returns the number of events in this commit.
     pub fn events(&self) -> u64 {
-        let events = self.answers.iter().map(|(events, _)| events).sum::<usize>();
+        let events = self.answers.iter().map(|request| request.events).sum::<usize>();
         u64::try_from(events).unwrap_or(u64::MAX)
     }
 
-    /// Sends every request its receipts after the commit succeeded.
-    pub fn succeeded(self, committed: &Committed) {
+    /// Returns the events whose pictures are staged.
+    pub fn staged(&self) -> Vec<EventId> {
+        self.answers.iter().flat_map(|request| request.staged.iter().cloned()).collect()
+    }
+
+    /// Sends every request its receipts after the commit succeeded, or an error if its pictures could not be
+    /// adopted.
+    pub fn succeeded(self, committed: &Committed, adopted: &Result<(), PublishError>) {
         let mut receipts = committed.receipts.iter().cloned();
-        for (count, answer) in self.answers {
-            answer.send(Ok(receipts.by_ref().take(count).collect()));
+        for RequestAnswer { events, staged, answer } in self.answers {
+            let receipts = receipts.by_ref().take(events).collect();
+            answer.send(if staged.is_empty() { Ok(receipts) } else { adopted.clone().map(|()| receipts) });
         }
         for (answer, decided) in self.decision_answers.into_iter().zip(&committed.decided) {
             reply(answer, decided.clone());
@@ -299,7 +336,7 @@ mod tests {
     fn a_request_is_never_split_over_two_commits() {
         let mut queue = CommitQueue::default();
         for count in [1500, 1000, 10] {
-            queue.add(vec![event(); count], Answer::Several(oneshot::channel().0));
+            queue.add(vec![event(); count], Vec::new(), Answer::Several(oneshot::channel().0));
         }
         let sizes: Vec<_> = std::iter::from_fn(|| queue.take()).map(|(b, _)| b.events.len()).collect();
         assert_eq!(sizes, [1500, 1010]);
@@ -326,7 +363,7 @@ mod tests {
     fn a_failed_commit_answers_its_requests() {
         let mut queue = CommitQueue::default();
         let (sender, mut receiver) = oneshot::channel();
-        queue.add(vec![event()], Answer::Several(sender));
+        queue.add(vec![event()], Vec::new(), Answer::Several(sender));
         let (_, commit) = queue.take().unwrap();
         queue.failed(commit, StoreFault::Locked);
         assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Storage(StoreFault::Locked)));

@@ -83,7 +83,7 @@ impl Handler<DecideAll> for OutboxActor {
     fn handle(&mut self, msg: DecideAll, ctx: &mut Self::Context) -> Self::Result {
         // A request without events is answered when all that is known is in the database.
         let (answer, recorded) = oneshot::channel();
-        self.writer.queue.add(Vec::new(), Answer::Several(answer));
+        self.writer.queue.add(Vec::new(), Vec::new(), Answer::Several(answer));
         self.commit(ctx);
         let decided = decide_all(self.store.clone(), ctx.address().recipient(), msg);
         Box::pin(async move {

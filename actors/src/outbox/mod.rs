@@ -65,7 +65,7 @@ use crate::{
         link::{Answered, LinkDown, LinkUp},
         outbox::{Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         stream::LogWatch,
-        thumbnails::{FreeSpace, StoreThumbnail, Sweep},
+        thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, StageThumbnail, Sweep},
     },
     metrics::Metrics,
     store::{CommitContext, DeadAndRetrying, OldEvents, QueryContext, Store, StoreError},
@@ -114,8 +114,12 @@ pub struct OutboxPeers {
 /// The actor that stores pictures.
 #[derive(Debug, Clone)]
 pub struct ThumbnailPeer {
-    /// Stores the picture of an event.
-    pub store: Recipient<StoreThumbnail>,
+    /// Stages the picture of an event before it is committed.
+    pub stage: Recipient<StageThumbnail>,
+    /// Makes the staged pictures of committed events available.
+    pub adopt: Recipient<AdoptThumbnails>,
+    /// Removes the staged pictures of events that were not committed.
+    pub discard: Recipient<DiscardThumbnails>,
     /// Removes the pictures of removed events.
     pub sweep: Recipient<Sweep>,
     /// Removes the oldest pictures when the disk is full.

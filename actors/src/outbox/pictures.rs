@@ -1,5 +1,5 @@
-//! The pictures that come with events. They are held in memory until the event is committed, and then sent to
-//! the thumbnail actor.
+//! The pictures that come with events. They are held in memory until the thumbnail actor has staged them on
+//! disk. Only then is the event committed.
 //!
 //! They are not part of the commit queue, so that the queue stays small.
 
@@ -10,8 +10,11 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    domain::{event_log::Receipt, image::check},
-    messages::{outbox::PublishError, thumbnails::StoreThumbnail},
+    domain::{ids::EventId, image::check},
+    messages::{
+        outbox::PublishError,
+        thumbnails::{StageThumbnail, ThumbnailError},
+    },
 };
 
 /// Maximum total size of the pictures in memory. Above it, senders are asked to try again.
@@ -38,24 +41,27 @@ impl PictureBudget {
     }
 }
 
-/// A picture whose event is being committed.
+/// A picture that is being staged.
 #[derive(Debug)]
 pub struct HeldPicture {
     image: Bytes,
-    /// Released when the picture is stored, or the request is dropped.
+    /// Released when the picture is staged, or the request is dropped.
     _reserved: OwnedSemaphorePermit,
 }
 
 impl HeldPicture {
-    /// Sends the picture to the thumbnail actor, after its event was committed.
-    pub async fn store(
+    /// Stages the picture on disk, before its event is committed.
+    pub async fn stage(
         self,
-        thumbnails: Recipient<StoreThumbnail>,
-        receipt: &Receipt,
+        thumbnails: &Recipient<StageThumbnail>,
+        event_id: EventId,
     ) -> Result<(), PublishError> {
-        let message = StoreThumbnail { event_id: receipt.event_id.clone(), image: self.image.clone() };
-        let stored = thumbnails.send(message).await.map_err(|_| PublishError::Stopping)?;
-        stored.map_err(PublishError::Thumbnail)
+        let message = StageThumbnail { event_id, image: self.image.clone() };
+        let staged = thumbnails.send(message).await.map_err(|_| PublishError::Stopping)?;
+        staged.map_err(|error| match error {
+            ThumbnailError::Busy => PublishError::Busy,
+            error => PublishError::Thumbnail(error),
+        })
     }
 }
 

@@ -1,10 +1,13 @@
 //! Events from senders, and how each request is answered.
 
+use std::collections::HashSet;
+
 use actix::{
-    ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture,
+    ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, WrapFuture as _,
     dev::{MessageResponse, OneshotSender},
     fut::wrap_future,
 };
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::{
@@ -13,43 +16,122 @@ use super::{
     pictures::HeldPicture,
 };
 use crate::{
-    domain::event_log::Receipt,
+    domain::{event::DetectionEvent, event_log::Receipt, ids::EventId},
     messages::{
         outbox::{PublishBatch, PublishError, PublishEvent},
-        thumbnails::StoreThumbnail,
+        thumbnails::{StageThumbnail, ThumbnailError},
     },
 };
+
+type Receipts = Result<Vec<Receipt>, PublishError>;
+type Picture = (EventId, HeldPicture);
+
+impl OutboxActor {
+    /// Stages the pictures, and then commits the events.
+    fn publish_with_pictures(
+        &self,
+        requests: Vec<PublishEvent>,
+        ctx: &mut Context<Self>,
+    ) -> oneshot::Receiver<Receipts> {
+        let (answer, receipts) = oneshot::channel();
+        match self.hold_pictures(requests) {
+            Ok((events, pictures)) => {
+                let stage = self.peers.thumbnails.stage.clone();
+                let staging = async move { stage_all(pictures, &stage).await };
+                ctx.spawn(staging.into_actor(self).map(move |staged, act, ctx| {
+                    act.accept_staged(events, staged, answer, ctx);
+                }));
+            }
+            Err(error) => Answer::Several(answer).send(Err(error)),
+        }
+        receipts
+    }
+
+    /// Separates the events from their pictures.
+    fn hold_pictures(
+        &self,
+        requests: Vec<PublishEvent>,
+    ) -> Result<(Vec<DetectionEvent>, Vec<Picture>), PublishError> {
+        let (mut events, mut pictures) = (Vec::with_capacity(requests.len()), Vec::new());
+        let mut seen = HashSet::new();
+        for PublishEvent { event, thumbnail } in requests {
+            let picture = self.pictures.take(thumbnail)?;
+            // If an event is repeated in a batch, its first picture counts.
+            if let Some(picture) = picture
+                && seen.insert(event.event_id().clone())
+            {
+                pictures.push((event.event_id().clone(), picture));
+            }
+            events.push(event);
+        }
+        Ok((events, pictures))
+    }
+
+    /// If the disk could not store a picture, the events are accepted without it, because events have
+    /// precedence. The sender gets the error.
+    fn accept_staged(
+        &mut self,
+        events: Vec<DetectionEvent>,
+        Staged { staged, error }: Staged,
+        answer: oneshot::Sender<Receipts>,
+        ctx: &mut Context<Self>,
+    ) {
+        let answer = match error {
+            None => Answer::Several(answer),
+            Some(error @ PublishError::Thumbnail(ThumbnailError::Storage(_))) => {
+                Answer::WithoutPictures(answer, error)
+            }
+            Some(error) => {
+                self.discard(staged);
+                return Answer::Several(answer).send(Err(error));
+            }
+        };
+        self.accept(events, staged, answer, ctx);
+    }
+}
+
+/// The pictures of a request that are staged, and why the others are not.
+#[derive(Debug)]
+struct Staged {
+    staged: Vec<EventId>,
+    error: Option<PublishError>,
+}
+
+async fn stage_all(pictures: Vec<Picture>, stage: &Recipient<StageThumbnail>) -> Staged {
+    let (mut staged, mut error) = (Vec::new(), None);
+    let all = pictures.into_iter().map(async |(event_id, picture)| {
+        let result = picture.stage(stage, event_id.clone()).await;
+        (event_id, result)
+    });
+    for (event_id, result) in join_all(all).await {
+        match result {
+            Ok(()) => staged.push(event_id),
+            Err(failed) => error = error.or(Some(failed)),
+        }
+    }
+    Staged { staged, error }
+}
 
 impl Handler<PublishEvent> for OutboxActor {
     type Result = PublishReply;
 
     fn handle(&mut self, msg: PublishEvent, ctx: &mut Self::Context) -> Self::Result {
-        let picture = match self.pictures.take(msg.thumbnail) {
-            Ok(picture) => picture,
-            Err(error) => return PublishReply::Refused(error),
-        };
-        let slot = ReplySlot::default();
-        match self.accept(vec![msg.event], Answer::One(slot.clone()), ctx) {
-            Err(error) => PublishReply::Refused(error),
-            Ok(()) => match picture {
-                None => PublishReply::ByCommit(slot),
-                Some(picture) => {
-                    PublishReply::AfterPicture(slot, picture, self.peers.thumbnails.store.clone())
-                }
-            },
+        if msg.thumbnail.is_some() {
+            return PublishReply::WithPicture(self.publish_with_pictures(vec![msg], ctx));
         }
+        let slot = ReplySlot::default();
+        self.accept(vec![msg.event], Vec::new(), Answer::One(slot.clone()), ctx);
+        PublishReply::ByCommit(slot)
     }
 }
 
 /// How a [`PublishEvent`] is answered.
 #[derive(Debug)]
 pub enum PublishReply {
-    /// Immediately: the event was not accepted.
-    Refused(PublishError),
-    /// By the commit.
+    /// By the commit, or by the handler if the event was refused.
     ByCommit(ReplySlot),
-    /// After the commit, when the picture has been stored.
-    AfterPicture(ReplySlot, HeldPicture, Recipient<StoreThumbnail>),
+    /// After the commit, because the event has a picture.
+    WithPicture(oneshot::Receiver<Receipts>),
 }
 
 impl MessageResponse<OutboxActor, PublishEvent> for PublishReply {
@@ -60,39 +142,31 @@ impl MessageResponse<OutboxActor, PublishEvent> for PublishReply {
     ) {
         let Some(sender) = sender else { return };
         match self {
-            Self::Refused(error) => {
-                // The receiver may have been dropped.
-                let _gone = sender.send(Err(error));
-            }
             Self::ByCommit(slot) => slot.set(sender),
-            Self::AfterPicture(slot, picture, thumbnails) => {
-                let (committed, commit) = oneshot::channel();
-                slot.set(committed);
-                let stored = async move {
-                    let receipt = commit.await.unwrap_or(Err(PublishError::Stopping))?;
-                    picture.store(thumbnails, &receipt).await?;
-                    Ok(receipt)
-                };
-                ctx.spawn(wrap_future(stored).map(|result, _, _| {
-                    let _gone = sender.send(result);
-                }));
+            Self::WithPicture(receipts) => {
+                let slot = ReplySlot::default();
+                slot.set(sender);
+                let answered = async move { receipts.await.unwrap_or(Err(PublishError::Stopping)) };
+                ctx.spawn(wrap_future(answered).map(|receipts, _, _| Answer::One(slot).send(receipts)));
             }
         }
     }
 }
 
 impl Handler<PublishBatch> for OutboxActor {
-    type Result = ResponseFuture<Result<Vec<Receipt>, PublishError>>;
+    type Result = ResponseFuture<Receipts>;
 
     fn handle(&mut self, PublishBatch(events): PublishBatch, ctx: &mut Self::Context) -> Self::Result {
         if events.is_empty() {
             return Box::pin(async { Ok(Vec::new()) });
         }
+        if events.iter().any(|event| event.thumbnail.is_some()) {
+            let receipts = self.publish_with_pictures(events, ctx);
+            return Box::pin(async move { receipts.await.unwrap_or(Err(PublishError::Stopping)) });
+        }
         let (answer, receipts) = oneshot::channel();
-        let accepted = self.accept(events, Answer::Several(answer), ctx);
-        Box::pin(async move {
-            accepted?;
-            receipts.await.unwrap_or(Err(PublishError::Stopping))
-        })
+        let events = events.into_iter().map(|publish| publish.event).collect();
+        self.accept(events, Vec::new(), Answer::Several(answer), ctx);
+        Box::pin(async move { receipts.await.unwrap_or(Err(PublishError::Stopping)) })
     }
 }

@@ -100,8 +100,8 @@ impl Fixture {
     }
 
     async fn publish_many(&self, ids: impl IntoIterator<Item = i64>) {
-        let events = ids.into_iter().map(|n| event(&format!("e{n}"))).collect();
-        self.outbox.send(PublishBatch(events)).await.unwrap().unwrap();
+        let events = ids.into_iter().map(|n| event(&format!("e{n}")));
+        self.outbox.send(PublishBatch::new(events)).await.unwrap().unwrap();
     }
 
     async fn link_up(&mut self, receive_maximum: u16) {
@@ -208,7 +208,7 @@ async fn invariant_4_a_repeated_event_gets_the_first_receipt() {
     assert_eq!((again.seq, again.duplicate), (Seq(1), true));
 
     let batch = vec![event("c"), event("b"), event("c")];
-    let receipts = it.outbox.send(PublishBatch(batch)).await.unwrap().unwrap();
+    let receipts = it.outbox.send(PublishBatch::new(batch)).await.unwrap().unwrap();
     let seqs: Vec<_> = receipts.iter().map(|r| (r.seq.0, r.duplicate)).collect();
     assert_eq!(seqs, [(3, false), (2, true), (3, true)]);
 
@@ -765,7 +765,8 @@ async fn invariant_4_a_repeated_event_gets_its_receipt_while_the_outbox_is_full(
     assert_eq!(it.publish(event("e4")).await.unwrap_err(), full);
     let again = it.publish(event("e2")).await.unwrap();
     assert_eq!((again.seq, again.duplicate), (Seq(2), true));
-    let batch = async |ids: [&str; 2]| it.outbox.send(PublishBatch(ids.map(event).to_vec())).await.unwrap();
+    let batch =
+        async |ids: [&str; 2]| it.outbox.send(PublishBatch::new(ids.map(event).to_vec())).await.unwrap();
     let seqs: Vec<_> = batch(["e3", "e1"]).await.unwrap().iter().map(|receipt| receipt.seq.0).collect();
     assert_eq!(seqs, [3, 1]);
     assert_eq!(batch(["e1", "e4"]).await.unwrap_err(), full);
@@ -778,7 +779,7 @@ async fn a_batch_needs_room_only_for_its_new_events() {
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
     it.publish_many(1..=2).await;
     let batch = ["e1", "e2", "e3"].map(event).to_vec();
-    let receipts = it.outbox.send(PublishBatch(batch)).await.unwrap().unwrap();
+    let receipts = it.outbox.send(PublishBatch::new(batch)).await.unwrap().unwrap();
     let receipts: Vec<_> = receipts.iter().map(|receipt| (receipt.seq.0, receipt.duplicate)).collect();
     assert_eq!(receipts, [(1, true), (2, true), (3, false)]);
 }

@@ -343,7 +343,7 @@ mod tests {
     fn a_failed_commit_makes_the_last_seq_uncertain_until_one_succeeds() {
         let mut writer = writer();
         let (sender, mut receiver) = oneshot::channel();
-        writer.queue.add(events(3), Answer::Several(sender));
+        writer.queue.add(events(3), Vec::new(), Answer::Several(sender));
         writer.add_ranges(range(8));
         writer.start();
         let (_, commit) = writer.take().unwrap();
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn an_idle_writer_checks_a_database_that_failed() {
         let mut writer = writer();
-        writer.queue.add(events(1), Answer::Several(oneshot::channel().0));
+        writer.queue.add(events(1), Vec::new(), Answer::Several(oneshot::channel().0));
         writer.start();
         let (_, commit) = writer.take().unwrap();
         writer.failed(&StoreError::timeout(), commit);
@@ -372,10 +372,10 @@ mod tests {
     #[test]
     fn room_includes_committing_queued_and_pending_events() {
         let mut writer = writer();
-        writer.queue.add(events(3), Answer::Several(oneshot::channel().0));
+        writer.queue.add(events(3), Vec::new(), Answer::Several(oneshot::channel().0));
         writer.start();
         writer.take().unwrap();
-        writer.queue.add(events(2), Answer::Several(oneshot::channel().0));
+        writer.queue.add(events(2), Vec::new(), Answer::Several(oneshot::channel().0));
         assert_eq!(writer.check_room(5, 10, 20), Ok(()));
         let full = PublishError::Full { pending: 10, max_pending: 20 };
         assert_eq!(writer.check_room(6, 10, 20), Err(full));

@@ -20,7 +20,7 @@ use std::{
 use crate::{
     disk::disk_space,
     domain::{
-        ids::Seq,
+        ids::{EventId, Seq},
         image::{MAX_THUMBNAIL_BYTES, Picture, detect_format},
         numbers::saturate,
         store_fault::StoreFault,
@@ -30,6 +30,8 @@ use crate::{
 const DIRECTORY: &str = "thumbnails";
 /// The extension of a file that is still being written.
 const UNFINISHED: &str = "tmp";
+/// The extension of a picture whose event is not known to be committed. The file is named by the event's id.
+const STAGED: &str = "staged";
 /// How much is removed at least when the disk is full, so that not every picture removes another one.
 const ROOM_BYTES: u64 = 1024 * 1024;
 /// Small enough for any file system. The sweep removes whole directories.
@@ -150,12 +152,26 @@ impl Files {
     /// Stores the picture of an event, and replaces an earlier one. It is durable when this returns. Removes
     /// the oldest pictures if there is not enough space.
     pub fn store(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
+        let path = self.path(seq);
+        self.with_room(&path, image, || {
+            self.write(&path, image, |unfinished| self.move_into_place(unfinished, &path))
+        })
+    }
+
+    /// Makes room for a picture and writes it. If the disk is full, removes the oldest pictures and tries
+    /// again.
+    fn with_room(
+        &self,
+        path: &Path,
+        image: &[u8],
+        write: impl Fn() -> Result<(), FilesError>,
+    ) -> Result<(), FilesError> {
         let size = saturate::<_, u64>(image.len());
         self.make_room(size)?;
-        let replaced = size_of(&self.path(seq));
-        match self.write(seq, image) {
+        let replaced = size_of(path);
+        match write() {
             Err(FilesError::DiskFull { .. }) if self.remove_oldest(size.max(ROOM_BYTES))?.pictures > 0 => {
-                self.write(seq, image)
+                write()
             }
             written => written,
         }?;
@@ -246,11 +262,62 @@ impl Files {
         let _never_fails = self.shared.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    fn write(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
-        let path = self.path(seq);
+    /// Stores the picture of an event that is about to be committed. It is durable when this returns. Removes
+    /// the oldest pictures if there is not enough space.
+    pub fn stage(&self, event_id: &EventId, image: &[u8]) -> Result<(), FilesError> {
+        let path = self.staged_path(event_id);
+        self.with_room(&path, image, || {
+            self.write(&path, image, |unfinished| {
+                fs::rename(unfinished, &path)?;
+                sync_directory(&self.root)
+            })
+        })
+    }
+
+    /// Makes a staged picture the picture of its event. Returns `false` if the event has one already, which
+    /// is kept. The change itself is not synced: after a power failure, the picture is found in either place.
+    pub fn adopt(&self, event_id: &EventId, seq: Seq) -> Result<bool, FilesError> {
+        let (staged, path) = (self.staged_path(event_id), self.path(seq));
+        if self.has(seq)? {
+            self.discard(event_id)?;
+            return Ok(false);
+        }
+        let moved = self.rename_into_shard(&staged, &path);
+        moved.map(|()| true).map_err(|source| FilesError::Store { path, source })
+    }
+
+    /// Removes a staged picture.
+    pub fn discard(&self, event_id: &EventId) -> Result<(), FilesError> {
+        self.remove(self.staged_path(event_id)).map(drop)
+    }
+
+    /// Returns the events with a staged picture.
+    pub fn staged(&self) -> Result<Vec<EventId>, FilesError> {
+        let fail = |source| FilesError::Open { path: self.root.clone(), source };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let id = path.file_stem().and_then(|stem| EventId::parse(stem.to_str()?.to_owned()).ok());
+            found.extend(id.filter(|_| path.extension().is_some_and(|extension| extension == STAGED)));
+        }
+        Ok(found)
+    }
+
+    fn staged_path(&self, event_id: &EventId) -> PathBuf {
+        self.root.join(format!("{event_id}.{STAGED}"))
+    }
+
+    /// Writes and syncs a file under a temporary name, and then gives it its name.
+    fn write(
+        &self,
+        path: &Path,
+        image: &[u8],
+        name: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), FilesError> {
         let unfinished = self.unfinished();
-        let stored = write_synced(&unfinished, image).and_then(|()| self.move_into_place(&unfinished, &path));
+        let stored = write_synced(&unfinished, image).and_then(|()| name(&unfinished));
         stored.map_err(|source| {
+            let path = path.to_owned();
             // Reports the first error even if this fails too. In that case, the next start removes the file.
             let _removed = fs::remove_file(&unfinished);
             match source.kind() {
@@ -318,17 +385,21 @@ impl Files {
     }
 
     fn move_into_place(&self, unfinished: &Path, path: &Path) -> io::Result<()> {
+        self.rename_into_shard(unfinished, path)?;
+        sync_directory(path.parent().unwrap_or(&self.root))
+    }
+
+    fn rename_into_shard(&self, from: &Path, path: &Path) -> io::Result<()> {
         let shard = path.parent().unwrap_or(&self.root);
         self.create_shard(shard)?;
-        match fs::rename(unfinished, path) {
+        match fs::rename(from, path) {
             // The sweep has just removed the directory.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound && from.exists() => {
                 self.create_shard(shard)?;
-                fs::rename(unfinished, path)?;
+                fs::rename(from, path)
             }
-            renamed => renamed?,
+            renamed => renamed,
         }
-        sync_directory(shard)
     }
 
     fn create_shard(&self, shard: &Path) -> io::Result<()> {
@@ -560,6 +631,28 @@ mod tests {
         let error = files.store(Seq(1), JPEG).unwrap_err();
         assert!(matches!(error, FilesError::Store { .. }), "{error:?}");
         assert!(error.to_string().contains("thumbnails/0/1"), "{error}");
+        assert_eq!(fs::read_dir(dir.path().join("thumbnails")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_staged_picture_is_adopted_once_or_discarded() {
+        let (dir, files) = temporary();
+        let id = |text: &str| EventId::parse(text).unwrap();
+        for event in ["a", "b", ".:-_"] {
+            files.stage(&id(event), JPEG).unwrap();
+        }
+        let files = Files::open(dir.path(), u64::MAX).unwrap();
+        let mut staged = files.staged().unwrap();
+        staged.sort_unstable();
+        assert_eq!(staged, [".:-_", "a", "b"].map(id));
+        assert!(files.adopt(&id("a"), Seq(1)).unwrap());
+        files.stage(&id("a"), PNG).unwrap();
+        assert!(!files.adopt(&id("a"), Seq(1)).unwrap(), "the first picture is kept");
+        assert_eq!(format(&files, 1), Some(ImageType::Jpeg));
+        files.discard(&id("b")).unwrap();
+        files.discard(&id(".:-_")).unwrap();
+        assert!(files.staged().unwrap().is_empty());
+        assert!(files.adopt(&id("b"), Seq(2)).is_err(), "it is gone");
         assert_eq!(fs::read_dir(dir.path().join("thumbnails")).unwrap().count(), 1);
     }
 

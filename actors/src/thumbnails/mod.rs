@@ -4,11 +4,17 @@
 //! exists, and at which position. It guarantees that a picture is durable when it is reported as stored; that
 //! a replaced picture is either the old or the new one, never a mixture; and that the number of concurrent
 //! writes is limited. All file work runs on blocking threads, so that no actor waits for the disk.
+//!
+//! The picture of a new event is staged before the event is committed, and adopted afterwards. So the event
+//! is not sent before its picture is available, and a crash in between loses neither: [`recover_staged`].
 
 mod files;
 mod key;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseActFuture,
@@ -27,7 +33,7 @@ pub use self::{
 };
 use crate::{
     domain::{
-        camera::Thumbnail,
+        camera::{ImageType, Thumbnail},
         event_log::QueryError,
         ids::EventId,
         image::{Picture, check},
@@ -37,8 +43,8 @@ use crate::{
     messages::{
         cameras::ThumbnailStored,
         thumbnails::{
-            FreeSpace, GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, StoreThumbnail, Sweep,
-            ThumbnailError,
+            AdoptThumbnails, DiscardThumbnails, FreeSpace, GetThumbnail, GetThumbnailAt, HaveThumbnails,
+            PutThumbnail, StageThumbnail, Sweep, ThumbnailError,
         },
     },
     store::{Place, Store, StoreError},
@@ -66,13 +72,10 @@ pub struct ThumbnailActor {
     /// The events whose picture is being written. A second write at the same time is rejected, because the
     /// result would be undefined.
     writing: HashSet<EventId>,
-}
-
-/// What to do with an existing picture of the event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Replace,
-    Keep,
+    /// The formats of the staged pictures, by event.
+    staged: HashMap<EventId, ImageType>,
+    /// The pictures that were adopted at the start, until they are reported.
+    recovered: Vec<ThumbnailStored>,
 }
 
 impl ThumbnailActor {
@@ -91,29 +94,16 @@ impl ThumbnailActor {
             _crash_guard: CrashGuard::new("thumbnails", crashed),
             write_permits,
             writing: HashSet::new(),
+            staged: HashMap::new(),
+            recovered: Vec::new(),
         }
     }
 
-    fn store_picture(
-        &mut self,
-        event_id: EventId,
-        image: Bytes,
-        existing: Existing,
-        permit: impl Future<Output = Result<WritePermit, ThumbnailError>> + 'static,
-    ) -> ResponseActFuture<Self, Result<(), ThumbnailError>> {
-        if !self.writing.insert(event_id.clone()) {
-            return Box::pin(actix::fut::ready(Err(ThumbnailError::Busy)));
-        }
-        let (store, files) = (self.store.clone(), self.files.clone());
-        let id = event_id.clone();
-        let storing = async move { store_picture(&store, files, &id, image, existing, permit.await?).await };
-        Box::pin(storing.into_actor(self).map(move |result, act, _| {
-            act.writing.remove(&event_id);
-            if let Some(stored) = result? {
-                act.notify(stored);
-            }
-            Ok(())
-        }))
+    /// Reports these pictures, which [`recover_staged`] has adopted, when the actor starts.
+    #[must_use]
+    pub fn with_recovered(mut self, recovered: Vec<ThumbnailStored>) -> Self {
+        self.recovered = recovered;
+        self
     }
 
     fn notify(&self, stored: ThumbnailStored) {
@@ -125,32 +115,76 @@ impl ThumbnailActor {
     }
 }
 
-/// Stores a picture. Returns `None` if an existing picture was kept.
+/// Stores the picture of an event in the log, and replaces an earlier one.
 async fn store_picture(
     store: &Store,
     files: Files,
     event_id: &EventId,
     image: Bytes,
-    existing: Existing,
     permit: WritePermit,
-) -> Result<Option<ThumbnailStored>, ThumbnailError> {
+) -> Result<ThumbnailStored, ThumbnailError> {
     let format = check(&image)?;
-    let found =
-        store.find_event(event_id).await.map_err(|error| ThumbnailError::Storage(unreadable(&error)))?;
-    let Place { seq, camera_id, times } = found.ok_or(ThumbnailError::UnknownEvent)?;
+    let place = find(store, event_id).await?.ok_or(ThumbnailError::UnknownEvent)?;
+    let seq = place.seq;
     let stored = run_blocking(move || {
         // Held until the file is written, even if the sender no longer waits for the result.
         let _permit = permit;
-        if existing == Existing::Keep && files.has(seq)? {
-            return Ok(false);
-        }
-        files.store(seq, &image).map(|()| true)
+        files.store(seq, &image)
     });
-    let stored = stored.await.map_err(ThumbnailError::Storage)?;
-    Ok(stored.then_some(ThumbnailStored {
-        camera_id,
-        thumbnail: Thumbnail { seq, happened: times.happened(), format },
-    }))
+    stored.await.map_err(ThumbnailError::Storage)?;
+    Ok(stored_at(place, format))
+}
+
+/// Makes a staged picture the picture of its event. Returns `None` if the event has one already, which is
+/// kept.
+async fn adopt(
+    store: &Store,
+    files: Files,
+    event_id: EventId,
+    format: ImageType,
+) -> Result<Option<ThumbnailStored>, ThumbnailError> {
+    let place = find(store, &event_id).await?.ok_or(ThumbnailError::UnknownEvent)?;
+    let seq = place.seq;
+    let adopted = run_blocking(move || files.adopt(&event_id, seq)).await.map_err(ThumbnailError::Storage)?;
+    Ok(adopted.then(|| stored_at(place, format)))
+}
+
+async fn find(store: &Store, event_id: &EventId) -> Result<Option<Place>, ThumbnailError> {
+    store.find_event(event_id).await.map_err(|error| ThumbnailError::Storage(unreadable(&error)))
+}
+
+fn stored_at(Place { seq, camera_id, times }: Place, format: ImageType) -> ThumbnailStored {
+    ThumbnailStored { camera_id, thumbnail: Thumbnail { seq, happened: times.happened(), format } }
+}
+
+/// At the start: adopts the staged pictures of the events that were committed before a crash, and removes the
+/// others. Returns the adopted pictures.
+pub async fn recover_staged(store: &Store, files: &Files) -> Result<Vec<ThumbnailStored>, RecoverError> {
+    let mut recovered = Vec::new();
+    for event_id in files.staged()? {
+        match store.find_event(&event_id).await? {
+            Some(place) => {
+                if files.adopt(&event_id, place.seq)?
+                    && let Some(picture) = files.load(place.seq)?
+                {
+                    recovered.push(stored_at(place, picture.format));
+                }
+            }
+            None => files.discard(&event_id)?,
+        }
+    }
+    Ok(recovered)
+}
+
+/// Why the staged pictures could not be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The files cannot be used.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The event log cannot be read.
+    #[error(transparent)]
+    Log(#[from] StoreError),
 }
 
 /// Logs that the event log could not be read. Returns the kind of failure.
@@ -184,6 +218,9 @@ impl Actor for ThumbnailActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        for stored in std::mem::take(&mut self.recovered) {
+            self.notify(stored);
+        }
         let files = self.files.clone();
         let measured = run_blocking(move || files.measure());
         // An error is logged there; without the size, only the free space limits the pictures.
@@ -199,22 +236,87 @@ impl Handler<PutThumbnail> for ThumbnailActor {
         PutThumbnail { event_id, image }: PutThumbnail,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let permit = Arc::clone(&self.write_permits).try_acquire_owned().map_err(|_| ThumbnailError::Busy);
-        self.store_picture(event_id, image, Existing::Replace, std::future::ready(permit))
+        let permit = Arc::clone(&self.write_permits).try_acquire_owned().ok();
+        let Some(permit) = permit.filter(|_| self.writing.insert(event_id.clone())) else {
+            return Box::pin(actix::fut::ready(Err(ThumbnailError::Busy)));
+        };
+        let (store, files, id) = (self.store.clone(), self.files.clone(), event_id.clone());
+        let storing = async move { store_picture(&store, files, &id, image, permit).await };
+        Box::pin(storing.into_actor(self).map(move |stored, act, _| {
+            act.writing.remove(&event_id);
+            act.notify(stored?);
+            Ok(())
+        }))
     }
 }
 
-impl Handler<StoreThumbnail> for ThumbnailActor {
+impl Handler<StageThumbnail> for ThumbnailActor {
     type Result = ResponseActFuture<Self, Result<(), ThumbnailError>>;
 
     fn handle(
         &mut self,
-        StoreThumbnail { event_id, image }: StoreThumbnail,
+        StageThumbnail { event_id, image }: StageThumbnail,
         _: &mut Self::Context,
     ) -> Self::Result {
+        if self.staged.contains_key(&event_id) || !self.writing.insert(event_id.clone()) {
+            return Box::pin(actix::fut::ready(Err(ThumbnailError::Busy)));
+        }
+        let (files, id) = (self.files.clone(), event_id.clone());
         let permit = Arc::clone(&self.write_permits).acquire_owned();
-        self.store_picture(event_id, image, Existing::Keep, async move {
-            permit.await.map_err(|_| ThumbnailError::Busy)
+        let staging = async move {
+            let format = check(&image)?;
+            let permit = permit.await.map_err(|_| ThumbnailError::Busy)?;
+            let staged = run_blocking(move || {
+                let _permit = permit;
+                files.stage(&id, &image)
+            });
+            staged.await.map(|()| format).map_err(ThumbnailError::Storage)
+        };
+        Box::pin(staging.into_actor(self).map(move |staged, act, _| {
+            act.writing.remove(&event_id);
+            act.staged.insert(event_id, staged?);
+            Ok(())
+        }))
+    }
+}
+
+impl Handler<AdoptThumbnails> for ThumbnailActor {
+    type Result = ResponseActFuture<Self, Result<(), ThumbnailError>>;
+
+    fn handle(&mut self, AdoptThumbnails(event_ids): AdoptThumbnails, _: &mut Self::Context) -> Self::Result {
+        let staged: Vec<_> = event_ids.into_iter().filter_map(|id| self.staged.remove_entry(&id)).collect();
+        let (store, files) = (self.store.clone(), self.files.clone());
+        let adopting = async move {
+            let all = staged.into_iter().map(|(id, format)| adopt(&store, files.clone(), id, format));
+            futures_util::future::join_all(all).await
+        };
+        Box::pin(adopting.into_actor(self).map(|adopted, act, _| {
+            let mut result = Ok(());
+            for adopted in adopted {
+                match adopted {
+                    Ok(Some(stored)) => act.notify(stored),
+                    Ok(None) => {}
+                    Err(error) => result = Err(error),
+                }
+            }
+            result
+        }))
+    }
+}
+
+impl Handler<DiscardThumbnails> for ThumbnailActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(
+        &mut self,
+        DiscardThumbnails(event_ids): DiscardThumbnails,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let staged: Vec<_> = event_ids.into_iter().filter(|id| self.staged.remove(id).is_some()).collect();
+        let files = self.files.clone();
+        Box::pin(async move {
+            // A failure is logged there; the next start removes the rest.
+            let _logged = run_blocking(move || staged.iter().try_for_each(|id| files.discard(id))).await;
         })
     }
 }

@@ -72,7 +72,9 @@ impl Fixture {
 
     async fn store(&self, event_id: &str, image: &'static [u8]) -> Result<(), ThumbnailError> {
         let image = Bytes::from_static(image);
-        self.thumbnails.send(StoreThumbnail { event_id: id(event_id), image }).await.unwrap()
+        let event_id = id(event_id);
+        self.thumbnails.send(StageThumbnail { event_id: event_id.clone(), image }).await.unwrap()?;
+        self.thumbnails.send(AdoptThumbnails(vec![event_id])).await.unwrap()
     }
 
     async fn get(&self, event_id: &str) -> Option<Picture> {
@@ -221,4 +223,21 @@ async fn a_panic_in_the_actor_is_reported() {
 async fn a_panic_in_a_file_operation_fails_only_the_request() {
     let failed = run_blocking(|| -> Result<(), FilesError> { panic!("panic on request") }).await;
     assert_eq!(failed, Err(StoreFault::Other));
+}
+
+#[actix::test]
+async fn a_picture_that_was_staged_before_a_crash_is_adopted_if_its_event_was_committed() {
+    let it = Fixture::new().await;
+    for event_id in ["a", "b"] {
+        let staged = StageThumbnail { event_id: id(event_id), image: Bytes::from_static(JPEG) };
+        it.thumbnails.send(staged).await.unwrap().unwrap();
+    }
+    it.event("a", "door").await;
+    assert_eq!(it.get("a").await, None);
+    let files = Files::open(it.dir.path(), u64::MAX).unwrap();
+    let recovered = recover_staged(&it.store, &files).await.unwrap();
+    assert_eq!(recovered.len(), 1);
+    assert_eq!((recovered[0].camera_id.as_str(), recovered[0].thumbnail.seq), ("door", Seq(1)));
+    assert_eq!(it.get("a").await, Some(picture(ImageType::Jpeg, JPEG)));
+    assert!(files.staged().unwrap().is_empty(), "the picture of an event that was not committed is removed");
 }

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use actix::{
     Actor, ActorContext, Addr, AsyncContext as _, Context, Handler, Message, MessageResult, ResponseFuture,
 };
+use actix_web::web::Bytes;
 use liveobject_actors::{
-    CameraId, DetectionEvent, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent, Receipt, Seq,
+    CameraId, DetectionEvent, EventId, Handle, MqttSettings, PublishBatch, PublishError, PublishEvent,
+    Receipt, Seq,
     domain::{
         camera::{Camera, ImageType, Thumbnail},
         clock::{self, Clock, Moment},
@@ -47,6 +49,8 @@ use serde_json::{Value, json};
 pub struct Script {
     /// Every accepted event, in order.
     pub accepted: Vec<DetectionEvent>,
+    /// The pictures that came with events.
+    pub thumbnails: Vec<(EventId, Bytes)>,
     /// Error that publishing returns, if any.
     pub publish_error: Option<PublishError>,
     /// Error that database queries return, if any.
@@ -97,6 +101,7 @@ impl Default for Script {
         };
         Self {
             accepted: Vec::new(),
+            thumbnails: Vec::new(),
             publish_error: None,
             query_error: None,
             decide_error: None,
@@ -130,9 +135,13 @@ fn known_camera(id: CameraId) -> Option<CameraView> {
 }
 
 impl Script {
-    fn publish(&mut self, events: Vec<DetectionEvent>) -> Result<Vec<Receipt>, PublishError> {
+    fn publish(&mut self, events: Vec<PublishEvent>) -> Result<Vec<Receipt>, PublishError> {
         self.publish_error.clone().map_or(Ok(()), Err)?;
-        Ok(events.into_iter().map(|event| self.accept(event)).collect())
+        let receipts = events.into_iter().map(|PublishEvent { event, thumbnail }| {
+            self.thumbnails.extend(thumbnail.map(|image| (event.event_id().clone(), image)));
+            self.accept(event)
+        });
+        Ok(receipts.collect())
     }
 
     fn accept(&mut self, event: DetectionEvent) -> Receipt {
@@ -248,8 +257,7 @@ macro_rules! handlers {
 }
 
 handlers! {
-    PublishEvent, |script, PublishEvent { event, .. }|
-        script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
+    PublishEvent, |script, event| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
     PublishBatch, |script, PublishBatch(events)| script.publish(events);
     GetEvent, |script, GetEvent(id)|
         script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));

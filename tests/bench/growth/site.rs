@@ -104,7 +104,7 @@ impl Site {
         let batches: Vec<Vec<DetectionEvent>> =
             (0..BATCHES).map(|number| events(self.filled + number * BATCH, BATCH, self.cameras)).collect();
         let start = Instant::now();
-        let sent = stream::iter(batches).map(|batch| handle.publish_batch.send(PublishBatch(batch)));
+        let sent = stream::iter(batches).map(|batch| handle.publish_batch.send(PublishBatch::new(batch)));
         let results: Vec<_> = sent.buffer_unordered(2).collect().await;
         let took = start.elapsed();
         let accepted =

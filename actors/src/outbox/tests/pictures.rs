@@ -21,7 +21,9 @@ async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, PictureKeeper, tem
     let limits = OutboxLimits { max_pending: 100, window: 10, retention_days: 7, commit: commit_context() };
     let settings = Arc::new(MqttSettings::defaults("c"));
     let peer = ThumbnailPeer {
-        store: keeper.store.clone(),
+        stage: keeper.stage.clone(),
+        adopt: keeper.adopt.clone(),
+        discard: keeper.discard.clone(),
         sweep: keeper.sweep.clone(),
         free_space: keeper.free_space.clone(),
     };
