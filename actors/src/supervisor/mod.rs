@@ -418,10 +418,9 @@ impl SupervisorActor {
 
     fn left_out_warnings(&self) -> impl Iterator<Item = Warning> {
         let now = Instant::now().into_std();
-        let availability = self.settings.as_ref().map(|settings| settings.availability_topic());
-        let availability = availability.unwrap_or_default();
         let current = self.left_out.iter().filter(move |left_out| left_out.is_current(now));
-        current.map(move |left_out| left_out.warning(&availability))
+        let settings = self.settings.as_deref();
+        current.filter_map(move |left_out| Some(left_out.warning(settings?)))
     }
 
     /// Logs the security warnings of the status. A connection may stay up for weeks, so this is repeated

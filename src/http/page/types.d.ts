@@ -217,7 +217,17 @@ export interface MqttStatus {
   warnings: Warning[];
 }
 
-export type Stage = "resolve" | "connect" | "tls" | "login" | "publish" | "loopback";
+export type Stage =
+  | "resolve"
+  | "connect"
+  | "tls"
+  | "login"
+  | "publish"
+  | "loopback"
+  | "availability"
+  | "discovery"
+  | "events"
+  | "states";
 
 export interface TestStage {
   name: Stage;
