@@ -212,7 +212,9 @@ fn print_warnings(config: &Config) -> Result<(), OutputError> {
         Err(error) => {
             let error = error.to_string();
             let error = escape_line(&error);
-            line(format_args!("The warnings of the running service cannot be read here ({error}); see its page."))
+            line(format_args!(
+                "The warnings of the running service cannot be read here ({error}); see its page."
+            ))
         }
     }
 }

@@ -114,18 +114,18 @@ mod tests {
         let ok = "HTTP/1.0 200 OK\r\nX: y\r\n\r\n{\"warnings\":[{\"kind\":\"a\",\"message\":\"b\"}],\"z\":1}";
         let warning = RunningWarning { kind: "a".to_owned(), message: "b".to_owned() };
         assert_eq!(parse(ok).unwrap(), [warning]);
-        for bad in ["", "HTTP/1.0 401 Unauthorized\r\n\r\n{}", "HTTP/1.0 200 OK\r\n\r\n<html>", "220 smtp\r\n"] {
+        for bad in
+            ["", "HTTP/1.0 401 Unauthorized\r\n\r\n{}", "HTTP/1.0 200 OK\r\n\r\n<html>", "220 smtp\r\n"]
+        {
             assert!(matches!(parse(bad), Err(StatusError::Response(_))), "{bad}");
         }
     }
 
     #[test]
     fn a_service_on_all_addresses_is_reached_over_loopback() {
-        for (bind, expected) in [
-            ("0.0.0.0:80", "127.0.0.1:80"),
-            ("[::]:80", "[::1]:80"),
-            ("192.0.2.1:80", "192.0.2.1:80"),
-        ] {
+        for (bind, expected) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("192.0.2.1:80", "192.0.2.1:80")]
+        {
             assert_eq!(reachable(bind.parse().unwrap()), expected.parse().unwrap());
         }
     }

@@ -428,9 +428,21 @@ mod tests {
         assert_eq!(documented("DeadReason"), served(&DeadReason::ALL));
         assert_eq!(documented("DeliveryState"), served(&deliveries));
         assert_eq!(documented("ConnectionState"), served(&[Disabled, Connecting, Connected, Waiting]));
-        assert_eq!(documented("Stage"), served(&[
-            Resolve, Connect, Tls, Login, Publish, Loopback, Availability, Discovery, Events, States
-        ]));
+        assert_eq!(
+            documented("Stage"),
+            served(&[
+                Resolve,
+                Connect,
+                Tls,
+                Login,
+                Publish,
+                Loopback,
+                Availability,
+                Discovery,
+                Events,
+                States
+            ])
+        );
         assert_eq!(documented("BrokerProtocol"), served(&versions));
         assert_eq!(documented("CameraStatus"), served(&cameras));
         assert_eq!(documented("Scope"), served(&Scope::ALL));

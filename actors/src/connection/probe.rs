@@ -194,8 +194,7 @@ impl Test {
             return Ok(());
         }
         let session = self.session().await?;
-        let is_missing =
-            session.missing(std::slice::from_ref(&message), LOOPBACK_TIMEOUT).await?.is_some();
+        let is_missing = session.missing(std::slice::from_ref(&message), LOOPBACK_TIMEOUT).await?.is_some();
         match session.version {
             _ if !is_missing => self.report.stages.pass("received the test message back"),
             // With MQTT 5, an acknowledgement proves that publishing is allowed, so only reading is forbidden.

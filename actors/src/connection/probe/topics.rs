@@ -1,6 +1,7 @@
 //! Which messages the connection test publishes on the service's topics. None of them changes anything: an empty
 //! retained message removes a message that does not exist, and the test's payload on the availability topic is
-//! neither the birth nor the will message, so Home Assistant ignores it.
+//! neither the birth nor the will message, so Home Assistant ignores it. The message on the topics of events is a
+//! JSON object, because subscribers to the events of all cameras receive it; it has none of the keys of an event.
 
 use bytes::Bytes;
 
@@ -45,10 +46,11 @@ pub fn plan(settings: &MqttSettings, payload: &Bytes, retain: bool) -> Vec<Plann
         expiry_seconds: None,
     };
     let empty = Bytes::new();
-    let of_camera = |kinds: &[&str], retain| -> Vec<Message> {
+    let of_camera = |kinds: &[&str], payload: &Bytes, retain| -> Vec<Message> {
         let topic = |kind| format!("{}/camera/{CAMERA}/{kind}", settings.topic_prefix);
-        kinds.iter().map(|kind| message(topic(kind), &empty, retain)).collect()
+        kinds.iter().map(|kind| message(topic(kind), payload, retain)).collect()
     };
+    let event = serde_json::json!({ "test": String::from_utf8_lossy(payload) }).to_string().into();
     let platforms: &[&str] = match settings.discovery_format {
         DiscoveryFormat::Device => &["device"],
         DiscoveryFormat::Component => &PLATFORMS,
@@ -59,8 +61,8 @@ pub fn plan(settings: &MqttSettings, payload: &Bytes, retain: bool) -> Vec<Plann
     let stages = [
         (Stage::Availability, availability),
         (Stage::Discovery, discovery),
-        (Stage::Events, of_camera(&EVENTS, settings.retain_messages && retain)),
-        (Stage::States, of_camera(&STATES, retain)),
+        (Stage::Events, of_camera(&EVENTS, &event, false)),
+        (Stage::States, of_camera(&STATES, &empty, retain)),
     ];
     let is_used = |stage: &Stage| *stage != Stage::Discovery || settings.discovery_enabled;
     let used = stages.into_iter().filter(|(stage, _)| is_used(stage));
