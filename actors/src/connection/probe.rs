@@ -313,10 +313,7 @@ impl Test {
     async fn returned(&mut self, messages: &[Message]) -> Result<Finding, Failure> {
         let settings = Arc::clone(&self.settings);
         let session = self.session().await?;
-        let accepted = match messages {
-            [only] => format!("the broker accepts messages on {}", only.topic),
-            several => format!("the broker accepts messages on {}", list(several)),
-        };
+        let accepted = format!("the broker accepts messages on {}", list(messages));
         if session.is_acknowledgement_proof() {
             return Ok(Finding::Passed(accepted));
         }
@@ -334,10 +331,14 @@ impl Test {
     }
 }
 
-/// Lists the topics of messages.
+/// Lists the topics of messages, briefly.
 fn list(messages: &[Message]) -> String {
-    let topics: Vec<_> = messages.iter().map(|message| message.topic.as_str()).collect();
-    topics.join(", ")
+    match messages {
+        [] => String::new(),
+        [only] => only.topic.clone(),
+        [first, second] => format!("{} and {}", first.topic, second.topic),
+        [first, others @ ..] => format!("{} and {} similar topics", first.topic, others.len()),
+    }
 }
 
 /// Explains that the broker does not accept messages on a topic, as the status does.
