@@ -417,6 +417,7 @@ mod tests {
             W::SettingsIgnored,
             W::TooManyConnections,
             W::TopicRefused,
+            W::TopicUnconfirmed,
             W::MessagesLeftOut,
         ];
         let cameras = [CameraStatus::Online, CameraStatus::Offline, CameraStatus::Unavailable];

@@ -1,12 +1,18 @@
 //! Topics that the broker does not accept. The connection test, the command `check` and the status report the same
 //! about the same broker, whether it refuses the messages or closes the connection.
 
+use std::time::Duration;
+
 use liveobject_test_support::{
     Finished, Mosquitto, Reply, Rule, ScriptedBroker, Service, Subscriber, api::MQTT, wait_until,
 };
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
-use crate::helpers::{LONG_TIMEOUT, TIMEOUT, connected_service, event, service, settings};
+use crate::helpers::{LONG_TIMEOUT, TIMEOUT, connect, connected_service, event, service, settings, warnings};
+
+/// Longer than the service waits for its own birth message.
+const LONGER_THAN_CONFIRMING: Duration = Duration::from_secs(7);
 
 /// A kind of topic.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +125,16 @@ async fn a_refused_topic_is_reported_alike_by_the_test_the_check_and_the_status(
 
 #[tokio::test]
 async fn a_topic_over_which_the_broker_closes_is_reported_alike_by_the_test_the_check_and_the_status() {
-    for (kind, protocol) in KINDS.into_iter().flat_map(|kind| [(kind, "5"), (kind, "3.1.1")]) {
+    assert_closes_are_reported_alike("5").await;
+}
+
+#[tokio::test]
+async fn with_mqtt_3_1_1_a_topic_over_which_the_broker_closes_is_reported_alike() {
+    assert_closes_are_reported_alike("3.1.1").await;
+}
+
+async fn assert_closes_are_reported_alike(protocol: &str) {
+    for kind in KINDS {
         let broker = ScriptedBroker::start().await;
         broker.rule(Rule::when(move |publish| (kind.is_it)(&publish.topic), Reply::Close));
         let service = service().start().await;
@@ -182,6 +197,25 @@ async fn with_mqtt_3_1_1_a_topic_that_mosquitto_drops_silently_is_not_reported_a
         let unknown: Vec<_> =
             check.stdout.lines().filter(|line| line.trim_start().starts_with('?')).collect();
         assert!(check.code == 0 && unknown.len() == 1 && unknown[0].ends_with(&detail), "{check:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_mqtt_3_1_1_an_availability_that_mosquitto_drops_silently_is_a_warning() {
+    let [availability, discovery, ..] = KINDS;
+    let broker = Mosquitto::builder().acl(availability.acl).start().await;
+    let service = connected_service(broker.port(), &json!({ "protocol": "3.1.1" })).await;
+    let message = warning(&service, "topic_unconfirmed", "liveobject/status").await;
+    assert_eq!(only_detail(&tested(&service).await, availability, None), message);
+    let check = service.run(&["check"]).await;
+    let printed = format!("  topic_unconfirmed: {message}");
+    assert!(check.stdout.lines().any(|line| line == printed), "{check:?}");
+    let accepting = Mosquitto::builder().acl(discovery.acl).start().await;
+    connect(&service, accepting.port(), &json!({ "protocol": "3.1.1" })).await;
+    let end = Instant::now() + LONGER_THAN_CONFIRMING;
+    while Instant::now() < end {
+        assert_eq!(warnings(&service.status().await), [""; 0]);
+        sleep(Duration::from_millis(500)).await;
     }
 }
 

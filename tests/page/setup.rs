@@ -68,7 +68,7 @@ async fn assert_page_agrees(service: &Service, port: u16, kind: &str, stage: &st
     browser.wait_for_text(&message).await;
     browser.click("nav a[href='#settings']").await;
     browser.press("Test connection").await;
-    browser.wait_until("return document.querySelector('.test .result.bad, .result.bad') !== null").await;
+    browser.wait_until("return document.querySelector('.stages + .result.bad') !== null").await;
     let failed = "return [...document.querySelectorAll('.stage.bad')].map((stage) => \
                   [stage.querySelector('.name').textContent, stage.querySelector('.stage-detail').textContent])";
     let failed = browser.run(failed, json!([])).await;

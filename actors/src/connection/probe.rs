@@ -56,13 +56,10 @@ pub async fn run(settings: Arc<MqttSettings>, watcher: Option<UnboundedSender<Te
         payload: format!("{TEST_PAYLOAD}{:016x}", rand::random::<u64>()).into(),
         settings,
     };
-    let ended = match timeout(MAX_DURATION, test.run_stages()).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            let stage = test.report.stages.current();
-            Err(reason::timed_out(&test.settings.broker(), MAX_SECONDS, stage))
-        }
-    };
+    let ended = timeout(MAX_DURATION, test.run_stages()).await.unwrap_or_else(|_| {
+        let stage = test.report.stages.current();
+        Err(reason::timed_out(&test.settings.broker(), MAX_SECONDS, stage))
+    });
     if let Err(failure) = ended {
         test.report.fail(failure);
     }

@@ -83,10 +83,9 @@ pub fn family(topic: &str, settings: &MqttSettings) -> String {
 fn filter_to_allow(topic: &str, settings: &MqttSettings) -> String {
     let cameras = format!("{}/camera/", settings.topic_prefix);
     match TopicUse::of(topic, settings) {
-        TopicUse::Availability => topic.to_owned(),
         TopicUse::Discovery => family(topic, settings),
         TopicUse::Events | TopicUse::States if topic.starts_with(&cameras) => format!("{cameras}#"),
-        TopicUse::Events | TopicUse::States => topic.to_owned(),
+        TopicUse::Availability | TopicUse::Events | TopicUse::States => topic.to_owned(),
     }
 }
 
@@ -153,8 +152,8 @@ pub fn how_to_allow(topic: &str, settings: &MqttSettings) -> String {
 /// but acknowledgements prove nothing in this MQTT version, and the message did not come back.
 pub fn describe_unknown(topic: &str, version: &str, settings: &MqttSettings) -> String {
     format!(
-        "Whether the broker accepts messages on {topic} cannot be known with {version}: it acknowledged a test \
-         message, but the message did not come back. Either this user is not allowed to publish to the topic, or not \
+        "Whether the broker accepts messages on {topic} cannot be known with {version}: it acknowledged \
+         a message, but the message did not come back. Either this user is not allowed to publish to the topic, or not \
          to read it. If the broker drops these messages: {} {}",
         TopicUse::of(topic, settings).effect(),
         how_to_allow(topic, settings),

@@ -68,6 +68,12 @@ impl Availability {
         self.is_unconfirmed
     }
 
+    /// Returns whether the current connection subscribes to the topic, but nothing has arrived yet. The birth message
+    /// is retained, so it arrives at once if publishing and reading are allowed.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.is_unconfirmed
+    }
+
     /// Records that the connection ended, but not on request.
     pub fn ended(&mut self, now: Instant) {
         self.to_correct = None;
@@ -223,9 +229,11 @@ mod tests {
         let (mut availability, start) = (Availability::default(), Instant::now());
         assert!(availability.connected(start));
         arrived(&mut availability, "online", start);
+        assert!(!availability.is_unconfirmed());
         availability.ended(start);
         for _ in 0..2 {
             assert!(availability.connected(start));
+            assert!(availability.is_unconfirmed());
             availability.ended(start);
         }
         assert!(!availability.connected(start + 59 * MINUTE));

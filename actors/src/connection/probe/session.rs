@@ -121,7 +121,6 @@ impl Session {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 fn overrun(_: client::Overrun) -> Failure {
     Failure::new(FailureKind::Closed, "The MQTT client's queue is full.")
 }
