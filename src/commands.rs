@@ -20,6 +20,7 @@ use crate::{
     cli::{Exit, TokenCommand},
     config::Config,
     output::{OutputError, line},
+    running::{self, RunningWarning},
     terminal::escape_line,
     token::{self, ApiToken},
 };
@@ -166,10 +167,11 @@ pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<E
     Ok(Exit::Ok)
 }
 
-/// Tests the broker connection with the saved settings, and prints each stage.
+/// Tests the broker connection with the saved settings, and prints each stage and the warnings of the running
+/// service.
 pub async fn check(config: &Config) -> anyhow::Result<Exit> {
     require_database(config)?;
-    let _lock = lock_unless_in_use(config)?;
+    let lock = lock_unless_in_use(config)?;
     let options = config.service_options();
     let store = options.open_store().await?;
     let config_options = options.config_options(store.clone(), mpsc::unbounded_channel().0);
@@ -188,12 +190,33 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
     let report = stored.test_connection().await?;
     store.close().await;
     print_stages(&report)?;
-    if report.success {
-        line(format_args!("OK: {} accepted the login and a test message.", escape_line(&settings.broker())))?;
-    } else {
-        line(format_args!("Failed: {}", escape_line(&report.message)))?;
+    if lock.is_none() {
+        print_warnings(config)?;
     }
+    let result = if report.success { "OK" } else { "Failed" };
+    line(format_args!("{result}: {}", escape_line(&report.message)))?;
     Ok(if report.success { Exit::Ok } else { Exit::Failed })
+}
+
+/// Prints the warnings in the status of the running service.
+fn print_warnings(config: &Config) -> Result<(), OutputError> {
+    match running::warnings(config) {
+        Ok(warnings) if warnings.is_empty() => line(format_args!("The running service has no warnings.")),
+        Ok(warnings) => {
+            line(format_args!("Warnings of the running service:"))?;
+            for RunningWarning { kind, message } in warnings {
+                line(format_args!("  {}: {}", escape_line(&kind), escape_line(&message)))?;
+            }
+            Ok(())
+        }
+        Err(error) => {
+            let error = error.to_string();
+            let error = escape_line(&error);
+            line(format_args!(
+                "The warnings of the running service cannot be read here ({error}); see its page."
+            ))
+        }
+    }
 }
 
 fn print_stages(report: &TestReport) -> Result<(), OutputError> {
@@ -204,7 +227,7 @@ fn print_stages(report: &TestReport) -> Result<(), OutputError> {
             None => "?     ",
         };
         let detail = escape_line(&stage.detail);
-        line(format_args!("  {mark} {:<9}{:>6} ms  {detail}", stage.name, stage.duration_ms))?;
+        line(format_args!("  {mark} {:<13}{:>6} ms  {detail}", stage.name, stage.duration_ms))?;
     }
     Ok(())
 }

@@ -379,7 +379,9 @@ mod tests {
     fn the_values_of_every_enum_are_documented_as_they_are_served() {
         use ConnectionState::{Connected, Connecting, Disabled, Waiting};
         use FailureKind as F;
-        use Stage::{Connect, Login, Loopback, Publish, Resolve, Tls};
+        use Stage::{
+            Availability, Connect, Discovery, Events, Login, Loopback, Publish, Resolve, States, Tls,
+        };
         use WarningKind as W;
         let failures = [
             F::NameNotFound,
@@ -417,6 +419,7 @@ mod tests {
             W::SettingsIgnored,
             W::TooManyConnections,
             W::TopicRefused,
+            W::TopicUnconfirmed,
             W::MessagesLeftOut,
         ];
         let cameras = [CameraStatus::Online, CameraStatus::Offline, CameraStatus::Unavailable];
@@ -428,7 +431,21 @@ mod tests {
         assert_eq!(documented("DeadReason"), served(&DeadReason::ALL));
         assert_eq!(documented("DeliveryState"), served(&deliveries));
         assert_eq!(documented("ConnectionState"), served(&[Disabled, Connecting, Connected, Waiting]));
-        assert_eq!(documented("Stage"), served(&[Resolve, Connect, Tls, Login, Publish, Loopback]));
+        assert_eq!(
+            documented("Stage"),
+            served(&[
+                Resolve,
+                Connect,
+                Tls,
+                Login,
+                Publish,
+                Loopback,
+                Availability,
+                Discovery,
+                Events,
+                States
+            ])
+        );
         assert_eq!(documented("BrokerProtocol"), served(&versions));
         assert_eq!(documented("CameraStatus"), served(&cameras));
         assert_eq!(documented("Scope"), served(&Scope::ALL));

@@ -35,6 +35,7 @@ mod settings;
 mod silence;
 mod takeover;
 mod today;
+mod topics;
 mod transport;
 mod unheard;
 mod versions;

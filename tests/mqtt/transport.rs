@@ -38,11 +38,9 @@ async fn assert_works(
     let stages = report["stages"].as_array().expect("stages");
     assert!(stages.iter().all(|stage| stage["ok"] == true), "{report}");
     let names: Vec<_> = stages.iter().filter_map(|stage| stage["name"].as_str()).collect();
-    let expected: &[_] = if settings["use_tls"] == true {
-        &["resolve", "connect", "tls", "login", "publish", "loopback"]
-    } else {
-        &["resolve", "connect", "login", "publish", "loopback"]
-    };
+    let tls: &[_] = if settings["use_tls"] == true { &["tls"] } else { &[] };
+    let rest = ["login", "publish", "loopback", "availability", "discovery", "events", "states"];
+    let expected = [&["resolve", "connect"], tls, &rest].concat();
     assert_eq!(names, expected);
     let _ = service.put_config(settings).await.expect(200);
     service.wait_connected(TIMEOUT).await;

@@ -1,6 +1,8 @@
 //! Setting up a broker in a service without settings.
 
-use liveobject_test_support::{Mosquitto, Service};
+use std::time::Duration;
+
+use liveobject_test_support::{Mosquitto, Reply, Rule, ScriptedBroker, Service, wait_until};
 use serde_json::{Value, json};
 
 use crate::helpers::{connected, service, signed_in};
@@ -23,7 +25,7 @@ async fn a_broker_can_be_set_up_and_receives_a_test_message() {
     browser.wait_until("return document.querySelector('.stage.bad') !== null").await;
     browser.enter("input[name=password]", "correct horse").await;
     browser.press("Test connection").await;
-    browser.wait_until("return document.querySelectorAll('.stage.good').length >= 5").await;
+    browser.wait_until("return document.querySelectorAll('.stage.good').length >= 9").await;
     browser.press("Save").await;
     browser.wait_for_text("Connected").await;
     browser.wait_for_text("Saved (hidden)").await;
@@ -46,6 +48,48 @@ async fn the_stages_of_a_connection_test_are_shown_as_they_happen() {
     browser.wait_until("return document.querySelector('.stage.now .name')?.textContent === 'Log in'").await;
     drop(silent);
     browser.wait_until("return document.querySelector('.stage.bad .name')?.textContent === 'Log in'").await;
+}
+
+/// Connects the service to the broker on this port, waits for a warning of this kind, and asserts that the page shows
+/// its text, and the same effect and cure in the failed stage of the connection test.
+async fn assert_page_agrees(service: &Service, port: u16, kind: &str, stage: &str) {
+    let settings = json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": port });
+    let _ = service.put_config(&settings).await.expect(200);
+    let warning = async || {
+        let status = service.status().await;
+        let warnings = status["warnings"].as_array().unwrap().iter();
+        let mut of_kind = warnings.filter(|warning| warning["kind"] == kind);
+        of_kind.next().map(|warning| warning["message"].as_str().unwrap().to_owned())
+    };
+    let is_raised = async || warning().await.is_some();
+    wait_until(&format!("the warning {kind}"), Duration::from_mins(1), is_raised).await;
+    let message = warning().await.unwrap();
+    let browser = signed_in(service).await;
+    browser.wait_for_text(&message).await;
+    browser.click("nav a[href='#settings']").await;
+    browser.press("Test connection").await;
+    browser.wait_until("return document.querySelector('.stages + .result.bad') !== null").await;
+    let failed = "return [...document.querySelectorAll('.stage.bad')].map((stage) => \
+                  [stage.querySelector('.name').textContent, stage.querySelector('.stage-detail').textContent])";
+    let failed = browser.run(failed, json!([])).await;
+    let [only] = failed.as_array().unwrap().as_slice() else { panic!("{failed}") };
+    assert_eq!(only[0], stage, "{failed}");
+    let (_, sentence) = only[1].as_str().unwrap().split_once(": ").unwrap();
+    assert!(message.starts_with(sentence), "{message}\n{sentence}");
+}
+
+#[tokio::test]
+async fn refused_discovery_is_shown_alike_in_the_status_and_in_the_connection_test() {
+    let acl = "topic readwrite liveobject/#\ntopic read homeassistant/#";
+    let broker = Mosquitto::builder().acl(acl).start().await;
+    assert_page_agrees(&service().await, broker.port(), "topic_refused", "Discovery").await;
+}
+
+#[tokio::test]
+async fn an_availability_topic_over_which_the_broker_closes_is_shown_alike_in_the_status_and_in_the_test() {
+    let broker = ScriptedBroker::start().await;
+    broker.rule(Rule::topic("liveobject/status", Reply::Close));
+    assert_page_agrees(&service().await, broker.port(), "messages_left_out", "Availability topic").await;
 }
 
 #[tokio::test]

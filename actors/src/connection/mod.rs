@@ -300,9 +300,8 @@ impl ConnectionActor {
             _ => None,
         };
         let changed = match answer {
-            Answer::Refused(reason) if message.seq.is_none() => {
-                let family = self.queue.poison.family_of(message);
-                self.refusals.refused(&message.topic, family, reason, &self.settings)
+            Answer::Refused(reason) if message.seq.is_none() || concerns_topic(reason) => {
+                self.refusals.refused(&message.topic, reason, &self.settings)
             }
             Answer::Accepted { .. } => self.refusals.accepted(&message.topic),
             _ => false,
@@ -461,6 +460,11 @@ fn log_left_out(message: &MessageRef, cause: Cause) {
     let MessageRef { seq, topic, bytes } = message;
     let (seq, reason) = (seq.map(|seq| seq.0), cause.dead_reason().as_str());
     tracing::warn!(topic, seq, bytes, reason, "the connection ended because of this message; it is left out");
+}
+
+/// Whether a refusal concerns the topic. Otherwise it concerns the message, and a refused event is dead.
+fn concerns_topic(reason: DeadReason) -> bool {
+    matches!(reason, DeadReason::NotAuthorized | DeadReason::TopicNameInvalid)
 }
 
 fn to_outcome(answer: Answer) -> Outcome {

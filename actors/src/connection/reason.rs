@@ -48,7 +48,14 @@ pub fn timed_out(broker: &str, seconds: u16, stage: Option<Stage>) -> Failure {
             "{broker} accepts connections but did not answer the MQTT login within {seconds} s. Is it an \
              MQTT broker? Does the port expect TLS or WebSockets?"
         ),
-        Some(Stage::Publish | Stage::Loopback) => format!(
+        Some(
+            Stage::Publish
+            | Stage::Loopback
+            | Stage::Availability
+            | Stage::Discovery
+            | Stage::Events
+            | Stage::States,
+        ) => format!(
             "{broker} accepted the MQTT login but did not complete the test within {seconds} s. Is the \
              broker overloaded?"
         ),

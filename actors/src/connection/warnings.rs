@@ -7,46 +7,27 @@ use crate::domain::{
     delivery::DeadReason,
     settings::MqttSettings,
     status::{Warning, WarningKind},
+    topic_use::{self, Rejection},
 };
 
 /// Maximum number of refused topics that are remembered. Topics of a family count as one.
 const MAX_REFUSALS: usize = 20;
 
-/// The topics to which the broker does not let the service publish on this connection. Events are not among
-/// them: a refused event is dead.
+/// The topics to which the broker does not let the service publish on this connection.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    /// By family, or by topic for a topic without a family: the first refused topic, and the warning.
+    /// By family of topics: the first refused topic, and the warning.
     topics: BTreeMap<String, (String, Warning)>,
 }
 
 impl Refusals {
     /// Records a refusal. Returns whether the warnings have changed.
-    pub fn refused(
-        &mut self,
-        topic: &str,
-        family: Option<String>,
-        reason: DeadReason,
-        settings: &MqttSettings,
-    ) -> bool {
-        let name = family.unwrap_or_else(|| topic.to_owned());
+    pub fn refused(&mut self, topic: &str, reason: DeadReason, settings: &MqttSettings) -> bool {
+        let name = topic_use::family(topic, settings);
         if self.topics.contains_key(&name) || self.topics.len() >= MAX_REFUSALS {
             return false;
         }
-        let what_to_do = if topic == settings.availability_topic() {
-            format!(
-                "Home Assistant may show every entity as unavailable. Let this user publish to {name}, or set \
-                 another availability_topic."
-            )
-        } else if topic.starts_with(&format!("{}/", settings.discovery_prefix)) {
-            format!(
-                "Home Assistant cannot discover the cameras. Let this user publish to {name}, or set \
-                 discovery_enabled to false."
-            )
-        } else {
-            format!("Home Assistant does not see these states. Let this user publish to {name}.")
-        };
-        let message = format!("The broker refuses messages on {name} ({}). {what_to_do}", reason.as_str());
+        let message = topic_use::describe(Rejection::Refuses(reason), &name, settings);
         let warning = Warning { kind: WarningKind::TopicRefused, message };
         self.topics.insert(name, (topic.to_owned(), warning));
         true

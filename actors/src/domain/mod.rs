@@ -27,3 +27,4 @@ pub mod status;
 pub mod store_fault;
 pub mod token;
 pub mod topic;
+pub mod topic_use;

@@ -16,6 +16,7 @@ use crate::domain::{
     ids::Seq,
     settings::MqttSettings,
     status::{Warning, WarningKind},
+    topic_use::{self, Rejection},
 };
 
 /// How many connections in a row must end while the same event is alone in flight before it is dead. For an
@@ -163,12 +164,12 @@ impl Cause {
         }
     }
 
-    fn what_the_broker_does(self) -> &'static str {
+    fn rejection(self) -> Rejection {
         match self {
-            Self::Closes => "ends the connection over",
-            Self::Refuses(_) => "refuses, and then ends the connection over,",
-            Self::Ignores => "does not acknowledge",
-            Self::Slow => "has a connection that is too slow for",
+            Self::Closes => Rejection::Closes,
+            Self::Refuses(reason) => Rejection::RefusesAndCloses(reason),
+            Self::Ignores => Rejection::Ignores,
+            Self::Slow => Rejection::TooSlow,
         }
     }
 }
@@ -256,11 +257,6 @@ impl Poison {
             cameras: format!("{}/camera/", settings.topic_prefix),
         };
         Self { families_of, ..Self::default() }
-    }
-
-    /// Returns the family of a message's topic, as a filter with wildcards; events have none.
-    pub fn family_of(&self, message: &MessageRef) -> Option<String> {
-        self.families_of.family_of(message)
     }
 
     /// Returns whether every message travels normally.
@@ -594,25 +590,16 @@ impl LeftOut {
         !self.events || now < self.until
     }
 
-    /// Returns the warning for the status. `availability` is the topic of the availability.
-    pub fn warning(&self, availability: &str) -> Warning {
+    /// Returns the warning for the status.
+    pub fn warning(&self, settings: &MqttSettings) -> Warning {
         let Self { topic, cause, events, .. } = self;
-        let does = cause.what_the_broker_does();
-        let effect = if *events {
-            "Such an event is dead; send it again when the broker accepts it."
-        } else if topic == availability {
-            "The availability is not published, so Home Assistant may show every entity as unavailable."
+        let description = topic_use::describe(cause.rejection(), topic, settings);
+        let until = if *events {
+            "Events on this topic are dead; send them again when the broker accepts them."
         } else {
-            "They are left out for an hour."
+            "These messages are left out for an hour."
         };
-        let what_to_do = match cause {
-            Cause::Slow => "Send smaller pictures, or use a faster network.".to_owned(),
-            _ => format!(
-                "Let this user publish to {topic}, and check the broker's limit for the size of messages. To \
-                 try again at once, save the MQTT settings."
-            ),
-        };
-        let message = format!("The broker {does} messages on {topic}. {effect} {what_to_do}");
+        let message = format!("{description} {until} To try again at once, save the MQTT settings.");
         Warning { kind: WarningKind::MessagesLeftOut, message }
     }
 }

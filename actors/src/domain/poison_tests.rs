@@ -182,8 +182,8 @@ fn a_refusal_before_the_end_is_sufficient() {
     assert_eq!(it.verdict(&sized("liveobject/status", 0)), Some(cause), "of any length");
     assert!(it.poison.suspects_nobody(), "the refusal explains the end");
     let [left_out] = it.poison.left_out().try_into().unwrap();
-    let warning = left_out.warning("liveobject/status");
-    assert!(warning.message.contains("liveobject/status") && warning.message.contains("availability"));
+    let warning = left_out.warning(&MqttSettings::defaults("c"));
+    assert!(warning.message.contains("on liveobject/status (not_authorized) and then closes the connection"));
 }
 
 #[test]

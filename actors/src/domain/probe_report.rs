@@ -24,7 +24,19 @@ pub enum Stage {
     Publish,
     /// Receive the test message back.
     Loopback,
+    /// Publish on the availability topic, and log in with a last will there.
+    Availability,
+    /// Publish a discovery message.
+    Discovery,
+    /// Publish on the topics of a camera's events.
+    Events,
+    /// Publish on the topics of a camera's retained states.
+    States,
 }
+
+/// The beginning of the payload that identifies a message of a connection test. On the availability topic, the
+/// service ignores such messages.
+pub const TEST_PAYLOAD: &str = "connection test ";
 
 impl Stage {
     /// Returns the stage's name in the API and on the command line.
@@ -36,6 +48,10 @@ impl Stage {
             Self::Login => "login",
             Self::Publish => "publish",
             Self::Loopback => "loopback",
+            Self::Availability => "availability",
+            Self::Discovery => "discovery",
+            Self::Events => "events",
+            Self::States => "states",
         }
     }
 }
@@ -68,7 +84,7 @@ pub struct TestReport {
     /// The MQTT version in use, `"5"` or `"3.1.1"`, once known.
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<Version>))]
     pub protocol: Option<&'static str>,
-    /// The stages that were tried, in order; the first failure is the last one.
+    /// The stages that were tried, in order. The stages that need a failed one are missing.
     pub stages: Vec<TestStage>,
 }
 
@@ -94,8 +110,12 @@ mod tests {
 
     #[test]
     fn a_stage_has_the_same_name_in_text_and_in_json() {
-        use Stage::{Connect, Login, Loopback, Publish, Resolve, Tls};
-        for stage in [Resolve, Connect, Tls, Login, Publish, Loopback] {
+        use Stage::{
+            Availability, Connect, Discovery, Events, Login, Loopback, Publish, Resolve, States, Tls,
+        };
+        for stage in
+            [Resolve, Connect, Tls, Login, Publish, Loopback, Availability, Discovery, Events, States]
+        {
             assert_eq!(serde_json::to_value(stage).unwrap(), stage.as_str());
             assert_eq!(stage.to_string(), stage.as_str());
         }

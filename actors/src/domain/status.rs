@@ -156,8 +156,10 @@ pub enum WarningKind {
     SettingsIgnored,
     /// A client has the maximum number of HTTP connections open, or all connections are in use.
     TooManyConnections,
-    /// The broker does not allow a retained message, such as the availability or a discovery message.
+    /// The broker does not allow messages on a topic, such as the availability, discovery or events.
     TopicRefused,
+    /// The broker acknowledges the availability with MQTT 3.1.1, but does not deliver it back.
+    TopicUnconfirmed,
     /// Messages are left out because the broker ends the connection over them or does not acknowledge them.
     MessagesLeftOut,
 }
@@ -185,6 +187,7 @@ impl WarningKind {
             Self::SettingsIgnored => "settings_ignored",
             Self::TooManyConnections => "too_many_connections",
             Self::TopicRefused => "topic_refused",
+            Self::TopicUnconfirmed => "topic_unconfirmed",
             Self::MessagesLeftOut => "messages_left_out",
         }
     }
@@ -233,6 +236,7 @@ mod tests {
             K::SettingsIgnored,
             K::TooManyConnections,
             K::TopicRefused,
+            K::TopicUnconfirmed,
             K::MessagesLeftOut,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());

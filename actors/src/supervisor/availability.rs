@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::domain::{
     clock::Timestamp,
+    probe_report::TEST_PAYLOAD,
     status::{Warning, WarningKind},
 };
 
@@ -67,6 +68,12 @@ impl Availability {
         self.is_unconfirmed
     }
 
+    /// Returns whether the current connection subscribes to the topic, but nothing has arrived yet. The birth message
+    /// is retained, so it arrives at once if publishing and reading are allowed.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.is_unconfirmed
+    }
+
     /// Records that the connection ended, but not on request.
     pub fn ended(&mut self, now: Instant) {
         self.to_correct = None;
@@ -80,9 +87,12 @@ impl Availability {
     }
 
     /// Records a message on the topic. Returns after which time to call [`Availability::take_correction`], if
-    /// the message is not the birth message and no correction is due yet.
+    /// the message is not the birth message or one of a connection test, and no correction is due yet.
     pub fn arrived(&mut self, payload: &[u8], birth: &str, now: Instant) -> Option<Duration> {
         (self.is_unconfirmed, self.unconfirmed_in_a_row) = (false, 0);
+        if payload.starts_with(TEST_PAYLOAD.as_bytes()) {
+            return None;
+        }
         if payload == birth.as_bytes() {
             self.to_correct = None;
             return None;
@@ -161,6 +171,7 @@ mod tests {
         let at = |seconds| start + seconds * SECOND;
         assert!(availability.connected(start));
         assert_eq!(arrived(&mut availability, "online", start), None);
+        assert_eq!(arrived(&mut availability, "connection test 1f", start), None, "it changes nothing");
         assert_eq!(arrived(&mut availability, "offline", start), Some(SECOND));
         assert!(corrects(&mut availability, at(1)));
         assert_eq!(arrived(&mut availability, "online", at(1)), None, "our own message");
@@ -218,9 +229,11 @@ mod tests {
         let (mut availability, start) = (Availability::default(), Instant::now());
         assert!(availability.connected(start));
         arrived(&mut availability, "online", start);
+        assert!(!availability.is_unconfirmed());
         availability.ended(start);
         for _ in 0..2 {
             assert!(availability.connected(start));
+            assert!(availability.is_unconfirmed());
             availability.ended(start);
         }
         assert!(!availability.connected(start + 59 * MINUTE));

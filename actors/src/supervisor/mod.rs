@@ -36,6 +36,7 @@ use crate::{
         poison::{LeftOut, Poison},
         settings::{MqttSettings, SettingsChange},
         status::{ConnectionState, Failure, FailureKind, LastError, Warning, WarningKind},
+        topic_use,
     },
     lifecycle::CrashGuard,
     messages::{
@@ -55,6 +56,9 @@ const SECURITY_LOG_INTERVAL: Duration = Duration::from_hours(24);
 
 /// How long clearing the retained messages on the old broker may take when another broker is configured.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the retained birth message may take to arrive on a new connection.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Everything that a new connection needs.
 #[derive(Debug)]
@@ -376,6 +380,21 @@ impl SupervisorActor {
         self.availability.warning(&settings.availability_topic(), Instant::now())
     }
 
+    /// Returns the warning that the broker may drop the availability. With MQTT 5, it reports a refusal.
+    fn unconfirmed_warning(&self, version: Version, since: Instant) -> Option<Warning> {
+        let settings = self.settings.as_ref()?;
+        let topic = settings.availability_topic();
+        let is_left_out = self.left_out.iter().any(|left_out| left_out.topic == topic);
+        let applies = version == Version::V311
+            && self.availability.is_unconfirmed()
+            && since.elapsed() >= CONFIRMED_WITHIN
+            && !is_left_out;
+        applies.then(|| Warning {
+            kind: WarningKind::TopicUnconfirmed,
+            message: topic_use::describe_unknown(&topic, &format!("MQTT {version}"), settings),
+        })
+    }
+
     fn status(&self) -> ConnectionStatus {
         let enabled = self.settings.as_ref().is_some_and(|settings| settings.enabled);
         let (state, protocol, warnings, next_attempt_at) = match &self.mode {
@@ -387,10 +406,13 @@ impl SupervisorActor {
             Mode::Connecting { .. } | Mode::Closing { .. } => {
                 (ConnectionState::Connecting, None, Vec::new(), None)
             }
-            Mode::Connected { version, warnings, refusals, .. } => {
+            Mode::Connected { version, since, warnings, refusals, .. } => {
                 let of_connection = warnings.iter().chain(refusals).cloned();
-                let warnings =
-                    of_connection.chain(self.takeover_warning()).chain(self.availability_warning()).collect();
+                let warnings = of_connection
+                    .chain(self.takeover_warning())
+                    .chain(self.availability_warning())
+                    .chain(self.unconfirmed_warning(*version, *since))
+                    .collect();
                 (ConnectionState::Connected, Some(version.as_str()), warnings, None)
             }
             Mode::Waiting { next_attempt_at, .. } => {
@@ -418,10 +440,9 @@ impl SupervisorActor {
 
     fn left_out_warnings(&self) -> impl Iterator<Item = Warning> {
         let now = Instant::now().into_std();
-        let availability = self.settings.as_ref().map(|settings| settings.availability_topic());
-        let availability = availability.unwrap_or_default();
         let current = self.left_out.iter().filter(move |left_out| left_out.is_current(now));
-        current.map(move |left_out| left_out.warning(&availability))
+        let settings = self.settings.as_deref();
+        current.filter_map(move |left_out| Some(left_out.warning(settings?)))
     }
 
     /// Logs the security warnings of the status. A connection may stay up for weeks, so this is repeated

@@ -22,7 +22,7 @@ const deadReasons = {
   unreadable: "Its row in the database is damaged. Restore a backup, then send it again.",
   refused_repeatedly: "The broker refused the event repeatedly without giving a reason. Check the broker’s log.",
   connection_closed_by_broker:
-    "The broker ends the connection over this event. Check the broker’s access rules and limits, then send it again.",
+    "The broker closes the connection when it gets this event. Check its access rules and limits, then send it again.",
   ignored_by_broker:
     "The broker acknowledges other events but not this one. Check the broker’s log, then send the event again.",
 };
@@ -47,6 +47,10 @@ const stages = {
   login: "Log in",
   publish: "Publish",
   loopback: "Receive it back",
+  availability: "Availability topic",
+  discovery: "Discovery",
+  events: "Event topics",
+  states: "State topics",
 };
 
 /**

@@ -186,7 +186,7 @@ export type WarningKind =
   | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
   | "events_unreadable" | "events_missing" | "database_restored" | "seq_file_failed" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "availability_overwritten" | "tls_insecure" | "certificate_expires"
-  | "settings_ignored" | "too_many_connections" | "topic_refused" | "messages_left_out";
+  | "settings_ignored" | "too_many_connections" | "topic_refused" | "topic_unconfirmed" | "messages_left_out";
 
 export interface Warning {
   kind: WarningKind;
@@ -217,7 +217,17 @@ export interface MqttStatus {
   warnings: Warning[];
 }
 
-export type Stage = "resolve" | "connect" | "tls" | "login" | "publish" | "loopback";
+export type Stage =
+  | "resolve"
+  | "connect"
+  | "tls"
+  | "login"
+  | "publish"
+  | "loopback"
+  | "availability"
+  | "discovery"
+  | "events"
+  | "states";
 
 export interface TestStage {
   name: Stage;

@@ -102,10 +102,11 @@ pub struct Will {
     pub retain: bool,
 }
 
-/// Returns whether detection events are published to this topic, live or late.
+/// Returns whether detection events are published to this topic, live or late. The connection test publishes to
+/// the topics of a camera that cannot exist.
 #[must_use]
 pub fn is_event_topic(topic: &str) -> bool {
-    topic.ends_with("/event") || topic.ends_with("/history")
+    (topic.ends_with("/event") || topic.ends_with("/history")) && !topic.contains("/~test/")
 }
 
 /// A PUBLISH packet.

@@ -1,0 +1,211 @@
+//! What a topic is for, and the sentences about a broker that does not accept messages on it. The warnings in the
+//! status and the connection test both use them, so they say the same about the same broker.
+
+use crate::domain::{delivery::DeadReason, settings::MqttSettings};
+
+/// What a topic is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicUse {
+    /// Whether the service is online: the birth message and the last will.
+    Availability,
+    /// Home Assistant's discovery.
+    Discovery,
+    /// A camera's events, live or late.
+    Events,
+    /// A retained state.
+    States,
+}
+
+/// What the broker does with messages on a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// It refuses them.
+    Refuses(DeadReason),
+    /// It refuses them and then closes the connection.
+    RefusesAndCloses(DeadReason),
+    /// It closes the connection, sends a DISCONNECT or violates MQTT.
+    Closes,
+    /// It does not acknowledge them.
+    Ignores,
+    /// The connection is too slow for them.
+    TooSlow,
+}
+
+impl TopicUse {
+    /// Returns what a topic, or a filter of topics, is for.
+    pub fn of(topic: &str, settings: &MqttSettings) -> Self {
+        let below = |prefix: &str| topic.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
+        if topic == settings.availability_topic() {
+            return Self::Availability;
+        }
+        if below(settings.discovery_prefix.as_str()).is_some() {
+            return Self::Discovery;
+        }
+        let camera = below(settings.topic_prefix.as_str()).and_then(|rest| rest.strip_prefix("camera/"));
+        match camera.and_then(|rest| rest.rsplit_once('/')) {
+            Some((_, "event" | "history")) => Self::Events,
+            _ => Self::States,
+        }
+    }
+
+    fn effect(self) -> &'static str {
+        match self {
+            Self::Availability => "Home Assistant may show every entity as unavailable.",
+            Self::Discovery => "Home Assistant cannot discover the cameras.",
+            Self::Events => "Nobody receives these events.",
+            Self::States => "Home Assistant does not see these states.",
+        }
+    }
+
+    fn alternative(self) -> &'static str {
+        match self {
+            Self::Availability => ", or set another availability_topic",
+            Self::Discovery => ", or set discovery_enabled to false",
+            Self::Events | Self::States => "",
+        }
+    }
+}
+
+/// Returns the filter of all topics with the same use as this topic, such as `homeassistant/#` or
+/// `liveobject/camera/+/counts`, or the topic if there is no other.
+pub fn family(topic: &str, settings: &MqttSettings) -> String {
+    if TopicUse::of(topic, settings) == TopicUse::Discovery {
+        return format!("{}/#", settings.discovery_prefix);
+    }
+    let cameras = format!("{}/camera/", settings.topic_prefix);
+    match topic.strip_prefix(&cameras).and_then(|rest| rest.split_once('/')) {
+        Some((_, kind)) if topic != settings.availability_topic() => format!("{cameras}+/{kind}"),
+        _ => topic.to_owned(),
+    }
+}
+
+/// Returns the filter that the broker's access rules should allow.
+fn filter_to_allow(topic: &str, settings: &MqttSettings) -> String {
+    let cameras = format!("{}/camera/", settings.topic_prefix);
+    match TopicUse::of(topic, settings) {
+        TopicUse::Discovery => family(topic, settings),
+        TopicUse::Events | TopicUse::States if topic.starts_with(&cameras) => format!("{cameras}#"),
+        TopicUse::Availability | TopicUse::Events | TopicUse::States => topic.to_owned(),
+    }
+}
+
+/// Returns the rule of Mosquitto's ACL file that allows messages on this topic. The service reads the
+/// availability topic, too.
+fn mosquitto_rule(topic: &str, settings: &MqttSettings) -> String {
+    let access = match TopicUse::of(topic, settings) {
+        TopicUse::Availability => "readwrite",
+        _ => "write",
+    };
+    format!("topic {access} {}", filter_to_allow(topic, settings))
+}
+
+/// Describes what the broker does with messages on a topic or a family of topics, what this means, and how to fix
+/// it.
+pub fn describe(rejection: Rejection, topic: &str, settings: &MqttSettings) -> String {
+    let what = match rejection {
+        Rejection::Refuses(reason) => {
+            format!("The broker refuses messages on {topic} ({}).", reason.as_str())
+        }
+        Rejection::RefusesAndCloses(reason) => {
+            let reason = reason.as_str();
+            format!("The broker refuses messages on {topic} ({reason}) and then closes the connection.")
+        }
+        Rejection::Closes => {
+            format!("The broker closed the connection when a message was published on {topic}.")
+        }
+        Rejection::Ignores => format!("The broker does not acknowledge messages on {topic}."),
+        Rejection::TooSlow => format!("The connection to the broker is too slow for messages on {topic}."),
+    };
+    let usage = TopicUse::of(topic, settings);
+    format!("{what} {} {}", usage.effect(), what_to_do(rejection, topic, settings))
+}
+
+fn what_to_do(rejection: Rejection, topic: &str, settings: &MqttSettings) -> String {
+    let size = match rejection {
+        Rejection::TooSlow => return "Send smaller pictures, or use a faster network.".to_owned(),
+        Rejection::Refuses(DeadReason::PacketTooLarge)
+        | Rejection::RefusesAndCloses(DeadReason::PacketTooLarge) => {
+            return "Raise the broker's limit for the size of messages.".to_owned();
+        }
+        Rejection::Refuses(DeadReason::PayloadFormatInvalid | DeadReason::RefusedRepeatedly) => {
+            return "The broker's log may show why.".to_owned();
+        }
+        Rejection::Closes | Rejection::Ignores => {
+            " If it is allowed, check the broker's limit for the size of messages."
+        }
+        Rejection::Refuses(_) | Rejection::RefusesAndCloses(_) => "",
+    };
+    format!("{}{size}", how_to_allow(topic, settings))
+}
+
+/// Explains how to allow messages on this topic.
+pub fn how_to_allow(topic: &str, settings: &MqttSettings) -> String {
+    format!(
+        "Let this user publish to {} (in Mosquitto's ACL file: \"{}\"){}.",
+        filter_to_allow(topic, settings),
+        mosquitto_rule(topic, settings),
+        TopicUse::of(topic, settings).alternative()
+    )
+}
+
+/// Explains that it cannot be known whether the broker accepts messages on this topic: it acknowledged a message,
+/// but acknowledgements prove nothing in this MQTT version, and the message did not come back.
+pub fn describe_unknown(topic: &str, version: &str, settings: &MqttSettings) -> String {
+    format!(
+        "Whether the broker accepts messages on {topic} cannot be known with {version}: it acknowledged \
+         a message, but the message did not come back. Either this user is not allowed to publish to the topic, or not \
+         to read it. If the broker drops these messages: {} {}",
+        TopicUse::of(topic, settings).effect(),
+        how_to_allow(topic, settings),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> MqttSettings {
+        MqttSettings::defaults("c")
+    }
+
+    #[test]
+    fn each_topic_has_a_use_and_a_family() {
+        let settings = settings();
+        for (topic, usage, of_family) in [
+            ("liveobject/status", TopicUse::Availability, "liveobject/status"),
+            ("homeassistant/device/x/config", TopicUse::Discovery, "homeassistant/#"),
+            ("liveobject/camera/a/event", TopicUse::Events, "liveobject/camera/+/event"),
+            ("liveobject/camera/a/history", TopicUse::Events, "liveobject/camera/+/history"),
+            ("liveobject/camera/a/status", TopicUse::States, "liveobject/camera/+/status"),
+            ("liveobject/outbox", TopicUse::States, "liveobject/outbox"),
+        ] {
+            assert_eq!(TopicUse::of(topic, &settings), usage, "{topic}");
+            assert_eq!(family(topic, &settings), of_family, "{topic}");
+            assert_eq!(TopicUse::of(of_family, &settings), usage, "{of_family}");
+        }
+    }
+
+    #[test]
+    fn the_sentences_name_the_topic_the_effect_and_the_access_rule() {
+        let settings = settings();
+        let refused = Rejection::Refuses(DeadReason::NotAuthorized);
+        assert_eq!(
+            describe(refused, "homeassistant/#", &settings),
+            "The broker refuses messages on homeassistant/# (not_authorized). Home Assistant cannot discover the \
+             cameras. Let this user publish to homeassistant/# (in Mosquitto's ACL file: \"topic write \
+             homeassistant/#\"), or set discovery_enabled to false."
+        );
+        let closes = describe(Rejection::Closes, "liveobject/status", &settings);
+        for part in [
+            "closed the connection when a message was published on liveobject/status.",
+            "\"topic readwrite liveobject/status\"",
+            "availability_topic",
+        ] {
+            assert!(closes.contains(part), "{closes}");
+        }
+        let one_camera = describe(refused, "liveobject/camera/a/event", &settings);
+        assert!(one_camera.contains("publish to liveobject/camera/# "), "{one_camera}");
+        let large = describe(Rejection::Refuses(DeadReason::PacketTooLarge), "liveobject/status", &settings);
+        assert!(!large.contains("ACL") && large.contains("limit"), "{large}");
+    }
+}
