@@ -48,10 +48,19 @@ pub(super) async fn read(headers: &HeaderMap, bytes: &Bytes) -> Result<PublishEv
     if media_type.eq_ignore_ascii_case("multipart/form-data") {
         return read_form(headers, bytes).await;
     }
-    if bytes.len() > EVENT_BYTES && bytes_without_picture(without_bom(bytes))? > EVENT_BYTES {
-        return Err(Problem::too_large(EVENT_BYTES));
+    if bytes.len() > EVENT_BYTES {
+        match bytes_without_picture(without_bom(bytes)) {
+            Ok(size) if size <= EVENT_BYTES => {}
+            // Explains what is wrong with an event that has a picture.
+            Err(problem) if mentions_picture(bytes) => return Err(problem),
+            _ => return Err(Problem::too_large(EVENT_BYTES)),
+        }
     }
     Ok(from_json(body::parse(bytes)?)?)
+}
+
+fn mentions_picture(text: &[u8]) -> bool {
+    text.windows(THUMBNAIL.len()).any(|word| word == THUMBNAIL.as_bytes())
 }
 
 /// Returns the size of an event without its picture. Needs no memory for the event.
