@@ -219,6 +219,18 @@ pub enum StartError {
     Thumbnails(#[from] FilesError),
 }
 
+impl ThumbnailPeer {
+    fn new(actor: &Addr<ThumbnailActor>) -> Self {
+        Self {
+            stage: recipient(actor),
+            adopt: recipient(actor),
+            discard: recipient(actor),
+            sweep: recipient(actor),
+            free_space: recipient(actor),
+        }
+    }
+}
+
 impl From<RecoverError> for StartError {
     fn from(error: RecoverError) -> Self {
         match error {
@@ -325,13 +337,7 @@ impl Service {
             Arc::clone(&settings),
             OutboxPeers {
                 cameras: recipient(&cameras_context.address()),
-                thumbnails: ThumbnailPeer {
-                    stage: recipient(&thumbnails_addr),
-                    adopt: recipient(&thumbnails_addr),
-                    discard: recipient(&thumbnails_addr),
-                    sweep: recipient(&thumbnails_addr),
-                    free_space: recipient(&thumbnails_addr),
-                },
+                thumbnails: ThumbnailPeer::new(&thumbnails_addr),
                 log_watch: watch.clone(),
             },
             crash.clone(),

@@ -255,13 +255,14 @@ async fn an_event_is_accepted_with_its_picture_as_a_form_and_in_json() {
     app.post(BATCH, &json!([event("first"), with_picture("second", JPEG_BASE64)])).await.expect(202);
     let without = form(&app, &[("event", event("alone").to_string().as_bytes())]);
     Answer::send(without).await.expect(202);
-    let script = app.script();
-    let pictures: Vec<_> =
-        script.thumbnails.iter().map(|(id, image)| (id.as_str(), image.as_ref() == JPEG)).collect();
-    let expected = ["form", "plain", "url", "lines", "second"].map(|id| (id, true));
-    assert_eq!(pictures, expected);
-    assert_eq!(script.accepted.len(), 8);
-    drop(script);
+    {
+        let script = app.script();
+        let pictures: Vec<_> =
+            script.thumbnails.iter().map(|(id, image)| (id.as_str(), image.as_ref() == JPEG)).collect();
+        let expected = ["form", "plain", "url", "lines", "second"].map(|id| (id, true));
+        assert_eq!(pictures, expected);
+        assert_eq!(script.accepted.len(), 8);
+    }
     app.stop().await;
 }
 
