@@ -84,7 +84,12 @@ impl Report {
         let sum = |field: fn(&Balance) -> usize| {
             self.balances.iter().map(|(balance, ..)| field(balance)).sum::<usize>()
         };
-        let memory = if self.balances.iter().all(|(_, usage, _)| usage.is_flat()) { "flat" } else { "grows" };
+        let usages = || self.balances.iter().map(|(_, usage, _)| usage);
+        let memory = match usages().all(Usage::is_flat) {
+            false => "grows",
+            true if usages().all(Usage::is_judged) => "flat",
+            true => "not_judged",
+        };
         format!(
             "accepted={} delivered={} dead={} lost={} out_of_order={} reordered_by_broker={} duplicates={} \
              memory={memory}",
@@ -121,8 +126,9 @@ impl fmt::Display for Report {
         row("duplicates", &|(balance, ..)| balance.duplicates.to_string())?;
         row("process runs", &|(_, usage, _)| usage.runs.to_string())?;
         row("longest run, seconds", &|(_, usage, _)| usage.longest.as_secs().to_string())?;
-        row("  memory in first quarter, MiB", &|(_, usage, _)| mib(usage.first_kib))?;
-        row("  memory in last quarter, MiB", &|(_, usage, _)| mib(usage.last_kib))?;
+        for (quarter, name) in ["first", "second", "third", "last"].into_iter().enumerate() {
+            row(&format!("  heap in {name} quarter, MiB"), &|(_, usage, _)| mib(usage.heap_kib[quarter]))?;
+        }
         row("maximum memory, MiB", &|(_, usage, _)| mib(usage.max_kib))?;
         row("maximum open files", &|(_, usage, _)| usage.max_files.to_string())?;
         row("on disk, MiB", &|(.., bytes)| mib(bytes >> 10))?;

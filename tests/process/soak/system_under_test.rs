@@ -354,10 +354,15 @@ impl SystemUnderTest {
 }
 
 impl Drop for SystemUnderTest {
-    /// Saves the logs of both processes next to the fault log.
+    /// Saves the logs and the memory of both processes next to the fault log.
     fn drop(&mut self) {
         let Some(fault_log) = std::env::var_os("SOAK_LOG").map(PathBuf::from) else { return };
-        for (name, log) in [("service", self.service.log_text()), ("classifier", self.embedded.log())] {
+        for (name, log) in [
+            ("service", self.service.log_text()),
+            ("classifier", self.embedded.log()),
+            ("service.memory", self.monitor.samples(Origin::Rest)),
+            ("classifier.memory", self.monitor.samples(Origin::Actors)),
+        ] {
             if let Err(error) = fs::write(fault_log.with_extension(name), log) {
                 println!("cannot save the log of the {name}: {error}");
             }
