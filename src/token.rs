@@ -45,7 +45,7 @@ pub enum TokenError {
     /// The operating system returned no random numbers.
     #[error("the operating system returned no random numbers for the API token")]
     Random(#[source] SysError),
-    /// Other users can access the file. Contains why, and what helps.
+    /// Other users can access the file. Contains the reason and the cure.
     #[error("the API token file {0} {1}")]
     Open(PathBuf, TooOpen),
     /// The file contains no valid token. Contains what is wrong with it.
@@ -79,7 +79,7 @@ impl ApiToken {
         load(&path)?.ok_or_else(|| TokenError::Read(path, ErrorKind::NotFound.into()))
     }
 
-    /// Replaces the token in `data_dir` by a new one, which is returned. A running service uses it within
+    /// Replaces the token in `data_dir` with a new one and returns it. A running service starts using it within
     /// seconds.
     pub fn rotate(data_dir: &Path) -> Result<Self, TokenError> {
         let path = data_dir.join(FILE);
@@ -103,7 +103,7 @@ impl ApiToken {
     }
 }
 
-/// The admin token of a running service, which follows the changes of its file. Cheap to clone.
+/// The admin token of a running service. [`AdminToken::watch`] keeps it in step with its file. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AdminToken(Arc<Shared>);
 
@@ -122,7 +122,7 @@ impl AdminToken {
         Ok(Self(Arc::new(Shared { path: Some(data_dir.join(FILE)), current })))
     }
 
-    /// Uses a token that was given in the environment, and that therefore does not change.
+    /// Uses a token from the environment, which never changes.
     pub fn given(token: ApiToken) -> Self {
         Self(Arc::new(Shared { path: None, current: RwLock::new(with_hash(token)) }))
     }
@@ -142,8 +142,8 @@ impl AdminToken {
         self.0.current.read().unwrap_or_else(PoisonError::into_inner).0.matches(text)
     }
 
-    /// Watches the file forever. A new token is valid, and the old one invalid, within about a second. While
-    /// the file cannot be used, the last token stays valid; the log has one warning.
+    /// Watches the file forever. Within about a second of a change, the new token is valid and the old one is
+    /// not. While the file cannot be used, the last token stays valid, and one warning is logged.
     pub async fn watch(self) -> Infallible {
         let mut last_failure = None;
         loop {

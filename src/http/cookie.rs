@@ -1,4 +1,4 @@
-//! The cookie of the web page, and what a request with it must prove.
+//! The session cookie of the web page, and the checks on requests that carry it.
 //!
 //! Browsers attach the cookie automatically, even to requests from a page on another port of this host.
 
@@ -14,8 +14,8 @@ const NAME: &str = "liveobject_session_";
 const HOST_PREFIX: &str = "__Host-";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Returns the cookie's name. Browsers share cookies between all ports of a host, so that each installation
-/// has its own name.
+/// Returns the cookie's name. Browsers share cookies between all ports of a host, so each installation needs
+/// its own name.
 fn name(instance: &str, is_secure: bool) -> String {
     format!("{}{NAME}{instance}", if is_secure { HOST_PREFIX } else { "" })
 }
@@ -27,8 +27,9 @@ pub(super) fn set(instance: &str, value: &str, max_age: i64, is_secure: bool) ->
     format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}")
 }
 
-/// Returns the tickets among the cookies of a request. There may be several: other services on the host can
-/// set cookies of our name, except of the one for TLS. A request over TLS needs that one.
+/// Returns the session tickets in a request's cookies. There may be several, because other services on this
+/// host can set cookies with our names. They cannot set the one with the prefix for TLS, so requests over TLS
+/// must use that one.
 pub(super) fn tickets<'a>(
     headers: &'a HeaderMap,
     instance: &str,
@@ -44,26 +45,28 @@ pub(super) fn tickets<'a>(
         .take(MAX_TICKETS)
 }
 
-/// Maximum number of tickets that are tried for a request.
+/// Maximum number of tickets that are checked per request.
 const MAX_TICKETS: usize = 8;
 
-/// Checks that a request with the cookie comes from our own page. A request that changes something must prove
-/// it; a request that only reads must not show the opposite. `Origin` itself has been checked before.
+/// Checks that a request with the cookie comes from our own page. A request that changes something must carry
+/// evidence of this; a request that only reads must not carry evidence to the contrary. `Origin` itself has
+/// already been checked.
 pub(super) fn check_own_page(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let only_reads = matches!(*method, Method::GET | Method::HEAD);
     let is_own = match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
         Some(b"same-origin") => true,
-        // Typed into the address bar.
+        // The address was typed into the address bar.
         Some(b"none") => only_reads,
         Some(_) => false,
-        // Browsers send it only over TLS and to localhost, but they send `Origin` with every change.
+        // Browsers send this header only over TLS and to localhost, but `Origin` with every change.
         None => only_reads || headers.contains_key(ORIGIN),
     };
     if !is_own {
         let detail = "a request with the page's cookie must come from the page; other clients use a token";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
-    // Also without a body: pages on other ports of the host cannot send this without our permission.
+    // Required even without a body: without our permission, pages on other ports of this host cannot send
+    // this content type.
     if !only_reads && !is_json(headers) {
         let detail = "a request with the page's cookie must have the content type application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
@@ -71,7 +74,7 @@ pub(super) fn check_own_page(method: &Method, headers: &HeaderMap) -> Result<(),
     Ok(())
 }
 
-/// HTML forms of other pages cannot send this content type.
+/// HTML forms cannot send this content type.
 fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json")

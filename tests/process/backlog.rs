@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use liveobject_test_support::{Ledger, Service, Subscriber, memory};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::helpers::{BATCH, LONG_TIMEOUT, assert_kept, broker_and_subscriber, event, service, settle};
 
@@ -103,14 +103,22 @@ async fn check(service: &Service, subscriber: &Subscriber, mut ledger: Ledger, e
 }
 
 #[tokio::test]
-async fn a_batch_of_nothing_but_faults_takes_little_memory() {
+async fn a_batch_of_nothing_but_faults_takes_little_memory_and_delays_no_health_check() {
     const BATCH_BYTES: usize = 8 * 1024 * 1024 - 100_000;
     let service = service().start().await;
     let fields: serde_json::Map<_, _> = (0..5000).map(|i| (format!("f{i}"), json!(0))).collect();
     let fields = json!(fields);
     let count = BATCH_BYTES / fields.to_string().len();
     let before = memory::peak_kib(service.pid()).expect("it runs");
-    let answer = service.post("/api/v1/events/batch", &json!(vec![fields; count])).await;
+    let batch = json!(vec![fields; count]);
+    let health = async {
+        for _ in 0..10 {
+            let live = timeout(Duration::from_secs(1), service.get("/health/live")).await;
+            let _ = live.expect("a response within a second").expect(200);
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(service.post(BATCH, &batch), health);
     let _ = answer.expect(422);
     let took = memory::peak_kib(service.pid()).expect("it runs") - before;
     assert!(took < 64 * 1024, "{took} KiB");

@@ -63,16 +63,24 @@ impl fmt::Debug for CloseRule {
     }
 }
 
+/// The sender of the packets that a tap observes.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Client,
+    Target,
+}
+
 /// The observer of one direction of a connection.
 #[derive(Debug)]
 pub(super) struct Tap {
     connection: usize,
+    from: Side,
     version: Arc<OnceLock<Version>>,
     received: BytesMut,
     /// `None` if this direction is not (or no longer) observed.
     to: Option<UnboundedSender<TappedPacket>>,
     /// Applies to the messages of the client only.
-    close_rule: Option<CloseRule>,
+    close_rule: CloseRule,
 }
 
 impl Tap {
@@ -83,14 +91,14 @@ impl Tap {
         close_rule: &CloseRule,
     ) -> [Self; 2] {
         let version = Arc::<OnceLock<Version>>::default();
-        let tap = |close_rule| Self {
+        [Side::Client, Side::Target].map(|from| Self {
             connection,
+            from,
             version: Arc::clone(&version),
             received: BytesMut::new(),
             to: to.clone(),
-            close_rule,
-        };
-        [tap(Some(close_rule.clone())), tap(None)]
+            close_rule: close_rule.clone(),
+        })
     }
 
     /// Observes the next bytes. Returns how many of them to forward before the connection is closed, or `None`
@@ -121,23 +129,28 @@ impl Tap {
             let version = self.version.get().copied().unwrap_or_default();
             let unparsed = self.received.len();
             let packet = take_packet(version, &mut self.received).map_err(|_| Unreadable)?;
-            let closes = match (&packet, &self.close_rule) {
-                (Some(Packet::Publish(publish)), Some(rule)) => rule.matches(publish),
+            let Some(packet) = packet else { return Ok(None) };
+            let closes = match (self.from, &packet) {
+                (Side::Client, Packet::Publish(publish)) => self.close_rule.matches(publish),
                 _ => false,
             };
-            let what = match packet {
-                None => return Ok(None),
-                Some(Packet::Connect(connect)) => {
+            // Each side numbers its own messages, so an answer belongs to a message of the other side.
+            let what = match (self.from, packet) {
+                (Side::Client, Packet::Connect(connect)) => {
                     let _known = self.version.set(connect.version);
-                    continue;
+                    None
                 }
-                Some(Packet::Publish(publish)) if publish.is_event() => Some(PacketKind::Event(publish)),
-                Some(Packet::Answer { kind: PUBREC, packet_id }) => Some(PacketKind::Received(packet_id)),
-                Some(Packet::PubRel { packet_id }) => Some(PacketKind::Released(packet_id)),
-                Some(Packet::Answer { kind: PUBACK | PUBCOMP, packet_id }) => {
+                (Side::Client, Packet::Publish(publish)) if publish.is_event() => {
+                    Some(PacketKind::Event(publish))
+                }
+                (Side::Client, Packet::PubRel { packet_id }) => Some(PacketKind::Released(packet_id)),
+                (Side::Target, Packet::Answer { kind: PUBREC, packet_id }) => {
+                    Some(PacketKind::Received(packet_id))
+                }
+                (Side::Target, Packet::Answer { kind: PUBACK | PUBCOMP, packet_id }) => {
                     Some(PacketKind::Settled(packet_id))
                 }
-                Some(_) => None,
+                _ => None,
             };
             if let Some(what) = what {
                 // The receiver may have been dropped.
@@ -152,3 +165,40 @@ impl Tap {
 
 /// The bytes are not MQTT.
 struct Unreadable;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_of_the_client_does_not_settle_its_own_message_with_the_same_id() {
+        let connect = [CONNECT, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 0];
+        let puback = [PUBACK << 4, 2, 0, 7];
+        let (to, mut passed) = tokio::sync::mpsc::unbounded_channel();
+        let [mut client, mut target] = Tap::pair(1, Some(to), &CloseRule::default());
+        assert_eq!((client.observe(&connect), client.observe(&puback)), (None, None));
+        assert!(passed.try_recv().is_err());
+        assert_eq!(target.observe(&puback), None);
+        assert!(matches!(
+            passed.try_recv(),
+            Ok(TappedPacket { connection: 1, what: PacketKind::Settled(7) })
+        ));
+    }
+
+    #[test]
+    fn what_precedes_a_message_that_closes_the_connection_is_forwarded() {
+        let connect = [CONNECT, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 0];
+        let good = [0x30, 4, 0, 1, b'a', b'x'];
+        let bad = [0x30, 4, 0, 1, b'b', b'x'];
+        let rule = CloseRule::default();
+        rule.set(Some(Box::new(|publish| publish.topic == "b")));
+        let (to, _passed) = tokio::sync::mpsc::unbounded_channel();
+        let [mut client, _] = Tap::pair(1, Some(to), &rule);
+        assert_eq!(client.observe(&connect), None);
+        assert_eq!(client.observe(&[good, bad, good].concat()), Some(good.len()));
+        let [mut client, _] = Tap::pair(2, client.to.take(), &rule);
+        assert_eq!(client.observe(&connect), None);
+        assert_eq!(client.observe(&bad[..3]), None);
+        assert_eq!(client.observe(&bad[3..]), Some(0), "the rest of it is not forwarded");
+    }
+}
