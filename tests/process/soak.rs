@@ -63,6 +63,7 @@ async fn no_event_is_lost_or_overtaken_under_random_faults() {
 
     let begin = Instant::now();
     let end = begin + Duration::from_secs(seconds);
+    system.longest_fault = (end - begin) / 2;
     let (rate, demand) = (Mutex::default(), Arc::clone(&system.demand));
     let faults = async {
         tokio::join!(

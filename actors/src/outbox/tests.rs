@@ -311,7 +311,7 @@ async fn returned_events_are_sent_again_in_order_when_nothing_is_in_flight() {
 }
 
 #[actix::test]
-async fn a_message_to_the_connection_says_which_pauses_the_outbox_knows_of() {
+async fn a_message_to_the_connection_contains_how_many_pauses_the_outbox_has_handled() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=6).await;
     it.link_up(2).await;

@@ -68,6 +68,8 @@ pub struct SystemUnderTest {
     clients: JoinSet<()>,
     /// The process that is exempt from restarts, so that a memory leak has time to show.
     pub exempt: Option<Origin>,
+    /// Maximum duration of a fault that can take minutes.
+    pub longest_fault: Duration,
 }
 
 impl SystemUnderTest {
@@ -106,6 +108,7 @@ impl SystemUnderTest {
             ledgers: Arc::clone(&network.ledgers),
             clients: JoinSet::new(),
             exempt: None,
+            longest_fault: Duration::MAX,
         };
         system.update_pids();
         system.put_settings(&system.plain_settings()).await;

@@ -25,6 +25,7 @@ impl SystemUnderTest {
         self.steady();
         let changes = json!({ "qos": dice.pick(&[1, 1, 2]), "protocol": dice.pick(&["5", "3.1.1"]) });
         let (camera, pause) = (u64::from(dice.below(20)) % CAMERAS, dice.millis(5000, 75_000));
+        let pause = pause.min(self.longest_fault);
         let only_events = dice.below(3) != 0;
         let settings = merged(&self.plain_settings(), changes.clone());
         self.put_settings(&settings).await;

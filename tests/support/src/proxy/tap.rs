@@ -102,7 +102,7 @@ impl Tap {
     }
 
     /// Observes the next bytes. Returns how many of them to forward before the connection is closed, or `None`
-    /// if it is not to be closed.
+    /// if it stays open.
     pub(super) fn observe(&mut self, bytes: &[u8]) -> Option<usize> {
         self.to.as_ref()?;
         self.received.extend_from_slice(bytes);
