@@ -150,7 +150,10 @@ async fn invariant_3_no_event_overtakes_one_that_was_given_back_in_the_same_mome
     fixture.connection.send(deliver([3], 0)).await.unwrap();
     acknowledge(&mut broker, first).await;
     let mut outcomes = Vec::new();
-    while outcomes.len() < 2 {
+    for _ in 0..1000 {
+        if outcomes.len() == 2 {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
         outcomes.extend(fixture.answered.take().into_iter().flat_map(|answered| answered.outcomes));
     }

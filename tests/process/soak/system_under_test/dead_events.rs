@@ -14,7 +14,7 @@ const REASON: &str = "connection_closed_by_broker";
 /// If the broker closes on a topic for at least this long, an event must be dead.
 const DEAD_WITHIN: Duration = Duration::from_secs(30);
 /// Time within which an event on another topic must be delivered.
-const OTHERS_WITHIN: Duration = Duration::from_secs(60);
+const OTHERS_WITHIN: Duration = Duration::from_mins(1);
 /// Number of dead events from which on the status must have named the topic.
 const WARNED_FROM: usize = 3;
 
@@ -115,7 +115,7 @@ impl SystemUnderTest {
     /// Sends one dead event again, dismisses another one, and does either with the rest, sometimes across a
     /// kill.
     async fn decide(&mut self, dead: &[Value], dice: &mut Dice, fault_log: &FaultLog) {
-        let (retries, kills) = (dice.below(2) == 0, dice.below(3) == 0 && self.can_restart());
+        let (sends_again, kills) = (dice.below(2) == 0, dice.below(3) == 0 && self.can_restart());
         let (mut rest, mut retried) = (dead, BTreeSet::new());
         if let [one, other, others @ ..] = dead {
             lock(&self.ledgers).retry(&[seq(one)]);
@@ -128,18 +128,18 @@ impl SystemUnderTest {
             rest = others;
         }
         let seqs: Vec<_> = rest.iter().map(seq).collect();
-        fault_log.record(if retries {
+        fault_log.record(if sends_again {
             "service: dead events sent again"
         } else {
             "service: dead events dismissed"
         });
-        if retries {
+        if sends_again {
             retried.extend(&seqs);
             lock(&self.ledgers).retry(&seqs);
         } else {
             lock(&self.ledgers).dismiss(&seqs);
         }
-        let decided = self.decide_on_all(retries).await;
+        let decided = self.decide_on_all(sends_again).await;
         if decided != seqs.len() {
             self.violation(format!("{decided} dead events were decided on instead of {}", seqs.len()));
         }
@@ -161,10 +161,10 @@ impl SystemUnderTest {
     }
 
     /// Sends all dead events again, or dismisses them. Returns how many there were.
-    async fn decide_on_all(&self, retries: bool) -> usize {
+    async fn decide_on_all(&self, sends_again: bool) -> usize {
         let mut decided = 0;
         loop {
-            let body = if retries {
+            let body = if sends_again {
                 let path = format!("/api/v1/events/dead/retry?reason={REASON}");
                 self.service.post(&path, &json!(null)).await.expect(202)
             } else {
