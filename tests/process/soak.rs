@@ -3,8 +3,7 @@
 //! every event.
 //!
 //! The system under test consists of two processes: the service, and a classifier that embeds the same actors.
-//! Both publish to two brokers. QoS 0 is left out because it guarantees nothing that a ledger could check.
-//! `tests/soak` runs the test for half an hour.
+//! Both publish to two brokers. `tests/soak` runs the test for half an hour.
 
 mod classifier;
 mod clock;
@@ -15,12 +14,10 @@ mod monitor;
 mod network;
 mod report;
 mod system_under_test;
+mod tokens;
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -31,7 +28,7 @@ use self::{
     clock::Clock,
     fault_log::FaultLog,
     ledgers::{Ledgers, Origin},
-    load::{Load, lock},
+    load::{Demand, Load, lock},
     network::Network,
     report::Report,
     system_under_test::SystemUnderTest,
@@ -50,6 +47,7 @@ const BUDGET_AT_START: u64 = 5000;
 const RATES: [u32; 7] = [0, 20, 100, 100, 500, 2000, FLOOD];
 const FLOOD: u32 = 50_000;
 const RATE_OVER_BUDGET: u32 = 50;
+const STEADY_RATE: u32 = 60;
 const POLL: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,21 +59,35 @@ async fn no_event_is_lost_or_overtaken_under_random_faults() {
         (Arc::<Mutex<Ledgers>>::default(), Arc::new(Clock::new()), FaultLog::start());
     let mut network = Network::start(Arc::clone(&ledgers), Arc::clone(&clock)).await;
     let mut system = SystemUnderTest::start(SmallDisk::mount(DISK_BYTES), clock, &network).await;
-    // Without a fixed token, the handle would send none while the service starts.
-    let api = system.service.api().with_token(&system.service.token());
-    let load = Load::start(api, Arc::clone(&ledgers));
+    let load = Load::start(system.service.api(), Arc::clone(&system.tokens), Arc::clone(&ledgers));
 
     let begin = Instant::now();
     let end = begin + Duration::from_secs(seconds);
-    let (rate, flood) = (Mutex::default(), Arc::clone(&system.flood));
-    tokio::join!(
-        inject_network_faults(&mut network, dice.sibling(1 << 20), end, &fault_log),
-        inject_system_faults(&mut system, dice.sibling(2 << 20), (begin, end), &fault_log, &ledgers, &rate),
-        vary_rates(&load, dice.sibling(3 << 20), end, &ledgers, &rate, &flood),
-    );
+    system.longest_fault = (end - begin) / 2;
+    let (rate, demand) = (Mutex::default(), Arc::clone(&system.demand));
+    let faults = async {
+        tokio::join!(
+            inject_network_faults(&mut network, dice.sibling(1 << 20), end, &fault_log),
+            inject_system_faults(
+                &mut system,
+                dice.sibling(2 << 20),
+                (begin, end),
+                &fault_log,
+                &ledgers,
+                &rate
+            ),
+        )
+    };
+    // The last faults end after `end`, and they need events until then.
+    tokio::select! {
+        ((), ()) = faults => {}
+        () = vary_rates(&load, dice.sibling(3 << 20), &ledgers, &rate, &demand) => {}
+    }
     load.stop().await;
     system.heal().await;
     settle(&mut system, &ledgers).await;
+    system.check_event_log().await;
+    system.check_warnings().await;
 
     let report = Report::new(&ledgers, &mut system).await;
     println!("{} faults in {seconds} s\n{report}", fault_log.count());
@@ -136,37 +148,37 @@ fn record_receipts(embedded: &mut Embedded, ledgers: &Mutex<Ledgers>) {
     }
 }
 
-/// Changes the rates every few seconds, and keeps them low while the number of accepted events exceeds the
+/// Changes the rates every few seconds, without end, and keeps them low while the number of accepted events exceeds the
 /// budget.
 async fn vary_rates(
     load: &Load,
     mut dice: Dice,
-    end: Instant,
     ledgers: &Mutex<Ledgers>,
     embedded: &Mutex<u32>,
-    flood: &AtomicBool,
+    demand: &Mutex<Demand>,
 ) {
     let begin = Instant::now();
     let set_rates = |rest: u32, actors: u32| {
         load.set_rate(rest);
         *embedded.lock().expect("no holder of the lock panics") = actors;
     };
-    while Instant::now() < end {
+    loop {
         let (rest, actors) = (*dice.pick(&RATES), *dice.pick(&RATES));
         let longest_ms = if rest.max(actors) == FLOOD { 2000 } else { 5000 };
-        let until = (Instant::now() + dice.millis(500, longest_ms)).min(end);
+        let until = Instant::now() + dice.millis(500, longest_ms);
         let budget = BUDGET_AT_START + begin.elapsed().as_secs() * AVERAGE_PER_SECOND;
         let is_within_budget = lock(ledgers).accepted_count() < usize::try_from(budget).expect("small");
         while Instant::now() < until {
-            match (flood.load(Ordering::Relaxed), is_within_budget) {
-                (true, _) => set_rates(FLOOD, FLOOD),
-                (false, true) => set_rates(rest, actors),
-                (false, false) => set_rates(rest.min(RATE_OVER_BUDGET), actors.min(RATE_OVER_BUDGET)),
+            let demand = *demand.lock().expect("no holder of the lock panics");
+            match demand {
+                Demand::Flood => set_rates(FLOOD, FLOOD),
+                Demand::Steady => set_rates(STEADY_RATE, STEADY_RATE),
+                Demand::Random if is_within_budget => set_rates(rest, actors),
+                Demand::Random => set_rates(rest.min(RATE_OVER_BUDGET), actors.min(RATE_OVER_BUDGET)),
             }
             sleep(POLL).await;
         }
     }
-    set_rates(0, 0);
 }
 
 /// Waits until every accepted event was delivered, and stops the classifier. The report lists the events that

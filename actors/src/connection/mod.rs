@@ -413,7 +413,7 @@ impl ConnectionActor {
     }
 
     /// Gives events that were not sent back to the outbox.
-    fn give_back(&self, events: Vec<Seq>) {
+    fn give_back(&mut self, events: Vec<Seq>) {
         self.report_answers(events.into_iter().map(|seq| (seq, Outcome::Returned)).collect());
     }
 
@@ -448,10 +448,14 @@ impl ConnectionActor {
         }
     }
 
-    fn report_answers(&self, outcomes: Vec<(Seq, Outcome)>) {
+    fn report_answers(&mut self, outcomes: Vec<(Seq, Outcome)>) {
         if !outcomes.is_empty() {
+            let answered = Answered { link: self.link, outcomes };
+            if answered.pauses() {
+                self.queue.paused();
+            }
             #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
-            self.peers.answered.do_send(Answered { link: self.link, outcomes });
+            self.peers.answered.do_send(answered);
         }
     }
 }
@@ -556,9 +560,12 @@ impl StreamHandler<Vec<Result<Event, Ended>>> for ConnectionActor {
 impl Handler<Deliver> for ConnectionActor {
     type Result = ();
 
-    fn handle(&mut self, Deliver(events): Deliver, ctx: &mut Self::Context) {
+    fn handle(&mut self, Deliver { events, pauses }: Deliver, ctx: &mut Self::Context) {
         if self.closing {
             return;
+        }
+        if self.queue.is_outdated(pauses) {
+            return self.give_back(events.into_iter().map(|event| event.seq).collect());
         }
         let mut refused = Vec::new();
         for event in events {

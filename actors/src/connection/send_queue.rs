@@ -6,6 +6,7 @@
 //! - *Events do not wait long.* An event that has waited for [`STALE_AFTER`] is given back, with all events
 //!   behind it: it may have become late in the meantime, and must be planned again.
 //! - *Nothing overtakes a deferred event.* When the broker defers one, all events that wait are given back.
+//!   Events that the outbox sent before it knew of this are given back as well ([`SendQueue::is_outdated`]).
 //! - *Suspects travel as the poison rule demands* (see [`Poison`]): alone, or alone after a quiet time.
 //!   Messages behind a suspect wait, so the order is kept.
 
@@ -40,12 +41,21 @@ pub struct SendQueue<T> {
     alone: bool,
     /// The time of the login or of the last answer.
     quiet_since: Instant,
+    /// How many reports to the outbox contained events that must be sent again.
+    pauses: u64,
 }
 
 impl<T: Queued> SendQueue<T> {
     /// Creates the queue of a new connection.
     pub fn new(poison: Poison, now: Instant) -> Self {
-        Self { poison, limit: usize::MAX, waiting: VecDeque::new(), alone: false, quiet_since: now }
+        Self {
+            poison,
+            limit: usize::MAX,
+            waiting: VecDeque::new(),
+            alone: false,
+            quiet_since: now,
+            pauses: 0,
+        }
     }
 
     /// Records the login, and how many messages may be unanswered.
@@ -101,6 +111,17 @@ impl<T: Queued> SendQueue<T> {
         let mut events = self.waiting.iter().filter(|(_, message)| message.message_ref().seq.is_some());
         let is_stale = events.next().is_some_and(|(since, _)| now.duration_since(*since) >= STALE_AFTER);
         if is_stale { self.take_events() } else { Vec::new() }
+    }
+
+    /// Records a report to the outbox that contains events that must be sent again.
+    pub fn paused(&mut self) {
+        self.pauses += 1;
+    }
+
+    /// Returns whether the outbox sent a message before it knew of all pauses. The events of the message would
+    /// overtake those that must be sent again.
+    pub fn is_outdated(&self, pauses: u64) -> bool {
+        pauses < self.pauses
     }
 
     /// Gives back all events that wait.

@@ -1,11 +1,15 @@
-//! The end of a connection is reported, whatever the cause.
+//! The end of a connection is reported, whatever the cause, and no event overtakes one that was given back.
 
 use actix::Addr;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use super::*;
 use crate::{
-    domain::settings::Protocol,
+    domain::{ids::Seq, settings::Protocol},
+    messages::connection::Outgoing,
     testing::{Crash, Recorded, Recorder},
 };
 
@@ -13,8 +17,10 @@ struct Fixture {
     connection: Addr<ConnectionActor>,
     ended: Recorded<ConnectionEnded>,
     link_down: Recorded<LinkDown>,
+    link_up: Recorded<LinkUp>,
+    answered: Recorded<Answered>,
     /// Accepts connections and sends nothing.
-    _silent: TcpListener,
+    silent: TcpListener,
 }
 
 async fn connect_to_silent_server() -> Fixture {
@@ -27,9 +33,9 @@ async fn connect_to_silent_server() -> Fixture {
     };
     let (connected, _) = Recorder::start_new();
     let (ended_to, ended) = Recorder::start_new();
-    let (link_up, _) = Recorder::start_new();
+    let (link_up, up) = Recorder::start_new();
     let (link_down_to, link_down) = Recorder::start_new();
-    let (answered, _) = Recorder::start_new();
+    let (answered, answers) = Recorder::start_new();
     let (refused, _) = Recorder::start_new();
     let peers = Peers {
         connected: connected.recipient(),
@@ -42,7 +48,7 @@ async fn connect_to_silent_server() -> Fixture {
     let (settings, version_policy) = (Arc::new(settings), VersionPolicy::of_protocol(Protocol::Auto));
     let connection =
         ConnectionActor::new(LinkId(1), settings, version_policy, Poison::default(), 10, peers).start();
-    Fixture { connection, ended, link_down, _silent: silent }
+    Fixture { connection, ended, link_down, silent, link_up: up, answered: answers }
 }
 
 async fn next_fact<M>(recorded: &Recorded<M>) -> M {
@@ -77,4 +83,83 @@ async fn closing_during_a_connection_attempt_ends_it_immediately() {
     let fixture = connect_to_silent_server().await;
     fixture.connection.send(Close).await.unwrap();
     assert!(next_fact(&fixture.ended).await.failure.is_none());
+}
+
+const CONNECT: u8 = 1;
+const PUBLISH: u8 = 3;
+
+/// Reads packets up to the next one of this type, and returns its body.
+async fn next_packet(stream: &mut TcpStream, kind: u8) -> Vec<u8> {
+    loop {
+        let (first, mut length, mut shift) = (stream.read_u8().await.unwrap(), 0, 0);
+        loop {
+            let byte = usize::from(stream.read_u8().await.unwrap());
+            length |= (byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        if first >> 4 == kind {
+            return body;
+        }
+    }
+}
+
+/// Reads the next message with QoS 1. Returns its topic and its packet id.
+async fn next_message(stream: &mut TcpStream) -> (String, [u8; 2]) {
+    let body = next_packet(stream, PUBLISH).await;
+    let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+    let topic = String::from_utf8(body[2..2 + length].to_vec()).unwrap();
+    (topic, [body[2 + length], body[3 + length]])
+}
+
+async fn acknowledge(stream: &mut TcpStream, [high, low]: [u8; 2]) {
+    stream.write_all(&[0x40, 2, high, low]).await.unwrap();
+}
+
+fn outgoing(seq: i64) -> Outgoing {
+    let (topic, payload) = (format!("e{seq}"), bytes::Bytes::from_static(b"{}"));
+    let seq = Seq(seq);
+    Outgoing { seq, topic, payload, qos: QoS::AtLeastOnce, retain: false, expiry_seconds: None }
+}
+
+fn deliver(seqs: impl IntoIterator<Item = i64>, pauses: u64) -> Deliver {
+    Deliver { events: seqs.into_iter().map(outgoing).collect(), pauses }
+}
+
+#[actix::test]
+async fn invariant_3_no_event_overtakes_one_that_was_given_back_in_the_same_moment() {
+    let fixture = connect_to_silent_server().await;
+    let (mut broker, _) = fixture.silent.accept().await.unwrap();
+    let _connect = next_packet(&mut broker, CONNECT).await;
+    // The broker takes one message at a time.
+    broker.write_all(&[0x20, 6, 0, 0, 3, 0x21, 0, 1]).await.unwrap();
+    let (_, birth) = next_message(&mut broker).await;
+    acknowledge(&mut broker, birth).await;
+    let _up = next_fact(&fixture.link_up).await;
+
+    fixture.connection.send(deliver([1, 2], 0)).await.unwrap();
+    let (topic, first) = next_message(&mut broker).await;
+    assert_eq!(topic, "e1");
+    let given_back = next_fact(&fixture.answered).await;
+    assert_eq!(given_back.outcomes, [(Seq(2), Outcome::Returned)], "event 2 has waited too long");
+    // The outbox sent this before it received the report.
+    fixture.connection.send(deliver([3], 0)).await.unwrap();
+    acknowledge(&mut broker, first).await;
+    let mut outcomes = Vec::new();
+    for _ in 0..1000 {
+        if outcomes.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        outcomes.extend(fixture.answered.take().into_iter().flat_map(|answered| answered.outcomes));
+    }
+    let delivered = Outcome::Delivered { unheard: false };
+    assert!(outcomes.contains(&(Seq(3), Outcome::Returned)) && outcomes.contains(&(Seq(1), delivered)));
+
+    fixture.connection.send(deliver([2, 3], 2)).await.unwrap();
+    assert_eq!(next_message(&mut broker).await.0, "e2");
 }

@@ -34,7 +34,14 @@ pub struct Outgoing {
 /// [`Answered`](crate::messages::link::Answered) follows, unless the link ends first.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Deliver(pub Vec<Outgoing>);
+pub struct Deliver {
+    /// The events.
+    pub events: Vec<Outgoing>,
+    /// How many [`Answered`](crate::messages::link::Answered) of this link with events that must be sent again
+    /// the outbox has handled. If one is still on its way, the connection gives these events back, because they
+    /// would overtake those.
+    pub pauses: u64,
+}
 
 /// From the retained actor and the supervisor: publishes one message that is not an event (a state, a test
 /// message). The response arrives when the broker has acknowledged the message.

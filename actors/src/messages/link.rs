@@ -49,3 +49,12 @@ pub struct Answered {
     /// Each answered event, with its outcome.
     pub outcomes: Vec<(Seq, Outcome)>,
 }
+
+impl Answered {
+    /// Returns whether events of it must be sent again, so that the outbox pauses.
+    pub fn pauses(&self) -> bool {
+        let is_sent_again =
+            |outcome: &Outcome| matches!(outcome, Outcome::Deferred { .. } | Outcome::Returned);
+        self.outcomes.iter().any(|(_, outcome)| is_sent_again(outcome))
+    }
+}

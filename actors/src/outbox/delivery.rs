@@ -61,6 +61,8 @@ pub struct Delivery {
     read_ahead: ReadAhead,
     retries: RetryPrefetch,
     link: Option<Recipient<Deliver>>,
+    /// See [`Deliver::pauses`].
+    pauses: u64,
     /// Whether the broker on this link reports missing subscribers.
     reports_subscribers: bool,
     /// Maximum number of events in flight, from the configuration.
@@ -138,6 +140,7 @@ impl Delivery {
             window,
             retries: RetryPrefetch::default(),
             link: None,
+            pauses: 0,
             reports_subscribers: false,
             max_in_flight,
             limit: InFlightLimit::default(),
@@ -218,6 +221,19 @@ impl Delivery {
         self.window.link_up(link, self.limit());
         self.read_ahead.restart(self.window.cursor().next());
         self.link = Some(deliver);
+        self.pauses = 0;
+    }
+
+    /// Returns the message that sends these events on this link.
+    pub fn deliver(&self, events: Vec<Outgoing>) -> Deliver {
+        Deliver { events, pauses: self.pauses }
+    }
+
+    /// Records that a report of this link contains events that must be sent again.
+    pub fn paused(&mut self, link: LinkId) {
+        if self.link_id() == Some(link) {
+            self.pauses += 1;
+        }
     }
 
     /// Returns how many events may be in flight.

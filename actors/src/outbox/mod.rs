@@ -417,7 +417,11 @@ impl Handler<LinkDown> for OutboxActor {
 impl Handler<Answered> for OutboxActor {
     type Result = ();
 
-    fn handle(&mut self, Answered { link, outcomes }: Answered, ctx: &mut Self::Context) {
+    fn handle(&mut self, answered: Answered, ctx: &mut Self::Context) {
+        if answered.pauses() {
+            self.delivery.paused(answered.link);
+        }
+        let Answered { link, outcomes } = answered;
         for (seq, outcome) in outcomes {
             self.answered(link, seq, outcome, ctx);
         }

@@ -17,10 +17,7 @@ use crate::{
         ids::{LinkId, Seq},
         store_fault::StoreFault,
     },
-    messages::{
-        connection::{Deliver, Outgoing},
-        link::LinkDown,
-    },
+    messages::{connection::Outgoing, link::LinkDown},
 };
 
 /// How long to wait before the log is read again after a failure.
@@ -51,7 +48,7 @@ impl OutboxActor {
         let events = self.next_batch(ctx);
         if !events.is_empty() {
             #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
-            link.do_send(Deliver(events));
+            link.do_send(self.delivery.deliver(events));
         }
         if let Some(request) = self.delivery.wanted_page(self.writer.last_seq()) {
             self.read_page(request, ctx);

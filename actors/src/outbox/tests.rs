@@ -131,10 +131,10 @@ impl Fixture {
         let (_, messages) = self.delivered.as_ref().unwrap();
         let mut sent = Vec::new();
         for _ in 0..1000 {
-            sent.extend(messages.take().into_iter().flat_map(|Deliver(events)| events));
+            sent.extend(messages.take().into_iter().flat_map(|deliver| deliver.events));
             if sent.len() >= count {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                sent.extend(messages.take().into_iter().flat_map(|Deliver(events)| events));
+                sent.extend(messages.take().into_iter().flat_map(|deliver| deliver.events));
                 return sent;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -343,6 +343,31 @@ async fn returned_events_are_sent_again_in_order_when_nothing_is_in_flight() {
     it.acknowledge([2]).await;
     assert_eq!(it.sent_seqs(4).await[..4], [3, 4, 5, 6]);
     assert_eq!(it.status().await.refused, 0);
+}
+
+#[actix::test]
+async fn a_message_to_the_connection_contains_how_many_pauses_the_outbox_has_handled() {
+    let mut it = Fixture::new().await;
+    it.publish_many(1..=6).await;
+    it.link_up(2).await;
+    let pauses = async |it: &Fixture| {
+        let (_, messages) = it.delivered.as_ref().unwrap();
+        for _ in 0..1000 {
+            if let Some(deliver) = messages.take().pop() {
+                return deliver.pauses;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("nothing was sent within 5 s");
+    };
+    assert_eq!(pauses(&it).await, 0);
+    it.answer([(1, Outcome::Returned), (2, Outcome::Returned)]).await;
+    assert_eq!(pauses(&it).await, 1, "one report");
+    it.acknowledge([1, 2]).await;
+    assert_eq!(pauses(&it).await, 1);
+    it.link_down().await;
+    it.link_up(2).await;
+    assert_eq!(pauses(&it).await, 0, "each link counts from the start");
 }
 
 #[actix::test]

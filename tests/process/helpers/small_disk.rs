@@ -56,13 +56,18 @@ impl SmallDisk {
     /// Removes all free space until [`SmallDisk::grow`]. It shrinks the disk instead of writing to it, which
     /// is faster for a large disk.
     pub fn shrink(&self) {
+        self.shrink_to(0);
+    }
+
+    /// Leaves about this much free space until [`SmallDisk::grow`].
+    pub fn shrink_to(&self, free: usize) {
         let used =
             Command::new("df").args(["-k", "--output=used"]).arg(self.dir.path()).output().expect("df runs");
         let used = String::from_utf8_lossy(&used.stdout);
         let used =
             used.split_whitespace().last().and_then(|kib| kib.parse::<usize>().ok()).expect("a number");
         // Shrinking fails if something was written in the meantime, so larger sizes are tried as well.
-        let shrunk = (0..64).any(|more| self.resize((used << 10) + (more << 17)));
+        let shrunk = (0..64).any(|more| self.resize((used << 10) + free + (more << 17)));
         assert!(shrunk, "the disk cannot be made smaller");
     }
 

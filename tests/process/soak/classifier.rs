@@ -190,25 +190,28 @@ impl Embedded {
         self.runs += 1;
         let stdin = child.stdin.take().expect("the input is a pipe");
         self.running = Some((child, stdin));
-        self.send_commands();
+        self.send(&format!("settings {}", self.settings));
+        self.send(&format!("rate {}", self.per_second));
     }
 
     pub fn set_settings(&mut self, settings: Value) {
         self.settings = settings;
-        self.send_commands();
+        self.send(&format!("settings {}", self.settings));
     }
 
+    /// Sets the rate, unless it is the current one.
     pub fn set_rate(&mut self, per_second: u32) {
-        self.per_second = per_second;
-        self.send_commands();
+        if per_second != self.per_second {
+            self.per_second = per_second;
+            self.send(&format!("rate {per_second}"));
+        }
     }
 
-    /// Sends both commands. Repeating an unchanged command has no effect.
-    fn send_commands(&mut self) {
-        let text = format!("settings {}\nrate {}\n", self.settings, self.per_second);
+    /// Sends a command.
+    fn send(&mut self, command: &str) {
         if let Some((_, stdin)) = &mut self.running {
             // Writing fails if the process has ended, which `has_ended` reports.
-            let _ = stdin.write_all(text.as_bytes());
+            let _ = writeln!(stdin, "{command}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -9,7 +10,10 @@ use liveobject_test_support::{Disorder, Ledger, Message, PacketKind, TappedPacke
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::clock::{Clock, LATE_AFTER};
+use super::{
+    clock::{Clock, LATE_AFTER},
+    load::CAMERAS,
+};
 
 pub const BROKERS: usize = 2;
 
@@ -70,6 +74,15 @@ struct Account {
     /// The traffic on the way to the first broker, before that broker could reorder it.
     wire: Wire,
     births: HashMap<u64, Birth>,
+    /// Number and seq of each accepted event, in the order of the receipts.
+    receipts: Vec<(u64, u64)>,
+    highest: u64,
+    /// Events that were dead until somebody sent them again or dismissed them. They have no order.
+    decided: BTreeSet<u64>,
+    /// The dismissed ones among them. They need not be delivered.
+    dismissed: BTreeSet<u64>,
+    /// Events that may be lost, because the connection was cut while they were published with QoS 0.
+    unguaranteed: Vec<RangeInclusive<u64>>,
 }
 
 impl Account {
@@ -87,16 +100,44 @@ impl Account {
     }
 
     fn distinct(&self) -> usize {
-        self.accepted() - self.lost().len() + self.unconfirmed()
+        self.accepted() - self.never_delivered().len() + self.unconfirmed()
     }
 
     fn accepted(&self) -> usize {
         self.brokers[0].accepted_count()
     }
 
-    fn lost(&self) -> Vec<u64> {
+    fn never_delivered(&self) -> Vec<u64> {
         let [one, other] = &self.brokers;
         one.lost().into_iter().filter(|seq| !other.has_delivered(*seq)).collect()
+    }
+
+    fn lost(&self) -> Vec<u64> {
+        let is_lost = |seq: &u64| {
+            !self.dismissed.contains(seq) && !self.unguaranteed.iter().any(|range| range.contains(seq))
+        };
+        self.never_delivered().into_iter().filter(is_lost).collect()
+    }
+
+    /// Returns the events that were lost with QoS 0, for each time that the connection was cut.
+    fn lost_with_qos_0(&self) -> Vec<Vec<u64>> {
+        let never_delivered = self.never_delivered();
+        let is_lost = |seq: &&u64| !self.dismissed.contains(seq);
+        let lost_in = |range: &RangeInclusive<u64>| {
+            never_delivered.iter().filter(is_lost).filter(|seq| range.contains(seq)).copied().collect()
+        };
+        self.unguaranteed.iter().map(lost_in).collect()
+    }
+
+    /// Returns the events that were lost with QoS 0 although later ones were sent on the same connection. A cut
+    /// loses only what was last sent before it.
+    fn lost_with_qos_0_out_of_order(&self) -> Vec<u64> {
+        let between = |lost: Vec<u64>| {
+            let (Some(first), Some(last)) = (lost.first(), lost.last()) else { return Vec::new() };
+            let delivered = |seq: &u64| self.brokers.iter().any(|ledger| ledger.has_delivered(*seq));
+            (*first..*last).filter(|seq| delivered(seq) && !self.decided.contains(seq)).collect()
+        };
+        self.lost_with_qos_0().into_iter().flat_map(between).collect()
     }
 
     fn unconfirmed(&self) -> usize {
@@ -108,8 +149,10 @@ impl Account {
     /// An event that the other broker also delivered was sent there in between. On this broker it may then
     /// arrive late, or be missing from a resend.
     fn out_of_order(&self) -> Vec<String> {
-        let [one, other] = &self.brokers;
+        let [one, other] = &self.ordered();
+        let decided = |seq: u64| self.decided.contains(&seq);
         let wire = self.wire.overtaken().iter().filter(|case| !other.has_delivered(case.seq));
+        let wire = wire.filter(|case| !decided(case.seq) && !decided(case.by));
         let wire = wire.map(|case| format!("on the wire: {case:?}"));
         let first =
             disorder_only_on(one, other).into_iter().filter(|case| !self.is_reordered_by_broker(*case));
@@ -118,9 +161,15 @@ impl Account {
         wire.chain(first).chain(second).collect()
     }
 
+    /// Returns what the brokers delivered in the order of acceptance: everything except events that were sent
+    /// again on request.
+    fn ordered(&self) -> [Ledger<u64>; BROKERS] {
+        self.brokers.each_ref().map(|ledger| ledger.without_deliveries(&self.decided))
+    }
+
     /// Returns the events that reached the first broker in order but that it delivered out of order.
     fn reordered_by_broker(&self) -> Vec<String> {
-        let [one, other] = &self.brokers;
+        let [one, other] = &self.ordered();
         let cases =
             disorder_only_on(one, other).into_iter().filter(|case| self.is_reordered_by_broker(*case));
         cases.map(|case| self.describe(one, case)).collect()
@@ -165,8 +214,32 @@ pub struct Ledgers {
     unexpected: Vec<String>,
     /// Durations of the POST requests that returned a receipt, in microseconds.
     pub posts: Vec<u32>,
-    /// Number of responses with status 503 or 429.
+    /// Number of responses with status 503, 429, or 401 for a revoked token.
     pub refused: usize,
+    /// Number of events that became dead over REST, by what happened to them.
+    pub retried: usize,
+    pub dismissed: usize,
+    watch: Option<Watch>,
+    /// Other broken guarantees, which the faults found.
+    pub other_violations: Vec<String>,
+}
+
+/// Observes the events of all cameras of the service except one.
+#[derive(Debug)]
+struct Watch {
+    camera: u64,
+    since: Instant,
+    longest: Duration,
+}
+
+impl Watch {
+    fn delivered(&mut self, number: u64, receipt: Option<Instant>, at: Instant) {
+        // Without a receipt, the event has just been accepted.
+        let Some(receipt) = receipt.filter(|receipt| *receipt >= self.since) else { return };
+        if number % CAMERAS != self.camera {
+            self.longest = self.longest.max(at.saturating_duration_since(receipt));
+        }
+    }
 }
 
 /// The final figures of one origin.
@@ -177,6 +250,10 @@ pub struct Balance {
     pub delivered: usize,
     pub unconfirmed: usize,
     pub lost: Vec<u64>,
+    /// Number of events that QoS 0 lost when the connection was cut, which is permitted.
+    pub lost_with_qos_0: usize,
+    /// Events that QoS 0 lost at another time.
+    pub lost_with_qos_0_out_of_order: Vec<u64>,
     /// Number of events seen on the way to the first broker.
     pub seen_on_wire: usize,
     pub out_of_order: Vec<String>,
@@ -195,6 +272,9 @@ impl Ledgers {
     pub fn accepted(&mut self, origin: Origin, number: u64, seq: u64) {
         let birth = self.accounts[origin as usize].births.entry(number).or_default();
         birth.receipt.get_or_insert(Instant::now());
+        let account = &mut self.accounts[origin as usize];
+        account.receipts.push((number, seq));
+        account.highest = account.highest.max(seq);
         for ledger in &mut self.accounts[origin as usize].brokers {
             ledger.accepted(number, seq);
         }
@@ -213,6 +293,13 @@ impl Ledgers {
             return;
         };
         let account = &mut self.accounts[origin as usize];
+        if let Some(watch) = &mut self.watch
+            && origin == Origin::Rest
+            && !account.brokers.iter().any(|ledger| ledger.has_delivered(payload.seq))
+        {
+            let receipt = account.births.get(&number).and_then(|birth| birth.receipt);
+            watch.delivered(number, receipt, message.at);
+        }
         account.brokers[broker].delivered(number, payload.seq);
         account.deliveries += 1;
         self.late += usize::from(payload.late);
@@ -259,6 +346,70 @@ impl Ledgers {
         self.accounts[origin as usize].lost().len()
     }
 
+    /// Returns the seq of the first event that was not delivered yet, or the next seq.
+    pub fn first_missing(&self, origin: Origin) -> u64 {
+        let account = &self.accounts[origin as usize];
+        account.lost().first().copied().unwrap_or(account.highest + 1)
+    }
+
+    /// Returns the highest accepted seq.
+    pub fn highest(&self, origin: Origin) -> u64 {
+        self.accounts[origin as usize].highest
+    }
+
+    /// Returns whether a broker has delivered this event.
+    pub fn is_delivered(&self, origin: Origin, seq: u64) -> bool {
+        self.accounts[origin as usize].brokers.iter().any(|ledger| ledger.has_delivered(seq))
+    }
+
+    /// Returns number and seq of each accepted event, in the order of the receipts.
+    pub fn receipts(&self, origin: Origin) -> &[(u64, u64)] {
+        &self.accounts[origin as usize].receipts
+    }
+
+    /// Records dead events of the service that are about to be sent again.
+    pub fn retry(&mut self, seqs: &[u64]) {
+        self.retried += seqs.len();
+        self.accounts[Origin::Rest as usize].decided.extend(seqs);
+    }
+
+    /// Records dead events of the service that are about to be dismissed.
+    pub fn dismiss(&mut self, seqs: &[u64]) {
+        self.dismissed += seqs.len();
+        let account = &mut self.accounts[Origin::Rest as usize];
+        account.decided.extend(seqs);
+        account.dismissed.extend(seqs);
+    }
+
+    /// Records that the connection of the service was cut while it published these events with QoS 0.
+    pub fn permit_loss(&mut self, seqs: RangeInclusive<u64>) {
+        self.accounts[Origin::Rest as usize].unguaranteed.push(seqs);
+    }
+
+    /// Starts to observe how long events of the service take, except those of one camera.
+    pub fn watch_all_except(&mut self, camera: u64) {
+        self.watch = Some(Watch { camera, since: Instant::now(), longest: Duration::ZERO });
+    }
+
+    /// Returns whether all events that [`Ledgers::watch_all_except`] observes were delivered.
+    pub fn all_watched_are_delivered(&self) -> bool {
+        let Some(watch) = &self.watch else { return true };
+        let account = &self.accounts[Origin::Rest as usize];
+        let receipt = |number: &u64| account.births.get(number).and_then(|birth| birth.receipt);
+        let is_recent =
+            |(number, _): &&(u64, u64)| receipt(number).is_some_and(|receipt| receipt >= watch.since);
+        let mut watched = account.receipts.iter().rev().take_while(is_recent);
+        watched.all(|(number, seq)| {
+            number % CAMERAS == watch.camera
+                || account.brokers.iter().any(|ledger| ledger.has_delivered(*seq))
+        })
+    }
+
+    /// Ends [`Ledgers::watch_all_except`]. Returns how long an event took at most.
+    pub fn end_watch(&mut self) -> Duration {
+        self.watch.take().map_or(Duration::ZERO, |watch| watch.longest)
+    }
+
     pub fn late(&self) -> usize {
         self.late
     }
@@ -274,6 +425,7 @@ impl Ledgers {
         ]
         .into_iter()
         .flatten()
+        .chain(self.other_violations.iter().cloned())
         .collect()
     }
 
@@ -288,6 +440,8 @@ impl Ledgers {
             delivered,
             unconfirmed: account.unconfirmed(),
             lost: account.lost(),
+            lost_with_qos_0: account.lost_with_qos_0().iter().map(Vec::len).sum(),
+            lost_with_qos_0_out_of_order: account.lost_with_qos_0_out_of_order(),
             seen_on_wire: account.wire.count(),
             out_of_order: account.out_of_order(),
             reordered_by_broker: account.reordered_by_broker(),
@@ -367,6 +521,38 @@ mod tests {
         assert_eq!((balance.seen_on_wire, balance.reordered_by_broker), (5, vec![expected.to_owned()]));
         let matching = balance.out_of_order.iter().filter(|case| case.contains("seq: 4"));
         assert_eq!(matching.count(), 2, "{:?}", balance.out_of_order);
+    }
+
+    #[test]
+    fn dead_events_that_were_sent_again_or_dismissed_are_neither_lost_nor_overtaken() {
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
+        deliver(&mut ledgers, &clock, 0, &[1, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(ledgers.balance(Origin::Rest).lost, [2, 3]);
+        ledgers.retry(&[2]);
+        ledgers.dismiss(&[3]);
+        assert_eq!(ledgers.balance(Origin::Rest).lost, [2]);
+        deliver(&mut ledgers, &clock, 0, &[2]);
+        let balance = ledgers.balance(Origin::Rest);
+        assert_eq!((balance.lost, balance.out_of_order), (vec![], Vec::<String>::new()));
+        assert_eq!(balance.delivered, 8);
+    }
+
+    #[test]
+    fn with_qos_0_only_the_last_events_before_a_cut_may_be_lost() {
+        let (mut ledgers, clock) = (nine_accepted(), Clock::new());
+        deliver(&mut ledgers, &clock, 0, &[1, 2, 3, 6, 8, 9]);
+        ledgers.permit_loss(2..=6);
+        let balance = ledgers.balance(Origin::Rest);
+        assert_eq!((balance.lost, balance.lost_with_qos_0), (vec![7], 2));
+        assert_eq!(balance.lost_with_qos_0_out_of_order, Vec::<u64>::new());
+        ledgers.permit_loss(7..=9);
+        deliver(&mut ledgers, &clock, 0, &[7]);
+        ledgers.permit_loss(1..=9);
+        assert_eq!(ledgers.balance(Origin::Rest).lost_with_qos_0_out_of_order, Vec::<u64>::new());
+        let mut ledgers = nine_accepted();
+        deliver(&mut ledgers, &clock, 0, &[1, 2, 4, 6, 7, 8, 9]);
+        ledgers.permit_loss(2..=6);
+        assert_eq!(ledgers.balance(Origin::Rest).lost_with_qos_0_out_of_order, [4]);
     }
 
     /// Records that an event was sent, and accepted, this long ago.

@@ -16,12 +16,17 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::ledgers::{Ledgers, Origin};
+use super::{
+    ledgers::{Ledgers, Origin},
+    tokens::Tokens,
+};
 use crate::helpers::BATCH;
 
 const SINGLES: u64 = 24;
 const BATCHES: u64 = 4;
 const BATCH_EVENTS: u32 = 50;
+/// Number of cameras. Event `r17` comes from `cam-17`, as does `r37`.
+pub const CAMERAS: u64 = 20;
 const TICK: Duration = Duration::from_millis(10);
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// One sender in this many gives up on an event if the first response is not a receipt. Whether the event was
@@ -30,10 +35,23 @@ const IMPATIENT: u64 = 8;
 /// Maximum number of due events, and therefore the maximum burst after the service was slow or down.
 const MAX_DUE: usize = 2000;
 
+/// The rates that a fault needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// Any rate.
+    #[default]
+    Random,
+    /// A low rate, so that it is plain what the fault does to each event.
+    Steady,
+    /// As many events as possible, because otherwise a full disk goes unnoticed.
+    Flood,
+}
+
 /// State that the senders share.
 #[derive(Debug)]
 struct Shared {
     api: Api,
+    tokens: Arc<Tokens>,
     ledgers: Arc<Mutex<Ledgers>>,
     due: Semaphore,
     per_second: AtomicU32,
@@ -54,9 +72,10 @@ pub fn lock(ledgers: &Mutex<Ledgers>) -> MutexGuard<'_, Ledgers> {
 }
 
 impl Load {
-    pub fn start(api: Api, ledgers: Arc<Mutex<Ledgers>>) -> Self {
+    pub fn start(api: Api, tokens: Arc<Tokens>, ledgers: Arc<Mutex<Ledgers>>) -> Self {
         let shared = Arc::new(Shared {
             api,
+            tokens,
             ledgers,
             due: Semaphore::new(0),
             per_second: AtomicU32::new(0),
@@ -127,14 +146,15 @@ async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
     lock(&shared.ledgers).sent(Origin::Rest, number);
     loop {
         let begin = Instant::now();
-        let response = shared.api.try_post("/api/v1/events", &event).await;
+        let token = shared.tokens.current();
+        let response = shared.api.with_token(&token).try_post("/api/v1/events", &event).await;
         match response {
             Ok(response) if response.status == 202 => {
                 let mut ledgers = lock(&shared.ledgers);
                 ledgers.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
                 return record_receipt(&mut ledgers, number, &response.body);
             }
-            Ok(response) => record_refusal(shared, response.status, &response.body),
+            Ok(response) => record_refusal(shared, &token, response.status, &response.body),
             Err(_) => {}
         }
         if !is_patient {
@@ -149,7 +169,8 @@ async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: 
     let events = Value::Array(events);
     numbers.clone().for_each(|number| lock(&shared.ledgers).sent(Origin::Rest, number));
     loop {
-        match shared.api.try_post(BATCH, &events).await {
+        let token = shared.tokens.current();
+        match shared.api.with_token(&token).try_post(BATCH, &events).await {
             Ok(response) if response.status == 202 => {
                 let receipts = response.body["accepted"].as_array().expect("receipts");
                 let mut ledgers = lock(&shared.ledgers);
@@ -157,7 +178,7 @@ async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: 
                     .zip(receipts)
                     .for_each(|(number, receipt)| record_receipt(&mut ledgers, number, receipt));
             }
-            Ok(response) => record_refusal(shared, response.status, &response.body),
+            Ok(response) => record_refusal(shared, &token, response.status, &response.body),
             Err(_) => {}
         }
         if !is_patient {
@@ -172,15 +193,20 @@ fn record_receipt(ledgers: &mut Ledgers, number: u64, receipt: &Value) {
     ledgers.accepted(Origin::Rest, number, receipt["seq"].as_u64().expect("a seq"));
 }
 
-fn record_refusal(shared: &Shared, status: u16, body: &Value) {
-    assert!(status == 503 || status == 429, "a valid event was refused with {status}: {body}");
+fn record_refusal(shared: &Shared, token: &str, status: u16, body: &Value) {
+    let is_permitted = match status {
+        503 | 429 => true,
+        401 => shared.tokens.is_revoked(token),
+        _ => false,
+    };
+    assert!(is_permitted, "a valid event was refused with {status}: {body}");
     lock(&shared.ledgers).refused += 1;
 }
 
-fn event(number: u64) -> Value {
+pub fn event(number: u64) -> Value {
     json!({
         "event_id": Origin::Rest.event_id(number),
-        "camera_id": format!("cam-{}", number % 20),
+        "camera_id": format!("cam-{}", number % CAMERAS),
         "description": "Person at the door with a package, seen for some seconds before turning away",
         "objects_detected": ["person", "package"],
         "confidence": number % 101,

@@ -108,7 +108,7 @@ impl Network {
         let Site { broker, proxy, .. } = &mut self.sites[index];
         let name = ["broker 0", "broker 1"][index];
         let record = |what: &str| fault_log.record(&format!("{name}: {what}"));
-        match dice.below(11) {
+        match dice.below(13) {
             0 => {
                 record("restarted");
                 broker.restart().await;
@@ -165,6 +165,13 @@ impl Network {
                 proxy.throttle(Some(kib << 10));
                 sleep(pause).await;
                 proxy.delay(Duration::ZERO);
+                proxy.throttle(None);
+            }
+            10 | 11 => {
+                let (kib, pause) = (dice.pick(&[3, 6, 12]).to_owned(), dice.millis(5000, 25_000));
+                record(&format!("slow line for {pause:?}: {kib} KiB/s"));
+                proxy.throttle(Some(kib << 10));
+                sleep(pause).await;
                 proxy.throttle(None);
             }
             _ => {

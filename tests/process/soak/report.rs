@@ -6,19 +6,21 @@ use super::{
     ledgers::{Balance, Ledgers, Origin},
     load::lock,
     monitor::Usage,
-    system_under_test::SystemUnderTest,
+    system_under_test::{MAX_PICTURE_BYTES, SystemUnderTest},
 };
 
 /// Maximum disk space per event.
 const BYTES_PER_EVENT: u64 = 2048;
 /// Maximum disk space that does not depend on the number of events. Most of it is the write-ahead log.
-const BYTES_OVERHEAD: u64 = 100 << 20;
+const BYTES_OVERHEAD: u64 = (100 << 20) + MAX_PICTURE_BYTES;
 
 #[derive(Debug)]
 pub struct Report {
     balances: Vec<(Balance, Usage, u64)>,
     dead: u64,
     late: usize,
+    retried: usize,
+    dismissed: usize,
     refused: usize,
     posts: Vec<u32>,
     errors: Vec<String>,
@@ -40,6 +42,8 @@ impl Report {
             balances: Origin::ALL.map(of_origin).into(),
             dead: status["outbox"]["dead"].as_u64().unwrap_or(u64::MAX),
             late: ledgers.late(),
+            retried: ledgers.retried,
+            dismissed: ledgers.dismissed,
             refused: ledgers.refused,
             posts: ledgers.posts.clone(),
             errors: logs.iter().flat_map(|log| unexplained_errors(log)).collect(),
@@ -59,6 +63,8 @@ impl Report {
                 }
             };
             add("lost", lost.iter().map(u64::to_string).collect());
+            let out_of_place = &balance.lost_with_qos_0_out_of_order;
+            add("delivered after events that QoS 0 lost", out_of_place.iter().map(u64::to_string).collect());
             add("out of order", out_of_order.clone());
             add("contradictions", contradictions.clone());
             if !usage.is_flat() {
@@ -84,7 +90,12 @@ impl Report {
         let sum = |field: fn(&Balance) -> usize| {
             self.balances.iter().map(|(balance, ..)| field(balance)).sum::<usize>()
         };
-        let memory = if self.balances.iter().all(|(_, usage, _)| usage.is_flat()) { "flat" } else { "grows" };
+        let usages = || self.balances.iter().map(|(_, usage, _)| usage);
+        let memory = match usages().all(Usage::is_flat) {
+            false => "grows",
+            true if usages().all(Usage::is_judged) => "flat",
+            true => "not_judged",
+        };
         format!(
             "accepted={} delivered={} dead={} lost={} out_of_order={} reordered_by_broker={} duplicates={} \
              memory={memory}",
@@ -116,13 +127,15 @@ impl fmt::Display for Report {
         row("  without a receipt", &|(balance, ..)| balance.unconfirmed.to_string())?;
         row("  seen on the wire", &|(balance, ..)| balance.seen_on_wire.to_string())?;
         row("lost", &|(balance, ..)| balance.lost.len().to_string())?;
+        row("lost with QoS 0", &|(balance, ..)| balance.lost_with_qos_0.to_string())?;
         row("out of order", &|(balance, ..)| balance.out_of_order.len().to_string())?;
         row("reordered by the broker", &|(balance, ..)| balance.reordered_by_broker.len().to_string())?;
         row("duplicates", &|(balance, ..)| balance.duplicates.to_string())?;
         row("process runs", &|(_, usage, _)| usage.runs.to_string())?;
         row("longest run, seconds", &|(_, usage, _)| usage.longest.as_secs().to_string())?;
-        row("  memory in first quarter, MiB", &|(_, usage, _)| mib(usage.first_kib))?;
-        row("  memory in last quarter, MiB", &|(_, usage, _)| mib(usage.last_kib))?;
+        for (quarter, name) in ["first", "second", "third", "last"].into_iter().enumerate() {
+            row(&format!("  heap in {name} quarter, MiB"), &|(_, usage, _)| mib(usage.heap_kib[quarter]))?;
+        }
         row("maximum memory, MiB", &|(_, usage, _)| mib(usage.max_kib))?;
         row("maximum open files", &|(_, usage, _)| usage.max_files.to_string())?;
         row("on disk, MiB", &|(.., bytes)| mib(bytes >> 10))?;
@@ -132,7 +145,8 @@ impl fmt::Display for Report {
             }
         }
         writeln!(f, "late events (history topic): {}", self.late)?;
-        writeln!(f, "responses with 503 or 429: {}", self.refused)?;
+        writeln!(f, "dead events: {} sent again, {} dismissed", self.retried, self.dismissed)?;
+        writeln!(f, "responses with 503, 429 or 401: {}", self.refused)?;
         let [median, p99, max] = [500, 990, 1000].map(|thousandth| self.post_ms(thousandth));
         let count = self.posts.len();
         write!(
@@ -146,10 +160,16 @@ fn mib(kib: u64) -> String {
     format!("{}.{}", kib >> 10, ((kib & 1023) * 10) >> 10)
 }
 
-/// Returns the panics in a log, and the errors that a full disk does not explain.
+/// What the errors in a log may mention: a full disk, and a database that was replaced under the service.
+const EXPLAINED: [&str; 2] = ["full", "moved, deleted or replaced"];
+
+/// Returns the panics in a log, and the errors that no fault explains.
 fn unexplained_errors(log: &str) -> impl Iterator<Item = String> {
-    let is_error = |line: &&str| line.contains(r#""level":"ERROR""#) || line.contains("panicked at");
-    log.lines().filter(is_error).filter(|line| !line.contains("full")).map(str::to_owned)
+    let is_panic = |line: &str| line.contains("panicked at");
+    let is_error = |line: &str| line.contains(r#""level":"ERROR""#);
+    let is_explained = |line: &str| EXPLAINED.iter().any(|cause| line.contains(cause));
+    let unexplained = move |line: &&str| is_panic(line) || (is_error(line) && !is_explained(line));
+    log.lines().filter(unexplained).map(str::to_owned)
 }
 
 /// Returns the total size of all files in a directory and its subdirectories.

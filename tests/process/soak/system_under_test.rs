@@ -1,12 +1,14 @@
 //! The system under test: the service and the classifier that embeds the actors, and the faults of both.
 
+mod dead_events;
+mod qos_0;
+mod storage;
+mod token_changes;
+
 use std::{
     fs,
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -24,9 +26,10 @@ use super::{
     clock::{Clock, LATE_AFTER, NOTICED_WITHIN},
     fault_log::FaultLog,
     ledgers::{BROKERS, Ledgers, Origin},
-    load::lock,
+    load::{Demand, lock},
     monitor::Monitor,
     network::Network,
+    tokens::Tokens,
 };
 use crate::helpers::{Dice, LONG_TIMEOUT, SmallDisk, TIMEOUT, service};
 
@@ -40,6 +43,9 @@ const MAX_CLIENT_STAY: Duration = Duration::from_secs(15);
 /// If no event arrives for this long, none is in transit.
 const QUIET: Duration = Duration::from_millis(800);
 const RETRY_DELAY: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(100);
+/// Maximum size of all pictures of the service.
+pub const MAX_PICTURE_BYTES: u64 = 128 << 20;
 
 /// Both processes and their environment.
 #[derive(Debug)]
@@ -48,8 +54,10 @@ pub struct SystemUnderTest {
     pub embedded: Embedded,
     pub clock: Arc<Clock>,
     pub monitor: Monitor,
-    /// Whether the load must be as high as possible, because otherwise a full disk goes unnoticed.
-    pub flood: Arc<AtomicBool>,
+    /// The rates that the current fault needs.
+    pub demand: Arc<Mutex<Demand>>,
+    pub tokens: Arc<Tokens>,
+    tokens_created: u32,
     disk: Option<SmallDisk>,
     /// Settings that connect to each of the brokers.
     broker_settings: Vec<Value>,
@@ -60,6 +68,8 @@ pub struct SystemUnderTest {
     clients: JoinSet<()>,
     /// The process that is exempt from restarts, so that a memory leak has time to show.
     pub exempt: Option<Origin>,
+    /// Maximum duration of a fault that can take minutes.
+    pub longest_fault: Duration,
 }
 
 impl SystemUnderTest {
@@ -73,7 +83,12 @@ impl SystemUnderTest {
         if let Some(disk) = &disk {
             builder = builder.data_dir(disk.data_dir());
         }
-        let service = builder.start().await;
+        let service = builder
+            .env("LIVEOBJECT__OUTBOX__RETENTION_DAYS", 1)
+            .env("LIVEOBJECT__PICTURES__MAX_BYTES", MAX_PICTURE_BYTES)
+            .start()
+            .await;
+        let tokens = Arc::new(Tokens::new(service.token()));
         let mut embedded = Embedded::new(embedded_dir, clock.environment());
         embedded
             .set_settings(merged(&broker_settings[0], json!({ "late_after_seconds": LATE_AFTER.as_secs() })));
@@ -83,7 +98,9 @@ impl SystemUnderTest {
             embedded,
             clock,
             monitor: Monitor::start(),
-            flood: Arc::default(),
+            demand: Arc::default(),
+            tokens,
+            tokens_created: 0,
             disk,
             broker_settings,
             proxies: network.proxies(),
@@ -91,6 +108,7 @@ impl SystemUnderTest {
             ledgers: Arc::clone(&network.ledgers),
             clients: JoinSet::new(),
             exempt: None,
+            longest_fault: Duration::MAX,
         };
         system.update_pids();
         system.put_settings(&system.plain_settings()).await;
@@ -101,11 +119,11 @@ impl SystemUnderTest {
     /// Injects a fault into one of the processes or its environment. When this returns, the fault is over,
     /// except for a changed clock, changed settings and misbehaving clients.
     pub async fn inject_fault(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
-        let (kind, pause) = (dice.below(20), dice.millis(0, 1500));
+        let (kind, pause) = (dice.below(28), dice.millis(0, 1500));
         let restarts_rest = matches!(kind, 0..4);
         let restarts_actors = matches!(kind, 4 | 5);
         match kind {
-            _ if restarts_rest && self.exempt == Some(Origin::Rest) => {
+            _ if restarts_rest && !self.can_restart() => {
                 self.connect_stuck_clients(dice, fault_log);
             }
             _ if restarts_actors && self.exempt == Some(Origin::Actors) => {
@@ -153,6 +171,11 @@ impl SystemUnderTest {
             }
             12 | 13 => self.connect_stuck_clients(dice, fault_log),
             14 => self.change_camera(dice, fault_log).await,
+            15 | 16 => self.close_on_a_camera(dice, fault_log).await,
+            17 | 18 => self.use_qos_0(dice, fault_log).await,
+            19 | 20 => self.replace_token(dice, fault_log).await,
+            21 => self.replace_database(dice, fault_log).await,
+            22 => self.fill_disk_with_pictures(dice, fault_log).await,
             _ => self.change_settings(dice, fault_log).await,
         }
         self.update_pids();
@@ -170,6 +193,25 @@ impl SystemUnderTest {
         self.clients.shutdown().await;
         self.put_settings(&self.plain_settings()).await;
         self.embedded.set_settings(self.plain_settings());
+    }
+
+    fn set_demand(&self, demand: Demand) {
+        *self.demand.lock().unwrap_or_else(PoisonError::into_inner) = demand;
+    }
+
+    /// Makes events arrive at a low rate. The fault must call [`SystemUnderTest::set_demand`] at its end.
+    fn steady(&mut self) {
+        self.set_demand(Demand::Steady);
+        self.embedded.set_rate(20);
+    }
+
+    /// Returns whether the service is not exempt from restarts.
+    fn can_restart(&self) -> bool {
+        self.exempt != Some(Origin::Rest)
+    }
+
+    fn violation(&self, text: String) {
+        lock(&self.ledgers).other_violations.push(text);
     }
 
     fn update_pids(&self) {
@@ -207,7 +249,7 @@ impl SystemUnderTest {
         let network_lock = Arc::clone(&self.network_lock);
         let _network_lock = network_lock.lock().await;
         let seconds = *dice.pick(&JUMPS);
-        let restarts = dice.below(2) == 0 && self.exempt != Some(Origin::Rest);
+        let restarts = dice.below(2) == 0 && self.can_restart();
         fault_log.record(&format!(
             "clock: set to {seconds:+} s from the right time, while no broker is reachable"
         ));
@@ -246,8 +288,8 @@ impl SystemUnderTest {
         let (pause, killed) = (dice.millis(500, 5000), dice.below(3) == 0);
         let Some(disk) = &self.disk else { return };
         disk.shrink();
-        self.flood.store(true, Ordering::Relaxed);
-        if killed && self.exempt != Some(Origin::Rest) {
+        self.set_demand(Demand::Flood);
+        if killed && self.can_restart() {
             fault_log.record(&format!("disk: full for {pause:?}; service: kill -9"));
             sleep(pause / 2).await;
             self.kill_service().await;
@@ -262,7 +304,7 @@ impl SystemUnderTest {
     }
 
     fn free_disk(&self) {
-        self.flood.store(false, Ordering::Relaxed);
+        self.set_demand(Demand::Random);
         if let Some(disk) = &self.disk {
             disk.grow();
         }
@@ -354,10 +396,15 @@ impl SystemUnderTest {
 }
 
 impl Drop for SystemUnderTest {
-    /// Saves the logs of both processes next to the fault log.
+    /// Saves the logs and the memory of both processes next to the fault log.
     fn drop(&mut self) {
         let Some(fault_log) = std::env::var_os("SOAK_LOG").map(PathBuf::from) else { return };
-        for (name, log) in [("service", self.service.log_text()), ("classifier", self.embedded.log())] {
+        for (name, log) in [
+            ("service", self.service.log_text()),
+            ("classifier", self.embedded.log()),
+            ("service.memory", self.monitor.samples(Origin::Rest)),
+            ("classifier.memory", self.monitor.samples(Origin::Actors)),
+        ] {
             if let Err(error) = fs::write(fault_log.with_extension(name), log) {
                 println!("cannot save the log of the {name}: {error}");
             }

@@ -147,6 +147,18 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         self.accepted.iter().filter(missing).copied().collect()
     }
 
+    /// Returns the ledger without the deliveries of these events, for example because somebody decided to send
+    /// them again, after later ones.
+    #[must_use]
+    pub fn without_deliveries(&self, of: &BTreeSet<u64>) -> Self {
+        let mut ledger = Self { delivered: Vec::new(), first: HashMap::new(), ..self.clone() };
+        for &seq in self.delivered.iter().filter(|seq| !of.contains(seq)) {
+            ledger.first.entry(seq).or_insert(ledger.delivered.len());
+            ledger.delivered.push(seq);
+        }
+        ledger
+    }
+
     /// Returns every overtaken event.
     #[must_use]
     pub fn out_of_order(&self) -> Vec<Disorder> {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::mqtt5::Publish;
 use crate::ports::free_port;
 use crate::wait::POLL;
 
@@ -22,7 +23,7 @@ mod pump;
 mod tap;
 
 use pump::{Mode, Treatment};
-use tap::Tap;
+use tap::{CloseRule, Tap};
 pub use tap::{PacketKind, TappedPacket};
 
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,6 +36,7 @@ pub struct Proxy {
     treatment: watch::Sender<Treatment>,
     commands: mpsc::UnboundedSender<(Command, oneshot::Sender<()>)>,
     counts: Arc<Counts>,
+    close_rule: CloseRule,
     _acceptor: JoinSet<()>,
 }
 
@@ -70,17 +72,19 @@ impl Proxy {
         let (treatment, _) = watch::channel(Treatment::default());
         let (commands, inbox) = mpsc::unbounded_channel();
         let counts = Arc::<Counts>::default();
+        let close_rule = CloseRule::default();
         let acceptor = Acceptor {
             port,
             target_port,
             treatment: treatment.clone(),
             counts: Arc::clone(&counts),
+            close_rule: close_rule.clone(),
             tap,
             connections: JoinSet::new(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(acceptor.run(listener, inbox));
-        Self { port, treatment, commands, counts, _acceptor: tasks }
+        Self { port, treatment, commands, counts, close_rule, _acceptor: tasks }
     }
 
     /// Returns the port to connect to, which never changes.
@@ -139,6 +143,18 @@ impl Proxy {
         self.treatment.send_modify(|treatment| treatment.bytes_per_second = bytes_per_second);
     }
 
+    /// Closes each connection on which the client publishes a message for which `matches` returns true, like a
+    /// broker that does not permit the message. Earlier messages are forwarded, the message itself is not.
+    /// This applies only to unencrypted connections of a proxy from [`Proxy::tapped`].
+    pub fn close_on(&self, matches: impl Fn(&Publish) -> bool + Send + 'static) {
+        self.close_rule.set(Some(Box::new(matches)));
+    }
+
+    /// Ends [`Proxy::close_on`].
+    pub fn close_on_nothing(&self) {
+        self.close_rule.set(None);
+    }
+
     /// Returns how many connections were ever accepted.
     #[must_use]
     pub fn accepted(&self) -> usize {
@@ -170,6 +186,7 @@ struct Acceptor {
     target_port: u16,
     treatment: watch::Sender<Treatment>,
     counts: Arc<Counts>,
+    close_rule: CloseRule,
     tap: Option<mpsc::UnboundedSender<TappedPacket>>,
     connections: JoinSet<()>,
 }
@@ -203,7 +220,7 @@ impl Acceptor {
 
     fn serve(&mut self, client: TcpStream) {
         let number = self.counts.accepted.fetch_add(1, Ordering::SeqCst) + 1;
-        let taps = Tap::pair(number, self.tap.clone());
+        let taps = Tap::pair(number, self.tap.clone(), &self.close_rule);
         let counts = Arc::clone(&self.counts);
         let treatment = self.treatment.subscribe();
         let target_port = self.target_port;

@@ -66,7 +66,10 @@ impl Wire {
             fault(waiting, seq);
         }
         self.unsettled.remove(&seq);
-        self.in_flight.insert(packet_id, seq);
+        // With QoS 0, the packet id is 0, and no acknowledgement follows.
+        if packet_id != 0 {
+            self.in_flight.insert(packet_id, seq);
+        }
         self.last = seq;
         self.highest = self.highest.max(seq);
     }
@@ -193,6 +196,16 @@ mod tests {
             wire.released(1, packet_id);
         }
         assert_eq!(overtaken(&wire), [(3, 5)]);
+    }
+
+    #[test]
+    fn an_event_with_qos_0_is_not_sent_again() {
+        let mut wire = wire();
+        (3..=4).for_each(|packet_id| wire.settled(1, packet_id));
+        wire.sent(1, 0, 5);
+        wire.sent(1, 0, 6);
+        wire.sent(2, 0, 7);
+        assert_eq!(overtaken(&wire), []);
     }
 
     #[test]

@@ -57,6 +57,14 @@ fn resends_from_the_first_unacknowledged_event_are_in_order() {
 }
 
 #[test]
+fn events_that_were_sent_again_on_request_can_be_left_out() {
+    let ledger = ledger(&[1, 2, 3, 4], &[1, 3, 4, 2, 4]);
+    let ordered = ledger.without_deliveries(&[2].into());
+    assert_eq!((ordered.out_of_order(), ordered.lost()), (vec![], vec![2]));
+    assert_eq!((ledger.out_of_order().len(), ordered.duplicates()), (1, 1));
+}
+
+#[test]
 fn a_resend_may_skip_acknowledged_events() {
     assert_eq!(disorder(&[1, 2, 3, 4, 2, 5, 6]), []);
 }

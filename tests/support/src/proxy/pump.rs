@@ -21,6 +21,8 @@ const CHUNK: usize = 16 * 1024;
 /// Maximum number of chunks queued while the throughput is limited. A slow line takes little at once, so the
 /// sender notices that it is slow.
 const QUEUED_CHUNKS_THROTTLED: usize = 2;
+/// Time from a message that is not permitted to the end of its connection.
+const CLOSE_DELAY: Duration = Duration::from_millis(100);
 const THROTTLE_CHECK: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -104,8 +106,16 @@ async fn read(
             length = from.read_buf(&mut buffer) => length?,
             _ = treatment.changed() => continue,
         };
-        tap.observe(&buffer[buffer.len() - length..]);
+        let close_after = tap.observe(&buffer[buffer.len() - length..]);
         let Treatment { mode, delay, .. } = *treatment.borrow();
+        if let Some(kept) = close_after
+            && mode == Mode::Flow
+        {
+            buffer.truncate(kept);
+            queue.send((Instant::now(), buffer.split().freeze())).await.map_err(io::Error::other)?;
+            discard(&mut from).await;
+            return Err(io::Error::other("the client sent a message that is not permitted"));
+        }
         if mode == Mode::Swallow {
             swallowed = true;
             buffer.clear();
@@ -123,6 +133,22 @@ async fn read(
             {
                 sleep(THROTTLE_CHECK).await;
             }
+        }
+    }
+}
+
+/// Discards what the client still sends, so that the connection can be closed without a reset, while the
+/// acknowledgements of earlier messages arrive.
+async fn discard(from: &mut ReadHalf<'_>) {
+    let mut buffer = BytesMut::new();
+    let until = sleep(CLOSE_DELAY);
+    tokio::pin!(until);
+    loop {
+        buffer.clear();
+        buffer.reserve(CHUNK);
+        tokio::select! {
+            length = from.read_buf(&mut buffer) => if !matches!(length, Ok(1..)) { return },
+            () = &mut until => return,
         }
     }
 }

@@ -4,7 +4,8 @@
 //! Only unencrypted connections can be parsed. A connection that does not begin with an MQTT CONNECT is
 //! ignored.
 
-use std::sync::{Arc, OnceLock};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::BytesMut;
 use tokio::sync::mpsc::UnboundedSender;
@@ -39,6 +40,29 @@ pub enum PacketKind {
     Settled(u16),
 }
 
+type Matches = Box<dyn Fn(&Publish) -> bool + Send>;
+
+/// The messages over which the proxy closes the connection, like a broker that does not permit them.
+#[derive(Clone, Default)]
+pub(super) struct CloseRule(Arc<Mutex<Option<Matches>>>);
+
+impl CloseRule {
+    pub(super) fn set(&self, matches: Option<Matches>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = matches;
+    }
+
+    fn matches(&self, publish: &Publish) -> bool {
+        let matches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches.as_ref().is_some_and(|matches| matches(publish))
+    }
+}
+
+impl fmt::Debug for CloseRule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("CloseRule")
+    }
+}
+
 /// The sender of the packets that a tap observes.
 #[derive(Clone, Copy, Debug)]
 enum Side {
@@ -55,11 +79,17 @@ pub(super) struct Tap {
     received: BytesMut,
     /// `None` if this direction is not (or no longer) observed.
     to: Option<UnboundedSender<TappedPacket>>,
+    /// Applies to the messages of the client only.
+    close_rule: CloseRule,
 }
 
 impl Tap {
-    /// Returns the observers of both directions of a connection.
-    pub(super) fn pair(connection: usize, to: Option<UnboundedSender<TappedPacket>>) -> [Self; 2] {
+    /// Returns the observers of both directions of a connection: from the client, and to it.
+    pub(super) fn pair(
+        connection: usize,
+        to: Option<UnboundedSender<TappedPacket>>,
+        close_rule: &CloseRule,
+    ) -> [Self; 2] {
         let version = Arc::<OnceLock<Version>>::default();
         [Side::Client, Side::Target].map(|from| Self {
             connection,
@@ -67,48 +97,74 @@ impl Tap {
             version: Arc::clone(&version),
             received: BytesMut::new(),
             to: to.clone(),
+            close_rule: close_rule.clone(),
         })
     }
 
-    pub(super) fn observe(&mut self, bytes: &[u8]) {
-        if self.to.is_none() {
-            return;
-        }
+    /// Observes the next bytes. Returns how many of them to forward before the connection is closed, or `None`
+    /// if it stays open.
+    pub(super) fn observe(&mut self, bytes: &[u8]) -> Option<usize> {
+        self.to.as_ref()?;
         self.received.extend_from_slice(bytes);
-        if self.parse().is_none() {
-            self.to = None;
-            self.received = BytesMut::new();
+        match self.parse() {
+            Ok(None) => None,
+            // A packet that began with earlier bytes stays incomplete.
+            Ok(Some(unparsed)) => Some(bytes.len().saturating_sub(unparsed)),
+            Err(Unreadable) => {
+                self.to = None;
+                self.received = BytesMut::new();
+                None
+            }
         }
     }
 
-    /// Parses the received bytes. Returns `None` if it cannot be parsed.
-    fn parse(&mut self) -> Option<()> {
-        let to = self.to.clone()?;
+    /// Parses the received bytes up to the end, or up to a message that closes the connection. Returns how many
+    /// bytes were not parsed in the latter case.
+    fn parse(&mut self) -> Result<Option<usize>, Unreadable> {
+        let to = self.to.clone().ok_or(Unreadable)?;
         if self.version.get().is_none() && self.received.first() != Some(&CONNECT) {
-            return None;
+            return Err(Unreadable);
         }
         loop {
             let version = self.version.get().copied().unwrap_or_default();
-            let Some(packet) = take_packet(version, &mut self.received).ok()? else { return Some(()) };
+            let unparsed = self.received.len();
+            let packet = take_packet(version, &mut self.received).map_err(|_| Unreadable)?;
+            let Some(packet) = packet else { return Ok(None) };
+            let closes = match (self.from, &packet) {
+                (Side::Client, Packet::Publish(publish)) => self.close_rule.matches(publish),
+                _ => false,
+            };
             // Each side numbers its own messages, so an answer belongs to a message of the other side.
             let what = match (self.from, packet) {
                 (Side::Client, Packet::Connect(connect)) => {
                     let _known = self.version.set(connect.version);
-                    continue;
+                    None
                 }
-                (Side::Client, Packet::Publish(publish)) if publish.is_event() => PacketKind::Event(publish),
-                (Side::Client, Packet::PubRel { packet_id }) => PacketKind::Released(packet_id),
-                (Side::Target, Packet::Answer { kind: PUBREC, packet_id }) => PacketKind::Received(packet_id),
+                (Side::Client, Packet::Publish(publish)) if publish.is_event() => {
+                    Some(PacketKind::Event(publish))
+                }
+                (Side::Client, Packet::PubRel { packet_id }) => Some(PacketKind::Released(packet_id)),
+                (Side::Target, Packet::Answer { kind: PUBREC, packet_id }) => {
+                    Some(PacketKind::Received(packet_id))
+                }
                 (Side::Target, Packet::Answer { kind: PUBACK | PUBCOMP, packet_id }) => {
-                    PacketKind::Settled(packet_id)
+                    Some(PacketKind::Settled(packet_id))
                 }
-                _ => continue,
+                _ => None,
             };
-            // The receiver may have been dropped.
-            let _gone = to.send(TappedPacket { connection: self.connection, what });
+            if let Some(what) = what {
+                // The receiver may have been dropped.
+                let _gone = to.send(TappedPacket { connection: self.connection, what });
+            }
+            if closes {
+                return Ok(Some(unparsed));
+            }
         }
     }
 }
+
+/// The bytes are not MQTT.
+struct Unreadable;
 
 #[cfg(test)]
 mod tests {
@@ -119,14 +175,30 @@ mod tests {
         let connect = [CONNECT, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 0];
         let puback = [PUBACK << 4, 2, 0, 7];
         let (to, mut passed) = tokio::sync::mpsc::unbounded_channel();
-        let [mut client, mut target] = Tap::pair(1, Some(to));
-        client.observe(&connect);
-        client.observe(&puback);
+        let [mut client, mut target] = Tap::pair(1, Some(to), &CloseRule::default());
+        assert_eq!((client.observe(&connect), client.observe(&puback)), (None, None));
         assert!(passed.try_recv().is_err());
-        target.observe(&puback);
+        assert_eq!(target.observe(&puback), None);
         assert!(matches!(
             passed.try_recv(),
             Ok(TappedPacket { connection: 1, what: PacketKind::Settled(7) })
         ));
+    }
+
+    #[test]
+    fn what_precedes_a_message_that_closes_the_connection_is_forwarded() {
+        let connect = [CONNECT, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 0];
+        let good = [0x30, 4, 0, 1, b'a', b'x'];
+        let bad = [0x30, 4, 0, 1, b'b', b'x'];
+        let rule = CloseRule::default();
+        rule.set(Some(Box::new(|publish| publish.topic == "b")));
+        let (to, _passed) = tokio::sync::mpsc::unbounded_channel();
+        let [mut client, _] = Tap::pair(1, Some(to), &rule);
+        assert_eq!(client.observe(&connect), None);
+        assert_eq!(client.observe(&[good, bad, good].concat()), Some(good.len()));
+        let [mut client, _] = Tap::pair(2, client.to.take(), &rule);
+        assert_eq!(client.observe(&connect), None);
+        assert_eq!(client.observe(&bad[..3]), None);
+        assert_eq!(client.observe(&bad[3..]), Some(0), "the rest of it is not forwarded");
     }
 }
