@@ -123,7 +123,7 @@ async fn acknowledge(stream: &mut TcpStream, [high, low]: [u8; 2]) {
 fn outgoing(seq: i64) -> Outgoing {
     let (topic, payload) = (format!("e{seq}"), bytes::Bytes::from_static(b"{}"));
     let seq = Seq(seq);
-    Outgoing { seq, topic, payload, qos: QoS::AtLeastOnce, retain: false, expiry_seconds: None }
+    Outgoing { seq, topic, payload, qos: QoS::AtLeastOnce, retain: false, expiry_seconds: None, asked: None }
 }
 
 fn deliver(seqs: impl IntoIterator<Item = i64>, pauses: u64) -> Deliver {
