@@ -41,7 +41,7 @@ use crate::{
     store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
-    thumbnails::{self, Files, FilesError, LinkKeyError, RecoverError, ThumbnailActor, recover_staged},
+    thumbnails::{self, Files, FilesError, LinkKeyError, ThumbnailActor, recover_staged},
     tokens::TokenActor,
 };
 
@@ -227,15 +227,6 @@ impl ThumbnailPeer {
             discard: recipient(actor),
             sweep: recipient(actor),
             free_space: recipient(actor),
-        }
-    }
-}
-
-impl From<RecoverError> for StartError {
-    fn from(error: RecoverError) -> Self {
-        match error {
-            RecoverError::Files(error) => Self::Thumbnails(error),
-            RecoverError::Log(error) => Self::Log(error),
         }
     }
 }

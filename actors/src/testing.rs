@@ -125,14 +125,14 @@ impl Handler<crate::messages::thumbnails::StageThumbnail> for PictureSink {
 
 #[cfg(test)]
 impl Handler<crate::messages::thumbnails::AdoptThumbnails> for PictureSink {
-    type Result = Result<(), crate::messages::thumbnails::ThumbnailError>;
+    type Result = Vec<crate::domain::ids::EventId>;
 
     fn handle(
         &mut self,
         _: crate::messages::thumbnails::AdoptThumbnails,
         _: &mut Self::Context,
     ) -> Self::Result {
-        Ok(())
+        Vec::new()
     }
 }
 

@@ -6,8 +6,8 @@ use liveobject_test_support::{ScriptedBroker, Subscriber};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    SERVICE_DEVICE, Scene, TIMEOUT, error_message, event, scripted_broker, wait_for_error, wait_for_event,
-    warnings,
+    LONG_TIMEOUT, SERVICE_DEVICE, Scene, TIMEOUT, error_message, event, scripted_broker, wait_for_error,
+    wait_for_event, warnings,
 };
 
 /// In this time, a broker on the same machine answers everything that a new connection sends.
@@ -66,7 +66,8 @@ async fn a_second_client_that_keeps_reconnecting_is_detected_even_if_the_broker_
         let _twin =
             Subscriber::builder(scene.broker.port()).client_id("twin").filter("other/#").start().await;
         let suspected = |status: &Value| status["last_error"]["kind"] == "taken_over";
-        let status = scene.service.wait_status("a takeover", TIMEOUT, suspected).await;
+        // An end while a message is unanswered does not count, and pauses grow.
+        let status = scene.service.wait_status("a takeover", LONG_TIMEOUT, suspected).await;
         let message = error_message(&status);
         assert!(message.contains("nother client") && message.contains("client_id"), "{message}");
     }

@@ -216,11 +216,14 @@ impl Families {
         if message.seq.is_some() {
             return None;
         }
-        if message.topic.starts_with(&self.discovery) && !self.discovery.is_empty() {
-            return Some(format!("{}#", self.discovery));
+        // One prefix may be below the other one.
+        if let Some((_, kind)) =
+            message.topic.strip_prefix(&self.cameras).and_then(|rest| rest.split_once('/'))
+        {
+            return Some(format!("{}+/{kind}", self.cameras));
         }
-        let (_, kind) = message.topic.strip_prefix(&self.cameras)?.split_once('/')?;
-        Some(format!("{}+/{kind}", self.cameras))
+        let is_discovery = message.topic.starts_with(&self.discovery) && !self.discovery.is_empty();
+        is_discovery.then(|| format!("{}#", self.discovery))
     }
 }
 

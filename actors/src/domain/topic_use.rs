@@ -38,12 +38,11 @@ impl TopicUse {
         if topic == settings.availability_topic() {
             return Self::Availability;
         }
-        if below(settings.discovery_prefix.as_str()).is_some() {
-            return Self::Discovery;
-        }
+        // One prefix may be below the other one.
         let camera = below(settings.topic_prefix.as_str()).and_then(|rest| rest.strip_prefix("camera/"));
         match camera.and_then(|rest| rest.rsplit_once('/')) {
             Some((_, "event" | "history")) => Self::Events,
+            None if below(settings.discovery_prefix.as_str()).is_some() => Self::Discovery,
             _ => Self::States,
         }
     }

@@ -35,11 +35,12 @@ pub struct StageThumbnail {
     pub image: Bytes,
 }
 
-/// From the outbox: these events are committed, so their staged pictures become available. An existing
-/// picture is kept, because an event and its picture are accepted only once.
+/// From the outbox: these events are committed at these positions, so their staged pictures become available.
+/// An existing picture is kept, because an event and its picture are accepted only once. Returns the events
+/// whose picture could not be adopted. Does not wait for the database.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<(), ThumbnailError>")]
-pub struct AdoptThumbnails(pub Vec<EventId>);
+#[rtype(result = "Vec<EventId>")]
+pub struct AdoptThumbnails(pub Vec<(EventId, Seq)>);
 
 /// From the outbox: these events were not committed, so their staged pictures are removed.
 #[derive(Debug, Clone, Message)]

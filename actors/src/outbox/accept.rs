@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, panic::resume_unwind, time::Duration};
 
-use actix::{ActorFutureExt as _, AsyncContext as _, Context, Recipient, WrapFuture as _};
+use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use futures_util::future::Either;
 use tokio::{
     runtime::Handle,
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    OutboxActor,
+    OutboxActor, ThumbnailPeer,
     commit_queue::{Answer, InFlightCommit},
     writer::{NotesDue, Start},
 };
@@ -28,11 +28,14 @@ use crate::{
         stream::LogMoved,
         thumbnails::{AdoptThumbnails, DiscardThumbnails},
     },
-    store::{CommitError, Committed, StoreError, is_small},
+    store::{CommitError, Committed, Store, StoreError, is_small},
 };
 
 /// Maximum number of requests whose events are looked up while the outbox is full.
 const MAX_LOOKUPS: usize = 64;
+
+/// Maximum number of staged pictures that are kept because it is not known whether their events were committed.
+const MAX_UNDECIDED: usize = 1000;
 
 /// How long to wait before notes are written again after a commit has failed.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -51,13 +54,30 @@ async fn run_on_another_thread<T: Send + 'static>(work: impl Future<Output = T> 
     }
 }
 
-/// Makes the staged pictures of committed events available.
+/// Makes the staged pictures of committed events available. Those of earlier commits with an unknown outcome
+/// are among them. Returns the events whose pictures could not be adopted.
 async fn adopt_pictures(
-    thumbnails: &Recipient<AdoptThumbnails>,
-    staged: Vec<EventId>,
-) -> Result<(), PublishError> {
-    let adopted = thumbnails.send(AdoptThumbnails(staged)).await.map_err(|_| PublishError::Stopping)?;
-    adopted.map_err(PublishError::Thumbnail)
+    store: &Store,
+    thumbnails: &ThumbnailPeer,
+    committed: &Committed,
+    mut staged: Vec<EventId>,
+) -> Vec<EventId> {
+    let receipts: HashMap<&EventId, Seq> =
+        committed.receipts.iter().map(|receipt| (&receipt.event_id, receipt.seq)).collect();
+    let mut found: Vec<_> = staged.iter().filter_map(|id| Some((id.clone(), *receipts.get(id)?))).collect();
+    staged.retain(|event_id| !receipts.contains_key(event_id));
+    if !staged.is_empty() {
+        // An error leaves the pictures for the next start.
+        let known = store.find_seqs(&staged).await;
+        if let Ok(known) = known {
+            staged.retain(|event_id| !known.iter().any(|(known, _)| known == event_id));
+            let _stopped = thumbnails.discard.send(DiscardThumbnails(staged)).await;
+            found.extend(known);
+        }
+    }
+    let all = found.iter().map(|(event_id, _)| event_id.clone()).collect();
+    // If the actor has stopped, the service stops, too.
+    thumbnails.adopt.send(AdoptThumbnails(found)).await.unwrap_or(all)
 }
 
 impl OutboxActor {
@@ -97,6 +117,15 @@ impl OutboxActor {
         self.reporting.check_late_arrivals(&events, &self.settings, self.clock.now());
         self.writer.queue.add(events, staged, answer);
         self.commit(ctx);
+    }
+
+    fn keep_undecided(&mut self, mut undecided: Vec<EventId>) {
+        undecided.sort_unstable();
+        undecided.dedup();
+        if undecided.len() > MAX_UNDECIDED {
+            self.discard(undecided.split_off(MAX_UNDECIDED));
+        }
+        self.undecided = undecided;
     }
 
     /// Removes the staged pictures of events that were not committed.
@@ -163,21 +192,27 @@ impl OutboxActor {
         let last_seq = self.writer.certain_last_seq();
         let context = self.limits.commit.clone();
         let started = Instant::now();
-        let (staged, adopt) = (in_flight.staged(), self.peers.thumbnails.adopt.clone());
+        let (mut staged, thumbnails) = (in_flight.staged(), self.peers.thumbnails.clone());
+        staged.append(&mut self.undecided);
+        let undecided = staged.clone();
         let commit = async move {
             let committed = store.commit(&batch, last_seq, &context).await?;
             let took = started.elapsed();
             // No event is sent before its picture is available.
-            let adopted = if staged.is_empty() { Ok(()) } else { adopt_pictures(&adopt, staged).await };
-            Ok((committed, adopted, took))
+            let not_adopted = if staged.is_empty() {
+                Vec::new()
+            } else {
+                adopt_pictures(&store, &thumbnails, &committed, staged).await
+            };
+            Ok((committed, not_adopted, took))
         };
         let commit =
             if is_small { Either::Left(commit) } else { Either::Right(run_on_another_thread(commit)) };
         ctx.spawn(commit.into_actor(self).map(move |result, act, ctx| {
             match result {
-                Ok((committed, adopted, took)) => {
+                Ok((committed, not_adopted, took)) => {
                     act.reporting.committed(committed.stored.len(), took);
-                    act.committed(committed, in_flight, &adopted, ctx);
+                    act.committed(committed, in_flight, &not_adopted, ctx);
                     act.commit_more(ctx);
                 }
                 Err(CommitError { error, written }) => {
@@ -185,6 +220,8 @@ impl OutboxActor {
                         act.merge_now(ctx);
                     }
                     act.unconfirmed.extend(written.map(|written| written.seen));
+                    // They may have been committed nevertheless; the next commit decides it.
+                    act.keep_undecided(undecided);
                     act.commit_failed(&error, in_flight, ctx);
                 }
             }
@@ -199,7 +236,7 @@ impl OutboxActor {
         &mut self,
         committed: Committed,
         commit: InFlightCommit,
-        adopted: &Result<(), PublishError>,
+        not_adopted: &[EventId],
         ctx: &mut Context<Self>,
     ) {
         let notes = self.writer.succeeded(&committed);
@@ -209,7 +246,7 @@ impl OutboxActor {
         if !committed.decided.is_empty() || self.recount_unreadable {
             self.count_unreadable(ctx);
         }
-        commit.succeeded(&committed, adopted);
+        commit.succeeded(&committed, not_adopted);
         if let Some(camera_id) = committed.unregistered {
             self.reporting.camera_not_registered(camera_id, self.limits.commit.max_cameras);
         }
@@ -229,7 +266,6 @@ impl OutboxActor {
     }
 
     fn commit_failed(&mut self, error: &StoreError, commit: InFlightCommit, ctx: &mut Context<Self>) {
-        self.discard(commit.staged());
         self.writer.failed(error, commit);
         if let Some(draining) = self.draining.as_mut().filter(|draining| draining.timed_out) {
             // The service is stopping. Events whose outcome was not recorded are sent again after the next

@@ -13,7 +13,10 @@ use crate::{
         ids::{EventId, Seq},
         store_fault::StoreFault,
     },
-    messages::outbox::{Decide, PublishError},
+    messages::{
+        outbox::{Decide, PublishError},
+        thumbnails::ThumbnailError,
+    },
     store::{Batch, Committed, DeadEvent},
 };
 
@@ -297,13 +300,15 @@ impl InFlightCommit {
         self.answers.iter().flat_map(|request| request.staged.iter().cloned()).collect()
     }
 
-    /// Sends every request its receipts after the commit succeeded, or an error if its pictures could not be
-    /// adopted.
-    pub fn succeeded(self, committed: &Committed, adopted: &Result<(), PublishError>) {
+    /// Sends every request its receipts after the commit succeeded, or an error if one of its pictures is among
+    /// those that could not be adopted.
+    pub fn succeeded(self, committed: &Committed, not_adopted: &[EventId]) {
         let mut receipts = committed.receipts.iter().cloned();
         for RequestAnswer { events, staged, answer } in self.answers {
             let receipts = receipts.by_ref().take(events).collect();
-            answer.send(if staged.is_empty() { Ok(receipts) } else { adopted.clone().map(|()| receipts) });
+            let has_failed = staged.iter().any(|event_id| not_adopted.contains(event_id));
+            let error = PublishError::Thumbnail(ThumbnailError::Storage(StoreFault::Other));
+            answer.send(if has_failed { Err(error) } else { Ok(receipts) });
         }
         for (answer, decided) in self.decision_answers.into_iter().zip(&committed.decided) {
             reply(answer, decided.clone());

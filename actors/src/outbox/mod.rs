@@ -54,7 +54,7 @@ use crate::{
     domain::{
         clock::{Clock, JumpDetector},
         event_log::{EventRecord, LogPart, QueryError},
-        ids::Seq,
+        ids::{EventId, Seq},
         settings::{MqttSettings, SettingsChange},
         store_fault::StoreFault,
     },
@@ -148,6 +148,10 @@ pub struct OutboxActor {
     delivery: Delivery,
     reporting: Reporting,
     pictures: PictureBudget,
+    /// Number of events whose pictures are being staged.
+    staging: usize,
+    /// The events of failed commits that have staged pictures. A failed commit may have been written.
+    undecided: Vec<EventId>,
     /// Number of requests whose events are being looked up, because the outbox is full.
     lookups: usize,
 
@@ -191,6 +195,8 @@ impl OutboxActor {
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting,
             pictures: PictureBudget::default(),
+            staging: 0,
+            undecided: Vec::new(),
             lookups: 0,
             clock: store.clock(),
             jumps: store.jumps(),

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     OutboxActor,
-    commit_queue::{Answer, ReplySlot},
+    commit_queue::{Answer, MAX_QUEUED, ReplySlot},
     pictures::HeldPicture,
 };
 use crate::{
@@ -29,16 +29,23 @@ type Picture = (EventId, HeldPicture);
 impl OutboxActor {
     /// Stages the pictures, and then commits the events.
     fn publish_with_pictures(
-        &self,
+        &mut self,
         requests: Vec<PublishEvent>,
         ctx: &mut Context<Self>,
     ) -> oneshot::Receiver<Receipts> {
         let (answer, receipts) = oneshot::channel();
+        let count = requests.len();
         match self.hold_pictures(requests) {
+            // There is no room for new events. Those that were accepted before get their receipts.
+            Ok((events, pictures)) if pictures.is_empty() => {
+                self.accept(events, Vec::new(), Answer::Several(answer), ctx);
+            }
             Ok((events, pictures)) => {
+                self.staging += count;
                 let stage = self.peers.thumbnails.stage.clone();
                 let staging = async move { stage_all(pictures, &stage).await };
                 ctx.spawn(staging.into_actor(self).map(move |staged, act, ctx| {
+                    act.staging -= count;
                     act.accept_staged(events, staged, answer, ctx);
                 }));
             }
@@ -47,17 +54,28 @@ impl OutboxActor {
         receipts
     }
 
-    /// Separates the events from their pictures.
+    /// Separates the events from their pictures. Returns no pictures if there is no room for new events, so that
+    /// none is written in vain.
     fn hold_pictures(
         &self,
         requests: Vec<PublishEvent>,
     ) -> Result<(Vec<DetectionEvent>, Vec<Picture>), PublishError> {
-        let (mut events, mut pictures) = (Vec::with_capacity(requests.len()), Vec::new());
+        let count = requests.len();
+        if self.staging > 0 && self.staging + count > MAX_QUEUED {
+            return Err(PublishError::Busy);
+        }
+        let room = self.writer.check_room(count + self.staging, self.pending(), self.limits.max_pending);
+        let has_room = match room {
+            Ok(()) => true,
+            Err(PublishError::Full { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        let (mut events, mut pictures) = (Vec::with_capacity(count), Vec::new());
         let mut seen = HashSet::new();
         for PublishEvent { event, thumbnail } in requests {
             let picture = self.pictures.take(thumbnail)?;
             // If an event is repeated in a batch, its first picture counts.
-            if let Some(picture) = picture
+            if let Some(picture) = picture.filter(|_| has_room)
                 && seen.insert(event.event_id().clone())
             {
                 pictures.push((event.event_id().clone(), picture));

@@ -60,7 +60,7 @@ pub struct Window<T> {
     settled: BTreeMap<Seq, Settlement>,
     /// The gaps above the cursor: the first and the last of positions at which there are no events.
     gaps: BTreeMap<Seq, Seq>,
-    /// How a gap is recorded that no event precedes.
+    /// How a gap is recorded that no other range precedes: with the time of the latest settlement.
     gap: Settlement,
     /// Dead events that must be sent again.
     again: BTreeSet<Seq>,
@@ -310,6 +310,7 @@ impl<T> Window<T> {
                 }
             } else if let Some(settlement) = self.settled.remove(&next) {
                 self.cursor = next;
+                self.gap.at = settlement.at;
                 SettledRange { up_to: next, settlement }.append(&mut self.ranges, usize::MAX);
             } else {
                 return;

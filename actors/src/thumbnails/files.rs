@@ -282,8 +282,20 @@ impl Files {
             self.discard(event_id)?;
             return Ok(false);
         }
-        let moved = self.rename_into_shard(&staged, &path);
-        moved.map(|()| true).map_err(|source| FilesError::Store { path, source })
+        let mut moved = self.rename_into_shard(&staged, &path);
+        if moved.as_ref().is_err_and(|error| is_full(error.kind()))
+            && self.remove_oldest(ROOM_BYTES)?.pictures > 0
+        {
+            moved = self.rename_into_shard(&staged, &path);
+        }
+        moved.map(|()| true).map_err(|source| {
+            // The first error counts. The sender must send the picture again.
+            let _removed = self.discard(event_id);
+            match source.kind() {
+                kind if is_full(kind) => FilesError::DiskFull { path, source },
+                _ => FilesError::Store { path, source },
+            }
+        })
     }
 
     /// Removes a staged picture.
@@ -321,7 +333,7 @@ impl Files {
             // Reports the first error even if this fails too. In that case, the next start removes the file.
             let _removed = fs::remove_file(&unfinished);
             match source.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FilesError::DiskFull { path, source },
+                kind if is_full(kind) => FilesError::DiskFull { path, source },
                 _ => FilesError::Store { path, source },
             }
         })
@@ -406,6 +418,10 @@ impl Files {
         let _creating = self.shared.creating.lock().unwrap_or_else(PoisonError::into_inner);
         if create_directory(shard)? { sync_directory(&self.root) } else { Ok(()) }
     }
+}
+
+fn is_full(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Returns the size of a file; 0 if it is gone.

@@ -35,7 +35,7 @@ use crate::{
     domain::{
         camera::{ImageType, Thumbnail},
         event_log::QueryError,
-        ids::EventId,
+        ids::{EventId, Seq},
         image::{Picture, check},
         store_fault::StoreFault,
     },
@@ -106,6 +106,31 @@ impl ThumbnailActor {
         self
     }
 
+    /// Records that these pictures are no longer staged. Returns their formats.
+    fn release(&mut self, event_ids: &[EventId]) -> HashMap<EventId, ImageType> {
+        for event_id in event_ids {
+            self.writing.remove(event_id);
+        }
+        event_ids.iter().filter_map(|id| self.staged.remove_entry(id)).collect()
+    }
+
+    /// Looks up the events of these pictures and reports them. The outbox does not wait for that.
+    fn report_adopted(&self, pictures: Vec<(EventId, ImageType)>, ctx: &mut Context<Self>) {
+        let store = self.store.clone();
+        let lookups = async move {
+            let mut found = Vec::with_capacity(pictures.len());
+            for (event_id, format) in pictures {
+                found.extend(adopted(&store, &event_id, format).await);
+            }
+            found
+        };
+        ctx.spawn(lookups.into_actor(self).map(|found, act, _| {
+            for stored in found {
+                act.notify(stored);
+            }
+        }));
+    }
+
     fn notify(&self, stored: ThumbnailStored) {
         #[expect(
             clippy::disallowed_methods,
@@ -135,20 +160,6 @@ async fn store_picture(
     Ok(stored_at(place, format))
 }
 
-/// Makes a staged picture the picture of its event. Returns `None` if the event has one already, which is
-/// kept.
-async fn adopt(
-    store: &Store,
-    files: Files,
-    event_id: EventId,
-    format: ImageType,
-) -> Result<Option<ThumbnailStored>, ThumbnailError> {
-    let place = find(store, &event_id).await?.ok_or(ThumbnailError::UnknownEvent)?;
-    let seq = place.seq;
-    let adopted = run_blocking(move || files.adopt(&event_id, seq)).await.map_err(ThumbnailError::Storage)?;
-    Ok(adopted.then(|| stored_at(place, format)))
-}
-
 async fn find(store: &Store, event_id: &EventId) -> Result<Option<Place>, ThumbnailError> {
     store.find_event(event_id).await.map_err(|error| ThumbnailError::Storage(unreadable(&error)))
 }
@@ -158,33 +169,38 @@ fn stored_at(Place { seq, camera_id, times }: Place, format: ImageType) -> Thumb
 }
 
 /// At the start: adopts the staged pictures of the events that were committed before a crash, and removes the
-/// others. Returns the adopted pictures.
-pub async fn recover_staged(store: &Store, files: &Files) -> Result<Vec<ThumbnailStored>, RecoverError> {
+/// others. Returns the adopted pictures. What fails is logged and left for the next start.
+pub async fn recover_staged(store: &Store, files: &Files) -> Result<Vec<ThumbnailStored>, FilesError> {
     let mut recovered = Vec::new();
     for event_id in files.staged()? {
-        match store.find_event(&event_id).await? {
-            Some(place) => {
-                if files.adopt(&event_id, place.seq)?
-                    && let Some(picture) = files.load(place.seq)?
-                {
-                    recovered.push(stored_at(place, picture.format));
-                }
+        // This reads only the index, so a damaged row does not matter.
+        let seq = match store.find_seqs(std::slice::from_ref(&event_id)).await {
+            Ok(found) => found.first().map(|(_, seq)| *seq),
+            Err(error) => {
+                tracing::warn!(%event_id, error = &error as &dyn std::error::Error, "a picture was not recovered");
+                continue;
             }
-            None => files.discard(&event_id)?,
+        };
+        let recover = || match seq {
+            Some(seq) if files.adopt(&event_id, seq)? => files.load(seq),
+            Some(_) => Ok(None),
+            None => files.discard(&event_id).map(|()| None),
+        };
+        match recover() {
+            Ok(Some(picture)) => recovered.extend(adopted(store, &event_id, picture.format).await),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%event_id, error = &error as &dyn std::error::Error, "a picture was not recovered");
+            }
         }
     }
     Ok(recovered)
 }
 
-/// Why the staged pictures could not be recovered.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoverError {
-    /// The files cannot be used.
-    #[error(transparent)]
-    Files(#[from] FilesError),
-    /// The event log cannot be read.
-    #[error(transparent)]
-    Log(#[from] StoreError),
+/// Returns what to report about an adopted picture; nothing if the event cannot be read, which is logged.
+async fn adopted(store: &Store, event_id: &EventId, format: ImageType) -> Option<ThumbnailStored> {
+    let place = find(store, event_id).await.ok()??;
+    Some(stored_at(place, format))
 }
 
 /// Logs that the event log could not be read. Returns the kind of failure.
@@ -236,7 +252,8 @@ impl Handler<PutThumbnail> for ThumbnailActor {
         PutThumbnail { event_id, image }: PutThumbnail,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let permit = Arc::clone(&self.write_permits).try_acquire_owned().ok();
+        let is_free = !self.staged.contains_key(&event_id);
+        let permit = Arc::clone(&self.write_permits).try_acquire_owned().ok().filter(|_| is_free);
         let Some(permit) = permit.filter(|_| self.writing.insert(event_id.clone())) else {
             return Box::pin(actix::fut::ready(Err(ThumbnailError::Busy)));
         };
@@ -258,7 +275,7 @@ impl Handler<StageThumbnail> for ThumbnailActor {
         StageThumbnail { event_id, image }: StageThumbnail,
         _: &mut Self::Context,
     ) -> Self::Result {
-        if self.staged.contains_key(&event_id) || !self.writing.insert(event_id.clone()) {
+        if !self.writing.insert(event_id.clone()) {
             return Box::pin(actix::fut::ready(Err(ThumbnailError::Busy)));
         }
         let (files, id) = (self.files.clone(), event_id.clone());
@@ -281,43 +298,53 @@ impl Handler<StageThumbnail> for ThumbnailActor {
 }
 
 impl Handler<AdoptThumbnails> for ThumbnailActor {
-    type Result = ResponseActFuture<Self, Result<(), ThumbnailError>>;
+    type Result = ResponseActFuture<Self, Vec<EventId>>;
 
-    fn handle(&mut self, AdoptThumbnails(event_ids): AdoptThumbnails, _: &mut Self::Context) -> Self::Result {
-        let staged: Vec<_> = event_ids.into_iter().filter_map(|id| self.staged.remove_entry(&id)).collect();
-        let (store, files) = (self.store.clone(), self.files.clone());
-        let adopting = async move {
-            let all = staged.into_iter().map(|(id, format)| adopt(&store, files.clone(), id, format));
-            futures_util::future::join_all(all).await
-        };
-        Box::pin(adopting.into_actor(self).map(|adopted, act, _| {
-            let mut result = Ok(());
-            for adopted in adopted {
-                match adopted {
-                    Ok(Some(stored)) => act.notify(stored),
-                    Ok(None) => {}
-                    Err(error) => result = Err(error),
+    fn handle(&mut self, AdoptThumbnails(events): AdoptThumbnails, _: &mut Self::Context) -> Self::Result {
+        self.writing.extend(events.iter().map(|(event_id, _)| event_id.clone()));
+        let (files, all) = (self.files.clone(), events.clone());
+        let adopting = run_blocking(move || {
+            let adopt = |(event_id, seq): &(EventId, Seq)| match files.adopt(event_id, *seq) {
+                Ok(adopted) => (event_id.clone(), Some(adopted)),
+                Err(error) => {
+                    tracing::error!(
+                        %event_id, error = &error as &dyn std::error::Error,
+                        "the picture of a committed event could not be stored"
+                    );
+                    (event_id.clone(), None)
                 }
-            }
-            result
+            };
+            Ok(all.iter().map(adopt).collect::<Vec<_>>())
+        });
+        Box::pin(adopting.into_actor(self).map(|adopted, act, ctx| {
+            let done: Vec<_> = events.into_iter().map(|(event_id, _)| event_id).collect();
+            let formats = act.release(&done);
+            let Ok(adopted) = adopted else { return done };
+            let new = adopted
+                .iter()
+                .filter(|(_, adopted)| *adopted == Some(true))
+                .filter_map(|(id, _)| Some((id.clone(), *formats.get(id)?)));
+            act.report_adopted(new.collect(), ctx);
+            adopted.into_iter().filter(|(_, adopted)| adopted.is_none()).map(|(id, _)| id).collect()
         }))
     }
 }
 
 impl Handler<DiscardThumbnails> for ThumbnailActor {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseActFuture<Self, ()>;
 
     fn handle(
         &mut self,
         DiscardThumbnails(event_ids): DiscardThumbnails,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let staged: Vec<_> = event_ids.into_iter().filter(|id| self.staged.remove(id).is_some()).collect();
-        let files = self.files.clone();
-        Box::pin(async move {
-            // A failure is logged there; the next start removes the rest.
-            let _logged = run_blocking(move || staged.iter().try_for_each(|id| files.discard(id))).await;
-        })
+        self.writing.extend(event_ids.iter().cloned());
+        let (files, ids) = (self.files.clone(), event_ids.clone());
+        // A failure is logged there; the next start removes the rest.
+        let discarding = run_blocking(move || ids.iter().try_for_each(|id| files.discard(id)));
+        Box::pin(discarding.into_actor(self).map(move |_logged, act, _| {
+            act.release(&event_ids);
+        }))
     }
 }
 
