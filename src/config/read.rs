@@ -66,6 +66,8 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     section(&mut source, keys::CAMERAS, faults, |f| {
         config.cameras.time_zone = text(f, keys::TIME_ZONE, |name| Calendar::named(&name));
         set(&mut config.cameras.max, integer(f, keys::MAX_CAMERAS, 1, 10_000));
+    });
+    section(&mut source, keys::PICTURES, faults, |f| {
         let size = integer(f, keys::MAX_PICTURE_BYTES, 10_000_000, 10_000_000_000_000);
         set(&mut config.pictures.max_bytes, size);
     });

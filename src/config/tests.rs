@@ -108,6 +108,8 @@ fn every_key_is_read_from_the_file() {
         max_pending = 5
         window = 10_000
         retention_days = 30
+        [pictures]
+        max_bytes = 20_000_000
         [log]
         format = "json"
         filter = "warn,liveobject=debug"
@@ -131,7 +133,17 @@ fn every_key_is_read_from_the_file() {
     assert_eq!(config.http.failed_logins_per_minute, 3);
     assert_eq!(options.public_url, "https://cameras.example.org/live");
     assert_eq!((options.max_pending, options.window, options.retention_days), (5, 10_000, 30));
+    assert_eq!(options.max_picture_bytes, 20_000_000);
     assert_eq!(options.initial_mqtt, Some(json!({"qos": 2})));
+}
+
+#[test]
+fn an_invalid_value_of_every_key_is_reported() {
+    for key in keys::all() {
+        let header = if key.section.is_empty() { String::new() } else { format!("[{}]\n", key.section) };
+        let faults = Case::file(&format!("{header}{} = [[]]\n", key.name)).faults();
+        assert!(faults.contains(key.name), "{key}: {faults}");
+    }
 }
 
 #[test]
