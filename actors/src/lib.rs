@@ -34,7 +34,7 @@
 //!                                ├──ReadLog, GetOutbox──▶ OutboxActor
 //!                                └──GetStatus──▶ SupervisorActor
 //!
-//!  OutboxActor ──StageThumbnail, AdoptThumbnails, Sweep──▶ ThumbnailActor ◀──GetThumbnailAt── RetainedActor
+//!  OutboxActor ──StageThumbnail, AdoptThumbnails, Sweep──▶ ThumbnailActor ◀──GetRendition── RetainedActor
 //!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
 //!  HTTP layer ──ReportWarnings──▶ SupervisorActor

@@ -80,6 +80,8 @@ pub struct ServiceOptions {
     pub max_cameras: u32,
     /// Maximum size of all pictures, in bytes.
     pub max_picture_bytes: u64,
+    /// Maximum size of a picture that is published over MQTT, in bytes. Larger ones are replaced by a rendition.
+    pub max_published_picture_bytes: usize,
     /// Calendar of the cameras' time zone.
     pub calendar: Calendar,
     /// Initial MQTT settings, used only while the database contains none.
@@ -102,6 +104,8 @@ impl ServiceOptions {
     pub const RETENTION_DAYS: u32 = 7;
     /// Default of [`max_picture_bytes`](Self::max_picture_bytes): 2 GiB.
     pub const MAX_PICTURE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+    /// Default of [`max_published_picture_bytes`](Self::max_published_picture_bytes): 256 KiB.
+    pub const MAX_PUBLISHED_PICTURE_BYTES: usize = 256 * 1024;
     /// Default of [`max_cameras`](Self::max_cameras).
     pub const MAX_CAMERAS: u32 = 1000;
 
@@ -120,6 +124,7 @@ impl ServiceOptions {
             retention_days: Self::RETENTION_DAYS,
             max_cameras: Self::MAX_CAMERAS,
             max_picture_bytes: Self::MAX_PICTURE_BYTES,
+            max_published_picture_bytes: Self::MAX_PUBLISHED_PICTURE_BYTES,
             calendar: Calendar::system().0,
             initial_mqtt: None,
         }
@@ -359,7 +364,8 @@ impl Service {
         let cameras = cameras_context.run(Box::pin(cameras).await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
         let thumbnails = ThumbnailActor::new(store.clone(), files, recipient(&cameras), crash.clone())
-            .with_recovered(recovered);
+            .with_recovered(recovered)
+            .with_max_published_bytes(options.max_published_picture_bytes);
         let thumbnails = thumbnails_context.run(thumbnails);
         let outbox = outbox_context.run(outbox_actor);
 

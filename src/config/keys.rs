@@ -40,10 +40,11 @@ pub(super) const RETENTION_DAYS: Key = Key::plain(OUTBOX, "retention_days");
 pub(super) const TIME_ZONE: Key = Key::text(CAMERAS, "time_zone");
 pub(super) const MAX_CAMERAS: Key = Key::plain(CAMERAS, "max");
 pub(super) const MAX_PICTURE_BYTES: Key = Key::plain(PICTURES, "max_bytes");
+pub(super) const MAX_PUBLISHED_PICTURE_BYTES: Key = Key::plain(PICTURES, "max_picture_bytes");
 pub(super) const LOG_FORMAT: Key = Key::text(LOG, "format");
 pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 
-const KEYS: [Key; 20] = [
+const KEYS: [Key; 21] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -62,6 +63,7 @@ const KEYS: [Key; 20] = [
     TIME_ZONE,
     MAX_CAMERAS,
     MAX_PICTURE_BYTES,
+    MAX_PUBLISHED_PICTURE_BYTES,
     LOG_FORMAT,
     LOG_FILTER,
 ];

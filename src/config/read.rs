@@ -13,6 +13,7 @@ use liveobject_actors::{
     domain::{
         calendar::Calendar,
         fields::{Faults, FieldError, Fields, Invalid, bytes_within, no_control},
+        image::MAX_THUMBNAIL_BYTES,
     },
 };
 use serde_json::Value;
@@ -70,6 +71,8 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     section(&mut source, keys::PICTURES, faults, |f| {
         let size = integer(f, keys::MAX_PICTURE_BYTES, 10_000_000, 10_000_000_000_000);
         set(&mut config.pictures.max_bytes, size);
+        let published = integer(f, keys::MAX_PUBLISHED_PICTURE_BYTES, 32 * 1024, MAX_THUMBNAIL_BYTES as u64);
+        set(&mut config.pictures.max_picture_bytes, published);
     });
     section(&mut source, keys::LOG, faults, |f| {
         set(&mut config.log.format, text(f, keys::LOG_FORMAT, log_format));

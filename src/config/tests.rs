@@ -110,6 +110,7 @@ fn every_key_is_read_from_the_file() {
         retention_days = 30
         [pictures]
         max_bytes = 20_000_000
+        max_picture_bytes = 100_000
         [log]
         format = "json"
         filter = "warn,liveobject=debug"
@@ -133,7 +134,7 @@ fn every_key_is_read_from_the_file() {
     assert_eq!(config.http.failed_logins_per_minute, 3);
     assert_eq!(options.public_url, "https://cameras.example.org/live");
     assert_eq!((options.max_pending, options.window, options.retention_days), (5, 10_000, 30));
-    assert_eq!(options.max_picture_bytes, 20_000_000);
+    assert_eq!((options.max_picture_bytes, options.max_published_picture_bytes), (20_000_000, 100_000));
     assert_eq!(options.initial_mqtt, Some(json!({"qos": 2})));
 }
 

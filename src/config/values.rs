@@ -117,6 +117,8 @@ pub struct Cameras {
 pub struct Pictures {
     /// Maximum size of all pictures, 10 MB to 10 TB.
     pub max_bytes: u64,
+    /// Maximum size of a picture that is published over MQTT, 32 KiB to 2 MiB.
+    pub max_picture_bytes: usize,
 }
 
 /// The MQTT settings for the first start, validated. They may contain secrets, so their `Debug` output is
@@ -181,7 +183,10 @@ impl Default for Config {
                 retention_days: ServiceOptions::RETENTION_DAYS,
             },
             cameras: Cameras { time_zone: None, max: ServiceOptions::MAX_CAMERAS },
-            pictures: Pictures { max_bytes: ServiceOptions::MAX_PICTURE_BYTES },
+            pictures: Pictures {
+                max_bytes: ServiceOptions::MAX_PICTURE_BYTES,
+                max_picture_bytes: ServiceOptions::MAX_PUBLISHED_PICTURE_BYTES,
+            },
             log: Log::default(),
             mqtt: None,
             warnings: Vec::new(),
@@ -207,6 +212,7 @@ impl Config {
             retention_days: self.outbox.retention_days,
             max_cameras: self.cameras.max,
             max_picture_bytes: self.pictures.max_bytes,
+            max_published_picture_bytes: self.pictures.max_picture_bytes,
             calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::system().0),
             initial_mqtt: self.mqtt.as_ref().map(InitialSettings::to_json),
         }

@@ -58,10 +58,16 @@ pub struct GetThumbnail(pub EventId);
 #[rtype(result = "Result<Vec<bool>, QueryError>")]
 pub struct HaveThumbnails(pub Vec<Seq>);
 
-/// From the retained actor: returns the picture of the event at this position.
+/// From the HTTP layer: returns the picture of the event at this position.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnailAt(pub Seq);
+
+/// From the retained actor: returns the picture of the event at this position as it is published: a smaller
+/// rendition if it is larger than the administrator allows.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Option<Picture>, QueryError>")]
+pub struct GetRendition(pub Seq);
 
 /// From the outbox, when the disk is full: removes the oldest pictures, so that events can be accepted again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]

@@ -46,7 +46,7 @@ use crate::{
         connection::PublishState,
         link::{LinkDown, LinkUp},
         retained::{ClearBroker, REPUBLISH_TIMEOUT, Republish, Republished, Retain, RetainAll},
-        thumbnails::GetThumbnailAt,
+        thumbnails::GetRendition,
     },
     store::Store,
 };
@@ -61,7 +61,7 @@ const MIGRATION_NOTICE: &[u8] = br#"{"migrate_discovery": true}"#;
 #[derive(Debug, Clone)]
 pub struct RetainedPeers {
     /// Returns the pictures that are published.
-    pub thumbnails: Recipient<GetThumbnailAt>,
+    pub thumbnails: Recipient<GetRendition>,
 }
 
 #[derive(Debug)]
@@ -253,11 +253,11 @@ impl RetainedActor {
 
 /// Returns the payload, or `None` if there is nothing to send: the picture was removed with its event, or
 /// could not be read, which is logged. The broker then keeps the previous message.
-async fn payload(target: &Target, thumbnails: &Recipient<GetThumbnailAt>) -> Option<Bytes> {
+async fn payload(target: &Target, thumbnails: &Recipient<GetRendition>) -> Option<Bytes> {
     let payload = match target {
         Target::Content(Content::Bytes(bytes)) => bytes.clone(),
         Target::Content(Content::Thumbnail { seq, .. }) => {
-            thumbnails.send(GetThumbnailAt(*seq)).await.ok()?.ok()??.image
+            thumbnails.send(GetRendition(*seq)).await.ok()?.ok()??.image
         }
         Target::MigrationNotice => Bytes::from_static(MIGRATION_NOTICE),
         Target::Content(Content::External { .. }) | Target::Nothing => Bytes::new(),

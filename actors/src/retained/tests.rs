@@ -25,10 +25,10 @@ impl Actor for Pictures {
     type Context = Context<Self>;
 }
 
-impl Handler<GetThumbnailAt> for Pictures {
+impl Handler<GetRendition> for Pictures {
     type Result = Result<Option<Picture>, QueryError>;
 
-    fn handle(&mut self, GetThumbnailAt(seq): GetThumbnailAt, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, GetRendition(seq): GetRendition, _: &mut Self::Context) -> Self::Result {
         let picture =
             Picture { format: crate::domain::camera::ImageType::Jpeg, image: Bytes::from_static(b"jpeg") };
         Ok((seq.0 == 7).then_some(picture))

@@ -10,6 +10,7 @@
 
 mod files;
 mod key;
+mod rendition;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +27,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use self::files::Freed;
+use self::{files::Freed, rendition::Renditions};
 pub use self::{
     files::{Files, FilesError},
     key::{LinkKeyError, load_or_create},
@@ -36,15 +37,15 @@ use crate::{
         camera::{ImageType, Thumbnail},
         event_log::QueryError,
         ids::{EventId, Seq},
-        image::{Picture, check},
+        image::{MAX_THUMBNAIL_BYTES, Picture, check},
         store_fault::StoreFault,
     },
     lifecycle::{CrashGuard, stops_on_request},
     messages::{
         cameras::ThumbnailStored,
         thumbnails::{
-            AdoptThumbnails, DiscardThumbnails, FreeSpace, GetThumbnail, GetThumbnailAt, HaveThumbnails,
-            PutThumbnail, StageThumbnail, Sweep, ThumbnailError,
+            AdoptThumbnails, DiscardThumbnails, FreeSpace, GetRendition, GetThumbnail, GetThumbnailAt,
+            HaveThumbnails, PutThumbnail, StageThumbnail, Sweep, ThumbnailError,
         },
     },
     store::{Place, Store, StoreError},
@@ -76,6 +77,9 @@ pub struct ThumbnailActor {
     staged: HashMap<EventId, ImageType>,
     /// The pictures that were adopted at the start, until they are reported.
     recovered: Vec<ThumbnailStored>,
+    /// Maximum size of a picture that is published, in bytes. Larger ones are replaced by a rendition.
+    max_published_bytes: usize,
+    renditions: Arc<Renditions>,
 }
 
 impl ThumbnailActor {
@@ -96,6 +100,8 @@ impl ThumbnailActor {
             writing: HashSet::new(),
             staged: HashMap::new(),
             recovered: Vec::new(),
+            max_published_bytes: MAX_THUMBNAIL_BYTES,
+            renditions: Arc::default(),
         }
     }
 
@@ -103,6 +109,13 @@ impl ThumbnailActor {
     #[must_use]
     pub fn with_recovered(mut self, recovered: Vec<ThumbnailStored>) -> Self {
         self.recovered = recovered;
+        self
+    }
+
+    /// Sets the maximum size of a picture that is published, in bytes. Without it, there is no such limit.
+    #[must_use]
+    pub fn with_max_published_bytes(mut self, max_published_bytes: usize) -> Self {
+        self.max_published_bytes = max_published_bytes;
         self
     }
 
@@ -261,7 +274,9 @@ impl Handler<PutThumbnail> for ThumbnailActor {
         let storing = async move { store_picture(&store, files, &id, image, permit).await };
         Box::pin(storing.into_actor(self).map(move |stored, act, _| {
             act.writing.remove(&event_id);
-            act.notify(stored?);
+            let stored = stored?;
+            act.renditions.forget(stored.thumbnail.seq);
+            act.notify(stored);
             Ok(())
         }))
     }
@@ -380,6 +395,19 @@ impl Handler<GetThumbnailAt> for ThumbnailActor {
     fn handle(&mut self, GetThumbnailAt(seq): GetThumbnailAt, _: &mut Self::Context) -> Self::Result {
         let files = self.files.clone();
         Box::pin(async move { run_blocking(move || files.load(seq)).await.map_err(QueryError) })
+    }
+}
+
+impl Handler<GetRendition> for ThumbnailActor {
+    type Result = ResponseFuture<Result<Option<Picture>, QueryError>>;
+
+    fn handle(&mut self, GetRendition(seq): GetRendition, _: &mut Self::Context) -> Self::Result {
+        let (files, renditions, max) =
+            (self.files.clone(), Arc::clone(&self.renditions), self.max_published_bytes);
+        Box::pin(async move {
+            let load = move || Ok(files.load(seq)?.map(|picture| renditions.of(seq, picture, max)));
+            run_blocking(load).await.map_err(QueryError)
+        })
     }
 }
 
