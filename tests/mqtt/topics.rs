@@ -39,7 +39,7 @@ const KINDS: [Kind; 4] = [
         stage: "discovery",
         family: "homeassistant/#",
         acl: "topic readwrite liveobject/#\ntopic read homeassistant/#",
-        advice: "topic write homeassistant/#",
+        advice: "topic readwrite homeassistant/#",
         is_it: |topic| topic.starts_with("homeassistant/"),
     },
     Kind {

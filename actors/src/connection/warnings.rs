@@ -27,7 +27,10 @@ impl Refusals {
         if self.topics.contains_key(&name) || self.topics.len() >= MAX_REFUSALS {
             return false;
         }
-        let message = topic_use::describe(Rejection::Refuses(reason), &name, settings);
+        let message = format!(
+            "{} Then save the MQTT settings, even unchanged, so that the service connects again and tries again.",
+            topic_use::describe(Rejection::Refuses(reason), &name, settings)
+        );
         let warning = Warning { kind: WarningKind::TopicRefused, message };
         self.topics.insert(name, (topic.to_owned(), warning));
         true

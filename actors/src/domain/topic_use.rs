@@ -88,11 +88,11 @@ fn filter_to_allow(topic: &str, settings: &MqttSettings) -> String {
     }
 }
 
-/// Returns the rule of Mosquitto's ACL file that allows messages on this topic. The service reads the
-/// availability topic, too.
+/// Returns the rule of Mosquitto's ACL file that allows messages on this topic. The service also reads the
+/// availability topic, and Home Assistant's birth message below the discovery prefix.
 fn mosquitto_rule(topic: &str, settings: &MqttSettings) -> String {
     let access = match TopicUse::of(topic, settings) {
-        TopicUse::Availability => "readwrite",
+        TopicUse::Availability | TopicUse::Discovery => "readwrite",
         _ => "write",
     };
     format!("topic {access} {}", filter_to_allow(topic, settings))
@@ -191,8 +191,8 @@ mod tests {
         assert_eq!(
             describe(refused, "homeassistant/#", &settings),
             "The broker refuses messages on homeassistant/# (not_authorized). Home Assistant cannot discover the \
-             cameras. Let this user publish to homeassistant/# (in Mosquitto's ACL file: \"topic write \
-             homeassistant/#\"), or set discovery_enabled to false."
+             cameras. Let this user publish to homeassistant/# (in Mosquitto's ACL file: \"topic \
+             readwrite homeassistant/#\"), or set discovery_enabled to false."
         );
         let closes = describe(Rejection::Closes, "liveobject/status", &settings);
         for part in [

@@ -38,6 +38,8 @@ impl Running {
     pub async fn start() -> Self {
         let dir = directory();
         let service = Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(dir.path().join("data"));
+        // The load comes from one address, over 64 connections at once.
+        let service = service.env("LIVEOBJECT__HTTP__MAX_CONNECTIONS_PER_ADDRESS", 128);
         Self { service: service.start().await, dir }
     }
 

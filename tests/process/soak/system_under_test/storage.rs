@@ -1,7 +1,7 @@
 //! The database is moved or replaced under the service, and pictures fill the disk. At the end, the event log is
 //! compared with the ledgers.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use liveobject_test_support::{Api, wait_until};
 use serde_json::Value;
@@ -77,7 +77,9 @@ impl SystemUnderTest {
         };
         for number in events {
             let status = self.put_picture(number).await;
-            if status != 204 {
+            // The last bytes are reserved for events. A picture may need them only if no older one can make room.
+            let is_reserved = status == 503 && self.pictures_on_disk() == 0;
+            if status != 204 && !is_reserved {
                 self.violation(format!("a picture was refused with {status}"));
             }
         }
@@ -89,6 +91,12 @@ impl SystemUnderTest {
         self.free_disk();
         self.wait_until_warning_is_gone("disk_almost_full").await;
         self.set_demand(Demand::Random);
+    }
+
+    fn pictures_on_disk(&self) -> usize {
+        let files = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let shards = files(&self.service.data_dir().join("thumbnails")).filter(|path| path.is_dir());
+        shards.flat_map(|shard| files(&shard).collect::<Vec<_>>()).count()
     }
 
     async fn put_picture(&self, number: u64) -> u16 {
