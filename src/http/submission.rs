@@ -48,13 +48,11 @@ pub(super) async fn read(headers: &HeaderMap, bytes: &Bytes) -> Result<PublishEv
     if media_type.eq_ignore_ascii_case("multipart/form-data") {
         return read_form(headers, bytes).await;
     }
-    if bytes.len() > EVENT_BYTES {
-        match bytes_without_picture(without_bom(bytes)) {
-            Ok(size) if size <= EVENT_BYTES => {}
-            // Explains what is wrong with an event that has a picture.
-            Err(problem) if mentions_picture(bytes) => return Err(problem),
-            _ => return Err(Problem::too_large(EVENT_BYTES)),
-        }
+    match bytes_without_picture(without_bom(bytes)) {
+        Ok(size) if size <= EVENT_BYTES => {}
+        // Explains what is wrong with an event that has a picture.
+        Err(problem) if mentions_picture(bytes) => return Err(problem),
+        _ => return Err(Problem::too_large(EVENT_BYTES)),
     }
     Ok(from_json(body::parse(bytes)?)?)
 }
@@ -63,12 +61,16 @@ fn mentions_picture(text: &[u8]) -> bool {
     text.windows(THUMBNAIL.len()).any(|word| word == THUMBNAIL.as_bytes())
 }
 
-/// Returns the size of an event without its picture. Needs no memory for the event.
+/// Returns the size of an event without its picture, or its whole size if that is not too large anyway. Needs no
+/// memory for the event.
 pub(super) fn bytes_without_picture(text: &[u8]) -> Result<usize, Problem> {
     #[derive(Deserialize)]
     struct Picture<'a> {
         #[serde(borrow, default)]
         thumbnail: Option<&'a RawValue>,
+    }
+    if text.len() <= EVENT_BYTES {
+        return Ok(text.len());
     }
     match serde_json::from_slice::<Picture<'_>>(text) {
         Ok(Picture { thumbnail }) => Ok(text.len() - thumbnail.map_or(0, |value| value.get().len())),
