@@ -24,7 +24,7 @@ use crate::{
         settings::MqttSettings,
     },
     messages::{
-        cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus, ThumbnailStored},
+        cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
         config::{GetSettings, ReplaceSettings, TestConnection},
         discovery::PublishDiscovery,
         link::{Answered, LinkDown, LinkUp},
@@ -41,7 +41,7 @@ use crate::{
     store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
-    thumbnails::{self, Files, FilesError, LinkKeyError, ThumbnailActor, recover_staged},
+    thumbnails::{self, Files, FilesError, LinkKeyError, Pictures, ThumbnailActor, recover_staged},
     tokens::TokenActor,
 };
 
@@ -319,7 +319,7 @@ impl Service {
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
         let config = Box::pin(config).await.map_err(StartError::Settings)?;
-        let (files, recovered, links) = open_pictures(&options, &store, &data_dir).await?;
+        let (pictures, links) = open_pictures(&options, &store, &data_dir).await?;
         // These actors refer to each other, so their addresses are needed before they start.
         let (thumbnails_context, cameras_context, streams_context) =
             (Context::new(), Context::new(), Context::new());
@@ -363,9 +363,7 @@ impl Service {
             CameraActor::open(camera_store, settings, calendar, clock, max_cameras, peers, camera_crash);
         let cameras = cameras_context.run(Box::pin(cameras).await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
-        let thumbnails = ThumbnailActor::new(store.clone(), files, recipient(&cameras), crash.clone())
-            .with_recovered(recovered)
-            .with_max_published_bytes(options.max_published_picture_bytes);
+        let thumbnails = ThumbnailActor::new(store.clone(), pictures, recipient(&cameras), crash.clone());
         let thumbnails = thumbnails_context.run(thumbnails);
         let outbox = outbox_context.run(outbox_actor);
 
@@ -469,16 +467,17 @@ async fn open_pictures(
     options: &ServiceOptions,
     store: &Store,
     data_dir: &DataDir,
-) -> Result<(Files, Vec<ThumbnailStored>, Links), StartError> {
+) -> Result<(Pictures, Links), StartError> {
     let links = options.links(data_dir)?;
     let files = Files::open(&options.data_dir, options.max_picture_bytes)?;
     let last_seq = store.last_seq().await.map_err(StartError::Log)?;
-    let pictures = files.remove_above(last_seq)?;
-    if pictures > 0 {
-        tracing::warn!(pictures, "removed pictures of events that are not in the database");
+    let removed = files.remove_above(last_seq)?;
+    if removed > 0 {
+        tracing::warn!(pictures = removed, "removed pictures of events that are not in the database");
     }
     let recovered = recover_staged(store, &files).await?;
-    Ok((files, recovered, links))
+    let max_published_bytes = options.max_published_picture_bytes;
+    Ok((Pictures { files, recovered, max_published_bytes }, links))
 }
 
 impl ServiceOptions {

@@ -89,7 +89,12 @@ impl PictureKeeper {
         let files = crate::thumbnails::Files::open(dir, u64::MAX).expect("the directory can be used");
         let crashed = tokio::sync::mpsc::unbounded_channel().0;
         let cameras = Recorder::start_new().0.recipient();
-        let actor = crate::thumbnails::ThumbnailActor::new(store, files, cameras, crashed).start();
+        let pictures = crate::thumbnails::Pictures {
+            files,
+            recovered: Vec::new(),
+            max_published_bytes: crate::domain::image::MAX_THUMBNAIL_BYTES,
+        };
+        let actor = crate::thumbnails::ThumbnailActor::new(store, pictures, cameras, crashed).start();
         Self {
             stage: actor.clone().recipient(),
             adopt: actor.clone().recipient(),

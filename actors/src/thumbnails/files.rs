@@ -105,6 +105,10 @@ pub struct Files {
 }
 
 impl FilesError {
+    fn of_write(path: PathBuf, source: io::Error) -> Self {
+        if is_full(source.kind()) { Self::DiskFull { path, source } } else { Self::Store { path, source } }
+    }
+
     /// Returns the kind of this error, for clients.
     pub fn fault(&self) -> StoreFault {
         match self {
@@ -291,10 +295,7 @@ impl Files {
         moved.map(|()| true).map_err(|source| {
             // The first error counts. The sender must send the picture again.
             let _removed = self.discard(event_id);
-            match source.kind() {
-                kind if is_full(kind) => FilesError::DiskFull { path, source },
-                _ => FilesError::Store { path, source },
-            }
+            FilesError::of_write(path, source)
         })
     }
 
@@ -329,13 +330,9 @@ impl Files {
         let unfinished = self.unfinished();
         let stored = write_synced(&unfinished, image).and_then(|()| name(&unfinished));
         stored.map_err(|source| {
-            let path = path.to_owned();
             // Reports the first error even if this fails too. In that case, the next start removes the file.
             let _removed = fs::remove_file(&unfinished);
-            match source.kind() {
-                kind if is_full(kind) => FilesError::DiskFull { path, source },
-                _ => FilesError::Store { path, source },
-            }
+            FilesError::of_write(path.to_owned(), source)
         })
     }
 
@@ -343,6 +340,11 @@ impl Files {
     pub fn has(&self, seq: Seq) -> Result<bool, FilesError> {
         let path = self.path(seq);
         fs::exists(&path).map_err(|source| FilesError::Load { path, source })
+    }
+
+    /// Returns the size of the picture of an event; 0 if there is none.
+    pub fn size(&self, seq: Seq) -> u64 {
+        size_of(&self.path(seq))
     }
 
     /// Returns the picture of an event, or `None` if there is none, or if the file is not a picture.

@@ -37,7 +37,7 @@ use crate::{
         camera::{ImageType, Thumbnail},
         event_log::QueryError,
         ids::{EventId, Seq},
-        image::{MAX_THUMBNAIL_BYTES, Picture, check},
+        image::{Picture, check},
         store_fault::StoreFault,
     },
     lifecycle::{CrashGuard, stops_on_request},
@@ -61,6 +61,17 @@ const MAX_WRITES: usize = 16;
 
 type WritePermit = OwnedSemaphorePermit;
 
+/// The pictures on disk, as they were opened at the start.
+#[derive(Debug)]
+pub struct Pictures {
+    /// The files.
+    pub files: Files,
+    /// The pictures that [`recover_staged`] has adopted. The actor reports them when it starts.
+    pub recovered: Vec<ThumbnailStored>,
+    /// Maximum size of a picture that is published, in bytes. Larger ones are replaced by a rendition.
+    pub max_published_bytes: usize,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct ThumbnailActor {
@@ -77,16 +88,14 @@ pub struct ThumbnailActor {
     staged: HashMap<EventId, ImageType>,
     /// The pictures that were adopted at the start, until they are reported.
     recovered: Vec<ThumbnailStored>,
-    /// Maximum size of a picture that is published, in bytes. Larger ones are replaced by a rendition.
-    max_published_bytes: usize,
     renditions: Arc<Renditions>,
 }
 
 impl ThumbnailActor {
-    /// Creates the actor that stores pictures in `files` for the events of `store`.
+    /// Creates the actor that stores the pictures of the events of `store`.
     pub fn new(
         store: Store,
-        files: Files,
+        Pictures { files, recovered, max_published_bytes }: Pictures,
         cameras: Recipient<ThumbnailStored>,
         crashed: UnboundedSender<&'static str>,
     ) -> Self {
@@ -99,24 +108,9 @@ impl ThumbnailActor {
             write_permits,
             writing: HashSet::new(),
             staged: HashMap::new(),
-            recovered: Vec::new(),
-            max_published_bytes: MAX_THUMBNAIL_BYTES,
-            renditions: Arc::default(),
+            recovered,
+            renditions: Arc::new(Renditions::new(max_published_bytes)),
         }
-    }
-
-    /// Reports these pictures, which [`recover_staged`] has adopted, when the actor starts.
-    #[must_use]
-    pub fn with_recovered(mut self, recovered: Vec<ThumbnailStored>) -> Self {
-        self.recovered = recovered;
-        self
-    }
-
-    /// Sets the maximum size of a picture that is published, in bytes. Without it, there is no such limit.
-    #[must_use]
-    pub fn with_max_published_bytes(mut self, max_published_bytes: usize) -> Self {
-        self.max_published_bytes = max_published_bytes;
-        self
     }
 
     /// Records that these pictures are no longer staged. Returns their formats.
@@ -157,6 +151,7 @@ impl ThumbnailActor {
 async fn store_picture(
     store: &Store,
     files: Files,
+    renditions: Arc<Renditions>,
     event_id: &EventId,
     image: Bytes,
     permit: WritePermit,
@@ -167,7 +162,9 @@ async fn store_picture(
     let stored = run_blocking(move || {
         // Held until the file is written, even if the sender no longer waits for the result.
         let _permit = permit;
-        files.store(seq, &image)
+        files.store(seq, &image)?;
+        renditions.forget(seq);
+        Ok(())
     });
     stored.await.map_err(ThumbnailError::Storage)?;
     Ok(stored_at(place, format))
@@ -190,7 +187,7 @@ pub async fn recover_staged(store: &Store, files: &Files) -> Result<Vec<Thumbnai
         let seq = match store.find_seqs(std::slice::from_ref(&event_id)).await {
             Ok(found) => found.first().map(|(_, seq)| *seq),
             Err(error) => {
-                tracing::warn!(%event_id, error = &error as &dyn std::error::Error, "a picture was not recovered");
+                not_recovered(&event_id, &error);
                 continue;
             }
         };
@@ -202,12 +199,14 @@ pub async fn recover_staged(store: &Store, files: &Files) -> Result<Vec<Thumbnai
         match recover() {
             Ok(Some(picture)) => recovered.extend(adopted(store, &event_id, picture.format).await),
             Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(%event_id, error = &error as &dyn std::error::Error, "a picture was not recovered");
-            }
+            Err(error) => not_recovered(&event_id, &error),
         }
     }
     Ok(recovered)
+}
+
+fn not_recovered(event_id: &EventId, error: &(dyn std::error::Error + 'static)) {
+    tracing::warn!(%event_id, error, "a picture was not recovered");
 }
 
 /// Returns what to report about an adopted picture; nothing if the event cannot be read, which is logged.
@@ -271,12 +270,11 @@ impl Handler<PutThumbnail> for ThumbnailActor {
             return Box::pin(actix::fut::ready(Err(ThumbnailError::Busy)));
         };
         let (store, files, id) = (self.store.clone(), self.files.clone(), event_id.clone());
-        let storing = async move { store_picture(&store, files, &id, image, permit).await };
+        let renditions = Arc::clone(&self.renditions);
+        let storing = async move { store_picture(&store, files, renditions, &id, image, permit).await };
         Box::pin(storing.into_actor(self).map(move |stored, act, _| {
             act.writing.remove(&event_id);
-            let stored = stored?;
-            act.renditions.forget(stored.thumbnail.seq);
-            act.notify(stored);
+            act.notify(stored?);
             Ok(())
         }))
     }
@@ -402,11 +400,10 @@ impl Handler<GetRendition> for ThumbnailActor {
     type Result = ResponseFuture<Result<Option<Picture>, QueryError>>;
 
     fn handle(&mut self, GetRendition(seq): GetRendition, _: &mut Self::Context) -> Self::Result {
-        let (files, renditions, max) =
-            (self.files.clone(), Arc::clone(&self.renditions), self.max_published_bytes);
+        let (files, renditions) = (self.files.clone(), Arc::clone(&self.renditions));
         Box::pin(async move {
-            let load = move || Ok(files.load(seq)?.map(|picture| renditions.of(seq, picture, max)));
-            run_blocking(load).await.map_err(QueryError)
+            let rendition = move || renditions.of(seq, files.size(seq), || files.load(seq));
+            run_blocking(rendition).await.map_err(QueryError)
         })
     }
 }

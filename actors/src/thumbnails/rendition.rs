@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     io::Cursor,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use crate::domain::{
     camera::ImageType,
     ids::Seq,
     image::{Picture, detect_format},
+    numbers::saturate,
 };
 
 /// Maximum length of the long side, in pixels.
@@ -81,43 +82,61 @@ fn decode(image: &[u8], format: ImageType) -> Option<DynamicImage> {
 /// The newest renditions, in memory.
 #[derive(Debug)]
 pub struct Renditions {
+    /// Maximum size of a picture that is published as it is, and of a rendition.
+    max_picture_bytes: usize,
     /// Maximum total size.
     max_bytes: usize,
     newest: Mutex<VecDeque<(Seq, Bytes)>>,
 }
 
-impl Default for Renditions {
-    fn default() -> Self {
-        Self { max_bytes: MAX_CACHED_BYTES, newest: Mutex::default() }
-    }
-}
-
 impl Renditions {
-    /// Returns the picture if it has at most `max_bytes`, or its rendition. If there is none, returns the picture
-    /// as it is. Blocks. Only one picture is decoded at a time.
-    pub fn of(&self, seq: Seq, picture: Picture, max_bytes: usize) -> Picture {
-        if picture.image.len() <= max_bytes {
-            return picture;
-        }
-        let mut cached = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = cached.iter().find(|(cached, _)| *cached == seq).map(|(_, image)| image.clone());
-        if let Some(image) = known {
-            return Picture { format: ImageType::Jpeg, image };
-        }
-        let Some(image) = render(&picture.image, max_bytes) else {
-            tracing::debug!(%seq, "there is no rendition of a picture; publishing the original");
-            return picture;
-        };
-        cached.push_back((seq, image.clone()));
-        while cached.iter().map(|(_, image)| image.len()).sum::<usize>() > self.max_bytes {
-            cached.pop_front();
-        }
-        Picture { format: ImageType::Jpeg, image }
+    /// Creates renditions of at most this size, in bytes, for larger pictures.
+    pub fn new(max_picture_bytes: usize) -> Self {
+        Self { max_picture_bytes, max_bytes: MAX_CACHED_BYTES, newest: Mutex::default() }
     }
 
-    /// Forgets the rendition of a picture that is being replaced.
+    /// Returns the picture of this size that `load` reads if it is small, or its rendition. If there is none, returns
+    /// the picture as it is. Blocks. Only one picture is decoded at a time.
+    pub fn of<E>(
+        &self,
+        seq: Seq,
+        size: u64,
+        load: impl Fn() -> Result<Option<Picture>, E>,
+    ) -> Result<Option<Picture>, E> {
+        let is_small = |picture: &Picture| picture.image.len() <= self.max_picture_bytes;
+        // A small picture does not wait for a large one, and a rendition in memory needs no file.
+        if size <= saturate(self.max_picture_bytes)
+            && let Some(picture) = load()?.filter(is_small)
+        {
+            return Ok(Some(picture));
+        }
+        let mut newest = self.newest();
+        let known = newest.iter().find(|(known, _)| *known == seq).map(|(_, image)| image.clone());
+        if let Some(image) = known {
+            return Ok(Some(Picture { format: ImageType::Jpeg, image }));
+        }
+        let Some(picture) = load()? else { return Ok(None) };
+        if is_small(&picture) {
+            return Ok(Some(picture));
+        }
+        let Some(image) = render(&picture.image, self.max_picture_bytes) else {
+            tracing::debug!(%seq, "there is no rendition of a picture; publishing the original");
+            return Ok(Some(picture));
+        };
+        newest.push_back((seq, image.clone()));
+        while newest.iter().map(|(_, image)| image.len()).sum::<usize>() > self.max_bytes {
+            newest.pop_front();
+        }
+        Ok(Some(Picture { format: ImageType::Jpeg, image }))
+    }
+
+    /// Forgets the rendition of a picture that was replaced. Blocks while a picture is being decoded.
     pub fn forget(&self, seq: Seq) {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).retain(|(cached, _)| *cached != seq);
+        self.newest().retain(|(known, _)| *known != seq);
+    }
+
+    fn newest(&self) -> MutexGuard<'_, VecDeque<(Seq, Bytes)>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -172,22 +191,26 @@ mod tests {
 
     #[test]
     fn renditions_are_kept_in_limited_memory_until_their_picture_is_replaced() {
-        let renditions = Renditions { max_bytes: 20_000, ..Renditions::default() };
+        let renditions = Renditions { max_bytes: 20_000, ..Renditions::new(10_000) };
         let picture = |side| {
             let image = encoded(&noise(side, side), ImageFormat::Png).into();
             Picture { format: ImageType::Png, image }
         };
+        let of = |seq, picture: Picture| {
+            let load = || Ok::<_, std::convert::Infallible>(Some(picture.clone()));
+            renditions.of(Seq(seq), saturate(picture.image.len()), load).unwrap().unwrap()
+        };
         let small = picture(8);
-        assert_eq!(renditions.of(Seq(1), small.clone(), 10_000), small);
-        let first = renditions.of(Seq(1), picture(100), 10_000);
+        assert_eq!(of(1, small.clone()), small);
+        let first = of(1, picture(100));
         assert_eq!((first.format, first.image.len() <= 10_000), (ImageType::Jpeg, true));
-        assert_eq!(renditions.of(Seq(1), picture(120), 10_000), first, "it is in memory");
+        assert_eq!(of(1, picture(120)), first, "it is in memory");
         renditions.forget(Seq(1));
-        assert_ne!(renditions.of(Seq(1), picture(120), 10_000), first);
+        assert_ne!(of(1, picture(120)), first);
         for seq in 2..10 {
-            renditions.of(Seq(seq), picture(100), 10_000);
+            of(seq, picture(100));
         }
-        let newest = renditions.newest.lock().unwrap();
+        let newest = renditions.newest();
         assert!(newest.iter().map(|(_, image)| image.len()).sum::<usize>() <= 20_000);
         assert!(newest.iter().all(|(seq, _)| *seq > Seq(1)) && newest.back().unwrap().0 == Seq(9));
     }

@@ -44,7 +44,8 @@ impl Fixture {
         let files = Files::open(dir.path(), u64::MAX).unwrap();
         let (recorder, stored) = Recorder::start_new();
         let (crash, crashed) = mpsc::unbounded_channel();
-        let thumbnails = ThumbnailActor::new(store.clone(), files, recorder.recipient(), crash).start();
+        let pictures = Pictures { files, recovered: Vec::new(), max_published_bytes: MAX_THUMBNAIL_BYTES };
+        let thumbnails = ThumbnailActor::new(store.clone(), pictures, recorder.recipient(), crash).start();
         Self { store, thumbnails, stored, crashed, dir }
     }
 
