@@ -44,7 +44,7 @@ pub enum Answer {
     Several(oneshot::Sender<Result<Vec<Receipt>, PublishError>>),
     /// To the sender of events whose pictures could not be stored: this error, although the events are
     /// accepted.
-    WithoutPictures(oneshot::Sender<Result<Vec<Receipt>, PublishError>>, PublishError),
+    WithoutPictures(Box<Self>, PublishError),
 }
 
 impl Answer {
@@ -56,7 +56,7 @@ impl Answer {
                 receipts.into_iter().next().ok_or(PublishError::Storage(StoreFault::Other))
             })),
             Self::Several(answer) => reply(answer, result),
-            Self::WithoutPictures(answer, error) => reply(answer, result.and(Err(error))),
+            Self::WithoutPictures(answer, error) => answer.send(result.and(Err(error))),
         }
     }
 }

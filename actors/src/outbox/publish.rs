@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use actix::{
     ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, WrapFuture as _,
     dev::{MessageResponse, OneshotSender},
-    fut::wrap_future,
 };
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
@@ -31,14 +30,14 @@ impl OutboxActor {
     fn publish_with_pictures(
         &mut self,
         requests: Vec<PublishEvent>,
+        answer: Answer,
         ctx: &mut Context<Self>,
-    ) -> oneshot::Receiver<Receipts> {
-        let (answer, receipts) = oneshot::channel();
+    ) {
         let count = requests.len();
         match self.hold_pictures(requests) {
             // There is no room for new events. Those that were accepted before get their receipts.
             Ok((events, pictures)) if pictures.is_empty() => {
-                self.accept(events, Vec::new(), Answer::Several(answer), ctx);
+                self.accept(events, Vec::new(), answer, ctx);
             }
             Ok((events, pictures)) => {
                 self.staging += count;
@@ -49,9 +48,8 @@ impl OutboxActor {
                     act.accept_staged(events, staged, answer, ctx);
                 }));
             }
-            Err(error) => Answer::Several(answer).send(Err(error)),
+            Err(error) => answer.send(Err(error)),
         }
-        receipts
     }
 
     /// Separates the events from their pictures. Returns no pictures if there is no room for new events, so that
@@ -91,17 +89,17 @@ impl OutboxActor {
         &mut self,
         events: Vec<DetectionEvent>,
         Staged { staged, error }: Staged,
-        answer: oneshot::Sender<Receipts>,
+        answer: Answer,
         ctx: &mut Context<Self>,
     ) {
         let answer = match error {
-            None => Answer::Several(answer),
+            None => answer,
             Some(error @ PublishError::Thumbnail(ThumbnailError::Storage(_))) => {
-                Answer::WithoutPictures(answer, error)
+                Answer::WithoutPictures(Box::new(answer), error)
             }
             Some(error) => {
                 self.discard(staged);
-                return Answer::Several(answer).send(Err(error));
+                return answer.send(Err(error));
             }
         };
         self.accept(events, staged, answer, ctx);
@@ -134,39 +132,29 @@ impl Handler<PublishEvent> for OutboxActor {
     type Result = PublishReply;
 
     fn handle(&mut self, msg: PublishEvent, ctx: &mut Self::Context) -> Self::Result {
-        if msg.thumbnail.is_some() {
-            return PublishReply::WithPicture(self.publish_with_pictures(vec![msg], ctx));
-        }
         let slot = ReplySlot::default();
-        self.accept(vec![msg.event], Vec::new(), Answer::One(slot.clone()), ctx);
-        PublishReply::ByCommit(slot)
+        let answer = Answer::One(slot.clone());
+        if msg.thumbnail.is_some() {
+            self.publish_with_pictures(vec![msg], answer, ctx);
+        } else {
+            self.accept(vec![msg.event], Vec::new(), answer, ctx);
+        }
+        PublishReply(slot)
     }
 }
 
-/// How a [`PublishEvent`] is answered.
+/// The reply to a [`PublishEvent`], which is sent by the commit, or by the handler if the event is refused.
 #[derive(Debug)]
-pub enum PublishReply {
-    /// By the commit, or by the handler if the event was refused.
-    ByCommit(ReplySlot),
-    /// After the commit, because the event has a picture.
-    WithPicture(oneshot::Receiver<Receipts>),
-}
+pub struct PublishReply(ReplySlot);
 
 impl MessageResponse<OutboxActor, PublishEvent> for PublishReply {
     fn handle(
         self,
-        ctx: &mut Context<OutboxActor>,
+        _: &mut Context<OutboxActor>,
         sender: Option<OneshotSender<Result<Receipt, PublishError>>>,
     ) {
-        let Some(sender) = sender else { return };
-        match self {
-            Self::ByCommit(slot) => slot.set(sender),
-            Self::WithPicture(receipts) => {
-                let slot = ReplySlot::default();
-                slot.set(sender);
-                let answered = async move { receipts.await.unwrap_or(Err(PublishError::Stopping)) };
-                ctx.spawn(wrap_future(answered).map(|receipts, _, _| Answer::One(slot).send(receipts)));
-            }
+        if let Some(sender) = sender {
+            self.0.set(sender);
         }
     }
 }
@@ -178,13 +166,14 @@ impl Handler<PublishBatch> for OutboxActor {
         if events.is_empty() {
             return Box::pin(async { Ok(Vec::new()) });
         }
-        if events.iter().any(|event| event.thumbnail.is_some()) {
-            let receipts = self.publish_with_pictures(events, ctx);
-            return Box::pin(async move { receipts.await.unwrap_or(Err(PublishError::Stopping)) });
-        }
         let (answer, receipts) = oneshot::channel();
-        let events = events.into_iter().map(|publish| publish.event).collect();
-        self.accept(events, Vec::new(), Answer::Several(answer), ctx);
+        let answer = Answer::Several(answer);
+        if events.iter().any(|event| event.thumbnail.is_some()) {
+            self.publish_with_pictures(events, answer, ctx);
+        } else {
+            let events = events.into_iter().map(|publish| publish.event).collect();
+            self.accept(events, Vec::new(), answer, ctx);
+        }
         Box::pin(async move { receipts.await.unwrap_or(Err(PublishError::Stopping)) })
     }
 }
