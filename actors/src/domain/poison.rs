@@ -16,7 +16,7 @@ use crate::domain::{
     ids::Seq,
     settings::MqttSettings,
     status::{Warning, WarningKind},
-    topic_use::{self, Rejection},
+    topic_use::{self, Prefixes, Rejection},
 };
 
 /// How many connections in a row must end while the same event is alone in flight before it is dead. For an
@@ -204,33 +204,10 @@ struct Family {
     record: Option<Record>,
 }
 
-/// The names of the families of topics: discovery, and each kind of state of all cameras. Events have none.
-#[derive(Debug, Clone, Default)]
-struct Families {
-    discovery: String,
-    cameras: String,
-}
-
-impl Families {
-    fn family_of(&self, message: &MessageRef) -> Option<String> {
-        if message.seq.is_some() {
-            return None;
-        }
-        // One prefix may be below the other one.
-        if let Some((_, kind)) =
-            message.topic.strip_prefix(&self.cameras).and_then(|rest| rest.split_once('/'))
-        {
-            return Some(format!("{}+/{kind}", self.cameras));
-        }
-        let is_discovery = message.topic.starts_with(&self.discovery) && !self.discovery.is_empty();
-        is_discovery.then(|| format!("{}#", self.discovery))
-    }
-}
-
 /// See the module's documentation.
 #[derive(Debug, Clone, Default)]
 pub struct Poison {
-    families_of: Families,
+    prefixes: Prefixes,
     suspects: BTreeMap<Key, Suspicion>,
     condemned: BTreeMap<Seq, Cause>,
     /// The events that were dead and are sent again, and when a user asked for it.
@@ -255,11 +232,7 @@ pub struct Lesson {
 impl Poison {
     /// Returns the rule without any knowledge, for a broker that is used with these settings.
     pub fn new(settings: &MqttSettings) -> Self {
-        let families_of = Families {
-            discovery: format!("{}/", settings.discovery_prefix),
-            cameras: format!("{}/camera/", settings.topic_prefix),
-        };
-        Self { families_of, ..Self::default() }
+        Self { prefixes: Prefixes::of(settings), ..Self::default() }
     }
 
     /// Returns whether every message travels normally.
@@ -316,7 +289,7 @@ impl Poison {
             if self.families.is_empty() {
                 return None;
             }
-            let family = self.families.get(&self.families_of.family_of(message)?)?;
+            let family = self.families.get(&self.family_of(message)?)?;
             family.record.as_ref().filter(applies)
         };
         of_topic().or_else(of_family).map(|record| record.cause)
@@ -358,7 +331,7 @@ impl Poison {
         if self.topics.get(&message.topic).is_some_and(|record| message.bytes >= record.shortest) {
             self.topics.remove(&message.topic);
         }
-        if let Some(name) = self.families_of.family_of(message)
+        if let Some(name) = self.family_of(message)
             && self.families.get(&name).is_some_and(|family| message.bytes >= family.shortest)
         {
             self.families.remove(&name);
@@ -530,8 +503,13 @@ impl Poison {
         self.forget_some();
     }
 
+    /// Returns the family of the message's topic. Events have none.
+    fn family_of(&self, message: &MessageRef) -> Option<String> {
+        message.seq.is_none().then(|| self.prefixes.family(&message.topic)).flatten()
+    }
+
     fn condemn_family(&mut self, message: &MessageRef, bytes: usize, cause: Cause, until: Instant) {
-        let Some(name) = self.families_of.family_of(message) else { return };
+        let Some(name) = self.family_of(message) else { return };
         let family = self.families.entry(name).or_default();
         let is_first = family.topics.is_empty();
         family.shortest = if is_first { bytes } else { family.shortest.min(bytes) };
@@ -560,8 +538,7 @@ impl Poison {
             Some(LeftOut::new(name, record))
         });
         let is_in_family = |topic: &String| {
-            let message = MessageRef { seq: None, topic: topic.clone(), bytes: 0 };
-            let family = self.families_of.family_of(&message).and_then(|name| self.families.get(&name));
+            let family = self.prefixes.family(topic).and_then(|name| self.families.get(&name));
             family.is_some_and(|family| family.record.is_some())
         };
         let alone = self.topics.iter().filter(|(topic, record)| record.events || !is_in_family(topic));

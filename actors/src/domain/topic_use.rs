@@ -68,13 +68,35 @@ impl TopicUse {
 /// Returns the filter of all topics with the same use as this topic, such as `homeassistant/#` or
 /// `liveobject/camera/+/counts`, or the topic if there is no other.
 pub fn family(topic: &str, settings: &MqttSettings) -> String {
-    if TopicUse::of(topic, settings) == TopicUse::Discovery {
-        return format!("{}/#", settings.discovery_prefix);
+    let is_availability = topic == settings.availability_topic();
+    let family = (!is_availability).then(|| Prefixes::of(settings).family(topic)).flatten();
+    family.unwrap_or_else(|| topic.to_owned())
+}
+
+/// What the topics of cameras and of discovery begin with, up to and including a `/`.
+#[derive(Debug, Clone, Default)]
+pub struct Prefixes {
+    cameras: String,
+    discovery: String,
+}
+
+impl Prefixes {
+    /// Returns the prefixes of these settings.
+    pub fn of(settings: &MqttSettings) -> Self {
+        Self {
+            cameras: format!("{}/camera/", settings.topic_prefix),
+            discovery: format!("{}/", settings.discovery_prefix),
+        }
     }
-    let cameras = format!("{}/camera/", settings.topic_prefix);
-    match topic.strip_prefix(&cameras).and_then(|rest| rest.split_once('/')) {
-        Some((_, kind)) if topic != settings.availability_topic() => format!("{cameras}+/{kind}"),
-        _ => topic.to_owned(),
+
+    /// Returns the filter of all topics with the same use as this one; `None` for a topic with neither prefix.
+    pub fn family(&self, topic: &str) -> Option<String> {
+        // One prefix may be below the other one.
+        if let Some((_, kind)) = topic.strip_prefix(&self.cameras).and_then(|rest| rest.split_once('/')) {
+            return Some(format!("{}+/{kind}", self.cameras));
+        }
+        let is_discovery = topic.starts_with(&self.discovery) && !self.discovery.is_empty();
+        is_discovery.then(|| format!("{}#", self.discovery))
     }
 }
 
