@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::store::next_to;
+
 const LOCK_FILE: &str = "liveobject.lock";
 
 /// Why the data directory cannot be used.
@@ -67,13 +69,10 @@ impl DataDir {
 
     /// Locks the database file, which may be outside of the directory, with a file next to it.
     pub fn lock_database(&mut self, database: &Path) -> Result<(), DataDirError> {
-        // The same file for everybody, even if some use a link.
-        let canonical = database.canonicalize().unwrap_or_else(|_| database.to_owned());
-        let mut path = canonical.into_os_string();
-        path.push(".lock");
-        let lock = lock_file(Path::new(&path)).map_err(|error| match error {
+        let path = next_to(database, ".lock");
+        let lock = lock_file(&path).map_err(|error| match error {
             TryLockError::WouldBlock => DataDirError::DatabaseInUse { path: database.to_owned() },
-            TryLockError::Error(source) => DataDirError::Unusable { path: path.into(), source },
+            TryLockError::Error(source) => DataDirError::Unusable { path, source },
         })?;
         self.database_lock = Some(lock);
         Ok(())

@@ -6,7 +6,8 @@
 //! creates another one.
 
 use std::{
-    fs, io,
+    fs::{self, Metadata},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -22,7 +23,7 @@ pub struct OpenFile {
 }
 
 /// Device and inode.
-type FileId = (u64, u64);
+pub(super) type FileId = (u64, u64);
 
 /// What is known about the write-ahead log.
 #[derive(Debug, Default)]
@@ -73,7 +74,12 @@ impl OpenFile {
 }
 
 fn id(path: &Path) -> io::Result<FileId> {
-    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+    fs::metadata(path).map(|metadata| file_id(&metadata))
+}
+
+/// Identifies a file, whatever its path.
+pub(super) fn file_id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The location of the database: parses the URL and creates the file, readable only by its owner.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -28,6 +28,14 @@ pub(super) fn parse(url_or_path: &str) -> Result<PathBuf, OpenError> {
         ":memory:" => fault("does not contain a path: events must be stored on a disk"),
         path => Ok(PathBuf::from(path)),
     }
+}
+
+/// Returns the path of a file that belongs to a database: next to the file that a link to the database refers to,
+/// so that it is the same file for everybody.
+pub fn next_to(database: &Path, suffix: &str) -> PathBuf {
+    let mut path = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned()).into_os_string();
+    path.push(suffix);
+    path.into()
 }
 
 /// Creates the file if it is missing (mode 0600, its directory 0700), and syncs the directory so that the

@@ -65,6 +65,7 @@ pub(crate) use self::{
     dead_events::DeadEvent,
     event_log::QueryContext,
     events::Place,
+    location::next_to,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
     retries::RetryingEvent,
     sweep::{OldEvents, Swept},

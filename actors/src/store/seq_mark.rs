@@ -8,14 +8,14 @@
 //! disk. It is an addition: if it cannot be read or written, the service works as if there were none.
 
 use std::{
-    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use super::{file::file_id, location::next_to};
 use crate::domain::ids::Seq;
 
 /// The first line of the file, with the version of its format.
@@ -49,7 +49,7 @@ impl SeqMark {
     /// Opens the mark of a database. Does not create it. The mark is `None` if there is no file, or if it is damaged,
     /// which is logged.
     pub fn open(database: &Path) -> (Self, Option<Seq>) {
-        let path = path_of(database);
+        let path = next_to(database, ".seq");
         let (file, last) = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => {
                 let last = read(&file);
@@ -148,20 +148,12 @@ impl SeqMark {
     }
 }
 
-/// Returns the path of the mark, next to the file that a link to the database refers to.
-fn path_of(database: &Path) -> PathBuf {
-    let mut path: OsString = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned()).into();
-    path.push(".seq");
-    path.into()
-}
-
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
-    let id = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
-    matches!((file.metadata(), fs::metadata(path)), (Ok(file), Ok(path)) if id(&file) == id(&path))
+    matches!((file.metadata(), fs::metadata(path)), (Ok(file), Ok(path)) if file_id(&file) == file_id(&path))
 }
 
 /// The content is one short write at the start of the file, which is complete or absent after the end of the process.
