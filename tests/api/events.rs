@@ -4,6 +4,7 @@ use liveobject_actors::{
     PublishError,
     domain::{event_log::QueryError, store_fault::StoreFault},
 };
+use liveobject_test_support::{JPEG, with_form};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -209,25 +210,10 @@ async fn every_event_that_is_accepted_can_be_addressed() {
     app.stop().await;
 }
 
-/// A grey pixel.
-const JPEG: &[u8] = &[
-    0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 1, 0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, 0xff, 0xda, 0, 8, 1,
-    1, 0, 0, 63, 0, 0x7f, 0xff, 0x00, 0xff, 0xd9,
-];
 const JPEG_BASE64: &str = "/9j/4AAEAQH/wAALCAABAAEBAREA/9oACAEBAAA/AH//AP/Z";
 
 fn form(app: &TestApp, parts: &[(&str, &[u8])]) -> reqwest::RequestBuilder {
-    let mut body = Vec::new();
-    for (name, content) in parts {
-        body.extend_from_slice(
-            format!("--cut\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n").as_bytes(),
-        );
-        body.extend_from_slice(content);
-        body.extend_from_slice(b"\r\n");
-    }
-    body.extend_from_slice(b"--cut--\r\n");
-    let content_type = "multipart/form-data; boundary=cut";
-    app.request(Method::POST, EVENTS).header("Content-Type", content_type).body(body)
+    with_form(app.request(Method::POST, EVENTS), parts)
 }
 
 fn with_picture(id: &str, picture: impl Into<Value>) -> Value {

@@ -19,17 +19,12 @@ use liveobject_actors::{
     messages::thumbnails::ThumbnailError,
     thumbnails,
 };
+use liveobject_test_support::JPEG;
 use reqwest::{Client, Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpSocket, task::spawn_blocking, time::timeout};
 
 use crate::helpers::{Answer, TestApp};
-
-/// A grey pixel.
-const JPEG: &[u8] = &[
-    0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 1, 0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, 0xff, 0xda, 0, 8, 1,
-    1, 0, 0, 63, 0, 0x7f, 0xff, 0x00, 0xff, 0xd9,
-];
 
 /// A red pixel.
 const PNG: &[u8] = &[

@@ -9,8 +9,8 @@ use std::{collections::HashSet, time::Duration};
 use chrono::{DateTime, FixedOffset};
 use liveobject_actors::domain::clock;
 use liveobject_test_support::{
-    Api, Ledger, Message, Mosquitto, ScriptedBroker, Service, ServiceBuilder, Subscriber, scripted::Received,
-    wait_until,
+    Api, JPEG, Ledger, Message, Mosquitto, ScriptedBroker, Service, ServiceBuilder, Subscriber,
+    scripted::Received, wait_until,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -35,11 +35,6 @@ pub const LONG_TIMEOUT: Duration = Duration::from_mins(1);
 /// The minimum of `ack_timeout_seconds` and of `late_after_seconds`.
 pub const SHORTEST: u64 = 5;
 
-/// A grey pixel.
-pub const JPEG: &[u8] = &[
-    0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 1, 0xff, 0xc0, 0, 11, 8, 0, 1, 0, 1, 1, 1, 0x11, 0, 0xff, 0xda, 0, 8, 1,
-    1, 0, 0, 63, 0, 0x7f, 0xff, 0x00, 0xff, 0xd9,
-];
 /// The index of a byte in [`JPEG`] that no decoder reads.
 const VARIANT_OFFSET: usize = 7;
 

@@ -3,22 +3,20 @@
 use std::time::Duration;
 
 use image::{ExtendedColorType, RgbImage, codecs::jpeg::JpegEncoder};
-use liveobject_test_support::Api;
+use liveobject_test_support::{Api, JPEG, with_form};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::helpers::{EVENTS, JPEG, Retained, Scene, TIMEOUT, event, state_topic};
+use crate::helpers::{EVENTS, Retained, Scene, TIMEOUT, event, state_topic};
 
 const EVENT_COUNT: usize = 200;
 
 /// Submits an event with its picture as a form.
 async fn submit_with_picture(api: &Api, event: &Value) {
-    let head = b"--cut\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n".as_slice();
-    let picture = b"\r\n--cut\r\nContent-Disposition: form-data; name=\"thumbnail\"\r\n\r\n".as_slice();
-    let body = [head, event.to_string().as_bytes(), picture, JPEG, b"\r\n--cut--\r\n"].concat();
-    let request = api.request(Method::POST, EVENTS).body(body);
-    let request = request.header("content-type", "multipart/form-data; boundary=cut");
+    let event = event.to_string();
+    let parts: [(&str, &[u8]); 2] = [("event", event.as_bytes()), ("thumbnail", JPEG)];
+    let request = with_form(api.request(Method::POST, EVENTS), &parts);
     let _ = Api::try_send(request).await.expect("a response").expect(202);
 }
 
