@@ -213,7 +213,7 @@ fn print_warnings(config: &Config) -> Result<(), OutputError> {
             let error = error.to_string();
             let error = escape_line(&error);
             line(format_args!(
-                "The warnings of the running service cannot be read here ({error}); see its page."
+                "The warnings of the running service could not be read ({error}). Its web page shows them."
             ))
         }
     }

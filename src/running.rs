@@ -27,7 +27,7 @@ pub enum StatusError {
     #[error("the service uses HTTPS")]
     Tls,
     /// The token is missing or cannot be read.
-    #[error("there is no admin token")]
+    #[error("the admin token is missing or cannot be read")]
     NoToken(#[source] Option<TokenError>),
     /// The configuration contains no address.
     #[error("there is no address")]

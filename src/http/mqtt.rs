@@ -148,7 +148,7 @@ pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Proble
 ///
 /// The test uses these settings, or the stored ones if the body is empty. It takes at most 10 s. It publishes test
 /// messages, but leaves nothing behind: nothing is retained, and no camera or device is created. A stage whose `ok`
-/// is `null` could not be determined; that is not a failure.
+/// is `null` has no definite result, which does not count as a failure.
 ///
 /// With `Accept: application/x-ndjson`, the progress is sent live: lines `{"begun": name}` and `{"stage":
 /// {…}}`, and `{"report": {…}}` as the last one, or `{"error": text}` if the test could not be completed.

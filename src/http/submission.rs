@@ -106,7 +106,7 @@ fn decode(value: Value) -> Result<Option<Bytes>, String> {
     let text = match value {
         Value::Null => return Ok(None),
         Value::String(text) => text,
-        _ => return Err("must be a text: the picture in base64".to_owned()),
+        _ => return Err("must be a string that contains the picture in base64".to_owned()),
     };
     let encoded = match text.strip_prefix("data:").map(|url| url.split_once(";base64,")) {
         None => text.as_str(),

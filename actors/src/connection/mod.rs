@@ -466,7 +466,7 @@ fn log_left_out(message: &MessageRef, cause: Cause) {
     tracing::warn!(topic, seq, bytes, reason, "the connection ended because of this message; it is left out");
 }
 
-/// Whether a refusal concerns the topic. Otherwise it concerns the message, and a refused event is dead.
+/// Returns whether a refusal concerns the topic. Otherwise, it concerns only the message.
 fn concerns_topic(reason: DeadReason) -> bool {
     matches!(reason, DeadReason::NotAuthorized | DeadReason::TopicNameInvalid)
 }

@@ -32,13 +32,15 @@ const MAX_SECONDS: u16 = 10;
 /// How long to wait for the test message to come back once it was acknowledged.
 const LOOPBACK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The same for the messages of a later stage, which only completes what the loopback shows.
+/// The same for the messages of a later stage. Shorter, because the loopback stage has already shown whether
+/// messages come back.
 const RETURN_TIMEOUT: Duration = Duration::from_millis(750);
 
 /// How long the broker may take to answer a message of a later stage.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many connections must end because of the same topic. One may end for another reason.
+/// How many connections must end over the same topic before its stage fails. A single one may have ended for
+/// another reason.
 const ENDS: u32 = 2;
 
 /// Tries to connect, log in, publish a message and receive it back, and to publish on the service's topics. The
@@ -246,7 +248,8 @@ impl Test {
         Ok(finding.unwrap_or_else(|| Finding::Unknown("the broker closed the connection".to_owned())))
     }
 
-    /// Publishes the messages of a stage. Returns `None` if the connection ended, unless that counts.
+    /// Publishes the messages of a stage. If the connection ends, returns a failure if `counts` is set, and
+    /// otherwise `None`, so that the stage is tried again.
     async fn try_topics(&mut self, planned: &Planned, counts: bool) -> Result<Option<Finding>, Failure> {
         for message in &planned.messages {
             let may_subscribe = self.may_subscribe;

@@ -28,7 +28,7 @@ impl Refusals {
             return false;
         }
         let message = format!(
-            "{} Then save the MQTT settings, even unchanged, so that the service connects again and tries again.",
+            "{} Then save the MQTT settings, even unchanged, so that the service reconnects and tries again.",
             topic_use::describe(Rejection::Refuses(reason), &name, settings)
         );
         let warning = Warning { kind: WarningKind::TopicRefused, message };

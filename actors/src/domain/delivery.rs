@@ -165,7 +165,7 @@ pub enum DeliveryState {
 pub struct Delivery {
     /// Its state.
     pub state: DeliveryState,
-    /// When the broker acknowledged it. If it acknowledged later events soon after, up to 10 ms later.
+    /// When the broker acknowledged it. Up to 10 ms too late if it acknowledged other events right after it.
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<String>, format = DateTime))]
     pub delivered_at: Option<Timestamp>,
     /// Whether it was published to the `history` topic or, while it is pending, would be published there now.
@@ -337,8 +337,8 @@ pub struct Unwritten {
 }
 
 impl Unwritten {
-    /// Returns the delivery of an event that is pending according to the database, or `None` if it is. `again`
-    /// is whether it is waiting for a retry.
+    /// Returns the delivery of an event that is pending according to the database, or `None` if it is in fact
+    /// still pending. `again` is whether it is waiting for a retry.
     pub fn delivery(&self, seq: Seq, again: bool) -> Option<Delivery> {
         if let Some((_, reason)) = self.dead.iter().rfind(|(dead, _)| *dead == seq) {
             let reason = Some(reason.as_str().to_owned());

@@ -575,7 +575,7 @@ impl LeftOut {
         let Self { topic, cause, events, .. } = self;
         let description = topic_use::describe(cause.rejection(), topic, settings);
         let until = if *events {
-            "Events on this topic are dead; send them again when the broker accepts them."
+            "Events on this topic become dead; send them again once the cause is fixed."
         } else {
             "These messages are left out for an hour."
         };

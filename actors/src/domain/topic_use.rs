@@ -169,13 +169,13 @@ pub fn how_to_allow(topic: &str, settings: &MqttSettings) -> String {
     )
 }
 
-/// Explains that it cannot be known whether the broker accepts messages on this topic: it acknowledged a message,
-/// but acknowledgements prove nothing in this MQTT version, and the message did not come back.
+/// Explains why it is unknown whether the broker accepts messages on this topic. With this `version` (an
+/// MQTT version or `QoS 0`), only a message that comes back proves that, and it did not come back.
 pub fn describe_unknown(topic: &str, version: &str, settings: &MqttSettings) -> String {
     format!(
-        "Whether the broker accepts messages on {topic} cannot be known with {version}: it acknowledged \
-         a message, but the message did not come back. Either this user is not allowed to publish to the topic, or not \
-         to read it. If the broker drops these messages: {} {}",
+        "Whether the broker accepts messages on {topic} cannot be known with {version}: a message was \
+         published but did not come back. Either this user is not allowed to publish to the topic, or not \
+         allowed to read it. If publishing is not allowed: {} {}",
         TopicUse::of(topic, settings).effect(),
         how_to_allow(topic, settings),
     )

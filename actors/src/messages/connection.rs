@@ -26,7 +26,7 @@ pub struct Outgoing {
     pub retain: bool,
     /// After how many seconds the broker discards it (MQTT 5).
     pub expiry_seconds: Option<u32>,
-    /// If it was dead, when a user asked to send it again.
+    /// When a user asked to send it again, if it is a retry of a dead event.
     pub asked: Option<LogTime>,
 }
 
@@ -37,9 +37,9 @@ pub struct Outgoing {
 pub struct Deliver {
     /// The events.
     pub events: Vec<Outgoing>,
-    /// How many [`Answered`](crate::messages::link::Answered) of this link with events that must be sent again
-    /// the outbox has handled. If one is still on its way, the connection gives these events back, because they
-    /// would overtake those.
+    /// The number of reports of this link that the outbox has handled and for which
+    /// [`Answered::pauses`](crate::messages::link::Answered::pauses) is true. If another one is still on its
+    /// way, the connection gives these events back, because they would overtake the events in that report.
     pub pauses: u64,
 }
 

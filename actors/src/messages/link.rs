@@ -51,7 +51,7 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// Returns whether events of it must be sent again, so that the outbox pauses.
+    /// Returns whether any of these events must be sent again, which makes the outbox pause.
     pub fn pauses(&self) -> bool {
         let is_sent_again =
             |outcome: &Outcome| matches!(outcome, Outcome::Deferred { .. } | Outcome::Returned);

@@ -36,9 +36,9 @@ pub enum PublishError {
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
-    /// The picture was not accepted, and the event was not either. The exception is
-    /// [`ThumbnailError::Storage`], after which the event may be stored without its picture; sending it again
-    /// with the same `event_id` adds the picture.
+    /// Neither the picture nor the event was accepted. The exception is [`ThumbnailError::Storage`]: the
+    /// event may have been stored without its picture; sending it again with the same `event_id` adds the
+    /// picture.
     #[error("thumbnail: {0}")]
     Thumbnail(ThumbnailError),
 }

@@ -220,7 +220,7 @@ impl OutboxActor {
                         act.merge_now(ctx);
                     }
                     act.unconfirmed.extend(written.map(|written| written.seen));
-                    // They may have been committed nevertheless; the next commit decides it.
+                    // The events may have been committed nevertheless. The next successful commit shows it.
                     act.keep_undecided(undecided);
                     act.commit_failed(&error, in_flight, ctx);
                 }

@@ -26,8 +26,8 @@ pub const MAX_QUEUED: usize = 8192;
 /// Maximum number of events in a commit. Larger commits are not more efficient, and delay the next one.
 const MAX_COMMIT: usize = 2000;
 
-/// Maximum number of ranges that are kept apart because of their times alone: those of ten seconds. There can be
-/// more only while the database cannot store them.
+/// Maximum number of ranges that are kept separate only because their times differ: ten seconds' worth. If
+/// there are more, because the database cannot store them, they are merged regardless of their times.
 const MAX_TIMED_RANGES: usize = 1000;
 
 /// Maximum number of queued decisions.
@@ -42,7 +42,7 @@ pub enum Answer {
     One(ReplySlot),
     /// To the sender of several events.
     Several(oneshot::Sender<Result<Vec<Receipt>, PublishError>>),
-    /// To the sender of events whose pictures could not be stored: this error, although the events are
+    /// To the sender of events whose pictures could not be stored. It gets this error even if the events are
     /// accepted.
     WithoutPictures(Box<Self>, PublishError),
 }

@@ -81,7 +81,8 @@ impl Handler<DecideAll> for OutboxActor {
     type Result = ResponseFuture<Result<DecidedAll, DecideError>>;
 
     fn handle(&mut self, msg: DecideAll, ctx: &mut Self::Context) -> Self::Result {
-        // A request without events is answered when all that is known is in the database.
+        // A request without events is answered once the queued notes are committed. So the decision applies
+        // to all dead events that are known.
         let (answer, recorded) = oneshot::channel();
         self.writer.queue.add(Vec::new(), Vec::new(), Answer::Several(answer));
         self.commit(ctx);

@@ -160,8 +160,8 @@ impl Reporting {
             events = gap.events(),
             from = gap.first.0,
             to = gap.last.0,
-            "the database is older than the one that was used last: events that had been accepted are not in it; the \
-             seqs of new events follow theirs"
+            "the database is older than the one that was used last: events that had been accepted are \
+             not in it; new events get higher seqs"
         );
         self.warnings.restored = Some(gap);
     }

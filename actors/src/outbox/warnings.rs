@@ -244,8 +244,8 @@ fn database_restored(gap: SeqGap) -> Warning {
         kind: WarningKind::DatabaseRestored,
         message: format!(
             "The database is older than the one that was used last: {} {events} that had been accepted (seq {} to \
-             {}) {are} not in it. New events follow them. If this is not intended, stop the service and restore a \
-             newer backup. This warning is shown until the service is restarted.",
+             {}) {are} not in it. New events get higher seqs. If this is not intended, stop the service and \
+             restore a newer backup. This warning is shown until the service is restarted.",
             gap.events(),
             gap.first,
             gap.last
@@ -258,8 +258,8 @@ fn seq_file_failed(path: &Path) -> Warning {
         kind: WarningKind::SeqFileFailed,
         message: format!(
             "The file {} cannot be written. Events are accepted and delivered, but if the database is restored from \
-             a backup or deleted, seqs may be given again. Check the permissions of the file and its directory, and \
-             the space on the disk.",
+             a backup or deleted, seqs may be reused. Check the permissions of the file and its directory, \
+             and the free space on the disk.",
             path.display()
         ),
     }

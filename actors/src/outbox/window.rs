@@ -60,7 +60,8 @@ pub struct Window<T> {
     settled: BTreeMap<Seq, Settlement>,
     /// The gaps above the cursor: the first and the last of positions at which there are no events.
     gaps: BTreeMap<Seq, Seq>,
-    /// How a gap is recorded that no other range precedes: with the time of the latest settlement.
+    /// The settlement that is recorded for a gap that no other range precedes. Its time is that of the latest
+    /// settlement.
     gap: Settlement,
     /// Dead events that must be sent again.
     again: BTreeSet<Seq>,

@@ -53,9 +53,9 @@ impl OpenFile {
         &self.path
     }
 
-    /// Remembers which file is the write-ahead log. Called when a writing connection has opened it: SQLite
-    /// removes the file with the last connection, so that the next one creates another. A file that another program
-    /// has created is not accepted: other connections may still use the first one.
+    /// Remembers which file is the write-ahead log. Called when a writing connection has opened it, because
+    /// SQLite removes the file when the last connection closes, and the next one creates a new file. A file
+    /// that another program has created is not accepted: other connections may still use the first one.
     pub fn writer_connected(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.is_replaced {

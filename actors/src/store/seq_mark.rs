@@ -3,9 +3,10 @@
 //! is ever given to two events.
 //!
 //! The mark is written after each commit of new events, and before their receipts are sent, but not synced: what was
-//! written survives the end of the process. After a power failure the mark may be older than the database, which then
-//! counts. It is synced once a minute and at a clean stop. Its size never changes, so it can be written on a full
-//! disk. It is an addition: if it cannot be read or written, the service works as if there were none.
+//! written survives the end of the process. After a power failure, the mark may be older than the database;
+//! the last position in the database is then used. The mark is synced once a minute and at a clean stop. Its
+//! size never changes, so it can be written on a full disk. It is optional: if it cannot be read or written,
+//! the service works without it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -135,7 +136,7 @@ impl SeqMark {
                 file = %self.path.display(),
                 %error,
                 "the file with the last seq cannot be written; if the database is replaced by an older one, seqs may \
-                 be given again"
+                 be reused"
             ),
             Ok(()) if failed_before => tracing::info!("the file with the last seq can be written again"),
             _ => {}

@@ -149,7 +149,7 @@ impl StreamActor {
         }
     }
 
-    /// Logs that the log could not be read, once until it can be read again.
+    /// Logs a failure to read the event log, but only the first one until a read succeeds.
     fn check_read(&mut self, read: Option<Result<(), QueryError>>) {
         let Some(read) = read else { return };
         let failed_before = std::mem::replace(&mut self.read_failed, read.is_err());

@@ -247,8 +247,8 @@ impl Files {
         Ok(())
     }
 
-    /// Removes one picture. Returns its size, or 0 if it is gone: the sweep, and what makes room on the disk, may
-    /// run at the same time.
+    /// Removes one picture. Returns its size, or 0 if it is already gone, because pictures may be removed
+    /// concurrently by the sweep and to free disk space.
     fn remove(&self, path: PathBuf) -> Result<u64, FilesError> {
         let size = size_of(&path);
         match fs::remove_file(&path) {

@@ -55,7 +55,7 @@ pub fn render(image: &[u8], max_bytes: usize) -> Option<Bytes> {
     None
 }
 
-/// Decodes a picture, and rotates it as its metadata demands, which the rendition does not contain.
+/// Decodes a picture, and applies the rotation in its metadata, because the rendition has no metadata.
 fn decode(image: &[u8], format: ImageType) -> Option<DynamicImage> {
     let format = match format {
         ImageType::Jpeg => ImageFormat::Jpeg,

@@ -22,7 +22,7 @@ const deadReasons = {
   unreadable: "Its row in the database is damaged. Restore a backup, then send it again.",
   refused_repeatedly: "The broker refused the event repeatedly without giving a reason. Check the broker’s log.",
   connection_closed_by_broker:
-    "The broker closes the connection when it gets this event. Check its access rules and limits, then send it again.",
+    "This event makes the broker close the connection. Check the broker’s access rules and limits, then send it again.",
   ignored_by_broker:
     "The broker acknowledges other events but not this one. Check the broker’s log, then send the event again.",
 };

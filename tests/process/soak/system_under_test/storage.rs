@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::{Demand, Dice, FaultLog, LONG_TIMEOUT, Origin, SystemUnderTest, TIMEOUT, lock};
 use crate::helpers::PNG;
 
-/// Time within which a response to an event that was accepted before the database was missing arrives.
+/// Maximum time until the responses to events that were accepted before the database was moved have arrived.
 const RESPONSES: Duration = Duration::from_secs(1);
 /// Free space that the pictures of one fault exceed.
 const FREE_FOR_PICTURES: usize = 48 << 20;
