@@ -13,6 +13,7 @@ mod endings;
 mod handover;
 mod helpers;
 mod hostile;
+mod lanes;
 mod late;
 mod limits;
 mod live;

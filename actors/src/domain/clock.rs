@@ -61,6 +61,12 @@ impl Moment {
         u64::try_from(self.log.0.saturating_sub(time.0)).ok().map(Duration::from_micros)
     }
 
+    /// Returns the later one of two moments, according to the log time.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        if self.log > other.log { self } else { other }
+    }
+
     /// Like [`Moment::age`], but estimates an unknown age from the wall-clock time `wall` of the same moment.
     /// For display only.
     pub fn estimated_age(&self, time: LogTime, wall: Timestamp) -> Duration {

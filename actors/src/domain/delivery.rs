@@ -277,6 +277,13 @@ impl Settlement {
     pub fn unpublished(at: Moment) -> Self {
         Self { at, late: false, heard: None }
     }
+
+    /// Returns whether two events that were settled like this can share a range: they were settled in the same way
+    /// and, unless `at_any_time` is set, at about the same time.
+    fn joins(self, other: Self, at_any_time: bool) -> bool {
+        let slot = |settlement: Self| settlement.at.log.0.div_euclid(SAME_TIME);
+        (self.late, self.heard) == (other.late, other.heard) && (at_any_time || slot(self) == slot(other))
+    }
 }
 
 /// Acknowledgements within the same 10 ms, in microseconds, share a range and its time.
@@ -299,25 +306,47 @@ impl SettledRange {
     pub fn append(self, ranges: &mut Vec<Self>, max_ranges: usize) {
         let is_full = ranges.len() >= max_ranges;
         match ranges.last_mut() {
-            Some(last) if last.is_like(&self) && (is_full || last.is_close_to(&self)) => {
-                let at = last.settlement.at;
-                *last = self;
-                if at.log > last.settlement.at.log {
-                    last.settlement.at = at;
-                }
+            Some(last) if last.settlement.joins(self.settlement, is_full) => {
+                last.up_to = self.up_to;
+                last.settlement.at = last.settlement.at.later(self.settlement.at);
             }
             _ => ranges.push(self),
         }
     }
+}
 
-    fn is_like(&self, other: &Self) -> bool {
-        let way = |settlement: Settlement| (settlement.late, settlement.heard);
-        way(self.settlement) == way(other.settlement)
+/// A range of events that were delivered ahead of the cursor, which has not reached them yet. Their times are as
+/// exact as those of a [`SettledRange`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettledAhead {
+    /// The first event of the range.
+    pub first: Seq,
+    /// The last event of the range.
+    pub last: Seq,
+    /// How the events were settled. The time is that of the latest of them.
+    pub settlement: Settlement,
+}
+
+impl SettledAhead {
+    /// Returns whether the event is in this range.
+    pub fn contains(&self, seq: Seq) -> bool {
+        (self.first..=self.last).contains(&seq)
     }
 
-    fn is_close_to(&self, other: &Self) -> bool {
-        let slot = |settlement: Settlement| settlement.at.log.0.div_euclid(SAME_TIME);
-        slot(self.settlement) == slot(other.settlement)
+    /// Adds a range to those before it. It is merged with the last one if it follows it, and their events were
+    /// settled in the same way and at about the same time. If there are already `max_ranges`, the time does not
+    /// matter.
+    pub fn append(self, ranges: &mut Vec<Self>, max_ranges: usize) {
+        let is_full = ranges.len() >= max_ranges;
+        match ranges.last_mut() {
+            Some(last)
+                if last.last.next() == self.first && last.settlement.joins(self.settlement, is_full) =>
+            {
+                last.last = self.last;
+                last.settlement.at = last.settlement.at.later(self.settlement.at);
+            }
+            _ => ranges.push(self),
+        }
     }
 }
 
@@ -330,6 +359,8 @@ pub struct Unwritten {
     pub ranges: Vec<SettledRange>,
     /// The settled events above the cursor, in order.
     pub above: Vec<(Seq, Settlement)>,
+    /// The ranges of those that are being written.
+    pub ahead: Vec<SettledAhead>,
     /// The events that died, and why.
     pub dead: Vec<(Seq, DeadReason)>,
     /// The dead events that were delivered after a retry.
@@ -346,6 +377,8 @@ impl Unwritten {
         }
         let Settlement { at, late, heard } = if again {
             self.resent.iter().rfind(|resent| resent.seq == seq)?.settlement
+        } else if let Some(range) = self.ahead.iter().rfind(|range| range.contains(seq)) {
+            range.settlement
         } else if seq <= self.cursor {
             let range = self.ranges.partition_point(|range| range.up_to < seq);
             self.ranges.get(range)?.settlement

@@ -82,6 +82,11 @@ impl MessageRef {
         self.seq.map_or_else(|| Key::Topic(self.topic.clone()), Key::Event)
     }
 
+    /// Returns whether it is a late event, which is handed over independently of live ones.
+    fn is_late(&self) -> bool {
+        self.seq.is_some() && self.topic.ends_with("/history")
+    }
+
     fn required_strikes(&self) -> u32 {
         FULL * if self.seq.is_some() { EVENT_STRIKES } else { STATE_STRIKES }
     }
@@ -212,6 +217,8 @@ pub struct Poison {
     condemned: BTreeMap<Seq, Cause>,
     /// The events that were dead and are sent again, and when a user asked for it.
     asked: BTreeMap<Seq, LogTime>,
+    /// The events among them that were last sent as late ones.
+    late: BTreeSet<Seq>,
     topics: BTreeMap<String, Record>,
     families: BTreeMap<String, Family>,
     /// What was in flight when the network last failed.
@@ -318,11 +325,13 @@ impl Poison {
         self.suspects.remove(&message.key());
         if let Some(seq) = message.seq {
             self.asked.remove(&seq);
-            // Events are handed over in order, so those before it were settled in another way.
+            // Live and late events are each handed over in order, so those before it were settled in another way.
+            let (late, is_late) = (&self.late, message.is_late());
+            let is_settled = |other: Seq| other < seq && late.contains(&other) == is_late;
             self.suspects.retain(|key, suspicion| {
-                suspicion.ignored || !matches!(key, Key::Event(other) if *other < seq)
+                suspicion.ignored || !matches!(key, Key::Event(other) if is_settled(*other))
             });
-            self.condemned = self.condemned.split_off(&seq);
+            self.condemned.retain(|other, _| !is_settled(*other));
         }
         if !accepted || self.topics.is_empty() {
             return false;
@@ -346,6 +355,13 @@ impl Poison {
             self.at_network_end.clear();
         }
         self.found = None;
+        for (seq, is_late) in in_flight.iter().filter_map(|message| Some((message.seq?, message.is_late()))) {
+            if is_late {
+                self.late.insert(seq);
+            } else {
+                self.late.remove(&seq);
+            }
+        }
         let retry_soon = match end {
             End::AfterRefusal(message, reason) => {
                 self.suspects.remove(&message.key());
@@ -365,8 +381,10 @@ impl Poison {
             End::Network => self.network_failed(&in_flight, now),
             End::Unrelated => false,
         };
-        let Self { asked, suspects, condemned, .. } = self;
-        asked.retain(|seq, _| suspects.contains_key(&Key::Event(*seq)) || condemned.contains_key(seq));
+        let Self { asked, late, suspects, condemned, .. } = self;
+        let is_known = |seq: &Seq| suspects.contains_key(&Key::Event(*seq)) || condemned.contains_key(seq);
+        asked.retain(|seq, _| is_known(seq));
+        late.retain(is_known);
         Lesson { retry_soon, found: self.found.take() }
     }
 

@@ -81,6 +81,20 @@ fn an_event_that_is_alone_at_three_ends_in_a_row_is_at_fault() {
 }
 
 #[test]
+fn a_live_event_that_is_answered_says_nothing_about_late_ones_that_were_accepted_before_it() {
+    let late = |seq| event_of(seq, "liveobject/camera/door/history", 300);
+    let mut it = Fixture::new();
+    for _ in 0..EVENT_STRIKES {
+        assert_eq!(it.verdict(&late(5)), None);
+        assert!(it.ended(by_broker(&[late(5)])));
+        it.poison.answered(&event(100), true);
+    }
+    assert_eq!(it.verdict(&late(5)), Some(Cause::Closes));
+    it.poison.answered(&late(6), true);
+    assert_eq!(it.verdict(&late(5)), None, "it was settled in another way");
+}
+
+#[test]
 fn an_answer_clears_a_message() {
     let mut it = Fixture::new();
     it.ended(by_broker(&[event(1)]));

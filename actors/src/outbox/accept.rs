@@ -318,8 +318,13 @@ impl OutboxActor {
 
     /// Queues a checkpoint for the events that the cursor has passed.
     pub(super) fn note_progress(&mut self, ctx: &mut Context<Self>) {
-        self.writer.add_ranges(self.delivery.take_ranges());
+        self.add_progress();
         self.commit_notes(ctx);
+    }
+
+    fn add_progress(&mut self) {
+        self.writer.add_ranges(self.delivery.take_ranges());
+        self.writer.queue.add_ahead(self.delivery.take_ahead());
     }
 
     fn commit_notes(&mut self, ctx: &mut Context<Self>) {
@@ -359,7 +364,7 @@ impl OutboxActor {
         if self.writer.is_committing() || !all_answered {
             return;
         }
-        self.writer.add_ranges(self.delivery.take_ranges());
+        self.add_progress();
         self.commit(ctx);
         if !self.writer.is_committing()
             && let Some(answer) = self.draining.as_mut().and_then(|draining| draining.answer.take())

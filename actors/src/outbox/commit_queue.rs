@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     domain::{
-        delivery::{DeadReason, DecideError, Decided, Resent, SettledRange},
+        delivery::{DeadReason, DecideError, Decided, Resent, SettledAhead, SettledRange},
         event::DetectionEvent,
         event_log::Receipt,
         ids::{EventId, Seq},
@@ -123,22 +123,25 @@ pub struct Notes {
     pub dead: Vec<DeadEvent>,
     /// The ranges that the cursor has passed.
     pub ranges: Vec<SettledRange>,
+    /// The events that were delivered ahead of the cursor.
+    pub ahead: Vec<SettledAhead>,
     /// Dead events that were delivered after a retry.
     pub resent: Vec<Resent>,
 }
 
 impl Notes {
     fn count(&self) -> usize {
-        self.dead.len() + self.ranges.len() + self.resent.len()
+        self.dead.len() + self.ranges.len() + self.ahead.len() + self.resent.len()
     }
 
     /// Returns the other events whose state a commit of these notes changed, such as retried or
     /// dismissed ones.
     pub fn others(&self, committed: &Committed) -> Vec<Seq> {
         let dead = self.dead.iter().map(|dead| dead.seq);
+        let ahead = self.ahead.iter().flat_map(|range| (range.first.0..=range.last.0).map(Seq));
         let resent = self.resent.iter().map(|resent| resent.seq);
         let decided = committed.decided.iter().flatten().map(|decided| decided.seq);
-        dead.chain(resent).chain(decided).collect()
+        dead.chain(ahead).chain(resent).chain(decided).collect()
     }
 
     /// Adds later notes.
@@ -147,6 +150,9 @@ impl Notes {
         self.resent.append(&mut later.resent);
         for range in later.ranges {
             range.append(&mut self.ranges, MAX_TIMED_RANGES);
+        }
+        for range in later.ahead {
+            range.append(&mut self.ahead, MAX_TIMED_RANGES);
         }
     }
 }
@@ -187,6 +193,13 @@ impl CommitQueue {
     pub fn add_ranges(&mut self, ranges: Vec<SettledRange>) {
         for range in ranges {
             range.append(&mut self.notes.ranges, MAX_TIMED_RANGES);
+        }
+    }
+
+    /// Adds events that were delivered ahead of the cursor.
+    pub fn add_ahead(&mut self, ranges: Vec<SettledAhead>) {
+        for range in ranges {
+            range.append(&mut self.notes.ahead, MAX_TIMED_RANGES);
         }
     }
 
@@ -253,8 +266,8 @@ impl CommitQueue {
             .map(|(Decide { event_id, decision }, answer)| ((event_id, decision), answer))
             .unzip();
         self.committing = std::mem::take(&mut self.notes);
-        let Notes { dead, ranges, resent } = self.committing.clone();
-        let mut batch = Batch { events: Vec::new(), deaths: dead, ranges, resent, decisions };
+        let Notes { dead, ranges, ahead, resent } = self.committing.clone();
+        let mut batch = Batch { events: Vec::new(), deaths: dead, ranges, ahead, resent, decisions };
         let mut answers = Vec::new();
         while let Some(request) = self.requests.front() {
             if !batch.events.is_empty() && batch.events.len() + request.events.len() > MAX_COMMIT {

@@ -1,4 +1,4 @@
-//! Delivery: decides which event is sent next, and tracks the events in flight and their outcomes.
+//! Delivery: tracks the events in flight and their outcomes. `next_batch` decides which events are sent next.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,20 +7,20 @@ use tokio::time::Instant;
 
 use super::{
     commit_queue::Notes,
-    dispatch::{Plan, plan},
     in_flight_limit::InFlightLimit,
+    late_limit::LateLimit,
+    live_start::{LiveStart, LiveStartRequest},
     pacer::Pacer,
-    read_ahead::{Next, PageRequest, ReadAhead},
+    read_ahead::{PageRequest, ReadAhead},
     retry_prefetch::RetryPrefetch,
-    window::{Settled, Window},
+    window::{Lane, Settled, Window},
 };
 use crate::{
     domain::{
         clock::Moment,
-        delivery::{EventTimes, SettledRange, Settlement, Unwritten},
+        delivery::{EventTimes, SettledAhead, SettledRange, Settlement, Unwritten},
         event_log::{EventPage, StoredEvent},
         ids::{LinkId, Seq},
-        settings::{MqttSettings, QoS},
     },
     messages::{
         connection::{Deliver, Outgoing},
@@ -44,6 +44,10 @@ pub struct InFlight {
     pub late: bool,
     /// Whether the broker reports if the message had a subscriber.
     pub reports_subscribers: bool,
+    /// The size of the message, in bytes.
+    pub bytes: usize,
+    /// When it was handed to the connection.
+    pub sent_at: Instant,
 }
 
 impl InFlight {
@@ -52,19 +56,28 @@ impl InFlight {
     pub fn heard(&self, unheard: bool) -> Option<bool> {
         self.reports_subscribers.then_some(!unheard)
     }
+
+    fn lane(&self) -> Lane {
+        if self.late { Lane::Late } else { Lane::Live }
+    }
 }
 
 /// The delivery side of the outbox.
 #[derive(Debug)]
 pub struct Delivery {
-    window: Window<InFlight>,
-    read_ahead: ReadAhead,
-    retries: RetryPrefetch,
+    pub(super) window: Window<InFlight>,
+    /// The next events of the live lane, which is that of all events unless the late lane is behind it.
+    pub(super) live_ahead: ReadAhead,
+    /// The next events of the late lane while it is behind the live lane.
+    pub(super) late_ahead: ReadAhead,
+    pub(super) live_start: LiveStart,
+    pub(super) late_limit: LateLimit,
+    pub(super) retries: RetryPrefetch,
     link: Option<Recipient<Deliver>>,
     /// See [`Deliver::pauses`].
     pauses: u64,
     /// Whether the broker on this link reports missing subscribers.
-    reports_subscribers: bool,
+    pub(super) reports_subscribers: bool,
     /// Maximum number of events in flight, from the configuration.
     max_in_flight: u16,
     /// Maximum number of events in flight on this link, unless one of them is suspected.
@@ -74,40 +87,7 @@ pub struct Delivery {
     suspected_events: usize,
     /// The number of deferrals of each deferred event.
     deferrals: HashMap<Seq, u32>,
-    pacer: Pacer,
-}
-
-/// The next event to send.
-#[derive(Debug)]
-enum NextUp {
-    /// An event that is sent for the first time on this link.
-    New(StoredEvent),
-    /// A retry.
-    Again(RetryingEvent),
-    /// This event's row cannot be read.
-    Unreadable(Seq),
-    /// This event is already settled.
-    Settled(Seq),
-    /// The events from the first seq (inclusive) to the second (exclusive) were removed from the database.
-    Gap(Seq, Seq),
-    /// The next event has not been read from the database yet.
-    Unread,
-}
-
-/// The result of [`Delivery::next_batch`].
-#[derive(Debug, Default)]
-pub struct NextBatch {
-    /// The events to send now.
-    pub events: Vec<Outgoing>,
-    /// Events that have waited longer than `message_expiry_seconds`. They are settled, but not recorded as
-    /// dead.
-    pub expired: Vec<Seq>,
-    /// Events whose rows cannot be read. They are settled, but not recorded as dead.
-    pub unreadable: Vec<Seq>,
-    /// The number of events whose rows are missing. They are settled.
-    pub missing: u64,
-    /// How long to wait if the rate limit allows no more events now.
-    pub wait: Option<Duration>,
+    pub(super) pacer: Pacer,
 }
 
 /// A temporary refusal of an event by the broker.
@@ -136,7 +116,10 @@ impl Delivery {
     /// limit.
     pub fn new(window: Window<InFlight>, max_in_flight: u16, rate: u32) -> Self {
         Self {
-            read_ahead: ReadAhead::new(window.cursor().next()),
+            live_ahead: ReadAhead::new(window.cursor().next(), Lane::Live),
+            late_ahead: ReadAhead::new(window.cursor().next(), Lane::Late),
+            live_start: LiveStart::default(),
+            late_limit: LateLimit::default(),
             window,
             retries: RetryPrefetch::default(),
             link: None,
@@ -172,9 +155,8 @@ impl Delivery {
 
     /// Returns the number of pending events, given the last seq that was assigned.
     pub fn pending(&self, last_seq: Seq) -> u64 {
-        let settled = i64::try_from(self.window.settled_above_cursor()).unwrap_or(i64::MAX);
-        let above = u64::try_from(last_seq.0 - self.window.cursor().0 - settled).unwrap_or(0);
-        let first_time = above.saturating_sub(self.window.in_gaps());
+        let settled = self.window.settled_above_cursor() + self.window.in_gaps();
+        let first_time = last_seq.since(self.window.cursor()).saturating_sub(settled);
         first_time + u64::try_from(self.window.to_send_again()).unwrap_or(u64::MAX)
     }
 
@@ -185,7 +167,8 @@ impl Delivery {
 
     /// Returns when an event was accepted, if it is in flight or the next one to be sent.
     pub fn times(&self, seq: Seq) -> Option<EventTimes> {
-        let next = || self.read_ahead.front().filter(|event| event.seq == seq).map(|event| event.times);
+        let mut ready = [&self.live_ahead, &self.late_ahead].into_iter().filter_map(ReadAhead::front);
+        let next = || ready.find(|event| event.seq == seq).map(|event| event.times);
         self.window.note(seq).map(|in_flight| in_flight.times).or_else(next)
     }
 
@@ -197,6 +180,7 @@ impl Delivery {
             cursor: self.window.cursor(),
             ranges: notes().flat_map(|notes| &notes.ranges).copied().collect(),
             above: self.window.above_cursor().collect(),
+            ahead: notes().flat_map(|notes| &notes.ahead).copied().collect(),
             dead: notes().flat_map(|notes| &notes.dead).map(|dead| (dead.seq, dead.reason)).collect(),
             resent: notes().flat_map(|notes| &notes.resent).copied().collect(),
         }
@@ -205,6 +189,11 @@ impl Delivery {
     /// Takes the ranges that the cursor has passed since the last call.
     pub fn take_ranges(&mut self) -> Vec<SettledRange> {
         self.window.take_ranges()
+    }
+
+    /// Takes the events that were delivered ahead of the cursor since the last call.
+    pub fn take_ahead(&mut self) -> Vec<SettledAhead> {
+        self.window.take_ahead()
     }
 
     /// Changes the maximum number of events per second; 0 means no limit.
@@ -219,7 +208,8 @@ impl Delivery {
         self.limit = InFlightLimit::new(self.max_in_flight, receive_maximum);
         self.suspected_events = suspected_events;
         self.window.link_up(link, self.limit());
-        self.read_ahead.restart(self.window.cursor().next());
+        self.late_limit = LateLimit::default();
+        self.restart();
         self.link = Some(deliver);
         self.pauses = 0;
     }
@@ -237,7 +227,7 @@ impl Delivery {
     }
 
     /// Returns how many events may be in flight.
-    fn limit(&self) -> usize {
+    pub(super) fn limit(&self) -> usize {
         if self.suspected_events > 0 { 1 } else { self.limit.get() }
     }
 
@@ -250,99 +240,15 @@ impl Delivery {
         was_current
     }
 
-    /// Takes the events that may be sent now. The caller must send them.
-    pub fn next_batch(&mut self, settings: &MqttSettings, now: Moment, sent_at: Instant) -> NextBatch {
-        let mut batch = NextBatch::default();
-        let mut allowance = self.pacer.allowance(sent_at);
-        while self.window.room() > 0 {
-            if allowance == 0 {
-                batch.wait = Some(self.pacer.wait());
-                break;
-            }
-            let (event, waiting_since, again) = match self.next_up() {
-                NextUp::New(event) => {
-                    let accepted = event.times.accepted;
-                    (event, accepted, false)
-                }
-                NextUp::Again(RetryingEvent { event, asked }) => (event, asked, true),
-                NextUp::Settled(seq) => {
-                    self.window.skipped(seq);
-                    continue;
-                }
-                NextUp::Unreadable(seq) => {
-                    self.window.skipped(seq);
-                    self.settle_dead(seq, now);
-                    batch.unreadable.push(seq);
-                    continue;
-                }
-                NextUp::Gap(from, end) => {
-                    batch.missing += self.skip_gap(from, end, now);
-                    continue;
-                }
-                NextUp::Unread => break,
-            };
-            let seq = event.seq;
-            match plan(&event, waiting_since, settings, now) {
-                Plan::Expired => {
-                    if !again {
-                        self.window.skipped(seq);
-                    }
-                    self.settle_dead(seq, now);
-                    batch.expired.push(seq);
-                }
-                Plan::Send { mut outgoing, late } => {
-                    outgoing.asked = again.then_some(waiting_since);
-                    allowance -= 1;
-                    self.pacer.spend();
-                    tracing::debug!(seq = seq.0, topic = outgoing.topic, late, "event sent");
-                    let reports_subscribers = self.reports_subscribers && outgoing.qos != QoS::AtMostOnce;
-                    let (times, topic) = (event.times, outgoing.topic.clone());
-                    let in_flight = InFlight { times, topic, late, reports_subscribers };
-                    if again {
-                        self.window.sent_again(seq, in_flight);
-                    } else {
-                        self.window.sent(seq, in_flight);
-                    }
-                    batch.events.push(outgoing);
-                }
-            }
+    /// Reads the events of both lanes again from their positions.
+    fn restart(&mut self) {
+        self.live_start = self.live_start.restarted();
+        if let Some(live) = self.window.next(Lane::Live)
+            && let Some(late) = self.window.next(Lane::Late)
+        {
+            self.live_ahead.restart(live);
+            self.late_ahead.restart(late);
         }
-        batch
-    }
-
-    /// Takes the next event. New events wait until the retries before them have been read, unless they cannot
-    /// be read.
-    fn next_up(&mut self) -> NextUp {
-        if let Some(seq) = self.window.next_again().next() {
-            match self.retries.take(seq) {
-                Some(retry) => return NextUp::Again(retry),
-                None if !self.retries.has_failed() => return NextUp::Unread,
-                None => {}
-            }
-        }
-        let Some(seq) = self.window.next() else { return NextUp::Unread };
-        if self.window.is_settled(seq) {
-            return NextUp::Settled(seq);
-        }
-        match self.read_ahead.at(seq) {
-            Next::Event(event) => NextUp::New(event),
-            Next::Unreadable => NextUp::Unreadable(seq),
-            Next::Gap(end) => NextUp::Gap(seq, end),
-            Next::Unread => NextUp::Unread,
-        }
-    }
-
-    /// Settles events whose rows were removed from the database, because there is nothing to send. Returns
-    /// their number, which does not include known gaps.
-    fn skip_gap(&mut self, from: Seq, end: Seq, now: Moment) -> u64 {
-        let mut missing = 0;
-        while let Some(seq) = self.window.next().filter(|seq| *seq < end) {
-            self.window.skipped(seq);
-            self.settle_dead(seq, now);
-            missing += 1;
-        }
-        tracing::error!(missing, from = from.0, to = end.previous().0, "events are missing in the database");
-        missing
     }
 
     /// Settles an event that the broker has acknowledged; `unheard` states whether it reported that nobody
@@ -358,6 +264,9 @@ impl Delivery {
         let note = self.window.note(seq)?;
         let settlement = Settlement { at, late: note.late, heard: note.heard(unheard) };
         let settled = self.window.settle(link, seq, settlement)?;
+        if settled.note.late {
+            self.late_limit.acknowledged(settled.note.bytes, settled.note.sent_at, now);
+        }
         self.deferrals.remove(&seq);
         self.limit.acknowledged(now);
         self.answered_one();
@@ -372,10 +281,32 @@ impl Delivery {
     /// Settles an event that the broker has refused for good. Returns `None` if it was not in flight on this
     /// link.
     pub fn refused(&mut self, link: LinkId, seq: Seq, at: Moment) -> Option<InFlight> {
-        let settled = self.window.settle(link, seq, Settlement::unpublished(at))?;
+        let note = self.window.take(link, seq)?;
+        self.gone(note.late, note.bytes);
         self.settle_dead(seq, at);
         self.answered_one();
-        Some(settled.note)
+        Some(note)
+    }
+
+    /// Records that an event is not in flight any more, without an acknowledgement.
+    fn gone(&mut self, late: bool, bytes: usize) {
+        if late {
+            self.late_limit.gone(bytes);
+        }
+    }
+
+    /// Takes an event back that must be sent again. Returns `false` if it was not in flight on this link.
+    fn defer(&mut self, link: LinkId, seq: Seq) -> bool {
+        let Some((late, bytes, lane)) =
+            self.window.note(seq).map(|note| (note.late, note.bytes, note.lane()))
+        else {
+            return false;
+        };
+        let deferred = self.window.defer(link, seq, lane);
+        if deferred {
+            self.gone(late, bytes);
+        }
+        deferred
     }
 
     /// Pauses sending because the broker has temporarily refused an event, which is allowed `attempts` times
@@ -387,7 +318,7 @@ impl Delivery {
         attempts: Option<u32>,
         at: Moment,
     ) -> Option<Deferral> {
-        if !self.window.defer(link, seq) {
+        if !self.defer(link, seq) {
             return None;
         }
         let count = self.deferrals.entry(seq).or_insert(0);
@@ -403,13 +334,13 @@ impl Delivery {
     /// Takes an event back that the connection has not sent. Sending resumes with it when nothing is in flight.
     /// Returns `false` if it was not in flight on this link.
     pub fn returned(&mut self, link: LinkId, seq: Seq) -> bool {
-        self.window.defer(link, seq)
+        self.defer(link, seq)
     }
 
     /// Resumes after a deferral if nothing is in flight any more.
     pub fn resume(&mut self) -> Resumption {
         if self.window.resume() {
-            self.read_ahead.restart(self.window.cursor().next());
+            self.restart();
             Resumption::Resumed
         } else if self.window.is_paused() {
             Resumption::Waiting
@@ -418,10 +349,10 @@ impl Delivery {
         }
     }
 
-    fn settle_dead(&mut self, seq: Seq, at: Moment) {
+    pub(super) fn settle_dead(&mut self, seq: Seq, at: Moment) {
         self.deferrals.remove(&seq);
         self.window.forget_again(seq);
-        self.window.settle_unsent(seq, Settlement::unpublished(at));
+        self.window.settle_unpublished(seq, at);
     }
 
     /// Schedules a dead event to be sent again.
@@ -432,21 +363,51 @@ impl Delivery {
     /// Offers events that were just committed, so that they need not be read from the database.
     pub fn offer(&mut self, committed: &[StoredEvent]) {
         if self.link.is_some() {
-            self.read_ahead.offer(committed);
+            self.live_ahead.offer(committed);
         }
     }
 
-    /// Returns the page to read from the database now, if one is needed.
-    pub fn wanted_page(&mut self, last_seq: Seq) -> Option<PageRequest> {
-        if let Some(next) = self.window.next() {
-            self.read_ahead.skip_to(next);
+    /// Returns the pages to read from the database now: one of each lane, if it is needed.
+    pub fn wanted_pages(&mut self, last_seq: Seq) -> impl Iterator<Item = PageRequest> + use<> {
+        let mut wanted = [None, None];
+        if let Some(live) = self.window.next(Lane::Live) {
+            self.live_ahead.skip_to(live);
+            wanted[0] = self.live_ahead.wants(last_seq);
         }
-        self.read_ahead.wants(last_seq)
+        if let Some(late) = self.window.next(Lane::Late).filter(|_| self.window.is_split()) {
+            self.late_ahead.skip_to(late);
+            wanted[1] = self.late_ahead.wants(last_seq);
+        }
+        wanted.into_iter().flatten()
+    }
+
+    /// Returns the lookup of the first live event to carry out now, if it is needed.
+    pub fn wanted_live_start(&mut self) -> Option<LiveStartRequest> {
+        let live = self.window.next(Lane::Live);
+        self.live_start.wanted(live)
+    }
+
+    /// Moves the live lane to the event that was looked up. `found` is the seq after the last event if there is none,
+    /// and `None` if the lookup failed.
+    pub fn live_start_found(&mut self, request: LiveStartRequest, found: Option<Seq>) {
+        if !self.live_start.ended(request) {
+            return;
+        }
+        let Some((found, live)) = found.zip(self.window.next(Lane::Live)) else { return };
+        self.window.next(Lane::Late);
+        if found > live {
+            if !self.window.is_split() {
+                std::mem::swap(&mut self.live_ahead, &mut self.late_ahead);
+            }
+            self.live_ahead.restart(found);
+            self.window.pass_to(found);
+        }
     }
 
     /// Adds a page that was read; `page` is `None` if the read failed.
     pub fn page_read(&mut self, request: PageRequest, page: Option<EventPage>) {
-        self.read_ahead.page(request, page);
+        let page = self.live_ahead.page(request, page);
+        self.late_ahead.page(request, page);
     }
 
     /// Returns the retries to read from the database now, if any are needed.
@@ -472,156 +433,5 @@ impl Delivery {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        domain::{clock, event_log::LogRow, ids::CameraId},
-        testing::FakeConnection,
-    };
-
-    const LINK: LinkId = LinkId(1);
-    const NOON: i64 = 1_780_000_000_000_000;
-
-    fn event(seq: i64) -> StoredEvent {
-        let at = clock::from_micros(NOON);
-        let camera_id = CameraId::parse("door").unwrap();
-        StoredEvent {
-            seq: Seq(seq),
-            camera_id,
-            times: EventTimes::new(at, Moment::at(at)),
-            payload: "{}".into(),
-        }
-    }
-
-    /// The last events in the log.
-    fn page(events: impl IntoIterator<Item = StoredEvent>) -> EventPage {
-        EventPage { rows: events.into_iter().map(LogRow::Event).collect(), end: None }
-    }
-
-    /// A link is up, and these events are ready.
-    fn delivery(events: impl IntoIterator<Item = i64>) -> Delivery {
-        let mut delivery = Delivery::new(Window::new(Seq(0), [], [], noon()), 10, 0);
-        up(&mut delivery, LINK);
-        let events: Vec<_> = events.into_iter().map(event).collect();
-        delivery.offer(&events);
-        delivery
-    }
-
-    fn up(delivery: &mut Delivery, link: LinkId) {
-        delivery.link_up(FakeConnection::start_new().link_up(link, "broker:1883"));
-    }
-
-    fn noon() -> Moment {
-        Moment::at(clock::from_micros(NOON))
-    }
-
-    fn delivered(delivery: &mut Delivery, seq: i64) -> Option<(Settled<InFlight>, Settlement)> {
-        delivery.delivered(LINK, Seq(seq), false, noon(), Instant::now())
-    }
-
-    fn batch_after(delivery: &mut Delivery, seconds: u64, settings: &MqttSettings) -> NextBatch {
-        let now = Moment::at(clock::from_micros(NOON) + Duration::from_secs(seconds));
-        delivery.next_batch(settings, now, Instant::now())
-    }
-
-    fn sent(delivery: &mut Delivery) -> Vec<i64> {
-        let batch = batch_after(delivery, 0, &MqttSettings::defaults("c"));
-        batch.events.iter().map(|outgoing| outgoing.seq.0).collect()
-    }
-
-    #[actix::test]
-    async fn an_event_in_flight_is_pending_until_it_is_delivered() {
-        let mut delivery = delivery(1..=3);
-        assert_eq!(sent(&mut delivery), [1, 2, 3]);
-        assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (3, 3));
-        assert_eq!(delivery.times(Seq(2)).unwrap().received_at, clock::from_micros(NOON));
-        let (settled, settlement) = delivered(&mut delivery, 1).unwrap();
-        assert_eq!((settled.again, settled.note.topic.as_str()), (false, "liveobject/camera/door/event"));
-        assert_eq!(settlement, Settlement { at: noon(), late: false, heard: Some(true) });
-        assert!(delivered(&mut delivery, 1).is_none(), "once");
-        assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (2, 2));
-        assert_eq!(delivery.take_ranges(), [SettledRange { up_to: Seq(1), settlement }]);
-    }
-
-    #[actix::test]
-    async fn an_expired_event_is_settled_and_not_sent() {
-        let mut delivery = delivery(1..=2);
-        let settings = MqttSettings { message_expiry_seconds: 60, ..MqttSettings::defaults("c") };
-        let batch = batch_after(&mut delivery, 60, &settings);
-        assert_eq!((batch.events.len(), batch.expired), (0, vec![Seq(1), Seq(2)]));
-        assert_eq!(delivery.pending(Seq(2)), 0);
-    }
-
-    #[actix::test]
-    async fn a_gap_is_skipped_and_settled() {
-        let mut delivery = delivery([]);
-        let request = delivery.wanted_page(Seq(4)).unwrap();
-        delivery.page_read(request, Some(page([event(3), event(4)])));
-        assert_eq!(sent(&mut delivery), [3, 4]);
-        assert_eq!(delivery.pending(Seq(4)), 2);
-    }
-
-    #[actix::test]
-    async fn the_rate_limit_returns_how_long_to_wait() {
-        let mut delivery = delivery(1..=3);
-        delivery.set_rate(1);
-        let batch = batch_after(&mut delivery, 0, &MqttSettings::defaults("c"));
-        assert_eq!(batch.events.len(), 1);
-        assert!(batch.wait.is_some_and(|wait| wait <= Duration::from_secs(1)), "{:?}", batch.wait);
-    }
-
-    #[actix::test]
-    async fn a_deferred_event_waits_twice_as_long_each_time_until_it_is_given_up() {
-        let mut delivery = delivery(1..=1);
-        for (attempt, seconds) in [(1, 1), (2, 2), (3, 4)] {
-            assert_eq!(sent(&mut delivery), [1]);
-            let deferral = delivery.deferred(LINK, Seq(1), Some(3), noon()).unwrap();
-            let expected = Deferral { wait: Duration::from_secs(seconds), is_last: attempt == 3 };
-            assert_eq!(deferral, expected);
-            assert_eq!(delivery.resume(), Resumption::Resumed);
-            if let Some(request) = delivery.wanted_page(Seq(1)) {
-                delivery.page_read(request, Some(page([event(1)])));
-            }
-        }
-        assert_eq!(delivery.pending(Seq(1)), 0, "it is settled");
-        assert_eq!(delivery.resume(), Resumption::NotPaused);
-    }
-
-    #[actix::test]
-    async fn suspected_events_are_sent_one_at_a_time() {
-        let mut delivery = delivery([]);
-        let link_up =
-            LinkUp { suspected_events: 2, ..FakeConnection::start_new().link_up(LINK, "broker:1883") };
-        delivery.link_up(link_up);
-        delivery.offer(&[event(1), event(2), event(3), event(4)]);
-        assert_eq!(sent(&mut delivery), [1]);
-        delivery.refused(LINK, Seq(1), noon()).unwrap();
-        assert_eq!(sent(&mut delivery), [2]);
-        delivered(&mut delivery, 2).unwrap();
-        assert_eq!(sent(&mut delivery), [3, 4]);
-    }
-
-    #[actix::test]
-    async fn returned_events_are_planned_again_when_nothing_is_in_flight() {
-        let mut delivery = delivery(1..=4);
-        assert_eq!(sent(&mut delivery), [1, 2, 3, 4]);
-        assert!(delivery.returned(LINK, Seq(3)) && delivery.returned(LINK, Seq(4)));
-        assert_eq!(delivery.resume(), Resumption::Waiting);
-        delivered(&mut delivery, 1).unwrap();
-        delivered(&mut delivery, 2).unwrap();
-        assert_eq!(delivery.resume(), Resumption::Resumed);
-        let request = delivery.wanted_page(Seq(4)).unwrap();
-        delivery.page_read(request, Some(page([event(3), event(4)])));
-        let batch = batch_after(&mut delivery, 301, &MqttSettings::defaults("c"));
-        let topics: Vec<_> = batch.events.iter().map(|outgoing| outgoing.topic.as_str()).collect();
-        assert_eq!(topics, ["liveobject/camera/door/history"; 2], "they are late now");
-    }
-
-    #[actix::test]
-    async fn the_end_of_an_earlier_link_is_ignored() {
-        let mut delivery = delivery(1..=1);
-        up(&mut delivery, LinkId(2));
-        assert!(!delivery.link_down(LinkDown { link: LINK }));
-        assert_eq!(delivery.link_id(), Some(LinkId(2)));
-    }
-}
+#[path = "delivery_tests.rs"]
+mod tests;

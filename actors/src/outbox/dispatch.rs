@@ -3,7 +3,6 @@
 use crate::{
     domain::{
         clock::{LogTime, Moment},
-        delivery::is_late,
         event::marked_late,
         event_log::StoredEvent,
         settings::MqttSettings,
@@ -14,20 +13,21 @@ use crate::{
 /// What to do with the next event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
-    /// Send it.
-    Send {
-        /// The message.
-        outgoing: Outgoing,
-        /// Whether it is sent to the `history` topic.
-        late: bool,
-    },
+    /// Send this message.
+    Send(Outgoing),
     /// It has waited longer than `message_expiry_seconds`.
     Expired,
 }
 
-/// Returns how to send the event with these settings, if it has been waiting since `waiting_since`. An event
-/// that has been waiting for an unknown time does not expire: it is sent as a late one.
-pub fn plan(event: &StoredEvent, waiting_since: LogTime, settings: &MqttSettings, now: Moment) -> Plan {
+/// Returns how to send the event with these settings, if it has been waiting since `waiting_since`; `late` is
+/// whether to send it to the `history` topic. An event that has been waiting for an unknown time does not expire.
+pub fn plan(
+    event: &StoredEvent,
+    waiting_since: LogTime,
+    late: bool,
+    settings: &MqttSettings,
+    now: Moment,
+) -> Plan {
     let expiry_seconds = match settings.message_expiry_seconds {
         0 => None,
         expiry => {
@@ -38,7 +38,6 @@ pub fn plan(event: &StoredEvent, waiting_since: LogTime, settings: &MqttSettings
             }
         }
     };
-    let late = is_late(settings, event.times, now);
     let prefix = &settings.topic_prefix;
     let (topic, payload, retain) = if late {
         (prefix.history(&event.camera_id), marked_late(event.payload.to_vec()).into(), false)
@@ -46,8 +45,7 @@ pub fn plan(event: &StoredEvent, waiting_since: LogTime, settings: &MqttSettings
         (prefix.event(&event.camera_id), event.payload.clone(), settings.retain_messages)
     };
     let (seq, qos, asked) = (event.seq, settings.qos, None);
-    let outgoing = Outgoing { seq, topic, payload, qos, retain, expiry_seconds, asked };
-    Plan::Send { outgoing, late }
+    Plan::Send(Outgoing { seq, topic, payload, qos, retain, expiry_seconds, asked })
 }
 
 #[cfg(test)]
@@ -61,7 +59,7 @@ mod tests {
 
     use crate::domain::{
         clock,
-        delivery::EventTimes,
+        delivery::{EventTimes, is_late},
         ids::{CameraId, Seq},
     };
 
@@ -89,12 +87,16 @@ mod tests {
     }
 
     fn sent(event: &StoredEvent, settings: &MqttSettings, after: u64) -> Plan {
-        plan(event, event.times.accepted, settings, moment(after))
+        planned(event, event.times.accepted, settings, moment(after))
+    }
+
+    fn planned(event: &StoredEvent, waiting_since: LogTime, settings: &MqttSettings, now: Moment) -> Plan {
+        plan(event, waiting_since, is_late(settings, event.times, now), settings, now)
     }
 
     fn topic(plan: &Plan) -> (&str, bool, &[u8]) {
         match plan {
-            Plan::Send { outgoing, .. } => (&outgoing.topic, outgoing.retain, &outgoing.payload),
+            Plan::Send(outgoing) => (&outgoing.topic, outgoing.retain, &outgoing.payload),
             Plan::Expired => ("expired", false, b""),
         }
     }
@@ -136,10 +138,7 @@ mod tests {
             for hours in [-720, -1, 0, 1, 720] {
                 let wall = clock::from_micros(NOON) + TimeDelta::hours(hours);
                 let now = Moment { wall, ..moment(after) };
-                let Plan::Send { late: is_late, .. } = plan(&event, event.times.accepted, &settings(), now)
-                else {
-                    panic!("expired");
-                };
+                let is_late = is_late(&settings(), event.times, now);
                 assert_eq!(is_late, late, "{after} s, {hours} h");
             }
         }
@@ -152,7 +151,7 @@ mod tests {
         let rebooted = Moment { boot_began: LogTime(NOON + 1), ..moment(100) };
         let ahead = Moment { log: LogTime(NOON - 1), ..moment(0) };
         for now in [rebooted, ahead] {
-            let plan = plan(&event, event.times.accepted, &settings, now);
+            let plan = planned(&event, event.times.accepted, &settings, now);
             assert!(topic(&plan).0.ends_with("history"), "{now:?}");
         }
     }
@@ -161,7 +160,7 @@ mod tests {
     fn the_expiry_counts_from_acceptance() {
         let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
         let expiry = |after| match sent(&event(-30, 0), &settings, after) {
-            Plan::Send { outgoing, .. } => outgoing.expiry_seconds,
+            Plan::Send(outgoing) => outgoing.expiry_seconds,
             Plan::Expired => None,
         };
         assert_eq!(expiry(0), Some(60));
@@ -173,7 +172,7 @@ mod tests {
     fn the_expiry_of_a_retry_counts_from_the_request_but_its_lateness_does_not() {
         let settings = MqttSettings { message_expiry_seconds: 60, ..settings() };
         let event = event(0, 0);
-        let planned = |after: u64| plan(&event, moment(3600).log, &settings, moment(3600 + after));
+        let planned = |after: u64| planned(&event, moment(3600).log, &settings, moment(3600 + after));
         assert_eq!(topic(&planned(1)).0, "liveobject/camera/door/history");
         assert_eq!(planned(60), Plan::Expired);
     }

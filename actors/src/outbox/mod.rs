@@ -20,6 +20,9 @@ mod delivery;
 mod dispatch;
 mod head_start;
 mod in_flight_limit;
+mod late_limit;
+mod live_start;
+mod next_batch;
 mod pacer;
 mod pictures;
 mod publish;
@@ -27,6 +30,7 @@ mod pump;
 mod read_ahead;
 mod reporting;
 mod retry_prefetch;
+mod seq_ranges;
 mod unconfirmed;
 mod warnings;
 pub(crate) mod window;
@@ -184,7 +188,9 @@ impl OutboxActor {
         settled.extend(store.retries_above(cursor).await?);
         let DeadAndRetrying { dead, again } = store.dead_and_retrying().await?;
         let (gaps, now) = (store.gaps_above(cursor).await?, store.clock().now());
-        let window = Window::new(cursor, settled, again, now).with_gaps(gaps);
+        let window = Window::new(cursor, settled, again, now)
+            .with_gaps(gaps)
+            .with_ahead(store.ahead_of(cursor).await?);
         let mut reporting = Reporting::new(metrics, dead);
         if let Some(gap) = restored {
             reporting.database_restored(gap);

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use super::{
     OutboxActor,
-    delivery::{Deferral, NextBatch, Resumption},
+    delivery::{Deferral, Resumption},
+    live_start::LiveStartRequest,
+    next_batch::NextBatch,
     read_ahead::{PAGE, PageRequest},
 };
 use crate::{
@@ -50,8 +52,11 @@ impl OutboxActor {
             #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
             link.do_send(self.delivery.deliver(events));
         }
-        if let Some(request) = self.delivery.wanted_page(self.writer.last_seq()) {
+        for request in self.delivery.wanted_pages(self.writer.last_seq()) {
             self.read_page(request, ctx);
+        }
+        if let Some(request) = self.delivery.wanted_live_start() {
+            self.find_live_start(request, ctx);
         }
         if let Some(wanted) = self.delivery.wanted_retries() {
             self.read_retries(wanted, ctx);
@@ -99,6 +104,26 @@ impl OutboxActor {
                 tracing::error!(error, "the event log could not be read; will retry in a second");
                 ctx.run_later(READ_AGAIN_AFTER, move |act, ctx| {
                     act.delivery.page_read(request, None);
+                    act.pump(ctx);
+                });
+            }
+        }));
+    }
+
+    fn find_live_start(&mut self, request: LiveStartRequest, ctx: &mut Context<Self>) {
+        let (store, last) = (self.store.clone(), self.writer.last_seq());
+        let LiveStartRequest { from, since, .. } = request;
+        let lookup = async move { store.first_accepted_since(since, from, last).await };
+        ctx.spawn(lookup.into_actor(self).map(move |found, act, ctx| match found {
+            Ok(found) => {
+                act.delivery.live_start_found(request, Some(found.unwrap_or(last.next())));
+                act.pump(ctx);
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the first live event could not be found; will retry in a second");
+                ctx.run_later(READ_AGAIN_AFTER, move |act, ctx| {
+                    act.delivery.live_start_found(request, None);
                     act.pump(ctx);
                 });
             }

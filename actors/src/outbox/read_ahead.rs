@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::window::Lane;
 use crate::domain::{
     event_log::{EventPage, LogRow, StoredEvent},
     ids::Seq,
@@ -25,7 +26,8 @@ pub struct ReadAhead {
     bytes: usize,
     next_read: Seq,
     reading: bool,
-    /// Number of restarts, to recognize pages that were requested before the latest restart.
+    /// Identifies the requests for pages since the latest restart. Even for one lane and odd for the other, so that
+    /// a page also finds its buffer after the lanes have exchanged theirs.
     generation: u64,
 }
 
@@ -41,9 +43,9 @@ pub struct PageRequest {
 
 /// What the log contains at a seq.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Next<'a> {
     /// This event.
-    Event(StoredEvent),
+    Event(&'a StoredEvent),
     /// A row that cannot be read.
     Unreadable,
     /// No event before this seq, because rows were removed from the database.
@@ -53,15 +55,16 @@ pub enum Next {
 }
 
 impl ReadAhead {
-    /// Creates an empty buffer; the first page starts at `from`.
-    pub fn new(from: Seq) -> Self {
-        Self { ready: VecDeque::new(), bytes: 0, next_read: from, reading: false, generation: 0 }
+    /// Creates an empty buffer of this lane; the first page starts at `from`.
+    pub fn new(from: Seq, lane: Lane) -> Self {
+        let generation = u64::from(lane == Lane::Late);
+        Self { ready: VecDeque::new(), bytes: 0, next_read: from, reading: false, generation }
     }
 
     /// Drops everything and starts again at `from`.
     pub fn restart(&mut self, from: Seq) {
-        let generation = self.generation + 1;
-        *self = Self { generation, ..Self::new(from) };
+        let generation = self.generation + 2;
+        *self = Self { generation, ..Self::new(from, Lane::Live) };
     }
 
     /// Adds events that were just committed if they are the next ones, up to the capacity.
@@ -110,10 +113,11 @@ impl ReadAhead {
         Some(PageRequest { from: self.next_read, last, generation: self.generation })
     }
 
-    /// Adds a page, or `None` if it could not be read.
-    pub fn page(&mut self, request: PageRequest, page: Option<EventPage>) {
+    /// Adds a page, or `None` if it could not be read. Returns the page if it was not requested by this buffer since
+    /// the latest restart.
+    pub fn page(&mut self, request: PageRequest, page: Option<EventPage>) -> Option<EventPage> {
         if request.generation != self.generation {
-            return;
+            return page;
         }
         self.reading = false;
         if let Some(EventPage { rows, end }) = page {
@@ -122,26 +126,32 @@ impl ReadAhead {
             }
             self.next_read = end.unwrap_or(request.last).next().max(self.after_ready());
         }
+        None
     }
 
     fn after_ready(&self) -> Seq {
         self.ready.back().map_or(self.next_read, |row| row.seq().next())
     }
 
-    /// Takes the event at `seq`; drops the events before it.
-    pub fn at(&mut self, seq: Seq) -> Next {
+    /// Returns what is at `seq`; drops the events before it.
+    pub fn at(&mut self, seq: Seq) -> Next<'_> {
         while self.ready.front().is_some_and(|row| row.seq() < seq) {
             self.drop_first();
         }
-        match self.ready.front().map(LogRow::seq) {
-            Some(first) if first == seq => match self.drop_first() {
-                Some(LogRow::Event(event)) => Next::Event(event),
-                Some(LogRow::Unreadable(_)) => Next::Unreadable,
-                None => Next::Unread,
-            },
-            Some(first) => Next::Gap(first),
+        match self.ready.front() {
+            Some(row) if row.seq() > seq => Next::Gap(row.seq()),
+            Some(LogRow::Event(event)) => Next::Event(event),
+            Some(LogRow::Unreadable(_)) => Next::Unreadable,
             None if !self.reading && self.next_read > seq => Next::Gap(self.next_read),
             None => Next::Unread,
+        }
+    }
+
+    /// Takes the first event that is ready, which [`ReadAhead::at`] has returned.
+    pub fn take(&mut self) -> Option<StoredEvent> {
+        match self.drop_first()? {
+            LogRow::Event(event) => Some(event),
+            LogRow::Unreadable(_) => None,
         }
     }
 
@@ -188,7 +198,7 @@ mod tests {
 
     #[test]
     fn events_that_were_just_committed_are_not_read_back() {
-        let mut read_ahead = ReadAhead::new(Seq(5));
+        let mut read_ahead = ReadAhead::new(Seq(5), Lane::Live);
         read_ahead.offer(&events(5..8));
         assert_eq!(read_ahead.wants(Seq(7)), None);
         assert_eq!(seq_of(&read_ahead.at(Seq(5))), Some(5));
@@ -198,7 +208,7 @@ mod tests {
     fn events_that_were_just_committed_are_buffered_up_to_the_capacity() {
         let capacity = i64::try_from(CAPACITY).unwrap();
         let last = capacity + 2000;
-        let mut read_ahead = ReadAhead::new(Seq(1));
+        let mut read_ahead = ReadAhead::new(Seq(1), Lane::Live);
         read_ahead.offer(&events(1..2001));
         read_ahead.offer(&events(2001..last));
         assert_eq!(read_ahead.ready.len(), CAPACITY);
@@ -207,6 +217,7 @@ mod tests {
         for seq in 1..=capacity {
             assert_eq!(read_ahead.wants(Seq(last)), None);
             assert_eq!(seq_of(&read_ahead.at(Seq(seq))), Some(seq));
+            read_ahead.take();
             if read_ahead.ready.len() == PAGE - 1 {
                 break;
             }
@@ -217,19 +228,20 @@ mod tests {
     #[test]
     fn the_size_of_payloads_is_limited() {
         let large = |seq| StoredEvent { payload: vec![b'x'; 1024 * 1024].into(), ..events([seq]).remove(0) };
-        let mut read_ahead = ReadAhead::new(Seq(1));
+        let mut read_ahead = ReadAhead::new(Seq(1), Lane::Live);
         read_ahead.offer(&(1..20).map(large).collect::<Vec<_>>());
         assert_eq!(read_ahead.ready.len(), 16);
         for seq in 1..17 {
             assert_eq!(seq_of(&read_ahead.at(Seq(seq))), Some(seq));
         }
+        assert_eq!(read_ahead.take().map(|event| event.seq), Some(Seq(16)));
         assert_eq!(read_ahead.bytes, 0);
         assert_eq!(read_ahead.wants(Seq(19)).unwrap().from, Seq(17));
     }
 
     #[test]
     fn events_that_are_not_the_next_ones_are_read_from_the_database() {
-        let mut read_ahead = ReadAhead::new(Seq(1));
+        let mut read_ahead = ReadAhead::new(Seq(1), Lane::Live);
         read_ahead.offer(&events(5..8));
         let request = read_ahead.wants(Seq(7)).unwrap();
         assert_eq!(request.from, Seq(1));
@@ -241,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_backlog_is_read_in_pages() {
-        let mut read_ahead = ReadAhead::new(Seq(1));
+        let mut read_ahead = ReadAhead::new(Seq(1), Lane::Live);
         let last = Seq(10_000);
         let mut seq = Seq(1);
         while seq <= last {
@@ -258,7 +270,7 @@ mod tests {
 
     #[test]
     fn positions_before_the_next_event_are_not_read() {
-        let mut read_ahead = ReadAhead::new(Seq(1));
+        let mut read_ahead = ReadAhead::new(Seq(1), Lane::Live);
         read_ahead.skip_to(Seq(1_000));
         let request = read_ahead.wants(Seq(1_001)).unwrap();
         assert_eq!(request.from, Seq(1_000));
@@ -270,7 +282,7 @@ mod tests {
 
     #[test]
     fn missing_rows_are_a_gap() {
-        let mut read_ahead = ReadAhead::new(Seq(1));
+        let mut read_ahead = ReadAhead::new(Seq(1), Lane::Live);
         let request = read_ahead.wants(Seq(9)).unwrap();
         read_ahead.page(request, Some(whole([3, 4])));
         assert_eq!(read_ahead.at(Seq(1)), Next::Gap(Seq(3)));
@@ -281,7 +293,7 @@ mod tests {
 
     #[test]
     fn invariant_12_an_unreadable_row_does_not_hide_the_rows_after_it() {
-        let mut read_ahead = ReadAhead::new(Seq(1));
+        let mut read_ahead = ReadAhead::new(Seq(1), Lane::Live);
         let request = read_ahead.wants(Seq(9)).unwrap();
         let mut page = EventPage { end: Some(Seq(3)), ..whole([1, 3]) };
         page.rows.insert(1, LogRow::Unreadable(Seq(2)));
@@ -295,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_page_that_was_requested_before_a_restart_is_dropped() {
-        let mut read_ahead = ReadAhead::new(Seq(1));
+        let mut read_ahead = ReadAhead::new(Seq(1), Lane::Live);
         let request = read_ahead.wants(Seq(9)).unwrap();
         read_ahead.restart(Seq(4));
         read_ahead.page(request, Some(whole(1..10)));

@@ -312,8 +312,14 @@ mod tests {
     #[tokio::test]
     async fn a_delivered_event_is_counted_and_its_topic_checked_for_subscribers() {
         let mut reporting = reporting();
-        let in_flight =
-            |late| InFlight { times: times(0), topic: "a/b".to_owned(), late, reports_subscribers: true };
+        let in_flight = |late| InFlight {
+            times: times(0),
+            topic: "a/b".to_owned(),
+            late,
+            reports_subscribers: true,
+            bytes: 1,
+            sent_at: Instant::now(),
+        };
         reporting.delivered(Seq(1), in_flight(true), true, moment(1));
         assert_eq!(reporting.warnings(None, Instant::now()), [], "nobody needs to subscribe to late events");
         reporting.delivered(Seq(2), in_flight(false), false, moment(1));

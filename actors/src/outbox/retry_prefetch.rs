@@ -20,6 +20,11 @@ pub struct RetryPrefetch {
 }
 
 impl RetryPrefetch {
+    /// Returns the event with this seq, or `None` if it must be read first.
+    pub fn get(&self, seq: Seq) -> Option<&RetryingEvent> {
+        self.ready.get(&seq)
+    }
+
     /// Takes the event with this seq, or returns `None` if it must be read first.
     pub fn take(&mut self, seq: Seq) -> Option<RetryingEvent> {
         self.ready.remove(&seq)

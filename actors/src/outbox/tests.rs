@@ -408,7 +408,7 @@ async fn invariant_10_late_events_go_to_history_and_are_reported() {
     it.link_up(100).await;
     let sent = it.sent(2).await;
     let topics: Vec<_> = sent.iter().map(|outgoing| outgoing.topic.as_str()).collect();
-    assert_eq!(topics, ["liveobject/camera/door/history", "liveobject/camera/door/event"]);
+    assert_eq!(topics, ["liveobject/camera/door/event", "liveobject/camera/door/history"]);
     assert_eq!(it.status().await.warnings[0].kind, WarningKind::LateOnArrival);
     it.acknowledge([1, 2]).await;
     it.wait_for_checkpoint(2).await;

@@ -1,33 +1,46 @@
-//! The window: which events are in flight on this link, which are settled, and which one is sent next.
+//! The window: which events are in flight on this link, which are settled, and which ones are sent next.
 //!
 //! An event is *settled* when nothing more is done for it: the broker has acknowledged it, or it is dead. The
-//! *cursor* is the highest seq up to which all events are settled. Settled events above the cursor are
-//! tracked individually, so that they are not sent again. A dead event can be *retried*: it stays settled, so
-//! that the cursor does not move back, and is tracked separately. A *gap* is a range of positions without events;
-//! the cursor and the next position skip it.
+//! *cursor* is the highest seq up to which all events are settled. What is settled above the cursor is kept as
+//! ranges, so that it is not sent again. A dead event can be *retried*: it stays settled, so that the cursor does
+//! not move back, and is tracked separately. A *gap* is a range of positions without events; the cursor and the
+//! lanes skip it.
+//!
+//! There are two [lanes](Lane). Usually, both are at the same position, and every event is sent in its turn. If a
+//! backlog of late events waits, the live lane moves ahead of it. The late lane sends what the live lane has
+//! passed.
 //!
 //! Guarantees:
-//! - Events are sent in the order of their seqs.
+//! - On each lane, events are sent in the order of their seqs.
 //! - After a lost link, or when the broker has deferred an event, sending restarts at the first event that is
 //!   not settled, so a resent event never overtakes another one.
 //! - Outcomes that belong to an earlier link are ignored.
-//! - Retries are sent before events that this link has not sent yet, in the order of their seqs.
+//! - Retries are sent before events that the late lane has not reached, in the order of their seqs.
 //!
 //! This module has no clock and does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::seq_ranges::SeqRanges;
 use crate::domain::{
     clock::Moment,
-    delivery::{SettledRange, Settlement},
+    delivery::{SettledAhead, SettledRange, Settlement},
     event_log::SeqGap,
     ids::{LinkId, Seq},
 };
 
-/// The maximum distance between the cursor and the newest sent event, as a multiple of the limit.
-/// Acknowledgements may arrive in any order, so without this bound one unacknowledged event would let the
-/// settled events above it accumulate forever.
-const SPAN_WINDOWS: i64 = 8;
+/// Maximum number of events that are settled but not in a range yet, as a multiple of the limit. Acknowledgements
+/// may arrive in any order, so without this bound one unacknowledged event would let them accumulate forever.
+const SPAN_WINDOWS: usize = 8;
+
+/// Which events are sent from where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Live events, ahead of those that are late.
+    Live,
+    /// What the live lane has passed.
+    Late,
+}
 
 /// An event that was in flight and is now settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,21 +58,31 @@ struct Link<T> {
     in_flight: BTreeMap<Seq, T>,
     /// The part of [`Window::again`] that is not in flight.
     waiting: BTreeSet<Seq>,
-    /// The next event to send.
-    next: Seq,
+    /// The position of the late lane: the next event to send, unless the live lane has sent it.
+    late: Seq,
+    /// The position of the live lane, which is never before that of the late lane.
+    live: Seq,
     /// Set when the broker defers an event. Nothing is sent until all events in flight are settled and
     /// [`Window::resume`] is called.
     paused: bool,
+    /// The first event of the live lane that was deferred since then.
+    deferred: Option<Seq>,
 }
 
 /// See the module's documentation. `T` is a note that the caller attaches to each event in flight.
 #[derive(Debug)]
 pub struct Window<T> {
     cursor: Seq,
-    /// The settled events above the cursor.
+    /// The events above the cursor that were settled recently.
     settled: BTreeMap<Seq, Settlement>,
-    /// The gaps above the cursor: the first and the last of positions at which there are no events.
-    gaps: BTreeMap<Seq, Seq>,
+    /// Those of them that were not published.
+    unpublished: BTreeSet<Seq>,
+    /// The other settled events above the cursor.
+    ahead: SeqRanges,
+    /// The part of them that must be recorded.
+    unrecorded: Vec<SettledAhead>,
+    /// The positions above the cursor at which there are no events.
+    gaps: SeqRanges,
     /// The settlement that is recorded for a gap that no other range precedes. Its time is that of the latest
     /// settlement.
     gap: Settlement,
@@ -79,11 +102,21 @@ impl<T> Window<T> {
         again: impl IntoIterator<Item = Seq>,
         now: Moment,
     ) -> Self {
-        let how = Settlement::unpublished(now);
-        let settled = settled.into_iter().filter(|seq| *seq > cursor).map(|seq| (seq, how)).collect();
-        let again = again.into_iter().collect();
-        let (gaps, ranges) = (BTreeMap::new(), Vec::new());
-        let mut window = Self { cursor, settled, gaps, gap: how, again, link: None, ranges };
+        let mut window = Self {
+            cursor,
+            settled: BTreeMap::new(),
+            unpublished: BTreeSet::new(),
+            ahead: SeqRanges::default(),
+            unrecorded: Vec::new(),
+            gaps: SeqRanges::default(),
+            gap: Settlement::unpublished(now),
+            again: again.into_iter().collect(),
+            link: None,
+            ranges: Vec::new(),
+        };
+        for seq in settled {
+            window.add_ahead(seq, seq);
+        }
         window.advance();
         window
     }
@@ -91,10 +124,38 @@ impl<T> Window<T> {
     /// Adds positions at which there are no events. They are neither sent nor pending.
     #[must_use]
     pub fn with_gaps(mut self, gaps: impl IntoIterator<Item = SeqGap>) -> Self {
-        let above = gaps.into_iter().filter(|gap| gap.last > self.cursor);
-        self.gaps = above.map(|gap| (gap.first.max(self.cursor.next()), gap.last)).collect();
+        for SeqGap { first, last } in gaps {
+            let first = first.max(self.cursor.next());
+            if first <= last {
+                self.gaps.insert(first, last);
+            }
+        }
         self.advance();
         self
+    }
+
+    /// Adds ranges of events that were delivered ahead of the cursor.
+    #[must_use]
+    pub fn with_ahead(mut self, ranges: impl IntoIterator<Item = (Seq, Seq)>) -> Self {
+        for (first, last) in ranges {
+            self.add_ahead(first, last);
+        }
+        self.advance();
+        self
+    }
+
+    /// Adds this range to [`Window::ahead`]. Parts of it may already be there, or below the cursor.
+    fn add_ahead(&mut self, first: Seq, last: Seq) {
+        let mut first = first.max(self.cursor.next());
+        while first <= last {
+            if let Some(end) = self.ahead.end_of(first) {
+                first = end.next();
+            } else {
+                let end = self.ahead.next_start(first).map_or(last, |next| last.min(next.previous()));
+                self.ahead.insert(first, end);
+                first = end.next();
+            }
+        }
     }
 
     /// Returns the current link.
@@ -108,18 +169,23 @@ impl<T> Window<T> {
     }
 
     /// Returns the number of settled events above the cursor.
-    pub fn settled_above_cursor(&self) -> usize {
-        self.settled.len()
+    pub fn settled_above_cursor(&self) -> u64 {
+        self.ahead.seqs() + u64::try_from(self.settled.len()).unwrap_or(u64::MAX)
     }
 
-    /// Returns the settled events above the cursor, in order.
+    /// Returns the number of ranges in which the settled events above the cursor are kept.
+    pub fn ranges_ahead(&self) -> usize {
+        self.ahead.ranges()
+    }
+
+    /// Returns the events above the cursor that were settled since the last [`Window::take_ahead`], in order.
     pub fn above_cursor(&self) -> impl Iterator<Item = (Seq, Settlement)> {
         self.settled.iter().map(|(seq, settlement)| (*seq, *settlement))
     }
 
     /// Returns the number of positions above the cursor at which there are no events.
     pub fn in_gaps(&self) -> u64 {
-        self.gaps.iter().map(|(first, last)| last.since(first.previous())).sum()
+        self.gaps.seqs()
     }
 
     /// Returns the number of retries that are waiting or in flight.
@@ -143,11 +209,11 @@ impl<T> Window<T> {
         }
     }
 
-    /// Returns the retries that may be sent now, in order. Excludes those that this link has not reached yet,
+    /// Returns the retries that may be sent now, in order. Excludes those that the late lane has not reached yet,
     /// because they would overtake the events before them.
     pub fn next_again(&self) -> impl Iterator<Item = Seq> {
         let link = self.link.as_ref().filter(|link| !link.paused);
-        link.into_iter().flat_map(|link| link.waiting.range(..link.next).copied())
+        link.into_iter().flat_map(|link| link.waiting.range(..link.late).copied())
     }
 
     /// Records that one of [`Window::next_again`] was sent.
@@ -169,7 +235,7 @@ impl<T> Window<T> {
 
     /// Returns whether nothing more is done for the event, apart from a retry.
     pub fn is_settled(&self, seq: Seq) -> bool {
-        seq <= self.cursor || self.settled.contains_key(&seq)
+        seq <= self.cursor || self.settled.contains_key(&seq) || self.ahead.end_of(seq).is_some()
     }
 
     /// Returns the number of events in flight.
@@ -182,21 +248,58 @@ impl<T> Window<T> {
         self.link.as_ref()?.in_flight.get(&seq)
     }
 
-    /// Returns the next seq to send, or `None` without a link.
-    pub fn next(&self) -> Option<Seq> {
-        self.link.as_ref().map(|link| link.next)
+    /// Returns the next seq to send on a lane, or `None` without a link.
+    pub fn next(&mut self, lane: Lane) -> Option<Seq> {
+        let link = self.link.as_ref()?;
+        let from = if lane == Lane::Live { link.live } else { link.late };
+        let next = self.next_open(from.max(self.cursor.next()), link);
+        let link = self.link.as_mut()?;
+        match lane {
+            Lane::Live => {
+                if link.late == link.live {
+                    link.late = next;
+                }
+                link.live = next;
+            }
+            Lane::Late => {
+                link.late = next;
+                link.live = link.live.max(next);
+            }
+        }
+        Some(next)
+    }
+
+    /// Returns the first position from this one on whose event is neither settled nor in flight.
+    fn next_open(&self, mut seq: Seq, link: &Link<T>) -> Seq {
+        loop {
+            if let Some(end) = self.gaps.end_of(seq).or_else(|| self.ahead.end_of(seq)) {
+                seq = end.next();
+            } else if self.settled.contains_key(&seq) || link.in_flight.contains_key(&seq) {
+                seq = seq.next();
+            } else {
+                return seq;
+            }
+        }
+    }
+
+    /// Returns whether the live lane is ahead of the late lane.
+    pub fn is_split(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.late < link.live)
     }
 
     /// Starts a new link that allows up to `limit` events in flight. Forgets the events that were in flight
     /// before; sending starts at the first event that is not settled.
     pub fn link_up(&mut self, id: LinkId, limit: usize) {
+        self.keep_as_ranges(self.cursor.next());
         self.link = Some(Link {
             id,
             limit: limit.max(1),
             in_flight: BTreeMap::new(),
             waiting: self.again.clone(),
-            next: self.cursor.next(),
+            late: self.cursor.next(),
+            live: self.cursor.next(),
             paused: false,
+            deferred: None,
         });
     }
 
@@ -216,27 +319,51 @@ impl<T> Window<T> {
     /// Returns how many more events may be sent now.
     pub fn room(&self) -> usize {
         let Some(link) = self.link.as_ref().filter(|link| !link.paused) else { return 0 };
-        let limit = i64::try_from(link.limit).unwrap_or(i64::MAX);
-        let in_gaps: i64 = self.gaps.range(..link.next).map(|(first, last)| last.0 - first.0 + 1).sum();
-        let span = link.next.0 - self.cursor.next().0 - in_gaps;
-        let span_left = usize::try_from(limit.saturating_mul(SPAN_WINDOWS) - span).unwrap_or(0);
-        link.limit.saturating_sub(link.in_flight.len()).min(span_left)
+        let span = link.limit * SPAN_WINDOWS;
+        link.limit.min(span.saturating_sub(self.settled.len())).saturating_sub(link.in_flight.len())
     }
 
     /// Records that the event at [`Window::next`] was sent.
-    pub fn sent(&mut self, seq: Seq, note: T) {
+    pub fn sent(&mut self, lane: Lane, seq: Seq, note: T) {
         if let Some(link) = &mut self.link {
-            debug_assert_eq!(link.next, seq, "events are sent in order");
             link.in_flight.insert(seq, note);
-            link.next = after_gaps(&self.gaps, seq.next());
         }
+        self.skipped(lane, seq);
     }
 
     /// Records that the event at [`Window::next`] need not be sent, because it is settled or is about to be.
-    pub fn skipped(&mut self, seq: Seq) {
+    pub fn skipped(&mut self, lane: Lane, seq: Seq) {
+        let Some(link) = &mut self.link else { return };
+        let is_split = link.late < link.live;
+        match lane {
+            Lane::Live => {
+                debug_assert_eq!(link.live, seq, "events are sent in order");
+                link.live = seq.next();
+                if !is_split {
+                    link.late = link.live;
+                }
+            }
+            Lane::Late => {
+                debug_assert_eq!(link.late, seq, "events are sent in order");
+                link.late = seq.next();
+                link.live = link.live.max(link.late);
+            }
+        }
+    }
+
+    /// Moves the live lane to this position, if it is further ahead. The late lane sends what is in between.
+    pub fn pass_to(&mut self, seq: Seq) {
         if let Some(link) = &mut self.link {
-            debug_assert_eq!(link.next, seq, "events are skipped in order");
-            link.next = after_gaps(&self.gaps, seq.next());
+            link.live = link.live.max(seq);
+        }
+    }
+
+    /// Moves both lanes back to this position if they are further ahead.
+    pub fn rewind(&mut self, seq: Seq) {
+        let first = seq.max(self.cursor.next());
+        if let Some(link) = &mut self.link {
+            link.live = link.live.min(first);
+            link.late = link.late.min(first);
         }
     }
 
@@ -246,28 +373,43 @@ impl<T> Window<T> {
         let note = self.current(id)?.in_flight.remove(&seq)?;
         let again = self.again.remove(&seq);
         if !again {
-            self.settle_unsent(seq, settlement);
+            self.settle_above(seq, settlement);
         }
         Some(Settled { again, note })
     }
 
-    /// Settles an event that is not in flight.
-    pub fn settle_unsent(&mut self, seq: Seq, settlement: Settlement) {
+    /// Takes an event that was in flight on this link: it is dead, or must be sent again.
+    pub fn take(&mut self, id: LinkId, seq: Seq) -> Option<T> {
+        self.current(id)?.in_flight.remove(&seq)
+    }
+
+    /// Settles an event that is not published.
+    pub fn settle_unpublished(&mut self, seq: Seq, at: Moment) {
         if seq > self.cursor {
-            self.settled.entry(seq).or_insert(settlement);
-            self.advance();
+            self.unpublished.insert(seq);
+            self.settle_above(seq, Settlement::unpublished(at));
         }
     }
 
+    fn settle_above(&mut self, seq: Seq, settlement: Settlement) {
+        if !self.is_settled(seq) {
+            self.settled.insert(seq, settlement);
+        }
+        self.advance();
+    }
+
     /// Pauses sending after the broker has temporarily refused an event, which is sent again after
-    /// [`Window::resume`]. Returns `false` and changes nothing if the event was not in flight on this link.
-    pub fn defer(&mut self, id: LinkId, seq: Seq) -> bool {
+    /// [`Window::resume`]. `lane` is the one that sent it. Returns `false` and changes nothing if the event was
+    /// not in flight on this link.
+    pub fn defer(&mut self, id: LinkId, seq: Seq, lane: Lane) -> bool {
         let again = self.again.contains(&seq);
         let Some(link) = self.current(id) else { return false };
         let known = link.in_flight.remove(&seq).is_some();
         link.paused |= known;
         if known && again {
             link.waiting.insert(seq);
+        } else if known && lane == Lane::Live {
+            link.deferred = Some(link.deferred.map_or(seq, |deferred| deferred.min(seq)));
         }
         known
     }
@@ -284,7 +426,8 @@ impl<T> Window<T> {
         match &mut self.link {
             Some(link) if link.paused && link.in_flight.is_empty() => {
                 link.paused = false;
-                link.next = next;
+                link.late = next;
+                link.live = link.deferred.take().map_or(link.live, |seq| link.live.min(seq)).max(next);
                 true
             }
             _ => false,
@@ -296,6 +439,28 @@ impl<T> Window<T> {
         std::mem::take(&mut self.ranges)
     }
 
+    /// Takes the events above the cursor that were delivered since the last call and that the cursor will not
+    /// pass soon, so that they are recorded now. From now on, only their ranges are in memory.
+    pub fn take_ahead(&mut self) -> Vec<SettledAhead> {
+        let first = self.cursor.next();
+        let passed_soon = match &self.link {
+            Some(link) if link.in_flight.contains_key(&first) => link.late,
+            _ => first,
+        };
+        self.keep_as_ranges(passed_soon);
+        std::mem::take(&mut self.unrecorded)
+    }
+
+    /// Keeps only the ranges of the events from `first` on. Those that were not published are recorded elsewhere.
+    fn keep_as_ranges(&mut self, first: Seq) {
+        for (seq, settlement) in self.settled.split_off(&first) {
+            self.ahead.insert(seq, seq);
+            if !self.unpublished.remove(&seq) {
+                SettledAhead { first: seq, last: seq, settlement }.append(&mut self.unrecorded, usize::MAX);
+            }
+        }
+    }
+
     fn current(&mut self, id: LinkId) -> Option<&mut Link<T>> {
         self.link.as_mut().filter(|link| link.id == id)
     }
@@ -303,7 +468,7 @@ impl<T> Window<T> {
     fn advance(&mut self) {
         loop {
             let next = self.cursor.next();
-            if let Some(last) = self.gaps.remove(&next) {
+            if let Some(last) = self.gaps.take(next).or_else(|| self.ahead.take(next)) {
                 self.cursor = last;
                 match self.ranges.last_mut() {
                     Some(range) => range.up_to = last,
@@ -312,20 +477,13 @@ impl<T> Window<T> {
             } else if let Some(settlement) = self.settled.remove(&next) {
                 self.cursor = next;
                 self.gap.at = settlement.at;
+                self.unpublished.remove(&next);
                 SettledRange { up_to: next, settlement }.append(&mut self.ranges, usize::MAX);
             } else {
                 return;
             }
         }
     }
-}
-
-/// Returns this position, or the first one after the gaps that begin there.
-fn after_gaps(gaps: &BTreeMap<Seq, Seq>, mut seq: Seq) -> Seq {
-    while let Some(last) = gaps.get(&seq) {
-        seq = last.next();
-    }
-    seq
 }
 
 #[cfg(test)]

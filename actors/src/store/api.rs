@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Inserted, MqttConfigRow, OldEvents, Place,
     QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit,
-    dead_events, deliveries, discovery_topics, event_log, events, log_clock, mqtt_config, page, retries,
-    seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
+    dead_events, deliveries, deliveries_ahead, discovery_topics, event_log, events, log_clock, mqtt_config,
+    page, retries, seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -139,6 +139,11 @@ impl Store {
         Ok(events::last_seq(&self.read).await?)
     }
 
+    /// Returns the ranges of events above the cursor that were delivered ahead of it.
+    pub(crate) async fn ahead_of(&self, cursor: Seq) -> Result<Vec<(Seq, Seq)>, StoreError> {
+        Ok(deliveries_ahead::above(&self.read, cursor).await?)
+    }
+
     /// Returns the dead events above the cursor.
     pub(crate) async fn dead_above(&self, cursor: Seq) -> Result<Vec<Seq>, StoreError> {
         Ok(dead_events::above(&self.read, cursor).await?)
@@ -176,6 +181,17 @@ impl Store {
     /// Returns when an event happened and when it was accepted.
     pub(crate) async fn event_times(&self, seq: Seq) -> Result<Option<EventTimes>, StoreError> {
         Ok(events::times_of(&self.read, seq).await?)
+    }
+
+    /// Returns the position of the first event from `from` to `last` that was accepted at `since` or later, or
+    /// `None` if there is none. Takes about as long however many events there are.
+    pub(crate) async fn first_accepted_since(
+        &self,
+        since: LogTime,
+        from: Seq,
+        last: Seq,
+    ) -> Result<Option<Seq>, StoreError> {
+        Ok(events::first_accepted_since(&self.read, since, from, last).await?)
     }
 
     /// Returns the positions of those events that are in the log.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
 use super::{
-    Store, StoreError, dead_events, decide, deliveries, events, retries,
+    Store, StoreError, dead_events, decide, deliveries, deliveries_ahead, events, retries,
     seen::Cameras,
     statements::{Transaction, is_duplicate},
 };
@@ -14,7 +14,7 @@ use crate::{
         calendar::Calendar,
         camera::CameraSighting,
         clock::Moment,
-        delivery::{DecideError, Decided, Decision, Resent, SettledRange},
+        delivery::{DecideError, Decided, Decision, Resent, SettledAhead, SettledRange},
         event::DetectionEvent,
         event_log::{Receipt, StoredEvent},
         ids::{CameraId, EventId, Seq},
@@ -32,6 +32,8 @@ pub struct Batch {
     pub deaths: Vec<DeadEvent>,
     /// The ranges that the cursor has passed.
     pub ranges: Vec<SettledRange>,
+    /// The events that were delivered ahead of the cursor.
+    pub ahead: Vec<SettledAhead>,
     /// Dead events that were retried and delivered.
     pub resent: Vec<Resent>,
     /// Users' decisions about dead events.
@@ -193,6 +195,7 @@ async fn commit_without_queries(
     }
     last.append(&mut writes.statements);
     last.extend(deliveries::insert_statements(&batch.ranges));
+    last.extend(deliveries_ahead::insert_statements(&batch.ahead));
     store.known.learn(writes.cameras());
     match transaction.execute_and_commit(last).await {
         Ok(rows) => {
@@ -242,6 +245,9 @@ async fn commit_with_queries(
     }
     for ranges in deliveries::insert_statements(&batch.ranges) {
         txn.execute_raw(ranges).await?;
+    }
+    for ahead in deliveries_ahead::insert_statements(&batch.ahead) {
+        txn.execute_raw(ahead).await?;
     }
     dead_events::insert(&txn, &batch.deaths).await?;
     retries::delete(&txn, batch.deaths.iter().map(|death| death.seq)).await?;

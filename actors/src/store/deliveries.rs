@@ -67,8 +67,8 @@ pub async fn settled_before(db: &impl ConnectionTrait, time: LogTime) -> Result<
 }
 
 /// Returns the number of events that were delivered since `time`. Because all gaps between positions are known,
-/// this reads only the checkpoints, deaths and retries since then, and no events. Events that the broker
-/// acknowledged out of order around `time` may be missing.
+/// this reads only the checkpoints, deaths and retries since then, what was delivered ahead of the cursor, and no
+/// events. Events that the broker acknowledged out of order around `time` may be missing.
 pub async fn delivered_since(db: &impl ConnectionTrait, time: Timestamp) -> Result<u64, DbErr> {
     const SQL: &str = "WITH passed(first, last) AS (SELECT \
         COALESCE((SELECT up_to_seq FROM deliveries WHERE acked_at < ?1 ORDER BY up_to_seq DESC LIMIT 1), 0), \
@@ -78,6 +78,9 @@ pub async fn delivered_since(db: &impl ConnectionTrait, time: Timestamp) -> Resu
         - (SELECT COUNT(*) FROM retries r WHERE r.seq > first AND r.seq <= last) \
         - (SELECT COALESCE(SUM(MIN(g.last_seq, last) - MAX(g.first_seq - 1, first)), 0) FROM seq_gaps g \
            WHERE g.last_seq > first AND g.first_seq <= last) \
+        - (SELECT COALESCE(SUM(MIN(a.last_seq, last) - MAX(a.first_seq - 1, first)), 0) FROM deliveries_ahead a \
+           WHERE a.last_seq > first AND a.first_seq <= last) \
+        + (SELECT COALESCE(SUM(last_seq - first_seq + 1), 0) FROM deliveries_ahead WHERE acked_at >= ?1) \
         + (SELECT COUNT(*) FROM retries WHERE acked_at >= ?1) AS delivered FROM passed";
     let statement =
         Statement::from_sql_and_values(db.get_database_backend(), SQL, [clock::to_micros(time).into()]);

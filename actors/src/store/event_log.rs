@@ -35,6 +35,9 @@ struct DeliveryColumns {
     heard: Option<bool>,
     reason: Option<String>,
     dismissed_at: Option<i64>,
+    acked_ahead_at: Option<i64>,
+    late_ahead: Option<bool>,
+    heard_ahead: Option<bool>,
     asked_at: Option<i64>,
     acked_again_at: Option<i64>,
     late_again: Option<bool>,
@@ -44,10 +47,13 @@ struct DeliveryColumns {
 const SELECT: &str = "SELECT e.seq, e.camera_id, e.occurred_at, e.received_at, e.log_time, e.payload";
 
 const DELIVERY_COLUMNS: &str = ", d.acked_at, d.late, d.heard, x.reason, x.dismissed_at, \
+    a.acked_at AS acked_ahead_at, a.late AS late_ahead, a.heard AS heard_ahead, \
     r.asked_at, r.acked_at AS acked_again_at, r.late AS late_again, r.heard AS heard_again \
     FROM events e \
     LEFT JOIN dead_events x ON x.seq = e.seq \
     LEFT JOIN retries r ON r.seq = e.seq \
+    LEFT JOIN deliveries_ahead a \
+      ON a.first_seq = (SELECT MAX(first_seq) FROM deliveries_ahead WHERE first_seq <= e.seq) AND a.last_seq >= e.seq \
     LEFT JOIN deliveries d \
       ON d.up_to_seq = (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= e.seq)";
 
@@ -62,15 +68,41 @@ pub struct QueryContext {
     pub unwritten: Unwritten,
 }
 
-/// The condition for delivered events. None of them is after the cursor or the last known delivery unless it was
-/// retried, so that pending events need not be examined. This bound is combined with that of the page, because
-/// SQLite would use only one of two.
-const DELIVERED: &str = "x.seq IS NULL AND e.seq NOT IN (SELECT value FROM json_each(?6)) \
-    AND e.seq <= MIN(?1 - 1, MAX(?8, COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
-      COALESCE((SELECT MAX(seq) FROM retries WHERE acked_at IS NOT NULL), 0))) \
-    AND CASE WHEN r.seq IS NULL \
-      THEN d.up_to_seq IS NOT NULL OR e.seq <= ?4 OR e.seq IN (SELECT value FROM json_each(?5)) \
-      ELSE r.acked_at IS NOT NULL OR e.seq IN (SELECT value FROM json_each(?7)) END";
+/// The cursor, as far as it is known.
+const CURSOR: &str = "MAX(?4, (SELECT COALESCE(MAX(up_to_seq), 0) FROM deliveries))";
+
+/// The condition that the event `n` is neither dead nor waiting for a retry.
+const ALIVE: &str = "NOT EXISTS (SELECT 1 FROM dead_events x WHERE x.seq = n.seq) \
+    AND n.seq NOT IN (SELECT value FROM json_each(?6)) \
+    AND NOT EXISTS (SELECT 1 FROM retries r WHERE r.seq = n.seq AND r.acked_at IS NULL \
+      AND r.seq NOT IN (SELECT value FROM json_each(?7)))";
+
+/// Selects the delivered events up to the cursor, those ahead of it, those that are settled but not in the database
+/// yet, and those ahead of it that were delivered after a retry: of each, no more than the page needs. The cross joins
+/// prevent SQLite from examining all events.
+fn delivered_sql(of_camera: &str) -> String {
+    let part = |from: &str, condition: &str, order: &str| {
+        format!(
+            "SELECT seq FROM (SELECT n.seq FROM {from} \
+             WHERE n.seq < ?1{of_camera} AND {condition} AND {ALIVE} ORDER BY {order} LIMIT ?2)"
+        )
+    };
+    let parts = [
+        part("events n", &format!("n.seq <= {CURSOR}"), "n.seq DESC"),
+        part(
+            "deliveries_ahead a CROSS JOIN events n ON n.seq BETWEEN a.first_seq AND a.last_seq",
+            &format!("a.first_seq < ?1 AND n.seq > {CURSOR}"),
+            "a.first_seq DESC, n.seq DESC",
+        ),
+        part("json_each(?5) CROSS JOIN events n ON n.seq = json_each.value", "TRUE", "n.seq DESC"),
+        part(
+            "retries o CROSS JOIN events n ON n.seq = o.seq",
+            &format!("o.seq < ?1 AND o.seq > {CURSOR}"),
+            "o.seq DESC",
+        ),
+    ];
+    parts.join(" UNION ")
+}
 
 /// Returns the statement for a page. Its parameters are those of [`page_values`]; it uses `?3` only if `of_camera`
 /// is set.
@@ -86,7 +118,9 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
     let camera = |alias: &str| if of_camera { format!(" AND {alias}.camera_id = ?3") } else { String::new() };
     match state {
         None => format!("e.seq < ?1{}", camera("e")),
-        Some(DeliveryState::Delivered) => format!("{DELIVERED}{}", camera("e")),
+        Some(DeliveryState::Delivered) => {
+            format!("e.seq IN ({} ORDER BY seq DESC LIMIT ?2)", delivered_sql(&camera("n")))
+        }
         // Dismissed events are dead, but not listed as such.
         Some(DeliveryState::Dead) => format!(
             "e.seq IN (\
@@ -103,8 +137,10 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
             "e.seq IN (\
                SELECT seq FROM (SELECT n.seq FROM events n \
                    LEFT JOIN dead_events x ON x.seq = n.seq LEFT JOIN retries r ON r.seq = n.seq \
-                 WHERE n.seq > MAX(?4, (SELECT COALESCE(MAX(up_to_seq), 0) FROM deliveries)) \
+                 WHERE n.seq > {CURSOR} \
                    AND n.seq < ?1{of_camera} AND n.seq NOT IN (SELECT value FROM json_each(?5)) \
+                   AND COALESCE((SELECT a.last_seq FROM deliveries_ahead a WHERE a.first_seq <= n.seq \
+                     ORDER BY a.first_seq DESC LIMIT 1), 0) < n.seq \
                    AND x.seq IS NULL AND r.seq IS NULL ORDER BY n.seq DESC LIMIT ?2) \
                UNION ALL \
                SELECT seq FROM (SELECT r.seq FROM retries r CROSS JOIN events n ON n.seq = r.seq{of_camera} \
@@ -119,21 +155,18 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
 
 /// Returns the parameters of a page: `?1`, the position before which it ends; `?2`, the maximum number of events;
 /// `?3`, the camera; and of the deliveries that are not in the database, `?4`, the cursor; `?5`, the settled events
-/// above it; `?6`, those that died; `?7`, those that were delivered after a retry; and `?8`, the last one.
-fn page_values(query: &EventQuery, unwritten: &Unwritten) -> [Value; 8] {
-    let Unwritten { cursor, above, dead, resent, .. } = unwritten;
-    let above = || above.iter().map(|(seq, _)| seq.0);
-    let last = above().next_back().unwrap_or(0).max(cursor.0);
-    let last = resent.iter().map(|resent| resent.seq.0).fold(last, i64::max);
+/// above it; `?6`, those that died; and `?7`, those that were delivered after a retry.
+fn page_values(query: &EventQuery, unwritten: &Unwritten) -> [Value; 7] {
+    let Unwritten { cursor, above, ahead, dead, resent, .. } = unwritten;
+    let ahead = ahead.iter().flat_map(|range| range.first.0..=range.last.0);
     [
         query.before.map_or(i64::MAX, |before| before.0).into(),
         saturate::<_, i64>(query.limit).into(),
         query.camera_id.as_ref().map(|camera_id| camera_id.as_str().to_owned()).into(),
         cursor.0.into(),
-        json(above()),
+        json(above.iter().map(|(seq, _)| seq.0).chain(ahead)),
         json(dead.iter().map(|(seq, _)| seq.0)),
         json(resent.iter().map(|resent| resent.seq.0)),
-        last.into(),
     ]
 }
 
@@ -263,6 +296,8 @@ impl DeliveryColumns {
         let is_retry = self.asked_at.is_some();
         let (acked_at, late, heard) = if is_retry {
             (self.acked_again_at, self.late_again, self.heard_again)
+        } else if self.acked_ahead_at.is_some() {
+            (self.acked_ahead_at, self.late_ahead, self.heard_ahead)
         } else {
             (self.acked_at, self.late, self.heard)
         };

@@ -5,7 +5,7 @@ use sea_orm::DbBackend;
 
 use super::*;
 use crate::{
-    domain::delivery::{DeadReason, Resent, SettledRange, Settlement},
+    domain::delivery::{DeadReason, Resent, SettledAhead, SettledRange, Settlement},
     store::{
         Store,
         dead_events::{self, DeadEvent},
@@ -103,6 +103,7 @@ async fn each_page_contains_what_is_known_and_not_in_the_database() {
         cursor: Seq(32),
         ranges: vec![SettledRange { up_to: Seq(32), settlement }],
         above: [34, 35, 36, 37].map(|seq| (Seq(seq), settlement)).to_vec(),
+        ahead: Vec::new(),
         dead: vec![(Seq(36), DeadReason::NotAuthorized)],
         resent: vec![Resent { seq: Seq(5), settlement }],
     };
@@ -124,6 +125,50 @@ async fn each_page_contains_what_is_known_and_not_in_the_database() {
         let Delivery { delivered_at, late, heard, .. } = event.delivery;
         assert_eq!((delivered_at, late, heard), (Some(clock::from_micros(5)), true, Some(true)), "{id}");
     }
+}
+
+/// Events 33 and 34 and 37 to 39 are delivered ahead of the cursor; the last one is not in the database yet.
+#[tokio::test]
+async fn events_that_were_delivered_ahead_of_the_cursor_are_delivered_and_those_between_them_are_pending() {
+    let (_dir, store) = example_log().await;
+    let rows = "INSERT INTO deliveries_ahead VALUES (33, 34, 7, 0, 1), (37, 38, 8, 0, NULL)";
+    store.write.execute_unprepared(rows).await.unwrap();
+    let settlement = Settlement { at: Moment::at(clock::from_micros(9)), late: false, heard: Some(false) };
+    let range = SettledAhead { first: Seq(39), last: Seq(39), settlement };
+    let unwritten = || Unwritten { cursor: Seq(30), ahead: vec![range], ..Unwritten::default() };
+    let known = |camera, state| page_with(&store, query(camera, state), unwritten());
+    assert_eq!(known(None, DeliveryState::Pending).await, [40, 36, 32, 31, 5]);
+    assert_eq!(known(Some("b"), DeliveryState::Pending).await, [40, 36, 32]);
+    assert_eq!(known(None, DeliveryState::Delivered).await[..7], [39, 38, 37, 34, 33, 30, 29]);
+    assert_eq!(known(Some("b"), DeliveryState::Delivered).await[..4], [38, 34, 30, 28]);
+    let before = EventQuery { before: Some(Seq(38)), limit: 2, ..query(None, DeliveryState::Delivered) };
+    assert_eq!(page_with(&store, before, unwritten()).await, [37, 34]);
+
+    let context = || QueryContext {
+        settings: Arc::new(MqttSettings::defaults("c")),
+        now: Moment::at(clock::now()),
+        unwritten: unwritten(),
+    };
+    let delivery = async |id: &str| {
+        let event = get(&store.read, &EventId::parse(id).unwrap(), &context()).await.unwrap().unwrap();
+        (event.delivery.delivered_at.map(clock::to_micros), event.delivery.heard)
+    };
+    assert_eq!(delivery("e34").await, (Some(7), Some(true)));
+    assert_eq!(delivery("e39").await, (Some(9), Some(false)));
+    assert_eq!(delivery("e35").await, (None, None), "it is dead");
+    // The cursor passes the ranges later, when the events before them are delivered.
+    let later = "INSERT INTO deliveries (up_to_seq, acked_at, late) VALUES (36, 100, 1)";
+    store.write.execute_unprepared(later).await.unwrap();
+    assert_eq!(delivery("e34").await, (Some(7), Some(true)));
+    assert_eq!(delivery("e36").await, (Some(100), None));
+    assert_eq!(known(None, DeliveryState::Pending).await, [40, 5]);
+    let since = |micros| store.delivered_since(clock::from_micros(micros));
+    assert_eq!(since(8).await.unwrap(), 5, "31, 32, 36, 37 and 38");
+    assert_eq!(
+        since(0).await.unwrap(),
+        33,
+        "all but 4 dead ones, 2 pending ones, and one that is not written"
+    );
 }
 
 /// Returns SQLite's query plan, one step per line.

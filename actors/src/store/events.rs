@@ -178,6 +178,35 @@ pub async fn times_of(db: &impl ConnectionTrait, seq: Seq) -> Result<Option<Even
     Ok(row.map(|(occurred_at, received_at, log_time)| times(occurred_at, received_at, log_time)))
 }
 
+/// Returns the position of the first event from `from` to `last` that was accepted at `since` or later. The times do
+/// not decrease with the positions, so this is a binary search.
+pub async fn first_accepted_since(
+    db: &impl ConnectionTrait,
+    since: LogTime,
+    from: Seq,
+    last: Seq,
+) -> Result<Option<Seq>, DbErr> {
+    const SQL: &str =
+        "SELECT seq, COALESCE(log_time, received_at) FROM events WHERE seq >= ? ORDER BY seq LIMIT 1";
+    // All events before `low` were accepted earlier, and those from `high` on were not, or are after `last`.
+    let (mut low, mut high, mut found) = (from.0, last.0.saturating_add(1), None);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [middle.into()]);
+        let row = db.query_one_raw(statement).await?;
+        let event =
+            row.map(|row| Ok::<(i64, i64), DbErr>((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
+        match event.transpose()?.filter(|(seq, _)| *seq <= last.0) {
+            Some((seq, accepted)) if accepted < since.0 => low = seq + 1,
+            event => {
+                found = event.map(|(seq, _)| Seq(seq)).or(found);
+                high = middle;
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Reads the events at these positions, in order.
 pub async fn at(db: &impl ConnectionTrait, seqs: &[Seq]) -> Result<Vec<LogRow>, DbErr> {
     let positions = seqs.iter().map(|seq| seq.0);

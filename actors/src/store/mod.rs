@@ -14,6 +14,7 @@ mod commit;
 mod dead_events;
 mod decide;
 mod deliveries;
+mod deliveries_ahead;
 mod discovery_topics;
 mod error;
 mod event_log;

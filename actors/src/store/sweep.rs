@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
-use super::{Store, StoreError, deliveries, seq_gaps};
+use super::{Store, StoreError, deliveries, deliveries_ahead, seq_gaps};
 use crate::domain::{clock::LogTime, ids::Seq, numbers::saturate};
 
 /// Rows per step. A step occupies the writing connection for a few milliseconds.
@@ -95,6 +95,9 @@ pub async fn remove(store: &Store, old: &OldEvents) -> Result<Swept, StoreError>
         tokio::time::sleep(PAUSE).await;
     }
     while deliveries::delete_before(&store.write, old.up_to, STEP).await? > 0 {
+        tokio::time::sleep(PAUSE).await;
+    }
+    while deliveries_ahead::delete_up_to(&store.write, old.up_to, STEP).await? > 0 {
         tokio::time::sleep(PAUSE).await;
     }
     seq_gaps::delete_before(&store.write, old.up_to).await?;
@@ -223,9 +226,12 @@ mod tests {
     async fn a_clock_that_was_behind_or_ahead_removes_nothing_early_and_keeps_nothing() {
         let checkpoints = [checkpoint(2, -30, Some(8)), checkpoint(4, 30, Some(1))];
         let (_dir, store) = log_of(&checkpoints).await;
+        let ahead = "INSERT INTO deliveries_ahead VALUES (1, 2, 0, 0, NULL), (5, 5, 0, 0, NULL)";
+        store.write.execute_unprepared(ahead).await.unwrap();
         let (found, swept, left) = sweep(&store).await;
         assert_eq!((found.unwrap().up_to, swept.events), (Seq(2), 2));
         assert_eq!(left, [3, 4, 5]);
+        assert_eq!(store.ahead_of(Seq(0)).await.unwrap(), [(Seq(5), Seq(5))]);
     }
 
     #[tokio::test]

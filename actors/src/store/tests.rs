@@ -285,3 +285,28 @@ async fn a_commit_counts_the_events_of_many_cameras() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_first_event_since_a_time_is_found_in_a_log_with_missing_rows() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let rows = [(2, 10), (3, 20), (7, 20), (8, 30), (20, 40)]
+        .map(|(seq, at)| format!("({seq}, 'e{seq}', 'c', 0, {at}, x'', {at})"));
+    let into = "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload, log_time)";
+    store.write.execute_unprepared(&format!("{into} VALUES {}", rows.join(","))).await.unwrap();
+    let find = |since, from, last| {
+        store.first_accepted_since(crate::domain::clock::LogTime(since), Seq(from), Seq(last))
+    };
+    for (since, from, expected) in [
+        (0, 1, Some(2)),
+        (11, 1, Some(3)),
+        (20, 1, Some(3)),
+        (20, 4, Some(7)),
+        (31, 1, Some(20)),
+        (41, 1, None),
+        (0, 21, None),
+    ] {
+        assert_eq!(find(since, from, 30).await.unwrap(), expected.map(Seq), "{since} from {from}");
+    }
+    assert_eq!(find(31, 1, 19).await.unwrap(), None, "later events are not part of the search");
+}

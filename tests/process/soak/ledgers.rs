@@ -300,7 +300,7 @@ impl Ledgers {
             let receipt = account.births.get(&number).and_then(|birth| birth.receipt);
             watch.delivered(number, receipt, message.at);
         }
-        account.brokers[broker].delivered(number, payload.seq);
+        account.brokers[broker].delivered(&message.topic, number, payload.seq);
         account.deliveries += 1;
         self.late += usize::from(payload.late);
         let on_history = message.topic.ends_with("/history");

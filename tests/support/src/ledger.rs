@@ -2,9 +2,9 @@
 //! received.
 //!
 //! This module does no I/O. It answers three questions: which events were *lost*, how many deliveries were
-//! *duplicates* (which at-least-once delivery permits), and which events were *overtaken*. A stream of
-//! deliveries is split into runs: a run continues while `seq` increases, and a step back (a resend) begins
-//! the next run. The stream is in order if both rules are met:
+//! *duplicates* (which at-least-once delivery permits), and which events were *overtaken*. The deliveries on a topic
+//! are split into runs: a run continues while `seq` increases, and a step back (a resend) begins the next run. The
+//! deliveries are in order if both rules are met on each topic:
 //!
 //! 1. First deliveries are in the order of their `seq`.
 //! 2. A resend begins at the first unacknowledged event and continues from there. A run may therefore skip
@@ -51,6 +51,9 @@ impl Disorder {
     }
 }
 
+/// The index of a topic, and an index among its deliveries.
+type Place = (usize, usize);
+
 /// The accepted and the delivered events. Events are identified by their `event_id` or, where there are very
 /// many, by a smaller substitute.
 #[derive(Clone, Debug)]
@@ -58,9 +61,12 @@ pub struct Ledger<Id = String> {
     accepted: BTreeSet<u64>,
     seqs: HashMap<Id, u64>,
     dead: BTreeSet<u64>,
-    delivered: Vec<u64>,
-    /// The index in `delivered` at which a seq first appears.
-    first: HashMap<u64, usize>,
+    /// The deliveries on each topic.
+    delivered: Vec<Vec<u64>>,
+    /// The index of each topic in `delivered`.
+    topics: HashMap<String, usize>,
+    /// The topic and the index there at which a seq first appears.
+    first: HashMap<u64, Place>,
     contradictions: Vec<String>,
 }
 
@@ -71,6 +77,7 @@ impl<Id> Default for Ledger<Id> {
             seqs: HashMap::new(),
             dead: BTreeSet::new(),
             delivered: Vec::new(),
+            topics: HashMap::new(),
             first: HashMap::new(),
             contradictions: Vec::new(),
         }
@@ -95,7 +102,9 @@ impl Ledger {
     pub fn delivered_event(&mut self, payload: &Value) {
         if payload["replay"] != true {
             let (event_id, seq) = identity(payload);
-            self.delivered(event_id, seq);
+            let camera = payload["camera_id"].as_str().unwrap_or_default();
+            let topic = if payload["late"] == true { "history" } else { "event" };
+            self.delivered(&format!("{camera}/{topic}"), event_id, seq);
         }
     }
 }
@@ -113,11 +122,16 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         self.dead.insert(seq);
     }
 
-    /// Records that a subscriber received this event.
-    pub fn delivered(&mut self, event: impl Into<Id>, seq: u64) {
+    /// Records that a subscriber received this event on this topic.
+    pub fn delivered(&mut self, topic: &str, event: impl Into<Id>, seq: u64) {
         self.check_identity(event.into(), seq, "delivery");
-        self.first.entry(seq).or_insert(self.delivered.len());
-        self.delivered.push(seq);
+        let index = self.topics.get(topic).copied().unwrap_or_else(|| {
+            self.delivered.push(Vec::new());
+            self.topics.insert(topic.to_owned(), self.delivered.len() - 1);
+            self.delivered.len() - 1
+        });
+        self.first.entry(seq).or_insert((index, self.delivered[index].len()));
+        self.delivered[index].push(seq);
     }
 
     /// Returns whether a subscriber received this event.
@@ -126,12 +140,13 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         self.first.contains_key(&seq)
     }
 
-    /// Returns the deliveries around the first delivery of this event, which show whether it was resent or
-    /// overtaken.
+    /// Returns the deliveries on the same topic around the first delivery of this event, which show whether it was
+    /// resent or overtaken.
     #[must_use]
     pub fn around(&self, seq: u64) -> &[u64] {
-        let Some(&place) = self.first.get(&seq) else { return &[] };
-        &self.delivered[place.saturating_sub(CONTEXT)..self.delivered.len().min(place + CONTEXT)]
+        let Some(&(topic, place)) = self.first.get(&seq) else { return &[] };
+        let delivered = &self.delivered[topic];
+        &delivered[place.saturating_sub(CONTEXT)..delivered.len().min(place + CONTEXT)]
     }
 
     /// Returns the number of accepted events.
@@ -151,10 +166,15 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
     /// them again, after later ones.
     #[must_use]
     pub fn without_deliveries(&self, of: &BTreeSet<u64>) -> Self {
-        let mut ledger = Self { delivered: Vec::new(), first: HashMap::new(), ..self.clone() };
-        for &seq in self.delivered.iter().filter(|seq| !of.contains(seq)) {
-            ledger.first.entry(seq).or_insert(ledger.delivered.len());
-            ledger.delivered.push(seq);
+        let mut ledger = Self { first: HashMap::new(), ..self.clone() };
+        for (topic, delivered) in ledger.delivered.iter_mut().enumerate() {
+            delivered.retain(|seq| !of.contains(seq));
+            for (index, seq) in delivered.iter().enumerate() {
+                // An event that was delivered on two topics was first delivered on the one that it has here.
+                if self.first.get(seq).is_some_and(|(first, _)| *first == topic) {
+                    ledger.first.entry(*seq).or_insert((topic, index));
+                }
+            }
         }
         ledger
     }
@@ -162,36 +182,38 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
     /// Returns every overtaken event.
     #[must_use]
     pub fn out_of_order(&self) -> Vec<Disorder> {
-        let mut disorder = self.late();
-        disorder.extend(self.overtaken_resends());
-        disorder
+        let topics = 0..self.delivered.len();
+        topics.flat_map(|topic| [self.late(topic), self.overtaken_resends(topic)].concat()).collect()
     }
 
     /// Returns how many deliveries repeated an earlier one.
     #[must_use]
     pub fn duplicates(&self) -> usize {
-        self.delivered.len() - self.first.len()
+        self.delivered.iter().map(Vec::len).sum::<usize>() - self.first.len()
     }
 
-    /// Returns how many resends (steps back) there were. Each must be explained by a lost connection, or by
-    /// a service or broker that was killed.
+    /// Returns how many resends (steps back on a topic) there were. Each must be explained by a lost connection, or
+    /// by a service or broker that was killed.
     #[must_use]
     pub fn resends(&self) -> usize {
-        self.runs().len().saturating_sub(1)
+        self.delivered.iter().map(|delivered| runs(delivered).len().saturating_sub(1)).sum()
     }
 
     /// Returns how many resends began before the start of the preceding resend. A running service never
     /// forgets an acknowledgement, so each of these means that the service or the broker was killed.
     #[must_use]
     pub fn resend_regressions(&self) -> usize {
-        self.runs().windows(2).filter(|pair| self.delivered[pair[1]] < self.delivered[pair[0]]).count()
+        let regressions = |delivered: &Vec<u64>| {
+            runs(delivered).windows(2).filter(|pair| delivered[pair[1]] < delivered[pair[0]]).count()
+        };
+        self.delivered.iter().map(regressions).sum()
     }
 
     /// Returns the events that were delivered without a receipt: they were accepted, but the response did
     /// not reach the sender. This is permitted.
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<u64> {
-        let seqs: BTreeSet<u64> = self.delivered.iter().copied().collect();
+        let seqs: BTreeSet<u64> = self.first.keys().copied().collect();
         seqs.into_iter().filter(|seq| !self.accepted.contains(seq)).collect()
     }
 
@@ -259,11 +281,11 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         }
     }
 
-    fn late(&self) -> Vec<Disorder> {
+    fn late(&self, topic: usize) -> Vec<Disorder> {
         let mut latest = 0;
         let mut late = Vec::new();
-        for (index, &seq) in self.delivered.iter().enumerate() {
-            if self.first[&seq] == index && seq < latest {
+        for (index, &seq) in self.delivered[topic].iter().enumerate() {
+            if self.first[&seq] == (topic, index) && seq < latest {
                 late.push(Disorder::Late { seq, after: latest });
             }
             latest = latest.max(seq);
@@ -271,31 +293,35 @@ impl<Id: Clone + Display + Eq + Hash> Ledger<Id> {
         late
     }
 
-    fn overtaken_resends(&self) -> Vec<Disorder> {
-        let mut starts = self.runs();
-        starts.push(self.delivered.len());
-        starts.windows(3).flat_map(|bounds| self.overtaken_between(bounds[0], bounds[1], bounds[2])).collect()
+    fn overtaken_resends(&self, topic: usize) -> Vec<Disorder> {
+        let delivered = &self.delivered[topic];
+        let mut starts = runs(delivered);
+        starts.push(delivered.len());
+        let windows = starts.windows(3);
+        windows.flat_map(|bounds| self.overtaken_between(topic, bounds[0], bounds[1], bounds[2])).collect()
     }
 
     /// Returns the events that the run `start..end` skipped although they had been delivered before, and that
     /// the next run, `end..next_end`, delivered.
-    fn overtaken_between(&self, start: usize, end: usize, next_end: usize) -> Vec<Disorder> {
-        let (run, next) = (&self.delivered[start..end], &self.delivered[end..next_end]);
+    fn overtaken_between(&self, topic: usize, start: usize, end: usize, next_end: usize) -> Vec<Disorder> {
+        let delivered = &self.delivered[topic];
+        let (run, next) = (&delivered[start..end], &delivered[end..next_end]);
         if next[0] <= run[0] {
             return Vec::new();
         }
         let overtaken = |&seq: &u64| {
             let by = *run.get(run.binary_search(&seq).err()?)?;
-            (self.first[&seq] < start).then_some(Disorder::ResendOvertaken { seq, by })
+            let (first_topic, first) = self.first[&seq];
+            (first_topic == topic && first < start).then_some(Disorder::ResendOvertaken { seq, by })
         };
         next.iter().filter_map(overtaken).collect()
     }
+}
 
-    /// Returns the indexes at which runs begin.
-    fn runs(&self) -> Vec<usize> {
-        let begins = |index: &usize| *index == 0 || self.delivered[*index] <= self.delivered[*index - 1];
-        (0..self.delivered.len()).filter(begins).collect()
-    }
+/// Returns the indexes at which runs begin.
+fn runs(delivered: &[u64]) -> Vec<usize> {
+    let begins = |index: &usize| *index == 0 || delivered[*index] <= delivered[*index - 1];
+    (0..delivered.len()).filter(begins).collect()
 }
 
 fn identity(json: &Value) -> (&str, u64) {

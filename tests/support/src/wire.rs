@@ -1,8 +1,9 @@
-//! The order in which events leave their publisher, checked connection by connection.
+//! The order in which events leave their publisher, checked topic by topic and connection by connection.
 //!
 //! This module does no I/O. Unlike the events that a subscriber sees, these have not passed the broker. They
-//! are in order if, on one connection, each event is later than the one before, and none is sent ahead of an
-//! earlier event that a previous connection carried without an acknowledgement. With QoS 2 a broker may
+//! are in order if, on one topic and connection, each event is later than the one before, and none is sent ahead of an
+//! earlier event that a previous connection carried without an acknowledgement, and that is sent again later. With
+//! QoS 2 a broker may
 //! forward a message when it is released, so releases must follow the order of the broker's PUBRECs. The
 //! rules do not apply if the broker defers events, because the publisher may then step back.
 
@@ -26,22 +27,30 @@ pub struct Overtaken {
 pub struct Wire {
     /// The newest connection that has carried an event.
     connection: usize,
-    /// The newest event on that connection.
-    last: u64,
-    /// The highest event on any connection.
-    highest: u64,
-    /// Unacknowledged events on this connection, by packet id.
-    in_flight: HashMap<u16, u64>,
+    topics: HashMap<String, Topic>,
+    /// Unacknowledged events on this connection, with their topics, by packet id.
+    in_flight: HashMap<u16, (u64, String)>,
     /// Events on this connection that are received but not released, in the order of receipt.
     unreleased: VecDeque<u64>,
-    /// Events of earlier connections that are unacknowledged and not resent on this one.
-    unsettled: BTreeSet<u64>,
     sent: BTreeMap<u64, Vec<usize>>,
     overtaken: Vec<Overtaken>,
 }
 
+/// What was sent to one topic.
+#[derive(Debug, Default)]
+struct Topic {
+    /// The newest event on this connection.
+    last: u64,
+    /// The highest event on any connection.
+    highest: u64,
+    /// Events of earlier connections that are unacknowledged and not resent on this one.
+    unsettled: BTreeSet<u64>,
+    /// Those of them that were skipped, and the first event that was sent instead.
+    skipped: BTreeMap<u64, u64>,
+}
+
 impl Wire {
-    fn sent(&mut self, connection: usize, packet_id: u16, seq: u64) {
+    fn sent(&mut self, connection: usize, packet_id: u16, topic: &str, seq: u64) {
         let carried = self.sent.entry(seq).or_default();
         let is_new = carried.is_empty();
         carried.push(connection);
@@ -51,27 +60,32 @@ impl Wire {
         }
         if connection > self.connection {
             self.connection = connection;
-            self.last = 0;
             self.unreleased.clear();
-            self.unsettled.extend(self.in_flight.drain().map(|(_, seq)| seq));
+            self.topics.values_mut().for_each(|topic| topic.last = 0);
+            for (seq, topic) in self.in_flight.drain().map(|(_, sent)| sent) {
+                self.topics.entry(topic).or_default().unsettled.insert(seq);
+            }
         }
         let mut fault = |seq, by| self.overtaken.push(Overtaken { seq, by, connection });
-        if seq <= self.last {
-            fault(seq, self.last);
-        } else if is_new && seq < self.highest {
-            fault(seq, self.highest);
+        let on = self.topics.entry(topic.to_owned()).or_default();
+        if seq <= on.last {
+            fault(seq, on.last);
+        } else if is_new && seq < on.highest {
+            fault(seq, on.highest);
+        } else if let Some(by) = on.skipped.remove(&seq) {
+            fault(seq, by);
         }
-        let later = self.unsettled.split_off(&seq);
-        for waiting in std::mem::replace(&mut self.unsettled, later) {
-            fault(waiting, seq);
+        let later = on.unsettled.split_off(&seq);
+        for waiting in std::mem::replace(&mut on.unsettled, later) {
+            on.skipped.entry(waiting).or_insert(seq);
         }
-        self.unsettled.remove(&seq);
+        on.unsettled.remove(&seq);
         // With QoS 0, the packet id is 0, and no acknowledgement follows.
         if packet_id != 0 {
-            self.in_flight.insert(packet_id, seq);
+            self.in_flight.insert(packet_id, (seq, topic.to_owned()));
         }
-        self.last = seq;
-        self.highest = self.highest.max(seq);
+        on.last = seq;
+        on.highest = on.highest.max(seq);
     }
 
     /// Records a packet; `seq` extracts the seq of an event, or returns `None` for an event to ignore.
@@ -79,7 +93,7 @@ impl Wire {
         match packet {
             PacketKind::Event(publish) => {
                 if let Some(seq) = seq(&publish.payload) {
-                    self.sent(connection, publish.packet_id, seq);
+                    self.sent(connection, publish.packet_id, &publish.topic, seq);
                 }
             }
             PacketKind::Received(packet_id) => self.received(connection, *packet_id),
@@ -90,12 +104,12 @@ impl Wire {
 
     fn received(&mut self, connection: usize, packet_id: u16) {
         if connection == self.connection {
-            self.unreleased.extend(self.in_flight.get(&packet_id));
+            self.unreleased.extend(self.in_flight.get(&packet_id).map(|(seq, _)| seq));
         }
     }
 
     fn released(&mut self, connection: usize, packet_id: u16) {
-        let Some(&seq) = self.in_flight.get(&packet_id) else { return };
+        let Some(&(seq, _)) = self.in_flight.get(&packet_id) else { return };
         if connection == self.connection
             && let Some(place) = self.unreleased.iter().position(|other| *other == seq)
         {
@@ -136,7 +150,7 @@ mod tests {
     /// Returns connection 1 with the events 1 to 4. The events 1 and 2 are acknowledged.
     fn wire() -> Wire {
         let mut wire = Wire::default();
-        (1..=4).for_each(|number| wire.sent(1, number, number.into()));
+        (1..=4).for_each(|number| wire.sent(1, number, "t", number.into()));
         (1..=2).for_each(|packet_id| wire.settled(1, packet_id));
         wire
     }
@@ -148,7 +162,7 @@ mod tests {
     #[test]
     fn a_resend_continues_at_the_first_unacknowledged_event() {
         let mut wire = wire();
-        (3..=6).for_each(|number| wire.sent(2, number, number.into()));
+        (3..=6).for_each(|number| wire.sent(2, number, "t", number.into()));
         assert_eq!(overtaken(&wire), []);
         assert_eq!((wire.carried(3), wire.carried(6)), ([1, 2].as_slice(), [2].as_slice()));
     }
@@ -156,22 +170,25 @@ mod tests {
     #[test]
     fn a_resend_may_begin_earlier() {
         let mut wire = wire();
-        (1..=6).for_each(|number| wire.sent(2, number, number.into()));
+        (1..=6).for_each(|number| wire.sent(2, number, "t", number.into()));
         assert_eq!(overtaken(&wire), []);
     }
 
     #[test]
     fn a_resend_that_skips_an_unacknowledged_event_overtakes_it() {
         let mut wire = wire();
-        wire.sent(2, 1, 4);
+        wire.sent(2, 1, "t", 4);
+        wire.sent(2, 2, "history", 3);
+        assert_eq!(overtaken(&wire), [], "it has become late");
+        wire.sent(3, 1, "t", 3);
         assert_eq!(overtaken(&wire), [(3, 4)]);
     }
 
     #[test]
     fn an_event_sent_after_a_later_one_on_the_same_connection_is_overtaken() {
         let mut wire = wire();
-        wire.sent(1, 5, 6);
-        wire.sent(1, 6, 5);
+        wire.sent(1, 5, "t", 6);
+        wire.sent(1, 6, "t", 5);
         assert_eq!(overtaken(&wire), [(5, 6)]);
     }
 
@@ -179,16 +196,16 @@ mod tests {
     fn a_new_event_on_a_new_connection_must_be_later_than_all_sent_before() {
         let mut wire = wire();
         (3..=4).for_each(|packet_id| wire.settled(1, packet_id));
-        wire.sent(1, 5, 7);
+        wire.sent(1, 5, "t", 7);
         wire.settled(1, 5);
-        wire.sent(2, 1, 6);
+        wire.sent(2, 1, "t", 6);
         assert_eq!(overtaken(&wire), [(6, 7)]);
     }
 
     #[test]
     fn releases_must_follow_the_order_of_receipt() {
         let mut wire = wire();
-        wire.sent(1, 5, 5);
+        wire.sent(1, 5, "t", 5);
         for packet_id in [4, 3, 5] {
             wire.received(1, packet_id);
         }
@@ -202,19 +219,19 @@ mod tests {
     fn an_event_with_qos_0_is_not_sent_again() {
         let mut wire = wire();
         (3..=4).for_each(|packet_id| wire.settled(1, packet_id));
-        wire.sent(1, 0, 5);
-        wire.sent(1, 0, 6);
-        wire.sent(2, 0, 7);
+        wire.sent(1, 0, "t", 5);
+        wire.sent(1, 0, "t", 6);
+        wire.sent(2, 0, "t", 7);
         assert_eq!(overtaken(&wire), []);
     }
 
     #[test]
     fn leftovers_of_an_abandoned_connection_are_ignored() {
         let mut wire = wire();
-        wire.sent(2, 1, 3);
-        wire.sent(1, 9, 5);
-        wire.sent(2, 2, 4);
-        wire.sent(2, 3, 5);
+        wire.sent(2, 1, "t", 3);
+        wire.sent(1, 9, "t", 5);
+        wire.sent(2, 2, "t", 4);
+        wire.sent(2, 3, "t", 5);
         assert_eq!(overtaken(&wire), []);
     }
 }

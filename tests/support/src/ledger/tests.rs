@@ -10,7 +10,7 @@ fn ledger(accepted: &[u64], delivered: &[u64]) -> Ledger {
         ledger.accepted(format!("event-{seq}"), *seq);
     }
     for seq in delivered {
-        ledger.delivered(format!("event-{seq}"), *seq);
+        ledger.delivered("t", format!("event-{seq}"), *seq);
     }
     ledger
 }
@@ -54,6 +54,22 @@ fn resends_from_the_first_unacknowledged_event_are_in_order() {
     assert_eq!(disorder(&[1, 2, 3, 3, 4]), []);
     let ledger = ledger(&[], &[1, 2, 3, 4, 2, 3, 3, 4, 1, 2, 3, 4, 5]);
     assert_eq!((ledger.duplicates(), ledger.resends(), ledger.resend_regressions()), (8, 3, 1));
+}
+
+#[test]
+fn each_topic_has_an_order_of_its_own() {
+    let mut ledger = Ledger::new();
+    for (seq, late) in [(4, false), (1, true), (5, false), (2, true)] {
+        ledger.delivered_event(
+            &json!({"event_id": seq.to_string(), "seq": seq, "camera_id": "c", "late": late}),
+        );
+    }
+    ledger.assert_in_order();
+    assert_eq!(ledger.resends(), 0);
+    ledger.delivered_event(&json!({"event_id": "3", "seq": 3, "camera_id": "c"}));
+    assert_eq!(ledger.out_of_order(), [Disorder::Late { seq: 3, after: 5 }]);
+    ledger.delivered_event(&json!({"event_id": "4", "seq": 4, "camera_id": "c", "late": true}));
+    assert_eq!(ledger.out_of_order().len(), 1, "it was sent again, as a late one");
 }
 
 #[test]
@@ -101,7 +117,7 @@ fn one_event_has_one_seq_and_one_seq_has_one_event() {
     let mut ledger = ledger(&[1, 1], &[1]);
     assert!(ledger.contradictions().is_empty());
     ledger.accepted("event-1", 2);
-    ledger.delivered("another", 1);
+    ledger.delivered("t", "another", 1);
     assert_eq!(ledger.contradictions().len(), 2, "{:?}", ledger.contradictions());
 }
 

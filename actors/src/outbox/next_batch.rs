@@ -1,0 +1,265 @@
+//! The next batch: decides which events are sent now, on which lane.
+//!
+//! Live events go first: retries, and then new ones. Late retries follow, and then what the live lane has passed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    delivery::{Delivery, InFlight},
+    dispatch::{Plan, plan},
+    read_ahead::Next,
+    window::Lane,
+};
+use crate::{
+    domain::{
+        clock::{LogTime, Moment},
+        delivery::is_late,
+        event_log::StoredEvent,
+        ids::Seq,
+        settings::{MqttSettings, QoS},
+    },
+    messages::connection::Outgoing,
+    store::RetryingEvent,
+};
+
+/// Maximum number of ranges in which the settled events above the cursor are kept, about 2 MiB. At this bound, the
+/// live lane waits until the late lane has made progress.
+const MAX_RANGES: usize = 50_000;
+
+/// The result of [`Delivery::next_batch`].
+#[derive(Debug, Default)]
+pub struct NextBatch {
+    /// The events to send now.
+    pub events: Vec<Outgoing>,
+    /// Events that have waited longer than `message_expiry_seconds`. They are settled, but not recorded as
+    /// dead.
+    pub expired: Vec<Seq>,
+    /// Events whose rows cannot be read. They are settled, but not recorded as dead.
+    pub unreadable: Vec<Seq>,
+    /// The number of events whose rows are missing. They are settled.
+    pub missing: u64,
+    /// How long to wait if the rate limit allows no more events now.
+    pub wait: Option<Duration>,
+}
+
+/// What was done about the next event of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// It was sent.
+    Sent,
+    /// It is settled, or the other lane sends it.
+    Moved,
+    /// Nothing, because there is none, or it must wait.
+    Nothing,
+    /// Nothing, and the lanes after this one wait, too.
+    Blocked,
+}
+
+/// What the decisions depend on, apart from the state.
+#[derive(Debug, Clone, Copy)]
+struct Context<'a> {
+    settings: &'a MqttSettings,
+    now: Moment,
+    sent_at: Instant,
+}
+
+/// An event that is about to be sent.
+#[derive(Debug)]
+struct Candidate {
+    event: StoredEvent,
+    /// When it was accepted or, if it is a retry, when that was requested.
+    waiting_since: LogTime,
+    is_retry: bool,
+    lane: Lane,
+    late: bool,
+}
+
+impl Delivery {
+    /// Takes the events that may be sent now. The caller must send them.
+    pub fn next_batch(&mut self, settings: &MqttSettings, now: Moment, sent_at: Instant) -> NextBatch {
+        let context = Context { settings, now, sent_at };
+        let mut batch = NextBatch::default();
+        let mut allowance = self.pacer.allowance(sent_at);
+        while self.window.room() > 0 {
+            if allowance == 0 {
+                batch.wait = Some(self.pacer.wait());
+                break;
+            }
+            match self.step(context, &mut batch) {
+                Step::Sent => {
+                    allowance -= 1;
+                    self.pacer.spend();
+                }
+                Step::Moved => {}
+                Step::Nothing | Step::Blocked => break,
+            }
+        }
+        batch
+    }
+
+    fn step(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
+        let steps = [Self::step_live_retry, Self::step_live, Self::step_late_retry, Self::step_late];
+        let first =
+            steps.into_iter().map(|step| step(self, context, batch)).find(|step| *step != Step::Nothing);
+        first.unwrap_or(Step::Nothing)
+    }
+
+    /// Sends the next event of the live lane, or passes it if it is late. If both lanes are at the same position,
+    /// rows without an event are left to the late lane.
+    fn step_live(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
+        let Some(live) = self.window.next(Lane::Live) else { return Step::Nothing };
+        self.window.next(Lane::Late);
+        let is_split = self.window.is_split();
+        if is_split && self.window.ranges_ahead() >= MAX_RANGES {
+            return Step::Nothing;
+        }
+        let event = match self.live_ahead.at(live) {
+            Next::Event(event) => event,
+            Next::Unreadable if is_split => return self.pass(live),
+            Next::Gap(end) if is_split => {
+                self.window.pass_to(end);
+                return Step::Moved;
+            }
+            Next::Unreadable | Next::Gap(_) | Next::Unread => return Step::Nothing,
+        };
+        let Context { settings, now, .. } = context;
+        if is_late(settings, event.times, now) {
+            let passes = self.live_start.passes(event.times, is_split, settings, now);
+            return if passes { self.pass(live) } else { Step::Nothing };
+        }
+        self.live_start.reached_live();
+        let Some(event) = self.live_ahead.take() else { return Step::Nothing };
+        let waiting_since = event.times.accepted;
+        self.send(
+            Candidate { event, waiting_since, is_retry: false, lane: Lane::Live, late: false },
+            context,
+            batch,
+        )
+    }
+
+    /// Leaves the next event of the live lane to the late lane.
+    fn pass(&mut self, live: Seq) -> Step {
+        if !self.window.is_split() {
+            self.late_ahead.restart(live);
+        }
+        if let Some(event) = self.live_ahead.take() {
+            // If the late lane has read all events before this one, it need not read this one from the database.
+            self.late_ahead.offer(&[event]);
+        }
+        self.window.pass_to(live.next());
+        Step::Moved
+    }
+
+    /// Sends the next retry if it is live. New events wait until it has been read, unless it cannot be read.
+    fn step_live_retry(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
+        let Some(seq) = self.window.next_again().next() else { return Step::Nothing };
+        match self.retries.get(seq) {
+            Some(retry) if is_late(context.settings, retry.event.times, context.now) => Step::Nothing,
+            Some(_) => self.send_retry(seq, Lane::Live, context, batch),
+            None if self.retries.has_failed() => Step::Nothing,
+            None => Step::Blocked,
+        }
+    }
+
+    /// Sends the next retry, which is late.
+    fn step_late_retry(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
+        let Some(seq) = self.window.next_again().next() else { return Step::Nothing };
+        let Some(retry) = self.retries.get(seq) else { return Step::Nothing };
+        if !self.late_limit.allows(retry.event.payload.len(), self.limit()) {
+            return Step::Blocked;
+        }
+        self.send_retry(seq, Lane::Late, context, batch)
+    }
+
+    fn send_retry(&mut self, seq: Seq, lane: Lane, context: Context<'_>, batch: &mut NextBatch) -> Step {
+        let Some(RetryingEvent { event, asked }) = self.retries.take(seq) else { return Step::Nothing };
+        let late = lane == Lane::Late;
+        self.send(Candidate { event, waiting_since: asked, is_retry: true, lane, late }, context, batch)
+    }
+
+    /// Sends the next event of the late lane. Everything that the live lane has passed is late.
+    fn step_late(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
+        let Some(next) = self.window.next(Lane::Late) else { return Step::Nothing };
+        let is_split = self.window.is_split();
+        let ready = if is_split { &mut self.late_ahead } else { &mut self.live_ahead };
+        let event = match ready.at(next) {
+            Next::Event(event) => event,
+            Next::Unread => return Step::Nothing,
+            Next::Unreadable => {
+                ready.take();
+                self.window.skipped(Lane::Late, next);
+                self.settle_dead(next, context.now);
+                batch.unreadable.push(next);
+                return Step::Moved;
+            }
+            Next::Gap(end) => {
+                batch.missing += self.skip_gap(next, end, context.now);
+                return Step::Moved;
+            }
+        };
+        let is_live = !is_split && !is_late(context.settings, event.times, context.now);
+        let bytes = event.payload.len();
+        if is_live || !self.late_limit.allows(bytes, self.limit()) {
+            return Step::Nothing;
+        }
+        let ready = if is_split { &mut self.late_ahead } else { &mut self.live_ahead };
+        let Some(event) = ready.take() else { return Step::Nothing };
+        let waiting_since = event.times.accepted;
+        self.send(
+            Candidate { event, waiting_since, is_retry: false, lane: Lane::Late, late: true },
+            context,
+            batch,
+        )
+    }
+
+    fn send(&mut self, candidate: Candidate, context: Context<'_>, batch: &mut NextBatch) -> Step {
+        let Candidate { event, waiting_since, is_retry, lane, late } = candidate;
+        let Context { settings, now, sent_at } = context;
+        let seq = event.seq;
+        let mut outgoing = match plan(&event, waiting_since, late, settings, now) {
+            Plan::Send(outgoing) => outgoing,
+            Plan::Expired => {
+                if !is_retry {
+                    self.window.skipped(lane, seq);
+                }
+                self.settle_dead(seq, now);
+                batch.expired.push(seq);
+                return Step::Moved;
+            }
+        };
+        outgoing.asked = is_retry.then_some(waiting_since);
+        tracing::debug!(seq = seq.0, topic = outgoing.topic, late, "event sent");
+        let reports_subscribers = self.reports_subscribers && outgoing.qos != QoS::AtMostOnce;
+        let (times, topic, bytes) = (event.times, outgoing.topic.clone(), event.payload.len());
+        if late {
+            self.late_limit.sent(bytes);
+        }
+        let in_flight = InFlight { times, topic, late, reports_subscribers, bytes, sent_at };
+        if is_retry {
+            self.window.sent_again(seq, in_flight);
+        } else {
+            self.window.sent(lane, seq, in_flight);
+        }
+        batch.events.push(outgoing);
+        Step::Sent
+    }
+
+    /// Settles events whose rows were removed from the database, because there is nothing to send. Returns
+    /// their number, which does not include known gaps.
+    fn skip_gap(&mut self, from: Seq, end: Seq, now: Moment) -> u64 {
+        let mut missing = 0;
+        while let Some(seq) = self.window.next(Lane::Late).filter(|seq| *seq < end) {
+            self.window.skipped(Lane::Late, seq);
+            self.settle_dead(seq, now);
+            missing += 1;
+        }
+        tracing::error!(missing, from = from.0, to = end.previous().0, "events are missing in the database");
+        missing
+    }
+}
+
+#[cfg(test)]
+#[path = "lanes_tests.rs"]
+mod tests;

@@ -1,0 +1,45 @@
+//! The table `deliveries_ahead`: ranges of events that were delivered before the cursor reached them, because they
+//! were live and a backlog was late. Their rows take precedence over those in `deliveries`.
+
+use sea_orm::{ConnectionTrait, DbErr, Statement, Value};
+
+use super::statements;
+use crate::domain::{
+    clock,
+    delivery::{SettledAhead, Settlement},
+    ids::Seq,
+};
+
+/// SQLite limits the number of parameters of a statement.
+const ROWS_PER_STATEMENT: usize = 256;
+
+/// Returns the statements that record these ranges; none if there are none.
+pub fn insert_statements(ranges: &[SettledAhead]) -> impl Iterator<Item = Statement> {
+    const INTO: &str = "INSERT INTO deliveries_ahead (first_seq, last_seq, acked_at, late, heard)";
+    // A commit with an unknown outcome is repeated, and its last range may have become longer.
+    const TAIL: &str = " ON CONFLICT (first_seq) DO UPDATE SET last_seq = MAX(last_seq, excluded.last_seq)";
+    let row = |SettledAhead { first, last, settlement: Settlement { at, late, heard } }: &SettledAhead| {
+        let acked_at = clock::to_micros(at.wall);
+        [Value::from(first.0), last.0.into(), acked_at.into(), (*late).into(), (*heard).into()]
+    };
+    let chunks = ranges.chunks(ROWS_PER_STATEMENT);
+    chunks.map(move |chunk| statements::insert_statement(INTO, chunk.iter().map(row), TAIL))
+}
+
+/// Returns the ranges above `cursor`, in order.
+pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<(Seq, Seq)>, DbErr> {
+    const SQL: &str =
+        "SELECT first_seq, last_seq FROM deliveries_ahead WHERE last_seq > ? ORDER BY first_seq";
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [cursor.0.into()]);
+    let rows = db.query_all_raw(statement).await?;
+    rows.iter().map(|row| Ok((Seq(row.try_get_by_index(0)?), Seq(row.try_get_by_index(1)?)))).collect()
+}
+
+/// Removes up to `limit` ranges up to this position, whose events are removed. Returns the number of removed rows.
+pub async fn delete_up_to(db: &impl ConnectionTrait, up_to: Seq, limit: u64) -> Result<u64, DbErr> {
+    const SQL: &str = "DELETE FROM deliveries_ahead WHERE first_seq IN \
+        (SELECT first_seq FROM deliveries_ahead WHERE first_seq <= ?1 AND last_seq <= ?1 ORDER BY first_seq LIMIT ?2)";
+    let values = [up_to.0.into(), limit.into()];
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, values);
+    Ok(db.execute_raw(statement).await?.rows_affected())
+}
