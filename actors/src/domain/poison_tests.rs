@@ -81,7 +81,7 @@ fn an_event_that_is_alone_at_three_ends_in_a_row_is_at_fault() {
 }
 
 #[test]
-fn a_live_event_that_is_answered_says_nothing_about_late_ones_that_were_accepted_before_it() {
+fn an_answer_to_a_live_event_does_not_clear_late_ones_that_were_accepted_before_it() {
     let late = |seq| event_of(seq, "liveobject/camera/door/history", 300);
     let mut it = Fixture::new();
     for _ in 0..EVENT_STRIKES {
