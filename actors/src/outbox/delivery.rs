@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{
-        clock::Moment,
+        clock::{LogTime, Moment},
         delivery::{EventTimes, SettledRange, Settlement, Unwritten},
         event_log::{EventPage, StoredEvent},
         ids::{LinkId, Seq},
@@ -250,8 +250,15 @@ impl Delivery {
         was_current
     }
 
-    /// Takes the events that may be sent now. The caller must send them.
-    pub fn next_batch(&mut self, settings: &MqttSettings, now: Moment, sent_at: Instant) -> NextBatch {
+    /// Takes the events that may be sent now. The caller must send them. If live events must wait, the first one ends
+    /// the batch, so that none is overtaken.
+    pub fn next_batch(
+        &mut self,
+        settings: &MqttSettings,
+        live_may_go: bool,
+        now: Moment,
+        sent_at: Instant,
+    ) -> NextBatch {
         let mut batch = NextBatch::default();
         let mut allowance = self.pacer.allowance(sent_at);
         while self.window.room() > 0 {
@@ -289,6 +296,10 @@ impl Delivery {
                     }
                     self.settle_dead(seq, now);
                     batch.expired.push(seq);
+                }
+                Plan::Send { late: false, .. } if !live_may_go => {
+                    self.put_back(event, waiting_since, again);
+                    break;
                 }
                 Plan::Send { mut outgoing, late } => {
                     outgoing.asked = again.then_some(waiting_since);
@@ -329,6 +340,14 @@ impl Delivery {
             Next::Unreadable => NextUp::Unreadable(seq),
             Next::Gap(end) => NextUp::Gap(seq, end),
             Next::Unread => NextUp::Unread,
+        }
+    }
+
+    fn put_back(&mut self, event: StoredEvent, asked: LogTime, again: bool) {
+        if again {
+            self.retries.put_back(RetryingEvent { event, asked });
+        } else {
+            self.read_ahead.put_back(event);
         }
     }
 
@@ -521,7 +540,7 @@ mod tests {
 
     fn batch_after(delivery: &mut Delivery, seconds: u64, settings: &MqttSettings) -> NextBatch {
         let now = Moment::at(clock::from_micros(NOON) + Duration::from_secs(seconds));
-        delivery.next_batch(settings, now, Instant::now())
+        delivery.next_batch(settings, true, now, Instant::now())
     }
 
     fn sent(delivery: &mut Delivery) -> Vec<i64> {

@@ -11,7 +11,8 @@
 //!
 //! The actor is a driver. It runs the database operations and the timers, and sends the messages. Three plain
 //! structs make the decisions: `Writer` (what is committed when), `Delivery` (what is sent when) and
-//! `Reporting` (counts, metrics and warnings). `accept` drives the first one, `pump` the second.
+//! `Reporting` (counts, metrics and warnings). `accept` drives the first one, `pump` the second. `subscribers`
+//! holds live events while Home Assistant is away.
 
 mod accept;
 mod commit_queue;
@@ -19,14 +20,17 @@ mod decide;
 mod delivery;
 mod dispatch;
 mod head_start;
+mod heard_topics;
 mod in_flight_limit;
 mod pacer;
 mod pictures;
+mod presence;
 mod publish;
 mod pump;
 mod read_ahead;
 mod reporting;
 mod retry_prefetch;
+mod subscribers;
 mod unconfirmed;
 mod warnings;
 pub(crate) mod window;
@@ -47,7 +51,7 @@ use tokio::{
 
 use self::{
     accept::RETRY_AFTER, delivery::Delivery, head_start::HeadStart, pictures::PictureBudget,
-    reporting::Reporting, unconfirmed::Unconfirmed, window::Window, writer::Writer,
+    reporting::Reporting, subscribers::Subscribers, unconfirmed::Unconfirmed, window::Window, writer::Writer,
 };
 use crate::{
     disk::disk_space,
@@ -147,6 +151,7 @@ pub struct OutboxActor {
     writer: Writer,
     delivery: Delivery,
     reporting: Reporting,
+    subscribers: Subscribers,
     pictures: PictureBudget,
     /// Number of events whose pictures are being staged.
     staging: usize,
@@ -194,6 +199,7 @@ impl OutboxActor {
             writer: Writer::new(store.last_seq().await?, cursor),
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting,
+            subscribers: Subscribers::new(Instant::now()),
             pictures: PictureBudget::default(),
             staging: 0,
             undecided: Vec::new(),
@@ -249,6 +255,7 @@ impl OutboxActor {
     }
 
     fn link_gone(&mut self, ctx: &mut Context<Self>) {
+        self.subscribers_link_down(ctx);
         self.note_progress(ctx);
         self.report(ctx);
         self.check_drained(ctx);
@@ -377,6 +384,7 @@ impl Actor for OutboxActor {
             act.sweep(ctx);
             ctx.run_interval(SWEEP_EVERY, |act, ctx| {
                 act.note_clock(ctx);
+                act.forget_heard_topics(ctx);
                 act.sweep(ctx);
             });
         });
@@ -403,6 +411,7 @@ impl Handler<LinkUp> for OutboxActor {
     type Result = ();
 
     fn handle(&mut self, msg: LinkUp, ctx: &mut Self::Context) {
+        self.subscribers_link_up(&msg, ctx);
         self.delivery.link_up(msg);
         self.cancel_pause(ctx);
         self.pump(ctx);
@@ -447,11 +456,12 @@ impl Handler<SettingsChanged> for OutboxActor {
             // Send nothing more to the old broker while its connection is being closed.
             self.leave_link(ctx);
         }
-        if change != SettingsChange::Other {
+        if matches!(change, SettingsChange::Broker | SettingsChange::Topics) {
             self.reporting.topics_changed();
         }
         self.limits.commit.late_after_seconds = settings.late_after_seconds;
         self.settings = settings;
+        self.subscribers_settings_changed(change, ctx);
     }
 }
 
@@ -463,6 +473,7 @@ impl Handler<GetOutbox> for OutboxActor {
             pending: self.pending(),
             in_flight: u64::try_from(self.delivery.in_flight()).unwrap_or(u64::MAX),
             dead: self.reporting.dead,
+            held: self.reporting.held(),
             oldest_pending_at: self.reporting.oldest_pending_at(self.clock.now()),
             published: self.reporting.published,
             refused: self.reporting.refused,

@@ -145,6 +145,13 @@ impl ReadAhead {
         }
     }
 
+    /// Puts back the event that was taken last, because it is not sent yet.
+    pub fn put_back(&mut self, event: StoredEvent) {
+        let row = LogRow::Event(event);
+        self.bytes += row.bytes();
+        self.ready.push_front(row);
+    }
+
     /// Returns the first event that is ready.
     pub fn front(&self) -> Option<&StoredEvent> {
         match self.ready.front()? {

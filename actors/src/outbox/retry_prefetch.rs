@@ -25,6 +25,11 @@ impl RetryPrefetch {
         self.ready.remove(&seq)
     }
 
+    /// Puts back an event that was taken, because it is not sent yet.
+    pub fn put_back(&mut self, retry: RetryingEvent) {
+        self.ready.insert(retry.event.seq, retry);
+    }
+
     /// Returns which of the `next` retries must be read now.
     pub fn wants(&mut self, next: impl Iterator<Item = Seq>) -> Option<Vec<Seq>> {
         if self.reading {
