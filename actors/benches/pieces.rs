@@ -14,7 +14,7 @@ use liveobject_actors::{
         event::marked_late,
         ids::LinkId,
     },
-    testing::log::{Log, Window},
+    testing::log::{Lane, Log, Window},
 };
 
 const URL: &str = "http://127.0.0.1:8080/api/v1/events/0193a5c0-0000-7000-8000-000000000000/thumbnail\
@@ -58,8 +58,10 @@ fn pass(events: u64, limit: usize) -> Window<()> {
     let last = Seq(i64::try_from(events).expect("a small number"));
     let mut acknowledged = Seq(0);
     while acknowledged < last {
-        while let Some(next) = window.next().filter(|next| window.room() > 0 && *next <= last) {
-            window.sent(next, ());
+        while window.room() > 0
+            && let Some(next) = window.next(Lane::Live).filter(|next| *next <= last)
+        {
+            window.sent(Lane::Live, next, ());
         }
         for _ in 0..window.in_flight().div_ceil(2) {
             acknowledged = acknowledged.next();

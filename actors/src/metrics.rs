@@ -141,6 +141,10 @@ metrics! {
         "events_late", "Events published to the history topic because they were late";
     pub events_unheard: Counter = Counter::default(),
         "events_unheard", "Events for which the broker had no matching subscribers";
+    pub events_held: Gauge = Gauge::default(),
+        "events_held", "Events waiting for a subscriber that was there before";
+    pub events_heard_after_waiting: Counter = Counter::default(),
+        "events_heard_after_waiting", "Events that waited for a subscriber and then had one";
     pub events_dead: Family<ReasonLabel, Counter> = Family::default(),
         "events_dead", "Events that will never be published, by reason";
     pub outbox_pending: Gauge = Gauge::default(),
@@ -287,6 +291,8 @@ mod tests {
             "outbox_in_flight_events 0",
             "events_late_total 0",
             "events_unheard_total 0",
+            "events_held 0",
+            "events_heard_after_waiting_total 0",
             "events_dead_total{reason=\"expired\"} 1",
             "disk_free_bytes 0",
             "outbox_commit_seconds_count 0",

@@ -11,7 +11,7 @@ use std::{
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 
 use crate::{
-    domain::{ids::LinkId, status::Failure},
+    domain::ids::LinkId,
     messages::{
         connection::{Deliver, PublishState, Subscribe},
         link::LinkUp,
@@ -289,6 +289,6 @@ impl Handler<PublishState> for FakeConnectionActor {
 
     fn handle(&mut self, msg: PublishState, _: &mut Self::Context) -> Self::Result {
         self.published.push(msg);
-        MessageResult(Ok::<(), Failure>(()))
+        MessageResult(Ok(Some(true)))
     }
 }

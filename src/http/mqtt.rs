@@ -102,6 +102,9 @@ pub(super) struct OutboxView {
     /// Events that will not be published and have not been dismissed.
     #[schema(minimum = 0)]
     dead: u64,
+    /// Pending events that wait for a subscriber that was there before.
+    #[schema(minimum = 0)]
+    held: u64,
     /// When the oldest pending event was accepted.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     oldest_pending_at: Option<Timestamp>,
@@ -113,7 +116,15 @@ pub(super) struct OutboxView {
 impl StatusView {
     pub(super) fn new(connection: ConnectionStatus, outbox: OutboxStatus, delivered_today: u64) -> Self {
         let OutboxStatus {
-            pending, in_flight, dead, oldest_pending_at, published, refused, warnings, ..
+            pending,
+            in_flight,
+            dead,
+            held,
+            oldest_pending_at,
+            published,
+            refused,
+            warnings,
+            ..
         } = outbox;
         Self {
             connected: connection.state == ConnectionState::Connected,
@@ -126,7 +137,7 @@ impl StatusView {
             last_error: connection.last_error,
             reconnect_attempt: connection.reconnect_attempt,
             next_attempt_at: connection.next_attempt_at,
-            outbox: OutboxView { pending, in_flight, dead, oldest_pending_at, delivered_today },
+            outbox: OutboxView { pending, in_flight, dead, held, oldest_pending_at, delivered_today },
             warnings: connection.warnings.into_iter().chain(warnings).collect(),
         }
     }

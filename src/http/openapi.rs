@@ -401,6 +401,7 @@ mod tests {
         ];
         let warnings = [
             W::NoSubscribers,
+            W::WaitingForSubscriber,
             W::LateOnArrival,
             W::ClockJumped,
             W::DatabaseUnavailable,

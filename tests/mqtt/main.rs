@@ -28,6 +28,7 @@ mod overtake;
 mod pace;
 mod pictures;
 mod poison;
+mod presence;
 mod rabbitmq;
 mod refusals;
 mod removal;

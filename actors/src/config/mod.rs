@@ -246,7 +246,7 @@ impl Handler<ReplaceSettings> for ConfigActor {
         let replacing = async move { replace::replace(&context, current, value).await };
         AtomicResponse::new(Box::pin(replacing.into_actor(self).map(|replaced, act, _| {
             let Replacement { current, changed } = replaced?;
-            let change = act.current.settings.change_to(&current.settings);
+            let change = act.current.settings.change_to(&current.settings, &changed);
             act.current = current;
             tracing::info!(changed = changed.join(","), "settings changed");
             act.notify(change);

@@ -188,6 +188,12 @@ impl ConnectionActor {
             && self.packets.count(Submission::is_event) > 0
     }
 
+    /// Returns whether the broker reports, for QoS 1 and 2, that a message has no subscribers.
+    fn reports_subscribers(&self) -> bool {
+        let can_acknowledge = |(_, limits): &(Client, Limits)| limits.maximum_qos != QoS::AtMostOnce;
+        self.version == Version::V5 && self.session.as_ref().is_some_and(can_acknowledge)
+    }
+
     fn availability(&self, text: &str) -> Message {
         Message {
             topic: self.settings.availability_topic(),
@@ -227,7 +233,7 @@ impl ConnectionActor {
             let link_up = LinkUp {
                 link,
                 receive_maximum: limits.receive_maximum,
-                reports_subscribers: version == Version::V5 && limits.maximum_qos != QoS::AtMostOnce,
+                reports_subscribers: self.reports_subscribers(),
                 suspected_events: self.queue.poison.suspected_events(),
                 deliver: me.clone().recipient(),
                 broker: self.settings.broker(),
@@ -264,9 +270,9 @@ impl ConnectionActor {
                 self.packets.pinged(now);
                 None
             }
-            Event::Arrived { topic, payload } => {
+            Event::Arrived { topic, payload, retained } => {
                 self.packets.alive();
-                self.forward(&topic, payload);
+                self.forward(&topic, &payload, retained);
                 None
             }
             Event::Subscribed(granted) => {
@@ -322,7 +328,9 @@ impl ConnectionActor {
             }
             Purpose::State(reply) => {
                 // The sender may have stopped waiting.
-                let _gone = reply.send(sending::state_result(answer, &self.settings.broker()));
+                let result = sending::state_result(answer, &self.settings.broker());
+                let reports = self.reports_subscribers();
+                let _gone = reply.send(result.map(|heard| reports.then_some(heard)));
             }
             Purpose::Birth => {
                 if let Err(Failure { message: reason, .. }) =
@@ -439,10 +447,11 @@ impl ConnectionActor {
     }
 
     /// Forwards a message to the subscribers of its topic.
-    fn forward(&self, topic: &[u8], payload: Bytes) {
+    fn forward(&self, topic: &[u8], payload: &Bytes, retained: bool) {
         let Ok(topic) = std::str::from_utf8(topic) else { return };
         for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.topic == topic) {
-            let arrived = Arrived { link: self.link, topic: topic.to_owned(), payload: payload.clone() };
+            let (topic, payload) = (topic.to_owned(), payload.clone());
+            let arrived = Arrived { link: self.link, topic, payload, retained };
             // Dropping it is harmless: a subscriber with a full mailbox already has plenty of these messages.
             let _full = subscriber.to.try_send(arrived);
         }
@@ -592,7 +601,7 @@ impl Handler<Deliver> for ConnectionActor {
 }
 
 impl Handler<PublishState> for ConnectionActor {
-    type Result = ResponseFuture<Result<(), Failure>>;
+    type Result = ResponseFuture<Result<Option<bool>, Failure>>;
 
     fn handle(&mut self, msg: PublishState, ctx: &mut Self::Context) -> Self::Result {
         let (reply, result) = oneshot::channel();

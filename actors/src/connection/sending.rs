@@ -16,8 +16,8 @@ use crate::domain::{
     status::{Failure, FailureKind},
 };
 
-/// Receives the result of publishing a state message.
-pub type ReplySender = oneshot::Sender<Result<(), Failure>>;
+/// Receives the result of publishing a state message: see [`PublishState`](crate::messages::connection::PublishState).
+pub type ReplySender = oneshot::Sender<Result<Option<bool>, Failure>>;
 
 /// What is done with the broker's answer.
 #[derive(Debug)]
@@ -103,10 +103,10 @@ impl SubmitError {
     }
 }
 
-/// Converts the broker's answer to the result that the sender of a state message receives.
-pub fn state_result(answer: Answer, broker: &str) -> Result<(), Failure> {
+/// Converts the broker's answer to a result: whether the message had a subscriber, as far as the broker reports this.
+pub fn state_result(answer: Answer, broker: &str) -> Result<bool, Failure> {
     let reason = match answer {
-        Answer::Accepted { .. } => return Ok(()),
+        Answer::Accepted { unheard } => return Ok(!unheard),
         Answer::Refused(DeadReason::NotAuthorized) => {
             let message = format!("{broker} does not allow publishing to this topic.");
             return Err(Failure::new(FailureKind::NotAuthorized, message));

@@ -25,9 +25,10 @@ use self::payload::About;
 use crate::{
     domain::{
         camera::Camera,
+        home_assistant,
         ids::CameraId,
         retained::{Content, Group, Kind, Owner, PreviousTopic, Wanted},
-        settings::{DiscoveryFormat, MqttSettings},
+        settings::{DiscoveryFormat, MqttSettings, SettingsChange},
     },
     lifecycle::{CrashGuard, stops_on_request},
     messages::{
@@ -227,7 +228,7 @@ impl DiscoveryActor {
 
     /// Returns the topic where Home Assistant announces that it is online.
     fn birth_topic(&self) -> String {
-        format!("{}/status", self.settings.discovery_prefix)
+        home_assistant::status_topic(&self.settings.discovery_prefix)
     }
 }
 
@@ -275,9 +276,9 @@ impl Handler<CamerasChanged> for DiscoveryActor {
 impl Handler<SettingsChanged> for DiscoveryActor {
     type Result = ();
 
-    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, _: &mut Self::Context) {
+    fn handle(&mut self, SettingsChanged { settings, change, .. }: SettingsChanged, _: &mut Self::Context) {
         self.settings = settings;
-        if self.complete {
+        if self.complete && change != SettingsChange::Outbox {
             self.retain_all();
         }
     }
@@ -299,7 +300,7 @@ impl Handler<Arrived> for DiscoveryActor {
     type Result = ();
 
     fn handle(&mut self, Arrived { topic, payload, .. }: Arrived, ctx: &mut Self::Context) {
-        if topic == self.birth_topic() && &*payload == b"online" {
+        if topic == self.birth_topic() && &*payload == home_assistant::ONLINE {
             self.schedule_announcement(ctx);
         }
     }

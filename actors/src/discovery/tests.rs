@@ -108,7 +108,8 @@ impl Scene {
     }
 
     async fn arrives(&self, topic: &str, payload: &'static str) {
-        let arrived = Arrived { link: LinkId(1), topic: topic.to_owned(), payload: payload.into() };
+        let (topic, payload) = (topic.to_owned(), payload.into());
+        let arrived = Arrived { link: LinkId(1), topic, payload, retained: false };
         self.actor.send(arrived).await.unwrap();
     }
 

@@ -10,6 +10,7 @@ pub mod event;
 pub mod event_log;
 pub mod fields;
 pub mod hex;
+pub mod home_assistant;
 pub mod ids;
 pub mod image;
 pub mod link_key;

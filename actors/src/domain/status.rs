@@ -122,6 +122,8 @@ pub enum ConnectionState {
 pub enum WarningKind {
     /// The broker accepted the latest event, but nobody subscribes to its topic.
     NoSubscribers,
+    /// Live events wait for a subscriber that was there before.
+    WaitingForSubscriber,
     /// An event was old when it arrived.
     LateOnArrival,
     /// A camera was not registered, because the maximum number of cameras is reached.
@@ -169,6 +171,7 @@ impl WarningKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoSubscribers => "no_subscribers",
+            Self::WaitingForSubscriber => "waiting_for_subscriber",
             Self::LateOnArrival => "late_on_arrival",
             Self::TooManyCameras => "too_many_cameras",
             Self::ClockJumped => "clock_jumped",
@@ -218,6 +221,7 @@ mod tests {
         use WarningKind as K;
         for kind in [
             K::NoSubscribers,
+            K::WaitingForSubscriber,
             K::LateOnArrival,
             K::TooManyCameras,
             K::ClockJumped,

@@ -38,8 +38,8 @@ pub struct SettingsView {
     pub updated_at: Option<Timestamp>,
 }
 
-/// From the HTTP layer: replaces the settings with this JSON object, and reconnects. Returns once the
-/// settings are stored. If that fails, the settings are unchanged.
+/// From the HTTP layer: replaces the settings with this JSON object, and reconnects if that is necessary.
+/// Returns once the settings are stored. If that fails, the settings are unchanged.
 #[derive(Message)]
 #[rtype(result = "Result<SettingsView, ReplaceError>")]
 pub struct ReplaceSettings(pub Value);

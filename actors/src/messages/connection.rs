@@ -43,10 +43,11 @@ pub struct Deliver {
     pub pauses: u64,
 }
 
-/// From the retained actor and the supervisor: publishes one message that is not an event (a state, a test
-/// message). The response arrives when the broker has acknowledged the message.
+/// From the retained actor, the supervisor and the outbox: publishes one message that is not an event (a state, a
+/// test message). The response arrives when the broker has acknowledged the message: whether it had a subscriber,
+/// or `None` if the broker does not report this.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<(), Failure>")]
+#[rtype(result = "Result<Option<bool>, Failure>")]
 pub struct PublishState {
     /// The topic.
     pub topic: String,
@@ -56,7 +57,7 @@ pub struct PublishState {
     pub retain: bool,
 }
 
-/// From the discovery and supervisor actors: subscribes to a topic, and forwards its messages until the link ends.
+/// From the discovery, supervisor and outbox actors: subscribes to a topic, and forwards its messages until the link ends.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Subscribe {
@@ -76,6 +77,8 @@ pub struct Arrived {
     pub topic: String,
     /// The payload.
     pub payload: Bytes,
+    /// Whether the broker had retained it, so that it may be old.
+    pub retained: bool,
 }
 
 /// From the supervisor: publishes `offline`, disconnects cleanly and ends.

@@ -97,6 +97,8 @@ pub struct OutboxStatus {
     pub in_flight: u64,
     /// Number of dead events that are not dismissed, within the retention period.
     pub dead: u64,
+    /// Number of pending events that wait for a subscriber.
+    pub held: u64,
     /// When the oldest pending event was accepted.
     pub oldest_pending_at: Option<Timestamp>,
     /// Number of events that the broker has acknowledged since startup.

@@ -43,7 +43,7 @@ fn delivered(delivery: &mut Delivery, seq: i64) -> Option<(Settled<InFlight>, Se
 
 fn batch_after(delivery: &mut Delivery, seconds: u64, settings: &MqttSettings) -> NextBatch {
     let now = Moment::at(clock::from_micros(NOON) + Duration::from_secs(seconds));
-    delivery.next_batch(settings, now, Instant::now())
+    delivery.next_batch(settings, true, now, Instant::now())
 }
 
 fn sent(delivery: &mut Delivery) -> Vec<i64> {

@@ -85,7 +85,7 @@ impl Lanes {
         let last = Seq(i64::try_from(self.log.len()).unwrap());
         loop {
             let now = self.now();
-            let batch = self.delivery.next_batch(&self.settings, now, sent_at);
+            let batch = self.delivery.next_batch(&self.settings, true, now, sent_at);
             assert_eq!((batch.missing, batch.expired.len(), batch.unreadable.len()), (0, 0, 0));
             let mut is_done = batch.events.is_empty();
             sent.extend(batch.events);

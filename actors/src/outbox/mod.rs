@@ -11,7 +11,8 @@
 //!
 //! The actor is a driver. It runs the database operations and the timers, and sends the messages. Three plain
 //! structs make the decisions: `Writer` (what is committed when), `Delivery` (what is sent when) and
-//! `Reporting` (counts, metrics and warnings). `accept` drives the first one, `pump` the second.
+//! `Reporting` (counts, metrics and warnings). `accept` drives the first one, `pump` the second. `subscribers`
+//! holds live events while Home Assistant is away.
 
 mod accept;
 mod commit_queue;
@@ -19,18 +20,21 @@ mod decide;
 mod delivery;
 mod dispatch;
 mod head_start;
+mod heard_topics;
 mod in_flight_limit;
 mod late_limit;
 mod live_start;
 mod next_batch;
 mod pacer;
 mod pictures;
+mod presence;
 mod publish;
 mod pump;
 mod read_ahead;
 mod reporting;
 mod retry_prefetch;
 mod seq_ranges;
+mod subscribers;
 mod unconfirmed;
 mod warnings;
 pub(crate) mod window;
@@ -51,7 +55,7 @@ use tokio::{
 
 use self::{
     accept::RETRY_AFTER, delivery::Delivery, head_start::HeadStart, pictures::PictureBudget,
-    reporting::Reporting, unconfirmed::Unconfirmed, window::Window, writer::Writer,
+    reporting::Reporting, subscribers::Subscribers, unconfirmed::Unconfirmed, window::Window, writer::Writer,
 };
 use crate::{
     disk::disk_space,
@@ -151,6 +155,7 @@ pub struct OutboxActor {
     writer: Writer,
     delivery: Delivery,
     reporting: Reporting,
+    subscribers: Subscribers,
     pictures: PictureBudget,
     /// Number of events whose pictures are being staged.
     staging: usize,
@@ -200,6 +205,7 @@ impl OutboxActor {
             writer: Writer::new(store.last_seq().await?, cursor),
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting,
+            subscribers: Subscribers::new(Instant::now()),
             pictures: PictureBudget::default(),
             staging: 0,
             undecided: Vec::new(),
@@ -255,6 +261,7 @@ impl OutboxActor {
     }
 
     fn link_gone(&mut self, ctx: &mut Context<Self>) {
+        self.subscribers_link_down(ctx);
         self.note_progress(ctx);
         self.report(ctx);
         self.check_drained(ctx);
@@ -383,6 +390,7 @@ impl Actor for OutboxActor {
             act.sweep(ctx);
             ctx.run_interval(SWEEP_EVERY, |act, ctx| {
                 act.note_clock(ctx);
+                act.forget_heard_topics(ctx);
                 act.sweep(ctx);
             });
         });
@@ -409,6 +417,7 @@ impl Handler<LinkUp> for OutboxActor {
     type Result = ();
 
     fn handle(&mut self, msg: LinkUp, ctx: &mut Self::Context) {
+        self.subscribers_link_up(&msg, ctx);
         self.delivery.link_up(msg);
         self.cancel_pause(ctx);
         self.pump(ctx);
@@ -453,11 +462,12 @@ impl Handler<SettingsChanged> for OutboxActor {
             // Send nothing more to the old broker while its connection is being closed.
             self.leave_link(ctx);
         }
-        if change != SettingsChange::Other {
+        if matches!(change, SettingsChange::Broker | SettingsChange::Topics) {
             self.reporting.topics_changed();
         }
         self.limits.commit.late_after_seconds = settings.late_after_seconds;
         self.settings = settings;
+        self.subscribers_settings_changed(change, ctx);
     }
 }
 
@@ -469,6 +479,7 @@ impl Handler<GetOutbox> for OutboxActor {
             pending: self.pending(),
             in_flight: u64::try_from(self.delivery.in_flight()).unwrap_or(u64::MAX),
             dead: self.reporting.dead,
+            held: self.reporting.held(),
             oldest_pending_at: self.reporting.oldest_pending_at(self.clock.now()),
             published: self.reporting.published,
             refused: self.reporting.refused,

@@ -61,6 +61,8 @@ enum Step {
 #[derive(Debug, Clone, Copy)]
 struct Context<'a> {
     settings: &'a MqttSettings,
+    /// Whether live events may be sent.
+    live_may_go: bool,
     now: Moment,
     sent_at: Instant,
 }
@@ -77,9 +79,15 @@ struct Candidate {
 }
 
 impl Delivery {
-    /// Takes the events that may be sent now. The caller must send them.
-    pub fn next_batch(&mut self, settings: &MqttSettings, now: Moment, sent_at: Instant) -> NextBatch {
-        let context = Context { settings, now, sent_at };
+    /// Takes the events that may be sent now. The caller must send them. Late events are not held by `live_may_go`.
+    pub fn next_batch(
+        &mut self,
+        settings: &MqttSettings,
+        live_may_go: bool,
+        now: Moment,
+        sent_at: Instant,
+    ) -> NextBatch {
+        let context = Context { settings, live_may_go, now, sent_at };
         let mut batch = NextBatch::default();
         let mut allowance = self.pacer.allowance(sent_at);
         while self.window.room() > 0 {
@@ -124,12 +132,15 @@ impl Delivery {
             }
             Next::Unreadable | Next::Gap(_) | Next::Unread => return Step::Nothing,
         };
-        let Context { settings, now, .. } = context;
+        let Context { settings, live_may_go, now, .. } = context;
         if is_late(settings, event.times, now) {
             let passes = self.live_start.passes(event.times, is_split, settings, now);
             return if passes { self.pass(live) } else { Step::Nothing };
         }
         self.live_start.reached_live();
+        if !live_may_go {
+            return Step::Nothing;
+        }
         let Some(event) = self.live_ahead.take() else { return Step::Nothing };
         let waiting_since = event.times.accepted;
         self.send(
@@ -157,7 +168,8 @@ impl Delivery {
         let Some(seq) = self.window.next_again().next() else { return Step::Nothing };
         match self.retries.get(seq) {
             Some(retry) if is_late(context.settings, retry.event.times, context.now) => Step::Nothing,
-            Some(_) => self.send_retry(seq, Lane::Live, context, batch),
+            Some(_) if context.live_may_go => self.send_retry(seq, Lane::Live, context, batch),
+            Some(_) => Step::Nothing,
             None if self.retries.has_failed() => Step::Nothing,
             None => Step::Blocked,
         }
@@ -167,6 +179,9 @@ impl Delivery {
     fn step_late_retry(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
         let Some(seq) = self.window.next_again().next() else { return Step::Nothing };
         let Some(retry) = self.retries.get(seq) else { return Step::Nothing };
+        if !is_late(context.settings, retry.event.times, context.now) {
+            return Step::Nothing;
+        }
         if !self.late_limit.allows(retry.event.payload.len(), self.limit()) {
             return Step::Blocked;
         }
@@ -216,7 +231,7 @@ impl Delivery {
 
     fn send(&mut self, candidate: Candidate, context: Context<'_>, batch: &mut NextBatch) -> Step {
         let Candidate { event, waiting_since, is_retry, lane, late } = candidate;
-        let Context { settings, now, sent_at } = context;
+        let Context { settings, now, sent_at, .. } = context;
         let seq = event.seq;
         let mut outgoing = match plan(&event, waiting_since, late, settings, now) {
             Plan::Send(outgoing) => outgoing,

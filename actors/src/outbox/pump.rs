@@ -39,7 +39,11 @@ impl OutboxActor {
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         // Another file at the same path may be missing events that are in this one.
         let is_replaced = self.writer.fault() == Some(StoreFault::Replaced);
-        if self.draining.is_some() || self.writer.has_too_many_notes() || is_replaced {
+        if self.draining.is_some()
+            || self.writer.has_too_many_notes()
+            || is_replaced
+            || !self.knows_subscribers()
+        {
             return;
         }
         let Some(link) = self.delivery.link().cloned() else { return };
@@ -64,8 +68,9 @@ impl OutboxActor {
     }
 
     fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
+        let live_may_go = self.live_may_go();
         let NextBatch { events, expired, unreadable, missing, wait } =
-            self.delivery.next_batch(&self.settings, self.clock.now(), Instant::now());
+            self.delivery.next_batch(&self.settings, live_may_go, self.clock.now(), Instant::now());
         for seq in expired {
             self.died(seq, DeadReason::Expired, None);
         }
@@ -156,7 +161,7 @@ impl OutboxActor {
     pub(super) fn answered(&mut self, link: LinkId, seq: Seq, outcome: Outcome, ctx: &mut Context<Self>) {
         let now = self.clock.now();
         match outcome {
-            Outcome::Delivered { unheard } => self.delivered(link, seq, unheard, now),
+            Outcome::Delivered { unheard } => self.delivered(link, seq, unheard, now, ctx),
             Outcome::Refused(reason) => {
                 if let Some(in_flight) = self.delivery.refused(link, seq, now) {
                     self.reporting.refused(reason.as_str());
@@ -177,13 +182,16 @@ impl OutboxActor {
         }
     }
 
-    fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool, now: Moment) {
+    fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool, now: Moment, ctx: &mut Context<Self>) {
         let delivered = self.delivery.delivered(link, seq, unheard, now, Instant::now());
         let Some((settled, settlement)) = delivered else { return };
         if settled.again {
             self.writer.queue.add_resent(Resent { seq, settlement });
         }
         self.writer.count_delivered();
+        if !settled.note.late {
+            self.live_delivered(seq, &settled.note.topic, settlement.heard, now, ctx);
+        }
         self.reporting.delivered(seq, settled.note, unheard, now);
     }
 

@@ -14,12 +14,24 @@ use crate::{
         event::DetectionEvent,
         event_log::SeqGap,
         ids::{CameraId, Seq},
+        numbers::saturate,
         settings::MqttSettings,
         status::{Warning, WarningKind},
         store_fault::StoreFault,
     },
     metrics::{MISSING, Metrics, ReasonLabel},
 };
+
+/// The live events that wait for a subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Their number.
+    pub events: u64,
+    /// Since when they have been waiting for Home Assistant, if they are.
+    pub home_assistant_since: Option<Timestamp>,
+    /// Some of the topics that have no subscriber any more, and since when events have been waiting for each of them.
+    pub topics: Vec<(String, Timestamp)>,
+}
 
 /// What the outbox reports about itself.
 #[derive(Debug)]
@@ -135,6 +147,38 @@ impl Reporting {
         } else {
             self.warnings.heard(&topic, late);
         }
+    }
+
+    /// Sets what waits for a subscriber. The start and the end of the wait are logged.
+    pub fn set_held(&mut self, held: Option<Held>) {
+        self.metrics.events_held.set(held.as_ref().map_or(0, |held| saturate(held.events)));
+        match (&self.warnings.held, &held) {
+            (None, Some(Held { home_assistant_since: Some(_), .. })) => {
+                tracing::info!("live events wait for Home Assistant");
+            }
+            (None, Some(Held { topics, .. })) => {
+                let topic = topics.first().map(|(topic, _)| topic);
+                tracing::info!(topic, "live events wait for a subscriber");
+            }
+            (Some(Held { events, .. }), None) => tracing::info!(events, "live events no longer wait"),
+            _ => {}
+        }
+        self.warnings.held = held;
+    }
+
+    /// Returns the number of events that wait for a subscriber.
+    pub fn held(&self) -> u64 {
+        self.warnings.held.as_ref().map_or(0, |held| held.events)
+    }
+
+    /// Returns whether events would wait for a subscriber.
+    pub fn is_holding(&self) -> bool {
+        self.warnings.held.is_some()
+    }
+
+    /// Records an event that waited for a subscriber and then had one.
+    pub fn heard_after_waiting(&self) {
+        self.metrics.events_heard_after_waiting.inc();
     }
 
     /// Records a refusal by the broker.

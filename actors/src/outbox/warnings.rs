@@ -8,6 +8,7 @@ use std::{
 use chrono::TimeDelta;
 use tokio::time::Instant;
 
+use super::reporting::Held;
 use crate::disk::DiskSpace;
 use crate::domain::{
     clock::{Jump, Timestamp},
@@ -26,6 +27,8 @@ const SHOWN_FOR: Duration = Duration::from_mins(10);
 #[derive(Debug, Default)]
 pub struct Warnings {
     unheard: Option<Unheard>,
+    /// The events that wait for a subscriber.
+    pub held: Option<Held>,
     /// Whether anybody subscribed to a `history` topic when an event was sent there.
     history_was_heard: bool,
     late_arrival: Option<LateArrival>,
@@ -139,6 +142,7 @@ impl Warnings {
     pub fn shown(&self, now: Instant) -> Vec<Warning> {
         let mut shown = Vec::new();
         shown.extend(self.no_subscribers(now));
+        shown.extend(self.held.as_ref().filter(|held| held.events > 0).map(waiting_for_subscriber));
         let arrival = self.late_arrival.as_ref().filter(|a| now.saturating_duration_since(a.at) < SHOWN_FOR);
         if let Some(LateArrival { camera_id, seconds, .. }) = arrival {
             shown.push(Warning {
@@ -238,6 +242,37 @@ impl Warnings {
     }
 }
 
+fn waiting_for_subscriber(held: &Held) -> Warning {
+    let Held { events, home_assistant_since, topics } = held;
+    let events =
+        if *events == 1 { "1 live event waits".to_owned() } else { format!("{events} live events wait") };
+    let message = match (home_assistant_since, topics.as_slice()) {
+        (None, [(topic, since), others @ ..]) => {
+            let others = match others.len() {
+                0 => String::new(),
+                1 => " and one other".to_owned(),
+                others => format!(" and {others} others"),
+            };
+            format!(
+                "{events}, because nobody subscribes to {topic}{others} any more, since {}. They are sent when \
+                 somebody does, or go to the history topic when they are late. Check that the subscriber is connected. \
+                 If this topic is not used any more, this ends after a few days; to send events without \
+                 waiting, set wait_for_subscribers to false.",
+                since.format("%F %T UTC")
+            )
+        }
+        (since, _) => {
+            let since = since.map(|since| since.format(" since %F %T UTC").to_string()).unwrap_or_default();
+            format!(
+                "{events} for Home Assistant{since}, which is not connected to the broker or is still starting. They \
+                 are sent when it is back, at the latest 30 seconds after that time. If Home Assistant is not used with \
+                 this broker any more, set discovery_enabled or wait_for_subscribers to false."
+            )
+        }
+    };
+    Warning { kind: WarningKind::WaitingForSubscriber, message }
+}
+
 fn database_restored(gap: SeqGap) -> Warning {
     let (events, are) = if gap.events() == 1 { ("event", "is") } else { ("events", "are") };
     Warning {
@@ -301,6 +336,26 @@ mod tests {
         assert_eq!(shown[0].kind, WarningKind::ClockJumped);
         assert!(shown[0].message.contains("set back by 3 days, to 2026-05-28 20:26:40 UTC"), "{shown:?}");
         assert_eq!(warnings.shown(start + 60 * minute), []);
+    }
+
+    #[tokio::test]
+    async fn events_that_wait_for_a_subscriber_are_reported_until_they_do_not_wait() {
+        let since = crate::domain::clock::from_micros(1_780_000_000_000_000);
+        let shown = |held| Warnings { held: Some(held), ..Warnings::default() }.shown(Instant::now());
+        let none = Held { events: 0, home_assistant_since: Some(since), topics: Vec::new() };
+        assert_eq!(shown(none.clone()), []);
+        let for_home_assistant = shown(Held { events: 1, ..none.clone() });
+        assert_eq!(for_home_assistant[0].kind, WarningKind::WaitingForSubscriber);
+        let text = &for_home_assistant[0].message;
+        assert!(
+            text.starts_with("1 live event waits for Home Assistant since 2026-05-28 20:26:40 UTC,"),
+            "{text}"
+        );
+        let topics = vec![("a/event".to_owned(), since), ("b/event".to_owned(), since)];
+        let text = &shown(Held { events: 7, home_assistant_since: None, topics })[0].message;
+        let expected =
+            "7 live events wait, because nobody subscribes to a/event and one other any more, since 2026";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[tokio::test]

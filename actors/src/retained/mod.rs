@@ -38,6 +38,7 @@ use crate::{
     domain::{
         ids::LinkId,
         retained::{Content, Kind},
+        settings::SettingsChange,
         status::{Failure, FailureKind},
     },
     lifecycle::{CrashGuard, stops_on_request},
@@ -169,7 +170,7 @@ impl RetainedActor {
         let sent = async move {
             let Some(payload) = payload.await else { return Outcome::Unpublishable };
             match publish.send(PublishState { topic, payload, retain: true }).await {
-                Ok(Ok(())) => Outcome::Accepted,
+                Ok(Ok(_)) => Outcome::Accepted,
                 Ok(Err(failure)) if is_permanent(failure.kind) => Outcome::Refused(failure),
                 // The broker accepts no more messages at the moment, or the connection has ended, which
                 // `LinkDown` reports.
@@ -340,8 +341,11 @@ impl Handler<LinkDown> for RetainedActor {
 impl Handler<SettingsChanged> for RetainedActor {
     type Result = ();
 
-    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, ctx: &mut Self::Context) {
-        // Every change to the settings ends the connection. A message sent in its last moments might be lost
+    fn handle(&mut self, SettingsChanged { settings, change, .. }: SettingsChanged, ctx: &mut Self::Context) {
+        if change == SettingsChange::Outbox {
+            return;
+        }
+        // Every other change to the settings ends the connection. A message sent in its last moments might be lost
         // and would be sent twice; Home Assistant warns about a device that is removed twice. A broker that
         // is left for another one keeps its connection, because it must still be cleared.
         let leaves = |link: &Link| settings.enabled && !settings.is_broker(&link.broker);

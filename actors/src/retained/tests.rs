@@ -43,7 +43,7 @@ impl Actor for SilentConnection {
 }
 
 impl Handler<PublishState> for SilentConnection {
-    type Result = ResponseFuture<Result<(), Failure>>;
+    type Result = ResponseFuture<Result<Option<bool>, Failure>>;
 
     fn handle(&mut self, _: PublishState, _: &mut Self::Context) -> Self::Result {
         Box::pin(std::future::pending())

@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Inserted, MqttConfigRow, OldEvents, Place,
     QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit,
-    dead_events, deliveries, deliveries_ahead, discovery_topics, event_log, events, log_clock, mqtt_config,
-    page, retries, seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
+    dead_events, deliveries, deliveries_ahead, discovery_topics, event_log, events, heard_topics, log_clock,
+    mqtt_config, page, retries, seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -333,6 +333,33 @@ impl Store {
         new: &[(String, Kind)],
     ) -> Result<(), StoreError> {
         Ok(discovery_topics::change(self, broker, cleared, new).await?)
+    }
+}
+
+/// The topics that had a subscriber.
+impl Store {
+    /// Returns at most `limit` topics that had a subscriber on this broker, with the log time of the last one, the
+    /// latest first.
+    pub(crate) async fn heard_topics(
+        &self,
+        broker: &str,
+        limit: u64,
+    ) -> Result<Vec<(String, LogTime)>, StoreError> {
+        Ok(heard_topics::of_broker(&self.read, broker, limit).await?)
+    }
+
+    /// Adds topics on this broker, or sets when they last had a subscriber.
+    pub(crate) async fn note_heard_topics(
+        &self,
+        broker: &str,
+        topics: &[(String, LogTime)],
+    ) -> Result<(), StoreError> {
+        Ok(heard_topics::note(self, broker, topics).await?)
+    }
+
+    /// Removes the topics, on every broker, that last had a subscriber before this time.
+    pub(crate) async fn forget_heard_topics(&self, before: LogTime) -> Result<(), StoreError> {
+        Ok(heard_topics::forget(&self.write, before).await?)
     }
 }
 

@@ -20,6 +20,7 @@ mod error;
 mod event_log;
 mod events;
 mod file;
+mod heard_topics;
 mod known;
 mod location;
 mod log_clock;

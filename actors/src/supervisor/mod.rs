@@ -469,6 +469,9 @@ impl Handler<SettingsChanged> for SupervisorActor {
         let SettingsChanged { settings, change, unreadable } = msg;
         let moves = settings.enabled && change == SettingsChange::Broker;
         self.settings = Some(settings);
+        if change == SettingsChange::Outbox && self.unreadable == unreadable {
+            return;
+        }
         self.unreadable = unreadable;
         self.security = self.settings.as_deref().map(Security::from_settings).unwrap_or_default();
         self.security.update_metrics(&self.metrics);
@@ -578,7 +581,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
 impl Handler<Arrived> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, Arrived { link, topic, payload }: Arrived, ctx: &mut Self::Context) {
+    fn handle(&mut self, Arrived { link, topic, payload, .. }: Arrived, ctx: &mut Self::Context) {
         let Mode::Connected { link: current, .. } = &self.mode else { return };
         let Some(settings) = self.settings.as_ref().filter(|_| *current == link) else { return };
         if topic != settings.availability_topic() {

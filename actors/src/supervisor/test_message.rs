@@ -29,7 +29,9 @@ async fn publish(
     });
     let message = PublishState { topic: topic.clone(), payload: payload.to_string().into(), retain: false };
     match publish.send(message).timeout(TIMEOUT).await {
-        Ok(acknowledged) => acknowledged?,
+        Ok(acknowledged) => {
+            acknowledged?;
+        }
         Err(actix::MailboxError::Closed) => return Err(TestMessageError::NotConnected),
         Err(actix::MailboxError::Timeout) => {
             let text = "The broker did not acknowledge the test message within 10 s.";

@@ -46,11 +46,11 @@ impl Handler<Close> for FakeConnection {
 }
 
 impl Handler<PublishState> for FakeConnection {
-    type Result = ResponseFuture<Result<(), Failure>>;
+    type Result = ResponseFuture<Result<Option<bool>, Failure>>;
 
     fn handle(&mut self, msg: PublishState, _: &mut Self::Context) -> Self::Result {
         self.0.borrow_mut().published.push(msg);
-        Box::pin(async { Ok(()) })
+        Box::pin(async { Ok(Some(true)) })
     }
 }
 
@@ -386,7 +386,7 @@ async fn connections_that_are_closed_soon_after_each_login_are_reported_as_a_pro
 async fn availability_arrives(it: &Fixture, payload: &'static str) {
     let link = it.started.borrow().links.last().unwrap().0;
     let Subscribe { topic, to } = it.started.borrow().subscribed.last().unwrap().clone();
-    to.send(Arrived { link, topic, payload: payload.into() }).await.unwrap();
+    to.send(Arrived { link, topic, payload: payload.into(), retained: false }).await.unwrap();
     // Longer than the wait before a correction.
     time::sleep(Duration::from_secs(2)).await;
     settle().await;

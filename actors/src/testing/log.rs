@@ -13,7 +13,7 @@ use crate::{
     store::{Batch, CommitContext, DeadEvent, Store, StoreError},
 };
 
-pub use crate::outbox::window::Window;
+pub use crate::outbox::window::{Lane, Window};
 
 /// An open event log. It is written by the same code as in the outbox.
 #[derive(Debug)]

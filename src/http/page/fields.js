@@ -100,6 +100,7 @@ const topics = [
   number("late_after_seconds", zeroOr(5, 604_800)),
   number("max_events_per_second", whole(0, 1_000_000)),
   flag("retain_messages"),
+  flag("wait_for_subscribers"),
 ];
 
 /** @type {Field[]} */

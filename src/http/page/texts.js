@@ -80,6 +80,10 @@ const fields = {
     "Retain the latest event",
     "New subscribers get it immediately, as if it just happened",
   ],
+  wait_for_subscribers: [
+    "Wait for subscribers",
+    "After a restart of Home Assistant or the broker, live events wait until somebody listens again, or until they are late",
+  ],
   late_after_seconds: [
     "Late after (seconds)",
     "Older events go to the history topic and trigger no automations. 0 = never late",

@@ -141,6 +141,7 @@ export interface Settings {
   client_id: string;
   keep_alive_seconds: number;
   connect_timeout_seconds: number;
+  wait_for_subscribers: boolean;
   topic_prefix: string;
   qos: 0 | 1 | 2;
   retain_messages: boolean;
@@ -183,7 +184,7 @@ export interface LastError {
 }
 
 export type WarningKind =
-  | "no_subscribers" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
+  | "no_subscribers" | "waiting_for_subscriber" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
   | "events_unreadable" | "events_missing" | "database_restored" | "seq_file_failed" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "availability_overwritten" | "tls_insecure" | "certificate_expires"
   | "settings_ignored" | "too_many_connections" | "topic_refused" | "topic_unconfirmed" | "messages_left_out";
@@ -197,6 +198,7 @@ export interface OutboxStatus {
   pending: number;
   in_flight: number;
   dead: number;
+  held: number;
   oldest_pending_at: Timestamp | null;
   delivered_today: number;
 }

@@ -1,6 +1,8 @@
 //! A recording subscriber: it keeps a persistent session, reconnects automatically, and collects every
 //! message.
 //!
+//! A subscriber [without a session](SubscriberBuilder::without_session) behaves like Home Assistant instead.
+//!
 //! It implements MQTT itself. A client library that acknowledges a message before its user has seen it loses
 //! the message if the connection ends at that moment. This subscriber must not lose messages.
 //!
@@ -18,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::mqtt5::{Publish, Version, is_event_topic};
+use crate::mqtt5::{Publish, Version, Will, is_event_topic};
 
 mod link;
 
@@ -81,6 +83,8 @@ pub struct SubscriberBuilder {
     client_id: String,
     login: Option<(String, String)>,
     version: Version,
+    has_session: bool,
+    will: Option<Will>,
 }
 
 impl SubscriberBuilder {
@@ -121,6 +125,21 @@ impl SubscriberBuilder {
     #[must_use]
     pub fn version(mut self, version: Version) -> Self {
         self.version = version;
+        self
+    }
+
+    /// Leaves no session behind: the broker keeps no messages while the subscriber is away.
+    #[must_use]
+    pub fn without_session(mut self) -> Self {
+        self.has_session = false;
+        self
+    }
+
+    /// Sets a last will, which the broker publishes when the subscriber is dropped.
+    #[must_use]
+    pub fn will(mut self, topic: &str, payload: &str) -> Self {
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        self.will = Some(Will { topic: topic.to_owned(), payload, ..Will::default() });
         self
     }
 
@@ -195,6 +214,8 @@ impl Subscriber {
             client_id: "test-subscriber".to_owned(),
             login: None,
             version: Version::V5,
+            has_session: true,
+            will: None,
         }
     }
 

@@ -146,6 +146,8 @@ pub enum Event {
         topic: Bytes,
         /// The payload.
         payload: Bytes,
+        /// Whether the broker had retained it.
+        retained: bool,
     },
     /// Another packet arrived, so the broker is alive.
     Alive,

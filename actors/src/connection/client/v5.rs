@@ -159,7 +159,9 @@ fn packet_to_event(packet: Packet, traffic: &Traffic) -> Event {
         Packet::SubAck(ack) => Event::Subscribed(
             ack.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))),
         ),
-        Packet::Publish(publish) => Event::Arrived { topic: publish.topic, payload: publish.payload },
+        Packet::Publish(publish) => {
+            Event::Arrived { topic: publish.topic, payload: publish.payload, retained: publish.retain }
+        }
         _ => Event::Alive,
     }
 }

@@ -65,7 +65,7 @@ impl Session {
 
     async fn next(&mut self) -> Result<Event, Failure> {
         let event = event_or_failure(self.events.next().await)?;
-        if let Event::Arrived { topic, payload } = &event {
+        if let Event::Arrived { topic, payload, .. } = &event {
             let is_it = |message: &&Message| topic == message.topic.as_bytes() && *payload == message.payload;
             self.arrived.extend(self.awaited.iter().find(is_it).cloned());
         }

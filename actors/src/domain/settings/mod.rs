@@ -110,7 +110,9 @@ pub enum SettingsChange {
     Broker,
     /// The broker is the same, but the topic prefix differs.
     Topics,
-    /// Neither of these differs. Also sent at startup, when nothing has changed yet.
+    /// Only settings differ that apply without a new connection.
+    Outbox,
+    /// Others differ. Also sent at startup, when nothing has changed yet.
     Other,
 }
 
@@ -169,6 +171,8 @@ pub struct MqttSettings {
     /// 1–60.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 60))]
     pub connect_timeout_seconds: u16,
+    /// Whether a live event waits for a subscriber if there was one on this broker before.
+    pub wait_for_subscribers: bool,
     /// The prefix of all topics.
     #[cfg_attr(
         feature = "openapi",
@@ -269,7 +273,7 @@ pub struct SettingsUpdate {
 
 impl MqttSettings {
     /// The names of all settings that can be written, including the secrets.
-    pub const FIELDS: [&'static str; 31] = [
+    pub const FIELDS: [&'static str; 32] = [
         "enabled",
         "broker_host",
         "broker_port",
@@ -287,6 +291,7 @@ impl MqttSettings {
         "client_id",
         "keep_alive_seconds",
         "connect_timeout_seconds",
+        "wait_for_subscribers",
         "topic_prefix",
         "qos",
         "retain_messages",
@@ -328,6 +333,7 @@ impl MqttSettings {
             client_id: client_id.to_owned(),
             keep_alive_seconds: 25,
             connect_timeout_seconds: 10,
+            wait_for_subscribers: true,
             topic_prefix: prefix("liveobject"),
             qos: QoS::default(),
             retain_messages: false,
@@ -373,9 +379,15 @@ impl MqttSettings {
         self.broker().eq_ignore_ascii_case(broker)
     }
 
-    /// Returns what changes when `new` replaces `self`.
-    pub fn change_to(&self, new: &Self) -> SettingsChange {
-        if !new.is_broker(&self.broker()) {
+    /// The names of the settings that apply without a new connection.
+    const WITHOUT_RECONNECT: [&'static str; 1] = ["wait_for_subscribers"];
+
+    /// Returns what changes when `new` replaces `self`, which differs in these fields.
+    pub fn change_to(&self, new: &Self, changed: &[&str]) -> SettingsChange {
+        let needs_no_connection = |field: &&str| Self::WITHOUT_RECONNECT.contains(field);
+        if !changed.is_empty() && changed.iter().all(needs_no_connection) {
+            SettingsChange::Outbox
+        } else if !new.is_broker(&self.broker()) {
             SettingsChange::Broker
         } else if self.topic_prefix != new.topic_prefix {
             SettingsChange::Topics
@@ -433,6 +445,7 @@ impl MqttSettings {
         set(&mut settings.client_id, checked(f, "client_id", client_id_text));
         set(&mut settings.keep_alive_seconds, narrow(f.integer("keep_alive_seconds", 5, 65_535)));
         set(&mut settings.connect_timeout_seconds, narrow(f.integer("connect_timeout_seconds", 1, 60)));
+        set(&mut settings.wait_for_subscribers, f.boolean("wait_for_subscribers"));
         set(&mut settings.topic_prefix, checked(f, "topic_prefix", TopicPrefix::parse));
         set(&mut settings.qos, f.integer("qos", 0, 2).map(QoS::from_level));
         set(&mut settings.retain_messages, f.boolean("retain_messages"));
@@ -734,17 +747,27 @@ mod tests {
     fn a_change_of_broker_outranks_one_of_topics_and_the_host_name_ignores_case() {
         let change = |broker_host: &str, broker_port, prefix| {
             let old = MqttSettings { broker_host: "broker".to_owned(), ..MqttSettings::defaults("c") };
-            old.change_to(&MqttSettings {
+            let new = MqttSettings {
                 broker_host: broker_host.to_owned(),
                 broker_port,
                 topic_prefix: TopicPrefix::parse(prefix).unwrap(),
                 qos: QoS::ExactlyOnce,
                 ..old.clone()
-            })
+            };
+            old.change_to(&new, &["wait_for_subscribers", "qos"])
         };
         assert_eq!(change("BROKER", 1883, "liveobject"), SettingsChange::Other);
         assert_eq!(change("broker", 1883, "house"), SettingsChange::Topics);
         assert_eq!(change("other", 1883, "house"), SettingsChange::Broker);
         assert_eq!(change("broker", 1884, "liveobject"), SettingsChange::Broker);
+    }
+
+    #[test]
+    fn a_change_that_needs_no_new_connection_is_recognized() {
+        let old = MqttSettings::defaults("c");
+        let new = MqttSettings { wait_for_subscribers: false, ..old.clone() };
+        assert_eq!(old.change_to(&new, &["wait_for_subscribers"]), SettingsChange::Outbox);
+        assert_eq!(old.change_to(&new, &["wait_for_subscribers", "password"]), SettingsChange::Other);
+        assert_eq!(old.change_to(&old, &[]), SettingsChange::Other, "saving again connects again");
     }
 }

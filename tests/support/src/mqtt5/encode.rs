@@ -68,7 +68,7 @@ impl Encoder {
         packet(0x20, &body)
     }
 
-    /// Encodes a CONNECT in the client's own version, without a will.
+    /// Encodes a CONNECT in the client's own version. A will has no properties.
     #[must_use]
     pub fn connect(connect: &Connect) -> Bytes {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -77,6 +77,7 @@ impl Encoder {
         body.put_u8(if connect.version == Version::V5 { 5 } else { 4 });
         body.put_u8(
             flag(connect.clean_start, 0x02)
+                | connect.will.as_ref().map_or(0, |will| 0x04 | will.qos << 3 | flag(will.retain, 0x20))
                 | flag(connect.username.is_some(), 0x80)
                 | flag(connect.password.is_some(), 0x40),
         );
@@ -92,6 +93,11 @@ impl Encoder {
         }
         Self(connect.version).put_properties(&mut body, &properties);
         put_text(&mut body, &connect.client_id);
+        if let Some(will) = &connect.will {
+            Self(connect.version).put_properties(&mut body, &[]);
+            put_text(&mut body, &will.topic);
+            put_binary(&mut body, &will.payload);
+        }
         if let Some(username) = &connect.username {
             put_text(&mut body, username);
         }

@@ -70,7 +70,9 @@ impl Session {
             version: self.settings.version,
             client_id: self.settings.client_id.clone(),
             keep_alive: KEEP_ALIVE_SECONDS,
-            session_expiry: Some(SESSION_EXPIRY_SECONDS),
+            clean_start: !self.settings.has_session,
+            session_expiry: self.settings.has_session.then_some(SESSION_EXPIRY_SECONDS),
+            will: self.settings.will.clone(),
             username,
             password: password.map(Bytes::from),
             ..Connect::default()
