@@ -1,15 +1,20 @@
 //! Delivery: tracks the events in flight and their outcomes. `next_batch` decides which events are sent next.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use actix::Recipient;
 use tokio::time::Instant;
 
 use super::{
     commit_queue::Notes,
+    holds::{Holds, Released},
     in_flight_limit::InFlightLimit,
     late_limit::LateLimit,
     live_start::{LiveStart, LiveStartRequest},
+    next_batch::MAX_RANGES,
     pacer::Pacer,
     read_ahead::{PageRequest, ReadAhead},
     retry_prefetch::RetryPrefetch,
@@ -17,10 +22,10 @@ use super::{
 };
 use crate::{
     domain::{
-        clock::Moment,
+        clock::{Moment, Timestamp},
         delivery::{EventTimes, SettledAhead, SettledRange, Settlement, Unwritten},
         event_log::{EventPage, StoredEvent},
-        ids::{LinkId, Seq},
+        ids::{CameraId, LinkId, Seq},
     },
     messages::{
         connection::{Deliver, Outgoing},
@@ -38,6 +43,8 @@ const DEFER_LONGEST: Duration = Duration::from_mins(1);
 pub struct InFlight {
     /// When it happened and when it was accepted.
     pub times: EventTimes,
+    /// The camera that detected it.
+    pub camera_id: CameraId,
     /// The topic it was sent to.
     pub topic: String,
     /// Whether that is the `history` topic.
@@ -48,6 +55,10 @@ pub struct InFlight {
     pub bytes: usize,
     /// When it was handed to the connection.
     pub sent_at: Instant,
+    /// The event, if it waits for a subscriber in case that it has none.
+    pub awaited: Option<StoredEvent>,
+    /// Whether it has waited for one.
+    pub has_waited: bool,
 }
 
 impl InFlight {
@@ -72,6 +83,7 @@ pub struct Delivery {
     pub(super) late_ahead: ReadAhead,
     pub(super) live_start: LiveStart,
     pub(super) late_limit: LateLimit,
+    pub(super) holds: Holds,
     pub(super) retries: RetryPrefetch,
     link: Option<Recipient<Deliver>>,
     /// See [`Deliver::pauses`].
@@ -120,6 +132,7 @@ impl Delivery {
             late_ahead: ReadAhead::new(window.cursor().next(), Lane::Late),
             live_start: LiveStart::default(),
             late_limit: LateLimit::default(),
+            holds: Holds::default(),
             window,
             retries: RetryPrefetch::default(),
             link: None,
@@ -209,6 +222,7 @@ impl Delivery {
         self.suspected_events = suspected_events;
         self.window.link_up(link, self.limit());
         self.late_limit = LateLimit::default();
+        self.holds.clear();
         self.restart();
         self.link = Some(deliver);
         self.pauses = 0;
@@ -241,7 +255,7 @@ impl Delivery {
     }
 
     /// Reads the events of both lanes again from their positions.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.live_start = self.live_start.restarted();
         if let Some(live) = self.window.next(Lane::Live)
             && let Some(late) = self.window.next(Lane::Late)
@@ -263,14 +277,79 @@ impl Delivery {
     ) -> Option<(Settled<InFlight>, Settlement)> {
         let note = self.window.note(seq)?;
         let settlement = Settlement { at, late: note.late, heard: note.heard(unheard) };
-        let settled = self.window.settle(link, seq, settlement)?;
+        let mut settled = self.window.settle(link, seq, settlement)?;
         if settled.note.late {
             self.late_limit.acknowledged(settled.note.bytes, settled.note.sent_at, now);
         }
         self.deferrals.remove(&seq);
         self.limit.acknowledged(now);
         self.answered_one();
+        let note = &mut settled.note;
+        if note.reports_subscribers && !note.late && !settled.again {
+            note.has_waited = self.holds.has_waited(&note.camera_id, seq);
+            if unheard {
+                self.first_is_gone(&note.camera_id, seq);
+            } else if let Some(released) = self.holds.heard(&note.camera_id, seq) {
+                self.heard_again(released, seq, at);
+            }
+        }
         Some((settled, settlement))
+    }
+
+    /// Holds an event that the broker has acknowledged, but that nobody heard although its topic had a subscriber before.
+    /// Returns `false` and changes nothing if it does not wait, or was not in flight on this link.
+    pub fn hold_unheard(&mut self, link: LinkId, seq: Seq, now: Instant, wall: Timestamp) -> bool {
+        if self.link_id() != Some(link) || self.window.ranges_ahead() >= MAX_RANGES {
+            return false;
+        }
+        let Some(InFlight { awaited: Some(event), topic, .. }) = self.window.note(seq) else { return false };
+        if !self.holds.unheard(event, topic, now, wall) {
+            return false;
+        }
+        self.window.take(link, seq);
+        self.window.hold(seq);
+        self.deferrals.remove(&seq);
+        self.limit.acknowledged(now);
+        self.answered_one();
+        true
+    }
+
+    /// Sends the events of a camera that waited until this one was heard. Those before it were overtaken, so they are
+    /// not sent again.
+    fn heard_again(&mut self, Released { waiting }: Released, heard: Seq, at: Moment) {
+        for seq in waiting {
+            if seq < heard {
+                self.window.settle_held(seq, Settlement { at, late: false, heard: Some(false) });
+            } else {
+                self.window.release(seq, Lane::Live);
+            }
+        }
+        self.restart();
+    }
+
+    /// If this was the first event of its camera that waited, the next one takes its place.
+    pub(super) fn first_is_gone(&mut self, camera_id: &CameraId, seq: Seq) {
+        if self.holds.is_first(camera_id, seq) {
+            if let Some(next) = self.holds.remove_first(camera_id) {
+                self.window.release(next, Lane::Live);
+            }
+            self.restart();
+        }
+    }
+
+    /// Ends all holds, so that the events that wait for a subscriber are sent.
+    pub fn end_holds(&mut self) {
+        let waiting = self.holds.end();
+        self.release_all(waiting);
+    }
+
+    pub(super) fn release_all(&mut self, waiting: BTreeSet<Seq>) {
+        if !waiting.is_empty() {
+            for seq in waiting {
+                self.window.release(seq, Lane::Live);
+            }
+            self.restart();
+        }
     }
 
     fn answered_one(&mut self) {
@@ -285,6 +364,8 @@ impl Delivery {
         self.gone(note.late, note.bytes);
         self.settle_dead(seq, at);
         self.answered_one();
+        self.holds.gave_back(&note.camera_id, note.sent_at);
+        self.first_is_gone(&note.camera_id, seq);
         Some(note)
     }
 
@@ -297,16 +378,22 @@ impl Delivery {
 
     /// Takes an event back that must be sent again. Returns `false` if it was not in flight on this link.
     fn defer(&mut self, link: LinkId, seq: Seq) -> bool {
-        let Some((late, bytes, lane)) =
-            self.window.note(seq).map(|note| (note.late, note.bytes, note.lane()))
-        else {
+        let Some(note) = self.window.note(seq).filter(|_| self.window.link() == Some(link)) else {
             return false;
         };
-        let deferred = self.window.defer(link, seq, lane);
-        if deferred {
-            self.gone(late, bytes);
+        let (late, bytes, sent_at, mut lane) = (note.late, note.bytes, note.sent_at, note.lane());
+        let camera_id = note.camera_id.clone();
+        let is_held = self.holds.is_first(&camera_id, seq);
+        if is_held {
+            lane = Lane::Late;
         }
-        deferred
+        self.window.defer(link, seq, lane);
+        if is_held {
+            self.window.hold(seq);
+        }
+        self.holds.gave_back(&camera_id, sent_at);
+        self.gone(late, bytes);
+        true
     }
 
     /// Pauses sending because the broker has temporarily refused an event, which is allowed `attempts` times

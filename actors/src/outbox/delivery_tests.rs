@@ -1,12 +1,16 @@
 //! Delivery: events in flight and their outcomes.
 
-use super::{super::next_batch::NextBatch, *};
+use super::{
+    super::next_batch::{Listeners, NextBatch},
+    *,
+};
 use crate::{
     domain::{clock, event_log::LogRow, ids::CameraId, settings::MqttSettings},
     testing::FakeConnection,
 };
 
 const LINK: LinkId = LinkId(1);
+const LISTENERS: Listeners<'_> = Listeners { live_may_go: true, heard: None };
 const NOON: i64 = 1_780_000_000_000_000;
 
 fn event(seq: i64) -> StoredEvent {
@@ -43,7 +47,7 @@ fn delivered(delivery: &mut Delivery, seq: i64) -> Option<(Settled<InFlight>, Se
 
 fn batch_after(delivery: &mut Delivery, seconds: u64, settings: &MqttSettings) -> NextBatch {
     let now = Moment::at(clock::from_micros(NOON) + Duration::from_secs(seconds));
-    delivery.next_batch(settings, true, now, Instant::now())
+    delivery.next_batch(settings, LISTENERS, now, Instant::now())
 }
 
 fn sent(delivery: &mut Delivery) -> Vec<i64> {

@@ -21,6 +21,7 @@ mod delivery;
 mod dispatch;
 mod head_start;
 mod heard_topics;
+mod holds;
 mod in_flight_limit;
 mod late_limit;
 mod live_start;
@@ -165,7 +166,8 @@ pub struct OutboxActor {
     lookups: usize,
 
     commit_timer: Option<SpawnHandle>,
-    pump_timer: Option<SpawnHandle>,
+    /// When the next pump is scheduled, and the timer for it.
+    pump_timer: Option<(Instant, SpawnHandle)>,
     /// When a pause ends, and the timer for it.
     resume_timer: Option<(Instant, SpawnHandle)>,
     unconfirmed: Unconfirmed,

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use super::{
     delivery::{Delivery, InFlight},
     dispatch::{Plan, plan},
+    heard_topics::HeardTopics,
+    holds::Turn,
     read_ahead::Next,
     window::Lane,
 };
@@ -17,7 +19,7 @@ use crate::{
         clock::{LogTime, Moment},
         delivery::is_late,
         event_log::StoredEvent,
-        ids::Seq,
+        ids::{CameraId, Seq},
         settings::{MqttSettings, QoS},
     },
     messages::connection::Outgoing,
@@ -26,7 +28,7 @@ use crate::{
 
 /// Maximum number of ranges in which the settled events above the cursor are kept, about 2 MiB. At this bound, the
 /// live lane waits until the late lane has made progress.
-const MAX_RANGES: usize = 50_000;
+pub const MAX_RANGES: usize = 50_000;
 
 /// The result of [`Delivery::next_batch`].
 #[derive(Debug, Default)]
@@ -38,10 +40,32 @@ pub struct NextBatch {
     pub expired: Vec<Seq>,
     /// Events whose rows cannot be read. They are settled, but not recorded as dead.
     pub unreadable: Vec<Seq>,
+    /// The number of events that nobody heard until they became late.
+    pub given_up: u64,
     /// The number of events whose rows are missing. They are settled.
     pub missing: u64,
-    /// How long to wait if the rate limit allows no more events now.
+    /// How long to wait if the rate limit allows no more events now, or until an event is sent again that nobody
+    /// heard.
     pub wait: Option<Duration>,
+}
+
+/// The shortest time between two attempts to send an event that nobody heard, so that waiting for room takes no
+/// processor time.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+
+/// What is known about the subscribers on this link.
+#[derive(Debug, Clone, Copy)]
+pub struct Listeners<'a> {
+    /// Whether live events may be sent.
+    pub live_may_go: bool,
+    /// The topics that had a subscriber before; `None` if no event waits for one.
+    pub heard: Option<&'a HeardTopics>,
+}
+
+impl Listeners<'_> {
+    fn was_heard(&self, settings: &MqttSettings, event: &StoredEvent) -> bool {
+        self.heard.is_some_and(|heard| heard.was_heard(&settings.topic_prefix.event(&event.camera_id)))
+    }
 }
 
 /// What was done about the next event of a lane.
@@ -61,10 +85,20 @@ enum Step {
 #[derive(Debug, Clone, Copy)]
 struct Context<'a> {
     settings: &'a MqttSettings,
-    /// Whether live events may be sent.
-    live_may_go: bool,
+    listeners: Listeners<'a>,
     now: Moment,
     sent_at: Instant,
+}
+
+/// Where an event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// From the position of this lane.
+    Lane(Lane),
+    /// From the retries.
+    Retry,
+    /// From those that wait for a subscriber.
+    Hold,
 }
 
 /// An event that is about to be sent.
@@ -73,21 +107,21 @@ struct Candidate {
     event: StoredEvent,
     /// When it was accepted or, if it is a retry, when that was requested.
     waiting_since: LogTime,
-    is_retry: bool,
-    lane: Lane,
+    source: Source,
     late: bool,
 }
 
 impl Delivery {
-    /// Takes the events that may be sent now. The caller must send them. Late events are not held by `live_may_go`.
+    /// Takes the events that may be sent now. The caller must send them. Late events are not held by
+    /// [`Listeners::live_may_go`].
     pub fn next_batch(
         &mut self,
         settings: &MqttSettings,
-        live_may_go: bool,
+        listeners: Listeners<'_>,
         now: Moment,
         sent_at: Instant,
     ) -> NextBatch {
-        let context = Context { settings, live_may_go, now, sent_at };
+        let context = Context { settings, listeners, now, sent_at };
         let mut batch = NextBatch::default();
         let mut allowance = self.pacer.allowance(sent_at);
         while self.window.room() > 0 {
@@ -104,11 +138,16 @@ impl Delivery {
                 Step::Nothing | Step::Blocked => break,
             }
         }
+        if let Some(due) = self.holds.next_due().filter(|_| listeners.live_may_go) {
+            let wait = due.saturating_duration_since(sent_at).max(SHORTEST_WAIT);
+            batch.wait = Some(batch.wait.map_or(wait, |other| other.min(wait)));
+        }
         batch
     }
 
     fn step(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
-        let steps = [Self::step_live_retry, Self::step_live, Self::step_late_retry, Self::step_late];
+        let steps =
+            [Self::step_live_retry, Self::step_held, Self::step_live, Self::step_late_retry, Self::step_late];
         let first =
             steps.into_iter().map(|step| step(self, context, batch)).find(|step| *step != Step::Nothing);
         first.unwrap_or(Step::Nothing)
@@ -132,22 +171,64 @@ impl Delivery {
             }
             Next::Unreadable | Next::Gap(_) | Next::Unread => return Step::Nothing,
         };
-        let Context { settings, live_may_go, now, .. } = context;
-        if is_late(settings, event.times, now) {
+        let Context { settings, listeners, now, .. } = context;
+        let late = is_late(settings, event.times, now);
+        let is_awaited = || self.reports_subscribers && listeners.was_heard(settings, event);
+        match self.holds.turn(&event.camera_id, live, is_awaited) {
+            Turn::Held => return self.hold(live, context),
+            Turn::First if late => {
+                let camera_id = event.camera_id.clone();
+                self.first_is_gone(&camera_id, live);
+                return self.pass(live);
+            }
+            Turn::Blocked if !late => return Step::Nothing,
+            Turn::First | Turn::Blocked | Turn::Free => {}
+        }
+        if late {
             let passes = self.live_start.passes(event.times, is_split, settings, now);
             return if passes { self.pass(live) } else { Step::Nothing };
         }
         self.live_start.reached_live();
-        if !live_may_go {
+        if !listeners.live_may_go {
             return Step::Nothing;
         }
         let Some(event) = self.live_ahead.take() else { return Step::Nothing };
         let waiting_since = event.times.accepted;
-        self.send(
-            Candidate { event, waiting_since, is_retry: false, lane: Lane::Live, late: false },
-            context,
-            batch,
-        )
+        let source = Source::Lane(Lane::Live);
+        self.send(Candidate { event, waiting_since, source, late: false }, context, batch)
+    }
+
+    /// Holds the next event of the live lane, because an earlier one of its camera waits for a subscriber.
+    fn hold(&mut self, live: Seq, context: Context<'_>) -> Step {
+        if let Some(event) = self.live_ahead.take() {
+            if self.holds.add(&event.camera_id, live) {
+                self.window.hold(live);
+            } else {
+                let waiting = self.holds.suspend(context.sent_at);
+                self.release_all(waiting.into_iter().chain([live]).collect());
+            }
+        }
+        Step::Moved
+    }
+
+    /// Sends an event again that nobody heard. If it is late now, the late lane sends it.
+    fn step_held(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
+        let Context { settings, listeners, now, sent_at } = context;
+        if !listeners.live_may_go {
+            return Step::Nothing;
+        }
+        let in_flight =
+            |camera_id: &CameraId| self.window.notes().any(|note| note.camera_id == *camera_id && !note.late);
+        let due = self.holds.due(sent_at, in_flight);
+        let Some(event) = due.cloned() else { return Step::Nothing };
+        if is_late(settings, event.times, now) {
+            batch.given_up += 1;
+            self.window.release(event.seq, Lane::Late);
+            self.first_is_gone(&event.camera_id, event.seq);
+            return Step::Moved;
+        }
+        let waiting_since = event.times.accepted;
+        self.send(Candidate { event, waiting_since, source: Source::Hold, late: false }, context, batch)
     }
 
     /// Leaves the next event of the live lane to the late lane.
@@ -168,7 +249,7 @@ impl Delivery {
         let Some(seq) = self.window.next_again().next() else { return Step::Nothing };
         match self.retries.get(seq) {
             Some(retry) if is_late(context.settings, retry.event.times, context.now) => Step::Nothing,
-            Some(_) if context.live_may_go => self.send_retry(seq, Lane::Live, context, batch),
+            Some(_) if context.listeners.live_may_go => self.send_retry(seq, false, context, batch),
             Some(_) => Step::Nothing,
             None if self.retries.has_failed() => Step::Nothing,
             None => Step::Blocked,
@@ -185,13 +266,12 @@ impl Delivery {
         if !self.late_limit.allows(retry.event.payload.len(), self.limit()) {
             return Step::Blocked;
         }
-        self.send_retry(seq, Lane::Late, context, batch)
+        self.send_retry(seq, true, context, batch)
     }
 
-    fn send_retry(&mut self, seq: Seq, lane: Lane, context: Context<'_>, batch: &mut NextBatch) -> Step {
+    fn send_retry(&mut self, seq: Seq, late: bool, context: Context<'_>, batch: &mut NextBatch) -> Step {
         let Some(RetryingEvent { event, asked }) = self.retries.take(seq) else { return Step::Nothing };
-        let late = lane == Lane::Late;
-        self.send(Candidate { event, waiting_since: asked, is_retry: true, lane, late }, context, batch)
+        self.send(Candidate { event, waiting_since: asked, source: Source::Retry, late }, context, batch)
     }
 
     /// Sends the next event of the late lane. Everything that the live lane has passed is late.
@@ -215,6 +295,9 @@ impl Delivery {
             }
         };
         let is_live = !is_split && !is_late(context.settings, event.times, context.now);
+        if is_split && self.holds.holds_late(&event.camera_id, next) {
+            return self.hold_late(next, context);
+        }
         let bytes = event.payload.len();
         if is_live || !self.late_limit.allows(bytes, self.limit()) {
             return Step::Nothing;
@@ -222,40 +305,70 @@ impl Delivery {
         let ready = if is_split { &mut self.late_ahead } else { &mut self.live_ahead };
         let Some(event) = ready.take() else { return Step::Nothing };
         let waiting_since = event.times.accepted;
-        self.send(
-            Candidate { event, waiting_since, is_retry: false, lane: Lane::Late, late: true },
-            context,
-            batch,
-        )
+        let source = Source::Lane(Lane::Late);
+        self.send(Candidate { event, waiting_since, source, late: true }, context, batch)
+    }
+
+    /// Holds an event that is late, because an earlier one of its camera waits for a subscriber.
+    fn hold_late(&mut self, next: Seq, context: Context<'_>) -> Step {
+        if let Some(event) = self.late_ahead.take() {
+            if self.holds.add(&event.camera_id, next) {
+                self.window.hold(next);
+            } else {
+                let waiting = self.holds.suspend(context.sent_at);
+                self.release_all(waiting.into_iter().chain([next]).collect());
+            }
+        }
+        Step::Moved
     }
 
     fn send(&mut self, candidate: Candidate, context: Context<'_>, batch: &mut NextBatch) -> Step {
-        let Candidate { event, waiting_since, is_retry, lane, late } = candidate;
-        let Context { settings, now, sent_at, .. } = context;
+        let Candidate { event, waiting_since, source, late } = candidate;
+        let Context { settings, listeners, now, sent_at } = context;
         let seq = event.seq;
         let mut outgoing = match plan(&event, waiting_since, late, settings, now) {
             Plan::Send(outgoing) => outgoing,
             Plan::Expired => {
-                if !is_retry {
+                if let Source::Lane(lane) = source {
                     self.window.skipped(lane, seq);
                 }
                 self.settle_dead(seq, now);
+                self.first_is_gone(&event.camera_id, seq);
                 batch.expired.push(seq);
                 return Step::Moved;
             }
         };
-        outgoing.asked = is_retry.then_some(waiting_since);
+        outgoing.asked = (source == Source::Retry).then_some(waiting_since);
         tracing::debug!(seq = seq.0, topic = outgoing.topic, late, "event sent");
         let reports_subscribers = self.reports_subscribers && outgoing.qos != QoS::AtMostOnce;
         let (times, topic, bytes) = (event.times, outgoing.topic.clone(), event.payload.len());
         if late {
             self.late_limit.sent(bytes);
         }
-        let in_flight = InFlight { times, topic, late, reports_subscribers, bytes, sent_at };
-        if is_retry {
-            self.window.sent_again(seq, in_flight);
-        } else {
-            self.window.sent(lane, seq, in_flight);
+        let had_subscriber = || listeners.heard.is_some_and(|heard| heard.was_heard(&topic));
+        let is_new = !late && reports_subscribers && source != Source::Retry;
+        let is_awaited = is_new && (self.holds.is_first(&event.camera_id, seq) || had_subscriber());
+        if is_awaited {
+            self.holds.sent(&event.camera_id);
+        }
+        let camera_id = event.camera_id.clone();
+        let awaited = is_awaited.then_some(event);
+        let has_waited = false;
+        let in_flight = InFlight {
+            times,
+            camera_id,
+            topic,
+            late,
+            reports_subscribers,
+            bytes,
+            sent_at,
+            awaited,
+            has_waited,
+        };
+        match source {
+            Source::Lane(lane) => self.window.sent(lane, seq, in_flight),
+            Source::Retry => self.window.sent_again(seq, in_flight),
+            Source::Hold => self.window.sent_held(seq, in_flight),
         }
         batch.events.push(outgoing);
         Step::Sent

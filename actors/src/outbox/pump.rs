@@ -68,14 +68,17 @@ impl OutboxActor {
     }
 
     fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
-        let live_may_go = self.live_may_go();
-        let NextBatch { events, expired, unreadable, missing, wait } =
-            self.delivery.next_batch(&self.settings, live_may_go, self.clock.now(), Instant::now());
+        let (now, sent_at) = (self.clock.now(), Instant::now());
+        let listeners = self.subscribers.listeners(&self.settings);
+        let NextBatch { events, expired, unreadable, given_up, missing, wait } =
+            self.delivery.next_batch(&self.settings, listeners, now, sent_at);
         for seq in expired {
             self.died(seq, DeadReason::Expired, None);
         }
         self.died_unreadable(unreadable);
+        self.reporting.given_up(given_up);
         self.reporting.missing(missing);
+        self.report_held();
         if let Some(wait) = wait {
             self.pump_later(wait, ctx);
         }
@@ -83,13 +86,19 @@ impl OutboxActor {
         events
     }
 
+    /// Pumps again after this time, or earlier if that is scheduled already.
     fn pump_later(&mut self, wait: Duration, ctx: &mut Context<Self>) {
-        if self.pump_timer.is_none() {
-            self.pump_timer = Some(ctx.run_later(wait, |act, ctx| {
-                act.pump_timer = None;
-                act.pump(ctx);
-                act.report(ctx);
-            }));
+        let at = Instant::now() + wait;
+        if self.pump_timer.is_some_and(|(other, _)| other <= at) {
+            return;
+        }
+        let timer = ctx.run_later(wait, |act, ctx| {
+            act.pump_timer = None;
+            act.pump(ctx);
+            act.report(ctx);
+        });
+        if let Some((_, later)) = self.pump_timer.replace((at, timer)) {
+            ctx.cancel_future(later);
         }
     }
 
@@ -183,6 +192,9 @@ impl OutboxActor {
     }
 
     fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool, now: Moment, ctx: &mut Context<Self>) {
+        if unheard && self.delivery.hold_unheard(link, seq, Instant::now(), now.wall) {
+            return;
+        }
         let delivered = self.delivery.delivered(link, seq, unheard, now, Instant::now());
         let Some((settled, settlement)) = delivered else { return };
         if settled.again {
@@ -190,7 +202,7 @@ impl OutboxActor {
         }
         self.writer.count_delivered();
         if !settled.note.late {
-            self.live_delivered(seq, &settled.note.topic, settlement.heard, now, ctx);
+            self.live_delivered(seq, &settled.note, settlement.heard, now, ctx);
         }
         self.reporting.delivered(seq, settled.note, unheard, now);
     }

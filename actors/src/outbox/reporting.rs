@@ -171,9 +171,9 @@ impl Reporting {
         self.warnings.held.as_ref().map_or(0, |held| held.events)
     }
 
-    /// Returns whether events would wait for a subscriber.
-    pub fn is_holding(&self) -> bool {
-        self.warnings.held.is_some()
+    /// Records live events that nobody heard until they became late.
+    pub fn given_up(&mut self, events: u64) {
+        self.metrics.events_unheard.inc_by(events);
     }
 
     /// Records an event that waited for a subscriber and then had one.
@@ -358,10 +358,13 @@ mod tests {
         let mut reporting = reporting();
         let in_flight = |late| InFlight {
             times: times(0),
+            camera_id: CameraId::parse("c").unwrap(),
             topic: "a/b".to_owned(),
             late,
             reports_subscribers: true,
             bytes: 1,
+            awaited: None,
+            has_waited: false,
             sent_at: Instant::now(),
         };
         reporting.delivered(Seq(1), in_flight(true), true, moment(1));

@@ -43,6 +43,24 @@ impl SeqRanges {
         Some(last)
     }
 
+    /// Removes one seq, if it is in the set.
+    pub fn remove(&mut self, seq: Seq) {
+        let Some((first, last)) = self.ranges.range(..=seq).next_back().map(|(first, last)| (*first, *last))
+        else {
+            return;
+        };
+        if last < seq {
+            return;
+        }
+        self.take(first);
+        if first < seq {
+            self.insert(first, seq.previous());
+        }
+        if seq < last {
+            self.insert(seq.next(), last);
+        }
+    }
+
     /// Returns the number of seqs.
     pub fn seqs(&self) -> u64 {
         self.seqs
@@ -66,6 +84,7 @@ mod tests {
         #[test]
         fn ranges_contain_the_same_as_a_plain_set(
             seqs in proptest::collection::vec(1i64..60, 0..60),
+            removed in 1i64..60,
             taken in 1i64..60,
         ) {
             let (mut ranges, mut plain) = (SeqRanges::default(), BTreeSet::new());
@@ -74,6 +93,8 @@ mod tests {
                     ranges.insert(Seq(seq), Seq(seq));
                 }
             }
+            ranges.remove(Seq(removed));
+            plain.remove(&removed);
             if let Some(last) = ranges.take(Seq(taken)) {
                 prop_assert!((taken..=last.0).all(|seq| plain.remove(&seq)));
                 prop_assert!(!plain.contains(&(taken - 1)) && !plain.contains(&(last.0 + 1)));

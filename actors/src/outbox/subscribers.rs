@@ -14,7 +14,9 @@ use tokio::time::Instant;
 
 use super::{
     OutboxActor,
+    delivery::InFlight,
     heard_topics::{FORGET_AFTER, HeardTopics, MAX_TOPICS},
+    next_batch::Listeners,
     presence::Presence,
     reporting::Held,
 };
@@ -38,6 +40,9 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often Home Assistant is looked for while live events wait for it.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Maximum number of topics in the warning.
+const REPORTED_TOPICS: usize = 3;
 
 /// How long topics are collected before they are written, so that commits are not delayed.
 const WRITE_AFTER: Duration = Duration::from_secs(1);
@@ -69,6 +74,8 @@ pub struct Subscribers {
     /// Checks the gate while it is closed.
     timer: Option<SpawnHandle>,
     is_write_scheduled: bool,
+    /// Whether the gate has been closed for so long that it is reported.
+    is_holding: bool,
     /// The events that waited when the gate was opened last: the first and the last.
     released: Option<(Seq, Seq)>,
 }
@@ -81,8 +88,15 @@ impl Subscribers {
             link: None,
             timer: None,
             is_write_scheduled: false,
+            is_holding: false,
             released: None,
         }
+    }
+
+    /// Returns what is known about the subscribers on this link.
+    pub fn listeners(&self, settings: &MqttSettings) -> Listeners<'_> {
+        let heard = settings.wait_for_subscribers.then_some(&self.heard);
+        Listeners { live_may_go: self.presence.is_open(), heard }
     }
 }
 
@@ -117,8 +131,10 @@ impl OutboxActor {
     pub(super) fn subscribers_link_down(&mut self, ctx: &mut Context<Self>) {
         self.subscribers.link = None;
         self.subscribers.presence.link_down(Instant::now());
+        self.subscribers.is_holding = false;
         self.cancel_gate_timer(ctx);
-        self.reporting.set_held(None);
+        self.delivery.holds.clear();
+        self.report_held();
     }
 
     /// Applies new settings. All but those that apply without a new connection apply to the next link.
@@ -129,6 +145,9 @@ impl OutboxActor {
         if !self.settings.wait_for_subscribers {
             self.write_heard_topics(ctx);
             self.subscribers.heard.stop();
+        }
+        if change != SettingsChange::Other {
+            self.delivery.end_holds();
         }
         if change == SettingsChange::Outbox {
             self.watch_subscribers(ctx);
@@ -284,19 +303,32 @@ impl OutboxActor {
             if self.subscribers.presence.is_waiting() {
                 self.probe(ctx);
             }
-            let closed_for = self.subscribers.presence.closed_for(now).unwrap_or_default();
-            let since = self.clock.now().wall - closed_for;
-            let held = Held { events: self.unsent(), home_assistant_since: Some(since), topics: Vec::new() };
-            self.reporting.set_held(Some(held));
+            self.subscribers.is_holding = true;
+            self.report_held();
         }
         self.gate_changed(ctx);
     }
 
     fn gate_opened(&mut self) {
         let last = self.writer.last_seq();
-        let has_waited = self.reporting.is_holding();
+        let has_waited = std::mem::take(&mut self.subscribers.is_holding);
         self.subscribers.released = has_waited.then(|| (self.delivery.first_open(), last));
-        self.reporting.set_held(None);
+        self.report_held();
+    }
+
+    /// Reports what waits for a subscriber.
+    pub(super) fn report_held(&mut self) {
+        let closed_for = self.subscribers.presence.closed_for(Instant::now());
+        let closed_for = closed_for.filter(|_| self.subscribers.is_holding);
+        let home_assistant_since = closed_for.map(|closed_for| self.clock.now().wall - closed_for);
+        let waiting = self.delivery.holds.events();
+        if home_assistant_since.is_none() && waiting == 0 {
+            self.reporting.set_held(None);
+            return;
+        }
+        let events = if home_assistant_since.is_some() { self.unsent() } else { saturate(waiting) };
+        let topics = self.delivery.holds.topics(REPORTED_TOPICS);
+        self.reporting.set_held(Some(Held { events, home_assistant_since, topics }));
     }
 
     /// Returns the number of pending events that are not in flight.
@@ -315,16 +347,11 @@ impl OutboxActor {
         !self.subscribers.heard.is_loading()
     }
 
-    /// Returns whether live events may be sent.
-    pub(super) fn live_may_go(&self) -> bool {
-        self.subscribers.presence.is_open()
-    }
-
     /// Records an acknowledged live event; `heard` states whether it had a subscriber, if the broker reports this.
     pub(super) fn live_delivered(
         &mut self,
         seq: Seq,
-        topic: &str,
+        InFlight { topic, has_waited, .. }: &InFlight,
         heard: Option<bool>,
         now: Moment,
         ctx: &mut Context<Self>,
@@ -332,8 +359,8 @@ impl OutboxActor {
         if heard == Some(true) && self.subscribers.heard.heard(topic, now.log) {
             self.schedule_write(ctx);
         }
-        let released = self.subscribers.released;
-        if heard != Some(false) && released.is_some_and(|(first, last)| first <= seq && seq <= last) {
+        let released = self.subscribers.released.is_some_and(|(first, last)| first <= seq && seq <= last);
+        if heard != Some(false) && (released || *has_waited) {
             self.reporting.heard_after_waiting();
         }
     }

@@ -244,7 +244,8 @@ async fn no_more_than_the_window_and_the_brokers_receive_maximum_are_in_flight()
 
 #[actix::test]
 async fn a_new_link_starts_at_the_first_unacknowledged_event() {
-    let mut it = Fixture::new().await;
+    let settings = MqttSettings { wait_for_subscribers: false, ..MqttSettings::defaults("c") };
+    let mut it = Fixture::with(settings).await;
     it.publish_many(1..=5).await;
     it.link_up(100).await;
     it.sent(5).await;
@@ -497,7 +498,8 @@ async fn whether_events_were_heard_is_unknown_if_the_broker_does_not_report_it()
 
 #[actix::test]
 async fn whether_each_event_was_heard_is_stored() {
-    let mut it = Fixture::new().await;
+    let settings = MqttSettings { wait_for_subscribers: false, ..MqttSettings::defaults("c") };
+    let mut it = Fixture::with(settings).await;
     it.publish_many(1..=600).await;
     it.link_up(100).await;
     let mut answered = 0;

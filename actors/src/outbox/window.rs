@@ -67,6 +67,8 @@ struct Link<T> {
     paused: bool,
     /// The first event of the live lane that was deferred since then.
     deferred: Option<Seq>,
+    /// Events that wait for a subscriber. Neither lane sends them.
+    held: SeqRanges,
 }
 
 /// See the module's documentation. `T` is a note that the caller attaches to each event in flight.
@@ -243,6 +245,11 @@ impl<T> Window<T> {
         self.link.as_ref().map_or(0, |link| link.in_flight.len())
     }
 
+    /// Returns the notes of the events in flight.
+    pub fn notes(&self) -> impl Iterator<Item = &T> {
+        self.link.iter().flat_map(|link| link.in_flight.values())
+    }
+
     /// Returns the note of an event in flight.
     pub fn note(&self, seq: Seq) -> Option<&T> {
         self.link.as_ref()?.in_flight.get(&seq)
@@ -269,10 +276,11 @@ impl<T> Window<T> {
         Some(next)
     }
 
-    /// Returns the first position from this one on whose event is neither settled nor in flight.
+    /// Returns the first position from this one on whose event is neither settled, nor in flight, nor held.
     fn next_open(&self, mut seq: Seq, link: &Link<T>) -> Seq {
         loop {
-            if let Some(end) = self.gaps.end_of(seq).or_else(|| self.ahead.end_of(seq)) {
+            let skipped = self.gaps.end_of(seq).or_else(|| self.ahead.end_of(seq));
+            if let Some(end) = skipped.or_else(|| link.held.end_of(seq)) {
                 seq = end.next();
             } else if self.settled.contains_key(&seq) || link.in_flight.contains_key(&seq) {
                 seq = seq.next();
@@ -300,6 +308,7 @@ impl<T> Window<T> {
             live: self.cursor.next(),
             paused: false,
             deferred: None,
+            held: SeqRanges::default(),
         });
     }
 
@@ -358,13 +367,43 @@ impl<T> Window<T> {
         }
     }
 
-    /// Moves both lanes back to this position if they are further ahead.
-    pub fn rewind(&mut self, seq: Seq) {
+    /// Holds an event that is neither settled nor in flight: neither lane sends it until it is released.
+    pub fn hold(&mut self, seq: Seq) {
+        if !self.is_settled(seq)
+            && let Some(link) = &mut self.link
+            && link.held.end_of(seq).is_none()
+        {
+            link.held.insert(seq, seq);
+        }
+    }
+
+    /// Releases an event that was held. Both lanes, or only the late one, are moved back to it if they are further
+    /// ahead.
+    pub fn release(&mut self, seq: Seq, lane: Lane) {
         let first = seq.max(self.cursor.next());
         if let Some(link) = &mut self.link {
-            link.live = link.live.min(first);
+            link.held.remove(seq);
             link.late = link.late.min(first);
+            if lane == Lane::Live {
+                link.live = link.live.min(first);
+            }
         }
+    }
+
+    /// Records that an event that was held was sent again.
+    pub fn sent_held(&mut self, seq: Seq, note: T) {
+        if let Some(link) = &mut self.link {
+            link.held.remove(seq);
+            link.in_flight.insert(seq, note);
+        }
+    }
+
+    /// Settles an event that was held.
+    pub fn settle_held(&mut self, seq: Seq, settlement: Settlement) {
+        if let Some(link) = &mut self.link {
+            link.held.remove(seq);
+        }
+        self.settle_above(seq, settlement);
     }
 
     /// Settles an event after the broker's final answer. Returns `None` and changes nothing if the event was
@@ -385,6 +424,9 @@ impl<T> Window<T> {
 
     /// Settles an event that is not published.
     pub fn settle_unpublished(&mut self, seq: Seq, at: Moment) {
+        if let Some(link) = &mut self.link {
+            link.held.remove(seq);
+        }
         if seq > self.cursor {
             self.unpublished.insert(seq);
             self.settle_above(seq, Settlement::unpublished(at));
