@@ -11,6 +11,7 @@ mod connection_test;
 mod discovery;
 mod endings;
 mod handover;
+mod heard;
 mod helpers;
 mod hostile;
 mod lanes;

@@ -381,7 +381,7 @@ impl Delivery {
         let Some(note) = self.window.note(seq).filter(|_| self.window.link() == Some(link)) else {
             return false;
         };
-        let (late, bytes, sent_at, mut lane) = (note.late, note.bytes, note.sent_at, note.lane());
+        let (is_late, bytes, sent_at, mut lane) = (note.late, note.bytes, note.sent_at, note.lane());
         let camera_id = note.camera_id.clone();
         let is_held = self.holds.is_first(&camera_id, seq);
         if is_held {
@@ -392,7 +392,7 @@ impl Delivery {
             self.window.hold(seq);
         }
         self.holds.gave_back(&camera_id, sent_at);
-        self.gone(late, bytes);
+        self.gone(is_late, bytes);
         true
     }
 

@@ -40,7 +40,7 @@ pub struct NextBatch {
     pub expired: Vec<Seq>,
     /// Events whose rows cannot be read. They are settled, but not recorded as dead.
     pub unreadable: Vec<Seq>,
-    /// The number of events that nobody heard until they became late.
+    /// The number of events that waited for a subscriber until they were late.
     pub given_up: u64,
     /// The number of events whose rows are missing. They are settled.
     pub missing: u64,
@@ -179,6 +179,7 @@ impl Delivery {
             Turn::First if late => {
                 let camera_id = event.camera_id.clone();
                 self.first_is_gone(&camera_id, live);
+                batch.given_up += 1;
                 return self.pass(live);
             }
             Turn::Blocked if !late => return Step::Nothing,

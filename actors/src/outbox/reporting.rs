@@ -171,7 +171,7 @@ impl Reporting {
         self.warnings.held.as_ref().map_or(0, |held| held.events)
     }
 
-    /// Records live events that nobody heard until they became late.
+    /// Records events that waited for a subscriber until they were late.
     pub fn given_up(&mut self, events: u64) {
         self.metrics.events_unheard.inc_by(events);
     }
