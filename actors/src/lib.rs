@@ -28,6 +28,7 @@
 //!  ConnectionActor ──TopicsRefused──▶ SupervisorActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
 //!  ConfigActor ──SettingsIgnored──▶ SupervisorActor
+//!  OutboxActor ──PublishState, Subscribe──▶ ConnectionActor
 //!  DiscoveryActor, SupervisorActor ──Subscribe──▶ ConnectionActor
 //!
 //!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer

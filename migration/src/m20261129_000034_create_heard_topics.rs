@@ -1,5 +1,5 @@
-//! Creates `heard_topics`: the topics that had a subscriber, per broker, and when they last had one. The discovery prefix
-//! stands for Home Assistant.
+//! Creates `heard_topics`: the topics that had a subscriber, per broker, and when they last had one. The discovery
+//! prefix stands for Home Assistant.
 
 use sea_orm_migration::prelude::*;
 

@@ -37,7 +37,7 @@ pub(super) async fn config(state: Data<ApiState>) -> Result<HttpResponse, Proble
     Ok(HttpResponse::Ok().json(ask(&state.handle.settings, GetSettings).await?))
 }
 
-/// Replace the MQTT settings, and reconnect.
+/// Replace the MQTT settings, and reconnect unless only `wait_for_subscribers` changes.
 ///
 /// Omitted fields take their default. An omitted secret is kept, provided that the host, port, user and TLS
 /// settings do not change; `null` clears it.

@@ -57,7 +57,8 @@ pub struct PublishState {
     pub retain: bool,
 }
 
-/// From the discovery, supervisor and outbox actors: subscribes to a topic, and forwards its messages until the link ends.
+/// From the discovery, supervisor and outbox actors: subscribes to a topic, and forwards its messages until the link
+/// ends.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Subscribe {

@@ -11,6 +11,8 @@ use crate::{
 
 const LINK: LinkId = LinkId(1);
 const LISTENERS: Listeners<'_> = Listeners { live_may_go: true, heard: None };
+/// While live events must wait.
+const CLOSED: Listeners<'_> = Listeners { live_may_go: false, heard: None };
 const NOON: i64 = 1_780_000_000_000_000;
 
 fn event(seq: i64) -> StoredEvent {
@@ -67,6 +69,38 @@ async fn an_event_in_flight_is_pending_until_it_is_delivered() {
     assert!(delivered(&mut delivery, 1).is_none(), "once");
     assert_eq!((delivery.in_flight(), delivery.pending(Seq(3))), (2, 2));
     assert_eq!(delivery.take_ranges(), [SettledRange { up_to: Seq(1), settlement }]);
+}
+
+#[actix::test]
+async fn live_events_that_must_wait_are_sent_later_in_order_and_late_if_they_are_late_by_then() {
+    let settings = MqttSettings::defaults("c");
+    let mut held = delivery(1..=3);
+    let batch = held.next_batch(&settings, CLOSED, noon(), Instant::now());
+    assert_eq!((batch.events.len(), held.in_flight(), held.pending(Seq(3))), (0, 0, 3));
+    assert_eq!(sent(&mut held), [1, 2, 3]);
+
+    let mut held = delivery(1..=2);
+    assert_eq!(held.next_batch(&settings, CLOSED, noon(), Instant::now()).events.len(), 0);
+    let late = Moment::at(clock::from_micros(NOON) + Duration::from_secs(301));
+    let batch = held.next_batch(&settings, CLOSED, late, Instant::now());
+    let topics: Vec<_> = batch.events.iter().map(|outgoing| outgoing.topic.as_str()).collect();
+    assert_eq!(topics, ["liveobject/camera/door/history"; 2]);
+}
+
+#[actix::test]
+async fn a_retry_that_must_wait_is_sent_later_and_before_later_events() {
+    let settings = MqttSettings::defaults("c");
+    let mut delivery = delivery(1..=2);
+    assert_eq!(sent(&mut delivery), [1, 2]);
+    delivery.refused(LINK, Seq(1), noon()).unwrap();
+    delivery.send_again(Seq(1));
+    delivery.offer(&[event(3)]);
+    let wanted = delivery.wanted_retries().unwrap();
+    let retry = RetryingEvent { event: event(1), asked: noon().log };
+    assert_eq!(delivery.retries_read(wanted, vec![retry], noon()), []);
+    assert_eq!(delivery.next_batch(&settings, CLOSED, noon(), Instant::now()).events.len(), 0);
+    assert_eq!(delivery.wanted_retries(), None, "it is still in memory");
+    assert_eq!(sent(&mut delivery), [1, 3]);
 }
 
 #[actix::test]

@@ -279,6 +279,7 @@ impl OutboxActor {
 
     /// Removes old events, and first their pictures: if the disk is full, this makes room for the rest.
     fn sweep(&mut self, ctx: &mut Context<Self>) {
+        self.forget_heard_topics(ctx);
         let before = self.clock.now().log.before(TimeDelta::days(self.limits.retention_days.into()));
         let store = self.store.clone();
         let find = async move { store.find_old(before).await };
@@ -392,7 +393,6 @@ impl Actor for OutboxActor {
             act.sweep(ctx);
             ctx.run_interval(SWEEP_EVERY, |act, ctx| {
                 act.note_clock(ctx);
-                act.forget_heard_topics(ctx);
                 act.sweep(ctx);
             });
         });

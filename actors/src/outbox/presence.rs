@@ -1,9 +1,9 @@
 //! Whether live events wait for Home Assistant. No I/O; the caller passes the time.
 //!
-//! After a restart of the broker, this service is connected again some seconds before Home Assistant, and Home Assistant
-//! itself needs some seconds to start. What is published in this time is received by nobody. Therefore, the gate is
-//! closed when a connection comes up and when Home Assistant leaves, and opens when Home Assistant listens again, or
-//! after [`HOLD_AT_MOST`].
+//! After a restart of the broker, this service is connected again some seconds before Home Assistant, and Home
+//! Assistant itself needs some seconds to start. What is published in this time is received by nobody. Therefore, the
+//! gate is closed when a connection comes up and when Home Assistant leaves, and opens when Home Assistant listens
+//! again, or after [`HOLD_AT_MOST`].
 
 use std::time::Duration;
 
@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    const SETTLE: f64 = SETTLE_FOR.as_secs() as f64;
+    const SETTLE: f64 = SETTLE_FOR.as_secs_f64();
 
     #[tokio::test]
     async fn a_short_disconnect_delays_nothing_if_home_assistant_listens() {

@@ -1,7 +1,7 @@
 //! Subscribers: learns which topics have some, and holds live events while Home Assistant is away.
 //!
-//! [`HeardTopics`] and [`Presence`] decide. This module reads and writes the database, publishes the probes, and receives
-//! Home Assistant's messages.
+//! [`HeardTopics`] and [`Presence`] decide. This module reads and writes the database, publishes the probes, and
+//! receives Home Assistant's messages.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use actix::{
     WrapFuture as _,
 };
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use tokio::time::Instant;
 
 use super::{
@@ -100,8 +101,10 @@ impl Subscribers {
     }
 }
 
-/// The result of a probe: whether a discovery topic and a topic that only other clients subscribe to had a subscriber.
-type Probed = [Result<Result<Option<bool>, Failure>, MailboxError>; 2];
+/// Returns whether a message had a subscriber; `None` if this is unknown, or the message was not published.
+fn heard(answer: Result<Result<Option<bool>, Failure>, MailboxError>) -> Option<bool> {
+    answer.ok()?.ok()?
+}
 
 fn watches_home_assistant(settings: &MqttSettings) -> bool {
     settings.wait_for_subscribers && settings.discovery_enabled
@@ -226,12 +229,12 @@ impl OutboxActor {
         }
     }
 
-    /// Publishes a message that only Home Assistant receives, and one that it does not receive, so that their
-    /// acknowledgements show whether it listens. Home Assistant delays its birth message while discovery messages arrive,
-    /// so the first one is not published if its acknowledgement would prove nothing.
+    /// Publishes a message that Home Assistant receives, and one that it does not receive, so that their
+    /// acknowledgements show whether it listens. Home Assistant delays its birth message while discovery messages
+    /// arrive, so the first one is left out while its acknowledgement would prove nothing.
     fn probe(&mut self, ctx: &mut Context<Self>) {
         let Some(link) = &mut self.subscribers.link else { return };
-        if !link.reports_subscribers || link.probing || link.is_hidden {
+        if !link.reports_subscribers || link.probing {
             return;
         }
         link.probing = true;
@@ -241,23 +244,24 @@ impl OutboxActor {
             link.publish.send(message)
         };
         let others = publish(home_assistant::wildcard_probe_topic(prefix));
-        let discovery = publish(home_assistant::probe_topic(prefix));
-        let probed = async move { futures_util::join!(discovery, others).into() };
-        ctx.spawn(probed.into_actor(self).map(move |probed, act, ctx| act.probed(id, &probed, ctx)));
+        let discovery = (!link.is_hidden).then(|| publish(home_assistant::probe_topic(prefix)));
+        let probed = async move { futures_util::join!(OptionFuture::from(discovery), others) };
+        ctx.spawn(probed.into_actor(self).map(move |(discovery, others), act, ctx| {
+            act.probed(id, discovery.and_then(heard), heard(others), ctx);
+        }));
     }
 
-    fn probed(&mut self, id: LinkId, [discovery, others]: &Probed, ctx: &mut Context<Self>) {
+    /// Handles what is known about the subscribers of the discovery topic and of the other one.
+    fn probed(&mut self, id: LinkId, discovery: Option<bool>, others: Option<bool>, ctx: &mut Context<Self>) {
         let Some(link) = self.subscribers.link.as_mut().filter(|link| link.id == id) else { return };
         link.probing = false;
-        link.is_hidden = matches!(others, Ok(Ok(Some(true))));
-        let Ok(Ok(Some(heard))) = discovery else { return };
-        if !link.is_hidden {
-            if *heard {
-                self.home_assistant_seen(ctx);
-            }
-            self.subscribers.presence.probed(*heard, Instant::now());
-            self.gate_changed(ctx);
+        link.is_hidden = others == Some(true);
+        let Some(heard) = discovery.filter(|_| !link.is_hidden) else { return };
+        if heard {
+            self.home_assistant_seen(ctx);
         }
+        self.subscribers.presence.probed(heard, Instant::now());
+        self.gate_changed(ctx);
     }
 
     /// Records that Home Assistant uses this broker.

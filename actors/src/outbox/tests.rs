@@ -467,6 +467,27 @@ async fn a_backlog_is_sent_no_faster_than_the_rate_limit() {
 }
 
 #[actix::test]
+async fn the_topics_of_live_events_that_had_a_subscriber_are_recorded_per_broker() {
+    let mut it = Fixture::new().await;
+    let other = EventInput {
+        event_id: Some("unheard".to_owned()),
+        camera_id: "gate".to_owned(),
+        description: "nobody listens".to_owned(),
+        ..EventInput::default()
+    };
+    it.publish_many(1..=1).await;
+    it.publish(other.validate().unwrap()).await.unwrap();
+    it.link_up(100).await;
+    it.sent(2).await;
+    it.answer([(1, Outcome::Delivered { unheard: false }), (2, Outcome::Delivered { unheard: true })]).await;
+    let recorded = async || it.store.heard_topics("broker:1883", 10).await.unwrap();
+    wait_until("the topic is recorded", async || !recorded().await.is_empty()).await;
+    let topics: Vec<_> = recorded().await.into_iter().map(|(topic, _)| topic).collect();
+    assert_eq!(topics, ["liveobject/camera/door/event"]);
+    assert_eq!(it.store.heard_topics("other:1883", 10).await.unwrap(), []);
+}
+
+#[actix::test]
 async fn events_without_subscribers_are_counted_and_reported() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=2).await;

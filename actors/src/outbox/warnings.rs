@@ -255,9 +255,9 @@ fn waiting_for_subscriber(held: &Held) -> Warning {
             };
             format!(
                 "{events}, because nobody subscribes to {topic}{others} any more, since {}. They are sent when \
-                 somebody does, or go to the history topic when they are late. Check that the subscriber is connected. \
-                 If this topic is not used any more, this ends after a few days; to send events without \
-                 waiting, set wait_for_subscribers to false.",
+                 somebody does, or go to the history topic when they are late. Check that the subscriber is \
+                 connected. If nobody should subscribe to this topic any more, set wait_for_subscribers to false; \
+                 a topic without subscribers is forgotten after 30 days.",
                 since.format("%F %T UTC")
             )
         }
@@ -265,8 +265,8 @@ fn waiting_for_subscriber(held: &Held) -> Warning {
             let since = since.map(|since| since.format(" since %F %T UTC").to_string()).unwrap_or_default();
             format!(
                 "{events} for Home Assistant{since}, which is not connected to the broker or is still starting. They \
-                 are sent when it is back, at the latest 30 seconds after that time. If Home Assistant is not used with \
-                 this broker any more, set discovery_enabled or wait_for_subscribers to false."
+                 are sent when it is back, at the latest 30 seconds after that time. If Home Assistant is not used \
+                 with this broker any more, set discovery_enabled or wait_for_subscribers to false."
             )
         }
     };

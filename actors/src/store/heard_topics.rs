@@ -1,5 +1,5 @@
-//! The table `heard_topics`: the topics that had a subscriber on a broker, and when this was last noticed. The discovery
-//! prefix stands for Home Assistant.
+//! The table `heard_topics`: the topics that had a subscriber on a broker, and when this was last noticed. The
+//! discovery prefix stands for Home Assistant.
 
 use sea_orm::{
     ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,

@@ -82,7 +82,7 @@ const fields = {
   ],
   wait_for_subscribers: [
     "Wait for subscribers",
-    "After a restart of Home Assistant or the broker, live events wait until somebody listens again, or until they are late",
+    "Live events wait while Home Assistant restarts or reconnects, for up to 30 seconds",
   ],
   late_after_seconds: [
     "Late after (seconds)",

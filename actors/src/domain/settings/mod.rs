@@ -171,7 +171,7 @@ pub struct MqttSettings {
     /// 1–60.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 60))]
     pub connect_timeout_seconds: u16,
-    /// Whether a live event waits for a subscriber if there was one on this broker before.
+    /// Whether live events wait while a subscriber is away that was on this broker before.
     pub wait_for_subscribers: bool,
     /// The prefix of all topics.
     #[cfg_attr(
