@@ -84,6 +84,8 @@ pub struct Delivery {
     pub(super) live_start: LiveStart,
     pub(super) late_limit: LateLimit,
     pub(super) holds: Holds,
+    /// Number of events in flight that wait for a subscriber in case that they have none.
+    pub(super) awaited: usize,
     pub(super) retries: RetryPrefetch,
     link: Option<Recipient<Deliver>>,
     /// See [`Deliver::pauses`].
@@ -133,6 +135,7 @@ impl Delivery {
             live_start: LiveStart::default(),
             late_limit: LateLimit::default(),
             holds: Holds::default(),
+            awaited: 0,
             window,
             retries: RetryPrefetch::default(),
             link: None,
@@ -223,6 +226,7 @@ impl Delivery {
         self.window.link_up(link, self.limit());
         self.late_limit = LateLimit::default();
         self.holds.clear();
+        self.awaited = 0;
         self.restart();
         self.link = Some(deliver);
         self.pauses = 0;
@@ -285,6 +289,7 @@ impl Delivery {
         self.limit.acknowledged(now);
         self.answered_one();
         let note = &mut settled.note;
+        self.awaited -= usize::from(note.awaited.is_some());
         if note.reports_subscribers && !note.late && !settled.again {
             note.has_waited = self.holds.has_waited(&note.camera_id, seq);
             if unheard {
@@ -308,6 +313,7 @@ impl Delivery {
         }
         self.window.take(link, seq);
         self.window.hold(seq);
+        self.awaited -= 1;
         self.deferrals.remove(&seq);
         self.limit.acknowledged(now);
         self.answered_one();
@@ -364,8 +370,11 @@ impl Delivery {
         self.gone(note.late, note.bytes);
         self.settle_dead(seq, at);
         self.answered_one();
-        self.holds.gave_back(&note.camera_id, note.sent_at);
-        self.first_is_gone(&note.camera_id, seq);
+        if note.awaited.is_some() {
+            self.awaited -= 1;
+            self.holds.gave_back(&note.camera_id, note.sent_at);
+            self.first_is_gone(&note.camera_id, seq);
+        }
         Some(note)
     }
 
@@ -382,8 +391,8 @@ impl Delivery {
             return false;
         };
         let (is_late, bytes, sent_at, mut lane) = (note.late, note.bytes, note.sent_at, note.lane());
-        let camera_id = note.camera_id.clone();
-        let is_held = self.holds.is_first(&camera_id, seq);
+        let awaited = note.awaited.is_some().then(|| note.camera_id.clone());
+        let is_held = awaited.as_ref().is_some_and(|camera_id| self.holds.is_first(camera_id, seq));
         if is_held {
             lane = Lane::Late;
         }
@@ -391,7 +400,10 @@ impl Delivery {
         if is_held {
             self.window.hold(seq);
         }
-        self.holds.gave_back(&camera_id, sent_at);
+        if let Some(camera_id) = awaited {
+            self.awaited -= 1;
+            self.holds.gave_back(&camera_id, sent_at);
+        }
         self.gone(is_late, bytes);
         true
     }

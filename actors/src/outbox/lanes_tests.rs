@@ -19,6 +19,9 @@ use crate::{
 };
 
 const NOON: i64 = 1_780_000_000_000_000;
+/// How many random sequences of operations are tried.
+const CASES: u32 = 1000;
+
 /// Small, so that the tests read several pages.
 const PAGE: usize = 3;
 
@@ -265,6 +268,21 @@ async fn what_was_delivered_ahead_is_not_sent_again_after_a_crash() {
     assert_eq!((live, late[0]), (vec![], 1));
 }
 
+#[actix::test]
+async fn a_late_event_does_not_overtake_one_that_may_have_to_wait_for_a_subscriber() {
+    let mut lanes = Lanes::new(MqttSettings::defaults("c"));
+    lanes.know_topics();
+    lanes.accept(0, 0);
+    lanes.accept(0, 0);
+    lanes.up(8);
+    assert_eq!(by_lane(&lanes.pump()), (vec![1], vec![]), "the first one alone");
+    lanes.seconds += 301;
+    assert_eq!(by_lane(&lanes.pump()), (vec![], vec![]));
+    assert!(!lanes.answer(1, true));
+    lanes.seconds += 1;
+    assert_eq!(by_lane(&lanes.pump()), (vec![], vec![1, 2]));
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     /// Accepts an event of a camera that happened this many seconds ago.
@@ -379,7 +397,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     /// On each topic, events are sent in order; a live event never waits while there is room; each event is on the
     /// topic that it belongs to; nothing that is settled is sent again, and after a crash nothing that was written. If

@@ -218,8 +218,10 @@ impl Delivery {
         if !listeners.live_may_go {
             return Step::Nothing;
         }
-        let in_flight =
-            |camera_id: &CameraId| self.window.notes().any(|note| note.camera_id == *camera_id && !note.late);
+        let all = Seq(i64::MAX);
+        let in_flight = |camera_id: &CameraId| {
+            self.window.notes_before(all).any(|note| note.camera_id == *camera_id && !note.late)
+        };
         let due = self.holds.due(sent_at, in_flight);
         let Some(event) = due.cloned() else { return Step::Nothing };
         if is_late(settings, event.times, now) {
@@ -296,6 +298,11 @@ impl Delivery {
             }
         };
         let is_live = !is_split && !is_late(context.settings, event.times, context.now);
+        // If nobody hears an event that is in flight, it may become late before it is heard.
+        let waits = |note: &InFlight| note.awaited.is_some() && note.camera_id == event.camera_id;
+        if self.awaited > 0 && self.window.notes_before(next).any(waits) {
+            return Step::Nothing;
+        }
         if is_split && self.holds.holds_late(&event.camera_id, next) {
             return self.hold_late(next, context);
         }
@@ -350,6 +357,7 @@ impl Delivery {
         let is_new = !late && reports_subscribers && source != Source::Retry;
         let is_awaited = is_new && (self.holds.is_first(&event.camera_id, seq) || had_subscriber());
         if is_awaited {
+            self.awaited += 1;
             self.holds.sent(&event.camera_id);
         }
         let camera_id = event.camera_id.clone();

@@ -245,9 +245,9 @@ impl<T> Window<T> {
         self.link.as_ref().map_or(0, |link| link.in_flight.len())
     }
 
-    /// Returns the notes of the events in flight.
-    pub fn notes(&self) -> impl Iterator<Item = &T> {
-        self.link.iter().flat_map(|link| link.in_flight.values())
+    /// Returns the notes of the events in flight before this one.
+    pub fn notes_before(&self, seq: Seq) -> impl Iterator<Item = &T> {
+        self.link.iter().flat_map(move |link| link.in_flight.range(..seq).map(|(_, note)| note))
     }
 
     /// Returns the note of an event in flight.
