@@ -105,6 +105,10 @@ pub(super) struct OutboxView {
     /// Pending events that wait for a subscriber that was there before.
     #[schema(minimum = 0)]
     held: u64,
+    /// In how many seconds nothing is pending any more at the present rate. `null` if that is unknown, or nothing is
+    /// pending.
+    #[schema(required = true, minimum = 0)]
+    seconds_left: Option<u64>,
     /// When the oldest pending event was accepted.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     oldest_pending_at: Option<Timestamp>,
@@ -120,6 +124,7 @@ impl StatusView {
             in_flight,
             dead,
             held,
+            seconds_left,
             oldest_pending_at,
             published,
             refused,
@@ -137,7 +142,15 @@ impl StatusView {
             last_error: connection.last_error,
             reconnect_attempt: connection.reconnect_attempt,
             next_attempt_at: connection.next_attempt_at,
-            outbox: OutboxView { pending, in_flight, dead, held, oldest_pending_at, delivered_today },
+            outbox: OutboxView {
+                pending,
+                in_flight,
+                dead,
+                held,
+                seconds_left,
+                oldest_pending_at,
+                delivered_today,
+            },
             warnings: connection.warnings.into_iter().chain(warnings).collect(),
         }
     }

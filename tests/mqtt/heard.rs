@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::helpers::{
     LONG_TIMEOUT, SHORTEST, TIMEOUT, assert_metrics, connected_service, delivery, event, event_ids, event_of,
-    metric, settings, wait_for_event, warnings, with,
+    settings, wait_for_event, warnings, with,
 };
 
 const DOOR: &str = "liveobject/camera/door/event";

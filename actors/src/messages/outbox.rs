@@ -99,6 +99,9 @@ pub struct OutboxStatus {
     pub dead: u64,
     /// Number of pending events that wait for a subscriber.
     pub held: u64,
+    /// In how many seconds nothing is pending any more at the present rate; `None` if that is unknown, or nothing is
+    /// pending.
+    pub seconds_left: Option<u64>,
     /// When the oldest pending event was accepted.
     pub oldest_pending_at: Option<Timestamp>,
     /// Number of events that the broker has acknowledged since startup.

@@ -29,6 +29,7 @@ mod next_batch;
 mod pacer;
 mod pictures;
 mod presence;
+mod progress;
 mod publish;
 mod pump;
 mod read_ahead;
@@ -56,7 +57,8 @@ use tokio::{
 
 use self::{
     accept::RETRY_AFTER, delivery::Delivery, head_start::HeadStart, pictures::PictureBudget,
-    reporting::Reporting, subscribers::Subscribers, unconfirmed::Unconfirmed, window::Window, writer::Writer,
+    progress::Progress, reporting::Reporting, subscribers::Subscribers, unconfirmed::Unconfirmed,
+    window::Window, writer::Writer,
 };
 use crate::{
     disk::disk_space,
@@ -156,6 +158,7 @@ pub struct OutboxActor {
     writer: Writer,
     delivery: Delivery,
     reporting: Reporting,
+    progress: Progress,
     subscribers: Subscribers,
     pictures: PictureBudget,
     /// Number of events whose pictures are being staged.
@@ -207,6 +210,7 @@ impl OutboxActor {
             writer: Writer::new(store.last_seq().await?, cursor),
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting,
+            progress: Progress::default(),
             subscribers: Subscribers::new(Instant::now()),
             pictures: PictureBudget::default(),
             staging: 0,
@@ -402,6 +406,7 @@ impl Actor for OutboxActor {
             act.check_clock(ctx);
             act.check_file(ctx);
             act.check_disk();
+            act.progress.sample(act.pending(), Instant::now());
         });
         ctx.run_interval(SYNC_SEQ_EVERY, |act, _| act.sync_mark());
         self.note_progress(ctx);
@@ -482,6 +487,7 @@ impl Handler<GetOutbox> for OutboxActor {
             in_flight: u64::try_from(self.delivery.in_flight()).unwrap_or(u64::MAX),
             dead: self.reporting.dead,
             held: self.reporting.held(),
+            seconds_left: self.progress.seconds_left(),
             oldest_pending_at: self.reporting.oldest_pending_at(self.clock.now()),
             published: self.reporting.published,
             refused: self.reporting.refused,

@@ -199,6 +199,7 @@ export interface OutboxStatus {
   in_flight: number;
   dead: number;
   held: number;
+  seconds_left: number | null;
   oldest_pending_at: Timestamp | null;
   delivered_today: number;
 }
