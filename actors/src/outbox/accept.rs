@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Maximum number of requests whose events are looked up while the outbox is full.
-const MAX_LOOKUPS: usize = 64;
+pub(super) const MAX_LOOKUPS: usize = 64;
 
 /// Maximum number of staged pictures that are kept because it is not known whether their events were committed.
 const MAX_UNDECIDED: usize = 1000;
