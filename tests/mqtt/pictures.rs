@@ -1,9 +1,9 @@
 //! Events that are submitted with their pictures.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use image::{ExtendedColorType, RgbImage, codecs::jpeg::JpegEncoder};
-use liveobject_test_support::{Api, JPEG, with_form};
+use liveobject_test_support::{Api, JPEG, Message, with_form};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -12,10 +12,14 @@ use crate::helpers::{EVENTS, Retained, Scene, TIMEOUT, event, state_topic};
 
 const EVENT_COUNT: usize = 200;
 
-/// Submits an event with its picture as a form.
+/// Submits an event with a picture as a form.
 async fn submit_with_picture(api: &Api, event: &Value) {
+    submit_with(api, event, JPEG).await;
+}
+
+async fn submit_with(api: &Api, event: &Value, picture: &[u8]) {
     let event = event.to_string();
-    let parts: [(&str, &[u8]); 2] = [("event", event.as_bytes()), ("thumbnail", JPEG)];
+    let parts: [(&str, &[u8]); 2] = [("event", event.as_bytes()), ("thumbnail", picture)];
     let request = with_form(api.request(Method::POST, EVENTS), &parts);
     let _ = Api::try_send(request).await.expect("a response").expect(202);
 }
@@ -43,6 +47,63 @@ async fn the_link_to_the_picture_works_when_the_event_arrives() {
     };
     let opened = tokio::time::timeout(TIMEOUT, async { tokio::join!(submit, open_links) });
     opened.await.expect("all links are opened in time");
+}
+
+/// Returns a picture that differs from those of other numbers, in bytes that no decoder reads.
+fn numbered_picture(number: usize) -> Vec<u8> {
+    let mut picture = JPEG.to_vec();
+    picture.extend_from_slice(format!("<{number}>").as_bytes());
+    picture
+}
+
+async fn submit_numbered(api: &Api, numbers: Range<usize>) {
+    for number in numbers {
+        submit_with(api, &event(&format!("e{number}")), &numbered_picture(number)).await;
+    }
+}
+
+/// Asserts that each live event arrived right after its own picture became the camera's, and returns their number.
+fn assert_each_follows_its_picture(messages: &[Message]) -> usize {
+    let (topic, mut shown, mut events) = (state_topic("door", "thumbnail"), None, 0);
+    for message in messages {
+        if message.topic == topic {
+            shown = Some(message.payload.to_vec());
+        } else if message.topic == state_topic("door", "event") {
+            let event = message.json();
+            let number = event["event_id"].as_str().and_then(|id| id[1..].parse().ok()).expect("a number");
+            let shown = shown.as_deref().map(String::from_utf8_lossy);
+            let own = numbered_picture(number);
+            assert_eq!(shown, Some(String::from_utf8_lossy(&own)), "at event {number}");
+            events += 1;
+        }
+    }
+    events
+}
+
+#[tokio::test]
+async fn the_picture_of_the_camera_is_the_one_of_the_event_when_the_event_arrives() {
+    let scene = Scene::start().await;
+    submit_numbered(&scene.service.api(), 0..EVENT_COUNT).await;
+    let _ = scene.subscriber.wait_for_events(EVENT_COUNT, TIMEOUT).await;
+    assert_eq!(assert_each_follows_its_picture(&scene.subscriber.messages()), EVENT_COUNT);
+}
+
+#[tokio::test]
+async fn the_pictures_of_a_live_backlog_arrive_before_their_events() {
+    let mut scene = Scene::start().await;
+    submit_numbered(&scene.service.api(), 0..10).await;
+    let _ = scene.subscriber.wait_for_events(10, TIMEOUT).await;
+    scene.broker.stop().await;
+    submit_numbered(&scene.service.api(), 10..60).await;
+    // What is known in memory about pictures is lost.
+    scene.service.restart().await;
+    submit_numbered(&scene.service.api(), 60..100).await;
+    scene.broker.resume().await;
+    let _ = scene.subscriber.wait_for_events(100, TIMEOUT).await;
+    assert_eq!(assert_each_follows_its_picture(&scene.subscriber.messages()), 100);
+    let topic = state_topic("door", "thumbnail");
+    let newest = |snapshot: &Retained| snapshot.get(&topic) == Some(numbered_picture(99).as_slice());
+    Retained::wait_for(scene.broker.port(), "the newest picture", newest).await;
 }
 
 /// Noise, which cannot be compressed well.

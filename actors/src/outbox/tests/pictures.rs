@@ -30,6 +30,7 @@ async fn with_thumbnails_and_limit(
     let peer = ThumbnailPeer {
         stage: keeper.stage.clone(),
         adopt: keeper.adopt.clone(),
+        have: keeper.have.clone(),
         discard: keeper.discard.clone(),
         sweep: keeper.sweep.clone(),
         free_space: keeper.free_space.clone(),
