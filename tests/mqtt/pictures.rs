@@ -3,12 +3,14 @@
 use std::{ops::Range, time::Duration};
 
 use image::{ExtendedColorType, RgbImage, codecs::jpeg::JpegEncoder};
-use liveobject_test_support::{Api, JPEG, Message, with_form};
+use liveobject_test_support::{Api, JPEG, Message, Mosquitto, Proxy, Subscriber, with_form};
 use reqwest::Method;
-use serde_json::Value;
-use tokio::time::sleep;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
-use crate::helpers::{EVENTS, Retained, Scene, TIMEOUT, event, state_topic};
+use crate::helpers::{
+    EVENTS, LONG_TIMEOUT, Retained, Scene, TIMEOUT, connect, connected_service, event, state_topic,
+};
 
 const EVENT_COUNT: usize = 200;
 
@@ -104,6 +106,46 @@ async fn the_pictures_of_a_live_backlog_arrive_before_their_events() {
     let topic = state_topic("door", "thumbnail");
     let newest = |snapshot: &Retained| snapshot.get(&topic) == Some(numbered_picture(99).as_slice());
     Retained::wait_for(scene.broker.port(), "the newest picture", newest).await;
+}
+
+/// The broker refuses the pictures of cameras.
+const NO_PICTURES: &str = "topic deny liveobject/camera/+/thumbnail\ntopic readwrite #";
+
+#[tokio::test]
+async fn events_do_not_wait_for_pictures_that_the_broker_refuses() {
+    let broker = Mosquitto::builder().upgrade_outgoing_qos().acl(NO_PICTURES).start().await;
+    let subscriber = Subscriber::start(broker.port()).await;
+    let service = connected_service(broker.port(), &json!({})).await;
+    let start = Instant::now();
+    for number in 0..20 {
+        submit_numbered(&service.api(), number..number + 1).await;
+        let _ = subscriber.wait_for_events(number + 1, TIMEOUT).await;
+    }
+    // If each of them waited for the whole second, this would take 20 s.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(subscriber.on(&state_topic("door", "thumbnail")).is_empty());
+}
+
+#[tokio::test]
+async fn events_do_not_wait_for_pictures_that_the_line_is_too_slow_for() {
+    const COUNT: usize = 12;
+    let scene = Scene::start().await;
+    let proxy = Proxy::start(scene.broker.port()).await;
+    connect(&scene.service, proxy.port(), &json!({})).await;
+    submit_numbered(&scene.service.api(), 0..1).await;
+    let _ = scene.subscriber.wait_for_events(1, TIMEOUT).await;
+    proxy.throttle(Some(100 * 1024));
+    for number in 1..COUNT {
+        let mut picture = numbered_picture(number);
+        picture.resize(200_000, 0);
+        submit_with(&scene.service.api(), &event(&format!("e{number}")), &picture).await;
+    }
+    let events = scene.subscriber.wait_for_events(COUNT, LONG_TIMEOUT).await;
+    let pictures = scene.subscriber.on(&state_topic("door", "thumbnail")).len();
+    assert!(pictures < COUNT / 2, "the events waited for {pictures} pictures");
+    let ids: Vec<_> = events.iter().map(|event| event["event_id"].clone()).collect();
+    assert_eq!(ids, (0..COUNT).map(|number| format!("e{number}")).collect::<Vec<_>>(), "in order");
+    assert_eq!(scene.subscriber.on(&state_topic("door", "history")).len(), 0);
 }
 
 /// Noise, which cannot be compressed well.

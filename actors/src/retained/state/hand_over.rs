@@ -15,11 +15,11 @@ use crate::domain::{
 };
 
 /// Maximum number of pictures in flight when another one is handed over.
-const MAX_HANDED_OVER: usize = 4;
+pub(super) const MAX_HANDED_OVER: usize = 4;
 
 /// How long the wanted picture waits after a picture was handed over. By then, the camera actor wants the same picture,
 /// or one that is newer.
-const FOLLOW_EVENTS_FOR: Duration = Duration::from_secs(2);
+pub(super) const FOLLOW_EVENTS_FOR: Duration = Duration::from_secs(2);
 
 /// What to do about a picture that must be handed over.
 #[derive(Debug, PartialEq, Eq)]
