@@ -96,15 +96,16 @@ async fn the_pictures_of_a_live_backlog_arrive_before_their_events() {
     submit_numbered(&scene.service.api(), 0..10).await;
     let _ = scene.subscriber.wait_for_events(10, TIMEOUT).await;
     scene.broker.stop().await;
-    submit_numbered(&scene.service.api(), 10..60).await;
+    submit_numbered(&scene.service.api(), 10..150).await;
     // What is known in memory about pictures is lost.
     scene.service.restart().await;
-    submit_numbered(&scene.service.api(), 60..100).await;
+    submit_numbered(&scene.service.api(), 150..EVENT_COUNT).await;
     scene.broker.resume().await;
-    let _ = scene.subscriber.wait_for_events(100, TIMEOUT).await;
-    assert_eq!(assert_each_follows_its_picture(&scene.subscriber.messages()), 100);
+    let _ = scene.subscriber.wait_for_events(EVENT_COUNT, TIMEOUT).await;
+    assert_eq!(assert_each_follows_its_picture(&scene.subscriber.messages()), EVENT_COUNT);
     let topic = state_topic("door", "thumbnail");
-    let newest = |snapshot: &Retained| snapshot.get(&topic) == Some(numbered_picture(99).as_slice());
+    let newest =
+        |snapshot: &Retained| snapshot.get(&topic) == Some(numbered_picture(EVENT_COUNT - 1).as_slice());
     Retained::wait_for(scene.broker.port(), "the newest picture", newest).await;
 }
 
