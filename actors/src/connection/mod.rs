@@ -64,8 +64,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// in addition to the events.
 const MAX_STATE_MESSAGES: usize = 32;
 
-/// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills. It has room for all state and
-/// test messages, so that none of them waits outside while an event that is sent later goes in.
+/// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills. It has room for all state
+/// and test messages, so that none of them waits outside while an event that is sent later goes in.
 const MAILBOX: usize = 1024;
 
 /// Maximum number of subscriptions; more than the service uses.

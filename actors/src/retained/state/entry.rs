@@ -32,6 +32,7 @@ impl Target {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Entry {
     pub(super) group: GroupKey,
     /// The wanted content; `None` if the topic must be cleared.
