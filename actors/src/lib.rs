@@ -27,6 +27,7 @@
 //!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor
 //!  ConnectionActor ──TopicsRefused──▶ SupervisorActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
+//!  OutboxActor ──HandOverPicture──▶ RetainedActor
 //!  ConfigActor ──SettingsIgnored──▶ SupervisorActor
 //!  OutboxActor ──PublishState, Subscribe──▶ ConnectionActor
 //!  DiscoveryActor, SupervisorActor ──Subscribe──▶ ConnectionActor

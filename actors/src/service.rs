@@ -229,6 +229,7 @@ impl ThumbnailPeer {
         Self {
             stage: recipient(actor),
             adopt: recipient(actor),
+            have: recipient(actor),
             discard: recipient(actor),
             sweep: recipient(actor),
             free_space: recipient(actor),
@@ -324,6 +325,8 @@ impl Service {
         let (thumbnails_context, cameras_context, streams_context) =
             (Context::new(), Context::new(), Context::new());
         let thumbnails_addr = thumbnails_context.address();
+        let peers = RetainedPeers { thumbnails: recipient(&thumbnails_addr) };
+        let retained = RetainedActor::new(store.clone(), peers, crash.clone()).start();
         let watch = LogWatch::new(recipient(&streams_context.address()));
         let settings = config.settings();
         let outbox = OutboxActor::recover(
@@ -334,6 +337,7 @@ impl Service {
             OutboxPeers {
                 cameras: recipient(&cameras_context.address()),
                 thumbnails: ThumbnailPeer::new(&thumbnails_addr),
+                hand_over: recipient(&retained),
                 log_watch: watch.clone(),
             },
             crash.clone(),
@@ -342,8 +346,6 @@ impl Service {
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
-        let peers = RetainedPeers { thumbnails: recipient(&thumbnails_addr) };
-        let retained = RetainedActor::new(store.clone(), peers, crash.clone()).start();
         let peers = DiscoveryPeers {
             retain: recipient(&retained),
             retain_all: recipient(&retained),

@@ -55,11 +55,13 @@ pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
         cameras: Recorder::start_new().0.recipient(),
         thumbnails: crate::outbox::ThumbnailPeer {
             stage: pictures.clone().recipient(),
-            adopt: pictures.recipient(),
+            adopt: pictures.clone().recipient(),
+            have: pictures.recipient(),
             discard: Recorder::start_new().0.recipient(),
             sweep: Recorder::start_new().0.recipient(),
             free_space: Recorder::start_new().0.recipient(),
         },
+        hand_over: Recorder::start_new().0.recipient(),
         log_watch: crate::messages::stream::LogWatch::new(Recorder::start_new().0.recipient()),
     }
 }
@@ -72,6 +74,8 @@ pub(crate) struct PictureKeeper {
     pub stage: actix::Recipient<crate::messages::thumbnails::StageThumbnail>,
     /// Adopts staged pictures.
     pub adopt: actix::Recipient<crate::messages::thumbnails::AdoptThumbnails>,
+    /// Finds out which events have a picture.
+    pub have: actix::Recipient<crate::messages::thumbnails::HaveThumbnails>,
     /// Discards staged pictures.
     pub discard: actix::Recipient<crate::messages::thumbnails::DiscardThumbnails>,
     /// Finds pictures.
@@ -98,6 +102,7 @@ impl PictureKeeper {
         Self {
             stage: actor.clone().recipient(),
             adopt: actor.clone().recipient(),
+            have: actor.clone().recipient(),
             discard: actor.clone().recipient(),
             get: actor.clone().recipient(),
             sweep: actor.clone().recipient(),
@@ -125,6 +130,19 @@ impl Handler<crate::messages::thumbnails::StageThumbnail> for PictureSink {
         _: &mut Self::Context,
     ) -> Self::Result {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Handler<crate::messages::thumbnails::HaveThumbnails> for PictureSink {
+    type Result = Result<Vec<bool>, crate::domain::event_log::QueryError>;
+
+    fn handle(
+        &mut self,
+        crate::messages::thumbnails::HaveThumbnails(seqs): crate::messages::thumbnails::HaveThumbnails,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        Ok(vec![false; seqs.len()])
     }
 }
 

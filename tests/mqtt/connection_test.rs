@@ -90,6 +90,21 @@ async fn the_connection_test_reports_a_missing_permission_to_publish() {
 }
 
 #[tokio::test]
+async fn the_connection_test_claims_no_acknowledgement_of_a_broker_that_supports_only_qos_0() {
+    let service = service().start().await;
+    let broker = Mosquitto::builder().max_qos(0).start().await;
+    let (report, _) = run_test(&service, &settings(broker.port(), &json!({}))).await;
+    assert_eq!(report["success"], true, "{report}");
+    let detail = report["stages"][3]["detail"].as_str().expect("a detail");
+    assert!(detail.contains("which acknowledges nothing"), "{report}");
+    // The broker drops the message.
+    let broker = Mosquitto::builder().max_qos(0).acl("topic read #").start().await;
+    let passed = ["resolve", "connect", "login", "publish"];
+    let words = "not_authorized";
+    assert_fails_in(&service, &settings(broker.port(), &json!({})), &passed, "loopback", words).await;
+}
+
+#[tokio::test]
 async fn a_user_who_may_only_publish_passes_with_an_inconclusive_loopback() {
     let broker =
         Mosquitto::builder().acl("topic write liveobject/#\ntopic write homeassistant/#").start().await;

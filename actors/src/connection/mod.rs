@@ -64,6 +64,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// in addition to the events.
 const MAX_STATE_MESSAGES: usize = 32;
 
+/// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills. It has room for all state
+/// and test messages, so that none of them waits outside while an event that is sent later goes in.
+const MAILBOX: usize = 1024;
+
 /// Maximum number of subscriptions; more than the service uses.
 const MAX_SUBSCRIPTIONS: usize = 8;
 
@@ -492,6 +496,7 @@ impl Actor for ConnectionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
         let options = SessionOptions {
             client_id: self.settings.client_id.clone(),
             will: Some(self.availability(&self.settings.will_message)),

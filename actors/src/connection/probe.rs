@@ -194,13 +194,16 @@ impl Test {
         }
         let session = self.session().await?;
         let is_missing = session.missing(std::slice::from_ref(&message), LOOPBACK_TIMEOUT).await?.is_some();
-        match session.version {
-            _ if !is_missing => self.report.stages.pass("received the test message back"),
-            // With MQTT 5, an acknowledgement proves that publishing is allowed, so only reading is forbidden.
-            Version::V5 => self.report.unknown(
+        if !is_missing {
+            self.report.stages.pass("received the test message back");
+        } else if session.is_acknowledgement_proof() {
+            // Publishing is allowed, so only reading is forbidden.
+            self.report.unknown(
                 "the broker accepted the test message but does not allow this user to read the topic",
-            ),
-            Version::V311 => self.report.fail(dropped(&self.settings, &message.topic)),
+            );
+        } else {
+            let acknowledges = session.acknowledges();
+            self.report.fail(dropped(&self.settings, &message.topic, acknowledges));
         }
         Ok(())
     }
@@ -222,9 +225,16 @@ impl Test {
         };
         let may_read = session.subscribe(message).await.map_err(closed)?;
         match session.publish(message).await.map_err(closed)? {
-            Answer::Accepted { .. } => {
+            Answer::Accepted { .. } if session.acknowledges() => {
                 Ok((may_read, format!("{broker} acknowledged the test message on {topic}")))
             }
+            Answer::Accepted { .. } => Ok((
+                may_read,
+                format!(
+                    "sent the test message on {topic} to {broker}, which acknowledges nothing because it supports \
+                     only QoS 0"
+                ),
+            )),
             Answer::Refused(DeadReason::NotAuthorized) => Err(Failure::new(
                 FailureKind::NotAuthorized,
                 format!(
@@ -352,13 +362,16 @@ fn rejected(rejection: Rejection, topic: &str, settings: &MqttSettings) -> Failu
     Failure::new(kind, topic_use::describe(rejection, &topic_use::family(topic, settings), settings))
 }
 
-/// Explains that an MQTT 3.1.1 broker acknowledged the test message but did not deliver it.
-fn dropped(settings: &MqttSettings, topic: &str) -> Failure {
+/// Explains that the broker did not deliver the test message, and that its acknowledgement, if there was one, does not
+/// prove that publishing is allowed.
+fn dropped(settings: &MqttSettings, topic: &str, acknowledged: bool) -> Failure {
+    let (received, version) =
+        if acknowledged { ("acknowledged", "With MQTT 3.1.1") } else { ("was sent", "With QoS 0") };
     Failure::new(
         FailureKind::NotAuthorized,
         format!(
-            "{} acknowledged the test message on {topic} but did not deliver it. Its access rules probably \
-             drop the message: allow this user to publish and to read the topic. (With MQTT 3.1.1, only \
+            "{} {received} the test message on {topic} but did not deliver it. Its access rules probably \
+             drop the message: allow this user to publish and to read the topic. ({version}, only \
              reading the message back proves that publishing is allowed.)",
             settings.broker(),
         ),

@@ -61,6 +61,13 @@ impl Moment {
         u64::try_from(self.log.0.saturating_sub(time.0)).ok().map(Duration::from_micros)
     }
 
+    /// Returns the moment this much later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self { wall: self.wall + duration, log: LogTime(self.log.0.saturating_add(micros)), ..self }
+    }
+
     /// Returns the later one of two moments, according to the log time.
     #[must_use]
     pub fn later(self, other: Self) -> Self {

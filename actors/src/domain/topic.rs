@@ -1,6 +1,6 @@
 //! MQTT topics: the prefix, and the documented topics below it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
@@ -97,6 +97,14 @@ impl fmt::Display for TopicPrefix {
     }
 }
 
+/// Returns the camera of a live topic ([`TopicPrefix::event`]), and the topic for its newest picture. Returns `None`
+/// for other topics.
+pub fn camera_of_live_topic(topic: &str) -> Option<(Arc<str>, String)> {
+    let camera = topic.strip_suffix("/event")?;
+    let (_, id) = camera.rsplit_once("/camera/")?;
+    Some((id.into(), format!("{camera}/thumbnail")))
+}
+
 /// Returns whether a character is a quotation mark, straight or typographic.
 pub fn is_quotation_mark(c: char) -> bool {
     matches!(c, '"' | '\'' | '`' | '‘' | '’' | '“' | '”' | '„' | '«' | '»')
@@ -145,5 +153,16 @@ mod tests {
         assert_eq!(prefix.counts(&camera), "liveobject/camera/front_door/counts");
         assert_eq!(prefix.activity(&camera), "liveobject/camera/front_door/activity");
         assert_eq!(prefix.thumbnail(&camera), "liveobject/camera/front_door/thumbnail");
+    }
+
+    #[test]
+    fn the_picture_of_a_live_topic_is_that_of_its_camera() {
+        let camera = CameraId::parse("front_door").unwrap();
+        for prefix in ["liveobject", "a/camera/b/event"] {
+            let prefix = TopicPrefix::parse(prefix).unwrap();
+            let expected = Some(("front_door".into(), prefix.thumbnail(&camera)));
+            assert_eq!(camera_of_live_topic(&prefix.event(&camera)), expected);
+            assert_eq!(camera_of_live_topic(&prefix.history(&camera)), None);
+        }
     }
 }

@@ -3,8 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::Message;
+use tokio::time::Instant;
 
-use crate::domain::retained::{Group, Kind, Owner};
+use crate::domain::{
+    ids::{LinkId, Seq},
+    retained::{Group, Kind, Owner},
+};
 
 /// From the `CameraActor` and the `DiscoveryActor`: replaces all groups of one owner. Groups that are not
 /// listed are cleared.
@@ -26,6 +30,26 @@ pub struct Retain {
     pub owner: Owner,
     /// The group.
     pub group: Group,
+}
+
+/// From the outbox, before it sends a live event that has a picture: publishes the picture as that of the camera.
+///
+/// The response arrives when the picture has been handed over to the connection, so that an event that is sent then
+/// is published after it. It also arrives if the picture is not published: it cannot be read, the camera is disabled,
+/// or the link is not the current one. Only the latest request is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct HandOverPicture {
+    /// The link on which the event is sent.
+    pub link: LinkId,
+    /// The name of the camera's group.
+    pub camera: Arc<str>,
+    /// The topic for the camera's newest picture.
+    pub topic: String,
+    /// The event's position.
+    pub seq: Seq,
+    /// When the outbox stops waiting. The request is dropped then.
+    pub until: Instant,
 }
 
 /// From the `DiscoveryActor`: publishes all messages of a kind again, whether or not the broker has them.

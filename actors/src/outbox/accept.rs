@@ -1,6 +1,10 @@
 //! Accepting: from a request to a commit that is synced to disk.
 
-use std::{collections::HashMap, panic::resume_unwind, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    panic::resume_unwind,
+    time::Duration,
+};
 
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use futures_util::future::Either;
@@ -32,7 +36,7 @@ use crate::{
 };
 
 /// Maximum number of requests whose events are looked up while the outbox is full.
-const MAX_LOOKUPS: usize = 64;
+pub(super) const MAX_LOOKUPS: usize = 64;
 
 /// Maximum number of staged pictures that are kept because it is not known whether their events were committed.
 const MAX_UNDECIDED: usize = 1000;
@@ -212,6 +216,7 @@ impl OutboxActor {
             match result {
                 Ok((committed, not_adopted, took)) => {
                     act.reporting.committed(committed.stored.len(), took);
+                    act.note_pictures(&committed, &undecided, &not_adopted);
                     act.committed(committed, in_flight, &not_adopted, ctx);
                     act.commit_more(ctx);
                 }
@@ -230,6 +235,20 @@ impl OutboxActor {
             act.check_drained(ctx);
             act.merge_wal(ctx);
         }));
+    }
+
+    /// Notes which of the committed events have a picture.
+    fn note_pictures(&mut self, committed: &Committed, staged: &[EventId], not_adopted: &[EventId]) {
+        if staged.is_empty() {
+            return;
+        }
+        let adopted: HashSet<&EventId> = staged.iter().filter(|id| !not_adopted.contains(id)).collect();
+        let receipts = committed.receipts.iter();
+        let with_picture = receipts.filter(|receipt| adopted.contains(&receipt.event_id));
+        let first_open = self.delivery.first_open();
+        let last_seq = committed.receipts.iter().map(|receipt| receipt.seq).max();
+        let last_seq = last_seq.unwrap_or_default().max(self.writer.last_seq());
+        self.picture_first.committed(with_picture.map(|receipt| receipt.seq), first_open, last_seq);
     }
 
     fn committed(

@@ -19,6 +19,7 @@ mod commit_queue;
 mod decide;
 mod delivery;
 mod dispatch;
+mod hand_over;
 mod head_start;
 mod heard_topics;
 mod holds;
@@ -27,6 +28,7 @@ mod late_limit;
 mod live_start;
 mod next_batch;
 mod pacer;
+mod picture_first;
 mod pictures;
 mod presence;
 mod progress;
@@ -56,9 +58,9 @@ use tokio::{
 };
 
 use self::{
-    accept::RETRY_AFTER, delivery::Delivery, head_start::HeadStart, pictures::PictureBudget,
-    progress::Progress, reporting::Reporting, subscribers::Subscribers, unconfirmed::Unconfirmed,
-    window::Window, writer::Writer,
+    accept::RETRY_AFTER, delivery::Delivery, head_start::HeadStart, picture_first::PictureFirst,
+    pictures::PictureBudget, progress::Progress, reporting::Reporting, subscribers::Subscribers,
+    unconfirmed::Unconfirmed, window::Window, writer::Writer,
 };
 use crate::{
     disk::disk_space,
@@ -75,8 +77,9 @@ use crate::{
         config::SettingsChanged,
         link::{Answered, LinkDown, LinkUp},
         outbox::{Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        retained::HandOverPicture,
         stream::LogWatch,
-        thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, StageThumbnail, Sweep},
+        thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, HaveThumbnails, StageThumbnail, Sweep},
     },
     metrics::Metrics,
     store::{CommitContext, DeadAndRetrying, OldEvents, QueryContext, Store, StoreError},
@@ -118,6 +121,8 @@ pub struct OutboxPeers {
     pub cameras: Recipient<CamerasSeen>,
     /// Receives the pictures of events.
     pub thumbnails: ThumbnailPeer,
+    /// Publishes the picture of an event before the event.
+    pub hand_over: Recipient<HandOverPicture>,
     /// Notified of each change to the log.
     pub log_watch: LogWatch,
 }
@@ -129,6 +134,8 @@ pub struct ThumbnailPeer {
     pub stage: Recipient<StageThumbnail>,
     /// Makes the staged pictures of committed events available.
     pub adopt: Recipient<AdoptThumbnails>,
+    /// Finds out which events have a picture.
+    pub have: Recipient<HaveThumbnails>,
     /// Removes the staged pictures of events that were not committed.
     pub discard: Recipient<DiscardThumbnails>,
     /// Removes the pictures of removed events.
@@ -161,6 +168,7 @@ pub struct OutboxActor {
     progress: Progress,
     subscribers: Subscribers,
     pictures: PictureBudget,
+    picture_first: PictureFirst,
     /// Number of events whose pictures are being staged.
     staging: usize,
     /// The events of failed commits that have staged pictures. A failed commit may have been written.
@@ -206,13 +214,15 @@ impl OutboxActor {
             reporting.database_restored(gap);
         }
         reporting.set_unreadable(store.count_unreadable().await?);
+        let last_seq = store.last_seq().await?;
         Ok(Self {
-            writer: Writer::new(store.last_seq().await?, cursor),
+            writer: Writer::new(last_seq, cursor),
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting,
             progress: Progress::default(),
             subscribers: Subscribers::new(Instant::now()),
             pictures: PictureBudget::default(),
+            picture_first: PictureFirst::new(last_seq),
             staging: 0,
             undecided: Vec::new(),
             lookups: 0,
@@ -425,6 +435,7 @@ impl Handler<LinkUp> for OutboxActor {
 
     fn handle(&mut self, msg: LinkUp, ctx: &mut Self::Context) {
         self.subscribers_link_up(&msg, ctx);
+        self.picture_first.link_down();
         self.delivery.link_up(msg);
         self.cancel_pause(ctx);
         self.pump(ctx);

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     OutboxActor,
+    accept::MAX_LOOKUPS,
     commit_queue::{Answer, MAX_QUEUED, ReplySlot},
     pictures::HeldPicture,
 };
@@ -33,47 +34,83 @@ impl OutboxActor {
         answer: Answer,
         ctx: &mut Context<Self>,
     ) {
-        let count = requests.len();
-        match self.hold_pictures(requests) {
-            // There is no room for new events. Those that were accepted before get their receipts.
-            Ok((events, pictures)) if pictures.is_empty() => {
-                self.accept(events, Vec::new(), answer, ctx);
+        let room = self.check_room_for_pictures(requests.len());
+        if let Err(error @ (PublishError::Busy | PublishError::Stopping)) = room {
+            return answer.send(Err(error));
+        }
+        match (self.hold_pictures(requests), room) {
+            (Ok((events, pictures)), Ok(())) => self.stage(events, pictures, answer, ctx),
+            (Ok((events, pictures)), Err(full)) => {
+                self.stage_repeated(events, pictures, answer, full, ctx);
             }
-            Ok((events, pictures)) => {
-                self.staging += count;
-                let stage = self.peers.thumbnails.stage.clone();
-                let staging = async move { stage_all(pictures, &stage).await };
-                ctx.spawn(staging.into_actor(self).map(move |staged, act, ctx| {
-                    act.staging -= count;
-                    act.accept_staged(events, staged, answer, ctx);
-                }));
-            }
-            Err(error) => answer.send(Err(error)),
+            (Err(error), _) => answer.send(Err(error)),
         }
     }
 
-    /// Separates the events from their pictures. Returns no pictures if there is no room for new events, so that
-    /// none is written in vain.
+    fn check_room_for_pictures(&self, count: usize) -> Result<(), PublishError> {
+        if self.staging > 0 && self.staging + count > MAX_QUEUED {
+            return Err(PublishError::Busy);
+        }
+        self.writer.check_room(count + self.staging, self.pending(), self.limits.max_pending)
+    }
+
+    fn stage(
+        &mut self,
+        events: Vec<DetectionEvent>,
+        pictures: Vec<Picture>,
+        answer: Answer,
+        ctx: &mut Context<Self>,
+    ) {
+        let count = events.len();
+        self.staging += count;
+        let stage = self.peers.thumbnails.stage.clone();
+        let staging = async move { stage_all(pictures, &stage).await };
+        ctx.spawn(staging.into_actor(self).map(move |staged, act, ctx| {
+            act.staging -= count;
+            act.accept_staged(events, staged, answer, ctx);
+        }));
+    }
+
+    /// Stages the pictures if all events were accepted before: they need no room, but a picture may be missing.
+    /// Otherwise, the answer is `full`, and no picture is written in vain.
+    fn stage_repeated(
+        &mut self,
+        events: Vec<DetectionEvent>,
+        pictures: Vec<Picture>,
+        answer: Answer,
+        full: PublishError,
+        ctx: &mut Context<Self>,
+    ) {
+        if self.lookups >= MAX_LOOKUPS {
+            return answer.send(Err(full));
+        }
+        self.lookups += 1;
+        let store = self.store.clone();
+        let ids: Vec<EventId> = events.iter().map(|event| event.event_id().clone()).collect();
+        let lookup = async move { store.find_seqs(&ids).await };
+        ctx.spawn(lookup.into_actor(self).map(move |known, act, ctx| {
+            act.lookups -= 1;
+            let known: HashSet<EventId> = known.unwrap_or_default().into_iter().map(|(id, _)| id).collect();
+            if events.iter().all(|event| known.contains(event.event_id())) {
+                act.stage(events, pictures, answer, ctx);
+            } else {
+                answer.send(Err(full));
+            }
+        }));
+    }
+
+    /// Checks the pictures, and separates them from their events.
     fn hold_pictures(
         &self,
         requests: Vec<PublishEvent>,
     ) -> Result<(Vec<DetectionEvent>, Vec<Picture>), PublishError> {
         let count = requests.len();
-        if self.staging > 0 && self.staging + count > MAX_QUEUED {
-            return Err(PublishError::Busy);
-        }
-        let room = self.writer.check_room(count + self.staging, self.pending(), self.limits.max_pending);
-        let has_room = match room {
-            Ok(()) => true,
-            Err(PublishError::Full { .. }) => false,
-            Err(error) => return Err(error),
-        };
         let (mut events, mut pictures) = (Vec::with_capacity(count), Vec::new());
         let mut seen = HashSet::new();
         for PublishEvent { event, thumbnail } in requests {
             let picture = self.pictures.take(thumbnail)?;
             // If an event is repeated in a batch, its first picture counts.
-            if let Some(picture) = picture.filter(|_| has_room)
+            if let Some(picture) = picture
                 && seen.insert(event.event_id().clone())
             {
                 pictures.push((event.event_id().clone(), picture));

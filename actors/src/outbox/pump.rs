@@ -32,7 +32,11 @@ const RESUME_POLL: Duration = Duration::from_millis(100);
 impl OutboxActor {
     /// Ends a link. Returns whether it was the current one.
     pub(super) fn link_down(&mut self, link_down: LinkDown) -> bool {
-        self.delivery.link_down(link_down)
+        let was_current = self.delivery.link_down(link_down);
+        if was_current {
+            self.picture_first.link_down();
+        }
+        was_current
     }
 
     /// Sends the events that may be sent now, and reads ahead.
@@ -53,8 +57,7 @@ impl OutboxActor {
         }
         let events = self.next_batch(ctx);
         if !events.is_empty() {
-            #[expect(clippy::disallowed_methods, reason = "bounded by the window")]
-            link.do_send(self.delivery.deliver(events));
+            self.send_events(&link, events, ctx);
         }
         for request in self.delivery.wanted_pages(self.writer.last_seq()) {
             self.read_page(request, ctx);

@@ -13,6 +13,7 @@
 //!
 //! `state` decides what to send; this module sends it, and `rows` keeps the table up to date.
 
+mod hand_over;
 mod rows;
 mod state;
 #[cfg(test)]
@@ -33,10 +34,13 @@ use tokio::{
     time::Instant,
 };
 
-use self::state::{Job, RetainedState, Target};
+use self::{
+    hand_over::HandingOver,
+    state::{Job, RetainedState, Target},
+};
 use crate::{
     domain::{
-        ids::LinkId,
+        ids::{LinkId, Seq},
         retained::{Content, Kind},
         settings::SettingsChange,
         status::{Failure, FailureKind},
@@ -131,6 +135,10 @@ pub struct RetainedActor {
     timer: Option<(Instant, SpawnHandle)>,
     republishing: Vec<Republishing>,
     leaving: Vec<oneshot::Sender<()>>,
+    /// The picture that the outbox waits for.
+    handing_over: Option<HandingOver>,
+    /// The size of the pictures that the broker has not acknowledged, in bytes.
+    unanswered_picture_bytes: usize,
     _crash_guard: CrashGuard,
 }
 
@@ -147,6 +155,8 @@ impl RetainedActor {
             timer: None,
             republishing: Vec::new(),
             leaving: Vec::new(),
+            handing_over: None,
+            unanswered_picture_bytes: 0,
             _crash_guard: CrashGuard::new("retained", crashed),
         }
     }
@@ -155,6 +165,7 @@ impl RetainedActor {
     /// the broker's rows have been read.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.sync_rows(ctx);
+        self.hand_over(ctx);
         while let Some(job) = self.state.next_job(Instant::now()) {
             self.send(job, ctx);
         }
@@ -163,26 +174,62 @@ impl RetainedActor {
     }
 
     fn send(&mut self, job: Job, ctx: &mut Context<Self>) {
+        let payload = match &job.target {
+            Target::Content(Content::Bytes(bytes)) => bytes.clone(),
+            Target::Content(Content::Thumbnail { seq, .. }) => return self.read_picture(*seq, job, ctx),
+            Target::MigrationNotice => Bytes::from_static(MIGRATION_NOTICE),
+            Target::Content(Content::External { .. }) | Target::Nothing => Bytes::new(),
+        };
+        self.submit(job, payload, ctx);
+    }
+
+    /// Reads the picture and sends it. There is nothing to send if the picture was removed with its event, or could
+    /// not be read, which is logged. The broker then keeps the previous message.
+    fn read_picture(&self, seq: Seq, job: Job, ctx: &mut Context<Self>) {
+        let Some(Link { id: link, .. }) = self.link else { return };
+        let read = self.peers.thumbnails.send(GetRendition(seq));
+        let picture = async move { Some(read.await.ok()?.ok()??.image) };
+        ctx.spawn(picture.into_actor(self).map(move |picture, act, ctx| {
+            if !act.is_current(link) {
+                return;
+            }
+            match picture {
+                Some(picture) => {
+                    act.state.submitted(&job.topic);
+                    act.submit(job, picture, ctx);
+                }
+                None => act.answered(&job, Outcome::Unpublishable),
+            }
+            act.pump(ctx);
+        }));
+    }
+
+    /// Puts the message into the connection's mailbox, and waits for the broker's answer.
+    fn submit(&mut self, job: Job, payload: Bytes, ctx: &mut Context<Self>) {
         let Some(Link { id, publish, .. }) = &self.link else { return };
-        let (link, publish, thumbnails) = (*id, publish.clone(), self.peers.thumbnails.clone());
-        let (target, topic) = (job.target.clone(), job.topic.clone());
-        let payload = async move { payload(&target, &thumbnails).await };
-        let sent = async move {
-            let Some(payload) = payload.await else { return Outcome::Unpublishable };
-            match publish.send(PublishState { topic, payload, retain: true }).await {
+        let (link, topic) = (*id, job.topic.clone());
+        let bytes = if job.target.is_picture() { payload.len() } else { 0 };
+        let answer = publish.send(PublishState { topic, payload, retain: true });
+        self.unanswered_picture_bytes += bytes;
+        ctx.spawn(answer.into_actor(self).map(move |answer, act, ctx| {
+            if !act.is_current(link) {
+                return;
+            }
+            act.unanswered_picture_bytes -= bytes;
+            let outcome = match answer {
                 Ok(Ok(_)) => Outcome::Accepted,
                 Ok(Err(failure)) if is_permanent(failure.kind) => Outcome::Refused(failure),
                 // The broker accepts no more messages at the moment, or the connection has ended, which
                 // `LinkDown` reports.
                 Ok(Err(_)) | Err(_) => Outcome::Unknown,
-            }
-        };
-        ctx.spawn(sent.into_actor(self).map(move |outcome, act, ctx| {
-            if act.link.as_ref().is_some_and(|current| current.id == link) {
-                act.answered(&job, outcome);
-                act.pump(ctx);
-            }
+            };
+            act.answered(&job, outcome);
+            act.pump(ctx);
         }));
+    }
+
+    fn is_current(&self, link: LinkId) -> bool {
+        self.link.as_ref().is_some_and(|current| current.id == link)
     }
 
     fn answered(&mut self, job: &Job, outcome: Outcome) {
@@ -230,7 +277,9 @@ impl RetainedActor {
 
     fn drop_link(&mut self, ctx: &mut Context<Self>) {
         self.link = None;
+        self.unanswered_picture_bytes = 0;
         self.state.link_down();
+        self.hand_over(ctx);
         for Republishing { reply, .. } in self.republishing.drain(..) {
             // The receiver may have been dropped.
             let _dropped = reply.send(None);
@@ -250,20 +299,6 @@ impl RetainedActor {
             }
         }
     }
-}
-
-/// Returns the payload, or `None` if there is nothing to send: the picture was removed with its event, or
-/// could not be read, which is logged. The broker then keeps the previous message.
-async fn payload(target: &Target, thumbnails: &Recipient<GetRendition>) -> Option<Bytes> {
-    let payload = match target {
-        Target::Content(Content::Bytes(bytes)) => bytes.clone(),
-        Target::Content(Content::Thumbnail { seq, .. }) => {
-            thumbnails.send(GetRendition(*seq)).await.ok()?.ok()??.image
-        }
-        Target::MigrationNotice => Bytes::from_static(MIGRATION_NOTICE),
-        Target::Content(Content::External { .. }) | Target::Nothing => Bytes::new(),
-    };
-    Some(payload)
 }
 
 /// Returns whether a message that failed in this way would fail again.
@@ -322,6 +357,7 @@ impl Handler<LinkUp> for RetainedActor {
 
     fn handle(&mut self, LinkUp { link, broker, publish, .. }: LinkUp, ctx: &mut Self::Context) {
         self.state.link_down();
+        self.unanswered_picture_bytes = 0;
         self.refused.clear();
         self.link = Some(Link { id: link, broker, publish });
         self.pump(ctx);

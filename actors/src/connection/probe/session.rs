@@ -60,7 +60,12 @@ impl Session {
 
     /// Returns whether an acknowledgement proves that a message was accepted.
     pub fn is_acknowledgement_proof(&self) -> bool {
-        self.version == Version::V5 && self.limits.maximum_qos > QoS::AtMostOnce
+        self.version == Version::V5 && self.acknowledges()
+    }
+
+    /// Returns whether the broker acknowledges messages.
+    pub fn acknowledges(&self) -> bool {
+        self.limits.maximum_qos > QoS::AtMostOnce
     }
 
     async fn next(&mut self) -> Result<Event, Failure> {
@@ -83,9 +88,12 @@ impl Session {
         }
     }
 
-    /// Publishes a message and waits for the broker's answer.
+    /// Publishes a message, with a QoS that the broker supports, and waits for the broker's answer; with QoS 0, until
+    /// it is sent.
     pub async fn publish(&mut self, message: &Message) -> Result<Answer, Failure> {
-        self.client.publish(message.clone()).map_err(overrun)?;
+        let mut message = message.clone();
+        message.qos = message.qos.min(self.limits.maximum_qos);
+        self.client.publish(message).map_err(overrun)?;
         loop {
             match self.next().await? {
                 Event::Answered(_, answer) => return Ok(answer),

@@ -7,7 +7,7 @@ use crate::{
         image::{ImageError, MAX_THUMBNAIL_BYTES, samples},
     },
     messages::{
-        outbox::{PublishError, PublishEvent},
+        outbox::{PublishBatch, PublishError, PublishEvent},
         thumbnails::{GetThumbnailAt, ThumbnailError},
     },
     store::Batch,
@@ -16,13 +16,21 @@ use crate::{
 
 /// Starts an outbox and the actor that stores its pictures. Also returns the picture directory.
 async fn with_thumbnails(store: Store) -> (Addr<OutboxActor>, PictureKeeper, tempfile::TempDir) {
+    with_thumbnails_and_limit(store, 100).await
+}
+
+async fn with_thumbnails_and_limit(
+    store: Store,
+    max_pending: u64,
+) -> (Addr<OutboxActor>, PictureKeeper, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let keeper = PictureKeeper::start(store.clone(), dir.path());
-    let limits = OutboxLimits { max_pending: 100, window: 10, retention_days: 7, commit: commit_context() };
+    let limits = OutboxLimits { max_pending, window: 10, retention_days: 7, commit: commit_context() };
     let settings = Arc::new(MqttSettings::defaults("c"));
     let peer = ThumbnailPeer {
         stage: keeper.stage.clone(),
         adopt: keeper.adopt.clone(),
+        have: keeper.have.clone(),
         discard: keeper.discard.clone(),
         sweep: keeper.sweep.clone(),
         free_space: keeper.free_space.clone(),
@@ -83,6 +91,23 @@ async fn a_picture_that_was_not_written_is_stored_when_the_event_is_resent() {
     assert!(matches!(failed, PublishError::Thumbnail(ThumbnailError::Storage(_))), "{failed:?}");
     std::fs::remove_file(&in_the_way).unwrap();
     assert!(publish().await.unwrap().unwrap().duplicate, "the event was stored");
+    assert_eq!(format_at(&thumbnails, 1).await, Some(ImageType::Jpeg));
+}
+
+#[actix::test]
+async fn a_repeated_event_adds_its_picture_while_the_outbox_is_full() {
+    let it = Fixture::new().await;
+    let (outbox, thumbnails, _dir) = with_thumbnails_and_limit(it.store.clone(), 2).await;
+    for id in ["a", "b"] {
+        outbox.send(PublishEvent::new(event(id))).await.unwrap().unwrap();
+    }
+    let with_picture = |id: &str| PublishEvent::new(event(id)).with_thumbnail(samples::JPEG);
+    let full = PublishError::Full { pending: 2, max_pending: 2 };
+    assert_eq!(outbox.send(with_picture("c")).await.unwrap().unwrap_err(), full);
+    let batch = PublishBatch(vec![with_picture("a"), with_picture("c")]);
+    assert_eq!(outbox.send(batch).await.unwrap().unwrap_err(), full);
+    assert_eq!(format_at(&thumbnails, 1).await, None, "nothing of a refused batch is stored");
+    assert!(outbox.send(with_picture("a")).await.unwrap().unwrap().duplicate);
     assert_eq!(format_at(&thumbnails, 1).await, Some(ImageType::Jpeg));
 }
 

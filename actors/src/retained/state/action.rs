@@ -44,7 +44,7 @@ pub(super) enum Action {
 impl RetainedState {
     pub(super) fn next_action(&self, topic: &str, now: Instant) -> Action {
         let Some(entry) = self.entries.get(topic) else { return Action::Nothing };
-        if entry.in_flight.is_some() {
+        if entry.in_flight.is_some() || entry.superseded > 0 {
             return Action::Blocked;
         }
         let target = entry.target(self.leaving);
@@ -52,7 +52,8 @@ impl RetainedState {
         if !entry.recorded || is_external || entry.acceptance(&target).is_some() {
             return Action::Nothing;
         }
-        if let Some(later) = not_before(entry.not_before, now) {
+        let handed_over_until = entry.handed_over_until.filter(|_| target.is_picture());
+        if let Some(later) = not_before(entry.not_before.max(handed_over_until), now) {
             return later;
         }
         match (entry.group.0, &target) {

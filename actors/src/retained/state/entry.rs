@@ -25,12 +25,14 @@ pub enum Target {
 }
 
 impl Target {
-    pub(super) fn is_picture(&self) -> bool {
+    /// Returns whether it is a picture.
+    pub fn is_picture(&self) -> bool {
         matches!(self, Self::Content(Content::Thumbnail { .. }))
     }
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Entry {
     pub(super) group: GroupKey,
     /// The wanted content; `None` if the topic must be cleared.
@@ -48,6 +50,13 @@ pub(super) struct Entry {
     pub(super) in_flight: Option<Target>,
     /// The message that the broker refused. It is not sent again on this connection.
     pub(super) refused: Option<Target>,
+    /// How many earlier messages the broker has not answered yet. Only a picture that is handed over is sent before
+    /// the previous message is answered.
+    pub(super) superseded: usize,
+    /// Whether the picture in flight is being read, and so has not been handed to the connection yet.
+    pub(super) is_reading: bool,
+    /// Until when only pictures that are handed over are published.
+    pub(super) handed_over_until: Option<Instant>,
     /// When the last message was sent.
     pub(super) sent_at: Option<Instant>,
     /// The earliest time of the next attempt, after a message without a clear answer.
@@ -67,6 +76,9 @@ impl Entry {
             recorded: false,
             published: None,
             in_flight: None,
+            superseded: 0,
+            is_reading: false,
+            handed_over_until: None,
             refused: None,
             sent_at: None,
             not_before: None,
@@ -79,6 +91,7 @@ impl Entry {
         (self.notice_answered, self.recorded) = (false, false);
         (self.sent_at, self.not_before) = (None, None);
         (self.published, self.in_flight, self.refused) = (None, None, None);
+        (self.superseded, self.is_reading, self.handed_over_until) = (0, false, None);
     }
 
     /// Returns the message that the topic should hold. `leaving` states whether the service is leaving this

@@ -34,6 +34,7 @@ mod action;
 mod claims;
 mod due_queue;
 mod entry;
+mod hand_over;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]
@@ -47,12 +48,12 @@ use std::{
 
 use tokio::time::Instant;
 
-pub use self::entry::Target;
 use self::{
     action::{Action, MAX_PICTURES, STATES_PER_INTERVAL},
     due_queue::DueQueue,
     entry::{Entry, GroupKey},
 };
+pub use self::{entry::Target, hand_over::HandOver};
 use crate::domain::retained::{Content, Group, Kind, Owner, PreviousTopic, Wanted};
 
 /// Maximum number of messages in flight. This is below the limit of a connection, which leaves room for test
@@ -269,12 +270,7 @@ impl RetainedState {
     }
 
     fn start_job(&mut self, topic: String, target: Target, now: Instant) -> Job {
-        self.in_flight += 1;
-        self.pictures_in_flight += usize::from(target.is_picture());
-        let entry = self.entries.get_mut(&topic).expect("only an existing entry has something to send");
-        (entry.in_flight, entry.sent_at) = (Some(target.clone()), Some(now));
-        let kind = entry.group.0;
-        if kind == Kind::State
+        if let Some(entry) = self.entries.get(&topic).filter(|entry| entry.group.0 == Kind::State)
             && let Some(members) = self.groups.get_mut(&entry.group)
         {
             members.sent.push_back(now);
@@ -282,17 +278,28 @@ impl RetainedState {
                 members.sent.pop_front();
             }
         }
-        Job { kind, topic, target }
+        self.start_unpaced(topic, target, now)
+    }
+
+    fn start_unpaced(&mut self, topic: String, target: Target, now: Instant) -> Job {
+        self.in_flight += 1;
+        self.pictures_in_flight += usize::from(target.is_picture());
+        let entry = self.entries.get_mut(&topic).expect("only an existing entry has something to send");
+        entry.is_reading = target.is_picture();
+        entry.superseded += usize::from(entry.in_flight.is_some());
+        (entry.in_flight, entry.sent_at) = (Some(target.clone()), Some(now));
+        Job { kind: entry.group.0, topic, target }
     }
 
     /// Records the broker's answer to a job: whether it accepted the message. `None` means that this is not
     /// known, or that the message must be sent again.
     pub fn answered(&mut self, job: &Job, accepted: Option<bool>, now: Instant) {
         let Job { topic, target, .. } = job;
-        let Some(entry) = self.entries.get_mut(topic).filter(|entry| entry.in_flight.is_some()) else {
-            return;
-        };
-        entry.in_flight = None;
+        let Some(entry) = self.entries.get_mut(topic) else { return };
+        if entry.in_flight.as_ref() != Some(target) {
+            return self.superseded_answered(job, now);
+        }
+        (entry.in_flight, entry.is_reading) = (None, false);
         match accepted {
             Some(true) => entry.published = Some(target.clone()),
             Some(false) => entry.refused = Some(target.clone()),

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     action::{ANNOUNCE_AGAIN_AFTER, PACE_INTERVAL, QUIET_PERIOD},
+    hand_over::MAX_HANDED_OVER,
     tests::bytes,
     *,
 };
@@ -47,6 +48,8 @@ enum Step {
         arrives: bool,
     },
     AnswerAll,
+    /// The picture of an event of this camera must be published before the event.
+    HandOver(usize, i64),
     /// The pending write of rows succeeds, or fails.
     FinishRows(bool),
     Wait(u64),
@@ -82,6 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(|arrives| Step::LinkDown { arrives }),
         8 => answer.prop_map(|(which, accepted, arrives)| Step::Answer { which, accepted, arrives }),
         3 => Just(Step::AnswerAll),
+        4 => (0..CAMERAS, 1..9i64).prop_map(|(i, seq)| Step::HandOver(i, seq)),
         8 => prop::bool::weighted(0.8).prop_map(Step::FinishRows),
         6 => prop_oneof![0..100u64, 0..2000u64, 0..7000u64].prop_map(Step::Wait),
         1 => Just(Step::Leave),
@@ -225,7 +229,10 @@ impl Simulation {
             Step::LinkUp(broker) => self.link_up(broker),
             Step::LinkDown { arrives } => self.link_down(arrives),
             Step::Answer { which, accepted, arrives } if !self.in_flight.is_empty() => {
-                let job = self.in_flight.remove(which % self.in_flight.len());
+                // The messages on a topic arrive in order.
+                let topic = &self.in_flight[which % self.in_flight.len()].topic;
+                let first = self.in_flight.iter().position(|job| job.topic == *topic).unwrap();
+                let job = self.in_flight.remove(first);
                 self.answer(&job, accepted, arrives);
             }
             Step::AnswerAll => {
@@ -233,6 +240,7 @@ impl Simulation {
                     self.answer(&job, Some(true), true);
                 }
             }
+            Step::HandOver(i, seq) => self.hand_over(i, seq),
             Step::FinishRows(succeeds) => self.finish_rows(succeeds),
             Step::Wait(milliseconds) => self.now += Duration::from_millis(milliseconds),
             Step::Leave if self.link.is_some() => {
@@ -254,6 +262,21 @@ impl Simulation {
             Step::Answer { .. } | Step::Leave => {}
         }
         self.pump();
+    }
+
+    fn hand_over(&mut self, i: usize, seq: i64) {
+        let topic = format!("s{i}/picture");
+        let handed_over = self.state.hand_over(&i.to_string().into(), &topic, Seq(seq), self.now);
+        let HandOver::Send(job) = handed_over else { return };
+        assert!(
+            !self.leaving && self.group(Kind::State, i).wanted.iter().any(|wanted| wanted.topic == topic)
+        );
+        let removed = self.batch.as_ref().is_some_and(|(cleared, _)| cleared.contains(&topic));
+        assert!(self.broker().rows.contains_key(&topic) && !removed, "{topic} has no row");
+        let is_this = |target: &Target| matches!(target, Target::Content(Content::Thumbnail { seq: this, .. }) if this.0 == seq);
+        assert!(is_this(&job.target), "{job:?}");
+        self.in_flight.push(job);
+        self.state.submitted(&topic);
     }
 
     fn link_up(&mut self, broker: usize) {
@@ -332,7 +355,9 @@ impl Simulation {
             self.in_flight.push(job);
         }
         assert!(self.in_flight.len() <= MAX_IN_FLIGHT);
-        assert!(self.in_flight.iter().filter(|job| job.target.is_picture()).count() <= MAX_PICTURES);
+        assert!(self.pictures_in_flight() <= MAX_PICTURES.max(MAX_HANDED_OVER));
+        assert_eq!(self.state.in_flight, self.in_flight.len());
+        assert_eq!(self.state.pictures_in_flight, self.pictures_in_flight());
         assert!(self.state.next_due().is_none_or(|due| due > self.now), "a job is due but was not returned");
         for broker in &self.brokers {
             for topic in &broker.ours {
@@ -342,11 +367,16 @@ impl Simulation {
         }
     }
 
+    fn pictures_in_flight(&self) -> usize {
+        self.in_flight.iter().filter(|job| job.target.is_picture()).count()
+    }
+
     /// Asserts that this message may be sent now.
     fn check(&mut self, Job { topic, target, .. }: &Job) {
         let now = self.now;
         assert!(self.in_flight.iter().all(|job| job.topic != *topic), "{topic} has two messages in flight");
         assert_ne!(topic, FOREIGN);
+        assert!(!target.is_picture() || self.pictures_in_flight() < MAX_PICTURES);
         let removed = self.batch.as_ref().is_some_and(|(cleared, _)| cleared.contains(topic));
         assert!(self.broker().rows.contains_key(topic) && !removed, "{topic} has no row");
         let content = match target {

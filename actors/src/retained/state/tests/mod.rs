@@ -1,6 +1,7 @@
 //! The state machine with times that the tests set, and a broker that answers at once.
 
 mod clearing;
+mod hand_over;
 mod migration;
 mod publishing;
 
