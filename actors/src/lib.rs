@@ -23,12 +23,15 @@
 //!                                                           ▼
 //!                                                    ConnectionActor
 //!
-//!  ConnectionActor ──LinkUp──▶ OutboxActor, RetainedActor, DiscoveryActor
-//!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor
+//!  ConnectionActor ──LinkUp──▶ OutboxActor, RetainedActor, DiscoveryActor, ReplayActor
+//!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor, ReplayActor
 //!  ConnectionActor ──TopicsRefused──▶ SupervisorActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
 //!  ConfigActor ──SettingsIgnored──▶ SupervisorActor
 //!  DiscoveryActor, SupervisorActor ──Subscribe──▶ ConnectionActor
+//!
+//!  HTTP layer ──CreateReplay …──▶ ReplayActor ──PublishReplay──▶ ConnectionActor
+//!                                  └──CountUnsent──▶ OutboxActor
 //!
 //!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer
 //!                                ├──ReadLog, GetOutbox──▶ OutboxActor
@@ -40,7 +43,7 @@
 //!  HTTP layer ──ReportWarnings──▶ SupervisorActor
 //! ```
 //!
-//! The diagram omits `SettingsChanged` to the `CameraActor`, the `DiscoveryActor` and the `RetainedActor`.
+//! The diagram omits `SettingsChanged` to the `CameraActor`, the `DiscoveryActor`, the `RetainedActor` and the `ReplayActor`.
 //!
 //! The crate has four layers. Each one imports only the layers before it, and no actor imports another actor:
 //!
@@ -55,6 +58,7 @@
 //!   - [`discovery`] decides what is announced to Home Assistant.
 //!   - [`retained`] publishes the retained messages of cameras and discovery, and clears topics that are no
 //!     longer used.
+//!   - [`replay`] sends events of the log again, on request.
 //!   - [`stream`] sends changes to the event log to the clients that follow it.
 //!   - [`thumbnails`] owns the pictures of events.
 //!   - [`tokens`] owns the API tokens.
@@ -81,6 +85,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod private_file;
 pub mod reading;
+pub mod replay;
 pub mod retained;
 pub mod service;
 pub mod store;

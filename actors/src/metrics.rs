@@ -139,6 +139,8 @@ metrics! {
         "events_accepted", "Accepted events, without duplicates";
     pub events_late: Counter = Counter::default(),
         "events_late", "Events published to the history topic because they were late";
+    pub replayed_events: Counter = Counter::default(),
+        "replayed_events", "Events of the log that were published again by a replay";
     pub events_unheard: Counter = Counter::default(),
         "events_unheard", "Events for which the broker had no matching subscribers";
     pub events_dead: Family<ReasonLabel, Counter> = Family::default(),
@@ -286,6 +288,7 @@ mod tests {
             "outbox_oldest_pending_seconds 0.0",
             "outbox_in_flight_events 0",
             "events_late_total 0",
+            "replayed_events_total 0",
             "events_unheard_total 0",
             "events_dead_total{reason=\"expired\"} 1",
             "disk_free_bytes 0",

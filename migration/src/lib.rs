@@ -22,6 +22,7 @@ mod m20261125_000023_find_retries;
 mod m20261128_000024_create_log_clock;
 mod m20261128_000030_record_heard;
 mod m20261128_000031_create_seq_gaps;
+mod m20261129_000032_create_replays;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000024_create_log_clock::Migration),
             Box::new(m20261128_000030_record_heard::Migration),
             Box::new(m20261128_000031_create_seq_gaps::Migration),
+            Box::new(m20261129_000032_create_replays::Migration),
         ]
     }
 }

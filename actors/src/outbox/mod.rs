@@ -63,7 +63,7 @@ use crate::{
         cameras::CamerasSeen,
         config::SettingsChanged,
         link::{Answered, LinkDown, LinkUp},
-        outbox::{Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        outbox::{CountUnsent, Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         stream::LogWatch,
         thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, StageThumbnail, Sweep},
     },
@@ -471,6 +471,15 @@ impl Handler<GetOutbox> for OutboxActor {
             warnings: self.reporting.warnings(self.writer.fault(), Instant::now()),
             position: self.writer.position(),
         })
+    }
+}
+
+impl Handler<CountUnsent> for OutboxActor {
+    type Result = actix::MessageResult<CountUnsent>;
+
+    fn handle(&mut self, _: CountUnsent, _: &mut Self::Context) -> Self::Result {
+        let in_flight = u64::try_from(self.delivery.in_flight()).unwrap_or(u64::MAX);
+        actix::MessageResult(self.pending().saturating_sub(in_flight))
     }
 }
 

@@ -24,6 +24,7 @@ mod location;
 mod log_clock;
 mod mqtt_config;
 mod page;
+mod replays;
 mod retries;
 mod seen;
 mod seq_gaps;
@@ -67,6 +68,7 @@ pub(crate) use self::{
     events::Place,
     location::next_to,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
+    replays::{Found, Matching},
     retries::RetryingEvent,
     sweep::{OldEvents, Swept},
     tokens::Inserted,
