@@ -43,7 +43,8 @@
 //!  HTTP layer ──ReportWarnings──▶ SupervisorActor
 //! ```
 //!
-//! The diagram omits `SettingsChanged` to the `CameraActor`, the `DiscoveryActor`, the `RetainedActor` and the `ReplayActor`.
+//! The diagram omits `SettingsChanged` to the `CameraActor`, the `DiscoveryActor`, the `RetainedActor` and the
+//! `ReplayActor`.
 //!
 //! The crate has four layers. Each one imports only the layers before it, and no actor imports another actor:
 //!

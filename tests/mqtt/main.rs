@@ -30,6 +30,7 @@ mod poison;
 mod rabbitmq;
 mod refusals;
 mod removal;
+mod replay;
 mod restart;
 mod settings;
 mod silence;

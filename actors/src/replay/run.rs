@@ -248,8 +248,8 @@ impl Run {
         self.rewind();
     }
 
-    /// Records that the connection ended, not on request. Returns whether this happened too often while messages were in
-    /// flight.
+    /// Records that the connection ended, not on request. Returns whether this happened too often while messages
+    /// were in flight.
     pub fn connection_ended(&mut self) -> bool {
         self.ends += u32::from(self.has_open());
         self.rewind();
