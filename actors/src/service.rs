@@ -388,17 +388,7 @@ impl Service {
             ReplayActor::open(store.clone(), replay_settings, peers, metrics.clone(), crash.clone());
         let replays = Box::pin(replays).await.map_err(StartError::Log)?.start();
 
-        let listeners = Listeners {
-            link_up: vec![
-                recipient(&outbox),
-                recipient(&retained),
-                recipient(&discovery),
-                recipient(&replays),
-            ],
-            link_down: vec![recipient(&outbox), recipient(&retained), recipient(&replays)],
-            answered: recipient(&outbox),
-        };
-        let factory = connections(listeners, options.window);
+        let factory = connections(Listeners::new(&outbox, &retained, &discovery, &replays), options.window);
         let supervisor =
             SupervisorActor::new(factory, recipient(&retained), metrics.clone(), crash.clone()).start();
         let streams = stream_peers(&outbox, &supervisor);
@@ -591,6 +581,22 @@ struct Listeners {
     link_up: Vec<Recipient<LinkUp>>,
     link_down: Vec<Recipient<LinkDown>>,
     answered: Recipient<Answered>,
+}
+
+impl Listeners {
+    fn new(
+        outbox: &Addr<OutboxActor>,
+        retained: &Addr<RetainedActor>,
+        discovery: &Addr<DiscoveryActor>,
+        replays: &Addr<ReplayActor>,
+    ) -> Self {
+        Self {
+            // The outbox is the first one, so that events are sent before replays.
+            link_up: vec![recipient(outbox), recipient(retained), recipient(discovery), recipient(replays)],
+            link_down: vec![recipient(outbox), recipient(retained), recipient(replays)],
+            answered: recipient(outbox),
+        }
+    }
 }
 
 /// Returns a factory of connections that report to these listeners.

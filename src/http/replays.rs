@@ -1,5 +1,7 @@
 //! The replay endpoints: sending events of the log again.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpResponse,
     http::{StatusCode, header::LOCATION},
@@ -20,7 +22,7 @@ use super::{
 };
 
 /// How long the search for the events may take. It reads the whole log: about a second for a million events.
-const CREATE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+const CREATE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A replay that was just requested.
 #[derive(Serialize, ToSchema)]

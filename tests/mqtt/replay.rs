@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Answer, Ledger, Mosquitto, Service, Subscriber, wait_until};
+use liveobject_test_support::{
+    Answer, Ledger, Mosquitto, Reply, Rule, ScriptedBroker, Service, Subscriber, wait_until,
+};
 use serde_json::{Value, json};
 
 use crate::helpers::{
     LONG_TIMEOUT, Scene, assert_metrics, connect, connected_service, delivery, disable, event, event_ids,
-    event_of, settings, submit, submit_batch, wait_for_event, with,
+    event_of, old_event, settings, submit, submit_batch, wait_for_event, warnings, with,
 };
 
 const REPLAYS: &str = "/api/v1/replays";
@@ -159,7 +161,32 @@ async fn a_replay_that_the_broker_refuses_fails_and_endangers_no_event() {
     assert_eq!(replay["state"], "failed", "{replay}");
     assert!(replay["reason"].as_str().unwrap().contains("does not allow publishing"), "{replay}");
     let status = service.status().await;
-    assert_eq!((&status["warnings"], &status["outbox"]["dead"]), (&json!([]), &json!(0)), "{status}");
+    assert_eq!(
+        (warnings(&status), &status["outbox"]["dead"]),
+        (vec!["no_subscribers"], &json!(0)),
+        "{status}"
+    );
     let _ = service.post_event(&event("b")).await.expect(202);
     service.wait_until_delivered("b", LONG_TIMEOUT).await;
+}
+
+#[tokio::test]
+async fn a_replay_over_which_the_broker_closes_fails_and_no_late_event_is_left_out() {
+    let broker = ScriptedBroker::start().await;
+    broker.rule(Rule::payload("\"replay\":true", Reply::Close));
+    let service = connected_service(broker.port(), &json!({})).await;
+    let _ = service.post_event(&event("a")).await.expect(202);
+    service.wait_until_delivered("a", LONG_TIMEOUT).await;
+    let replay = wait_until_over(&service, start(&service, &json!({})).await).await;
+    assert_eq!((&replay["state"], &replay["published"]), (&json!("failed"), &json!(0)), "{replay}");
+    assert!(replay["reason"].as_str().unwrap().contains("ended 3 times"), "{replay}");
+    let sent = broker.received().iter().filter(|received| received.publish.topic == HISTORY).count();
+    assert_eq!(sent, 3);
+    // On the same topic.
+    let _ = service.post_event(&old_event("late", 3600)).await.expect(202);
+    service.wait_until_delivered("late", LONG_TIMEOUT).await;
+    assert_eq!(delivery(&service, "late").await["late"], true);
+    let _ = service.post_event(&event("b")).await.expect(202);
+    service.wait_until_delivered("b", LONG_TIMEOUT).await;
+    assert!(!warnings(&service.status().await).contains(&"messages_left_out"));
 }

@@ -2,12 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actix::Addr;
-use serde_json::json;
+use actix::{Addr, MessageResult};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    domain::{replay::ReplayTopic, settings::SettingsChange, topic::TopicPrefix},
+    domain::{
+        replay::{MAX_ACTIVE, Replay, ReplayTopic, WaitingFor},
+        settings::SettingsChange,
+        topic::TopicPrefix,
+    },
+    messages::replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
     testing::{FakeConnection, settle},
 };
 
