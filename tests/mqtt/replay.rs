@@ -32,7 +32,7 @@ async fn cancel(service: &Service, id: i64) -> Answer {
 
 async fn wait_until_over(service: &Service, id: i64) -> Value {
     let is_over =
-        async || !["queued", "running"].contains(&get(service, id).await["state"].as_str().unwrap());
+        async || !["queued", "running"].contains(&get(service, id).await["state"].as_str().expect("a text"));
     wait_until("the replay is over", LONG_TIMEOUT, is_over).await;
     get(service, id).await
 }
@@ -159,7 +159,7 @@ async fn a_replay_that_the_broker_refuses_fails_and_endangers_no_event() {
     service.wait_until_delivered("a", LONG_TIMEOUT).await;
     let replay = wait_until_over(&service, start(&service, &json!({ "topic": "forbidden" })).await).await;
     assert_eq!(replay["state"], "failed", "{replay}");
-    assert!(replay["reason"].as_str().unwrap().contains("does not allow publishing"), "{replay}");
+    assert!(replay["reason"].as_str().expect("a text").contains("does not allow publishing"), "{replay}");
     let status = service.status().await;
     assert_eq!(
         (warnings(&status), &status["outbox"]["dead"]),
@@ -179,7 +179,7 @@ async fn a_replay_over_which_the_broker_closes_fails_and_no_late_event_is_left_o
     service.wait_until_delivered("a", LONG_TIMEOUT).await;
     let replay = wait_until_over(&service, start(&service, &json!({})).await).await;
     assert_eq!((&replay["state"], &replay["published"]), (&json!("failed"), &json!(0)), "{replay}");
-    assert!(replay["reason"].as_str().unwrap().contains("ended 3 times"), "{replay}");
+    assert!(replay["reason"].as_str().expect("a text").contains("ended 3 times"), "{replay}");
     let sent = broker.received().iter().filter(|received| received.publish.topic == HISTORY).count();
     assert_eq!(sent, 3);
     // On the same topic.

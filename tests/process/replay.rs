@@ -13,8 +13,12 @@ const RATE: usize = 100;
 const MAX_REPEATED: usize = RATE + 16;
 
 async fn submit(service: &Service, count: usize) {
-    let mut events: Vec<Value> = (1..=count).map(|i| event(&format!("e-{i}"))).collect();
-    events.iter_mut().for_each(|event| event["camera_id"] = "door".into());
+    let of_door = |number| {
+        let mut event = event(&format!("e-{number}"));
+        event["camera_id"] = "door".into();
+        event
+    };
+    let events: Vec<Value> = (1..=count).map(of_door).collect();
     let _ = service.post(BATCH, &Value::from(events)).await.expect(202);
     service.wait_outbox_empty(LONG_TIMEOUT).await;
 }
