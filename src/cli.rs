@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use liveobject_actors::domain::token::{Scope, TokenName};
 
 const SHORTEST_DEMO: Duration = Duration::from_secs(5);
@@ -40,6 +40,8 @@ pub enum Command {
     },
     /// Test the broker connection with the saved settings
     Check,
+    /// Send events of the log again, through the running service: to the history topics, not to live ones
+    Replay(ReplayArguments),
     /// Show the admin token, or manage tokens for other clients
     Token {
         /// What to do; without it, the admin token is shown.
@@ -49,6 +51,26 @@ pub enum Command {
     /// Manage the encryption key of the stored secrets
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
+}
+
+/// The options of `replay`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ReplayArguments {
+    /// Begin with the events that happened this long ago, for example 30m or 2h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub since: Duration,
+    /// Leave out the events that happened later than this long ago
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub until: Option<Duration>,
+    /// Only events of this camera [default: all cameras]
+    #[arg(long, value_name = "ID")]
+    pub camera: Option<String>,
+    /// Topic for all messages [default: the history topic of each camera]
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Maximum number of messages in a second, 1 to 1000 [default: 50]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub max_per_second: Option<u16>,
 }
 
 /// The commands for tokens. They also take effect in a running service: it accepts a new token immediately,
@@ -172,6 +194,16 @@ mod tests {
             ("demo", Command::Demo { duration: None }),
             ("demo --for 30s", Command::Demo { duration: Some(Duration::from_secs(30)) }),
             ("check", Command::Check),
+            (
+                "replay --since 2h --camera front_door",
+                Command::Replay(ReplayArguments {
+                    since: Duration::from_hours(2),
+                    until: None,
+                    camera: Some("front_door".to_owned()),
+                    topic: None,
+                    max_per_second: None,
+                }),
+            ),
             ("token", Command::Token { command: None }),
             (
                 "token create door --scope read --scope events:write",
@@ -211,6 +243,8 @@ mod tests {
             "serve --fast",
             "serve now",
             "demo --for 4s",
+            "replay",
+            "replay --since 2h --max-per-second 1001",
             "token create door",
             "token create door --scope fly",
             "token create a/b --scope read",

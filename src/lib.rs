@@ -9,6 +9,7 @@ pub mod demo;
 pub mod history;
 pub mod http;
 pub mod output;
+pub mod replay;
 pub mod running;
 pub mod sessions;
 pub mod telemetry;

@@ -12,7 +12,7 @@ use liveobject::{
     cli::{Cli, Command, Exit, KeyCommand},
     commands,
     config::{self, Config},
-    output, telemetry, terminal,
+    output, replay, telemetry, terminal,
 };
 
 #[global_allocator]
@@ -45,6 +45,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
         }
         Command::Demo { .. } => unreachable!("main handles the demo, which has no configuration"),
         Command::Check => commands::check(&config).await,
+        Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Token { command: None } => commands::token(&config),
         Command::Token { command: Some(command) } => commands::tokens(&config, command).await,
         Command::Key(KeyCommand::Rotate { new_identity }) => {

@@ -1,4 +1,4 @@
-//! Reads the status of the running service over its own API, for `liveobject check`.
+//! Calls the API of the running service, for `liveobject check` and `liveobject replay`.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -7,20 +7,21 @@ use std::{
 };
 
 use secrecy::zeroize::Zeroizing;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     config::Config,
     token::{ApiToken, TokenError},
 };
 
-/// How long the service may take to accept the connection, and to send each part of its response.
+/// How long the service may take to accept the connection, and to send each part of a response that it has at once.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum length of a response.
 const MAX_RESPONSE: u64 = 1024 * 1024;
 
-/// Why the status of the running service cannot be read.
+/// Why the running service cannot be called.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// This command has no TLS client for the service's own certificate.
@@ -35,7 +36,7 @@ pub enum StatusError {
     /// The service cannot be reached or does not respond.
     #[error("no response from {0}: {1}")]
     Connection(SocketAddr, #[source] io::Error),
-    /// The response is not a status.
+    /// The response is not the expected one.
     #[error("unexpected response {0:?}")]
     Response(String),
 }
@@ -56,6 +57,41 @@ struct Status {
 
 /// Returns the current warnings of the service that runs with this configuration. Blocks for a few seconds at most.
 pub fn warnings(config: &Config) -> Result<Vec<RunningWarning>, StatusError> {
+    let response = call(config, "GET", "/api/v1/integrations/mqtt/status", None, TIMEOUT)?;
+    Ok(response.ok::<Status>()?.warnings)
+}
+
+/// A response of the running service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    line: String,
+    body: String,
+}
+
+impl Response {
+    /// Returns the body of a successful response.
+    pub fn ok<T: DeserializeOwned>(&self) -> Result<T, StatusError> {
+        let is_ok = (200..300).contains(&self.status);
+        self.json().filter(|_| is_ok).ok_or_else(|| StatusError::Response(self.line.clone()))
+    }
+
+    /// Returns the body if it has this form.
+    pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(&self.body).ok()
+    }
+}
+
+/// Sends a request to the service that runs with this configuration, with the admin token. Blocks for `timeout` at
+/// most, and a few seconds for the connection.
+pub fn call(
+    config: &Config,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    timeout: Duration,
+) -> Result<Response, StatusError> {
     if config.http.tls.is_some() {
         return Err(StatusError::Tls);
     }
@@ -66,11 +102,14 @@ pub fn warnings(config: &Config) -> Result<Vec<RunningWarning>, StatusError> {
     let token = token.ok_or(StatusError::NoToken(None))?;
     let address = config.http.bind.first().copied().map(reachable).ok_or(StatusError::NoAddress)?;
     // HTTP/1.0, so that the body ends with the connection and is not sent in chunks.
+    let body = body.map(Value::to_string).unwrap_or_default();
     let request = Zeroizing::new(format!(
-        "GET /api/v1/integrations/mqtt/status HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\r\n",
-        token.expose()
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        token.expose(),
+        body.len()
     ));
-    let response = exchange(address, request.as_bytes());
+    let response = exchange(address, request.as_bytes(), timeout);
     parse(&response.map_err(|error| StatusError::Connection(address, error))?)
 }
 
@@ -84,9 +123,9 @@ fn reachable(bind: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bind.port())
 }
 
-fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<String> {
+fn exchange(address: SocketAddr, request: &[u8], timeout: Duration) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(request)?;
     let mut response = Vec::new();
@@ -94,15 +133,16 @@ fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&response).into_owned())
 }
 
-fn parse(response: &str) -> Result<Vec<RunningWarning>, StatusError> {
-    let unexpected = || StatusError::Response(response.lines().next().unwrap_or_default().to_owned());
-    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(unexpected)?;
-    let is_ok = head.split(' ').nth(1) == Some("200");
-    let status: Status = Some(body)
-        .filter(|_| is_ok)
-        .and_then(|body| serde_json::from_str(body).ok())
-        .ok_or_else(unexpected)?;
-    Ok(status.warnings)
+fn parse(response: &str) -> Result<Response, StatusError> {
+    let line = response.lines().next().unwrap_or_default().to_owned();
+    let parts = response.split_once("\r\n\r\n").and_then(|(head, body)| {
+        let status = head.strip_prefix("HTTP/")?.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    });
+    match parts {
+        Some((status, body)) => Ok(Response { status, line, body }),
+        None => Err(StatusError::Response(line)),
+    }
 }
 
 #[cfg(test)]
@@ -113,11 +153,12 @@ mod tests {
     fn only_a_status_is_accepted() {
         let ok = "HTTP/1.0 200 OK\r\nX: y\r\n\r\n{\"warnings\":[{\"kind\":\"a\",\"message\":\"b\"}],\"z\":1}";
         let warning = RunningWarning { kind: "a".to_owned(), message: "b".to_owned() };
-        assert_eq!(parse(ok).unwrap(), [warning]);
+        let warnings = |response| parse(response)?.ok::<Status>().map(|status| status.warnings);
+        assert_eq!(warnings(ok).unwrap(), [warning]);
         for bad in
             ["", "HTTP/1.0 401 Unauthorized\r\n\r\n{}", "HTTP/1.0 200 OK\r\n\r\n<html>", "220 smtp\r\n"]
         {
-            assert!(matches!(parse(bad), Err(StatusError::Response(_))), "{bad}");
+            assert!(matches!(warnings(bad), Err(StatusError::Response(_))), "{bad}");
         }
     }
 

@@ -23,14 +23,17 @@
 //!                                                           ▼
 //!                                                    ConnectionActor
 //!
-//!  ConnectionActor ──LinkUp──▶ OutboxActor, RetainedActor, DiscoveryActor
-//!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor
+//!  ConnectionActor ──LinkUp──▶ OutboxActor, RetainedActor, DiscoveryActor, ReplayActor
+//!  ConnectionActor ──LinkDown──▶ OutboxActor, RetainedActor, ReplayActor
 //!  ConnectionActor ──TopicsRefused──▶ SupervisorActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
 //!  OutboxActor ──HandOverPicture──▶ RetainedActor
 //!  ConfigActor ──SettingsIgnored──▶ SupervisorActor
 //!  OutboxActor ──PublishState, Subscribe──▶ ConnectionActor
 //!  DiscoveryActor, SupervisorActor ──Subscribe──▶ ConnectionActor
+//!
+//!  HTTP layer ──CreateReplay …──▶ ReplayActor ──PublishReplay──▶ ConnectionActor
+//!                                  └──CountUnsent──▶ OutboxActor
 //!
 //!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer
 //!                                ├──ReadLog, GetOutbox──▶ OutboxActor
@@ -42,7 +45,8 @@
 //!  HTTP layer ──ReportWarnings──▶ SupervisorActor
 //! ```
 //!
-//! The diagram omits `SettingsChanged` to the `CameraActor`, the `DiscoveryActor` and the `RetainedActor`.
+//! The diagram omits `SettingsChanged` to the `CameraActor`, the `DiscoveryActor`, the `RetainedActor` and the
+//! `ReplayActor`.
 //!
 //! The crate has four layers. Each one imports only the layers before it, and no actor imports another actor:
 //!
@@ -57,6 +61,7 @@
 //!   - [`discovery`] decides what is announced to Home Assistant.
 //!   - [`retained`] publishes the retained messages of cameras and discovery, and clears topics that are no
 //!     longer used.
+//!   - [`replay`] sends events of the log again, on request.
 //!   - [`stream`] sends changes to the event log to the clients that follow it.
 //!   - [`thumbnails`] owns the pictures of events.
 //!   - [`tokens`] owns the API tokens.
@@ -83,6 +88,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod private_file;
 pub mod reading;
+pub mod replay;
 pub mod retained;
 pub mod service;
 pub mod store;

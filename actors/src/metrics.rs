@@ -139,6 +139,8 @@ metrics! {
         "events_accepted", "Accepted events, without duplicates";
     pub events_late: Counter = Counter::default(),
         "events_late", "Events published to the history topic because they were late";
+    pub replayed_events: Counter = Counter::default(),
+        "replayed_events", "Events of the log that were published again by a replay";
     pub events_unheard: Counter = Counter::default(),
         "events_unheard", "Events for which the broker had no matching subscribers";
     pub events_held: Gauge = Gauge::default(),
@@ -290,6 +292,7 @@ mod tests {
             "outbox_oldest_pending_seconds 0.0",
             "outbox_in_flight_events 0",
             "events_late_total 0",
+            "replayed_events_total 0",
             "events_unheard_total 0",
             "events_held 0",
             "events_heard_after_waiting_total 0",

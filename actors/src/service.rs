@@ -29,6 +29,7 @@ use crate::{
         discovery::PublishDiscovery,
         link::{Answered, LinkDown, LinkUp},
         outbox::{Decide, DecideAll, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
+        replay::{CancelReplay, CreateReplay, GetReplay, ListReplays},
         service::Stop,
         stream::{LogWatch, OpenStream},
         supervisor::{GetStatus, PublishTestMessage, ReportWarnings, Shutdown},
@@ -37,6 +38,7 @@ use crate::{
     },
     metrics::Metrics,
     outbox::{OutboxActor, OutboxLimits, OutboxPeers, ThumbnailPeer},
+    replay::{ReplayActor, ReplayPeers},
     retained::{RetainedActor, RetainedPeers},
     store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
@@ -146,6 +148,14 @@ pub struct Handle {
     pub decide: Recipient<Decide>,
     /// Retries or dismisses all dead events that match a filter.
     pub decide_all: Recipient<DecideAll>,
+    /// Sends events of the log again.
+    pub create_replay: Recipient<CreateReplay>,
+    /// Lists the replays.
+    pub list_replays: Recipient<ListReplays>,
+    /// Finds one replay.
+    pub get_replay: Recipient<GetReplay>,
+    /// Stops a replay.
+    pub cancel_replay: Recipient<CancelReplay>,
     /// Opens a live stream of changes.
     pub open_stream: Recipient<OpenStream>,
     /// Returns the status of the outbox.
@@ -247,6 +257,7 @@ pub struct Service {
     outbox: Addr<OutboxActor>,
     supervisor: Addr<SupervisorActor>,
     streams: Addr<StreamActor>,
+    replays: Addr<ReplayActor>,
     /// These actors hold each other's addresses, so each must be stopped by a message.
     others: Vec<Recipient<Stop>>,
     crashed: UnboundedReceiver<&'static str>,
@@ -260,6 +271,7 @@ pub struct Service {
 struct Actors {
     outbox: Addr<OutboxActor>,
     streams: Addr<StreamActor>,
+    replays: Addr<ReplayActor>,
     cameras: Addr<CameraActor>,
     discovery: Addr<DiscoveryActor>,
     supervisor: Addr<SupervisorActor>,
@@ -277,6 +289,10 @@ impl Actors {
             get_event: recipient(&self.outbox),
             decide: recipient(&self.outbox),
             decide_all: recipient(&self.outbox),
+            create_replay: recipient(&self.replays),
+            list_replays: recipient(&self.replays),
+            get_replay: recipient(&self.replays),
+            cancel_replay: recipient(&self.replays),
             open_stream: recipient(&self.streams),
             outbox: recipient(&self.outbox),
             list_cameras: recipient(&self.cameras),
@@ -329,6 +345,7 @@ impl Service {
         let retained = RetainedActor::new(store.clone(), peers, crash.clone()).start();
         let watch = LogWatch::new(recipient(&streams_context.address()));
         let settings = config.settings();
+        let replay_settings = Arc::clone(&settings);
         let outbox = OutboxActor::recover(
             store.clone(),
             metrics.clone(),
@@ -368,13 +385,12 @@ impl Service {
         let thumbnails = ThumbnailActor::new(store.clone(), pictures, recipient(&cameras), crash.clone());
         let thumbnails = thumbnails_context.run(thumbnails);
         let outbox = outbox_context.run(outbox_actor);
+        let peers = ReplayPeers { unsent: recipient(&outbox) };
+        let replays =
+            ReplayActor::open(store.clone(), replay_settings, peers, metrics.clone(), crash.clone());
+        let replays = Box::pin(replays).await.map_err(StartError::Log)?.start();
 
-        let listeners = Listeners {
-            link_up: vec![recipient(&outbox), recipient(&retained), recipient(&discovery)],
-            link_down: vec![recipient(&outbox), recipient(&retained)],
-            answered: recipient(&outbox),
-        };
-        let factory = connections(listeners, options.window);
+        let factory = connections(Listeners::new(&outbox, &retained, &discovery, &replays), options.window);
         let supervisor =
             SupervisorActor::new(factory, recipient(&retained), metrics.clone(), crash.clone()).start();
         let streams = stream_peers(&outbox, &supervisor);
@@ -382,6 +398,7 @@ impl Service {
         let listeners = SettingsListeners {
             outbox: recipient(&outbox),
             retained: recipient(&retained),
+            replays: recipient(&replays),
             cameras: recipient(&cameras),
             discovery: recipient(&discovery),
             supervisor: recipient(&supervisor),
@@ -389,9 +406,11 @@ impl Service {
         };
         let config = config.start(listeners);
 
-        let actors = Actors { outbox, streams, cameras, discovery, supervisor, config, thumbnails, tokens };
+        let actors =
+            Actors { outbox, streams, replays, cameras, discovery, supervisor, config, thumbnails, tokens };
         let handle = actors.handle(links, clock, metrics);
-        let Actors { outbox, streams, cameras, discovery, supervisor, thumbnails, tokens, .. } = actors;
+        let Actors { outbox, streams, replays, cameras, discovery, supervisor, thumbnails, tokens, .. } =
+            actors;
         let others = vec![
             recipient(&cameras),
             recipient(&discovery),
@@ -404,6 +423,7 @@ impl Service {
             outbox,
             supervisor,
             streams,
+            replays,
             others,
             crashed,
             store,
@@ -444,6 +464,8 @@ impl Service {
     pub async fn stop(self) {
         // Open streams would keep the HTTP server from stopping.
         let _ended = self.streams.send(Stop).timeout(STOP_TIMEOUT).await;
+        // Before the outbox drains, so that nothing else is published in the meantime.
+        let _ended = self.replays.send(Stop).timeout(STOP_TIMEOUT).await;
         let drain = self.outbox.send(Drain { timeout: DRAIN_TIMEOUT });
         if drain.timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!(
@@ -561,6 +583,22 @@ struct Listeners {
     link_up: Vec<Recipient<LinkUp>>,
     link_down: Vec<Recipient<LinkDown>>,
     answered: Recipient<Answered>,
+}
+
+impl Listeners {
+    fn new(
+        outbox: &Addr<OutboxActor>,
+        retained: &Addr<RetainedActor>,
+        discovery: &Addr<DiscoveryActor>,
+        replays: &Addr<ReplayActor>,
+    ) -> Self {
+        Self {
+            // The outbox is the first one, so that events are sent before replays.
+            link_up: vec![recipient(outbox), recipient(retained), recipient(discovery), recipient(replays)],
+            link_down: vec![recipient(outbox), recipient(retained), recipient(replays)],
+            answered: recipient(outbox),
+        }
+    }
 }
 
 /// Returns a factory of connections that report to these listeners.

@@ -13,7 +13,7 @@ use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 use crate::{
     domain::ids::LinkId,
     messages::{
-        connection::{Deliver, PublishState, Subscribe},
+        connection::{Deliver, PublishReplay, PublishState, Subscribe},
         link::LinkUp,
     },
 };
@@ -182,6 +182,7 @@ crashes!(
     crate::connection::ConnectionActor,
     crate::discovery::DiscoveryActor,
     crate::outbox::OutboxActor,
+    crate::replay::ReplayActor,
     crate::retained::RetainedActor,
     crate::stream::StreamActor,
     crate::supervisor::SupervisorActor,
@@ -249,6 +250,8 @@ pub struct FakeConnection {
     addr: Addr<FakeConnectionActor>,
     /// The state that was published, in order.
     pub published: Recorded<PublishState>,
+    /// The replayed events, in order.
+    pub replayed: Recorded<PublishReplay>,
     /// The subscriptions.
     pub subscribed: Recorded<Subscribe>,
 }
@@ -257,6 +260,7 @@ pub struct FakeConnection {
 #[derive(Debug)]
 pub struct FakeConnectionActor {
     published: Recorded<PublishState>,
+    replayed: Recorded<PublishReplay>,
     subscribed: Recorded<Subscribe>,
 }
 
@@ -264,9 +268,13 @@ impl FakeConnection {
     /// Starts a fake connection.
     pub fn start_new() -> Self {
         let (published, subscribed) = (Recorded(Arc::default()), Recorded(Arc::default()));
-        let addr =
-            FakeConnectionActor { published: published.clone(), subscribed: subscribed.clone() }.start();
-        Self { addr, published, subscribed }
+        let replayed = Recorded(Arc::default());
+        let actor = FakeConnectionActor {
+            published: published.clone(),
+            replayed: replayed.clone(),
+            subscribed: subscribed.clone(),
+        };
+        Self { addr: actor.start(), published, replayed, subscribed }
     }
 
     /// Returns the message that reports this connection as established.
@@ -279,6 +287,7 @@ impl FakeConnection {
             deliver: self.addr.clone().recipient(),
             broker: broker.to_owned(),
             publish: self.addr.clone().recipient(),
+            replay: self.addr.clone().recipient(),
             subscribe: self.addr.clone().recipient(),
         }
     }
@@ -299,6 +308,15 @@ impl Handler<Subscribe> for FakeConnectionActor {
 
     fn handle(&mut self, msg: Subscribe, _: &mut Self::Context) {
         self.subscribed.push(msg);
+    }
+}
+
+impl Handler<PublishReplay> for FakeConnectionActor {
+    type Result = MessageResult<PublishReplay>;
+
+    fn handle(&mut self, msg: PublishReplay, _: &mut Self::Context) -> Self::Result {
+        self.replayed.push(msg);
+        MessageResult(Ok(Some(true)))
     }
 }
 

@@ -22,6 +22,7 @@ mod m20261125_000023_find_retries;
 mod m20261128_000024_create_log_clock;
 mod m20261128_000030_record_heard;
 mod m20261128_000031_create_seq_gaps;
+mod m20261129_000032_create_replays;
 mod m20261129_000033_create_deliveries_ahead;
 mod m20261129_000034_create_heard_topics;
 
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000024_create_log_clock::Migration),
             Box::new(m20261128_000030_record_heard::Migration),
             Box::new(m20261128_000031_create_seq_gaps::Migration),
+            Box::new(m20261129_000032_create_replays::Migration),
             Box::new(m20261129_000033_create_deliveries_ahead::Migration),
             Box::new(m20261129_000034_create_heard_topics::Migration),
         ]

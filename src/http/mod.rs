@@ -22,6 +22,7 @@ mod origin;
 mod page;
 mod problem;
 mod query;
+mod replays;
 mod route;
 mod schema;
 mod server;
@@ -80,6 +81,10 @@ const ROUTES: &[Endpoint] = &[
     delete("/api/v1/events/{event_id}/dead", Holder(Admin), || web::to(events::dismiss)),
     put("/api/v1/events/{event_id}/thumbnail", Holder(EventsWrite), || web::to(thumbnails::store)),
     get("/api/v1/events/{event_id}/thumbnail", HolderOrLink(Read), || web::to(thumbnails::find)),
+    get("/api/v1/replays", Holder(Read), || web::to(replays::list)),
+    post("/api/v1/replays", Holder(Admin), || web::to(replays::create)),
+    get("/api/v1/replays/{id}", Holder(Read), || web::to(replays::find)),
+    delete("/api/v1/replays/{id}", Holder(Admin), || web::to(replays::cancel)),
     get("/api/v1/stream", Holder(Read), || web::to(stream::open)),
     get("/api/v1/history", Holder(Read), || web::to(history::history)),
     get("/api/v1/cameras", Holder(Read), || web::to(cameras::list)),

@@ -22,11 +22,12 @@ use super::{
     access::Access,
     cameras, events, health, history, metrics, mqtt, page,
     problem::{CONTENT_TYPE, ProblemBody},
-    schema, session, stream, thumbnails, tokens,
+    replays, schema, session, stream, thumbnails, tokens,
 };
 
 /// The request bodies that are checked field by field, and that must not have other fields.
-const INPUTS: [&str; 5] = ["EventInput", "CameraInput", "CameraStatusInput", "SignIn", "TokenInput"];
+const INPUTS: [&str; 6] =
+    ["EventInput", "CameraInput", "CameraStatusInput", "ReplayInput", "SignIn", "TokenInput"];
 
 /// All handlers, and what applies to all of them.
 #[derive(OpenApi)]
@@ -55,6 +56,10 @@ const INPUTS: [&str; 5] = ["EventInput", "CameraInput", "CameraStatusInput", "Si
         events::dismiss,
         events::retry_all,
         events::dismiss_all,
+        replays::create,
+        replays::list,
+        replays::find,
+        replays::cancel,
         stream::open,
         history::history,
         thumbnails::store,
@@ -79,6 +84,7 @@ const INPUTS: [&str; 5] = ["EventInput", "CameraInput", "CameraStatusInput", "Si
     modifiers(&EveryOperation, &Schemas),
     tags(
         (name = "events", description = "Accepting events, and reading the event log"),
+        (name = "replays", description = "Sending events of the log again"),
         (name = "cameras", description = "The cameras and their status"),
         (name = "mqtt", description = "The connection to the broker"),
         (name = "tokens", description = "Access tokens"),

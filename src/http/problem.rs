@@ -24,6 +24,7 @@ use liveobject_actors::{
     messages::{
         cameras::CameraError,
         config::ReplaceError,
+        replay::ReplayError,
         stream::StreamError,
         thumbnails::ThumbnailError,
         tokens::{CreateTokenError, RevokeTokenError, TokensUnavailable},
@@ -199,6 +200,20 @@ impl From<DecideError> for Problem {
             DecideError::Storage(_) => {
                 let detail = "the change may not have been stored; see the service's log";
                 Self::unavailable(detail, RETRY_LATER)
+            }
+        }
+    }
+}
+
+impl From<ReplayError> for Problem {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Invalid(invalid) => invalid.into(),
+            ReplayError::Unknown => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            ReplayError::TooMany => Self::new(StatusCode::CONFLICT, error.to_string()),
+            ReplayError::Stopping => Self::unavailable(error.to_string(), RETRY_LATER),
+            ReplayError::Storage(_) => {
+                Self::unavailable("the replay may not have been stored; see the service's log", RETRY_LATER)
             }
         }
     }

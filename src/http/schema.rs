@@ -63,6 +63,27 @@ pub(super) struct CameraStatusInput {
     status: String,
 }
 
+/// Which events to send again, to which topic, and how fast.
+#[derive(ToSchema)]
+pub(super) struct ReplayInput {
+    /// Events whose `timestamp` is at or after this time.
+    #[schema(value_type = String, format = DateTime)]
+    from: String,
+    /// Events whose `timestamp` is before this time; by default now.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    to: Option<String>,
+    /// Only events of this camera.
+    #[schema(pattern = "^[A-Za-z0-9_-]{1,128}$")]
+    camera_id: Option<String>,
+    /// `history`, the default, for the `history` topic of each camera; or another topic, which must not be one of
+    /// the service or of Home Assistant's discovery.
+    #[schema(min_length = 1, max_length = 255)]
+    topic: Option<String>,
+    /// How many messages to send in a second at most; by default 50.
+    #[schema(minimum = 1, maximum = 1000)]
+    max_per_second: Option<u16>,
+}
+
 /// A message of the stream (server-sent event).
 #[derive(ToSchema)]
 pub(super) struct Stream {

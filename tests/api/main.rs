@@ -12,6 +12,7 @@ mod helpers;
 mod mqtt;
 mod operation;
 mod page;
+mod replays;
 mod retries;
 mod session;
 mod stream;

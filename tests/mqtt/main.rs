@@ -33,6 +33,7 @@ mod presence;
 mod rabbitmq;
 mod refusals;
 mod removal;
+mod replay;
 mod restart;
 mod settings;
 mod silence;

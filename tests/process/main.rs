@@ -18,6 +18,7 @@ mod lock;
 mod metrics;
 mod outbox;
 mod program;
+mod replay;
 mod restored;
 mod rotation;
 mod shutdown;

@@ -104,6 +104,8 @@ pub struct SettingsListeners {
     pub outbox: Recipient<SettingsChanged>,
     /// Drops the old connection before cameras and discovery send new state.
     pub retained: Recipient<SettingsChanged>,
+    /// Stops sending events again over the old connection, and to topics that the service now uses.
+    pub replays: Recipient<SettingsChanged>,
     /// Publishes the states of cameras under the new topics.
     pub cameras: Recipient<SettingsChanged>,
     /// Announces the entities with the new topics.
@@ -117,8 +119,8 @@ pub struct SettingsListeners {
 
 impl SettingsListeners {
     fn notify(&self, changed: &SettingsChanged) {
-        let Self { outbox, retained, cameras, discovery, supervisor, status: _ } = self;
-        for listener in [outbox, retained, cameras, discovery, supervisor] {
+        let Self { outbox, retained, replays, cameras, discovery, supervisor, status: _ } = self;
+        for listener in [outbox, retained, replays, cameras, discovery, supervisor] {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "one per replacement, and replacements are handled one at a time"

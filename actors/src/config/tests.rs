@@ -71,6 +71,7 @@ impl Home {
         let listeners = SettingsListeners {
             outbox: listener.clone().recipient(),
             retained: ignored.clone(),
+            replays: ignored.clone(),
             cameras: ignored.clone(),
             discovery: ignored.clone(),
             supervisor: ignored,

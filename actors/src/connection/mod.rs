@@ -29,7 +29,7 @@ use self::{
     dial::SessionTransport,
     packets::Packets,
     send_queue::SendQueue,
-    sending::{Purpose, Submission, SubmitError},
+    sending::{Purpose, ReplySender, Submission, SubmitError},
     slow_line::SlowLine,
     warnings::Refusals,
 };
@@ -43,7 +43,7 @@ use crate::{
         status::{Failure, FailureKind},
     },
     messages::{
-        connection::{Arrived, Close, Deliver, Outgoing, PublishState, Subscribe},
+        connection::{Arrived, Close, Deliver, Outgoing, PublishReplay, PublishState, Subscribe},
         link::{Answered, LinkDown, LinkUp},
         supervisor::{Connected, ConnectionEnded, TopicsRefused},
     },
@@ -67,6 +67,9 @@ const MAX_STATE_MESSAGES: usize = 32;
 /// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills. It has room for all state
 /// and test messages, so that none of them waits outside while an event that is sent later goes in.
 const MAILBOX: usize = 1024;
+/// Maximum number of replayed events that wait for the broker; the sender sends fewer. The client's queue has room
+/// for them, too.
+const MAX_REPLAYED_EVENTS: usize = 24;
 
 /// Maximum number of subscriptions; more than the service uses.
 const MAX_SUBSCRIPTIONS: usize = 8;
@@ -242,6 +245,7 @@ impl ConnectionActor {
                 deliver: me.clone().recipient(),
                 broker: self.settings.broker(),
                 publish: me.clone().recipient(),
+                replay: me.clone().recipient(),
                 subscribe: me.recipient(),
             };
             #[expect(clippy::disallowed_methods, reason = "one message per connection")]
@@ -296,12 +300,13 @@ impl ConnectionActor {
             Event::Ignored => None,
         };
         let (submission, answer) = answered?;
-        self.learn(&submission.message_ref, answer, now);
+        self.learn(&submission, answer, now);
         self.on_answer(submission, answer)
     }
 
     /// Records what the answer shows about the broker.
-    fn learn(&mut self, message: &MessageRef, answer: Answer, now: Instant) {
+    fn learn(&mut self, submission: &Submission, answer: Answer, now: Instant) {
+        let message = &submission.message_ref;
         let accepted = matches!(answer, Answer::Accepted { .. });
         self.accepted_any |= accepted;
         let permitted = self.queue.answered(message, accepted, now);
@@ -310,6 +315,8 @@ impl ConnectionActor {
             _ => None,
         };
         let changed = match answer {
+            // The replay itself reports the refusal.
+            Answer::Refused(_) if submission.is_replay() => false,
             Answer::Refused(reason) if message.seq.is_none() || concerns_topic(reason) => {
                 self.refusals.refused(&message.topic, reason, &self.settings)
             }
@@ -330,7 +337,7 @@ impl ConnectionActor {
                 self.answered_event = true;
                 return Some((seq, to_outcome(answer)));
             }
-            Purpose::State(reply) => {
+            Purpose::State(reply) | Purpose::Replay(reply) => {
                 // The sender may have stopped waiting.
                 let result = sending::state_result(answer, &self.settings.broker());
                 let reports = self.reports_subscribers();
@@ -422,6 +429,32 @@ impl ConnectionActor {
             self.at_fault = Some(End::TooSlow(message));
             self.end(failure, ctx);
         }
+    }
+
+    /// Publishes a message that is not an event from the outbox. Returns the broker's answer.
+    fn publish(
+        &mut self,
+        message: Message,
+        purpose: fn(ReplySender) -> Purpose,
+        has_room: bool,
+        ctx: &mut Context<Self>,
+    ) -> ResponseFuture<Result<Option<bool>, Failure>> {
+        let (reply, result) = oneshot::channel();
+        let submitted =
+            if has_room { self.submit(message, purpose(reply)) } else { Err(SubmitError::Overrun) };
+        self.release(ctx);
+        if let Err(error) = submitted {
+            let failure = error.to_failure(&self.settings.broker());
+            return Box::pin(async { Err(failure) });
+        }
+        Box::pin(async {
+            result.await.unwrap_or_else(|_| {
+                Err(Failure::new(
+                    FailureKind::Closed,
+                    "The connection was lost before the broker acknowledged the message.",
+                ))
+            })
+        })
     }
 
     /// Gives events that were not sent back to the outbox.
@@ -609,27 +642,21 @@ impl Handler<PublishState> for ConnectionActor {
     type Result = ResponseFuture<Result<Option<bool>, Failure>>;
 
     fn handle(&mut self, msg: PublishState, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, result) = oneshot::channel();
         let PublishState { topic, payload, retain } = msg;
         let message = Message { topic, payload, qos: STATE_QOS, retain, expiry_seconds: None };
-        let submitted = if self.state_count() >= MAX_STATE_MESSAGES {
-            Err(SubmitError::Overrun)
-        } else {
-            self.submit(message, Purpose::State(reply))
-        };
-        self.release(ctx);
-        if let Err(error) = submitted {
-            let failure = error.to_failure(&self.settings.broker());
-            return Box::pin(async { Err(failure) });
-        }
-        Box::pin(async {
-            result.await.unwrap_or_else(|_| {
-                Err(Failure::new(
-                    FailureKind::Closed,
-                    "The connection was lost before the broker acknowledged the message.",
-                ))
-            })
-        })
+        let has_room = self.state_count() < MAX_STATE_MESSAGES;
+        self.publish(message, Purpose::State, has_room, ctx)
+    }
+}
+
+impl Handler<PublishReplay> for ConnectionActor {
+    type Result = ResponseFuture<Result<Option<bool>, Failure>>;
+
+    fn handle(&mut self, msg: PublishReplay, ctx: &mut Self::Context) -> Self::Result {
+        let PublishReplay { topic, payload } = msg;
+        let message = Message { topic, payload, qos: self.settings.qos, retain: false, expiry_seconds: None };
+        let has_room = self.replay_count() < MAX_REPLAYED_EVENTS && !self.closing;
+        self.publish(message, Purpose::Replay, has_room, ctx)
     }
 }
 

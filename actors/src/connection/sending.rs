@@ -26,6 +26,8 @@ pub enum Purpose {
     Event(Seq),
     /// It is passed to the sender of a state or test message.
     State(ReplySender),
+    /// It is passed to the sender of a replayed event.
+    Replay(ReplySender),
     /// It completes the login.
     Birth,
     /// The connection is closed: this is the last message before a clean disconnect.
@@ -48,6 +50,10 @@ impl Submission {
 
     pub fn is_event(&self) -> bool {
         self.message_ref.seq.is_some()
+    }
+
+    pub fn is_replay(&self) -> bool {
+        matches!(self.purpose, Purpose::Replay(_))
     }
 
     pub fn is_offline(&self) -> bool {
@@ -181,8 +187,16 @@ impl ConnectionActor {
 
     /// Returns how many state and test messages wait for the broker.
     pub(super) fn state_count(&self) -> usize {
-        let is_state = |submission: &Submission| !submission.is_event();
-        let waiting = self.queue.waiting().filter(|(_, submission)| is_state(submission));
-        self.packets.count(is_state) + waiting.count()
+        self.count(|submission| !submission.is_event() && !submission.is_replay())
+    }
+
+    /// Returns how many replayed events wait for the broker.
+    pub(super) fn replay_count(&self) -> usize {
+        self.count(Submission::is_replay)
+    }
+
+    fn count(&self, is_counted: impl Fn(&Submission) -> bool) -> usize {
+        let waiting = self.queue.waiting().filter(|(_, submission)| is_counted(submission));
+        waiting.count() + self.packets.count(&is_counted)
     }
 }

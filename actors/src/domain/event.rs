@@ -500,10 +500,19 @@ pub struct Payload<'a> {
 }
 
 /// Returns the payload of an event that is sent late: the stored payload with `"late":true` appended.
-pub fn marked_late(mut payload: Vec<u8>) -> Vec<u8> {
+pub fn marked_late(payload: Vec<u8>) -> Vec<u8> {
+    with_mark(payload, br#","late":true}"#)
+}
+
+/// Adds `"late":true` and `"replay":true` to a stored payload. The payload is otherwise unchanged.
+pub fn marked_replayed(payload: Vec<u8>) -> Vec<u8> {
+    with_mark(payload, br#","late":true,"replay":true}"#)
+}
+
+fn with_mark(mut payload: Vec<u8>, mark: &[u8]) -> Vec<u8> {
     if payload.last() == Some(&b'}') {
         payload.pop();
-        payload.extend_from_slice(br#","late":true}"#);
+        payload.extend_from_slice(mark);
     }
     payload
 }

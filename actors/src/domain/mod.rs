@@ -22,6 +22,7 @@ mod parsers_tests;
 pub mod pem;
 pub mod poison;
 pub mod probe_report;
+pub mod replay;
 pub mod retained;
 pub mod settings;
 pub mod status;

@@ -495,6 +495,10 @@ impl Poison {
 
     fn condemn(&mut self, message: &MessageRef, cause: Cause, now: Instant) {
         let topic = message.topic.as_str();
+        if message.seq.is_none() && self.prefixes.is_history(topic) {
+            // It is a replayed event. The replay ends; late events are not left out because of it.
+            return;
+        }
         // A shorter message may be accepted, unless the broker refuses them for another reason than their size.
         let is_sized = !matches!(cause, Cause::Refuses(reason) if reason != DeadReason::PacketTooLarge);
         let bytes = if is_sized { message.bytes } else { 0 };

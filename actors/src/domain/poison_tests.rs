@@ -95,6 +95,19 @@ fn an_answer_to_a_live_event_does_not_clear_late_ones_that_were_accepted_before_
 }
 
 #[test]
+fn late_events_are_not_left_out_because_of_a_replayed_event() {
+    let mut it = Fixture::new();
+    let topic = "liveobject/camera/door/history";
+    for _ in 0..STATE_STRIKES {
+        it.ended(by_broker(&[state(topic)]));
+    }
+    it.ended(of(End::AfterRefusal(state(topic), DeadReason::NotAuthorized), &[]));
+    assert_eq!(it.verdict(&event_of(7, topic, 300)), None);
+    assert_eq!(it.verdict(&state(topic)), None);
+    assert!(it.poison.left_out().is_empty());
+}
+
+#[test]
 fn an_answer_clears_a_message() {
     let mut it = Fixture::new();
     it.ended(by_broker(&[event(1)]));

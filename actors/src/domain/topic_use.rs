@@ -89,6 +89,12 @@ impl Prefixes {
         }
     }
 
+    /// Returns whether a topic is for late and replayed events.
+    pub fn is_history(&self, topic: &str) -> bool {
+        let rest = topic.strip_prefix(&self.cameras).filter(|_| !self.cameras.is_empty());
+        rest.is_some_and(|rest| rest.split_once('/').is_some_and(|(_, kind)| kind == "history"))
+    }
+
     /// Returns the filter of all topics with the same use as this one; `None` for a topic with neither prefix.
     pub fn family(&self, topic: &str) -> Option<String> {
         // One prefix may be below the other one.

@@ -57,6 +57,17 @@ pub struct PublishState {
     pub retain: bool,
 }
 
+/// From the replay actor: publishes an event of the log again, with the QoS of events. The response arrives when the
+/// broker has acknowledged the message. The delivery of the event is not affected.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "Result<Option<bool>, Failure>")]
+pub struct PublishReplay {
+    /// The topic. Never one for live events.
+    pub topic: String,
+    /// The payload.
+    pub payload: Bytes,
+}
+
 /// From the discovery, supervisor and outbox actors: subscribes to a topic, and forwards its messages until the link
 /// ends.
 #[derive(Debug, Clone, Message)]

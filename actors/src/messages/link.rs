@@ -7,7 +7,7 @@ use crate::{
         delivery::Outcome,
         ids::{LinkId, Seq},
     },
-    messages::connection::{Deliver, PublishState, Subscribe},
+    messages::connection::{Deliver, PublishReplay, PublishState, Subscribe},
 };
 
 /// Fact, from the connection: events can be delivered on this link.
@@ -28,6 +28,8 @@ pub struct LinkUp {
     pub broker: String,
     /// Publishes messages that are not events.
     pub publish: Recipient<PublishState>,
+    /// Publishes events of the log again.
+    pub replay: Recipient<PublishReplay>,
     /// Subscribes to a topic.
     pub subscribe: Recipient<Subscribe>,
 }

@@ -11,6 +11,7 @@ pub mod connection;
 pub mod discovery;
 pub mod link;
 pub mod outbox;
+pub mod replay;
 pub mod retained;
 pub mod service;
 pub mod stream;

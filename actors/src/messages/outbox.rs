@@ -88,6 +88,11 @@ impl PublishBatch {
 #[rtype(result = "OutboxStatus")]
 pub struct GetOutbox;
 
+/// From the replay actor: returns how many pending events have not been sent on this connection.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "u64")]
+pub struct CountUnsent;
+
 /// The status of the outbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutboxStatus {

@@ -76,7 +76,7 @@ use crate::{
         cameras::CamerasSeen,
         config::SettingsChanged,
         link::{Answered, LinkDown, LinkUp},
-        outbox::{Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        outbox::{CountUnsent, Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         retained::HandOverPicture,
         stream::LogWatch,
         thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, HaveThumbnails, StageThumbnail, Sweep},
@@ -507,6 +507,16 @@ impl Handler<GetOutbox> for OutboxActor {
             warnings: self.reporting.warnings(self.writer.fault(), Instant::now()),
             position: self.writer.position(),
         })
+    }
+}
+
+impl Handler<CountUnsent> for OutboxActor {
+    type Result = actix::MessageResult<CountUnsent>;
+
+    fn handle(&mut self, _: CountUnsent, _: &mut Self::Context) -> Self::Result {
+        // Events that wait for a subscriber do not hold up a replay.
+        let waiting = self.delivery.in_flight() + self.delivery.holds.events();
+        actix::MessageResult(self.pending().saturating_sub(u64::try_from(waiting).unwrap_or(u64::MAX)))
     }
 }
 

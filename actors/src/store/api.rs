@@ -7,18 +7,20 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Inserted, MqttConfigRow, OldEvents, Place,
-    QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days, cameras, commit,
-    dead_events, deliveries, deliveries_ahead, discovery_topics, event_log, events, heard_topics, log_clock,
-    mqtt_config, page, retries, seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
+    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, Inserted, Matching, MqttConfigRow,
+    OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days,
+    cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log, events,
+    heard_topics, log_clock, mqtt_config, page, replays, retries, seq_gaps, seq_mark::SeqMark, sweep, tokens,
+    wal,
 };
 use crate::domain::{
     calendar::Day,
     camera::{Camera, Thumbnail},
     clock::{Clock, JumpDetector, LogTime, Moment, Timestamp},
     delivery::{DeadFilter, EventTimes},
-    event_log::{EventPage, EventQuery, EventRecord, LogPart, LogQuery, SeqGap},
+    event_log::{EventPage, EventQuery, EventRecord, LogPart, LogQuery, LogRow, SeqGap},
     ids::{CameraId, EventId, Seq},
+    replay::{ReplayRecord, ReplayRequest},
     retained::Kind,
     token::{
         TokenRecord,
@@ -399,6 +401,48 @@ impl Store {
         recipients: String,
     ) -> Result<bool, StoreError> {
         mqtt_config::save_ciphertexts(self, seen, password, client_key, recipients).await
+    }
+}
+
+/// Replays.
+impl Store {
+    /// Returns every replay, oldest first.
+    pub(crate) async fn list_replays(&self) -> Result<Vec<ReplayRecord>, StoreError> {
+        Ok(replays::all(&self.write).await?)
+    }
+
+    /// Counts the requested events. Takes about a second for a million events in the log.
+    pub(crate) async fn count_events(&self, request: &ReplayRequest) -> Result<Matching, StoreError> {
+        replays::count(self, request).await
+    }
+
+    /// Adds a replay. Returns its id.
+    pub(crate) async fn insert_replay(&self, record: &ReplayRecord) -> Result<i64, StoreError> {
+        Ok(replays::insert(&self.write, record).await?)
+    }
+
+    /// Stores the progress of these replays, and removes others.
+    pub(crate) async fn write_replays(
+        &self,
+        changed: &[ReplayRecord],
+        removed: &[i64],
+    ) -> Result<(), StoreError> {
+        Ok(replays::write(self, changed, removed).await?)
+    }
+
+    /// Finds requested events in the next part of the log, after this position and at most up to `last`.
+    pub(crate) async fn find_events(
+        &self,
+        request: &ReplayRequest,
+        after: Seq,
+        last: Seq,
+    ) -> Result<Found, StoreError> {
+        replays::find(&self.read, request, after, last).await
+    }
+
+    /// Reads the events at these positions, in order. Leaves out missing ones.
+    pub(crate) async fn read_events(&self, seqs: &[Seq]) -> Result<Vec<LogRow>, StoreError> {
+        page::read_at(&self.read, seqs).await
     }
 }
 

@@ -26,6 +26,7 @@ mod location;
 mod log_clock;
 mod mqtt_config;
 mod page;
+mod replays;
 mod retries;
 mod seen;
 mod seq_gaps;
@@ -69,6 +70,7 @@ pub(crate) use self::{
     events::Place,
     location::next_to,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
+    replays::{Found, Matching},
     retries::RetryingEvent,
     sweep::{OldEvents, Swept},
     tokens::Inserted,

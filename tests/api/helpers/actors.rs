@@ -18,6 +18,7 @@ use liveobject_actors::{
         link_key::LinkKey,
         links::Links,
         probe_report::{Stage, TestProgress, TestReport, TestStage},
+        replay::{Replay, ReplayRequest, ReplayState, WaitingFor},
         status::ConnectionState,
         store_fault::StoreFault,
         token::{Scopes, TokenHash, TokenName, TokenRecord},
@@ -29,6 +30,7 @@ use liveobject_actors::{
         config::{GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection},
         discovery::{DiscoveryError, PublishDiscovery},
         outbox::{Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
         stream::{LogMoved, LogWatch},
         supervisor::{
             ConnectionStatus, GetStatus, PublishTestMessage, ReportWarnings, TestMessageError,
@@ -307,6 +309,18 @@ handlers! {
             Ok(NewToken { record: token(name, scopes), secret: "lo_secret".into() })
         }
     };
+    CreateReplay, |script, CreateReplay(body)| {
+        if body["camera_id"] == "busy" {
+            return MessageResult(Err(ReplayError::TooMany));
+        }
+        ReplayRequest::from_json(body, &script.settings, clock::from_micros(0)).map(replay).map_err(Into::into)
+    };
+    ListReplays, |script, ListReplays| vec![known_replay(&script.settings)];
+    GetReplay, |script, GetReplay(id)| (id == 7).then(|| known_replay(&script.settings));
+    CancelReplay, |script, CancelReplay(id)| {
+        let replay = Replay { state: ReplayState::Cancelled, ..known_replay(&script.settings) };
+        if id == 7 { Ok(replay) } else { Err(ReplayError::Unknown) }
+    };
     RevokeToken, |_script, RevokeToken(name)| {
         if name.as_str() == "unknown" { Err(RevokeTokenError::Unknown(name)) } else { Ok(()) }
     };
@@ -331,6 +345,27 @@ impl Handler<GetOutbox> for Actors {
         let status = OutboxStatus { position: script.position(), ..script.outbox.clone() };
         let hangs = script.outbox_hangs;
         Box::pin(async move { if hangs { std::future::pending().await } else { status } })
+    }
+}
+
+/// The only replay that the actors know; its id is 7.
+fn known_replay(settings: &MqttSettings) -> Replay {
+    let body = json!({"from": "1969-12-31T23:00:00Z"});
+    replay(ReplayRequest::from_json(body, settings, clock::from_micros(0)).unwrap())
+}
+
+fn replay(request: ReplayRequest) -> Replay {
+    Replay {
+        id: 7,
+        state: ReplayState::Running,
+        waiting_for: Some(WaitingFor::Connection),
+        request,
+        events: 3,
+        published: 1,
+        skipped: 0,
+        reason: None,
+        created_at: clock::from_micros(0),
+        ended_at: None,
     }
 }
 
@@ -378,6 +413,10 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         get_event: actors().recipient(),
         decide: actors().recipient(),
         decide_all: actors().recipient(),
+        create_replay: actors().recipient(),
+        list_replays: actors().recipient(),
+        get_replay: actors().recipient(),
+        cancel_replay: actors().recipient(),
         open_stream: streams.recipient(),
         outbox: actors().recipient(),
         status: actors().recipient(),

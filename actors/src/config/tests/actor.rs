@@ -236,6 +236,7 @@ async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
         supervisor: listener("supervisor"),
         discovery: listener("discovery"),
         cameras: listener("cameras"),
+        replays: listener("replays"),
         retained: listener("retained"),
         outbox: listener("outbox"),
         status: crate::testing::Recorder::start_new().0.recipient(),
@@ -248,5 +249,8 @@ async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
         unreadable: None,
     });
     crate::testing::settle().await;
-    assert_eq!(*order.lock().unwrap(), ["outbox", "retained", "cameras", "discovery", "supervisor"]);
+    assert_eq!(
+        *order.lock().unwrap(),
+        ["outbox", "retained", "replays", "cameras", "discovery", "supervisor"]
+    );
 }
