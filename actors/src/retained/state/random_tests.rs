@@ -273,8 +273,8 @@ impl Simulation {
         );
         let removed = self.batch.as_ref().is_some_and(|(cleared, _)| cleared.contains(&topic));
         assert!(self.broker().rows.contains_key(&topic) && !removed, "{topic} has no row");
-        let is_this = |target: &Target| matches!(target, Target::Content(Content::Thumbnail { seq: this, .. }) if this.0 == seq);
-        assert!(is_this(&job.target), "{job:?}");
+        let Target::Content(Content::Thumbnail { seq: sent, .. }) = job.target else { panic!("{job:?}") };
+        assert_eq!((sent, &job.topic), (Seq(seq), &topic));
         self.in_flight.push(job);
         self.state.submitted(&topic);
     }
