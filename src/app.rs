@@ -325,7 +325,7 @@ mod tests {
         // Without this, the process of the test would end.
         app.on_crash = || {};
         app.service.crash_an_actor().await;
-        let ended = tokio::time::timeout(Duration::from_secs(5), app.run_until_stopped()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(5), Box::pin(app.run_until_stopped())).await;
         assert_eq!(ended.unwrap().unwrap(), Exit::Crashed);
     }
 
@@ -356,7 +356,7 @@ mod tests {
             // The end of the runtime waits for this thread, as for one that syncs a file.
             let _hung = tokio::task::spawn_blocking(|| std::thread::sleep(HUNG_FOR));
             app.service.crash_an_actor().await;
-            app.run_until_stopped().await.unwrap()
+            Box::pin(app.run_until_stopped()).await.unwrap()
         });
     }
 

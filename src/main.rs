@@ -41,7 +41,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
         Command::Serve => {
             let app = App::start(&config).await?;
             greet(&app);
-            Ok(app.run_until_stopped().await?)
+            Ok(Box::pin(app.run_until_stopped()).await?)
         }
         Command::Demo { .. } => unreachable!("main handles the demo, which has no configuration"),
         Command::Check => commands::check(&config).await,

@@ -411,13 +411,9 @@ impl Service {
         let handle = actors.handle(links, clock, metrics);
         let Actors { outbox, streams, replays, cameras, discovery, supervisor, thumbnails, tokens, .. } =
             actors;
-        let others = vec![
-            recipient(&cameras),
-            recipient(&discovery),
-            recipient(&retained),
-            recipient(&thumbnails),
-            recipient(&tokens),
-        ];
+        let (cameras, discovery) = (recipient(&cameras), recipient(&discovery));
+        let others =
+            vec![cameras, discovery, recipient(&retained), recipient(&thumbnails), recipient(&tokens)];
         Ok(Self {
             handle,
             outbox,

@@ -80,7 +80,10 @@ async fn the_status_of_a_fresh_service_has_default_values() {
         "connected": false, "state": "disabled", "broker": null, "protocol": null, "last_connected_at": null,
         "messages_published": 0, "publish_errors": 0, "last_error": null, "reconnect_attempt": 0,
         "next_attempt_at": null, "warnings": [],
-        "outbox": {"pending": 0, "in_flight": 0, "dead": 0, "held": 0, "seconds_left": null, "oldest_pending_at": null, "delivered_today": 0},
+        "outbox": {
+            "pending": 0, "in_flight": 0, "dead": 0, "held": 0, "seconds_left": null,
+            "oldest_pending_at": null, "delivered_today": 0,
+        },
     });
     assert_eq!(status, expected);
     app.stop().await;
@@ -121,7 +124,8 @@ async fn the_status_combines_connection_and_outbox() {
     assert_eq!(status["last_connected_at"], "2026-05-01T12:00:00Z");
     assert_eq!(status["last_error"]["kind"], "bad_credentials");
     let outbox = json!({
-        "pending": 3, "in_flight": 2, "dead": 1, "held": 1, "seconds_left": 90, "oldest_pending_at": "2026-05-01T12:00:00Z",
+        "pending": 3, "in_flight": 2, "dead": 1, "held": 1, "seconds_left": 90,
+        "oldest_pending_at": "2026-05-01T12:00:00Z",
         "delivered_today": 0,
     });
     assert_eq!(status["outbox"], outbox);

@@ -1,4 +1,4 @@
-//! Live events wait for a subscriber that was there before: nobody who listens again misses what happened meanwhile.
+//! Live events wait for a subscriber that was there before, so that it misses none when it comes back.
 
 use std::time::Duration;
 

@@ -301,8 +301,8 @@ impl Delivery {
         Some((settled, settlement))
     }
 
-    /// Holds an event that the broker has acknowledged, but that nobody heard although its topic had a subscriber before.
-    /// Returns `false` and changes nothing if it does not wait, or was not in flight on this link.
+    /// Holds an event that the broker has acknowledged, but that nobody heard although its topic had a subscriber
+    /// before. Returns `false` and changes nothing if it does not wait, or was not in flight on this link.
     pub fn hold_unheard(&mut self, link: LinkId, seq: Seq, now: Instant, wall: Timestamp) -> bool {
         if self.link_id() != Some(link) || self.window.ranges_ahead() >= MAX_RANGES {
             return false;

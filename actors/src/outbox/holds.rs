@@ -23,8 +23,8 @@ const SUSPENDED_FOR: Duration = Duration::from_mins(1);
 /// How long an event waits if it never becomes late.
 const WAIT_AT_MOST: Duration = Duration::from_hours(24 * 7);
 
-/// Maximum number of cameras whose topics are known to have a subscriber. If there are more, all are forgotten, and the
-/// next event of each of them is sent alone.
+/// Maximum number of cameras whose topics are known to have a subscriber. If there are more, all are forgotten, and
+/// the next event of each of them is sent alone.
 const MAX_CONFIRMED: usize = 10_000;
 
 /// Returns how long to wait before an event is sent for the `attempts + 1`st time.
@@ -106,7 +106,8 @@ impl Holds {
         self.events
     }
 
-    /// Returns up to `limit` topics that have no subscriber any more, and since when events have been waiting for one.
+    /// Returns up to `limit` topics that have no subscriber any more, and since when events have been waiting for
+    /// one.
     pub fn topics(&self, limit: usize) -> Vec<(String, Timestamp)> {
         let mut topics: Vec<_> = self.holds.values().map(|hold| (hold.topic.clone(), hold.since.1)).collect();
         topics.sort_by(|(topic, since), (other, other_since)| since.cmp(other_since).then(topic.cmp(other)));
@@ -160,8 +161,8 @@ impl Holds {
         true
     }
 
-    /// Records that nobody heard an event, and that it waits. Returns `false` if it does not: a later one was heard, it
-    /// has waited long enough, or too many events wait.
+    /// Records that nobody heard an event, and that it waits. Returns `false` if it does not: a later one was heard,
+    /// it has waited long enough, or too many events wait.
     pub fn unheard(&mut self, event: &StoredEvent, topic: &str, now: Instant, wall: Timestamp) -> bool {
         let (camera_id, seq) = (&event.camera_id, event.seq);
         let known = self.known.remove(camera_id);
@@ -193,8 +194,8 @@ impl Holds {
         self.holds.values().filter_map(|hold| hold.retry_at.filter(|_| hold.first.is_some())).min()
     }
 
-    /// Returns an event that is sent again now. No other event of its camera must be in flight, because it could be heard
-    /// first; `in_flight` is whether there is one.
+    /// Returns an event that is sent again now. No other event of its camera must be in flight, because it could be
+    /// heard first; `in_flight` is whether there is one.
     pub fn due(&self, now: Instant, in_flight: impl Fn(&CameraId) -> bool) -> Option<&StoredEvent> {
         let camera_is_free =
             |hold: &Hold| hold.first.as_ref().is_some_and(|event| !in_flight(&event.camera_id));
@@ -202,8 +203,8 @@ impl Holds {
         self.holds.values().filter(is_due).find_map(|hold| hold.first.as_ref())
     }
 
-    /// Removes the first event of a camera, which is late or gone. Returns the next one, which the live lane must read
-    /// again.
+    /// Removes the first event of a camera, which is late or gone. Returns the next one, which the live lane must
+    /// read again.
     pub fn remove_first(&mut self, camera_id: &CameraId) -> Option<Seq> {
         let hold = self.holds.get_mut(camera_id)?;
         self.events -= usize::from(hold.waiting.pop_first().is_some());
@@ -215,8 +216,8 @@ impl Holds {
         next
     }
 
-    /// Records that an event was heard. Returns the other events of its camera that were waiting: those before it, which
-    /// were overtaken, and those after it.
+    /// Records that an event was heard. Returns the other events of its camera that were waiting: those before it,
+    /// which were overtaken, and those after it.
     pub fn heard(&mut self, camera_id: &CameraId, seq: Seq) -> Option<Released> {
         let hold = self.holds.remove(camera_id);
         let mut waiting = hold.map(|hold| hold.waiting).unwrap_or_default();
@@ -244,8 +245,8 @@ impl Holds {
             || matches!(self.known.get(camera_id), Some(Known::Confirmed { waited, .. }) if seq <= *waited)
     }
 
-    /// Records that an event is not in flight any more, but not answered either, or that the broker refused it. If it is
-    /// the first one that waits, it is due again at `now`.
+    /// Records that an event is not in flight any more, but not answered either, or that the broker refused it. If it
+    /// is the first one that waits, it is due again at `now`.
     pub fn gave_back(&mut self, camera_id: &CameraId, now: Instant) {
         if matches!(self.known.get(camera_id), Some(Known::Probing)) {
             self.known.remove(camera_id);

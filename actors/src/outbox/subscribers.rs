@@ -75,7 +75,7 @@ pub struct Subscribers {
     /// Checks the gate while it is closed.
     timer: Option<SpawnHandle>,
     is_write_scheduled: bool,
-    /// Whether the gate has been closed for so long that it is reported.
+    /// Whether the gate has been closed for a second, so that it is reported.
     is_holding: bool,
     /// The events that waited when the gate was opened last: the first and the last.
     released: Option<(Seq, Seq)>,
