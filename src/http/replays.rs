@@ -46,7 +46,8 @@ pub(super) struct ReplayList {
 ///
 /// Each message is the payload of an event with `"late":true` and `"replay":true`. No message reaches a topic for
 /// live events. New events and those that wait go first. The events are sent in the order in which they were accepted,
-/// each at least once, also if the service is restarted. One replay is sent at a time; up to eight can wait.
+/// each at least once, also if the service is restarted. One replay is sent at a time. At most eight can be
+/// unfinished.
 #[utoipa::path(
     post, path = "/api/v1/replays", tag = "replays", request_body = schema::ReplayInput,
     responses(

@@ -67,6 +67,8 @@ async fn every_documented_route_is_served() {
             let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
             let path = path.replace("{event_id}", "a").replace("{camera_id}", KNOWN_CAMERA);
             let path = path.replace("{name}", "a").replace("{file}", "main.js");
+            // The replay of the test application.
+            let path = path.replace("{id}", "7");
             app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;
             // Sent as the page does, because only the page may sign in and out. Only the status: a stream's
             // body never ends.

@@ -1,4 +1,4 @@
-//! Replays: sending events of the log again, to topics on which no automation listens.
+//! Replays: sending events of the log again, never to a topic for live events.
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -181,7 +181,7 @@ pub enum ReplayState {
     Queued,
     /// It is being sent, or waits; see `waiting_for`.
     Running,
-    /// Everything was sent.
+    /// Each event was acknowledged or left out.
     Finished,
     /// It was stopped on request.
     Cancelled,

@@ -9,7 +9,7 @@ use crate::domain::{
     store_fault::StoreFault,
 };
 
-/// From the HTTP layer: sends the events again that this JSON object describes. Returns once the replay is stored.
+/// From the HTTP layer: requests the replay that this JSON object describes. Returns once it is stored.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Replay, ReplayError>")]
 pub struct CreateReplay(pub Value);

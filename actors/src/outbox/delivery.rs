@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     domain::{
-        clock::{Moment, Timestamp},
+        clock::Moment,
         delivery::{EventTimes, SettledAhead, SettledRange, Settlement, Unwritten},
         event_log::{EventPage, StoredEvent},
         ids::{CameraId, LinkId, Seq},
@@ -55,7 +55,7 @@ pub struct InFlight {
     pub bytes: usize,
     /// When it was handed to the connection.
     pub sent_at: Instant,
-    /// The event, if it waits for a subscriber in case that it has none.
+    /// The event, if it must wait for a subscriber when nobody hears it.
     pub awaited: Option<StoredEvent>,
     /// Whether it has waited for one.
     pub has_waited: bool,
@@ -77,14 +77,14 @@ impl InFlight {
 #[derive(Debug)]
 pub struct Delivery {
     pub(super) window: Window<InFlight>,
-    /// The next events of the live lane, which is that of all events unless the late lane is behind it.
+    /// The next events of the live lane. The late lane uses them, too, unless it is behind.
     pub(super) live_ahead: ReadAhead,
     /// The next events of the late lane while it is behind the live lane.
     pub(super) late_ahead: ReadAhead,
     pub(super) live_start: LiveStart,
     pub(super) late_limit: LateLimit,
     pub(super) holds: Holds,
-    /// Number of events in flight that wait for a subscriber in case that they have none.
+    /// Number of events in flight that must wait for a subscriber when nobody hears them.
     pub(super) awaited: usize,
     pub(super) retries: RetryPrefetch,
     link: Option<Recipient<Deliver>>,
@@ -293,6 +293,7 @@ impl Delivery {
         if note.reports_subscribers && !note.late && !settled.again {
             note.has_waited = self.holds.has_waited(&note.camera_id, seq);
             if unheard {
+                self.holds.does_not_wait(&note.camera_id);
                 self.first_is_gone(&note.camera_id, seq);
             } else if let Some(released) = self.holds.heard(&note.camera_id, seq) {
                 self.heard_again(released, seq, at);
@@ -303,12 +304,12 @@ impl Delivery {
 
     /// Holds an event that the broker has acknowledged, but that nobody heard although its topic had a subscriber
     /// before. Returns `false` and changes nothing if it does not wait, or was not in flight on this link.
-    pub fn hold_unheard(&mut self, link: LinkId, seq: Seq, now: Instant, wall: Timestamp) -> bool {
+    pub fn hold_unheard(&mut self, link: LinkId, seq: Seq, now: Instant, moment: Moment) -> bool {
         if self.link_id() != Some(link) || self.window.ranges_ahead() >= MAX_RANGES {
             return false;
         }
         let Some(InFlight { awaited: Some(event), topic, .. }) = self.window.note(seq) else { return false };
-        if !self.holds.unheard(event, topic, now, wall) {
+        if !self.holds.unheard(event, topic, now, moment) {
             return false;
         }
         self.window.take(link, seq);
@@ -320,11 +321,11 @@ impl Delivery {
         true
     }
 
-    /// Sends the events of a camera that waited until this one was heard. Those before it were overtaken, so they are
-    /// not sent again.
-    fn heard_again(&mut self, Released { waiting }: Released, heard: Seq, at: Moment) {
+    /// Sends the events of a camera that waited until this one was heard. Those before it that were sent, too, were
+    /// overtaken, so they are not sent again.
+    fn heard_again(&mut self, Released { waiting, sent }: Released, heard: Seq, at: Moment) {
         for seq in waiting {
-            if seq < heard {
+            if seq < heard && sent.contains(&seq) {
                 self.window.settle_held(seq, Settlement { at, late: false, heard: Some(false) });
             } else {
                 self.window.release(seq, Lane::Live);
@@ -336,10 +337,18 @@ impl Delivery {
     /// If this was the first event of its camera that waited, the next one takes its place.
     pub(super) fn first_is_gone(&mut self, camera_id: &CameraId, seq: Seq) {
         if self.holds.is_first(camera_id, seq) {
-            if let Some(next) = self.holds.remove_first(camera_id) {
-                self.window.release(next, Lane::Live);
-            }
+            self.remove_first(camera_id);
             self.restart();
+        }
+    }
+
+    /// Removes the first event of a camera that waits, and those after it that were settled in another way.
+    pub(super) fn remove_first(&mut self, camera_id: &CameraId) {
+        while let Some(next) = self.holds.remove_first(camera_id) {
+            if !self.window.is_settled(next) {
+                self.window.release(next, Lane::Live);
+                return;
+            }
         }
     }
 
@@ -392,7 +401,7 @@ impl Delivery {
         };
         let (is_late, bytes, sent_at, mut lane) = (note.late, note.bytes, note.sent_at, note.lane());
         let awaited = note.awaited.is_some().then(|| note.camera_id.clone());
-        let is_held = awaited.as_ref().is_some_and(|camera_id| self.holds.is_first(camera_id, seq));
+        let is_held = awaited.as_ref().is_some_and(|camera_id| self.holds.retries(camera_id, seq));
         if is_held {
             lane = Lane::Late;
         }
@@ -417,6 +426,7 @@ impl Delivery {
         attempts: Option<u32>,
         at: Moment,
     ) -> Option<Deferral> {
+        let camera_id = self.window.note(seq)?.camera_id.clone();
         if !self.defer(link, seq) {
             return None;
         }
@@ -426,6 +436,7 @@ impl Delivery {
         let is_last = attempts.is_some_and(|attempts| *count >= attempts);
         if is_last {
             self.settle_dead(seq, at);
+            self.first_is_gone(&camera_id, seq);
         }
         Some(Deferral { wait, is_last })
     }
@@ -452,6 +463,9 @@ impl Delivery {
         self.deferrals.remove(&seq);
         self.window.forget_again(seq);
         self.window.settle_unpublished(seq, at);
+        if let Some(camera_id) = self.holds.camera_of_unread_first(seq) {
+            self.first_is_gone(&camera_id, seq);
+        }
     }
 
     /// Schedules a dead event to be sent again.
@@ -500,6 +514,9 @@ impl Delivery {
             }
             self.live_ahead.restart(found);
             self.window.pass_to(found);
+        } else if live == request.late {
+            // The time of the next event is ahead of the clock. It is late, but those after it need not be.
+            self.pass(live);
         }
     }
 
@@ -511,7 +528,7 @@ impl Delivery {
 
     /// Returns the retries to read from the database now, if any are needed.
     pub fn wanted_retries(&mut self) -> Option<Vec<Seq>> {
-        self.retries.wants(self.window.next_again())
+        self.retries.wants(self.window.next_again(Lane::Live))
     }
 
     /// Adds the retries that were read. Returns those whose rows cannot be read; they are settled, but not

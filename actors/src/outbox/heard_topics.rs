@@ -12,7 +12,7 @@ pub const MAX_TOPICS: usize = 10_000;
 /// How often it is recorded that a topic still has subscribers.
 const NOTE_EVERY: TimeDelta = TimeDelta::days(1);
 
-/// A topic is forgotten if nobody has subscribed to it for this long.
+/// A topic is forgotten if no message on it was seen to have a subscriber for this long.
 pub const FORGET_AFTER: TimeDelta = TimeDelta::days(30);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

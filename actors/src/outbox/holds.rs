@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::domain::{
-    clock::Timestamp,
+    clock::{Moment, Timestamp},
     event_log::StoredEvent,
     ids::{CameraId, Seq},
 };
@@ -20,14 +20,14 @@ use crate::domain::{
 const MAX_EVENTS: usize = 100_000;
 const SUSPENDED_FOR: Duration = Duration::from_mins(1);
 
-/// How long an event waits if it never becomes late.
+/// How long the events of a camera wait if they never become late.
 const WAIT_AT_MOST: Duration = Duration::from_hours(24 * 7);
 
 /// Maximum number of cameras whose topics are known to have a subscriber. If there are more, all are forgotten, and
 /// the next event of each of them is sent alone.
 const MAX_CONFIRMED: usize = 10_000;
 
-/// Returns how long to wait before an event is sent for the `attempts + 1`st time.
+/// Returns how long to wait before an event that nobody heard after this many attempts is sent again.
 fn pause(attempts: u32) -> Duration {
     Duration::from_secs(match attempts {
         1 => 1,
@@ -42,14 +42,16 @@ fn pause(attempts: u32) -> Duration {
 struct Hold {
     /// All of them.
     waiting: BTreeSet<Seq>,
+    /// Those of them that were sent.
+    sent: BTreeSet<Seq>,
     /// The first of them, unless the live lane must read it again.
     first: Option<StoredEvent>,
-    /// How often it was sent.
+    /// How often it was sent and nobody heard it.
     attempts: u32,
-    /// When it is sent again; `None` while it is in flight.
+    /// When it is sent again; `None` while it is in flight or must be read.
     retry_at: Option<Instant>,
     topic: String,
-    since: (Instant, Timestamp),
+    since: Timestamp,
 }
 
 /// What is known about a topic on this link.
@@ -82,8 +84,10 @@ pub enum Turn {
 /// A camera whose events no longer wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Released {
-    /// The events that were waiting and must be sent, or be sent to the history topic, in order.
+    /// The events that were waiting.
     pub waiting: BTreeSet<Seq>,
+    /// Those of them that were sent, but that nobody heard.
+    pub sent: BTreeSet<Seq>,
 }
 
 /// See the module's documentation.
@@ -96,7 +100,7 @@ pub struct Holds {
 }
 
 impl Holds {
-    /// Forgets everything, because a new link starts at the first event again.
+    /// Forgets everything but a suspension, because a new link starts at the first unsettled event again.
     pub fn clear(&mut self) {
         *self = Self { suspended_until: self.suspended_until, ..Self::default() };
     }
@@ -109,7 +113,7 @@ impl Holds {
     /// Returns up to `limit` topics that have no subscriber any more, and since when events have been waiting for
     /// one.
     pub fn topics(&self, limit: usize) -> Vec<(String, Timestamp)> {
-        let mut topics: Vec<_> = self.holds.values().map(|hold| (hold.topic.clone(), hold.since.1)).collect();
+        let mut topics: Vec<_> = self.holds.values().map(|hold| (hold.topic.clone(), hold.since)).collect();
         topics.sort_by(|(topic, since), (other, other_since)| since.cmp(other_since).then(topic.cmp(other)));
         topics.truncate(limit);
         topics
@@ -163,24 +167,26 @@ impl Holds {
 
     /// Records that nobody heard an event, and that it waits. Returns `false` if it does not: a later one was heard,
     /// it has waited long enough, or too many events wait.
-    pub fn unheard(&mut self, event: &StoredEvent, topic: &str, now: Instant, wall: Timestamp) -> bool {
+    pub fn unheard(&mut self, event: &StoredEvent, topic: &str, now: Instant, moment: Moment) -> bool {
         let (camera_id, seq) = (&event.camera_id, event.seq);
         let known = self.known.remove(camera_id);
         let is_overtaken = matches!(known, Some(Known::Confirmed { last, .. }) if last > seq);
         let is_suspended = self.suspended_until.is_some_and(|until| now < until);
-        let has_waited = self.holds.get(camera_id).is_some_and(|hold| now >= hold.since.0 + WAIT_AT_MOST);
+        let has_waited = moment.age(event.times.accepted).is_none_or(|age| age >= WAIT_AT_MOST);
         if is_overtaken || is_suspended || has_waited || self.events >= MAX_EVENTS {
             return false;
         }
         let hold = self.holds.entry(camera_id.clone()).or_insert_with(|| Hold {
             waiting: BTreeSet::new(),
+            sent: BTreeSet::new(),
             first: None,
             attempts: 0,
             retry_at: None,
             topic: topic.to_owned(),
-            since: (now, wall),
+            since: moment.wall,
         });
         self.events += usize::from(hold.waiting.insert(seq));
+        hold.sent.insert(seq);
         if hold.waiting.first() == Some(&seq) {
             hold.attempts += 1;
             hold.retry_at = Some(now + pause(hold.attempts));
@@ -207,7 +213,10 @@ impl Holds {
     /// read again.
     pub fn remove_first(&mut self, camera_id: &CameraId) -> Option<Seq> {
         let hold = self.holds.get_mut(camera_id)?;
-        self.events -= usize::from(hold.waiting.pop_first().is_some());
+        if let Some(first) = hold.waiting.pop_first() {
+            hold.sent.remove(&first);
+            self.events -= 1;
+        }
         (hold.first, hold.retry_at, hold.attempts) = (None, None, 0);
         let next = hold.waiting.first().copied();
         if next.is_none() {
@@ -220,7 +229,7 @@ impl Holds {
     /// which were overtaken, and those after it.
     pub fn heard(&mut self, camera_id: &CameraId, seq: Seq) -> Option<Released> {
         let hold = self.holds.remove(camera_id);
-        let mut waiting = hold.map(|hold| hold.waiting).unwrap_or_default();
+        let (mut waiting, sent) = hold.map(|hold| (hold.waiting, hold.sent)).unwrap_or_default();
         self.events -= waiting.len();
         waiting.remove(&seq);
         let after = waiting.last().copied().unwrap_or(Seq(0));
@@ -235,7 +244,7 @@ impl Holds {
             }
             None => {}
         }
-        (!waiting.is_empty()).then_some(Released { waiting })
+        (!waiting.is_empty()).then_some(Released { waiting, sent })
     }
 
     /// Returns whether an event waited for a subscriber.
@@ -248,14 +257,37 @@ impl Holds {
     /// Records that an event is not in flight any more, but not answered either, or that the broker refused it. If it
     /// is the first one that waits, it is due again at `now`.
     pub fn gave_back(&mut self, camera_id: &CameraId, now: Instant) {
-        if matches!(self.known.get(camera_id), Some(Known::Probing)) {
-            self.known.remove(camera_id);
-        }
+        self.does_not_wait(camera_id);
         if let Some(hold) = self.holds.get_mut(camera_id)
             && hold.first.is_some()
         {
             hold.retry_at = Some(hold.retry_at.map_or(now, |at| at.min(now)));
         }
+    }
+
+    /// Records that an event was acknowledged and does not wait although nobody heard it.
+    pub fn does_not_wait(&mut self, camera_id: &CameraId) {
+        if matches!(self.known.get(camera_id), Some(Known::Probing)) {
+            self.known.remove(camera_id);
+        }
+    }
+
+    /// Returns whether this event waits for its next attempt, or is in flight because of one.
+    pub fn retries(&self, camera_id: &CameraId, seq: Seq) -> bool {
+        let first = self.holds.get(camera_id).and_then(|hold| hold.first.as_ref());
+        first.is_some_and(|event| event.seq == seq)
+    }
+
+    /// Returns the camera for which this is the first event that waits and that the live lane must read again.
+    pub fn camera_of_unread_first(&self, seq: Seq) -> Option<CameraId> {
+        let is_it = |hold: &Hold| hold.first.is_none() && hold.waiting.first() == Some(&seq);
+        self.holds.iter().find(|(_, hold)| is_it(hold)).map(|(camera_id, _)| camera_id.clone())
+    }
+
+    /// Returns the first event of a camera that waits, if the live lane must read it again.
+    pub fn unread_first(&self, camera_id: &CameraId) -> Option<Seq> {
+        let hold = self.holds.get(camera_id).filter(|hold| hold.first.is_none())?;
+        hold.waiting.first().copied()
     }
 
     /// Returns whether this is the first event of a camera that waits.
@@ -290,10 +322,7 @@ impl Holds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        clock::{self, Moment},
-        delivery::EventTimes,
-    };
+    use crate::domain::{clock, delivery::EventTimes};
 
     fn event(seq: i64) -> StoredEvent {
         let at = clock::from_micros(0);
@@ -324,8 +353,8 @@ mod tests {
         }
 
         fn unheard(&mut self, seq: i64, seconds: u64) -> bool {
-            let at = self.at(seconds);
-            self.holds.unheard(&event(seq), "t", at, clock::from_micros(0))
+            let moment = Moment::at(clock::from_micros(0) + Duration::from_secs(seconds));
+            self.holds.unheard(&event(seq), "t", self.at(seconds), moment)
         }
 
         fn turn(&self, seq: i64) -> Turn {

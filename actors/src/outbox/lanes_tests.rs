@@ -122,7 +122,7 @@ impl Lanes {
     /// Acknowledges an event. Returns whether it is settled then.
     fn answer(&mut self, seq: i64, unheard: bool) -> bool {
         let (now, at) = (self.now(), Instant::now() + Duration::from_secs(self.seconds));
-        let is_held = unheard && self.delivery.hold_unheard(self.link, Seq(seq), at, now.wall);
+        let is_held = unheard && self.delivery.hold_unheard(self.link, Seq(seq), at, now);
         if !is_held {
             let delivered = self.delivery.delivered(self.link, Seq(seq), unheard, now, at);
             assert!(delivered.is_some(), "{seq} is in flight");
@@ -283,6 +283,75 @@ async fn a_late_event_does_not_overtake_one_that_may_have_to_wait_for_a_subscrib
     assert_eq!(by_lane(&lanes.pump()), (vec![], vec![1, 2]));
 }
 
+/// Two events of a camera, of which the first one has waited for a subscriber until it was late.
+fn second_in_place_of_the_first() -> Lanes {
+    let mut lanes = Lanes::new(MqttSettings::defaults("c"));
+    lanes.know_topics();
+    lanes.up(8);
+    lanes.accept(0, 0);
+    assert_eq!(by_lane(&lanes.pump()), (vec![1], vec![]));
+    assert!(!lanes.answer(1, true));
+    lanes.seconds += 300;
+    lanes.accept(0, 0);
+    assert_eq!(by_lane(&lanes.pump()), (vec![1], vec![]));
+    assert!(!lanes.answer(1, true));
+    lanes.seconds += 5;
+    lanes
+}
+
+#[actix::test]
+async fn an_event_that_took_the_place_of_a_late_one_and_is_given_back_is_sent_again() {
+    let mut lanes = second_in_place_of_the_first();
+    let (live, late) = by_lane(&lanes.pump());
+    assert_eq!((live, late), (vec![2], vec![1]));
+    lanes.acknowledge(1);
+    assert!(lanes.delivery.returned(lanes.link, Seq(2)));
+    lanes.delivery.resume();
+    assert_eq!(by_lane(&lanes.pump()), (vec![2], vec![]));
+    assert!(!lanes.answer(2, true));
+    lanes.seconds += 1;
+    assert_eq!(by_lane(&lanes.pump()), (vec![2], vec![]));
+    lanes.acknowledge(2);
+    assert_eq!(lanes.delivery.pending(Seq(2)), 0);
+}
+
+#[actix::test]
+async fn an_event_that_is_dead_is_not_sent_again_because_nobody_heard_it() {
+    let mut lanes = Lanes::new(MqttSettings::defaults("c"));
+    lanes.know_topics();
+    lanes.up(8);
+    lanes.accept(0, 0);
+    lanes.pump();
+    assert!(!lanes.answer(1, true));
+    lanes.accept(0, 0);
+    lanes.seconds += 1;
+    assert_eq!(by_lane(&lanes.pump()), (vec![1], vec![]));
+    assert!(lanes.delivery.deferred(lanes.link, Seq(1), Some(1), lanes.now()).unwrap().is_last);
+    lanes.delivery.resume();
+    lanes.seconds += 10;
+    assert_eq!(by_lane(&lanes.pump()), (vec![2], vec![]));
+}
+
+#[actix::test]
+async fn a_late_event_that_waited_and_was_never_sent_is_not_settled_with_those_that_were_overtaken() {
+    let mut lanes = Lanes::new(MqttSettings::defaults("c"));
+    lanes.know_topics();
+    lanes.up(8);
+    lanes.accept(0, 0);
+    lanes.pump();
+    lanes.acknowledge(1);
+    lanes.accept(0, 0);
+    lanes.accept(0, 400);
+    lanes.accept(0, 0);
+    assert_eq!(by_lane(&lanes.pump()), (vec![2, 4], vec![]));
+    assert!(!lanes.answer(2, true));
+    assert_eq!(by_lane(&lanes.pump()), (vec![], vec![]));
+    lanes.acknowledge(4);
+    assert_eq!(by_lane(&lanes.pump()), (vec![], vec![3]));
+    lanes.acknowledge(3);
+    assert_eq!(lanes.delivery.pending(Seq(4)), 0);
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     /// Accepts an event of a camera that happened this many seconds ago.
@@ -301,6 +370,8 @@ enum Op {
     Resume,
     /// The nth event in flight dies.
     Refuse(usize),
+    /// The nth event in flight is deferred for the last time, and dies.
+    GiveUp(usize),
     Write,
     Crash,
 }
@@ -315,6 +386,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0usize..8).prop_map(Op::Acknowledge),
         1 => (0usize..8).prop_map(Op::Defer),
         1 => (0usize..8).prop_map(Op::Refuse),
+        1 => (0usize..8).prop_map(Op::GiveUp),
         2 => Just(Op::Resume),
         3 => Just(Op::Write),
         2 => (0usize..2, any::<bool>()).prop_map(|(camera, on)| Op::Subscribe(camera, on)),
@@ -332,6 +404,8 @@ struct Model {
     in_flight: Vec<i64>,
     /// Whether each camera has a subscriber.
     subscribed: [bool; 2],
+    /// The events that were sent at least once.
+    sent: BTreeSet<i64>,
     /// The events in flight that nobody received.
     unheard: BTreeSet<i64>,
     /// The last event that was received on each topic since the connection came up or sending was resumed.
@@ -346,6 +420,13 @@ impl Model {
         self.unheard.clear();
         self.last.clear();
         self.paused = false;
+    }
+
+    fn resume(&mut self, lanes: &mut Lanes) {
+        lanes.delivery.resume();
+        if self.in_flight.is_empty() {
+            self.restarted();
+        }
     }
 
     /// The broker acknowledges an event.
@@ -363,6 +444,7 @@ impl Model {
         let overtaken: Vec<_> = overtaken.filter(|other| !self.settled.contains(other)).collect();
         let last = self.last.values().copied().max().unwrap_or(0);
         prop_assert!(overtaken.iter().all(|other| *other < last), "{overtaken:?} up to {cursor}");
+        prop_assert!(overtaken.iter().all(|other| self.sent.contains(other)), "{overtaken:?} was not sent");
         self.settled.extend(overtaken);
         Ok(())
     }
@@ -381,6 +463,7 @@ impl Model {
                 self.unheard.insert(seq.0);
             }
             self.in_flight.push(seq.0);
+            self.sent.insert(seq.0);
         }
         let all = 1..=i64::try_from(lanes.log.len()).unwrap();
         let is_open = |seq: &i64| !self.settled.contains(seq) && !self.in_flight.contains(seq);
@@ -453,12 +536,16 @@ fn run(ops: Vec<Op>, waits: bool) -> Result<(), TestCaseError> {
                 model.settled.insert(seq);
                 model.dead.insert(seq);
             }
-            Op::Resume => {
-                lanes.delivery.resume();
-                if model.in_flight.is_empty() {
-                    model.restarted();
-                }
+            Op::GiveUp(n) if n < model.in_flight.len() => {
+                let seq = model.in_flight.remove(n);
+                model.unheard.remove(&seq);
+                let deferral = lanes.delivery.deferred(lanes.link, Seq(seq), Some(1), lanes.now());
+                prop_assert!(deferral.unwrap().is_last);
+                model.settled.insert(seq);
+                model.dead.insert(seq);
+                model.paused = true;
             }
+            Op::Resume => model.resume(&mut lanes),
             Op::Write => {
                 lanes.ranges.0.append(&mut lanes.delivery.take_ranges());
                 lanes.ranges.1.append(&mut lanes.delivery.take_ahead());
@@ -479,7 +566,7 @@ fn run(ops: Vec<Op>, waits: bool) -> Result<(), TestCaseError> {
                 model.restarted();
                 model.up = false;
             }
-            Op::Acknowledge(_) | Op::Defer(_) | Op::Refuse(_) => {}
+            Op::Acknowledge(_) | Op::Defer(_) | Op::Refuse(_) | Op::GiveUp(_) => {}
         }
         let last = i64::try_from(lanes.log.len()).unwrap();
         let pending = (1..=last).filter(|seq| !model.settled.contains(seq)).count();
@@ -490,15 +577,18 @@ fn run(ops: Vec<Op>, waits: bool) -> Result<(), TestCaseError> {
 
 /// Afterwards, everything is sent and acknowledged, and no memory of it is left.
 fn finish(mut lanes: Lanes, mut model: Model) -> Result<(), TestCaseError> {
-    lanes.up(3);
-    model.restarted();
-    model.up = true;
+    if !model.up {
+        lanes.up(3);
+        model.restarted();
+        model.up = true;
+    }
     model.subscribed = [true; 2];
     for _ in 0..2000 {
         let sent = lanes.pump();
         model.sent(&mut lanes, sent)?;
         if model.in_flight.is_empty() {
-            if lanes.delivery.holds.is_quiet() {
+            model.resume(&mut lanes);
+            if lanes.delivery.window.cursor().0 == i64::try_from(lanes.log.len()).unwrap() {
                 break;
             }
             lanes.seconds += 1;

@@ -36,7 +36,7 @@ impl Default for LateLimit {
 
 impl LateLimit {
     /// Returns whether an event of this size may be sent; `window` is how many events of both lanes may be in
-    /// flight. Some of them are left to live events, so that none of these waits for an acknowledgement.
+    /// flight. Part of the window is left to live events. One late event is always allowed.
     pub fn allows(&self, bytes: usize, window: usize) -> bool {
         let has_room = self.in_flight + bytes <= self.limit && self.events + 1 + window / 8 < window;
         self.events == 0 || has_room
@@ -56,7 +56,7 @@ impl LateLimit {
         let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
         self.fastest = Some(fastest);
         if took <= fastest + QUEUE {
-            // A limit that is not used is not known to be right.
+            // Grow only if the limit is in use: otherwise, a fast acknowledgement proves nothing about it.
             if was_in_flight * 2 >= self.limit {
                 let more = if self.halved_at.is_none() { bytes } else { bytes * SMALLEST / self.limit };
                 self.limit = (self.limit + more).min(LARGEST);

@@ -1,5 +1,5 @@
-//! Where the live lane starts: the first event that is not late only because it waited. It is looked up in the
-//! database, so that a long backlog need not be read. No clock, no I/O.
+//! Where the live lane starts: the first event that has not become late while it waited. It is looked up
+//! in the database, so that a long backlog need not be read. No clock, no I/O.
 
 use chrono::TimeDelta;
 
@@ -16,8 +16,8 @@ const PASS_ONE_BY_ONE: usize = 256;
 /// The state of the lookup.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LiveStart {
-    /// Events accepted before this time are late. Set if a lookup is needed.
-    wanted: Option<LogTime>,
+    /// The event that needs a lookup, and the time before which accepted events are late.
+    wanted: Option<(Seq, LogTime)>,
     looking_up: bool,
     /// Identifies the lookups since the latest restart.
     generation: u64,
@@ -30,6 +30,8 @@ pub struct LiveStart {
 pub struct LiveStartRequest {
     /// The seq to start at.
     pub from: Seq,
+    /// The late event that needs the lookup. It may have been sent in the meantime.
+    pub late: Seq,
     /// Find the first event that was accepted at this time or later.
     pub since: LogTime,
     generation: u64,
@@ -50,6 +52,7 @@ impl LiveStart {
     /// Decides about the next event, which is late. Returns whether to pass it, instead of waiting for a lookup.
     pub fn passes(
         &mut self,
+        seq: Seq,
         event: EventTimes,
         is_split: bool,
         settings: &MqttSettings,
@@ -65,7 +68,7 @@ impl LiveStart {
             return true;
         }
         let limit = now.log.before(TimeDelta::seconds(settings.late_after_seconds.into()));
-        self.wanted = Some(limit.max(now.boot_began));
+        self.wanted = Some((seq, limit.max(now.boot_began)));
         false
     }
 
@@ -74,9 +77,9 @@ impl LiveStart {
         if self.looking_up {
             return None;
         }
-        let (from, since) = (from?, self.wanted.take()?);
+        let (from, (late, since)) = (from?, self.wanted.take()?);
         self.looking_up = true;
-        Some(LiveStartRequest { from, since, generation: self.generation })
+        Some(LiveStartRequest { from, late, since, generation: self.generation })
     }
 
     /// Records that a lookup has ended. Returns whether its result counts.
@@ -107,13 +110,13 @@ mod tests {
         let settings = MqttSettings::defaults("c");
         let (mut start, now) = (LiveStart::default(), moment(1000));
         let on_arrival = EventTimes::new(moment(0).wall, moment(999));
-        assert!(start.passes(on_arrival, false, &settings, now));
+        assert!(start.passes(Seq(7), on_arrival, false, &settings, now));
         assert_eq!(start.wanted(Some(Seq(7))), None);
         let waited = EventTimes::new(moment(0).wall, moment(0));
-        assert!(!start.passes(waited, false, &settings, now));
+        assert!(!start.passes(Seq(7), waited, false, &settings, now));
         let request = start.wanted(Some(Seq(7))).unwrap();
         assert_eq!((request.from, request.since), (Seq(7), moment(700).log));
-        assert!(!start.passes(waited, false, &settings, now));
+        assert!(!start.passes(Seq(7), waited, false, &settings, now));
         assert_eq!(start.wanted(Some(Seq(7))), None, "one at a time");
         assert!(start.ended(request));
     }
@@ -124,7 +127,7 @@ mod tests {
         let (mut start, now) = (LiveStart::default(), moment(1000));
         let waited = EventTimes::new(moment(0).wall, moment(0));
         for _ in 0..3 {
-            let passed = (0..1000).take_while(|_| start.passes(waited, true, &settings, now)).count();
+            let passed = (0..1000).take_while(|_| start.passes(Seq(7), waited, true, &settings, now)).count();
             assert_eq!(passed, PASS_ONE_BY_ONE);
             start.reached_live();
         }
@@ -134,7 +137,7 @@ mod tests {
     fn a_lookup_from_before_a_restart_does_not_count() {
         let settings = MqttSettings::defaults("c");
         let mut start = LiveStart::default();
-        start.passes(EventTimes::new(moment(0).wall, moment(0)), false, &settings, moment(1000));
+        start.passes(Seq(7), EventTimes::new(moment(0).wall, moment(0)), false, &settings, moment(1000));
         let request = start.wanted(Some(Seq(7))).unwrap();
         assert!(!start.restarted().ended(request));
     }

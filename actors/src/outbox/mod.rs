@@ -417,6 +417,7 @@ impl Actor for OutboxActor {
             act.check_file(ctx);
             act.check_disk();
             act.progress.sample(act.pending(), Instant::now());
+            act.report_held();
         });
         ctx.run_interval(SYNC_SEQ_EVERY, |act, _| act.sync_mark());
         self.note_progress(ctx);

@@ -1,6 +1,7 @@
 //! The next batch: decides which events are sent now, on which lane.
 //!
-//! Live events go first: retries, and then new ones. Late retries follow, and then what the live lane has passed.
+//! Live events go first: retries, then events that nobody heard, and then new ones. Late retries
+//! follow, and then the events that the live lane has passed.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::{
     heard_topics::HeardTopics,
     holds::Turn,
     read_ahead::Next,
+    retry_prefetch::PAGE,
     window::Lane,
 };
 use crate::{
@@ -35,10 +37,10 @@ pub const MAX_RANGES: usize = 50_000;
 pub struct NextBatch {
     /// The events to send now.
     pub events: Vec<Outgoing>,
-    /// Events that have waited longer than `message_expiry_seconds`. They are settled, but not recorded as
-    /// dead.
+    /// Events that have waited longer than `message_expiry_seconds`. They are settled; the caller records
+    /// them as dead.
     pub expired: Vec<Seq>,
-    /// Events whose rows cannot be read. They are settled, but not recorded as dead.
+    /// Events whose rows cannot be read. They are settled; the caller records them as dead.
     pub unreadable: Vec<Seq>,
     /// The number of events that waited for a subscriber until they were late.
     pub given_up: u64,
@@ -58,7 +60,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 pub struct Listeners<'a> {
     /// Whether live events may be sent.
     pub live_may_go: bool,
-    /// The topics that had a subscriber before; `None` if no event waits for one.
+    /// The topics that had a subscriber before; `None` if `wait_for_subscribers` is off.
     pub heard: Option<&'a HeardTopics>,
 }
 
@@ -70,7 +72,7 @@ impl Listeners<'_> {
 
 /// What was done about the next event of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// It was sent.
     Sent,
     /// It is settled, or the other lane sends it.
@@ -178,7 +180,7 @@ impl Delivery {
             Turn::Held => return self.hold(live, context),
             Turn::First if late => {
                 let camera_id = event.camera_id.clone();
-                self.first_is_gone(&camera_id, live);
+                self.remove_first(&camera_id);
                 batch.given_up += 1;
                 return self.pass(live);
             }
@@ -186,7 +188,7 @@ impl Delivery {
             Turn::First | Turn::Blocked | Turn::Free => {}
         }
         if late {
-            let passes = self.live_start.passes(event.times, is_split, settings, now);
+            let passes = self.live_start.passes(live, event.times, is_split, settings, now);
             return if passes { self.pass(live) } else { Step::Nothing };
         }
         self.live_start.reached_live();
@@ -201,7 +203,9 @@ impl Delivery {
 
     /// Holds the next event of the live lane, because an earlier one of its camera waits for a subscriber.
     fn hold(&mut self, live: Seq, context: Context<'_>) -> Step {
-        if let Some(event) = self.live_ahead.take() {
+        if let Some(event) = self.live_ahead.take()
+            && !self.first_was_settled(&event.camera_id)
+        {
             if self.holds.add(&event.camera_id, live) {
                 self.window.hold(live);
             } else {
@@ -218,11 +222,14 @@ impl Delivery {
         if !listeners.live_may_go {
             return Step::Nothing;
         }
+        // A deferred event before it is sent first.
+        let live = self.window.next(Lane::Live);
         let all = Seq(i64::MAX);
         let in_flight = |camera_id: &CameraId| {
             self.window.notes_before(all).any(|note| note.camera_id == *camera_id && !note.late)
         };
-        let due = self.holds.due(sent_at, in_flight);
+        let due =
+            self.holds.due(sent_at, in_flight).filter(|event| live.is_some_and(|live| event.seq < live));
         let Some(event) = due.cloned() else { return Step::Nothing };
         if is_late(settings, event.times, now) {
             batch.given_up += 1;
@@ -235,7 +242,7 @@ impl Delivery {
     }
 
     /// Leaves the next event of the live lane to the late lane.
-    fn pass(&mut self, live: Seq) -> Step {
+    pub(super) fn pass(&mut self, live: Seq) -> Step {
         if !self.window.is_split() {
             self.late_ahead.restart(live);
         }
@@ -247,21 +254,30 @@ impl Delivery {
         Step::Moved
     }
 
-    /// Sends the next retry if it is live. New events wait until it has been read, unless it cannot be read.
+    /// Sends the next live retry. New events wait until the next retries have been read, unless they cannot be read.
     fn step_live_retry(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
-        let Some(seq) = self.window.next_again().next() else { return Step::Nothing };
-        match self.retries.get(seq) {
-            Some(retry) if is_late(context.settings, retry.event.times, context.now) => Step::Nothing,
-            Some(_) if context.listeners.live_may_go => self.send_retry(seq, false, context, batch),
-            Some(_) => Step::Nothing,
-            None if self.retries.has_failed() => Step::Nothing,
-            None => Step::Blocked,
+        let Context { settings, listeners, now, .. } = context;
+        let mut next = None;
+        for seq in self.window.next_again(Lane::Live).take(PAGE) {
+            match self.retries.get(seq) {
+                Some(RetryingEvent { event, .. }) => {
+                    // It must not overtake an earlier event of its camera.
+                    let waits = self.holds.holds_late(&event.camera_id, seq);
+                    if listeners.live_may_go && !waits && !is_late(settings, event.times, now) {
+                        next = Some(seq);
+                        break;
+                    }
+                }
+                None if !self.retries.has_failed() => return Step::Blocked,
+                None => {}
+            }
         }
+        next.map_or(Step::Nothing, |seq| self.send_retry(seq, false, context, batch))
     }
 
     /// Sends the next retry, which is late.
     fn step_late_retry(&mut self, context: Context<'_>, batch: &mut NextBatch) -> Step {
-        let Some(seq) = self.window.next_again().next() else { return Step::Nothing };
+        let Some(seq) = self.window.next_again(Lane::Late).next() else { return Step::Nothing };
         let Some(retry) = self.retries.get(seq) else { return Step::Nothing };
         if !is_late(context.settings, retry.event.times, context.now) {
             return Step::Nothing;
@@ -298,13 +314,18 @@ impl Delivery {
             }
         };
         let is_live = !is_split && !is_late(context.settings, event.times, context.now);
-        // If nobody hears an event that is in flight, it may become late before it is heard.
+        // An earlier event of the camera may turn out to be unheard. Then, it is sent again before this one.
         let waits = |note: &InFlight| note.awaited.is_some() && note.camera_id == event.camera_id;
         if self.awaited > 0 && self.window.notes_before(next).any(waits) {
             return Step::Nothing;
         }
         if is_split && self.holds.holds_late(&event.camera_id, next) {
             return self.hold_late(next, context);
+        }
+        if !is_live && self.holds.is_first(&event.camera_id, next) {
+            let camera_id = event.camera_id.clone();
+            self.first_is_gone(&camera_id, next);
+            return Step::Moved;
         }
         let bytes = event.payload.len();
         if is_live || !self.late_limit.allows(bytes, self.limit()) {
@@ -317,9 +338,21 @@ impl Delivery {
         self.send(Candidate { event, waiting_since, source, late: true }, context, batch)
     }
 
+    /// If the first event of a camera that waits was settled in another way, for example because its row is missing,
+    /// the next one takes its place. Returns whether the first one was settled.
+    fn first_was_settled(&mut self, camera_id: &CameraId) -> bool {
+        let first = self.holds.unread_first(camera_id).filter(|first| self.window.is_settled(*first));
+        if let Some(first) = first {
+            self.first_is_gone(camera_id, first);
+        }
+        first.is_some()
+    }
+
     /// Holds an event that is late, because an earlier one of its camera waits for a subscriber.
     fn hold_late(&mut self, next: Seq, context: Context<'_>) -> Step {
-        if let Some(event) = self.late_ahead.take() {
+        if let Some(event) = self.late_ahead.take()
+            && !self.first_was_settled(&event.camera_id)
+        {
             if self.holds.add(&event.camera_id, next) {
                 self.window.hold(next);
             } else {

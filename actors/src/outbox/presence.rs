@@ -40,7 +40,8 @@ pub struct Presence {
     was_away: bool,
     /// Whether its will was the last message of Home Assistant.
     has_left: bool,
-    /// When Home Assistant last came back. A birth message soon after that closes the gate no more.
+    /// When the gate opens, or opened, after Home Assistant last came back. A birth message less than
+    /// [`HOLD_AT_MOST`] after that does not close it again.
     settled_at: Option<Instant>,
 }
 
@@ -112,7 +113,7 @@ impl Presence {
         }
     }
 
-    /// Records that Home Assistant has published its will, or that the broker has. If it is repeated, it has no effect.
+    /// Records that Home Assistant's will was published. A repeated one has no effect.
     pub fn left(&mut self, now: Instant) {
         if std::mem::replace(&mut self.has_left, true) {
             return;
@@ -147,7 +148,7 @@ impl Presence {
         self.gate == Gate::Open
     }
 
-    /// Returns whether it is unknown whether Home Assistant listens.
+    /// Returns whether the gate is closed because Home Assistant is not known to listen.
     pub fn is_waiting(&self) -> bool {
         self.gate == Gate::Waiting
     }

@@ -195,7 +195,8 @@ impl OutboxActor {
     }
 
     fn delivered(&mut self, link: LinkId, seq: Seq, unheard: bool, now: Moment, ctx: &mut Context<Self>) {
-        if unheard && self.delivery.hold_unheard(link, seq, Instant::now(), now.wall) {
+        let waits = unheard && self.settings.wait_for_subscribers;
+        if waits && self.delivery.hold_unheard(link, seq, Instant::now(), now) {
             return;
         }
         let delivered = self.delivery.delivered(link, seq, unheard, now, Instant::now());

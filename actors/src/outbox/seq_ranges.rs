@@ -66,6 +66,11 @@ impl SeqRanges {
         self.seqs
     }
 
+    /// Returns whether the set is empty.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// Returns the number of ranges.
     pub fn ranges(&self) -> usize {
         self.ranges.len()

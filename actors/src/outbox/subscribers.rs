@@ -42,6 +42,9 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often Home Assistant is looked for while live events wait for it.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the number of events that wait is updated. It changes with each event.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
 /// Maximum number of topics in the warning.
 const REPORTED_TOPICS: usize = 3;
 
@@ -77,6 +80,8 @@ pub struct Subscribers {
     is_write_scheduled: bool,
     /// Whether the gate has been closed for a second, so that it is reported.
     is_holding: bool,
+    /// When the waiting events were last reported; `None` if none wait.
+    reported_at: Option<Instant>,
     /// The events that waited when the gate was opened last: the first and the last.
     released: Option<(Seq, Seq)>,
 }
@@ -90,6 +95,7 @@ impl Subscribers {
             timer: None,
             is_write_scheduled: false,
             is_holding: false,
+            reported_at: None,
             released: None,
         }
     }
@@ -140,7 +146,7 @@ impl OutboxActor {
         self.report_held();
     }
 
-    /// Applies new settings. All but those that apply without a new connection apply to the next link.
+    /// Applies new settings. Those that require a new connection apply to the next link.
     pub(super) fn subscribers_settings_changed(&mut self, change: SettingsChange, ctx: &mut Context<Self>) {
         if !watches_home_assistant(&self.settings) {
             self.subscribers.presence.open();
@@ -164,7 +170,7 @@ impl OutboxActor {
         let (broker, reports_subscribers) = (link.broker.clone(), link.reports_subscribers);
         let watches = watches_home_assistant(&self.settings);
         if self.settings.wait_for_subscribers && (reports_subscribers || watches) {
-            // Topics of another broker would be dropped.
+            // `start` drops the topics of another broker, so they are written first.
             self.write_heard_topics(ctx);
             if self.subscribers.heard.start(&broker) {
                 self.load_heard_topics(broker, ctx);
@@ -251,7 +257,7 @@ impl OutboxActor {
         }));
     }
 
-    /// Handles what is known about the subscribers of the discovery topic and of the other one.
+    /// Handles the result of a probe: whether the discovery topic and the other one have subscribers.
     fn probed(&mut self, id: LinkId, discovery: Option<bool>, others: Option<bool>, ctx: &mut Context<Self>) {
         let Some(link) = self.subscribers.link.as_mut().filter(|link| link.id == id) else { return };
         link.probing = false;
@@ -328,8 +334,14 @@ impl OutboxActor {
         let waiting = self.delivery.holds.events();
         if home_assistant_since.is_none() && waiting == 0 {
             self.reporting.set_held(None);
+            self.subscribers.reported_at = None;
             return;
         }
+        let now = Instant::now();
+        if self.subscribers.reported_at.is_some_and(|at| now < at + REPORT_EVERY) {
+            return;
+        }
+        self.subscribers.reported_at = Some(now);
         let events = if home_assistant_since.is_some() { self.unsent() } else { saturate(waiting) };
         let topics = self.delivery.holds.topics(REPORTED_TOPICS);
         self.reporting.set_held(Some(Held { events, home_assistant_since, topics }));

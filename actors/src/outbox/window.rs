@@ -15,7 +15,7 @@
 //! - After a lost link, or when the broker has deferred an event, sending restarts at the first event that is
 //!   not settled, so a resent event never overtakes another one.
 //! - Outcomes that belong to an earlier link are ignored.
-//! - Retries are sent before events that the late lane has not reached, in the order of their seqs.
+//! - Retries are sent before events that their lane has not reached, in the order of their seqs.
 //!
 //! This module has no clock and does no I/O.
 
@@ -69,6 +69,15 @@ struct Link<T> {
     deferred: Option<Seq>,
     /// Events that wait for a subscriber. Neither lane sends them.
     held: SeqRanges,
+}
+
+impl<T> Link<T> {
+    fn position(&self, lane: Lane) -> Seq {
+        match lane {
+            Lane::Live => self.live,
+            Lane::Late => self.late,
+        }
+    }
 }
 
 /// See the module's documentation. `T` is a note that the caller attaches to each event in flight.
@@ -211,11 +220,11 @@ impl<T> Window<T> {
         }
     }
 
-    /// Returns the retries that may be sent now, in order. Excludes those that the late lane has not reached yet,
+    /// Returns the retries that may be sent now on a lane, in order. Excludes those that the lane has not reached yet,
     /// because they would overtake the events before them.
-    pub fn next_again(&self) -> impl Iterator<Item = Seq> {
+    pub fn next_again(&self, lane: Lane) -> impl Iterator<Item = Seq> {
         let link = self.link.as_ref().filter(|link| !link.paused);
-        link.into_iter().flat_map(|link| link.waiting.range(..link.late).copied())
+        link.into_iter().flat_map(move |link| link.waiting.range(..link.position(lane)).copied())
     }
 
     /// Records that one of [`Window::next_again`] was sent.
@@ -258,7 +267,7 @@ impl<T> Window<T> {
     /// Returns the next seq to send on a lane, or `None` without a link.
     pub fn next(&mut self, lane: Lane) -> Option<Seq> {
         let link = self.link.as_ref()?;
-        let from = if lane == Lane::Live { link.live } else { link.late };
+        let from = link.position(lane);
         let next = self.next_open(from.max(self.cursor.next()), link);
         let link = self.link.as_mut()?;
         match lane {
@@ -278,6 +287,13 @@ impl<T> Window<T> {
 
     /// Returns the first position from this one on whose event is neither settled, nor in flight, nor held.
     fn next_open(&self, mut seq: Seq, link: &Link<T>) -> Seq {
+        let has_ranges = !(self.gaps.is_empty() && self.ahead.is_empty() && link.held.is_empty());
+        let last = link.in_flight.last_key_value().map(|(last, _)| *last);
+        let last = last.max(self.settled.last_key_value().map(|(last, _)| *last));
+        if !has_ranges && last.is_none_or(|last| last < seq) {
+            // This is the usual case, and this method is called several times for each event.
+            return seq;
+        }
         loop {
             let skipped = self.gaps.end_of(seq).or_else(|| self.ahead.end_of(seq));
             if let Some(end) = skipped.or_else(|| link.held.end_of(seq)) {

@@ -28,7 +28,7 @@ fn send(window: &mut Window<()>, count: usize) -> Vec<i64> {
     let mut sent = Vec::new();
     while sent.len() < count && window.room() > 0 {
         let seq = window.next(Lane::Live).unwrap();
-        let again = window.next_again().next();
+        let again = window.next_again(Lane::Live).next();
         if let Some(again) = again {
             window.sent_again(again, ());
             sent.push(again.0);

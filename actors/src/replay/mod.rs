@@ -38,7 +38,7 @@ use crate::{
         event_log::StoredEvent,
         ids::{LinkId, Seq},
         replay::{MAX_FINISHED, ReplayRecord, ReplayState},
-        settings::MqttSettings,
+        settings::{MqttSettings, SettingsChange},
         status::{Failure, FailureKind},
     },
     lifecycle::CrashGuard,
@@ -475,12 +475,14 @@ impl Handler<LinkDown> for ReplayActor {
 impl Handler<SettingsChanged> for ReplayActor {
     type Result = ();
 
-    fn handle(&mut self, SettingsChanged { settings, .. }: SettingsChanged, ctx: &mut Self::Context) {
+    fn handle(&mut self, SettingsChanged { settings, change, .. }: SettingsChanged, ctx: &mut Self::Context) {
         self.settings = settings;
-        // The connection is replaced; nothing more is sent on the old one.
-        self.link = None;
-        if let Some(run) = &mut self.run {
-            run.interrupted();
+        if change != SettingsChange::Outbox {
+            // The connection is replaced; nothing more is sent on the old one.
+            self.link = None;
+            if let Some(run) = &mut self.run {
+                run.interrupted();
+            }
         }
         self.check_topics();
         self.drive(ctx);

@@ -26,7 +26,7 @@ impl ReplayActor {
         replay
     }
 
-    /// Creates a replay of the requested events.
+    /// Checks a request, and reserves a place for its replay.
     fn create(&mut self, value: Value) -> Result<ReplayRequest, ReplayError> {
         if self.stopping.is_some() {
             return Err(ReplayError::Stopping);

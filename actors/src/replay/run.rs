@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A timer that fires late is made up for, up to this time, so that the rate is reached.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
-/// What a message in flight has come to.
+/// The state of an event that was sent or left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Open,

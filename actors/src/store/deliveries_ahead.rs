@@ -28,8 +28,8 @@ pub fn insert_statements(ranges: &[SettledAhead]) -> impl Iterator<Item = Statem
 
 /// Returns the ranges above `cursor`, in order.
 pub async fn above(db: &impl ConnectionTrait, cursor: Seq) -> Result<Vec<(Seq, Seq)>, DbErr> {
-    const SQL: &str =
-        "SELECT first_seq, last_seq FROM deliveries_ahead WHERE last_seq > ? ORDER BY first_seq";
+    const SQL: &str = "SELECT first_seq, last_seq FROM deliveries_ahead WHERE last_seq > ?1 AND first_seq >= \
+        COALESCE((SELECT MAX(first_seq) FROM deliveries_ahead WHERE first_seq <= ?1), 0) ORDER BY first_seq";
     let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [cursor.0.into()]);
     let rows = db.query_all_raw(statement).await?;
     rows.iter().map(|row| Ok((Seq(row.try_get_by_index(0)?), Seq(row.try_get_by_index(1)?)))).collect()

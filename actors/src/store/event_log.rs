@@ -91,7 +91,10 @@ fn delivered_sql(of_camera: &str) -> String {
         part("events n", &format!("n.seq <= {CURSOR}"), "n.seq DESC"),
         part(
             "deliveries_ahead a CROSS JOIN events n ON n.seq BETWEEN a.first_seq AND a.last_seq",
-            &format!("a.first_seq < ?1 AND n.seq > {CURSOR}"),
+            &format!(
+                "a.first_seq < ?1 AND n.seq > {CURSOR} AND a.first_seq >= COALESCE(\
+                 (SELECT MAX(first_seq) FROM deliveries_ahead WHERE first_seq <= {CURSOR}), 0)"
+            ),
             "a.first_seq DESC, n.seq DESC",
         ),
         part("json_each(?5) CROSS JOIN events n ON n.seq = json_each.value", "TRUE", "n.seq DESC"),

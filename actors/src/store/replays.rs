@@ -140,7 +140,8 @@ fn record(row: Model) -> ReplayRecord {
     ReplayRecord { replay, position: Seq(row.position), last: Seq(row.last_seq) }
 }
 
-/// Returns the number and the positions of the requested events. Searches the whole log, a part at a time.
+/// Returns the number of the requested events, and the positions of the first and the last one. Searches
+/// the whole log, a part at a time.
 pub async fn count(store: &Store, request: &ReplayRequest) -> Result<Matching, StoreError> {
     let first: Option<Option<i64>> = events::Entity::find()
         .select_only()

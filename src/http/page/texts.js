@@ -82,7 +82,7 @@ const fields = {
   ],
   wait_for_subscribers: [
     "Wait for subscribers",
-    "Live events wait while Home Assistant restarts or reconnects, for up to 30 seconds",
+    "Live events wait while nobody listens who did before, and while Home Assistant restarts",
   ],
   late_after_seconds: [
     "Late after (seconds)",
