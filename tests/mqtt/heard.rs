@@ -82,7 +82,7 @@ async fn a_subscriber_that_leaves_for_good_delays_no_other_camera_and_its_events
     drop(old);
     // The broker notices it.
     sleep(Duration::from_millis(500)).await;
-    for n in 1..=20 {
+    for n in 1..=14 {
         post(&service, "door", &[format!("door-{n}")]).await;
         let posted = Instant::now();
         post(&service, "yard", &[format!("yard-{n}")]).await;
@@ -91,12 +91,12 @@ async fn a_subscriber_that_leaves_for_good_delays_no_other_camera_and_its_events
         sleep(Duration::from_millis(500)).await;
     }
     service.wait_outbox_empty(LONG_TIMEOUT).await;
-    wait_for_event(&others, "door-20").await;
+    wait_for_event(&others, "door-14").await;
     let history = "liveobject/camera/door/history";
-    assert_eq!(ids_on(&others, history), event_ids("door", 20), "all of them, in order");
-    assert_eq!(ids_on(&others, YARD), event_ids("yard", 20));
+    assert_eq!(ids_on(&others, history), event_ids("door", 14), "all of them, in order");
+    assert_eq!(ids_on(&others, YARD), event_ids("yard", 14));
     assert_eq!(warnings(&service.status().await), ["no_subscribers"; 0]);
-    assert_metrics(&service, &[("events_unheard_total", 20.0)]).await;
+    assert_metrics(&service, &[("events_unheard_total", 14.0)]).await;
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use crate::{
 
 const NOON: i64 = 1_780_000_000_000_000;
 /// How many random sequences of operations are tried.
-const CASES: u32 = 1000;
+const CASES: u32 = 500;
 
 /// Small, so that the tests read several pages.
 const PAGE: usize = 3;
