@@ -5,10 +5,10 @@
 //!   delivery of any event.
 //! - Events that have not been sent yet go first.
 //! - Each event is sent at least once, in the order of the log. After a crash, at most one second's messages
-//!   (`max_per_second`) and those in flight ([`run::MAX_IN_FLIGHT`]) are repeated.
+//!   (`max_per_second`) and those in flight (`run::MAX_IN_FLIGHT`) are repeated.
 //! - Its memory does not depend on the number of events.
 //!
-//! One replay is sent at a time, the oldest one first. The actor is a driver; [`run::Run`] decides.
+//! One replay is sent at a time, the oldest one first. The actor is a driver; `run::Run` decides.
 
 mod requests;
 mod run;
