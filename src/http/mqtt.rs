@@ -119,39 +119,27 @@ pub(super) struct OutboxView {
 
 impl StatusView {
     pub(super) fn new(connection: ConnectionStatus, outbox: OutboxStatus, delivered_today: u64) -> Self {
-        let OutboxStatus {
-            pending,
-            in_flight,
-            dead,
-            held,
-            seconds_left,
-            oldest_pending_at,
-            published,
-            refused,
-            warnings,
-            ..
-        } = outbox;
         Self {
             connected: connection.state == ConnectionState::Connected,
             state: connection.state,
             broker: connection.broker,
             protocol: connection.protocol,
             last_connected_at: connection.last_connected_at,
-            messages_published: published,
-            publish_errors: refused,
+            messages_published: outbox.published,
+            publish_errors: outbox.refused,
             last_error: connection.last_error,
             reconnect_attempt: connection.reconnect_attempt,
             next_attempt_at: connection.next_attempt_at,
             outbox: OutboxView {
-                pending,
-                in_flight,
-                dead,
-                held,
-                seconds_left,
-                oldest_pending_at,
+                pending: outbox.pending,
+                in_flight: outbox.in_flight,
+                dead: outbox.dead,
+                held: outbox.held,
+                seconds_left: outbox.seconds_left,
+                oldest_pending_at: outbox.oldest_pending_at,
                 delivered_today,
             },
-            warnings: connection.warnings.into_iter().chain(warnings).collect(),
+            warnings: connection.warnings.into_iter().chain(outbox.warnings).collect(),
         }
     }
 }

@@ -211,7 +211,18 @@ pub async fn submit(service: &Service, ledger: &mut Ledger, events: impl IntoIte
 
 /// Submits this many events, `{prefix}-1` and so on, in one batch, and records their receipts.
 pub async fn submit_batch(service: &Service, ledger: &mut Ledger, prefix: &str, count: usize) {
-    let events: Vec<_> = event_ids(prefix, count).iter().map(|id| event(id)).collect();
+    submit_batch_of(service, ledger, "door", prefix, count).await;
+}
+
+/// Like [`submit_batch`], with events from this camera.
+pub async fn submit_batch_of(
+    service: &Service,
+    ledger: &mut Ledger,
+    camera_id: &str,
+    prefix: &str,
+    count: usize,
+) {
+    let events: Vec<_> = event_ids(prefix, count).iter().map(|id| event_of(camera_id, id)).collect();
     let answer = service.post(BATCH, &Value::from(events)).await.expect(202);
     answer["accepted"]
         .as_array()

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::helpers::{
-    BATCH, LONG_TIMEOUT, SHORTEST, TIMEOUT, assert_all_arrive, connect, delivery, disable, event, event_ids,
-    event_of, service, settings, submit_batch,
+    LONG_TIMEOUT, SHORTEST, TIMEOUT, assert_all_arrive, connect, delivery, disable, event, event_ids,
+    event_of, service, settings, submit_batch, submit_batch_of,
 };
 
 /// How soon a new event must be heard.
@@ -41,14 +41,7 @@ async fn late_backlog(service: &Service, port: u16, other: &Value, ledger: &mut 
     disable(service, port, other).await;
     for batch in 0..batches {
         let camera = if batch % 2 == 0 { "door" } else { "yard" };
-        let ids = event_ids(&format!("old-{batch}"), 1000);
-        let events: Vec<_> = ids.iter().map(|id| event_of(camera, id)).collect();
-        let answer = service.post(BATCH, &Value::from(events)).await.expect(202);
-        answer["accepted"]
-            .as_array()
-            .expect("receipts")
-            .iter()
-            .for_each(|receipt| ledger.accepted_receipt(receipt));
+        submit_batch_of(service, ledger, camera, &format!("old-{batch}"), 1000).await;
     }
     let last = format!("old-{}-1000", batches - 1);
     let late = async || delivery(service, &last).await["late"] == true;

@@ -381,8 +381,7 @@ impl Delivery {
         self.answered_one();
         if note.awaited.is_some() {
             self.awaited -= 1;
-            self.holds.gave_back(&note.camera_id, note.sent_at);
-            self.first_is_gone(&note.camera_id, seq);
+            self.holds.does_not_wait(&note.camera_id);
         }
         Some(note)
     }
@@ -426,7 +425,6 @@ impl Delivery {
         attempts: Option<u32>,
         at: Moment,
     ) -> Option<Deferral> {
-        let camera_id = self.window.note(seq)?.camera_id.clone();
         if !self.defer(link, seq) {
             return None;
         }
@@ -436,7 +434,6 @@ impl Delivery {
         let is_last = attempts.is_some_and(|attempts| *count >= attempts);
         if is_last {
             self.settle_dead(seq, at);
-            self.first_is_gone(&camera_id, seq);
         }
         Some(Deferral { wait, is_last })
     }
@@ -463,7 +460,7 @@ impl Delivery {
         self.deferrals.remove(&seq);
         self.window.forget_again(seq);
         self.window.settle_unpublished(seq, at);
-        if let Some(camera_id) = self.holds.camera_of_unread_first(seq) {
+        if let Some(camera_id) = self.holds.camera_of_first(seq) {
             self.first_is_gone(&camera_id, seq);
         }
     }

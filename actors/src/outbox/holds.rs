@@ -254,8 +254,8 @@ impl Holds {
             || matches!(self.known.get(camera_id), Some(Known::Confirmed { waited, .. }) if seq <= *waited)
     }
 
-    /// Records that an event is not in flight any more, but not answered either, or that the broker refused it. If it
-    /// is the first one that waits, it is due again at `now`.
+    /// Records that an event is not in flight any more, but not answered either. If it is the first one that waits, it
+    /// is due again at `now`.
     pub fn gave_back(&mut self, camera_id: &CameraId, now: Instant) {
         self.does_not_wait(camera_id);
         if let Some(hold) = self.holds.get_mut(camera_id)
@@ -265,7 +265,7 @@ impl Holds {
         }
     }
 
-    /// Records that an event was acknowledged and does not wait although nobody heard it.
+    /// Records that an event is not in flight any more, and that those after it need not wait for its answer.
     pub fn does_not_wait(&mut self, camera_id: &CameraId) {
         if matches!(self.known.get(camera_id), Some(Known::Probing)) {
             self.known.remove(camera_id);
@@ -278,16 +278,10 @@ impl Holds {
         first.is_some_and(|event| event.seq == seq)
     }
 
-    /// Returns the camera for which this is the first event that waits and that the live lane must read again.
-    pub fn camera_of_unread_first(&self, seq: Seq) -> Option<CameraId> {
-        let is_it = |hold: &Hold| hold.first.is_none() && hold.waiting.first() == Some(&seq);
+    /// Returns the camera for which this is the first event that waits.
+    pub fn camera_of_first(&self, seq: Seq) -> Option<CameraId> {
+        let is_it = |hold: &Hold| hold.waiting.first() == Some(&seq);
         self.holds.iter().find(|(_, hold)| is_it(hold)).map(|(camera_id, _)| camera_id.clone())
-    }
-
-    /// Returns the first event of a camera that waits, if the live lane must read it again.
-    pub fn unread_first(&self, camera_id: &CameraId) -> Option<Seq> {
-        let hold = self.holds.get(camera_id).filter(|hold| hold.first.is_none())?;
-        hold.waiting.first().copied()
     }
 
     /// Returns whether this is the first event of a camera that waits.

@@ -177,7 +177,10 @@ impl Delivery {
         let late = is_late(settings, event.times, now);
         let is_awaited = || self.reports_subscribers && listeners.was_heard(settings, event);
         match self.holds.turn(&event.camera_id, live, is_awaited) {
-            Turn::Held => return self.hold(live, context),
+            Turn::Held => {
+                let event = self.live_ahead.take();
+                return self.hold(event, context);
+            }
             Turn::First if late => {
                 let camera_id = event.camera_id.clone();
                 self.remove_first(&camera_id);
@@ -201,16 +204,14 @@ impl Delivery {
         self.send(Candidate { event, waiting_since, source, late: false }, context, batch)
     }
 
-    /// Holds the next event of the live lane, because an earlier one of its camera waits for a subscriber.
-    fn hold(&mut self, live: Seq, context: Context<'_>) -> Step {
-        if let Some(event) = self.live_ahead.take()
-            && !self.first_was_settled(&event.camera_id)
-        {
-            if self.holds.add(&event.camera_id, live) {
-                self.window.hold(live);
+    /// Holds the next event of a lane, because an earlier one of its camera waits for a subscriber.
+    fn hold(&mut self, event: Option<StoredEvent>, context: Context<'_>) -> Step {
+        if let Some(StoredEvent { seq, camera_id, .. }) = event {
+            if self.holds.add(&camera_id, seq) {
+                self.window.hold(seq);
             } else {
                 let waiting = self.holds.suspend(context.sent_at);
-                self.release_all(waiting.into_iter().chain([live]).collect());
+                self.release_all(waiting.into_iter().chain([seq]).collect());
             }
         }
         Step::Moved
@@ -320,7 +321,8 @@ impl Delivery {
             return Step::Nothing;
         }
         if is_split && self.holds.holds_late(&event.camera_id, next) {
-            return self.hold_late(next, context);
+            let event = self.late_ahead.take();
+            return self.hold(event, context);
         }
         if !is_live && self.holds.is_first(&event.camera_id, next) {
             let camera_id = event.camera_id.clone();
@@ -338,31 +340,6 @@ impl Delivery {
         self.send(Candidate { event, waiting_since, source, late: true }, context, batch)
     }
 
-    /// If the first event of a camera that waits was settled in another way, for example because its row is missing,
-    /// the next one takes its place. Returns whether the first one was settled.
-    fn first_was_settled(&mut self, camera_id: &CameraId) -> bool {
-        let first = self.holds.unread_first(camera_id).filter(|first| self.window.is_settled(*first));
-        if let Some(first) = first {
-            self.first_is_gone(camera_id, first);
-        }
-        first.is_some()
-    }
-
-    /// Holds an event that is late, because an earlier one of its camera waits for a subscriber.
-    fn hold_late(&mut self, next: Seq, context: Context<'_>) -> Step {
-        if let Some(event) = self.late_ahead.take()
-            && !self.first_was_settled(&event.camera_id)
-        {
-            if self.holds.add(&event.camera_id, next) {
-                self.window.hold(next);
-            } else {
-                let waiting = self.holds.suspend(context.sent_at);
-                self.release_all(waiting.into_iter().chain([next]).collect());
-            }
-        }
-        Step::Moved
-    }
-
     fn send(&mut self, candidate: Candidate, context: Context<'_>, batch: &mut NextBatch) -> Step {
         let Candidate { event, waiting_since, source, late } = candidate;
         let Context { settings, listeners, now, sent_at } = context;
@@ -374,7 +351,6 @@ impl Delivery {
                     self.window.skipped(lane, seq);
                 }
                 self.settle_dead(seq, now);
-                self.first_is_gone(&event.camera_id, seq);
                 batch.expired.push(seq);
                 return Step::Moved;
             }
