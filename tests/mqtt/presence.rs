@@ -81,7 +81,11 @@ async fn scene(broker: &Mosquitto, other: &Value, by_birth: bool) -> (Service, H
     let home_assistant = HomeAssistant::start(broker.port()).await;
     let service = connected_service(broker.port(), other).await;
     if by_birth {
-        home_assistant.announce().await;
+        // The service may not have subscribed yet, and the message is not retained.
+        for _ in 0..3 {
+            home_assistant.announce().await;
+            sleep(Duration::from_millis(500)).await;
+        }
         sleep(SETTLE + Duration::from_secs(1)).await;
     }
     learn(&service, &home_assistant).await;
@@ -159,7 +163,10 @@ async fn live_events_wait_while_home_assistant_restarts() {
     for version in ["5", "3.1.1"] {
         let broker = Mosquitto::start().await;
         let (service, home_assistant) = scene(&broker, &with_version(version), version == "3.1.1").await;
+        let other = Subscriber::builder(broker.port()).client_id("other").filter(STATUS).start().await;
         drop(home_assistant);
+        let is_offline = |messages: &[Message]| messages.iter().any(|message| message.text() == "offline");
+        other.wait_for(is_offline, "last will", TIMEOUT).await;
         sleep(Duration::from_millis(500)).await;
         let ids = event_ids("gap", 5);
         submit(&service, &ids).await;
