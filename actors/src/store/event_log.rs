@@ -84,23 +84,24 @@ fn delivered_sql(of_camera: &str) -> String {
     let part = |from: &str, condition: &str, order: &str| {
         format!(
             "SELECT seq FROM (SELECT n.seq FROM {from} \
-             WHERE n.seq < ?1{of_camera} AND {condition} AND {ALIVE} ORDER BY {order} LIMIT ?2)"
+             WHERE {condition}{of_camera} AND {ALIVE} ORDER BY {order} LIMIT ?2)"
         )
     };
     let parts = [
-        part("events n", &format!("n.seq <= {CURSOR}"), "n.seq DESC"),
+        // One bound: SQLite searches by one of two, and would examine all pending events if it chose `?1`.
+        part("events n", &format!("n.seq <= MIN(?1 - 1, {CURSOR})"), "n.seq DESC"),
         part(
             "deliveries_ahead a CROSS JOIN events n ON n.seq BETWEEN a.first_seq AND a.last_seq",
             &format!(
-                "a.first_seq < ?1 AND n.seq > {CURSOR} AND a.first_seq >= COALESCE(\
+                "n.seq < ?1 AND a.first_seq < ?1 AND n.seq > {CURSOR} AND a.first_seq >= COALESCE(\
                  (SELECT MAX(first_seq) FROM deliveries_ahead WHERE first_seq <= {CURSOR}), 0)"
             ),
             "a.first_seq DESC, n.seq DESC",
         ),
-        part("json_each(?5) CROSS JOIN events n ON n.seq = json_each.value", "TRUE", "n.seq DESC"),
+        part("json_each(?5) CROSS JOIN events n ON n.seq = json_each.value", "n.seq < ?1", "n.seq DESC"),
         part(
             "retries o CROSS JOIN events n ON n.seq = o.seq",
-            &format!("o.seq < ?1 AND o.seq > {CURSOR}"),
+            &format!("n.seq < ?1 AND o.seq < ?1 AND o.seq > {CURSOR}"),
             "o.seq DESC",
         ),
     ];

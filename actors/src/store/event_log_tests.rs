@@ -1,7 +1,9 @@
 //! Pages of the event log: they contain the requested events, and SQLite finds these without scanning the
 //! whole log.
 
-use sea_orm::DbBackend;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sea_orm::{ConnectOptions, Database, DbBackend};
 
 use super::*;
 use crate::{
@@ -205,5 +207,57 @@ async fn no_page_requires_a_scan_of_the_whole_log() {
                 (_, false) => {}
             }
         }
+    }
+}
+
+/// Returns how many steps SQLite takes for the newest page, for each state with and without a camera.
+async fn steps(pending: i64) -> Vec<(String, u64)> {
+    let (dir, store) = example_log().await;
+    let rows = format!(
+        "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) \
+         WITH RECURSIVE n(seq) AS (SELECT 1000 UNION ALL SELECT seq + 1 FROM n WHERE seq < {}) \
+         SELECT seq, 'n' || seq, CASE seq % 2 WHEN 0 THEN 'a' ELSE 'b' END, 1, 1, x'7b7d' FROM n",
+        1500 + pending
+    );
+    store.write.execute_unprepared(&rows).await.unwrap();
+    let cursor = "INSERT INTO deliveries (up_to_seq, acked_at, late) VALUES (1500, 100, 1)";
+    store.write.execute_unprepared(cursor).await.unwrap();
+    let url = format!("sqlite://{}", dir.path().join("l.db").display());
+    let db = Database::connect(ConnectOptions::new(url).max_connections(1).to_owned()).await.unwrap();
+    let count = Arc::new(AtomicU64::new(0));
+    let mut connection = db.get_sqlite_connection_pool().acquire().await.unwrap();
+    connection.lock_handle().await.unwrap().set_progress_handler(1, {
+        let count = Arc::clone(&count);
+        move || count.fetch_add(1, Ordering::Relaxed) < u64::MAX
+    });
+    drop(connection);
+    let mut steps = Vec::new();
+    for of_camera in [false, true] {
+        for state in
+            [None, Some(DeliveryState::Pending), Some(DeliveryState::Delivered), Some(DeliveryState::Dead)]
+        {
+            let mut query = query(of_camera.then_some("a"), DeliveryState::Pending);
+            query.limit = 20;
+            let values = page_values(&query, &Unwritten::default());
+            let sql = page_sql(state, of_camera);
+            let before = count.load(Ordering::Relaxed);
+            let _rows = db
+                .query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values))
+                .await
+                .unwrap();
+            steps.push((
+                format!("{state:?}, of a camera: {of_camera}"),
+                count.load(Ordering::Relaxed) - before,
+            ));
+        }
+    }
+    steps
+}
+
+#[tokio::test]
+async fn a_page_does_not_take_longer_with_more_pending_events() {
+    let (few, many) = (steps(100).await, steps(10_000).await);
+    for ((page, few), (_, many)) in few.into_iter().zip(many) {
+        assert!(few > 0 && many < few * 2, "{page}: {few} and {many} steps");
     }
 }
