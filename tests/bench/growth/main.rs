@@ -66,6 +66,11 @@ async fn measure_events(log: &mut Site, size: usize, is_last: bool) -> Row {
     let cut = log.fill(size, &mut row).await;
     row.record("disk_mib", log.mib());
     Box::pin(measure(log, size, &mut row)).await;
+    log.with_everything_pending(async |mut program| {
+        requests::measure_live(&mut program, &mut row).await;
+        stop(&mut program).await;
+    })
+    .await;
     log.sweep(cut, is_last, &mut row).await;
     row
 }

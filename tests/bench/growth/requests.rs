@@ -9,13 +9,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     figures::Row,
-    stats::{median, millis, number, rate},
+    stats::{median, millis, number, quantile, rate},
 };
 
 const REQUESTS: usize = 9;
 const STARTS: usize = 3;
 const POLL: Duration = Duration::from_millis(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_mins(5);
+/// Age at which an event is late, so that the whole log soon is.
+const LATE_AFTER: Duration = Duration::from_secs(5);
+const LIVE_EVENTS: usize = 200;
+const BETWEEN_LIVE_EVENTS: Duration = Duration::from_millis(20);
 /// Time after which the memory that only startup needs has been released.
 const STARTED_UP: Duration = Duration::from_secs(1);
 
@@ -111,6 +115,46 @@ pub async fn measure_drain(service: &Service, devices: usize, row: &mut Row) {
     row.record("drain_per_s", rate(backlog, drained.unwrap_or(DRAIN_TIMEOUT)));
     row.record("announced_ms", millis(announced.unwrap_or(DRAIN_TIMEOUT)));
     row.record("connected_mib", mib(service));
+}
+
+/// Measures how long a live event takes from its request to its arrival while the whole log is pending and late.
+pub async fn measure_live(service: &mut Service, row: &mut Row) {
+    let broker = Mosquitto::start().await;
+    let listener = Subscriber::builder(broker.port()).filter("liveobject/camera/+/event").start().await;
+    let start = Instant::now();
+    service.start().await;
+    row.record("start_pending_ms", millis(start.elapsed()));
+    // The newest events of the log must be late too.
+    sleep(LATE_AFTER).await;
+    let settings = json!({
+        "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker.port(),
+        "late_after_seconds": LATE_AFTER.as_secs(),
+    });
+    let _ = service.put_config(&settings).await.expect(200);
+    service.wait_connected(DRAIN_TIMEOUT).await;
+    let backlog = pending(&service.status().await);
+    row.record("backlog", number(backlog));
+    let prefix = format!("live-{backlog}-");
+    let mut sent = Vec::with_capacity(LIVE_EVENTS);
+    for number in 0..LIVE_EVENTS {
+        let event =
+            json!({ "event_id": format!("{prefix}{number}"), "camera_id": "camera_1", "description": "x" });
+        sent.push(Instant::now());
+        let _ = service.post_event(&event).await.expect(202);
+        sleep(BETWEEN_LIVE_EVENTS).await;
+    }
+    row.record("backlog_left", number(pending(&service.status().await)));
+    let is_live = |id: &str| id.strip_prefix(&prefix).and_then(|number| number.parse::<usize>().ok());
+    listener.wait_for_events(LIVE_EVENTS, DRAIN_TIMEOUT).await;
+    let arrived = listener.messages().into_iter().filter_map(|message| {
+        let number = is_live(message.json()["event_id"].as_str()?)?;
+        Some(millis(message.at - sent[number]))
+    });
+    let times: Vec<_> = arrived.collect();
+    assert_eq!(times.len(), LIVE_EVENTS, "each live event arrives once, and no late one on its topic");
+    row.record("live_median_ms", median(&times));
+    row.record("live_longest_ms", quantile(&times, 1.0));
+    row.record("live_mib", mib(service));
 }
 
 fn pending(status: &Value) -> u64 {

@@ -14,6 +14,7 @@ use liveobject_actors::{
     testing::log::Log,
 };
 use liveobject_test_support as support;
+use sea_orm::{ConnectionTrait as _, Database};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -93,6 +94,32 @@ impl Site {
     /// Returns the real program for this directory without starting it.
     pub fn program(&self) -> support::Service {
         support::Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(self.dir.path()).build()
+    }
+
+    /// Makes the whole log pending while the program runs that `measure` is given.
+    pub async fn with_everything_pending(&self, measure: impl AsyncFnOnce(support::Service)) {
+        self.execute(&[
+            "CREATE TABLE saved AS SELECT * FROM deliveries",
+            "DELETE FROM deliveries",
+            "DELETE FROM deliveries_ahead",
+        ])
+        .await;
+        measure(self.program()).await;
+        self.execute(&[
+            "DELETE FROM deliveries",
+            "INSERT INTO deliveries SELECT * FROM saved",
+            "DROP TABLE saved",
+        ])
+        .await;
+    }
+
+    async fn execute(&self, statements: &[&str]) {
+        let url = format!("sqlite://{}", self.database().display());
+        let connection = Database::connect(url).await.expect("the database opens");
+        for statement in statements {
+            connection.execute_unprepared(statement).await.expect("the statement is valid");
+        }
+        connection.close().await.expect("the connection closes");
     }
 
     /// Measures durable appends through a service in this process: batches of 1,000, two at a time, then
