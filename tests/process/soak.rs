@@ -59,7 +59,12 @@ async fn no_event_is_lost_or_overtaken_under_random_faults() {
         (Arc::<Mutex<Ledgers>>::default(), Arc::new(Clock::new()), FaultLog::start());
     let mut network = Network::start(Arc::clone(&ledgers), Arc::clone(&clock)).await;
     let mut system = SystemUnderTest::start(SmallDisk::mount(DISK_BYTES), clock, &network).await;
-    let load = Load::start(system.service.api(), Arc::clone(&system.tokens), Arc::clone(&ledgers));
+    let load = Load::start(
+        system.service.api(),
+        Arc::clone(&system.tokens),
+        Arc::clone(&ledgers),
+        Arc::clone(&system.demand),
+    );
 
     let begin = Instant::now();
     let end = begin + Duration::from_secs(seconds);
@@ -87,6 +92,7 @@ async fn no_event_is_lost_or_overtaken_under_random_faults() {
     system.heal().await;
     settle(&mut system, &ledgers).await;
     system.check_event_log().await;
+    system.check_replays().await;
     system.check_warnings().await;
 
     let report = Report::new(&ledgers, &mut system).await;

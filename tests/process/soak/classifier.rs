@@ -23,6 +23,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::ledgers::Origin;
 
+/// Number of cameras. Event `a17` comes from `embedded-2`.
+pub const EMBEDDED_CAMERAS: u64 = 5;
 const DIRECTORY: &str = "SOAK_CLASSIFIER_DIR";
 const FIRST_NUMBER: &str = "SOAK_FIRST_NUMBER";
 /// Range of event numbers that each run of the process may use.
@@ -95,7 +97,7 @@ impl Classifier {
 fn event(number: u64) -> liveobject_actors::DetectionEvent {
     let input = EventInput {
         event_id: Some(Origin::Actors.event_id(number)),
-        camera_id: format!("embedded-{}", number % 5),
+        camera_id: format!("embedded-{}", number % EMBEDDED_CAMERAS),
         description: "Person at the door with a package".to_owned(),
         objects_detected: vec!["person".to_owned(), "package".to_owned()],
         confidence: Some(91),

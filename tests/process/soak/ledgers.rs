@@ -1,7 +1,7 @@
 //! The ledgers of the soak test: every event of both processes, on both brokers, in a few dozen bytes each.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     ops::RangeInclusive,
     time::Duration,
 };
@@ -16,6 +16,10 @@ use super::{
 };
 
 pub const BROKERS: usize = 2;
+/// The camera whose listener leaves. The recording subscribers do not hear its live events.
+pub const PORCH: &str = "porch";
+/// A replay is published to this topic with a number at its end.
+pub const REPLAY_TOPIC: &str = "replay/";
 
 /// The process that accepted an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,8 @@ struct Payload<'a> {
     seq: u64,
     #[serde(default)]
     late: bool,
+    #[serde(default)]
+    replay: bool,
 }
 
 /// Maximum time between the choice of an event's topic and the event's arrival: an outage of a broker or of
@@ -220,6 +226,12 @@ pub struct Ledgers {
     pub retried: usize,
     pub dismissed: usize,
     watch: Option<Watch>,
+    /// The ids of the porch's events on the history topic, in the order of their arrival.
+    porch_history: Vec<String>,
+    /// The seqs that arrived on the topic of each replay.
+    replayed: HashMap<String, HashSet<u64>>,
+    /// Number of pictures that were read back after the receipt of their event.
+    pub pictures: usize,
     /// Other broken guarantees, which the faults found.
     pub other_violations: Vec<String>,
 }
@@ -287,6 +299,11 @@ impl Ledgers {
             return;
         }
         let payload: Result<Payload, _> = serde_json::from_slice(&message.payload);
+        if let Ok(payload) = &payload
+            && (payload.replay || payload.event_id.starts_with(PORCH))
+        {
+            return self.delivered_apart(message, payload);
+        }
         let event = payload.as_ref().ok().and_then(|payload| Origin::parse(payload.event_id));
         let (Ok(payload), Some((origin, number))) = (payload, event) else {
             self.unexpected.push(message.text());
@@ -318,12 +335,40 @@ impl Ledgers {
         }
     }
 
+    /// Records a message that is not in the ledgers: a replayed event, or a late one of the porch.
+    fn delivered_apart(&mut self, message: &Message, payload: &Payload) {
+        let topic = &message.topic;
+        if !payload.late || topic.starts_with(REPLAY_TOPIC) != payload.replay {
+            self.other_violations.push(format!("on {topic}: {}", message.text()));
+        } else if payload.replay {
+            self.replayed.entry(topic.clone()).or_default().insert(payload.seq);
+        } else {
+            self.porch_history.push(payload.event_id.to_owned());
+        }
+    }
+
+    /// Returns which of these events of the porch reached the history topic, in the order of their arrival.
+    pub fn porch_history(&self, ids: &[String]) -> Vec<String> {
+        self.porch_history.iter().filter(|id| ids.contains(id)).cloned().collect()
+    }
+
+    /// Returns the number of events that arrived on the topic of a replay.
+    pub fn replayed(&self, topic: &str) -> u64 {
+        self.replayed.get(topic).map_or(0, |seqs| u64::try_from(seqs.len()).expect("small"))
+    }
+
+    /// Returns the number of events that arrived on the topics of all replays.
+    pub fn replayed_count(&self) -> usize {
+        self.replayed.values().map(HashSet::len).sum()
+    }
+
     /// Records a packet on the way to the first broker. The first event on a connection identifies its
     /// origin.
     pub fn packet(&mut self, TappedPacket { connection, what }: &TappedPacket) {
         // An empty payload clears a retained event and is not an event itself, so parsing it fails.
         let read = |payload: &[u8]| {
             let payload: Payload = serde_json::from_slice(payload).ok()?;
+            let payload = Some(payload).filter(|payload| !payload.replay)?;
             Some((Origin::parse(payload.event_id)?.0, payload.seq))
         };
         if let PacketKind::Event(publish) = what

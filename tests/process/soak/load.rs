@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liveobject_test_support::Api;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{
     sync::Semaphore,
@@ -20,7 +22,7 @@ use super::{
     ledgers::{Ledgers, Origin},
     tokens::Tokens,
 };
-use crate::helpers::BATCH;
+use crate::helpers::{BATCH, PNG};
 
 const SINGLES: u64 = 24;
 const BATCHES: u64 = 4;
@@ -32,6 +34,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// One sender in this many gives up on an event if the first response is not a receipt. Whether the event was
 /// accepted is then unknown.
 const IMPATIENT: u64 = 8;
+/// One single event in this many has a picture.
+const WITH_PICTURE: u64 = 16;
+/// How often a picture is requested from a service that may be down.
+const PICTURE_ATTEMPTS: u32 = 100;
 /// Maximum number of due events, and therefore the maximum burst after the service was slow or down.
 const MAX_DUE: usize = 2000;
 
@@ -53,6 +59,8 @@ struct Shared {
     api: Api,
     tokens: Arc<Tokens>,
     ledgers: Arc<Mutex<Ledgers>>,
+    /// Pictures may be removed unless any rate is permitted.
+    demand: Arc<Mutex<Demand>>,
     due: Semaphore,
     per_second: AtomicU32,
     next: AtomicU64,
@@ -71,12 +79,24 @@ pub fn lock(ledgers: &Mutex<Ledgers>) -> MutexGuard<'_, Ledgers> {
     ledgers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Shared {
+    fn demand(&self) -> Demand {
+        *self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Load {
-    pub fn start(api: Api, tokens: Arc<Tokens>, ledgers: Arc<Mutex<Ledgers>>) -> Self {
+    pub fn start(
+        api: Api,
+        tokens: Arc<Tokens>,
+        ledgers: Arc<Mutex<Ledgers>>,
+        demand: Arc<Mutex<Demand>>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             api,
             tokens,
             ledgers,
+            demand,
             due: Semaphore::new(0),
             per_second: AtomicU32::new(0),
             next: AtomicU64::new(0),
@@ -142,17 +162,26 @@ async fn send(shared: Arc<Shared>, sender: u64) {
 }
 
 async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
-    let event = event(number);
+    let has_picture = number.is_multiple_of(WITH_PICTURE);
+    let mut event = event(number);
+    if has_picture {
+        event["thumbnail"] = STANDARD.encode(picture(number)).into();
+    }
     lock(&shared.ledgers).sent(Origin::Rest, number);
     loop {
         let begin = Instant::now();
         let token = shared.tokens.current();
+        let demand = shared.demand();
         let response = shared.api.with_token(&token).try_post("/api/v1/events", &event).await;
         match response {
             Ok(response) if response.status == 202 => {
-                let mut ledgers = lock(&shared.ledgers);
-                ledgers.posts.push(u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX));
-                return record_receipt(&mut ledgers, number, &response.body);
+                let elapsed = begin.elapsed();
+                record_receipt(&mut lock(&shared.ledgers), number, &response.body);
+                if has_picture {
+                    return check_picture(shared, number, demand).await;
+                }
+                let micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
+                return lock(&shared.ledgers).posts.push(micros);
             }
             Ok(response) => record_refusal(shared, &token, response.status, &response.body),
             Err(_) => {}
@@ -162,6 +191,37 @@ async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
         }
         sleep(RETRY_DELAY).await;
     }
+}
+
+/// Reads back the picture of an event that was just accepted with it. Only while the disk is full, the picture may be
+/// gone already.
+async fn check_picture(shared: &Shared, number: u64, demand: Demand) {
+    let path = format!("/api/v1/events/{}/thumbnail", Origin::Rest.event_id(number));
+    for _ in 0..PICTURE_ATTEMPTS {
+        let request = shared.api.with_token(&shared.tokens.current()).request(Method::GET, &path);
+        let Ok(response) = request.send().await else {
+            sleep(RETRY_DELAY).await;
+            continue;
+        };
+        let status = response.status().as_u16();
+        let Ok(bytes) = response.bytes().await else { continue };
+        if status == 200 && bytes == picture(number) {
+            lock(&shared.ledgers).pictures += 1;
+            return;
+        }
+        if matches!(status, 200 | 404) {
+            if demand == Demand::Random && shared.demand() == Demand::Random {
+                let text = format!("the picture of event {number}: {status}, {} bytes", bytes.len());
+                lock(&shared.ledgers).other_violations.push(text);
+            }
+            return;
+        }
+        sleep(RETRY_DELAY).await;
+    }
+}
+
+fn picture(number: u64) -> Vec<u8> {
+    [PNG, &number.to_le_bytes().repeat(200)].concat()
 }
 
 async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool) {

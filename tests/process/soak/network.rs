@@ -17,10 +17,11 @@ use tokio::{
 };
 
 use super::{
+    classifier::EMBEDDED_CAMERAS,
     clock::Clock,
     fault_log::FaultLog,
-    ledgers::{BROKERS, Ledgers},
-    load::lock,
+    ledgers::{BROKERS, Ledgers, REPLAY_TOPIC},
+    load::{CAMERAS, lock},
 };
 use crate::helpers::{Dice, TIMEOUT};
 
@@ -79,6 +80,11 @@ impl Network {
             exclusive: Arc::default(),
             _collector: collector,
         }
+    }
+
+    /// Returns the port of the first broker itself.
+    pub fn broker_port(&self) -> u16 {
+        self.sites[0].broker.port()
     }
 
     /// Returns the proxies in front of both brokers.
@@ -221,8 +227,17 @@ impl Site {
         broker: Mosquitto,
         port: impl Fn(&Mosquitto) -> u16,
     ) -> (Self, UnboundedReceiver<TappedPacket>) {
-        let subscriber = Subscriber::builder(broker.port()).login(USER, PASSWORD);
-        let subscriber = subscriber.filter("+/camera/+/event").filter("+/camera/+/history").start().await;
+        let mut subscriber = Subscriber::builder(broker.port()).login(USER, PASSWORD);
+        // Each camera with a topic filter of its own: nobody else may listen to the camera whose listener leaves.
+        for camera in (0..CAMERAS)
+            .map(|n| format!("cam-{n}"))
+            .chain((0..EMBEDDED_CAMERAS).map(|n| format!("embedded-{n}")))
+        {
+            subscriber = subscriber.filter(&format!("+/camera/{camera}/event"));
+        }
+        let filters = ["+/camera/+/history", &format!("{REPLAY_TOPIC}+")];
+        let subscriber =
+            filters.iter().fold(subscriber, |subscriber, filter| subscriber.filter(filter)).start().await;
         let (proxy, packets) = Proxy::tapped(port(&broker)).await;
         (Self { broker, proxy: Arc::new(proxy), subscriber: Arc::new(subscriber) }, packets)
     }

@@ -20,6 +20,8 @@ pub struct Report {
     dead: u64,
     late: usize,
     retried: usize,
+    replayed: usize,
+    pictures: usize,
     dismissed: usize,
     refused: usize,
     posts: Vec<u32>,
@@ -43,6 +45,8 @@ impl Report {
             dead: status["outbox"]["dead"].as_u64().unwrap_or(u64::MAX),
             late: ledgers.late(),
             retried: ledgers.retried,
+            replayed: ledgers.replayed_count(),
+            pictures: ledgers.pictures,
             dismissed: ledgers.dismissed,
             refused: ledgers.refused,
             posts: ledgers.posts.clone(),
@@ -146,6 +150,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "late events (history topic): {}", self.late)?;
         writeln!(f, "dead events: {} sent again, {} dismissed", self.retried, self.dismissed)?;
+        writeln!(f, "replayed events: {}, pictures read back: {}", self.replayed, self.pictures)?;
         writeln!(f, "responses with 503, 429 or 401: {}", self.refused)?;
         let [median, p99, max] = [500, 990, 1000].map(|thousandth| self.post_ms(thousandth));
         let count = self.posts.len();

@@ -1,11 +1,14 @@
 //! The system under test: the service and the classifier that embeds the actors, and the faults of both.
 
 mod dead_events;
+mod listener;
 mod qos_0;
+mod replays;
 mod storage;
 mod token_changes;
 
 use std::{
+    collections::HashMap,
     fs,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -62,6 +65,12 @@ pub struct SystemUnderTest {
     /// Settings that connect to each of the brokers.
     broker_settings: Vec<Value>,
     proxies: Vec<Arc<Proxy>>,
+    /// The port of the first broker itself.
+    broker_port: u16,
+    /// Number of events of the camera whose listener leaves.
+    porch_events: u32,
+    /// The topic of each replay, by its id.
+    replays: HashMap<u64, String>,
     /// Held by the fault that currently affects the network.
     network_lock: Arc<tokio::sync::Mutex<()>>,
     ledgers: Arc<Mutex<Ledgers>>,
@@ -104,6 +113,9 @@ impl SystemUnderTest {
             disk,
             broker_settings,
             proxies: network.proxies(),
+            broker_port: network.broker_port(),
+            porch_events: 0,
+            replays: HashMap::new(),
             network_lock: Arc::clone(&network.exclusive),
             ledgers: Arc::clone(&network.ledgers),
             clients: JoinSet::new(),
@@ -119,7 +131,7 @@ impl SystemUnderTest {
     /// Injects a fault into one of the processes or its environment. When this returns, the fault is over,
     /// except for a changed clock, changed settings and misbehaving clients.
     pub async fn inject_fault(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
-        let (kind, pause) = (dice.below(28), dice.millis(0, 1500));
+        let (kind, pause) = (dice.below(34), dice.millis(0, 1500));
         let restarts_rest = matches!(kind, 0..4);
         let restarts_actors = matches!(kind, 4 | 5);
         match kind {
@@ -176,6 +188,8 @@ impl SystemUnderTest {
             19 | 20 => self.replace_token(dice, fault_log).await,
             21 => self.replace_database(dice, fault_log).await,
             22 => self.fill_disk_with_pictures(dice, fault_log).await,
+            23 | 24 => self.let_a_listener_leave(dice, fault_log).await,
+            25..28 => self.replay(dice, fault_log).await,
             _ => self.change_settings(dice, fault_log).await,
         }
         self.update_pids();

@@ -17,6 +17,8 @@ impl SystemUnderTest {
         self.put_settings(&self.plain_settings()).await;
         self.service.wait_connected(LONG_TIMEOUT).await;
         self.wait_for_backlog().await;
+        // A cut may lose their messages too.
+        self.cancel_replays().await;
 
         let (before, after) = (dice.millis(500, 6000), dice.millis(500, 4000));
         let cut = *dice.pick(&[None, Some("cut"), Some("reset")]);

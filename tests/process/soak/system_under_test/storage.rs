@@ -155,7 +155,7 @@ fn outlasts_its_cause(kind: &Value) -> bool {
         .any(|lasting| kind == lasting)
 }
 
-fn has_warning(status: &Value, kind: &str) -> bool {
+pub(super) fn has_warning(status: &Value, kind: &str) -> bool {
     status["warnings"]
         .as_array()
         .is_some_and(|warnings| warnings.iter().any(|warning| warning["kind"] == kind))
