@@ -12,6 +12,7 @@ use liveobject_actors::{Service, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
+    backup,
     cli::Exit,
     config::Config,
     history::History,
@@ -93,6 +94,9 @@ pub struct App {
 impl App {
     /// Starts the actors and the HTTP server, within an actix system. When this returns, events are accepted.
     pub async fn start(config: &Config) -> Result<Self, AppError> {
+        if let Ok(database) = config.service_options().database_file() {
+            backup::remove_leftover(&database);
+        }
         let token = match &config.secrets.api_token {
             Some(given) => AdminToken::given(given.clone()),
             None => AdminToken::load_or_create(&config.data_dir)?,

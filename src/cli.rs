@@ -42,6 +42,27 @@ pub enum Command {
     Check,
     /// Send events of the log again, through the running service: to the history topics, not to live ones
     Replay(ReplayArguments),
+    /// Write a backup of the events, settings, keys, tokens and pictures to one file, also while the service runs
+    Backup {
+        /// The new file; - for standard output
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Leave out the key of the stored secrets, the admin token, and the key of picture links
+        #[arg(long)]
+        without_secrets: bool,
+    },
+    /// Restore a backup; stop the service first
+    Restore {
+        /// The backup
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Replace existing data; it is kept with the suffix .before-restore
+        #[arg(long)]
+        replace: bool,
+        /// Switch MQTT off in the restored settings, for a copy beside the original
+        #[arg(long)]
+        disconnected: bool,
+    },
     /// Show the admin token, or manage tokens for other clients
     Token {
         /// What to do; without it, the admin token is shown.
@@ -204,6 +225,12 @@ mod tests {
                     max_per_second: None,
                 }),
             ),
+            ("backup a.tar", Command::Backup { file: "a.tar".into(), without_secrets: false }),
+            ("backup - --without-secrets", Command::Backup { file: "-".into(), without_secrets: true }),
+            (
+                "restore a.tar --replace --disconnected",
+                Command::Restore { file: "a.tar".into(), replace: true, disconnected: true },
+            ),
             ("token", Command::Token { command: None }),
             (
                 "token create door --scope read --scope events:write",
@@ -245,6 +272,8 @@ mod tests {
             "demo --for 4s",
             "replay",
             "replay --since 2h --max-per-second 1001",
+            "backup",
+            "restore",
             "token create door",
             "token create door --scope fly",
             "token create a/b --scope read",

@@ -1,7 +1,12 @@
-//! The commands other than `serve` and `demo`: `check`, `token …`, `key rotate`.
+//! The commands other than `serve` and `demo`: `check`, `backup`, `restore`, `token …`, `key rotate`.
 
-use std::path::{self, Path, PathBuf};
+use std::{
+    fmt,
+    io::{self, IsTerminal as _, Write as _},
+    path::{self, Path, PathBuf},
+};
 
+use anyhow::Context as _;
 use liveobject_actors::{
     config::{IdentitySource, StoredSettings, rotate},
     data_dir::{DataDir, DataDirError},
@@ -17,6 +22,7 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
 
 use crate::{
+    backup::{self, Locations, Unfinished},
     cli::{Exit, TokenCommand},
     config::Config,
     output::{OutputError, line},
@@ -58,6 +64,93 @@ fn require_database(config: &Config) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(NoData::in_directory(&config.data_dir, database.display().to_string()).into())
+}
+
+/// Writes a backup to a file or to standard output, and what it contains to standard error.
+pub async fn back_up(config: &Config, file: &Path, secrets: bool) -> anyhow::Result<Exit> {
+    require_database(config)?;
+    let locations = Locations::of(config)?;
+    let summary = if file == Path::new("-") {
+        anyhow::ensure!(!io::stdout().is_terminal(), "the backup is not text; redirect the output to a file");
+        let summary = backup::write(locations, secrets, io::BufWriter::new(io::stdout())).await?;
+        note(format_args!("Backup: {}.", contents(summary.events, summary.pictures)));
+        summary
+    } else {
+        let created = Unfinished::create(file);
+        let (unfinished, out) = created.with_context(|| format!("cannot create {}", file.display()))?;
+        let summary = backup::write(locations, secrets, io::BufWriter::new(out)).await?;
+        let bytes = unfinished.finish().with_context(|| format!("cannot write {}", file.display()))?;
+        let (mib, contents) = (bytes.div_ceil(1 << 20), contents(summary.events, summary.pictures));
+        note(format_args!("{}: {contents}, {mib} MiB.", file.display()));
+        summary
+    };
+    if !secrets {
+        note(format_args!(
+            "Without keys and tokens: passwords in it can be read only with the key of this service."
+        ));
+    } else if summary.missing.is_empty() {
+        note(format_args!("It contains keys and tokens: keep it where nobody else can read it."));
+    } else {
+        let missing = summary.missing.join(", ");
+        note(format_args!(
+            "Not included, because it is not in a file of the service: {missing}. Keep it elsewhere."
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Restores a backup, and prints what happens next.
+pub async fn restore(
+    config: &Config,
+    file: PathBuf,
+    replaces: bool,
+    disconnected: bool,
+) -> anyhow::Result<Exit> {
+    let restored = backup::restore(Locations::of(config)?, file, replaces, disconnected).await?;
+    let contents = contents(restored.events, restored.pictures);
+    let time = restored.created_at.format("%Y-%m-%d %H:%M:%S");
+    line(format_args!("Restored the backup of {time} UTC: {contents}."))?;
+    for path in &restored.replaced {
+        line(format_args!("Replaced {}.", path.display()))?;
+    }
+    if !restored.replaced.is_empty() {
+        line(format_args!(
+            "What was replaced is kept with the suffix .before-restore until the next restore."
+        ))?;
+    }
+    if !restored.skipped.is_empty() {
+        let skipped = restored.skipped.join(", ");
+        line(format_args!(
+            "Not restored, because the configuration or the environment provides it: {skipped}."
+        ))?;
+    }
+    if !restored.secrets {
+        line(format_args!("The backup has no keys and tokens. Those of this data directory are used."))?;
+    }
+    if restored.connects {
+        line(format_args!(
+            "The next start connects to the broker with the client id of the original: stop that first."
+        ))?;
+        line(format_args!(
+            "Events that waited at the time of the backup are then sent, late ones to the history topics."
+        ))?;
+    } else {
+        line(format_args!(
+            "MQTT is switched off. Switch it on in the settings once the original is stopped."
+        ))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn contents(events: u64, pictures: u64) -> String {
+    let count =
+        |number: u64, one: &str| if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") };
+    format!("{}, {}", count(events, "event"), count(pictures, "picture"))
+}
+
+/// Writes a line to standard error: standard output may be the backup.
+fn note(text: fmt::Arguments<'_>) {
+    let _closed = writeln!(io::stderr(), "{text}");
 }
 
 /// Prints the admin token.

@@ -1,6 +1,7 @@
 //! The process around the actors: command line, configuration, HTTP API and demo.
 
 pub mod app;
+pub mod backup;
 pub mod cli;
 pub mod commands;
 pub mod config;

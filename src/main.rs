@@ -9,6 +9,7 @@ use std::{
 use clap::Parser as _;
 use liveobject::{
     app::App,
+    backup,
     cli::{Cli, Command, Exit, KeyCommand},
     commands,
     config::{self, Config},
@@ -37,6 +38,7 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
+    backup::complete(&config.data_dir)?;
     match command {
         Command::Serve => {
             let app = App::start(&config).await?;
@@ -46,6 +48,12 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
         Command::Demo { .. } => unreachable!("main handles the demo, which has no configuration"),
         Command::Check => commands::check(&config).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
+        Command::Backup { file, without_secrets } => {
+            commands::back_up(&config, &file, !without_secrets).await
+        }
+        Command::Restore { file, replace, disconnected } => {
+            commands::restore(&config, file, replace, disconnected).await
+        }
         Command::Token { command: None } => commands::token(&config),
         Command::Token { command: Some(command) } => commands::tokens(&config, command).await,
         Command::Key(KeyCommand::Rotate { new_identity }) => {

@@ -78,7 +78,7 @@ pub mod config;
 pub mod connection;
 pub mod data_dir;
 pub mod discovery;
-mod disk;
+pub mod disk;
 pub mod domain;
 #[cfg(test)]
 mod layers_tests;

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "seeds, results and figures belong in the output of the tests")]
 
 mod backlog;
+mod backup;
 mod chaos;
 mod configuration;
 mod damage;

@@ -1,6 +1,6 @@
 //! Database errors, distinguished by what an administrator can do about them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 
@@ -25,14 +25,27 @@ pub enum OpenError {
     /// A newer version of this program has changed the schema.
     #[error(
         "the database {} was written by a newer version of liveobject (it contains the migrations {}): \
-         run that version again, or restore the backup that was made before the upgrade",
-        path.display(), unknown.join(", ")
+         run that version again, or go back to {}",
+        path.display(), unknown.join(", "), way_back(path)
     )]
     Newer {
         /// The database file.
         path: PathBuf,
         /// The migrations that this version does not know.
         unknown: Vec<String>,
+    },
+    /// The copy that precedes an upgrade of the schema cannot be written.
+    #[error(
+        "the database must be upgraded, and the copy {} that is made before cannot be written: free as much space as \
+         the database takes and start again",
+        path.display()
+    )]
+    Copy {
+        /// The copy.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: DbErr,
     },
     /// The file is damaged or is not a database.
     #[error(
@@ -82,6 +95,20 @@ pub enum OpenError {
         #[source]
         source: DbErr,
     },
+}
+
+/// Describes how to use a database with an earlier version again.
+fn way_back(database: &Path) -> String {
+    let copy = super::before_upgrade(database);
+    if !copy.exists() {
+        return "a backup that was made before the upgrade".to_owned();
+    }
+    format!(
+        "the copy that was made before the upgrade (events since then are lost): remove {database}-wal and \
+         {database}-shm, and rename {} to {database}",
+        copy.display(),
+        database = database.display()
+    )
 }
 
 impl OpenError {

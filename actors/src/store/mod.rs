@@ -11,6 +11,7 @@ mod api;
 mod camera_days;
 mod cameras;
 mod commit;
+pub mod copy;
 mod dead_events;
 mod decide;
 mod deliveries;
@@ -230,7 +231,28 @@ impl Store {
         // at the first event.
         self.begin().await.map_err(fail)?.rollback().await.map_err(fail)?;
         let pending = Migrator::get_pending_migrations_read_only(&self.write).await.map_err(fail)?;
-        if pending.is_empty() { Ok(()) } else { Migrator::up(&self.write, None).await.map_err(fail) }
+        if pending.is_empty() {
+            return Ok(());
+        }
+        if !self.is_new().await.map_err(fail)? {
+            self.copy_before_upgrade(path).await?;
+        }
+        Migrator::up(&self.write, None).await.map_err(fail)
+    }
+
+    /// Copies the database to a file next to it, so that the earlier version can be used again. Replaces the copy of an
+    /// earlier upgrade.
+    async fn copy_before_upgrade(&self, path: &Path) -> Result<(), OpenError> {
+        let target = before_upgrade(path);
+        let copied = copy::to_file(&self.write, &target).await;
+        copied.map_err(|source| OpenError::Copy { path: target.clone(), source })?;
+        tracing::info!(copy = %target.display(), "copied the database before its upgrade");
+        Ok(())
+    }
+
+    /// Returns whether no migration was applied yet.
+    async fn is_new(&self) -> Result<bool, DbErr> {
+        Ok(Migrator::get_migration_models(&self.write).await?.is_empty())
     }
 
     /// Begins a transaction that writes. It takes the write lock at once, and waits for another process that
@@ -248,6 +270,11 @@ impl Store {
         let applied = Migrator::get_migration_models(&self.write).await?;
         Ok(applied.into_iter().map(|row| row.version).filter(|name| !known.contains(name)).collect())
     }
+}
+
+/// Returns the path of the copy that is made of a database before its schema is upgraded.
+pub(crate) fn before_upgrade(database: &Path) -> PathBuf {
+    next_to(database, ".before-upgrade")
 }
 
 /// Returns whether a released connection may be reused. Otherwise it is closed, and the next write opens a

@@ -19,6 +19,8 @@ use std::{
 use super::{file::file_id, location::next_to};
 use crate::domain::ids::Seq;
 
+/// What follows the name of the database in the name of the file.
+pub const SUFFIX: &str = ".seq";
 /// The first line of the file, with the version of its format.
 const HEADER: &str = "liveobject seq 1";
 /// The size of the file.
@@ -50,7 +52,7 @@ impl SeqMark {
     /// Opens the mark of a database. Does not create it. The mark is `None` if there is no file, or if it is damaged,
     /// which is logged.
     pub fn open(database: &Path) -> (Self, Option<Seq>) {
-        let path = next_to(database, ".seq");
+        let path = next_to(database, SUFFIX);
         let (file, last) = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => {
                 let last = read(&file);
@@ -162,7 +164,8 @@ fn write(file: &File, last: Seq) -> io::Result<()> {
     file.write_all_at(content(last).as_bytes(), 0)
 }
 
-fn content(last: Seq) -> String {
+/// Returns the content of the file.
+pub fn content(last: Seq) -> String {
     format!("{HEADER}\n{:020} {:020}\n", last.0, last.0)
 }
 

@@ -100,6 +100,47 @@ async fn a_newer_schema_is_rejected_and_not_changed() {
 }
 
 #[tokio::test]
+async fn before_an_upgrade_the_database_is_copied_and_one_copy_is_kept() {
+    let (_dir, path) = temporary();
+    let copy = before_upgrade(&path);
+    for round in ["first", "second"] {
+        let store = Store::open_file(&path).await.unwrap();
+        // As an earlier version left it.
+        let back = "DROP TABLE heard_topics; \
+            DELETE FROM seaql_migrations WHERE version LIKE '%000034%'; CREATE TABLE ";
+        store.write.execute_unprepared(&format!("{back} {round} (x)")).await.unwrap();
+        store.close().await;
+        let upgraded = Store::open_file(&path).await.unwrap();
+        assert!(upgraded.unknown_migrations().await.unwrap().is_empty());
+        upgraded.close().await;
+        let contents = copy::inspect(&copy).await.unwrap();
+        assert!(contents.schema.contains("000033"), "{contents:?}");
+        assert!(fs::read(&copy).unwrap().windows(round.len()).any(|bytes| bytes == round.as_bytes()));
+        assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let store = Store::open_file(&path).await.unwrap();
+    let newer = "INSERT INTO seaql_migrations(version, applied_at) VALUES('m20990101_000001_x', 0)";
+    store.write.execute_unprepared(newer).await.unwrap();
+    store.close().await;
+    let error = Store::open_file(&path).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("rename {} to", copy.display())), "{error}");
+}
+
+#[tokio::test]
+async fn no_upgrade_happens_without_its_copy() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let back = "DROP TABLE heard_topics; DELETE FROM seaql_migrations WHERE version LIKE '%000034%'";
+    store.write.execute_unprepared(back).await.unwrap();
+    store.close().await;
+    fs::create_dir(before_upgrade(&path)).unwrap();
+    let error = Store::open_file(&path).await.unwrap_err();
+    assert!(matches!(error, OpenError::Copy { .. }), "{error:?}");
+    fs::remove_dir(before_upgrade(&path)).unwrap();
+    Store::open_file(&path).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_database_in_use_by_another_process_is_reported_as_locked() {
     let (_dir, path) = temporary();
     let other = Store::open_file(&path).await.unwrap();

@@ -1,0 +1,171 @@
+//! Copies of the database file: for a backup, while other processes use the database, and before an upgrade.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use liveobject_migration::{Migrator, MigratorTrait};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, Statement,
+    sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
+
+use super::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, OpenError, events, location::next_to, seq_gaps, seq_mark};
+use crate::domain::{event_log::SeqGap, ids::Seq};
+
+/// What a database contains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// The name of the last migration.
+    pub schema: String,
+    /// The last position that was given to an event.
+    pub last_seq: Seq,
+    /// The number of events in the log.
+    pub events: u64,
+    /// Whether Home Assistant and others get events: whether MQTT is switched on.
+    pub is_mqtt_enabled: bool,
+}
+
+/// Writes a compact, consistent copy of a database, which other processes may use in the meantime, to `target`: a
+/// missing or empty file. Takes as much space as the data, and no lock that would delay a commit.
+pub async fn copy(database: &Path, target: &Path) -> Result<(), OpenError> {
+    let options = SqliteConnectOptions::new().filename(database).busy_timeout(BUSY_TIMEOUT);
+    let copied = match connect(options).await {
+        Ok(db) => {
+            let copied = vacuum_into(&db, target).await;
+            let _closed = db.close().await;
+            copied
+        }
+        Err(error) => Err(error),
+    };
+    copied.map_err(|error| OpenError::of(database.to_owned(), error))
+}
+
+/// Copies the database of a connection to a file, which is replaced once the copy is complete and synced.
+pub(super) async fn to_file(db: &DatabaseConnection, target: &Path) -> Result<(), DbErr> {
+    let io = |error: io::Error| DbErr::Custom(error.to_string());
+    let unfinished = PathBuf::from(format!("{}.unfinished", target.display()));
+    // A process that was killed may have left it.
+    let _removed = fs::remove_file(&unfinished);
+    // Private from the start; SQLite accepts an empty file.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(io)?;
+    let copied = vacuum_into(db, &unfinished).await.and_then(|()| publish(&unfinished, target).map_err(io));
+    if copied.is_err() {
+        let _removed = fs::remove_file(&unfinished);
+    }
+    copied
+}
+
+/// Syncs a file and gives it its name.
+fn publish(unfinished: &Path, target: &Path) -> io::Result<()> {
+    File::open(unfinished)?.sync_all()?;
+    fs::rename(unfinished, target)?;
+    target.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+async fn vacuum_into(db: &DatabaseConnection, target: &Path) -> Result<(), DbErr> {
+    let target = target.to_str().ok_or_else(|| DbErr::Custom("the path is not valid UTF-8".to_owned()))?;
+    let values = [target.into()];
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), "VACUUM INTO ?", values);
+    db.execute_raw(statement).await.map(drop)
+}
+
+/// Checks a copy that nothing else uses, and returns what it contains. Fails if it is damaged or was written by a newer
+/// version.
+pub async fn inspect(copy: &Path) -> Result<Contents, OpenError> {
+    let options = SqliteConnectOptions::new().filename(copy).read_only(true).immutable(true);
+    let fail = |error| OpenError::of(copy.to_owned(), error);
+    let db = connect(options).await.map_err(fail)?;
+    let contents = contents(&db, copy).await;
+    let _closed = db.close().await;
+    contents
+}
+
+async fn contents(db: &DatabaseConnection, path: &Path) -> Result<Contents, OpenError> {
+    let fail = |error| OpenError::of(path.to_owned(), error);
+    let text = |sql: &'static str| async move {
+        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+        row.map_or(Ok(String::new()), |row| row.try_get_by_index::<String>(0))
+    };
+    let check = text("PRAGMA quick_check(1)").await.map_err(fail)?;
+    if check != "ok" {
+        let source = DbErr::Custom(check);
+        return Err(OpenError::Damaged { path: path.to_owned(), source });
+    }
+    let applied = Migrator::get_migration_models(db).await.map_err(fail)?;
+    let mut names: Vec<_> = applied.into_iter().map(|row| row.version).collect();
+    names.sort_unstable();
+    let known = Migrator::migrations();
+    let unknown = names.iter().filter(|name| !known.iter().any(|known| known.name() == *name));
+    let unknown: Vec<_> = unknown.cloned().collect();
+    if !unknown.is_empty() {
+        return Err(OpenError::Newer { path: path.to_owned(), unknown });
+    }
+    let last_seq = events::last_seq(db).await.map_err(fail)?;
+    let events = text("SELECT CAST(COUNT(*) AS TEXT) FROM events").await.map_err(fail)?;
+    let enabled = "SELECT CAST(COALESCE(json_extract(settings, '$.enabled'), 0) AS TEXT) FROM mqtt_config";
+    let enabled = text(enabled).await.map_err(fail)?;
+    Ok(Contents {
+        schema: names.pop().unwrap_or_default(),
+        last_seq,
+        events: events.parse().unwrap_or_default(),
+        is_mqtt_enabled: enabled == "1",
+    })
+}
+
+/// Prepares a copy that nothing else uses to be used in place of the original: its positions go on above `last`.
+/// Optionally switches MQTT off.
+pub async fn prepare(copy: &Path, last: Seq, switches_mqtt_off: bool) -> Result<(), OpenError> {
+    let fail = |error| OpenError::of(copy.to_owned(), error);
+    let db = connect(SqliteConnectOptions::new().filename(copy)).await.map_err(fail)?;
+    let done = prepare_with(&db, last, switches_mqtt_off).await;
+    let _closed = db.close().await;
+    done.map_err(fail)
+}
+
+async fn prepare_with(db: &DatabaseConnection, last: Seq, switches_mqtt_off: bool) -> Result<(), DbErr> {
+    const HAS_GAPS: &str = "SELECT 1 FROM sqlite_schema WHERE name = 'seq_gaps'";
+    const OFF: &str = "UPDATE mqtt_config SET settings = json_set(settings, '$.enabled', json('false')) \
+        WHERE settings IS NOT NULL";
+    let has_gaps = Statement::from_string(db.get_database_backend(), HAS_GAPS);
+    // An early version has no such table. The file next to the database then has the same effect, with a warning.
+    if db.query_one_raw(has_gaps).await?.is_some() {
+        let first = events::last_seq(db).await?.next();
+        seq_gaps::insert(db, SeqGap { first, last }).await?;
+    }
+    if switches_mqtt_off {
+        db.execute_unprepared(OFF).await?;
+    }
+    Ok(())
+}
+
+/// Returns the last position that was given to an event of a database, as far as the database or the file next to it
+/// can be read.
+pub async fn last_seq(database: &Path) -> Option<Seq> {
+    let marked = seq_mark::SeqMark::open(database).1;
+    let options = SqliteConnectOptions::new().filename(database).busy_timeout(BUSY_TIMEOUT);
+    let stored = match connect(options).await {
+        Ok(db) => {
+            let last = events::last_seq(&db).await.ok();
+            let _closed = db.close().await;
+            last
+        }
+        Err(_) => None,
+    };
+    marked.max(stored)
+}
+
+/// Returns the path of the file that makes the positions of a database go on above a number, and its content.
+pub fn seq_file(database: &Path, last: Seq) -> (PathBuf, String) {
+    (next_to(database, seq_mark::SUFFIX), seq_mark::content(last))
+}
+
+async fn connect(options: SqliteConnectOptions) -> Result<DatabaseConnection, DbErr> {
+    let options = options.create_if_missing(false);
+    let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+    let pool = pool.connect_with(sea_orm::sqlx::ConnectOptions::disable_statement_logging(options)).await;
+    pool.map(Into::into).map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))
+}

@@ -1,0 +1,121 @@
+//! Backups: one archive with the database, the keys, the tokens and the pictures.
+//!
+//! An archive is an uncompressed tar file. Its entries are, in this order: `manifest.json`, `liveobject.db`,
+//! `identity.age`, `api-token`, `thumbnail-key` (those three only with secrets, and only if they are files),
+//! `thumbnails/…`, and `checksum`, the SHA-256 of the other entries. An archive without its last entry is incomplete.
+
+mod restore;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use liveobject_actors::{
+    config::IdentitySource,
+    domain::{clock::Timestamp, hex},
+    store::OpenError,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+pub use restore::{RestoreError, Restored, complete, restore};
+pub use write::{BackupError, BackupSummary, Unfinished, remove_leftover, write};
+
+use crate::{config::Config, token};
+
+/// The version of the archive's format.
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+const DATABASE: &str = "liveobject.db";
+const IDENTITY: &str = "identity.age";
+const LINK_KEY: &str = "thumbnail-key";
+const PICTURES: &str = "thumbnails";
+const CHECKSUM: &str = "checksum";
+/// Maximum size of every entry except the database and pictures.
+const MAX_SMALL_BYTES: u64 = 64 * 1024;
+
+/// The first entry of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of the format.
+    format: u32,
+    /// The version of the program that made the backup.
+    version: String,
+    /// The last migration of the database.
+    schema: String,
+    /// When the backup was made.
+    created_at: Timestamp,
+    /// The last position that was given to an event.
+    last_seq: i64,
+    /// The number of events in the log.
+    events: u64,
+    /// Whether keys and tokens are included.
+    secrets: bool,
+}
+
+/// The files of a service.
+#[derive(Debug, Clone)]
+pub struct Locations {
+    data_dir: PathBuf,
+    database: PathBuf,
+    /// `None` if the identity comes from the environment or from systemd.
+    identity: Option<PathBuf>,
+    /// `None` if the token comes from the environment or from systemd.
+    token: Option<PathBuf>,
+    /// `None` if the key comes from the environment or from systemd.
+    link_key: Option<PathBuf>,
+}
+
+impl Locations {
+    /// Returns the files of the service that runs with this configuration.
+    pub fn of(config: &Config) -> Result<Self, OpenError> {
+        let options = config.service_options();
+        let file = |name: &str, is_given: bool| (!is_given).then(|| config.data_dir.join(name));
+        Ok(Self {
+            data_dir: config.data_dir.clone(),
+            database: options.database_file()?,
+            identity: match options.identity_source() {
+                IdentitySource::File(path) => Some(path),
+                IdentitySource::Given(_) => None,
+            },
+            token: file(token::FILE, config.secrets.api_token.is_some()),
+            link_key: file(LINK_KEY, config.secrets.link_key.is_some()),
+        })
+    }
+
+    /// Returns the secrets: the name of the entry, and the file if it is one.
+    fn secrets(&self) -> [(&'static str, Option<&Path>); 3] {
+        [
+            (IDENTITY, self.identity.as_deref()),
+            (token::FILE, self.token.as_deref()),
+            (LINK_KEY, self.link_key.as_deref()),
+        ]
+    }
+
+    fn pictures(&self) -> PathBuf {
+        self.data_dir.join(PICTURES)
+    }
+}
+
+/// The checksum of the entries: of their names, sizes and contents.
+#[derive(Debug, Clone, Default)]
+struct Checksum(Sha256);
+
+impl Checksum {
+    fn begin(&mut self, name: &str, size: u64) {
+        self.0.update(format!("{name}\n{size}\n"));
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> String {
+        let mut text = String::new();
+        hex::push(&mut text, &self.0.finalize());
+        text
+    }
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1024 * 1024)
+}

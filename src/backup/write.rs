@@ -1,0 +1,327 @@
+//! Makes a backup.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use liveobject_actors::{
+    disk::disk_space,
+    domain::{clock, ids::Seq},
+    private_file::with_suffix,
+    store::{OpenError, copy},
+};
+use secrecy::zeroize::Zeroizing;
+use tar::{Builder, EntryType, Header};
+use tokio::task::spawn_blocking;
+
+use super::{
+    CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES, mib,
+};
+
+/// The copy of the database while a backup is made.
+const COPY: &str = "backup";
+
+/// Why a backup could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// Another backup of this database is being made.
+    #[error("another backup is being made; try again when it is complete")]
+    Busy,
+    /// There is not enough space for the copy of the database.
+    #[error(
+        "the backup needs a copy of the database in {}: {needed_mib} MiB are needed there, {free_mib} MiB are free",
+        directory.display()
+    )]
+    NoSpace {
+        /// The directory of the database.
+        directory: PathBuf,
+        /// The size of the database.
+        needed_mib: u64,
+        /// The free space without the part that is reserved for events.
+        free_mib: u64,
+    },
+    /// The database cannot be copied.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// A file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive cannot be written.
+    #[error("the archive cannot be written")]
+    Write(#[source] io::Error),
+}
+
+/// What a backup contains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSummary {
+    /// The number of events in the log.
+    pub events: u64,
+    /// The number of pictures.
+    pub pictures: u64,
+    /// The secrets that are not included because they are not in files, by the names of their entries.
+    pub missing: Vec<&'static str>,
+}
+
+/// Writes an archive of a service, which may be running, to `out`.
+///
+/// The database is copied first, so that each event in it has its picture. Takes as much space next to the database as
+/// the database itself.
+pub async fn write(
+    locations: Locations,
+    secrets: bool,
+    out: impl Write + Send + 'static,
+) -> Result<BackupSummary, BackupError> {
+    let copy = Copy::create(&locations.database)?;
+    require_space(&locations.database)?;
+    copy::copy(&locations.database, &copy.path).await?;
+    let contents = copy::inspect(&copy.path).await?;
+    let marked = copy::last_seq(&locations.database).await;
+    let manifest = Manifest {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        schema: contents.schema,
+        created_at: clock::now(),
+        last_seq: marked.max(Some(contents.last_seq)).map_or(0, |seq| seq.0),
+        events: contents.events,
+        secrets,
+    };
+    let last = contents.last_seq;
+    let archive = move || Archive::new(out).write(&locations, &copy, &manifest, last);
+    spawn_blocking(archive).await.map_err(|error| BackupError::Write(io::Error::other(error)))?
+}
+
+/// Removes the copy of a backup whose process was killed.
+pub fn remove_leftover(database: &Path) {
+    if copy_path(database).exists() {
+        // If it is locked, a backup is being made.
+        drop(Copy::create(database));
+    }
+}
+
+fn copy_path(database: &Path) -> PathBuf {
+    with_suffix(&fs::canonicalize(database).unwrap_or_else(|_| database.to_owned()), COPY)
+}
+
+fn require_space(database: &Path) -> Result<(), BackupError> {
+    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    let needed = size(database) + size(&with_suffix_of(database, "-wal"));
+    let directory =
+        database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(space) = disk_space(directory) else { return Ok(()) };
+    let free = space.free.saturating_sub(space.reserve());
+    if free >= needed {
+        return Ok(());
+    }
+    let (needed_mib, free_mib) = (mib(needed), free / (1024 * 1024));
+    Err(BackupError::NoSpace { directory: directory.to_owned(), needed_mib, free_mib })
+}
+
+pub(super) fn with_suffix_of(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The copy of the database. Locked, and removed when dropped.
+#[derive(Debug)]
+struct Copy {
+    path: PathBuf,
+    /// Holds the lock.
+    _lock: File,
+}
+
+impl Copy {
+    fn create(database: &Path) -> Result<Self, BackupError> {
+        let path = copy_path(database);
+        let fail = |source| BackupError::Read { path: path.clone(), source };
+        let mut options = OpenOptions::new();
+        let options = options.create(true).truncate(false).write(true).mode(0o600);
+        let lock = options.open(&path).map_err(fail)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(BackupError::Busy),
+            Err(TryLockError::Error(error)) => return Err(fail(error)),
+        }
+        lock.set_len(0).map_err(fail)?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // The next backup or start removes it otherwise.
+        let _removed = fs::remove_file(&self.path);
+    }
+}
+
+/// An archive that is being written.
+struct Archive<W: Write> {
+    tar: Builder<W>,
+    checksum: Checksum,
+    modified: u64,
+}
+
+impl<W: Write> Archive<W> {
+    fn new(out: W) -> Self {
+        let modified = u64::try_from(clock::now().timestamp()).unwrap_or(0);
+        Self { tar: Builder::new(out), checksum: Checksum::default(), modified }
+    }
+
+    fn write(
+        mut self,
+        locations: &Locations,
+        copy: &Copy,
+        manifest: &Manifest,
+        last: Seq,
+    ) -> Result<BackupSummary, BackupError> {
+        let text = serde_json::to_vec_pretty(manifest).map_err(|error| BackupError::Write(error.into()))?;
+        self.add(MANIFEST, &text)?;
+        let file = File::open(&copy.path);
+        self.add_file(DATABASE, &copy.path, file)?;
+        let mut missing = Vec::new();
+        for (name, path) in locations.secrets().into_iter().filter(|_| manifest.secrets) {
+            match path.map(|path| (path, read_small(path))) {
+                Some((_, Ok(content))) => self.add(name, &content)?,
+                Some((path, Err(source))) if source.kind() != ErrorKind::NotFound => {
+                    return Err(BackupError::Read { path: path.to_owned(), source });
+                }
+                _ => missing.push(name),
+            }
+        }
+        let pictures = self.add_pictures(&locations.pictures(), last)?;
+        let checksum = std::mem::take(&mut self.checksum).finish();
+        self.add(CHECKSUM, checksum.as_bytes())?;
+        let mut out = self.tar.into_inner().map_err(BackupError::Write)?;
+        out.flush().map_err(BackupError::Write)?;
+        Ok(BackupSummary { events: manifest.events, pictures, missing })
+    }
+
+    /// Adds the pictures of the events in the log. Returns their number.
+    fn add_pictures(&mut self, root: &Path, last: Seq) -> Result<u64, BackupError> {
+        let mut count = 0;
+        for shard in numbered(root)? {
+            for number in numbered(&root.join(shard.to_string()))?.into_iter().filter(|seq| *seq <= last.0) {
+                let name = format!("{PICTURES}/{shard}/{number}");
+                let path = root.join(shard.to_string()).join(number.to_string());
+                match File::open(&path) {
+                    // It was removed since.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    file => {
+                        self.add_file(&name, &path, file)?;
+                        count += 1;
+                    }
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn add(&mut self, name: &str, content: &[u8]) -> Result<(), BackupError> {
+        self.append(name, content.len() as u64, content).map_err(BackupError::Write)
+    }
+
+    fn add_file(&mut self, name: &str, path: &Path, file: io::Result<File>) -> Result<(), BackupError> {
+        let opened = file.and_then(|file| file.metadata().map(|metadata| (metadata.len(), file)));
+        let (size, file) = opened.map_err(|source| BackupError::Read { path: path.to_owned(), source })?;
+        self.append(name, size, file).map_err(BackupError::Write)
+    }
+
+    fn append(&mut self, name: &str, size: u64, content: impl Read) -> io::Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(size);
+        header.set_mode(0o600);
+        header.set_mtime(self.modified);
+        self.checksum.begin(name, size);
+        let mut content = Summed { inner: content.take(size), checksum: &mut self.checksum, read: 0 };
+        self.tar.append_data(&mut header, name, &mut content)?;
+        if content.read == size { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+/// Reads a small file.
+fn read_small(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut content = Zeroizing::new(Vec::new());
+    File::open(path)?.take(MAX_SMALL_BYTES).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Returns the entries of a directory whose names are numbers, in order.
+fn numbered(directory: &Path) -> Result<Vec<i64>, BackupError> {
+    let fail = |source| BackupError::Read { path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fail)?,
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        numbers.extend(entry.map_err(fail)?.file_name().to_str().and_then(|name| name.parse::<i64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Adds what is read to a checksum.
+struct Summed<'c, R> {
+    inner: R,
+    checksum: &'c mut Checksum,
+    read: u64,
+}
+
+impl<R: Read> Read for Summed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.checksum.update(&buffer[..count]);
+        self.read += count as u64;
+        Ok(count)
+    }
+}
+
+/// An archive that gets its name only when it is complete.
+#[derive(Debug)]
+pub struct Unfinished {
+    path: PathBuf,
+    unfinished: PathBuf,
+}
+
+impl Unfinished {
+    /// Creates the file, readable only by its owner. Fails if there is already one of this name.
+    pub fn create(path: &Path) -> io::Result<(Self, File)> {
+        if path.exists() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let unfinished = with_suffix(path, "unfinished");
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
+        Ok((Self { path: path.to_owned(), unfinished }, file))
+    }
+
+    /// Syncs the archive and gives it its name. Returns its size.
+    pub fn finish(self) -> io::Result<u64> {
+        let file = File::open(&self.unfinished)?;
+        file.sync_all()?;
+        match fs::hard_link(&self.unfinished, &self.path) {
+            // Some file systems have no links. Unlike a link, a rename replaces a file that was created meanwhile.
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                fs::rename(&self.unfinished, &self.path)?;
+            }
+            linked => linked?,
+        }
+        Ok(file.metadata()?.len())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _removed = fs::remove_file(&self.unfinished);
+    }
+}
