@@ -59,7 +59,7 @@ pub enum Command {
         /// Replace existing data; it is kept with the suffix .before-restore
         #[arg(long)]
         replace: bool,
-        /// Switch MQTT off in the restored settings, for a copy beside the original
+        /// Switch MQTT off in the restored settings, for a copy while the original runs
         #[arg(long)]
         disconnected: bool,
     },

@@ -126,7 +126,7 @@ async fn events_that_waited_at_the_time_of_the_backup_are_sent_after_its_restora
 }
 
 #[tokio::test]
-async fn a_backup_without_secrets_is_restored_beside_the_existing_ones() {
+async fn a_backup_without_secrets_keeps_the_existing_ones() {
     let (broker, mut original) = connected_with_login(service()).await;
     let _ledger = accept(&original, ids("a", 3)).await;
     let dir = TempDir::new().expect("a temporary directory");

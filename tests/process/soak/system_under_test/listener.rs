@@ -34,9 +34,9 @@ impl SystemUnderTest {
 
         let (away, is_patient) = (dice.millis(500, 15_000), dice.below(3) != 0);
         let comes_back = is_patient || self.longest_fault < LATE_AFTER * 2;
-        let meanwhile = *dice.pick(&["nothing else", "connection cut", "kill -9"]);
+        let fault = *dice.pick(&["nothing else", "connection cut", "kill -9"]);
         let text = if comes_back { format!("away for {away:?}") } else { "gone for good".to_owned() };
-        fault_log.record(&format!("listener: {text}, {meanwhile}"));
+        fault_log.record(&format!("listener: {text}, {fault}"));
 
         let listener = self.listen_to_the_porch().await;
         let known = self.post_from_the_porch().await;
@@ -52,7 +52,7 @@ impl SystemUnderTest {
             ids.push(self.post_from_the_porch().await);
         }
         self.wait_until_held(EVENTS).await;
-        match meanwhile {
+        match fault {
             "connection cut" => self.proxies[0].cut().await,
             "kill -9" if self.can_restart() => {
                 self.kill_service().await;

@@ -7,7 +7,7 @@ use liveobject_test_support::{Api, wait_until};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::{Demand, Dice, FaultLog, LONG_TIMEOUT, Origin, SystemUnderTest, TIMEOUT, lock};
+use super::{Demand, Dice, FaultLog, LONG_TIMEOUT, Origin, RETRY_DELAY, SystemUnderTest, TIMEOUT, lock};
 use crate::helpers::PNG;
 
 /// Maximum time until the responses to events that were accepted before the database was moved have arrived.
@@ -76,7 +76,14 @@ impl SystemUnderTest {
             ledgers.receipts(Origin::Rest).iter().rev().take(PICTURES).map(|(number, _)| *number).collect()
         };
         for number in events {
-            let status = self.put_picture(number).await;
+            let mut status = self.put_picture(number).await;
+            // The pictures of new events may take the room that was made for it.
+            for _ in 0..5 {
+                if status == 503 {
+                    sleep(RETRY_DELAY).await;
+                    status = self.put_picture(number).await;
+                }
+            }
             // The last bytes are reserved for events. A picture may need them only if no older one can make room.
             let is_reserved = status == 503 && self.pictures_on_disk() == 0;
             if status != 204 && !is_reserved {
