@@ -9,7 +9,7 @@ use std::{
 use clap::Parser as _;
 use liveobject::{
     app::App,
-    cli::{Cli, Command, Exit, KeyCommand},
+    cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
     config::{self, Config},
     output, replay, telemetry, terminal,
@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
     if let Command::Demo { duration } = cli.command {
         return demo(duration).await;
     }
-    let config = match Config::load(cli.config.as_deref(), config::environment()) {
+    let config = match Config::load(&cli.config_options(), config::environment()) {
         Ok(config) => config,
         Err(error) => return fail(&error.into(), Exit::Usage),
     };
@@ -38,12 +38,14 @@ async fn main() -> ExitCode {
 async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
     match command {
-        Command::Serve => {
+        Command::Serve { .. } => {
+            commands::log_locations(&config);
             let app = App::start(&config).await?;
             greet(&app);
             Ok(Box::pin(app.run_until_stopped()).await?)
         }
         Command::Demo { .. } => unreachable!("main handles the demo, which has no configuration"),
+        Command::Config(ConfigCommand::Check) => commands::check_config(&config),
         Command::Check => commands::check(&config).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Token { command: None } => commands::token(&config),

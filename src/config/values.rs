@@ -28,6 +28,8 @@ const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST)
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file that was read, or `None` if there is none.
+    pub file: Option<PathBuf>,
     /// The directory for the database, the identity, the API token and the lock.
     pub data_dir: PathBuf,
     /// `[http]`
@@ -165,6 +167,7 @@ pub(super) const SECRET_SETTINGS: [&str; 2] = ["password", "client_key"];
 impl Default for Config {
     fn default() -> Self {
         Self {
+            file: None,
             data_dir: PathBuf::from("data"),
             http: Http {
                 bind: vec![DEFAULT_BIND],
