@@ -3,7 +3,7 @@
 use std::path::{self, Path, PathBuf};
 
 use liveobject_actors::{
-    config::{IdentitySource, StoredSettings, rotate},
+    config::{ConfigOptions, IdentitySource, StoredSettings, rotate},
     data_dir::{DataDir, DataDirError},
     domain::{
         clock::Timestamp,
@@ -29,8 +29,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error(
     "there is no data of a liveobject service in {}: {file} is missing. Run this command with the configuration of \
-     the service: in its working directory, or with the same --config, --data-dir or LIVEOBJECT__DATA_DIR. The first start of \
-     `liveobject serve` creates the data.",
+     the service: in its working directory, or with the same --config, --data-dir or LIVEOBJECT__DATA_DIR. The first \
+     start of `liveobject serve` creates the data.",
     directory.display()
 )]
 pub struct NoData {
@@ -205,7 +205,11 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
     let lock = lock_unless_in_use(config)?;
     let options = config.service_options();
     let store = options.open_store().await?;
-    let config_options = options.config_options(store.clone(), mpsc::unbounded_channel().0);
+    // A command must not replace the settings of the service; only its start does.
+    let config_options = ConfigOptions {
+        managed: false,
+        ..options.config_options(store.clone(), mpsc::unbounded_channel().0)
+    };
     let stored = StoredSettings::open(config_options).await?;
     let settings = stored.settings();
     if let Some(why) = stored.unreadable() {

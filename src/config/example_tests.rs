@@ -25,7 +25,8 @@ fn load(text: &str) -> Config {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     fs::write(&path, text).unwrap();
-    let config = Config::load(&Options { file: Some(path), ..Options::default() }, std::iter::empty()).unwrap();
+    let config =
+        Config::load(&Options { file: Some(path), ..Options::default() }, std::iter::empty()).unwrap();
     Config { file: None, ..config }
 }
 

@@ -7,7 +7,7 @@ pub(super) const DEFAULT_FILES: [&str; 2] = [FILE, "/etc/liveobject/config.toml"
 
 const FILE: &str = "config.toml";
 
-/// What the command line says about the configuration. It overrides the environment and the file.
+/// The configuration in the options of the command line. It overrides the environment and the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// The configuration file, which must exist.

@@ -1,8 +1,8 @@
 //! The configuration of the process: valid values, from a TOML file and the environment.
 //!
-//! A missing key has its default. The command line overrides the environment, which overrides the file. Unknown keys and invalid
-//! values are reported all at once, each with its location. The configuration is read once, at startup. The
-//! *settings*, which can change at run time, belong to `ConfigActor`.
+//! A missing key has its default. The command line overrides the environment, which overrides the file. Unknown
+//! keys and invalid values are reported all at once, each with its location. The configuration is read once, at
+//! startup. The *settings*, which can change at run time, belong to `ConfigActor`.
 //!
 //! - `values` defines the values and their defaults.
 //! - `keys` defines the keys, and `source` collects their values from `file` and the environment.

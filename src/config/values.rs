@@ -48,6 +48,8 @@ pub struct Config {
     pub log: Log,
     /// `[mqtt]`, unless it is empty.
     pub mqtt: Option<InitialSettings>,
+    /// `[mqtt] managed`: whether `mqtt` replaces the stored settings at each start and cannot be changed at run time.
+    pub mqtt_managed: bool,
     /// Problems that are not errors, to be logged once logging is set up.
     pub warnings: Vec<String>,
 }
@@ -192,6 +194,7 @@ impl Default for Config {
             },
             log: Log::default(),
             mqtt: None,
+            mqtt_managed: false,
             warnings: Vec::new(),
         }
     }
@@ -218,6 +221,7 @@ impl Config {
             max_published_picture_bytes: self.pictures.max_picture_bytes,
             calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::system().0),
             initial_mqtt: self.mqtt.as_ref().map(InitialSettings::to_json),
+            mqtt_managed: self.mqtt_managed,
         }
     }
 
