@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use liveobject_actors::domain::token::{Scope, TokenName};
 
 use crate::config::Options;
@@ -72,6 +73,17 @@ pub enum Command {
     /// Check the configuration
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
+    /// Print the completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write the pages of all commands to this directory instead
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Manage the encryption key of the stored secrets
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
@@ -248,6 +260,8 @@ mod tests {
             ("token rotate", token(TokenCommand::Rotate)),
             ("token list", token(TokenCommand::List)),
             ("token revoke door", token(TokenCommand::Revoke { name: name() })),
+            ("completions bash", Command::Completions { shell: Shell::Bash }),
+            ("man --out pages", Command::Man { out: Some("pages".into()) }),
             ("config check", Command::Config(ConfigCommand::Check)),
             ("key rotate", Command::Key(KeyCommand::Rotate { new_identity: None })),
             (
@@ -276,6 +290,7 @@ mod tests {
             "",
             "key",
             "config",
+            "completions abacus",
             "--config a.toml",
             "fly",
             "serve --fast",

@@ -101,3 +101,60 @@ async fn help_and_version_exit_with_0() {
         assert!(finished.stdout.contains("liveobject"), "{finished:?}");
     }
 }
+
+#[tokio::test]
+async fn managed_settings_follow_the_configuration_at_each_start_and_cannot_be_replaced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data_dir = dir.path().join("data");
+    let with = |host: &str, managed: bool| {
+        let config =
+            format!("[mqtt]\nmanaged = {managed}\nbroker_host = \"{host}\"\npassword = \"hunter2\"\n");
+        service().config(&config).data_dir(&data_dir)
+    };
+    let path = "/api/v1/integrations/mqtt/config";
+    let mut running = with("first", false).start().await;
+    assert_eq!(running.get(path).await.expect(200)["managed"], false);
+    running.sigterm();
+    running.wait().await;
+
+    let mut running = with("second", true).start().await;
+    let settings = running.get(path).await.expect(200);
+    assert_eq!((&settings["broker_host"], &settings["managed"]), (&"second".into(), &true.into()));
+    let problem = running.put_config(&serde_json::json!({ "broker_host": "third" })).await.expect(409);
+    assert!(
+        problem["detail"].as_str().is_some_and(|detail| detail.contains("[mqtt] managed")),
+        "{problem:?}"
+    );
+    assert_eq!(running.status().await["warnings"], serde_json::json!([]));
+    running.sigterm();
+    running.wait().await;
+
+    // Another command does not store them; the next start does.
+    let checked = with("third", true).build().run(&["check"]).await;
+    assert!(checked.stdout.contains("second:1883"), "{checked:?}");
+    let running = with("third", true).start().await;
+    assert_eq!(running.get(path).await.expect(200)["broker_host"], "third");
+    assert!(!running.log_text().contains("hunter2"));
+}
+
+#[tokio::test]
+async fn completions_and_manual_pages_are_generated() {
+    let service = service().build();
+    for shell in ["bash", "zsh", "fish"] {
+        let finished = service.run(&["completions", shell]).await;
+        assert_eq!(finished.code, 0, "{finished:?}");
+        assert!(finished.stdout.contains("data-dir") && finished.stdout.contains("rotate"), "{shell}");
+    }
+    assert_eq!(service.run(&["completions", "abacus"]).await.code, 2);
+    let page = service.run(&["man"]).await;
+    assert!(page.code == 0 && page.stdout.contains(".TH liveobject 1"), "{page:?}");
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("man");
+    let finished = service.run(&["man", "--out", &out.display().to_string()]).await;
+    assert_eq!((finished.code, finished.stdout.as_str()), (0, ""), "{finished:?}");
+    let pages = crate::helpers::names(&out);
+    for page in ["liveobject.1", "liveobject-serve.1", "liveobject-token-create.1"] {
+        assert!(pages.iter().any(|name| name == page), "{pages:?}");
+    }
+    assert!(!service.data_dir().exists());
+}

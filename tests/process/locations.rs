@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -10,7 +11,7 @@ use liveobject_test_support::{free_port, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::helpers::{TIMEOUT, names};
+use crate::helpers::{TIMEOUT, names, service, stop};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_liveobject");
 
@@ -194,4 +195,50 @@ fn config_check_reports_every_error_and_warning_and_creates_nothing() {
     assert_eq!(finished.code, Some(2));
     assert!(finished.stderr.contains("missing.toml: does not exist"), "{}", finished.stderr);
     assert_eq!(names(dir.path()), Vec::<String>::new());
+}
+
+/// The user `nobody`.
+const OTHER: u32 = 65534;
+
+#[tokio::test]
+#[expect(clippy::print_stdout, reason = "the reason for skipping belongs in the output of the test")]
+async fn commands_run_as_root_act_as_the_owner_of_the_data() {
+    let dir = directory();
+    if dir.path().metadata().expect("the directory exists").uid() != 0 {
+        println!("skipped: this test must be run as root");
+        return;
+    }
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("the mode can be changed");
+    let data_dir = dir.path().join("data");
+    let mut service = service().data_dir(&data_dir).start().await;
+    stop(&mut service).await;
+    let give = |path: &Path| chown(path, Some(OTHER), Some(OTHER)).expect("the owner can be changed");
+    give(&data_dir);
+    names(&data_dir).iter().for_each(|name| give(&data_dir.join(name)));
+    // A key that only root can read. The command may not read it either.
+    let key = dir.path().join("key.age");
+    fs::write(&key, "").expect("the file can be written");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("the mode can be changed");
+    for arguments in [
+        &["token"][..],
+        &["token", "create", "door", "--scope", "read"],
+        &["token", "list"],
+        &["token", "rotate"],
+        &["key", "rotate"],
+    ] {
+        let finished = service.run(arguments).await;
+        assert_eq!(finished.code, 0, "{arguments:?}: {finished:?}");
+        for name in names(&data_dir) {
+            let owner = data_dir.join(&name).metadata().expect("the file exists").uid();
+            assert_eq!(owner, OTHER, "{arguments:?}: {name}");
+        }
+    }
+    let given = service.run(&["check", "--data-dir", &data_dir.display().to_string()]).await;
+    assert_eq!(given.code, 1, "{given:?}");
+    assert!(given.stdout.contains("No broker configured"), "{given:?}");
+    let identity = ("LIVEOBJECT__SECRETS__IDENTITY_FILE", key.display().to_string());
+    let mut command = command(dir.path(), &["key", "rotate", "--data-dir", "data"]);
+    let refused = finish(command.env(identity.0, &identity.1));
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.to_lowercase().contains("permission denied"), "{}", refused.stderr);
 }
