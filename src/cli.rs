@@ -22,11 +22,11 @@ const LONGEST_DEMO: Duration = Duration::from_hours(1);
                   Exit codes: 0 success, 1 failure, 2 usage or configuration error, 70 an actor crashed."
 )]
 pub struct Cli {
-    /// Configuration file [default: the first that exists of $CONFIGURATION_DIRECTORY/config.toml, config.toml and
-    /// /etc/liveobject/config.toml]
+    /// Configuration file [default: the first that exists of `$CONFIGURATION_DIRECTORY/config.toml`,
+    /// `config.toml` and `/etc/liveobject/config.toml`]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Directory for all data [default: `data_dir` of the configuration, $STATE_DIRECTORY, or data]
+    /// Directory for all data [default: `data_dir` of the configuration, `$STATE_DIRECTORY`, or `data`]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<String>,
     /// The command to run.

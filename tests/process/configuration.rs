@@ -158,3 +158,35 @@ async fn completions_and_manual_pages_are_generated() {
     }
     assert!(!service.data_dir().exists());
 }
+
+#[tokio::test]
+async fn secrets_can_be_in_files_that_variables_name_and_never_appear_in_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("{text}\n")).expect("the file can be written");
+        path.display().to_string()
+    };
+    let token = "t".repeat(40);
+    let with = |password: &str| {
+        service()
+            .env("LIVEOBJECT_API_TOKEN_FILE", file("token", &token))
+            .env("LIVEOBJECT__MQTT__PASSWORD_FILE", password)
+            .env("LIVEOBJECT__MQTT__USERNAME", "ann")
+            .env("LIVEOBJECT__LOG__FILTER", "trace")
+    };
+    let mut service = with(&file("password", "hunter2")).build();
+    assert_eq!(service.run(&["token"]).await.stdout.trim(), token);
+    service.spawn();
+    let api = liveobject_test_support::Api::on_port(service.port(), &token);
+    let has_password = async || {
+        let settings = api.try_get("/api/v1/integrations/mqtt/config").await;
+        settings.is_ok_and(|settings| settings.status == 200 && settings.expect(200)["has_password"] == true)
+    };
+    liveobject_test_support::wait_until("the password is stored", crate::helpers::TIMEOUT, has_password)
+        .await;
+    assert!(!service.log_text().contains("hunter2") && !service.log_text().contains(&token));
+    let missing = dir.path().join("missing").display().to_string();
+    let parts = ["LIVEOBJECT__MQTT__PASSWORD_FILE", &missing, "No such file or directory"];
+    assert_refused(with(&missing), &parts).await;
+}

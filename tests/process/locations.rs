@@ -201,7 +201,6 @@ fn config_check_reports_every_error_and_warning_and_creates_nothing() {
 const OTHER: u32 = 65534;
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the reason for skipping belongs in the output of the test")]
 async fn commands_run_as_root_act_as_the_owner_of_the_data() {
     let dir = directory();
     if dir.path().metadata().expect("the directory exists").uid() != 0 {
@@ -214,7 +213,9 @@ async fn commands_run_as_root_act_as_the_owner_of_the_data() {
     stop(&mut service).await;
     let give = |path: &Path| chown(path, Some(OTHER), Some(OTHER)).expect("the owner can be changed");
     give(&data_dir);
-    names(&data_dir).iter().for_each(|name| give(&data_dir.join(name)));
+    for name in names(&data_dir) {
+        give(&data_dir.join(name));
+    }
     // A key that only root can read. The command may not read it either.
     let key = dir.path().join("key.age");
     fs::write(&key, "").expect("the file can be written");

@@ -60,11 +60,12 @@ pub(super) async fn open(
         }
     }
     if managed {
-        return store_managed(context, current, initial.unwrap_or_else(|| Map::new().into())).await;
+        let settings = initial.unwrap_or_else(|| Map::new().into());
+        return Box::pin(store_managed(context, current, settings)).await;
     }
     match initial.filter(|value| !value.as_object().is_some_and(Map::is_empty)) {
         Some(value) => match read_initial(&mut current, value) {
-            Some(update) => store_initial(context, current, update).await,
+            Some(update) => Box::pin(store_initial(context, current, update)).await,
             None => Ok(current),
         },
         None => Ok(current),
