@@ -18,7 +18,8 @@ const LONGEST_DEMO: Duration = Duration::from_hours(1);
     version,
     arg_required_else_help = true,
     subcommand_required = true,
-    after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file.\n\
+    after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file; with the suffix\n\
+                  _FILE, a variable names a file with the value.\n\
                   Exit codes: 0 success, 1 failure, 2 usage or configuration error, 70 an actor crashed."
 )]
 pub struct Cli {
