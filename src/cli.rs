@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use liveobject_actors::domain::token::{Scope, TokenName};
+
+use crate::config::Options;
 
 const SHORTEST_DEMO: Duration = Duration::from_secs(5);
 const LONGEST_DEMO: Duration = Duration::from_hours(1);
@@ -15,23 +18,43 @@ const LONGEST_DEMO: Duration = Duration::from_hours(1);
     version,
     arg_required_else_help = true,
     subcommand_required = true,
-    after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file.\n\
+    after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file; with the suffix\n\
+                  _FILE, a variable names a file with the value.\n\
                   Exit codes: 0 success, 1 failure, 2 usage or configuration error, 70 an actor crashed."
 )]
 pub struct Cli {
-    /// Configuration file [default: config.toml, if it exists]
+    /// Configuration file [default: the first that exists of `$CONFIGURATION_DIRECTORY/config.toml`,
+    /// `config.toml` and `/etc/liveobject/config.toml`]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Directory for all data [default: `data_dir` of the configuration, `$STATE_DIRECTORY`, or `data`]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
     /// The command to run.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Returns the options that determine the configuration.
+    pub fn config_options(&self) -> Options {
+        let bind = match &self.command {
+            Command::Serve { bind } => bind.clone(),
+            _ => Vec::new(),
+        };
+        Options { file: self.config.clone(), data_dir: self.data_dir.clone(), bind }
+    }
 }
 
 /// The commands.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run the service until SIGTERM or Ctrl-C
-    Serve,
+    Serve {
+        /// Address and port to listen on instead of the configured ones; can be repeated
+        #[arg(long, value_name = "ADDRESS")]
+        bind: Vec<String>,
+    },
     /// Try it out: simulated cameras and a built-in broker; nothing to install, nothing left behind
     Demo {
         /// Stop after this time, 5s to 1h, for example 30s or 2m [default: run until Ctrl-C]
@@ -68,6 +91,20 @@ pub enum Command {
         /// What to do; without it, the admin token is shown.
         #[command(subcommand)]
         command: Option<TokenCommand>,
+    },
+    /// Check the configuration
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Print the completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write the pages of all commands to this directory instead
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Manage the encryption key of the stored secrets
     #[command(subcommand, arg_required_else_help = true)]
@@ -128,6 +165,13 @@ pub enum TokenCommand {
 
 fn token_name(text: &str) -> Result<TokenName, String> {
     TokenName::parse(text)
+}
+
+/// The commands for the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Read and check the configuration, and print which file and which data directory it uses; creates nothing
+    Check,
 }
 
 /// The commands for the encryption key.
@@ -211,7 +255,8 @@ mod tests {
         let name = || TokenName::parse("door").unwrap();
         let token = |command| Command::Token { command: Some(command) };
         for (arguments, command) in [
-            ("serve", Command::Serve),
+            ("serve", Command::Serve { bind: Vec::new() }),
+            ("serve --bind a:1 --bind b:2", Command::Serve { bind: vec!["a:1".into(), "b:2".into()] }),
             ("demo", Command::Demo { duration: None }),
             ("demo --for 30s", Command::Demo { duration: Some(Duration::from_secs(30)) }),
             ("check", Command::Check),
@@ -243,13 +288,20 @@ mod tests {
             ("token rotate", token(TokenCommand::Rotate)),
             ("token list", token(TokenCommand::List)),
             ("token revoke door", token(TokenCommand::Revoke { name: name() })),
+            ("completions bash", Command::Completions { shell: Shell::Bash }),
+            ("man --out pages", Command::Man { out: Some("pages".into()) }),
+            ("config check", Command::Config(ConfigCommand::Check)),
             ("key rotate", Command::Key(KeyCommand::Rotate { new_identity: None })),
             (
                 "key rotate --new-identity new.age",
                 Command::Key(KeyCommand::Rotate { new_identity: Some("new.age".into()) }),
             ),
         ] {
-            assert_eq!(parse(arguments).unwrap(), Cli { config: None, command }, "{arguments}");
+            assert_eq!(
+                parse(arguments).unwrap(),
+                Cli { config: None, data_dir: None, command },
+                "{arguments}"
+            );
         }
     }
 
@@ -265,6 +317,8 @@ mod tests {
         for arguments in [
             "",
             "key",
+            "config",
+            "completions abacus",
             "--config a.toml",
             "fly",
             "serve --fast",

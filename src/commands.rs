@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use liveobject_actors::{
-    config::{IdentitySource, StoredSettings, rotate},
+    config::{ConfigOptions, IdentitySource, StoredSettings, rotate},
     data_dir::{DataDir, DataDirError},
     domain::{
         clock::Timestamp,
@@ -35,8 +35,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error(
     "there is no data of a liveobject service in {}: {file} is missing. Run this command with the configuration of \
-     the service: in its working directory, or with the same --config or LIVEOBJECT__DATA_DIR. The first start of \
-     `liveobject serve` creates the data.",
+     the service: in its working directory, or with the same --config, --data-dir or LIVEOBJECT__DATA_DIR. The first \
+     start of `liveobject serve` creates the data.",
     directory.display()
 )]
 pub struct NoData {
@@ -48,8 +48,7 @@ pub struct NoData {
 
 impl NoData {
     fn in_directory(directory: &Path, file: impl Into<String>) -> Self {
-        let directory = path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-        Self { directory, file: file.into() }
+        Self { directory: absolute(directory), file: file.into() }
     }
 }
 
@@ -153,6 +152,40 @@ fn note(text: fmt::Arguments<'_>) {
     let _closed = writeln!(io::stderr(), "{text}");
 }
 
+/// Fails if there is no admin token, neither given nor in the data directory.
+pub fn require_token(config: &Config) -> anyhow::Result<()> {
+    if config.secrets.api_token.is_some() || ApiToken::load(&config.data_dir)?.is_some() {
+        return Ok(());
+    }
+    Err(NoData::in_directory(&config.data_dir, token::FILE).into())
+}
+
+/// Logs which configuration file and which data directory are in use.
+pub fn log_locations(config: &Config) {
+    let file =
+        config.file.as_deref().map_or_else(|| "none".to_owned(), |file| absolute(file).display().to_string());
+    tracing::info!(file, data_dir = %absolute(&config.data_dir).display(), "configuration read");
+}
+
+/// Prints which configuration file and which data directory are in use, and the warnings.
+pub fn check_config(config: &Config) -> anyhow::Result<Exit> {
+    let file = match &config.file {
+        Some(file) => escape_line(&absolute(file).display().to_string()),
+        None => "none".to_owned(),
+    };
+    line(format_args!("Configuration file: {file}"))?;
+    line(format_args!("Data directory: {}", escape_line(&absolute(&config.data_dir).display().to_string())))?;
+    for warning in &config.warnings {
+        line(format_args!("Warning: {}", escape_line(warning)))?;
+    }
+    line(format_args!("OK"))?;
+    Ok(Exit::Ok)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Prints the admin token.
 pub fn token(config: &Config) -> anyhow::Result<Exit> {
     let token = match &config.secrets.api_token {
@@ -170,9 +203,7 @@ fn rotate_token(config: &Config) -> anyhow::Result<Exit> {
         config.secrets.api_token.is_none(),
         "the admin token comes from LIVEOBJECT_API_TOKEN or a systemd credential; replace it there and restart"
     );
-    if ApiToken::load(&config.data_dir)?.is_none() {
-        return Err(NoData::in_directory(&config.data_dir, token::FILE).into());
-    }
+    require_token(config)?;
     line(format_args!("{}", ApiToken::rotate(&config.data_dir)?.expose()))?;
     Ok(Exit::Ok)
 }
@@ -267,7 +298,11 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
     let lock = lock_unless_in_use(config)?;
     let options = config.service_options();
     let store = options.open_store().await?;
-    let config_options = options.config_options(store.clone(), mpsc::unbounded_channel().0);
+    // A command must not replace the settings of the service; only its start does.
+    let config_options = ConfigOptions {
+        managed: false,
+        ..options.config_options(store.clone(), mpsc::unbounded_channel().0)
+    };
     let stored = StoredSettings::open(config_options).await?;
     let settings = stored.settings();
     if let Some(why) = stored.unreadable() {

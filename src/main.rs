@@ -10,26 +10,43 @@ use clap::Parser as _;
 use liveobject::{
     app::App,
     backup,
-    cli::{Cli, Command, Exit, KeyCommand},
+    cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
     config::{self, Config},
-    output, replay, telemetry, terminal,
+    manual, output, owner, replay, telemetry, terminal,
 };
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[actix::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Demo { duration } = cli.command {
-        return demo(duration).await;
+    let options = cli.config_options();
+    match cli.command {
+        Command::Demo { duration } => actix::System::new().block_on(demo(duration)),
+        Command::Completions { shell } => finish(manual::completions(shell)),
+        Command::Man { out } => finish(manual::man(out.as_deref())),
+        command => {
+            let config = match Config::load(&options, config::environment()) {
+                Ok(config) => config,
+                Err(error) => return fail(&error.into(), Exit::Usage),
+            };
+            // A command must leave no files that the service cannot use. No other thread runs yet. Backups are files of
+            // the user who runs the command; a restore gives its files to the owner of the data.
+            let acting = match command {
+                Command::Serve { .. } | Command::Backup { .. } | Command::Restore { .. } => Ok(()),
+                _ => owner::act_as_owner(&config.data_dir),
+            };
+            if let Err(error) = acting {
+                return fail(&error.into(), Exit::Failed);
+            }
+            finish(actix::System::new().block_on(Box::pin(run(command, config))))
+        }
     }
-    let config = match Config::load(cli.config.as_deref(), config::environment()) {
-        Ok(config) => config,
-        Err(error) => return fail(&error.into(), Exit::Usage),
-    };
-    match Box::pin(run(cli.command, config)).await {
+}
+
+fn finish(outcome: anyhow::Result<Exit>) -> ExitCode {
+    match outcome {
         Ok(exit) => exit.into(),
         Err(error) if output::is_closed_pipe(&error) => Exit::Ok.into(),
         Err(error) => fail(&error, Exit::Failed),
@@ -40,12 +57,16 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
     backup::complete(&config.data_dir)?;
     match command {
-        Command::Serve => {
+        Command::Serve { .. } => {
+            commands::log_locations(&config);
             let app = App::start(&config).await?;
             greet(&app);
             Ok(Box::pin(app.run_until_stopped()).await?)
         }
-        Command::Demo { .. } => unreachable!("main handles the demo, which has no configuration"),
+        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } => {
+            unreachable!("main handles the commands that have no configuration")
+        }
+        Command::Config(ConfigCommand::Check) => commands::check_config(&config),
         Command::Check => commands::check(&config).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Backup { file, without_secrets } => {

@@ -24,6 +24,13 @@ pub fn line(text: fmt::Arguments<'_>) -> Result<(), OutputError> {
     Ok(output.flush()?)
 }
 
+/// Writes text that is complete to standard output.
+pub fn bytes(text: &[u8]) -> Result<(), OutputError> {
+    let mut output = io::stdout().lock();
+    output.write_all(text)?;
+    Ok(output.flush()?)
+}
+
 /// Writes a line of the demo. If that fails, [`closed`] returns.
 pub fn demo_line(text: fmt::Arguments<'_>) {
     if line(text).is_err() {

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::{
     cli::{Exit, ReplayArguments},
+    commands,
     config::Config,
     output::line,
     running::{self, Response},
@@ -57,6 +58,7 @@ struct Fault {
 
 /// Requests a replay, and prints its progress until it is over.
 pub async fn run(config: &Config, arguments: &ReplayArguments) -> anyhow::Result<Exit> {
+    commands::require_token(config)?;
     let request = request(arguments)?;
     let response = running::call(config, "POST", "/api/v1/replays", Some(&request), CREATE_TIMEOUT);
     let response = response.map_err(|error| {

@@ -88,6 +88,8 @@ pub struct ServiceOptions {
     pub calendar: Calendar,
     /// Initial MQTT settings, used only while the database contains none.
     pub initial_mqtt: Option<Value>,
+    /// Whether `initial_mqtt` replaces the settings in the database at each start, and nothing else changes them.
+    pub mqtt_managed: bool,
 }
 
 impl fmt::Debug for ServiceOptions {
@@ -129,6 +131,7 @@ impl ServiceOptions {
             max_published_picture_bytes: Self::MAX_PUBLISHED_PICTURE_BYTES,
             calendar: Calendar::system().0,
             initial_mqtt: None,
+            mqtt_managed: false,
         }
     }
 }
@@ -521,6 +524,7 @@ impl ServiceOptions {
             identity: self.identity_source(),
             recipients: self.recipients.clone(),
             initial: self.initial_mqtt.clone(),
+            managed: self.mqtt_managed,
             probe: |settings, watcher| Box::pin(probe::run(settings, watcher)),
             crashed,
         }

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufReader, ErrorKind, Read, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown},
     path::{Path, PathBuf},
 };
 
@@ -170,7 +170,7 @@ pub async fn restore(
     };
     let done = spawn_blocking(move || {
         let fail = |source| RestoreError::Write { path: path.clone(), source };
-        staged.sync().map_err(fail)?;
+        staged.give_to_owner().and_then(|()| staged.sync()).map_err(fail)?;
         let text = serde_json::to_vec(&moves).map_err(|error| fail(error.into()))?;
         private_file::create(&path, &text).map_err(fail)?;
         staged.keep();
@@ -277,6 +277,7 @@ fn create_directory(path: &Path) -> io::Result<()> {
 #[derive(Debug)]
 struct Staged {
     manifest: Manifest,
+    data_dir: PathBuf,
     /// The places, in the order of the archive.
     places: Vec<PathBuf>,
     pictures: u64,
@@ -318,7 +319,7 @@ impl Staged {
                 None if name == MANIFEST => {
                     let text = small(&mut entry, size)?;
                     checksum.update(&text);
-                    staged = Some(Self::of(manifest(&text)?));
+                    staged = Some(Self::of(manifest(&text)?, &locations.data_dir));
                 }
                 None => return Err(damaged("its first file is not a manifest")),
                 Some(staged) => staged.add(locations, name, size, &mut entry, &mut checksum)?,
@@ -327,8 +328,9 @@ impl Staged {
         Err(RestoreError::Damaged("its end is missing".to_owned()))
     }
 
-    fn of(manifest: Manifest) -> Self {
-        Self { manifest, places: Vec::new(), pictures: 0, skipped: Vec::new(), is_kept: false }
+    fn of(manifest: Manifest, data_dir: &Path) -> Self {
+        let data_dir = data_dir.to_owned();
+        Self { manifest, data_dir, places: Vec::new(), pictures: 0, skipped: Vec::new(), is_kept: false }
     }
 
     fn has_database(&self, locations: &Locations) -> bool {
@@ -409,6 +411,25 @@ impl Staged {
             moves.push(Move { place: place.clone(), staged: Some(with_suffix(place, STAGED)) });
         }
         Moves(moves)
+    }
+
+    /// Gives the files to the owner of the data directory if this process may do so: the service must be able to use
+    /// them.
+    fn give_to_owner(&self) -> io::Result<()> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let owner = fs::metadata(&self.data_dir)?;
+        let mut rest: Vec<_> = self.places.iter().map(|place| with_suffix(place, STAGED)).collect();
+        while let Some(path) = rest.pop() {
+            lchown(&path, Some(owner.uid()), Some(owner.gid()))?;
+            if fs::symlink_metadata(&path)?.is_dir() {
+                for entry in fs::read_dir(&path)? {
+                    rest.push(entry?.path());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Syncs all files.

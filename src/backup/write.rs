@@ -310,7 +310,7 @@ impl Unfinished {
         let file = File::open(&self.unfinished)?;
         file.sync_all()?;
         match fs::hard_link(&self.unfinished, &self.path) {
-            // Some file systems have no links. Unlike a link, a rename replaces a file that was created meanwhile.
+            // Some file systems have no links. A rename would replace a file that was created in the meantime.
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 fs::rename(&self.unfinished, &self.path)?;
             }

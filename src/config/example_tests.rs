@@ -25,7 +25,9 @@ fn load(text: &str) -> Config {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     fs::write(&path, text).unwrap();
-    Config::load(Some(&path), std::iter::empty()).unwrap()
+    let config =
+        Config::load(&Options { file: Some(path), ..Options::default() }, std::iter::empty()).unwrap();
+    Config { file: None, ..config }
 }
 
 #[test]
@@ -80,6 +82,7 @@ fn every_key_can_be_set_by_a_variable() {
     // An empty value is invalid for some keys, but no key is unknown.
     let env = keys::all().into_iter().map(|key| (key.variable(), String::new()));
     let dir = tempfile::tempdir().unwrap();
-    let error = Config::from_file(&dir.path().join("none"), false, env).unwrap_err().to_string();
+    let error =
+        Config::load_from(&[dir.path().join("none")], &Options::default(), env).unwrap_err().to_string();
     assert!(!error.contains("unknown"), "{error}");
 }

@@ -7,7 +7,7 @@ use std::fmt;
 pub(super) enum Origin {
     /// A line of a file, or the file as a whole.
     File { name: String, line: Option<usize> },
-    /// An environment variable.
+    /// An environment variable or an option of the command line.
     Variable(String),
 }
 

@@ -111,7 +111,10 @@ fn a_secret_is_never_repeated() {
 #[test]
 fn an_unreadable_file_is_reported() {
     let dir = tempfile::tempdir().unwrap();
-    let fault = |path: &Path| Config::load(Some(path), std::iter::empty()).unwrap_err().to_string();
+    let fault = |path: &Path| {
+        let options = Options { file: Some(path.to_owned()), ..Options::default() };
+        Config::load(&options, std::iter::empty()).unwrap_err().to_string()
+    };
     assert!(fault(dir.path()).contains(": cannot be read: "));
     assert!(fault(Path::new("/dev/zero")).contains("the file is larger than 1048576 bytes"));
     let path = dir.path().join("latin1.toml");

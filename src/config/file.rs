@@ -73,7 +73,8 @@ pub(super) fn whole(path: &Path) -> Origin {
     Origin::File { name: path.display().to_string(), line: None }
 }
 
-fn read(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
+/// Reads a file of at most [`MAX_FILE_BYTES`]. Also returns whether every user of this machine can read it.
+pub(super) fn read(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
     let file = File::open(path)?;
     let is_world_readable = file.metadata()?.permissions().mode() & 0o004 != 0;
     let mut text = Zeroizing::new(String::new());

@@ -12,11 +12,16 @@ use secrecy::zeroize::Zeroizing;
 use super::{
     fault::{Fault, Origin},
     file::whole,
+    variables::Variable,
 };
 use crate::token::{self, ApiToken};
 
 /// The variable that names the directory of the systemd credentials (`LoadCredential=`).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// The variable that names the directories of the configuration (`ConfigurationDirectory=`).
+const CONFIGURATION: &str = "CONFIGURATION_DIRECTORY";
+/// The variable that names the directories for data (`StateDirectory=`).
+const STATE: &str = "STATE_DIRECTORY";
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// A secret. The variable overrides the credential, which overrides the file.
@@ -44,26 +49,43 @@ const LINK_KEY: Secret = Secret {
     name: "not a valid key",
 };
 
-/// The variables that this module reads.
-pub(super) const VARIABLES: [&str; 4] =
-    [IDENTITY.variable, API_TOKEN.variable, LINK_KEY.variable, CREDENTIALS];
+/// The variables that contain a secret.
+pub(super) const SECRETS: [&str; 3] = [IDENTITY.variable, API_TOKEN.variable, LINK_KEY.variable];
+
+/// The variables that systemd sets.
+pub(super) const SYSTEMD: [&str; 3] = [CREDENTIALS, CONFIGURATION, STATE];
 
 /// The values of these variables.
 #[derive(Default)]
 pub(super) struct Variables {
-    secrets: Vec<(String, Zeroizing<String>)>,
+    secrets: Vec<GivenSecret>,
     credentials: Option<String>,
+    /// The directories of the configuration, separated by colons.
+    pub(super) configuration: Option<String>,
+    /// The directories for data, separated by colons.
+    pub(super) state: Option<String>,
+}
+
+struct GivenSecret {
+    name: String,
+    text: Zeroizing<String>,
+    origin: String,
 }
 
 impl Variables {
     /// Separates these variables from the others.
-    pub(super) fn take(env: impl Iterator<Item = (String, String)>) -> (Self, Vec<(String, String)>) {
+    pub(super) fn take(env: Vec<Variable>) -> (Self, Vec<Variable>) {
         let (mut taken, mut others) = (Self::default(), Vec::new());
-        for (name, value) in env {
-            match name.as_str() {
-                CREDENTIALS => taken.credentials = Some(value),
-                known if VARIABLES.contains(&known) => taken.secrets.push((name, value.into())),
-                _ => others.push((name, value)),
+        for variable in env {
+            match variable.name.as_str() {
+                CREDENTIALS => taken.credentials = Some(variable.text),
+                CONFIGURATION => taken.configuration = Some(variable.text),
+                STATE => taken.state = Some(variable.text),
+                known if SECRETS.contains(&known) => {
+                    let Variable { name, text, origin } = variable;
+                    taken.secrets.push(GivenSecret { name, text: text.into(), origin });
+                }
+                _ => others.push(variable),
             }
         }
         (taken, others)
@@ -91,9 +113,11 @@ impl Variables {
         faults: &mut Vec<Fault>,
         parse: impl FnOnce(&str, String) -> Result<T, String>,
     ) -> Option<T> {
-        let variable = self.secrets.iter().find(|(name, _)| name == secret.variable);
+        let variable = self.secrets.iter().find(|given| given.name == secret.variable);
         let (parsed, origin) = match (variable, &self.credentials) {
-            (Some((name, text)), _) => (parse(text, name.clone()), Origin::Variable(name.clone())),
+            (Some(GivenSecret { text, origin, .. }), _) => {
+                (parse(text, origin.clone()), Origin::Variable(origin.clone()))
+            }
             (None, Some(directory)) => {
                 let path = Path::new(directory).join(secret.credential);
                 let parsed = match read(&path) {

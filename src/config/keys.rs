@@ -44,7 +44,10 @@ pub(super) const MAX_PUBLISHED_PICTURE_BYTES: Key = Key::plain(PICTURES, "max_pi
 pub(super) const LOG_FORMAT: Key = Key::text(LOG, "format");
 pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 
-const KEYS: [Key; 21] = [
+/// Not a field of [`MqttSettings`]: it determines where these come from.
+pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
+
+const KEYS: [Key; 22] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -66,6 +69,7 @@ const KEYS: [Key; 21] = [
     MAX_PUBLISHED_PICTURE_BYTES,
     LOG_FORMAT,
     LOG_FILTER,
+    MANAGED,
 ];
 
 /// How the text of an environment variable is parsed.

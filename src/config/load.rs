@@ -1,6 +1,10 @@
 //! Loads the configuration from its file and the environment.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use liveobject_actors::domain::calendar::Calendar;
 
@@ -9,13 +13,12 @@ use super::{
     file::{self, Text},
     given::{self, Variables},
     keys::{self, MQTT, TLS_KEY},
+    location::{self, DEFAULT_FILES, Options},
     read,
     source::Source,
     values::{Config, SECRET_SETTINGS},
+    variables,
 };
-
-/// The file that is read if no other one is given, and if it exists.
-pub const DEFAULT_FILE: &str = "config.toml";
 
 /// Returns the environment variables that belong to the configuration, and those that probably should. Invalid
 /// UTF-8 in them is replaced here and refused later; in other variables it does no harm.
@@ -23,43 +26,42 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter(|(name, _)| {
             name.as_encoded_bytes().to_ascii_uppercase().starts_with(keys::PROGRAM.as_bytes())
-                || given::VARIABLES.iter().any(|known| name == known)
+                || given::SYSTEMD.iter().any(|known| name == known)
         })
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 impl Config {
-    /// Loads the file and the environment. If `path` is given, the file must exist; otherwise,
-    /// [`DEFAULT_FILE`] in the working directory is read if it exists. Variables other than those of
-    /// [`environment`] are ignored.
-    pub fn load(
-        path: Option<&Path>,
-        env: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        Self::from_file(path.unwrap_or(Path::new(DEFAULT_FILE)), path.is_some(), env)
+    /// Loads the file, the environment and the options of the command line. If a file is given, it must exist;
+    /// otherwise, the first of these that exists is read: `config.toml` in a directory of
+    /// `CONFIGURATION_DIRECTORY`, in the working directory, and in `/etc/liveobject`. Variables other than those
+    /// of [`environment`] are ignored.
+    pub fn load(options: &Options, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        Self::load_from(&DEFAULT_FILES, options, env)
     }
 
-    pub(super) fn from_file(
-        path: &Path,
-        required: bool,
+    /// Like [`Config::load`], with these files instead of those in the working directory and in `/etc`.
+    pub(super) fn load_from(
+        defaults: &[impl AsRef<Path>],
+        options: &Options,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let (mut source, mut faults) = (Source::default(), Vec::new());
-        let (variables, env) = Variables::take(env);
-        let file = match Text::read(path) {
-            Ok(None) if required => Err(vec![Fault::new(file::whole(path), "", "does not exist")]),
-            Ok(text) => Ok(text),
-            Err(fault) => Err(vec![fault]),
-        };
-        let file = file.and_then(|text| {
-            let is_world_readable = text.as_ref().is_some_and(|text| text.is_world_readable);
-            text.map_or(Ok(()), |text| text.parse(&mut source, &mut faults)).map(|()| is_world_readable)
+        let (variables, env) = Variables::take(variables::resolve(env, &mut faults));
+        let found = find(options.file.as_deref(), || {
+            location::candidates(variables.configuration.as_deref(), defaults)
         });
-        let mut warnings = source.read_environment(env.into_iter(), &mut faults);
+        let file = found.map_err(|fault| vec![fault]).and_then(|found| {
+            found.map_or(Ok(None), |(path, text)| {
+                text.parse(&mut source, &mut faults).map(|()| Some((path, text.is_world_readable)))
+            })
+        });
+        let mut warnings = source.read_environment(env, &mut faults);
+        source.read_options(options);
+        source.set_data_dir_unless_set(location::first(variables.state.as_deref()));
         // Without the file, checks that involve several values would report false faults.
-        let is_world_readable =
-            file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
-        if is_world_readable {
+        let file = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
+        if let Some((path, true)) = &file {
             warnings.extend(world_readable_secrets(&source, path));
         }
         let tls_key = source.origin(TLS_KEY.section, TLS_KEY.name).cloned();
@@ -67,6 +69,7 @@ impl Config {
         if let (Some(tls), Some(origin)) = (&config.http.tls, tls_key) {
             warnings.extend(world_readable_key(&tls.key, &origin));
         }
+        config.file = file.map(|(path, _)| path);
         config.warnings = warnings;
         config.secrets.identity = variables.identity(&mut faults);
         config.secrets.api_token = variables.api_token(&mut faults);
@@ -74,6 +77,24 @@ impl Config {
         config.warnings.extend(unknown_time_zone(&config));
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::new(faults)) }
     }
+}
+
+/// Returns the given file, or the first candidate that exists.
+fn find(
+    given: Option<&Path>,
+    candidates: impl FnOnce() -> Vec<PathBuf>,
+) -> Result<Option<(PathBuf, Text)>, Fault> {
+    if let Some(path) = given {
+        let text = Text::read(path)?;
+        let text = text.ok_or_else(|| Fault::new(file::whole(path), "", "does not exist"))?;
+        return Ok(Some((path.to_owned(), text)));
+    }
+    for path in candidates() {
+        if let Some(text) = Text::read(&path)? {
+            return Ok(Some((path, text)));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns a warning if every user can read the key of the server's certificate.

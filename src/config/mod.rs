@@ -1,11 +1,12 @@
 //! The configuration of the process: valid values, from a TOML file and the environment.
 //!
-//! A missing key has its default, and an environment variable overrides the file. Unknown keys and invalid
-//! values are reported all at once, each with its location. The configuration is read once, at startup. The
-//! *settings*, which can change at run time, belong to `ConfigActor`.
+//! A missing key has its default. The command line overrides the environment, which overrides the file. Unknown
+//! keys and invalid values are reported all at once, each with its location. The configuration is read once, at
+//! startup. The *settings*, which can change at run time, belong to `ConfigActor`.
 //!
 //! - `values` defines the values and their defaults.
 //! - `keys` defines the keys, and `source` collects their values from `file` and the environment.
+//! - `location` determines which file is read, and `variables` reads values that are in files of their own.
 //! - `read` validates them, and `load` combines these steps.
 
 mod fault;
@@ -13,9 +14,11 @@ mod file;
 mod given;
 mod keys;
 mod load;
+mod location;
 mod read;
 mod source;
 mod values;
+mod variables;
 
 #[cfg(test)]
 mod example_tests;
@@ -26,6 +29,7 @@ mod tests;
 
 pub use self::{
     fault::ConfigError,
-    load::{DEFAULT_FILE, environment},
+    load::environment,
+    location::Options,
     values::{Cameras, Config, DEFAULT_PORT, Database, Http, InitialSettings, Outbox, Secrets},
 };

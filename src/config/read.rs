@@ -78,7 +78,7 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.log.format, text(f, keys::LOG_FORMAT, log_format));
         set(&mut config.log.filter, text(f, keys::LOG_FILTER, |t| telemetry::check_filter(&t).map(|()| t)));
     });
-    config.mqtt = mqtt(&mut source, faults);
+    (config.mqtt, config.mqtt_managed) = mqtt(&mut source, faults);
     config
 }
 
@@ -92,10 +92,20 @@ fn section(source: &mut Source, name: &str, faults: &mut Vec<Fault>, read: impl 
     add_faults(name, &origins, checked, faults);
 }
 
-fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> Option<InitialSettings> {
-    let (object, origins) = source.take_section(keys::MQTT);
+/// Returns the settings, and whether they are managed by the configuration.
+fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> (Option<InitialSettings>, bool) {
+    let (mut object, origins) = source.take_section(keys::MQTT);
+    let managed = match object.remove(keys::MANAGED.name) {
+        None => false,
+        Some(Value::Bool(managed)) => managed,
+        Some(_) => {
+            let invalid = Invalid::one(keys::MANAGED.name, "must be true or false");
+            add_faults(keys::MQTT, &origins, Err(invalid), faults);
+            false
+        }
+    };
     if object.is_empty() {
-        return None;
+        return (None, managed);
     }
     let settings = InitialSettings::unchecked(object);
     // The client id of this installation is generated later; any id will do for validation. The settings are
@@ -106,7 +116,7 @@ fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> Option<InitialSettings>
         faults.finish()
     });
     add_faults(keys::MQTT, &origins, checked, faults);
-    Some(settings)
+    (Some(settings), managed)
 }
 
 fn add_faults(

@@ -8,6 +8,8 @@ use toml::de::{DeInteger, DeValue};
 use super::{
     fault::{Fault, Origin},
     keys::{self, Key, Kind, PREFIX},
+    location::Options,
+    variables::{FILE_SUFFIX, Variable},
 };
 
 /// A value, and where it was set.
@@ -46,17 +48,20 @@ impl Source {
     /// variable that is not ours but looks as if it was meant for us.
     pub(super) fn read_environment(
         &mut self,
-        variables: impl Iterator<Item = (String, String)>,
+        variables: Vec<Variable>,
         faults: &mut Vec<Fault>,
     ) -> Vec<String> {
         let keys = keys::all();
         let mut warnings = Vec::new();
-        for (name, text) in variables {
-            let origin = Origin::Variable(name.escape_debug().to_string());
+        for Variable { name, text, origin } in variables {
+            let origin = Origin::Variable(origin.escape_debug().to_string());
+            let suffix = name.strip_suffix(FILE_SUFFIX).filter(|name| keys::similar(&keys, name).is_some());
+            let suffix_in_message = suffix.map_or("", |_| FILE_SUFFIX);
             let key = keys.iter().find(|key| key.variable() == name);
-            match (key, keys::similar(&keys, &name)) {
+            match (key, keys::similar(&keys, suffix.unwrap_or(&name))) {
                 (None, Some(similar)) => {
-                    let message = format!("unknown variable; did you mean {}?", similar.variable());
+                    let message =
+                        format!("unknown variable; did you mean {}{suffix_in_message}?", similar.variable());
                     faults.push(Fault::new(origin, "", message));
                 }
                 (None, None) if name.starts_with(PREFIX) => {
@@ -75,6 +80,25 @@ impl Source {
             }
         }
         warnings
+    }
+
+    /// Adds the options of the command line, which override everything else.
+    pub(super) fn read_options(&mut self, options: &Options) {
+        if let Some(directory) = &options.data_dir {
+            self.insert(keys::DATA_DIR, directory.as_str().into(), Origin::Variable("--data-dir".to_owned()));
+        }
+        if !options.bind.is_empty() {
+            self.insert(keys::BIND, options.bind.clone().into(), Origin::Variable("--bind".to_owned()));
+        }
+    }
+
+    /// Sets the data directory to the one that systemd has created, unless one was configured.
+    pub(super) fn set_data_dir_unless_set(&mut self, directory: Option<&str>) {
+        let is_set = self.origin(keys::DATA_DIR.section, keys::DATA_DIR.name).is_some();
+        if let Some(directory) = directory.filter(|_| !is_set) {
+            let origin = Origin::Variable("STATE_DIRECTORY".to_owned());
+            self.insert(keys::DATA_DIR, directory.into(), origin);
+        }
     }
 }
 

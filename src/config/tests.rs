@@ -35,7 +35,8 @@ impl Case {
     }
 
     pub(super) fn load(&self) -> Result<Config, ConfigError> {
-        Config::load(Some(&self.path()), self.env.iter().cloned())
+        let options = Options { file: Some(self.path()), ..Options::default() };
+        Config::load(&options, self.env.iter().cloned())
     }
 
     pub(super) fn config(&self) -> Config {
@@ -49,7 +50,8 @@ impl Case {
 }
 
 fn same(one: &Config, other: &Config) -> bool {
-    format!("{one:?}") == format!("{other:?}")
+    let text = |config: &Config| format!("{:?}", Config { file: None, ..config.clone() });
+    text(one) == text(other)
 }
 
 #[test]
@@ -83,9 +85,11 @@ fn the_defaults_are_those_of_the_library() {
 fn only_a_file_that_is_given_by_its_path_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
-    let config = Config::from_file(&path, false, std::iter::empty()).unwrap();
+    let config = Config::load_from(&[&path], &Options::default(), std::iter::empty()).unwrap();
+    assert_eq!(config.file, None);
     assert!(same(&config, &Config::default()));
-    let error = Config::load(Some(&path), std::iter::empty()).unwrap_err();
+    let options = Options { file: Some(path.clone()), ..Options::default() };
+    let error = Config::load(&options, std::iter::empty()).unwrap_err();
     assert_eq!(error.to_string(), format!("{}: does not exist", path.display()));
 }
 
@@ -388,4 +392,94 @@ fn the_error_for_an_unusable_certificate_names_the_key_and_the_line() {
     ] {
         assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn a_variable_can_name_a_file_with_its_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).display().to_string()
+    };
+    let token = "t".repeat(32);
+    let config = Case::file("[mqtt]\npassword = \"of the file\"\n")
+        .env("LIVEOBJECT__MQTT__PASSWORD_FILE", &file("password", "secret word\n\n"))
+        .env("LIVEOBJECT__OUTBOX__WINDOW_FILE", &file("window", "7\r\n"))
+        .env("LIVEOBJECT_IDENTITY_FILE", &file("identity", KEY))
+        .env("LIVEOBJECT_API_TOKEN_FILE", &file("token", &format!("{token}\n")))
+        .env("LIVEOBJECT_THUMBNAIL_KEY_FILE", &file("link-key", &"0a".repeat(32)))
+        .env("LIVEOBJECT__SECRETS__IDENTITY_FILE", "kept.age")
+        .config();
+    assert_eq!(
+        config.mqtt.as_ref().unwrap().to_json()["password"],
+        "secret word\n",
+        "one line ending is cut"
+    );
+    assert_eq!(config.outbox.window, 7);
+    assert!(config.secrets.api_token.as_ref().unwrap().matches(&token));
+    assert!(config.secrets.link_key.is_some());
+    assert_eq!(config.secrets.identity_file.as_deref(), Some(Path::new("kept.age")), "this is a key itself");
+    assert!(format!("{:?}", config.service_options().identity_source()).contains("LIVEOBJECT_IDENTITY_FILE"));
+    assert!(!format!("{config:?}").contains("secret word"));
+}
+
+#[test]
+fn a_variable_that_names_an_unusable_file_is_refused_and_the_content_is_not_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(path("large"), "hunter2".repeat(200_000)).unwrap();
+    fs::write(path("short"), "hunter2").unwrap();
+    fs::write(path("binary"), b"\xff").unwrap();
+    for (variable, value, expected) in [
+        (
+            "LIVEOBJECT__MQTT__PASSWORD",
+            path("none"),
+            "cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "LIVEOBJECT__MQTT__PASSWORD",
+            path("large"),
+            "cannot be read: the file is larger than 1048576 bytes",
+        ),
+        ("LIVEOBJECT__MQTT__PASSWORD", path("binary"), "cannot be read: it is not UTF-8 text"),
+        ("LIVEOBJECT__OUTBOX__WINDOW", path("short"), ""),
+        (
+            "LIVEOBJECT_API_TOKEN",
+            path("short"),
+            "not a valid API token: has 7 characters, must have 32 to 512",
+        ),
+    ] {
+        let faults = Case::file("").env(&format!("{variable}_FILE"), &value).faults();
+        assert!(faults.starts_with(&format!("{variable}_FILE: ")) && faults.contains(expected), "{faults}");
+        assert!(expected.starts_with("not a") || expected.is_empty() || faults.contains(&value), "{faults}");
+        assert!(!faults.contains("hunter2"), "{faults}");
+    }
+    for variable in ["LIVEOBJECT__MQTT__PASSWORD", "LIVEOBJECT_API_TOKEN"] {
+        let case = Case::file("").env(variable, "hunter2").env(&format!("{variable}_FILE"), &path("short"));
+        let faults = case.faults();
+        let expected = format!("{variable}_FILE: {variable} is set too; set only one of them");
+        assert!(faults.contains(&expected) && !faults.contains("hunter2"), "{faults}");
+    }
+    assert_eq!(
+        Case::file("").env("LIVEOBJECT_MQTT_PASSWORD_FILE", "x").faults(),
+        "LIVEOBJECT_MQTT_PASSWORD_FILE: unknown variable; did you mean LIVEOBJECT__MQTT__PASSWORD_FILE?"
+    );
+}
+
+#[test]
+fn the_options_of_the_command_line_override_the_environment() {
+    let case = Case::file("data_dir = \"file\"").env("LIVEOBJECT__HTTP__BIND", "127.0.0.1:1");
+    let load = |data_dir: &str, bind: &str| {
+        let options =
+            Options { file: Some(case.path()), data_dir: Some(data_dir.into()), bind: vec![bind.into()] };
+        Config::load(&options, case.env.iter().cloned())
+    };
+    let config = load("given", "127.0.0.1:2").unwrap();
+    assert_eq!(
+        (config.data_dir.as_path(), config.http.bind),
+        (Path::new("given"), vec!["127.0.0.1:2".parse().unwrap()])
+    );
+    let faults = load("", "here").unwrap_err().to_string();
+    assert!(faults.contains("--bind: \"here\" is not an address with a port"), "{faults}");
+    assert!(faults.contains("--data-dir: "), "{faults}");
 }

@@ -1,7 +1,7 @@
 //! The values of the configuration, their defaults, and the options derived from them.
 
 use std::{
-    fmt, fs,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
@@ -28,6 +28,8 @@ const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST)
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file that was read, or `None` if there is none.
+    pub file: Option<PathBuf>,
     /// The directory for the database, the identity, the API token and the lock.
     pub data_dir: PathBuf,
     /// `[http]`
@@ -46,6 +48,8 @@ pub struct Config {
     pub log: Log,
     /// `[mqtt]`, unless it is empty.
     pub mqtt: Option<InitialSettings>,
+    /// `[mqtt] managed`: whether `mqtt` replaces the stored settings at each start and cannot be changed at run time.
+    pub mqtt_managed: bool,
     /// Problems that are not errors, to be logged once logging is set up.
     pub warnings: Vec<String>,
 }
@@ -165,6 +169,7 @@ pub(super) const SECRET_SETTINGS: [&str; 2] = ["password", "client_key"];
 impl Default for Config {
     fn default() -> Self {
         Self {
+            file: None,
             data_dir: PathBuf::from("data"),
             http: Http {
                 bind: vec![DEFAULT_BIND],
@@ -189,6 +194,7 @@ impl Default for Config {
             },
             log: Log::default(),
             mqtt: None,
+            mqtt_managed: false,
             warnings: Vec::new(),
         }
     }
@@ -215,6 +221,7 @@ impl Config {
             max_published_picture_bytes: self.pictures.max_picture_bytes,
             calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::system().0),
             initial_mqtt: self.mqtt.as_ref().map(InitialSettings::to_json),
+            mqtt_managed: self.mqtt_managed,
         }
     }
 
@@ -235,8 +242,9 @@ impl Config {
 
 /// Returns the host name, or `None` if it is unknown or not valid in a URL.
 fn host_name() -> Option<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim();
+    // A service manager may hide /proc/sys, so the name comes from the kernel directly.
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_str().ok()?.trim();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
     (!name.is_empty() && name != "(none)" && name.chars().all(is_plain)).then(|| name.to_owned())
 }

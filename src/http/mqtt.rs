@@ -45,7 +45,11 @@ pub(super) async fn config(state: Data<ApiState>) -> Result<HttpResponse, Proble
     put, path = "/api/v1/integrations/mqtt/config", tag = "mqtt", request_body = schema::SettingsInput,
     responses(
         (status = 200, description = "The new settings, already in effect", body = SettingsView),
-        (status = 409, description = "Secrets cannot be stored; the detail explains how to fix it"),
+        (
+            status = 409,
+            description = "The settings are managed by the configuration, or secrets cannot be stored; the \
+                           detail explains how to fix it",
+        ),
         (status = 422, description = "Some fields are invalid; nothing was changed"),
     ),
 )]

@@ -478,7 +478,7 @@ mod tests {
         let mut answered: BTreeSet<_> = MqttSettings::FIELDS.map(str::to_owned).into();
         answered.remove("password");
         answered.remove("client_key");
-        answered.extend(["has_password", "has_client_key", "updated_at"].map(str::to_owned));
+        answered.extend(["has_password", "has_client_key", "updated_at", "managed"].map(str::to_owned));
         assert_eq!(properties("MqttSettings"), answered);
     }
 }

@@ -230,7 +230,9 @@ impl From<ReplaceError> for Problem {
         match error {
             ReplaceError::Invalid(invalid) => invalid.into(),
             // Repeating the request does not help. The operator has to act; the text explains how.
-            ReplaceError::Identity(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
+            ReplaceError::Managed | ReplaceError::Identity(_) => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
             ReplaceError::Storage(_) => {
                 Self::unavailable("the settings could not be stored; see the service's log", RETRY_LATER)
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use liveobject_test_support::{Mosquitto, Reply, Rule, ScriptedBroker, Service, wait_until};
 use serde_json::{Value, json};
 
-use crate::helpers::{connected, service, signed_in};
+use crate::helpers::{connected, page, service, signed_in};
 
 async fn config(service: &Service) -> Value {
     service.get("/api/v1/integrations/mqtt/config").await.expect(200)
@@ -143,4 +143,18 @@ async fn unsaved_changes_are_marked_and_can_be_discarded() {
     let dirty =
         browser.run("return document.querySelector('form').hasAttribute('data-dirty')", json!([])).await;
     assert_eq!(dirty, false);
+}
+
+#[tokio::test]
+async fn settings_that_the_configuration_manages_are_shown_but_cannot_be_changed() {
+    let config = "[mqtt]\nmanaged = true\nbroker_host = \"broker.lan\"\n";
+    let service = Service::builder(env!("CARGO_BIN_EXE_liveobject")).config(config).start().await;
+    let browser = signed_in(&service).await;
+    browser.open(&format!("{}#settings", page(&service))).await;
+    browser.wait_for_text("These settings come from the configuration of the service").await;
+    let host = "document.querySelector('input[name=broker_host]')";
+    browser.wait_until(&format!("return {host}.value === 'broker.lan' && {host}.matches(':disabled')")).await;
+    let save = "[...document.querySelectorAll('.bar button')].filter((b) => b.offsetParent !== null)";
+    let shown = browser.run(&format!("return {save}.map((b) => b.textContent)"), json!([])).await;
+    assert_eq!(shown, json!(["Test connection"]));
 }

@@ -101,3 +101,92 @@ async fn help_and_version_exit_with_0() {
         assert!(finished.stdout.contains("liveobject"), "{finished:?}");
     }
 }
+
+#[tokio::test]
+async fn managed_settings_follow_the_configuration_at_each_start_and_cannot_be_replaced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data_dir = dir.path().join("data");
+    let with = |host: &str, managed: bool| {
+        let config =
+            format!("[mqtt]\nmanaged = {managed}\nbroker_host = \"{host}\"\npassword = \"hunter2\"\n");
+        service().config(&config).data_dir(&data_dir)
+    };
+    let path = "/api/v1/integrations/mqtt/config";
+    let mut running = with("first", false).start().await;
+    assert_eq!(running.get(path).await.expect(200)["managed"], false);
+    running.sigterm();
+    running.wait().await;
+
+    let mut running = with("second", true).start().await;
+    let settings = running.get(path).await.expect(200);
+    assert_eq!((&settings["broker_host"], &settings["managed"]), (&"second".into(), &true.into()));
+    let problem = running.put_config(&serde_json::json!({ "broker_host": "third" })).await.expect(409);
+    assert!(
+        problem["detail"].as_str().is_some_and(|detail| detail.contains("[mqtt] managed")),
+        "{problem:?}"
+    );
+    assert_eq!(running.status().await["warnings"], serde_json::json!([]));
+    running.sigterm();
+    running.wait().await;
+
+    // Another command does not store them; the next start does.
+    let checked = with("third", true).build().run(&["check"]).await;
+    assert!(checked.stdout.contains("second:1883"), "{checked:?}");
+    let running = with("third", true).start().await;
+    assert_eq!(running.get(path).await.expect(200)["broker_host"], "third");
+    assert!(!running.log_text().contains("hunter2"));
+}
+
+#[tokio::test]
+async fn completions_and_manual_pages_are_generated() {
+    let service = service().build();
+    for shell in ["bash", "zsh", "fish"] {
+        let finished = service.run(&["completions", shell]).await;
+        assert_eq!(finished.code, 0, "{finished:?}");
+        assert!(finished.stdout.contains("data-dir") && finished.stdout.contains("rotate"), "{shell}");
+    }
+    assert_eq!(service.run(&["completions", "abacus"]).await.code, 2);
+    let page = service.run(&["man"]).await;
+    assert!(page.code == 0 && page.stdout.contains(".TH liveobject 1"), "{page:?}");
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("man");
+    let finished = service.run(&["man", "--out", &out.display().to_string()]).await;
+    assert_eq!((finished.code, finished.stdout.as_str()), (0, ""), "{finished:?}");
+    let pages = crate::helpers::names(&out);
+    for page in ["liveobject.1", "liveobject-serve.1", "liveobject-token-create.1"] {
+        assert!(pages.iter().any(|name| name == page), "{pages:?}");
+    }
+    assert!(!service.data_dir().exists());
+}
+
+#[tokio::test]
+async fn secrets_can_be_in_files_that_variables_name_and_never_appear_in_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("{text}\n")).expect("the file can be written");
+        path.display().to_string()
+    };
+    let token = "t".repeat(40);
+    let with = |password: &str| {
+        service()
+            .env("LIVEOBJECT_API_TOKEN_FILE", file("token", &token))
+            .env("LIVEOBJECT__MQTT__PASSWORD_FILE", password)
+            .env("LIVEOBJECT__MQTT__USERNAME", "ann")
+            .env("LIVEOBJECT__LOG__FILTER", "trace")
+    };
+    let mut service = with(&file("password", "hunter2")).build();
+    assert_eq!(service.run(&["token"]).await.stdout.trim(), token);
+    service.spawn();
+    let api = liveobject_test_support::Api::on_port(service.port(), &token);
+    let has_password = async || {
+        let settings = api.try_get("/api/v1/integrations/mqtt/config").await;
+        settings.is_ok_and(|settings| settings.status == 200 && settings.expect(200)["has_password"] == true)
+    };
+    liveobject_test_support::wait_until("the password is stored", crate::helpers::TIMEOUT, has_password)
+        .await;
+    assert!(!service.log_text().contains("hunter2") && !service.log_text().contains(&token));
+    let missing = dir.path().join("missing").display().to_string();
+    let parts = ["LIVEOBJECT__MQTT__PASSWORD_FILE", &missing, "No such file or directory"];
+    assert_refused(with(&missing), &parts).await;
+}

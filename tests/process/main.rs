@@ -15,6 +15,7 @@ mod files;
 mod helpers;
 mod identity;
 mod kills;
+mod locations;
 mod lock;
 mod metrics;
 mod outbox;

@@ -30,12 +30,13 @@ pub(super) struct Current {
 
 impl Current {
     /// Returns the settings as clients see them.
-    pub(super) fn view(&self) -> SettingsView {
+    pub(super) fn view(&self, managed: bool) -> SettingsView {
         SettingsView {
             settings: self.settings.clone(),
             has_password: self.secrets.password.is_stored(),
             has_client_key: self.secrets.client_key.is_stored(),
             updated_at: self.updated_at,
+            managed,
         }
     }
 

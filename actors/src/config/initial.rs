@@ -38,7 +38,8 @@ impl Initial {
     }
 }
 
-fn secret_differs(initial: &SecretUpdate, stored: &StoredSecret) -> bool {
+/// Returns whether an initial secret differs from the stored one. One that cannot be read does not differ.
+pub(super) fn secret_differs(initial: &SecretUpdate, stored: &StoredSecret) -> bool {
     let initial = match initial {
         SecretUpdate::Set(secret) => Some(secret),
         SecretUpdate::Keep | SecretUpdate::Clear => None,

@@ -84,6 +84,8 @@ pub struct ConfigOptions {
     pub recipients: Vec<PublicKey>,
     /// The initial settings, which are stored and used only if the database contains no settings.
     pub initial: Option<Value>,
+    /// Whether the initial settings replace the stored ones at each start and cannot be changed at run time.
+    pub managed: bool,
     /// Tests a connection.
     pub probe: Probe,
     /// Receives the actor's name if it panics.
@@ -136,6 +138,7 @@ pub struct StoredSettings {
     context: SecretsContext,
     current: Current,
     initial: Option<Initial>,
+    managed: bool,
     probe: Probe,
     crashed: UnboundedSender<&'static str>,
 }
@@ -144,11 +147,11 @@ impl StoredSettings {
     /// Reads the settings. Creates the row and the identity on first start, and finishes or undoes a key
     /// rotation that was interrupted. Fails only if the database does.
     pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
-        let ConfigOptions { store, identity, recipients, initial, probe, crashed } = options;
+        let ConfigOptions { store, identity, recipients, initial, managed, probe, crashed } = options;
         let context = SecretsContext { store, identity, recipients: recipients.into() };
-        let current = open::open(&context, initial.clone()).await?;
+        let current = open::open(&context, initial.clone(), managed).await?;
         let initial = initial.and_then(|value| Initial::read(value, &current.client_id));
-        Ok(Self { context, current, initial, probe, crashed })
+        Ok(Self { context, current, initial, managed, probe, crashed })
     }
 
     /// Returns the settings in effect, with the secrets.
@@ -169,12 +172,13 @@ impl StoredSettings {
 
     /// Starts the actor. It notifies the listeners when it starts and after each replacement.
     pub fn start(self, listeners: SettingsListeners) -> Addr<ConfigActor> {
-        let Self { context, current, initial, probe, crashed } = self;
+        let Self { context, current, initial, managed, probe, crashed } = self;
         let tests_in_progress = Arc::new(Semaphore::new(MAX_TESTS));
         ConfigActor {
             context,
             current,
             initial,
+            managed,
             listeners,
             probe,
             tests_in_progress,
@@ -191,6 +195,8 @@ pub struct ConfigActor {
     current: Current,
     /// Read only at the first start. Later, it is compared with the settings in effect.
     initial: Option<Initial>,
+    /// Whether the settings come from the configuration and cannot be replaced.
+    managed: bool,
     listeners: SettingsListeners,
     probe: Probe,
     tests_in_progress: Arc<Semaphore>,
@@ -213,6 +219,9 @@ impl ConfigActor {
     }
 
     fn ignored(&self) -> Vec<&'static str> {
+        if self.managed {
+            return Vec::new();
+        }
         self.initial.as_ref().map(|initial| initial.ignored(&self.current)).unwrap_or_default()
     }
 }
@@ -236,7 +245,7 @@ impl Handler<GetSettings> for ConfigActor {
     type Result = MessageResult<GetSettings>;
 
     fn handle(&mut self, _: GetSettings, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.current.view())
+        MessageResult(self.current.view(self.managed))
     }
 }
 
@@ -244,6 +253,9 @@ impl Handler<ReplaceSettings> for ConfigActor {
     type Result = AtomicResponse<Self, Result<SettingsView, ReplaceError>>;
 
     fn handle(&mut self, ReplaceSettings(value): ReplaceSettings, _: &mut Self::Context) -> Self::Result {
+        if self.managed {
+            return AtomicResponse::new(Box::pin(async { Err(ReplaceError::Managed) }.into_actor(self)));
+        }
         let (context, current) = (self.context.clone(), self.current.clone());
         let replacing = async move { replace::replace(&context, current, value).await };
         AtomicResponse::new(Box::pin(replacing.into_actor(self).map(|replaced, act, _| {
@@ -252,7 +264,7 @@ impl Handler<ReplaceSettings> for ConfigActor {
             act.current = current;
             tracing::info!(changed = changed.join(","), "settings changed");
             act.notify(change);
-            Ok(act.current.view())
+            Ok(act.current.view(false))
         })))
     }
 }

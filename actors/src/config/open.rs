@@ -5,26 +5,36 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::{
-    current::Current,
+    current::{Current, fields},
     identity_file,
     identity_state::IdentityState,
+    initial::secret_differs,
     replace::{Replacement, SaveError, SecretsContext, save},
     reseal,
     rotate::{self, Recovery},
-    secrets::Secrets,
+    secrets::{Secrets, StoredSecret},
     source::IdentitySource,
 };
 use crate::{
-    domain::{clock, settings::MqttSettings},
+    domain::{
+        clock,
+        settings::{MqttSettings, SecretUpdate, SettingsUpdate},
+    },
     store::{Store, StoreError},
 };
 
 /// Reads the settings row. Creates the row and the identity on first start. Finishes or undoes an interrupted key
 /// rotation.
 ///
+/// With `managed`, the initial settings replace the stored ones.
+///
 /// Problems with the identity, a secret or the settings are part of the result; only a database failure is an
 /// error.
-pub(super) async fn open(context: &SecretsContext, initial: Option<Value>) -> Result<Current, StoreError> {
+pub(super) async fn open(
+    context: &SecretsContext,
+    initial: Option<Value>,
+    managed: bool,
+) -> Result<Current, StoreError> {
     if let IdentitySource::File(path) = &context.identity {
         recover(&context.store, path).await?;
     }
@@ -45,10 +55,19 @@ pub(super) async fn open(context: &SecretsContext, initial: Option<Value>) -> Re
     let mut current = Current { client_id: row.client_id, settings, secrets, updated_at, broken: None };
     if let Some(json) = row.settings {
         read_stored(&mut current, &json);
-        return Ok(current);
+        if !managed {
+            return Ok(current);
+        }
+    }
+    if managed {
+        let settings = initial.unwrap_or_else(|| Map::new().into());
+        return Box::pin(store_managed(context, current, settings)).await;
     }
     match initial.filter(|value| !value.as_object().is_some_and(Map::is_empty)) {
-        Some(value) => store_initial(context, current, value).await,
+        Some(value) => match read_initial(&mut current, value) {
+            Some(update) => Box::pin(store_initial(context, current, update)).await,
+            None => Ok(current),
+        },
         None => Ok(current),
     }
 }
@@ -82,22 +101,51 @@ fn read_stored(current: &mut Current, json: &str) {
     }
 }
 
+/// Reads the initial settings. Returns `None` and marks the current ones as broken if they are invalid.
+fn read_initial(current: &mut Current, value: Value) -> Option<SettingsUpdate> {
+    let read = MqttSettings::read(value, &current.client_id)
+        .and_then(|update| current.faults(&update).finish().map(|()| update));
+    read.map_err(|error| {
+        current.broken = Some(format!("the initial MQTT settings in [mqtt] are invalid: {error}"));
+    })
+    .ok()
+}
+
+/// Replaces the stored settings with those of the configuration, unless they are the same. A secret that the
+/// configuration does not contain is removed.
+async fn store_managed(
+    context: &SecretsContext,
+    mut current: Current,
+    mut value: Value,
+) -> Result<Current, StoreError> {
+    if let Some(settings) = value.as_object_mut() {
+        for secret in ["password", "client_key"] {
+            settings.entry(secret).or_insert(Value::Null);
+        }
+    }
+    let Some(update) = read_initial(&mut current, value) else { return Ok(current) };
+    let is_same = current.updated_at.is_some()
+        && current.broken.is_none()
+        && fields(&current.settings) == fields(&update.settings)
+        && is_stored(&update.password, &current.secrets.password)
+        && is_stored(&update.client_key, &current.secrets.client_key);
+    if is_same {
+        return Ok(current);
+    }
+    store_initial(context, current, update).await
+}
+
+fn is_stored(update: &SecretUpdate, stored: &StoredSecret) -> bool {
+    stored.fault().is_none() && !secret_differs(update, stored)
+}
+
 /// Stores the initial settings, so that the settings in effect are the stored ones. Uses them without their
 /// secrets, and reports why, if the identity cannot be used.
 async fn store_initial(
     context: &SecretsContext,
     mut current: Current,
-    value: Value,
+    update: SettingsUpdate,
 ) -> Result<Current, StoreError> {
-    let read = MqttSettings::read(value, &current.client_id)
-        .and_then(|update| current.faults(&update).finish().map(|()| update));
-    let update = match read {
-        Ok(update) => update,
-        Err(error) => {
-            current.broken = Some(format!("the initial MQTT settings in [mqtt] are invalid: {error}"));
-            return Ok(current);
-        }
-    };
     match save(context, current.clone(), update.clone()).await {
         Ok(Replacement { current, .. }) => Ok(current),
         Err(SaveError::Identity(reason)) => {

@@ -2,6 +2,7 @@
 
 mod actor;
 mod broken;
+mod managed;
 mod recipients;
 mod rotation;
 
@@ -24,6 +25,7 @@ struct Home {
     dir: tempfile::TempDir,
     given: Option<GivenIdentity>,
     recipients: Vec<PublicKey>,
+    managed: bool,
 }
 
 struct Running {
@@ -36,7 +38,7 @@ struct Running {
 
 impl Home {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), given: None, recipients: Vec::new() }
+        Self { dir: tempfile::tempdir().unwrap(), given: None, recipients: Vec::new(), managed: false }
     }
 
     fn identity(&self) -> PathBuf {
@@ -62,6 +64,7 @@ impl Home {
                 .map_or_else(|| IdentitySource::File(self.identity()), IdentitySource::Given),
             recipients: self.recipients.clone(),
             initial,
+            managed: self.managed,
             probe: |settings, _| Box::pin(echo(settings)),
             crashed: crash,
         };

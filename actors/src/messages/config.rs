@@ -36,6 +36,8 @@ pub struct SettingsView {
     /// When the settings were last replaced; `None` for defaults.
     #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<String>, format = DateTime))]
     pub updated_at: Option<Timestamp>,
+    /// Whether the settings come from the configuration (`[mqtt] managed`) and cannot be replaced.
+    pub managed: bool,
 }
 
 /// From the HTTP layer: replaces the settings with this JSON object, and reconnects if that is necessary.
@@ -57,6 +59,12 @@ pub enum ReplaceError {
     /// Some fields are invalid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The settings come from the configuration.
+    #[error(
+        "the MQTT settings are managed by the configuration ([mqtt] managed = true); change them in the \
+         configuration file or the environment, and restart the service"
+    )]
+    Managed,
     /// The identity that encrypts the secrets cannot be used.
     #[error("the secrets cannot be stored: {0}")]
     Identity(String),

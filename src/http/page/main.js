@@ -235,7 +235,7 @@ function createParts(canChange) {
   const settingsListener = {
     loaded(config) {
       events.setTopicPrefix(config.topic_prefix);
-      if (!canChange || config.broker_host) return;
+      if (!canChange || config.managed || config.broker_host) return;
       firstSteps = guide();
       fill(guidePlace, firstSteps.element);
       if (!location.hash) location.hash = "#settings";

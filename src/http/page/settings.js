@@ -122,6 +122,8 @@ export function settingsView(canChange, listener) {
   const unsaved = html("span", { class: "unsaved" }, labels.unsaved);
   const announce = html("button", { type: "button", onclick: () => { busy(announce, announceCameras); } },
     labels.announce);
+  const managed = html("p", { class: "note warn", hidden: true }, labels.managed);
+  const fields = html("fieldset", { disabled: !canChange, class: "plain" }, GROUPS.map(createGroup));
   const form = html("form", {
     class: "settings", novalidate: true, oninput: onChange, onchange: onChange,
     onsubmit: (event) => {
@@ -130,7 +132,7 @@ export function settingsView(canChange, listener) {
     },
   },
     !canChange && html("p", { class: "note warn" }, labels.readOnly),
-    html("fieldset", { disabled: !canChange, class: "plain" }, GROUPS.map(createGroup)),
+    managed, fields,
     testResult, banner,
     canChange && html("div", { class: "bar" }, test, save, unsaved, discard));
   const element = html("section", { "aria-label": texts.views.settings }, form);
@@ -216,11 +218,16 @@ export function settingsView(canChange, listener) {
   /** @param {Settings} settings */
   function show(settings) {
     stored = settings;
+    managed.hidden = !settings.managed;
+    if (canChange) {
+      fields.toggleAttribute("disabled", settings.managed);
+      for (const button of [save, discard]) button.hidden = settings.managed;
+    }
     for (const field of FIELDS) inputs[field.name].set(storedValue(field, settings));
     currentDefaultPort = defaultPort(settings);
     // The first broker is used as soon as it is saved. Presetting the switch does not count as an unsaved change.
     const isFirst = !settings.broker_host;
-    if (isFirst && canChange) inputs.enabled.set(true);
+    if (isFirst && canChange && !settings.managed) inputs.enabled.set(true);
     storedValues = JSON.stringify(formValues());
     validate();
     inputs.broker_host.showError("");

@@ -251,6 +251,8 @@ export const texts = {
   settings: {
     groups,
     readOnly: "This token can view the settings, but not change them.",
+    managed: "These settings come from the configuration of the service ([mqtt] managed = true). To change them, edit "
+      + "the configuration file or the environment, and restart the service.",
     test: "Test connection",
     testing: "Testing the connection … this takes up to 10 seconds.",
     save: "Save",

@@ -158,13 +158,15 @@ export interface Settings {
   activity_seconds: number;
   /** `null` when these are the defaults. */
   updated_at: Timestamp | null;
+  /** Whether the settings come from the configuration and cannot be replaced. */
+  managed: boolean;
 }
 
 /** Secrets are sent, but never received. */
 export type Secret = "password" | "client_key";
 
 /** The name of a setting that can be changed and is not secret. */
-export type PlainSettingName = Exclude<keyof Settings, `has_${Secret}` | "updated_at">;
+export type PlainSettingName = Exclude<keyof Settings, `has_${Secret}` | "updated_at" | "managed">;
 export type SettingName = PlainSettingName | Secret;
 
 /** What a form field sends: `undefined` leaves it out; text is sent as typed when it is not a number. */

@@ -215,6 +215,7 @@ impl Script {
             has_password: self.settings.password.is_some(),
             has_client_key: self.settings.client_key.is_some(),
             updated_at: None,
+            managed: false,
         }
     }
 

@@ -93,7 +93,9 @@ impl Site {
 
     /// Returns the real program for this directory without starting it.
     pub fn program(&self) -> support::Service {
-        support::Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(self.dir.path()).build()
+        let builder = support::Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(self.dir.path());
+        // The whole log may be pending.
+        builder.env("LIVEOBJECT__OUTBOX__MAX_PENDING", 100_000_000).build()
     }
 
     /// Makes the whole log pending while the program runs that `measure` is given.

@@ -310,7 +310,7 @@ impl MqttSettings {
 
     /// Fields that responses contain in addition to the settings. They are ignored if a client sends them
     /// back.
-    const READ_ONLY: [&'static str; 3] = ["has_password", "has_client_key", "updated_at"];
+    const READ_ONLY: [&'static str; 4] = ["has_password", "has_client_key", "updated_at", "managed"];
 
     /// Returns the settings of a new installation. `client_id` is generated once and kept.
     pub fn defaults(client_id: &str) -> Self {

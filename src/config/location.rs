@@ -1,0 +1,50 @@
+//! Where the configuration file and the data are.
+
+use std::path::{Path, PathBuf};
+
+/// The files that are read if no other one is given: the first that exists.
+pub(super) const DEFAULT_FILES: [&str; 2] = [FILE, "/etc/liveobject/config.toml"];
+
+const FILE: &str = "config.toml";
+
+/// The configuration in the options of the command line. It overrides the environment and the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The configuration file, which must exist.
+    pub file: Option<PathBuf>,
+    /// The data directory.
+    pub data_dir: Option<String>,
+    /// The addresses to listen on; empty if they are configured elsewhere.
+    pub bind: Vec<String>,
+}
+
+/// Returns the files that may be the configuration, in order of precedence. `directories` is the value of
+/// systemd's `CONFIGURATION_DIRECTORY`, which may list several.
+pub(super) fn candidates(directories: Option<&str>, defaults: &[impl AsRef<Path>]) -> Vec<PathBuf> {
+    let systemd = split(directories).map(|directory| Path::new(directory).join(FILE));
+    systemd.chain(defaults.iter().map(|path| path.as_ref().to_owned())).collect()
+}
+
+/// Returns the first directory in systemd's `STATE_DIRECTORY`.
+pub(super) fn first(directories: Option<&str>) -> Option<&str> {
+    split(directories).next()
+}
+
+fn split(directories: Option<&str>) -> impl Iterator<Item = &str> {
+    directories.unwrap_or_default().split(':').filter(|directory| !directory.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directories_of_systemd_precede_the_working_directory_and_etc() {
+        let names = |directories| candidates(directories, &DEFAULT_FILES);
+        assert_eq!(names(None), ["config.toml", "/etc/liveobject/config.toml"].map(PathBuf::from));
+        assert_eq!(names(Some("")), names(None));
+        let systemd = ["/a/config.toml", "/b/config.toml", "config.toml", "/etc/liveobject/config.toml"];
+        assert_eq!(names(Some("/a::/b")), systemd.map(PathBuf::from));
+        assert_eq!((first(Some("/a:/b")), first(Some("")), first(None)), (Some("/a"), None, None));
+    }
+}
