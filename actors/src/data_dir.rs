@@ -9,7 +9,8 @@ use std::{
 
 use crate::store::next_to;
 
-const LOCK_FILE: &str = "liveobject.lock";
+/// The file in the data directory that a process locks.
+pub const LOCK_FILE: &str = "liveobject.lock";
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use liveobject_actors::{
-    data_dir::{DataDir, DataDirError},
+    data_dir::{DataDir, DataDirError, LOCK_FILE},
     disk::disk_space,
     domain::{
         clock::{self, Timestamp},
@@ -278,6 +278,7 @@ fn create_directory(path: &Path) -> io::Result<()> {
 struct Staged {
     manifest: Manifest,
     data_dir: PathBuf,
+    locks: [PathBuf; 2],
     /// The places, in the order of the archive.
     places: Vec<PathBuf>,
     pictures: u64,
@@ -319,7 +320,7 @@ impl Staged {
                 None if name == MANIFEST => {
                     let text = small(&mut entry, size)?;
                     checksum.update(&text);
-                    staged = Some(Self::of(manifest(&text)?, &locations.data_dir));
+                    staged = Some(Self::of(manifest(&text)?, locations));
                 }
                 None => return Err(damaged("its first file is not a manifest")),
                 Some(staged) => staged.add(locations, name, size, &mut entry, &mut checksum)?,
@@ -328,9 +329,18 @@ impl Staged {
         Err(RestoreError::Damaged("its end is missing".to_owned()))
     }
 
-    fn of(manifest: Manifest, data_dir: &Path) -> Self {
-        let data_dir = data_dir.to_owned();
-        Self { manifest, data_dir, places: Vec::new(), pictures: 0, skipped: Vec::new(), is_kept: false }
+    fn of(manifest: Manifest, locations: &Locations) -> Self {
+        let data_dir = locations.data_dir.clone();
+        let locks = [data_dir.join(LOCK_FILE), with_suffix(&locations.database, "lock")];
+        Self {
+            manifest,
+            data_dir,
+            locks,
+            places: Vec::new(),
+            pictures: 0,
+            skipped: Vec::new(),
+            is_kept: false,
+        }
     }
 
     fn has_database(&self, locations: &Locations) -> bool {
@@ -421,6 +431,8 @@ impl Staged {
         }
         let owner = fs::metadata(&self.data_dir)?;
         let mut rest: Vec<_> = self.places.iter().map(|place| with_suffix(place, STAGED)).collect();
+        // This includes the lock files, which may be new.
+        rest.extend(self.locks.iter().filter(|lock| lock.exists()).cloned());
         while let Some(path) = rest.pop() {
             lchown(&path, Some(owner.uid()), Some(owner.gid()))?;
             if fs::symlink_metadata(&path)?.is_dir() {

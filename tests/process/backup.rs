@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -174,6 +174,30 @@ async fn a_disconnected_copy_does_not_disturb_the_original() {
     let config = copy.get("/api/v1/integrations/mqtt/config").await.expect(200);
     assert_eq!((&config["enabled"], &config["has_password"]), (&json!(false), &json!(true)));
     assert_eq!(copy.status().await["state"], "disabled");
+}
+
+#[tokio::test]
+async fn files_that_root_restores_belong_to_the_owner_of_the_data() {
+    const NOBODY: u32 = 65_534;
+    let original = service().start().await;
+    let _ledger = accept(&original, ids("a", 3)).await;
+    let put =
+        original.request(Method::PUT, "/api/v1/events/a-1/thumbnail").header("content-type", "image/png");
+    assert_eq!(put.body(picture(1)).send().await.expect("a response").status(), 204);
+    let dir = TempDir::new().expect("a temporary directory");
+    let archive = back_up(&original, &dir, "a.tar").await;
+    let data = dir.path().join("data");
+    fs::create_dir(&data).expect("the directory can be created");
+    if chown(&data, Some(NOBODY), Some(NOBODY)).is_err() {
+        println!("skipped: only root can give files away");
+        return;
+    }
+    let copy = service().data_dir(&data).build();
+    let _output = run(&copy, &["restore", text(&archive)], 0).await;
+    for (path, _) in files(&data) {
+        assert_eq!(fs::metadata(&path).expect("a file").uid(), NOBODY, "{}", path.display());
+    }
+    assert!(data.join("thumbnails/0/2").exists());
 }
 
 /// Returns the names of all files in a directory with their contents.
