@@ -105,7 +105,9 @@ pub async fn restore(
     replaces: bool,
     disconnected: bool,
 ) -> anyhow::Result<Exit> {
-    let restored = backup::restore(Locations::of(config)?, file, replaces, disconnected).await?;
+    let name = file.display().to_string();
+    let restored = backup::restore(Locations::of(config)?, file, replaces, disconnected).await;
+    let restored = restored.with_context(|| format!("cannot restore {name}"))?;
     let contents = contents(restored.events, restored.pictures);
     let time = restored.created_at.format("%Y-%m-%d %H:%M:%S");
     line(format_args!("Restored the backup of {time} UTC: {contents}."))?;

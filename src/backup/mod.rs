@@ -7,7 +7,7 @@
 mod restore;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use liveobject_actors::{
     config::IdentitySource,
@@ -69,16 +69,19 @@ impl Locations {
     /// Returns the files of the service that runs with this configuration.
     pub fn of(config: &Config) -> Result<Self, OpenError> {
         let options = config.service_options();
-        let file = |name: &str, is_given: bool| (!is_given).then(|| config.data_dir.join(name));
+        // A restore that is interrupted may be completed in another working directory.
+        let absolute = |path: PathBuf| path::absolute(&path).unwrap_or(path);
+        let data_dir = absolute(config.data_dir.clone());
+        let file = |name: &str, is_given: bool| (!is_given).then(|| data_dir.join(name));
         Ok(Self {
-            data_dir: config.data_dir.clone(),
-            database: options.database_file()?,
+            database: absolute(options.database_file()?),
             identity: match options.identity_source() {
-                IdentitySource::File(path) => Some(path),
+                IdentitySource::File(path) => Some(absolute(path)),
                 IdentitySource::Given(_) => None,
             },
             token: file(token::FILE, config.secrets.api_token.is_some()),
             link_key: file(LINK_KEY, config.secrets.link_key.is_some()),
+            data_dir,
         })
     }
 
