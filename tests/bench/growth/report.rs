@@ -16,7 +16,7 @@ const EVENTS: &[Column] = &[
     ("start with everything pending, ms", "start_pending_ms"),
     ("live event while everything is pending, median, ms", "live_median_ms"),
     ("the same, maximum, ms", "live_longest_ms"),
-    ("memory meanwhile, MiB", "live_mib"),
+    ("memory then, MiB", "live_mib"),
     ("sweep, events/s", "swept_per_s"),
     ("append before a sweep, p99, ms", "calm_p99_ms"),
     ("append during a sweep, p99, ms", "swept_p99_ms"),
