@@ -81,7 +81,7 @@ async fn a_database_from_a_newer_version_is_refused_and_not_changed() {
     database.execute("INSERT INTO seaql_migrations VALUES ('m20990101_000001_teleport', 4070908800)").await;
     database.close().await;
     let parts =
-        ["newer version", "m20990101_000001_teleport", "run that version again, or restore the backup"];
+        ["newer version", "m20990101_000001_teleport", "run that version again, or go back to a backup"];
     assert_refuses(&mut service, &parts).await;
 
     let database = Database::open(&service).await;
