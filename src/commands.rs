@@ -3,7 +3,7 @@
 use std::{
     fmt,
     io::{self, IsTerminal as _, Write as _},
-    path::{self, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use crate::{
     backup::{self, Locations, Unfinished},
     cli::{Exit, TokenCommand},
-    config::Config,
+    config::{Config, absolute},
     output::{OutputError, line},
     running::{self, RunningWarning},
     terminal::escape_line,
@@ -52,11 +52,9 @@ impl NoData {
     }
 }
 
-/// Fails if there is no database. Commands other than `serve` and `demo` create nothing: in the wrong
-/// directory,
-/// their result would be about data that no service uses, and as another user, they would create files that
-/// the
-/// service cannot read.
+/// Fails if there is no database. Commands other than `serve`, `demo` and `restore` create no data: in the wrong
+/// directory, their result would be about data that no service uses, and as another user, they would create files that
+/// the service cannot read.
 fn require_database(config: &Config) -> anyhow::Result<()> {
     let database = config.service_options().database_file()?;
     if database.exists() {
@@ -144,9 +142,11 @@ pub async fn restore(
 }
 
 fn contents(events: u64, pictures: u64) -> String {
-    let count =
-        |number: u64, one: &str| if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") };
     format!("{}, {}", count(events, "event"), count(pictures, "picture"))
+}
+
+fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
+    if number == 1.into() { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
 /// Writes a line to standard error: standard output may be the backup.
@@ -182,10 +182,6 @@ pub fn check_config(config: &Config) -> anyhow::Result<Exit> {
     }
     line(format_args!("OK"))?;
     Ok(Exit::Ok)
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Prints the admin token.
@@ -276,7 +272,7 @@ pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<E
     let rotated = rotate::rotate(&store, &source, new, &options.recipients).await;
     store.close().await;
     let rotate::Rotated { secrets } = rotated?;
-    let secrets = if secrets == 1 { "1 secret".to_owned() } else { format!("{secrets} secrets") };
+    let secrets = count(secrets, "secret");
     match (source, new) {
         (IdentitySource::File(path), _) => {
             line(format_args!(

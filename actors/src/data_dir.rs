@@ -85,8 +85,8 @@ impl DataDir {
     }
 }
 
-/// Creates a file if it is missing, and locks it.
-fn lock_file(path: &Path) -> Result<File, TryLockError> {
+/// Creates a file if it is missing, with mode 0600, and locks it.
+pub fn lock_file(path: &Path) -> Result<File, TryLockError> {
     let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).clone();
     let file = options.open(path).map_err(TryLockError::Error)?;
     file.try_lock().map(|()| file)

@@ -206,13 +206,18 @@ pub fn remove_unfinished(path: &Path) -> io::Result<bool> {
 
 /// Appends a suffix to a file name: `identity.age` becomes `identity.age.{suffix}`.
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    append(path, &format!(".{suffix}"))
+}
+
+/// Appends a text to a file name: `liveobject.db` becomes `liveobject.db-wal`.
+pub fn append(path: &Path, text: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
+    name.push(text);
     PathBuf::from(name)
 }
 
-fn create_directory(path: &Path) -> io::Result<()> {
+/// Creates the directory of a file if it is missing, with mode 0700.
+pub fn create_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory(path))
 }
 
@@ -223,7 +228,8 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Syncs the directory of a file.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory(path))?.sync_all()
 }
 

@@ -7,12 +7,13 @@
 mod restore;
 mod write;
 
-use std::path::{self, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use liveobject_actors::{
     config::IdentitySource,
     domain::{clock::Timestamp, hex},
     store::OpenError,
+    thumbnails,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -20,15 +21,18 @@ use sha2::{Digest as _, Sha256};
 pub use restore::{RestoreError, Restored, complete, restore};
 pub use write::{BackupError, BackupSummary, Unfinished, remove_leftover, write};
 
-use crate::{config::Config, token};
+use crate::{
+    config::{Config, absolute},
+    token,
+};
 
 /// The version of the archive's format.
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const DATABASE: &str = "liveobject.db";
 const IDENTITY: &str = "identity.age";
-const LINK_KEY: &str = "thumbnail-key";
-const PICTURES: &str = "thumbnails";
+const LINK_KEY: &str = thumbnails::KEY_FILE;
+const PICTURES: &str = thumbnails::DIRECTORY;
 const CHECKSUM: &str = "checksum";
 /// Maximum size of every entry except the database and pictures.
 const MAX_SMALL_BYTES: u64 = 64 * 1024;
@@ -70,13 +74,12 @@ impl Locations {
     pub fn of(config: &Config) -> Result<Self, OpenError> {
         let options = config.service_options();
         // A restore that is interrupted may be completed in another working directory.
-        let absolute = |path: PathBuf| path::absolute(&path).unwrap_or(path);
-        let data_dir = absolute(config.data_dir.clone());
+        let data_dir = absolute(&config.data_dir);
         let file = |name: &str, is_given: bool| (!is_given).then(|| data_dir.join(name));
         Ok(Self {
-            database: absolute(options.database_file()?),
+            database: absolute(&options.database_file()?),
             identity: match options.identity_source() {
-                IdentitySource::File(path) => Some(absolute(path)),
+                IdentitySource::File(path) => Some(absolute(&path)),
                 IdentitySource::Given(_) => None,
             },
             token: file(token::FILE, config.secrets.api_token.is_some()),

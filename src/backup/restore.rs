@@ -18,7 +18,7 @@ use liveobject_actors::{
         ids::Seq,
         image::MAX_THUMBNAIL_BYTES,
     },
-    private_file::{self, with_suffix},
+    private_file::{self, append, create_directory, sync_directory, with_suffix},
     store::{OpenError, copy},
 };
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,6 @@ use tokio::task::spawn_blocking;
 
 use super::{
     CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES, mib,
-    write::with_suffix_of,
 };
 
 /// Positions that are left out after those that are known, and for each second since the backup: the original may have
@@ -137,10 +136,8 @@ pub async fn restore(
     disconnected: bool,
 ) -> Result<Restored, RestoreError> {
     let mut lock = DataDir::lock(&locations.data_dir)?;
-    if let Some(directory) = locations.database.parent() {
-        let fail = |source| RestoreError::Write { path: directory.to_owned(), source };
-        create_directory(directory).map_err(fail)?;
-    }
+    let fail = |source| RestoreError::Write { path: locations.database.clone(), source };
+    create_directory(&locations.database).map_err(fail)?;
     lock.lock_database(&locations.database)?;
     if locations.database.exists() && !replaces_data {
         return Err(RestoreError::Exists(locations.database));
@@ -248,29 +245,18 @@ fn kept(place: &Path) -> PathBuf {
     let name = place.to_string_lossy();
     for part in ["-wal", "-shm"] {
         if let Some(database) = name.strip_suffix(part) {
-            return with_suffix_of(&with_suffix(Path::new(database), REPLACED), part);
+            return append(&with_suffix(Path::new(database), REPLACED), part);
         }
     }
     with_suffix(place, REPLACED)
 }
 
+/// Removes a file or a directory, if it exists.
 fn remove(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
+    match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        _ => fs::remove_file(path),
-    };
-    match removed {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        _ => private_file::remove(path).map(drop),
     }
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-}
-
-fn create_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// The files of an archive, next to their places. Removed when dropped, unless [`Staged::keep`] is called.
@@ -405,7 +391,7 @@ impl Staged {
         if !self.places.iter().any(|known| known == place) {
             let staged = with_suffix(place, STAGED);
             let fail = |source| RestoreError::Write { path: staged.clone(), source };
-            remove(&staged).and_then(|()| create_directory(&staged)).map_err(fail)?;
+            remove(&staged).and_then(|()| DirBuilder::new().mode(0o700).create(&staged)).map_err(fail)?;
             self.places.push(place.to_owned());
         }
         Ok(())
@@ -415,7 +401,7 @@ impl Staged {
         let mut moves = Vec::new();
         for place in &self.places {
             if *place == locations.database {
-                let parts = ["-wal", "-shm"].map(|part| with_suffix_of(place, part));
+                let parts = ["-wal", "-shm"].map(|part| append(place, part));
                 moves.extend(parts.map(|place| Move { place, staged: None }));
             }
             moves.push(Move { place: place.clone(), staged: Some(with_suffix(place, STAGED)) });
@@ -514,9 +500,7 @@ fn write(
     checksum: &mut Checksum,
 ) -> Result<(), RestoreError> {
     let fail = |source| RestoreError::Write { path: path.to_owned(), source };
-    if let Some(directory) = path.parent() {
-        create_directory(directory).map_err(fail)?;
-    }
+    create_directory(path).map_err(fail)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
     let (mut buffer, mut written) = (vec![0; 1 << 16], 0);
     loop {

@@ -8,9 +8,10 @@ use std::{
 };
 
 use liveobject_actors::{
+    data_dir::lock_file,
     disk::disk_space,
     domain::{clock, ids::Seq},
-    private_file::with_suffix,
+    private_file::{append, with_suffix},
     store::{OpenError, copy},
 };
 use secrecy::zeroize::Zeroizing;
@@ -113,7 +114,7 @@ fn copy_path(database: &Path) -> PathBuf {
 
 fn require_space(database: &Path) -> Result<(), BackupError> {
     let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-    let needed = size(database) + size(&with_suffix_of(database, "-wal"));
+    let needed = size(database) + size(&append(database, "-wal"));
     let directory =
         database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(space) = disk_space(directory) else { return Ok(()) };
@@ -123,12 +124,6 @@ fn require_space(database: &Path) -> Result<(), BackupError> {
     }
     let (needed_mib, free_mib) = (mib(needed), free / (1024 * 1024));
     Err(BackupError::NoSpace { directory: directory.to_owned(), needed_mib, free_mib })
-}
-
-pub(super) fn with_suffix_of(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// The copy of the database. Locked, and removed when dropped.
@@ -143,14 +138,10 @@ impl Copy {
     fn create(database: &Path) -> Result<Self, BackupError> {
         let path = copy_path(database);
         let fail = |source| BackupError::Read { path: path.clone(), source };
-        let mut options = OpenOptions::new();
-        let options = options.create(true).truncate(false).write(true).mode(0o600);
-        let lock = options.open(&path).map_err(fail)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(BackupError::Busy),
-            Err(TryLockError::Error(error)) => return Err(fail(error)),
-        }
+        let lock = lock_file(&path).map_err(|error| match error {
+            TryLockError::WouldBlock => BackupError::Busy,
+            TryLockError::Error(source) => fail(source),
+        })?;
         lock.set_len(0).map_err(fail)?;
         Ok(Self { path, _lock: lock })
     }

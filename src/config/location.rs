@@ -1,6 +1,6 @@
 //! Where the configuration file and the data are.
 
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 /// The files that are read if no other one is given: the first that exists.
 pub(super) const DEFAULT_FILES: [&str; 2] = [FILE, "/etc/liveobject/config.toml"];
@@ -32,6 +32,11 @@ pub(super) fn first(directories: Option<&str>) -> Option<&str> {
 
 fn split(directories: Option<&str>) -> impl Iterator<Item = &str> {
     directories.unwrap_or_default().split(':').filter(|directory| !directory.is_empty())
+}
+
+/// Returns the path from the root, if the working directory is known.
+pub fn absolute(path: &Path) -> PathBuf {
+    path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

@@ -30,6 +30,6 @@ mod tests;
 pub use self::{
     fault::ConfigError,
     load::environment,
-    location::Options,
+    location::{Options, absolute},
     values::{Cameras, Config, DEFAULT_PORT, Database, Http, InitialSettings, Outbox, Secrets},
 };

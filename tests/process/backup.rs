@@ -20,10 +20,11 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::helpers::{
     Database, Dice, LONG_TIMEOUT, PNG, TIMEOUT, accept, broker_and_subscriber, connected_with_login, ids,
-    service, stop,
+    picture, service, stop,
 };
 
 const SENDERS: usize = 4;
+const PICTURE_BYTES: usize = 4000;
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("the path is text")
@@ -43,17 +44,13 @@ async fn back_up(service: &Service, dir: &TempDir, name: &str) -> PathBuf {
     file
 }
 
-fn picture(number: usize) -> Vec<u8> {
-    [PNG, &number.to_le_bytes().repeat(500)].concat()
-}
-
 /// Sends events, each with a picture, one after the other. `accepted` is the number of events that all senders have
 /// completed.
 async fn send(api: Api, sender: usize, accepted: Arc<[AtomicUsize; SENDERS]>) {
     for number in 0.. {
         let event = json!({
             "event_id": format!("s{sender}-{number}"), "camera_id": "door", "description": "Person",
-            "thumbnail": STANDARD.encode(picture(number)),
+            "thumbnail": STANDARD.encode(picture(number, PICTURE_BYTES)),
         });
         let _ = api.submit(&event, TIMEOUT).await;
         accepted[sender].store(number + 1, Ordering::SeqCst);
@@ -95,7 +92,7 @@ async fn a_backup_under_load_contains_every_event_that_was_acknowledged_before()
             assert_eq!(copy.get(&path).await.status, 200, "{path}");
             let thumbnail =
                 copy.request(Method::GET, &format!("{path}/thumbnail")).send().await.expect("a response");
-            assert!(thumbnail.bytes().await.expect("a body") == picture(number), "{path}");
+            assert!(thumbnail.bytes().await.expect("a body") == picture(number, PICTURE_BYTES), "{path}");
         }
     }
     let next = copy
@@ -183,7 +180,7 @@ async fn files_that_root_restores_belong_to_the_owner_of_the_data() {
     let _ledger = accept(&original, ids("a", 3)).await;
     let put =
         original.request(Method::PUT, "/api/v1/events/a-1/thumbnail").header("content-type", "image/png");
-    assert_eq!(put.body(picture(1)).send().await.expect("a response").status(), 204);
+    assert_eq!(put.body(picture(1, PICTURE_BYTES)).send().await.expect("a response").status(), 204);
     let dir = TempDir::new().expect("a temporary directory");
     let archive = back_up(&original, &dir, "a.tar").await;
     let data = dir.path().join("data");
@@ -221,7 +218,7 @@ async fn a_damaged_archive_changes_nothing() {
     let _ledger = accept(&original, ids("a", 50)).await;
     let put =
         original.request(Method::PUT, "/api/v1/events/a-1/thumbnail").header("content-type", "image/png");
-    assert_eq!(put.body(picture(1)).send().await.expect("a response").status(), 204);
+    assert_eq!(put.body(picture(1, PICTURE_BYTES)).send().await.expect("a response").status(), 204);
     let dir = TempDir::new().expect("a temporary directory");
     let archive = back_up(&original, &dir, "a.tar").await;
     stop(&mut original).await;

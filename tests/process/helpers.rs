@@ -34,6 +34,12 @@ pub const PNG: &[u8] = &[
     2, 0, 0, 0, 0x90, 0x77, 0x53, 0xde, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
 ];
 
+/// Returns a picture that differs from those with other numbers: the smallest one, followed by `size` bytes.
+pub fn picture(number: usize, size: usize) -> Vec<u8> {
+    let number = number.to_le_bytes();
+    [PNG, &number.repeat(size / number.len())].concat()
+}
+
 /// Returns a builder for the service.
 pub fn service() -> ServiceBuilder {
     Service::builder(env!("CARGO_BIN_EXE_liveobject"))

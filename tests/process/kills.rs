@@ -6,9 +6,12 @@ use liveobject_test_support::{Api, Proxy};
 use reqwest::Method;
 use tokio::time::sleep;
 
-use crate::helpers::{Dice, Load, PNG, assert_kept, broker_and_subscriber, event, names, service, settle};
+use crate::helpers::{
+    Dice, Load, assert_kept, broker_and_subscriber, event, names, picture, service, settle,
+};
 
 const KILLS: usize = 20;
+const PICTURE_BYTES: usize = 80_000;
 const EVENTS_PER_SECOND: u32 = 500;
 
 #[tokio::test]
@@ -50,17 +53,13 @@ async fn every_accepted_event_arrives_in_order_over_20_kills_in_a_row() {
     assert!(ledger.resends() >= 1, "no kill happened while an event was in flight: {}", ledger.summary());
 }
 
-fn picture(n: usize) -> Vec<u8> {
-    [PNG, &n.to_le_bytes().repeat(10_000)].concat()
-}
-
 /// Stores one picture after another, alternately for two events, until the service is gone. Returns the
 /// number of the last picture that was confirmed as stored, and how many were confirmed.
 async fn store_pictures(api: Api, first: usize) -> (Option<usize>, usize) {
     let mut last = None;
     for n in first.. {
         let path = format!("/api/v1/events/p{}/thumbnail", n % 2);
-        match Api::try_send(api.request(Method::PUT, &path).body(picture(n))).await {
+        match Api::try_send(api.request(Method::PUT, &path).body(picture(n, PICTURE_BYTES))).await {
             Ok(response) => assert_eq!(response.status, 204, "{response:?}"),
             Err(_) => return (last, n - first),
         }
@@ -89,7 +88,11 @@ async fn a_stored_picture_is_complete_after_a_kill() {
             let response = service.request(Method::GET, &path).send().await.expect("a response");
             let image = response.bytes().await.expect("a picture");
             // The unconfirmed picture may or may not have replaced the older one.
-            assert!(image == picture(n) || (Some(n) != last && image == picture(n + 2)), "{n} of {last:?}");
+            assert!(
+                image == picture(n, PICTURE_BYTES)
+                    || (Some(n) != last && image == picture(n + 2, PICTURE_BYTES)),
+                "{n} of {last:?}"
+            );
         }
         let files = names(&service.data_dir().join("thumbnails"));
         assert!(files.iter().all(|file| file == "0"), "a temporary file was left behind: {files:?}");

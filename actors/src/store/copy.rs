@@ -7,13 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use liveobject_migration::{Migrator, MigratorTrait};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, Statement,
     sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 
-use super::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, OpenError, events, location::next_to, seq_gaps, seq_mark};
+use super::{
+    ACQUIRE_TIMEOUT, BUSY_TIMEOUT, OpenError, applied_migrations, events, location::next_to, seq_gaps,
+    seq_mark, unknown_migrations,
+};
 use crate::domain::{event_log::SeqGap, ids::Seq};
 
 /// What a database contains.
@@ -25,7 +27,7 @@ pub struct Contents {
     pub last_seq: Seq,
     /// The number of events in the log.
     pub events: u64,
-    /// Whether Home Assistant and others get events: whether MQTT is switched on.
+    /// Whether MQTT is switched on.
     pub is_mqtt_enabled: bool,
 }
 
@@ -95,12 +97,8 @@ async fn contents(db: &DatabaseConnection, path: &Path) -> Result<Contents, Open
         let source = DbErr::Custom(check);
         return Err(OpenError::Damaged { path: path.to_owned(), source });
     }
-    let applied = Migrator::get_migration_models(db).await.map_err(fail)?;
-    let mut names: Vec<_> = applied.into_iter().map(|row| row.version).collect();
-    names.sort_unstable();
-    let known = Migrator::migrations();
-    let unknown = names.iter().filter(|name| !known.iter().any(|known| known.name() == *name));
-    let unknown: Vec<_> = unknown.cloned().collect();
+    let mut applied = applied_migrations(db).await.map_err(fail)?;
+    let unknown = unknown_migrations(&applied);
     if !unknown.is_empty() {
         return Err(OpenError::Newer { path: path.to_owned(), unknown });
     }
@@ -109,7 +107,7 @@ async fn contents(db: &DatabaseConnection, path: &Path) -> Result<Contents, Open
     let enabled = "SELECT CAST(COALESCE(json_extract(settings, '$.enabled'), 0) AS TEXT) FROM mqtt_config";
     let enabled = text(enabled).await.map_err(fail)?;
     Ok(Contents {
-        schema: names.pop().unwrap_or_default(),
+        schema: applied.pop().unwrap_or_default(),
         last_seq,
         events: events.parse().unwrap_or_default(),
         is_mqtt_enabled: enabled == "1",

@@ -223,7 +223,8 @@ impl Store {
     /// Applies pending migrations, after checking that this binary knows the schema and can write.
     async fn migrate(&self, path: &Path) -> Result<(), OpenError> {
         let fail = |error| OpenError::of(path.to_owned(), error);
-        let unknown = self.unknown_migrations().await.map_err(fail)?;
+        let applied = applied_migrations(&self.write).await.map_err(fail)?;
+        let unknown = unknown_migrations(&applied);
         if !unknown.is_empty() {
             return Err(OpenError::Newer { path: path.to_owned(), unknown });
         }
@@ -234,7 +235,7 @@ impl Store {
         if pending.is_empty() {
             return Ok(());
         }
-        if !self.is_new().await.map_err(fail)? {
+        if !applied.is_empty() {
             self.copy_before_upgrade(path).await?;
         }
         Migrator::up(&self.write, None).await.map_err(fail)
@@ -250,11 +251,6 @@ impl Store {
         Ok(())
     }
 
-    /// Returns whether no migration was applied yet.
-    async fn is_new(&self) -> Result<bool, DbErr> {
-        Ok(Migrator::get_migration_models(&self.write).await?.is_empty())
-    }
-
     /// Begins a transaction that writes. It takes the write lock at once, and waits for another process that
     /// holds it (see [`BUSY_TIMEOUT`]): SQLite does not wait if a transaction begins with a read.
     async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
@@ -264,12 +260,20 @@ impl Store {
         };
         self.write.begin_with_options(options).await
     }
+}
 
-    async fn unknown_migrations(&self) -> Result<Vec<String>, DbErr> {
-        let known: HashSet<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
-        let applied = Migrator::get_migration_models(&self.write).await?;
-        Ok(applied.into_iter().map(|row| row.version).filter(|name| !known.contains(name)).collect())
-    }
+/// Returns the names of the applied migrations, in order.
+async fn applied_migrations(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+    let applied = Migrator::get_migration_models(db).await?;
+    let mut names: Vec<_> = applied.into_iter().map(|row| row.version).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Returns those of these migrations that this version does not know.
+fn unknown_migrations(applied: &[String]) -> Vec<String> {
+    let known: HashSet<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
+    applied.iter().filter(|name| !known.contains(*name)).cloned().collect()
 }
 
 /// Returns the path of the copy that is made of a database before its schema is upgraded.

@@ -27,7 +27,8 @@ use crate::{
     },
 };
 
-const DIRECTORY: &str = "thumbnails";
+/// The directory of the pictures in the data directory.
+pub const DIRECTORY: &str = "thumbnails";
 /// The extension of a file that is still being written.
 const UNFINISHED: &str = "tmp";
 /// The extension of a picture whose event is not known to be committed. The file is named by the event's id.

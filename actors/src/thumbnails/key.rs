@@ -13,7 +13,8 @@ use crate::{
     private_file::{self, Access, ReadError, TooOpen},
 };
 
-const FILE: &str = "thumbnail-key";
+/// The file of the key in the data directory.
+pub const FILE: &str = "thumbnail-key";
 
 /// Why the key cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -29,8 +29,8 @@ use tokio::{
 
 use self::{files::Freed, rendition::Renditions};
 pub use self::{
-    files::{Files, FilesError},
-    key::{LinkKeyError, load_or_create},
+    files::{DIRECTORY, Files, FilesError},
+    key::{FILE as KEY_FILE, LinkKeyError, load_or_create},
 };
 use crate::{
     domain::{

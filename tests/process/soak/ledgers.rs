@@ -533,6 +533,15 @@ mod tests {
         }
     }
 
+    /// Records that events were sent: the connection and the number of each.
+    fn send(ledgers: &mut Ledgers, packets: &[(usize, u64)]) {
+        for &(connection, number) in packets {
+            let payload = message(number, "event").payload;
+            let event = Publish { payload, packet_id: 1, qos: 2, ..Publish::default() };
+            ledgers.packet(&TappedPacket { connection, what: PacketKind::Event(event) });
+        }
+    }
+
     #[test]
     fn an_event_that_reached_neither_broker_is_lost() {
         let (mut ledgers, clock) = (nine_accepted(), Clock::new());
@@ -555,14 +564,8 @@ mod tests {
     #[test]
     fn events_sent_in_order_but_delivered_out_of_order_were_reordered_by_the_broker() {
         let (mut ledgers, clock) = (nine_accepted(), Clock::new());
-        let event = |number| {
-            let payload = message(number, "event").payload;
-            PacketKind::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
-        };
         // Event 5 is sent before event 4, on a second connection.
-        for (connection, number) in [(1, 1), (1, 2), (1, 3), (2, 5), (2, 4)] {
-            ledgers.packet(&TappedPacket { connection, what: event(number) });
-        }
+        send(&mut ledgers, &[(1, 1), (1, 2), (1, 3), (2, 5), (2, 4)]);
         deliver(&mut ledgers, &clock, 0, &[1, 3, 2, 5, 4]);
         let balance = ledgers.balance(Origin::Rest);
         let expected = "Late { seq: 2, after: 3 }, sent on the connections [1], in [1, 3, 2, 5, 4]";
@@ -574,13 +577,7 @@ mod tests {
     #[test]
     fn an_event_that_was_sent_only_on_earlier_connections_was_reordered_by_the_broker() {
         let (mut ledgers, clock) = (nine_accepted(), Clock::new());
-        let event = |number| {
-            let payload = message(number, "event").payload;
-            PacketKind::Event(Publish { payload, packet_id: 1, qos: 2, ..Publish::default() })
-        };
-        for (connection, number) in [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)] {
-            ledgers.packet(&TappedPacket { connection, what: event(number) });
-        }
+        send(&mut ledgers, &[(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)]);
         deliver(&mut ledgers, &clock, 0, &[1, 2, 4, 1, 2, 3, 5]);
         let balance = ledgers.balance(Origin::Rest);
         assert_eq!(balance.out_of_order, Vec::<String>::new());

@@ -22,7 +22,7 @@ use super::{
     ledgers::{Ledgers, Origin},
     tokens::Tokens,
 };
-use crate::helpers::{BATCH, PNG};
+use crate::helpers::{BATCH, picture};
 
 const SINGLES: u64 = 24;
 const BATCHES: u64 = 4;
@@ -36,6 +36,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(50);
 const IMPATIENT: u64 = 8;
 /// One single event in this many has a picture.
 const WITH_PICTURE: u64 = 16;
+const PICTURE_BYTES: usize = 1600;
 /// How often a picture is requested from a service that may be down.
 const PICTURE_ATTEMPTS: u32 = 100;
 /// Maximum number of due events, and therefore the maximum burst after the service was slow or down.
@@ -165,7 +166,7 @@ async fn send_one(shared: &Shared, number: u64, is_patient: bool) {
     let has_picture = number.is_multiple_of(WITH_PICTURE);
     let mut event = event(number);
     if has_picture {
-        event["thumbnail"] = STANDARD.encode(picture(number)).into();
+        event["thumbnail"] = STANDARD.encode(picture_of(number)).into();
     }
     lock(&shared.ledgers).sent(Origin::Rest, number);
     loop {
@@ -205,7 +206,7 @@ async fn check_picture(shared: &Shared, number: u64, demand: Demand) {
         };
         let status = response.status().as_u16();
         let Ok(bytes) = response.bytes().await else { continue };
-        if status == 200 && bytes == picture(number) {
+        if status == 200 && bytes == picture_of(number) {
             lock(&shared.ledgers).pictures += 1;
             return;
         }
@@ -220,8 +221,8 @@ async fn check_picture(shared: &Shared, number: u64, demand: Demand) {
     }
 }
 
-fn picture(number: u64) -> Vec<u8> {
-    [PNG, &number.to_le_bytes().repeat(200)].concat()
+fn picture_of(number: u64) -> Vec<u8> {
+    picture(usize::try_from(number).expect("small"), PICTURE_BYTES)
 }
 
 async fn send_batch(shared: &Shared, numbers: std::ops::Range<u64>, is_patient: bool) {

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
+    sync::OwnedMutexGuard,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -217,6 +218,18 @@ impl SystemUnderTest {
     fn steady(&mut self) {
         self.set_demand(Demand::Steady);
         self.embedded.set_rate(20);
+    }
+
+    /// Waits until no other fault affects the network, makes events arrive at a low rate, and connects the service with
+    /// these settings. No other fault affects the network while the result exists. The fault must call
+    /// [`SystemUnderTest::set_demand`] at its end.
+    async fn alone_with(&mut self, settings: &Value) -> OwnedMutexGuard<()> {
+        let network = Arc::clone(&self.network_lock).lock_owned().await;
+        self.steady();
+        self.put_settings(settings).await;
+        self.service.wait_connected(LONG_TIMEOUT).await;
+        self.wait_for_backlog().await;
+        network
     }
 
     /// Returns whether the service is not exempt from restarts.

@@ -1,7 +1,7 @@
 //! The first broker closes the connection over everything that the service publishes about one camera, so that
 //! its events become dead. Afterwards they are sent again or dismissed.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use liveobject_test_support::wait_until;
 use serde_json::{Value, json};
@@ -20,17 +20,12 @@ const WARNED_FROM: usize = 3;
 
 impl SystemUnderTest {
     pub(super) async fn close_on_a_camera(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
-        let network_lock = Arc::clone(&self.network_lock);
-        let _network_lock = network_lock.lock().await;
-        self.steady();
         let changes = json!({ "qos": dice.pick(&[1, 1, 2]), "protocol": dice.pick(&["5", "3.1.1"]) });
         let (camera, pause) = (u64::from(dice.below(20)) % CAMERAS, dice.millis(5000, 75_000));
         let pause = pause.min(self.longest_fault);
         let only_events = dice.below(3) != 0;
         let settings = merged(&self.plain_settings(), changes.clone());
-        self.put_settings(&settings).await;
-        self.service.wait_connected(LONG_TIMEOUT).await;
-        self.wait_for_backlog().await;
+        let _network = self.alone_with(&settings).await;
 
         let what = if only_events { "events" } else { "messages" };
         fault_log.record(&format!("broker 0: closes on the {what} of cam-{camera} for {pause:?}, {changes}"));

@@ -1,7 +1,7 @@
 //! The only listener of a camera leaves and keeps no session. The camera's live events wait for it. If it does not
 //! come back, they go to the history topic.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use liveobject_test_support::{Subscriber, wait_until};
 use serde_json::json;
@@ -23,12 +23,7 @@ const OTHERS_WITHIN: Duration = Duration::from_secs(20);
 impl SystemUnderTest {
     /// Lets the listener of a camera leave. No other fault affects the network in the meantime.
     pub(super) async fn let_a_listener_leave(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
-        let network_lock = Arc::clone(&self.network_lock);
-        let _network_lock = network_lock.lock().await;
-        self.steady();
-        self.put_settings(&self.plain_settings()).await;
-        self.service.wait_connected(LONG_TIMEOUT).await;
-        self.wait_for_backlog().await;
+        let _network = self.alone_with(&self.plain_settings()).await;
         // A clock that seems to jump makes events late.
         sleep(NOTICED_WITHIN).await;
 

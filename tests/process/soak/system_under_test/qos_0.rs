@@ -1,7 +1,5 @@
 //! The service publishes with QoS 0, and the connection may be cut in the meantime.
 
-use std::sync::Arc;
-
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -11,12 +9,7 @@ impl SystemUnderTest {
     /// Publishes with QoS 0 for a while. No other fault affects the network in the meantime, so only a cut of
     /// this fault may lose events: those that were written to the connection last.
     pub(super) async fn use_qos_0(&mut self, dice: &mut Dice, fault_log: &FaultLog) {
-        let network_lock = Arc::clone(&self.network_lock);
-        let _network_lock = network_lock.lock().await;
-        self.steady();
-        self.put_settings(&self.plain_settings()).await;
-        self.service.wait_connected(LONG_TIMEOUT).await;
-        self.wait_for_backlog().await;
+        let _network = self.alone_with(&self.plain_settings()).await;
         // A cut may lose their messages too.
         self.cancel_replays().await;
 
