@@ -1,4 +1,4 @@
-//! The commands other than `serve` and `demo`: `check`, `backup`, `restore`, `token …`, `key rotate`.
+//! The commands `check`, `config check`, `backup`, `restore`, `token …` and `key rotate`.
 
 use std::{
     fmt,
@@ -83,14 +83,14 @@ pub async fn back_up(config: &Config, file: &Path, secrets: bool) -> anyhow::Res
     };
     if !secrets {
         note(format_args!(
-            "Without keys and tokens: passwords in it can be read only with the key of this service."
+            "Without keys and tokens: the secrets in the backup can be read only with the key of this service."
         ));
     } else if summary.missing.is_empty() {
         note(format_args!("It contains keys and tokens: keep it where nobody else can read it."));
     } else {
         let missing = summary.missing.join(", ");
         note(format_args!(
-            "Not included, because it is not in a file of the service: {missing}. Keep it elsewhere."
+            "Not included, because not stored in a file of the service: {missing}. Keep a copy elsewhere."
         ));
     }
     Ok(Exit::Ok)
@@ -120,7 +120,7 @@ pub async fn restore(
     if !restored.skipped.is_empty() {
         let skipped = restored.skipped.join(", ");
         line(format_args!(
-            "Not restored, because the configuration or the environment provides it: {skipped}."
+            "Not restored, because the environment or systemd provides its own: {skipped}."
         ))?;
     }
     if !restored.secrets {
@@ -131,7 +131,7 @@ pub async fn restore(
             "The next start connects to the broker with the client id of the original: stop that first."
         ))?;
         line(format_args!(
-            "Events that waited at the time of the backup are then sent, late ones to the history topics."
+            "Events that were pending at the time of the backup are then sent, late ones to the history topics."
         ))?;
     } else {
         line(format_args!(

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
                 Ok(config) => config,
                 Err(error) => return fail(&error.into(), Exit::Usage),
             };
-            // A command must leave no files that the service cannot use. No other thread runs yet. Backups are files of
+            // A command must leave no files that the service cannot use. No other thread runs yet. A backup belongs to
             // the user who runs the command; a restore gives its files to the owner of the data.
             let acting = match command {
                 Command::Serve { .. } | Command::Backup { .. } | Command::Restore { .. } => Ok(()),
@@ -64,7 +64,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
             Ok(Box::pin(app.run_until_stopped()).await?)
         }
         Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } => {
-            unreachable!("main handles the commands that have no configuration")
+            unreachable!("main handles the commands that need no configuration")
         }
         Command::Config(ConfigCommand::Check) => commands::check_config(&config),
         Command::Check => commands::check(&config).await,

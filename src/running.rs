@@ -15,13 +15,14 @@ use crate::{
     token::{ApiToken, TokenError},
 };
 
-/// How long the service may take to accept the connection, and to send each part of a response that it has at once.
+/// The time limit for the connection, for sending the request, and for each part of a response that the service can
+/// send immediately.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum length of a response.
 const MAX_RESPONSE: u64 = 1024 * 1024;
 
-/// Why the running service cannot be called.
+/// Why a call to the running service failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// This command has no TLS client for the service's own certificate.
@@ -31,7 +32,7 @@ pub enum StatusError {
     #[error("the admin token is missing or cannot be read")]
     NoToken(#[source] Option<TokenError>),
     /// The configuration contains no address.
-    #[error("there is no address")]
+    #[error("the configuration contains no address")]
     NoAddress,
     /// The service cannot be reached or does not respond.
     #[error("no response from {0}: {1}")]

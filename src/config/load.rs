@@ -20,8 +20,8 @@ use super::{
     variables,
 };
 
-/// Returns the environment variables that belong to the configuration, and those that probably should. Invalid
-/// UTF-8 in them is replaced here and refused later; in other variables it does no harm.
+/// Returns the environment variables that belong to the configuration, and those that look as if they were meant to.
+/// Invalid UTF-8 in them is replaced here and refused later; in other variables it does no harm.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter(|(name, _)| {

@@ -1,4 +1,4 @@
-//! The configuration of the process: valid values, from a TOML file and the environment.
+//! The configuration of the process: valid values, from a TOML file, the environment and the command line.
 //!
 //! A missing key has its default. The command line overrides the environment, which overrides the file. Unknown
 //! keys and invalid values are reported all at once, each with its location. The configuration is read once, at

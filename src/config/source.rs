@@ -1,4 +1,4 @@
-//! The values of the file and of the environment in one form, each with its location.
+//! The values of the file, the environment and the command line in one form, each with its location.
 
 use std::collections::BTreeMap;
 
@@ -44,8 +44,8 @@ impl Source {
             .unzip()
     }
 
-    /// Adds the values of the environment variables, which override those of the file. Returns a warning for each
-    /// variable that is not ours but looks as if it was meant for us.
+    /// Adds the values of the environment variables, which override those of the file. Adds a fault for each misspelt
+    /// variable. Returns a warning for each other unknown variable.
     pub(super) fn read_environment(
         &mut self,
         variables: Vec<Variable>,
