@@ -119,9 +119,7 @@ pub async fn restore(
     }
     if !restored.skipped.is_empty() {
         let skipped = restored.skipped.join(", ");
-        line(format_args!(
-            "Not restored, because the environment or systemd provides its own: {skipped}."
-        ))?;
+        line(format_args!("Not restored, because the environment or systemd provides its own: {skipped}."))?;
     }
     if !restored.secrets {
         line(format_args!("The backup has no keys and tokens. Those of this data directory are used."))?;

@@ -2,7 +2,7 @@
 //!
 //! [`OutboxActor`] owns writing to the log, the window of events in flight, and the cursor. It guarantees:
 //! - A sender gets a receipt only after its event is committed and synced.
-//! - Events are sent in the order in which they were accepted.
+//! - The events of a camera are sent to each topic in the order in which they were accepted.
 //! - Each event ends up delivered or dead; none is lost.
 //! - Memory use does not depend on the number of pending events.
 //!
@@ -12,7 +12,7 @@
 //! The actor is a driver. It runs the database operations and the timers, and sends the messages. Three plain
 //! structs make the decisions: `Writer` (what is committed when), `Delivery` (what is sent when) and
 //! `Reporting` (counts, metrics and warnings). `accept` drives the first one, `pump` the second. `subscribers`
-//! holds live events while Home Assistant is away.
+//! holds live events while Home Assistant is away, and `holds` those whose topic has lost its subscriber.
 
 mod accept;
 mod commit_queue;
@@ -90,7 +90,7 @@ const MAILBOX: usize = 1024;
 
 /// The first sweep runs soon after startup, so that a service that is restarted every day is swept as well.
 const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
-/// How much space the oldest pictures make for events each second while the disk is full.
+/// How much space is freed for events each second while the disk is full, by removing the oldest pictures.
 const FREE_BYTES: u64 = 8 * 1024 * 1024;
 
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
