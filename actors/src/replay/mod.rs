@@ -396,7 +396,10 @@ impl ReplayActor {
         let refused: Vec<(i64, String)> = active
             .filter_map(|record| {
                 let reason = record.replay.request.topic.check(&self.settings).err()?;
-                Some((record.replay.id, format!("The MQTT settings have changed. The topic: {reason}.")))
+                let reason = format!(
+                    "The MQTT settings have changed, and the topic is not allowed any more: {reason}."
+                );
+                Some((record.replay.id, reason))
             })
             .collect();
         for (id, reason) in refused {
