@@ -28,9 +28,8 @@ use crate::{
 /// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after a crash the process ends, even if a thread hangs, for example while it syncs a file to a
-/// disk
-/// that does not respond.
+/// How long after a crash the process ends, even if a thread hangs, for example while it syncs a file to a disk that
+/// does not respond.
 const CRASH_EXIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// Why the service could not run.
