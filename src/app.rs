@@ -283,8 +283,7 @@ impl Signals {
     }
 
     /// Waits for the next signal. SIGHUP has two meanings: the terminal was closed, which ends programs, or
-    /// an
-    /// administrator requests a reload.
+    /// an administrator requests a reload.
     pub async fn next(&mut self) -> Received {
         tokio::select! {
             _ = self.terminate.recv() => Received::Stop("SIGTERM"),

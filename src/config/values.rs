@@ -125,8 +125,8 @@ pub struct Pictures {
     pub max_picture_bytes: usize,
 }
 
-/// The MQTT settings for the first start, validated. They may contain secrets, so their `Debug` output is
-/// redacted and the secrets are wiped on drop.
+/// The MQTT settings for the first start, or for each start if they are managed; validated. They may contain
+/// secrets, so their `Debug` output is redacted and the secrets are wiped on drop.
 #[derive(Clone)]
 pub struct InitialSettings(Value);
 
