@@ -12,16 +12,17 @@ use liveobject_actors::{Service, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
+    addresses::{Addresses, is_in_container},
     backup,
     cli::Exit,
-    config::Config,
+    config::{Config, host_name},
     history::History,
     http::{
         self, ApiOptions, ApiState, HostRules, Limits,
         tls::{Certificates, TlsError},
     },
     sessions::{Sessions, SessionsError},
-    token::{AdminToken, TokenError},
+    token::{self, AdminToken, TokenError},
 };
 
 /// How long the HTTP server may take to stop after a crash. The process exits within five seconds, even if
@@ -96,6 +97,8 @@ impl App {
         if let Ok(database) = config.service_options().database_file() {
             backup::remove_leftover(&database);
         }
+        let is_first_start =
+            config.secrets.api_token.is_none() && !config.data_dir.join(token::FILE).exists();
         let token = match &config.secrets.api_token {
             Some(given) => AdminToken::given(given.clone()),
             None => AdminToken::load_or_create(&config.data_dir)?,
@@ -122,7 +125,11 @@ impl App {
             sessions,
             hosts,
             history: history.clone(),
-            public_url: public_url.clone(),
+            addresses: Addresses {
+                public_url: public_url.clone(),
+                is_configured: config.http.public_url.is_some(),
+                bound: listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+            },
             failed_logins_per_minute: config.http.failed_logins_per_minute,
             limits: Limits {
                 max_connections: config.http.max_connections,
@@ -134,15 +141,19 @@ impl App {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
         }
+        if is_first_start {
+            let command = sign_in_command(is_in_container(), host_name().as_deref());
+            tracing::info!("nobody has signed in to the page yet; for a link, run: {command}");
+        }
         let server = http::serve_all(listeners, state.clone(), tls).map_err(AppError::Server)?;
         let on_crash = exit_soon;
         Ok(Self { service, public_url, token, state, server, certificates, history, on_crash })
     }
 
-    /// Returns a link that opens the page and signs in, once and within ten minutes. Print it to a terminal,
-    /// never to a log.
-    pub fn sign_in_link(&self) -> String {
-        format!("{}/#code={}", self.public_url, self.state.new_sign_in_code())
+    /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
+    /// machine. Print them to a terminal, never to a log.
+    pub fn sign_in_links(&self) -> (Vec<String>, bool) {
+        self.state.new_sign_in_links()
     }
 
     /// Runs until a signal arrives or something fails, and then shuts down in order. A second signal ends the
@@ -216,6 +227,15 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, AppError> {
         Ok(listener)
     };
     config.http.bind.iter().map(bind).collect()
+}
+
+/// Returns the command that prints a link to the page. The host name of a container is its id, which `docker exec`
+/// and `podman exec` accept.
+fn sign_in_command(is_in_container: bool, host_name: Option<&str>) -> String {
+    match host_name {
+        Some(name) if is_in_container => format!("docker exec {name} liveobject sign-in"),
+        _ => "liveobject sign-in".to_owned(),
+    }
 }
 
 /// Ends the process without an orderly shutdown: after a crash, no state in memory is trusted, and the next

@@ -86,6 +86,8 @@ pub enum Command {
         #[arg(long)]
         disconnected: bool,
     },
+    /// Print links that open the web page and sign in once, with a QR code on a terminal
+    SignIn,
     /// Show the admin token, or manage tokens for other clients
     Token {
         /// What to do; without it, the admin token is shown.
@@ -276,6 +278,7 @@ mod tests {
                 "restore a.tar --replace --disconnected",
                 Command::Restore { file: "a.tar".into(), replace: true, disconnected: true },
             ),
+            ("sign-in", Command::SignIn),
             ("token", Command::Token { command: None }),
             (
                 "token create door --scope read --scope events:write",

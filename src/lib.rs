@@ -1,5 +1,6 @@
 //! The process around the actors: command line, configuration, HTTP API and demo.
 
+pub mod addresses;
 pub mod app;
 pub mod backup;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod owner;
 pub mod replay;
 pub mod running;
 pub mod sessions;
+pub mod sign_in;
 pub mod telemetry;
 pub mod terminal;
 pub mod token;

@@ -8,12 +8,13 @@ use std::{
 
 use clap::Parser as _;
 use liveobject::{
+    addresses,
     app::App,
     backup,
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
     config::{self, Config},
-    manual, output, owner, replay, telemetry, terminal,
+    manual, output, owner, replay, sign_in, telemetry, terminal,
 };
 
 #[global_allocator]
@@ -75,6 +76,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
         Command::Restore { file, replace, disconnected } => {
             commands::restore(&config, file, replace, disconnected).await
         }
+        Command::SignIn => sign_in::run(&config),
         Command::Token { command: None } => commands::token(&config),
         Command::Token { command: Some(command) } => commands::tokens(&config, command).await,
         Command::Key(KeyCommand::Rotate { new_identity }) => {
@@ -83,12 +85,12 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     }
 }
 
-/// Prints a link that signs in if the output is a terminal. Redirected output may end up in a log, where the
-/// code in the link must not appear.
+/// Prints links that sign in if the output is a terminal. Redirected output may end up in a log, where the code in the
+/// links must not appear. The output of a container does, even if it is a terminal.
 fn greet(app: &App) {
-    if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
-        let link = app.sign_in_link();
-        let _closed = writeln!(io::stderr(), "Open {link} in a browser (works once, within 10 minutes).");
+    if io::stderr().is_terminal() && io::stdout().is_terminal() && !addresses::is_in_container() {
+        let (links, is_local_only) = app.sign_in_links();
+        let _closed = write!(io::stderr(), "{}", sign_in::text(&links, is_local_only, true));
     }
 }
 

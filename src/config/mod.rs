@@ -31,5 +31,5 @@ pub use self::{
     fault::ConfigError,
     load::environment,
     location::{Options, absolute},
-    values::{Cameras, Config, DEFAULT_PORT, Database, Http, InitialSettings, Outbox, Secrets},
+    values::{Cameras, Config, DEFAULT_PORT, Database, Http, InitialSettings, Outbox, Secrets, host_name},
 };

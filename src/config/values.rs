@@ -241,7 +241,7 @@ impl Config {
 }
 
 /// Returns the host name, or `None` if it is unknown or not valid in a URL.
-fn host_name() -> Option<String> {
+pub fn host_name() -> Option<String> {
     // A service manager may hide /proc/sys, so the name comes from the kernel directly.
     let uname = rustix::system::uname();
     let name = uname.nodename().to_str().ok()?.trim();

@@ -90,7 +90,9 @@ fn print_introduction(app: &App, broker_port: u16) {
         env!("CARGO_PKG_VERSION")
     ));
     demo_line(format_args!(""));
-    demo_line(format_args!("  Page    {}", app.sign_in_link()));
+    for (number, link) in app.sign_in_links().0.iter().enumerate() {
+        demo_line(format_args!("  {}  {link}", if number == 0 { "Page  " } else { "or    " }));
+    }
     demo_line(format_args!("  API     {url}/api/v1   (described in {url}/openapi.json)"));
     demo_line(format_args!("  Token   {token}"));
     demo_line(format_args!("  Broker  mqtt://127.0.0.1:{broker_port}"));

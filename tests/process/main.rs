@@ -24,6 +24,7 @@ mod replay;
 mod restored;
 mod rotation;
 mod shutdown;
+mod sign_in;
 mod soak;
 mod start;
 mod tls;
