@@ -64,7 +64,7 @@ fn reach(addresses: &Addresses, interfaces: Option<&[IpAddr]>) -> Reach {
     let is_local_only = !is_configured && bound.iter().all(|address| address.ip().is_loopback());
     match (interfaces, bound.first()) {
         (None, Some(first)) if first.ip().is_unspecified() => {
-            urls.push(format!("{scheme}://localhost:{}", first.port()))
+            urls.push(format!("{scheme}://localhost:{}", first.port()));
         }
         _ => urls.push(public_url.clone()),
     }
