@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod health;
 pub mod history;
 pub mod http;
 pub mod manual;

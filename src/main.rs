@@ -13,7 +13,7 @@ use liveobject::{
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
     config::{self, Config},
-    manual, output, owner, replay, telemetry, terminal,
+    health, manual, output, owner, replay, telemetry, terminal,
 };
 
 #[global_allocator]
@@ -31,6 +31,10 @@ fn main() -> ExitCode {
                 Ok(config) => config,
                 Err(error) => return fail(&error.into(), Exit::Usage),
             };
+            // It needs nothing but the address, and must be quick.
+            if let Command::Health { json } = command {
+                return finish(health::health(&config, json));
+            }
             // A command must leave no files that the service cannot use. No other thread runs yet. Backups are files of
             // the user who runs the command; a restore gives its files to the owner of the data.
             let acting = match command {
@@ -63,11 +67,11 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
             greet(&app);
             Ok(Box::pin(app.run_until_stopped()).await?)
         }
-        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } => {
-            unreachable!("main handles the commands that have no configuration")
+        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Health { .. } => {
+            unreachable!("main handles the commands that need no log")
         }
         Command::Config(ConfigCommand::Check) => commands::check_config(&config),
-        Command::Check => commands::check(&config).await,
+        Command::Check { json } => commands::check(&config, json).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Backup { file, without_secrets } => {
             commands::back_up(&config, &file, !without_secrets).await

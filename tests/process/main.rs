@@ -12,6 +12,7 @@ mod configuration;
 mod damage;
 mod disk;
 mod files;
+mod health;
 mod helpers;
 mod identity;
 mod kills;
