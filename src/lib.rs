@@ -15,6 +15,7 @@ pub mod output;
 pub mod owner;
 pub mod replay;
 pub mod running;
+pub mod service_manager;
 pub mod sessions;
 pub mod telemetry;
 pub mod terminal;

@@ -8,12 +8,14 @@ use std::{
 
 use clap::Parser as _;
 use liveobject::{
-    app::App,
+    app::{App, AppError, Signals},
     backup,
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
     config::{self, Config},
-    health, manual, output, owner, replay, telemetry, terminal,
+    health, manual, output, owner, replay,
+    service_manager::ServiceManager,
+    telemetry, terminal,
 };
 
 #[global_allocator]
@@ -62,10 +64,18 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     backup::complete(&config.data_dir)?;
     match command {
         Command::Serve { .. } => {
+            // A signal during the start must not end the process as if it had crashed, and SIGHUP not at all.
+            let mut signals = Signals::new().map_err(AppError::Signals)?;
             commands::log_locations(&config);
-            let app = App::start(&config).await?;
+            let app = tokio::select! {
+                app = Box::pin(App::start(&config)) => app?,
+                signal = signals.stop() => {
+                    tracing::info!(signal, "stopped during the start");
+                    return Ok(Exit::Ok);
+                }
+            };
             greet(&app);
-            Ok(Box::pin(app.run_until_stopped()).await?)
+            Ok(Box::pin(app.run_until_stopped(signals, &ServiceManager::from_environment())).await?)
         }
         Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Health { .. } => {
             unreachable!("main handles the commands that need no log")

@@ -24,6 +24,7 @@ mod program;
 mod replay;
 mod restored;
 mod rotation;
+mod service_manager;
 mod shutdown;
 mod soak;
 mod start;
