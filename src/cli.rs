@@ -20,7 +20,8 @@ const LONGEST_DEMO: Duration = Duration::from_hours(1);
     subcommand_required = true,
     after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file; with the suffix\n\
                   _FILE, a variable names a file with the value.\n\
-                  Exit codes: 0 success, 1 failure, 2 usage or configuration error, 70 an actor crashed."
+                  Exit codes: 0 success, 1 failure, 2 usage or configuration error, 70 an actor crashed,\n\
+                  78 the service cannot start until an administrator acts."
 )]
 pub struct Cli {
     /// Configuration file [default: the first that exists of `$CONFIGURATION_DIRECTORY/config.toml`,
@@ -209,6 +210,9 @@ pub enum Exit {
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
+    /// The service cannot start until an administrator acts; the service manager should not start it again. The code is
+    /// `EX_CONFIG` of sysexits.h.
+    Lasting = 78,
     /// An actor crashed; the service manager should restart the program.
     Crashed = 70,
 }

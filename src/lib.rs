@@ -10,6 +10,7 @@ pub mod demo;
 pub mod health;
 pub mod history;
 pub mod http;
+pub mod lasting;
 pub mod manual;
 pub mod output;
 pub mod owner;

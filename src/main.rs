@@ -13,7 +13,7 @@ use liveobject::{
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
     config::{self, Config},
-    health, manual, output, owner, replay,
+    health, lasting, manual, output, owner, replay,
     service_manager::ServiceManager,
     telemetry, terminal,
 };
@@ -46,7 +46,11 @@ fn main() -> ExitCode {
             if let Err(error) = acting {
                 return fail(&error.into(), Exit::Failed);
             }
-            finish(actix::System::new().block_on(Box::pin(run(command, config))))
+            let serves = matches!(command, Command::Serve { .. });
+            match actix::System::new().block_on(Box::pin(run(command, config))) {
+                Err(error) if serves && lasting::is_lasting(&error) => fail(&error, Exit::Lasting),
+                outcome => finish(outcome),
+            }
         }
     }
 }
