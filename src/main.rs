@@ -15,7 +15,8 @@ use liveobject::{
     config::{self, Config},
     health, lasting, manual, output, owner, replay,
     service_manager::ServiceManager,
-    telemetry, terminal,
+    telemetry::{self, journal},
+    terminal,
 };
 
 #[global_allocator]
@@ -124,7 +125,11 @@ async fn demo(_: Option<Duration>) -> ExitCode {
 
 /// Prints an error. It does not go to the log, which may be what failed.
 fn fail(error: &anyhow::Error, exit: Exit) -> ExitCode {
+    let mut text = format!("liveobject: {}\n", terminal::escape(&format!("{error:#}")));
+    if journal::is_connected() {
+        text = journal::with_priority(journal::ERROR, &text);
+    }
     // If nobody reads the message, the exit code remains.
-    let _closed = writeln!(io::stderr(), "liveobject: {}", terminal::escape(&format!("{error:#}")));
+    let _closed = io::stderr().write_all(text.as_bytes());
     exit.into()
 }
