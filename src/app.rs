@@ -20,6 +20,7 @@ use crate::{
         self, ApiOptions, ApiState, HostRules, Limits,
         tls::{Certificates, TlsError},
     },
+    reload::Reload,
     service_manager::ServiceManager,
     sessions::{Sessions, SessionsError},
     token::{AdminToken, TokenError},
@@ -153,6 +154,7 @@ impl App {
         self,
         mut signals: Signals,
         manager: &ServiceManager,
+        mut reload: Reload,
     ) -> Result<Exit, AppError> {
         let certificates = self.certificates.clone();
         let stop = async move {
@@ -164,7 +166,7 @@ impl App {
                     }
                     Received::Reload => {
                         manager.reloading();
-                        reload(certificates.clone()).await;
+                        reload.reload(certificates.as_ref()).await;
                         manager.ready();
                     }
                 }
@@ -264,23 +266,12 @@ fn exit_soon() {
     }
 }
 
-/// Reads the files of the TLS certificate again. Everything else in the configuration needs a restart.
-async fn reload(certificates: Option<Certificates>) {
-    if let Some(certificates) = certificates {
-        certificates.reload_and_log().await;
-    } else {
-        tracing::info!(
-            "SIGHUP: there is no TLS certificate to reload; restart to apply changes to the configuration"
-        );
-    }
-}
-
 /// A signal, by its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// The process must stop. Contains the name of the signal.
     Stop(&'static str),
-    /// The certificates must be read again.
+    /// The configuration and the certificates must be read again.
     Reload,
 }
 

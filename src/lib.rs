@@ -14,6 +14,7 @@ pub mod lasting;
 pub mod manual;
 pub mod output;
 pub mod owner;
+pub mod reload;
 pub mod replay;
 pub mod running;
 pub mod service_manager;

@@ -12,8 +12,10 @@ use liveobject::{
     backup,
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
-    config::{self, Config},
-    health, lasting, manual, output, owner, replay,
+    config::{self, Config, Options},
+    health, lasting, manual, output, owner,
+    reload::Reload,
+    replay,
     service_manager::ServiceManager,
     telemetry::{self, journal},
     terminal,
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
                 return fail(&error.into(), Exit::Failed);
             }
             let serves = matches!(command, Command::Serve { .. });
-            match actix::System::new().block_on(Box::pin(run(command, config))) {
+            match actix::System::new().block_on(Box::pin(run(command, options, config))) {
                 Err(error) if serves && lasting::is_lasting(&error) => fail(&error, Exit::Lasting),
                 outcome => finish(outcome),
             }
@@ -64,7 +66,7 @@ fn finish(outcome: anyhow::Result<Exit>) -> ExitCode {
     }
 }
 
-async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
+async fn run(command: Command, options: Options, config: Config) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
     backup::complete(&config.data_dir)?;
     match command {
@@ -80,7 +82,8 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
                 }
             };
             greet(&app);
-            Ok(Box::pin(app.run_until_stopped(signals, &ServiceManager::from_environment())).await?)
+            let manager = ServiceManager::from_environment();
+            Ok(Box::pin(app.run_until_stopped(signals, &manager, Reload::new(options, config))).await?)
         }
         Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Health { .. } => {
             unreachable!("main handles the commands that need no log")

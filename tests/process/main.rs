@@ -22,6 +22,7 @@ mod lock;
 mod metrics;
 mod outbox;
 mod program;
+mod reload;
 mod replay;
 mod restored;
 mod rotation;
