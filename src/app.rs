@@ -21,6 +21,8 @@ use crate::{
         self, ApiOptions, ApiState, HostRules, Limits,
         tls::{Certificates, TlsError},
     },
+    reload::Reload,
+    service_manager::ServiceManager,
     sessions::{Sessions, SessionsError},
     token::{self, AdminToken, TokenError},
 };
@@ -157,27 +159,43 @@ impl App {
     }
 
     /// Runs until a signal arrives or something fails, and then shuts down in order. A second signal ends the
-    /// process immediately.
-    pub async fn run_until_stopped(self) -> Result<Exit, AppError> {
-        let mut signals = Signals::new().map_err(AppError::Signals)?;
+    /// process immediately. Reports to the service manager.
+    pub async fn run_until_stopped(
+        self,
+        mut signals: Signals,
+        manager: &ServiceManager,
+        mut reload: Reload,
+    ) -> Result<Exit, AppError> {
         let certificates = self.certificates.clone();
-        self.run_until(async move {
+        let stop = async move {
             loop {
                 match signals.next().await {
                     Received::Stop(signal) => {
                         tracing::info!(signal, "stopping");
                         return signals;
                     }
-                    Received::Reload => reload(certificates.clone()).await,
+                    Received::Reload => {
+                        manager.reloading();
+                        reload.reload(certificates.as_ref()).await;
+                        manager.ready();
+                    }
                 }
             }
-        })
-        .await
+        };
+        self.run(stop, manager).await
     }
 
     /// Runs until `stop` completes or something fails, and then shuts down in order. A signal during the
     /// shutdown, from the [`Signals`] that `stop` returned, ends the process immediately.
     pub async fn run_until(self, stop: impl Future<Output = Signals>) -> Result<Exit, AppError> {
+        self.run(stop, &ServiceManager::default()).await
+    }
+
+    async fn run(
+        self,
+        stop: impl Future<Output = Signals>,
+        manager: &ServiceManager,
+    ) -> Result<Exit, AppError> {
         let Self { mut service, token, state, server, certificates, history, on_crash, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
@@ -187,6 +205,9 @@ impl App {
                 None => std::future::pending().await,
             }
         };
+        manager.ready();
+        let actors = service.handle();
+        let mut reporting = std::pin::pin!(manager.run(&actors));
         let mut signals = tokio::select! {
             signals = stop => signals,
             actor = service.crashed() => {
@@ -195,6 +216,7 @@ impl App {
             }
             never = renewing => match never {},
             never = history.run() => match never {},
+            never = &mut reporting => match never {},
             never = token.watch() => match never {},
             never = http::watch_connections(state.clone()) => match never {},
             ended = &mut server => {
@@ -202,11 +224,13 @@ impl App {
                 return ended.map(|()| Exit::Failed).map_err(AppError::Server);
             }
         };
+        manager.stopping();
         state.stop();
         // The server must be polled, or `handle.stop` never completes.
         let stopping = join(join(handle.stop(true), service.stop()), server);
         tokio::select! {
             _ = stopping => tracing::info!("stopped"),
+            never = reporting => match never {},
             name = signals.stop() => {
                 tracing::warn!(signal = name, "second signal; exiting immediately");
                 std::process::exit(i32::from(Exit::Failed as u8));
@@ -261,23 +285,12 @@ fn exit_soon() {
     }
 }
 
-/// Reads the files of the TLS certificate again. Everything else in the configuration needs a restart.
-async fn reload(certificates: Option<Certificates>) {
-    if let Some(certificates) = certificates {
-        certificates.reload_and_log().await;
-    } else {
-        tracing::info!(
-            "SIGHUP: there is no TLS certificate to reload; restart to apply changes to the configuration"
-        );
-    }
-}
-
 /// A signal, by its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// The process must stop. Contains the name of the signal.
     Stop(&'static str),
-    /// The certificates must be read again.
+    /// The configuration and the certificates must be read again.
     Reload,
 }
 
@@ -347,7 +360,9 @@ mod tests {
         // Without this, the process of the test would end.
         app.on_crash = || {};
         app.service.crash_an_actor().await;
-        let ended = tokio::time::timeout(Duration::from_secs(5), Box::pin(app.run_until_stopped())).await;
+        let ended =
+            tokio::time::timeout(Duration::from_secs(5), Box::pin(app.run_until(std::future::pending())))
+                .await;
         assert_eq!(ended.unwrap().unwrap(), Exit::Crashed);
     }
 
@@ -378,7 +393,7 @@ mod tests {
             // The end of the runtime waits for this thread, as for one that syncs a file.
             let _hung = tokio::task::spawn_blocking(|| std::thread::sleep(HUNG_FOR));
             app.service.crash_an_actor().await;
-            Box::pin(app.run_until_stopped()).await.unwrap()
+            Box::pin(app.run_until(std::future::pending())).await.unwrap()
         });
     }
 

@@ -8,13 +8,17 @@ pub mod commands;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod health;
 pub mod history;
 pub mod http;
+pub mod lasting;
 pub mod manual;
 pub mod output;
 pub mod owner;
+pub mod reload;
 pub mod replay;
 pub mod running;
+pub mod service_manager;
 pub mod sessions;
 pub mod sign_in;
 pub mod telemetry;

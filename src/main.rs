@@ -9,12 +9,18 @@ use std::{
 use clap::Parser as _;
 use liveobject::{
     addresses,
-    app::App,
+    app::{App, AppError, Signals},
     backup,
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
-    config::{self, Config},
-    manual, output, owner, replay, sign_in, telemetry, terminal,
+    config::{self, Config, Options},
+    health, lasting, manual, output, owner,
+    reload::Reload,
+    replay,
+    service_manager::ServiceManager,
+    sign_in,
+    telemetry::{self, journal},
+    terminal,
 };
 
 #[global_allocator]
@@ -32,6 +38,10 @@ fn main() -> ExitCode {
                 Ok(config) => config,
                 Err(error) => return fail(&error.into(), Exit::Usage),
             };
+            // It needs nothing but the address, and must be quick.
+            if let Command::Health { json } = command {
+                return finish(health::health(&config, json));
+            }
             // A command must leave no files that the service cannot use. No other thread runs yet. A backup belongs to
             // the user who runs the command; a restore gives its files to the owner of the data.
             let acting = match command {
@@ -41,7 +51,11 @@ fn main() -> ExitCode {
             if let Err(error) = acting {
                 return fail(&error.into(), Exit::Failed);
             }
-            finish(actix::System::new().block_on(Box::pin(run(command, config))))
+            let serves = matches!(command, Command::Serve { .. });
+            match actix::System::new().block_on(Box::pin(run(command, options, config))) {
+                Err(error) if serves && lasting::is_lasting(&error) => fail(&error, Exit::Lasting),
+                outcome => finish(outcome),
+            }
         }
     }
 }
@@ -54,21 +68,30 @@ fn finish(outcome: anyhow::Result<Exit>) -> ExitCode {
     }
 }
 
-async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
+async fn run(command: Command, options: Options, config: Config) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
     backup::complete(&config.data_dir)?;
     match command {
         Command::Serve { .. } => {
+            // A signal during the start must not end the process as if it had crashed, and SIGHUP not at all.
+            let mut signals = Signals::new().map_err(AppError::Signals)?;
             commands::log_locations(&config);
-            let app = App::start(&config).await?;
+            let app = tokio::select! {
+                app = Box::pin(App::start(&config)) => app?,
+                signal = signals.stop() => {
+                    tracing::info!(signal, "stopped during the start");
+                    return Ok(Exit::Ok);
+                }
+            };
             greet(&app);
-            Ok(Box::pin(app.run_until_stopped()).await?)
+            let manager = ServiceManager::from_environment();
+            Ok(Box::pin(app.run_until_stopped(signals, &manager, Reload::new(options, config))).await?)
         }
-        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } => {
-            unreachable!("main handles the commands that need no configuration")
+        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Health { .. } => {
+            unreachable!("main handles the commands that need no log")
         }
         Command::Config(ConfigCommand::Check) => commands::check_config(&config),
-        Command::Check => commands::check(&config).await,
+        Command::Check { json } => commands::check(&config, json).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Backup { file, without_secrets } => {
             commands::back_up(&config, &file, !without_secrets).await
@@ -108,7 +131,11 @@ async fn demo(_: Option<Duration>) -> ExitCode {
 
 /// Prints an error. It does not go to the log, which may be what failed.
 fn fail(error: &anyhow::Error, exit: Exit) -> ExitCode {
+    let mut text = format!("liveobject: {}\n", terminal::escape(&format!("{error:#}")));
+    if journal::is_connected() {
+        text = journal::with_priority(journal::ERROR, &text);
+    }
     // If nobody reads the message, the exit code remains.
-    let _closed = writeln!(io::stderr(), "liveobject: {}", terminal::escape(&format!("{error:#}")));
+    let _closed = io::stderr().write_all(text.as_bytes());
     exit.into()
 }

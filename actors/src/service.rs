@@ -28,7 +28,10 @@ use crate::{
         config::{GetSettings, ReplaceSettings, TestConnection},
         discovery::PublishDiscovery,
         link::{Answered, LinkDown, LinkUp},
-        outbox::{Decide, DecideAll, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
+        outbox::{
+            AwaitCommit, Decide, DecideAll, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch,
+            PublishEvent,
+        },
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays},
         service::Stop,
         stream::{LogWatch, OpenStream},
@@ -163,6 +166,8 @@ pub struct Handle {
     pub open_stream: Recipient<OpenStream>,
     /// Returns the status of the outbox.
     pub outbox: Recipient<GetOutbox>,
+    /// Waits for the running commit.
+    pub await_commit: Recipient<AwaitCommit>,
     /// Lists cameras.
     pub list_cameras: Recipient<ListCameras>,
     /// Finds one camera.
@@ -298,6 +303,7 @@ impl Actors {
             cancel_replay: recipient(&self.replays),
             open_stream: recipient(&self.streams),
             outbox: recipient(&self.outbox),
+            await_commit: recipient(&self.outbox),
             list_cameras: recipient(&self.cameras),
             get_camera: recipient(&self.cameras),
             put_camera: recipient(&self.cameras),

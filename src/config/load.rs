@@ -65,7 +65,9 @@ impl Config {
             warnings.extend(world_readable_secrets(&source, path));
         }
         let tls_key = source.origin(TLS_KEY.section, TLS_KEY.name).cloned();
+        let fingerprint = source.fingerprint();
         let mut config = read::read(source, &mut faults);
+        config.fingerprint = fingerprint;
         if let (Some(tls), Some(origin)) = (&config.http.tls, tls_key) {
             warnings.extend(world_readable_key(&tls.key, &origin));
         }

@@ -7,6 +7,7 @@ use toml::de::{DeInteger, DeValue};
 
 use super::{
     fault::{Fault, Origin},
+    fingerprint::Fingerprint,
     keys::{self, Key, Kind, PREFIX},
     location::Options,
     variables::{FILE_SUFFIX, Variable},
@@ -34,6 +35,12 @@ impl Source {
     /// Returns where a key was set.
     pub(super) fn origin(&self, section: &'static str, name: &'static str) -> Option<&Origin> {
         self.entries.get(&(section, name)).map(|entry| &entry.origin)
+    }
+
+    /// Returns the fingerprint of all values.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let entries = self.entries.iter();
+        Fingerprint::of(entries.map(|((section, name), entry)| (keys::dotted(section, name), &entry.value)))
     }
 
     /// Removes and returns the values of a section as a JSON object, and where each was set.

@@ -14,6 +14,7 @@ use liveobject_actors::{
 use secrecy::zeroize::Zeroize;
 use serde_json::{Map, Value};
 
+use super::fingerprint::Fingerprint;
 use crate::{
     http::{FAILED_LOGINS, Limits, tls::TlsFiles},
     telemetry::Log,
@@ -52,6 +53,8 @@ pub struct Config {
     pub mqtt_managed: bool,
     /// Problems that are not errors, to be logged once logging is set up.
     pub warnings: Vec<String>,
+    /// Recognizes which keys have changed when the configuration is read again.
+    pub fingerprint: Fingerprint,
 }
 
 /// `[http]`: where the API is served, and under which names.
@@ -196,6 +199,7 @@ impl Default for Config {
             mqtt: None,
             mqtt_managed: false,
             warnings: Vec::new(),
+            fingerprint: Fingerprint::default(),
         }
     }
 }

@@ -62,7 +62,7 @@ pub async fn run(duration: Option<Duration>) -> anyhow::Result<Exit> {
         story::wait_until_delivered(&mut broker, &handle, &ledger).await;
         signals
     };
-    let exit = app.run_until(story).await?;
+    let exit = Box::pin(app.run_until(story)).await?;
     demo_line(format_args!("\nEvents: {ledger}"));
     Ok(if ledger.missing() == 0 { exit } else { Exit::Failed })
 }

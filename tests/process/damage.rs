@@ -25,10 +25,10 @@ async fn stopped_service() -> Service {
     service
 }
 
-/// Asserts that the service exits with 1, that its log contains every part, and that the file is unchanged.
+/// Asserts that the service exits with 78, that its log contains every part, and that the file is unchanged.
 async fn assert_refuses(service: &mut Service, parts: &[&str]) {
     let before = fs::read(file(service)).expect("the database can be read");
-    let log = assert_exits(service, 1, parts).await;
+    let log = assert_exits(service, 78, parts).await;
     assert!(!log.contains("panicked"), "{log}");
     assert!(fs::read(file(service)).expect("the database can be read") == before, "the file was changed");
 }

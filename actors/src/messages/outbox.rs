@@ -88,6 +88,12 @@ impl PublishBatch {
 #[rtype(result = "OutboxStatus")]
 pub struct GetOutbox;
 
+/// From the process, to report that it works: returns once the commit that is running has ended, also if it fails. If
+/// the disk hangs, it does not return.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct AwaitCommit;
+
 /// From the replay actor: returns how many pending events have not been sent on this connection.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "u64")]

@@ -76,7 +76,7 @@ use crate::{
         cameras::CamerasSeen,
         config::SettingsChanged,
         link::{Answered, LinkDown, LinkUp},
-        outbox::{CountUnsent, Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        outbox::{AwaitCommit, CountUnsent, Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         retained::HandOverPicture,
         stream::LogWatch,
         thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, HaveThumbnails, StageThumbnail, Sweep},
@@ -507,6 +507,18 @@ impl Handler<GetOutbox> for OutboxActor {
             database_damaged: self.reporting.is_damaged(),
             warnings: self.reporting.warnings(self.writer.fault(), Instant::now()),
             position: self.writer.position(),
+        })
+    }
+}
+
+impl Handler<AwaitCommit> for OutboxActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: AwaitCommit, _: &mut Self::Context) -> Self::Result {
+        let ended = self.writer.commit_ended();
+        Box::pin(async move {
+            // An error means that the actor has stopped, so there is nothing to wait for.
+            let _stopped = ended.await;
         })
     }
 }
