@@ -12,25 +12,27 @@ use liveobject_actors::{Service, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
+    addresses::{Addresses, is_in_container},
     backup,
     cli::Exit,
-    config::Config,
+    config::{Config, host_name},
     history::History,
     http::{
         self, ApiOptions, ApiState, HostRules, Limits,
         tls::{Certificates, TlsError},
     },
+    reload::Reload,
+    service_manager::ServiceManager,
     sessions::{Sessions, SessionsError},
-    token::{AdminToken, TokenError},
+    token::{self, AdminToken, TokenError},
 };
 
 /// How long the HTTP server may take to stop after a crash. The process exits within five seconds, even if
 /// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after a crash the process ends, even if a thread hangs, for example while it syncs a file to a
-/// disk
-/// that does not respond.
+/// How long after a crash the process ends, even if a thread hangs, for example while it syncs a file to a disk that
+/// does not respond.
 const CRASH_EXIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// Why the service could not run.
@@ -97,6 +99,8 @@ impl App {
         if let Ok(database) = config.service_options().database_file() {
             backup::remove_leftover(&database);
         }
+        let is_first_start =
+            config.secrets.api_token.is_none() && !config.data_dir.join(token::FILE).exists();
         let token = match &config.secrets.api_token {
             Some(given) => AdminToken::given(given.clone()),
             None => AdminToken::load_or_create(&config.data_dir)?,
@@ -123,7 +127,11 @@ impl App {
             sessions,
             hosts,
             history: history.clone(),
-            public_url: public_url.clone(),
+            addresses: Addresses {
+                public_url: public_url.clone(),
+                is_configured: config.http.public_url.is_some(),
+                bound: listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+            },
             failed_logins_per_minute: config.http.failed_logins_per_minute,
             limits: Limits {
                 max_connections: config.http.max_connections,
@@ -135,39 +143,59 @@ impl App {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
         }
+        if is_first_start {
+            let command = sign_in_command(is_in_container(), host_name().as_deref());
+            tracing::info!("nobody has signed in to the page yet; for a link, run: {command}");
+        }
         let server = http::serve_all(listeners, state.clone(), tls).map_err(AppError::Server)?;
         let on_crash = exit_soon;
         Ok(Self { service, public_url, token, state, server, certificates, history, on_crash })
     }
 
-    /// Returns a link that opens the page and signs in, once and within ten minutes. Print it to a terminal,
-    /// never to a log.
-    pub fn sign_in_link(&self) -> String {
-        format!("{}/#code={}", self.public_url, self.state.new_sign_in_code())
+    /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
+    /// machine. Print them to a terminal, never to a log.
+    pub fn sign_in_links(&self) -> (Vec<String>, bool) {
+        self.state.new_sign_in_links()
     }
 
     /// Runs until a signal arrives or something fails, and then shuts down in order. A second signal ends the
-    /// process immediately.
-    pub async fn run_until_stopped(self) -> Result<Exit, AppError> {
-        let mut signals = Signals::new().map_err(AppError::Signals)?;
+    /// process immediately. Reports to the service manager.
+    pub async fn run_until_stopped(
+        self,
+        mut signals: Signals,
+        manager: &ServiceManager,
+        mut reload: Reload,
+    ) -> Result<Exit, AppError> {
         let certificates = self.certificates.clone();
-        self.run_until(async move {
+        let stop = async move {
             loop {
                 match signals.next().await {
                     Received::Stop(signal) => {
                         tracing::info!(signal, "stopping");
                         return signals;
                     }
-                    Received::Reload => reload(certificates.clone()).await,
+                    Received::Reload => {
+                        manager.reloading();
+                        reload.reload(certificates.as_ref()).await;
+                        manager.ready();
+                    }
                 }
             }
-        })
-        .await
+        };
+        self.run(stop, manager).await
     }
 
     /// Runs until `stop` completes or something fails, and then shuts down in order. A signal during the
     /// shutdown, from the [`Signals`] that `stop` returned, ends the process immediately.
     pub async fn run_until(self, stop: impl Future<Output = Signals>) -> Result<Exit, AppError> {
+        self.run(stop, &ServiceManager::default()).await
+    }
+
+    async fn run(
+        self,
+        stop: impl Future<Output = Signals>,
+        manager: &ServiceManager,
+    ) -> Result<Exit, AppError> {
         let Self { mut service, token, state, server, certificates, history, on_crash, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
@@ -177,6 +205,9 @@ impl App {
                 None => std::future::pending().await,
             }
         };
+        manager.ready();
+        let actors = service.handle();
+        let mut reporting = std::pin::pin!(manager.run(&actors));
         let mut signals = tokio::select! {
             signals = stop => signals,
             actor = service.crashed() => {
@@ -185,6 +216,7 @@ impl App {
             }
             never = renewing => match never {},
             never = history.run() => match never {},
+            never = &mut reporting => match never {},
             never = token.watch() => match never {},
             never = http::watch_connections(state.clone()) => match never {},
             ended = &mut server => {
@@ -192,11 +224,13 @@ impl App {
                 return ended.map(|()| Exit::Failed).map_err(AppError::Server);
             }
         };
+        manager.stopping();
         state.stop();
         // The server must be polled, or `handle.stop` never completes.
         let stopping = join(join(handle.stop(true), service.stop()), server);
         tokio::select! {
             _ = stopping => tracing::info!("stopped"),
+            never = reporting => match never {},
             name = signals.stop() => {
                 tracing::warn!(signal = name, "second signal; exiting immediately");
                 std::process::exit(i32::from(Exit::Failed as u8));
@@ -217,6 +251,15 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, AppError> {
         Ok(listener)
     };
     config.http.bind.iter().map(bind).collect()
+}
+
+/// Returns the command that prints a link to the page. The host name of a container is its id, which `docker exec`
+/// and `podman exec` accept.
+fn sign_in_command(is_in_container: bool, host_name: Option<&str>) -> String {
+    match host_name {
+        Some(name) if is_in_container => format!("docker exec {name} liveobject sign-in"),
+        _ => "liveobject sign-in".to_owned(),
+    }
 }
 
 /// Ends the process without an orderly shutdown: after a crash, no state in memory is trusted, and the next
@@ -242,23 +285,12 @@ fn exit_soon() {
     }
 }
 
-/// Reads the files of the TLS certificate again. Everything else in the configuration needs a restart.
-async fn reload(certificates: Option<Certificates>) {
-    if let Some(certificates) = certificates {
-        certificates.reload_and_log().await;
-    } else {
-        tracing::info!(
-            "SIGHUP: there is no TLS certificate to reload; restart to apply changes to the configuration"
-        );
-    }
-}
-
 /// A signal, by its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// The process must stop. Contains the name of the signal.
     Stop(&'static str),
-    /// The certificates must be read again.
+    /// The configuration and the certificates must be read again.
     Reload,
 }
 
@@ -284,8 +316,7 @@ impl Signals {
     }
 
     /// Waits for the next signal. SIGHUP has two meanings: the terminal was closed, which ends programs, or
-    /// an
-    /// administrator requests a reload.
+    /// an administrator requests a reload.
     pub async fn next(&mut self) -> Received {
         tokio::select! {
             _ = self.terminate.recv() => Received::Stop("SIGTERM"),
@@ -329,7 +360,9 @@ mod tests {
         // Without this, the process of the test would end.
         app.on_crash = || {};
         app.service.crash_an_actor().await;
-        let ended = tokio::time::timeout(Duration::from_secs(5), Box::pin(app.run_until_stopped())).await;
+        let ended =
+            tokio::time::timeout(Duration::from_secs(5), Box::pin(app.run_until(std::future::pending())))
+                .await;
         assert_eq!(ended.unwrap().unwrap(), Exit::Crashed);
     }
 
@@ -360,7 +393,7 @@ mod tests {
             // The end of the runtime waits for this thread, as for one that syncs a file.
             let _hung = tokio::task::spawn_blocking(|| std::thread::sleep(HUNG_FOR));
             app.service.crash_an_actor().await;
-            Box::pin(app.run_until_stopped()).await.unwrap()
+            Box::pin(app.run_until(std::future::pending())).await.unwrap()
         });
     }
 

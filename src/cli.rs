@@ -20,7 +20,8 @@ const LONGEST_DEMO: Duration = Duration::from_hours(1);
     subcommand_required = true,
     after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file; with the suffix\n\
                   _FILE, a variable names a file with the value.\n\
-                  Exit codes: 0 success, 1 failure, 2 usage or configuration error, 70 an actor crashed."
+                  Exit codes: 0 success, 1 failure, 2 usage or configuration error, 70 an actor crashed,\n\
+                  78 the service cannot start until an administrator acts."
 )]
 pub struct Cli {
     /// Configuration file [default: the first that exists of `$CONFIGURATION_DIRECTORY/config.toml`,
@@ -61,8 +62,18 @@ pub enum Command {
         #[arg(long = "for", value_name = "TIME", value_parser = demo_time)]
         duration: Option<Duration>,
     },
+    /// Show whether the running service accepts events; for health checks of containers
+    Health {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Test the broker connection with the saved settings
-    Check,
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Send events of the log again, through the running service: to the history topics, not to live ones
     Replay(ReplayArguments),
     /// Write a backup of the events, settings, keys, tokens and pictures to one file, also while the service runs
@@ -86,6 +97,8 @@ pub enum Command {
         #[arg(long)]
         disconnected: bool,
     },
+    /// Print links that open the web page and sign in once, with a QR code on a terminal
+    SignIn,
     /// Show the admin token, or manage tokens for other clients
     Token {
         /// What to do; without it, the admin token is shown.
@@ -154,7 +167,11 @@ pub enum TokenCommand {
     /// Replace the admin token and print the new one; the old one and its sessions end within seconds
     Rotate,
     /// List all tokens with their scopes, creation time and last use
-    List,
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Revoke a token
     Revoke {
         /// Token name
@@ -195,6 +212,9 @@ pub enum Exit {
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
+    /// The service cannot start until an administrator acts; the service manager should not start it again. The code is
+    /// `EX_CONFIG` of sysexits.h.
+    Lasting = 78,
     /// An actor crashed; the service manager should restart the program.
     Crashed = 70,
 }
@@ -259,7 +279,11 @@ mod tests {
             ("serve --bind a:1 --bind b:2", Command::Serve { bind: vec!["a:1".into(), "b:2".into()] }),
             ("demo", Command::Demo { duration: None }),
             ("demo --for 30s", Command::Demo { duration: Some(Duration::from_secs(30)) }),
-            ("check", Command::Check),
+            ("health", Command::Health { json: false }),
+            ("health --json", Command::Health { json: true }),
+            ("check", Command::Check { json: false }),
+            ("check --json", Command::Check { json: true }),
+            ("token list --json", token(TokenCommand::List { json: true })),
             (
                 "replay --since 2h --camera front_door",
                 Command::Replay(ReplayArguments {
@@ -276,6 +300,7 @@ mod tests {
                 "restore a.tar --replace --disconnected",
                 Command::Restore { file: "a.tar".into(), replace: true, disconnected: true },
             ),
+            ("sign-in", Command::SignIn),
             ("token", Command::Token { command: None }),
             (
                 "token create door --scope read --scope events:write",
@@ -286,7 +311,7 @@ mod tests {
                 token(TokenCommand::Create { name: name(), scopes: vec![Scope::Read, Scope::Admin] }),
             ),
             ("token rotate", token(TokenCommand::Rotate)),
-            ("token list", token(TokenCommand::List)),
+            ("token list", token(TokenCommand::List { json: false })),
             ("token revoke door", token(TokenCommand::Revoke { name: name() })),
             ("completions bash", Command::Completions { shell: Shell::Bash }),
             ("man --out pages", Command::Man { out: Some("pages".into()) }),

@@ -1,4 +1,4 @@
-//! The commands other than `serve` and `demo`: `check`, `backup`, `restore`, `token …`, `key rotate`.
+//! The commands `check`, `config check`, `backup`, `restore`, `token …` and `key rotate`.
 
 use std::{
     fmt,
@@ -19,14 +19,15 @@ use liveobject_actors::{
     tokens,
 };
 use secrecy::ExposeSecret as _;
+use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::{
     backup::{self, Locations, Unfinished},
     cli::{Exit, TokenCommand},
     config::{Config, absolute},
-    output::{OutputError, line},
-    running::{self, RunningWarning},
+    output::{OutputError, json, line},
+    running::{self, RunningWarning, StatusError},
     terminal::escape_line,
     token::{self, ApiToken},
 };
@@ -83,14 +84,14 @@ pub async fn back_up(config: &Config, file: &Path, secrets: bool) -> anyhow::Res
     };
     if !secrets {
         note(format_args!(
-            "Without keys and tokens: passwords in it can be read only with the key of this service."
+            "Without keys and tokens: the secrets in the backup can be read only with the key of this service."
         ));
     } else if summary.missing.is_empty() {
         note(format_args!("It contains keys and tokens: keep it where nobody else can read it."));
     } else {
         let missing = summary.missing.join(", ");
         note(format_args!(
-            "Not included, because it is not in a file of the service: {missing}. Keep it elsewhere."
+            "Not included, because not stored in a file of the service: {missing}. Keep a copy elsewhere."
         ));
     }
     Ok(Exit::Ok)
@@ -119,9 +120,7 @@ pub async fn restore(
     }
     if !restored.skipped.is_empty() {
         let skipped = restored.skipped.join(", ");
-        line(format_args!(
-            "Not restored, because the configuration or the environment provides it: {skipped}."
-        ))?;
+        line(format_args!("Not restored, because the environment or systemd provides its own: {skipped}."))?;
     }
     if !restored.secrets {
         line(format_args!("The backup has no keys and tokens. Those of this data directory are used."))?;
@@ -131,7 +130,7 @@ pub async fn restore(
             "The next start connects to the broker with the client id of the original: stop that first."
         ))?;
         line(format_args!(
-            "Events that waited at the time of the backup are then sent, late ones to the history topics."
+            "Events that were pending at the time of the backup are then sent, late ones to the history topics."
         ))?;
     } else {
         line(format_args!(
@@ -218,7 +217,7 @@ pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Ex
         TokenCommand::Create { name, scopes } => create_token(&store, name, scopes).await,
         // It does not use the database.
         TokenCommand::Rotate => Ok(()),
-        TokenCommand::List => list_tokens(&store).await,
+        TokenCommand::List { json } => list_tokens(&store, json).await,
         TokenCommand::Revoke { name } => revoke_token(&store, name).await,
     };
     store.close().await;
@@ -233,7 +232,11 @@ async fn create_token(store: &Store, name: TokenName, scopes: Vec<Scope>) -> any
     Ok(())
 }
 
-async fn list_tokens(store: &Store) -> anyhow::Result<()> {
+async fn list_tokens(store: &Store, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        let tokens = tokens::list(store).await?;
+        return Ok(json(&serde_json::json!({ "tokens": tokens }))?);
+    }
     let minute = |time: Timestamp| time.format("%Y-%m-%d %H:%M").to_string();
     line(format_args!("{:<24}  {:<24}  {:<16}  LAST USED (UTC)", "NAME", "SCOPES", "CREATED (UTC)"))?;
     for TokenRecord { name, scopes, created_at, last_used_at } in tokens::list(store).await? {
@@ -289,9 +292,18 @@ pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<E
     Ok(Exit::Ok)
 }
 
+/// The outcome of `check`, as JSON.
+#[derive(Debug, Serialize)]
+struct Checked {
+    #[serde(flatten)]
+    report: TestReport,
+    /// The warnings of the running service; `None` if it does not run, or if they cannot be read.
+    warnings: Option<Vec<RunningWarning>>,
+}
+
 /// Tests the broker connection with the saved settings, and prints each stage and the warnings of the running
 /// service.
-pub async fn check(config: &Config) -> anyhow::Result<Exit> {
+pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     require_database(config)?;
     let lock = lock_unless_in_use(config)?;
     let options = config.service_options();
@@ -307,26 +319,43 @@ pub async fn check(config: &Config) -> anyhow::Result<Exit> {
         tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
     }
     if settings.broker_host.is_empty() {
-        line(format_args!("No broker configured. Set one on the page ({}),", options.public_url))?;
-        line(format_args!("with PUT /api/v1/integrations/mqtt/config,"))?;
-        line(format_args!("or in [mqtt] of the configuration file before the first start."))?;
+        let message = format!(
+            "No broker configured. Set one on the page ({}),\nwith PUT /api/v1/integrations/mqtt/config,\n\
+             or in [mqtt] of the configuration file before the first start.",
+            options.public_url
+        );
+        if as_json {
+            let message = message.replace('\n', " ");
+            let report = TestReport { success: false, message, protocol: None, stages: Vec::new() };
+            json(&Checked { report, warnings: None })?;
+        } else {
+            line(format_args!("{message}"))?;
+        }
         return Ok(Exit::Failed);
     }
-    line(format_args!("Testing {}", escape_line(&settings.broker())))?;
+    if !as_json {
+        line(format_args!("Testing {}", escape_line(&settings.broker())))?;
+    }
     let report = stored.test_connection().await?;
     store.close().await;
+    let exit = if report.success { Exit::Ok } else { Exit::Failed };
+    let warnings = lock.is_none().then(|| running::warnings(config));
+    if as_json {
+        json(&Checked { report, warnings: warnings.and_then(Result::ok) })?;
+        return Ok(exit);
+    }
     print_stages(&report)?;
-    if lock.is_none() {
-        print_warnings(config)?;
+    if let Some(warnings) = warnings {
+        print_warnings(warnings)?;
     }
     let result = if report.success { "OK" } else { "Failed" };
     line(format_args!("{result}: {}", escape_line(&report.message)))?;
-    Ok(if report.success { Exit::Ok } else { Exit::Failed })
+    Ok(exit)
 }
 
 /// Prints the warnings in the status of the running service.
-fn print_warnings(config: &Config) -> Result<(), OutputError> {
-    match running::warnings(config) {
+fn print_warnings(warnings: Result<Vec<RunningWarning>, StatusError>) -> Result<(), OutputError> {
+    match warnings {
         Ok(warnings) if warnings.is_empty() => line(format_args!("The running service has no warnings.")),
         Ok(warnings) => {
             line(format_args!("Warnings of the running service:"))?;

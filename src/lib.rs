@@ -1,5 +1,6 @@
 //! The process around the actors: command line, configuration, HTTP API and demo.
 
+pub mod addresses;
 pub mod app;
 pub mod backup;
 pub mod cli;
@@ -7,14 +8,19 @@ pub mod commands;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod health;
 pub mod history;
 pub mod http;
+pub mod lasting;
 pub mod manual;
 pub mod output;
 pub mod owner;
+pub mod reload;
 pub mod replay;
 pub mod running;
+pub mod service_manager;
 pub mod sessions;
+pub mod sign_in;
 pub mod telemetry;
 pub mod terminal;
 pub mod token;

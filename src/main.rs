@@ -8,12 +8,19 @@ use std::{
 
 use clap::Parser as _;
 use liveobject::{
-    app::App,
+    addresses,
+    app::{App, AppError, Signals},
     backup,
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
-    config::{self, Config},
-    manual, output, owner, replay, telemetry, terminal,
+    config::{self, Config, Options},
+    health, lasting, manual, output, owner,
+    reload::Reload,
+    replay,
+    service_manager::ServiceManager,
+    sign_in,
+    telemetry::{self, journal},
+    terminal,
 };
 
 #[global_allocator]
@@ -31,7 +38,11 @@ fn main() -> ExitCode {
                 Ok(config) => config,
                 Err(error) => return fail(&error.into(), Exit::Usage),
             };
-            // A command must leave no files that the service cannot use. No other thread runs yet. Backups are files of
+            // It needs nothing but the address, and must be quick.
+            if let Command::Health { json } = command {
+                return finish(health::health(&config, json));
+            }
+            // A command must leave no files that the service cannot use. No other thread runs yet. A backup belongs to
             // the user who runs the command; a restore gives its files to the owner of the data.
             let acting = match command {
                 Command::Serve { .. } | Command::Backup { .. } | Command::Restore { .. } => Ok(()),
@@ -40,7 +51,11 @@ fn main() -> ExitCode {
             if let Err(error) = acting {
                 return fail(&error.into(), Exit::Failed);
             }
-            finish(actix::System::new().block_on(Box::pin(run(command, config))))
+            let serves = matches!(command, Command::Serve { .. });
+            match actix::System::new().block_on(Box::pin(run(command, options, config))) {
+                Err(error) if serves && lasting::is_lasting(&error) => fail(&error, Exit::Lasting),
+                outcome => finish(outcome),
+            }
         }
     }
 }
@@ -53,21 +68,30 @@ fn finish(outcome: anyhow::Result<Exit>) -> ExitCode {
     }
 }
 
-async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
+async fn run(command: Command, options: Options, config: Config) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
     backup::complete(&config.data_dir)?;
     match command {
         Command::Serve { .. } => {
+            // A signal during the start must not end the process as if it had crashed, and SIGHUP not at all.
+            let mut signals = Signals::new().map_err(AppError::Signals)?;
             commands::log_locations(&config);
-            let app = App::start(&config).await?;
+            let app = tokio::select! {
+                app = Box::pin(App::start(&config)) => app?,
+                signal = signals.stop() => {
+                    tracing::info!(signal, "stopped during the start");
+                    return Ok(Exit::Ok);
+                }
+            };
             greet(&app);
-            Ok(Box::pin(app.run_until_stopped()).await?)
+            let manager = ServiceManager::from_environment();
+            Ok(Box::pin(app.run_until_stopped(signals, &manager, Reload::new(options, config))).await?)
         }
-        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } => {
-            unreachable!("main handles the commands that have no configuration")
+        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Health { .. } => {
+            unreachable!("main handles the commands that need no log")
         }
         Command::Config(ConfigCommand::Check) => commands::check_config(&config),
-        Command::Check => commands::check(&config).await,
+        Command::Check { json } => commands::check(&config, json).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Backup { file, without_secrets } => {
             commands::back_up(&config, &file, !without_secrets).await
@@ -75,6 +99,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
         Command::Restore { file, replace, disconnected } => {
             commands::restore(&config, file, replace, disconnected).await
         }
+        Command::SignIn => sign_in::run(&config),
         Command::Token { command: None } => commands::token(&config),
         Command::Token { command: Some(command) } => commands::tokens(&config, command).await,
         Command::Key(KeyCommand::Rotate { new_identity }) => {
@@ -83,12 +108,12 @@ async fn run(command: Command, config: Config) -> anyhow::Result<Exit> {
     }
 }
 
-/// Prints a link that signs in if the output is a terminal. Redirected output may end up in a log, where the
-/// code in the link must not appear.
+/// Prints links that sign in if the output is a terminal. Redirected output may end up in a log, where the code in the
+/// links must not appear. The output of a container does, even if it is a terminal.
 fn greet(app: &App) {
-    if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
-        let link = app.sign_in_link();
-        let _closed = writeln!(io::stderr(), "Open {link} in a browser (works once, within 10 minutes).");
+    if io::stderr().is_terminal() && io::stdout().is_terminal() && !addresses::is_in_container() {
+        let (links, is_local_only) = app.sign_in_links();
+        let _closed = write!(io::stderr(), "{}", sign_in::text(&links, is_local_only, true));
     }
 }
 
@@ -106,7 +131,11 @@ async fn demo(_: Option<Duration>) -> ExitCode {
 
 /// Prints an error. It does not go to the log, which may be what failed.
 fn fail(error: &anyhow::Error, exit: Exit) -> ExitCode {
+    let mut text = format!("liveobject: {}\n", terminal::escape(&format!("{error:#}")));
+    if journal::is_connected() {
+        text = journal::with_priority(journal::ERROR, &text);
+    }
     // If nobody reads the message, the exit code remains.
-    let _closed = writeln!(io::stderr(), "liveobject: {}", terminal::escape(&format!("{error:#}")));
+    let _closed = io::stderr().write_all(text.as_bytes());
     exit.into()
 }

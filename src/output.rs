@@ -6,6 +6,7 @@ use std::{
     io::{self, ErrorKind, Write as _},
 };
 
+use serde::Serialize;
 use tokio::sync::Notify;
 
 /// Notified when the demo finds that nobody reads its output any more.
@@ -22,6 +23,12 @@ pub fn line(text: fmt::Arguments<'_>) -> Result<(), OutputError> {
     output.write_fmt(text)?;
     output.write_all(b"\n")?;
     Ok(output.flush()?)
+}
+
+/// Writes a value as JSON to standard output, in one line.
+pub fn json(value: &impl Serialize) -> Result<(), OutputError> {
+    let text = serde_json::to_string(value).map_err(io::Error::from)?;
+    line(format_args!("{text}"))
 }
 
 /// Writes text that is complete to standard output.

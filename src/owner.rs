@@ -25,8 +25,8 @@ pub struct OwnerError {
     source: io::Error,
 }
 
-/// If the process runs as root and the directory belongs to another user, changes the user and the groups of the
-/// process to those of the owner. Does nothing if the directory does not exist.
+/// If the process runs as root and the directory belongs to another user, changes the user and the groups of this
+/// thread to those of the owner. Does nothing if the directory does not exist.
 ///
 /// Call it before any other thread is started: on Linux, each thread has its own user, which new threads inherit.
 pub fn act_as_owner(directory: &Path) -> Result<(), OwnerError> {
@@ -53,7 +53,7 @@ struct Account {
     groups: Vec<u32>,
 }
 
-/// Groups first: afterwards, the process may not change them.
+/// Changes the user and the groups of this thread. The groups come first, because only root may change them.
 fn change_to(account: &Account) -> io::Result<()> {
     let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();
     set_thread_groups(&groups)?;

@@ -1,4 +1,5 @@
-//! The API's admin token: created on first start, stored in a private file, compared in constant time.
+//! The API's admin token: created on first start in a private file unless the environment contains one, and
+//! compared in constant time.
 
 use std::{
     convert::Infallible,
@@ -160,13 +161,16 @@ impl AdminToken {
                 Err(error) => Some(error.to_string()),
             };
             if let Some(reason) = failure.as_ref().filter(|_| failure != last_failure) {
-                tracing::warn!(reason, "the admin token cannot be read again; the last one stays valid");
+                tracing::warn!(
+                    reason,
+                    "the file of the admin token cannot be used; the last token stays valid"
+                );
             }
             last_failure = failure;
         }
     }
 
-    /// Reads the file. Returns whether it contains another token.
+    /// Reads the file, and uses its token from now on. Returns whether it is a different one.
     fn reload(&self) -> Result<bool, TokenError> {
         let Some(path) = &self.0.path else { return Ok(false) };
         let read = load(path)?.ok_or_else(|| TokenError::Read(path.clone(), ErrorKind::NotFound.into()))?;

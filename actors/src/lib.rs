@@ -43,6 +43,7 @@
 //!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
 //!  HTTP layer ──ReportWarnings──▶ SupervisorActor
+//!  ServiceManager (the process) ──GetStatus──▶ SupervisorActor, ──GetOutbox, AwaitCommit──▶ OutboxActor
 //! ```
 //!
 //! The diagram omits `SettingsChanged` to the `CameraActor`, the `DiscoveryActor`, the `RetainedActor` and the

@@ -148,7 +148,7 @@ metrics! {
     pub events_heard_after_waiting: Counter = Counter::default(),
         "events_heard_after_waiting", "Events that waited for a subscriber and then had one";
     pub events_dead: Family<ReasonLabel, Counter> = Family::default(),
-        "events_dead", "Events that will never be published, by reason";
+        "events_dead", "Events that became dead, by reason";
     pub outbox_pending: Gauge = Gauge::default(),
         "outbox_pending_events", "Events waiting to be acknowledged by the broker";
     oldest_pending_seconds: Gauge<f64, AtomicU64> = Gauge::default(),

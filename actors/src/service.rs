@@ -28,7 +28,10 @@ use crate::{
         config::{GetSettings, ReplaceSettings, TestConnection},
         discovery::PublishDiscovery,
         link::{Answered, LinkDown, LinkUp},
-        outbox::{Decide, DecideAll, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch, PublishEvent},
+        outbox::{
+            AwaitCommit, Decide, DecideAll, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch,
+            PublishEvent,
+        },
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays},
         service::Stop,
         stream::{LogWatch, OpenStream},
@@ -86,7 +89,7 @@ pub struct ServiceOptions {
     pub max_published_picture_bytes: usize,
     /// Calendar of the cameras' time zone.
     pub calendar: Calendar,
-    /// Initial MQTT settings, used only while the database contains none.
+    /// Initial MQTT settings. Unless `mqtt_managed` is set, they are used only while the database contains none.
     pub initial_mqtt: Option<Value>,
     /// Whether `initial_mqtt` replaces the settings in the database at each start, and nothing else changes them.
     pub mqtt_managed: bool,
@@ -163,6 +166,8 @@ pub struct Handle {
     pub open_stream: Recipient<OpenStream>,
     /// Returns the status of the outbox.
     pub outbox: Recipient<GetOutbox>,
+    /// Waits for the running commit.
+    pub await_commit: Recipient<AwaitCommit>,
     /// Lists cameras.
     pub list_cameras: Recipient<ListCameras>,
     /// Finds one camera.
@@ -298,6 +303,7 @@ impl Actors {
             cancel_replay: recipient(&self.replays),
             open_stream: recipient(&self.streams),
             outbox: recipient(&self.outbox),
+            await_commit: recipient(&self.outbox),
             list_cameras: recipient(&self.cameras),
             get_camera: recipient(&self.cameras),
             put_camera: recipient(&self.cameras),
@@ -468,7 +474,8 @@ impl Service {
         let drain = self.outbox.send(Drain { timeout: DRAIN_TIMEOUT });
         if drain.timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!(
-                "the outbox did not stop in time; events without a checkpoint are sent again after a restart"
+                "the outbox did not stop in time; events that were delivered after the last checkpoint are sent \
+                 again after a restart"
             );
         }
         if self.supervisor.send(Shutdown).timeout(STOP_TIMEOUT).await.is_err() {
@@ -484,7 +491,7 @@ impl Service {
 }
 
 /// Opens the pictures, and reads the key of the links to them. Removes pictures whose positions are above the
-/// end of the log: the database was replaced by an older one, and new events would reuse these positions.
+/// end of the log: the database was replaced by an older one, which does not contain their events.
 /// Recovers the pictures whose events were being committed when the service crashed.
 async fn open_pictures(
     options: &ServiceOptions,

@@ -1,5 +1,5 @@
-//! Creates `log_clock`, and adds the log time to everything whose age matters. In rows that were written
-//! before, it is NULL: their wall-clock time counts.
+//! Creates `log_clock`, and adds the log time to everything whose age matters. In rows that were written before this
+//! migration, it is NULL: their wall-clock time counts.
 
 use sea_orm_migration::prelude::*;
 

@@ -17,7 +17,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Adds the column. It is null for events that were delivered before.
+/// Adds the column. It is NULL for events that were delivered before this migration.
 async fn add_heard(manager: &SchemaManager<'_>, table: impl IntoTableRef) -> Result<(), DbErr> {
     let column = ColumnDef::new(Alias::new("heard")).boolean().null().take();
     manager.alter_table(Table::alter().table(table).add_column(column).take()).await

@@ -102,7 +102,7 @@ impl Locations {
     }
 }
 
-/// The checksum of the entries: of their names, sizes and contents.
+/// The checksum of the names, sizes and contents of the entries.
 #[derive(Debug, Clone, Default)]
 struct Checksum(Sha256);
 

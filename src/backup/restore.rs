@@ -1,7 +1,7 @@
 //! Restores a backup: checks the whole archive, writes its files next to their places, and then moves them there.
 //!
-//! The moves are written down first, in a file in the data directory. If the process is killed in between, the next
-//! command completes them. What they replace is kept, with the suffix `.before-restore`.
+//! The moves are first recorded in a file in the data directory. If the process is killed before all of them are
+//! carried out, the next command completes them. What they replace is kept, with the suffix `.before-restore`.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -29,11 +29,12 @@ use super::{
     CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES, mib,
 };
 
-/// Positions that are left out after those that are known, and for each second since the backup: the original may have
-/// given more positions since, but no service accepts a thousand events a second all the time.
+/// How many positions are skipped after the last known one: this many, and more for each second since the backup. In
+/// that time, the original may have given positions to more events, but no service accepts a thousand events a second
+/// all the time.
 const SEQ_GAP: i64 = 1_000_000;
 const SEQ_GAP_PER_SECOND: i64 = 1000;
-/// The file in which the moves are written down.
+/// The file in which the moves are recorded.
 const MOVES: &str = "restore.json";
 const STAGED: &str = "restored";
 const REPLACED: &str = "before-restore";
@@ -46,18 +47,18 @@ pub enum RestoreError {
     /// The archive cannot be read.
     #[error("the archive cannot be read")]
     Read(#[source] io::Error),
-    /// It is not a complete backup.
+    /// The archive is not a complete backup.
     #[error("this is not a complete backup: {0}")]
     Damaged(String),
-    /// A newer version of this program made it.
+    /// A newer version of this program made the backup.
     #[error(
         "the backup was made by liveobject {0}, which is newer than this version: install that version first"
     )]
     Newer(String),
-    /// Its database cannot be used.
+    /// The database in the backup cannot be used.
     #[error("the database in the backup cannot be used")]
     Database(#[from] OpenError),
-    /// There is data already.
+    /// There is already a database, and it must not be replaced.
     #[error(
         "there is already a database: {}. Add --replace to replace it and everything that belongs to it; it is kept \
          with the suffix .{REPLACED}",
@@ -86,7 +87,7 @@ pub enum RestoreError {
         #[source]
         source: io::Error,
     },
-    /// The files of the backup cannot be moved to their places. The next command tries it again.
+    /// The files of the backup cannot be moved to their places. The next command tries again.
     #[error("the restore is not complete: {} cannot be moved; run the command again", path.display())]
     Move {
         /// The file.
@@ -120,11 +121,12 @@ pub struct Restored {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Moves(Vec<Move>);
 
-/// Moves a file to its place, and what is there out of the way.
+/// A move of a file to its place. What is already there is kept under another name.
 #[derive(Debug, Serialize, Deserialize)]
 struct Move {
     place: PathBuf,
-    /// `None`: the file in this place belongs to the replaced database.
+    /// The file to move. If it is `None`, the file in this place belongs to the replaced database and is only moved
+    /// away.
     staged: Option<PathBuf>,
 }
 
@@ -196,7 +198,7 @@ pub fn complete(data_dir: &Path) -> Result<(), RestoreError> {
     moves.carry_out(&path)
 }
 
-/// Returns the position after which a restored database goes on.
+/// Returns the position after which a restored database continues.
 fn last_seq(known: Seq, manifest: &Manifest, now: Timestamp) -> Seq {
     let seconds = (now - manifest.created_at).num_seconds().max(0);
     let gap = SEQ_GAP.saturating_add(SEQ_GAP_PER_SECOND.saturating_mul(seconds));
@@ -204,17 +206,18 @@ fn last_seq(known: Seq, manifest: &Manifest, now: Timestamp) -> Seq {
 }
 
 impl Moves {
-    /// Returns what is in the places now.
+    /// Returns the places that contain something that a move replaces.
     fn replaced(&self) -> Vec<PathBuf> {
         let with_file = self.0.iter().filter(|it| it.staged.is_some());
         with_file.map(|it| it.place.clone()).filter(|place| place.exists()).collect()
     }
 
-    /// Carries out the moves that were not carried out yet, and removes the file in which they are written down.
+    /// Carries out the moves that were not carried out yet, and removes the file in which they are recorded.
     fn carry_out(&self, path: &Path) -> Result<(), RestoreError> {
         for (index, Move { place, staged }) in self.0.iter().enumerate() {
             let fail = |source| RestoreError::Move { path: place.clone(), source };
-            // The files of a database precede it. Once it is replaced, new ones may be in their places.
+            // The `-wal` and `-shm` files of a database come before it in the list. Once the database is replaced,
+            // those in their places may belong to the new one.
             let is_due = match staged {
                 Some(staged) => staged.exists(),
                 None => {
@@ -240,7 +243,8 @@ impl Moves {
     }
 }
 
-/// Returns where a replaced file is kept. The parts of a replaced database keep their names in relation to it.
+/// Returns where a replaced file is kept. The names of a kept `-wal` or `-shm` file still match the name of the kept
+/// database.
 fn kept(place: &Path) -> PathBuf {
     let name = place.to_string_lossy();
     for part in ["-wal", "-shm"] {
@@ -368,14 +372,14 @@ impl Staged {
         if !self.places.contains(&place) {
             let staged = with_suffix(&place, STAGED);
             let fail = |source| RestoreError::Write { path: staged.clone(), source };
-            // A killed restore may have left it.
+            // A restore that was killed may have left it.
             remove(&staged).map_err(fail)?;
             self.places.push(place);
         }
         write(&path, size, content, checksum)
     }
 
-    /// Adds the file that makes the positions go on above `last`.
+    /// Adds the file with which new events get positions above `last`.
     fn add_seq_file(&mut self, database: &Path, last: Seq) -> Result<(), RestoreError> {
         let (place, content) = copy::seq_file(database, last);
         let staged = with_suffix(&place, STAGED);
@@ -386,7 +390,7 @@ impl Staged {
         Ok(())
     }
 
-    /// Adds an empty directory if there are no pictures: those of other events must not stay.
+    /// Adds an empty directory if the backup has no pictures, so that those of other events are replaced.
     fn add_pictures(&mut self, place: &Path) -> Result<(), RestoreError> {
         if !self.places.iter().any(|known| known == place) {
             let staged = with_suffix(place, STAGED);
@@ -409,7 +413,7 @@ impl Staged {
         Moves(moves)
     }
 
-    /// Gives the files to the owner of the data directory if this process may do so: the service must be able to use
+    /// Gives the files to the owner of the data directory if this process runs as root, so that the service can use
     /// them.
     fn give_to_owner(&self) -> io::Result<()> {
         if !rustix::process::geteuid().is_root() {
@@ -448,7 +452,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if !self.is_kept {
             for place in &self.places {
-                // The next restore removes it otherwise.
+                // If this fails, the next restore removes it.
                 let _removed = remove(&with_suffix(place, STAGED));
             }
         }

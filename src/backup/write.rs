@@ -22,7 +22,7 @@ use super::{
     CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES, mib,
 };
 
-/// The copy of the database while a backup is made.
+/// The suffix of the copy of the database that is used while a backup is made.
 const COPY: &str = "backup";
 
 /// Why a backup could not be made.
@@ -74,8 +74,8 @@ pub struct BackupSummary {
 
 /// Writes an archive of a service, which may be running, to `out`.
 ///
-/// The database is copied first, so that each event in it has its picture. Takes as much space next to the database as
-/// the database itself.
+/// The database is copied before the pictures, so that the archive contains the picture of each event in it. The copy
+/// needs as much space next to the database as the database itself.
 pub async fn write(
     locations: Locations,
     secrets: bool,
@@ -149,7 +149,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // The next backup or start removes it otherwise.
+        // If this fails, the next backup or start removes it.
         let _removed = fs::remove_file(&self.path);
     }
 }
@@ -204,7 +204,7 @@ impl<W: Write> Archive<W> {
                 let name = format!("{PICTURES}/{shard}/{number}");
                 let path = root.join(shard.to_string()).join(number.to_string());
                 match File::open(&path) {
-                    // It was removed since.
+                    // It has been removed in the meantime.
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     file => {
                         self.add_file(&name, &path, file)?;

@@ -29,7 +29,7 @@ struct Secret {
     variable: &'static str,
     /// The name of the file in the directory of the systemd credentials.
     credential: &'static str,
-    /// Its name in messages.
+    /// The beginning of messages about an invalid one.
     name: &'static str,
 }
 

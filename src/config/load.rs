@@ -20,8 +20,8 @@ use super::{
     variables,
 };
 
-/// Returns the environment variables that belong to the configuration, and those that probably should. Invalid
-/// UTF-8 in them is replaced here and refused later; in other variables it does no harm.
+/// Returns the environment variables that belong to the configuration, and those that look as if they were meant to.
+/// Invalid UTF-8 in them is replaced here and refused later; in other variables it does no harm.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter(|(name, _)| {
@@ -65,7 +65,9 @@ impl Config {
             warnings.extend(world_readable_secrets(&source, path));
         }
         let tls_key = source.origin(TLS_KEY.section, TLS_KEY.name).cloned();
+        let fingerprint = source.fingerprint();
         let mut config = read::read(source, &mut faults);
+        config.fingerprint = fingerprint;
         if let (Some(tls), Some(origin)) = (&config.http.tls, tls_key) {
             warnings.extend(world_readable_key(&tls.key, &origin));
         }

@@ -2,12 +2,12 @@
 
 use std::path::{self, Path, PathBuf};
 
-/// The files that are read if no other one is given: the first that exists.
+/// Where the configuration file is searched if none is given. The first file that exists is read.
 pub(super) const DEFAULT_FILES: [&str; 2] = [FILE, "/etc/liveobject/config.toml"];
 
 const FILE: &str = "config.toml";
 
-/// The configuration in the options of the command line. It overrides the environment and the file.
+/// The command-line options that are part of the configuration. They override the environment and the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// The configuration file, which must exist.
@@ -34,7 +34,7 @@ fn split(directories: Option<&str>) -> impl Iterator<Item = &str> {
     directories.unwrap_or_default().split(':').filter(|directory| !directory.is_empty())
 }
 
-/// Returns the path from the root, if the working directory is known.
+/// Returns the absolute path, or the path unchanged if the working directory is not known.
 pub fn absolute(path: &Path) -> PathBuf {
     path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

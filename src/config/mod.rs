@@ -1,8 +1,8 @@
-//! The configuration of the process: valid values, from a TOML file and the environment.
+//! The configuration of the process: valid values, from a TOML file, the environment and the command line.
 //!
 //! A missing key has its default. The command line overrides the environment, which overrides the file. Unknown
 //! keys and invalid values are reported all at once, each with its location. The configuration is read once, at
-//! startup. The *settings*, which can change at run time, belong to `ConfigActor`.
+//! startup, and again at SIGHUP. The *settings*, which can change at run time, belong to `ConfigActor`.
 //!
 //! - `values` defines the values and their defaults.
 //! - `keys` defines the keys, and `source` collects their values from `file` and the environment.
@@ -11,6 +11,7 @@
 
 mod fault;
 mod file;
+mod fingerprint;
 mod given;
 mod keys;
 mod load;
@@ -29,7 +30,8 @@ mod tests;
 
 pub use self::{
     fault::ConfigError,
+    fingerprint::Fingerprint,
     load::environment,
     location::{Options, absolute},
-    values::{Cameras, Config, DEFAULT_PORT, Database, Http, InitialSettings, Outbox, Secrets},
+    values::{Cameras, Config, DEFAULT_PORT, Database, Http, InitialSettings, Outbox, Secrets, host_name},
 };

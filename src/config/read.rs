@@ -109,7 +109,7 @@ fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> (Option<InitialSettings
     }
     let settings = InitialSettings::unchecked(object);
     // The client id of this installation is generated later; any id will do for validation. The settings are
-    // only used while the database has none, so there is no stored client key either.
+    // used while the database has none, or replace all of them, so a stored client key does not count.
     let checked = MqttSettings::read(settings.to_json(), "liveobject").and_then(|update| {
         let mut faults = Faults::default();
         update.check_client_identity(false, &mut faults);

@@ -1,4 +1,4 @@
-//! The values of the file and of the environment in one form, each with its location.
+//! The values of the file, the environment and the command line in one form, each with its location.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use toml::de::{DeInteger, DeValue};
 
 use super::{
     fault::{Fault, Origin},
+    fingerprint::Fingerprint,
     keys::{self, Key, Kind, PREFIX},
     location::Options,
     variables::{FILE_SUFFIX, Variable},
@@ -36,6 +37,12 @@ impl Source {
         self.entries.get(&(section, name)).map(|entry| &entry.origin)
     }
 
+    /// Returns the fingerprint of all values.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let entries = self.entries.iter();
+        Fingerprint::of(entries.map(|((section, name), entry)| (keys::dotted(section, name), &entry.value)))
+    }
+
     /// Removes and returns the values of a section as a JSON object, and where each was set.
     pub(super) fn take_section(&mut self, section: &str) -> (Map<String, Value>, BTreeMap<String, Origin>) {
         self.entries
@@ -44,8 +51,8 @@ impl Source {
             .unzip()
     }
 
-    /// Adds the values of the environment variables, which override those of the file. Returns a warning for each
-    /// variable that is not ours but looks as if it was meant for us.
+    /// Adds the values of the environment variables, which override those of the file. Adds a fault for each misspelt
+    /// variable. Returns a warning for each other unknown variable.
     pub(super) fn read_environment(
         &mut self,
         variables: Vec<Variable>,

@@ -14,6 +14,7 @@ use liveobject_actors::{
 use secrecy::zeroize::Zeroize;
 use serde_json::{Map, Value};
 
+use super::fingerprint::Fingerprint;
 use crate::{
     http::{FAILED_LOGINS, Limits, tls::TlsFiles},
     telemetry::Log,
@@ -52,6 +53,8 @@ pub struct Config {
     pub mqtt_managed: bool,
     /// Problems that are not errors, to be logged once logging is set up.
     pub warnings: Vec<String>,
+    /// Recognizes which keys have changed when the configuration is read again.
+    pub fingerprint: Fingerprint,
 }
 
 /// `[http]`: where the API is served, and under which names.
@@ -125,8 +128,8 @@ pub struct Pictures {
     pub max_picture_bytes: usize,
 }
 
-/// The MQTT settings for the first start, validated. They may contain secrets, so their `Debug` output is
-/// redacted and the secrets are wiped on drop.
+/// The MQTT settings for the first start, or for each start if they are managed; validated. They may contain
+/// secrets, so their `Debug` output is redacted and the secrets are wiped on drop.
 #[derive(Clone)]
 pub struct InitialSettings(Value);
 
@@ -196,6 +199,7 @@ impl Default for Config {
             mqtt: None,
             mqtt_managed: false,
             warnings: Vec::new(),
+            fingerprint: Fingerprint::default(),
         }
     }
 }
@@ -241,7 +245,7 @@ impl Config {
 }
 
 /// Returns the host name, or `None` if it is unknown or not valid in a URL.
-fn host_name() -> Option<String> {
+pub fn host_name() -> Option<String> {
     // A service manager may hide /proc/sys, so the name comes from the kernel directly.
     let uname = rustix::system::uname();
     let name = uname.nodename().to_str().ok()?.trim();

@@ -1,4 +1,4 @@
-//! The environment variables of the configuration, each given as text or as a file that contains it.
+//! The environment variables of the configuration. Each contains its value, or names a file that does.
 
 use std::{
     io::{self, ErrorKind},
@@ -10,14 +10,15 @@ use super::{
     file, given, keys,
 };
 
-/// The suffix of a variable that names a file with the value, as container platforms provide secrets.
+/// The suffix of a variable that names a file with the value. Container platforms provide secrets as files.
 pub(super) const FILE_SUFFIX: &str = "_FILE";
 
 /// A variable with its value.
 pub(super) struct Variable {
+    /// The variable that is set: `NAME` for both `NAME` and `NAME_FILE`.
     pub(super) name: String,
     pub(super) text: String,
-    /// The variable that was set: `name`, or `name` with [`FILE_SUFFIX`].
+    /// The name in the environment: `name`, or `name` with [`FILE_SUFFIX`].
     pub(super) origin: String,
 }
 

@@ -62,7 +62,7 @@ pub async fn run(duration: Option<Duration>) -> anyhow::Result<Exit> {
         story::wait_until_delivered(&mut broker, &handle, &ledger).await;
         signals
     };
-    let exit = app.run_until(story).await?;
+    let exit = Box::pin(app.run_until(story)).await?;
     demo_line(format_args!("\nEvents: {ledger}"));
     Ok(if ledger.missing() == 0 { exit } else { Exit::Failed })
 }
@@ -90,7 +90,9 @@ fn print_introduction(app: &App, broker_port: u16) {
         env!("CARGO_PKG_VERSION")
     ));
     demo_line(format_args!(""));
-    demo_line(format_args!("  Page    {}", app.sign_in_link()));
+    for (number, link) in app.sign_in_links().0.iter().enumerate() {
+        demo_line(format_args!("  {}  {link}", if number == 0 { "Page  " } else { "or    " }));
+    }
     demo_line(format_args!("  API     {url}/api/v1   (described in {url}/openapi.json)"));
     demo_line(format_args!("  Token   {token}"));
     demo_line(format_args!("  Broker  mqtt://127.0.0.1:{broker_port}"));

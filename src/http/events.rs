@@ -170,9 +170,9 @@ pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<Http
 
 /// Send a dead event again.
 ///
-/// The event becomes pending, even across a restart, and is sent before events that have not been sent yet.
-/// If it is late, it goes to the `history` topic. 202 means that the decision is on disk; the response is the
-/// event.
+/// The event becomes pending, even across a restart, and is sent before new events. If it is late, it goes to the
+/// `history` topic, after live events but before other late ones. 202 means that the decision is on disk; the
+/// response is the event.
 #[utoipa::path(
     post, path = "/api/v1/events/{event_id}/retry", tag = "events",
     params(schema::EventPath),
@@ -214,8 +214,9 @@ pub(super) async fn dismiss(state: Data<ApiState>, id: Path<String>) -> Result<H
 
 /// Send all dead events that match again.
 ///
-/// They become pending, even across a restart, and are sent in order, before events that have not been sent
-/// yet. One request applies to at most 2,000 events: repeat it while `complete` is false.
+/// They become pending, even across a restart, and are sent in order, before new events. Those that are late go to
+/// the `history` topic, after live events but before other late ones. One request applies to at most 2,000 events:
+/// repeat it while `complete` is false.
 #[utoipa::path(
     post, path = "/api/v1/events/dead/retry", tag = "events", params(schema::DeadQuery),
     responses(

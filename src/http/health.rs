@@ -35,14 +35,15 @@ pub(super) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(HealthView { status: "live" })
 }
 
-/// Whether the service accepts events.
+/// Whether the service accepts events, and none in its database are damaged or missing.
 ///
 /// This does not depend on the broker.
 #[utoipa::path(
     get, path = "/health/ready", tag = "operation",
     responses(
         (status = 200, description = "It accepts events", body = HealthView),
-        (status = 503, description = "The service is stopping, or the outbox is not responding"),
+        (status = 503, description = "The service is stopping, the outbox is not responding, the database accepts \
+                                      no events, or events in it are damaged or missing"),
     ),
 )]
 pub(super) async fn ready(state: Data<ApiState>) -> Result<HttpResponse, Problem> {

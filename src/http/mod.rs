@@ -28,6 +28,7 @@ mod schema;
 mod server;
 mod session;
 mod sign_in_code;
+mod sign_in_links;
 mod state;
 mod stream;
 mod submission;
@@ -99,6 +100,7 @@ const ROUTES: &[Endpoint] = &[
     post("/api/v1/integrations/mqtt/test", Holder(Admin), || web::to(mqtt::test)),
     post("/api/v1/integrations/mqtt/test-message", Holder(Admin), || web::to(mqtt::test_message)),
     post("/api/v1/integrations/mqtt/publish-discovery", Holder(Admin), || web::to(mqtt::publish_discovery)),
+    post("/api/v1/sign-in-links", Holder(Admin), || web::to(sign_in_links::create)),
     get("/api/v1/tokens", Holder(Admin), || web::to(tokens::list)),
     post("/api/v1/tokens", Holder(Admin), || web::to(tokens::create)),
     delete("/api/v1/tokens/{name}", Holder(Admin), || web::to(tokens::revoke)),

@@ -103,7 +103,7 @@ pub(super) struct OutboxView {
     /// Pending events that have been sent but not acknowledged.
     #[schema(minimum = 0)]
     in_flight: u64,
-    /// Events that will not be published and have not been dismissed.
+    /// Events that could not be delivered and have not been dismissed.
     #[schema(minimum = 0)]
     dead: u64,
     /// Pending events that wait for a subscriber that was there before.

@@ -22,7 +22,7 @@ use super::{
     access::Access,
     cameras, events, health, history, metrics, mqtt, page,
     problem::{CONTENT_TYPE, ProblemBody},
-    replays, schema, session, stream, thumbnails, tokens,
+    replays, schema, session, sign_in_links, stream, thumbnails, tokens,
 };
 
 /// The request bodies that are checked field by field, and that must not have other fields.
@@ -48,6 +48,7 @@ const INPUTS: [&str; 6] =
         session::look,
         session::sign_in,
         session::sign_out,
+        sign_in_links::create,
         events::publish,
         events::list,
         events::publish_batch,

@@ -6,7 +6,7 @@ use liveobject_actors::domain::token::TokenHash;
 use tokio::time::Instant;
 
 /// How long a code is valid.
-const LIFETIME: Duration = Duration::from_mins(10);
+pub(super) const LIFETIME: Duration = Duration::from_mins(10);
 /// Maximum number of codes; the oldest one is dropped first.
 const MAX_CODES: usize = 16;
 

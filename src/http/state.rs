@@ -22,7 +22,12 @@ use super::{
     problem::Problem,
     sign_in_code::SignInCodes,
 };
-use crate::{history::History, sessions::Sessions, token::AdminToken};
+use crate::{
+    addresses::{Addresses, Reach},
+    history::History,
+    sessions::Sessions,
+    token::AdminToken,
+};
 
 /// How long a request waits for an actor. Few clients wait longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,8 +60,8 @@ pub struct ApiOptions {
     pub hosts: HostRules,
     /// The charts of the last hour.
     pub history: History,
-    /// The URL of the service as clients see it.
-    pub public_url: String,
+    /// Where clients reach the service.
+    pub addresses: Addresses,
     /// Failed logins that are allowed per address and minute.
     pub failed_logins_per_minute: u32,
     /// The limits of connections.
@@ -76,6 +81,7 @@ pub struct ApiState {
     pub(super) connections: Connections,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
+    addresses: Arc<Addresses>,
     limiter: Arc<Mutex<Limiter>>,
     sign_in_codes: Arc<Mutex<SignInCodes>>,
     stopping: Arc<AtomicBool>,
@@ -104,7 +110,7 @@ impl ApiState {
             sessions,
             hosts,
             history,
-            public_url,
+            addresses,
             failed_logins_per_minute,
             limits,
         } = options;
@@ -114,9 +120,10 @@ impl ApiState {
             sessions,
             hosts,
             history,
-            owns_host: headers::owns_its_host(&public_url),
+            owns_host: headers::owns_its_host(&addresses.public_url),
             connections: Connections::new(limits),
-            is_public_https: public_url.starts_with("https://"),
+            is_public_https: addresses.public_url.starts_with("https://"),
+            addresses: Arc::new(addresses),
             sign_in_codes: Arc::default(),
             limiter: Arc::new(Mutex::new(Limiter::new(failed_logins_per_minute))),
             stopping: Arc::default(),
@@ -131,8 +138,15 @@ impl ApiState {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
+    /// machine. Print them to a terminal, never to a log.
+    pub fn new_sign_in_links(&self) -> (Vec<String>, bool) {
+        let (Reach { urls, is_local_only }, code) = (self.addresses.reach(), self.new_sign_in_code());
+        (urls.iter().map(|url| format!("{url}/#code={code}")).collect(), is_local_only)
+    }
+
     /// Returns a new code that signs in to the page once, within ten minutes.
-    pub fn new_sign_in_code(&self) -> String {
+    fn new_sign_in_code(&self) -> String {
         let code: [u8; 16] = rand::random();
         let mut text = String::with_capacity(32);
         hex::push(&mut text, &code);

@@ -56,8 +56,8 @@ const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 /// - `delivery`: an array of `{event_id, seq, camera_id, delivery}`, at most 500 and ordered by `seq`, with
 ///   the current delivery of these events. Updates are idempotent: the same state may be sent twice.
 /// - `reset`: `{}`. Too much happened to send it one by one (250 events or 500 deliveries within a fifth of a
-///   second), or the client missed too much (1,000, or more than fits
-///   into memory). Load what you show again. No events follow for a second.
+///   second), a change cannot be read from the database, or the client missed too much (more than 1,000 events, or
+///   more than fits into memory). Load what you show again. No events follow for a second.
 ///
 /// Every message has an `id`. A client that reconnects with it, as `Last-Event-ID` or `last_event_id`,
 /// receives what it missed: the events since then, and the deliveries that it does not know. To show a list,

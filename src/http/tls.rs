@@ -12,6 +12,7 @@ use liveobject_actors::domain::certificate::{certificates_in_file, private_key};
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring},
+    pki_types::CertificateDer,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -31,6 +32,16 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key, in PEM, without a passphrase.
     pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Reads the certificate, without its key and its intermediate certificates.
+    pub fn certificate(&self) -> Result<CertificateDer<'static>, TlsError> {
+        let failed = |what: String| TlsError::Certificate { path: self.certificate.clone(), what };
+        let chain =
+            read_file(&self.certificate).and_then(|text| certificates_in_file(&text)).map_err(failed)?;
+        chain.into_iter().next().ok_or_else(|| failed("contains no certificate".to_owned()))
+    }
 }
 
 /// Why a certificate cannot be used.

@@ -10,6 +10,7 @@ use std::{
 use actix::{Actor, Addr};
 use actix_web::dev::ServerHandle;
 use liveobject::{
+    addresses::Addresses,
     history::History,
     http::{ApiOptions, ApiState, HostRules, Limits, serve, watch_connections},
     sessions::Sessions,
@@ -70,7 +71,7 @@ impl TestApp {
             token: token.clone(),
             sessions: Sessions::load_or_create(directory.path()).unwrap(),
             hosts,
-            public_url,
+            addresses: Addresses { public_url, is_configured: true, bound: Vec::new() },
             failed_logins_per_minute: failed_logins,
             limits,
         });

@@ -208,18 +208,23 @@ async fn a_page_on_another_port_of_an_allowed_host_cannot_make_calls_without_a_b
 #[actix_web::test]
 async fn the_code_of_a_link_signs_in_once() {
     let app = TestApp::with_login_limit(3);
-    let code = app.state.new_sign_in_code();
+    let code = async || {
+        let links = app.post("/api/v1/sign-in-links", &json!({})).await.expect(201);
+        assert_eq!(links["expires_in_seconds"], 600);
+        links["links"][0].as_str().unwrap().split_once("/#code=").unwrap().1.to_owned()
+    };
+    let first = code().await;
     let sign_in = |code: &str| page_request(&app, Method::POST, SESSION).json(&json!({"code": code}));
-    let answer = Answer::send(sign_in(&code)).await;
+    let answer = Answer::send(sign_in(&first)).await;
     assert_eq!(answer.expect(200)["scopes"], json!(["admin"]));
     let get = page_request(&app, Method::GET, EVENTS).header("Cookie", cookie(&answer));
     Answer::send(get).await.expect(200);
-    Answer::send(sign_in(&code)).await.problem(401);
+    Answer::send(sign_in(&first)).await.problem(401);
     for _ in 0..11 {
         Answer::send(sign_in("wrong")).await;
     }
     Answer::send(sign_in("wrong")).await.problem(429);
-    Answer::send(sign_in(&app.state.new_sign_in_code())).await.expect(200);
+    Answer::send(sign_in(&code().await)).await.expect(200);
     let both = page_request(&app, Method::POST, SESSION).json(&json!({"code": "x", "token": "y"}));
     assert_eq!(Answer::send(both).await.faults(), ["code"]);
     app.stop().await;

@@ -8,6 +8,7 @@ use std::{
 
 use actix_web::dev::ServerHandle;
 use liveobject::{
+    addresses::Addresses,
     history::History,
     http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, Limits, serve},
     sessions::Sessions,
@@ -66,7 +67,7 @@ impl Live {
             token: token.clone(),
             sessions: Sessions::load_or_create(dir.path()).unwrap(),
             hosts: HostRules::new(&base, &[]),
-            public_url: base.clone(),
+            addresses: Addresses { public_url: base.clone(), is_configured: true, bound: Vec::new() },
             failed_logins_per_minute: FAILED_LOGINS,
             // Some tests open many connections at once.
             limits: Limits {

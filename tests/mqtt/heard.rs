@@ -80,7 +80,7 @@ async fn a_subscriber_that_leaves_for_good_delays_no_other_camera_and_its_events
     let others =
         Subscriber::builder(broker.port()).filter(YARD).filter("liveobject/camera/+/history").start().await;
     drop(old);
-    // The broker notices it.
+    // Gives the broker time to notice that the subscriber is gone.
     sleep(Duration::from_millis(500)).await;
     for n in 1..=14 {
         post(&service, "door", &[format!("door-{n}")]).await;

@@ -51,7 +51,7 @@ async fn the_stages_of_a_connection_test_are_shown_as_they_happen() {
 }
 
 /// Connects the service to the broker on this port, waits for a warning of this kind, and asserts that the page shows
-/// its text, and the same effect and cure in the failed stage of the connection test.
+/// its text, and the same consequence and remedy in the failed stage of the connection test.
 async fn assert_page_agrees(service: &Service, port: u16, kind: &str, stage: &str) {
     let settings = json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": port });
     let _ = service.put_config(&settings).await.expect(200);

@@ -1,4 +1,4 @@
-//! Backups that are made while the service works, and their restoration.
+//! Backups that are made while the service runs, and restores.
 
 use std::{
     fs,
@@ -44,8 +44,7 @@ async fn back_up(service: &Service, dir: &TempDir, name: &str) -> PathBuf {
     file
 }
 
-/// Sends events, each with a picture, one after the other. `accepted` is the number of events that all senders have
-/// completed.
+/// Sends events, each with a picture, one after the other, and counts the accepted ones in `accepted`.
 async fn send(api: Api, sender: usize, accepted: Arc<[AtomicUsize; SENDERS]>) {
     for number in 0.. {
         let event = json!({
@@ -59,7 +58,7 @@ async fn send(api: Api, sender: usize, accepted: Arc<[AtomicUsize; SENDERS]>) {
 }
 
 #[tokio::test]
-async fn a_backup_under_load_contains_every_event_that_was_acknowledged_before() {
+async fn a_backup_under_load_contains_every_event_that_was_accepted_before_it_began() {
     let (broker, service_) = connected_with_login(service()).await;
     let accepted: Arc<[AtomicUsize; SENDERS]> = Arc::default();
     let mut senders = JoinSet::new();
@@ -106,7 +105,7 @@ async fn a_backup_under_load_contains_every_event_that_was_acknowledged_before()
 }
 
 #[tokio::test]
-async fn events_that_waited_at_the_time_of_the_backup_are_sent_after_its_restoration() {
+async fn events_that_were_pending_at_the_time_of_the_backup_are_sent_after_the_restore() {
     let (broker, subscriber) = broker_and_subscriber().await;
     let service_ = service().start().await;
     let _ledger = accept(&service_, ids("waiting", 5)).await;
@@ -222,12 +221,12 @@ async fn a_damaged_archive_changes_nothing() {
     let dir = TempDir::new().expect("a temporary directory");
     let archive = back_up(&original, &dir, "a.tar").await;
     stop(&mut original).await;
-    // The locks remain.
+    // This leaves the lock files behind, so that the snapshot below contains them.
     let refused = run(&original, &["restore", text(&archive)], 1).await;
     assert!(refused.contains("--replace"), "{refused}");
     let (good, before) = (fs::read(&archive).expect("the archive"), files(original.data_dir()));
     let bad = dir.path().join("bad.tar");
-    // Padding has no meaning, so each position is within a file.
+    // Padding between the files is not checked, so each position is within a file.
     let find = |part: &[u8]| {
         good.windows(part.len()).position(|window| window == part).expect("it is in the archive")
     };
@@ -271,7 +270,7 @@ async fn a_newer_backup_is_refused() {
     original.kill9().await;
 }
 
-/// Kills a restoration at random moments. Afterwards the service has either the old or the new data.
+/// Kills a restore at random moments. Afterwards, the service has either the old or the new data.
 #[tokio::test]
 async fn a_restore_that_is_killed_leaves_the_old_or_the_new_data() {
     let mut dice = Dice::new("restore");

@@ -25,10 +25,10 @@ async fn stopped_service() -> Service {
     service
 }
 
-/// Asserts that the service exits with 1, that its log contains every part, and that the file is unchanged.
+/// Asserts that the service exits with 78, that its log contains every part, and that the file is unchanged.
 async fn assert_refuses(service: &mut Service, parts: &[&str]) {
     let before = fs::read(file(service)).expect("the database can be read");
-    let log = assert_exits(service, 1, parts).await;
+    let log = assert_exits(service, 78, parts).await;
     assert!(!log.contains("panicked"), "{log}");
     assert!(fs::read(file(service)).expect("the database can be read") == before, "the file was changed");
 }
@@ -123,7 +123,7 @@ async fn invariant_12_only_the_events_on_a_damaged_page_are_not_delivered() {
     let _ = service.post_event(&event("new")).await.expect(202);
     let delivered = |all: &[Message]| all.iter().any(|m| m.is_event() && m.json()["event_id"] == "new");
     subscriber.wait_for(delivered, "a new event", TIMEOUT).await;
-    // The cure that the warning names.
+    // The remedy that the warning recommends.
     let dismissed = service.request(reqwest::Method::DELETE, "/api/v1/events/dead?reason=unreadable");
     let answer = Api::try_send(dismissed).await.expect("a response");
     assert_eq!((answer.status, answer.body["events"].as_u64()), (200, Some(dead)), "{answer:?}");

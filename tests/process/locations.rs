@@ -1,4 +1,4 @@
-//! Where the configuration file and the data are, and that only `serve` creates anything.
+//! Where the configuration file and the data are, and that commands without data create nothing.
 
 use std::{
     fs,
@@ -216,7 +216,7 @@ async fn commands_run_as_root_act_as_the_owner_of_the_data() {
     for name in names(&data_dir) {
         give(&data_dir.join(name));
     }
-    // A key that only root can read. The command may not read it either.
+    // A key that only root can read. The command acts as another user, so it cannot read the key.
     let key = dir.path().join("key.age");
     fs::write(&key, "").expect("the file can be written");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("the mode can be changed");

@@ -1,10 +1,10 @@
 //! Obstacles to a start: another instance on the data directory, another program on the port, no write
 //! permission.
 
-use std::net::TcpListener;
+use std::{fs, net::TcpListener};
 
 use crate::helpers::{
-    TIMEOUT, accept, assert_exits, assert_kept, broker_and_subscriber, event, ids, service, settle,
+    TIMEOUT, accept, assert_exits, assert_kept, broker_and_subscriber, event, ids, service, settle, stop,
 };
 
 #[tokio::test]
@@ -55,5 +55,24 @@ async fn a_data_directory_that_cannot_be_created_is_reported() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be created");
     let directory = file.path().join("data");
     let mut service = service().data_dir(&directory).build();
-    assert_exits(&mut service, 1, &[&directory.display().to_string()]).await;
+    assert_exits(&mut service, 78, &[&directory.display().to_string()]).await;
+}
+
+#[tokio::test]
+async fn a_fault_that_a_restart_cannot_cure_has_its_own_exit_code() {
+    let mut service = service().start().await;
+    stop(&mut service).await;
+    for name in ["api-token", "thumbnail-key"] {
+        let path = service.data_dir().join(name);
+        let good = fs::read(&path).expect("the file can be read");
+        fs::write(&path, "?").expect("the file can be written");
+        assert_exits(&mut service, 78, &[&path.display().to_string()]).await;
+        fs::write(&path, good).expect("the file can be written");
+    }
+    let database = service.data_dir().join("liveobject.db");
+    fs::remove_file(&database).expect("the file can be removed");
+    fs::create_dir(&database).expect("the directory can be created");
+    assert_exits(&mut service, 78, &["cannot be created or opened for writing"]).await;
+    // Commands report a failure as always.
+    assert_eq!(service.run(&["token", "list"]).await.code, 1);
 }

@@ -25,8 +25,7 @@ impl Initial {
     }
 
     /// Returns the fields that were given and differ from the settings in effect. A stored secret that cannot
-    /// be
-    /// read does not count.
+    /// be read does not count.
     pub(super) fn ignored(&self, current: &Current) -> Vec<&'static str> {
         let (initial, stored) = (fields(&self.update.settings), fields(&current.settings));
         let differs = |field: &&str| match *field {

@@ -82,7 +82,7 @@ pub struct ConfigOptions {
     /// The additional recipients. If they differ from those of the stored secrets, the secrets are encrypted
     /// again at startup.
     pub recipients: Vec<PublicKey>,
-    /// The initial settings, which are stored and used only if the database contains no settings.
+    /// The initial settings. Unless `managed` is set, they are stored and used only if the database contains none.
     pub initial: Option<Value>,
     /// Whether the initial settings replace the stored ones at each start and cannot be changed at run time.
     pub managed: bool,

@@ -18,8 +18,8 @@ pub enum Recovery {
     Finished,
     /// The rotation was not committed: the old identity is still the current one; the new one was removed.
     Undone,
-    /// No available key decrypts the stored secrets, or only the old one does, although
-    /// the identity file exists. No file was changed.
+    /// No available key decrypts the stored secrets, or only the old one does, although the identity file
+    /// exists. No file was changed.
     Undecided,
 }
 

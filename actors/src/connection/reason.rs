@@ -106,7 +106,7 @@ pub fn too_slow(broker: &str, topic: &str, bytes: usize, seconds: u64) -> Failur
     )
 }
 
-/// Adds to a failure which message the broker was answering, if that is known.
+/// Adds to the text of a failure which message the broker refused or did not answer, if that is known.
 pub fn with_evidence(failure: Failure, ending: &Ending, broker: &str) -> Failure {
     match (&ending.end, ending.in_flight.as_slice()) {
         (End::AfterRefusal(MessageRef { topic, .. }, reason), _) => {

@@ -82,7 +82,7 @@ pub enum Outcome {
 pub const DEFERRAL_REASONS: [&str; 4] =
     ["quota_exceeded", "packet_identifier_in_use", "unspecified_error", "implementation_specific_error"];
 
-/// Why an event will never be published.
+/// Why an event is dead: it is not published unless it is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -155,7 +155,7 @@ pub enum DeliveryState {
     Pending,
     /// Acknowledged by the broker.
     Delivered,
-    /// Will never be published; see `reason`.
+    /// Not published unless it is sent again; see `reason`.
     Dead,
 }
 

@@ -278,8 +278,7 @@ impl Poison {
     }
 
     /// Returns how long a message may remain unacknowledged while it is the only one in flight, on a
-    /// connection
-    /// on which the broker has accepted another one. `None` means: as long as any other.
+    /// connection on which the broker has accepted another one. `None` means: as long as any other.
     pub fn patience(&self, message: &MessageRef) -> Option<Duration> {
         let suspicion = self.suspects.get(&message.key())?;
         (suspicion.ignored || suspicion.silent).then_some(PATIENCE)
@@ -318,8 +317,7 @@ impl Poison {
     }
 
     /// Records the broker's answer to a message, and whether it accepted the message. Returns whether
-    /// messages
-    /// that were left out are permitted again.
+    /// messages that were left out are permitted again.
     pub fn answered(&mut self, message: &MessageRef, accepted: bool) -> bool {
         self.at_network_end.remove(&message.key());
         self.suspects.remove(&message.key());
@@ -450,11 +448,10 @@ impl Poison {
         (!large.is_empty()).then(|| self.suspect(large.into_iter().map(MessageRef::key)))
     }
 
-    /// A failing network accuses nobody, with two exceptions. If it fails twice while the same messages are
-    /// in
-    /// flight, they travel alone from then on: a broker that closes a connection before it has read
-    /// everything causes a reset, which looks like a network failure. And a large message that ends two
-    /// connections is left out.
+    /// A network failure makes no message a suspect, with two exceptions. If the network fails twice while
+    /// the same messages are in flight, they travel alone from then on: a broker that closes a connection
+    /// before it has read everything causes a reset, which looks like a network failure. And a large message
+    /// that ends two connections is left out.
     fn network_failed(&mut self, in_flight: &[MessageRef], now: Instant) -> bool {
         if let Some(soon) = self.large_at_fault(in_flight, Cause::Closes, now) {
             return soon;

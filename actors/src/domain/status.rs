@@ -120,7 +120,7 @@ pub enum ConnectionState {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WarningKind {
-    /// The broker accepted the latest event, but nobody subscribes to its topic.
+    /// The broker has recently accepted events to whose topics nobody subscribed.
     NoSubscribers,
     /// Live events wait for a subscriber that was there before.
     WaitingForSubscriber,

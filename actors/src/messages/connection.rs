@@ -44,8 +44,8 @@ pub struct Deliver {
 }
 
 /// From the retained actor, the supervisor and the outbox: publishes one message that is not an event (a state, a
-/// test message). The response arrives when the broker has acknowledged the message: whether it had a subscriber,
-/// or `None` if the broker does not report this.
+/// test message). The response arrives when the broker has acknowledged the message. It contains whether the message
+/// had a subscriber, or `None` if the broker does not report this.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<bool>, Failure>")]
 pub struct PublishState {

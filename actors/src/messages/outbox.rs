@@ -88,6 +88,12 @@ impl PublishBatch {
 #[rtype(result = "OutboxStatus")]
 pub struct GetOutbox;
 
+/// From the process, to report that it works: returns once the commit that is running has ended, also if it fails. If
+/// the disk hangs, it does not return.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct AwaitCommit;
+
 /// From the replay actor: returns how many pending events have not been sent on this connection.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "u64")]
@@ -140,9 +146,9 @@ pub struct ReadLog(pub LogQuery);
 
 /// From the HTTP layer: retries or dismisses a dead event. Returns once the decision is synced to disk.
 ///
-/// A retried event is pending again. Retries are sent in order, before events that were never sent. An old
-/// event is late and is sent to the `history` topic, but `message_expiry_seconds` counts from the decision. A
-/// dismissed event can still be retried; dismissing it twice has no effect.
+/// A retried event is pending again. Retries are sent in order: live ones before new live events, late ones before
+/// new late events. An old event is late and is sent to the `history` topic, but `message_expiry_seconds` counts from
+/// the decision. A dismissed event can still be retried; dismissing it twice has no effect.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Decided, DecideError>")]
 pub struct Decide {

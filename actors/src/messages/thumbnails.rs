@@ -53,7 +53,7 @@ pub struct DiscardThumbnails(pub Vec<EventId>);
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetThumbnail(pub EventId);
 
-/// From the HTTP layer: returns for each of these events whether it has a picture, in the same order.
+/// From the HTTP layer and the outbox: returns for each of these events whether it has a picture, in the same order.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Vec<bool>, QueryError>")]
 pub struct HaveThumbnails(pub Vec<Seq>);

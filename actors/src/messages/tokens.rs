@@ -16,8 +16,8 @@ use crate::domain::{
     },
 };
 
-/// From the HTTP layer, for every request: finds the token with this hash. Returns `None` if it does not
-/// exist or was revoked.
+/// From the HTTP layer, for each request with a token other than the admin token: finds the token with this hash.
+/// Returns `None` if it does not exist or was revoked.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Option<TokenRecord>, TokensUnavailable>")]
 pub struct Authenticate(pub TokenHash);

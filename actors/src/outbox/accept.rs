@@ -305,7 +305,8 @@ impl OutboxActor {
         }
     }
 
-    /// Merges the write-ahead log. Also called when it was deleted: its contents would be lost with this process.
+    /// Merges the write-ahead log. Also called when its file was deleted, because its contents would otherwise be lost
+    /// when the process ends.
     pub(super) fn merge_now(&mut self, ctx: &mut Context<Self>) {
         let store = self.store.clone();
         let merged = async move { store.merge_wal().await };

@@ -69,7 +69,7 @@ impl OutboxActor {
         }));
     }
 
-    /// Asks the thumbnail actor about events of which it is not known whether they have a picture. If it does not
+    /// Asks the thumbnail actor about the events for which it is not known whether they have a picture. If it does not
     /// respond in time, they are sent without waiting.
     fn find_pictures(&mut self, ctx: &mut Context<Self>) {
         let seqs = self.picture_first.take_unknown();

@@ -15,8 +15,8 @@ use crate::domain::{
     ids::{CameraId, Seq},
 };
 
-/// Maximum number of events that wait. If there are more, none waits any longer, and none will for
-/// [`SUSPENDED_FOR`]: they are delivered although nobody hears them.
+/// Maximum number of events that wait. If there are more, no event waits for [`SUSPENDED_FOR`]: all are delivered
+/// although nobody hears them.
 const MAX_EVENTS: usize = 100_000;
 const SUSPENDED_FOR: Duration = Duration::from_mins(1);
 
@@ -44,7 +44,7 @@ struct Hold {
     waiting: BTreeSet<Seq>,
     /// Those of them that were sent.
     sent: BTreeSet<Seq>,
-    /// The first of them, unless the live lane must read it again.
+    /// The first of them; `None` if the live lane must read it again.
     first: Option<StoredEvent>,
     /// How often it was sent and nobody heard it.
     attempts: u32,
@@ -68,16 +68,16 @@ enum Known {
     },
 }
 
-/// What to do with an event of a camera.
+/// What to do with the next live event of a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// It is sent like any other.
     Free,
-    /// It must wait for an acknowledgement, and so must the events after it.
+    /// It must wait for the acknowledgement of an earlier event, and so must the events after it.
     Blocked,
     /// It waits for a subscriber.
     Held,
-    /// It is the first one that waits: it is sent.
+    /// It is the first event of the camera that waits for a subscriber. It is sent, to find out whether there is one.
     First,
 }
 
@@ -165,8 +165,8 @@ impl Holds {
         true
     }
 
-    /// Records that nobody heard an event, and that it waits. Returns `false` if it does not: a later one was heard,
-    /// it has waited long enough, or too many events wait.
+    /// Records that nobody heard an event, and that it waits. Returns `false` if it does not wait, because a later
+    /// event was heard, it has waited long enough, or too many events wait.
     pub fn unheard(&mut self, event: &StoredEvent, topic: &str, now: Instant, moment: Moment) -> bool {
         let (camera_id, seq) = (&event.camera_id, event.seq);
         let known = self.known.remove(camera_id);
@@ -200,8 +200,8 @@ impl Holds {
         self.holds.values().filter_map(|hold| hold.retry_at.filter(|_| hold.first.is_some())).min()
     }
 
-    /// Returns an event that is sent again now. No other event of its camera must be in flight, because it could be
-    /// heard first; `in_flight` is whether there is one.
+    /// Returns an event that is sent again now. No other event of its camera may be in flight, because that one could
+    /// be heard first; `in_flight` returns whether there is one.
     pub fn due(&self, now: Instant, in_flight: impl Fn(&CameraId) -> bool) -> Option<&StoredEvent> {
         let camera_is_free =
             |hold: &Hold| hold.first.as_ref().is_some_and(|event| !in_flight(&event.camera_id));
@@ -254,8 +254,8 @@ impl Holds {
             || matches!(self.known.get(camera_id), Some(Known::Confirmed { waited, .. }) if seq <= *waited)
     }
 
-    /// Records that an event is not in flight any more, but not answered either. If it is the first one that waits, it
-    /// is due again at `now`.
+    /// Records that an event is no longer in flight, although the broker has not answered it. If it is the first one
+    /// that waits, it is due again at `now`.
     pub fn gave_back(&mut self, camera_id: &CameraId, now: Instant) {
         self.does_not_wait(camera_id);
         if let Some(hold) = self.holds.get_mut(camera_id)
@@ -265,7 +265,7 @@ impl Holds {
         }
     }
 
-    /// Records that an event is not in flight any more, and that those after it need not wait for its answer.
+    /// Records that an event is no longer in flight, and that those after it need not wait for its answer.
     pub fn does_not_wait(&mut self, camera_id: &CameraId) {
         if matches!(self.known.get(camera_id), Some(Known::Probing)) {
             self.known.remove(camera_id);
@@ -306,7 +306,7 @@ impl Holds {
     pub fn suspend(&mut self, now: Instant) -> BTreeSet<Seq> {
         tracing::warn!(
             events = self.events,
-            "too many events wait for a subscriber; they are delivered to nobody"
+            "too many events wait for a subscriber; they are sent although nobody subscribes"
         );
         self.suspended_until = Some(now + SUSPENDED_FOR);
         self.end()

@@ -25,7 +25,7 @@ const CASES: u32 = 500;
 /// Small, so that the tests read several pages.
 const PAGE: usize = 3;
 
-/// A delivery with a log, which is read as soon as it is asked for.
+/// A delivery with a log from which each requested page is read at once.
 struct Lanes {
     delivery: Delivery,
     log: Vec<StoredEvent>,
@@ -133,7 +133,7 @@ impl Lanes {
         !is_held
     }
 
-    /// The topics of both cameras had a subscriber before.
+    /// Records that the topics of both cameras had a subscriber before.
     fn know_topics(&mut self) {
         let topics = ["door", "yard"].map(|camera| (format!("liveobject/camera/{camera}/event"), LogTime(0)));
         self.heard.start("broker:1883");
@@ -575,7 +575,7 @@ fn run(ops: Vec<Op>, waits: bool) -> Result<(), TestCaseError> {
     finish(lanes, model)
 }
 
-/// Afterwards, everything is sent and acknowledged, and no memory of it is left.
+/// Sends and acknowledges everything that is left, and checks that the window then keeps nothing in memory.
 fn finish(mut lanes: Lanes, mut model: Model) -> Result<(), TestCaseError> {
     if !model.up {
         lanes.up(3);

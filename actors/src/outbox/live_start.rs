@@ -16,7 +16,7 @@ const PASS_ONE_BY_ONE: usize = 256;
 /// The state of the lookup.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LiveStart {
-    /// The event that needs a lookup, and the time before which accepted events are late.
+    /// The event that needs a lookup, and a time: events that were accepted before it are late.
     wanted: Option<(Seq, LogTime)>,
     looking_up: bool,
     /// Identifies the lookups since the latest restart.

@@ -2,7 +2,7 @@
 //!
 //! [`OutboxActor`] owns writing to the log, the window of events in flight, and the cursor. It guarantees:
 //! - A sender gets a receipt only after its event is committed and synced.
-//! - Events are sent in the order in which they were accepted.
+//! - The events of a camera are sent to each topic in the order in which they were accepted.
 //! - Each event ends up delivered or dead; none is lost.
 //! - Memory use does not depend on the number of pending events.
 //!
@@ -12,7 +12,7 @@
 //! The actor is a driver. It runs the database operations and the timers, and sends the messages. Three plain
 //! structs make the decisions: `Writer` (what is committed when), `Delivery` (what is sent when) and
 //! `Reporting` (counts, metrics and warnings). `accept` drives the first one, `pump` the second. `subscribers`
-//! holds live events while Home Assistant is away.
+//! holds live events while Home Assistant is away, and `holds` those whose topic has lost its subscriber.
 
 mod accept;
 mod commit_queue;
@@ -76,7 +76,7 @@ use crate::{
         cameras::CamerasSeen,
         config::SettingsChanged,
         link::{Answered, LinkDown, LinkUp},
-        outbox::{CountUnsent, Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        outbox::{AwaitCommit, CountUnsent, Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         retained::HandOverPicture,
         stream::LogWatch,
         thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, HaveThumbnails, StageThumbnail, Sweep},
@@ -90,7 +90,7 @@ const MAILBOX: usize = 1024;
 
 /// The first sweep runs soon after startup, so that a service that is restarted every day is swept as well.
 const FIRST_SWEEP_AFTER: Duration = Duration::from_mins(1);
-/// How much space the oldest pictures make for events each second while the disk is full.
+/// How much space is freed for events each second while the disk is full, by removing the oldest pictures.
 const FREE_BYTES: u64 = 8 * 1024 * 1024;
 
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -507,6 +507,18 @@ impl Handler<GetOutbox> for OutboxActor {
             database_damaged: self.reporting.is_damaged(),
             warnings: self.reporting.warnings(self.writer.fault(), Instant::now()),
             position: self.writer.position(),
+        })
+    }
+}
+
+impl Handler<AwaitCommit> for OutboxActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: AwaitCommit, _: &mut Self::Context) -> Self::Result {
+        let ended = self.writer.commit_ended();
+        Box::pin(async move {
+            // An error means that the actor has stopped, so there is nothing to wait for.
+            let _stopped = ended.await;
         })
     }
 }

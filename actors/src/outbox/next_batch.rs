@@ -46,8 +46,8 @@ pub struct NextBatch {
     pub given_up: u64,
     /// The number of events whose rows are missing. They are settled.
     pub missing: u64,
-    /// How long to wait if the rate limit allows no more events now, or until an event is sent again that nobody
-    /// heard.
+    /// How long to wait before the next batch: until the rate limit allows more events, or until an event that nobody
+    /// heard is sent again.
     pub wait: Option<Duration>,
 }
 
@@ -114,8 +114,8 @@ struct Candidate {
 }
 
 impl Delivery {
-    /// Takes the events that may be sent now. The caller must send them. Late events are not held by
-    /// [`Listeners::live_may_go`].
+    /// Takes the events that may be sent now. The caller must send them. [`Listeners::live_may_go`] has no effect on
+    /// late events.
     pub fn next_batch(
         &mut self,
         settings: &MqttSettings,
@@ -223,7 +223,7 @@ impl Delivery {
         if !listeners.live_may_go {
             return Step::Nothing;
         }
-        // A deferred event before it is sent first.
+        // An earlier event that was deferred is sent first.
         let live = self.window.next(Lane::Live);
         let all = Seq(i64::MAX);
         let in_flight = |camera_id: &CameraId| {
@@ -315,7 +315,8 @@ impl Delivery {
             }
         };
         let is_live = !is_split && !is_late(context.settings, event.times, context.now);
-        // An earlier event of the camera may turn out to be unheard. Then, it is sent again before this one.
+        // An earlier event of the camera that is in flight may turn out to be unheard. It is then sent again before
+        // this one.
         let waits = |note: &InFlight| note.awaited.is_some() && note.camera_id == event.camera_id;
         if self.awaited > 0 && self.window.notes_before(next).any(waits) {
             return Step::Nothing;

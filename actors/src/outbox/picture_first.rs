@@ -23,7 +23,8 @@ pub const MAX_WAIT: Duration = Duration::from_secs(1);
 /// How long the events of a camera do not wait after one of its pictures was not handed over in time.
 const GIVE_UP_FOR: Duration = Duration::from_secs(10);
 
-/// Maximum number of cameras whose events do not wait. At this limit, the one that gave up first waits again.
+/// Maximum number of cameras whose events do not wait. At this limit, the events of the one that was added first wait
+/// again.
 const MAX_GIVEN_UP: usize = 64;
 
 /// Maximum number of pending events that are known to have a picture, about 1 MiB. At this limit they are forgotten;
@@ -67,7 +68,7 @@ pub struct HandOver {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct PictureFirst {
-    /// The pending events that came with a picture, unless they are before `known_from`.
+    /// The pending events from `known_from` on that came with a picture.
     known: BTreeSet<Seq>,
     known_from: Seq,
     held: VecDeque<Held>,
@@ -133,7 +134,7 @@ impl PictureFirst {
         }
     }
 
-    /// Returns the events of which the thumbnail actor must be asked whether they have a picture.
+    /// Returns the events for which the thumbnail actor must be asked whether they have a picture.
     pub fn take_unknown(&mut self) -> Vec<Seq> {
         let unknown = self.held.iter_mut().filter(|held| held.need == Need::Unknown);
         unknown
@@ -185,7 +186,7 @@ impl PictureFirst {
         Some(HandOver { ticket: self.ticket, seq, event_topic, until: first.until })
     }
 
-    /// Records the end of an attempt: the picture is on its way, or the event has waited long enough. Ignores an
+    /// Records the end of an attempt: the picture was handed over, or the event has waited long enough. Ignores an
     /// attempt that is outdated.
     pub fn handed_over(&mut self, ticket: u64, in_time: bool, now: Instant) {
         if ticket != self.ticket || !std::mem::take(&mut self.is_handing_over) {

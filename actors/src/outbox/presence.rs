@@ -34,7 +34,7 @@ pub struct Presence {
     /// When the gate opens at the latest.
     deadline: Instant,
     /// How long the gate may stay closed on the next link, if the last one ended while it was closed. Otherwise a link
-    /// that is lost again and again would hold events for ever.
+    /// that is lost again and again would hold events forever.
     left: Option<Duration>,
     /// Whether Home Assistant has been away since the gate was closed.
     was_away: bool,

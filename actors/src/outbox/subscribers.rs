@@ -1,4 +1,4 @@
-//! Subscribers: learns which topics have some, and holds live events while Home Assistant is away.
+//! Subscribers: learns which topics have subscribers, and holds live events while Home Assistant is away.
 //!
 //! [`HeardTopics`] and [`Presence`] decide. This module reads and writes the database, publishes the probes, and
 //! receives Home Assistant's messages.
@@ -189,7 +189,7 @@ impl OutboxActor {
         ctx.run_later(LOAD_TIMEOUT, |act, ctx| {
             if act.subscribers.heard.is_loading() {
                 tracing::debug!(
-                    "the topics that had a subscriber are read too slowly; events do not wait for them"
+                    "reading the topics that had a subscriber takes too long; events no longer wait for it"
                 );
                 act.subscribers.heard.give_up();
                 act.heard_topics_known();
@@ -358,7 +358,7 @@ impl OutboxActor {
         }
     }
 
-    /// Returns whether events may be sent: not before it is known which topics had a subscriber.
+    /// Returns whether it is known which topics had a subscriber. No event is sent before that.
     pub(super) fn knows_subscribers(&self) -> bool {
         !self.subscribers.heard.is_loading()
     }
@@ -402,7 +402,7 @@ impl OutboxActor {
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(
                     error,
-                    "the topics that have a subscriber were not stored; will retry with the next"
+                    "the topics that have a subscriber were not stored; will retry with the next ones"
                 );
                 act.subscribers.heard.not_written(&broker, topics);
             }

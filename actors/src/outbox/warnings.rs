@@ -180,24 +180,26 @@ impl Warnings {
             });
         }
         if self.unreadable > 0 {
+            let (events, are, them) = words(self.unreadable);
             shown.push(Warning {
                 kind: WarningKind::EventsUnreadable,
                 message: format!(
-                    "{} events cannot be read because the database is damaged, and are dead. Stop the service \
-                     and restore a backup, or repair the file with `sqlite3 FILE .recover`; then send them \
-                     again. To give them up, dismiss the dead events with the reason unreadable.",
+                    "{} {events} cannot be read because the database is damaged, and {are} dead. Stop the service \
+                     and restore a backup, or repair the file with `sqlite3 FILE .recover`; then send {them} \
+                     again. To give {them} up, dismiss the dead events with the reason unreadable.",
                     self.unreadable
                 ),
             });
         }
         if self.missing > 0 {
+            let (events, are, them) = words(self.missing);
             shown.push(Warning {
                 kind: WarningKind::EventsMissing,
                 message: format!(
-                    "{} pending events are no longer in the database, although this service did not remove \
-                     them. They cannot be delivered. Another program has changed the database, or it is \
-                     damaged: stop the service and check it with `sqlite3 FILE \"PRAGMA integrity_check\"`, or \
-                     restore a backup. This warning is shown until the service is restarted.",
+                    "{} pending {events} {are} no longer in the database. This service did not remove {them} and \
+                     cannot deliver {them}. Another program has changed the database, or it is damaged: stop the \
+                     service and check it with `sqlite3 FILE \"PRAGMA integrity_check\"`, or restore a backup. This \
+                     warning is shown until the service is restarted.",
                     self.missing
                 ),
             });
@@ -248,25 +250,26 @@ fn waiting_for_subscriber(held: &Held) -> Warning {
         if *events == 1 { "1 live event waits".to_owned() } else { format!("{events} live events wait") };
     let message = match (home_assistant_since, topics.as_slice()) {
         (None, [(topic, since), others @ ..]) => {
+            // There may be more topics than those in the list.
             let others = match others.len() {
-                0 => String::new(),
-                1 => " and one other".to_owned(),
-                others => format!(" and {others} others"),
+                0 => "",
+                1 => " and one other topic",
+                _ => " and other topics",
             };
             format!(
-                "{events}, because nobody subscribes to {topic}{others} any more, since {}. They are sent when \
-                 somebody does, or go to the history topic when they are late. Check that the subscriber is \
-                 connected. If nobody should subscribe to this topic any more, set wait_for_subscribers to false; \
+                "{events}, because nobody subscribes to {topic} (since {}){others}. They are sent when somebody does, \
+                 or go to the history topic when they are late. Check that the subscriber is \
+                 connected. If nobody needs to subscribe to this topic any more, set wait_for_subscribers to false; \
                  a topic without subscribers is forgotten after 30 days.",
                 since.format("%F %T UTC")
             )
         }
         (since, _) => {
-            let since = since.map(|since| since.format(" since %F %T UTC").to_string()).unwrap_or_default();
+            let since = since.map(|since| since.format(" (since %F %T UTC)").to_string()).unwrap_or_default();
             format!(
                 "{events} for Home Assistant{since}, which is not connected to the broker or is still starting. They \
-                 are sent when it is back, at the latest 30 seconds after that time. If Home Assistant is not used \
-                 with this broker any more, set discovery_enabled or wait_for_subscribers to false."
+                 are sent when it is back, but at the latest after 30 seconds. If Home Assistant is no longer used \
+                 with this broker, set discovery_enabled or wait_for_subscribers to false."
             )
         }
     };
@@ -274,7 +277,7 @@ fn waiting_for_subscriber(held: &Held) -> Warning {
 }
 
 fn database_restored(gap: SeqGap) -> Warning {
-    let (events, are) = if gap.events() == 1 { ("event", "is") } else { ("events", "are") };
+    let (events, are, _) = words(gap.events());
     Warning {
         kind: WarningKind::DatabaseRestored,
         message: format!(
@@ -298,6 +301,11 @@ fn seq_file_failed(path: &Path) -> Warning {
             path.display()
         ),
     }
+}
+
+/// Returns the noun, the verb and the pronoun for this number of events.
+fn words(events: u64) -> (&'static str, &'static str, &'static str) {
+    if events == 1 { ("event", "is", "it") } else { ("events", "are", "them") }
 }
 
 /// Formats a duration for people: `26 h`, `3 days`.
@@ -348,13 +356,13 @@ mod tests {
         assert_eq!(for_home_assistant[0].kind, WarningKind::WaitingForSubscriber);
         let text = &for_home_assistant[0].message;
         assert!(
-            text.starts_with("1 live event waits for Home Assistant since 2026-05-28 20:26:40 UTC,"),
+            text.starts_with("1 live event waits for Home Assistant (since 2026-05-28 20:26:40 UTC),"),
             "{text}"
         );
         let topics = vec![("a/event".to_owned(), since), ("b/event".to_owned(), since)];
         let text = &shown(Held { events: 7, home_assistant_since: None, topics })[0].message;
-        let expected =
-            "7 live events wait, because nobody subscribes to a/event and one other any more, since 2026";
+        let expected = "7 live events wait, because nobody subscribes to a/event (since 2026-05-28 20:26:40 UTC) \
+            and one other topic.";
         assert!(text.starts_with(expected), "{text}");
     }
 

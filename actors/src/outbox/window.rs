@@ -11,7 +11,8 @@
 //! passed.
 //!
 //! Guarantees:
-//! - On each lane, events are sent in the order of their seqs.
+//! - On each lane, events are sent in the order of their seqs. Only events that wait for a subscriber are overtaken, by
+//!   those of other cameras.
 //! - After a lost link, or when the broker has deferred an event, sending restarts at the first event that is
 //!   not settled, so a resent event never overtakes another one.
 //! - Outcomes that belong to an earlier link are ignored.
@@ -65,7 +66,7 @@ struct Link<T> {
     /// Set when the broker defers an event. Nothing is sent until all events in flight are settled and
     /// [`Window::resume`] is called.
     paused: bool,
-    /// The first event of the live lane that was deferred since then.
+    /// The first event of the live lane that was deferred since sending was paused.
     deferred: Option<Seq>,
     /// Events that wait for a subscriber. Neither lane sends them.
     held: SeqRanges,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::commit_queue::{CommitQueue, InFlightCommit, MAX_QUEUED, Notes};
 use crate::{
@@ -47,6 +47,8 @@ pub struct Writer {
     /// When the oldest note that waits for a commit was queued.
     notes_wait_since: Option<Instant>,
     unmerged: Unmerged,
+    /// Who waits for the end of the running commit. The process waits once at a time.
+    awaiting_end: Vec<oneshot::Sender<()>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +92,7 @@ impl Writer {
             unnoted: 0,
             notes_wait_since: None,
             unmerged: Unmerged::default(),
+            awaiting_end: Vec::new(),
         }
     }
 
@@ -172,7 +175,10 @@ impl Writer {
     /// Takes the next commit from the queue. If the queue is empty, the writer is idle afterwards.
     pub fn take(&mut self) -> Option<(Batch, InFlightCommit)> {
         let commit = self.queue.take();
-        self.committing = commit.as_ref().map(|(batch, _)| batch.events.len());
+        match &commit {
+            Some((batch, _)) => self.committing = Some(batch.events.len()),
+            None => self.ended(),
+        }
         if commit.is_some() {
             self.unnoted = 0;
             self.notes_wait_since = None;
@@ -180,10 +186,29 @@ impl Writer {
         commit
     }
 
+    /// Returns a channel that receives a value once the running commit has ended; at once if none is running.
+    pub fn commit_ended(&mut self) -> oneshot::Receiver<()> {
+        let (sender, ended) = oneshot::channel();
+        self.awaiting_end.push(sender);
+        if self.committing.is_none() {
+            self.ended();
+        }
+        ended
+    }
+
+    /// Records that no commit is running.
+    fn ended(&mut self) {
+        self.committing = None;
+        for waiting in self.awaiting_end.drain(..) {
+            // It may have stopped waiting.
+            let _gone = waiting.send(());
+        }
+    }
+
     /// Records that the running commit succeeded. Returns its notes.
     pub fn succeeded(&mut self, committed: &Committed) -> Notes {
         let notes = self.queue.succeeded();
-        self.committing = None;
+        self.ended();
         self.database_works();
         self.last_seq = committed.last_seq;
         self.last_seq_is_certain = true;
@@ -196,7 +221,7 @@ impl Writer {
 
     /// Records that the running commit failed. Its notes are queued again, and its requests are answered.
     pub fn failed(&mut self, error: &StoreError, commit: InFlightCommit) {
-        self.committing = None;
+        self.ended();
         self.last_seq_is_certain = false;
         self.database_fails(error, commit.events());
         self.queue.failed(commit, error.fault());
@@ -257,8 +282,6 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
-
     use super::*;
     use crate::{
         domain::{
@@ -337,6 +360,25 @@ mod tests {
         writer.succeeded(&committed(12));
         assert!(!writer.is_committing());
         assert_eq!(writer.position(), Position { seq: Seq(12), checkpoint: Seq(8) });
+    }
+
+    #[test]
+    fn the_end_of_a_commit_is_awaited_whether_it_succeeds_or_fails() {
+        let mut writer = writer();
+        assert_eq!(writer.commit_ended().try_recv(), Ok(()), "no commit is running");
+        writer.add_ranges(range(8));
+        writer.start();
+        let mut ended = writer.commit_ended();
+        let (_, commit) = writer.take().unwrap();
+        assert!(ended.try_recv().is_err(), "the commit is running");
+        writer.failed(&StoreError::timeout(), commit);
+        assert_eq!(ended.try_recv(), Ok(()));
+        writer.start();
+        writer.take().unwrap();
+        let mut ended = writer.commit_ended();
+        assert!(ended.try_recv().is_err(), "the commit is running");
+        writer.succeeded(&committed(12));
+        assert_eq!(ended.try_recv(), Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`ReplayActor`] owns the table of replays. It guarantees:
 //! - A replay never publishes to a topic for live events or to another topic of the service, and does not change the
 //!   delivery of any event.
-//! - Events that have not been sent yet go first.
+//! - Events that have not been sent yet go first, except those that wait because their topic has lost its subscriber.
 //! - Each event is sent at least once, in the order of the log. After a crash, at most one second's messages
 //!   (`max_per_second`) and those in flight (`run::MAX_IN_FLIGHT`) are repeated.
 //! - Its memory does not depend on the number of events.
@@ -396,7 +396,10 @@ impl ReplayActor {
         let refused: Vec<(i64, String)> = active
             .filter_map(|record| {
                 let reason = record.replay.request.topic.check(&self.settings).err()?;
-                Some((record.replay.id, format!("The MQTT settings have changed. The topic: {reason}.")))
+                let reason = format!(
+                    "The MQTT settings have changed, and the topic is not allowed any more: {reason}."
+                );
+                Some((record.replay.id, reason))
             })
             .collect();
         for (id, reason) in refused {

@@ -29,7 +29,7 @@ const ROWS: usize = 64;
 /// How long to wait after the connection had no room for a message.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A timer that fires late is made up for, up to this time, so that the rate is reached.
+/// How much of the delay of a timer that fires late is compensated, so that the rate is reached.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
 /// The state of an event that was sent or left out.

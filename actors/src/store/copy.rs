@@ -32,7 +32,7 @@ pub struct Contents {
 }
 
 /// Writes a compact, consistent copy of a database, which other processes may use in the meantime, to `target`: a
-/// missing or empty file. Takes as much space as the data, and no lock that would delay a commit.
+/// missing or empty file. Needs as much space as the data, and holds no lock that would delay a commit.
 pub async fn copy(database: &Path, target: &Path) -> Result<(), OpenError> {
     let options = SqliteConnectOptions::new().filename(database).busy_timeout(BUSY_TIMEOUT);
     let copied = match connect(options).await {
@@ -46,11 +46,12 @@ pub async fn copy(database: &Path, target: &Path) -> Result<(), OpenError> {
     copied.map_err(|error| OpenError::of(database.to_owned(), error))
 }
 
-/// Copies the database of a connection to a file, which is replaced once the copy is complete and synced.
+/// Copies the database of a connection to a file. An existing file is replaced only once the copy is complete and
+/// synced.
 pub(super) async fn to_file(db: &DatabaseConnection, target: &Path) -> Result<(), DbErr> {
     let io = |error: io::Error| DbErr::Custom(error.to_string());
     let unfinished = PathBuf::from(format!("{}.unfinished", target.display()));
-    // A process that was killed may have left it.
+    // A process that was killed may have left this file.
     let _removed = fs::remove_file(&unfinished);
     // Private from the start; SQLite accepts an empty file.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(io)?;
@@ -114,7 +115,7 @@ async fn contents(db: &DatabaseConnection, path: &Path) -> Result<Contents, Open
     })
 }
 
-/// Prepares a copy that nothing else uses to be used in place of the original: its positions go on above `last`.
+/// Prepares a copy that nothing else uses to be used in place of the original: new events get positions above `last`.
 /// Optionally switches MQTT off.
 pub async fn prepare(copy: &Path, last: Seq, switches_mqtt_off: bool) -> Result<(), OpenError> {
     let fail = |error| OpenError::of(copy.to_owned(), error);
@@ -129,7 +130,8 @@ async fn prepare_with(db: &DatabaseConnection, last: Seq, switches_mqtt_off: boo
     const OFF: &str = "UPDATE mqtt_config SET settings = json_set(settings, '$.enabled', json('false')) \
         WHERE settings IS NOT NULL";
     let has_gaps = Statement::from_string(db.get_database_backend(), HAS_GAPS);
-    // An early version has no such table. The file next to the database then has the same effect, with a warning.
+    // The database of an early version has no such table. The file next to the database then has the same effect, but
+    // the status shows a warning.
     if db.query_one_raw(has_gaps).await?.is_some() {
         let first = events::last_seq(db).await?.next();
         seq_gaps::insert(db, SeqGap { first, last }).await?;
@@ -156,7 +158,7 @@ pub async fn last_seq(database: &Path) -> Option<Seq> {
     marked.max(stored)
 }
 
-/// Returns the path of the file that makes the positions of a database go on above a number, and its content.
+/// Returns the path and the content of the file next to a database with which new events get positions above `last`.
 pub fn seq_file(database: &Path, last: Seq) -> (PathBuf, String) {
     (next_to(database, seq_mark::SUFFIX), seq_mark::content(last))
 }

@@ -1,4 +1,4 @@
-//! The table `dead_events`: events that will never be published, and why.
+//! The table `dead_events`: events that are not published unless they are sent again, and why.
 
 use sea_orm::{
     ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,

@@ -36,8 +36,8 @@ pub enum OpenError {
     },
     /// The copy that precedes an upgrade of the schema cannot be written.
     #[error(
-        "the database must be upgraded, and the copy {} that is made before cannot be written: free as much space as \
-         the database takes and start again",
+        "the database must be upgraded, but {}, its copy from before the upgrade, cannot be written: free as much \
+         space as the database takes and start again",
         path.display()
     )]
     Copy {

@@ -1,6 +1,6 @@
 //! The mark: a small file next to the database, `<database>.seq`, with the last position that was given to an event.
-//! If the database is replaced by an older or an empty one, its positions go on above the mark, so that no position
-//! is ever given to two events.
+//! If the database is replaced by an older or an empty one, new events get positions above the mark, so that no
+//! position is given to two events.
 //!
 //! The mark is written after each commit of new events, and before their receipts are sent, but not synced: what was
 //! written survives the end of the process. After a power failure, the mark may be older than the database;

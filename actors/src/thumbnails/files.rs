@@ -220,8 +220,8 @@ impl Files {
         Ok(freed)
     }
 
-    /// Removes the pictures of all events after this one. Returns their number. They belong to a log that was
-    /// replaced by an older or empty one, and would be taken for the pictures of new events.
+    /// Removes all pictures whose positions are above this one. Returns their number. They belong to a log that
+    /// was replaced by an older or empty one; if its mark is missing too, new events get the same positions.
     pub fn remove_above(&self, last: Seq) -> Result<u64, FilesError> {
         let mut removed = 0;
         for (shard, path) in numbered_entries(&self.root)? {

@@ -160,7 +160,7 @@ export const texts = {
     pending: "Queued",
     inFlight: "Sending",
     dead: "Failed",
-    deadHelp: "Events that will not be published. Their details on the Events tab show the reason",
+    deadHelp: "Events that were not delivered. Their details on the Events tab show the reason",
     lastError: "Last error",
     warning: "Warning",
     test: "Send a test message",

@@ -29,7 +29,7 @@ use liveobject_actors::{
         },
         config::{GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection},
         discovery::{DiscoveryError, PublishDiscovery},
-        outbox::{Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        outbox::{AwaitCommit, Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
         stream::{LogMoved, LogWatch},
         supervisor::{
@@ -338,6 +338,12 @@ handlers! {
     };
 }
 
+impl Handler<AwaitCommit> for Actors {
+    type Result = ();
+
+    fn handle(&mut self, _: AwaitCommit, _: &mut Context<Self>) {}
+}
+
 impl Handler<GetOutbox> for Actors {
     type Result = ResponseFuture<OutboxStatus>;
 
@@ -420,6 +426,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         cancel_replay: actors().recipient(),
         open_stream: streams.recipient(),
         outbox: actors().recipient(),
+        await_commit: actors().recipient(),
         status: actors().recipient(),
         list_cameras: actors().recipient(),
         get_camera: actors().recipient(),

@@ -98,7 +98,7 @@ impl Site {
         builder.env("LIVEOBJECT__OUTBOX__MAX_PENDING", 100_000_000).build()
     }
 
-    /// Makes the whole log pending while the program runs that `measure` is given.
+    /// Makes the whole log pending while `measure` runs, which receives the program for this directory.
     pub async fn with_everything_pending(&self, measure: impl AsyncFnOnce(support::Service)) {
         self.execute(&[
             "CREATE TABLE saved AS SELECT * FROM deliveries",

@@ -1,10 +1,9 @@
 //! The order in which events leave their publisher, checked topic by topic and connection by connection.
 //!
-//! This module does no I/O. Unlike the events that a subscriber sees, these have not passed the broker. They
-//! are in order if, on one topic and connection, each event is later than the one before, and none is sent ahead of an
-//! earlier event that a previous connection carried without an acknowledgement, and that is sent again later. With
-//! QoS 2 a broker may
-//! forward a message when it is released, so releases must follow the order of the broker's PUBRECs. The
+//! This module does no I/O. Unlike the events that a subscriber sees, these have not passed the broker. They are in
+//! order if, on one topic and connection, each event is later than the one before, and none is sent ahead of an earlier
+//! event that a previous connection carried without an acknowledgement, and that is sent again later. With QoS 2, a
+//! broker may forward a message when it is released, so releases must follow the order of the broker's PUBRECs. The
 //! rules do not apply if the broker defers events, because the publisher may then step back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

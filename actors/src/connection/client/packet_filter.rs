@@ -4,7 +4,7 @@
 //! - *The end comes separately.* If the client reads an acknowledgement together with the end of the
 //!   connection, it drops the acknowledgement. So the end is delivered on its own: the client first reports
 //!   everything that arrived before.
-//! - *The broker's last words are read.* A failed write ends the client's session, although the reason may
+//! - *The broker's last packets are read.* A failed write would end the client's session, although the reason may
 //!   already be in the receive buffer. So write errors are hidden, and the read side reports the end.
 //! - *An acknowledgement that nothing waits for is dropped*, with a warning. For the client it is a protocol
 //!   error.
@@ -45,7 +45,7 @@ use crate::domain::mqtt_version::Version;
 /// How much is read at once. What a broker sends are mostly acknowledgements of four bytes.
 const READ_SIZE: usize = 8 * 1024;
 
-/// How long the read side may take, after a failed write, to report what the broker sent last and the end.
+/// How long the read side may take, after a failed write, to deliver what the broker sent last and to report the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// One bit for each packet id.
@@ -120,7 +120,7 @@ pub struct PacketFilter<S> {
     ready: BytesMut,
     /// How many of the bytes in `arrived`, and after them, belong to a packet that passes unexamined.
     passing: usize,
-    /// Whether the client has got bytes since the last pause.
+    /// Whether the client has received bytes since the last pause.
     fed: bool,
     end: Option<End>,
     /// Why a write failed, and until when the read side may report the end.

@@ -285,7 +285,7 @@ async fn an_unreadable_row_that_is_not_recorded_yet_is_not_forgotten_by_a_count(
     settle().await;
     let status = it.status().await;
     assert_eq!((status.dead, status.database_damaged), (1, true));
-    assert!(status.warnings[0].message.starts_with("1 events"), "{status:?}");
+    assert!(status.warnings[0].message.starts_with("1 event cannot be read"), "{status:?}");
 }
 
 #[actix::test]

@@ -1,8 +1,8 @@
 //! Handing over pictures: an event's own picture is published before the event, whatever the order and pace of the
 //! other states.
 //!
-//! While a camera's pictures are handed over, the topic follows the events. Then the wanted picture is published, if it
-//! is another one.
+//! While a camera's pictures are handed over, the topic has the picture of the event that was sent last. After that,
+//! the wanted picture is published if it is a different one.
 
 use std::{sync::Arc, time::Duration};
 

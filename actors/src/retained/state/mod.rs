@@ -24,7 +24,7 @@
 //! - A message is sent only after its topic has a row, so the topic can be cleared later, even after a crash.
 //! - The newest content wins; content in between is skipped, not queued.
 //! - At most [`STATES_PER_INTERVAL`] states of a group are sent in each
-//!   [`PACE_INTERVAL`](action::PACE_INTERVAL).
+//!   [`PACE_INTERVAL`](action::PACE_INTERVAL), not counting pictures that are [handed over](RetainedState::hand_over).
 //! - A device is not announced again within [`ANNOUNCE_AGAIN_AFTER`](action::ANNOUNCE_AGAIN_AFTER).
 //! - Entities migrate in order: the migration notice on the old topic, the announcement on the new one, then
 //!   clearing the old one.

@@ -38,7 +38,7 @@ impl SystemUnderTest {
         listener.wait_for_events(1, TIMEOUT).await;
         self.service.wait_until_delivered(&known, TIMEOUT).await;
         drop(listener);
-        // The broker notices the end of the connection.
+        // Gives the broker time to notice the end of the connection.
         sleep(Duration::from_secs(1)).await;
 
         lock(&self.ledgers).watch_all_except(CAMERAS);

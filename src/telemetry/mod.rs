@@ -1,26 +1,32 @@
 //! Logging: filter, format, and panics as log lines.
 //!
-//! Lines go to standard error. Libraries that use the `log` crate are included. Libraries that log too much,
+//! Lines go to standard error; see [`journal`] if that is systemd's journal. Libraries that use the `log` crate are included. Libraries that log too much,
 //! or only repeat what this program logs, are reduced to the levels in `QUIET`, unless the filter names
 //! them.
+
+pub mod journal;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     io::{self, IsTerminal},
     panic::{self, PanicHookInfo},
+    sync::OnceLock,
     thread,
 };
 
+use self::journal::JournalFormat;
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter,
     filter::{Directive, LevelFilter},
-    fmt::MakeWriter,
+    fmt::{FormatEvent, FormatFields, MakeWriter, SubscriberBuilder},
+    registry::Registry,
+    reload,
     util::{SubscriberInitExt, TryInitError},
 };
 
 /// What is logged, and in which format.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// Text for people or JSON for machines.
     pub format: LogFormat,
@@ -69,9 +75,19 @@ pub struct TelemetryError(#[from] TryInitError);
 /// Sets up logging for this process, panics included. Must be called only once.
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
     let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    subscriber(log, colors, io::stderr).try_init()?;
+    let (subscriber, set_filter) = subscriber(log, colors, journal::is_connected(), io::stderr);
+    subscriber.try_init()?;
+    // A second call has failed above.
+    let _first = SET_FILTER.set(set_filter);
     log_panics();
     Ok(())
+}
+
+/// Changes the filter of this process. `text` is a valid filter. Does nothing before [`init`].
+pub fn set_filter(text: &str) {
+    if let Some(Err(error)) = SET_FILTER.get().map(|set| set(filter(text))) {
+        tracing::warn!(%error, "the log filter was not changed");
+    }
 }
 
 /// Checks a filter. Stricter than [`EnvFilter`], which takes a misspelt level for a target name and
@@ -94,20 +110,41 @@ pub fn check_filter(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn subscriber<W>(log: &Log, colors: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+/// Changes the filter of a subscriber.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+/// A subscriber, and what changes its filter.
+type Made = (Box<dyn Subscriber + Send + Sync>, SetFilter);
+
+fn subscriber<W>(log: &Log, colors: bool, to_journal: bool, writer: W) -> Made
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(&log.filter))
         .with_writer(writer)
         .with_ansi(colors)
         // With a closed standard error, reporting an error of the log itself would panic.
         .log_internal_errors(false);
+    let filter = &log.filter;
     match log.format {
-        LogFormat::Text => Box::new(builder.compact().finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_span_list(false).finish()),
+        LogFormat::Text if to_journal => made(builder.event_format(JournalFormat::default()), filter),
+        LogFormat::Text => made(builder.compact(), filter),
+        LogFormat::Json => made(builder.json().flatten_event(true).with_span_list(false), filter),
     }
+}
+
+/// Builds a subscriber whose filter can be changed.
+fn made<N, E, W>(builder: SubscriberBuilder<N, E, LevelFilter, W>, text: &str) -> Made
+where
+    N: for<'w> FormatFields<'w> + Send + Sync + 'static,
+    E: FormatEvent<Registry, N> + Send + Sync + 'static,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = builder.with_env_filter(filter(text)).with_filter_reloading();
+    let filter = builder.reload_handle();
+    (Box::new(builder.finish()), Box::new(move |new| filter.reload(new)))
 }
 
 /// Returns the filter for `text`, with the libraries in [`QUIET`] reduced unless `text` names them.
@@ -176,6 +213,10 @@ mod tests {
     }
 
     fn written(log: &Log, act: impl FnOnce()) -> String {
+        written_to(false, log, act)
+    }
+
+    fn written_to(to_journal: bool, log: &Log, act: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
         struct Buffer(Arc<Mutex<Vec<u8>>>);
         impl io::Write for Buffer {
@@ -188,7 +229,7 @@ mod tests {
         }
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        with_default(subscriber(log, false, move || writer.clone()), act);
+        with_default(subscriber(log, false, to_journal, move || writer.clone()).0, act);
         let bytes = buffer.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -258,6 +299,33 @@ mod tests {
     }
 
     #[test]
+    fn lines_for_the_journal_have_a_priority_and_no_time() {
+        let log = Log { format: LogFormat::Text, filter: "trace".to_owned() };
+        let text = written_to(true, &log, || {
+            tracing::error!(target: "a", "first\nsecond");
+            tracing::warn!(target: "a", number = 1, "warned");
+            tracing::info!(target: "a", "informed");
+            tracing::debug!(target: "a", "debugged");
+            tracing::trace!(target: "a", "traced");
+        });
+        let expected = "<3>ERROR a: first\n<3>second\n<4> WARN a: warned number=1\n<6> INFO a: informed\n\
+                        <7>DEBUG a: debugged\n<7>TRACE a: traced\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_filter_can_be_changed() {
+        let log = Log { format: LogFormat::Json, filter: "warn".to_owned() };
+        let (subscriber, set_filter) = subscriber(&log, false, false, io::sink);
+        with_default(subscriber, || {
+            assert!(!tracing::enabled!(tracing::Level::INFO));
+            set_filter(filter("debug,liveobject=trace")).unwrap();
+            assert!(tracing::enabled!(tracing::Level::DEBUG));
+            assert!(!tracing::enabled!(target: "sqlx::query", tracing::Level::INFO));
+        });
+    }
+
+    #[test]
     fn a_panic_is_one_error_line_with_its_location() {
         let before = panic::take_hook();
         log_panics();
@@ -270,7 +338,7 @@ mod tests {
         let line = &lines[0];
         assert_eq!((&line["level"], &line["message"]), (&"ERROR".into(), &"panicked".into()));
         assert_eq!(line["panic"], "broken 7");
-        assert!(line["location"].as_str().unwrap().contains("telemetry.rs:"));
+        assert!(line["location"].as_str().unwrap().contains("telemetry/mod.rs:"));
         assert!(line["thread"].as_str().unwrap().contains("a_panic_is_one_error_line"));
     }
 }

@@ -1,0 +1,157 @@
+//! The addresses under which browsers can open the page.
+
+use std::{
+    collections::HashSet,
+    env,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+/// Maximum number of addresses.
+const MAX_URLS: usize = 8;
+
+/// Interfaces of containers and virtual machines on this machine. Nobody else can reach their addresses.
+const VIRTUAL: [&str; 6] = ["br-", "docker", "lxc", "podman", "veth", "virbr"];
+
+/// Where the server listens, and how the configuration describes it.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// The URL of the service as clients see it, without a trailing `/`.
+    pub public_url: String,
+    /// Whether the configuration contains this URL.
+    pub is_configured: bool,
+    /// The addresses on which the server listens.
+    pub bound: Vec<SocketAddr>,
+}
+
+/// The URLs of the page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// The URLs, the most useful one first. At least one.
+    pub urls: Vec<String>,
+    /// Whether only browsers on this machine can use them.
+    pub is_local_only: bool,
+}
+
+impl Addresses {
+    /// Returns the URLs under which the page can be opened now. Addresses of the machine can change.
+    pub fn reach(&self) -> Reach {
+        let interfaces = if is_in_container() { None } else { Some(interface_addresses()) };
+        reach(self, interfaces.as_deref())
+    }
+}
+
+/// Returns the URLs. `interfaces` are the addresses of this machine's network interfaces, or `None` in a container:
+/// others have no use for the addresses of a container.
+fn reach(addresses: &Addresses, interfaces: Option<&[IpAddr]>) -> Reach {
+    let Addresses { public_url, is_configured, bound } = addresses;
+    let scheme = if public_url.starts_with("https://") { "https" } else { "http" };
+    let mut urls = Vec::new();
+    if *is_configured {
+        urls.push(public_url.clone());
+    }
+    for address in bound.iter().filter(|address| !address.ip().is_loopback()) {
+        if !address.ip().is_unspecified() {
+            urls.push(format!("{scheme}://{address}"));
+            continue;
+        }
+        // `[::]` also accepts IPv4 connections, unless the system is configured otherwise.
+        let is_usable = |ip: &&IpAddr| ip.is_ipv4() || address.is_ipv6();
+        for ip in interfaces.unwrap_or_default().iter().filter(is_usable) {
+            urls.push(format!("{scheme}://{}", SocketAddr::new(*ip, address.port())));
+        }
+    }
+    let is_local_only = !is_configured && bound.iter().all(|address| address.ip().is_loopback());
+    match (interfaces, bound.first()) {
+        (None, Some(first)) if first.ip().is_unspecified() => {
+            urls.push(format!("{scheme}://localhost:{}", first.port()));
+        }
+        _ => urls.push(public_url.clone()),
+    }
+    let mut known = HashSet::new();
+    urls.retain(|url| known.insert(url.clone()));
+    urls.truncate(MAX_URLS);
+    Reach { urls, is_local_only }
+}
+
+/// Returns the addresses that others may be able to reach: IPv4 before IPv6, without those of virtual networks.
+fn interface_addresses() -> Vec<IpAddr> {
+    // An error leaves the host name.
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let is_virtual = |name: &str| VIRTUAL.iter().any(|prefix| name.starts_with(prefix));
+    let mut addresses: Vec<_> = interfaces
+        .iter()
+        .filter(|interface| {
+            !interface.is_loopback() && !interface.is_link_local() && !is_virtual(&interface.name)
+        })
+        .map(if_addrs::Interface::ip)
+        .collect();
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses
+}
+
+/// Returns whether this process runs in a container of Docker, Podman or systemd-nspawn.
+pub fn is_in_container() -> bool {
+    env::var_os("container").is_some()
+        || Path::new("/.dockerenv").exists()
+        || Path::new("/run/.containerenv").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(configured: Option<&str>, bound: &[&str], interfaces: Option<&[&str]>) -> (Vec<String>, bool) {
+        let bound: Vec<SocketAddr> = bound.iter().map(|text| text.parse().unwrap()).collect();
+        let derived = format!("http://box:{}", bound[0].port());
+        let addresses = Addresses {
+            public_url: configured.map_or(derived, str::to_owned),
+            is_configured: configured.is_some(),
+            bound,
+        };
+        let interfaces: Option<Vec<IpAddr>> =
+            interfaces.map(|list| list.iter().map(|text| text.parse().unwrap()).collect());
+        let Reach { urls, is_local_only } = reach(&addresses, interfaces.as_deref());
+        (urls, is_local_only)
+    }
+
+    #[test]
+    fn a_service_on_all_addresses_has_those_of_its_interfaces_and_its_name() {
+        let (all, v4): (&[_], &[_]) = (&["192.168.1.5", "fd00::5"], &["192.168.1.5"]);
+        assert_eq!(
+            urls(None, &["[::]:8080"], Some(all)).0,
+            ["http://192.168.1.5:8080", "http://[fd00::5]:8080", "http://box:8080"]
+        );
+        assert_eq!(
+            urls(None, &["0.0.0.0:80"], Some(all)),
+            (vec!["http://192.168.1.5:80".to_owned(), "http://box:80".to_owned()], false)
+        );
+        assert_eq!(
+            urls(Some("https://cams.example.org"), &["0.0.0.0:80"], Some(v4)).0,
+            ["https://cams.example.org", "https://192.168.1.5:80"]
+        );
+    }
+
+    #[test]
+    fn a_service_on_loopback_is_local_only() {
+        let (list, is_local_only) = urls(None, &["127.0.0.1:8080"], Some(&["192.168.1.5"]));
+        assert_eq!((list.len(), is_local_only), (1, true));
+        assert_eq!(
+            urls(Some("https://cams.example.org/live"), &["127.0.0.1:8080"], Some(&["192.168.1.5"])),
+            (vec!["https://cams.example.org/live".to_owned()], false)
+        );
+    }
+
+    #[test]
+    fn the_addresses_of_a_container_are_not_given_to_anybody() {
+        assert_eq!(urls(None, &["0.0.0.0:8080"], None), (vec!["http://localhost:8080".to_owned()], false));
+        assert_eq!(urls(None, &["127.0.0.1:8080"], None), (vec!["http://box:8080".to_owned()], true));
+    }
+
+    #[test]
+    fn the_number_of_urls_is_limited() {
+        let many: Vec<String> = (0..100).map(|i| format!("10.0.0.{i}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(urls(None, &["0.0.0.0:80"], Some(&many)).0.len(), MAX_URLS);
+    }
+}

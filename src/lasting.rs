@@ -1,0 +1,119 @@
+//! Which faults at the start last until an administrator acts. The service manager should not start the service again
+//! and again because of them.
+
+use std::io::{self, ErrorKind};
+
+use liveobject_actors::{
+    StartError,
+    data_dir::DataDirError,
+    store::{OpenError, StoreError},
+    thumbnails::{FilesError, LinkKeyError},
+};
+
+use crate::{app::AppError, backup::RestoreError, token::TokenError};
+
+/// Returns whether this error of a command will occur again at each start until an administrator acts.
+pub fn is_lasting(error: &anyhow::Error) -> bool {
+    if let Some(error) = error.downcast_ref::<AppError>() {
+        return of_app(error);
+    }
+    // An interrupted restore that cannot be completed.
+    matches!(error.downcast_ref::<RestoreError>(), Some(RestoreError::DataDir(error)) if of_directory(error))
+}
+
+fn of_app(error: &AppError) -> bool {
+    match error {
+        AppError::Token(TokenError::Read(_, source) | TokenError::Write(_, source)) => of_file(source),
+        AppError::Token(TokenError::Open(..) | TokenError::Malformed(..)) => true,
+        AppError::Start(error) => of_start(error),
+        // A port that needs privileges. An address that this machine does not have may arrive later.
+        AppError::Bind { source, .. } => source.kind() == ErrorKind::PermissionDenied,
+        AppError::Token(TokenError::Random(_))
+        | AppError::Sessions(_)
+        // The configuration is checked before, with exit code 2. This certificate was replaced a moment ago.
+        | AppError::Tls(_)
+        | AppError::AddressInUse { .. }
+        | AppError::Server(_)
+        | AppError::Signals(_) => false,
+    }
+}
+
+fn of_start(error: &StartError) -> bool {
+    match error {
+        StartError::DataDir(error) => of_directory(error),
+        StartError::Database(OpenError::File { source, .. }) => of_file(source),
+        StartError::Database(OpenError::Url(_) | OpenError::Newer { .. } | OpenError::Damaged { .. }) => true,
+        StartError::Database(
+            OpenError::Copy { .. }
+            | OpenError::Locked { .. }
+            | OpenError::DiskFull { .. }
+            | OpenError::Other { .. },
+        ) => false,
+        StartError::Settings(error) | StartError::Log(error) | StartError::Cameras(error) => {
+            matches!(error, StoreError::Damaged(_))
+        }
+        StartError::LinkKey(LinkKeyError::TooOpen { .. } | LinkKeyError::Malformed { .. }) => true,
+        StartError::LinkKey(LinkKeyError::Read { source, .. } | LinkKeyError::Write { source, .. }) => {
+            of_file(source)
+        }
+        StartError::LinkKey(LinkKeyError::Random(_)) => false,
+        StartError::Thumbnails(FilesError::Open { source, .. }) => of_file(source),
+        StartError::Thumbnails(_) => false,
+    }
+}
+
+fn of_directory(error: &DataDirError) -> bool {
+    match error {
+        DataDirError::Unusable { source, .. } => of_file(source),
+        DataDirError::DatabaseInUse { .. } | DataDirError::InUse { .. } => false,
+    }
+}
+
+/// Returns whether a file or directory stays unusable until an administrator acts: permissions and paths do, a full or
+/// failing disk may not.
+fn of_file(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::AlreadyExists
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidData
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unusable(kind: ErrorKind) -> anyhow::Error {
+        let error = DataDirError::Unusable { path: "data".into(), source: kind.into() };
+        AppError::Start(StartError::DataDir(error)).into()
+    }
+
+    #[test]
+    fn permissions_and_paths_last_and_a_full_disk_does_not() {
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::NotADirectory] {
+            assert!(is_lasting(&unusable(kind)), "{kind}");
+        }
+        for kind in [ErrorKind::StorageFull, ErrorKind::TimedOut, ErrorKind::Other] {
+            assert!(!is_lasting(&unusable(kind)), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_needs_privileges_lasts_and_an_address_that_may_arrive_does_not() {
+        let bind = |kind: ErrorKind| {
+            let address = ([192, 0, 2, 1], 80).into();
+            anyhow::Error::from(AppError::Bind { address, source: kind.into() })
+        };
+        assert!(is_lasting(&bind(ErrorKind::PermissionDenied)));
+        assert!(!is_lasting(&bind(ErrorKind::AddrNotAvailable)));
+        assert!(!is_lasting(&AppError::AddressInUse { address: ([127, 0, 0, 1], 80).into() }.into()));
+        assert!(!is_lasting(&anyhow::anyhow!("any other error")));
+    }
+}

@@ -1,0 +1,136 @@
+//! SIGHUP: reads the configuration again, and applies what can change while the service runs.
+
+use tokio::task::spawn_blocking;
+
+use crate::{
+    config::{self, Config, Options},
+    http::tls::Certificates,
+    telemetry,
+};
+
+/// The only key that takes effect while the service runs. The files of the TLS certificate are read again as well.
+const LOG_FILTER: &str = "log.filter";
+
+/// The beginning of the keys of the MQTT settings.
+const MQTT: &str = "mqtt.";
+
+/// The configuration of the running service, and where it came from.
+#[derive(Debug)]
+pub struct Reload {
+    options: Options,
+    /// As it was read at the start, except for the log filter.
+    running: Config,
+}
+
+/// The keys that have changed, by what is necessary.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    /// The log filter has changed.
+    filter: bool,
+    /// They take effect after a restart.
+    restart: Vec<String>,
+    /// They have no effect, since the MQTT settings are stored in the database.
+    ignored: Vec<String>,
+}
+
+impl Reload {
+    /// Remembers the configuration of the running service.
+    pub fn new(options: Options, running: Config) -> Self {
+        Self { options, running }
+    }
+
+    /// Reads the configuration and the certificate again. If the configuration is not valid, nothing changes. The log
+    /// says what was changed, and what needs a restart.
+    pub async fn reload(&mut self, certificates: Option<&Certificates>) {
+        tracing::info!("SIGHUP: reading the configuration again");
+        let options = self.options.clone();
+        match spawn_blocking(move || Config::load(&options, config::environment())).await {
+            Ok(Ok(new)) => self.apply(new),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the new configuration is not valid; nothing was changed");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "panic while reading the configuration; nothing was changed");
+                return;
+            }
+        }
+        if let Some(certificates) = certificates {
+            certificates.reload_and_log().await;
+        }
+    }
+
+    fn apply(&mut self, new: Config) {
+        for warning in new.warnings.iter().filter(|warning| !self.running.warnings.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
+        let Changes { filter, restart, ignored } = changes(&self.running, &new);
+        if filter {
+            telemetry::set_filter(&new.log.filter);
+            tracing::info!(filter = new.log.filter, "the log filter was changed");
+            self.running.log.filter = new.log.filter;
+        }
+        if !restart.is_empty() {
+            let keys = restart.join(", ");
+            tracing::warn!(
+                keys,
+                "these keys of the configuration have changed; restart the service to apply them"
+            );
+        }
+        if !ignored.is_empty() {
+            let keys = ignored.join(", ");
+            tracing::warn!(
+                keys,
+                "these keys of the configuration have changed; they have no effect, because the stored MQTT settings \
+                 are in use: change them on the page or with the API, or set [mqtt] managed = true and restart"
+            );
+        }
+    }
+}
+
+fn changes(running: &Config, new: &Config) -> Changes {
+    let mut changes = Changes { filter: running.log.filter != new.log.filter, ..Changes::default() };
+    let keys = running.fingerprint.changed(&new.fingerprint);
+    let is_stored = |key: &String| key.starts_with(MQTT) && !running.mqtt_managed && !new.mqtt_managed;
+    (changes.ignored, changes.restart) =
+        keys.into_iter().filter(|key| key != LOG_FILTER).partition(is_stored);
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the configuration in these variables.
+    fn config(variables: &[(&str, &str)]) -> Config {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, "").unwrap();
+        let options = Options { file: Some(file), ..Options::default() };
+        let variables =
+            variables.iter().map(|(name, value)| (format!("LIVEOBJECT__{name}"), (*value).to_owned()));
+        Config::load(&options, variables).unwrap()
+    }
+
+    #[test]
+    fn changed_keys_are_separated_by_what_is_necessary() {
+        let running = config(&[("LOG__FILTER", "info"), ("OUTBOX__WINDOW", "5"), ("MQTT__BROKER_HOST", "a")]);
+        assert_eq!(changes(&running, &running), Changes::default());
+        let new = [("LOG__FILTER", "debug"), ("HTTP__PUBLIC_URL", "http://a"), ("MQTT__PASSWORD", "secret")];
+        let expected = Changes {
+            filter: true,
+            restart: vec!["http.public_url".to_owned(), "outbox.window".to_owned()],
+            ignored: vec!["mqtt.broker_host".to_owned(), "mqtt.password".to_owned()],
+        };
+        assert_eq!(changes(&running, &config(&new)), expected);
+    }
+
+    #[test]
+    fn managed_mqtt_settings_take_effect_after_a_restart() {
+        let running = config(&[("MQTT__BROKER_HOST", "a")]);
+        let new = config(&[("MQTT__BROKER_HOST", "b"), ("MQTT__MANAGED", "true")]);
+        let changes = changes(&running, &new);
+        assert_eq!(changes.restart, ["mqtt.broker_host", "mqtt.managed"]);
+        assert!(changes.ignored.is_empty() && !changes.filter);
+    }
+}

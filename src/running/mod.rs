@@ -1,0 +1,291 @@
+//! Calls the API of the running service, for `liveobject check`, `liveobject replay` and `liveobject health`.
+
+mod tls;
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use rustls::StreamOwned;
+use secrecy::zeroize::Zeroizing;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use self::tls::Accepted;
+use crate::{
+    config::Config,
+    http::tls::{TlsError, TlsFiles},
+    token::{ApiToken, TokenError},
+};
+
+/// How long the service may take to accept the connection, and to send a response that it has at once.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum length of a response.
+const MAX_RESPONSE: u64 = 1024 * 1024;
+
+/// Why a call to the running service failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The certificate of the service, which a request with a token needs, cannot be read.
+    #[error("the certificate of the service cannot be used: {0}")]
+    Certificate(#[source] TlsError),
+    /// The TLS library rejects its configuration.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[source] rustls::Error),
+    /// The token is missing or cannot be read.
+    #[error("the admin token is missing or cannot be read")]
+    NoToken(#[source] Option<TokenError>),
+    /// The configuration contains no address.
+    #[error("the configuration contains no address")]
+    NoAddress,
+    /// The service listens on a port that the system chooses.
+    #[error("[http] bind has port 0, so the service's port is not known")]
+    UnknownPort,
+    /// The service cannot be reached or does not respond.
+    #[error("no response from {0}: {1}")]
+    Connection(SocketAddr, #[source] io::Error),
+    /// The response is not the expected one.
+    #[error("unexpected response {0:?}")]
+    Response(String),
+}
+
+/// A warning of the running service.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RunningWarning {
+    /// Its kind.
+    pub kind: String,
+    /// What it means, and what to do.
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    warnings: Vec<RunningWarning>,
+}
+
+/// Returns the current warnings of the service that runs with this configuration. Blocks for a few seconds at most.
+pub fn warnings(config: &Config) -> Result<Vec<RunningWarning>, StatusError> {
+    let response = call(config, "GET", "/api/v1/integrations/mqtt/status", None, TIMEOUT)?;
+    Ok(response.ok::<Status>()?.warnings)
+}
+
+/// A response of the running service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    line: String,
+    body: String,
+}
+
+impl Response {
+    /// Returns the body of a successful response.
+    pub fn ok<T: DeserializeOwned>(&self) -> Result<T, StatusError> {
+        let is_ok = (200..300).contains(&self.status);
+        self.json().filter(|_| is_ok).ok_or_else(|| StatusError::Response(self.line.clone()))
+    }
+
+    /// Returns the body if it has this form.
+    pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(&self.body).ok()
+    }
+}
+
+/// Sends a request to the service that runs with this configuration, with the admin token. Blocks for `timeout` at
+/// most.
+pub fn call(
+    config: &Config,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    timeout: Duration,
+) -> Result<Response, StatusError> {
+    let token = match &config.secrets.api_token {
+        Some(given) => Some(given.clone()),
+        None => ApiToken::load(&config.data_dir).map_err(|error| StatusError::NoToken(Some(error)))?,
+    };
+    let token = token.ok_or(StatusError::NoToken(None))?;
+    // Another program may have the port. It must not get the token.
+    let only = |files: &TlsFiles| files.certificate().map(Accepted::Only).map_err(StatusError::Certificate);
+    let accepted = config.http.tls.as_ref().map(only).transpose()?;
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let headers = Zeroizing::new(format!(
+        "Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        token.expose(),
+        body.len()
+    ));
+    let address = address(config)?;
+    exchange(address, accepted, &format!("{method} {path}"), &headers, timeout)
+}
+
+/// What the service reports about whether it accepts events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It accepts events.
+    Ready,
+    /// It does not, for this reason.
+    NotReady(String),
+}
+
+/// Asks the service that runs with this configuration whether it accepts events. Needs no token. Blocks for 5 s at
+/// most.
+pub fn readiness(config: &Config) -> Result<Readiness, StatusError> {
+    #[derive(Deserialize)]
+    struct Problem {
+        detail: String,
+    }
+    let accepted = config.http.tls.as_ref().map(|_| Accepted::Any);
+    let response = exchange(address(config)?, accepted, "GET /health/ready", "\r\n", TIMEOUT)?;
+    match (response.status, response.json::<Problem>()) {
+        (200, _) => Ok(Readiness::Ready),
+        (503, Some(Problem { detail })) => Ok(Readiness::NotReady(detail)),
+        _ => Err(StatusError::Response(response.line)),
+    }
+}
+
+/// Returns the address under which the service that runs with this configuration can be reached from this machine.
+pub fn address(config: &Config) -> Result<SocketAddr, StatusError> {
+    let bind = config.http.bind.first().ok_or(StatusError::NoAddress)?;
+    let ip = match bind.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    if bind.port() == 0 { Err(StatusError::UnknownPort) } else { Ok(SocketAddr::new(ip, bind.port())) }
+}
+
+/// Sends a request and reads the response, over TLS if certificates are given. Blocks for `timeout` at most.
+fn exchange(
+    address: SocketAddr,
+    tls: Option<Accepted>,
+    request: &str,
+    headers: &str,
+    timeout: Duration,
+) -> Result<Response, StatusError> {
+    // HTTP/1.0, so that the body ends with the connection and is not sent in chunks.
+    let request = Zeroizing::new(format!("{request} HTTP/1.0\r\nHost: {address}\r\n{headers}"));
+    let session = tls.map(|accepted| tls::session(accepted, address)).transpose();
+    let session = session.map_err(StatusError::Tls)?;
+    let deadline = Instant::now() + timeout;
+    let exchange = || {
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT.min(timeout))?;
+        let stream = Timed { stream, deadline };
+        match session {
+            Some(session) => send_and_receive(StreamOwned::new(session, stream), request.as_bytes()),
+            None => send_and_receive(stream, request.as_bytes()),
+        }
+    };
+    parse(&exchange().map_err(|error| StatusError::Connection(address, error))?)
+}
+
+fn send_and_receive(mut stream: impl Read + Write, request: &[u8]) -> io::Result<String> {
+    stream.write_all(request)?;
+    stream.flush()?;
+    let mut response = Vec::new();
+    stream.take(MAX_RESPONSE).read_to_end(&mut response)?;
+    Ok(String::from_utf8_lossy(&response).into_owned())
+}
+
+/// A stream whose operations end at a deadline, however little the other side sends at a time.
+#[derive(Debug)]
+struct Timed<S> {
+    stream: S,
+    deadline: Instant,
+}
+
+impl Timed<TcpStream> {
+    /// Returns the stream with timeouts that end at the deadline.
+    fn until_deadline(&mut self) -> io::Result<&mut TcpStream> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.set_write_timeout(Some(left))?;
+        Ok(&mut self.stream)
+    }
+}
+
+/// The system reports a timeout of a socket as `WouldBlock`, whose text helps nobody.
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}
+
+impl Read for Timed<TcpStream> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.until_deadline()?.read(buffer).map_err(timed_out)
+    }
+}
+
+impl Write for Timed<TcpStream> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.until_deadline()?.write(bytes).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.until_deadline()?.flush()
+    }
+}
+
+fn parse(response: &str) -> Result<Response, StatusError> {
+    let line = response.lines().next().unwrap_or_default().to_owned();
+    let parts = response.split_once("\r\n\r\n").and_then(|(head, body)| {
+        let status = head.strip_prefix("HTTP/")?.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    });
+    match parts {
+        Some((status, body)) => Ok(Response { status, line, body }),
+        None => Err(StatusError::Response(line)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_status_is_accepted() {
+        let ok = "HTTP/1.0 200 OK\r\nX: y\r\n\r\n{\"warnings\":[{\"kind\":\"a\",\"message\":\"b\"}],\"z\":1}";
+        let warning = RunningWarning { kind: "a".to_owned(), message: "b".to_owned() };
+        let warnings = |response| parse(response)?.ok::<Status>().map(|status| status.warnings);
+        assert_eq!(warnings(ok).unwrap(), [warning]);
+        for bad in
+            ["", "HTTP/1.0 401 Unauthorized\r\n\r\n{}", "HTTP/1.0 200 OK\r\n\r\n<html>", "220 smtp\r\n"]
+        {
+            assert!(matches!(warnings(bad), Err(StatusError::Response(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_service_on_all_addresses_is_reached_over_loopback() {
+        for (bind, expected) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("192.0.2.1:80", "192.0.2.1:80")]
+        {
+            let mut config = Config::default();
+            config.http.bind = vec![bind.parse().unwrap()];
+            assert_eq!(address(&config).unwrap(), expected.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_response_that_trickles_ends_at_the_deadline() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let trickle = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            // The client closes the connection at its deadline.
+            while stream.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let error = exchange(address, None, "GET /", "\r\n", Duration::from_millis(200)).unwrap_err();
+        assert!(
+            matches!(&error, StatusError::Connection(_, cause) if cause.kind() == io::ErrorKind::TimedOut)
+        );
+        trickle.join().unwrap();
+    }
+}
