@@ -32,3 +32,4 @@ mod soak;
 mod start;
 mod tls;
 mod tokens;
+mod version;
