@@ -1,7 +1,5 @@
 //! Sets the text of `liveobject --version`: version, git revision and features.
 
-#![expect(clippy::print_stdout, reason = "cargo reads the output of a build script")]
-
 use std::{env, path::Path, process::Command};
 
 /// The variable that sets the revision, for builds without the git repository.
@@ -17,11 +15,9 @@ fn main() {
         revision.inspect(|given| assert!(is_plain(given), "{REVISION} is not a revision: {given}"));
     let demo = env::var_os("CARGO_FEATURE_DEMO").map(|_| "demo".to_owned());
     let details: Vec<String> = revision.or_else(of_repository).into_iter().chain(demo).collect();
-    let mut version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    if !details.is_empty() {
-        version += &format!(" ({})", details.join(", "));
-    }
-    println!("cargo::rustc-env=LIVEOBJECT_VERSION={version}");
+    let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    println!("cargo::rustc-env=LIVEOBJECT_VERSION={version}{details}");
 }
 
 fn is_plain(revision: &str) -> bool {
