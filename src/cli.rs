@@ -15,7 +15,7 @@ const LONGEST_DEMO: Duration = Duration::from_hours(1);
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(
     name = "liveobject",
-    version,
+    version = env!("LIVEOBJECT_VERSION"),
     arg_required_else_help = true,
     subcommand_required = true,
     after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file; with the suffix\n\
