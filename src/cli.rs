@@ -15,7 +15,7 @@ const LONGEST_DEMO: Duration = Duration::from_hours(1);
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(
     name = "liveobject",
-    version,
+    version = env!("LIVEOBJECT_VERSION"),
     arg_required_else_help = true,
     subcommand_required = true,
     after_help = "Environment variables LIVEOBJECT__SECTION__KEY=... override the configuration file; with the suffix\n\
@@ -236,7 +236,7 @@ fn demo_time(text: &str) -> Result<Duration, String> {
 
 /// Parses a whole number with a unit. Without a unit, the number means seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    let invalid = || "must be a whole number with ms, s, m or h, such as 30s".to_owned();
+    let invalid = || "must be a whole number with ms, s, m, h or d, such as 30s".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| invalid())?;
@@ -245,6 +245,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" | "" => Some(1_000),
         "m" => Some(60_000),
         "h" => Some(3_600_000),
+        "d" => Some(86_400_000),
         _ => None,
     };
     let milliseconds = milliseconds.and_then(|unit: u64| unit.checked_mul(number)).ok_or_else(invalid)?;
@@ -376,7 +377,7 @@ mod tests {
         {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in ["", "s", "1.5s", "-1s", "1 s", "3d", "99999999999999999999s", "9999999999999999999h"] {
+        for text in ["", "s", "1.5s", "-1s", "1 s", "3w", "99999999999999999999s", "9999999999999999999h"] {
             assert!(duration(text).is_err(), "{text}");
         }
         assert_eq!(demo_time("5s"), Ok(Duration::from_secs(5)));

@@ -1,33 +1,30 @@
-//! The commands `check`, `config check`, `backup`, `restore`, `token …` and `key rotate`.
+//! The commands `config check`, `backup`, `restore`, `token …` and `key rotate`.
 
 use std::{
-    fmt,
+    fmt, fs,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use liveobject_actors::{
-    config::{ConfigOptions, IdentitySource, StoredSettings, rotate},
+    config::{IdentitySource, rotate},
     data_dir::{DataDir, DataDirError},
     domain::{
         clock::Timestamp,
-        probe_report::TestReport,
         token::{Scope, Scopes, TokenName, TokenRecord},
     },
     store::Store,
     tokens,
 };
 use secrecy::ExposeSecret as _;
-use serde::Serialize;
-use tokio::sync::mpsc;
 
 use crate::{
     backup::{self, Locations, Unfinished},
     cli::{Exit, TokenCommand},
     config::{Config, absolute},
-    output::{OutputError, json, line},
-    running::{self, RunningWarning, StatusError},
+    output::{json, line},
+    owner,
     terminal::escape_line,
     token::{self, ApiToken},
 };
@@ -56,7 +53,7 @@ impl NoData {
 /// Fails if there is no database. Commands other than `serve`, `demo` and `restore` create no data: in the wrong
 /// directory, their result would be about data that no service uses, and as another user, they would create files that
 /// the service cannot read.
-fn require_database(config: &Config) -> anyhow::Result<()> {
+pub fn require_database(config: &Config) -> anyhow::Result<()> {
     let database = config.service_options().database_file()?;
     if database.exists() {
         return Ok(());
@@ -75,7 +72,7 @@ pub async fn back_up(config: &Config, file: &Path, secrets: bool) -> anyhow::Res
         summary
     } else {
         let created = Unfinished::create(file);
-        let (unfinished, out) = created.with_context(|| format!("cannot create {}", file.display()))?;
+        let (unfinished, out) = created.map_err(|error| not_created(file, error))?;
         let summary = backup::write(locations, secrets, io::BufWriter::new(out)).await?;
         let bytes = unfinished.finish().with_context(|| format!("cannot write {}", file.display()))?;
         let (mib, contents) = (bytes.div_ceil(1 << 20), contents(summary.events, summary.pictures));
@@ -95,6 +92,14 @@ pub async fn back_up(config: &Config, file: &Path, secrets: bool) -> anyhow::Res
         ));
     }
     Ok(Exit::Ok)
+}
+
+fn not_created(file: &Path, error: io::Error) -> anyhow::Error {
+    let file = file.display();
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return anyhow::anyhow!("{file} already exists; remove it, or choose another name");
+    }
+    anyhow::Error::new(error).context(format!("cannot create {file}"))
 }
 
 /// Restores a backup, and prints what happens next.
@@ -124,6 +129,13 @@ pub async fn restore(
     }
     if !restored.secrets {
         line(format_args!("The backup has no keys and tokens. Those of this data directory are used."))?;
+        let identity = config.service_options().identity_source();
+        if matches!(&identity, IdentitySource::File(path) if !path.exists()) {
+            line(format_args!(
+                "This data directory has no key (identity.age). Copy the original's there, or enter the password of \
+                 the broker again."
+            ))?;
+        }
     }
     if restored.connects {
         line(format_args!(
@@ -144,7 +156,7 @@ fn contents(events: u64, pictures: u64) -> String {
     format!("{}, {}", count(events, "event"), count(pictures, "picture"))
 }
 
-fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
+pub fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
     if number == 1.into() { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
@@ -178,6 +190,14 @@ pub fn check_config(config: &Config) -> anyhow::Result<Exit> {
     line(format_args!("Data directory: {}", escape_line(&absolute(&config.data_dir).display().to_string())))?;
     for warning in &config.warnings {
         line(format_args!("Warning: {}", escape_line(warning)))?;
+    }
+    // As root, this command has read the file as root, and now acts as the user of the service.
+    if let Some(path) = &config.file
+        && let Err(error) = fs::File::open(path)
+    {
+        let cure = owner::make_private(path, &config.data_dir);
+        line(format_args!("Error: the user of the service cannot read {file} ({error}); run `{cure}`"))?;
+        return Ok(Exit::Usage);
     }
     line(format_args!("OK"))?;
     Ok(Exit::Ok)
@@ -257,7 +277,7 @@ async fn revoke_token(store: &Store, name: TokenName) -> anyhow::Result<()> {
 /// has the lock.
 ///
 /// The callers only read, or change single rows, which does not disturb a running service.
-fn lock_unless_in_use(config: &Config) -> Result<Option<DataDir>, DataDirError> {
+pub fn lock_unless_in_use(config: &Config) -> Result<Option<DataDir>, DataDirError> {
     match DataDir::lock(&config.data_dir) {
         Ok(lock) => Ok(Some(lock)),
         Err(DataDirError::InUse { .. }) => Ok(None),
@@ -290,99 +310,4 @@ pub async fn rotate_key(config: &Config, new: Option<&Path>) -> anyhow::Result<E
         }
     }
     Ok(Exit::Ok)
-}
-
-/// The outcome of `check`, as JSON.
-#[derive(Debug, Serialize)]
-struct Checked {
-    #[serde(flatten)]
-    report: TestReport,
-    /// The warnings of the running service; `None` if it does not run, or if they cannot be read.
-    warnings: Option<Vec<RunningWarning>>,
-}
-
-/// Tests the broker connection with the saved settings, and prints each stage and the warnings of the running
-/// service.
-pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
-    require_database(config)?;
-    let lock = lock_unless_in_use(config)?;
-    let options = config.service_options();
-    let store = options.open_store().await?;
-    // A command must not replace the settings of the service; only its start does.
-    let config_options = ConfigOptions {
-        managed: false,
-        ..options.config_options(store.clone(), mpsc::unbounded_channel().0)
-    };
-    let stored = StoredSettings::open(config_options).await?;
-    let settings = stored.settings();
-    if let Some(why) = stored.unreadable() {
-        tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
-    }
-    if settings.broker_host.is_empty() {
-        let message = format!(
-            "No broker configured. Set one on the page ({}),\nwith PUT /api/v1/integrations/mqtt/config,\n\
-             or in [mqtt] of the configuration file before the first start.",
-            options.public_url
-        );
-        if as_json {
-            let message = message.replace('\n', " ");
-            let report = TestReport { success: false, message, protocol: None, stages: Vec::new() };
-            json(&Checked { report, warnings: None })?;
-        } else {
-            line(format_args!("{message}"))?;
-        }
-        return Ok(Exit::Failed);
-    }
-    if !as_json {
-        line(format_args!("Testing {}", escape_line(&settings.broker())))?;
-    }
-    let report = stored.test_connection().await?;
-    store.close().await;
-    let exit = if report.success { Exit::Ok } else { Exit::Failed };
-    let warnings = lock.is_none().then(|| running::warnings(config));
-    if as_json {
-        json(&Checked { report, warnings: warnings.and_then(Result::ok) })?;
-        return Ok(exit);
-    }
-    print_stages(&report)?;
-    if let Some(warnings) = warnings {
-        print_warnings(warnings)?;
-    }
-    let result = if report.success { "OK" } else { "Failed" };
-    line(format_args!("{result}: {}", escape_line(&report.message)))?;
-    Ok(exit)
-}
-
-/// Prints the warnings in the status of the running service.
-fn print_warnings(warnings: Result<Vec<RunningWarning>, StatusError>) -> Result<(), OutputError> {
-    match warnings {
-        Ok(warnings) if warnings.is_empty() => line(format_args!("The running service has no warnings.")),
-        Ok(warnings) => {
-            line(format_args!("Warnings of the running service:"))?;
-            for RunningWarning { kind, message } in warnings {
-                line(format_args!("  {}: {}", escape_line(&kind), escape_line(&message)))?;
-            }
-            Ok(())
-        }
-        Err(error) => {
-            let error = error.to_string();
-            let error = escape_line(&error);
-            line(format_args!(
-                "The warnings of the running service could not be read ({error}). Its web page shows them."
-            ))
-        }
-    }
-}
-
-fn print_stages(report: &TestReport) -> Result<(), OutputError> {
-    for stage in &report.stages {
-        let mark = match stage.ok {
-            Some(true) => "ok    ",
-            Some(false) => "FAILED",
-            None => "?     ",
-        };
-        let detail = escape_line(&stage.detail);
-        line(format_args!("  {mark} {:<13}{:>6} ms  {detail}", stage.name, stage.duration_ms))?;
-    }
-    Ok(())
 }

@@ -41,24 +41,33 @@ fn of_app(error: &AppError) -> bool {
 fn of_start(error: &StartError) -> bool {
     match error {
         StartError::DataDir(error) => of_directory(error),
-        StartError::Database(OpenError::File { source, .. }) => of_file(source),
-        StartError::Database(OpenError::Url(_) | OpenError::Newer { .. } | OpenError::Damaged { .. }) => true,
-        StartError::Database(
-            OpenError::Copy { .. }
-            | OpenError::Locked { .. }
-            | OpenError::DiskFull { .. }
-            | OpenError::Other { .. },
-        ) => false,
+        StartError::Database(error) => of_database(error),
         StartError::Settings(error) | StartError::Log(error) | StartError::Cameras(error) => {
             matches!(error, StoreError::Damaged(_))
         }
-        StartError::LinkKey(LinkKeyError::TooOpen { .. } | LinkKeyError::Malformed { .. }) => true,
-        StartError::LinkKey(LinkKeyError::Read { source, .. } | LinkKeyError::Write { source, .. }) => {
-            of_file(source)
+        StartError::LinkKey(error) => of_link_key(error),
+        StartError::Thumbnails(error) => {
+            matches!(error, FilesError::Open { source, .. } if of_file(source))
         }
-        StartError::LinkKey(LinkKeyError::Random(_)) => false,
-        StartError::Thumbnails(FilesError::Open { source, .. }) => of_file(source),
-        StartError::Thumbnails(_) => false,
+    }
+}
+
+fn of_database(error: &OpenError) -> bool {
+    match error {
+        OpenError::Url(_) | OpenError::Newer { .. } | OpenError::Damaged { .. } => true,
+        OpenError::File { source, .. } => of_file(source),
+        OpenError::Copy { .. }
+        | OpenError::Locked { .. }
+        | OpenError::DiskFull { .. }
+        | OpenError::Other { .. } => false,
+    }
+}
+
+fn of_link_key(error: &LinkKeyError) -> bool {
+    match error {
+        LinkKeyError::TooOpen { .. } | LinkKeyError::Malformed { .. } => true,
+        LinkKeyError::Read { source, .. } | LinkKeyError::Write { source, .. } => of_file(source),
+        LinkKeyError::Random(_) => false,
     }
 }
 

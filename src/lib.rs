@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod app;
 pub mod backup;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -10,7 +10,7 @@ use clap::Parser as _;
 use liveobject::{
     addresses,
     app::{App, AppError, Signals},
-    backup,
+    backup, check,
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands,
     config::{self, Config, Options},
@@ -91,7 +91,7 @@ async fn run(command: Command, options: Options, config: Config) -> anyhow::Resu
             unreachable!("main handles the commands that need no log")
         }
         Command::Config(ConfigCommand::Check) => commands::check_config(&config),
-        Command::Check { json } => commands::check(&config, json).await,
+        Command::Check { json } => check::check(&config, json).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Backup { file, without_secrets } => {
             commands::back_up(&config, &file, !without_secrets).await

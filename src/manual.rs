@@ -13,6 +13,11 @@ use crate::{
 
 const NAME: &str = "liveobject";
 
+/// Returns the command line with the plain version, so that the pages depend on nothing else.
+fn command() -> clap::Command {
+    Cli::command().version(env!("CARGO_PKG_VERSION"))
+}
+
 /// Prints the completion script for a shell.
 pub fn completions(shell: Shell) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
@@ -26,12 +31,12 @@ pub fn completions(shell: Shell) -> anyhow::Result<Exit> {
 pub fn man(out: Option<&Path>) -> anyhow::Result<Exit> {
     if let Some(directory) = out {
         fs::create_dir_all(directory)
-            .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
+            .and_then(|()| clap_mangen::generate_to(command(), directory))
             .with_context(|| format!("cannot write the manual pages to {}", directory.display()))?;
         return Ok(Exit::Ok);
     }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    clap_mangen::Man::new(command()).render(&mut page)?;
     output::bytes(&page)?;
     Ok(Exit::Ok)
 }

@@ -44,6 +44,30 @@ pub fn act_as_owner(directory: &Path) -> Result<(), OwnerError> {
     })
 }
 
+/// Returns the command that makes a file readable only for its owner, and for the owner of the data directory, as which
+/// the service runs.
+pub fn make_private(file: &Path, data_dir: &Path) -> String {
+    let path = file.display();
+    match (fs::metadata(file), fs::metadata(data_dir)) {
+        (Ok(file), Ok(data)) if file.uid() != data.uid() && data.uid() != 0 => {
+            let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+            let group = group_name(&groups, data.gid());
+            format!("chgrp {group} {path} && chmod 640 {path}")
+        }
+        _ => format!("chmod 600 {path}"),
+    }
+}
+
+/// Returns the name of a group, or its number if it has none.
+fn group_name(groups: &str, gid: u32) -> String {
+    let named = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(gid)).then_some(name)
+    });
+    named.map_or_else(|| gid.to_string(), str::to_owned)
+}
+
 /// A user with its groups.
 #[derive(Debug, PartialEq, Eq)]
 struct Account {
@@ -92,5 +116,22 @@ mod tests {
         assert_eq!(account(passwd, group, 990, 5), Account { uid: 990, gid: 991, groups: vec![115] });
         assert_eq!(account(passwd, group, 65532, 5), Account { uid: 65532, gid: 5, groups: Vec::new() });
         assert_eq!(account("", "", 990, 5), Account { uid: 990, gid: 5, groups: Vec::new() });
+    }
+
+    #[test]
+    fn a_file_of_another_user_stays_readable_for_the_service() {
+        assert_eq!(group_name("root:x:0:\nliveobject:x:998:a,b\n", 998), "liveobject");
+        assert_eq!(group_name("root:x:0:\n", 998), "998");
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = (dir.path().join("config.toml"), dir.path().join("data"));
+        fs::write(&file, "").unwrap();
+        let path = file.display();
+        assert_eq!(make_private(&file, &data), format!("chmod 600 {path}"));
+        fs::create_dir(&data).unwrap();
+        assert_eq!(make_private(&file, &data), format!("chmod 600 {path}"));
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&data, Some(12_345), Some(54_321)).unwrap();
+            assert_eq!(make_private(&file, &data), format!("chgrp 54321 {path} && chmod 640 {path}"));
+        }
     }
 }

@@ -40,7 +40,7 @@ impl Reload {
     }
 
     /// Reads the configuration and the certificate again. If the configuration is not valid, nothing changes. The log
-    /// says what was changed, and what needs a restart.
+    /// shows what was changed, and what needs a restart.
     pub async fn reload(&mut self, certificates: Option<&Certificates>) {
         tracing::info!("SIGHUP: reading the configuration again");
         let options = self.options.clone();

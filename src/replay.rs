@@ -69,6 +69,11 @@ pub async fn run(config: &Config, arguments: &ReplayArguments) -> anyhow::Result
         anyhow::bail!("the service refused the replay: {refusal}");
     }
     let Created { id, events } = response.ok()?;
+    if events == 0 {
+        let whose = arguments.camera.as_deref().map(|camera| format!(" of camera {}", escape_line(camera)));
+        line(format_args!("There are no events{} in that time.", whose.unwrap_or_default()))?;
+        return Ok(Exit::Ok);
+    }
     line(format_args!("Replay {id}: {events} events."))?;
     line(format_args!("It continues if you interrupt this command. DELETE /api/v1/replays/{id} stops it."))?;
     follow(config, id).await

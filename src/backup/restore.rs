@@ -48,7 +48,7 @@ pub enum RestoreError {
     #[error("the archive cannot be read")]
     Read(#[source] io::Error),
     /// The archive is not a complete backup.
-    #[error("this is not a complete backup: {0}")]
+    #[error("this is not a backup of liveobject, or it is damaged or incomplete: {0}")]
     Damaged(String),
     /// A newer version of this program made the backup.
     #[error(

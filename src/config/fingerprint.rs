@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-/// With random keys, which differ in each process, so that a hash says nothing about a secret.
+/// With random keys, which differ in each process, so that a hash reveals nothing about a secret.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The hash of each value that was set. Only fingerprints of the same process can be compared.

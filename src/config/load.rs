@@ -19,6 +19,7 @@ use super::{
     values::{Config, SECRET_SETTINGS},
     variables,
 };
+use crate::owner;
 
 /// Returns the environment variables that belong to the configuration, and those that look as if they were meant to.
 /// Invalid UTF-8 in them is replaced here and refused later; in other variables it does no harm.
@@ -61,15 +62,21 @@ impl Config {
         source.set_data_dir_unless_set(location::first(variables.state.as_deref()));
         // Without the file, checks that involve several values would report false faults.
         let file = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
-        if let Some((path, true)) = &file {
-            warnings.extend(world_readable_secrets(&source, path));
-        }
+        let exposed = match &file {
+            Some((_, true)) => secrets_in_file(&source),
+            _ => Vec::new(),
+        };
         let tls_key = source.origin(TLS_KEY.section, TLS_KEY.name).cloned();
         let fingerprint = source.fingerprint();
         let mut config = read::read(source, &mut faults);
         config.fingerprint = fingerprint;
+        if let Some((path, _)) = &file {
+            let warning =
+                |(origin, key): &(Origin, String)| world_readable(origin, key, path, &config.data_dir);
+            warnings.extend(exposed.iter().map(warning));
+        }
         if let (Some(tls), Some(origin)) = (&config.http.tls, tls_key) {
-            warnings.extend(world_readable_key(&tls.key, &origin));
+            warnings.extend(world_readable_key(&tls.key, &origin, &config.data_dir));
         }
         config.file = file.map(|(path, _)| path);
         config.warnings = warnings;
@@ -100,25 +107,25 @@ fn find(
 }
 
 /// Returns a warning if every user can read the key of the server's certificate.
-fn world_readable_key(path: &Path, origin: &Origin) -> Option<String> {
+fn world_readable_key(path: &Path, origin: &Origin, data_dir: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
-    (mode & 0o004 != 0).then(|| world_readable(origin, &TLS_KEY.to_string(), path))
+    (mode & 0o004 != 0).then(|| world_readable(origin, &TLS_KEY.to_string(), path, data_dir))
 }
 
-/// Returns a warning for each secret in a file that every user can read.
-fn world_readable_secrets(source: &Source, path: &Path) -> Vec<String> {
+/// Returns the secrets that are in the file.
+fn secrets_in_file(source: &Source) -> Vec<(Origin, String)> {
     SECRET_SETTINGS
         .iter()
         .filter_map(|name| match source.origin(MQTT, name)? {
-            origin @ Origin::File { .. } => Some(world_readable(origin, &keys::dotted(MQTT, name), path)),
+            origin @ Origin::File { .. } => Some((origin.clone(), keys::dotted(MQTT, name))),
             Origin::Variable(_) => None,
         })
         .collect()
 }
 
-fn world_readable(origin: &Origin, key: &str, path: &Path) -> String {
-    let path = path.display();
-    format!("{origin}: {key}: every user of this machine can read it; run `chmod 600 {path}`")
+fn world_readable(origin: &Origin, key: &str, path: &Path, data_dir: &Path) -> String {
+    let cure = owner::make_private(path, data_dir);
+    format!("{origin}: {key}: every user of this machine can read it; run `{cure}`")
 }
 
 /// Returns a warning if UTC is used only because the system's time zone is unknown.

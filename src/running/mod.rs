@@ -62,15 +62,49 @@ pub struct RunningWarning {
     pub message: String,
 }
 
-#[derive(Deserialize)]
-struct Status {
-    warnings: Vec<RunningWarning>,
+/// What the running service does.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RunningStatus {
+    /// `disabled`, `connecting`, `connected` or `waiting`.
+    pub state: String,
+    /// Why the last attempt failed.
+    pub last_error: Option<RunningError>,
+    /// When the next attempt is due, in UTC.
+    pub next_attempt_at: Option<String>,
+    /// The events that are not delivered.
+    pub outbox: RunningOutbox,
+    /// The warnings.
+    pub warnings: Vec<RunningWarning>,
 }
 
-/// Returns the current warnings of the service that runs with this configuration. Blocks for a few seconds at most.
-pub fn warnings(config: &Config) -> Result<Vec<RunningWarning>, StatusError> {
-    let response = call(config, "GET", "/api/v1/integrations/mqtt/status", None, TIMEOUT)?;
-    Ok(response.ok::<Status>()?.warnings)
+impl RunningStatus {
+    /// Returns whether the service is connected to the broker.
+    pub fn is_connected(&self) -> bool {
+        self.state == "connected"
+    }
+}
+
+/// Why a connection attempt of the running service failed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RunningError {
+    /// The kind of the failure.
+    pub kind: String,
+    /// What happened, and what to do.
+    pub message: String,
+}
+
+/// The events of the running service that are not delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RunningOutbox {
+    /// How many wait.
+    pub pending: u64,
+    /// How many could not be delivered.
+    pub dead: u64,
+}
+
+/// Returns the status of the service that runs with this configuration. Blocks for a few seconds at most.
+pub fn status(config: &Config) -> Result<RunningStatus, StatusError> {
+    call(config, "GET", "/api/v1/integrations/mqtt/status", None, TIMEOUT)?.ok()
 }
 
 /// A response of the running service.
@@ -246,6 +280,11 @@ fn parse(response: &str) -> Result<Response, StatusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Status {
+        warnings: Vec<RunningWarning>,
+    }
 
     #[test]
     fn only_a_status_is_accepted() {

@@ -1,7 +1,11 @@
 //! Lines for systemd's journal: each begins with its priority, which the journal removes, and has no time, which the
 //! journal adds.
 
-use std::{fmt, io, os::fd::AsFd};
+use std::{
+    fmt::{self, Write as _},
+    io,
+    os::fd::AsFd,
+};
 
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
@@ -31,7 +35,11 @@ fn is_stream(stream: &str, file: impl AsFd) -> bool {
 
 /// Adds the priority to each line.
 pub fn with_priority(priority: u8, text: &str) -> String {
-    text.lines().map(|line| format!("<{priority}>{line}\n")).collect()
+    let mut lines = String::with_capacity(text.len() + 8);
+    for line in text.lines() {
+        let _infallible = writeln!(lines, "<{priority}>{line}");
+    }
+    lines
 }
 
 /// The compact format with priorities.

@@ -1,8 +1,8 @@
 //! Logging: filter, format, and panics as log lines.
 //!
-//! Lines go to standard error; see [`journal`] if that is systemd's journal. Libraries that use the `log` crate are included. Libraries that log too much,
-//! or only repeat what this program logs, are reduced to the levels in `QUIET`, unless the filter names
-//! them.
+//! Lines go to standard error; see [`journal`] if that is systemd's journal. Libraries that use the `log` crate are
+//! included. Libraries that log too much, or only repeat what this program logs, are reduced to the levels in `QUIET`,
+//! unless the filter names them.
 
 pub mod journal;
 

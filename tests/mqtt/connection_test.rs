@@ -160,6 +160,19 @@ async fn the_check_command_prints_the_stages_and_sets_the_exit_code() {
         assert!(good.stdout.contains(stage), "{good:?}");
     }
     assert_eq!(service.status().await["connected"], true, "a running service is not disturbed");
+    assert!(good.stdout.contains("Running service: connected; 0 events pending, 0 dead"), "{good:?}");
+
+    let login = json!({ "username": "camera", "password": "hush-hush", "discovery_enabled": false });
+    connect(&service, broker.port(), &login).await;
+    let silent = service.run(&["check"]).await;
+    assert!(silent.stdout.contains("discovery_enabled is false"), "{silent:?}");
+    let mut settings = service.get(&format!("{MQTT}/config")).await.expect(200);
+    settings["enabled"] = false.into();
+    let _ = service.put_config(&settings).await.expect(200);
+    let off = service.run(&["check"]).await;
+    assert_eq!(off.code, 1, "no event is sent: {off:?}");
+    assert!(off.stdout.contains("MQTT is switched off"), "{off:?}");
+    assert!(off.stdout.contains("the running service is not connected"), "{off:?}");
 
     broker.stop().await;
     service.sigterm();

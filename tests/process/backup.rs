@@ -323,6 +323,6 @@ async fn only_one_backup_is_made_at_a_time_and_leftovers_are_removed() {
     assert!(!copy.exists(), "a start removes what a killed backup left");
     let _archive = back_up(&original, &dir, "a.tar").await;
     let refused = run(&original, &["backup", text(&file)], 1).await;
-    assert!(refused.contains("cannot create"), "an existing file is not replaced: {refused}");
+    assert!(refused.contains("already exists; remove it"), "an existing file is not replaced: {refused}");
     assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 1);
 }

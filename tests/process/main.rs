@@ -33,3 +33,5 @@ mod soak;
 mod start;
 mod tls;
 mod tokens;
+mod unit;
+mod version;

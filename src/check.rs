@@ -1,0 +1,224 @@
+//! The command `check`: tests the broker connection and reports what the running service does.
+
+use std::time::Duration;
+
+use liveobject_actors::{
+    config::{ConfigOptions, StoredSettings},
+    domain::probe_report::TestReport,
+};
+use serde::Serialize;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    cli::Exit,
+    commands::{count, lock_unless_in_use, require_database},
+    config::Config,
+    output::{OutputError, json, line},
+    running::{self, RunningStatus, RunningWarning, StatusError},
+    terminal::escape_line,
+};
+
+/// How long `check` waits for a connection attempt of the running service to end.
+const CONNECTING_LIMIT: Duration = Duration::from_secs(12);
+const POLL: Duration = Duration::from_millis(200);
+
+/// The outcome of `check`, as JSON.
+#[derive(Debug, Serialize)]
+struct Checked {
+    #[serde(flatten)]
+    report: TestReport,
+    /// The status of the running service; `None` if it does not run, or if the status cannot be read.
+    service: Option<RunningStatus>,
+    /// The warnings of the running service.
+    warnings: Option<Vec<RunningWarning>>,
+}
+
+/// Tests the broker connection with the saved settings, and prints each stage and the status of the running service.
+/// Fails if a stage fails, or if a service runs and is not connected.
+pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
+    require_database(config)?;
+    let lock = lock_unless_in_use(config)?;
+    let options = config.service_options();
+    let store = options.open_store().await?;
+    // A command must not replace the settings of the service; only its start does.
+    let config_options = ConfigOptions {
+        managed: false,
+        ..options.config_options(store.clone(), mpsc::unbounded_channel().0)
+    };
+    let stored = StoredSettings::open(config_options).await?;
+    let settings = stored.settings();
+    if let Some(why) = stored.unreadable() {
+        tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
+    }
+    if settings.broker_host.is_empty() {
+        let message = format!(
+            "No broker configured. Set one on the page ({}),\nwith PUT /api/v1/integrations/mqtt/config,\n\
+             or in [mqtt] of the configuration file before the first start.",
+            options.public_url
+        );
+        if as_json {
+            let message = message.replace('\n', " ");
+            let report = TestReport { success: false, message, protocol: None, stages: Vec::new() };
+            json(&Checked { report, service: None, warnings: None })?;
+        } else {
+            line(format_args!("{message}"))?;
+        }
+        return Ok(Exit::Failed);
+    }
+    if !as_json {
+        line(format_args!("Testing {}", escape_line(&settings.broker())))?;
+    }
+    let announces = settings.discovery_enabled;
+    let report = stored.test_connection().await?;
+    store.close().await;
+    let service = if lock.is_none() { Some(settled_status(config).await) } else { None };
+    let is_idle = matches!(&service, Some(Ok(status)) if !status.is_connected());
+    let exit = if report.success && !is_idle { Exit::Ok } else { Exit::Failed };
+    if as_json {
+        let service = service.and_then(Result::ok);
+        let warnings = service.as_ref().map(|status| status.warnings.clone());
+        json(&Checked { report, service, warnings })?;
+        return Ok(exit);
+    }
+    print_stages(&report)?;
+    if !announces {
+        line(format_args!(
+            "  off    discovery                discovery_enabled is false: no camera is announced to Home Assistant"
+        ))?;
+    }
+    match service {
+        None => line(format_args!("No service is running with this data; only the connection was tested."))?,
+        Some(status) => print_status(status)?,
+    }
+    let message = escape_line(&report.message);
+    if report.success && is_idle {
+        line(format_args!(
+            "Failed: the connection test succeeded, but the running service is not connected."
+        ))?;
+    } else {
+        line(format_args!("{}: {message}", if report.success { "OK" } else { "Failed" }))?;
+    }
+    Ok(exit)
+}
+
+/// Returns the status of the running service. A connection attempt that is in progress may end first.
+async fn settled_status(config: &Config) -> Result<RunningStatus, StatusError> {
+    let begun = Instant::now();
+    loop {
+        let status = running::status(config)?;
+        if status.state != "connecting" || begun.elapsed() >= CONNECTING_LIMIT {
+            return Ok(status);
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// Prints what the running service does, and its warnings.
+fn print_status(status: Result<RunningStatus, StatusError>) -> Result<(), OutputError> {
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => {
+            let error = error.to_string();
+            let error = escape_line(&error);
+            return line(format_args!(
+                "The status of the running service could not be read ({error}). Its web page shows it."
+            ));
+        }
+    };
+    for text in describe(&status) {
+        line(format_args!("{}", escape_line(&text)))?;
+    }
+    if !status.warnings.is_empty() {
+        line(format_args!("Warnings of the running service:"))?;
+    }
+    for RunningWarning { kind, message } in &status.warnings {
+        line(format_args!("  {}: {}", escape_line(kind), escape_line(message)))?;
+    }
+    Ok(())
+}
+
+/// Returns what the running service does, and what can be done about dead events, a line each.
+fn describe(status: &RunningStatus) -> Vec<String> {
+    let RunningStatus { state, last_error, next_attempt_at, outbox, warnings } = status;
+    let mut activity = match state.as_str() {
+        "connected" => "connected".to_owned(),
+        "disabled" => {
+            "MQTT is switched off, so no events are sent. Set enabled to true in the settings".to_owned()
+        }
+        "connecting" => "connecting to the broker".to_owned(),
+        _ => {
+            let cause = last_error
+                .as_ref()
+                .map_or("the connection ended", |error| error.message.trim_end_matches('.'));
+            let next = next_attempt_at.as_ref().map(|time| format!(". Next attempt at {time}"));
+            format!("not connected: {cause}{}", next.unwrap_or_default())
+        }
+    };
+    activity.push_str(if state == "connected" { "; " } else { ". " });
+    let pending = count(outbox.pending, "event");
+    let no_warnings = if warnings.is_empty() && state == "connected" { ", no warnings" } else { "" };
+    let mut lines =
+        vec![format!("Running service: {activity}{pending} pending, {} dead{no_warnings}.", outbox.dead)];
+    if outbox.dead > 0 {
+        lines.push(
+            "Dead events could not be delivered. Send them again or dismiss them on the page, or with \
+             POST /api/v1/events/dead/retry or DELETE /api/v1/events/dead."
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+fn print_stages(report: &TestReport) -> Result<(), OutputError> {
+    for stage in &report.stages {
+        let mark = match stage.ok {
+            Some(true) => "ok    ",
+            Some(false) => "FAILED",
+            None => "?     ",
+        };
+        let detail = escape_line(&stage.detail);
+        line(format_args!("  {mark} {:<13}{:>6} ms  {detail}", stage.name, stage.duration_ms))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn lines(state: &str, pending: u64, dead: u64) -> Vec<String> {
+        let status = json!({
+            "state": state,
+            "last_error": { "kind": "refused", "message": "broker:1883 refused the connection." },
+            "next_attempt_at": "2026-01-02T03:04:05Z",
+            "outbox": { "pending": pending, "dead": dead },
+            "warnings": [],
+        });
+        describe(&serde_json::from_value(status).unwrap())
+    }
+
+    #[test]
+    fn the_status_names_what_keeps_events_from_being_sent() {
+        assert_eq!(
+            lines("connected", 0, 0),
+            ["Running service: connected; 0 events pending, 0 dead, no warnings."]
+        );
+        let off = lines("disabled", 1, 0);
+        assert!(
+            off[0].contains("switched off") && off[0].ends_with("settings. 1 event pending, 0 dead."),
+            "{off:?}"
+        );
+        assert_eq!(
+            lines("waiting", 2, 0),
+            ["Running service: not connected: broker:1883 refused the connection. Next attempt at \
+              2026-01-02T03:04:05Z. 2 events pending, 0 dead."]
+        );
+        let dead = lines("connected", 0, 2);
+        assert!(dead[0].contains("2 dead") && dead[1].contains("/api/v1/events/dead/retry"), "{dead:?}");
+    }
+}
