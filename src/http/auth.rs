@@ -287,8 +287,8 @@ pub(super) async fn check_source<B: MessageBody + 'static>(
     // Browsers always send `Host`. A request without one, such as an HTTP/1.0 health check, comes from
     // another client.
     if host.is_some_and(|host| !state.hosts.is_own(host)) {
-        let detail = "the host name in `Host` is not known to the service; use its IP address, or add the name to allowed_hosts in \
-                      [http] of the configuration";
+        let detail = "the host name in `Host` is not known to the service; use its IP address, or add the \
+                      name to allowed_hosts in [http] of the configuration";
         return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
     }
     // The page itself contains no secrets. Behind a proxy that is not configured yet, it loads and shows what is wrong.

@@ -49,7 +49,8 @@ async fn a_foreign_origin_or_a_rebound_host_name_is_refused_on_every_route_even_
             let rebound = app.request(method.clone(), &path).header("Host", "evil.example");
             let foreign = app.request(method.clone(), &path).header("Origin", "http://evil.example");
             // Reading the page itself reveals nothing, and it can then show why the API refuses it.
-            let is_page = matches!(method, Method::GET | Method::HEAD) && (path == "/" || path.starts_with("/page/"));
+            let is_page =
+                matches!(method, Method::GET | Method::HEAD) && (path == "/" || path.starts_with("/page/"));
             for (request, is_refused) in [(rebound, true), (foreign, !is_page)] {
                 let answer = Answer::send(request).await;
                 assert_eq!(answer.status == 403, is_refused, "{method} {path}");

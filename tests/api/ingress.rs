@@ -89,7 +89,8 @@ async fn the_first_proxy_knows_the_host_of_the_browser() {
 #[actix_web::test]
 async fn an_ordinary_listener_trusts_no_header() {
     let app = TestApp::start();
-    let request = forwarded(&app, Method::GET, EVENTS).header("Host", format!("{}", app.address));
+    let request = app.anonymous(Method::GET, EVENTS);
+    let request = request.header("X-Forwarded-Host", HOME_ASSISTANT).header("X-Remote-User-Name", "anna");
     Answer::send(request).await.problem(401);
     let session = Answer::send(app.anonymous(Method::GET, "/session")).await.expect(200);
     assert_eq!(session["scopes"], Value::Null);
