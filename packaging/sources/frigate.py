@@ -2,9 +2,9 @@
 """Sends the tracked objects of Frigate to liveobject, each one once and with its snapshot.
 
 It subscribes to Frigate's topic `frigate/events`. It needs Python 3.9 or newer and paho-mqtt (Debian:
-python3-paho-mqtt). See docs/sources.md. Every option can also be an environment variable, such as FRIGATE_URL for --frigate-url.
-Secrets are environment variables: LIVEOBJECT_TOKEN and MQTT_PASSWORD, or LIVEOBJECT_TOKEN_FILE and MQTT_PASSWORD_FILE
-with the name of a file.
+python3-paho-mqtt). See docs/sources.md. Every option can also be an environment variable, such as FRIGATE_URL for
+--frigate-url. Secrets are environment variables: LIVEOBJECT_TOKEN and MQTT_PASSWORD, or LIVEOBJECT_TOKEN_FILE and
+MQTT_PASSWORD_FILE with the name of a file.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def parse_options():
     option("--labels", "", "only these labels, such as 'person,car'", **words)
     option("--zones", "", "only objects that have entered one of these zones", **words)
     option("--min-score", "0", "only objects with at least this score, 0 to 1", type=float)
-    option("--spool", os.environ.get("STATE_DIRECTORY", "spool"), "directory for events that liveobject has not accepted")
+    option("--spool", os.environ.get("STATE_DIRECTORY", "spool"), "directory for events that wait for liveobject")
     return parser.parse_args()
 
 
