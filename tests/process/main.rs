@@ -25,6 +25,7 @@ mod restored;
 mod rotation;
 mod shutdown;
 mod soak;
+mod sources;
 mod start;
 mod tls;
 mod tokens;
