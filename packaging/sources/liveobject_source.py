@@ -66,7 +66,8 @@ class Spool:
             raise SystemExit(f"{directory} is in use by another process. Give each source its own directory.") from None
         for incomplete in self.directory.glob("*.tmp"):
             incomplete.unlink()
-        files = sorted(self.directory.glob("*.json"))
+        files = [file for file in self.directory.glob("*.json") if file.stem.isdigit()]
+        files.sort(key=lambda file: int(file.stem))
         self._files = [(file.name, file.stat().st_size) for file in files]
         self._next = 1 + (int(files[-1].stem) if files else 0)
         self._lock = threading.Lock()
@@ -97,23 +98,25 @@ class Spool:
             self._files.append((name, len(data)))
 
     def oldest(self):
-        """Returns the name and content of the oldest event, or None."""
+        """Returns the name of the oldest event, or None."""
         with self._lock:
-            if not self._files:
-                return None
-            name = self._files[0][0]
-        return name, json.loads((self.directory / name).read_bytes())
+            return self._files[0][0] if self._files else None
+
+    def read(self, name):
+        """Returns an event."""
+        return json.loads((self.directory / name).read_bytes())
 
     def remove(self, name):
         """Removes the oldest event, which liveobject has accepted."""
         with self._lock:
-            (self.directory / name).unlink()
+            (self.directory / name).unlink(missing_ok=True)
             self._files.pop(0)
 
     def refuse(self, name):
         """Sets the oldest event aside: liveobject will never accept it."""
         with self._lock:
-            (self.directory / name).rename(self.refused / name)
+            if (self.directory / name).exists():
+                (self.directory / name).rename(self.refused / name)
             self._files.pop(0)
             for old in sorted(self.refused.glob("*.json"))[:-MAX_REFUSED]:
                 old.unlink()
@@ -182,30 +185,35 @@ class Source:
         while not self._stop.is_set():
             with self._changed:
                 self._changed.wait_for(lambda: len(self._spool) or self._stop.is_set())
-            pause = self._send_oldest(failures)
-            if pause is None:
-                failures = 0
-            else:
-                failures += 1
+            try:
+                pause = self._send_oldest(failures)
+            except Exception:  # Nothing may end this thread, or events would wait until the next start.
+                log.exception("an event cannot be sent")
+                pause = LONGEST_PAUSE
+            failures = 0 if pause is None else failures + 1
+            with self._changed:
+                self._changed.notify_all()
+            if pause:
                 self._stop.wait(pause)
 
     def _send_oldest(self, failures):
         """Sends the oldest event. Returns the number of seconds to wait before the next attempt, or None."""
+        name = self._spool.oldest()
+        if name is None:
+            return None
         try:
-            oldest = self._spool.oldest()
-            if oldest is None:
-                return None
-            name, record = oldest
-            event = record["event"]
-            if picture := self._picture(name, record.get("picture_url")):
-                event["thumbnail"] = base64.b64encode(picture).decode()
+            record = self._spool.read(name)
+            event, picture_url = record["event"], record.get("picture_url")
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:
+            self._spool.refuse(name)
+            log.error("the event in %s cannot be read and is not sent: %r", name, error)
+            return None
+        if picture := self._picture(name, picture_url):
+            event["thumbnail"] = base64.b64encode(picture).decode()
+        accepted, reason, pause = self._post(event)
+        if not accepted and pause is None and event.pop("thumbnail", None):
+            log.warning("liveobject refuses the picture of event %s: %s", event.get("event_id"), reason)
             accepted, reason, pause = self._post(event)
-            if not accepted and pause is None and event.pop("thumbnail", None):
-                log.warning("liveobject refuses the picture of event %s: %s", event["event_id"], reason)
-                accepted, reason, pause = self._post(event)
-        except Exception as error:  # Nothing may end this thread: the events would stay on disk forever.
-            accepted, reason, pause = False, repr(error), LONGEST_PAUSE
-            log.exception("an event cannot be sent")
         if pause is not None:
             pause = max(pause, min(FIRST_PAUSE << min(failures, 6), LONGEST_PAUSE))
             if failures in (0, 10) or failures % 100 == 0:
@@ -217,9 +225,7 @@ class Source:
         else:
             self._spool.refuse(name)
             log.error("liveobject refuses event %s, which is now in %s: %s",
-                      event["event_id"], self._spool.refused, reason)
-        with self._changed:
-            self._changed.notify_all()
+                      event.get("event_id"), self._spool.refused / name, reason)
         return None
 
     def _picture(self, name, url):

@@ -293,6 +293,12 @@ async fn a_webhook_of_unifi_protect_becomes_one_event_per_trigger() {
     let Some(python) = python("http.server") else { return };
     let service = service().start().await;
     let dir = TempDir::new().expect("a temporary directory can be created");
+    // Neither a damaged file nor an event that the service refuses stops those behind it.
+    let spool = dir.path().join("spool");
+    fs::create_dir(&spool).expect("a directory can be created");
+    fs::write(spool.join("1.json"), "damaged").expect("the file can be written");
+    let invalid = json!({ "event": { "camera_id": "not valid" }, "picture_url": null });
+    fs::write(spool.join("2.json"), invalid.to_string()).expect("the file can be written");
     let port = liveobject_test_support::free_port();
     let receiver = Source::start(
         Command::new(python)
@@ -301,7 +307,7 @@ async fn a_webhook_of_unifi_protect_becomes_one_event_per_trigger() {
             .env("LIVEOBJECT_TOKEN", service.token())
             .env("LIVEOBJECT_URL", format!("http://127.0.0.1:{}", service.port()))
             .env("WEBHOOK_SECRET", SECRET)
-            .env("SPOOL", dir.path().join("spool"))
+            .env("SPOOL", &spool)
             .env("NO_PROXY", "127.0.0.1")
             .env("PYTHONDONTWRITEBYTECODE", "1"),
     );
@@ -323,6 +329,7 @@ async fn a_webhook_of_unifi_protect_becomes_one_event_per_trigger() {
     assert_eq!(post(SECRET, alarm.to_string()).await, Some(200));
     wait_until("the events are accepted", LONG_TIMEOUT, async || accepted(&service).await.len() >= 3).await;
     receiver.stop().await;
+    assert_eq!(crate::helpers::names(&spool.join("refused")), ["1.json", "2.json"]);
 
     let list = service.get("/api/v1/events").await.expect(200);
     let events = list["events"].as_array().expect("a list");
