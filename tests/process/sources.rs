@@ -6,10 +6,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command as Blocking, ExitStatus, Stdio},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use liveobject_actors::domain::clock;
 use liveobject_test_support::{JPEG, Mosquitto, Service, Subscriber, visitor, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -48,8 +48,10 @@ fn testdata(name: &str) -> Value {
     serde_json::from_str(&text).expect("the file contains JSON")
 }
 
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_secs_f64()
+/// Returns the time as Frigate writes it, in seconds.
+fn now() -> Value {
+    let text = format!("{}.0", clock::now().timestamp());
+    serde_json::from_str(&text).expect("a number")
 }
 
 /// Returns a message of Frigate about a person, who is seen now in `front_door`.
@@ -58,7 +60,7 @@ fn frigate_event(id: &str, kind: &str) -> Value {
     message["type"] = kind.into();
     for part in ["before", "after"] {
         message[part]["id"] = id.into();
-        message[part]["frame_time"] = now().into();
+        message[part]["frame_time"] = now();
     }
     message
 }
@@ -255,7 +257,7 @@ async fn an_object_of_frigate_is_sent_when_it_first_passes_the_filters() {
 async fn no_object_of_frigate_is_lost_or_repeated_when_the_bridge_or_the_service_restarts() {
     let mut missed = testdata("frigate_list_item.json");
     missed["id"] = "missed".into();
-    missed["start_time"] = now().into();
+    missed["start_time"] = now();
     let Some(mut frigate) = Frigate::start(vec![missed]).await else { return };
     let bridge = frigate.subscribed_bridge(&[]).await;
 
@@ -312,21 +314,21 @@ async fn a_webhook_of_unifi_protect_becomes_one_event_per_trigger() {
             .env("PYTHONDONTWRITEBYTECODE", "1"),
     );
     let client = reqwest::Client::new();
-    let post = async |path: &str, body: String| {
+    let call = async |path: &str, body: String| {
         let response = client.post(format!("http://127.0.0.1:{port}/{path}")).body(body).send().await;
         response.map(|response| response.status().as_u16()).ok()
     };
     let mut alarm = testdata("protect_alarm.json");
     alarm["alarm"]["thumbnail"] = format!("data:image/jpeg;base64,{}", STANDARD.encode(JPEG)).into();
-    wait_until("the receiver listens", TIMEOUT, async || post("guess", String::new()).await == Some(404))
+    wait_until("the receiver listens", TIMEOUT, async || call("guess", String::new()).await == Some(404))
         .await;
-    assert_eq!(post(SECRET, "{}".to_owned()).await, Some(400));
+    assert_eq!(call(SECRET, "{}".to_owned()).await, Some(400));
     // Two alarms for the same detection.
     for _ in 0..2 {
-        assert_eq!(post(SECRET, alarm.to_string()).await, Some(200));
+        assert_eq!(call(SECRET, alarm.to_string()).await, Some(200));
     }
     alarm["alarm"]["triggers"] = json!([{ "key": "line_crossed", "device": "E063DA01A4CE" }]);
-    assert_eq!(post(SECRET, alarm.to_string()).await, Some(200));
+    assert_eq!(call(SECRET, alarm.to_string()).await, Some(200));
     wait_until("the events are accepted", LONG_TIMEOUT, async || accepted(&service).await.len() >= 3).await;
     receiver.stop().await;
     assert_eq!(crate::helpers::names(&spool.join("refused")), ["1.json", "2.json"]);
@@ -374,10 +376,11 @@ fn start_examples(dir: &Path, service: &Service) -> Vec<Source> {
             fs::create_dir(&dir).expect("a directory can be created");
             fs::write(dir.join(file), code).expect("the example can be written");
             fs::write(dir.join("snapshot.jpg"), JPEG).expect("the picture can be written");
-            let lines: String = (1..=2)
-                .map(|line| json!({ "event_id": format!("line-{line}"), "camera_id": "yard", "description": "A fox" }))
-                .map(|event| format!("{event}\n"))
-                .collect();
+            let line = |number: u8| {
+                let event = json!({ "event_id": format!("line-{number}"), "camera_id": "yard", "description": "A fox" });
+                format!("{event}\n")
+            };
+            let lines = line(1) + &line(2);
             fs::write(dir.join("events.jsonl"), lines).expect("the events can be written");
             sources.push(Source::start(
                 Command::new(interpreter)
