@@ -377,8 +377,8 @@ fn start_examples(dir: &Path, service: &Service) -> Vec<Source> {
             fs::write(dir.join(file), code).expect("the example can be written");
             fs::write(dir.join("snapshot.jpg"), JPEG).expect("the picture can be written");
             let line = |number: u8| {
-                let event = json!({ "event_id": format!("line-{number}"), "camera_id": "yard", "description": "A fox" });
-                format!("{event}\n")
+                let id = format!("line-{number}");
+                format!("{}\n", json!({ "event_id": id, "camera_id": "yard", "description": "A fox" }))
             };
             let lines = line(1) + &line(2);
             fs::write(dir.join("events.jsonl"), lines).expect("the events can be written");
@@ -417,4 +417,19 @@ async fn the_examples_of_the_documentation_repeat_events_until_they_are_accepted
     // The batch has two events.
     assert_eq!(accepted(&service).await.len(), count + 1);
     assert_eq!(fs::read_to_string(dir.path().join("sh1/events.jsonl")).expect("the file exists"), "");
+}
+
+#[test]
+fn the_import_links_lead_to_the_blueprints() {
+    let page = fs::read_to_string(root().join("docs/home-assistant.md")).expect("the page exists");
+    let directory = "packaging/homeassistant/blueprints/automation/liveobject";
+    let names = crate::helpers::names(&root().join(directory));
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in names {
+        let address = format!("{}/blob/main/{directory}/{name}", env!("CARGO_PKG_REPOSITORY"));
+        let text = fs::read_to_string(root().join(directory).join(&name)).expect("the file exists");
+        assert!(text.contains(&format!("source_url: {address}\n")), "{name}");
+        let encoded = address.replace(':', "%3A").replace('/', "%2F");
+        assert!(page.contains(&format!("blueprint_url={encoded}\n")), "{name} has no import link");
+    }
 }
