@@ -18,7 +18,7 @@ use crate::{
     config::{Config, host_name},
     history::History,
     http::{
-        self, ApiOptions, ApiState, HostRules, Limits,
+        self, ApiOptions, ApiState, Entrance, HostRules, Limits,
         tls::{Certificates, TlsError},
     },
     reload::Reload,
@@ -52,18 +52,22 @@ pub enum AppError {
     Tls(#[from] TlsError),
     /// The address is in use.
     #[error(
-        "cannot listen on {address} ([http] bind): the port is already in use. Is another program running \
+        "cannot listen on {address} ([http] {key}): the port is already in use. Is another program running \
          there?"
     )]
     AddressInUse {
         /// The address.
         address: SocketAddr,
+        /// The key of the configuration.
+        key: &'static str,
     },
     /// The server cannot listen on the address, for another reason.
-    #[error("cannot listen on {address} ([http] bind)")]
+    #[error("cannot listen on {address} ([http] {key})")]
     Bind {
         /// The address.
         address: SocketAddr,
+        /// The key of the configuration.
+        key: &'static str,
         /// The cause.
         #[source]
         source: io::Error,
@@ -107,7 +111,8 @@ impl App {
         };
         let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
         let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
-        let listeners = listen(config)?;
+        let listeners = listen(&config.http.bind, "bind")?;
+        let ingress = listen(config.http.ingress.as_slice(), "ingress")?;
         let mut options = config.service_options();
         if let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) {
             options.public_url = config.public_url(address);
@@ -139,7 +144,7 @@ impl App {
                 ..Limits::default()
             },
         });
-        for listener in &listeners {
+        for listener in listeners.iter().chain(&ingress) {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
         }
@@ -147,7 +152,12 @@ impl App {
             let command = sign_in_command(is_in_container(), host_name().as_deref());
             tracing::info!("nobody has signed in to the page yet; for a link, run: {command}");
         }
-        let server = http::serve_all(listeners, state.clone(), tls).map_err(AppError::Server)?;
+        let ordinary = listeners.into_iter().map(|listener| (listener, state.clone(), tls.clone()));
+        let trusting = state.for_ingress(&config.http.ingress_from);
+        let ingress = ingress.into_iter().map(|listener| (listener, trusting.clone(), None));
+        let entrances = ordinary.chain(ingress);
+        let entrances = entrances.map(|(listener, state, tls)| Entrance { listener, state, tls }).collect();
+        let server = http::serve_all(entrances).map_err(AppError::Server)?;
         let on_crash = exit_soon;
         Ok(Self { service, public_url, token, state, server, certificates, history, on_crash })
     }
@@ -240,17 +250,17 @@ impl App {
     }
 }
 
-fn listen(config: &Config) -> Result<Vec<TcpListener>, AppError> {
+fn listen(addresses: &[SocketAddr], key: &'static str) -> Result<Vec<TcpListener>, AppError> {
     let bind = |&address: &SocketAddr| {
         let failed = |source: io::Error| match source.kind() {
-            ErrorKind::AddrInUse => AppError::AddressInUse { address },
-            _ => AppError::Bind { address, source },
+            ErrorKind::AddrInUse => AppError::AddressInUse { address, key },
+            _ => AppError::Bind { address, key, source },
         };
         let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         Ok(listener)
     };
-    config.http.bind.iter().map(bind).collect()
+    addresses.iter().map(bind).collect()
 }
 
 /// Returns the command that prints a link to the page. The host name of a container is its id, which `docker exec`

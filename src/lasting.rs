@@ -118,11 +118,13 @@ mod tests {
     fn a_port_that_needs_privileges_lasts_and_an_address_that_may_arrive_does_not() {
         let bind = |kind: ErrorKind| {
             let address = ([192, 0, 2, 1], 80).into();
-            anyhow::Error::from(AppError::Bind { address, source: kind.into() })
+            anyhow::Error::from(AppError::Bind { address, key: "bind", source: kind.into() })
         };
         assert!(is_lasting(&bind(ErrorKind::PermissionDenied)));
         assert!(!is_lasting(&bind(ErrorKind::AddrNotAvailable)));
-        assert!(!is_lasting(&AppError::AddressInUse { address: ([127, 0, 0, 1], 80).into() }.into()));
+        assert!(!is_lasting(
+            &AppError::AddressInUse { address: ([127, 0, 0, 1], 80).into(), key: "bind" }.into()
+        ));
         assert!(!is_lasting(&anyhow::anyhow!("any other error")));
     }
 }

@@ -9,8 +9,15 @@ use super::{keys, *};
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// Keys whose default cannot be written as a value: the example shows them in a remark.
-const WITHOUT_DEFAULT: [&str; 6] =
-    ["ca_certificate", "client_certificate", "client_id", "time_zone", "tls_certificate", "tls_key"];
+const WITHOUT_DEFAULT: [&str; 7] = [
+    "ca_certificate",
+    "client_certificate",
+    "client_id",
+    "ingress",
+    "time_zone",
+    "tls_certificate",
+    "tls_key",
+];
 
 /// Returns the example with its keys uncommented. A remark starts with `# `, a key with `#` alone.
 fn uncommented() -> String {

@@ -31,6 +31,8 @@ pub(super) const TLS_KEY: Key = Key::text(HTTP, "tls_key");
 pub(super) const FAILED_LOGINS_PER_MINUTE: Key = Key::plain(HTTP, "failed_logins_per_minute");
 pub(super) const MAX_CONNECTIONS: Key = Key::plain(HTTP, "max_connections");
 pub(super) const MAX_CONNECTIONS_PER_ADDRESS: Key = Key::plain(HTTP, "max_connections_per_address");
+pub(super) const INGRESS: Key = Key::text(HTTP, "ingress");
+pub(super) const INGRESS_FROM: Key = Key::list(HTTP, "ingress_from");
 pub(super) const DATABASE_URL: Key = Key::text(DATABASE, "url");
 pub(super) const IDENTITY_FILE: Key = Key::text(SECRETS, "identity_file");
 pub(super) const RECIPIENTS: Key = Key::list(SECRETS, "recipients");
@@ -47,7 +49,7 @@ pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 /// Not a field of [`MqttSettings`]: it determines where these come from.
 pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
 
-const KEYS: [Key; 22] = [
+const KEYS: [Key; 24] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -57,6 +59,8 @@ const KEYS: [Key; 22] = [
     FAILED_LOGINS_PER_MINUTE,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS,
+    INGRESS,
+    INGRESS_FROM,
     DATABASE_URL,
     IDENTITY_FILE,
     RECIPIENTS,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -51,6 +51,8 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.http.max_connections, integer(f, keys::MAX_CONNECTIONS, 16, 100_000));
         let per_address = integer(f, keys::MAX_CONNECTIONS_PER_ADDRESS, 4, 100_000);
         set(&mut config.http.max_connections_per_address, per_address);
+        config.http.ingress = text(f, keys::INGRESS, |text| address(&text));
+        set(&mut config.http.ingress_from, ips(f, keys::INGRESS_FROM));
     });
     section(&mut source, keys::DATABASE, faults, |f| {
         config.database.url = text(f, keys::DATABASE_URL, database_url);
@@ -216,14 +218,23 @@ fn public_url(text: String) -> Result<String, String> {
 
 /// Reads one address as a string, or several as a list.
 fn addresses(fields: &mut Fields, key: Key) -> Option<Vec<SocketAddr>> {
-    let address = |text: &str| {
-        let invalid =
-            |_| format!("{text:?} is not an address with a port, such as 127.0.0.1:8080 or [::]:8080");
-        text.parse().map_err(invalid)
-    };
     let texts = one_or_more(fields, key)?;
     let addresses = texts.iter().map(|text| address(text)).collect();
     fields.faults.check(key.name, addresses).and_then(|list| counted(fields, key, list, 1, MAX_ADDRESSES))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let invalid = |_| format!("{text:?} is not an address with a port, such as 127.0.0.1:8080 or [::]:8080");
+    text.parse().map_err(invalid)
+}
+
+/// Reads one address without a port as a string, or several as a list.
+fn ips(fields: &mut Fields, key: Key) -> Option<Vec<IpAddr>> {
+    let parse = |text: &String| {
+        text.parse().map_err(|_| format!("{text:?} is not an IP address, such as 172.30.32.2"))
+    };
+    let list = one_or_more(fields, key)?.iter().map(parse).collect();
+    fields.faults.check(key.name, list).and_then(|list| counted(fields, key, list, 1, MAX_ADDRESSES))
 }
 
 /// Reads allowed values of the `Host` header.

@@ -24,6 +24,9 @@ use crate::{
 /// The port of the API and the page, unless configured.
 pub const DEFAULT_PORT: u16 = 8080;
 
+/// Home Assistant's Supervisor, which forwards the requests of ingress, has this address in its apps' network.
+const SUPERVISOR: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 30, 32, 2));
+
 const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
 
 /// The whole configuration.
@@ -75,6 +78,10 @@ pub struct Http {
     pub max_connections: usize,
     /// Maximum number of connections from one address, 4–100,000.
     pub max_connections_per_address: usize,
+    /// The address on which Home Assistant's ingress is served, which needs no token.
+    pub ingress: Option<SocketAddr>,
+    /// The addresses from which the ingress may be used, 1–16.
+    pub ingress_from: Vec<IpAddr>,
 }
 
 /// `[database]`
@@ -182,6 +189,8 @@ impl Default for Config {
                 failed_logins_per_minute: FAILED_LOGINS,
                 max_connections: Limits::MAX_CONNECTIONS,
                 max_connections_per_address: Limits::MAX_CONNECTIONS_PER_ADDRESS,
+                ingress: None,
+                ingress_from: vec![SUPERVISOR],
             },
             database: Database::default(),
             secrets: Secrets::default(),

@@ -33,11 +33,14 @@ use super::{
     connections::Connection,
     cookie,
     limiter::{Failure, Notice},
+    page,
     problem::Problem,
     query,
     state::{ApiState, ask},
     ticket::{self, Holder, Session},
 };
+
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// An authenticated caller; stored in the extensions of the request.
 #[derive(Debug, Clone)]
@@ -131,11 +134,16 @@ pub(super) struct Credential {
     admin: TokenHash,
     /// The session of the page's cookie, if there was no token.
     session: Option<Session>,
+    /// Whether the request came through a proxy that has checked the user.
+    is_trusted: bool,
 }
 
 impl Credential {
     /// Returns whether the credential is still valid. While the tokens cannot be read, it is.
     pub(super) async fn is_valid(&self, state: &ApiState, now: LogTime) -> bool {
+        if self.is_trusted {
+            return true;
+        }
         if self.session.as_ref().is_some_and(|session| ticket::has_ended(&state.sessions, session, now)) {
             return false;
         }
@@ -152,10 +160,12 @@ impl Credential {
 /// Returns the token in the header, or the page's cookie if there is no token, and its scopes. Fails if both
 /// are missing, or if the one that is used is not valid.
 async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<(Credential, Scopes), Problem> {
-    if let Some(token) = bearer(request.headers().get(AUTHORIZATION)) {
+    if let Some(token) = bearer(request.headers().get(AUTHORIZATION))
+        && state.trusted_peers.is_none()
+    {
         let admin = state.token.hash();
         let (holder, scopes) = holder_of(state, address(request.peer_addr()), token).await?;
-        return Ok((Credential { holder, admin, session: None }, scopes));
+        return Ok((Credential { holder, admin, session: None, is_trusted: false }, scopes));
     }
     let (credential, scopes) = signed_in(state, request.request(), state.handle.clock.now().log).await?;
     cookie::check_own_page(request.method(), request.headers())?;
@@ -163,13 +173,17 @@ async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<(Credentia
 }
 
 /// Returns the session of the page's cookie and its scopes. If there are several cookies, returns the first
-/// one that is valid.
+/// one that is valid. Through a trusted proxy, everyone is signed in.
 pub(super) async fn signed_in(
     state: &ApiState,
     request: &HttpRequest,
     now: LogTime,
 ) -> Result<(Credential, Scopes), Problem> {
     let admin = state.token.hash();
+    if state.trusted_peers.is_some() {
+        let credential = Credential { holder: Holder::Administrator, admin, session: None, is_trusted: true };
+        return Ok((credential, Scopes::admin()));
+    }
     for session in sessions(state, request, now) {
         let scopes = match session.holder {
             Holder::Administrator => Some(Scopes::admin()),
@@ -179,7 +193,7 @@ pub(super) async fn signed_in(
         };
         if let Some(scopes) = scopes {
             let holder = session.holder;
-            return Ok((Credential { holder, admin, session: Some(session) }, scopes));
+            return Ok((Credential { holder, admin, session: Some(session), is_trusted: false }, scopes));
         }
     }
     Err(Problem::unauthorized())
@@ -263,18 +277,47 @@ pub(super) async fn check_source<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    if let Some(peers) = &state.trusted_peers {
+        return match check_trusted(&state, peers, &request) {
+            Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
+            Err(problem) => Ok(refuse(request, &problem)),
+        };
+    }
     let host = header_text(&request, &HOST);
     // Browsers always send `Host`. A request without one, such as an HTTP/1.0 health check, comes from
     // another client.
     if host.is_some_and(|host| !state.hosts.is_own(host)) {
-        let detail = "unknown host name in `Host`; add it to [http] allowed_hosts";
+        let detail = "the host name in `Host` is not known to the service; use its IP address, or add the \
+                      name to allowed_hosts in [http] of the configuration";
         return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
     }
-    if header_text(&request, &ORIGIN).is_some_and(|origin| !state.hosts.is_same_origin(origin, host)) {
-        let detail = "the web page in `Origin` is not allowed; add its host to [http] allowed_hosts";
+    // The page itself contains no secrets. Behind a proxy that is not configured yet, it loads and shows what is wrong.
+    let is_page = matches!(*request.method(), Method::GET | Method::HEAD) && page::is_part(request.path());
+    let is_foreign = |origin| !state.hosts.is_same_origin(origin, host);
+    if !is_page && header_text(&request, &ORIGIN).is_some_and(is_foreign) {
+        let detail = "the address of this page is not known to the service; set public_url in [http] of its \
+                      configuration to the address in the browser, or add its host to allowed_hosts";
         return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
     }
     Ok(next.call(request).await?.map_into_left_body())
+}
+
+/// Checks a request on a listener that needs no token: it must come from the trusted proxy, and from a page of the same
+/// host. The name of the host is not known here: people open Home Assistant under many names.
+fn check_trusted(state: &ApiState, peers: &[IpAddr], request: &ServiceRequest) -> Result<(), Problem> {
+    if !peers.contains(&address(request.peer_addr()).to_canonical()) {
+        let detail = "this port serves only the ingress of Home Assistant ([http] ingress_from)";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    // Of several proxies, the first one knows the host that the browser used.
+    let forwarded =
+        header_text(request, &FORWARDED_HOST).map(|hosts| hosts.split(',').next().unwrap_or("").trim());
+    let host = forwarded.or_else(|| header_text(request, &HOST));
+    if header_text(request, &ORIGIN).is_some_and(|origin| !state.hosts.is_same_origin(origin, host)) {
+        let detail = "the web page in `Origin` is not the one of Home Assistant";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    Ok(())
 }
 
 /// Returns the text of a header. A value that is not ASCII becomes an empty string, which matches nothing.

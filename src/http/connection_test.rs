@@ -1,4 +1,4 @@
-//! A connection test with live progress: one line of JSON per step.
+//! A connection test with live progress: one JSON value per step, as lines or as server-sent events.
 
 use std::convert::Infallible;
 
@@ -22,22 +22,40 @@ use super::{
     state::{ApiState, BROKER_TIMEOUT, ask_within},
 };
 
-const MEDIA_TYPE: &str = "application/x-ndjson";
+/// How the progress is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// One line of JSON per step.
+    Lines,
+    /// One server-sent event per step. Proxies that gather and compress JSON forward these at once.
+    Events,
+}
+
+impl Format {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Lines => "application/x-ndjson",
+            Self::Events => "text/event-stream",
+        }
+    }
+}
 
 type Test = LocalBoxFuture<'static, Result<TestReport, Problem>>;
 
-/// Whether the client asks for live progress.
-pub(super) fn wants_progress(headers: &HeaderMap) -> bool {
+/// Returns the format in which the client asks for live progress, if it does.
+pub(super) fn progress_format(headers: &HeaderMap) -> Option<Format> {
     let accepted = headers.get_all(ACCEPT).filter_map(|value| value.to_str().ok());
-    accepted
-        .flat_map(|value| value.split(','))
-        .any(|one| one.split(';').next().unwrap_or("").trim() == MEDIA_TYPE)
+    let mut types =
+        accepted.flat_map(|value| value.split(',')).map(|one| one.split(';').next().unwrap_or("").trim());
+    types
+        .find_map(|one| [Format::Lines, Format::Events].into_iter().find(|format| format.media_type() == one))
 }
 
 /// Tests a connection with these settings. Errors before the first step become a problem response.
 pub(super) async fn run_live(
     state: Data<ApiState>,
     settings: Option<Value>,
+    format: Format,
 ) -> Result<HttpResponse, Problem> {
     let (watcher, mut steps) = unbounded_channel();
     let request = TestConnection::watched(settings, watcher);
@@ -47,65 +65,74 @@ pub(super) async fn run_live(
         );
     let progress = tokio::select! {
         biased;
-        Some(first) = steps.recv() => Progress::FirstStep(line(&first), test),
-        report = &mut test => Progress::Finished(last_line(&Ok(report?))),
+        Some(first) = steps.recv() => Progress::FirstStep(message(format, &first), test),
+        report = &mut test => Progress::Finished(last_message(format, &Ok(report?))),
     };
-    let lines = lines(progress, steps);
+    let messages = messages(format, progress, steps);
     Ok(HttpResponse::Ok()
-        .content_type(MEDIA_TYPE)
+        .content_type(format.media_type())
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((X_ACCEL_BUFFERING, "no"))
-        .streaming(lines))
+        .streaming(messages))
 }
 
 /// The progress of a test.
 enum Progress {
-    /// The test is running, and this line is sent first.
+    /// The test is running, and this message is sent first.
     FirstStep(Bytes, Test),
     /// The test is running.
     Running(Test),
-    /// The test has finished. The remaining steps are sent before this last line.
+    /// The test has finished. The remaining steps are sent before this last message.
     Finished(Bytes),
     /// Everything has been sent.
     Sent,
 }
 
-fn lines(
+fn messages(
+    format: Format,
     progress: Progress,
     steps: UnboundedReceiver<TestProgress>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    stream::unfold((progress, steps), |(progress, mut steps)| async move {
-        let (line, next) = match progress {
-            Progress::FirstStep(line, test) => (line, Progress::Running(test)),
+    stream::unfold((progress, steps), move |(progress, mut steps)| async move {
+        let (message, next) = match progress {
+            Progress::FirstStep(first, test) => (first, Progress::Running(test)),
             Progress::Running(mut test) => tokio::select! {
                 biased;
-                Some(step) = steps.recv() => (line(&step), Progress::Running(test)),
-                report = &mut test => next_of_finished(&mut steps, last_line(&report)),
+                Some(step) = steps.recv() => (message(format, &step), Progress::Running(test)),
+                report = &mut test => next_of_finished(format, &mut steps, last_message(format, &report)),
             },
-            Progress::Finished(last) => next_of_finished(&mut steps, last),
+            Progress::Finished(last) => next_of_finished(format, &mut steps, last),
             Progress::Sent => return None,
         };
-        Some((Ok(line), (next, steps)))
+        Some((Ok(message), (next, steps)))
     })
 }
 
-/// Returns the next line of a test that has finished.
-fn next_of_finished(steps: &mut UnboundedReceiver<TestProgress>, last: Bytes) -> (Bytes, Progress) {
+/// Returns the next message of a test that has finished.
+fn next_of_finished(
+    format: Format,
+    steps: &mut UnboundedReceiver<TestProgress>,
+    last: Bytes,
+) -> (Bytes, Progress) {
     match steps.try_recv() {
-        Ok(step) => (line(&step), Progress::Finished(last)),
+        Ok(step) => (message(format, &step), Progress::Finished(last)),
         Err(_) => (last, Progress::Sent),
     }
 }
 
-fn last_line(report: &Result<TestReport, Problem>) -> Bytes {
-    line(&match report {
+fn last_message(format: Format, report: &Result<TestReport, Problem>) -> Bytes {
+    let value = match report {
         Ok(report) => json!({ "report": report }),
         Err(problem) => json!({ "error": problem.to_string() }),
-    })
+    };
+    message(format, &value)
 }
 
-fn line(value: &impl Serialize) -> Bytes {
-    format!("{}\n", json!(value)).into()
+fn message(format: Format, value: &impl Serialize) -> Bytes {
+    match format {
+        Format::Lines => format!("{}\n", json!(value)).into(),
+        Format::Events => format!("data: {}\n\n", json!(value)).into(),
+    }
 }
 
 #[cfg(test)]
@@ -115,17 +142,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_clients_that_accept_ndjson_get_live_progress() {
+    fn only_clients_that_ask_for_it_get_live_progress() {
         for (accept, expected) in [
-            ("application/x-ndjson", true),
-            ("application/json;q=0.5, application/x-ndjson ; q=1", true),
-            ("*/*", false),
-            ("application/json", false),
+            ("application/x-ndjson", Some(Format::Lines)),
+            ("application/json;q=0.5, application/x-ndjson ; q=1", Some(Format::Lines)),
+            ("text/event-stream, application/problem+json", Some(Format::Events)),
+            ("*/*", None),
+            ("application/json", None),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
-            assert_eq!(wants_progress(&headers), expected, "{accept}");
+            assert_eq!(progress_format(&headers), expected, "{accept}");
         }
-        assert!(!wants_progress(&HeaderMap::new()));
+        assert_eq!(progress_format(&HeaderMap::new()), None);
     }
 }

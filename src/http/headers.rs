@@ -31,6 +31,15 @@ const ALWAYS: [(HeaderName, &str); 10] = [
 /// One year.
 const ONLY_TLS: &str = "max-age=31536000";
 
+/// Permits pages of the same origin to embed this response: Home Assistant shows the page in a frame.
+pub(super) fn allow_frame(headers: &mut HeaderMap) {
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    let policy = headers.get(CONTENT_SECURITY_POLICY).and_then(|policy| policy.to_str().ok());
+    let policy = policy.unwrap_or("default-src 'none'; frame-ancestors 'none'");
+    let policy = policy.replace("frame-ancestors 'none'", "frame-ancestors 'self'");
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_str(&policy).expect("it was a header"));
+}
+
 /// Adds the missing headers. With `only_tls`, browsers use only TLS for this host for a year.
 pub(super) fn complete(headers: &mut HeaderMap, only_tls: bool) {
     let only_tls = only_tls.then_some((STRICT_TRANSPORT_SECURITY, ONLY_TLS));
@@ -66,6 +75,20 @@ mod tests {
         assert_eq!(headers.len(), ALWAYS.len());
         complete(&mut headers, true);
         assert_eq!(headers.get(STRICT_TRANSPORT_SECURITY).unwrap(), ONLY_TLS);
+    }
+
+    #[test]
+    fn only_pages_of_the_same_origin_may_embed_a_response() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("img-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
+        );
+        allow_frame(&mut headers);
+        complete(&mut headers, false);
+        let policy = headers.get(CONTENT_SECURITY_POLICY).unwrap();
+        assert_eq!(policy, "img-src 'self'; frame-ancestors 'self'; base-uri 'none'");
+        assert_eq!(headers.get(X_FRAME_OPTIONS).unwrap(), "SAMEORIGIN");
     }
 
     #[test]

@@ -48,7 +48,7 @@ use self::{
 pub use self::{
     connections::Limits,
     origin::HostRules,
-    server::{serve, serve_all, watch_connections},
+    server::{Entrance, serve, serve_all, watch_connections},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };
 

@@ -166,15 +166,17 @@ pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Proble
 /// messages, but leaves nothing behind: nothing is retained, and no camera or device is created. A stage whose `ok`
 /// is `null` has no definite result, which does not count as a failure.
 ///
-/// With `Accept: application/x-ndjson`, the progress is sent live: lines `{"begun": name}` and `{"stage":
-/// {…}}`, and `{"report": {…}}` as the last one, or `{"error": text}` if the test could not be completed.
+/// With `Accept: application/x-ndjson` or `text/event-stream`, the progress is sent live, as lines or as server-sent
+/// events: `{"begun": name}` and `{"stage": {…}}`, and `{"report": {…}}` as the last one, or `{"error": text}` if the
+/// test could not be completed. Some proxies delay lines, but not events.
 #[utoipa::path(
     post, path = "/api/v1/integrations/mqtt/test", tag = "mqtt",
     request_body = Option<schema::SettingsInput>,
     responses(
         (
             status = 200, description = "The result; `success` is whether the settings work",
-            content((TestReport = "application/json"), (String = "application/x-ndjson")),
+            content((TestReport = "application/json"), (String = "application/x-ndjson"),
+                (String = "text/event-stream")),
         ),
         (status = 422, description = "Some fields are invalid"),
     ),
@@ -184,8 +186,8 @@ pub(super) async fn test(
     request: HttpRequest,
     body: OptionalJson<SETTINGS_BYTES>,
 ) -> Result<HttpResponse, Problem> {
-    if connection_test::wants_progress(request.headers()) {
-        return connection_test::run_live(state, body.0).await;
+    if let Some(format) = connection_test::progress_format(request.headers()) {
+        return connection_test::run_live(state, body.0, format).await;
     }
     let test = TestConnection::new(body.0);
     Ok(HttpResponse::Ok().json(ask_within(BROKER_TIMEOUT, &state.handle.test_connection, test).await??))

@@ -28,6 +28,7 @@ use super::{connections::Connection, headers, health, problem::Problem, state::A
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 64;
+const REMOTE_USER: HeaderName = HeaderName::from_static("x-remote-user-name");
 
 /// The outermost middleware.
 pub(super) async fn observe<B: MessageBody + 'static>(
@@ -47,7 +48,12 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     let only_tls = state.owns_host && is_encrypted;
     let is_health_only = connection.is_some_and(|connection| connection.is_health_only);
     // At the highest level, so that no log filter removes the id from the lines within the span.
-    let span = tracing::error_span!("request", request_id = id);
+    let span = tracing::error_span!("request", request_id = id, user = tracing::field::Empty);
+    if state.trusted_peers.is_some()
+        && let Some(user) = remote_user(request.headers())
+    {
+        span.record("user", user);
+    }
     let mut response = if is_health_only && !request.path().starts_with(health::PREFIX) {
         let detail =
             "too many connections are open; see [http] max_connections_per_address and max_connections";
@@ -61,6 +67,9 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     }
     let id = HeaderValue::from_str(&id).expect("a request id has only safe characters");
     response.headers_mut().insert(REQUEST_ID, id);
+    if state.trusted_peers.is_some() {
+        headers::allow_frame(response.headers_mut());
+    }
     headers::complete(response.headers_mut(), only_tls);
     record(&state, &span, method, &response, started);
     Ok(response.map_body(|_, body| Tracked { body, _progress: progress }))
@@ -119,6 +128,12 @@ fn request_id(headers: &HeaderMap) -> String {
         .and_then(|value| value.to_str().ok())
         .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(is_safe))
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Returns the name of the user whom Home Assistant has checked, if it is safe in a log line.
+fn remote_user(headers: &HeaderMap) -> Option<&str> {
+    let name = headers.get(REMOTE_USER)?.to_str().ok()?;
+    (1..=MAX_REQUEST_ID).contains(&name.len()).then_some(name)
 }
 
 /// Returns the label of a method. Clients can send any word as a method, so unknown ones share a label.

@@ -88,6 +88,11 @@ pub(super) async fn file(request: HttpRequest, name: Path<String>) -> Result<Htt
     serve(&name, request.headers())
 }
 
+/// Returns whether a path is that of the page or of one of its files.
+pub(super) fn is_part(path: &str) -> bool {
+    path == "/" || path.starts_with("/page/")
+}
+
 /// Returns the file, or 304 when the client has the current version.
 fn serve(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
     let found = FILES.iter().zip(TAGS.iter()).find(|(file, _)| file.name == name);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    ApiState, auth, configure, observe,
+    ApiState, Limits, auth, configure, observe,
     transport::{self, Transport},
 };
 
@@ -33,23 +33,26 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// stops it; requests in progress then have 5 s to complete. It does not handle signals. Run
 /// [`watch_connections`] at the same time.
 pub fn serve(listener: TcpListener, state: ApiState) -> io::Result<Server> {
-    serve_all(vec![listener], state, None)
+    serve_all(vec![Entrance { listener, state, tls: None }])
 }
 
-/// Like [`serve`], on several listeners, and with TLS if there is a configuration for it.
+/// A listener, and what is served there.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The listener.
+    pub listener: TcpListener,
+    /// What every request needs. All entrances of a server share the limits of the first one.
+    pub state: ApiState,
+    /// The configuration of TLS; `None` means plain HTTP.
+    pub tls: Option<ServerConfig>,
+}
+
+/// Like [`serve`], on several listeners.
 ///
 /// This does what `actix_web::HttpServer` does, with connections of our own type, which can be counted before
 /// the TLS handshake and ended at any time.
-pub fn serve_all(
-    listeners: Vec<TcpListener>,
-    state: ApiState,
-    tls: Option<ServerConfig>,
-) -> io::Result<Server> {
-    let acceptor = tls.map(|mut config| {
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        TlsAcceptor::from(Arc::new(config))
-    });
-    let limits = *state.connections.limits();
+pub fn serve_all(entrances: Vec<Entrance>) -> io::Result<Server> {
+    let limits = entrances.first().map_or_else(Limits::default, |first| *first.state.connections.limits());
     let mut builder = Server::build()
         .workers(WORKERS)
         // `Connections` limits them. In the kernel's backlog, new ones would wait behind stuck ones.
@@ -57,9 +60,12 @@ pub fn serve_all(
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
-    let state = Data::new(state);
-    for listener in listeners {
-        let (state, acceptor, stopping) = (state.clone(), acceptor.clone(), stopping.clone());
+    for Entrance { listener, state, tls } in entrances {
+        let acceptor = tls.map(|mut config| {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            TlsAcceptor::from(Arc::new(config))
+        });
+        let (state, stopping) = (Data::new(state), stopping.clone());
         builder = builder.listen("api", listener, move || {
             let app = App::new()
                 .app_data(state.clone())

@@ -33,6 +33,8 @@ use super::{
 #[schema(as = Session)]
 pub(super) struct SessionView {
     signed_in: bool,
+    /// Whether the caller can sign out; not in the frame of Home Assistant, which has checked the user.
+    can_sign_out: bool,
     /// The scopes of the session; `null` if nobody is signed in.
     #[schema(required = true, value_type = Option<Vec<Scope>>)]
     scopes: Option<Scopes>,
@@ -69,9 +71,11 @@ pub(super) async fn sign_in(
     let ticket = ticket::issue(&state.sessions, &state.token.current(), holder, state.handle.clock.now().log);
     let is_secure = auth::is_secure(&state, &request);
     let cookie = cookie::set(state.sessions.instance(), &ticket, ticket::LIFETIME_SECONDS, is_secure);
-    Ok(HttpResponse::Ok()
-        .insert_header((SET_COOKIE, cookie))
-        .json(SessionView { signed_in: true, scopes: Some(scopes) }))
+    Ok(HttpResponse::Ok().insert_header((SET_COOKIE, cookie)).json(SessionView {
+        signed_in: true,
+        can_sign_out: true,
+        scopes: Some(scopes),
+    }))
 }
 
 /// Whether the caller is signed in, and with which scopes.
@@ -88,7 +92,9 @@ pub(super) async fn look(state: Data<ApiState>, request: HttpRequest) -> Result<
         Err(problem) if problem.is_unauthorized() => None,
         Err(problem) => return Err(problem),
     };
-    Ok(HttpResponse::Ok().json(SessionView { signed_in: scopes.is_some(), scopes }))
+    let signed_in = scopes.is_some();
+    let can_sign_out = signed_in && state.trusted_peers.is_none();
+    Ok(HttpResponse::Ok().json(SessionView { signed_in, can_sign_out, scopes }))
 }
 
 /// Sign out: end the session, and remove its cookie.

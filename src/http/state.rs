@@ -2,6 +2,7 @@
 //! stopping.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -82,6 +83,9 @@ pub struct ApiState {
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
+    /// The only peers that are served, without a token: the proxy of Home Assistant, which has checked the user. `None`
+    /// on an ordinary listener.
+    pub(super) trusted_peers: Option<Arc<[IpAddr]>>,
     limiter: Arc<Mutex<Limiter>>,
     sign_in_codes: Arc<Mutex<SignInCodes>>,
     stopping: Arc<AtomicBool>,
@@ -124,6 +128,7 @@ impl ApiState {
             connections: Connections::new(limits),
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
+            trusted_peers: None,
             sign_in_codes: Arc::default(),
             limiter: Arc::new(Mutex::new(Limiter::new(failed_logins_per_minute))),
             stopping: Arc::default(),
@@ -131,6 +136,12 @@ impl ApiState {
             uploads: Arc::new(Budget::new(MAX_UPLOAD_BYTES)),
             downloads: Arc::new(Budget::new(MAX_DOWNLOAD_BYTES)),
         }
+    }
+
+    /// Returns this state for a listener that serves only these peers, and gives them full access.
+    #[must_use]
+    pub fn for_ingress(&self, peers: &[IpAddr]) -> Self {
+        Self { trusted_peers: Some(peers.into()), ..self.clone() }
     }
 
     /// Locks the limiter of failed logins. Do not hold the guard across an `await`.

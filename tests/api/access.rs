@@ -48,9 +48,12 @@ async fn a_foreign_origin_or_a_rebound_host_name_is_refused_on_every_route_even_
         for method in methods() {
             let rebound = app.request(method.clone(), &path).header("Host", "evil.example");
             let foreign = app.request(method.clone(), &path).header("Origin", "http://evil.example");
-            for request in [rebound, foreign] {
+            // Reading the page itself reveals nothing, and it can then show why the API refuses it.
+            let is_page =
+                matches!(method, Method::GET | Method::HEAD) && (path == "/" || path.starts_with("/page/"));
+            for (request, is_refused) in [(rebound, true), (foreign, !is_page)] {
                 let answer = Answer::send(request).await;
-                assert_eq!(answer.status, 403, "{method} {path}");
+                assert_eq!(answer.status == 403, is_refused, "{method} {path}");
                 assert!(answer.header("access-control-allow-origin").is_empty());
             }
         }
@@ -212,7 +215,7 @@ async fn a_foreign_host_is_refused_on_every_route() {
     for path in ["/health/live", "/health/ready", "/metrics", "/openapi.json", EVENTS, "/nothing"] {
         let problem =
             Answer::send(app.request(Method::GET, path).header("Host", "evil.example")).await.problem(403);
-        assert!(problem["detail"].as_str().unwrap().contains("[http] allowed_hosts"), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("add the name to allowed_hosts"), "{problem}");
     }
     app.stop().await;
 }

@@ -3,7 +3,7 @@
 mod actors;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -58,7 +58,22 @@ impl TestApp {
         Self::with(10, Limits::default(), public_url.to_owned())
     }
 
+    /// Starts a server that serves only this peer, without a token.
+    pub fn with_ingress_from(peer: &str) -> Self {
+        let peer: IpAddr = peer.parse().unwrap();
+        Self::with_state(10, Limits::default(), String::new(), |state| state.for_ingress(&[peer]))
+    }
+
     fn with(failed_logins: u32, limits: Limits, public_url: String) -> Self {
+        Self::with_state(failed_logins, limits, public_url, |state| state)
+    }
+
+    fn with_state(
+        failed_logins: u32,
+        limits: Limits,
+        public_url: String,
+        change: impl FnOnce(ApiState) -> ApiState,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token = AdminToken::load_or_create(directory.path()).unwrap();
         let script = Arc::new(Mutex::new(Script::default()));
@@ -75,6 +90,7 @@ impl TestApp {
             failed_logins_per_minute: failed_logins,
             limits,
         });
+        let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = serve(listener, state.clone()).unwrap();

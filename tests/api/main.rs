@@ -9,6 +9,7 @@ mod errors;
 mod events;
 mod headers;
 mod helpers;
+mod ingress;
 mod mqtt;
 mod operation;
 mod page;

@@ -150,7 +150,7 @@ async fn a_connection_test_uses_the_stored_or_the_given_settings() {
 }
 
 #[actix_web::test]
-async fn a_connection_test_streams_its_progress_as_json_lines_on_request() {
+async fn a_connection_test_streams_its_progress_as_lines_or_events_on_request() {
     let app = TestApp::start();
     let lines = |body: Value| {
         let accept = "application/x-ndjson, application/problem+json";
@@ -167,6 +167,14 @@ async fn a_connection_test_streams_its_progress_as_json_lines_on_request() {
         [json!({"begun": "resolve"}), json!({ "stage": stage }), json!({ "report": report })]
     );
     assert_eq!(lines(json!({"qos": 3})).await.faults(), ["qos"]);
+
+    let events =
+        app.request(Method::POST, TEST).header("accept", "text/event-stream, application/problem+json");
+    let events = Answer::send(events.json(&json!({"broker_host": "broker.lan"}))).await;
+    assert_eq!(events.header("content-type"), "text/event-stream");
+    let data: Vec<&str> = events.text.split_terminator("\n\n").collect();
+    let lines: Vec<_> = answer.text.lines().map(|line| format!("data: {line}")).collect();
+    assert_eq!(data, lines);
     app.stop().await;
 }
 

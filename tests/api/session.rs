@@ -28,7 +28,7 @@ fn cookie(answer: &Answer) -> String {
 async fn signing_in_exchanges_a_token_for_a_cookie_with_the_same_permissions() {
     let app = TestApp::start();
     let answer = sign_in(&app, &app.token).await;
-    assert_eq!(answer.expect(200), json!({"signed_in": true, "scopes": ["admin"]}));
+    assert_eq!(answer.expect(200), json!({"signed_in": true, "can_sign_out": true, "scopes": ["admin"]}));
     let set = answer.header("set-cookie");
     assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict") && set.contains("Path=/"), "{set}");
     assert!(!set.contains(&app.token), "the cookie must not contain the token");
@@ -40,7 +40,7 @@ async fn signing_in_exchanges_a_token_for_a_cookie_with_the_same_permissions() {
     let session = Answer::send(with(Method::GET, SESSION)).await;
     assert_eq!(session.expect(200)["scopes"], json!(["admin"]));
     let session = Answer::send(app.anonymous(Method::GET, SESSION)).await;
-    assert_eq!(session.expect(200), json!({"signed_in": false, "scopes": null}));
+    assert_eq!(session.expect(200), json!({"signed_in": false, "can_sign_out": false, "scopes": null}));
     app.stop().await;
 }
 

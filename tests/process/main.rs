@@ -30,6 +30,7 @@ mod service_manager;
 mod shutdown;
 mod sign_in;
 mod soak;
+mod sources;
 mod start;
 mod tls;
 mod tokens;

@@ -28,7 +28,10 @@ async fn the_command_prints_a_link_that_signs_in_once_and_the_log_contains_no_co
         let response = call.send().await.expect("a response");
         (response.status().as_u16(), response.json::<Value>().await.expect("JSON"))
     };
-    assert_eq!(sign_in().await, (200, json!({ "signed_in": true, "scopes": ["admin"] })));
+    assert_eq!(
+        sign_in().await,
+        (200, json!({ "signed_in": true, "can_sign_out": true, "scopes": ["admin"] }))
+    );
     assert_eq!(sign_in().await.0, 401, "the code works once");
     assert!(!service.log_text().contains(code), "the code is in the log");
 

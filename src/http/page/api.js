@@ -98,35 +98,36 @@ async function bodyOf(response, path) {
 }
 
 /**
- * Tests the connection with these settings. Calls `onProgress` for each line of the response as it arrives, and returns
- * the report. Throws a Problem when the server rejects the settings, as `call` does.
+ * Tests the connection with these settings. Calls `onProgress` for each step as it arrives, and returns the report.
+ * Throws a Problem when the server rejects the settings, as `call` does.
  * @param {SettingsInput} settings
  * @param {(line: TestLine) => void} onProgress
  * @returns {Promise<TestReport>}
  */
 export async function testConnection(settings, onProgress) {
   const path = "integrations/mqtt/test";
-  const accept = { Accept: "application/x-ndjson, application/problem+json" };
+  const accept = { Accept: "text/event-stream, application/problem+json" };
   const response = await send("POST", path, settings, TEST_TIMEOUT_MS, accept);
   if (!response.ok) return bodyOf(response, path);
-  const last = await readLines(response, onProgress);
+  const last = await readEvents(response, onProgress);
   if (last?.report) return last.report;
   throw new Problem(0, last?.error ?? texts.noAnswer);
 }
 
 /**
- * Reads a response of one JSON value per line. Returns the last one.
+ * Reads a response of server-sent events, one JSON value each. (An EventSource cannot send settings.) Returns the last
+ * value.
  * @param {Response} response
  * @param {(line: TestLine) => void} onLine
  */
-async function readLines(response, onLine) {
+async function readEvents(response, onLine) {
   /** @type {TestLine | undefined} */
   let last;
   /** @param {string} line */
   const take = (line) => {
-    if (line === "") return;
+    if (!line.startsWith("data: ")) return;
     /** @type {TestLine} */
-    const value = JSON.parse(line);
+    const value = JSON.parse(line.slice("data: ".length));
     last = value;
     onLine(value);
   };

@@ -61,8 +61,8 @@ async function start() {
   const failure = code ? await signInWithCode(code) : "";
   try {
     // The browser may be signed in even if the link was used before.
-    const { scopes } = await session.check();
-    if (scopes && canRead(scopes)) showPage(scopes);
+    const { scopes, can_sign_out: canSignOut } = await session.check();
+    if (scopes && canRead(scopes)) showPage(scopes, canSignOut);
     else showSignIn(scopes ? texts.signIn.sendOnly : failure);
   } catch (error) {
     showSignIn(signInError(error));
@@ -97,7 +97,7 @@ function showSignIn(message = "") {
     try {
       const { scopes } = await session.signIn(token);
       if (scopes && canRead(scopes)) {
-        showPage(scopes);
+        showPage(scopes, true);
         return;
       }
       fault.textContent = texts.signIn.sendOnly;
@@ -291,14 +291,15 @@ function followStream({ connection, events, cameras, settings, onConnected }, lo
 /**
  * Shows the page to somebody who has signed in with these scopes.
  * @param {Scope[]} scopes
+ * @param {boolean} canSignOut
  */
-function showPage(scopes) {
+function showPage(scopes, canSignOut) {
   leave?.();
   const parts = createParts(scopes.includes("admin"));
   const { connection, events, cameras, settings, nav, views, guidePlace } = parts;
   const lost = html("p", { class: "lost", role: "alert" });
   showFrame({
-    header: [nav.element, signOutButton(settings.isDirty)],
+    header: canSignOut ? [nav.element, signOutButton(settings.isDirty)] : [nav.element],
     lost,
     aside: connection.element,
     content: [nav.heading, guidePlace, ...Object.values(views)],

@@ -11,6 +11,8 @@ export type Scope = "events:write" | "read" | "admin";
 
 export interface Session {
   signed_in: boolean;
+  /** Whether the user can sign out; not in the frame of Home Assistant. */
+  can_sign_out: boolean;
   /** `null` when nobody is signed in. */
   scopes: Scope[] | null;
 }
