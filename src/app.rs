@@ -110,6 +110,9 @@ impl App {
         }
         let (public_url, calendar) = (options.public_url.clone(), options.calendar);
         let service = Service::start(options).await?;
+        if let Some(certificates) = &certificates {
+            certificates.measure(service.handle().metrics);
+        }
         // The service holds the lock of the data directory.
         let sessions = Sessions::load_or_create(&config.data_dir)?;
         for warning in &config.warnings {

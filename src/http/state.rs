@@ -19,6 +19,7 @@ use super::{
     connections::Connections,
     headers,
     limiter::Limiter,
+    observe,
     problem::Problem,
     sign_in_code::SignInCodes,
 };
@@ -108,6 +109,7 @@ impl ApiState {
             failed_logins_per_minute,
             limits,
         } = options;
+        observe::create_known_labels(&handle.metrics);
         Self {
             handle,
             token,
