@@ -133,6 +133,7 @@ impl App {
                 max_connections_per_address: config.http.max_connections_per_address,
                 ..Limits::default()
             },
+            backup: backup::Locations::of(config).ok(),
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();

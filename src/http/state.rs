@@ -23,7 +23,7 @@ use super::{
     problem::Problem,
     sign_in_code::SignInCodes,
 };
-use crate::{history::History, sessions::Sessions, token::AdminToken};
+use crate::{backup::Locations, history::History, sessions::Sessions, token::AdminToken};
 
 /// How long a request waits for an actor. Few clients wait longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,6 +62,8 @@ pub struct ApiOptions {
     pub failed_logins_per_minute: u32,
     /// The limits of connections.
     pub limits: Limits,
+    /// The files of which a backup is made; `None` if no backup can be made.
+    pub backup: Option<Locations>,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -75,6 +77,7 @@ pub struct ApiState {
     /// Whether browsers may be instructed to use TLS for everything on this host.
     pub(super) owns_host: bool,
     pub(super) connections: Connections,
+    pub(super) backup: Option<Locations>,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     limiter: Arc<Mutex<Limiter>>,
@@ -108,6 +111,7 @@ impl ApiState {
             public_url,
             failed_logins_per_minute,
             limits,
+            backup,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -117,6 +121,7 @@ impl ApiState {
             hosts,
             history,
             owns_host: headers::owns_its_host(&public_url),
+            backup,
             connections: Connections::new(limits),
             is_public_https: public_url.starts_with("https://"),
             sign_in_codes: Arc::default(),

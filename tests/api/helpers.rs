@@ -73,6 +73,7 @@ impl TestApp {
             public_url,
             failed_logins_per_minute: failed_logins,
             limits,
+            backup: None,
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
