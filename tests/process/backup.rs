@@ -386,9 +386,7 @@ async fn a_download_without_secrets_contains_none_and_only_admins_may_download()
             .json(&json!({ "name": "reader", "scopes": ["read", "events:write"] })),
     );
     let token = created.await.expect("a response").expect(201)["token"].as_str().expect("a token").to_owned();
-    let request = service_.request(Method::GET, BACKUP);
-    let request = request.header("authorization", format!("Bearer {token}"));
-    assert_eq!(request.send().await.expect("a response").status(), 403);
+    let _ = service_.with_token(&token).get(BACKUP).await.expect(403);
 }
 
 #[tokio::test]
