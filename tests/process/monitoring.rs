@@ -18,6 +18,11 @@ const DASHBOARD: &str = "packaging/grafana/liveobject.json";
 /// Labels that Prometheus adds, and the one of histograms.
 const COMMON_LABELS: [&str; 3] = ["job", "instance", "le"];
 
+/// PromQL's keywords before a list of labels.
+const GROUPINGS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
+/// PromQL's other keywords, and the metric that Prometheus adds itself.
+const KEYWORDS: [&str; 6] = ["and", "or", "unless", "bool", "offset", "up"];
+
 /// Names of samples, each with the labels that it has.
 type Exported = BTreeMap<String, BTreeSet<String>>;
 
@@ -62,26 +67,57 @@ fn selector(text: &str) -> (&str, Vec<String>) {
     (name, labels)
 }
 
-/// Returns the metrics in a PromQL expression, with the labels in their selectors and in `by`.
+/// Returns the metrics in a PromQL expression, with the labels in their selectors and those that the expression groups
+/// or matches by. Every name is a metric unless it is a function, a keyword, or within braces, brackets or a grouping.
 fn metrics_in(expression: &str) -> Vec<(String, Vec<String>)> {
-    let grouped: Vec<_> = expression
-        .split("by (")
-        .skip(1)
-        .flat_map(|rest| rest.split(')').next().unwrap_or_default().split(','))
-        .map(|label| label.trim().to_owned())
-        .collect();
-    let mut found = Vec::new();
-    let mut before = ' ';
-    for (at, c) in expression.char_indices() {
-        let rest = &expression[at..];
-        let prefixes = ["liveobject_", "mqtt_", "process_"];
-        if !is_name(before) && prefixes.iter().any(|prefix| rest.starts_with(prefix)) {
-            let (name, labels) = selector(rest);
-            found.push((name.to_owned(), [labels, grouped.clone()].concat()));
-        }
-        before = c;
+    let (mut found, mut grouped) = (Vec::new(), Vec::new());
+    let mut rest = expression;
+    while let Some(c) = rest.chars().next() {
+        let (name, labels) = selector(rest);
+        let behind = &rest[name.len()..];
+        rest = if name.is_empty() {
+            match c {
+                '{' => skip_to(rest, '}'),
+                '[' => skip_to(rest, ']'),
+                _ => &rest[c.len_utf8()..],
+            }
+        } else if GROUPINGS.contains(&name) {
+            let end = skip_to(behind, ')');
+            let names = behind[..behind.len() - end.len()].split(|c| !is_name(c));
+            grouped.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
+            end
+        } else {
+            // An aggregation may have its grouping before its arguments.
+            let is_function =
+                ["(", "by ", "without "].iter().any(|next| behind.trim_start().starts_with(next));
+            if !is_function && !KEYWORDS.contains(&name) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+                found.push((name.to_owned(), labels));
+            }
+            behind
+        };
     }
-    found
+    found.into_iter().map(|(name, labels)| (name, [labels, grouped.clone()].concat())).collect()
+}
+
+/// Returns the text behind the first `end` that is not in quotation marks.
+fn skip_to(text: &str, end: char) -> &str {
+    let mut is_quoted = false;
+    let is_end = |c: char| {
+        is_quoted ^= c == '"';
+        !is_quoted && c == end
+    };
+    text.find(is_end).map_or("", |at| &text[at + 1..])
+}
+
+/// Returns the expressions of the alert rules.
+fn rule_expressions() -> Vec<String> {
+    let rules = read(RULES);
+    let expression = |rule: &str| {
+        let (_, rest) = rule.split_once("expr: ").expect("an expression");
+        let end = ["\n        for:", "\n        labels:"].iter().filter_map(|key| rest.find(key)).min();
+        rest[..end.expect("an end")].trim_start_matches(">-").to_owned()
+    };
+    rules.split("- alert: ").skip(1).map(expression).collect()
 }
 
 fn root() -> PathBuf {
@@ -98,7 +134,12 @@ fn expressions(value: &serde_json::Value, found: &mut Vec<String>) {
         serde_json::Value::Object(members) => {
             for (key, member) in members {
                 match member.as_str() {
-                    Some(text) if ["expr", "query"].contains(&key.as_str()) => found.push(text.to_owned()),
+                    Some(text) if key == "expr" => found.push(text.to_owned()),
+                    // `label_values(METRIC, LABEL)`
+                    Some(text) if key == "query" && text.starts_with("label_values(") => {
+                        let arguments = text.trim_start_matches("label_values(");
+                        found.push(arguments.rsplit_once(',').expect("two arguments").0.to_owned());
+                    }
                     _ => expressions(member, found),
                 }
             }
@@ -115,7 +156,7 @@ async fn every_metric_in_the_dashboard_and_in_the_alert_rules_is_exported_with_t
     let mut found = Vec::new();
     expressions(&dashboard, &mut found);
     assert!(found.len() > 20, "{found:?}");
-    found.extend(read(RULES).split("- alert: ").skip(1).map(str::to_owned));
+    found.extend(rule_expressions());
     let mut used = BTreeSet::new();
     for (name, labels) in found.iter().flat_map(|expression| metrics_in(expression)) {
         let present = exported.get(&name).unwrap_or_else(|| panic!("{name} is not exported"));
@@ -131,12 +172,11 @@ async fn every_metric_in_the_dashboard_and_in_the_alert_rules_is_exported_with_t
 
 #[test]
 fn a_selector_is_split_into_its_name_and_labels() {
-    let expression =
-        r#"sum by (le, a) (rate(liveobject_x_total{route=~"/a,{b}", status!="5"}[5m])) > mqtt_y"#;
     let labels = |labels: &[&str]| labels.iter().map(|&label| label.to_owned()).collect::<Vec<_>>();
+    let expression = r#"sum by (le, a) (rate(x_total{route=~"/a,{b}", status!="5"}[5m])) > 2 * y or up == 0"#;
     let expected = vec![
-        ("liveobject_x_total".to_owned(), labels(&["route", "status", "le", "a"])),
-        ("mqtt_y".to_owned(), labels(&["le", "a"])),
+        ("x_total".to_owned(), labels(&["route", "status", "le", "a"])),
+        ("y".to_owned(), labels(&["le", "a"])),
     ];
     assert_eq!(metrics_in(expression), expected);
 }
