@@ -423,12 +423,12 @@ async fn a_service_that_stops_breaks_a_download_off() {
     let large = fs::File::create(pictures.join("1")).expect("the file can be created");
     large.set_len(64 * 1024 * 1024).expect("the file can be enlarged");
     let response = service_.request(Method::GET, BACKUP).send().await.expect("a response");
-    let reading = tokio::spawn(async move {
+    let reading = async {
         // Until the service has begun to stop.
         sleep(Duration::from_secs(1)).await;
         response.bytes().await
-    });
-    stop(&mut service_).await;
-    assert!(reading.await.expect("no panic").is_err(), "a part was taken for the whole archive");
+    };
+    let (read, ()) = tokio::join!(reading, stop(&mut service_));
+    assert!(read.is_err(), "a part was taken for the whole archive");
     assert!(!service_.data_dir().join("liveobject.db.backup").exists());
 }

@@ -18,9 +18,9 @@ const DASHBOARD: &str = "packaging/grafana/liveobject.json";
 /// Labels that Prometheus adds, and the one of histograms.
 const COMMON_LABELS: [&str; 3] = ["job", "instance", "le"];
 
-/// PromQL's keywords before a list of labels.
+/// Keywords of queries before a list of labels.
 const GROUPINGS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
-/// PromQL's other keywords, and the metric that Prometheus adds itself.
+/// The other keywords of queries, and the metric that Prometheus adds itself.
 const KEYWORDS: [&str; 6] = ["and", "or", "unless", "bool", "offset", "up"];
 
 /// Names of samples, each with the labels that it has.
@@ -67,7 +67,7 @@ fn selector(text: &str) -> (&str, Vec<String>) {
     (name, labels)
 }
 
-/// Returns the metrics in a PromQL expression, with the labels in their selectors and those that the expression groups
+/// Returns the metrics in a query, with the labels in their selectors and those that the expression groups
 /// or matches by. Every name is a metric unless it is a function, a keyword, or within braces, brackets or a grouping.
 fn metrics_in(expression: &str) -> Vec<(String, Vec<String>)> {
     let (mut found, mut grouped) = (Vec::new(), Vec::new());
@@ -161,9 +161,8 @@ async fn every_metric_in_the_dashboard_and_in_the_alert_rules_is_exported_with_t
     for (name, labels) in found.iter().flat_map(|expression| metrics_in(expression)) {
         let present = exported.get(&name).unwrap_or_else(|| panic!("{name} is not exported"));
         let known = |label: &String| COMMON_LABELS.contains(&label.as_str()) || present.contains(label);
-        for label in labels.iter().filter(|label| !known(label)) {
-            panic!("{name} has no label {label}; it has {present:?}");
-        }
+        let unknown: Vec<_> = labels.iter().filter(|label| !known(label)).collect();
+        assert!(unknown.is_empty(), "{name} has no label {unknown:?}; it has {present:?}");
         assert!(!exported.contains_key(&format!("liveobject_{name}")), "{name} is an old name");
         used.insert(name);
     }
