@@ -119,6 +119,9 @@ impl App {
         }
         let (public_url, calendar) = (options.public_url.clone(), options.calendar);
         let service = Service::start(options).await?;
+        if let Some(certificates) = &certificates {
+            certificates.measure(service.handle().metrics);
+        }
         // The service holds the lock of the data directory.
         let sessions = Sessions::load_or_create(&config.data_dir)?;
         for warning in &config.warnings {
@@ -143,6 +146,7 @@ impl App {
                 max_connections_per_address: config.http.max_connections_per_address,
                 ..Limits::default()
             },
+            backup: backup::Locations::of(config).ok(),
         });
         for listener in listeners.iter().chain(&ingress) {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();

@@ -20,11 +20,13 @@ use super::{
     connections::Connections,
     headers,
     limiter::Limiter,
+    observe,
     problem::Problem,
     sign_in_code::SignInCodes,
 };
 use crate::{
     addresses::{Addresses, Reach},
+    backup::Locations,
     history::History,
     sessions::Sessions,
     token::AdminToken,
@@ -67,6 +69,8 @@ pub struct ApiOptions {
     pub failed_logins_per_minute: u32,
     /// The limits of connections.
     pub limits: Limits,
+    /// The files of which a backup is made; `None` if no backup can be made.
+    pub backup: Option<Locations>,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -80,6 +84,7 @@ pub struct ApiState {
     /// Whether browsers may be instructed to use TLS for everything on this host.
     pub(super) owns_host: bool,
     pub(super) connections: Connections,
+    pub(super) backup: Option<Locations>,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -117,7 +122,9 @@ impl ApiState {
             addresses,
             failed_logins_per_minute,
             limits,
+            backup,
         } = options;
+        observe::create_known_labels(&handle.metrics);
         Self {
             handle,
             token,
@@ -125,6 +132,7 @@ impl ApiState {
             hosts,
             history,
             owns_host: headers::owns_its_host(&addresses.public_url),
+            backup,
             connections: Connections::new(limits),
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),

@@ -89,6 +89,7 @@ impl TestApp {
             addresses: Addresses { public_url, is_configured: true, bound: Vec::new() },
             failed_logins_per_minute: failed_logins,
             limits,
+            backup: None,
         });
         let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -75,6 +75,7 @@ impl Live {
                 max_loopback_connections: 256,
                 ..Limits::default()
             },
+            backup: None,
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();

@@ -20,6 +20,7 @@ mod kills;
 mod locations;
 mod lock;
 mod metrics;
+mod monitoring;
 mod outbox;
 mod program;
 mod reload;
