@@ -49,6 +49,10 @@ pub const QUIET: Duration = Duration::from_millis(500);
 /// minute: `ack_timeout_seconds` (30 s), and then four messages that are sent alone.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
+/// A state is left out if the connection ends after its refusal twice within this time. Once, it may be a coincidence:
+/// an administrator who sees a refusal corrects the rules of the broker and restarts it.
+const REFUSED_TWICE_WITHIN: Duration = Duration::from_mins(1);
+
 /// A broker that refuses a message of this size closes the connection while it is still being sent, and this
 /// looks like a network failure. It is larger than any event.
 pub const LARGE: usize = 64 * 1024;
@@ -221,6 +225,8 @@ pub struct Poison {
     late: BTreeSet<Seq>,
     topics: BTreeMap<String, Record>,
     families: BTreeMap<String, Family>,
+    /// The states after whose refusal a connection ended, and when.
+    ends_after_refusal: BTreeMap<Key, Instant>,
     /// What was in flight when the network last failed.
     at_network_end: BTreeSet<Key>,
     /// The message that the current end shows to be at fault.
@@ -363,7 +369,9 @@ impl Poison {
         let retry_soon = match end {
             End::AfterRefusal(message, reason) => {
                 self.suspects.remove(&message.key());
-                self.condemn(&message, Cause::Refuses(reason), now);
+                if message.seq.is_some() || self.has_ended_after_refusal_before(&message, now) {
+                    self.condemn(&message, Cause::Refuses(reason), now);
+                }
                 true
             }
             End::TooSlow(message) => {
@@ -384,6 +392,18 @@ impl Poison {
         asked.retain(|seq, _| is_known(seq));
         late.retain(is_known);
         Lesson { retry_soon, found: self.found.take() }
+    }
+
+    /// Records that a connection ended after this state was refused. Returns whether another one did shortly before.
+    fn has_ended_after_refusal_before(&mut self, message: &MessageRef, now: Instant) -> bool {
+        self.ends_after_refusal.retain(|_, at| now.saturating_duration_since(*at) < REFUSED_TWICE_WITHIN);
+        if self.ends_after_refusal.remove(&message.key()).is_some() {
+            return true;
+        }
+        if self.ends_after_refusal.len() < MAX_TOPICS {
+            self.ends_after_refusal.insert(message.key(), now);
+        }
+        false
     }
 
     fn ended_by_broker(&mut self, in_flight: &[MessageRef], accepted_any: bool, now: Instant) -> bool {

@@ -101,7 +101,9 @@ fn late_events_are_not_left_out_because_of_a_replayed_event() {
     for _ in 0..STATE_STRIKES {
         it.ended(by_broker(&[state(topic)]));
     }
-    it.ended(of(End::AfterRefusal(state(topic), DeadReason::NotAuthorized), &[]));
+    for _ in 0..2 {
+        it.ended(of(End::AfterRefusal(state(topic), DeadReason::NotAuthorized), &[]));
+    }
     assert_eq!(it.verdict(&event_of(7, topic, 300)), None);
     assert_eq!(it.verdict(&state(topic)), None);
     assert!(it.poison.left_out().is_empty());
@@ -196,13 +198,16 @@ fn a_family_is_left_out_after_three_of_its_topics() {
 }
 
 #[test]
-fn a_refusal_before_the_end_is_sufficient() {
+fn two_refusals_before_the_end_are_sufficient() {
     let mut it = Fixture::new();
     let birth = state("liveobject/status");
     let (refused, cause) = (
         End::AfterRefusal(birth.clone(), DeadReason::NotAuthorized),
         Cause::Refuses(DeadReason::NotAuthorized),
     );
+    let first = it.poison.ended(of(refused.clone(), &[event(1)]), it.now);
+    assert_eq!(first, Lesson { retry_soon: true, found: None }, "the broker may have been restarted");
+    assert_eq!(it.verdict(&birth), None);
     let lesson = it.poison.ended(of(refused, &[event(1)]), it.now);
     assert_eq!(lesson, Lesson { retry_soon: true, found: Some((birth.clone(), cause)) });
     assert_eq!(it.verdict(&birth), Some(cause));
@@ -211,6 +216,18 @@ fn a_refusal_before_the_end_is_sufficient() {
     let [left_out] = it.poison.left_out().try_into().unwrap();
     let warning = left_out.warning(&MqttSettings::defaults("c"));
     assert!(warning.message.contains("on liveobject/status (not_authorized) and then closes the connection"));
+}
+
+#[test]
+fn a_broker_that_stops_after_a_refusal_is_not_one_that_ends_the_connection_over_it() {
+    let mut it = Fixture::new();
+    let birth = state("liveobject/status");
+    for _ in 0..5 {
+        it.ended(of(End::AfterRefusal(birth.clone(), DeadReason::NotAuthorized), &[]));
+        assert_eq!(it.verdict(&birth), None);
+        it.now += REFUSED_TWICE_WITHIN;
+    }
+    assert!(it.poison.is_empty());
 }
 
 #[test]
@@ -342,6 +359,7 @@ fn what_is_remembered_is_bounded() {
     for n in 0..MAX_TOPICS + 10 {
         let refused = End::AfterRefusal(state(&format!("topic/{n}")), DeadReason::NotAuthorized);
         it.now += Duration::from_millis(1);
+        it.ended(of(refused.clone(), &[]));
         it.ended(of(refused, &[]));
     }
     assert_eq!(it.poison.topics.len(), MAX_TOPICS);

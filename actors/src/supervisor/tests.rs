@@ -457,7 +457,9 @@ async fn messages_that_are_left_out_raise_a_warning_until_the_settings_are_saved
     let birth = MessageRef { seq: None, topic: "liveobject/status".to_owned(), bytes: 6 };
     let end = End::AfterRefusal(birth, DeadReason::NotAuthorized);
     let ending = Ending { end, in_flight: Vec::new(), accepted_any: false };
-    it.poison.borrow_mut().ended(ending, Instant::now().into_std());
+    for _ in 0..2 {
+        it.poison.borrow_mut().ended(ending.clone(), Instant::now().into_std());
+    }
     it.end(Some(closed())).await;
     let left_out = async || {
         let warnings = it.status().await.warnings;
