@@ -18,7 +18,7 @@ use crate::{
     config::{Config, host_name},
     history::History,
     http::{
-        self, ApiOptions, ApiState, Entrance, HostRules, Limits,
+        self, ApiOptions, ApiState, Entrance, HostRules, Limits, TrustedProxies,
         tls::{Certificates, TlsError},
     },
     reload::Reload,
@@ -143,6 +143,7 @@ impl App {
                 max_connections_per_address: config.http.max_connections_per_address,
                 ..Limits::default()
             },
+            trusted_proxies: TrustedProxies::new(&config.http.trusted_proxies),
         });
         for listener in listeners.iter().chain(&ingress) {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();

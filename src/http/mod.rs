@@ -21,6 +21,7 @@ mod openapi;
 mod origin;
 mod page;
 mod problem;
+mod proxies;
 mod query;
 mod replays;
 mod route;
@@ -48,6 +49,7 @@ use self::{
 pub use self::{
     connections::Limits,
     origin::HostRules,
+    proxies::TrustedProxies,
     server::{Entrance, serve, serve_all, watch_connections},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };

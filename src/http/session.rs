@@ -63,7 +63,7 @@ pub(super) async fn sign_in(
     body: Json<EVENT_BYTES>,
 ) -> Result<HttpResponse, Problem> {
     cookie::check_own_page(request.method(), request.headers())?;
-    let from = auth::address(request.peer_addr());
+    let from = auth::client(&state, &request);
     let (holder, scopes) = match read(body.0)? {
         Proof::Token(token) => auth::holder_of(&state, from, token.expose_secret()).await?,
         Proof::Code(code) => auth::holder_of_code(&state, from, code.expose_secret())?,

@@ -21,6 +21,7 @@ use super::{
     headers,
     limiter::Limiter,
     problem::Problem,
+    proxies::TrustedProxies,
     sign_in_code::SignInCodes,
 };
 use crate::{
@@ -67,6 +68,8 @@ pub struct ApiOptions {
     pub failed_logins_per_minute: u32,
     /// The limits of connections.
     pub limits: Limits,
+    /// The reverse proxies that report the addresses of their clients.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -80,6 +83,7 @@ pub struct ApiState {
     /// Whether browsers may be instructed to use TLS for everything on this host.
     pub(super) owns_host: bool,
     pub(super) connections: Connections,
+    pub(super) trusted_proxies: TrustedProxies,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -117,6 +121,7 @@ impl ApiState {
             addresses,
             failed_logins_per_minute,
             limits,
+            trusted_proxies,
         } = options;
         Self {
             handle,
@@ -125,7 +130,8 @@ impl ApiState {
             hosts,
             history,
             owns_host: headers::owns_its_host(&addresses.public_url),
-            connections: Connections::new(limits),
+            connections: Connections::new(limits, trusted_proxies.clone()),
+            trusted_proxies,
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,
