@@ -22,6 +22,7 @@ mod lock;
 mod metrics;
 mod outbox;
 mod program;
+mod proxy;
 mod reload;
 mod replay;
 mod restored;
