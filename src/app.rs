@@ -145,9 +145,13 @@ impl App {
             },
             trusted_proxies: TrustedProxies::new(&config.http.trusted_proxies),
         });
-        for listener in listeners.iter().chain(&ingress) {
+        for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
+        }
+        for listener in &ingress {
+            let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
+            tracing::info!(address, from = ?config.http.ingress_from, "listening for Home Assistant's ingress");
         }
         if is_first_start {
             let command = sign_in_command(is_in_container(), host_name().as_deref());

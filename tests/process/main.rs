@@ -15,6 +15,7 @@ mod files;
 mod health;
 mod helpers;
 mod identity;
+mod ingress;
 mod journal;
 mod kills;
 mod locations;
