@@ -119,6 +119,9 @@ impl App {
         }
         let (public_url, calendar) = (options.public_url.clone(), options.calendar);
         let service = Service::start(options).await?;
+        if let Some(certificates) = &certificates {
+            certificates.measure(service.handle().metrics);
+        }
         // The service holds the lock of the data directory.
         let sessions = Sessions::load_or_create(&config.data_dir)?;
         for warning in &config.warnings {
@@ -144,6 +147,7 @@ impl App {
                 ..Limits::default()
             },
             trusted_proxies: TrustedProxies::new(&config.http.trusted_proxies),
+            backup: backup::Locations::of(config).ok(),
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();

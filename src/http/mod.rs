@@ -2,6 +2,7 @@
 
 mod access;
 mod auth;
+mod backup;
 mod batch;
 mod body;
 mod budget;
@@ -103,6 +104,7 @@ const ROUTES: &[Endpoint] = &[
     post("/api/v1/integrations/mqtt/test-message", Holder(Admin), || web::to(mqtt::test_message)),
     post("/api/v1/integrations/mqtt/publish-discovery", Holder(Admin), || web::to(mqtt::publish_discovery)),
     post("/api/v1/sign-in-links", Holder(Admin), || web::to(sign_in_links::create)),
+    get("/api/v1/backup", Holder(Admin), || web::to(backup::download)),
     get("/api/v1/tokens", Holder(Admin), || web::to(tokens::list)),
     post("/api/v1/tokens", Holder(Admin), || web::to(tokens::create)),
     delete("/api/v1/tokens/{name}", Holder(Admin), || web::to(tokens::revoke)),
@@ -126,14 +128,15 @@ mod tests {
     }
 
     #[test]
-    fn reads_need_read_and_changes_need_admin_except_for_sources_and_tokens() {
+    fn reads_need_read_and_changes_need_admin_except_for_sources_tokens_and_backups() {
         let source_paths =
             ["/events", "/events/batch", "/events/{event_id}/thumbnail", "/cameras/{camera_id}/status"];
         for route in ROUTES.iter().filter(|route| route.access != Anyone) {
             let (Holder(scope) | HolderOrLink(scope)) = route.access else { unreachable!() };
             let path = route.path.strip_prefix("/api/v1").unwrap();
             let expected = match route.method.as_str() {
-                _ if path.starts_with("/tokens") => Admin,
+                // A backup contains the keys and tokens.
+                _ if path.starts_with("/tokens") || path == "/backup" => Admin,
                 "GET" => Read,
                 _ if source_paths.contains(&path) => EventsWrite,
                 _ => Admin,

@@ -20,7 +20,7 @@ use utoipa::{
 use super::{
     ROUTES,
     access::Access,
-    cameras, events, health, history, metrics, mqtt, page,
+    backup, cameras, events, health, history, metrics, mqtt, page,
     problem::{CONTENT_TYPE, ProblemBody},
     replays, schema, session, sign_in_links, stream, thumbnails, tokens,
 };
@@ -42,6 +42,7 @@ const INPUTS: [&str; 6] =
         health::live,
         health::ready,
         metrics::metrics,
+        backup::download,
         document,
         page::index,
         page::file,
@@ -91,7 +92,7 @@ const INPUTS: [&str; 6] =
         (name = "tokens", description = "Access tokens"),
         (name = "session", description = "Signing in to the page"),
         (name = "page", description = "The web page"),
-        (name = "operation", description = "Health and metrics"),
+        (name = "operation", description = "Health, metrics and backups"),
     ),
 )]
 struct Document;

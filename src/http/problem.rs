@@ -33,6 +33,8 @@ use liveobject_actors::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::backup::BackupError;
+
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
 // A hostile input can have errors in thousands of fields; the first ones are enough to correct an input.
@@ -165,6 +167,17 @@ impl From<PublishError> for Problem {
                 Self::unavailable(format!("the database could not store it: {OUTCOME_UNKNOWN}"), RETRY_LATER)
             }
             PublishError::Thumbnail(error) => error.into(),
+        }
+    }
+}
+
+impl From<BackupError> for Problem {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Busy => Self::new(StatusCode::CONFLICT, error.to_string()),
+            BackupError::NoSpace { .. } => Self::unavailable(error.to_string(), RETRY_LATER),
+            // The cause is in the log.
+            _ => Self::unavailable("the backup could not be made; see the service's log", RETRY_LATER),
         }
     }
 }

@@ -44,6 +44,11 @@ pub(super) struct Form {
 #[schema(value_type = String, format = Binary)]
 pub(super) struct Picture(Vec<u8>);
 
+/// A tar archive.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(super) struct Archive(Vec<u8>);
+
 /// Credentials for signing in: a token or a code.
 #[derive(ToSchema)]
 pub(super) struct SignIn {
@@ -122,6 +127,15 @@ pub(super) struct StreamQuery {
     /// The `id` of the last message that was received, for clients that cannot send `Last-Event-ID`.
     #[param(pattern = "^[0-9]+-[0-9]+$")]
     last_event_id: Option<String>,
+}
+
+/// What a backup contains.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct BackupQuery {
+    /// Whether the keys and tokens are included.
+    #[param(default = true)]
+    secrets: Option<bool>,
 }
 
 /// Selects dead events that are not dismissed; all of them without parameters.

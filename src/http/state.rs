@@ -20,12 +20,14 @@ use super::{
     connections::Connections,
     headers,
     limiter::Limiter,
+    observe,
     problem::Problem,
     proxies::TrustedProxies,
     sign_in_code::SignInCodes,
 };
 use crate::{
     addresses::{Addresses, Reach},
+    backup::Locations,
     history::History,
     sessions::Sessions,
     token::AdminToken,
@@ -70,6 +72,8 @@ pub struct ApiOptions {
     pub limits: Limits,
     /// The reverse proxies that report the addresses of their clients.
     pub trusted_proxies: TrustedProxies,
+    /// The files of which a backup is made; `None` if no backup can be made.
+    pub backup: Option<Locations>,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -84,6 +88,7 @@ pub struct ApiState {
     pub(super) owns_host: bool,
     pub(super) connections: Connections,
     pub(super) trusted_proxies: TrustedProxies,
+    pub(super) backup: Option<Locations>,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -122,7 +127,9 @@ impl ApiState {
             failed_logins_per_minute,
             limits,
             trusted_proxies,
+            backup,
         } = options;
+        observe::create_known_labels(&handle.metrics);
         Self {
             handle,
             token,
@@ -132,6 +139,7 @@ impl ApiState {
             owns_host: headers::owns_its_host(&addresses.public_url),
             connections: Connections::new(limits, trusted_proxies.clone()),
             trusted_proxies,
+            backup,
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,

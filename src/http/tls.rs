@@ -4,11 +4,14 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
-use liveobject_actors::domain::certificate::{certificates_in_file, private_key};
+use liveobject_actors::{
+    domain::certificate::{Certificate, certificates_in_file, private_key},
+    metrics::Metrics,
+};
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -74,6 +77,7 @@ pub struct Certificates {
     files: TlsFiles,
     current: Arc<RwLock<Arc<CertifiedKey>>>,
     provider: Arc<CryptoProvider>,
+    metrics: Arc<OnceLock<Metrics>>,
 }
 
 impl Certificates {
@@ -81,7 +85,21 @@ impl Certificates {
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let current = Arc::new(RwLock::new(Arc::new(read(&files, &provider)?)));
-        Ok(Self { files, current, provider })
+        Ok(Self { files, current, provider, metrics: Arc::default() })
+    }
+
+    /// Sets from now on in the metrics when the current certificate expires.
+    pub fn measure(&self, metrics: Metrics) {
+        self.metrics.get_or_init(|| metrics);
+        self.update_metrics();
+    }
+
+    fn update_metrics(&self) {
+        if let Some(metrics) = self.metrics.get() {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner).cert.first().cloned();
+            let certificate = current.as_ref().and_then(Certificate::read);
+            metrics.set_certificate_ends("server", certificate.map(|certificate| certificate.not_after));
+        }
     }
 
     /// Returns the server configuration: TLS 1.2 and 1.3, with the certificate that is current when a client
@@ -131,6 +149,7 @@ impl Certificates {
     fn reload(&self) -> Result<(), TlsError> {
         let new = Arc::new(read(&self.files, &self.provider)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.update_metrics();
         Ok(())
     }
 }
@@ -271,6 +290,28 @@ mod tests {
         let odd = certificate("b.lan").0.replace("-----END", "END");
         pair.write(&(format!("{good}{odd}"), key));
         assert_eq!(pair.error(), "c.pem is damaged: block 2 of 2 is incomplete");
+    }
+
+    #[test]
+    fn the_metrics_show_when_the_current_certificate_expires() {
+        let pair = pair();
+        let certificates = Certificates::load(pair.files.clone()).unwrap();
+        let metrics = Metrics::new();
+        certificates.measure(metrics.clone());
+        let expiry = |metrics: &Metrics| {
+            let text = metrics.encode(liveobject_actors::metrics::Format::Prometheus).unwrap();
+            let name = "liveobject_certificate_expiry_timestamp_seconds{certificate=\"server\"} ";
+            text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned()
+        };
+        let before = expiry(&metrics);
+        let mut parameters = rcgen::CertificateParams::new(["a.lan".to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(2100, 1, 2);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let renewed = parameters.self_signed(&key).unwrap();
+        pair.write(&(renewed.pem(), key.serialize_pem()));
+        certificates.reload().unwrap();
+        assert_eq!(expiry(&metrics), "4102531200");
+        assert_ne!(before, "4102531200");
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl TestApp {
             failed_logins_per_minute: failed_logins,
             limits,
             trusted_proxies: TrustedProxies::new(trusted_proxies),
+            backup: None,
         });
         let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -49,7 +49,7 @@ async fn requests_are_counted_by_route_pattern() {
         r#"{method="GET",route="unmatched",status="404"} 2"#,
         r#"{method="other",route="/health/live",status="405"} 1"#,
     ] {
-        let line = format!("http_request_duration_seconds_count{labels}");
+        let line = format!("liveobject_http_request_duration_seconds_count{labels}");
         assert!(answer.text.lines().any(|l| l == line), "{line} is missing in\n{}", answer.text);
     }
     app.stop().await;

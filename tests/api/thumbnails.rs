@@ -76,6 +76,7 @@ impl Live {
                 ..Limits::default()
             },
             trusted_proxies: TrustedProxies::default(),
+            backup: None,
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();

@@ -94,7 +94,7 @@ async fn events_arrive_once_and_in_the_order_of_acceptance() {
     scene.assert_all_arrive(&mut ledger).await;
     assert_eq!(ledger.duplicates(), 0, "{}", ledger.summary());
     assert!(ledger.unconfirmed().is_empty(), "{}", ledger.summary());
-    let expected = [("events_accepted_total", 1350.0), ("mqtt_messages_published_total", 1350.0)];
+    let expected = [("liveobject_events_accepted_total", 1350.0), ("mqtt_messages_published_total", 1350.0)];
     assert_metrics(&scene.service, &expected).await;
     assert_eq!(scene.service.status().await["messages_published"], 1350);
 }

@@ -62,7 +62,7 @@ async fn after_a_restart_of_the_broker_a_subscriber_that_comes_back_later_hears_
     );
     let message = status["warnings"][0]["message"].as_str().expect("a message");
     assert!(message.contains(DOOR), "{message}");
-    assert_metrics(&service, &[("events_held", 20.0)]).await;
+    assert_metrics(&service, &[("liveobject_events_held", 20.0)]).await;
     let listener = listener(broker.port(), DOOR).await;
     service.wait_outbox_empty(TIMEOUT).await;
     let expected = [event_ids("gap", 10), event_ids("back", 10)].concat();
@@ -70,7 +70,11 @@ async fn after_a_restart_of_the_broker_a_subscriber_that_comes_back_later_hears_
     assert_eq!(ids_on(&listener, DOOR), expected, "each once, in order");
     let status = service.status().await;
     assert_eq!((warnings(&status), &status["outbox"]["held"]), (vec![], &json!(0)), "{status}");
-    assert_metrics(&service, &[("events_held", 0.0), ("events_heard_after_waiting_total", 20.0)]).await;
+    assert_metrics(
+        &service,
+        &[("liveobject_events_held", 0.0), ("liveobject_events_heard_after_waiting_total", 20.0)],
+    )
+    .await;
     assert_eq!(delivery(&service, "gap-1").await["heard"], true);
 }
 
@@ -96,7 +100,7 @@ async fn a_subscriber_that_leaves_for_good_delays_no_other_camera_and_its_events
     assert_eq!(ids_on(&others, history), event_ids("door", 14), "all of them, in order");
     assert_eq!(ids_on(&others, YARD), event_ids("yard", 14));
     assert_eq!(warnings(&service.status().await), ["no_subscribers"; 0]);
-    assert_metrics(&service, &[("events_unheard_total", 14.0)]).await;
+    assert_metrics(&service, &[("liveobject_events_unheard_total", 14.0)]).await;
 }
 
 #[tokio::test]

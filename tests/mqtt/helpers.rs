@@ -294,7 +294,7 @@ pub fn warnings(status: &Value) -> Vec<&str> {
     warnings.iter().map(|warning| warning["kind"].as_str().expect("a kind")).collect()
 }
 
-/// Returns the value of one metric, such as `events_dead_total{reason="expired"}`; 0 if it is missing.
+/// Returns the value of one metric, such as `liveobject_events_dead_total{reason="expired"}`; 0 if it is missing.
 pub async fn metric(service: &Service, name: &str) -> f64 {
     let text = service.get("/metrics").await.expect(200);
     let mut lines = text.as_str().expect("metrics are text").lines();

@@ -36,7 +36,7 @@ async fn an_event_that_is_already_old_when_accepted_goes_to_history_and_raises_a
     scene.assert_all_arrive(&mut ledger).await;
     assert_eq!(ids_on(&scene.subscriber, EVENT), expected(&["new-1", "new-2"], &Value::Null));
     assert_eq!(ids_on(&scene.subscriber, HISTORY), expected(&["old-1", "old-2"], &true.into()));
-    assert_metrics(&scene.service, &[("events_late_total", 2.0)]).await;
+    assert_metrics(&scene.service, &[("liveobject_events_late_total", 2.0)]).await;
     let status = scene.service.status().await;
     assert_eq!(warnings(&status), ["late_on_arrival"], "{status}");
     assert_eq!(logged(&scene.service, "WARN").len(), 1, "one line, not one per event");
@@ -74,7 +74,7 @@ async fn events_that_waited_too_long_go_to_history_and_newer_ones_do_not() {
     scene.assert_all_arrive(&mut ledger).await;
     assert_eq!(ids_on(&scene.subscriber, HISTORY), expected(&["waited-1", "waited-2"], &true.into()));
     assert_eq!(ids_on(&scene.subscriber, EVENT), expected(&["fresh-1", "fresh-2"], &Value::Null));
-    assert_metrics(&scene.service, &[("events_late_total", 2.0)]).await;
+    assert_metrics(&scene.service, &[("liveobject_events_late_total", 2.0)]).await;
     let status = scene.service.status().await;
     assert!(warnings(&status).is_empty(), "neither a clock nor a source is wrong: {status}");
 }
@@ -85,5 +85,5 @@ async fn with_late_after_seconds_0_no_event_is_ever_late() {
     let _ = scene.service.post_event(&old_event("old", 30_000_000)).await.expect(202);
     let message = wait_for_event(&scene.subscriber, "old").await;
     assert_eq!((message.topic.as_str(), &message.json()["late"]), (EVENT, &Value::Null));
-    assert_metrics(&scene.service, &[("events_late_total", 0.0)]).await;
+    assert_metrics(&scene.service, &[("liveobject_events_late_total", 0.0)]).await;
 }

@@ -50,7 +50,11 @@ async fn events_in_flight_do_not_exceed_the_window() {
     submit_batch(&service, &mut ledger, "e", 60).await;
     // States are withheld too, but only events count towards the window.
     broker.wait_for("a full window", TIMEOUT, |broker| events_received(broker).len() == 7).await;
-    assert_metrics(&service, &[("outbox_in_flight_events", 7.0), ("outbox_pending_events", 60.0)]).await;
+    assert_metrics(
+        &service,
+        &[("liveobject_outbox_in_flight_events", 7.0), ("liveobject_outbox_pending_events", 60.0)],
+    )
+    .await;
     broker.set_acks(Acks::All);
     service.wait_outbox_empty(TIMEOUT).await;
     assert_eq!(events_received(&broker).len(), 60);
@@ -68,7 +72,7 @@ async fn an_event_above_the_maximum_packet_size_becomes_dead_and_the_connection_
         (&dead["event_id"], &dead["delivery"]["reason"]),
         (&"large".into(), &"packet_too_large".into())
     );
-    assert_metrics(&service, &[("events_dead_total{reason=\"packet_too_large\"}", 1.0)]).await;
+    assert_metrics(&service, &[("liveobject_events_dead_total{reason=\"packet_too_large\"}", 1.0)]).await;
     assert_eq!(events_received(&broker).iter().map(event_id).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!((broker.connects().len(), broker.violations()), (1, vec![]));
 }

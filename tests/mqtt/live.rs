@@ -168,7 +168,7 @@ async fn a_client_that_does_not_read_is_dropped_and_does_not_block_others() {
     let mut event = event("x");
     event["description"] = "x".repeat(4000).into();
     let mut batches = 0;
-    while metric(&service, "streams_dropped_total").await < 1.0 {
+    while metric(&service, "liveobject_streams_dropped_total").await < 1.0 {
         assert!(batches < 200, "the client is never dropped");
         let events: Vec<_> = (0..100)
             .map(|i| {
@@ -182,7 +182,7 @@ async fn a_client_that_does_not_read_is_dropped_and_does_not_block_others() {
         stream.wait_for("the last event of the batch", TIMEOUT, |message| is_event(message, &last)).await;
         batches += 1;
     }
-    assert!((metric(&service, "streams_open").await - 1.0).abs() < f64::EPSILON);
+    assert!((metric(&service, "liveobject_streams_open").await - 1.0).abs() < f64::EPSILON);
     drop(stuck);
 }
 
@@ -211,7 +211,7 @@ async fn retry(service: &Service, event_id: &str) {
 async fn a_refused_event_arrives_when_retried_after_the_access_rules_permit_it() {
     let (mut broker, service, mut stream) = with_refused_event().await;
     retry(&service, "a").await;
-    let dead = "events_dead_total{reason=\"not_authorized\"}";
+    let dead = "liveobject_events_dead_total{reason=\"not_authorized\"}";
     wait_until("the event is dead again", TIMEOUT, async || metric(&service, dead).await > 1.0).await;
     wait_for_state(&mut stream, "a", "dead").await;
     wait_for_dead(&service, 1).await;

@@ -50,7 +50,7 @@ async fn assert_one_event_does_not_block_the_others(reply: Reply, other: &Value,
     assert!(start.elapsed() < LONG_TIMEOUT, "{reply:?}: {:?}", start.elapsed());
     wait_for_dead(&service, 1).await;
     assert_eq!(delivery(&service, "poison").await["reason"], reason, "{reply:?}");
-    assert_metrics(&service, &[(&format!("events_dead_total{{reason=\"{reason}\"}}"), 1.0)]).await;
+    assert_metrics(&service, &[(&format!("liveobject_events_dead_total{{reason=\"{reason}\"}}"), 1.0)]).await;
     let poison = events_received(&broker).iter().filter(|received| event_id(received) == "poison").count();
     assert!(poison <= 6, "{reply:?}: sent {poison} times");
     let status = service.status().await;

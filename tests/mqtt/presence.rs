@@ -113,7 +113,7 @@ async fn events_of_a_gap(broker: &mut Mosquitto, other: &Value, by_birth: bool) 
     submit(&service, &ids[10..]).await;
     let status = wait_until_held(&service, 20).await;
     assert!(warnings(&status).contains(&"waiting_for_subscriber"), "{status}");
-    assert_metrics(&service, &[("events_held", 20.0)]).await;
+    assert_metrics(&service, &[("liveobject_events_held", 20.0)]).await;
     sleep(Duration::from_secs(5)).await;
     let home_assistant = HomeAssistant::connect(broker.port()).await;
     if by_birth {
@@ -126,8 +126,16 @@ async fn events_of_a_gap(broker: &mut Mosquitto, other: &Value, by_birth: bool) 
     service.wait_outbox_empty(TIMEOUT).await;
     let status = service.status().await;
     assert!(!warnings(&status).contains(&"waiting_for_subscriber"), "{status}");
-    assert_metrics(&service, &[("events_held", 0.0), ("events_heard_after_waiting_total", 20.0)]).await;
-    assert_metrics(&service, &[("events_late_total", 0.0), ("events_unheard_total", 0.0)]).await;
+    assert_metrics(
+        &service,
+        &[("liveobject_events_held", 0.0), ("liveobject_events_heard_after_waiting_total", 20.0)],
+    )
+    .await;
+    assert_metrics(
+        &service,
+        &[("liveobject_events_late_total", 0.0), ("liveobject_events_unheard_total", 0.0)],
+    )
+    .await;
     (service, received)
 }
 
@@ -175,7 +183,7 @@ async fn live_events_wait_while_home_assistant_restarts() {
         let home_assistant = HomeAssistant::start(broker.port()).await;
         let received = home_assistant.wait_for(5, SETTLE + Duration::from_secs(3)).await;
         assert_eq!(received, ids, "MQTT {version}");
-        assert_metrics(&service, &[("events_heard_after_waiting_total", 5.0)]).await;
+        assert_metrics(&service, &[("liveobject_events_heard_after_waiting_total", 5.0)]).await;
     }
 }
 
@@ -209,7 +217,7 @@ async fn a_short_disconnect_of_the_service_delays_nothing() {
         let waited = delivered_at - time(&service.status().await["last_connected_at"]);
         assert!(waited < TimeDelta::milliseconds(300), "{waited}");
     }
-    assert_metrics(&service, &[("events_heard_after_waiting_total", 0.0)]).await;
+    assert_metrics(&service, &[("liveobject_events_heard_after_waiting_total", 0.0)]).await;
 }
 
 #[tokio::test]
@@ -268,7 +276,7 @@ async fn with_wait_for_subscribers_off_nothing_waits_and_the_change_keeps_the_co
     connect(&service, broker.port(), &with(off, json!({ "qos": 2 }))).await;
     submit(&service, &event_ids("without", 1)).await;
     service.wait_outbox_empty(Duration::from_secs(2)).await;
-    assert!(metric(&service, "events_held").await < 1.0);
+    assert!(metric(&service, "liveobject_events_held").await < 1.0);
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn assert_forbidden_events_are_dead(qos: u8) {
     assert_metrics(
         &service,
         &[
-            ("events_dead_total{reason=\"not_authorized\"}", 2.0),
+            ("liveobject_events_dead_total{reason=\"not_authorized\"}", 2.0),
             ("mqtt_publish_errors_total{reason=\"not_authorized\"}", 2.0),
             ("mqtt_messages_published_total", 3.0),
             ("mqtt_reconnect_attempts_total", 0.0),
@@ -127,7 +127,8 @@ async fn each_permanent_refusal_makes_the_event_dead_with_its_reason() {
     wait_for_dead(&service, 3).await;
     for (_, name) in refusals {
         assert_eq!(delivery(&service, name).await["reason"], name);
-        assert_metrics(&service, &[(&format!("events_dead_total{{reason=\"{name}\"}}"), 1.0)]).await;
+        assert_metrics(&service, &[(&format!("liveobject_events_dead_total{{reason=\"{name}\"}}"), 1.0)])
+            .await;
     }
     service.wait_until_delivered("last", TIMEOUT).await;
     assert_eq!(events_received(&broker).len(), 4, "none was sent twice");

@@ -71,8 +71,8 @@ async fn a_replay_of_a_camera_reaches_history_in_order_once_and_changes_no_deliv
     assert_metrics(
         &scene.service,
         &[
-            ("replayed_events_total", 300.0),
-            ("events_late_total", 0.0),
+            ("liveobject_replayed_events_total", 300.0),
+            ("liveobject_events_late_total", 0.0),
             ("mqtt_messages_published_total", 301.0),
         ],
     )

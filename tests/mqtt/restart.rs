@@ -46,11 +46,11 @@ async fn status_and_metrics_follow_a_broker_that_stops_and_restarts() {
     let expected = [
         ("mqtt_connection_status", 0.0),
         ("mqtt_reconnect_attempts_total", 2.0),
-        ("outbox_pending_events", 30.0),
-        ("outbox_in_flight_events", 0.0),
+        ("liveobject_outbox_pending_events", 30.0),
+        ("liveobject_outbox_in_flight_events", 0.0),
     ];
     assert_metrics(&scene.service, &expected).await;
-    assert!(metric(&scene.service, "outbox_oldest_pending_seconds").await > 0.0);
+    assert!(metric(&scene.service, "liveobject_outbox_oldest_pending_seconds").await > 0.0);
 
     scene.broker.resume().await;
     scene.service.wait_connected(TIMEOUT).await;
@@ -62,8 +62,8 @@ async fn status_and_metrics_follow_a_broker_that_stops_and_restarts() {
     let expected = [
         ("mqtt_connection_status", 1.0),
         ("mqtt_reconnect_attempts_total", 3.0),
-        ("outbox_pending_events", 0.0),
-        ("outbox_oldest_pending_seconds", 0.0),
+        ("liveobject_outbox_pending_events", 0.0),
+        ("liveobject_outbox_oldest_pending_seconds", 0.0),
     ];
     assert_metrics(&scene.service, &expected).await;
 

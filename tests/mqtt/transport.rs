@@ -196,7 +196,8 @@ async fn certificates_that_expire_soon_raise_warnings_and_set_metrics() {
     assert!(text(1).starts_with("The client certificate expires in 2 days"), "{status}");
     let now = liveobject_actors::domain::clock::now().timestamp();
     for (certificate, days) in [("broker", 13), ("client", 2)] {
-        let name = format!("mqtt_certificate_expiry_timestamp_seconds{{certificate=\"{certificate}\"}}");
+        let name =
+            format!("liveobject_certificate_expiry_timestamp_seconds{{certificate=\"{certificate}\"}}");
         let end = metric(&service, &name).await;
         #[expect(clippy::cast_possible_truncation, reason = "a time in seconds")]
         let remaining = end as i64 - now;
@@ -209,7 +210,7 @@ async fn certificates_that_expire_soon_raise_warnings_and_set_metrics() {
     connect(&service, broker.listener(1), &cleared).await;
     let status = service.status().await;
     assert_eq!(warnings(&status), Vec::<&str>::new(), "{status}");
-    let name = "mqtt_certificate_expiry_timestamp_seconds{certificate=\"client\"}";
+    let name = "liveobject_certificate_expiry_timestamp_seconds{certificate=\"client\"}";
     assert!(metric(&service, name).await.abs() < f64::EPSILON);
 }
 

@@ -18,7 +18,11 @@ async fn a_lack_of_subscribers_raises_a_warning_that_outlasts_the_next_event() {
     assert_eq!(warnings(&status), ["no_subscribers"], "{status}");
     let message = status["warnings"][0]["message"].as_str().expect("a message");
     assert!(message.contains("liveobject/camera/door/event"), "{message}");
-    assert_metrics(&service, &[("events_unheard_total", 1.0), ("mqtt_messages_published_total", 1.0)]).await;
+    assert_metrics(
+        &service,
+        &[("liveobject_events_unheard_total", 1.0), ("mqtt_messages_published_total", 1.0)],
+    )
+    .await;
 
     let subscriber = Subscriber::builder(broker.port()).filter("liveobject/camera/#").start().await;
     let _ = service.post_event(&event("heard")).await.expect(202);
@@ -31,7 +35,11 @@ async fn a_lack_of_subscribers_raises_a_warning_that_outlasts_the_next_event() {
     assert!(message.contains("Somebody subscribes to it again"), "{message}");
     assert_eq!(delivery(&service, "unheard").await["heard"], false);
     assert_eq!(delivery(&service, "heard").await["heard"], true);
-    assert_metrics(&service, &[("events_unheard_total", 1.0), ("mqtt_messages_published_total", 2.0)]).await;
+    assert_metrics(
+        &service,
+        &[("liveobject_events_unheard_total", 1.0), ("mqtt_messages_published_total", 2.0)],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -41,12 +49,12 @@ async fn with_qos_2_a_lack_of_subscribers_raises_a_warning_too() {
     let _ = service.post_event(&event("unheard")).await.expect(202);
     service.wait_until_delivered("unheard", TIMEOUT).await;
     assert_eq!(warnings(&service.status().await), ["no_subscribers"]);
-    assert_metrics(&service, &[("events_unheard_total", 1.0)]).await;
+    assert_metrics(&service, &[("liveobject_events_unheard_total", 1.0)]).await;
     let _ = service.post_event(&event("heard")).await.expect(202);
     service.wait_until_delivered("heard", TIMEOUT).await;
     assert_eq!(delivery(&service, "unheard").await["heard"], false);
     assert_eq!(delivery(&service, "heard").await["heard"], true);
-    assert_metrics(&service, &[("events_unheard_total", 1.0)]).await;
+    assert_metrics(&service, &[("liveobject_events_unheard_total", 1.0)]).await;
 }
 
 #[tokio::test]

@@ -84,3 +84,17 @@ async fn an_unreachable_server_is_reported_and_the_page_reconnects_automatically
     browser.click("nav a[href='#events']").await;
     browser.wait_for_text("Seen after the restart").await;
 }
+
+#[tokio::test]
+async fn an_admin_can_download_a_backup_on_the_page() {
+    let service = service().await;
+    let browser = signed_in(&service).await;
+    browser.wait_for_text("Download backup").await;
+    let script = "fetch(document.querySelector('a[download]').href).then(async (response) => {\
+                  const start = new TextDecoder().decode((await response.arrayBuffer()).slice(0, 13));\
+                  window.downloaded = [response.status, response.headers.get('content-type'), start].join(' ');\
+                  }); return true";
+    browser.run(script, json!([])).await;
+    let expected = "return window.downloaded === '200 application/x-tar manifest.json'";
+    browser.wait_until(expected).await;
+}

@@ -326,3 +326,108 @@ async fn only_one_backup_is_made_at_a_time_and_leftovers_are_removed() {
     assert!(refused.contains("already exists; remove it"), "an existing file is not replaced: {refused}");
     assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 1);
 }
+
+const BACKUP: &str = "/api/v1/backup";
+
+#[tokio::test]
+async fn a_backup_that_is_downloaded_under_load_can_be_restored() {
+    let service_ = service().start().await;
+    let accepted: Arc<[AtomicUsize; SENDERS]> = Arc::default();
+    let mut senders = JoinSet::new();
+    for sender in 0..SENDERS {
+        senders.spawn(send(service_.api(), sender, Arc::clone(&accepted)));
+    }
+    let counts = || accepted.each_ref().map(|count| count.load(Ordering::SeqCst));
+    let is_enough = async || counts().iter().sum::<usize>() > 200;
+    wait_until("events are accepted", LONG_TIMEOUT, is_enough).await;
+    let before = counts();
+    let response = service_.request(Method::GET, BACKUP).send().await.expect("a response");
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/x-tar");
+    let name = response.headers()["content-disposition"].to_str().expect("text").to_owned();
+    assert!(name.starts_with("attachment; filename=\"liveobject-20") && name.ends_with("Z.tar\""), "{name}");
+    let dir = TempDir::new().expect("a temporary directory");
+    let archive = dir.path().join("a.tar");
+    fs::write(&archive, response.bytes().await.expect("the whole body")).expect("the file can be written");
+    senders.shutdown().await;
+    let token = service_.token();
+    drop(service_);
+
+    let mut copy = service().data_dir(dir.path().join("data")).build();
+    let _output = run(&copy, &["restore", text(&archive)], 0).await;
+    copy.start().await;
+    assert_eq!(copy.token(), token);
+    for (sender, count) in before.into_iter().enumerate() {
+        for number in 0..count {
+            let path = format!("/api/v1/events/s{sender}-{number}");
+            assert_eq!(copy.get(&path).await.status, 200, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_download_without_secrets_contains_none_and_only_admins_may_download() {
+    let service_ = service().start().await;
+    let secret = fs::read_to_string(service_.data_dir().join("identity.age")).expect("the identity");
+    let secret = secret.lines().find(|line| line.starts_with("AGE-SECRET-KEY")).expect("a key").to_owned();
+    let contains = async |query: &str| {
+        let request = service_.request(Method::GET, &format!("{BACKUP}{query}"));
+        let bytes = request.send().await.expect("a response").bytes().await.expect("a body");
+        [secret.clone(), service_.token()]
+            .map(|secret| bytes.windows(secret.len()).any(|window| window == secret.as_bytes()))
+    };
+    assert_eq!(contains("").await, [true; 2]);
+    assert_eq!(contains("?secrets=false").await, [false; 2]);
+    assert_eq!(service_.get(&format!("{BACKUP}?secrets=no")).await.status, 422);
+    let created = Api::try_send(
+        service_
+            .request(Method::POST, "/api/v1/tokens")
+            .json(&json!({ "name": "reader", "scopes": ["read", "events:write"] })),
+    );
+    let token = created.await.expect("a response").expect(201)["token"].as_str().expect("a token").to_owned();
+    let _ = service_.with_token(&token).get(BACKUP).await.expect(403);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_no_copy_and_a_second_download_waits_for_none() {
+    let service_ = service().start().await;
+    let _ledger = accept(&service_, ids("a", 1)).await;
+    // More than fits into the buffers of the connection.
+    let pictures = service_.data_dir().join("thumbnails/0");
+    fs::create_dir_all(&pictures).expect("the directory can be created");
+    let large = fs::File::create(pictures.join("1")).expect("the file can be created");
+    large.set_len(64 * 1024 * 1024).expect("the file can be enlarged");
+    let copy = service_.data_dir().join("liveobject.db.backup");
+
+    let first = service_.request(Method::GET, BACKUP).send().await.expect("a response");
+    assert_eq!(first.status(), 200);
+    assert!(copy.exists());
+    let second = service_.get(BACKUP).await.expect(409);
+    assert!(second["detail"].as_str().expect("a text").contains("another backup is being made"), "{second}");
+    drop(first);
+    wait_until("the copy is removed", TIMEOUT, async || !copy.exists()).await;
+    let third = service_.request(Method::GET, BACKUP).send().await.expect("a response");
+    assert_eq!(third.status(), 200);
+    assert!(third.bytes().await.expect("the whole body").len() > 64 * 1024 * 1024);
+    wait_until("the copy is removed", TIMEOUT, async || !copy.exists()).await;
+    assert!(service_.log_text().contains("a backup was downloaded"), "{}", service_.log_text());
+}
+
+#[tokio::test]
+async fn a_service_that_stops_breaks_a_download_off() {
+    let mut service_ = service().start().await;
+    let _ledger = accept(&service_, ids("a", 1)).await;
+    let pictures = service_.data_dir().join("thumbnails/0");
+    fs::create_dir_all(&pictures).expect("the directory can be created");
+    let large = fs::File::create(pictures.join("1")).expect("the file can be created");
+    large.set_len(64 * 1024 * 1024).expect("the file can be enlarged");
+    let response = service_.request(Method::GET, BACKUP).send().await.expect("a response");
+    let reading = async {
+        // Until the service has begun to stop.
+        sleep(Duration::from_secs(1)).await;
+        response.bytes().await
+    };
+    let (read, ()) = tokio::join!(reading, stop(&mut service_));
+    assert!(read.is_err(), "a part was taken for the whole archive");
+    assert!(!service_.data_dir().join("liveobject.db.backup").exists());
+}

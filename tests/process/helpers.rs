@@ -4,6 +4,7 @@ mod database;
 mod dice;
 mod load;
 mod small_disk;
+mod stand_in;
 mod tls;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
@@ -16,6 +17,7 @@ pub use self::{
     dice::Dice,
     load::Load,
     small_disk::SmallDisk,
+    stand_in::StandIn,
     tls::{Pair, TlsResponse, try_get, try_send},
 };
 

@@ -97,7 +97,7 @@ async fn promtool_rejects_invalid_metrics() {
     let metrics = service.get("/metrics").await.expect(200);
     let text = metrics.as_str().expect("a string");
     for (valid, invalid) in
-        [("_total 0", "_total zero"), ("# HELP events_late_total", "# HELP nothing_total")]
+        [("_total 0", "_total zero"), ("# HELP liveobject_events_late_total", "# HELP nothing_total")]
     {
         assert!(text.contains(valid), "{text}");
         let (accepted, output) = promtool(&text.replace(valid, invalid));
@@ -117,21 +117,21 @@ async fn the_metrics_count_accepted_and_published_events() {
     let (broker, _subscriber) = broker_and_subscriber().await;
     let service = service().start().await;
     let _ledger = accept(&service, ids("e", 7)).await;
-    let lines = ["outbox_pending_events 7", "mqtt_connection_status 0"];
+    let lines = ["liveobject_outbox_pending_events 7", "mqtt_connection_status 0"];
     assert_contains_lines(&service.get("/metrics").await.expect(200), &lines);
     service.connect_to(broker.port()).await;
     service.wait_outbox_empty(TIMEOUT).await;
     assert_eq!(service.post_event(&event("e-0")).await.expect(202)["duplicate"], true);
     let lines = [
-        "events_accepted_total 7",
+        "liveobject_events_accepted_total 7",
         "mqtt_messages_published_total 7",
         "mqtt_connection_status 1",
-        "outbox_pending_events 0",
-        "outbox_in_flight_events 0",
-        "outbox_oldest_pending_seconds 0.0",
-        "event_delivery_seconds_count 7",
-        "events_unheard_total 0",
-        "events_late_total 0",
+        "liveobject_outbox_pending_events 0",
+        "liveobject_outbox_in_flight_events 0",
+        "liveobject_outbox_oldest_pending_seconds 0.0",
+        "liveobject_event_delivery_seconds_count 7",
+        "liveobject_events_unheard_total 0",
+        "liveobject_events_late_total 0",
     ];
     assert_contains_lines(&service.get("/metrics").await.expect(200), &lines);
 }

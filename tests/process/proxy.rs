@@ -50,7 +50,7 @@ impl Behind {
     }
 
     /// Builds a request as the page sends it.
-    fn from_page(&self, client: &Client, method: Method, path: &str) -> RequestBuilder {
+    fn page_request(&self, client: &Client, method: Method, path: &str) -> RequestBuilder {
         let end = self.url.find("/liveobject").unwrap_or(self.url.len());
         client.request(method, format!("{}{path}", self.url)).header("Origin", &self.url[..end])
     }
@@ -61,18 +61,18 @@ async fn page_sign_in_events_pictures_and_live_stream_work_behind_nginx_under_a_
     for behind in [Behind::path().await, Behind::name().await] {
         let client = behind.client().build().expect("a client");
         for file in ["/", "/page/main.js"] {
-            let response = behind.from_page(&client, Method::GET, file).send().await.expect("a response");
+            let response = behind.page_request(&client, Method::GET, file).send().await.expect("a response");
             assert_eq!(response.status(), 200, "{} {file}", behind.url);
         }
 
-        let sign_in = behind.from_page(&client, Method::POST, "/session");
+        let sign_in = behind.page_request(&client, Method::POST, "/session");
         let response =
             sign_in.json(&json!({ "token": behind.service.token() })).send().await.expect("a response");
         assert_eq!(response.status(), 200, "{}", behind.url);
         let cookie = response.headers()["set-cookie"].to_str().expect("text");
         let cookie = cookie.split(';').next().expect("a cookie").to_owned();
         let with_cookie =
-            |method, path: &str| behind.from_page(&client, method, path).header("Cookie", &cookie);
+            |method, path: &str| behind.page_request(&client, method, path).header("Cookie", &cookie);
 
         let mut stream = EventStream::open(with_cookie(Method::GET, "/api/v1/stream")).await;
         assert_eq!(stream.response.status(), 200);

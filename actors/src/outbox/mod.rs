@@ -209,7 +209,7 @@ impl OutboxActor {
         let window = Window::new(cursor, settled, again, now)
             .with_gaps(gaps)
             .with_ahead(store.ahead_of(cursor).await?);
-        let mut reporting = Reporting::new(metrics, dead);
+        let mut reporting = Reporting::new(metrics, dead, limits.max_pending);
         if let Some(gap) = restored {
             reporting.database_restored(gap);
         }
@@ -351,6 +351,7 @@ impl OutboxActor {
 
     fn check_disk(&mut self) {
         self.reporting.disk_space(disk_space(self.store.path()));
+        self.reporting.database_size(self.store.size());
         self.reporting.set_failed_seq_file(self.store.failed_mark());
         if self.writer.fault() == Some(StoreFault::DiskFull) {
             #[expect(clippy::disallowed_methods, reason = "one message per second")]

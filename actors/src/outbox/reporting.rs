@@ -52,8 +52,11 @@ pub struct Reporting {
 }
 
 impl Reporting {
-    /// Creates the report of a log with this number of dead events.
-    pub fn new(metrics: Metrics, dead: u64) -> Self {
+    /// Creates the report of a log with this number of dead events, of which at most `max_pending` may be
+    /// pending.
+    pub fn new(metrics: Metrics, dead: u64, max_pending: u64) -> Self {
+        metrics.outbox_dead.set(gauge(dead));
+        metrics.outbox_max_pending.set(gauge(max_pending));
         Self {
             metrics,
             dead,
@@ -86,7 +89,7 @@ impl Reporting {
 
     /// Sets the gauges.
     pub fn set_gauges(&self, pending: u64, in_flight: usize) {
-        self.metrics.outbox_pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        self.metrics.outbox_pending.set(gauge(pending));
         self.metrics.outbox_in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
     }
 
@@ -195,6 +198,7 @@ impl Reporting {
         }
         tracing::warn!(seq = seq.0, reason = reason.as_str(), topic, "event is dead");
         self.dead += 1;
+        self.metrics.outbox_dead.set(gauge(self.dead));
         self.metrics.events_dead.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
@@ -220,8 +224,13 @@ impl Reporting {
     /// Records the space on the disk.
     pub fn disk_space(&mut self, space: Option<DiskSpace>) {
         let Some(space) = space else { return };
-        self.metrics.disk_free.set(i64::try_from(space.free).unwrap_or(i64::MAX));
+        self.metrics.disk_free.set(gauge(space.free));
         self.warnings.low_disk = space.is_low().then_some(space);
+    }
+
+    /// Records the size of the database with its write-ahead log.
+    pub fn database_size(&self, bytes: u64) {
+        self.metrics.database_bytes.set(gauge(bytes));
     }
 
     /// Returns whether dead events are listed whose rows are damaged.
@@ -255,6 +264,7 @@ impl Reporting {
     /// Subtracts events that are no longer dead, or no longer listed as dead.
     pub fn subtract_dead(&mut self, events: u64) {
         self.dead = self.dead.saturating_sub(events);
+        self.metrics.outbox_dead.set(gauge(self.dead));
     }
 
     /// Warns about events that are late when they arrive.
@@ -298,6 +308,11 @@ impl Reporting {
     }
 }
 
+/// Returns a number as the value of a gauge.
+fn gauge(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// Returns whether two times differ by so little that the wall clock cannot have been set in between.
 fn is_close(a: Timestamp, b: Timestamp) -> bool {
     (a - b).abs() < TimeDelta::seconds(2)
@@ -309,7 +324,7 @@ mod tests {
     use crate::domain::clock;
 
     fn reporting() -> Reporting {
-        Reporting::new(Metrics::new(), 0)
+        Reporting::new(Metrics::new(), 0, 10)
     }
 
     fn moment(micros: i64) -> Moment {
@@ -382,7 +397,7 @@ mod tests {
         reporting.died(Seq(1), DeadReason::Expired, None);
         reporting.died(Seq(2), DeadReason::Expired, None);
         reporting.subtract_dead(1);
-        assert_eq!(reporting.dead, 1);
+        assert_eq!((reporting.dead, reporting.metrics.outbox_dead.get()), (1, 1));
         let reason = ReasonLabel { reason: "expired" };
         assert_eq!(reporting.metrics.events_dead.get_or_create(&reason).get(), 2, "the metric stays");
     }

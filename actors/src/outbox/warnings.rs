@@ -259,8 +259,9 @@ fn waiting_for_subscriber(held: &Held) -> Warning {
             format!(
                 "{events}, because nobody subscribes to {topic} (since {}){others}. They are sent when somebody does, \
                  or go to the history topic when they are late. Check that the subscriber is \
-                 connected. If nobody needs to subscribe to this topic any more, set wait_for_subscribers to false; \
-                 a topic without subscribers is forgotten after 30 days.",
+                 connected. If it was only a test, nothing needs to be done: a topic without subscribers is forgotten \
+                 after 30 days. To wait for no subscriber at all, not even for Home Assistant, set \
+                 wait_for_subscribers to false.",
                 since.format("%F %T UTC")
             )
         }

@@ -53,6 +53,14 @@ impl OpenFile {
         &self.path
     }
 
+    /// Returns the size of the file and its write-ahead log, in bytes; 0 if they are missing.
+    pub fn size(&self) -> u64 {
+        [&self.path, &self.write_ahead_log]
+            .map(|path| fs::metadata(path).map_or(0, |file| file.len()))
+            .iter()
+            .sum()
+    }
+
     /// Remembers which file is the write-ahead log. Called when a writing connection has opened it, because
     /// SQLite removes the file when the last connection closes, and the next one creates a new file. A file
     /// that another program has created is not accepted: other connections may still use the first one.

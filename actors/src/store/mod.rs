@@ -147,6 +147,11 @@ impl Store {
         self.file.path()
     }
 
+    /// Returns the size of the database file and its write-ahead log, in bytes; 0 if they are missing.
+    pub fn size(&self) -> u64 {
+        self.file.size()
+    }
+
     /// Closes all connections after running operations have finished, merges the write-ahead log into the file,
     /// and syncs the mark. Later calls fail.
     pub async fn close(&self) {

@@ -133,6 +133,10 @@ export function settingsView(canChange, listener) {
   },
     !canChange && html("p", { class: "note warn" }, labels.readOnly),
     managed, fields,
+    canChange && html("section", { class: "card", "aria-label": labels.backup.title },
+      html("h2", {}, labels.backup.title),
+      html("p", {}, labels.backup.help),
+      html("a", { class: "button", href: "api/v1/backup", download: true }, labels.backup.download)),
     testResult, banner,
     canChange && html("div", { class: "bar" }, test, save, unsaved, discard));
   const element = html("section", { "aria-label": texts.views.settings }, form);

@@ -253,6 +253,11 @@ export const texts = {
     readOnly: "This token can view the settings, but not change them.",
     managed: "These settings come from the configuration of the service ([mqtt] managed = true). To change them, edit "
       + "the configuration file or the environment, and restart the service.",
+    backup: {
+      title: "Backup",
+      help: "One file with the events, settings, pictures, keys and tokens. Store it where nobody else can read it.",
+      download: "Download backup",
+    },
     test: "Test connection",
     testing: "Testing the connection … this takes up to 10 seconds.",
     save: "Save",

@@ -1,5 +1,7 @@
 //! All metrics of the service, with typed labels. Add a metric to the table below.
 
+mod process;
+
 use std::{
     fmt,
     sync::{
@@ -12,15 +14,20 @@ use std::{
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
+        MetricType,
         counter::Counter,
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
         info::Info,
     },
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
+use self::{
+    Naming::{Fixed, Prefixed, Renamed, RenamedFrom},
+    process::Process,
+};
 use crate::domain::{
     clock::{self, Timestamp},
     delivery::{DEFERRAL_REASONS, DeadReason},
@@ -58,7 +65,7 @@ pub struct ReasonLabel {
 /// The label that identifies a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CertificateLabel {
-    /// `broker` or `client`.
+    /// `broker`, `client`, or `server` for the one of the HTTP server.
     pub certificate: &'static str,
 }
 
@@ -85,10 +92,50 @@ pub const MISSING: &str = "missing";
 /// The value of `oldest_pending_at` if no event is pending.
 const NONE_PENDING: i64 = i64::MAX;
 
+/// How a metric is named.
+#[derive(Debug, Clone, Copy)]
+enum Naming {
+    /// As in the table, because other systems expect the name.
+    Fixed,
+    /// With the prefix `liveobject_`.
+    Prefixed,
+    /// With the prefix, and also without it, as in earlier releases. The next release makes it `Prefixed`.
+    Renamed,
+    /// With the prefix, and also with this name, as in earlier releases. The next release makes it `Prefixed`.
+    RenamedFrom(&'static str),
+}
+
+/// The prefix of the names of our own metrics.
+const PREFIX: &str = "liveobject_";
+
+impl Naming {
+    fn register(
+        self,
+        registry: &mut Registry,
+        name: &'static str,
+        help: &'static str,
+        metric: impl Metric + Clone,
+    ) {
+        let old = match self {
+            Self::Fixed => return registry.register(name, help, metric),
+            Self::Prefixed => None,
+            Self::Renamed => Some(name),
+            Self::RenamedFrom(old) => Some(old),
+        };
+        let new = format!("{PREFIX}{name}");
+        registry.register(&new, help, metric.clone());
+        if let Some(old) = old {
+            let suffix = if let MetricType::Counter = metric.metric_type() { "_total" } else { "" };
+            let help = format!("Replaced by {new}{suffix}; this name will be removed in the next release");
+            registry.register(old, help, metric);
+        }
+    }
+}
+
 /// Declares [`Metrics`]. Each metric is defined only by its entry in the table. The help text is also the
 /// documentation of the field.
 macro_rules! metrics {
-    ($($visibility:vis $field:ident: $kind:ty = $value:expr, $name:literal, $help:literal;)*) => {
+    ($($visibility:vis $field:ident: $kind:ty = $value:expr, $name:literal, $naming:expr, $help:literal;)*) => {
         /// All metrics of the service. Cloning shares them.
         #[derive(Clone)]
         pub struct Metrics {
@@ -107,8 +154,9 @@ macro_rules! metrics {
                 registry.register("liveobject_build", "The version of liveobject", build);
                 $(
                     let $field: $kind = $value;
-                    registry.register($name, $help, $field.clone());
+                    $naming.register(&mut registry, $name, $help, $field.clone());
                 )*
+                registry.register_collector(Box::new(Process::new(clock::now())));
                 let metrics =
                     Self { registry: Arc::new(registry), $($field,)* oldest_pending_at: Arc::new(NONE_PENDING.into()) };
                 metrics.create_known_labels();
@@ -119,51 +167,59 @@ macro_rules! metrics {
 }
 
 // The encoder appends `_total` to the names of counters and a full stop to the help texts.
+// `process.rs` has the metrics of the process.
 metrics! {
     pub mqtt_connection_status: Gauge = Gauge::default(),
-        "mqtt_connection_status", "1 while connected to the broker, otherwise 0";
+        "mqtt_connection_status", Fixed, "1 while connected to the broker, otherwise 0";
     pub streams_open: Gauge = Gauge::default(),
-        "streams_open", "Open event streams";
+        "streams_open", Renamed, "Open event streams";
     pub streams_dropped: Counter = Counter::default(),
-        "streams_dropped", "Event streams that were closed because the client did not read";
+        "streams_dropped", Renamed, "Event streams that were closed because the client did not read";
     pub mqtt_messages_published: Counter = Counter::default(),
-        "mqtt_messages_published", "Events acknowledged by the broker";
+        "mqtt_messages_published", Fixed, "Events acknowledged by the broker";
     pub mqtt_publish_errors: Family<ReasonLabel, Counter> = Family::default(),
-        "mqtt_publish_errors", "Events rejected by the broker, by reason";
+        "mqtt_publish_errors", Fixed, "Events rejected by the broker, by reason";
     pub mqtt_reconnect_attempts: Counter = Counter::default(),
-        "mqtt_reconnect_attempts", "Connection attempts after the first one with the current settings";
-    mqtt_certificate_expiry: Family<CertificateLabel, Gauge> = Family::default(),
-        "mqtt_certificate_expiry_timestamp_seconds",
-        "When the broker's certificate and the client certificate expire, in seconds since 1970";
+        "mqtt_reconnect_attempts", Fixed, "Connection attempts after the first one with the current settings";
+    certificate_expiry: Family<CertificateLabel, Gauge> = Family::default(),
+        "certificate_expiry_timestamp_seconds", RenamedFrom("mqtt_certificate_expiry_timestamp_seconds"),
+        "When the certificate of the broker, the client or the HTTP server expires, in seconds since 1970";
     pub events_accepted: Counter = Counter::default(),
-        "events_accepted", "Accepted events, without duplicates";
+        "events_accepted", Renamed, "Accepted events, without duplicates";
     pub events_late: Counter = Counter::default(),
-        "events_late", "Events published to the history topic because they were late";
+        "events_late", Renamed, "Events published to the history topic because they were late";
     pub replayed_events: Counter = Counter::default(),
-        "replayed_events", "Events of the log that were published again by a replay";
+        "replayed_events", Renamed, "Events of the log that were published again by a replay";
     pub events_unheard: Counter = Counter::default(),
-        "events_unheard", "Events for which the broker had no matching subscribers";
+        "events_unheard", Renamed, "Events for which the broker had no matching subscribers";
     pub events_held: Gauge = Gauge::default(),
-        "events_held", "Events waiting for a subscriber that was there before";
+        "events_held", Renamed, "Events waiting for a subscriber that was there before";
     pub events_heard_after_waiting: Counter = Counter::default(),
-        "events_heard_after_waiting", "Events that waited for a subscriber and then had one";
+        "events_heard_after_waiting", Renamed, "Events that waited for a subscriber and then had one";
     pub events_dead: Family<ReasonLabel, Counter> = Family::default(),
-        "events_dead", "Events that became dead, by reason";
+        "events_dead", Renamed, "Events that became dead, by reason";
     pub outbox_pending: Gauge = Gauge::default(),
-        "outbox_pending_events", "Events waiting to be acknowledged by the broker";
+        "outbox_pending_events", Renamed, "Events waiting to be acknowledged by the broker";
     oldest_pending_seconds: Gauge<f64, AtomicU64> = Gauge::default(),
-        "outbox_oldest_pending_seconds", "How long the oldest pending event has been waiting";
+        "outbox_oldest_pending_seconds", Renamed, "How long the oldest pending event has been waiting";
     pub outbox_in_flight: Gauge = Gauge::default(),
-        "outbox_in_flight_events", "Events sent to the broker but not acknowledged yet";
+        "outbox_in_flight_events", Renamed, "Events sent to the broker but not acknowledged yet";
+    pub outbox_dead: Gauge = Gauge::default(),
+        "outbox_dead_events", Prefixed, "Dead events that are neither sent again nor dismissed";
+    pub outbox_max_pending: Gauge = Gauge::default(),
+        "outbox_max_pending", Prefixed, "The number of pending events above which no events are accepted";
+    pub database_bytes: Gauge = Gauge::default(),
+        "database_bytes", Prefixed, "Size of the database file and its write-ahead log";
     pub disk_free: Gauge = Gauge::default(),
-        "disk_free_bytes", "Free space on the disk of the database";
+        "disk_free_bytes", Renamed, "Free space on the disk of the database";
     pub outbox_commit_seconds: Histogram = durations(),
-        "outbox_commit_seconds", "Duration of a commit, including the sync to disk";
+        "outbox_commit_seconds", Renamed, "Duration of a commit, including the sync to disk";
     pub event_delivery_seconds: Histogram = durations(),
-        "event_delivery_seconds", "Time from the acceptance of an event to the broker's acknowledgement";
+        "event_delivery_seconds", Renamed,
+        "Time from the acceptance of an event to the broker's acknowledgement";
     pub http_request_duration_seconds: Family<RequestLabels, Histogram, fn() -> Histogram>
         = Family::new_with_constructor(durations),
-        "http_request_duration_seconds", "Time from the first byte of a request to its response";
+        "http_request_duration_seconds", Renamed, "Time from the first byte of a request to its response";
 }
 
 impl fmt::Debug for Metrics {
@@ -200,16 +256,16 @@ impl Metrics {
         self.oldest_pending_at.store(at, Ordering::Relaxed);
     }
 
-    /// Sets when the certificate of the `broker` or the `client` expires, or `None` if there is no
-    /// certificate.
+    /// Sets when the certificate of the `broker`, the `client` or the `server` expires, or `None` if there is
+    /// no certificate.
     pub fn set_certificate_ends(&self, certificate: &'static str, end: Option<Timestamp>) {
         let label = CertificateLabel { certificate };
         match end {
             Some(end) => {
-                self.mqtt_certificate_expiry.get_or_create(&label).set(end.timestamp());
+                self.certificate_expiry.get_or_create(&label).set(end.timestamp());
             }
             None => {
-                self.mqtt_certificate_expiry.remove(&label);
+                self.certificate_expiry.remove(&label);
             }
         }
     }
@@ -268,83 +324,4 @@ fn to_prometheus(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_documented_metric_is_exposed() {
-        let metrics = Metrics::new();
-        metrics.count_error("refused");
-        metrics.events_dead.get_or_create(&ReasonLabel { reason: "expired" }).inc();
-        metrics.set_certificate_ends("broker", Some(clock::from_micros(1_777_636_800_500_000)));
-        metrics.set_certificate_ends("client", Some(clock::now()));
-        metrics.set_certificate_ends("client", None);
-        let text = metrics.encode(Format::OpenMetrics).unwrap();
-        assert!(!text.contains("certificate=\"client\""), "{text}");
-        for line in [
-            "mqtt_certificate_expiry_timestamp_seconds{certificate=\"broker\"} 1777636800",
-            "mqtt_connection_status 0",
-            "mqtt_messages_published_total 0",
-            "mqtt_publish_errors_total{reason=\"refused\"} 1",
-            "mqtt_reconnect_attempts_total 0",
-            "events_accepted_total 0",
-            "outbox_pending_events 0",
-            "outbox_oldest_pending_seconds 0.0",
-            "outbox_in_flight_events 0",
-            "events_late_total 0",
-            "replayed_events_total 0",
-            "events_unheard_total 0",
-            "events_held 0",
-            "events_heard_after_waiting_total 0",
-            "events_dead_total{reason=\"expired\"} 1",
-            "disk_free_bytes 0",
-            "outbox_commit_seconds_count 0",
-            "event_delivery_seconds_count 0",
-            "# EOF",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
-        }
-    }
-
-    #[test]
-    fn every_known_reason_is_counted_from_zero() {
-        let text = Metrics::new().encode(Format::OpenMetrics).unwrap();
-        for reason in ["not_authorized", "packet_too_large", "quota_exceeded", "unspecified_error"] {
-            let line = format!("mqtt_publish_errors_total{{reason=\"{reason}\"}} 0");
-            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
-        }
-        for reason in DeadReason::ALL.map(DeadReason::as_str) {
-            let line = format!("events_dead_total{{reason=\"{reason}\"}} 0");
-            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
-        }
-    }
-
-    #[test]
-    fn the_format_of_prometheus_has_the_same_samples_and_the_names_with_suffixes() {
-        let metrics = Metrics::new();
-        let samples = |text: &str| -> Vec<_> {
-            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
-        };
-        let text = metrics.encode(Format::Prometheus).unwrap();
-        assert_eq!(samples(&text), samples(&metrics.encode(Format::OpenMetrics).unwrap()));
-        for line in [
-            "# HELP liveobject_build_info The version of liveobject.",
-            "# TYPE liveobject_build_info gauge",
-            "# HELP events_accepted_total Accepted events, without duplicates.",
-            "# TYPE events_accepted_total counter",
-            "# TYPE outbox_pending_events gauge",
-            "# TYPE outbox_commit_seconds histogram",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
-        }
-        assert!(!text.contains("EOF"), "{text}");
-    }
-
-    #[test]
-    fn the_age_of_the_oldest_pending_event_increases() {
-        let metrics = Metrics::new();
-        metrics.set_oldest_pending(Some(Duration::from_secs(90)));
-        let text = metrics.encode(Format::Prometheus).unwrap();
-        assert!(text.contains("outbox_oldest_pending_seconds 90."), "{text}");
-    }
-}
+mod tests;

@@ -1,0 +1,152 @@
+//! A backup of the running service, as a download.
+
+use std::io::{self, BufWriter, ErrorKind, Write};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        Method, StatusCode,
+        header::{CONTENT_DISPOSITION, CONTENT_TYPE},
+    },
+    web::{Bytes, Data},
+};
+use futures_util::{Stream, stream};
+use liveobject_actors::domain::clock;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{headers::X_ACCEL_BUFFERING, problem::Problem, query, schema, state::ApiState};
+use crate::backup::{self, BackupError};
+
+/// Size of the parts in which an archive is sent.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// The number of parts that wait for a client that reads slowly. After that, the writing of the archive waits.
+const CHUNKS: usize = 4;
+
+/// Download a backup.
+///
+/// The archive contains the events, settings, pictures, and, unless `secrets` is `false`, the keys and tokens:
+/// store it where nobody else can read it. `liveobject restore` restores it. The download is complete if the
+/// response ends properly; it breaks off if the service cannot go on, and when it stops. One backup can be made
+/// at a time. It needs as much space on the disk as the database.
+#[utoipa::path(
+    get, path = "/api/v1/backup", tag = "operation", params(schema::BackupQuery),
+    responses(
+        (status = 200, description = "The archive", content((schema::Archive = "application/x-tar"))),
+        (status = 409, description = "Another backup is being made"),
+        (status = 422, description = "Some parameters are invalid"),
+        (status = 503, description = "There is not enough space, or the disk or the database is unavailable"),
+    ),
+)]
+pub(super) async fn download(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let secrets = with_secrets(request.query_string())?;
+    let locations = state.backup.clone().ok_or_else(|| {
+        Problem::new(StatusCode::CONFLICT, "this service has no data directory that can be backed up")
+    })?;
+    let name = format!("liveobject-{}.tar", clock::now().format("%Y%m%dT%H%M%SZ"));
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((CONTENT_TYPE, "application/x-tar"))
+        .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")))
+        .insert_header((X_ACCEL_BUFFERING, "no"));
+    if *request.method() == Method::HEAD {
+        return Ok(response.finish());
+    }
+    let (sender, mut chunks) = mpsc::channel(CHUNKS);
+    let out = BufWriter::with_capacity(CHUNK_BYTES, Sender(sender));
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one at a time; the response awaits it, and it ends when its client is gone"
+    )]
+    let writing = actix_web::rt::spawn(backup::write(locations, secrets, out));
+    // Nothing is sent before the database has been copied, so most errors are still responses.
+    match chunks.recv().await {
+        Some(first) => Ok(response.streaming(body(Download {
+            first: Some(first),
+            chunks,
+            writing: Some(writing),
+            state,
+        }))),
+        None => match finish(writing).await {
+            Ok(()) => Ok(response.finish()),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// Returns whether the keys and tokens are included.
+fn with_secrets(text: &str) -> Result<bool, Problem> {
+    let mut secrets = true;
+    let read = query::read(text, |name, value, faults| {
+        match (name, value.as_str()) {
+            ("secrets", "true") => secrets = true,
+            ("secrets", "false") => secrets = false,
+            ("secrets", _) => faults.push("secrets", "must be true or false"),
+            _ => return false,
+        }
+        true
+    });
+    read?.finish()?;
+    Ok(secrets)
+}
+
+/// A download in progress.
+struct Download {
+    first: Option<Bytes>,
+    chunks: mpsc::Receiver<Bytes>,
+    /// `None` at the end.
+    writing: Option<JoinHandle<Result<backup::BackupSummary, BackupError>>>,
+    state: Data<ApiState>,
+}
+
+impl Download {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        // The writing notices that its reader is gone.
+        if self.state.is_stopping() {
+            return self.writing.take().map(|_| Err(io::Error::other("the service is stopping")));
+        }
+        let chunk = match self.first.take() {
+            Some(first) => Some(first),
+            None => self.chunks.recv().await,
+        };
+        match chunk {
+            Some(chunk) => Some(Ok(chunk)),
+            // An error breaks the response off, so that the client does not take a part for the whole.
+            None => finish(self.writing.take()?).await.err().map(|error| Err(io::Error::other(error))),
+        }
+    }
+}
+
+fn body(download: Download) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold(download, |mut download| async move { Some((download.next().await?, download)) })
+}
+
+/// Waits for the end of the archive, and logs the result.
+async fn finish(writing: JoinHandle<Result<backup::BackupSummary, BackupError>>) -> Result<(), BackupError> {
+    let written = writing.await.unwrap_or_else(|panic| Err(BackupError::Write(io::Error::other(panic))));
+    match written {
+        Ok(summary) => {
+            let (events, pictures) = (summary.events, summary.pictures);
+            tracing::info!(events, pictures, missing = ?summary.missing, "a backup was downloaded");
+            Ok(())
+        }
+        Err(error) => {
+            let cause = &error as &dyn std::error::Error;
+            tracing::warn!(error = cause, "the backup for a download could not be made");
+            Err(error)
+        }
+    }
+}
+
+/// Sends what is written to the response. Fails when the client is gone.
+struct Sender(mpsc::Sender<Bytes>);
+
+impl Write for Sender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Bytes::copy_from_slice(bytes));
+        sent.map(|()| bytes.len()).map_err(|_| ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
