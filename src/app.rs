@@ -420,7 +420,7 @@ mod tests {
     async fn the_service_shuts_down_in_order_when_it_is_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let app = App::start(&config(dir.path())).await.unwrap();
-        let ended = app.run_until(async { Signals::new().unwrap() }).await;
+        let ended = Box::pin(app.run_until(async { Signals::new().unwrap() })).await;
         assert_eq!(ended.unwrap(), Exit::Ok);
     }
 
