@@ -20,8 +20,8 @@ use liveobject_actors::{
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    backup::{self, Locations, Unfinished},
-    cli::{Exit, TokenCommand},
+    backup::{self, Locations, RestoreError, Unfinished},
+    cli::{Command, Exit, TokenCommand},
     config::{Config, absolute},
     output::{json, line},
     owner,
@@ -61,22 +61,54 @@ pub fn require_database(config: &Config) -> anyhow::Result<()> {
     Err(NoData::in_directory(&config.data_dir, database.display().to_string()).into())
 }
 
+/// The archive of `backup` or `restore`. It belongs to the user who runs the command, and is opened before the process
+/// acts as the owner of the data.
+#[derive(Debug)]
+pub enum Archive {
+    /// Standard output, or the command has no archive.
+    None,
+    /// The new archive.
+    New(Unfinished, fs::File),
+    /// The archive to restore.
+    Existing(fs::File),
+}
+
+impl Archive {
+    /// Opens or creates the archive of a command.
+    pub fn open(command: &Command) -> anyhow::Result<Self> {
+        match command {
+            Command::Backup { file, .. } if file == Path::new("-") => {
+                let is_text = io::stdout().is_terminal();
+                anyhow::ensure!(!is_text, "the backup is not text; redirect the output to a file");
+                Ok(Self::None)
+            }
+            Command::Backup { file, .. } => {
+                let created = Unfinished::create(file);
+                let (unfinished, out) = created.map_err(|error| not_created(file, error))?;
+                Ok(Self::New(unfinished, out))
+            }
+            Command::Restore { file, .. } => {
+                let opened = fs::File::open(file).map_err(RestoreError::Read);
+                Ok(Self::Existing(opened.with_context(|| format!("cannot restore {}", file.display()))?))
+            }
+            _ => Ok(Self::None),
+        }
+    }
+}
+
 /// Writes a backup to a file or to standard output, and what it contains to standard error.
-pub async fn back_up(config: &Config, file: &Path, secrets: bool) -> anyhow::Result<Exit> {
+pub async fn back_up(config: &Config, file: &Path, archive: Archive, secrets: bool) -> anyhow::Result<Exit> {
     require_database(config)?;
     let locations = Locations::of(config)?;
-    let summary = if file == Path::new("-") {
-        anyhow::ensure!(!io::stdout().is_terminal(), "the backup is not text; redirect the output to a file");
-        let summary = backup::write(locations, secrets, io::BufWriter::new(io::stdout())).await?;
-        note(format_args!("Backup: {}.", contents(summary.events, summary.pictures)));
-        summary
-    } else {
-        let created = Unfinished::create(file);
-        let (unfinished, out) = created.map_err(|error| not_created(file, error))?;
+    let summary = if let Archive::New(unfinished, out) = archive {
         let summary = backup::write(locations, secrets, io::BufWriter::new(out)).await?;
         let bytes = unfinished.finish().with_context(|| format!("cannot write {}", file.display()))?;
         let (mib, contents) = (bytes.div_ceil(1 << 20), contents(summary.events, summary.pictures));
         note(format_args!("{}: {contents}, {mib} MiB.", file.display()));
+        summary
+    } else {
+        let summary = backup::write(locations, secrets, io::BufWriter::new(io::stdout())).await?;
+        note(format_args!("Backup: {}.", contents(summary.events, summary.pictures)));
         summary
     };
     if !secrets {
@@ -105,13 +137,14 @@ fn not_created(file: &Path, error: io::Error) -> anyhow::Error {
 /// Restores a backup, and prints what happens next.
 pub async fn restore(
     config: &Config,
-    file: PathBuf,
+    file: &Path,
+    archive: Archive,
     replaces: bool,
     disconnected: bool,
 ) -> anyhow::Result<Exit> {
-    let name = file.display().to_string();
-    let restored = backup::restore(Locations::of(config)?, file, replaces, disconnected).await;
-    let restored = restored.with_context(|| format!("cannot restore {name}"))?;
+    let Archive::Existing(archive) = archive else { unreachable!("main opens the archive") };
+    let restored = backup::restore(Locations::of(config)?, archive, replaces, disconnected).await;
+    let restored = restored.with_context(|| format!("cannot restore {}", file.display()))?;
     let contents = contents(restored.events, restored.pictures);
     let time = restored.created_at.format("%Y-%m-%d %H:%M:%S");
     line(format_args!("Restored the backup of {time} UTC: {contents}."))?;

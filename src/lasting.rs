@@ -18,7 +18,12 @@ pub fn is_lasting(error: &anyhow::Error) -> bool {
         return of_app(error);
     }
     // An interrupted restore that cannot be completed.
-    matches!(error.downcast_ref::<RestoreError>(), Some(RestoreError::DataDir(error)) if of_directory(error))
+    match error.downcast_ref::<RestoreError>() {
+        Some(RestoreError::DataDir(error)) => of_directory(error),
+        Some(RestoreError::Record { .. }) => true,
+        Some(RestoreError::Move { source, .. } | RestoreError::Write { source, .. }) => of_file(source),
+        _ => false,
+    }
 }
 
 fn of_app(error: &AppError) -> bool {

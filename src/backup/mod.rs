@@ -4,22 +4,30 @@
 //! `identity.age`, `api-token`, `thumbnail-key` (those three only with secrets, and only if they are files),
 //! `thumbnails/…`, and `checksum`, the SHA-256 of the other entries. An archive without its last entry is incomplete.
 
+mod moves;
 mod restore;
+mod unfinished;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use liveobject_actors::{
     config::IdentitySource,
-    domain::{clock::Timestamp, hex},
-    store::OpenError,
+    domain::{clock::Timestamp, hex, ids::Seq},
+    private_file::append,
+    store::{OpenError, copy},
     thumbnails,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-pub use restore::{RestoreError, Restored, complete, restore};
-pub use write::{BackupError, BackupSummary, Unfinished, remove_leftover, write};
+pub use moves::complete;
+pub use restore::{RestoreError, Restored, restore};
+pub use unfinished::Unfinished;
+pub use write::{BackupError, BackupSummary, remove_leftover, write};
 
 use crate::{
     config::{Config, absolute},
@@ -77,7 +85,7 @@ impl Locations {
         let data_dir = absolute(&config.data_dir);
         let file = |name: &str, is_given: bool| (!is_given).then(|| data_dir.join(name));
         Ok(Self {
-            database: absolute(&options.database_file()?),
+            database: behind_links(absolute(&options.database_file()?)),
             identity: match options.identity_source() {
                 IdentitySource::File(path) => Some(absolute(&path)),
                 IdentitySource::Given(_) => None,
@@ -100,6 +108,32 @@ impl Locations {
     fn pictures(&self) -> PathBuf {
         self.data_dir.join(PICTURES)
     }
+
+    /// Returns every place that a restore may replace. This includes the files of secrets that are now given: they may
+    /// not have been when the restore began.
+    fn places(&self) -> Vec<PathBuf> {
+        let own = [IDENTITY, token::FILE, LINK_KEY, PICTURES].map(|name| self.data_dir.join(name));
+        let [wal, shm] = log_files(&self.database);
+        let mut places = vec![wal, shm, self.database.clone(), copy::seq_file(&self.database, Seq(0)).0];
+        places.extend(own);
+        places.extend(self.identity.clone());
+        places
+    }
+}
+
+/// Returns the files that belong to the file of a database.
+fn log_files(database: &Path) -> [PathBuf; 2] {
+    ["-wal", "-shm"].map(|part| append(database, part))
+}
+
+/// Follows links at the end of a path, also if the file is missing, so that a file is replaced and not a link to it.
+fn behind_links(mut path: PathBuf) -> PathBuf {
+    const MAX_LINKS: usize = 8;
+    for _ in 0..MAX_LINKS {
+        let (Ok(target), Some(parent)) = (fs::read_link(&path), path.parent()) else { break };
+        path = parent.join(target);
+    }
+    path
 }
 
 /// The checksum of the names, sizes and contents of the entries.

@@ -1,45 +1,41 @@
 //! Restores a backup: checks the whole archive, writes its files next to their places, and then moves them there.
 //!
-//! The moves are first recorded in a file in the data directory. If the process is killed before all of them are
-//! carried out, the next command completes them. What they replace is kept, with the suffix `.before-restore`.
+//! See [`super::moves`] for the second part.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, BufReader, ErrorKind, Read, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown},
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, BufReader, Read, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use liveobject_actors::{
-    data_dir::{DataDir, DataDirError, LOCK_FILE},
+    data_dir::{DataDir, DataDirError},
     disk::disk_space,
     domain::{
         clock::{self, Timestamp},
         ids::Seq,
         image::MAX_THUMBNAIL_BYTES,
     },
-    private_file::{self, append, create_directory, sync_directory, with_suffix},
+    private_file::{self, create_directory, with_suffix},
     store::{OpenError, copy},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tar::{Archive, EntryType};
 use tokio::task::spawn_blocking;
 
 use super::{
-    CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES, mib,
+    CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES,
+    log_files, mib,
+    moves::{MOVES, Move, Moves, REPLACED, STAGED, remove, remove_staged},
 };
+use crate::owner::OwnerError;
 
 /// How many positions are skipped after the last known one: this many, and more for each second since the backup. In
 /// that time, the original may have given positions to more events, but no service accepts a thousand events a second
 /// all the time.
 const SEQ_GAP: i64 = 1_000_000;
 const SEQ_GAP_PER_SECOND: i64 = 1000;
-/// The file in which the moves are recorded.
-const MOVES: &str = "restore.json";
-const STAGED: &str = "restored";
-const REPLACED: &str = "before-restore";
-/// Maximum size of the file with the moves.
-const MAX_MOVES_BYTES: u64 = 64 * 1024;
 
 /// Why a backup could not be restored. Nothing was changed, except after [`RestoreError::Move`].
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +84,7 @@ pub enum RestoreError {
         source: io::Error,
     },
     /// The files of the backup cannot be moved to their places. The next command tries again.
-    #[error("the restore is not complete: {} cannot be moved; run the command again", path.display())]
+    #[error("the restore is not complete: {} cannot be moved; remove the cause and run the command again", path.display())]
     Move {
         /// The file.
         path: PathBuf,
@@ -96,6 +92,23 @@ pub enum RestoreError {
         #[source]
         source: io::Error,
     },
+    /// The record of an interrupted restore is damaged, or names files that no restore of this service replaces.
+    #[error(
+        "the record of an interrupted restore, {}, {problem}. {state} To use the data as it is now, remove this \
+         record; to restore the backup, remove it and run the restore again with --replace.",
+        path.display()
+    )]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What the restore has done, as a sentence.
+        state: String,
+    },
+    /// The process cannot act as the owner of the data directory.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
 }
 
 /// What was restored.
@@ -117,23 +130,10 @@ pub struct Restored {
     pub replaced: Vec<PathBuf>,
 }
 
-/// The moves of a restore.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Moves(Vec<Move>);
-
-/// A move of a file to its place. What is already there is kept under another name.
-#[derive(Debug, Serialize, Deserialize)]
-struct Move {
-    place: PathBuf,
-    /// The file to move. If it is `None`, the file in this place belongs to the replaced database and is only moved
-    /// away.
-    staged: Option<PathBuf>,
-}
-
 /// Restores a backup into the places of this service. Locks its data directory.
 pub async fn restore(
     locations: Locations,
-    archive: PathBuf,
+    archive: File,
     replaces_data: bool,
     disconnected: bool,
 ) -> Result<Restored, RestoreError> {
@@ -144,8 +144,9 @@ pub async fn restore(
     if locations.database.exists() && !replaces_data {
         return Err(RestoreError::Exists(locations.database));
     }
+    remove_staged(&locations)?;
     let staging = locations.clone();
-    let staged = spawn_blocking(move || Staged::read(&staging, &archive)).await;
+    let staged = spawn_blocking(move || Staged::read(&staging, archive)).await;
     let mut staged = staged.map_err(|error| RestoreError::Read(io::Error::other(error)))??;
 
     let database = with_suffix(&locations.database, STAGED);
@@ -169,7 +170,7 @@ pub async fn restore(
     };
     let done = spawn_blocking(move || {
         let fail = |source| RestoreError::Write { path: path.clone(), source };
-        staged.give_to_owner().and_then(|()| staged.sync()).map_err(fail)?;
+        staged.sync().map_err(fail)?;
         let text = serde_json::to_vec(&moves).map_err(|error| fail(error.into()))?;
         private_file::create(&path, &text).map_err(fail)?;
         staged.keep();
@@ -180,24 +181,6 @@ pub async fn restore(
     Ok(restored)
 }
 
-/// Completes a restore that was interrupted. Does nothing if there is none.
-pub fn complete(data_dir: &Path) -> Result<(), RestoreError> {
-    let path = data_dir.join(MOVES);
-    if !path.exists() {
-        return Ok(());
-    }
-    let _lock = DataDir::lock(data_dir)?;
-    let fail = |source| RestoreError::Move { path: path.clone(), source };
-    let mut text = Vec::new();
-    match File::open(&path) {
-        // Another command has just completed it.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        file => file.and_then(|file| file.take(MAX_MOVES_BYTES).read_to_end(&mut text)).map_err(fail)?,
-    };
-    let moves: Moves = serde_json::from_slice(&text).map_err(|error| fail(error.into()))?;
-    moves.carry_out(&path)
-}
-
 /// Returns the position after which a restored database continues.
 fn last_seq(known: Seq, manifest: &Manifest, now: Timestamp) -> Seq {
     let seconds = (now - manifest.created_at).num_seconds().max(0);
@@ -205,70 +188,10 @@ fn last_seq(known: Seq, manifest: &Manifest, now: Timestamp) -> Seq {
     Seq(known.0.max(manifest.last_seq).saturating_add(gap))
 }
 
-impl Moves {
-    /// Returns the places that contain something that a move replaces.
-    fn replaced(&self) -> Vec<PathBuf> {
-        let with_file = self.0.iter().filter(|it| it.staged.is_some());
-        with_file.map(|it| it.place.clone()).filter(|place| place.exists()).collect()
-    }
-
-    /// Carries out the moves that were not carried out yet, and removes the file in which they are recorded.
-    fn carry_out(&self, path: &Path) -> Result<(), RestoreError> {
-        for (index, Move { place, staged }) in self.0.iter().enumerate() {
-            let fail = |source| RestoreError::Move { path: place.clone(), source };
-            // The `-wal` and `-shm` files of a database come before it in the list. Once the database is replaced,
-            // those in their places may belong to the new one.
-            let is_due = match staged {
-                Some(staged) => staged.exists(),
-                None => {
-                    self.0[index..].iter().find_map(|it| it.staged.as_ref()).is_some_and(|it| it.exists())
-                }
-            };
-            if !is_due {
-                continue;
-            }
-            if fs::symlink_metadata(place).is_ok() {
-                let kept = kept(place);
-                remove(&kept).map_err(fail)?;
-                fs::rename(place, &kept).map_err(fail)?;
-            }
-            if let Some(staged) = staged {
-                fs::rename(staged, place).map_err(fail)?;
-            }
-            sync_directory(place).map_err(fail)?;
-        }
-        private_file::remove(path)
-            .map(drop)
-            .map_err(|source| RestoreError::Move { path: path.to_owned(), source })
-    }
-}
-
-/// Returns where a replaced file is kept. The names of a kept `-wal` or `-shm` file still match the name of the kept
-/// database.
-fn kept(place: &Path) -> PathBuf {
-    let name = place.to_string_lossy();
-    for part in ["-wal", "-shm"] {
-        if let Some(database) = name.strip_suffix(part) {
-            return append(&with_suffix(Path::new(database), REPLACED), part);
-        }
-    }
-    with_suffix(place, REPLACED)
-}
-
-/// Removes a file or a directory, if it exists.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        _ => private_file::remove(path).map(drop),
-    }
-}
-
 /// The files of an archive, next to their places. Removed when dropped, unless [`Staged::keep`] is called.
 #[derive(Debug)]
 struct Staged {
     manifest: Manifest,
-    data_dir: PathBuf,
-    locks: [PathBuf; 2],
     /// The places, in the order of the archive.
     places: Vec<PathBuf>,
     pictures: u64,
@@ -278,8 +201,7 @@ struct Staged {
 
 impl Staged {
     /// Reads and checks an archive, except for the contents of its database.
-    fn read(locations: &Locations, archive: &Path) -> Result<Self, RestoreError> {
-        let file = File::open(archive).map_err(RestoreError::Read)?;
+    fn read(locations: &Locations, file: File) -> Result<Self, RestoreError> {
         require_space(&locations.data_dir, file.metadata().map_or(0, |file| file.len()))?;
         let mut archive = Archive::new(BufReader::with_capacity(1 << 16, file));
         let mut entries = archive.entries().map_err(RestoreError::Read)?;
@@ -310,7 +232,7 @@ impl Staged {
                 None if name == MANIFEST => {
                     let text = small(&mut entry, size)?;
                     checksum.update(&text);
-                    staged = Some(Self::of(manifest(&text)?, locations));
+                    staged = Some(Self::of(manifest(&text)?));
                 }
                 None => return Err(damaged("its first file is not a manifest")),
                 Some(staged) => staged.add(locations, name, size, &mut entry, &mut checksum)?,
@@ -319,18 +241,8 @@ impl Staged {
         Err(RestoreError::Damaged("its end is missing".to_owned()))
     }
 
-    fn of(manifest: Manifest, locations: &Locations) -> Self {
-        let data_dir = locations.data_dir.clone();
-        let locks = [data_dir.join(LOCK_FILE), with_suffix(&locations.database, "lock")];
-        Self {
-            manifest,
-            data_dir,
-            locks,
-            places: Vec::new(),
-            pictures: 0,
-            skipped: Vec::new(),
-            is_kept: false,
-        }
+    fn of(manifest: Manifest) -> Self {
+        Self { manifest, places: Vec::new(), pictures: 0, skipped: Vec::new(), is_kept: false }
     }
 
     fn has_database(&self, locations: &Locations) -> bool {
@@ -405,33 +317,11 @@ impl Staged {
         let mut moves = Vec::new();
         for place in &self.places {
             if *place == locations.database {
-                let parts = ["-wal", "-shm"].map(|part| append(place, part));
-                moves.extend(parts.map(|place| Move { place, staged: None }));
+                moves.extend(log_files(place).map(|place| Move { place, staged: None }));
             }
             moves.push(Move { place: place.clone(), staged: Some(with_suffix(place, STAGED)) });
         }
         Moves(moves)
-    }
-
-    /// Gives the files to the owner of the data directory if this process runs as root, so that the service can use
-    /// them.
-    fn give_to_owner(&self) -> io::Result<()> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(());
-        }
-        let owner = fs::metadata(&self.data_dir)?;
-        let mut rest: Vec<_> = self.places.iter().map(|place| with_suffix(place, STAGED)).collect();
-        // This includes the lock files, which may be new.
-        rest.extend(self.locks.iter().filter(|lock| lock.exists()).cloned());
-        while let Some(path) = rest.pop() {
-            lchown(&path, Some(owner.uid()), Some(owner.gid()))?;
-            if fs::symlink_metadata(&path)?.is_dir() {
-                for entry in fs::read_dir(&path)? {
-                    rest.push(entry?.path());
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Syncs all files.

@@ -184,6 +184,7 @@ async fn files_that_root_restores_belong_to_the_owner_of_the_data() {
     let archive = back_up(&original, &dir, "a.tar").await;
     let data = dir.path().join("data");
     fs::create_dir(&data).expect("the directory can be created");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("the mode can be changed");
     if chown(&data, Some(NOBODY), Some(NOBODY)).is_err() {
         println!("skipped: only root can give files away");
         return;
@@ -311,7 +312,7 @@ async fn a_restore_that_is_killed_leaves_the_old_or_the_new_data() {
 #[tokio::test]
 async fn only_one_backup_is_made_at_a_time_and_leftovers_are_removed() {
     let mut original = service().start().await;
-    let copy = original.data_dir().join("liveobject.db.backup");
+    let copy = original.data_dir().join("liveobject.db.unfinished-backup");
     let leftover = fs::File::create(&copy).expect("the file can be created");
     leftover.lock().expect("the file can be locked");
     let dir = TempDir::new().expect("a temporary directory");
