@@ -20,7 +20,7 @@ use liveobject_actors::{
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    backup::{self, Locations, RestoreError, Unfinished},
+    backup::{self, AfterRestore, Locations, RestoreError, RestoreOptions, Unfinished},
     cli::{Command, Exit, TokenCommand},
     config::{Config, absolute},
     output::{json, line},
@@ -55,10 +55,16 @@ impl NoData {
 /// the service cannot read.
 pub fn require_database(config: &Config) -> anyhow::Result<()> {
     let database = config.service_options().database_file()?;
-    if database.exists() {
-        return Ok(());
+    match fs::metadata(&database) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let database = database.display();
+            let context =
+                format!("cannot read {database}; run the command as root or as the user of the service");
+            Err(anyhow::Error::new(error).context(context))
+        }
+        Err(_) => Err(NoData::in_directory(&config.data_dir, database.display().to_string()).into()),
     }
-    Err(NoData::in_directory(&config.data_dir, database.display().to_string()).into())
 }
 
 /// The archive of `backup` or `restore`. It belongs to the user who runs the command, and is opened before the process
@@ -75,7 +81,7 @@ pub enum Archive {
 
 impl Archive {
     /// Opens or creates the archive of a command.
-    pub fn open(command: &Command) -> anyhow::Result<Self> {
+    pub fn open(command: &Command, config: &Config) -> anyhow::Result<Self> {
         match command {
             Command::Backup { file, .. } if file == Path::new("-") => {
                 let is_text = io::stdout().is_terminal();
@@ -83,6 +89,11 @@ impl Archive {
                 Ok(Self::None)
             }
             Command::Backup { file, .. } => {
+                anyhow::ensure!(
+                    !Locations::of(config)?.is_own(file),
+                    "{} is a name of the service's own files; choose another name or directory",
+                    file.display()
+                );
                 let created = Unfinished::create(file);
                 let (unfinished, out) = created.map_err(|error| not_created(file, error))?;
                 Ok(Self::New(unfinished, out))
@@ -143,7 +154,8 @@ pub async fn restore(
     disconnected: bool,
 ) -> anyhow::Result<Exit> {
     let Archive::Existing(archive) = archive else { unreachable!("main opens the archive") };
-    let restored = backup::restore(Locations::of(config)?, archive, replaces, disconnected).await;
+    let options = RestoreOptions::of(config, replaces, disconnected);
+    let restored = backup::restore(Locations::of(config)?, archive, options).await;
     let restored = restored.with_context(|| format!("cannot restore {}", file.display()))?;
     let contents = contents(restored.events, restored.pictures);
     let time = restored.created_at.format("%Y-%m-%d %H:%M:%S");
@@ -170,17 +182,19 @@ pub async fn restore(
             ))?;
         }
     }
-    if restored.connects {
-        line(format_args!(
-            "The next start connects to the broker with the client id of the original: stop that first."
-        ))?;
-        line(format_args!(
-            "Events that were pending at the time of the backup are then sent, late ones to the history topics."
-        ))?;
-    } else {
-        line(format_args!(
+    match restored.then {
+        AfterRestore::Connects => {
+            line(format_args!(
+                "The next start connects to the broker with the client id of the original: stop that first."
+            ))?;
+            line(format_args!(
+                "Events that were pending at the time of the backup are then sent, late ones to the history topics."
+            ))?;
+        }
+        AfterRestore::SwitchedOff => line(format_args!(
             "MQTT is switched off. Switch it on in the settings once the original is stopped."
-        ))?;
+        ))?,
+        AfterRestore::NoBroker => line(format_args!("No broker is configured yet."))?,
     }
     Ok(Exit::Ok)
 }

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
                 return finish(health::health(&config, json));
             }
             // An archive belongs to the user who runs the command.
-            let archive = match Archive::open(&command) {
+            let archive = match Archive::open(&command, &config) {
                 Ok(archive) => archive,
                 Err(error) => return fail(&error, Exit::Failed),
             };

@@ -15,8 +15,9 @@ use std::{
 };
 
 use liveobject_actors::{
-    config::IdentitySource,
-    domain::{clock::Timestamp, hex, ids::Seq},
+    config::{GivenIdentity, IdentitySource},
+    data_dir::LOCK_FILE,
+    domain::{clock::Timestamp, hex, ids::Seq, link_key::LINK_KEY_BYTES},
     private_file::append,
     store::{OpenError, copy},
     thumbnails,
@@ -25,13 +26,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use moves::complete;
-pub use restore::{RestoreError, Restored, restore};
+pub use restore::{AfterRestore, RestoreError, RestoreOptions, Restored, restore};
 pub use unfinished::Unfinished;
 pub use write::{BackupError, BackupSummary, remove_leftover, write};
 
 use crate::{
     config::{Config, absolute},
-    token,
+    sessions, token,
 };
 
 /// The version of the archive's format.
@@ -109,6 +110,25 @@ impl Locations {
         self.data_dir.join(PICTURES)
     }
 
+    /// Returns whether a file has a name that belongs to the service: that of one of its files, also with something
+    /// appended, or a name in the directory of its pictures.
+    pub fn is_own(&self, file: &Path) -> bool {
+        let in_directory = |path: &Path| {
+            let parent =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Some((fs::canonicalize(parent).ok()?, path.file_name()?.to_str()?.to_owned()))
+        };
+        let Some((directory, name)) = in_directory(file) else { return false };
+        let others = [moves::MOVES, LOCK_FILE, sessions::FILE].map(|name| self.data_dir.join(name));
+        let has_name = self
+            .places()
+            .into_iter()
+            .chain(others)
+            .filter_map(|own| in_directory(&own))
+            .any(|(own_directory, own)| own_directory == directory && name.starts_with(&own));
+        has_name || fs::canonicalize(self.pictures()).is_ok_and(|pictures| directory.starts_with(pictures))
+    }
+
     /// Returns every place that a restore may replace. This includes the files of secrets that are now given: they may
     /// not have been when the restore began.
     fn places(&self) -> Vec<PathBuf> {
@@ -118,6 +138,22 @@ impl Locations {
         places.extend(own);
         places.extend(self.identity.clone());
         places
+    }
+}
+
+/// Checks the content of a secret. The error is the end of a sentence about the file.
+fn check_secret(name: &str, content: &[u8]) -> Result<(), String> {
+    match name {
+        IDENTITY => {
+            let text = std::str::from_utf8(content).map_err(|_| "is not a text file")?;
+            let parsed = GivenIdentity::parse(text, IDENTITY);
+            parsed.map(drop).map_err(|problem| format!("cannot be used: {problem}"))
+        }
+        LINK_KEY if content.len() != LINK_KEY_BYTES => {
+            Err(format!("has {} bytes, must have {LINK_KEY_BYTES}", content.len()))
+        }
+        token::FILE => token::parse(content).map(drop),
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
 };
@@ -14,6 +15,7 @@ use liveobject_actors::{
     data_dir::{DataDir, DataDirError},
     private_file::{self, append, sync_directory, with_suffix},
 };
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{Locations, RestoreError};
@@ -167,6 +169,18 @@ impl Moves {
         with_file.map(|it| it.place.clone()).filter(|place| place.exists()).collect()
     }
 
+    /// Removes what an earlier restore kept. Fails if one of the moves cannot succeed, before anything is moved.
+    pub fn make_way(&self) -> Result<(), RestoreError> {
+        let occupied = self.0.iter().flat_map(|it| [it.place.clone(), kept(&it.place)]);
+        if let Some(path) = occupied.into_iter().find(|path| is_mount_point(path)) {
+            return Err(RestoreError::MountPoint(path));
+        }
+        for path in self.0.iter().map(|it| kept(&it.place)) {
+            remove(&path).map_err(|source| RestoreError::Write { path, source })?;
+        }
+        Ok(())
+    }
+
     /// Carries out the moves that were not carried out yet, and removes the file in which they are recorded.
     pub fn carry_out(&self, path: &Path) -> Result<(), RestoreError> {
         for (index, Move { place, staged }) in self.0.iter().enumerate() {
@@ -210,6 +224,18 @@ fn kept(place: &Path) -> PathBuf {
         Some((database, part)) => append(&with_suffix(&database, REPLACED), part),
         None => with_suffix(place, REPLACED),
     }
+}
+
+/// Returns whether a file system, or a file of one, is mounted in this place, which then cannot be renamed.
+fn is_mount_point(path: &Path) -> bool {
+    let flags = AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
+    let Ok(found) = rustix::fs::statx(CWD, path, flags, StatxFlags::empty()) else { return false };
+    if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        return found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    }
+    // Kernels before 5.8 do not report it.
+    let device = |path: &Path| fs::symlink_metadata(path).ok().map(|it| it.dev());
+    path.parent().is_some_and(|parent| device(path) != device(parent))
 }
 
 /// Removes a file or a directory, if it exists.

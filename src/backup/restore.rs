@@ -4,7 +4,7 @@
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
-    io::{self, BufReader, Read, Write as _},
+    io::{self, BufRead as _, BufReader, ErrorKind, Read, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -16,26 +16,36 @@ use liveobject_actors::{
         clock::{self, Timestamp},
         ids::Seq,
         image::MAX_THUMBNAIL_BYTES,
+        settings::MqttSettings,
     },
     private_file::{self, create_directory, with_suffix},
     store::{OpenError, copy},
 };
+use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 use tar::{Archive, EntryType};
 use tokio::task::spawn_blocking;
 
 use super::{
     CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES,
-    log_files, mib,
+    check_secret, log_files, mib,
     moves::{MOVES, Move, Moves, REPLACED, STAGED, remove, remove_staged},
 };
-use crate::owner::OwnerError;
+use crate::{
+    config::{Config, InitialSettings},
+    owner::OwnerError,
+    terminal::escape_line,
+};
 
 /// How many positions are skipped after the last known one: this many, and more for each second since the backup. In
 /// that time, the original may have given positions to more events, but no service accepts a thousand events a second
 /// all the time.
 const SEQ_GAP: i64 = 1_000_000;
 const SEQ_GAP_PER_SECOND: i64 = 1000;
+/// The largest gap, which is that after 17 years.
+const MAX_SEQ_GAP: i64 = 1 << 39;
+/// The highest position in a backup. Twice the largest gap is left.
+const MAX_SEQ: i64 = i64::MAX - (1 << 40);
 
 /// Why a backup could not be restored. Nothing was changed, except after [`RestoreError::Move`].
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +61,29 @@ pub enum RestoreError {
         "the backup was made by liveobject {0}, which is newer than this version: install that version first"
     )]
     Newer(String),
+    /// A newer version of this program wrote the database in the backup.
+    #[error(
+        "the database in the backup was written by a newer version of liveobject (it contains the migrations {}): \
+         install that version first",
+        .0.join(", ")
+    )]
+    NewerDatabase(Vec<String>),
     /// The database in the backup cannot be used.
     #[error("the database in the backup cannot be used")]
     Database(#[from] OpenError),
+    /// MQTT cannot be switched off in the restored settings, because those of the configuration are used.
+    #[error(
+        "the next start would use the MQTT settings in the configuration, and connect in spite of --disconnected: \
+         set enabled = false in its section [mqtt] (or LIVEOBJECT__MQTT__ENABLED=false) first"
+    )]
+    Managed,
+    /// A place cannot be replaced.
+    #[error(
+        "{} is a mount point and cannot be replaced: unmount it and run the command again; afterwards, move what was \
+         restored there to the mounted file system. Nothing was changed",
+        .0.display()
+    )]
+    MountPoint(PathBuf),
     /// There is already a database, and it must not be replaced.
     #[error(
         "there is already a database: {}. Add --replace to replace it and everything that belongs to it; it is kept \
@@ -111,6 +141,63 @@ pub enum RestoreError {
     Owner(#[from] OwnerError),
 }
 
+/// What the next start of the service does about MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRestore {
+    /// It connects to the broker.
+    Connects,
+    /// It does not connect until somebody switches MQTT on.
+    SwitchedOff,
+    /// It does not connect, because no broker is configured.
+    NoBroker,
+}
+
+/// How a backup is restored.
+#[derive(Debug, Clone, Copy)]
+pub struct RestoreOptions {
+    /// Existing data is replaced. Otherwise, it is an error.
+    pub replaces_data: bool,
+    /// MQTT is switched off in the restored settings.
+    pub disconnected: bool,
+    /// The settings in the configuration replace those in the database.
+    is_managed: bool,
+    /// What a start with the MQTT settings in the configuration does.
+    configured: AfterRestore,
+}
+
+impl RestoreOptions {
+    /// Returns the options for a service with this configuration.
+    pub fn of(config: &Config, replaces_data: bool, disconnected: bool) -> Self {
+        let settings = config.mqtt.as_ref().map(InitialSettings::to_json);
+        let settings = settings.and_then(|settings| MqttSettings::read(settings, "configured").ok());
+        let configured = settings.map_or(AfterRestore::NoBroker, |read| {
+            AfterRestore::of(!read.settings.broker_host.is_empty(), read.settings.enabled)
+        });
+        Self { replaces_data, disconnected, is_managed: config.mqtt_managed, configured }
+    }
+}
+
+impl AfterRestore {
+    fn of(has_broker: bool, is_enabled: bool) -> Self {
+        match (has_broker, is_enabled) {
+            (true, true) => Self::Connects,
+            (true, false) => Self::SwitchedOff,
+            (false, _) => Self::NoBroker,
+        }
+    }
+
+    /// Returns what the next start does with a restored database. Fails if it would connect although it must not.
+    fn after(options: &RestoreOptions, contents: &copy::Contents) -> Result<Self, RestoreError> {
+        if options.is_managed || !contents.has_mqtt_settings {
+            if options.disconnected && options.configured == Self::Connects {
+                return Err(RestoreError::Managed);
+            }
+            return Ok(options.configured);
+        }
+        Ok(Self::of(contents.has_broker, contents.is_mqtt_enabled && !options.disconnected))
+    }
+}
+
 /// What was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
@@ -122,8 +209,8 @@ pub struct Restored {
     pub pictures: u64,
     /// Whether keys and tokens were restored.
     pub secrets: bool,
-    /// Whether the next start connects to the broker.
-    pub connects: bool,
+    /// What the next start does about MQTT.
+    pub then: AfterRestore,
     /// The secrets in the backup that were left out because the configuration provides them.
     pub skipped: Vec<String>,
     /// What the backup replaced.
@@ -134,14 +221,13 @@ pub struct Restored {
 pub async fn restore(
     locations: Locations,
     archive: File,
-    replaces_data: bool,
-    disconnected: bool,
+    options: RestoreOptions,
 ) -> Result<Restored, RestoreError> {
     let mut lock = DataDir::lock(&locations.data_dir)?;
     let fail = |source| RestoreError::Write { path: locations.database.clone(), source };
     create_directory(&locations.database).map_err(fail)?;
     lock.lock_database(&locations.database)?;
-    if locations.database.exists() && !replaces_data {
+    if locations.database.exists() && !options.replaces_data {
         return Err(RestoreError::Exists(locations.database));
     }
     remove_staged(&locations)?;
@@ -150,21 +236,25 @@ pub async fn restore(
     let mut staged = staged.map_err(|error| RestoreError::Read(io::Error::other(error)))??;
 
     let database = with_suffix(&locations.database, STAGED);
-    let contents = copy::inspect(&database).await?;
+    let contents = copy::inspect(&database).await.map_err(|error| of_database(error, &locations))?;
+    let then = AfterRestore::after(&options, &contents)?;
+    check_position(contents.last_seq.0)?;
     let last = copy::last_seq(&locations.database).await.max(Some(contents.last_seq)).unwrap_or(Seq(0));
     let last = last_seq(last, &staged.manifest, clock::now());
-    copy::prepare(&database, last, disconnected).await?;
+    let prepared = copy::prepare(&database, last, options.disconnected).await;
+    prepared.map_err(|error| of_database(error, &locations))?;
     staged.add_seq_file(&locations.database, last)?;
     staged.add_pictures(&locations.pictures())?;
 
     let (moves, path) = (staged.moves(&locations), locations.data_dir.join(MOVES));
+    moves.make_way()?;
     let replaced = moves.replaced();
     let restored = Restored {
         created_at: staged.manifest.created_at,
         events: contents.events,
         pictures: staged.pictures,
         secrets: staged.manifest.secrets,
-        connects: contents.is_mqtt_enabled && !disconnected,
+        then,
         skipped: std::mem::take(&mut staged.skipped),
         replaced,
     };
@@ -181,10 +271,29 @@ pub async fn restore(
     Ok(restored)
 }
 
+/// Returns the error about the database in an archive.
+fn of_database(error: OpenError, locations: &Locations) -> RestoreError {
+    match error {
+        OpenError::Newer { unknown, .. } => RestoreError::NewerDatabase(unknown),
+        OpenError::Damaged { source, .. } | OpenError::Other { source, .. } => {
+            RestoreError::Damaged(format!("its database cannot be used ({source})"))
+        }
+        error => RestoreError::Database(error.about(&locations.database)),
+    }
+}
+
+/// Fails if no service can have given this position to an event. There must be enough positions left.
+fn check_position(seq: i64) -> Result<(), RestoreError> {
+    if (0..=MAX_SEQ).contains(&seq) {
+        return Ok(());
+    }
+    Err(RestoreError::Damaged(format!("it contains the impossible position {seq}")))
+}
+
 /// Returns the position after which a restored database continues.
 fn last_seq(known: Seq, manifest: &Manifest, now: Timestamp) -> Seq {
     let seconds = (now - manifest.created_at).num_seconds().max(0);
-    let gap = SEQ_GAP.saturating_add(SEQ_GAP_PER_SECOND.saturating_mul(seconds));
+    let gap = SEQ_GAP.saturating_add(SEQ_GAP_PER_SECOND.saturating_mul(seconds)).min(MAX_SEQ_GAP);
     Seq(known.0.max(manifest.last_seq).saturating_add(gap))
 }
 
@@ -203,7 +312,11 @@ impl Staged {
     /// Reads and checks an archive, except for the contents of its database.
     fn read(locations: &Locations, file: File) -> Result<Self, RestoreError> {
         require_space(&locations.data_dir, file.metadata().map_or(0, |file| file.len()))?;
-        let mut archive = Archive::new(BufReader::with_capacity(1 << 16, file));
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        if is_compressed(file.fill_buf().map_err(RestoreError::Read)?) {
+            return Err(RestoreError::Damaged("it is compressed; decompress it first".to_owned()));
+        }
+        let mut archive = Archive::new(file);
         let mut entries = archive.entries().map_err(RestoreError::Read)?;
         let (mut staged, mut checksum): (Option<Self>, _) = (None, Checksum::default());
         while let Some(entry) = entries.next() {
@@ -218,7 +331,7 @@ impl Staged {
             if name == CHECKSUM {
                 let expected = small(&mut entry, size)?;
                 let staged = staged.ok_or_else(|| damaged("it has no manifest"))?;
-                if checksum.finish().as_bytes() != expected {
+                if checksum.finish().as_bytes() != expected.as_slice() {
                     return Err(damaged("its checksum is wrong"));
                 }
                 return match entries.next() {
@@ -263,13 +376,18 @@ impl Staged {
             let place = locations.database.clone();
             (place.clone(), with_suffix(&place, STAGED), u64::MAX)
         } else if let Some((name, file)) = secret {
+            let secret = small(content, size)?;
             let Some(place) = file else {
                 self.skipped.push(name.to_owned());
-                let content = small(content, size)?;
-                checksum.update(&content);
+                checksum.update(&secret);
                 return Ok(());
             };
-            (place.to_owned(), with_suffix(place, STAGED), MAX_SMALL_BYTES)
+            check_secret(name, &secret)
+                .map_err(|problem| RestoreError::Damaged(format!("its file {name} {problem}")))?;
+            if !self.places.iter().any(|known| known == place) {
+                self.places.push(place.to_owned());
+            }
+            return write(&with_suffix(place, STAGED), name, size, &mut secret.as_slice(), checksum);
         } else if let Some((shard, number)) = picture(name) {
             let (place, max) = (locations.pictures(), MAX_THUMBNAIL_BYTES as u64);
             let directory = with_suffix(&place, STAGED);
@@ -282,13 +400,9 @@ impl Staged {
             return Err(RestoreError::Damaged(format!("{name} is too large")));
         }
         if !self.places.contains(&place) {
-            let staged = with_suffix(&place, STAGED);
-            let fail = |source| RestoreError::Write { path: staged.clone(), source };
-            // A restore that was killed may have left it.
-            remove(&staged).map_err(fail)?;
             self.places.push(place);
         }
-        write(&path, size, content, checksum)
+        write(&path, name, size, content, checksum)
     }
 
     /// Adds the file with which new events get positions above `last`.
@@ -349,6 +463,12 @@ impl Drop for Staged {
     }
 }
 
+/// Returns whether a file begins like one of gzip, xz, zstd or bzip2.
+fn is_compressed(start: &[u8]) -> bool {
+    let magic: [&[u8]; 4] = [&[0x1f, 0x8b], &[0xfd, b'7', b'z'], &[0x28, 0xb5, 0x2f, 0xfd], b"BZh"];
+    magic.into_iter().any(|magic| start.starts_with(magic))
+}
+
 fn require_space(data_dir: &Path, needed: u64) -> Result<(), RestoreError> {
     let Some(space) = disk_space(data_dir).filter(|space| space.free < needed) else { return Ok(()) };
     let (needed_mib, free_mib) = (mib(needed), space.free / (1024 * 1024));
@@ -364,9 +484,11 @@ fn manifest(text: &[u8]) -> Result<Manifest, RestoreError> {
     let damaged = |error: serde_json::Error| RestoreError::Damaged(format!("its manifest: {error}"));
     let Version { format, version } = serde_json::from_slice(text).map_err(damaged)?;
     if format > FORMAT {
-        return Err(RestoreError::Newer(version));
+        return Err(RestoreError::Newer(escape_line(&version)));
     }
-    serde_json::from_slice(text).map_err(damaged)
+    let manifest: Manifest = serde_json::from_slice(text).map_err(damaged)?;
+    check_position(manifest.last_seq)?;
+    Ok(manifest)
 }
 
 /// Returns the two numbers in the name of a picture.
@@ -377,11 +499,11 @@ fn picture(name: &str) -> Option<(&str, &str)> {
 }
 
 /// Reads a small entry.
-fn small(content: &mut impl Read, size: u64) -> Result<Vec<u8>, RestoreError> {
+fn small(content: &mut impl Read, size: u64) -> Result<Zeroizing<Vec<u8>>, RestoreError> {
     if size > MAX_SMALL_BYTES {
         return Err(RestoreError::Damaged("a small file in it is too large".to_owned()));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Zeroizing::new(Vec::new());
     content.read_to_end(&mut bytes).map_err(RestoreError::Read)?;
     Ok(bytes)
 }
@@ -389,13 +511,19 @@ fn small(content: &mut impl Read, size: u64) -> Result<Vec<u8>, RestoreError> {
 /// Writes a file that only its owner can read.
 fn write(
     path: &Path,
+    name: &str,
     size: u64,
     content: &mut impl Read,
     checksum: &mut Checksum,
 ) -> Result<(), RestoreError> {
     let fail = |source| RestoreError::Write { path: path.to_owned(), source };
     create_directory(path).map_err(fail)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = created.map_err(|source| match source.kind() {
+        // Earlier files of this name have been removed.
+        ErrorKind::AlreadyExists => RestoreError::Damaged(format!("it contains {name} twice")),
+        _ => fail(source),
+    })?;
     let (mut buffer, mut written) = (vec![0; 1 << 16], 0);
     loop {
         let count = content.read(&mut buffer).map_err(RestoreError::Read)?;

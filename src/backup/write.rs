@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     CHECKSUM, Checksum, DATABASE, FORMAT, IDENTITY, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES,
-    mib, moves::is_moving,
+    check_secret, mib, moves::is_moving,
 };
 
 /// The suffix of the copy of the database that is used while a backup is made. Nobody gives such a name to a copy, so a
@@ -66,6 +66,17 @@ pub enum BackupError {
         .0.display()
     )]
     Rotating(PathBuf),
+    /// A key or token cannot be used. Its backup could not be restored.
+    #[error(
+        "{} {problem}; repair it, or make the backup with --without-secrets and keep a copy of the keys elsewhere",
+        path.display()
+    )]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The database or the key was replaced during the backup.
     #[error("{} was replaced during the backup; make the backup again", .0.display())]
     Replaced(PathBuf),
@@ -109,7 +120,7 @@ pub async fn write(
     if is_moving(&locations) {
         return Err(BackupError::Replaced(locations.database));
     }
-    let contents = copy::inspect(&copy.path).await?;
+    let contents = copy::inspect(&copy.path).await.map_err(|error| error.about(&locations.database))?;
     let marked = copy::last_seq(&locations.database).await;
     let manifest = Manifest {
         format: FORMAT,
@@ -210,7 +221,11 @@ impl Secrets {
         let mut secrets = Self { are_included, ..Self::default() };
         for (name, path) in locations.secrets().into_iter().filter(|_| are_included) {
             match path.map(|path| (path, read_small(path))) {
-                Some((_, Ok(content))) => secrets.contents.push((name, content)),
+                Some((path, Ok(content))) => {
+                    check_secret(name, &content)
+                        .map_err(|problem| BackupError::Unusable { path: path.to_owned(), problem })?;
+                    secrets.contents.push((name, content));
+                }
                 Some((path, Err(source))) if source.kind() != ErrorKind::NotFound => {
                     return Err(BackupError::Read { path: path.to_owned(), source });
                 }
