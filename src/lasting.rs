@@ -20,7 +20,8 @@ pub fn is_lasting(error: &anyhow::Error) -> bool {
     // An interrupted restore that cannot be completed.
     match error.downcast_ref::<RestoreError>() {
         Some(RestoreError::DataDir(error)) => of_directory(error),
-        Some(RestoreError::Record { .. }) => true,
+        Some(RestoreError::Record { .. } | RestoreError::Owner(_)) => true,
+        Some(RestoreError::Database(error)) => of_database(error),
         Some(RestoreError::Move { source, .. } | RestoreError::Write { source, .. }) => of_file(source),
         _ => false,
     }

@@ -4,6 +4,7 @@
 //! `identity.age`, `api-token`, `thumbnail-key` (those three only with secrets, and only if they are files),
 //! `thumbnails/…`, and `checksum`, the SHA-256 of the other entries. An archive without its last entry is incomplete.
 
+mod after;
 mod moves;
 mod restore;
 mod unfinished;
@@ -25,8 +26,9 @@ use liveobject_actors::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+pub use after::{AfterRestore, RestoreOptions};
 pub use moves::complete;
-pub use restore::{AfterRestore, RestoreError, RestoreOptions, Restored, restore};
+pub use restore::{RestoreError, Restored, restore};
 pub use unfinished::Unfinished;
 pub use write::{BackupError, BackupSummary, remove_leftover, write};
 

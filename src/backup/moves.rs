@@ -213,8 +213,8 @@ impl Moves {
 /// Returns the database to which a `-wal` or `-shm` file belongs.
 fn database_of(place: &Path) -> Option<(PathBuf, &'static str)> {
     let name = place.to_str()?;
-    let parts = ["-wal", "-shm"].into_iter();
-    parts.filter_map(|part| name.strip_suffix(part).map(|name| (PathBuf::from(name), part))).next()
+    let mut parts = ["-wal", "-shm"].into_iter();
+    parts.find_map(|part| name.strip_suffix(part).map(|name| (PathBuf::from(name), part)))
 }
 
 /// Returns where a replaced file is kept. The names of a kept `-wal` or `-shm` file still match the name of the kept

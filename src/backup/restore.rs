@@ -16,7 +16,6 @@ use liveobject_actors::{
         clock::{self, Timestamp},
         ids::Seq,
         image::MAX_THUMBNAIL_BYTES,
-        settings::MqttSettings,
     },
     private_file::{self, create_directory, with_suffix},
     store::{OpenError, copy},
@@ -28,14 +27,11 @@ use tokio::task::spawn_blocking;
 
 use super::{
     CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES,
+    after::{AfterRestore, RestoreOptions},
     check_secret, log_files, mib,
     moves::{MOVES, Move, Moves, REPLACED, STAGED, remove, remove_staged},
 };
-use crate::{
-    config::{Config, InitialSettings},
-    owner::OwnerError,
-    terminal::escape_line,
-};
+use crate::{owner::OwnerError, terminal::escape_line};
 
 /// How many positions are skipped after the last known one: this many, and more for each second since the backup. In
 /// that time, the original may have given positions to more events, but no service accepts a thousand events a second
@@ -114,7 +110,10 @@ pub enum RestoreError {
         source: io::Error,
     },
     /// The files of the backup cannot be moved to their places. The next command tries again.
-    #[error("the restore is not complete: {} cannot be moved; remove the cause and run the command again", path.display())]
+    #[error(
+        "the restore is not complete: {} cannot be moved; remove the cause and run the command again",
+        path.display()
+    )]
     Move {
         /// The file.
         path: PathBuf,
@@ -139,63 +138,6 @@ pub enum RestoreError {
     /// The process cannot act as the owner of the data directory.
     #[error(transparent)]
     Owner(#[from] OwnerError),
-}
-
-/// What the next start of the service does about MQTT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterRestore {
-    /// It connects to the broker.
-    Connects,
-    /// It does not connect until somebody switches MQTT on.
-    SwitchedOff,
-    /// It does not connect, because no broker is configured.
-    NoBroker,
-}
-
-/// How a backup is restored.
-#[derive(Debug, Clone, Copy)]
-pub struct RestoreOptions {
-    /// Existing data is replaced. Otherwise, it is an error.
-    pub replaces_data: bool,
-    /// MQTT is switched off in the restored settings.
-    pub disconnected: bool,
-    /// The settings in the configuration replace those in the database.
-    is_managed: bool,
-    /// What a start with the MQTT settings in the configuration does.
-    configured: AfterRestore,
-}
-
-impl RestoreOptions {
-    /// Returns the options for a service with this configuration.
-    pub fn of(config: &Config, replaces_data: bool, disconnected: bool) -> Self {
-        let settings = config.mqtt.as_ref().map(InitialSettings::to_json);
-        let settings = settings.and_then(|settings| MqttSettings::read(settings, "configured").ok());
-        let configured = settings.map_or(AfterRestore::NoBroker, |read| {
-            AfterRestore::of(!read.settings.broker_host.is_empty(), read.settings.enabled)
-        });
-        Self { replaces_data, disconnected, is_managed: config.mqtt_managed, configured }
-    }
-}
-
-impl AfterRestore {
-    fn of(has_broker: bool, is_enabled: bool) -> Self {
-        match (has_broker, is_enabled) {
-            (true, true) => Self::Connects,
-            (true, false) => Self::SwitchedOff,
-            (false, _) => Self::NoBroker,
-        }
-    }
-
-    /// Returns what the next start does with a restored database. Fails if it would connect although it must not.
-    fn after(options: &RestoreOptions, contents: &copy::Contents) -> Result<Self, RestoreError> {
-        if options.is_managed || !contents.has_mqtt_settings {
-            if options.disconnected && options.configured == Self::Connects {
-                return Err(RestoreError::Managed);
-            }
-            return Ok(options.configured);
-        }
-        Ok(Self::of(contents.has_broker, contents.is_mqtt_enabled && !options.disconnected))
-    }
 }
 
 /// What was restored.
@@ -237,7 +179,7 @@ pub async fn restore(
 
     let database = with_suffix(&locations.database, STAGED);
     let contents = copy::inspect(&database).await.map_err(|error| of_database(error, &locations))?;
-    let then = AfterRestore::after(&options, &contents)?;
+    let then = AfterRestore::after(options, &contents)?;
     check_position(contents.last_seq.0)?;
     let last = copy::last_seq(&locations.database).await.max(Some(contents.last_seq)).unwrap_or(Seq(0));
     let last = last_seq(last, &staged.manifest, clock::now());

@@ -16,8 +16,8 @@ const UNFINISHED: &str = "unfinished";
 
 /// An archive that gets its name only when it is complete. If it is dropped before, the file is removed.
 ///
-/// A thread names or removes the file. It keeps the user who called [`Unfinished::create`], even if the caller then acts
-/// as another user, who need not have access to the directory.
+/// A thread names or removes the file. It keeps the user who called [`Unfinished::create`], even if the caller then
+/// acts as another user, who need not have access to the directory.
 #[derive(Debug)]
 pub struct Unfinished {
     /// Notifies the thread that the archive is complete.
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(first.finish().unwrap(), 5);
         assert_eq!(second.finish().unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
-        assert_eq!(names(dir.path()), [path.clone()]);
+        assert_eq!(names(dir.path()), std::slice::from_ref(&path));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

@@ -303,7 +303,7 @@ async fn a_mounted_file_or_directory_is_noticed_before_anything_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_used_says_what_to_do() {
+async fn a_record_that_cannot_be_used_stops_the_start_with_a_cure() {
     let dir = directory();
     let (mut service, archive) = with_backup(&dir).await;
     let record = service.data_dir().join("restore.json");
