@@ -173,13 +173,14 @@ pub async fn restore(
         line(format_args!("Not restored, because the environment or systemd provides its own: {skipped}."))?;
     }
     if !restored.secrets {
-        line(format_args!("The backup has no keys and tokens. Those of this data directory are used."))?;
         let identity = config.service_options().identity_source();
         if matches!(&identity, IdentitySource::File(path) if !path.exists()) {
             line(format_args!(
-                "This data directory has no key (identity.age). Copy the original's there, or enter the password of \
-                 the broker again."
+                "The backup has no keys and tokens, and this data directory has no key (identity.age). Copy the \
+                 original's there, or enter the password of the broker again."
             ))?;
+        } else {
+            line(format_args!("The backup has no keys and tokens. Those of this data directory are used."))?;
         }
     }
     match restored.then {

@@ -197,3 +197,26 @@ impl Checksum {
 fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1024 * 1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn the_file_behind_a_link_is_replaced_and_not_the_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let [link, other, file] = ["link", "other", "file"].map(|name| dir.path().join(name));
+        symlink("other", &link).unwrap();
+        symlink(&file, &other).unwrap();
+        // Also while the file is moved away.
+        assert_eq!(behind_links(link.clone()), file);
+        fs::write(&file, "").unwrap();
+        assert_eq!(behind_links(link), file);
+        assert_eq!(behind_links(file.clone()), file);
+        let circle = dir.path().join("circle");
+        symlink("circle", &circle).unwrap();
+        assert_eq!(behind_links(circle.clone()), circle);
+    }
+}

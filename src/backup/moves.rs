@@ -115,7 +115,9 @@ pub(super) fn remove_staged(locations: &Locations) -> Result<(), RestoreError> {
     for path in staged(locations) {
         remove(&path).map_err(|source| RestoreError::Write { path, source })?;
     }
-    Ok(())
+    let record = locations.data_dir.join(MOVES);
+    let removed = private_file::remove_unfinished(&record);
+    removed.map(drop).map_err(|source| RestoreError::Write { path: record, source })
 }
 
 /// Describes what an interrupted restore has done.

@@ -9,7 +9,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use liveobject_test_support::Service;
+use liveobject_actors::domain::hex;
+use liveobject_test_support::{Service, wait_until};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tar::{Archive, Builder, Header};
@@ -314,12 +315,16 @@ async fn a_record_that_cannot_be_used_stops_the_start_with_a_cure() {
             assert_exits(&mut service, 78, &["restore.json", "remove it and run the restore again"]).await;
         assert!(log.contains("No file of the backup is waiting"), "{log}");
     }
-    fs::write(&staged, "x").expect("the file can be written");
+    // The record of a restore that was killed while it wrote it.
+    let half = service.data_dir().join("restore.json.tmp");
+    for path in [&staged, &half] {
+        fs::write(path, "x").expect("the file can be written");
+    }
     let refused = run(&service, &["token"], 1).await;
     assert!(refused.contains("not in their places yet") && refused.contains(text(&staged)), "{refused}");
     fs::remove_file(&record).expect("the file can be removed");
     let _output = run(&service, &["token"], 0).await;
-    assert!(!staged.exists());
+    assert!(!staged.exists() && !half.exists());
 }
 
 #[tokio::test]
@@ -344,7 +349,7 @@ async fn a_restore_that_is_killed_while_it_reads_the_archive_leaves_nothing() {
     });
     let pipe = writer.await.expect("no panic");
     let has_staged = async || names(service.data_dir()).iter().any(|name| name.ends_with(UNFINISHED_RESTORE));
-    liveobject_test_support::wait_until("files are written", TIMEOUT, has_staged).await;
+    wait_until("files are written", TIMEOUT, has_staged).await;
     let _ended = (child.kill(), child.wait());
     drop(pipe);
     service.start().await;
@@ -384,8 +389,9 @@ fn write_archive(path: &Path, entries: &Entries) {
         sum.update(content);
         add(name, content);
     }
-    let sum: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    add("checksum", sum.as_bytes());
+    let mut digits = String::new();
+    hex::push(&mut digits, &sum.finalize());
+    add("checksum", digits.as_bytes());
     tar.finish().expect("the archive can be written");
 }
 
