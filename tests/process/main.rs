@@ -7,6 +7,7 @@
 
 mod backlog;
 mod backup;
+mod backup_safety;
 mod chaos;
 mod configuration;
 mod damage;
